@@ -1,0 +1,46 @@
+# make demo   a virtual environment, the package, and the main job on the embedded dataset
+# make test   lint, types and tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+DEMO ?= demo
+
+.PHONY: demo test lint types unit format clean
+
+demo: $(VENV)/.installed
+	mkdir -p $(DEMO)
+	cd $(DEMO) && $(abspath $(BIN))/mirembed extract
+	cd $(DEMO) && $(abspath $(BIN))/mirembed fit --similarity rbf --epochs 40
+	cd $(DEMO) && $(abspath $(BIN))/mirembed evaluate --cv 10 --epochs 40
+
+test: lint types unit
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-test
+	$(BIN)/mypy
+
+unit: $(VENV)/.installed-test
+	rm -f .coverage .coverage.*
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) $(DEMO) .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
+
+# Plain files say what is installed, so that a second make has nothing to do.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt .
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $@ $(VENV)/.installed
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)

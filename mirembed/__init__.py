@@ -1,0 +1,37 @@
+"""mirembed: music embeddings that copy the similarity between labels.
+
+The names below are what plugins are written against; the command line is ``mirembed --help``.
+"""
+
+from mirembed.errors import AudioError, DatasetError, MirembedError
+from mirembed.hookspecs import (
+    Classification,
+    Dataset,
+    Estimator,
+    Learner,
+    Listing,
+    Regression,
+    Similarity,
+    Target,
+    Task,
+    Track,
+    hookimpl,
+)
+
+__all__ = [
+    "AudioError",
+    "Classification",
+    "Dataset",
+    "DatasetError",
+    "Estimator",
+    "Learner",
+    "Listing",
+    "MirembedError",
+    "Regression",
+    "Similarity",
+    "Target",
+    "Task",
+    "Track",
+    "hookimpl",
+]
+__version__ = "0.1.0"

@@ -1,0 +1,109 @@
+"""``mirembed fit``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mirembed.cli import options
+from mirembed.cli.options import (
+    DEFAULT_STORE,
+    Approaches,
+    Batch,
+    Dataset,
+    Device,
+    Epochs,
+    Jobs,
+    Json,
+    LabelSimilarity,
+    Learner,
+    NormaliseWith,
+    Seed,
+    Similarities,
+    StoreFolder,
+)
+
+
+def fit(
+    dataset: Dataset = None,
+    store: StoreFolder = DEFAULT_STORE,
+    similarity: Similarities = None,
+    approach: Approaches = None,
+    label_similarity: LabelSimilarity = None,
+    learner: Learner = "svm",
+    network: Annotated[
+        str | None,
+        typer.Option(help="Take the network of this model as it is, and fit only a learner to this dataset."),
+    ] = None,
+    epochs: Epochs = 400,
+    batch: Batch = 32,
+    seed: Seed = 0,
+    normalise: NormaliseWith = "training",
+    name: Annotated[str | None, typer.Option(help="Name of the model. Default: dataset and approach.")] = None,
+    jobs: Jobs = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Train on all tracks of a dataset; save the model and the embeddings of all tracks."""
+    from mirembed.cli.console import ConsoleProgress, print_json
+    from mirembed.config import Experiment, check_normalise, choose_approaches, choose_device
+    from mirembed.errors import SpecError
+    from mirembed.fit import fit as run
+    from mirembed.fit import transfer
+    from mirembed.models import find_model
+    from mirembed.specs import Spec
+    from mirembed.store import Store
+    from mirembed.store.frames import open_tracks
+
+    registry = options.discover()
+    place = Store(store)
+    features = place.find(options.parse_dataset(dataset))
+    approaches = choose_approaches(approach or [], similarity or [], label_similarity)
+    with ConsoleProgress() as progress:
+        tracks = open_tracks(features, progress)
+        if network is not None:
+            if approach or similarity or label_similarity:
+                raise SpecError("--network brings its own approach; leave --approach and --similarity out")
+            path = find_model(place.models, network)
+            command = options.command_line()
+            fitted = [
+                transfer(
+                    tracks,
+                    features,
+                    path,
+                    Spec.parse(learner),
+                    registry,
+                    place.models,
+                    name=name,
+                    command=command,
+                )
+            ]
+        else:
+            fitted = run(
+                tracks,
+                features,
+                Experiment(
+                    approaches,
+                    Spec.parse(learner),
+                    epochs,
+                    batch,
+                    check_normalise(normalise),
+                    choose_device(device),
+                ),
+                registry,
+                place.models,
+                seed=seed,
+                jobs=options.jobs_or_cores(jobs),
+                name=name,
+                command=options.command_line(),
+                progress=progress,
+            )
+    if json:
+        print_json({"dataset": tracks.info.spec, "models": [model.to_json() for model in fitted]})
+        return
+    for model in fitted:
+        loss = "" if model.loss is None else f", loss {model.loss:.4g} a track"
+        typer.echo(f"{model.approach}: fitted to {len(tracks.ids)} tracks{loss}")
+        typer.echo(f"  model       {model.folder}")
+        typer.echo(f"  embeddings  {model.embeddings}")

@@ -1,0 +1,86 @@
+"""The flags that several commands share, spelt and explained once."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+if TYPE_CHECKING:
+    from mirembed.registry import Registry
+    from mirembed.specs import Spec
+
+Dataset: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="A dataset: name or name:param=value. Without it, the only one in the store; none there: demo."),
+]
+StoreFolder: TypeAlias = Annotated[
+    Path,
+    typer.Option("--store", envvar="MIREMBED_STORE", help="The folder of spectrograms, models and runs."),
+]
+Similarities: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--similarity", help="Learn this similarity, e.g. rbf:gamma=2 (approach SPEC-sl); repeatable."),
+]
+Approaches: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--approach", help="nn, fl or SPEC-sl; repeatable. Default: rbf-sl."),
+]
+LabelSimilarity: TypeAlias = Annotated[
+    str | None, typer.Option(help="Compare labels by another similarity than embeddings.")
+]
+Learner: TypeAlias = Annotated[str, typer.Option(help="Makes predictions of embeddings, e.g. svm:C=10.")]
+Epochs: TypeAlias = Annotated[int, typer.Option(min=1, help="Passes over the training tracks.")]
+Batch: TypeAlias = Annotated[int, typer.Option(min=1, help="Excerpts in a training step.")]
+Seed: TypeAlias = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Fixes weights, excerpts and their order.")]
+NormaliseWith: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--normalize",
+        help="Band statistics: of the training tracks, or of the whole dataset as in the paper.",
+    ),
+]
+Jobs: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=1, help="Worker processes. Default: one a core. Results do not depend on it."),
+]
+Device: TypeAlias = Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a CUDA device when there is one.")]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+ModelName: TypeAlias = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A model's folder, or its name in the store.")
+]
+Paths: TypeAlias = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Audio files, or folders of them.")]
+
+DEFAULT_STORE = Path("mirembed-store")
+
+
+def command_line() -> str:
+    """Return the command as it was typed, for provenance."""
+    return shlex.join(["mirembed", *sys.argv[1:]])
+
+
+def parse_dataset(text: str | None) -> Spec | None:
+    """Read ``--dataset``."""
+    from mirembed.specs import Spec
+
+    return None if text is None else Spec.parse(text)
+
+
+def discover() -> Registry:
+    """Load the plugins, and say in one line each which are broken."""
+    from mirembed.registry import Registry
+
+    registry = Registry.discover()
+    for broken in registry.broken:
+        typer.echo(f"warning: {broken}; it is left out", err=True)
+    return registry
+
+
+def jobs_or_cores(jobs: int | None) -> int:
+    """Return ``--jobs``, by default the number of usable cores."""
+    from mirembed.workers import available_jobs
+
+    return jobs or available_jobs()

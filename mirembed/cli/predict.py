@@ -1,0 +1,33 @@
+"""``mirembed predict``."""
+
+from __future__ import annotations
+
+from mirembed.cli.embed import Out, embed_paths, failures_json, finish
+from mirembed.cli.options import DEFAULT_STORE, Jobs, Json, ModelName, Paths, StoreFolder
+
+
+def predict(
+    model: ModelName,
+    paths: Paths,
+    store: StoreFolder = DEFAULT_STORE,
+    out: Out = None,
+    jobs: Jobs = None,
+    json: Json = False,
+) -> None:
+    """Predict the class, or the targets, of audio files; no labels are needed."""
+    from mirembed.cli.console import print_json, print_table
+    from mirembed.export import check_suffix, write_rows
+    from mirembed.models import named_predictions
+
+    check_suffix(out)
+    loaded, result = embed_paths(model, paths, store, jobs)
+    predictions = named_predictions(loaded.task, loaded.predict(result.embeddings))
+    rows = [{"path": str(path), **values} for path, values in zip(result.paths, predictions, strict=True)]
+    if out is not None:
+        write_rows(out, rows)
+    if json:
+        print_json({"predictions": rows, "failures": failures_json(result)})
+    elif out is None and rows:
+        cells = [[f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
+        print_table(list(rows[0]), cells)
+    finish(result, out)

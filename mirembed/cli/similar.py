@@ -1,0 +1,54 @@
+"""``mirembed similar``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mirembed.cli import options
+from mirembed.cli.options import DEFAULT_STORE, Dataset, Jobs, Json, ModelName, StoreFolder
+
+
+def similar(
+    model: ModelName,
+    track: Annotated[str, typer.Argument(metavar="TRACK", help="An id of the store, or an audio file.")],
+    top: Annotated[int, typer.Option(min=1, help="How many neighbours.")] = 10,
+    inside: Annotated[
+        Path | None, typer.Option("--in", help="Search in this folder of audio files instead of the store.")
+    ] = None,
+    dataset: Dataset = None,
+    store: StoreFolder = DEFAULT_STORE,
+    jobs: Jobs = None,
+    json: Json = False,
+) -> None:
+    """List the tracks that are most similar to one, by the similarity that the model learned."""
+    from mirembed.cli.console import ConsoleProgress, print_json, print_table
+    from mirembed.neighbours import neighbours
+    from mirembed.store import Store
+
+    registry = options.discover()
+    with ConsoleProgress() as progress:
+        found = neighbours(
+            Store(store),
+            registry,
+            model,
+            track,
+            top=top,
+            inside=inside,
+            dataset=options.parse_dataset(dataset),
+            jobs=options.jobs_or_cores(jobs),
+            progress=progress,
+        )
+    if json:
+        print_json(found.to_json())
+    else:
+        print_table(
+            ["rank", "track", found.similarity],
+            [[str(rank), name, f"{value:.4f}"] for rank, (name, value) in enumerate(found.tracks, 1)],
+            f"most similar to {track}",
+        )
+    for path, reason in found.failures:
+        typer.echo(f"failed: {path}: {reason}", err=True)
+    raise typer.Exit(2 if found.failures else 0)

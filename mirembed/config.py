@@ -1,0 +1,127 @@
+"""What an experiment is made of: everything that decides its numbers, and nothing that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+from mirembed.approaches import Approach
+from mirembed.errors import SpecError
+from mirembed.registry import Registry
+from mirembed.specs import Spec
+
+Normalise = Literal["training", "dataset"]
+
+DEFAULT_APPROACH = "rbf-sl"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The settings that `fit` and `evaluate` share.
+
+    Attributes
+    ----------
+    approaches : tuple of Approach
+    learner : Spec
+    epochs, batch : int
+    normalise : {"training", "dataset"}
+        Whose statistics the bands are normalised with.
+    device : str
+        ``cpu`` or ``cuda``.
+    """
+
+    approaches: tuple[Approach, ...]
+    learner: Spec
+    epochs: int = 400
+    batch: int = 32
+    normalise: Normalise = "training"
+    device: str = "cpu"
+
+    @property
+    def trainings(self) -> list[tuple[Approach, ...]]:
+        """The approaches, those that share a network together."""
+        groups: dict[str, list[Approach]] = {}
+        for approach in self.approaches:
+            groups.setdefault(approach.training, []).append(approach)
+        return [tuple(group) for group in groups.values()]
+
+    def describe(self, registry: Registry) -> dict[str, Any]:
+        """Return the settings, with the plugins and parameters that they resolve to, as JSON.
+
+        Raises
+        ------
+        PluginError
+            If a similarity or the learner is unknown, or refuses its parameters.
+        """
+        approaches = {}
+        for approach in self.approaches:
+            specs = {"similarity": approach.similarity, "label_similarity": approach.label_similarity}
+            for spec in specs.values():
+                if spec is not None:
+                    registry.create("similarity", spec)
+            approaches[approach.name] = {
+                role: registry.provenance("similarity", spec) for role, spec in specs.items() if spec is not None
+            }
+        registry.create("learner", self.learner)
+        return {
+            "approaches": approaches,
+            "learner": registry.provenance("learner", self.learner),
+            "epochs": self.epochs,
+            "batch": self.batch,
+            "normalise": self.normalise,
+            "engine": "torch",
+            "device": self.device,
+        }
+
+
+def choose_approaches(
+    approaches: Sequence[str], similarities: Sequence[str], label_similarity: str | None
+) -> tuple[Approach, ...]:
+    """Combine ``--approach`` and ``--similarity``, each repeatable; ``rbf-sl`` when neither is given.
+
+    Raises
+    ------
+    SpecError
+        If one is malformed or given twice.
+    """
+    labels = None if label_similarity is None else Spec.parse(label_similarity)
+    names = [*approaches, *(f"{Spec.parse(similarity)}-sl" for similarity in similarities)]
+    chosen = tuple(Approach.parse(name, labels) for name in names or [DEFAULT_APPROACH])
+    for position, approach in enumerate(chosen):
+        if approach.name in [earlier.name for earlier in chosen[:position]]:
+            raise SpecError(f"the approach {approach.name} is given twice; give it once")
+    return chosen
+
+
+def check_normalise(value: str) -> Normalise:
+    """Read ``--normalize``.
+
+    Raises
+    ------
+    SpecError
+    """
+    for choice in get_args(Normalise):
+        if choice == value:
+            return cast(Normalise, choice)
+    raise SpecError(f"--normalize {value}: expected training or dataset")
+
+
+def choose_device(device: str) -> str:
+    """Resolve ``auto``: a CUDA device when there is one.
+
+    Raises
+    ------
+    SpecError
+        If a device is asked for that is not there.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda" if available else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise SpecError(f"--device {device}: expected auto, cpu or cuda")
+    if device == "cuda" and not available:
+        raise SpecError("--device cuda: torch finds no CUDA device here; use --device cpu")
+    return device

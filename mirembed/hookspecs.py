@@ -1,0 +1,182 @@
+"""The extension points, and the types that cross them.
+
+A plugin is a module, found through the entry-point group ``mirembed``, with one or more of the three hooks below.
+Each hook is handed ``register`` and calls it once for each thing it brings::
+
+    from mirembed import hookimpl
+
+    @hookimpl
+    def mirembed_register_similarities(register):
+        register("laplacian", Laplacian, summary="exp(-gamma * L1 distance)")
+
+The factory (``Laplacian``) is called when its name is used and not before. Its keyword parameters, with their
+annotations, are what ``--similarity laplacian:gamma=2`` may set: ``int``, ``float``, ``str``, ``bool``,
+``pathlib.Path``, ``Literal``, and unions of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import pluggy
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+PROJECT = "mirembed"
+"""Name of the pluggy project and of the entry-point group."""
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One of ``classes`` for each track.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        In the order of the label vector: class ``classes[i]`` is the one-hot vector with 1 at ``i``.
+    """
+
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One regressed quantity and the range of values that its annotators could give.
+
+    Attributes
+    ----------
+    name : str
+    low, high : float or None
+        The declared range, mapped to [0, 1] for training. None: the range of the training tracks is taken.
+    """
+
+    name: str
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A vector of numbers for each track, one for each of ``targets``."""
+
+    targets: tuple[Target, ...]
+
+
+Task: TypeAlias = Classification | Regression
+
+
+@dataclass(frozen=True)
+class Track:
+    """One piece of music that a dataset lists.
+
+    Attributes
+    ----------
+    id : str
+        Unique in the dataset and stable between machines: a path relative to the audio folder, or the dataset's
+        own number. Never an absolute path.
+    path : pathlib.Path
+        The audio file.
+    label : str or tuple of float
+        A class of the task, or one value for each target, in the dataset's own units.
+    group : str or None
+        What must not stand on both sides of a grouped split; usually the artist.
+    """
+
+    id: str
+    path: Path
+    label: str | tuple[float, ...]
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a dataset finds in an audio folder.
+
+    Attributes
+    ----------
+    task : Classification or Regression
+    tracks : sequence of Track
+    absent : int
+        Annotated tracks whose audio is not there. Counted and said, and no failure.
+    notes : sequence of str
+        Further things that a user should be told, one line each.
+    """
+
+    task: Task
+    tracks: Sequence[Track]
+    absent: int = 0
+    notes: Sequence[str] = ()
+
+
+class Dataset(Protocol):
+    """Lists tracks.
+
+    A dataset that makes its own audio has a method ``synthesise(audio)`` beside ``listing``: it writes the files
+    that are not there yet, and ``extract`` calls it when no audio folder is given.
+    """
+
+    def listing(self, audio: Path) -> Listing:
+        """Return the tracks of the folder ``audio``; raise ``DatasetError`` when it is not this dataset's."""
+
+
+class Similarity(Protocol):
+    """A kernel on vectors, differentiable.
+
+    A similarity may have a method ``cross(x, y)`` for ``[..., n, d]`` and ``[..., m, d]`` giving ``[..., n, m]``;
+    without it the host stacks x and y and slices.
+    """
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the ``[..., n, n]`` similarities of the n vectors ``x : Tensor [..., n, d]``."""
+
+
+class Estimator(Protocol):
+    """What mirembed needs of a scikit-learn estimator."""
+
+    def fit(self, X: NDArray[np.float32], y: NDArray[Any]) -> Any:
+        """Fit to embeddings ``X [n, units]`` and labels ``y``, see `Learner`."""
+
+    def predict(self, X: NDArray[np.float32]) -> NDArray[Any]:
+        """Predict labels in the form that ``y`` had."""
+
+
+class Learner(Protocol):
+    """Builds the scikit-learn estimator that turns embeddings into predictions."""
+
+    def estimator(self, task: Task) -> Estimator:
+        """Return a new, unfitted estimator for ``task``.
+
+        Classification: ``y`` is an int64 array ``[n]`` of indices into ``task.classes``. Regression: ``y`` is
+        a float64 array ``[n, n_targets]`` of targets scaled to [0, 1].
+        """
+
+
+class Register(Protocol):
+    """The callback that a hook receives."""
+
+    def __call__(self, name: str, factory: Callable[..., Any], *, summary: str = "") -> None:
+        """Register ``factory`` under ``name``; ``summary`` is the line that ``mirembed plugins`` shows."""
+
+
+@hookspec
+def mirembed_register_datasets(register: Register) -> None:
+    """Register datasets: factories of objects with the methods of `Dataset`."""
+
+
+@hookspec
+def mirembed_register_similarities(register: Register) -> None:
+    """Register similarities: factories of callables with the signature of `Similarity`."""
+
+
+@hookspec
+def mirembed_register_learners(register: Register) -> None:
+    """Register learners: factories of objects with the methods of `Learner`."""

@@ -1,0 +1,115 @@
+"""Audio files → embeddings, with a fitted model and without a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mirembed.errors import MirembedError
+from mirembed.extract import ExtractedFile, extract_files
+from mirembed.models import Model
+from mirembed.progress import Progress
+from mirembed.spectrogram import SpectrogramParameters
+from mirembed.store.features import compare_parameters
+
+AUDIO_SUFFIXES = frozenset(
+    {".aac", ".aif", ".aiff", ".au", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".snd", ".wav", ".wma"}
+)
+"""File name endings that are taken for audio, in lower case."""
+
+_BATCH = 256
+"""Spectrograms held at once: about 50 MB of 30-s clips."""
+
+
+@dataclass(frozen=True)
+class EmbeddedFiles:
+    """Embeddings of files, in the order in which they were given.
+
+    Attributes
+    ----------
+    paths : list of pathlib.Path
+        Those that could be read.
+    embeddings : ndarray [n_files, units], float32
+    failures : list of (pathlib.Path, str)
+        The others, with the reason.
+    """
+
+    paths: list[Path]
+    embeddings: NDArray[np.float32]
+    failures: list[tuple[Path, str]]
+
+
+def audio_files(paths: Sequence[Path]) -> list[Path]:
+    """Return the files that are given, and the audio files at any depth of the folders that are given.
+
+    Hidden files and folders are left out, links that lead out of a folder are not followed.
+
+    Raises
+    ------
+    MirembedError
+        If a path does not exist, or a folder holds no audio file.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise MirembedError(f"{path} does not exist; give audio files or folders of audio files")
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = sorted(file for file in path.rglob("*") if _is_audio(file, path))
+        if not found:
+            raise MirembedError(f"{path} holds no audio file ({' '.join(sorted(AUDIO_SUFFIXES))})")
+        files += found
+    return list(dict.fromkeys(files))
+
+
+def _is_audio(file: Path, root: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
+    inside = file.resolve().is_relative_to(root.resolve())
+    return not hidden and inside and file.suffix.lower() in AUDIO_SUFFIXES and file.is_file()
+
+
+def embed_files(model: Model, paths: Sequence[Path], jobs: int, progress: Progress) -> EmbeddedFiles:
+    """Embed audio files: spectrograms in worker processes, embeddings here.
+
+    Raises
+    ------
+    FingerprintError
+        If the model was trained on spectrograms that this version computes differently.
+    """
+    compare_parameters(model.parameters, SpectrogramParameters().to_json(), "the model", "this version of mirembed")
+    progress.start("embedding", len(paths))
+    failures: dict[int, str] = {}
+    rows: dict[int, NDArray[np.float32]] = {}
+    waiting: dict[int, ExtractedFile] = {}
+    for outcome in extract_files(paths, jobs):
+        if isinstance(outcome.result, str):
+            failures[outcome.index] = outcome.result
+        else:
+            waiting[outcome.index] = outcome.result
+        if len(waiting) == _BATCH:
+            rows |= _embed(model, waiting)
+            waiting.clear()
+        progress.update(outcome.number)
+    rows |= _embed(model, waiting)
+    done = sorted(rows)
+    return EmbeddedFiles(
+        paths=[paths[index] for index in done],
+        embeddings=np.stack([rows[index] for index in done])
+        if done
+        else np.zeros((0, model.network.units), np.float32),
+        failures=[(paths[index], failures[index]) for index in sorted(failures)],
+    )
+
+
+def _embed(model: Model, files: dict[int, ExtractedFile]) -> dict[int, NDArray[np.float32]]:
+    if not files:
+        return {}
+    lengths = np.array([len(file.frames) for file in files.values()])
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    embeddings = model.embed(np.concatenate([file.frames for file in files.values()]), starts, lengths)
+    return dict(zip(files, embeddings, strict=True))

@@ -1,0 +1,67 @@
+"""Label vectors: one-hot for classes, targets scaled to [0, 1] for regression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mirembed.errors import EvaluationError
+from mirembed.hookspecs import Classification, Regression, Task
+
+
+@dataclass(frozen=True)
+class TargetScale:
+    """The range of each regression target that is mapped to [0, 1].
+
+    Attributes
+    ----------
+    low, high : ndarray [n_targets], float64, original units
+    """
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, task: Regression, labels: NDArray[np.float64]) -> TargetScale:
+        """Take the declared ranges, and where none is declared the range of ``labels``, the training tracks'.
+
+        Raises
+        ------
+        EvaluationError
+            If an undeclared target is the same in all training tracks.
+        """
+        low = np.array([np.nan if t.low is None else t.low for t in task.targets])
+        high = np.array([np.nan if t.high is None else t.high for t in task.targets])
+        low = np.where(np.isnan(low), labels.min(axis=0), low)
+        high = np.where(np.isnan(high), labels.max(axis=0), high)
+        for target, bottom, top in zip(task.targets, low, high, strict=True):
+            if not bottom < top:
+                raise EvaluationError(
+                    f"{target.name} is {bottom:g} in every training track: there is nothing to learn; "
+                    "check the labels, or leave this target out"
+                )
+        return cls(low, high)
+
+    def scale(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Map original units to [0, 1]."""
+        return (labels - self.low) / (self.high - self.low)
+
+    def unscale(self, scaled: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Map [0, 1] to original units."""
+        return np.asarray(scaled, np.float64) * (self.high - self.low) + self.low
+
+
+def one_hot(indices: NDArray[np.int64], n_classes: int) -> NDArray[np.float32]:
+    """Return label vectors ``[n, n_classes]`` for class indices ``[n]``."""
+    return np.eye(n_classes, dtype=np.float32)[indices]
+
+
+def undeclared(task: Task) -> Sequence[str]:
+    """Return the names of the targets without a declared range."""
+    if isinstance(task, Classification):
+        return []
+    return [target.name for target in task.targets if target.low is None or target.high is None]

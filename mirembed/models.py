@@ -1,0 +1,325 @@
+"""A fitted model: network, normalisation, learner and provenance; in memory and on disk.
+
+On disk a model is a folder::
+
+    model.json             task, approach, learner, spectrogram parameters, provenance, digests of the files
+    network.safetensors    weights, normalisation, target scale
+    learner.skops          the scikit-learn estimator; absent for the approach nn
+
+Nothing in it can run code when it is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mirembed.errors import ModelError, PluginError, StoreError
+from mirembed.excerpts import Normalisation
+from mirembed.hookspecs import Classification, Estimator, Similarity, Task
+from mirembed.labels import TargetScale
+from mirembed.network import EmbeddingNetwork, embed
+from mirembed.registry import Registry
+from mirembed.store.features import task_from_json, task_to_json
+from mirembed.store.files import read_json, write_json, writing
+
+FORMAT = 1
+_MANIFEST, _NETWORK, _LEARNER = "model.json", "network.safetensors", "learner.skops"
+
+
+@dataclass
+class Model:
+    """Everything between a spectrogram and a prediction.
+
+    Attributes
+    ----------
+    task : Classification or Regression
+    network : EmbeddingNetwork
+    normalisation : Normalisation
+    head : torch.nn.Linear or None
+        The network's own output layer, for the approach ``nn``.
+    estimator : Estimator or None
+        The fitted learner, for all other approaches.
+    scale : TargetScale or None
+        None for classification.
+    parameters : mapping
+        Of the spectrogram.
+    provenance : mapping
+        Approach, plugins, seed, versions, command; see ``docs/store.md``.
+    """
+
+    task: Task
+    network: EmbeddingNetwork
+    normalisation: Normalisation
+    head: nn.Linear | None
+    estimator: Estimator | None
+    scale: TargetScale | None
+    parameters: Mapping[str, Any]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def embed(
+        self, frames: NDArray[np.float32], starts: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Embed full tracks: ndarray ``[n_tracks, units]``; see `mirembed.network.embed`."""
+        with one_thread():
+            return embed(self.network, frames, starts, lengths, self.normalisation)
+
+    def predict(self, embeddings: NDArray[np.float32]) -> NDArray[Any]:
+        """Predict from embeddings.
+
+        Parameters
+        ----------
+        embeddings : ndarray [n_tracks, units]
+
+        Returns
+        -------
+        ndarray
+            Classification: ``[n_tracks]`` int64, indices of the classes. Regression: ``[n_tracks, n_targets]``
+            float64, original units.
+        """
+        outputs = self._head_outputs(embeddings) if self.estimator is None else self._learner_outputs(embeddings)
+        if isinstance(self.task, Classification):
+            return np.asarray(outputs, np.int64)
+        assert self.scale is not None  # noqa: S101
+        return self.scale.unscale(outputs)
+
+    def _head_outputs(self, embeddings: NDArray[np.float32]) -> NDArray[Any]:
+        assert self.head is not None  # noqa: S101
+        weight = self.head.weight.detach().cpu().numpy()
+        bias = self.head.bias.detach().cpu().numpy()
+        # One track at a time: a product's rounding may depend on the number of its rows.
+        outputs = np.array([weight @ embedding + bias for embedding in embeddings]).reshape(-1, len(bias))
+        return outputs.argmax(axis=1) if isinstance(self.task, Classification) else outputs
+
+    def _learner_outputs(self, embeddings: NDArray[np.float32]) -> NDArray[Any]:
+        assert self.estimator is not None  # noqa: S101
+        outputs = np.asarray(self.estimator.predict(embeddings))
+        n = len(embeddings)
+        expected = (n,) if isinstance(self.task, Classification) else (n, len(self.task.targets))
+        valid = outputs.shape == expected and bool(np.isfinite(outputs).all())
+        if valid and isinstance(self.task, Classification):
+            valid = bool(np.isin(outputs, range(len(self.task.classes))).all())
+        if not valid:
+            kind = "class indices" if isinstance(self.task, Classification) else "finite values"
+            raise PluginError(
+                f"the learner's {type(self.estimator).__name__} predicted an array of shape {outputs.shape} "
+                f"and type {outputs.dtype}; expected {kind} of shape {expected}"
+            )
+        return outputs
+
+    def save(self, folder: Path) -> None:
+        """Write the model as a new folder.
+
+        Raises
+        ------
+        StoreWriteError
+            If the disk is full or the place cannot be written.
+        ModelError
+            If skops cannot store the learner's estimator.
+        """
+        from safetensors.torch import save_file
+
+        with writing(folder) as temporary:
+            temporary.mkdir()
+            save_file(self._tensors(), temporary / _NETWORK)
+            if self.estimator is not None:
+                _save_estimator(self.estimator, temporary / _LEARNER)
+            write_json(
+                temporary / _MANIFEST,
+                {
+                    "format": FORMAT,
+                    "task": task_to_json(self.task),
+                    "network": {"hidden": self.network.hidden, "units": self.network.units},
+                    "spectrogram": dict(self.parameters),
+                    "provenance": dict(self.provenance),
+                    "files": {path.name: _digest(path) for path in sorted(temporary.iterdir())},
+                },
+            )
+
+    @classmethod
+    def load(cls, folder: Path, registry: Registry) -> Model:
+        """Read a model.
+
+        Parameters
+        ----------
+        folder : pathlib.Path
+        registry : Registry
+            Only types of scikit-learn, numpy, scipy and of the installed plugin of the model's learner are loaded.
+
+        Raises
+        ------
+        ModelError
+            If the folder is not a model, is damaged, has another format, or holds a learner of unknown types.
+        """
+        manifest = _read_manifest(folder)
+        tensors = _read_tensors(folder / _NETWORK)
+        task = task_from_json(manifest["task"])
+        network = EmbeddingNetwork(2 * int(manifest["spectrogram"]["bands"]), **manifest["network"])
+        network.load_state_dict(_part(tensors, "network"))
+        head_weights = _part(tensors, "head")
+        head = None
+        if head_weights:
+            head = nn.Linear(head_weights["weight"].shape[1], head_weights["weight"].shape[0])
+            head.load_state_dict(head_weights)
+        normalisation = {name: tensor.numpy() for name, tensor in _part(tensors, "normalisation").items()}
+        scale = {name: tensor.numpy() for name, tensor in _part(tensors, "scale").items()}
+        return cls(
+            task=task,
+            network=network,
+            normalisation=Normalisation(**normalisation),
+            head=head,
+            estimator=_load_estimator(folder / _LEARNER, manifest, registry) if _LEARNER in manifest["files"] else None,
+            scale=TargetScale(**scale) if scale else None,
+            parameters=manifest["spectrogram"],
+            provenance={**manifest["provenance"], "digest": manifest["files"][_NETWORK]},
+        )
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        if self.head is not None:
+            tensors |= {f"head.{name}": tensor for name, tensor in self.head.state_dict().items()}
+        arrays: dict[str, NDArray[Any]] = {
+            "normalisation.mean": self.normalisation.mean,
+            "normalisation.std": self.normalisation.std,
+        }
+        if self.scale is not None:
+            arrays |= {"scale.low": self.scale.low, "scale.high": self.scale.high}
+        tensors |= {name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()}
+        return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+
+
+class one_thread:  # noqa: N801 - used as a function
+    """Run torch on one thread within a ``with`` block: sums then have one order, and processes share cores."""
+
+    def __enter__(self) -> None:
+        self._threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_num_threads(self._threads)
+
+
+def nearest(similarity: Similarity, query: NDArray[np.float32], candidates: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the similarities of ``query [units]`` to ``candidates [n, units]``: ndarray ``[n]``."""
+    x = torch.from_numpy(query[None])  # [1, units]
+    y = torch.from_numpy(candidates)  # [n, units]
+    with one_thread(), torch.inference_mode():
+        cross = getattr(similarity, "cross", None)
+        result = cross(x, y)[0] if cross else similarity(torch.cat([x, y]))[0, 1:]  # [n]
+    return np.asarray(result.numpy())
+
+
+def find_model(models: Path, name: str) -> Path:
+    """Return the folder of a model given as a path or as a name in the store.
+
+    Raises
+    ------
+    ModelError
+        If there is none; the message lists those in the store.
+    """
+    for folder in (Path(name), models / name):
+        if (folder / _MANIFEST).is_file():
+            return folder
+    known = sorted(path.parent.name for path in models.glob(f"*/{_MANIFEST}"))
+    raise ModelError(
+        f"{name!r} is neither a model's folder nor one of the store's models ({', '.join(known) or 'none yet'}); "
+        "`mirembed fit` makes one"
+    )
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = read_json(folder / _MANIFEST)
+        if manifest.get("format") != FORMAT:
+            raise ModelError(
+                f"the model {folder} has format {manifest.get('format')}, this mirembed reads format {FORMAT}; "
+                "use the version of mirembed that wrote it, or fit it again"
+            )
+        for name, digest in manifest["files"].items():
+            if _digest(folder / name) != digest:
+                raise ModelError(f"{folder / name} is not the file that was saved; fit the model again")
+    except StoreError as error:
+        raise ModelError(f"{folder} is not a model: {error}") from error
+    except (OSError, KeyError, AttributeError) as error:
+        raise ModelError(f"the model {folder} is damaged ({error}); fit it again") from error
+    return manifest
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path))
+    except SafetensorError as error:
+        raise ModelError(f"{path} is damaged ({error}); fit the model again") from error
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(f"{prefix}."): tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")
+    }
+
+
+def _save_estimator(estimator: Estimator, path: Path) -> None:
+    import skops.io
+
+    try:
+        path.write_bytes(skops.io.dumps(estimator))
+    except Exception as error:
+        raise ModelError(
+            f"the learner's {type(estimator).__name__} cannot be saved without pickle ({error}); "
+            "its plugin needs an estimator that skops can store"
+        ) from error
+
+
+def _load_estimator(path: Path, manifest: Mapping[str, Any], registry: Registry) -> Estimator:
+    import skops.io
+
+    untrusted = skops.io.get_untrusted_types(file=path)
+    if untrusted:
+        learner = manifest["provenance"]["learner"]
+        try:
+            plugin = registry.find("learner", f"{learner['distribution']}/{learner['name']}")
+        except PluginError as error:
+            raise ModelError(
+                f"the model {path.parent} needs the learner {learner['name']!r}; "
+                f"install {learner['distribution']}=={learner['version']}"
+            ) from error
+        # Code that the user chose to install; anything else might be an attack.
+        package = plugin.factory.__module__.partition(".")[0]
+        foreign = [name for name in untrusted if name.partition(".")[0] != package]
+        if foreign:
+            raise ModelError(
+                f"{path} holds types that neither scikit-learn nor {plugin.distribution} defines: "
+                f"{', '.join(foreign)}; it was not loaded, because it might run foreign code"
+            )
+    estimator: Estimator = skops.io.load(path, trusted=untrusted)
+    return estimator
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def named_predictions(task: Task, outputs: NDArray[Any]) -> list[dict[str, Any]]:
+    """Return what `Model.predict` gives as one mapping a track: ``label``, or each target's name, to its value."""
+    if isinstance(task, Classification):
+        return [{"label": name} for name in class_names(task, outputs)]
+    names = [target.name for target in task.targets]
+    return [dict(zip(names, row, strict=True)) for row in outputs.tolist()]
+
+
+def class_names(task: Task, indices: Sequence[int] | NDArray[np.int64]) -> list[str]:
+    """Return the names of class indices."""
+    assert isinstance(task, Classification)  # noqa: S101
+    return [task.classes[int(index)] for index in indices]

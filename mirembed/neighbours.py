@@ -1,0 +1,128 @@
+"""The tracks that are most similar to one, in the store or in a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mirembed.embeddings import read_embeddings
+from mirembed.errors import AudioError, MirembedError
+from mirembed.inference import audio_files, embed_files
+from mirembed.models import Model, find_model, nearest
+from mirembed.progress import Progress
+from mirembed.registry import Registry
+from mirembed.specs import Spec
+from mirembed.store import Store
+
+UNLEARNED = Spec("cosine")
+"""Ranks the embeddings of models that learned no similarity (``nn``, ``fl``)."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Tracks by falling similarity.
+
+    Attributes
+    ----------
+    query : str
+    similarity : str
+        The spec that ranks them.
+    tracks : list of (str, float)
+    failures : list of (pathlib.Path, str)
+        Files of the searched folder that could not be read.
+    """
+
+    query: str
+    similarity: str
+    tracks: list[tuple[str, float]]
+    failures: list[tuple[Path, str]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the neighbours as JSON."""
+        return {
+            "query": self.query,
+            "similarity": self.similarity,
+            "neighbours": [{"track": name, "similarity": value} for name, value in self.tracks],
+            "failures": [{"path": str(path), "reason": reason} for path, reason in self.failures],
+        }
+
+
+def neighbours(
+    store: Store,
+    registry: Registry,
+    model: str,
+    track: str,
+    *,
+    top: int,
+    inside: Path | None,
+    dataset: Spec | None,
+    jobs: int,
+    progress: Progress,
+) -> Neighbours:
+    """Rank tracks by their similarity to ``track``, which is itself left out.
+
+    Parameters
+    ----------
+    model : str
+        A folder, or a name in the store.
+    track : str
+        An id among the embeddings of the store, or an audio file.
+    inside : pathlib.Path or None
+        Search in this folder of audio files, not in the store.
+    dataset : Spec or None
+        Which dataset of the store to search; by default the one that the model was fitted to.
+
+    Raises
+    ------
+    MirembedError
+        If model, track or embeddings are not there.
+    """
+    folder = find_model(store.models, model)
+    loaded = Model.load(folder, registry)
+    failures: list[tuple[Path, str]] = []
+    if inside is not None:
+        embedded = embed_files(loaded, audio_files([inside]), jobs, progress)
+        names, candidates = [str(path) for path in embedded.paths], embedded.embeddings
+        failures = embedded.failures
+    else:
+        spec = dataset or Spec.parse(loaded.provenance["dataset"]["spec"])
+        names, candidates = read_embeddings(store.find(spec).embeddings / f"{folder.name}.parquet", folder)
+    query = _query(loaded, track, names, candidates, jobs, progress)
+    similarity = _similarity(loaded)
+    if similarity is None:
+        similarity = UNLEARNED
+        progress.note(f"{folder.name} learned no similarity: {UNLEARNED} of its embeddings ranks the tracks")
+    values = nearest(registry.create("similarity", similarity), query, candidates)
+    order = np.argsort(-values, kind="stable")
+    same = {track, str(Path(track))}
+    ranked = [(names[i], float(values[i])) for i in order if names[i] not in same]
+    return Neighbours(track, str(similarity), ranked[:top], failures)
+
+
+def _query(
+    model: Model,
+    track: str,
+    names: list[str],
+    candidates: NDArray[np.float32],
+    jobs: int,
+    progress: Progress,
+) -> NDArray[np.float32]:
+    if track in names:
+        return np.asarray(candidates[names.index(track)])
+    if not Path(track).is_file():
+        near = ", ".join(name for name in names if track in name) or ", ".join(names[:3])
+        raise MirembedError(f"{track!r} is neither an audio file nor one of the {len(names)} tracks, such as {near}")
+    embedded = embed_files(model, [Path(track)], jobs, progress)
+    if embedded.failures:
+        raise AudioError(f"{track}: {embedded.failures[0][1]}")
+    return np.asarray(embedded.embeddings[0])
+
+
+def _similarity(model: Model) -> Spec | None:
+    approach = model.provenance["approach"]
+    entry = model.provenance["settings"]["approaches"].get(approach, {})
+    return Spec.parse(entry["similarity"]["spec"]) if "similarity" in entry else None

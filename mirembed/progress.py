@@ -1,0 +1,31 @@
+"""How long work tells what it is doing, without knowing who listens."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """What the command line shows of long work."""
+
+    def start(self, description: str, total: float) -> None:
+        """Begin a stage of ``total`` units; it replaces the stage before it."""
+
+    def update(self, completed: float) -> None:
+        """Say how many units of the stage are done."""
+
+    def note(self, text: str) -> None:
+        """Tell the user something that stays on the screen."""
+
+
+class Silent:
+    """Nobody listens."""
+
+    def start(self, description: str, total: float) -> None:
+        """Do nothing."""
+
+    def update(self, completed: float) -> None:
+        """Do nothing."""
+
+    def note(self, text: str) -> None:
+        """Do nothing."""

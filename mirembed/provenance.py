@@ -1,0 +1,19 @@
+"""What a number depends on besides the data: versions of everything that computes."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+_DISTRIBUTIONS = ("mirembed", "torch", "numpy", "scipy", "scikit-learn", "essentia", "soundfile", "pyarrow")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the distributions that take part in the numbers."""
+    found = {"python": platform.python_version()}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,154 @@
+"""``name:param=value,param=value``: how a plugin and its parameters are written everywhere."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mirembed.errors import ParameterError, SpecError
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+# A comma starts a new parameter only before "word=", so that values may hold commas.
+_NEXT_PARAMETER = re.compile(r",(?=[A-Za-z_]\w*=)")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A plugin's name and the parameters that were given, as text.
+
+    Attributes
+    ----------
+    name : str
+        Bare (``rbf``) or full (``mirembed-extra/rbf``).
+    parameters : mapping of str to str
+        Only those that were given.
+    """
+
+    name: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        if not self.parameters:
+            return self.name
+        given = ",".join(f"{key}={self.parameters[key]}" for key in sorted(self.parameters))
+        return f"{self.name}:{given}"
+
+    @classmethod
+    def parse(cls, text: str) -> Spec:
+        """Read a spec.
+
+        Raises
+        ------
+        SpecError
+            If the text is not ``name`` or ``name:param=value,param=value``.
+        """
+        name, colon, rest = text.partition(":")
+        if not _NAME.fullmatch(name):
+            raise SpecError(f"{text!r} is not a plugin's name; write name or name:param=value,param=value")
+        parameters: dict[str, str] = {}
+        for item in _NEXT_PARAMETER.split(rest) if colon else []:
+            key, equals, value = item.partition("=")
+            if not (equals and key.isidentifier() and value):
+                raise SpecError(f"{item!r} in {text!r} is not param=value")
+            if key in parameters:
+                raise SpecError(f"{key!r} is given twice in {text!r}; give it once")
+            parameters[key] = value
+        return cls(name, parameters)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A keyword parameter of a factory."""
+
+    name: str
+    annotation: Any
+    default: Any
+
+    def __str__(self) -> str:
+        text = f"{self.name}: {_type_name(self.annotation)}"
+        return text if self.default is inspect.Parameter.empty else f"{text} = {self.default}"
+
+
+def parameters_of(factory: Callable[..., Any]) -> list[Parameter]:
+    """Return the keyword parameters of a factory, in the order of its signature."""
+    hints = typing.get_type_hints(factory.__init__ if isinstance(factory, type) else factory)  # type: ignore[misc]
+    return [
+        Parameter(p.name, hints.get(p.name, str), p.default)
+        for p in inspect.signature(factory).parameters.values()
+        if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+
+
+def bind(spec: Spec, factory: Callable[..., Any]) -> dict[str, Any]:
+    """Turn the text of a spec into the keyword arguments of a factory.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter is unknown, missing, or its value has the wrong type; the message lists the valid ones.
+    """
+    known = {parameter.name: parameter for parameter in parameters_of(factory)}
+    valid = ", ".join(map(str, known.values())) or "none"
+    arguments: dict[str, Any] = {}
+    for name, text in spec.parameters.items():
+        if name not in known:
+            raise ParameterError(f"{spec.name} has no parameter {name!r}; its parameters: {valid}")
+        try:
+            arguments[name] = _coerce(text, known[name].annotation)
+        except ValueError:
+            expected = _type_name(known[name].annotation)
+            raise ParameterError(
+                f"{name}={text} is not a value for {spec.name}: expected {expected}; its parameters: {valid}"
+            ) from None
+    for parameter in known.values():
+        if parameter.default is inspect.Parameter.empty and parameter.name not in arguments:
+            raise ParameterError(f"{spec.name} needs {parameter.name}=...; its parameters: {valid}")
+    return arguments
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+def _coerce(text: str, annotation: Any) -> Any:
+    for member in _members(annotation):
+        try:
+            return _coerce_one(text, member)
+        except ValueError:
+            continue
+    raise ValueError(text)
+
+
+def _coerce_one(text: str, annotation: Any) -> Any:
+    if typing.get_origin(annotation) is typing.Literal:
+        for choice in typing.get_args(annotation):
+            if text == str(choice):
+                return choice
+        raise ValueError(text)
+    if annotation is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    if annotation is type(None):
+        if text.lower() != "none":
+            raise ValueError(text)
+        return None
+    if annotation in (int, float, str, Path):
+        return annotation(text)
+    raise ValueError(text)
+
+
+def _type_name(annotation: Any) -> str:
+    if typing.get_origin(annotation) is typing.Literal:
+        return " | ".join(map(str, typing.get_args(annotation)))
+    if len(_members(annotation)) > 1:
+        return " | ".join(_type_name(m) for m in _members(annotation) if m is not type(None))
+    return getattr(annotation, "__name__", str(annotation))

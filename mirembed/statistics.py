@@ -1,0 +1,200 @@
+"""Metrics of predictions, and the interval of a mean over folds.
+
+Conventions
+-----------
+Truth comes first, prediction second; both are one-dimensional arrays of one length, a value for each track,
+with regression targets in the dataset's own units. A metric is one number for one fold (or all folds pooled)
+and one target. Where a metric is undefined it is 0, never NaN; `pearson_r_defined` tells, so that a caller
+can count it and say so.
+
+Three names that papers confuse:
+
+- r is Pearson's correlation, from -1 to 1.
+- r² is its square, from 0 to 1, the "coefficient of determination" of Jakubik & Kwaśnicka. Scale, offset and
+  sign of a prediction do not change it.
+- R² is 1 - SS_res / SS_tot, at most 1, and below 0 for a prediction that is worse than the mean of the truth.
+
+All metrics raise `EvaluationError` for arrays that are empty, of unlike shapes or not finite.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mirembed.errors import EvaluationError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+ROUNDING = 1e-13
+"""Relative to its largest value, the range below which an array counts as constant."""
+
+
+def accuracy(truth: ArrayLike, prediction: ArrayLike) -> float:
+    """Return the fraction of tracks whose class is right, from 0 to 1.
+
+    Parameters
+    ----------
+    truth, prediction : array [n_tracks], int
+        Class indices.
+    """
+    truth, prediction = _validate(truth, prediction)
+    return float(np.mean(truth == prediction))
+
+
+def macro_f1(truth: ArrayLike, prediction: ArrayLike) -> float:
+    """Return the unweighted mean of the F1 scores of the classes, from 0 to 1.
+
+    The mean runs over the classes that occur in truth or prediction, as scikit-learn's ``f1_score`` with
+    ``average="macro"`` does. A class that occurs in neither has the F1 score 0/0: to count it as 0 would
+    punish a prediction for a class that a small fold happens to lack. A class that is predicted but not true,
+    or true but never predicted, scores 0.
+
+    Parameters
+    ----------
+    truth, prediction : array [n_tracks], int
+        Class indices.
+    """
+    truth, prediction = _validate(truth, prediction)
+    classes = np.union1d(truth, prediction)
+    is_true = truth[:, None] == classes  # [n_tracks, n_classes]
+    is_predicted = prediction[:, None] == classes
+    hits = np.sum(is_true & is_predicted, axis=0)
+    return float(np.mean(2 * hits / (is_true.sum(axis=0) + is_predicted.sum(axis=0))))
+
+
+def pearson_r(truth: ArrayLike, prediction: ArrayLike) -> float:
+    """Return Pearson's correlation, from -1 to 1; 0 where `pearson_r_defined` is false.
+
+    Parameters
+    ----------
+    truth, prediction : array [n_tracks], float
+    """
+    if not pearson_r_defined(truth, prediction):
+        return 0.0
+    truth, prediction = _validate(truth, prediction)
+    return float(np.clip(_standardised(truth) @ _standardised(prediction), -1, 1))
+
+
+def pearson_r_defined(truth: ArrayLike, prediction: ArrayLike) -> bool:
+    """Return whether neither array is constant up to float64 rounding; a single track is constant.
+
+    Parameters
+    ----------
+    truth, prediction : array [n_tracks], float
+    """
+    return not any(_is_constant(values) for values in _validate(truth, prediction))
+
+
+def r_squared(truth: ArrayLike, prediction: ArrayLike) -> float:
+    """Return r², the square of `pearson_r`, from 0 to 1. Not R², which is `r2_score`.
+
+    Parameters
+    ----------
+    truth, prediction : array [n_tracks], float
+    """
+    return pearson_r(truth, prediction) ** 2
+
+
+def r2_score(truth: ArrayLike, prediction: ArrayLike) -> float:
+    """Return R² = 1 - SS_res / SS_tot, at most 1; 0 for a constant truth, where it is undefined.
+
+    Parameters
+    ----------
+    truth, prediction : array [n_tracks], float
+    """
+    truth, prediction = _validate(truth, prediction)
+    if _is_constant(truth):
+        return 0.0
+    residual = np.sum((truth - prediction) ** 2)
+    return float(1 - residual / np.sum((truth - truth.mean()) ** 2))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over folds and its confidence interval.
+
+    Attributes
+    ----------
+    mean : float
+    low, high : float or None
+        None where there is one score only. Not clipped to the range of the metric.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.mean:.3f}"
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def nadeau_bengio_interval(scores: ArrayLike, n_train: float, n_test: float, confidence: float = 0.95) -> Interval:
+    """Return the mean of the scores of J folds or splits with its corrected confidence interval.
+
+    The training sets of folds overlap, so their scores are not independent and the usual variance s²/J is too
+    small. This one is (1/J + n_test/n_train) s², with s² the unbiased variance of the scores, in Student's t
+    distribution with J - 1 degrees of freedom. The correction was derived for random splits; for the folds of
+    one cross-validation it is an approximation.
+
+    Source: Nadeau & Bengio, Inference for the Generalization Error, Machine Learning 52, 2003,
+    doi 10.1023/A:1024068626366.
+
+    Parameters
+    ----------
+    scores : array [J], float
+        One score, or paired difference of scores, for each fold.
+    n_train, n_test : float
+        Numbers of tracks in the training and the test part, means over the folds.
+    confidence : float
+        Between 0 and 1.
+
+    Raises
+    ------
+    EvaluationError
+        There are no scores, or some are not finite.
+    ValueError
+        A size or the confidence is out of range.
+    """
+    from scipy.stats import t
+
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim != 1 or not scores.size or not np.isfinite(scores).all():
+        raise EvaluationError(f"scores are {scores}: expected one finite number for each fold")
+    if not (n_train > 0 and n_test > 0 and 0 < confidence < 1):
+        raise ValueError(f"n_train {n_train}, n_test {n_test} or confidence {confidence} is out of range")
+    mean, n_folds = float(scores.mean()), len(scores)
+    if n_folds == 1:
+        return Interval(mean, None, None)
+    variance = (1 / n_folds + n_test / n_train) * scores.var(ddof=1)
+    half_width = float(t.ppf((1 + confidence) / 2, n_folds - 1)) * math.sqrt(variance)
+    return Interval(mean, mean - half_width, mean + half_width)
+
+
+def _validate(truth: ArrayLike, prediction: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return both as float64, which holds class indices exactly."""
+    truth, prediction = np.asarray(truth, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
+    if truth.ndim != 1 or truth.shape != prediction.shape or not truth.size:
+        raise EvaluationError(
+            f"truth has shape {truth.shape}, prediction {prediction.shape}: expected one value for each track"
+        )
+    for name, values in (("truth", truth), ("prediction", prediction)):
+        if bad := int(np.count_nonzero(~np.isfinite(values))):
+            raise EvaluationError(f"{name} holds {bad} values that are not finite numbers, of {values.size}")
+    return truth, prediction
+
+
+def _is_constant(values: NDArray[np.float64]) -> bool:
+    return bool(np.ptp(values) <= ROUNDING * np.abs(values).max())
+
+
+def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return values with mean 0 and norm 1; they are not constant."""
+    deviations: NDArray[np.float64] = (values - values.mean()) / np.ptp(values)  # so that no square vanishes
+    return deviations / np.linalg.norm(deviations)

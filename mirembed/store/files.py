@@ -1,0 +1,138 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mirembed.errors import StoreError, StoreWriteError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TEMPORARY = ".tmp-"
+"""Prefix of what is being written; whatever bears it was left by a killed process."""
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that takes its place when the block ends well.
+
+    Works for files and folders. The content reaches the disk before the name does.
+
+    Raises
+    ------
+    StoreWriteError
+        If the disk is full or the folder cannot be written; the message says which.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
+        yield temporary / path.name
+        _sync(temporary / path.name)
+        (temporary / path.name).replace(path)
+        _sync_file(path.parent)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_error(path: Path, error: OSError) -> StoreWriteError:
+    """Turn an operating system's error into one that says what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        advice = "free some space and run the same command again: what is in the store is kept"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        advice = "choose another place with --store, or ask for permission to write there"
+    else:
+        advice = "check the folder, or choose another place with --store"
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return StoreWriteError(f"cannot write {path}: {reason}; {advice}")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed processes were writing into ``folder``. Call it only while holding the folder's lock."""
+    for leftover in folder.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as readable JSON."""
+    with writing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    StoreError
+        If the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged: {error}; restore it, or delete its folder and make it again") from error
+
+
+def write_table(path: Path, table: pa.Table, *, row_group_size: int | None = None) -> None:
+    """Write a Parquet file, compressed and with page checksums."""
+    import pyarrow.parquet as pq
+
+    with writing(path) as temporary, temporary.open("wb") as file:
+        pq.write_table(table, file, compression="zstd", row_group_size=row_group_size, write_page_checksum=True)
+
+
+@contextlib.contextmanager
+def reading_parquet(path: Path) -> Iterator[None]:
+    """Turn Arrow's errors about a damaged file into a `StoreError` that names it."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise StoreError(
+            f"{path} cannot be read ({reason}); "
+            "run the command that wrote it again: `mirembed extract` sets a damaged file aside and makes it anew"
+        ) from error
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet file, checking its checksums.
+
+    Raises
+    ------
+    StoreError
+        If it is missing, truncated or damaged.
+    """
+    import pyarrow.parquet as pq
+
+    # A ParquetFile and not a dataset: nothing is to be read from the names of folders.
+    with reading_parquet(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        return file.read(columns=columns)
+
+
+def _sync(path: Path) -> None:
+    for entry in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        _sync_file(entry)
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

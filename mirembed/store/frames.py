@@ -1,0 +1,160 @@
+"""All frames of a dataset in one flat file, for training.
+
+Random excerpts need random access, which Parquet does not give. The file is derived from the shards, mapped into
+memory read-only and so shared by all worker processes; it may be deleted at any time and is then made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mirembed.errors import StoreError
+from mirembed.hookspecs import Classification, Task
+from mirembed.progress import Progress, Silent
+from mirembed.store.features import DatasetInfo, FeatureStore, label_names
+from mirembed.store.files import writing
+
+
+@dataclass(frozen=True)
+class FrameFile:
+    """Where the frames of every track lie. Small: it is what travels to worker processes.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        Flat float32 ``[total frames, n_bands]``.
+    n_bands : int
+    starts, lengths : ndarray [n_tracks], int64
+        Track i is the rows ``starts[i] : starts[i] + lengths[i]``.
+    """
+
+    path: Path
+    n_bands: int
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    def open(self) -> NDArray[np.float32]:
+        """Map the file: ndarray ``[total frames, n_bands]``, dB, read-only."""
+        shape = (int(self.lengths.sum()), self.n_bands)
+        return np.memmap(self.path, np.float32, "r", shape=shape)
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """The tracks of a dataset that have a spectrogram, sorted by id.
+
+    Attributes
+    ----------
+    info : DatasetInfo
+    task : Classification or Regression
+        Without the classes that have no track.
+    ids : list of str
+    labels : list of str, or ndarray [n_tracks, n_targets], float64, original units
+    groups : list of str or None
+    durations : ndarray [n_tracks], seconds
+    frames : FrameFile
+    digest : str
+        Changes with any id, label, group or sample of audio.
+    """
+
+    info: DatasetInfo
+    task: Task
+    ids: list[str]
+    labels: list[str] | NDArray[np.float64]
+    groups: list[str | None]
+    durations: NDArray[np.float64]
+    frames: FrameFile
+    digest: str
+
+    @property
+    def class_indices(self) -> NDArray[np.int64]:
+        """Indices of the labels in ``task.classes``: ndarray ``[n_tracks]``."""
+        assert isinstance(self.task, Classification)  # noqa: S101
+        return np.array([self.task.classes.index(label) for label in self.labels], np.int64)
+
+    def chance(self) -> str:
+        """Say what always guessing the largest class scores; of regression, that chance is r = 0."""
+        if not isinstance(self.task, Classification):
+            return "Chance: r = 0."
+        largest = max(self.labels, key=list(self.labels).count)
+        return f"Always guessing {largest!r}: {list(self.labels).count(largest) / len(self.ids):.3f}."
+
+
+def open_tracks(store: FeatureStore, progress: Progress | None = None) -> Tracks:
+    """Read the index of a dataset and make its flat file if it is not there.
+
+    What a user should know is told to ``progress``: tracks that are listed but not extracted, classes without tracks.
+
+    Raises
+    ------
+    StoreError
+        If the dataset holds no track, a shard is damaged, or the flat file cannot be written.
+    """
+    progress = progress or Silent()
+    info = store.info()
+    store.check_fingerprint(info.parameters, "the rest of the store")
+    index = store.index()
+    if len(index) == 0:
+        raise StoreError(f"the store {store.folder} holds no spectrogram; run `mirembed extract` again")
+    ids = index["id"].to_pylist()
+    groups = index["group"].to_pylist()
+    labels: list[str] | NDArray[np.float64]
+    task: Task = info.task
+    if isinstance(task, Classification):
+        labels = index["label"].to_pylist()
+        present = set(labels)
+        empty = [name for name in task.classes if name not in present]
+        if empty:
+            progress.note(f"classes without a track in the store, left out: {', '.join(empty)}")
+        task = Classification(tuple(name for name in task.classes if name in present))
+    else:
+        labels = np.column_stack([index[name].to_numpy() for name in label_names(task)])
+    n_failed = len(store.failures())
+    if len(ids) + n_failed < info.n_listed:
+        progress.note(f"the store holds {len(ids)} of the {info.n_listed} listed tracks; `mirembed extract` goes on")
+    lengths = index["n_frames"].to_numpy().astype(np.int64)
+    content = [info.task, info.parameters, ids, groups, np.asarray(labels).tolist()]
+    audio = index["audio_hash"].to_pylist()
+    return Tracks(
+        info=info,
+        task=task,
+        ids=ids,
+        labels=labels,
+        groups=groups,
+        durations=index["duration"].to_numpy(),
+        frames=_frame_file(store, index, lengths, _digest([info.parameters, ids, audio])),
+        digest=_digest([*content, audio]),
+    )
+
+
+def _frame_file(store: FeatureStore, index: Any, lengths: NDArray[np.int64], digest: str) -> FrameFile:
+    bands = int(store.info().parameters["bands"])
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+    frames = FrameFile(store.folder / "cache" / f"frames-{digest}.f32", bands, starts, lengths)
+    size = int(lengths.sum()) * bands * 4
+    if frames.path.exists() and frames.path.stat().st_size == size:
+        return frames
+    place = {
+        (shard, row): start
+        for shard, row, start in zip(index["shard"].to_pylist(), index["row"].to_pylist(), starts.tolist(), strict=True)
+    }
+    for old in frames.path.parent.glob("frames-*.f32"):
+        old.unlink()
+    with writing(frames.path) as temporary, temporary.open("wb") as file:
+        for shard, first, group in store.read_frames(["frames"]):
+            for row, values in enumerate(group["frames"]):
+                if (shard, first + row) in place:
+                    file.seek(place[shard, first + row] * bands * 4)
+                    file.write(values.values.flatten().to_numpy().tobytes())
+    return frames
+
+
+def _digest(content: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:16]

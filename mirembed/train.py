@@ -1,0 +1,238 @@
+"""The training loop, checkpoints, resume."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mirembed.errors import EvaluationError, PluginError
+from mirembed.excerpts import EXCERPT_FRAMES, Normalisation, epoch_batches, gather
+from mirembed.hookspecs import Similarity
+from mirembed.losses import classification_loss, regression_loss, similarity_loss
+from mirembed.network import EmbeddingNetwork, seeded_head, seeded_network
+from mirembed.store.files import writing
+
+CHECKPOINT_EPOCHS = 10
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The training tracks of one model, and nothing of any other track.
+
+    Attributes
+    ----------
+    frames : ndarray [total_frames, n_bands], dB
+    starts, lengths : ndarray [n_tracks]
+        Where the frames of each training track lie.
+    label_vectors : ndarray [n_tracks, n_classes or n_targets], float32
+        One-hot, or targets scaled to [0, 1].
+    classes : ndarray [n_tracks], int64, or None
+        Class indices; None for regression.
+    normalisation : Normalisation
+    """
+
+    frames: NDArray[np.float32]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    label_vectors: NDArray[np.float32]
+    classes: NDArray[np.int64] | None
+    normalisation: Normalisation
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and from what seed to train.
+
+    Attributes
+    ----------
+    epochs, batch : int
+    seed : int
+    fold : int
+        With the seed it decides initial weights, order and excerpts; a model of all tracks has fold 0.
+    device : str
+    """
+
+    epochs: int = 400
+    batch: int = 32
+    seed: int = 0
+    fold: int = 0
+    device: str = "cpu"
+
+
+class SimilarityObjective(nn.Module):
+    """|S(F) - S(A)|² over the pairs of a batch."""
+
+    def __init__(self, similarity: Similarity, label_similarity: Similarity) -> None:
+        super().__init__()
+        self.similarity, self.label_similarity = similarity, label_similarity
+
+    def forward(self, embeddings: Tensor, label_vectors: Tensor, _classes: Tensor | None) -> Tensor:
+        """Return the loss of a batch: ``embeddings [batch, units]``, ``label_vectors [batch, d]``."""
+        return similarity_loss(_checked(self.similarity, embeddings), _checked(self.label_similarity, label_vectors))
+
+
+class BaselineObjective(nn.Module):
+    """Cross-entropy or squared error of a linear output layer."""
+
+    def __init__(self, head: nn.Linear) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, embeddings: Tensor, label_vectors: Tensor, classes: Tensor | None) -> Tensor:
+        """Return the loss of a batch; ``classes [batch]`` for classification, None for regression."""
+        outputs = self.head(embeddings)  # [batch, n_classes or n_targets]
+        if classes is None:
+            return regression_loss(outputs, label_vectors)
+        return classification_loss(outputs, classes)
+
+
+@dataclass
+class Trained:
+    """A trained network.
+
+    Attributes
+    ----------
+    network : EmbeddingNetwork
+    head : torch.nn.Linear or None
+        The output layer of the baselines.
+    losses : list of float
+        Mean loss a track, one an epoch.
+    """
+
+    network: EmbeddingNetwork
+    head: nn.Linear | None
+    losses: list[float] = field(default_factory=list)
+
+
+def train(
+    data: TrainingData,
+    settings: Settings,
+    similarity: Similarity | None = None,
+    label_similarity: Similarity | None = None,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[int], None] = lambda epoch: None,
+) -> Trained:
+    """Train a network from scratch, or from where ``checkpoint`` left it.
+
+    Parameters
+    ----------
+    data : TrainingData
+    settings : Settings
+    similarity, label_similarity : Similarity or None
+        None for the baselines.
+    checkpoint : pathlib.Path or None
+        Written every tenth epoch, and read at the start when it is there.
+    on_epoch : callable
+        Told the number of epochs done.
+
+    Raises
+    ------
+    EvaluationError
+        If the loss is no longer a number.
+    """
+    seed = (settings.seed, settings.fold)
+    network = seeded_network(2 * data.frames.shape[1], seed)
+    objective = _objective(data, network, seed, similarity, label_similarity)
+    trained = Trained(network, objective.head if isinstance(objective, BaselineObjective) else None)
+    modules = nn.ModuleDict({"network": network, "objective": objective}).to(settings.device)
+    optimiser = torch.optim.Adadelta(modules.parameters(), lr=1.0, rho=0.95, eps=1e-6)
+    done = _resume(checkpoint, modules, optimiser, trained)
+    label_vectors = torch.from_numpy(data.label_vectors).to(settings.device)
+    classes = None if data.classes is None else torch.from_numpy(data.classes).to(settings.device)
+    on_epoch(done)
+    for epoch in range(done, settings.epochs):
+        total = torch.zeros((), device=settings.device)
+        for rows, offsets in epoch_batches(seed, epoch, data.lengths, settings.batch):
+            inputs, inside = gather(
+                data.frames,
+                data.starts[rows],
+                data.lengths[rows],
+                offsets,
+                EXCERPT_FRAMES,
+                data.normalisation,
+            )
+            embeddings = network(
+                torch.from_numpy(inputs).to(settings.device), torch.from_numpy(inside).to(settings.device)
+            )  # [batch, units]
+            loss = objective(embeddings, label_vectors[rows], None if classes is None else classes[rows])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            total += loss.detach()
+        trained.losses.append(float(total) / len(data.lengths))
+        if not np.isfinite(trained.losses[-1]):
+            raise EvaluationError(
+                f"the loss is {trained.losses[-1]} after epoch {epoch + 1}: the training diverged; "
+                "check the similarity's parameters"
+            )
+        if checkpoint is not None and (epoch + 1) % CHECKPOINT_EPOCHS == 0:
+            _save(checkpoint, modules, optimiser, trained)
+        on_epoch(epoch + 1)
+    return trained
+
+
+def _objective(
+    data: TrainingData,
+    network: EmbeddingNetwork,
+    seed: tuple[int, int],
+    similarity: Similarity | None,
+    label_similarity: Similarity | None,
+) -> SimilarityObjective | BaselineObjective:
+    if similarity is None:
+        return BaselineObjective(seeded_head(network.units, data.label_vectors.shape[1], seed))
+    return SimilarityObjective(similarity, label_similarity or similarity)
+
+
+def _checked(similarity: Similarity, x: Tensor) -> Tensor:
+    """Call a similarity and check the shape that a plugin must return."""
+    result = similarity(x)
+    expected = (*x.shape[:-1], x.shape[-2])
+    if tuple(result.shape) != expected:
+        raise PluginError(
+            f"the similarity {similarity!r} returned the shape {tuple(result.shape)} for vectors {tuple(x.shape)}; "
+            f"expected {expected}"
+        )
+    return result
+
+
+def _save(checkpoint: Path, modules: nn.Module, optimiser: torch.optim.Optimizer, trained: Trained) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {f"module.{name}": tensor for name, tensor in modules.state_dict().items()}
+    for number, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    with writing(checkpoint) as temporary:
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            temporary,
+            metadata={"losses": json.dumps(trained.losses)},
+        )
+
+
+def _resume(checkpoint: Path | None, modules: nn.Module, optimiser: torch.optim.Optimizer, trained: Trained) -> int:
+    """Restore a checkpoint and return the number of epochs it holds."""
+    if checkpoint is None or not checkpoint.exists():
+        return 0
+    from safetensors import safe_open
+
+    weights: dict[str, Tensor] = {}
+    state: dict[int, dict[str, Tensor]] = {}
+    with safe_open(checkpoint, framework="pt") as file:
+        trained.losses.extend(json.loads(file.metadata()["losses"]))
+        for name in file.keys():  # noqa: SIM118 - not a mapping
+            kind, _, rest = name.partition(".")
+            if kind == "module":
+                weights[rest] = file.get_tensor(name)
+            else:
+                number, _, key = rest.partition(".")
+                state.setdefault(int(number), {})[key] = file.get_tensor(name)
+    modules.load_state_dict(weights)
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    return len(trained.losses)

@@ -1,0 +1,146 @@
+"""Worker processes: many independent tasks, side by side, whatever happens to one of them.
+
+A task runs in a process of its own pool, so that native code that crashes takes one task down and not the program.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+_IN_FLIGHT = 4
+"""Tasks handed out per worker: enough to keep it busy, few enough to repeat after a crash."""
+
+
+@dataclass(frozen=True)
+class Done(Generic[Result]):
+    """Task number ``index`` returned ``result``."""
+
+    index: int
+    result: Result
+
+
+@dataclass(frozen=True)
+class Crashed:
+    """Task number ``index`` killed its worker; ``reason`` says how, in plain words."""
+
+    index: int
+    reason: str
+
+
+def available_jobs() -> int:
+    """Return the number of cores that this process may use: affinity and container limits are respected."""
+    import joblib
+
+    return int(joblib.cpu_count())
+
+
+def run(
+    function: Callable[[Argument], Result],
+    arguments: Sequence[Argument],
+    jobs: int,
+    tick: Callable[[], None] = lambda: None,
+) -> Iterator[Done[Result] | Crashed]:
+    """Call ``function`` on every argument in worker processes and yield the outcomes as they come.
+
+    Parameters
+    ----------
+    function : callable
+        A module-level function; it and its argument travel to the worker.
+    arguments : sequence
+    jobs : int
+        Worker processes.
+    tick : callable
+        Called about four times a second while waiting.
+
+    Raises
+    ------
+    Exception
+        Whatever ``function`` raises; the other tasks are given up.
+    """
+    from joblib.externals.loky import BrokenProcessPool
+
+    waiting = list(range(len(arguments)))[::-1]
+    while waiting:
+        in_flight: dict[Any, int] = {}
+        try:
+            for future, index in _run_pool(function, arguments, waiting, in_flight, jobs, tick):
+                yield Done(index, future.result())
+                del in_flight[future]
+        except BrokenProcessPool:
+            # The pool does not tell which task killed the worker: each that was in flight gets a pool of its own.
+            for index in sorted(in_flight.values()):
+                yield _run_alone(function, arguments[index], index, tick)
+
+
+def _run_pool(
+    function: Callable[[Argument], Result],
+    arguments: Sequence[Argument],
+    waiting: list[int],
+    in_flight: dict[Any, int],
+    jobs: int,
+    tick: Callable[[], None],
+) -> Iterator[tuple[Any, int]]:
+    """Keep the pool busy from ``waiting``, note what is ``in_flight``, yield finished futures."""
+    from concurrent.futures import FIRST_COMPLETED, wait
+
+    executor = _start_pool(jobs)
+    finished = False
+    try:
+        while waiting or in_flight:
+            while waiting and len(in_flight) < _IN_FLIGHT * jobs:
+                index = waiting.pop()
+                try:
+                    in_flight[executor.submit(function, arguments[index])] = index
+                except BaseException:
+                    waiting.append(index)
+                    raise
+            done, _ = wait(in_flight, timeout=0.25, return_when=FIRST_COMPLETED)
+            tick()
+            for future in done:
+                yield future, in_flight[future]
+        finished = True
+    finally:
+        executor.shutdown(wait=finished, kill_workers=not finished)
+
+
+def _run_alone(
+    function: Callable[[Argument], Result], argument: Argument, index: int, tick: Callable[[], None]
+) -> Done[Result] | Crashed:
+    from concurrent.futures import wait
+
+    from joblib.externals.loky import BrokenProcessPool
+
+    executor = _start_pool(1)
+    try:
+        future = executor.submit(function, argument)
+        while not wait([future], timeout=0.25).done:
+            tick()
+        return Done(index, future.result())
+    except BrokenProcessPool as error:
+        return Crashed(index, _crash_reason(str(error)))
+    finally:
+        executor.shutdown(wait=True, kill_workers=True)
+
+
+def _start_pool(jobs: int) -> Any:
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(max_workers=jobs, initializer=_prepare_worker)
+
+
+def _prepare_worker() -> None:
+    # Ctrl-C reaches every process of the terminal; only the parent answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _crash_reason(message: str) -> str:
+    for number in signal.Signals:
+        if f"{number.name}(-{number.value})" in message:
+            return f"the decoder killed its worker process ({number.name})"
+    return "its worker process was killed"

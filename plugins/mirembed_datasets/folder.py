@@ -1,0 +1,269 @@
+"""Anyone's own audio files, labelled by the folders they are in or by a table."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TypeAlias
+
+from mirembed import Classification, DatasetError, Listing, Regression, Target, Task, Track
+from mirembed_datasets.audio_files import SUFFIXES, AudioFiles, counted, find_audio, subfolders
+from mirembed_datasets.tables import Row, Table, read_table
+
+PATH_COLUMNS = ("path", "file", "filename", "audio", "track", "id")
+CLASS_COLUMNS = ("label", "class", "genre", "style", "mood")
+
+Label: TypeAlias = str | tuple[float, ...]
+
+
+class Folder:
+    """A folder of audio files.
+
+    Without a table, each folder in the audio folder is a class, and the audio files in it, at any depth, are
+    its tracks. With one, each row names a track and its class or its targets.
+
+    Parameters
+    ----------
+    labels : pathlib.Path, optional
+        Table of labels (CSV, TSV or JSON Lines), relative to the current folder or else to the audio folder.
+        Its paths are relative to the audio folder; the suffix may be missing.
+    target : str, optional
+        Columns to regress, joined by ``+``. Their range is the range of the training tracks.
+    group : str, optional
+        Column of what must not stand on both sides of a grouped split, such as the artist.
+    label : str, optional
+        Column of the class. Default: the first there is of label, class, genre, style and mood, else the only
+        column that is left.
+    path : str, optional
+        Column of the path. Default: the first there is of path, file, filename, audio, track and id.
+
+    Raises
+    ------
+    DatasetError
+        A column is given without a table, or ``label`` and ``target`` together.
+    """
+
+    def __init__(
+        self,
+        *,
+        labels: Path | None = None,
+        target: str | None = None,
+        group: str | None = None,
+        label: str | None = None,
+        path: str | None = None,
+    ) -> None:
+        columns = {"target": target, "group": group, "label": label, "path": path}
+        given = [name for name, column in columns.items() if column is not None]
+        if labels is None and given:
+            raise DatasetError(f"{given[0]}={columns[given[0]]} names a column of a table: add labels=FILE")
+        if target is not None and label is not None:
+            raise DatasetError(
+                f"target={target} asks for numbers and label={label} for classes: give one of the two"
+            )
+        self.labels = labels
+        self.target = target
+        self.group = group
+        self.label = label
+        self.path = path
+
+    def listing(self, audio: Path) -> Listing:
+        """Return the tracks of the folder ``audio``.
+
+        Raises
+        ------
+        DatasetError
+            There is no such folder, it holds no labelled audio, or the table is not sound.
+        """
+        found = find_audio(audio)
+        if not found.files:
+            holds = "; ".join([counted(found.others, "other file"), *found.notes])
+            raise DatasetError(
+                f"no audio files under {str(audio)!r}, which holds {holds}: "
+                f"files ending in {', '.join(sorted(SUFFIXES))} are looked for"
+            )
+        if self.labels is None:
+            return _list_class_folders(audio, found)
+        table = read_table(_existing(self.labels, audio))
+        return _list_table(audio, found, table, self._columns(table))
+
+    def _columns(self, table: Table) -> _Columns:
+        """Choose the columns of ``table``: those that were asked for, else those with a usual name."""
+        path = table.column(self.path) if self.path is not None else _usual(PATH_COLUMNS, table.columns)
+        if path is None:
+            raise DatasetError(
+                f"{table.file} has no column called {', '.join(PATH_COLUMNS[:-1])} or {PATH_COLUMNS[-1]}: "
+                f"give path=COLUMN, one of {table.named_columns()}"
+            )
+        group = table.column(self.group) if self.group is not None else None
+        if self.target is not None:
+            return _Columns(path, group, targets=_targets(self.target, table))
+        if self.label is not None:
+            return _Columns(path, group, label=table.column(self.label))
+        return _Columns(path, group, label=_class_column(table, used={path, group}))
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of a table that matter: ``label``, or ``targets`` where it is None."""
+
+    path: str
+    group: str | None
+    label: str | None = None
+    targets: tuple[str, ...] = ()
+
+    def label_of(self, row: Row) -> Label:
+        if self.label is not None:
+            return row.text(self.label)
+        return tuple(row.number(target) for target in self.targets)
+
+    def group_of(self, row: Row) -> str | None:
+        return (row.values[self.group] or None) if self.group is not None else None
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What a row says of a track."""
+
+    row: Row
+    label: Label
+    group: str | None
+
+    def __str__(self) -> str:
+        return f"{self.label!r}" if self.group is None else f"{self.label!r} of the group {self.group!r}"
+
+
+def _list_class_folders(audio: Path, found: AudioFiles) -> Listing:
+    loose = [file for file in found.files if "/" not in file]
+    tracks = [Track(file, audio / file, file.split("/")[0]) for file in found.files if "/" in file]
+    if not tracks:
+        raise DatasetError(
+            f"{str(audio)!r} holds {counted(len(loose), 'audio file')} and no class folder with audio: "
+            "put them into one folder a class, or give a table with labels=FILE"
+        )
+    task = _classes(tracks)
+    notes = list(found.notes)
+    if loose:
+        notes.append(f"{counted(len(loose), 'audio file')} left out, in no class folder")
+    if found.others:
+        notes.append(f"{counted(found.others, 'file')} left out, not audio")
+    empty = [folder.name for folder in subfolders(audio) if folder.name not in task.classes]
+    if empty:
+        notes.append(
+            f"{counted(len(empty), 'folder')} without audio, no class: {', '.join(map(repr, empty))}"
+        )
+    return Listing(task, tracks, notes=notes)
+
+
+def _list_table(audio: Path, found: AudioFiles, table: Table, columns: _Columns) -> Listing:
+    entries, repeated = _entries(table, columns, _locator(found))
+    there = set(found.files)
+    tracks = [
+        Track(track, audio / track, entry.label, entry.group)
+        for track, entry in sorted(entries.items())
+        if track in there
+    ]
+    if not tracks:
+        raise DatasetError(
+            f"{str(audio)!r} holds none of the {counted(len(entries), 'track')} of {table.file}, such as "
+            f"{next(iter(entries))!r}: the column {columns.path!r} is to give paths relative to that folder"
+        )
+    notes = list(found.notes)
+    if repeated:
+        notes.append(
+            f"{counted(repeated, 'row')} of {table.file} left out, saying again what another row says"
+        )
+    if unlisted := len(there - entries.keys()):
+        notes.append(f"{counted(unlisted, 'audio file')} left out, not listed in {table.file}")
+    if columns.group is not None and (alone := sum(track.group is None for track in tracks)):
+        notes.append(f"{counted(alone, 'track')} without a group: the column {columns.group!r} is empty")
+    task: Task
+    if columns.label is None:
+        task = Regression(tuple(Target(target) for target in columns.targets))
+    else:
+        task = _classes(tracks)
+        if missing := {str(entry.label) for entry in entries.values()}.difference(task.classes):
+            notes.append(f"classes left out, none of their audio is there: {', '.join(sorted(missing))}")
+    return Listing(task, tracks, absent=len(entries) - len(tracks), notes=notes)
+
+
+def _entries(
+    table: Table, columns: _Columns, locate: Callable[[str, Row], str]
+) -> tuple[dict[str, _Entry], int]:
+    """Return what ``table`` says of each track, and how many rows only repeat an earlier one."""
+    entries: dict[str, _Entry] = {}
+    repeated = 0
+    for row in table.rows:
+        track = locate(row.text(columns.path), row)
+        entry = _Entry(row, columns.label_of(row), columns.group_of(row))
+        first = entries.setdefault(track, entry)
+        if (first.label, first.group) != (entry.label, entry.group):
+            raise DatasetError(
+                f"{row}: {track!r} is {entry}, but {first} on line {first.row.line}: remove one of the rows"
+            )
+        repeated += first is not entry
+    return entries, repeated
+
+
+def _locator(found: AudioFiles) -> Callable[[str, Row], str]:
+    """Return a function from the path in a row to the file that it means, or to the path if there is none."""
+    there = set(found.files)
+    of_stem = defaultdict(list)
+    for file in found.files:
+        of_stem[str(PurePosixPath(file).with_suffix(""))].append(file)
+
+    def locate(text: str, row: Row) -> str:
+        path = posixpath.normpath(text.replace("\\", "/"))
+        if path.startswith(("/", "../")) or path == ".." or PureWindowsPath(path).is_absolute():
+            raise DatasetError(
+                f"{row}: {text!r} leaves the audio folder: a path relative to that folder is expected"
+            )
+        if path in there:
+            return path
+        files = of_stem.get(path, [])
+        if len(files) > 1:
+            raise DatasetError(f"{row}: {text!r} may be any of {', '.join(files)}: write the suffix too")
+        return files[0] if files else path
+
+    return locate
+
+
+def _existing(labels: Path, audio: Path) -> Path:
+    for file in (labels, audio / labels):
+        if file.is_file():
+            return file
+    raise DatasetError(
+        f"there is no file {str(labels)!r} in the current folder or in {str(audio)!r}: check labels=FILE"
+    )
+
+
+def _targets(names: str, table: Table) -> tuple[str, ...]:
+    targets = tuple(name.strip() for name in names.split("+"))
+    if not all(targets) or len(set(targets)) < len(targets):
+        raise DatasetError(f"target={names} is not a list of different columns, such as valence+arousal")
+    return tuple(table.column(target) for target in targets)
+
+
+def _class_column(table: Table, used: set[str | None]) -> str:
+    others = [column for column in table.columns if column not in used]
+    column = _usual(CLASS_COLUMNS, others)
+    if column is None and len(others) == 1:
+        column = others[0]
+    if column is None:
+        raise DatasetError(
+            f"{table.file} has no column called {', '.join(CLASS_COLUMNS[:-1])} or {CLASS_COLUMNS[-1]}: "
+            f"give label=COLUMN, or target=COLUMN for numbers; its columns are {table.named_columns()}"
+        )
+    return column
+
+
+def _usual(names: Sequence[str], columns: Sequence[str]) -> str | None:
+    """Return the column that is called like the first possible of ``names``, in upper or lower case."""
+    spelt = {column.lower(): column for column in reversed(columns)}
+    return next((spelt[name] for name in names if name in spelt), None)
+
+
+def _classes(tracks: list[Track]) -> Classification:
+    return Classification(tuple(sorted({str(track.label) for track in tracks})))

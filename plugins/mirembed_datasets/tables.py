@@ -1,0 +1,188 @@
+"""Tables of labels: comma, semicolon or tab separated, or one JSON object a line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirembed import DatasetError
+
+JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+DELIMITERS = "\t;,"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table, which says where it stands when it is converted to a string.
+
+    Attributes
+    ----------
+    file : pathlib.Path
+    line : int
+        Line of the file on which the row ends, from 1.
+    values : mapping of str to str
+        The value in each column, white space stripped; "" where there is none.
+    """
+
+    file: Path
+    line: int
+    values: Mapping[str, str]
+
+    def __str__(self) -> str:
+        return f"{self.file}, line {self.line}"
+
+    def text(self, column: str) -> str:
+        """Return the value in ``column``; raise `DatasetError` when it is empty."""
+        if not self.values[column]:
+            raise DatasetError(f"{self}: the column {column!r} is empty: fill it in or remove the row")
+        return self.values[column]
+
+    def number(self, column: str) -> float:
+        """Return the value in ``column``; raise `DatasetError` when it is not a finite number."""
+        text = self.text(column)
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise DatasetError(f"{self}: {text!r} in the column {column!r} is not a number such as 0.5")
+        return number
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of labels.
+
+    Attributes
+    ----------
+    file : pathlib.Path
+    columns : tuple of str
+        Names of the columns in the order of the file. Columns without a name are left out.
+    rows : tuple of Row
+        At least one.
+    """
+
+    file: Path
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    def column(self, name: str) -> str:
+        """Return ``name``; raise `DatasetError` when no column is called so."""
+        if name not in self.columns:
+            raise DatasetError(f"{self.file} has no column {name!r}: its columns are {self.named_columns()}")
+        return name
+
+    def named_columns(self) -> str:
+        """Return the names of the columns for a message."""
+        return ", ".join(map(repr, self.columns))
+
+
+def read_table(file: Path) -> Table:
+    """Read a table of labels.
+
+    The suffix ``.jsonl``, ``.ndjson`` or ``.json`` means one JSON object a line. In every other file the
+    first line names the columns and shows the delimiter. A byte order mark, Windows line ends, blank lines
+    and white space around names and values have no meaning.
+
+    Raises
+    ------
+    DatasetError
+        The file cannot be read, is not UTF-8, holds no rows, or has a malformed row.
+    """
+    text = _read_text(file)
+    rows = tuple(_json_rows(file, text) if file.suffix.lower() in JSON_SUFFIXES else _csv_rows(file, text))
+    if not rows:
+        raise DatasetError(
+            f"{file} has no rows: a line that names the columns and one line a track are expected"
+        )
+    columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
+    complete = (
+        Row(row.file, row.line, {column: row.values.get(column, "") for column in columns}) for row in rows
+    )
+    return Table(file, columns, tuple(complete))
+
+
+def _read_text(file: Path) -> str:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"cannot read {file}: {error.strerror}") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DatasetError(f"{file}, line {line}: not UTF-8 text: save the table as UTF-8") from error
+
+
+def _csv_rows(file: Path, text: str) -> Iterator[Row]:
+    delimiter = _delimiter(text)
+    # strict: an unclosed quotation mark is an error, where it would otherwise swallow the rest of the file
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+    )
+    columns: list[str] = []
+    try:
+        for record in reader:
+            values = [value.strip() for value in record]
+            if not any(values):
+                continue
+            if not columns:
+                columns = _distinct(values, file)
+                continue
+            if len(values) != len(columns):
+                raise DatasetError(
+                    f"{file}, line {reader.line_num}: {len(values)} values for {len(columns)} columns: "
+                    f"put quotation marks around a value that contains {delimiter!r}"
+                )
+            named = {column: value for column, value in zip(columns, values, strict=True) if column}
+            yield Row(file, reader.line_num, named)
+    except csv.Error as error:
+        raise DatasetError(f"{file}, line {reader.line_num}: malformed quotation marks ({error})") from error
+
+
+def _delimiter(text: str) -> str:
+    """Return the delimiter that divides the first line into the most columns."""
+    header = next((line for line in io.StringIO(text, newline=None) if line.strip()), "")
+
+    def columns(delimiter: str) -> int:
+        return len(next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), []))
+
+    return max(DELIMITERS, key=columns)
+
+
+def _distinct(columns: list[str], file: Path) -> list[str]:
+    for column in columns:
+        if column and columns.count(column) > 1:
+            raise DatasetError(f"{file} has two columns called {column!r}: rename or remove one")
+    return columns
+
+
+def _json_rows(file: Path, text: str) -> Iterator[Row]:
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+        if not line.strip():
+            continue
+        try:
+            # numbers stay as they are written: the id 007 or the class 1 is a string
+            record = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
+        except json.JSONDecodeError as error:
+            raise DatasetError(f"{file}, line {number}: not JSON ({error.msg}): one object a line") from error
+        if not isinstance(record, dict):
+            raise DatasetError(f"{file}, line {number}: not a JSON object such as {{'path': …, 'label': …}}")
+        yield Row(
+            file, number, {key.strip(): _json_value(value, file, number) for key, value in record.items()}
+        )
+
+
+def _json_value(value: object, file: Path, number: int) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool):
+        return str(value).lower()
+    raise DatasetError(f"{file}, line {number}: {value!r} is not one text or number")

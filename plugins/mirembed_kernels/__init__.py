@@ -1,0 +1,15 @@
+"""Built-in similarities."""
+
+from __future__ import annotations
+
+from mirembed import hookimpl
+from mirembed.hookspecs import Register
+from mirembed_kernels.kernels import Cosine, Polynomial, Rbf
+
+
+@hookimpl
+def mirembed_register_similarities(register: Register) -> None:
+    """Register the built-in similarities."""
+    register("rbf", Rbf, summary="exp(-gamma |x - y|^2)")
+    register("cosine", Cosine, summary="x.y / (|x| |y|)")
+    register("polynomial", Polynomial, summary="(gamma x.y + c)^d")

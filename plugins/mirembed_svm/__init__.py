@@ -1,0 +1,13 @@
+"""Built-in learner: the support vector machine."""
+
+from __future__ import annotations
+
+from mirembed import hookimpl
+from mirembed.hookspecs import Register
+from mirembed_svm.svm import Svm
+
+
+@hookimpl
+def mirembed_register_learners(register: Register) -> None:
+    """Register the built-in learner."""
+    register("svm", Svm, summary="Support vector machine: SVC for classes, one SVR for each target")

@@ -1,0 +1,330 @@
+"""One file becomes its samples, whole, or one clear error."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from audio_files import flash_bytes, loud_then_quiet, music, wav_bytes, write_mp3
+
+from mirembed.audio import PADDING, decode
+from mirembed.errors import AudioError
+from mirembed.essentia_algorithms import silenced
+
+RATE = 22_050
+
+
+def run_python(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=buffered)
+
+
+# What is decoded
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.aiff", "a.au", "a.caf", "a.w64"])
+def test_a_lossless_file_gives_its_own_samples_at_its_own_rate(tmp_path, name):
+    samples = music(1, RATE)
+    soundfile.write(tmp_path / name, samples, RATE, subtype="PCM_16")
+    audio = decode(tmp_path / name)
+    assert (audio.rate, audio.decoder, audio.chatter) == (RATE, "soundfile", 0)
+    assert audio.samples.dtype == np.float32
+    np.testing.assert_allclose(audio.samples, samples, atol=2**-15)
+
+
+@pytest.mark.parametrize("n_channels", [1, 2, 3, 6, 8])
+def test_the_samples_are_the_mean_of_the_channels(tmp_path, n_channels):
+    channels = np.random.default_rng(1).uniform(-1, 1, (2000, n_channels)).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", channels, RATE, subtype="FLOAT")
+    np.testing.assert_allclose(decode(tmp_path / "a.wav").samples, channels.mean(axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [16_000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+def test_an_mp3_with_a_header_is_decoded_to_the_sample(tmp_path, rate, mode):
+    samples = loud_then_quiet(4, rate)
+    audio = decode(write_mp3(tmp_path / "a.mp3", samples, rate, mode))
+    assert audio.decoder == "soundfile"
+    assert len(audio.samples) == len(samples)
+
+
+def test_an_mp3_of_constant_bit_rate_without_a_header_takes_the_fast_decoder(tmp_path):
+    samples = loud_then_quiet(4, 44_100)
+    audio = decode(write_mp3(tmp_path / "a.mp3", samples, 44_100, "CONSTANT", header=False))
+    assert audio.decoder == "soundfile"
+    assert len(audio.samples) == pytest.approx(len(samples), abs=PADDING * 44_100)
+
+
+def test_an_mp3_of_variable_bit_rate_without_a_header_is_decoded_whole(tmp_path):
+    samples = loud_then_quiet(8, 44_100)
+    path = write_mp3(tmp_path / "a.mp3", samples, 44_100, "VARIABLE", header=False)
+    assert len(soundfile.read(path)[0]) < len(samples) / 2, "libsndfile no longer cuts such a file"
+    audio = decode(path)
+    assert audio.decoder == "essentia"
+    assert len(audio.samples) == pytest.approx(len(samples), abs=PADDING * 44_100)
+
+
+def test_two_mp3s_in_one_file_are_both_decoded(tmp_path):
+    samples = loud_then_quiet(3, 44_100)
+    path = write_mp3(tmp_path / "a.mp3", samples, 44_100, "CONSTANT")
+    path.write_bytes(path.read_bytes() * 2)
+    assert len(soundfile.read(path)[0]) == len(samples), "libsndfile no longer stops after the first"
+    assert len(decode(path).samples) == pytest.approx(2 * len(samples), abs=PADDING * 44_100)
+
+
+def test_junk_inside_an_mp3_is_skipped_and_the_chatter_about_it_counted(tmp_path, capfd):
+    samples = loud_then_quiet(4, 44_100)
+    path = write_mp3(tmp_path / "a.mp3", samples, 44_100, "CONSTANT")
+    data = path.read_bytes()
+    junk = np.random.default_rng(2).bytes(20_000)
+    path.write_bytes(data[: len(data) // 2] + junk + data[len(data) // 2 :])
+    audio = decode(path)
+    assert len(audio.samples) == pytest.approx(len(samples), abs=PADDING * 44_100)
+    assert audio.chatter > 0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_soundfile_cannot_open_goes_to_essentia(tmp_path):
+    samples = loud_then_quiet(3, 44_100)
+    mp3 = write_mp3(tmp_path / "a.mp3", samples, 44_100, "CONSTANT", header=False)
+    path = tmp_path / "a.flv"
+    path.write_bytes(flash_bytes(mp3.read_bytes()))
+    with pytest.raises(soundfile.SoundFileError):
+        soundfile.info(path)
+    audio = decode(path)
+    assert (audio.decoder, audio.rate) == ("essentia", 44_100)
+    assert len(audio.samples) == pytest.approx(len(samples), abs=PADDING * 44_100)
+
+
+def test_a_flac_that_states_no_length_is_decoded_whole(tmp_path):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, music(2, RATE), RATE)
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0  # the 36-bit number of samples
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+    assert len(decode(path).samples) == 2 * RATE
+
+
+@pytest.mark.parametrize("stated", [0xFFFFFFFF, 0x7FFFFFFF - 36])
+def test_a_wav_that_was_written_to_a_pipe_is_decoded_whole(tmp_path, stated):
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav_bytes(bytes(32_000), stated=stated))
+    assert len(decode(path).samples) == 16_000
+
+
+def test_damaged_tags_do_not_lose_the_sound(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav_bytes(bytes(32_000)) + b"id3 \xff\xff\x00\x00ID3\x09\x09\x09")
+    assert len(decode(path).samples) == 16_000
+
+
+# The hash
+
+
+def test_the_same_sound_has_the_same_hash_in_another_container(tmp_path):
+    samples = (2**15 * music(1, RATE)).astype(np.int16)
+    hashes = set()
+    for name in ("a.wav", "b.wav", "a.flac", "a.aiff"):
+        soundfile.write(tmp_path / name, samples, RATE)
+        hashes.add(decode(tmp_path / name).audio_hash)
+    (digest,) = hashes
+    assert len(bytes.fromhex(digest)) == 16
+
+
+def test_the_hash_changes_with_a_sample_the_rate_and_the_channels(tmp_path):
+    samples = music(1, RATE)
+    other = samples.copy()
+    other[1000] += 0.01
+    sounds = [(samples, RATE), (other, RATE), (samples, RATE + 1), (np.stack([samples, samples], 1), RATE)]
+    hashes = []
+    for number, (sound, rate) in enumerate(sounds):
+        soundfile.write(tmp_path / f"{number}.wav", sound, rate)
+        hashes.append(decode(tmp_path / f"{number}.wav").audio_hash)
+    assert len(set(hashes)) == len(sounds)
+
+
+# What is refused
+
+
+def test_a_wav_shorter_than_its_header_states_is_truncated(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, music(3, RATE), RATE)
+    path.write_bytes(path.read_bytes()[:-RATE])
+    with pytest.raises(AudioError, match=r"truncated: 2\.5 s decoded of 3\.0 s stated"):
+        decode(path)
+
+
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+def test_an_mp3_shorter_than_its_header_states_is_truncated(tmp_path, mode):
+    path = write_mp3(tmp_path / "a.mp3", loud_then_quiet(4, RATE), RATE, mode)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(AudioError, match=r"truncated: \d\.\d s decoded of 4\.0 s stated"):
+        decode(path)
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.aiff"])
+def test_other_files_cut_short_are_refused_too(tmp_path, name):
+    path = tmp_path / name
+    soundfile.write(path, loud_then_quiet(3, RATE), RATE)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(AudioError, match="truncated"):
+        decode(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_not_finite_are_counted(tmp_path, value):
+    channels = np.zeros((1000, 2))
+    channels[3:5, 1] = channels[7, 0] = value
+    soundfile.write(tmp_path / "a.wav", channels, RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"^3 of 2000 samples"):
+        decode(tmp_path / "a.wav")
+
+
+def test_a_file_without_samples_is_refused(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(0), RATE)
+    with pytest.raises(AudioError, match="no samples"):
+        decode(tmp_path / "a.wav")
+
+
+def test_a_file_longer_than_twelve_hours_is_refused(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(13 * 3600 * 100), 100, subtype="PCM_U8")
+    with pytest.raises(AudioError, match=r"13\.0 hours long, at most 12"):
+        decode(tmp_path / "a.wav")
+
+
+def test_samples_that_do_not_fit_into_memory_are_an_audio_error(tmp_path, monkeypatch):
+    def read(*_, **__):
+        raise MemoryError
+
+    soundfile.write(tmp_path / "a.wav", np.zeros(100), RATE)
+    monkeypatch.setattr(soundfile.SoundFile, "read", read)
+    with pytest.raises(AudioError, match="memory"):
+        decode(tmp_path / "a.wav")
+
+
+def test_an_empty_file_is_said_to_be_empty(tmp_path):
+    (tmp_path / "a.mp3").touch()
+    with pytest.raises(AudioError, match=r"empty file \(0 bytes\)"):
+        decode(tmp_path / "a.mp3")
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.wav", "a.flac", "a.ogg", "a.m4a", "a"])
+@pytest.mark.parametrize("content", [b"Not a note of music.\n" * 50, np.random.default_rng(3).bytes(5000)])
+def test_what_is_not_audio_is_refused(tmp_path, capfd, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(AudioError, match=r"^neither soundfile nor Essentia can decode"):
+        decode(tmp_path / name)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path):
+    with pytest.raises(AudioError, match="cannot be read: No such file"):
+        decode(tmp_path / "a.wav")
+
+
+def test_a_directory_is_refused(tmp_path):
+    with pytest.raises(AudioError, match=r"^a directory, where an audio file"):
+        decode(tmp_path)
+
+
+def test_pipes_and_devices_are_refused_before_they_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "a.wav")
+    for path in (tmp_path / "a.wav", Path("/dev/zero")):
+        with pytest.raises(AudioError, match="a pipe, socket or device"):
+            decode(path)
+
+
+def test_an_unknown_codec_neither_kills_the_process_nor_spoils_the_next_file(tmp_path):
+    (tmp_path / "bad.wav").write_bytes(wav_bytes(bytes(32_000), tag=0x0042))
+    good = write_mp3(tmp_path / "a.mp3", loud_then_quiet(8, 44_100), 44_100, "VARIABLE", header=False)
+    script = """
+import sys
+from pathlib import Path
+from mirembed.audio import decode
+from mirembed.errors import AudioError
+try:
+    decode(Path(sys.argv[1]))
+except AudioError as error:
+    print(error)
+print(decode(Path(sys.argv[2])).decoder)
+"""
+    result = run_python(script, tmp_path / "bad.wav", good)
+    reason, decoder = result.stdout.splitlines()
+    assert "Unsupported codec" in reason
+    assert (decoder, result.stderr, result.returncode) == ("essentia", "", 0)
+
+
+# Chatter
+
+
+def test_what_native_libraries_write_is_counted_and_not_shown(capfd):
+    with silenced() as chatter:
+        os.write(1, b"one\ntwo\n")
+        os.write(2, b"three, and no end of line")
+    assert chatter.lines == 3
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_terminal_is_given_back_after_an_error(capfd):
+    with pytest.raises(ZeroDivisionError), silenced():
+        os.write(2, b"lost\n")
+        _ = 1 / 0
+    os.write(2, b"shown\n")
+    assert capfd.readouterr() == ("", "shown\n")
+
+
+def test_silenced_blocks_may_stand_inside_each_other(capfd):
+    with silenced() as outer:
+        os.write(2, b"outer\n")
+        with silenced() as inner:
+            os.write(2, b"inner\n")
+        os.write(2, b"outer\n")
+    assert (outer.lines, inner.lines) == (2, 1)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_python_has_printed_before_is_shown():
+    script = """
+import os, sys
+from mirembed.essentia_algorithms import silenced
+print("before", end=" ")
+with silenced():
+    os.write(1, b"hidden")
+print("after")
+"""
+    result = run_python(script)
+    assert (result.stdout, result.stderr) == ("before after\n", "")
+
+
+# Real files
+
+
+@pytest.fixture
+def real_data() -> Path:
+    if "MIREMBED_REAL_DATA" not in os.environ:
+        pytest.skip("needs real data: set MIREMBED_REAL_DATA")
+    return Path(os.environ["MIREMBED_REAL_DATA"])
+
+
+def test_the_real_mp3s_are_decoded_whole_by_the_fast_decoder(real_data):
+    paths = sorted(real_data.glob("emotify_mini/emotifymusic/*/*.mp3"))
+    assert paths
+    for path in paths:
+        audio = decode(path)
+        seconds = 8 * path.stat().st_size / 128_000
+        assert audio.decoder == "soundfile"
+        assert len(audio.samples) / audio.rate == pytest.approx(seconds, abs=PADDING)
+
+
+def test_the_real_wavs_are_decoded_without_complaint(real_data):
+    for path in sorted(real_data.glob("*_mini/**/*.wav")):
+        audio = decode(path)
+        assert (audio.decoder, audio.chatter) == ("soundfile", 0)
+        assert len(audio.samples) == soundfile.info(path).frames

@@ -1,0 +1,224 @@
+"""The log-mel spectrogram agrees with its definition, at every sampling rate."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from audio_files import music
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirembed.errors import AudioError
+from mirembed.spectrogram import (
+    SpectrogramParameters,
+    band_edges,
+    count_frames,
+    differing_field,
+    log_mel,
+    spectrogram,
+)
+
+RATES = [16_000, 22_050, 32_000, 44_100, 48_000, 96_000]
+
+
+def definition(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Return the spectrogram in float64 numpy, written from the definition."""
+    length = rate * 50 // 1000
+    n_frames = (len(samples) - length) * 1000 // (rate * 25) + 1
+    fft_size = 1
+    while fft_size < length:
+        fft_size *= 2
+
+    turns = np.arange(length) / (length - 1)
+    window = 0.54 - 0.46 * np.cos(2 * np.pi * turns)
+    window /= window.sum()
+
+    edges = [133.3333 + 66.6667 * step for step in range(13)]
+    while len(edges) < 42:
+        edges.append(edges[-1] * 1.0711703)
+    frequencies = np.arange(fft_size // 2 + 1) * rate / fft_size
+    filters = []
+    for low, centre, high in zip(edges, edges[1:], edges[2:], strict=False):
+        rising, falling = (frequencies - low) / (centre - low), (high - frequencies) / (high - centre)
+        height = 2 / (high - low)
+        filters.append(height * np.clip(np.minimum(rising, falling), 0, None) * rate / fft_size)
+
+    decibels = []
+    for frame in range(n_frames):
+        start = frame * rate * 25 // 1000
+        spectrum = np.fft.rfft(samples[start : start + length].astype(np.float64) * window, fft_size)
+        decibels.append(10 * np.log10(np.maximum(np.array(filters) @ np.abs(spectrum) ** 2, 1e-10)))
+    return np.array(decibels)
+
+
+def noise(seconds: float, rate: int) -> np.ndarray:
+    return 0.2 * np.random.default_rng(4).standard_normal(round(seconds * rate))
+
+
+def chirp(seconds: float, rate: int) -> np.ndarray:
+    time = np.arange(round(seconds * rate)) / rate
+    return 0.9 * np.sin(2 * np.pi * (50 * time + 3500 / seconds * time**2))
+
+
+def assert_agrees(frames: np.ndarray, expected: np.ndarray) -> None:
+    assert frames.shape == expected.shape
+    audible = expected > expected.max() - 100
+    np.testing.assert_allclose(frames[audible], expected[audible], rtol=0, atol=0.01)
+
+
+# Agreement with the definition
+
+
+@pytest.mark.parametrize("sound", [noise, chirp, music])
+@pytest.mark.parametrize("rate", RATES)
+def test_a_mono_clip_agrees_with_the_definition(rate, sound):
+    samples = sound(2.1, rate).astype(np.float32)
+    frames = log_mel(samples, rate)
+    assert frames.dtype == np.float32
+    assert_agrees(frames, definition(samples, rate))
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_a_stereo_file_agrees_with_the_definition_for_its_mean(tmp_path, rate):
+    left, right = chirp(1, rate), music(1, rate)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, right], axis=1), rate, subtype="FLOAT")
+    result = spectrogram(tmp_path / "a.wav")
+    assert_agrees(result.frames, definition((left + right) / 2, rate))
+    assert (result.duration, result.decoder, result.chatter) == (1.0, "soundfile", 0)
+    assert len(bytes.fromhex(result.audio_hash)) == 16
+
+
+def test_the_same_music_has_nearly_the_same_spectrogram_at_another_rate():
+    low, high = log_mel(music(4, 22_050), 22_050), log_mel(music(4, 44_100), 44_100)
+    audible = high > high.max() - 40
+    difference = (low - high)[audible]
+    assert abs(difference.mean()) < 0.02
+    assert np.quantile(np.abs(difference), 0.99) < 0.1
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_silence_is_minus_100_decibels(rate):
+    assert (log_mel(np.zeros(rate), rate) == -100).all()
+
+
+def test_any_float_array_will_do():
+    samples = music(0.5, 44_100)
+    strided = np.stack([samples, samples], axis=1)[:, 0]
+    np.testing.assert_array_equal(log_mel(strided, 44_100), log_mel(samples.astype(np.float32), 44_100))
+
+
+# Frames and bands
+
+
+@given(st.integers(13_800, 400_000))
+def test_30_seconds_are_1199_frames_at_every_rate(rate):
+    assert count_frames(30 * rate, rate) == 1199
+
+
+@given(st.integers(13_800, 192_000), st.integers(0, 10**9))
+def test_the_last_frame_is_the_last_full_one(rate, n_samples):
+    def end(frame: int) -> int:
+        return frame * rate // 40 + rate // 20
+
+    n_frames = count_frames(n_samples, rate)
+    assert n_frames == 0 or end(n_frames - 1) <= n_samples
+    assert n_samples < end(n_frames) + (rate % 40 > 0)
+
+
+def test_the_hop_is_not_rounded_to_samples():
+    rate, last = 22_050, 1198
+    first_sample = 660_397  # floor(1198 * 551.25)
+    for position, heard in ((first_sample - 1, False), (first_sample, True)):
+        samples = np.zeros(30 * rate)
+        samples[position] = 1
+        assert (log_mel(samples, rate)[last].max() > -100) == heard
+
+
+def test_the_edges_of_the_bands_are_slaneys():
+    edges = band_edges()
+    assert edges.shape == (42,)
+    np.testing.assert_allclose(edges[[0, 1, 12, 13, 41]], [133.3333, 200, 933.3337, 999.7594, 6853.8422], atol=1e-3)
+
+
+# What is refused
+
+
+def test_a_rate_too_low_for_the_bands_is_an_error(tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(1, 8000), 8000)
+    with pytest.raises(AudioError, match=r"sampling rate 8000 Hz: the bands reach 6854 Hz and need at least 13800"):
+        spectrogram(tmp_path / "a.wav")
+    assert log_mel(noise(1, 13_800), 13_800).shape == (39, 40)
+
+
+def test_a_clip_shorter_than_one_frame_is_an_error(tmp_path):
+    samples = noise(0.05, 16_000)
+    assert len(log_mel(samples, 16_000)) == 1
+    with pytest.raises(AudioError, match=r"0\.050 s long, where one frame takes 0\.05 s"):
+        log_mel(samples[:-1], 16_000)
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e30])
+def test_a_power_that_is_not_finite_is_an_error(value):
+    with pytest.raises(AudioError, match="NaN, or too large"):
+        log_mel(np.full(16_000, value), 16_000)
+
+
+# Parameters
+
+
+def test_the_fingerprint_is_a_hash_of_the_definition():
+    canonical = (
+        '{"bands":40,"frame_seconds":0.05,"hop_seconds":0.025,"linear_edges":13,"linear_step":66.6667,'
+        '"log_factor":1.0711703,"lowest_edge":133.3333,"minimum_power":1e-10,"version":1,"widest_bin":66.0,'
+        '"window":"hamming"}'
+    )
+    assert SpectrogramParameters().fingerprint == hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(SpectrogramParameters)])
+def test_the_fingerprint_changes_with_each_field(field):
+    default = SpectrogramParameters()
+    value = getattr(default, field)
+    other = replace(default, **{field: value + 1 if isinstance(value, int | float) else "hann"})
+    assert other.fingerprint != default.fingerprint
+    assert differing_field(default.to_json(), other.to_json()) == field
+
+
+def test_parameters_survive_json():
+    default = SpectrogramParameters()
+    assert SpectrogramParameters(**json.loads(json.dumps(default.to_json()))) == default
+    assert differing_field(default.to_json(), default.to_json()) is None
+
+
+def test_a_field_that_one_side_lacks_differs():
+    default = SpectrogramParameters().to_json()
+    assert differing_field(default, {**default, "overlap": 2}) == "overlap"
+    assert differing_field({**default, "overlap": 2}, default) == "overlap"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "shape"),
+    [("bands", 30, (39, 30)), ("hop_seconds", 0.05, (20, 40)), ("frame_seconds", 0.1, (37, 40))],
+)
+def test_other_parameters_are_obeyed(field, value, shape):
+    parameters = replace(SpectrogramParameters(), **{field: value})
+    assert log_mel(noise(1, 22_050), 22_050, parameters).shape == shape
+
+
+# Real files
+
+
+@pytest.mark.skipif("MIREMBED_REAL_DATA" not in os.environ, reason="needs real data: set MIREMBED_REAL_DATA")
+@pytest.mark.parametrize("clips", ["gtzan_mini/**/*.wav", "emotify_mini/**/*.mp3"])
+def test_real_clips_agree_with_the_definition(clips):
+    paths = sorted(Path(os.environ["MIREMBED_REAL_DATA"]).glob(clips))
+    for path in paths[:: len(paths) // 4]:
+        samples, rate = soundfile.read(path, always_2d=True)
+        assert_agrees(spectrogram(path).frames, definition(samples.mean(axis=1), rate))

@@ -1,0 +1,108 @@
+"""The built-in learner."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import typing
+from typing import Literal
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.svm import SVC, SVR
+
+from mirembed import Classification, Regression, Target
+from mirembed_svm import mirembed_register_learners
+from mirembed_svm.svm import Svm
+
+CLASSES = Classification(("blues", "jazz", "rock"))
+TARGETS = Regression((Target("arousal"), Target("valence")))
+
+
+@pytest.fixture
+def embeddings() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
+
+
+def test_classes_are_learnt_by_an_svc_with_the_settings_of_the_paper(embeddings):
+    classes = np.arange(30) % 3
+    predicted = Svm().estimator(CLASSES).fit(embeddings, classes).predict(embeddings)
+    expected = SVC(kernel="rbf", C=1.0, gamma="scale").fit(embeddings, classes).predict(embeddings)
+    np.testing.assert_array_equal(predicted, expected)
+
+
+def test_classes_that_lie_apart_are_told_apart(embeddings):
+    classes = np.arange(30) % 3
+    embeddings[:, 0] += 8 * classes
+    estimator = Svm().estimator(CLASSES).fit(embeddings[:21], classes[:21])
+    np.testing.assert_array_equal(estimator.predict(embeddings[21:]), classes[21:])
+
+
+def test_each_target_has_an_svr_of_its_own(embeddings):
+    targets = np.random.default_rng(1).uniform(size=(30, 2))
+    predicted = Svm().estimator(TARGETS).fit(embeddings, targets).predict(embeddings)
+    svr = SVR(kernel="rbf", C=1.0, gamma="scale", epsilon=0.1)
+    expected = np.stack([svr.fit(embeddings, target).predict(embeddings) for target in targets.T], axis=1)
+    np.testing.assert_array_equal(predicted, expected)
+
+
+def test_a_single_target_keeps_its_column(embeddings):
+    estimator = Svm().estimator(Regression((Target("valence"),)))
+    assert estimator.fit(embeddings, np.linspace(0, 1, 30)[:, None]).predict(embeddings).shape == (30, 1)
+
+
+def test_parameters_reach_the_estimator():
+    svm = Svm(C=3.0, gamma=0.5, epsilon=0.01)
+    assert svm.estimator(CLASSES).get_params().items() >= {"C": 3.0, "gamma": 0.5}.items()
+    regressor = svm.estimator(TARGETS).get_params()
+    assert (
+        regressor.items()
+        >= {"estimator__C": 3.0, "estimator__gamma": 0.5, "estimator__epsilon": 0.01}.items()
+    )
+
+
+@pytest.mark.parametrize("task", [CLASSES, TARGETS])
+def test_each_call_builds_a_new_estimator_that_can_be_cloned(task):
+    svm = Svm()
+    first, second = svm.estimator(task), svm.estimator(task)
+    assert first is not second
+    assert repr(clone(first)) == repr(second)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"kernel": "linear"},
+        {"C": 0.0},
+        {"C": float("nan")},
+        {"gamma": 0.0},
+        {"gamma": float("inf")},
+        {"gamma": "auto"},
+        {"epsilon": -0.1},
+    ],
+)
+def test_a_parameter_out_of_range_is_an_error_that_gives_name_and_value(parameters):
+    [(name, value)] = parameters.items()
+    with pytest.raises(ValueError, match=f"^{name} is {value!r}: "):
+        Svm(**parameters)
+
+
+def test_an_unknown_kernel_is_an_error_that_names_what_is_possible():
+    with pytest.raises(ValueError, match="the only kernel is 'rbf'"):
+        Svm(kernel="poly")
+
+
+def test_the_plugin_registers_svm():
+    registered = {}
+    mirembed_register_learners(lambda name, factory, *, summary="": registered.update({name: factory()}))
+    assert registered == {"svm": Svm(kernel="rbf", C=1.0, gamma="scale", epsilon=0.1)}
+
+
+def test_the_parameters_can_be_read_from_the_annotations():
+    assert typing.get_type_hints(Svm.__init__)["gamma"] == float | Literal["scale"]
+
+
+def test_importing_the_plugin_does_not_import_scikit_learn():
+    code = "import sys, mirembed_svm; sys.exit('sklearn' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
