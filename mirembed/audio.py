@@ -240,8 +240,9 @@ def _mono(decoded: _Decoded) -> NDArray[np.float32]:
         raise AudioError("no samples: the file has a header and no sound")
     # Channel by channel: numpy's mean over an axis of length two is many times slower.
     mono: NDArray[np.float32] = decoded.channels[:, 0].copy()
-    for channel in range(1, n_channels):
-        mono += decoded.channels[:, channel]
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is an error below, not a warning
+        for channel in range(1, n_channels):
+            mono += decoded.channels[:, channel]
     mono /= n_channels
     if not np.isfinite(mono).all():
         n_bad = decoded.channels.size - np.count_nonzero(np.isfinite(decoded.channels))

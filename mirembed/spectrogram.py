@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -167,11 +166,6 @@ def band_edges(parameters: SpectrogramParameters = DEFAULTS) -> NDArray[np.float
     n_logarithmic = parameters.bands + 2 - parameters.linear_edges
     logarithmic = linear[-1] * parameters.log_factor ** np.arange(1, n_logarithmic + 1)
     return np.concatenate([linear, logarithmic])
-
-
-def differing_field(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
-    """Return the first field in which two results of `SpectrogramParameters.to_json` differ, or None."""
-    return next((name for name in {**a, **b} if a.get(name) != b.get(name)), None)
 
 
 def _frame_length(rate: int, parameters: SpectrogramParameters) -> int:

@@ -77,9 +77,7 @@ class TestClassFolders:
     def test_one_class_is_allowed(self, tmp_path: Path) -> None:
         assert Folder().listing(make_files(tmp_path, "x/a.wav")).task == Classification(("x",))
 
-    def test_links_out_of_the_folder_to_nothing_or_in_a_circle_are_counted(
-        self, audio: Path, tmp_path: Path
-    ) -> None:
+    def test_links_out_of_the_folder_to_nothing_or_in_a_circle_are_counted(self, audio: Path, tmp_path: Path) -> None:
         elsewhere = make_files(tmp_path / "elsewhere", "d.wav")
         (audio / "x" / "file.wav").symlink_to(elsewhere / "d.wav")
         (audio / "x" / "folder").symlink_to(elsewhere)
@@ -104,9 +102,7 @@ class TestClassFolders:
         Path(os.fsdecode(os.fsencode(audio / "x") + b"/caf\xe9.wav")).touch()
         listing = Folder().listing(audio)
         assert len(listing.tracks) == 3
-        assert list(listing.notes) == [
-            "1 audio file left out, with a name that is not valid UTF-8: rename it"
-        ]
+        assert list(listing.notes) == ["1 audio file left out, with a name that is not valid UTF-8: rename it"]
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
     def test_an_unreadable_folder_is_counted(self, audio: Path) -> None:
@@ -167,9 +163,7 @@ class TestTableOfClasses:
             "nameless column",
         ],
     )
-    def test_delimiter_byte_order_mark_line_ends_and_spaces_do_not_matter(
-        self, audio: Path, text: str
-    ) -> None:
+    def test_delimiter_byte_order_mark_line_ends_and_spaces_do_not_matter(self, audio: Path, text: str) -> None:
         listing = self.listing(audio, text, path="path", label="label")
         assert labels(listing) == {"x/a.wav": "happy", "y/c.wav": "sad, very"}
 
@@ -187,9 +181,7 @@ class TestTableOfClasses:
         (tmp_path / "labels.csv").write_text("path,label\nx/a.wav,here\n")
         assert labels(Folder(labels=Path("labels.csv")).listing(audio)) == {"x/a.wav": "here"}
 
-    @pytest.mark.parametrize(
-        "header", ["id,path,label", "id,Filename,Genre", "mood,file,label", "mood,FILE,class"]
-    )
+    @pytest.mark.parametrize("header", ["id,path,label", "id,Filename,Genre", "mood,file,label", "mood,FILE,class"])
     def test_columns_are_found_by_their_usual_names(self, audio: Path, header: str) -> None:
         assert labels(self.listing(audio, f"{header}\n7,x/a.wav,slow\n")) == {"x/a.wav": "slow"}
 
@@ -284,12 +276,8 @@ class TestTableOfClasses:
         with pytest.raises(DatasetError, match=message):
             self.listing(audio, "path,label,who\n" + rows, group="who")
 
-    @pytest.mark.parametrize(
-        ("row", "column"), [("x/a.wav, ", "label"), (",slow", "path")], ids=["class", "path"]
-    )
-    def test_an_empty_class_or_path_is_an_error_that_names_the_line(
-        self, audio: Path, row: str, column: str
-    ) -> None:
+    @pytest.mark.parametrize(("row", "column"), [("x/a.wav, ", "label"), (",slow", "path")], ids=["class", "path"])
+    def test_an_empty_class_or_path_is_an_error_that_names_the_line(self, audio: Path, row: str, column: str) -> None:
         with pytest.raises(DatasetError, match=rf"labels\.csv, line 3: the column '{column}' is empty"):
             self.listing(audio, f"path,label\nx/b.mp3,slow\n{row}\n")
 

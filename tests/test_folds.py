@@ -103,8 +103,7 @@ def test_stratified_folds_share_each_class_out_evenly(counts, seed):
 def test_the_seed_alone_decides(task, labels, scheme):
     groups = [f"artist {row // 2}" for row in range(60)]
     made = [
-        contents(make_folds(task, labels, scheme=scheme, n_folds=10, seed=seed, groups=groups)[0])
-        for seed in (0, 0, 1)
+        contents(make_folds(task, labels, scheme=scheme, n_folds=10, seed=seed, groups=groups)[0]) for seed in (0, 0, 1)
     ]
     assert made[0] == made[1]
     assert made[0] != made[2]

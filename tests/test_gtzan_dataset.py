@@ -48,8 +48,7 @@ def test_classes_without_a_clip_are_left_out_and_said(tmp_path: Path) -> None:
     assert listing.task == Classification(("jazz", "rock"))
     assert list(listing.notes) == [
         "4 of 1000 clips",
-        "classes left out, without a clip in this copy: "
-        "blues, classical, country, disco, hiphop, metal, pop, reggae",
+        "classes left out, without a clip in this copy: blues, classical, country, disco, hiphop, metal, pop, reggae",
     ]
 
 

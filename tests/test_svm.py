@@ -56,10 +56,7 @@ def test_parameters_reach_the_estimator():
     svm = Svm(C=3.0, gamma=0.5, epsilon=0.01)
     assert svm.estimator(CLASSES).get_params().items() >= {"C": 3.0, "gamma": 0.5}.items()
     regressor = svm.estimator(TARGETS).get_params()
-    assert (
-        regressor.items()
-        >= {"estimator__C": 3.0, "estimator__gamma": 0.5, "estimator__epsilon": 0.01}.items()
-    )
+    assert regressor.items() >= {"estimator__C": 3.0, "estimator__gamma": 0.5, "estimator__epsilon": 0.01}.items()
 
 
 @pytest.mark.parametrize("task", [CLASSES, TARGETS])

@@ -291,7 +291,7 @@ class FeatureStore:
 
 def compare_parameters(found: Mapping[str, Any], wanted: Mapping[str, Any], holder: str, wanted_by: str) -> None:
     """Raise `FingerprintError` naming the first field in which two sets of parameters differ."""
-    for name in [*wanted, *(set(found) - set(wanted))]:
+    for name in {**wanted, **found}:
         if found.get(name) != wanted.get(name):
             raise FingerprintError(
                 f"{holder} was made with {name}={found.get(name)}, {wanted_by} needs {name}={wanted.get(name)}; "

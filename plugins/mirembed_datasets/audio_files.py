@@ -101,9 +101,7 @@ def contents(folder: Path) -> str:
     """Say in a few words what ``folder`` holds, for a message about a wrong folder."""
     folders = [path.name for path in subfolders(folder)]
     files = sorted(path.name for path in folder.glob("*") if path.is_file())
-    return (
-        f"{counted(len(folders), 'folder')}{_some(folders)} and {counted(len(files), 'file')}{_some(files)}"
-    )
+    return f"{counted(len(folders), 'folder')}{_some(folders)} and {counted(len(files), 'file')}{_some(files)}"
 
 
 def counted(number: int, noun: str) -> str:

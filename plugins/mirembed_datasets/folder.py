@@ -60,9 +60,7 @@ class Folder:
         if labels is None and given:
             raise DatasetError(f"{given[0]}={columns[given[0]]} names a column of a table: add labels=FILE")
         if target is not None and label is not None:
-            raise DatasetError(
-                f"target={target} asks for numbers and label={label} for classes: give one of the two"
-            )
+            raise DatasetError(f"target={target} asks for numbers and label={label} for classes: give one of the two")
         self.labels = labels
         self.target = target
         self.group = group
@@ -151,9 +149,7 @@ def _list_class_folders(audio: Path, found: AudioFiles) -> Listing:
         notes.append(f"{counted(found.others, 'file')} left out, not audio")
     empty = [folder.name for folder in subfolders(audio) if folder.name not in task.classes]
     if empty:
-        notes.append(
-            f"{counted(len(empty), 'folder')} without audio, no class: {', '.join(map(repr, empty))}"
-        )
+        notes.append(f"{counted(len(empty), 'folder')} without audio, no class: {', '.join(map(repr, empty))}")
     return Listing(task, tracks, notes=notes)
 
 
@@ -172,9 +168,7 @@ def _list_table(audio: Path, found: AudioFiles, table: Table, columns: _Columns)
         )
     notes = list(found.notes)
     if repeated:
-        notes.append(
-            f"{counted(repeated, 'row')} of {table.file} left out, saying again what another row says"
-        )
+        notes.append(f"{counted(repeated, 'row')} of {table.file} left out, saying again what another row says")
     if unlisted := len(there - entries.keys()):
         notes.append(f"{counted(unlisted, 'audio file')} left out, not listed in {table.file}")
     if columns.group is not None and (alone := sum(track.group is None for track in tracks)):
@@ -189,9 +183,7 @@ def _list_table(audio: Path, found: AudioFiles, table: Table, columns: _Columns)
     return Listing(task, tracks, absent=len(entries) - len(tracks), notes=notes)
 
 
-def _entries(
-    table: Table, columns: _Columns, locate: Callable[[str, Row], str]
-) -> tuple[dict[str, _Entry], int]:
+def _entries(table: Table, columns: _Columns, locate: Callable[[str, Row], str]) -> tuple[dict[str, _Entry], int]:
     """Return what ``table`` says of each track, and how many rows only repeat an earlier one."""
     entries: dict[str, _Entry] = {}
     repeated = 0
@@ -217,9 +209,7 @@ def _locator(found: AudioFiles) -> Callable[[str, Row], str]:
     def locate(text: str, row: Row) -> str:
         path = posixpath.normpath(text.replace("\\", "/"))
         if path.startswith(("/", "../")) or path == ".." or PureWindowsPath(path).is_absolute():
-            raise DatasetError(
-                f"{row}: {text!r} leaves the audio folder: a path relative to that folder is expected"
-            )
+            raise DatasetError(f"{row}: {text!r} leaves the audio folder: a path relative to that folder is expected")
         if path in there:
             return path
         files = of_stem.get(path, [])

@@ -97,13 +97,9 @@ def read_table(file: Path) -> Table:
     text = _read_text(file)
     rows = tuple(_json_rows(file, text) if file.suffix.lower() in JSON_SUFFIXES else _csv_rows(file, text))
     if not rows:
-        raise DatasetError(
-            f"{file} has no rows: a line that names the columns and one line a track are expected"
-        )
+        raise DatasetError(f"{file} has no rows: a line that names the columns and one line a track are expected")
     columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
-    complete = (
-        Row(row.file, row.line, {column: row.values.get(column, "") for column in columns}) for row in rows
-    )
+    complete = (Row(row.file, row.line, {column: row.values.get(column, "") for column in columns}) for row in rows)
     return Table(file, columns, tuple(complete))
 
 
@@ -122,9 +118,7 @@ def _read_text(file: Path) -> str:
 def _csv_rows(file: Path, text: str) -> Iterator[Row]:
     delimiter = _delimiter(text)
     # strict: an unclosed quotation mark is an error, where it would otherwise swallow the rest of the file
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
-    )
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     columns: list[str] = []
     try:
         for record in reader:
@@ -173,9 +167,7 @@ def _json_rows(file: Path, text: str) -> Iterator[Row]:
             raise DatasetError(f"{file}, line {number}: not JSON ({error.msg}): one object a line") from error
         if not isinstance(record, dict):
             raise DatasetError(f"{file}, line {number}: not a JSON object such as {{'path': …, 'label': …}}")
-        yield Row(
-            file, number, {key.strip(): _json_value(value, file, number) for key, value in record.items()}
-        )
+        yield Row(file, number, {key.strip(): _json_value(value, file, number) for key, value in record.items()})
 
 
 def _json_value(value: object, file: Path, number: int) -> str:
