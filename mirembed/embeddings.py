@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,11 @@ from numpy.typing import NDArray
 
 from mirembed.errors import StoreError
 from mirembed.hookspecs import Classification, Task
+from mirembed.models import Model
 from mirembed.store.features import label_names
-from mirembed.store.files import read_json, read_table, write_table
+from mirembed.store.files import read_table, write_table
+
+_METADATA = "mirembed.model"
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class EmbeddingRows:
     labels : list of str, or ndarray [n_tracks, n_targets], or None
     epoch : int or None
         How long the network was trained.
-    in_sample : bool
-        Whether the network was trained on these tracks.
+    in_sample : bool or None
+        Whether the network was trained on these tracks; None where nobody knows.
     """
 
     ids: Sequence[str]
@@ -39,10 +41,23 @@ class EmbeddingRows:
     task: Task | None = None
     labels: Any = None
     epoch: int | None = None
-    in_sample: bool = False
+    in_sample: bool | None = None
 
 
-def write_embeddings(path: Path, rows: EmbeddingRows, model: Path) -> None:
+@dataclass(frozen=True)
+class ModelKey:
+    """What tells which model made an embedding: its name, and the digest of its network's file."""
+
+    name: str
+    digest: str
+
+    @classmethod
+    def of(cls, model: Model) -> ModelKey:
+        """Return the key of a model that was saved or loaded."""
+        return cls(model.provenance["name"], model.provenance["digest"])
+
+
+def write_embeddings(path: Path, rows: EmbeddingRows, model: ModelKey) -> None:
     """Write a table with the columns id, the labels', model, epoch, fold, in_sample and embedding.
 
     The digest of the model's network stands in the metadata: `read_embeddings` refuses another's.
@@ -63,11 +78,11 @@ def write_embeddings(path: Path, rows: EmbeddingRows, model: Path) -> None:
         "in_sample": pa.array([rows.in_sample] * n, pa.bool_()),
         "embedding": pa.FixedSizeListArray.from_arrays(pa.array(rows.embeddings.reshape(-1), pa.float32()), units),
     }
-    table = pa.table(columns).replace_schema_metadata({"mirembed.model": json.dumps(_model_digests(model))})
+    table = pa.table(columns).replace_schema_metadata({_METADATA: model.digest})
     write_table(path, table)
 
 
-def read_embeddings(path: Path, model: Path) -> tuple[list[str], NDArray[np.float32]]:
+def read_embeddings(path: Path, model: ModelKey) -> tuple[list[str], NDArray[np.float32]]:
     """Read ids and embeddings ``[n_tracks, units]`` that were made with ``model``.
 
     Raises
@@ -81,13 +96,8 @@ def read_embeddings(path: Path, model: Path) -> tuple[list[str], NDArray[np.floa
             f"search in a folder with --in DIR, or fit the model on this store"
         )
     table = read_table(path)
-    made_with = json.loads((table.schema.metadata or {}).get(b"mirembed.model", b"null"))
-    if made_with != _model_digests(model):
-        raise StoreError(f"{path} holds embeddings of another model than {model}; fit the model again")
+    if (table.schema.metadata or {}).get(_METADATA.encode()) != model.digest.encode():
+        raise StoreError(f"{path} holds embeddings of another model than {model.name}; fit the model again")
     vectors = table["embedding"].combine_chunks().flatten().to_numpy()
-    return table["id"].to_pylist(), np.asarray(vectors, np.float32).reshape(len(table), -1)
-
-
-def _model_digests(model: Path) -> dict[str, str]:
-    digest: dict[str, str] = read_json(model / "model.json")["files"]
-    return {"network": digest["network.safetensors"]}
+    # A copy: Arrow's memory is read-only, which torch warns about.
+    return table["id"].to_pylist(), np.array(vectors, np.float32).reshape(len(table), -1)

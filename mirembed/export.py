@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mirembed.embeddings import EmbeddingRows, ModelKey, write_embeddings
 from mirembed.errors import SpecError
+from mirembed.inference import EmbeddedFiles
+from mirembed.models import Model
 from mirembed.store.files import write_table, writing
 
 SUFFIXES = (".csv", ".parquet")
@@ -42,6 +45,25 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(file, list(flat[0]) if flat else [])
         writer.writeheader()
         writer.writerows(flat)
+
+
+def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model) -> None:
+    """Write embeddings of files: in Parquet the table that `fit` writes too, in CSV id and numbered columns.
+
+    Raises
+    ------
+    StoreWriteError
+        If the file cannot be written.
+    """
+    names = [str(file) for file in embedded.paths]
+    if path.suffix.lower() == ".parquet":
+        rows = EmbeddingRows(names, embedded.embeddings, epoch=model.provenance["settings"]["epochs"])
+        write_embeddings(path, rows, ModelKey.of(model))
+        return
+    write_rows(
+        path,
+        [{"id": name, "embedding": vector.tolist()} for name, vector in zip(names, embedded.embeddings, strict=True)],
+    )
 
 
 def _flatten(row: Mapping[str, Any]) -> dict[str, Any]:

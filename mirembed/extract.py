@@ -187,15 +187,19 @@ def _refresh(store: FeatureStore, listing: Listing, info: DatasetInfo, prune: bo
     if len(index) == 0:
         return
     names = label_names(info.task)
-    old_names = label_names(store.info().task)
+    if names != label_names(store.info().task):
+        raise StoreError(
+            f"{info.spec} now has {', '.join(names)}, the store {store.folder} holds "
+            f"{', '.join(label_names(store.info().task))}; extract into another --store, or delete that folder"
+        )
     listed = {track.id: track for track in listing.tracks}
     current: dict[str, Track] = {}
     changed: set[int] = set()
-    if names != old_names:
-        changed = set(index["shard"].to_pylist())
+    rows: dict[int, list[tuple[int, str]]] = {}
     for row in index.to_pylist():
+        rows.setdefault(row["shard"], []).append((row["row"], row["id"]))
         track = listed.get(row["id"])
-        label = tuple(row[name] for name in old_names)
+        label = tuple(row[name] for name in names)
         stored = Track(row["id"], Path(row["path"]), label[0] if isinstance(label[0], str) else label, row["group"])
         if track is None:
             summary.unlisted += not prune
@@ -203,18 +207,13 @@ def _refresh(store: FeatureStore, listing: Listing, info: DatasetInfo, prune: bo
             if prune:
                 changed.add(row["shard"])
                 continue
-            if names != old_names:
-                raise StoreError(
-                    f"{row['id']} is in the store but has no label in the new listing; --prune removes such tracks"
-                )
         elif (track.label, track.group) != (stored.label, stored.group):
             summary.relabelled += 1
             changed.add(row["shard"])
         current[row["id"]] = track or stored
     shards = store.shards()
     for number in changed:
-        rows = [r["row"] for r in index.to_pylist() if r["shard"] == number and r["id"] in current]
-        store.rewrite(shards[number], rows, current, info)
+        store.rewrite(shards[number], [row for row, track in rows[number] if track in current], current, info)
 
 
 def _missing(store: FeatureStore, listing: Listing, retry_failed: bool, summary: Summary) -> list[Track]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from mirembed.approaches import Approach
 from mirembed.config import Experiment
-from mirembed.embeddings import EmbeddingRows, write_embeddings
+from mirembed.embeddings import EmbeddingRows, ModelKey, write_embeddings
 from mirembed.errors import EvaluationError, ModelError
 from mirembed.fitting import Job, fit_learner, fit_models
 from mirembed.hookspecs import Classification, Regression
@@ -30,6 +31,9 @@ from mirembed.store.features import compare_parameters
 from mirembed.store.frames import Tracks
 from mirembed.store.root import slug
 from mirembed.train import Settings
+
+CHECKPOINTS = ".checkpoints"
+"""Beside the models: where interrupted trainings go on from."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +135,15 @@ def fit(
             settings=Settings(experiment.epochs, experiment.batch, seed, 0, experiment.device),
             parameters=tracks.info.parameters,
             provenance=provenance,
-            checkpoint=models / ".checkpoints" / f"{slug(approaches[0].training)}-{digest}.safetensors",
+            checkpoint=models / CHECKPOINTS / f"{slug(approaches[0].training)}-{digest}.safetensors",
         )
         trainings.append(_Training(job, folders, store.embeddings, tracks))
     fitted: dict[str, FittedModel] = {}
     description = f"training for {experiment.epochs} epochs"
     for _, result in run_trainings(_fit_one, trainings, experiment.epochs, jobs, progress, description):
         fitted |= {model.approach: model for model in result}
+    with contextlib.suppress(OSError):  # of another fit that is going on
+        (models / CHECKPOINTS).rmdir()
     return [fitted[approach.name] for approach in experiment.approaches]
 
 
@@ -185,7 +191,7 @@ def transfer(
     )
     folder = _model_folders(models, tracks, [f"from-{network.name}"], name)[f"from-{network.name}"]
     model.save(folder)
-    path = _save_embeddings(folder, store.embeddings, tracks, embeddings, epoch=described["epochs"], in_sample=False)
+    path = _save_embeddings(model, store.embeddings, tracks, embeddings, epoch=described["epochs"], in_sample=False)
     return FittedModel(approach.name, folder, path, None)
 
 
@@ -221,7 +227,7 @@ def _fit_one(training: _Training, on_epoch: Callable[[int], None]) -> list[Fitte
         model.save(folder)
         embeddings = model.embed(frames, job.frames.starts, job.frames.lengths)
         path = _save_embeddings(
-            folder, training.embeddings, tracks, embeddings, epoch=job.settings.epochs, in_sample=True
+            model, training.embeddings, tracks, embeddings, epoch=job.settings.epochs, in_sample=True
         )
         result.append(FittedModel(approach.name, folder, path, fitted.losses[-1]))
     if job.checkpoint is not None:
@@ -230,11 +236,12 @@ def _fit_one(training: _Training, on_epoch: Callable[[int], None]) -> list[Fitte
 
 
 def _save_embeddings(
-    model: Path, folder: Path, tracks: Tracks, embeddings: NDArray[np.float32], *, epoch: int, in_sample: bool
+    model: Model, folder: Path, tracks: Tracks, embeddings: NDArray[np.float32], *, epoch: int, in_sample: bool
 ) -> Path:
-    path = folder / f"{model.name}.parquet"
+    key = ModelKey.of(model)
+    path = folder / f"{key.name}.parquet"
     rows = EmbeddingRows(tracks.ids, embeddings, tracks.task, tracks.labels, epoch, in_sample)
-    write_embeddings(path, rows, model)
+    write_embeddings(path, rows, key)
     return path
 
 

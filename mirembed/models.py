@@ -53,7 +53,7 @@ class Model:
     parameters : mapping
         Of the spectrogram.
     provenance : mapping
-        Approach, plugins, seed, versions, command; see ``docs/store.md``.
+        Approach, plugins, seed, versions, command; of a model that was saved or loaded also name and digest.
     """
 
     task: Task
@@ -143,6 +143,7 @@ class Model:
                     "files": {path.name: _digest(path) for path in sorted(temporary.iterdir())},
                 },
             )
+        self.provenance = {**self.provenance, **_identity(folder)}
 
     @classmethod
     def load(cls, folder: Path, registry: Registry) -> Model:
@@ -179,7 +180,7 @@ class Model:
             estimator=_load_estimator(folder / _LEARNER, manifest, registry) if _LEARNER in manifest["files"] else None,
             scale=TargetScale(**scale) if scale else None,
             parameters=manifest["spectrogram"],
-            provenance={**manifest["provenance"], "digest": manifest["files"][_NETWORK]},
+            provenance={**manifest["provenance"], **_identity(folder)},
         )
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -261,6 +262,11 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         return dict(load_file(path))
     except SafetensorError as error:
         raise ModelError(f"{path} is damaged ({error}); fit the model again") from error
+
+
+def _identity(folder: Path) -> dict[str, str]:
+    """Return what a model on disk is known by: its folder's name, and the digest of its network."""
+    return {"name": folder.name, "digest": _digest(folder / _NETWORK)}
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

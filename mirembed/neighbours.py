@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.embeddings import read_embeddings
+from mirembed.embeddings import ModelKey, read_embeddings
 from mirembed.errors import AudioError, MirembedError
 from mirembed.inference import audio_files, embed_files
 from mirembed.models import Model, find_model, nearest
@@ -84,14 +85,17 @@ def neighbours(
     folder = find_model(store.models, model)
     loaded = Model.load(folder, registry)
     failures: list[tuple[Path, str]] = []
+    query = None
+    if Path(track).is_file():
+        query = _embed_one(loaded, Path(track), jobs, progress)
+    if inside is None or query is None:
+        spec = dataset or Spec.parse(loaded.provenance["dataset"]["spec"])
+        names, candidates = read_embeddings(store.find(spec).embeddings / f"{folder.name}.parquet", ModelKey.of(loaded))
+        query = _stored(track, names, candidates) if query is None else query
     if inside is not None:
         embedded = embed_files(loaded, audio_files([inside]), jobs, progress)
         names, candidates = [str(path) for path in embedded.paths], embedded.embeddings
         failures = embedded.failures
-    else:
-        spec = dataset or Spec.parse(loaded.provenance["dataset"]["spec"])
-        names, candidates = read_embeddings(store.find(spec).embeddings / f"{folder.name}.parquet", folder)
-    query = _query(loaded, track, names, candidates, jobs, progress)
     similarity = _similarity(loaded)
     if similarity is None:
         similarity = UNLEARNED
@@ -103,23 +107,20 @@ def neighbours(
     return Neighbours(track, str(similarity), ranked[:top], failures)
 
 
-def _query(
-    model: Model,
-    track: str,
-    names: list[str],
-    candidates: NDArray[np.float32],
-    jobs: int,
-    progress: Progress,
-) -> NDArray[np.float32]:
-    if track in names:
-        return np.asarray(candidates[names.index(track)])
-    if not Path(track).is_file():
-        near = ", ".join(name for name in names if track in name) or ", ".join(names[:3])
-        raise MirembedError(f"{track!r} is neither an audio file nor one of the {len(names)} tracks, such as {near}")
-    embedded = embed_files(model, [Path(track)], jobs, progress)
+def _embed_one(model: Model, path: Path, jobs: int, progress: Progress) -> NDArray[np.float32]:
+    embedded = embed_files(model, [path], jobs, progress)
     if embedded.failures:
-        raise AudioError(f"{track}: {embedded.failures[0][1]}")
+        raise AudioError(f"{path}: {embedded.failures[0][1]}")
     return np.asarray(embedded.embeddings[0])
+
+
+def _stored(track: str, names: list[str], embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    if track not in names:
+        near = difflib.get_close_matches(track, names) or names[:3]
+        raise MirembedError(
+            f"{track!r} is neither an audio file nor one of the {len(names)} tracks of the store, such as {', '.join(near)}"
+        )
+    return np.asarray(embeddings[names.index(track)])
 
 
 def _similarity(model: Model) -> Spec | None:

@@ -5,8 +5,12 @@ A task runs in a process of its own pool, so that native code that crashes takes
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -69,9 +73,10 @@ def run(
     while waiting:
         in_flight: dict[Any, int] = {}
         try:
-            for future, index in _run_pool(function, arguments, waiting, in_flight, jobs, tick):
-                yield Done(index, future.result())
-                del in_flight[future]
+            with contextlib.closing(_run_pool(function, arguments, waiting, in_flight, jobs, tick)) as finished:
+                for future, index in finished:
+                    yield Done(index, future.result())
+                    del in_flight[future]
         except BrokenProcessPool:
             # The pool does not tell which task killed the worker: each that was in flight gets a pool of its own.
             for index in sorted(in_flight.values()):
@@ -85,7 +90,7 @@ def _run_pool(
     in_flight: dict[Any, int],
     jobs: int,
     tick: Callable[[], None],
-) -> Iterator[tuple[Any, int]]:
+) -> Generator[tuple[Any, int], None, None]:
     """Keep the pool busy from ``waiting``, note what is ``in_flight``, yield finished futures."""
     from concurrent.futures import FIRST_COMPLETED, wait
 
@@ -131,12 +136,22 @@ def _run_alone(
 def _start_pool(jobs: int) -> Any:
     from joblib.externals.loky import ProcessPoolExecutor
 
-    return ProcessPoolExecutor(max_workers=jobs, initializer=_prepare_worker)
+    # One thread a worker: they share the cores among themselves.
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    return ProcessPoolExecutor(max_workers=jobs, initializer=_prepare_worker, initargs=(os.getpid(),), env=threads)
 
 
-def _prepare_worker() -> None:
+def _prepare_worker(parent: int) -> None:
     # Ctrl-C reaches every process of the terminal; only the parent answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
+def _leave_with(parent: int) -> None:
+    """End this process soon after its parent, which may be killed without a chance to say so."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _crash_reason(message: str) -> str:

@@ -27,16 +27,12 @@ def embed(
 ) -> None:
     """Compute the embeddings of audio files; no labels are needed."""
     from mirembed.cli.console import print_json, print_table
-    from mirembed.export import check_suffix, write_rows
+    from mirembed.export import check_suffix, write_embedded
 
     check_suffix(out)
-    _, result = embed_paths(model, paths, store, jobs)
+    loaded, result = embed_paths(model, paths, store, jobs)
     if out is not None:
-        rows = [
-            {"path": str(path), "embedding": vector.tolist()}
-            for path, vector in zip(result.paths, result.embeddings, strict=True)
-        ]
-        write_rows(out, rows)
+        write_embedded(out, result, loaded)
     if json:
         print_json(
             {

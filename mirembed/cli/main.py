@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -51,6 +52,9 @@ def main() -> None:
 
 def _run() -> int:
     try:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # Names of files need not be valid text; what cannot be printed is escaped.
+            sys.stdout.reconfigure(errors="backslashreplace")
         code = app(standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0

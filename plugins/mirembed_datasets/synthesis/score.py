@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mirembed_datasets.synthesis.clips import SCORE, Clip, generator
+from mirembed_datasets.synthesis.clips import SCORE, Clip
 
 CLIP_SECONDS = 10.0
 

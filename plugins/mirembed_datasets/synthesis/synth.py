@@ -30,7 +30,7 @@ DRUM_SECONDS = 0.6
 SKIN = 0.02
 """Seconds in which the pitch of a drum settles."""
 
-WET = -11.0
+WET = -7.0
 """Level of the reverberation, dB."""
 
 TILT, TILT_FREQUENCY = 7.0, 1000.0
@@ -39,7 +39,7 @@ TILT, TILT_FREQUENCY = 7.0, 1000.0
 LEVEL, LOUDNESS = -20.0, 5.0
 """Root mean square of a clip: dB below full scale, and how far it varies."""
 
-NOISE = (-50.0, -35.0)
+NOISE = (-40.0, -22.0)
 """Range of the background noise against the music, dB."""
 
 Samples: TypeAlias = NDArray[np.float64]
