@@ -102,8 +102,7 @@ def neighbours(
         progress.note(f"{folder.name} learned no similarity: {UNLEARNED} of its embeddings ranks the tracks")
     values = nearest(registry.create("similarity", similarity), query, candidates)
     order = np.argsort(-values, kind="stable")
-    same = {track, str(Path(track))}
-    ranked = [(names[i], float(values[i])) for i in order if names[i] not in same]
+    ranked = [(names[i], float(values[i])) for i in order if not _same_track(names[i], track)]
     return Neighbours(track, str(similarity), ranked[:top], failures)
 
 
@@ -114,11 +113,16 @@ def _embed_one(model: Model, path: Path, jobs: int, progress: Progress) -> NDArr
     return np.asarray(embedded.embeddings[0])
 
 
+def _same_track(name: str, track: str) -> bool:
+    return name == track or (Path(track).is_file() and Path(name).resolve() == Path(track).resolve())
+
+
 def _stored(track: str, names: list[str], embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     if track not in names:
         near = difflib.get_close_matches(track, names) or names[:3]
         raise MirembedError(
-            f"{track!r} is neither an audio file nor one of the {len(names)} tracks of the store, such as {', '.join(near)}"
+            f"{track!r} is neither an audio file nor one of the {len(names)} tracks of the store, "
+            f"such as {', '.join(near)}"
         )
     return np.asarray(embeddings[names.index(track)])
 

@@ -14,8 +14,9 @@ from typing import Any
 from mirembed.errors import ParameterError, SpecError
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_KEY = r"[^\W\d]\w*"
 # A comma starts a new parameter only before "word=", so that values may hold commas.
-_NEXT_PARAMETER = re.compile(r",(?=[A-Za-z_]\w*=)")
+_NEXT_PARAMETER = re.compile(rf",(?={_KEY}=)")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Spec:
         parameters: dict[str, str] = {}
         for item in _NEXT_PARAMETER.split(rest) if colon else []:
             key, equals, value = item.partition("=")
-            if not (equals and key.isidentifier() and value):
+            if not (equals and re.fullmatch(_KEY, key) and value):
                 raise SpecError(f"{item!r} in {text!r} is not param=value")
             if key in parameters:
                 raise SpecError(f"{key!r} is given twice in {text!r}; give it once")

@@ -108,7 +108,7 @@ def print_json(content: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
     """Print a table on standard output; numbers are aligned to the right."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table()
     for position, column in enumerate(columns):
         numeric = bool(rows) and all(_is_number(row[position]) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
@@ -116,7 +116,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
         table.add_row(*row)
     # A pipe has no width: nothing is to be folded there.
     width = None if sys.stdout.isatty() else 200
-    Console(highlight=False, markup=False, width=width).print(table)
+    console = Console(highlight=False, markup=False, width=width)
+    if title is not None:
+        console.print(title, style="bold", soft_wrap=True)
+    console.print(table)
 
 
 def _is_number(text: str) -> bool:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from mirembed.inference import EmbeddedFiles
     from mirembed.models import Model
 
-Out = Annotated[Path | None, typer.Option("--out", help="Write a file instead: .csv or .parquet.", dir_okay=False)]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="Write a file instead: .csv or .parquet.", dir_okay=False)
+]
 
 
 def embed(

@@ -30,10 +30,13 @@ if TYPE_CHECKING:
 def evaluate(
     dataset: Dataset = None,
     store: StoreFolder = DEFAULT_STORE,
-    cv: Annotated[int, typer.Option(help="Number of folds.")] = 10,
+    cv: Annotated[int, typer.Option(metavar="N", help="Number of folds.")] = 10,
     folds: Annotated[
         str | None,
-        typer.Option(help="random, stratified or grouped. Default: stratified for classes, random for regression."),
+        typer.Option(
+            metavar="NAME",
+            help="random, stratified or grouped. Default: stratified for classes, random for regression.",
+        ),
     ] = None,
     similarity: Similarities = None,
     approach: Approaches = None,
@@ -43,10 +46,14 @@ def evaluate(
     batch: Batch = 32,
     seed: Annotated[
         list[int] | None,
-        typer.Option(min=0, max=2**32 - 1, help="Fixes folds, weights and excerpts; repeatable. Default: 0."),
+        typer.Option(
+            metavar="N", min=0, help="Fixes folds, weights and excerpts; repeatable. Default: 0."
+        ),
     ] = None,
     normalise: NormaliseWith = "training",
-    keep_models: Annotated[bool, typer.Option(help="Keep the models of all folds in the run.")] = False,
+    keep_models: Annotated[
+        bool, typer.Option("--keep-models", help="Keep the models of all folds in the run.")
+    ] = False,
     jobs: Jobs = None,
     device: Device = "auto",
     json: Json = False,

@@ -13,11 +13,15 @@ from mirembed.cli.options import DEFAULT_STORE, Dataset, Jobs, Json, StoreFolder
 
 def extract(
     dataset: Dataset = None,
-    audio: Annotated[Path | None, typer.Option(help="The dataset's audio folder. The demo makes its own.")] = None,
+    audio: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The dataset's audio folder. The demo makes its own.")
+    ] = None,
     store: StoreFolder = DEFAULT_STORE,
     jobs: Jobs = None,
-    retry_failed: Annotated[bool, typer.Option(help="Try files again that failed before.")] = False,
-    prune: Annotated[bool, typer.Option(help="Remove tracks from the store that the dataset no longer lists.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try files again that failed before.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove tracks from the store that the dataset no longer lists.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Compute the log-mel spectrograms of a dataset and put them into the store.

@@ -34,13 +34,17 @@ def fit(
     learner: Learner = "svm",
     network: Annotated[
         str | None,
-        typer.Option(help="Take the network of this model as it is, and fit only a learner to this dataset."),
+        typer.Option(
+            metavar="MODEL", help="Take the network of this model as it is, and fit only a learner to this dataset."
+        ),
     ] = None,
     epochs: Epochs = 400,
     batch: Batch = 32,
     seed: Seed = 0,
     normalise: NormaliseWith = "training",
-    name: Annotated[str | None, typer.Option(help="Name of the model. Default: dataset and approach.")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the model. Default: dataset and approach.")
+    ] = None,
     jobs: Jobs = None,
     device: Device = "auto",
     json: Json = False,

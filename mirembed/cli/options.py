@@ -15,39 +15,51 @@ if TYPE_CHECKING:
 
 Dataset: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="A dataset: name or name:param=value. Without it, the only one in the store; none there: demo."),
+    typer.Option(
+        metavar="SPEC",
+        help="A dataset: name or name:param=value. Without it, the only one in the store; none there: demo.",
+    ),
 ]
 StoreFolder: TypeAlias = Annotated[
     Path,
-    typer.Option("--store", envvar="MIREMBED_STORE", help="The folder of spectrograms, models and runs."),
+    typer.Option("--store", metavar="DIR", envvar="MIREMBED_STORE", help="Holds spectrograms, models and runs."),
 ]
 Similarities: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--similarity", help="Learn this similarity, e.g. rbf:gamma=2 (approach SPEC-sl); repeatable."),
+    typer.Option(
+        "--similarity",
+        metavar="SPEC",
+        help="Learn this similarity: rbf, rbf:gamma=2 ... (approach SPEC-sl); repeatable.",
+    ),
 ]
 Approaches: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--approach", help="nn, fl or SPEC-sl; repeatable. Default: rbf-sl."),
+    typer.Option("--approach", metavar="NAME", help="nn, fl or SPEC-sl; repeatable. Default: rbf-sl."),
 ]
 LabelSimilarity: TypeAlias = Annotated[
-    str | None, typer.Option(help="Compare labels by another similarity than embeddings.")
+    str | None, typer.Option(metavar="SPEC", help="Compare labels by another similarity than embeddings.")
 ]
-Learner: TypeAlias = Annotated[str, typer.Option(help="Makes predictions of embeddings, e.g. svm:C=10.")]
-Epochs: TypeAlias = Annotated[int, typer.Option(min=1, help="Passes over the training tracks.")]
-Batch: TypeAlias = Annotated[int, typer.Option(min=1, help="Excerpts in a training step.")]
-Seed: TypeAlias = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Fixes weights, excerpts and their order.")]
+Learner: TypeAlias = Annotated[str, typer.Option(metavar="SPEC", help="Predicts from embeddings: svm, svm:C=10 ...")]
+Epochs: TypeAlias = Annotated[int, typer.Option(metavar="N", min=1, help="Passes over the training tracks.")]
+Batch: TypeAlias = Annotated[int, typer.Option(metavar="N", min=1, help="Excerpts in a training step.")]
+Seed: TypeAlias = Annotated[
+    int, typer.Option(metavar="N", min=0, help="Fixes weights, excerpts and their order.")
+]
 NormaliseWith: TypeAlias = Annotated[
     str,
     typer.Option(
         "--normalize",
-        help="Band statistics: of the training tracks, or of the whole dataset as in the paper.",
+        metavar="WHOSE",
+        help="Band statistics of the training tracks (training), or of the whole dataset as in the paper (dataset).",
     ),
 ]
 Jobs: TypeAlias = Annotated[
     int | None,
-    typer.Option(min=1, help="Worker processes. Default: one a core. Results do not depend on it."),
+    typer.Option(metavar="N", min=1, help="Worker processes; default: one a core. Results do not depend on it."),
 ]
-Device: TypeAlias = Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a CUDA device when there is one.")]
+Device: TypeAlias = Annotated[
+    str, typer.Option(metavar="NAME", help="auto, cpu or cuda; auto takes a CUDA device when there is one.")
+]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 ModelName: TypeAlias = Annotated[
     str, typer.Argument(metavar="MODEL", help="A model's folder, or its name in the store.")

@@ -14,9 +14,10 @@ from mirembed.cli.options import DEFAULT_STORE, Dataset, Jobs, Json, ModelName, 
 def similar(
     model: ModelName,
     track: Annotated[str, typer.Argument(metavar="TRACK", help="An id of the store, or an audio file.")],
-    top: Annotated[int, typer.Option(min=1, help="How many neighbours.")] = 10,
+    top: Annotated[int, typer.Option(metavar="N", min=1, help="How many neighbours.")] = 10,
     inside: Annotated[
-        Path | None, typer.Option("--in", help="Search in this folder of audio files instead of the store.")
+        Path | None,
+        typer.Option("--in", metavar="DIR", help="Search in this folder of audio files instead of the store."),
     ] = None,
     dataset: Dataset = None,
     store: StoreFolder = DEFAULT_STORE,

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
-from mirembed_datasets.synthesis.styles import STYLES, Groove, Style
+from mirembed_datasets.synthesis.styles import PARTS, PITCHED, STYLES, Style
 
 SEED = 2018
 CLIPS_PER_STYLE = 15
-BAND_NAMES = ("Herons", "Lanterns", "Kettles", "Comets", "Orchards")
-HAPPINESS = {"major": 1.0, "mixolydian": 0.5, "dorian": -0.5, "minor": -1.0}
+BANDS = ("Herons", "Lanterns", "Kettles", "Comets", "Orchards")
+"""Last words of the bands' names: every style has its own five, such as the Waltz Herons."""
 
-PITCHED = ("bass", "chords", "lead")
-DRUMS = ("low", "middle", "high")
+PARTICULARS, SCORE, SOUND, BAND = range(4)
+"""What a generator is for, the end of its key: drawing more for one purpose leaves the others as they are."""
+
 BALANCE = 3.0
 """How far a part may stand out of the mix or sink into it, dB."""
 
-PARTICULARS, SCORE, SOUND, BAND = range(4)
-"""Last numbers of the keys of the generators: what is drawn for one leaves the others as they are."""
-
-T = TypeVar("T")
+HAPPINESS = {"major": 1.0, "mixolydian": 0.5, "dorian": -0.5, "minor": -1.0}
 
 
 @dataclass(frozen=True)
@@ -33,8 +30,8 @@ class Band:
     Attributes
     ----------
     name : str
-    instruments : dict of str to str
-        Who plays each part of a groove, as a key of the synthesiser's `INSTRUMENTS` or `DRUMS`.
+    players : dict of str to str
+        The instrument or drum of each part.
     tuning : float
         Cents above 440 Hz.
     brightness : float
@@ -42,11 +39,11 @@ class Band:
     room : float
         Reverberation, seconds to 1/e.
     kit : float
-        Pitch of its drums as a factor.
+        Pitch of its drums, as a factor.
     """
 
     name: str
-    instruments: dict[str, str]
+    players: dict[str, str]
     tuning: float
     brightness: float
     room: float
@@ -65,13 +62,14 @@ class Clip:
     tempo : float
         Beats a minute.
     tonic : int
-        Pitch class of the key, 0 for C.
+        Pitch class of the key, from 0 for C to 4 for E.
     mode : str
     progression : str
-    groove : Groove
+    groove : dict of str to str
+        The step pattern of each part.
     swing : float
     octave : int
-        Of the melody, against the usual one.
+        Octaves by which the melody is moved.
     density : float
         How often ornaments are played, in [0, 1].
     brightness : float
@@ -79,7 +77,7 @@ class Clip:
     loudness : float
         In [-1, 1].
     balance : dict of str to float
-        Level of each part in the mix, dB.
+        Level of each part of the mix, dB.
     """
 
     style_number: int
@@ -89,7 +87,7 @@ class Clip:
     tonic: int
     mode: str
     progression: str
-    groove: Groove
+    groove: dict[str, str]
     swing: float
     octave: int
     density: float
@@ -115,8 +113,8 @@ class Clip:
     @property
     def arousal(self) -> float:
         """From 1, calm, to 9, excited: the fast, the busy, the loud and the bright excite."""
-        business = 2 * self.density - 1
-        return 5 + 4 * (0.45 * self.pace + 0.2 * business + 0.2 * self.loudness + 0.15 * self.brightness)
+        busyness = 2 * self.density - 1
+        return 5 + 4 * (0.45 * self.pace + 0.2 * busyness + 0.2 * self.loudness + 0.15 * self.brightness)
 
     @property
     def valence(self) -> float:
@@ -124,25 +122,21 @@ class Clip:
         return 5 + 4 * (0.4 * HAPPINESS[self.mode] + 0.25 * self.pace + 0.35 * self.brightness)
 
     def generator(self, purpose: int) -> np.random.Generator:
-        """Return the clip's own generator for ``purpose``, one of `PARTICULARS`, `SCORE` and `SOUND`."""
-        return generator(self.style_number, self.index, purpose)
+        """Return the clip's own random generator for `SCORE` or `SOUND`."""
+        return _generator(self.style_number, self.index, purpose)
 
 
-def generator(*key: int) -> np.random.Generator:
-    """Return the random generator of ``key``: equal keys draw equal numbers on every machine."""
-    return np.random.default_rng((SEED, *key))
-
-
-def all_clips() -> list[Clip]:
+def draw_clips() -> list[Clip]:
     """Return the particulars of every clip, style after style."""
-    return [clip(style, index) for style in range(len(STYLES)) for index in range(CLIPS_PER_STYLE)]
+    return [draw_clip(style, index) for style in range(len(STYLES)) for index in range(CLIPS_PER_STYLE)]
 
 
-def clip(style_number: int, index: int) -> Clip:
-    """Draw the particulars of one clip; the bands of a style take turns."""
+def draw_clip(style_number: int, index: int) -> Clip:
+    """Return the particulars of one clip; the bands of a style take turns."""
     style = STYLES[style_number]
-    band = _band(style_number, index % len(BAND_NAMES))
-    rng = generator(style_number, index, PARTICULARS)
+    band = _draw_band(style_number, index % len(BANDS))
+    rng = _generator(style_number, index, PARTICULARS)
+    groove = int(rng.integers(len(style.grooves["bass"])))
     return Clip(
         style_number=style_number,
         index=index,
@@ -151,7 +145,7 @@ def clip(style_number: int, index: int) -> Clip:
         tonic=int(rng.integers(5)),
         mode=_one_of(style.modes, rng),
         progression=_one_of(style.progressions, rng),
-        groove=_one_of(style.grooves, rng),
+        groove={part: patterns[groove] for part, patterns in style.grooves.items()},
         swing=rng.uniform(*style.swing),
         octave=int(rng.integers(-1, 2)),
         density=rng.uniform(0, 1),
@@ -161,12 +155,12 @@ def clip(style_number: int, index: int) -> Clip:
     )
 
 
-def _band(style_number: int, number: int) -> Band:
+def _draw_band(style_number: int, number: int) -> Band:
     style = STYLES[style_number]
-    rng = generator(style_number, number, BAND)
+    rng = _generator(style_number, number, BAND)
     return Band(
-        name=f"{style.name.title()} {BAND_NAMES[number]}",
-        instruments={part: _one_of(getattr(style, part), rng) for part in (*PITCHED, *DRUMS)},
+        name=f"{style.name.title()} {BANDS[number]}",
+        players={part: _one_of(style.players[part], rng) for part in PARTS},
         tuning=rng.uniform(-25, 25),
         brightness=rng.uniform(-0.4, 0.4),
         room=rng.uniform(0.02, 0.25),
@@ -174,5 +168,9 @@ def _band(style_number: int, number: int) -> Band:
     )
 
 
-def _one_of(options: Sequence[T], rng: np.random.Generator) -> T:
+def _generator(*key: int) -> np.random.Generator:
+    return np.random.default_rng((SEED, *key))
+
+
+def _one_of(options: Sequence[str], rng: np.random.Generator) -> str:
     return options[int(rng.integers(len(options)))]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mirembed_datasets.synthesis.clips import SCORE, Clip
+from mirembed_datasets.synthesis.styles import DRUMS, PITCHED
 
 CLIP_SECONDS = 10.0
 
@@ -88,11 +89,8 @@ class Stroke:
 def compose(clip: Clip) -> Score:
     """Return the score of ``clip``; its last sounds may reach beyond `CLIP_SECONDS`."""
     rng = clip.generator(SCORE)
-    notes = {part: list(_notes(clip, part, rng)) for part in ("bass", "chords", "lead")}
-    hits = {
-        drum: [Hit(stroke.start, stroke.velocity) for stroke in _strokes(clip, drum, rng)]
-        for drum in ("low", "middle", "high")
-    }
+    notes = {part: list(_notes(clip, part, rng)) for part in PITCHED}
+    hits = {drum: [Hit(stroke.start, stroke.velocity) for stroke in _strokes(clip, drum, rng)] for drum in DRUMS}
     return Score(notes, hits)
 
 
@@ -114,7 +112,7 @@ def _notes(clip: Clip, part: str, rng: np.random.Generator) -> Iterator[Note]:
 
 def _strokes(clip: Clip, part: str, rng: np.random.Generator) -> Iterator[Stroke]:
     n_steps = 1 + int(CLIP_SECONDS / _onset(clip, 2) * 2)
-    repeated = (getattr(clip.groove, part) * n_steps)[:n_steps]
+    repeated = (clip.groove[part] * n_steps)[:n_steps]
     for match in re.finditer("[^.=]=*", repeated):
         symbol, step = match[0][0], match.start()
         late, strength, luck = LOOSENESS * rng.uniform(-1, 1), rng.uniform(0.8, 1.0), rng.uniform()

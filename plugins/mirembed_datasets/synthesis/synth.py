@@ -39,7 +39,7 @@ TILT, TILT_FREQUENCY = 7.0, 1000.0
 LEVEL, LOUDNESS = -20.0, 5.0
 """Root mean square of a clip: dB below full scale, and how far it varies."""
 
-NOISE = (-40.0, -22.0)
+NOISE = (-42.0, -22.0)
 """Range of the background noise against the music, dB."""
 
 Samples: TypeAlias = NDArray[np.float64]
@@ -146,11 +146,11 @@ def render(clip: Clip) -> NDArray[np.int16]:
         Mono, `CLIP_SECONDS` at `SAMPLE_RATE`.
     """
     score, rng = compose(clip), clip.generator(SOUND)
-    names = clip.band.instruments
-    parts = {part: _play(notes, INSTRUMENTS[names[part]]) for part, notes in score.notes.items()}
+    players = clip.band.players
+    parts = {part: _play(notes, INSTRUMENTS[players[part]]) for part, notes in score.notes.items()}
     parts["drums"] = _silence()
     for part, hits in score.hits.items():
-        parts["drums"] += _beat(hits, DRUMS[names[part]], clip.band.kit, rng)
+        parts["drums"] += _beat(hits, DRUMS[players[part]], clip.band.kit, rng)
     mix = sum((_gain(clip.balance[part]) * _unit(samples) for part, samples in parts.items()), _silence())
     return _master(clip, mix, rng)
 
