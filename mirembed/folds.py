@@ -98,6 +98,8 @@ def make_folds(
         The tracks cannot be split so, or a training part would hold a single class.
     """
     _check_scheme(scheme, task)
+    if not 0 <= seed < 2**32:
+        raise EvaluationError(f"--seed is {seed}: expected a number from 0 to {2**32 - 1}")
     _check_count("tracks", len(labels), n_folds)
     notes: list[str] = []
     codes = None
