@@ -5,6 +5,8 @@ The names below are what plugins are written against; the command line is ``mire
 
 from mirembed.errors import AudioError, DatasetError, MirembedError
 from mirembed.hookspecs import (
+    Archive,
+    Card,
     Classification,
     Dataset,
     Estimator,
@@ -12,6 +14,7 @@ from mirembed.hookspecs import (
     Listing,
     Regression,
     Similarity,
+    Split,
     Target,
     Task,
     Track,
@@ -19,7 +22,9 @@ from mirembed.hookspecs import (
 )
 
 __all__ = [
+    "Archive",
     "AudioError",
+    "Card",
     "Classification",
     "Dataset",
     "DatasetError",
@@ -29,6 +34,7 @@ __all__ = [
     "MirembedError",
     "Regression",
     "Similarity",
+    "Split",
     "Target",
     "Task",
     "Track",

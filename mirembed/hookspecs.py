@@ -117,11 +117,83 @@ class Listing:
     notes: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Archive:
+    """A file that ``mirembed datasets fetch`` downloads and unpacks.
+
+    Attributes
+    ----------
+    url : str
+    checksum : str
+        ``sha256:...`` or ``md5:...``, of the file.
+    folder : str
+        Where in the audio folder its content goes.
+    """
+
+    url: str
+    checksum: str
+    folder: str = "."
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a dataset is, for people; and what its audio should be, for ``mirembed datasets check``.
+
+    Attributes
+    ----------
+    title : str
+    n_tracks : int
+        Of a complete copy.
+    labels : str
+        Such as ``10 genres``.
+    licence : str
+    citation : str
+        A BibTeX entry.
+    source : str
+        Where to get it, in a sentence.
+    tree : str
+        The expected folders and files.
+    archives : tuple of Archive
+        What can be fetched; empty where no address is known.
+    rate : int or None
+        Sampling rate in Hz, where all files have the same.
+    seconds : (float, float) or None
+        The shortest and the longest track that a sound copy has.
+    """
+
+    title: str
+    n_tracks: int
+    labels: str
+    licence: str
+    citation: str
+    source: str
+    tree: str
+    archives: tuple[Archive, ...] = ()
+    rate: int | None = None
+    seconds: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """One fold of an official scheme: ids of tracks to fit on, and to score on."""
+
+    train: frozenset[str]
+    test: frozenset[str]
+
+
 class Dataset(Protocol):
     """Lists tracks.
 
-    A dataset that makes its own audio has a method ``synthesise(audio)`` beside ``listing``: it writes the files
-    that are not there yet, and ``extract`` calls it when no audio folder is given.
+    Four more members are looked for, and may be left out:
+
+    ``synthesise(audio)``
+        Writes the audio files that are not there yet; ``extract`` calls it when no audio folder is given.
+    ``card``
+        A `Card`.
+    ``schemes()``
+        A mapping of names, for ``--folds``, to official splits: a sequence of `Split`.
+    ``known_faults()``
+        A mapping of track ids to the published reason why ``--exclude known-faults`` leaves them out.
     """
 
     def listing(self, audio: Path) -> Listing:

@@ -46,9 +46,7 @@ def evaluate(
     batch: Batch = 32,
     seed: Annotated[
         list[int] | None,
-        typer.Option(
-            metavar="N", min=0, help="Fixes folds, weights and excerpts; repeatable. Default: 0."
-        ),
+        typer.Option(metavar="N", min=0, help="Fixes folds, weights and excerpts; repeatable. Default: 0."),
     ] = None,
     normalise: NormaliseWith = "training",
     keep_models: Annotated[

@@ -42,9 +42,7 @@ LabelSimilarity: TypeAlias = Annotated[
 Learner: TypeAlias = Annotated[str, typer.Option(metavar="SPEC", help="Predicts from embeddings: svm, svm:C=10 ...")]
 Epochs: TypeAlias = Annotated[int, typer.Option(metavar="N", min=1, help="Passes over the training tracks.")]
 Batch: TypeAlias = Annotated[int, typer.Option(metavar="N", min=1, help="Excerpts in a training step.")]
-Seed: TypeAlias = Annotated[
-    int, typer.Option(metavar="N", min=0, help="Fixes weights, excerpts and their order.")
-]
+Seed: TypeAlias = Annotated[int, typer.Option(metavar="N", min=0, help="Fixes weights, excerpts and their order.")]
 NormaliseWith: TypeAlias = Annotated[
     str,
     typer.Option(
