@@ -252,6 +252,7 @@ def _provenance(tracks: Tracks, described: Mapping[str, Any], seed: int, command
             "plugin": dict(tracks.info.plugin),
             "digest": tracks.digest,
             "n_tracks": len(tracks.ids),
+            "excluded": dict(tracks.excluded),
         },
         "settings": dict(described),
         "learner": described["learner"],

@@ -8,14 +8,14 @@ stratified as that allows.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from mirembed.errors import EvaluationError, SpecError
-from mirembed.hookspecs import Classification, Task
+from mirembed.hookspecs import Classification, Split, Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,14 +27,15 @@ Groups: TypeAlias = Sequence[str | None]
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """One split of the tracks; over all folds, each track is in one test part.
+    """One split of the tracks.
 
     Attributes
     ----------
     index : int
         From 0.
     train, test : ndarray [n_train], [n_test], int64
-        Rows of the tracks, ascending. Together they are all tracks.
+        Rows of the tracks, ascending. In cross-validation they are together all tracks, and each track is in
+        the test part of one fold; an official split may leave tracks out.
     """
 
     index: int
@@ -47,8 +48,8 @@ def default_scheme(task: Task) -> Scheme:
     return "stratified" if isinstance(task, Classification) else "random"
 
 
-def choose_scheme(name: str | None, task: Task) -> Scheme:
-    """Read ``--folds``; None is the task's default.
+def choose_scheme(name: str | None, task: Task, official: Collection[str] = ()) -> str:
+    """Read ``--folds``: a `Scheme`, or the name of one of the dataset's official splits; None is the task's default.
 
     Raises
     ------
@@ -56,10 +57,57 @@ def choose_scheme(name: str | None, task: Task) -> Scheme:
     """
     if name is None:
         return default_scheme(task)
-    for scheme in get_args(Scheme):
-        if scheme == name:
-            return cast(Scheme, scheme)
-    raise SpecError(f"--folds {name}: expected random, stratified or grouped")
+    if name in get_args(Scheme) or name in official:
+        return name
+    own = f", or its official {', '.join(official)}" if official else "; this dataset has no official splits"
+    raise SpecError(f"--folds {name}: expected {', '.join(get_args(Scheme))}{own}")
+
+
+def official_folds(
+    task: Task, labels: NDArray[Any], splits: Sequence[Split], ids: Sequence[str]
+) -> tuple[list[Fold], list[str]]:
+    """Turn a dataset's official splits into folds of the tracks that are there.
+
+    Parameters
+    ----------
+    task, labels
+        As in `make_folds`.
+    splits : sequence of Split
+    ids : sequence of str
+        Of all tracks, in the order of their rows.
+
+    Returns
+    -------
+    folds : list of Fold
+    notes : list of str
+        How many tracks are in no list, and how many listed ones are not there.
+
+    Raises
+    ------
+    EvaluationError
+        A split has no track here to fit on or to score on, or a single class to fit on.
+    """
+    folds = []
+    for index, split in enumerate(splits):
+        train = np.array([row for row, track in enumerate(ids) if track in split.train], np.int64)
+        test = np.array([row for row, track in enumerate(ids) if track in split.test], np.int64)
+        if not (len(train) and len(test)):
+            raise EvaluationError(
+                f"official split {index} has {len(train)} tracks to fit on and {len(test)} to score on in the store; "
+                "more of the dataset is needed, or another scheme (--folds)"
+            )
+        folds.append(Fold(index, train, test))
+    listed = {track for split in splits for track in split.train | split.test}
+    outside = sum(track not in listed for track in ids)
+    missing = len(listed - set(ids))
+    notes = []
+    if outside:
+        notes.append(f"{outside} of {len(ids)} tracks are in no list of this scheme, and take no part")
+    if missing:
+        notes.append(f"{missing} of the {len(listed)} tracks of this scheme are not in the store")
+    if isinstance(task, Classification):
+        notes += _check_training_parts(task, labels, folds)
+    return folds, notes
 
 
 def make_folds(

@@ -20,6 +20,7 @@ All metrics raise `EvaluationError` for arrays that are empty, of unlike shapes 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -122,7 +123,7 @@ class Interval:
     ----------
     mean : float
     low, high : float or None
-        None where there is one score only. Not clipped to the range of the metric.
+        None where one fold or track cannot tell. Not clipped to the range of the metric.
     """
 
     mean: float
@@ -175,6 +176,43 @@ def nadeau_bengio_interval(scores: ArrayLike, n_train: float, n_test: float, con
     variance = (1 / n_folds + n_test / n_train) * scores.var(ddof=1)
     half_width = float(t.ppf((1 + confidence) / 2, n_folds - 1)) * math.sqrt(variance)
     return Interval(mean, mean - half_width, mean + half_width)
+
+
+def bootstrap_interval(
+    metric: Callable[[NDArray[np.int64]], float], n_tracks: int, confidence: float = 0.95, resamples: int = 1000
+) -> Interval:
+    """Return a metric of pooled predictions with its percentile bootstrap interval over tracks.
+
+    It tells how the score depends on which tracks were tested, not on which were trained on: networks are not
+    trained again. The same call gives the same interval.
+
+    Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+
+    Parameters
+    ----------
+    metric : callable
+        Of an array of track numbers, in which a track may stand more than once.
+    n_tracks : int
+    confidence : float
+        Between 0 and 1.
+    resamples : int
+    """
+    from scipy.stats import bootstrap
+
+    everyone = np.arange(n_tracks)
+    mean = float(metric(everyone))
+    if n_tracks < 2:
+        return Interval(mean, None, None)
+    result = bootstrap(
+        (everyone,),
+        metric,
+        n_resamples=resamples,
+        vectorized=False,
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    return Interval(mean, float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
 def _validate(truth: ArrayLike, prediction: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -14,6 +14,7 @@ from mirembed.cli.options import (
     Dataset,
     Device,
     Epochs,
+    Exclude,
     Jobs,
     Json,
     LabelSimilarity,
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
 def evaluate(
     dataset: Dataset = None,
     store: StoreFolder = DEFAULT_STORE,
-    cv: Annotated[int, typer.Option(metavar="N", help="Number of folds.")] = 10,
+    cv: Annotated[int | None, typer.Option(metavar="N", help="Number of folds; default: 10.")] = None,
     folds: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="random, stratified or grouped. Default: stratified for classes, random for regression.",
+            help="random, stratified, grouped or official splits. Default: stratified; for regression random.",
         ),
     ] = None,
     similarity: Similarities = None,
@@ -52,6 +53,7 @@ def evaluate(
     keep_models: Annotated[
         bool, typer.Option("--keep-models", help="Keep the models of all folds in the run.")
     ] = False,
+    exclude: Exclude = None,
     jobs: Jobs = None,
     device: Device = "auto",
     json: Json = False,
@@ -62,9 +64,9 @@ def evaluate(
     """
     from mirembed.cli.console import ConsoleProgress, print_json
     from mirembed.config import Experiment, check_normalise, choose_approaches, choose_device
-    from mirembed.evaluate import Evaluation
+    from mirembed.datasets import exclude_tracks, official_splits
+    from mirembed.evaluate import choose_evaluation
     from mirembed.evaluate import evaluate as run
-    from mirembed.folds import choose_scheme
     from mirembed.specs import Spec
     from mirembed.store import Store
     from mirembed.store.frames import open_tracks
@@ -75,6 +77,9 @@ def evaluate(
     approaches = choose_approaches(approach or [], similarity or [], label_similarity)
     with ConsoleProgress() as progress:
         tracks = open_tracks(features, progress)
+        official = official_splits(registry, Spec.parse(tracks.info.spec))
+        tracks = exclude_tracks(registry, tracks, exclude, progress)
+        evaluation = choose_evaluation(tracks.task, folds, cv, official, seed, keep_models)
         result, scores = run(
             tracks,
             Experiment(
@@ -85,7 +90,7 @@ def evaluate(
                 check_normalise(normalise),
                 choose_device(device),
             ),
-            Evaluation(choose_scheme(folds, tracks.task), cv, tuple(dict.fromkeys(seed or [0])), keep_models),
+            evaluation,
             registry,
             place.runs,
             jobs=options.jobs_or_cores(jobs),
@@ -97,14 +102,17 @@ def evaluate(
             {
                 "dataset": tracks.info.spec,
                 "n_tracks": len(tracks.ids),
+                "excluded": dict(tracks.excluded),
+                "folds": evaluation.scheme,
                 "run": str(result.folder),
                 "approaches": {one.approach: one.to_json() for one in scores},
             }
         )
         return
-    title = f"{tracks.info.spec}: {len(tracks.ids)} tracks, {cv} folds, {epochs} epochs"
+    title = f"{tracks.info.spec}: {len(tracks.ids)} tracks, {evaluation.describe()}, {epochs} epochs"
     _print_scores(scores, title)
-    typer.echo(f"Means over folds with 95 % intervals. {tracks.chance()}")
+    typer.echo("95 % intervals: of means over folds by Nadeau & Bengio, of pooled scores by bootstrap over tracks.")
+    typer.echo(tracks.chance())
     typer.echo(f"predictions, folds and curves: {result.folder}")
 
 
@@ -112,9 +120,7 @@ def _print_scores(scores: list[Scores], title: str) -> None:
     from mirembed.cli.console import print_table
 
     names = list(scores[0].intervals)
-    rows = [
-        [s.approach, *(str(s.intervals[n]) for n in names), *(f"{s.pooled[n]:.3f}" for n in names[:1])] for s in scores
-    ]
+    rows = [[s.approach, *(str(s.intervals[n]) for n in names), str(s.pooled[names[0]])] for s in scores]
     headings = {"macro_f1": "macro-F1", "r_squared": "r²", "r2": "R²"}
     print_table(["approach", *(headings.get(n, n) for n in names), f"pooled {names[0]}"], rows, title)
     if scores[0].targets:

@@ -14,6 +14,7 @@ from mirembed.cli.options import (
     Dataset,
     Device,
     Epochs,
+    Exclude,
     Jobs,
     Json,
     LabelSimilarity,
@@ -45,6 +46,7 @@ def fit(
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the model. Default: dataset and approach.")
     ] = None,
+    exclude: Exclude = None,
     jobs: Jobs = None,
     device: Device = "auto",
     json: Json = False,
@@ -52,6 +54,7 @@ def fit(
     """Train on all tracks of a dataset; save the model and the embeddings of all tracks."""
     from mirembed.cli.console import ConsoleProgress, print_json
     from mirembed.config import Experiment, check_normalise, choose_approaches, choose_device
+    from mirembed.datasets import exclude_tracks
     from mirembed.errors import SpecError
     from mirembed.fit import fit as run
     from mirembed.fit import transfer
@@ -65,7 +68,7 @@ def fit(
     features = place.find(options.parse_dataset(dataset))
     approaches = choose_approaches(approach or [], similarity or [], label_similarity)
     with ConsoleProgress() as progress:
-        tracks = open_tracks(features, progress)
+        tracks = exclude_tracks(registry, open_tracks(features, progress), exclude, progress)
         if network is not None:
             if approach or similarity or label_similarity:
                 raise SpecError("--network brings its own approach; leave --approach and --similarity out")

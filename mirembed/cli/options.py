@@ -51,6 +51,10 @@ NormaliseWith: TypeAlias = Annotated[
         help="Band statistics of the training tracks (training), or of the whole dataset as in the paper (dataset).",
     ),
 ]
+Exclude: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="WHAT", help="known-faults: leave out the tracks that are known to be faulty, and say which."),
+]
 Jobs: TypeAlias = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Worker processes; default: one a core. Results do not depend on it."),

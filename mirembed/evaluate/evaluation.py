@@ -6,17 +6,18 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.approaches import Approach
 from mirembed.config import Experiment
+from mirembed.evaluate.choices import Evaluation
 from mirembed.evaluate.runs import Run
 from mirembed.evaluate.scores import PREDICTED, Scores, score
 from mirembed.fitting import Job, fit_models
-from mirembed.folds import Fold, Scheme, groups_on_both_sides, make_folds
+from mirembed.folds import Fold, Scheme, groups_on_both_sides, make_folds, official_folds
 from mirembed.hookspecs import Classification
 from mirembed.labels import undeclared
 from mirembed.models import Model, class_names
@@ -32,26 +33,6 @@ from mirembed.train import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What to evaluate, besides the experiment's settings.
-
-    Attributes
-    ----------
-    scheme : {"random", "stratified", "grouped"}
-    n_folds : int
-    seeds : tuple of int
-        Each draws its own folds, weights and excerpts.
-    keep_models : bool
-        Keep the models of all folds in the run.
-    """
-
-    scheme: Scheme
-    n_folds: int = 10
-    seeds: tuple[int, ...] = (0,)
-    keep_models: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +100,8 @@ def evaluate(
         "spectrogram": dict(tracks.info.parameters),
         **described,
         "folds": evaluation.scheme,
-        "cv": evaluation.n_folds,
+        "cv": None if evaluation.splits is not None else evaluation.n_folds,
+        "excluded": dict(tracks.excluded),
         "seeds": list(evaluation.seeds),
         "keep_models": evaluation.keep_models,
         "versions": versions(),
@@ -146,21 +128,24 @@ def evaluate(
 
 def _folds(tracks: Tracks, evaluation: Evaluation, seed: int, progress: Progress) -> list[Fold]:
     labels = _label_array(tracks)
-    folds, notes = make_folds(
-        tracks.task,
-        labels,
-        scheme=evaluation.scheme,
-        n_folds=evaluation.n_folds,
-        seed=seed,
-        groups=tracks.groups,
-    )
+    if evaluation.splits is not None:
+        folds, notes = official_folds(tracks.task, labels, evaluation.splits, tracks.ids)
+    else:
+        folds, notes = make_folds(
+            tracks.task,
+            labels,
+            scheme=cast(Scheme, evaluation.scheme),
+            n_folds=evaluation.n_folds,
+            seed=seed,
+            groups=tracks.groups,
+        )
     for note in notes:
         progress.note(note)
     crossing = groups_on_both_sides(folds, tracks.groups)
     if crossing:
         progress.note(
-            f"{crossing} of {len(tracks.ids)} test tracks share their group (artist) with a training track of their "
-            "fold, which flatters the scores; --folds grouped keeps groups apart"
+            f"warning: {crossing} of {sum(len(fold.test) for fold in folds)} test tracks share their group (artist) "
+            "with a training track of their fold, which flatters the scores; --folds grouped keeps groups apart"
         )
     return folds
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mirembed import statistics
 from mirembed.hookspecs import Classification, Regression, Task
-from mirembed.statistics import Interval, nadeau_bengio_interval
+from mirembed.statistics import Interval, bootstrap_interval, nadeau_bengio_interval
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,8 +32,9 @@ class Scores:
     intervals : dict of str to Interval
         Means over folds with 95 % intervals. Classification: accuracy, macro_f1. Regression: r, r_squared, r2,
         each the mean over the targets in a fold.
-    pooled : dict of str to float
-        The same metrics over the predictions of all folds together; a mean over seeds and targets.
+    pooled : dict of str to Interval
+        The same metrics over the predictions of all folds together, a mean over seeds and targets, with
+        95 % bootstrap intervals over tracks.
     targets : dict of str to Interval
         r for each target; empty for classification.
     undefined : int
@@ -42,14 +43,14 @@ class Scores:
 
     approach: str
     intervals: dict[str, Interval]
-    pooled: dict[str, float]
+    pooled: dict[str, Interval]
     targets: dict[str, Interval]
     undefined: int
 
     def to_json(self) -> dict[str, Any]:
         """Return the scores as JSON: ``{"accuracy": {"mean", "low", "high"}, ..., "pooled": {...}}``."""
         content: dict[str, Any] = {name: asdict(interval) for name, interval in self.intervals.items()}
-        content["pooled"] = self.pooled
+        content["pooled"] = {name: asdict(interval) for name, interval in self.pooled.items()}
         if self.targets:
             content["targets"] = {name: asdict(interval) for name, interval in self.targets.items()}
             content["undefined_r"] = self.undefined
@@ -69,14 +70,20 @@ def score(predictions: pa.Table, task: Task) -> list[Scores]:
     seeds = predictions["seed"].to_numpy()
     folds = predictions["fold"].to_numpy()
     truth, predicted = _arrays(predictions, task)
+    ids = np.array(predictions["id"].to_pylist())
     result = []
     for approach in dict.fromkeys(approaches.tolist()):
         rows = approaches == approach
         parts = [
-            rows & (seeds == seed) & (folds == fold)
+            np.flatnonzero(rows & (seeds == seed) & (folds == fold))
             for seed, fold in sorted(set(zip(seeds[rows].tolist(), folds[rows].tolist(), strict=True)))
         ]
-        wholes = [rows & (seeds == seed) for seed in sorted(set(seeds[rows].tolist()))]
+        # In the order of the ids, so that a resample draws the same tracks from every seed.
+        wholes = [
+            chosen[np.argsort(ids[chosen], kind="stable")]
+            for seed in sorted(set(seeds[rows].tolist()))
+            for chosen in [np.flatnonzero(rows & (seeds == seed))]
+        ]
         result.append(_score_approach(approach, task, truth, predicted, parts, wholes))
     return result
 
@@ -86,19 +93,27 @@ def _score_approach(
     task: Task,
     truth: NDArray[Any],
     predicted: NDArray[Any],
-    parts: Sequence[NDArray[np.bool_]],
-    wholes: Sequence[NDArray[np.bool_]],
+    parts: Sequence[NDArray[np.int64]],
+    wholes: Sequence[NDArray[np.int64]],
 ) -> Scores:
-    """Score one approach; ``parts`` select its folds, ``wholes`` its seeds."""
-    n_test = float(np.mean([part.sum() for part in parts]))
-    n_train = float(wholes[0].sum()) - n_test
+    """Score one approach; ``parts`` are the rows of its folds, ``wholes`` those of its seeds."""
+    n_test = float(np.mean([len(part) for part in parts]))
+    n_train = len(wholes[0]) - n_test
 
     def interval(values: NDArray[np.float64]) -> Interval:
+        # One split for each seed: seeds are no sample of tracks, and only the bootstrap can tell.
+        if len(parts) == len(wholes):
+            return Interval(float(values.mean()), None, None)
         return nadeau_bengio_interval(values, n_train, n_test)
+
+    def pooled(metric: _Metric) -> Interval:
+        return bootstrap_interval(
+            lambda drawn: float(_table(metric, truth, predicted, [whole[drawn] for whole in wholes]).mean()),
+            len(wholes[0]),
+        )
 
     metrics = _metrics(task)
     by_fold = {name: _table(metric, truth, predicted, parts) for name, metric in metrics.items()}
-    by_seed = {name: _table(metric, truth, predicted, wholes) for name, metric in metrics.items()}
     targets: dict[str, Interval] = {}
     undefined = 0
     if isinstance(task, Regression):
@@ -108,7 +123,7 @@ def _score_approach(
     return Scores(
         approach=approach,
         intervals={name: interval(values.mean(axis=1)) for name, values in by_fold.items()},
-        pooled={name: float(values.mean()) for name, values in by_seed.items()},
+        pooled={name: pooled(metric) for name, metric in metrics.items()},
         targets=targets,
         undefined=undefined,
     )
@@ -121,7 +136,7 @@ def _metrics(task: Task) -> dict[str, _Metric]:
 
 
 def _table(
-    metric: _Metric, truth: NDArray[Any], predicted: NDArray[Any], parts: Sequence[NDArray[np.bool_]]
+    metric: _Metric, truth: NDArray[Any], predicted: NDArray[Any], parts: Sequence[NDArray[np.int64]]
 ) -> NDArray[np.float64]:
     """Return a metric for every part and target: ndarray ``[n_parts, n_targets]``."""
     return np.array(

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +32,20 @@ class FrameFile:
     ----------
     path : pathlib.Path
         Flat float32 ``[total frames, n_bands]``.
-    n_bands : int
+    shape : (int, int)
+        Frames and bands of the whole file.
     starts, lengths : ndarray [n_tracks], int64
         Track i is the rows ``starts[i] : starts[i] + lengths[i]``.
     """
 
     path: Path
-    n_bands: int
+    shape: tuple[int, int]
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
 
     def open(self) -> NDArray[np.float32]:
         """Map the file: ndarray ``[total frames, n_bands]``, dB, read-only."""
-        shape = (int(self.lengths.sum()), self.n_bands)
-        return np.memmap(self.path, np.float32, "r", shape=shape)
+        return np.memmap(self.path, np.float32, "r", shape=self.shape)
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Tracks:
     frames : FrameFile
     digest : str
         Changes with any id, label, group or sample of audio.
+    excluded : mapping of str to str
+        Ids of tracks that were left out on purpose, and why.
     """
 
     info: DatasetInfo
@@ -72,6 +76,7 @@ class Tracks:
     durations: NDArray[np.float64]
     frames: FrameFile
     digest: str
+    excluded: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def class_indices(self) -> NDArray[np.int64]:
@@ -83,8 +88,40 @@ class Tracks:
         """Say what always guessing the largest class scores; of regression, that chance is r = 0."""
         if not isinstance(self.task, Classification):
             return "Chance: r = 0."
-        largest = max(self.labels, key=list(self.labels).count)
-        return f"Always guessing {largest!r}: {list(self.labels).count(largest) / len(self.ids):.3f}."
+        [(largest, count)] = Counter(self.labels).most_common(1)
+        return f"Always guessing {largest!r}: {count / len(self.ids):.3f}."
+
+    def without(self, excluded: Mapping[str, str]) -> Tracks:
+        """Return the tracks but for those that ``excluded`` names, and without the classes that this empties.
+
+        Raises
+        ------
+        StoreError
+            If no track is left.
+        """
+        rows = [row for row, track in enumerate(self.ids) if track not in excluded]
+        if not rows:
+            raise StoreError(f"all {len(self.ids)} tracks of {self.info.spec} are excluded")
+        labels: list[str] | NDArray[np.float64]
+        task = self.task
+        if isinstance(task, Classification):
+            labels = [str(self.labels[row]) for row in rows]
+            task = _without_empty_classes(task, labels)
+        else:
+            labels = np.asarray(self.labels)[rows]
+        frames = replace(self.frames, starts=self.frames.starts[rows], lengths=self.frames.lengths[rows])
+        ids = [self.ids[row] for row in rows]
+        return replace(
+            self,
+            task=task,
+            ids=ids,
+            labels=labels,
+            groups=[self.groups[row] for row in rows],
+            durations=self.durations[rows],
+            frames=frames,
+            digest=_digest([self.digest, ids]),
+            excluded=excluded,
+        )
 
 
 def open_tracks(store: FeatureStore, progress: Progress | None = None) -> Tracks:
@@ -108,12 +145,11 @@ def open_tracks(store: FeatureStore, progress: Progress | None = None) -> Tracks
     labels: list[str] | NDArray[np.float64]
     task: Task = info.task
     if isinstance(task, Classification):
-        labels = index["label"].to_pylist()
-        present = set(labels)
-        empty = [name for name in task.classes if name not in present]
-        if empty:
+        labels = classes = index["label"].to_pylist()
+        all_classes = task.classes
+        task = _without_empty_classes(task, classes)
+        if empty := sorted(set(all_classes) - set(task.classes)):
             progress.note(f"classes without a track in the store, left out: {', '.join(empty)}")
-        task = Classification(tuple(name for name in task.classes if name in present))
     else:
         labels = np.column_stack([index[name].to_numpy() for name in label_names(task)])
     n_failed = len(store.failures())
@@ -137,9 +173,9 @@ def open_tracks(store: FeatureStore, progress: Progress | None = None) -> Tracks
 def _frame_file(store: FeatureStore, index: Any, lengths: NDArray[np.int64], digest: str) -> FrameFile:
     bands = int(store.info().parameters["bands"])
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
-    frames = FrameFile(store.folder / "cache" / f"frames-{digest}.f32", bands, starts, lengths)
-    size = int(lengths.sum()) * bands * 4
-    if frames.path.exists() and frames.path.stat().st_size == size:
+    shape = (int(lengths.sum()), bands)
+    frames = FrameFile(store.folder / "cache" / f"frames-{digest}.f32", shape, starts, lengths)
+    if frames.path.exists() and frames.path.stat().st_size == shape[0] * shape[1] * 4:
         return frames
     place = {
         (shard, row): start
@@ -154,6 +190,11 @@ def _frame_file(store: FeatureStore, index: Any, lengths: NDArray[np.int64], dig
                     file.seek(place[shard, first + row] * bands * 4)
                     file.write(values.values.flatten().to_numpy().tobytes())
     return frames
+
+
+def _without_empty_classes(task: Classification, labels: Sequence[str]) -> Classification:
+    present = set(labels)
+    return Classification(tuple(name for name in task.classes if name in present))
 
 
 def _digest(content: list[Any]) -> str:
