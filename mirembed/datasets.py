@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mirembed.errors import DatasetError, MirembedError, PluginError, SpecError
-from mirembed.hookspecs import Listing, Split
+from mirembed.hookspecs import Card, Listing, Split
 from mirembed.progress import Progress
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
@@ -22,6 +22,132 @@ class Listed:
 
     listing: Listing
     audio: Path
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A dataset in a line.
+
+    Attributes
+    ----------
+    name, title, labels, licence, source, citation : str
+    n_tracks : int
+        Of a complete copy; 0 where it depends on the user.
+    archives : tuple of str
+        Addresses it can be fetched from.
+    stored : str
+        How much of it is in the store.
+    """
+
+    name: str
+    title: str
+    n_tracks: int
+    labels: str
+    licence: str
+    source: str
+    citation: str
+    archives: tuple[str, ...]
+    stored: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the line as JSON."""
+        return asdict(self)
+
+
+def overview(registry: Registry, store: Store) -> list[Overview]:
+    """Return a line for every dataset plugin, in the order of their names."""
+    infos = [(features, features.info()) for features in store.datasets()]
+    rows = []
+    for plugin in sorted((p for p in registry.plugins if p.kind == "dataset"), key=lambda p: registry.shown_name(p)):
+        name = registry.shown_name(plugin)
+        card = getattr(plugin.factory, "card", None)
+        stored = [
+            f"{features.n_tracks()} of {info.n_listed + info.n_absent}"
+            for features, info in infos
+            if Spec.parse(info.spec).name == name
+        ]
+        known = isinstance(card, Card)
+        rows.append(
+            Overview(
+                name=name,
+                title=card.title if known else plugin.summary,
+                n_tracks=card.n_tracks if known else 0,
+                labels=card.labels if known else "",
+                licence=card.licence if known else "",
+                source=card.source if known else "",
+                citation=card.citation if known else "",
+                archives=tuple(archive.url for archive in card.archives) if known else (),
+                stored=", ".join(stored),
+            )
+        )
+    return rows
+
+
+@dataclass(frozen=True)
+class Description:
+    """All that is known of a dataset before its audio is looked at."""
+
+    name: str
+    summary: str
+    card: Card | None
+    parameters: str
+    schemes: Mapping[str, int]
+    faults: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the description as JSON."""
+        return asdict(self)
+
+    def paragraphs(self) -> list[tuple[str, str]]:
+        """Return headings and texts; what is not known is left out."""
+        card = self.card
+        texts = {self.name: card.title if card else self.summary}
+        if card is not None:
+            addresses = "\n".join(archive.url for archive in card.archives)
+            texts |= {
+                "Labels": card.labels,
+                "Tracks": str(card.n_tracks) if card.n_tracks else "",
+                "Licence": card.licence,
+                "Where to get it": "\n".join(filter(None, [card.source, addresses])),
+                "Expected files": card.tree,
+                "Checked": _checked(card),
+                "Cite": card.citation,
+            }
+        texts["Parameters"] = self.parameters
+        texts["Official folds"] = "\n".join(f"--folds {name}: {count} split(s)" for name, count in self.schemes.items())
+        if self.faults:
+            listed = "\n".join(f"{track}: {reason}" for track, reason in self.faults.items())
+            texts[f"Known faults ({len(self.faults)}; --exclude known-faults leaves them out)"] = listed
+        return [(heading, text.strip("\n")) for heading, text in texts.items() if text]
+
+
+def describe(registry: Registry, spec: Spec) -> Description:
+    """Return what a dataset plugin says of itself."""
+    plugin = registry.find("dataset", spec.name)
+    return Description(
+        name=str(spec),
+        summary=plugin.summary,
+        card=card_of(registry, spec),
+        parameters=plugin.parameters,
+        schemes={name: len(splits) for name, splits in official_splits(registry, spec).items()},
+        faults=_ask(registry, spec, "known_faults"),
+    )
+
+
+def card_of(registry: Registry, spec: Spec) -> Card | None:
+    """Return the card of a dataset, or None where it has none."""
+    card = getattr(registry.create("dataset", spec), "card", None)
+    return card if isinstance(card, Card) else None
+
+
+def _checked(card: Card) -> str:
+    lines = []
+    if card.rate is not None:
+        lines.append(f"sampling rate {card.rate} Hz")
+    if card.seconds is not None:
+        lines.append(f"duration {card.seconds[0]:g} to {card.seconds[1]:g} s")
+    lines.append("missing, unexpected, unreadable and truncated files, silence, clipping, duplicates, labels, groups")
+    return "\n".join(lines)
 
 
 def official_splits(registry: Registry, spec: Spec) -> Mapping[str, Sequence[Split]]:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from mirembed import MirembedError, __version__
-from mirembed.cli import embed, evaluate, extract, fit, plugins, predict, similar
+from mirembed.cli import datasets, embed, evaluate, extract, fit, plugins, predict, similar
 
 app = typer.Typer(
     name="mirembed",
@@ -27,6 +27,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("embed")(embed.embed)
 app.command("predict")(predict.predict)
 app.command("similar")(similar.similar)
+app.add_typer(datasets.app, name="datasets")
 app.command("plugins")(plugins.plugins)
 
 
