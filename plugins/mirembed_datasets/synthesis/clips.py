@@ -113,8 +113,8 @@ class Clip:
     @property
     def arousal(self) -> float:
         """From 1, calm, to 9, excited: the fast, the busy, the loud and the bright excite."""
-        busyness = 2 * self.density - 1
-        return 5 + 4 * (0.45 * self.pace + 0.2 * busyness + 0.2 * self.loudness + 0.15 * self.brightness)
+        ornaments = 2 * self.density - 1
+        return 5 + 4 * (0.45 * self.pace + 0.2 * ornaments + 0.2 * self.loudness + 0.15 * self.brightness)
 
     @property
     def valence(self) -> float:

@@ -25,7 +25,7 @@ LOWEST_TONIC = {"bass": 33, "chords": 52, "lead": 64}
 """The tonic of each part lies in the octave above this MIDI number."""
 
 LOOSENESS = 0.006
-"""Standard deviation of a player's timing, seconds."""
+"""How far a player may be early or late, seconds."""
 
 
 @dataclass(frozen=True)
@@ -49,28 +49,13 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Hit:
-    """A stroke on a drum: ``start`` in seconds, ``velocity`` an amplitude in [0, 1]."""
-
-    start: float
-    velocity: float
-
-
-@dataclass(frozen=True)
-class Score:
-    """What every part and every drum plays."""
-
-    notes: dict[str, list[Note]]
-    hits: dict[str, list[Hit]]
-
-
-@dataclass(frozen=True)
 class Stroke:
-    """One character of a step pattern, as it is played.
+    """One sound of a step pattern: all that a drum needs to know.
 
     Attributes
     ----------
     symbol : str
+        Its first character in the pattern.
     step : int
         From the beginning of the clip.
     start, duration : float
@@ -86,11 +71,19 @@ class Stroke:
     velocity: float
 
 
+@dataclass(frozen=True)
+class Score:
+    """What each pitched part and each drum plays."""
+
+    notes: dict[str, list[Note]]
+    hits: dict[str, list[Stroke]]
+
+
 def compose(clip: Clip) -> Score:
     """Return the score of ``clip``; its last sounds may reach beyond `CLIP_SECONDS`."""
     rng = clip.generator(SCORE)
     notes = {part: list(_notes(clip, part, rng)) for part in PITCHED}
-    hits = {drum: [Hit(stroke.start, stroke.velocity) for stroke in _strokes(clip, drum, rng)] for drum in DRUMS}
+    hits = {drum: list(_strokes(clip, drum, rng)) for drum in DRUMS}
     return Score(notes, hits)
 
 
@@ -113,16 +106,15 @@ def _notes(clip: Clip, part: str, rng: np.random.Generator) -> Iterator[Note]:
 def _strokes(clip: Clip, part: str, rng: np.random.Generator) -> Iterator[Stroke]:
     n_steps = 1 + int(CLIP_SECONDS / _onset(clip, 2) * 2)
     repeated = (clip.groove[part] * n_steps)[:n_steps]
-    for match in re.finditer("[^.=]=*", repeated):
-        symbol, step = match[0][0], match.start()
-        late, strength, luck = LOOSENESS * rng.uniform(-1, 1), rng.uniform(0.8, 1.0), rng.uniform()
+    for sound in re.finditer("[^.=]=*", repeated):
+        symbol, step = sound[0][0], sound.start()
+        late, velocity, luck = rng.uniform(-LOOSENESS, LOOSENESS), rng.uniform(0.8, 1.0), rng.uniform()
         if symbol == "o":
-            strength /= 2
             if luck >= clip.density:
                 continue
+            velocity /= 2
         onset = _onset(clip, step)
-        duration = _onset(clip, match.end()) - onset
-        yield Stroke(symbol, step, max(0.0, onset + late), duration, strength)
+        yield Stroke(symbol, step, max(0.0, onset + late), _onset(clip, sound.end()) - onset, velocity)
 
 
 def _onset(clip: Clip, step: int) -> float:

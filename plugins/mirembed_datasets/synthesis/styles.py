@@ -2,30 +2,30 @@
 
 They come in four pairs, so that no single cue tells all of them apart:
 
-======  ================================  =========================================================
-style   shared with the other of the pair  its own
-======  ================================  =========================================================
-waltz   accordion, fiddle, quavers in     3/4: bass on the one, chords on two and three
-jig     sixes                             6/8: a drum on the dotted crotchets, running melody, modal
-swing   jazz quartet, seventh chords,     triplet quavers, walking bass, brush on two and four
-bossa   tempo                             straight quavers, clave, bass on root and fifth
-house   tempo, kick on every beat, hats   chopped seventh chords, syncopated bass
-trance                                    held triads in minor, arpeggio, bass between the kicks
-rock    guitar, organ, bass, kit          fast: fifths in quavers, snare on two and four
-reggae                                    slow: chords off the beat, kick and snare on the three
-======  ================================  =========================================================
+======  ============================================  ====================================================
+style   in common with the other of the pair          its own
+======  ============================================  ====================================================
+waltz   accordion, fiddle, upright bass; six quavers  3/4: bass on the one, chords on two and three
+jig     a bar                                         6/8: two beats of three quavers, running melody
+swing   piano, woodwind, upright bass; seventh        triplet quavers, walking bass, ride cymbal
+bossa   chords; tempo                                 straight quavers, clave, bass on root and fifth
+house   synthesiser and strings; tempo, kick on       chopped seventh chords, syncopated bass
+trance  every beat, hats                              held minor triads, arpeggio, bass between the kicks
+rock    guitar, bass and kit; modes and tempo         fifths on the beat, snare on two and four
+reggae  overlap                                       triads off the beat, kick and snare on the three
+======  ============================================  ====================================================
 
-The last groove of each style borrows the drums or the chords of the other.
+The last groove of each style borrows the drums, the chords or the bass of the other.
 
 A pattern has one character a step and is repeated as it stands:
 
-============  ====================================================================================
-``.``         rest
-``=``         the sound before goes on
-``1`` - ``8``  a scale step above the root of the chord (8 is the octave)
-``x``         a drum hit, a whole chord, or a note that the melody chooses
-``o``         the same as an ornament: softer, and played as often as the clip's density says
-============  ====================================================================================
+==============  ==================================================================================
+``.``           rest
+``=``           the sound before goes on
+``1`` to ``8``  a scale step above the root of the chord; 8 is the octave
+``x``           a drum hit, a whole chord, or a note that the melody chooses
+``o``           the same as an ornament: softer, and played as often as the clip's density says
+==============  ==================================================================================
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ SWING = Style(
     voicing="1357",
     players={
         "bass": ("upright",),
-        "chords": ("piano", "guitar"),
+        "chords": ("piano", "epiano"),
         "lead": ("clarinet", "flute"),
         "low": ("kick",),
         "middle": ("brush",),
@@ -159,9 +159,9 @@ BOSSA = Style(
     progressions=("1251", "2511", "1425", "1414"),
     voicing="1357",
     players={
-        "bass": ("upright", "sub"),
+        "bass": ("upright",),
         "chords": ("epiano", "guitar"),
-        "lead": ("clarinet", "epiano"),
+        "lead": ("clarinet", "flute"),
         "low": ("kick",),
         "middle": ("rim", "brush"),
         "high": ("shaker", "ride"),
@@ -186,7 +186,7 @@ HOUSE = Style(
     voicing="1357",
     players={
         "bass": ("synthbass", "sub"),
-        "chords": ("organ", "epiano"),
+        "chords": ("organ", "strings"),
         "lead": ("organ", "saw"),
         "low": ("kick",),
         "middle": ("clap",),
@@ -212,7 +212,7 @@ TRANCE = Style(
     players={
         "bass": ("synthbass",),
         "chords": ("saw", "strings"),
-        "lead": ("saw",),
+        "lead": ("saw", "organ"),
         "low": ("kick",),
         "middle": ("clap",),
         "high": ("hat",),

@@ -15,23 +15,27 @@ from numpy.typing import NDArray
 from scipy import signal
 
 from mirembed_datasets.synthesis.clips import SOUND, Clip
-from mirembed_datasets.synthesis.score import CLIP_SECONDS, Hit, Note, compose
+from mirembed_datasets.synthesis.score import CLIP_SECONDS, Note, Stroke, compose
 
 SAMPLE_RATE = 22050
+
 CYCLE = 4096
 """Samples of one cycle of a waveform."""
+
+MOST_PARTIALS = 32
 
 RELEASE = 0.04
 """Seconds in which a note dies away after its end."""
 
 VIBRATO_RATE = 5.5
-MOST_PARTIALS = 32
+"""Hz."""
+
 DRUM_SECONDS = 0.6
-SKIN = 0.02
-"""Seconds in which the pitch of a drum settles."""
+SETTLING = 0.02
+"""Seconds in which a drum that was struck comes down to its pitch."""
 
 WET = -7.0
-"""Level of the reverberation, dB."""
+"""Level of the reverberation against the dry mix, dB."""
 
 TILT, TILT_FREQUENCY = 7.0, 1000.0
 """What lies above the frequency (Hz) is raised by so many dB in the brightest clip, lowered in the darkest."""
@@ -190,7 +194,7 @@ def _cycle(frequency: float, instrument: Instrument) -> Samples:
     return _unit(np.fft.irfft(spectrum))
 
 
-def _beat(hits: Iterable[Hit], drum: Drum, kit: float, rng: np.random.Generator) -> Samples:
+def _beat(hits: Iterable[Stroke], drum: Drum, kit: float, rng: np.random.Generator) -> Samples:
     """Return what ``drum`` makes of ``hits``; ``kit`` scales its pitch."""
     part = _silence()
     sound = drum.level * _stroke(drum, kit, rng)
@@ -206,14 +210,14 @@ def _stroke(drum: Drum, kit: float, rng: np.random.Generator) -> Samples:
     noise = _unit(signal.sosfilt(band, rng.uniform(-1, 1, len(seconds))))
     sound: Samples = drum.noise * noise * np.exp(-seconds / drum.hiss)
     if drum.pitch:
-        # The skin is tightest just after the stroke: the pitch falls from twice its value.
-        phase = kit * drum.pitch * (seconds - SKIN * np.exp(-seconds / SKIN))
+        # A struck skin is tighter at first: the pitch falls from twice its value.
+        phase = kit * drum.pitch * (seconds - SETTLING * np.exp(-seconds / SETTLING))
         sound = sound + np.sin(2 * np.pi * phase) * np.exp(-seconds / drum.ring)
     return sound
 
 
 def _master(clip: Clip, mix: Samples, rng: np.random.Generator) -> NDArray[np.int16]:
-    """Put the mix in the band's room, tilt it, add the noise of the recording and set the loudness."""
+    """Put the mix in the band's room, tilt its spectrum, add the noise of a recording and set the loudness."""
     echo = _seconds(4 * clip.band.room)
     tail = rng.uniform(-1, 1, len(echo)) * np.exp(-echo / clip.band.room)
     mix = _unit(mix) + _gain(WET) * _unit(signal.fftconvolve(mix, tail)[: len(mix)])
@@ -221,7 +225,7 @@ def _master(clip: Clip, mix: Samples, rng: np.random.Generator) -> NDArray[np.in
     low = signal.lfilter([1 - pole], [1, -pole], mix)
     mix = low + _gain(TILT * clip.brightness) * (mix - low)
     mix = _unit(mix) + _gain(rng.uniform(*NOISE)) * _unit(rng.uniform(-1, 1, len(mix)))
-    # The limiter: a clip is never clipped, whatever its loudness.
+    # A limiter: peaks are rounded, and never clipped.
     limited = np.tanh(_gain(LEVEL + LOUDNESS * clip.loudness) * mix)
     return np.round(32767 * limited).astype(np.int16)
 
