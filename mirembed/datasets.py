@@ -61,22 +61,23 @@ def overview(registry: Registry, store: Store) -> list[Overview]:
     for plugin in sorted((p for p in registry.plugins if p.kind == "dataset"), key=lambda p: registry.shown_name(p)):
         name = registry.shown_name(plugin)
         card = getattr(plugin.factory, "card", None)
+        if not isinstance(card, Card):
+            card = Card(plugin.summary, 0, "", "", "", "", "")
         stored = [
-            f"{features.n_tracks()} of {info.n_listed + info.n_absent}"
+            f"{len(features.index())} of {info.n_listed + info.n_absent}"
             for features, info in infos
             if Spec.parse(info.spec).name == name
         ]
-        known = isinstance(card, Card)
         rows.append(
             Overview(
                 name=name,
-                title=card.title if known else plugin.summary,
-                n_tracks=card.n_tracks if known else 0,
-                labels=card.labels if known else "",
-                licence=card.licence if known else "",
-                source=card.source if known else "",
-                citation=card.citation if known else "",
-                archives=tuple(archive.url for archive in card.archives) if known else (),
+                title=card.title,
+                n_tracks=card.n_tracks,
+                labels=card.labels,
+                licence=card.licence,
+                source=card.source,
+                citation=card.citation,
+                archives=tuple(archive.url for archive in card.archives),
                 stored=", ".join(stored),
             )
         )

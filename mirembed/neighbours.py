@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mirembed.audio_files import audio_files
 from mirembed.embeddings import ModelKey, read_embeddings
 from mirembed.errors import AudioError, MirembedError
-from mirembed.inference import audio_files, embed_files
+from mirembed.inference import embed_files
 from mirembed.models import Model, find_model, nearest
 from mirembed.progress import Progress
 from mirembed.registry import Registry

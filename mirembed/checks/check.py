@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mirembed.audio_files import audio_files
 from mirembed.checks import findings
 from mirembed.checks.findings import Finding
 from mirembed.checks.measurements import measure_files
 from mirembed.hookspecs import Card, Listing, Split
-from mirembed.inference import audio_files
 from mirembed.progress import Progress, Silent
 
 

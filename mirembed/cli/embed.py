@@ -58,8 +58,9 @@ def embed(
 
 def embed_paths(model: str, paths: list[Path], store: Path, jobs: int | None) -> tuple[Model, EmbeddedFiles]:
     """Load a model and embed files and folders with it."""
+    from mirembed.audio_files import audio_files
     from mirembed.cli.console import ConsoleProgress
-    from mirembed.inference import audio_files, embed_files
+    from mirembed.inference import embed_files
     from mirembed.models import Model, find_model
     from mirembed.store import Store
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import wave
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from mirembed import Classification, DatasetError, Listing, Regression, Target, Task, Track
+from mirembed import Card, Classification, DatasetError, Listing, Regression, Target, Task, Track
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +34,18 @@ class Demo:
         - arousal = 5 + 4 (0.45 pace + 0.2 ornaments + 0.2 loudness + 0.15 brightness),
         - valence = 5 + 4 (0.4 mode + 0.25 pace + 0.35 brightness).
     """
+
+    card: ClassVar[Card] = Card(
+        title="Synthesised music in eight styles",
+        n_tracks=120,
+        labels="8 styles, or arousal and valence from 1 to 9",
+        licence="that of mirembed: the program is the music",
+        citation="",
+        source="mirembed extract makes it",
+        tree="<style>/<style>-00.wav to <style>-14.wav",
+        rate=22050,
+        seconds=(9.9, 10.1),
+    )
 
     def __init__(self, *, task: Literal["classification", "regression"] = "classification") -> None:
         self.task = task

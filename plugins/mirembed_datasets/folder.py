@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
-from mirembed import Classification, DatasetError, Listing, Regression, Target, Task, Track
+from mirembed import Card, Classification, DatasetError, Listing, Regression, Target, Task, Track
 from mirembed_datasets.audio_files import SUFFIXES, AudioFiles, counted, find_audio, subfolders
 from mirembed_datasets.tables import Row, Table, read_table
 
@@ -45,6 +45,16 @@ class Folder:
     DatasetError
         A column is given without a table, or ``label`` and ``target`` together.
     """
+
+    card: ClassVar[Card] = Card(
+        title="Your own files: one folder a class, or a table of labels",
+        n_tracks=0,
+        labels="your classes, or your targets",
+        licence="that of your music",
+        citation="",
+        source="your disk",
+        tree="<class>/<any name>.wav, .mp3, .flac ...\nor any files, and a table with their paths and labels",
+    )
 
     def __init__(
         self,
