@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from mirembed import hookimpl
 from mirembed.hookspecs import Register
+from mirembed_datasets.ballroom import Ballroom
 from mirembed_datasets.demo import Demo
+from mirembed_datasets.emotify import Emotify
 from mirembed_datasets.folder import Folder
 from mirembed_datasets.gtzan import Gtzan
+from mirembed_datasets.lastfm import Lastfm
+from mirembed_datasets.mediaeval2013 import Mediaeval2013
 
 
 @hookimpl
 def mirembed_register_datasets(register: Register) -> None:
     """Register the built-in datasets."""
+    register("ballroom", Ballroom, summary="Dance style, 8 classes, 698 clips")
     register("demo", Demo, summary="Synthesised music in eight styles, made on the spot")
+    register("emotify", Emotify, summary="Induced emotion, 9 values, 400 clips")
     register("folder", Folder, summary="Your own files: one folder a class, or a table of labels")
     register("gtzan", Gtzan, summary="Genre, 10 classes, 1000 clips")
+    register("lastfm", Lastfm, summary="Mood, 4 classes, your copy of up to 2904 clips")
+    register("mediaeval2013", Mediaeval2013, summary="Valence and arousal, 744 clips")

@@ -1,10 +1,10 @@
-"""Finding audio files under a folder."""
+"""Finding audio files under a folder, and the copy of a published dataset."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +82,133 @@ def find_audio(root: Path) -> AudioFiles:
         if left_out[reason]
     )
     return AudioFiles(tuple(sorted(files)), others, notes)
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The audio of a published dataset in one copy.
+
+    Attributes
+    ----------
+    files : mapping of str to pathlib.Path
+        One file for each id.
+    notes : tuple of str
+        Which audio files were left out and why, one line a reason.
+    """
+
+    files: Mapping[str, Path]
+    notes: tuple[str, ...]
+
+
+def one_file_each(candidates: Iterable[tuple[str | None, Path]], original: str) -> Clips:
+    """Choose one file for each clip.
+
+    Parameters
+    ----------
+    candidates : iterable of (str or None, pathlib.Path)
+        Audio files with their ids; None for a file that is no clip of the dataset.
+    original : str
+        The suffix in the published archive, such as ``.wav``. Of several files of a clip, the one with this
+        suffix is taken, else the first by suffix and name.
+    """
+    files: dict[str, list[Path]] = {}
+    strange = 0
+    for clip, file in candidates:
+        if clip is None:
+            strange += 1
+        else:
+            files.setdefault(clip, []).append(file)
+
+    def preference(file: Path) -> tuple[bool, str, str]:
+        suffix = file.suffix.lower()
+        return suffix != original, suffix, file.name
+
+    notes = []
+    if spare := sum(len(several) - 1 for several in files.values()):
+        notes.append(
+            f"{counted(spare, 'file')} left out, a clip in a further format or spelling: {original} is taken first"
+        )
+    if strange:
+        notes.append(f"{counted(strange, 'audio file')} left out, not named like a clip of this dataset")
+    return Clips({clip: min(several, key=preference) for clip, several in files.items()}, tuple(notes))
+
+
+def find_home(
+    audio: Path,
+    is_home: Callable[[Path], bool],
+    *,
+    title: str,
+    expected: str,
+    parts: Collection[str] = (),
+    depth: int = 2,
+) -> Path:
+    """Find the folder in which a copy of a published dataset starts.
+
+    Parameters
+    ----------
+    audio : pathlib.Path
+        The folder to start from.
+    is_home : callable
+        Says whether a copy starts in a folder.
+    title, expected : str
+        The dataset, and what its copies look like, for messages.
+    parts : collection of str, optional
+        Names of the folders in a copy, in lower case. When ``audio`` is called so, the folder above is tried too.
+    depth : int, optional
+        How many levels below ``audio`` are tried.
+
+    Raises
+    ------
+    DatasetError
+        There is no such folder, no copy, or more than one on the same level.
+    """
+    require_folder(audio)
+    folders = [audio]
+    for _ in range(depth + 1):
+        homes = [folder for folder in folders if is_home(folder)]
+        if len(homes) > 1:
+            raise DatasetError(
+                f"{str(audio)!r} holds more than one copy of {title}: give one of "
+                f"{', '.join(repr(str(home)) for home in homes)}"
+            )
+        if homes:
+            return homes[0]
+        folders = [below for folder in folders for below in subfolders(folder)]
+    here = audio.absolute()
+    if here.name.lower() in parts and is_home(here.parent):
+        return here.parent
+    raise DatasetError(f"no {title} clips in {str(audio)!r}, which holds {contents(audio)}: {expected}")
+
+
+def notes_on_copy(audio: Path, home: Path, there: int, published: int) -> list[str]:
+    """Say where a copy was found, unless that is ``audio``, and how much of it is there, unless that is all."""
+    notes = [] if home == audio else [f"clips found in {str(home)!r}"]
+    return notes if there >= published else [*notes, f"{there} of {published} clips"]
+
+
+def class_folders(home: Path, classes: Mapping[str, str]) -> list[tuple[str, Path]]:
+    """Return the classes of the folders in ``home`` with these folders.
+
+    ``classes`` gives the class for the name of a folder in lower case; folders with other names are passed over.
+    """
+    return [(classes[folder.name.lower()], folder) for folder in subfolders(home) if folder.name.lower() in classes]
+
+
+def audio_in(folder: Path) -> list[Path]:
+    """Return the audio files in ``folder`` itself that are not hidden, sorted by name."""
+    return sorted(
+        path
+        for path in folder.glob("*")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def number_of(file: Path, most: int) -> int | None:
+    """Return the number from 1 to ``most`` that ``file`` is called, leading zeros or none; None for other names."""
+    if not (file.stem.isascii() and file.stem.isdecimal()):
+        return None
+    number = int(file.stem)
+    return number if 1 <= number <= most else None
 
 
 def require_folder(root: Path) -> None:

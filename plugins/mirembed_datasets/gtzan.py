@@ -5,20 +5,55 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mirembed import Classification, DatasetError, Listing, Track
-from mirembed_datasets.audio_files import contents, counted, require_folder, subfolders
+from mirembed import Archive, Card, Classification, Listing, Split, Track
+from mirembed_datasets.audio_files import Clips, audio_in, class_folders, find_home, notes_on_copy, one_file_each
+from mirembed_datasets.tables import DATA, Row, read_table
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
-FORMATS = ("wav", "au", "flac", "mp3")
-"""Suffixes of the copies in circulation; the first there is of a clip is taken."""
 N_CLIPS = 1000
-CLIP = re.compile(rf"(?P<genre>[a-z]+)[._](?P<number>000[0-9]{{2}})\.(?i:{'|'.join(FORMATS)})")
+CLIP = re.compile(r"(?P<genre>[a-z]+)[._](?P<number>000[0-9]{2})", re.IGNORECASE)
+CORRUPT = "jazz.00054"
+
+CARD = Card(
+    title="GTZAN genre collection",
+    n_tracks=N_CLIPS,
+    labels="10 genres",
+    licence="unknown",
+    citation="""\
+@article{tzanetakis2002,
+  author  = {Tzanetakis, George and Cook, Perry},
+  title   = {Musical genre classification of audio signals},
+  journal = {IEEE Transactions on Speech and Audio Processing},
+  volume  = {10},
+  number  = {5},
+  pages   = {293--302},
+  year    = {2002},
+  doi     = {10.1109/TSA.2002.800560}
+}""",
+    source="Bring your own copy: the host of the archive has long been out of reach.",
+    tree="""\
+genres/
+  blues/
+    blues.00000.wav ... blues.00099.wav
+  classical/ country/ disco/ hiphop/ jazz/ metal/ pop/ reggae/ rock/""",
+    archives=(
+        Archive(
+            "http://opihi.cs.uvic.ca/sound/genres.tar.gz",
+            "sha256:24347e0223d2ba798e0a558c4c172d9d4a19c00bb7963fe055d183dadb4ef2c6",
+        ),
+    ),
+    rate=22050,
+    seconds=(29.0, 31.0),
+)
 
 
 class Gtzan:
     """The genre collection of Tzanetakis and Cook (2002).
 
     Ids are ``blues.00000`` to ``rock.00099``, whatever the format of a copy and the spelling of its names.
+
+    The group of a clip is its artist, as a number, for the 948 clips that the artist-filtered split of Foleiss
+    and Tavares (2020) keeps.
 
     References
     ----------
@@ -27,6 +62,8 @@ class Gtzan:
     GTZAN dataset: Its contents, its faults, their effects on evaluation, and its future use", 2013,
     arXiv 1306.1461.
     """
+
+    card = CARD
 
     def listing(self, audio: Path) -> Listing:
         """Return the clips of a whole or partial copy.
@@ -41,57 +78,69 @@ class Gtzan:
         DatasetError
             There is no copy, or more than one.
         """
-        require_folder(audio)
-        home = _find_copy(audio)
+        home = find_home(
+            audio,
+            lambda folder: bool(_clips(folder).files),
+            title="GTZAN",
+            expected="the folder 'genres' or 'genres_original' is expected, with files such as blues/blues.00000.wav",
+            parts=GENRES,
+        )
         clips = _clips(home)
-        tracks = [Track(clip, files[0], clip.split(".")[0]) for clip, files in sorted(clips.items())]
+        groups = {row.text("id"): row.values["group"] or None for row in _facts()}
+        tracks = [Track(clip, file, clip.split(".")[0], groups[clip]) for clip, file in sorted(clips.files.items())]
         genres = {track.label for track in tracks}
-        notes = []
-        if home != audio:
-            notes.append(f"genre folders found in {str(home)!r}")
-        if len(tracks) < N_CLIPS:
-            notes.append(f"{len(tracks)} of {N_CLIPS} clips")
+        notes = notes_on_copy(audio, home, len(tracks), N_CLIPS)
         if missing := [genre for genre in GENRES if genre not in genres]:
             notes.append(f"classes left out, without a clip in this copy: {', '.join(missing)}")
-        if spare := sum(len(files) - 1 for files in clips.values()):
-            notes.append(
-                f"{counted(spare, 'file')} left out, a clip in a further format or spelling: "
-                f"the first of {', '.join(FORMATS)} is taken"
-            )
         task = Classification(tuple(genre for genre in GENRES if genre in genres))
-        return Listing(task, tracks, absent=N_CLIPS - len(tracks), notes=notes)
+        return Listing(task, tracks, absent=N_CLIPS - len(tracks), notes=[*notes, *clips.notes])
+
+    def schemes(self) -> dict[str, list[Split]]:
+        """Return the published splits.
+
+        ``kereliuk``
+            The fault-filtered split of Kereliuk, Sturm and Larsen (2015): fitted on its training and validation
+            part, 640 clips, scored on its test part, 290.
+        ``sturm3``
+            The stratified, artist-filtered three folds of Foleiss and Tavares (2020), 948 clips.
+        """
+        part = {row.text("id"): row.values["kereliuk"] for row in _facts()}
+        fold = {row.text("id"): row.values["fold"] for row in _facts()}
+        return {
+            "kereliuk": [_split(part, test="test")],
+            "sturm3": [_split(fold, test=number) for number in ("1", "2", "3")],
+        }
+
+    def known_faults(self) -> dict[str, str]:
+        """Return the 70 clips that the fault-filtered split leaves out, and one that is corrupt in many copies.
+
+        That split keeps one of the clips that repeat each other. Leaving out what other lists leave out as well
+        would remove both.
+        """
+        reason = "left out of the fault-filtered split of Kereliuk et al. (2015)"
+        faults = {row.text("id"): reason for row in _facts() if not row.values["kereliuk"]}
+        return {**faults, CORRUPT: "corrupt in many copies"}
 
 
-def _clips(home: Path) -> dict[str, list[Path]]:
-    """Return the files of each clip in the genre folders of ``home``, the preferred one first."""
-    clips: dict[str, list[Path]] = {}
-    for genre in GENRES:
-        for file in (home / genre).glob("*"):
-            match = CLIP.fullmatch(file.name)
-            if match and match["genre"] == genre and file.is_file():
-                clips.setdefault(f"{genre}.{match['number']}", []).append(file)
-    for files in clips.values():
-        files.sort(key=lambda file: (FORMATS.index(file.suffix[1:].lower()), file.name))
-    return clips
+def _facts() -> tuple[Row, ...]:
+    """Return what was published about each clip."""
+    return read_table(DATA / "gtzan.csv").rows
 
 
-def _find_copy(audio: Path) -> Path:
-    """Return the folder with the genre folders: ``audio``, one at most two levels below, or the one above."""
-    folders = [audio]
-    for _ in range(3):
-        copies = [folder for folder in folders if _clips(folder)]
-        if len(copies) > 1:
-            raise DatasetError(
-                f"{str(audio)!r} holds more than one copy of GTZAN: give one of "
-                f"{', '.join(repr(str(copy)) for copy in copies)}"
-            )
-        if copies:
-            return copies[0]
-        folders = [below for folder in folders for below in subfolders(folder)]
-    above = audio.absolute().parent
-    if audio.absolute().name in GENRES and _clips(above):
-        return above
-    raise DatasetError(
-        f"no GTZAN clips in {str(audio)!r}, which holds {contents(audio)}: "
-        "the folder 'genres' or 'genres_original' is expected, with files such as blues/blues.00000.wav"
+def _split(parts: dict[str, str], test: str) -> Split:
+    """Return the split that scores on the part ``test`` and is fitted on the others; "" is no part."""
+    return Split(
+        train=frozenset(clip for clip, part in parts.items() if part not in ("", test)),
+        test=frozenset(clip for clip, part in parts.items() if part == test),
     )
+
+
+def _clips(home: Path) -> Clips:
+    """Return the clips in the genre folders of ``home``."""
+    folders = class_folders(home, {genre: genre for genre in GENRES})
+    return one_file_each(((_id(genre, file), file) for genre, folder in folders for file in audio_in(folder)), ".wav")
+
+
+def _id(genre: str, file: Path) -> str | None:
+    match = CLIP.fullmatch(file.stem)
+    return f"{genre}.{match['number']}" if match and match["genre"].lower() == genre else None

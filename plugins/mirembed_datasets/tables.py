@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from mirembed import DatasetError
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 DELIMITERS = "\t;,"
+DATA = Path(__file__).parent / "data"
+"""Tables that come with the built-in datasets; its README names their sources."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,20 @@ class Row:
         if not math.isfinite(number):
             raise DatasetError(f"{self}: {text!r} in the column {column!r} is not a number such as 0.5")
         return number
+
+    def number_within(self, column: str, low: float, high: float) -> float:
+        """Return the value in ``column``; raise `DatasetError` when it is not a number from ``low`` to ``high``."""
+        number = self.number(column)
+        if not low <= number <= high:
+            raise DatasetError(f"{self}: {number:g} in the column {column!r} is not from {low:g} to {high:g}")
+        return number
+
+    def whole_number_within(self, column: str, low: int, high: int) -> int:
+        """Return the value in ``column``; raise `DatasetError` when it is no whole number from ``low`` to ``high``."""
+        number = self.number_within(column, low, high)
+        if not number.is_integer():
+            raise DatasetError(f"{self}: {number:g} in the column {column!r} is not a whole number")
+        return int(number)
 
 
 @dataclass(frozen=True)
@@ -101,6 +117,33 @@ def read_table(file: Path) -> Table:
     columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
     complete = (Row(row.file, row.line, {column: row.values.get(column, "") for column in columns}) for row in rows)
     return Table(file, columns, tuple(complete))
+
+
+def find_table(name: str, home: Path, *, folders: Sequence[str] = (".",), source: str) -> Path:
+    """Find the table that labels the audio in ``home``.
+
+    Parameters
+    ----------
+    name : str
+        Name of the file.
+    home : pathlib.Path
+        It may be there or in one of the two folders above; the nearest is taken.
+    folders : sequence of str, optional
+        Where to look, relative to each of the three.
+    source : str
+        Where to get the file, for the message when it is missing.
+
+    Raises
+    ------
+    DatasetError
+        There is no such file.
+    """
+    here = home.absolute()
+    for above in (here, *here.parents[:2]):
+        for folder in folders:
+            if (file := above / folder / name).is_file():
+                return file
+    raise DatasetError(f"no {name} in {str(home)!r} or up to two folders above it: {source}")
 
 
 def _read_text(file: Path) -> str:

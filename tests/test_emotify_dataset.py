@@ -1,0 +1,268 @@
+"""The dataset ``emotify``: its folders, the answers of its listeners and the artists in its tags."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import mutagen
+import numpy as np
+import pytest
+import soundfile
+
+from mirembed import DatasetError, Listing, Regression, Target
+from mirembed_datasets.emotify import Emotify
+
+EMOTIONS = (
+    "amazement",
+    "solemnity",
+    "tenderness",
+    "nostalgia",
+    "calmness",
+    "power",
+    "joyful_activation",
+    "tension",
+    "sadness",
+)
+HEADER = f"track id, genre, {', '.join(EMOTIONS)}, mood, liked, disliked, age, gender, mother tongue"
+GENRES = ("classical", "rock", "electronic", "pop")
+
+
+def answer(track: int, chosen: str, genre: str | None = None) -> str:
+    """Return a row: ``chosen`` has a 0 or 1 for each emotion."""
+    return f"{track},{genre or GENRES[(track - 1) // 100]},{','.join(chosen)},3,1,0,21,1,English"
+
+
+ANSWERS = [
+    answer(1, "010000110"),
+    answer(1, "000100000"),
+    answer(1, "010100000"),
+    answer(2, "000000001"),
+    answer(103, "100000000"),
+    answer(400, "111111111"),
+]
+
+
+@cache
+def silence() -> bytes:
+    """Return an MP3 file of a tenth of a second."""
+    file = BytesIO()
+    soundfile.write(file, np.zeros(4410, dtype=np.float32), 44100, format="MP3")
+    return file.getvalue()
+
+
+def make_clip(file: Path, artist: str | None = "Someone") -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(silence())
+    if artist is not None:
+        tagged = mutagen.File(file, easy=True)
+        tagged.add_tags()
+        tagged["artist"] = artist
+        tagged.save()
+    return file
+
+
+def make_copy(root: Path, *names: str, answers: list[str] | str = ANSWERS) -> Path:
+    """Write a copy in the layout of the archive; ``names`` such as ``classical/1.mp3``."""
+    for name in names or ("classical/1.mp3", "classical/2.mp3", "rock/3.mp3", "pop/100.mp3"):
+        make_clip(root / "emotifymusic" / name)
+    text = answers if isinstance(answers, str) else "\n".join([HEADER, *answers, ""])
+    (root / "data.csv").write_bytes(text.encode())
+    return root
+
+
+def ids(listing: Listing) -> list[str]:
+    return [track.id for track in listing.tracks]
+
+
+def test_a_track_is_found_by_its_id_and_labelled_by_the_mean_of_its_answers(tmp_path: Path) -> None:
+    listing = Emotify().listing(make_copy(tmp_path))
+    assert listing.task == Regression(tuple(Target(emotion, 0.0, 1.0) for emotion in EMOTIONS))
+    music = tmp_path / "emotifymusic"
+    assert {track.id: track.path for track in listing.tracks} == {
+        "1": music / "classical" / "1.mp3",
+        "2": music / "classical" / "2.mp3",
+        "103": music / "rock" / "3.mp3",
+        "400": music / "pop" / "100.mp3",
+    }
+    labels = {track.id: track.label for track in listing.tracks}
+    assert labels["1"] == pytest.approx((0, 2 / 3, 0, 2 / 3, 0, 0, 1 / 3, 1 / 3, 0))
+    assert labels["103"] == (1, 0, 0, 0, 0, 0, 0, 0, 0)
+    assert labels["400"] == (1,) * 9
+    assert listing.absent == 0
+
+
+def test_tracks_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    answers = [answer(10, "000000000"), answer(9, "000000000"), answer(101, "000000000")]
+    copy = make_copy(tmp_path, "classical/10.mp3", "classical/9.mp3", "rock/1.mp3", answers=answers)
+    assert ids(Emotify().listing(copy)) == ["9", "10", "101"]
+
+
+def test_the_group_is_the_artist_in_the_tags(tmp_path: Path) -> None:
+    copy = make_copy(tmp_path)
+    make_clip(copy / "emotifymusic" / "classical" / "2.mp3", artist=" Voices  of Music ")
+    make_clip(copy / "emotifymusic" / "rock" / "3.mp3", artist=None)
+    (copy / "emotifymusic" / "pop" / "100.mp3").write_bytes(b"half a download")
+    listing = Emotify().listing(copy)
+    assert [track.group for track in listing.tracks] == ["Someone", "Voices of Music", None, None]
+    assert "2 clips without a group: no artist in the tags of the file" in listing.notes
+
+
+@pytest.mark.parametrize("place", ["emotifymusic", ".", ".."])
+def test_the_answers_are_found_inside_beside_and_above_the_music(tmp_path: Path, place: str) -> None:
+    copy = make_copy(tmp_path / "emotify")
+    (copy / "data.csv").rename(copy / place / "data.csv")
+    for given in (copy, copy / "emotifymusic"):
+        assert ids(Emotify().listing(given)) == ["1", "2", "103", "400"]
+
+
+@pytest.mark.parametrize("given", [".", "emotify", "emotify/emotifymusic", "emotify/emotifymusic/rock"])
+def test_the_genre_folders_are_found_from_folders_nearby(tmp_path: Path, given: str) -> None:
+    music = make_copy(tmp_path / "emotify") / "emotifymusic"
+    listing = Emotify().listing(tmp_path / given)
+    assert listing.tracks == Emotify().listing(music).tracks
+    assert (f"clips found in {str(music)!r}" in listing.notes) == (tmp_path / given != music)
+
+
+def test_answers_without_audio_are_absent_and_a_partial_copy_is_said(tmp_path: Path) -> None:
+    listing = Emotify().listing(make_copy(tmp_path, "classical/2.mp3"))
+    assert (ids(listing), listing.absent) == (["2"], 3)
+    assert "1 of 400 clips" in listing.notes
+
+
+def test_audio_without_answers_is_counted(tmp_path: Path) -> None:
+    listing = Emotify().listing(make_copy(tmp_path, "classical/2.mp3", "classical/3.mp3", "pop/7.mp3"))
+    assert ids(listing) == ["2"]
+    assert f"2 clips left out, without an answer in {tmp_path / 'data.csv'}" in listing.notes
+
+
+def test_what_a_mac_adds_to_an_archive_is_ignored(tmp_path: Path) -> None:
+    copy = make_copy(tmp_path)
+    for folder in ("__MACOSX/emotifymusic", "emotifymusic"):
+        (copy / folder / "classical").mkdir(parents=True, exist_ok=True)
+        (copy / folder / "classical" / "._1.mp3").touch()
+    assert Emotify().listing(copy).tracks == Emotify().listing(copy / "emotifymusic").tracks
+
+
+def test_a_table_that_is_not_the_published_one_is_said(tmp_path: Path) -> None:
+    listing = Emotify().listing(make_copy(tmp_path))
+    expected = f"{tmp_path / 'data.csv'} has 6 rows for 4 tracks, not 8407 for 400: its labels may differ"
+    assert any(note.startswith(expected) for note in listing.notes)
+
+
+@pytest.mark.parametrize("name", ["classical/002.mp3", "Classical/2.MP3", "classical/2.wav"])
+def test_an_id_does_not_depend_on_format_and_spelling(tmp_path: Path, name: str) -> None:
+    make_copy(tmp_path, "pop/100.mp3")
+    (tmp_path / "emotifymusic" / name).parent.mkdir()
+    (tmp_path / "emotifymusic" / name).touch()
+    assert ids(Emotify().listing(tmp_path)) == ["2", "400"]
+
+
+@pytest.mark.parametrize("name", ["classical/0.mp3", "classical/101.mp3", "classical/one.mp3", "classical/1²3.mp3"])
+def test_audio_that_is_no_clip_is_counted(tmp_path: Path, name: str) -> None:
+    listing = Emotify().listing(make_copy(tmp_path, "classical/2.mp3", name))
+    assert ids(listing) == ["2"]
+    assert listing.notes[-1] == "1 audio file left out, not named like a clip of this dataset"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace(", ", ",").replace(",", ";"),
+        lambda text: text.replace(", ", ",").replace(",", "\t"),
+        lambda text: text.replace(", ", ","),
+    ],
+)
+def test_byte_order_mark_line_ends_delimiter_and_spaces_do_not_matter(tmp_path: Path, change) -> None:
+    plain = Emotify().listing(make_copy(tmp_path / "plain"))
+    text = change((tmp_path / "plain" / "data.csv").read_text())
+    changed = Emotify().listing(make_copy(tmp_path / "changed", answers=text))
+    assert [(track.id, track.label) for track in changed.tracks] == [(track.id, track.label) for track in plain.tracks]
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        (answer(1, "200000000"), r"line 2: 2 in the column 'amazement' is not from 0 to 1"),
+        (answer(1, ["0.5", *"00000000"]), r"line 2: 0.5 in the column 'amazement' is not a whole number"),
+        (answer(1, ["", *"00000000"]), r"line 2: the column 'amazement' is empty"),
+        (answer(401, "000000000", "pop"), r"line 2: 401 in the column 'track id' is not from 1 to 400"),
+        (answer(1, "000000000", "pop"), r"line 2: track 1 is 'pop' here and 'classical' in the published table"),
+        ("1,classical,0,0", r"line 2: 4 values for 17 columns"),
+    ],
+)
+def test_a_row_that_cannot_be_is_an_error_that_names_the_line(tmp_path: Path, row: str, problem: str) -> None:
+    with pytest.raises(DatasetError, match=problem):
+        Emotify().listing(make_copy(tmp_path, answers=[row]))
+
+
+def test_a_table_without_a_column_is_an_error(tmp_path: Path) -> None:
+    text = (make_copy(tmp_path / "whole") / "data.csv").read_text().replace("tension", "tensions")
+    with pytest.raises(DatasetError, match="has no column 'tension'"):
+        Emotify().listing(make_copy(tmp_path / "changed", answers=text))
+
+
+def test_music_without_any_answer_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"data.csv has no answers for 1 clip in .*emotifymusic"):
+        Emotify().listing(make_copy(tmp_path, "pop/1.mp3"))
+
+
+def test_music_without_a_table_is_an_error_that_says_where_to_get_it(tmp_path: Path) -> None:
+    copy = make_copy(tmp_path / "a" / "b" / "emotify")
+    (copy / "data.csv").unlink()
+    with pytest.raises(DatasetError, match=r"no data.csv in .*emotifymusic' .*http://.*/emotifydata/data.csv"):
+        Emotify().listing(copy)
+
+
+def test_a_table_without_music_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("\n".join([HEADER, *ANSWERS]))
+    with pytest.raises(
+        DatasetError, match=r"no Emotify clips in .*1 file \('data.csv'\): .*'emotifymusic' is expected"
+    ):
+        Emotify().listing(tmp_path)
+
+
+def test_the_card_says_what_a_copy_is() -> None:
+    card = Emotify().card
+    assert (card.n_tracks, card.rate) == (400, 44100)
+    assert card.citation.startswith("@article{")
+    assert card.seconds is not None
+    assert card.seconds[0] < 25.8 < 61 < card.seconds[1]
+    assert [(archive.url.rpartition("/")[2], archive.checksum) for archive in card.archives] == [
+        ("data.csv", "md5:583c2fc66ef1cba37c50a0ea7ad585ed")
+    ]
+
+
+def test_real_clips_are_listed_with_the_published_labels_and_their_artists(real_data: Path) -> None:
+    copy = real_data / "emotify_mini"
+    listing = Emotify().listing(copy)
+    assert (len(listing.tracks), listing.absent) == (20, 380)
+    assert list(listing.notes) == [f"clips found in {str(copy / 'emotifymusic')!r}", "20 of 400 clips"]
+    assert listing.tracks[0].label == pytest.approx((7, 16, 10, 14, 30, 1, 4, 3, 15) / np.float64(48), abs=1e-12)
+    groups = {track.id: track.group for track in listing.tracks}
+    assert groups["1"] == "Voices of Music"
+    assert groups["4"] == groups["5"] == "Ivan Ilic"
+    assert groups["305"] == groups["102"] == "Shane Jackman", "an artist in two genres is one group"
+
+
+def test_all_400_labels_are_the_means_of_the_real_table(tmp_path: Path, real_data: Path) -> None:
+    file = real_data / "emotify_mini" / "data.csv"
+    answers = defaultdict(list)
+    with file.open(newline="") as lines:
+        for row in list(csv.reader(lines))[1:]:
+            answers[row[0]].append([float(value) for value in row[2:11]])
+    copy = make_copy(tmp_path, "pop/1.mp3", answers=file.read_text())
+    for genre in GENRES:
+        for number in range(1, 101):
+            path = copy / "emotifymusic" / genre / f"{number}.mp3"
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+    tracks = Emotify().listing(copy).tracks
+    assert [track.id for track in tracks] == [str(number) for number in range(1, 401)]
+    expected = np.array([np.mean(answers[track.id], axis=0) for track in tracks])
+    np.testing.assert_allclose([track.label for track in tracks], expected, atol=1e-12)

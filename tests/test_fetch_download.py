@@ -1,0 +1,281 @@
+"""Downloading for ``mirembed datasets fetch``: servers that break off, change their mind, or are gone."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from archive_server import QUICK, Interrupted, Notes, Server, card_of, noise, serving, sha256
+
+from mirembed import Archive, DatasetError
+from mirembed.errors import SpecError, StoreWriteError
+from mirembed.fetch import Wishes, fetch
+
+LABELS = noise(300_000)
+"""A file that arrives in more than one piece; it needs no unpacking."""
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a proxy in its environment that is not there, and not for this machine's own servers."""
+    for name in ("HTTP_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def labels(server: Server) -> Archive:
+    return server.serve("labels.csv", LABELS)
+
+
+def run(archive: Archive, audio: Path, progress: Notes | Interrupted | None = None, wishes: Wishes | None = None):
+    """Fetch one archive, and return what there is then."""
+    fetch("tiny", card_of(archive), audio, wishes, progress, QUICK)
+    return (audio / "labels.csv").read_bytes()
+
+
+def failure(archive: Archive, audio: Path) -> str:
+    """Return the message of a fetch that fails, having looked that it leaves nothing that could pass for the file."""
+    with pytest.raises(DatasetError) as caught:
+        run(archive, audio)
+    assert not (audio / "labels.csv").exists()
+    return str(caught.value)
+
+
+def visible(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+class TestContinuing:
+    def test_a_broken_connection_is_continued_where_it_broke(
+        self, server: Server, labels: Archive, tmp_path: Path
+    ) -> None:
+        server.stops = [150_000, 100_000]
+        notes = Notes()
+        assert run(labels, tmp_path, notes) == LABELS
+        assert server.asked == [
+            {"path": "/labels.csv"},
+            {"path": "/labels.csv", "Range": "bytes=150000-", "If-Range": '"1"'},
+            {"path": "/labels.csv", "Range": "bytes=250000-", "If-Range": '"1"'},
+        ]
+        assert "the connection broke after 0.1 MB of 0.3 MB; trying again in 0.001 s" in notes.said
+        assert visible(tmp_path) == ["labels.csv"]
+
+    def test_an_interrupted_download_is_continued_by_the_next_command(
+        self, server: Server, labels: Archive, tmp_path: Path
+    ) -> None:
+        server.stops, server.stalls = [100_000], True
+        with pytest.raises(KeyboardInterrupt):
+            run(labels, tmp_path, Interrupted("downloading"))
+        came = (tmp_path / "labels.csv.part").read_bytes()
+        assert 0 < len(came) <= 100_000
+        assert LABELS.startswith(came)
+        assert run(labels, tmp_path) == LABELS
+        assert server.asked[1:] == [{"path": "/labels.csv", "Range": f"bytes={len(came)}-", "If-Range": '"1"'}]
+
+    def test_a_server_that_ignores_ranges_sends_everything_again(
+        self, server: Server, labels: Archive, tmp_path: Path
+    ) -> None:
+        server.stops, server.ranges = [100_000], False
+        notes = Notes()
+        assert run(labels, tmp_path, notes) == LABELS
+        assert len(server.asked) == 2
+        assert "the server does not continue labels.csv; it starts from the beginning" in notes.said
+
+    def test_a_file_that_changed_meanwhile_is_taken_from_its_beginning(
+        self, server: Server, labels: Archive, tmp_path: Path
+    ) -> None:
+        (tmp_path / "labels.csv.part").write_bytes(b"of the old version")
+        (tmp_path / "labels.csv.part.version").write_text(f'{labels.url}\n"0"')
+        assert run(labels, tmp_path) == LABELS
+        assert server.asked == [{"path": "/labels.csv", "Range": "bytes=18-", "If-Range": '"0"'}]
+
+    @pytest.mark.parametrize("date", [None, "Tue, 01 Jul 2014 10:00:00 GMT"])
+    def test_a_weak_tag_does_not_stand_for_a_version_but_a_date_does(
+        self, server: Server, labels: Archive, tmp_path: Path, date: str | None
+    ) -> None:
+        server.stops, server.tag, server.date = [100_000], 'W/"1"', date
+        assert run(labels, tmp_path) == LABELS
+        assert server.asked[1].get("Range") == "bytes=100000-"
+        assert server.asked[1].get("If-Range") == date
+
+    @pytest.mark.parametrize("size", [18, len(LABELS), len(LABELS) + 1])
+    def test_pieces_that_do_not_fit_together_are_downloaded_anew(
+        self, server: Server, labels: Archive, tmp_path: Path, size: int
+    ) -> None:
+        (tmp_path / "labels.csv.part").write_bytes(bytes(size))
+        assert run(labels, tmp_path) == LABELS
+        assert server.asked == [{"path": "/labels.csv", "Range": f"bytes={size}-"}, {"path": "/labels.csv"}]
+
+    def test_a_file_that_was_complete_when_the_power_went_is_not_downloaded_again(
+        self, server: Server, labels: Archive, tmp_path: Path
+    ) -> None:
+        (tmp_path / "labels.csv.part").write_bytes(LABELS)
+        assert run(labels, tmp_path) == LABELS
+        assert server.asked == [{"path": "/labels.csv", "Range": "bytes=300000-"}]
+
+    @pytest.mark.parametrize("wrong", ["bytes 5-299999/300000", "pages 1-2/3"])
+    def test_another_part_than_was_asked_for_is_not_appended(
+        self, server: Server, labels: Archive, tmp_path: Path, wrong: str
+    ) -> None:
+        server.stops, server.content_range = [100_000], wrong
+        assert run(labels, tmp_path) == LABELS
+        assert [request.get("Range") for request in server.asked] == [None, "bytes=100000-", None]
+
+    def test_a_mirror_continues_what_another_host_began(self, server: Server, labels: Archive, tmp_path: Path) -> None:
+        server.stops, server.statuses = [100_000], []
+        server.stalls = True
+        with pytest.raises(KeyboardInterrupt):
+            run(labels, tmp_path, Interrupted("downloading"))
+        size = (tmp_path / "labels.csv.part").stat().st_size
+        with serving() as mirror:
+            mirror.files["/copy"], mirror.tag = LABELS, '"of the mirror"'
+            assert run(labels, tmp_path, wishes=Wishes(urls=[f"{mirror.address}/copy"])) == LABELS
+            assert mirror.asked == [{"path": "/copy", "Range": f"bytes={size}-"}]
+
+    def test_a_long_download_may_break_often_as_long_as_it_gets_on(self, server: Server, tmp_path: Path) -> None:
+        content = noise(8 << 20)
+        archive = server.serve("labels.csv", content)
+        server.stops = [(1 << 20) + 1] * 7
+        assert run(archive, tmp_path) == content
+        assert len(server.asked) == 8 > QUICK.tries
+
+
+class TestServersThatFail:
+    def test_a_missing_file_is_an_error_at_once_that_says_what_to_do(
+        self, server: Server, labels: Archive, tmp_path: Path
+    ) -> None:
+        server.files.clear()
+        message = failure(labels, tmp_path)
+        assert f"cannot download {labels.url}: the server says 404 Not Found\n" in message
+        assert f"get a copy with {sha256(LABELS)} elsewhere and give it with --url URL or --url FILE" in message
+        assert len(server.asked) == 1
+
+    def test_a_busy_server_is_asked_again(self, server: Server, labels: Archive, tmp_path: Path) -> None:
+        server.statuses = [503, 429]
+        assert run(labels, tmp_path) == LABELS
+        assert len(server.asked) == 3
+
+    def test_a_server_that_stays_busy_is_an_error(self, server: Server, labels: Archive, tmp_path: Path) -> None:
+        server.statuses = [503] * 9
+        message = failure(labels, tmp_path)
+        assert "the server says 503 Service Unavailable (3 tries)\nif the host is gone, get a copy with sha2" in message
+        assert len(server.asked) == 3
+
+    def test_what_came_before_the_server_fell_silent_is_kept(
+        self, server: Server, labels: Archive, tmp_path: Path
+    ) -> None:
+        server.stops, server.stalls = [100_000, 100_000, 0], True
+        message = failure(labels, tmp_path)
+        assert "timed out (3 tries); 0.2 MB are kept, and the same command goes on from there" in message
+        assert (tmp_path / "labels.csv.part").read_bytes() == LABELS[:200_000]
+
+    def test_a_host_that_is_gone_is_an_error(self, tmp_path: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            port = closed.getsockname()[1]
+        message = failure(Archive(f"http://127.0.0.1:{port}/labels.csv", sha256(LABELS)), tmp_path)
+        assert "Connection refused (3 tries)\nif the host is gone" in message
+
+    def test_an_end_that_comes_too_early_is_found_without_a_length(
+        self, server: Server, labels: Archive, tmp_path: Path
+    ) -> None:
+        server.length, server.stops = False, [100_000]
+        assert f"has {sha256(LABELS[:100_000])}, expected {labels.checksum}" in failure(labels, tmp_path)
+
+    def test_a_file_without_a_length_is_taken(self, server: Server, labels: Archive, tmp_path: Path) -> None:
+        server.length = False
+        assert run(labels, tmp_path) == LABELS
+
+
+class TestChecksums:
+    def test_another_file_than_expected_is_set_aside(self, server: Server, labels: Archive, tmp_path: Path) -> None:
+        server.files["/labels.csv"] = b"this domain is for sale"
+        message = failure(labels, tmp_path)
+        found = sha256(b"this domain is for sale")
+        aside = tmp_path / "labels.csv.mismatch"
+        assert f"{labels.url} has {found}, expected {labels.checksum}; it was not unpacked, and lies in {aside}" in (
+            message
+        )
+        assert f"if you trust this one: --url {aside} --checksum {found}" in message
+        assert visible(tmp_path) == ["labels.csv.mismatch"]
+        assert len(server.asked) == 1
+
+    def test_one_that_is_trusted_is_taken_as_the_message_says(
+        self, server: Server, labels: Archive, tmp_path: Path
+    ) -> None:
+        server.files["/labels.csv"] = b"a later version"
+        failure(labels, tmp_path)
+        wishes = Wishes(urls=[str(tmp_path / "labels.csv.mismatch")], checksum=sha256(b"a later version"))
+        assert run(labels, tmp_path, wishes=wishes) == b"a later version"
+
+    def test_one_that_was_trusted_beforehand_is_downloaded(
+        self, server: Server, labels: Archive, tmp_path: Path
+    ) -> None:
+        server.files["/labels.csv"] = b"a later version"
+        assert run(labels, tmp_path, wishes=Wishes(checksum=sha256(b"a later version"))) == b"a later version"
+
+    def test_md5_serves_where_nothing_better_was_published(
+        self, server: Server, labels: Archive, tmp_path: Path
+    ) -> None:
+        # As md5sum prints it.
+        server.files["/labels.csv"] = b"a"
+        assert run(Archive(labels.url, "md5:0cc175b9c0f1b6a831c399e269772661"), tmp_path) == b"a"
+
+    @pytest.mark.parametrize("text", ["sha1:0cc175b9c0f1b6a831c399e269772661", "md5:", "abc", "md5:" + "g" * 32])
+    def test_another_text_is_an_error(self, labels: Archive, tmp_path: Path, text: str) -> None:
+        with pytest.raises(SpecError, match=r"is not a checksum; write sha256: and 64 hexadecimal digits"):
+            run(labels, tmp_path, wishes=Wishes(checksum=text))
+
+
+class TestAddresses:
+    def test_a_redirect_is_followed(self, server: Server, labels: Archive, tmp_path: Path) -> None:
+        server.redirects["/old/labels.csv"] = "/labels.csv"
+        assert run(Archive(f"{server.address}/old/labels.csv", labels.checksum), tmp_path) == LABELS
+
+    @pytest.mark.parametrize("elsewhere", ["file:///etc/passwd", "ftp://127.0.0.1/labels.csv"])
+    def test_a_redirect_to_anything_but_http_is_refused(self, server: Server, tmp_path: Path, elsewhere: str) -> None:
+        server.redirects["/labels.csv"] = elsewhere
+        message = failure(Archive(f"{server.address}/labels.csv", sha256(LABELS)), tmp_path)
+        assert "not allowed" in message or "unknown url type: ftp" in message
+        assert len(server.asked) == 1
+
+    @pytest.mark.parametrize(
+        "url", ["ftp://host/labels.csv", "file:///labels.csv", "http:///labels.csv", "http://[", "http://host:port/"]
+    )
+    def test_addresses_are_of_http_or_https(self, tmp_path: Path, url: str) -> None:
+        with pytest.raises(SpecError, match=r"cannot be downloaded; write http://..., https://... or the path"):
+            fetch("tiny", card_of(Archive(url, sha256(LABELS))), tmp_path)
+
+    @pytest.mark.parametrize("host", ["127..0.0.1", "user:word@127.0.0.1"])
+    def test_an_address_that_cannot_be_one_is_an_error(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+    ) -> None:
+        monkeypatch.setenv("no_proxy", "*")
+        message = failure(Archive(f"http://{host}/labels.csv", sha256(LABELS)), tmp_path)
+        assert f"http://{host}/labels.csv is not an address: " in message
+
+    def test_spaces_and_umlauts_are_sent_as_the_server_expects_them(self, server: Server, tmp_path: Path) -> None:
+        server.files["/f%C3%BCr%20alle/labels.csv"] = LABELS
+        assert run(Archive(f"{server.address}/für alle/labels.csv", sha256(LABELS)), tmp_path) == LABELS
+
+    def test_the_proxy_of_the_environment_is_used(
+        self, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("http_proxy", server.address)
+        server.files["http://far.invalid/labels.csv"] = LABELS
+        assert run(Archive("http://far.invalid/labels.csv", sha256(LABELS)), tmp_path) == LABELS
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(labels: Archive, tmp_path: Path) -> None:
+    (tmp_path / "audio").write_text("a file")
+    with pytest.raises(StoreWriteError, match=r"cannot write .*/audio: File exists; check the folder, or choose"):
+        run(labels, tmp_path / "audio")
