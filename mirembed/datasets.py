@@ -66,7 +66,7 @@ def overview(registry: Registry, store: Store) -> list[Overview]:
         stored = [
             f"{len(features.index())} of {info.n_listed + info.n_absent}"
             for features, info in infos
-            if Spec.parse(info.spec).name == name
+            if Spec.parse(info.spec).name in (name, plugin.full_name)
         ]
         rows.append(
             Overview(

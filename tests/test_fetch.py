@@ -94,17 +94,35 @@ def test_the_next_command_goes_on_with_the_archive_that_failed(
     assert paths(server) == ["/genres.tar.gz", "/labels.csv", "/labels.csv"]
 
 
-@pytest.mark.parametrize("harm", [Path.unlink, lambda clip: clip.write_bytes(b"short")])
 def test_a_file_that_got_lost_is_brought_back(
-    server: Server, archives: tuple[Archive, Archive], tmp_path: Path, harm: object
+    server: Server, archives: tuple[Archive, Archive], tmp_path: Path
 ) -> None:
     get(archives, tmp_path)
     clip = tmp_path / "genres" / "pop" / "pop.00000.wav"
-    harm(clip)
-    clip.unlink(missing_ok=True)
+    clip.unlink()
     assert [one.before for one in get(archives, tmp_path)] == [False, True]
     assert clip.read_bytes() == CLIPS["genres/pop/pop.00000.wav"]
     assert len(server.asked) == 2
+
+
+def test_a_file_that_was_changed_is_named_and_left_alone(archives: tuple[Archive, Archive], tmp_path: Path) -> None:
+    get(archives, tmp_path)
+    clip = tmp_path / "genres" / "pop" / "pop.00000.wav"
+    clip.write_bytes(b"remixed")
+    with pytest.raises(DatasetError, match=f"{clip} would be overwritten with something else"):
+        get(archives, tmp_path)
+    assert clip.read_bytes() == b"remixed"
+
+
+@pytest.mark.parametrize("damage", ["", "{}", "[]", '{"files": 3}', '{"files": {"a": 1}}', '{"files": {}}'])
+def test_a_damaged_marker_costs_no_more_than_unpacking_again(
+    server: Server, archives: tuple[Archive, Archive], tmp_path: Path, damage: str
+) -> None:
+    get(archives[:1], tmp_path)
+    (tmp_path / ".genres.tar.gz.fetched").write_text(damage)
+    assert [one.before for one in get(archives[:1], tmp_path)] == [False]
+    assert [one.before for one in get(archives[:1], tmp_path)] == [True]
+    assert len(server.asked) == 1
 
 
 def test_a_new_version_in_the_card_is_fetched(
@@ -226,10 +244,6 @@ class TestCopiesFromElsewhere:
 
 
 class TestTheCommand:
-    COMMAND = (
-        "from mirembed.cli import datasets_fetch, main\nmain.app.command('fetch')(datasets_fetch.fetch)\nmain.main()"
-    )
-
     @pytest.fixture
     def plugin(self, server: Server, tmp_path: Path) -> dict[str, str]:
         """The environment in which the dataset ``tiny`` is installed; its archive is half a megabyte."""
@@ -257,7 +271,8 @@ class TestTheCommand:
         return {**environment, "PYTHONPATH": f"{folder}:{environment.get('PYTHONPATH', '')}"}
 
     def start(self, environment: dict[str, str], *arguments: object, before: str = "") -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", before + self.COMMAND, "fetch", *map(str, arguments)]
+        program = f"{before}from mirembed.cli.main import main\nmain()"
+        command = [sys.executable, "-c", program, "datasets", "fetch", *map(str, arguments)]
         return subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )

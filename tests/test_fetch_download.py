@@ -132,8 +132,7 @@ class TestContinuing:
         assert [request.get("Range") for request in server.asked] == [None, "bytes=100000-", None]
 
     def test_a_mirror_continues_what_another_host_began(self, server: Server, labels: Archive, tmp_path: Path) -> None:
-        server.stops, server.statuses = [100_000], []
-        server.stalls = True
+        server.stops, server.stalls = [100_000], True
         with pytest.raises(KeyboardInterrupt):
             run(labels, tmp_path, Interrupted("downloading"))
         size = (tmp_path / "labels.csv.part").stat().st_size

@@ -11,6 +11,7 @@ from mirembed.audio_files import audio_files
 from mirembed.checks import findings
 from mirembed.checks.findings import Finding
 from mirembed.checks.measurements import measure_files
+from mirembed.errors import MirembedError
 from mirembed.hookspecs import Card, Listing, Split
 from mirembed.progress import Progress, Silent
 
@@ -84,4 +85,8 @@ def check(
 def _unlisted(listing: Listing, audio: Path) -> list[str]:
     """Return the audio files under the folder that no track is, relative to it."""
     listed = {track.path.resolve() for track in listing.tracks}
-    return [str(file.relative_to(audio)) for file in audio_files([audio]) if file.resolve() not in listed]
+    try:
+        files = audio_files([audio])
+    except MirembedError:  # the tracks are elsewhere, or not called like audio
+        return []
+    return [str(file.relative_to(audio)) for file in files if file.resolve() not in listed]

@@ -133,20 +133,20 @@ def crossing_groups(listing: Listing, schemes: Mapping[str, Sequence[Split]]) ->
         folds, _ = make_folds(listing.task, labels, scheme=scheme, n_folds=10, seed=0)
     except EvaluationError:
         folds = []
-    if crossing := groups_on_both_sides(folds, groups):
-        yield Finding(
-            "groups", "warning", (), f"in 10 {scheme} folds {crossing} of {len(groups)} test tracks have their group "
-            "in the training part too; evaluate with --folds grouped",
-        )  # fmt: skip
-    for name, splits in schemes.items():
-        crossing = sum(_crossing(split, group_of) for split in splits)
-        if crossing:
-            yield Finding("groups", "warning", (), f"in the official folds {name}, {crossing} test tracks do")
+    crossing = {f"10 {scheme} folds": groups_on_both_sides(folds, groups)}
+    crossing |= {f"the official folds {name}": _crossing(splits, group_of) for name, splits in schemes.items()}
+    for where, count in crossing.items():
+        if count:
+            text = f"in {where}, {count} test tracks have their group in the training part too"
+            yield Finding("groups", "warning", (), f"{text}; --folds grouped keeps groups apart")
 
 
-def _crossing(split: Split, group_of: Mapping[str, str | None]) -> int:
-    trained = {group_of.get(track) for track in split.train} - {None}
-    return sum(group_of.get(track) in trained for track in split.test)
+def _crossing(splits: Sequence[Split], group_of: Mapping[str, str | None]) -> int:
+    count = 0
+    for split in splits:
+        trained = {group_of.get(track) for track in split.train} - {None}
+        count += sum(group_of.get(track) in trained for track in split.test)
+    return count
 
 
 def _contradictions(listing: Listing, copies: Sequence[Track]) -> Iterable[Finding]:

@@ -2,7 +2,8 @@
 
 A fingerprint is a sequence of words of 24 bits, one every 50 ms. A bit tells whether, between one band and the next,
 the energy grows more or less than it did a moment ago: gain, equalisation, codecs and sampling rates hardly change
-it. Tracks that share some words at one and the same offset are compared bit by bit at that offset.
+it. Tracks that share some words at one and the same offset are compared bit by bit at that offset. Silence and
+steady tones grow nowhere: their words are 0, which tells nothing and is never compared.
 
 Source: the bits are those of Haitsma & Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002, with
 energies averaged over 1.2 s, so that frames need not begin at the same sample.
@@ -23,21 +24,26 @@ STEP = 0.05
 BITS = 24
 _LOWEST, _HIGHEST = 150.0, 4500.0
 _WINDOW = 0.046
+"""Seconds at least: long enough that every band has a bin of its own."""
+
 _AVERAGED, _APART = 24, 8
 """Steps over which an energy is averaged, and steps between two energies that are compared."""
 
 _RANGE = 80.0
 """Decibels below the loudest energy of the clip at which noise floors of all kinds become one."""
 
-SAME = 0.35
-"""Share of different bits up to which two stretches hold one recording; of unrelated music 0.43 to 0.57 differ."""
+_STEADY = 0.1
+"""Decibels: a smaller change of the growth between two bands is rounding and no music."""
+
+SAME = 0.25
+"""Share of different bits up to which two stretches hold one recording; of unrelated music at least 0.38 differ."""
 
 _MIN_WORDS = 100
-"""Shortest stretch to be compared: 5 s."""
+"""Fewest words to be compared. With the steps that the last one looks ahead they are 6.6 s of sound."""
 
 _MIN_VOTES = 2
 _NEIGHBOURS = 8
-"""Equal words that are looked at for each word: more share it in stationary sounds, which tell nothing."""
+"""Equal words that are looked at for each word; loops and many copies share it with more."""
 
 
 @dataclass(frozen=True)
@@ -67,33 +73,41 @@ def fingerprint(samples: NDArray[np.float32], rate: int) -> NDArray[np.uint32]:
     ----------
     samples : ndarray [n_samples], one channel
     rate : int
-        Hz, at least 9000.
+        Hz.
 
     Returns
     -------
     ndarray [n_words], uint32
-        In the lower 24 bits. Empty for recordings shorter than about 1.7 s.
+        In the lower 24 bits; 0 where more than half of them mean nothing, as in silence and steady tones. Empty
+        for recordings shorter than about 1.7 s, and below 9000 Hz, where the highest band is missing.
     """
     energies = _energies(samples, rate)  # [n_steps, BITS + 1], dB
     if len(energies) <= _AVERAGED + _APART:
         return np.zeros(0, np.uint32)
     sums = np.cumsum(np.vstack([np.zeros((1, BITS + 1)), energies]), axis=0)
-    averages = sums[_AVERAGED:] - sums[:-_AVERAGED]
+    averages = (sums[_AVERAGED:] - sums[:-_AVERAGED]) / _AVERAGED
     growth = np.diff(averages, axis=1)  # [n_steps, BITS]
-    bits = growth[_APART:] > growth[:-_APART]
+    change = growth[_APART:] - growth[:-_APART]
     weights = (1 << np.arange(BITS, dtype=np.uint32))[::-1]
-    return np.asarray((bits * weights).sum(axis=1), np.uint32)
+    words = ((change > 0) * weights).sum(axis=1)
+    steady = np.count_nonzero(np.abs(change) > _STEADY, axis=1) < BITS / 2
+    return np.where(steady, 0, words).astype(np.uint32)
 
 
 def same_recordings(fingerprints: Sequence[NDArray[np.uint32]]) -> list[Match]:
-    """Return all pairs of tracks that hold the same recording for at least 5 s, the surest first."""
+    """Return all pairs of tracks that hold the same recording for at least 6.6 s, the surest first."""
     best: dict[tuple[int, int], Match] = {}
     for first, second, offset in _candidates(fingerprints):
         difference = _difference(fingerprints[first], fingerprints[second], offset)
-        known = best.get((first, second))
-        if difference <= SAME and (known is None or difference < known.difference):
-            best[first, second] = Match(first, second, offset * STEP, difference)
-    return sorted(best.values(), key=lambda match: match.difference)
+        if difference <= SAME:
+            match = Match(first, second, offset * STEP, difference)
+            best[first, second] = min(match, best.get((first, second), match), key=_distance)
+    return sorted(best.values(), key=_distance)
+
+
+def _distance(match: Match) -> tuple[float, float]:
+    """Order matches; of offsets that agree equally well, as in loops, the smallest is meant."""
+    return match.difference, abs(match.offset)
 
 
 def _energies(samples: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
@@ -101,12 +115,10 @@ def _energies(samples: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
     from scipy.fft import rfft
 
     size = 2 ** int(np.ceil(np.log2(_WINDOW * rate)))
-    n_steps = max(0, int((len(samples) - size) / (STEP * rate)) + 1) if len(samples) >= size else 0
-    edges = np.round(np.geomspace(_LOWEST, _HIGHEST, BITS + 2) * size / rate).astype(int)
-    edges = np.maximum.accumulate(edges + np.arange(BITS + 2)) - np.arange(BITS + 2)
-    edges = edges[0] + np.maximum(edges - edges[0], np.arange(BITS + 2))  # no band is empty
-    if n_steps == 0:
+    if len(samples) < size or rate < 2 * _HIGHEST:
         return np.zeros((0, BITS + 1))
+    n_steps = int((len(samples) - size) / (STEP * rate)) + 1
+    edges = np.round(np.geomspace(_LOWEST, _HIGHEST, BITS + 2) * size / rate).astype(int)
     starts = np.round(np.arange(n_steps) * STEP * rate).astype(int)
     window = np.hanning(size).astype(np.float32)
     energies = np.empty((n_steps, BITS + 1))
@@ -127,7 +139,8 @@ def _candidates(fingerprints: Sequence[NDArray[np.uint32]]) -> list[tuple[int, i
     words = np.concatenate(fingerprints)
     track = np.repeat(np.arange(len(lengths)), lengths)
     position = np.concatenate([np.arange(length) for length in lengths])
-    order = np.argsort(words, kind="stable")
+    # Equal words of one position stand together: a loop repeats its words, and its copies should meet where they begin.
+    order = np.lexsort((position, words))[np.count_nonzero(words == 0) :]
     votes = []
     for distance in range(1, _NEIGHBOURS + 1):
         equal = np.flatnonzero(words[order[distance:]] == words[order[:-distance]])
@@ -151,7 +164,10 @@ def _candidates(fingerprints: Sequence[NDArray[np.uint32]]) -> list[tuple[int, i
 def _difference(first: NDArray[np.uint32], second: NDArray[np.uint32], offset: int) -> float:
     """Return the share of different bits where two fingerprints overlap; 1 where they overlap too little."""
     start, stop = max(0, offset), min(len(first), len(second) + offset)
-    if stop - start < _MIN_WORDS:
+    one, other = first[start:stop], second[start - offset : stop - offset]
+    telling = (one != 0) & (other != 0)
+    n_words = np.count_nonzero(telling)
+    if n_words < _MIN_WORDS:
         return 1.0
-    differing = np.bitwise_xor(first[start:stop], second[start - offset : stop - offset])
-    return float(np.bitwise_count(differing).sum() / (BITS * (stop - start)))
+    differing = np.bitwise_count(one[telling] ^ other[telling])
+    return float(differing.sum() / (BITS * n_words))

@@ -81,7 +81,7 @@ def measure_files(paths: Sequence[Path], cache: Path, jobs: int, progress: Progr
     known = _read_cache(cache)
     stamps = {str(path): _stamp(path) for path in paths}
     done = {name: known[name] for name, stamp in stamps.items() if name in known and _stamp_of(known[name]) == stamp}
-    missing = [path for path in paths if str(path) not in done]
+    missing = [path for path in dict.fromkeys(paths) if str(path) not in done]
     progress.start("checking audio", len(missing))
     for first in range(0, len(missing), _CHUNK * jobs):
         chunk = [str(path) for path in missing[first : first + _CHUNK * jobs]]

@@ -12,7 +12,7 @@ from mirembed.cli.options import Json
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A dataset.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A dataset: name or name:param=value.")],
     audio: Annotated[Path, typer.Option(metavar="DIR", help="The dataset's audio folder; made if there is none.")],
     url: Annotated[
         list[str] | None,
@@ -38,15 +38,18 @@ def fetch(
     from dataclasses import asdict
 
     from mirembed.cli.console import ConsoleProgress, print_json
+    from mirembed.datasets import card_of
     from mirembed.fetch import Wishes
     from mirembed.fetch import fetch as run
     from mirembed.specs import Spec
 
-    dataset = options.discover().create("dataset", Spec.parse(name))
-    wishes = Wishes(archive, tuple(url or ()), checksum, None if max_size is None else round(max_size * 1e9))
+    card = card_of(options.discover(), Spec.parse(name))
+    wishes = Wishes(archive, tuple(url or ()), checksum, None if max_size is None else max_size * 1e9)
     with ConsoleProgress() as progress:
-        fetched = run(name, getattr(dataset, "card", None), audio, wishes, progress)
+        fetched = run(name, card, audio, wishes, progress)
     if json:
         print_json({"dataset": name, "audio": str(audio), "archives": [asdict(one) for one in fetched]})
     else:
-        typer.echo(f"{name} is in {audio}; next: mirembed datasets check {name} --audio {audio}")
+        n_files = sum(one.n_files for one in fetched)
+        files = "1 file" if n_files == 1 else f"{n_files} files"
+        typer.echo(f"{files} of {name} in {audio}; next: mirembed datasets check {name} --audio {audio}")
