@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from mirembed import workers
 from mirembed.errors import AudioError, DatasetError, StoreError
-from mirembed.hookspecs import Classification, Listing, Track
+from mirembed.hookspecs import Classification, Listing, Task, Track
 from mirembed.progress import Progress, Silent
 from mirembed.spectrogram import SpectrogramParameters, spectrogram
 from mirembed.store import DatasetInfo, Failure, FeatureStore, SpectrogramRow
@@ -160,15 +160,16 @@ def extract(
     with store.lock():
         summary = Summary(listed=len(listing.tracks), absent=listing.absent)
         summary.damaged = [str(path) for path in store.set_aside_damaged()]
-        if store.exists:
-            store.check_fingerprint(parameters.to_json(), "this version of mirembed")
-            _check_same_folder(store, listing, info, prune)
-        else:
+        if not store.exists:
             store.write_info(info)
+        store.check_fingerprint(parameters.to_json(), "this version of mirembed")
+        _check_same_folder(store, listing, info, prune)
+        info = replace(info, task=_task(store, listing, prune))
         _refresh(store, listing, info, prune, summary)
         store.write_info(info)
         wanted = _missing(store, listing, retry_failed, summary)
         _extract_tracks(store, wanted, info, jobs, summary, progress)
+        _drop_replaced(store, info)
     return summary
 
 
@@ -179,6 +180,16 @@ def _check_same_folder(store: FeatureStore, listing: Listing, info: DatasetInfo,
             f"the store already holds {len(known)} tracks of {info.spec} from {store.info().audio}, "
             f"and none of them is in {info.audio}; use another --store, or --prune to remove them"
         )
+
+
+def _task(store: FeatureStore, listing: Listing, prune: bool) -> Task:
+    """Return the listing's task, with the classes of the tracks that are kept though they are no longer listed."""
+    index = store.index()
+    if prune or not isinstance(listing.task, Classification) or "label" not in index.column_names:
+        return listing.task
+    listed = {track.id for track in listing.tracks}
+    kept = {row["label"] for row in index.to_pylist() if row["id"] not in listed}
+    return Classification((*listing.task.classes, *sorted(kept - set(listing.task.classes))))
 
 
 def _refresh(store: FeatureStore, listing: Listing, info: DatasetInfo, prune: bool, summary: Summary) -> None:
@@ -199,8 +210,7 @@ def _refresh(store: FeatureStore, listing: Listing, info: DatasetInfo, prune: bo
     for row in index.to_pylist():
         rows.setdefault(row["shard"], []).append((row["row"], row["id"]))
         track = listed.get(row["id"])
-        label = tuple(row[name] for name in names)
-        stored = Track(row["id"], Path(row["path"]), label[0] if isinstance(label[0], str) else label, row["group"])
+        stored = _stored_track(row, names)
         if track is None:
             summary.unlisted += not prune
             summary.pruned += prune
@@ -216,12 +226,30 @@ def _refresh(store: FeatureStore, listing: Listing, info: DatasetInfo, prune: bo
         store.rewrite(shards[number], [row for row, track in rows[number] if track in current], current, info)
 
 
+def _drop_replaced(store: FeatureStore, info: DatasetInfo) -> None:
+    """Remove the rows of files that have changed, whose new rows are in later shards."""
+    names = label_names(info.task)
+    tracks: dict[str, Track] = {}
+    latest: dict[int, list[int]] = {}
+    for row in store.index().to_pylist():
+        tracks[row["id"]] = _stored_track(row, names)
+        latest.setdefault(row["shard"], []).append(row["row"])
+    for number, shard in enumerate(store.shards()):
+        rows = latest.get(number, [])
+        if len(rows) < store.n_rows(shard):
+            store.rewrite(shard, rows, tracks, info)
+
+
+def _stored_track(row: Mapping[str, Any], names: Sequence[str]) -> Track:
+    label = tuple(row[name] for name in names)
+    return Track(row["id"], Path(row["path"]), label[0] if isinstance(label[0], str) else label, row["group"])
+
+
 def _missing(store: FeatureStore, listing: Listing, retry_failed: bool, summary: Summary) -> list[Track]:
     """Return the listed tracks whose file is not in the store as it is now."""
     stored = {row["id"]: row for row in store.index().to_pylist()}
-    failed = {failure.id: failure for failure in store.failures()}
     listed = {track.id for track in listing.tracks}
-    summary.failures = [f for f in failed.values() if f.id in listed and f.id not in stored]
+    failed = {failure.id: failure for failure in store.failures() if failure.id in listed}
     wanted = []
     for track in listing.tracks:
         stamp = _stamp(track.path)
@@ -230,10 +258,12 @@ def _missing(store: FeatureStore, listing: Listing, retry_failed: bool, summary:
             (row["file_size"], row["file_mtime_ns"]) == stamp or row["file_hash"] == _file_hash(track.path)
         ):
             summary.unchanged += 1
+            failed.pop(track.id, None)
         elif failure is not None and (failure.file_size, failure.file_mtime_ns) == stamp and not retry_failed:
             summary.failed_before += 1
         else:
             wanted.append(track)
+    summary.failures = list(failed.values())
     return wanted
 
 

@@ -177,6 +177,7 @@ def transfer(
     scale = TargetScale.fit(tracks.task, labels) if isinstance(tracks.task, Regression) else None
     settings = {key: value for key, value in base.provenance["settings"].items() if key != "learner"}
     described = {**settings, "learner": registry.provenance("learner", learner)}
+    trained_on = base.provenance.get("network_from", base.provenance)["dataset"]
     model = replace(
         base,
         task=tracks.task,
@@ -186,12 +187,23 @@ def transfer(
         provenance={
             **_provenance(tracks, described, base.provenance["seed"], command),
             "approach": approach.name,
-            "network_from": {"model": network.name, "digest": base.provenance["digest"]},
+            "network_from": {
+                "model": network.name,
+                "digest": base.provenance["digest"],
+                "dataset": trained_on,
+            },
         },
     )
     folder = _model_folders(models, tracks, [f"from-{network.name}"], name)[f"from-{network.name}"]
     model.save(folder)
-    path = _save_embeddings(model, store.embeddings, tracks, embeddings, epoch=described["epochs"], in_sample=False)
+    path = _save_embeddings(
+        model,
+        store.embeddings,
+        tracks,
+        embeddings,
+        epoch=described["epochs"],
+        in_sample=trained_on["digest"] == tracks.digest,
+    )
     return FittedModel(approach.name, folder, path, None)
 
 

@@ -125,11 +125,11 @@ class Model:
         ModelError
             If skops cannot store the learner's estimator.
         """
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         with writing(folder) as temporary:
             temporary.mkdir()
-            save_file(self._tensors(), temporary / _NETWORK)
+            (temporary / _NETWORK).write_bytes(save(self._tensors()))
             if self.estimator is not None:
                 _save_estimator(self.estimator, temporary / _LEARNER)
             write_json(
@@ -162,6 +162,17 @@ class Model:
         """
         manifest = _read_manifest(folder)
         tensors = _read_tensors(folder / _NETWORK)
+        try:
+            return cls._assemble(folder, manifest, tensors, registry)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"the model {folder} is damaged ({type(error).__name__}: {error}); fit it again"
+            ) from error
+
+    @classmethod
+    def _assemble(
+        cls, folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], registry: Registry
+    ) -> Model:
         task = task_from_json(manifest["task"])
         network = EmbeddingNetwork(2 * int(manifest["spectrogram"]["bands"]), **manifest["network"])
         network.load_state_dict(_part(tensors, "network"))
@@ -170,6 +181,8 @@ class Model:
         if head_weights:
             head = nn.Linear(head_weights["weight"].shape[1], head_weights["weight"].shape[0])
             head.load_state_dict(head_weights)
+        elif _LEARNER not in manifest["files"]:
+            raise KeyError(_LEARNER)
         normalisation = {name: tensor.numpy() for name, tensor in _part(tensors, "normalisation").items()}
         scale = {name: tensor.numpy() for name, tensor in _part(tensors, "scale").items()}
         return cls(
@@ -244,13 +257,13 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
                 f"the model {folder} has format {manifest.get('format')}, this mirembed reads format {FORMAT}; "
                 "use the version of mirembed that wrote it, or fit it again"
             )
-        for name, digest in manifest["files"].items():
-            if _digest(folder / name) != digest:
+        for name in (_NETWORK, *manifest["files"]):
+            if _digest(folder / name) != manifest["files"][name]:
                 raise ModelError(f"{folder / name} is not the file that was saved; fit the model again")
     except StoreError as error:
         raise ModelError(f"{folder} is not a model: {error}") from error
-    except (OSError, KeyError, AttributeError) as error:
-        raise ModelError(f"the model {folder} is damaged ({error}); fit it again") from error
+    except (OSError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"the model {folder} is damaged ({type(error).__name__}: {error}); fit it again") from error
     return manifest
 
 
@@ -279,18 +292,22 @@ def _save_estimator(estimator: Estimator, path: Path) -> None:
     import skops.io
 
     try:
-        path.write_bytes(skops.io.dumps(estimator))
+        content = skops.io.dumps(estimator)
     except Exception as error:
         raise ModelError(
             f"the learner's {type(estimator).__name__} cannot be saved without pickle ({error}); "
             "its plugin needs an estimator that skops can store"
         ) from error
+    path.write_bytes(content)
 
 
 def _load_estimator(path: Path, manifest: Mapping[str, Any], registry: Registry) -> Estimator:
     import skops.io
 
-    untrusted = skops.io.get_untrusted_types(file=path)
+    try:
+        untrusted = skops.io.get_untrusted_types(file=path)
+    except Exception as error:
+        raise ModelError(f"{path} was not loaded: skops cannot read it ({error}); fit the model again") from error
     if untrusted:
         learner = manifest["provenance"]["learner"]
         try:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mirembed.errors import EvaluationError, PluginError
+from mirembed.errors import EvaluationError, MirembedError, PluginError
 from mirembed.excerpts import EXCERPT_FRAMES, Normalisation, epoch_batches, gather
 from mirembed.hookspecs import Similarity
 from mirembed.losses import classification_loss, regression_loss, similarity_loss
@@ -192,7 +192,15 @@ def _objective(
 
 def _checked(similarity: Similarity, x: Tensor) -> Tensor:
     """Call a similarity and check the shape that a plugin must return."""
-    result = similarity(x)
+    try:
+        result = similarity(x)
+    except MirembedError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"the similarity {similarity!r} fails for vectors {tuple(x.shape)}: {type(error).__name__}: {error}; "
+            "report it to its plugin's authors"
+        ) from error
     expected = (*x.shape[:-1], x.shape[-2])
     if tuple(result.shape) != expected:
         raise PluginError(
@@ -203,16 +211,18 @@ def _checked(similarity: Similarity, x: Tensor) -> Tensor:
 
 
 def _save(checkpoint: Path, modules: nn.Module, optimiser: torch.optim.Optimizer, trained: Trained) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {f"module.{name}": tensor for name, tensor in modules.state_dict().items()}
     for number, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
     with writing(checkpoint) as temporary:
-        save_file(
-            {name: tensor.contiguous() for name, tensor in tensors.items()},
-            temporary,
-            metadata={"losses": json.dumps(trained.losses)},
+        # Not by save_file, whose errors do not tell a full disk from anything else.
+        temporary.write_bytes(
+            save(
+                {name: tensor.contiguous() for name, tensor in tensors.items()},
+                metadata={"losses": json.dumps(trained.losses)},
+            )
         )
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any, Generic, TypeVar
 
 Argument = TypeVar("Argument")
@@ -101,7 +102,8 @@ def _run_pool(
             while waiting and len(in_flight) < _IN_FLIGHT * jobs:
                 index = waiting.pop()
                 try:
-                    in_flight[executor.submit(function, arguments[index])] = index
+                    with _interrupt_held():
+                        in_flight[executor.submit(function, arguments[index])] = index
                 except BaseException:
                     waiting.append(index)
                     raise
@@ -111,7 +113,9 @@ def _run_pool(
                 yield future, in_flight[future]
         finished = True
     finally:
-        executor.shutdown(wait=finished, kill_workers=not finished)
+        if not finished:
+            _kill_workers(executor)
+        executor.shutdown()
 
 
 def _run_alone(
@@ -123,14 +127,16 @@ def _run_alone(
 
     executor = _start_pool(1)
     try:
-        future = executor.submit(function, argument)
+        with _interrupt_held():
+            future = executor.submit(function, argument)
         while not wait([future], timeout=0.25).done:
             tick()
         return Done(index, future.result())
     except BrokenProcessPool as error:
         return Crashed(index, _crash_reason(str(error)))
     finally:
-        executor.shutdown(wait=True, kill_workers=True)
+        _kill_workers(executor)
+        executor.shutdown()
 
 
 def _start_pool(jobs: int) -> Any:
@@ -141,9 +147,27 @@ def _start_pool(jobs: int) -> Any:
     return ProcessPoolExecutor(max_workers=jobs, initializer=_prepare_worker, initargs=(os.getpid(),), env=threads)
 
 
+@contextlib.contextmanager
+def _interrupt_held() -> Iterator[None]:
+    """Deliver ctrl-C after the block, and never to the workers that are started in it: they inherit this.
+
+    Ctrl-C reaches every process of the terminal; only the parent answers it.
+    """
+    resource_tracker.ensure_running()  # which would let signals through again if it started inside the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _kill_workers(executor: Any) -> None:
+    # Not by shutdown(kill_workers=True): it prints a traceback when tasks are waiting that no worker has taken yet.
+    for process in list(executor._processes.values()):
+        process.terminate()
+
+
 def _prepare_worker(parent: int) -> None:
-    # Ctrl-C reaches every process of the terminal; only the parent answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
 

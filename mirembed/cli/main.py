@@ -12,6 +12,9 @@ import typer
 from mirembed import MirembedError, __version__
 from mirembed.cli import datasets, embed, evaluate, extract, fit, plugins, predict, similar
 
+TYPER_INTERRUPTED = 130
+"""What Typer returns after ctrl-C, which it does not pass on."""
+
 app = typer.Typer(
     name="mirembed",
     help="Music embeddings that copy the similarity between labels.",
@@ -57,6 +60,8 @@ def _run() -> int:
             # Names of files need not be valid text; what cannot be printed is escaped.
             sys.stdout.reconfigure(errors="backslashreplace")
         code = app(standalone_mode=False)
+        if code == TYPER_INTERRUPTED:
+            raise KeyboardInterrupt
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except typer.TyperException as error:  # a usage error
@@ -73,6 +78,8 @@ def _run() -> int:
         # The reader of our output (head, say) has gone. Python would complain again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        _say(f"error: cannot use {error.filename or 'a file'}: {error.strerror or error}; check its permissions")
     except Exception as error:
         if os.environ.get("MIREMBED_DEBUG"):
             raise

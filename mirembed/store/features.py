@@ -173,7 +173,10 @@ class FeatureStore:
         try:
             return DatasetInfo(**{**content, "task": task_from_json(content["task"])})
         except (KeyError, TypeError) as error:
-            raise StoreError(f"{path} is damaged ({error}); run `mirembed extract` again") from error
+            raise StoreError(
+                f"{path} is damaged ({error}); delete it and run `mirembed extract` again with --dataset and --audio: "
+                "the spectrograms are kept"
+            ) from error
 
     def write_info(self, info: DatasetInfo) -> None:
         """Write ``dataset.json``."""
@@ -182,6 +185,13 @@ class FeatureStore:
     def shards(self) -> list[Path]:
         """Return the shard files, oldest first."""
         return sorted(self._shards.glob("[0-9]*-*.parquet"))
+
+    def n_rows(self, shard: Path) -> int:
+        """Return the number of rows of a shard, those included that a later shard replaced."""
+        import pyarrow.parquet as pq
+
+        with reading_parquet(shard):
+            return int(pq.read_metadata(shard).num_rows)
 
     def append(self, rows: Sequence[SpectrogramRow], info: DatasetInfo) -> None:
         """Write ``rows`` as a new shard, later than all others."""

@@ -52,9 +52,9 @@ def write_error(path: Path, error: OSError) -> StoreWriteError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         advice = "free some space and run the same command again: what is in the store is kept"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        advice = "choose another place with --store, or ask for permission to write there"
+        advice = "choose another place (--store, --out), or ask for permission to write there"
     else:
-        advice = "check the folder, or choose another place with --store"
+        advice = "check the folder, or choose another place (--store, --out)"
     reason = os.strerror(error.errno) if error.errno else str(error)
     return StoreWriteError(f"cannot write {path}: {reason}; {advice}")
 
@@ -84,7 +84,9 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
-        raise StoreError(f"{path} is damaged: {error}; restore it, or delete its folder and make it again") from error
+        raise StoreError(
+            f"{path} is damaged: {error}; restore it, or delete it and run the command that wrote it again"
+        ) from error
 
 
 def write_table(path: Path, table: pa.Table, *, row_group_size: int | None = None) -> None:
@@ -106,7 +108,7 @@ def reading_parquet(path: Path) -> Iterator[None]:
         reason = str(error).splitlines()[0]
         raise StoreError(
             f"{path} cannot be read ({reason}); "
-            "run the command that wrote it again: `mirembed extract` sets a damaged file aside and makes it anew"
+            "delete it and run the command that wrote it again: what it held is made anew"
         ) from error
 
 

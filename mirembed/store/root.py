@@ -35,7 +35,7 @@ class Store:
             raise StoreError(f"{root} is a file, not a folder; choose another place with --store")
         if marker.exists():
             found = read_json(marker)
-            version = found.get("format") if isinstance(found, dict) else found
+            version = found.get("format") if isinstance(found, dict) else None
             if version != FORMAT:
                 raise StoreError(
                     f"the store {root} has format {version}, this mirembed reads format {FORMAT}; "
@@ -129,7 +129,7 @@ def slug(text: str) -> str:
     """
     import hashlib
 
-    clean = re.sub(r"[^\w.=+,-]+", "_", text)[:80]
+    clean = re.sub(r"[^\w.=+,-]+", "_", text)[:60]  # at most 240 bytes
     if clean == text:
         return clean
     return f"{clean}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -1,0 +1,131 @@
+"""Small stores of made-up spectrograms: no audio is decoded, and a class is learnt in a few epochs."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mirembed import Classification, Regression, Target, Task, workers
+from mirembed.approaches import Approach
+from mirembed.config import Experiment
+from mirembed.fitting import Job
+from mirembed.specs import Spec
+from mirembed.spectrogram import SpectrogramParameters
+from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow, Store
+from mirembed.store.frames import Tracks
+from mirembed.train import Settings
+
+CLASSES = Classification(("high", "low", "middle"))
+TARGETS = Regression((Target("height", -100.0, 300.0), Target("depth")))
+PARAMETERS = SpectrogramParameters().to_json()
+BANDS = SpectrogramParameters().bands
+
+
+def noise_with_peak(peak: float, n_frames: int, seed: int) -> np.ndarray:
+    """Return noise about -60 dB with a wandering peak 30 dB above it: float32 [n_frames, BANDS].
+
+    ``peak`` from 0 to 1 says where it is, from the lowest to the highest band.
+    """
+    rng = np.random.default_rng(seed)
+    place = peak * (BANDS - 1) + rng.normal(0, 1, (n_frames, 1))
+    bump = 30 * np.exp(-(((np.arange(BANDS) - place) / 3) ** 2))
+    return (rng.normal(-60, 3, (n_frames, BANDS)) + bump).astype(np.float32)
+
+
+def write_store(
+    root: Path,
+    task: Task,
+    labels: Sequence[Any],
+    frames: Sequence[np.ndarray],
+    groups: Sequence[str | None] | None = None,
+) -> FeatureStore:
+    """Write the dataset ``folder`` of a new store, as if its tracks ``000``, ``001``, ... had been extracted."""
+    store = Store(root)
+    store.create()
+    features = store.dataset(Spec("folder"))
+    info = DatasetInfo("folder", {"name": "folder"}, task, PARAMETERS, "audio", len(labels), 0)
+    rows = [
+        SpectrogramRow(
+            id=f"{number:03d}",
+            label=label,
+            group=None if groups is None else groups[number],
+            path=f"audio/{number:03d}.wav",
+            duration=len(frames[number]) * 0.025,
+            file_hash=f"{number}",
+            audio_hash=hashlib.sha256(frames[number].tobytes()).hexdigest(),
+            file_size=1,
+            file_mtime_ns=1,
+            frames=frames[number],
+        )
+        for number, label in enumerate(labels)
+    ]
+    features.write_info(info)
+    features.append(rows, info)
+    return features
+
+
+def class_frames(labels: Sequence[str], n_frames: int = 120) -> list[np.ndarray]:
+    """Return spectrograms, unlike in length, whose peak is in other bands for each class."""
+    peaks = {"low": 0.1, "middle": 0.5, "high": 0.9}
+    return [noise_with_peak(peaks[label], n_frames + 7 * i, seed=i) for i, label in enumerate(labels)]
+
+
+def write_classes(root: Path, n_tracks: int = 18, groups: Sequence[str | None] | None = None) -> FeatureStore:
+    """Write a store of tracks of three classes by turns."""
+    labels = [CLASSES.classes[number % 3] for number in range(n_tracks)]
+    return write_store(root, CLASSES, labels, class_frames(labels), groups)
+
+
+def write_targets(root: Path, n_tracks: int = 24) -> FeatureStore:
+    """Write a store of tracks whose ``height`` is in the sound, and whose ``depth`` is noise about 5."""
+    rng = np.random.default_rng(0)
+    peaks = rng.uniform(0, 1, n_tracks)
+    frames = [noise_with_peak(peak, 120, seed=i) for i, peak in enumerate(peaks)]
+    labels = [(400 * float(peak) - 100, float(rng.normal(5, 2))) for peak in peaks]
+    return write_store(root, TARGETS, labels, frames)
+
+
+def experiment(*approaches: str, epochs: int = 5, **settings: Any) -> Experiment:
+    """Return a short experiment with approaches as the command line has them; default ``rbf-sl``."""
+    parsed = tuple(Approach.parse(name) for name in approaches or ["rbf-sl"])
+    return Experiment(parsed, Spec.parse(settings.pop("learner", "svm")), epochs, **settings)
+
+
+def job(tracks: Tracks, *approaches: str, rows: np.ndarray | None = None, **settings: Any) -> Job:
+    """Return a short training of approaches that share a network, on all tracks or on ``rows``."""
+    described = experiment(*approaches, **{"epochs": 2, **settings})
+    return Job(
+        frames=tracks.frames,
+        task=tracks.task,
+        labels=tracks.labels if isinstance(tracks.task, Regression) else tracks.class_indices,
+        rows=np.arange(len(tracks.ids)) if rows is None else rows,
+        normalise=described.normalise,
+        approaches=described.approaches,
+        learner=described.learner,
+        settings=Settings(described.epochs, described.batch),
+        parameters=tracks.info.parameters,
+        provenance={"settings": {}, "learner": {"name": "svm", "distribution": "mirembed", "version": "1.0"}},
+    )
+
+
+def run_here(
+    function: Callable[[Any], Any], arguments: Sequence[Any], jobs: int, tick: Callable[[], None] = lambda: None
+) -> Iterator[workers.Done[Any]]:
+    """Stand in for `mirembed.workers.run`: to start a process takes longer than a small training."""
+    for index, argument in enumerate(arguments):
+        yield workers.Done(index, function(argument))
+        tick()
+
+
+@contextlib.contextmanager
+def workers_run(run: Callable[..., Any] = run_here) -> Iterator[None]:
+    """Let ``run`` do the work of worker processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "run", run)
+        yield

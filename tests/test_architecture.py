@@ -1,0 +1,201 @@
+"""The house: who may import whom, what starting costs, and that nothing that is loaded can run code."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from conftest import clean_environment
+
+import mirembed
+from mirembed import hookspecs
+from mirembed.cli.main import app
+from mirembed.registry import HOOKS
+
+ROOMS = [
+    "cli",
+    "evaluate",
+    "fit",
+    "neighbours",
+    "export",
+    "inference",
+    "embeddings",
+    "fitting",
+    "schedule",
+    "folds",
+    "config",
+    "approaches",
+    "statistics",
+    "models",
+    "train",
+    "losses",
+    "network",
+    "labels",
+    "excerpts",
+    "datasets",
+    "extract",
+    "store",
+    "workers",
+    "provenance",
+    "spectrogram",
+    "audio",
+    "essentia_algorithms",
+    "registry",
+    "specs",
+    "progress",
+    "hookspecs",
+    "errors",
+]
+"""The modules and folders of the core; each may import those below it."""
+
+CORE = Path(mirembed.__file__).parent
+PLUGINS = ("mirembed_datasets", "mirembed_kernels", "mirembed_svm")
+HEAVY = {"essentia", "numpy", "pyarrow", "scipy", "sklearn", "skops", "soundfile", "torch"}
+RUNS_CODE = {"cloudpickle", "dill", "marshal", "pickle", "shelve"}
+
+
+class Import(NamedTuple):
+    """``from module import name``, or ``import module`` with no name."""
+
+    file: Path
+    module: str
+    name: str | None
+
+
+def sources(*packages: str) -> dict[Path, ast.Module]:
+    """The syntax trees of all files of packages."""
+    folders = [Path(__import__(package).__file__).parent for package in packages]
+    return {path: ast.parse(path.read_text()) for folder in folders for path in sorted(folder.rglob("*.py"))}
+
+
+def imports(trees: dict[Path, ast.Module]) -> Iterator[Import]:
+    """Every import, in functions and for the type checker too."""
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                yield from (Import(path, alias.name, None) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path} imports relatively"
+                yield from (Import(path, node.module, alias.name) for alias in node.names)
+
+
+def room(file: Path) -> str:
+    return file.relative_to(CORE).parts[0].removesuffix(".py")
+
+
+def imported_room(found: Import) -> str | None:
+    """The room that is imported, or None: another package, or the public names of ``mirembed`` itself."""
+    parts = [*found.module.split("."), found.name or ""]
+    return parts[1] if parts[0] == "mirembed" and parts[1] in ROOMS else None
+
+
+def run_in_process(*arguments: str) -> tuple[str, set[str]]:
+    """Run a command, and return what it prints and the packages that it imported."""
+    code = (
+        "import sys\n"
+        "sys.argv[0] = 'mirembed'\n"
+        "from mirembed.cli.main import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        "print('packages:', *{name.partition('.')[0] for name in sys.modules})\n"
+    )
+    completed = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, env=clean_environment()
+    )
+    printed, _, packages = completed.stdout.rpartition("packages:")
+    return printed, set(packages.split())
+
+
+def test_the_core_imports_no_plugin():
+    found = [i for i in imports(sources("mirembed")) if i.module.partition(".")[0].startswith("mirembed_")]
+    assert found == []
+
+
+def test_plugins_import_only_the_public_names_of_the_core():
+    public = {"mirembed": set(mirembed.__all__), "mirembed.hookspecs": set(vars(hookspecs))}
+    found = [i for i in imports(sources(*PLUGINS)) if i.module.partition(".")[0] == "mirembed"]
+    assert found
+    assert [i for i in found if i.name not in public.get(i.module, ()) or i.name.startswith("_")] == []
+
+
+def test_every_room_has_its_place():
+    doors = {"__init__.py", "__main__.py"}
+    built = {room(path) for path in CORE.rglob("*.py") if path.relative_to(CORE).parts[0] not in doors}
+    assert built == set(ROOMS)
+
+
+def test_a_lower_room_never_imports_a_higher_one():
+    upwards = []
+    for found in imports(sources("mirembed")):
+        here, there = room(found.file), imported_room(found)
+        if here in ROOMS and there is not None and ROOMS.index(there) < ROOMS.index(here):
+            upwards.append(f"{found.file.relative_to(CORE)} imports {there}")
+    assert upwards == []
+
+
+def test_what_plugins_are_written_against_stands_on_the_ground_floor():
+    found = [i for i in imports(sources("mirembed")) if i.file == CORE / "__init__.py" and i.module != "__future__"]
+    assert {i.module for i in found} == {"mirembed.errors", "mirembed.hookspecs"}
+
+
+def test_the_built_in_plugins_come_through_the_entry_points_of_the_group():
+    points = importlib.metadata.entry_points(group=hookspecs.PROJECT)
+    own = {point.module for point in points if point.dist and point.dist.name == "mirembed"}
+    assert own == set(PLUGINS)
+
+
+def test_the_extension_points_are_those_that_their_page_describes():
+    page = " ".join(hookspecs.__doc__.split())
+    marked = {name for name, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec")}
+    assert marked == set(HOOKS.values())
+    assert f"the entry-point group ``{hookspecs.PROJECT}``, with one or more of the three hooks" in page
+
+    example = re.search(r"( {4}from mirembed import hookimpl.*?)\n\nThe factory", hookspecs.__doc__, re.DOTALL)[1]
+    registered = {}
+    scope = {"Laplacian": lambda gamma: gamma}
+    exec("if True:\n" + example, scope)
+    scope["mirembed_register_similarities"](lambda name, factory, *, summary: registered.update({name: factory}))
+    assert registered == {"laplacian": scope["Laplacian"]}
+
+
+@pytest.mark.parametrize("command", [None, *(command.name for command in app.registered_commands)])
+def test_help_imports_nothing_heavy(command):
+    words = [command] if command else []
+    printed, packages = run_in_process(*words, "--help")
+    assert f"Usage: {' '.join(['mirembed', *words])} " in printed
+    assert packages & HEAVY == set()
+
+
+def test_plugins_are_listed_without_importing_what_they_compute_with():
+    printed, packages = run_in_process("plugins")
+    assert "polynomial" in printed
+    assert packages & (HEAVY - {"numpy"}) == set()
+
+
+def test_help_is_quick():
+    # Processor time and not the clock: the machine may be busy with other things. Coverage is not to be measured.
+    environment = {name: value for name, value in clean_environment().items() if not name.startswith("COV")}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "mirembed", "--help"], env=environment, stdout=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime) < 0.5
+
+
+def test_nothing_is_loaded_that_can_run_code():
+    trees = sources("mirembed", *PLUGINS)
+    assert [i for i in imports(trees) if i.module.partition(".")[0] in RUNS_CODE] == []
+    assert [i for i in imports(trees) if i.module in ("torch", "joblib", "numpy") and i.name in ("load", "save")] == []
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func)
+                assert name not in ("torch.load", "joblib.load", "np.load", "numpy.load", "eval", "exec"), path
+                assert all(keyword.arg != "allow_pickle" for keyword in node.keywords), path

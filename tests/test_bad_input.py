@@ -1,0 +1,697 @@
+"""Whatever a user gets wrong: one or two lines that say what, what was expected and what to do, and nothing is lost."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+from conftest import CLASSES, RATE, clean_environment, tone, write_tones
+from small_store import workers_run
+from third_party import install
+
+from mirembed.cli.main import main
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command printed."""
+
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(mirembed, monkeypatch, capfd) -> Run:
+    """Run a command in this process, in the folder of ``mirembed``: to import torch anew takes longer than most tests.
+
+    What would run in worker processes runs here too.
+    """
+    monkeypatch.chdir(mirembed.folder)
+    monkeypatch.setenv("COLUMNS", "120")
+    for name in [name for name in os.environ if name.startswith("MIREMBED_")]:
+        monkeypatch.delenv(name)
+
+    def call(*arguments: object, code: int = 0) -> Result:
+        monkeypatch.setattr(sys, "argv", ["mirembed", *map(str, arguments)])
+        capfd.readouterr()
+        with workers_run(), pytest.raises(SystemExit) as end:
+            main()
+        result = Result(*capfd.readouterr())
+        assert end.value.code == code, result
+        return result
+
+    return call
+
+
+@pytest.fixture
+def refused(run, mirembed) -> Callable[..., str]:
+    """Run a command that is to fail, and return its message: one or two lines; every file stays as it was."""
+
+    def call(*arguments: object) -> str:
+        before = files(mirembed.folder)
+        result = run(*arguments, code=1)
+        assert files(mirembed.folder).items() >= before.items()
+        assert result.out == ""
+        return message(result.err)
+
+    return call
+
+
+def message(errors: str) -> str:
+    """The error on standard error; progress such as "extracting ..." may stand before it."""
+    *progress, error = errors.rstrip("\n").split("error: ")
+    assert all(line.endswith(" ...") for text in progress for line in text.splitlines()), errors
+    assert len(error.splitlines()) <= 2
+    assert "bug in mirembed" not in error
+    return error
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with nine ``tones`` and a ``mirembed-store`` with their spectrograms and the model ``folder-rbf-sl``."""
+    folder = tmp_path_factory.mktemp("prepared")
+    write_tones(folder / "tones", n_tracks=3, seconds=1.0)
+    for arguments in (["extract", "--dataset", "folder", "--audio", "tones"], ["fit", "--epochs", "2"]):
+        subprocess.run(
+            [sys.executable, "-m", "mirembed", *arguments, "--jobs", "1"],
+            cwd=folder,
+            env=clean_environment(),
+            capture_output=True,
+            check=True,
+        )
+    return folder
+
+
+@pytest.fixture
+def store(mirembed, prepared: Path) -> Path:
+    """A copy of the prepared store, where the commands look for it, and of its audio."""
+    shutil.copytree(prepared, mirembed.folder, dirs_exist_ok=True)
+    return mirembed.folder / "mirembed-store"
+
+
+@pytest.fixture
+def features(store: Path) -> Path:
+    return store / "datasets" / "folder"
+
+
+def shard(features: Path) -> Path:
+    (path,) = features.glob("spectrograms/*.parquet")
+    return path
+
+
+def edit_json(path: Path, change: Callable[[dict], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def flip_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+# The command line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["extract", "--colour", "red"], "--colour"),
+        (["extract", "--jobs", "0"], "--jobs"),
+        (["fit", "--epochs", "0"], "--epochs"),
+        (["evaluate", "--batch", "many"], "--batch"),
+        (["embed"], "MODEL"),
+        (["similar", "model"], "TRACK"),
+        (["extrakt"], "extrakt"),
+    ],
+)
+def test_a_usage_error_names_the_argument_and_how_to_get_help(mirembed, arguments, names):
+    completed = mirembed(*arguments, code=1)
+    assert completed.stdout == ""
+    *_, hint, empty, error = completed.stderr.splitlines()
+    assert "--help' for help" in hint
+    assert empty == ""
+    assert names in error
+    assert list(mirembed.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--similarity", "rfb"], "no similarity is called 'rfb'; did you mean rbf?"),
+        (["--learner", "smv"], "no learner is called 'smv'; did you mean svm?"),
+        (["--approach", "cosin-sl"], "no similarity is called 'cosin'; did you mean cosine?"),
+        (["--approach", "rbf"], "'rbf' is no approach; write nn, fl, or a similarity followed by -sl: rbf-sl"),
+        (["--similarity", "rbf:gama=2"], "rbf has no parameter 'gama'; its parameters: gamma: float = 1.0"),
+        (["--similarity", "rbf:gamma=x"], "gamma=x is not a value for rbf: expected float; its parameters: gamma"),
+        (["--similarity", "rbf:gamma=-1"], "rbf:gamma=-1: gamma is -1.0: expected a finite number above 0"),
+        (["--similarity", "rbf:gamma"], "'gamma' in 'rbf:gamma' is not param=value"),
+        (["--similarity", ":gamma=1"], "':gamma=1' is not a plugin's name; write name or name:param=value"),
+        (["--learner", "svm:D=1"], "svm has no parameter 'D'; its parameters: kernel: "),
+        (["--folds", "leave-one-out"], "--folds leave-one-out: expected random, stratified or grouped"),
+        (["--dataset", "gtzan"], "holds folder, not gtzan; run `mirembed extract --dataset gtzan` first"),
+    ],
+)
+def test_a_wrong_name_or_parameter_is_said_with_the_right_ones(store, refused, arguments, expected):
+    assert expected in refused("evaluate", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--cv", 1], "--cv is 1: cross-validation needs at least 2 folds"),
+        (["--cv", 4], "no class has 4 tracks (the largest has 3), as stratified folds need: use fewer folds (--cv)"),
+        (["--cv", 10, "--folds", "random"], "9 tracks cannot make 10 folds: use fewer folds (--cv)"),
+        (["--cv", 2, "--folds", "grouped"], "grouped folds need groups, and no track has one: use another scheme"),
+    ],
+)
+def test_folds_that_cannot_be_made_are_said(store, refused, arguments, expected):
+    assert expected in refused("evaluate", *arguments)
+
+
+def test_a_table_of_another_format_is_refused_before_any_work(store, refused):
+    expected = "--out x.txt: expected a name that ends in .csv or .parquet"
+    assert expected in refused("embed", "folder-rbf-sl", "tones", "--out", "x.txt")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["extract"],
+        ["fit", "--epochs", 1],
+        ["evaluate", "--cv", 2, "--epochs", 1],
+        ["embed", "folder-rbf-sl", "tones/low"],
+        ["predict", "folder-rbf-sl", "tones/low"],
+        ["similar", "folder-rbf-sl", "low/low-0.wav"],
+        ["plugins"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_with_json_nothing_else_is_on_standard_output(store, run, arguments):
+    assert isinstance(run(*arguments, "--json").json, dict)
+
+
+# Audio folders and datasets
+
+
+def test_an_audio_folder_that_does_not_exist_is_said(refused):
+    expected = "--audio nowhere does not exist; give the folder that holds the audio of folder"
+    assert expected in refused("extract", "--dataset", "folder", "--audio", "nowhere")
+
+
+def test_a_file_in_place_of_the_audio_folder_is_said(store, refused):
+    expected = "--audio tones/low/low-0.wav is not a folder; give the folder"
+    assert expected in refused("extract", "--dataset", "folder", "--audio", "tones/low/low-0.wav")
+
+
+@pytest.mark.parametrize("dataset", ["folder", "gtzan"])
+def test_a_dataset_that_was_never_extracted_needs_its_audio_folder(refused, dataset):
+    assert f"the dataset {dataset} needs its audio folder: --audio DIR" in refused("extract", "--dataset", dataset)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        ("fodler", "no dataset is called 'fodler'; did you mean folder?"),
+        ("folder:lables=x.csv", "folder has no parameter 'lables'; its parameters: labels: Path"),
+        ("folder:labels", "'labels' in 'folder:labels' is not param=value"),
+    ],
+)
+def test_a_wrong_dataset_is_said_with_the_right_ones(store, refused, dataset, expected):
+    assert expected in refused("extract", "--dataset", dataset, "--audio", "tones")
+
+
+def test_another_folder_under_the_same_name_is_refused(store, run, refused, prepared):
+    write_tones(store.parent / "others" / "deep", n_tracks=1, seconds=0.2)
+    said = refused("extract", "--dataset", "folder", "--audio", "others")
+    assert f"already holds 9 tracks of folder from {prepared}/tones, and none of them is in" in said
+    assert "use another --store, or --prune to remove them" in said
+
+
+@pytest.mark.parametrize("command", [["fit"], ["evaluate", "--cv", 2]], ids=["fit", "evaluate"])
+def test_a_dataset_with_one_class_is_refused(run, refused, tmp_path, command):
+    for number in range(4):
+        path = tmp_path / "work" / "single" / "calm" / f"{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, tone(220, 0.2, seed=number), RATE)
+    run("extract", "--dataset", "folder", "--audio", "single")
+    said = refused(*command)
+    assert "all 4 tracks" in said
+    assert "'calm'" in said
+    assert "at least two classes are needed" in said
+
+
+BROKEN_DATASETS = """
+    from pathlib import Path
+    from mirembed import Classification, Listing, Regression, Target, Track, hookimpl
+
+    CLASSES = Classification(("a", "b"))
+    RANGE = Regression((Target("valence", 1.0, 9.0),))
+
+    def dataset(make):
+        class Broken:
+            def listing(self, audio):
+                return make(Path(audio) / "low" / "low-0.wav")
+        return Broken
+
+    @hookimpl
+    def mirembed_register_datasets(register):
+        register("twice", dataset(lambda file: Listing(CLASSES, [Track("x", file, "a"), Track("x", file, "b")])))
+        register("stray", dataset(lambda file: Listing(CLASSES, [Track("x", file, "c")])))
+        register("far", dataset(lambda file: Listing(RANGE, [Track("x", file, (9.5,))])))
+        register("few", dataset(lambda file: Listing(RANGE, [Track("x", file, (2.0, 3.0))])))
+        register("nan", dataset(lambda file: Listing(RANGE, [Track("x", file, (float("nan"),))])))
+        register("empty", dataset(lambda file: Listing(CLASSES, [])))
+        register("fails", dataset(lambda file: 1 / 0))
+"""
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        ("twice", "twice lists 'x' twice ("),
+        ("stray", "stray: x has the label 'c', which is no class of it"),
+        ("far", "far: x has valence=9.5, outside 1.0 to 9.0"),
+        ("few", "few: x needs 1 values, has (2.0, 3.0)"),
+        ("nan", "nan: x has valence=nan, outside 1.0 to 9.0"),
+        ("empty", "empty lists no track in this folder; check --audio"),
+        ("fails", "dataset fails of mirembed-broken 1.0 fails: ZeroDivisionError: division by zero; report it to"),
+    ],
+)
+def test_a_plugin_that_breaks_its_promise_is_named(mirembed, store, tmp_path, dataset, expected):
+    before = files(store)
+    completed = mirembed(
+        "extract",
+        *("--dataset", dataset, "--audio", "tones"),
+        env=install(tmp_path / "site", "mirembed-broken", BROKEN_DATASETS),
+        code=1,
+    )
+    assert expected in message(completed.stderr)
+    assert files(store) == before
+
+
+def test_labels_that_change_are_taken_over_without_audio_and_no_track_is_lost(run, store):
+    table = store.parent / "tones" / "labels.csv"
+    rows = [f"{name}/{name}-{number}.wav,{name}" for name in CLASSES for number in range(3)]
+    table.write_text("\n".join(["path,label", *rows]))
+    dataset = ("--dataset", "folder:labels=labels.csv", "--json")
+    assert run("extract", *dataset, "--audio", "tones").json["extracted"] == 9
+
+    for audio in (store.parent / "tones").rglob("*.wav"):  # nothing can be decoded any more
+        status = audio.stat()
+        audio.write_bytes(bytes(status.st_size))
+        os.utime(audio, ns=(status.st_atime_ns, status.st_mtime_ns))
+    table.write_text("\n".join(["path,label", *(row.replace(",low", ",deep") for row in rows[:-1])]))
+    done = run("extract", *dataset).json
+    assert (done["relabelled"], done["unlisted"], done["extracted"], done["failures"]) == (3, 1, 0, [])
+    assert "1 tracks in the store are no longer listed; they are kept: --prune" in run("extract", *dataset[:2]).out
+
+    done = run("extract", *dataset, "--prune").json
+    assert (done["unchanged"], done["pruned"], done["unlisted"]) == (8, 1, 0)
+
+
+# Audio files
+
+
+def test_tracks_shorter_than_an_excerpt_work(run, tmp_path):
+    seconds = [0.1, 0.3, 1.0, 2.5]  # 3 to 99 frames
+    for name, pitch in CLASSES.items():
+        (tmp_path / "work" / "short" / name).mkdir(parents=True)
+        for number, length in enumerate(seconds):
+            path = tmp_path / "work" / "short" / name / f"{number}.wav"
+            soundfile.write(path, tone(pitch, length, seed=number), RATE)
+    run("extract", "--dataset", "folder", "--audio", "short")
+    run("fit", "--epochs", 3)
+    scores = run("evaluate", "--cv", 2, "--epochs", 3, "--json").json["approaches"]["rbf-sl"]
+    assert 0 <= scores["accuracy"]["mean"] <= 1
+    predictions = run("predict", "folder-rbf-sl", "short", "--json").json["predictions"]
+    assert len(predictions) == 12
+    assert {one["label"] for one in predictions} <= set(CLASSES)
+
+
+@pytest.mark.parametrize("approach", ["rbf-sl", "cosine-sl", "polynomial-sl", "nn"])
+def test_digital_silence_works_even_when_there_is_nothing_else(run, tmp_path, approach):
+    for name in ("a", "b"):
+        (tmp_path / "work" / "silence" / name).mkdir(parents=True)
+        for number in range(3):
+            soundfile.write(tmp_path / "work" / "silence" / name / f"{number}.wav", np.zeros(RATE), RATE)
+    run("extract", "--dataset", "folder", "--audio", "silence")
+    run("fit", "--approach", approach, "--epochs", 3)
+    embeddings = run("embed", f"folder-{approach}", "silence", "--json").json["embeddings"]
+    assert len(embeddings) == 6
+    assert np.isfinite(list(embeddings.values())).all()
+
+
+def not_a_number(path: Path) -> None:
+    samples = tone(220, 0.3, seed=1)
+    samples[100] = np.nan
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "reason"),
+    [
+        ("tiny.wav", lambda path: soundfile.write(path, tone(220, 0.04, 1), RATE), "0.040 s long, where one frame"),
+        ("nan.wav", not_a_number, "1 of 6615 samples are NaN or infinite"),
+        ("text.mp3", lambda path: path.write_text("not music\n" * 100), "neither soundfile nor Essentia can decode"),
+        ("empty.ogg", Path.touch, "empty file (0 bytes)"),
+        ("half.flac", lambda path: path.write_bytes(b"fLaC" + bytes(40)), "neither soundfile nor Essentia"),
+    ],
+    ids=["shorter than a frame", "NaN", "text", "empty", "damaged"],
+)
+def test_a_file_without_sound_is_a_failure_and_the_others_are_extracted(run, store, features, name, write, reason):
+    bad = store.parent / "tones" / "low" / name
+    write(bad)
+    result = run("extract", "--dataset", "folder", "--audio", "tones", code=2)
+    assert "folder: 9 of 10 tracks in the store, 0 of them new" in result.out
+    assert f"tones/low/{name}: {reason}" in result.out
+    (failure,) = pq.read_table(features / "failures.parquet").to_pylist()
+    assert failure["id"] == f"low/{name}"
+    assert reason in failure["reason"]
+
+
+def test_of_two_files_the_good_one_is_embedded_and_the_bad_one_named(run, store):
+    bad = store.parent / "bad.wav"
+    bad.write_text("no audio")
+    result = run("embed", "folder-rbf-sl", "bad.wav", "tones/low/low-0.wav", "--json", code=2)
+    assert list(result.json["embeddings"]) == ["tones/low/low-0.wav"]
+    assert [failure["path"] for failure in result.json["failures"]] == ["bad.wav"]
+    assert "failed: bad.wav: neither soundfile nor Essentia can decode this file" in result.err
+
+
+@pytest.mark.parametrize("command", ["embed", "predict"])
+def test_a_path_that_does_not_exist_is_said(store, refused, command):
+    expected = "nowhere.wav does not exist; give audio files or folders of audio files"
+    assert expected in refused(command, "folder-rbf-sl", "tones", "nowhere.wav")
+
+
+def test_a_folder_without_audio_is_said(store, refused):
+    (store.parent / "papers").mkdir()
+    (store.parent / "papers" / "notes.txt").touch()
+    assert "papers holds no audio file (.aac .aif" in refused("embed", "folder-rbf-sl", "papers")
+
+
+def test_a_track_that_nobody_knows_is_said_with_near_names(store, refused):
+    said = refused("similar", "folder-rbf-sl", "low/low-9.wav")
+    assert "'low/low-9.wav' is neither an audio file nor one of the 9 tracks" in said
+    assert "low/low-0.wav" in said
+
+
+# Stores
+
+
+@pytest.mark.parametrize("command", ["fit", "evaluate"])
+def test_an_empty_store_says_what_to_do_first(refused, command):
+    assert "the store mirembed-store holds nothing; run `mirembed extract` first" in refused(command)
+
+
+def test_two_datasets_have_to_be_told_apart(run, store, refused):
+    (store.parent / "tones" / "labels.csv").write_text("path,label\nlow/low-0.wav,a\nlow/low-1.wav,b\n")
+    run("extract", "--dataset", "folder:labels=labels.csv", "--audio", "tones")
+    for command in ("extract", "fit", "evaluate"):
+        assert "holds folder, folder:labels=labels.csv; say which with --dataset" in refused(command)
+
+
+@pytest.mark.parametrize("command", [["extract"], ["fit"], ["evaluate"], ["embed", "folder-rbf-sl", "tones"]])
+def test_a_store_of_another_format_is_refused(store, refused, command):
+    edit_json(store / "store.json", lambda content: content.update(format=2))
+    said = refused(*command)
+    assert "the store mirembed-store has format 2, this mirembed reads format 1" in said
+    assert "use the version of mirembed that wrote it, or another --store" in said
+
+
+def test_a_file_in_place_of_the_store_is_refused(store, refused):
+    expected = "tones/low/low-0.wav is a file, not a folder; choose another place with --store"
+    assert expected in refused("fit", "--store", "tones/low/low-0.wav")
+
+
+@pytest.mark.parametrize("command", ["extract", "fit", "evaluate"])
+def test_spectrograms_with_other_parameters_are_refused_by_the_field(store, features, refused, command):
+    edit_json(features / "dataset.json", lambda content: content["parameters"].update(hop_seconds=0.01))
+    said = refused(command)
+    assert "hop_seconds=0.01" in said
+    assert "needs hop_seconds=0.0" in said
+    assert "extract into another --store" in said
+
+
+@pytest.mark.parametrize("command", ["extract", "fit", "evaluate"])
+def test_a_shard_with_other_parameters_is_refused_by_the_field(store, features, refused, command):
+    table = pq.read_table(shard(features))
+    parameters = json.loads(table.schema.metadata[b"mirembed.spectrogram"])
+    metadata = {"mirembed.spectrogram": json.dumps({**parameters, "window": "hann"})}
+    pq.write_table(table.replace_schema_metadata(metadata), shard(features))
+    said = refused(command)
+    assert f"{shard(features).name} was made with window=hann" in said
+    assert "needs window=hamming" in said
+
+
+def test_a_truncated_shard_is_said_and_made_anew_by_extract(run, store, features, refused):
+    whole = pq.read_table(shard(features))
+    broken = shard(features)
+    os.truncate(broken, broken.stat().st_size // 2)
+    assert f"{broken.name} cannot be read (" in refused("evaluate", "--cv", 2)
+    result = run("extract")
+    assert "folder: 9 of 9 tracks in the store, 9 of them new" in result.out
+    assert f"1 damaged shards were set aside: mirembed-store/datasets/folder/spectrograms/{broken.name}" in result.out
+    assert pq.read_table(shard(features))["frames"] == whole["frames"]
+
+
+def test_a_flipped_bit_in_a_shard_is_said_and_the_advice_mends_it(run, store, features, refused):
+    whole = pq.read_table(shard(features))
+    shutil.rmtree(features / "cache")
+    flip_bit(shard(features))
+    said = refused("evaluate", "--cv", 2)
+    assert f"{shard(features).name} cannot be read (" in said
+    assert "delete it and run the command that wrote it again" in said
+    shard(features).unlink()
+    assert run("extract", "--json").json["extracted"] == 9
+    assert pq.read_table(shard(features))["frames"] == whole["frames"]
+
+
+@pytest.mark.parametrize("content", ['{"spec": "fol', "[]", "{}"])
+def test_a_damaged_dataset_file_is_said_and_the_advice_mends_it(run, store, features, refused, content):
+    (features / "dataset.json").write_text(content)
+    for command in ("extract", "fit", "evaluate"):
+        said = refused(command)
+        assert "dataset.json is damaged" in said
+        assert "delete it and run" in said
+    (features / "dataset.json").unlink()
+    assert run("extract", "--dataset", "folder", "--audio", "tones", "--json").json["unchanged"] == 9
+    run("fit", "--epochs", 1)
+
+
+def test_a_damaged_table_of_failures_is_said_and_the_advice_mends_it(run, store, features, refused):
+    (features / "failures.parquet").write_text("nonsense")
+    for command in ("extract", "fit"):
+        said = refused(command)
+        assert "failures.parquet cannot be read (" in said
+        assert "delete it and run" in said
+    (features / "failures.parquet").unlink()
+    assert run("extract", "--json").json["unchanged"] == 9
+
+
+# Models
+
+
+@pytest.mark.parametrize("name", ["network.safetensors", "learner.skops"])
+def test_a_flipped_bit_in_a_model_is_noticed(store, refused, name):
+    flip_bit(store / "models" / "folder-rbf-sl" / name)
+    said = refused("predict", "folder-rbf-sl", "tones/low")
+    assert f"folder-rbf-sl/{name} is not the file that was saved; fit the model again" in said
+
+
+@pytest.mark.parametrize("name", ["network.safetensors", "learner.skops"])
+def test_a_model_without_one_of_its_files_is_damaged(store, refused, name):
+    (store / "models" / "folder-rbf-sl" / name).unlink()
+    said = refused("predict", "folder-rbf-sl", "tones/low")
+    assert "the model mirembed-store/models/folder-rbf-sl is damaged" in said
+    assert name in said
+    assert "fit it again" in said
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda manifest: "[]",
+        lambda manifest: "{",
+        lambda manifest: json.dumps({**manifest, "task": {}}),
+        lambda manifest: json.dumps({**manifest, "files": {}}),
+        lambda manifest: json.dumps({**manifest, "network": {"hidden": 7, "units": 50}}),
+        lambda manifest: json.dumps({**manifest, "network": {"width": 7}}),
+        lambda manifest: json.dumps({key: value for key, value in manifest.items() if key != "provenance"}),
+    ],
+    ids=["list", "cut short", "no task", "no files", "other network", "unknown network", "no provenance"],
+)
+def test_a_damaged_manifest_of_a_model_is_said(store, refused, content):
+    path = store / "models" / "folder-rbf-sl" / "model.json"
+    path.write_text(content(json.loads(path.read_text())))
+    said = refused("predict", "folder-rbf-sl", "tones/low")
+    assert "models/folder-rbf-sl is damaged" in said or "models/folder-rbf-sl is not a model" in said
+
+
+def test_a_model_of_another_format_is_refused(store, refused):
+    edit_json(store / "models" / "folder-rbf-sl" / "model.json", lambda content: content.update(format=2))
+    said = refused("embed", "folder-rbf-sl", "tones/low")
+    assert "the model mirembed-store/models/folder-rbf-sl has format 2, this mirembed reads format 1" in said
+
+
+def test_a_model_of_other_spectrograms_is_refused_by_the_field(store, refused):
+    edit_json(
+        store / "models" / "folder-rbf-sl" / "model.json",
+        lambda content: content["spectrogram"].update(frame_seconds=0.1),
+    )
+    assert "frame_seconds=0.1" in refused("embed", "folder-rbf-sl", "tones/low")
+
+
+@pytest.mark.parametrize(
+    "command", [["embed", "jazz", "tones"], ["similar", "jazz", "x"], ["fit", "--network", "jazz"]]
+)
+def test_a_model_that_is_not_there_is_said_with_those_that_are(store, refused, command):
+    said = refused(*command)
+    assert "'jazz' is neither a model's folder nor one of the store's models (folder-rbf-sl)" in said
+
+
+def test_a_name_that_is_taken_is_refused_before_training(store, refused):
+    said = refused("fit", "--name", "folder-rbf-sl", "--epochs", 1)
+    assert "there is a model mirembed-store/models/folder-rbf-sl already; choose another --name or delete it" in said
+
+
+# A full disk, and no permission
+
+
+def at_most(size: int) -> Callable[[], None]:
+    """For ``preexec_fn``: no file may grow over ``size`` bytes, as if the disk were full."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    return limit
+
+
+FREE = "free some space and run the same command again: what is in the store is kept"
+
+
+def test_extract_on_a_full_disk_keeps_the_store_and_goes_on_later(mirembed, store, features):
+    for number in range(9):
+        soundfile.write(store.parent / "tones" / "low" / f"new-{number}.wav", tone(220, 3, seed=number), RATE)
+    before = shard(features), shard(features).read_bytes()
+    extract = ("extract", "--dataset", "folder", "--audio", "tones", "--jobs", 1)
+    completed = mirembed(*extract, code=1, preexec_fn=at_most(50_000))
+    said = message(completed.stderr)
+    assert "cannot write mirembed-store/datasets/folder/spectrograms/000002-" in said
+    assert f"File too large; {FREE}" in said
+    assert (shard(features), shard(features).read_bytes()) == before
+    assert [path.name for path in features.glob("spectrograms/*")] == [before[0].name]
+    assert "18 of 18 tracks in the store, 9 of them new" in mirembed(*extract).stdout
+
+
+@pytest.mark.parametrize("size", [20_000, 100_000], ids=["flat file", "checkpoint"])
+@pytest.mark.parametrize("command", [["fit"], ["evaluate", "--cv", 2]], ids=["fit", "evaluate"])
+def test_training_on_a_full_disk_keeps_the_store(mirembed, store, features, command, size):
+    shutil.rmtree(features / "cache")
+    before = files(store)
+    completed = mirembed(*command, "--epochs", 10, "--jobs", 1, code=1, preexec_fn=at_most(size))
+    said = message(completed.stderr)
+    assert said.startswith("cannot write mirembed-store/")
+    assert f"File too large; {FREE}" in said
+    assert files(store).items() >= before.items()
+    assert [path for path in store.rglob(".tmp-*") if path.is_dir()] == []
+
+
+def test_a_disk_that_is_really_full_is_said_and_the_same_command_goes_on_when_it_is_not(mirembed, store):
+    if subprocess.run(
+        ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("this system does not let us mount a small disk")
+    (store.parent / "disk").mkdir()
+    extract = f"{sys.executable} -m mirembed extract --dataset folder --audio tones --store disk/store --jobs 1"
+    script = (
+        f"mount -t tmpfs -o size=40k none disk; {extract}; echo $?; mount -o remount,size=9m disk; {extract}; echo $?"
+    )
+    completed = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script],
+        cwd=store.parent,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    first, said, second, code = completed.stdout.splitlines()[0], completed.stderr, *completed.stdout.splitlines()[1:]
+    assert (first, code) == ("1", "0")
+    assert f"No space left on device; {FREE}" in said
+    assert second == "folder: 9 of 9 tracks in the store, 9 of them new"
+
+
+def without_privileges() -> None:
+    """For ``preexec_fn``: even root may then write only where the permissions say so."""
+    drop_from_bounding_set = 24
+    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        if os.geteuid() == 0 and ctypes.CDLL(None).prctl(drop_from_bounding_set, capability, 0, 0, 0):
+            raise PermissionError
+
+
+@pytest.fixture
+def read_only(store: Path):
+    """The store, in which nobody may write."""
+    probe = [sys.executable, "-c", "import os; assert not os.access('.', os.W_OK)"]
+    folders = [store, *(path for path in store.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        subprocess.run(probe, cwd=store, preexec_fn=without_privileges, capture_output=True, check=True)
+        yield store
+    except subprocess.SubprocessError:
+        pytest.skip("this user may write everywhere, and cannot lay that down")
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["extract"], ["fit", "--epochs", 1], ["evaluate", "--cv", 2, "--epochs", 1]],
+    ids=["extract", "fit", "evaluate"],
+)
+def test_a_store_that_may_not_be_written_is_said(mirembed, read_only, command):
+    before = files(read_only)
+    completed = mirembed(*command, "--jobs", 1, code=1, preexec_fn=without_privileges)
+    said = message(completed.stderr)
+    assert said.startswith("cannot write mirembed-store/")
+    assert "Permission denied; choose another place (--store, --out), or ask for permission to write there" in said
+    assert files(read_only) == before
+
+
+def test_a_file_that_may_not_be_read_is_a_failure(mirembed, read_only):
+    (read_only.parent / "tones" / "low" / "low-0.wav").chmod(0)
+    completed = mirembed(
+        "extract",
+        *("--dataset", "folder", "--audio", "tones", "--store", "other", "--jobs", 1),
+        code=2,
+        preexec_fn=without_privileges,
+    )
+    assert "folder: 8 of 9 tracks in the store" in completed.stdout
+    assert "tones/low/low-0.wav: cannot be read: Permission denied" in completed.stdout

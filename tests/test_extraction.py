@@ -1,0 +1,436 @@
+"""Extraction: a folder becomes a store, once; what is missing or changed is decoded, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+from audio_files import loud_then_quiet, write_mp3
+from conftest import CLASSES, RATE, tone, write_tones
+
+from mirembed import Classification, Listing, Track, extract, workers
+from mirembed.errors import DatasetError, StoreError
+from mirembed.spectrogram import spectrogram
+from mirembed.store import FeatureStore
+from mirembed_datasets.folder import Folder
+
+
+@pytest.fixture
+def audio(tmp_path: Path) -> Path:
+    """Six short tones in three classes."""
+    return write_tones(tmp_path / "audio", n_tracks=2, seconds=0.3)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FeatureStore:
+    return FeatureStore(tmp_path / "store")
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that were handed to workers, in every extraction of the test."""
+    names: list[str] = []
+    run = workers.run
+
+    def spy(function: Callable, paths: list[str], jobs: int) -> Iterator:
+        names.extend(Path(path).name for path in paths)
+        return run(function, paths, jobs)
+
+    monkeypatch.setattr(workers, "run", spy)
+    return names
+
+
+def run(store: FeatureStore, audio: Path, *, jobs: int = 1, listing: Listing | None = None, **options: object):
+    """Extract a folder; the dataset is `folder` with the table ``labels.csv`` where that exists."""
+    if listing is None:
+        table = audio / "labels.csv"
+        listing = (Folder(labels=table, group="artist") if table.exists() else Folder()).listing(audio)
+    return extract.extract(store, listing, spec="folder", plugin={}, audio=audio, jobs=jobs, **options)
+
+
+def stored(store: FeatureStore) -> dict[str, dict]:
+    """The rows of the shards by track id, with ``frames``; fails when a track has two."""
+    rows = [row for shard in store.shards() for row in pq.read_table(shard).to_pylist()]
+    assert len({row["id"] for row in rows}) == len(rows)
+    return {row["id"]: {**row, "frames": np.array(row["frames"], np.float32)} for row in rows}
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every Parquet file with its inode and content: rewriting one changes the inode."""
+    return {path.name: (path.stat().st_ino, path.read_bytes()) for path in folder.glob("spectrograms/*")}
+
+
+# What is stored
+
+
+def test_each_track_gets_one_row_with_what_the_dataset_says_of_it(store, audio):
+    (audio / "labels.csv").write_text("path,label,artist\nlow/low-0.wav,calm,Nina\nhigh/high-1.wav,wild,\n")
+    summary = run(store, audio)
+    assert (summary.listed, summary.extracted, summary.absent, summary.failures) == (2, 2, 0, [])
+    rows = stored(store)
+    assert {track: (row["label"], row["group"]) for track, row in rows.items()} == {
+        "low/low-0.wav": ("calm", "Nina"),
+        "high/high-1.wav": ("wild", None),
+    }
+    assert store.info().task == Classification(("calm", "wild"))
+    assert store.info().audio == str(audio)
+
+
+def test_each_row_describes_its_file(store, audio):
+    run(store, audio)
+    for track, row in stored(store).items():
+        path = audio / track
+        assert row["path"] == str(path)
+        assert row["file_hash"] == hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        assert (row["file_size"], row["file_mtime_ns"]) == (path.stat().st_size, path.stat().st_mtime_ns)
+        assert row["duration"] == pytest.approx(0.3)
+        assert row["n_frames"] == len(row["frames"]) == 11
+        np.testing.assert_array_equal(row["frames"], spectrogram(path).frames)
+
+
+def test_the_same_sound_in_another_file_has_the_same_audio_hash(store, audio):
+    samples, rate = soundfile.read(audio / "low" / "low-0.wav", dtype="int16")
+    soundfile.write(audio / "low" / "copy.flac", samples, rate)
+    run(store, audio)
+    rows = stored(store)
+    original, copy = rows["low/low-0.wav"], rows["low/copy.flac"]
+    assert copy["audio_hash"] == original["audio_hash"]
+    assert copy["file_hash"] != original["file_hash"]
+    assert len({row["audio_hash"] for row in rows.values()}) == len(rows) - 1
+
+
+def test_results_do_not_depend_on_the_number_of_workers(tmp_path, audio):
+    one, many = FeatureStore(tmp_path / "one"), FeatureStore(tmp_path / "many")
+    run(one, audio, jobs=1)
+    run(many, audio, jobs=3)
+    expected, found = stored(one), stored(many)
+    assert expected.keys() == found.keys()
+    for track in expected:
+        np.testing.assert_array_equal(found[track].pop("frames"), expected[track].pop("frames"))
+        assert found[track] == expected[track]
+
+
+def test_annotated_tracks_without_audio_are_counted_and_no_failure(store, audio):
+    (audio / "labels.csv").write_text("path,label,artist\nlow/low-0.wav,a,\ngone.wav,b,\nlow/low-1.wav,b,\n")
+    summary = run(store, audio)
+    assert (summary.listed, summary.absent, summary.failures) == (2, 1, [])
+    assert "1 annotated tracks have no audio here" in summary.lines("folder")
+
+
+def test_shards_are_written_on_the_way(store, audio, monkeypatch):
+    monkeypatch.setattr(extract, "SHARD_ROWS", 4)
+    run(store, audio)
+    assert [store.n_rows(shard) for shard in store.shards()] == [4, 2]
+    assert len(stored(store)) == 6
+
+
+# The second run
+
+
+def test_a_second_run_does_nothing(store, audio, decoded):
+    run(store, audio)
+    before = snapshot(store.folder)
+    decoded.clear()
+    summary = run(store, audio)
+    assert (summary.extracted, summary.unchanged) == (0, 6)
+    assert decoded == []
+    assert snapshot(store.folder) == before
+
+
+def test_a_file_that_is_only_touched_is_not_decoded_again(store, audio, decoded):
+    run(store, audio)
+    decoded.clear()
+    os.utime(audio / "low" / "low-0.wav", (1, 1))
+    assert run(store, audio).unchanged == 6
+    assert decoded == []
+
+
+def test_a_new_file_is_added(store, audio, decoded):
+    run(store, audio)
+    before = snapshot(store.folder)
+    decoded.clear()
+    soundfile.write(audio / "low" / "new.wav", tone(220, 0.4, seed=9), RATE)
+    summary = run(store, audio)
+    assert (summary.extracted, summary.unchanged) == (1, 6)
+    assert decoded == ["new.wav"]
+    assert before.items() <= snapshot(store.folder).items()
+    assert len(stored(store)) == 7
+
+
+def test_a_changed_file_replaces_its_row(store, audio, decoded):
+    run(store, audio)
+    before = stored(store)
+    decoded.clear()
+    path = audio / "low" / "low-0.wav"
+    soundfile.write(path, tone(300, 0.5, seed=9), RATE)
+    summary = run(store, audio)
+    assert (summary.extracted, summary.unchanged) == (1, 5)
+    assert decoded == ["low-0.wav"]
+    after = stored(store)
+    np.testing.assert_array_equal(after["low/low-0.wav"]["frames"], spectrogram(path).frames)
+    assert after["low/low-0.wav"]["n_frames"] == 19
+    for track in before.keys() - {"low/low-0.wav"}:
+        np.testing.assert_array_equal(after[track]["frames"], before[track]["frames"])
+    assert run(store, audio).extracted == 0
+
+
+def test_other_labels_and_groups_are_taken_over_without_decoding(store, audio, decoded):
+    table = audio / "labels.csv"
+    table.write_text("path,label,artist\nlow/low-0.wav,a,Nina\nlow/low-1.wav,b,\nhigh/high-0.wav,a,\n")
+    run(store, audio)
+    before = stored(store)
+    decoded.clear()
+    table.write_text("path,label,artist\nlow/low-0.wav,a,\nlow/low-1.wav,c,\nhigh/high-0.wav,a,\n")
+    summary = run(store, audio)
+    assert (summary.extracted, summary.unchanged, summary.relabelled) == (0, 3, 2)
+    assert decoded == []
+    after = stored(store)
+    assert {track: (row["label"], row["group"]) for track, row in after.items()} == {
+        "low/low-0.wav": ("a", None),
+        "low/low-1.wav": ("c", None),
+        "high/high-0.wav": ("a", None),
+    }
+    for track in before:
+        np.testing.assert_array_equal(after[track]["frames"], before[track]["frames"])
+    assert store.info().task == Classification(("a", "c"))
+    assert run(store, audio).relabelled == 0
+
+
+def test_tracks_that_are_no_longer_listed_are_kept_with_their_class(store, audio, decoded):
+    run(store, audio)
+    shutil.rmtree(audio / "low")
+    decoded.clear()
+    summary = run(store, audio)
+    assert (summary.listed, summary.unlisted, summary.pruned) == (4, 2, 0)
+    assert any("--prune removes them" in line for line in summary.lines("folder"))
+    assert len(stored(store)) == 6
+    assert set(store.info().task.classes) == set(CLASSES)
+    assert decoded == []
+
+
+def test_prune_removes_tracks_that_are_no_longer_listed(store, audio, decoded):
+    run(store, audio)
+    shutil.rmtree(audio / "low")
+    decoded.clear()
+    summary = run(store, audio, prune=True)
+    assert (summary.listed, summary.unlisted, summary.pruned) == (4, 0, 2)
+    assert {track.split("/")[0] for track in stored(store)} == {"middle", "high"}
+    assert set(store.info().task.classes) == {"middle", "high"}
+    assert decoded == []
+
+
+def test_a_moved_folder_is_known_by_its_tracks(store, audio, tmp_path, decoded):
+    run(store, audio)
+    decoded.clear()
+    moved = audio.rename(tmp_path / "moved")
+    assert run(store, moved).unchanged == 6
+    assert decoded == []
+    assert store.info().audio == str(moved)
+
+
+def test_another_folder_is_refused(store, audio, tmp_path):
+    run(store, audio)
+    before = snapshot(store.folder)
+    other = tmp_path / "other"
+    (other / "loud").mkdir(parents=True)
+    soundfile.write(other / "loud" / "a.wav", tone(220, 0.3, seed=0), RATE)
+    with pytest.raises(StoreError, match=r"already holds 6 tracks of folder from .*audio, and none of them is in"):
+        run(store, other)
+    assert snapshot(store.folder) == before
+    assert store.info().audio == str(audio)
+
+
+def test_other_kinds_of_labels_are_refused(store, audio):
+    run(store, audio)
+    before = snapshot(store.folder)
+    (audio / "numbers.csv").write_text("path,valence\nlow/low-0.wav,1\nlow/low-1.wav,2\n")
+    listing = Folder(labels=audio / "numbers.csv", target="valence").listing(audio)
+    with pytest.raises(StoreError, match=r"folder now has valence, the store .* holds label; extract into another"):
+        run(store, audio, listing=listing)
+    assert snapshot(store.folder) == before
+
+
+def test_a_damaged_shard_is_set_aside_and_its_tracks_are_made_anew(store, audio, monkeypatch):
+    monkeypatch.setattr(extract, "SHARD_ROWS", 4)
+    run(store, audio)
+    expected = stored(store)
+    shard = store.shards()[0]
+    os.truncate(shard, shard.stat().st_size // 2)
+    summary = run(store, audio)
+    assert (summary.extracted, summary.unchanged) == (4, 2)
+    assert summary.damaged == [f"{shard}.damaged"]
+    assert any("set aside" in line and f"{shard}.damaged" in line for line in summary.lines("folder"))
+    for track, row in stored(store).items():
+        np.testing.assert_array_equal(row["frames"], expected[track]["frames"])
+
+
+# Failures
+
+
+def test_what_fails_stands_in_a_table_with_the_reason_and_what_to_do(store, audio):
+    (audio / "low" / "empty.wav").touch()
+    (audio / "low" / "text.mp3").write_text("not music")
+    summary = run(store, audio)
+    assert (summary.listed, summary.extracted) == (8, 6)
+    table = pq.read_table(store.folder / "failures.parquet")
+    assert table.column_names == ["id", "path", "reason", "retry", "file_size", "file_mtime_ns"]
+    empty, text = table.to_pylist()
+    assert (empty["id"], text["id"]) == ("low/empty.wav", "low/text.mp3")
+    assert empty["path"] == str(audio / "low" / "empty.wav")
+    assert "empty file" in empty["reason"]
+    assert "can decode this file" in text["reason"]
+    assert "--retry-failed" in empty["retry"]
+    assert [failure.id for failure in summary.failures] == ["low/empty.wav", "low/text.mp3"]
+
+
+def test_a_file_that_vanishes_after_it_was_listed_is_a_failure(store, audio):
+    listing = Folder().listing(audio)
+    (audio / "low" / "low-0.wav").unlink()
+    summary = run(store, audio, listing=listing)
+    assert summary.extracted == 5
+    assert [failure.reason for failure in summary.failures] == ["cannot be read: No such file or directory"]
+
+
+def test_a_failed_file_is_tried_again_only_when_it_changes_or_when_asked(store, audio, decoded):
+    bad = audio / "low" / "bad.wav"
+    bad.write_bytes(b"RIFF")
+    run(store, audio)
+    decoded.clear()
+
+    summary = run(store, audio)
+    assert (decoded, summary.failed_before, len(summary.failures)) == ([], 1, 1)
+    assert any("--retry-failed tries again" in line for line in summary.lines("folder"))
+
+    summary = run(store, audio, retry_failed=True)
+    assert (decoded, summary.failed_before, len(summary.failures)) == (["bad.wav"], 0, 1)
+
+    soundfile.write(bad, tone(220, 0.3, seed=5), RATE)
+    summary = run(store, audio)
+    assert decoded == ["bad.wav", "bad.wav"]
+    assert (summary.extracted, summary.failures, store.failures()) == (1, [], [])
+
+
+def test_a_file_that_becomes_unreadable_stays_a_failure_and_keeps_its_old_row(store, audio, decoded):
+    run(store, audio)
+    before = stored(store)["low/low-0.wav"]["frames"]
+    good = (audio / "low" / "low-0.wav").read_bytes()
+    (audio / "low" / "low-0.wav").write_bytes(b"RIFF")
+    for failed_before in (0, 1, 1):
+        summary = run(store, audio)
+        assert summary.failed_before == failed_before
+        assert [failure.id for failure in summary.failures] == ["low/low-0.wav"]
+    np.testing.assert_array_equal(stored(store)["low/low-0.wav"]["frames"], before)
+    (audio / "low" / "low-0.wav").write_bytes(good)
+    summary = run(store, audio)
+    assert (summary.unchanged, summary.failures, store.failures()) == (6, [], [])
+
+
+def test_failures_of_tracks_that_are_no_longer_listed_are_forgotten(store, audio):
+    bad = audio / "low" / "bad.wav"
+    bad.touch()
+    run(store, audio)
+    bad.unlink()
+    assert run(store, audio).failures == []
+    assert store.failures() == []
+
+
+def test_what_decoders_print_is_counted_and_not_shown(store, audio, capfd):
+    samples = loud_then_quiet(2, 44_100)
+    path = write_mp3(audio / "low" / "junk.mp3", samples, 44_100, "CONSTANT")
+    content = path.read_bytes()
+    junk = np.random.default_rng(2).bytes(20_000)
+    path.write_bytes(content[: len(content) // 2] + junk + content[len(content) // 2 :])
+    summary = run(store, audio)
+    assert (summary.extracted, summary.failures) == (7, [])
+    assert summary.chatter > 0
+    assert f"{summary.chatter} lines of decoder messages were silenced" in summary.lines("folder")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_pipe_does_not_make_extraction_wait(store, audio):
+    os.mkfifo(audio / "low" / "pipe.wav")
+    listing = Folder().listing(audio)
+    assert "low/pipe.wav" not in {track.id for track in listing.tracks}
+    pipe = Track("low/pipe.wav", audio / "low" / "pipe.wav", "low")
+    for _ in range(2):
+        summary = run(store, audio, listing=Listing(listing.task, [*listing.tracks, pipe]))
+        (failure,) = summary.failures
+        assert (failure.id, failure.reason) == (
+            "low/pipe.wav",
+            "a pipe, socket or device, where an audio file was expected",
+        )
+    assert len(stored(store)) == 6
+
+
+def test_a_dataset_without_tracks_is_an_error(store, audio):
+    with pytest.raises(DatasetError, match="lists no track in this folder; check --audio"):
+        run(store, audio, listing=Listing(Classification(("a", "b")), []))
+
+
+# Workers that are killed
+
+
+def act(task: tuple[str, int]) -> int:
+    """In a worker: return the number, or end in the way that is asked for."""
+    what, number = task
+    if what == "SIGSEGV":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "exit":
+        os._exit(3)
+    if what == "raise":
+        raise ValueError(number)
+    return number
+
+
+def test_a_task_that_kills_its_worker_is_named_and_the_others_go_on():
+    tasks = [("return", 10), ("SIGSEGV", 11), ("return", 12), ("exit", 13)]
+    outcomes = sorted(workers.run(act, tasks, jobs=2), key=lambda outcome: outcome.index)
+    assert outcomes == [
+        workers.Done(0, 10),
+        workers.Crashed(1, "the decoder killed its worker process (SIGSEGV)"),
+        workers.Done(2, 12),
+        workers.Crashed(3, "its worker process was killed"),
+    ]
+
+
+def test_an_exception_in_a_worker_reaches_the_caller():
+    with pytest.raises(ValueError, match="7"):
+        list(workers.run(act, [("return", 1), ("raise", 7)], 1))
+
+
+@pytest.fixture
+def killer(audio: Path) -> Path:
+    """An MP3 whose number of channels changes half way, which kills Essentia."""
+    samples = loud_then_quiet(2, 44_100)
+    stereo = write_mp3(audio / "stereo.mp3", samples, 44_100, "CONSTANT")
+    mono = write_mp3(audio / "mono.mp3", samples[:, 0], 44_100, "CONSTANT")
+    path = audio / "low" / "killer.mp3"
+    path.write_bytes(stereo.read_bytes() + mono.read_bytes())
+    stereo.unlink()
+    mono.unlink()
+    script = "import sys; from pathlib import Path; from mirembed.audio import decode; decode(Path(sys.argv[1]))"
+    code = subprocess.run([sys.executable, "-c", script, path], capture_output=True, check=False).returncode
+    if code != -signal.SIGSEGV:
+        pytest.skip(f"this Essentia is not killed by such a file: exit code {code}")
+    return path
+
+
+def test_a_file_that_kills_its_decoder_is_a_failure_and_the_others_are_extracted(mirembed, audio, killer):
+    completed = mirembed("extract", "--dataset", "folder", "--audio", audio, "--store", "s", "--jobs", 2, code=2)
+    assert f"{killer}: the decoder killed its worker process (SIGSEGV)" in completed.stdout
+    store = FeatureStore(mirembed.folder / "s" / "datasets" / "folder")
+    assert len(stored(store)) == 6
+    assert [failure.id for failure in store.failures()] == ["low/killer.mp3"]
+    killer.unlink()
+    mirembed("extract", "--dataset", "folder", "--store", "s", code=0)
+    assert store.failures() == []

@@ -1,0 +1,296 @@
+"""Whatever ends the program, what is in the store is valid and the same command goes on from there."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+from conftest import CLASSES, RATE, clean_environment, tone, write_tones
+
+N_SHORT = 200
+"""Tracks of three frames: more than fill one shard."""
+
+Start = Callable[..., subprocess.Popen]
+
+KEPT = "interrupted; what is finished is kept, and the same command goes on from there\n"
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Many short tracks, and long ones that are extracted last."""
+    folder = tmp_path_factory.mktemp("music")
+    for name in ("short", "tall"):
+        (folder / name).mkdir()
+    for number in range(N_SHORT):
+        soundfile.write(folder / "short" / f"{number:03d}.wav", tone(220, 0.1, seed=number), RATE)
+    for number in range(4):
+        soundfile.write(folder / "tall" / f"{number}.flac", tone(880, 60, seed=number), RATE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the store ``s`` of nine tones."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_tones(folder / "tones", n_tracks=3, seconds=1.0)
+    mirembed(folder, "extract", "--dataset", "folder", "--audio", "tones", "--store", "s", "--jobs", 1)
+    return folder
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "mirembed", *map(str, arguments)]
+
+
+def mirembed(folder: Path, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    completed = subprocess.run(
+        command(*arguments),
+        cwd=folder,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert completed.returncode == code, completed.stderr
+    return completed
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start the command in a session of its own, which is killed when the test ends."""
+    started: list[subprocess.Popen] = []
+
+    def run(folder: Path, *arguments: object) -> subprocess.Popen:
+        process = subprocess.Popen(
+            command(*arguments),
+            cwd=folder,
+            env=clean_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if living(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def living(session: int) -> list[str]:
+    """The command lines of the processes of a session that have not ended."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            # After the name, which may hold anything: state, parent, group, session.
+            state, _, _, number, *_ = (process / "stat").read_text().rpartition(")")[2].split()
+            if int(number) == session and state not in "ZX":
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
+    """Wait for a condition that is about to come true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def interrupt(process: subprocess.Popen) -> tuple[str, str]:
+    """Press ctrl-C, and return standard output and standard error; nothing may be left running."""
+    os.killpg(process.pid, signal.SIGINT)
+    output = process.communicate(timeout=60)
+    assert process.returncode == 1, output
+    wait_until(lambda: not living(process.pid), seconds=10)
+    return output
+
+
+def kill(process: subprocess.Popen) -> None:
+    """Kill the program and all its workers."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def shards(store: Path) -> list[Path]:
+    return sorted(store.glob("datasets/folder/spectrograms/*.parquet"))
+
+
+def content(store: Path) -> dict[str, dict]:
+    """The rows of the spectrograms by track id; fails when a track has two, or when anything else lies there."""
+    folder = store / "datasets" / "folder"
+    rows = [row for shard in shards(store) for row in pq.read_table(shard).to_pylist()]
+    assert len({row["id"] for row in rows}) == len(rows)
+    assert {path.name for path in (folder / "spectrograms").iterdir()} == {path.name for path in shards(store)}
+    assert {path.name for path in folder.iterdir()} == {".lock", "dataset.json", "failures.parquet", "spectrograms"}
+    return {row["id"]: {**row, "frames": np.array(row["frames"], np.float32).tobytes()} for row in rows}
+
+
+# Extraction
+
+
+EXTRACT = ("extract", "--dataset", "folder", "--jobs", 2, "--audio")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(music: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, dict], float]:
+    """The content of a store that was extracted at a stroke, and the seconds that it took."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    began = time.monotonic()
+    mirembed(folder, *EXTRACT, music, "--store", "s")
+    return content(folder / "s"), time.monotonic() - began
+
+
+def test_an_extraction_that_is_killed_again_and_again_ends_with_the_same_store(music, uninterrupted, start, tmp_path):
+    expected, seconds = uninterrupted
+    assert len(expected) == N_SHORT + 4
+    moments = random.Random(4)
+    for _ in range(5):
+        process = start(tmp_path, *EXTRACT, music, "--store", "s")
+        time.sleep(moments.uniform(0.1, 0.9) * seconds)
+        kill(process)
+    mirembed(tmp_path, *EXTRACT, music, "--store", "s")
+    assert content(tmp_path / "s") == expected
+
+
+def test_an_extraction_that_is_killed_keeps_the_shards_that_it_wrote(music, uninterrupted, start, tmp_path):
+    process = start(tmp_path, *EXTRACT, music, "--store", "s")
+    wait_until(lambda: shards(tmp_path / "s"))
+    kill(process)
+    kept = {path: path.read_bytes() for path in shards(tmp_path / "s")}
+    completed = mirembed(tmp_path, *EXTRACT, music, "--store", "s", "--json")
+    assert json.loads(completed.stdout)["unchanged"] >= 128
+    assert content(tmp_path / "s") == uninterrupted[0]
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
+def test_workers_end_with_a_program_that_is_killed_alone(music, start, tmp_path):
+    process = start(tmp_path, *EXTRACT, music, "--store", "s")
+    wait_until(lambda: shards(tmp_path / "s"))
+    assert len(living(process.pid)) > 1
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_until(lambda: not living(process.pid), seconds=10)
+
+
+def test_ctrl_c_ends_an_extraction_with_one_line_and_keeps_what_is_done(music, uninterrupted, start, tmp_path):
+    process = start(tmp_path, *EXTRACT, music, "--store", "s")
+    wait_until(lambda: shards(tmp_path / "s"))
+    output, errors = interrupt(process)
+    assert output == ""
+    assert errors == f"extracting ...\n{KEPT}"
+    done = len(content(tmp_path / "s"))
+    assert 128 <= done < N_SHORT + 4
+    completed = mirembed(tmp_path, *EXTRACT, music, "--store", "s", "--json")
+    assert json.loads(completed.stdout)["unchanged"] == done
+    assert content(tmp_path / "s") == uninterrupted[0]
+
+
+def test_ctrl_c_while_the_workers_start_prints_no_traceback(music, start, tmp_path):
+    moments = random.Random(5)
+    for _ in range(4):
+        process = start(tmp_path, *EXTRACT, music, "--store", "s")
+        wait_until((tmp_path / "s" / "datasets" / "folder" / "dataset.json").exists)
+        time.sleep(moments.uniform(0.0, 0.5))
+        _, errors = interrupt(process)
+        assert errors.endswith(KEPT)
+        assert len(errors.splitlines()) <= 2
+        (tmp_path / "s" / "datasets" / "folder" / "dataset.json").unlink()
+
+
+def test_a_second_extraction_into_the_same_store_is_refused_and_harms_nothing(music, uninterrupted, start, tmp_path):
+    first = start(tmp_path, *EXTRACT, music, "--store", "s")
+    wait_until((tmp_path / "s" / "datasets" / "folder" / "dataset.json").exists)
+    os.killpg(first.pid, signal.SIGSTOP)
+    completed = mirembed(tmp_path, *EXTRACT, music, "--store", "s", code=1)
+    assert completed.stderr == (
+        "error: another process is writing to s/datasets/folder; wait until it ends, or use another --store\n"
+    )
+    os.killpg(first.pid, signal.SIGCONT)
+    first.communicate(timeout=120)
+    assert first.returncode == 0
+    assert content(tmp_path / "s") == uninterrupted[0]
+
+
+# Training
+
+
+def test_a_fit_that_is_interrupted_and_killed_ends_with_the_same_weights(trained, start):
+    fit = ("fit", "--store", "s", "--epochs", 40, "--jobs", 1)
+    models = trained / "s" / "models"
+
+    def checkpoint() -> list[Path]:
+        return list(models.glob(".checkpoints/*.safetensors"))
+
+    mirembed(trained, *fit)
+    assert not checkpoint()
+
+    process = start(trained, *fit)
+    wait_until(checkpoint)
+    output, errors = interrupt(process)
+    assert (output, errors) == ("", f"training for 40 epochs ...\n{KEPT}")
+    (kept,) = checkpoint()
+
+    written = kept.stat().st_mtime_ns
+    process = start(trained, *fit)
+    wait_until(lambda: kept.stat().st_mtime_ns > written)
+    kill(process)
+
+    mirembed(trained, *fit)
+    assert sorted(path.name for path in models.iterdir() if not path.name.startswith(".")) == [
+        "folder-rbf-sl",
+        "folder-rbf-sl-2",
+    ]
+    at_a_stroke, resumed = (models / name / "network.safetensors" for name in ("folder-rbf-sl", "folder-rbf-sl-2"))
+    assert resumed.read_bytes() == at_a_stroke.read_bytes()
+    assert not checkpoint()
+
+
+def test_an_evaluation_that_is_interrupted_and_killed_ends_with_the_same_numbers(trained, start):
+    evaluate = ("evaluate", "--store", "s", "--cv", 3, "--epochs", 40, "--jobs", 1)
+    runs = trained / "s" / "runs"
+
+    def checkpoint(fold: int) -> list[Path]:
+        return list(runs.glob(f"*/checkpoints/*-fold{fold}.safetensors"))
+
+    mirembed(trained, *evaluate)
+    (at_a_stroke,) = runs.iterdir()
+
+    process = start(trained, *evaluate)
+    wait_until(lambda: checkpoint(fold=0))
+    output, errors = interrupt(process)
+    assert (output, errors) == ("", f"training 3 networks for 40 epochs ...\n{KEPT}")
+
+    process = start(trained, *evaluate)
+    wait_until(lambda: checkpoint(fold=1))
+    os.killpg(process.pid, signal.SIGSTOP)
+    completed = mirembed(trained, *evaluate, code=1)
+    (resumed,) = set(runs.iterdir()) - {at_a_stroke}
+    assert f"the same evaluation is running in another process (s/runs/{resumed.name})" in completed.stderr
+    kill(process)
+
+    completed = mirembed(trained, *evaluate, "--json")
+    assert f"going on with s/runs/{resumed.name}: 1 of 3 trainings are done" in completed.stderr
+    assert json.loads(completed.stdout)["run"] == f"s/runs/{resumed.name}"
+    for name in ("predictions.parquet", "curves.parquet", "folds.parquet", "scores.json"):
+        assert (resumed / name).read_bytes() == (at_a_stroke / name).read_bytes()
+    assert {path.name for path in resumed.iterdir()} == {path.name for path in at_a_stroke.iterdir()}
+    predictions = pq.read_table(resumed / "predictions.parquet")
+    assert len(predictions) == 3 * len(CLASSES)

@@ -1,0 +1,326 @@
+"""Models on disk: what is loaded predicts as what was saved, and cannot run code."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import shutil
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import skops.io
+import torch
+from sklearn.preprocessing import FunctionTransformer
+from small_store import experiment, job, workers_run, write_classes, write_targets
+from third_party import install
+
+from mirembed.embeddings import ModelKey, read_embeddings
+from mirembed.errors import FingerprintError, MirembedError, ModelError, StoreError
+from mirembed.fit import FittedModel, transfer
+from mirembed.fit import fit as run_fit
+from mirembed.fitting import fit_models
+from mirembed.models import Model, find_model
+from mirembed.registry import Registry
+from mirembed.specs import Spec
+from mirembed.store import FeatureStore
+from mirembed.store.files import read_json, read_table, write_json
+from mirembed.store.frames import Tracks, open_tracks
+
+REGISTRY = Registry.discover()
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory) -> FeatureStore:
+    return write_classes(tmp_path_factory.mktemp("classes"))
+
+
+@pytest.fixture(scope="module")
+def targets(tmp_path_factory) -> FeatureStore:
+    return write_targets(tmp_path_factory.mktemp("targets"))
+
+
+def fit(
+    store: FeatureStore, models: Path, *approaches: str, name: str | None = None, **settings: Any
+) -> list[FittedModel]:
+    with workers_run():
+        described = experiment(*approaches, **{"epochs": 2, **settings})
+        return run_fit(
+            open_tracks(store), store, described, Registry.discover(), models, seed=3, jobs=1, name=name, command="test"
+        )
+
+
+@pytest.fixture(scope="module")
+def fitted(classes, tmp_path_factory) -> list[FittedModel]:
+    """Models of the three approaches."""
+    return fit(classes, tmp_path_factory.mktemp("models"), "rbf-sl", "nn", "fl")
+
+
+@pytest.fixture
+def model(fitted, tmp_path) -> Path:
+    """A copy of the model of rbf-sl, to be tampered with."""
+    return Path(shutil.copytree(fitted[0].folder, tmp_path / "model"))
+
+
+def replace_learner(model: Path, content: bytes) -> None:
+    """Put another learner into a model, as somebody would who wants it to be loaded."""
+    (model / "learner.skops").write_bytes(content)
+    manifest = read_json(model / "model.json")
+    manifest["files"]["learner.skops"] = hashlib.sha256(content).hexdigest()
+    write_json(model / "model.json", manifest)
+
+
+def embeddings_of(model: Model, tracks: Tracks) -> np.ndarray:
+    return model.embed(tracks.frames.open(), tracks.frames.starts, tracks.frames.lengths)
+
+
+@pytest.mark.parametrize("approaches", [["rbf-sl"], ["nn", "fl"]], ids=["similarity", "baselines"])
+@pytest.mark.parametrize("task", ["classes", "targets"])
+def test_a_loaded_model_embeds_and_predicts_to_the_bit_as_the_saved_one(request, tmp_path, task, approaches):
+    tracks = open_tracks(request.getfixturevalue(task))
+    for name, model in fit_models(job(tracks, *approaches), REGISTRY).models.items():
+        model.save(tmp_path / name)
+        loaded = Model.load(tmp_path / name, REGISTRY)
+        embeddings = embeddings_of(model, tracks)
+        np.testing.assert_array_equal(embeddings_of(loaded, tracks), embeddings)
+        predicted = model.predict(embeddings)
+        np.testing.assert_array_equal(loaded.predict(embeddings), predicted)
+        assert np.ptp(predicted) > 0
+        assert (loaded.task, dict(loaded.parameters)) == (model.task, dict(model.parameters))
+        assert loaded.provenance["approach"] == name
+
+
+def test_a_prediction_does_not_depend_on_companions_to_the_bit(fitted, classes):
+    embeddings = embeddings_of(Model.load(fitted[0].folder, REGISTRY), open_tracks(classes))
+    for entry in fitted:
+        model = Model.load(entry.folder, REGISTRY)
+        np.testing.assert_array_equal(model.predict(embeddings[5:6]), model.predict(embeddings)[5:6])
+
+
+def test_classes_are_predicted_as_indices_and_targets_in_original_units(classes, targets):
+    for store, dtype, shape in [(classes, np.int64, (18,)), (targets, np.float64, (24, 2))]:
+        tracks = open_tracks(store)
+        for model in fit_models(job(tracks, "nn", "fl"), REGISTRY).models.values():
+            predicted = model.predict(embeddings_of(model, tracks))
+            assert (predicted.dtype, predicted.shape) == (dtype, shape)
+    assert 0 < predicted[:, 1].mean() < 10  # of numbers about 5, which are scaled to [0, 1] for the learner
+
+
+def test_a_model_is_tensors_and_json_and_nothing_else(fitted):
+    for entry in fitted:
+        files = {path.name for path in entry.folder.iterdir()}
+        learner = set() if entry.approach == "nn" else {"learner.skops"}
+        assert files == {"model.json", "network.safetensors"} | learner
+        for name in learner:
+            archive = zipfile.ZipFile(entry.folder / name)
+            json.loads(archive.read("schema.json"))
+            for member in set(archive.namelist()) - {"schema.json"}:
+                np.load(io.BytesIO(archive.read(member)), allow_pickle=False)
+
+
+def test_loading_uses_no_pickle(fitted, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("pickle was used")
+
+    for name in ("load", "loads", "Unpickler", "_Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    assert [Model.load(entry.folder, REGISTRY).provenance["approach"] for entry in fitted] == ["rbf-sl", "nn", "fl"]
+
+
+def test_foreign_types_are_refused_and_named(model):
+    replace_learner(model, skops.io.dumps(FunctionTransformer(func=os.system)))
+    with pytest.raises(ModelError) as error:
+        Model.load(model, REGISTRY)
+    assert str(error.value) == (
+        f"{model / 'learner.skops'} holds types that neither scikit-learn nor mirembed defines: posix.system; "
+        "it was not loaded, because it might run foreign code"
+    )
+
+
+class Malicious:
+    """Makes a file when it is unpickled, or built again by its recipe."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("write", [pickle.dumps, skops.io.dumps], ids=["pickle", "skops"])
+def test_a_malicious_learner_is_refused_and_does_nothing(model, tmp_path, write):
+    replace_learner(model, write(Malicious(tmp_path / "attacked")))
+    with pytest.raises(ModelError, match="not loaded"):
+        Model.load(model, REGISTRY)
+    assert not (tmp_path / "attacked").exists()
+
+
+@pytest.mark.parametrize("name", ["network.safetensors", "learner.skops"])
+def test_a_file_that_is_not_the_saved_one_is_refused(model, name):
+    path = model / name
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=f"{name} is not the file that was saved; fit the model again"):
+        Model.load(model, REGISTRY)
+    path.unlink()
+    with pytest.raises(ModelError, match="is damaged"):
+        Model.load(model, REGISTRY)
+
+
+def test_a_damaged_manifest_is_an_error_of_the_model(model):
+    whole = read_json(model / "model.json")
+    for key in whole:
+        write_json(model / "model.json", {name: value for name, value in whole.items() if name != key})
+        with pytest.raises(ModelError, match="model"):
+            Model.load(model, REGISTRY)
+    for content in ("", "{", "[]", "3", "null"):
+        (model / "model.json").write_text(content)
+        with pytest.raises(ModelError, match="model"):
+            Model.load(model, REGISTRY)
+
+
+def test_a_model_of_another_format_is_refused(model):
+    write_json(model / "model.json", {**read_json(model / "model.json"), "format": 2})
+    with pytest.raises(ModelError, match="has format 2, this mirembed reads format 1"):
+        Model.load(model, REGISTRY)
+
+
+def test_a_learner_whose_plugin_is_not_installed_says_what_to_install(classes, tmp_path, monkeypatch):
+    source = """
+        import numpy as np
+        from mirembed import hookimpl
+        from sklearn.base import BaseEstimator
+
+        class First(BaseEstimator):
+            def fit(self, X, y):
+                self.answer_ = np.asarray(y[0])
+                return self
+
+            def predict(self, X):
+                return np.repeat(self.answer_, len(X))
+
+        class Learner:
+            def estimator(self, task):
+                return First()
+
+        @hookimpl
+        def mirembed_register_learners(register):
+            register("first", Learner)
+    """
+    monkeypatch.syspath_prepend(install(tmp_path / "site", "mirembed-first", source)["PYTHONPATH"])
+    [entry] = fit(classes, tmp_path / "models", "fl", learner="first")
+    loaded = Model.load(entry.folder, Registry.discover())
+    assert loaded.predict(np.zeros((2, 50), np.float32)).tolist() == [0, 0]
+    with pytest.raises(ModelError) as error:
+        Model.load(entry.folder, REGISTRY)
+    assert str(error.value) == (f"the model {entry.folder} needs the learner 'first'; install mirembed-first==1.0")
+
+
+def test_a_models_manifest_tells_how_it_was_made(fitted, classes):
+    tracks = open_tracks(classes)
+    for entry in fitted:
+        provenance = read_json(entry.folder / "model.json")["provenance"]
+        assert provenance["approach"] == entry.approach
+        assert (provenance["seed"], provenance["command"]) == (3, "test")
+        assert provenance["dataset"]["digest"] == tracks.digest
+        assert provenance["settings"]["epochs"] == 2
+        assert provenance["learner"]["parameters"]["C"] == 1.0
+        assert {"mirembed", "torch", "numpy", "scikit-learn"} <= provenance["versions"].keys()
+
+
+def test_the_table_of_embeddings_is_what_the_model_embeds(fitted, classes):
+    tracks = open_tracks(classes)
+    for entry in fitted:
+        table = read_table(entry.embeddings)
+        assert table.column_names == ["id", "label", "model", "epoch", "fold", "in_sample", "embedding"]
+        assert table.schema.field("embedding").type == pa.list_(pa.float32(), 50)
+        assert (table["id"].to_pylist(), table["label"].to_pylist()) == (tracks.ids, tracks.labels)
+        unchanging = table.select(["model", "epoch", "fold", "in_sample"]).to_pylist()
+        assert unchanging == 18 * [{"model": entry.folder.name, "epoch": 2, "fold": None, "in_sample": True}]
+        model = Model.load(entry.folder, REGISTRY)
+        ids, embeddings = read_embeddings(entry.embeddings, ModelKey.of(model))
+        assert ids == tracks.ids
+        np.testing.assert_array_equal(embeddings, embeddings_of(model, tracks))
+
+
+def test_the_table_of_embeddings_has_a_column_for_each_target(targets, tmp_path):
+    [entry] = fit(targets, tmp_path, "fl")
+    table, tracks = read_table(entry.embeddings), open_tracks(targets)
+    np.testing.assert_array_equal(np.column_stack([table["height"], table["depth"]]), tracks.labels)
+
+
+def test_embeddings_of_another_model_are_refused(fitted, classes):
+    other = ModelKey.of(Model.load(fitted[1].folder, REGISTRY))
+    with pytest.raises(StoreError, match="holds embeddings of another model"):
+        read_embeddings(fitted[0].embeddings, other)
+    with pytest.raises(StoreError, match="has no embeddings of the model"):
+        read_embeddings(classes.embeddings / "nothing.parquet", other)
+
+
+@pytest.mark.parametrize("approach", ["rbf-sl", "nn", "fl"])
+def test_a_network_is_taken_over_to_the_bit_and_gets_a_new_learner(fitted, targets, tmp_path, approach):
+    source = next(entry for entry in fitted if entry.approach == approach)
+    base, tracks = Model.load(source.folder, REGISTRY), open_tracks(targets)
+    taken = transfer(tracks, targets, source.folder, Spec.parse("svm:C=2"), REGISTRY, tmp_path, command="again")
+    model = Model.load(taken.folder, REGISTRY)
+
+    for name, tensor in base.network.state_dict().items():
+        assert torch.equal(model.network.state_dict()[name], tensor)
+    np.testing.assert_array_equal(model.normalisation.mean, base.normalisation.mean)
+    np.testing.assert_array_equal(model.normalisation.std, base.normalisation.std)
+    assert model.task == tracks.task
+    assert model.estimator.estimators_[0].get_params()["C"] == 2
+    assert model.predict(embeddings_of(model, tracks)).shape == (24, 2)
+    assert model.head is None
+    assert model.provenance["approach"] == ("fl" if approach == "nn" else approach)
+    assert model.provenance["network_from"]["model"] == source.folder.name
+    assert model.provenance["network_from"]["digest"] == base.provenance["digest"]
+    assert model.provenance["learner"]["parameters"]["C"] == 2
+    assert set(read_table(taken.embeddings)["in_sample"].to_pylist()) == {False}
+
+
+def test_a_network_that_was_trained_on_the_same_tracks_makes_in_sample_embeddings(fitted, classes, targets, tmp_path):
+    tracks, other = open_tracks(classes), open_tracks(targets)
+    same = transfer(tracks, classes, fitted[0].folder, Spec("svm"), REGISTRY, tmp_path)
+    assert set(read_table(same.embeddings)["in_sample"].to_pylist()) == {True}
+    away = transfer(other, targets, fitted[0].folder, Spec("svm"), REGISTRY, tmp_path, name="away")
+    back = transfer(tracks, classes, away.folder, Spec("svm"), REGISTRY, tmp_path, name="back")
+    assert set(read_table(back.embeddings)["in_sample"].to_pylist()) == {True}
+
+
+def test_a_network_for_other_spectrograms_is_refused(fitted, classes, tmp_path):
+    tracks = open_tracks(classes)
+    info = replace(tracks.info, parameters={**tracks.info.parameters, "hop_seconds": 0.01})
+    with pytest.raises(FingerprintError, match=r"was made with hop_seconds=0\.025, folder needs hop_seconds=0\.01"):
+        transfer(replace(tracks, info=info), classes, fitted[0].folder, Spec("svm"), REGISTRY, tmp_path)
+
+
+def test_models_get_names_that_are_free(classes, tmp_path):
+    names = [fit(classes, tmp_path, "fl", epochs=1)[0].folder.name for _ in range(3)]
+    assert names == ["folder-fl", "folder-fl-2", "folder-fl-3"]
+    several = fit(classes, tmp_path, "fl", "nn", name="mine", epochs=1)
+    assert [entry.folder.name for entry in several] == ["mine-fl", "mine-nn"]
+    [one] = fit(classes, tmp_path, "fl", name="mine", epochs=1)
+    assert one.folder == tmp_path / "mine"
+    with pytest.raises(ModelError, match=f"there is a model {one.folder} already; choose another --name or delete it"):
+        fit(classes, tmp_path, "fl", name="mine", epochs=1)
+
+
+def test_a_model_is_found_by_its_folder_or_by_its_name(fitted):
+    folder = fitted[0].folder
+    assert find_model(folder.parent, str(folder)) == folder
+    assert find_model(folder.parent, folder.name) == folder
+    with pytest.raises(ModelError) as error:
+        find_model(folder.parent, "folder-sbf-sl")
+    assert "'folder-sbf-sl' is neither a model's folder nor one of the store's models" in str(error.value)
+    assert "folder-fl, folder-nn, folder-rbf-sl" in str(error.value)
+    with pytest.raises(MirembedError, match="none yet"):
+        find_model(folder / "nothing", "x")

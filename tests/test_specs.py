@@ -1,0 +1,168 @@
+"""``name:param=value,param=value``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Optional
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from mirembed import hookspecs
+from mirembed.errors import ParameterError, SpecError
+from mirembed.specs import Spec, bind, parameters_of
+
+names = st.from_regex(r"[A-Za-z0-9][\w.-]{0,5}(/[A-Za-z0-9][\w.-]{0,5})?", fullmatch=True)
+keys = st.from_regex(r"[^\W\d]\w{0,2}", fullmatch=True) | st.sampled_from(["gamma", "labels", "C"])
+values = st.text(st.sampled_from("ab=,:+/. é0") | st.characters(codec="utf-8"), min_size=1, max_size=8)
+
+
+@st.composite
+def written_specs(draw: st.DrawFn) -> str:
+    """What a user may type, parameters in any order, values with any characters."""
+    name = draw(names)
+    parameters = draw(st.dictionaries(keys, values, max_size=4))
+    return f"{name}:{','.join(f'{key}={value}' for key, value in parameters.items())}" if parameters else name
+
+
+def factory(
+    *,
+    required: int,
+    number: float = 1.0,
+    count: int = 2,
+    text: str = "a",
+    flag: bool = False,
+    folder: Path = Path("here"),
+    choice: Literal["near", "far", 3] = "near",
+    gamma: float | Literal["scale"] = "scale",
+    limit: Optional[float] = None,  # noqa: UP045 - plugins may write it so
+    untyped=None,
+) -> None: ...
+
+
+VALID = (
+    "required: int, number: float = 1.0, count: int = 2, text: str = a, flag: bool = False, folder: Path = here, "
+    "choice: near | far | 3 = near, gamma: float | scale = scale, limit: float = None, untyped: str = None"
+)
+
+
+def bound(text: str) -> dict[str, Any]:
+    return bind(Spec.parse(f"plugin:{text}"), factory)
+
+
+@given(written_specs())
+def test_what_is_written_back_reads_the_same(text):
+    try:
+        spec = Spec.parse(text)
+    except SpecError:
+        assume(False)  # the values made one parameter twice
+    assert Spec.parse(str(spec)) == spec
+    assert str(Spec.parse(str(spec))) == str(spec)
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("rbf", Spec("rbf")),
+        ("rbf:gamma=2", Spec("rbf", {"gamma": "2"})),
+        ("mirembed-extra/rbf:gamma=2,c=1", Spec("mirembed-extra/rbf", {"gamma": "2", "c": "1"})),
+        ("folder:labels=a,b.csv,target=x+y", Spec("folder", {"labels": "a,b.csv", "target": "x+y"})),
+        ("folder:labels=C:/music/labels=1.csv", Spec("folder", {"labels": "C:/music/labels=1.csv"})),
+    ],
+)
+def test_a_spec_is_a_name_and_its_parameters(text, spec):
+    assert Spec.parse(text) == spec
+
+
+def test_the_order_of_parameters_does_not_matter():
+    assert str(Spec.parse("polynomial:d=3,c=1")) == str(Spec.parse("polynomial:c=1,d=3")) == "polynomial:c=1,d=3"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "'' is not a plugin's name; write name or name:param=value,param=value"),
+        (":gamma=2", "':gamma=2' is not a plugin's name"),
+        ("r b f", "'r b f' is not a plugin's name"),
+        ("a/b/c", "'a/b/c' is not a plugin's name"),
+        ("rbf:", "'' in 'rbf:' is not param=value"),
+        ("rbf:gamma", "'gamma' in 'rbf:gamma' is not param=value"),
+        ("rbf:gamma=", "'gamma=' in 'rbf:gamma=' is not param=value"),
+        ("rbf:2=gamma", "'2=gamma' in 'rbf:2=gamma' is not param=value"),
+        ("rbf:gamma=1,gamma=2", "'gamma' is given twice in 'rbf:gamma=1,gamma=2'; give it once"),
+    ],
+)
+def test_a_malformed_spec_is_an_error_that_shows_it(text, message):
+    with pytest.raises(SpecError) as error:
+        Spec.parse(text)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("required=7", "required", 7),
+        ("required=1,number=2", "number", 2.0),
+        ("required=1,number=1e-3", "number", 1e-3),
+        ("required=1,text=a,b", "text", "a,b"),
+        ("required=1,flag=TRUE", "flag", True),
+        ("required=1,flag=false", "flag", False),
+        ("required=1,folder=a/b.csv", "folder", Path("a/b.csv")),
+        ("required=1,choice=far", "choice", "far"),
+        ("required=1,choice=3", "choice", 3),
+        ("required=1,gamma=0.5", "gamma", 0.5),
+        ("required=1,gamma=scale", "gamma", "scale"),
+        ("required=1,limit=2.5", "limit", 2.5),
+        ("required=1,limit=none", "limit", None),
+        ("required=1,untyped=2", "untyped", "2"),
+    ],
+)
+def test_a_value_gets_the_type_of_its_parameter(text, name, value):
+    assert bound(text)[name] == value
+    assert type(bound(text)[name]) is type(value)
+
+
+def test_only_the_given_parameters_are_passed_on():
+    assert bound("required=1") == {"required": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("required=1,colour=red", f"plugin has no parameter 'colour'; its parameters: {VALID}"),
+        ("number=2", f"plugin needs required=...; its parameters: {VALID}"),
+        ("required=1.5", f"required=1.5 is not a value for plugin: expected int; its parameters: {VALID}"),
+        ("required=1,number=big", "number=big is not a value for plugin: expected float;"),
+        ("required=1,flag=1", "flag=1 is not a value for plugin: expected bool;"),
+        ("required=1,choice=middle", "choice=middle is not a value for plugin: expected near | far | 3;"),
+        ("required=1,gamma=auto", "gamma=auto is not a value for plugin: expected float | scale;"),
+        ("required=1,limit=much", "limit=much is not a value for plugin: expected float;"),
+    ],
+)
+def test_a_wrong_parameter_is_an_error_that_lists_the_valid_ones(text, message):
+    with pytest.raises(ParameterError) as error:
+        bound(text)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_factory_without_parameters_says_so():
+    class Plain:
+        """Takes nothing."""
+
+    assert parameters_of(Plain) == []
+    with pytest.raises(ParameterError, match="plain has no parameter 'gamma'; its parameters: none"):
+        bind(Spec.parse("plain:gamma=1"), Plain)
+
+
+def test_the_parameters_of_a_class_are_those_of_its_constructor():
+    class Kernel:
+        def __init__(self, gamma: float = 1.0, *rest: int, **more: int) -> None: ...
+
+    assert [str(parameter) for parameter in parameters_of(Kernel)] == ["gamma: float = 1.0"]
+
+
+@pytest.mark.parametrize("annotation", ["int", "float", "str", "bool", "pathlib.Path", "Literal"])
+def test_the_page_of_the_extension_points_names_every_type(annotation):
+    assert f"``{annotation}``" in hookspecs.__doc__

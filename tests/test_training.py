@@ -1,0 +1,228 @@
+"""The training loop: losses, optimiser, checkpoints; and the scale of regression targets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import CLASSES, RATE, tone
+from small_store import experiment, noise_with_peak, workers_run, write_classes
+
+from mirembed import Regression, Target
+from mirembed.errors import EvaluationError, PluginError
+from mirembed.excerpts import EXCERPT_FRAMES, Normalisation, epoch_batches, gather
+from mirembed.fit import fit
+from mirembed.labels import TargetScale, one_hot
+from mirembed.models import Model, one_thread
+from mirembed.network import seeded_head, seeded_network
+from mirembed.registry import Registry
+from mirembed.spectrogram import log_mel
+from mirembed.store.frames import open_tracks
+from mirembed.train import BaselineObjective, Settings, SimilarityObjective, Trained, TrainingData, train
+from mirembed_kernels.kernels import Cosine, Rbf
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    """Nine tracks of three classes, unlike in length."""
+    classes = np.arange(9) % 3
+    return training_data(
+        [noise_with_peak([0.1, 0.5, 0.9][label], 80 + 15 * i, seed=i) for i, label in enumerate(classes)], classes
+    )
+
+
+def training_data(frames: list[np.ndarray], classes: np.ndarray) -> TrainingData:
+    lengths = np.array([len(track) for track in frames])
+    starts = np.cumsum(lengths) - lengths
+    together = np.concatenate(frames)
+    normalisation = Normalisation.fit(together, starts, lengths, range(len(frames)))
+    return TrainingData(together, starts, lengths, one_hot(classes, 3), classes, normalisation)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """As in every training of the program."""
+    with one_thread():
+        yield
+
+
+def weights(trained: Trained) -> dict[str, torch.Tensor]:
+    head = {} if trained.head is None else {f"head.{name}": value for name, value in trained.head.named_parameters()}
+    return {name: value.detach() for name, value in [*trained.network.named_parameters(), *head.items()]}
+
+
+def same_to_the_bit(first: Trained, second: Trained) -> bool:
+    ours, theirs = weights(first), weights(second)
+    assert ours.keys() == theirs.keys()
+    return first.losses == second.losses and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_similarity_objective_compares_embeddings_with_labels():
+    rng = np.random.default_rng(0)
+    embeddings, labels = rng.normal(size=(8, 5)), rng.uniform(size=(8, 2))
+    squared = ((embeddings[:, None] - embeddings[None]) ** 2).sum(axis=2)
+    directions = labels / np.linalg.norm(labels, axis=1, keepdims=True)
+    expected = ((np.exp(-2 * squared) - directions @ directions.T) ** 2).sum()
+
+    objective = SimilarityObjective(Rbf(gamma=2.0), Cosine())
+    assert objective(torch.tensor(embeddings), torch.tensor(labels), None).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_baseline_objective_of_regression_is_the_squared_error_of_a_linear_layer():
+    rng = np.random.default_rng(0)
+    embeddings, targets = rng.normal(size=(8, 50)).astype(np.float32), rng.uniform(size=(8, 2)).astype(np.float32)
+    head = seeded_head(50, 2, (0, 0))
+    weight, bias = (parameter.detach().numpy() for parameter in head.parameters())
+    expected = ((embeddings @ weight.T + bias - targets) ** 2).sum()
+    loss = BaselineObjective(head)(torch.tensor(embeddings), torch.tensor(targets), None)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_three_epochs_are_three_steps_of_adadelta(data):
+    """Learning rate 1, rho 0.95, epsilon 1e-6 (Zeiler, arXiv:1212.5701), on the sum over the batch's pairs."""
+    settings = Settings(epochs=3, batch=32, seed=4, fold=1)
+    network = seeded_network(80, (4, 1))
+    squares = [np.zeros(parameter.shape) for parameter in network.parameters()]
+    squared_steps = [np.zeros(parameter.shape) for parameter in network.parameters()]
+    losses = []
+    for epoch in range(3):
+        [(rows, offsets)] = epoch_batches((4, 1), epoch, data.lengths, 32)
+        inputs, inside = gather(
+            data.frames, data.starts[rows], data.lengths[rows], offsets, EXCERPT_FRAMES, data.normalisation
+        )
+        embeddings = network(torch.from_numpy(inputs), torch.from_numpy(inside))
+        loss = ((Rbf()(embeddings) - Rbf()(torch.from_numpy(data.label_vectors[rows]))) ** 2).sum()
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        losses.append(loss.item() / 9)
+        for i, (parameter, gradient) in enumerate(zip(network.parameters(), gradients, strict=True)):
+            gradient = gradient.double().numpy()
+            squares[i] = 0.95 * squares[i] + 0.05 * gradient**2
+            step = np.sqrt(squared_steps[i] + 1e-6) / np.sqrt(squares[i] + 1e-6) * gradient
+            squared_steps[i] = 0.95 * squared_steps[i] + 0.05 * step**2
+            with torch.no_grad():
+                parameter -= torch.from_numpy(step).float()
+
+    trained = train(data, settings, Rbf())
+    np.testing.assert_allclose(trained.losses, losses, rtol=1e-4)
+    for ours, theirs in zip(network.parameters(), trained.network.parameters(), strict=True):
+        np.testing.assert_allclose(theirs.detach(), ours.detach(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("similarity", [Rbf(), None], ids=["similarity", "baseline"])
+def test_the_loss_falls_on_tones(similarity):
+    classes = np.arange(9) % 3
+    pitches = list(CLASSES.values())
+    tones = [tone(pitches[label], seconds=3.0, seed=number) for number, label in enumerate(classes)]
+    losses = train(training_data([log_mel(t, RATE) for t in tones], classes), Settings(epochs=40), similarity).losses
+    assert len(losses) == 40
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def test_training_depends_on_seed_and_fold_alone(data):
+    settings = Settings(epochs=2, seed=1, fold=2)
+    first = train(data, settings, Rbf())
+    torch.manual_seed(5)
+    assert same_to_the_bit(train(data, settings, Rbf()), first)
+    assert not same_to_the_bit(train(data, Settings(epochs=2, seed=1, fold=3), Rbf()), first)
+    assert not same_to_the_bit(train(data, Settings(epochs=2, seed=2, fold=2), Rbf()), first)
+
+
+def test_all_approaches_start_from_the_same_weights_and_see_the_same_excerpts(data, monkeypatch):
+    started, seen = [], []
+
+    def recording(frames, starts, lengths, offsets, n_frames, normalisation):
+        seen[-1].append((starts.tolist(), offsets.tolist()))
+        return gather(frames, starts, lengths, offsets, n_frames, normalisation)
+
+    monkeypatch.setattr("mirembed.train.gather", recording)
+    for similarity in (Rbf(), Cosine(), None):
+        seen.append([])
+        started.append(train(data, Settings(epochs=0, seed=3, fold=1), similarity).network.state_dict())
+        train(data, Settings(epochs=3, batch=4, seed=3, fold=1), similarity)
+    assert len(seen[0]) == 9
+    assert seen[0] == seen[1] == seen[2]
+    for name, initial in started[0].items():
+        assert torch.equal(started[1][name], initial)
+        assert torch.equal(started[2][name], initial)
+
+
+@pytest.mark.parametrize("similarity", [Rbf(), None], ids=["similarity", "baseline"])
+def test_an_interrupted_training_goes_on_to_the_bit(data, similarity, tmp_path):
+    def interrupt(epoch: int) -> None:
+        if epoch == 12:
+            raise KeyboardInterrupt
+
+    settings, checkpoint = Settings(epochs=13), tmp_path / "checkpoint.safetensors"
+    whole = train(data, settings, similarity)
+    with pytest.raises(KeyboardInterrupt):
+        train(data, settings, similarity, checkpoint=checkpoint, on_epoch=interrupt)
+    epochs: list[int] = []
+    resumed = train(data, settings, similarity, checkpoint=checkpoint, on_epoch=epochs.append)
+    assert epochs == [10, 11, 12, 13]
+    assert len(resumed.losses) == 13
+    assert same_to_the_bit(resumed, whole)
+
+
+def test_a_training_that_diverges_is_an_error_that_says_when(data):
+    def exploding(x: torch.Tensor) -> torch.Tensor:
+        return 1e30 * x @ x.mT
+
+    with pytest.raises(EvaluationError, match=r"the loss is (inf|nan) after epoch 1: .*check the similarity"):
+        train(data, Settings(epochs=3), exploding)
+
+
+def test_a_similarity_of_the_wrong_shape_is_an_error_that_says_so(data):
+    def row_sums(x: torch.Tensor) -> torch.Tensor:
+        return x.sum(dim=-1)
+
+    with pytest.raises(PluginError) as error:
+        train(data, Settings(epochs=1), row_sums)
+    assert "row_sums" in str(error.value)
+    assert "returned the shape (9,) for vectors (9, 50); expected (9, 9)" in str(error.value)
+    with pytest.raises(PluginError, match=r"\(9,\) for vectors \(9, 3\); expected \(9, 9\)"):
+        train(data, Settings(epochs=1), Rbf(), row_sums)
+
+
+def test_nn_and_fl_are_one_training(tmp_path):
+    assert [len(group) for group in experiment("nn", "rbf-sl", "fl", "cosine-sl").trainings] == [2, 1, 1]
+    store, registry = write_classes(tmp_path), Registry.discover()
+    with workers_run():
+        fitted = fit(
+            open_tracks(store),
+            store,
+            experiment("nn", "fl", epochs=2),
+            registry,
+            tmp_path / "models",
+            seed=0,
+            jobs=1,
+        )
+    nn, fl = (Model.load(model.folder, registry) for model in fitted)
+    assert fitted[0].loss == fitted[1].loss
+    assert all(torch.equal(a, b) for a, b in zip(nn.network.parameters(), fl.network.parameters(), strict=True))
+    assert (nn.estimator, fl.head) == (None, None)
+    assert nn.head is not None
+    assert fl.estimator is not None
+
+
+def test_a_declared_range_is_mapped_to_0_and_1_whatever_the_labels():
+    task = Regression((Target("arousal", 1, 9), Target("valence", -1, 1)))
+    labels = np.array([[3.0, 0.0], [5.0, 0.5]])
+    scale = TargetScale.fit(task, labels)
+    np.testing.assert_allclose(scale.scale(labels), [[0.25, 0.5], [0.5, 0.75]])
+    np.testing.assert_allclose(scale.unscale(scale.scale(labels)), labels)
+    np.testing.assert_allclose(scale.unscale(np.array([[0, 1], [1.25, -1]], np.float32)), [[1, 1], [11, -3]])
+
+
+def test_an_undeclared_range_is_that_of_the_training_tracks():
+    task = Regression((Target("arousal"), Target("valence", low=0.0), Target("tempo", 0, 300)))
+    scale = TargetScale.fit(task, np.array([[-20.0, 0.5, 60], [30.0, 0.25, 180], [5.0, 2.0, 90]]))
+    assert scale.low.tolist() == [-20, 0, 0]
+    assert scale.high.tolist() == [30, 2, 300]
+    np.testing.assert_allclose(scale.scale(np.array([[55.0, 1.0, 75]])), [[1.5, 0.5, 0.25]])
+
+
+def test_a_target_that_never_changes_is_an_error_unless_its_range_is_declared():
+    labels = np.array([[3.0], [3.0]])
+    with pytest.raises(EvaluationError, match="arousal is 3 in every training track: there is nothing to learn"):
+        TargetScale.fit(Regression((Target("arousal"),)), labels)
+    np.testing.assert_allclose(TargetScale.fit(Regression((Target("arousal", 1, 9),)), labels).scale(labels), 0.25)
