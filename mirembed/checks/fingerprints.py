@@ -2,8 +2,8 @@
 
 A fingerprint is a sequence of words of 24 bits, one every 50 ms. A bit tells whether, between one band and the next,
 the energy grows more or less than it did a moment ago: gain, equalisation, codecs and sampling rates hardly change
-it. Tracks that share some words at one and the same offset are compared bit by bit at that offset. Silence and
-steady tones grow nowhere: their words are 0, which tells nothing and is never compared.
+it. Silence and steady tones grow nowhere: their words are 0, which tells nothing and is never compared. Two tracks
+are compared bit by bit at every offset at which they share a word.
 
 Source: the bits are those of Haitsma & Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002, with
 energies averaged over 1.2 s, so that frames need not begin at the same sample.
@@ -41,7 +41,6 @@ SAME = 0.25
 _MIN_WORDS = 100
 """Fewest words to be compared. With the steps that the last one looks ahead they are 6.6 s of sound."""
 
-_MIN_VOTES = 2
 _NEIGHBOURS = 8
 """Equal words that are looked at for each word; loops and many copies share it with more."""
 
@@ -132,7 +131,7 @@ def _energies(samples: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
 
 
 def _candidates(fingerprints: Sequence[NDArray[np.uint32]]) -> list[tuple[int, int, int]]:
-    """Return ``(first, second, offset)`` of tracks that share several words at about one offset."""
+    """Return ``(first, second, offset)``, in steps, wherever two tracks share a word."""
     if not fingerprints:
         return []
     lengths = [len(words) for words in fingerprints]
@@ -141,7 +140,7 @@ def _candidates(fingerprints: Sequence[NDArray[np.uint32]]) -> list[tuple[int, i
     position = np.concatenate([np.arange(length) for length in lengths])
     # Equal words of one position stand together: a loop repeats its words, and its copies should meet where they begin.
     order = np.lexsort((position, words))[np.count_nonzero(words == 0) :]
-    votes = []
+    found = []
     for distance in range(1, _NEIGHBOURS + 1):
         equal = np.flatnonzero(words[order[distance:]] == words[order[:-distance]])
         one, other = order[equal], order[equal + distance]
@@ -149,16 +148,8 @@ def _candidates(fingerprints: Sequence[NDArray[np.uint32]]) -> list[tuple[int, i
         one, other = one[between], other[between]
         swap = track[one] > track[other]
         one, other = np.where(swap, other, one), np.where(swap, one, other)
-        votes.append(np.stack([track[one], track[other], position[one] - position[other]], axis=1))
-    found, counts = np.unique(np.concatenate(votes), axis=0, return_counts=True)
-    if not len(found):
-        return []
-    # Votes of neighbouring offsets count together: a shift is seldom a whole number of steps.
-    together = counts.copy()
-    adjacent = np.flatnonzero((np.diff(found[:, :2], axis=0) == 0).all(axis=1) & (np.diff(found[:, 2]) == 1))
-    together[adjacent] += counts[adjacent + 1]
-    together[adjacent + 1] += counts[adjacent]
-    return [(int(a), int(b), int(offset)) for a, b, offset in found[together >= _MIN_VOTES]]
+        found.append(np.stack([track[one], track[other], position[one] - position[other]], axis=1))
+    return [(int(a), int(b), int(offset)) for a, b, offset in np.unique(np.concatenate(found), axis=0)]
 
 
 def _difference(first: NDArray[np.uint32], second: NDArray[np.uint32], offset: int) -> float:
