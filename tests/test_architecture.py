@@ -23,6 +23,8 @@ from mirembed.registry import HOOKS
 ROOMS = [
     "cli",
     "evaluate",
+    "checks",
+    "fetch",
     "fit",
     "neighbours",
     "export",
@@ -47,6 +49,7 @@ ROOMS = [
     "provenance",
     "spectrogram",
     "audio",
+    "audio_files",
     "essentia_algorithms",
     "registry",
     "specs",
