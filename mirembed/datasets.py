@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mirembed.errors import DatasetError, MirembedError, PluginError, SpecError
+from mirembed.extract import check_listing
 from mirembed.hookspecs import Card, Listing, Split
 from mirembed.progress import Progress
 from mirembed.registry import Plugin, Registry
@@ -225,7 +226,7 @@ def list_dataset(registry: Registry, spec: Spec, audio: Path | None, store: Stor
     Raises
     ------
     DatasetError
-        If the folder is missing or is not this dataset's.
+        If the folder is missing or is not this dataset's, or the listing is not sound.
     PluginError
         If the plugin is unknown or fails.
     """
@@ -245,6 +246,7 @@ def list_dataset(registry: Registry, spec: Spec, audio: Path | None, store: Stor
             what = "is not a folder" if audio.exists() else "does not exist"
             raise DatasetError(f"--audio {audio} {what}; give the folder that holds the audio of {spec}")
         listing: Listing = dataset.listing(audio)
+        check_listing(listing, str(spec))
     except MirembedError:
         raise
     except OSError as error:

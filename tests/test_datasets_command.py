@@ -1,0 +1,286 @@
+"""``mirembed datasets``: what there is, what each dataset says of itself, and checks of one that is in the store."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import Command, write_tones
+from small_store import write_classes
+from third_party import install
+
+from mirembed import Archive, Card, Classification, Listing, Split, Track
+from mirembed.datasets import describe, list_dataset, overview
+from mirembed.errors import DatasetError, PluginError, UnknownNameError
+from mirembed.progress import Silent
+from mirembed.registry import Plugin, Registry
+from mirembed.specs import Spec
+from mirembed.store import Store
+
+BUILT_IN = ["ballroom", "demo", "emotify", "folder", "gtzan", "lastfm", "mediaeval2013"]
+PUBLISHED = sorted({*BUILT_IN} - {"demo", "folder"})
+
+
+class Bells:
+    """A third party's dataset, complete."""
+
+    card = Card(
+        title="Bells of the valley",
+        n_tracks=3,
+        labels="2 metals",
+        licence="CC0",
+        citation="@misc{bells, title = {Bells}}",
+        source="Climb the towers.",
+        tree="<tower>/<bell>.wav",
+        archives=(Archive("https://bells.example/bells.zip", "sha256:00"),),
+        rate=48_000,
+        seconds=(4.0, 12.5),
+    )
+
+    def __init__(self, *, tower: str = "all") -> None:
+        self.tower = tower
+
+    def listing(self, audio: Path) -> Listing:
+        files = sorted(audio.rglob("*.wav"))
+        return Listing(Classification(("bronze", "iron")), [Track(file.stem, file, "bronze") for file in files])
+
+    def schemes(self) -> dict[str, list[Split]]:
+        return {"by-tower": [Split(frozenset("a"), frozenset("b"))] * 2}
+
+    def known_faults(self) -> dict[str, str]:
+        return {"c": "cracked"}
+
+
+class Bare:
+    """A third party's dataset with no more than it needs."""
+
+    def listing(self, audio: Path) -> Listing:
+        return Listing(Classification(("a", "b")), [Track("x", audio / "x.wav", "no class")])
+
+
+def registry(**datasets: type) -> Registry:
+    """Return the built-in datasets and those of a third party."""
+    third = [Plugin("dataset", name, factory, f"summary of {name}", "mirembed-bells", "1.0")
+             for name, factory in datasets.items()]  # fmt: skip
+    return Registry([*Registry.discover().plugins, *third])
+
+
+@pytest.fixture
+def plugins(tmp_path: Path) -> dict[str, str]:
+    """The environment in which a third party's datasets are installed."""
+    source = """
+        from mirembed import Classification, Listing, Track, hookimpl
+
+        class Bells:
+            def listing(self, audio):
+                return Listing(Classification(("bronze",)), [Track("x", audio / "x.wav", "no metal")])
+
+        @hookimpl
+        def mirembed_register_datasets(register):
+            register("bells", Bells, summary="Bells of the valley")
+    """
+    found = install(tmp_path / "site", "mirembed-bells", source)["PYTHONPATH"]
+    return {"PYTHONPATH": os.pathsep.join([found, os.environ.get("PYTHONPATH", "")])}
+
+
+def cells(output: str) -> list[list[str]]:
+    """Return the rows of a table without its head, each cell's lines joined."""
+    rows: list[list[str]] = []
+    for line in output.splitlines():
+        if "│" not in line:
+            continue
+        row = [cell.strip() for cell in line.split("│")[1:-1]]
+        if row[0]:
+            rows.append(row)
+        else:
+            rows[-1] = [f"{above} {below}".strip() for above, below in zip(rows[-1], row, strict=True)]
+    return rows
+
+
+# The list
+
+
+def test_every_registered_dataset_is_listed_with_what_it_is(mirembed: Command, plugins: dict[str, str]) -> None:
+    rows = json.loads(mirembed("datasets", "--json", env=plugins).stdout)
+    assert [row["name"] for row in rows] == sorted(["bells", *BUILT_IN])
+    by_name = {row["name"]: row for row in rows}
+    facts = ("title", "n_tracks", "labels", "licence", "stored")
+    assert [by_name["gtzan"][fact] for fact in facts[:3]] == ["GTZAN genre collection", 1000, "10 genres"]
+    assert [by_name["bells"][fact] for fact in facts] == ["Bells of the valley", 0, "", "", ""]
+    for name in PUBLISHED:
+        assert all(by_name[name][fact] for fact in ("title", "n_tracks", "labels", "licence", "source", "citation"))
+        assert by_name[name]["stored"] == ""
+
+
+def test_the_table_says_the_same(mirembed: Command) -> None:
+    output = mirembed("datasets").stdout
+    table = {row[0]: row[1:] for row in cells(output)}
+    rows = overview(Registry.discover(), Store(Path("nowhere")))
+    assert list(table) == BUILT_IN
+    for row in rows:
+        assert table[row.name] == [row.title, str(row.n_tracks or ""), row.labels, row.licence, ""]
+    assert "mirembed datasets show NAME" in output.splitlines()[-1]
+
+
+def test_the_list_says_how_much_is_in_the_store(tmp_path: Path) -> None:
+    features = write_classes(tmp_path, n_tracks=18)
+    shown = {row.name: row.stored for row in overview(registry(), Store(tmp_path))}
+    assert shown == {**dict.fromkeys(BUILT_IN, ""), "folder": "18 of 18"}
+    features.write_info(replace(features.info(), n_listed=20, n_absent=5))
+    Store(tmp_path).dataset(Spec.parse("demo")).write_info(replace(features.info(), spec="demo:task=regression"))
+    shown = {row.name: row.stored for row in overview(registry(), Store(tmp_path))}
+    assert (shown["folder"], shown["demo"], shown["gtzan"]) == ("18 of 25", "0 of 25", "")
+
+
+def test_all_forms_of_a_dataset_in_the_store_are_counted(tmp_path: Path) -> None:
+    info = write_classes(tmp_path, n_tracks=3).info()
+    store = Store(tmp_path)
+    for spec, n_listed in (("bells", 3), ("bells:tower=north", 2), ("mirembed-bells/bells", 1)):
+        store.dataset(Spec.parse(spec)).write_info(replace(info, spec=spec, n_listed=n_listed))
+    shown = {row.name: row.stored for row in overview(registry(bells=Bells), store)}
+    assert sorted(shown["bells"].split(", ")) == ["0 of 1", "0 of 2", "0 of 3"]
+
+
+def test_a_dataset_that_bears_a_built_ins_name_is_listed_by_its_full_name(tmp_path: Path) -> None:
+    rows = overview(registry(gtzan=Bells), Store(tmp_path))
+    assert [(row.name, row.title) for row in rows if "gtzan" in row.name] == [
+        ("gtzan", "GTZAN genre collection"),
+        ("mirembed-bells/gtzan", "Bells of the valley"),
+    ]
+
+
+def test_without_a_card_the_summary_says_what_it_is(tmp_path: Path) -> None:
+    (row,) = [row for row in overview(registry(bare=Bare), Store(tmp_path)) if row.name == "bare"]
+    assert (row.title, row.n_tracks, row.labels, row.licence, row.archives) == ("summary of bare", 0, "", "", ())
+
+
+# One dataset
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_dataset_says_where_it_comes_from_and_what_is_expected(name: str) -> None:
+    description = describe(registry(), Spec(name))
+    paragraphs = dict(description.paragraphs())
+    assert paragraphs[name] == description.card.title
+    assert {"Labels", "Tracks", "Licence", "Where to get it", "Expected files", "Checked", "Cite"} <= {*paragraphs}
+    assert paragraphs["Cite"].startswith("@")
+    assert paragraphs["Cite"].count("{") == paragraphs["Cite"].count("}")
+    assert all(scheme in paragraphs["Official folds"] for scheme in description.schemes)
+
+
+def test_all_that_a_dataset_says_of_itself_is_shown() -> None:
+    description = describe(registry(bells=Bells), Spec("bells"))
+    assert description.paragraphs() == [
+        ("bells", "Bells of the valley"),
+        ("Labels", "2 metals"),
+        ("Tracks", "3"),
+        ("Licence", "CC0"),
+        ("Where to get it", "Climb the towers.\nhttps://bells.example/bells.zip"),
+        ("Expected files", "<tower>/<bell>.wav"),
+        (
+            "Checked",
+            "sampling rate 48000 Hz\nduration 4 to 12.5 s\n"
+            "missing, unexpected, unreadable and truncated files, silence, clipping, duplicates, labels, groups",
+        ),
+        ("Cite", "@misc{bells, title = {Bells}}"),
+        ("Parameters", "tower: str = all"),
+        ("Official folds", "--folds by-tower: 2 split(s)"),
+        ("Known faults (1; --exclude known-faults leaves them out)", "c: cracked"),
+    ]
+
+
+def test_what_a_dataset_does_not_say_is_left_out() -> None:
+    assert describe(registry(bare=Bare), Spec("bare")).paragraphs() == [("bare", "summary of bare")]
+
+
+def test_the_command_shows_tree_citation_folds_and_faults(mirembed: Command) -> None:
+    lines = mirembed("datasets", "show", "gtzan").stdout.splitlines()
+    assert lines[0] == "gtzan"
+    assert "    blues/" in lines
+    assert "  @article{tzanetakis2002," in lines
+    assert "  --folds kereliuk: 1 split(s)" in lines
+    assert "  --folds sturm3: 3 split(s)" in lines
+    assert "  jazz.00054: corrupt in many copies" in lines
+
+
+def test_the_json_holds_the_same(mirembed: Command) -> None:
+    shown = json.loads(mirembed("datasets", "show", "gtzan", "--json").stdout)
+    description = describe(registry(), Spec("gtzan"))
+    assert shown == json.loads(json.dumps(description.to_json()))
+    assert (shown["name"], shown["card"]["n_tracks"]) == ("gtzan", 1000)
+    assert shown["schemes"] == {"kereliuk": 1, "sturm3": 3}
+    assert len(shown["faults"]) == 71
+
+
+def test_a_plugin_that_fails_when_it_is_asked_is_blamed() -> None:
+    class Broken(Bare):
+        def schemes(self) -> dict[str, list[Split]]:
+            raise KeyError("fold")
+
+    with pytest.raises(PluginError, match=r"dataset broken of mirembed-bells 1\.0 fails: KeyError: 'fold'; report it"):
+        describe(registry(broken=Broken), Spec("broken"))
+
+
+# Errors
+
+
+@pytest.mark.parametrize("command", ["show", "check"])
+def test_an_unknown_name_is_an_error_with_the_near_names(mirembed: Command, command: str) -> None:
+    completed = mirembed("datasets", command, "gtzen", code=1)
+    assert completed.stderr == "error: no dataset is called 'gtzen'; did you mean gtzan?\n"
+    assert completed.stdout == ""
+
+
+def test_without_a_near_name_all_are_listed() -> None:
+    with pytest.raises(UnknownNameError, match=f"no dataset is called 'zyx'; there are {', '.join(BUILT_IN)}"):
+        describe(registry(), Spec("zyx"))
+
+
+def test_a_wrong_parameter_is_an_error_that_lists_the_right_ones(mirembed: Command) -> None:
+    completed = mirembed("datasets", "show", "demo:mood=happy", code=1)
+    assert "demo has no parameter 'mood'; its parameters: task: classification | regression" in completed.stderr
+
+
+def test_a_listing_that_is_not_sound_is_an_error_before_anything_is_measured(
+    mirembed: Command, plugins: dict[str, str], tmp_path: Path
+) -> None:
+    completed = mirembed("datasets", "check", "bells", "--audio", tmp_path, env=plugins, code=1)
+    assert completed.stderr == "error: bells: x has the label 'no metal', which is no class of it\n"
+
+
+@pytest.mark.parametrize(
+    ("audio", "message"), [("nowhere", "nowhere does not exist"), ("a.wav", "a.wav is not a folder")]
+)
+def test_an_audio_folder_has_to_be_there(tmp_path: Path, audio: str, message: str) -> None:
+    (tmp_path / "a.wav").touch()
+    with pytest.raises(DatasetError, match=f"{message}; give the folder that holds the audio of folder"):
+        list_dataset(registry(), Spec("folder"), tmp_path / audio, Store(tmp_path / "store"), Silent())
+
+
+# The audio folder of a check
+
+
+def test_a_dataset_in_the_store_is_checked_where_it_was_extracted_from(mirembed: Command, tmp_path: Path) -> None:
+    tones = write_tones(tmp_path / "tones", n_tracks=2)
+    mirembed("extract", "--dataset", "folder", "--audio", tones)
+    (tones / "low" / "low-0.wav").write_bytes(b"")
+    report = json.loads(mirembed("datasets", "check", "folder", "--json", code=1).stdout)
+    assert (report["audio"], report["n_tracks"]) == (str(tones), 6)
+    assert [(finding["kind"], finding["tracks"]) for finding in report["findings"]] == [
+        ("unreadable", ["low/low-0.wav"])
+    ]
+
+
+def test_a_dataset_that_is_not_in_the_store_needs_its_audio_folder(mirembed: Command) -> None:
+    completed = mirembed("datasets", "check", "gtzan", code=1)
+    assert completed.stderr == "error: the dataset gtzan needs its audio folder: --audio DIR\n"
+    assert not (mirembed.folder / "mirembed-store").exists()
+
+
+def test_the_demo_dataset_is_made_and_sound(mirembed: Command) -> None:
+    report = json.loads(mirembed("datasets", "check", "demo", "--json").stdout)
+    assert report["n_tracks"] == 120
+    assert {(finding["kind"], finding["level"]) for finding in report["findings"]} == {("groups", "warning")}

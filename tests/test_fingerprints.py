@@ -1,0 +1,302 @@
+"""Fingerprints: one recording is known again whatever was done to it, and nothing else is taken for it."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.signal
+import soundfile
+
+from mirembed.audio import decode
+from mirembed.checks.fingerprints import SAME, Match, fingerprint, same_recordings
+from mirembed_datasets.synthesis.clips import draw_clip
+from mirembed_datasets.synthesis.synth import render
+
+RATE = 22_050
+SECONDS = 16
+N_OTHERS = 8
+SCALE = (0, 2, 4, 5, 7, 9, 11, 12, 14, 16)
+
+
+def recording(seed: int, seconds: float = SECONDS) -> np.ndarray:
+    """Return two voices and drums in some noise, another music for each seed: float32 [n]."""
+    rng = np.random.default_rng(seed)
+    samples = np.zeros(round(seconds * RATE))
+    beat, key = 60 / rng.uniform(80, 160), rng.integers(36, 60)
+    for number, start in enumerate(np.arange(0, seconds, beat / 2)):
+        for octave in (0, 2):
+            pitch = 440 * 2 ** ((key + 12 * octave + rng.choice(SCALE) - 69) / 12)
+            add(samples, start, note(pitch, beat * rng.choice([0.5, 1, 2]), brightness=rng.uniform(0.8, 1.5)))
+        add(samples, start, snare(rng) if number % 2 else note(60, 0.2, brightness=3))
+    return (0.2 * samples + 0.003 * rng.standard_normal(len(samples))).clip(-1, 1).astype(np.float32)
+
+
+def note(pitch: float, seconds: float, brightness: float) -> np.ndarray:
+    time_ = np.arange(round(seconds * RATE)) / RATE
+    partials = sum(np.sin(2 * np.pi * h * pitch * time_) / h**brightness for h in range(1, 8))
+    return partials * np.minimum(1, time_ / 0.01) * np.exp(-3 * time_)
+
+
+def snare(rng: np.random.Generator) -> np.ndarray:
+    return rng.standard_normal(RATE // 5) * np.exp(-30 * np.arange(RATE // 5) / RATE)
+
+
+def add(samples: np.ndarray, start: float, sound: np.ndarray) -> None:
+    first = round(start * RATE)
+    samples[first : first + len(sound)] += sound[: len(samples) - first]
+
+
+def tone(frequency: float, seconds: float = SECONDS) -> np.ndarray:
+    """Return a steady tone as a 16-bit file has it."""
+    samples = 0.3 * np.sin(2 * np.pi * frequency * np.arange(round(seconds * RATE)) / RATE)
+    return (np.round(samples * 2**15) / 2**15).astype(np.float32)
+
+
+def silence(seconds: float = SECONDS) -> np.ndarray:
+    return np.zeros(round(seconds * RATE), np.float32)
+
+
+def noise(seed: int, seconds: float = SECONDS) -> np.ndarray:
+    return 0.1 * np.random.default_rng(seed).standard_normal(round(seconds * RATE)).astype(np.float32)
+
+
+def words(samples: np.ndarray, rate: int = RATE) -> np.ndarray:
+    return fingerprint(np.asarray(samples, np.float32), rate)
+
+
+def search(*recordings: np.ndarray) -> list[Match]:
+    return same_recordings([words(samples) for samples in recordings])
+
+
+@pytest.fixture(scope="module")
+def others() -> list[np.ndarray]:
+    """Fingerprints of unrelated music."""
+    return [words(recording(seed)) for seed in range(1, 1 + N_OTHERS)]
+
+
+# One recording is found again
+
+
+def quieter(samples: np.ndarray) -> np.ndarray:
+    return samples * 10 ** (-12 / 20)
+
+
+def as_mp3(samples: np.ndarray) -> np.ndarray:
+    file = io.BytesIO()
+    soundfile.write(file, samples, RATE, format="MP3", bitrate_mode="CONSTANT", compression_level=0.7)
+    return soundfile.read(io.BytesIO(file.getvalue()), dtype="float32")[0]
+
+
+def noisy(samples: np.ndarray) -> np.ndarray:
+    """Add noise at a signal-to-noise ratio of 20 dB."""
+    hiss = np.random.default_rng(0).standard_normal(len(samples))
+    return samples + hiss * np.sqrt(np.mean(samples**2) / np.mean(hiss**2)) / 10
+
+
+def dull(samples: np.ndarray) -> np.ndarray:
+    return scipy.signal.lfilter(*scipy.signal.butter(1, 800, fs=RATE), samples)
+
+
+def thin(samples: np.ndarray) -> np.ndarray:
+    return scipy.signal.lfilter(*scipy.signal.butter(1, 1500, "highpass", fs=RATE), samples)
+
+
+def shifted(samples: np.ndarray) -> np.ndarray:
+    """Leave out 62.274 steps at the beginning."""
+    return samples[round(3.1137 * RATE) :]
+
+
+def first_half(samples: np.ndarray) -> np.ndarray:
+    return samples[: len(samples) // 2]
+
+
+def second_half(samples: np.ndarray) -> np.ndarray:
+    return samples[len(samples) // 2 :]
+
+
+@pytest.mark.parametrize(
+    ("change", "offset"),
+    [
+        (np.copy, 0),
+        (quieter, 0),
+        (as_mp3, 0),
+        (noisy, 0),
+        (dull, 0),
+        (thin, 0),
+        (shifted, 3.1137),
+        (first_half, 0),
+        (second_half, SECONDS / 2),
+    ],
+)
+def test_a_changed_copy_is_found_with_its_offset(
+    others: list[np.ndarray], change: Callable[[np.ndarray], np.ndarray], offset: float
+) -> None:
+    original = recording(0)
+    prints = [words(original), *others, words(change(original))]
+    (match,) = same_recordings(prints)
+    assert (match.first, match.second) == (0, len(prints) - 1)
+    assert match.offset == pytest.approx(offset, abs=0.1)
+    (reverse,) = same_recordings(prints[::-1])
+    assert (reverse.first, reverse.second) == (0, len(prints) - 1)
+    assert reverse.offset == pytest.approx(-offset, abs=0.1)
+    assert reverse.difference == match.difference
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
+def test_a_copy_at_another_sampling_rate_is_found(others: list[np.ndarray], rate: int) -> None:
+    original = recording(0)
+    copy = scipy.signal.resample(original, SECONDS * rate)
+    (match,) = same_recordings([words(original), *others, words(copy, rate)])
+    assert (match.first, match.second) == (0, 1 + N_OTHERS)
+    assert match.offset == pytest.approx(0, abs=0.1)
+
+
+def test_an_unchanged_copy_differs_in_no_bit_and_comes_first(others: list[np.ndarray]) -> None:
+    original = recording(0)
+    prints = [words(noisy(original)), *others, words(original), words(original)]
+    matches = same_recordings(prints)
+    assert [(match.first, match.second) for match in matches] == [(9, 10), (0, 9), (0, 10)]
+    assert matches[0] == Match(9, 10, 0, 0)
+    assert 0 < matches[1].difference <= SAME
+
+
+def test_a_copy_between_silences_is_found_where_it_is(others: list[np.ndarray]) -> None:
+    original = recording(0, 10)
+    first = np.concatenate([silence(9), original, silence(4)])
+    second = np.concatenate([silence(2), original, silence(20)])
+    (match,) = same_recordings([words(first), *others, words(second)])
+    assert (match.first, match.second) == (0, 1 + N_OTHERS)
+    assert match.offset == pytest.approx(7, abs=0.1)
+
+
+@pytest.mark.parametrize("period", [0.5, 2.0])
+def test_of_the_offsets_at_which_a_loop_agrees_the_smallest_is_meant(period: float) -> None:
+    loop = np.tile(recording(3, period), round(20 / period))
+    assert search(loop, loop) == [Match(0, 1, 0, 0)]
+
+
+# Nothing else is
+
+
+def test_unrelated_recordings_never_match(others: list[np.ndarray]) -> None:
+    assert same_recordings(others) == []
+
+
+@pytest.mark.parametrize("seconds", [0, 0.01, 1.6, 3, 4.99])
+def test_a_recording_shorter_than_five_seconds_never_matches(seconds: float) -> None:
+    original = recording(0)
+    short = original[: round(seconds * RATE)]
+    assert search(short, short, original) == []
+
+
+def test_seven_seconds_are_enough() -> None:
+    original = recording(0)
+    (match,) = search(original, original[5 * RATE : 12 * RATE])
+    assert match.offset == pytest.approx(5, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "sounds",
+    [
+        pytest.param([silence(), silence()], id="silence"),
+        pytest.param([silence(), silence(SECONDS + 0.3), silence(30)], id="silence of several lengths"),
+        pytest.param([silence() + 0.1, silence() + 0.2], id="an offset"),
+        pytest.param([tone(440), tone(440), -tone(440) / 3], id="one steady tone"),
+        pytest.param([tone(frequency) for frequency in np.linspace(200, 2000, 20)], id="steady tones"),
+        pytest.param([noise(seed) for seed in range(10)], id="noise"),
+        pytest.param([np.round(noise(seed) * 10) / 2**15 for seed in range(5)], id="dither"),
+    ],
+)
+def test_sounds_that_tell_nothing_never_match(sounds: list[np.ndarray]) -> None:
+    assert search(*sounds) == []
+
+
+@pytest.mark.parametrize("before", [14, 0, 7])
+def test_music_does_not_match_for_its_silence(before: float) -> None:
+    """Three seconds of music in each track, and seventeen of silence: most of it is the same."""
+    assert search(*[np.concatenate([silence(before), recording(s, 3), silence(14 - before)]) for s in range(8)]) == []
+
+
+def test_music_does_not_match_for_a_tone_in_its_pauses() -> None:
+    assert search(*[np.concatenate([tone(1000, 8), recording(seed, 4), tone(1000, 8)]) for seed in range(8)]) == []
+
+
+def test_two_pieces_of_one_style_in_one_tempo_are_two_pieces() -> None:
+    waltzes = [render(draw_clip(0, number)) / 2**15 for number in (6, 14)]
+    assert search(*waltzes) == []
+
+
+# Bounds
+
+
+def test_nothing_is_found_in_nothing() -> None:
+    assert same_recordings([]) == []
+    assert same_recordings([np.zeros(0, np.uint32)] * 2) == []
+    assert same_recordings([words(recording(0))]) == []
+
+
+def test_a_sampling_rate_without_the_highest_band_has_no_fingerprint() -> None:
+    assert len(words(recording(0), rate=8000)) == 0
+    assert len(words(recording(0), rate=9000)) > 0
+
+
+def test_a_fingerprint_has_24_bits_every_50_ms() -> None:
+    prints = words(recording(0))
+    assert prints.dtype == np.uint32
+    assert prints.max() < 2**24
+    assert len(prints) == pytest.approx((SECONDS - 1.6) / 0.05, abs=2)
+
+
+def test_silence_is_no_word() -> None:
+    assert not words(silence()).any()
+    assert not words(tone(440)).any()
+    assert np.count_nonzero(words(recording(0))) > 250
+
+
+def test_the_search_is_the_same_every_time(others: list[np.ndarray]) -> None:
+    original = recording(0)
+    prints = [words(original), *others, words(noisy(original)), words(shifted(original))]
+    np.testing.assert_array_equal(words(original), prints[0])
+    assert same_recordings(prints) == same_recordings(prints)
+
+
+def test_many_silent_tracks_and_many_copies_take_no_time_to_speak_of() -> None:
+    """Compared pair by pair at all offsets, these would take many minutes."""
+    quiet, music = words(silence(30)), words(recording(0))
+    began = time.process_time()
+    assert same_recordings([quiet] * 400) == []
+    matches = same_recordings([music] * 200)
+    assert time.process_time() - began < 10
+    assert {track for match in matches for track in (match.first, match.second)} == set(range(200))
+    assert len(matches) < 2000
+
+
+# Real music
+
+
+def test_no_two_clips_of_real_music_are_taken_for_one_another(real_data: Path) -> None:
+    clips = sorted(real_data.glob("gtzan_mini/genres/*/*.wav"))
+    clips += sorted(real_data.glob("emotify_mini/emotifymusic/*/*.mp3"))
+    assert len(clips) == 120
+    assert same_recordings([real_words(clip) for clip in clips]) == []
+
+
+def test_copies_of_real_music_are_found(real_data: Path) -> None:
+    clips = sorted(real_data.glob("gtzan_mini/genres/*/*.wav"))[::5]
+    copies = []
+    for clip in clips:
+        audio = decode(clip)
+        copies.append(fingerprint(as_mp3(shifted(audio.samples)), audio.rate))
+    matches = same_recordings([*(real_words(clip) for clip in clips), *copies])
+    assert sorted((match.first, match.second) for match in matches) == [(i, i + len(clips)) for i in range(len(clips))]
+    assert all(match.offset == pytest.approx(3.1137, abs=0.1) for match in matches)
+
+
+def real_words(clip: Path) -> np.ndarray:
+    audio = decode(clip)
+    return fingerprint(audio.samples, audio.rate)
