@@ -101,16 +101,22 @@ class Model:
 
     def _learner_outputs(self, embeddings: NDArray[np.float32]) -> NDArray[Any]:
         assert self.estimator is not None  # noqa: S101
-        outputs = np.asarray(self.estimator.predict(embeddings))
+        estimator = type(self.estimator).__name__
         n = len(embeddings)
+        try:
+            outputs = np.asarray(self.estimator.predict(embeddings))
+        except Exception as error:
+            raise PluginError(
+                f"the learner's {estimator} fails to predict {n} tracks: {type(error).__name__}: {error}"
+            ) from error
         expected = (n,) if isinstance(self.task, Classification) else (n, len(self.task.targets))
-        valid = outputs.shape == expected and bool(np.isfinite(outputs).all())
+        valid = outputs.shape == expected and outputs.dtype.kind in "iuf" and bool(np.isfinite(outputs).all())
         if valid and isinstance(self.task, Classification):
             valid = bool(np.isin(outputs, range(len(self.task.classes))).all())
         if not valid:
             kind = "class indices" if isinstance(self.task, Classification) else "finite values"
             raise PluginError(
-                f"the learner's {type(self.estimator).__name__} predicted an array of shape {outputs.shape} "
+                f"the learner's {estimator} predicted an array of shape {outputs.shape} "
                 f"and type {outputs.dtype}; expected {kind} of shape {expected}"
             )
         return outputs
@@ -165,9 +171,8 @@ class Model:
         try:
             return cls._assemble(folder, manifest, tensors, registry)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ModelError(
-                f"the model {folder} is damaged ({type(error).__name__}: {error}); fit it again"
-            ) from error
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ModelError(f"the model {folder} is damaged ({reason}); fit it again") from error
 
     @classmethod
     def _assemble(

@@ -16,7 +16,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from conftest import CLASSES, RATE, clean_environment, tone, write_tones
+from conftest import RATE, clean_environment, tone, write_tones
+from small_store import experiment, workers_run
+
+from mirembed.errors import StoreBusyError
+from mirembed.evaluate import Evaluation, evaluate
+from mirembed.fit import fit
+from mirembed.registry import Registry
+from mirembed.store import FeatureStore
+from mirembed.store.frames import Tracks, open_tracks
 
 N_SHORT = 200
 """Tracks of three frames: more than fill one shard."""
@@ -232,65 +240,68 @@ def test_a_second_extraction_into_the_same_store_is_refused_and_harms_nothing(mu
 # Training
 
 
-def test_a_fit_that_is_interrupted_and_killed_ends_with_the_same_weights(trained, start):
-    fit = ("fit", "--store", "s", "--epochs", 40, "--jobs", 1)
-    models = trained / "s" / "models"
+EPOCHS = 40
+SETTINGS = ("--store", "s", "--epochs", EPOCHS, "--jobs", 1)
 
-    def checkpoint() -> list[Path]:
-        return list(models.glob(".checkpoints/*.safetensors"))
 
-    mirembed(trained, *fit)
-    assert not checkpoint()
+def tracks_of(folder: Path) -> Tracks:
+    return open_tracks(FeatureStore(folder / "s" / "datasets" / "folder"))
 
-    process = start(trained, *fit)
-    wait_until(checkpoint)
-    output, errors = interrupt(process)
-    assert (output, errors) == ("", f"training for 40 epochs ...\n{KEPT}")
-    (kept,) = checkpoint()
+
+def test_a_fit_that_is_interrupted_and_killed_ends_with_the_same_weights(trained, start, tmp_path):
+    tracks, registry = tracks_of(trained), Registry.discover()
+    with workers_run():
+        (at_a_stroke,) = fit(
+            tracks, FeatureStore(tmp_path), experiment(epochs=EPOCHS), registry, tmp_path / "models", seed=0, jobs=1
+        )
+    checkpoints = trained / "s" / "models" / ".checkpoints"
+
+    process = start(trained, "fit", *SETTINGS)
+    wait_until(lambda: list(checkpoints.glob("*.safetensors")))
+    assert interrupt(process) == ("", f"training for {EPOCHS} epochs ...\n{KEPT}")
+    (kept,) = checkpoints.glob("*.safetensors")
 
     written = kept.stat().st_mtime_ns
-    process = start(trained, *fit)
+    process = start(trained, "fit", *SETTINGS)
     wait_until(lambda: kept.stat().st_mtime_ns > written)
     kill(process)
 
-    mirembed(trained, *fit)
-    assert sorted(path.name for path in models.iterdir() if not path.name.startswith(".")) == [
-        "folder-rbf-sl",
-        "folder-rbf-sl-2",
-    ]
-    at_a_stroke, resumed = (models / name / "network.safetensors" for name in ("folder-rbf-sl", "folder-rbf-sl-2"))
-    assert resumed.read_bytes() == at_a_stroke.read_bytes()
-    assert not checkpoint()
+    mirembed(trained, "fit", *SETTINGS)
+    resumed = trained / "s" / "models" / "folder-rbf-sl"
+    assert (resumed / "network.safetensors").read_bytes() == (at_a_stroke.folder / "network.safetensors").read_bytes()
+    assert not kept.exists()
 
 
-def test_an_evaluation_that_is_interrupted_and_killed_ends_with_the_same_numbers(trained, start):
-    evaluate = ("evaluate", "--store", "s", "--cv", 3, "--epochs", 40, "--jobs", 1)
+def test_an_evaluation_that_is_interrupted_and_killed_ends_with_the_same_numbers(trained, start, tmp_path):
+    tracks, registry = tracks_of(trained), Registry.discover()
     runs = trained / "s" / "runs"
+
+    def evaluate_here(place: Path) -> Path:
+        with workers_run():
+            run, _ = evaluate(tracks, experiment(epochs=EPOCHS), Evaluation("stratified", 3), registry, place, jobs=1)
+        return run.folder
 
     def checkpoint(fold: int) -> list[Path]:
         return list(runs.glob(f"*/checkpoints/*-fold{fold}.safetensors"))
 
-    mirembed(trained, *evaluate)
-    (at_a_stroke,) = runs.iterdir()
+    at_a_stroke = evaluate_here(tmp_path)
 
-    process = start(trained, *evaluate)
+    process = start(trained, "evaluate", "--cv", 3, *SETTINGS)
     wait_until(lambda: checkpoint(fold=0))
-    output, errors = interrupt(process)
-    assert (output, errors) == ("", f"training 3 networks for 40 epochs ...\n{KEPT}")
+    assert interrupt(process) == ("", f"training 3 networks for {EPOCHS} epochs ...\n{KEPT}")
 
-    process = start(trained, *evaluate)
+    process = start(trained, "evaluate", "--cv", 3, *SETTINGS)
     wait_until(lambda: checkpoint(fold=1))
     os.killpg(process.pid, signal.SIGSTOP)
-    completed = mirembed(trained, *evaluate, code=1)
-    (resumed,) = set(runs.iterdir()) - {at_a_stroke}
-    assert f"the same evaluation is running in another process (s/runs/{resumed.name})" in completed.stderr
+    with pytest.raises(StoreBusyError, match="the same evaluation is running in another process"):
+        evaluate_here(runs)
     kill(process)
 
-    completed = mirembed(trained, *evaluate, "--json")
+    (resumed,) = runs.iterdir()
+    completed = mirembed(trained, "evaluate", "--cv", 3, *SETTINGS, "--json")
     assert f"going on with s/runs/{resumed.name}: 1 of 3 trainings are done" in completed.stderr
     assert json.loads(completed.stdout)["run"] == f"s/runs/{resumed.name}"
     for name in ("predictions.parquet", "curves.parquet", "folds.parquet", "scores.json"):
         assert (resumed / name).read_bytes() == (at_a_stroke / name).read_bytes()
     assert {path.name for path in resumed.iterdir()} == {path.name for path in at_a_stroke.iterdir()}
-    predictions = pq.read_table(resumed / "predictions.parquet")
-    assert len(predictions) == 3 * len(CLASSES)
+    assert len(pq.read_table(resumed / "predictions.parquet")) == len(tracks.ids)

@@ -9,6 +9,7 @@ import os
 import pickle
 import shutil
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ from sklearn.preprocessing import FunctionTransformer
 from small_store import experiment, job, workers_run, write_classes, write_targets
 from third_party import install
 
+from mirembed import Task
 from mirembed.embeddings import ModelKey, read_embeddings
-from mirembed.errors import FingerprintError, MirembedError, ModelError, StoreError
+from mirembed.errors import FingerprintError, MirembedError, ModelError, PluginError, StoreError
 from mirembed.fit import FittedModel, transfer
 from mirembed.fit import fit as run_fit
 from mirembed.fitting import fit_models
 from mirembed.models import Model, find_model
-from mirembed.registry import Registry
+from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.store import FeatureStore
 from mirembed.store.files import read_json, read_table, write_json
@@ -222,6 +224,63 @@ def test_a_learner_whose_plugin_is_not_installed_says_what_to_install(classes, t
     with pytest.raises(ModelError) as error:
         Model.load(entry.folder, REGISTRY)
     assert str(error.value) == (f"the model {entry.folder} needs the learner 'first'; install mirembed-first==1.0")
+
+
+class Unsound:
+    """A learner whose estimator is given its ``predict``, and ``fit`` if that is to fail too."""
+
+    def __init__(self, predict: Callable[[np.ndarray], Any], fit: Callable[..., Any] = lambda X, y: None) -> None:
+        self.predict, self.fit = predict, fit
+        self.unsavable = (number for number in range(3))
+
+    def estimator(self, task: Task) -> Unsound:
+        return self
+
+
+def predict_with(learner: Unsound, store: FeatureStore) -> None:
+    registry = Registry([*REGISTRY.plugins, Plugin("learner", "unsound", lambda: learner, "", "mirembed-odd", "1.0")])
+    model = fit_models(job(open_tracks(store), "fl", learner="unsound", epochs=1), registry).models["fl"]
+    model.predict(np.zeros((4, 50), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("predicted", "shown"),
+    [
+        (np.zeros((4, 1), int), r"shape \(4, 1\) and type int64"),
+        (np.zeros(3, int), r"shape \(3,\) and type int64"),
+        (np.full(4, 3), r"shape \(4,\) and type int64"),
+        (np.full(4, np.nan), r"shape \(4,\) and type float64"),
+        (np.array(["low"] * 4), r"shape \(4,\) and type <U3"),
+    ],
+)
+def test_predictions_that_are_no_classes_are_an_error_of_the_learner(classes, predicted, shown):
+    message = rf"the learner's Unsound predicted an array of {shown}; expected class indices of shape \(4,\)"
+    with pytest.raises(PluginError, match=message):
+        predict_with(Unsound(lambda X: predicted), classes)
+
+
+def test_predictions_that_are_no_targets_are_an_error_of_the_learner(targets):
+    with pytest.raises(PluginError, match=r"expected finite values of shape \(4, 2\)"):
+        predict_with(Unsound(lambda X: np.zeros(4)), targets)
+
+
+def test_a_learner_that_raises_is_blamed(classes):
+    def fail(*_: object) -> None:
+        raise MemoryError("too many tracks")
+
+    message = "learner unsound of mirembed-odd 1.0 fails to fit 18 tracks: MemoryError: too many tracks"
+    with pytest.raises(PluginError, match=message):
+        predict_with(Unsound(fail, fit=fail), classes)
+    with pytest.raises(PluginError, match="the learner's Unsound fails to predict 4 tracks: MemoryError: too many"):
+        predict_with(Unsound(fail), classes)
+
+
+def test_a_learner_that_cannot_be_saved_is_an_error_and_leaves_no_model(fitted, tmp_path):
+    model = Model.load(fitted[2].folder, REGISTRY)
+    model.estimator = Unsound(len)
+    with pytest.raises(ModelError, match="the learner's Unsound cannot be saved without pickle"):
+        model.save(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_models_manifest_tells_how_it_was_made(fitted, classes):

@@ -234,6 +234,12 @@ def test_a_factory_gets_its_parameters_and_is_called_only_when_it_is_used():
     assert calls == [2.0]
 
 
+def test_a_factory_whose_annotations_cannot_be_read_is_listed_all_the_same():
+    def factory(*, gamma: Missing = 1.0) -> None: ...  # noqa: F821
+
+    assert similarity("odd", factory=factory).parameters == "unknown (NameError: name 'Missing' is not defined)"
+
+
 def test_provenance_holds_all_parameters_that_count():
     def factory(*, gamma: float = 1.0, table: Path = Path("a/b"), c: float | None = None) -> None: ...
 

@@ -183,6 +183,14 @@ def test_a_similarity_of_the_wrong_shape_is_an_error_that_says_so(data):
         train(data, Settings(epochs=1), Rbf(), row_sums)
 
 
+def test_a_similarity_that_raises_is_blamed(data):
+    def failing(x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no graphics card")
+
+    with pytest.raises(PluginError, match=r"failing.* fails for vectors \(9, 50\): RuntimeError: no graphics card"):
+        train(data, Settings(epochs=1), failing)
+
+
 def test_nn_and_fl_are_one_training(tmp_path):
     assert [len(group) for group in experiment("nn", "rbf-sl", "fl", "cosine-sl").trainings] == [2, 1, 1]
     store, registry = write_classes(tmp_path), Registry.discover()
