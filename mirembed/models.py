@@ -232,8 +232,13 @@ def nearest(similarity: Similarity, query: NDArray[np.float32], candidates: NDAr
     y = torch.from_numpy(candidates)  # [n, units]
     with one_thread(), torch.inference_mode():
         cross = getattr(similarity, "cross", None)
-        result = cross(x, y)[0] if cross else similarity(torch.cat([x, y]))[0, 1:]  # [n]
-    return np.asarray(result.numpy())
+        result = cross(x, y) if cross else similarity(torch.cat([x, y]))[:1, 1:]  # [1, n]
+    if tuple(result.shape) != (1, len(candidates)):
+        raise PluginError(
+            f"the similarity {similarity!r} returned the shape {tuple(result.shape)} for 1 vector and "
+            f"{len(candidates)}; expected (1, {len(candidates)})"
+        )
+    return np.asarray(result[0].numpy())
 
 
 def find_model(models: Path, name: str) -> Path:

@@ -240,7 +240,7 @@ def test_a_second_extraction_into_the_same_store_is_refused_and_harms_nothing(mu
 # Training
 
 
-EPOCHS = 40
+EPOCHS = 60
 SETTINGS = ("--store", "s", "--epochs", EPOCHS, "--jobs", 1)
 
 

@@ -66,7 +66,7 @@ def check(
     Exit code 1 when something is wrong; warnings alone are exit code 0.
     """
     from mirembed.checks import check as run
-    from mirembed.cli.console import ConsoleProgress, print_json, print_table
+    from mirembed.cli.console import ConsoleProgress, counted, print_json, print_table
     from mirembed.datasets import card_of, list_dataset, official_splits
     from mirembed.specs import Spec
     from mirembed.store import Store
@@ -94,7 +94,10 @@ def check(
             print_table(["level", "kind", "tracks", "what"], rows)
         n_errors = sum(finding.level == "error" for finding in report.findings)
         n_warnings = len(report.findings) - n_errors
-        typer.echo(f"{spec}: {report.n_tracks} tracks checked, {n_errors} errors, {n_warnings} warnings")
+        typer.echo(
+            f"{spec}: {counted(report.n_tracks, 'track')} checked, {counted(n_errors, 'error')}, "
+            f"{counted(n_warnings, 'warning')}"
+        )
     raise typer.Exit(0 if report.sound else 1)
 
 

@@ -62,7 +62,7 @@ def evaluate(
 
     Prints the mean over the folds with its 95 % interval (Nadeau & Bengio). Every out-of-fold prediction is kept.
     """
-    from mirembed.cli.console import ConsoleProgress, print_json
+    from mirembed.cli.console import ConsoleProgress, counted, print_json
     from mirembed.config import Experiment, check_normalise, choose_approaches, choose_device
     from mirembed.datasets import exclude_tracks, official_splits
     from mirembed.evaluate import choose_evaluation
@@ -109,7 +109,7 @@ def evaluate(
             }
         )
         return
-    title = f"{tracks.info.spec}: {len(tracks.ids)} tracks, {evaluation.describe()}, {epochs} epochs"
+    title = f"{tracks.info.spec}: {len(tracks.ids)} tracks, {evaluation.describe()}, {counted(epochs, 'epoch')}"
     _print_scores(scores, title)
     typer.echo("95 % intervals: of means over folds by Nadeau & Bengio, of pooled scores by bootstrap over tracks.")
     typer.echo(tracks.chance())
