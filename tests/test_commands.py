@@ -149,11 +149,11 @@ def test_evaluate_tells_tones_apart_and_prints_what_it_keeps(store):
         assert score["accuracy"]["mean"] > 0.7
 
     shown = run("evaluate", *options)
-    assert shown.out.splitlines()[0] == "folder: 18 tracks, 3 folds, 8 epochs"
+    assert shown.out.splitlines()[0] == "folder: 18 tracks, 3 stratified folds, 8 epochs"
     for row, (approach, score) in zip(shown.cells, printed["approaches"].items(), strict=True):
         accuracy, pooled = score["accuracy"], score["pooled"]["accuracy"]
-        interval = f"{accuracy['mean']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}]"
-        assert [row[0], row[1], row[3]] == [approach, interval, f"{pooled:.3f}"]
+        accuracy, pooled = (f"{s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" for s in (accuracy, pooled))
+        assert [row[0], row[1], row[3]] == [approach, accuracy, pooled]
     assert "Always guessing 'high': 0.333." in shown.out
     run_folder = Path(shown.out.split("predictions, folds and curves: ")[1].strip())
     assert (run_folder / "predictions.parquet").is_file()

@@ -100,6 +100,7 @@ def evaluate(
         "spectrogram": dict(tracks.info.parameters),
         **described,
         "folds": evaluation.scheme,
+        "n_train": float(np.mean([len(fold.train) for of_seed in folds.values() for fold in of_seed])),
         "cv": None if evaluation.splits is not None else evaluation.n_folds,
         "excluded": dict(tracks.excluded),
         "seeds": list(evaluation.seeds),
@@ -120,7 +121,7 @@ def evaluate(
         for _ in run_trainings(_evaluate_part, missing, experiment.epochs, jobs, progress, description):
             pass
         predictions = _gather(run, parts, experiment)
-        scores = score(predictions, tracks.task)
+        scores = score(predictions, tracks.task, configuration["n_train"])
         write_json(run.folder / "scores.json", {s.approach: s.to_json() for s in scores})
         run.finish()
     return run, scores

@@ -57,7 +57,7 @@ class Scores:
         return content
 
 
-def score(predictions: pa.Table, task: Task) -> list[Scores]:
+def score(predictions: pa.Table, task: Task, n_train: float) -> list[Scores]:
     """Score every approach of a table of predictions, in the order in which they stand there.
 
     Parameters
@@ -65,6 +65,8 @@ def score(predictions: pa.Table, task: Task) -> list[Scores]:
     predictions : pyarrow.Table
         Columns approach, seed, fold, and label and prediction, or each target and its prediction.
     task : Classification or Regression
+    n_train : float
+        Mean number of training tracks of a fold, which the intervals depend on; the manifest of a run holds it.
     """
     approaches = np.array(predictions["approach"].to_pylist())
     seeds = predictions["seed"].to_numpy()
@@ -84,7 +86,7 @@ def score(predictions: pa.Table, task: Task) -> list[Scores]:
             for seed in sorted(set(seeds[rows].tolist()))
             for chosen in [np.flatnonzero(rows & (seeds == seed))]
         ]
-        result.append(_score_approach(approach, task, truth, predicted, parts, wholes))
+        result.append(_score_approach(approach, task, truth, predicted, parts, wholes, n_train))
     return result
 
 
@@ -95,10 +97,10 @@ def _score_approach(
     predicted: NDArray[Any],
     parts: Sequence[NDArray[np.int64]],
     wholes: Sequence[NDArray[np.int64]],
+    n_train: float,
 ) -> Scores:
     """Score one approach; ``parts`` are the rows of its folds, ``wholes`` those of its seeds."""
     n_test = float(np.mean([len(part) for part in parts]))
-    n_train = len(wholes[0]) - n_test
 
     def interval(values: NDArray[np.float64]) -> Interval:
         # One split for each seed: seeds are no sample of tracks, and only the bootstrap can tell.

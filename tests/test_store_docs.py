@@ -1,0 +1,146 @@
+"""docs/store.md: its tables are what the program writes, and its lines open it."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import fnmatch
+import importlib.util
+import json
+import re
+import runpy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+from conftest import CLASSES, RATE, tone
+from pages import blocks, invoke, read, sections, table, write_examples
+from safetensors.numpy import load_file
+from small_store import workers_run
+
+TASKS = {"classification": [], "regression": ["arousal", "valence"]}
+"""The targets of each task."""
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Iterator[Path]:
+    """A folder with a folder for each task, with a store that holds every kind of file; the music is tones."""
+    folder = tmp_path_factory.mktemp("work")
+    for style, frequency in zip(("bossa", "house", "jig"), CLASSES.values(), strict=True):
+        (folder / "audio" / style).mkdir(parents=True)
+        for number in range(4):
+            clip = folder / "audio" / style / f"{style}-{number:02d}.wav"
+            soundfile.write(clip, tone(frequency, 1.0, seed=number), RATE)
+    (folder / "audio" / "jig" / "jig-05.wav").write_bytes(b"no audio")
+    approaches = [word for name in ("nn", "fl", "rbf-sl", "cosine-sl") for word in ("--approach", name)]
+    with workers_run():
+        for task in TASKS:
+            (folder / task).mkdir()
+            with contextlib.chdir(folder / task):
+                dataset = "demo" if task == "classification" else f"demo:task={task}"
+                invoke("extract", "--dataset", dataset, "--audio", "../audio", code=2)
+                invoke("fit", *approaches, "--epochs", "1")
+                invoke("evaluate", "--cv", "2", *approaches, "--epochs", "1", "--keep-models")
+                invoke("datasets", "check", dataset, "--audio", "../audio", code=1)
+    return folder
+
+
+def described_files() -> dict[str, str]:
+    """The section of docs/store.md for each file that it describes, by the pattern of its path."""
+    page = read("docs/store.md")
+    titled = {**sections(page, 2), **sections(page, 3)}
+    paths = {title: re.search(r"`(.+)`", title) for title in titled}
+    return {re.sub(r"[A-Z]+", "*", path[1]): titled[title] for title, path in paths.items() if path}
+
+
+def described_columns(body: str, targets: list[str]) -> dict[str, str]:
+    """The columns of a section's table and their types; of classification where there are no targets."""
+    columns = {}
+    for name, kind, what in table(body):
+        if "TARGET" in name:
+            columns |= {name.replace("TARGET", target): kind for target in targets}
+        elif not targets or "classification only" not in what:
+            columns[name] = kind
+    return columns
+
+
+def short_type(kind: pa.DataType) -> str:
+    """An Arrow type in the words of docs/store.md."""
+    if pa.types.is_list(kind):
+        return short_type(kind.value_type).replace("[", "[n_frames, ")
+    if pa.types.is_fixed_size_list(kind):
+        return f"float32 [{kind.list_size}]"
+    return {"double": "float64"}.get(str(kind), str(kind))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_file_of_a_store_is_described(task, work):
+    store = work / task / "mirembed-store"
+    files = {str(path.relative_to(store)) for path in store.rglob("*") if path.is_file() and path.name != ".lock"}
+    files = {re.sub(r"^runs/[^/]+/models/", "models/", file) for file in files if not file.endswith(".f32")}
+    patterns = [*described_files(), "models/*/learner.skops"]
+    assert [file for file in files if not any(fnmatch.fnmatch(file, pattern) for pattern in patterns)] == []
+    assert [pattern for pattern in patterns if not fnmatch.filter(files, pattern)] == []
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("pattern", [pattern for pattern in described_files() if pattern.endswith(".parquet")])
+def test_the_columns_are_those_that_the_program_writes(pattern, task, work):
+    described = described_columns(described_files()[pattern], TASKS[task])
+    files = list((work / task / "mirembed-store").glob(pattern))
+    assert files
+    for file in files:
+        assert {field.name: short_type(field.type) for field in pq.read_schema(file)} == described
+
+
+@pytest.mark.parametrize("pattern", [p for p in described_files() if p.endswith(".json") and "scores" not in p])
+def test_the_keys_are_those_that_the_program_writes(pattern, work):
+    files = list(work.glob(f"*/mirembed-store/{pattern}"))
+    assert files
+    for file in files:
+        assert list(json.loads(file.read_text())) == [key for key, _ in table(described_files()[pattern])]
+
+
+def test_the_scores_are_described(work):
+    scores = [json.loads(file.read_text()) for file in work.glob("*/mirembed-store/runs/*/scores.json")]
+    keys = {key for run in scores for of_approach in run.values() for key in of_approach}
+    assert keys == set(re.findall(r"`(\w+)`", described_files()["runs/*/scores.json"])) - {"mean", "low", "high"}
+
+
+def test_the_tensors_are_those_that_the_program_writes(work):
+    described = {name: kind for name, kind, _ in table(described_files()["models/*/network.safetensors"])}
+    seen = set()
+    for file in work.glob("*/mirembed-store/models/*/network.safetensors"):
+        for name, tensor in load_file(file).items():
+            kind = re.sub("outputs|targets", str(len(tensor)), described[name])
+            assert kind == f"{tensor.dtype} {list(tensor.shape)}", name
+            seen.add(name)
+    assert seen == set(described)
+
+
+def test_the_lines_that_open_the_files_work(work, monkeypatch):
+    monkeypatch.chdir(work / "classification")
+    (run,) = Path("mirembed-store/runs").iterdir()
+    optional = {"pd": "pandas", "duckdb": "duckdb"}
+    missing = {alias for alias, module in optional.items() if importlib.util.find_spec(module) is None}
+    scope: dict[str, object] = {}
+    for block in blocks(read("docs/store.md"), "python"):
+        for statement in ast.parse(block.replace("/RUN/", f"/{run.name}/")).body:
+            names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+            names |= {alias.asname or alias.name for alias in getattr(statement, "names", [])}
+            if not names & missing:
+                exec(ast.unparse(statement), scope)
+
+
+def test_the_comparison_of_approaches_works(work, tmp_path, monkeypatch, capsys):
+    write_examples(read("docs/researchers.md"), tmp_path)
+    (run,) = (work / "classification" / "mirembed-store" / "runs").iterdir()
+    monkeypatch.setattr(sys, "argv", ["compare.py", str(run)])
+    runpy.run_path(str(tmp_path / "compare.py"))
+    printed = [re.sub(r"-?\d\.\d+", "0", line) for line in capsys.readouterr().out.splitlines()]
+    (told,) = blocks(sections(read("docs/researchers.md"), 2)["Comparing"], "text")
+    assert printed == [re.sub(r"-?\d\.\d+", "0", line) for line in told.splitlines()]
