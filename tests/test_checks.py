@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 import soundfile
 from audio_files import write_mp3
 from conftest import Command
+from small_store import run_here
 
 from mirembed import Card, Classification, Listing, Regression, Split, Target, Track, workers
 from mirembed.checks import Finding, Report, check
@@ -28,12 +29,7 @@ RATE = 22_050
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure in this process: to start another takes longer than the files do."""
-
-    def run(function: Callable[[Any], Any], arguments: Sequence[Any], jobs: int) -> Iterator[workers.Done[Any]]:
-        for index, argument in enumerate(arguments):
-            yield workers.Done(index, function(argument))
-
-    monkeypatch.setattr(workers, "run", run)
+    monkeypatch.setattr(workers, "run", run_here)
 
 
 def piece(seed: int, seconds: float = 10.0) -> np.ndarray:

@@ -14,6 +14,7 @@ from mirembed.errors import EvaluationError
 from mirembed.statistics import (
     Interval,
     accuracy,
+    bootstrap_interval,
     macro_f1,
     nadeau_bengio_interval,
     pearson_r,
@@ -167,3 +168,63 @@ def test_an_empty_part_has_no_interval(sizes):
 def test_a_confidence_lies_between_0_and_1(confidence):
     with pytest.raises(ValueError, match="out of range"):
         nadeau_bengio_interval([0.5, 0.6], 90, 10, confidence)
+
+
+def by_hand(metric, n_tracks, confidence=0.95):
+    """Return the percentile bootstrap interval of another generator, of more resamples."""
+    rng = np.random.default_rng(7)
+    values = [metric(rng.integers(0, n_tracks, n_tracks)) for _ in range(5000)]
+    return np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+@pytest.mark.parametrize("measure", [accuracy, macro_f1, pearson_r, r2_score])
+def test_the_bootstrap_interval_is_the_percentile_interval_over_tracks(measure, confidence):
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 60)
+    prediction = np.where(rng.random(60) < 0.7, truth, rng.integers(0, 3, 60))
+
+    def metric(drawn):
+        return measure(truth[drawn], prediction[drawn])
+
+    interval = bootstrap_interval(metric, 60, confidence)
+    low, high = by_hand(metric, 60, confidence)
+    assert interval.mean == measure(truth, prediction)
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.12 * (high - low))
+
+
+def test_the_bootstrap_interval_of_a_mean_is_near_that_of_the_normal_distribution():
+    values = np.random.default_rng(1).normal(5, 2, 400)
+    interval = bootstrap_interval(lambda drawn: values[drawn].mean(), 400, resamples=4000)
+    error = values.std() / np.sqrt(400)
+    assert interval.mean == pytest.approx(values.mean())
+    expected = (values.mean() - 1.96 * error, values.mean() + 1.96 * error)
+    assert (interval.low, interval.high) == pytest.approx(expected, abs=0.1 * error)
+
+
+def test_the_same_call_gives_the_same_bootstrap_interval():
+    values = np.random.default_rng(2).random(30)
+    one, other = (bootstrap_interval(lambda drawn: values[drawn].mean(), 30) for _ in range(2))
+    assert one == other
+    assert one.low < one.mean < one.high
+
+
+def test_a_resample_draws_as_many_tracks_as_there_are():
+    seen = []
+
+    def metric(drawn):
+        seen.append(drawn)
+        return 0.0
+
+    assert bootstrap_interval(metric, 12, resamples=50) == Interval(0, 0, 0)
+    assert all(len(drawn) == 12 and drawn.min() >= 0 and drawn.max() < 12 for drawn in seen)
+    np.testing.assert_array_equal(seen[0], np.arange(12))
+    assert any(len(np.unique(drawn)) < 12 for drawn in seen)
+
+
+def test_a_single_track_has_no_bootstrap_interval():
+    assert bootstrap_interval(lambda drawn: float(len(drawn)), 1) == Interval(1, None, None)
+
+
+def test_two_tracks_have_the_bootstrap_interval_of_four_outcomes():
+    assert bootstrap_interval(lambda drawn: float(np.mean(drawn)), 2) == Interval(0.5, 0, 1)

@@ -1,0 +1,461 @@
+"""Official splits, and tracks that are left out because they are known to be faulty."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Command
+from scipy.stats import t as student
+from sklearn.metrics import accuracy_score
+from small_store import CLASSES, PARAMETERS, TARGETS, experiment, noise_with_peak, workers_run, write_targets
+from typer.testing import CliRunner, Result
+
+from mirembed import Classification, Split
+from mirembed.cli.main import app
+from mirembed.datasets import exclude_tracks
+from mirembed.errors import EvaluationError, SpecError, StoreError
+from mirembed.evaluate import Evaluation, Run, Scores, choose_evaluation
+from mirembed.evaluate import evaluate as run_evaluation
+from mirembed.excerpts import Normalisation
+from mirembed.folds import Fold, official_folds
+from mirembed.network import EmbeddingNetwork, embed
+from mirembed.progress import Silent
+from mirembed.registry import Registry
+from mirembed.specs import Spec
+from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow, Store
+from mirembed.store.files import read_json, read_table
+from mirembed.store.frames import Tracks, open_tracks
+from mirembed_datasets.gtzan import Gtzan
+
+SCHEMES = Gtzan().schemes()
+FAULTS = Gtzan().known_faults()
+GENRES = ("blues", "jazz", "rock")
+PEAKS = {"blues": 0.1, "jazz": 0.5, "rock": 0.9}
+"""Where the spectrum of a genre has its peak, from 0 to 1; of the others 0.3."""
+
+FAULTY = ["disco.00051", "disco.00060", "jazz.00033", "jazz.00054"]
+"""In no list; in no list; in one of the two schemes; in both of them."""
+
+
+def some(clips: frozenset[str], genre: str, count: int) -> list[str]:
+    """Return clips of a genre from all parts of a list, so that they are by many artists."""
+    listed = sorted(clip for clip in clips if clip.startswith(f"{genre}.") and clip not in FAULTS)
+    return listed[:: len(listed) // count][:count]
+
+
+(KERELIUK,) = SCHEMES["kereliuk"]
+TRAIN = [clip for genre in GENRES for clip in some(KERELIUK.train, genre, 6)]
+TEST = [clip for genre in GENRES for clip in some(KERELIUK.test, genre, 3)]
+CLIPS = sorted(TRAIN + TEST + FAULTY)
+
+
+def peak_of(clip: str, misleading: bool) -> float:
+    peak = PEAKS.get(clip.split(".")[0], 0.3)
+    return (peak + 0.4) % 1 if misleading else peak
+
+
+def write_gtzan(root: Path, clips: Sequence[str], groups: Mapping[str, str]) -> FeatureStore:
+    """Write a store as if these clips had been extracted.
+
+    Each genre is a peak in other bands, but for every fourth clip, which is misleading.
+    """
+    store = Store(root)
+    store.create()
+    features = store.dataset(Spec("gtzan"))
+    genres = Classification(tuple(sorted({clip.split(".")[0] for clip in clips})))
+    info = DatasetInfo("gtzan", {"name": "gtzan"}, genres, PARAMETERS, "audio", len(clips), 1000 - len(clips))
+    rows = [
+        SpectrogramRow(
+            id=clip,
+            label=clip.split(".")[0],
+            group=groups.get(clip),
+            path=f"{clip}.wav",
+            duration=3.0 + number,
+            file_hash=clip,
+            audio_hash=clip,
+            file_size=1,
+            file_mtime_ns=1,
+            frames=noise_with_peak(peak_of(clip, misleading=number % 4 == 3), 120 + 7 * number, seed=number),
+        )
+        for number, clip in enumerate(clips)
+    ]
+    features.write_info(info)
+    features.append(rows, info)
+    return features
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with some clips of GTZAN: ``TRAIN`` and ``TEST`` of the split kereliuk, and four that are faulty.
+
+    One artist stands on both sides of that split.
+    """
+    root = tmp_path_factory.mktemp("gtzan")
+    write_gtzan(root, CLIPS, {TRAIN[0]: "ann", TEST[0]: "ann", TEST[1]: "ann", TEST[2]: "bob"})
+    return root
+
+
+@pytest.fixture(scope="module")
+def tracks(store: Path) -> Tracks:
+    return open_tracks(Store(store).dataset(Spec("gtzan")))
+
+
+class Notes(Silent):
+    """Keeps what the user would be told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
+
+
+def evaluate(
+    tracks: Tracks, evaluation: Evaluation, runs: Path, progress: Silent | None = None
+) -> tuple[Run, list[Scores]]:
+    """Evaluate one epoch of two approaches in this process."""
+    settings, registry = experiment("rbf-sl", "nn", epochs=1), Registry.discover()
+    with workers_run():
+        return run_evaluation(tracks, settings, evaluation, registry, runs, jobs=1, progress=progress)
+
+
+def command(*arguments: object) -> Result:
+    """Run a command for two epochs in this process."""
+    with workers_run():
+        result = CliRunner().invoke(app, [*map(str, arguments), "--epochs", "2"], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result
+
+
+def predicted(run: Run, approach: str = "rbf-sl") -> list[dict[str, Any]]:
+    rows = read_table(run.folder / "predictions.parquet").to_pylist()
+    return [row for row in rows if row["approach"] == approach]
+
+
+# From lists to folds
+
+
+def folds_of(splits: Sequence[Split], ids: str = "abcdef", labels: Sequence[int] = (0, 1, 2, 0, 1, 2)) -> Any:
+    return official_folds(CLASSES, np.array(labels), splits, list(ids))
+
+
+def contents(folds: Sequence[Fold]) -> list[tuple[int, list[int], list[int]]]:
+    return [(fold.index, fold.train.tolist(), fold.test.tolist()) for fold in folds]
+
+
+def split(train: str, test: str) -> Split:
+    return Split(frozenset(train), frozenset(test))
+
+
+def test_a_fold_has_the_rows_of_the_tracks_that_its_lists_name() -> None:
+    folds, notes = folds_of([split("abd", "cef"), split("cef", "abd")])
+    assert contents(folds) == [(0, [0, 1, 3], [2, 4, 5]), (1, [2, 4, 5], [0, 1, 3])]
+    assert all(fold.train.dtype == fold.test.dtype == np.int64 for fold in folds)
+    assert notes == ["classes that a fold tests and cannot learn: middle (fold 0), high (fold 1)"]
+
+
+def test_tracks_in_no_list_and_listed_tracks_that_are_missing_are_counted() -> None:
+    folds, notes = folds_of([split("abcxy", "de"), split("abc", "dez")])
+    assert contents(folds) == [(0, [0, 1, 2], [3, 4]), (1, [0, 1, 2], [3, 4])]
+    assert notes == [
+        "1 of 6 tracks are in no list of this scheme, and take no part",
+        "3 of the 8 tracks of this scheme are not in the store",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        (split("xyz", "abc"), "official split 1 has 0 tracks to fit on and 3 to score on in the store"),
+        (split("abc", "xyz"), "official split 1 has 3 tracks to fit on and 0 to score on in the store"),
+        (split("ad", "bc"), "the training part of fold 1 holds only class 'high'"),
+    ],
+)
+def test_a_split_that_cannot_be_used_is_an_error(lists: Split, message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
+        folds_of([split("abc", "def"), lists])
+
+
+def test_targets_need_no_second_class() -> None:
+    folds, notes = official_folds(TARGETS, np.zeros((3, 2)), [split("a", "bc")], ["a", "b", "c"])
+    assert contents(folds) == [(0, [0], [1, 2])]
+    assert notes == []
+
+
+# What may be asked for
+
+
+def choose(folds: str | None, cv: int | None = None, official: Mapping[str, Any] = SCHEMES) -> Evaluation:
+    return choose_evaluation(CLASSES, folds, cv, official, seeds=[3], keep_models=False)
+
+
+def test_an_official_scheme_is_chosen_by_its_name() -> None:
+    chosen = choose("sturm3")
+    assert (chosen.scheme, chosen.splits, chosen.seeds) == ("sturm3", SCHEMES["sturm3"], (3,))
+    assert chosen.describe() == "3 official splits (sturm3)"
+    assert choose("kereliuk").describe() == "1 official split (kereliuk)"
+
+
+def test_official_splits_are_no_default() -> None:
+    assert choose(None) == Evaluation("stratified", 10, (3,))
+    assert choose(None).splits is None
+
+
+def test_a_number_of_folds_goes_with_the_general_schemes_only() -> None:
+    assert choose("random", 7) == Evaluation("random", 7, (3,))
+    with pytest.raises(SpecError, match="--cv 3 and --folds sturm3: official splits have their own number; leave"):
+        choose("sturm3", 3)
+
+
+def test_an_unknown_scheme_is_an_error_with_the_official_names() -> None:
+    expected = "--folds sturm: expected random, stratified, grouped, or its official kereliuk, sturm3"
+    with pytest.raises(SpecError, match=expected):
+        choose("sturm")
+    with pytest.raises(SpecError, match=r"--folds sturm3: .* grouped; this dataset has no official splits"):
+        choose("sturm3", official={})
+
+
+# One split
+
+
+@pytest.fixture(scope="module")
+def one_split(tracks: Tracks, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Scores], list[str]]:
+    """A run on the split kereliuk with two seeds, and what was told."""
+    notes, evaluation = Notes(), Evaluation("kereliuk", seeds=(0, 1), splits=SCHEMES["kereliuk"])
+    run, scores = evaluate(tracks, evaluation, tmp_path_factory.mktemp("runs"), notes)
+    return run, scores, notes.told
+
+
+def test_the_tracks_of_the_test_list_are_predicted_and_no_other(one_split: tuple[Run, list[Scores], list[str]]) -> None:
+    run, _, _ = one_split
+    tested = set(TEST) | (set(FAULTY) & KERELIUK.test)
+    for approach in ("rbf-sl", "nn"):
+        counts = Counter(row["id"] for row in predicted(run, approach))
+        assert counts == dict.fromkeys(tested, 2)
+    folds = read_table(run.folder / "folds.parquet").to_pylist()
+    assert {(row["id"], row["fold"]) for row in folds} == {(clip, 0) for clip in tested}
+    configuration = read_json(run.folder / "manifest.json")["configuration"]
+    assert (configuration["folds"], configuration["cv"], configuration["excluded"]) == ("kereliuk", None, {})
+
+
+def test_a_single_split_has_no_interval_over_folds_but_one_over_tracks(
+    one_split: tuple[Run, list[Scores], list[str]],
+) -> None:
+    run, scores, _ = one_split
+    for score in scores:
+        rows = predicted(run, score.approach)
+        expected = accuracy_score([row["label"] for row in rows], [row["prediction"] for row in rows])
+        over_folds, over_tracks = score.intervals["accuracy"], score.pooled["accuracy"]
+        assert (over_folds.mean, over_folds.low, over_folds.high) == (pytest.approx(expected), None, None)
+        assert over_tracks.mean == pytest.approx(expected)
+        assert 0 <= over_tracks.low <= over_tracks.mean <= over_tracks.high <= 1
+        assert score.pooled["macro_f1"].low < score.pooled["macro_f1"].high
+    written = read_json(run.folder / "scores.json")["rbf-sl"]
+    assert (written["accuracy"]["low"], written["accuracy"]["high"]) == (None, None)
+    assert written["pooled"]["accuracy"]["low"] is not None
+
+
+def test_what_a_user_should_know_of_the_split_is_said(one_split: tuple[Run, list[Scores], list[str]]) -> None:
+    """One test track stands for each of the two that ``ann`` made; ``bob`` stands on one side alone."""
+    _, _, told = one_split
+    listed = KERELIUK.train | KERELIUK.test
+    n_tested = len(set(CLIPS) & KERELIUK.test)
+    assert f"{len(set(CLIPS) - listed)} of {len(CLIPS)} tracks are in no list of this scheme, and take no part" in told
+    assert f"{len(listed - set(CLIPS))} of the 930 tracks of this scheme are not in the store" in told
+    (warning,) = {note for note in told if note.startswith("warning")}
+    assert warning.startswith(f"warning: 2 of {n_tested} test tracks share their group (artist) with a training track")
+
+
+def test_targets_on_a_single_split_have_no_interval_over_folds(tmp_path: Path) -> None:
+    tracks = open_tracks(write_targets(tmp_path))
+    lists = [Split(frozenset(tracks.ids[:14]), frozenset(tracks.ids[14:]))]
+    _, (score, _) = evaluate(tracks, Evaluation("official", splits=lists), tmp_path / "runs")
+    means = [*score.intervals.values(), *score.targets.values()]
+    assert [(interval.low, interval.high) for interval in means] == [(None, None)] * 5
+    assert all(interval.low < interval.mean < interval.high for interval in score.pooled.values())
+
+
+# Several splits
+
+
+def test_three_splits_have_an_interval_over_folds(tracks: Tracks, tmp_path: Path) -> None:
+    run, (score, _) = evaluate(tracks, Evaluation("sturm3", splits=SCHEMES["sturm3"]), tmp_path)
+    rows = predicted(run)
+    listed = frozenset().union(*(split.test for split in SCHEMES["sturm3"]))
+    assert sorted(row["id"] for row in rows) == sorted(set(CLIPS) & listed)
+    assert all(row["id"] in SCHEMES["sturm3"][row["fold"]].test for row in rows)
+
+    hits = [[row["label"] == row["prediction"] for row in rows if row["fold"] == fold] for fold in range(3)]
+    accuracies, n_test = [np.mean(of_fold) for of_fold in hits], len(rows) / 3
+    variance = (1 / 3 + n_test / (len(rows) - n_test)) * np.var(accuracies, ddof=1)
+    half = student.ppf(0.975, 2) * np.sqrt(variance)
+    interval = score.intervals["accuracy"]
+    assert interval.mean == pytest.approx(np.mean(accuracies))
+    assert (interval.low, interval.high) == pytest.approx((interval.mean - half, interval.mean + half))
+
+
+# The command
+
+
+def test_the_command_evaluates_an_official_split(store: Path) -> None:
+    result = command("evaluate", "--store", store, "--folds", "kereliuk", "--json")
+    report = json.loads(result.stdout)
+    assert (report["folds"], report["n_tracks"], report["excluded"]) == ("kereliuk", len(CLIPS), {})
+    accuracy, pooled = report["approaches"]["rbf-sl"]["accuracy"], report["approaches"]["rbf-sl"]["pooled"]["accuracy"]
+    assert (accuracy["low"], accuracy["high"]) == (None, None)
+    assert pooled["low"] <= pooled["mean"] <= pooled["high"]
+    assert "tracks are in no list of this scheme, and take no part\n" in result.stderr
+
+
+def test_the_table_shows_the_pooled_interval_of_a_single_split(store: Path) -> None:
+    title, *lines = command("evaluate", "--store", store, "--folds", "kereliuk").stdout.splitlines()
+    assert title == f"gtzan: {len(CLIPS)} tracks, 1 official split (kereliuk), 2 epochs"
+    (row,) = [line.split("│")[1:-1] for line in lines if "│ rbf-sl" in line]
+    assert ["[" in cell for cell in row] == [False, False, False, True]
+
+
+def test_a_number_of_official_splits_is_an_error_before_anything_is_trained(mirembed: Command, store: Path) -> None:
+    runs = sorted(store.glob("runs/*"))
+    completed = mirembed("evaluate", "--store", store, "--folds", "kereliuk", "--cv", 5, code=1)
+    expected = "error: --cv 5 and --folds kereliuk: official splits have their own number; leave --cv out"
+    assert completed.stderr.splitlines()[-1] == expected
+    assert sorted(store.glob("runs/*")) == runs
+
+
+# Tracks that are left out
+
+
+def test_known_faults_are_left_out_and_named(tracks: Tracks) -> None:
+    notes = Notes()
+    kept = exclude_tracks(Registry.discover(), tracks, "known-faults", notes)
+    assert notes.told == [f"4 known faults left out: {', '.join(FAULTY)}"]
+    assert kept.excluded == {clip: FAULTS[clip] for clip in FAULTY}
+    assert kept.excluded["jazz.00054"] == "corrupt in many copies"
+    assert kept.ids == sorted(TRAIN + TEST)
+
+
+def test_a_class_that_this_empties_vanishes(tracks: Tracks) -> None:
+    kept = tracks.without(dict.fromkeys(FAULTY, "faulty"))
+    assert tracks.task.classes == ("blues", "disco", "jazz", "rock")
+    assert kept.task.classes == ("blues", "jazz", "rock")
+    assert [kept.task.classes[index] for index in kept.class_indices] == [clip.split(".")[0] for clip in kept.ids]
+
+
+def test_a_long_list_of_faults_is_cut_short(tmp_path: Path) -> None:
+    clips = sorted(FAULTS)[:14]
+    notes = Notes()
+    kept = exclude_tracks(
+        Registry.discover(), open_tracks(write_gtzan(tmp_path, [*clips, *TEST], {})), "known-faults", notes
+    )
+    assert notes.told == [f"14 known faults left out: {', '.join(clips[:10])} and 4 more"]
+    assert sorted(kept.excluded) == clips
+
+
+def test_nothing_is_left_out_unasked_nor_where_no_fault_is_there(tracks: Tracks, tmp_path: Path) -> None:
+    notes = Notes()
+    assert exclude_tracks(Registry.discover(), tracks, None, notes) is tracks
+    assert notes.told == []
+    sound = open_tracks(write_gtzan(tmp_path, TEST, {}))
+    assert exclude_tracks(Registry.discover(), sound, "known-faults", notes) is sound
+    assert notes.told == ["none of the 71 known faults of gtzan are in the store"]
+
+
+def test_a_dataset_without_known_faults_is_an_error(tmp_path: Path) -> None:
+    tracks = open_tracks(write_targets(tmp_path))
+    with pytest.raises(SpecError, match="--exclude known-faults: none are known of folder; leave it out"):
+        exclude_tracks(Registry.discover(), tracks, "known-faults", Notes())
+
+
+def test_nothing_else_can_be_left_out(tracks: Tracks) -> None:
+    with pytest.raises(SpecError, match="--exclude jazz: expected known-faults"):
+        exclude_tracks(Registry.discover(), tracks, "jazz", Notes())
+
+
+def test_evaluate_leaves_known_faults_out_and_records_why(store: Path) -> None:
+    options = ["--folds", "kereliuk", "--exclude", "known-faults", "--json"]
+    result = command("evaluate", "--store", store, *options)
+    report = json.loads(result.stdout)
+    excluded = {clip: FAULTS[clip] for clip in FAULTY}
+    assert (report["n_tracks"], report["excluded"]) == (len(TRAIN + TEST), excluded)
+    assert f"4 known faults left out: {', '.join(FAULTY)}\n" in result.stderr
+    run = Run(Path(report["run"]))
+    configuration = run.manifest["configuration"]
+    assert (configuration["excluded"], configuration["n_tracks"]) == (excluded, len(TRAIN + TEST))
+    assert configuration["task"]["classes"] == ["blues", "jazz", "rock"]
+    assert {row["id"] for row in predicted(run)} == set(TEST)
+
+
+def test_fit_leaves_known_faults_out_and_records_why(store: Path) -> None:
+    result = command("fit", "--store", store, "--exclude", "known-faults", "--name", "faultless", "--json")
+    assert f"4 known faults left out: {', '.join(FAULTY)}\n" in result.stderr
+    (model,) = json.loads(result.stdout)["models"]
+    manifest = read_json(Path(model["model"]) / "model.json")
+    assert manifest["provenance"]["dataset"]["excluded"] == {clip: FAULTS[clip] for clip in FAULTY}
+    assert manifest["provenance"]["dataset"]["n_tracks"] == len(TRAIN + TEST)
+    assert manifest["task"]["classes"] == ["blues", "jazz", "rock"]
+    assert read_table(Path(model["embeddings"]))["id"].to_pylist() == sorted(TRAIN + TEST)
+
+
+def test_a_run_without_the_faults_is_another_run(store: Path, tracks: Tracks) -> None:
+    kept = tracks.without({FAULTY[0]: "faulty"})
+    assert kept.digest != tracks.digest
+    assert kept.without({FAULTY[1]: "faulty"}).digest != kept.digest
+
+
+# Tables without some of their tracks
+
+
+def test_the_tracks_that_stay_keep_their_frames_labels_groups_and_durations(tracks: Tracks) -> None:
+    left_out = {tracks.ids[row]: "why" for row in (0, 7, len(tracks.ids) - 1)}
+    kept = tracks.without(left_out)
+    assert kept.excluded == left_out
+    assert kept.ids == [clip for clip in tracks.ids if clip not in left_out]
+    frames = tracks.frames.open()
+    for row, clip in enumerate(kept.ids):
+        before = tracks.ids.index(clip)
+        assert (kept.labels[row], kept.groups[row]) == (tracks.labels[before], tracks.groups[before])
+        assert kept.durations[row] == tracks.durations[before]
+        np.testing.assert_array_equal(
+            frames_of(kept, row, kept.frames.open()),
+            frames_of(tracks, before, frames),
+        )
+    assert len(tracks.ids) == len(CLIPS)
+
+
+def frames_of(tracks: Tracks, row: int, frames: np.ndarray) -> np.ndarray:
+    start = tracks.frames.starts[row]
+    return frames[start : start + tracks.frames.lengths[row]]
+
+
+def test_an_embedding_is_to_the_bit_that_of_the_full_table(tracks: Tracks) -> None:
+    kept = tracks.without({tracks.ids[row]: "why" for row in range(0, len(tracks.ids), 3)})
+    network = EmbeddingNetwork(2 * PARAMETERS["bands"])
+    everything = range(len(tracks.ids))
+    normalisation = Normalisation.fit(tracks.frames.open(), tracks.frames.starts, tracks.frames.lengths, everything)
+
+    def embeddings(of: Tracks) -> dict[str, np.ndarray]:
+        rows = embed(network, of.frames.open(), of.frames.starts, of.frames.lengths, normalisation)
+        return dict(zip(of.ids, rows, strict=True))
+
+    full, part = embeddings(tracks), embeddings(kept)
+    assert 0 < len(part) < len(full)
+    for clip, embedding in part.items():
+        np.testing.assert_array_equal(embedding, full[clip])
+
+
+def test_targets_stay_with_their_tracks(tmp_path: Path) -> None:
+    tracks = open_tracks(write_targets(tmp_path))
+    kept = tracks.without({"000": "why", "017": "why"})
+    assert kept.task == tracks.task
+    np.testing.assert_array_equal(kept.labels, np.delete(tracks.labels, [0, 17], axis=0))
+
+
+def test_some_track_has_to_stay(tracks: Tracks) -> None:
+    with pytest.raises(StoreError, match=f"all {len(CLIPS)} tracks of gtzan are excluded"):
+        tracks.without(dict.fromkeys(CLIPS, "why"))
