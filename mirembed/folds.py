@@ -104,7 +104,9 @@ def official_folds(
     if outside:
         notes.append(f"{outside} of {len(ids)} tracks are in no list of this scheme, and take no part")
     if missing:
-        notes.append(f"{missing} of the {len(listed)} tracks of this scheme are not in the store")
+        notes.append(
+            f"{missing} of the {len(listed)} tracks of this scheme are not there: not in the store, or excluded"
+        )
     if isinstance(task, Classification):
         notes += _check_training_parts(task, labels, folds)
     return folds, notes

@@ -176,7 +176,7 @@ def test_a_usage_error_names_the_argument_and_how_to_get_help(mirembed, argument
         (["--similarity", "rbf:gamma"], "'gamma' in 'rbf:gamma' is not param=value"),
         (["--similarity", ":gamma=1"], "':gamma=1' is not a plugin's name; write name or name:param=value"),
         (["--learner", "svm:D=1"], "svm has no parameter 'D'; its parameters: kernel: "),
-        (["--folds", "leave-one-out"], "--folds leave-one-out: expected random, stratified, grouped; this dataset has no official splits"),
+        (["--folds", "leave-one-out"], "expected random, stratified, grouped; this dataset has no official splits"),
         (["--dataset", "gtzan"], "holds folder, not gtzan; run `mirembed extract --dataset gtzan` first"),
     ],
 )

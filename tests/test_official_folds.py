@@ -165,7 +165,7 @@ def test_tracks_in_no_list_and_listed_tracks_that_are_missing_are_counted() -> N
     assert contents(folds) == [(0, [0, 1, 2], [3, 4]), (1, [0, 1, 2], [3, 4])]
     assert notes == [
         "1 of 6 tracks are in no list of this scheme, and take no part",
-        "3 of the 8 tracks of this scheme are not in the store",
+        "3 of the 8 tracks of this scheme are not there",
     ]
 
 
@@ -267,7 +267,7 @@ def test_what_a_user_should_know_of_the_split_is_said(one_split: tuple[Run, list
     listed = KERELIUK.train | KERELIUK.test
     n_tested = len(set(CLIPS) & KERELIUK.test)
     assert f"{len(set(CLIPS) - listed)} of {len(CLIPS)} tracks are in no list of this scheme, and take no part" in told
-    assert f"{len(listed - set(CLIPS))} of the 930 tracks of this scheme are not in the store" in told
+    assert f"{len(listed - set(CLIPS))} of the 930 tracks of this scheme are not there" in told
     (warning,) = {note for note in told if note.startswith("warning")}
     assert warning.startswith(f"warning: 2 of {n_tested} test tracks share their group (artist) with a training track")
 

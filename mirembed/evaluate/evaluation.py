@@ -92,7 +92,7 @@ def evaluate(
     """
     progress = progress or Silent()
     described = experiment.describe(registry)
-    folds = {seed: _folds(tracks, evaluation, seed, progress) for seed in evaluation.seeds}
+    folds = _folds(tracks, evaluation, progress)
     configuration = {
         "dataset": {"spec": tracks.info.spec, "plugin": dict(tracks.info.plugin), "digest": tracks.digest},
         "task": task_to_json(tracks.task),
@@ -127,27 +127,32 @@ def evaluate(
     return run, scores
 
 
-def _folds(tracks: Tracks, evaluation: Evaluation, seed: int, progress: Progress) -> list[Fold]:
+def _folds(tracks: Tracks, evaluation: Evaluation, progress: Progress) -> dict[int, list[Fold]]:
+    """Return the folds of every seed, and tell what a user should know of them, once."""
     labels = _label_array(tracks)
-    if evaluation.splits is not None:
-        folds, notes = official_folds(tracks.task, labels, evaluation.splits, tracks.ids)
-    else:
-        folds, notes = make_folds(
-            tracks.task,
-            labels,
-            scheme=cast(Scheme, evaluation.scheme),
-            n_folds=evaluation.n_folds,
-            seed=seed,
-            groups=tracks.groups,
-        )
+    folds: dict[int, list[Fold]] = {}
+    notes: dict[str, None] = {}
+    for seed in evaluation.seeds:
+        if evaluation.splits is not None:
+            folds[seed], told = official_folds(tracks.task, labels, evaluation.splits, tracks.ids)
+        else:
+            folds[seed], told = make_folds(
+                tracks.task,
+                labels,
+                scheme=cast(Scheme, evaluation.scheme),
+                n_folds=evaluation.n_folds,
+                seed=seed,
+                groups=tracks.groups,
+            )
+        notes |= dict.fromkeys(told)
+    every = [fold for of_seed in folds.values() for fold in of_seed]
+    if crossing := groups_on_both_sides(every, tracks.groups):
+        notes[
+            f"warning: {crossing} of {sum(len(fold.test) for fold in every)} test tracks share their group (artist) "
+            "with a training track of their fold, which flatters the scores; --folds grouped keeps groups apart"
+        ] = None
     for note in notes:
         progress.note(note)
-    crossing = groups_on_both_sides(folds, tracks.groups)
-    if crossing:
-        progress.note(
-            f"warning: {crossing} of {sum(len(fold.test) for fold in folds)} test tracks share their group (artist) "
-            "with a training track of their fold, which flatters the scores; --folds grouped keeps groups apart"
-        )
     return folds
 
 
