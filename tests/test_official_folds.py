@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from conftest import Command
 from scipy.stats import t as student
@@ -20,7 +22,7 @@ from mirembed import Classification, Split
 from mirembed.cli.main import app
 from mirembed.datasets import exclude_tracks
 from mirembed.errors import EvaluationError, SpecError, StoreError
-from mirembed.evaluate import Evaluation, Run, Scores, choose_evaluation
+from mirembed.evaluate import Evaluation, Run, Scores, choose_evaluation, score
 from mirembed.evaluate import evaluate as run_evaluation
 from mirembed.excerpts import Normalisation
 from mirembed.folds import Fold, official_folds
@@ -165,7 +167,7 @@ def test_tracks_in_no_list_and_listed_tracks_that_are_missing_are_counted() -> N
     assert contents(folds) == [(0, [0, 1, 2], [3, 4]), (1, [0, 1, 2], [3, 4])]
     assert notes == [
         "1 of 6 tracks are in no list of this scheme, and take no part",
-        "3 of the 8 tracks of this scheme are not there",
+        "3 of the 8 tracks of this scheme are not there: not in the store, or excluded",
     ]
 
 
@@ -174,12 +176,37 @@ def test_tracks_in_no_list_and_listed_tracks_that_are_missing_are_counted() -> N
     [
         (split("xyz", "abc"), "official split 1 has 0 tracks to fit on and 3 to score on in the store"),
         (split("abc", "xyz"), "official split 1 has 3 tracks to fit on and 0 to score on in the store"),
+        (split("abcd", "def"), "official split 1 fits on 1 of the tracks that it scores on, such as d"),
         (split("ad", "bc"), "the training part of fold 1 holds only class 'high'"),
     ],
 )
 def test_a_split_that_cannot_be_used_is_an_error(lists: Split, message: str) -> None:
     with pytest.raises(EvaluationError, match=message):
         folds_of([split("abc", "def"), lists])
+
+
+def test_other_seeds_do_not_narrow_the_interval_of_official_splits() -> None:
+    correct = [True, False, True, True, False, False]
+
+    def table(n_seeds: int) -> pa.Table:
+        return pa.Table.from_pylist(
+            [
+                {
+                    "approach": "rbf-sl",
+                    "seed": seed,
+                    "fold": row // 2,
+                    "id": str(row),
+                    "label": "high",
+                    "prediction": "high" if right else "low",
+                }
+                for seed in range(n_seeds)
+                for row, right in enumerate(correct)
+            ]
+        )
+
+    [once] = score(table(1), CLASSES, 4.0, official=True)
+    [often] = score(table(10), CLASSES, 4.0, official=True)
+    assert asdict(often.intervals["accuracy"]) == pytest.approx(asdict(once.intervals["accuracy"]))
 
 
 def test_targets_need_no_second_class() -> None:
@@ -248,14 +275,14 @@ def test_a_single_split_has_no_interval_over_folds_but_one_over_tracks(
     one_split: tuple[Run, list[Scores], list[str]],
 ) -> None:
     run, scores, _ = one_split
-    for score in scores:
-        rows = predicted(run, score.approach)
+    for one in scores:
+        rows = predicted(run, one.approach)
         expected = accuracy_score([row["label"] for row in rows], [row["prediction"] for row in rows])
-        over_folds, over_tracks = score.intervals["accuracy"], score.pooled["accuracy"]
+        over_folds, over_tracks = one.intervals["accuracy"], one.pooled["accuracy"]
         assert (over_folds.mean, over_folds.low, over_folds.high) == (pytest.approx(expected), None, None)
         assert over_tracks.mean == pytest.approx(expected)
         assert 0 <= over_tracks.low <= over_tracks.mean <= over_tracks.high <= 1
-        assert score.pooled["macro_f1"].low < score.pooled["macro_f1"].high
+        assert one.pooled["macro_f1"].low < one.pooled["macro_f1"].high
     written = read_json(run.folder / "scores.json")["rbf-sl"]
     assert (written["accuracy"]["low"], written["accuracy"]["high"]) == (None, None)
     assert written["pooled"]["accuracy"]["low"] is not None
@@ -267,7 +294,10 @@ def test_what_a_user_should_know_of_the_split_is_said(one_split: tuple[Run, list
     listed = KERELIUK.train | KERELIUK.test
     n_tested = len(set(CLIPS) & KERELIUK.test)
     assert f"{len(set(CLIPS) - listed)} of {len(CLIPS)} tracks are in no list of this scheme, and take no part" in told
-    assert f"{len(listed - set(CLIPS))} of the 930 tracks of this scheme are not there" in told
+    assert (
+        f"{len(listed - set(CLIPS))} of the 930 tracks of this scheme are not there: not in the store, or excluded"
+        in told
+    )
     (warning,) = {note for note in told if note.startswith("warning")}
     assert warning.startswith(f"warning: 2 of {n_tested} test tracks share their group (artist) with a training track")
 

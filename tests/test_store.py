@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import platform
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,12 +72,10 @@ def fill(folder: Path, *shards: list[SpectrogramRow], info: DatasetInfo = CLASSE
 
 def frames_of(features: FeatureStore) -> dict[str, np.ndarray]:
     """The frames that count, by track id, read from the shards."""
-    place = {(r["shard"], r["row"]): r["id"] for r in features.index().to_pylist()}
     frames = {}
-    for shard, first, table in features.read_frames():
-        for offset, values in enumerate(table["frames"]):
-            if (shard, first + offset) in place:
-                frames[place[shard, first + offset]] = np.array(values.as_py(), np.float32).reshape(-1, BANDS)
+    for table in features.read_frames():  # oldest shard first: the latest row of a track stays
+        for track, values in zip(table["id"].to_pylist(), table["frames"], strict=True):
+            frames[track] = np.array(values.as_py(), np.float32).reshape(-1, BANDS)
     return frames
 
 
@@ -253,6 +254,29 @@ def test_a_flat_file_of_other_frames_is_replaced(tmp_path):
     assert list(new.parent.glob("*.f32")) == [new]
 
 
+def test_a_flat_file_that_is_in_use_is_not_deleted(tmp_path):
+    features = fill(tmp_path, [row("a", 5)])
+    old = open_tracks(features).frames
+    features.append([row("b", 3, seed=1)], CLASSES)
+    with old.in_use():
+        open_tracks(features)
+        assert old.open().shape == (5, BANDS)
+
+
+def test_frames_stay_with_their_track_when_the_shards_are_rewritten_meanwhile(tmp_path, monkeypatch):
+    features = fill(tmp_path, [row("a", 5, seed=1), row("b", 3, seed=2)], [row("c", 4, seed=3)])
+    expected = frames_of(features)
+    index = features.index()
+    features.rewrite(features.shards()[0], [1], {"b": Track("b", Path("b.wav"), "jazz")}, CLASSES)
+    monkeypatch.setattr(FeatureStore, "index", lambda self: index)
+    with pytest.raises(StoreError, match="was changed meanwhile; run the same command again"):
+        open_tracks(features)
+    monkeypatch.undo()
+    tracks = open_tracks(features)
+    start = tracks.frames.starts[tracks.ids.index("b")]
+    np.testing.assert_array_equal(tracks.frames.open()[start : start + 3], expected["b"])
+
+
 def test_the_digest_knows_the_data_and_not_how_it_is_spread_over_shards(tmp_path):
     def digest(name: str, *shards: list[SpectrogramRow]) -> str:
         return open_tracks(fill(tmp_path / name, *shards)).digest
@@ -384,7 +408,10 @@ def test_failures_come_back_as_they_were(tmp_path):
     assert features.failures() == []
 
 
-@pytest.mark.parametrize("names", [("frames",), ("id",), ("mood", "mood")])
+RESERVED = [("frames",), ("id",), ("fold",), ("seed",), ("approach",), ("shard",), ("predicted_mood",)]
+
+
+@pytest.mark.parametrize("names", [*RESERVED, ("mood", "mood")])
 def test_a_target_cannot_take_the_name_of_another_column(names):
     with pytest.raises(DatasetError, match=f"a target cannot be called '{names[0]}'"):
         label_names(Regression(tuple(map(Target, names))))
@@ -404,12 +431,17 @@ def test_only_one_at_a_time_may_write(tmp_path):
 
 def test_what_a_killed_writer_left_is_removed_by_the_next_one(tmp_path):
     features = fill(tmp_path, [row("a")])
-    leftover = tmp_path / "spectrograms" / ".tmp-x"
-    leftover.mkdir()
-    (leftover / "000002-x.parquet").write_bytes(b"half")
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    leftovers = [tmp_path / place / f".tmp-{platform.node()}-{killed.pid}-x" for place in ("spectrograms", "cache")]
+    at_work = tmp_path / "spectrograms" / f".tmp-{platform.node()}-{os.getpid()}-x"
+    for folder in (*leftovers, at_work):
+        folder.mkdir(parents=True)
+        (folder / "000002-x.parquet").write_bytes(b"half")
     assert features.index()["id"].to_pylist() == ["a"]
     with features.lock():
-        assert not leftover.exists()
+        assert [path for path in leftovers if path.exists()] == []
+        assert at_work.exists()
 
 
 # Files

@@ -118,10 +118,11 @@ def evaluate(
             names = ", ".join(undeclared(tracks.task))
             progress.note(f"no range is declared for {names}: that of each fold's training tracks is taken")
         description = f"training {len(missing)} networks for {experiment.epochs} epochs"
-        for _ in run_trainings(_evaluate_part, missing, experiment.epochs, jobs, progress, description):
-            pass
+        with tracks.frames.in_use():
+            for _ in run_trainings(_evaluate_part, missing, experiment.epochs, jobs, progress, description):
+                pass
         predictions = _gather(run, parts, experiment)
-        scores = score(predictions, tracks.task, configuration["n_train"])
+        scores = score(predictions, tracks.task, configuration["n_train"], official=evaluation.splits is not None)
         write_json(run.folder / "scores.json", {s.approach: s.to_json() for s in scores})
         run.finish()
     return run, scores
@@ -150,6 +151,11 @@ def _folds(tracks: Tracks, evaluation: Evaluation, progress: Progress) -> dict[i
         notes[
             f"warning: {crossing} of {sum(len(fold.test) for fold in every)} test tracks share their group (artist) "
             "with a training track of their fold, which flatters the scores; --folds grouped keeps groups apart"
+        ] = None
+    if copies := groups_on_both_sides(every, tracks.audio_hashes):
+        notes[
+            f"warning: {copies} test tracks have the very same audio as a training track of their fold; "
+            "`mirembed datasets check` lists such copies"
         ] = None
     for note in notes:
         progress.note(note)

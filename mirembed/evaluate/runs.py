@@ -23,8 +23,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mirembed.errors import StoreBusyError, StoreError
-from mirembed.store.files import read_json, remove_leftovers, write_error, write_json
+from mirembed.errors import StoreError
+from mirembed.store.files import exclusive, read_json, remove_leftovers, write_json
 
 
 @dataclass(frozen=True)
@@ -84,19 +84,11 @@ class Run:
         StoreBusyError
             If the same evaluation is running elsewhere.
         """
-        from filelock import FileLock, Timeout
-
-        try:
-            with FileLock(self.folder / ".lock", timeout=0):
-                for folder in (self.folder, self.parts, self.checkpoints):
-                    remove_leftovers(folder)
-                yield
-        except Timeout:
-            raise StoreBusyError(
-                f"the same evaluation is running in another process ({self.folder}); wait until it ends"
-            ) from None
-        except OSError as error:
-            raise write_error(self.folder, error) from error
+        busy = f"the same evaluation is running in another process ({self.folder}); wait until it ends"
+        with exclusive(self.folder, busy):
+            for folder in (self.folder, self.parts, self.checkpoints):
+                remove_leftovers(folder)
+            yield
 
     @property
     def parts(self) -> Path:

@@ -57,7 +57,7 @@ class Scores:
         return content
 
 
-def score(predictions: pa.Table, task: Task, n_train: float) -> list[Scores]:
+def score(predictions: pa.Table, task: Task, n_train: float, *, official: bool = False) -> list[Scores]:
     """Score every approach of a table of predictions, in the order in which they stand there.
 
     Parameters
@@ -67,6 +67,8 @@ def score(predictions: pa.Table, task: Task, n_train: float) -> list[Scores]:
     task : Classification or Regression
     n_train : float
         Mean number of training tracks of a fold, which the intervals depend on; the manifest of a run holds it.
+    official : bool
+        The folds are official splits, the same for every seed.
     """
     approaches = np.array(predictions["approach"].to_pylist())
     seeds = predictions["seed"].to_numpy()
@@ -76,17 +78,15 @@ def score(predictions: pa.Table, task: Task, n_train: float) -> list[Scores]:
     result = []
     for approach in dict.fromkeys(approaches.tolist()):
         rows = approaches == approach
-        parts = [
-            np.flatnonzero(rows & (seeds == seed) & (folds == fold))
-            for seed, fold in sorted(set(zip(seeds[rows].tolist(), folds[rows].tolist(), strict=True)))
-        ]
+        names = sorted(set(zip(folds[rows].tolist(), seeds[rows].tolist(), strict=True)))
+        parts = [np.flatnonzero(rows & (seeds == seed) & (folds == fold)) for fold, seed in names]
         # In the order of the ids, so that a resample draws the same tracks from every seed.
         wholes = [
             chosen[np.argsort(ids[chosen], kind="stable")]
             for seed in sorted(set(seeds[rows].tolist()))
             for chosen in [np.flatnonzero(rows & (seeds == seed))]
         ]
-        result.append(_score_approach(approach, task, truth, predicted, parts, wholes, n_train))
+        result.append(_score_approach(approach, task, truth, predicted, parts, wholes, n_train, official))
     return result
 
 
@@ -98,14 +98,15 @@ def _score_approach(
     parts: Sequence[NDArray[np.int64]],
     wholes: Sequence[NDArray[np.int64]],
     n_train: float,
+    official: bool,
 ) -> Scores:
-    """Score one approach; ``parts`` are the rows of its folds, ``wholes`` those of its seeds."""
+    """Score one approach; ``parts`` are the rows of its folds, seed after seed, ``wholes`` those of its seeds."""
     n_test = float(np.mean([len(part) for part in parts]))
 
     def interval(values: NDArray[np.float64]) -> Interval:
-        # One split for each seed: seeds are no sample of tracks, and only the bootstrap can tell.
-        if len(parts) == len(wholes):
-            return Interval(float(values.mean()), None, None)
+        # Other seeds do not draw other tracks into an official split: it counts once.
+        if official:
+            values = values.reshape(-1, len(wholes)).mean(axis=1)
         return nadeau_bengio_interval(values, n_train, n_test)
 
     def pooled(metric: _Metric) -> Interval:

@@ -13,14 +13,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirembed.errors import DatasetError, FingerprintError, StoreBusyError, StoreError
+from mirembed.errors import DatasetError, FingerprintError, StoreError
 from mirembed.hookspecs import Classification, Regression, Target, Task
 from mirembed.store.files import (
+    exclusive,
     read_json,
     read_table,
     reading_parquet,
     remove_leftovers,
-    write_error,
     write_json,
     write_table,
     writing,
@@ -46,6 +46,14 @@ _FIXED_COLUMNS = (
     "n_frames",
     "frames",
 )
+
+
+_RESERVED = {
+    *_FIXED_COLUMNS,
+    *("shard", "row", "label", "prediction", "approach", "seed", "fold", "epoch", "loss", "model", "in_sample"),
+    *("embedding", "learner", "score"),
+}
+"""Names of columns in any table that holds targets beside them."""
 
 
 @dataclass(frozen=True)
@@ -150,21 +158,11 @@ class FeatureStore:
         StoreBusyError
             If another process holds it.
         """
-        from filelock import FileLock, Timeout
-
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / ".lock", timeout=0)
-            with lock:
-                for folder in (self.folder, self._shards):
-                    remove_leftovers(folder)
-                yield
-        except Timeout:
-            raise StoreBusyError(
-                f"another process is writing to {self.folder}; wait until it ends, or use another --store"
-            ) from None
-        except OSError as error:
-            raise write_error(self.folder, error) from error
+        busy = f"another process is writing to {self.folder}; wait until it ends, or use another --store"
+        with exclusive(self.folder, busy):
+            for folder in (self.folder, self._shards, self.embeddings, self.folder / "cache"):
+                remove_leftovers(folder)
+            yield
 
     def info(self) -> DatasetInfo:
         """Read ``dataset.json``."""
@@ -220,17 +218,14 @@ class FeatureStore:
         latest = {track: position for position, track in enumerate(merged["id"].to_pylist())}
         return merged.take(pa.array([latest[track] for track in sorted(latest)], pa.int64()))
 
-    def read_frames(self, columns: Sequence[str] = ("id", "frames")) -> Iterator[tuple[int, int, pa.Table]]:
-        """Yield ``(shard, first row, row group)`` one after the other, so that memory stays bounded."""
+    def read_frames(self, columns: Sequence[str] = ("id", "frames")) -> Iterator[pa.Table]:
+        """Yield the row groups of all shards one after the other, so that memory stays bounded."""
         import pyarrow.parquet as pq
 
-        for number, path in enumerate(self.shards()):
+        for path in self.shards():
             with reading_parquet(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
-                first = 0
                 for group in range(file.num_row_groups):
-                    table = file.read_row_group(group, columns=list(columns))
-                    yield number, first, table
-                    first += len(table)
+                    yield file.read_row_group(group, columns=list(columns))
 
     def rewrite(self, shard: Path, keep: Sequence[int], labels: Mapping[str, Any], info: DatasetInfo) -> None:
         """Replace a shard by its rows ``keep``, with the labels and groups of ``labels`` by track id.
@@ -335,8 +330,8 @@ def label_names(task: Task) -> list[str]:
         return ["label"]
     names = [target.name for target in task.targets]
     for name in names:
-        if name in _FIXED_COLUMNS or names.count(name) > 1:
-            raise DatasetError(f"a target cannot be called {name!r}: that column exists; rename it")
+        if name in _RESERVED or name.startswith("predicted_") or names.count(name) > 1:
+            raise DatasetError(f"a target cannot be called {name!r}: a column of the store has that name; rename it")
     return names
 
 

@@ -6,19 +6,20 @@ import contextlib
 import errno
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirembed.errors import StoreError, StoreWriteError
+from mirembed.errors import StoreBusyError, StoreError, StoreWriteError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 TEMPORARY = ".tmp-"
-"""Prefix of what is being written; whatever bears it was left by a killed process."""
+"""Prefix of what is being written; the host and the process that write it follow."""
 
 
 @contextlib.contextmanager
@@ -35,7 +36,8 @@ def writing(path: Path) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
+        remove_leftovers(path.parent)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{platform.node()}-{os.getpid()}-", dir=path.parent))
         yield temporary / path.name
         _sync(temporary / path.name)
         (temporary / path.name).replace(path)
@@ -60,9 +62,49 @@ def write_error(path: Path, error: OSError) -> StoreWriteError:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what killed processes were writing into ``folder``. Call it only while holding the folder's lock."""
-    for leftover in folder.glob(f"{TEMPORARY}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    """Delete what processes of this host were writing into ``folder`` when they were killed."""
+    mine = f"{TEMPORARY}{platform.node()}-"
+    for leftover in folder.glob(f"{mine}*"):
+        process = leftover.name.removeprefix(mine).partition("-")[0]
+        if process.isdigit() and not _is_running(int(process)):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path, busy: str) -> Iterator[None]:
+    """Hold the only right to write into ``folder``; it ends with the process, however that ends.
+
+    Raises
+    ------
+    StoreBusyError
+        With the text ``busy``, if another process holds it.
+    StoreWriteError
+        If the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise StoreBusyError(busy) from None
+    except OSError as error:
+        raise write_error(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_json(path: Path, content: Any) -> None:

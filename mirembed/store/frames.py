@@ -6,10 +6,12 @@ memory read-only and so shared by all worker processes; it may be deleted at any
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,13 @@ class FrameFile:
         """Map the file: ndarray ``[total frames, n_bands]``, dB, read-only."""
         return np.memmap(self.path, np.float32, "r", shape=self.shape)
 
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep other processes from deleting the file while worker processes open it again and again."""
+        with self.path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            yield
+
 
 @dataclass(frozen=True)
 class Tracks:
@@ -60,6 +69,8 @@ class Tracks:
     ids : list of str
     labels : list of str, or ndarray [n_tracks, n_targets], float64, original units
     groups : list of str or None
+    audio_hashes : list of str
+        Equal for tracks with the same decoded samples.
     durations : ndarray [n_tracks], seconds
     frames : FrameFile
     digest : str
@@ -73,6 +84,7 @@ class Tracks:
     ids: list[str]
     labels: list[str] | NDArray[np.float64]
     groups: list[str | None]
+    audio_hashes: list[str]
     durations: NDArray[np.float64]
     frames: FrameFile
     digest: str
@@ -117,6 +129,7 @@ class Tracks:
             ids=ids,
             labels=labels,
             groups=[self.groups[row] for row in rows],
+            audio_hashes=[self.audio_hashes[row] for row in rows],
             durations=self.durations[rows],
             frames=frames,
             digest=_digest([self.digest, ids]),
@@ -164,6 +177,7 @@ def open_tracks(store: FeatureStore, progress: Progress | None = None) -> Tracks
         ids=ids,
         labels=labels,
         groups=groups,
+        audio_hashes=audio,
         durations=index["duration"].to_numpy(),
         frames=_frame_file(store, index, lengths, _digest([info.parameters, ids, audio])),
         digest=_digest([*content, audio]),
@@ -177,19 +191,30 @@ def _frame_file(store: FeatureStore, index: Any, lengths: NDArray[np.int64], dig
     frames = FrameFile(store.folder / "cache" / f"frames-{digest}.f32", shape, starts, lengths)
     if frames.path.exists() and frames.path.stat().st_size == shape[0] * shape[1] * 4:
         return frames
-    place = {
-        (shard, row): start
-        for shard, row, start in zip(index["shard"].to_pylist(), index["row"].to_pylist(), starts.tolist(), strict=True)
-    }
+    # By id and content, not by place: `extract` may be rewriting the shards at this moment.
+    keys = list(zip(index["id"].to_pylist(), index["audio_hash"].to_pylist(), strict=True))
+    place = dict(zip(keys, starts.tolist(), strict=True))
     for old in frames.path.parent.glob("frames-*.f32"):
-        old.unlink()
+        _delete_unused(old)
     with writing(frames.path) as temporary, temporary.open("wb") as file:
-        for shard, first, group in store.read_frames(["frames"]):
-            for row, values in enumerate(group["frames"]):
-                if (shard, first + row) in place:
-                    file.seek(place[shard, first + row] * bands * 4)
+        missing = set(keys)
+        for group in store.read_frames(["id", "audio_hash", "frames"]):
+            rows = zip(group["id"].to_pylist(), group["audio_hash"].to_pylist(), group["frames"], strict=True)
+            for track, audio, values in rows:
+                if (track, audio) in missing:
+                    missing.remove((track, audio))
+                    file.seek(place[track, audio] * bands * 4)
                     file.write(values.values.flatten().to_numpy().tobytes())
+        if missing:
+            raise StoreError(f"the store {store.folder} was changed meanwhile; run the same command again")
     return frames
+
+
+def _delete_unused(path: Path) -> None:
+    """Delete a flat file unless a process has it `FrameFile.in_use`."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
 
 
 def _without_empty_classes(task: Classification, labels: Sequence[str]) -> Classification:
