@@ -146,13 +146,13 @@ def _folds(tracks: Tracks, evaluation: Evaluation, progress: Progress) -> dict[i
                 groups=tracks.groups,
             )
         notes |= dict.fromkeys(told)
-    every = [fold for of_seed in folds.values() for fold in of_seed]
-    if crossing := groups_on_both_sides(every, tracks.groups):
+    some = folds[evaluation.seeds[0]]
+    if crossing := groups_on_both_sides(some, tracks.groups):
         notes[
-            f"warning: {crossing} of {sum(len(fold.test) for fold in every)} test tracks share their group (artist) "
+            f"warning: {crossing} of {sum(len(fold.test) for fold in some)} test tracks share their group (artist) "
             "with a training track of their fold, which flatters the scores; --folds grouped keeps groups apart"
         ] = None
-    if copies := groups_on_both_sides(every, tracks.audio_hashes):
+    if copies := groups_on_both_sides(some, tracks.audio_hashes):
         notes[
             f"warning: {copies} test tracks have the very same audio as a training track of their fold; "
             "`mirembed datasets check` lists such copies"
