@@ -98,8 +98,8 @@ def decode(path: Path) -> Audio:
     Raises
     ------
     AudioError
-        Not a regular file; not audio; damaged; shorter than its header states; longer than 12 hours; no
-        samples, or samples that are NaN or infinite. The message does not repeat the path.
+        Not a regular file; a name that is not valid UTF-8; not audio; damaged; shorter than its header states;
+        longer than 12 hours; no samples, or samples that are NaN or infinite. The message does not repeat the path.
     """
     _require_readable(path)
     with silenced() as chatter:
@@ -118,6 +118,10 @@ def decode(path: Path) -> Audio:
 
 
 def _require_readable(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise AudioError("its name is not valid UTF-8, and could not stand in a table: rename it") from error
     try:
         path.stat()
         # Asked before the file is opened, because opening a FIFO waits for a writer.
@@ -166,7 +170,8 @@ def _by_soundfile(path: Path, header: _Header) -> _Decoded | None:
 
     try:
         file = soundfile.SoundFile(os.fsencode(path))
-    except soundfile.SoundFileError:
+    # The other two are about an ending (.raw) that soundfile takes for samples without a header.
+    except (soundfile.SoundFileError, TypeError, ValueError):
         return None
     with file:
         is_mpeg = file.subtype.startswith("MPEG")

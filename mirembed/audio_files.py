@@ -1,4 +1,4 @@
-"""Finding audio files under folders."""
+"""Finding audio files under folders, and knowing an unchanged one without reading it."""
 
 from __future__ import annotations
 
@@ -35,6 +35,15 @@ def audio_files(paths: Sequence[Path]) -> list[Path]:
             raise MirembedError(f"{path} holds no audio file ({' '.join(sorted(AUDIO_SUFFIXES))})")
         files += found
     return list(dict.fromkeys(files))
+
+
+def file_stamp(path: Path) -> tuple[int, int]:
+    """Return the size and the time stamp of a file, in bytes and nanoseconds; (-1, -1) when it cannot be seen."""
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
 
 
 def _is_audio(file: Path, root: Path) -> bool:

@@ -9,8 +9,10 @@ from typing import Any
 
 from mirembed.embeddings import EmbeddingRows, ModelKey, write_embeddings
 from mirembed.errors import SpecError
+from mirembed.hookspecs import Classification, Task
 from mirembed.inference import EmbeddedFiles
 from mirembed.models import Model
+from mirembed.store.features import label_names
 from mirembed.store.files import write_table, writing
 
 SUFFIXES = (".csv", ".parquet")
@@ -27,24 +29,30 @@ def check_suffix(path: Path | None) -> None:
         raise SpecError(f"--out {path}: expected a name that ends in {' or '.join(SUFFIXES)}")
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows, all with the same keys; in CSV a vector becomes numbered columns.
+def write_predictions(path: Path, rows: Sequence[Mapping[str, Any]], task: Task) -> None:
+    """Write one row a file: the path, and the predicted label or targets.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    rows : sequence of mapping
+        With the key ``path``, and those of `mirembed.models.named_predictions`.
+    task : Classification or Regression
 
     Raises
     ------
     StoreWriteError
         If the file cannot be written.
     """
+    names = label_names(task)
     if path.suffix.lower() == ".parquet":
         import pyarrow as pa
 
-        write_table(path, pa.Table.from_pylist([dict(row) for row in rows]))
+        kind = pa.string() if isinstance(task, Classification) else pa.float64()
+        schema = pa.schema([("path", pa.string()), *((name, kind) for name in names)])
+        write_table(path, pa.Table.from_pylist([dict(row) for row in rows], schema=schema))
         return
-    flat = [_flatten(row) for row in rows]
-    with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(flat[0]) if flat else [])
-        writer.writeheader()
-        writer.writerows(flat)
+    _write_csv(path, ["path", *names], [list(row.values()) for row in rows])
 
 
 def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model) -> None:
@@ -60,17 +68,14 @@ def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model) -> None:
         rows = EmbeddingRows(names, embedded.embeddings, epoch=model.provenance["settings"]["epochs"])
         write_embeddings(path, rows, ModelKey.of(model))
         return
-    write_rows(
-        path,
-        [{"id": name, "embedding": vector.tolist()} for name, vector in zip(names, embedded.embeddings, strict=True)],
+    columns = ["id", *(f"embedding_{unit}" for unit in range(embedded.embeddings.shape[1]))]
+    _write_csv(
+        path, columns, [[name, *vector] for name, vector in zip(names, embedded.embeddings.tolist(), strict=True)]
     )
 
 
-def _flatten(row: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in row.items():
-        if isinstance(value, list):
-            flat |= {f"{name}_{position}": item for position, item in enumerate(value)}
-        else:
-            flat[name] = value
-    return flat
+def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)

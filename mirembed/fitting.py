@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from mirembed.excerpts import Normalisation
 from mirembed.hookspecs import Classification, Estimator, Task
 from mirembed.labels import TargetScale, one_hot
 from mirembed.models import Model, one_thread
+from mirembed.provenance import versions
 from mirembed.registry import Registry
 from mirembed.specs import Spec
-from mirembed.store.frames import FrameFile
-from mirembed.train import Settings, Trained, TrainingData, train
+from mirembed.store.frames import FrameFile, Tracks
+from mirembed.train import PluginSimilarity, Settings, Trained, TrainingData, train
 
 
 @dataclass(frozen=True)
@@ -135,21 +137,60 @@ def fit_learner(
     scale : TargetScale or None
         None for classification.
     """
-    plugin = registry.find("learner", learner.name)
     if isinstance(task, Classification) and len(np.unique(labels)) < 2:
         raise EvaluationError("the training tracks have one class only; a learner needs at least two")
     y = labels if scale is None else scale.scale(labels)
-    try:
-        estimator: Estimator = registry.create("learner", learner).estimator(task)
+    estimator = new_estimator(registry, learner, task)
+    with _blaming(registry, learner, f"fit {len(embeddings)} tracks"):
         estimator.fit(embeddings, y)
+    return estimator
+
+
+def new_estimator(registry: Registry, learner: Spec, task: Task) -> Estimator:
+    """Return the unfitted estimator of a learner."""
+    with _blaming(registry, learner, "make an estimator"):
+        estimator: Estimator = registry.create("learner", learner).estimator(task)
+    return estimator
+
+
+@contextlib.contextmanager
+def _blaming(registry: Registry, learner: Spec, purpose: str) -> Iterator[None]:
+    plugin = registry.find("learner", learner.name)
+    try:
+        yield
     except MirembedError:
         raise
     except Exception as error:
         raise PluginError(
-            f"learner {learner} of {plugin.distribution} {plugin.version} fails to fit {len(embeddings)} tracks: "
+            f"learner {learner} of {plugin.distribution} {plugin.version} fails to {purpose}: "
             f"{type(error).__name__}: {error}"
         ) from error
-    return estimator
+
+
+def provenance(tracks: Tracks, described: Mapping[str, Any], seed: int, command: str) -> dict[str, Any]:
+    """Return what the manifest of a model says of how it was made, besides its approach.
+
+    Parameters
+    ----------
+    described : mapping
+        The settings, with all plugins.
+    command : str
+        As it was typed.
+    """
+    return {
+        "dataset": {
+            "spec": tracks.info.spec,
+            "plugin": dict(tracks.info.plugin),
+            "digest": tracks.digest,
+            "n_tracks": len(tracks.ids),
+            "excluded": dict(tracks.excluded),
+        },
+        "settings": dict(described),
+        "learner": described["learner"],
+        "seed": seed,
+        "command": command,
+        "versions": versions(),
+    }
 
 
 def _label_vectors(task: Task, labels: NDArray[Any], scale: TargetScale | None) -> NDArray[np.float32]:
@@ -163,8 +204,9 @@ def _train(job: Job, data: TrainingData, registry: Registry, on_epoch: Callable[
     similarity = label_similarity = None
     approach = job.approaches[0]
     if approach.similarity is not None and approach.label_similarity is not None:
-        similarity = registry.create("similarity", approach.similarity)
-        label_similarity = registry.create("similarity", approach.label_similarity)
+        device = job.settings.device
+        similarity = PluginSimilarity.create(registry, approach.similarity, device)
+        label_similarity = PluginSimilarity.create(registry, approach.label_similarity, device)
     if job.settings.device.startswith("cuda"):
         torch.use_deterministic_algorithms(True)
     return train(data, job.settings, similarity, label_similarity, job.checkpoint, on_epoch)
@@ -182,5 +224,5 @@ def _model(
         estimator=None,
         scale=scale,
         parameters=job.parameters,
-        provenance={**job.provenance, "approach": approach.name},
+        provenance={**job.provenance, "approach": approach.name, "loss": trained.losses[-1]},
     )

@@ -15,8 +15,8 @@ from mirembed.progress import Progress
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store.features import compare_parameters
 
-_BATCH = 256
-"""Spectrograms held at once: about 50 MB of 30-s clips."""
+MAX_FRAMES = 400_000
+"""Of the spectrograms that are held at once: about 60 MB, whatever the length of the files."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,17 @@ def embed_files(model: Model, paths: Sequence[Path], jobs: int, progress: Progre
     failures: dict[int, str] = {}
     rows: dict[int, NDArray[np.float32]] = {}
     waiting: dict[int, ExtractedFile] = {}
+    n_frames = 0
     for outcome in extract_files(paths, jobs):
         if isinstance(outcome.result, str):
             failures[outcome.index] = outcome.result
         else:
             waiting[outcome.index] = outcome.result
-        if len(waiting) == _BATCH:
+            n_frames += len(outcome.result.frames)
+        if n_frames >= MAX_FRAMES:
             rows |= _embed(model, waiting)
             waiting.clear()
+            n_frames = 0
         progress.update(outcome.number)
     rows |= _embed(model, waiting)
     done = sorted(rows)

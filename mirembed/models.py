@@ -24,12 +24,14 @@ from torch import Tensor, nn
 
 from mirembed.errors import ModelError, PluginError, StoreError
 from mirembed.excerpts import Normalisation
-from mirembed.hookspecs import Classification, Estimator, Similarity, Task
+from mirembed.hookspecs import Classification, Estimator, Task
 from mirembed.labels import TargetScale
 from mirembed.network import EmbeddingNetwork, embed
-from mirembed.registry import Registry
+from mirembed.registry import Plugin, Registry
+from mirembed.specs import Spec
 from mirembed.store.features import task_from_json, task_to_json
 from mirembed.store.files import read_json, write_json, writing
+from mirembed.train import PluginSimilarity
 
 FORMAT = 1
 _MANIFEST, _NETWORK, _LEARNER = "model.json", "network.safetensors", "learner.skops"
@@ -103,13 +105,15 @@ class Model:
         assert self.estimator is not None  # noqa: S101
         estimator = type(self.estimator).__name__
         n = len(embeddings)
+        expected = (n,) if isinstance(self.task, Classification) else (n, len(self.task.targets))
+        if n == 0:  # which scikit-learn refuses
+            return np.zeros(expected)
         try:
             outputs = np.asarray(self.estimator.predict(embeddings))
         except Exception as error:
             raise PluginError(
                 f"the learner's {estimator} fails to predict {n} tracks: {type(error).__name__}: {error}"
             ) from error
-        expected = (n,) if isinstance(self.task, Classification) else (n, len(self.task.targets))
         valid = outputs.shape == expected and outputs.dtype.kind in "iuf" and bool(np.isfinite(outputs).all())
         if valid and isinstance(self.task, Classification):
             valid = bool(np.isin(outputs, range(len(self.task.classes))).all())
@@ -137,7 +141,7 @@ class Model:
             temporary.mkdir()
             (temporary / _NETWORK).write_bytes(save(self._tensors()))
             if self.estimator is not None:
-                _save_estimator(self.estimator, temporary / _LEARNER)
+                (temporary / _LEARNER).write_bytes(_dump_estimator(self.estimator))
             write_json(
                 temporary / _MANIFEST,
                 {
@@ -226,19 +230,20 @@ class one_thread:  # noqa: N801 - used as a function
         torch.set_num_threads(self._threads)
 
 
-def nearest(similarity: Similarity, query: NDArray[np.float32], candidates: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the similarities of ``query [units]`` to ``candidates [n, units]``: ndarray ``[n]``."""
+def nearest(
+    similarity: PluginSimilarity, query: NDArray[np.float32], candidates: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the similarities of ``query [units]`` to ``candidates [n, units]``: ndarray ``[n]``.
+
+    Raises
+    ------
+    PluginError
+        If the similarity fails.
+    """
     x = torch.from_numpy(query[None])  # [1, units]
     y = torch.from_numpy(candidates)  # [n, units]
     with one_thread(), torch.inference_mode():
-        cross = getattr(similarity, "cross", None)
-        result = cross(x, y) if cross else similarity(torch.cat([x, y]))[:1, 1:]  # [1, n]
-    if tuple(result.shape) != (1, len(candidates)):
-        raise PluginError(
-            f"the similarity {similarity!r} returned the shape {tuple(result.shape)} for 1 vector and "
-            f"{len(candidates)}; expected (1, {len(candidates)})"
-        )
-    return np.asarray(result[0].numpy())
+        return np.asarray(similarity.cross(x, y)[0].numpy())
 
 
 def find_model(models: Path, name: str) -> Path:
@@ -298,17 +303,41 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     }
 
 
-def _save_estimator(estimator: Estimator, path: Path) -> None:
+def check_storable(estimator: Estimator, learner: Spec, registry: Registry) -> None:
+    """Refuse a learner's estimator, fitted or not, that `Model.load` would refuse.
+
+    Raises
+    ------
+    ModelError
+        If skops cannot store it, or it holds types of a third party.
+    """
+    import skops.io
+
+    plugin = registry.find("learner", learner.name)
+    foreign = _foreign_types(skops.io.get_untrusted_types(data=_dump_estimator(estimator)), plugin)
+    if foreign:
+        raise ModelError(
+            f"a model with the learner {learner} could be saved but not loaded: its {type(estimator).__name__} holds "
+            f"types that neither scikit-learn nor {plugin.distribution} defines: {', '.join(foreign)}"
+        )
+
+
+def _dump_estimator(estimator: Estimator) -> bytes:
     import skops.io
 
     try:
-        content = skops.io.dumps(estimator)
+        return bytes(skops.io.dumps(estimator))
     except Exception as error:
         raise ModelError(
             f"the learner's {type(estimator).__name__} cannot be saved without pickle ({error}); "
             "its plugin needs an estimator that skops can store"
         ) from error
-    path.write_bytes(content)
+
+
+def _foreign_types(untrusted: Sequence[str], plugin: Plugin) -> list[str]:
+    # The plugin is code that the user chose to install; anything else might be an attack.
+    package = plugin.factory.__module__.partition(".")[0]
+    return [name for name in untrusted if name.partition(".")[0] != package]
 
 
 def _load_estimator(path: Path, manifest: Mapping[str, Any], registry: Registry) -> Estimator:
@@ -327,15 +356,19 @@ def _load_estimator(path: Path, manifest: Mapping[str, Any], registry: Registry)
                 f"the model {path.parent} needs the learner {learner['name']!r}; "
                 f"install {learner['distribution']}=={learner['version']}"
             ) from error
-        # Code that the user chose to install; anything else might be an attack.
-        package = plugin.factory.__module__.partition(".")[0]
-        foreign = [name for name in untrusted if name.partition(".")[0] != package]
+        foreign = _foreign_types(untrusted, plugin)
         if foreign:
             raise ModelError(
                 f"{path} holds types that neither scikit-learn nor {plugin.distribution} defines: "
                 f"{', '.join(foreign)}; it was not loaded, because it might run foreign code"
             )
-    estimator: Estimator = skops.io.load(path, trusted=untrusted)
+    try:
+        estimator: Estimator = skops.io.load(path, trusted=untrusted)
+    except Exception as error:
+        raise ModelError(
+            f"{path} was not loaded: {type(error).__name__}: {error}; install the versions that model.json names, "
+            "or fit the model again"
+        ) from error
     return estimator
 
 

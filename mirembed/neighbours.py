@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from mirembed.audio_files import audio_files
 from mirembed.embeddings import ModelKey, read_embeddings
 from mirembed.errors import AudioError, MirembedError
+from mirembed.extract.files import file_hash
 from mirembed.inference import embed_files
 from mirembed.models import Model, find_model, nearest
 from mirembed.progress import Progress
 from mirembed.registry import Registry
 from mirembed.specs import Spec
-from mirembed.store import Store
+from mirembed.store import FeatureStore, Store
+from mirembed.train import PluginSimilarity
 
 UNLEARNED = Spec("cosine")
 """Ranks the embeddings of models that learned no similarity (``nn``, ``fl``)."""
@@ -86,24 +88,29 @@ def neighbours(
     folder = find_model(store.models, model)
     loaded = Model.load(folder, registry)
     failures: list[tuple[Path, str]] = []
+    itself = {track}
     query = None
     if Path(track).is_file():
         query = _embed_one(loaded, Path(track), jobs, progress)
     if inside is None or query is None:
-        spec = dataset or Spec.parse(loaded.provenance["dataset"]["spec"])
-        names, candidates = read_embeddings(store.find(spec).embeddings / f"{folder.name}.parquet", ModelKey.of(loaded))
-        query = _stored(track, names, candidates) if query is None else query
+        features = store.find(dataset or Spec.parse(loaded.provenance["dataset"]["spec"]))
+        names, candidates = read_embeddings(features.embeddings / f"{folder.name}.parquet", ModelKey.of(loaded))
+        if query is None:
+            query = _stored(track, names, candidates)
+        else:
+            itself = _tracks_of(features, Path(track))
     if inside is not None:
         embedded = embed_files(loaded, audio_files([inside]), jobs, progress)
         names, candidates = [str(path) for path in embedded.paths], embedded.embeddings
         failures = embedded.failures
+        itself |= {name for name in names if Path(track).is_file() and Path(name).samefile(track)}
     similarity = _similarity(loaded)
     if similarity is None:
         similarity = UNLEARNED
         progress.note(f"{folder.name} learned no similarity: {UNLEARNED} of its embeddings ranks the tracks")
-    values = nearest(registry.create("similarity", similarity), query, candidates)
+    values = nearest(PluginSimilarity.create(registry, similarity), query, candidates)
     order = np.argsort(-values, kind="stable")
-    ranked = [(names[i], float(values[i])) for i in order if not _same_track(names[i], track)]
+    ranked = [(names[i], float(values[i])) for i in order if names[i] not in itself]
     return Neighbours(track, str(similarity), ranked[:top], failures)
 
 
@@ -114,8 +121,11 @@ def _embed_one(model: Model, path: Path, jobs: int, progress: Progress) -> NDArr
     return np.asarray(embedded.embeddings[0])
 
 
-def _same_track(name: str, track: str) -> bool:
-    return name == track or (Path(track).is_file() and Path(name).resolve() == Path(track).resolve())
+def _tracks_of(features: FeatureStore, path: Path) -> set[str]:
+    """Return the ids of the tracks whose audio is this file, or a copy of it."""
+    index = features.index().select(["id", "path", "file_hash"]).to_pylist()
+    place, content = path.resolve(), file_hash(path)
+    return {row["id"] for row in index if Path(row["path"]).resolve() == place or row["file_hash"] == content}
 
 
 def _stored(track: str, names: list[str], embeddings: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -5,10 +5,12 @@ Every plugin is loaded on its own: one that fails costs its own names and nothin
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.metadata
 import inspect
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -108,7 +110,8 @@ class Registry:
         points = importlib.metadata.entry_points(group=hookspecs.PROJECT)
         for point in sorted(points, key=lambda point: (_distribution(point), point.name)):
             try:
-                plugins += _load(manager, point)
+                with _stdout_kept():
+                    plugins += _load(manager, point)
             # A plugin may raise anything, and may even try to leave the program.
             except (Exception, SystemExit) as error:
                 broken.append(_broken(point, error))
@@ -152,7 +155,8 @@ class Registry:
         plugin = self.find(kind, spec.name)
         try:
             arguments = bind(spec, plugin.factory)
-            return plugin.factory(**arguments)
+            with _stdout_kept():
+                return plugin.factory(**arguments)
         except MirembedError:
             raise
         except ValueError as error:
@@ -207,6 +211,11 @@ class Registry:
         if self.broken:
             message += f". Broken, and so not looked in: {'; '.join(map(str, self.broken))}"
         return message
+
+
+def _stdout_kept() -> contextlib.AbstractContextManager[Any]:
+    """Send what a plugin prints to standard error, for standard output may be a command's JSON."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 def _load(manager: pluggy.PluginManager, point: importlib.metadata.EntryPoint) -> list[Plugin]:

@@ -14,37 +14,39 @@ from mirembed import workers
 from mirembed.errors import WorkerError
 from mirembed.progress import Progress
 
-Task = TypeVar("Task")
+Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class _Call(Generic[Task, Result]):
-    """A task on its way to a worker, and where it counts its epochs."""
+class _Call(Generic[Argument, Result]):
+    """A training on its way to a worker, and where it counts its epochs."""
 
-    function: Callable[[Task, Callable[[int], None]], Result]
-    task: Task
+    function: Callable[[Argument, Callable[[int], None]], Result]
+    argument: Argument
     counters: Path
     index: int
 
 
 def run_trainings(
-    function: Callable[[Task, Callable[[int], None]], Result],
-    tasks: Sequence[Task],
+    function: Callable[[Argument, Callable[[int], None]], Result],
+    arguments: Sequence[Argument],
     epochs: int,
     jobs: int,
     progress: Progress,
     description: str,
 ) -> Iterator[tuple[int, Result]]:
-    """Call ``function(task, on_epoch)`` for every task in worker processes and yield ``(index, result)`` as they end.
+    """Call ``function(argument, on_epoch)`` for each argument in worker processes; yield ``(index, result)``.
+
+    The results come in the order in which the trainings end.
 
     Parameters
     ----------
     function : callable
         A module-level function; it calls ``on_epoch`` with the number of epochs done.
-    tasks : sequence
+    arguments : sequence
     epochs : int
-        Of each task, for the progress.
+        Of each training, for the progress.
     jobs : int
         Worker processes; the results do not depend on their number.
 
@@ -53,15 +55,15 @@ def run_trainings(
     WorkerError
         If a worker was killed, for want of memory say.
     """
-    progress.start(description, len(tasks) * epochs)
+    progress.start(description, len(arguments) * epochs)
     with tempfile.TemporaryDirectory(prefix="mirembed-") as folder:
         path = Path(folder) / "epochs.i32"
-        counters = np.memmap(path, np.int32, "w+", shape=max(1, len(tasks)))
+        counters = np.memmap(path, np.int32, "w+", shape=max(1, len(arguments)))
 
         def tick() -> None:
             progress.update(float(counters.sum()))
 
-        calls = [_Call(function, task, path, index) for index, task in enumerate(tasks)]
+        calls = [_Call(function, argument, path, index) for index, argument in enumerate(arguments)]
         for outcome in workers.run(_call, calls, jobs, tick):
             if isinstance(outcome, workers.Crashed):
                 raise WorkerError(
@@ -72,10 +74,10 @@ def run_trainings(
             yield outcome.index, outcome.result
 
 
-def _call(call: _Call[Task, Result]) -> Result:
+def _call(call: _Call[Argument, Result]) -> Result:
     counters = np.memmap(call.counters, np.int32, "r+")
 
     def on_epoch(epoch: int) -> None:
         counters[call.index] = epoch
 
-    return call.function(call.task, on_epoch)
+    return call.function(call.argument, on_epoch)

@@ -8,8 +8,6 @@ their width, so that the same music has the same spectrogram at every sampling r
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -64,12 +62,6 @@ class SpectrogramParameters:
     def to_json(self) -> dict[str, int | float | str]:
         """Return the fields, in their order."""
         return asdict(self)
-
-    @property
-    def fingerprint(self) -> str:
-        """12 hexadecimal digits that change with any field."""
-        canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
 DEFAULTS = SpectrogramParameters()

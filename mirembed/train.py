@@ -12,11 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mirembed.errors import EvaluationError, MirembedError, PluginError
+from mirembed.errors import EvaluationError, MirembedError, PluginError, SpecError, StoreError
 from mirembed.excerpts import EXCERPT_FRAMES, Normalisation, epoch_batches, gather
 from mirembed.hookspecs import Similarity
 from mirembed.losses import classification_loss, regression_loss, similarity_loss
 from mirembed.network import EmbeddingNetwork, seeded_head, seeded_network
+from mirembed.registry import Registry
+from mirembed.specs import Spec
 from mirembed.store.files import writing
 
 CHECKPOINT_EPOCHS = 10
@@ -66,26 +68,86 @@ class Settings:
     device: str = "cpu"
 
 
-class SimilarityObjective(nn.Module):
+@dataclass(frozen=True)
+class PluginSimilarity:
+    """A similarity whose results are checked, and which is blamed for what goes wrong in it.
+
+    Attributes
+    ----------
+    similarity : Similarity
+    name : str
+        What errors call it.
+    """
+
+    similarity: Similarity
+    name: str
+
+    @classmethod
+    def create(cls, registry: Registry, spec: Spec, device: str = "cpu") -> PluginSimilarity:
+        """Create the similarity that a spec names. It is a given: nothing of it is ever trained."""
+        plugin = registry.find("similarity", spec.name)
+        similarity = registry.create("similarity", spec)
+        if isinstance(similarity, nn.Module):
+            similarity.to(device).requires_grad_(False)
+        return cls(similarity, f"{spec} of {plugin.distribution} {plugin.version}")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the similarities ``[..., n, n]`` of all pairs of ``x [..., n, d]``."""
+        return self._call(self.similarity, x)
+
+    def cross(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the similarities ``[..., n, m]`` of ``x [..., n, d]`` with ``y [..., m, d]``."""
+        own = getattr(self.similarity, "cross", None)
+        if own is not None:
+            return self._call(own, x, y)
+        n = x.shape[-2]
+        return self(torch.cat([x, y], dim=-2))[..., :n, n:]
+
+    def _call(self, function: Callable[..., Tensor], *vectors: Tensor) -> Tensor:
+        shapes = " and ".join(str(tuple(each.shape)) for each in vectors)
+        try:
+            result = function(*vectors)
+        except MirembedError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"the similarity {self.name} fails for vectors {shapes}: {type(error).__name__}: {error}; "
+                "report it to its plugin's authors"
+            ) from error
+        expected = (*vectors[0].shape[:-1], vectors[-1].shape[-2])
+        returned = f"the similarity {self.name} returned"
+        if not isinstance(result, Tensor) or not result.is_floating_point():
+            kind = result.dtype if isinstance(result, Tensor) else type(result).__name__
+            raise PluginError(f"{returned} {kind} for vectors {shapes}; expected a tensor of floating-point numbers")
+        if tuple(result.shape) != expected:
+            raise PluginError(f"{returned} the shape {tuple(result.shape)} for vectors {shapes}; expected {expected}")
+        if vectors[0].requires_grad and not result.requires_grad:
+            raise PluginError(
+                f"{returned} a tensor without gradient for vectors {shapes}; it has to be computed with torch alone, "
+                "without detach() and numpy()"
+            )
+        return result
+
+
+@dataclass(frozen=True)
+class SimilarityObjective:
     """|S(F) - S(A)|² over the pairs of a batch."""
 
-    def __init__(self, similarity: Similarity, label_similarity: Similarity) -> None:
-        super().__init__()
-        self.similarity, self.label_similarity = similarity, label_similarity
+    similarity: Similarity
+    label_similarity: Similarity
 
-    def forward(self, embeddings: Tensor, label_vectors: Tensor, _classes: Tensor | None) -> Tensor:
+    def __call__(self, embeddings: Tensor, label_vectors: Tensor, _classes: Tensor | None) -> Tensor:
         """Return the loss of a batch: ``embeddings [batch, units]``, ``label_vectors [batch, d]``."""
-        return similarity_loss(_checked(self.similarity, embeddings), _checked(self.label_similarity, label_vectors))
+        return similarity_loss(self.similarity(embeddings), self.label_similarity(label_vectors))
 
 
-class BaselineObjective(nn.Module):
+@dataclass(frozen=True)
+class BaselineObjective:
     """Cross-entropy or squared error of a linear output layer."""
 
-    def __init__(self, head: nn.Linear) -> None:
-        super().__init__()
-        self.head = head
+    head: nn.Linear
 
-    def forward(self, embeddings: Tensor, label_vectors: Tensor, classes: Tensor | None) -> Tensor:
+    def __call__(self, embeddings: Tensor, label_vectors: Tensor, classes: Tensor | None) -> Tensor:
         """Return the loss of a batch; ``classes [batch]`` for classification, None for regression."""
         outputs = self.head(embeddings)  # [batch, n_classes or n_targets]
         if classes is None:
@@ -134,14 +196,23 @@ def train(
 
     Raises
     ------
+    SpecError
+        If the batch holds no pair for a similarity to compare.
     EvaluationError
         If the loss is no longer a number.
+    StoreError
+        If the checkpoint is damaged.
     """
+    if similarity is not None and settings.batch < 2:
+        raise SpecError(f"--batch {settings.batch}: to learn a similarity takes batches of at least 2 tracks")
     seed = (settings.seed, settings.fold)
     network = seeded_network(2 * data.frames.shape[1], seed)
     objective = _objective(data, network, seed, similarity, label_similarity)
     trained = Trained(network, objective.head if isinstance(objective, BaselineObjective) else None)
-    modules = nn.ModuleDict({"network": network, "objective": objective}).to(settings.device)
+    modules = nn.ModuleDict({"network": network})
+    if trained.head is not None:
+        modules["head"] = trained.head
+    modules.to(settings.device)
     optimiser = torch.optim.Adadelta(modules.parameters(), lr=1.0, rho=0.95, eps=1e-6)
     done = _resume(checkpoint, modules, optimiser, trained)
     label_vectors = torch.from_numpy(data.label_vectors).to(settings.device)
@@ -163,7 +234,7 @@ def train(
             )  # [batch, units]
             loss = objective(embeddings, label_vectors[rows], None if classes is None else classes[rows])
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             total += loss.detach()
         trained.losses.append(float(total) / len(data.lengths))
@@ -190,26 +261,6 @@ def _objective(
     return SimilarityObjective(similarity, label_similarity or similarity)
 
 
-def _checked(similarity: Similarity, x: Tensor) -> Tensor:
-    """Call a similarity and check the shape that a plugin must return."""
-    try:
-        result = similarity(x)
-    except MirembedError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"the similarity {similarity!r} fails for vectors {tuple(x.shape)}: {type(error).__name__}: {error}; "
-            "report it to its plugin's authors"
-        ) from error
-    expected = (*x.shape[:-1], x.shape[-2])
-    if tuple(result.shape) != expected:
-        raise PluginError(
-            f"the similarity {similarity!r} returned the shape {tuple(result.shape)} for vectors {tuple(x.shape)}; "
-            f"expected {expected}"
-        )
-    return result
-
-
 def _save(checkpoint: Path, modules: nn.Module, optimiser: torch.optim.Optimizer, trained: Trained) -> None:
     from safetensors.torch import save
 
@@ -230,19 +281,28 @@ def _resume(checkpoint: Path | None, modules: nn.Module, optimiser: torch.optim.
     """Restore a checkpoint and return the number of epochs it holds."""
     if checkpoint is None or not checkpoint.exists():
         return 0
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     weights: dict[str, Tensor] = {}
     state: dict[int, dict[str, Tensor]] = {}
-    with safe_open(checkpoint, framework="pt") as file:
-        trained.losses.extend(json.loads(file.metadata()["losses"]))
-        for name in file.keys():  # noqa: SIM118 - not a mapping
-            kind, _, rest = name.partition(".")
-            if kind == "module":
-                weights[rest] = file.get_tensor(name)
-            else:
-                number, _, key = rest.partition(".")
-                state.setdefault(int(number), {})[key] = file.get_tensor(name)
-    modules.load_state_dict(weights)
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    try:
+        with safe_open(checkpoint, framework="pt") as file:
+            trained.losses.extend(json.loads(file.metadata()["losses"]))
+            for name in file.keys():  # noqa: SIM118 - not a mapping
+                kind, _, rest = name.partition(".")
+                if kind == "module":
+                    weights[rest] = file.get_tensor(name)
+                else:
+                    number, _, key = rest.partition(".")
+                    state.setdefault(int(number), {})[key] = file.get_tensor(name)
+        if len(state) != len(list(modules.parameters())):
+            raise ValueError(f"the optimiser's state is of {len(state)} parameters")
+        modules.load_state_dict(weights)
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise StoreError(
+            f"{checkpoint} is damaged ({type(error).__name__}: {reason}); delete it and run the same command again: "
+            "this one training begins anew"
+        ) from error
     return len(trained.losses)

@@ -18,9 +18,6 @@ from typing import Any, Generic, TypeVar
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
-_IN_FLIGHT = 4
-"""Tasks handed out per worker: enough to keep it busy, few enough to repeat after a crash."""
-
 
 @dataclass(frozen=True)
 class Done(Generic[Result]):
@@ -50,6 +47,8 @@ def run(
     arguments: Sequence[Argument],
     jobs: int,
     tick: Callable[[], None] = lambda: None,
+    *,
+    per_worker: int = 1,
 ) -> Iterator[Done[Result] | Crashed]:
     """Call ``function`` on every argument in worker processes and yield the outcomes as they come.
 
@@ -62,6 +61,9 @@ def run(
         Worker processes.
     tick : callable
         Called about four times a second while waiting.
+    per_worker : int
+        Tasks handed out per worker: several keep it busy while the caller is, but after a crash all of them are
+        repeated one by one.
 
     Raises
     ------
@@ -74,7 +76,9 @@ def run(
     while waiting:
         in_flight: dict[Any, int] = {}
         try:
-            with contextlib.closing(_run_pool(function, arguments, waiting, in_flight, jobs, tick)) as finished:
+            with contextlib.closing(
+                _run_pool(function, arguments, waiting, in_flight, jobs, tick, per_worker)
+            ) as finished:
                 for future, index in finished:
                     yield Done(index, future.result())
                     del in_flight[future]
@@ -91,6 +95,7 @@ def _run_pool(
     in_flight: dict[Any, int],
     jobs: int,
     tick: Callable[[], None],
+    per_worker: int,
 ) -> Generator[tuple[Any, int], None, None]:
     """Keep the pool busy from ``waiting``, note what is ``in_flight``, yield finished futures."""
     from concurrent.futures import FIRST_COMPLETED, wait
@@ -99,7 +104,7 @@ def _run_pool(
     finished = False
     try:
         while waiting or in_flight:
-            while waiting and len(in_flight) < _IN_FLIGHT * jobs:
+            while waiting and len(in_flight) < per_worker * jobs:
                 index = waiting.pop()
                 try:
                     with _interrupt_held():
@@ -143,8 +148,9 @@ def _start_pool(jobs: int) -> Any:
     from joblib.externals.loky import ProcessPoolExecutor
 
     # One thread a worker: they share the cores among themselves.
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    return ProcessPoolExecutor(max_workers=jobs, initializer=_prepare_worker, initargs=(os.getpid(),), env=threads)
+    environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # torch's deterministic algorithms on CUDA need it
+    return ProcessPoolExecutor(max_workers=jobs, initializer=_prepare_worker, initargs=(os.getpid(),), env=environment)
 
 
 @contextlib.contextmanager

@@ -115,7 +115,12 @@ def job(tracks: Tracks, *approaches: str, rows: np.ndarray | None = None, **sett
 
 
 def run_here(
-    function: Callable[[Any], Any], arguments: Sequence[Any], jobs: int, tick: Callable[[], None] = lambda: None
+    function: Callable[[Any], Any],
+    arguments: Sequence[Any],
+    jobs: int,
+    tick: Callable[[], None] = lambda: None,
+    *,
+    per_worker: int = 1,
 ) -> Iterator[workers.Done[Any]]:
     """Stand in for `mirembed.workers.run`: to start a process takes longer than a small training."""
     for index, argument in enumerate(arguments):

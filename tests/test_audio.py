@@ -262,6 +262,20 @@ print(decode(Path(sys.argv[2])).decoder)
     assert (decoder, result.stderr, result.returncode) == ("essentia", "", 0)
 
 
+def test_samples_without_a_header_are_no_audio(tmp_path):
+    (tmp_path / "a.raw").write_bytes(bytes(4000))
+    with pytest.raises(AudioError, match="neither soundfile nor Essentia can decode this file"):
+        decode(tmp_path / "a.raw")
+
+
+@pytest.mark.parametrize("content", [b"no audio", wav_bytes(bytes(3200))])
+def test_a_name_that_is_not_valid_text_is_refused_whatever_the_file_holds(tmp_path, content):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.m4a"))
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match="its name is not valid UTF-8, and could not stand in a table: rename it"):
+        decode(path)
+
+
 # Chatter
 
 

@@ -408,6 +408,33 @@ def test_of_two_files_the_good_one_is_embedded_and_the_bad_one_named(run, store)
 
 
 @pytest.mark.parametrize("command", ["embed", "predict"])
+def test_where_no_file_can_be_read_each_reason_is_said(run, store, command):
+    (store.parent / "bad.raw").write_bytes(bytes(4000))
+    misnamed = Path(os.fsdecode(b"caf\xe9.m4a"))
+    (store.parent / misnamed).write_text("no audio")
+    result = run(command, "folder-rbf-sl", "bad.raw", misnamed, "--json", code=2)
+    assert not result.json["embeddings" if command == "embed" else "predictions"]
+    raw, name = result.json["failures"]
+    assert (raw["path"], raw["reason"][:46]) == ("bad.raw", "neither soundfile nor Essentia can decode this")
+    assert name["reason"] == "its name is not valid UTF-8, and could not stand in a table: rename it"
+    assert [line.split(":")[0] for line in result.err.splitlines()[-2:]] == ["failed", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("command", "columns"),
+    [("embed", ["id", *(f"embedding_{unit}" for unit in range(50))]), ("predict", ["path", "label"])],
+)
+def test_a_table_without_rows_has_its_columns(run, store, command, columns):
+    (store.parent / "bad.wav").write_text("no audio")
+    run(command, "folder-rbf-sl", "bad.wav", "--out", "x.csv", code=2)
+    assert (store.parent / "x.csv").read_text().splitlines() == [",".join(columns)]
+    run(command, "folder-rbf-sl", "bad.wav", "--out", "x.parquet", code=2)
+    table = pq.read_table(store.parent / "x.parquet")
+    assert (table.num_rows, table.column_names[0]) == (0, columns[0])
+    assert {"label", "embedding"} & set(table.column_names)
+
+
+@pytest.mark.parametrize("command", ["embed", "predict"])
 def test_a_path_that_does_not_exist_is_said(store, refused, command):
     expected = "nowhere.wav does not exist; give audio files or folders of audio files"
     assert expected in refused(command, "folder-rbf-sl", "tones", "nowhere.wav")

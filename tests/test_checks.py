@@ -19,8 +19,9 @@ from conftest import Command
 from small_store import run_here
 
 from mirembed import Card, Classification, Listing, Regression, Split, Target, Track, workers
-from mirembed.checks import Finding, Report, check
+from mirembed.checks import Finding, Report, check, measurements
 from mirembed.progress import Silent
+from mirembed.store.files import write_table
 from mirembed_datasets.folder import Folder
 
 RATE = 22_050
@@ -464,7 +465,25 @@ def test_an_interrupted_check_goes_on_where_it_stopped(tmp_path: Path) -> None:
         look(tmp_path / "clicks", progress=Counted(limit=140))
     rest = Counted()
     assert look(tmp_path / "clicks", progress=rest).sound
-    assert rest.totals == [150 - 128]
+    assert rest.totals == [150 - 141]
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize(("seconds", "times"), [(60.0, 1), (-1.0, 5)])
+def test_the_measurements_are_written_at_the_end_and_once_a_minute(
+    music: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, times: int
+) -> None:
+    written: list[Path] = []
+
+    def spy(path: Path, table: Any) -> None:
+        written.append(path)
+        write_table(path, table)
+
+    monkeypatch.setattr(measurements, "write_table", spy)
+    monkeypatch.setattr(measurements, "WRITE_SECONDS", seconds)
+    for _ in range(2):  # the second time there is nothing new
+        look(music)
+        assert len(written) == times
 
 
 # Worker processes

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,8 +135,22 @@ def test_fit_takes_over_a_network(store, target_store):
     [taken] = run("fit", "--store", target_store, "--network", model, "--json").json["models"]
     assert Path(taken["model"]).name.endswith("-from-folder-rbf-sl")
     assert taken["loss"] is None
-    refused = run("fit", "--store", target_store, "--network", model, "--similarity", "rbf", code=1)
-    assert refused.err == "error: --network brings its own approach; leave --approach and --similarity out\n"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--similarity", "rbf"],
+        ["--approach", "nn", "--label-similarity", "cosine"],
+        ["--epochs", 400, "--batch", 32],
+        ["--seed", 0, "--normalize", "training", "--device", "cpu"],
+    ],
+)
+def test_what_would_change_a_network_that_is_taken_over_is_refused(store, target_store, options):
+    model = store / "models" / "folder-rbf-sl"
+    refused = run("fit", "--store", target_store, "--network", model, *options, code=1)
+    listed = ", ".join(option for option in options if str(option).startswith("--"))
+    assert refused.err == f"error: --network takes a network as it was trained; leave {listed} out\n"
 
 
 def test_evaluate_tells_tones_apart_and_prints_what_it_keeps(store):
@@ -249,6 +264,14 @@ def test_similar_searches_a_folder_for_tracks_like_a_file(store, audio, broken):
     failed = run("similar", "folder-rbf-sl", query, "--in", broken, "--store", store, code=2)
     assert failed.cells[0][1] == str(broken / "high" / "high-0.wav")
     assert f"failed: {broken / 'low' / 'broken.wav'}: " in failed.err
+
+
+def test_similar_leaves_out_the_tracks_that_are_the_file_itself_or_copies_of_it(store, audio, tmp_path):
+    copy = shutil.copy(audio / "low" / "low-0.wav", tmp_path)
+    for query in (audio / "low" / "low-0.wav", copy):
+        ranked = run("similar", "folder-rbf-sl", query, "--store", store, "--top", 18, "--json").json["neighbours"]
+        assert len(ranked) == 17
+        assert "low/low-0.wav" not in {row["track"] for row in ranked}
 
 
 def test_similar_says_when_no_similarity_was_learned(store):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ import soundfile
 from audio_files import loud_then_quiet, write_mp3
 from conftest import CLASSES, RATE, tone, write_tones
 
-from mirembed import Classification, Listing, Track, extract, workers
+from mirembed import Classification, Listing, Regression, Target, Track, extract, workers
 from mirembed.errors import DatasetError, StoreError
 from mirembed.spectrogram import spectrogram
 from mirembed.store import FeatureStore
@@ -42,9 +44,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     run = workers.run
 
-    def spy(function: Callable, paths: list[str], jobs: int) -> Iterator:
+    def spy(function: Callable, paths: list[str], jobs: int, **options: int) -> Iterator:
         names.extend(Path(path).name for path in paths)
-        return run(function, paths, jobs)
+        return run(function, paths, jobs, **options)
 
     monkeypatch.setattr(workers, "run", spy)
     return names
@@ -128,10 +130,16 @@ def test_annotated_tracks_without_audio_are_counted_and_no_failure(store, audio)
 
 
 def test_shards_are_written_on_the_way(store, audio, monkeypatch):
-    monkeypatch.setattr(extract, "SHARD_ROWS", 4)
+    monkeypatch.setattr(extract.update, "SHARD_ROWS", 4)
     run(store, audio)
     assert [store.n_rows(shard) for shard in store.shards()] == [4, 2]
     assert len(stored(store)) == 6
+
+
+def test_shards_of_long_tracks_have_fewer_of_them(store, audio, monkeypatch):
+    monkeypatch.setattr(extract.update, "SHARD_FRAMES", 30)  # each track has 11
+    run(store, audio)
+    assert [store.n_rows(shard) for shard in store.shards()] == [3, 3]
 
 
 # The second run
@@ -261,7 +269,7 @@ def test_other_kinds_of_labels_are_refused(store, audio):
 
 
 def test_a_damaged_shard_is_set_aside_and_its_tracks_are_made_anew(store, audio, monkeypatch):
-    monkeypatch.setattr(extract, "SHARD_ROWS", 4)
+    monkeypatch.setattr(extract.update, "SHARD_ROWS", 4)
     run(store, audio)
     expected = stored(store)
     shard = store.shards()[0]
@@ -327,12 +335,30 @@ def test_a_file_that_becomes_unreadable_stays_a_failure_and_keeps_its_old_row(st
     (audio / "low" / "low-0.wav").write_bytes(b"RIFF")
     for failed_before in (0, 1, 1):
         summary = run(store, audio)
-        assert summary.failed_before == failed_before
+        assert (summary.failed_before, summary.unchanged, summary.kept) == (failed_before, 5, 1)
+        assert "1 tracks are kept as they were before their file changed" in summary.lines("folder")
+        assert summary.lines("folder")[0].startswith("folder: 6 of 6 tracks in the store")
+        assert summary.to_json("folder")["kept"] == 1
         assert [failure.id for failure in summary.failures] == ["low/low-0.wav"]
     np.testing.assert_array_equal(stored(store)["low/low-0.wav"]["frames"], before)
     (audio / "low" / "low-0.wav").write_bytes(good)
     summary = run(store, audio)
-    assert (summary.unchanged, summary.failures, store.failures()) == (6, [], [])
+    assert (summary.unchanged, summary.kept, summary.failures, store.failures()) == (6, 0, [], [])
+
+
+def test_whatever_a_decoder_raises_is_the_failure_of_one_file(store, audio, monkeypatch):
+    def fail_on_one(path: Path):
+        if path.name == "low-0.wav":
+            raise KeyError("chunk")
+        return spectrogram(path)
+
+    from small_store import workers_run  # imports torch, and workers import this file
+
+    monkeypatch.setattr(extract.files, "spectrogram", fail_on_one)
+    with workers_run():
+        summary = run(store, audio)
+    assert summary.extracted == 5
+    assert [failure.reason for failure in summary.failures] == ["cannot be read: KeyError: 'chunk'"]
 
 
 def test_failures_of_tracks_that_are_no_longer_listed_are_forgotten(store, audio):
@@ -377,6 +403,51 @@ def test_a_dataset_without_tracks_is_an_error(store, audio):
         run(store, audio, listing=Listing(Classification(("a", "b")), []))
 
 
+NOT_UTF8 = os.fsdecode(b"caf\xe9.wav")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"id": 7}, "test lists the id 7; expected a relative path in valid UTF-8: report it to that plugin's authors"),
+        ({"id": ""}, "test lists the id ''; expected a relative path"),
+        ({"id": "/music/a.wav"}, "test lists the id '/music/a.wav'; expected a relative path"),
+        ({"id": NOT_UTF8}, "test lists the id 'caf\\udce9.wav'; expected a relative path in valid UTF-8"),
+        ({"group": 7}, "test: x has the group 7; expected valid UTF-8 or None: report it to that plugin's authors"),
+        ({"group": NOT_UTF8}, "test: x has the group 'caf\\udce9.wav'; expected valid UTF-8 or None"),
+        ({"path": "a.wav"}, "test: x has the path 'a.wav'; expected a pathlib.Path: report it to that plugin's"),
+        ({"path": Path(NOT_UTF8)}, "test: 'caf\\udce9.wav' is not valid UTF-8; rename the file or folder"),
+        ({"label": 1}, "test: x has the label 1, which is no class of it"),
+    ],
+)
+def test_a_track_that_cannot_be_stored_is_refused_before_any_is_decoded(store, audio, decoded, change, expected):
+    good, bad = Track("good", audio / "low" / "low-0.wav", "a"), Track("x", audio / "low" / "low-1.wav", "a")
+    listing = Listing(Classification(("a", "b")), [good, replace(bad, **change)])
+    with pytest.raises(DatasetError, match=re.escape(expected)):
+        extract.extract(store, listing, spec="test", plugin={}, audio=audio, jobs=1)
+    assert (decoded, store.exists) == ([], False)
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        (3.0, "x needs 1 values, has 3.0"),
+        ("3", "x needs 1 values, has '3'"),
+        (("3",), "x has valence=3, outside 1 to 9"),
+        ((None,), "x has valence=None, outside 1 to 9"),
+    ],
+)
+def test_targets_that_are_no_numbers_are_refused(label, expected):
+    listing = Listing(Regression((Target("valence", 1, 9),)), [Track("x", Path("x.wav"), label)])
+    with pytest.raises(DatasetError, match=re.escape(expected)):
+        extract.check_listing(listing, "test")
+
+
+def test_numbers_of_numpy_are_targets():
+    listing = Listing(Regression((Target("valence", 1, 9),)), [Track("x", Path("x.wav"), (np.float32(3),))])
+    extract.check_listing(listing, "test")
+
+
 # Workers that are killed
 
 
@@ -389,6 +460,8 @@ def act(task: tuple[str, int]) -> int:
         os._exit(3)
     if what == "raise":
         raise ValueError(number)
+    if what == "process":
+        return os.getpid()
     return number
 
 
@@ -401,6 +474,23 @@ def test_a_task_that_kills_its_worker_is_named_and_the_others_go_on():
         workers.Done(2, 12),
         workers.Crashed(3, "its worker process was killed"),
     ]
+
+
+def test_tasks_that_were_not_handed_out_before_a_crash_are_not_run_one_by_one():
+    crashed, *rest = workers.run(act, [("SIGSEGV", 0), *[("process", 0)] * 3], jobs=1)
+    assert isinstance(crashed, workers.Crashed)
+    assert len({outcome.result for outcome in rest}) == 1
+
+
+def variable(name: str) -> str | None:
+    """In a worker."""
+    return os.environ.get(name)
+
+
+def test_workers_compute_in_one_order():
+    expected = {"OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    outcomes = workers.run(variable, list(expected), jobs=1)
+    assert [outcome.result for outcome in outcomes] == list(expected.values())
 
 
 def test_an_exception_in_a_worker_reaches_the_caller():

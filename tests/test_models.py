@@ -343,7 +343,7 @@ def test_a_network_is_taken_over_to_the_bit_and_gets_a_new_learner(fitted, targe
     assert model.provenance["network_from"]["model"] == source.folder.name
     assert model.provenance["network_from"]["digest"] == base.provenance["digest"]
     assert model.provenance["learner"]["parameters"]["C"] == 2
-    assert set(read_table(taken.embeddings)["in_sample"].to_pylist()) == {False}
+    assert set(read_table(taken.embeddings)["in_sample"].to_pylist()) == {None}
 
 
 def test_a_network_that_was_trained_on_the_same_tracks_makes_in_sample_embeddings(fitted, classes, targets, tmp_path):

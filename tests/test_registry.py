@@ -106,6 +106,24 @@ def test_plugins_are_listed_with_kind_name_distribution_and_version(mirembed, tm
     ]
 
 
+def test_what_a_plugin_prints_does_not_spoil_standard_output(monkeypatch, tmp_path, capsys):
+    source = """
+        print("imported")
+        from mirembed import hookimpl
+
+        def loud():
+            print("made")
+
+        @hookimpl
+        def mirembed_register_learners(register):
+            print("registered")
+            register("loud", loud)
+    """
+    install(tmp_path, "mirembed-loud", source)
+    discover(monkeypatch, tmp_path).create("learner", Spec("loud"))
+    assert capsys.readouterr() == ("", "imported\nregistered\nmade\n")
+
+
 def test_a_broken_plugin_costs_one_line_and_nothing_else(mirembed, tones, tmp_path):
     install(tmp_path / "site", "mirembed-broken", "import nothing_of_this_name")
     environment = install(tmp_path / "site", "mirembed-extra", SIMILARITY.format(name="same"))

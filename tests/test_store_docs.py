@@ -128,8 +128,9 @@ def test_the_lines_that_open_the_files_work(work, monkeypatch):
     optional = {"pd": "pandas", "duckdb": "duckdb"}
     missing = {alias for alias, module in optional.items() if importlib.util.find_spec(module) is None}
     scope: dict[str, object] = {}
-    for block in blocks(read("docs/store.md"), "python"):
-        for statement in ast.parse(block.replace("/RUN/", f"/{run.name}/")).body:
+    for block in blocks(read("docs/store.md").replace("/RUN/", f"/{run.name}/"), "python"):
+        assert all(any(Path().glob(path)) for path in re.findall(r"mirembed-store/[^'\"]+", block)), block
+        for statement in ast.parse(block).body:
             names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
             names |= {alias.asname or alias.name for alias in getattr(statement, "names", [])}
             if not names & missing:

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from conftest import CLASSES, RATE, tone
-from small_store import experiment, noise_with_peak, workers_run, write_classes
+from safetensors.torch import load_file, save_file
+from small_store import experiment, job, noise_with_peak, workers_run, write_classes
 
 from mirembed import Regression, Target
-from mirembed.errors import EvaluationError, PluginError
+from mirembed.errors import EvaluationError, PluginError, SpecError, StoreError
 from mirembed.excerpts import EXCERPT_FRAMES, Normalisation, epoch_batches, gather
 from mirembed.fit import fit
+from mirembed.fitting import fit_models
 from mirembed.labels import TargetScale, one_hot
-from mirembed.models import Model, one_thread
+from mirembed.models import Model, nearest, one_thread
 from mirembed.network import seeded_head, seeded_network
-from mirembed.registry import Registry
+from mirembed.registry import Plugin, Registry
 from mirembed.spectrogram import log_mel
 from mirembed.store.frames import open_tracks
-from mirembed.train import BaselineObjective, Settings, SimilarityObjective, Trained, TrainingData, train
+from mirembed.train import (
+    BaselineObjective,
+    PluginSimilarity,
+    Settings,
+    SimilarityObjective,
+    Trained,
+    TrainingData,
+    train,
+)
 from mirembed_kernels.kernels import Cosine, Rbf
 
 
@@ -171,24 +185,99 @@ def test_a_training_that_diverges_is_an_error_that_says_when(data):
         train(data, Settings(epochs=3), exploding)
 
 
-def test_a_similarity_of_the_wrong_shape_is_an_error_that_says_so(data):
-    def row_sums(x: torch.Tensor) -> torch.Tensor:
-        return x.sum(dim=-1)
-
-    with pytest.raises(PluginError) as error:
-        train(data, Settings(epochs=1), row_sums)
-    assert "row_sums" in str(error.value)
-    assert "returned the shape (9,) for vectors (9, 50); expected (9, 9)" in str(error.value)
-    with pytest.raises(PluginError, match=r"\(9,\) for vectors \(9, 3\); expected \(9, 9\)"):
-        train(data, Settings(epochs=1), Rbf(), row_sums)
+def odd(function: Callable[..., Any]) -> PluginSimilarity:
+    return PluginSimilarity(function, "odd:gamma=2 of mirembed-odd 1.0")
 
 
-def test_a_similarity_that_raises_is_blamed(data):
-    def failing(x: torch.Tensor) -> torch.Tensor:
-        raise RuntimeError("no graphics card")
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: x.sum(dim=-1), r"returned the shape \(9,\) for vectors \(9, 50\); expected \(9, 9\)"),
+        (lambda x: x.detach().numpy() @ x.detach().numpy().T, "returned ndarray for .*; expected a tensor of floating"),
+        (lambda x: (x @ x.mT).tolist(), "returned list for vectors"),
+        (lambda x: (x @ x.mT).long(), r"returned torch.int64 for vectors \(9, 50\)"),
+        (lambda x: (x @ x.mT).detach(), "returned a tensor without gradient for .*; it has to be computed with torch"),
+        (lambda x: 1 / 0, r"fails for vectors \(9, 50\): ZeroDivisionError: division by zero; report it to its plugin"),
+    ],
+)
+def test_a_similarity_that_misbehaves_is_named_and_blamed(data, function, message):
+    with pytest.raises(PluginError, match=f"^the similarity odd:gamma=2 of mirembed-odd 1.0 {message}"):
+        train(data, Settings(epochs=1), odd(function))
 
-    with pytest.raises(PluginError, match=r"failing.* fails for vectors \(9, 50\): RuntimeError: no graphics card"):
-        train(data, Settings(epochs=1), failing)
+
+def test_the_labels_similarity_is_blamed_too(data):
+    with pytest.raises(PluginError, match=r"odd.* the shape \(9,\) for vectors \(9, 3\); expected \(9, 9\)"):
+        train(data, Settings(epochs=1), Rbf(), odd(lambda x: x.sum(dim=-1)))
+
+
+def test_the_neighbours_similarity_is_blamed_too():
+    class Odd:
+        def __call__(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ x.mT
+
+        def cross(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no graphics card")
+
+    query, candidates = np.ones(50, np.float32), np.ones((7, 50), np.float32)
+    with pytest.raises(PluginError, match=r"fails for vectors \(1, 50\) and \(7, 50\): RuntimeError: no graphics card"):
+        nearest(odd(Odd()), query, candidates)
+    assert nearest(odd(Odd().__call__), query, candidates).tolist() == [50.0] * 7
+
+
+class Weighted(torch.nn.Module):
+    """A similarity with parameters and a buffer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(0.5))
+        self.register_buffer("shift", torch.tensor(0.1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.weight * x @ x.mT + self.shift
+
+
+def test_a_similarity_that_is_a_module_is_not_trained(tmp_path):
+    created = []
+
+    def weighted() -> Weighted:
+        created.append(Weighted())
+        return created[-1]
+
+    plugin = Plugin("similarity", "weighted", weighted, "", "mirembed-odd", "1.0")
+    registry = Registry([*Registry.discover().plugins, plugin])
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    training = job(open_tracks(write_classes(tmp_path)), "weighted-sl", epochs=10)
+    fit_models(replace(training, checkpoint=checkpoint), registry)
+    assert [similarity.weight.item() for similarity in created] == [0.5, 0.5]
+    assert [name for name in load_file(checkpoint) if "weight" in name and "weight_" not in name] == []
+
+
+@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-100], lambda content: content[8:]])
+def test_a_damaged_checkpoint_is_an_error_that_says_what_to_do(data, tmp_path, damage):
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    train(data, Settings(epochs=10), Rbf(), checkpoint=checkpoint)
+    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
+    with pytest.raises(StoreError, match=f"^{checkpoint} is damaged .*; delete it and run the same command again"):
+        train(data, Settings(epochs=11), Rbf(), checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize("kept", ["module", "optimiser", "no losses"])
+def test_a_checkpoint_without_all_its_parts_is_damaged_too(data, tmp_path, kept):
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    train(data, Settings(epochs=10), Rbf(), checkpoint=checkpoint)
+    tensors = {
+        name: tensor for name, tensor in load_file(checkpoint).items() if kept in (name.split(".")[0], "no losses")
+    }
+    save_file(tensors, checkpoint, metadata=None if kept == "no losses" else {"losses": str([1.0] * 10)})
+    with pytest.raises(StoreError, match="is damaged"):
+        train(data, Settings(epochs=11), Rbf(), checkpoint=checkpoint)
+
+
+def test_a_similarity_is_not_learned_from_single_tracks(data):
+    with pytest.raises(SpecError, match="--batch 1: to learn a similarity takes batches of at least 2 tracks"):
+        train(data, Settings(epochs=1, batch=1), Rbf())
+    assert train(data, Settings(epochs=1, batch=1)).losses[0] > 0
+    assert train(data, Settings(epochs=1, batch=2), Rbf()).losses[0] > 0
 
 
 def test_nn_and_fl_are_one_training(tmp_path):

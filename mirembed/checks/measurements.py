@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from mirembed import workers
 from mirembed.audio import decode
+from mirembed.audio_files import file_stamp
 from mirembed.checks.fingerprints import fingerprint
 from mirembed.errors import AudioError, StoreError
 from mirembed.progress import Progress
@@ -24,8 +26,8 @@ FULL_SCALE = 0.999
 QUIET = -70.0
 """dB below full scale, of a stretch of 50 ms: quieter is silence."""
 
-_CHUNK = 64
-"""Files between two writings of the cache, as a multiple of the workers."""
+WRITE_SECONDS = 60.0
+"""Between two writings of the cache, each of which writes all of it: what a killed process loses."""
 
 
 @dataclass(frozen=True)
@@ -74,31 +76,36 @@ def measure_files(paths: Sequence[Path], cache: Path, jobs: int, progress: Progr
     ----------
     paths : sequence of pathlib.Path
     cache : pathlib.Path
-        Parquet file; written now and then, so that an interrupted check goes on.
+        Parquet file; written now and then, and on interruption, so that the next check goes on.
     jobs : int
         Worker processes.
     """
     known = _read_cache(cache)
-    stamps = {str(path): _stamp(path) for path in paths}
+    stamps = {str(path): file_stamp(path) for path in paths}
     done = {name: known[name] for name, stamp in stamps.items() if name in known and _stamp_of(known[name]) == stamp}
-    missing = [path for path in dict.fromkeys(paths) if str(path) not in done]
+    missing = [name for name in stamps if name not in done]
     progress.start("checking audio", len(missing))
-    for first in range(0, len(missing), _CHUNK * jobs):
-        chunk = [str(path) for path in missing[first : first + _CHUNK * jobs]]
-        for number, outcome in enumerate(workers.run(_measure, chunk, jobs), first + 1):
+    written_at = time.monotonic()
+    try:
+        for number, outcome in enumerate(workers.run(_measure, missing, jobs), 1):
             if isinstance(outcome, workers.Crashed):
-                name = chunk[outcome.index]
+                name = missing[outcome.index]
                 done[name] = Measurement(name, *stamps[name], error=outcome.reason)
             else:
                 done[outcome.result.path] = outcome.result
             progress.update(number)
-        _write_cache(cache, {**known, **done})
+            if time.monotonic() - written_at > WRITE_SECONDS:
+                _write_cache(cache, {**known, **done})
+                written_at = time.monotonic()
+    finally:
+        if missing:
+            _write_cache(cache, {**known, **done})
     return [done[str(path)] for path in paths]
 
 
 def _measure(name: str) -> Measurement:
     path = Path(name)
-    size, mtime = _stamp(path)
+    size, mtime = file_stamp(path)
     try:
         audio = decode(path)
     except AudioError as error:
@@ -123,14 +130,6 @@ def _silent_share(samples: NDArray[np.float32], rate: int) -> float:
     stretches = samples[: len(samples) // length * length].reshape(-1, length)
     power = np.einsum("ij,ij->i", stretches, stretches) / length
     return float(np.mean(power < 10 ** (QUIET / 10)))
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
 
 
 def _stamp_of(measurement: Measurement) -> tuple[int, int]:

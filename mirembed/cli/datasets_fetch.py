@@ -37,7 +37,7 @@ def fetch(
     """
     from dataclasses import asdict
 
-    from mirembed.cli.console import ConsoleProgress, print_json
+    from mirembed.cli.console import ConsoleProgress, counted, print_json
     from mirembed.datasets import card_of
     from mirembed.fetch import Wishes
     from mirembed.fetch import fetch as run
@@ -51,5 +51,6 @@ def fetch(
         print_json({"dataset": name, "audio": str(audio), "archives": [asdict(one) for one in fetched]})
     else:
         n_files = sum(one.n_files for one in fetched)
-        files = "1 file" if n_files == 1 else f"{n_files} files"
-        typer.echo(f"{files} of {name} in {audio}; next: mirembed datasets check {name} --audio {audio}")
+        typer.echo(
+            f"{counted(n_files, 'file')} of {name} in {audio}; next: mirembed datasets check {name} --audio {audio}"
+        )

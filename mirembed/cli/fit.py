@@ -25,8 +25,21 @@ from mirembed.cli.options import (
     StoreFolder,
 )
 
+_OF_A_TRAINING = {
+    "similarity": "--similarity",
+    "approach": "--approach",
+    "label_similarity": "--label-similarity",
+    "epochs": "--epochs",
+    "batch": "--batch",
+    "seed": "--seed",
+    "normalise": "--normalize",
+    "device": "--device",
+}
+"""Options that mean nothing to a network that is taken as it is."""
+
 
 def fit(
+    context: typer.Context,
     dataset: Dataset = None,
     store: StoreFolder = DEFAULT_STORE,
     similarity: Similarities = None,
@@ -63,6 +76,9 @@ def fit(
     from mirembed.store import Store
     from mirembed.store.frames import open_tracks
 
+    given = [option for name, option in _OF_A_TRAINING.items() if _is_given(context, name)]
+    if network is not None and given:
+        raise SpecError(f"--network takes a network as it was trained; leave {', '.join(given)} out")
     registry = options.discover()
     place = Store(store)
     features = place.find(options.parse_dataset(dataset))
@@ -70,8 +86,6 @@ def fit(
     with ConsoleProgress() as progress:
         tracks = exclude_tracks(registry, open_tracks(features, progress), exclude, progress)
         if network is not None:
-            if approach or similarity or label_similarity:
-                raise SpecError("--network brings its own approach; leave --approach and --similarity out")
             path = find_model(place.models, network)
             command = options.command_line()
             fitted = [
@@ -114,3 +128,8 @@ def fit(
         typer.echo(f"{model.approach}: fitted to {len(tracks.ids)} tracks{loss}")
         typer.echo(f"  model       {model.folder}")
         typer.echo(f"  embeddings  {model.embeddings}")
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"

@@ -16,7 +16,7 @@ def predict(
 ) -> None:
     """Predict the class, or the targets, of audio files; no labels are needed."""
     from mirembed.cli.console import print_json, print_table
-    from mirembed.export import check_suffix, write_rows
+    from mirembed.export import check_suffix, write_predictions
     from mirembed.models import named_predictions
 
     check_suffix(out)
@@ -24,7 +24,7 @@ def predict(
     predictions = named_predictions(loaded.task, loaded.predict(result.embeddings))
     rows = [{"path": str(path), **values} for path, values in zip(result.paths, predictions, strict=True)]
     if out is not None:
-        write_rows(out, rows)
+        write_predictions(out, rows, loaded.task)
     if json:
         print_json({"predictions": rows, "failures": failures_json(result)})
     elif out is None and rows:

@@ -16,7 +16,7 @@ from mirembed.config import Experiment
 from mirembed.evaluate.choices import Evaluation
 from mirembed.evaluate.runs import Run
 from mirembed.evaluate.scores import PREDICTED, Scores, score
-from mirembed.fitting import Job, fit_models
+from mirembed.fitting import Job, fit_models, provenance
 from mirembed.folds import Fold, Scheme, groups_on_both_sides, make_folds, official_folds
 from mirembed.hookspecs import Classification
 from mirembed.labels import undeclared
@@ -175,12 +175,7 @@ def _plan(
     described: Mapping[str, Any],
 ) -> list[_Part]:
     """Return every training of the run, in an order that does not depend on what is done already."""
-    provenance = {
-        "dataset": tracks.info.spec,
-        "settings": dict(described),
-        "learner": described["learner"],
-        "versions": versions(),
-    }
+    command = run.manifest["command"]
     parts = []
     for seed, of_seed in folds.items():
         for fold in of_seed:
@@ -197,7 +192,7 @@ def _plan(
                     learner=experiment.learner,
                     settings=settings,
                     parameters=tracks.info.parameters,
-                    provenance={**provenance, "seed": seed, "fold": fold.index},
+                    provenance={**provenance(tracks, described, seed, command), "fold": fold.index},
                     checkpoint=run.checkpoints / f"{key}.safetensors",
                 )
                 ids = [tracks.ids[row] for row in fold.test]

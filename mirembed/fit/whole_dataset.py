@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from mirembed.approaches import Approach
 from mirembed.config import Experiment
 from mirembed.embeddings import EmbeddingRows, ModelKey, write_embeddings
-from mirembed.errors import EvaluationError, ModelError
-from mirembed.fitting import Job, fit_learner, fit_models
+from mirembed.errors import EvaluationError, SpecError
+from mirembed.fit.unfinished import checkpoint, reserving
+from mirembed.fitting import Job, fit_learner, fit_models, new_estimator, provenance
 from mirembed.hookspecs import Classification, Regression
 from mirembed.labels import TargetScale, undeclared
-from mirembed.models import Model
+from mirembed.models import Model, check_storable
 from mirembed.progress import Progress, Silent
 from mirembed.provenance import versions
 from mirembed.registry import Registry
@@ -31,9 +32,6 @@ from mirembed.store.features import compare_parameters
 from mirembed.store.frames import Tracks
 from mirembed.store.root import slug
 from mirembed.train import Settings
-
-CHECKPOINTS = ".checkpoints"
-"""Beside the models: where interrupted trainings go on from."""
 
 
 @dataclass(frozen=True)
@@ -111,39 +109,43 @@ def fit(
     ------
     EvaluationError
         If there are too few tracks or classes.
+    SpecError
+        If ``name`` cannot be a folder's name.
     ModelError
-        If ``name`` is taken.
+        If ``name`` is taken, or a model with the learner could not be loaded again.
+    StoreBusyError
+        If the same fit is going on in another process.
     """
     progress = progress or Silent()
     labels = check_trainable(tracks)
     described = experiment.describe(registry)
+    if any(approach.learns for approach in experiment.approaches):
+        check_storable(new_estimator(registry, experiment.learner, tracks.task), experiment.learner, registry)
     if undeclared(tracks.task):
         progress.note(f"no range is declared for {', '.join(undeclared(tracks.task))}: that of the tracks is taken")
-    digest = _digest({**described, "seed": seed, "data": tracks.digest, "versions": versions()})
-    folders = _model_folders(models, tracks, [a.name for a in experiment.approaches], name)
-    trainings = []
-    for approaches in experiment.trainings:
-        provenance = _provenance(tracks, described, seed, command)
-        job = Job(
-            frames=tracks.frames,
-            task=tracks.task,
-            labels=labels,
-            rows=np.arange(len(tracks.ids)),
-            normalise=experiment.normalise,
-            approaches=approaches,
-            learner=experiment.learner,
-            settings=Settings(experiment.epochs, experiment.batch, seed, 0, experiment.device),
-            parameters=tracks.info.parameters,
-            provenance=provenance,
-            checkpoint=models / CHECKPOINTS / f"{slug(approaches[0].training)}-{digest}.safetensors",
-        )
-        trainings.append(_Training(job, folders, store.embeddings, tracks))
+    digest = _digest({**described, "seed": seed, "data": tracks.digest, "name": name, "versions": versions()})
+    wanted = _wanted_names(tracks, [approach.name for approach in experiment.approaches], name)
     fitted: dict[str, FittedModel] = {}
-    description = f"training for {experiment.epochs} epochs"
-    for _, result in run_trainings(_fit_one, trainings, experiment.epochs, jobs, progress, description):
-        fitted |= {model.approach: model for model in result}
-    with contextlib.suppress(OSError):  # of another fit that is going on
-        (models / CHECKPOINTS).rmdir()
+    with reserving(models, digest, wanted, exact=name is not None) as folders:
+        trainings = []
+        for approaches in experiment.trainings:
+            job = Job(
+                frames=tracks.frames,
+                task=tracks.task,
+                labels=labels,
+                rows=np.arange(len(tracks.ids)),
+                normalise=experiment.normalise,
+                approaches=approaches,
+                learner=experiment.learner,
+                settings=Settings(experiment.epochs, experiment.batch, seed, 0, experiment.device),
+                parameters=tracks.info.parameters,
+                provenance={**provenance(tracks, described, seed, command), "fit": digest},
+                checkpoint=checkpoint(models, approaches[0].training, digest),
+            )
+            trainings.append(_Training(job, folders, store.embeddings, tracks))
+        description = f"training for {experiment.epochs} epochs"
+        for _, result in run_trainings(_fit_one, trainings, experiment.epochs, jobs, progress, description):
+            fitted |= {model.approach: model for model in result}
     return [fitted[approach.name] for approach in experiment.approaches]
 
 
@@ -164,8 +166,10 @@ def transfer(
 
     Raises
     ------
+    SpecError
+        If ``name`` cannot be a folder's name.
     ModelError
-        If the network makes its predictions itself (``nn``) or ``name`` is taken.
+        If ``name`` is taken, or a model with the learner could not be loaded again.
     FingerprintError
         If the network was trained on spectrograms with other parameters.
     """
@@ -173,11 +177,15 @@ def transfer(
     compare_parameters(base.parameters, tracks.info.parameters, f"the model {network}", tracks.info.spec)
     labels = check_trainable(tracks)
     approach = Approach("fl") if base.provenance["approach"] == "nn" else Approach.parse(base.provenance["approach"])
+    check_storable(new_estimator(registry, learner, tracks.task), learner, registry)
     embeddings = base.embed(tracks.frames.open(), tracks.frames.starts, tracks.frames.lengths)
     scale = TargetScale.fit(tracks.task, labels) if isinstance(tracks.task, Regression) else None
     settings = {key: value for key, value in base.provenance["settings"].items() if key != "learner"}
     described = {**settings, "learner": registry.provenance("learner", learner)}
-    trained_on = base.provenance.get("network_from", base.provenance)["dataset"]
+    origin = base.provenance.get("network_from", base.provenance)
+    digest = _digest(
+        {**described, "network": base.provenance["digest"], "data": tracks.digest, "name": name, "versions": versions()}
+    )
     model = replace(
         base,
         task=tracks.task,
@@ -185,25 +193,26 @@ def transfer(
         estimator=fit_learner(registry, learner, tracks.task, embeddings, labels, scale),
         scale=scale,
         provenance={
-            **_provenance(tracks, described, base.provenance["seed"], command),
+            **provenance(tracks, described, base.provenance["seed"], command),
+            "fit": digest,
             "approach": approach.name,
             "network_from": {
                 "model": network.name,
                 "digest": base.provenance["digest"],
-                "dataset": trained_on,
+                "dataset": origin["dataset"],
+                "fold": origin.get("fold"),
             },
         },
     )
-    folder = _model_folders(models, tracks, [f"from-{network.name}"], name)[f"from-{network.name}"]
-    model.save(folder)
-    path = _save_embeddings(
-        model,
-        store.embeddings,
-        tracks,
-        embeddings,
-        epoch=described["epochs"],
-        in_sample=trained_on["digest"] == tracks.digest,
-    )
+    # Of other tracks, and of a fold's, nobody knows whether the network was trained on them.
+    in_sample = True if origin["dataset"]["digest"] == tracks.digest and origin.get("fold") is None else None
+    wanted = _wanted_names(tracks, [f"from-{network.name}"], name)
+    with reserving(models, digest, wanted, exact=name is not None) as folders:
+        [folder] = folders.values()
+        model = _keep(model, folder, learner, registry)
+        path = _save_embeddings(
+            model, store.embeddings, tracks, embeddings, epoch=described["epochs"], in_sample=in_sample
+        )
     return FittedModel(approach.name, folder, path, None)
 
 
@@ -228,27 +237,41 @@ def check_trainable(tracks: Tracks) -> NDArray[Any]:
 
 
 def _fit_one(training: _Training, on_epoch: Callable[[int], None]) -> list[FittedModel]:
-    """Train one network; save its models and their embeddings. Runs in a worker."""
+    """Train one network; save its models and their embeddings. Runs in a worker.
+
+    What an interrupted fit has saved is kept.
+    """
     job, tracks = training.job, training.tracks
-    fitted = fit_models(job, Registry.discover(), on_epoch)
+    registry = Registry.discover()
+    folders = {approach.name: training.folders[approach.name] for approach in job.approaches}
+    models = {name: Model.load(folder, registry) for name, folder in folders.items() if folder.exists()}
+    if len(models) < len(folders):
+        models = {**fit_models(job, registry, on_epoch).models, **models}
+    on_epoch(job.settings.epochs)
     frames = job.frames.open()
     result = []
-    for approach in job.approaches:
-        model = fitted.models[approach.name]
-        folder = training.folders[approach.name]
-        model.save(folder)
+    for name, folder in folders.items():
+        model = _keep(models[name], folder, job.learner, registry)
         embeddings = model.embed(frames, job.frames.starts, job.frames.lengths)
         path = _save_embeddings(
             model, training.embeddings, tracks, embeddings, epoch=job.settings.epochs, in_sample=True
         )
-        result.append(FittedModel(approach.name, folder, path, fitted.losses[-1]))
-    if job.checkpoint is not None:
-        job.checkpoint.unlink(missing_ok=True)
+        result.append(FittedModel(name, folder, path, model.provenance["loss"]))
     return result
 
 
+def _keep(model: Model, folder: Path, learner: Spec, registry: Registry) -> Model:
+    """Save a model, unless that was done before an interruption, and return it as it is on disk."""
+    if folder.exists():
+        return Model.load(folder, registry)
+    if model.estimator is not None:
+        check_storable(model.estimator, learner, registry)
+    model.save(folder)
+    return model
+
+
 def _save_embeddings(
-    model: Model, folder: Path, tracks: Tracks, embeddings: NDArray[np.float32], *, epoch: int, in_sample: bool
+    model: Model, folder: Path, tracks: Tracks, embeddings: NDArray[np.float32], *, epoch: int, in_sample: bool | None
 ) -> Path:
     key = ModelKey.of(model)
     path = folder / f"{key.name}.parquet"
@@ -257,39 +280,15 @@ def _save_embeddings(
     return path
 
 
-def _provenance(tracks: Tracks, described: Mapping[str, Any], seed: int, command: str) -> dict[str, Any]:
-    return {
-        "dataset": {
-            "spec": tracks.info.spec,
-            "plugin": dict(tracks.info.plugin),
-            "digest": tracks.digest,
-            "n_tracks": len(tracks.ids),
-            "excluded": dict(tracks.excluded),
-        },
-        "settings": dict(described),
-        "learner": described["learner"],
-        "seed": seed,
-        "command": command,
-        "versions": versions(),
-    }
-
-
-def _model_folders(models: Path, tracks: Tracks, endings: Sequence[str], name: str | None) -> dict[str, Path]:
-    """Return a folder that does not exist yet for each ending."""
-    folders = {}
-    for ending in endings:
-        if name is not None:
-            chosen = name if len(endings) == 1 else f"{name}-{slug(ending)}"
-            if (models / chosen).exists():
-                raise ModelError(f"there is a model {models / chosen} already; choose another --name or delete it")
-        else:
-            base = chosen = f"{slug(tracks.info.spec.partition(':')[0])}-{slug(ending)}"
-            number = 2
-            while (models / chosen).exists():
-                chosen = f"{base}-{number}"
-                number += 1
-        folders[ending] = models / chosen
-    return folders
+def _wanted_names(tracks: Tracks, endings: Sequence[str], name: str | None) -> dict[str, str]:
+    """Return the name that the model with each ending should have."""
+    if name is not None:
+        if not re.fullmatch(r"[^\W_][\w.-]{0,59}", name):
+            raise SpecError(
+                f"--name {name}: expected a letter or digit, and after it at most 59 letters, digits, '.', '_' and '-'"
+            )
+        return {ending: name if len(endings) == 1 else f"{name}-{slug(ending)}" for ending in endings}
+    return {ending: f"{slug(tracks.info.spec.partition(':')[0])}-{slug(ending)}" for ending in endings}
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -1,0 +1,79 @@
+"""What an extraction did, in numbers and in words."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mirembed.store import Failure
+
+
+@dataclass
+class Summary:
+    """What an extraction did, in tracks.
+
+    Attributes
+    ----------
+    listed, absent : int
+        What the dataset listed, and annotated tracks without audio.
+    extracted, unchanged, relabelled : int
+        Done now; in the store already; in the store with another label or group, which is now the listed one.
+    failures : list of Failure
+        All that stand in the failures table after this run.
+    failed_before : int
+        Those of them that failed in an earlier run, have not changed, and so were not tried again.
+    kept : int
+        Those of the failures whose spectrogram from before the file changed is still in the store.
+    unlisted, pruned : int
+        In the store but no longer listed: kept, or removed because that was asked.
+    chatter : int
+        Lines that decoders wrote and that were not shown.
+    damaged : list of str
+        Shards that could not be read and were set aside.
+    """
+
+    listed: int
+    absent: int
+    extracted: int = 0
+    unchanged: int = 0
+    relabelled: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    failed_before: int = 0
+    kept: int = 0
+    unlisted: int = 0
+    pruned: int = 0
+    chatter: int = 0
+    damaged: list[str] = field(default_factory=list)
+
+    def to_json(self, dataset: str) -> dict[str, Any]:
+        """Return the summary as JSON."""
+        return {"dataset": dataset, **asdict(self)}
+
+    def lines(self, dataset: str) -> list[str]:
+        """Return the summary in words, saying only what happened."""
+        stored = self.extracted + self.unchanged + self.kept
+        lines = [f"{dataset}: {stored} of {self.listed} tracks in the store, {self.extracted} of them new"]
+        if self.absent:
+            lines.append(f"{self.absent} annotated tracks have no audio here")
+        if self.relabelled:
+            lines.append(f"{self.relabelled} tracks got a new label or group; they were not decoded again")
+        if self.unlisted:
+            lines.append(
+                f"{self.unlisted} tracks in the store are no longer listed; they are kept: --prune removes them"
+            )
+        if self.pruned:
+            lines.append(f"{self.pruned} tracks that are no longer listed were removed")
+        if self.damaged:
+            lines.append(f"{len(self.damaged)} damaged shards were set aside: {', '.join(self.damaged)}")
+        if self.chatter:
+            lines.append(f"{self.chatter} lines of decoder messages were silenced")
+        if self.failures:
+            lines.append(f"{len(self.failures)} files failed (their reasons are in failures.parquet):")
+            lines += [f"  {failure.path}: {failure.reason}" for failure in self.failures[:10]]
+            if len(self.failures) > 10:
+                lines.append(f"  and {len(self.failures) - 10} more")
+        if self.kept:
+            lines.append(f"{self.kept} tracks are kept as they were before their file changed")
+        if self.failed_before:
+            lines.append(f"{self.failed_before} of them failed before and have not changed: --retry-failed tries again")
+        return lines

@@ -1,0 +1,95 @@
+"""Audio files become embeddings with a model and without a store: in their order, in bounded memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_tones
+from small_store import BANDS, CLASSES, TARGETS, workers_run
+
+from mirembed import Task, inference
+from mirembed.excerpts import Normalisation
+from mirembed.hookspecs import Classification, Estimator
+from mirembed.inference import EmbeddedFiles, embed_files
+from mirembed.labels import TargetScale
+from mirembed.models import Model
+from mirembed.network import seeded_head, seeded_network
+from mirembed.progress import Silent
+from mirembed.registry import Registry
+from mirembed.specs import Spec
+from mirembed.spectrogram import SpectrogramParameters, spectrogram
+
+
+def untrained(task: Task = CLASSES, estimator: Estimator | None = None) -> Model:
+    """Return a model that was never trained; it predicts by its head where no estimator is given."""
+    network = seeded_network(2 * BANDS, [0])
+    n_outputs = len(task.classes if isinstance(task, Classification) else task.targets)
+    return Model(
+        task=task,
+        network=network,
+        normalisation=Normalisation(np.full(BANDS, -60, np.float32), np.full(BANDS, 20, np.float32)),
+        head=seeded_head(network.units, n_outputs, [0]) if estimator is None else None,
+        estimator=estimator,
+        scale=None if isinstance(task, Classification) else TargetScale(np.zeros(n_outputs), np.ones(n_outputs)),
+        parameters=SpectrogramParameters().to_json(),
+    )
+
+
+def embed_here(model: Model, paths: list[Path]) -> EmbeddedFiles:
+    with workers_run():
+        return embed_files(model, paths, 1, Silent())
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory) -> list[Path]:
+    """Nine tones of 11 frames."""
+    return sorted(write_tones(tmp_path_factory.mktemp("tones"), n_tracks=3, seconds=0.3).rglob("*.wav"))
+
+
+def test_each_file_is_embedded_as_its_spectrogram(tones):
+    model = untrained()
+    embedded = embed_here(model, tones)
+    assert (embedded.paths, embedded.failures) == (tones, [])
+    for path, embedding in zip(tones, embedded.embeddings, strict=True):
+        frames = spectrogram(path).frames
+        (expected,) = model.embed(frames, np.array([0]), np.array([len(frames)]))
+        np.testing.assert_array_equal(embedding, expected)
+
+
+def test_no_more_spectrograms_are_held_than_fit(tones, monkeypatch):
+    model = untrained()
+    expected = embed_here(model, tones).embeddings
+    held = []
+    embed = model.embed
+
+    def spy(frames, starts, lengths):
+        held.append(len(frames))
+        return embed(frames, starts, lengths)
+
+    monkeypatch.setattr(model, "embed", spy)
+    monkeypatch.setattr(inference, "MAX_FRAMES", 40)
+    np.testing.assert_array_equal(embed_here(model, tones).embeddings, expected)
+    assert held == [44, 44, 11]
+
+
+def test_files_that_fail_are_named_and_the_others_keep_their_order(tones, tmp_path):
+    bad, empty = tmp_path / "bad.wav", tmp_path / "empty.wav"
+    bad.write_text("no audio")
+    empty.touch()
+    embedded = embed_here(untrained(), [bad, tones[5], empty, tones[0]])
+    assert embedded.paths == [tones[5], tones[0]]
+    assert [path for path, _ in embedded.failures] == [bad, empty]
+
+
+@pytest.mark.parametrize("learner", [None, "svm"])
+@pytest.mark.parametrize(("task", "shape"), [(CLASSES, (0,)), (TARGETS, (0, 2))])
+def test_of_no_file_there_are_no_embeddings_and_no_predictions(learner, task, shape):
+    estimator = learner and Registry.discover().create("learner", Spec(learner)).estimator(task)
+    model = untrained(task, estimator)
+    embedded = embed_here(model, [])
+    assert embedded.embeddings.shape == (0, model.network.units)
+    predicted = model.predict(embedded.embeddings)
+    assert predicted.shape == shape
+    assert predicted.dtype == (np.int64 if task == CLASSES else np.float64)
