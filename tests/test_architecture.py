@@ -22,6 +22,7 @@ from mirembed.registry import HOOKS
 
 ROOMS = [
     "cli",
+    "compare",
     "evaluate",
     "checks",
     "fetch",

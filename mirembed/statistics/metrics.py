@@ -1,4 +1,4 @@
-"""Metrics of predictions, and the interval of a mean over folds.
+"""Metrics of predictions.
 
 Conventions
 -----------
@@ -19,9 +19,6 @@ All metrics raise `EvaluationError` for arrays that are empty, of unlike shapes 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,7 +85,7 @@ def pearson_r_defined(truth: ArrayLike, prediction: ArrayLike) -> bool:
     ----------
     truth, prediction : array [n_tracks], float
     """
-    return not any(_is_constant(values) for values in _validate(truth, prediction))
+    return not any(is_constant(values) for values in _validate(truth, prediction))
 
 
 def r_squared(truth: ArrayLike, prediction: ArrayLike) -> float:
@@ -109,110 +106,10 @@ def r2_score(truth: ArrayLike, prediction: ArrayLike) -> float:
     truth, prediction : array [n_tracks], float
     """
     truth, prediction = _validate(truth, prediction)
-    if _is_constant(truth):
+    if is_constant(truth):
         return 0.0
     residual = np.sum((truth - prediction) ** 2)
     return float(1 - residual / np.sum((truth - truth.mean()) ** 2))
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over folds and its confidence interval.
-
-    Attributes
-    ----------
-    mean : float
-    low, high : float or None
-        None where one fold or track cannot tell. Not clipped to the range of the metric.
-    """
-
-    mean: float
-    low: float | None
-    high: float | None
-
-    def __str__(self) -> str:
-        if self.low is None or self.high is None:
-            return f"{self.mean:.3f}"
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-def nadeau_bengio_interval(scores: ArrayLike, n_train: float, n_test: float, confidence: float = 0.95) -> Interval:
-    """Return the mean of the scores of J folds or splits with its corrected confidence interval.
-
-    The training sets of folds overlap, so their scores are not independent and the usual variance s²/J is too
-    small. This one is (1/J + n_test/n_train) s², with s² the unbiased variance of the scores, in Student's t
-    distribution with J - 1 degrees of freedom. The correction was derived for random splits; for the folds of
-    one cross-validation it is an approximation.
-
-    Source: Nadeau & Bengio, Inference for the Generalization Error, Machine Learning 52, 2003,
-    doi 10.1023/A:1024068626366.
-
-    Parameters
-    ----------
-    scores : array [J], float
-        One score, or paired difference of scores, for each fold.
-    n_train, n_test : float
-        Numbers of tracks in the training and the test part, means over the folds.
-    confidence : float
-        Between 0 and 1.
-
-    Raises
-    ------
-    EvaluationError
-        There are no scores, or some are not finite.
-    ValueError
-        A size or the confidence is out of range.
-    """
-    from scipy.stats import t
-
-    scores = np.asarray(scores, dtype=np.float64)
-    if scores.ndim != 1 or not scores.size or not np.isfinite(scores).all():
-        raise EvaluationError(f"scores are {scores}: expected one finite number for each fold")
-    if not (n_train > 0 and n_test > 0 and 0 < confidence < 1):
-        raise ValueError(f"n_train {n_train}, n_test {n_test} or confidence {confidence} is out of range")
-    mean, n_folds = float(scores.mean()), len(scores)
-    if n_folds == 1:
-        return Interval(mean, None, None)
-    variance = (1 / n_folds + n_test / n_train) * scores.var(ddof=1)
-    half_width = float(t.ppf((1 + confidence) / 2, n_folds - 1)) * math.sqrt(variance)
-    return Interval(mean, mean - half_width, mean + half_width)
-
-
-def bootstrap_interval(
-    metric: Callable[[NDArray[np.int64]], float], n_tracks: int, confidence: float = 0.95, resamples: int = 1000
-) -> Interval:
-    """Return a metric of pooled predictions with its percentile bootstrap interval over tracks.
-
-    It tells how the score depends on which tracks were tested, not on which were trained on: networks are not
-    trained again. The same call gives the same interval.
-
-    Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
-
-    Parameters
-    ----------
-    metric : callable
-        Of an array of track numbers, in which a track may stand more than once.
-    n_tracks : int
-    confidence : float
-        Between 0 and 1.
-    resamples : int
-    """
-    from scipy.stats import bootstrap
-
-    everyone = np.arange(n_tracks)
-    mean = float(metric(everyone))
-    if n_tracks < 2:
-        return Interval(mean, None, None)
-    result = bootstrap(
-        (everyone,),
-        metric,
-        n_resamples=resamples,
-        vectorized=False,
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
-    return Interval(mean, float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
 def _validate(truth: ArrayLike, prediction: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -228,7 +125,8 @@ def _validate(truth: ArrayLike, prediction: ArrayLike) -> tuple[NDArray[np.float
     return truth, prediction
 
 
-def _is_constant(values: NDArray[np.float64]) -> bool:
+def is_constant(values: NDArray[np.float64]) -> bool:
+    """Return whether the values are the same up to float64 rounding."""
     return bool(np.ptp(values) <= ROUNDING * np.abs(values).max())
 
 

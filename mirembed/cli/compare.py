@@ -1,0 +1,111 @@
+"""``mirembed compare``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mirembed.cli.options import DEFAULT_STORE, Json, StoreFolder
+from mirembed.hookspecs import Classification
+
+if TYPE_CHECKING:
+    from mirembed.compare import Disagreements, PairedTest, Report
+
+
+def compare(
+    run_a: Annotated[
+        str, typer.Argument(metavar="RUN_A", help="A run's folder, or its name in the store, or how that begins.")
+    ],
+    run_b: Annotated[str | None, typer.Argument(metavar="RUN_B", help="A second run.")] = None,
+    approach: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of one run: those to compare with one another. Of two runs: one in both, or one in each. "
+            "Default: all.",
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option(metavar="N", min=0, help="Tracks to list for each approach.")] = 10,
+    store: StoreFolder = DEFAULT_STORE,
+    json: Json = False,
+) -> None:
+    """Compare the approaches of one run, or of two runs on the same folds: which is better, and on which tracks.
+
+    Tests the paired differences over the folds (Nadeau & Bengio), corrected for their number (Holm).
+    """
+    from mirembed.cli.console import print_json
+    from mirembed.compare import Results
+    from mirembed.compare import compare as run
+    from mirembed.store import Store
+
+    runs = Store(store).runs
+    first = Results.open(runs, run_a)
+    second = None if run_b is None else Results.open(runs, run_b)
+    report = run(first, second, approach or [], top)
+    if json:
+        print_json(report.to_json())
+        return
+    _print_tests(report)
+    for found in report.disagreements:
+        _print_disagreements(report, found)
+
+
+def _print_tests(report: Report) -> None:
+    from mirembed.cli.console import print_table
+
+    runs = report.a.name if report.a == report.b else f"A: {report.a.name}, B: {report.b.name}"
+    columns = ["A", "B", "metric", "mean of A", "mean of B", "A - B", "t", "p", "p (Holm)", "effect", "verdict"]
+    rows = [_row(test) for test in report.tests]
+    print_table(columns, rows, f"{runs}: {report.n_folds} fold{'s' * (report.n_folds > 1)}")
+    if any(test.comparison is not None for test in report.tests):
+        typer.echo(
+            f"Paired over the folds, 95 % intervals and t-tests after Nadeau & Bengio; {len(rows)} tests corrected "
+            "after Holm; effect: Hedges' g of the paired differences."
+        )
+    for name, (one, other) in report.settings.items():
+        typer.echo(f"the runs differ in {name}: {one} and {other}")
+    for note in report.notes:
+        typer.echo(note)
+
+
+def _row(test: PairedTest) -> list[str]:
+    metric = {"macro_f1": "macro-F1"}.get(test.metric, test.metric) + (f" {test.target}" if test.target else "")
+    cells = [test.a, test.b, metric, f"{test.mean_a:.3f}", f"{test.mean_b:.3f}"]
+    if test.comparison is None or test.p_holm is None:
+        return [*cells, f"{test.mean_a - test.mean_b:.3f}", "", "", "", "", test.verdict]
+    tested = test.comparison
+    effect = "" if tested.effect is None else f"{tested.effect:.2f}"
+    p_values = [_p_value(tested.p), _p_value(test.p_holm)]
+    return [*cells, str(tested.difference), f"{tested.statistic:.2f}", *p_values, effect, test.verdict]
+
+
+def _p_value(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _print_disagreements(report: Report, found: Disagreements) -> None:
+    from mirembed.cli.console import print_table
+
+    a, b = f"{found.a} (A)", f"{found.b} (B)"
+    if isinstance(report.task, Classification):
+        title = f"{a} right and {b} wrong: {found.count_a}; the other way round: {found.count_b}"
+        columns = ["better", "track", "label", "A predicts", "B predicts", "times"]
+    else:
+        title = f"{a} nearer than {b}: {found.count_a} tracks and targets; the other way round: {found.count_b}"
+        columns = ["better", "track", "target", "truth", "error of A", "error of B"]
+    better = [("A", one) for one in found.better_a] + [("B", one) for one in found.better_b]
+    rows = [[side, *(_cell(value) for value in asdict(one).values())] for side, one in better]
+    if rows:
+        print_table(columns, rows, title)
+    else:
+        typer.echo(title)
+    if found.mcnemar_p is not None:
+        typer.echo(
+            f"McNemar's exact test of these two fitted models over the tracks: p (Holm) {_p_value(found.mcnemar_p)}"
+        )
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

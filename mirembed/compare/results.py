@@ -1,0 +1,239 @@
+"""Finished runs, and whether their approaches can be paired."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mirembed.errors import EvaluationError, StoreError
+from mirembed.evaluate import Run
+from mirembed.hookspecs import Task
+from mirembed.store.features import task_from_json
+from mirembed.store.files import read_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_KEYS = ["seed", "fold", "id"]
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """The predictions of a finished run.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+    configuration : mapping
+        As the manifest has it.
+    task : Classification or Regression
+    folds : pyarrow.Table
+        Columns seed, fold, id: one row for each time that a track is tested, sorted by all three.
+    predictions : dict of str to pyarrow.Table
+        For each approach the same rows in the same order, with truth and prediction.
+    """
+
+    folder: Path
+    configuration: Mapping[str, Any]
+    task: Task
+    folds: pa.Table
+    predictions: dict[str, pa.Table]
+
+    @classmethod
+    def open(cls, runs: Path, name: str) -> Results:
+        """Read a run.
+
+        Parameters
+        ----------
+        runs : pathlib.Path
+            The folder of the store's runs.
+        name : str
+            A run's folder, or its name in ``runs``, or a beginning of that name that no other run shares.
+
+        Raises
+        ------
+        EvaluationError
+            The run is not finished.
+        StoreError
+            There is no such run, or it is damaged.
+        """
+        import pyarrow.compute as pc
+
+        run = _find_run(runs, name)
+        manifest = run.manifest
+        if not manifest["finished"]:
+            raise EvaluationError(
+                f"the run {run.folder} is not finished; this goes on with it: {manifest.get('command')}"
+            )
+        order = [(key, "ascending") for key in _KEYS]
+        try:
+            configuration = manifest["configuration"]
+            folds = read_table(run.folder / "folds.parquet").select(_KEYS).sort_by(order)
+            table = read_table(run.folder / "predictions.parquet").sort_by(order)
+            predictions = {
+                approach: table.filter(pc.equal(table["approach"], approach))
+                for approach in configuration["approaches"]
+            }
+            task = task_from_json(configuration["task"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"the run {run.folder} is damaged ({error}); evaluate again") from error
+        for approach, rows in predictions.items():
+            if not rows.select(_KEYS).equals(folds):
+                raise StoreError(
+                    f"the run {run.folder} is damaged: {approach} has {len(rows)} predictions, which are not those of "
+                    f"the {len(folds)} test tracks in folds.parquet; evaluate again"
+                )
+        return cls(run.folder, configuration, task, folds, predictions)
+
+    @property
+    def n_seeds(self) -> int:
+        """Number of seeds."""
+        return len(self.folds["seed"].unique())
+
+    @cached_property
+    def parts(self) -> list[NDArray[np.int64]]:
+        """The rows of each fold of each seed."""
+        seeds, folds = self.folds["seed"].to_numpy(), self.folds["fold"].to_numpy()
+        ends = np.flatnonzero((np.diff(seeds) != 0) | (np.diff(folds) != 0)) + 1
+        return np.split(np.arange(len(self.folds)), ends)
+
+    def describe_folds(self) -> str:
+        """Return the scheme of the folds in a few words."""
+        scheme, number = self.configuration["folds"], self.configuration["cv"]
+        return str(scheme) if number is None else f"{scheme}, {number} folds"
+
+
+def choose_pairs(a: Results, b: Results | None, approaches: Sequence[str]) -> list[tuple[str, str]]:
+    """Return which approach to compare with which.
+
+    Parameters
+    ----------
+    a : Results
+    b : Results or None
+        None: approaches of ``a`` are compared with one another.
+    approaches : sequence of str
+        Within one run, two or more of its approaches; none for all. For two runs, one in ``a`` and one in ``b``, or
+        one that both have; none for all that both have.
+
+    Raises
+    ------
+    EvaluationError
+        A run does not have an approach, or there is no pair.
+    """
+    if b is None:
+        chosen = list(dict.fromkeys(approaches)) or list(a.predictions)
+        for approach in chosen:
+            _check_has(a, approach)
+        if len(chosen) < 2:
+            raise EvaluationError(
+                f"only {chosen[0]} is left to compare in the run {a.folder.name}, which has "
+                f"{', '.join(a.predictions)}; name two approaches (--approach), or a second run"
+            )
+        return list(combinations(chosen, 2))
+    if len(approaches) > 2:
+        raise EvaluationError(
+            f"{len(approaches)} approaches ({', '.join(approaches)}) for two runs: name one in each run, or one in both"
+        )
+    if approaches:
+        pair = (approaches[0], approaches[-1])
+        for results, approach in zip((a, b), pair, strict=True):
+            _check_has(results, approach)
+        return [pair]
+    shared = [(approach, approach) for approach in a.predictions if approach in b.predictions]
+    if not shared:
+        raise EvaluationError(
+            f"the runs have no approach in common: {a.folder.name} has {', '.join(a.predictions)}; {b.folder.name} has "
+            f"{', '.join(b.predictions)}; name one in each: --approach {next(iter(a.predictions))} "
+            f"--approach {next(iter(b.predictions))}"
+        )
+    return shared
+
+
+def check_paired(a: Results, b: Results) -> None:
+    """Check that two runs tested the same tracks in the same folds.
+
+    Raises
+    ------
+    EvaluationError
+        They did not; the message says in what they differ.
+    """
+    one, other = a.configuration, b.configuration
+    reasons = []
+    if one["dataset"]["digest"] != other["dataset"]["digest"] or a.task != b.task:
+        reasons.append(
+            "other tracks, labels, audio or spectrogram settings "
+            f"({one['dataset']['spec']} with {one['n_tracks']} tracks, "
+            f"{other['dataset']['spec']} with {other['n_tracks']})"
+        )
+    if sorted(one["seeds"]) != sorted(other["seeds"]):
+        reasons.append(f"other seeds ({_listed(one['seeds'])} and {_listed(other['seeds'])})")
+    if a.describe_folds() != b.describe_folds():
+        reasons.append(f"other folds ({a.describe_folds()} and {b.describe_folds()})")
+    if not reasons and not a.folds.equals(b.folds):
+        common = {*map(tuple, _rows(a.folds))} & {*map(tuple, _rows(b.folds))}
+        reasons.append(f"other folds ({len(a.folds) - len(common)} of {len(a.folds)} test tracks are in another fold)")
+    if reasons:
+        raise EvaluationError(
+            f"the runs {a.folder.name} and {b.folder.name} cannot be paired: {'; '.join(reasons)}.\n"
+            "Evaluate both on the same dataset, with the same --seed, --folds, --cv and --exclude"
+        )
+
+
+def differing_settings(a: Results, b: Results) -> dict[str, tuple[Any, Any]]:
+    """Return what two runs were told differently, such as ``{"epochs": (100, 400)}``; what only one has is left out."""
+    one, other = _flat(a.configuration), _flat(b.configuration)
+    return {name: (one[name], other[name]) for name in one if name in other and one[name] != other[name]}
+
+
+def _find_run(runs: Path, name: str) -> Run:
+    def is_run(folder: Path) -> bool:
+        return (folder / "manifest.json").is_file()
+
+    for folder in (Path(name), runs / name):
+        if is_run(folder):
+            return Run(folder)
+    known = sorted(folder for folder in runs.glob("*") if is_run(folder))
+    begun = [folder for folder in known if folder.name.startswith(name)]
+    if len(begun) == 1:
+        return Run(begun[0])
+    if begun:
+        raise StoreError(
+            f"{name!r} begins the names of {len(begun)} runs: {_listed([f.name for f in begun])}; say more"
+        )
+    raise StoreError(
+        f"{name!r} is neither a run's folder nor the beginning of the name of a run in {runs} "
+        f"({_listed([folder.name for folder in known]) or 'none yet'}); `mirembed evaluate` makes one"
+    )
+
+
+def _check_has(results: Results, approach: str) -> None:
+    if approach not in results.predictions:
+        raise EvaluationError(
+            f"the run {results.folder.name} has no approach {approach!r}; it has {', '.join(results.predictions)}"
+        )
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _rows(table: pa.Table) -> zip[tuple[Any, ...]]:
+    return zip(*(table[key].to_pylist() for key in _KEYS), strict=True)
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, its names joined by points."""
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

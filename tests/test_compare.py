@@ -1,0 +1,378 @@
+"""``mirembed compare``: paired tests between approaches, and the tracks on which they disagree."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+import sklearn.metrics
+from conftest import Command
+from small_runs import FOLDS, LABELS, N_FOLDS, N_TEST, OTHER, RIGHT, TARGETS, answers, write_run
+
+from mirembed import Regression, Target
+from mirembed.compare import LargerError, Mistake, Report, Results, compare
+from mirembed.errors import EvaluationError, StoreError
+from mirembed.store.files import read_table, write_table
+
+
+def opened(folder: Path) -> Results:
+    return Results.open(folder.parent, folder.name)
+
+
+def verdicts(report: Report, metric: str = "accuracy") -> dict[tuple[str, str], str]:
+    return {(test.a, test.b): test.verdict for test in report.tests if test.metric == metric}
+
+
+def corrected_t(differences: np.ndarray, n_train: int, n_test: int) -> tuple[float, float, float]:
+    """Return t, p and half the width of the 95 % interval, as Nadeau & Bengio have them."""
+    n_folds = len(differences)
+    error = np.sqrt((1 / n_folds + n_test / n_train) * differences.var(ddof=1))
+    t, student = differences.mean() / error, scipy.stats.t(n_folds - 1)
+    return t, 2 * student.sf(abs(t)), student.ppf(0.975) * error
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run of three approaches; nn is right less often, rbf-sl and fl are about as good."""
+    return write_run(tmp_path / "runs" / "folder-1")
+
+
+def test_a_line_of_the_table_is_the_corrected_paired_t_test_of_the_scores_of_the_folds(run):
+    tests = {test.metric: test for test in compare(opened(run), approaches=["rbf-sl", "nn"]).tests}
+    assert list(tests) == ["accuracy", "macro_f1"]
+    scores: dict[str, list[list[float]]] = {"accuracy": [], "macro_f1": []}
+    for approach in ("rbf-sl", "nn"):
+        parts = [(LABELS[i : i + N_TEST], answers(RIGHT[approach])[i : i + N_TEST]) for i in range(0, 100, N_TEST)]
+        scores["accuracy"].append([sklearn.metrics.accuracy_score(*part) for part in parts])
+        scores["macro_f1"].append([sklearn.metrics.f1_score(*part, average="macro") for part in parts])
+    for metric, (one, other) in scores.items():
+        test, differences = tests[metric], np.subtract(one, other)
+        t, p, half_width = corrected_t(differences, n_train=80, n_test=20)
+        assert (test.mean_a, test.mean_b) == pytest.approx((np.mean(one), np.mean(other)))
+        assert (test.comparison.statistic, test.comparison.p) == pytest.approx((t, p))
+        interval = test.comparison.difference
+        assert (interval.low, interval.high) == pytest.approx(
+            (differences.mean() - half_width, differences.mean() + half_width)
+        )
+
+
+def test_all_pairs_of_a_run_are_compared_or_those_named(run):
+    assert list(verdicts(compare(opened(run)))) == [("rbf-sl", "nn"), ("rbf-sl", "fl"), ("nn", "fl")]
+    assert list(verdicts(compare(opened(run), approaches=["fl", "rbf-sl"]))) == [("fl", "rbf-sl")]
+
+
+def test_the_verdict_says_which_is_higher_only_where_it_is_significant(run):
+    assert verdicts(compare(opened(run))) == {
+        ("rbf-sl", "nn"): "A is higher",
+        ("rbf-sl", "fl"): "not significant",
+        ("nn", "fl"): "B is higher",
+    }
+
+
+def test_p_values_are_corrected_over_all_tests_of_the_table(tmp_path):
+    right = {"rbf-sl": [18, 19, 18, 20, 18], "nn": [13, 15, 17, 13, 14]}
+    folder = write_run(tmp_path / "run", {name: [answers(counts)] for name, counts in right.items()})
+    accuracy, macro_f1 = compare(opened(folder)).tests
+    small, large = sorted([accuracy.comparison.p, macro_f1.comparison.p])
+    assert small < large < 0.05 < 2 * small
+    assert {accuracy.p_holm, macro_f1.p_holm} == {2 * small}
+    assert accuracy.verdict == macro_f1.verdict == "not significant"
+
+
+def test_all_seeds_of_repeated_cross_validation_take_part(tmp_path):
+    counts = {
+        "rbf-sl": [[18, 19, 18, 20, 18], [19, 17, 18, 18, 19]],
+        "nn": [[15, 17, 15, 18, 14], [16, 17, 15, 17, 18]],
+    }
+    predictions = {approach: [answers(right) for right in by_seed] for approach, by_seed in counts.items()}
+    report = compare(opened(write_run(tmp_path / "run", predictions, places=[FOLDS, FOLDS])))
+    assert report.n_folds == 10
+    differences = np.subtract(np.ravel(counts["rbf-sl"]), np.ravel(counts["nn"])) / N_TEST
+    t, p, _ = corrected_t(differences, n_train=80, n_test=20)
+    accuracy = report.tests[0].comparison
+    assert (accuracy.statistic, accuracy.df, accuracy.p) == pytest.approx((t, 9, p))
+
+
+def test_the_same_difference_in_all_folds_is_said(tmp_path):
+    predictions = {"rbf-sl": [answers([18] * N_FOLDS)], "nn": [answers([16] * N_FOLDS)]}
+    report = compare(opened(write_run(tmp_path / "run", predictions)))
+    assert report.notes == ("t is infinite, and p is 0, where the difference is the same in all folds",)
+    assert report.tests[0].verdict == "A is higher"
+    assert json.loads(json.dumps(report.to_json(), allow_nan=False))["tests"][0]["t"] is None
+
+
+def test_a_single_split_is_not_tested_but_its_tracks_are(tmp_path):
+    truth = LABELS[:20]
+    predictions = {
+        "rbf-sl": [truth[:17] + [OTHER[label] for label in truth[17:]]],
+        "nn": [[OTHER[label] for label in truth[:10]] + truth[10:]],
+    }
+    folder = write_run(tmp_path / "run", predictions, truth=truth, places=[[0] * 20], folds="kereliuk", cv=None)
+    report = compare(opened(folder))
+    assert {test.verdict for test in report.tests} == {"not tested"}
+    assert report.notes == ("not tested: each seed has a single split, and there are no folds to test over",)
+    (found,) = report.disagreements
+    assert (found.count_a, found.count_b) == (10, 3)
+    assert found.mcnemar_p == pytest.approx(scipy.stats.binomtest(3, 13).pvalue)
+
+
+def test_seeds_of_a_single_split_are_no_folds_to_test_over(tmp_path):
+    predictions = {approach: [LABELS[:20], LABELS[1:21]] for approach in ("rbf-sl", "nn")}
+    folder = write_run(tmp_path / "run", predictions, truth=LABELS[:20], places=[[0] * 20] * 2, cv=None)
+    report = compare(opened(folder))
+    assert {test.comparison for test in report.tests} == {None}
+    assert report.disagreements[0].mcnemar_p is None
+
+
+def test_tracks_that_only_one_approach_gets_right_are_listed(run):
+    (found,) = compare(opened(run), approaches=["rbf-sl", "fl"], top=2).disagreements
+    # rbf-sl: 18, 19, 18, 20, 18 of 20; fl: 18, 17, 19, 18, 19; whoever has fewer is wrong on the last of these
+    assert (found.count_a, found.count_b) == (2 + 2, 1 + 1)
+    assert found.better_a == (Mistake("037", "jazz", "jazz", "blues", 1), Mistake("038", "blues", "blues", "jazz", 1))
+    assert found.better_b == (Mistake("058", "blues", "jazz", "blues", 1), Mistake("098", "blues", "jazz", "blues", 1))
+
+
+def test_a_mistake_in_several_seeds_stands_first(tmp_path):
+    truth, folds = ["blues"] * 6, [0, 0, 1, 1, 2, 2]
+    often, once = ["blues"] * 5 + ["jazz"], ["jazz"] + ["blues"] * 4 + ["jazz"]
+    predictions = {"rbf-sl": [truth, truth], "nn": [once, often]}
+    report = compare(opened(write_run(tmp_path / "run", predictions, truth=truth, places=[folds, folds])))
+    (found,) = report.disagreements
+    assert found.count_a == 3
+    assert [(one.track, one.times) for one in found.better_a] == [("005", 2), ("000", 1)]
+
+
+@pytest.fixture
+def emotions(tmp_path: Path) -> tuple[Path, np.ndarray, dict[str, np.ndarray]]:
+    """A run on two targets, its truth and its predictions; nn predicts a constant arousal in the first fold."""
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(1, 9, (100, 2))
+    predicted = {name: truth + rng.normal(0, noise, (100, 2)) for name, noise in (("rbf-sl", 1), ("nn", 3))}
+    predicted["nn"][:N_TEST, 1] = 5
+    predictions = {name: [values.tolist()] for name, values in predicted.items()}
+    folder = write_run(tmp_path / "runs" / "emotions", predictions, task=TARGETS, truth=truth.tolist(), folds="random")
+    return folder, truth, predicted
+
+
+def test_regression_is_tested_on_r_and_on_the_r_of_each_target(emotions):
+    folder, truth, predicted = emotions
+    report = compare(opened(folder))
+    assert [(test.metric, test.target) for test in report.tests] == [("r", None), ("r", "valence"), ("r", "arousal")]
+    r = np.zeros((2, N_FOLDS, 2))
+    for row, name in enumerate(("rbf-sl", "nn")):
+        for fold in range(N_FOLDS):
+            part = slice(fold * N_TEST, (fold + 1) * N_TEST)
+            for column in range(2):
+                if np.ptp(predicted[name][part, column]):
+                    r[row, fold, column] = np.corrcoef(truth[part, column], predicted[name][part, column])[0, 1]
+    for test, (one, other) in zip(report.tests, [r.mean(axis=2), r[:, :, 0], r[:, :, 1]], strict=True):
+        assert (test.mean_a, test.mean_b) == pytest.approx((one.mean(), other.mean()))
+        t, p, _ = corrected_t(one - other, n_train=80, n_test=20)
+        assert (test.comparison.statistic, test.comparison.p) == pytest.approx((t, p))
+
+
+def test_an_undefined_r_is_counted_and_said(emotions):
+    assert compare(opened(emotions[0])).notes == (
+        "nn in emotions: r is undefined in 1 folds and targets (constant prediction); scored 0",
+    )
+
+
+def test_a_single_target_is_tested_once(tmp_path):
+    truth = [[float(value)] for value in range(100)]
+    predictions = {"rbf-sl": [truth], "nn": [[[value % 7] for [value] in truth]]}
+    folder = write_run(tmp_path / "run", predictions, task=Regression((Target("valence"),)), truth=truth)
+    assert [(test.metric, test.target) for test in compare(opened(folder)).tests] == [("r", None)]
+
+
+def test_tracks_whose_errors_differ_most_are_listed(emotions):
+    folder, truth, predicted = emotions
+    (found,) = compare(opened(folder), top=3).disagreements
+    errors = {name: np.abs(values - truth) for name, values in predicted.items()}
+    gain = errors["nn"] - errors["rbf-sl"]
+    assert (found.count_a, found.count_b) == ((gain > 0).sum(), (gain < 0).sum())
+    track, target = np.unravel_index(gain.argmax(), gain.shape)
+    name, real = ("valence", "arousal")[target], truth[track, target]
+    at = errors["rbf-sl"][track, target], errors["nn"][track, target]
+    assert found.better_a[0] == LargerError(f"{track:03d}", name, real, *map(pytest.approx, at))
+    gains = [one.error_a - one.error_b for one in found.better_b]
+    assert gains == pytest.approx(np.sort(-gain, axis=None)[::-1][:3])
+
+
+def test_two_runs_are_compared_on_the_approaches_that_both_have(run, tmp_path):
+    predictions = {"nn": [answers([20] * N_FOLDS)], "cosine-sl": [answers([19] * N_FOLDS)]}
+    other = opened(write_run(tmp_path / "runs" / "folder-2", predictions, epochs=100))
+    report = compare(opened(run), other)
+    assert verdicts(report) == {("nn", "nn"): "B is higher"}
+    assert (report.a.name, report.b.name) == ("folder-1", "folder-2")
+    assert report.settings == {"epochs": (400, 100)}
+    assert list(verdicts(compare(opened(run), other, ["rbf-sl", "cosine-sl"]))) == [("rbf-sl", "cosine-sl")]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"dataset": {"spec": "folder", "digest": "4567"}, "n_tracks": 99}, "other tracks, labels, audio"),
+        ({"seeds": [1]}, r"other seeds \(0 and 1\)"),
+        ({"folds": "grouped", "cv": 10}, r"other folds \(stratified, 5 folds and grouped, 10 folds\)"),
+    ],
+)
+def test_runs_on_other_data_seeds_or_folds_cannot_be_paired(run, tmp_path, change, reason):
+    other = write_run(tmp_path / "runs" / "folder-2", **change)
+    with pytest.raises(EvaluationError, match=f"folder-1 and folder-2 cannot be paired: {reason}") as error:
+        compare(opened(run), opened(other))
+    assert "Evaluate both on the same dataset, with the same --seed, --folds, --cv" in str(error.value)
+
+
+def test_runs_on_other_tasks_cannot_be_paired(run, emotions):
+    with pytest.raises(EvaluationError, match="cannot be paired: other tracks, labels, audio"):
+        compare(opened(run), opened(emotions[0]), ["nn"])
+
+
+def test_runs_whose_tracks_stand_in_other_folds_cannot_be_paired(run, tmp_path):
+    moved = [FOLDS[-1], *FOLDS[1:-1], FOLDS[0]]
+    other = write_run(tmp_path / "runs" / "folder-2", places=[moved])
+    with pytest.raises(EvaluationError, match=r"other folds \(2 of 100 test tracks are in another fold\)"):
+        compare(opened(run), opened(other))
+
+
+@pytest.mark.parametrize(
+    ("approaches", "message"),
+    [
+        (["rbf-sl", "rbf"], "the run folder-1 has no approach 'rbf'; it has rbf-sl, nn, fl"),
+        (["nn", "nn"], "only nn is left to compare in the run folder-1, which has rbf-sl, nn, fl; name two"),
+    ],
+)
+def test_approaches_that_a_run_does_not_have_or_only_one_are_an_error(run, approaches, message):
+    with pytest.raises(EvaluationError, match=message):
+        compare(opened(run), approaches=approaches)
+
+
+def test_approaches_that_two_runs_do_not_have_are_an_error(run, tmp_path):
+    other = opened(write_run(tmp_path / "runs" / "other", {"cosine-sl": [answers(RIGHT["nn"])]}))
+    with pytest.raises(EvaluationError, match="in common: folder-1 has rbf-sl, nn, fl; other has cosine-sl"):
+        compare(opened(run), other)
+    with pytest.raises(EvaluationError, match="the run other has no approach 'nn'; it has cosine-sl"):
+        compare(opened(run), other, ["nn"])
+    with pytest.raises(EvaluationError, match="name one in each run, or one in both"):
+        compare(opened(run), other, ["nn", "fl", "cosine-sl"])
+
+
+def test_a_run_is_found_by_its_folder_its_name_or_how_that_begins(run, tmp_path, monkeypatch):
+    write_run(run.parent / "gtzan-1")
+    write_run(run.parent / "gtzan-12")
+    runs = run.parent
+    monkeypatch.chdir(tmp_path)
+    for name, found in [("fold", run), ("gtzan-1", runs / "gtzan-1"), ("runs/gtzan-12", Path("runs/gtzan-12"))]:
+        assert Results.open(runs, name).folder == found
+    with pytest.raises(StoreError, match="'gtz' begins the names of 2 runs: gtzan-1, gtzan-12"):
+        Results.open(runs, "gtz")
+    with pytest.raises(StoreError, match=r"'demo' is neither .* \(folder-1, gtzan-1, gtzan-12\)"):
+        Results.open(runs, "demo")
+
+
+def test_an_unfinished_run_cannot_be_compared(tmp_path):
+    folder = write_run(tmp_path / "run", finished=None)
+    with pytest.raises(EvaluationError, match="is not finished; this goes on with it: mirembed evaluate --cv 5"):
+        opened(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        (
+            "predictions",
+            lambda table: table.slice(1),
+            "fl has 99 predictions, which are not those of the 100 test tracks",
+        ),
+        ("folds", lambda table: table.drop_columns("seed"), "evaluate again"),
+    ],
+)
+def test_a_damaged_run_cannot_be_compared(tmp_path, file, change, message):
+    path = write_run(tmp_path / "run") / f"{file}.parquet"
+    write_table(path, change(read_table(path)))
+    with pytest.raises(StoreError, match=f"run is damaged.*{message}"):
+        opened(path.parent)
+
+
+@pytest.fixture
+def store(mirembed: Command, run: Path) -> Path:
+    """The store of the command's own folder, with the run in it."""
+    store = mirembed.folder / "mirembed-store"
+    store.mkdir()
+    run.parent.rename(store / "runs")
+    return store
+
+
+def test_the_command_prints_the_table_and_the_tracks(mirembed, store):
+    printed = mirembed("compare", "folder", "--approach", "rbf-sl", "--approach", "nn", "--top", 1).stdout
+    lines = [[cell.strip() for cell in line.strip("│").split("│")] for line in printed.splitlines() if "│" in line]
+    accuracy, macro_f1, track = lines
+    assert accuracy[:5] == ["rbf-sl", "nn", "accuracy", "0.930", "0.520"]
+    assert accuracy[5].startswith("0.410 [0.")
+    assert accuracy[-1] == "A is higher"
+    assert macro_f1[2] == "macro-F1"
+    assert "2 tests corrected after Holm" in printed
+    assert "rbf-sl (A) right and nn (B) wrong: 41; the other way round: 0" in printed
+    assert track == ["A", "010", "blues", "blues", "jazz", "1"]
+    assert "010" not in mirembed("compare", "folder", "--top", 0).stdout
+
+
+def test_the_command_prints_two_runs_of_a_single_split_on_targets(mirembed):
+    truth = [[1.0, 9.0], [2.0, 7.0], [4.0, 8.0]]
+    runs = [
+        write_run(
+            mirembed.folder / f"run-{number}",
+            {"nn": [[[1.0 + number, 9.0], [2.0, 7.0], [4.0, 5.5 + number]]]},
+            task=TARGETS,
+            truth=truth,
+            places=[[0, 0, 0]],
+            folds="mediaeval",
+            cv=None,
+            epochs=number,
+        )
+        for number in (1, 2)
+    ]
+    printed = mirembed("compare", *runs).stdout
+    lines = [[cell.strip() for cell in line.strip("│").split("│")] for line in printed.splitlines() if "│" in line]
+    assert [line[2] for line in lines[:3]] == ["r", "r valence", "r arousal"]
+    assert {line[-1] for line in lines[:3]} == {"not tested"}
+    assert lines[3:] == [
+        ["A", "000", "valence", "1.000", "1.000", "2.000"],
+        ["B", "002", "arousal", "8.000", "1.500", "0.500"],
+    ]
+    assert "A: run-1, B: run-2: 1 fold\n" in printed
+    assert "the runs differ in epochs: 1 and 2" in printed
+    assert "Paired" not in printed
+    assert "not tested: each seed has a single split" in printed
+
+
+def test_the_command_says_in_a_line_or_two_why_runs_cannot_be_compared(mirembed, store):
+    write_run(store / "runs" / "grouped-1", folds="grouped")
+    said = mirembed("compare", "folder", "grouped", code=1).stderr.splitlines()
+    assert len(said) == 2
+    assert "other folds (stratified, 5 folds and grouped, 5 folds)" in said[0]
+
+
+def test_real_runs_are_compared_on_the_scores_that_evaluate_printed(mirembed, tones):
+    mirembed("extract", "--dataset", "folder", "--audio", tones)
+    evaluate = ["evaluate", "--cv", 3, "--jobs", 1, "--json", "--approach", "nn"]
+    runs = [
+        json.loads(mirembed(*evaluate, "--epochs", 3, "--approach", "rbf-sl", "--approach", "fl").stdout),
+        json.loads(mirembed(*evaluate, "--epochs", 2).stdout),
+    ]
+    one = json.loads(mirembed("compare", runs[0]["run"], "--json").stdout)
+    pairs = [("nn", "rbf-sl"), ("nn", "fl"), ("rbf-sl", "fl")]
+    assert [(test["a"], test["b"]) for test in one["tests"]] == [pair for pair in pairs for _ in range(2)]
+    assert [test["metric"] for test in one["tests"]] == ["accuracy", "macro_f1"] * 3
+    assert [(found["a"], found["b"]) for found in one["disagreements"]] == pairs
+    for test in one["tests"]:
+        for side in "ab":
+            printed = runs[0]["approaches"][test[side]][test["metric"]]
+            assert test[f"mean_{side}"] == pytest.approx(printed["mean"])
+
+    both = json.loads(mirembed("compare", *(run["run"] for run in runs), "--json").stdout)
+    assert both["settings"] == {"epochs": [3, 2]}
+    assert [(test["a"], test["b"]) for test in both["tests"]] == [("nn", "nn")] * 2
