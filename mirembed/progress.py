@@ -1,4 +1,4 @@
-"""How long work tells what it is doing, without knowing who listens."""
+"""How long work tells what it is doing, without knowing who listens; and the words for numbers."""
 
 from __future__ import annotations
 
@@ -29,3 +29,8 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Do nothing."""
+
+
+def counted(number: int, thing: str) -> str:
+    """Return ``1 epoch``, ``2 epochs``."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

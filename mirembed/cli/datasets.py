@@ -66,8 +66,9 @@ def check(
     Exit code 1 when something is wrong; warnings alone are exit code 0.
     """
     from mirembed.checks import check as run
-    from mirembed.cli.console import ConsoleProgress, counted, print_json, print_table
+    from mirembed.cli.console import ConsoleProgress, print_json, print_table
     from mirembed.datasets import card_of, list_dataset, official_splits
+    from mirembed.progress import counted
     from mirembed.specs import Spec
     from mirembed.store import Store
     from mirembed.store.root import slug

@@ -37,10 +37,11 @@ def fetch(
     """
     from dataclasses import asdict
 
-    from mirembed.cli.console import ConsoleProgress, counted, print_json
+    from mirembed.cli.console import ConsoleProgress, print_json
     from mirembed.datasets import card_of
     from mirembed.fetch import Wishes
     from mirembed.fetch import fetch as run
+    from mirembed.progress import counted
     from mirembed.specs import Spec
 
     card = card_of(options.discover(), Spec.parse(name))

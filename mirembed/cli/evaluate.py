@@ -62,11 +62,12 @@ def evaluate(
 
     Prints the mean over the folds with its 95 % interval (Nadeau & Bengio). Every out-of-fold prediction is kept.
     """
-    from mirembed.cli.console import ConsoleProgress, counted, print_json
+    from mirembed.cli.console import ConsoleProgress, print_json
     from mirembed.config import Experiment, check_normalise, choose_approaches, choose_device
     from mirembed.datasets import exclude_tracks, official_splits
     from mirembed.evaluate import choose_evaluation
     from mirembed.evaluate import evaluate as run
+    from mirembed.progress import counted
     from mirembed.specs import Spec
     from mirembed.store import Store
     from mirembed.store.frames import open_tracks

@@ -21,7 +21,7 @@ from mirembed.folds import Fold, Scheme, groups_on_both_sides, make_folds, offic
 from mirembed.hookspecs import Classification
 from mirembed.labels import undeclared
 from mirembed.models import Model, class_names
-from mirembed.progress import Progress, Silent
+from mirembed.progress import Progress, Silent, counted
 from mirembed.provenance import versions
 from mirembed.registry import Registry
 from mirembed.schedule import run_trainings
@@ -117,7 +117,7 @@ def evaluate(
         if undeclared(tracks.task):
             names = ", ".join(undeclared(tracks.task))
             progress.note(f"no range is declared for {names}: that of each fold's training tracks is taken")
-        description = f"training {len(missing)} networks for {experiment.epochs} epochs"
+        description = f"training {counted(len(missing), 'network')} for {counted(experiment.epochs, 'epoch')}"
         with tracks.frames.in_use():
             for _ in run_trainings(_evaluate_part, missing, experiment.epochs, jobs, progress, description):
                 pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from mirembed.progress import counted
 from mirembed.store import Failure
 
 
@@ -68,7 +69,7 @@ class Summary:
         if self.chatter:
             lines.append(f"{self.chatter} lines of decoder messages were silenced")
         if self.failures:
-            lines.append(f"{len(self.failures)} files failed (their reasons are in failures.parquet):")
+            lines.append(f"{counted(len(self.failures), 'file')} failed (their reasons are in failures.parquet):")
             lines += [f"  {failure.path}: {failure.reason}" for failure in self.failures[:10]]
             if len(self.failures) > 10:
                 lines.append(f"  and {len(self.failures) - 10} more")
