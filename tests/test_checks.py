@@ -134,9 +134,14 @@ def test_another_sampling_rate_and_duration_than_the_card_has_are_errors(music: 
 
 
 @pytest.mark.usefixtures("in_process")
-def test_a_sampling_rate_as_of_a_telephone_is_no_reason_to_crash(music: Path) -> None:
-    write(music / "jig/a.wav", piece(7), rate=8000)
-    assert look(music).sound
+@pytest.mark.parametrize(
+    ("seconds", "rate", "reason"), [(10, 8000, "sampling rate 8000 Hz"), (0.03, RATE, "where one frame takes 0.05 s")]
+)
+def test_what_extract_would_refuse_is_found_before(music: Path, seconds: float, rate: int, reason: str) -> None:
+    write(music / "jig/a.wav", piece(7)[: int(seconds * rate)], rate=rate)
+    (finding,) = look(music).findings
+    assert (finding.kind, finding.level) == ("unreadable", "error")
+    assert reason in finding.text
 
 
 @pytest.mark.usefixtures("in_process")
@@ -460,7 +465,7 @@ def test_a_damaged_cache_is_made_anew(music: Path, tmp_path: Path, damage: str) 
 @pytest.mark.usefixtures("in_process")
 def test_an_interrupted_check_goes_on_where_it_stopped(tmp_path: Path) -> None:
     for number in range(150):
-        write(tmp_path / "clicks" / "one" / f"{number}.wav", np.full(50 + number, 0.1))
+        write(tmp_path / "clicks" / "one" / f"{number}.wav", np.full(RATE // 20 + number, 0.1))
     with pytest.raises(KeyboardInterrupt):
         look(tmp_path / "clicks", progress=Counted(limit=140))
     rest = Counted()

@@ -17,9 +17,10 @@ from mirembed.audio_files import file_stamp
 from mirembed.checks.fingerprints import fingerprint
 from mirembed.errors import AudioError, StoreError
 from mirembed.progress import Progress
+from mirembed.spectrogram import log_mel
 from mirembed.store.files import read_table, write_table
 
-VERSION = 1
+VERSION = 2
 """Of what is measured; a cache of another version is not used."""
 
 FULL_SCALE = 0.999
@@ -108,6 +109,8 @@ def _measure(name: str) -> Measurement:
     size, mtime = file_stamp(path)
     try:
         audio = decode(path)
+        # Raises what `extract` would: a rate too low for the bands, less than one frame.
+        log_mel(audio.samples[: audio.rate // 10], audio.rate)
     except AudioError as error:
         return Measurement(name, size, mtime, error=str(error))
     except MemoryError:

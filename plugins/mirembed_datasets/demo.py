@@ -89,7 +89,8 @@ class Demo:
         if not present:
             raise DatasetError(
                 f"{audio} holds no clip of the demo dataset, such as {clips[0].id}; "
-                "run `mirembed extract --dataset demo` without --audio, and they are made"
+                "run `mirembed extract --dataset demo` without --audio, and they are made; "
+                "your own music is --dataset folder"
             )
         tracks = [Track(clip.id, audio / clip.id, self._label(clip), clip.band.name) for clip in present]
         return Listing(self._listed_task(), tracks, absent=len(clips) - len(present))
