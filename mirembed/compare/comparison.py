@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mirembed import statistics
 from mirembed.compare.disagreements import Disagreements, disagreements
 from mirembed.compare.results import Results, check_paired, choose_pairs, differing_settings
-from mirembed.evaluate.scores import PREDICTED
+from mirembed.evaluate.scores import answers, metric_table
 from mirembed.hookspecs import Classification, Regression, Task
 from mirembed.statistics import Comparison, corrected_paired_t_test, holm, mcnemar_test
 
@@ -179,16 +179,8 @@ def _fold_scores(results: Results, approach: str) -> _FoldScores:
 
 def _by_fold(results: Results, approach: str, metric: Callable[[Any, Any], float]) -> NDArray[np.float64]:
     """Return a metric in every fold: ndarray ``[n_folds, n_targets]``; of classes ``[n_folds, 1]``."""
-    table = results.predictions[approach]
-    if isinstance(results.task, Classification):
-        place = {name: index for index, name in enumerate(results.task.classes)}
-        columns = [[np.array([place[name] for name in table[c].to_pylist()]) for c in ("label", "prediction")]]
-    else:
-        names = [target.name for target in results.task.targets]
-        columns = [[table[name].to_numpy(), table[PREDICTED + name].to_numpy()] for name in names]
-    return np.array(
-        [[metric(truth[part], predicted[part]) for truth, predicted in columns] for part in results.parts], np.float64
-    )
+    truth, predicted = answers(results.predictions[approach], results.task)
+    return metric_table(metric, truth, predicted, results.parts)
 
 
 def _test_pair(results: Results, a: str, b: str, scores_a: _FoldScores, scores_b: _FoldScores) -> list[PairedTest]:

@@ -73,7 +73,7 @@ def score(predictions: pa.Table, task: Task, n_train: float, *, official: bool =
     approaches = np.array(predictions["approach"].to_pylist())
     seeds = predictions["seed"].to_numpy()
     folds = predictions["fold"].to_numpy()
-    truth, predicted = _arrays(predictions, task)
+    truth, predicted = answers(predictions, task)
     ids = np.array(predictions["id"].to_pylist())
     result = []
     for approach in dict.fromkeys(approaches.tolist()):
@@ -100,7 +100,7 @@ def _score_approach(
     n_train: float,
     official: bool,
 ) -> Scores:
-    """Score one approach; ``parts`` are the rows of its folds, seed after seed, ``wholes`` those of its seeds."""
+    """Score one approach; ``parts`` are the rows of each fold, seed after seed, ``wholes`` those of each seed."""
     n_test = float(np.mean([len(part) for part in parts]))
 
     def interval(values: NDArray[np.float64]) -> Interval:
@@ -111,17 +111,17 @@ def _score_approach(
 
     def pooled(metric: _Metric) -> Interval:
         return bootstrap_interval(
-            lambda drawn: float(_table(metric, truth, predicted, [whole[drawn] for whole in wholes]).mean()),
+            lambda drawn: float(metric_table(metric, truth, predicted, [whole[drawn] for whole in wholes]).mean()),
             len(wholes[0]),
         )
 
     metrics = _metrics(task)
-    by_fold = {name: _table(metric, truth, predicted, parts) for name, metric in metrics.items()}
+    by_fold = {name: metric_table(metric, truth, predicted, parts) for name, metric in metrics.items()}
     targets: dict[str, Interval] = {}
     undefined = 0
     if isinstance(task, Regression):
         targets = {t.name: interval(by_fold["r"][:, column]) for column, t in enumerate(task.targets)}
-        defined = _table(statistics.pearson_r_defined, truth, predicted, parts)
+        defined = metric_table(statistics.pearson_r_defined, truth, predicted, parts)
         undefined = int(defined.size - defined.sum())
     return Scores(
         approach=approach,
@@ -138,7 +138,7 @@ def _metrics(task: Task) -> dict[str, _Metric]:
     return {"r": statistics.pearson_r, "r_squared": statistics.r_squared, "r2": statistics.r2_score}
 
 
-def _table(
+def metric_table(
     metric: _Metric, truth: NDArray[Any], predicted: NDArray[Any], parts: Sequence[NDArray[np.int64]]
 ) -> NDArray[np.float64]:
     """Return a metric for every part and target: ndarray ``[n_parts, n_targets]``."""
@@ -148,7 +148,7 @@ def _table(
     )
 
 
-def _arrays(predictions: pa.Table, task: Task) -> tuple[NDArray[Any], NDArray[Any]]:
+def answers(predictions: pa.Table, task: Task) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return truth and predictions, each ``[n_rows, n_targets]``; class indices ``[n_rows, 1]``."""
     if isinstance(task, Classification):
         position = {name: index for index, name in enumerate(task.classes)}

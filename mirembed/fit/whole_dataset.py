@@ -126,7 +126,7 @@ def fit(
     digest = _digest({**described, "seed": seed, "data": tracks.digest, "name": name, "versions": versions()})
     wanted = _wanted_names(tracks, [approach.name for approach in experiment.approaches], name)
     fitted: dict[str, FittedModel] = {}
-    with reserving(models, digest, wanted, exact=name is not None) as folders:
+    with reserving(models, digest, wanted, exact=name is not None) as folders, tracks.frames.in_use():
         trainings = []
         for approaches in experiment.trainings:
             job = Job(
