@@ -1,0 +1,546 @@
+"""The two recurrent layers as machine code: forward, backward and full tracks, compiled by Numba.
+
+**Batch in the lanes.** Sixteen sequences make a *tile*. Every array of the kernel ends in an axis of 16 lanes, one a
+sequence: two AVX2 registers or one of AVX-512. A lane never meets another, so that what a sequence becomes does not
+depend on its companions; a lane that stands for no sequence has the weight 0. One thread takes a tile through both
+layers and all frames, and what it works on stays in its cache.
+
+**One inner loop.** All heavy arithmetic is `add_products`: ROWS sums in registers, to each of which the product of one
+vector and its own broadcast scalar is added. ROWS is as large as the registers allow, so that a loaded vector is used
+as often as can be. Numba's automatic vectorisation does not find this form, hence the vector type ``Lanes`` that is
+defined below for Numba; no C compiler is needed. ``fastmath`` stays off, because reassociation spoils `exp`: the
+multiply-adds are asked for by name.
+
+**Forward.** For a layer with inputs x and state h, in torch's form of the gates::
+
+    r = sigmoid(W_ir x + W_hr h + b_r)        reset
+    z = sigmoid(W_iz x + W_hz h + b_z)        update
+    c = W_hn h + b_hn                         candidate's share of the state
+    n = tanh(W_in x + b_in + r c)             new
+    h' = n + z (h - n)
+
+The inputs of frame t lie right before the state that meets them, ``[x | h]``, so that r and z are one product with
+the whole row, n one with its beginning and c one with its end. The four gates of a frame lie in the order n, r, z, c.
+
+**Backward.** One loop over the frames in reverse, through both layers. The gradients of a frame's gates replace the
+gates, in the same order: W_i is met by the first three quarters (n, r, z) and W_h by the last three (r, z, c). They go
+to the state and to the layer below by the same products with transposed weights. For the gradient of the weights the
+sum runs over lanes and frames, so the gates' gradients are transposed to ``[frame, lane, gate]`` and, every CHUNK
+frames, multiplied in blocks of ROWS inputs by 16 gates.
+
+**Excerpts.** Frames are read where they lie, in the flat array of all tracks; normalisation and first differences are
+made on the way, and the mean over time is weighted with 1 / length inside a track and 0 beyond its end.
+
+Nothing is checked here: an index out of bounds reads foreign memory. `mirembed.engine.fast` is the door.
+Everything stands in one file because the key of Numba's cache on disk is the file in which a function stands.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import config, njit, types
+from numba.core import cgutils
+from numba.core.datamodel import models as data_models
+from numba.core.extending import intrinsic, overload, register_model
+from numpy.typing import NDArray
+
+LANES = 16
+ROWS = 10 if "+avx512f" in (config.CPU_FEATURES or binding.get_host_cpu_features().flatten()) else 5
+"""Sums that are kept in registers: 10 of 32 with AVX-512; with AVX2 each takes two of 16."""
+CHUNK = 8
+"""Frames whose gradients of the gates are multiplied with the inputs at a time."""
+BLOCK = 100
+"""Frames of a full track that are summed before they are added to the total: it keeps rounding small."""
+
+
+class Layer(NamedTuple):
+    """The weights of one layer, in panels of ROWS outputs: ``[n_outputs / ROWS, n_inputs, ROWS]``, float32.
+
+    Inputs ``x`` of a layer: ``n_in``; units: ``n``.
+    """
+
+    new: NDArray[np.float32]  # [n / ROWS, n_in, ROWS]: W_in
+    reset_update: NDArray[np.float32]  # [2 n / ROWS, n_in + n, ROWS]: W_ir and W_hr, then W_iz and W_hz
+    candidate: NDArray[np.float32]  # [n / ROWS, n, ROWS]: W_hn
+    biases: NDArray[np.float32]  # [4 n]: b_in, b_ir + b_hr, b_iz + b_hz, b_hn
+    to_state: NDArray[np.float32]  # [n / ROWS, 3 n, ROWS]: W_h transposed, gates r, z, c
+    to_inputs: NDArray[np.float32]  # [n_in / ROWS, 3 n, ROWS]: W_i transposed, gates n, r, z
+
+
+class Tape(NamedTuple):
+    """What the forward pass leaves for the backward pass, of one layer and one tile, float32."""
+
+    inputs: NDArray[np.float32]  # [n_frames + 1, n_in + n, LANES]: x of frame t, then the state before it
+    gates: NDArray[np.float32]  # [n_frames, 4 n (filled up to LANES), LANES]: n, r, z, c; later their gradients
+
+
+class Gradient(NamedTuple):
+    """The gradient of one layer, and the room in which it is made, float32. Columns beyond 3 n mean nothing."""
+
+    weights: NDArray[np.float32]  # [n_in + n, 3 n (filled up)]: rows of x to n, r, z; rows of the state to r, z, c
+    biases: NDArray[np.float32]  # [4 n, LANES]
+    state: NDArray[np.float32]  # [n, LANES]: gradient of the state
+    transposed: NDArray[np.float32]  # [CHUNK, LANES, 4 n (filled up)]: gradients of the gates
+
+
+class Sequences(NamedTuple):
+    """The sequences of all tiles, and how their frames become inputs."""
+
+    frames: NDArray[np.float32]  # [total_frames, n_bands], dB
+    first: NDArray[np.int64]  # [n_tiles, LANES]: first row of the track
+    offset: NDArray[np.int64]  # [n_tiles, LANES]: frames of the track before the sequence
+    length: NDArray[np.int64]  # [n_tiles, LANES]: frames of the sequence
+    weight: NDArray[np.float32]  # [n_tiles, LANES]: of each frame in the sum over time
+    mean: NDArray[np.float32]  # [n_bands]
+    scale: NDArray[np.float32]  # [n_bands]: 1 / standard deviation
+
+
+# ---- the vector type ----------------------------------------------------------------------------------------------
+
+_VECTOR = ir.VectorType(ir.FloatType(), LANES)
+_INTEGERS = ir.VectorType(ir.IntType(32), LANES)
+
+
+class _LanesType(types.Type):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__(name="Lanes")
+
+
+lanes = _LanesType()
+sums = types.UniTuple(lanes, ROWS)
+
+
+@register_model(_LanesType)
+class _LanesModel(data_models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _VECTOR)
+
+
+def _pointer(context: Any, builder: Any, array: tuple[Any, Any], index: tuple[Any, Any]) -> Any:
+    """Return the address of an element; ``array`` and ``index`` are pairs of a Numba type and a value."""
+    content = context.make_array(array[0])(context, builder, array[1])
+    numbers = zip(cgutils.unpack_tuple(builder, index[1]), index[0].types, strict=True)
+    numbers = [context.cast(builder, number, kind, types.intp) for number, kind in numbers]
+    return cgutils.get_item_pointer(context, builder, array[0], content, numbers, wraparound=False)
+
+
+def _pointers(context: Any, builder: Any, array: Any, index: Any, stride: Any, count: int) -> list[Any]:
+    """Return the addresses of ``count`` elements, ``stride`` numbers apart, from ``array[index]`` on."""
+    first = _pointer(context, builder, array, index)
+    step = context.cast(builder, stride[1], stride[0], types.intp)
+    return [builder.gep(first, [builder.mul(step, step.type(number))]) for number in range(count)]
+
+
+def _read(builder: Any, pointer: Any) -> Any:
+    return builder.load(builder.bitcast(pointer, _VECTOR.as_pointer()), align=4)
+
+
+def _write(builder: Any, vector: Any, pointer: Any) -> None:
+    builder.store(vector, builder.bitcast(pointer, _VECTOR.as_pointer()), align=4)
+
+
+def _broadcast(builder: Any, number: Any) -> Any:
+    nothing = ir.Constant(_VECTOR, ir.Undefined)
+    single = builder.insert_element(nothing, number, ir.IntType(32)(0))
+    return builder.shuffle_vector(single, nothing, ir.Constant(_INTEGERS, [0] * LANES))
+
+
+def _call(builder: Any, name: str, *arguments: Any) -> Any:
+    """Call LLVM's own function ``name`` on vectors."""
+    kind = ir.FunctionType(_VECTOR, [_VECTOR] * len(arguments))
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"{name}.v{LANES}f32"), arguments)
+
+
+def _instruction(returns: Any) -> Any:
+    """Make a function for Numba of ``emit(context, builder, *arguments)``; each argument is its type and its value."""
+
+    def decorate(emit: Any) -> Any:
+        def typed(_context: Any, *kinds: Any) -> Any:
+            def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+                result = emit(context, builder, *zip(signature.args, values, strict=True))
+                return context.get_dummy_value() if result is None else result
+
+            return returns(*kinds), generate
+
+        typed = functools.wraps(emit)(typed)
+        parameters = list(inspect.signature(emit).parameters.values())
+        typed.__signature__ = inspect.Signature([parameters[0], *parameters[2:]])  # as Numba calls it: no builder
+        return intrinsic(typed)
+
+    return decorate
+
+
+@_instruction(lanes)
+def splat(context: Any, builder: Any, number: Any) -> Any:
+    """Return a vector of one number."""
+    return _broadcast(builder, context.cast(builder, number[1], number[0], types.float32))
+
+
+@_instruction(lanes)
+def load(context: Any, builder: Any, array: Any, index: Any) -> Any:
+    """Return the 16 numbers from ``array[index]`` on."""
+    return _read(builder, _pointer(context, builder, array, index))
+
+
+@_instruction(types.void)
+def store(context: Any, builder: Any, array: Any, index: Any, vector: Any) -> None:
+    """Write the 16 numbers from ``array[index]`` on."""
+    _write(builder, vector[1], _pointer(context, builder, array, index))
+
+
+@_instruction(sums)
+def splat_rows(context: Any, builder: Any, array: Any, index: Any) -> Any:
+    """Return ROWS vectors, each of one of the numbers from ``array[index]`` on."""
+    pointers = _pointers(context, builder, array, index, (types.intp, context.get_constant(types.intp, 1)), ROWS)
+    return context.make_tuple(builder, sums, [_broadcast(builder, builder.load(pointer)) for pointer in pointers])
+
+
+@_instruction(sums)
+def load_rows(context: Any, builder: Any, array: Any, index: Any, stride: Any) -> Any:
+    """Return ROWS vectors; the first begins at ``array[index]``, each further one ``stride`` numbers after it."""
+    pointers = _pointers(context, builder, array, index, stride, ROWS)
+    return context.make_tuple(builder, sums, [_read(builder, pointer) for pointer in pointers])
+
+
+@_instruction(types.void)
+def store_rows(context: Any, builder: Any, array: Any, index: Any, stride: Any, rows: Any) -> None:
+    """Write ROWS vectors where `load_rows` finds them."""
+    pointers = _pointers(context, builder, array, index, stride, ROWS)
+    for vector, pointer in zip(cgutils.unpack_tuple(builder, rows[1]), pointers, strict=True):
+        _write(builder, vector, pointer)
+
+
+@_instruction(sums)
+def add_products(context: Any, builder: Any, rows: Any, vector: Any, array: Any, index: Any, stride: Any) -> Any:
+    """Add to each of ROWS vectors the product of ``vector`` and one number.
+
+    The numbers are ``array[index]`` and those that follow it ``stride`` numbers apart.
+    """
+    pointers = _pointers(context, builder, array, index, stride, ROWS)
+    added = [
+        _call(builder, "llvm.fmuladd", _broadcast(builder, builder.load(pointer)), vector[1], row)
+        for row, pointer in zip(cgutils.unpack_tuple(builder, rows[1]), pointers, strict=True)
+    ]
+    return context.make_tuple(builder, sums, added)
+
+
+@_instruction(types.void)
+def transpose(
+    context: Any, builder: Any, source: Any, index: Any, stride: Any, target: Any, to_index: Any, to_stride: Any
+) -> None:
+    """Write the 16 x 16 numbers at ``source[index]``, rows ``stride`` apart, to ``target``, rows to columns."""
+    pointers = _pointers(context, builder, source, index, stride, LANES)
+    rows = [_read(builder, pointer) for pointer in pointers]
+    width = LANES // 2
+    while width:  # swap the off-diagonal quarters of all blocks of 2 width x 2 width
+        keep = [column if column & width == 0 else LANES + column - width for column in range(LANES)]
+        move = [column + width if column & width == 0 else LANES + column for column in range(LANES)]
+        for row in range(LANES):
+            if row & width == 0:
+                pair = rows[row], rows[row + width]
+                rows[row] = builder.shuffle_vector(*pair, ir.Constant(_INTEGERS, keep))
+                rows[row + width] = builder.shuffle_vector(*pair, ir.Constant(_INTEGERS, move))
+        width //= 2
+    for row, pointer in zip(rows, _pointers(context, builder, target, to_index, to_stride, LANES), strict=True):
+        _write(builder, row, pointer)
+
+
+@_instruction(lanes)
+def multiply_add(context: Any, builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """Return ``a * b + c``, rounded once where the processor can."""
+    return _call(builder, "llvm.fmuladd", a[1], b[1], c[1])
+
+
+@_instruction(lanes)
+def clamp(context: Any, builder: Any, x: Any, low: Any, high: Any) -> Any:
+    """Return ``x``, moved into [low, high]; what is not a number stays so."""
+    above = builder.select(builder.fcmp_ordered("<", x[1], low[1]), low[1], x[1])
+    return builder.select(builder.fcmp_ordered(">", above, high[1]), high[1], above)
+
+
+@_instruction(lanes)
+def floor(context: Any, builder: Any, x: Any) -> Any:
+    """Return the largest whole numbers that are not above ``x``."""
+    return _call(builder, "llvm.floor", x[1])
+
+
+@_instruction(lanes)
+def power_of_two(context: Any, builder: Any, n: Any) -> Any:
+    """Return ``2 ** n`` for whole numbers from -126 to 127, written as the exponent's bits."""
+    biased = builder.add(builder.fptosi(n[1], _INTEGERS), ir.Constant(_INTEGERS, [127] * LANES))
+    return builder.bitcast(builder.shl(biased, ir.Constant(_INTEGERS, [23] * LANES)), _VECTOR)
+
+
+def _arithmetic(operation: Any, emit: Any) -> None:
+    @_instruction(lanes)
+    def apply(context: Any, builder: Any, a: Any, b: Any) -> Any:
+        return getattr(builder, emit)(a[1], b[1])
+
+    @overload(operation)
+    def of_lanes(a, b):
+        if a is lanes and b is lanes:
+            return lambda a, b: apply(a, b)
+        return None
+
+
+for _operation, _emit in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
+    _arithmetic(_operation, _emit)
+
+
+# ---- the gates ----------------------------------------------------------------------------------------------------
+
+jitted = njit(nogil=True, fastmath=False, cache=True, error_model="numpy")
+inlined = njit(nogil=True, fastmath=False, forceinline=True, error_model="numpy")
+
+
+@inlined
+def exp(x):
+    """Return e ** x after Cephes' ``expf``: x = n ln 2 + r, a polynomial of r, the exponent n by its bits."""
+    x = clamp(x, splat(-87.0), splat(88.0))
+    n = floor(multiply_add(x, splat(1.44269504088896341), splat(0.5)))
+    x = multiply_add(n, splat(-0.693359375), x)  # ln 2 in two parts, the first exact
+    x = multiply_add(n, splat(2.12194440e-4), x)
+    y = splat(1.9875691500e-4)
+    y = multiply_add(y, x, splat(1.3981999507e-3))
+    y = multiply_add(y, x, splat(8.3334519073e-3))
+    y = multiply_add(y, x, splat(4.1665795894e-2))
+    y = multiply_add(y, x, splat(1.6666665459e-1))
+    y = multiply_add(y, x, splat(5.0000001201e-1))
+    y = multiply_add(y, x * x, x) + splat(1.0)
+    return y * power_of_two(n)
+
+
+@inlined
+def sigmoid(x):
+    """Return 1 / (1 + e ** -x)."""
+    return splat(1.0) / (splat(1.0) + exp(splat(0.0) - x))
+
+
+@inlined
+def tanh(x):
+    """Return 2 / (1 + e ** -2x) - 1."""
+    return splat(2.0) / (splat(1.0) + exp(splat(-2.0) * x)) - splat(1.0)
+
+
+# ---- one frame of one layer ---------------------------------------------------------------------------------------
+
+
+@inlined
+def multiply(rows, panels, panel, inputs, time, first):
+    """Add one panel times the vectors ``inputs[time, first:]`` to ``rows``."""
+    for k in range(panels.shape[1]):
+        rows = add_products(rows, load(inputs, (time, first + k, 0)), panels, (panel, k, 0), 1)
+    return rows
+
+
+@inlined
+def product(panels, biases, inputs, time, first, gates, at, gate):
+    """Write ``panels x + biases`` to ``gates[at, gate:]``, x from ``inputs[time, first:]`` on."""
+    for panel in range(panels.shape[0]):
+        row = gate + panel * ROWS
+        rows = multiply(splat_rows(biases, (row,)), panels, panel, inputs, time, first)
+        store_rows(gates, (at, row, 0), LANES, rows)
+
+
+@inlined
+def forward_layer(layer, inputs, time, gates, at):
+    """Compute the gates of one frame, ``gates[at]``, from ``inputs[time]``."""
+    n_in, n = layer.new.shape[1], layer.candidate.shape[1]
+    product(layer.new, layer.biases, inputs, time, 0, gates, at, 0)
+    product(layer.reset_update, layer.biases, inputs, time, 0, gates, at, n)
+    product(layer.candidate, layer.biases, inputs, time, n_in, gates, at, 3 * n)
+    for unit in range(n):
+        reset = sigmoid(load(gates, (at, n + unit, 0)))
+        update = sigmoid(load(gates, (at, 2 * n + unit, 0)))
+        new = tanh(multiply_add(reset, load(gates, (at, 3 * n + unit, 0)), load(gates, (at, unit, 0))))
+        store(gates, (at, unit, 0), new)
+        store(gates, (at, n + unit, 0), reset)
+        store(gates, (at, 2 * n + unit, 0), update)
+
+
+@inlined
+def new_state(gates, at, n, unit, before):
+    """Return ``n + z (h - n)`` of one unit."""
+    new, update = load(gates, (at, unit, 0)), load(gates, (at, 2 * n + unit, 0))
+    return multiply_add(update, before - new, new)
+
+
+@jitted
+def forward_frame(first, second, inputs1, inputs2, gates1, gates2, now, after, at):
+    """Take both layers from frame ``now`` to frame ``after``; the gates go to frame ``at``.
+
+    ``inputs1[now]`` and the states in ``inputs1[now]`` and ``inputs2[now]`` are given; written are the input of the
+    second layer for ``now``, and both states for ``after``.
+    """
+    n_in, n1, n2 = first.new.shape[1], first.candidate.shape[1], second.candidate.shape[1]
+    forward_layer(first, inputs1, now, gates1, at)
+    for unit in range(n1):
+        state = new_state(gates1, at, n1, unit, load(inputs1, (now, n_in + unit, 0)))
+        store(inputs1, (after, n_in + unit, 0), state)
+        store(inputs2, (now, unit, 0), state)
+    forward_layer(second, inputs2, now, gates2, at)
+    for unit in range(n2):
+        state = new_state(gates2, at, n2, unit, load(inputs2, (now, n1 + unit, 0)))
+        store(inputs2, (after, n1 + unit, 0), state)
+
+
+# ---- reading frames -----------------------------------------------------------------------------------------------
+
+
+@jitted
+def gather(sequences, tile, time, lane_rows, bands):
+    """Write the frames ``time`` of a tile, as they are, to ``bands [n_bands (filled up), LANES]``.
+
+    Before the track's beginning and beyond the sequence's end the nearest frame stands in.
+    """
+    n_bands = sequences.frames.shape[1]
+    for lane in range(LANES):
+        frame = min(time, sequences.length[tile, lane] - 1)
+        row = sequences.first[tile, lane] + max(0, sequences.offset[tile, lane] + frame)
+        for band in range(0, n_bands - LANES + 1, LANES):
+            store(lane_rows, (lane, band), load(sequences.frames, (row, band)))
+        store(lane_rows, (lane, n_bands - LANES), load(sequences.frames, (row, n_bands - LANES)))
+    for band in range(0, lane_rows.shape[1], LANES):
+        transpose(lane_rows, (0, band), lane_rows.shape[1], bands, (band, 0), LANES)
+
+
+@jitted
+def read_frame(sequences, tile, time, lane_rows, bands, before, inputs, at):
+    """Write normalised bands and their first differences to ``inputs[at]``.
+
+    ``before [n_bands, LANES]`` holds the frame before this one, and is left holding this one.
+    """
+    n_bands = sequences.frames.shape[1]
+    gather(sequences, tile, time, lane_rows, bands)
+    for band in range(n_bands):
+        value, scale = load(bands, (band, 0)), splat(sequences.scale[band])
+        store(inputs, (at, band, 0), (value - splat(sequences.mean[band])) * scale)
+        store(inputs, (at, n_bands + band, 0), (value - load(before, (band, 0))) * scale)
+        store(before, (band, 0), value)
+
+
+@jitted
+def frame_weights(sequences, tile, time, weights):
+    """Write what the frames ``time`` weigh in the sum over time to ``weights [LANES]``."""
+    for lane in range(LANES):
+        inside = time < sequences.length[tile, lane]
+        weights[lane] = sequences.weight[tile, lane] if inside else np.float32(0)
+
+
+# ---- whole sequences ----------------------------------------------------------------------------------------------
+
+
+@jitted
+def forward(sequences, tile, n_frames, first, second, tape1, tape2, embeddings):
+    """Embed the sequences of a tile, and keep on the tapes what `backward` needs.
+
+    ``embeddings [n_tiles, n_units, LANES]`` is written; the states on the tapes at frame 0 are 0.
+    """
+    n_bands, n1, n2 = sequences.frames.shape[1], first.candidate.shape[1], second.candidate.shape[1]
+    padded = (n_bands + LANES - 1) // LANES * LANES
+    lane_rows = np.zeros((LANES, padded), np.float32)
+    bands, before = np.zeros((padded, LANES), np.float32), np.zeros((padded, LANES), np.float32)
+    weights = np.zeros(LANES, np.float32)
+    gather(sequences, tile, -1, lane_rows, before)
+    for unit in range(n2):
+        store(embeddings, (tile, unit, 0), splat(0.0))
+    for time in range(n_frames):
+        read_frame(sequences, tile, time, lane_rows, bands, before, tape1.inputs, time)
+        forward_frame(first, second, tape1.inputs, tape2.inputs, tape1.gates, tape2.gates, time, time + 1, time)
+        frame_weights(sequences, tile, time, weights)
+        weight = load(weights, (0,))
+        for unit in range(n2):
+            output = load(tape2.inputs, (time + 1, n1 + unit, 0))
+            store(embeddings, (tile, unit, 0), multiply_add(output, weight, load(embeddings, (tile, unit, 0))))
+
+
+@inlined
+def gate_gradients(tape, time, n, n_in, gradient):
+    """Replace the gates of a frame by their gradients, given that of the state after it.
+
+    ``gradient.state`` is left holding what goes straight to the state before it.
+    """
+    one = splat(1.0)
+    for unit in range(n):
+        after, before = load(gradient.state, (unit, 0)), load(tape.inputs, (time, n_in + unit, 0))
+        new, reset = load(tape.gates, (time, unit, 0)), load(tape.gates, (time, n + unit, 0))
+        update, candidate = load(tape.gates, (time, 2 * n + unit, 0)), load(tape.gates, (time, 3 * n + unit, 0))
+        d_new = after * (one - update) * (one - new * new)
+        d_reset = d_new * candidate * reset * (one - reset)
+        d_update = after * (before - new) * update * (one - update)
+        d_candidate = d_new * reset
+        store(gradient.state, (unit, 0), after * update)
+        for gate, d_gate in enumerate((d_new, d_reset, d_update, d_candidate)):
+            row = gate * n + unit
+            store(tape.gates, (time, row, 0), d_gate)
+            store(gradient.biases, (row, 0), load(gradient.biases, (row, 0)) + d_gate)
+
+
+@inlined
+def add_product(panels, gates, time, first, out):
+    """Add ``panels x`` to ``out``, x from ``gates[time, first]`` on."""
+    for panel in range(panels.shape[0]):
+        at = (panel * ROWS, 0)
+        rows = multiply(load_rows(out, at, LANES), panels, panel, gates, time, first)
+        store_rows(out, at, LANES, rows)
+
+
+@inlined
+def transpose_gates(gates, time, gradient, slot):
+    """Write the gradients of the gates of a frame to ``gradient.transposed[slot]``, lanes first."""
+    for row in range(0, gates.shape[1], LANES):
+        transpose(gates, (time, row, 0), LANES, gradient.transposed, (slot, 0, row), gradient.transposed.shape[2])
+
+
+@inlined
+def add_weights(tape, first_frame, n_frames, n, first_row, last_row, first_gate, gradient):
+    """Add the products of some rows of the inputs with three gates, over a chunk of frames."""
+    columns = gradient.weights.shape[1]
+    for column in range(0, columns, LANES):
+        for row in range(first_row, last_row, ROWS):
+            rows = load_rows(gradient.weights, (row, column), columns)
+            for slot in range(n_frames):
+                for lane in range(LANES):
+                    vector = load(gradient.transposed, (slot, lane, first_gate + column))
+                    rows = add_products(rows, vector, tape.inputs, (first_frame + slot, row, lane), LANES)
+            store_rows(gradient.weights, (row, column), columns, rows)
+
+
+@jitted
+def backward(sequences, tile, n_frames, first, second, tape1, tape2, embeddings, gradient1, gradient2):
+    """Add to the gradients of both layers what a tile brings; ``embeddings`` holds the gradient of the embeddings."""
+    n_in, n1, n2 = first.new.shape[1], first.candidate.shape[1], second.candidate.shape[1]
+    weights = np.zeros(LANES, np.float32)
+    gradient1.state[:] = 0
+    gradient2.state[:] = 0
+    for time in range(n_frames - 1, -1, -1):
+        frame_weights(sequences, tile, time, weights)
+        weight = load(weights, (0,))
+        for unit in range(n2):
+            of_mean = load(embeddings, (tile, unit, 0))
+            store(gradient2.state, (unit, 0), multiply_add(of_mean, weight, load(gradient2.state, (unit, 0))))
+        gate_gradients(tape2, time, n2, n1, gradient2)
+        add_product(second.to_state, tape2.gates, time, n2, gradient2.state)
+        add_product(second.to_inputs, tape2.gates, time, 0, gradient1.state)
+        gate_gradients(tape1, time, n1, n_in, gradient1)
+        add_product(first.to_state, tape1.gates, time, n1, gradient1.state)
+        slot = time % CHUNK
+        transpose_gates(tape1.gates, time, gradient1, slot)
+        transpose_gates(tape2.gates, time, gradient2, slot)
+        if slot == 0:
+            in_chunk = min(CHUNK, n_frames - time)
+            add_weights(tape1, time, in_chunk, n1, 0, n_in, 0, gradient1)
+            add_weights(tape1, time, in_chunk, n1, n_in, n_in + n1, n1, gradient1)
+            add_weights(tape2, time, in_chunk, n2, 0, n1, 0, gradient2)
+            add_weights(tape2, time, in_chunk, n2, n1, n1 + n2, n2, gradient2)
