@@ -29,6 +29,8 @@ class Experiment:
         Whose statistics the bands are normalised with.
     device : str
         ``cpu`` or ``cuda``.
+    engine : {"numba", "torch"}
+        What computes embeddings and gradients.
     """
 
     approaches: tuple[Approach, ...]
@@ -37,6 +39,7 @@ class Experiment:
     batch: int = 32
     normalise: Normalise = "training"
     device: str = "cpu"
+    engine: str = "torch"
 
     @property
     def trainings(self) -> list[tuple[Approach, ...]]:
@@ -70,7 +73,7 @@ class Experiment:
             "epochs": self.epochs,
             "batch": self.batch,
             "normalise": self.normalise,
-            "engine": "torch",
+            "engine": self.engine,
             "device": self.device,
         }
 

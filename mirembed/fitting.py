@@ -225,4 +225,5 @@ def _model(
         scale=scale,
         parameters=job.parameters,
         provenance={**job.provenance, "approach": approach.name, "loss": trained.losses[-1]},
+        engine=job.settings.engine,
     )

@@ -22,11 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mirembed.engine import make_engine
 from mirembed.errors import ModelError, PluginError, StoreError
 from mirembed.excerpts import Normalisation
 from mirembed.hookspecs import Classification, Estimator, Task
 from mirembed.labels import TargetScale
-from mirembed.network import EmbeddingNetwork, embed
+from mirembed.network import EmbeddingNetwork
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.store.features import task_from_json, task_to_json
@@ -56,6 +57,8 @@ class Model:
         Of the spectrogram.
     provenance : mapping
         Approach, plugins, seed, versions, command; of a model that was saved or loaded also name and digest.
+    engine : {"auto", "numba", "torch"}
+        What computes embeddings; no part of what is stored.
     """
 
     task: Task
@@ -66,13 +69,15 @@ class Model:
     scale: TargetScale | None
     parameters: Mapping[str, Any]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    engine: str = "auto"
 
     def embed(
         self, frames: NDArray[np.float32], starts: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Embed full tracks: ndarray ``[n_tracks, units]``; see `mirembed.network.embed`."""
+        """Embed full tracks: ndarray ``[n_tracks, units]``. None depends on its companions, to the bit."""
         with one_thread():
-            return embed(self.network, frames, starts, lengths, self.normalisation)
+            engine = make_engine(self.engine, self.network)
+            return engine.embed_tracks(frames, starts, lengths, self.normalisation)
 
     def predict(self, embeddings: NDArray[np.float32]) -> NDArray[Any]:
         """Predict from embeddings.

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mirembed.engine import make_engine
 from mirembed.errors import EvaluationError, MirembedError, PluginError, SpecError, StoreError
-from mirembed.excerpts import EXCERPT_FRAMES, Normalisation, epoch_batches, gather
+from mirembed.excerpts import Normalisation, epoch_batches
 from mirembed.hookspecs import Similarity
 from mirembed.losses import classification_loss, regression_loss, similarity_loss
 from mirembed.network import EmbeddingNetwork, seeded_head, seeded_network
@@ -59,6 +60,7 @@ class Settings:
     fold : int
         With the seed it decides initial weights, order and excerpts; a model of all tracks has fold 0.
     device : str
+    engine : {"numba", "torch"}
     """
 
     epochs: int = 400
@@ -66,6 +68,7 @@ class Settings:
     seed: int = 0
     fold: int = 0
     device: str = "cpu"
+    engine: str = "torch"
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,7 @@ def train(
     if trained.head is not None:
         modules["head"] = trained.head
     modules.to(settings.device)
+    engine = make_engine(settings.engine, network)
     optimiser = torch.optim.Adadelta(modules.parameters(), lr=1.0, rho=0.95, eps=1e-6)
     done = _resume(checkpoint, modules, optimiser, trained)
     label_vectors = torch.from_numpy(data.label_vectors).to(settings.device)
@@ -221,16 +225,8 @@ def train(
     for epoch in range(done, settings.epochs):
         total = torch.zeros((), device=settings.device)
         for rows, offsets in epoch_batches(seed, epoch, data.lengths, settings.batch):
-            inputs, inside = gather(
-                data.frames,
-                data.starts[rows],
-                data.lengths[rows],
-                offsets,
-                EXCERPT_FRAMES,
-                data.normalisation,
-            )
-            embeddings = network(
-                torch.from_numpy(inputs).to(settings.device), torch.from_numpy(inside).to(settings.device)
+            embeddings = engine.embed_excerpts(
+                data.frames, data.starts[rows], data.lengths[rows], offsets, data.normalisation
             )  # [batch, units]
             loss = objective(embeddings, label_vectors[rows], None if classes is None else classes[rows])
             optimiser.zero_grad()

@@ -40,6 +40,7 @@ ROOMS = [
     "models",
     "train",
     "losses",
+    "engine",
     "network",
     "labels",
     "excerpts",
@@ -62,7 +63,7 @@ ROOMS = [
 
 CORE = Path(mirembed.__file__).parent
 PLUGINS = ("mirembed_datasets", "mirembed_kernels", "mirembed_svm")
-HEAVY = {"essentia", "numpy", "pyarrow", "scipy", "sklearn", "skops", "soundfile", "torch"}
+HEAVY = {"essentia", "numba", "numpy", "pyarrow", "scipy", "sklearn", "skops", "soundfile", "torch"}
 RUNS_CODE = {"cloudpickle", "dill", "marshal", "pickle", "shelve"}
 
 

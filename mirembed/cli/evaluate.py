@@ -13,6 +13,7 @@ from mirembed.cli.options import (
     Batch,
     Dataset,
     Device,
+    Engine,
     Epochs,
     Exclude,
     Jobs,
@@ -56,6 +57,7 @@ def evaluate(
     exclude: Exclude = None,
     jobs: Jobs = None,
     device: Device = "auto",
+    engine: Engine = "auto",
     json: Json = False,
 ) -> None:
     """Cross-validate: network, normalisation and learner are fitted anew inside every fold.
@@ -65,6 +67,7 @@ def evaluate(
     from mirembed.cli.console import ConsoleProgress, print_json
     from mirembed.config import Experiment, check_normalise, choose_approaches, choose_device
     from mirembed.datasets import exclude_tracks, official_splits
+    from mirembed.engine import choose_engine
     from mirembed.evaluate import choose_evaluation
     from mirembed.evaluate import evaluate as run
     from mirembed.progress import counted
@@ -76,7 +79,9 @@ def evaluate(
     place = Store(store)
     features = place.find(options.parse_dataset(dataset))
     approaches = choose_approaches(approach or [], similarity or [], label_similarity)
+    chosen_device = choose_device(device)
     with ConsoleProgress() as progress:
+        chosen_engine = choose_engine(engine, chosen_device, progress.note)
         tracks = open_tracks(features, progress)
         official = official_splits(registry, Spec.parse(tracks.info.spec))
         tracks = exclude_tracks(registry, tracks, exclude, progress)
@@ -89,7 +94,8 @@ def evaluate(
                 epochs,
                 batch,
                 check_normalise(normalise),
-                choose_device(device),
+                chosen_device,
+                chosen_engine,
             ),
             evaluation,
             registry,

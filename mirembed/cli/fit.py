@@ -13,6 +13,7 @@ from mirembed.cli.options import (
     Batch,
     Dataset,
     Device,
+    Engine,
     Epochs,
     Exclude,
     Jobs,
@@ -34,6 +35,7 @@ _OF_A_TRAINING = {
     "seed": "--seed",
     "normalise": "--normalize",
     "device": "--device",
+    "engine": "--engine",
 }
 """Options that mean nothing to a network that is taken as it is."""
 
@@ -62,12 +64,14 @@ def fit(
     exclude: Exclude = None,
     jobs: Jobs = None,
     device: Device = "auto",
+    engine: Engine = "auto",
     json: Json = False,
 ) -> None:
     """Train on all tracks of a dataset; save the model and the embeddings of all tracks."""
     from mirembed.cli.console import ConsoleProgress, print_json
     from mirembed.config import Experiment, check_normalise, choose_approaches, choose_device
     from mirembed.datasets import exclude_tracks
+    from mirembed.engine import choose_engine
     from mirembed.errors import SpecError
     from mirembed.fit import fit as run
     from mirembed.fit import transfer
@@ -83,7 +87,9 @@ def fit(
     place = Store(store)
     features = place.find(options.parse_dataset(dataset))
     approaches = choose_approaches(approach or [], similarity or [], label_similarity)
+    chosen_device = choose_device(device)
     with ConsoleProgress() as progress:
+        chosen_engine = choose_engine(engine, chosen_device, progress.note)
         tracks = exclude_tracks(registry, open_tracks(features, progress), exclude, progress)
         if network is not None:
             path = find_model(place.models, network)
@@ -110,7 +116,8 @@ def fit(
                     epochs,
                     batch,
                     check_normalise(normalise),
-                    choose_device(device),
+                    chosen_device,
+                    chosen_engine,
                 ),
                 registry,
                 place.models,

@@ -32,31 +32,51 @@ frames, multiplied in blocks of ROWS inputs by 16 gates.
 made on the way, and the mean over time is weighted with 1 / length inside a track and 0 beyond its end.
 
 Nothing is checked here: an index out of bounds reads foreign memory. `mirembed.engine.fast` is the door.
-Everything stands in one file because the key of Numba's cache on disk is the file in which a function stands.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
-import operator
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import binding, ir
-from numba import config, njit, types
-from numba.core import cgutils
-from numba.core.datamodel import models as data_models
-from numba.core.extending import intrinsic, overload, register_model
+from numba import njit
 from numpy.typing import NDArray
 
-LANES = 16
-ROWS = 10 if "+avx512f" in (config.CPU_FEATURES or binding.get_host_cpu_features().flatten()) else 5
-"""Sums that are kept in registers: 10 of 32 with AVX-512; with AVX2 each takes two of 16."""
+from mirembed.engine.vectors import (
+    LANES,
+    OPTIONS,
+    ROWS,
+    add_products,
+    inlined,
+    load,
+    load_rows,
+    multiply_add,
+    sigmoid,
+    splat,
+    splat_rows,
+    store,
+    store_rows,
+    tanh,
+    transpose,
+)
+
 CHUNK = 8
 """Frames whose gradients of the gates are multiplied with the inputs at a time."""
 BLOCK = 100
-"""Frames of a full track that are summed before they are added to the total: it keeps rounding small."""
+"""Frames that are summed before they are added to the total: it keeps the rounding of long tracks small."""
+VECTORS = "0"
+"""Digest of ``vectors.py``. Numba's cache on disk looks at this file alone, so it has to change with the other one."""
+
+
+compiled = njit(**OPTIONS)
+
+
+def entry(function: Any) -> Any:
+    """Compile what Python calls; its machine code is kept on disk, where there is a place for it."""
+    try:
+        return njit(cache=True, **OPTIONS)(function)
+    except RuntimeError:  # neither beside this file nor in the user's cache folder
+        return compiled(function)
 
 
 class Layer(NamedTuple):
@@ -99,238 +119,6 @@ class Sequences(NamedTuple):
     weight: NDArray[np.float32]  # [n_tiles, LANES]: of each frame in the sum over time
     mean: NDArray[np.float32]  # [n_bands]
     scale: NDArray[np.float32]  # [n_bands]: 1 / standard deviation
-
-
-# ---- the vector type ----------------------------------------------------------------------------------------------
-
-_VECTOR = ir.VectorType(ir.FloatType(), LANES)
-_INTEGERS = ir.VectorType(ir.IntType(32), LANES)
-
-
-class _LanesType(types.Type):  # type: ignore[misc]
-    def __init__(self) -> None:
-        super().__init__(name="Lanes")
-
-
-lanes = _LanesType()
-sums = types.UniTuple(lanes, ROWS)
-
-
-@register_model(_LanesType)
-class _LanesModel(data_models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _VECTOR)
-
-
-def _pointer(context: Any, builder: Any, array: tuple[Any, Any], index: tuple[Any, Any]) -> Any:
-    """Return the address of an element; ``array`` and ``index`` are pairs of a Numba type and a value."""
-    content = context.make_array(array[0])(context, builder, array[1])
-    numbers = zip(cgutils.unpack_tuple(builder, index[1]), index[0].types, strict=True)
-    numbers = [context.cast(builder, number, kind, types.intp) for number, kind in numbers]
-    return cgutils.get_item_pointer(context, builder, array[0], content, numbers, wraparound=False)
-
-
-def _pointers(context: Any, builder: Any, array: Any, index: Any, stride: Any, count: int) -> list[Any]:
-    """Return the addresses of ``count`` elements, ``stride`` numbers apart, from ``array[index]`` on."""
-    first = _pointer(context, builder, array, index)
-    step = context.cast(builder, stride[1], stride[0], types.intp)
-    return [builder.gep(first, [builder.mul(step, step.type(number))]) for number in range(count)]
-
-
-def _read(builder: Any, pointer: Any) -> Any:
-    return builder.load(builder.bitcast(pointer, _VECTOR.as_pointer()), align=4)
-
-
-def _write(builder: Any, vector: Any, pointer: Any) -> None:
-    builder.store(vector, builder.bitcast(pointer, _VECTOR.as_pointer()), align=4)
-
-
-def _broadcast(builder: Any, number: Any) -> Any:
-    nothing = ir.Constant(_VECTOR, ir.Undefined)
-    single = builder.insert_element(nothing, number, ir.IntType(32)(0))
-    return builder.shuffle_vector(single, nothing, ir.Constant(_INTEGERS, [0] * LANES))
-
-
-def _call(builder: Any, name: str, *arguments: Any) -> Any:
-    """Call LLVM's own function ``name`` on vectors."""
-    kind = ir.FunctionType(_VECTOR, [_VECTOR] * len(arguments))
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"{name}.v{LANES}f32"), arguments)
-
-
-def _instruction(returns: Any) -> Any:
-    """Make a function for Numba of ``emit(context, builder, *arguments)``; each argument is its type and its value."""
-
-    def decorate(emit: Any) -> Any:
-        def typed(_context: Any, *kinds: Any) -> Any:
-            def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-                result = emit(context, builder, *zip(signature.args, values, strict=True))
-                return context.get_dummy_value() if result is None else result
-
-            return returns(*kinds), generate
-
-        typed = functools.wraps(emit)(typed)
-        parameters = list(inspect.signature(emit).parameters.values())
-        typed.__signature__ = inspect.Signature([parameters[0], *parameters[2:]])  # as Numba calls it: no builder
-        return intrinsic(typed)
-
-    return decorate
-
-
-@_instruction(lanes)
-def splat(context: Any, builder: Any, number: Any) -> Any:
-    """Return a vector of one number."""
-    return _broadcast(builder, context.cast(builder, number[1], number[0], types.float32))
-
-
-@_instruction(lanes)
-def load(context: Any, builder: Any, array: Any, index: Any) -> Any:
-    """Return the 16 numbers from ``array[index]`` on."""
-    return _read(builder, _pointer(context, builder, array, index))
-
-
-@_instruction(types.void)
-def store(context: Any, builder: Any, array: Any, index: Any, vector: Any) -> None:
-    """Write the 16 numbers from ``array[index]`` on."""
-    _write(builder, vector[1], _pointer(context, builder, array, index))
-
-
-@_instruction(sums)
-def splat_rows(context: Any, builder: Any, array: Any, index: Any) -> Any:
-    """Return ROWS vectors, each of one of the numbers from ``array[index]`` on."""
-    pointers = _pointers(context, builder, array, index, (types.intp, context.get_constant(types.intp, 1)), ROWS)
-    return context.make_tuple(builder, sums, [_broadcast(builder, builder.load(pointer)) for pointer in pointers])
-
-
-@_instruction(sums)
-def load_rows(context: Any, builder: Any, array: Any, index: Any, stride: Any) -> Any:
-    """Return ROWS vectors; the first begins at ``array[index]``, each further one ``stride`` numbers after it."""
-    pointers = _pointers(context, builder, array, index, stride, ROWS)
-    return context.make_tuple(builder, sums, [_read(builder, pointer) for pointer in pointers])
-
-
-@_instruction(types.void)
-def store_rows(context: Any, builder: Any, array: Any, index: Any, stride: Any, rows: Any) -> None:
-    """Write ROWS vectors where `load_rows` finds them."""
-    pointers = _pointers(context, builder, array, index, stride, ROWS)
-    for vector, pointer in zip(cgutils.unpack_tuple(builder, rows[1]), pointers, strict=True):
-        _write(builder, vector, pointer)
-
-
-@_instruction(sums)
-def add_products(context: Any, builder: Any, rows: Any, vector: Any, array: Any, index: Any, stride: Any) -> Any:
-    """Add to each of ROWS vectors the product of ``vector`` and one number.
-
-    The numbers are ``array[index]`` and those that follow it ``stride`` numbers apart.
-    """
-    pointers = _pointers(context, builder, array, index, stride, ROWS)
-    added = [
-        _call(builder, "llvm.fmuladd", _broadcast(builder, builder.load(pointer)), vector[1], row)
-        for row, pointer in zip(cgutils.unpack_tuple(builder, rows[1]), pointers, strict=True)
-    ]
-    return context.make_tuple(builder, sums, added)
-
-
-@_instruction(types.void)
-def transpose(
-    context: Any, builder: Any, source: Any, index: Any, stride: Any, target: Any, to_index: Any, to_stride: Any
-) -> None:
-    """Write the 16 x 16 numbers at ``source[index]``, rows ``stride`` apart, to ``target``, rows to columns."""
-    pointers = _pointers(context, builder, source, index, stride, LANES)
-    rows = [_read(builder, pointer) for pointer in pointers]
-    width = LANES // 2
-    while width:  # swap the off-diagonal quarters of all blocks of 2 width x 2 width
-        keep = [column if column & width == 0 else LANES + column - width for column in range(LANES)]
-        move = [column + width if column & width == 0 else LANES + column for column in range(LANES)]
-        for row in range(LANES):
-            if row & width == 0:
-                pair = rows[row], rows[row + width]
-                rows[row] = builder.shuffle_vector(*pair, ir.Constant(_INTEGERS, keep))
-                rows[row + width] = builder.shuffle_vector(*pair, ir.Constant(_INTEGERS, move))
-        width //= 2
-    for row, pointer in zip(rows, _pointers(context, builder, target, to_index, to_stride, LANES), strict=True):
-        _write(builder, row, pointer)
-
-
-@_instruction(lanes)
-def multiply_add(context: Any, builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """Return ``a * b + c``, rounded once where the processor can."""
-    return _call(builder, "llvm.fmuladd", a[1], b[1], c[1])
-
-
-@_instruction(lanes)
-def clamp(context: Any, builder: Any, x: Any, low: Any, high: Any) -> Any:
-    """Return ``x``, moved into [low, high]; what is not a number stays so."""
-    above = builder.select(builder.fcmp_ordered("<", x[1], low[1]), low[1], x[1])
-    return builder.select(builder.fcmp_ordered(">", above, high[1]), high[1], above)
-
-
-@_instruction(lanes)
-def floor(context: Any, builder: Any, x: Any) -> Any:
-    """Return the largest whole numbers that are not above ``x``."""
-    return _call(builder, "llvm.floor", x[1])
-
-
-@_instruction(lanes)
-def power_of_two(context: Any, builder: Any, n: Any) -> Any:
-    """Return ``2 ** n`` for whole numbers from -126 to 127, written as the exponent's bits."""
-    biased = builder.add(builder.fptosi(n[1], _INTEGERS), ir.Constant(_INTEGERS, [127] * LANES))
-    return builder.bitcast(builder.shl(biased, ir.Constant(_INTEGERS, [23] * LANES)), _VECTOR)
-
-
-def _arithmetic(operation: Any, emit: Any) -> None:
-    @_instruction(lanes)
-    def apply(context: Any, builder: Any, a: Any, b: Any) -> Any:
-        return getattr(builder, emit)(a[1], b[1])
-
-    @overload(operation)
-    def of_lanes(a, b):
-        if a is lanes and b is lanes:
-            return lambda a, b: apply(a, b)
-        return None
-
-
-for _operation, _emit in (
-    (operator.add, "fadd"),
-    (operator.sub, "fsub"),
-    (operator.mul, "fmul"),
-    (operator.truediv, "fdiv"),
-):
-    _arithmetic(_operation, _emit)
-
-
-# ---- the gates ----------------------------------------------------------------------------------------------------
-
-jitted = njit(nogil=True, fastmath=False, cache=True, error_model="numpy")
-inlined = njit(nogil=True, fastmath=False, forceinline=True, error_model="numpy")
-
-
-@inlined
-def exp(x):
-    """Return e ** x after Cephes' ``expf``: x = n ln 2 + r, a polynomial of r, the exponent n by its bits."""
-    x = clamp(x, splat(-87.0), splat(88.0))
-    n = floor(multiply_add(x, splat(1.44269504088896341), splat(0.5)))
-    x = multiply_add(n, splat(-0.693359375), x)  # ln 2 in two parts, the first exact
-    x = multiply_add(n, splat(2.12194440e-4), x)
-    y = splat(1.9875691500e-4)
-    y = multiply_add(y, x, splat(1.3981999507e-3))
-    y = multiply_add(y, x, splat(8.3334519073e-3))
-    y = multiply_add(y, x, splat(4.1665795894e-2))
-    y = multiply_add(y, x, splat(1.6666665459e-1))
-    y = multiply_add(y, x, splat(5.0000001201e-1))
-    y = multiply_add(y, x * x, x) + splat(1.0)
-    return y * power_of_two(n)
-
-
-@inlined
-def sigmoid(x):
-    """Return 1 / (1 + e ** -x)."""
-    return splat(1.0) / (splat(1.0) + exp(splat(0.0) - x))
-
-
-@inlined
-def tanh(x):
-    """Return 2 / (1 + e ** -2x) - 1."""
-    return splat(2.0) / (splat(1.0) + exp(splat(-2.0) * x)) - splat(1.0)
 
 
 # ---- one frame of one layer ---------------------------------------------------------------------------------------
@@ -376,7 +164,7 @@ def new_state(gates, at, n, unit, before):
     return multiply_add(update, before - new, new)
 
 
-@jitted
+@compiled
 def forward_frame(first, second, inputs1, inputs2, gates1, gates2, now, after, at):
     """Take both layers from frame ``now`` to frame ``after``; the gates go to frame ``at``.
 
@@ -398,28 +186,28 @@ def forward_frame(first, second, inputs1, inputs2, gates1, gates2, now, after, a
 # ---- reading frames -----------------------------------------------------------------------------------------------
 
 
-@jitted
+@compiled
 def gather(sequences, tile, time, lane_rows, bands):
     """Write the frames ``time`` of a tile, as they are, to ``bands [n_bands (filled up), LANES]``.
 
-    Before the track's beginning and beyond the sequence's end the nearest frame stands in.
+    Before a track's beginning and beyond a sequence's end the nearest frame stands in.
     """
     n_bands = sequences.frames.shape[1]
     for lane in range(LANES):
         frame = min(time, sequences.length[tile, lane] - 1)
         row = sequences.first[tile, lane] + max(0, sequences.offset[tile, lane] + frame)
-        for band in range(0, n_bands - LANES + 1, LANES):
+        for band in range(0, n_bands - LANES, LANES):
             store(lane_rows, (lane, band), load(sequences.frames, (row, band)))
         store(lane_rows, (lane, n_bands - LANES), load(sequences.frames, (row, n_bands - LANES)))
-    for band in range(0, lane_rows.shape[1], LANES):
+    for band in range(0, bands.shape[0], LANES):
         transpose(lane_rows, (0, band), lane_rows.shape[1], bands, (band, 0), LANES)
 
 
-@jitted
+@compiled
 def read_frame(sequences, tile, time, lane_rows, bands, before, inputs, at):
     """Write normalised bands and their first differences to ``inputs[at]``.
 
-    ``before [n_bands, LANES]`` holds the frame before this one, and is left holding this one.
+    ``before [n_bands (filled up), LANES]`` holds the frame before this one, and is left holding this one.
     """
     n_bands = sequences.frames.shape[1]
     gather(sequences, tile, time, lane_rows, bands)
@@ -430,39 +218,46 @@ def read_frame(sequences, tile, time, lane_rows, bands, before, inputs, at):
         store(before, (band, 0), value)
 
 
-@jitted
+@compiled
 def frame_weights(sequences, tile, time, weights):
-    """Write what the frames ``time`` weigh in the sum over time to ``weights [LANES]``."""
+    """Return what the frames ``time`` weigh in the sum over time, by way of ``weights [LANES]``."""
     for lane in range(LANES):
         inside = time < sequences.length[tile, lane]
         weights[lane] = sequences.weight[tile, lane] if inside else np.float32(0)
+    return load(weights, (0,))
 
 
 # ---- whole sequences ----------------------------------------------------------------------------------------------
 
 
-@jitted
+@entry
 def forward(sequences, tile, n_frames, first, second, tape1, tape2, embeddings):
-    """Embed the sequences of a tile, and keep on the tapes what `backward` needs.
+    """Embed the sequences of a tile: ``embeddings[tile] [n_units, LANES]``.
 
-    ``embeddings [n_tiles, n_units, LANES]`` is written; the states on the tapes at frame 0 are 0.
+    Tapes as long as the sequences keep what `backward` needs. On shorter ones later frames replace earlier ones: two
+    rows of inputs and one of gates are enough for any length.
     """
-    n_bands, n1, n2 = sequences.frames.shape[1], first.candidate.shape[1], second.candidate.shape[1]
-    padded = (n_bands + LANES - 1) // LANES * LANES
-    lane_rows = np.zeros((LANES, padded), np.float32)
-    bands, before = np.zeros((padded, LANES), np.float32), np.zeros((padded, LANES), np.float32)
-    weights = np.zeros(LANES, np.float32)
+    n_in, n1, n2 = first.new.shape[1], first.candidate.shape[1], second.candidate.shape[1]
+    filled = (sequences.frames.shape[1] + LANES - 1) // LANES * LANES
+    lane_rows = np.zeros((LANES, filled), np.float32)
+    bands, before = np.zeros((filled, LANES), np.float32), np.zeros((filled, LANES), np.float32)
+    weights, part = np.zeros(LANES, np.float32), np.zeros((n2, LANES), np.float32)
+    tape1.inputs[0, n_in:] = 0
+    tape2.inputs[0, n1:] = 0
+    embeddings[tile] = 0
     gather(sequences, tile, -1, lane_rows, before)
-    for unit in range(n2):
-        store(embeddings, (tile, unit, 0), splat(0.0))
     for time in range(n_frames):
-        read_frame(sequences, tile, time, lane_rows, bands, before, tape1.inputs, time)
-        forward_frame(first, second, tape1.inputs, tape2.inputs, tape1.gates, tape2.gates, time, time + 1, time)
-        frame_weights(sequences, tile, time, weights)
-        weight = load(weights, (0,))
+        now, after = time % tape1.inputs.shape[0], (time + 1) % tape1.inputs.shape[0]
+        at = time % tape1.gates.shape[0]
+        read_frame(sequences, tile, time, lane_rows, bands, before, tape1.inputs, now)
+        forward_frame(first, second, tape1.inputs, tape2.inputs, tape1.gates, tape2.gates, now, after, at)
+        weight = frame_weights(sequences, tile, time, weights)
         for unit in range(n2):
-            output = load(tape2.inputs, (time + 1, n1 + unit, 0))
-            store(embeddings, (tile, unit, 0), multiply_add(output, weight, load(embeddings, (tile, unit, 0))))
+            output = load(tape2.inputs, (after, n1 + unit, 0))
+            store(part, (unit, 0), multiply_add(output, weight, load(part, (unit, 0))))
+        if (time + 1) % BLOCK == 0 or time + 1 == n_frames:
+            embeddings[tile] += part
+            part[:] = 0
 
 
 @inlined
@@ -504,7 +299,7 @@ def transpose_gates(gates, time, gradient, slot):
 
 
 @inlined
-def add_weights(tape, first_frame, n_frames, n, first_row, last_row, first_gate, gradient):
+def add_weights(tape, first_frame, n_frames, first_row, last_row, first_gate, gradient):
     """Add the products of some rows of the inputs with three gates, over a chunk of frames."""
     columns = gradient.weights.shape[1]
     for column in range(0, columns, LANES):
@@ -517,16 +312,18 @@ def add_weights(tape, first_frame, n_frames, n, first_row, last_row, first_gate,
             store_rows(gradient.weights, (row, column), columns, rows)
 
 
-@jitted
+@entry
 def backward(sequences, tile, n_frames, first, second, tape1, tape2, embeddings, gradient1, gradient2):
-    """Add to the gradients of both layers what a tile brings; ``embeddings`` holds the gradient of the embeddings."""
+    """Add to the gradients of both layers what a tile brings, after its `forward`.
+
+    ``embeddings[tile]`` holds the gradient of the embeddings. The gates on the tapes are used up.
+    """
     n_in, n1, n2 = first.new.shape[1], first.candidate.shape[1], second.candidate.shape[1]
     weights = np.zeros(LANES, np.float32)
     gradient1.state[:] = 0
     gradient2.state[:] = 0
     for time in range(n_frames - 1, -1, -1):
-        frame_weights(sequences, tile, time, weights)
-        weight = load(weights, (0,))
+        weight = frame_weights(sequences, tile, time, weights)
         for unit in range(n2):
             of_mean = load(embeddings, (tile, unit, 0))
             store(gradient2.state, (unit, 0), multiply_add(of_mean, weight, load(gradient2.state, (unit, 0))))
@@ -540,7 +337,7 @@ def backward(sequences, tile, n_frames, first, second, tape1, tape2, embeddings,
         transpose_gates(tape2.gates, time, gradient2, slot)
         if slot == 0:
             in_chunk = min(CHUNK, n_frames - time)
-            add_weights(tape1, time, in_chunk, n1, 0, n_in, 0, gradient1)
-            add_weights(tape1, time, in_chunk, n1, n_in, n_in + n1, n1, gradient1)
-            add_weights(tape2, time, in_chunk, n2, 0, n1, 0, gradient2)
-            add_weights(tape2, time, in_chunk, n2, n1, n1 + n2, n2, gradient2)
+            add_weights(tape1, time, in_chunk, 0, n_in, 0, gradient1)
+            add_weights(tape1, time, in_chunk, n_in, n_in + n1, n1, gradient1)
+            add_weights(tape2, time, in_chunk, 0, n1, 0, gradient2)
+            add_weights(tape2, time, in_chunk, n1, n1 + n2, n2, gradient2)

@@ -181,7 +181,9 @@ def _plan(
         for fold in of_seed:
             for approaches in experiment.trainings:
                 key = f"{slug(approaches[0].training)}-seed{seed}-fold{fold.index}"
-                settings = Settings(experiment.epochs, experiment.batch, seed, fold.index, experiment.device)
+                settings = Settings(
+                    experiment.epochs, experiment.batch, seed, fold.index, experiment.device, experiment.engine
+                )
                 job = Job(
                     frames=tracks.frames,
                     task=tracks.task,

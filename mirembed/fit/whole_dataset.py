@@ -137,7 +137,7 @@ def fit(
                 normalise=experiment.normalise,
                 approaches=approaches,
                 learner=experiment.learner,
-                settings=Settings(experiment.epochs, experiment.batch, seed, 0, experiment.device),
+                settings=Settings(experiment.epochs, experiment.batch, seed, 0, experiment.device, experiment.engine),
                 parameters=tracks.info.parameters,
                 provenance={**provenance(tracks, described, seed, command), "fit": digest},
                 checkpoint=checkpoint(models, approaches[0].training, digest),
