@@ -80,7 +80,7 @@ def choose_engine(engine: str, device: str, note: Callable[[str], None]) -> str:
     engine : {"auto", "numba", "torch"}
     device : {"cpu", "cuda"}
     note : callable
-        Told what a user should know: the reason for ``torch``, or that the kernel is being compiled.
+        Told the choice and its reason, and that the kernel is being compiled.
 
     Raises
     ------
@@ -96,10 +96,12 @@ def choose_engine(engine: str, device: str, note: Callable[[str], None]) -> str:
     with _telling_of_compilation(note):
         reason = reason_against_numba()
     if reason is None:
+        if engine == "auto":
+            note("engine: numba, which agrees with torch")
         return "numba"
     if engine == "numba":
         raise SpecError(f"--engine numba: {reason}; use --engine torch")
-    note(f"training with torch's own GRU, which is slower: {reason}")
+    note(f"engine: torch, the slower one: {reason}")
     return "torch"
 
 

@@ -64,7 +64,7 @@ CHUNK = 8
 """Frames whose gradients of the gates are multiplied with the inputs at a time."""
 BLOCK = 100
 """Frames that are summed before they are added to the total: it keeps the rounding of long tracks small."""
-VECTORS = "0"
+VECTORS = "7bdf1e1bdfa1"
 """Digest of ``vectors.py``. Numba's cache on disk looks at this file alone, so it has to change with the other one."""
 
 
