@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
 from mirembed.approaches import Approach
@@ -76,6 +76,24 @@ class Experiment:
             "engine": self.engine,
             "device": self.device,
         }
+
+
+def on_engine(experiment: Experiment, engine: str, registry: Registry, note: Callable[[str], None]) -> Experiment:
+    """Return the experiment with ``--engine`` resolved for its device; see `mirembed.engine.choose_engine`.
+
+    The check of the engine takes a second, so that errors in the names and parameters of plugins come first.
+
+    Raises
+    ------
+    SpecError
+        If the engine is unknown, or cannot run here.
+    PluginError
+        If a similarity or the learner is unknown, or refuses its parameters.
+    """
+    from mirembed.engine import choose_engine
+
+    experiment.describe(registry)
+    return replace(experiment, engine=choose_engine(engine, experiment.device, note))
 
 
 def choose_approaches(

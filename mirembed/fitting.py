@@ -20,7 +20,8 @@ from mirembed.errors import EvaluationError, MirembedError, PluginError
 from mirembed.excerpts import Normalisation
 from mirembed.hookspecs import Classification, Estimator, Task
 from mirembed.labels import TargetScale, one_hot
-from mirembed.models import Model, one_thread
+from mirembed.models import Model
+from mirembed.network import one_thread
 from mirembed.provenance import versions
 from mirembed.registry import Registry
 from mirembed.specs import Spec

@@ -27,7 +27,7 @@ from mirembed.errors import ModelError, PluginError, StoreError
 from mirembed.excerpts import Normalisation
 from mirembed.hookspecs import Classification, Estimator, Task
 from mirembed.labels import TargetScale
-from mirembed.network import EmbeddingNetwork
+from mirembed.network import EmbeddingNetwork, one_thread
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.store.features import task_from_json, task_to_json
@@ -222,17 +222,6 @@ class Model:
             arrays |= {"scale.low": self.scale.low, "scale.high": self.scale.high}
         tensors |= {name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()}
         return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-
-
-class one_thread:  # noqa: N801 - used as a function
-    """Run torch on one thread within a ``with`` block: sums then have one order, and processes share cores."""
-
-    def __enter__(self) -> None:
-        self._threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self._threads)
 
 
 def nearest(

@@ -65,9 +65,8 @@ def evaluate(
     Prints the mean over the folds with its 95 % interval (Nadeau & Bengio). Every out-of-fold prediction is kept.
     """
     from mirembed.cli.console import ConsoleProgress, print_json
-    from mirembed.config import Experiment, check_normalise, choose_approaches, choose_device
+    from mirembed.config import Experiment, check_normalise, choose_approaches, choose_device, on_engine
     from mirembed.datasets import exclude_tracks, official_splits
-    from mirembed.engine import choose_engine
     from mirembed.evaluate import choose_evaluation
     from mirembed.evaluate import evaluate as run
     from mirembed.progress import counted
@@ -79,23 +78,25 @@ def evaluate(
     place = Store(store)
     features = place.find(options.parse_dataset(dataset))
     approaches = choose_approaches(approach or [], similarity or [], label_similarity)
-    chosen_device = choose_device(device)
     with ConsoleProgress() as progress:
-        chosen_engine = choose_engine(engine, chosen_device, progress.note)
         tracks = open_tracks(features, progress)
         official = official_splits(registry, Spec.parse(tracks.info.spec))
         tracks = exclude_tracks(registry, tracks, exclude, progress)
         evaluation = choose_evaluation(tracks.task, folds, cv, official, seed, keep_models)
         result, scores = run(
             tracks,
-            Experiment(
-                approaches,
-                Spec.parse(learner),
-                epochs,
-                batch,
-                check_normalise(normalise),
-                chosen_device,
-                chosen_engine,
+            on_engine(
+                Experiment(
+                    approaches,
+                    Spec.parse(learner),
+                    epochs,
+                    batch,
+                    check_normalise(normalise),
+                    choose_device(device),
+                ),
+                engine,
+                registry,
+                progress.note,
             ),
             evaluation,
             registry,

@@ -69,9 +69,8 @@ def fit(
 ) -> None:
     """Train on all tracks of a dataset; save the model and the embeddings of all tracks."""
     from mirembed.cli.console import ConsoleProgress, print_json
-    from mirembed.config import Experiment, check_normalise, choose_approaches, choose_device
+    from mirembed.config import Experiment, check_normalise, choose_approaches, choose_device, on_engine
     from mirembed.datasets import exclude_tracks
-    from mirembed.engine import choose_engine
     from mirembed.errors import SpecError
     from mirembed.fit import fit as run
     from mirembed.fit import transfer
@@ -87,9 +86,7 @@ def fit(
     place = Store(store)
     features = place.find(options.parse_dataset(dataset))
     approaches = choose_approaches(approach or [], similarity or [], label_similarity)
-    chosen_device = choose_device(device)
     with ConsoleProgress() as progress:
-        chosen_engine = choose_engine(engine, chosen_device, progress.note)
         tracks = exclude_tracks(registry, open_tracks(features, progress), exclude, progress)
         if network is not None:
             path = find_model(place.models, network)
@@ -110,14 +107,18 @@ def fit(
             fitted = run(
                 tracks,
                 features,
-                Experiment(
-                    approaches,
-                    Spec.parse(learner),
-                    epochs,
-                    batch,
-                    check_normalise(normalise),
-                    chosen_device,
-                    chosen_engine,
+                on_engine(
+                    Experiment(
+                        approaches,
+                        Spec.parse(learner),
+                        epochs,
+                        batch,
+                        check_normalise(normalise),
+                        choose_device(device),
+                    ),
+                    engine,
+                    registry,
+                    progress.note,
                 ),
                 registry,
                 place.models,

@@ -16,7 +16,7 @@ from torch import Tensor
 from mirembed.engine.plain import PlainEngine
 from mirembed.errors import SpecError
 from mirembed.excerpts import Normalisation
-from mirembed.network import UNITS, EmbeddingNetwork, seeded_network
+from mirembed.network import UNITS, EmbeddingNetwork, one_thread, seeded_network
 
 TOLERANCE = 1e-4
 """Largest difference between the engines in the self-check, relative to the largest value of its kind."""
@@ -61,7 +61,7 @@ def make_engine(engine: str, network: EmbeddingNetwork) -> Engine:
     Parameters
     ----------
     engine : {"auto", "numba", "torch"}
-        ``auto`` chooses in silence; commands that train resolve it before by `choose_engine`.
+        ``auto`` chooses in silence; where that may take long, `prepare_engine` comes first.
     network : EmbeddingNetwork
         Its weights are read anew at each call.
     """
@@ -70,6 +70,12 @@ def make_engine(engine: str, network: EmbeddingNetwork) -> Engine:
     from mirembed.engine.fused import FusedEngine, supports
 
     return FusedEngine(network) if supports(network) else PlainEngine(network)
+
+
+def prepare_engine(note: Callable[[str], None]) -> None:
+    """Compile or load what ``auto`` stands for, before work whose progress is shown."""
+    with _telling_of_compilation(note):
+        reason_against_numba()
 
 
 def choose_engine(engine: str, device: str, note: Callable[[str], None]) -> str:
@@ -93,8 +99,8 @@ def choose_engine(engine: str, device: str, note: Callable[[str], None]) -> str:
         return "torch"
     if device != "cpu":
         raise SpecError(f"--engine numba runs on the CPU and not on --device {device}; use --engine torch")
-    with _telling_of_compilation(note):
-        reason = reason_against_numba()
+    prepare_engine(note)
+    reason = reason_against_numba()
     if reason is None:
         if engine == "auto":
             note("engine: numba, which agrees with torch")
@@ -118,7 +124,8 @@ def reason_against_numba() -> str | None:
     if platform.machine() in ("x86_64", "AMD64") and not get_host_cpu_features().get("avx2"):
         return "this processor has no AVX2"
     try:
-        difference = _largest_difference()
+        with one_thread():
+            difference = _largest_difference()
     except Exception as error:  # whatever Numba and LLVM may say of a system that they do not know
         reason = str(error).strip().partition("\n")[0]
         return f"the kernel does not compile ({type(error).__name__}: {reason})"

@@ -41,13 +41,15 @@ class Packing:
         zero = _total(self.shapes)
         self._biases = [_biases(numbers[first], numbers[first + 1], zero) for first in (2, 6)]
         self._gradient = self._gradient_order()
+        self._flat = np.zeros(zero + 1, np.float32)
+        self._packed = np.zeros(len(self._weights), np.float32)
 
     def layers(self, parameters: Sequence[NDArray[np.float32]]) -> tuple[Layer, Layer]:
-        """Return the layers of the kernel; ``parameters`` in torch's order."""
-        flat = np.concatenate([*(parameter.ravel() for parameter in parameters), np.zeros(1, np.float32)])
-        weights = np.take(flat, self._weights, mode="clip")
-        views = _split(weights, [shape for layer in self._packed_shapes for shape in layer])
-        biases = [flat[first] + flat[second] for first, second in self._biases]
+        """Return the layers of the kernel; ``parameters`` in torch's order. The next call writes over them."""
+        np.concatenate([parameter.ravel() for parameter in parameters], out=self._flat[:-1])
+        np.take(self._flat, self._weights, out=self._packed, mode="clip")
+        views = _split(self._packed, [shape for layer in self._packed_shapes for shape in layer])
+        biases = [self._flat[first] + self._flat[second] for first, second in self._biases]
         return _layer(views[:5], biases[0]), _layer(views[5:], biases[1])
 
     def tapes(self, n_inputs: int, n_gates: int) -> tuple[Tape, Tape]:
