@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,15 +14,18 @@ from torch import Tensor, nn
 
 from mirembed.engine import make_engine
 from mirembed.errors import EvaluationError, MirembedError, PluginError, SpecError, StoreError
-from mirembed.excerpts import Normalisation, epoch_batches
+from mirembed.excerpts import EXCERPT_FRAMES, Normalisation, epoch_batches
 from mirembed.hookspecs import Similarity
 from mirembed.losses import classification_loss, regression_loss, similarity_loss
 from mirembed.network import EmbeddingNetwork, seeded_head, seeded_network
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store.files import writing
+from mirembed.store.frames import expect_rows, release_rows
 
 CHECKPOINT_EPOCHS = 10
+RELEASE_STEPS = 8
+"""Training steps after which the pages of a mapped file that were read leave the process's memory."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +227,7 @@ def train(
     on_epoch(done)
     for epoch in range(done, settings.epochs):
         total = torch.zeros((), device=settings.device)
-        for rows, offsets in epoch_batches(seed, epoch, data.lengths, settings.batch):
+        for rows, offsets in _read_ahead(data, epoch_batches(seed, epoch, data.lengths, settings.batch)):
             embeddings = engine.embed_excerpts(
                 data.frames, data.starts[rows], data.lengths[rows], offsets, data.normalisation
             )  # [batch, units]
@@ -243,6 +246,19 @@ def train(
             _save(checkpoint, modules, optimiser, trained)
         on_epoch(epoch + 1)
     return trained
+
+
+def _read_ahead(
+    data: TrainingData, batches: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield the batches; the frames of the next are being read meanwhile, and those of long ago leave the memory."""
+    ahead = list(batches)
+    for number, batch in enumerate(ahead):
+        if number % RELEASE_STEPS == 0:
+            release_rows(data.frames)
+        for rows, offsets in ahead[number + 1 : number + 2]:
+            expect_rows(data.frames, data.starts[rows] + offsets, EXCERPT_FRAMES)
+        yield batch
 
 
 def _objective(

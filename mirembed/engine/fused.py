@@ -18,6 +18,7 @@ from mirembed.engine.packing import Packing, aligned
 from mirembed.engine.vectors import LANES, ROWS
 from mirembed.excerpts import EXCERPT_FRAMES, Normalisation
 from mirembed.network import EmbeddingNetwork
+from mirembed.store.frames import release_rows
 
 
 def supports(network: EmbeddingNetwork) -> bool:
@@ -74,6 +75,7 @@ class FusedEngine:
         out = tiles.room(self._network.units)
         for tile, n_frames in enumerate(tiles.n_frames):
             kernel.forward(tiles.sequences, tile, n_frames, *layers, *tapes, out)
+            release_rows(frames)
         embeddings[order] = tiles.by_track(out)
         return embeddings
 
