@@ -18,6 +18,7 @@ from mirembed.excerpts import EXCERPT_FRAMES, Normalisation, epoch_batches
 from mirembed.hookspecs import Similarity
 from mirembed.losses import classification_loss, regression_loss, similarity_loss
 from mirembed.network import EmbeddingNetwork, seeded_head, seeded_network
+from mirembed.optimiser import Adadelta
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store.files import writing
@@ -220,7 +221,7 @@ def train(
         modules["head"] = trained.head
     modules.to(settings.device)
     engine = make_engine(settings.engine, network)
-    optimiser = torch.optim.Adadelta(modules.parameters(), lr=1.0, rho=0.95, eps=1e-6)
+    optimiser = Adadelta(modules.parameters())
     done = _resume(checkpoint, modules, optimiser, trained)
     label_vectors = torch.from_numpy(data.label_vectors).to(settings.device)
     classes = None if data.classes is None else torch.from_numpy(data.classes).to(settings.device)
@@ -232,9 +233,7 @@ def train(
                 data.frames, data.starts[rows], data.lengths[rows], offsets, data.normalisation
             )  # [batch, units]
             loss = objective(embeddings, label_vectors[rows], None if classes is None else classes[rows])
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            optimiser.step(loss)
             total += loss.detach()
         trained.losses.append(float(total) / len(data.lengths))
         if not np.isfinite(trained.losses[-1]):
@@ -273,12 +272,11 @@ def _objective(
     return SimilarityObjective(similarity, label_similarity or similarity)
 
 
-def _save(checkpoint: Path, modules: nn.Module, optimiser: torch.optim.Optimizer, trained: Trained) -> None:
+def _save(checkpoint: Path, modules: nn.Module, optimiser: Adadelta, trained: Trained) -> None:
     from safetensors.torch import save
 
     tensors = {f"module.{name}": tensor for name, tensor in modules.state_dict().items()}
-    for number, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    tensors |= {f"optimiser.{name}": tensor for name, tensor in optimiser.state().items()}
     with writing(checkpoint) as temporary:
         # Not by save_file, whose errors do not tell a full disk from anything else.
         temporary.write_bytes(
@@ -289,28 +287,22 @@ def _save(checkpoint: Path, modules: nn.Module, optimiser: torch.optim.Optimizer
         )
 
 
-def _resume(checkpoint: Path | None, modules: nn.Module, optimiser: torch.optim.Optimizer, trained: Trained) -> int:
+def _resume(checkpoint: Path | None, modules: nn.Module, optimiser: Adadelta, trained: Trained) -> int:
     """Restore a checkpoint and return the number of epochs it holds."""
     if checkpoint is None or not checkpoint.exists():
         return 0
     from safetensors import SafetensorError, safe_open
 
     weights: dict[str, Tensor] = {}
-    state: dict[int, dict[str, Tensor]] = {}
+    state: dict[str, Tensor] = {}
     try:
         with safe_open(checkpoint, framework="pt") as file:
             trained.losses.extend(json.loads(file.metadata()["losses"]))
             for name in file.keys():  # noqa: SIM118 - not a mapping
                 kind, _, rest = name.partition(".")
-                if kind == "module":
-                    weights[rest] = file.get_tensor(name)
-                else:
-                    number, _, key = rest.partition(".")
-                    state.setdefault(int(number), {})[key] = file.get_tensor(name)
-        if len(state) != len(list(modules.parameters())):
-            raise ValueError(f"the optimiser's state is of {len(state)} parameters")
+                (weights if kind == "module" else state)[rest] = file.get_tensor(name)
         modules.load_state_dict(weights)
-        optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+        optimiser.restore(state)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise StoreError(

@@ -40,6 +40,7 @@ ROOMS = [
     "models",
     "train",
     "losses",
+    "optimiser",
     "engine",
     "network",
     "labels",

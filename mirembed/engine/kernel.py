@@ -1,14 +1,14 @@
 """The two recurrent layers as machine code: forward, backward and full tracks, compiled by Numba.
 
-**Batch in the lanes.** Sixteen sequences make a *tile*. Every array of the kernel ends in an axis of 16 lanes, one a
+**Batch in the lanes.** Sixteen sequences make a *tile*. What is computed for them ends in an axis of 16 lanes, one a
 sequence: two AVX2 registers or one of AVX-512. A lane never meets another, so that what a sequence becomes does not
 depend on its companions; a lane that stands for no sequence has the weight 0. One thread takes a tile through both
 layers and all frames, and what it works on stays in its cache.
 
 **One inner loop.** All heavy arithmetic is `add_products`: ROWS sums in registers, to each of which the product of one
 vector and its own broadcast scalar is added. ROWS is as large as the registers allow, so that a loaded vector is used
-as often as can be. Numba's automatic vectorisation does not find this form, hence the vector type ``Lanes`` that is
-defined below for Numba; no C compiler is needed. ``fastmath`` stays off, because reassociation spoils `exp`: the
+as often as can be. LLVM's automatic vectorisation does not find this form, hence the vector type of
+`mirembed.engine.vectors`; no C compiler is needed. ``fastmath`` stays off, because reassociation spoils `exp`:
 multiply-adds are asked for by name.
 
 **Forward.** For a layer with inputs x and state h, in torch's form of the gates::
@@ -31,7 +31,7 @@ frames, multiplied in blocks of ROWS inputs by 16 gates.
 **Excerpts.** Frames are read where they lie, in the flat array of all tracks; normalisation and first differences are
 made on the way, and the mean over time is weighted with 1 / length inside a track and 0 beyond its end.
 
-Nothing is checked here: an index out of bounds reads foreign memory. `mirembed.engine.fast` is the door.
+Nothing is checked here: an index out of bounds reads foreign memory. `mirembed.engine.fused` is the door.
 """
 
 from __future__ import annotations
@@ -66,7 +66,6 @@ BLOCK = 100
 """Frames that are summed before they are added to the total: it keeps the rounding of long tracks small."""
 VECTORS = "7bdf1e1bdfa1"
 """Digest of ``vectors.py``. Numba's cache on disk looks at this file alone, so it has to change with the other one."""
-
 
 compiled = njit(**OPTIONS)
 
@@ -106,7 +105,7 @@ class Gradient(NamedTuple):
     weights: NDArray[np.float32]  # [n_in + n, 3 n (filled up)]: rows of x to n, r, z; rows of the state to r, z, c
     biases: NDArray[np.float32]  # [4 n, LANES]
     state: NDArray[np.float32]  # [n, LANES]: gradient of the state
-    transposed: NDArray[np.float32]  # [CHUNK, LANES, 4 n (filled up)]: gradients of the gates
+    transposed: NDArray[np.float32]  # [CHUNK, LANES, 4 n + LANES (filled up)]: of the gates
 
 
 class Sequences(NamedTuple):
