@@ -228,6 +228,32 @@ def test_an_interrupted_training_goes_on_to_the_bit(data, similarity, tmp_path):
     assert torch.equal(weights(resumed), weights(whole))
 
 
+def memory_of_files() -> int:
+    """Bytes of mapped files that are in this process's memory."""
+    return int(re.search(r"RssFile:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+
+@pytest.mark.parametrize("engine", ["numba", "torch"])
+def test_frames_in_a_file_serve_as_well_and_do_not_stay_in_memory(tmp_path, network, engine):
+    n_tracks, n_frames = 150, 1000
+    shape = (n_tracks * n_frames, BANDS)  # 24 MB
+    frames = np.random.default_rng(0).normal(-50, 10, shape).astype(np.float32)
+    frames.tofile(tmp_path / "frames.f32")
+    starts, lengths = np.arange(n_tracks) * n_frames, np.full(n_tracks, n_frames)
+    labels = one_hot(np.arange(n_tracks) % 3, 3)
+    results = []
+    for source in (frames, np.memmap(tmp_path / "frames.f32", np.float32, "r", shape=shape)):
+        before = memory_of_files()
+        normalisation = Normalisation.fit(source, starts, lengths, range(n_tracks))
+        data = TrainingData(source, starts, lengths, labels, None, normalisation)
+        trained = train(data, Settings(epochs=1, batch=8, engine=engine))
+        embeddings = make_engine(engine, network).embed_tracks(source, starts, lengths, normalisation)
+        results.append((weights(trained), torch.from_numpy(embeddings)))
+    assert memory_of_files() - before < frames.nbytes / 3
+    for in_memory, in_file in zip(*results, strict=True):
+        assert torch.equal(in_memory, in_file)
+
+
 def test_a_training_that_diverges_is_an_error(data):
     def exploding(x: torch.Tensor) -> torch.Tensor:
         return 1e30 * x @ x.mT
