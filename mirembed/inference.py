@@ -47,7 +47,8 @@ def embed_files(model: Model, paths: Sequence[Path], jobs: int, progress: Progre
         If the model was trained on spectrograms that this version computes differently.
     """
     compare_parameters(model.parameters, SpectrogramParameters().to_json(), "the model", "this version of mirembed")
-    prepare_engine(progress.note)
+    if model.engine == "auto":
+        prepare_engine(progress.note)
     progress.start("embedding", len(paths))
     failures: dict[int, str] = {}
     rows: dict[int, NDArray[np.float32]] = {}

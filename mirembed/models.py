@@ -58,7 +58,8 @@ class Model:
     provenance : mapping
         Approach, plugins, seed, versions, command; of a model that was saved or loaded also name and digest.
     engine : {"auto", "numba", "torch"}
-        What computes embeddings; no part of what is stored.
+        What computes embeddings. A loaded model takes the engine that it was trained with, where that one runs: its
+        embeddings are then the same to the bit.
     """
 
     task: Task
@@ -69,7 +70,7 @@ class Model:
     scale: TargetScale | None
     parameters: Mapping[str, Any]
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    engine: str = "auto"
+    engine: str = "torch"
 
     def embed(
         self, frames: NDArray[np.float32], starts: NDArray[np.int64], lengths: NDArray[np.int64]
@@ -208,6 +209,7 @@ class Model:
             scale=TargetScale(**scale) if scale else None,
             parameters=manifest["spectrogram"],
             provenance={**manifest["provenance"], **_identity(folder)},
+            engine="auto" if manifest["provenance"]["settings"].get("engine") == "numba" else "torch",
         )
 
     def _tensors(self) -> dict[str, Tensor]:

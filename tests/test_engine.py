@@ -19,7 +19,7 @@ import torch
 from conftest import clean_environment
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_store import experiment, noise_with_peak, write_classes
+from small_store import experiment, noise_with_peak, workers_run, write_classes
 
 from mirembed.engine import choice, choose_engine, fused, kernel, make_engine, vectors
 from mirembed.engine.fused import FusedEngine
@@ -27,9 +27,10 @@ from mirembed.engine.plain import PlainEngine
 from mirembed.errors import EvaluationError, SpecError
 from mirembed.evaluate import choose_evaluation, evaluate
 from mirembed.excerpts import EXCERPT_FRAMES, Normalisation
+from mirembed.fit import fit
 from mirembed.labels import one_hot
-from mirembed.models import one_thread
-from mirembed.network import EmbeddingNetwork, seeded_network
+from mirembed.models import Model
+from mirembed.network import EmbeddingNetwork, one_thread, seeded_network
 from mirembed.registry import Registry
 from mirembed.store.files import read_table
 from mirembed.store.frames import open_tracks
@@ -272,6 +273,27 @@ def test_an_evaluation_does_not_depend_on_the_number_of_workers(tmp_path):
         assert json.loads((run.folder / "manifest.json").read_text())["configuration"]["engine"] == "numba"
         runs.append([read_table(run.folder / f"{name}.parquet") for name in ("predictions", "curves")])
     assert runs[0] == runs[1]
+
+
+def test_a_loaded_model_embeds_by_the_engine_that_trained_it_to_the_bit(tmp_path, monkeypatch):
+    features = write_classes(tmp_path / "store")
+    tracks = open_tracks(features)
+    registry = Registry.discover()
+    with workers_run():
+        [fitted] = fit(
+            tracks, features, experiment(epochs=1, engine="numba"), registry, tmp_path / "models", seed=0, jobs=1
+        )
+    stored = np.stack(read_table(fitted.embeddings)["embedding"].to_pylist())
+    frames = tracks.frames
+
+    def embeddings() -> np.ndarray:
+        return Model.load(fitted.folder, registry).embed(frames.open(), frames.starts, frames.lengths)
+
+    np.testing.assert_array_equal(embeddings(), stored.astype(np.float32))
+    monkeypatch.setattr(choice, "reason_against_numba", lambda: "numba is not there")
+    elsewhere = embeddings()
+    assert not np.array_equal(elsewhere, stored)
+    np.testing.assert_allclose(elsewhere, stored, rtol=0, atol=1e-5)
 
 
 # ---- the choice ---------------------------------------------------------------------------------------------------
