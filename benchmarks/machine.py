@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]
+import psutil
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 SGEMM_SIZE = 512
-_REPEATS = 50
+SGEMM_REPEATS = 50
 MEBIBYTE = 2**20
 
 
@@ -69,7 +69,7 @@ def _multiply(make_product: Callable[[], Callable[[], object]]) -> float:
     """Return the FLOP/s of one thread: of the fastest tenth of the products, for the machine may do other things."""
     product = make_product()
     times = []
-    for _ in range(_REPEATS):
+    for _ in range(SGEMM_REPEATS):
         begin = time.perf_counter()
         product()
         times.append(time.perf_counter() - begin)

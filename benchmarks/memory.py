@@ -1,7 +1,7 @@
 """How much memory mirembed takes, beside the obvious program, and how it trains when memory does not hold the frames.
 
 Memory is that of all processes together; what they share counts once (proportional set size, Linux). For frames larger
-than memory no limit is imposed: instead every page of their file leaves the system's cache, several times a second, so
+than memory no limit is imposed: instead every page of their file leaves the system's cache, every second, so
 that whatever is read comes from the disk, and what is in the cache before counts as memory that was needed.
 """
 
@@ -58,13 +58,9 @@ def measure_evaluate(arguments: Namespace) -> None:
     """Measure the peak memory of both programs."""
     with opened_store(arguments) as (store, tracks):
         problem = make_problem(tracks, arguments, arguments.epochs)
-        command = evaluate_command(
-            store, tracks, problem, jobs=arguments.jobs, engine=arguments.engine, every=arguments.checkpoint_every
-        )
+        command = evaluate_command(store, tracks, problem, jobs=arguments.jobs, engine=arguments.engine, every=0)
         with PeakMemory() as of_naive:
-            process = multiprocessing.get_context("spawn").Process(
-                target=evaluate_naively, args=(problem, arguments.checkpoint_every)
-            )
+            process = multiprocessing.get_context("spawn").Process(target=evaluate_naively, args=(problem, 0))
             process.start()
             process.join()
         with PeakMemory() as of_mirembed:
@@ -80,7 +76,7 @@ def measure_large(path: Path, arguments: Namespace) -> None:
     frames = write_frames(path, n_tracks, n_frames)
     part = n_tracks // PARTS
     whole = _problem(frames, n_tracks, arguments)
-    tenth = replace(_problem(frames, part, arguments), epochs=PARTS * arguments.large_epochs)
+    tenth = replace(_problem(frames, part, arguments), epochs=PARTS * arguments.epochs)
     print(f"\ntraining on {n_tracks} tracks, {_mebibytes(path.stat().st_size)} of frames, {arguments.jobs} workers")
     print(f"{'':26}{'excerpts/s':>12}{'of memory':>11}{'peak memory':>13}{'loss':>9}")
     reference = 0.0
@@ -123,7 +119,7 @@ def _problem(frames: FrameFile, n_tracks: int, arguments: Namespace) -> Problem:
         classes=classes,
         folds=[Fold(index, rows, rows[:0]) for index in range(arguments.jobs)],
         approach=arguments.approach,
-        epochs=arguments.large_epochs,
+        epochs=arguments.epochs,
         batch=arguments.batch,
         seed=arguments.seed,
     )
@@ -136,10 +132,8 @@ def _mebibytes(size: int) -> str:
 def _parse(words: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser("python -m benchmarks.memory", description=__doc__)
     add_arguments(parser)
-    parser.add_argument("--epochs", type=positive, default=2, metavar="N", help="of evaluate; default: 2")
-    parser.add_argument(
-        "--checkpoint-every", type=int, default=1, metavar="N", help="epochs between two scorings; default: 1"
-    )
+    parser.set_defaults(folds=2)
+    parser.add_argument("--epochs", type=positive, default=1, metavar="N", help="default: %(default)s")
     parser.add_argument("--engine", choices=["numba", "torch"], default="numba", help="default: numba")
     parser.add_argument(
         "--sizes", type=positive, nargs="+", default=[400, 4000], metavar="N", help="made-up tracks; default: 400 4000"
@@ -148,7 +142,6 @@ def _parse(words: Sequence[str] | None) -> Namespace:
     parser.add_argument(
         "--folder", type=Path, metavar="DIR", help="where the large file goes; on a disk, not in memory"
     )
-    parser.add_argument("--large-epochs", type=positive, default=1, metavar="N", help="on the large file; default: 1")
     parser.add_argument(
         "--part",
         dest="parts",

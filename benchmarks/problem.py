@@ -94,20 +94,17 @@ def positive(text: str) -> int:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add what says on which data to measure, and how much of it."""
+    numbers: Any = {"type": positive, "metavar": "N"}
     parser.add_argument("--store", type=Path, metavar="DIR", help="a real store, in place of made-up tracks")
     parser.add_argument("--dataset", metavar="NAME", help="of that store; default: the only one in it")
-    parser.add_argument("--tracks", type=positive, default=400, metavar="N", help="made-up tracks; default: 400")
-    parser.add_argument("--frames", type=positive, default=1200, metavar="N", help="of a made-up track; default: 1200")
-    parser.add_argument("--folds", type=positive, default=10, metavar="N", help="default: 10")
-    parser.add_argument("--batch", type=positive, default=32, metavar="N", help="default: 32")
-    parser.add_argument("--approach", choices=["rbf-sl", "fl"], default="rbf-sl", help="default: rbf-sl")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    parser.add_argument("--tracks", **numbers, default=400, help="made-up tracks; default: %(default)s")
+    parser.add_argument("--frames", **numbers, default=1200, help="of a made-up track; default: %(default)s")
+    parser.add_argument("--folds", **numbers, default=10, help="default: %(default)s")
+    parser.add_argument("--batch", **numbers, default=32, help="default: %(default)s")
+    parser.add_argument("--approach", choices=["rbf-sl", "fl"], default="rbf-sl", help="default: %(default)s")
+    parser.add_argument("--seed", type=int, metavar="N", default=0, help="default: %(default)s")
     parser.add_argument(
-        "--jobs",
-        type=positive,
-        default=workers.available_jobs(),
-        metavar="N",
-        help="mirembed's workers; default: cores",
+        "--jobs", **numbers, default=workers.available_jobs(), help="mirembed's workers; default: cores"
     )
 
 
@@ -204,4 +201,5 @@ def _row(number: int, classes: tuple[str, ...], frames: NDArray[np.float32]) -> 
         file_size=1,
         file_mtime_ns=1,
         frames=frames,
+        backend="essentia",
     )

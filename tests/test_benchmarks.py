@@ -9,18 +9,26 @@ import pytest
 import torch
 from small_store import workers_run
 
-from benchmarks import memory, naive, scaling, speed
+from benchmarks import machine, memory, naive, scaling, speed
 from benchmarks.problem import EMBEDDING_FLOP, TRAINING_FLOP
 from mirembed.engine import make_engine
 from mirembed.excerpts import Normalisation
 from mirembed.labels import one_hot
 from mirembed.losses import similarity_loss
-from mirembed.network import seeded_network
+from mirembed.network import one_thread, seeded_network
 from mirembed_kernels import Rbf
 
 LENGTHS = np.array([130, 250, 101, 40])
 STARTS = np.cumsum(LENGTHS) - LENGTHS
 TINY = ["--tracks", "20", "--frames", "110", "--folds", "2", "--rounds", "1"]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Measure badly: threads of torch that wait for each other are slow where several tests run at a time."""
+    monkeypatch.setattr(machine, "SGEMM_REPEATS", 2)
+    with one_thread():
+        yield
 
 
 @pytest.fixture
