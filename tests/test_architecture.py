@@ -38,6 +38,7 @@ ROOMS = [
     "approaches",
     "statistics",
     "models",
+    "baselines",
     "train",
     "losses",
     "network",
