@@ -8,6 +8,7 @@ from typing import Any, Literal, cast, get_args
 
 from mirembed.approaches import Approach
 from mirembed.errors import SpecError
+from mirembed.kernels import describe_learner
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 
@@ -53,6 +54,8 @@ class Experiment:
         ------
         PluginError
             If a similarity or the learner is unknown, or refuses its parameters.
+        SpecError
+            If the learner's kernel should match a similarity where none is learnt.
         """
         approaches = {}
         for approach in self.approaches:
@@ -63,10 +66,9 @@ class Experiment:
             approaches[approach.name] = {
                 role: registry.provenance("similarity", spec) for role, spec in specs.items() if spec is not None
             }
-        registry.create("learner", self.learner)
         return {
             "approaches": approaches,
-            "learner": registry.provenance("learner", self.learner),
+            "learner": describe_learner(registry, self.learner, self.approaches),
             "epochs": self.epochs,
             "batch": self.batch,
             "normalise": self.normalise,

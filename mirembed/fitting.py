@@ -19,8 +19,10 @@ from mirembed.approaches import Approach
 from mirembed.errors import EvaluationError, MirembedError, PluginError
 from mirembed.excerpts import Normalisation
 from mirembed.hookspecs import Classification, Estimator, Task
+from mirembed.kernels import Kernel, describe_kernels, indefinite_notes
 from mirembed.labels import TargetScale, one_hot
-from mirembed.models import Model, one_thread
+from mirembed.models import Model
+from mirembed.network import one_thread
 from mirembed.provenance import versions
 from mirembed.registry import Registry
 from mirembed.specs import Spec
@@ -81,6 +83,34 @@ class Fitted:
     models: dict[str, Model]
     losses: list[float]
 
+    @property
+    def notes(self) -> list[str]:
+        """What the user should be told of the models."""
+        return [f"{name}: {note}" for name, model in self.models.items() for note in model.provenance["notes"]]
+
+
+@dataclass(frozen=True)
+class FittedLearner:
+    """What comes of a learner.
+
+    Attributes
+    ----------
+    estimator : Estimator
+    kernel : Kernel or None
+        The similarity whose Gram matrix the estimator takes; None: it takes embeddings.
+    notes : list of str
+        What the user should be told of it.
+    """
+
+    estimator: Estimator
+    kernel: Kernel | None
+    notes: list[str]
+
+    def put_into(self, model: Model) -> None:
+        """Let a model predict with it."""
+        model.estimator, model.kernel = self.estimator, self.kernel
+        model.provenance = {**model.provenance, "notes": self.notes}
+
 
 def fit_models(job: Job, registry: Registry, on_epoch: Callable[[int], None] = lambda epoch: None) -> Fitted:
     """Train the network of a job on its training tracks and fit the learners.
@@ -115,7 +145,7 @@ def fit_models(job: Job, registry: Registry, on_epoch: Callable[[int], None] = l
         if approach.learns:
             if embeddings is None:
                 embeddings = model.embed(frames, starts, lengths)
-            model.estimator = fit_learner(registry, job.learner, job.task, embeddings, labels, scale)
+            fit_learner(registry, job.learner, approach, job.task, embeddings, labels, scale).put_into(model)
         models[approach.name] = model
     return Fitted(models, trained.losses)
 
@@ -123,15 +153,18 @@ def fit_models(job: Job, registry: Registry, on_epoch: Callable[[int], None] = l
 def fit_learner(
     registry: Registry,
     learner: Spec,
+    approach: Approach,
     task: Task,
     embeddings: NDArray[np.float32],
     labels: NDArray[Any],
     scale: TargetScale | None,
-) -> Estimator:
-    """Fit a learner to the embeddings and labels of the training tracks.
+) -> FittedLearner:
+    """Fit a learner to the embeddings and labels of the training tracks, or to the Gram matrix of its kernel.
 
     Parameters
     ----------
+    approach : Approach
+        What the embeddings come from: a kernel may be the similarity that it learnt.
     embeddings : ndarray [n_train, units]
     labels : ndarray [n_train] int64 class indices, or [n_train, n_targets] float64 in original units
     scale : TargetScale or None
@@ -141,9 +174,17 @@ def fit_learner(
         raise EvaluationError("the training tracks have one class only; a learner needs at least two")
     y = labels if scale is None else scale.scale(labels)
     estimator = new_estimator(registry, learner, task)
+    kernel: Kernel | None = None
+    X: NDArray[np.floating] = embeddings
+    notes: list[str] = []
+    if described := describe_kernels(registry, learner, [approach]):
+        kernel = Kernel.create(registry, described[approach.name], embeddings)
+        gram = kernel.training_gram()
+        notes += indefinite_notes(kernel, gram)
+        X = gram
     with _blaming(registry, learner, f"fit {len(embeddings)} tracks"):
-        estimator.fit(embeddings, y)
-    return estimator
+        estimator.fit(X, y)
+    return FittedLearner(estimator, kernel, notes)
 
 
 def new_estimator(registry: Registry, learner: Spec, task: Task) -> Estimator:
@@ -224,5 +265,5 @@ def _model(
         estimator=None,
         scale=scale,
         parameters=job.parameters,
-        provenance={**job.provenance, "approach": approach.name, "loss": trained.losses[-1]},
+        provenance={**job.provenance, "approach": approach.name, "loss": trained.losses[-1], "notes": []},
     )

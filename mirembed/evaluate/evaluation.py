@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+MAX_NOTES = 3
+"""That are printed; the manifest has all."""
+
+
 @dataclass(frozen=True)
 class _Part:
     """One training of the run, with the tracks whose labels it is asked to predict."""
@@ -121,10 +125,13 @@ def evaluate(
         with tracks.frames.in_use():
             for _ in run_trainings(_evaluate_part, missing, experiment.epochs, jobs, progress, description):
                 pass
+        notes = _notes(parts)
+        for note in _shortened(notes, run.folder):
+            progress.note(f"warning: {note}")
         predictions = _gather(run, parts, experiment)
         scores = score(predictions, tracks.task, configuration["n_train"], official=evaluation.splits is not None)
         write_json(run.folder / "scores.json", {s.approach: s.to_json() for s in scores})
-        run.finish()
+        run.finish(notes)
     return run, scores
 
 
@@ -223,6 +230,7 @@ def _evaluate_part(part: _Part, on_epoch: Callable[[int], None]) -> None:
         temporary.mkdir()
         write_table(temporary / "predictions.parquet", pa.concat_tables(tables))
         (temporary / "losses.json").write_text(json.dumps(fitted.losses))
+        (temporary / "notes.json").write_text(json.dumps(fitted.notes))
     if job.checkpoint is not None:
         job.checkpoint.unlink(missing_ok=True)
 
@@ -266,6 +274,20 @@ def _gather(run: Run, parts: Sequence[_Part], experiment: Experiment) -> pa.Tabl
     ]
     write_table(run.folder / "curves.parquet", pa.Table.from_pylist(curves))
     return predictions
+
+
+def _notes(parts: Sequence[_Part]) -> list[str]:
+    """Return what the user should be told of each part."""
+    return [
+        f"{note} (seed {part.seed}, fold {part.fold})"
+        for part in parts
+        for note in json.loads((part.folder / "notes.json").read_text())
+    ]
+
+
+def _shortened(notes: Sequence[str], run: Path) -> list[str]:
+    more = [f"{len(notes) - MAX_NOTES} more like these are in {run / 'manifest.json'}"]
+    return [*notes[:MAX_NOTES], *(more if len(notes) > MAX_NOTES else [])]
 
 
 def _folds_table(tracks: Tracks, folds: Mapping[int, Sequence[Fold]]) -> pa.Table:

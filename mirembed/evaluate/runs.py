@@ -17,7 +17,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,6 +63,7 @@ class Run:
             "configuration": configuration,
             "started": now.isoformat(timespec="seconds"),
             "finished": None,
+            "notes": [],
         }
         write_json(folder / "manifest.json", manifest)
         return cls(folder)
@@ -100,9 +101,9 @@ class Run:
         """Interrupted trainings of a run that is going on."""
         return self.folder / "checkpoints"
 
-    def finish(self) -> None:
-        """Mark the run as complete and remove what was only needed on the way."""
+    def finish(self, notes: Sequence[str] = ()) -> None:
+        """Mark the run as complete, note what was said of it, and remove what was only needed on the way."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        write_json(self.folder / "manifest.json", {**self.manifest, "finished": now})
+        write_json(self.folder / "manifest.json", {**self.manifest, "finished": now, "notes": list(notes)})
         for folder in (self.parts, self.checkpoints):
             shutil.rmtree(folder, ignore_errors=True)
