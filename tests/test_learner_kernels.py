@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pages import invoke
+from pages import blocks, invoke, read
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics.pairwise import cosine_similarity, laplacian_kernel, polynomial_kernel, rbf_kernel
 from sklearn.svm import SVC, SVR
@@ -231,14 +231,20 @@ def test_a_kernel_that_is_none_is_refused_before_anything_is_trained(learner, me
 # Learners of others
 
 
-class Ridge:
-    """Kernel ridge regression with the kernel that it is given."""
+@pytest.fixture
+def ridge() -> Callable[..., Any]:
+    """The learner of docs/plugin-authors.md that names its kernel."""
+    [code] = [code for code in blocks(read("docs/plugin-authors.md"), "python") if "kernel_similarity" in code]
+    defined: dict[str, Any] = {}
+    exec(code, defined)
+    return defined["Ridge"]
+
+
+class Naming:
+    """A learner that only names a kernel."""
 
     def __init__(self, kernel_similarity: Any) -> None:
         self.kernel_similarity = kernel_similarity
-
-    def estimator(self, task: Task) -> KernelRidge:
-        return KernelRidge(kernel="precomputed")
 
 
 class Mistaken:
@@ -251,22 +257,23 @@ def with_learner(factory: Callable[[], Any]) -> Registry:
     return Registry([*REGISTRY.plugins, Plugin("learner", "ridge", factory, "", "mirembed-ridge", "1.0")])
 
 
-def test_a_strangers_learner_may_use_a_similarity_as_its_kernel():
-    ridge = fitted("ridge", TARGETS, registry=with_learner(lambda: Ridge("rbf:gamma=2")))
+@pytest.mark.parametrize("learner", ["ridge:alpha=0.5", "ridge:alpha=0.5,kernel=rbf:gamma=2"])
+def test_a_strangers_learner_may_use_a_similarity_as_its_kernel(ridge, learner):
+    learnt = fitted(learner, TARGETS, "rbf:gamma=2-sl", with_learner(ridge))
     y = TargetScale.fit(TARGETS, LABELS[TARGETS]).scale(LABELS[TARGETS])
-    reference = KernelRidge(kernel="rbf", gamma=2).fit(TRAINING.astype(np.float64), y)
-    np.testing.assert_allclose(predicted(ridge), reference.predict(OTHERS.astype(np.float64)), rtol=0, atol=1e-9)
+    reference = KernelRidge(alpha=0.5, kernel="rbf", gamma=2).fit(TRAINING.astype(np.float64), y)
+    np.testing.assert_allclose(predicted(learnt), reference.predict(OTHERS.astype(np.float64)), rtol=0, atol=1e-9)
 
 
-def test_a_strangers_learner_may_name_no_kernel():
-    assert fitted("svm", registry=REGISTRY).kernel is None
-    assert experiment(learner="ridge").describe(with_learner(lambda: Ridge(None)))["learner"].get("kernels") is None
+@pytest.mark.parametrize("factory", [lambda: Naming(None), object], ids=["none", "no member"])
+def test_a_strangers_learner_need_not_name_a_kernel(factory):
+    assert "kernels" not in experiment("fl", learner="ridge").describe(with_learner(factory))["learner"]
 
 
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
-        (lambda: Ridge(3), "kernel_similarity of learner ridge of mirembed-ridge 1.0 is 3; expected the spec of a"),
+        (lambda: Naming(3), "kernel_similarity of learner ridge of mirembed-ridge 1.0 is 3; expected the spec of a"),
         (Mistaken, "ridge of mirembed-ridge 1.0 fails to name its kernel: RuntimeError: no kernel today"),
     ],
 )
@@ -393,24 +400,37 @@ DISTANCE = """
 """
 
 
-def test_a_gram_matrix_that_is_not_positive_semi_definite_reaches_user_model_and_run(mirembed, tmp_path):
+NOTE = "the Gram matrix of distance is not positive semi-definite: smallest eigenvalue -"
+
+
+def test_a_gram_matrix_that_is_not_positive_semi_definite_reaches_user_and_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(install(tmp_path / "site", "mirembed-distance", DISTANCE)["PYTHONPATH"])
+    write_classes(tmp_path / "mirembed-store", n_tracks=12)
+    with workers_run():
+        invoke(
+            "fit", "--approach", "nn", "--approach", "fl", "--learner", "svm:kernel=distance", "--epochs=1", "--json"
+        )
+    printed = capsys.readouterr()
+    baseline, model = json.loads(printed.out)["models"]
+    [note] = read_json(Path(model["model"]) / "model.json")["provenance"]["notes"]
+    assert note.startswith(NOTE)
+    assert (baseline["notes"], model["notes"]) == ([], [note])
+    assert f"warning: fl: {note}\n" in printed.err
+
+
+def test_a_gram_matrix_that_is_not_positive_semi_definite_reaches_user_and_run(mirembed, tmp_path):
     write_classes(mirembed.folder / "mirembed-store", n_tracks=12)
     site = install(tmp_path / "site", "mirembed-distance", DISTANCE)
-    settings = ["--learner", "svm:kernel=distance", "--epochs", "1", "--json"]
-    warning = "warning: fl: the Gram matrix of distance is not positive semi-definite: smallest eigenvalue -"
-
-    fit = mirembed("fit", "--approach", "fl", *settings, env=site)
-    assert warning in fit.stderr
-    [model] = json.loads(fit.stdout)["models"]
-    [note] = read_json(mirembed.folder / model["model"] / "model.json")["provenance"]["notes"]
-    assert model["notes"] == [note]
-    assert f"fl: {note}" in fit.stderr
-
-    run = mirembed("evaluate", "--approach", "fl", "--cv", "4", *settings, env=site)
-    assert run.stderr.count(warning) == 3
-    assert "warning: 1 more like these are in " in run.stderr
+    chosen = ["--similarity", "rbf", "--approach", "fl", "--learner", "svm:kernel=distance"]
+    run = mirembed("evaluate", *chosen, "--cv", "3", "--epochs", "1", "--jobs", "1", "--json", env=site)
     notes = read_json(mirembed.folder / json.loads(run.stdout)["run"] / "manifest.json")["notes"]
-    assert [note.rpartition(" (")[2] for note in notes] == [f"seed 0, fold {fold})" for fold in range(4)]
+    assert len(notes) == 6
+    for approach in ("fl", "rbf-sl"):
+        of_approach = [note for note in notes if note.startswith(f"{approach}: {NOTE}")]
+        assert [note.rpartition(" (")[2] for note in of_approach] == [f"seed 0, fold {fold})" for fold in range(3)]
+        assert f"warning: {of_approach[0]}; the run's manifest.json has 2 more of {approach}\n" in run.stderr
+    assert run.stderr.count(NOTE) == 2
 
 
 def test_matching_where_nothing_is_learnt_fails_at_once(mirembed):

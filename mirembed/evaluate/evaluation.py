@@ -35,10 +35,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-MAX_NOTES = 3
-"""That are printed; the manifest has all."""
-
-
 @dataclass(frozen=True)
 class _Part:
     """One training of the run, with the tracks whose labels it is asked to predict."""
@@ -126,7 +122,7 @@ def evaluate(
             for _ in run_trainings(_evaluate_part, missing, experiment.epochs, jobs, progress, description):
                 pass
         notes = _notes(parts)
-        for note in _shortened(notes, run.folder):
+        for note in _first_of_each(notes):
             progress.note(f"warning: {note}")
         predictions = _gather(run, parts, experiment)
         scores = score(predictions, tracks.task, configuration["n_train"], official=evaluation.splits is not None)
@@ -285,9 +281,15 @@ def _notes(parts: Sequence[_Part]) -> list[str]:
     ]
 
 
-def _shortened(notes: Sequence[str], run: Path) -> list[str]:
-    more = [f"{len(notes) - MAX_NOTES} more like these are in {run / 'manifest.json'}"]
-    return [*notes[:MAX_NOTES], *(more if len(notes) > MAX_NOTES else [])]
+def _first_of_each(notes: Sequence[str]) -> list[str]:
+    """Return the first note of each approach, and say how many there are: the manifest has all."""
+    by_approach: dict[str, list[str]] = {}
+    for note in notes:
+        by_approach.setdefault(note.partition(": ")[0], []).append(note)
+    return [
+        first if not more else f"{first}; the run's manifest.json has {len(more)} more of {approach}"
+        for approach, (first, *more) in by_approach.items()
+    ]
 
 
 def _folds_table(tracks: Tracks, folds: Mapping[int, Sequence[Fold]]) -> pa.Table:
