@@ -267,7 +267,7 @@ def test_a_strangers_learner_may_use_a_similarity_as_its_kernel(ridge, learner):
 
 @pytest.mark.parametrize("factory", [lambda: Naming(None), object], ids=["none", "no member"])
 def test_a_strangers_learner_need_not_name_a_kernel(factory):
-    assert "kernels" not in experiment("fl", learner="ridge").describe(with_learner(factory))["learner"]
+    assert "kernels" not in experiment("fl", learner="ridge").describe(with_learner(factory))["learners"]["ridge"]
 
 
 @pytest.mark.parametrize(
