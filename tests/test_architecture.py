@@ -22,6 +22,7 @@ from mirembed.registry import HOOKS
 
 ROOMS = [
     "cli",
+    "testing",
     "compare",
     "evaluate",
     "checks",
