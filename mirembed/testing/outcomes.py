@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
+from unittest import SkipTest
 
 from mirembed.registry import Kind, Registry
 from mirembed.specs import Spec
+from mirembed.testing.checks import Broken, Promise, Subject
+from mirembed.testing.suites import promises
 
 
 @dataclass(frozen=True)
@@ -59,4 +63,25 @@ def run_checks(kind: Kind, registry: Registry, spec: Spec, audio: Path | None = 
     DatasetError
         If a dataset needs its audio folder.
     """
-    raise NotImplementedError
+    registry.find(kind, spec.name)
+    with contextlib.ExitStack() as stack:
+        folder = None
+        if kind == "dataset":
+            folder = stack.enter_context(Subject(kind, registry, spec, audio).audio_folder())
+        subject = Subject(kind, registry, spec, folder)
+        outcomes: list[Outcome] = []
+        for promise in promises(kind):
+            outcomes.append(_outcome(promise, subject))
+            if outcomes[0].status == "failed":
+                break
+    return outcomes
+
+
+def _outcome(promise: Promise, subject: Subject) -> Outcome:
+    try:
+        promise.check(subject)
+    except SkipTest as skip:
+        return Outcome(promise.name, promise.text, "skipped", str(skip))
+    except Broken as broken:
+        return Outcome(promise.name, promise.text, "failed", broken.what, broken.given, broken.cause)
+    return Outcome(promise.name, promise.text, "passed")
