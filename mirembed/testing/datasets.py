@@ -290,10 +290,12 @@ def _ask(subject: Subject, method: str) -> Mapping[Any, Any]:
 
 def _described(listed: Listing, audio: Path) -> dict[str, Any]:
     """Return label, group and place of each track by its id."""
-    return {
-        track.id: (track.label, track.group, os.path.relpath(track.path.resolve(), audio.resolve()))
-        for track in listed.tracks
-    }
+    described: dict[str, Any] = {}
+    for track in listed.tracks:
+        name = f"{track.id} (once more)" if track.id in described else track.id
+        place = os.path.relpath(Path(track.path).resolve(), audio.resolve())
+        described[name] = (track.label, track.group, place)
+    return described
 
 
 def _difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
