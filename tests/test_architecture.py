@@ -23,6 +23,7 @@ from mirembed.registry import HOOKS
 ROOMS = [
     "cli",
     "testing",
+    "scaffold",
     "compare",
     "evaluate",
     "checks",
