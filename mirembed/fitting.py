@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from mirembed.approaches import Approach
-from mirembed.errors import EvaluationError, MirembedError, PluginError
+from mirembed.errors import EvaluationError
 from mirembed.excerpts import Normalisation
 from mirembed.hookspecs import Classification, Estimator, Task
 from mirembed.labels import TargetScale, one_hot
 from mirembed.models import Model, one_thread
 from mirembed.provenance import versions
-from mirembed.registry import Registry
+from mirembed.registry import Registry, plugin_code
 from mirembed.specs import Spec
 from mirembed.store.frames import FrameFile, Tracks
 from mirembed.train import PluginSimilarity, Settings, Trained, TrainingData, train
@@ -155,16 +155,8 @@ def new_estimator(registry: Registry, learner: Spec, task: Task) -> Estimator:
 
 @contextlib.contextmanager
 def _blaming(registry: Registry, learner: Spec, purpose: str) -> Iterator[None]:
-    plugin = registry.find("learner", learner.name)
-    try:
+    with plugin_code(f"{registry.find('learner', learner.name).blame(learner)} fails to {purpose}"):
         yield
-    except MirembedError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"learner {learner} of {plugin.distribution} {plugin.version} fails to {purpose}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
 
 
 def provenance(tracks: Tracks, described: Mapping[str, Any], seed: int, command: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from conftest import CLASSES, write_tones
 from pages import ROOT, blocks, invoke, read, sections, table, transcripts, write_examples
 from small_store import workers_run
 from test_architecture import ROOMS
+from third_party import found_in
 
 import mirembed
 from mirembed.audio_files import AUDIO_SUFFIXES
@@ -201,7 +202,7 @@ def test_the_public_names_are_listed():
 
 
 def test_the_examples_are_found(mirembed, examples):
-    env = {"PYTHONPATH": ":".join(map(str, examples)), "MIREMBED_STRICT_PLUGINS": "1"}
+    env = {**found_in(*examples), "MIREMBED_STRICT_PLUGINS": "1"}
     listed = json.loads(mirembed("plugins", "--json", env=env).stdout)["plugins"]
     assert {p["distribution"] for p in listed} == {"mirembed", *(path.name for path in examples)}
 

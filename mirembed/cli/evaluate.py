@@ -78,7 +78,7 @@ def evaluate(
     approaches = choose_approaches(approach or [], similarity or [], label_similarity)
     with ConsoleProgress() as progress:
         tracks = open_tracks(features, progress)
-        official = official_splits(registry, Spec.parse(tracks.info.spec))
+        official = official_splits(registry, Spec.parse(tracks.info.spec), tracks.info.plugin)
         tracks = exclude_tracks(registry, tracks, exclude, progress)
         evaluation = choose_evaluation(tracks.task, folds, cv, official, seed, keep_models)
         result, scores = run(

@@ -16,11 +16,12 @@ from mirembed.config import Experiment
 from mirembed.evaluate.choices import Evaluation
 from mirembed.evaluate.runs import Run
 from mirembed.evaluate.scores import PREDICTED, Scores, score
-from mirembed.fitting import Job, fit_models, provenance
+from mirembed.evaluate.suppliers import require_suppliers
+from mirembed.fitting import Job, fit_models, new_estimator, provenance
 from mirembed.folds import Fold, Scheme, groups_on_both_sides, make_folds, official_folds
 from mirembed.hookspecs import Classification
 from mirembed.labels import undeclared
-from mirembed.models import Model, class_names
+from mirembed.models import Model, check_storable, class_names
 from mirembed.progress import Progress, Silent, counted
 from mirembed.provenance import versions
 from mirembed.registry import Registry
@@ -87,11 +88,16 @@ def evaluate(
     ------
     EvaluationError
         If the tracks cannot be split, or a training diverges.
+    ModelError
+        If models are to be kept, and one with the learner could not be loaded again.
     StoreError
         If the run cannot be written, or is running elsewhere.
     """
     progress = progress or Silent()
+    require_suppliers(experiment, registry, runs)
     described = experiment.describe(registry)
+    if evaluation.keep_models and any(approach.learns for approach in experiment.approaches):
+        check_storable(new_estimator(registry, experiment.learner, tracks.task), experiment.learner, registry)
     folds = _folds(tracks, evaluation, progress)
     configuration = {
         "dataset": {"spec": tracks.info.spec, "plugin": dict(tracks.info.plugin), "digest": tracks.digest},
@@ -206,7 +212,8 @@ def _evaluate_part(part: _Part, on_epoch: Callable[[int], None]) -> None:
     import pyarrow as pa
 
     job = part.job
-    fitted = fit_models(job, Registry.discover(), on_epoch)
+    registry = Registry.discover()
+    fitted = fit_models(job, registry, on_epoch)
     frames = job.frames.open()
     tables = []
     embeddings: NDArray[np.float32] | None = None
@@ -218,6 +225,8 @@ def _evaluate_part(part: _Part, on_epoch: Callable[[int], None]) -> None:
         if part.models is not None:
             folder = part.models / f"{slug(approach.name)}-seed{part.seed}-fold{part.fold}"
             if not folder.exists():
+                if model.estimator is not None:
+                    check_storable(model.estimator, job.learner, registry)
                 model.save(folder)
     with writing(part.folder) as temporary:
         temporary.mkdir()

@@ -8,7 +8,7 @@ from numbers import Real
 from pathlib import Path, PurePath
 from typing import Any
 
-from mirembed.errors import DatasetError
+from mirembed.errors import DatasetError, PluginError
 from mirembed.hookspecs import Classification, Listing, Regression, Track
 from mirembed.store.features import label_names
 
@@ -21,12 +21,20 @@ def check_listing(listing: Listing, plugin: str) -> None:
     DatasetError
         If there is no track, an id is doubled or not fit to be one, a path is not fit to be stored, or a label is
         not one of the task's.
+    PluginError
+        If it is no listing at all.
     """
+    if not isinstance(listing, Listing):
+        raise PluginError(f"{plugin} returns {type(listing).__name__} from listing(); expected a mirembed.Listing")
+    if not isinstance(listing.task, Classification | Regression):
+        raise PluginError(f"{plugin} lists for the task {listing.task!r}; expected Classification or Regression")
     if not listing.tracks:
         raise DatasetError(f"{plugin} lists no track in this folder; check --audio")
     label_names(listing.task)
     seen: dict[str, Track] = {}
     for track in listing.tracks:
+        if not isinstance(track, Track):
+            raise PluginError(f"{plugin} lists {track!r}; expected a mirembed.Track")
         _check_names(track, plugin)
         if track.id in seen:
             raise DatasetError(
