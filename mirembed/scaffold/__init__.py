@@ -63,11 +63,11 @@ def write_plugin(kind: str, name: str, inside: Path, registry: Registry) -> Writ
     folder = inside / f"mirembed-{name}"
     if folder.exists():
         raise PluginError(f"{folder} is there already, and is left as it is; choose another NAME, or another --in")
-    values = {"name": name, "module": module, "class_name": _class_name(kind, name), "version": mirembed.__version__}
+    values = {"kind": kind, "name": name, "module": module, "class_name": _class_name(kind, name)}
     contents = {
         "pyproject.toml": "pyproject.toml.in",
         f"{module}.py": f"{kind}.py.in",
-        f"test_{module}.py": f"test_{kind}.py.in",
+        f"test_{name.replace('-', '_')}.py": f"test_{kind}.py.in",
         "README.md": f"README-{kind}.md.in",
     }
     with writing(folder) as temporary:
