@@ -138,7 +138,9 @@ def describe(registry: Registry, spec: Spec) -> Description:
 
 def card_of(registry: Registry, spec: Spec) -> Card | None:
     """Return the card of a dataset, or None where it has none."""
-    card = getattr(registry.create("dataset", spec), "card", None)
+    dataset = registry.create("dataset", spec)
+    with plugin_code(f"{registry.find('dataset', spec.name).blame(spec)} fails"):
+        card = getattr(dataset, "card", None)
     return card if isinstance(card, Card) else None
 
 
@@ -225,9 +227,9 @@ def exclude_tracks(registry: Registry, tracks: Tracks, what: str | None, progres
 def _ask(registry: Registry, spec: Spec, method: str) -> Mapping[str, Any]:
     """Call an optional method of a dataset; without it the answer is empty."""
     plugin = registry.find("dataset", spec.name)
-    answer = getattr(registry.create("dataset", spec), method, dict)
+    dataset = registry.create("dataset", spec)
     with plugin_code(f"{plugin.blame(spec)} fails"):
-        return dict(answer())
+        return dict(getattr(dataset, method, dict)())
 
 
 def list_dataset(registry: Registry, spec: Spec, audio: Path | None, store: Store, progress: Progress) -> Listed:

@@ -18,7 +18,7 @@ GUILTY = """
     import sys
 
     print("imported")
-    from mirembed import Classification, Listing, Track, hookimpl
+    from mirembed import Classification, Listing, Regression, Track, hookimpl
 
     def squared(x):
         return x @ x.mT
@@ -125,6 +125,11 @@ GUILTY = """
         register("no-task", dataset(lambda: Listing(("a", "b"), [])))
         register("no-tracks", dataset(lambda: Listing(CLASSES, ["a.wav"])))
         register("leaves", dataset(lambda: sys.exit(0)))
+        register("letters", dataset(lambda: Listing(Classification("ab"), [])))
+        register("no-targets", dataset(lambda: Listing(Regression(("valence",)), [])))
+        register("generator", dataset(lambda: Listing(CLASSES, (track for track in []))))
+        register("absent", dataset(lambda: Listing(CLASSES, [], absent=None)))
+        register("note", dataset(lambda: Listing(CLASSES, [], notes="a note")))
 """
 HOOK = "from mirembed import hookimpl\n@hookimpl\ndef mirembed_register_learners(register): "
 BLAME = "of mirembed-guilty 1.0"
@@ -252,6 +257,15 @@ def test_predictions_of_targets_that_are_not_finite_are_blamed(error_of, target_
         ),
         ("no-tracks", f"dataset no-tracks {BLAME} lists 'a.wav'; expected a mirembed.Track"),
         ("leaves", f"dataset leaves {BLAME} fails: SystemExit: 0{REPORT}"),
+        ("letters", f"dataset letters {BLAME} has the classes or targets 'ab'; expected a tuple of distinct names"),
+        (
+            "no-targets",
+            f"dataset no-targets {BLAME} has the classes or targets ('valence',); "
+            "expected a tuple of mirembed.Target, one or more",
+        ),
+        ("generator", f"dataset generator {BLAME} has a generator of tracks; expected a list or tuple"),
+        ("absent", f"dataset absent {BLAME} counts None absent tracks; expected a number, 0 or more"),
+        ("note", f"dataset note {BLAME} has the notes 'a note'; expected a list of lines"),
     ],
 )
 def test_a_dataset_that_lists_no_tracks_is_blamed(error_of, tmp_path, name, said):
@@ -305,6 +319,14 @@ def test_metadata_that_cannot_be_read_breaks_its_distribution_alone(mirembed, tm
     assert "rbf" in {plugin["name"] for plugin in listed["plugins"]}
     [broken] = listed["broken"]
     assert "mirembed_odd" in broken["distribution"]
+
+
+def test_a_hook_may_have_another_name_if_it_says_which_it_is(monkeypatch, tmp_path):
+    source = HOOK.replace("@hookimpl", "@hookimpl(specname='mirembed_register_learners')")
+    source = source.replace("def mirembed_register_learners", "def bring") + "register('x', lambda: 'made')"
+    install(tmp_path, "mirembed-renamed", source)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert Registry.discover().create("learner", Spec("x")) == "made"
 
 
 def test_two_distributions_may_share_a_module(monkeypatch, tmp_path):

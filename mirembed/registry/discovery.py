@@ -172,12 +172,13 @@ def _check_hook_names(manager: pluggy.PluginManager, module: Any) -> None:
         member = getattr(module, name, None)
         if not inspect.isroutine(member):
             continue
-        marked = hasattr(member, f"{hookspecs.PROJECT}_impl")
-        if name in known and not marked:
+        options = getattr(member, f"{hookspecs.PROJECT}_impl", None)
+        hook = (options or {}).get("specname") or name
+        if hook in known and options is None:
             raise PluginError(f"{name} lacks the decorator @hookimpl (from mirembed import hookimpl)")
-        if name not in known and (marked or name.startswith("mirembed_")):
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-            raise PluginError(f"there is no hook {name!r}; {near[0]!r} was probably meant")
+        if hook not in known and (options is not None or hook.startswith("mirembed_")):
+            near = difflib.get_close_matches(hook, known, n=1, cutoff=0.0)
+            raise PluginError(f"there is no hook {hook!r}; {near[0]!r} was probably meant")
 
 
 def _broken(source: Source, error: BaseException) -> BrokenPlugin:
