@@ -43,6 +43,13 @@ EXTRA = '''
     def whole(gamma: float = 1.0):
         return lambda x: gamma * x @ x.mT
 
+    def leaves():
+        def similarity(x):
+            print("called")
+            raise SystemExit(0)
+
+        return similarity
+
     def lopsided():
         def similarity(x):
             return x @ x.mT + x.sum(dim=-1, keepdim=True)
@@ -54,6 +61,7 @@ EXTRA = '''
         register("documented", Documented, summary="A documented one")
         register("lopsided", lopsided)
         register("whole", whole)
+        register("leaves", leaves)
         register("rbf", lopsided)
         register("svm", lopsided)
 '''
@@ -142,7 +150,7 @@ def test_show_takes_a_full_name_a_name_of_several_kinds_and_a_distribution(mirem
 
     assert shown("mirembed-extra/rbf") == [("similarity", "mirembed-extra/rbf")]
     assert shown("svm") == [("learner", "svm"), ("similarity", "svm")]
-    assert len(shown("mirembed-extra")) == 5
+    assert len(shown("mirembed-extra")) == 6
 
 
 def test_show_prints_the_traceback_of_a_broken_plugin(mirembed, tmp_path):
@@ -199,6 +207,16 @@ def test_check_tells_which_promise_is_kept_and_which_broken(mirembed, extra):
     assert [o["check"] for o in found["similarity"] if o["status"] == "failed"] == ["symmetric"]
 
 
+def test_check_is_neither_ended_nor_spoilt_by_what_it_checks(mirembed, extra):
+    done = mirembed("plugins", "check", "leaves", "--json", env=extra, code=1)
+    assert "SystemExit" in json.loads(done.stdout)["similarity"][0]["reason"]
+    assert "called" in done.stderr.splitlines()
+
+
+def test_check_takes_a_parameter_that_has_to_be_given(mirembed, extra):
+    assert " 0 failed" in mirembed("plugins", "check", "documented:gamma=2", env=extra).stdout
+
+
 def test_check_takes_parameters_and_a_name_of_several_kinds(mirembed, extra):
     assert "whole:gamma=2: 12 checks, 0 failed" in mirembed("plugins", "check", "whole:gamma=2", env=extra).stdout
     found = json.loads(mirembed("plugins", "check", "svm", "--json", env=extra, code=1).stdout)
@@ -207,7 +225,7 @@ def test_check_takes_parameters_and_a_name_of_several_kinds(mirembed, extra):
 
 def test_check_of_a_dataset_takes_its_audio_folder(mirembed, tones):
     done = mirembed("plugins", "check", "folder", code=1)
-    assert "is checked on a copy of its audio" in done.stderr
+    assert done.stderr == "error: the dataset folder is checked on a copy of its audio: give the folder (--audio)\n"
     assert " 0 failed" in mirembed("plugins", "check", "folder", "--audio", tones).stdout
 
 

@@ -104,7 +104,7 @@ class Subject:
             return
         fill = self.audio or getattr(self.create(), "synthesise", None)
         if fill is None:
-            raise DatasetError(f"the dataset {self.spec} is checked on a copy of its audio: give the folder")
+            raise DatasetError(f"the dataset {self.spec} is checked on a copy of its audio: give the folder (--audio)")
         with tempfile.TemporaryDirectory(prefix="mirembed-") as folder:
             fill(Path(folder))
             yield Path(folder)
@@ -142,9 +142,9 @@ class Promise:
         """Raise `Broken`, or ``unittest.SkipTest`` where the promise does not apply."""
         try:
             self.function(subject)
-        except (Broken, SkipTest, MirembedError):
+        except (Broken, SkipTest, MirembedError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:  # a plugin may even try to leave the program
             raise Broken(
                 f"cannot be judged: {type(error).__name__}: {error}",
                 given="what it returned",
@@ -209,7 +209,7 @@ def parameters(subject: Subject) -> None:
         # A default of None cannot be written, and need not be; a parameter without a default has nothing to compare.
         if parameter.default is None or parameter.default is inspect.Parameter.empty:
             continue
-        spec = Spec(subject.spec.name, {parameter.name: str(parameter.default)})
+        spec = Spec(subject.spec.name, {**subject.spec.parameters, parameter.name: str(parameter.default)})
         try:
             value = bind(spec, subject.factory)[parameter.name]
         except MirembedError as error:

@@ -19,6 +19,9 @@ def check(
 
     A name that several kinds of plugin have is checked in each.
     """
+    import contextlib
+    import sys
+
     from mirembed.cli.console import print_json, print_table
     from mirembed.progress import counted
     from mirembed.registry import Registry
@@ -28,7 +31,8 @@ def check(
     registry = Registry.discover()
     spec = Spec.parse(name)
     kinds = dict.fromkeys(plugin.kind for plugin in registry.find_any(spec.name))
-    outcomes = {kind: run_checks(kind, registry, spec, audio) for kind in kinds}
+    with contextlib.redirect_stdout(sys.stderr):  # what plugins print is no result
+        outcomes = {kind: run_checks(kind, registry, spec, audio) for kind in kinds}
     n_failed = sum(outcome.status == "failed" for of_kind in outcomes.values() for outcome in of_kind)
     if json:
         print_json({kind: [outcome.to_json() for outcome in of_kind] for kind, of_kind in outcomes.items()})
