@@ -192,7 +192,7 @@ BROKEN: dict[str, tuple[type, str, str]] = {
     ),
     "files from elsewhere": (
         with_track(path=lambda audio, file: Path(__file__)),
-        "paths portable",
+        "paths",
         "gives 'high/0.wav' the path ",
     ),
     "tracks kept from before": (Growing, "stable", "'high/0.wav (once more)' is listed only then"),
@@ -200,7 +200,7 @@ BROKEN: dict[str, tuple[type, str, str]] = {
     "a group from the folder's name": (
         with_track(group=lambda audio, file: audio.name),
         "portable",
-        "lists a copy in another place otherwise: 'high/0.wav' has the group 'a copy', at first 'mirembed-",
+        "lists the folder otherwise in another place: 'high/0.wav' has the group 'another place', at first 'mirembed-",
     ),
     "an empty listing of another folder": (
         Silent,

@@ -63,7 +63,8 @@ def symmetric(subject: Subject) -> None:
 def batch(subject: Subject) -> None:
     """Keep leading dimensions: for [..., n, d] give what the [n, d] one at a time give."""
     similarity = _create(subject)
-    given, cause = "a batch of random vectors [2, 3, 6, 5]", "x.T or dim=0 and dim=1: use x.mT, dim=-2 and dim=-1"
+    given = "a batch of random vectors [2, 3, 6, 5]"
+    cause = "x.T, dim=0 or dim=1 (use x.mT, dim=-2, dim=-1), or a mean() or max() of everything, without dim"
     x = _vectors(2, 3, 6, 5)
     result = _call(similarity, x, given=given, cause=cause)
     if result.shape != (2, 3, 6, 6):
