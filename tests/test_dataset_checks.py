@@ -10,7 +10,10 @@ import pytest
 from broken_promises import assert_breaks, failures
 
 from mirembed import Archive, Card, Classification, DatasetError, Listing, Regression, Split, Target, Task, Track
+from mirembed.registry import Plugin, Registry
+from mirembed.specs import Spec
 from mirembed.testing import ConformanceError, check_dataset
+from mirembed.testing.outcomes import run_checks
 from mirembed.testing.suites import promises
 
 SOUND_CARD = Card("Tones", 4, "2 classes", "CC0", "", "Make them.", "<class>/<number>.wav")
@@ -309,3 +312,29 @@ def test_a_folder_that_is_not_a_copy_is_blamed_with_what_the_dataset_says_of_it(
 def test_what_is_no_listing_is_named(returned):
     with pytest.raises(ConformanceError, match=f"returns {type(returned).__name__}, expected a Listing"):
         check_dataset(with_member("listing", lambda self, audio: returned), write_copy)
+
+
+class Unable(Tones):
+    def synthesise(self, audio: Path) -> None:
+        (audio / "high" / "0.wav").touch()
+
+
+class Unmade(Tones):
+    def __init__(self) -> None:
+        raise RuntimeError("no licence")
+
+
+@pytest.mark.parametrize(
+    ("factory", "what"),
+    [
+        (Unable, "cannot synthesise its audio: FileNotFoundError: "),
+        (Unmade, "cannot be made: RuntimeError: no licence"),
+    ],
+)
+def test_a_dataset_that_cannot_make_its_audio_fails_the_first_check(factory, what):
+    with pytest.raises(ConformanceError, match=f"dataset {factory.__name__}, listing: {what}"):
+        check_dataset(factory)
+    registry = Registry([Plugin("dataset", "tones", factory, "", "mirembed-tones", "1.0")])
+    [outcome] = run_checks("dataset", registry, Spec("tones"))
+    assert (outcome.check, outcome.status) == ("listing", "failed")
+    assert outcome.reason.startswith(what)

@@ -98,16 +98,28 @@ class Subject:
         ------
         DatasetError
             If there is none.
+        Broken
+            If the dataset fails to synthesise it.
         """
         if isinstance(self.audio, Path):
             yield self.audio
             return
-        fill = self.audio or getattr(self.create(), "synthesise", None)
-        if fill is None:
+        fill = self.audio or self._synthesise
+        if self.audio is None and not hasattr(self.create(), "synthesise"):
             raise DatasetError(f"the dataset {self.spec} is checked on a copy of its audio: give the folder (--audio)")
         with tempfile.TemporaryDirectory(prefix="mirembed-") as folder:
             fill(Path(folder))
             yield Path(folder)
+
+    def _synthesise(self, audio: Path) -> None:
+        try:
+            self.create().synthesise(audio)
+        except Exception as error:
+            raise Broken(
+                f"cannot synthesise its audio: {type(error).__name__}: {error}",
+                given="an empty folder",
+                cause="a folder of its own that it does not make: use mkdir(parents=True, exist_ok=True)",
+            ) from error
 
 
 def name_of(factory: Callable[..., Any]) -> str:
@@ -183,15 +195,20 @@ class Check:
         try:
             self.promise.check(subject)
         except Broken as broken:
-            raise ConformanceError(
-                f"{self.kind} {subject.spec}, {self.promise.name}: {broken.what}\n"
-                f"  on: {broken.given}\n"
-                f"  usual cause: {broken.cause}"
-            ) from broken.__cause__
+            raise failure(subject, self.promise, broken) from broken.__cause__
 
     def __str__(self) -> str:
         plugin = self.plugin if isinstance(self.plugin, str) else name_of(self.plugin)
         return f"{plugin}-{self.promise.name}"
+
+
+def failure(subject: Subject, promise: Promise, broken: Broken) -> ConformanceError:
+    """Say all that is to be said of a broken promise."""
+    return ConformanceError(
+        f"{subject.kind} {subject.spec}, {promise.name}: {broken.what}\n"
+        f"  on: {broken.given}\n"
+        f"  usual cause: {broken.cause}"
+    )
 
 
 def parameters(subject: Subject) -> None:

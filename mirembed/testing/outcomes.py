@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 from unittest import SkipTest
@@ -65,10 +65,12 @@ def run_checks(kind: Kind, registry: Registry, spec: Spec, audio: Path | None = 
     """
     registry.find(kind, spec.name)
     with contextlib.ExitStack() as stack:
-        folder = None
+        subject = Subject(kind, registry, spec, audio)
         if kind == "dataset":
-            folder = stack.enter_context(Subject(kind, registry, spec, audio).audio_folder())
-        subject = Subject(kind, registry, spec, folder)
+            try:
+                subject = replace(subject, audio=stack.enter_context(subject.audio_folder()))
+            except Broken as broken:
+                return [_failed(promises(kind)[0], broken)]
         outcomes: list[Outcome] = []
         for promise in promises(kind):
             outcomes.append(_outcome(promise, subject))
@@ -83,5 +85,9 @@ def _outcome(promise: Promise, subject: Subject) -> Outcome:
     except SkipTest as skip:
         return Outcome(promise.name, promise.text, "skipped", str(skip))
     except Broken as broken:
-        return Outcome(promise.name, promise.text, "failed", broken.what, broken.given, broken.cause)
+        return _failed(promise, broken)
     return Outcome(promise.name, promise.text, "passed")
+
+
+def _failed(promise: Promise, broken: Broken) -> Outcome:
+    return Outcome(promise.name, promise.text, "failed", broken.what, broken.given, broken.cause)

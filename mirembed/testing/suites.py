@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
 from mirembed.registry import Kind
-from mirembed.testing.checks import AudioFolder, Check, Promise, Subject
+from mirembed.testing.checks import AudioFolder, Broken, Check, Promise, Subject, failure
 
 if TYPE_CHECKING:
     import pytest
@@ -84,7 +84,12 @@ def check_dataset(dataset: str | Callable[..., Any], audio: AudioFolder | None =
     DatasetError
         If there is no audio.
     """
-    with Subject.of("dataset", dataset, audio).audio_folder() as folder:
+    subject = Subject.of("dataset", dataset, audio)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(subject.audio_folder())
+        except Broken as broken:
+            raise failure(subject, promises("dataset")[0], broken) from broken.__cause__
         _run(checks("dataset", dataset, folder))
 
 
