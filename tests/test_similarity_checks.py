@@ -169,6 +169,11 @@ BROKEN: dict[str, tuple[Callable[[], object], str, str]] = {
         "gradient",
         "has a gradient that differs from finite differences: at [",
     ),
+    "a result changed in place": (
+        function(lambda x: products(x).exp().add_(1)),
+        "gradient gradient-finite",
+        "has a gradient that cannot be computed: RuntimeError: one of the variables needed for gradient computation",
+    ),
     "infinite slope at zero vectors": (
         function(norms_by_sqrt),
         "gradient-finite",

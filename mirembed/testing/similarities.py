@@ -132,7 +132,7 @@ def gradient(subject: Subject) -> None:
     cause = "detach(), numpy(), item(), no_grad() or torch.tensor(...) on the way: use torch alone"
     if not total.requires_grad:
         raise Broken("returns a tensor without gradient", given=given, cause=cause)
-    (derivatives,) = torch.autograd.grad(total, x)
+    derivatives = _derivatives(total, x, given)
     step = 1e-6
     with torch.no_grad():
         steps = step * torch.eye(x.numel(), dtype=x.dtype).reshape(-1, *x.shape)
@@ -149,7 +149,7 @@ def gradient_finite(subject: Subject) -> None:
         total = _call(similarity, x, given=given).sum()
         if not total.requires_grad:
             raise SkipTest("it has no gradient")
-        (derivatives,) = torch.autograd.grad(total, x)
+        derivatives = _derivatives(total, x, given)
         _require_finite(
             derivatives,
             "has a gradient that is",
@@ -261,6 +261,18 @@ def _call_cross(
     """Return what ``cross`` gives, or nothing where there is none."""
     function = getattr(similarity, "cross", None)
     return [] if function is None else [_call(function, x, y, given=f"cross of {given}", cause=cause, copy=copy)]
+
+
+def _derivatives(total: Tensor, x: Tensor, given: str) -> Tensor:
+    try:
+        (derivatives,) = torch.autograd.grad(total, x)
+    except Exception as error:
+        raise Broken(
+            f"has a gradient that cannot be computed: {type(error).__name__}: {str(error).partition(':')[0]}",
+            given=given,
+            cause="an operation in place on the way, such as += or exp_(), which spoils what the gradient is made of",
+        ) from error
+    return derivatives
 
 
 def _difference(values: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> str:
