@@ -104,9 +104,9 @@ class Subject:
         if isinstance(self.audio, Path):
             yield self.audio
             return
-        fill = self.audio or self._synthesise
         if self.audio is None and not hasattr(self.create(), "synthesise"):
             raise DatasetError(f"the dataset {self.spec} is checked on a copy of its audio: give the folder (--audio)")
+        fill = self.audio or self._synthesise
         with tempfile.TemporaryDirectory(prefix="mirembed-") as folder:
             fill(Path(folder))
             yield Path(folder)
