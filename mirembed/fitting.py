@@ -19,7 +19,7 @@ from torch import nn
 
 from mirembed.approaches import Approach, Method
 from mirembed.baselines import MelStatistics, NoFeatures, chance_estimator
-from mirembed.errors import EvaluationError, MirembedError, PluginError
+from mirembed.errors import EvaluationError
 from mirembed.excerpts import Normalisation
 from mirembed.hookspecs import Classification, Estimator, Task
 from mirembed.kernels import Kernel, describe_kernels, describe_learner, indefinite_notes
@@ -27,7 +27,7 @@ from mirembed.labels import TargetScale, one_hot
 from mirembed.models import Model
 from mirembed.network import EmbeddingNetwork, one_thread, seeded_network
 from mirembed.provenance import versions
-from mirembed.registry import Registry
+from mirembed.registry import Registry, plugin_code
 from mirembed.specs import Spec
 from mirembed.store.frames import FrameFile, Tracks
 from mirembed.train import PluginSimilarity, Settings, Trained, TrainingData, train
@@ -300,16 +300,8 @@ def new_estimator(registry: Registry, learner: Spec, task: Task) -> Estimator:
 
 @contextlib.contextmanager
 def _blaming(registry: Registry, learner: Spec, purpose: str) -> Iterator[None]:
-    plugin = registry.find("learner", learner.name)
-    try:
+    with plugin_code(f"{registry.find('learner', learner.name).blame(learner)} fails to {purpose}"):
         yield
-    except MirembedError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"learner {learner} of {plugin.distribution} {plugin.version} fails to {purpose}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
 
 
 def provenance(tracks: Tracks, described: Mapping[str, Any], seed: int, command: str) -> dict[str, Any]:

@@ -29,12 +29,12 @@ from mirembed.hookspecs import Classification, Estimator, Task
 from mirembed.kernels import Kernel
 from mirembed.labels import TargetScale
 from mirembed.network import EmbeddingNetwork, embed, one_thread
-from mirembed.registry import Plugin, Registry
+from mirembed.registry import Plugin, Registry, plugin_code
 from mirembed.specs import Spec
 from mirembed.store.features import task_from_json, task_to_json
 from mirembed.store.files import read_json, write_json, writing
 
-FORMAT = 1
+FORMAT = 2
 _MANIFEST, _NETWORK, _LEARNER = "model.json", "network.safetensors", "learner.skops"
 
 
@@ -110,28 +110,31 @@ class Model:
 
     def _learner_outputs(self, embeddings: NDArray[np.float32]) -> NDArray[Any]:
         assert self.estimator is not None  # noqa: S101
-        estimator = type(self.estimator).__name__
+        estimator = self._blamed_estimator()
         n = len(embeddings)
         expected = (n,) if isinstance(self.task, Classification) else (n, len(self.task.targets))
         if n == 0:  # which scikit-learn refuses
             return np.zeros(expected)
         X = embeddings if self.kernel is None else self.kernel.gram(embeddings)
-        try:
+        with plugin_code(f"{estimator} fails to predict {n} tracks"):
             outputs = np.asarray(self.estimator.predict(X))
-        except Exception as error:
-            raise PluginError(
-                f"the learner's {estimator} fails to predict {n} tracks: {type(error).__name__}: {error}"
-            ) from error
         valid = outputs.shape == expected and outputs.dtype.kind in "iuf" and bool(np.isfinite(outputs).all())
         if valid and isinstance(self.task, Classification):
             valid = bool(np.isin(outputs, range(len(self.task.classes))).all())
         if not valid:
             kind = "class indices" if isinstance(self.task, Classification) else "finite values"
             raise PluginError(
-                f"the learner's {estimator} predicted an array of shape {outputs.shape} "
+                f"{estimator} predicted an array of shape {outputs.shape} "
                 f"and type {outputs.dtype}; expected {kind} of shape {expected}"
             )
         return outputs
+
+    def _blamed_estimator(self) -> str:
+        name = type(self.estimator).__name__
+        learner = self.provenance.get("learner") or {}
+        if "distribution" not in learner:
+            return f"the learner's {name}"
+        return f"the {name} of learner {learner['name']} of {learner['distribution']} {learner['version']}"
 
     def save(self, folder: Path) -> None:
         """Write the model as a new folder.
@@ -339,14 +342,10 @@ def _load_estimator(path: Path, manifest: Mapping[str, Any], registry: Registry)
     except Exception as error:
         raise ModelError(f"{path} was not loaded: skops cannot read it ({error}); fit the model again") from error
     if untrusted:
-        learner = manifest["provenance"]["learner"]
         try:
-            plugin = registry.find("learner", f"{learner['distribution']}/{learner['name']}")
+            plugin = registry.require("learner", manifest["provenance"]["learner"], f"the model {path.parent}")
         except PluginError as error:
-            raise ModelError(
-                f"the model {path.parent} needs the learner {learner['name']!r}; "
-                f"install {learner['distribution']}=={learner['version']}"
-            ) from error
+            raise ModelError(str(error)) from error
         foreign = _foreign_types(untrusted, plugin)
         if foreign:
             raise ModelError(

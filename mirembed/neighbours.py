@@ -105,7 +105,7 @@ def neighbours(
         names, candidates = [str(path) for path in embedded.paths], embedded.embeddings
         failures = embedded.failures
         itself |= {name for name in names if Path(track).is_file() and Path(name).samefile(track)}
-    similarity = _similarity(loaded)
+    similarity = _similarity(loaded, registry)
     if similarity is None:
         similarity = UNLEARNED
         progress.note(f"{folder.name} learned no similarity: {UNLEARNED} of its embeddings ranks the tracks")
@@ -139,7 +139,11 @@ def _stored(track: str, names: list[str], embeddings: NDArray[np.float32]) -> ND
     return np.asarray(embeddings[names.index(track)])
 
 
-def _similarity(model: Model) -> Spec | None:
-    approach = model.provenance["approach"]
-    entry = model.provenance["settings"]["approaches"].get(approach, {})
-    return Spec.parse(entry["similarity"]["spec"]) if "similarity" in entry else None
+def _similarity(model: Model, registry: Registry) -> Spec | None:
+    """Return the similarity that a model learned, by its full name: what is installed may have changed."""
+    entry = model.provenance["settings"]["approaches"].get(model.provenance["approach"], {})
+    if "similarity" not in entry:
+        return None
+    spec = Spec.parse(entry["similarity"]["spec"])
+    plugin = registry.require("similarity", entry["similarity"], f"the model {model.provenance['name']}")
+    return Spec(registry.shown_name(plugin), spec.parameters)

@@ -67,8 +67,8 @@ def run_trainings(
         for outcome in workers.run(_call, calls, jobs, tick):
             if isinstance(outcome, workers.Crashed):
                 raise WorkerError(
-                    "a training process was killed, perhaps because memory ran out; use fewer --jobs and run the "
-                    "same command again: it goes on where it stopped"
+                    "a training process was killed, perhaps because memory ran out, or by a plugin; use fewer --jobs "
+                    "and run the same command again: it goes on where it stopped"
                 )
             tick()
             yield outcome.index, outcome.result

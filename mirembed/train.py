@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mirembed.errors import EvaluationError, MirembedError, PluginError, SpecError, StoreError
+from mirembed.errors import EvaluationError, PluginError, SpecError, StoreError
 from mirembed.excerpts import EXCERPT_FRAMES, Normalisation, epoch_batches, gather
 from mirembed.hookspecs import Similarity
 from mirembed.losses import classification_loss, regression_loss, similarity_loss
 from mirembed.network import EmbeddingNetwork, seeded_head, seeded_network
-from mirembed.registry import Registry
+from mirembed.registry import Registry, plugin_code
 from mirembed.specs import Spec
 from mirembed.store.files import writing
 
@@ -106,17 +107,14 @@ class PluginSimilarity:
         n = x.shape[-2]
         return self(torch.cat([x, y], dim=-2))[..., :n, n:]
 
+    def backward(self) -> contextlib.AbstractContextManager[None]:
+        """Blame this similarity for what goes wrong in a ``with`` block, which computes its gradient."""
+        return plugin_code(f"the gradient of the similarity {self.name} fails")
+
     def _call(self, function: Callable[..., Tensor], *vectors: Tensor) -> Tensor:
         shapes = " and ".join(str(tuple(each.shape)) for each in vectors)
-        try:
+        with plugin_code(f"the similarity {self.name} fails for vectors {shapes}"):
             result = function(*vectors)
-        except MirembedError:
-            raise
-        except Exception as error:
-            raise PluginError(
-                f"the similarity {self.name} fails for vectors {shapes}: {type(error).__name__}: {error}; "
-                "report it to its plugin's authors"
-            ) from error
         expected = (*vectors[0].shape[:-1], vectors[-1].shape[-2])
         returned = f"the similarity {self.name} returned"
         if not isinstance(result, Tensor) or not result.is_floating_point():
@@ -128,6 +126,12 @@ class PluginSimilarity:
             raise PluginError(
                 f"{returned} a tensor without gradient for vectors {shapes}; it has to be computed with torch alone, "
                 "without detach() and numpy()"
+            )
+        # A GPU would have to be waited for; there the loss tells, after each epoch.
+        if result.device.type == "cpu" and not result.isfinite().all() and all(v.isfinite().all() for v in vectors):
+            raise PluginError(
+                f"{returned} values that are not finite for finite vectors {shapes}; "
+                "`mirembed plugins check` shows for which"
             )
         return result
 
@@ -242,14 +246,15 @@ def train(
             )  # [batch, units]
             loss = objective(embeddings, label_vectors[rows], None if classes is None else classes[rows])
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            with similarity.backward() if isinstance(similarity, PluginSimilarity) else contextlib.nullcontext():
+                loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             total += loss.detach()
         trained.losses.append(float(total) / len(data.lengths))
         if not np.isfinite(trained.losses[-1]):
             raise EvaluationError(
                 f"the loss is {trained.losses[-1]} after epoch {epoch + 1}: the training diverged; "
-                "check the similarity's parameters"
+                + ("check its labels" if similarity is None else _suspicion(similarity))
             )
         done = epoch + 1
         if settings.checkpoint_every and done % settings.checkpoint_every == 0 and done < settings.epochs:
@@ -271,6 +276,11 @@ def _objective(
     if similarity is None:
         return BaselineObjective(seeded_head(network.units, data.label_vectors.shape[1], seed))
     return SimilarityObjective(similarity, label_similarity or similarity)
+
+
+def _suspicion(similarity: Similarity) -> str:
+    name = f"the similarity {similarity.name}" if isinstance(similarity, PluginSimilarity) else "the similarity"
+    return f"the parameters of {name} may be to blame, or its gradient (`mirembed plugins check`)"
 
 
 def _save(checkpoint: Path, modules: nn.Module, optimiser: torch.optim.Optimizer, trained: Trained) -> None:

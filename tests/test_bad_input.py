@@ -300,12 +300,12 @@ BROKEN_DATASETS = """
 @pytest.mark.parametrize(
     ("dataset", "expected"),
     [
-        ("twice", "twice lists 'x' twice ("),
-        ("stray", "stray: x has the label 'c', which is no class of it"),
-        ("far", "far: x has valence=9.5, outside 1.0 to 9.0"),
-        ("few", "few: x needs 1 values, has (2.0, 3.0)"),
-        ("nan", "nan: x has valence=nan, outside 1.0 to 9.0"),
-        ("empty", "empty lists no track in this folder; check --audio"),
+        ("twice", "dataset twice of mirembed-broken 1.0 lists 'x' twice ("),
+        ("stray", "dataset stray of mirembed-broken 1.0: x has the label 'c', which is no class of it"),
+        ("far", "dataset far of mirembed-broken 1.0: x has valence=9.5, outside 1.0 to 9.0"),
+        ("few", "dataset few of mirembed-broken 1.0: x needs 1 values, has (2.0, 3.0)"),
+        ("nan", "dataset nan of mirembed-broken 1.0: x has valence=nan, outside 1.0 to 9.0"),
+        ("empty", "dataset empty of mirembed-broken 1.0 lists no track in this folder; check --audio"),
         ("fails", "dataset fails of mirembed-broken 1.0 fails: ZeroDivisionError: division by zero; report it to"),
     ],
 )

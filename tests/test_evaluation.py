@@ -204,7 +204,8 @@ def test_constant_predictions_are_counted_and_score_0(target_tracks, tmp_path, m
         def mirembed_register_learners(register):
             register("constant", Constant)
     """
-    monkeypatch.syspath_prepend(install(tmp_path / "site", "mirembed-constant", source)["PYTHONPATH"])
+    install(tmp_path / "site", "mirembed-constant", source)
+    monkeypatch.syspath_prepend(tmp_path / "site")
     settings = experiment("fl", epochs=1, learner="constant")
     _, [score] = evaluate(target_tracks, tmp_path / "runs", settings, Evaluation("random", 3))
     assert score.undefined == 6

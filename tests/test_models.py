@@ -217,13 +217,17 @@ def test_a_learner_whose_plugin_is_not_installed_says_what_to_install(classes, t
         def mirembed_register_learners(register):
             register("first", Learner)
     """
-    monkeypatch.syspath_prepend(install(tmp_path / "site", "mirembed-first", source)["PYTHONPATH"])
+    install(tmp_path / "site", "mirembed-first", source)
+    monkeypatch.syspath_prepend(tmp_path / "site")
     [entry] = fit(classes, tmp_path / "models", "fl", learner="first")
     loaded = Model.load(entry.folder, Registry.discover())
     assert loaded.predict(np.zeros((2, 50), np.float32)).tolist() == [0, 0]
     with pytest.raises(ModelError) as error:
         Model.load(entry.folder, REGISTRY)
-    assert str(error.value) == (f"the model {entry.folder} needs the learner 'first'; install mirembed-first==1.0")
+    assert str(error.value) == (
+        f"the model {entry.folder} needs the learner 'first' of mirembed-first 1.0, which is not installed here; "
+        "install mirembed-first==1.0"
+    )
 
 
 class Unsound:
@@ -239,7 +243,9 @@ class Unsound:
 
 def predict_with(learner: Unsound, store: FeatureStore) -> None:
     registry = Registry([*REGISTRY.plugins, Plugin("learner", "unsound", lambda: learner, "", "mirembed-odd", "1.0")])
-    model = fit_models(job(open_tracks(store), "fl", learner="unsound", epochs=1), registry).models["fl"]
+    described = job(open_tracks(store), "fl", learner="unsound", epochs=1)
+    learner_used = registry.provenance("learner", described.learner)
+    model = fit_models(replace(described, provenance={"learner": learner_used}), registry).models["fl"]
     model.predict(np.zeros((4, 50), np.float32))
 
 
@@ -254,7 +260,10 @@ def predict_with(learner: Unsound, store: FeatureStore) -> None:
     ],
 )
 def test_predictions_that_are_no_classes_are_an_error_of_the_learner(classes, predicted, shown):
-    message = rf"the learner's Unsound predicted an array of {shown}; expected class indices of shape \(4,\)"
+    message = (
+        rf"the Unsound of learner unsound of mirembed-odd 1\.0 predicted an array of {shown}; "
+        r"expected class indices of shape \(4,\)"
+    )
     with pytest.raises(PluginError, match=message):
         predict_with(Unsound(lambda X: predicted), classes)
 
@@ -271,7 +280,7 @@ def test_a_learner_that_raises_is_blamed(classes):
     message = "learner unsound of mirembed-odd 1.0 fails to fit 18 tracks: MemoryError: too many tracks"
     with pytest.raises(PluginError, match=message):
         predict_with(Unsound(fail, fit=fail), classes)
-    with pytest.raises(PluginError, match="the learner's Unsound fails to predict 4 tracks: MemoryError: too many"):
+    with pytest.raises(PluginError, match=r"the Unsound of learner unsound .* fails to predict 4 tracks: MemoryError"):
         predict_with(Unsound(fail), classes)
 
 

@@ -91,7 +91,7 @@ def discover() -> Registry:
 
     registry = Registry.discover()
     for broken in registry.broken:
-        typer.echo(f"warning: {broken}; it is left out", err=True)
+        typer.echo(f"warning: {broken}; it is left out: {broken.remedy}", err=True)
     return registry
 
 

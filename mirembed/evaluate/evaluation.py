@@ -15,7 +15,9 @@ from mirembed.evaluate.planning import Folds, draw_folds, folds_table, plan
 from mirembed.evaluate.runs import Run
 from mirembed.evaluate.scores import Scores, score
 from mirembed.evaluate.tables import CURVES, losses_by_epoch
+from mirembed.fitting import new_estimator
 from mirembed.labels import undeclared
+from mirembed.models import check_storable
 from mirembed.progress import Progress, Silent, counted
 from mirembed.provenance import versions
 from mirembed.registry import Registry
@@ -71,11 +73,16 @@ def evaluate(
     ------
     EvaluationError
         If the tracks cannot be split, or a training diverges.
+    ModelError
+        If models are to be kept, and one with the learner could not be loaded again.
     StoreError
         If the run cannot be written, or is running elsewhere.
     """
     progress = progress or Silent()
     described = experiment.describe(registry)
+    if evaluation.keep_models:
+        for learner in experiment.learners:
+            check_storable(new_estimator(registry, learner, tracks.task), learner, registry)
     folds, notes = draw_folds(tracks, evaluation)
     configuration = _configuration(tracks, experiment, evaluation, folds, described)
     if folder is None:

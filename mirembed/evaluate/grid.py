@@ -14,6 +14,7 @@ from mirembed.evaluate.choices import Evaluation, choose_evaluation
 from mirembed.evaluate.evaluation import evaluate
 from mirembed.evaluate.runs import Run
 from mirembed.evaluate.scores import Scores
+from mirembed.evaluate.suppliers import require_suppliers
 from mirembed.progress import Progress, Silent, counted
 from mirembed.provenance import versions
 from mirembed.registry import Registry
@@ -99,6 +100,7 @@ def prepare(
     members: list[Member] = []
     for one in settings:
         experiment = one.experiment()
+        require_suppliers(experiment, registry, store.runs)
         experiment.describe(registry)
         for dataset in dict.fromkeys(one.dataset or [""]):
             if dataset not in opened:
@@ -190,7 +192,7 @@ def _member(
     settings: EvaluationSettings, experiment: Experiment, tracks: Tracks, registry: Registry, progress: Progress
 ) -> Member:
     spec = tracks.info.spec
-    official = official_splits(registry, Spec.parse(spec))
+    official = official_splits(registry, Spec.parse(spec), tracks.info.plugin)
     tracks = exclude_tracks(registry, tracks, settings.exclude, progress)
     evaluation = choose_evaluation(
         tracks.task,
