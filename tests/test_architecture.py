@@ -22,6 +22,7 @@ from mirembed.registry import HOOKS
 
 ROOMS = [
     "cli",
+    "reports",
     "compare",
     "evaluate",
     "checks",
@@ -62,7 +63,7 @@ ROOMS = [
 
 CORE = Path(mirembed.__file__).parent
 PLUGINS = ("mirembed_datasets", "mirembed_kernels", "mirembed_svm")
-HEAVY = {"essentia", "numpy", "pyarrow", "scipy", "sklearn", "skops", "soundfile", "torch"}
+HEAVY = {"essentia", "jinja2", "matplotlib", "numpy", "pyarrow", "scipy", "sklearn", "skops", "soundfile", "torch"}
 RUNS_CODE = {"cloudpickle", "dill", "marshal", "pickle", "shelve"}
 
 
