@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from mirembed.approaches import Approach
+from mirembed.approaches import Approach, Method
+from mirembed.baselines import MelStatistics, NoFeatures, chance_estimator
 from mirembed.errors import EvaluationError, MirembedError, PluginError
 from mirembed.excerpts import Normalisation
 from mirembed.hookspecs import Classification, Estimator, Task
 from mirembed.labels import TargetScale, one_hot
 from mirembed.models import Model, one_thread
+from mirembed.network import EmbeddingNetwork, seeded_network
 from mirembed.provenance import versions
 from mirembed.registry import Registry
 from mirembed.specs import Spec
@@ -42,14 +46,13 @@ class Job:
     normalise : {"training", "dataset"}
         Whose frames the band statistics come from. ``dataset`` is the paper's choice, and lets the test tracks'
         audio, though no label, into the network's input.
-    approaches : tuple of Approach
+    methods : tuple of Method
         All with the same training.
-    learner : Spec
     settings : Settings
     parameters : mapping
         Of the spectrogram.
     provenance : mapping
-        What the models' manifests say, besides the approach.
+        What the models' manifests say, besides approach and learner.
     checkpoint : pathlib.Path or None
     """
 
@@ -58,66 +61,162 @@ class Job:
     labels: NDArray[Any]
     rows: NDArray[np.int64]
     normalise: str
-    approaches: tuple[Approach, ...]
-    learner: Spec
+    methods: tuple[Method, ...]
     settings: Settings
     parameters: Mapping[str, Any]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
 
+    @property
+    def approach(self) -> Approach:
+        """The first of the approaches that share the network."""
+        return self.methods[0].approach
+
 
 @dataclass(frozen=True)
 class Fitted:
-    """What comes of a job.
+    """What comes of a job, at its end or at a checkpoint.
 
     Attributes
     ----------
     models : dict of str to Model
-        By the approach's name.
+        By the method's name.
     losses : list of float
-        Mean loss a track, one an epoch.
+        Mean loss a track, one an epoch; empty where nothing is trained.
     """
 
     models: dict[str, Model]
     losses: list[float]
 
 
-def fit_models(job: Job, registry: Registry, on_epoch: Callable[[int], None] = lambda epoch: None) -> Fitted:
+def fit_models(
+    job: Job,
+    registry: Registry,
+    on_epoch: Callable[[int], None] = lambda epoch: None,
+    on_checkpoint: Callable[[int, Fitted], None] | None = None,
+) -> Fitted:
     """Train the network of a job on its training tracks and fit the learners.
 
     Nothing of any other track is read, but for ``normalise="dataset"``.
+
+    Parameters
+    ----------
+    on_epoch : callable
+        Told the number of epochs done.
+    on_checkpoint : callable or None
+        Given the number of epochs done and models of the network as it is then, with learners fitted from scratch;
+        see `mirembed.train.train`.
 
     Raises
     ------
     MirembedError
         If a plugin fails, the training diverges, or the labels cannot be learned.
     """
-    frames = job.frames.open()
-    starts, lengths = job.frames.starts[job.rows], job.frames.lengths[job.rows]
-    labels = job.labels[job.rows]
-    statistics = job.rows if job.normalise == "training" else np.arange(len(job.frames.starts))
-    normalisation = Normalisation.fit(frames, job.frames.starts, job.frames.lengths, statistics)
-    scale = None if isinstance(job.task, Classification) else TargetScale.fit(job.task, labels)
-    data = TrainingData(
-        frames=frames,
-        starts=starts,
-        lengths=lengths,
-        label_vectors=_label_vectors(job.task, labels, scale),
-        classes=labels if isinstance(job.task, Classification) else None,
-        normalisation=normalisation,
-    )
+    fitter = _Fitter.of(job, registry)
+    if not job.approach.trains:
+        return fitter.fit(_untrained(job, fitter), None, [])
+
+    def snapshot(epoch: int, trained: Trained) -> None:
+        if on_checkpoint is not None:
+            on_checkpoint(
+                epoch, fitter.fit(copy.deepcopy(trained.network), copy.deepcopy(trained.head), trained.losses)
+            )
+
     with one_thread():
-        trained = _train(job, data, registry, on_epoch)
-    embeddings: NDArray[np.float32] | None = None
-    models = {}
-    for approach in job.approaches:
-        model = _model(job, approach, trained, normalisation, scale)
-        if approach.learns:
-            if embeddings is None:
-                embeddings = model.embed(frames, starts, lengths)
-            model.estimator = fit_learner(registry, job.learner, job.task, embeddings, labels, scale)
-        models[approach.name] = model
-    return Fitted(models, trained.losses)
+        trained = _train(job, fitter.training_data(), registry, on_epoch, snapshot)
+    return fitter.fit(trained.network, trained.head, trained.losses)
+
+
+@dataclass(frozen=True)
+class _Fitter:
+    """The training tracks of a job, ready for a network and for learners."""
+
+    job: Job
+    registry: Registry
+    frames: NDArray[np.float32]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    labels: NDArray[Any]
+    normalisation: Normalisation
+    scale: TargetScale | None
+
+    @classmethod
+    def of(cls, job: Job, registry: Registry) -> _Fitter:
+        frames, places = job.frames.open(), job.frames
+        statistics = job.rows if job.normalise == "training" else np.arange(len(places.starts))
+        labels = job.labels[job.rows]
+        return cls(
+            job=job,
+            registry=registry,
+            frames=frames,
+            starts=places.starts[job.rows],
+            lengths=places.lengths[job.rows],
+            labels=labels,
+            normalisation=Normalisation.fit(frames, places.starts, places.lengths, statistics),
+            scale=None if isinstance(job.task, Classification) else TargetScale.fit(job.task, labels),
+        )
+
+    def training_data(self) -> TrainingData:
+        return TrainingData(
+            frames=self.frames,
+            starts=self.starts,
+            lengths=self.lengths,
+            label_vectors=_label_vectors(self.job.task, self.labels, self.scale),
+            classes=self.labels if isinstance(self.job.task, Classification) else None,
+            normalisation=self.normalisation,
+        )
+
+    def fit(
+        self, network: EmbeddingNetwork | MelStatistics | NoFeatures, head: nn.Linear | None, losses: list[float]
+    ) -> Fitted:
+        """Fit the learners from scratch to the embeddings of the training tracks."""
+        job = self.job
+        if isinstance(network, EmbeddingNetwork):
+            # Embedding and prediction happen where the model will be used: on the CPU.
+            network = network.cpu().eval()
+        models = {}
+        embeddings: NDArray[np.float32] | None = None
+        for method in job.methods:
+            model = Model(
+                task=job.task,
+                network=network,
+                normalisation=self.normalisation,
+                head=head.cpu() if head is not None and method.learner is None else None,
+                estimator=None,
+                scale=self.scale,
+                parameters=job.parameters,
+                provenance={
+                    **job.provenance,
+                    **_made_by(method, self.registry),
+                    "loss": losses[-1] if losses else None,
+                },
+            )
+            if model.head is None:
+                if embeddings is None:
+                    embeddings = model.embed(self.frames, self.starts, self.lengths)
+                model.estimator = self._estimator(method, embeddings)
+            models[method.name] = model
+        return Fitted(models, losses)
+
+    def _estimator(self, method: Method, embeddings: NDArray[np.float32]) -> Estimator:
+        if method.learner is None:
+            estimator: Estimator = chance_estimator(self.job.task).fit(embeddings, _answers(self.labels, self.scale))
+            return estimator
+        return fit_learner(self.registry, method.learner, self.job.task, embeddings, self.labels, self.scale)
+
+
+def _untrained(job: Job, fitter: _Fitter) -> EmbeddingNetwork | MelStatistics | NoFeatures:
+    """Return what takes the place of a trained network."""
+    if job.approach.name == "chance":
+        return NoFeatures()
+    if job.approach.name == "mel":
+        return MelStatistics.fit(fitter.frames, fitter.starts, fitter.lengths)
+    return seeded_network(2 * fitter.frames.shape[1], (job.settings.seed, job.settings.fold))
+
+
+def _made_by(method: Method, registry: Registry) -> dict[str, Any]:
+    learner = None if method.learner is None else registry.provenance("learner", method.learner)
+    return {"approach": method.approach.name, "learner": learner}
 
 
 def fit_learner(
@@ -139,11 +238,14 @@ def fit_learner(
     """
     if isinstance(task, Classification) and len(np.unique(labels)) < 2:
         raise EvaluationError("the training tracks have one class only; a learner needs at least two")
-    y = labels if scale is None else scale.scale(labels)
     estimator = new_estimator(registry, learner, task)
     with _blaming(registry, learner, f"fit {len(embeddings)} tracks"):
-        estimator.fit(embeddings, y)
+        estimator.fit(embeddings, _answers(labels, scale))
     return estimator
+
+
+def _answers(labels: NDArray[Any], scale: TargetScale | None) -> NDArray[Any]:
+    return labels if scale is None else scale.scale(labels)
 
 
 def new_estimator(registry: Registry, learner: Spec, task: Task) -> Estimator:
@@ -168,7 +270,7 @@ def _blaming(registry: Registry, learner: Spec, purpose: str) -> Iterator[None]:
 
 
 def provenance(tracks: Tracks, described: Mapping[str, Any], seed: int, command: str) -> dict[str, Any]:
-    """Return what the manifest of a model says of how it was made, besides its approach.
+    """Return what the manifest of a model says of how it was made, besides its approach and learner.
 
     Parameters
     ----------
@@ -186,7 +288,6 @@ def provenance(tracks: Tracks, described: Mapping[str, Any], seed: int, command:
             "excluded": dict(tracks.excluded),
         },
         "settings": dict(described),
-        "learner": described["learner"],
         "seed": seed,
         "command": command,
         "versions": versions(),
@@ -200,29 +301,19 @@ def _label_vectors(task: Task, labels: NDArray[Any], scale: TargetScale | None) 
     return scale.scale(labels).astype(np.float32)
 
 
-def _train(job: Job, data: TrainingData, registry: Registry, on_epoch: Callable[[int], None]) -> Trained:
+def _train(
+    job: Job,
+    data: TrainingData,
+    registry: Registry,
+    on_epoch: Callable[[int], None],
+    on_checkpoint: Callable[[int, Trained], None],
+) -> Trained:
     similarity = label_similarity = None
-    approach = job.approaches[0]
+    approach = job.approach
     if approach.similarity is not None and approach.label_similarity is not None:
         device = job.settings.device
         similarity = PluginSimilarity.create(registry, approach.similarity, device)
         label_similarity = PluginSimilarity.create(registry, approach.label_similarity, device)
     if job.settings.device.startswith("cuda"):
         torch.use_deterministic_algorithms(True)
-    return train(data, job.settings, similarity, label_similarity, job.checkpoint, on_epoch)
-
-
-def _model(
-    job: Job, approach: Approach, trained: Trained, normalisation: Normalisation, scale: TargetScale | None
-) -> Model:
-    # Embedding and prediction happen where the model will be used: on the CPU.
-    return Model(
-        task=job.task,
-        network=trained.network.cpu().eval(),
-        normalisation=normalisation,
-        head=trained.head.cpu() if trained.head is not None and not approach.learns else None,
-        estimator=None,
-        scale=scale,
-        parameters=job.parameters,
-        provenance={**job.provenance, "approach": approach.name, "loss": trained.losses[-1]},
-    )
+    return train(data, job.settings, similarity, label_similarity, job.checkpoint, on_epoch, on_checkpoint)

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mirembed.baselines import MelStatistics, NoFeatures
 from mirembed.errors import ModelError, PluginError, StoreError
 from mirembed.excerpts import Normalisation
 from mirembed.hookspecs import Classification, Estimator, Task
@@ -44,7 +45,8 @@ class Model:
     Attributes
     ----------
     task : Classification or Regression
-    network : EmbeddingNetwork
+    network : EmbeddingNetwork, or the features of a baseline
+        Only a model with a network can be saved.
     normalisation : Normalisation
     head : torch.nn.Linear or None
         The network's own output layer, for the approach ``nn``.
@@ -59,7 +61,7 @@ class Model:
     """
 
     task: Task
-    network: EmbeddingNetwork
+    network: EmbeddingNetwork | MelStatistics | NoFeatures
     normalisation: Normalisation
     head: nn.Linear | None
     estimator: Estimator | None
@@ -71,6 +73,8 @@ class Model:
         self, frames: NDArray[np.float32], starts: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Embed full tracks: ndarray ``[n_tracks, units]``; see `mirembed.network.embed`."""
+        if not isinstance(self.network, EmbeddingNetwork):
+            return self.network.embed(frames, starts, lengths)
         with one_thread():
             return embed(self.network, frames, starts, lengths, self.normalisation)
 
@@ -137,9 +141,11 @@ class Model:
         """
         from safetensors.torch import save
 
+        network = self.network
+        assert isinstance(network, EmbeddingNetwork)  # noqa: S101
         with writing(folder) as temporary:
             temporary.mkdir()
-            (temporary / _NETWORK).write_bytes(save(self._tensors()))
+            (temporary / _NETWORK).write_bytes(save(self._tensors(network)))
             if self.estimator is not None:
                 (temporary / _LEARNER).write_bytes(_dump_estimator(self.estimator))
             write_json(
@@ -147,7 +153,7 @@ class Model:
                 {
                     "format": FORMAT,
                     "task": task_to_json(self.task),
-                    "network": {"hidden": self.network.hidden, "units": self.network.units},
+                    "network": {"hidden": network.hidden, "units": network.units},
                     "spectrogram": dict(self.parameters),
                     "provenance": dict(self.provenance),
                     "files": {path.name: _digest(path) for path in sorted(temporary.iterdir())},
@@ -205,8 +211,8 @@ class Model:
             provenance={**manifest["provenance"], **_identity(folder)},
         )
 
-    def _tensors(self) -> dict[str, Tensor]:
-        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+    def _tensors(self, network: EmbeddingNetwork) -> dict[str, Tensor]:
+        tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
         if self.head is not None:
             tensors |= {f"head.{name}": tensor for name, tensor in self.head.state_dict().items()}
         arrays: dict[str, NDArray[Any]] = {

@@ -31,7 +31,7 @@ class _Call(Generic[Argument, Result]):
 def run_trainings(
     function: Callable[[Argument, Callable[[int], None]], Result],
     arguments: Sequence[Argument],
-    epochs: int,
+    epochs: Sequence[int],
     jobs: int,
     progress: Progress,
     description: str,
@@ -45,7 +45,7 @@ def run_trainings(
     function : callable
         A module-level function; it calls ``on_epoch`` with the number of epochs done.
     arguments : sequence
-    epochs : int
+    epochs : sequence of int
         Of each training, for the progress.
     jobs : int
         Worker processes; the results do not depend on their number.
@@ -55,7 +55,7 @@ def run_trainings(
     WorkerError
         If a worker was killed, for want of memory say.
     """
-    progress.start(description, len(arguments) * epochs)
+    progress.start(description, sum(epochs))
     with tempfile.TemporaryDirectory(prefix="mirembed-") as folder:
         path = Path(folder) / "epochs.i32"
         counters = np.memmap(path, np.int32, "w+", shape=max(1, len(arguments)))

@@ -59,6 +59,8 @@ class Settings:
     fold : int
         With the seed it decides initial weights, order and excerpts; a model of all tracks has fold 0.
     device : str
+    checkpoint_every : int
+        The network is handed to ``on_checkpoint`` after this many epochs, and so on; 0: never.
     """
 
     epochs: int = 400
@@ -66,6 +68,7 @@ class Settings:
     seed: int = 0
     fold: int = 0
     device: str = "cpu"
+    checkpoint_every: int = 0
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,7 @@ def train(
     label_similarity: Similarity | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[int], None] = lambda epoch: None,
+    on_checkpoint: Callable[[int, Trained], None] = lambda epoch, trained: None,
 ) -> Trained:
     """Train a network from scratch, or from where ``checkpoint`` left it.
 
@@ -193,6 +197,10 @@ def train(
         Written every tenth epoch, and read at the start when it is there.
     on_epoch : callable
         Told the number of epochs done.
+    on_checkpoint : callable
+        Given the number of epochs done and the network as it is then, before the last epoch; training goes on with
+        that network, so it must be left as it is. After an interruption it may be called again for epochs that it
+        has seen.
 
     Raises
     ------
@@ -243,9 +251,13 @@ def train(
                 f"the loss is {trained.losses[-1]} after epoch {epoch + 1}: the training diverged; "
                 "check the similarity's parameters"
             )
-        if checkpoint is not None and (epoch + 1) % CHECKPOINT_EPOCHS == 0:
+        done = epoch + 1
+        if settings.checkpoint_every and done % settings.checkpoint_every == 0 and done < settings.epochs:
+            on_checkpoint(done, trained)
+        # After on_checkpoint: what a resumed training does not repeat is complete.
+        if checkpoint is not None and done % CHECKPOINT_EPOCHS == 0:
             _save(checkpoint, modules, optimiser, trained)
-        on_epoch(epoch + 1)
+        on_epoch(done)
     return trained
 
 

@@ -94,7 +94,7 @@ def write_targets(root: Path, n_tracks: int = 24) -> FeatureStore:
 def experiment(*approaches: str, epochs: int = 5, **settings: Any) -> Experiment:
     """Return a short experiment with approaches as the command line has them; default ``rbf-sl``."""
     parsed = tuple(Approach.parse(name) for name in approaches or ["rbf-sl"])
-    return Experiment(parsed, Spec.parse(settings.pop("learner", "svm")), epochs, **settings)
+    return Experiment(parsed, (Spec.parse(settings.pop("learner", "svm")),), epochs, **settings)
 
 
 def job(tracks: Tracks, *approaches: str, rows: np.ndarray | None = None, **settings: Any) -> Job:
@@ -106,8 +106,7 @@ def job(tracks: Tracks, *approaches: str, rows: np.ndarray | None = None, **sett
         labels=tracks.labels if isinstance(tracks.task, Regression) else tracks.class_indices,
         rows=np.arange(len(tracks.ids)) if rows is None else rows,
         normalise=described.normalise,
-        approaches=described.approaches,
-        learner=described.learner,
+        methods=described.methods,
         settings=Settings(described.epochs, described.batch),
         parameters=tracks.info.parameters,
         provenance={"settings": {}, "learner": {"name": "svm", "distribution": "mirembed", "version": "1.0"}},

@@ -39,6 +39,7 @@ ROOMS = [
     "approaches",
     "statistics",
     "models",
+    "baselines",
     "train",
     "losses",
     "network",

@@ -408,7 +408,7 @@ def test_failures_come_back_as_they_were(tmp_path):
     assert features.failures() == []
 
 
-RESERVED = [("frames",), ("id",), ("fold",), ("seed",), ("approach",), ("shard",), ("predicted_mood",)]
+RESERVED = [("frames",), ("id",), ("fold",), ("seed",), ("approach",), ("method",), ("shard",), ("predicted_mood",)]
 
 
 @pytest.mark.parametrize("names", [*RESERVED, ("mood", "mood")])

@@ -106,7 +106,7 @@ def fit(
                 features,
                 Experiment(
                     approaches,
-                    Spec.parse(learner),
+                    (Spec.parse(learner),),
                     epochs,
                     batch,
                     check_normalise(normalise),

@@ -16,7 +16,7 @@ from mirembed.compare.disagreements import Disagreements, disagreements
 from mirembed.compare.results import Results, check_paired, choose_pairs, differing_settings
 from mirembed.evaluate.scores import answers, metric_table
 from mirembed.hookspecs import Classification, Regression, Task
-from mirembed.statistics import Comparison, corrected_paired_t_test, holm, mcnemar_test
+from mirembed.statistics import Comparison, corrected_paired_t_test, holm, mcnemar_test, welch_t_test
 
 SIGNIFICANCE = 0.05
 """A corrected p-value below this is called significant."""
@@ -43,6 +43,9 @@ class PairedTest:
         None of a single split, which leaves no folds to test over.
     p_holm : float or None
         Corrected after Holm over all tests of the table.
+    p_welch : float or None
+        Of Welch's unpaired test over repeated random splits, uncorrected: the paper's test. It takes the splits for
+        independent, which they are not, and so finds too much; no verdict rests on it. None of other folds.
     """
 
     a: str
@@ -53,6 +56,7 @@ class PairedTest:
     mean_b: float
     comparison: Comparison | None
     p_holm: float | None = None
+    p_welch: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -78,6 +82,7 @@ class PairedTest:
             "df": tested.df if tested else None,
             "p": tested.p if tested else None,
             "p_holm": self.p_holm,
+            "p_welch": self.p_welch,
             "effect": _finite(tested.effect) if tested else None,
             "verdict": self.verdict,
         }
@@ -190,10 +195,12 @@ def _test_pair(results: Results, a: str, b: str, scores_a: _FoldScores, scores_b
     for (metric, target), values in scores_a.items():
         others = scores_b[metric, target]
         differences = values - others
-        if results.configuration["cv"] is None:  # other seeds do not draw other tracks into an official split
+        if results.official:  # other seeds do not draw other tracks into an official split
             differences = differences.reshape(results.n_seeds, -1).mean(axis=0)
         comparison = corrected_paired_t_test(differences, n_train, n_test) if len(differences) > 1 else None
-        tests.append(PairedTest(a, b, metric, target, float(values.mean()), float(others.mean()), comparison))
+        p_welch = welch_t_test(values, others).p if results.repeated and len(values) > 1 else None
+        means = float(values.mean()), float(others.mean())
+        tests.append(PairedTest(a, b, metric, target, *means, comparison, p_welch=p_welch))
     return tests
 
 

@@ -22,7 +22,7 @@ from mirembed.fitting import Job, fit_learner, fit_models, new_estimator, proven
 from mirembed.hookspecs import Classification, Regression
 from mirembed.labels import TargetScale, undeclared
 from mirembed.models import Model, check_storable
-from mirembed.progress import Progress, Silent
+from mirembed.progress import Progress, Silent, counted
 from mirembed.provenance import versions
 from mirembed.registry import Registry
 from mirembed.schedule import run_trainings
@@ -118,35 +118,42 @@ def fit(
     """
     progress = progress or Silent()
     labels = check_trainable(tracks)
+    for approach in experiment.approaches:
+        if not approach.trains:
+            raise SpecError(
+                f"--approach {approach.name} trains nothing: there is no model to save; `mirembed evaluate` scores it"
+            )
     described = experiment.describe(registry)
-    if any(approach.learns for approach in experiment.approaches):
-        check_storable(new_estimator(registry, experiment.learner, tracks.task), experiment.learner, registry)
+    for method in experiment.methods:
+        if method.learner is not None:
+            check_storable(new_estimator(registry, method.learner, tracks.task), method.learner, registry)
     if undeclared(tracks.task):
         progress.note(f"no range is declared for {', '.join(undeclared(tracks.task))}: that of the tracks is taken")
     digest = _digest({**described, "seed": seed, "data": tracks.digest, "name": name, "versions": versions()})
-    wanted = _wanted_names(tracks, [approach.name for approach in experiment.approaches], name)
+    wanted = _wanted_names(tracks, [method.name for method in experiment.methods], name)
     fitted: dict[str, FittedModel] = {}
     with reserving(models, digest, wanted, exact=name is not None) as folders, tracks.frames.in_use():
         trainings = []
-        for approaches in experiment.trainings:
+        for methods in experiment.trainings:
             job = Job(
                 frames=tracks.frames,
                 task=tracks.task,
                 labels=labels,
                 rows=np.arange(len(tracks.ids)),
                 normalise=experiment.normalise,
-                approaches=approaches,
-                learner=experiment.learner,
+                methods=methods,
                 settings=Settings(experiment.epochs, experiment.batch, seed, 0, experiment.device),
                 parameters=tracks.info.parameters,
                 provenance={**provenance(tracks, described, seed, command), "fit": digest},
-                checkpoint=checkpoint(models, approaches[0].training, digest),
+                checkpoint=checkpoint(models, methods[0].approach.training, digest),
             )
             trainings.append(_Training(job, folders, store.embeddings, tracks))
-        description = f"training for {experiment.epochs} epochs"
-        for _, result in run_trainings(_fit_one, trainings, experiment.epochs, jobs, progress, description):
+        description = f"training for {counted(experiment.epochs, 'epoch')}"
+        for _, result in run_trainings(
+            _fit_one, trainings, [experiment.epochs] * len(trainings), jobs, progress, description
+        ):
             fitted |= {model.approach: model for model in result}
-    return [fitted[approach.name] for approach in experiment.approaches]
+    return [fitted[method.name] for method in experiment.methods]
 
 
 def transfer(
@@ -180,8 +187,8 @@ def transfer(
     check_storable(new_estimator(registry, learner, tracks.task), learner, registry)
     embeddings = base.embed(tracks.frames.open(), tracks.frames.starts, tracks.frames.lengths)
     scale = TargetScale.fit(tracks.task, labels) if isinstance(tracks.task, Regression) else None
-    settings = {key: value for key, value in base.provenance["settings"].items() if key != "learner"}
-    described = {**settings, "learner": registry.provenance("learner", learner)}
+    made_with = registry.provenance("learner", learner)
+    described = {**base.provenance["settings"], "learners": {str(learner): made_with}}
     origin = base.provenance.get("network_from", base.provenance)
     digest = _digest(
         {**described, "network": base.provenance["digest"], "data": tracks.digest, "name": name, "versions": versions()}
@@ -196,6 +203,7 @@ def transfer(
             **provenance(tracks, described, base.provenance["seed"], command),
             "fit": digest,
             "approach": approach.name,
+            "learner": made_with,
             "network_from": {
                 "model": network.name,
                 "digest": base.provenance["digest"],
@@ -243,15 +251,16 @@ def _fit_one(training: _Training, on_epoch: Callable[[int], None]) -> list[Fitte
     """
     job, tracks = training.job, training.tracks
     registry = Registry.discover()
-    folders = {approach.name: training.folders[approach.name] for approach in job.approaches}
+    folders = {method.name: training.folders[method.name] for method in job.methods}
     models = {name: Model.load(folder, registry) for name, folder in folders.items() if folder.exists()}
     if len(models) < len(folders):
         models = {**fit_models(job, registry, on_epoch).models, **models}
     on_epoch(job.settings.epochs)
     frames = job.frames.open()
     result = []
-    for name, folder in folders.items():
-        model = _keep(models[name], folder, job.learner, registry)
+    for method in job.methods:
+        name, folder = method.name, folders[method.name]
+        model = _keep(models[name], folder, method.learner, registry)
         embeddings = model.embed(frames, job.frames.starts, job.frames.lengths)
         path = _save_embeddings(
             model, training.embeddings, tracks, embeddings, epoch=job.settings.epochs, in_sample=True
@@ -260,11 +269,11 @@ def _fit_one(training: _Training, on_epoch: Callable[[int], None]) -> list[Fitte
     return result
 
 
-def _keep(model: Model, folder: Path, learner: Spec, registry: Registry) -> Model:
+def _keep(model: Model, folder: Path, learner: Spec | None, registry: Registry) -> Model:
     """Save a model, unless that was done before an interruption, and return it as it is on disk."""
     if folder.exists():
         return Model.load(folder, registry)
-    if model.estimator is not None:
+    if model.estimator is not None and learner is not None:
         check_storable(model.estimator, learner, registry)
     model.save(folder)
     return model

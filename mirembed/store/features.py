@@ -51,7 +51,7 @@ _FIXED_COLUMNS = (
 _RESERVED = {
     *_FIXED_COLUMNS,
     *("shard", "row", "label", "prediction", "approach", "seed", "fold", "epoch", "loss", "model", "in_sample"),
-    *("embedding", "learner", "score"),
+    *("embedding", "learner", "method", "score"),
 }
 """Names of columns in any table that holds targets beside them."""
 

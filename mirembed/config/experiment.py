@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
-from mirembed.approaches import Approach
+from mirembed.approaches import Approach, Method, methods
 from mirembed.errors import SpecError
 from mirembed.registry import Registry
 from mirembed.specs import Spec
@@ -23,7 +23,8 @@ class Experiment:
     Attributes
     ----------
     approaches : tuple of Approach
-    learner : Spec
+    learners : tuple of Spec
+        Each is tried with every approach that needs one.
     epochs, batch : int
     normalise : {"training", "dataset"}
         Whose statistics the bands are normalised with.
@@ -32,18 +33,23 @@ class Experiment:
     """
 
     approaches: tuple[Approach, ...]
-    learner: Spec
+    learners: tuple[Spec, ...]
     epochs: int = 400
     batch: int = 32
     normalise: Normalise = "training"
     device: str = "cpu"
 
     @property
-    def trainings(self) -> list[tuple[Approach, ...]]:
-        """The approaches, those that share a network together."""
-        groups: dict[str, list[Approach]] = {}
-        for approach in self.approaches:
-            groups.setdefault(approach.training, []).append(approach)
+    def methods(self) -> tuple[Method, ...]:
+        """Every approach with every learner."""
+        return methods(self.approaches, self.learners)
+
+    @property
+    def trainings(self) -> list[tuple[Method, ...]]:
+        """The methods, those that share a network together."""
+        groups: dict[str, list[Method]] = {}
+        for method in self.methods:
+            groups.setdefault(method.approach.training, []).append(method)
         return [tuple(group) for group in groups.values()]
 
     def describe(self, registry: Registry) -> dict[str, Any]:
@@ -52,7 +58,7 @@ class Experiment:
         Raises
         ------
         PluginError
-            If a similarity or the learner is unknown, or refuses its parameters.
+            If a similarity or a learner is unknown, or refuses its parameters.
         """
         approaches = {}
         for approach in self.approaches:
@@ -63,10 +69,15 @@ class Experiment:
             approaches[approach.name] = {
                 role: registry.provenance("similarity", spec) for role, spec in specs.items() if spec is not None
             }
-        registry.create("learner", self.learner)
+        for learner in self.learners:
+            registry.create("learner", learner)
         return {
             "approaches": approaches,
-            "learner": registry.provenance("learner", self.learner),
+            "methods": [
+                {"name": method.name, "approach": method.approach.name, "learner": str(method.learner or "") or None}
+                for method in self.methods
+            ],
+            "learners": {str(learner): registry.provenance("learner", learner) for learner in self.learners},
             "epochs": self.epochs,
             "batch": self.batch,
             "normalise": self.normalise,
