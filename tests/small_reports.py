@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from mirembed import Classification, Regression, Target, Task
+from mirembed.evaluate.runs import FORMAT
 from mirembed.store.features import task_to_json
 from mirembed.store.files import write_json, write_table
 
@@ -47,15 +48,19 @@ def write_report_run(
     seeds: Sequence[int] = (0,),
     ids: Sequence[str] | None = None,
     done: int | None = None,
+    official: str | None = None,
     notes: Sequence[str] = (),
     **configuration: Any,
 ) -> Path:
-    """Write a run; with ``done``, one that is going on and has finished that many of its folds."""
+    """Write a run; with ``done``, one that is going on and has finished that many of its folds.
+
+    ``official`` names official folds with a single split.
+    """
     rng = np.random.default_rng(7)
     names = list(ids or [f"{number:03d}" for number in range(n_tracks)])
     truth = rng.integers(0, len(task.classes), n_tracks) if isinstance(task, Classification) else None
     values = None if truth is not None else rng.uniform(1, 9, (n_tracks, len(task.targets)))
-    folds = _places(rng, names, n_folds, splits, seeds)
+    folds = _places(rng, names, n_folds, 1 if official else splits, seeds)
     described = methods(list(skill), learners)
     rows = [
         {**_method(method), "seed": seed, "fold": fold, "epoch": epoch, "id": names[track]}
@@ -86,6 +91,8 @@ def write_report_run(
                     of_part = [r for r in table if (r["method"], r["seed"], r["fold"]) == (method["name"], seed, fold)]
                     if of_part:
                         write_table(part / f"{name}.parquet", _table(of_part))
+                losses = [] if method["approach"] in BASELINES else [1 / epoch for epoch in range(1, EPOCHS[-1] + 1)]
+                write_json(part / "losses.json", losses)
     write_json(folder / "notes.json", list(notes))
     n_test = len(folds) / len({(s, f) for s, f, _ in folds})
     content = {
@@ -100,8 +107,8 @@ def write_report_run(
         "normalise": "training",
         "engine": "torch",
         "device": "cpu",
-        "folds": "stratified" if truth is not None else "random",
-        "cv": None if splits else n_folds,
+        "folds": official or ("stratified" if truth is not None else "random"),
+        "cv": None if splits or official else n_folds,
         "splits": splits,
         "test_size": n_test / n_tracks if splits else None,
         "n_train": n_tracks - n_test,
@@ -111,7 +118,7 @@ def write_report_run(
         "versions": {"python": "3.11.9", "mirembed": "0.1.0"},
     }
     manifest = {
-        "format": 1,
+        "format": FORMAT,
         "command": "mirembed evaluate --cv 5",
         "configuration": content | configuration,
         "started": "2026-01-02T03:04:05+00:00",
@@ -124,7 +131,9 @@ def write_report_run(
 
 def write_grid(folder: Path, members: Sequence[str]) -> Path:
     """Write what makes a folder of runs a grid."""
-    write_json(folder / "manifest.json", {"format": 1, "command": "mirembed evaluate", "grid": list(members)})
+    configuration = {"grid": list(members)}
+    manifest = {"format": FORMAT, "command": "mirembed evaluate", "configuration": configuration, "finished": None}
+    write_json(folder / "manifest.json", manifest)
     return folder
 
 

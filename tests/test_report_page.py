@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -9,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from pages import invoke
 from report_pages import Page, records, report
 from small_reports import CLASSES, TARGETS, write_grid, write_report_run
 
@@ -71,7 +73,7 @@ def test_headings_go_down_step_by_step_from_a_single_first(grid, nasty):
         levels = [int(tag[1]) for tag, _, _ in Page.of(written).elements if re.fullmatch("h[1-6]", tag)]
         assert levels.count(1) == 1
         assert levels[0] == 1
-        assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+        assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
 
 
 def test_tables_and_figures_say_what_they_are(grid):
@@ -89,7 +91,7 @@ def test_whatever_a_dataset_calls_its_classes_and_tracks_is_text(nasty):
     assert len([tag for tag, _, _ in page.elements if tag == "script"]) == 1
     assert html.count("alert(") > 30
     assert NASTY not in html
-    assert [NASTY] == [row[0] for row in page.tables["Confusion: nn"][1:] if "script" in row[0]]
+    assert [row[0] for row in page.tables["Confusion: nn"][1:] if "script" in row[0]] == [NASTY]
     assert any(text.startswith(f"{NASTY}/0.wav: ") for text in page.texts("title"))
     assert f"a note of {NASTY}" in page.texts("p")
     assert f"dataset = '{NASTY}'" in page.texts("pre")
@@ -200,10 +202,7 @@ def test_a_run_that_has_finished_nothing_shows_its_dataset(tmp_path):
 
 
 def test_a_run_of_one_split_has_no_intervals_and_no_tests(tmp_path):
-    folder = write_report_run(
-        tmp_path / "run", TARGETS, skill=SMALL, n_tracks=30, n_folds=1, cv=None, folds="mediaeval", n_train=60
-    )
-    written = report(folder)
+    written = report(write_report_run(tmp_path / "run", TARGETS, skill=SMALL, n_tracks=30, official="mediaeval"))
     assert Page.of(written).cell("Pearson's r of each method", "valence", "nn").count("[") == 0
     assert {test["verdict"] for test in records(written, "significance")} == {"not tested"}
 
@@ -251,11 +250,26 @@ def test_a_report_takes_the_place_of_an_earlier_one_and_of_nothing_else(tmp_path
 def test_the_command_writes_the_report_into_the_run(mirembed):
     folder = write_report_run(mirembed.folder / "mirembed-store" / "runs" / "folder-1", skill=SMALL, n_tracks=30)
     done = mirembed("report", "folder")
-    assert done.stdout.splitlines()[0] == f"report: {Path('mirembed-store/runs/folder-1/report/index.html')}"
+    page = Path("mirembed-store/runs/folder-1/report/index.html")
+    assert done.stdout == f"report: {page}\n7 figures and 9 tables beside it\n"
     assert (folder / "report" / "index.html").is_file()
 
-    said = json.loads(mirembed("report", folder, "--out", "elsewhere", "--json").stdout)
+
+def test_the_command_writes_elsewhere_and_lists_the_files_as_json(tmp_path, monkeypatch, capsys):
+    write_report_run(tmp_path / "run", skill=SMALL, n_tracks=30, done=2)
+    monkeypatch.chdir(tmp_path)
+    invoke("report", "run", "--out", "elsewhere", "--json")
+    printed = capsys.readouterr()
+    said = json.loads(printed.out)
     assert said["page"] == "elsewhere/index.html"
     assert "elsewhere/tables/scores.csv" in said["tables"]
-    assert all((mirembed.folder / name).is_file() for name in [*said["figures"], *said["tables"]])
-    assert "no-run" in mirembed("report", "no-run", code=1).stderr
+    assert all(Path(name).is_file() for name in [*said["figures"], *said["tables"]])
+    assert "4 of 10 trainings are done" in said["progress"][0]
+    assert "4 of 10 trainings are done" in printed.err
+    assert not Path("run", "report").exists()
+
+
+def test_the_command_says_what_is_no_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    invoke("report", "no-run", code=1)
+    assert capsys.readouterr().err.startswith("error: 'no-run' is neither a run's folder nor the beginning")

@@ -29,11 +29,11 @@ def report(
     """
     from mirembed.cli.console import ConsoleProgress, print_json
     from mirembed.cli.options import discover
-    from mirembed.compare.results import _find_run
+    from mirembed.evaluate import find_run
     from mirembed.reports import write_report
     from mirembed.store import Store
 
-    folder = _find_run(Store(store).runs, run).folder
+    folder = find_run(Store(store).runs, run).folder
     with ConsoleProgress() as progress:
         written = write_report(folder, out, discover(), progress)
     for line in written.progress:
@@ -42,4 +42,4 @@ def report(
         print_json(written.to_json())
         return
     typer.echo(f"report: {written.page}")
-    typer.echo(f"{len(written.figures)} figure files and {len(written.tables)} table files beside it")
+    typer.echo(f"{len(written.figures) // 2} figures and {len(written.tables) // 2} tables beside it")

@@ -40,7 +40,7 @@ def title(run: RunRecord) -> str:
 def describe_folds(run: RunRecord) -> str:
     """Return how the tracks were split, in a few words."""
     configuration = run.configuration
-    scheme, number, splits = configuration["folds"], configuration["cv"], configuration.get("splits")
+    scheme, number, splits = configuration["folds"], configuration["cv"], configuration["splits"]
     seeds = len(configuration["seeds"])
     repeated = f", {seeds} seeds" if seeds > 1 else ""
     if splits is not None:
@@ -104,7 +104,7 @@ def _embeddings(run: RunRecord, registry: Registry) -> list[Section]:
     drawn = [one for one in found if isinstance(one, Figure)]
     said = [one for one in found if isinstance(one, str)]
     method = predictions.shown_method(run)
-    drawn_maps = maps.map_figures(run, embedded, method.approach if method else "")
+    drawn_maps = maps.map_figures(run, embedded, method.approach.name if method else "")
     return [
         Section(
             "Similarities of labels and of embeddings",
@@ -143,7 +143,7 @@ def _plugins(configuration: Mapping[str, Any]) -> dict[str, str]:
     found = {"dataset": configuration["dataset"].get("plugin") or {}}
     for name, roles in configuration["approaches"].items():
         found |= {f"{name}, {role.replace('_', ' ')}": plugin for role, plugin in roles.items() if plugin}
-    found |= {f"learner {spec}": plugin for spec, plugin in configuration.get("learners", {}).items() if plugin}
+    found |= {f"learner {spec}": plugin for spec, plugin in configuration["learners"].items() if plugin}
     return {name: _plugin(plugin) for name, plugin in found.items() if plugin.get("name")}
 
 

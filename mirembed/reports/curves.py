@@ -129,14 +129,15 @@ def _panels(run: RunRecord, curves: Curves) -> Iterator[_Panel]:
             yield _Panel(name, f"Learning curves: {line_label(line)}", line, list(curves))
         return
     for number, learner in enumerate(run.learners):
-        methods = [m.name for m in run.methods if m.learner in (learner, None) and m.name in curves]
+        methods = [m.name for m in run.methods if m.learner is None or str(m.learner) == learner]
+        methods = [name for name in methods if name in curves]
         if methods:
             yield _Panel(f"curve-{number:02d}", f"Learning curves with {learner}", headline, methods)
 
 
 def _draw(scores: RunScores, curves: Curves, panel: _Panel) -> Figure:
     positions = {approach: position for position, approach in _positions(scores.run).items()}
-    approaches = {method.name: method.approach for method in scores.run.methods}
+    approaches = {method.name: method.approach.name for method in scores.run.methods}
     figure, axes = style.axes()
     for method in panel.methods:
         by_epoch, position = curves[method], positions[approaches[method]]
@@ -170,18 +171,17 @@ def _draw(scores: RunScores, curves: Curves, panel: _Panel) -> Figure:
 
 
 def _draw_untrained(axes: Axes, scores: RunScores, panel: _Panel) -> None:
-    learner = next((m.learner for m in scores.run.methods if m.name == panel.methods[0]), None)
-    learner = next((m.learner for m in scores.run.methods if m.name in panel.methods and m.learner), learner)
-    level = [m for m in scores.run.methods if m.approach in ("chance", "mel", "untrained")]
-    for number, method in enumerate(m for m in level if m.name in scores.by_fold and m.learner in (learner, None)):
+    shown = [method for method in scores.run.methods if method.name in panel.methods]
+    learner = next((method.learner for method in shown if method.learner is not None), None)
+    level = [m for m in scores.run.methods if not m.approach.trains and m.learner in (learner, None)]
+    for number, method in enumerate(level, 1):
         mean = scores.interval(method.name, panel.line).mean
-        axes.axhline(mean, color=style.INK, linewidth=0.9, linestyle=style.dashes(number + 1), label=method.approach)
+        axes.axhline(mean, color=style.INK, linewidth=0.9, linestyle=style.dashes(number), label=method.approach.name)
 
 
 def _positions(run: RunRecord) -> dict[int, str]:
     """Return the trained approaches by their position, which decides colour, marker and dash."""
-    trained = [m.approach for m in run.methods if m.approach not in ("chance", "mel", "untrained")]
-    return dict(enumerate(dict.fromkeys(trained)))
+    return dict(enumerate(dict.fromkeys(m.approach.name for m in run.methods if m.approach.trains)))
 
 
 def _line(

@@ -58,7 +58,7 @@ def read_embedded(run: RunRecord) -> list[Embedded]:
             key = (run.configuration["seeds"].index(place["seed"]), place["fold"], -place["epoch"])
             if place["approach"] not in chosen or key < chosen[place["approach"]][0]:
                 chosen[place["approach"]] = (key, path)
-    order = {method.approach: position for position, method in enumerate(run.methods)}
+    order = {method.approach.name: position for position, method in enumerate(run.methods)}
     by_place = sorted(chosen.items(), key=lambda item: order.get(item[0], len(order)))
     return [_read(path, run, -key[2], labels) for _, (key, path) in by_place]
 

@@ -23,9 +23,9 @@ def kernel_figure(scores: RunScores) -> Figure | None:
         figure, axes = style.axes(height=1.6 + 0.5 * len(approaches))
         matching = []
         for method in run.methods:
-            if method.learner is None or method.name not in scores.by_fold:
+            if method.learner is None:
                 continue
-            place = approaches.index(method.approach), run.learners.index(method.learner)
+            place = approaches.index(method.approach.name), run.learners.index(str(method.learner))
             means[place] = scores.interval(method.name, line).mean
             if is_matching(run, method):
                 matching.append(place)
@@ -51,9 +51,8 @@ def kernel_figure(scores: RunScores) -> Figure | None:
 
 
 def _approaches(scores: RunScores) -> list[str]:
-    found = [m.approach for m in scores.run.methods if m.learner is not None and m.name in scores.by_fold]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(m.approach.name for m in scores.run.methods if m.learner is not None))
 
 
 def _named(run: RunRecord, approach: str, learner: str) -> str:
-    return next(m.name for m in run.methods if (m.approach, m.learner) == (approach, learner))
+    return next(m.name for m in run.methods if (m.approach.name, str(m.learner)) == (approach, learner))

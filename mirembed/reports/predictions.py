@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed import statistics
+from mirembed.approaches import Method
 from mirembed.hookspecs import Classification, Regression
 from mirembed.reports import style
-from mirembed.reports.reading import Answers, Method, RunRecord
+from mirembed.reports.reading import Answers, RunRecord
 from mirembed.reports.style import Figure
 from mirembed.reports.tables import Cell, Table
 
@@ -29,15 +30,15 @@ def shown_methods(run: RunRecord) -> list[Method]:
     """Return the methods whose predictions are shown one by one: each approach, with its first learner."""
     first: dict[str, Method] = {}
     for method in run.methods:
-        if method.name in run.answers and method.approach != "chance":
-            first.setdefault(method.approach, method)
+        if method.approach.name != "chance":
+            first.setdefault(method.approach.name, method)
     return list(first.values())
 
 
 def shown_method(run: RunRecord) -> Method | None:
     """Return the method of the first approach that learns a similarity, else the first of all."""
     methods = shown_methods(run)
-    learned = [m for m in methods if run.configuration["approaches"].get(m.approach, {}).get("similarity")]
+    learned = [method for method in methods if method.approach.similarity is not None]
     return next(iter([*learned, *methods]), None)
 
 

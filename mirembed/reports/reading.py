@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mirembed.approaches import Approach, Method
 from mirembed.errors import StoreError
+from mirembed.evaluate import Run
 from mirembed.evaluate.scores import answers
+from mirembed.evaluate.tables import embedding_files, finished_parts, read_checkpoints, read_curves, read_predictions
 from mirembed.hookspecs import Classification, Task
+from mirembed.specs import Spec
 from mirembed.statistics import Interval, nadeau_bengio_interval
 from mirembed.store.features import task_from_json
 from mirembed.store.files import read_json, read_table
@@ -22,22 +26,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _KEYS = ("seed", "fold", "id")
-
-
-@dataclass(frozen=True)
-class Method:
-    """An approach, and the learner that makes its predictions.
-
-    Attributes
-    ----------
-    name, approach : str
-    learner : str or None
-        None where the approach predicts by itself.
-    """
-
-    name: str
-    approach: str
-    learner: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +72,10 @@ class RunRecord:
     methods : tuple of Method
     folds : pyarrow.Table
         Columns seed, id, fold.
-    predictions, checkpoints, curves : pyarrow.Table or None
-        Of the folds that every method has finished; None where there is nothing.
+    predictions, checkpoints : pyarrow.Table or None
+        Of the folds that every method has finished; None where there are none.
+    curves : pyarrow.Table or None
+        Of all finished trainings.
     embeddings : tuple of pathlib.Path
     notes : tuple of str
     n_done, n_trainings : int
@@ -119,7 +109,12 @@ class RunRecord:
     @property
     def official(self) -> bool:
         """Whether the folds are official splits, the same for every seed."""
-        return self.configuration["cv"] is None and self.configuration.get("splits") is None
+        return self.configuration["cv"] is None and not self.repeated
+
+    @property
+    def repeated(self) -> bool:
+        """Whether the folds are repeated random splits."""
+        return self.configuration["splits"] is not None
 
     @property
     def headline(self) -> str:
@@ -129,7 +124,7 @@ class RunRecord:
     @property
     def learners(self) -> list[str]:
         """The learners of the run, each once."""
-        return list(dict.fromkeys(m.learner for m in self.methods if m.learner is not None))
+        return list(dict.fromkeys(str(m.learner) for m in self.methods if m.learner is not None))
 
     @cached_property
     def answers(self) -> dict[str, Answers]:
@@ -178,49 +173,45 @@ def read_run(folder: Path) -> RunRecord:
     StoreError
         It is damaged, or no run.
     """
-    manifest = read_json(folder / "manifest.json")
+    run = Run(folder)
+    manifest = run.manifest
     try:
         configuration = manifest["configuration"]
-        task = task_from_json(configuration["task"])
-        methods = tuple(Method(m["name"], m["approach"], m["learner"]) for m in configuration["methods"])
-        parts = sorted(folder.glob("parts/*")) if manifest["finished"] is None else [folder]
-        predictions = _complete(_gathered(parts, "predictions.parquet"), methods)
-        checkpoints = _gathered(parts, "checkpoints.parquet")
-        n_done, n_trainings = _progress(folder, manifest, parts)
+        methods = tuple(_method(content) for content in configuration["methods"])
+        folds = read_table(folder / "folds.parquet")
+        predictions = _complete(read_predictions(run), methods)
+        n_trainings = len(set(_rows(folds, "seed", "fold"))) * len({method.approach.training for method in methods})
         return RunRecord(
             folder=folder,
             manifest=manifest,
-            task=task,
+            task=task_from_json(configuration["task"]),
             methods=methods,
-            folds=read_table(folder / "folds.parquet"),
+            folds=folds,
             predictions=predictions,
-            checkpoints=_only_folds_of(predictions, checkpoints),
-            curves=_gathered(parts, "curves.parquet"),
-            embeddings=tuple(sorted(folder.glob("embeddings/*.parquet"))),
+            checkpoints=_only_folds_of(predictions, read_checkpoints(run)),
+            curves=_trained(read_curves(run)),
+            embeddings=tuple(embedding_files(run)),
             notes=_notes(folder),
-            n_done=n_done,
+            n_done=n_trainings if manifest["finished"] else len(finished_parts(run)),
             n_trainings=n_trainings,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"the run {folder} is damaged ({error}); evaluate again") from error
 
 
-def _gathered(folders: list[Path], name: str) -> pa.Table | None:
-    import pyarrow as pa
-
-    tables = [read_table(folder / name) for folder in folders if (folder / name).exists()]
-    return pa.concat_tables(tables) if tables else None
+def _method(content: Mapping[str, Any]) -> Method:
+    learner = None if content["learner"] is None else Spec.parse(content["learner"])
+    return Method(content["name"], Approach.parse(content["approach"]), learner)
 
 
 def _complete(predictions: pa.Table | None, methods: tuple[Method, ...]) -> pa.Table | None:
     """Keep the folds that every method has predicted: the others would compare unlike tracks."""
     if predictions is None:
         return None
-    keys: dict[tuple[int, int], set[str]] = {}
+    found: dict[tuple[int, int], set[str]] = {}
     for method, seed, fold in set(_rows(predictions, "method", "seed", "fold")):
-        keys.setdefault((seed, fold), set()).add(method)
-    complete = {key for key, found in keys.items() if len(found) == len(methods)}
-    return _filtered(predictions, complete)
+        found.setdefault((seed, fold), set()).add(method)
+    return _filtered(predictions, {place for place, of_place in found.items() if len(of_place) == len(methods)})
 
 
 def _only_folds_of(predictions: pa.Table | None, table: pa.Table | None) -> pa.Table | None:
@@ -230,20 +221,16 @@ def _only_folds_of(predictions: pa.Table | None, table: pa.Table | None) -> pa.T
 
 
 def _filtered(table: pa.Table, folds: set[tuple[Any, ...]]) -> pa.Table | None:
-    rows = table.filter([key in folds for key in _rows(table, "seed", "fold")])
+    rows = table.filter([place in folds for place in _rows(table, "seed", "fold")])
     return rows if len(rows) else None
+
+
+def _trained(curves: pa.Table | None) -> pa.Table | None:
+    return curves if curves is not None and len(curves) else None
 
 
 def _rows(table: pa.Table, *columns: str) -> list[tuple[Any, ...]]:
     return list(zip(*(table[column].to_pylist() for column in columns), strict=True))
-
-
-def _progress(folder: Path, manifest: Mapping[str, Any], parts: list[Path]) -> tuple[int, int]:
-    folds = read_table(folder / "folds.parquet")
-    n_folds = len(set(_rows(folds, "seed", "fold")))
-    networks = {m["approach"] for m in manifest["configuration"]["methods"]}
-    total = n_folds * len(networks - {"fl"} if "nn" in networks else networks)
-    return (total if manifest["finished"] else len(parts)), total
 
 
 def _notes(folder: Path) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mirembed.errors import StoreWriteError
+from mirembed.evaluate import Run
 from mirembed.progress import Progress, Silent
 from mirembed.registry import Registry
 from mirembed.reports import contents
@@ -16,7 +17,7 @@ from mirembed.reports.overview import overview_sections
 from mirembed.reports.page import Part, Section, render
 from mirembed.reports.reading import read_run
 from mirembed.reports.scoring import RunScores
-from mirembed.store.files import read_json, writing
+from mirembed.store.files import writing
 
 _MARK = '<meta name="generator" content="mirembed">'
 
@@ -68,9 +69,9 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
     progress = progress or Silent()
     out = out or folder / "report"
     _check_replaceable(out)
-    manifest = read_json(folder / "manifest.json")
-    names = manifest.get("grid")
-    folders = [folder] if names is None else [folder / name for name in names if (folder / name).is_dir()]
+    names = Run(folder).manifest["configuration"].get("grid")
+    members = [folder] if names is None else [folder / name for name in names]
+    folders = [member for member in members if (member / "folds.parquet").exists()]
     progress.start(f"drawing the report of {folder.name}", len(folders))
     scores, parts = [], []
     for number, member in enumerate(folders, 1):

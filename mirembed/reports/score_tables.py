@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from mirembed.approaches import Method
 from mirembed.evaluate.scores import Scores, score
-from mirembed.reports.reading import Method, RunRecord
+from mirembed.reports.reading import RunRecord
 from mirembed.reports.scoring import LABELS, Line, RunScores, line_label, lines
 from mirembed.reports.tables import Cell, Table, interval_record
 from mirembed.statistics import Interval
@@ -45,7 +46,7 @@ def metrics_table(scores: RunScores) -> Table:
     columns = ["method", *(LABELS[name] for name in names), *(f"pooled {LABELS[name]}" for name in names)]
     rows = [
         [
-            Cell(name_of(one)),
+            Cell(one.method),
             *(Cell.of(one.intervals[name]) for name in names),
             *(Cell.of(one.pooled[name]) for name in names),
             *([Cell(str(one.undefined))] if undefined else []),
@@ -70,7 +71,7 @@ def kernel_table(scores: RunScores) -> Table | None:
     run, line = scores.run, lines(scores.run.task)[0]
     if len(run.learners) < 2:
         return None
-    by_place = {(m.approach, m.learner): m for m in run.methods if m.learner is not None and m.name in scores.by_fold}
+    by_place = {(m.approach.name, str(m.learner)): m for m in run.methods if m.learner is not None}
     approaches = list(dict.fromkeys(approach for approach, _ in by_place))
     rows, records = [], []
     for approach in approaches:
@@ -100,17 +101,12 @@ def kernel_table(scores: RunScores) -> Table | None:
 
 def is_matching(run: RunRecord, method: Method) -> bool:
     """Return whether a method's kernel is the similarity that its network learned."""
-    similarity = run.configuration["approaches"].get(method.approach, {}).get("similarity")
-    learner = run.configuration["learners"].get(method.learner)
+    similarity = run.configuration["approaches"].get(method.approach.name, {}).get("similarity")
+    learner = run.configuration["learners"].get(str(method.learner))
     if not similarity or not learner:
         return False
     kernel = str(learner["parameters"].get("kernel", "")).partition(":")[0].rpartition("/")[2]
     return kernel in ("match", similarity["name"])
-
-
-def name_of(one: Scores) -> str:
-    """Return the name of the method that was scored."""
-    return one.approach
 
 
 def _metric_records(one: Scores) -> list[dict[str, Any]]:
@@ -118,7 +114,7 @@ def _metric_records(one: Scores) -> list[dict[str, Any]]:
     targets = {("r", name, "folds"): interval for name, interval in one.targets.items()}
     pooled = {(name, None, "pooled"): interval for name, interval in one.pooled.items()}
     return [
-        {**_record((metric, target), name_of(one), interval), "over": over}
+        {**_record((metric, target), one.method, interval), "over": over}
         for (metric, target, over), interval in (over_folds | targets | pooled).items()
     ]
 
@@ -129,6 +125,6 @@ def _record(line: Line, method: str, interval: Interval) -> dict[str, Any]:
 
 def _folds(run: RunRecord) -> str:
     n_folds = len(next(iter(run.answers.values())).parts)
-    kind = "splits" if run.configuration.get("splits") is not None else "folds"
+    kind = "splits" if run.repeated else "folds"
     every = "" if run.finished else " that every method has finished"
     return f"{n_folds} {kind if n_folds > 1 else kind[:-1]}{every}"

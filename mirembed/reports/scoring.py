@@ -16,7 +16,7 @@ from mirembed.compare import PairedTest, Results, compare
 from mirembed.evaluate.scores import metric_table
 from mirembed.hookspecs import Classification, Task
 from mirembed.reports.reading import Answers, RunRecord
-from mirembed.statistics import Interval, welch_t_test
+from mirembed.statistics import Interval
 
 Line: TypeAlias = tuple[str, str | None]
 """A metric, and a target or None: the mean over targets, or classes."""
@@ -86,14 +86,6 @@ class RunScores:
     def best(self) -> dict[Line, str]:
         """For each line the method that is significantly higher than every other, where there is one."""
         return best_of(self.tests, len(self.by_fold))
-
-    def welch_p(self, test: PairedTest) -> float | None:
-        """Return the p-value of Welch's test over repeated random splits; None of other runs."""
-        if self.run.configuration.get("splits") is None:
-            return None
-        line = (test.metric, test.target)
-        a, b = self.by_fold[test.a][line], self.by_fold[test.b][line]
-        return welch_t_test(a, b).p if len(a) > 1 else None
 
 
 def best_of(tests: Iterable[PairedTest], n_methods: int) -> dict[Line, str]:

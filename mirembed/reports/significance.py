@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mirembed.approaches import Method
 from mirembed.compare import PairedTest
-from mirembed.reports.reading import Method
 from mirembed.reports.scoring import LABELS, RunScores, lines
 from mirembed.reports.tables import Cell, Table, p_value
 
@@ -43,7 +43,7 @@ def kernel_tests(scores: RunScores) -> Table | None:
 
 def _table(scores: RunScores, name: str, title: str, tests: Sequence[PairedTest]) -> Table:
     several = len({(test.metric, test.target) for test in tests}) > 1
-    welch = scores.run.configuration.get("splits") is not None
+    welch = scores.run.repeated
     columns = [*_COLUMNS[:2], *(["of"] if several else []), *_COLUMNS[2:7], *(["p (Welch)"] if welch else [])]
     caption = (
         f"Paired over the folds: 95 % intervals and t-tests after Nadeau and Bengio, all {len(scores.tests)} tests of "
@@ -55,11 +55,11 @@ def _table(scores: RunScores, name: str, title: str, tests: Sequence[PairedTest]
             " Welch's test is the paper's: it takes overlapping splits for independent, announces too many "
             "differences, and decides nothing here."
         )
-    rows = [_row(scores, test, several, welch) for test in tests]
-    return Table(name, title, caption, [*columns, *_COLUMNS[7:]], rows, [_record(scores, test) for test in tests])
+    rows = [_row(test, several, welch) for test in tests]
+    return Table(name, title, caption, [*columns, *_COLUMNS[7:]], rows, [_record(test) for test in tests])
 
 
-def _row(scores: RunScores, test: PairedTest, several: bool, welch: bool) -> list[Cell]:
+def _row(test: PairedTest, several: bool, welch: bool) -> list[Cell]:
     tested = test.comparison
     cells = [Cell(test.a), Cell(test.b)]
     if several:
@@ -70,7 +70,7 @@ def _row(scores: RunScores, test: PairedTest, several: bool, welch: bool) -> lis
         return [*cells, Cell(f"{test.mean_a - test.mean_b:.3f}"), *empty, Cell(verdict(test))]
     cells += [Cell.of(tested.difference), Cell(f"{tested.statistic:.2f}"), Cell(p_value(tested.p))]
     if welch:
-        cells.append(Cell(p_value(scores.welch_p(test))))
+        cells.append(Cell(p_value(test.p_welch)))
     effect = "" if tested.effect is None else f"{tested.effect:.2f}"
     return [*cells, Cell(p_value(test.p_holm)), Cell(effect), Cell(verdict(test))]
 
@@ -80,8 +80,8 @@ def verdict(test: PairedTest) -> str:
     return {"A is higher": f"{test.a} is higher", "B is higher": f"{test.b} is higher"}.get(test.verdict, test.verdict)
 
 
-def _record(scores: RunScores, test: PairedTest) -> dict[str, object]:
+def _record(test: PairedTest) -> dict[str, object]:
     content = test.to_json()
     difference = content.pop("difference")
     numbers = {f"difference_{key}": difference.get(key) for key in ("mean", "low", "high")}
-    return {**content, **numbers, "p_welch": scores.welch_p(test), "verdict": verdict(test)}
+    return {**content, **numbers, "verdict": verdict(test)}

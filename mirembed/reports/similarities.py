@@ -100,7 +100,8 @@ def _draw_similarities(name: str, embedded: Embedded, sides: dict[bool, Similari
         figure, axes = style.axes(height=3.3)
         bins = _Bins.of(np.concatenate([pairs.of_labels for pairs in sides.values()]))
         for in_sample, pairs in sides.items():
-            _draw_bins(axes, pairs, bins, in_sample)
+            if len(pairs.of_labels):
+                _draw_bins(axes, pairs, bins, in_sample)
         ends = [bins.edges[0], bins.edges[-1]]
         axes.plot(ends, ends, color=style.INK, linewidth=0.8, linestyle=style.dashes(1), label="equal")
         axes.set(xlabel="similarity of the labels", ylabel="similarity of the embeddings")
@@ -139,7 +140,8 @@ class _Bins:
     def place(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the bin of each value."""
         if self.few:
-            return np.abs(values[:, None] - self.edges).argmin(axis=1)
+            nearest: NDArray[np.int64] = np.abs(values[:, None] - self.edges).argmin(axis=1)
+            return nearest
         return np.clip(np.searchsorted(self.edges, values, side="right") - 1, 0, len(self.edges) - 2)
 
 

@@ -7,6 +7,7 @@ marker and dash as well. Source: M. Okabe, K. Ito, Color Universal Design, 2008.
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -110,9 +111,11 @@ def axes(height: float = 2.9, width: float = WIDTH) -> tuple[MatplotlibFigure, A
 
 
 def legend(figure: MatplotlibFigure, columns: int = 2) -> None:
-    """Put the legend of all labelled lines below the axes."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
+    """Put the legend of all lines with a label below the axes."""
+    # matplotlib calls unlabelled lines _child0, _child1, ...; its own search would leave out a class called _other.
+    handles = [line for line in figure.axes[0].lines if not re.fullmatch(r"_child\d+", str(line.get_label()))]
     if handles:
+        labels = [str(line.get_label()) for line in handles]
         figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(handles)))
 
 
