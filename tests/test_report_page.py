@@ -98,7 +98,7 @@ def test_whatever_a_dataset_calls_its_classes_and_tracks_is_text(nasty):
 
 
 def test_class_names_stand_in_the_figures_as_they_are(nasty):
-    (svg,) = [path for path in nasty.figures if path.name == "map-00.svg"]
+    (svg,) = [path for path in nasty.figures if path.name == "map-rbf-sl.svg"]
     words = {text.text for text in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}text")}
     assert {NASTY, "R&B 100% $5 $6", "_hidden"} <= words
 
@@ -131,7 +131,14 @@ def test_figures_come_as_png_and_svg_and_tables_as_csv_and_latex(grid):
         found == ({".png", ".svg"} if kind == "figures" else {".csv", ".tex"}) for (kind, _), found in stems.items()
     )
     names = {name for _, name in stems}
-    assert {"one-curve", "one-confusion-00", "one-map-00", "two-scatter-01", "one-similarity-00", "two-loss"} <= names
+    assert {
+        "one-curve",
+        "one-confusion-nn",
+        "one-map-nn",
+        "two-scatter-arousal",
+        "one-similarity-rbf-sl",
+        "two-loss",
+    } <= names
     assert {"overview", "datasets", "one-scores", "two-significance", "two-curves"} <= names
     for path in grid.figures:
         if path.suffix == ".png":
@@ -211,7 +218,7 @@ def test_a_similarity_whose_plugin_is_gone_is_said_and_costs_its_figure_only(tmp
     folder = write_report_run(tmp_path / "run", skill={"gone-sl": 0.5, "rbf-sl": 0.7}, n_tracks=30)
     written = report(folder)
     assert any("no similarities of gone-sl: no similarity is called 'gone'" in t for t in Page.of(written).texts("p"))
-    assert "similarity-01.svg" in {path.name for path in written.figures}
+    assert "similarity-rbf-sl.svg" in {path.name for path in written.figures}
 
 
 def test_a_target_without_a_declared_range_and_a_constant_prediction_are_no_obstacle(tmp_path):

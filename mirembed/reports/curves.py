@@ -15,6 +15,7 @@ from mirembed.reports.scoring import LABELS, Line, RunScores, fold_scores, line_
 from mirembed.reports.style import Figure
 from mirembed.reports.tables import Cell, Table, interval_record
 from mirembed.statistics import Interval
+from mirembed.store.root import slug
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,15 +125,15 @@ def _panels(run: RunRecord, curves: Curves) -> Iterator[_Panel]:
     headline, *targets = lines(run.task)
     if len(run.learners) < 2:
         shown = [headline, *(line for line in targets if line[0] == "r")]
-        for number, line in enumerate(shown):
-            name = "curve" if number == 0 else f"curve-{number:02d}"
+        for line in shown:
+            name = "curve" if line == headline else f"curve-{slug(str(line[1]))}"
             yield _Panel(name, f"Learning curves: {line_label(line)}", line, list(curves))
         return
-    for number, learner in enumerate(run.learners):
+    for learner in run.learners:
         methods = [m.name for m in run.methods if m.learner is None or str(m.learner) == learner]
         methods = [name for name in methods if name in curves]
         if methods:
-            yield _Panel(f"curve-{number:02d}", f"Learning curves with {learner}", headline, methods)
+            yield _Panel(f"curve-{slug(learner)}", f"Learning curves with {learner}", headline, methods)
 
 
 def _draw(scores: RunScores, curves: Curves, panel: _Panel) -> Figure:

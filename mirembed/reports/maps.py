@@ -14,6 +14,7 @@ from mirembed.reports import style
 from mirembed.reports.embeddings import Embedded
 from mirembed.reports.reading import RunRecord
 from mirembed.reports.style import Figure
+from mirembed.store.root import slug
 
 EXPLAINED = (
     "The first two principal components of the embeddings of all tracks by one network. Solid: test tracks, which the "
@@ -50,12 +51,12 @@ def map_figures(run: RunRecord, embedded: Sequence[Embedded], shown: str) -> lis
     with style.styled():
         if isinstance(run.task, Classification):
             return [
-                _draw_map(f"map-{number:02d}", f"Map of {one.approach}", one, _by_class(one, run.task.classes))
-                for number, one in enumerate(embedded)
+                _draw_map(f"map-{slug(one.approach)}", f"Map of {one.approach}", one, _by_class(one, run.task.classes))
+                for one in embedded
             ]
         named = [one for one in embedded if one.approach == shown] or list(embedded)
         return [
-            _draw_map(f"map-{column:02d}", f"Map of {one.approach}: {t.name}", one, _by_target(one, column, t.name))
+            _draw_map(f"map-{slug(t.name)}", f"Map of {one.approach}: {t.name}", one, _by_target(one, column, t.name))
             for one in named[:1]
             for column, t in enumerate(run.task.targets)
         ]

@@ -80,7 +80,9 @@ def render(title: str, paragraphs: Sequence[str], overview: Sequence[Section], p
                 {
                     "title": part.title,
                     "progress": part.progress,
-                    "sections": [_shown(section, f"run{number}") for section in part.sections],
+                    "sections": [
+                        _shown(section, f"run{number}-{place}") for place, section in enumerate(part.sections, 1)
+                    ],
                 }
                 for number, part in enumerate(parts, 1)
             ],
@@ -98,8 +100,8 @@ def _shown(section: Section, prefix: str) -> dict[str, Any]:
             "title": figure.title,
             "caption": figure.caption,
             # What an XML writer wrote is escaped already.
-            "svg": Markup(inline_svg(figure, f"{prefix}-{figure.name}")),  # noqa: S704
+            "svg": Markup(inline_svg(figure, f"{prefix}-{number}")),  # noqa: S704
         }
-        for figure in section.figures
+        for number, figure in enumerate(section.figures, 1)
     ]
     return {**vars(section), "figures": figures}

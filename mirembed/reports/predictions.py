@@ -15,6 +15,7 @@ from mirembed.reports import style
 from mirembed.reports.reading import Answers, RunRecord
 from mirembed.reports.style import Figure
 from mirembed.reports.tables import Cell, Table
+from mirembed.store.root import slug
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +55,7 @@ def confusion_tables(run: RunRecord) -> list[Table]:
         return []
     classes = run.task.classes
     tables = []
-    for number, method in enumerate(shown_methods(run)):
+    for method in shown_methods(run):
         counts = confusion(run.answers[method.name], len(classes))
         rows = [
             [Cell(name), *(Cell(str(count)) for count in of_class)]
@@ -66,7 +67,7 @@ def confusion_tables(run: RunRecord) -> list[Table]:
             for j, other in enumerate(classes)
         ]
         caption = "Lines: labels; columns: predictions. Counts over all folds and seeds."
-        name = f"confusion-{number:02d}"
+        name = f"confusion-{slug(method.approach.name)}"
         tables.append(Table(name, f"Confusion: {method.name}", caption, ["label", *classes], rows, records))
     return tables
 
@@ -77,12 +78,12 @@ def confusion_figures(run: RunRecord) -> list[Figure]:
         return []
     found = []
     with style.styled():
-        for number, method in enumerate(shown_methods(run)):
+        for method in shown_methods(run):
             counts = confusion(run.answers[method.name], len(run.task.classes))
             figure, axes = style.axes(height=3.9)
             _draw_matrix(axes, counts, run.task.classes)
             caption = "Labels against predictions, counted over all folds and seeds; shade: share of the label."
-            name = f"confusion-{number:02d}"
+            name = f"confusion-{slug(method.approach.name)}"
             found.append(style.draw(figure, name, f"Confusion: {method.name}", caption))
     return found
 
@@ -105,7 +106,7 @@ def scatter_figures(run: RunRecord) -> list[Figure]:
             axes.set(xlabel=f"{target.name}, as annotated", ylabel="as predicted")
             r = statistics.pearson_r(truth, predicted)
             caption = f"Each point is a track in its test fold, predicted by {method.name}; pooled r = {r:.3f}."
-            found.append(style.draw(figure, f"scatter-{column:02d}", f"Prediction of {target.name}", caption))
+            found.append(style.draw(figure, f"scatter-{slug(target.name)}", f"Prediction of {target.name}", caption))
     return found
 
 

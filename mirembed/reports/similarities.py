@@ -19,6 +19,7 @@ from mirembed.reports.reading import RunRecord
 from mirembed.reports.style import Figure
 from mirembed.specs import Spec
 from mirembed.statistics import pearson_r
+from mirembed.store.root import slug
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +73,7 @@ def similarity_pairs(run: RunRecord, embedded: Embedded, registry: Registry, *, 
 
 def similarity_figures(run: RunRecord, embedded: Sequence[Embedded], registry: Registry) -> Iterator[Figure | str]:
     """Draw the similarities of labels and embeddings for each learned similarity; or say why it cannot be done."""
-    for number, one in enumerate(embedded):
+    for one in embedded:
         if not run.configuration["approaches"].get(one.approach, {}).get("similarity"):
             continue
         try:
@@ -81,7 +82,7 @@ def similarity_figures(run: RunRecord, embedded: Sequence[Embedded], registry: R
             yield f"no similarities of {one.approach}: {error}"
             continue
         if len(sides[False].of_labels) > 1:
-            yield _draw_similarities(f"similarity-{number:02d}", one, sides)
+            yield _draw_similarities(f"similarity-{slug(one.approach)}", one, sides)
 
 
 def _label_vectors(run: RunRecord, embedded: Embedded) -> NDArray[np.floating[Any]]:
