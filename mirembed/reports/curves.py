@@ -166,8 +166,7 @@ def _draw(scores: RunScores, curves: Curves, panel: _Panel) -> Figure:
         figure,
         panel.name,
         panel.title,
-        f"{LABELS[panel.line[0]]} on the test folds: mean and 95 % interval. Hollow: the highest point, chosen on the "
-        "test data.",
+        "Mean over the test folds and 95 % interval. Hollow: the highest point, chosen on the test data.",
     )
 
 

@@ -44,8 +44,8 @@ class Embedded:
     labelled: NDArray[np.bool_]
 
     def describe(self) -> str:
-        """Return which network it is, in a few words."""
-        return f"{self.approach}, seed {self.seed}, fold {self.fold}, epoch {self.epoch}"
+        """Return which network of the approach it is, in a few words."""
+        return f"Seed {self.seed}, fold {self.fold}, epoch {self.epoch}"
 
 
 def read_embedded(run: RunRecord) -> list[Embedded]:

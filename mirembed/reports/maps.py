@@ -103,7 +103,7 @@ def _by_target(embedded: Embedded, column: int, target: str) -> list[_Group]:
 def _unlabelled(embedded: Embedded, number: int) -> list[_Group]:
     """Return the tracks whose labels the run does not tell: those of official splits that are never tested."""
     rows = np.flatnonzero(~embedded.labelled).tolist()
-    return [_Group(number, "never tested", style.COLOURS[6], "x", dict.fromkeys(rows, "never tested"))] if rows else []
+    return [_Group(number, "not tested", style.COLOURS[6], "x", dict.fromkeys(rows, "not tested"))] if rows else []
 
 
 def _draw_map(name: str, title: str, embedded: Embedded, groups: Sequence[_Group]) -> Figure:

@@ -9,8 +9,6 @@ from mirembed.compare import PairedTest
 from mirembed.reports.scoring import LABELS, RunScores, lines
 from mirembed.reports.tables import Cell, Table, p_value
 
-_COLUMNS = ("A", "B", "mean of A", "mean of B", "A - B", "t", "p", "p (Holm)", "effect", "verdict")
-
 
 def significance_tables(scores: RunScores) -> list[Table]:
     """Return the tests of the headline metric, and those of all further lines; nothing of a run that is going on."""
@@ -44,7 +42,6 @@ def kernel_tests(scores: RunScores) -> Table | None:
 def _table(scores: RunScores, name: str, title: str, tests: Sequence[PairedTest]) -> Table:
     several = len({(test.metric, test.target) for test in tests}) > 1
     welch = scores.run.repeated
-    columns = [*_COLUMNS[:2], *(["of"] if several else []), *_COLUMNS[2:7], *(["p (Welch)"] if welch else [])]
     caption = (
         f"Paired over the folds: 95 % intervals and t-tests after Nadeau and Bengio, all {len(scores.tests)} tests of "
         "this run corrected together after Holm. Effect: Hedges' g of the paired differences. A difference that is "
@@ -55,24 +52,40 @@ def _table(scores: RunScores, name: str, title: str, tests: Sequence[PairedTest]
             " Welch's test is the paper's: it takes overlapping splits for independent, announces too many "
             "differences, and decides nothing here."
         )
+    columns = [
+        "A",
+        "B",
+        *(["of"] if several else []),
+        "A - B",
+        "p (Holm)",
+        "verdict",
+        "mean of A",
+        "mean of B",
+        "t",
+        "p",
+    ]
     rows = [_row(test, several, welch) for test in tests]
-    return Table(name, title, caption, [*columns, *_COLUMNS[7:]], rows, [_record(test) for test in tests])
+    records = [_record(test) for test in tests]
+    return Table(name, title, caption, [*columns, *(["p (Welch)"] if welch else []), "effect"], rows, records)
 
 
 def _row(test: PairedTest, several: bool, welch: bool) -> list[Cell]:
     tested = test.comparison
-    cells = [Cell(test.a), Cell(test.b)]
-    if several:
-        cells.append(Cell(test.target or LABELS[test.metric]))
-    cells += [Cell(f"{test.mean_a:.3f}"), Cell(f"{test.mean_b:.3f}")]
-    if tested is None:
-        empty = [Cell("")] * (5 if welch else 4)
-        return [*cells, Cell(f"{test.mean_a - test.mean_b:.3f}"), *empty, Cell(verdict(test))]
-    cells += [Cell.of(tested.difference), Cell(f"{tested.statistic:.2f}"), Cell(p_value(tested.p))]
-    if welch:
-        cells.append(Cell(p_value(test.p_welch)))
-    effect = "" if tested.effect is None else f"{tested.effect:.2f}"
-    return [*cells, Cell(p_value(test.p_holm)), Cell(effect), Cell(verdict(test))]
+    difference = Cell(f"{test.mean_a - test.mean_b:.3f}") if tested is None else Cell.of(tested.difference)
+    return [
+        Cell(test.a),
+        Cell(test.b),
+        *([Cell(test.target or LABELS[test.metric])] if several else []),
+        difference,
+        Cell(p_value(test.p_holm)),
+        Cell(verdict(test)),
+        Cell(f"{test.mean_a:.3f}"),
+        Cell(f"{test.mean_b:.3f}"),
+        Cell("" if tested is None else f"{tested.statistic:.2f}"),
+        Cell("" if tested is None else p_value(tested.p)),
+        *([Cell(p_value(test.p_welch))] if welch else []),
+        Cell("" if tested is None or tested.effect is None else f"{tested.effect:.2f}"),
+    ]
 
 
 def verdict(test: PairedTest) -> str:
