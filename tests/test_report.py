@@ -103,6 +103,8 @@ def test_scores_of_targets_are_the_correlations_of_scipy(targets):
             (record,) = [r for r in records(written, "scores") if (r["method"], r["target"]) == (method, target)]
             assert [float(record[key]) for key in ("mean", "low", "high")] == pytest.approx(expected)
             assert page.cell("Pearson's r of each method", target, method) == shown(*expected)
+            squared = shown(*corrected(values**2, n_train=48, n_test=12))
+            assert page.cell("r² of each method", target, method) == squared
 
 
 def test_pooled_scores_are_those_of_all_folds_together(targets):

@@ -44,7 +44,9 @@ def work(tmp_path_factory) -> Iterator[Path]:
                 dataset = "demo" if task == "classification" else f"demo:task={task}"
                 invoke("extract", "--dataset", dataset, "--audio", "../audio", code=2)
                 invoke("fit", *approaches, "--epochs", "1")
-                invoke("evaluate", "--cv", "2", *approaches, "--epochs", "2", "--keep-models", "--checkpoint-every", "1")
+                invoke(
+                    "evaluate", "--cv", "2", *approaches, "--epochs", "2", "--keep-models", "--checkpoint-every", "1"
+                )
                 invoke("datasets", "check", dataset, "--audio", "../audio", code=1)
     return folder
 
@@ -97,7 +99,14 @@ def test_the_columns_are_those_that_the_program_writes(pattern, task, work):
         assert {field.name: short_type(field.type) for field in pq.read_schema(file)} == described
 
 
-@pytest.mark.parametrize("pattern", [p for p in described_files() if p.endswith(".json") and "manifest" in p or p.endswith(("store.json", "dataset.json", "model.json"))])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        p
+        for p in described_files()
+        if p.endswith(".json") and "manifest" in p or p.endswith(("store.json", "dataset.json", "model.json"))
+    ],
+)
 def test_the_keys_are_those_that_the_program_writes(pattern, work):
     files = list(work.glob(f"*/mirembed-store/{pattern}"))
     assert files

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mirembed.errors import MirembedError
 from mirembed.hookspecs import Classification
@@ -18,13 +18,19 @@ from mirembed.reports.tables import Cell, Table
 from mirembed.specs import Spec
 from mirembed.store import Store
 
+_Item = TypeVar("_Item")
+
+_MANY_ROWS = 50
+"""A longer table opens when it is clicked."""
+
 
 def part(scores: RunScores, registry: Registry) -> Part:
     """Return everything that the page says of a run."""
     run = scores.run
     sections = [Section("Dataset", tables=[dataset_table([run])])]
     if scores.by_fold:
-        sections += [*_results(scores), _predictions(run), *_embeddings(run, registry)]
+        sections += [_scores(scores), _curves(scores), _learners(scores), _significance(scores)]
+        sections += [_predictions(run), *_embeddings(run, registry)]
     elif (loss := curves.loss_figure(run)) is not None:
         sections.append(Section("Learning curves", figures=[loss]))
     sections += [Section("Notes", paragraphs=run.notes), _provenance(run)]
@@ -75,22 +81,45 @@ def dataset_table(runs: Sequence[RunRecord]) -> Table:
     return Table("datasets", "What was evaluated on", "Tracks of the run, after exclusions.", columns, rows, records)
 
 
-def _results(scores: RunScores) -> list[Section]:
-    run = scores.run
-    tables = [score_tables.best_table(scores)]
-    kernel_tables = [table for table in (score_tables.kernel_table(scores),) if table]
-    kernel_tests = [table for table in (significance.kernel_tests(scores),) if table]
-    kernel_figures = [figure for figure in (kernels.kernel_figure(scores),) if figure]
-    learned = curves.learning_curves(run)
-    drawn = [*curves.curve_figures(scores, learned), *[f for f in (curves.loss_figure(run),) if f]]
-    curve_tables = [table for table in (curves.curve_table(run, learned),) if table]
+def _scores(scores: RunScores) -> Section:
+    folded = _there(score_tables.squared_table(scores), score_tables.metrics_table(scores))
+    return Section("Scores", tables=[score_tables.best_table(scores)], folded=folded)
+
+
+def _curves(scores: RunScores) -> Section:
+    learned = curves.learning_curves(scores.run)
+    return Section(
+        "Learning curves",
+        [curves.EXPLAINED] if learned else [],
+        figures=[*curves.curve_figures(scores, learned), *_there(curves.loss_figure(scores.run))],
+        folded=_there(curves.curve_table(scores.run, learned)),
+    )
+
+
+def _learners(scores: RunScores) -> Section:
+    return Section(
+        _learners_title(scores.run),
+        tables=_there(score_tables.kernel_table(scores)),
+        figures=_there(kernels.kernel_figure(scores)),
+        folded=_there(significance.kernel_tests(scores)),
+    )
+
+
+def _significance(scores: RunScores) -> Section:
     tests = significance.significance_tables(scores)
-    return [
-        Section("Scores", tables=tables, folded=[score_tables.metrics_table(scores)]),
-        Section("Learning curves", [curves.EXPLAINED] if learned else [], figures=drawn, folded=curve_tables),
-        Section("Does the kernel have to match?", figures=kernel_figures, tables=kernel_tables, folded=kernel_tests),
-        Section("Significance", tables=tests[:1], folded=tests[1:]),
-    ]
+    n_shown = sum(len(table.rows) <= _MANY_ROWS for table in tests[:1])
+    return Section("Significance", tables=tests[:n_shown], folded=tests[n_shown:])
+
+
+def _there(*items: _Item | None) -> list[_Item]:
+    """Return the items that are there."""
+    return [item for item in items if item is not None]
+
+
+def _learners_title(run: RunRecord) -> str:
+    """Return the question that the matrix of learners answers: about kernels, where they differ in that."""
+    kernels = {str(plugin["parameters"].get("kernel")) for plugin in run.configuration["learners"].values()}
+    return "Does the kernel have to match?" if len(kernels) > 1 else "Learners"
 
 
 def _predictions(run: RunRecord) -> Section:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mirembed.approaches import Method
@@ -14,7 +15,26 @@ from mirembed.statistics import Interval
 
 def best_table(scores: RunScores) -> Table:
     """Lines are targets, or metrics; columns are methods; the best of a line is marked only where it is tested so."""
-    methods, all_lines = list(scores.by_fold), lines(scores.run.task)
+    marked = "A mark and bold type: better than every other method of the line after Holm's correction over all tests."
+    return _by_line(
+        scores,
+        "scores",
+        "Pearson's r of each method" if scores.run.headline == "r" else "Scores of each method",
+        lines(scores.run.task),
+        marked if scores.tests else "Nothing is tested, and no best is marked.",
+    )
+
+
+def squared_table(scores: RunScores) -> Table | None:
+    """Return r² of each target, the paper's measure; None for classification."""
+    if scores.run.headline != "r":
+        return None
+    said = "The paper's coefficient of determination. The tests are of r: no best is marked here."
+    return _by_line(scores, "scores-squared", "r² of each method", lines(scores.run.task, "r_squared"), said)
+
+
+def _by_line(scores: RunScores, name: str, title: str, all_lines: Sequence[Line], remark: str) -> Table:
+    methods = list(scores.by_fold)
     rows, records = [], []
     for line in all_lines:
         cells = [Cell(line_label(line))]
@@ -24,17 +44,8 @@ def best_table(scores: RunScores) -> Table:
             cells.append(Cell.of(interval, best=best))
             records.append(_record(line, method, interval) | {"best": best})
         rows.append(cells)
-    what = "Pearson's r" if scores.run.headline == "r" else "Scores"
-    marked = "A mark and bold type: better than every other method of the line after Holm's correction over all tests."
-    return Table(
-        "scores",
-        f"{what} of each method",
-        f"Means over {_folds(scores.run)} with 95 % intervals after Nadeau and Bengio. "
-        + (marked if scores.tests else "Nothing is tested, and no best is marked."),
-        ["target" if scores.run.headline == "r" else "metric", *methods],
-        rows,
-        records,
-    )
+    caption = f"Means over {_folds(scores.run)} with 95 % intervals after Nadeau and Bengio. {remark}"
+    return Table(name, title, caption, ["target" if scores.run.headline == "r" else "metric", *methods], rows, records)
 
 
 def metrics_table(scores: RunScores) -> Table:

@@ -25,18 +25,18 @@ LABELS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "r": "r", "r_squared":
 """How metrics are written for people."""
 
 
-def lines(task: Task) -> list[Line]:
-    """Return what a table of scores has a line for, the headline first."""
+def lines(task: Task, metric: str = "r") -> list[Line]:
+    """Return what a table of scores has a line for, the headline first; of targets, their ``metric``."""
     if isinstance(task, Classification):
         return [("accuracy", None), ("macro_f1", None)]
     targets = [target.name for target in task.targets]
-    return [("r", None), *(("r", name) for name in targets if len(targets) > 1)]
+    return [(metric, None), *((metric, name) for name in targets if len(targets) > 1)]
 
 
 def line_label(line: Line) -> str:
     """Return a line's name for people."""
     metric, target = line
-    return target or (f"{LABELS[metric]}, mean" if metric == "r" else LABELS[metric])
+    return target or (f"{LABELS[metric]}, mean" if metric.startswith("r") else LABELS[metric])
 
 
 def fold_scores(answers: Answers, task: Task) -> dict[Line, NDArray[np.float64]]:
@@ -47,9 +47,11 @@ def fold_scores(answers: Answers, task: Task) -> dict[Line, NDArray[np.float64]]
         for name, metric in metrics.items():
             found[name, None] = metric_table(metric, answers.truth, answers.predicted, answers.parts)[:, 0]
         return found
-    by_target = metric_table(statistics.pearson_r, answers.truth, answers.predicted, answers.parts)
-    found["r", None] = by_target.mean(axis=1)
-    return found | {("r", target.name): by_target[:, column] for column, target in enumerate(task.targets)}
+    r = metric_table(statistics.pearson_r, answers.truth, answers.predicted, answers.parts)
+    for name, by_target in (("r", r), ("r_squared", r**2)):
+        found[name, None] = by_target.mean(axis=1)
+        found |= {(name, target.name): by_target[:, column] for column, target in enumerate(task.targets)}
+    return found
 
 
 @dataclass(frozen=True, eq=False)
