@@ -22,9 +22,10 @@ from mirembed.baselines import MelStatistics, NoFeatures, chance_estimator
 from mirembed.errors import EvaluationError, MirembedError, PluginError
 from mirembed.excerpts import Normalisation
 from mirembed.hookspecs import Classification, Estimator, Task
+from mirembed.kernels import Kernel, describe_kernels, describe_learner, indefinite_notes
 from mirembed.labels import TargetScale, one_hot
-from mirembed.models import Model, one_thread
-from mirembed.network import EmbeddingNetwork, seeded_network
+from mirembed.models import Model
+from mirembed.network import EmbeddingNetwork, one_thread, seeded_network
 from mirembed.provenance import versions
 from mirembed.registry import Registry
 from mirembed.specs import Spec
@@ -87,6 +88,34 @@ class Fitted:
 
     models: dict[str, Model]
     losses: list[float]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should be told of the models."""
+        return [f"{name}: {note}" for name, model in self.models.items() for note in model.provenance["notes"]]
+
+
+@dataclass(frozen=True)
+class FittedLearner:
+    """What comes of a learner.
+
+    Attributes
+    ----------
+    estimator : Estimator
+    kernel : Kernel or None
+        The similarity whose Gram matrix the estimator takes; None: it takes embeddings.
+    notes : list of str
+        What the user should be told of it.
+    """
+
+    estimator: Estimator
+    kernel: Kernel | None
+    notes: list[str]
+
+    def put_into(self, model: Model) -> None:
+        """Let a model predict with it."""
+        model.estimator, model.kernel = self.estimator, self.kernel
+        model.provenance = {**model.provenance, "notes": self.notes}
 
 
 def fit_models(
@@ -194,15 +223,18 @@ class _Fitter:
             if model.head is None:
                 if embeddings is None:
                     embeddings = model.embed(self.frames, self.starts, self.lengths)
-                model.estimator = self._estimator(method, embeddings)
+                self._learn(method, embeddings).put_into(model)
             models[method.name] = model
         return Fitted(models, losses)
 
-    def _estimator(self, method: Method, embeddings: NDArray[np.float32]) -> Estimator:
+    def _learn(self, method: Method, embeddings: NDArray[np.float32]) -> FittedLearner:
         if method.learner is None:
-            estimator: Estimator = chance_estimator(self.job.task).fit(embeddings, _answers(self.labels, self.scale))
-            return estimator
-        return fit_learner(self.registry, method.learner, self.job.task, embeddings, self.labels, self.scale)
+            estimator = chance_estimator(self.job.task)
+            estimator.fit(embeddings, _answers(self.labels, self.scale))
+            return FittedLearner(estimator, None, [])
+        return fit_learner(
+            self.registry, method.learner, method.approach, self.job.task, embeddings, self.labels, self.scale
+        )
 
 
 def _untrained(job: Job, fitter: _Fitter) -> EmbeddingNetwork | MelStatistics | NoFeatures:
@@ -215,22 +247,25 @@ def _untrained(job: Job, fitter: _Fitter) -> EmbeddingNetwork | MelStatistics | 
 
 
 def _made_by(method: Method, registry: Registry) -> dict[str, Any]:
-    learner = None if method.learner is None else registry.provenance("learner", method.learner)
-    return {"approach": method.approach.name, "learner": learner}
+    learner = None if method.learner is None else describe_learner(registry, method.learner, [method.approach])
+    return {"approach": method.approach.name, "learner": learner, "notes": []}
 
 
 def fit_learner(
     registry: Registry,
     learner: Spec,
+    approach: Approach,
     task: Task,
     embeddings: NDArray[np.float32],
     labels: NDArray[Any],
     scale: TargetScale | None,
-) -> Estimator:
-    """Fit a learner to the embeddings and labels of the training tracks.
+) -> FittedLearner:
+    """Fit a learner to the embeddings and labels of the training tracks, or to the Gram matrix of its kernel.
 
     Parameters
     ----------
+    approach : Approach
+        What the embeddings come from: a kernel may be the similarity that it learnt.
     embeddings : ndarray [n_train, units]
     labels : ndarray [n_train] int64 class indices, or [n_train, n_targets] float64 in original units
     scale : TargetScale or None
@@ -239,9 +274,17 @@ def fit_learner(
     if isinstance(task, Classification) and len(np.unique(labels)) < 2:
         raise EvaluationError("the training tracks have one class only; a learner needs at least two")
     estimator = new_estimator(registry, learner, task)
+    kernel: Kernel | None = None
+    X: NDArray[np.floating] = embeddings
+    notes: list[str] = []
+    if described := describe_kernels(registry, learner, [approach]):
+        kernel = Kernel.create(registry, described[approach.name], embeddings)
+        gram = kernel.training_gram()
+        notes += indefinite_notes(kernel, gram)
+        X = gram
     with _blaming(registry, learner, f"fit {len(embeddings)} tracks"):
-        estimator.fit(embeddings, _answers(labels, scale))
-    return estimator
+        estimator.fit(X, _answers(labels, scale))
+    return FittedLearner(estimator, kernel, notes)
 
 
 def _answers(labels: NDArray[Any], scale: TargetScale | None) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 On disk a model is a folder::
 
     model.json             task, approach, learner, spectrogram parameters, provenance, digests of the files
-    network.safetensors    weights, normalisation, target scale
+    network.safetensors    weights, normalisation, target scale, the training tracks' embeddings for a kernel
     learner.skops          the scikit-learn estimator; absent for the approach nn
 
 Nothing in it can run code when it is loaded.
@@ -26,13 +26,13 @@ from mirembed.baselines import MelStatistics, NoFeatures
 from mirembed.errors import ModelError, PluginError, StoreError
 from mirembed.excerpts import Normalisation
 from mirembed.hookspecs import Classification, Estimator, Task
+from mirembed.kernels import Kernel
 from mirembed.labels import TargetScale
-from mirembed.network import EmbeddingNetwork, embed
+from mirembed.network import EmbeddingNetwork, embed, one_thread
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.store.features import task_from_json, task_to_json
 from mirembed.store.files import read_json, write_json, writing
-from mirembed.train import PluginSimilarity
 
 FORMAT = 1
 _MANIFEST, _NETWORK, _LEARNER = "model.json", "network.safetensors", "learner.skops"
@@ -58,6 +58,8 @@ class Model:
         Of the spectrogram.
     provenance : mapping
         Approach, plugins, seed, versions, command; of a model that was saved or loaded also name and digest.
+    kernel : Kernel or None
+        The similarity whose Gram matrix the estimator takes; None: it takes embeddings.
     """
 
     task: Task
@@ -68,6 +70,7 @@ class Model:
     scale: TargetScale | None
     parameters: Mapping[str, Any]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    kernel: Kernel | None = None
 
     def embed(
         self, frames: NDArray[np.float32], starts: NDArray[np.int64], lengths: NDArray[np.int64]
@@ -112,8 +115,9 @@ class Model:
         expected = (n,) if isinstance(self.task, Classification) else (n, len(self.task.targets))
         if n == 0:  # which scikit-learn refuses
             return np.zeros(expected)
+        X = embeddings if self.kernel is None else self.kernel.gram(embeddings)
         try:
-            outputs = np.asarray(self.estimator.predict(embeddings))
+            outputs = np.asarray(self.estimator.predict(X))
         except Exception as error:
             raise PluginError(
                 f"the learner's {estimator} fails to predict {n} tracks: {type(error).__name__}: {error}"
@@ -155,6 +159,7 @@ class Model:
                     "task": task_to_json(self.task),
                     "network": {"hidden": network.hidden, "units": network.units},
                     "spectrogram": dict(self.parameters),
+                    "kernel": None if self.kernel is None else dict(self.kernel.described),
                     "provenance": dict(self.provenance),
                     "files": {path.name: _digest(path) for path in sorted(temporary.iterdir())},
                 },
@@ -200,6 +205,10 @@ class Model:
             raise KeyError(_LEARNER)
         normalisation = {name: tensor.numpy() for name, tensor in _part(tensors, "normalisation").items()}
         scale = {name: tensor.numpy() for name, tensor in _part(tensors, "scale").items()}
+        kernel = None
+        if manifest["kernel"] is not None:
+            training = tensors["kernel.embeddings"].numpy()
+            kernel = Kernel.load(registry, manifest["kernel"], training, f"the model {folder}")
         return cls(
             task=task,
             network=network,
@@ -209,6 +218,7 @@ class Model:
             scale=TargetScale(**scale) if scale else None,
             parameters=manifest["spectrogram"],
             provenance={**manifest["provenance"], **_identity(folder)},
+            kernel=kernel,
         )
 
     def _tensors(self, network: EmbeddingNetwork) -> dict[str, Tensor]:
@@ -221,35 +231,10 @@ class Model:
         }
         if self.scale is not None:
             arrays |= {"scale.low": self.scale.low, "scale.high": self.scale.high}
+        if self.kernel is not None:
+            arrays["kernel.embeddings"] = self.kernel.embeddings
         tensors |= {name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()}
         return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-
-
-class one_thread:  # noqa: N801 - used as a function
-    """Run torch on one thread within a ``with`` block: sums then have one order, and processes share cores."""
-
-    def __enter__(self) -> None:
-        self._threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self._threads)
-
-
-def nearest(
-    similarity: PluginSimilarity, query: NDArray[np.float32], candidates: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return the similarities of ``query [units]`` to ``candidates [n, units]``: ndarray ``[n]``.
-
-    Raises
-    ------
-    PluginError
-        If the similarity fails.
-    """
-    x = torch.from_numpy(query[None])  # [1, units]
-    y = torch.from_numpy(candidates)  # [n, units]
-    with one_thread(), torch.inference_mode():
-        return np.asarray(similarity.cross(x, y)[0].numpy())
 
 
 def find_model(models: Path, name: str) -> Path:

@@ -15,7 +15,8 @@ from mirembed.embeddings import ModelKey, read_embeddings
 from mirembed.errors import AudioError, MirembedError
 from mirembed.extract.files import file_hash
 from mirembed.inference import embed_files
-from mirembed.models import Model, find_model, nearest
+from mirembed.kernels import nearest
+from mirembed.models import Model, find_model
 from mirembed.progress import Progress
 from mirembed.registry import Registry
 from mirembed.specs import Spec

@@ -24,6 +24,17 @@ UNITS = 50
 EMBED_BATCH = 32
 
 
+class one_thread:  # noqa: N801 - used as a function
+    """Run torch on one thread within a ``with`` block: sums then have one order, and processes share cores."""
+
+    def __enter__(self) -> None:
+        self._threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_num_threads(self._threads)
+
+
 class EmbeddingNetwork(nn.Module):
     """Two recurrent layers and the mean over time.
 

@@ -169,7 +169,10 @@ def test_a_usage_error_names_the_argument_and_how_to_get_help(mirembed, argument
         (["--similarity", "rfb"], "no similarity is called 'rfb'; did you mean rbf?"),
         (["--learner", "smv"], "no learner is called 'smv'; did you mean svm?"),
         (["--approach", "cosin-sl"], "no similarity is called 'cosin'; did you mean cosine?"),
-        (["--approach", "rbf"], "'rbf' is no approach; write nn, fl, or a similarity followed by -sl: rbf-sl"),
+        (
+            ["--approach", "rbf"],
+            "'rbf' is no approach; write nn, fl, chance, mel, untrained, or a similarity followed by -sl: rbf-sl",
+        ),
         (["--similarity", "rbf:gama=2"], "rbf has no parameter 'gama'; its parameters: gamma: float = 1.0"),
         (["--similarity", "rbf:gamma=x"], "gamma=x is not a value for rbf: expected float; its parameters: gamma"),
         (["--similarity", "rbf:gamma=-1"], "rbf:gamma=-1: gamma is -1.0: expected a finite number above 0"),

@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
-from small_store import experiment, workers_run, write_classes, write_targets
+from small_store import CLASSES, class_frames, experiment, workers_run, write_classes, write_store, write_targets
 
 from mirembed.compare import Results, compare
 from mirembed.errors import EvaluationError, SpecError
@@ -247,9 +247,14 @@ def test_impossible_splits_are_an_error(settings, message):
 
 
 @pytest.fixture(scope="module")
-def repeated(tracks: Tracks, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Scores]]:
+def repeated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Scores]]:
+    """Six splits of tracks of which every fourth has a wrong label."""
+    folder = tmp_path_factory.mktemp("splits")
+    labels = [CLASSES.classes[number % 3] for number in range(18)]
+    wrong = [CLASSES.classes[(number + (number % 4 == 0)) % 3] for number in range(18)]
+    tracks = open_tracks(write_store(folder / "store", CLASSES, wrong, class_frames(labels)))
     how = Evaluation("random", n_splits=6, test_size=0.25)
-    return evaluate_and_score(tracks, tmp_path_factory.mktemp("splits"), how, "untrained", "mel", "chance")
+    return evaluate_and_score(tracks, folder, how, "untrained", "mel", "chance")
 
 
 def test_a_split_is_scored_like_a_fold(repeated):

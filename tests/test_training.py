@@ -18,9 +18,10 @@ from mirembed.errors import EvaluationError, PluginError, SpecError, StoreError
 from mirembed.excerpts import EXCERPT_FRAMES, Normalisation, epoch_batches, gather
 from mirembed.fit import fit
 from mirembed.fitting import fit_models
+from mirembed.kernels import nearest
 from mirembed.labels import TargetScale, one_hot
-from mirembed.models import Model, nearest, one_thread
-from mirembed.network import seeded_head, seeded_network
+from mirembed.models import Model
+from mirembed.network import one_thread, seeded_head, seeded_network
 from mirembed.registry import Plugin, Registry
 from mirembed.spectrogram import log_mel
 from mirembed.store.frames import open_tracks

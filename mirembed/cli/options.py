@@ -39,7 +39,9 @@ Approaches: TypeAlias = Annotated[
 LabelSimilarity: TypeAlias = Annotated[
     str | None, typer.Option(metavar="SPEC", help="Compare labels by another similarity than embeddings.")
 ]
-Learner: TypeAlias = Annotated[str, typer.Option(metavar="SPEC", help="Predicts from embeddings: svm, svm:C=10 ...")]
+Learner: TypeAlias = Annotated[
+    str, typer.Option(metavar="SPEC", help="Predicts from embeddings: svm, svm:C=10, svm:kernel=match ...")
+]
 Epochs: TypeAlias = Annotated[int, typer.Option(metavar="N", min=1, help="Passes over the training tracks.")]
 Batch: TypeAlias = Annotated[int, typer.Option(metavar="N", min=1, help="Excerpts in a training step.")]
 Seed: TypeAlias = Annotated[int, typer.Option(metavar="N", min=0, help="Fixes weights, excerpts and their order.")]

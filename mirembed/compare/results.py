@@ -207,7 +207,11 @@ def check_paired(a: Results, b: Results) -> None:
 def differing_settings(a: Results, b: Results) -> dict[str, tuple[Any, Any]]:
     """Return what two runs were told differently, such as ``{"epochs": (100, 400)}``; what only one has is left out."""
     one, other = _flat(a.configuration), _flat(b.configuration)
-    return {name: (one[name], other[name]) for name in one if name in other and one[name] != other[name]}
+    return {
+        name: (one[name], other[name])
+        for name in one
+        if name in other and one[name] != other[name] and name != "methods"  # which are what is compared
+    }
 
 
 def _check_has(results: Results, approach: str) -> None:

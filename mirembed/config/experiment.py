@@ -8,6 +8,7 @@ from typing import Any, Literal, cast, get_args
 
 from mirembed.approaches import Approach, Method, methods
 from mirembed.errors import SpecError
+from mirembed.kernels import describe_learner
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 
@@ -59,6 +60,8 @@ class Experiment:
         ------
         PluginError
             If a similarity or a learner is unknown, or refuses its parameters.
+        SpecError
+            If the kernel of a learner should match a similarity where none is learnt.
         """
         approaches = {}
         for approach in self.approaches:
@@ -69,15 +72,14 @@ class Experiment:
             approaches[approach.name] = {
                 role: registry.provenance("similarity", spec) for role, spec in specs.items() if spec is not None
             }
-        for learner in self.learners:
-            registry.create("learner", learner)
+        learners = [approach for approach in self.approaches if approach.learns or approach.name == "nn"]
         return {
             "approaches": approaches,
             "methods": [
                 {"name": method.name, "approach": method.approach.name, "learner": str(method.learner or "") or None}
                 for method in self.methods
             ],
-            "learners": {str(learner): registry.provenance("learner", learner) for learner in self.learners},
+            "learners": {str(learner): describe_learner(registry, learner, learners) for learner in self.learners},
             "epochs": self.epochs,
             "batch": self.batch,
             "normalise": self.normalise,

@@ -105,7 +105,7 @@ def choose_evaluation(
     for flag, number in (("cv", cv), ("splits", splits)):
         if scheme in official and number is not None:
             raise SpecError(
-                f"--{flag} {number} and --folds {scheme}: official splits have their own number; leave it out"
+                f"--{flag} {number} and --folds {scheme}: official splits have their own number; leave --{flag} out"
             )
     return Evaluation(
         scheme=scheme,

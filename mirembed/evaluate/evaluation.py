@@ -10,7 +10,7 @@ import numpy as np
 
 from mirembed.config import Experiment
 from mirembed.evaluate.choices import Evaluation
-from mirembed.evaluate.parts import CHECKPOINTS, EMBEDDINGS, PREDICTIONS, Part, evaluate_part, read_losses
+from mirembed.evaluate.parts import CHECKPOINTS, EMBEDDINGS, PREDICTIONS, Part, evaluate_part, read_losses, read_notes
 from mirembed.evaluate.planning import Folds, draw_folds, folds_table, plan
 from mirembed.evaluate.runs import Run
 from mirembed.evaluate.scores import Scores, score
@@ -92,7 +92,7 @@ def evaluate(
             parts = plan(tracks, experiment, evaluation, folds, run, described)
             _train(tracks, experiment, parts, run, jobs, progress)
             _gather(run, parts, experiment)
-            write_json(run.folder / "notes.json", notes)
+            write_json(run.folder / "notes.json", [*notes, *_tell_notes(parts, progress)])
         scores = score(
             read_table(run.folder / PREDICTIONS),
             tracks.task,
@@ -145,6 +145,19 @@ def _train(
     with tracks.frames.in_use():
         for _ in run_trainings(evaluate_part, missing, epochs, jobs, progress, description):
             pass
+
+
+def _tell_notes(parts: Sequence[Part], progress: Progress) -> list[str]:
+    """Return what should be said of the models of the run; say the first thing of each method."""
+    by_method: dict[str, list[str]] = {}
+    for part in parts:
+        for method, told in read_notes(part).items():
+            by_method.setdefault(method, []).extend(told)
+    for notes in by_method.values():
+        if notes:
+            more = f"; the run's notes.json has {len(notes) - 1} more of these" if len(notes) > 1 else ""
+            progress.note(f"warning: {notes[0]}{more}")
+    return [note for notes in by_method.values() for note in notes]
 
 
 def _gather(run: Run, parts: Sequence[Part], experiment: Experiment) -> None:

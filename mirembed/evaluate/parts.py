@@ -101,6 +101,7 @@ def _write(part: Part, fitted: Fitted) -> None:
         if embeddings:
             write_table(temporary / EMBEDDINGS, pa.concat_tables(embeddings))
         (temporary / LOSSES).write_text(json.dumps(fitted.losses))
+        (temporary / NOTES).write_text(json.dumps({name: m.provenance["notes"] for name, m in fitted.models.items()}))
 
 
 def _waiting(part: Part, ending: str) -> list[tuple[int, Path]]:
@@ -186,6 +187,15 @@ def _save_models(part: Part, fitted: Fitted, models: Path, registry: Registry) -
         if method.learner is not None and model.estimator is not None:
             check_storable(model.estimator, method.learner, registry)
         model.save(folder)
+
+
+def read_notes(part: Part) -> dict[str, list[str]]:
+    """Return what a user should be told of the models of a finished part, by method."""
+    notes: dict[str, list[str]] = json.loads((part.folder / NOTES).read_text())
+    return {
+        method: [f"{method}: {note} (seed {part.seed}, fold {part.fold})" for note in told]
+        for method, told in notes.items()
+    }
 
 
 def read_losses(folder: Path) -> Sequence[float]:

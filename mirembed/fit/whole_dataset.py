@@ -20,6 +20,7 @@ from mirembed.errors import EvaluationError, SpecError
 from mirembed.fit.unfinished import checkpoint, reserving
 from mirembed.fitting import Job, fit_learner, fit_models, new_estimator, provenance
 from mirembed.hookspecs import Classification, Regression
+from mirembed.kernels import describe_learner
 from mirembed.labels import TargetScale, undeclared
 from mirembed.models import Model, check_storable
 from mirembed.progress import Progress, Silent, counted
@@ -46,12 +47,15 @@ class FittedModel:
         Parquet table of the embeddings of all tracks.
     loss : float or None
         Mean loss a track in the last epoch; None when nothing was trained.
+    notes : list of str
+        What the user should be told of the model.
     """
 
     approach: str
     folder: Path
     embeddings: Path
     loss: float | None
+    notes: list[str]
 
     def to_json(self) -> dict[str, Any]:
         """Return the paths as JSON."""
@@ -60,6 +64,7 @@ class FittedModel:
             "model": str(self.folder),
             "embeddings": str(self.embeddings),
             "loss": self.loss,
+            "notes": self.notes,
         }
 
 
@@ -110,7 +115,7 @@ def fit(
     EvaluationError
         If there are too few tracks or classes.
     SpecError
-        If ``name`` cannot be a folder's name.
+        If ``name`` cannot be a folder's name, or the learner's kernel should match where no similarity is learnt.
     ModelError
         If ``name`` is taken, or a model with the learner could not be loaded again.
     StoreBusyError
@@ -174,7 +179,7 @@ def transfer(
     Raises
     ------
     SpecError
-        If ``name`` cannot be a folder's name.
+        If ``name`` cannot be a folder's name, or the learner's kernel should match where no similarity is learnt.
     ModelError
         If ``name`` is taken, or a model with the learner could not be loaded again.
     FingerprintError
@@ -187,7 +192,7 @@ def transfer(
     check_storable(new_estimator(registry, learner, tracks.task), learner, registry)
     embeddings = base.embed(tracks.frames.open(), tracks.frames.starts, tracks.frames.lengths)
     scale = TargetScale.fit(tracks.task, labels) if isinstance(tracks.task, Regression) else None
-    made_with = registry.provenance("learner", learner)
+    made_with = describe_learner(registry, learner, [approach])
     described = {**base.provenance["settings"], "learners": {str(learner): made_with}}
     origin = base.provenance.get("network_from", base.provenance)
     digest = _digest(
@@ -197,7 +202,7 @@ def transfer(
         base,
         task=tracks.task,
         head=None,
-        estimator=fit_learner(registry, learner, tracks.task, embeddings, labels, scale),
+        estimator=None,
         scale=scale,
         provenance={
             **provenance(tracks, described, base.provenance["seed"], command),
@@ -212,6 +217,8 @@ def transfer(
             },
         },
     )
+    fitted = fit_learner(registry, learner, approach, tracks.task, embeddings, labels, scale)
+    fitted.put_into(model)
     # Of other tracks, and of a fold's, nobody knows whether the network was trained on them.
     in_sample = True if origin["dataset"]["digest"] == tracks.digest and origin.get("fold") is None else None
     wanted = _wanted_names(tracks, [f"from-{network.name}"], name)
@@ -221,7 +228,7 @@ def transfer(
         path = _save_embeddings(
             model, store.embeddings, tracks, embeddings, epoch=described["epochs"], in_sample=in_sample
         )
-    return FittedModel(approach.name, folder, path, None)
+    return FittedModel(approach.name, folder, path, None, fitted.notes)
 
 
 def check_trainable(tracks: Tracks) -> NDArray[Any]:
@@ -265,7 +272,7 @@ def _fit_one(training: _Training, on_epoch: Callable[[int], None]) -> list[Fitte
         path = _save_embeddings(
             model, training.embeddings, tracks, embeddings, epoch=job.settings.epochs, in_sample=True
         )
-        result.append(FittedModel(name, folder, path, model.provenance["loss"]))
+        result.append(FittedModel(name, folder, path, model.provenance["loss"], model.provenance["notes"]))
     return result
 
 
