@@ -100,7 +100,7 @@ def write_report_run(
         "task": task_to_json(task),
         "n_tracks": n_tracks,
         "approaches": {name: _similarity(name) for name in skill},
-        "learners": {spec: _plugin(*spec.split(":", 1)) for spec in learners},
+        "learners": {spec: _learner(spec, list(skill)) for spec in learners},
         "methods": described,
         "epochs": EPOCHS[-1],
         "batch": 32,
@@ -222,6 +222,16 @@ def _similarity(approach: str) -> dict[str, Any]:
         return {}
     plugin = _plugin(*approach.removesuffix("-sl").split(":", 1))
     return {"similarity": plugin, "label_similarity": plugin}
+
+
+def _learner(spec: str, approaches: Sequence[str]) -> dict[str, Any]:
+    plugin = _plugin(*spec.split(":", 1))
+    kernel = plugin["parameters"].get("kernel", "rbf")
+    if kernel == "rbf":  # scikit-learn's own
+        return plugin
+    learned = {name: _similarity(name)["similarity"] for name in approaches if name.endswith("-sl")}
+    matched = learned if kernel == "match" else dict.fromkeys(approaches, _plugin(kernel))
+    return {**plugin, "kernels": matched}
 
 
 def _plugin(name: str, parameters: str = "") -> dict[str, Any]:

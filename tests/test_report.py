@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -37,12 +38,14 @@ def targets(tmp_path_factory) -> tuple[Path, Written]:
     return folder, report(folder)
 
 
+LEARNERS = ("svm:kernel=rbf", "svm:kernel=cosine", "svm:kernel=match")
+
+
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory) -> tuple[Path, Written]:
-    """A run with two learners."""
+    """A run with three learners."""
     skill = {"nn": 0.5, "rbf-sl": 0.9, "cosine-sl": 0.6}
-    learners = ("svm:kernel=rbf", "svm:kernel=cosine")
-    folder = write_report_run(tmp_path_factory.mktemp("runs") / "folder-1", skill=skill, learners=learners)
+    folder = write_report_run(tmp_path_factory.mktemp("runs") / "folder-1", skill=skill, learners=LEARNERS)
     return folder, report(folder)
 
 
@@ -260,16 +263,23 @@ def test_kernels_stand_against_learned_similarities(kernels):
     folder, written = kernels
     page = Page.of(written)
     title = "Learned similarity against kernel"
-    assert page.tables[title][0] == ["approach", "svm:kernel=rbf", "svm:kernel=cosine"]
-    for approach in ("rbf-sl", "cosine-sl"):
-        for learner in ("svm:kernel=rbf", "svm:kernel=cosine"):
+    assert page.tables[title][0] == ["approach", *LEARNERS]
+    said = {"rbf-sl": [" same kind", "", " matching"], "cosine-sl": ["", " matching", " matching"]}
+    for approach, kinds in said.items():
+        for learner, kind in zip(LEARNERS, kinds, strict=True):
             rows = stored(folder, "predictions.parquet", method=f"{approach}+{learner}")
             values = fold_scores(rows, of_classes("accuracy"))
-            matching = " matching" if approach.removesuffix("-sl") == learner.rpartition("=")[2] else ""
-            assert page.cell(title, approach, learner) == shown(*corrected(values, 48, 12)) + matching
+            assert page.cell(title, approach, learner) == shown(*corrected(values, 48, 12)) + kind
+
+
+def test_kernels_are_tested_on_the_same_network(kernels):
+    _, written = kernels
     pairs = {(test["a"], test["b"]) for test in records(written, "kernels-significance")}
-    both = [f"{{}}+svm:kernel={kernel}" for kernel in ("rbf", "cosine")]
-    assert pairs == {tuple(name.format(a) for name in both) for a in ("rbf-sl", "cosine-sl")}
+    assert pairs == {
+        (f"{approach}+{one}", f"{approach}+{other}")
+        for approach in ("rbf-sl", "cosine-sl")
+        for one, other in itertools.combinations(LEARNERS, 2)
+    }
 
 
 def test_a_grid_shows_its_runs_together_and_corrects_over_its_own_table(tmp_path):

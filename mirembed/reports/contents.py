@@ -23,6 +23,8 @@ _Item = TypeVar("_Item")
 _MANY_ROWS = 50
 """A longer table opens when it is clicked."""
 
+_MANY_NOTES = 12
+
 
 def part(scores: RunScores, registry: Registry) -> Part:
     """Return everything that the page says of a run."""
@@ -33,7 +35,7 @@ def part(scores: RunScores, registry: Registry) -> Part:
         sections += [_predictions(run), *_embeddings(run, registry)]
     elif (loss := curves.loss_figure(run)) is not None:
         sections.append(Section("Learning curves", figures=[loss]))
-    sections += [Section("Notes", paragraphs=run.notes), _provenance(run)]
+    sections += [_notes(run), _provenance(run)]
     return Part(run.folder.name, title(run), _progress(run), [section for section in sections if not section.empty])
 
 
@@ -142,6 +144,12 @@ def _embeddings(run: RunRecord, registry: Registry) -> list[Section]:
         ),
         Section("Maps of the embeddings", [maps.EXPLAINED] if drawn_maps else [], figures=drawn_maps),
     ]
+
+
+def _notes(run: RunRecord) -> Section:
+    more = run.notes[_MANY_NOTES:]
+    texts = {f"{len(more)} more": "\n".join(more)} if more else {}
+    return Section("Notes", run.notes[:_MANY_NOTES], texts=texts)
 
 
 def _provenance(run: RunRecord) -> Section:

@@ -93,31 +93,38 @@ def kernel_table(scores: RunScores) -> Table | None:
                 cells.append(Cell(""))
                 continue
             interval = scores.interval(method.name, line)
-            matching = is_matching(run, method)
-            cell = Cell.of(interval)
-            cells.append(Cell(cell.text, f"{cell.detail} matching".strip() if matching else cell.detail))
-            place = {"approach": approach, "learner": learner, "matching": matching}
+            kind, cell = matching(run, method), Cell.of(interval)
+            cells.append(Cell(cell.text, f"{cell.detail} {kind}".strip()))
+            place = {"approach": approach, "learner": learner, "kernel": kind}
             records.append({**place, "metric": line[0], **interval_record(interval)})
         rows.append(cells)
     return Table(
         "kernels",
         "Learned similarity against kernel",
         f"{LABELS[line[0]]}: means over {_folds(run)} with 95 % intervals. Lines: what the network learned; columns: "
-        "what predicts from its embeddings. Matching: the kernel is the similarity that was learned.",
+        "what predicts from its embeddings. Matching: the kernel is the similarity that was learned, with its "
+        "parameters; same kind: it has other parameters.",
         ["approach", *run.learners],
         rows,
         records,
     )
 
 
-def is_matching(run: RunRecord, method: Method) -> bool:
-    """Return whether a method's kernel is the similarity that its network learned."""
-    similarity = run.configuration["approaches"].get(method.approach.name, {}).get("similarity")
-    learner = run.configuration["learners"].get(str(method.learner))
-    if not similarity or not learner:
-        return False
-    kernel = str(learner["parameters"].get("kernel", "")).partition(":")[0].rpartition("/")[2]
-    return kernel in ("match", similarity["name"])
+def matching(run: RunRecord, method: Method) -> str:
+    """Return whether a method's kernel is the similarity that its network learned.
+
+    ``matching`` if it is, with the same parameters; ``same kind`` if its parameters are others; else nothing.
+    """
+    learned = run.configuration["approaches"][method.approach.name].get("similarity")
+    learner = run.configuration["learners"][str(method.learner)]
+    if learned is None:
+        return ""
+    kernel = learner.get("kernels", {}).get(method.approach.name)
+    if kernel is None:  # scikit-learn's own
+        return "same kind" if learner["parameters"].get("kernel") == learned["name"] else ""
+    if any(kernel[key] != learned[key] for key in ("distribution", "name")):
+        return ""
+    return "matching" if kernel["parameters"] == learned["parameters"] else "same kind"
 
 
 def _metric_records(one: Scores) -> list[dict[str, Any]]:
