@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,7 +17,7 @@ from small_reports import CLASSES, TARGETS, write_grid, write_report_run
 
 from mirembed import Classification, Regression, Target
 from mirembed.errors import StoreError, StoreWriteError
-from mirembed.reports import Written
+from mirembed.reports import Written, reading
 from mirembed.reports.tables import Cell, Table
 
 NASTY = "<script>alert('1')</script>"
@@ -203,6 +204,20 @@ def test_a_run_that_has_finished_nothing_shows_its_dataset(tmp_path):
     written = report(write_report_run(tmp_path / "run", skill=SMALL, n_tracks=30, done=0))
     assert "There are no scores before every method has finished the same fold" in written.progress[0]
     assert Page.of(written).texts("h2") == ["Dataset", "Provenance"]
+
+
+def test_a_run_may_finish_while_it_is_read(tmp_path, monkeypatch):
+    folder = write_report_run(tmp_path / "run", skill=SMALL, n_tracks=30, done=3)
+
+    def finish_meanwhile(run):
+        monkeypatch.setattr(reading, "read_curves", read_curves)
+        shutil.rmtree(folder / "parts")
+        write_report_run(folder, skill=SMALL, n_tracks=30)
+        raise StoreError("a part is gone")
+
+    read_curves = reading.read_curves
+    monkeypatch.setattr(reading, "read_curves", finish_meanwhile)
+    assert reading.read_run(folder).finished
 
 
 # What a run may lack

@@ -14,7 +14,7 @@ def report(
     run: Annotated[
         str,
         typer.Argument(
-            metavar="RUN", help="The folder of a run or a grid, or its name in the store, or how that begins."
+            metavar="RUN", help="The folder of a run or experiment, or its name in the store, or how that begins."
         ),
     ],
     out: Annotated[

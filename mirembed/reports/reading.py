@@ -174,7 +174,17 @@ def read_run(folder: Path) -> RunRecord:
         It is damaged, or no run.
     """
     run = Run(folder)
-    manifest = run.manifest
+    going_on = not run.manifest["finished"]
+    try:
+        return _read_run(run)
+    except (StoreError, FileNotFoundError):
+        if going_on and run.manifest["finished"]:  # its parts were put together and removed meanwhile
+            return _read_run(run)
+        raise
+
+
+def _read_run(run: Run) -> RunRecord:
+    folder, manifest = run.folder, run.manifest
     try:
         configuration = manifest["configuration"]
         methods = tuple(_method(content) for content in configuration["methods"])
