@@ -24,7 +24,7 @@ PAPER = "#fefefe"
 """Text and lines, grid, and background; on a page they follow its theme."""
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "h", "<", ">")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)))
 
 RAMP = (("#0072b2", "v"), ("#56b4e9", "d"), ("#8f8f8f", "o"), ("#e69f00", "s"), ("#d55e00", "^"))
