@@ -24,6 +24,7 @@ ROOMS = [
     "cli",
     "testing",
     "scaffold",
+    "reports",
     "compare",
     "evaluate",
     "checks",
@@ -66,7 +67,7 @@ ROOMS = [
 
 CORE = Path(mirembed.__file__).parent
 PLUGINS = ("mirembed_datasets", "mirembed_kernels", "mirembed_svm")
-HEAVY = {"essentia", "numpy", "pyarrow", "scipy", "sklearn", "skops", "soundfile", "torch"}
+HEAVY = {"essentia", "jinja2", "matplotlib", "numpy", "pyarrow", "scipy", "sklearn", "skops", "soundfile", "torch"}
 RUNS_CODE = {"cloudpickle", "dill", "marshal", "pickle", "shelve"}
 
 

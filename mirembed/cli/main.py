@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from mirembed import MirembedError, __version__
-from mirembed.cli import compare, datasets, embed, evaluate, extract, fit, plugins, predict, similar
+from mirembed.cli import compare, datasets, embed, evaluate, extract, fit, plugins, predict, report, similar
 
 TYPER_INTERRUPTED = 130
 """What Typer returns after ctrl-C, which it does not pass on."""
@@ -29,6 +29,7 @@ app.command("extract")(extract.extract)
 app.command("fit")(fit.fit)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+app.command("report")(report.report)
 app.command("embed")(embed.embed)
 app.command("predict")(predict.predict)
 app.command("similar")(similar.similar)
