@@ -24,13 +24,13 @@ from torch import Tensor, nn
 
 from mirembed.baselines import MelStatistics, NoFeatures
 from mirembed.errors import ModelError, PluginError, StoreError
+from mirembed.estimators import dump_estimator, load_estimator
 from mirembed.excerpts import Normalisation
 from mirembed.hookspecs import Classification, Estimator, Task
 from mirembed.kernels import Kernel
 from mirembed.labels import TargetScale
 from mirembed.network import EmbeddingNetwork, embed, one_thread
-from mirembed.registry import Plugin, Registry, plugin_code
-from mirembed.specs import Spec
+from mirembed.registry import Registry, plugin_code
 from mirembed.store.features import task_from_json, task_to_json
 from mirembed.store.files import read_json, write_json, writing
 
@@ -154,7 +154,7 @@ class Model:
             temporary.mkdir()
             (temporary / _NETWORK).write_bytes(save(self._tensors(network)))
             if self.estimator is not None:
-                (temporary / _LEARNER).write_bytes(_dump_estimator(self.estimator))
+                (temporary / _LEARNER).write_bytes(dump_estimator(self.estimator))
             write_json(
                 temporary / _MANIFEST,
                 {
@@ -217,7 +217,7 @@ class Model:
             network=network,
             normalisation=Normalisation(**normalisation),
             head=head,
-            estimator=_load_estimator(folder / _LEARNER, manifest, registry) if _LEARNER in manifest["files"] else None,
+            estimator=load_estimator(folder / _LEARNER, manifest, registry) if _LEARNER in manifest["files"] else None,
             scale=TargetScale(**scale) if scale else None,
             parameters=manifest["spectrogram"],
             provenance={**manifest["provenance"], **_identity(folder)},
@@ -295,71 +295,6 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {
         name.removeprefix(f"{prefix}."): tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")
     }
-
-
-def check_storable(estimator: Estimator, learner: Spec, registry: Registry) -> None:
-    """Refuse a learner's estimator, fitted or not, that `Model.load` would refuse.
-
-    Raises
-    ------
-    ModelError
-        If skops cannot store it, or it holds types of a third party.
-    """
-    import skops.io
-
-    plugin = registry.find("learner", learner.name)
-    foreign = _foreign_types(skops.io.get_untrusted_types(data=_dump_estimator(estimator)), plugin)
-    if foreign:
-        raise ModelError(
-            f"a model with the learner {learner} could be saved but not loaded: its {type(estimator).__name__} holds "
-            f"types that neither scikit-learn nor {plugin.distribution} defines: {', '.join(foreign)}"
-        )
-
-
-def _dump_estimator(estimator: Estimator) -> bytes:
-    import skops.io
-
-    try:
-        return bytes(skops.io.dumps(estimator))
-    except Exception as error:
-        raise ModelError(
-            f"the learner's {type(estimator).__name__} cannot be saved without pickle ({error}); "
-            "its plugin needs an estimator that skops can store"
-        ) from error
-
-
-def _foreign_types(untrusted: Sequence[str], plugin: Plugin) -> list[str]:
-    # The plugin is code that the user chose to install; anything else might be an attack.
-    package = plugin.factory.__module__.partition(".")[0]
-    return [name for name in untrusted if name.partition(".")[0] != package]
-
-
-def _load_estimator(path: Path, manifest: Mapping[str, Any], registry: Registry) -> Estimator:
-    import skops.io
-
-    try:
-        untrusted = skops.io.get_untrusted_types(file=path)
-    except Exception as error:
-        raise ModelError(f"{path} was not loaded: skops cannot read it ({error}); fit the model again") from error
-    if untrusted:
-        try:
-            plugin = registry.require("learner", manifest["provenance"]["learner"], f"the model {path.parent}")
-        except PluginError as error:
-            raise ModelError(str(error)) from error
-        foreign = _foreign_types(untrusted, plugin)
-        if foreign:
-            raise ModelError(
-                f"{path} holds types that neither scikit-learn nor {plugin.distribution} defines: "
-                f"{', '.join(foreign)}; it was not loaded, because it might run foreign code"
-            )
-    try:
-        estimator: Estimator = skops.io.load(path, trusted=untrusted)
-    except Exception as error:
-        raise ModelError(
-            f"{path} was not loaded: {type(error).__name__}: {error}; install the versions that model.json names, "
-            "or fit the model again"
-        ) from error
-    return estimator
 
 
 def _digest(path: Path) -> str:

@@ -40,6 +40,7 @@ ROOMS = [
     "config",
     "statistics",
     "models",
+    "estimators",
     "baselines",
     "kernels",
     "train",

@@ -14,9 +14,10 @@ from third_party import install
 
 from mirembed.embeddings import ModelKey, read_embeddings
 from mirembed.errors import ModelError, SpecError, StoreBusyError
+from mirembed.estimators import check_storable
 from mirembed.evaluate import Evaluation, evaluate
 from mirembed.fit import FittedModel, fit, transfer, whole_dataset
-from mirembed.models import Model, check_storable
+from mirembed.models import Model
 from mirembed.neighbours import neighbours
 from mirembed.progress import Silent
 from mirembed.registry import Plugin, Registry

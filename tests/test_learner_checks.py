@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 from broken_promises import assert_breaks, failures
 from sklearn.base import BaseEstimator
-from sklearn.multioutput import MultiOutputRegressor
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from mirembed import Classification, MirembedError
 from mirembed.testing import ConformanceError, check_learner
@@ -143,15 +141,6 @@ class Elsewhere(Nearest):
 Elsewhere.__module__ = "another_package"
 
 
-class Tree:
-    """Trees of a compiled library, which skops does not trust."""
-
-    def estimator(self, task: object) -> object:
-        if isinstance(task, Classification):
-            return DecisionTreeClassifier(random_state=0)
-        return MultiOutputRegressor(DecisionTreeRegressor(random_state=0))
-
-
 class WithALambda:
     def estimator(self, task: object) -> object:
         return make_pipeline(FunctionTransformer(lambda X: X), Nearest())
@@ -229,7 +218,6 @@ BROKEN: dict[str, tuple[type, str, str]] = {
     "embeddings changed by fit": (learner(ClearsEmbeddings), "input-unchanged", "changes the embeddings in fit"),
     "embeddings changed by predict": (learner(ScalesToPredict), "input-unchanged", "changes the embeddings in predict"),
     "labels changed by fit": (learner(SortsLabels), "input-unchanged", "changes the labels in fit"),
-    "compiled trees": (Tree, "storable", "defines: sklearn.tree._tree.Tree\n  on: 40 embeddings of 4 classes\n"),
     "a lambda": (WithALambda, "storable", "is stored, and cannot be loaded: AttributeError: "),
     "a class of another package": (learner(Elsewhere), "storable", "another_package.Elsewhere"),
     "part of the state": (

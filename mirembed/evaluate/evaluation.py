@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mirembed.config import Experiment
+from mirembed.estimators import check_storable
 from mirembed.evaluate.choices import Evaluation
 from mirembed.evaluate.parts import CHECKPOINTS, EMBEDDINGS, PREDICTIONS, Part, evaluate_part, read_losses, read_notes
 from mirembed.evaluate.planning import Folds, draw_folds, folds_table, plan
@@ -17,7 +18,6 @@ from mirembed.evaluate.scores import Scores, score
 from mirembed.evaluate.tables import CURVES, losses_by_epoch
 from mirembed.fitting import new_estimator
 from mirembed.labels import undeclared
-from mirembed.models import check_storable
 from mirembed.progress import Progress, Silent, counted
 from mirembed.provenance import versions
 from mirembed.registry import Registry

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.approaches import Method
+from mirembed.estimators import check_storable
 from mirembed.fitting import Fitted, Job, fit_models
 from mirembed.hookspecs import Classification
-from mirembed.models import Model, check_storable, class_names
+from mirembed.models import Model, class_names
 from mirembed.network import EmbeddingNetwork
 from mirembed.registry import Registry
 from mirembed.store.files import read_table, write_table, writing

@@ -17,12 +17,13 @@ from mirembed.approaches import Approach
 from mirembed.config import Experiment
 from mirembed.embeddings import EmbeddingRows, ModelKey, write_embeddings
 from mirembed.errors import EvaluationError, SpecError
+from mirembed.estimators import check_storable
 from mirembed.fit.unfinished import checkpoint, reserving
 from mirembed.fitting import Job, fit_learner, fit_models, new_estimator, provenance
 from mirembed.hookspecs import Classification, Regression
 from mirembed.kernels import describe_learner
 from mirembed.labels import TargetScale, undeclared
-from mirembed.models import Model, check_storable
+from mirembed.models import Model
 from mirembed.progress import Progress, Silent, counted
 from mirembed.provenance import versions
 from mirembed.registry import Registry

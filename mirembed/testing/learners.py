@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.errors import MirembedError, ModelError
+from mirembed.estimators import check_storable
 from mirembed.hookspecs import Classification, Estimator, Regression, Target, Task
-from mirembed.models import check_storable
 from mirembed.testing.checks import Broken, Subject, parameters
 
 UNITS = 50
@@ -197,8 +197,8 @@ def storable(subject: Subject) -> None:
             raise Broken(
                 f"cannot be stored: {error}",
                 given=problem.given,
-                cause="a type that skops does not trust, such as the trees of a forest, or a class of another package: "
-                "keep what was learned as numpy arrays, in a class of your own",
+                cause="a function that the estimator was given, or a class of another package: keep what was learned "
+                "as numpy arrays, in a class of your own",
             ) from error
         data = skops.io.dumps(fitted)
         try:

@@ -37,10 +37,17 @@ class Forest:
         self.seed = seed
 
     def estimator(self, task: Task) -> Estimator:
-        """Return a new, unfitted forest."""
-        from mirembed_forest.estimator import ArrayForest
+        """Return a new, unfitted forest; for regression one for each target, so that one target stays ``[n, 1]``."""
+        from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+        from sklearn.multioutput import MultiOutputRegressor
 
-        return ArrayForest(isinstance(task, Classification), self.trees, self.depth, self.seed)
+        options = {"n_estimators": self.trees, "max_depth": self.depth, "random_state": self.seed}
+        estimator: Estimator
+        if isinstance(task, Classification):
+            estimator = RandomForestClassifier(**options)
+        else:
+            estimator = MultiOutputRegressor(RandomForestRegressor(**options))
+        return estimator
 
 
 @hookimpl
