@@ -1,0 +1,172 @@
+"""The workers of one call, kept busy by a thread of the program."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import wait
+from typing import Any
+
+from mirembed.errors import WorkerError
+from mirembed.workers.outcomes import Crashed, Done, Limits
+from mirembed.workers.worker import READY, Worker
+
+_POLL = 0.25
+"""Seconds between two looks at the clock and at the memory."""
+
+_STARTS = 3
+"""How often in a row a worker may end before it has begun."""
+
+
+class Pool(threading.Thread):
+    """Calls a function on arguments in worker processes.
+
+    Parameters
+    ----------
+    function, arguments, jobs, per_worker, limits
+        As in `mirembed.workers.run`.
+
+    Attributes
+    ----------
+    outcomes : queue.Queue of Done, Crashed or Exception
+        Bounded, so that results wait with the workers while nobody takes them. After an exception nothing follows.
+    """
+
+    def __init__(
+        self, function: Callable[[Any], Any], arguments: Sequence[Any], jobs: int, per_worker: int, limits: Limits
+    ) -> None:
+        super().__init__(daemon=True)
+        self.outcomes: queue.Queue[Any] = queue.Queue(maxsize=max(2, per_worker * jobs))
+        self._function = function
+        self._arguments = arguments
+        self._jobs = jobs
+        self._per_worker = per_worker
+        self._limits = limits
+        self._waiting = list(range(len(arguments)))[::-1]
+        self._suspects: list[int] = []
+        self._workers: list[Worker] = []
+        self._failed_starts = 0
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Kill the workers."""
+        self._stopped.set()
+        while self.is_alive():
+            with contextlib.suppress(queue.Empty):  # the thread may wait for room
+                self.outcomes.get_nowait()
+            self.join(timeout=0.05)
+
+    def run(self) -> None:
+        """Keep the workers busy until everything is answered; called by ``start``."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # for the workers, see `Worker.start`
+        try:
+            while not self._stopped.is_set() and (self._waiting or self._suspects or self._busy()):
+                self._hand_out()
+                self._collect()
+                self._watch()
+        except Exception as error:
+            self.outcomes.put(error)
+        finally:
+            for worker in self._workers:
+                worker.kill()
+
+    def _busy(self) -> list[Worker]:
+        return [worker for worker in self._workers if worker.tasks]
+
+    def _hand_out(self) -> None:
+        if not self._waiting and self._suspects and not self._busy():
+            # Each alone: memory may have run out because of another.
+            self._waiting.append(self._suspects.pop())
+            while len(self._workers) > 1:
+                self._workers.pop().kill()
+        wanted = 1 if self._suspects else self._jobs
+        while len(self._workers) < min(wanted, len(self._waiting) + len(self._busy())):
+            self._workers.append(Worker.start(self._function))
+        for depth in range(self._per_worker):
+            for worker in self._workers:
+                if worker.ready and self._waiting and len(worker.tasks) == depth:
+                    self._send(worker, self._waiting.pop())
+
+    def _send(self, worker: Worker, task: int) -> None:
+        if not worker.tasks:
+            worker.since = time.monotonic()
+        worker.tasks.append(task)
+        # One that has just died is found when its answers are collected.
+        with contextlib.suppress(OSError):
+            worker.connection.send((self._arguments[task], self._seconds(task)))
+
+    def _collect(self) -> None:
+        by_connection = {worker.connection: worker for worker in self._workers}
+        for connection in wait(list(by_connection), timeout=_POLL):
+            worker = by_connection[connection]  # type: ignore[index]
+            try:
+                answer = worker.connection.recv()
+            except (EOFError, OSError):
+                self._bury(worker)
+                continue
+            if answer == READY:
+                worker.ready, self._failed_starts = True, 0
+            else:
+                self._take(worker, *answer)
+
+    def _take(self, worker: Worker, well: bool, result: Any) -> None:
+        if not well:
+            raise result
+        self.outcomes.put(Done(worker.tasks.popleft(), result))
+        worker.since = time.monotonic()
+        if self._limits.memory is not None and worker.resident() > self._limits.memory / 4:
+            self._replace(worker)
+
+    def _watch(self) -> None:
+        """Kill the workers that took too long, or too much memory, for the task in hand."""
+        for worker in self._busy():
+            seconds, memory = self._seconds(worker.tasks[0]), self._limits.memory
+            if worker.connection.poll():
+                continue  # it has just answered
+            if seconds is not None and time.monotonic() - worker.since > seconds:
+                self._give_up(worker, f"took longer than {seconds:.0f} s and was stopped")
+            elif memory is not None and worker.resident() > memory:
+                self._give_up(worker, f"took more than {memory / 2**30:.1f} GiB of memory and was stopped")
+
+    def _seconds(self, task: int) -> float | None:
+        return None if self._limits.seconds is None else self._limits.seconds(self._arguments[task])
+
+    def _give_up(self, worker: Worker, reason: str) -> None:
+        self.outcomes.put(Crashed(worker.tasks.popleft(), reason))
+        self._replace(worker)
+
+    def _bury(self, worker: Worker) -> None:
+        """Find out why a worker has died, and whose fault it was."""
+        code = worker.process.wait()
+        if not worker.ready:
+            self._failed_starts += 1
+            if self._failed_starts == _STARTS:
+                raise WorkerError(f"worker processes end before they begin (exit code {code}); free some memory")
+        elif worker.tasks:
+            task = worker.tasks.popleft()
+            # The system kills so when memory runs out, and not always the one that took it: a second try, alone.
+            if code == -signal.SIGKILL and not self._alone():
+                self._suspects.insert(0, task)
+            else:
+                self.outcomes.put(Crashed(task, _crash_reason(code)))
+        self._replace(worker)
+
+    def _alone(self) -> bool:
+        return not self._waiting and len(self._busy()) == 0 and len(self._workers) == 1
+
+    def _replace(self, worker: Worker) -> None:
+        self._waiting += reversed(worker.tasks)
+        self._workers.remove(worker)
+        worker.kill()
+
+
+def _crash_reason(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "its worker process was killed (SIGKILL), perhaps because memory ran out"
+    if code < 0:
+        return f"the decoder killed its worker process ({signal.Signals(-code).name})"
+    return "its worker process was killed"
