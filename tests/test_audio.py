@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from audio_files import flash_bytes, loud_then_quiet, music, wav_bytes, write_mp3
+from audio_files import flash_bytes, loud_then_quiet, mp4_bytes, music, wav_bytes, write_mp3
 
 from mirembed.audio import PADDING, decode
 from mirembed.errors import AudioError
@@ -268,12 +268,22 @@ def test_samples_without_a_header_are_no_audio(tmp_path):
         decode(tmp_path / "a.raw")
 
 
-@pytest.mark.parametrize("content", [b"no audio", wav_bytes(bytes(3200))])
-def test_a_name_that_is_not_valid_text_is_refused_whatever_the_file_holds(tmp_path, content):
-    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.m4a"))
+@pytest.mark.parametrize("name", [b"caf\xe9", b"-v", b"a\nb", "Ärger 音楽".encode(), b"concat:a|b", b"file:x"])
+@pytest.mark.parametrize("suffix", [b".wav", b".m4a"])
+def test_any_name_will_do(tmp_path, monkeypatch, name, suffix):
+    mp3 = write_mp3(tmp_path / "a.mp3", loud_then_quiet(3, 44_100), 44_100, "CONSTANT").read_bytes()
+    content = {b".wav": wav_bytes(bytes(32_000)), b".m4a": mp4_bytes(mp3, 44_100)}[suffix]
+    monkeypatch.chdir(tmp_path)
+    path = Path(os.fsdecode(name + suffix))
     path.write_bytes(content)
-    with pytest.raises(AudioError, match="its name is not valid UTF-8, and could not stand in a table: rename it"):
-        decode(path)
+    audio = decode(path)
+    assert audio.decoder == {b".wav": "soundfile", b".m4a": "essentia"}[suffix]
+    assert audio.duration == pytest.approx({b".wav": 1, b".m4a": 3}[suffix], abs=PADDING)
+
+
+def test_a_name_that_no_file_can_have_is_an_audio_error():
+    with pytest.raises(AudioError, match="cannot be read: embedded null"):
+        decode(Path("a\0.wav"))
 
 
 # Chatter

@@ -48,8 +48,6 @@ def _check_names(track: Track, plugin: str) -> None:
         raise DatasetError(f"{plugin}: {track.id} has the group {track.group!r}; expected valid UTF-8 or None: {blame}")
     if not isinstance(track.path, Path):
         raise DatasetError(f"{plugin}: {track.id} has the path {track.path!r}; expected a pathlib.Path: {blame}")
-    if not _is_text(str(track.path)):
-        raise DatasetError(f"{plugin}: {str(track.path)!r} is not valid UTF-8; rename the file or folder")
 
 
 def _check_values(track: Track, task: Regression, plugin: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirembed.errors import DatasetError, FingerprintError, StoreError
+from mirembed.errors import DatasetError, FingerprintError, StoreError, StoreWriteError
 from mirembed.hookspecs import Classification, Regression, Target, Task
 from mirembed.store.files import (
     exclusive,
@@ -41,6 +41,7 @@ _FIXED_COLUMNS = (
     "duration",
     "file_hash",
     "audio_hash",
+    "backend",
     "file_size",
     "file_mtime_ns",
     "n_frames",
@@ -70,6 +71,8 @@ class SpectrogramRow:
         Seconds.
     file_hash, audio_hash : str
         Digests of the file's bytes and of the decoded samples.
+    backend : str
+        What computed the frames, see `mirembed.spectrogram.BACKENDS`. The fingerprint does not depend on it.
     file_size, file_mtime_ns : int
         Bytes and nanoseconds, to know an unchanged file without reading it.
     frames : ndarray [n_frames, n_bands], float32, dB
@@ -82,6 +85,7 @@ class SpectrogramRow:
     duration: float
     file_hash: str
     audio_hash: str
+    backend: str
     file_size: int
     file_mtime_ns: int
     frames: NDArray[np.float32]
@@ -193,6 +197,7 @@ class FeatureStore:
 
     def append(self, rows: Sequence[SpectrogramRow], info: DatasetInfo) -> None:
         """Write ``rows`` as a new shard, later than all others."""
+        self._require_there()
         shards = self.shards()
         number = int(shards[-1].stem.split("-")[0]) + 1 if shards else 1
         table = _to_table(rows, info)
@@ -214,7 +219,7 @@ class FeatureStore:
             )
         if not tables:
             return pa.table({"id": pa.array([], pa.string())})
-        merged = pa.concat_tables(tables)
+        merged = pa.concat_tables(tables, promote_options="default")  # old shards have no backend
         latest = {track: position for position, track in enumerate(merged["id"].to_pylist())}
         return merged.take(pa.array([latest[track] for track in sorted(latest)], pa.int64()))
 
@@ -253,9 +258,16 @@ class FeatureStore:
                     table = table.take(pa.array(rows, pa.int64()))
                     tracks = [labels[track] for track in table["id"].to_pylist()]
                     columns = _label_columns([(t.label, t.group) for t in tracks], info.task)
-                    arrays = [columns.get(f.name, table[f.name] if f.name in table.column_names else None)
-                              for f in schema]  # fmt: skip
+                    known = {name: table[name] for name in table.column_names} | columns
+                    arrays = [known.get(field.name, pa.nulls(len(table), field.type)) for field in schema]
                     writer.write_table(pa.table(arrays, schema=schema), row_group_size=ROWS_PER_GROUP)
+
+    def _require_there(self) -> None:
+        """Refuse to begin a second store where a drive was mounted that holds the first."""
+        if not self.exists:
+            raise StoreWriteError(
+                f"{self.folder} has vanished while it was written to; bring it back and run the same command again"
+            )
 
     def set_aside_damaged(self) -> list[Path]:
         """Rename shards that cannot be read to ``*.damaged`` and return them."""
@@ -288,6 +300,7 @@ class FeatureStore:
         """Replace the table of failures."""
         import pyarrow as pa
 
+        self._require_there()
         fields = [("id", pa.string()), ("path", pa.string()), ("reason", pa.string()), ("retry", pa.string())]
         schema = pa.schema([*fields, ("file_size", pa.int64()), ("file_mtime_ns", pa.int64())])
         rows = [asdict(failure) for failure in failures]
@@ -348,6 +361,7 @@ def _schema(info: DatasetInfo) -> pa.Schema:
         ("duration", pa.float64()),
         ("file_hash", pa.string()),
         ("audio_hash", pa.string()),
+        ("backend", pa.string()),
         ("file_size", pa.int64()),
         ("file_mtime_ns", pa.int64()),
         ("n_frames", pa.int64()),

@@ -34,11 +34,14 @@ class Limits:
     seconds : callable or None
         From the argument of a task to the seconds that it may take.
     memory : int or None
-        Bytes of a worker. One that holds on to a quarter of it after a task is replaced.
+        Bytes of a worker.
+    kept : int or None
+        Bytes of a worker between two tasks. One that holds on to more, because something leaks, is replaced.
     """
 
     seconds: Callable[[Any], float] | None = None
     memory: int | None = None
+    kept: int | None = None
 
 
 NO_LIMITS = Limits()

@@ -94,10 +94,12 @@ class Pool(threading.Thread):
     def _send(self, worker: Worker, task: int) -> None:
         if not worker.tasks:
             worker.since = time.monotonic()
-        worker.tasks.append(task)
+        argument = self._arguments[task]
+        seconds = None if self._limits.seconds is None else self._limits.seconds(argument)
+        worker.tasks.append((task, seconds))
         # One that has just died is found when its answers are collected.
         with contextlib.suppress(OSError):
-            worker.connection.send((self._arguments[task], self._seconds(task)))
+            worker.connection.send((argument, seconds))
 
     def _collect(self) -> None:
         by_connection = {worker.connection: worker for worker in self._workers}
@@ -116,15 +118,16 @@ class Pool(threading.Thread):
     def _take(self, worker: Worker, well: bool, result: Any) -> None:
         if not well:
             raise result
-        self.outcomes.put(Done(worker.tasks.popleft(), result))
+        task, _ = worker.tasks.popleft()
+        self.outcomes.put(Done(task, result))
         worker.since = time.monotonic()
-        if self._limits.memory is not None and worker.resident() > self._limits.memory / 4:
+        if self._limits.kept is not None and worker.resident() > self._limits.kept:
             self._replace(worker)
 
     def _watch(self) -> None:
         """Kill the workers that took too long, or too much memory, for the task in hand."""
         for worker in self._busy():
-            seconds, memory = self._seconds(worker.tasks[0]), self._limits.memory
+            (_, seconds), memory = worker.tasks[0], self._limits.memory
             if worker.connection.poll():
                 continue  # it has just answered
             if seconds is not None and time.monotonic() - worker.since > seconds:
@@ -132,11 +135,9 @@ class Pool(threading.Thread):
             elif memory is not None and worker.resident() > memory:
                 self._give_up(worker, f"took more than {memory / 2**30:.1f} GiB of memory and was stopped")
 
-    def _seconds(self, task: int) -> float | None:
-        return None if self._limits.seconds is None else self._limits.seconds(self._arguments[task])
-
     def _give_up(self, worker: Worker, reason: str) -> None:
-        self.outcomes.put(Crashed(worker.tasks.popleft(), reason))
+        task, _ = worker.tasks.popleft()
+        self.outcomes.put(Crashed(task, reason))
         self._replace(worker)
 
     def _bury(self, worker: Worker) -> None:
@@ -147,7 +148,7 @@ class Pool(threading.Thread):
             if self._failed_starts == _STARTS:
                 raise WorkerError(f"worker processes end before they begin (exit code {code}); free some memory")
         elif worker.tasks:
-            task = worker.tasks.popleft()
+            task, _ = worker.tasks.popleft()
             # The system kills so when memory runs out, and not always the one that took it: a second try, alone.
             if code == -signal.SIGKILL and not self._alone():
                 self._suspects.insert(0, task)
@@ -159,7 +160,7 @@ class Pool(threading.Thread):
         return not self._waiting and len(self._busy()) == 0 and len(self._workers) == 1
 
     def _replace(self, worker: Worker) -> None:
-        self._waiting += reversed(worker.tasks)
+        self._waiting += [task for task, _ in reversed(worker.tasks)]
         self._workers.remove(worker)
         worker.kill()
 

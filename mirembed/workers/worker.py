@@ -38,8 +38,8 @@ class Worker:
     ----------
     process : subprocess.Popen
     connection : multiprocessing.connection.Connection
-    tasks : deque of int
-        Handed out and not answered; the first is the one in hand.
+    tasks : deque of (int, float or None)
+        Handed out and not answered, with the seconds that each may take; the first is in hand.
     ready : bool
         Whether it has begun.
     since : float
@@ -48,7 +48,7 @@ class Worker:
 
     process: subprocess.Popen[bytes]
     connection: Connection
-    tasks: deque[int] = field(default_factory=deque)
+    tasks: deque[tuple[int, float | None]] = field(default_factory=deque)
     ready: bool = False
     since: float = 0.0
 
