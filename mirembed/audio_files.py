@@ -48,7 +48,7 @@ def file_stamp(path: Path) -> tuple[int, int]:
 
 
 def printable(path: Path) -> str:
-    """Return the name of a file as text: bytes that are no UTF-8 are written as ``\\xe9``."""
+    r"""Return the name of a file as text: bytes that are no UTF-8 are written as ``\xe9``."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 

@@ -71,7 +71,9 @@ def mp4_bytes(mp3: bytes, rate: int) -> bytes:
     # The decoder's description: object type 0x6B is MPEG-1 audio.
     decoder = b"\x04\x0d\x6b\x15" + bytes(11)
     description = words(0) + b"\x03" + bytes([3 + len(decoder) + 3]) + b"\0\1\0" + decoder + b"\x06\x01\x02"
-    entry = box(b"mp4a", bytes(6) + b"\0\1" + bytes(8) + b"\0\2\0\x10" + bytes(4), words(rate << 16), box(b"esds", description))
+    entry = box(
+        b"mp4a", bytes(6) + b"\0\1" + bytes(8) + b"\0\2\0\x10" + bytes(4), words(rate << 16), box(b"esds", description)
+    )
     tables = [
         box(b"stsd", words(0, 1), entry),
         box(b"stts", words(0, 1, len(sizes), samples)),

@@ -76,7 +76,7 @@ class Tally(Generic[R]):
         self._hasher.update(channels.data.cast("B"))
         mono = self._mean(channels)
         if not np.isfinite(mono).all():
-            self._n_bad += channels.size - np.count_nonzero(np.isfinite(channels))
+            self._n_bad += int(channels.size - np.count_nonzero(np.isfinite(channels)))
         if not self._n_bad:
             self.receiver.add(mono)
 

@@ -40,7 +40,8 @@ def embed(
         print_json(
             {
                 "embeddings": {
-                    printable(path): vector.tolist() for path, vector in zip(result.paths, result.embeddings, strict=True)
+                    printable(path): vector.tolist()
+                    for path, vector in zip(result.paths, result.embeddings, strict=True)
                 },
                 "failures": failures_json(result),
             }

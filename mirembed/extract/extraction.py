@@ -122,9 +122,10 @@ class Extraction:
         )
         self._n_failed += 1
         self._failures[track.id] = Failure(track.id, printable(track.path), reason, retry, size, mtime)
-        if self._max_failures is not None and self._max_failures.exceeded_by(self._n_failed, len(self._tracks)):
+        n_listed = self._summary.listed
+        if self._max_failures is not None and self._max_failures.exceeded_by(self._n_failed, n_listed):
             raise DatasetError(
-                f"{self._n_failed} of {counted(len(self._tracks), 'file')} failed, more than --max-failures "
+                f"{self._n_failed} of {counted(n_listed, 'file')} failed, more than --max-failures "
                 f"{self._max_failures}; the last: {printable(track.path)}: {reason}"
             )
 

@@ -10,7 +10,7 @@ from mirembed.errors import SpecError
 
 @dataclass(frozen=True)
 class MaxFailures:
-    """A number of files, or a share of those that are to be extracted.
+    """A number of files, or a share of those that the dataset lists.
 
     Attributes
     ----------

@@ -61,14 +61,21 @@ class Worker:
         """
         here, there = Pipe()
         with there:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603, this Python and our own code
                 [sys.executable, "-c", _START, str(there.fileno()), *sys.path],
                 pass_fds=[there.fileno()],
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **_ENVIRONMENT},
             )
-        here.send((function, os.getpid()))
-        return cls(process, here)
+        worker = cls(process, here)
+        try:
+            here.send((function, os.getpid()))
+        except OSError:  # it has died; that is found when its answers are collected
+            pass
+        except BaseException:  # the function cannot travel
+            worker.kill()
+            raise
+        return worker
 
     def kill(self) -> int:
         """End the process and return its exit code: negative for a signal."""

@@ -25,12 +25,12 @@ LEFT_OUT = {
 
 @dataclass(frozen=True)
 class AudioFiles:
-    """The audio files under a folder, at any depth.
+    r"""The audio files under a folder, at any depth.
 
     Attributes
     ----------
     files : mapping of str to pathlib.Path
-        By POSIX paths relative to the folder, sorted. Bytes in them that are no UTF-8 are written as ``\\xe9``.
+        By POSIX paths relative to the folder, sorted. Bytes in them that are no UTF-8 are written as ``\xe9``.
     others : int
         Files that are not audio.
     notes : tuple of str
