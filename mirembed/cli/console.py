@@ -57,7 +57,7 @@ class ConsoleProgress:
             return
         self._bar = Bar(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
             TextColumn("{task.fields[told]}"),
             TimeElapsedColumn(),
@@ -74,7 +74,7 @@ class ConsoleProgress:
         """Say how much is done; once, when it can be told, how long the rest will take."""
         now = time.monotonic()
         if self._bar is not None and self._task is not None:
-            told = [f"{audio_seconds / 3600 / max(now - self._began, 1e-3):.2f} h of music/s"] if audio_seconds else []
+            told = [f"{audio_seconds / 3600 / max(now - self._began, 1e-3):.2f} h/s"] if audio_seconds else []
             told += [f"{failed} failed"] if failed else []
             self._bar.update(self._task, completed=completed, told=", ".join(told))
         # The clock starts with the first unit done: starting processes and importing torch is no measure.

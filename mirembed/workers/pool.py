@@ -32,15 +32,16 @@ class Pool(threading.Thread):
 
     Attributes
     ----------
-    outcomes : queue.Queue of Done, Crashed or Exception
+    outcomes : queue.SimpleQueue of Done, Crashed or Exception
         Bounded, so that results wait with the workers while nobody takes them. After an exception nothing follows.
+        Not a ``Queue``: ctrl-C inside its ``get`` may leave its lock in disorder.
     """
 
     def __init__(
         self, function: Callable[[Any], Any], arguments: Sequence[Any], jobs: int, per_worker: int, limits: Limits
     ) -> None:
         super().__init__(daemon=True)
-        self.outcomes: queue.Queue[Any] = queue.Queue(maxsize=max(2, per_worker * jobs))
+        self.outcomes: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._function = function
         self._arguments = arguments
         self._jobs = jobs
@@ -50,29 +51,31 @@ class Pool(threading.Thread):
         self._suspects: list[int] = []
         self._workers: list[Worker] = []
         self._failed_starts = 0
-        self._stopped = threading.Event()
+        self._stopped = False
 
     def stop(self) -> None:
         """Kill the workers."""
-        self._stopped.set()
-        while self.is_alive():
-            with contextlib.suppress(queue.Empty):  # the thread may wait for room
-                self.outcomes.get_nowait()
-            self.join(timeout=0.05)
+        self._stopped = True
+        self.join()
 
     def run(self) -> None:
         """Keep the workers busy until everything is answered; called by ``start``."""
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # for the workers, see `Worker.start`
         try:
-            while not self._stopped.is_set() and (self._waiting or self._suspects or self._busy()):
+            while not self._stopped and (self._waiting or self._suspects or self._busy()):
                 self._hand_out()
                 self._collect()
                 self._watch()
         except Exception as error:
-            self.outcomes.put(error)
+            self._put(error)
         finally:
             for worker in self._workers:
                 worker.kill()
+
+    def _put(self, outcome: Done[Any] | Crashed | Exception) -> None:
+        while self.outcomes.qsize() >= max(2, self._per_worker * self._jobs) and not self._stopped:
+            time.sleep(0.01)
+        self.outcomes.put(outcome)
 
     def _busy(self) -> list[Worker]:
         return [worker for worker in self._workers if worker.tasks]
@@ -119,7 +122,7 @@ class Pool(threading.Thread):
         if not well:
             raise result
         task, _ = worker.tasks.popleft()
-        self.outcomes.put(Done(task, result))
+        self._put(Done(task, result))
         worker.since = time.monotonic()
         if self._limits.kept is not None and worker.resident() > self._limits.kept:
             self._replace(worker)
@@ -137,7 +140,7 @@ class Pool(threading.Thread):
 
     def _give_up(self, worker: Worker, reason: str) -> None:
         task, _ = worker.tasks.popleft()
-        self.outcomes.put(Crashed(task, reason))
+        self._put(Crashed(task, reason))
         self._replace(worker)
 
     def _bury(self, worker: Worker) -> None:
@@ -153,7 +156,7 @@ class Pool(threading.Thread):
             if code == -signal.SIGKILL and not self._alone():
                 self._suspects.insert(0, task)
             else:
-                self.outcomes.put(Crashed(task, _crash_reason(code)))
+                self._put(Crashed(task, _crash_reason(code)))
         self._replace(worker)
 
     def _alone(self) -> bool:
