@@ -13,8 +13,8 @@ from mirembed.errors import SpecError
 from mirembed.hookspecs import Classification, Task
 from mirembed.inference import EmbeddedFiles
 from mirembed.models import Model
-from mirembed.store.features import label_names
 from mirembed.store.files import write_table, writing
+from mirembed.store.rows import label_names
 
 SUFFIXES = (".csv", ".parquet")
 

@@ -29,8 +29,8 @@ from mirembed.labels import TargetScale
 from mirembed.network import EmbeddingNetwork, embed
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
-from mirembed.store.features import task_from_json, task_to_json
 from mirembed.store.files import read_json, write_json, writing
+from mirembed.store.rows import task_from_json, task_to_json
 from mirembed.train import PluginSimilarity
 
 FORMAT = 1

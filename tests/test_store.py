@@ -25,10 +25,10 @@ from mirembed.progress import Silent
 from mirembed.specs import Spec
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, Failure, FeatureStore, SpectrogramRow, Store
-from mirembed.store.features import label_names
 from mirembed.store.files import read_json, read_table, write_json, writing
 from mirembed.store.frames import open_tracks
 from mirembed.store.root import slug
+from mirembed.store.rows import label_names
 
 BANDS = 40
 PARAMETERS = SpectrogramParameters().to_json()

@@ -10,7 +10,7 @@ from typing import Any
 
 from mirembed.errors import DatasetError
 from mirembed.hookspecs import Classification, Listing, Regression, Track
-from mirembed.store.features import label_names
+from mirembed.store.rows import label_names
 
 
 def check_listing(listing: Listing, plugin: str) -> None:

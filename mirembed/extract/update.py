@@ -18,7 +18,7 @@ from mirembed.hookspecs import Classification, Listing, Task, Track
 from mirembed.progress import Progress, Silent
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, FeatureStore
-from mirembed.store.features import label_names
+from mirembed.store.rows import label_names
 
 
 def extract(
