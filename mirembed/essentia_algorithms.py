@@ -102,7 +102,7 @@ def why_not() -> str | None:
     return None
 
 
-def audio_to_file(name: str, raw: str) -> int:
+def audio_to_file(name: str, raw: str) -> tuple[int, int]:
     """Decode an audio file by Essentia's streaming mode, of which only a buffer is in memory at any time.
 
     Parameters
@@ -114,8 +114,10 @@ def audio_to_file(name: str, raw: str) -> int:
 
     Returns
     -------
-    int
-        Sampling rate in Hz.
+    rate : int
+        Hz.
+    n_samples : int
+        How many there should be in the file: Essentia does not notice a full disk.
 
     Raises
     ------
@@ -138,7 +140,7 @@ def audio_to_file(name: str, raw: str) -> int:
             _essentia.nowhereConnect(loader, unused)
         _essentia.fileOutputConnect(mixer, "audio", output)
         _essentia.run(loader)
-        return int(pool["rate"])
+        return int(pool["rate"]), int(_essentia.totalProduced(mixer, "audio"))
 
 
 def _flush() -> None:

@@ -74,9 +74,12 @@ def _by_the_disk(name: str, receiver: Callable[[int], R]) -> Tally[R]:
     import numpy as np
 
     with tempfile.NamedTemporaryFile(prefix="mirembed-", suffix=".f32") as file:
-        tally = Tally(receiver, audio_to_file(name, file.name), 1, "essentia")
+        rate, n_samples = audio_to_file(name, file.name)
+        tally = Tally(receiver, rate, 1, "essentia")
         while block := file.read(4 * BLOCK_VALUES):
-            tally.add(np.frombuffer(block, np.float32).reshape(-1, 1))
+            tally.add(np.frombuffer(block[: len(block) // 4 * 4], np.float32).reshape(-1, 1))
+        if tally.n_samples < n_samples:
+            raise AudioError(f"no room to decode it in {Path(file.name).parent}: free some, or set TMPDIR")
     return tally
 
 

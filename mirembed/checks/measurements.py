@@ -16,7 +16,7 @@ from mirembed.audio import decode
 from mirembed.audio_files import file_stamp, patience, printable
 from mirembed.checks.fingerprints import fingerprint
 from mirembed.errors import AudioError, StoreError
-from mirembed.extract import file_limits
+from mirembed.extract.files import WORKER_KEPT
 from mirembed.progress import Progress
 from mirembed.spectrogram import log_mel
 from mirembed.store.files import read_table, write_table
@@ -90,7 +90,8 @@ def measure_files(paths: Sequence[Path], cache: Path, jobs: int, progress: Progr
     progress.start("checking audio", len(missing))
     written_at = time.monotonic()
     try:
-        limits = file_limits(patience)
+        # All samples of a file are needed at once, and nobody says how many those are.
+        limits = workers.Limits(patience, kept=WORKER_KEPT)
         for number, outcome in enumerate(workers.run(_measure, missing, jobs, limits=limits), 1):
             if isinstance(outcome, workers.Crashed):
                 name = printable(missing[outcome.index])

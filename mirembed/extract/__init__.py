@@ -1,6 +1,6 @@
 """Many audio files → store: workers, failures, resume."""
 
-from mirembed.extract.files import ExtractedFile, FileOutcome, Handling, extract_files, file_limits
+from mirembed.extract.files import ExtractedFile, FileOutcome, Handling, extract_files
 from mirembed.extract.listing import check_listing
 from mirembed.extract.max_failures import MaxFailures
 from mirembed.extract.summary import Summary
@@ -15,5 +15,4 @@ __all__ = [
     "check_listing",
     "extract",
     "extract_files",
-    "file_limits",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,18 +104,13 @@ def extract_files(
     if handling.backend != "auto":  # which each worker finds out for itself
         choose_backend(handling.backend)
     files = [_File(path, folder, handling.backend) for path in paths]
-    limits = file_limits(lambda file: handling.timeout or patience(file.path))
+    limits = workers.Limits(lambda file: handling.timeout or patience(file.path), WORKER_MEMORY, WORKER_KEPT)
     outcomes = workers.run(_extract_file, files, max(1, jobs), per_worker=_IN_FLIGHT, limits=limits)
     for number, outcome in enumerate(outcomes, 1):
         if isinstance(outcome, workers.Crashed):
             yield FileOutcome(outcome.index, number, outcome.reason)
         else:
             yield FileOutcome(outcome.index, number, outcome.result)
-
-
-def file_limits(seconds: Callable[[Any], float]) -> workers.Limits:
-    """Return what decoding one file may take; ``seconds`` gives the time for what is handed to a worker."""
-    return workers.Limits(seconds, WORKER_MEMORY, WORKER_KEPT)
 
 
 def _extract_file(file: _File) -> ExtractedFile | str:
