@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from audio_files import loud_then_quiet, mp4_bytes, write_mp3
+from audio_files import loud_then_quiet, mp4_bytes, wav_bytes, write_mp3
 from conftest import RATE, tone, write_tones
+from fuzz import Report, watching
 from small_store import workers_run
 from test_bad_input import run_here
 from test_extraction import run, stored
@@ -176,6 +177,18 @@ def test_a_file_that_takes_too_long_is_a_failure_that_says_how_to_try_again(stor
     assert "more --timeout" in failures["low/long.flac"].retry
     summary = run(store, audio, retry_failed=True)
     assert (summary.failures, len(stored(store))) == ([], 7)
+
+
+def test_an_hour_of_music_needs_little_memory(tmp_path):
+    path = tmp_path / "hour.wav"
+    size = 2 * 48_000 * 3600
+    path.write_bytes(wav_bytes(b"", rate=48_000, stated=size))
+    os.truncate(path, path.stat().st_size + size)
+    report = Report()
+    with watching(report):
+        (outcome,) = extract.extract_files([path], 1)
+    assert outcome.result.frames.shape == (143_999, 40)
+    assert 20 * 2**20 < report.peak < 250 * 2**20
 
 
 @pytest.mark.parametrize(

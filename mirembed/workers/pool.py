@@ -62,20 +62,29 @@ class Pool(threading.Thread):
         """Keep the workers busy until everything is answered; called by ``start``."""
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # for the workers, see `Worker.start`
         try:
-            while not self._stopped and (self._waiting or self._suspects or self._busy()):
+            while not self._stopped and self._is_unfinished():
                 self._hand_out()
                 self._collect()
                 self._watch()
         except Exception as error:
             self._put(error)
         finally:
-            for worker in self._workers:
-                worker.kill()
+            if self._is_unfinished():
+                for worker in self._workers:
+                    worker.kill()
+            else:
+                for worker in self._workers:
+                    worker.connection.close()
+                for worker in self._workers:
+                    worker.leave()
 
     def _put(self, outcome: Done[Any] | Crashed | Exception) -> None:
         while self.outcomes.qsize() >= max(2, self._per_worker * self._jobs) and not self._stopped:
             time.sleep(0.01)
         self.outcomes.put(outcome)
+
+    def _is_unfinished(self) -> bool:
+        return bool(self._waiting or self._suspects or self._busy())
 
     def _busy(self) -> list[Worker]:
         return [worker for worker in self._workers if worker.tasks]
@@ -86,8 +95,7 @@ class Pool(threading.Thread):
             self._waiting.append(self._suspects.pop())
             while len(self._workers) > 1:
                 self._workers.pop().kill()
-        wanted = 1 if self._suspects else self._jobs
-        while len(self._workers) < min(wanted, len(self._waiting) + len(self._busy())):
+        while len(self._workers) < min(self._jobs, len(self._waiting) + len(self._busy())):
             self._workers.append(Worker.start(self._function))
         for depth in range(self._per_worker):
             for worker in self._workers:

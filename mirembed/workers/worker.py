@@ -83,6 +83,13 @@ class Worker:
         self.connection.close()
         return self.process.wait()
 
+    def leave(self) -> None:
+        """Wait until the process ends by itself, its connection being closed; for some seconds only."""
+        try:
+            self.process.wait(timeout=GRACE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
     def resident(self) -> int:
         """Return the memory that it holds, in bytes; 0 when it has ended."""
         import psutil
