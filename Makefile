@@ -1,11 +1,13 @@
 # make demo   a virtual environment, the package, and the main job on the embedded dataset
 # make test   lint, types and tests
+# make fuzz   extracts thousands of damaged files of every format
+# make torture   kills extraction at 200 random moments
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test lint types unit format clean
+.PHONY: demo test lint types unit fuzz torture format clean
 
 demo: $(VENV)/.installed
 	mkdir -p $(DEMO)
@@ -25,6 +27,12 @@ types: $(VENV)/.installed-test
 unit: $(VENV)/.installed-test
 	rm -f .coverage .coverage.*
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python tests/fuzz.py --files $(or $(FILES),5000) --seed $(or $(SEED),0)
+
+torture: $(VENV)/.installed-test
+	MIREMBED_KILLS=200 $(BIN)/python -m pytest tests/test_kills.py
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .

@@ -31,8 +31,8 @@ from mirembed.kernels import Kernel
 from mirembed.labels import TargetScale
 from mirembed.network import EmbeddingNetwork, embed, one_thread
 from mirembed.registry import Registry, plugin_code
-from mirembed.store.features import task_from_json, task_to_json
 from mirembed.store.files import read_json, write_json, writing
+from mirembed.store.rows import task_from_json, task_to_json
 
 FORMAT = 2
 _MANIFEST, _NETWORK, _LEARNER = "model.json", "network.safetensors", "learner.skops"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.audio_files import audio_files
+from mirembed.audio_files import audio_files, printable
 from mirembed.embeddings import ModelKey, read_embeddings
 from mirembed.errors import AudioError, MirembedError
 from mirembed.extract.files import file_hash
@@ -52,7 +52,7 @@ class Neighbours:
             "query": self.query,
             "similarity": self.similarity,
             "neighbours": [{"track": name, "similarity": value} for name, value in self.tracks],
-            "failures": [{"path": str(path), "reason": reason} for path, reason in self.failures],
+            "failures": [{"path": printable(path), "reason": reason} for path, reason in self.failures],
         }
 
 
@@ -102,9 +102,10 @@ def neighbours(
             itself = _tracks_of(features, Path(track))
     if inside is not None:
         embedded = embed_files(loaded, audio_files([inside]), jobs, progress)
-        names, candidates = [str(path) for path in embedded.paths], embedded.embeddings
+        names, candidates = [printable(path) for path in embedded.paths], embedded.embeddings
         failures = embedded.failures
-        itself |= {name for name in names if Path(track).is_file() and Path(name).samefile(track)}
+        if Path(track).is_file():
+            itself |= {printable(path) for path in embedded.paths if path.samefile(track)}
     similarity = _similarity(loaded, registry)
     if similarity is None:
         similarity = UNLEARNED
@@ -118,7 +119,7 @@ def neighbours(
 def _embed_one(model: Model, path: Path, jobs: int, progress: Progress) -> NDArray[np.float32]:
     embedded = embed_files(model, [path], jobs, progress)
     if embedded.failures:
-        raise AudioError(f"{path}: {embedded.failures[0][1]}")
+        raise AudioError(f"{printable(path)}: {embedded.failures[0][1]}")
     return np.asarray(embedded.embeddings[0])
 
 

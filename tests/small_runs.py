@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from mirembed import Classification, Regression, Target, Task
 from mirembed.evaluate.runs import FORMAT
-from mirembed.store.features import task_to_json
 from mirembed.store.files import write_json, write_table
+from mirembed.store.rows import task_to_json
 
 CLASSES = Classification(("blues", "jazz"))
 TARGETS = Regression((Target("valence", 1, 9), Target("arousal", 1, 9)))

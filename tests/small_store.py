@@ -59,6 +59,7 @@ def write_store(
             duration=len(frames[number]) * 0.025,
             file_hash=f"{number}",
             audio_hash=hashlib.sha256(frames[number].tobytes()).hexdigest(),
+            backend="essentia",
             file_size=1,
             file_mtime_ns=1,
             frames=frames[number],
@@ -118,8 +119,7 @@ def run_here(
     arguments: Sequence[Any],
     jobs: int,
     tick: Callable[[], None] = lambda: None,
-    *,
-    per_worker: int = 1,
+    **options: object,
 ) -> Iterator[workers.Done[Any]]:
     """Stand in for `mirembed.workers.run`: to start a process takes longer than a small training."""
     for index, argument in enumerate(arguments):

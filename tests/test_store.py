@@ -25,10 +25,10 @@ from mirembed.progress import Silent
 from mirembed.specs import Spec
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, Failure, FeatureStore, SpectrogramRow, Store
-from mirembed.store.features import label_names
 from mirembed.store.files import read_json, read_table, write_json, writing
 from mirembed.store.frames import open_tracks
 from mirembed.store.root import slug
+from mirembed.store.rows import label_names
 
 BANDS = 40
 PARAMETERS = SpectrogramParameters().to_json()
@@ -55,6 +55,7 @@ def row(track: str, n_frames: int = 4, *, seed: int = 0, label: object = "jazz",
         duration=n_frames * 0.025,
         file_hash=f"file {seed}",
         audio_hash=f"audio {seed}",
+        backend="essentia",
         file_size=1000 + seed,
         file_mtime_ns=2_000_000_000_000_000_000 + seed,
         frames=frames,
@@ -168,6 +169,7 @@ def test_shards_are_read_by_pyarrow_and_pandas_without_mirembed(tmp_path):
         "duration",
         "file_hash",
         "audio_hash",
+        "backend",
         "file_size",
         "file_mtime_ns",
         "n_frames",

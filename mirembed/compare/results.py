@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from mirembed.errors import EvaluationError, StoreError
 from mirembed.evaluate.runs import find_run
 from mirembed.hookspecs import Task
-from mirembed.store.features import task_from_json
 from mirembed.store.files import read_table
+from mirembed.store.rows import task_from_json
 
 if TYPE_CHECKING:
     import pyarrow as pa

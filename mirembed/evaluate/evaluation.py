@@ -22,10 +22,10 @@ from mirembed.progress import Progress, Silent, counted
 from mirembed.provenance import versions
 from mirembed.registry import Registry
 from mirembed.schedule import run_trainings
-from mirembed.store.features import task_to_json
 from mirembed.store.files import read_table, write_json, write_table
 from mirembed.store.frames import Tracks
 from mirembed.store.root import slug
+from mirembed.store.rows import task_to_json
 
 
 def evaluate(

@@ -10,7 +10,7 @@ from typing import Any
 
 from mirembed.errors import DatasetError, PluginError
 from mirembed.hookspecs import Classification, Listing, Regression, Target, Track
-from mirembed.store.features import label_names
+from mirembed.store.rows import label_names
 
 
 def check_listing(listing: Listing, plugin: str) -> None:
@@ -78,8 +78,6 @@ def _check_names(track: Track, plugin: str) -> None:
         raise DatasetError(f"{plugin}: {track.id} has the group {track.group!r}; expected valid UTF-8 or None: {blame}")
     if not isinstance(track.path, Path):
         raise DatasetError(f"{plugin}: {track.id} has the path {track.path!r}; expected a pathlib.Path: {blame}")
-    if not _is_text(str(track.path)):
-        raise DatasetError(f"{plugin}: {str(track.path)!r} is not valid UTF-8; rename the file or folder")
 
 
 def _check_values(track: Track, task: Regression, plugin: str) -> None:

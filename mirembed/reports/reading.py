@@ -19,8 +19,8 @@ from mirembed.evaluate.tables import embedding_files, finished_parts, read_check
 from mirembed.hookspecs import Classification, Task
 from mirembed.specs import Spec
 from mirembed.statistics import Interval, nadeau_bengio_interval
-from mirembed.store.features import task_from_json
 from mirembed.store.files import read_json, read_table
+from mirembed.store.rows import task_from_json
 
 if TYPE_CHECKING:
     import pyarrow as pa

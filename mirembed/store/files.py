@@ -110,7 +110,9 @@ def exclusive(folder: Path, busy: str) -> Iterator[None]:
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as readable JSON."""
     with writing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        # The path of a folder need not be valid text.
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def read_json(path: Path) -> Any:
@@ -122,7 +124,7 @@ def read_json(path: Path) -> Any:
         If the file is missing or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mirembed.errors import DatasetError
 from mirembed.hookspecs import Archive, Card, Regression, Split, Target
-from mirembed.store.features import label_names
+from mirembed.store.rows import label_names
 
 _CHECKSUM = re.compile(r"sha256:[0-9a-fA-F]{64}|md5:[0-9a-fA-F]{32}")
 
