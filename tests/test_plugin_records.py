@@ -121,10 +121,10 @@ def test_a_run_and_a_model_say_who_supplied_dataset_similarity_and_learner(work)
         (provenance["dataset"]["plugin"], provenance["settings"]),
     ):
         approach = settings["approaches"]["linear-sl"]
-        used = [dataset, approach["similarity"], approach["label_similarity"], settings["learner"]]
+        used = [dataset, approach["similarity"], approach["label_similarity"], *settings["learners"].values()]
         assert [plugin["name"] for plugin in used] == ["initials", "linear", "linear", "knn"]
         assert {(plugin["distribution"], plugin["version"]) for plugin in used} == {("mirembed-everything", "1.0")}
-        assert settings["learner"]["parameters"] == {"k": 1}
+        assert [learner["parameters"] for learner in settings["learners"].values()] == [{"k": 1}]
 
 
 def test_an_evaluation_without_its_dataset_plugin_says_what_to_install(said):

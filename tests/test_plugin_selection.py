@@ -165,7 +165,7 @@ def test_a_one_file_plugin_trains_in_workers_and_is_recorded_with_its_hash(mirem
     fitted = mirembed("--plugins-dir", "../experiments", "fit", *options, *chosen, "--json")
     models = {model["approach"]: Path(model["model"]) for model in json.loads(fitted.stdout)["models"]}
     used = read_json(models["my-plugin.py/plain-sl"] / "model.json")["provenance"]["settings"]
-    for plugin in (used["learner"], used["approaches"]["my-plugin.py/plain-sl"]["similarity"]):
+    for plugin in (*used["learners"].values(), used["approaches"]["my-plugin.py/plain-sl"]["similarity"]):
         assert (plugin["distribution"], len(plugin["file_hash"])) == ("my-plugin.py", len("sha256:") + 64)
         assert plugin["file_hash"].startswith(plugin["version"])
 
