@@ -9,6 +9,8 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from mirembed.store.frames import release_rows
+
 EXCERPT_FRAMES = 100
 
 
@@ -59,6 +61,7 @@ class Normalisation:
             count += len(track)
             total += track.sum(axis=0)
             squares += np.square(track).sum(axis=0)
+            release_rows(frames)
         mean = total / count
         variance = np.maximum(squares / count - mean**2, 0)
         # Below this a band is constant up to the rounding of float64 sums of squared dB.

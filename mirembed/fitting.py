@@ -214,6 +214,7 @@ class _Fitter:
                 estimator=None,
                 scale=self.scale,
                 parameters=job.parameters,
+                engine=job.settings.engine,
                 provenance={
                     **job.provenance,
                     **_made_by(method, self.registry),

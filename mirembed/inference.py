@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mirembed.engine import prepare_engine
 from mirembed.extract import ExtractedFile, extract_files
 from mirembed.models import Model
 from mirembed.progress import Progress
@@ -46,6 +47,8 @@ def embed_files(model: Model, paths: Sequence[Path], jobs: int, progress: Progre
         If the model was trained on spectrograms that this version computes differently.
     """
     compare_parameters(model.parameters, SpectrogramParameters().to_json(), "the model", "this version of mirembed")
+    if model.engine == "auto":
+        prepare_engine(progress.note)
     progress.start("embedding", len(paths))
     failures: dict[int, str] = {}
     rows: dict[int, NDArray[np.float32]] = {}

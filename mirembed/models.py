@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mirembed.baselines import MelStatistics, NoFeatures
+from mirembed.engine import make_engine
 from mirembed.errors import ModelError, PluginError, StoreError
 from mirembed.estimators import dump_estimator, load_estimator
 from mirembed.excerpts import Normalisation
 from mirembed.hookspecs import Classification, Estimator, Task
 from mirembed.kernels import Kernel
 from mirembed.labels import TargetScale
-from mirembed.network import EmbeddingNetwork, embed, one_thread
+from mirembed.network import EmbeddingNetwork, one_thread
 from mirembed.registry import Registry, plugin_code
 from mirembed.store.files import read_json, write_json, writing
 from mirembed.store.rows import task_from_json, task_to_json
@@ -60,6 +61,9 @@ class Model:
         Approach, plugins, seed, versions, command; of a model that was saved or loaded also name and digest.
     kernel : Kernel or None
         The similarity whose Gram matrix the estimator takes; None: it takes embeddings.
+    engine : {"auto", "numba", "torch"}
+        What computes embeddings. A loaded model takes the engine that it was trained with, where that one runs: its
+        embeddings are then the same to the bit.
     """
 
     task: Task
@@ -71,15 +75,17 @@ class Model:
     parameters: Mapping[str, Any]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     kernel: Kernel | None = None
+    engine: str = "torch"
 
     def embed(
         self, frames: NDArray[np.float32], starts: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Embed full tracks: ndarray ``[n_tracks, units]``; see `mirembed.network.embed`."""
+        """Embed full tracks: ndarray ``[n_tracks, units]``. None depends on its companions, to the bit."""
         if not isinstance(self.network, EmbeddingNetwork):
             return self.network.embed(frames, starts, lengths)
         with one_thread():
-            return embed(self.network, frames, starts, lengths, self.normalisation)
+            engine = make_engine(self.engine, self.network)
+            return engine.embed_tracks(frames, starts, lengths, self.normalisation)
 
     def predict(self, embeddings: NDArray[np.float32]) -> NDArray[Any]:
         """Predict from embeddings.
@@ -222,6 +228,7 @@ class Model:
             parameters=manifest["spectrogram"],
             provenance={**manifest["provenance"], **_identity(folder)},
             kernel=kernel,
+            engine="auto" if manifest["provenance"]["settings"].get("engine") == "numba" else "torch",
         )
 
     def _tensors(self, network: EmbeddingNetwork) -> dict[str, Tensor]:

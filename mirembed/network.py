@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mirembed.excerpts import EXCERPT_FRAMES, Normalisation, Stream, gather
+from mirembed.store.frames import release_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,6 +138,7 @@ def embed(
         rows = by_length[first : first + EMBED_BATCH]
         filled = np.resize(rows, EMBED_BATCH)
         sums = _sum_outputs(network, frames, starts[filled], lengths[filled], normalisation)
+        release_rows(frames)
         embeddings[rows] = sums[: len(rows)] / lengths[rows, None].astype(np.float32)
     return embeddings
 

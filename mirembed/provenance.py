@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-_DISTRIBUTIONS = ("mirembed", "torch", "numpy", "scipy", "scikit-learn", "essentia", "soundfile", "pyarrow")
+_DISTRIBUTIONS = ("mirembed", "torch", "numpy", "scipy", "scikit-learn", "essentia", "numba", "soundfile", "pyarrow")
 
 
 def versions() -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,16 +13,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mirembed.engine import make_engine
 from mirembed.errors import EvaluationError, PluginError, SpecError, StoreError
-from mirembed.excerpts import EXCERPT_FRAMES, Normalisation, epoch_batches, gather
+from mirembed.excerpts import EXCERPT_FRAMES, Normalisation, epoch_batches
 from mirembed.hookspecs import Similarity
 from mirembed.losses import classification_loss, regression_loss, similarity_loss
 from mirembed.network import EmbeddingNetwork, seeded_head, seeded_network
+from mirembed.optimiser import Adadelta
 from mirembed.registry import Registry, plugin_code
 from mirembed.specs import Spec
 from mirembed.store.files import writing
+from mirembed.store.frames import expect_rows, release_rows
 
 CHECKPOINT_EPOCHS = 10
+RELEASE_STEPS = 8
+"""Training steps after which the pages of a mapped file that were read leave the process's memory."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Settings:
     fold : int
         With the seed it decides initial weights, order and excerpts; a model of all tracks has fold 0.
     device : str
+    engine : {"numba", "torch"}
     checkpoint_every : int
         The network is handed to ``on_checkpoint`` after this many epochs, and so on; 0: never.
     """
@@ -69,6 +75,7 @@ class Settings:
     seed: int = 0
     fold: int = 0
     device: str = "cpu"
+    engine: str = "torch"
     checkpoint_every: int = 0
 
 
@@ -225,30 +232,21 @@ def train(
     if trained.head is not None:
         modules["head"] = trained.head
     modules.to(settings.device)
-    optimiser = torch.optim.Adadelta(modules.parameters(), lr=1.0, rho=0.95, eps=1e-6)
+    engine = make_engine(settings.engine, network)
+    optimiser = Adadelta(modules.parameters())
     done = _resume(checkpoint, modules, optimiser, trained)
     label_vectors = torch.from_numpy(data.label_vectors).to(settings.device)
     classes = None if data.classes is None else torch.from_numpy(data.classes).to(settings.device)
     on_epoch(done)
     for epoch in range(done, settings.epochs):
         total = torch.zeros((), device=settings.device)
-        for rows, offsets in epoch_batches(seed, epoch, data.lengths, settings.batch):
-            inputs, inside = gather(
-                data.frames,
-                data.starts[rows],
-                data.lengths[rows],
-                offsets,
-                EXCERPT_FRAMES,
-                data.normalisation,
-            )
-            embeddings = network(
-                torch.from_numpy(inputs).to(settings.device), torch.from_numpy(inside).to(settings.device)
+        for rows, offsets in _read_ahead(data, epoch_batches(seed, epoch, data.lengths, settings.batch)):
+            embeddings = engine.embed_excerpts(
+                data.frames, data.starts[rows], data.lengths[rows], offsets, data.normalisation
             )  # [batch, units]
             loss = objective(embeddings, label_vectors[rows], None if classes is None else classes[rows])
-            optimiser.zero_grad()
             with similarity.backward() if isinstance(similarity, PluginSimilarity) else contextlib.nullcontext():
-                loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+                optimiser.step(loss)
             total += loss.detach()
         trained.losses.append(float(total) / len(data.lengths))
         if not np.isfinite(trained.losses[-1]):
@@ -264,6 +262,19 @@ def train(
             _save(checkpoint, modules, optimiser, trained)
         on_epoch(done)
     return trained
+
+
+def _read_ahead(
+    data: TrainingData, batches: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield the batches; the frames of the next are being read meanwhile, and those of long ago leave the memory."""
+    ahead = list(batches)
+    for number, batch in enumerate(ahead):
+        if number % RELEASE_STEPS == 0:
+            release_rows(data.frames)
+        for rows, offsets in ahead[number + 1 : number + 2]:
+            expect_rows(data.frames, data.starts[rows] + offsets, EXCERPT_FRAMES)
+        yield batch
 
 
 def _objective(
@@ -283,12 +294,11 @@ def _suspicion(similarity: Similarity) -> str:
     return f"the parameters of {name} may be to blame, or its gradient (`mirembed plugins check`)"
 
 
-def _save(checkpoint: Path, modules: nn.Module, optimiser: torch.optim.Optimizer, trained: Trained) -> None:
+def _save(checkpoint: Path, modules: nn.Module, optimiser: Adadelta, trained: Trained) -> None:
     from safetensors.torch import save
 
     tensors = {f"module.{name}": tensor for name, tensor in modules.state_dict().items()}
-    for number, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    tensors |= {f"optimiser.{name}": tensor for name, tensor in optimiser.state().items()}
     with writing(checkpoint) as temporary:
         # Not by save_file, whose errors do not tell a full disk from anything else.
         temporary.write_bytes(
@@ -299,28 +309,22 @@ def _save(checkpoint: Path, modules: nn.Module, optimiser: torch.optim.Optimizer
         )
 
 
-def _resume(checkpoint: Path | None, modules: nn.Module, optimiser: torch.optim.Optimizer, trained: Trained) -> int:
+def _resume(checkpoint: Path | None, modules: nn.Module, optimiser: Adadelta, trained: Trained) -> int:
     """Restore a checkpoint and return the number of epochs it holds."""
     if checkpoint is None or not checkpoint.exists():
         return 0
     from safetensors import SafetensorError, safe_open
 
     weights: dict[str, Tensor] = {}
-    state: dict[int, dict[str, Tensor]] = {}
+    state: dict[str, Tensor] = {}
     try:
         with safe_open(checkpoint, framework="pt") as file:
             trained.losses.extend(json.loads(file.metadata()["losses"]))
             for name in file.keys():  # noqa: SIM118 - not a mapping
                 kind, _, rest = name.partition(".")
-                if kind == "module":
-                    weights[rest] = file.get_tensor(name)
-                else:
-                    number, _, key = rest.partition(".")
-                    state.setdefault(int(number), {})[key] = file.get_tensor(name)
-        if len(state) != len(list(modules.parameters())):
-            raise ValueError(f"the optimiser's state is of {len(state)} parameters")
+                (weights if kind == "module" else state)[rest] = file.get_tensor(name)
         modules.load_state_dict(weights)
-        optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+        optimiser.restore(state)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise StoreError(

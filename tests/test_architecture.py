@@ -45,6 +45,8 @@ ROOMS = [
     "kernels",
     "train",
     "losses",
+    "optimiser",
+    "engine",
     "network",
     "labels",
     "excerpts",
@@ -68,7 +70,21 @@ ROOMS = [
 
 CORE = Path(mirembed.__file__).parent
 PLUGINS = ("mirembed_datasets", "mirembed_kernels", "mirembed_svm")
-HEAVY = {"essentia", "jinja2", "matplotlib", "numpy", "pyarrow", "scipy", "sklearn", "skops", "soundfile", "torch"}
+HEAVY = {
+    *(
+        "essentia",
+        "jinja2",
+        "matplotlib",
+        "numba",
+        "numpy",
+        "pyarrow",
+        "scipy",
+        "sklearn",
+        "skops",
+        "soundfile",
+        "torch",
+    ),
+}
 RUNS_CODE = {"cloudpickle", "dill", "marshal", "pickle", "shelve"}
 
 

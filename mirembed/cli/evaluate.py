@@ -100,6 +100,10 @@ def evaluate(
         str | None,
         typer.Option(metavar="NAME", help="auto (the default), cpu or cuda; auto takes CUDA if there is any."),
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="auto (the default), numba (a fused kernel, fast) or torch (its own GRU)."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained, measure a few steps, estimate, and stop.")
     ] = False,

@@ -13,6 +13,7 @@ from mirembed.cli.options import (
     Batch,
     Dataset,
     Device,
+    Engine,
     Epochs,
     Exclude,
     Jobs,
@@ -34,6 +35,7 @@ _OF_A_TRAINING = {
     "seed": "--seed",
     "normalise": "--normalize",
     "device": "--device",
+    "engine": "--engine",
 }
 """Options that mean nothing to a network that is taken as it is."""
 
@@ -62,11 +64,12 @@ def fit(
     exclude: Exclude = None,
     jobs: Jobs = None,
     device: Device = "auto",
+    engine: Engine = "auto",
     json: Json = False,
 ) -> None:
     """Train on all tracks of a dataset; save the model and the embeddings of all tracks."""
     from mirembed.cli.console import ConsoleProgress, print_json
-    from mirembed.config import Experiment, check_normalise, choose_approaches, choose_device
+    from mirembed.config import Experiment, check_normalise, choose_approaches, choose_device, on_engine
     from mirembed.datasets import exclude_tracks
     from mirembed.errors import SpecError
     from mirembed.fit import fit as run
@@ -104,13 +107,18 @@ def fit(
             fitted = run(
                 tracks,
                 features,
-                Experiment(
-                    approaches,
-                    (Spec.parse(learner),),
-                    epochs,
-                    batch,
-                    check_normalise(normalise),
-                    choose_device(device),
+                on_engine(
+                    Experiment(
+                        approaches,
+                        (Spec.parse(learner),),
+                        epochs,
+                        batch,
+                        check_normalise(normalise),
+                        choose_device(device),
+                    ),
+                    engine,
+                    registry,
+                    progress.note,
                 ),
                 registry,
                 place.models,

@@ -64,6 +64,13 @@ Jobs: TypeAlias = Annotated[
 Device: TypeAlias = Annotated[
     str, typer.Option(metavar="NAME", help="auto, cpu or cuda; auto takes a CUDA device when there is one.")
 ]
+Engine: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="auto, numba (a fused kernel, fast) or torch (its own GRU); auto takes numba where it runs and agrees.",
+    ),
+]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 ModelName: TypeAlias = Annotated[
     str, typer.Argument(metavar="MODEL", help="A model's folder, or its name in the store.")

@@ -1,6 +1,6 @@
 """What decides the numbers of an experiment: settings, experiment files and presets."""
 
-from mirembed.config.experiment import Experiment, check_normalise, choose_approaches, choose_device
+from mirembed.config.experiment import Experiment, check_normalise, choose_approaches, choose_device, on_engine
 from mirembed.config.files import presets, read_experiment, read_preset, write_experiment
 from mirembed.config.settings import EvaluationSettings
 
@@ -10,6 +10,7 @@ __all__ = [
     "check_normalise",
     "choose_approaches",
     "choose_device",
+    "on_engine",
     "presets",
     "read_experiment",
     "read_preset",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
 from mirembed.approaches import Approach, Method, methods
@@ -31,6 +31,8 @@ class Experiment:
         Whose statistics the bands are normalised with.
     device : str
         ``cpu`` or ``cuda``.
+    engine : {"numba", "torch"}
+        What computes embeddings and gradients.
     """
 
     approaches: tuple[Approach, ...]
@@ -39,6 +41,7 @@ class Experiment:
     batch: int = 32
     normalise: Normalise = "training"
     device: str = "cpu"
+    engine: str = "torch"
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -83,9 +86,27 @@ class Experiment:
             "epochs": self.epochs,
             "batch": self.batch,
             "normalise": self.normalise,
-            "engine": "torch",
+            "engine": self.engine,
             "device": self.device,
         }
+
+
+def on_engine(experiment: Experiment, engine: str, registry: Registry, note: Callable[[str], None]) -> Experiment:
+    """Return the experiment with ``--engine`` resolved for its device; see `mirembed.engine.choose_engine`.
+
+    The check of the engine takes a second, so that errors in the names and parameters of plugins come first.
+
+    Raises
+    ------
+    SpecError
+        If the engine is unknown, or cannot run here.
+    PluginError
+        If a similarity or the learner is unknown, or refuses its parameters.
+    """
+    from mirembed.engine import choose_engine
+
+    experiment.describe(registry)
+    return replace(experiment, engine=choose_engine(engine, experiment.device, note))
 
 
 def choose_approaches(

@@ -39,7 +39,7 @@ class EvaluationSettings:
     checkpoint_every : int
         Score after every so many epochs too; 0: after the last only.
     keep_models, keep_embeddings : bool
-    device : str
+    device, engine : str
     """
 
     name: str = ""
@@ -61,6 +61,7 @@ class EvaluationSettings:
     keep_models: bool = False
     keep_embeddings: bool = False
     device: str = "auto"
+    engine: str = "auto"
 
     def __post_init__(self) -> None:
         lowest = {"epochs": 1, "batch": 1, "checkpoint_every": 0}

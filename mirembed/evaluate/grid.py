@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mirembed.config import EvaluationSettings, Experiment, write_experiment
+from mirembed.config import EvaluationSettings, Experiment, on_engine, write_experiment
 from mirembed.datasets import exclude_tracks, official_splits
 from mirembed.errors import SpecError, StoreError
 from mirembed.evaluate.choices import Evaluation, choose_evaluation
@@ -97,11 +97,18 @@ def prepare(
     """
     progress = progress or Silent()
     opened: dict[str, Tracks | None] = {}
+    said: set[str] = set()
+
+    def note(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            progress.note(text)
+
     members: list[Member] = []
     for one in settings:
         experiment = one.experiment()
         require_suppliers(experiment, registry, store.runs)
-        experiment.describe(registry)
+        experiment = on_engine(experiment, one.engine, registry, note)
         for dataset in dict.fromkeys(one.dataset or [""]):
             if dataset not in opened:
                 opened[dataset] = _open(dataset, store, all_needed, progress)
@@ -214,6 +221,7 @@ def _member(
         similarity=(),
         folds=evaluation.scheme,
         device=experiment.device,
+        engine=experiment.engine,
         **_resolved(evaluation),
     )
     return Member(slug(name), resolved, tracks, experiment, evaluation)

@@ -108,6 +108,7 @@ def plan(
                         seed,
                         fold.index,
                         experiment.device,
+                        experiment.engine,
                         evaluation.checkpoint_every,
                     ),
                     parameters=tracks.info.parameters,

@@ -148,7 +148,7 @@ def fit(
                 rows=np.arange(len(tracks.ids)),
                 normalise=experiment.normalise,
                 methods=methods,
-                settings=Settings(experiment.epochs, experiment.batch, seed, 0, experiment.device),
+                settings=Settings(experiment.epochs, experiment.batch, seed, 0, experiment.device, experiment.engine),
                 parameters=tracks.info.parameters,
                 provenance={**provenance(tracks, described, seed, command), "fit": digest},
                 checkpoint=checkpoint(models, methods[0].approach.training, digest),

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import mmap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -56,6 +57,39 @@ class FrameFile:
         with self.path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
             yield
+
+
+def expect_rows(frames: NDArray[np.float32], first: NDArray[np.int64], count: int) -> None:
+    """Have the system read rows of a mapped file in the background; of any other array nothing has to be read.
+
+    Parameters
+    ----------
+    frames : ndarray [total_frames, n_bands]
+    first : ndarray [n]
+        First of ``count`` rows each.
+    """
+    mapping = _mapping(frames)
+    if mapping is not None:
+        row = frames.strides[0]
+        for start in (first * row // mmap.PAGESIZE * mmap.PAGESIZE).tolist():
+            mapping.madvise(mmap.MADV_WILLNEED, start, min((count + 1) * row + mmap.PAGESIZE, len(mapping) - start))
+
+
+def release_rows(frames: NDArray[np.float32]) -> None:
+    """Take the pages of a mapped file out of this process's memory; the system may keep them, and reads them again.
+
+    Without this the memory of a process that reads here and there grows to the size of the file.
+    """
+    mapping = _mapping(frames)
+    if mapping is not None:
+        mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def _mapping(frames: NDArray[np.float32]) -> mmap.mmap | None:
+    owner: Any = frames
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    return owner if isinstance(owner, mmap.mmap) else None
 
 
 @dataclass(frozen=True)

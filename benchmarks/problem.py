@@ -1,0 +1,186 @@
+"""What both programs are given: tracks of a store, folds, and settings."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import tempfile
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mirembed import Classification, workers
+from mirembed.excerpts import EXCERPT_FRAMES
+from mirembed.folds import Fold, default_scheme, make_folds
+from mirembed.labels import TargetScale, one_hot
+from mirembed.specs import Spec
+from mirembed.spectrogram import SpectrogramParameters
+from mirembed.store import DatasetInfo, SpectrogramRow, Store
+from mirembed.store.frames import FrameFile, Tracks, open_tracks
+
+N_CLASSES = 10
+SHARD_TRACKS = 200
+
+TRAINING_FLOP = 411_000
+"""Of one frame, forward and backward.
+
+A multiply-add counts 2. The matrices of a layer with n units and i inputs hold 3 n (i + n) weights: 300 * 180 and
+150 * 150, together 76 500. Forward: 153 kFLOP. Backward: as much for the gradient of the weights, and as much for that
+of inputs and states, but for the first layer's inputs (300 * 80 weights), which have none: 258 kFLOP.
+"""
+EMBEDDING_FLOP = 153_000
+"""Of one frame, forward alone."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One experiment. Small: it travels to worker processes, and the frames stay in their file.
+
+    Attributes
+    ----------
+    frames : FrameFile
+    label_vectors : ndarray [n_tracks, n_classes or n_targets], float32
+        One-hot, or targets scaled to [0, 1].
+    classes : ndarray [n_tracks], int64, or None
+        Class indices; None for regression.
+    folds : list of Fold
+    approach : {"rbf-sl", "fl"}
+    epochs, batch, seed : int
+    """
+
+    frames: FrameFile
+    label_vectors: NDArray[np.float32]
+    classes: NDArray[np.int64] | None
+    folds: list[Fold]
+    approach: str
+    epochs: int
+    batch: int
+    seed: int
+
+    @property
+    def answers(self) -> NDArray[Any]:
+        """What the SVMs predict: classes ``[n_tracks]``, or scaled targets ``[n_tracks, n_targets]``."""
+        return self.label_vectors if self.classes is None else self.classes
+
+    def tracks(self) -> list[NDArray[np.float32]]:
+        """Return the frames of every track in memory."""
+        frames = self.frames.open()
+        places = zip(self.frames.starts, self.frames.lengths, strict=True)
+        return [np.array(frames[start : start + length]) for start, length in places]
+
+    def training_flop(self) -> float:
+        """Return the floating-point operations of all trainings."""
+        used = np.minimum(self.frames.lengths, EXCERPT_FRAMES)
+        return float(TRAINING_FLOP * self.epochs * sum(int(used[fold.train].sum()) for fold in self.folds))
+
+    def embedding_flop(self) -> float:
+        """Return the floating-point operations of embedding every track once."""
+        return float(EMBEDDING_FLOP * self.frames.lengths.sum())
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add what says on which data to measure, and how much of it."""
+    parser.add_argument("--store", type=Path, metavar="DIR", help="a real store, in place of made-up tracks")
+    parser.add_argument("--dataset", metavar="NAME", help="of that store; default: the only one in it")
+    parser.add_argument("--tracks", type=int, default=400, metavar="N", help="made-up tracks; default: 400")
+    parser.add_argument("--frames", type=int, default=1200, metavar="N", help="of a made-up track; default: 1200")
+    parser.add_argument("--folds", type=int, default=10, metavar="N", help="default: 10")
+    parser.add_argument("--batch", type=int, default=32, metavar="N", help="default: 32")
+    parser.add_argument("--approach", choices=["rbf-sl", "fl"], default="rbf-sl", help="default: rbf-sl")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    parser.add_argument(
+        "--jobs", type=int, default=workers.available_jobs(), metavar="N", help="mirembed's workers; default: cores"
+    )
+
+
+def make_problem(tracks: Tracks, arguments: Namespace, epochs: int) -> Problem:
+    """Draw the folds that ``mirembed evaluate`` draws."""
+    task = tracks.task
+    if isinstance(task, Classification):
+        labels: NDArray[Any] = tracks.class_indices
+        label_vectors = one_hot(labels, len(task.classes))
+    else:
+        labels = np.asarray(tracks.labels)
+        label_vectors = TargetScale.fit(task, labels).scale(labels).astype(np.float32)
+    folds, _ = make_folds(
+        task,
+        labels,
+        scheme=default_scheme(task),
+        n_folds=arguments.folds,
+        seed=arguments.seed,
+        groups=tracks.groups,
+    )
+    return Problem(
+        frames=tracks.frames,
+        label_vectors=label_vectors,
+        classes=labels if isinstance(task, Classification) else None,
+        folds=folds,
+        approach=arguments.approach,
+        epochs=epochs,
+        batch=arguments.batch,
+        seed=arguments.seed,
+    )
+
+
+@contextlib.contextmanager
+def opened_store(arguments: Namespace) -> Iterator[tuple[Store, Tracks]]:
+    """Open the store of the command line, or make one; what is evaluated in it is deleted in the end."""
+    with tempfile.TemporaryDirectory(prefix="mirembed-benchmark-") as folder:
+        store = Store(Path(folder) / "store")
+        if arguments.store is None:
+            write_store(store, arguments.tracks, arguments.frames)
+        else:
+            # The runs of the benchmark do not belong beside the user's own.
+            store.root.mkdir()
+            shutil.copy(arguments.store / "store.json", store.root)
+            (store.root / "datasets").symlink_to((arguments.store / "datasets").resolve())
+        dataset = None if arguments.dataset is None else Spec.parse(arguments.dataset)
+        yield store, open_tracks(store.find(dataset))
+
+
+def write_store(store: Store, n_tracks: int, n_frames: int) -> None:
+    """Write tracks of noise with a peak whose band is that of the track's class, ten classes by turns."""
+    parameters = SpectrogramParameters()
+    classes = tuple(f"class-{number}" for number in range(N_CLASSES))
+    store.create()
+    features = store.dataset(Spec("folder"))
+    info = DatasetInfo(
+        "folder", {"name": "folder"}, Classification(classes), parameters.to_json(), "audio", n_tracks, 0
+    )
+    features.write_info(info)
+    for first in range(0, n_tracks, SHARD_TRACKS):
+        rows = [
+            _row(number, classes, made_up_frames(number, n_frames, parameters.bands))
+            for number in range(first, min(first + SHARD_TRACKS, n_tracks))
+        ]
+        features.append(rows, info)
+
+
+def made_up_frames(number: int, n_frames: int, n_bands: int) -> NDArray[np.float32]:
+    """Return the frames of one track, dB: ndarray ``[n_frames, n_bands]``."""
+    rng = np.random.default_rng(number)
+    peak = (number % N_CLASSES + rng.normal(0, 0.7)) / N_CLASSES * n_bands
+    bump = 6 * np.exp(-(((np.arange(n_bands, dtype=np.float32) - np.float32(peak)) / 2) ** 2))
+    noise = rng.standard_normal((n_frames, n_bands), dtype=np.float32)
+    return cast(NDArray[np.float32], noise * np.float32(8) + (bump - np.float32(50)))
+
+
+def _row(number: int, classes: tuple[str, ...], frames: NDArray[np.float32]) -> SpectrogramRow:
+    return SpectrogramRow(
+        id=f"{number:06d}",
+        label=classes[number % N_CLASSES],
+        group=None,
+        path=f"audio/{number:06d}.wav",
+        duration=len(frames) * 0.025,
+        file_hash=f"{number}",
+        audio_hash=hashlib.sha256(frames.tobytes()).hexdigest(),
+        file_size=1,
+        file_mtime_ns=1,
+        frames=frames,
+    )

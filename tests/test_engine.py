@@ -1,0 +1,428 @@
+"""The fused kernel, against torch's own GRU; and which engine is chosen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import pytest
+import torch
+from conftest import clean_environment
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_store import experiment, noise_with_peak, workers_run, write_classes
+
+from mirembed.engine import choice, choose_engine, fused, kernel, make_engine, vectors
+from mirembed.engine.fused import FusedEngine
+from mirembed.engine.plain import PlainEngine
+from mirembed.errors import EvaluationError, SpecError
+from mirembed.evaluate import choose_evaluation, evaluate
+from mirembed.excerpts import EXCERPT_FRAMES, Normalisation
+from mirembed.fit import fit
+from mirembed.labels import one_hot
+from mirembed.models import Model
+from mirembed.network import EmbeddingNetwork, one_thread, seeded_network
+from mirembed.registry import Registry
+from mirembed.store.files import read_table
+from mirembed.store.frames import open_tracks
+from mirembed.train import Settings, Trained, TrainingData, train
+from mirembed_kernels.kernels import Rbf
+
+BANDS = 40
+MAX_FRAMES = 250
+N_TRACKS = 40
+
+
+class Flat(NamedTuple):
+    """Room for N_TRACKS tracks of up to MAX_FRAMES frames, one after the other."""
+
+    frames: np.ndarray
+    normalisation: Normalisation
+
+
+@pytest.fixture(scope="module")
+def flat() -> Flat:
+    frames = np.random.default_rng(0).normal(-50, 10, (N_TRACKS * MAX_FRAMES, BANDS)).astype(np.float32)
+    starts, lengths = np.arange(N_TRACKS) * MAX_FRAMES, np.full(N_TRACKS, MAX_FRAMES)
+    return Flat(frames, Normalisation.fit(frames, starts, lengths, range(N_TRACKS)))
+
+
+@pytest.fixture(scope="module")
+def network() -> EmbeddingNetwork:
+    # Larger weights than a fresh network's, so that the gates are not all half open.
+    network = seeded_network(2 * BANDS, (7, 3))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(2)
+    return network
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As in every training of the program."""
+    with one_thread():
+        yield
+
+
+@st.composite
+def excerpts(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Starts, lengths and offsets of 1 to 40 excerpts, at every place of tracks of every length."""
+    tracks = draw(st.lists(st.integers(0, N_TRACKS - 1), min_size=1, max_size=40))
+    lengths = [draw(st.integers(1, MAX_FRAMES)) for _ in tracks]
+    offsets = [draw(st.integers(0, max(0, length - EXCERPT_FRAMES))) for length in lengths]
+    return np.array(tracks) * MAX_FRAMES, np.array(lengths), np.array(offsets)
+
+
+def embeddings_and_gradients(engine, network, flat, batch, seed=0) -> list[np.ndarray]:
+    """The embeddings of a batch, and the gradients of all parameters for a random gradient of the embeddings."""
+    embeddings = engine.embed_excerpts(flat.frames, *batch, flat.normalisation)
+    direction = torch.randn(embeddings.shape, generator=torch.Generator().manual_seed(seed))
+    gradients = torch.autograd.grad(embeddings, list(network.parameters()), direction)
+    return [embeddings.detach().numpy(), *(gradient.numpy() for gradient in gradients)]
+
+
+@settings(max_examples=30)
+@given(excerpts())
+def test_embeddings_and_gradients_are_those_of_torch(network, flat, batch):
+    theirs = embeddings_and_gradients(PlainEngine(network), network, flat, batch)
+    ours = embeddings_and_gradients(FusedEngine(network), network, flat, batch)
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=0, atol=1e-5)
+    for our, their in zip(ours, theirs, strict=True):
+        assert np.abs(our - their).max() <= 1e-4 * np.abs(their).max()
+
+
+def test_an_engine_computes_one_batch_after_another(network, flat):
+    """Nothing of a batch is left over in the next one, however large each is."""
+    engine = FusedEngine(network)
+    for size in (33, 1, 16, 40, 7):
+        batch = np.arange(size) % N_TRACKS * MAX_FRAMES, np.full(size, 50 + 3 * size), np.zeros(size, np.int64)
+        again = embeddings_and_gradients(engine, network, flat, batch)
+        fresh = embeddings_and_gradients(FusedEngine(network), network, flat, batch)
+        for ours, theirs in zip(again, fresh, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@settings(max_examples=15)
+@given(excerpts())
+def test_an_excerpts_embedding_does_not_depend_on_companions_to_the_bit(network, flat, batch):
+    engine = FusedEngine(network)
+    together = engine.embed_excerpts(flat.frames, *batch, flat.normalisation).detach()
+    alone = engine.embed_excerpts(flat.frames, *(values[-1:] for values in batch), flat.normalisation).detach()
+    assert torch.equal(together[-1:], alone)
+
+
+@settings(max_examples=15)
+@given(st.lists(st.tuples(st.integers(0, N_TRACKS - 1), st.integers(1, MAX_FRAMES)), min_size=1, max_size=40))
+def test_full_tracks_are_embedded_as_torch_does_and_alike_in_any_company(network, flat, chosen):
+    starts = np.array([track * MAX_FRAMES for track, _ in chosen])
+    lengths = np.array([length for _, length in chosen])
+    engine = FusedEngine(network)
+    together = engine.embed_tracks(flat.frames, starts, lengths, flat.normalisation)
+    expected = PlainEngine(network).embed_tracks(flat.frames, starts, lengths, flat.normalisation)
+    assert (together.dtype, together.shape) == (np.float32, (len(chosen), 50))
+    np.testing.assert_allclose(together, expected, rtol=0, atol=1e-5)
+    backwards = engine.embed_tracks(flat.frames, starts[::-1], lengths[::-1], flat.normalisation)
+    alone = engine.embed_tracks(flat.frames, starts[:1], lengths[:1], flat.normalisation)
+    np.testing.assert_array_equal(together, backwards[::-1])
+    np.testing.assert_array_equal(together[:1], alone)
+
+
+def test_a_long_track_is_embedded_as_torch_does(network, flat):
+    start, length = np.array([0]), np.array([len(flat.frames)])
+    ours = FusedEngine(network).embed_tracks(flat.frames, start, length, flat.normalisation)
+    expected = PlainEngine(network).embed_tracks(flat.frames, start, length, flat.normalisation)
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", [FusedEngine, PlainEngine])
+def test_no_track_gives_no_embedding(network, flat, engine):
+    nothing = np.zeros(0, np.int64)
+    assert engine(network).embed_tracks(flat.frames, nothing, nothing, flat.normalisation).shape == (0, 50)
+
+
+def test_the_kernel_is_compiled_once_for_all_kinds_of_frames(network, flat, tmp_path):
+    flat.frames.tofile(tmp_path / "frames.f32")
+    mapped = np.memmap(tmp_path / "frames.f32", np.float32, "r", shape=flat.frames.shape)
+    batch = np.array([MAX_FRAMES]), np.array([200]), np.array([20])
+    engine = FusedEngine(network)
+    results = [embeddings_and_gradients(engine, network, flat._replace(frames=f), batch) for f in (flat.frames, mapped)]
+    for of_array, of_file in zip(*results, strict=True):
+        np.testing.assert_array_equal(of_array, of_file)
+    assert len(kernel.forward.signatures) == len(kernel.backward.signatures) == 1
+
+
+@pytest.mark.parametrize(
+    ("starts", "lengths", "offsets"),
+    [([-1], [100], [0]), ([N_TRACKS * MAX_FRAMES - 99], [100], [0]), ([0], [100], [100]), ([0], [0], [0])],
+)
+def test_the_kernel_never_reads_beyond_the_frames(network, flat, starts, lengths, offsets):
+    batch = np.array(starts), np.array(lengths), np.array(offsets)
+    with pytest.raises(ValueError, match="outside the frames"):
+        FusedEngine(network).embed_excerpts(flat.frames, *batch, flat.normalisation)
+
+
+def test_the_kernel_takes_no_other_numbers_than_float32(network, flat):
+    batch = np.array([0]), np.array([100]), np.array([0])
+    with pytest.raises(ValueError, match=r"frames are float64 .*; expected float32"):
+        FusedEngine(network).embed_excerpts(flat.frames.astype(np.float64), *batch, flat.normalisation)
+
+
+def test_a_network_of_another_size_is_left_to_torch():
+    assert isinstance(make_engine("numba", EmbeddingNetwork(80, 100, 50)), FusedEngine)
+    assert isinstance(make_engine("numba", EmbeddingNetwork(80, 64, 50)), PlainEngine)
+    assert isinstance(make_engine("numba", EmbeddingNetwork(20, 100, 50)), PlainEngine)
+    assert isinstance(make_engine("torch", EmbeddingNetwork(80, 100, 50)), PlainEngine)
+
+
+# ---- training -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    """Nineteen tracks of three classes, unlike in length, some shorter than an excerpt."""
+    classes = np.arange(19) % 3
+    tracks = [noise_with_peak([0.1, 0.5, 0.9][label], 60 + 9 * i, seed=i) for i, label in enumerate(classes)]
+    lengths = np.array([len(track) for track in tracks])
+    starts = np.cumsum(lengths) - lengths
+    frames = np.concatenate(tracks)
+    normalisation = Normalisation.fit(frames, starts, lengths, range(19))
+    return TrainingData(frames, starts, lengths, one_hot(classes, 3), classes, normalisation)
+
+
+def weights(trained: Trained) -> torch.Tensor:
+    heads = [] if trained.head is None else list(trained.head.parameters())
+    return torch.cat([parameter.detach().flatten() for parameter in [*trained.network.parameters(), *heads]])
+
+
+@pytest.mark.parametrize("similarity", [Rbf(), None], ids=["similarity", "baseline"])
+def test_a_training_goes_as_with_torch(data, similarity):
+    """Batches of 6 fill no tile, and the last one holds a single track."""
+    settings = Settings(epochs=4, batch=6, seed=2)
+    theirs = train(data, replace(settings, engine="torch"), similarity)
+    ours = train(data, replace(settings, engine="numba"), similarity)
+    np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-3)
+    torch.testing.assert_close(weights(ours), weights(theirs), rtol=0, atol=1e-3)
+    assert not torch.equal(weights(ours), weights(theirs)), "both were computed by the same engine"
+
+
+@pytest.mark.parametrize("similarity", [Rbf(), None], ids=["similarity", "baseline"])
+def test_an_interrupted_training_goes_on_to_the_bit(data, similarity, tmp_path):
+    def interrupt(epoch: int) -> None:
+        if epoch == 12:
+            raise KeyboardInterrupt
+
+    settings, checkpoint = Settings(epochs=13, engine="numba"), tmp_path / "checkpoint.safetensors"
+    whole = train(data, settings, similarity)
+    with pytest.raises(KeyboardInterrupt):
+        train(data, settings, similarity, checkpoint=checkpoint, on_epoch=interrupt)
+    resumed = train(data, settings, similarity, checkpoint=checkpoint)
+    assert resumed.losses == whole.losses
+    assert torch.equal(weights(resumed), weights(whole))
+
+
+def memory_of_files() -> int:
+    """Bytes of mapped files that are in this process's memory."""
+    return int(re.search(r"RssFile:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+
+@pytest.mark.parametrize("engine", ["numba", "torch"])
+def test_frames_in_a_file_serve_as_well_and_do_not_stay_in_memory(tmp_path, network, engine):
+    n_tracks, n_frames = 150, 1000
+    shape = (n_tracks * n_frames, BANDS)  # 24 MB
+    frames = np.random.default_rng(0).normal(-50, 10, shape).astype(np.float32)
+    frames.tofile(tmp_path / "frames.f32")
+    starts, lengths = np.arange(n_tracks) * n_frames, np.full(n_tracks, n_frames)
+    labels = one_hot(np.arange(n_tracks) % 3, 3)
+    results = []
+    for source in (frames, np.memmap(tmp_path / "frames.f32", np.float32, "r", shape=shape)):
+        before = memory_of_files()
+        normalisation = Normalisation.fit(source, starts, lengths, range(n_tracks))
+        data = TrainingData(source, starts, lengths, labels, None, normalisation)
+        trained = train(data, Settings(epochs=1, batch=8, engine=engine))
+        embeddings = make_engine(engine, network).embed_tracks(source, starts, lengths, normalisation)
+        results.append((weights(trained), torch.from_numpy(embeddings)))
+    assert memory_of_files() - before < frames.nbytes / 3
+    for in_memory, in_file in zip(*results, strict=True):
+        assert torch.equal(in_memory, in_file)
+
+
+def test_a_training_that_diverges_is_an_error(data):
+    def exploding(x: torch.Tensor) -> torch.Tensor:
+        return 1e30 * x @ x.mT
+
+    with pytest.raises(EvaluationError, match=r"the loss is (inf|nan) after epoch 1"):
+        train(data, Settings(epochs=3, engine="numba"), exploding)
+
+
+def test_an_evaluation_does_not_depend_on_the_number_of_workers(tmp_path):
+    tracks = open_tracks(write_classes(tmp_path / "store"))
+    runs = []
+    for jobs in (1, 2):
+        evaluation = choose_evaluation(tracks.task, None, 3, {}, None, False)
+        settings = experiment("rbf-sl", "nn", epochs=3, engine="numba")
+        run, _ = evaluate(tracks, settings, evaluation, Registry.discover(), tmp_path / f"runs{jobs}", jobs=jobs)
+        assert json.loads((run.folder / "manifest.json").read_text())["configuration"]["engine"] == "numba"
+        runs.append([read_table(run.folder / f"{name}.parquet") for name in ("predictions", "curves")])
+    assert runs[0] == runs[1]
+
+
+def test_a_loaded_model_embeds_by_the_engine_that_trained_it_to_the_bit(tmp_path, monkeypatch):
+    features = write_classes(tmp_path / "store")
+    tracks = open_tracks(features)
+    registry = Registry.discover()
+    with workers_run():
+        [fitted] = fit(
+            tracks, features, experiment(epochs=1, engine="numba"), registry, tmp_path / "models", seed=0, jobs=1
+        )
+    stored = np.stack(read_table(fitted.embeddings)["embedding"].to_pylist())
+    frames = tracks.frames
+
+    def embeddings() -> np.ndarray:
+        return Model.load(fitted.folder, registry).embed(frames.open(), frames.starts, frames.lengths)
+
+    np.testing.assert_array_equal(embeddings(), stored.astype(np.float32))
+    monkeypatch.setattr(choice, "reason_against_numba", lambda: "numba is not there")
+    elsewhere = embeddings()
+    assert not np.array_equal(elsewhere, stored)
+    np.testing.assert_allclose(elsewhere, stored, rtol=0, atol=1e-5)
+
+
+# ---- the choice ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def afresh() -> Iterator[None]:
+    """Find the reason against numba again, and forget it afterwards."""
+    choice.reason_against_numba.cache_clear()
+    yield
+    choice.reason_against_numba.cache_clear()
+
+
+def chosen(engine: str, device: str = "cpu") -> tuple[str, list[str]]:
+    notes: list[str] = []
+    return choose_engine(engine, device, notes.append), notes
+
+
+def test_numba_is_chosen_where_it_agrees_with_torch(afresh):
+    engine, notes = chosen("auto")
+    assert engine == "numba"
+    assert notes[-1] == "engine: numba, which agrees with torch"
+    assert chosen("numba") == ("numba", [])
+    assert chosen("torch") == ("torch", [])
+
+
+def refuse(_network: EmbeddingNetwork) -> None:
+    raise RuntimeError("LLVM ERROR: unknown target\nand more of it")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "reason"),
+    [
+        (lambda patch: patch.setattr(numba.config, "DISABLE_JIT", 1), "NUMBA_DISABLE_JIT is set"),
+        (
+            lambda patch: patch.setitem(sys.modules, "numba", None),
+            r"numba cannot be imported \(ModuleNotFoundError: .*",
+        ),
+        (lambda patch: patch.setattr("llvmlite.binding.get_host_cpu_features", dict), "this processor has no AVX2"),
+        (
+            lambda patch: patch.setattr(fused, "FusedEngine", refuse),
+            r"the kernel does not compile \(RuntimeError: LLVM ERROR: unknown target\)",
+        ),
+        (
+            lambda patch: patch.setattr(choice, "_largest_difference", lambda: 0.03),
+            "the kernel differs from torch by 0.03, more than 0.0001",
+        ),
+        (
+            lambda patch: patch.setattr(choice, "_largest_difference", lambda: float("nan")),
+            "the kernel differs from torch by nan, more than 0.0001",
+        ),
+    ],
+)
+def test_torch_is_chosen_where_numba_does_not_serve_and_the_reason_is_said(afresh, monkeypatch, break_it, reason):
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    break_it(monkeypatch)
+    engine, [note] = chosen("auto")
+    assert engine == "torch"
+    assert isinstance(make_engine("auto", EmbeddingNetwork(80)), PlainEngine)
+    assert re.fullmatch(f"engine: torch, the slower one: {reason}", note)
+    with pytest.raises(SpecError, match=f"^--engine numba: {reason}; use --engine torch$"):
+        choose_engine("numba", "cpu", print)
+
+
+def test_the_self_check_compares_with_torch(monkeypatch):
+    assert choice._largest_difference() < 1e-5
+    monkeypatch.setattr(fused, "FusedEngine", lambda network: PlainEngine(seeded_network(2 * BANDS, (1, 1))))
+    with pytest.raises(RuntimeError):  # the parameters of another network
+        choice._largest_difference()
+
+
+def test_a_gpu_is_left_to_torch():
+    assert chosen("auto", "cuda") == ("torch", [])
+    with pytest.raises(
+        SpecError, match=r"^--engine numba runs on the CPU and not on --device cuda; use --engine torch"
+    ):
+        choose_engine("numba", "cuda", print)
+
+
+def test_an_unknown_engine_is_an_error_that_lists_the_known():
+    with pytest.raises(SpecError, match=r"^--engine fortran: expected auto, numba or torch$"):
+        choose_engine("fortran", "cpu", print)
+
+
+CHOOSE = "from mirembed.engine import choose_engine; print(choose_engine('auto', 'cpu', print))"
+
+
+def choose_in_process(environment: dict[str, str]) -> list[str]:
+    """The lines that a new process prints: notes, then the choice."""
+    completed = subprocess.run(
+        [sys.executable, "-c", CHOOSE], env=clean_environment(environment), capture_output=True, text=True, check=True
+    )
+    return completed.stdout.splitlines()
+
+
+def test_the_first_compilation_is_told_and_kept(tmp_path):
+    told = "compiling the training kernel for this processor, once: 5 to 20 s ..."
+    agreed = "engine: numba, which agrees with torch"
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    assert choose_in_process(cache) == [told, agreed, "numba"]
+    assert choose_in_process(cache) == [agreed, "numba"]
+
+
+def test_without_a_place_for_its_code_the_kernel_is_compiled_anew(monkeypatch):
+    def nowhere(*_: object, cache: bool = False, **__: object) -> object:
+        if cache:
+            raise RuntimeError("cannot cache function 'forward': no locator available")
+        return lambda function: function
+
+    monkeypatch.setattr(kernel, "njit", nowhere)
+    monkeypatch.setattr(kernel, "compiled", lambda function: f"compiled {function}")
+    assert kernel.entry("forward") == "compiled forward"
+
+
+def test_numbas_cache_is_told_of_every_change_of_the_vectors():
+    """It looks at ``kernel.py`` alone. Write the digest that this test expects there when ``vectors.py`` changes."""
+    assert hashlib.sha256(Path(vectors.__file__).read_bytes()).hexdigest()[:12] == kernel.VECTORS
+
+
+def test_the_commands_record_their_engine(mirembed):
+    write_classes(mirembed.folder / "store")
+    options = ("--store", "store", "--epochs", 1)
+    completed = mirembed("fit", *options, "--json", env={"NUMBA_DISABLE_JIT": "1"})
+    assert "engine: torch, the slower one: NUMBA_DISABLE_JIT is set" in completed.stderr
+    [model] = json.loads(completed.stdout)["models"]
+    manifest = json.loads((mirembed.folder / model["model"] / "model.json").read_text())
+    assert manifest["provenance"]["settings"]["engine"] == "torch"
+    assert (
+        "--engine numba: NUMBA_DISABLE_JIT is set"
+        in mirembed("evaluate", *options, "--engine", "numba", code=1, env={"NUMBA_DISABLE_JIT": "1"}).stderr
+    )
+    assert "leave --engine out" in mirembed("fit", "--network", "x", "--engine", "torch", code=1).stderr
