@@ -13,6 +13,7 @@ from mirembed import statistics
 from mirembed.evaluate.parts import PREDICTED
 from mirembed.hookspecs import Classification, Regression, Task
 from mirembed.statistics import Interval, bootstrap_interval, nadeau_bengio_interval
+from mirembed.statistics.resampling import resampled
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,8 +80,9 @@ def score(predictions: pa.Table, task: Task, n_train: float, *, official: bool =
         names = sorted(set(zip(folds[rows].tolist(), seeds[rows].tolist(), strict=True)))
         parts = [np.flatnonzero(rows & (seeds == seed) & (folds == fold)) for fold, seed in names]
         wholes = [
-            _Tested.of(ids, np.flatnonzero(rows & (seeds == seed)), np.unique(ids[rows]))
+            _Tested(chosen, np.searchsorted(np.unique(ids[rows]), ids[chosen]))
             for seed in sorted(set(seeds[rows].tolist()))
+            for chosen in [np.flatnonzero(rows & (seeds == seed))]
         ]
         result.append(_score_method(method, task, truth, predicted, parts, wholes, n_train, official))
     return result
@@ -88,24 +90,10 @@ def score(predictions: pa.Table, task: Task, n_train: float, *, official: bool =
 
 @dataclass(frozen=True)
 class _Tested:
-    """The rows of one seed, track after track; those of track i are ``rows[ends[i - 1] : ends[i]]``."""
+    """The rows of one seed, and the number of the track of each."""
 
     rows: NDArray[np.int64]
-    ends: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, ids: NDArray[Any], rows: NDArray[np.int64], tracks: NDArray[Any]) -> _Tested:
-        ordered = rows[np.argsort(ids[rows], kind="stable")]
-        return cls(ordered, np.searchsorted(ids[ordered], tracks, side="right"))
-
-    def draw(self, tracks: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return all rows of each of some tracks, in which a track may stand more than once."""
-        ends = self.ends[tracks]
-        counts = ends - np.where(tracks > 0, self.ends[tracks - 1], 0)
-        # Of each drawn track the places counted from its last row backwards.
-        back = np.repeat(np.cumsum(counts), counts) - np.arange(counts.sum())
-        drawn: NDArray[np.int64] = self.rows[np.repeat(ends, counts) - back]
-        return drawn
+    tracks: NDArray[np.int64]
 
 
 def _score_method(
@@ -120,6 +108,7 @@ def _score_method(
 ) -> Scores:
     """Score one method; ``parts`` are the rows of each fold, seed after seed, ``wholes`` those of each seed."""
     n_test = float(np.mean([len(part) for part in parts]))
+    n_tracks = max(int(whole.tracks.max()) for whole in wholes) + 1
 
     def interval(values: NDArray[np.float64]) -> Interval:
         # Other seeds do not draw other tracks into an official split: it counts once.
@@ -127,10 +116,17 @@ def _score_method(
             values = values.reshape(-1, len(wholes)).mean(axis=1)
         return nadeau_bengio_interval(values, n_train, n_test)
 
-    def pooled(metric: _Metric) -> Interval:
+    def pooled(name: str, metric: _Metric) -> Interval:
+        # The same metric twice: as it is defined, and as fast as a thousand resamples want it.
+        several = [
+            resampled(name, truth[whole.rows, column], predicted[whole.rows, column], whole.tracks, n_tracks)
+            for whole in wholes
+            for column in range(truth.shape[1])
+        ]
         return bootstrap_interval(
-            lambda drawn: float(metric_table(metric, truth, predicted, [w.draw(drawn) for w in wholes]).mean()),
-            len(wholes[0].ends),
+            lambda _: float(metric_table(metric, truth, predicted, [whole.rows for whole in wholes]).mean()),
+            n_tracks,
+            of_resamples=lambda drawn: np.mean([of_target(drawn) for of_target in several], axis=0),
         )
 
     metrics = _metrics(task)
@@ -144,7 +140,7 @@ def _score_method(
     return Scores(
         method=method,
         intervals={name: interval(values.mean(axis=1)) for name, values in by_fold.items()},
-        pooled={name: pooled(metric) for name, metric in metrics.items()},
+        pooled={name: pooled(name, metric) for name, metric in metrics.items()},
         targets=targets,
         undefined=undefined,
     )
