@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,18 +105,23 @@ class FittedLearner:
     estimator : Estimator
     kernel : Kernel or None
         The similarity whose Gram matrix the estimator takes; None: it takes embeddings.
-    notes : list of str
-        What the user should be told of it.
+    gram : ndarray [n_train, n_train] or None
+        Of the kernel.
     """
 
     estimator: Estimator
-    kernel: Kernel | None
-    notes: list[str]
+    kernel: Kernel | None = None
+    gram: NDArray[np.float64] | None = None
 
-    def put_into(self, model: Model) -> None:
+    @property
+    def notes(self) -> list[str]:
+        """What the user should be told of it. To find that out takes the eigenvalues of the Gram matrix."""
+        return [] if self.kernel is None or self.gram is None else indefinite_notes(self.kernel, self.gram)
+
+    def put_into(self, model: Model, *, notes: bool = True) -> None:
         """Let a model predict with it."""
         model.estimator, model.kernel = self.estimator, self.kernel
-        model.provenance = {**model.provenance, "notes": self.notes}
+        model.provenance = {**model.provenance, "notes": self.notes if notes else []}
 
 
 def fit_models(
@@ -147,9 +153,8 @@ def fit_models(
 
     def snapshot(epoch: int, trained: Trained) -> None:
         if on_checkpoint is not None:
-            on_checkpoint(
-                epoch, fitter.fit(copy.deepcopy(trained.network), copy.deepcopy(trained.head), trained.losses)
-            )
+            network, head = copy.deepcopy((trained.network, trained.head))
+            on_checkpoint(epoch, fitter.fit(network, head, trained.losses, notes=False))
 
     with one_thread():
         trained = _train(job, fitter.training_data(), registry, on_epoch, snapshot)
@@ -196,7 +201,12 @@ class _Fitter:
         )
 
     def fit(
-        self, network: EmbeddingNetwork | MelStatistics | NoFeatures, head: nn.Linear | None, losses: list[float]
+        self,
+        network: EmbeddingNetwork | MelStatistics | NoFeatures,
+        head: nn.Linear | None,
+        losses: list[float],
+        *,
+        notes: bool = True,
     ) -> Fitted:
         """Fit the learners from scratch to the embeddings of the training tracks."""
         job = self.job
@@ -224,7 +234,7 @@ class _Fitter:
             if model.head is None:
                 if embeddings is None:
                     embeddings = model.embed(self.frames, self.starts, self.lengths)
-                self._learn(method, embeddings).put_into(model)
+                self._learn(method, embeddings).put_into(model, notes=notes)
             models[method.name] = model
         return Fitted(models, losses)
 
@@ -232,9 +242,16 @@ class _Fitter:
         if method.learner is None:
             estimator = chance_estimator(self.job.task)
             estimator.fit(embeddings, _answers(self.labels, self.scale))
-            return FittedLearner(estimator, None, [])
+            return FittedLearner(estimator)
         return fit_learner(
-            self.registry, method.learner, method.approach, self.job.task, embeddings, self.labels, self.scale
+            self.registry,
+            method.learner,
+            method.approach,
+            self.job.task,
+            embeddings,
+            self.labels,
+            self.scale,
+            seed=(self.job.settings.seed, self.job.settings.fold),
         )
 
 
@@ -260,6 +277,8 @@ def fit_learner(
     embeddings: NDArray[np.float32],
     labels: NDArray[Any],
     scale: TargetScale | None,
+    *,
+    seed: Sequence[int],
 ) -> FittedLearner:
     """Fit a learner to the embeddings and labels of the training tracks, or to the Gram matrix of its kernel.
 
@@ -271,21 +290,34 @@ def fit_learner(
     labels : ndarray [n_train] int64 class indices, or [n_train, n_targets] float64 in original units
     scale : TargetScale or None
         None for classification.
+    seed : sequence of int
+        Of the global generators while the estimator is fitted: one that was given no seed draws from them.
     """
     if isinstance(task, Classification) and len(np.unique(labels)) < 2:
         raise EvaluationError("the training tracks have one class only; a learner needs at least two")
     estimator = new_estimator(registry, learner, task)
     kernel: Kernel | None = None
-    X: NDArray[np.floating] = embeddings
-    notes: list[str] = []
+    gram: NDArray[np.float64] | None = None
     if described := describe_kernels(registry, learner, [approach]):
         kernel = Kernel.create(registry, described[approach.name], embeddings)
         gram = kernel.training_gram()
-        notes += indefinite_notes(kernel, gram)
-        X = gram
-    with _blaming(registry, learner, f"fit {len(embeddings)} tracks"):
-        estimator.fit(X, _answers(labels, scale))
-    return FittedLearner(estimator, kernel, notes)
+    with _blaming(registry, learner, f"fit {len(embeddings)} tracks"), _seeded(seed):
+        estimator.fit(embeddings if gram is None else gram, _answers(labels, scale))
+    return FittedLearner(estimator, kernel, gram)
+
+
+@contextlib.contextmanager
+def _seeded(seed: Sequence[int]) -> Iterator[None]:
+    """Seed the global generators of Python and numpy, and put them back."""
+    number = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    before = random.getstate(), np.random.get_state()
+    random.seed(number)
+    np.random.seed(number)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
 
 
 def _answers(labels: NDArray[Any], scale: TargetScale | None) -> NDArray[Any]:
@@ -296,6 +328,8 @@ def new_estimator(registry: Registry, learner: Spec, task: Task) -> Estimator:
     """Return the unfitted estimator of a learner."""
     with _blaming(registry, learner, "make an estimator"):
         estimator: Estimator = registry.create("learner", learner).estimator(task)
+        if not (hasattr(estimator, "fit") and hasattr(estimator, "predict")):
+            raise TypeError(f"estimator() returned {estimator!r}, which has no fit and predict")
     return estimator
 
 

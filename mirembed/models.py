@@ -124,14 +124,24 @@ class Model:
         X = embeddings if self.kernel is None else self.kernel.gram(embeddings)
         with plugin_code(f"{estimator} fails to predict {n} tracks"):
             outputs = np.asarray(self.estimator.predict(X))
-        valid = outputs.shape == expected and outputs.dtype.kind in "iuf" and bool(np.isfinite(outputs).all())
-        if valid and isinstance(self.task, Classification):
-            valid = bool(np.isin(outputs, range(len(self.task.classes))).all())
-        if not valid:
-            kind = "class indices" if isinstance(self.task, Classification) else "finite values"
+        if isinstance(self.task, Classification):
+            expected_values = f"class indices from 0 to {len(self.task.classes) - 1}"
+        else:
+            expected_values = "finite values"
+        if outputs.shape != expected or outputs.dtype.kind not in "iuf":
             raise PluginError(
                 f"{estimator} predicted an array of shape {outputs.shape} "
-                f"and type {outputs.dtype}; expected {kind} of shape {expected}"
+                f"and type {outputs.dtype}; expected {expected_values} in the shape {expected}"
+            )
+        if isinstance(self.task, Classification):
+            wrong = ~np.isin(outputs, range(len(self.task.classes)))
+        else:
+            wrong = ~np.isfinite(outputs)
+        if wrong.any():
+            first = tuple(int(place) for place in np.argwhere(wrong)[0])
+            raise PluginError(
+                f"{estimator} predicted {outputs[first]} for track {first[0]}, and {int(wrong.sum())} such values in "
+                f"all; expected {expected_values}"
             )
         return outputs
 

@@ -18,13 +18,16 @@ from sklearn.svm import SVC
 from small_store import CLASSES, class_frames, experiment, workers_run, write_classes, write_store, write_targets
 
 from mirembed.compare import Results, compare
+from mirembed.config import choose_approaches
 from mirembed.errors import EvaluationError, SpecError
 from mirembed.evaluate import Evaluation, Run, Scores, choose_evaluation
 from mirembed.evaluate import evaluate as run_evaluation
 from mirembed.evaluate.tables import embedding_files, read_checkpoints, read_curves, read_predictions
 from mirembed.folds import make_splits
 from mirembed.hookspecs import Classification
+from mirembed.progress import Silent
 from mirembed.registry import Registry
+from mirembed.registry.plugins import Plugin
 from mirembed.specs import Spec
 from mirembed.store.frames import Tracks, open_tracks
 
@@ -339,3 +342,54 @@ def test_the_finished_trainings_of_an_unfinished_run_can_be_read(tracks, tmp_pat
     again = evaluate(tracks, tmp_path, Evaluation("stratified", 3, checkpoint_every=1), "rbf-sl", epochs=2)
     assert again.folder == folder
     assert read_predictions(again).num_rows == 18
+
+
+def test_a_resample_without_a_track_of_one_seed_is_scored_by_the_other(tracks, tmp_path):
+    how = Evaluation("random", n_splits=1, test_size=0.06, seeds=(0, 1, 2))
+    _, [chance] = evaluate_and_score(tracks, tmp_path, how, "chance")
+    assert 0 <= chance.pooled["accuracy"].low <= chance.pooled["accuracy"].high <= 1
+
+
+def test_a_learner_that_draws_from_the_global_generator_repeats_its_numbers(tracks, tmp_path):
+    class Drawing(DummyClassifier):
+        def predict(self, X: Any) -> Any:
+            return self.drawn_[: len(X)]
+
+        def fit(self, X: Any, y: Any) -> Any:
+            self.drawn_ = np.random.randint(0, 3, 100)
+            return super().fit(X, y)
+
+    class Unseeded:
+        def estimator(self, task: Any) -> Any:
+            return Drawing()
+
+    registry = Registry([*REGISTRY.plugins, Plugin("learner", "unseeded", Unseeded, "", "mirembed-odd", "1.0")])
+    chosen = replace(experiment("mel"), learners=(Spec.parse("unseeded"),))
+    tables = []
+    for place in ("a", "b"):
+        with workers_run(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Registry, "discover", lambda: registry)
+            run, _ = run_evaluation(tracks, chosen, Evaluation("stratified", 3), registry, tmp_path / place, jobs=1)
+        tables.append(read_predictions(run))
+        np.random.random(7)
+    assert tables[0].equals(tables[1])
+    assert len(set(tables[0]["prediction"].to_pylist())) > 1
+
+
+def test_a_similarity_of_labels_that_nothing_uses_is_an_error():
+    with pytest.raises(SpecError, match="--label-similarity cosine: none of nn, mel learns a similarity"):
+        choose_approaches(["nn", "mel"], [], "cosine")
+
+
+def test_models_that_cannot_be_kept_are_named(tracks, tmp_path):
+    told: list[str] = []
+
+    class Notes(Silent):
+        def note(self, text: str) -> None:
+            told.append(text)
+
+    with workers_run():
+        how = Evaluation("stratified", 3, keep_models=True)
+        run_evaluation(tracks, experiment("mel", "untrained"), how, REGISTRY, tmp_path, jobs=1, progress=Notes())
+    assert "--keep-models keeps no model of mel: there is no network to keep" in told
+    assert len(list(tmp_path.glob("*/models/untrained-*"))) == 3

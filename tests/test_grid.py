@@ -158,7 +158,7 @@ def test_a_dry_run_says_what_it_will_take_and_leaves_nothing(work, capsys):
     assert plan["seconds"] == pytest.approx(sum(cost["seconds"] for cost in costs))
     assert sorted((work / "s" / "runs").rglob("*")) == before
     evaluate(work, "--dataset", "folder", "--cv", 3, "--epochs", 3, "--dry-run")
-    assert "nothing was trained or written" in capsys.readouterr().out
+    assert "nothing of it is kept" in capsys.readouterr().out
 
 
 def test_an_experiment_that_is_killed_is_finished_by_the_same_command_to_the_bit(work, grid, tmp_path):
@@ -185,3 +185,27 @@ def test_an_experiment_that_is_killed_is_finished_by_the_same_command_to_the_bit
     for member in ("folds-folder", "folds-gtzan", "splits"):
         for name in TABLES:
             assert (finished / member / name).read_bytes() == (grid / member / name).read_bytes()
+
+
+def test_what_cannot_be_split_is_an_error_before_anything_is_trained(work, capsys):
+    before = sorted((work / "s" / "runs").iterdir())
+    capsys.readouterr()
+    evaluate(work, "--dataset", "folder", "--dataset", "gtzan", "--approach", "mel", "--cv", 9, code=1)
+    assert "use fewer folds (--cv)" in capsys.readouterr().err
+    assert sorted((work / "s" / "runs").iterdir()) == before
+
+
+def test_a_repetition_with_other_data_is_said(work, grid, capsys):
+    manifest = grid / "splits" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["configuration"]["dataset"]["digest"] = "0123"
+    manifest.write_text(json.dumps(content))
+    capsys.readouterr()
+    evaluate(work, "--config", grid / "splits", "--approach", "mel")
+    assert "warning: splits may not come out again: dataset.digest was 0123 and is" in capsys.readouterr().err
+
+
+def test_an_experiment_file_that_is_not_there_is_an_error(work, capsys):
+    capsys.readouterr()
+    evaluate(work, "--config", "nothere.toml", code=1)
+    assert "error: --config nothere.toml: it cannot be read (No such file or directory)" in capsys.readouterr().err

@@ -218,17 +218,17 @@ def test_a_similarity_that_breaks_a_training_is_blamed(error_of, store, name, sa
         (
             "misshapen",
             f"the Constant of learner misshapen {BLAME} predicted an array of shape (3, 2) and type int64; "
-            "expected class indices of shape (3,)",
+            "expected class indices from 0 to 2 in the shape (3,)",
         ),
         (
             "nan",
-            f"the Constant of learner nan {BLAME} predicted an array of shape (3,) and type float64; "
-            "expected class indices of shape (3,)",
+            f"the Constant of learner nan {BLAME} predicted nan for track 0, and 3 such values in all; "
+            "expected class indices from 0 to 2",
         ),
         (
             "stranger",
-            f"the Constant of learner stranger {BLAME} predicted an array of shape (3,) and type int64; "
-            "expected class indices of shape (3,)",
+            f"the Constant of learner stranger {BLAME} predicted 7 for track 0, and 3 such values in all; "
+            "expected class indices from 0 to 2",
         ),
         (
             "nothing",

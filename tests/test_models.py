@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -250,24 +251,24 @@ def predict_with(learner: Unsound, store: FeatureStore) -> None:
 @pytest.mark.parametrize(
     ("predicted", "shown"),
     [
-        (np.zeros((4, 1), int), r"shape \(4, 1\) and type int64"),
-        (np.zeros(3, int), r"shape \(3,\) and type int64"),
-        (np.full(4, 3), r"shape \(4,\) and type int64"),
-        (np.full(4, np.nan), r"shape \(4,\) and type float64"),
-        (np.array(["low"] * 4), r"shape \(4,\) and type <U3"),
+        (
+            np.zeros((4, 1), int),
+            r"an array of shape (4, 1) and type int64; expected class indices from 0 to 2 in the shape",
+        ),
+        (np.zeros(3, int), "an array of shape (3,) and type int64; expected"),
+        (np.array(["low"] * 4), "an array of shape (4,) and type <U3; expected"),
+        (np.array([0, 1, 3, 3]), "3 for track 2, and 2 such values in all; expected class indices from 0 to 2"),
+        (np.array([0, np.nan, 1, 1]), "nan for track 1, and 1 such values in all; expected class indices from 0 to 2"),
     ],
 )
 def test_predictions_that_are_no_classes_are_an_error_of_the_learner(classes, predicted, shown):
-    message = (
-        rf"the Unsound of learner unsound of mirembed-odd 1\.0 predicted an array of {shown}; "
-        r"expected class indices of shape \(4,\)"
-    )
+    message = re.escape(f"the Unsound of learner unsound of mirembed-odd 1.0 predicted {shown}")
     with pytest.raises(PluginError, match=message):
         predict_with(Unsound(lambda X: predicted), classes)
 
 
 def test_predictions_that_are_no_targets_are_an_error_of_the_learner(targets):
-    with pytest.raises(PluginError, match=r"expected finite values of shape \(4, 2\)"):
+    with pytest.raises(PluginError, match=r"expected finite values in the shape \(4, 2\)"):
         predict_with(Unsound(lambda X: np.zeros(4)), targets)
 
 

@@ -128,7 +128,7 @@ def test_a_run_and_a_model_say_who_supplied_dataset_similarity_and_learner(work)
 
 
 def test_an_evaluation_without_its_dataset_plugin_says_what_to_install(said):
-    assert said(*EVALUATE) == (
+    assert said("evaluate", "--approach", "mel") == (
         "error: the dataset initials of the store needs the dataset 'initials' of mirembed-everything 1.0, "
         "which is not installed here; install mirembed-everything==1.0"
     )

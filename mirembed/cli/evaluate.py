@@ -21,8 +21,7 @@ from mirembed.cli.options import (
 
 if TYPE_CHECKING:
     from mirembed.config import EvaluationSettings
-    from mirembed.evaluate import Result, Scores
-    from mirembed.store import Store
+    from mirembed.evaluate import Result, Run, Scores
 
 
 _HOW = ("store", "config", "preset", "jobs", "dry_run", "json")
@@ -114,13 +113,15 @@ def evaluate(
     Prints the mean over the folds with its 95 % interval (Nadeau & Bengio). Every out-of-fold prediction is kept.
     """
     from mirembed.cli.console import ConsoleProgress, print_json
-    from mirembed.evaluate import evaluate_all, prepare
+    from mirembed.evaluate import evaluate_all, find_run, prepare
     from mirembed.evaluate.estimate import estimate
     from mirembed.store import Store
 
     registry = options.discover()
     place = Store(store)
-    settings = _settings(context, place, config, preset)
+    is_file = config is not None and (config.is_file() or config.suffix == ".toml")
+    repeats = None if config is None or is_file else find_run(place.runs, str(config))
+    settings = _settings(context, config, repeats, preset)
     workers = options.jobs_or_cores(jobs)
     with ConsoleProgress() as progress:
         members = prepare(settings, place, registry, all_needed=preset is None or bool(dataset), progress=progress)
@@ -128,7 +129,13 @@ def evaluate(
             plan = estimate(members, jobs=workers, progress=progress)
         else:
             folder, results = evaluate_all(
-                members, place, registry, jobs=workers, command=options.command_line(), progress=progress
+                members,
+                place,
+                registry,
+                jobs=workers,
+                command=options.command_line(),
+                repeats=repeats,
+                progress=progress,
             )
     if dry_run:
         print_json(plan.to_json()) if json else typer.echo(plan.describe())
@@ -143,19 +150,18 @@ def evaluate(
 
 
 def _settings(
-    context: typer.Context, store: Store, config: Path | None, preset: str | None
+    context: typer.Context, config: Path | None, repeats: Run | None, preset: str | None
 ) -> list[EvaluationSettings]:
     """Return the settings of the experiment file, with the flags that were given in their place."""
     from mirembed.config import EvaluationSettings, read_experiment, read_preset
     from mirembed.errors import SpecError
-    from mirembed.evaluate import find_run
 
     if config is not None and preset is not None:
         raise SpecError(f"--config {config} and --preset {preset}: choose one")
     if preset is not None:
         settings = read_preset(preset)
     elif config is not None:
-        settings = read_experiment(config if config.exists() else find_run(store.runs, str(config)).folder)
+        settings = read_experiment(config if repeats is None else repeats.folder)
     else:
         settings = [EvaluationSettings()]
     given = {
@@ -178,7 +184,8 @@ def _print_scores(scores: list[Scores], title: str) -> None:
     names = list(scores[0].intervals)
     rows = [[s.method, *(str(s.intervals[n]) for n in names), str(s.pooled[names[0]])] for s in scores]
     headings = {"macro_f1": "macro-F1", "r_squared": "r²", "r2": "R²"}
-    print_table(["approach", *(headings.get(n, n) for n in names), f"pooled {names[0]}"], rows, title)
+    first = "method" if any("+" in s.method for s in scores) else "approach"
+    print_table([first, *(headings.get(n, n) for n in names), f"pooled {names[0]}"], rows, title)
     if scores[0].targets:
         targets = list(scores[0].targets)
         print_table(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.errors import EvaluationError, StoreError
-from mirembed.evaluate.runs import find_run
+from mirembed.evaluate.runs import find_run, flat
 from mirembed.hookspecs import Task
 from mirembed.store.files import read_table
 from mirembed.store.rows import task_from_json
@@ -206,7 +206,7 @@ def check_paired(a: Results, b: Results) -> None:
 
 def differing_settings(a: Results, b: Results) -> dict[str, tuple[Any, Any]]:
     """Return what two runs were told differently, such as ``{"epochs": (100, 400)}``; what only one has is left out."""
-    one, other = _flat(a.configuration), _flat(b.configuration)
+    one, other = flat(a.configuration), flat(b.configuration)
     return {
         name: (one[name], other[name])
         for name in one
@@ -227,14 +227,3 @@ def _listed(values: Sequence[Any]) -> str:
 
 def _rows(table: pa.Table) -> zip[tuple[Any, ...]]:
     return zip(*(table[key].to_pylist() for key in _KEYS), strict=True)
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one, its names joined by points."""
-    flat: dict[str, Any] = {}
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat

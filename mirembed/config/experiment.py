@@ -122,6 +122,9 @@ def choose_approaches(
     labels = None if label_similarity is None else Spec.parse(label_similarity)
     names = [*approaches, *(f"{Spec.parse(similarity)}-sl" for similarity in similarities)]
     chosen = tuple(Approach.parse(name, labels) for name in names or [DEFAULT_APPROACH])
+    if labels is not None and not any(approach.similarity for approach in chosen):
+        listed = ", ".join(approach.name for approach in chosen)
+        raise SpecError(f"--label-similarity {labels}: none of {listed} learns a similarity; leave it out")
     for position, approach in enumerate(chosen):
         if approach.name in [earlier.name for earlier in chosen[:position]]:
             raise SpecError(f"the approach {approach.name} is given twice; give it once")

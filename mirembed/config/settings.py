@@ -13,6 +13,9 @@ from mirembed.config.experiment import Experiment, check_normalise, choose_appro
 from mirembed.errors import SpecError
 from mirembed.specs import Spec
 
+_TAKEN = ("report", "manifest.json", "experiment.toml")
+"""What else stands in the folder of an experiment."""
+
 
 @dataclass(frozen=True)
 class EvaluationSettings:
@@ -68,6 +71,11 @@ class EvaluationSettings:
         for name, low in lowest.items():
             if getattr(self, name) < low:
                 raise SpecError(f"{flag(name)} is {getattr(self, name)}: expected at least {low}")
+        if self.name.startswith(".") or self.name in _TAKEN:
+            raise SpecError(f"an evaluation cannot be called {self.name!r}: its folder could not; choose another name")
+        for seed in self.seed:
+            if not 0 <= seed < 2**32:
+                raise SpecError(f"--seed is {seed}: expected a number from 0 to {2**32 - 1}")
         if not self.learner or not self.seed:
             raise SpecError(f"{flag('seed' if self.learner else 'learner')} is empty: expected at least one")
 

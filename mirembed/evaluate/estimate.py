@@ -81,7 +81,7 @@ class Estimate:
         """Return the costs, a line each, and their sum."""
         lines = [cost.describe() for cost in self.costs]
         total = sum(cost.seconds for cost in self.costs)
-        lines.append(f"in all about {duration(total)} with --jobs {self.jobs}; nothing was trained or written")
+        lines.append(f"in all about {duration(total)} with --jobs {self.jobs}; nothing of it is kept")
         return "\n".join(lines)
 
 

@@ -39,6 +39,7 @@ def evaluate(
     command: str = "",
     progress: Progress | None = None,
     folder: Path | None = None,
+    repeats: Run | None = None,
     experiment_file: str = "",
 ) -> tuple[Run, list[Scores]]:
     """Evaluate every method on the same folds.
@@ -60,6 +61,8 @@ def evaluate(
         As it was typed, for the manifest.
     folder : pathlib.Path or None
         The run's own folder, where it is not to be chosen: a finished run there is not repeated.
+    repeats : Run or None
+        A run that is to be repeated: what is not as it was then is said.
     experiment_file : str
         The text of the experiment file that repeats the run.
 
@@ -85,13 +88,16 @@ def evaluate(
             check_storable(new_estimator(registry, learner, tracks.task), learner, registry)
     folds, notes = draw_folds(tracks, evaluation)
     configuration = _configuration(tracks, experiment, evaluation, folds, described)
+    if repeats is not None:
+        for difference in repeats.differences(configuration):
+            progress.note(f"warning: {repeats.folder.name} may not come out again: {difference}")
     if folder is None:
         run = Run.open(runs, slug(tracks.info.spec.partition(":")[0]), configuration, command)
     else:
         run = Run.at(folder, configuration, command)
     with run.lock():
         if not run.manifest["finished"]:
-            for note in notes:
+            for note in [*notes, *_not_kept(experiment, evaluation)]:
                 progress.note(note)
             write_table(run.folder / "folds.parquet", folds_table(tracks, folds))
             if experiment_file:
@@ -109,6 +115,13 @@ def evaluate(
         write_json(run.folder / "scores.json", {s.method: s.to_json() for s in scores})
         run.finish()
     return run, scores
+
+
+def _not_kept(experiment: Experiment, evaluation: Evaluation) -> list[str]:
+    without = [approach.name for approach in experiment.approaches if approach.name in ("chance", "mel")]
+    if not (evaluation.keep_models and without):
+        return []
+    return [f"--keep-models keeps no model of {', '.join(without)}: there is no network to keep"]
 
 
 def _configuration(

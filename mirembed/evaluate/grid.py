@@ -12,6 +12,7 @@ from mirembed.datasets import exclude_tracks, official_splits
 from mirembed.errors import SpecError, StoreError
 from mirembed.evaluate.choices import Evaluation, choose_evaluation
 from mirembed.evaluate.evaluation import evaluate
+from mirembed.evaluate.planning import draw_folds
 from mirembed.evaluate.runs import Run
 from mirembed.evaluate.scores import Scores
 from mirembed.evaluate.suppliers import require_suppliers
@@ -131,6 +132,7 @@ def evaluate_all(
     *,
     jobs: int,
     command: str = "",
+    repeats: Run | None = None,
     progress: Progress | None = None,
 ) -> tuple[Path, list[Result]]:
     """Run the evaluations one after the other; return the folder of all and the results.
@@ -144,6 +146,8 @@ def evaluate_all(
     jobs : int
     command : str
         As it was typed, for the manifests.
+    repeats : Run or None
+        The run or experiment whose settings these are: where its numbers cannot come out again, that is said.
 
     Raises
     ------
@@ -163,6 +167,7 @@ def evaluate_all(
             command=command,
             progress=progress,
             folder=folder,
+            repeats=repeats if repeats is None or folder is None else Run(repeats.folder / member.name),
             experiment_file=write_experiment([member.settings]),
         )
         return Result(member, *done)
@@ -171,7 +176,12 @@ def evaluate_all(
         result = run(members[0], None)
         return result.run.folder, [result]
     text = write_experiment([replace(member.settings, name=member.name) for member in members])
-    configuration = {"grid": [member.name for member in members], "experiment": text, "versions": versions()}
+    configuration = {
+        "grid": [member.name for member in members],
+        "experiment": text,
+        "datasets": {member.name: member.tracks.digest for member in members},
+        "versions": versions(),
+    }
     whole = Run.open(store.runs, "experiment", configuration, command)
     with whole.lock():
         whole.write_experiment(text)
@@ -214,6 +224,7 @@ def _member(
         checkpoint_every=settings.checkpoint_every,
     )
     name = settings.name if settings.name and len(settings.dataset) < 2 else f"{settings.name}-{spec}".strip("-")
+    draw_folds(tracks, evaluation)  # so that tracks that cannot be split are an error before anything is trained
     resolved = replace(
         settings,
         dataset=(spec,),

@@ -136,6 +136,18 @@ class Run:
         """Interrupted trainings of a run that is going on."""
         return self.folder / "checkpoints"
 
+    def differences(self, configuration: Mapping[str, Any]) -> list[str]:
+        """Say in what data, plugins and versions another configuration differs; nothing where there is no run."""
+        if not (self.folder / "manifest.json").exists():
+            return []
+        then, now = flat(self.manifest["configuration"]), flat(configuration)
+        sections = ("dataset", "spectrogram", "versions", "approaches", "learners")
+        return [
+            f"{name} was {then[name]} and is {now[name]}"
+            for name in then
+            if name.partition(".")[0] in sections and name in now and then[name] != now[name]
+        ]
+
     def write_experiment(self, text: str) -> None:
         """Write the experiment file that repeats the run."""
         with writing(self.folder / EXPERIMENT_FILE) as temporary:
@@ -177,8 +189,17 @@ def find_run(runs: Path, name: str) -> Run:
     )
 
 
-def _names(folders: Sequence[Path]) -> str:
-    return ", ".join(folder.name for folder in folders)
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, its names joined by points."""
+    values: dict[str, Any] = {}
+    for name, value in content.items():
+        values |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return values
+
+
+def _names(folders: Sequence[Path], most: int = 5) -> str:
+    more = f" and {len(folders) - most} more" if len(folders) > most else ""
+    return ", ".join(folder.name for folder in folders[-most:]) + more
 
 
 def _digest(configuration: Mapping[str, Any]) -> str:

@@ -126,7 +126,8 @@ def _score_method(
         return bootstrap_interval(
             lambda _: float(metric_table(metric, truth, predicted, [whole.rows for whole in wholes]).mean()),
             n_tracks,
-            of_resamples=lambda drawn: np.mean([of_target(drawn) for of_target in several], axis=0),
+            # A seed of which nothing was drawn, as may be with a few splits, has no say.
+            of_resamples=lambda drawn: np.nanmean([of_target(drawn) for of_target in several], axis=0),
         )
 
     metrics = _metrics(task)

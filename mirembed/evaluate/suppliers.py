@@ -36,7 +36,8 @@ def require_suppliers(experiment: Experiment, registry: Registry, runs: Path) ->
 
 def _recorded(runs: Path, kind: Kind) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the runs, latest first, with what they say of each of their plugins of a kind."""
-    for path in sorted(runs.glob("*/manifest.json"), reverse=True):
+    # Those of an experiment stand one folder lower.
+    for path in sorted([*runs.glob("*/manifest.json"), *runs.glob("*/*/manifest.json")], reverse=True):
         with contextlib.suppress(StoreError, KeyError, AttributeError, TypeError):
             configuration = read_json(path)["configuration"]
             found = list(configuration["learners"].values())

@@ -218,7 +218,8 @@ def transfer(
             },
         },
     )
-    fitted = fit_learner(registry, learner, approach, tracks.task, embeddings, labels, scale)
+    seed = (base.provenance["seed"], 0)
+    fitted = fit_learner(registry, learner, approach, tracks.task, embeddings, labels, scale, seed=seed)
     fitted.put_into(model)
     # Of other tracks, and of a fold's, nobody knows whether the network was trained on them.
     in_sample = True if origin["dataset"]["digest"] == tracks.digest and origin.get("fold") is None else None

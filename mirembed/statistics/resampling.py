@@ -25,17 +25,20 @@ class Resampled:
 
     Attributes
     ----------
+    counts : ndarray [n_tracks]
+        Number of predictions of each track.
     sums : ndarray [n_tracks, n_sums], float64
-        Of all predictions of a track.
+        Over the predictions of each track.
     metric : callable
         ``[..., n_sums]`` to ``[...]``.
     """
 
+    counts: NDArray[np.int64]
     sums: NDArray[np.float64]
     metric: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
     def __call__(self, drawn: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the metric of each resample.
+        """Return the metric of each resample; NaN of one that drew no track of which there is a prediction.
 
         Parameters
         ----------
@@ -49,7 +52,10 @@ class Resampled:
         n_tracks = len(self.sums)
         places = drawn + n_tracks * np.arange(len(drawn))[:, None]
         counts = np.bincount(places.ravel(), minlength=len(drawn) * n_tracks).reshape(len(drawn), n_tracks)
-        return self.metric(counts @ self.sums)
+        values = np.full(len(drawn), np.nan)
+        some = counts @ self.counts > 0
+        values[some] = self.metric(counts[some] @ self.sums)
+        return values
 
 
 def resampled(
@@ -71,7 +77,7 @@ def resampled(
         of_rows, metric = _target_sums(truth, prediction), {"r": _r, "r_squared": _r_squared, "r2": _r2}[name]
     sums = np.zeros((n_tracks, of_rows.shape[1]))
     np.add.at(sums, tracks, of_rows)
-    return Resampled(sums, metric)
+    return Resampled(np.bincount(tracks, minlength=n_tracks), sums, metric)
 
 
 def _class_sums(truth: NDArray[Any], prediction: NDArray[Any]) -> NDArray[np.float64]:
