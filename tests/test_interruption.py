@@ -242,7 +242,7 @@ def test_a_second_extraction_into_the_same_store_is_refused_and_harms_nothing(mu
 
 EPOCHS = 60
 CROSS_VALIDATION = Evaluation("stratified", 3, checkpoint_every=10)
-SETTINGS = ("--store", "s", "--epochs", EPOCHS, "--jobs", 1)
+SETTINGS = ("--store", "s", "--epochs", EPOCHS, "--jobs", 1, "--engine", "torch")
 
 
 def tracks_of(folder: Path) -> Tracks:

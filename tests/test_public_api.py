@@ -27,8 +27,8 @@ Dataset
     listing(self, audio: Path) -> Listing
 DatasetError(MirembedError)
 Estimator
-    fit(self, X: NDArray[np.float32], y: NDArray[Any]) -> Any
-    predict(self, X: NDArray[np.float32]) -> NDArray[Any]
+    fit(self, X: NDArray[np.floating], y: NDArray[Any]) -> Any
+    predict(self, X: NDArray[np.floating]) -> NDArray[Any]
 Learner
     estimator(self, task: Task) -> Estimator
 Listing(task: Task, tracks: Sequence[Track], absent: int = 0, notes: Sequence[str] = ())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,11 @@ class Member:
     tracks: Tracks
     experiment: Experiment
     evaluation: Evaluation
+
+    def on_engine(self, registry: Registry, note: Callable[[str], None]) -> Member:
+        """Return the evaluation with its engine chosen; see `mirembed.config.on_engine`."""
+        experiment = on_engine(self.experiment, self.settings.engine, registry, note)
+        return replace(self, experiment=experiment, settings=replace(self.settings, engine=experiment.engine))
 
     def describe(self) -> str:
         """Return dataset, folds and epochs in a line."""
@@ -109,7 +114,7 @@ def prepare(
     for one in settings:
         experiment = one.experiment()
         require_suppliers(experiment, registry, store.runs)
-        experiment = on_engine(experiment, one.engine, registry, note)
+        experiment.describe(registry)
         for dataset in dict.fromkeys(one.dataset or [""]):
             if dataset not in opened:
                 opened[dataset] = _open(dataset, store, all_needed, progress)
@@ -119,6 +124,7 @@ def prepare(
     if not members:
         wanted = ", ".join(name for name in opened if name)
         raise StoreError(f"the store {store.root} has none of {wanted}; run `mirembed extract --dataset NAME` first")
+    members = [member.on_engine(registry, note) for member in members]
     for name in (names := [member.name for member in members]):
         if names.count(name) > 1:
             raise SpecError(f"two evaluations are both called {name}; give each table [[evaluation]] its own name")
@@ -232,7 +238,6 @@ def _member(
         similarity=(),
         folds=evaluation.scheme,
         device=experiment.device,
-        engine=experiment.engine,
         **_resolved(evaluation),
     )
     return Member(slug(name), resolved, tracks, experiment, evaluation)
