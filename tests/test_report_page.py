@@ -118,7 +118,7 @@ def test_the_provenance_names_the_command_the_plugins_and_the_dataset(nasty):
     assert said["seeds"] == "0"
     assert said["engine"] == "torch"
     assert said["versions"] == f"python {NASTY}"
-    assert said["rbf-sl, similarity"] == "rbf of mirembed 0.1.0"
+    assert said["rbf-sl, similarity"] == "rbf of mirembed 0.1.0 (gamma=1.0)"
 
 
 # Files
@@ -273,7 +273,7 @@ def test_the_command_writes_the_report_into_the_run(mirembed):
     folder = write_report_run(mirembed.folder / "mirembed-store" / "runs" / "folder-1", skill=SMALL, n_tracks=30)
     done = mirembed("report", "folder")
     page = Path("mirembed-store/runs/folder-1/report/index.html")
-    assert done.stdout == f"report: {page}\n7 figures and 9 tables beside it\n"
+    assert done.stdout == f"report: {page}\n7 figures and 8 tables beside it\n"
     assert (folder / "report" / "index.html").is_file()
 
 

@@ -108,9 +108,9 @@ def _learners(scores: RunScores) -> Section:
 
 
 def _significance(scores: RunScores) -> Section:
-    tests = significance.significance_tables(scores)
-    n_shown = sum(len(table.rows) <= _MANY_ROWS for table in tests[:1])
-    return Section("Significance", tables=tests[:n_shown], folded=tests[n_shown:])
+    tests = _there(significance.significance_table(scores))
+    many = any(len(table.rows) > _MANY_ROWS for table in tests)
+    return Section("Significance", tables=[] if many else tests, folded=tests if many else [])
 
 
 def _there(*items: _Item | None) -> list[_Item]:

@@ -45,7 +45,7 @@ def learning_curves(run: RunRecord) -> Curves:
     """Return mean and 95 % interval over the folds at each checkpoint."""
     return {
         method: {
-            epoch: {line: run.over_folds(values) for line, values in fold_scores(answers, run.task).items()}
+            epoch: {line: run.over_folds(values, answers) for line, values in fold_scores(answers, run.task).items()}
             for epoch, answers in by_epoch.items()
         }
         for method, by_epoch in run.checkpoint_answers().items()
