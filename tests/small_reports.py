@@ -137,10 +137,14 @@ def write_report_run(
     return folder
 
 
-def write_grid(folder: Path, members: Sequence[str]) -> Path:
+def write_grid(folder: Path, members: Sequence[str], *, finished: bool = False) -> Path:
     """Write what makes a folder of runs a grid."""
-    configuration = {"grid": list(members)}
-    manifest = {"format": FORMAT, "command": "mirembed evaluate", "configuration": configuration, "finished": None}
+    manifest = {
+        "format": FORMAT,
+        "command": "mirembed evaluate",
+        "configuration": {"grid": list(members)},
+        "finished": "2026-01-02T04:05:06+00:00" if finished else None,
+    }
     write_json(folder / "manifest.json", manifest)
     return folder
 

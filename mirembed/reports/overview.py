@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from mirembed.approaches import Method
+from mirembed.progress import counted
 from mirembed.reports.contents import dataset_table
 from mirembed.reports.page import Section
 from mirembed.reports.scoring import LABELS, RunScores, best_of, corrected, lines, n_tested
@@ -62,7 +63,7 @@ def _scores_table(all_scores: Sequence[RunScores], n_runs: int) -> Table:
         "Scores of each method on each dataset",
         "Means over the folds with 95 % intervals after Nadeau and Bengio; each approach with the first learner of its "
         "run. A mark and bold type: better than every other method of the line, baselines included, after Holm's "
-        f"correction over the {n_tests} tests of this table: all pairs of methods in each line.{missing}",
+        f"correction over the {counted(n_tests, 'test')} of this table: all pairs of methods in each line.{missing}",
         ["run", "dataset", "metric", *columns.values()],
         rows,
         records,

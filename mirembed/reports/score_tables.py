@@ -8,6 +8,7 @@ from typing import Any
 
 from mirembed.approaches import Method
 from mirembed.evaluate.scores import Scores, score
+from mirembed.progress import counted
 from mirembed.reports.reading import RunRecord
 from mirembed.reports.scoring import LABELS, Line, RunScores, line_label, lines, n_tested
 from mirembed.reports.tables import Cell, Table, interval_record
@@ -19,7 +20,7 @@ def best_table(scores: RunScores) -> Table:
     tested = n_tested(scores.tests)
     marked = (
         "A mark and bold type: better than every other method of the line, baselines included, after Holm's correction "
-        f"over the {tested} tests of this table: all pairs of its methods, on each of its lines."
+        f"over the {counted(tested, 'test')} of this table: all pairs of its methods, on each of its lines."
     )
     return _by_line(
         scores,
@@ -59,7 +60,8 @@ def _by_line(scores: RunScores, name: str, title: str, all_lines: Sequence[Line]
 def metrics_table(scores: RunScores) -> Table:
     """Lines are methods; columns are all metrics, over folds and pooled."""
     run = scores.run
-    computed = [_over_folds(scores, one) for one in score(run.predictions, run.task, run.configuration["n_train"])]
+    by_method = {one.method: one for one in score(run.predictions, run.task, run.configuration["n_train"])}
+    computed = [_over_folds(scores, by_method[method.name]) for method in run.methods]
     names = list(computed[0].intervals)
     undefined = any(one.undefined for one in computed)
     columns = ["method", *(LABELS[name] for name in names), *(f"pooled {LABELS[name]}" for name in names)]

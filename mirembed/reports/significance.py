@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from mirembed.compare import PairedTest
+from mirembed.progress import counted
 from mirembed.reports.score_tables import first_learners
 from mirembed.reports.scoring import LABELS, RunScores, lines, n_tested, raw_p
 from mirembed.reports.tables import Cell, Table, p_value
@@ -31,8 +32,8 @@ def _table(scores: RunScores, name: str, title: str, tests: Sequence[PairedTest]
     welch = scores.run.repeated
     caption = (
         f"Paired over the folds: 95 % intervals and t-tests after Nadeau and Bengio. Holm's correction is over the "
-        f"{n_tested(tests)} tests of this table: {family} Effect: Hedges' g of the paired differences. A difference "
-        "that is not significant is no sign that the methods are equal."
+        f"{counted(n_tested(tests), 'test')} of this table: {family} Effect: Hedges' g of the paired differences. A "
+        "difference that is not significant is no sign that the methods are equal."
     )
     if n_tested(tests) < len(tests):
         caption += (
