@@ -384,7 +384,11 @@ def test_an_official_split_counts_once_with_the_mean_of_the_seeds_that_have_it(d
     assert told("metrics", over="folds") == expected
     assert told("curves", epoch="30") == expected
     assert told("overview") == expected
-    assert "Means over 3 folds" in " ".join(Page.of(written).texts("caption"))
+    every = "" if done is None else " that every method has finished"
+    assert f"Means over 3 folds{every}, each the mean of its seeds, with 95 %" in " ".join(
+        Page.of(written).texts("caption")
+    )
+    assert ["Scores are those of the 3 folds" in said for said in written.progress] == [True] * (done is not None)
 
 
 def test_similarities_of_many_tracks_are_those_of_some_and_it_is_said(tmp_path):

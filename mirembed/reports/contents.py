@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from mirembed.errors import MirembedError
 from mirembed.hookspecs import Classification
+from mirembed.progress import counted
 from mirembed.registry import Registry
 from mirembed.reports import curves, embeddings, kernels, maps, predictions, score_tables, significance, similarities
 from mirembed.reports.page import Part, Section
@@ -193,10 +194,9 @@ def _plugin(plugin: Mapping[str, Any]) -> str:
 def _progress(run: RunRecord) -> str:
     if run.finished:
         return ""
-    complete = len(next(iter(run.answers.values())).parts) if run.answers else 0
     shown = (
-        f"Scores are those of the {complete} folds that every method has finished, and will change"
-        if complete
+        f"Scores are those of the {counted(run.n_folds, 'fold')} that every method has finished, and will change"
+        if run.n_folds
         else "There are no scores before every method has finished the same fold"
     )
     return (

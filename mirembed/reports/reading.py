@@ -144,6 +144,14 @@ class RunRecord:
         """The predictions of each method that has any."""
         return {} if self.predictions is None else self._by_method(self.predictions)
 
+    @property
+    def n_folds(self) -> int:
+        """Number of folds that the means are over: those of all seeds, but an official split once."""
+        if not self.answers:
+            return 0
+        of_part = next(iter(self.answers.values())).fold_of_part
+        return len(np.unique(of_part)) if self.official else len(of_part)
+
     def checkpoint_answers(self) -> dict[str, dict[int, Answers]]:
         """Return the predictions of each method at each checkpoint, by epoch."""
         import pyarrow.compute as pc

@@ -176,9 +176,7 @@ def _record(line: Line, method: str, interval: Interval) -> dict[str, Any]:
 
 
 def _folds(run: RunRecord) -> str:
-    of_part = next(iter(run.answers.values())).fold_of_part
-    n_folds = len(set(of_part.tolist())) if run.official else len(of_part)
-    kind = "splits" if run.repeated else "folds"
+    kind = "split" if run.repeated else "fold"
     every = "" if run.finished else " that every method has finished"
-    seeds = ", each the mean of its seeds," if run.official and len(of_part) > n_folds else ""
-    return f"{n_folds} {kind if n_folds > 1 else kind[:-1]}{every}{seeds}"
+    seeds = ", each the mean of its seeds," if run.official and len(run.configuration["seeds"]) > 1 else ""
+    return f"{counted(run.n_folds, kind)}{every}{seeds}"
