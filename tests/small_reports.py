@@ -12,12 +12,16 @@ import pyarrow as pa
 from mirembed import Classification, Regression, Target, Task
 from mirembed.evaluate.runs import FORMAT
 from mirembed.store.files import write_json, write_table
+from mirembed.store.root import slug
 from mirembed.store.rows import task_to_json
 
 CLASSES = Classification(("blues", "jazz", "rock"))
 TARGETS = Regression((Target("valence", 1, 9), Target("arousal", 1, 9)))
 EPOCHS = (10, 20, 30)
 BASELINES = ("chance", "mel", "untrained")
+
+PARAMETERS: dict[str, dict[str, Any]] = {"rbf": {"gamma": 1.0}, "svm": {"kernel": "rbf", "gamma": None}}
+"""Parameters that plugins have, and their defaults."""
 
 SKILL = {"nn": 0.75, "fl": 0.7, "rbf-sl": 0.98, "cosine-sl": 0.72, "mel": 0.6, "chance": 0.0}
 """How much of the truth is in the predictions of an approach."""
@@ -49,18 +53,22 @@ def write_report_run(
     ids: Sequence[str] | None = None,
     done: int | None = None,
     official: str | None = None,
+    n_official: int = 1,
     notes: Sequence[str] = (),
     **configuration: Any,
 ) -> Path:
     """Write a run; with ``done``, one that is going on and has finished that many of its folds.
 
-    ``official`` names official folds with a single split.
+    ``official`` names ``n_official`` official splits, the same for every seed.
     """
     rng = np.random.default_rng(7)
     names = list(ids or [f"{number:03d}" for number in range(n_tracks)])
     truth = rng.integers(0, len(task.classes), n_tracks) if isinstance(task, Classification) else None
     values = None if truth is not None else rng.uniform(1, 9, (n_tracks, len(task.targets)))
-    folds = _places(rng, names, n_folds, 1 if official else splits, seeds)
+    folds = _places(rng, names, n_folds, splits, seeds)
+    if official:
+        once = _places(rng, names, n_folds, n_official, seeds[:1])
+        folds = [(seed, fold, track) for seed in seeds for _, fold, track in once]
     described = methods(list(skill), learners)
     rows = [
         {**_method(method), "seed": seed, "fold": fold, "epoch": epoch, "id": names[track]}
@@ -81,12 +89,12 @@ def write_report_run(
         write_table(folder / "checkpoints.parquet", _table(checkpoints[::-1]))
         write_table(folder / "curves.parquet", _losses(rng, trained, folds))
         for number, approach in enumerate(trained):
-            path = folder / "embeddings" / f"{approach.replace(':', '_')}.parquet"
+            path = folder / "embeddings" / f"{slug(approach)}.parquet"
             write_table(path, _embeddings(rng, approach, number, names, folds, task, truth, values))
     else:
         for method in described:
             for seed, fold in sorted({(s, f) for s, f, _ in folds})[:done]:
-                part = folder / "parts" / f"{method['name'].replace(':', '_')}-seed{seed}-fold{fold}"
+                part = folder / "parts" / f"{slug(method['name'])}-seed{seed}-fold{fold}"
                 for name, table in (("predictions", last), ("checkpoints", checkpoints)):
                     of_part = [r for r in table if (r["method"], r["seed"], r["fold"]) == (method["name"], seed, fold)]
                     if of_part:
@@ -129,10 +137,14 @@ def write_report_run(
     return folder
 
 
-def write_grid(folder: Path, members: Sequence[str]) -> Path:
+def write_grid(folder: Path, members: Sequence[str], *, finished: bool = False) -> Path:
     """Write what makes a folder of runs a grid."""
-    configuration = {"grid": list(members)}
-    manifest = {"format": FORMAT, "command": "mirembed evaluate", "configuration": configuration, "finished": None}
+    manifest = {
+        "format": FORMAT,
+        "command": "mirembed evaluate",
+        "configuration": {"grid": list(members)},
+        "finished": "2026-01-02T04:05:06+00:00" if finished else None,
+    }
     write_json(folder / "manifest.json", manifest)
     return folder
 
@@ -235,6 +247,14 @@ def _learner(spec: str, approaches: Sequence[str]) -> dict[str, Any]:
 
 
 def _plugin(name: str, parameters: str = "") -> dict[str, Any]:
+    """Describe a plugin as the registry does; the part of its name before a slash is its distribution."""
     given = dict(item.split("=") for item in parameters.split(",") if item)
-    spec = f"{name}:{parameters}" if parameters else name
-    return {"spec": spec, "name": name, "distribution": "mirembed", "version": "0.1.0", "parameters": given}
+    numbers = {key: float(value) if value.isdecimal() else value for key, value in given.items()}
+    distribution, _, bare = name.rpartition("/")
+    return {
+        "spec": f"{name}:{parameters}" if parameters else name,
+        "name": bare,
+        "distribution": distribution or "mirembed",
+        "version": "0.1.0",
+        "parameters": {**PARAMETERS.get(bare, {}), **numbers},
+    }

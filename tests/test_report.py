@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -17,7 +20,8 @@ import sklearn.metrics
 from report_pages import Page, records, report
 from small_reports import CLASSES, TARGETS, write_grid, write_report_run
 
-from mirembed.reports import Written
+from mirembed.compare import compare
+from mirembed.reports import Written, scoring
 from mirembed.reports.maps import principal_components
 
 METRICS = {
@@ -148,9 +152,15 @@ def test_the_highest_point_of_a_curve_is_called_chosen_on_the_test_data(classes)
     assert "Hollow: the highest point, chosen on the test data" in curve
 
 
+def holm(p_values: list[float]) -> np.ndarray:
+    order, n_tests = np.argsort(p_values), len(p_values)
+    rising = np.minimum(np.maximum.accumulate(np.sort(p_values) * np.arange(n_tests, 0, -1)), 1)
+    return rising[np.argsort(order)]
+
+
 def test_differences_are_tested_as_scipy_would_and_corrected_together(classes):
     folder, written = classes
-    tests = records(written, "significance") + records(written, "significance-all")
+    tests = records(written, "significance")
     assert len(tests) == 30
     p_values = []
     for test in tests:
@@ -163,14 +173,12 @@ def test_differences_are_tested_as_scipy_would_and_corrected_together(classes):
         p_values.append(2 * scipy.stats.t(4).sf(abs(t)))
         assert [float(test[f"difference_{k}"]) for k in ("mean", "low", "high")] == pytest.approx([mean, low, high])
         assert (float(test["t"]), float(test["p"])) == pytest.approx((t, p_values[-1]))
-    order = np.argsort(p_values)
-    holm = np.minimum(np.maximum.accumulate(np.sort(p_values) * np.arange(30, 0, -1)), 1)
-    assert [float(tests[i]["p_holm"]) for i in order] == pytest.approx(holm)
+    assert [float(test["p_holm"]) for test in tests] == pytest.approx(holm(p_values))
 
 
 def test_nothing_that_is_not_significant_is_called_better(classes):
     _, written = classes
-    for test in records(written, "significance") + records(written, "significance-all"):
+    for test in records(written, "significance"):
         if float(test["p_holm"]) >= 0.05:
             assert test["verdict"] == "not significant"
         else:
@@ -197,15 +205,15 @@ def test_the_best_of_a_line_is_marked_only_when_it_is_better_than_every_other(tm
 def test_welch_stands_beside_the_corrected_test_of_repeated_splits(tmp_path, classes):
     folder = write_report_run(tmp_path / "run", skill={"nn": 0.5, "rbf-sl": 0.8}, splits=8)
     written = report(folder)
-    (test,) = records(written, "significance")
+    (test, _) = records(written, "significance")
     a, b = (
         fold_scores(stored(folder, "predictions.parquet", method=method), of_classes("accuracy"))
         for method in ("nn", "rbf-sl")
     )
     assert float(test["p_welch"]) == pytest.approx(scipy.stats.ttest_ind(a, b, equal_var=False).pvalue)
     assert float(test["p_welch"]) < float(test["p"])
-    assert "p (Welch)" in Page.of(written).tables["Differences in accuracy"][0]
-    assert "p (Welch)" not in Page.of(classes[1]).tables["Differences in accuracy"][0]
+    assert "p (Welch)" in Page.of(written).tables["Differences between methods"][0]
+    assert "p (Welch)" not in Page.of(classes[1]).tables["Differences between methods"][0]
 
 
 def test_confusions_are_counted_as_scikit_learn_does(classes):
@@ -282,6 +290,131 @@ def test_kernels_are_tested_on_the_same_network(kernels):
     }
 
 
+def test_each_table_is_corrected_over_its_own_tests_and_says_over_how_many(kernels):
+    _, written = kernels
+    first = ["nn", "rbf-sl+svm:kernel=rbf", "cosine-sl+svm:kernel=rbf"]
+    tests = records(written, "significance")
+    pairs = list(itertools.combinations(first, 2))
+    assert [(test["metric"], test["a"], test["b"]) for test in tests] == [
+        (metric, *pair) for metric in ("accuracy", "macro_f1") for pair in pairs
+    ]
+    for name in ("significance", "kernels-significance"):
+        found = records(written, name)
+        expected = holm([float(test["p"]) for test in found])
+        assert [float(test["p_holm"]) for test in found] == pytest.approx(expected)
+    page = Page.of(written)
+    assert page.tables["Scores of each method"][0] == ["metric", *first]
+    (scores,) = [caption for caption in page.texts("caption") if "mark and bold type" in caption]
+    assert "over the 6 tests of this table: all pairs of its methods, on each of its lines" in scores
+    assert "Each approach with its first learner, svm:kernel=rbf" in scores
+    said = " ".join(page.texts("caption"))
+    assert "over the 6 tests of this table: every pair of methods of the table of scores" in said
+    assert "over the 6 tests of this table: every pair of learners on each network" in said
+
+
+def test_the_methods_of_other_learners_are_in_the_table_of_all_metrics(kernels):
+    _, written = kernels
+    names = [row[0] for row in Page.of(written).tables["All metrics"][1:]]
+    assert names == ["nn", *(f"{a}+{learner}" for a in ("rbf-sl", "cosine-sl") for learner in LEARNERS)]
+
+
+def test_what_could_not_be_tested_is_not_counted_and_marks_nothing(tmp_path, monkeypatch):
+    def without_first(*arguments, **options):
+        found = compare(*arguments, **options)
+        first, *others = found.tests
+        untested = replace(first.comparison, statistic=math.inf, p=None, effect=math.inf)
+        return replace(found, tests=(replace(first, comparison=untested), *others))
+
+    folder = write_report_run(tmp_path / "run", skill={"nn": 0.3, "rbf-sl": 1.0}, n_tracks=300)
+    monkeypatch.setattr(scoring, "compare", without_first)
+    written = report(folder)
+    untested, tested = records(written, "significance")
+    assert (untested["p"], untested["p_holm"], untested["verdict"]) == ("", "", "not tested")
+    assert tested["p_holm"] == tested["p"]
+    assert [r["metric"] for r in records(written, "scores") if r["best"] == "True"] == ["macro_f1"]
+    captions = " ".join(Page.of(written).texts("caption"))
+    assert "Holm's correction is over the 1 test of this table" in captions
+    assert "Not tested: what has a single split, or differs by the same in all folds" in captions
+
+
+def test_a_kernel_matches_if_it_is_the_same_function(tmp_path):
+    learners = ("svm:gamma=1,kernel=rbf", "svm:gamma=2,kernel=rbf", "svm:gamma=scale,kernel=rbf", "svm",
+                "svm:kernel=prior.py/rbf", "svm:kernel=match", "other.py/svm:gamma=1,kernel=rbf")  # fmt: skip
+    skill = {"nn": 0.3, "rbf-sl": 0.9, "rbf:gamma=2-sl": 0.8, "prior.py/rbf-sl": 0.7, "mel": 0.5}
+    written = report(write_report_run(tmp_path / "run", skill=skill, learners=learners, n_tracks=30))
+    found = {(record["approach"], record["learner"]): record["kernel"] for record in records(written, "kernels")}
+    same = "same kind"
+    expected = {
+        "rbf-sl": ["matching", same, same, same, "", "matching", ""],
+        "rbf:gamma=2-sl": [same, "matching", same, same, "", "matching", ""],
+        "prior.py/rbf-sl": ["", "", "", "", "matching", "matching", ""],
+        "mel": [""] * 7,
+    }
+    assert found == {
+        (a, learner): kind for a, of in expected.items() for learner, kind in zip(learners, of, strict=True)
+    }
+
+
+@pytest.mark.parametrize("done", [4, 5, None])
+def test_an_official_split_counts_once_with_the_mean_of_the_seeds_that_have_it(done, tmp_path):
+    skill = {"nn": 0.4, "rbf-sl": 0.8, "mel": 0.5}
+    folder = write_report_run(
+        tmp_path / "grid" / "run", skill=skill, official="ISMIR", n_official=3, seeds=(3, 4), done=done
+    )
+    written = report(write_grid(tmp_path / "grid", ["run"]))
+    files = (
+        [folder / "predictions.parquet"] if done is None else sorted(folder.glob("parts/rbf-sl-*/predictions.parquet"))
+    )
+    rows = pa.concat_tables([pq.read_table(file) for file in files])
+    rows = {
+        name: np.array(values) for name, values in rows.filter(pc.equal(rows["method"], "rbf-sl")).to_pydict().items()
+    }
+    by_fold = []
+    for fold in range(3):
+        of_fold = {name: values[rows["fold"] == fold] for name, values in rows.items()}
+        by_fold.append(fold_scores(of_fold, of_classes("accuracy")).mean())
+    expected = pytest.approx(corrected(np.array(by_fold), n_train=48, n_test=12))
+
+    def told(table: str, **where: str) -> list[float]:
+        where |= {"method": "rbf-sl", "metric": "accuracy"}
+        (found,) = [r for r in records(written, table) if all(r[key] == value for key, value in where.items())]
+        return [float(found[key]) for key in ("mean", "low", "high")]
+
+    assert told("scores") == expected
+    assert told("metrics", over="folds") == expected
+    assert told("curves", epoch="30") == expected
+    assert told("overview") == expected
+    every = "" if done is None else " that every method has finished"
+    assert f"Means over 3 folds{every}, each the mean of its seeds, with 95 %" in " ".join(
+        Page.of(written).texts("caption")
+    )
+    assert ["Scores are those of the 3 folds" in said for said in written.progress] == [True] * (done is not None)
+
+
+def test_similarities_of_many_tracks_are_those_of_some_and_it_is_said(tmp_path):
+    written = report(write_report_run(tmp_path / "run", skill={"rbf-sl": 0.9}, n_tracks=1100, n_folds=2))
+    (caption,) = [c for c in Page.of(written).texts("figcaption") if c.startswith("Similarities of rbf-sl")]
+    assert f"{500 * 499 // 2} pairs of test tracks" in caption
+    assert (
+        "Pairs of 500 of 550 training tracks and 500 of 550 test tracks, drawn at random with a fixed seed." in caption
+    )
+
+
+def test_the_same_method_has_one_column_in_a_grid_whatever_its_runs_call_it(tmp_path):
+    skill = {"nn": 0.3, "rbf-sl": 0.9, "mel": 0.5}
+    for name, learners in {"three": ("svm", "ridge", "knn"), "one": ("svm",), "other": ("ridge",)}.items():
+        write_report_run(tmp_path / "grid" / name, skill=skill if name != "other" else {"nn": 0.3, "mel": 0.5},
+                         learners=learners, n_tracks=30)  # fmt: skip
+    written = report(write_grid(tmp_path / "grid", ["three", "one", "other"]))
+    heading, *rows = Page.of(written).tables["Scores of each method on each dataset"]
+    assert heading == ["run", "dataset", "metric", "nn", "rbf-sl", "mel+svm", "mel+ridge"]
+    assert [[row[0], *map(bool, row[3:])] for row in rows] == [
+        ["three", True, True, True, False],
+        ["one", True, True, True, False],
+        ["other", True, False, False, True],
+    ]
+
+
 def test_a_grid_shows_its_runs_together_and_corrects_over_its_own_table(tmp_path):
     clear = {"nn": 0.3, "rbf-sl": 1.0}
     write_report_run(tmp_path / "grid" / "one", skill=clear, n_tracks=300)
@@ -293,8 +426,14 @@ def test_a_grid_shows_its_runs_together_and_corrects_over_its_own_table(tmp_path
         *(("two", "r", m) for m in ("nn", "rbf-sl", "fl")),
     ]
     page = Page.of(written)
-    assert "after Holm's correction over the 4 tests of this table. 1 of 3 runs have not begun." in " ".join(
-        page.texts("caption")
-    )
-    assert [record["tracks"] for record in records(written, "datasets")] == ["300", "60"]
+    assert (
+        "after Holm's correction over the 4 tests of this table: all pairs of methods in each line. "
+        "1 of 3 runs have not begun."
+    ) in " ".join(page.texts("caption"))
+    assert [(r["run"], r["tracks"]) for r in records(written, "datasets")] == [("one", "300"), ("two", "60")]
+    assert [row[0] for row in page.tables["Scores of each method on each dataset"][1:]] == ["one", "two"]
+    assert page.texts("a") == [
+        "one (folder: 300 tracks, 5 stratified folds)",
+        "two (folder: 60 tracks, 5 random folds)",
+    ]
     assert re.findall(r"one-scores\.(csv|tex)", " ".join(map(str, written.tables))) == ["csv", "tex"]

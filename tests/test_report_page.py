@@ -10,6 +10,8 @@ from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from pages import invoke
 from report_pages import Page, records, report
@@ -118,7 +120,7 @@ def test_the_provenance_names_the_command_the_plugins_and_the_dataset(nasty):
     assert said["seeds"] == "0"
     assert said["engine"] == "torch"
     assert said["versions"] == f"python {NASTY}"
-    assert said["rbf-sl, similarity"] == "rbf of mirembed 0.1.0"
+    assert said["rbf-sl, similarity"] == "rbf of mirembed 0.1.0 (gamma=1.0)"
 
 
 # Files
@@ -250,6 +252,51 @@ def test_a_damaged_run_is_an_error_of_one_line(tmp_path):
     assert not (folder / "report").exists()
 
 
+def test_a_manifest_without_configuration_is_an_error_that_says_so(tmp_path):
+    folder = write_report_run(tmp_path / "run", skill=SMALL, n_tracks=30)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["configuration"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(StoreError, match=r"manifest\.json has no configuration\); evaluate again"):
+        report(folder)
+
+
+def test_a_finished_experiment_that_lacks_a_run_is_an_error_that_names_it(tmp_path):
+    write_report_run(tmp_path / "grid" / "one", skill=SMALL, n_tracks=30)
+    grid = write_grid(tmp_path / "grid", ["one", "two"], finished=True)
+    with pytest.raises(StoreError, match=r"lacks two, .*; put back what was moved or deleted, or evaluate again"):
+        report(grid)
+
+
+@pytest.mark.parametrize("members", [["one", "two"], None])
+def test_what_has_not_begun_to_train_has_no_report(members, tmp_path):
+    folder = tmp_path / "run"
+    if members:
+        write_grid(folder, members)
+    else:
+        write_report_run(folder, skill=SMALL, n_tracks=30, done=0)
+        (folder / "folds.parquet").unlink()
+    with pytest.raises(StoreError, match="nothing to report; this goes on with it: mirembed evaluate"):
+        report(folder)
+    assert not (folder / "report").exists()
+
+
+@pytest.mark.parametrize("name", ["folds.parquet", "predictions.parquet"])
+def test_a_finished_run_that_lacks_a_table_is_an_error(name, tmp_path):
+    folder = write_report_run(tmp_path / "run", skill=SMALL, n_tracks=30)
+    (folder / name).unlink()
+    with pytest.raises(StoreError, match=name):
+        report(folder)
+
+
+def test_a_finished_run_that_lacks_the_predictions_of_a_method_is_an_error(tmp_path):
+    folder = write_report_run(tmp_path / "run", skill=SMALL, n_tracks=30)
+    table = pq.read_table(folder / "predictions.parquet")
+    pq.write_table(table.filter(pc.equal(table["method"], "nn")), folder / "predictions.parquet")
+    with pytest.raises(StoreError, match="no fold has predictions of every method"):
+        report(folder)
+
+
 def test_a_report_takes_the_place_of_an_earlier_one_and_of_nothing_else(tmp_path):
     folder = write_report_run(tmp_path / "run", skill=SMALL, n_tracks=30)
     out = tmp_path / "out"
@@ -273,7 +320,7 @@ def test_the_command_writes_the_report_into_the_run(mirembed):
     folder = write_report_run(mirembed.folder / "mirembed-store" / "runs" / "folder-1", skill=SMALL, n_tracks=30)
     done = mirembed("report", "folder")
     page = Path("mirembed-store/runs/folder-1/report/index.html")
-    assert done.stdout == f"report: {page}\n7 figures and 9 tables beside it\n"
+    assert done.stdout == f"report: {page}\n7 figures and 8 tables beside it\n"
     assert (folder / "report" / "index.html").is_file()
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from mirembed.errors import MirembedError
 from mirembed.hookspecs import Classification
+from mirembed.progress import counted
 from mirembed.registry import Registry
 from mirembed.reports import curves, embeddings, kernels, maps, predictions, score_tables, significance, similarities
 from mirembed.reports.page import Part, Section
@@ -108,9 +109,9 @@ def _learners(scores: RunScores) -> Section:
 
 
 def _significance(scores: RunScores) -> Section:
-    tests = significance.significance_tables(scores)
-    n_shown = sum(len(table.rows) <= _MANY_ROWS for table in tests[:1])
-    return Section("Significance", tables=tests[:n_shown], folded=tests[n_shown:])
+    tests = _there(significance.significance_table(scores))
+    many = any(len(table.rows) > _MANY_ROWS for table in tests)
+    return Section("Significance", tables=[] if many else tests, folded=tests if many else [])
 
 
 def _there(*items: _Item | None) -> list[_Item]:
@@ -193,10 +194,9 @@ def _plugin(plugin: Mapping[str, Any]) -> str:
 def _progress(run: RunRecord) -> str:
     if run.finished:
         return ""
-    complete = len(next(iter(run.answers.values())).parts) if run.answers else 0
     shown = (
-        f"Scores are those of the {complete} folds that every method has finished, and will change"
-        if complete
+        f"Scores are those of the {counted(run.n_folds, 'fold')} that every method has finished, and will change"
+        if run.n_folds
         else "There are no scores before every method has finished the same fold"
     )
     return (

@@ -45,7 +45,7 @@ def learning_curves(run: RunRecord) -> Curves:
     """Return mean and 95 % interval over the folds at each checkpoint."""
     return {
         method: {
-            epoch: {line: run.over_folds(values) for line, values in fold_scores(answers, run.task).items()}
+            epoch: {line: run.over_folds(values, answers) for line, values in fold_scores(answers, run.task).items()}
             for epoch, answers in by_epoch.items()
         }
         for method, by_epoch in run.checkpoint_answers().items()
@@ -159,6 +159,9 @@ def _draw(scores: RunScores, curves: Curves, panel: _Panel) -> Figure:
     _draw_untrained(axes, scores, panel)
     axes.set(xlabel="epoch", ylabel=LABELS[panel.line[0]])
     axes.locator_params(axis="x", integer=True)
+    checkpoints = {epoch for method in panel.methods for epoch in curves[method]}
+    if len(checkpoints) == 1:  # around a single one there is no whole number to mark but itself
+        axes.set_xticks(list(checkpoints))
     low, high = axes.get_ylim()  # an interval may reach beyond what a score can be, the picture need not
     axes.set_ylim(max(low, -0.03 if isinstance(scores.run.task, Classification) else -1.03), min(high, 1.03))
     style.legend(figure, 3)

@@ -58,6 +58,11 @@ class Part:
     progress: str
     sections: Sequence[Section]
 
+    @property
+    def heading(self) -> str:
+        """Name and title: of two runs on the same dataset the titles may be the same."""
+        return f"{self.name} ({self.title})"
+
 
 def render(title: str, paragraphs: Sequence[str], overview: Sequence[Section], parts: Sequence[Part]) -> str:
     """Return the page as HTML; whatever text it holds is escaped."""
@@ -78,7 +83,7 @@ def render(title: str, paragraphs: Sequence[str], overview: Sequence[Section], p
             overview=[_shown(section, "overview") for section in overview],
             parts=[
                 {
-                    "title": part.title,
+                    "heading": part.heading,
                     "progress": part.progress,
                     "sections": [
                         _shown(section, f"run{number}-{place}") for place, section in enumerate(part.sections, 1)

@@ -28,12 +28,8 @@ _MANY_POINTS = 1500
 
 
 def shown_methods(run: RunRecord) -> list[Method]:
-    """Return the methods whose predictions are shown one by one: each approach, with its first learner."""
-    first: dict[str, Method] = {}
-    for method in run.methods:
-        if method.approach.name != "chance":
-            first.setdefault(method.approach.name, method)
-    return list(first.values())
+    """Return the methods whose predictions are shown one by one: each approach but chance, with its first learner."""
+    return [method for method in run.first_methods if method.approach.name != "chance"]
 
 
 def shown_method(run: RunRecord) -> Method | None:

@@ -59,6 +59,11 @@ class Answers:
         ends = np.flatnonzero((np.diff(self.seeds) != 0) | (np.diff(self.folds) != 0)) + 1
         return np.split(np.arange(len(self.ids)), ends)
 
+    @cached_property
+    def fold_of_part(self) -> NDArray[np.int64]:
+        """The fold of each of the `parts`; several have the same where there are several seeds."""
+        return np.array([self.folds[rows[0]] for rows in self.parts], np.int64)
+
 
 @dataclass(frozen=True, eq=False)
 class RunRecord:
@@ -122,6 +127,14 @@ class RunRecord:
         return "accuracy" if isinstance(self.task, Classification) else "r"
 
     @property
+    def first_methods(self) -> list[Method]:
+        """Each approach with its first learner: those that the tables of scores compare."""
+        first: dict[str, Method] = {}
+        for method in self.methods:
+            first.setdefault(method.approach.name, method)
+        return list(first.values())
+
+    @property
     def learners(self) -> list[str]:
         """The learners of the run, each once."""
         return list(dict.fromkeys(str(m.learner) for m in self.methods if m.learner is not None))
@@ -130,6 +143,14 @@ class RunRecord:
     def answers(self) -> dict[str, Answers]:
         """The predictions of each method that has any."""
         return {} if self.predictions is None else self._by_method(self.predictions)
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds that the means are over: those of all seeds, but an official split once."""
+        if not self.answers:
+            return 0
+        of_part = next(iter(self.answers.values())).fold_of_part
+        return len(np.unique(of_part)) if self.official else len(of_part)
 
     def checkpoint_answers(self) -> dict[str, dict[int, Answers]]:
         """Return the predictions of each method at each checkpoint, by epoch."""
@@ -145,13 +166,21 @@ class RunRecord:
                 found.setdefault(method, {})[epoch] = answered
         return found
 
-    def over_folds(self, values: NDArray[np.float64]) -> Interval:
-        """Return the mean of a score over the folds of all seeds, ``values [n_folds]``, with its 95 % interval."""
-        if self.official:  # other seeds do not draw other tracks into an official split
-            n_seeds = len(self.configuration["seeds"])
-            values = values.reshape(n_seeds, -1).mean(axis=0)
-        first = next(iter(self.answers.values()))
-        n_test = len(first.ids) / len(first.parts)
+    def over_folds(self, values: NDArray[np.float64], answers: Answers) -> Interval:
+        """Return the mean of a score over the folds with its 95 % interval.
+
+        Official splits are the same for every seed: each counts once, with its mean over the seeds that have it.
+
+        Parameters
+        ----------
+        values : ndarray [n_parts], float64
+            The score in each of the parts of ``answers``.
+        answers : Answers
+        """
+        if self.official:
+            of_part = answers.fold_of_part
+            values = np.array([values[of_part == fold].mean() for fold in np.unique(of_part)])
+        n_test = len(answers.ids) / len(answers.parts)
         return nadeau_bengio_interval(values, float(self.configuration["n_train"]), n_test)
 
     def _by_method(self, table: pa.Table) -> dict[str, Answers]:
@@ -163,6 +192,30 @@ class RunRecord:
             if len(rows):
                 found[method.name] = Answers.of(rows, self.task)
         return found
+
+
+def read_members(folder: Path) -> list[str] | None:
+    """Return the names of the runs that an experiment is made of; None of a single run.
+
+    Raises
+    ------
+    StoreError
+        It is damaged, or neither run nor experiment; or there is nothing to report.
+    """
+    run = Run(folder)
+    manifest, names = run.manifest, _configuration(run).get("grid")
+    begun = [name for name in names or ["."] if (folder / name / "folds.parquet").exists()]
+    if manifest["finished"] and (missing := [name for name in names or [] if name not in begun]):
+        raise StoreError(
+            f"the experiment {folder} lacks {', '.join(missing)}, which it is made of; put back what was moved or "
+            "deleted, or evaluate again"
+        )
+    if not manifest["finished"] and not begun:
+        raise StoreError(
+            f"the run {folder} has not begun to train, and there is nothing to report; "
+            f"this goes on with it: {manifest.get('command')}"
+        )
+    return names
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -184,12 +237,13 @@ def read_run(folder: Path) -> RunRecord:
 
 
 def _read_run(run: Run) -> RunRecord:
-    folder, manifest = run.folder, run.manifest
+    folder, manifest, configuration = run.folder, run.manifest, _configuration(run)
     try:
-        configuration = manifest["configuration"]
         methods = tuple(_method(content) for content in configuration["methods"])
         folds = read_table(folder / "folds.parquet")
         predictions = _complete(read_predictions(run), methods)
+        if predictions is None and manifest["finished"]:
+            raise ValueError("no fold has predictions of every method")
         n_trainings = len(set(_rows(folds, "seed", "fold"))) * len({method.approach.training for method in methods})
         return RunRecord(
             folder=folder,
@@ -207,6 +261,13 @@ def _read_run(run: Run) -> RunRecord:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"the run {folder} is damaged ({error}); evaluate again") from error
+
+
+def _configuration(run: Run) -> Mapping[str, Any]:
+    configuration = run.manifest.get("configuration")
+    if not isinstance(configuration, Mapping):
+        raise StoreError(f"the run {run.folder} is damaged (its manifest.json has no configuration); evaluate again")
+    return configuration
 
 
 def _method(content: Mapping[str, Any]) -> Method:

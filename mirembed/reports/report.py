@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mirembed.errors import StoreWriteError
-from mirembed.evaluate import Run
 from mirembed.progress import Progress, Silent
 from mirembed.registry import Registry
 from mirembed.reports import contents
 from mirembed.reports.overview import overview_sections
 from mirembed.reports.page import Part, Section, render
-from mirembed.reports.reading import read_run
+from mirembed.reports.reading import read_members, read_run
 from mirembed.reports.scoring import RunScores
 from mirembed.store.files import writing
 
@@ -64,14 +63,14 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
     Raises
     ------
     StoreError
-        The run is damaged, or the report cannot be written.
+        The run is damaged or has nothing to report yet, or the report cannot be written.
     """
     progress = progress or Silent()
     out = out or folder / "report"
     _check_replaceable(out)
-    names = Run(folder).manifest["configuration"].get("grid")
-    members = [folder] if names is None else [folder / name for name in names]
-    folders = [member for member in members if (member / "folds.parquet").exists()]
+    names = read_members(folder)
+    members = [folder / name for name in names or []]
+    folders = [member for member in members if (member / "folds.parquet").exists()] if members else [folder]
     progress.start(f"drawing the report of {folder.name}", len(folders))
     scores, parts = [], []
     for number, member in enumerate(folders, 1):
@@ -88,7 +87,7 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
         out / "index.html",
         tuple(sorted(out.glob("figures/*"))),
         tuple(sorted(out.glob("tables/*"))),
-        tuple(f"{part.title}: {part.progress}" for part in parts if part.progress),
+        tuple(f"{part.heading}: {part.progress}" for part in parts if part.progress),
     )
 
 

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mirembed.approaches import Method
 from mirembed.evaluate.scores import Scores, score
+from mirembed.progress import counted
 from mirembed.reports.reading import RunRecord
-from mirembed.reports.scoring import LABELS, Line, RunScores, line_label, lines
+from mirembed.reports.scoring import LABELS, Line, RunScores, line_label, lines, n_tested
 from mirembed.reports.tables import Cell, Table, interval_record
 from mirembed.statistics import Interval
 
 
 def best_table(scores: RunScores) -> Table:
     """Lines are targets, or metrics; columns are methods; the best of a line is marked only where it is tested so."""
-    marked = "A mark and bold type: better than every other method of the line after Holm's correction over all tests."
+    tested = n_tested(scores.tests)
+    marked = (
+        "A mark and bold type: better than every other method of the line, baselines included, after Holm's correction "
+        f"over the {counted(tested, 'test')} of this table: all pairs of its methods, on each of its lines."
+    )
     return _by_line(
         scores,
         "scores",
         "Pearson's r of each method" if scores.run.headline == "r" else "Scores of each method",
         lines(scores.run.task),
-        marked if scores.tests else "Nothing is tested, and no best is marked.",
+        marked if tested else "Nothing is tested, and no best is marked.",
     )
 
 
@@ -34,7 +40,7 @@ def squared_table(scores: RunScores) -> Table | None:
 
 
 def _by_line(scores: RunScores, name: str, title: str, all_lines: Sequence[Line], remark: str) -> Table:
-    methods = list(scores.by_fold)
+    methods = [method.name for method in scores.run.first_methods]
     rows, records = [], []
     for line in all_lines:
         cells = [Cell(line_label(line))]
@@ -44,14 +50,18 @@ def _by_line(scores: RunScores, name: str, title: str, all_lines: Sequence[Line]
             cells.append(Cell.of(interval, best=best))
             records.append(_record(line, method, interval) | {"best": best})
         rows.append(cells)
-    caption = f"Means over {_folds(scores.run)} with 95 % intervals after Nadeau and Bengio. {remark}"
+    caption = (
+        f"Means over {_folds(scores.run)} with 95 % intervals after Nadeau and Bengio. {remark}"
+        f"{first_learners(scores.run)}"
+    )
     return Table(name, title, caption, ["target" if scores.run.headline == "r" else "metric", *methods], rows, records)
 
 
 def metrics_table(scores: RunScores) -> Table:
     """Lines are methods; columns are all metrics, over folds and pooled."""
     run = scores.run
-    computed = score(run.predictions, run.task, float(run.configuration["n_train"]), official=run.official)
+    by_method = {one.method: one for one in score(run.predictions, run.task, run.configuration["n_train"])}
+    computed = [_over_folds(scores, by_method[method.name]) for method in run.methods]
     names = list(computed[0].intervals)
     undefined = any(one.undefined for one in computed)
     columns = ["method", *(LABELS[name] for name in names), *(f"pooled {LABELS[name]}" for name in names)]
@@ -74,6 +84,24 @@ def metrics_table(scores: RunScores) -> Table:
         [*columns, "undefined r"] if undefined else columns,
         rows,
         records,
+    )
+
+
+def _over_folds(scores: RunScores, one: Scores) -> Scores:
+    """Take the means over folds from where all tables of the report have them."""
+    intervals = {name: scores.interval(one.method, (name, None)) for name in one.intervals}
+    headline = scores.run.headline
+    targets = {target: scores.interval(one.method, (headline, target)) for target in one.targets}
+    return replace(one, intervals=intervals, targets=targets)
+
+
+def first_learners(run: RunRecord) -> str:
+    """Say which learner the methods of a table have, where the run has several."""
+    if len(run.learners) < 2:
+        return ""
+    return (
+        f" Each approach with its first learner, {run.learners[0]}; the table of all metrics has the methods with the "
+        "other learners."
     )
 
 
@@ -116,15 +144,21 @@ def matching(run: RunRecord, method: Method) -> str:
     ``matching`` if it is, with the same parameters; ``same kind`` if its parameters are others; else nothing.
     """
     learned = run.configuration["approaches"][method.approach.name].get("similarity")
-    learner = run.configuration["learners"][str(method.learner)]
-    if learned is None:
-        return ""
-    kernel = learner.get("kernels", {}).get(method.approach.name)
-    if kernel is None:  # scikit-learn's own
-        return "same kind" if learner["parameters"].get("kernel") == learned["name"] else ""
-    if any(kernel[key] != learned[key] for key in ("distribution", "name")):
+    kernel = _kernel(run.configuration["learners"][str(method.learner)], method.approach.name)
+    if learned is None or any(kernel.get(key) != learned[key] for key in ("distribution", "name")):
         return ""
     return "matching" if kernel["parameters"] == learned["parameters"] else "same kind"
+
+
+def _kernel(learner: Mapping[str, Any], approach: str) -> Mapping[str, Any]:
+    """Return the similarity that is a learner's kernel for an approach, as the manifest describes one; or nothing."""
+    described: Mapping[str, Any] = learner.get("kernels", {}).get(approach, {})
+    parameters = learner["parameters"]
+    if described or parameters.get("kernel") != "rbf":
+        return described
+    # Scikit-learn's own is the same function as the similarity that the learner's distribution calls rbf.
+    gamma = {"gamma": parameters.get("gamma")}
+    return {"distribution": learner["distribution"], "name": "rbf", "parameters": gamma}
 
 
 def _metric_records(one: Scores) -> list[dict[str, Any]]:
@@ -142,7 +176,7 @@ def _record(line: Line, method: str, interval: Interval) -> dict[str, Any]:
 
 
 def _folds(run: RunRecord) -> str:
-    n_folds = len(next(iter(run.answers.values())).parts)
-    kind = "splits" if run.repeated else "folds"
+    kind = "split" if run.repeated else "fold"
     every = "" if run.finished else " that every method has finished"
-    return f"{n_folds} {kind if n_folds > 1 else kind[:-1]}{every}"
+    seeds = ", each the mean of its seeds," if run.official and len(run.configuration["seeds"]) > 1 else ""
+    return f"{counted(run.n_folds, kind)}{every}{seeds}"

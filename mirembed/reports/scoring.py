@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -16,7 +16,7 @@ from mirembed.compare import PairedTest, Results, compare
 from mirembed.evaluate.scores import metric_table
 from mirembed.hookspecs import Classification, Task
 from mirembed.reports.reading import Answers, RunRecord
-from mirembed.statistics import Interval
+from mirembed.statistics import Interval, holm
 
 Line: TypeAlias = tuple[str, str | None]
 """A metric, and a target or None: the mean over targets, or classes."""
@@ -40,7 +40,7 @@ def line_label(line: Line) -> str:
 
 
 def fold_scores(answers: Answers, task: Task) -> dict[Line, NDArray[np.float64]]:
-    """Return the scores in each fold, ``[n_folds]``, by line."""
+    """Return the scores in each fold of each seed, ``[n_parts]``, by line."""
     found: dict[Line, NDArray[np.float64]] = {}
     if isinstance(task, Classification):
         metrics = {"accuracy": statistics.accuracy, "macro_f1": statistics.macro_f1}
@@ -48,7 +48,8 @@ def fold_scores(answers: Answers, task: Task) -> dict[Line, NDArray[np.float64]]
             found[name, None] = metric_table(metric, answers.truth, answers.predicted, answers.parts)[:, 0]
         return found
     r = metric_table(statistics.pearson_r, answers.truth, answers.predicted, answers.parts)
-    for name, by_target in (("r", r), ("r_squared", r**2)):
+    r2 = metric_table(statistics.r2_score, answers.truth, answers.predicted, answers.parts)
+    for name, by_target in (("r", r), ("r_squared", r**2), ("r2", r2)):
         found[name, None] = by_target.mean(axis=1)
         found |= {(name, target.name): by_target[:, column] for column, target in enumerate(task.targets)}
     return found
@@ -75,19 +76,55 @@ class RunScores:
 
     def interval(self, method: str, line: Line) -> Interval:
         """Return the mean over folds with its 95 % interval."""
-        return self.run.over_folds(self.by_fold[method][line])
+        return self.run.over_folds(self.by_fold[method][line], self.run.answers[method])
 
     @cached_property
     def tests(self) -> tuple[PairedTest, ...]:
-        """All pairs of methods on all lines, corrected together after Holm; nothing of a run that is going on."""
-        if not self.run.finished or len(self.by_fold) < 2:
-            return ()
-        return compare(Results.open(self.run.folder.parent, str(self.run.folder)), top=0).tests
+        """All pairs of the table of scores: each approach with its first learner, on every line."""
+        return corrected(self._pairs([method.name for method in self.run.first_methods]))
+
+    @cached_property
+    def kernel_tests(self) -> tuple[PairedTest, ...]:
+        """All pairs of learners on each network, on the headline."""
+        headline = lines(self.run.task)[0]
+        of_network: dict[str, list[str]] = {}
+        for method in self.run.methods:
+            of_network.setdefault(method.approach.name, []).append(method.name)
+        pairs = [test for methods in of_network.values() for test in self._pairs(methods)]
+        return corrected(test for test in pairs if (test.metric, test.target) == headline)
 
     @cached_property
     def best(self) -> dict[Line, str]:
         """For each line the method that is significantly higher than every other, where there is one."""
-        return best_of(self.tests, len(self.by_fold))
+        return best_of(self.tests, len(self.run.first_methods))
+
+    @cached_property
+    def _results(self) -> Results:
+        return Results.open(self.run.folder.parent, str(self.run.folder))
+
+    def _pairs(self, methods: Sequence[str]) -> tuple[PairedTest, ...]:
+        """Test all pairs of some methods on all lines; nothing is tested of a run that is going on."""
+        if not self.run.finished or len(methods) < 2:
+            return ()
+        return compare(self._results, approaches=methods, top=0).tests
+
+
+def corrected(tests: Iterable[PairedTest]) -> tuple[PairedTest, ...]:
+    """Correct the p-values after Holm over these tests, which are the family of one table, and over no others."""
+    family = tuple(tests)
+    p_values = [p for test in family if (p := raw_p(test)) is not None]
+    of_family = iter(holm(p_values).tolist() if p_values else [])
+    return tuple(replace(test, p_holm=None if raw_p(test) is None else next(of_family)) for test in family)
+
+
+def raw_p(test: PairedTest) -> float | None:
+    """Return the p-value before correction; None of what was not tested."""
+    return None if test.comparison is None else test.comparison.p
+
+
+def n_tested(tests: Iterable[PairedTest]) -> int:
+    """Return the size of a family: what could not be tested is not counted."""
+    return sum(raw_p(test) is not None for test in tests)
 
 
 def best_of(tests: Iterable[PairedTest], n_methods: int) -> dict[Line, str]:

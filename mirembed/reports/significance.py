@@ -1,52 +1,45 @@
-"""The table of tests between methods."""
+"""The tables of tests between methods; each is corrected over its own tests."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from mirembed.approaches import Method
 from mirembed.compare import PairedTest
-from mirembed.reports.scoring import LABELS, RunScores, lines
+from mirembed.progress import counted
+from mirembed.reports.score_tables import first_learners
+from mirembed.reports.scoring import LABELS, RunScores, lines, n_tested, raw_p
 from mirembed.reports.tables import Cell, Table, p_value
 
 
-def significance_tables(scores: RunScores) -> list[Table]:
-    """Return the tests of the headline metric, and those of all further lines; nothing of a run that is going on."""
-    headline = lines(scores.run.task)[0]
-    first = [test for test in scores.tests if (test.metric, test.target) == headline]
-    others = [test for test in scores.tests if (test.metric, test.target) != headline]
-    tables = []
-    if first:
-        tables.append(_table(scores, "significance", f"Differences in {LABELS[headline[0]]}", first))
-    if others:
-        tables.append(_table(scores, "significance-all", "Differences in everything else", others))
-    return tables
+def significance_table(scores: RunScores) -> Table | None:
+    """Return the tests behind the table of scores, headline first; nothing of a run that is going on."""
+    in_order = lines(scores.run.task)
+    tests = sorted(scores.tests, key=lambda test: in_order.index((test.metric, test.target)))
+    said = f"every pair of methods of the table of scores, on each of its lines.{first_learners(scores.run)}"
+    return _table(scores, "significance", "Differences between methods", tests, said) if tests else None
 
 
 def kernel_tests(scores: RunScores) -> Table | None:
     """Return the tests between methods that share a network; None of a run with a single learner."""
-    approaches = {method.name: method for method in scores.run.methods}
-
-    def same_network(a: Method, b: Method) -> bool:
-        return a.approach == b.approach and a.learner != b.learner
-
-    headline = lines(scores.run.task)[0]
-    found = [
-        test
-        for test in scores.tests
-        if (test.metric, test.target) == headline and same_network(approaches[test.a], approaches[test.b])
-    ]
-    return _table(scores, "kernels-significance", "The same network, another kernel", found) if found else None
+    said = f"every pair of learners on each network, of {LABELS[lines(scores.run.task)[0][0]]}."
+    found = scores.kernel_tests
+    return _table(scores, "kernels-significance", "The same network, another kernel", found, said) if found else None
 
 
-def _table(scores: RunScores, name: str, title: str, tests: Sequence[PairedTest]) -> Table:
+def _table(scores: RunScores, name: str, title: str, tests: Sequence[PairedTest], family: str) -> Table:
     several = len({(test.metric, test.target) for test in tests}) > 1
     welch = scores.run.repeated
     caption = (
-        f"Paired over the folds: 95 % intervals and t-tests after Nadeau and Bengio, all {len(scores.tests)} tests of "
-        "this run corrected together after Holm. Effect: Hedges' g of the paired differences. A difference that is "
-        "not significant is no sign that the methods are equal."
+        f"Paired over the folds: 95 % intervals and t-tests after Nadeau and Bengio. Holm's correction is over the "
+        f"{counted(n_tested(tests), 'test')} of this table: {family} Effect: Hedges' g of the paired differences. A "
+        "difference that is not significant is no sign that the methods are equal."
     )
+    if n_tested(tests) < len(tests):
+        caption += (
+            " Not tested: what has a single split, or differs by the same in all folds, which leaves nothing to "
+            "estimate the error from."
+        )
     if welch:
         caption += (
             " Welch's test is the paper's: it takes overlapping splits for independent, announces too many "
@@ -81,11 +74,15 @@ def _row(test: PairedTest, several: bool, welch: bool) -> list[Cell]:
         Cell(verdict(test)),
         Cell(f"{test.mean_a:.3f}"),
         Cell(f"{test.mean_b:.3f}"),
-        Cell("" if tested is None else f"{tested.statistic:.2f}"),
-        Cell("" if tested is None else p_value(tested.p)),
+        Cell("" if tested is None else _number(tested.statistic)),
+        Cell(p_value(raw_p(test))),
         *([Cell(p_value(test.p_welch))] if welch else []),
-        Cell("" if tested is None or tested.effect is None else f"{tested.effect:.2f}"),
+        Cell("" if tested is None else _number(tested.effect)),
     ]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None or not math.isfinite(value) else f"{value:.2f}"
 
 
 def verdict(test: PairedTest) -> str:

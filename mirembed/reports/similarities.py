@@ -32,6 +32,9 @@ EXPLAINED = (
 
 _N_BINS = 10
 
+_MANY_TRACKS = 500
+"""Of more on one side of a fold, so many are drawn: the pairs grow with the square."""
+
 
 @dataclass(frozen=True, eq=False)
 class SimilarityPairs:
@@ -40,14 +43,24 @@ class SimilarityPairs:
     Attributes
     ----------
     of_labels, of_embeddings : ndarray [n_pairs], float64
+    n_tracks : int
+        On this side; the pairs are of at most 500 of them.
     """
 
     of_labels: NDArray[np.float64]
     of_embeddings: NDArray[np.float64]
+    n_tracks: int
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the pairs are of some of the tracks only."""
+        return self.n_tracks > _MANY_TRACKS
 
 
 def similarity_pairs(run: RunRecord, embedded: Embedded, registry: Registry, *, in_sample: bool) -> SimilarityPairs:
-    """Return the similarities that the loss compares, for all pairs of training tracks or of test tracks.
+    """Return the similarities that the loss compares, for pairs of training tracks or of test tracks.
+
+    The pairs are all those of at most 500 tracks, drawn with a fixed seed where there are more.
 
     Raises
     ------
@@ -61,14 +74,17 @@ def similarity_pairs(run: RunRecord, embedded: Embedded, registry: Registry, *, 
     from mirembed.train import PluginSimilarity
 
     learned = run.configuration["approaches"][embedded.approach]
-    rows = (embedded.in_sample == in_sample) & embedded.labelled
+    of_side = np.flatnonzero((embedded.in_sample == in_sample) & embedded.labelled)
+    rows = of_side
+    if len(of_side) > _MANY_TRACKS:
+        rows = np.sort(np.random.default_rng(0).choice(of_side, _MANY_TRACKS, replace=False))
     vectors = {"similarity": embedded.vectors[rows], "label_similarity": _label_vectors(run, embedded)[rows]}
-    upper = np.triu_indices(int(rows.sum()), k=1)
+    upper = np.triu_indices(len(rows), k=1)
     found = {}
     for role, values in vectors.items():
         similarity = PluginSimilarity.create(registry, Spec.parse(learned[role]["spec"]))
         found[role] = similarity(torch.from_numpy(values.astype(np.float64))).numpy()[upper]
-    return SimilarityPairs(of_labels=found["label_similarity"], of_embeddings=found["similarity"])
+    return SimilarityPairs(found["label_similarity"], found["similarity"], len(of_side))
 
 
 def similarity_figures(run: RunRecord, embedded: Sequence[Embedded], registry: Registry) -> Iterator[Figure | str]:
@@ -113,8 +129,14 @@ def _draw_similarities(name: str, embedded: Embedded, sides: dict[bool, Similari
             figure,
             name,
             f"Similarities of {embedded.approach}",
-            f"{embedded.describe()}: {len(test.of_labels)} pairs of test tracks, r = {r:.3f}.",
+            f"{embedded.describe()}: {len(test.of_labels)} pairs of test tracks, r = {r:.3f}.{_said_of_drawn(sides)}",
         )
+
+
+def _said_of_drawn(sides: dict[bool, SimilarityPairs]) -> str:
+    drawn = {"training": sides[True], "test": sides[False]}
+    said = [f"{_MANY_TRACKS} of {pairs.n_tracks} {side} tracks" for side, pairs in drawn.items() if pairs.drawn]
+    return f" Pairs of {' and '.join(said)}, drawn at random with a fixed seed." if said else ""
 
 
 @dataclass(frozen=True, eq=False)
