@@ -19,16 +19,22 @@ from mirembed.network import one_thread, seeded_network
 from mirembed.progress import Silent
 from mirembed.registry import Registry
 from mirembed.schedule import run_trainings
+from mirembed.store import Store
+from mirembed.store.frames import Tracks
 from mirembed.train import PluginSimilarity, Settings, TrainingData, train
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker is to do: the training of one fold, or with ``fold`` None the embedding of every track."""
+    """What a worker is to do: the training of one fold, or with ``fold`` None the embedding of every track.
+
+    ``in_memory``: on an array of its own, in place of the mapped file.
+    """
 
     problem: Problem
     engine: str
     fold: int | None = None
+    in_memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,15 +53,17 @@ class Measured:
     Attributes
     ----------
     seconds : float
-        From the first worker's begin to the last one's end.
-    start_up : float
-        Seconds for all else: to start processes, import torch, and load the kernel.
+        That the workers were at it, all tasks together, divided by the number of workers; data are at hand and the
+        kernel is loaded.
+    others : float
+        Seconds for all else: processes, imports, the kernel, the statistics of the bands, and workers that have
+        nothing left to do.
     loss : float
         Mean loss of a track in the last epoch, over the folds.
     """
 
     seconds: float
-    start_up: float
+    others: float
     loss: float
 
 
@@ -72,16 +80,20 @@ def run_training(task: Task, on_epoch: Callable[[int], None]) -> Span:
     if approach.similarity is not None:
         similarity = PluginSimilarity.create(Registry.discover(), approach.similarity)
     with one_thread():
-        few = _training_data(problem, rows[: problem.batch])
+        few = _training_data(task, rows[: problem.batch])
         train(few, replace(settings, epochs=1), similarity)  # loads the kernel
+        data = _training_data(task, rows)
         begin = time.perf_counter()
-        data = _training_data(problem, rows)
         trained = train(data, settings, similarity, on_epoch=on_epoch)
     return Span(begin, time.perf_counter(), trained.losses[-1])
 
 
-def _training_data(problem: Problem, rows: NDArray[np.int64]) -> TrainingData:
+def _training_data(task: Task, rows: NDArray[np.int64]) -> TrainingData:
+    problem = task.problem
     frames, places = problem.frames.open(), problem.frames
+    if task.in_memory:
+        last = places.starts[rows[-1]] + places.lengths[rows[-1]]
+        frames = np.array(frames[:last])
     return TrainingData(
         frames=frames,
         starts=places.starts[rows],
@@ -104,9 +116,10 @@ def run_embedding(task: Task, _on_epoch: Callable[[int], None]) -> Span:
     return Span(begin, time.perf_counter())
 
 
-def train_folds(problem: Problem, engine: str, jobs: int) -> Measured:
+def train_folds(problem: Problem, engine: str, jobs: int, *, in_memory: bool = False) -> Measured:
     """Train the networks of all folds."""
-    return _measure(run_training, [Task(problem, engine, fold) for fold in range(len(problem.folds))], jobs)
+    tasks = [Task(problem, engine, fold, in_memory) for fold in range(len(problem.folds))]
+    return _measure(run_training, tasks, jobs)
 
 
 def embed_on_cores(problem: Problem, engine: str, jobs: int) -> Measured:
@@ -118,15 +131,17 @@ def _measure(function: Callable[[Task, Callable[[int], None]], Span], tasks: Seq
     begin = time.perf_counter()
     spans = [span for _, span in run_trainings(function, tasks, tasks[0].problem.epochs, jobs, Silent(), "")]
     whole = time.perf_counter() - begin
-    seconds = max(span.end for span in spans) - min(span.begin for span in spans)
+    seconds = sum(span.end - span.begin for span in spans) / min(jobs, len(tasks))
     return Measured(seconds, whole - seconds, float(np.mean([span.loss for span in spans])))
 
 
-def evaluate_command(store: str, dataset: str, problem: Problem, engine: str, jobs: int, every: int) -> list[str]:
-    """Return the words of the whole evaluation as a user would type it."""
+def evaluate_command(
+    store: Store, tracks: Tracks, problem: Problem, *, jobs: int, engine: str, every: int
+) -> list[str]:
+    """Return the words of the whole evaluation as a user would type it, scored after ``every`` so many epochs."""
     return [
         *(sys.executable, "-m", "mirembed", "evaluate", "--json"),
-        *("--store", store, "--dataset", dataset),
+        *("--store", str(store.root), "--dataset", tracks.info.spec),
         *("--cv", str(len(problem.folds)), "--seed", str(problem.seed)),
         *("--approach", problem.approach, "--batch", str(problem.batch)),
         *("--epochs", str(problem.epochs), "--checkpoint-every", str(every)),

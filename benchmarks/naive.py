@@ -71,7 +71,8 @@ class Network(nn.Module):
         """Embed ``frames [batch, time, inputs]``: ``[batch, 50]``."""
         outputs, _ = self.second(self.first(frames)[0])
         inside = torch.arange(frames.shape[1]) < lengths[:, None]  # [batch, time]
-        return (outputs * inside[:, :, None]).sum(dim=1) / lengths[:, None]
+        embeddings: Tensor = (outputs * inside[:, :, None]).sum(dim=1) / lengths[:, None]
+        return embeddings
 
 
 def rbf(x: Tensor) -> Tensor:
@@ -104,7 +105,14 @@ class BaselineLoss(nn.Module):
 
 
 def train(
-    tracks: Sequence[Tensor], labels: Tensor, approach: str, classification: bool, epochs: int, batch: int, seed: int
+    tracks: Sequence[Tensor],
+    labels: Tensor,
+    *,
+    approach: str,
+    classification: bool,
+    epochs: int,
+    batch: int,
+    seed: int,
 ) -> Iterator[tuple[Network, float]]:
     """Train a network; yield it after every epoch, with the mean loss of a track.
 

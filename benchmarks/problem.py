@@ -7,7 +7,7 @@ import hashlib
 import shutil
 import tempfile
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed import Classification, workers
+from mirembed.errors import MirembedError
 from mirembed.excerpts import EXCERPT_FRAMES
 from mirembed.folds import Fold, default_scheme, make_folds
 from mirembed.labels import TargetScale, one_hot
@@ -84,18 +85,29 @@ class Problem:
         return float(EMBEDDING_FLOP * self.frames.lengths.sum())
 
 
+def positive(text: str) -> int:
+    """Read a number that is at least 1."""
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
 def add_arguments(parser: ArgumentParser) -> None:
     """Add what says on which data to measure, and how much of it."""
     parser.add_argument("--store", type=Path, metavar="DIR", help="a real store, in place of made-up tracks")
     parser.add_argument("--dataset", metavar="NAME", help="of that store; default: the only one in it")
-    parser.add_argument("--tracks", type=int, default=400, metavar="N", help="made-up tracks; default: 400")
-    parser.add_argument("--frames", type=int, default=1200, metavar="N", help="of a made-up track; default: 1200")
-    parser.add_argument("--folds", type=int, default=10, metavar="N", help="default: 10")
-    parser.add_argument("--batch", type=int, default=32, metavar="N", help="default: 32")
+    parser.add_argument("--tracks", type=positive, default=400, metavar="N", help="made-up tracks; default: 400")
+    parser.add_argument("--frames", type=positive, default=1200, metavar="N", help="of a made-up track; default: 1200")
+    parser.add_argument("--folds", type=positive, default=10, metavar="N", help="default: 10")
+    parser.add_argument("--batch", type=positive, default=32, metavar="N", help="default: 32")
     parser.add_argument("--approach", choices=["rbf-sl", "fl"], default="rbf-sl", help="default: rbf-sl")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
     parser.add_argument(
-        "--jobs", type=int, default=workers.available_jobs(), metavar="N", help="mirembed's workers; default: cores"
+        "--jobs",
+        type=positive,
+        default=workers.available_jobs(),
+        metavar="N",
+        help="mirembed's workers; default: cores",
     )
 
 
@@ -128,19 +140,28 @@ def make_problem(tracks: Tracks, arguments: Namespace, epochs: int) -> Problem:
     )
 
 
+def run(main: Callable[[], None]) -> None:
+    """Run a command; an error that mirembed expects is a line, and no traceback."""
+    try:
+        main()
+    except MirembedError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
 @contextlib.contextmanager
 def opened_store(arguments: Namespace) -> Iterator[tuple[Store, Tracks]]:
     """Open the store of the command line, or make one; what is evaluated in it is deleted in the end."""
     with tempfile.TemporaryDirectory(prefix="mirembed-benchmark-") as folder:
         store = Store(Path(folder) / "store")
+        dataset = None if arguments.dataset is None else Spec.parse(arguments.dataset)
         if arguments.store is None:
             write_store(store, arguments.tracks, arguments.frames)
         else:
+            Store(arguments.store).find(dataset)
             # The runs of the benchmark do not belong beside the user's own.
             store.root.mkdir()
             shutil.copy(arguments.store / "store.json", store.root)
             (store.root / "datasets").symlink_to((arguments.store / "datasets").resolve())
-        dataset = None if arguments.dataset is None else Spec.parse(arguments.dataset)
         yield store, open_tracks(store.find(dataset))
 
 

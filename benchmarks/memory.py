@@ -1,0 +1,165 @@
+"""How much memory mirembed takes, beside the obvious program, and how it trains when memory does not hold the frames.
+
+Memory is that of all processes together; what they share counts once (proportional set size, Linux). For frames larger
+than memory no limit is imposed: instead every page of their file leaves the system's cache, several times a second, so
+that whatever is read comes from the disk, and what is in the cache before counts as memory that was needed.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.engine import evaluate_command, run_command, train_folds
+from benchmarks.machine import MEBIBYTE, EvictedFile, PeakMemory, describe
+from benchmarks.problem import (
+    N_CLASSES,
+    Problem,
+    add_arguments,
+    made_up_frames,
+    make_problem,
+    opened_store,
+    positive,
+    run,
+)
+from benchmarks.speed import NAIVE, evaluate_naively
+from mirembed.folds import Fold
+from mirembed.labels import one_hot
+from mirembed.spectrogram import SpectrogramParameters
+from mirembed.store.frames import FrameFile
+
+REPEATED_TRACKS = 500
+"""Made-up tracks that fill a large file again and again."""
+PARTS = 10
+"""A tenth of the large file is trained on in memory."""
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure what the command line says and print a table of each."""
+    arguments = _parse(words)
+    print(describe())
+    if "evaluate" in arguments.parts:
+        print(f"\nevaluate, {arguments.epochs} epochs, {arguments.folds} folds, {arguments.jobs} workers: peak memory")
+        print(f"{'tracks':>8}{'frames':>12}{NAIVE:>12}{'mirembed':>12}")
+        for n_tracks in arguments.sizes if arguments.store is None else [arguments.tracks]:
+            measure_evaluate(Namespace(**{**vars(arguments), "tracks": n_tracks}))
+    if "large" in arguments.parts:
+        with tempfile.TemporaryDirectory(prefix="mirembed-benchmark-", dir=arguments.folder) as folder:
+            measure_large(Path(folder) / "frames.f32", arguments)
+
+
+def measure_evaluate(arguments: Namespace) -> None:
+    """Measure the peak memory of both programs."""
+    with opened_store(arguments) as (store, tracks):
+        problem = make_problem(tracks, arguments, arguments.epochs)
+        command = evaluate_command(
+            store, tracks, problem, jobs=arguments.jobs, engine=arguments.engine, every=arguments.checkpoint_every
+        )
+        with PeakMemory() as of_naive:
+            process = multiprocessing.get_context("spawn").Process(
+                target=evaluate_naively, args=(problem, arguments.checkpoint_every)
+            )
+            process.start()
+            process.join()
+        with PeakMemory() as of_mirembed:
+            run_command(command)
+        sizes = (int(np.prod(problem.frames.shape)) * 4, of_naive.peak, of_mirembed.peak)
+        print(f"{len(tracks.ids):8}" + "".join(f"{_mebibytes(size):>12}" for size in sizes), flush=True)
+
+
+def measure_large(path: Path, arguments: Namespace) -> None:
+    """Train on frames in memory, and on frames that have to be read from the disk."""
+    n_frames = arguments.frames
+    n_tracks = max(PARTS, arguments.size * MEBIBYTE // (n_frames * SpectrogramParameters().bands * 4))
+    frames = write_frames(path, n_tracks, n_frames)
+    part = n_tracks // PARTS
+    whole = _problem(frames, n_tracks, arguments)
+    tenth = replace(_problem(frames, part, arguments), epochs=PARTS * arguments.large_epochs)
+    print(f"\ntraining on {n_tracks} tracks, {_mebibytes(path.stat().st_size)} of frames, {arguments.jobs} workers")
+    print(f"{'':26}{'excerpts/s':>12}{'of memory':>11}{'peak memory':>13}{'loss':>9}")
+    reference = 0.0
+    for name, problem, in_memory in (
+        ("a tenth, in memory", tenth, True),
+        ("a tenth, from disk", tenth, False),
+        ("all, from disk", whole, False),
+    ):
+        with EvictedFile(path) as file, PeakMemory(of_all=True) as memory:
+            measured = train_folds(problem, arguments.engine, arguments.jobs, in_memory=in_memory)
+        rate = problem.epochs * sum(len(fold.train) for fold in problem.folds) / measured.seconds
+        reference = reference or rate
+        peak = memory.peak + file.peak
+        print(
+            f"{name:26}{rate:12.0f}{rate / reference:11.0%}{_mebibytes(peak):>13}{measured.loss:9.5f}"
+            f"   (processes {_mebibytes(memory.peak)}, file in the system's cache {_mebibytes(file.peak)})",
+            flush=True,
+        )
+    print(f"all frames / peak memory: {path.stat().st_size / peak:.1f}")
+
+
+def write_frames(path: Path, n_tracks: int, n_frames: int) -> FrameFile:
+    """Write the flat file of a large dataset, without the store that it would be derived from."""
+    n_bands = SpectrogramParameters().bands
+    repeated = [made_up_frames(number, n_frames, n_bands).tobytes() for number in range(min(n_tracks, REPEATED_TRACKS))]
+    with path.open("wb") as file:
+        for number in range(n_tracks):
+            file.write(repeated[number % len(repeated)])
+    starts = np.arange(n_tracks) * n_frames
+    return FrameFile(path, (n_tracks * n_frames, n_bands), starts, np.full(n_tracks, n_frames))
+
+
+def _problem(frames: FrameFile, n_tracks: int, arguments: Namespace) -> Problem:
+    """Let every worker train one network on the first ``n_tracks`` tracks."""
+    classes = np.arange(n_tracks) % N_CLASSES
+    rows = np.arange(n_tracks)
+    return Problem(
+        frames=replace(frames, starts=frames.starts[:n_tracks], lengths=frames.lengths[:n_tracks]),
+        label_vectors=one_hot(classes, N_CLASSES),
+        classes=classes,
+        folds=[Fold(index, rows, rows[:0]) for index in range(arguments.jobs)],
+        approach=arguments.approach,
+        epochs=arguments.large_epochs,
+        batch=arguments.batch,
+        seed=arguments.seed,
+    )
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / MEBIBYTE:.0f} MiB"
+
+
+def _parse(words: Sequence[str] | None) -> Namespace:
+    parser = ArgumentParser("python -m benchmarks.memory", description=__doc__)
+    add_arguments(parser)
+    parser.add_argument("--epochs", type=positive, default=2, metavar="N", help="of evaluate; default: 2")
+    parser.add_argument(
+        "--checkpoint-every", type=int, default=1, metavar="N", help="epochs between two scorings; default: 1"
+    )
+    parser.add_argument("--engine", choices=["numba", "torch"], default="numba", help="default: numba")
+    parser.add_argument(
+        "--sizes", type=positive, nargs="+", default=[400, 4000], metavar="N", help="made-up tracks; default: 400 4000"
+    )
+    parser.add_argument("--size", type=positive, default=10240, metavar="MIB", help="of the large file; default: 10240")
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="where the large file goes; on a disk, not in memory"
+    )
+    parser.add_argument("--large-epochs", type=positive, default=1, metavar="N", help="on the large file; default: 1")
+    parser.add_argument(
+        "--part",
+        dest="parts",
+        action="append",
+        choices=["evaluate", "large"],
+        help="what to measure; repeatable; default: both",
+    )
+    arguments = parser.parse_args(words)
+    arguments.parts = arguments.parts or ["evaluate", "large"]
+    return arguments
+
+
+if __name__ == "__main__":
+    run(main)

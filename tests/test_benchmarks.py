@@ -1,0 +1,102 @@
+"""The benchmarks: the obvious program computes the same as mirembed, and the commands run."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from small_store import workers_run
+
+from benchmarks import memory, naive, scaling, speed
+from benchmarks.problem import EMBEDDING_FLOP, TRAINING_FLOP
+from mirembed.engine import make_engine
+from mirembed.excerpts import Normalisation
+from mirembed.labels import one_hot
+from mirembed.losses import similarity_loss
+from mirembed.network import seeded_network
+from mirembed_kernels import Rbf
+
+LENGTHS = np.array([130, 250, 101, 40])
+STARTS = np.cumsum(LENGTHS) - LENGTHS
+TINY = ["--tracks", "20", "--frames", "110", "--folds", "2", "--rounds", "1"]
+
+
+@pytest.fixture
+def frames():
+    return np.random.default_rng(0).normal(-50, 10, (LENGTHS.sum(), 40)).astype(np.float32)
+
+
+def test_the_naive_network_embeds_tracks_as_mirembed_does(frames):
+    network, theirs = naive.Network(80), seeded_network(80, (0, 0))
+    network.load_state_dict(theirs.state_dict())
+    training = np.array([0, 1, 2])
+    tracks = naive.features(np.split(frames, STARTS[1:]), training)
+    normalisation = Normalisation.fit(frames, STARTS, LENGTHS, training)
+    expected = make_engine("torch", theirs).embed_tracks(frames, STARTS, LENGTHS, normalisation)
+    np.testing.assert_allclose(naive.embed(network, tracks), expected, atol=1e-5)
+
+
+def test_the_naive_similarity_loss_is_that_of_the_rbf():
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.normal(size=(6, 50)))
+    labels = torch.from_numpy(one_hot(np.array([0, 1, 2, 0, 1, 2]), 3)).double()
+    torch.testing.assert_close(naive.SimilarityLoss()(x, labels), similarity_loss(Rbf()(x), Rbf()(labels)))
+
+
+def test_the_naive_excerpts_begin_anywhere_and_short_tracks_are_used_whole(frames):
+    tracks = [torch.from_numpy(track) for track in np.split(frames, STARTS[1:])]
+    excerpts = naive.Excerpts(tracks, torch.arange(4))
+    assert torch.equal(excerpts[3][0], tracks[3])
+    starts = {int((tracks[2] == excerpts[2][0][0]).all(dim=1).nonzero()) for _ in range(50)}
+    assert starts == {0, 1}
+
+
+def test_the_operations_are_two_for_each_weight_and_product():
+    network = seeded_network(80, (0, 0))
+    weights = sum(p.numel() for p in network.parameters() if p.ndim == 2)
+    of_the_input = network.first.weight_ih_l0.numel()
+    assert 2 * weights == EMBEDDING_FLOP
+    assert 2 * (3 * weights - of_the_input) == TRAINING_FLOP
+
+
+@pytest.mark.parametrize("approach", ["rbf-sl", "fl"])
+def test_speed_compares_both_engines_with_the_naive_program(approach, capsys):
+    with workers_run():
+        speed.main(
+            [*TINY, "--approach", approach, "--part", "training", "--part", "embedding", "--epochs", "1", "--jobs", "2"]
+        )
+    printed = capsys.readouterr().out
+    rows = re.findall(r"^(\w+(?:, \d cores?)?) +\d+\.\d+ +\(", printed, re.MULTILINE)
+    assert rows[:3] == ["naive", "numba", "torch"]
+    assert rows[3:] == ["naive", "numba, 1 core", "numba, 2 cores", "torch, 1 core", "torch, 2 cores"]
+
+
+def test_speed_runs_the_evaluation_as_a_user_would(capsys):
+    words = ["--part", "evaluate", "--evaluate-epochs", "2", "--checkpoint-every", "1", "--engine", "numba"]
+    speed.main([*TINY, *words, "--jobs", "1"])
+    printed = capsys.readouterr().out
+    assert "2 epochs of 2 networks, each scored 2 times" in printed
+    assert re.search(r"^numba .* score [01]\.\d+$", printed, re.MULTILINE)
+
+
+def test_scaling_lays_a_line_through_its_points(monkeypatch, capsys):
+    def pretend(words):
+        return 1.5 + 0.25 * int(words[words.index("--cv") + 1]) / int(words[words.index("--jobs") + 1]), ""
+
+    monkeypatch.setattr(scaling, "run_command", pretend)
+    scaling.main([*TINY, "--tracks", "80", "--folds", "4", "--jobs", "2"])
+    printed = capsys.readouterr().out
+    assert "folds, 2 workers: 1.50 s + 125.00 ms each" in printed
+    assert re.search(r"^ +2 +2\.00 +1\.25$", printed, re.MULTILINE)
+
+
+def test_training_from_disk_gives_the_numbers_of_training_in_memory(tmp_path, capsys):
+    with workers_run():
+        memory.main(["--part", "large", "--size", "1", "--frames", "110", "--jobs", "1", "--folder", str(tmp_path)])
+    printed = capsys.readouterr().out
+    losses = re.findall(r"a tenth, .* MiB +(\d+\.\d+) ", printed)
+    assert len(losses) == 2
+    assert losses[0] == losses[1]
+    assert not list(tmp_path.iterdir())
