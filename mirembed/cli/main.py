@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from mirembed import MirembedError, __version__
-from mirembed.cli import compare, datasets, embed, evaluate, extract, fit, plugins, predict, similar
+from mirembed.cli import compare, datasets, embed, evaluate, extract, fit, plugins, predict, similar, store
 
 TYPER_INTERRUPTED = 130
 """What Typer returns after ctrl-C, which it does not pass on."""
@@ -32,6 +32,7 @@ app.command("embed")(embed.embed)
 app.command("predict")(predict.predict)
 app.command("similar")(similar.similar)
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(store.app, name="store")
 app.command("plugins")(plugins.plugins)
 
 

@@ -63,11 +63,16 @@ def write_error(path: Path, error: OSError) -> StoreWriteError:
 
 def remove_leftovers(folder: Path) -> None:
     """Delete what processes of this host were writing into ``folder`` when they were killed."""
-    mine = f"{TEMPORARY}{platform.node()}-"
-    for leftover in folder.glob(f"{mine}*"):
-        process = leftover.name.removeprefix(mine).partition("-")[0]
-        if process.isdigit() and not _is_running(int(process)):
+    for leftover in folder.glob(f"{TEMPORARY}{platform.node()}-*"):
+        if not being_written(leftover):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def being_written(temporary: Path) -> bool:
+    """Return whether the process that made a temporary folder may still be there; of other hosts nothing is known."""
+    mine = f"{TEMPORARY}{platform.node()}-"
+    process = temporary.name.removeprefix(mine).partition("-")[0]
+    return not temporary.name.startswith(mine) or not process.isdigit() or _is_running(int(process))
 
 
 def _is_running(process: int) -> bool:
@@ -105,6 +110,20 @@ def exclusive(folder: Path, busy: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_held(folder: Path) -> bool:
+    """Return whether a process has the right of `exclusive` to ``folder`` at this moment."""
+    import fcntl
+
+    try:
+        with (folder / ".lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # nobody ever held it, or it may not be read
+        return False
+    return False
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -185,6 +185,18 @@ def spectrogram_table(rows: Sequence[SpectrogramRow], info: DatasetInfo) -> pa.T
     return pa.table([columns[field.name] for field in schema], schema=schema)
 
 
+def as_stored(table: pa.Table, info: DatasetInfo, columns: Mapping[str, Any] | None = None) -> pa.Table:
+    """Return rows of a shard, with other ``columns`` where they are given, as the schema has them.
+
+    A column that shards did not have when this one was written is null.
+    """
+    import pyarrow as pa
+
+    known = {name: table[name] for name in table.column_names} | dict(columns or {})
+    schema = spectrogram_schema(info)
+    return pa.table([known.get(field.name, pa.nulls(len(table), field.type)) for field in schema], schema=schema)
+
+
 def label_columns(rows: Sequence[tuple[Any, str | None]], task: Task) -> dict[str, Any]:
     """Return the columns of labels and groups by name."""
     import pyarrow as pa
