@@ -10,6 +10,7 @@ from mirembed.cli import options
 from mirembed.cli.options import (
     DEFAULT_STORE,
     Approaches,
+    BackendJobs,
     Batch,
     Dataset,
     Device,
@@ -20,6 +21,7 @@ from mirembed.cli.options import (
     LabelSimilarity,
     Learner,
     NormaliseWith,
+    Scheduler,
     Similarities,
     StoreFolder,
 )
@@ -55,6 +57,8 @@ def evaluate(
     ] = False,
     exclude: Exclude = None,
     jobs: Jobs = None,
+    backend_jobs: BackendJobs = "local",
+    scheduler: Scheduler = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -76,7 +80,7 @@ def evaluate(
     place = Store(store)
     features = place.find(options.parse_dataset(dataset))
     approaches = choose_approaches(approach or [], similarity or [], label_similarity)
-    with ConsoleProgress() as progress:
+    with ConsoleProgress() as progress, options.engine(backend_jobs, scheduler, jobs):
         tracks = open_tracks(features, progress)
         official = official_splits(registry, Spec.parse(tracks.info.spec))
         tracks = exclude_tracks(registry, tracks, exclude, progress)
