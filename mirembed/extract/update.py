@@ -88,8 +88,7 @@ def extract(
             store.write_info(info)
         store.check_fingerprint(parameters.to_json(), "this version of mirembed")
         moved = moved_tracks(store, listing.tracks)
-        if not moved:
-            _check_same_folder(store, listing, info, prune)
+        _check_same_folder(store, listing, info, prune, len(moved))
         before = store.info().task
         if isinstance(listing.task, Classification) and isinstance(before, Classification):
             # A process that is killed while it relabels leaves old labels and new ones.
@@ -105,9 +104,10 @@ def extract(
     return summary
 
 
-def _check_same_folder(store: FeatureStore, listing: Listing, info: DatasetInfo, prune: bool) -> None:
+def _check_same_folder(store: FeatureStore, listing: Listing, info: DatasetInfo, prune: bool, n_moved: int) -> None:
     known = store.index()["id"].to_pylist()
-    if known and not prune and not {track.id for track in listing.tracks} & set(known):
+    # Another folder may hold some of the same files; one in which all were renamed holds most of them.
+    if n_moved < len(known) / 2 and not prune and not {track.id for track in listing.tracks} & set(known):
         raise StoreError(
             f"the store already holds {len(known)} tracks of {info.spec} from {store.info().audio}, "
             f"and none of them is in {info.audio}; use another --store, or --prune to remove them"
