@@ -2,12 +2,13 @@
 # make test   lint, types and tests
 # make fuzz   extracts thousands of damaged files of every format
 # make torture   kills extraction at 200 random moments
+# make bench-extract   measures extraction against librosa, on the same files in one run
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test lint types unit fuzz torture format clean
+.PHONY: demo test lint types unit fuzz torture bench-extract format clean
 
 demo: $(VENV)/.installed
 	mkdir -p $(DEMO)
@@ -34,6 +35,9 @@ fuzz: $(VENV)/.installed-test
 torture: $(VENV)/.installed-test
 	MIREMBED_KILLS=200 $(BIN)/python -m pytest tests/test_kills.py
 
+bench-extract: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/extract.py --files $(or $(FILES),300) --jobs $(or $(JOBS),2)
+
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -49,6 +53,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
 	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,bench]"
+	touch $@
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

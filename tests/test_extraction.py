@@ -237,6 +237,65 @@ def test_prune_removes_tracks_that_are_no_longer_listed(store, audio, decoded):
     assert decoded == []
 
 
+def test_a_renamed_file_is_known_by_its_content(store, audio, decoded):
+    run(store, audio)
+    before = stored(store)
+    decoded.clear()
+    path = (audio / "low" / "low-0.wav").rename(audio / "high" / "renamed.wav")
+    summary = run(store, audio)
+    assert (summary.moved, summary.extracted, summary.unchanged, summary.unlisted) == (1, 0, 6, 0)
+    assert "1 tracks were moved or renamed; they were not decoded again" in summary.lines("folder")
+    assert decoded == []
+    after = stored(store)
+    assert after.keys() == before.keys() - {"low/low-0.wav"} | {"high/renamed.wav"}
+    row, old = after["high/renamed.wav"], before["low/low-0.wav"]
+    assert (row["path"], row["label"], row["file_hash"]) == (str(path), "high", old["file_hash"])
+    np.testing.assert_array_equal(row["frames"], old["frames"])
+    assert run(store, audio).moved == 0
+
+
+def test_a_folder_whose_files_all_have_other_names_is_known_by_their_content(store, audio, decoded):
+    run(store, audio)
+    decoded.clear()
+    for name in CLASSES:
+        (audio / name).rename(audio / f"all-{name}")
+    summary = run(store, audio)
+    assert (summary.moved, summary.extracted) == (6, 0)
+    assert decoded == []
+    assert store.info().task == Classification(tuple(sorted(f"all-{name}" for name in CLASSES)))
+    assert set(stored(store)) == {path.relative_to(audio).as_posix() for path in audio.rglob("*.wav")}
+
+
+def test_of_two_copies_of_a_file_that_is_gone_one_takes_its_row(store, audio, decoded):
+    run(store, audio)
+    decoded.clear()
+    path = audio / "low" / "low-0.wav"
+    shutil.copy(path, audio / "low" / "copy-1.wav")
+    path.rename(audio / "low" / "copy-2.wav")
+    summary = run(store, audio)
+    assert (summary.moved, summary.extracted) == (1, 1)
+    assert decoded == ["copy-2.wav"]
+
+
+def test_a_copy_of_a_file_that_is_still_there_is_a_track_of_its_own(store, audio, decoded):
+    run(store, audio)
+    decoded.clear()
+    shutil.copy(audio / "low" / "low-0.wav", audio / "low" / "copy.wav")
+    summary = run(store, audio)
+    assert (summary.moved, summary.extracted) == (0, 1)
+    assert decoded == ["copy.wav"]
+
+
+def test_files_that_have_swapped_their_names_are_decoded_again(store, audio):
+    run(store, audio)
+    first, second, third = audio / "low" / "low-0.wav", audio / "low" / "low-1.wav", audio / "third"
+    for old, new in ((first, third), (second, first), (third, second)):
+        old.rename(new)
+    run(store, audio)
+    for track, row in stored(store).items():
+        np.testing.assert_array_equal(row["frames"], spectrogram(audio / track).frames)
+
+
 def test_a_moved_folder_is_known_by_its_tracks(store, audio, tmp_path, decoded):
     run(store, audio)
     decoded.clear()

@@ -183,6 +183,12 @@ def test_shards_are_read_by_pyarrow_and_pandas_without_mirembed(tmp_path):
     np.testing.assert_array_equal(np.stack(frame["frames"][0]), rows[1].frames)
 
 
+def test_a_shard_is_smaller_than_its_frames(tmp_path):
+    rows = [row(f"{number}", 400, seed=number) for number in range(20)]
+    (shard,) = fill(tmp_path, rows).shards()
+    assert shard.stat().st_size < 0.95 * sum(one.frames.nbytes for one in rows)
+
+
 # Shards that are replaced
 
 

@@ -11,10 +11,12 @@ from mirembed.cli import options
 from mirembed.cli.options import (
     DEFAULT_STORE,
     Approaches,
+    BackendJobs,
     Exclude,
     Jobs,
     Json,
     LabelSimilarity,
+    Scheduler,
     Similarities,
     StoreFolder,
 )
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from mirembed.evaluate import Result, Run, Scores
 
 
-_HOW = ("store", "config", "preset", "jobs", "dry_run", "json")
+_HOW = ("store", "config", "preset", "jobs", "backend_jobs", "scheduler", "dry_run", "json")
 """Flags that say where and how to work; all others decide the numbers, and may stand in an experiment file."""
 
 
@@ -95,6 +97,8 @@ def evaluate(
     ] = None,
     exclude: Exclude = None,
     jobs: Jobs = None,
+    backend_jobs: BackendJobs = "local",
+    scheduler: Scheduler = None,
     device: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="auto (the default), cpu or cuda; auto takes CUDA if there is any."),
@@ -123,7 +127,7 @@ def evaluate(
     repeats = None if config is None or is_file else find_run(place.runs, str(config))
     settings = _settings(context, config, repeats, preset)
     workers = options.jobs_or_cores(jobs)
-    with ConsoleProgress() as progress:
+    with ConsoleProgress() as progress, options.on_backend(backend_jobs, scheduler, jobs):
         members = prepare(settings, place, registry, all_needed=preset is None or bool(dataset), progress=progress)
         if dry_run:
             plan = estimate(members, jobs=workers, progress=progress)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mirembed.cli import options
-from mirembed.cli.options import DEFAULT_STORE, Dataset, Jobs, Json, StoreFolder
+from mirembed.cli.options import DEFAULT_STORE, BackendJobs, Dataset, Jobs, Json, Scheduler, StoreFolder
 
 
 def extract(
@@ -18,6 +18,8 @@ def extract(
     ] = None,
     store: StoreFolder = DEFAULT_STORE,
     jobs: Jobs = None,
+    backend_jobs: BackendJobs = "local",
+    scheduler: Scheduler = None,
     backend: Annotated[
         str,
         typer.Option(
@@ -62,7 +64,10 @@ def extract(
         choose_backend(backend)
     place = Store(store)
     spec = options.parse_dataset(dataset) or place.only_spec()
-    with EventProgress() if json else ConsoleProgress() as progress:
+    with (
+        EventProgress() if json else ConsoleProgress() as progress,
+        options.on_backend(backend_jobs, scheduler, jobs),
+    ):
         listed = list_dataset(registry, spec, audio, place, progress)
         place.create()
         summary = run(

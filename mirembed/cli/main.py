@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from mirembed import MirembedError, __version__
-from mirembed.cli import compare, datasets, embed, evaluate, extract, fit, plugins, predict, report, similar
+from mirembed.cli import compare, datasets, embed, evaluate, extract, fit, plugins, predict, report, similar, store
 
 TYPER_INTERRUPTED = 130
 """What Typer returns after ctrl-C, which it does not pass on."""
@@ -35,6 +35,7 @@ app.command("predict")(predict.predict)
 app.command("similar")(similar.similar)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(plugins.app, name="plugins")
+app.add_typer(store.app, name="store")
 
 
 def _print_version(value: bool) -> None:

@@ -9,16 +9,14 @@ from pathlib import Path
 
 from mirembed.audio_files import file_stamp, printable
 from mirembed.errors import DatasetError
+from mirembed.extract.batches import SHARD_FRAMES, SHARD_ROWS, extract_batches
 from mirembed.extract.files import ExtractedFile, Handling, extract_files
 from mirembed.extract.max_failures import MaxFailures
 from mirembed.extract.summary import Summary
 from mirembed.hookspecs import Track
 from mirembed.progress import Progress, counted
 from mirembed.store import DatasetInfo, Failure, FeatureStore, SpectrogramRow
-
-SHARD_ROWS = 128
-SHARD_FRAMES = 400_000
-"""A shard is full at this many tracks or frames: about 60 MB, whatever the length of the tracks."""
+from mirembed.workers.cluster import is_cluster
 
 SHARD_SECONDS = 20.0
 """A shard is written when it is full or this old: what a killed process loses."""
@@ -65,10 +63,12 @@ class Extraction:
         self._written_at = time.monotonic()
 
     def run(self, jobs: int, handling: Handling) -> None:
-        """Extract the tracks; what is done when this ends by an exception is kept too.
+        """Extract the tracks, here or on a cluster; what is done when this ends by an exception is kept too.
 
         Raises
         ------
+        WorkerError
+            If the cluster cannot be used.
         DatasetError
             If more files fail than may, or the audio folder vanishes.
         StoreWriteError
@@ -76,38 +76,45 @@ class Extraction:
         """
         self._progress.start("extracting", len(self._tracks))
         try:
-            for outcome in extract_files([track.path for track in self._tracks], jobs, handling, self._audio):
-                track = self._tracks[outcome.index]
-                if isinstance(outcome.result, str):
-                    self._fail(track, outcome.result)
-                else:
-                    self._add(track, outcome.result)
-                self._progress.update(outcome.number, failed=self._n_failed, audio_seconds=self._seconds)
-                if self._is_due():
-                    self._write()
+            if is_cluster():
+                self._run_on_cluster(handling)
+            else:
+                self._run_here(jobs, handling)
         finally:
             self._write()
+
+    def _run_here(self, jobs: int, handling: Handling) -> None:
+        for outcome in extract_files([track.path for track in self._tracks], jobs, handling, self._audio):
+            track = self._tracks[outcome.index]
+            if isinstance(outcome.result, str):
+                self._fail(track, outcome.result)
+            else:
+                self._add(track, outcome.result)
+            self._progress.update(outcome.number, failed=self._n_failed, audio_seconds=self._seconds)
+            if self._is_due():
+                self._write()
+
+    def _run_on_cluster(self, handling: Handling) -> None:
+        completed = 0
+        for tracks, done in extract_batches(self._store, self._info, self._tracks, self._audio, handling):
+            self._summary.extracted += done.extracted
+            self._summary.chatter += done.chatter
+            self._seconds += done.seconds
+            for track in tracks:
+                self._failures.pop(track.id, None)
+            for index, reason in done.failed:
+                self._fail(tracks[index], reason)
+            completed += len(tracks)
+            self._progress.update(completed, failed=self._n_failed, audio_seconds=self._seconds)
+            if self._is_due():
+                self._write()
 
     def _add(self, track: Track, file: ExtractedFile) -> None:
         self._failures.pop(track.id, None)
         self._summary.chatter += file.chatter
         self._seconds += file.duration
         self._n_frames += len(file.frames)
-        self._pending.append(
-            SpectrogramRow(
-                id=track.id,
-                label=track.label,
-                group=track.group,
-                path=printable(track.path),
-                duration=file.duration,
-                file_hash=file.file_hash,
-                audio_hash=file.audio_hash,
-                backend=file.backend,
-                file_size=file.file_size,
-                file_mtime_ns=file.file_mtime_ns,
-                frames=file.frames,
-            )
-        )
+        self._pending.append(file.row_of(track))
 
     def _fail(self, track: Track, reason: str) -> None:
         size, mtime = file_stamp(track.path)

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from mirembed import workers
-from mirembed.audio_files import file_stamp, patience, require_inside
+from mirembed.audio_files import file_stamp, patience, printable, require_inside
 from mirembed.errors import AudioError
+from mirembed.hookspecs import Track
 from mirembed.spectrogram import DEFAULTS, choose_backend, spectrogram
+from mirembed.store import SpectrogramRow
 
 WORKER_MEMORY = 3 * 2**30
 """Bytes. Half an hour of stereo that only Essentia decodes takes a third of it."""
@@ -52,6 +54,22 @@ class ExtractedFile:
     file_size: int
     file_mtime_ns: int
     chatter: int
+
+    def row_of(self, track: Track) -> SpectrogramRow:
+        """Return the row of the store for the track whose file this is."""
+        return SpectrogramRow(
+            id=track.id,
+            label=track.label,
+            group=track.group,
+            path=printable(track.path),
+            duration=self.duration,
+            file_hash=self.file_hash,
+            audio_hash=self.audio_hash,
+            backend=self.backend,
+            file_size=self.file_size,
+            file_mtime_ns=self.file_mtime_ns,
+            frames=self.frames,
+        )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from mirembed.extract.extraction import Extraction
 from mirembed.extract.files import Handling, file_hash
 from mirembed.extract.listing import check_listing
 from mirembed.extract.max_failures import MaxFailures
+from mirembed.extract.moved import moved_tracks
 from mirembed.extract.summary import Summary
 from mirembed.hookspecs import Classification, Listing, Task, Track
 from mirembed.progress import Progress, Silent
@@ -86,13 +87,14 @@ def extract(
         if not store.exists:
             store.write_info(info)
         store.check_fingerprint(parameters.to_json(), "this version of mirembed")
-        _check_same_folder(store, listing, info, prune)
+        moved = moved_tracks(store, listing.tracks)
+        _check_same_folder(store, listing, info, prune, len(moved))
         before = store.info().task
         if isinstance(listing.task, Classification) and isinstance(before, Classification):
             # A process that is killed while it relabels leaves old labels and new ones.
             store.write_info(replace(info, task=_with_classes(listing.task, before.classes)))
-        info = replace(info, task=_task(store, listing, prune))
-        _refresh(store, listing, info, prune, summary)
+        info = replace(info, task=_task(store, listing, moved, prune))
+        _refresh(store, {**moved, **{track.id: track for track in listing.tracks}}, info, prune, summary)
         store.write_info(info)
         wanted = _missing(store, listing, retry_failed, summary)
         extraction = Extraction(store, info, wanted, audio, summary, progress, max_failures)
@@ -102,21 +104,22 @@ def extract(
     return summary
 
 
-def _check_same_folder(store: FeatureStore, listing: Listing, info: DatasetInfo, prune: bool) -> None:
+def _check_same_folder(store: FeatureStore, listing: Listing, info: DatasetInfo, prune: bool, n_moved: int) -> None:
     known = store.index()["id"].to_pylist()
-    if known and not prune and not {track.id for track in listing.tracks} & set(known):
+    # Another folder may hold some of the same files; one in which all were renamed holds most of them.
+    if n_moved < len(known) / 2 and not prune and not {track.id for track in listing.tracks} & set(known):
         raise StoreError(
             f"the store already holds {len(known)} tracks of {info.spec} from {store.info().audio}, "
             f"and none of them is in {info.audio}; use another --store, or --prune to remove them"
         )
 
 
-def _task(store: FeatureStore, listing: Listing, prune: bool) -> Task:
+def _task(store: FeatureStore, listing: Listing, moved: Mapping[str, Track], prune: bool) -> Task:
     """Return the listing's task, with the classes of the tracks that are kept though they are no longer listed."""
     index = store.index()
     if prune or not isinstance(listing.task, Classification) or "label" not in index.column_names:
         return listing.task
-    listed = {track.id for track in listing.tracks}
+    listed = {track.id for track in listing.tracks} | set(moved)
     kept = {row["label"] for row in index.to_pylist() if row["id"] not in listed}
     return _with_classes(listing.task, kept)
 
@@ -125,8 +128,13 @@ def _with_classes(task: Classification, others: Iterable[str]) -> Classification
     return Classification((*task.classes, *sorted(set(others) - set(task.classes))))
 
 
-def _refresh(store: FeatureStore, listing: Listing, info: DatasetInfo, prune: bool, summary: Summary) -> None:
-    """Bring labels and groups of the stored tracks up to date; with ``prune``, remove those not listed."""
+def _refresh(
+    store: FeatureStore, listed: Mapping[str, Track], info: DatasetInfo, prune: bool, summary: Summary
+) -> None:
+    """Bring names, labels and groups of the stored tracks up to date; with ``prune``, remove those not listed.
+
+    ``listed`` has the listed tracks by the id under which they are, or would be, stored.
+    """
     index = store.index()
     if len(index) == 0:
         return
@@ -136,7 +144,6 @@ def _refresh(store: FeatureStore, listing: Listing, info: DatasetInfo, prune: bo
             f"{info.spec} now has {', '.join(names)}, the store {store.folder} holds "
             f"{', '.join(label_names(store.info().task))}; extract into another --store, or delete that folder"
         )
-    listed = {track.id: track for track in listing.tracks}
     current: dict[str, Track] = {}
     changed: set[int] = set()
     rows: dict[int, list[tuple[int, str]]] = {}
@@ -150,6 +157,9 @@ def _refresh(store: FeatureStore, listing: Listing, info: DatasetInfo, prune: bo
             if prune:
                 changed.add(row["shard"])
                 continue
+        elif track.id != stored.id:
+            summary.moved += 1
+            changed.add(row["shard"])
         elif (track.label, track.group) != (stored.label, stored.group):
             summary.relabelled += 1
             changed.add(row["shard"])

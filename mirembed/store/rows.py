@@ -166,6 +166,16 @@ def spectrogram_schema(info: DatasetInfo) -> pa.Schema:
     return pa.schema(fields, metadata={"mirembed.spectrogram": json.dumps(dict(info.parameters))})
 
 
+def shard_encoding(info: DatasetInfo) -> dict[str, Any]:
+    """Return how pyarrow is to write a shard.
+
+    Decibels hardly repeat: a dictionary of them takes more room than they do, and four times as long to make. With
+    their bytes of one place side by side, they shrink to 60 % of that.
+    """
+    names = [name for name in spectrogram_schema(info).names if name != "frames"]
+    return {"use_dictionary": names, "use_byte_stream_split": ["frames.list.element.list.element"]}
+
+
 def spectrogram_table(rows: Sequence[SpectrogramRow], info: DatasetInfo) -> pa.Table:
     """Return rows as the table of a shard."""
     import numpy as np
@@ -183,6 +193,18 @@ def spectrogram_table(rows: Sequence[SpectrogramRow], info: DatasetInfo) -> pa.T
     columns["frames"] = pa.ListArray.from_arrays(offsets, frames)
     schema = spectrogram_schema(info)
     return pa.table([columns[field.name] for field in schema], schema=schema)
+
+
+def as_stored(table: pa.Table, info: DatasetInfo, columns: Mapping[str, Any] | None = None) -> pa.Table:
+    """Return rows of a shard, with other ``columns`` where they are given, as the schema has them.
+
+    A column that shards did not have when this one was written is null.
+    """
+    import pyarrow as pa
+
+    known = {name: table[name] for name in table.column_names} | dict(columns or {})
+    schema = spectrogram_schema(info)
+    return pa.table([known.get(field.name, pa.nulls(len(table), field.type)) for field in schema], schema=schema)
 
 
 def label_columns(rows: Sequence[tuple[Any, str | None]], task: Task) -> dict[str, Any]:
