@@ -18,9 +18,8 @@ from mirembed import stacked
 from mirembed.engine.plain import PlainEngine
 from mirembed.engine.stacked import StackedEngine, no_excerpts
 from mirembed.errors import EvaluationError, PluginError, SpecError, StoreError
-from mirembed.evaluate import Evaluation, Run, evaluate
+from mirembed.evaluate import Evaluation, Run, evaluate, parts
 from mirembed.evaluate import evaluation as evaluation_module
-from mirembed.evaluate import parts
 from mirembed.excerpts import EXCERPT_FRAMES, Normalisation
 from mirembed.fit import fit
 from mirembed.labels import one_hot
