@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import random
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,18 +19,18 @@ from torch import nn
 
 from mirembed.approaches import Approach, Method
 from mirembed.baselines import MelStatistics, NoFeatures, chance_estimator
-from mirembed.errors import EvaluationError
 from mirembed.excerpts import Normalisation
-from mirembed.hookspecs import Classification, Estimator, Task
-from mirembed.kernels import Kernel, describe_kernels, describe_learner, indefinite_notes
+from mirembed.hookspecs import Classification, Task
+from mirembed.kernels import describe_learner
 from mirembed.labels import TargetScale, one_hot
+from mirembed.learners import FittedLearner, answers, fit_learner
 from mirembed.models import Model
 from mirembed.network import EmbeddingNetwork, one_thread, seeded_network
 from mirembed.provenance import versions
-from mirembed.registry import Registry, plugin_code
-from mirembed.specs import Spec
+from mirembed.registry import Registry
+from mirembed.stacked import train_stacked
 from mirembed.store.frames import FrameFile, Tracks
-from mirembed.train import PluginSimilarity, Settings, Trained, TrainingData, train
+from mirembed.train import PluginSimilarity, Settings, Trained, Training, TrainingData, train
 
 
 @dataclass(frozen=True)
@@ -96,34 +95,6 @@ class Fitted:
         return [f"{name}: {note}" for name, model in self.models.items() for note in model.provenance["notes"]]
 
 
-@dataclass(frozen=True)
-class FittedLearner:
-    """What comes of a learner.
-
-    Attributes
-    ----------
-    estimator : Estimator
-    kernel : Kernel or None
-        The similarity whose Gram matrix the estimator takes; None: it takes embeddings.
-    gram : ndarray [n_train, n_train] or None
-        Of the kernel.
-    """
-
-    estimator: Estimator
-    kernel: Kernel | None = None
-    gram: NDArray[np.float64] | None = None
-
-    @property
-    def notes(self) -> list[str]:
-        """What the user should be told of it. To find that out takes the eigenvalues of the Gram matrix."""
-        return [] if self.kernel is None or self.gram is None else indefinite_notes(self.kernel, self.gram)
-
-    def put_into(self, model: Model, *, notes: bool = True) -> None:
-        """Let a model predict with it."""
-        model.estimator, model.kernel = self.estimator, self.kernel
-        model.provenance = {**model.provenance, "notes": self.notes if notes else []}
-
-
 def fit_models(
     job: Job,
     registry: Registry,
@@ -150,15 +121,56 @@ def fit_models(
     fitter = _Fitter.of(job, registry)
     if not job.approach.trains:
         return fitter.fit(_untrained(job, fitter), None, [])
-
-    def snapshot(epoch: int, trained: Trained) -> None:
-        if on_checkpoint is not None:
-            network, head = copy.deepcopy((trained.network, trained.head))
-            on_checkpoint(epoch, fitter.fit(network, head, trained.losses, notes=False))
-
     with one_thread():
-        trained = _train(job, fitter.training_data(), registry, on_epoch, snapshot)
-    return fitter.fit(trained.network, trained.head, trained.losses)
+        trained = train(*fitter.training(on_epoch, on_checkpoint))
+    return fitter.fit_to(trained)
+
+
+def fit_stack(
+    jobs: Sequence[Job],
+    places: int,
+    registry: Registry,
+    on_epoch: Callable[[int], None],
+    on_checkpoint: Callable[[int, int, Fitted], None] | None = None,
+) -> Iterator[Fitted]:
+    """Train the networks of several jobs together; then fit the learners of one after the other.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        With the same frames and, but for seed and fold, the same settings; each trains a network.
+    places : int
+        See `mirembed.stacked.train_stacked`.
+    on_epoch : callable
+        Told the number of epochs done, those of all networks added up.
+    on_checkpoint : callable or None
+        As for `fit_models`, after the position of the job.
+
+    Yields
+    ------
+    Fitted
+        In the order of the jobs.
+    """
+    done = [0] * len(jobs)
+
+    def count(position: int, epoch: int) -> None:
+        done[position] = epoch
+        on_epoch(sum(done))
+
+    fitters = [_Fitter.of(job, registry) for job in jobs]
+    with one_thread():
+        trainings = [
+            Training(
+                *fitter.training(
+                    functools.partial(count, position),
+                    None if on_checkpoint is None else functools.partial(on_checkpoint, position),
+                )
+            )
+            for position, fitter in enumerate(fitters)
+        ]
+        train_stacked(trainings, places)
+    for fitter, training in zip(fitters, trainings, strict=True):
+        yield fitter.fit_to(training.trained)
 
 
 @dataclass(frozen=True)
@@ -199,6 +211,25 @@ class _Fitter:
             classes=self.labels if isinstance(self.job.task, Classification) else None,
             normalisation=self.normalisation,
         )
+
+    def training(
+        self, on_epoch: Callable[[int], None], on_checkpoint: Callable[[int, Fitted], None] | None
+    ) -> tuple[Any, ...]:
+        """Return the arguments of `mirembed.train.Training`."""
+
+        def snapshot(epoch: int, trained: Trained) -> None:
+            if on_checkpoint is not None:
+                on_checkpoint(epoch, self.fit_to(copy.deepcopy(trained), notes=False))
+
+        job = self.job
+        similarities = _similarities(job, self.registry)
+        if job.settings.device.startswith("cuda"):
+            torch.use_deterministic_algorithms(True)
+        return self.training_data(), job.settings, *similarities, job.checkpoint, on_epoch, snapshot
+
+    def fit_to(self, trained: Trained, *, notes: bool = True) -> Fitted:
+        """Fit the learners to a trained network."""
+        return self.fit(trained.network, trained.head, trained.losses, notes=notes)
 
     def fit(
         self,
@@ -241,7 +272,7 @@ class _Fitter:
     def _learn(self, method: Method, embeddings: NDArray[np.float32]) -> FittedLearner:
         if method.learner is None:
             estimator = chance_estimator(self.job.task)
-            estimator.fit(embeddings, _answers(self.labels, self.scale))
+            estimator.fit(embeddings, answers(self.labels, self.scale))
             return FittedLearner(estimator)
         return fit_learner(
             self.registry,
@@ -267,76 +298,6 @@ def _untrained(job: Job, fitter: _Fitter) -> EmbeddingNetwork | MelStatistics | 
 def _made_by(method: Method, registry: Registry) -> dict[str, Any]:
     learner = None if method.learner is None else describe_learner(registry, method.learner, [method.approach])
     return {"approach": method.approach.name, "learner": learner, "notes": []}
-
-
-def fit_learner(
-    registry: Registry,
-    learner: Spec,
-    approach: Approach,
-    task: Task,
-    embeddings: NDArray[np.float32],
-    labels: NDArray[Any],
-    scale: TargetScale | None,
-    *,
-    seed: Sequence[int],
-) -> FittedLearner:
-    """Fit a learner to the embeddings and labels of the training tracks, or to the Gram matrix of its kernel.
-
-    Parameters
-    ----------
-    approach : Approach
-        What the embeddings come from: a kernel may be the similarity that it learnt.
-    embeddings : ndarray [n_train, units]
-    labels : ndarray [n_train] int64 class indices, or [n_train, n_targets] float64 in original units
-    scale : TargetScale or None
-        None for classification.
-    seed : sequence of int
-        Of the global generators while the estimator is fitted: one that was given no seed draws from them.
-    """
-    if isinstance(task, Classification) and len(np.unique(labels)) < 2:
-        raise EvaluationError("the training tracks have one class only; a learner needs at least two")
-    estimator = new_estimator(registry, learner, task)
-    kernel: Kernel | None = None
-    gram: NDArray[np.float64] | None = None
-    if described := describe_kernels(registry, learner, [approach]):
-        kernel = Kernel.create(registry, described[approach.name], embeddings)
-        gram = kernel.training_gram()
-    with _blaming(registry, learner, f"fit {len(embeddings)} tracks"), _seeded(seed):
-        estimator.fit(embeddings if gram is None else gram, _answers(labels, scale))
-    return FittedLearner(estimator, kernel, gram)
-
-
-@contextlib.contextmanager
-def _seeded(seed: Sequence[int]) -> Iterator[None]:
-    """Seed the global generators of Python and numpy, and put them back."""
-    number = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    before = random.getstate(), np.random.get_state()
-    random.seed(number)
-    np.random.seed(number)
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-
-
-def _answers(labels: NDArray[Any], scale: TargetScale | None) -> NDArray[Any]:
-    return labels if scale is None else scale.scale(labels)
-
-
-def new_estimator(registry: Registry, learner: Spec, task: Task) -> Estimator:
-    """Return the unfitted estimator of a learner."""
-    with _blaming(registry, learner, "make an estimator"):
-        estimator: Estimator = registry.create("learner", learner).estimator(task)
-        if not (hasattr(estimator, "fit") and hasattr(estimator, "predict")):
-            raise TypeError(f"estimator() returned {estimator!r}, which has no fit and predict")
-    return estimator
-
-
-@contextlib.contextmanager
-def _blaming(registry: Registry, learner: Spec, purpose: str) -> Iterator[None]:
-    with plugin_code(f"{registry.find('learner', learner.name).blame(learner)} fails to {purpose}"):
-        yield
 
 
 def provenance(tracks: Tracks, described: Mapping[str, Any], seed: int, command: str) -> dict[str, Any]:
@@ -371,19 +332,12 @@ def _label_vectors(task: Task, labels: NDArray[Any], scale: TargetScale | None) 
     return scale.scale(labels).astype(np.float32)
 
 
-def _train(
-    job: Job,
-    data: TrainingData,
-    registry: Registry,
-    on_epoch: Callable[[int], None],
-    on_checkpoint: Callable[[int, Trained], None],
-) -> Trained:
-    similarity = label_similarity = None
-    approach = job.approach
-    if approach.similarity is not None and approach.label_similarity is not None:
-        device = job.settings.device
-        similarity = PluginSimilarity.create(registry, approach.similarity, device)
-        label_similarity = PluginSimilarity.create(registry, approach.label_similarity, device)
-    if job.settings.device.startswith("cuda"):
-        torch.use_deterministic_algorithms(True)
-    return train(data, job.settings, similarity, label_similarity, job.checkpoint, on_epoch, on_checkpoint)
+def _similarities(job: Job, registry: Registry) -> tuple[PluginSimilarity | None, PluginSimilarity | None]:
+    """Create the similarities of embeddings and of labels, if the job learns one."""
+    approach, device = job.approach, job.settings.device
+    if approach.similarity is None or approach.label_similarity is None:
+        return None, None
+    return (
+        PluginSimilarity.create(registry, approach.similarity, device),
+        PluginSimilarity.create(registry, approach.label_similarity, device),
+    )

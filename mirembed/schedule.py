@@ -80,7 +80,7 @@ def run_trainings(
                     "a training process was killed, perhaps because memory ran out, or by a plugin; use fewer --jobs "
                     "and run the same command again: it goes on where it stopped"
                 )
-            counters[outcome.index] = epochs
+            counters[outcome.index] = epochs[outcome.index]
             tick()
             yield outcome.index, outcome.result
 

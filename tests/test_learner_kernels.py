@@ -22,9 +22,10 @@ from mirembed.approaches import Approach
 from mirembed.errors import ModelError, PluginError, SpecError
 from mirembed.evaluate import Evaluation, evaluate
 from mirembed.fit import transfer
-from mirembed.fitting import FittedLearner, fit_learner, fit_models
+from mirembed.fitting import fit_models
 from mirembed.kernels import Kernel, indefinite_notes
 from mirembed.labels import TargetScale
+from mirembed.learners import FittedLearner, fit_learner
 from mirembed.models import Model
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec

@@ -11,13 +11,23 @@ import numpy as np
 from mirembed.config import Experiment
 from mirembed.estimators import check_storable
 from mirembed.evaluate.choices import Evaluation
-from mirembed.evaluate.parts import CHECKPOINTS, EMBEDDINGS, PREDICTIONS, Part, evaluate_part, read_losses, read_notes
+from mirembed.evaluate.parts import (
+    CHECKPOINTS,
+    EMBEDDINGS,
+    PREDICTIONS,
+    Part,
+    evaluate_part,
+    evaluate_stack,
+    make_stacks,
+    read_losses,
+    read_notes,
+)
 from mirembed.evaluate.planning import Folds, draw_folds, folds_table, plan
 from mirembed.evaluate.runs import Run
 from mirembed.evaluate.scores import Scores, score
 from mirembed.evaluate.tables import CURVES, losses_by_epoch
-from mirembed.fitting import new_estimator
 from mirembed.labels import undeclared
+from mirembed.learners import new_estimator
 from mirembed.progress import Progress, Silent, counted
 from mirembed.provenance import versions
 from mirembed.registry import Registry
@@ -41,6 +51,7 @@ def evaluate(
     folder: Path | None = None,
     repeats: Run | None = None,
     experiment_file: str = "",
+    stacked: bool | None = None,
 ) -> tuple[Run, list[Scores]]:
     """Evaluate every method on the same folds.
 
@@ -65,6 +76,9 @@ def evaluate(
         A run that is to be repeated: what is not as it was then is said.
     experiment_file : str
         The text of the experiment file that repeats the run.
+    stacked : bool or None
+        Whether many networks are trained together in one process, in place of one in each of ``jobs`` processes;
+        None: on a GPU.
 
     Returns
     -------
@@ -103,7 +117,8 @@ def evaluate(
             if experiment_file:
                 run.write_experiment(experiment_file)
             parts = plan(tracks, experiment, evaluation, folds, run, described)
-            _train(tracks, experiment, parts, run, jobs, progress)
+            stacked = experiment.device == "cuda" if stacked is None else stacked
+            _train(tracks, experiment, parts, run, jobs, stacked, progress)
             _gather(run, parts, experiment)
             write_json(run.folder / "notes.json", [*notes, *_tell_notes(parts, progress)])
         scores = score(
@@ -150,7 +165,13 @@ def _configuration(
 
 
 def _train(
-    tracks: Tracks, experiment: Experiment, parts: Sequence[Part], run: Run, jobs: int, progress: Progress
+    tracks: Tracks,
+    experiment: Experiment,
+    parts: Sequence[Part],
+    run: Run,
+    jobs: int,
+    stacked: bool,
+    progress: Progress,
 ) -> None:
     """Run the trainings that are missing."""
     missing = [part for part in parts if not part.folder.exists()]
@@ -159,12 +180,22 @@ def _train(
     if undeclared(tracks.task):
         names = ", ".join(undeclared(tracks.task))
         progress.note(f"no range is declared for {names}: that of each fold's training tracks is taken")
-    epochs = [experiment.epochs if part.job.approach.trains else 0 for part in missing]
-    networks = counted(sum(number > 0 for number in epochs), "network")
+    networks = counted(sum(part.job.approach.trains for part in missing), "network")
     description = f"training {networks} for {counted(experiment.epochs, 'epoch')}"
     with tracks.frames.in_use():
-        for _ in run_trainings(evaluate_part, missing, epochs, jobs, progress, description):
+        if stacked:
+            stacks = make_stacks(parts)
+            work = run_trainings(evaluate_stack, stacks, [*map(_epochs, stacks)], 1, progress, description)
+        else:
+            epochs = [_epochs([part]) for part in missing]
+            work = run_trainings(evaluate_part, missing, epochs, jobs, progress, description)
+        for _ in work:
             pass
+
+
+def _epochs(parts: Sequence[Part]) -> int:
+    """Return how many epochs are left of parts, those of all networks added up."""
+    return sum(part.job.settings.epochs for part in parts if part.job.approach.trains and not part.folder.exists())
 
 
 def _tell_notes(parts: Sequence[Part], progress: Progress) -> list[str]:

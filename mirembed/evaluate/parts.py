@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -14,11 +15,12 @@ from numpy.typing import NDArray
 
 from mirembed.approaches import Method
 from mirembed.estimators import check_storable
-from mirembed.fitting import Fitted, Job, fit_models
+from mirembed.fitting import Fitted, Job, fit_models, fit_stack
 from mirembed.hookspecs import Classification
 from mirembed.models import Model, class_names
 from mirembed.network import EmbeddingNetwork
 from mirembed.registry import Registry
+from mirembed.stacked import in_stacks
 from mirembed.store.files import read_table, write_table, writing
 from mirembed.store.root import slug
 
@@ -66,21 +68,68 @@ class Part:
 
 
 def evaluate_part(part: Part, on_epoch: Callable[[int], None]) -> None:
-    """Fit the models of one training, predict its test tracks at every checkpoint, and write the part."""
-    job = part.job
+    """Fit the models of one training, predict its test tracks at every checkpoint, and write the part.
+
+    A part that is written is left as it is: of two workers of a cluster, one of which was lost, both may write it.
+    """
+    if part.folder.exists():
+        return
     registry = Registry.discover()
+    on_checkpoint = functools.partial(_keep_checkpoint, part) if part.job.settings.checkpoint_every else None
+    _finish(part, fit_models(part.job, registry, on_epoch, on_checkpoint), registry)
 
-    def on_checkpoint(epoch: int, fitted: Fitted) -> None:
-        if part.keep_embeddings == "all":
-            write_table(part.unfinished / f"{epoch:06d}-{EMBEDDINGS}", _embeddings(part, fitted, epoch))
-        write_table(part.unfinished / f"{epoch:06d}-{PREDICTIONS}", _predictions(part, fitted))
 
-    fitted = fit_models(job, registry, on_epoch, on_checkpoint if job.settings.checkpoint_every else None)
+def evaluate_stack(parts: Sequence[Part], on_epoch: Callable[[int], None]) -> None:
+    """Do what `evaluate_part` does for several parts, whose networks are trained together.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+        One of `make_stacks`. A part that is written already keeps its place, so that the others' numbers do not
+        depend on it.
+    on_epoch : callable
+        Told the number of epochs done, those of all networks added up.
+    """
+    if not parts[0].job.approach.trains:
+        for part in parts:
+            evaluate_part(part, on_epoch)
+        return
+    registry = Registry.discover()
+    missing = [part for part in parts if not part.folder.exists()]
+
+    def on_checkpoint(position: int, epoch: int, fitted: Fitted) -> None:
+        _keep_checkpoint(missing[position], epoch, fitted)
+
+    every = parts[0].job.settings.checkpoint_every
+    together = fit_stack(
+        [part.job for part in missing], len(parts), registry, on_epoch, on_checkpoint if every else None
+    )
+    for part, fitted in zip(missing, together, strict=True):
+        _finish(part, fitted, registry)
+
+
+def make_stacks(parts: Sequence[Part]) -> list[tuple[Part, ...]]:
+    """Divide the parts of a run into those whose networks are trained together; a part without training is alone.
+
+    Parts that are done are among them, and stacks of nothing else are left out.
+    """
+    stacks = in_stacks([part for part in parts if part.job.approach.trains])
+    stacks += [(part,) for part in parts if not part.job.approach.trains]
+    return [stack for stack in stacks if not all(part.folder.exists() for part in stack)]
+
+
+def _keep_checkpoint(part: Part, epoch: int, fitted: Fitted) -> None:
+    if part.keep_embeddings == "all":
+        write_table(part.unfinished / f"{epoch:06d}-{EMBEDDINGS}", _embeddings(part, fitted, epoch))
+    write_table(part.unfinished / f"{epoch:06d}-{PREDICTIONS}", _predictions(part, fitted))
+
+
+def _finish(part: Part, fitted: Fitted, registry: Registry) -> None:
     if part.models is not None:
         _save_models(part, fitted, part.models, registry)
     _write(part, fitted)
-    if job.checkpoint is not None:
-        job.checkpoint.unlink(missing_ok=True)
+    if part.job.checkpoint is not None:
+        part.job.checkpoint.unlink(missing_ok=True)
     shutil.rmtree(part.unfinished, ignore_errors=True)
 
 

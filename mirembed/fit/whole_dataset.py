@@ -19,16 +19,18 @@ from mirembed.embeddings import EmbeddingRows, ModelKey, write_embeddings
 from mirembed.errors import EvaluationError, SpecError
 from mirembed.estimators import check_storable
 from mirembed.fit.unfinished import checkpoint, reserving
-from mirembed.fitting import Job, fit_learner, fit_models, new_estimator, provenance
+from mirembed.fitting import Job, fit_models, fit_stack, provenance
 from mirembed.hookspecs import Classification, Regression
 from mirembed.kernels import describe_learner
 from mirembed.labels import TargetScale, undeclared
+from mirembed.learners import fit_learner, new_estimator
 from mirembed.models import Model
 from mirembed.progress import Progress, Silent, counted
 from mirembed.provenance import versions
 from mirembed.registry import Registry
 from mirembed.schedule import run_trainings
 from mirembed.specs import Spec
+from mirembed.stacked import in_stacks
 from mirembed.store import FeatureStore
 from mirembed.store.features import compare_parameters
 from mirembed.store.frames import Tracks
@@ -91,6 +93,7 @@ def fit(
     name: str | None = None,
     command: str = "",
     progress: Progress | None = None,
+    stacked: bool | None = None,
 ) -> list[FittedModel]:
     """Train on all tracks and save one model for each approach.
 
@@ -110,6 +113,9 @@ def fit(
         Of the model; chosen from dataset and approach when None.
     command : str
         As it was typed, for the provenance.
+    stacked : bool or None
+        Whether the networks are trained together in one process, in place of one in each of ``jobs`` processes;
+        None: on a GPU.
 
     Raises
     ------
@@ -155,9 +161,13 @@ def fit(
             )
             trainings.append(_Training(job, folders, store.embeddings, tracks))
         description = f"training for {counted(experiment.epochs, 'epoch')}"
-        for _, result in run_trainings(
-            _fit_one, trainings, [experiment.epochs] * len(trainings), jobs, progress, description
-        ):
+        epochs = [experiment.epochs] * len(trainings)
+        if experiment.device == "cuda" if stacked is None else stacked:
+            stacks = in_stacks(trainings)
+            work = run_trainings(_fit_stack, stacks, [*map(sum, in_stacks(epochs))], 1, progress, description)
+        else:
+            work = run_trainings(_fit_one, trainings, epochs, jobs, progress, description)
+        for _, result in work:
             fitted |= {model.approach: model for model in result}
     return [fitted[method.name] for method in experiment.methods]
 
@@ -258,18 +268,42 @@ def _fit_one(training: _Training, on_epoch: Callable[[int], None]) -> list[Fitte
 
     What an interrupted fit has saved is kept.
     """
-    job, tracks = training.job, training.tracks
     registry = Registry.discover()
-    folders = {method.name: training.folders[method.name] for method in job.methods}
-    models = {name: Model.load(folder, registry) for name, folder in folders.items() if folder.exists()}
-    if len(models) < len(folders):
-        models = {**fit_models(job, registry, on_epoch).models, **models}
-    on_epoch(job.settings.epochs)
+    models: Mapping[str, Model] = {}
+    if not _is_saved(training):
+        models = fit_models(training.job, registry, on_epoch).models
+    on_epoch(training.job.settings.epochs)
+    return _keep_all(training, models, registry)
+
+
+def _fit_stack(trainings: Sequence[_Training], on_epoch: Callable[[int], None]) -> list[FittedModel]:
+    """Do what `_fit_one` does for several networks, trained together. One that is saved keeps its place."""
+    registry = Registry.discover()
+    missing = [training for training in trainings if not _is_saved(training)]
+    saved = sum(training.job.settings.epochs for training in trainings if _is_saved(training))
+    on_epoch(saved)
+    models: dict[str, Model] = {}
+    if missing:
+        jobs = [training.job for training in missing]
+        for fitted in fit_stack(jobs, len(trainings), registry, lambda epochs: on_epoch(saved + epochs)):
+            models |= fitted.models
+    return [model for training in trainings for model in _keep_all(training, models, registry)]
+
+
+def _is_saved(training: _Training) -> bool:
+    return all(training.folders[method.name].exists() for method in training.job.methods)
+
+
+def _keep_all(training: _Training, models: Mapping[str, Model], registry: Registry) -> list[FittedModel]:
+    """Save the models of a training, but for those that are saved already, and the embeddings of all."""
+    job, tracks = training.job, training.tracks
     frames = job.frames.open()
     result = []
     for method in job.methods:
-        name, folder = method.name, folders[method.name]
-        model = _keep(models[name], folder, method.learner, registry)
+        name, folder = method.name, training.folders[method.name]
+        model = (
+            Model.load(folder, registry) if folder.exists() else _keep(models[name], folder, method.learner, registry)
+        )
         embeddings = model.embed(frames, job.frames.starts, job.frames.lengths)
         path = _save_embeddings(
             model, training.embeddings, tracks, embeddings, epoch=job.settings.epochs, in_sample=True
