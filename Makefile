@@ -1,11 +1,14 @@
 # make demo   a virtual environment, the package, and the main job on the embedded dataset
 # make test   lint, types and tests
+# make fuzz   extracts thousands of damaged files of every format
+# make torture   kills extraction at 200 random moments
+# make bench-extract   measures extraction against librosa, on the same files in one run
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test lint types unit format clean
+.PHONY: demo test lint types unit fuzz torture bench-extract format clean
 
 demo: $(VENV)/.installed
 	mkdir -p $(DEMO)
@@ -26,6 +29,15 @@ unit: $(VENV)/.installed-test
 	rm -f .coverage .coverage.*
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
 
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python tests/fuzz.py --files $(or $(FILES),5000) --seed $(or $(SEED),0)
+
+torture: $(VENV)/.installed-test
+	MIREMBED_KILLS=200 $(BIN)/python -m pytest tests/test_kills.py
+
+bench-extract: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/extract.py --files $(or $(FILES),300) --jobs $(or $(JOBS),2)
+
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -41,6 +53,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
 	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,bench]"
+	touch $@
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -198,6 +198,7 @@ def _row(number: int, classes: tuple[str, ...], frames: NDArray[np.float32]) -> 
         duration=len(frames) * 0.025,
         file_hash=f"{number}",
         audio_hash=hashlib.sha256(frames.tobytes()).hexdigest(),
+        backend="scipy",
         file_size=1,
         file_mtime_ns=1,
         frames=frames,

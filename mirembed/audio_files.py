@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mirembed.errors import MirembedError
+from mirembed.errors import AudioError, MirembedError
 
 AUDIO_SUFFIXES = frozenset(
     {".aac", ".aif", ".aiff", ".au", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".snd", ".wav", ".wma"}
@@ -44,6 +45,36 @@ def file_stamp(path: Path) -> tuple[int, int]:
     except OSError:
         return -1, -1
     return status.st_size, status.st_mtime_ns
+
+
+def printable(path: Path) -> str:
+    r"""Return the name of a file as text: bytes that are no UTF-8 are written as ``\xe9``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def patience(path: Path) -> float:
+    """Return the seconds that decoding a file may take: five minutes, and one second more for each megabyte."""
+    return 300 + max(0, file_stamp(path)[0]) / 1e6
+
+
+def require_inside(path: Path, folder: Path) -> None:
+    """Refuse a file that a link, or ``..``, puts outside the audio folder.
+
+    A dataset that was given one folder of its copy may list the folders beside it: what is not under ``folder`` by
+    its name is to be under the folder above.
+
+    Raises
+    ------
+    AudioError
+    """
+    path, folder = path.absolute(), folder.absolute()
+    top = folder if path.is_relative_to(folder) else folder.parent
+    try:
+        real, home = path.resolve(), top.resolve()
+    except (OSError, RuntimeError) as error:  # links that lead in a circle
+        raise AudioError(f"cannot be read: {error}") from error
+    if not real.is_relative_to(home):
+        raise AudioError(f"leads out of the audio folder, to {printable(real)}: copy the file into the folder")
 
 
 def _is_audio(file: Path, root: Path) -> bool:

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mirembed.errors import DatasetError, MirembedError, PluginError, SpecError
+from mirembed.errors import DatasetError, PluginError, SpecError
 from mirembed.extract import check_listing
 from mirembed.hookspecs import Card, Listing, Split
 from mirembed.progress import Progress
-from mirembed.registry import Plugin, Registry
+from mirembed.registry import HOST, Registry, plugin_code
 from mirembed.specs import Spec
 from mirembed.store import Store
 from mirembed.store.frames import Tracks
@@ -138,7 +138,9 @@ def describe(registry: Registry, spec: Spec) -> Description:
 
 def card_of(registry: Registry, spec: Spec) -> Card | None:
     """Return the card of a dataset, or None where it has none."""
-    card = getattr(registry.create("dataset", spec), "card", None)
+    dataset = registry.create("dataset", spec)
+    with plugin_code(f"{registry.find('dataset', spec.name).blame(spec)} fails"):
+        card = getattr(dataset, "card", None)
     return card if isinstance(card, Card) else None
 
 
@@ -152,9 +154,33 @@ def _checked(card: Card) -> str:
     return "\n".join(lines)
 
 
-def official_splits(registry: Registry, spec: Spec) -> Mapping[str, Sequence[Split]]:
-    """Return the official splits of a dataset by their name for ``--folds``."""
-    return dict(_ask(registry, spec, "schemes"))
+def official_splits(
+    registry: Registry, spec: Spec, recorded: Mapping[str, Any] | None = None
+) -> Mapping[str, Sequence[Split]]:
+    """Return the official splits of a dataset by their name for ``--folds``.
+
+    Parameters
+    ----------
+    registry : Registry
+    spec : Spec
+    recorded : mapping, optional
+        What the store says of the plugin that listed the dataset.
+
+    Raises
+    ------
+    UnknownNameError
+        If that plugin is not here; the message says what to install.
+    PluginError
+        If the plugin fails, or tells something else.
+    """
+    if recorded and "distribution" in recorded:
+        registry.require("dataset", recorded, f"the dataset {spec} of the store")
+    splits = dict(_ask(registry, spec, "schemes"))
+    for name, folds in splits.items():
+        if not isinstance(folds, Sequence) or not all(isinstance(fold, Split) for fold in folds):
+            blamed = registry.find("dataset", spec.name).blame(spec)
+            raise PluginError(f"{blamed}: schemes()[{name!r}] is {type(folds).__name__}; expected a sequence of Split")
+    return splits
 
 
 def known_faults(registry: Registry, spec: Spec) -> dict[str, str]:
@@ -201,20 +227,9 @@ def exclude_tracks(registry: Registry, tracks: Tracks, what: str | None, progres
 def _ask(registry: Registry, spec: Spec, method: str) -> Mapping[str, Any]:
     """Call an optional method of a dataset; without it the answer is empty."""
     plugin = registry.find("dataset", spec.name)
-    answer = getattr(registry.create("dataset", spec), method, dict)
-    try:
-        return dict(answer())
-    except MirembedError:
-        raise
-    except Exception as error:
-        raise _blamed(plugin, spec, error) from error
-
-
-def _blamed(plugin: Plugin, spec: Spec, error: Exception) -> PluginError:
-    return PluginError(
-        f"dataset {spec} of {plugin.distribution} {plugin.version} fails: {type(error).__name__}: {error}; "
-        "report it to that plugin's authors"
-    )
+    dataset = registry.create("dataset", spec)
+    with plugin_code(f"{plugin.blame(spec)} fails"):
+        return dict(getattr(dataset, method, dict)())
 
 
 def list_dataset(registry: Registry, spec: Spec, audio: Path | None, store: Store, progress: Progress) -> Listed:
@@ -232,27 +247,31 @@ def list_dataset(registry: Registry, spec: Spec, audio: Path | None, store: Stor
     """
     plugin = registry.find("dataset", spec.name)
     dataset = registry.create("dataset", spec)
-    try:
-        if audio is None and hasattr(dataset, "synthesise"):
-            store.create()
-            audio = store.audio(spec)
-            progress.note(f"synthesising {spec.name} into {audio} ...")
-            dataset.synthesise(audio)
-        elif audio is None:
-            if not store.dataset(spec).exists:
-                raise DatasetError(f"the dataset {spec} needs its audio folder: --audio DIR")
-            audio = Path(store.dataset(spec).info().audio)
-        if not audio.is_dir():
-            what = "is not a folder" if audio.exists() else "does not exist"
-            raise DatasetError(f"--audio {audio} {what}; give the folder that holds the audio of {spec}")
-        listing: Listing = dataset.listing(audio)
-        check_listing(listing, str(spec))
-    except MirembedError:
-        raise
-    except OSError as error:
-        raise DatasetError(f"cannot read the audio folder {audio}: {error.strerror or error}") from error
-    except Exception as error:
-        raise _blamed(plugin, spec, error) from error
+    name = str(spec) if plugin.distribution == HOST else plugin.blame(spec)
+    with plugin_code(f"{plugin.blame(spec)} fails"):
+        try:
+            if audio is None:
+                audio = _own_audio(dataset, spec, store, progress)
+            if not audio.is_dir():
+                what = "is not a folder" if audio.exists() else "does not exist"
+                raise DatasetError(f"--audio {audio} {what}; give the folder that holds the audio of {spec}")
+            listing: Listing = dataset.listing(audio)
+            check_listing(listing, name)
+        except OSError as error:
+            raise DatasetError(f"cannot read the audio folder {audio}: {error.strerror or error}") from error
     for note in listing.notes:
         progress.note(note)
     return Listed(listing, audio)
+
+
+def _own_audio(dataset: Any, spec: Spec, store: Store, progress: Progress) -> Path:
+    """Return the folder of audio that a dataset synthesises, or that it was extracted from before."""
+    if hasattr(dataset, "synthesise"):
+        store.create()
+        audio = store.audio(spec)
+        progress.note(f"synthesising {spec.name} into {audio} ...")
+        dataset.synthesise(audio)
+        return audio
+    if not store.dataset(spec).exists:
+        raise DatasetError(f"the dataset {spec} needs its audio folder: --audio DIR")
+    return Path(store.dataset(spec).info().audio)

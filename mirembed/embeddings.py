@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from mirembed.errors import StoreError
 from mirembed.hookspecs import Classification, Task
 from mirembed.models import Model
-from mirembed.store.features import label_names
 from mirembed.store.files import read_table, write_table
+from mirembed.store.rows import label_names
 
 _METADATA = "mirembed.model"
 

@@ -7,7 +7,8 @@
     ├── PluginError                a plugin that is broken, or broke a promise
     │   ├── UnknownNameError       nothing is registered under this name
     │   ├── NameClashError         two distributions register the same name
-    │   └── ParameterError         a parameter that the factory does not take
+    │   ├── ParameterError         a parameter that the factory does not take
+    │   └── ConformanceError       a promise that a check of mirembed.testing found broken
     ├── DatasetError               a folder or label file that is not what the dataset expects
     ├── AudioError                 one audio file that cannot be turned into a spectrogram
     ├── StoreError                 the store cannot be read or written
@@ -46,6 +47,10 @@ class NameClashError(PluginError):
 
 class ParameterError(PluginError):
     """A parameter that the plugin does not take, or a value of the wrong type."""
+
+
+class ConformanceError(PluginError, AssertionError):
+    """A plugin broke a promise that `mirembed.testing` checks; to a test runner a failure, not an error."""
 
 
 class DatasetError(MirembedError):

@@ -1,8 +1,12 @@
-"""Essentia's algorithms, created one at a time; and native libraries kept from writing to the terminal."""
+"""Essentia's algorithms, created one at a time; and native libraries kept from writing to the terminal.
+
+Essentia may be missing: there is no wheel of it for some platforms.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import tempfile
@@ -57,7 +61,7 @@ def algorithm(name: str, **parameters: object) -> Any:
 
     ``essentia.standard`` instantiates all of its 250 algorithms when it is imported (1.4 s, 140 MiB), and its
     ``compute`` converts types at every call. The extension module below it, which has no public name, does
-    neither. This is the only place that uses it.
+    neither. This is the only module that uses it.
 
     Parameters
     ----------
@@ -85,6 +89,58 @@ def algorithm(name: str, **parameters: object) -> Any:
             **{key: convertData(value, instance.paramType(key)) for key, value in parameters.items()}
         )
     return instance
+
+
+@functools.cache
+def why_not() -> str | None:
+    """Return why Essentia cannot be imported; None when it can."""
+    try:
+        with silenced():
+            import essentia._essentia  # noqa: F401
+    except Exception as error:  # whatever a broken installation raises
+        return str(error) or type(error).__name__
+    return None
+
+
+def audio_to_file(name: str, raw: str) -> tuple[int, int]:
+    """Decode an audio file by Essentia's streaming mode, of which only a buffer is in memory at any time.
+
+    Parameters
+    ----------
+    name : str
+        The audio file.
+    raw : str
+        Where the mean of the channels goes, as float32.
+
+    Returns
+    -------
+    rate : int
+        Hz.
+    n_samples : int
+        How many there should be in the file: Essentia does not notice a full disk.
+
+    Raises
+    ------
+    RuntimeError
+        Essentia cannot decode it.
+    """
+    with silenced():
+        from essentia import _essentia
+        from essentia.common import Pool
+
+        loader, mixer, output = map(_essentia.StreamingAlgorithm, ("AudioLoader", "MonoMixer", "FileOutput"))
+        loader.__configure__(filename=name)
+        mixer.__configure__(type="mix")
+        output.__configure__(filename=raw, mode="binary")
+        pool = Pool()
+        _essentia.connect(loader, "audio", mixer, "audio")
+        _essentia.connect(loader, "numberChannels", mixer, "numberChannels")
+        _essentia.poolConnect(loader, "sampleRate", pool.cppPool, "rate")
+        for unused in ("md5", "bit_rate", "codec"):
+            _essentia.nowhereConnect(loader, unused)
+        _essentia.fileOutputConnect(mixer, "audio", output)
+        _essentia.run(loader)
+        return int(pool["rate"]), int(_essentia.totalProduced(mixer, "audio"))
 
 
 def _flush() -> None:

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mirembed.audio_files import printable
 from mirembed.embeddings import EmbeddingRows, ModelKey, write_embeddings
 from mirembed.errors import SpecError
 from mirembed.hookspecs import Classification, Task
 from mirembed.inference import EmbeddedFiles
 from mirembed.models import Model
-from mirembed.store.features import label_names
 from mirembed.store.files import write_table, writing
+from mirembed.store.rows import label_names
 
 SUFFIXES = (".csv", ".parquet")
 
@@ -63,7 +64,7 @@ def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model) -> None:
     StoreWriteError
         If the file cannot be written.
     """
-    names = [str(file) for file in embedded.paths]
+    names = [printable(file) for file in embedded.paths]
     if path.suffix.lower() == ".parquet":
         rows = EmbeddingRows(names, embedded.embeddings, epoch=model.provenance["settings"]["epochs"])
         write_embeddings(path, rows, ModelKey.of(model))

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+import copy
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from mirembed.approaches import Approach
-from mirembed.errors import EvaluationError, MirembedError, PluginError
+from mirembed.approaches import Approach, Method
+from mirembed.baselines import MelStatistics, NoFeatures, chance_estimator
 from mirembed.excerpts import Normalisation
-from mirembed.hookspecs import Classification, Estimator, Task
+from mirembed.hookspecs import Classification, Task
+from mirembed.kernels import describe_learner
 from mirembed.labels import TargetScale, one_hot
+from mirembed.learners import FittedLearner, answers, fit_learner
 from mirembed.models import Model
-from mirembed.network import one_thread
+from mirembed.network import EmbeddingNetwork, one_thread, seeded_network
 from mirembed.provenance import versions
 from mirembed.registry import Registry
-from mirembed.specs import Spec
+from mirembed.stacked import train_stacked
 from mirembed.store.frames import FrameFile, Tracks
-from mirembed.train import PluginSimilarity, Settings, Trained, TrainingData, train
+from mirembed.train import PluginSimilarity, Settings, Trained, Training, TrainingData, train
 
 
 @dataclass(frozen=True)
@@ -43,14 +47,13 @@ class Job:
     normalise : {"training", "dataset"}
         Whose frames the band statistics come from. ``dataset`` is the paper's choice, and lets the test tracks'
         audio, though no label, into the network's input.
-    approaches : tuple of Approach
+    methods : tuple of Method
         All with the same training.
-    learner : Spec
     settings : Settings
     parameters : mapping
         Of the spectrogram.
     provenance : mapping
-        What the models' manifests say, besides the approach.
+        What the models' manifests say, besides approach and learner.
     checkpoint : pathlib.Path or None
     """
 
@@ -59,117 +62,246 @@ class Job:
     labels: NDArray[Any]
     rows: NDArray[np.int64]
     normalise: str
-    approaches: tuple[Approach, ...]
-    learner: Spec
+    methods: tuple[Method, ...]
     settings: Settings
     parameters: Mapping[str, Any]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
 
+    @property
+    def approach(self) -> Approach:
+        """The first of the approaches that share the network."""
+        return self.methods[0].approach
+
 
 @dataclass(frozen=True)
 class Fitted:
-    """What comes of a job.
+    """What comes of a job, at its end or at a checkpoint.
 
     Attributes
     ----------
     models : dict of str to Model
-        By the approach's name.
+        By the method's name.
     losses : list of float
-        Mean loss a track, one an epoch.
+        Mean loss a track, one an epoch; empty where nothing is trained.
     """
 
     models: dict[str, Model]
     losses: list[float]
 
+    @property
+    def notes(self) -> list[str]:
+        """What the user should be told of the models."""
+        return [f"{name}: {note}" for name, model in self.models.items() for note in model.provenance["notes"]]
 
-def fit_models(job: Job, registry: Registry, on_epoch: Callable[[int], None] = lambda epoch: None) -> Fitted:
+
+def fit_models(
+    job: Job,
+    registry: Registry,
+    on_epoch: Callable[[int], None] = lambda epoch: None,
+    on_checkpoint: Callable[[int, Fitted], None] | None = None,
+) -> Fitted:
     """Train the network of a job on its training tracks and fit the learners.
 
     Nothing of any other track is read, but for ``normalise="dataset"``.
+
+    Parameters
+    ----------
+    on_epoch : callable
+        Told the number of epochs done.
+    on_checkpoint : callable or None
+        Given the number of epochs done and models of the network as it is then, with learners fitted from scratch;
+        see `mirembed.train.train`.
 
     Raises
     ------
     MirembedError
         If a plugin fails, the training diverges, or the labels cannot be learned.
     """
-    frames = job.frames.open()
-    starts, lengths = job.frames.starts[job.rows], job.frames.lengths[job.rows]
-    labels = job.labels[job.rows]
-    statistics = job.rows if job.normalise == "training" else np.arange(len(job.frames.starts))
-    normalisation = Normalisation.fit(frames, job.frames.starts, job.frames.lengths, statistics)
-    scale = None if isinstance(job.task, Classification) else TargetScale.fit(job.task, labels)
-    data = TrainingData(
-        frames=frames,
-        starts=starts,
-        lengths=lengths,
-        label_vectors=_label_vectors(job.task, labels, scale),
-        classes=labels if isinstance(job.task, Classification) else None,
-        normalisation=normalisation,
-    )
+    fitter = _Fitter.of(job, registry)
+    if not job.approach.trains:
+        return fitter.fit(_untrained(job, fitter), None, [])
     with one_thread():
-        trained = _train(job, data, registry, on_epoch)
-    embeddings: NDArray[np.float32] | None = None
-    models = {}
-    for approach in job.approaches:
-        model = _model(job, approach, trained, normalisation, scale)
-        if approach.learns:
-            if embeddings is None:
-                embeddings = model.embed(frames, starts, lengths)
-            model.estimator = fit_learner(registry, job.learner, job.task, embeddings, labels, scale)
-        models[approach.name] = model
-    return Fitted(models, trained.losses)
+        trained = train(*fitter.training(on_epoch, on_checkpoint))
+    return fitter.fit_to(trained)
 
 
-def fit_learner(
+def fit_stack(
+    jobs: Sequence[Job],
+    places: int,
     registry: Registry,
-    learner: Spec,
-    task: Task,
-    embeddings: NDArray[np.float32],
-    labels: NDArray[Any],
-    scale: TargetScale | None,
-) -> Estimator:
-    """Fit a learner to the embeddings and labels of the training tracks.
+    on_epoch: Callable[[int], None],
+    on_checkpoint: Callable[[int, int, Fitted], None] | None = None,
+) -> Iterator[Fitted]:
+    """Train the networks of several jobs together; then fit the learners of one after the other.
 
     Parameters
     ----------
-    embeddings : ndarray [n_train, units]
-    labels : ndarray [n_train] int64 class indices, or [n_train, n_targets] float64 in original units
-    scale : TargetScale or None
-        None for classification.
+    jobs : sequence of Job
+        With the same frames and, but for seed and fold, the same settings; each trains a network.
+    places : int
+        See `mirembed.stacked.train_stacked`.
+    on_epoch : callable
+        Told the number of epochs done, those of all networks added up.
+    on_checkpoint : callable or None
+        As for `fit_models`, after the position of the job.
+
+    Yields
+    ------
+    Fitted
+        In the order of the jobs.
     """
-    if isinstance(task, Classification) and len(np.unique(labels)) < 2:
-        raise EvaluationError("the training tracks have one class only; a learner needs at least two")
-    y = labels if scale is None else scale.scale(labels)
-    estimator = new_estimator(registry, learner, task)
-    with _blaming(registry, learner, f"fit {len(embeddings)} tracks"):
-        estimator.fit(embeddings, y)
-    return estimator
+    done = [0] * len(jobs)
+
+    def count(position: int, epoch: int) -> None:
+        done[position] = epoch
+        on_epoch(sum(done))
+
+    fitters = [_Fitter.of(job, registry) for job in jobs]
+    with one_thread():
+        trainings = [
+            Training(
+                *fitter.training(
+                    functools.partial(count, position),
+                    None if on_checkpoint is None else functools.partial(on_checkpoint, position),
+                )
+            )
+            for position, fitter in enumerate(fitters)
+        ]
+        train_stacked(trainings, places)
+    for fitter, training in zip(fitters, trainings, strict=True):
+        yield fitter.fit_to(training.trained)
 
 
-def new_estimator(registry: Registry, learner: Spec, task: Task) -> Estimator:
-    """Return the unfitted estimator of a learner."""
-    with _blaming(registry, learner, "make an estimator"):
-        estimator: Estimator = registry.create("learner", learner).estimator(task)
-    return estimator
+@dataclass(frozen=True)
+class _Fitter:
+    """The training tracks of a job, ready for a network and for learners."""
+
+    job: Job
+    registry: Registry
+    frames: NDArray[np.float32]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    labels: NDArray[Any]
+    normalisation: Normalisation
+    scale: TargetScale | None
+
+    @classmethod
+    def of(cls, job: Job, registry: Registry) -> _Fitter:
+        frames, places = job.frames.open(), job.frames
+        statistics = job.rows if job.normalise == "training" else np.arange(len(places.starts))
+        labels = job.labels[job.rows]
+        return cls(
+            job=job,
+            registry=registry,
+            frames=frames,
+            starts=places.starts[job.rows],
+            lengths=places.lengths[job.rows],
+            labels=labels,
+            normalisation=Normalisation.fit(frames, places.starts, places.lengths, statistics),
+            scale=None if isinstance(job.task, Classification) else TargetScale.fit(job.task, labels),
+        )
+
+    def training_data(self) -> TrainingData:
+        return TrainingData(
+            frames=self.frames,
+            starts=self.starts,
+            lengths=self.lengths,
+            label_vectors=_label_vectors(self.job.task, self.labels, self.scale),
+            classes=self.labels if isinstance(self.job.task, Classification) else None,
+            normalisation=self.normalisation,
+        )
+
+    def training(
+        self, on_epoch: Callable[[int], None], on_checkpoint: Callable[[int, Fitted], None] | None
+    ) -> tuple[Any, ...]:
+        """Return the arguments of `mirembed.train.Training`."""
+
+        def snapshot(epoch: int, trained: Trained) -> None:
+            if on_checkpoint is not None:
+                on_checkpoint(epoch, self.fit_to(copy.deepcopy(trained), notes=False))
+
+        job = self.job
+        similarities = _similarities(job, self.registry)
+        if job.settings.device.startswith("cuda"):
+            torch.use_deterministic_algorithms(True)
+        return self.training_data(), job.settings, *similarities, job.checkpoint, on_epoch, snapshot
+
+    def fit_to(self, trained: Trained, *, notes: bool = True) -> Fitted:
+        """Fit the learners to a trained network."""
+        return self.fit(trained.network, trained.head, trained.losses, notes=notes)
+
+    def fit(
+        self,
+        network: EmbeddingNetwork | MelStatistics | NoFeatures,
+        head: nn.Linear | None,
+        losses: list[float],
+        *,
+        notes: bool = True,
+    ) -> Fitted:
+        """Fit the learners from scratch to the embeddings of the training tracks."""
+        job = self.job
+        if isinstance(network, EmbeddingNetwork):
+            # Embedding and prediction happen where the model will be used: on the CPU.
+            network = network.cpu().eval()
+        models = {}
+        embeddings: NDArray[np.float32] | None = None
+        for method in job.methods:
+            model = Model(
+                task=job.task,
+                network=network,
+                normalisation=self.normalisation,
+                head=head.cpu() if head is not None and method.learner is None else None,
+                estimator=None,
+                scale=self.scale,
+                parameters=job.parameters,
+                engine=job.settings.engine,
+                provenance={
+                    **job.provenance,
+                    **_made_by(method, self.registry),
+                    "loss": losses[-1] if losses else None,
+                },
+            )
+            if model.head is None:
+                if embeddings is None:
+                    embeddings = model.embed(self.frames, self.starts, self.lengths)
+                self._learn(method, embeddings).put_into(model, notes=notes)
+            models[method.name] = model
+        return Fitted(models, losses)
+
+    def _learn(self, method: Method, embeddings: NDArray[np.float32]) -> FittedLearner:
+        if method.learner is None:
+            estimator = chance_estimator(self.job.task)
+            estimator.fit(embeddings, answers(self.labels, self.scale))
+            return FittedLearner(estimator)
+        return fit_learner(
+            self.registry,
+            method.learner,
+            method.approach,
+            self.job.task,
+            embeddings,
+            self.labels,
+            self.scale,
+            seed=(self.job.settings.seed, self.job.settings.fold),
+        )
 
 
-@contextlib.contextmanager
-def _blaming(registry: Registry, learner: Spec, purpose: str) -> Iterator[None]:
-    plugin = registry.find("learner", learner.name)
-    try:
-        yield
-    except MirembedError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"learner {learner} of {plugin.distribution} {plugin.version} fails to {purpose}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+def _untrained(job: Job, fitter: _Fitter) -> EmbeddingNetwork | MelStatistics | NoFeatures:
+    """Return what takes the place of a trained network."""
+    if job.approach.name == "chance":
+        return NoFeatures()
+    if job.approach.name == "mel":
+        return MelStatistics.fit(fitter.frames, fitter.starts, fitter.lengths)
+    return seeded_network(2 * fitter.frames.shape[1], (job.settings.seed, job.settings.fold))
+
+
+def _made_by(method: Method, registry: Registry) -> dict[str, Any]:
+    learner = None if method.learner is None else describe_learner(registry, method.learner, [method.approach])
+    return {"approach": method.approach.name, "learner": learner, "notes": []}
 
 
 def provenance(tracks: Tracks, described: Mapping[str, Any], seed: int, command: str) -> dict[str, Any]:
-    """Return what the manifest of a model says of how it was made, besides its approach.
+    """Return what the manifest of a model says of how it was made, besides its approach and learner.
 
     Parameters
     ----------
@@ -187,7 +319,6 @@ def provenance(tracks: Tracks, described: Mapping[str, Any], seed: int, command:
             "excluded": dict(tracks.excluded),
         },
         "settings": dict(described),
-        "learner": described["learner"],
         "seed": seed,
         "command": command,
         "versions": versions(),
@@ -201,30 +332,12 @@ def _label_vectors(task: Task, labels: NDArray[Any], scale: TargetScale | None) 
     return scale.scale(labels).astype(np.float32)
 
 
-def _train(job: Job, data: TrainingData, registry: Registry, on_epoch: Callable[[int], None]) -> Trained:
-    similarity = label_similarity = None
-    approach = job.approaches[0]
-    if approach.similarity is not None and approach.label_similarity is not None:
-        device = job.settings.device
-        similarity = PluginSimilarity.create(registry, approach.similarity, device)
-        label_similarity = PluginSimilarity.create(registry, approach.label_similarity, device)
-    if job.settings.device.startswith("cuda"):
-        torch.use_deterministic_algorithms(True)
-    return train(data, job.settings, similarity, label_similarity, job.checkpoint, on_epoch)
-
-
-def _model(
-    job: Job, approach: Approach, trained: Trained, normalisation: Normalisation, scale: TargetScale | None
-) -> Model:
-    # Embedding and prediction happen where the model will be used: on the CPU.
-    return Model(
-        task=job.task,
-        network=trained.network.cpu().eval(),
-        normalisation=normalisation,
-        head=trained.head.cpu() if trained.head is not None and not approach.learns else None,
-        estimator=None,
-        scale=scale,
-        parameters=job.parameters,
-        provenance={**job.provenance, "approach": approach.name, "loss": trained.losses[-1]},
-        engine=job.settings.engine,
+def _similarities(job: Job, registry: Registry) -> tuple[PluginSimilarity | None, PluginSimilarity | None]:
+    """Create the similarities of embeddings and of labels, if the job learns one."""
+    approach, device = job.approach, job.settings.device
+    if approach.similarity is None or approach.label_similarity is None:
+        return None, None
+    return (
+        PluginSimilarity.create(registry, approach.similarity, device),
+        PluginSimilarity.create(registry, approach.label_similarity, device),
     )

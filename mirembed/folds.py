@@ -1,4 +1,4 @@
-"""How tracks are split into folds for cross-validation.
+"""How tracks are split into folds for cross-validation, or again and again into a training and a test part.
 
 Three schemes: ``random``; ``stratified``, each fold with the class proportions of the whole; ``grouped``, no
 group (usually an artist) in both the training and the test part of one fold, and classes as near to
@@ -153,16 +153,14 @@ def make_folds(
         The tracks cannot be split so, or a training part would hold a single class.
     """
     _check_scheme(scheme, task)
-    if not 0 <= seed < 2**32:
-        raise EvaluationError(f"--seed is {seed}: expected a number from 0 to {2**32 - 1}")
+    _check_seed(seed)
     _check_count("tracks", len(labels), n_folds)
     notes: list[str] = []
     codes = None
     if scheme == "grouped":
         codes, without_group = _group_codes(() if groups is None else groups)
         _check_count("groups", len(np.unique(codes)), n_folds)
-        if without_group:
-            notes.append(f"{without_group} tracks have no group: each counts as a group of its own")
+        notes += _ungrouped(without_group)
     if isinstance(task, Classification):
         notes += _check_classes(task, labels, scheme, n_folds)
 
@@ -170,6 +168,67 @@ def make_folds(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of rare classes: the notes say it
         splits = list(splitter.split(np.zeros(len(labels)), labels, codes))
+    folds = [Fold(index, np.sort(train), np.sort(test)) for index, (train, test) in enumerate(splits)]
+    if isinstance(task, Classification):
+        notes += _check_training_parts(task, labels, folds)
+    return folds, notes
+
+
+def make_splits(
+    task: Task,
+    labels: NDArray[Any],
+    *,
+    scheme: Scheme,
+    n_splits: int,
+    test_size: float,
+    seed: int,
+    groups: Groups | None = None,
+) -> tuple[list[Fold], list[str]]:
+    """Split tracks into a training and a test part, again and again; the same for the same arguments.
+
+    The test parts of different splits overlap: a track is tested in some and trained on in others.
+
+    Parameters
+    ----------
+    task, labels, scheme, seed, groups
+        As in `make_folds`.
+    n_splits : int
+    test_size : float
+        Share of the tracks, or with ``grouped`` of the groups, in the test part; between 0 and 1.
+
+    Returns
+    -------
+    folds : list of Fold
+    notes : list of str
+
+    Raises
+    ------
+    EvaluationError
+        The tracks cannot be split so, or a training part would hold a single class.
+    """
+    from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
+
+    _check_scheme(scheme, task)
+    _check_seed(seed)
+    if n_splits < 1:
+        raise EvaluationError(f"--splits is {n_splits}: expected at least 1")
+    if not 0 < test_size < 1:
+        raise EvaluationError(f"--test-size is {test_size:g}: expected a share of the tracks, between 0 and 1")
+    notes: list[str] = []
+    codes = None
+    if scheme == "grouped":
+        codes, without_group = _group_codes(() if groups is None else groups)
+        notes += _ungrouped(without_group)
+    if isinstance(task, Classification):
+        notes += _check_classes(task, labels, "random", 1)
+    kind = {"random": ShuffleSplit, "stratified": StratifiedShuffleSplit, "grouped": GroupShuffleSplit}[scheme]
+    splitter = kind(n_splits, test_size=test_size, random_state=seed)
+    try:
+        splits = list(splitter.split(np.zeros(len(labels)), labels, codes))
+    except ValueError as error:
+        raise EvaluationError(
+            f"{len(labels)} tracks cannot be split with --folds {scheme} --test-size {test_size:g}: {error}"
+        ) from error
     folds = [Fold(index, np.sort(train), np.sort(test)) for index, (train, test) in enumerate(splits)]
     if isinstance(task, Classification):
         notes += _check_training_parts(task, labels, folds)
@@ -192,6 +251,11 @@ def _check_scheme(scheme: Scheme, task: Task) -> None:
         raise EvaluationError("stratified folds need classes, and this is regression: use --folds random")
 
 
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise EvaluationError(f"--seed is {seed}: expected a number from 0 to {2**32 - 1}")
+
+
 def _check_count(things: str, count: int, n_folds: int) -> None:
     if n_folds < 2:
         raise EvaluationError(f"--cv is {n_folds}: cross-validation needs at least 2 folds")
@@ -207,6 +271,10 @@ def _group_codes(groups: Groups) -> tuple[NDArray[np.int64], int]:
     code_of: dict[str | int, int] = {}
     keys = [row if group is None else group for row, group in enumerate(groups)]
     return np.array([code_of.setdefault(key, len(code_of)) for key in keys], dtype=np.int64), without_group
+
+
+def _ungrouped(count: int) -> list[str]:
+    return [f"{count} tracks have no group: each counts as a group of its own"] if count else []
 
 
 def _check_classes(task: Classification, labels: NDArray[np.int64], scheme: Scheme, n_folds: int) -> list[str]:

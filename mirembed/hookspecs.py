@@ -214,15 +214,25 @@ class Similarity(Protocol):
 class Estimator(Protocol):
     """What mirembed needs of a scikit-learn estimator."""
 
-    def fit(self, X: NDArray[np.float32], y: NDArray[Any]) -> Any:
-        """Fit to embeddings ``X [n, units]`` and labels ``y``, see `Learner`."""
+    def fit(self, X: NDArray[np.floating], y: NDArray[Any]) -> Any:
+        """Fit to embeddings ``X [n, units]``, float32, and labels ``y``, see `Learner`."""
 
-    def predict(self, X: NDArray[np.float32]) -> NDArray[Any]:
+    def predict(self, X: NDArray[np.floating]) -> NDArray[Any]:
         """Predict labels in the form that ``y`` had."""
 
 
 class Learner(Protocol):
-    """Builds the scikit-learn estimator that turns embeddings into predictions."""
+    """Builds the scikit-learn estimator that turns embeddings into predictions.
+
+    One more member is looked for, and may be left out:
+
+    ``kernel_similarity``
+        The spec of a registered similarity, such as ``polynomial:d=3``, that is to be the estimator's kernel, or
+        None. With one, the estimator is given a Gram matrix in place of embeddings, float64: `Estimator.fit` the
+        similarities ``[n_train, n_train]`` of the training tracks, and `Estimator.predict` those ``[n, n_train]``
+        of other tracks to them (scikit-learn's ``kernel="precomputed"``). ``match`` is the similarity that was
+        learnt, and as value of a parameter (``rbf:gamma=match``) the learnt similarity's value.
+    """
 
     def estimator(self, task: Task) -> Estimator:
         """Return a new, unfitted estimator for ``task``.

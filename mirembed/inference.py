@@ -54,17 +54,19 @@ def embed_files(model: Model, paths: Sequence[Path], jobs: int, progress: Progre
     rows: dict[int, NDArray[np.float32]] = {}
     waiting: dict[int, ExtractedFile] = {}
     n_frames = 0
+    seconds = 0.0
     for outcome in extract_files(paths, jobs):
         if isinstance(outcome.result, str):
             failures[outcome.index] = outcome.result
         else:
             waiting[outcome.index] = outcome.result
             n_frames += len(outcome.result.frames)
+            seconds += outcome.result.duration
         if n_frames >= MAX_FRAMES:
             rows |= _embed(model, waiting)
             waiting.clear()
             n_frames = 0
-        progress.update(outcome.number)
+        progress.update(outcome.number, failed=len(failures), audio_seconds=seconds)
     rows |= _embed(model, waiting)
     done = sorted(rows)
     return EmbeddedFiles(

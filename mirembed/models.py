@@ -3,7 +3,7 @@
 On disk a model is a folder::
 
     model.json             task, approach, learner, spectrogram parameters, provenance, digests of the files
-    network.safetensors    weights, normalisation, target scale
+    network.safetensors    weights, normalisation, target scale, the training tracks' embeddings for a kernel
     learner.skops          the scikit-learn estimator; absent for the approach nn
 
 Nothing in it can run code when it is loaded.
@@ -22,19 +22,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mirembed.baselines import MelStatistics, NoFeatures
 from mirembed.engine import make_engine
 from mirembed.errors import ModelError, PluginError, StoreError
+from mirembed.estimators import dump_estimator, load_estimator
 from mirembed.excerpts import Normalisation
 from mirembed.hookspecs import Classification, Estimator, Task
+from mirembed.kernels import Kernel
 from mirembed.labels import TargetScale
 from mirembed.network import EmbeddingNetwork, one_thread
-from mirembed.registry import Plugin, Registry
-from mirembed.specs import Spec
-from mirembed.store.features import task_from_json, task_to_json
+from mirembed.registry import Registry, plugin_code
 from mirembed.store.files import read_json, write_json, writing
-from mirembed.train import PluginSimilarity
+from mirembed.store.rows import task_from_json, task_to_json
 
-FORMAT = 1
+FORMAT = 2
 _MANIFEST, _NETWORK, _LEARNER = "model.json", "network.safetensors", "learner.skops"
 
 
@@ -45,7 +46,8 @@ class Model:
     Attributes
     ----------
     task : Classification or Regression
-    network : EmbeddingNetwork
+    network : EmbeddingNetwork, or the features of a baseline
+        Only a model with a network can be saved.
     normalisation : Normalisation
     head : torch.nn.Linear or None
         The network's own output layer, for the approach ``nn``.
@@ -57,25 +59,30 @@ class Model:
         Of the spectrogram.
     provenance : mapping
         Approach, plugins, seed, versions, command; of a model that was saved or loaded also name and digest.
+    kernel : Kernel or None
+        The similarity whose Gram matrix the estimator takes; None: it takes embeddings.
     engine : {"auto", "numba", "torch"}
         What computes embeddings. A loaded model takes the engine that it was trained with, where that one runs: its
         embeddings are then the same to the bit.
     """
 
     task: Task
-    network: EmbeddingNetwork
+    network: EmbeddingNetwork | MelStatistics | NoFeatures
     normalisation: Normalisation
     head: nn.Linear | None
     estimator: Estimator | None
     scale: TargetScale | None
     parameters: Mapping[str, Any]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    kernel: Kernel | None = None
     engine: str = "torch"
 
     def embed(
         self, frames: NDArray[np.float32], starts: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Embed full tracks: ndarray ``[n_tracks, units]``. None depends on its companions, to the bit."""
+        if not isinstance(self.network, EmbeddingNetwork):
+            return self.network.embed(frames, starts, lengths)
         with one_thread():
             engine = make_engine(self.engine, self.network)
             return engine.embed_tracks(frames, starts, lengths, self.normalisation)
@@ -109,27 +116,41 @@ class Model:
 
     def _learner_outputs(self, embeddings: NDArray[np.float32]) -> NDArray[Any]:
         assert self.estimator is not None  # noqa: S101
-        estimator = type(self.estimator).__name__
+        estimator = self._blamed_estimator()
         n = len(embeddings)
         expected = (n,) if isinstance(self.task, Classification) else (n, len(self.task.targets))
         if n == 0:  # which scikit-learn refuses
             return np.zeros(expected)
-        try:
-            outputs = np.asarray(self.estimator.predict(embeddings))
-        except Exception as error:
+        X = embeddings if self.kernel is None else self.kernel.gram(embeddings)
+        with plugin_code(f"{estimator} fails to predict {n} tracks"):
+            outputs = np.asarray(self.estimator.predict(X))
+        if isinstance(self.task, Classification):
+            expected_values = f"class indices from 0 to {len(self.task.classes) - 1}"
+        else:
+            expected_values = "finite values"
+        if outputs.shape != expected or outputs.dtype.kind not in "iuf":
             raise PluginError(
-                f"the learner's {estimator} fails to predict {n} tracks: {type(error).__name__}: {error}"
-            ) from error
-        valid = outputs.shape == expected and outputs.dtype.kind in "iuf" and bool(np.isfinite(outputs).all())
-        if valid and isinstance(self.task, Classification):
-            valid = bool(np.isin(outputs, range(len(self.task.classes))).all())
-        if not valid:
-            kind = "class indices" if isinstance(self.task, Classification) else "finite values"
+                f"{estimator} predicted an array of shape {outputs.shape} "
+                f"and type {outputs.dtype}; expected {expected_values} in the shape {expected}"
+            )
+        if isinstance(self.task, Classification):
+            wrong = ~np.isin(outputs, range(len(self.task.classes)))
+        else:
+            wrong = ~np.isfinite(outputs)
+        if wrong.any():
+            first = tuple(int(place) for place in np.argwhere(wrong)[0])
             raise PluginError(
-                f"the learner's {estimator} predicted an array of shape {outputs.shape} "
-                f"and type {outputs.dtype}; expected {kind} of shape {expected}"
+                f"{estimator} predicted {outputs[first]} for track {first[0]}, and {int(wrong.sum())} such values in "
+                f"all; expected {expected_values}"
             )
         return outputs
+
+    def _blamed_estimator(self) -> str:
+        name = type(self.estimator).__name__
+        learner = self.provenance.get("learner") or {}
+        if "distribution" not in learner:
+            return f"the learner's {name}"
+        return f"the {name} of learner {learner['name']} of {learner['distribution']} {learner['version']}"
 
     def save(self, folder: Path) -> None:
         """Write the model as a new folder.
@@ -143,18 +164,21 @@ class Model:
         """
         from safetensors.torch import save
 
+        network = self.network
+        assert isinstance(network, EmbeddingNetwork)  # noqa: S101
         with writing(folder) as temporary:
             temporary.mkdir()
-            (temporary / _NETWORK).write_bytes(save(self._tensors()))
+            (temporary / _NETWORK).write_bytes(save(self._tensors(network)))
             if self.estimator is not None:
-                (temporary / _LEARNER).write_bytes(_dump_estimator(self.estimator))
+                (temporary / _LEARNER).write_bytes(dump_estimator(self.estimator))
             write_json(
                 temporary / _MANIFEST,
                 {
                     "format": FORMAT,
                     "task": task_to_json(self.task),
-                    "network": {"hidden": self.network.hidden, "units": self.network.units},
+                    "network": {"hidden": network.hidden, "units": network.units},
                     "spectrogram": dict(self.parameters),
+                    "kernel": None if self.kernel is None else dict(self.kernel.described),
                     "provenance": dict(self.provenance),
                     "files": {path.name: _digest(path) for path in sorted(temporary.iterdir())},
                 },
@@ -200,20 +224,25 @@ class Model:
             raise KeyError(_LEARNER)
         normalisation = {name: tensor.numpy() for name, tensor in _part(tensors, "normalisation").items()}
         scale = {name: tensor.numpy() for name, tensor in _part(tensors, "scale").items()}
+        kernel = None
+        if manifest["kernel"] is not None:
+            training = tensors["kernel.embeddings"].numpy()
+            kernel = Kernel.load(registry, manifest["kernel"], training, f"the model {folder}")
         return cls(
             task=task,
             network=network,
             normalisation=Normalisation(**normalisation),
             head=head,
-            estimator=_load_estimator(folder / _LEARNER, manifest, registry) if _LEARNER in manifest["files"] else None,
+            estimator=load_estimator(folder / _LEARNER, manifest, registry) if _LEARNER in manifest["files"] else None,
             scale=TargetScale(**scale) if scale else None,
             parameters=manifest["spectrogram"],
             provenance={**manifest["provenance"], **_identity(folder)},
+            kernel=kernel,
             engine="auto" if manifest["provenance"]["settings"].get("engine") == "numba" else "torch",
         )
 
-    def _tensors(self) -> dict[str, Tensor]:
-        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+    def _tensors(self, network: EmbeddingNetwork) -> dict[str, Tensor]:
+        tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
         if self.head is not None:
             tensors |= {f"head.{name}": tensor for name, tensor in self.head.state_dict().items()}
         arrays: dict[str, NDArray[Any]] = {
@@ -222,24 +251,10 @@ class Model:
         }
         if self.scale is not None:
             arrays |= {"scale.low": self.scale.low, "scale.high": self.scale.high}
+        if self.kernel is not None:
+            arrays["kernel.embeddings"] = self.kernel.embeddings
         tensors |= {name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()}
         return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def nearest(
-    similarity: PluginSimilarity, query: NDArray[np.float32], candidates: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return the similarities of ``query [units]`` to ``candidates [n, units]``: ndarray ``[n]``.
-
-    Raises
-    ------
-    PluginError
-        If the similarity fails.
-    """
-    x = torch.from_numpy(query[None])  # [1, units]
-    y = torch.from_numpy(candidates)  # [n, units]
-    with one_thread(), torch.inference_mode():
-        return np.asarray(similarity.cross(x, y)[0].numpy())
 
 
 def find_model(models: Path, name: str) -> Path:
@@ -297,75 +312,6 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {
         name.removeprefix(f"{prefix}."): tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")
     }
-
-
-def check_storable(estimator: Estimator, learner: Spec, registry: Registry) -> None:
-    """Refuse a learner's estimator, fitted or not, that `Model.load` would refuse.
-
-    Raises
-    ------
-    ModelError
-        If skops cannot store it, or it holds types of a third party.
-    """
-    import skops.io
-
-    plugin = registry.find("learner", learner.name)
-    foreign = _foreign_types(skops.io.get_untrusted_types(data=_dump_estimator(estimator)), plugin)
-    if foreign:
-        raise ModelError(
-            f"a model with the learner {learner} could be saved but not loaded: its {type(estimator).__name__} holds "
-            f"types that neither scikit-learn nor {plugin.distribution} defines: {', '.join(foreign)}"
-        )
-
-
-def _dump_estimator(estimator: Estimator) -> bytes:
-    import skops.io
-
-    try:
-        return bytes(skops.io.dumps(estimator))
-    except Exception as error:
-        raise ModelError(
-            f"the learner's {type(estimator).__name__} cannot be saved without pickle ({error}); "
-            "its plugin needs an estimator that skops can store"
-        ) from error
-
-
-def _foreign_types(untrusted: Sequence[str], plugin: Plugin) -> list[str]:
-    # The plugin is code that the user chose to install; anything else might be an attack.
-    package = plugin.factory.__module__.partition(".")[0]
-    return [name for name in untrusted if name.partition(".")[0] != package]
-
-
-def _load_estimator(path: Path, manifest: Mapping[str, Any], registry: Registry) -> Estimator:
-    import skops.io
-
-    try:
-        untrusted = skops.io.get_untrusted_types(file=path)
-    except Exception as error:
-        raise ModelError(f"{path} was not loaded: skops cannot read it ({error}); fit the model again") from error
-    if untrusted:
-        learner = manifest["provenance"]["learner"]
-        try:
-            plugin = registry.find("learner", f"{learner['distribution']}/{learner['name']}")
-        except PluginError as error:
-            raise ModelError(
-                f"the model {path.parent} needs the learner {learner['name']!r}; "
-                f"install {learner['distribution']}=={learner['version']}"
-            ) from error
-        foreign = _foreign_types(untrusted, plugin)
-        if foreign:
-            raise ModelError(
-                f"{path} holds types that neither scikit-learn nor {plugin.distribution} defines: "
-                f"{', '.join(foreign)}; it was not loaded, because it might run foreign code"
-            )
-    try:
-        estimator: Estimator = skops.io.load(path, trusted=untrusted)
-    except Exception as error:
-        raise ModelError(
-            f"{path} was not loaded: {type(error).__name__}: {error}; install the versions that model.json names, "
-            "or fit the model again"
-        ) from error
-    return estimator
 
 
 def _digest(path: Path) -> str:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.audio_files import audio_files
+from mirembed.audio_files import audio_files, printable
 from mirembed.embeddings import ModelKey, read_embeddings
 from mirembed.errors import AudioError, MirembedError
 from mirembed.extract.files import file_hash
 from mirembed.inference import embed_files
-from mirembed.models import Model, find_model, nearest
+from mirembed.kernels import nearest
+from mirembed.models import Model, find_model
 from mirembed.progress import Progress
 from mirembed.registry import Registry
 from mirembed.specs import Spec
@@ -51,7 +52,7 @@ class Neighbours:
             "query": self.query,
             "similarity": self.similarity,
             "neighbours": [{"track": name, "similarity": value} for name, value in self.tracks],
-            "failures": [{"path": str(path), "reason": reason} for path, reason in self.failures],
+            "failures": [{"path": printable(path), "reason": reason} for path, reason in self.failures],
         }
 
 
@@ -101,10 +102,11 @@ def neighbours(
             itself = _tracks_of(features, Path(track))
     if inside is not None:
         embedded = embed_files(loaded, audio_files([inside]), jobs, progress)
-        names, candidates = [str(path) for path in embedded.paths], embedded.embeddings
+        names, candidates = [printable(path) for path in embedded.paths], embedded.embeddings
         failures = embedded.failures
-        itself |= {name for name in names if Path(track).is_file() and Path(name).samefile(track)}
-    similarity = _similarity(loaded)
+        if Path(track).is_file():
+            itself |= {printable(path) for path in embedded.paths if path.samefile(track)}
+    similarity = _similarity(loaded, registry)
     if similarity is None:
         similarity = UNLEARNED
         progress.note(f"{folder.name} learned no similarity: {UNLEARNED} of its embeddings ranks the tracks")
@@ -117,7 +119,7 @@ def neighbours(
 def _embed_one(model: Model, path: Path, jobs: int, progress: Progress) -> NDArray[np.float32]:
     embedded = embed_files(model, [path], jobs, progress)
     if embedded.failures:
-        raise AudioError(f"{path}: {embedded.failures[0][1]}")
+        raise AudioError(f"{printable(path)}: {embedded.failures[0][1]}")
     return np.asarray(embedded.embeddings[0])
 
 
@@ -138,7 +140,11 @@ def _stored(track: str, names: list[str], embeddings: NDArray[np.float32]) -> ND
     return np.asarray(embeddings[names.index(track)])
 
 
-def _similarity(model: Model) -> Spec | None:
-    approach = model.provenance["approach"]
-    entry = model.provenance["settings"]["approaches"].get(approach, {})
-    return Spec.parse(entry["similarity"]["spec"]) if "similarity" in entry else None
+def _similarity(model: Model, registry: Registry) -> Spec | None:
+    """Return the similarity that a model learned, by its full name: what is installed may have changed."""
+    entry = model.provenance["settings"]["approaches"].get(model.provenance["approach"], {})
+    if "similarity" not in entry:
+        return None
+    spec = Spec.parse(entry["similarity"]["spec"])
+    plugin = registry.require("similarity", entry["similarity"], f"the model {model.provenance['name']}")
+    return Spec(registry.shown_name(plugin), spec.parameters)

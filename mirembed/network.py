@@ -25,6 +25,17 @@ UNITS = 50
 EMBED_BATCH = 32
 
 
+class one_thread:  # noqa: N801 - used as a function
+    """Run torch on one thread within a ``with`` block: sums then have one order, and processes share cores."""
+
+    def __enter__(self) -> None:
+        self._threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_num_threads(self._threads)
+
+
 class EmbeddingNetwork(nn.Module):
     """Two recurrent layers and the mean over time.
 
@@ -93,17 +104,6 @@ def seed_weights(module: nn.Module, seed: Sequence[int]) -> None:
             values = rng.uniform(-bound, bound, parameter.shape).astype(np.float32)
             with torch.no_grad():
                 parameter.copy_(torch.from_numpy(values))
-
-
-class one_thread:  # noqa: N801 - used as a function
-    """Run torch on one thread within a ``with`` block: sums then have one order, and processes share cores."""
-
-    def __enter__(self) -> None:
-        self._threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self._threads)
 
 
 @torch.inference_mode()

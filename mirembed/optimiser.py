@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -29,21 +29,7 @@ class Adadelta:
 
     def step(self, loss: Tensor) -> None:
         """Take a step down the gradient of ``loss``."""
-        gradients = torch.autograd.grad(loss, self._parameters)
-        with torch.no_grad():
-            adadelta(
-                self._parameters,
-                list(gradients),
-                self._square_avgs,
-                self._acc_deltas,
-                self._steps,
-                foreach=False,
-                lr=1.0,
-                rho=0.95,
-                eps=1e-6,
-                weight_decay=0.0,
-                maximize=False,
-            )
+        step_together([self], [torch.autograd.grad(loss, self._parameters)], foreach=False)
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint has to keep: tensors by name."""
@@ -65,3 +51,32 @@ class Adadelta:
             if tensor.shape != state[name].shape:
                 raise ValueError(f"{name} of the optimiser has the shape {tuple(state[name].shape)}")
             tensor.copy_(state[name])
+
+
+@torch.no_grad()
+def step_together(
+    optimisers: Sequence[Adadelta], gradients: Sequence[Sequence[Tensor]], *, foreach: bool = True
+) -> None:
+    """Let each of several optimisers take a step.
+
+    Parameters
+    ----------
+    optimisers : sequence of Adadelta
+    gradients : sequence of sequence of Tensor
+        Of the parameters of each.
+    foreach : bool
+        Whether one operation on the device serves many parameters; the numbers are the same but for rounding.
+    """
+    adadelta(
+        [tensor for optimiser in optimisers for tensor in optimiser._parameters],
+        [tensor for of_one in gradients for tensor in of_one],
+        [tensor for optimiser in optimisers for tensor in optimiser._square_avgs],
+        [tensor for optimiser in optimisers for tensor in optimiser._acc_deltas],
+        [tensor for optimiser in optimisers for tensor in optimiser._steps],
+        foreach=foreach,
+        lr=1.0,
+        rho=0.95,
+        eps=1e-6,
+        weight_decay=0.0,
+        maximize=False,
+    )

@@ -71,9 +71,19 @@ class Parameter:
     annotation: Any
     default: Any
 
+    @property
+    def type_name(self) -> str:
+        """The annotation as people write it: ``float``, ``uniform | distance``."""
+        return _type_name(self.annotation)
+
+    @property
+    def required(self) -> bool:
+        """Whether a spec has to give it."""
+        return self.default is inspect.Parameter.empty
+
     def __str__(self) -> str:
-        text = f"{self.name}: {_type_name(self.annotation)}"
-        return text if self.default is inspect.Parameter.empty else f"{text} = {self.default}"
+        text = f"{self.name}: {self.type_name}"
+        return text if self.required else f"{text} = {self.default}"
 
 
 def parameters_of(factory: Callable[..., Any]) -> list[Parameter]:
@@ -108,7 +118,7 @@ def bind(spec: Spec, factory: Callable[..., Any]) -> dict[str, Any]:
                 f"{name}={text} is not a value for {spec.name}: expected {expected}; its parameters: {valid}"
             ) from None
     for parameter in known.values():
-        if parameter.default is inspect.Parameter.empty and parameter.name not in arguments:
+        if parameter.required and parameter.name not in arguments:
             raise ParameterError(f"{spec.name} needs {parameter.name}=...; its parameters: {valid}")
     return arguments
 

@@ -1,8 +1,8 @@
-"""The training loop, checkpoints, resume."""
+"""The training loop."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,16 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mirembed.checkpoints import restore_checkpoint, save_checkpoint
 from mirembed.engine import make_engine
-from mirembed.errors import EvaluationError, MirembedError, PluginError, SpecError, StoreError
+from mirembed.errors import EvaluationError, PluginError, SpecError
 from mirembed.excerpts import EXCERPT_FRAMES, Normalisation, epoch_batches
 from mirembed.hookspecs import Similarity
 from mirembed.losses import classification_loss, regression_loss, similarity_loss
 from mirembed.network import EmbeddingNetwork, seeded_head, seeded_network
 from mirembed.optimiser import Adadelta
-from mirembed.registry import Registry
+from mirembed.registry import Registry, plugin_code
 from mirembed.specs import Spec
-from mirembed.store.files import writing
 from mirembed.store.frames import expect_rows, release_rows
 
 CHECKPOINT_EPOCHS = 10
@@ -65,6 +65,8 @@ class Settings:
         With the seed it decides initial weights, order and excerpts; a model of all tracks has fold 0.
     device : str
     engine : {"numba", "torch"}
+    checkpoint_every : int
+        The network is handed to ``on_checkpoint`` after this many epochs, and so on; 0: never.
     """
 
     epochs: int = 400
@@ -73,6 +75,7 @@ class Settings:
     fold: int = 0
     device: str = "cpu"
     engine: str = "torch"
+    checkpoint_every: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,17 +113,14 @@ class PluginSimilarity:
         n = x.shape[-2]
         return self(torch.cat([x, y], dim=-2))[..., :n, n:]
 
+    def backward(self) -> contextlib.AbstractContextManager[None]:
+        """Blame this similarity for what goes wrong in a ``with`` block, which computes its gradient."""
+        return plugin_code(f"the gradient of the similarity {self.name} fails")
+
     def _call(self, function: Callable[..., Tensor], *vectors: Tensor) -> Tensor:
         shapes = " and ".join(str(tuple(each.shape)) for each in vectors)
-        try:
+        with plugin_code(f"the similarity {self.name} fails for vectors {shapes}"):
             result = function(*vectors)
-        except MirembedError:
-            raise
-        except Exception as error:
-            raise PluginError(
-                f"the similarity {self.name} fails for vectors {shapes}: {type(error).__name__}: {error}; "
-                "report it to its plugin's authors"
-            ) from error
         expected = (*vectors[0].shape[:-1], vectors[-1].shape[-2])
         returned = f"the similarity {self.name} returned"
         if not isinstance(result, Tensor) or not result.is_floating_point():
@@ -132,6 +132,12 @@ class PluginSimilarity:
             raise PluginError(
                 f"{returned} a tensor without gradient for vectors {shapes}; it has to be computed with torch alone, "
                 "without detach() and numpy()"
+            )
+        # A GPU would have to be waited for; there the loss tells, after each epoch.
+        if result.device.type == "cpu" and not result.isfinite().all() and all(v.isfinite().all() for v in vectors):
+            raise PluginError(
+                f"{returned} values that are not finite for finite vectors {shapes}; "
+                "`mirembed plugins check` shows for which"
             )
         return result
 
@@ -180,15 +186,8 @@ class Trained:
     losses: list[float] = field(default_factory=list)
 
 
-def train(
-    data: TrainingData,
-    settings: Settings,
-    similarity: Similarity | None = None,
-    label_similarity: Similarity | None = None,
-    checkpoint: Path | None = None,
-    on_epoch: Callable[[int], None] = lambda epoch: None,
-) -> Trained:
-    """Train a network from scratch, or from where ``checkpoint`` left it.
+class Training:
+    """One network in training: everything but how its embeddings and gradients are computed.
 
     Parameters
     ----------
@@ -200,51 +199,134 @@ def train(
         Written every tenth epoch, and read at the start when it is there.
     on_epoch : callable
         Told the number of epochs done.
+    on_checkpoint : callable
+        Given the number of epochs done and the network as it is then, before the last epoch; training goes on with
+        that network, so it must be left as it is. After an interruption it may be called again for epochs that it
+        has seen.
+
+    Attributes
+    ----------
+    data, settings
+        As given.
+    trained : Trained
+        So far.
+    optimiser : Adadelta
+        Of the network's parameters, and after them those of the head.
 
     Raises
     ------
     SpecError
         If the batch holds no pair for a similarity to compare.
-    EvaluationError
-        If the loss is no longer a number.
     StoreError
         If the checkpoint is damaged.
     """
-    if similarity is not None and settings.batch < 2:
-        raise SpecError(f"--batch {settings.batch}: to learn a similarity takes batches of at least 2 tracks")
-    seed = (settings.seed, settings.fold)
-    network = seeded_network(2 * data.frames.shape[1], seed)
-    objective = _objective(data, network, seed, similarity, label_similarity)
-    trained = Trained(network, objective.head if isinstance(objective, BaselineObjective) else None)
-    modules = nn.ModuleDict({"network": network})
-    if trained.head is not None:
-        modules["head"] = trained.head
-    modules.to(settings.device)
-    engine = make_engine(settings.engine, network)
-    optimiser = Adadelta(modules.parameters())
-    done = _resume(checkpoint, modules, optimiser, trained)
-    label_vectors = torch.from_numpy(data.label_vectors).to(settings.device)
-    classes = None if data.classes is None else torch.from_numpy(data.classes).to(settings.device)
-    on_epoch(done)
-    for epoch in range(done, settings.epochs):
+
+    def __init__(
+        self,
+        data: TrainingData,
+        settings: Settings,
+        similarity: Similarity | None = None,
+        label_similarity: Similarity | None = None,
+        checkpoint: Path | None = None,
+        on_epoch: Callable[[int], None] = lambda epoch: None,
+        on_checkpoint: Callable[[int, Trained], None] = lambda epoch, trained: None,
+    ) -> None:
+        if similarity is not None and settings.batch < 2:
+            raise SpecError(f"--batch {settings.batch}: to learn a similarity takes batches of at least 2 tracks")
+        self.data, self.settings = data, settings
+        self._similarity, self._checkpoint = similarity, checkpoint
+        self._on_epoch, self._on_checkpoint = on_epoch, on_checkpoint
+        network = seeded_network(2 * data.frames.shape[1], self.seed)
+        self._objective = _objective(data, network, self.seed, similarity, label_similarity)
+        head = self._objective.head if isinstance(self._objective, BaselineObjective) else None
+        self.trained = Trained(network, head)
+        self._modules = nn.ModuleDict({"network": network})
+        if head is not None:
+            self._modules["head"] = head
+        self._modules.to(settings.device)
+        self.optimiser = Adadelta(self._modules.parameters())
+        if checkpoint is not None and checkpoint.exists():
+            self.trained.losses += restore_checkpoint(checkpoint, self._modules, self.optimiser)
+        self._label_vectors = torch.from_numpy(data.label_vectors).to(settings.device)
+        self._classes = None if data.classes is None else torch.from_numpy(data.classes).to(settings.device)
+        on_epoch(self.done)
+
+    @property
+    def seed(self) -> tuple[int, int]:
+        """What initial weights, order and excerpts depend on."""
+        return self.settings.seed, self.settings.fold
+
+    @property
+    def done(self) -> int:
+        """The number of epochs done."""
+        return len(self.trained.losses)
+
+    def batches(self) -> Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Draw the next epoch; see `mirembed.excerpts.epoch_batches`."""
+        return epoch_batches(self.seed, self.done, self.data.lengths, self.settings.batch)
+
+    def loss(self, embeddings: Tensor, rows: NDArray[np.int64] | Tensor) -> Tensor:
+        """Return the loss of a batch: ``embeddings [batch, units]`` of the training tracks ``rows [batch]``."""
+        classes = None if self._classes is None else self._classes[rows]
+        return self._objective(embeddings, self._label_vectors[rows], classes)
+
+    def differentiating(self) -> contextlib.AbstractContextManager[None]:
+        """Blame the similarity for what goes wrong in a ``with`` block, which computes a gradient of the loss."""
+        if isinstance(self._similarity, PluginSimilarity):
+            return self._similarity.backward()
+        return contextlib.nullcontext()
+
+    def end_epoch(self, loss: float) -> None:
+        """Count an epoch, whose losses add up to ``loss``, and keep what has to be kept of it.
+
+        Raises
+        ------
+        EvaluationError
+            If the loss is no longer a number.
+        """
+        losses, settings = self.trained.losses, self.settings
+        losses.append(loss / len(self.data.lengths))
+        if not np.isfinite(losses[-1]):
+            raise EvaluationError(
+                f"the loss is {losses[-1]} after epoch {self.done}: the training of seed {settings.seed}, fold "
+                f"{settings.fold} diverged; "
+                + ("check its labels" if self._similarity is None else _suspicion(self._similarity))
+            )
+        if settings.checkpoint_every and self.done % settings.checkpoint_every == 0 and self.done < settings.epochs:
+            self._on_checkpoint(self.done, self.trained)
+        # After on_checkpoint: what a resumed training does not repeat is complete.
+        if self._checkpoint is not None and self.done % CHECKPOINT_EPOCHS == 0:
+            save_checkpoint(self._checkpoint, self._modules, self.optimiser, self.trained.losses)
+        self._on_epoch(self.done)
+
+
+def train(
+    data: TrainingData,
+    settings: Settings,
+    similarity: Similarity | None = None,
+    label_similarity: Similarity | None = None,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[int], None] = lambda epoch: None,
+    on_checkpoint: Callable[[int, Trained], None] = lambda epoch, trained: None,
+) -> Trained:
+    """Train a network from scratch, or from where ``checkpoint`` left it.
+
+    Parameters and errors are those of `Training`, and of `Training.end_epoch`.
+    """
+    training = Training(data, settings, similarity, label_similarity, checkpoint, on_epoch, on_checkpoint)
+    engine = make_engine(settings.engine, training.trained.network)
+    while training.done < settings.epochs:
         total = torch.zeros((), device=settings.device)
-        for rows, offsets in _read_ahead(data, epoch_batches(seed, epoch, data.lengths, settings.batch)):
+        for rows, offsets in _read_ahead(data, training.batches()):
             embeddings = engine.embed_excerpts(
                 data.frames, data.starts[rows], data.lengths[rows], offsets, data.normalisation
             )  # [batch, units]
-            loss = objective(embeddings, label_vectors[rows], None if classes is None else classes[rows])
-            optimiser.step(loss)
+            loss = training.loss(embeddings, rows)
+            with training.differentiating():
+                training.optimiser.step(loss)
             total += loss.detach()
-        trained.losses.append(float(total) / len(data.lengths))
-        if not np.isfinite(trained.losses[-1]):
-            raise EvaluationError(
-                f"the loss is {trained.losses[-1]} after epoch {epoch + 1}: the training diverged; "
-                "check the similarity's parameters"
-            )
-        if checkpoint is not None and (epoch + 1) % CHECKPOINT_EPOCHS == 0:
-            _save(checkpoint, modules, optimiser, trained)
-        on_epoch(epoch + 1)
-    return trained
+        training.end_epoch(float(total))
+    return training.trained
 
 
 def _read_ahead(
@@ -272,41 +354,6 @@ def _objective(
     return SimilarityObjective(similarity, label_similarity or similarity)
 
 
-def _save(checkpoint: Path, modules: nn.Module, optimiser: Adadelta, trained: Trained) -> None:
-    from safetensors.torch import save
-
-    tensors = {f"module.{name}": tensor for name, tensor in modules.state_dict().items()}
-    tensors |= {f"optimiser.{name}": tensor for name, tensor in optimiser.state().items()}
-    with writing(checkpoint) as temporary:
-        # Not by save_file, whose errors do not tell a full disk from anything else.
-        temporary.write_bytes(
-            save(
-                {name: tensor.contiguous() for name, tensor in tensors.items()},
-                metadata={"losses": json.dumps(trained.losses)},
-            )
-        )
-
-
-def _resume(checkpoint: Path | None, modules: nn.Module, optimiser: Adadelta, trained: Trained) -> int:
-    """Restore a checkpoint and return the number of epochs it holds."""
-    if checkpoint is None or not checkpoint.exists():
-        return 0
-    from safetensors import SafetensorError, safe_open
-
-    weights: dict[str, Tensor] = {}
-    state: dict[str, Tensor] = {}
-    try:
-        with safe_open(checkpoint, framework="pt") as file:
-            trained.losses.extend(json.loads(file.metadata()["losses"]))
-            for name in file.keys():  # noqa: SIM118 - not a mapping
-                kind, _, rest = name.partition(".")
-                (weights if kind == "module" else state)[rest] = file.get_tensor(name)
-        modules.load_state_dict(weights)
-        optimiser.restore(state)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise StoreError(
-            f"{checkpoint} is damaged ({type(error).__name__}: {reason}); delete it and run the same command again: "
-            "this one training begins anew"
-        ) from error
-    return len(trained.losses)
+def _suspicion(similarity: Similarity) -> str:
+    name = f"the similarity {similarity.name}" if isinstance(similarity, PluginSimilarity) else "the similarity"
+    return f"the parameters of {name} may be to blame, or its gradient (`mirembed plugins check`)"

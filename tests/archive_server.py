@@ -84,7 +84,7 @@ class Interrupted(Silent):
     def start(self, description: str, total: float) -> None:
         self._description = description
 
-    def update(self, completed: float) -> None:
+    def update(self, completed: float, **_: float) -> None:
         if self._description.startswith(self._stage):
             raise KeyboardInterrupt
 

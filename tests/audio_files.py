@@ -51,3 +51,48 @@ def flash_bytes(mp3: bytes) -> bytes:
     body = b"\x2f" + mp3
     tag = b"\x08" + len(body).to_bytes(3, "big") + bytes(7) + body
     return b"FLV\x01\x04" + (9).to_bytes(4, "big") + bytes(4) + tag + len(tag).to_bytes(4, "big")
+
+
+def mp4_bytes(mp3: bytes, rate: int) -> bytes:
+    """Return an MP4 (M4A) of the frames of an MP3 of constant bit rate: a container that soundfile does not open."""
+    samples = 1152
+    starts = [at for at in range(len(mp3) - 4) if mp3[at : at + 2] == mp3[:2] and mp3[at + 3] & 0xC0 == mp3[3] & 0xC0]
+    sizes = [end - start for start, end in zip(starts, [*starts[1:], len(mp3)], strict=True)]
+    length = len(sizes) * samples
+
+    def box(name: bytes, *content: bytes) -> bytes:
+        body = b"".join(content)
+        return (8 + len(body)).to_bytes(4, "big") + name + body
+
+    def words(*values: int) -> bytes:
+        return b"".join(value.to_bytes(4, "big") for value in values)
+
+    matrix = words(0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+    # The decoder's description: object type 0x6B is MPEG-1 audio.
+    decoder = b"\x04\x0d\x6b\x15" + bytes(11)
+    description = words(0) + b"\x03" + bytes([3 + len(decoder) + 3]) + b"\0\1\0" + decoder + b"\x06\x01\x02"
+    entry = box(
+        b"mp4a", bytes(6) + b"\0\1" + bytes(8) + b"\0\2\0\x10" + bytes(4), words(rate << 16), box(b"esds", description)
+    )
+    tables = [
+        box(b"stsd", words(0, 1), entry),
+        box(b"stts", words(0, 1, len(sizes), samples)),
+        box(b"stsc", words(0, 1, 1, len(sizes), 1)),
+        box(b"stsz", words(0, 0, len(sizes), *sizes)),
+    ]
+    kind = box(b"ftyp", b"M4A ", words(0), b"M4A mp42isom")
+
+    def movie(offset: int) -> bytes:
+        table = box(b"stbl", *tables, box(b"stco", words(0, 1, offset)))
+        place = box(b"dinf", box(b"dref", words(0, 1), box(b"url ", words(1))))
+        media = box(
+            b"mdia",
+            box(b"mdhd", words(0, 0, 0, rate, length), b"\x55\xc4\0\0"),
+            box(b"hdlr", words(0, 0), b"soun", bytes(13)),
+            box(b"minf", box(b"smhd", bytes(8)), place, table),
+        )
+        track = box(b"tkhd", words(7, 0, 0, 1, 0, length), bytes(8), b"\0\0\0\0\1\0\0\0", matrix, bytes(8))
+        head = box(b"mvhd", words(0, 0, 0, rate, length, 0x10000), b"\1\0", bytes(10), matrix, bytes(24), words(2))
+        return box(b"moov", head, box(b"trak", track, media))
+
+    return kind + movie(len(kind) + len(movie(0)) + 8) + box(b"mdat", mp3)

@@ -60,9 +60,15 @@ def invoke(*words: str, code: int = 0) -> None:
     assert end.value.code == code
 
 
+def named_files(text: str) -> list[tuple[str, str]]:
+    """The names and contents of the files that a page names before its code blocks."""
+    found = re.findall(r"^`([\w/-]+\.\w+)`:\n\n(`{3,})\w+\n(.*?)^\2$", text, re.MULTILINE | re.DOTALL)
+    return [(name, code) for name, _, code in found]
+
+
 def write_examples(text: str, folder: Path) -> list[Path]:
     """Write the files that a page names before its code blocks, and install those that are distributions."""
-    for name, code in re.findall(r"^`([\w/-]+\.\w+)`:\n\n```\w+\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+    for name, code in named_files(text):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(code, encoding="utf-8")

@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from mirembed import Classification, Regression, Target, Task
-from mirembed.store.features import task_to_json
+from mirembed.evaluate.runs import FORMAT
 from mirembed.store.files import write_json, write_table
+from mirembed.store.rows import task_to_json
 
 CLASSES = Classification(("blues", "jazz"))
 TARGETS = Regression((Target("valence", 1, 9), Target("arousal", 1, 9)))
@@ -56,7 +57,15 @@ def write_run(
     ]
     write_table(folder / "folds.parquet", pa.Table.from_pylist(folds))
     rows = [
-        {"approach": approach, "seed": seed, "fold": fold, "id": track, **_columns(task, real, predicted)}
+        {
+            "method": approach,
+            "approach": approach,
+            "learner": "svm",
+            "seed": seed,
+            "fold": fold,
+            "id": track,
+            **_columns(task, real, predicted),
+        }
         for approach, by_seed in predictions.items()
         for seed, of_seed in enumerate(by_seed)
         for track, fold, real, predicted in zip(ids, places[seed], truth, of_seed, strict=True)
@@ -67,13 +76,19 @@ def write_run(
         "task": task_to_json(task),
         "n_tracks": len(truth),
         "approaches": {approach: {} for approach in predictions},
+        "methods": [{"name": approach, "approach": approach, "learner": "svm"} for approach in predictions],
         "epochs": 400,
         "folds": "stratified",
         "cv": N_FOLDS,
         "n_train": (N_FOLDS - 1) * N_TEST,
         "seeds": list(range(len(places))),
     }
-    manifest = {"command": "mirembed evaluate --cv 5", "configuration": content | configuration, "finished": finished}
+    manifest = {
+        "format": FORMAT,
+        "command": "mirembed evaluate --cv 5",
+        "configuration": content | configuration,
+        "finished": finished,
+    }
     write_json(folder / "manifest.json", manifest)
     return folder
 

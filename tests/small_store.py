@@ -59,6 +59,7 @@ def write_store(
             duration=len(frames[number]) * 0.025,
             file_hash=f"{number}",
             audio_hash=hashlib.sha256(frames[number].tobytes()).hexdigest(),
+            backend="essentia",
             file_size=1,
             file_mtime_ns=1,
             frames=frames[number],
@@ -94,7 +95,7 @@ def write_targets(root: Path, n_tracks: int = 24) -> FeatureStore:
 def experiment(*approaches: str, epochs: int = 5, **settings: Any) -> Experiment:
     """Return a short experiment with approaches as the command line has them; default ``rbf-sl``."""
     parsed = tuple(Approach.parse(name) for name in approaches or ["rbf-sl"])
-    return Experiment(parsed, Spec.parse(settings.pop("learner", "svm")), epochs, **settings)
+    return Experiment(parsed, (Spec.parse(settings.pop("learner", "svm")),), epochs, **settings)
 
 
 def job(tracks: Tracks, *approaches: str, rows: np.ndarray | None = None, **settings: Any) -> Job:
@@ -106,8 +107,7 @@ def job(tracks: Tracks, *approaches: str, rows: np.ndarray | None = None, **sett
         labels=tracks.labels if isinstance(tracks.task, Regression) else tracks.class_indices,
         rows=np.arange(len(tracks.ids)) if rows is None else rows,
         normalise=described.normalise,
-        approaches=described.approaches,
-        learner=described.learner,
+        methods=described.methods,
         settings=Settings(described.epochs, described.batch),
         parameters=tracks.info.parameters,
         provenance={"settings": {}, "learner": {"name": "svm", "distribution": "mirembed", "version": "1.0"}},
@@ -119,8 +119,7 @@ def run_here(
     arguments: Sequence[Any],
     jobs: int,
     tick: Callable[[], None] = lambda: None,
-    *,
-    per_worker: int = 1,
+    **options: object,
 ) -> Iterator[workers.Done[Any]]:
     """Stand in for `mirembed.workers.run`: to start a process takes longer than a small training."""
     for index, argument in enumerate(arguments):

@@ -399,7 +399,7 @@ class Counted(Silent):
     def start(self, description: str, total: float) -> None:
         self.totals.append(total)
 
-    def update(self, completed: float) -> None:
+    def update(self, completed: float, **_: float) -> None:
         if completed > self.limit:
             raise KeyboardInterrupt
 

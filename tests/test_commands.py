@@ -335,7 +335,10 @@ def test_every_error_has_the_exit_code_1_and_says_what_to_do(tmp_path, monkeypat
         (["--similarity", "rbf:gama=1"], "rbf has no parameter 'gama'; its parameters: gamma: float = 1.0"),
         (["--similarity", "rbf:gamma=0"], "gamma is 0.0: expected a finite number above 0"),
         (["--label-similarity", "rfb"], "no similarity is called 'rfb'"),
-        (["--approach", "rbf"], "'rbf' is no approach; write nn, fl, or a similarity followed by -sl"),
+        (
+            ["--approach", "rbf"],
+            "'rbf' is no approach; write nn, fl, chance, mel, untrained, or a similarity followed by -sl",
+        ),
         (["--approach", "nn", "--approach", "nn"], "the approach nn is given twice; give it once"),
         (["--learner", "smv"], "no learner is called 'smv'; did you mean svm?"),
         (["--normalize", "none"], "--normalize none: expected training or dataset"),

@@ -96,11 +96,17 @@ def test_all_seeds_of_repeated_cross_validation_take_part(tmp_path):
     assert (accuracy.statistic, accuracy.df, accuracy.p) == pytest.approx((t, 9, p))
 
 
-def test_the_same_difference_in_all_folds_is_said(tmp_path):
-    predictions = {"rbf-sl": [answers([18] * N_FOLDS)], "nn": [answers([16] * N_FOLDS)]}
+def test_a_difference_that_does_not_vary_is_not_tested(tmp_path):
+    predictions = {
+        "rbf-sl": [answers([18] * N_FOLDS)],
+        "nn": [answers([16] * N_FOLDS)],
+        "fl": [answers([18, 17, 19, 18, 20])],
+    }
     report = compare(opened(write_run(tmp_path / "run", predictions)))
-    assert report.notes == ("t is infinite, and p is 0, where the difference is the same in all folds",)
-    assert report.tests[0].verdict == "A is higher"
+    assert report.notes == ("not tested: the difference is the same in all folds, which does not tell how it varies",)
+    verdicts = {(test.a, test.b): test.verdict for test in report.tests if test.metric == "accuracy"}
+    assert verdicts[("rbf-sl", "nn")] == "not tested"
+    assert verdicts[("rbf-sl", "fl")] == "not significant"
     assert json.loads(json.dumps(report.to_json(), allow_nan=False))["tests"][0]["t"] is None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,8 +81,7 @@ def plugins(tmp_path: Path) -> dict[str, str]:
         def mirembed_register_datasets(register):
             register("bells", Bells, summary="Bells of the valley")
     """
-    found = install(tmp_path / "site", "mirembed-bells", source)["PYTHONPATH"]
-    return {"PYTHONPATH": os.pathsep.join([found, os.environ.get("PYTHONPATH", "")])}
+    return install(tmp_path / "site", "mirembed-bells", source)
 
 
 def cells(output: str) -> list[list[str]]:
@@ -248,7 +246,10 @@ def test_a_listing_that_is_not_sound_is_an_error_before_anything_is_measured(
     mirembed: Command, plugins: dict[str, str], tmp_path: Path
 ) -> None:
     completed = mirembed("datasets", "check", "bells", "--audio", tmp_path, env=plugins, code=1)
-    assert completed.stderr == "error: bells: x has the label 'no metal', which is no class of it\n"
+    assert (
+        completed.stderr
+        == "error: dataset bells of mirembed-bells 1.0: x has the label 'no metal', which is no class of it\n"
+    )
 
 
 @pytest.mark.parametrize(

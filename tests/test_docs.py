@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
+import inspect
 import itertools
 import json
 import re
 import runpy
-import sys
 import tomllib
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -16,11 +17,27 @@ from pathlib import Path
 import pytest
 import typer
 from conftest import CLASSES, write_tones
-from pages import ROOT, blocks, invoke, read, sections, table, transcripts, write_examples
+from pages import ROOT, blocks, invoke, named_files, read, sections, table, transcripts, write_examples
 from small_store import workers_run
 from test_architecture import ROOMS
+from third_party import found_in
 
 import mirembed
+from mirembed import (
+    Archive,
+    Card,
+    Classification,
+    Dataset,
+    Estimator,
+    Learner,
+    Listing,
+    Regression,
+    Similarity,
+    Split,
+    Target,
+    Track,
+    hookspecs,
+)
 from mirembed.audio_files import AUDIO_SUFFIXES
 from mirembed.cli.main import app
 from mirembed.datasets import describe
@@ -30,6 +47,11 @@ from mirembed.specs import Spec, parameters_of
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+TABLE = re.compile(r"^\| (\w+) \|.*\|\n\|[-|]+\|\n((?:\|.*\|\n?)+)", re.MULTILINE)
+"""The first heading and the rows of a table."""
+FIRST_CELL = re.compile(r"^\|([^|]*)\|", re.MULTILINE)
+OPTIONAL = re.compile(r"``(\w+(?:\([\w, ]*\))?)``(?:\n| for)")
+"""Members that the docstring of a protocol says are looked for."""
 KINDS = {"--dataset": "dataset", "--similarity": "similarity", "--learner": "learner"}
 """Flags whose value is the spec of a plugin."""
 
@@ -64,7 +86,8 @@ def check_spec(kind: str, spec: Spec) -> None:
         registry.find(kind, spec.name)  # of an example's plugin, which is not installed here
         registry.create(kind, spec)
         return
-    assert spec.name in {"laplacian", "knn", "moods", "mirembed-steep/rbf"}, f"{kind} {spec}"
+    examples = {"laplacian", "knn", "moods", "csvmood", "forest"}
+    assert spec.name.rpartition("/")[2] in {*examples, "rbf"}, f"{kind} {spec}"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -184,15 +207,61 @@ def test_the_folder_dataset_is_described_with_its_parameters_and_endings():
 
 @pytest.fixture
 def examples(tmp_path) -> list[Path]:
-    """The distributions of docs/plugin-authors.md."""
-    return write_examples(read("docs/plugin-authors.md"), tmp_path / "examples")
+    """The distributions of docs/plugin-tutorial.md and docs/plugin-authors.md."""
+    pages = read("docs/plugin-tutorial.md") + read("docs/plugin-authors.md")
+    return write_examples(pages, tmp_path / "examples")
+
+
+def test_the_tutorial_writes_the_tested_example():
+    written = dict(named_files(read("docs/plugin-tutorial.md")))
+    example = ROOT / "docs" / "examples" / "mirembed-laplacian"
+    tested = {path for path in example.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert written == {path.relative_to(example.parent).as_posix(): path.read_text() for path in tested}
+
+
+def test_the_tutorial_begins_with_what_plugins_new_writes(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words, printed = next(transcripts(read("docs/plugin-tutorial.md")))
+    invoke(*words)
+    assert capsys.readouterr().out == printed
 
 
 def test_every_hook_has_its_section_and_no_other():
     titles = [title for title in sections(read("docs/plugin-authors.md"), 2) if "`mirembed_" in title]
     assert sorted(re.search(r"`(\w+)`", title)[1] for title in titles) == sorted(HOOKS.values())
     for title in titles:
-        assert f"def {re.search(r'`(.+)`', title)[1]}(register)" in read("docs/plugin-authors.md").split(title)[-1]
+        hook = re.search(r"`(.+)`", title)[1]
+        code = read("docs/plugin-authors.md") + read("docs/plugin-tutorial.md")
+        parameters = ", ".join(inspect.signature(getattr(hookspecs, hook)).parameters)
+        assert re.search(rf"def {hook}\({parameters}\b", code)
+
+
+@pytest.mark.parametrize(
+    ("kind", "protocols", "types"),
+    [
+        ("similarity", [Similarity], []),
+        ("learner", [Learner, Estimator], []),
+        ("dataset", [Dataset], [Listing, Track, Classification, Regression, Target, Card, Archive, Split]),
+    ],
+)
+def test_the_section_of_a_hook_tells_every_member_and_field_that_it_knows_and_no_other(kind, protocols, types):
+    [section] = [text for title, text in sections(read("docs/plugin-authors.md"), 2).items() if HOOKS[kind] in title]
+    members = {
+        f"{name}({', '.join([*inspect.signature(function).parameters][1:])})"
+        for protocol in protocols
+        for name, function in vars(protocol).items()
+        if inspect.isfunction(function) and (name == "__call__" or not name.startswith("_"))
+    }
+    optional = {name for protocol in protocols for name in OPTIONAL.findall(protocol.__doc__)}
+    tables = TABLE.findall(section)
+    listed = {cell.strip(" `") for rows in tables if rows[0] == "Member" for cell in FIRST_CELL.findall(rows[1])}
+    told_in_prose = {"listing(audio)"} if kind == "dataset" else set()
+    assert listed | told_in_prose == members | optional
+
+    fields = {each.__name__: {field.name for field in dataclasses.fields(each)} for each in types}
+    rows = [row for rows in tables if rows[0] == "Class" for row in rows[1].splitlines()]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert {first.strip("`"): set(re.findall(r"`(\w+)`", text)) for first, text in cells} == fields
 
 
 def test_the_public_names_are_listed():
@@ -201,7 +270,7 @@ def test_the_public_names_are_listed():
 
 
 def test_the_examples_are_found(mirembed, examples):
-    env = {"PYTHONPATH": ":".join(map(str, examples)), "MIREMBED_STRICT_PLUGINS": "1"}
+    env = {**found_in(*examples), "MIREMBED_STRICT_PLUGINS": "1"}
     listed = json.loads(mirembed("plugins", "--json", env=env).stdout)["plugins"]
     assert {p["distribution"] for p in listed} == {"mirembed", *(path.name for path in examples)}
 
@@ -235,26 +304,17 @@ def test_the_examples_are_used_and_refused_as_the_page_says(examples, tmp_path, 
         assert capsys.readouterr().err == printed
 
 
-def test_the_test_of_the_example_passes(examples, monkeypatch):
-    folder = next(path for path in examples if path.name == "mirembed-laplacian")
-    monkeypatch.syspath_prepend(folder)
-    monkeypatch.delitem(sys.modules, "mirembed_laplacian", raising=False)
-    tests = [f for name, f in runpy.run_path(str(folder / "test_laplacian.py")).items() if name.startswith("test_")]
-    assert len(tests) == 3
-    for test in tests:
-        test()
-
-
-def test_the_ten_lines_of_the_readme_are_the_laplacian_too(examples):
+def test_the_ten_lines_of_the_readme_are_the_laplacian_too():
     import torch
 
     (code,) = blocks(sections(read("README.md"), 2)["Plugins"], "python")
     assert len([line for line in code.splitlines() if line]) <= 10
     short: dict[str, object] = {}
     exec(code, short)
-    full = runpy.run_path(str(examples[1] / "mirembed_laplacian.py"))
+    laplacian = ROOT / "docs" / "examples" / "mirembed-laplacian"
+    full = runpy.run_path(str(laplacian / "mirembed_laplacian.py"))
     vectors = torch.linspace(-1, 1, 24).reshape(2, 4, 3)
     torch.testing.assert_close(short["laplacian"](gamma=0.5)(vectors), full["Laplacian"](gamma=0.5)(vectors))
     (entry,) = blocks(sections(read("README.md"), 2)["Plugins"], "toml")
-    points = tomllib.loads((examples[1] / "pyproject.toml").read_text())["project"]["entry-points"]
+    points = tomllib.loads((laplacian / "pyproject.toml").read_text())["project"]["entry-points"]
     assert tomllib.loads(entry)["project"]["entry-points"] == points

@@ -267,7 +267,7 @@ def test_an_evaluation_does_not_depend_on_the_number_of_workers(tmp_path):
     tracks = open_tracks(write_classes(tmp_path / "store"))
     runs = []
     for jobs in (1, 2):
-        evaluation = choose_evaluation(tracks.task, None, 3, {}, None, False)
+        evaluation = choose_evaluation(tracks.task, {}, cv=3)
         settings = experiment("rbf-sl", "nn", epochs=3, engine="numba")
         run, _ = evaluate(tracks, settings, evaluation, Registry.discover(), tmp_path / f"runs{jobs}", jobs=jobs)
         assert json.loads((run.folder / "manifest.json").read_text())["configuration"]["engine"] == "numba"

@@ -138,7 +138,7 @@ def test_classification_scores_are_those_of_the_predictions(classified):
     run, scores = classified
     predictions = read_table(run.folder / "predictions.parquet")
     written = read_json(run.folder / "scores.json")
-    assert list(written) == [s.approach for s in scores] == ["rbf-sl", "nn", "fl"]
+    assert list(written) == [s.method for s in scores] == ["rbf-sl", "nn", "fl"]
     for approach, score in written.items():
         parts = [rows_of(predictions, approach, seed, fold) for seed in (0, 7) for fold in range(3)]
         accuracy = [accuracy_score(p["label"], p["prediction"]) for p in parts]
@@ -152,7 +152,7 @@ def test_regression_scores_are_those_of_the_predictions(regressed):
     run, scores, _ = regressed
     predictions = read_table(run.folder / "predictions.parquet")
     written = read_json(run.folder / "scores.json")
-    assert list(written) == [s.approach for s in scores] == ["rbf-sl", "nn"]
+    assert list(written) == [s.method for s in scores] == ["rbf-sl", "nn"]
     for approach, score in written.items():
         parts = [rows_of(predictions, approach, 0, fold) for fold in range(3)]
         pairs = [[(p[name], p[f"predicted_{name}"]) for name in ("height", "depth")] for p in parts]
@@ -204,7 +204,8 @@ def test_constant_predictions_are_counted_and_score_0(target_tracks, tmp_path, m
         def mirembed_register_learners(register):
             register("constant", Constant)
     """
-    monkeypatch.syspath_prepend(install(tmp_path / "site", "mirembed-constant", source)["PYTHONPATH"])
+    install(tmp_path / "site", "mirembed-constant", source)
+    monkeypatch.syspath_prepend(tmp_path / "site")
     settings = experiment("fl", epochs=1, learner="constant")
     _, [score] = evaluate(target_tracks, tmp_path / "runs", settings, Evaluation("random", 3))
     assert score.undefined == 6
@@ -260,7 +261,7 @@ def test_a_seed_draws_its_own_folds_weights_and_excerpts(classified, tracks, tmp
     only, [score] = evaluate(tracks, tmp_path, experiment(epochs=3), Evaluation("stratified", 3, (7,)))
     both = [row for row in read_table(classified[0].folder / "curves.parquet").to_pylist() if row["seed"] == 7]
     assert read_table(only.folder / "curves.parquet").to_pylist() == [r for r in both if r["approach"] == "rbf-sl"]
-    assert score.approach == "rbf-sl"
+    assert score.method == "rbf-sl"
 
 
 def test_an_interrupted_run_goes_on_to_the_bit_and_says_so(tracks, tmp_path):

@@ -44,9 +44,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     run = workers.run
 
-    def spy(function: Callable, paths: list[str], jobs: int, **options: int) -> Iterator:
-        names.extend(Path(path).name for path in paths)
-        return run(function, paths, jobs, **options)
+    def spy(function: Callable, files: list, jobs: int, **options: object) -> Iterator:
+        names.extend(file.path.name for file in files)
+        return run(function, files, jobs, **options)
 
     monkeypatch.setattr(workers, "run", spy)
     return names
@@ -130,14 +130,14 @@ def test_annotated_tracks_without_audio_are_counted_and_no_failure(store, audio)
 
 
 def test_shards_are_written_on_the_way(store, audio, monkeypatch):
-    monkeypatch.setattr(extract.update, "SHARD_ROWS", 4)
+    monkeypatch.setattr(extract.extraction, "SHARD_ROWS", 4)
     run(store, audio)
     assert [store.n_rows(shard) for shard in store.shards()] == [4, 2]
     assert len(stored(store)) == 6
 
 
 def test_shards_of_long_tracks_have_fewer_of_them(store, audio, monkeypatch):
-    monkeypatch.setattr(extract.update, "SHARD_FRAMES", 30)  # each track has 11
+    monkeypatch.setattr(extract.extraction, "SHARD_FRAMES", 30)  # each track has 11
     run(store, audio)
     assert [store.n_rows(shard) for shard in store.shards()] == [3, 3]
 
@@ -237,6 +237,65 @@ def test_prune_removes_tracks_that_are_no_longer_listed(store, audio, decoded):
     assert decoded == []
 
 
+def test_a_renamed_file_is_known_by_its_content(store, audio, decoded):
+    run(store, audio)
+    before = stored(store)
+    decoded.clear()
+    path = (audio / "low" / "low-0.wav").rename(audio / "high" / "renamed.wav")
+    summary = run(store, audio)
+    assert (summary.moved, summary.extracted, summary.unchanged, summary.unlisted) == (1, 0, 6, 0)
+    assert "1 tracks were moved or renamed; they were not decoded again" in summary.lines("folder")
+    assert decoded == []
+    after = stored(store)
+    assert after.keys() == before.keys() - {"low/low-0.wav"} | {"high/renamed.wav"}
+    row, old = after["high/renamed.wav"], before["low/low-0.wav"]
+    assert (row["path"], row["label"], row["file_hash"]) == (str(path), "high", old["file_hash"])
+    np.testing.assert_array_equal(row["frames"], old["frames"])
+    assert run(store, audio).moved == 0
+
+
+def test_a_folder_whose_files_all_have_other_names_is_known_by_their_content(store, audio, decoded):
+    run(store, audio)
+    decoded.clear()
+    for name in CLASSES:
+        (audio / name).rename(audio / f"all-{name}")
+    summary = run(store, audio)
+    assert (summary.moved, summary.extracted) == (6, 0)
+    assert decoded == []
+    assert store.info().task == Classification(tuple(sorted(f"all-{name}" for name in CLASSES)))
+    assert set(stored(store)) == {path.relative_to(audio).as_posix() for path in audio.rglob("*.wav")}
+
+
+def test_of_two_copies_of_a_file_that_is_gone_one_takes_its_row(store, audio, decoded):
+    run(store, audio)
+    decoded.clear()
+    path = audio / "low" / "low-0.wav"
+    shutil.copy(path, audio / "low" / "copy-1.wav")
+    path.rename(audio / "low" / "copy-2.wav")
+    summary = run(store, audio)
+    assert (summary.moved, summary.extracted) == (1, 1)
+    assert decoded == ["copy-2.wav"]
+
+
+def test_a_copy_of_a_file_that_is_still_there_is_a_track_of_its_own(store, audio, decoded):
+    run(store, audio)
+    decoded.clear()
+    shutil.copy(audio / "low" / "low-0.wav", audio / "low" / "copy.wav")
+    summary = run(store, audio)
+    assert (summary.moved, summary.extracted) == (0, 1)
+    assert decoded == ["copy.wav"]
+
+
+def test_files_that_have_swapped_their_names_are_decoded_again(store, audio):
+    run(store, audio)
+    first, second, third = audio / "low" / "low-0.wav", audio / "low" / "low-1.wav", audio / "third"
+    for old, new in ((first, third), (second, first), (third, second)):
+        old.rename(new)
+    run(store, audio)
+    for track, row in stored(store).items():
+        np.testing.assert_array_equal(row["frames"], spectrogram(audio / track).frames)
+
+
 def test_a_moved_folder_is_known_by_its_tracks(store, audio, tmp_path, decoded):
     run(store, audio)
     decoded.clear()
@@ -269,7 +328,7 @@ def test_other_kinds_of_labels_are_refused(store, audio):
 
 
 def test_a_damaged_shard_is_set_aside_and_its_tracks_are_made_anew(store, audio, monkeypatch):
-    monkeypatch.setattr(extract.update, "SHARD_ROWS", 4)
+    monkeypatch.setattr(extract.extraction, "SHARD_ROWS", 4)
     run(store, audio)
     expected = stored(store)
     shard = store.shards()[0]
@@ -347,7 +406,7 @@ def test_a_file_that_becomes_unreadable_stays_a_failure_and_keeps_its_old_row(st
 
 
 def test_whatever_a_decoder_raises_is_the_failure_of_one_file(store, audio, monkeypatch):
-    def fail_on_one(path: Path):
+    def fail_on_one(path: Path, *_: object):
         if path.name == "low-0.wav":
             raise KeyError("chunk")
         return spectrogram(path)
@@ -416,7 +475,6 @@ NOT_UTF8 = os.fsdecode(b"caf\xe9.wav")
         ({"group": 7}, "test: x has the group 7; expected valid UTF-8 or None: report it to that plugin's authors"),
         ({"group": NOT_UTF8}, "test: x has the group 'caf\\udce9.wav'; expected valid UTF-8 or None"),
         ({"path": "a.wav"}, "test: x has the path 'a.wav'; expected a pathlib.Path: report it to that plugin's"),
-        ({"path": Path(NOT_UTF8)}, "test: 'caf\\udce9.wav' is not valid UTF-8; rename the file or folder"),
         ({"label": 1}, "test: x has the label 1, which is no class of it"),
     ],
 )

@@ -14,9 +14,10 @@ from third_party import install
 
 from mirembed.embeddings import ModelKey, read_embeddings
 from mirembed.errors import ModelError, SpecError, StoreBusyError
+from mirembed.estimators import check_storable
 from mirembed.evaluate import Evaluation, evaluate
 from mirembed.fit import FittedModel, fit, transfer, whole_dataset
-from mirembed.models import Model, check_storable
+from mirembed.models import Model
 from mirembed.neighbours import neighbours
 from mirembed.progress import Silent
 from mirembed.registry import Plugin, Registry
@@ -234,9 +235,9 @@ WRAPPER = """
 def test_a_learner_that_could_not_be_loaded_is_refused_before_a_model_is_saved(
     store, tmp_path, monkeypatch, init, trained
 ):
-    site = install(tmp_path / "site", f"mirembed-boosted-{'late' if trained else 'soon'}", WRAPPER.format(init=init))
+    install(tmp_path / "site", f"mirembed-boosted-{'late' if trained else 'soon'}", WRAPPER.format(init=init))
     (tmp_path / "site" / "wrapped_library.py").write_text("class Booster:\n    pass\n")
-    monkeypatch.syspath_prepend(site["PYTHONPATH"])
+    monkeypatch.syspath_prepend(tmp_path / "site")
     trainings = []
 
     def counting(function: Callable[[Any], Any], arguments: Sequence[Any], *rest: Any) -> Iterator[Any]:

@@ -98,11 +98,16 @@ class TestClassFolders:
         (tmp_path / "link").symlink_to(audio)
         assert ids(Folder().listing(tmp_path / "link")) == ids(Folder().listing(audio))
 
-    def test_a_file_name_that_is_not_utf8_is_counted(self, audio: Path) -> None:
-        Path(os.fsdecode(os.fsencode(audio / "x") + b"/caf\xe9.wav")).touch()
+    def test_a_file_name_that_is_not_utf8_is_written_as_one_that_is(self, audio: Path) -> None:
+        path = Path(os.fsdecode(os.fsencode(audio / "x") + b"/caf\xe9.wav"))
+        path.touch()
         listing = Folder().listing(audio)
-        assert len(listing.tracks) == 3
-        assert list(listing.notes) == ["1 audio file left out, with a name that is not valid UTF-8: rename it"]
+        assert {track.id: track.path for track in listing.tracks}["x/caf\\xe9.wav"] == path
+        (audio / "x" / "caf\\xe9.wav").touch()
+        listing = Folder().listing(audio)
+        assert len(listing.tracks) == 4
+        (note,) = listing.notes
+        assert note == "1 audio file left out, called like another once its name is written in UTF-8: rename it"
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
     def test_an_unreadable_folder_is_counted(self, audio: Path) -> None:

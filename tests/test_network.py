@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirembed.excerpts import Normalisation, gather
-from mirembed.models import one_thread
-from mirembed.network import EmbeddingNetwork, embed, seeded_head, seeded_network
+from mirembed.network import EmbeddingNetwork, embed, one_thread, seeded_head, seeded_network
 
 BANDS = 40
 MAX_FRAMES = 250

@@ -83,6 +83,7 @@ def write_gtzan(root: Path, clips: Sequence[str], groups: Mapping[str, str]) -> 
             audio_hash=clip,
             file_size=1,
             file_mtime_ns=1,
+            backend="essentia",
             frames=noise_with_peak(peak_of(clip, misleading=number % 4 == 3), 120 + 7 * number, seed=number),
         )
         for number, clip in enumerate(clips)
@@ -192,7 +193,7 @@ def test_other_seeds_do_not_narrow_the_interval_of_official_splits() -> None:
         return pa.Table.from_pylist(
             [
                 {
-                    "approach": "rbf-sl",
+                    "method": "rbf-sl",
                     "seed": seed,
                     "fold": row // 2,
                     "id": str(row),
@@ -219,19 +220,19 @@ def test_targets_need_no_second_class() -> None:
 
 
 def choose(folds: str | None, cv: int | None = None, official: Mapping[str, Any] = SCHEMES) -> Evaluation:
-    return choose_evaluation(CLASSES, folds, cv, official, seeds=[3], keep_models=False)
+    return choose_evaluation(CLASSES, official, folds=folds, cv=cv, seeds=[3])
 
 
 def test_an_official_scheme_is_chosen_by_its_name() -> None:
     chosen = choose("sturm3")
-    assert (chosen.scheme, chosen.splits, chosen.seeds) == ("sturm3", SCHEMES["sturm3"], (3,))
+    assert (chosen.scheme, chosen.official, chosen.seeds) == ("sturm3", SCHEMES["sturm3"], (3,))
     assert chosen.describe() == "3 official splits (sturm3)"
     assert choose("kereliuk").describe() == "1 official split (kereliuk)"
 
 
 def test_official_splits_are_no_default() -> None:
     assert choose(None) == Evaluation("stratified", 10, (3,))
-    assert choose(None).splits is None
+    assert choose(None).official is None
 
 
 def test_a_number_of_folds_goes_with_the_general_schemes_only() -> None:
@@ -254,7 +255,7 @@ def test_an_unknown_scheme_is_an_error_with_the_official_names() -> None:
 @pytest.fixture(scope="module")
 def one_split(tracks: Tracks, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Scores], list[str]]:
     """A run on the split kereliuk with two seeds, and what was told."""
-    notes, evaluation = Notes(), Evaluation("kereliuk", seeds=(0, 1), splits=SCHEMES["kereliuk"])
+    notes, evaluation = Notes(), Evaluation("kereliuk", seeds=(0, 1), official=SCHEMES["kereliuk"])
     run, scores = evaluate(tracks, evaluation, tmp_path_factory.mktemp("runs"), notes)
     return run, scores, notes.told
 
@@ -276,7 +277,7 @@ def test_a_single_split_has_no_interval_over_folds_but_one_over_tracks(
 ) -> None:
     run, scores, _ = one_split
     for one in scores:
-        rows = predicted(run, one.approach)
+        rows = predicted(run, one.method)
         expected = accuracy_score([row["label"] for row in rows], [row["prediction"] for row in rows])
         over_folds, over_tracks = one.intervals["accuracy"], one.pooled["accuracy"]
         assert (over_folds.mean, over_folds.low, over_folds.high) == (pytest.approx(expected), None, None)
@@ -305,7 +306,7 @@ def test_what_a_user_should_know_of_the_split_is_said(one_split: tuple[Run, list
 def test_targets_on_a_single_split_have_no_interval_over_folds(tmp_path: Path) -> None:
     tracks = open_tracks(write_targets(tmp_path))
     lists = [Split(frozenset(tracks.ids[:14]), frozenset(tracks.ids[14:]))]
-    _, (score, _) = evaluate(tracks, Evaluation("official", splits=lists), tmp_path / "runs")
+    _, (score, _) = evaluate(tracks, Evaluation("official", official=lists), tmp_path / "runs")
     means = [*score.intervals.values(), *score.targets.values()]
     assert [(interval.low, interval.high) for interval in means] == [(None, None)] * 5
     assert all(interval.low < interval.mean < interval.high for interval in score.pooled.values())
@@ -315,7 +316,7 @@ def test_targets_on_a_single_split_have_no_interval_over_folds(tmp_path: Path) -
 
 
 def test_three_splits_have_an_interval_over_folds(tracks: Tracks, tmp_path: Path) -> None:
-    run, (score, _) = evaluate(tracks, Evaluation("sturm3", splits=SCHEMES["sturm3"]), tmp_path)
+    run, (score, _) = evaluate(tracks, Evaluation("sturm3", official=SCHEMES["sturm3"]), tmp_path)
     rows = predicted(run)
     listed = frozenset().union(*(split.test for split in SCHEMES["sturm3"]))
     assert sorted(row["id"] for row in rows) == sorted(set(CLIPS) & listed)

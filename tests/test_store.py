@@ -25,10 +25,10 @@ from mirembed.progress import Silent
 from mirembed.specs import Spec
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, Failure, FeatureStore, SpectrogramRow, Store
-from mirembed.store.features import label_names
 from mirembed.store.files import read_json, read_table, write_json, writing
 from mirembed.store.frames import open_tracks
 from mirembed.store.root import slug
+from mirembed.store.rows import label_names
 
 BANDS = 40
 PARAMETERS = SpectrogramParameters().to_json()
@@ -55,6 +55,7 @@ def row(track: str, n_frames: int = 4, *, seed: int = 0, label: object = "jazz",
         duration=n_frames * 0.025,
         file_hash=f"file {seed}",
         audio_hash=f"audio {seed}",
+        backend="essentia",
         file_size=1000 + seed,
         file_mtime_ns=2_000_000_000_000_000_000 + seed,
         frames=frames,
@@ -168,6 +169,7 @@ def test_shards_are_read_by_pyarrow_and_pandas_without_mirembed(tmp_path):
         "duration",
         "file_hash",
         "audio_hash",
+        "backend",
         "file_size",
         "file_mtime_ns",
         "n_frames",
@@ -179,6 +181,12 @@ def test_shards_are_read_by_pyarrow_and_pandas_without_mirembed(tmp_path):
     frame = pandas.read_parquet(features.shards()[1])
     assert list(frame["arousal"]) == [0.25]
     np.testing.assert_array_equal(np.stack(frame["frames"][0]), rows[1].frames)
+
+
+def test_a_shard_is_smaller_than_its_frames(tmp_path):
+    rows = [row(f"{number}", 400, seed=number) for number in range(20)]
+    (shard,) = fill(tmp_path, rows).shards()
+    assert shard.stat().st_size < 0.95 * sum(one.frames.nbytes for one in rows)
 
 
 # Shards that are replaced
@@ -408,7 +416,7 @@ def test_failures_come_back_as_they_were(tmp_path):
     assert features.failures() == []
 
 
-RESERVED = [("frames",), ("id",), ("fold",), ("seed",), ("approach",), ("shard",), ("predicted_mood",)]
+RESERVED = [("frames",), ("id",), ("fold",), ("seed",), ("approach",), ("method",), ("shard",), ("predicted_mood",)]
 
 
 @pytest.mark.parametrize("names", [*RESERVED, ("mood", "mood")])

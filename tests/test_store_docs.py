@@ -44,7 +44,10 @@ def work(tmp_path_factory) -> Iterator[Path]:
                 dataset = "demo" if task == "classification" else f"demo:task={task}"
                 invoke("extract", "--dataset", dataset, "--audio", "../audio", code=2)
                 invoke("fit", *approaches, "--epochs", "1")
-                invoke("evaluate", "--cv", "2", *approaches, "--epochs", "1", "--keep-models")
+                invoke("fit", "--learner", "svm:kernel=match", "--epochs", "1", "--name", "matching")
+                invoke(
+                    "evaluate", "--cv", "2", *approaches, "--epochs", "2", "--keep-models", "--checkpoint-every", "1"
+                )
                 invoke("datasets", "check", dataset, "--audio", "../audio", code=1)
     return folder
 
@@ -97,7 +100,10 @@ def test_the_columns_are_those_that_the_program_writes(pattern, task, work):
         assert {field.name: short_type(field.type) for field in pq.read_schema(file)} == described
 
 
-@pytest.mark.parametrize("pattern", [p for p in described_files() if p.endswith(".json") and "scores" not in p])
+@pytest.mark.parametrize(
+    "pattern",
+    [p for p in described_files() if p.endswith(("manifest.json", "store.json", "dataset.json", "model.json"))],
+)
 def test_the_keys_are_those_that_the_program_writes(pattern, work):
     files = list(work.glob(f"*/mirembed-store/{pattern}"))
     assert files
@@ -116,7 +122,7 @@ def test_the_tensors_are_those_that_the_program_writes(work):
     seen = set()
     for file in work.glob("*/mirembed-store/models/*/network.safetensors"):
         for name, tensor in load_file(file).items():
-            kind = re.sub("outputs|targets", str(len(tensor)), described[name])
+            kind = re.sub("outputs|targets|tracks", str(len(tensor)), described[name])
             assert kind == f"{tensor.dtype} {list(tensor.shape)}", name
             seen.add(name)
     assert seen == set(described)

@@ -70,7 +70,6 @@ def test_each_call_builds_a_new_estimator_that_can_be_cloned(task):
 @pytest.mark.parametrize(
     "parameters",
     [
-        {"kernel": "linear"},
         {"C": 0.0},
         {"C": float("nan")},
         {"gamma": 0.0},
@@ -85,19 +84,51 @@ def test_a_parameter_out_of_range_is_an_error_that_gives_name_and_value(paramete
         Svm(**parameters)
 
 
-def test_an_unknown_kernel_is_an_error_that_names_what_is_possible():
-    with pytest.raises(ValueError, match="the only kernel is 'rbf'"):
-        Svm(kernel="poly")
+@pytest.mark.parametrize(
+    ("parameters", "similarity"),
+    [
+        ({}, None),
+        ({"gamma": "scale"}, None),
+        ({"gamma": 2.0}, None),
+        ({"gamma": "match"}, "rbf:gamma=match"),
+        ({"kernel": "match"}, "match"),
+        ({"kernel": "match", "gamma": "match"}, "match"),
+        ({"kernel": "cosine"}, "cosine"),
+        ({"kernel": "polynomial", "gamma": 2.0}, "polynomial:gamma=2.0"),
+        ({"kernel": "polynomial:c=1:d=3"}, "polynomial:c=1,d=3"),
+        ({"kernel": "polynomial:d=3", "gamma": "match"}, "polynomial:d=3,gamma=match"),
+        ({"kernel": "mirembed-extra/rbf:gamma=2"}, "mirembed-extra/rbf:gamma=2"),
+    ],
+)
+@pytest.mark.parametrize("task", [CLASSES, TARGETS])
+def test_any_kernel_but_scikit_learns_own_rbf_is_a_similarity_that_is_precomputed(parameters, similarity, task):
+    svm = Svm(**parameters)
+    assert svm.kernel_similarity == similarity
+    estimator = svm.estimator(task)
+    kernel = (estimator if task is CLASSES else estimator.estimator).kernel
+    assert kernel == ("rbf" if similarity is None else "precomputed")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"kernel": "cosine", "gamma": "scale"}, "gamma is 'scale', which kernel=rbf has, but not kernel=cosine"),
+        ({"kernel": "match", "gamma": 2.0}, "gamma is 2.0: kernel=match has that of the learnt similarity"),
+    ],
+)
+def test_a_gamma_that_a_kernel_does_not_have_is_an_error(parameters, message):
+    with pytest.raises(ValueError, match=f"^{message}.*; leave it out$"):
+        Svm(**parameters)
 
 
 def test_the_plugin_registers_svm():
     registered = {}
     mirembed_register_learners(lambda name, factory, *, summary="": registered.update({name: factory()}))
-    assert registered == {"svm": Svm(kernel="rbf", C=1.0, gamma="scale", epsilon=0.1)}
+    assert registered == {"svm": Svm(kernel="rbf", C=1.0, gamma=None, epsilon=0.1)}
 
 
 def test_the_parameters_can_be_read_from_the_annotations():
-    assert typing.get_type_hints(Svm.__init__)["gamma"] == float | Literal["scale"]
+    assert typing.get_type_hints(Svm.__init__)["gamma"] == float | Literal["scale", "match"] | None
 
 
 def test_importing_the_plugin_does_not_import_scikit_learn():

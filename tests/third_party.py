@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from pathlib import Path
 
@@ -17,4 +18,9 @@ def install(folder: Path, distribution: str, source: str) -> dict[str, str]:
     (folder / f"{module}.py").write_text(textwrap.dedent(source), encoding="utf-8")
     (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
     (information / "entry_points.txt").write_text(f"[mirembed]\nplugin = {module}\n")
-    return {"PYTHONPATH": str(folder)}
+    return found_in(folder)
+
+
+def found_in(*folders: Path) -> dict[str, str]:
+    """Return the environment in which Python finds what stands in folders, besides what it finds anyway."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [*map(str, folders), os.environ.get("PYTHONPATH")]))}

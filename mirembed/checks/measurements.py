@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from mirembed import workers
 from mirembed.audio import decode
-from mirembed.audio_files import file_stamp
+from mirembed.audio_files import file_stamp, patience, printable
 from mirembed.checks.fingerprints import fingerprint
 from mirembed.errors import AudioError, StoreError
+from mirembed.extract.files import WORKER_KEPT
 from mirembed.progress import Progress
 from mirembed.spectrogram import log_mel
 from mirembed.store.files import read_table, write_table
@@ -82,15 +83,18 @@ def measure_files(paths: Sequence[Path], cache: Path, jobs: int, progress: Progr
         Worker processes.
     """
     known = _read_cache(cache)
-    stamps = {str(path): file_stamp(path) for path in paths}
+    by_name = {printable(path): path for path in paths}
+    stamps = {name: file_stamp(path) for name, path in by_name.items()}
     done = {name: known[name] for name, stamp in stamps.items() if name in known and _stamp_of(known[name]) == stamp}
-    missing = [name for name in stamps if name not in done]
+    missing = [path for name, path in by_name.items() if name not in done]
     progress.start("checking audio", len(missing))
     written_at = time.monotonic()
     try:
-        for number, outcome in enumerate(workers.run(_measure, missing, jobs), 1):
+        # All samples of a file are needed at once, and nobody says how many those are.
+        limits = workers.Limits(patience, kept=WORKER_KEPT)
+        for number, outcome in enumerate(workers.run(_measure, missing, jobs, limits=limits), 1):
             if isinstance(outcome, workers.Crashed):
-                name = missing[outcome.index]
+                name = printable(missing[outcome.index])
                 done[name] = Measurement(name, *stamps[name], error=outcome.reason)
             else:
                 done[outcome.result.path] = outcome.result
@@ -101,11 +105,11 @@ def measure_files(paths: Sequence[Path], cache: Path, jobs: int, progress: Progr
     finally:
         if missing:
             _write_cache(cache, {**known, **done})
-    return [done[str(path)] for path in paths]
+    return [done[printable(path)] for path in paths]
 
 
-def _measure(name: str) -> Measurement:
-    path = Path(name)
+def _measure(path: Path) -> Measurement:
+    name = printable(path)
     size, mtime = file_stamp(path)
     try:
         audio = decode(path)

@@ -21,6 +21,8 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from mirembed.progress import duration
+
 _ESTIMATE_AFTER = 8.0
 """Seconds of work after which an estimate of the rest is worth saying."""
 
@@ -33,6 +35,7 @@ class ConsoleProgress:
         self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._total = 0.0
+        self._began = 0.0
         self._first: tuple[float, float] | None = None
         self._estimated = False
 
@@ -48,6 +51,7 @@ class ConsoleProgress:
         """Begin a stage."""
         self._stop()
         self._total, self._first, self._estimated = total, None, False
+        self._began = time.monotonic()
         if total == 0:
             return
         if not self._console.is_terminal:
@@ -55,8 +59,9 @@ class ConsoleProgress:
             return
         self._bar = Bar(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
+            TextColumn("{task.fields[told]}"),
             TimeElapsedColumn(),
             TextColumn("elapsed,"),
             TimeRemainingColumn(),
@@ -65,13 +70,15 @@ class ConsoleProgress:
             transient=True,
         )
         self._bar.start()
-        self._task = self._bar.add_task(description, total=total)
+        self._task = self._bar.add_task(description, total=total, told="")
 
-    def update(self, completed: float) -> None:
+    def update(self, completed: float, *, failed: int = 0, audio_seconds: float = 0.0) -> None:
         """Say how much is done; once, when it can be told, how long the rest will take."""
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=completed)
         now = time.monotonic()
+        if self._bar is not None and self._task is not None:
+            told = [f"{audio_seconds / 3600 / max(now - self._began, 1e-3):.2f} h/s"] if audio_seconds else []
+            told += [f"{failed} failed"] if failed else []
+            self._bar.update(self._task, completed=completed, told=", ".join(told))
         # The clock starts with the first unit done: starting processes and importing torch is no measure.
         if completed > 0 and self._first is None:
             self._first = (now, completed)
@@ -92,14 +99,6 @@ class ConsoleProgress:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-
-
-def duration(seconds: float) -> str:
-    """Return a time for people: ``40 s``, ``12 min``, ``3 h 20 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def print_json(content: Any) -> None:

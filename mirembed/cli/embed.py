@@ -28,6 +28,7 @@ def embed(
     json: Json = False,
 ) -> None:
     """Compute the embeddings of audio files; no labels are needed."""
+    from mirembed.audio_files import printable
     from mirembed.cli.console import print_json, print_table
     from mirembed.export import check_suffix, write_embedded
 
@@ -39,7 +40,8 @@ def embed(
         print_json(
             {
                 "embeddings": {
-                    str(path): vector.tolist() for path, vector in zip(result.paths, result.embeddings, strict=True)
+                    printable(path): vector.tolist()
+                    for path, vector in zip(result.paths, result.embeddings, strict=True)
                 },
                 "failures": failures_json(result),
             }
@@ -49,7 +51,7 @@ def embed(
         print_table(
             ["path", f"embedding (first 6 of {units}; all with --out or --json)"],
             [
-                [str(path), " ".join(f"{value: .4f}" for value in vector[:6])]
+                [printable(path), " ".join(f"{value: .4f}" for value in vector[:6])]
                 for path, vector in zip(result.paths, result.embeddings, strict=True)
             ],
         )
@@ -72,13 +74,17 @@ def embed_paths(model: str, paths: list[Path], store: Path, jobs: int | None) ->
 
 def failures_json(result: EmbeddedFiles) -> list[dict[str, str]]:
     """Return the files that failed, as JSON."""
-    return [{"path": str(path), "reason": reason} for path, reason in result.failures]
+    from mirembed.audio_files import printable
+
+    return [{"path": printable(path), "reason": reason} for path, reason in result.failures]
 
 
 def finish(result: EmbeddedFiles, out: Path | None) -> None:
     """Say what was written and what failed, and leave with the fitting exit code."""
+    from mirembed.audio_files import printable
+
     if out is not None:
         typer.echo(f"{len(result.paths)} rows written to {out}", err=True)
     for path, reason in result.failures:
-        typer.echo(f"failed: {path}: {reason}", err=True)
+        typer.echo(f"failed: {printable(path)}: {reason}", err=True)
     raise typer.Exit(2 if result.failures else 0)

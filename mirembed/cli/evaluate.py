@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,29 +11,41 @@ from mirembed.cli import options
 from mirembed.cli.options import (
     DEFAULT_STORE,
     Approaches,
-    Batch,
-    Dataset,
-    Device,
-    Engine,
-    Epochs,
+    BackendJobs,
     Exclude,
     Jobs,
     Json,
     LabelSimilarity,
-    Learner,
-    NormaliseWith,
+    Scheduler,
     Similarities,
     StoreFolder,
 )
 
 if TYPE_CHECKING:
-    from mirembed.evaluate import Scores
+    from mirembed.config import EvaluationSettings
+    from mirembed.evaluate import Result, Run, Scores
+
+
+_HOW = ("store", "config", "preset", "jobs", "backend_jobs", "scheduler", "dry_run", "json")
+"""Flags that say where and how to work; all others decide the numbers, and may stand in an experiment file."""
 
 
 def evaluate(
-    dataset: Dataset = None,
+    context: typer.Context,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SPEC", help="A dataset of the store; repeatable. Default: the only one in the store."),
+    ] = None,
     store: StoreFolder = DEFAULT_STORE,
-    cv: Annotated[int | None, typer.Option(metavar="N", help="Number of folds; default: 10.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Take the settings of an experiment file, or of a run. Flags go before it."),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Take the settings of an experiment that comes with mirembed: paper."),
+    ] = None,
+    cv: Annotated[int | None, typer.Option(metavar="N", help="Number of folds. Default: 10.")] = None,
     folds: Annotated[
         str | None,
         typer.Option(
@@ -40,24 +53,63 @@ def evaluate(
             help="random, stratified, grouped or official splits. Default: stratified; for regression random.",
         ),
     ] = None,
+    splits: Annotated[
+        int | None, typer.Option(metavar="N", help="Repeated random splits in place of cross-validation.")
+    ] = None,
+    test_size: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Of the tracks, tested in each such split. Default: 0.1.")
+    ] = None,
     similarity: Similarities = None,
     approach: Approaches = None,
     label_similarity: LabelSimilarity = None,
-    learner: Learner = "svm",
-    epochs: Epochs = 400,
-    batch: Batch = 32,
+    learner: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SPEC", help="Predicts from embeddings; repeatable: svm, svm:C=10 ... Default: svm."),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", help="Passes over the training tracks. Default: 400.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(metavar="N", help="Excerpts in a training step. Default: 32.")] = None,
     seed: Annotated[
         list[int] | None,
         typer.Option(metavar="N", min=0, help="Fixes folds, weights and excerpts; repeatable. Default: 0."),
     ] = None,
-    normalise: NormaliseWith = "training",
+    normalise: Annotated[
+        str | None,
+        typer.Option(
+            "--normalize",
+            metavar="WHOSE",
+            help="Band statistics of the training tracks (training, the default), or of all tracks (dataset).",
+        ),
+    ] = None,
+    checkpoint_every: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Score after every N epochs too, for the curves; 0: not. Default: 10."),
+    ] = None,
     keep_models: Annotated[
-        bool, typer.Option("--keep-models", help="Keep the models of all folds in the run.")
-    ] = False,
+        bool | None, typer.Option("--keep-models/--no-keep-models", help="Keep the models of all folds in the run.")
+    ] = None,
+    keep_embeddings: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-embeddings/--no-keep-embeddings", help="Keep all tracks' embeddings of all folds and checkpoints."
+        ),
+    ] = None,
     exclude: Exclude = None,
     jobs: Jobs = None,
-    device: Device = "auto",
-    engine: Engine = "auto",
+    backend_jobs: BackendJobs = "local",
+    scheduler: Scheduler = None,
+    device: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="auto (the default), cpu or cuda; auto takes CUDA if there is any."),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="auto (the default), numba (a fused kernel, fast) or torch (its own GRU)."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained, measure a few steps, estimate, and stop.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Cross-validate: network, normalisation and learner are fitted anew inside every fold.
@@ -65,80 +117,85 @@ def evaluate(
     Prints the mean over the folds with its 95 % interval (Nadeau & Bengio). Every out-of-fold prediction is kept.
     """
     from mirembed.cli.console import ConsoleProgress, print_json
-    from mirembed.config import Experiment, check_normalise, choose_approaches, choose_device, on_engine
-    from mirembed.datasets import exclude_tracks, official_splits
-    from mirembed.evaluate import choose_evaluation
-    from mirembed.evaluate import evaluate as run
-    from mirembed.progress import counted
-    from mirembed.specs import Spec
+    from mirembed.evaluate import evaluate_all, find_run, prepare
+    from mirembed.evaluate.estimate import estimate
     from mirembed.store import Store
-    from mirembed.store.frames import open_tracks
 
     registry = options.discover()
     place = Store(store)
-    features = place.find(options.parse_dataset(dataset))
-    approaches = choose_approaches(approach or [], similarity or [], label_similarity)
-    with ConsoleProgress() as progress:
-        tracks = open_tracks(features, progress)
-        official = official_splits(registry, Spec.parse(tracks.info.spec))
-        tracks = exclude_tracks(registry, tracks, exclude, progress)
-        evaluation = choose_evaluation(tracks.task, folds, cv, official, seed, keep_models)
-        result, scores = run(
-            tracks,
-            on_engine(
-                Experiment(
-                    approaches,
-                    Spec.parse(learner),
-                    epochs,
-                    batch,
-                    check_normalise(normalise),
-                    choose_device(device),
-                ),
-                engine,
+    is_file = config is not None and (config.is_file() or config.suffix == ".toml")
+    repeats = None if config is None or is_file else find_run(place.runs, str(config))
+    settings = _settings(context, config, repeats, preset)
+    workers = options.jobs_or_cores(jobs)
+    with ConsoleProgress() as progress, options.on_backend(backend_jobs, scheduler, jobs):
+        members = prepare(settings, place, registry, all_needed=preset is None or bool(dataset), progress=progress)
+        if dry_run:
+            plan = estimate(members, jobs=workers, progress=progress)
+        else:
+            folder, results = evaluate_all(
+                members,
+                place,
                 registry,
-                progress.note,
-            ),
-            evaluation,
-            registry,
-            place.runs,
-            jobs=options.jobs_or_cores(jobs),
-            command=options.command_line(),
-            progress=progress,
-        )
-    if json:
-        print_json(
-            {
-                "dataset": tracks.info.spec,
-                "n_tracks": len(tracks.ids),
-                "excluded": dict(tracks.excluded),
-                "folds": evaluation.scheme,
-                "run": str(result.folder),
-                "approaches": {one.approach: one.to_json() for one in scores},
-            }
-        )
+                jobs=workers,
+                command=options.command_line(),
+                repeats=repeats,
+                progress=progress,
+            )
+    if dry_run:
+        print_json(plan.to_json()) if json else typer.echo(plan.describe())
         return
-    title = f"{tracks.info.spec}: {len(tracks.ids)} tracks, {evaluation.describe()}, {counted(epochs, 'epoch')}"
-    _print_scores(scores, title)
+    if json:
+        contents = [result.to_json() for result in results]
+        print_json(contents[0] if len(contents) == 1 else {"run": str(folder), "evaluations": contents})
+        return
+    for result in results:
+        _print_result(result)
+    typer.echo(f"predictions, folds and curves: {folder}")
+
+
+def _settings(
+    context: typer.Context, config: Path | None, repeats: Run | None, preset: str | None
+) -> list[EvaluationSettings]:
+    """Return the settings of the experiment file, with the flags that were given in their place."""
+    from mirembed.config import EvaluationSettings, read_experiment, read_preset
+    from mirembed.errors import SpecError
+
+    if config is not None and preset is not None:
+        raise SpecError(f"--config {config} and --preset {preset}: choose one")
+    if preset is not None:
+        settings = read_preset(preset)
+    elif config is not None:
+        settings = read_experiment(config if repeats is None else repeats.folder)
+    else:
+        settings = [EvaluationSettings()]
+    given = {
+        "normalize" if name == "normalise" else name.replace("_", "-"): value
+        for name, value in context.params.items()
+        if name not in _HOW and value not in (None, [], ())
+    }
+    return [one.updated(given, "the command line") for one in settings]
+
+
+def _print_result(result: Result) -> None:
+    _print_scores(result.scores, result.member.describe())
     typer.echo("95 % intervals: of means over folds by Nadeau & Bengio, of pooled scores by bootstrap over tracks.")
-    typer.echo(tracks.chance())
-    typer.echo(f"predictions, folds and curves: {result.folder}")
+    typer.echo(result.member.tracks.chance())
 
 
 def _print_scores(scores: list[Scores], title: str) -> None:
     from mirembed.cli.console import print_table
 
     names = list(scores[0].intervals)
-    rows = [[s.approach, *(str(s.intervals[n]) for n in names), str(s.pooled[names[0]])] for s in scores]
+    rows = [[s.method, *(str(s.intervals[n]) for n in names), str(s.pooled[names[0]])] for s in scores]
     headings = {"macro_f1": "macro-F1", "r_squared": "r²", "r2": "R²"}
-    print_table(["approach", *(headings.get(n, n) for n in names), f"pooled {names[0]}"], rows, title)
+    first = "method" if any("+" in s.method for s in scores) else "approach"
+    print_table([first, *(headings.get(n, n) for n in names), f"pooled {names[0]}"], rows, title)
     if scores[0].targets:
         targets = list(scores[0].targets)
         print_table(
-            ["r by target", *(s.approach for s in scores)],
+            ["r by target", *(s.method for s in scores)],
             [[target, *(str(s.targets[target]) for s in scores)] for target in targets],
         )
     for s in scores:
         if s.undefined:
-            typer.echo(
-                f"{s.approach}: r is undefined in {s.undefined} folds and targets (constant prediction); scored 0"
-            )
+            typer.echo(f"{s.method}: r is undefined in {s.undefined} folds and targets (constant prediction); scored 0")

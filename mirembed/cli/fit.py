@@ -110,7 +110,7 @@ def fit(
                 on_engine(
                     Experiment(
                         approaches,
-                        Spec.parse(learner),
+                        (Spec.parse(learner),),
                         epochs,
                         batch,
                         check_normalise(normalise),
@@ -128,6 +128,9 @@ def fit(
                 command=options.command_line(),
                 progress=progress,
             )
+    for model in fitted:
+        for note in model.notes:
+            typer.echo(f"warning: {model.approach}: {note}", err=True)
     if json:
         print_json({"dataset": tracks.info.spec, "models": [model.to_json() for model in fitted]})
         return

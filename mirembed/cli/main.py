@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mirembed import MirembedError, __version__
-from mirembed.cli import compare, datasets, embed, evaluate, extract, fit, plugins, predict, similar
+from mirembed.cli import compare, datasets, embed, evaluate, extract, fit, plugins, predict, report, similar, store
 
 TYPER_INTERRUPTED = 130
 """What Typer returns after ctrl-C, which it does not pass on."""
@@ -28,11 +29,13 @@ app.command("extract")(extract.extract)
 app.command("fit")(fit.fit)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+app.command("report")(report.report)
 app.command("embed")(embed.embed)
 app.command("predict")(predict.predict)
 app.command("similar")(similar.similar)
 app.add_typer(datasets.app, name="datasets")
-app.command("plugins")(plugins.plugins)
+app.add_typer(plugins.app, name="plugins")
+app.add_typer(store.app, name="store")
 
 
 def _print_version(value: bool) -> None:
@@ -43,23 +46,47 @@ def _print_version(value: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
+    no_plugin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Do not load this distribution or entry point; repeatable."),
+    ] = None,
+    plugins_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Load the Python files of this folder as plugins too. Environment: MIREMBED_PLUGINS_DIR.",
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    from mirembed.registry.selection import selecting
+
+    context.with_resource(selecting(no_plugin or [], plugins_dir))
 
 
 def main() -> None:
     """Run the program; every error becomes one or two lines on standard error and the exit code 1."""
+    _keep_stdout_for_results()
     sys.exit(_run())
+
+
+def _keep_stdout_for_results() -> None:
+    """Send to standard error what native code and worker processes write to the standard output that they know."""
+    stdout, stderr = sys.stdout, sys.__stderr__
+    if stdout is not sys.__stdout__ or not isinstance(stdout, io.TextIOWrapper) or stderr is None:
+        return  # standard output is closed, or is caught by whoever runs us
+    stdout.flush()
+    results = os.dup(stdout.fileno())
+    os.dup2(stderr.fileno(), stdout.fileno())
+    # Names of files need not be valid text; what cannot be printed is escaped.
+    sys.stdout = os.fdopen(results, "w", encoding=stdout.encoding, errors="backslashreplace")
 
 
 def _run() -> int:
     try:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            # Names of files need not be valid text; what cannot be printed is escaped.
-            sys.stdout.reconfigure(errors="backslashreplace")
         code = app(standalone_mode=False)
         if code == TYPER_INTERRUPTED:
             raise KeyboardInterrupt

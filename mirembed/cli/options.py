@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -39,7 +41,9 @@ Approaches: TypeAlias = Annotated[
 LabelSimilarity: TypeAlias = Annotated[
     str | None, typer.Option(metavar="SPEC", help="Compare labels by another similarity than embeddings.")
 ]
-Learner: TypeAlias = Annotated[str, typer.Option(metavar="SPEC", help="Predicts from embeddings: svm, svm:C=10 ...")]
+Learner: TypeAlias = Annotated[
+    str, typer.Option(metavar="SPEC", help="Predicts from embeddings: svm, svm:C=10, svm:kernel=match ...")
+]
 Epochs: TypeAlias = Annotated[int, typer.Option(metavar="N", min=1, help="Passes over the training tracks.")]
 Batch: TypeAlias = Annotated[int, typer.Option(metavar="N", min=1, help="Excerpts in a training step.")]
 Seed: TypeAlias = Annotated[int, typer.Option(metavar="N", min=0, help="Fixes weights, excerpts and their order.")]
@@ -58,6 +62,16 @@ Exclude: TypeAlias = Annotated[
 Jobs: TypeAlias = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Worker processes; default: one a core. Results do not depend on it."),
+]
+BackendJobs: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Where the worker processes run: local, or dask for a cluster (pip install 'mirembed[dask]').",
+    ),
+]
+Scheduler: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="The Dask scheduler, such as tcp://HOST:8786.")
 ]
 Device: TypeAlias = Annotated[
     str, typer.Option(metavar="NAME", help="auto, cpu or cuda; auto takes a CUDA device when there is one.")
@@ -96,8 +110,22 @@ def discover() -> Registry:
 
     registry = Registry.discover()
     for broken in registry.broken:
-        typer.echo(f"warning: {broken}; it is left out", err=True)
+        typer.echo(f"warning: {broken}; it is left out: {broken.remedy}", err=True)
     return registry
+
+
+@contextlib.contextmanager
+def on_backend(backend: str, scheduler: str | None, jobs: int | None) -> Iterator[None]:
+    """Let ``--backend-jobs`` do the work for the length of a ``with`` block."""
+    from mirembed.errors import SpecError
+    from mirembed.workers.cluster import engine as use
+
+    if backend != "local" and jobs is not None:
+        raise SpecError(
+            f"--jobs {jobs} and --backend-jobs {backend}: how many work, the cluster says; leave --jobs out"
+        )
+    with use(backend, scheduler):
+        yield
 
 
 def jobs_or_cores(jobs: int | None) -> int:

@@ -15,6 +15,7 @@ def predict(
     json: Json = False,
 ) -> None:
     """Predict the class, or the targets, of audio files; no labels are needed."""
+    from mirembed.audio_files import printable
     from mirembed.cli.console import print_json, print_table
     from mirembed.export import check_suffix, write_predictions
     from mirembed.models import named_predictions
@@ -22,7 +23,7 @@ def predict(
     check_suffix(out)
     loaded, result = embed_paths(model, paths, store, jobs)
     predictions = named_predictions(loaded.task, loaded.predict(result.embeddings))
-    rows = [{"path": str(path), **values} for path, values in zip(result.paths, predictions, strict=True)]
+    rows = [{"path": printable(path), **values} for path, values in zip(result.paths, predictions, strict=True)]
     if out is not None:
         write_predictions(out, rows, loaded.task)
     if json:

@@ -16,7 +16,8 @@ from mirembed.compare.disagreements import Disagreements, disagreements
 from mirembed.compare.results import Results, check_paired, choose_pairs, differing_settings
 from mirembed.evaluate.scores import answers, metric_table
 from mirembed.hookspecs import Classification, Regression, Task
-from mirembed.statistics import Comparison, corrected_paired_t_test, holm, mcnemar_test
+from mirembed.statistics import Comparison, corrected_paired_t_test, holm, mcnemar_test, welch_t_test
+from mirembed.statistics.metrics import is_constant
 
 SIGNIFICANCE = 0.05
 """A corrected p-value below this is called significant."""
@@ -40,9 +41,13 @@ class PairedTest:
     mean_a, mean_b : float
         Means over the folds of all seeds.
     comparison : Comparison or None
-        None of a single split, which leaves no folds to test over.
+        None of a single split, which leaves no folds to test over, and of a difference that is the same in all
+        folds, whose variance cannot be estimated.
     p_holm : float or None
         Corrected after Holm over all tests of the table.
+    p_welch : float or None
+        Of Welch's unpaired test over repeated random splits, uncorrected: the paper's test. It takes the splits for
+        independent, which they are not, and so finds too much; no verdict rests on it. None of other folds.
     """
 
     a: str
@@ -53,6 +58,7 @@ class PairedTest:
     mean_b: float
     comparison: Comparison | None
     p_holm: float | None = None
+    p_welch: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -78,6 +84,7 @@ class PairedTest:
             "df": tested.df if tested else None,
             "p": tested.p if tested else None,
             "p_holm": self.p_holm,
+            "p_welch": self.p_welch,
             "effect": _finite(tested.effect) if tested else None,
             "verdict": self.verdict,
         }
@@ -153,13 +160,14 @@ def compare(a: Results, b: Results | None = None, approaches: Sequence[str] = ()
     if len(a.parts) == 1 and isinstance(a.task, Classification):
         p_values = holm([mcnemar_test(one.count_a, one.count_b) for one in found])
         found = [replace(one, mcnemar_p=float(p)) for one, p in zip(found, p_values, strict=True)]
+    n_folds = len(a.parts) // (a.n_seeds if a.official else 1)
     return Report(
         a=a.folder,
         b=b.folder,
         task=a.task,
         settings=differing_settings(a, b),
         n_folds=len(a.parts),
-        notes=tuple(dict.fromkeys(note for note in [*undefined, *_untestable(tests)] if note)),
+        notes=tuple(dict.fromkeys(note for note in [*undefined, *_untestable(tests, n_folds)] if note)),
         tests=_correct(tests),
         disagreements=tuple(found),
     )
@@ -190,10 +198,13 @@ def _test_pair(results: Results, a: str, b: str, scores_a: _FoldScores, scores_b
     for (metric, target), values in scores_a.items():
         others = scores_b[metric, target]
         differences = values - others
-        if results.configuration["cv"] is None:  # other seeds do not draw other tracks into an official split
+        if results.official:  # other seeds do not draw other tracks into an official split
             differences = differences.reshape(results.n_seeds, -1).mean(axis=0)
-        comparison = corrected_paired_t_test(differences, n_train, n_test) if len(differences) > 1 else None
-        tests.append(PairedTest(a, b, metric, target, float(values.mean()), float(others.mean()), comparison))
+        testable = len(differences) > 1 and not (is_constant(differences) and differences.any())
+        comparison = corrected_paired_t_test(differences, n_train, n_test) if testable else None
+        p_welch = welch_t_test(values, others).p if results.repeated and len(values) > 1 else None
+        means = float(values.mean()), float(others.mean())
+        tests.append(PairedTest(a, b, metric, target, *means, comparison, p_welch=p_welch))
     return tests
 
 
@@ -202,7 +213,8 @@ def _correct(tests: Sequence[PairedTest]) -> tuple[PairedTest, ...]:
     p_values = [test.comparison.p for test in tests if test.comparison is not None]
     if not p_values:
         return tuple(tests)
-    return tuple(replace(test, p_holm=float(p)) for test, p in zip(tests, holm(p_values), strict=True))
+    corrected = iter(holm(p_values))
+    return tuple(replace(test, p_holm=float(next(corrected))) if test.comparison else test for test in tests)
 
 
 def _undefined(results: Results, approach: str) -> str:
@@ -215,15 +227,14 @@ def _undefined(results: Results, approach: str) -> str:
     return f"{where}: r is undefined in {count} folds and targets (constant prediction); scored 0" if count else ""
 
 
-def _untestable(tests: Sequence[PairedTest]) -> list[str]:
-    """Say which tests have no t, or one that is no number."""
-    results = [test.comparison for test in tests]
-    notes = []
-    if None in results:
-        notes.append("not tested: each seed has a single split, and there are no folds to test over")
-    if any(result is not None and math.isinf(result.statistic) for result in results):
-        notes.append("t is infinite, and p is 0, where the difference is the same in all folds")
-    return notes
+def _untestable(tests: Sequence[PairedTest], n_folds: int) -> list[str]:
+    """Say why some pairs are not tested."""
+    untested = [test for test in tests if test.comparison is None]
+    if not untested:
+        return []
+    if n_folds == 1:
+        return ["not tested: each seed has a single split, and there are no folds to test over"]
+    return ["not tested: the difference is the same in all folds, which does not tell how it varies"]
 
 
 def _finite(value: float | None) -> float | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from mirembed.evaluate.scores import PREDICTED
+from mirembed.evaluate.parts import PREDICTED
 from mirembed.hookspecs import Classification, Regression, Task
 
 if TYPE_CHECKING:

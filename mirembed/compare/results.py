@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.errors import EvaluationError, StoreError
-from mirembed.evaluate import Run
+from mirembed.evaluate.runs import find_run, flat
 from mirembed.hookspecs import Task
-from mirembed.store.features import task_from_json
 from mirembed.store.files import read_table
+from mirembed.store.rows import task_from_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,7 +37,8 @@ class Results:
     folds : pyarrow.Table
         Columns seed, fold, id: one row for each time that a track is tested, sorted by all three.
     predictions : dict of str to pyarrow.Table
-        For each approach the same rows in the same order, with truth and prediction.
+        For each method (an approach, with its learner where there are several) the same rows in the same order, with
+        truth and prediction.
     """
 
     folder: Path
@@ -66,20 +67,25 @@ class Results:
         """
         import pyarrow.compute as pc
 
-        run = _find_run(runs, name)
+        run = find_run(runs, name)
         manifest = run.manifest
         if not manifest["finished"]:
             raise EvaluationError(
                 f"the run {run.folder} is not finished; this goes on with it: {manifest.get('command')}"
             )
         order = [(key, "ascending") for key in _KEYS]
+        configuration = manifest["configuration"]
+        if "grid" in configuration:
+            raise EvaluationError(
+                f"{run.folder} holds several runs; name one of them: "
+                + ", ".join(f"{run.folder.name}/{member}" for member in configuration["grid"])
+            )
         try:
-            configuration = manifest["configuration"]
             folds = read_table(run.folder / "folds.parquet").select(_KEYS).sort_by(order)
             table = read_table(run.folder / "predictions.parquet").sort_by(order)
             predictions = {
-                approach: table.filter(pc.equal(table["approach"], approach))
-                for approach in configuration["approaches"]
+                method: table.filter(pc.equal(table["method"], method))
+                for method in [one["name"] for one in configuration["methods"]]
             }
             task = task_from_json(configuration["task"])
         except (KeyError, TypeError, ValueError) as error:
@@ -104,10 +110,22 @@ class Results:
         ends = np.flatnonzero((np.diff(seeds) != 0) | (np.diff(folds) != 0)) + 1
         return np.split(np.arange(len(self.folds)), ends)
 
+    @property
+    def official(self) -> bool:
+        """Whether the folds are official splits."""
+        return self.configuration["cv"] is None and not self.repeated
+
+    @property
+    def repeated(self) -> bool:
+        """Whether the folds are repeated random splits."""
+        return self.configuration.get("splits") is not None
+
     def describe_folds(self) -> str:
         """Return the scheme of the folds in a few words."""
-        scheme, number = self.configuration["folds"], self.configuration["cv"]
-        return str(scheme) if number is None else f"{scheme}, {number} folds"
+        scheme = self.configuration["folds"]
+        if self.repeated:
+            return f"{scheme}, {self.configuration['splits']} splits, test size {self.configuration['test_size']:g}"
+        return str(scheme) if self.official else f"{scheme}, {self.configuration['cv']} folds"
 
 
 def choose_pairs(a: Results, b: Results | None, approaches: Sequence[str]) -> list[tuple[str, str]]:
@@ -188,29 +206,12 @@ def check_paired(a: Results, b: Results) -> None:
 
 def differing_settings(a: Results, b: Results) -> dict[str, tuple[Any, Any]]:
     """Return what two runs were told differently, such as ``{"epochs": (100, 400)}``; what only one has is left out."""
-    one, other = _flat(a.configuration), _flat(b.configuration)
-    return {name: (one[name], other[name]) for name in one if name in other and one[name] != other[name]}
-
-
-def _find_run(runs: Path, name: str) -> Run:
-    def is_run(folder: Path) -> bool:
-        return (folder / "manifest.json").is_file()
-
-    for folder in (Path(name), runs / name):
-        if is_run(folder):
-            return Run(folder)
-    known = sorted(folder for folder in runs.glob("*") if is_run(folder))
-    begun = [folder for folder in known if folder.name.startswith(name)]
-    if len(begun) == 1:
-        return Run(begun[0])
-    if begun:
-        raise StoreError(
-            f"{name!r} begins the names of {len(begun)} runs: {_listed([f.name for f in begun])}; say more"
-        )
-    raise StoreError(
-        f"{name!r} is neither a run's folder nor the beginning of the name of a run in {runs} "
-        f"({_listed([folder.name for folder in known]) or 'none yet'}); `mirembed evaluate` makes one"
-    )
+    one, other = flat(a.configuration), flat(b.configuration)
+    return {
+        name: (one[name], other[name])
+        for name in one
+        if name in other and one[name] != other[name] and name != "methods"  # which are what is compared
+    }
 
 
 def _check_has(results: Results, approach: str) -> None:
@@ -226,14 +227,3 @@ def _listed(values: Sequence[Any]) -> str:
 
 def _rows(table: pa.Table) -> zip[tuple[Any, ...]]:
     return zip(*(table[key].to_pylist() for key in _KEYS), strict=True)
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one, its names joined by points."""
-    flat: dict[str, Any] = {}
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat

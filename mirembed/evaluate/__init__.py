@@ -2,7 +2,20 @@
 
 from mirembed.evaluate.choices import Evaluation, choose_evaluation
 from mirembed.evaluate.evaluation import evaluate
-from mirembed.evaluate.runs import Run
+from mirembed.evaluate.grid import Member, Result, evaluate_all, prepare
+from mirembed.evaluate.runs import Run, find_run
 from mirembed.evaluate.scores import Scores, score
 
-__all__ = ["Evaluation", "Run", "Scores", "choose_evaluation", "evaluate", "score"]
+__all__ = [
+    "Evaluation",
+    "Member",
+    "Result",
+    "Run",
+    "Scores",
+    "choose_evaluation",
+    "evaluate",
+    "evaluate_all",
+    "find_run",
+    "prepare",
+    "score",
+]

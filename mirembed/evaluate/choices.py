@@ -1,4 +1,4 @@
-"""What to evaluate: folds, seeds, and what is left out."""
+"""What to evaluate: folds or splits, seeds, and what is kept."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from mirembed.folds import choose_scheme
 from mirembed.hookspecs import Split, Task
 
 DEFAULT_FOLDS = 10
+DEFAULT_TEST_SIZE = 0.1
 
 
 @dataclass(frozen=True)
@@ -21,63 +22,99 @@ class Evaluation:
     scheme : str
         ``random``, ``stratified``, ``grouped``, or the name of official splits.
     n_folds : int
-        Of the first three.
+        Of cross-validation.
     seeds : tuple of int
         Each draws its own folds, weights and excerpts.
     keep_models : bool
         Keep the models of all folds in the run.
-    splits : sequence of Split or None
+    keep_embeddings : bool
+        Keep the embeddings of all folds and checkpoints, and not of the first fold's last epoch alone.
+    checkpoint_every : int
+        Score every so many epochs too, for the curves; 0: after the last epoch only.
+    official : sequence of Split or None
         The official splits that ``scheme`` names.
+    n_splits : int or None
+        Number of repeated random splits, which take the place of cross-validation.
+    test_size : float
+        Share of the tracks (of the groups, where they are grouped) in the test part of a random split.
     """
 
     scheme: str
-    n_folds: int = 10
+    n_folds: int = DEFAULT_FOLDS
     seeds: tuple[int, ...] = (0,)
     keep_models: bool = False
-    splits: Sequence[Split] | None = None
+    keep_embeddings: bool = False
+    checkpoint_every: int = 0
+    official: Sequence[Split] | None = None
+    n_splits: int | None = None
+    test_size: float = DEFAULT_TEST_SIZE
+
+    @property
+    def cross_validates(self) -> bool:
+        """Whether each track is tested once for each seed."""
+        return self.official is None and self.n_splits is None
 
     def describe(self) -> str:
         """Return the folds in a few words, for titles."""
-        if self.splits is not None:
-            return f"{len(self.splits)} official split{'s' * (len(self.splits) > 1)} ({self.scheme})"
+        if self.official is not None:
+            return f"{len(self.official)} official split{'s' * (len(self.official) > 1)} ({self.scheme})"
+        if self.n_splits is not None:
+            return f"{self.n_splits} {self.scheme} splits with {self.test_size:g} of the tracks tested"
         return f"{self.n_folds} {self.scheme} folds"
 
 
 def choose_evaluation(
     task: Task,
-    folds: str | None,
-    cv: int | None,
     official: Mapping[str, Sequence[Split]],
-    seeds: Sequence[int] | None,
-    keep_models: bool,
+    *,
+    folds: str | None = None,
+    cv: int | None = None,
+    splits: int | None = None,
+    test_size: float | None = None,
+    seeds: Sequence[int] = (0,),
+    keep_models: bool = False,
+    keep_embeddings: bool = False,
+    checkpoint_every: int = 0,
 ) -> Evaluation:
-    """Combine ``--folds``, ``--cv`` and ``--seed``.
+    """Combine ``--folds``, ``--cv``, ``--splits``, ``--test-size`` and ``--seed``.
 
     Parameters
     ----------
     task : Classification or Regression
-    folds : str or None
-        None: the task's default scheme.
-    cv : int or None
-        None: ten folds.
     official : mapping of str to sequence of Split
         The dataset's official splits.
-    seeds : sequence of int or None
-        None: seed 0.
+    folds : str or None
+        None: the task's default scheme; for repeated splits ``random``.
+    cv : int or None
+        None: ten folds.
+    splits : int or None
+        Number of repeated random splits.
+    test_size : float or None
+        None: 0.1.
 
     Raises
     ------
     SpecError
-        If the scheme is unknown, or a number of folds is asked for together with official splits.
+        If the scheme is unknown, or two ways of splitting are asked for.
     """
-    scheme = choose_scheme(folds, task, official)
-    splits = official.get(scheme)
     if splits is not None and cv is not None:
-        raise SpecError(f"--cv {cv} and --folds {scheme}: official splits have their own number; leave --cv out")
+        raise SpecError(f"--cv {cv} and --splits {splits}: choose cross-validation or repeated random splits")
+    if test_size is not None and splits is None:
+        raise SpecError(f"--test-size {test_size:g} belongs to repeated random splits; give their number with --splits")
+    scheme = choose_scheme("random" if folds is None and splits is not None else folds, task, official)
+    for flag, number in (("cv", cv), ("splits", splits)):
+        if scheme in official and number is not None:
+            raise SpecError(
+                f"--{flag} {number} and --folds {scheme}: official splits have their own number; leave --{flag} out"
+            )
     return Evaluation(
         scheme=scheme,
         n_folds=DEFAULT_FOLDS if cv is None else cv,
-        seeds=tuple(dict.fromkeys(seeds or [0])),
+        seeds=tuple(dict.fromkeys(seeds)),
         keep_models=keep_models,
-        splits=splits,
+        keep_embeddings=keep_embeddings,
+        checkpoint_every=checkpoint_every,
+        official=official.get(scheme),
+        n_splits=splits,
+        test_size=DEFAULT_TEST_SIZE if test_size is None else test_size,
     )

@@ -1,51 +1,41 @@
-"""Cross-validation: plan the trainings, run those that are missing, gather the predictions."""
+"""Evaluate on one dataset: plan the trainings, run those that are missing, gather the predictions."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mirembed.approaches import Approach
 from mirembed.config import Experiment
+from mirembed.estimators import check_storable
 from mirembed.evaluate.choices import Evaluation
+from mirembed.evaluate.parts import (
+    CHECKPOINTS,
+    EMBEDDINGS,
+    PREDICTIONS,
+    Part,
+    evaluate_part,
+    evaluate_stack,
+    make_stacks,
+    read_losses,
+    read_notes,
+)
+from mirembed.evaluate.planning import Folds, draw_folds, folds_table, plan
 from mirembed.evaluate.runs import Run
-from mirembed.evaluate.scores import PREDICTED, Scores, score
-from mirembed.fitting import Job, fit_models, provenance
-from mirembed.folds import Fold, Scheme, groups_on_both_sides, make_folds, official_folds
-from mirembed.hookspecs import Classification
+from mirembed.evaluate.scores import Scores, score
+from mirembed.evaluate.tables import CURVES, losses_by_epoch
 from mirembed.labels import undeclared
-from mirembed.models import Model, class_names
+from mirembed.learners import new_estimator
 from mirembed.progress import Progress, Silent, counted
 from mirembed.provenance import versions
 from mirembed.registry import Registry
 from mirembed.schedule import run_trainings
-from mirembed.store.features import task_to_json
-from mirembed.store.files import read_table, write_json, write_table, writing
+from mirembed.store.files import read_table, write_json, write_table
 from mirembed.store.frames import Tracks
 from mirembed.store.root import slug
-from mirembed.train import Settings
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One training of the run, with the tracks whose labels it is asked to predict."""
-
-    job: Job
-    seed: int
-    fold: int
-    test: NDArray[np.int64]
-    ids: list[str]
-    folder: Path
-    models: Path | None
+from mirembed.store.rows import task_to_json
 
 
 def evaluate(
@@ -58,8 +48,12 @@ def evaluate(
     jobs: int,
     command: str = "",
     progress: Progress | None = None,
+    folder: Path | None = None,
+    repeats: Run | None = None,
+    experiment_file: str = "",
+    stacked: bool | None = None,
 ) -> tuple[Run, list[Scores]]:
-    """Cross-validate every approach on the same folds.
+    """Evaluate every method on the same folds.
 
     Network, normalisation and learner are fitted inside each fold, on its training tracks alone. A run that was
     interrupted goes on where it stopped, and its numbers are those of an uninterrupted one.
@@ -76,24 +70,81 @@ def evaluate(
         Trainings side by side; the numbers do not depend on it.
     command : str
         As it was typed, for the manifest.
+    folder : pathlib.Path or None
+        The run's own folder, where it is not to be chosen: a finished run there is not repeated.
+    repeats : Run or None
+        A run that is to be repeated: what is not as it was then is said.
+    experiment_file : str
+        The text of the experiment file that repeats the run.
+    stacked : bool or None
+        Whether many networks are trained together in one process, in place of one in each of ``jobs`` processes;
+        None: on a GPU.
 
     Returns
     -------
     run : Run
     scores : list of Scores
-        One for each approach.
+        One for each method.
 
     Raises
     ------
     EvaluationError
         If the tracks cannot be split, or a training diverges.
+    ModelError
+        If models are to be kept, and one with the learner could not be loaded again.
     StoreError
         If the run cannot be written, or is running elsewhere.
     """
     progress = progress or Silent()
     described = experiment.describe(registry)
-    folds = _folds(tracks, evaluation, progress)
-    configuration = {
+    if evaluation.keep_models:
+        for learner in experiment.learners:
+            check_storable(new_estimator(registry, learner, tracks.task), learner, registry)
+    folds, notes = draw_folds(tracks, evaluation)
+    configuration = _configuration(tracks, experiment, evaluation, folds, described)
+    if repeats is not None:
+        for difference in repeats.differences(configuration):
+            progress.note(f"warning: {repeats.folder.name} may not come out again: {difference}")
+    if folder is None:
+        run = Run.open(runs, slug(tracks.info.spec.partition(":")[0]), configuration, command)
+    else:
+        run = Run.at(folder, configuration, command)
+    with run.lock():
+        if not run.manifest["finished"]:
+            for note in [*notes, *_not_kept(experiment, evaluation)]:
+                progress.note(note)
+            write_table(run.folder / "folds.parquet", folds_table(tracks, folds))
+            if experiment_file:
+                run.write_experiment(experiment_file)
+            parts = plan(tracks, experiment, evaluation, folds, run, described)
+            stacked = experiment.device == "cuda" if stacked is None else stacked
+            _train(tracks, experiment, parts, run, jobs, stacked, progress)
+            _gather(run, parts, experiment)
+            write_json(run.folder / "notes.json", [*notes, *_tell_notes(parts, progress)])
+        scores = score(
+            read_table(run.folder / PREDICTIONS),
+            tracks.task,
+            configuration["n_train"],
+            official=evaluation.official is not None,
+        )
+        write_json(run.folder / "scores.json", {s.method: s.to_json() for s in scores})
+        run.finish()
+    return run, scores
+
+
+def _not_kept(experiment: Experiment, evaluation: Evaluation) -> list[str]:
+    without = [approach.name for approach in experiment.approaches if approach.name in ("chance", "mel")]
+    if not (evaluation.keep_models and without):
+        return []
+    return [f"--keep-models keeps no model of {', '.join(without)}: there is no network to keep"]
+
+
+def _configuration(
+    tracks: Tracks, experiment: Experiment, evaluation: Evaluation, folds: Folds, described: dict[str, Any]
+) -> dict[str, Any]:
+    """Return all that decides the numbers."""
+    repeated = evaluation.n_splits is not None
+    return {
         "dataset": {"spec": tracks.info.spec, "plugin": dict(tracks.info.plugin), "digest": tracks.digest},
         "task": task_to_json(tracks.task),
         "n_tracks": len(tracks.ids),
@@ -101,182 +152,88 @@ def evaluate(
         **described,
         "folds": evaluation.scheme,
         "n_train": float(np.mean([len(fold.train) for of_seed in folds.values() for fold in of_seed])),
-        "cv": None if evaluation.splits is not None else evaluation.n_folds,
+        "cv": evaluation.n_folds if evaluation.cross_validates else None,
+        "splits": evaluation.n_splits,
+        "test_size": evaluation.test_size if repeated else None,
         "excluded": dict(tracks.excluded),
         "seeds": list(evaluation.seeds),
+        "checkpoint_every": evaluation.checkpoint_every,
         "keep_models": evaluation.keep_models,
+        "keep_embeddings": evaluation.keep_embeddings,
         "versions": versions(),
     }
-    run = Run.open(runs, slug(tracks.info.spec.partition(":")[0]), configuration, command)
-    with run.lock():
-        write_table(run.folder / "folds.parquet", _folds_table(tracks, folds))
-        parts = _plan(tracks, experiment, evaluation, folds, run, described)
-        missing = [part for part in parts if not part.folder.exists()]
-        if len(missing) < len(parts):
-            progress.note(f"going on with {run.folder}: {len(parts) - len(missing)} of {len(parts)} trainings are done")
-        if undeclared(tracks.task):
-            names = ", ".join(undeclared(tracks.task))
-            progress.note(f"no range is declared for {names}: that of each fold's training tracks is taken")
-        description = f"training {counted(len(missing), 'network')} for {counted(experiment.epochs, 'epoch')}"
-        with tracks.frames.in_use():
-            for _ in run_trainings(_evaluate_part, missing, experiment.epochs, jobs, progress, description):
-                pass
-        predictions = _gather(run, parts, experiment)
-        scores = score(predictions, tracks.task, configuration["n_train"], official=evaluation.splits is not None)
-        write_json(run.folder / "scores.json", {s.approach: s.to_json() for s in scores})
-        run.finish()
-    return run, scores
 
 
-def _folds(tracks: Tracks, evaluation: Evaluation, progress: Progress) -> dict[int, list[Fold]]:
-    """Return the folds of every seed, and tell what a user should know of them, once."""
-    labels = _label_array(tracks)
-    folds: dict[int, list[Fold]] = {}
-    notes: dict[str, None] = {}
-    for seed in evaluation.seeds:
-        if evaluation.splits is not None:
-            folds[seed], told = official_folds(tracks.task, labels, evaluation.splits, tracks.ids)
-        else:
-            folds[seed], told = make_folds(
-                tracks.task,
-                labels,
-                scheme=cast(Scheme, evaluation.scheme),
-                n_folds=evaluation.n_folds,
-                seed=seed,
-                groups=tracks.groups,
-            )
-        notes |= dict.fromkeys(told)
-    some = folds[evaluation.seeds[0]]
-    if crossing := groups_on_both_sides(some, tracks.groups):
-        notes[
-            f"warning: {crossing} of {sum(len(fold.test) for fold in some)} test tracks share their group (artist) "
-            "with a training track of their fold, which flatters the scores; --folds grouped keeps groups apart"
-        ] = None
-    if copies := groups_on_both_sides(some, tracks.audio_hashes):
-        notes[
-            f"warning: {copies} test tracks have the very same audio as a training track of their fold; "
-            "`mirembed datasets check` lists such copies"
-        ] = None
-    for note in notes:
-        progress.note(note)
-    return folds
-
-
-def _label_array(tracks: Tracks) -> NDArray[Any]:
-    return tracks.class_indices if isinstance(tracks.task, Classification) else np.asarray(tracks.labels)
-
-
-def _plan(
+def _train(
     tracks: Tracks,
     experiment: Experiment,
-    evaluation: Evaluation,
-    folds: Mapping[int, Sequence[Fold]],
+    parts: Sequence[Part],
     run: Run,
-    described: Mapping[str, Any],
-) -> list[_Part]:
-    """Return every training of the run, in an order that does not depend on what is done already."""
-    command = run.manifest["command"]
-    parts = []
-    for seed, of_seed in folds.items():
-        for fold in of_seed:
-            for approaches in experiment.trainings:
-                key = f"{slug(approaches[0].training)}-seed{seed}-fold{fold.index}"
-                settings = Settings(
-                    experiment.epochs, experiment.batch, seed, fold.index, experiment.device, experiment.engine
-                )
-                job = Job(
-                    frames=tracks.frames,
-                    task=tracks.task,
-                    labels=_label_array(tracks),
-                    rows=fold.train,
-                    normalise=experiment.normalise,
-                    approaches=approaches,
-                    learner=experiment.learner,
-                    settings=settings,
-                    parameters=tracks.info.parameters,
-                    provenance={**provenance(tracks, described, seed, command), "fold": fold.index},
-                    checkpoint=run.checkpoints / f"{key}.safetensors",
-                )
-                ids = [tracks.ids[row] for row in fold.test]
-                models = run.folder / "models" if evaluation.keep_models else None
-                parts.append(_Part(job, seed, fold.index, fold.test, ids, run.parts / key, models))
-    return parts
+    jobs: int,
+    stacked: bool,
+    progress: Progress,
+) -> None:
+    """Run the trainings that are missing."""
+    missing = [part for part in parts if not part.folder.exists()]
+    if len(missing) < len(parts):
+        progress.note(f"going on with {run.folder}: {len(parts) - len(missing)} of {len(parts)} trainings are done")
+    if undeclared(tracks.task):
+        names = ", ".join(undeclared(tracks.task))
+        progress.note(f"no range is declared for {names}: that of each fold's training tracks is taken")
+    networks = counted(sum(part.job.approach.trains for part in missing), "network")
+    description = f"training {networks} for {counted(experiment.epochs, 'epoch')}"
+    with tracks.frames.in_use():
+        if stacked:
+            stacks = make_stacks(parts)
+            work = run_trainings(evaluate_stack, stacks, [*map(_epochs, stacks)], 1, progress, description)
+        else:
+            epochs = [_epochs([part]) for part in missing]
+            work = run_trainings(evaluate_part, missing, epochs, jobs, progress, description)
+        for _ in work:
+            pass
 
 
-def _evaluate_part(part: _Part, on_epoch: Callable[[int], None]) -> None:
-    """Fit the models of one training, predict its test tracks, and write the part."""
+def _epochs(parts: Sequence[Part]) -> int:
+    """Return how many epochs are left of parts, those of all networks added up."""
+    return sum(part.job.settings.epochs for part in parts if part.job.approach.trains and not part.folder.exists())
+
+
+def _tell_notes(parts: Sequence[Part], progress: Progress) -> list[str]:
+    """Return what should be said of the models of the run; say the first thing of each method."""
+    by_method: dict[str, list[str]] = {}
+    for part in parts:
+        for method, told in read_notes(part).items():
+            by_method.setdefault(method, []).extend(told)
+    for notes in by_method.values():
+        if notes:
+            more = f"; the run's notes.json has {len(notes) - 1} more of these" if len(notes) > 1 else ""
+            progress.note(f"warning: {notes[0]}{more}")
+    return [note for notes in by_method.values() for note in notes]
+
+
+def _gather(run: Run, parts: Sequence[Part], experiment: Experiment) -> None:
+    """Put the parts together in the run's tables, each sorted by method, seed and fold."""
     import pyarrow as pa
 
-    job = part.job
-    fitted = fit_models(job, Registry.discover(), on_epoch)
-    frames = job.frames.open()
-    tables = []
-    embeddings: NDArray[np.float32] | None = None
-    for approach in job.approaches:
-        model = fitted.models[approach.name]
-        if embeddings is None:
-            embeddings = model.embed(frames, job.frames.starts[part.test], job.frames.lengths[part.test])
-        tables.append(_predictions(part, approach, model, model.predict(embeddings)))
-        if part.models is not None:
-            folder = part.models / f"{slug(approach.name)}-seed{part.seed}-fold{part.fold}"
-            if not folder.exists():
-                model.save(folder)
-    with writing(part.folder) as temporary:
-        temporary.mkdir()
-        write_table(temporary / "predictions.parquet", pa.concat_tables(tables))
-        (temporary / "losses.json").write_text(json.dumps(fitted.losses))
-    if job.checkpoint is not None:
-        job.checkpoint.unlink(missing_ok=True)
-
-
-def _predictions(part: _Part, approach: Approach, model: Model, outputs: NDArray[Any]) -> pa.Table:
-    import pyarrow as pa
-
-    n = len(part.ids)
-    columns: dict[str, Any] = {
-        "approach": [approach.name] * n,
-        "seed": pa.array([part.seed] * n, pa.int64()),
-        "fold": pa.array([part.fold] * n, pa.int64()),
-        "id": part.ids,
+    order = {method.name: position for position, method in enumerate(experiment.methods)}
+    for name in (PREDICTIONS, CHECKPOINTS):
+        tables = [read_table(path) for part in parts if (path := part.folder / name).exists()]
+        if tables:
+            table = pa.concat_tables(tables)
+            places = np.array([order[method] for method in table["method"].to_pylist()])
+            write_table(run.folder / name, table.take(pa.array(np.argsort(places, kind="stable"))))
+    for part in parts:
+        if (path := part.folder / EMBEDDINGS).exists():
+            write_table(run.folder / "embeddings" / f"{part.folder.name}.parquet", read_table(path))
+    curves = []
+    for part in parts:
+        approaches = list(dict.fromkeys(method.approach.name for method in part.job.methods))
+        curves += losses_by_epoch(approaches, {"seed": part.seed, "fold": part.fold}, read_losses(part.folder))
+    columns = {
+        "approach": pa.string(),
+        "seed": pa.int64(),
+        "fold": pa.int64(),
+        "epoch": pa.int64(),
+        "loss": pa.float64(),
     }
-    truth = part.job.labels[part.test]
-    if isinstance(model.task, Classification):
-        columns["label"] = class_names(model.task, truth)
-        columns["prediction"] = class_names(model.task, outputs)
-    else:
-        for position, target in enumerate(model.task.targets):
-            columns[target.name] = truth[:, position]
-            columns[PREDICTED + target.name] = outputs[:, position]
-    return pa.table(columns)
-
-
-def _gather(run: Run, parts: Sequence[_Part], experiment: Experiment) -> pa.Table:
-    """Put the parts together: ``predictions.parquet`` sorted by approach, seed, fold, and ``curves.parquet``."""
-    import pyarrow as pa
-
-    tables = [read_table(part.folder / "predictions.parquet") for part in parts]
-    predictions = pa.concat_tables(tables)
-    names = predictions["approach"].to_pylist()
-    order = [i for approach in experiment.approaches for i, name in enumerate(names) if name == approach.name]
-    predictions = predictions.take(pa.array(order, pa.int64()))
-    write_table(run.folder / "predictions.parquet", predictions)
-    curves = [
-        {"approach": approach.name, "seed": part.seed, "fold": part.fold, "epoch": epoch, "loss": loss}
-        for part in parts
-        for approach in part.job.approaches
-        for epoch, loss in enumerate(json.loads((part.folder / "losses.json").read_text()), 1)
-    ]
-    write_table(run.folder / "curves.parquet", pa.Table.from_pylist(curves))
-    return predictions
-
-
-def _folds_table(tracks: Tracks, folds: Mapping[int, Sequence[Fold]]) -> pa.Table:
-    import pyarrow as pa
-
-    rows = [
-        {"seed": seed, "id": tracks.ids[row], "fold": fold.index}
-        for seed, of_seed in folds.items()
-        for fold in of_seed
-        for row in fold.test
-    ]
-    return pa.Table.from_pylist(rows)
+    write_table(run.folder / CURVES, pa.Table.from_pylist(curves, schema=pa.schema(columns)))

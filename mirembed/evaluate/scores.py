@@ -10,25 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed import statistics
+from mirembed.evaluate.parts import PREDICTED
 from mirembed.hookspecs import Classification, Regression, Task
 from mirembed.statistics import Interval, bootstrap_interval, nadeau_bengio_interval
+from mirembed.statistics.resampling import resampled
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-PREDICTED = "predicted_"
-"""Before a target's name: the column of its predictions."""
 
 _Metric = Callable[[NDArray[Any], NDArray[Any]], float]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of one approach.
+    """The scores of one method.
 
     Attributes
     ----------
-    approach : str
+    method : str
     intervals : dict of str to Interval
         Means over folds with 95 % intervals. Classification: accuracy, macro_f1. Regression: r, r_squared, r2,
         each the mean over the targets in a fold.
@@ -41,7 +40,7 @@ class Scores:
         Folds and targets in which a constant prediction made r undefined; they count as 0.
     """
 
-    approach: str
+    method: str
     intervals: dict[str, Interval]
     pooled: dict[str, Interval]
     targets: dict[str, Interval]
@@ -58,50 +57,58 @@ class Scores:
 
 
 def score(predictions: pa.Table, task: Task, n_train: float, *, official: bool = False) -> list[Scores]:
-    """Score every approach of a table of predictions, in the order in which they stand there.
+    """Score every method of a table of predictions, in the order in which they stand there.
 
     Parameters
     ----------
     predictions : pyarrow.Table
-        Columns approach, seed, fold, and label and prediction, or each target and its prediction.
+        Columns method, seed, fold, and label and prediction, or each target and its prediction.
     task : Classification or Regression
     n_train : float
         Mean number of training tracks of a fold, which the intervals depend on; the manifest of a run holds it.
     official : bool
         The folds are official splits, the same for every seed.
     """
-    approaches = np.array(predictions["approach"].to_pylist())
+    methods = np.array(predictions["method"].to_pylist())
     seeds = predictions["seed"].to_numpy()
     folds = predictions["fold"].to_numpy()
     truth, predicted = answers(predictions, task)
     ids = np.array(predictions["id"].to_pylist())
     result = []
-    for approach in dict.fromkeys(approaches.tolist()):
-        rows = approaches == approach
+    for method in dict.fromkeys(methods.tolist()):
+        rows = methods == method
         names = sorted(set(zip(folds[rows].tolist(), seeds[rows].tolist(), strict=True)))
         parts = [np.flatnonzero(rows & (seeds == seed) & (folds == fold)) for fold, seed in names]
-        # In the order of the ids, so that a resample draws the same tracks from every seed.
         wholes = [
-            chosen[np.argsort(ids[chosen], kind="stable")]
+            _Tested(chosen, np.searchsorted(np.unique(ids[rows]), ids[chosen]))
             for seed in sorted(set(seeds[rows].tolist()))
             for chosen in [np.flatnonzero(rows & (seeds == seed))]
         ]
-        result.append(_score_approach(approach, task, truth, predicted, parts, wholes, n_train, official))
+        result.append(_score_method(method, task, truth, predicted, parts, wholes, n_train, official))
     return result
 
 
-def _score_approach(
-    approach: str,
+@dataclass(frozen=True)
+class _Tested:
+    """The rows of one seed, and the number of the track of each."""
+
+    rows: NDArray[np.int64]
+    tracks: NDArray[np.int64]
+
+
+def _score_method(
+    method: str,
     task: Task,
     truth: NDArray[Any],
     predicted: NDArray[Any],
     parts: Sequence[NDArray[np.int64]],
-    wholes: Sequence[NDArray[np.int64]],
+    wholes: Sequence[_Tested],
     n_train: float,
     official: bool,
 ) -> Scores:
-    """Score one approach; ``parts`` are the rows of each fold, seed after seed, ``wholes`` those of each seed."""
+    """Score one method; ``parts`` are the rows of each fold, seed after seed, ``wholes`` those of each seed."""
     n_test = float(np.mean([len(part) for part in parts]))
+    n_tracks = max(int(whole.tracks.max()) for whole in wholes) + 1
 
     def interval(values: NDArray[np.float64]) -> Interval:
         # Other seeds do not draw other tracks into an official split: it counts once.
@@ -109,10 +116,18 @@ def _score_approach(
             values = values.reshape(-1, len(wholes)).mean(axis=1)
         return nadeau_bengio_interval(values, n_train, n_test)
 
-    def pooled(metric: _Metric) -> Interval:
+    def pooled(name: str, metric: _Metric) -> Interval:
+        # The same metric twice: as it is defined, and as fast as a thousand resamples want it.
+        several = [
+            resampled(name, truth[whole.rows, column], predicted[whole.rows, column], whole.tracks, n_tracks)
+            for whole in wholes
+            for column in range(truth.shape[1])
+        ]
         return bootstrap_interval(
-            lambda drawn: float(metric_table(metric, truth, predicted, [whole[drawn] for whole in wholes]).mean()),
-            len(wholes[0]),
+            lambda _: float(metric_table(metric, truth, predicted, [whole.rows for whole in wholes]).mean()),
+            n_tracks,
+            # A seed of which nothing was drawn, as may be with a few splits, has no say.
+            of_resamples=lambda drawn: np.nanmean([of_target(drawn) for of_target in several], axis=0),
         )
 
     metrics = _metrics(task)
@@ -124,9 +139,9 @@ def _score_approach(
         defined = metric_table(statistics.pearson_r_defined, truth, predicted, parts)
         undefined = int(defined.size - defined.sum())
     return Scores(
-        approach=approach,
+        method=method,
         intervals={name: interval(values.mean(axis=1)) for name, values in by_fold.items()},
-        pooled={name: pooled(metric) for name, metric in metrics.items()},
+        pooled={name: pooled(name, metric) for name, metric in metrics.items()},
         targets=targets,
         undefined=undefined,
     )

@@ -1,8 +1,18 @@
 """Many audio files → store: workers, failures, resume."""
 
-from mirembed.extract.files import ExtractedFile, FileOutcome, extract_files
+from mirembed.extract.files import ExtractedFile, FileOutcome, Handling, extract_files
 from mirembed.extract.listing import check_listing
+from mirembed.extract.max_failures import MaxFailures
 from mirembed.extract.summary import Summary
 from mirembed.extract.update import extract
 
-__all__ = ["ExtractedFile", "FileOutcome", "Summary", "check_listing", "extract", "extract_files"]
+__all__ = [
+    "ExtractedFile",
+    "FileOutcome",
+    "Handling",
+    "MaxFailures",
+    "Summary",
+    "check_listing",
+    "extract",
+    "extract_files",
+]

@@ -11,12 +11,35 @@ from typing import Any
 import numpy as np
 
 from mirembed import workers
-from mirembed.audio_files import file_stamp
+from mirembed.audio_files import file_stamp, patience, printable, require_inside
 from mirembed.errors import AudioError
-from mirembed.spectrogram import spectrogram
+from mirembed.hookspecs import Track
+from mirembed.spectrogram import DEFAULTS, choose_backend, spectrogram
+from mirembed.store import SpectrogramRow
+
+WORKER_MEMORY = 3 * 2**30
+"""Bytes. Half an hour of stereo that only Essentia decodes takes a third of it."""
+
+WORKER_KEPT = 256 * 2**20
+"""Bytes that a worker may keep between two files; about twice what it needs."""
 
 _IN_FLIGHT = 4
 """Files handed out per worker: the workers go on while this process writes or embeds what they sent."""
+
+
+@dataclass(frozen=True)
+class Handling:
+    """How files are decoded; it does not change the numbers.
+
+    Attributes
+    ----------
+    backend : {"auto", "essentia", "scipy"}
+    timeout : float or None
+        Seconds that one file may take; None: see `mirembed.audio_files.patience`.
+    """
+
+    backend: str = "auto"
+    timeout: float | None = None
 
 
 @dataclass(frozen=True)
@@ -27,9 +50,26 @@ class ExtractedFile:
     duration: float
     file_hash: str
     audio_hash: str
+    backend: str
     file_size: int
     file_mtime_ns: int
     chatter: int
+
+    def row_of(self, track: Track) -> SpectrogramRow:
+        """Return the row of the store for the track whose file this is."""
+        return SpectrogramRow(
+            id=track.id,
+            label=track.label,
+            group=track.group,
+            path=printable(track.path),
+            duration=self.duration,
+            file_hash=self.file_hash,
+            audio_hash=self.audio_hash,
+            backend=self.backend,
+            file_size=self.file_size,
+            file_mtime_ns=self.file_mtime_ns,
+            frames=self.frames,
+        )
 
 
 @dataclass(frozen=True)
@@ -50,9 +90,40 @@ class FileOutcome:
     result: ExtractedFile | str
 
 
-def extract_files(paths: Sequence[Path], jobs: int) -> Iterator[FileOutcome]:
-    """Compute the spectrograms of files in worker processes, in the order in which they are ready."""
-    outcomes = workers.run(_extract_file, list(map(str, paths)), max(1, jobs), per_worker=_IN_FLIGHT)
+@dataclass(frozen=True)
+class _File:
+    """A file on its way to a worker. The path need not be valid text, and travels as it is."""
+
+    path: Path
+    folder: Path | None
+    backend: str
+
+
+def extract_files(
+    paths: Sequence[Path], jobs: int, handling: Handling | None = None, folder: Path | None = None
+) -> Iterator[FileOutcome]:
+    """Compute the spectrograms of files in worker processes, in the order in which they are ready.
+
+    Parameters
+    ----------
+    paths : sequence of pathlib.Path
+    jobs : int
+        Worker processes.
+    handling : Handling, optional
+    folder : pathlib.Path, optional
+        Files that links or ``..`` put outside this folder are refused.
+
+    Raises
+    ------
+    SpecError
+        If the backend is not there.
+    """
+    handling = handling or Handling()
+    if handling.backend != "auto":  # which each worker finds out for itself
+        choose_backend(handling.backend)
+    files = [_File(path, folder, handling.backend) for path in paths]
+    limits = workers.Limits(lambda file: handling.timeout or patience(file.path), WORKER_MEMORY, WORKER_KEPT)
+    outcomes = workers.run(_extract_file, files, max(1, jobs), per_worker=_IN_FLIGHT, limits=limits)
     for number, outcome in enumerate(outcomes, 1):
         if isinstance(outcome, workers.Crashed):
             yield FileOutcome(outcome.index, number, outcome.reason)
@@ -60,16 +131,19 @@ def extract_files(paths: Sequence[Path], jobs: int) -> Iterator[FileOutcome]:
             yield FileOutcome(outcome.index, number, outcome.result)
 
 
-def _extract_file(name: str) -> ExtractedFile | str:
-    path = Path(name)
+def _extract_file(file: _File) -> ExtractedFile | str:
+    path = file.path
     try:
+        if file.folder is not None:
+            require_inside(path, file.folder)
         size, mtime = file_stamp(path)
-        result = spectrogram(path)
+        result = spectrogram(path, DEFAULTS, file.backend)
         return ExtractedFile(
             frames=result.frames,
             duration=result.duration,
             file_hash=file_hash(path),
             audio_hash=result.audio_hash,
+            backend=result.backend,
             file_size=size,
             file_mtime_ns=mtime,
             chatter=result.chatter,

@@ -8,9 +8,9 @@ from numbers import Real
 from pathlib import Path, PurePath
 from typing import Any
 
-from mirembed.errors import DatasetError
-from mirembed.hookspecs import Classification, Listing, Regression, Track
-from mirembed.store.features import label_names
+from mirembed.errors import DatasetError, PluginError
+from mirembed.hookspecs import Classification, Listing, Regression, Target, Track
+from mirembed.store.rows import label_names
 
 
 def check_listing(listing: Listing, plugin: str) -> None:
@@ -21,7 +21,10 @@ def check_listing(listing: Listing, plugin: str) -> None:
     DatasetError
         If there is no track, an id is doubled or not fit to be one, a path is not fit to be stored, or a label is
         not one of the task's.
+    PluginError
+        If it is no listing at all.
     """
+    _check_shape(listing, plugin)
     if not listing.tracks:
         raise DatasetError(f"{plugin} lists no track in this folder; check --audio")
     label_names(listing.task)
@@ -40,6 +43,33 @@ def check_listing(listing: Listing, plugin: str) -> None:
             _check_values(track, listing.task, plugin)
 
 
+def _check_shape(listing: Any, plugin: str) -> None:
+    """Check the types of what a plugin gave, which is code that no type checker may have seen."""
+    if not isinstance(listing, Listing):
+        raise PluginError(f"{plugin} returns {type(listing).__name__} from listing(); expected a mirembed.Listing")
+    if not isinstance(listing.task, Classification | Regression):
+        raise PluginError(f"{plugin} lists for the task {listing.task!r}; expected Classification or Regression")
+    if isinstance(listing.task, Classification):
+        names: Any = listing.task.classes
+        sound = not isinstance(names, str) and all(_is_text(name) for name in names) and len(set(names)) == len(names)
+        expected = "a tuple of distinct names"
+    else:
+        names = listing.task.targets
+        sound = len(names) > 0 and all(isinstance(target, Target) and _is_text(target.name) for target in names)
+        expected = "a tuple of mirembed.Target, one or more"
+    if not sound:
+        raise PluginError(f"{plugin} has the classes or targets {names!r}; expected {expected}")
+    if isinstance(listing.tracks, str) or not isinstance(listing.tracks, Sequence):
+        raise PluginError(f"{plugin} has a {type(listing.tracks).__name__} of tracks; expected a list or tuple")
+    for track in listing.tracks:
+        if not isinstance(track, Track):
+            raise PluginError(f"{plugin} lists {track!r}; expected a mirembed.Track")
+    if not isinstance(listing.absent, int) or listing.absent < 0:
+        raise PluginError(f"{plugin} counts {listing.absent!r} absent tracks; expected a number, 0 or more")
+    if isinstance(listing.notes, str) or not all(isinstance(note, str) for note in listing.notes):
+        raise PluginError(f"{plugin} has the notes {listing.notes!r}; expected a list of lines")
+
+
 def _check_names(track: Track, plugin: str) -> None:
     blame = "report it to that plugin's authors"
     if not _is_text(track.id) or not track.id or PurePath(track.id).is_absolute():
@@ -48,8 +78,6 @@ def _check_names(track: Track, plugin: str) -> None:
         raise DatasetError(f"{plugin}: {track.id} has the group {track.group!r}; expected valid UTF-8 or None: {blame}")
     if not isinstance(track.path, Path):
         raise DatasetError(f"{plugin}: {track.id} has the path {track.path!r}; expected a pathlib.Path: {blame}")
-    if not _is_text(str(track.path)):
-        raise DatasetError(f"{plugin}: {str(track.path)!r} is not valid UTF-8; rename the file or folder")
 
 
 def _check_values(track: Track, task: Regression, plugin: str) -> None:

@@ -19,6 +19,8 @@ class Summary:
         What the dataset listed, and annotated tracks without audio.
     extracted, unchanged, relabelled : int
         Done now; in the store already; in the store with another label or group, which is now the listed one.
+    moved : int
+        In the store under another id, and known by their content; they have the listed id now.
     failures : list of Failure
         All that stand in the failures table after this run.
     failed_before : int
@@ -38,6 +40,7 @@ class Summary:
     extracted: int = 0
     unchanged: int = 0
     relabelled: int = 0
+    moved: int = 0
     failures: list[Failure] = field(default_factory=list)
     failed_before: int = 0
     kept: int = 0
@@ -58,6 +61,8 @@ class Summary:
             lines.append(f"{self.absent} annotated tracks have no audio here")
         if self.relabelled:
             lines.append(f"{self.relabelled} tracks got a new label or group; they were not decoded again")
+        if self.moved:
+            lines.append(f"{self.moved} tracks were moved or renamed; they were not decoded again")
         if self.unlisted:
             lines.append(
                 f"{self.unlisted} tracks in the store are no longer listed; they are kept: --prune removes them"

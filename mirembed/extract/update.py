@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,21 +9,17 @@ from typing import Any
 
 from mirembed.audio_files import file_stamp
 from mirembed.errors import StoreError
-from mirembed.extract.files import ExtractedFile, extract_files, file_hash
+from mirembed.extract.extraction import Extraction
+from mirembed.extract.files import Handling, file_hash
 from mirembed.extract.listing import check_listing
+from mirembed.extract.max_failures import MaxFailures
+from mirembed.extract.moved import moved_tracks
 from mirembed.extract.summary import Summary
 from mirembed.hookspecs import Classification, Listing, Task, Track
 from mirembed.progress import Progress, Silent
 from mirembed.spectrogram import SpectrogramParameters
-from mirembed.store import DatasetInfo, Failure, FeatureStore, SpectrogramRow
-from mirembed.store.features import label_names
-
-SHARD_ROWS = 128
-SHARD_FRAMES = 400_000
-"""A shard is full at this many tracks or frames: about 60 MB, whatever the length of the tracks."""
-
-SHARD_SECONDS = 20.0
-"""A shard is written when it is full or this old: what a killed process loses."""
+from mirembed.store import DatasetInfo, FeatureStore
+from mirembed.store.rows import label_names
 
 
 def extract(
@@ -37,6 +32,8 @@ def extract(
     jobs: int,
     retry_failed: bool = False,
     prune: bool = False,
+    handling: Handling | None = None,
+    max_failures: MaxFailures | None = None,
     progress: Progress | None = None,
 ) -> Summary:
     """Bring a dataset's store up to date with its listing.
@@ -44,10 +41,31 @@ def extract(
     Only what is missing or changed is decoded. Whatever ends the program, what is in the store is valid and the
     next call goes on from there.
 
+    Parameters
+    ----------
+    store : FeatureStore
+    listing : Listing
+    spec : str
+        The dataset, as given to ``--dataset``.
+    plugin : mapping
+        Provenance of the dataset plugin.
+    audio : pathlib.Path
+        The folder that was listed; files that links put outside it fail.
+    jobs : int
+        Worker processes.
+    retry_failed : bool
+        Try files again that failed before and have not changed.
+    prune : bool
+        Remove tracks that are not listed.
+    handling : Handling, optional
+    max_failures : MaxFailures, optional
+        More failures than this end the extraction.
+    progress : Progress, optional
+
     Raises
     ------
     DatasetError
-        See `check_listing`.
+        See `check_listing` and `Extraction.run`.
     StoreError
         If the store is busy, cannot be written, was made with other parameters, or holds another folder's tracks.
     """
@@ -69,36 +87,39 @@ def extract(
         if not store.exists:
             store.write_info(info)
         store.check_fingerprint(parameters.to_json(), "this version of mirembed")
-        _check_same_folder(store, listing, info, prune)
+        moved = moved_tracks(store, listing.tracks)
+        _check_same_folder(store, listing, info, prune, len(moved))
         before = store.info().task
         if isinstance(listing.task, Classification) and isinstance(before, Classification):
             # A process that is killed while it relabels leaves old labels and new ones.
             store.write_info(replace(info, task=_with_classes(listing.task, before.classes)))
-        info = replace(info, task=_task(store, listing, prune))
-        _refresh(store, listing, info, prune, summary)
+        info = replace(info, task=_task(store, listing, moved, prune))
+        _refresh(store, {**moved, **{track.id: track for track in listing.tracks}}, info, prune, summary)
         store.write_info(info)
         wanted = _missing(store, listing, retry_failed, summary)
-        _extract_tracks(store, wanted, info, jobs, summary, progress)
+        extraction = Extraction(store, info, wanted, audio, summary, progress, max_failures)
+        extraction.run(jobs, handling or Handling())
         _drop_replaced(store, info)
         summary.kept = len({failure.id for failure in summary.failures} & set(store.index()["id"].to_pylist()))
     return summary
 
 
-def _check_same_folder(store: FeatureStore, listing: Listing, info: DatasetInfo, prune: bool) -> None:
+def _check_same_folder(store: FeatureStore, listing: Listing, info: DatasetInfo, prune: bool, n_moved: int) -> None:
     known = store.index()["id"].to_pylist()
-    if known and not prune and not {track.id for track in listing.tracks} & set(known):
+    # Another folder may hold some of the same files; one in which all were renamed holds most of them.
+    if n_moved < len(known) / 2 and not prune and not {track.id for track in listing.tracks} & set(known):
         raise StoreError(
             f"the store already holds {len(known)} tracks of {info.spec} from {store.info().audio}, "
             f"and none of them is in {info.audio}; use another --store, or --prune to remove them"
         )
 
 
-def _task(store: FeatureStore, listing: Listing, prune: bool) -> Task:
+def _task(store: FeatureStore, listing: Listing, moved: Mapping[str, Track], prune: bool) -> Task:
     """Return the listing's task, with the classes of the tracks that are kept though they are no longer listed."""
     index = store.index()
     if prune or not isinstance(listing.task, Classification) or "label" not in index.column_names:
         return listing.task
-    listed = {track.id for track in listing.tracks}
+    listed = {track.id for track in listing.tracks} | set(moved)
     kept = {row["label"] for row in index.to_pylist() if row["id"] not in listed}
     return _with_classes(listing.task, kept)
 
@@ -107,8 +128,13 @@ def _with_classes(task: Classification, others: Iterable[str]) -> Classification
     return Classification((*task.classes, *sorted(set(others) - set(task.classes))))
 
 
-def _refresh(store: FeatureStore, listing: Listing, info: DatasetInfo, prune: bool, summary: Summary) -> None:
-    """Bring labels and groups of the stored tracks up to date; with ``prune``, remove those not listed."""
+def _refresh(
+    store: FeatureStore, listed: Mapping[str, Track], info: DatasetInfo, prune: bool, summary: Summary
+) -> None:
+    """Bring names, labels and groups of the stored tracks up to date; with ``prune``, remove those not listed.
+
+    ``listed`` has the listed tracks by the id under which they are, or would be, stored.
+    """
     index = store.index()
     if len(index) == 0:
         return
@@ -118,7 +144,6 @@ def _refresh(store: FeatureStore, listing: Listing, info: DatasetInfo, prune: bo
             f"{info.spec} now has {', '.join(names)}, the store {store.folder} holds "
             f"{', '.join(label_names(store.info().task))}; extract into another --store, or delete that folder"
         )
-    listed = {track.id: track for track in listing.tracks}
     current: dict[str, Track] = {}
     changed: set[int] = set()
     rows: dict[int, list[tuple[int, str]]] = {}
@@ -132,6 +157,9 @@ def _refresh(store: FeatureStore, listing: Listing, info: DatasetInfo, prune: bo
             if prune:
                 changed.add(row["shard"])
                 continue
+        elif track.id != stored.id:
+            summary.moved += 1
+            changed.add(row["shard"])
         elif (track.label, track.group) != (stored.label, stored.group):
             summary.relabelled += 1
             changed.add(row["shard"])
@@ -181,70 +209,3 @@ def _missing(store: FeatureStore, listing: Listing, retry_failed: bool, summary:
             wanted.append(track)
     summary.failures = list(failed.values())
     return wanted
-
-
-def _extract_tracks(
-    store: FeatureStore,
-    tracks: Sequence[Track],
-    info: DatasetInfo,
-    jobs: int,
-    summary: Summary,
-    progress: Progress,
-) -> None:
-    failures = {failure.id: failure for failure in summary.failures}
-    progress.start("extracting", len(tracks))
-    pending: list[SpectrogramRow] = []
-    written_at = time.monotonic()
-    try:
-        for outcome in extract_files([track.path for track in tracks], jobs):
-            track = tracks[outcome.index]
-            if isinstance(outcome.result, str):
-                failures[track.id] = _failure(track, outcome.result)
-            else:
-                failures.pop(track.id, None)
-                extracted = outcome.result
-                summary.chatter += extracted.chatter
-                pending.append(_row(track, extracted))
-            progress.update(outcome.number)
-            if _is_full(pending) or (pending and time.monotonic() - written_at > SHARD_SECONDS):
-                _flush(store, pending, info, summary)
-                written_at = time.monotonic()
-    finally:
-        # Also after ctrl-C: what was extracted is kept.
-        _flush(store, pending, info, summary)
-        summary.failures = sorted(failures.values(), key=lambda failure: failure.id)
-        store.write_failures(summary.failures)
-
-
-def _is_full(pending: Sequence[SpectrogramRow]) -> bool:
-    return len(pending) >= SHARD_ROWS or sum(len(row.frames) for row in pending) >= SHARD_FRAMES
-
-
-def _flush(store: FeatureStore, pending: list[SpectrogramRow], info: DatasetInfo, summary: Summary) -> None:
-    if pending:
-        rows = pending.copy()
-        # Emptied first: a shard that could not be written is not tried a second time on the way out.
-        pending.clear()
-        store.append(rows, info)
-        summary.extracted += len(rows)
-
-
-def _row(track: Track, file: ExtractedFile) -> SpectrogramRow:
-    return SpectrogramRow(
-        id=track.id,
-        label=track.label,
-        group=track.group,
-        path=str(track.path),
-        duration=file.duration,
-        file_hash=file.file_hash,
-        audio_hash=file.audio_hash,
-        file_size=file.file_size,
-        file_mtime_ns=file.file_mtime_ns,
-        frames=file.frames,
-    )
-
-
-def _failure(track: Track, reason: str) -> Failure:
-    size, mtime = file_stamp(track.path)
-    retry = "mend or replace the file and run the same command again, or try it as it is with --retry-failed"
-    return Failure(track.id, str(track.path), reason, retry, size, mtime)

@@ -17,16 +17,20 @@ from mirembed.approaches import Approach
 from mirembed.config import Experiment
 from mirembed.embeddings import EmbeddingRows, ModelKey, write_embeddings
 from mirembed.errors import EvaluationError, SpecError
+from mirembed.estimators import check_storable
 from mirembed.fit.unfinished import checkpoint, reserving
-from mirembed.fitting import Job, fit_learner, fit_models, new_estimator, provenance
+from mirembed.fitting import Job, fit_models, fit_stack, provenance
 from mirembed.hookspecs import Classification, Regression
+from mirembed.kernels import describe_learner
 from mirembed.labels import TargetScale, undeclared
-from mirembed.models import Model, check_storable
-from mirembed.progress import Progress, Silent
+from mirembed.learners import fit_learner, new_estimator
+from mirembed.models import Model
+from mirembed.progress import Progress, Silent, counted
 from mirembed.provenance import versions
 from mirembed.registry import Registry
 from mirembed.schedule import run_trainings
 from mirembed.specs import Spec
+from mirembed.stacked import in_stacks
 from mirembed.store import FeatureStore
 from mirembed.store.features import compare_parameters
 from mirembed.store.frames import Tracks
@@ -46,12 +50,15 @@ class FittedModel:
         Parquet table of the embeddings of all tracks.
     loss : float or None
         Mean loss a track in the last epoch; None when nothing was trained.
+    notes : list of str
+        What the user should be told of the model.
     """
 
     approach: str
     folder: Path
     embeddings: Path
     loss: float | None
+    notes: list[str]
 
     def to_json(self) -> dict[str, Any]:
         """Return the paths as JSON."""
@@ -60,6 +67,7 @@ class FittedModel:
             "model": str(self.folder),
             "embeddings": str(self.embeddings),
             "loss": self.loss,
+            "notes": self.notes,
         }
 
 
@@ -85,6 +93,7 @@ def fit(
     name: str | None = None,
     command: str = "",
     progress: Progress | None = None,
+    stacked: bool | None = None,
 ) -> list[FittedModel]:
     """Train on all tracks and save one model for each approach.
 
@@ -104,13 +113,16 @@ def fit(
         Of the model; chosen from dataset and approach when None.
     command : str
         As it was typed, for the provenance.
+    stacked : bool or None
+        Whether the networks are trained together in one process, in place of one in each of ``jobs`` processes;
+        None: on a GPU.
 
     Raises
     ------
     EvaluationError
         If there are too few tracks or classes.
     SpecError
-        If ``name`` cannot be a folder's name.
+        If ``name`` cannot be a folder's name, or the learner's kernel should match where no similarity is learnt.
     ModelError
         If ``name`` is taken, or a model with the learner could not be loaded again.
     StoreBusyError
@@ -118,35 +130,46 @@ def fit(
     """
     progress = progress or Silent()
     labels = check_trainable(tracks)
+    for approach in experiment.approaches:
+        if not approach.trains:
+            raise SpecError(
+                f"--approach {approach.name} trains nothing: there is no model to save; `mirembed evaluate` scores it"
+            )
     described = experiment.describe(registry)
-    if any(approach.learns for approach in experiment.approaches):
-        check_storable(new_estimator(registry, experiment.learner, tracks.task), experiment.learner, registry)
+    for method in experiment.methods:
+        if method.learner is not None:
+            check_storable(new_estimator(registry, method.learner, tracks.task), method.learner, registry)
     if undeclared(tracks.task):
         progress.note(f"no range is declared for {', '.join(undeclared(tracks.task))}: that of the tracks is taken")
     digest = _digest({**described, "seed": seed, "data": tracks.digest, "name": name, "versions": versions()})
-    wanted = _wanted_names(tracks, [approach.name for approach in experiment.approaches], name)
+    wanted = _wanted_names(tracks, [method.name for method in experiment.methods], name)
     fitted: dict[str, FittedModel] = {}
     with reserving(models, digest, wanted, exact=name is not None) as folders, tracks.frames.in_use():
         trainings = []
-        for approaches in experiment.trainings:
+        for methods in experiment.trainings:
             job = Job(
                 frames=tracks.frames,
                 task=tracks.task,
                 labels=labels,
                 rows=np.arange(len(tracks.ids)),
                 normalise=experiment.normalise,
-                approaches=approaches,
-                learner=experiment.learner,
+                methods=methods,
                 settings=Settings(experiment.epochs, experiment.batch, seed, 0, experiment.device, experiment.engine),
                 parameters=tracks.info.parameters,
                 provenance={**provenance(tracks, described, seed, command), "fit": digest},
-                checkpoint=checkpoint(models, approaches[0].training, digest),
+                checkpoint=checkpoint(models, methods[0].approach.training, digest),
             )
             trainings.append(_Training(job, folders, store.embeddings, tracks))
-        description = f"training for {experiment.epochs} epochs"
-        for _, result in run_trainings(_fit_one, trainings, experiment.epochs, jobs, progress, description):
+        description = f"training for {counted(experiment.epochs, 'epoch')}"
+        epochs = [experiment.epochs] * len(trainings)
+        if experiment.device == "cuda" if stacked is None else stacked:
+            stacks = in_stacks(trainings)
+            work = run_trainings(_fit_stack, stacks, [*map(sum, in_stacks(epochs))], 1, progress, description)
+        else:
+            work = run_trainings(_fit_one, trainings, epochs, jobs, progress, description)
+        for _, result in work:
             fitted |= {model.approach: model for model in result}
-    return [fitted[approach.name] for approach in experiment.approaches]
+    return [fitted[method.name] for method in experiment.methods]
 
 
 def transfer(
@@ -167,7 +190,7 @@ def transfer(
     Raises
     ------
     SpecError
-        If ``name`` cannot be a folder's name.
+        If ``name`` cannot be a folder's name, or the learner's kernel should match where no similarity is learnt.
     ModelError
         If ``name`` is taken, or a model with the learner could not be loaded again.
     FingerprintError
@@ -180,8 +203,8 @@ def transfer(
     check_storable(new_estimator(registry, learner, tracks.task), learner, registry)
     embeddings = base.embed(tracks.frames.open(), tracks.frames.starts, tracks.frames.lengths)
     scale = TargetScale.fit(tracks.task, labels) if isinstance(tracks.task, Regression) else None
-    settings = {key: value for key, value in base.provenance["settings"].items() if key != "learner"}
-    described = {**settings, "learner": registry.provenance("learner", learner)}
+    made_with = describe_learner(registry, learner, [approach])
+    described = {**base.provenance["settings"], "learners": {str(learner): made_with}}
     origin = base.provenance.get("network_from", base.provenance)
     digest = _digest(
         {**described, "network": base.provenance["digest"], "data": tracks.digest, "name": name, "versions": versions()}
@@ -190,12 +213,13 @@ def transfer(
         base,
         task=tracks.task,
         head=None,
-        estimator=fit_learner(registry, learner, tracks.task, embeddings, labels, scale),
+        estimator=None,
         scale=scale,
         provenance={
             **provenance(tracks, described, base.provenance["seed"], command),
             "fit": digest,
             "approach": approach.name,
+            "learner": made_with,
             "network_from": {
                 "model": network.name,
                 "digest": base.provenance["digest"],
@@ -204,6 +228,9 @@ def transfer(
             },
         },
     )
+    seed = (base.provenance["seed"], 0)
+    fitted = fit_learner(registry, learner, approach, tracks.task, embeddings, labels, scale, seed=seed)
+    fitted.put_into(model)
     # Of other tracks, and of a fold's, nobody knows whether the network was trained on them.
     in_sample = True if origin["dataset"]["digest"] == tracks.digest and origin.get("fold") is None else None
     wanted = _wanted_names(tracks, [f"from-{network.name}"], name)
@@ -213,7 +240,7 @@ def transfer(
         path = _save_embeddings(
             model, store.embeddings, tracks, embeddings, epoch=described["epochs"], in_sample=in_sample
         )
-    return FittedModel(approach.name, folder, path, None)
+    return FittedModel(approach.name, folder, path, None, fitted.notes)
 
 
 def check_trainable(tracks: Tracks) -> NDArray[Any]:
@@ -241,30 +268,55 @@ def _fit_one(training: _Training, on_epoch: Callable[[int], None]) -> list[Fitte
 
     What an interrupted fit has saved is kept.
     """
-    job, tracks = training.job, training.tracks
     registry = Registry.discover()
-    folders = {approach.name: training.folders[approach.name] for approach in job.approaches}
-    models = {name: Model.load(folder, registry) for name, folder in folders.items() if folder.exists()}
-    if len(models) < len(folders):
-        models = {**fit_models(job, registry, on_epoch).models, **models}
-    on_epoch(job.settings.epochs)
+    models: Mapping[str, Model] = {}
+    if not _is_saved(training):
+        models = fit_models(training.job, registry, on_epoch).models
+    on_epoch(training.job.settings.epochs)
+    return _keep_all(training, models, registry)
+
+
+def _fit_stack(trainings: Sequence[_Training], on_epoch: Callable[[int], None]) -> list[FittedModel]:
+    """Do what `_fit_one` does for several networks, trained together. One that is saved keeps its place."""
+    registry = Registry.discover()
+    missing = [training for training in trainings if not _is_saved(training)]
+    saved = sum(training.job.settings.epochs for training in trainings if _is_saved(training))
+    on_epoch(saved)
+    models: dict[str, Model] = {}
+    if missing:
+        jobs = [training.job for training in missing]
+        for fitted in fit_stack(jobs, len(trainings), registry, lambda epochs: on_epoch(saved + epochs)):
+            models |= fitted.models
+    return [model for training in trainings for model in _keep_all(training, models, registry)]
+
+
+def _is_saved(training: _Training) -> bool:
+    return all(training.folders[method.name].exists() for method in training.job.methods)
+
+
+def _keep_all(training: _Training, models: Mapping[str, Model], registry: Registry) -> list[FittedModel]:
+    """Save the models of a training, but for those that are saved already, and the embeddings of all."""
+    job, tracks = training.job, training.tracks
     frames = job.frames.open()
     result = []
-    for name, folder in folders.items():
-        model = _keep(models[name], folder, job.learner, registry)
+    for method in job.methods:
+        name, folder = method.name, training.folders[method.name]
+        model = (
+            Model.load(folder, registry) if folder.exists() else _keep(models[name], folder, method.learner, registry)
+        )
         embeddings = model.embed(frames, job.frames.starts, job.frames.lengths)
         path = _save_embeddings(
             model, training.embeddings, tracks, embeddings, epoch=job.settings.epochs, in_sample=True
         )
-        result.append(FittedModel(name, folder, path, model.provenance["loss"]))
+        result.append(FittedModel(name, folder, path, model.provenance["loss"], model.provenance["notes"]))
     return result
 
 
-def _keep(model: Model, folder: Path, learner: Spec, registry: Registry) -> Model:
+def _keep(model: Model, folder: Path, learner: Spec | None, registry: Registry) -> Model:
     """Save a model, unless that was done before an interruption, and return it as it is on disk."""
     if folder.exists():
         return Model.load(folder, registry)
-    if model.estimator is not None:
+    if model.estimator is not None and learner is not None:
         check_storable(model.estimator, learner, registry)
     model.save(folder)
     return model

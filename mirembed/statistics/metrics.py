@@ -72,9 +72,9 @@ def pearson_r(truth: ArrayLike, prediction: ArrayLike) -> float:
     ----------
     truth, prediction : array [n_tracks], float
     """
-    if not pearson_r_defined(truth, prediction):
-        return 0.0
     truth, prediction = _validate(truth, prediction)
+    if is_constant(truth) or is_constant(prediction):
+        return 0.0
     return float(np.clip(_standardised(truth) @ _standardised(prediction), -1, 1))
 
 

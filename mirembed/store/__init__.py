@@ -15,7 +15,8 @@
 Every file appears whole or not at all: it is written under a temporary name and then renamed.
 """
 
-from mirembed.store.features import DatasetInfo, Failure, FeatureStore, SpectrogramRow
+from mirembed.store.features import FeatureStore
 from mirembed.store.root import Store
+from mirembed.store.rows import DatasetInfo, Failure, SpectrogramRow
 
 __all__ = ["DatasetInfo", "Failure", "FeatureStore", "SpectrogramRow", "Store"]

@@ -17,6 +17,7 @@ from mirembed.errors import StoreBusyError, StoreError, StoreWriteError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 TEMPORARY = ".tmp-"
 """Prefix of what is being written; the host and the process that write it follow."""
@@ -63,11 +64,16 @@ def write_error(path: Path, error: OSError) -> StoreWriteError:
 
 def remove_leftovers(folder: Path) -> None:
     """Delete what processes of this host were writing into ``folder`` when they were killed."""
-    mine = f"{TEMPORARY}{platform.node()}-"
-    for leftover in folder.glob(f"{mine}*"):
-        process = leftover.name.removeprefix(mine).partition("-")[0]
-        if process.isdigit() and not _is_running(int(process)):
+    for leftover in folder.glob(f"{TEMPORARY}{platform.node()}-*"):
+        if not being_written(leftover):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def being_written(temporary: Path) -> bool:
+    """Return whether the process that made a temporary folder may still be there; of other hosts nothing is known."""
+    mine = f"{TEMPORARY}{platform.node()}-"
+    process = temporary.name.removeprefix(mine).partition("-")[0]
+    return not temporary.name.startswith(mine) or not process.isdigit() or _is_running(int(process))
 
 
 def _is_running(process: int) -> bool:
@@ -107,10 +113,26 @@ def exclusive(folder: Path, busy: str) -> Iterator[None]:
         lock.release()
 
 
+def is_held(folder: Path) -> bool:
+    """Return whether a process has the right of `exclusive` to ``folder`` at this moment."""
+    import fcntl
+
+    try:
+        with (folder / ".lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # nobody ever held it, or it may not be read
+        return False
+    return False
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as readable JSON."""
     with writing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        # The path of a folder need not be valid text.
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def read_json(path: Path) -> Any:
@@ -122,7 +144,7 @@ def read_json(path: Path) -> Any:
         If the file is missing or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
@@ -131,12 +153,31 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def write_table(path: Path, table: pa.Table, *, row_group_size: int | None = None) -> None:
+def write_table(path: Path, table: pa.Table) -> None:
     """Write a Parquet file, compressed and with page checksums."""
+    with table_writer(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+@contextlib.contextmanager
+def table_writer(path: Path, schema: pa.Schema, **encoding: Any) -> Iterator[pq.ParquetWriter]:
+    """Yield a writer of a Parquet file, compressed and with page checksums; it appears when the block ends well.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    schema : pyarrow.Schema
+    encoding
+        Further options of ``pyarrow.parquet.ParquetWriter``.
+    """
     import pyarrow.parquet as pq
 
-    with writing(path) as temporary, temporary.open("wb") as file:
-        pq.write_table(table, file, compression="zstd", row_group_size=row_group_size, write_page_checksum=True)
+    with (
+        writing(path) as temporary,
+        temporary.open("wb") as file,
+        pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True, **encoding) as writer,
+    ):
+        yield writer
 
 
 @contextlib.contextmanager

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from mirembed.errors import StoreError
 from mirembed.hookspecs import Classification, Task
 from mirembed.progress import Progress, Silent
-from mirembed.store.features import DatasetInfo, FeatureStore, label_names
+from mirembed.store.features import FeatureStore
 from mirembed.store.files import writing
+from mirembed.store.rows import DatasetInfo, label_names
 
 
 @dataclass(frozen=True)

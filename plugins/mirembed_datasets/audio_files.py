@@ -18,26 +18,26 @@ SUFFIXES = frozenset(
 LEFT_OUT = {
     "link": ("symbolic link", "leading outside the audio folder, in a circle or to nothing"),
     "unreadable": ("folder", "without permission to read it"),
-    "misnamed": ("audio file", "with a name that is not valid UTF-8: rename it"),
+    "misnamed": ("audio file", "called like another once its name is written in UTF-8: rename it"),
 }
 """What is left out under an audio folder, in the words of the note that counts it."""
 
 
 @dataclass(frozen=True)
 class AudioFiles:
-    """The audio files under a folder, at any depth.
+    r"""The audio files under a folder, at any depth.
 
     Attributes
     ----------
-    files : tuple of str
-        POSIX paths relative to the folder, sorted.
+    files : mapping of str to pathlib.Path
+        By POSIX paths relative to the folder, sorted. Bytes in them that are no UTF-8 are written as ``\xe9``.
     others : int
         Files that are not audio.
     notes : tuple of str
         What was left out and why, one line a reason.
     """
 
-    files: tuple[str, ...]
+    files: Mapping[str, Path]
     others: int
     notes: tuple[str, ...]
 
@@ -54,7 +54,7 @@ def find_audio(root: Path) -> AudioFiles:
     """
     require_folder(root)
     home = root.resolve()
-    files: list[str] = []
+    files: dict[str, Path] = {}
     others = 0
     left_out: Counter[str] = Counter()
     pending = [(root, frozenset({home}))]
@@ -72,16 +72,16 @@ def find_audio(root: Path) -> AudioFiles:
                 pending.append((path, above | {path.resolve()}))
             elif path.suffix.lower() not in SUFFIXES or not path.is_file():
                 others += 1
-            elif not _is_utf8(path.relative_to(root)):
+            elif (name := _as_text(path.relative_to(root))) in files:
                 left_out["misnamed"] += 1
             else:
-                files.append(path.relative_to(root).as_posix())
+                files[name] = path
     notes = tuple(
         f"{counted(left_out[reason], noun)} left out, {why}"
         for reason, (noun, why) in LEFT_OUT.items()
         if left_out[reason]
     )
-    return AudioFiles(tuple(sorted(files)), others, notes)
+    return AudioFiles(dict(sorted(files.items())), others, notes)
 
 
 @dataclass(frozen=True)
@@ -250,10 +250,6 @@ def _leads_astray(link: Path, home: Path, above: frozenset[Path]) -> bool:
     return not target.is_relative_to(home) or target in above or not target.exists()
 
 
-def _is_utf8(path: Path) -> bool:
-    """Return whether the name can stand in a table; Linux allows any bytes in a file name."""
-    try:
-        os.fspath(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _as_text(path: Path) -> str:
+    """Return a path as text that can stand in a table; Linux allows any bytes in a file name."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")

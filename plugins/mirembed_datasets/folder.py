@@ -145,7 +145,7 @@ class _Entry:
 
 def _list_class_folders(audio: Path, found: AudioFiles) -> Listing:
     loose = [file for file in found.files if "/" not in file]
-    tracks = [Track(file, audio / file, file.split("/")[0]) for file in found.files if "/" in file]
+    tracks = [Track(name, file, name.split("/")[0]) for name, file in found.files.items() if "/" in name]
     if not tracks:
         raise DatasetError(
             f"{str(audio)!r} holds {counted(len(loose), 'audio file')} and no class folder with audio: "
@@ -165,11 +165,10 @@ def _list_class_folders(audio: Path, found: AudioFiles) -> Listing:
 
 def _list_table(audio: Path, found: AudioFiles, table: Table, columns: _Columns) -> Listing:
     entries, repeated = _entries(table, columns, _locator(found))
-    there = set(found.files)
     tracks = [
-        Track(track, audio / track, entry.label, entry.group)
+        Track(track, found.files[track], entry.label, entry.group)
         for track, entry in sorted(entries.items())
-        if track in there
+        if track in found.files
     ]
     if not tracks:
         raise DatasetError(
@@ -179,7 +178,7 @@ def _list_table(audio: Path, found: AudioFiles, table: Table, columns: _Columns)
     notes = list(found.notes)
     if repeated:
         notes.append(f"{counted(repeated, 'row')} of {table.file} left out, saying again what another row says")
-    if unlisted := len(there - entries.keys()):
+    if unlisted := len(found.files.keys() - entries.keys()):
         notes.append(f"{counted(unlisted, 'audio file')} left out, not listed in {table.file}")
     if columns.group is not None and (alone := sum(track.group is None for track in tracks)):
         notes.append(f"{counted(alone, 'track')} without a group: the column {columns.group!r} is empty")
@@ -211,7 +210,6 @@ def _entries(table: Table, columns: _Columns, locate: Callable[[str, Row], str])
 
 def _locator(found: AudioFiles) -> Callable[[str, Row], str]:
     """Return a function from the path in a row to the file that it means, or to the path if there is none."""
-    there = set(found.files)
     of_stem = defaultdict(list)
     for file in found.files:
         of_stem[str(PurePosixPath(file).with_suffix(""))].append(file)
@@ -220,7 +218,7 @@ def _locator(found: AudioFiles) -> Callable[[str, Row], str]:
         path = posixpath.normpath(text.replace("\\", "/"))
         if path.startswith(("/", "../")) or path == ".." or PureWindowsPath(path).is_absolute():
             raise DatasetError(f"{row}: {text!r} leaves the audio folder: a path relative to that folder is expected")
-        if path in there:
+        if path in found.files:
             return path
         files = of_stem.get(path, [])
         if len(files) > 1:

@@ -94,11 +94,11 @@ def _tables(home: Path) -> list[Path]:
 def _clips(home: Path) -> Clips:
     """Return the audio at any depth in the mood folders of ``home``."""
     found = [
-        (mood, file, folder / file)
+        (mood, name, file)
         for mood, folder in class_folders(home, {mood: mood for mood in MOODS})
-        for file in find_audio(folder).files
+        for name, file in find_audio(folder).files.items()
     ]
-    return one_file_each(((f"{mood}/{file.rpartition('.')[0]}", path) for mood, file, path in found), ".mp3")
+    return one_file_each(((f"{mood}/{name.rpartition('.')[0]}", file) for mood, name, file in found), ".mp3")
 
 
 def _list_moods(home: Path) -> Listing:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from mirembed import hookimpl
-from mirembed.hookspecs import Register
+from mirembed import Register, hookimpl
 from mirembed_kernels.kernels import Cosine, Polynomial, Rbf
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
-from mirembed.approaches import Approach
+from mirembed.approaches import Approach, Method, methods
 from mirembed.errors import SpecError
+from mirembed.kernels import describe_learner
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 
@@ -23,7 +24,8 @@ class Experiment:
     Attributes
     ----------
     approaches : tuple of Approach
-    learner : Spec
+    learners : tuple of Spec
+        Each is tried with every approach that needs one.
     epochs, batch : int
     normalise : {"training", "dataset"}
         Whose statistics the bands are normalised with.
@@ -34,7 +36,7 @@ class Experiment:
     """
 
     approaches: tuple[Approach, ...]
-    learner: Spec
+    learners: tuple[Spec, ...]
     epochs: int = 400
     batch: int = 32
     normalise: Normalise = "training"
@@ -42,11 +44,16 @@ class Experiment:
     engine: str = "torch"
 
     @property
-    def trainings(self) -> list[tuple[Approach, ...]]:
-        """The approaches, those that share a network together."""
-        groups: dict[str, list[Approach]] = {}
-        for approach in self.approaches:
-            groups.setdefault(approach.training, []).append(approach)
+    def methods(self) -> tuple[Method, ...]:
+        """Every approach with every learner."""
+        return methods(self.approaches, self.learners)
+
+    @property
+    def trainings(self) -> list[tuple[Method, ...]]:
+        """The methods, those that share a network together."""
+        groups: dict[str, list[Method]] = {}
+        for method in self.methods:
+            groups.setdefault(method.approach.training, []).append(method)
         return [tuple(group) for group in groups.values()]
 
     def describe(self, registry: Registry) -> dict[str, Any]:
@@ -55,7 +62,9 @@ class Experiment:
         Raises
         ------
         PluginError
-            If a similarity or the learner is unknown, or refuses its parameters.
+            If a similarity or a learner is unknown, or refuses its parameters.
+        SpecError
+            If the kernel of a learner should match a similarity where none is learnt.
         """
         approaches = {}
         for approach in self.approaches:
@@ -66,10 +75,14 @@ class Experiment:
             approaches[approach.name] = {
                 role: registry.provenance("similarity", spec) for role, spec in specs.items() if spec is not None
             }
-        registry.create("learner", self.learner)
+        learners = [approach for approach in self.approaches if approach.learns or approach.name == "nn"]
         return {
             "approaches": approaches,
-            "learner": registry.provenance("learner", self.learner),
+            "methods": [
+                {"name": method.name, "approach": method.approach.name, "learner": str(method.learner or "") or None}
+                for method in self.methods
+            ],
+            "learners": {str(learner): describe_learner(registry, learner, learners) for learner in self.learners},
             "epochs": self.epochs,
             "batch": self.batch,
             "normalise": self.normalise,
@@ -109,6 +122,9 @@ def choose_approaches(
     labels = None if label_similarity is None else Spec.parse(label_similarity)
     names = [*approaches, *(f"{Spec.parse(similarity)}-sl" for similarity in similarities)]
     chosen = tuple(Approach.parse(name, labels) for name in names or [DEFAULT_APPROACH])
+    if labels is not None and not any(approach.similarity for approach in chosen):
+        listed = ", ".join(approach.name for approach in chosen)
+        raise SpecError(f"--label-similarity {labels}: none of {listed} learns a similarity; leave it out")
     for position, approach in enumerate(chosen):
         if approach.name in [earlier.name for earlier in chosen[:position]]:
             raise SpecError(f"the approach {approach.name} is given twice; give it once")

@@ -1,0 +1,226 @@
+"""How fast extraction is: mirembed and librosa on the same files, by turns, in one run (``make bench-extract``).
+
+Both have the same number of worker processes, FFT size, hop and bands. librosa's pool is warmed up before its clock
+starts and keeps its spectrograms in memory; mirembed's clock includes the start of its workers, hashing, and the
+writing of the store. ``--memory N`` extracts N files instead and prints how much memory the processes hold on the way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mirembed import Classification, Listing, Track
+from mirembed.extract import Handling, extract, extract_files
+from mirembed.progress import Silent, counted
+from mirembed.spectrogram.definition import DEFAULTS as PARAMETERS
+from mirembed.spectrogram.definition import fft_size, frame_length
+from mirembed.store import FeatureStore
+
+DISTINCT = 40
+"""Clips that are synthesised; a larger number of files is made of hard links to them."""
+
+FORMATS = {"wav": (22_050, 1), "mp3": (44_100, 2)}
+"""Sampling rate (Hz) and channels of the files of each kind."""
+
+GOALS = {("essentia", "wav"): 2.0, ("essentia", "mp3"): 1.3, ("scipy", "wav"): 3.0}
+"""Times librosa's speed that each backend is to reach."""
+
+MEBIBYTE = 2**20
+
+
+def write_clips(folder: Path, kind: str, n_files: int, seconds: float) -> list[Path]:
+    """Write clips of chords with noise, 16 bit or 128 kbit/s and more."""
+    import soundfile
+
+    rate, channels = FORMATS[kind]
+    time_axis = np.arange(round(seconds * rate)) / rate
+    paths = []
+    for number in range(n_files):
+        path = folder / f"{number:05d}.{kind}"
+        if number < DISTINCT:
+            rng = np.random.default_rng(number)
+            pitches = 110 * 2 ** (rng.integers(0, 60, 8) / 12)
+            chord = sum(np.sin(2 * np.pi * pitch * time_axis) for pitch in pitches) / 20
+            swell = 0.6 + 0.4 * np.sin(2 * np.pi * time_axis * rng.uniform(0.5, 3))
+            samples = (chord * swell)[:, None] + 0.03 * rng.standard_normal((len(time_axis), channels))
+            soundfile.write(path, samples, rate, subtype="PCM_16" if kind == "wav" else None)
+        else:
+            path.hardlink_to(paths[number % DISTINCT])
+        paths.append(path)
+    return paths
+
+
+def by_librosa(path: Path) -> np.ndarray:
+    """In a worker: the log-mel spectrogram, with the FFT, hop and bands that mirembed has at this rate."""
+    import librosa
+
+    samples, rate = librosa.load(path, sr=None)
+    power = librosa.feature.melspectrogram(
+        y=samples,
+        sr=rate,
+        n_fft=fft_size(rate, PARAMETERS),
+        win_length=frame_length(rate, PARAMETERS),
+        hop_length=int(PARAMETERS.hop_seconds * rate),
+        window=PARAMETERS.window,
+        n_mels=PARAMETERS.bands,
+        fmin=PARAMETERS.lowest_edge,
+        fmax=6854,
+    )
+    return librosa.power_to_db(power)
+
+
+def run_mirembed(paths: Sequence[Path], jobs: int, backend: str) -> None:
+    """Extract the files into a new store."""
+    tracks = [Track(path.name, path, "music") for path in paths]
+    with tempfile.TemporaryDirectory(prefix="mirembed-bench-") as store:
+        summary = extract(
+            FeatureStore(Path(store)),
+            Listing(Classification(("music",)), tracks),
+            spec="folder",
+            plugin={},
+            audio=paths[0].parent,
+            jobs=jobs,
+            handling=Handling(backend),
+            progress=Silent(),
+        )
+    assert summary.extracted == len(paths), summary.failures[:3]
+
+
+class Took(NamedTuple):
+    """Seconds of the clock, and seconds of processor in this process and its workers."""
+
+    wall: float
+    cpu: float
+
+
+def took(work: Callable[[], object]) -> Took:
+    """Call and return what it took."""
+    wall, cpu = time.perf_counter(), processor_seconds()
+    work()
+    return Took(time.perf_counter() - wall, processor_seconds() - cpu)
+
+
+def processor_seconds() -> float:
+    """Return what this process, its living workers and those that have ended have used."""
+    import psutil
+
+    this = psutil.Process()
+    own = this.cpu_times()
+    living = [child.cpu_times() for child in this.children(recursive=True)]
+    return sum((own.user, own.system, own.children_user, own.children_system, *(t.user + t.system for t in living)))
+
+
+def compare(kind: str, n_files: int, seconds: float, jobs: int, rounds: int) -> list[str]:
+    """Extract the same files by turns; return what is to be printed."""
+    runs: dict[str, list[Took]] = {"librosa": [], "essentia": [], "scipy": []}
+    with tempfile.TemporaryDirectory(prefix="mirembed-bench-") as folder:
+        paths = write_clips(Path(folder), kind, n_files, seconds)
+        with ProcessPoolExecutor(jobs) as pool:
+            list(pool.map(by_librosa, paths[: 4 * jobs]))
+            for _ in range(rounds):
+                runs["librosa"].append(took(lambda: list(pool.map(by_librosa, paths))))
+                for backend in ("essentia", "scipy"):
+                    runs[backend].append(took(lambda: run_mirembed(paths, jobs, backend)))  # noqa: B023
+    rate, channels = FORMATS[kind]
+    lines = [f"{kind}, {rate} Hz, {counted(channels, 'channel')}: {n_files} files of {seconds:g} s, {jobs} workers"]
+    for name, times in runs.items():
+        wall, cpu = (
+            statistics.median(theirs[unit] / ours[unit] for ours, theirs in zip(times, runs["librosa"], strict=True))
+            for unit in (0, 1)
+        )
+        best = min(times)
+        line = f"  {name:<9}{best.wall:7.2f} s  {n_files * seconds / 3600 / best.wall:5.2f} h/s  "
+        line += f"{1000 * best.cpu / n_files:6.1f} ms of processor a file  "
+        line += f"{wall:5.2f} x librosa by the clock, {cpu:5.2f} x by processor time"
+        goal = GOALS.get((name, kind))
+        lines.append(line + (f" (goal {goal:g})" if goal else ""))
+    return lines
+
+
+def start_up(backend: str) -> float:
+    """Return the seconds from the start of a worker to its first spectrogram, of a 1-s clip."""
+    with tempfile.TemporaryDirectory(prefix="mirembed-bench-") as folder:
+        paths = write_clips(Path(folder), "wav", 1, 1.0)
+        return min(took(lambda: list(extract_files(paths, 1, Handling(backend)))).wall for _ in range(5))
+
+
+class MemoryWatch(threading.Thread):
+    """Looks several times a second how much memory this process and its workers hold."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.samples: list[tuple[int, int]] = []
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Look until `end`."""
+        import psutil
+
+        parent = psutil.Process(os.getpid())
+        while not self._ended.wait(0.2):
+            workers = []
+            for child in parent.children():
+                try:
+                    workers.append(child.memory_info().rss)
+                except psutil.Error:
+                    continue
+            self.samples.append((parent.memory_info().rss, max(workers, default=0)))
+
+    def end(self) -> list[str]:
+        """Return, for each tenth of the time, the most that was held."""
+        self._ended.set()
+        self.join()
+        tenths = np.array_split(np.array(self.samples), min(10, len(self.samples)))
+        rows = [(int(part[:, 0].max()) // MEBIBYTE, int(part[:, 1].max()) // MEBIBYTE) for part in tenths]
+        return [
+            f"  {10 * n:3d} %: parent {parent} MiB, largest worker {worker} MiB"
+            for n, (parent, worker) in enumerate(rows, 1)
+        ]
+
+
+def measure_memory(kind: str, n_files: int, seconds: float, jobs: int, backend: str) -> list[str]:
+    """Extract many files; return the memory of each tenth of the way."""
+    with tempfile.TemporaryDirectory(prefix="mirembed-bench-") as folder:
+        paths = write_clips(Path(folder), kind, n_files, seconds)
+        watch = MemoryWatch()
+        watch.start()
+        run_mirembed(paths, jobs, backend)
+        return [f"{backend}, {n_files} {kind} files of {seconds:g} s, {jobs} workers:", *watch.end()]
+
+
+def main() -> None:
+    """Parse and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=300, help="of each kind")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of each file")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3, help="turns; the median of their ratios is told")
+    parser.add_argument("--kind", choices=sorted(FORMATS), action="append")
+    parser.add_argument("--memory", type=int, metavar="N", help="extract N files and show the memory, 10000 say")
+    arguments = parser.parse_args()
+    kinds = arguments.kind or ["wav", "mp3"]
+    for backend in ("essentia", "scipy"):
+        print(f"{backend}: {start_up(backend):.2f} s from the start of a worker to its first spectrogram", flush=True)
+    for kind in kinds:
+        if arguments.memory:
+            for backend in ("essentia", "scipy"):
+                report = measure_memory(kind, arguments.memory, arguments.seconds, arguments.jobs, backend)
+                print("\n".join(report), flush=True)
+        else:
+            report = compare(kind, arguments.files, arguments.seconds, arguments.jobs, arguments.rounds)
+            print("\n".join(report), flush=True)
+
+
+if __name__ == "__main__":
+    main()

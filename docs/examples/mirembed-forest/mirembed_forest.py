@@ -1,0 +1,56 @@
+"""Random forests as a learner for mirembed.
+
+Every `mirembed` command imports this module; scikit-learn is imported when a forest is made.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mirembed import Classification, hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mirembed import Estimator, Task
+
+
+class Forest:
+    """A random forest: the mean vote, or the mean prediction, of many decision trees.
+
+    Parameters
+    ----------
+    trees : int
+        1 or more.
+    depth : int or None
+        Of a tree at most, 1 or more. None: until every leaf is pure.
+    seed : int
+        Of the random choices, 0 or more.
+    """
+
+    def __init__(self, trees: int = 100, depth: int | None = None, seed: int = 0) -> None:
+        for name, value, least in (("trees", trees, 1), ("depth", depth, 1), ("seed", seed, 0)):
+            if value is not None and value < least:
+                raise ValueError(f"{name} is {value}: expected {least} or more")
+        self.trees = trees
+        self.depth = depth
+        self.seed = seed
+
+    def estimator(self, task: Task) -> Estimator:
+        """Return a new, unfitted forest; for regression one for each target, so that one target stays ``[n, 1]``."""
+        from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+        from sklearn.multioutput import MultiOutputRegressor
+
+        options = {"n_estimators": self.trees, "max_depth": self.depth, "random_state": self.seed}
+        estimator: Estimator
+        if isinstance(task, Classification):
+            estimator = RandomForestClassifier(**options)
+        else:
+            estimator = MultiOutputRegressor(RandomForestRegressor(**options))
+        return estimator
+
+
+@hookimpl
+def mirembed_register_learners(register: Callable[..., None]) -> None:
+    """Register the learner."""
+    register("forest", Forest, summary="Random forest")

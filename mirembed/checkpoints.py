@@ -1,0 +1,57 @@
+"""Trainings at rest: weights, the optimiser's state and the losses so far, in one file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from mirembed.errors import StoreError
+from mirembed.optimiser import Adadelta
+from mirembed.store.files import writing
+
+
+def save_checkpoint(path: Path, modules: nn.Module, optimiser: Adadelta, losses: list[float]) -> None:
+    """Write a checkpoint, over the one before."""
+    from safetensors.torch import save
+
+    tensors = {f"module.{name}": tensor for name, tensor in modules.state_dict().items()}
+    tensors |= {f"optimiser.{name}": tensor for name, tensor in optimiser.state().items()}
+    with writing(path) as temporary:
+        # Not by save_file, whose errors do not tell a full disk from anything else.
+        temporary.write_bytes(
+            save(
+                {name: tensor.contiguous() for name, tensor in tensors.items()},
+                metadata={"losses": json.dumps(losses)},
+            )
+        )
+
+
+def restore_checkpoint(path: Path, modules: nn.Module, optimiser: Adadelta) -> list[float]:
+    """Put a checkpoint into modules and optimiser, and return the losses of the epochs that it holds.
+
+    Raises
+    ------
+    StoreError
+        If it is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    weights: dict[str, Tensor] = {}
+    state: dict[str, Tensor] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            losses: list[float] = list(json.loads(file.metadata()["losses"]))
+            for name in file.keys():  # noqa: SIM118 - not a mapping
+                kind, _, rest = name.partition(".")
+                (weights if kind == "module" else state)[rest] = file.get_tensor(name)
+        modules.load_state_dict(weights)
+        optimiser.restore(state)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise StoreError(
+            f"{path} is damaged ({type(error).__name__}: {reason}); delete it and run the same command again: "
+            "this one training begins anew"
+        ) from error
+    return losses

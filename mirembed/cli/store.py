@@ -1,0 +1,132 @@
+"""``mirembed store``: what is in a store, whether it is sound, and how to make it smaller."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from mirembed.cli import options
+from mirembed.cli.options import DEFAULT_STORE, Dataset, Json, StoreFolder
+
+if TYPE_CHECKING:
+    from mirembed.store import Store
+    from mirembed.store.contents import Contents, RunContents
+
+app = typer.Typer(help="Show what is in a store, verify it, or merge its small files.", no_args_is_help=True)
+
+
+@app.command("info")
+def info(store: StoreFolder = DEFAULT_STORE, json: Json = False) -> None:
+    """List the datasets, models and runs of a store."""
+    from mirembed.cli.console import print_json
+    from mirembed.store.contents import contents
+
+    found = contents(_existing(store))
+    if json:
+        print_json(found.to_json())
+    else:
+        _print_contents(found)
+
+
+@app.command("verify")
+def verify(store: StoreFolder = DEFAULT_STORE, json: Json = False) -> None:
+    """Read everything in a store and say what is wrong with it, and what to do. Nothing is changed.
+
+    Exit code 1 when something is wrong.
+    """
+    from mirembed.cli.console import ConsoleProgress, print_json
+    from mirembed.progress import counted
+    from mirembed.store.verify import verify as run
+
+    place = _existing(store)
+    with ConsoleProgress() as progress:
+        faults = run(place, progress)
+    if json:
+        print_json({"sound": not faults, "faults": [fault.to_json() for fault in faults]})
+    else:
+        for fault in faults:
+            typer.echo(f"{fault.path} {fault.what}; {fault.advice}")
+        typer.echo(f"{store}: {counted(len(faults), 'fault')}" if faults else f"{store}: everything is sound")
+    raise typer.Exit(1 if faults else 0)
+
+
+@app.command("compact")
+def compact(dataset: Dataset = None, store: StoreFolder = DEFAULT_STORE, json: Json = False) -> None:
+    """Merge the small shards of a dataset; without --dataset, of every dataset of the store."""
+    from mirembed.cli.console import ConsoleProgress, print_json
+    from mirembed.progress import counted
+    from mirembed.store.compact import compact as run
+
+    place = _existing(store)
+    spec = options.parse_dataset(dataset)
+    chosen = place.datasets() if spec is None else [place.find(spec)]
+    done = []
+    for features in chosen:
+        name = features.info().spec
+        with ConsoleProgress() as progress:
+            result = run(features, progress)
+        done.append({"dataset": name, **result.to_json()})
+        if not json:
+            before, after = counted(result.shards_before, "shard"), counted(result.shards_after, "shard")
+            typer.echo(f"{name}: {before} ({_size(result.bytes_before)}) -> {after} ({_size(result.bytes_after)})")
+    if json:
+        print_json(done)
+
+
+def _existing(store: Path) -> Store:
+    from mirembed.errors import StoreError
+    from mirembed.store import Store
+
+    place = Store(store)
+    if not any((store / name).exists() for name in ("store.json", "datasets", "models", "runs")):
+        raise StoreError(f"there is no store in {store}; `mirembed extract` makes one, --store names another")
+    return place
+
+
+def _print_contents(found: Contents) -> None:
+    from mirembed.cli.console import print_table
+
+    print_table(
+        ["dataset", "state", "tracks", "failed", "hours", "size", "shards", "computed by"],
+        [
+            [
+                one.dataset,
+                one.state,
+                f"{one.tracks} of {one.listed}",
+                str(one.failures),
+                f"{one.hours:.2f}",
+                _size(one.bytes),
+                str(one.shards),
+                ", ".join(f"{backend} ({count})" for backend, count in (one.backends or {}).items()),
+            ]
+            for one in found.datasets
+        ],
+        title="Datasets",
+    )
+    if found.models:
+        print_table(
+            ["model", "state", "dataset", "approach", "tracks", "size"],
+            [[m.model, m.state, m.dataset, m.approach, str(m.tracks), _size(m.bytes)] for m in found.models],
+            title="Models",
+        )
+    if found.runs:
+        runs = [line for run in found.runs for line in (run, *run.members)]
+        print_table(
+            ["run", "state", "dataset", "approaches", "started", "size"],
+            [_run_row(run) for run in runs],
+            title="Runs",
+        )
+
+
+def _run_row(run: RunContents) -> list[str]:
+    what = ", ".join(run.approaches) or f"experiment of {len(run.members)}" * bool(run.members)
+    return [run.run, run.state, run.dataset, what, run.started, _size(run.bytes)]
+
+
+def _size(n_bytes: int) -> str:
+    """Return ``12 KiB``, ``3.4 MiB``, ``1.2 GiB``."""
+    if n_bytes < 2**20:
+        return f"{n_bytes / 2**10:.0f} KiB"
+    return f"{n_bytes / 2**20:.1f} MiB" if n_bytes < 2**30 else f"{n_bytes / 2**30:.1f} GiB"

@@ -1,0 +1,142 @@
+"""Metrics of many resamples of the tracks at once.
+
+Each metric here is a function of sums over tracks, and the sums of a resample are a product of two matrices: how
+often it drew each track, and the sums of each track. A thousand resamples cost what one costs otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CONSTANT = 1e-14
+"""A variance below this, in units of the largest deviation, is 0 up to the rounding of sums of squares."""
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """A metric of the predictions of some tracks, of which a resample may hold one several times or not at all.
+
+    Attributes
+    ----------
+    counts : ndarray [n_tracks]
+        Number of predictions of each track.
+    sums : ndarray [n_tracks, n_sums], float64
+        Over the predictions of each track.
+    metric : callable
+        ``[..., n_sums]`` to ``[...]``.
+    """
+
+    counts: NDArray[np.int64]
+    sums: NDArray[np.float64]
+    metric: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+    def __call__(self, drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the metric of each resample; NaN of one that drew no track of which there is a prediction.
+
+        Parameters
+        ----------
+        drawn : ndarray [n_resamples, n_drawn], int64
+            Numbers of tracks.
+
+        Returns
+        -------
+        ndarray [n_resamples], float64
+        """
+        n_tracks = len(self.sums)
+        places = drawn + n_tracks * np.arange(len(drawn))[:, None]
+        counts = np.bincount(places.ravel(), minlength=len(drawn) * n_tracks).reshape(len(drawn), n_tracks)
+        values = np.full(len(drawn), np.nan)
+        some = counts @ self.counts > 0
+        values[some] = self.metric(counts[some] @ self.sums)
+        return values
+
+
+def resampled(
+    name: str, truth: NDArray[Any], prediction: NDArray[Any], tracks: NDArray[np.int64], n_tracks: int
+) -> Resampled:
+    """Return a metric of `mirembed.statistics` for resamples of tracks.
+
+    Parameters
+    ----------
+    name : {"accuracy", "macro_f1", "r", "r_squared", "r2"}
+    truth, prediction : ndarray [n], class indices or values of a target
+    tracks : ndarray [n], int64
+        The track of each prediction.
+    n_tracks : int
+    """
+    if name in ("accuracy", "macro_f1"):
+        of_rows, metric = _class_sums(truth, prediction), {"accuracy": _accuracy, "macro_f1": _macro_f1}[name]
+    else:
+        of_rows, metric = _target_sums(truth, prediction), {"r": _r, "r_squared": _r_squared, "r2": _r2}[name]
+    sums = np.zeros((n_tracks, of_rows.shape[1]))
+    np.add.at(sums, tracks, of_rows)
+    return Resampled(np.bincount(tracks, minlength=n_tracks), sums, metric)
+
+
+def _class_sums(truth: NDArray[Any], prediction: NDArray[Any]) -> NDArray[np.float64]:
+    """Return hits, labels and predictions of each class: ndarray ``[n, 3 * n_classes]``."""
+    classes = np.union1d(truth, prediction)
+    is_true, is_predicted = truth[:, None] == classes, prediction[:, None] == classes
+    return np.concatenate([is_true & is_predicted, is_true, is_predicted], axis=1).astype(np.float64)
+
+
+def _accuracy(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    hits, labels, _ = np.split(sums, 3, axis=-1)
+    accuracy: NDArray[np.float64] = hits.sum(axis=-1) / labels.sum(axis=-1)
+    return accuracy
+
+
+def _macro_f1(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    hits, labels, predictions = np.split(sums, 3, axis=-1)
+    occurs = labels + predictions > 0
+    f1 = 2 * hits / np.where(occurs, labels + predictions, 1)
+    mean: NDArray[np.float64] = f1.sum(axis=-1) / occurs.sum(axis=-1)
+    return mean
+
+
+def _target_sums(truth: NDArray[Any], prediction: NDArray[Any]) -> NDArray[np.float64]:
+    """Return count, moments of truth x and prediction y about their means, and squared error: ndarray ``[n, 7]``.
+
+    All are in units in which the largest deviation of x, and of y, is 1, so that no square vanishes.
+    """
+    x, y = truth - truth.mean(), prediction - prediction.mean()
+    unit_x, unit_y = np.abs(x).max() or 1.0, np.abs(y).max() or 1.0
+    error = (truth - prediction) / unit_x
+    x, y = x / unit_x, y / unit_y
+    return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y, error**2], axis=1)
+
+
+def _moments(sums: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """Return variances of truth and prediction, their covariance, and the mean squared error."""
+    n, x, y, xx, yy, xy, error = np.moveaxis(sums, -1, 0)
+    x, y = x / n, y / n
+    variance_x, variance_y = xx / n - x**2, yy / n - y**2
+    return (
+        np.where(variance_x > CONSTANT, variance_x, 0),
+        np.where(variance_y > CONSTANT, variance_y, 0),
+        xy / n - x * y,
+        error / n,
+    )
+
+
+def _r(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    variance_x, variance_y, covariance, _ = _moments(sums)
+    product = variance_x * variance_y
+    r = np.where(product > 0, covariance / np.sqrt(np.where(product > 0, product, 1)), 0)
+    return np.clip(r, -1, 1)
+
+
+def _r_squared(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _r(sums) ** 2
+
+
+def _r2(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    variance_x, _, _, error = _moments(sums)
+    return np.where(variance_x > 0, 1 - error / np.where(variance_x > 0, variance_x, 1), 0)

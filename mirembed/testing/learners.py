@@ -1,0 +1,324 @@
+"""What a learner has to do.
+
+The embeddings are made up: float32 ``[n, 50]``, of clusters that any learner can tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from unittest import SkipTest
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mirembed.errors import MirembedError, ModelError
+from mirembed.estimators import check_storable
+from mirembed.hookspecs import Classification, Estimator, Regression, Target, Task
+from mirembed.testing.checks import Broken, Subject, parameters
+
+UNITS = 50
+CLASSES = Classification(("blues", "jazz", "pop", "rock"))
+ONE_TARGET = Regression((Target("valence", 0, 1),))
+THREE_TARGETS = Regression((Target("valence", 0, 1), Target("arousal", 0, 1), Target("tension", 0, 1)))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Embeddings and labels of a task.
+
+    Attributes
+    ----------
+    given : str
+        What messages call it.
+    task : Classification or Regression
+    X : ndarray [n, UNITS], float32
+    y : ndarray [n] int64 class indices, or [n, n_targets] float64 from 0 to 1
+    """
+
+    given: str
+    task: Task
+    X: NDArray[np.float32]
+    y: NDArray[Any]
+
+
+def estimator(subject: Subject) -> None:
+    """Make a new object with fit and predict for a task, or raise MirembedError for a task that it does not do."""
+    for problem in _problems(subject):
+        first, second = _estimator(subject, problem), _estimator(subject, problem)
+        for method in ("fit", "predict"):
+            if not callable(getattr(first, method, None)):
+                raise Broken(
+                    f"makes {type(first).__name__}, which has no method {method}",
+                    given=problem.given,
+                    cause="an estimator that is not returned, or that is a class: return Estimator(), not Estimator",
+                )
+        if first is second or isinstance(first, type):
+            raise Broken(
+                f"makes the same {type(first).__name__} every time",
+                given=problem.given,
+                cause="an estimator that is made once, in the factory, or that is a class: make it in estimator(task)",
+            )
+
+
+def classes(subject: Subject) -> None:
+    """Predict class indices [n], of those that it was fitted to, also when a class has no training track."""
+    for problem in _problems(subject, _classes(), _classes(without=1)):
+        predicted = _fitted_predictions(subject, problem)
+        if predicted.shape != problem.y.shape or predicted.dtype.kind not in "iuf":
+            raise Broken(
+                f"predicts an array of shape {list(predicted.shape)} and type {predicted.dtype}, "
+                f"expected class indices of shape {list(problem.y.shape)}",
+                given=problem.given,
+                cause="the names of the classes, or probabilities and one-hot vectors [n, n_classes]: take the argmax",
+            )
+        strange = sorted({*predicted.tolist()} - {*problem.y.tolist()})
+        if strange:
+            raise Broken(
+                f"predicts {strange}, expected some of {sorted({*problem.y.tolist()})}",
+                given=problem.given,
+                cause="positions among the classes of the training tracks: map them back with estimator.classes_",
+            )
+
+
+def targets(subject: Subject) -> None:
+    """Predict finite values [n, n_targets], also when there is one target only."""
+    for problem in _problems(subject, _targets(ONE_TARGET), _targets(THREE_TARGETS)):
+        predicted = _fitted_predictions(subject, problem)
+        if predicted.shape != problem.y.shape or predicted.dtype.kind not in "iuf":
+            raise Broken(
+                f"predicts an array of shape {list(predicted.shape)} and type {predicted.dtype}, "
+                f"expected numbers of shape {list(problem.y.shape)}",
+                given=problem.given,
+                cause="an estimator for one target, which gives [n]: put it into sklearn's MultiOutputRegressor",
+            )
+        if not np.isfinite(predicted).all():
+            raise Broken("predicts values that are not finite", given=problem.given, cause="a division by 0")
+
+
+def learns(subject: Subject) -> None:
+    """Be better than chance on embeddings that any learner can tell apart."""
+    for problem in _problems(subject, _classes(), _targets(THREE_TARGETS)):
+        predicted = _fitted_predictions(subject, problem)
+        if predicted.shape != problem.y.shape:
+            raise SkipTest(f"its predictions have the shape {list(predicted.shape)}, which cannot be compared")
+        if isinstance(problem.task, Classification):
+            score, measure = float((predicted == problem.y).mean()), "accuracy"
+        else:
+            score, measure = _least_correlation(predicted, problem.y), "r"
+        if not score > 0.5:
+            raise Broken(
+                f"predicts the tracks that it was fitted to with {measure} = {score:.2f}, expected above 0.5",
+                given=problem.given,
+                cause="labels in another order than embeddings, a penalty that is much too strong, or few iterations",
+            )
+
+
+def deterministic(subject: Subject) -> None:
+    """Predict the same, to the bit, when fitted again to the same tracks."""
+    for problem in _problems(subject):
+        first, second = (_fitted_predictions(subject, problem) for _ in range(2))
+        if not np.array_equal(first, second):
+            raise Broken(
+                f"predicts something else when it is fitted again: {_first_difference(second, first)}",
+                given=problem.given,
+                cause="random numbers without a seed: pass random_state=0, or a parameter of the plugin",
+            )
+
+
+def refit(subject: Subject) -> None:
+    """Forget what it was fitted to when it is fitted to something else."""
+    pairs = ((_classes(), _classes(without=1)), (_targets(THREE_TARGETS), _targets(THREE_TARGETS, seed=1)))
+    for before, problem in pairs:
+        for _ in _problems(subject, problem):
+            expected = _fitted_predictions(subject, problem)
+            if not np.array_equal(expected, _fitted_predictions(subject, problem)):
+                raise SkipTest("it is not deterministic, so that this cannot be told")
+            used = _estimator(subject, problem)
+            _fit(used, before)
+            _fit(used, problem)
+            predicted = _predict(used, problem)
+            if not np.array_equal(predicted, expected):
+                raise Broken(
+                    f"predicts unlike one that was never fitted before: {_first_difference(predicted, expected)}",
+                    given=problem.given,
+                    cause="warm_start=True, or a fit that adds to what it learned: start from nothing in fit",
+                )
+
+
+def clone(subject: Subject) -> None:
+    """Let scikit-learn clone its estimator, and fit and predict as a clone too."""
+    from sklearn.base import clone as cloned
+
+    cause = (
+        "an estimator of your own: derive it from sklearn.base.BaseEstimator, and let __init__ do nothing but keep "
+        "each parameter, unchanged, under its name"
+    )
+    for problem in _problems(subject):
+        try:
+            copy = cloned(_estimator(subject, problem))
+        except Exception as error:
+            raise Broken(
+                f"cannot be cloned: {type(error).__name__}: {' '.join(str(error).split())}",
+                given=problem.given,
+                cause=cause,
+            ) from error
+        _fit(copy, problem)
+        _predict(copy, problem)
+
+
+def input_unchanged(subject: Subject) -> None:
+    """Leave embeddings and labels as they are, in fit and in predict."""
+    for problem in _problems(subject):
+        X, y = problem.X.copy(), problem.y.copy()
+        fitted = _estimator(subject, problem)
+        for method, arguments in (("fit", (X, y)), ("predict", (X,))):
+            _call(getattr(fitted, method), *arguments, given=problem.given, doing=method)
+            if not (np.array_equal(X, problem.X) and np.array_equal(y, problem.y)):
+                changed = "the labels" if np.array_equal(X, problem.X) else "the embeddings"
+                raise Broken(
+                    f"changes {changed} in {method}",
+                    given=problem.given,
+                    cause="an operation in place (X -= ..., X /= ...), or a scaler with copy=False",
+                )
+
+
+def storable(subject: Subject) -> None:
+    """Let skops store it without code, and predict the same, to the bit, when it is loaded again."""
+    import skops.io
+
+    for problem in _problems(subject):
+        fitted = _estimator(subject, problem)
+        _fit(fitted, problem)
+        try:
+            check_storable(fitted, subject.spec, subject.registry)
+        except ModelError as error:
+            raise Broken(
+                f"cannot be stored: {error}",
+                given=problem.given,
+                cause="a function that the estimator was given, or a class of another package: keep what was learned "
+                "as numpy arrays, in a class of your own",
+            ) from error
+        data = skops.io.dumps(fitted)
+        try:
+            loaded = skops.io.loads(data, trusted=skops.io.get_untrusted_types(data=data))
+        except Exception as error:
+            raise Broken(
+                f"is stored, and cannot be loaded: {type(error).__name__}: {error}",
+                given=problem.given,
+                cause="a lambda, or a class that is defined inside of a function: define it at the top of a module",
+            ) from error
+        predicted, expected = _predict(loaded, problem), _predict(fitted, problem)
+        if not np.array_equal(predicted, expected):
+            raise Broken(
+                f"predicts something else when it was stored and loaded: {_first_difference(predicted, expected)}",
+                given=problem.given,
+                cause="something learned that is not an attribute of the estimator, such as a cache or a global",
+            )
+
+
+PROMISES: tuple[Callable[[Subject], None], ...] = (
+    estimator,
+    parameters,
+    classes,
+    targets,
+    learns,
+    deterministic,
+    refit,
+    clone,
+    input_unchanged,
+    storable,
+)
+
+
+def _classes(without: int | None = None) -> Problem:
+    """Return 10 tracks of each of four classes, or of three of them."""
+    rng = np.random.default_rng(0)
+    centres = rng.uniform(-0.5, 0.5, (len(CLASSES.classes), UNITS))
+    y = np.arange(40) % 4
+    X = (centres[y] + rng.normal(0, 0.05, (len(y), UNITS))).astype(np.float32)
+    kept = y != without
+    given = "40 embeddings of 4 classes" if without is None else f"30 embeddings of 4 classes, none of class {without}"
+    return Problem(given, CLASSES, X[kept], y[kept])
+
+
+def _targets(task: Regression, seed: int = 0) -> Problem:
+    """Return 40 tracks whose targets are functions of their embeddings."""
+    rng = np.random.default_rng(seed)
+    y = rng.uniform(0, 1, (40, len(task.targets)))
+    X = (y - 0.5) @ rng.uniform(-1, 1, (len(task.targets), UNITS)) + rng.normal(0, 0.02, (40, UNITS))
+    return Problem(f"40 embeddings with {len(task.targets)} target(s)", task, X.astype(np.float32), y)
+
+
+def _problems(subject: Subject, *problems: Problem) -> Iterator[Problem]:
+    """Give the problems whose tasks the learner does, of each task one when none are given.
+
+    Raises
+    ------
+    unittest.SkipTest
+        If it does none of them.
+    """
+    learner = subject.create()
+    refusal = ""
+    done = False
+    for problem in problems or (_classes(), _targets(THREE_TARGETS)):
+        try:
+            learner.estimator(problem.task)
+        except MirembedError as error:
+            refusal = str(error)
+            continue
+        except Exception as error:
+            raise Broken(
+                f"makes no estimator: {type(error).__name__}: {error}",
+                given=problem.given,
+                cause="a task that it does not do: raise MirembedError with a message that says so",
+            ) from error
+        done = True
+        yield problem
+    if not done:
+        raise SkipTest(f"it refuses this task: {refusal}")
+
+
+def _estimator(subject: Subject, problem: Problem) -> Estimator:
+    made: Estimator = subject.create().estimator(problem.task)
+    return made
+
+
+def _fit(fitted: Estimator, problem: Problem) -> None:
+    _call(fitted.fit, problem.X.copy(), problem.y.copy(), given=problem.given, doing="fit")
+
+
+def _predict(fitted: Estimator, problem: Problem) -> NDArray[Any]:
+    return np.asarray(_call(fitted.predict, problem.X.copy(), given=problem.given, doing="predict"))
+
+
+def _fitted_predictions(subject: Subject, problem: Problem) -> NDArray[Any]:
+    fitted = _estimator(subject, problem)
+    _fit(fitted, problem)
+    return _predict(fitted, problem)
+
+
+def _call(method: Callable[..., Any], *arrays: NDArray[Any], given: str, doing: str) -> Any:
+    try:
+        return method(*arrays)
+    except Exception as error:
+        raise Broken(
+            f"fails to {doing}: {type(error).__name__}: {' '.join(str(error).split())}",
+            given=given,
+            cause="an estimator for y [n] that is given [n, n_targets], or for more classes than there are",
+        ) from error
+
+
+def _least_correlation(predicted: NDArray[Any], y: NDArray[np.float64]) -> float:
+    """Return the smallest r of the targets; that of a constant prediction is 0."""
+    centred, centred_y = predicted - predicted.mean(axis=0), y - y.mean(axis=0)
+    norms = np.linalg.norm(centred, axis=0) * np.linalg.norm(centred_y, axis=0)
+    return float(((centred * centred_y).sum(axis=0) / np.maximum(norms, 1e-12)).min())
+
+
+def _first_difference(values: NDArray[Any], expected: NDArray[Any]) -> str:
+    if values.shape != expected.shape:
+        return f"an array of shape {list(values.shape)}, expected {list(expected.shape)}"
+    place = tuple(int(each) for each in np.argwhere(values != expected)[0])
+    return f"for track {place[0]} {values[place]}, expected {expected[place]}"

@@ -1,0 +1,138 @@
+"""One worker process, from both sides of its pipe."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
+
+READY = "ready"
+"""What a worker says first."""
+
+GRACE = 10
+"""Seconds after which a worker ends itself, should nobody be left to end it when its time is over."""
+
+_START = "import sys; sys.path[:] = sys.argv[2:]; from mirembed.workers.worker import serve; serve(int(sys.argv[1]))"
+
+# One thread a worker: they share the cores among themselves.
+_ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+_ENVIRONMENT["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # torch's deterministic algorithms on CUDA need it
+
+
+@dataclass
+class Worker:
+    """A worker as its parent sees it.
+
+    Attributes
+    ----------
+    process : subprocess.Popen
+    connection : multiprocessing.connection.Connection
+    tasks : deque of (int, float or None)
+        Handed out and not answered, with the seconds that each may take; the first is in hand.
+    ready : bool
+        Whether it has begun.
+    since : float
+        When it took the first of its tasks in hand, at the latest; seconds of the monotonic clock.
+    """
+
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    tasks: deque[tuple[int, float | None]] = field(default_factory=deque)
+    ready: bool = False
+    since: float = 0.0
+
+    @classmethod
+    def start(cls, function: Callable[[Any], Any]) -> Worker:
+        """Start a process that calls ``function`` on whatever it is sent.
+
+        Ctrl-C reaches every process of the terminal, and only the parent answers it: the caller's thread is to have
+        SIGINT blocked, which its children inherit.
+        """
+        here, there = Pipe()
+        with there:
+            process = subprocess.Popen(  # noqa: S603, this Python and our own code
+                [sys.executable, "-c", _START, str(there.fileno()), *sys.path],
+                pass_fds=[there.fileno()],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **_ENVIRONMENT},
+            )
+        worker = cls(process, here)
+        try:
+            here.send((function, os.getpid()))
+        except OSError:  # it has died; that is found when its answers are collected
+            pass
+        except BaseException:  # the function cannot travel
+            worker.kill()
+            raise
+        return worker
+
+    def kill(self) -> int:
+        """End the process and return its exit code: negative for a signal."""
+        self.process.kill()
+        self.connection.close()
+        return self.process.wait()
+
+    def leave(self) -> None:
+        """Wait until the process ends by itself, its connection being closed; for some seconds only."""
+        try:
+            self.process.wait(timeout=GRACE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def resident(self) -> int:
+        """Return the memory that it holds, in bytes; 0 when it has ended."""
+        import psutil
+
+        try:
+            return int(psutil.Process(self.process.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
+
+
+def serve(descriptor: int) -> None:
+    """Be a worker: answer what comes through the pipe until the other end is closed."""
+    connection = Connection(descriptor)
+    try:
+        try:
+            function, parent = connection.recv()
+        except Exception as error:  # what it is to call cannot be imported
+            connection.send((False, error))
+            return
+        threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        connection.send(READY)
+        while True:
+            argument, seconds = connection.recv()
+            # The parent keeps the time. The alarm ends a worker that hangs in native code and has lost its parent.
+            signal.alarm(0 if seconds is None else math.ceil(seconds) + GRACE)
+            answer = _answer(function, argument)
+            signal.alarm(0)
+            connection.send(answer)
+    except (EOFError, ConnectionError, KeyboardInterrupt):
+        return
+
+
+def _answer(function: Callable[[Any], Any], argument: Any) -> tuple[bool, Any]:
+    try:
+        return True, function(argument)
+    except Exception as error:
+        error.add_note(traceback.format_exc())
+        return False, error
+
+
+def _leave_with(parent: int) -> None:
+    """End this process soon after its parent, which may be killed without a chance to say so."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -1,0 +1,36 @@
+"""What the tests of `mirembed.testing` share: which checks a plugin fails, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from unittest import SkipTest
+
+from mirembed.registry import Kind
+from mirembed.testing import ConformanceError
+from mirembed.testing.checks import AudioFolder
+from mirembed.testing.suites import checks
+
+
+def failures(kind: Kind, factory: Callable[..., Any], audio: AudioFolder | None = None) -> dict[str, str]:
+    """Return the messages of the checks that fail, by their names."""
+    failed = {}
+    for check in checks(kind, factory, audio):
+        try:
+            check()
+        except SkipTest:
+            continue
+        except ConformanceError as error:
+            failed[check.promise.name] = str(error)
+    return failed
+
+
+def assert_breaks(failed: dict[str, str], names: str, *fragments: str) -> None:
+    """Check that these promises are broken and no other, and that the message of the first says all three things."""
+    assert list(failed) == names.split(), failed
+    message = next(iter(failed.values()))
+    _, given, cause = message.split("\n")
+    assert given.startswith("  on: ")
+    assert cause.startswith("  usual cause: ")
+    for fragment in fragments:
+        assert fragment in message

@@ -1,0 +1,260 @@
+"""Small runs with everything that a report shows: nothing is trained, and all numbers are made up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mirembed import Classification, Regression, Target, Task
+from mirembed.evaluate.runs import FORMAT
+from mirembed.store.files import write_json, write_table
+from mirembed.store.root import slug
+from mirembed.store.rows import task_to_json
+
+CLASSES = Classification(("blues", "jazz", "rock"))
+TARGETS = Regression((Target("valence", 1, 9), Target("arousal", 1, 9)))
+EPOCHS = (10, 20, 30)
+BASELINES = ("chance", "mel", "untrained")
+
+PARAMETERS: dict[str, dict[str, Any]] = {"rbf": {"gamma": 1.0}, "svm": {"kernel": "rbf", "gamma": None}}
+"""Parameters that plugins have, and their defaults."""
+
+SKILL = {"nn": 0.75, "fl": 0.7, "rbf-sl": 0.98, "cosine-sl": 0.72, "mel": 0.6, "chance": 0.0}
+"""How much of the truth is in the predictions of an approach."""
+
+
+def methods(approaches: Sequence[str], learners: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the methods of a run, as its manifest has them."""
+    found = []
+    for approach in approaches:
+        if approach in ("nn", "chance"):
+            found.append({"name": approach, "approach": approach, "learner": None})
+            continue
+        for learner in learners:
+            name = approach if len(learners) == 1 else f"{approach}+{learner}"
+            found.append({"name": name, "approach": approach, "learner": learner})
+    return found
+
+
+def write_report_run(
+    folder: Path,
+    task: Task = CLASSES,
+    *,
+    skill: Mapping[str, float] = SKILL,
+    learners: Sequence[str] = ("svm",),
+    n_tracks: int = 60,
+    n_folds: int = 5,
+    splits: int | None = None,
+    seeds: Sequence[int] = (0,),
+    ids: Sequence[str] | None = None,
+    done: int | None = None,
+    official: str | None = None,
+    n_official: int = 1,
+    notes: Sequence[str] = (),
+    **configuration: Any,
+) -> Path:
+    """Write a run; with ``done``, one that is going on and has finished that many of its folds.
+
+    ``official`` names ``n_official`` official splits, the same for every seed.
+    """
+    rng = np.random.default_rng(7)
+    names = list(ids or [f"{number:03d}" for number in range(n_tracks)])
+    truth = rng.integers(0, len(task.classes), n_tracks) if isinstance(task, Classification) else None
+    values = None if truth is not None else rng.uniform(1, 9, (n_tracks, len(task.targets)))
+    folds = _places(rng, names, n_folds, splits, seeds)
+    if official:
+        once = _places(rng, names, n_folds, n_official, seeds[:1])
+        folds = [(seed, fold, track) for seed in seeds for _, fold, track in once]
+    described = methods(list(skill), learners)
+    rows = [
+        {**_method(method), "seed": seed, "fold": fold, "epoch": epoch, "id": names[track]}
+        | _answer(rng, task, truth, values, track, skill[method["approach"]] * epoch / EPOCHS[-1])
+        for method in described
+        for epoch in EPOCHS
+        for seed, fold, track in folds
+    ]
+    write_table(
+        folder / "folds.parquet",
+        pa.Table.from_pylist([{"seed": s, "id": names[track], "fold": f} for s, f, track in folds]),
+    )
+    last = [{k: v for k, v in row.items() if k != "epoch"} for row in rows if row["epoch"] == EPOCHS[-1]]
+    checkpoints = [row for row in rows if row["approach"] not in BASELINES]
+    trained = [approach for approach in skill if approach not in BASELINES]
+    if done is None:
+        write_table(folder / "predictions.parquet", _table(last[::-1]))
+        write_table(folder / "checkpoints.parquet", _table(checkpoints[::-1]))
+        write_table(folder / "curves.parquet", _losses(rng, trained, folds))
+        for number, approach in enumerate(trained):
+            path = folder / "embeddings" / f"{slug(approach)}.parquet"
+            write_table(path, _embeddings(rng, approach, number, names, folds, task, truth, values))
+    else:
+        for method in described:
+            for seed, fold in sorted({(s, f) for s, f, _ in folds})[:done]:
+                part = folder / "parts" / f"{slug(method['name'])}-seed{seed}-fold{fold}"
+                for name, table in (("predictions", last), ("checkpoints", checkpoints)):
+                    of_part = [r for r in table if (r["method"], r["seed"], r["fold"]) == (method["name"], seed, fold)]
+                    if of_part:
+                        write_table(part / f"{name}.parquet", _table(of_part))
+                losses = [] if method["approach"] in BASELINES else [1 / epoch for epoch in range(1, EPOCHS[-1] + 1)]
+                write_json(part / "losses.json", losses)
+    write_json(folder / "notes.json", list(notes))
+    n_test = len(folds) / len({(s, f) for s, f, _ in folds})
+    content = {
+        "dataset": {"spec": "folder", "plugin": _plugin("folder"), "digest": "0123abcd"},
+        "task": task_to_json(task),
+        "n_tracks": n_tracks,
+        "approaches": {name: _similarity(name) for name in skill},
+        "learners": {spec: _learner(spec, list(skill)) for spec in learners},
+        "methods": described,
+        "epochs": EPOCHS[-1],
+        "batch": 32,
+        "normalise": "training",
+        "engine": "torch",
+        "device": "cpu",
+        "folds": official or ("stratified" if truth is not None else "random"),
+        "cv": None if splits or official else n_folds,
+        "splits": splits,
+        "test_size": n_test / n_tracks if splits else None,
+        "n_train": n_tracks - n_test,
+        "excluded": {},
+        "seeds": list(seeds),
+        "checkpoint_every": 10,
+        "versions": {"python": "3.11.9", "mirembed": "0.1.0"},
+    }
+    manifest = {
+        "format": FORMAT,
+        "command": "mirembed evaluate --cv 5",
+        "configuration": content | configuration,
+        "started": "2026-01-02T03:04:05+00:00",
+        "finished": None if done is not None else "2026-01-02T04:05:06+00:00",
+    }
+    write_json(folder / "manifest.json", manifest)
+    (folder / "experiment.toml").write_text('dataset = "folder"\ncv = 5\n')
+    return folder
+
+
+def write_grid(folder: Path, members: Sequence[str], *, finished: bool = False) -> Path:
+    """Write what makes a folder of runs a grid."""
+    manifest = {
+        "format": FORMAT,
+        "command": "mirembed evaluate",
+        "configuration": {"grid": list(members)},
+        "finished": "2026-01-02T04:05:06+00:00" if finished else None,
+    }
+    write_json(folder / "manifest.json", manifest)
+    return folder
+
+
+def _places(
+    rng: np.random.Generator, names: Sequence[str], n_folds: int, splits: int | None, seeds: Sequence[int]
+) -> list[tuple[int, int, int]]:
+    """Return seed, fold and track of every test."""
+    found = []
+    for seed in seeds:
+        if splits is None:
+            order = rng.permutation(len(names))
+            found += [(seed, fold, int(track)) for fold in range(n_folds) for track in order[fold::n_folds]]
+        else:
+            size = len(names) // n_folds
+            draws = [(fold, rng.permutation(len(names))[:size]) for fold in range(splits)]
+            found += [(seed, fold, int(track)) for fold, drawn in draws for track in drawn]
+    return found
+
+
+def _method(method: Mapping[str, Any]) -> dict[str, Any]:
+    return {"method": method["name"], "approach": method["approach"], "learner": method["learner"]}
+
+
+def _answer(rng: np.random.Generator, task: Task, truth: Any, values: Any, track: int, skill: float) -> dict[str, Any]:
+    if isinstance(task, Classification):
+        right = rng.random() < skill
+        guess = truth[track] if right else rng.integers(0, len(task.classes))
+        return {"label": task.classes[truth[track]], "prediction": task.classes[guess]}
+    predicted = skill * values[track] + (1 - skill) * rng.uniform(1, 9, len(task.targets))
+    columns = {}
+    for number, target in enumerate(task.targets):
+        columns |= {target.name: values[track, number], f"predicted_{target.name}": predicted[number]}
+    return columns
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return rows of predictions as a table; the learner is text even where no row has one."""
+    table = pa.Table.from_pylist(rows)
+    position = table.column_names.index("learner")
+    return table.set_column(position, "learner", table["learner"].cast(pa.string()))
+
+
+def _losses(rng: np.random.Generator, trained: Sequence[str], folds: Sequence[tuple[int, int, int]]) -> pa.Table:
+    return pa.Table.from_pylist(
+        [
+            {"approach": a, "seed": s, "fold": f, "epoch": e, "loss": (n + 1) * float(rng.uniform(0.9, 1.1)) / e}
+            for n, a in enumerate(trained)
+            for s, f in sorted({(s, f) for s, f, _ in folds})
+            for e in range(1, EPOCHS[-1] + 1)
+        ]
+    )
+
+
+def _embeddings(
+    rng: np.random.Generator,
+    approach: str,
+    number: int,
+    names: Sequence[str],
+    folds: Sequence[tuple[int, int, int]],
+    task: Task,
+    truth: Any,
+    values: Any,
+) -> pa.Table:
+    seed, fold, _ = folds[0]
+    tested = {track for s, f, track in folds if (s, f) == (seed, fold)}
+    centres = (
+        np.eye(8)[truth] if isinstance(task, Classification) else values @ rng.normal(0, 0.2, (values.shape[1], 8))
+    )
+    vectors = (centres + rng.normal(0, 0.3 + 0.1 * number, (len(names), 8))).astype(np.float32)
+    n = len(names)
+    return pa.table(
+        {
+            "approach": [approach] * n,
+            "seed": pa.array([seed] * n, pa.int64()),
+            "fold": pa.array([fold] * n, pa.int64()),
+            "epoch": pa.array([EPOCHS[-1]] * n, pa.int64()),
+            "id": list(names),
+            "in_sample": [track not in tested for track in range(n)],
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 8),
+        }
+    )
+
+
+def _similarity(approach: str) -> dict[str, Any]:
+    if not approach.endswith("-sl"):
+        return {}
+    plugin = _plugin(*approach.removesuffix("-sl").split(":", 1))
+    return {"similarity": plugin, "label_similarity": plugin}
+
+
+def _learner(spec: str, approaches: Sequence[str]) -> dict[str, Any]:
+    plugin = _plugin(*spec.split(":", 1))
+    kernel = plugin["parameters"].get("kernel", "rbf")
+    if kernel == "rbf":  # scikit-learn's own
+        return plugin
+    learned = {name: _similarity(name)["similarity"] for name in approaches if name.endswith("-sl")}
+    matched = learned if kernel == "match" else dict.fromkeys(approaches, _plugin(kernel))
+    return {**plugin, "kernels": matched}
+
+
+def _plugin(name: str, parameters: str = "") -> dict[str, Any]:
+    """Describe a plugin as the registry does; the part of its name before a slash is its distribution."""
+    given = dict(item.split("=") for item in parameters.split(",") if item)
+    numbers = {key: float(value) if value.isdecimal() else value for key, value in given.items()}
+    distribution, _, bare = name.rpartition("/")
+    return {
+        "spec": f"{name}:{parameters}" if parameters else name,
+        "name": bare,
+        "distribution": distribution or "mirembed",
+        "version": "0.1.0",
+        "parameters": {**PARAMETERS.get(bare, {}), **numbers},
+    }

@@ -1,0 +1,113 @@
+"""Experiment files and presets: what the flags say, a file says too, and the other way round."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields
+
+import pytest
+
+from mirembed.cli import evaluate as command
+from mirembed.config import EvaluationSettings, presets, read_experiment, read_preset, write_experiment
+from mirembed.config.files import parse_experiment
+from mirembed.errors import SpecError
+
+
+def test_every_flag_that_decides_numbers_is_a_key_and_every_key_a_flag():
+    flags = set(inspect.signature(command.evaluate).parameters) - {"context", *command._HOW}
+    keys = {field.name for field in fields(EvaluationSettings)} - {"name"}
+    assert {"normalize" if flag == "normalise" else flag for flag in flags} == keys
+
+
+def test_keys_are_spelt_as_the_flags():
+    [settings] = parse_experiment('test-size = 0.2\nsplits = 5\nlabel-similarity = "cosine"\n', "x.toml")
+    assert (settings.test_size, settings.splits, settings.label_similarity) == (0.2, 5, "cosine")
+
+
+def test_a_single_value_stands_for_a_list():
+    [settings] = parse_experiment('dataset = "gtzan"\nseed = 3\napproach = ["nn", "fl"]\n', "x.toml")
+    assert (settings.dataset, settings.seed, settings.approach) == (("gtzan",), (3,), ("nn", "fl"))
+
+
+def test_what_stands_above_the_evaluations_is_for_all_of_them():
+    text = 'epochs = 7\n[[evaluation]]\nname = "a"\ncv = 3\n[[evaluation]]\nname = "b"\nsplits = 9\nepochs = 8\n'
+    a, b = parse_experiment(text, "x.toml")
+    assert (a.name, a.epochs, a.cv, a.splits) == ("a", 7, 3, None)
+    assert (b.name, b.epochs, b.cv, b.splits) == ("b", 8, None, 9)
+
+
+def test_evaluations_without_a_name_are_numbered():
+    assert [one.name for one in parse_experiment("[[evaluation]]\n[[evaluation]]\ncv = 3\n", "x")] == [
+        "evaluation-1",
+        "evaluation-2",
+    ]
+
+
+def test_a_file_that_was_written_is_read_as_it_was():
+    settings = [
+        EvaluationSettings(
+            name="a", dataset=("demo:task=regression",), approach=("rbf:gamma=2-sl",), cv=4, seed=(1, 2)
+        ),
+        EvaluationSettings(name='b "quoted"', splits=3, test_size=0.25, keep_models=True, learner=("svm", "svm:C=2")),
+    ]
+    assert parse_experiment(write_experiment(settings), "x") == settings
+    assert parse_experiment(write_experiment(settings[:1]), "x") == settings[:1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch = 3", "x: there is no setting 'epoch'; did you mean 'epochs'?"),
+        ("epochs = '3'", "x: epochs is '3': expected a whole number"),
+        ("epochs = true", "x: epochs is True: expected a whole number"),
+        ("epochs = 0", "--epochs is 0: expected at least 1"),
+        ("test-size = 'a'", "x: test-size is 'a': expected a number"),
+        ("approach = [1]", "x: approach is 1: expected a text in quotes"),
+        ("keep-models = 1", "x: keep-models is 1: expected true or false"),
+        ("learner = []", "--learner is empty: expected at least one"),
+        ("epochs = ", "x is not TOML: "),
+        ("seed = -1", "--seed is -1: expected a number from 0 to 4294967295"),
+        ("[[evaluation]]\nname='..'", "an evaluation cannot be called '..'"),
+        ("[[evaluation]]\nname='report'", "an evaluation cannot be called 'report'"),
+        ("evaluation = 3", "x: evaluation is 3; write [[evaluation]] above the settings of each"),
+        ("[[evaluation]]\nname='a'\n[[evaluation]]\nname='a'", "x: 2 evaluations have the name 'a'"),
+        ("[[evaluation]]\nfold = 'a'", "x, evaluation 1: there is no setting 'fold'; did you mean 'folds'?"),
+    ],
+)
+def test_a_wrong_file_is_an_error_that_says_where(text, message):
+    with pytest.raises(SpecError) as error:
+        parse_experiment(text, "x")
+    assert message in str(error.value)
+
+
+def test_a_file_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(
+        SpecError, match=r"it cannot be read \(No such file or directory\); give an experiment file or a"
+    ):
+        read_experiment(tmp_path / "none.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(SpecError, match="it is no text in UTF-8"):
+        read_experiment(tmp_path / "binary.toml")
+
+
+def test_an_unknown_preset_is_an_error_that_lists_them():
+    with pytest.raises(SpecError, match=r"--preset papers: there is no such preset; there are paper"):
+        read_preset("papers")
+
+
+def test_the_paper_preset_has_all_approaches_and_the_repeated_splits():
+    assert list(presets()) == ["paper"]
+    cross_validation, splits = read_preset("paper")
+    assert {"nn", "fl", "rbf-sl", "cosine-sl", "polynomial-sl"} < set(cross_validation.approach)
+    assert (cross_validation.cv, cross_validation.epochs, cross_validation.checkpoint_every) == (10, 400, 10)
+    assert len(cross_validation.dataset) == 5
+    assert (splits.splits, splits.test_size, splits.folds) == (100, 0.1, "random")
+    assert splits.approach == ("rbf-sl", "nn", "fl")
+    assert set(splits.dataset) == {"emotify", "mediaeval2013", "gtzan", "ballroom"}
+
+
+def test_folds_given_later_take_the_place_of_splits_given_before():
+    settings = EvaluationSettings(splits=9, test_size=0.2)
+    assert settings.updated({"cv": 3}, "x") == EvaluationSettings(cv=3)
+    assert EvaluationSettings(cv=3).updated({"splits": 9}, "x") == EvaluationSettings(splits=9)
+    assert EvaluationSettings(approach=("nn",)).updated({"similarity": "rbf"}, "x").approach == ()

@@ -1,0 +1,64 @@
+"""The built-in plugins pass the checks that `mirembed.testing` offers to everyone's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import test_ballroom_dataset as ballroom
+import test_emotify_dataset as emotify
+import test_gtzan_dataset as gtzan
+import test_lastfm_dataset as lastfm
+import test_mediaeval2013_dataset as mediaeval2013
+
+from mirembed.registry import HOST, Registry
+from mirembed.specs import Spec
+from mirembed.testing import learner_checks, similarity_checks
+from mirembed.testing.suites import checks
+
+
+def write_folder(folder: Path) -> Path:
+    return lastfm.make_files(folder, "low/0.wav", "low/1.wav", "high/0.wav")
+
+
+def write_demo(folder: Path) -> Path:
+    return lastfm.make_files(folder, "waltz/waltz-00.wav", "jig/jig-03.wav")
+
+
+COPIES = {
+    "ballroom": lambda folder: ballroom.make_copy(folder, most=2),
+    "demo": write_demo,
+    "demo:task=regression": write_demo,
+    "emotify": emotify.make_copy,
+    "folder": write_folder,
+    "gtzan": gtzan.make_copy,
+    "lastfm": lambda folder: lastfm.make_files(folder, *lastfm.SONGS),
+    "mediaeval2013": mediaeval2013.make_copy,
+}
+SIMILARITIES = ("rbf", "rbf:gamma=2.5", "cosine", "polynomial", "polynomial:gamma=0.5,c=1,d=3")
+LEARNERS = ("svm", "svm:C=10,gamma=0.5,epsilon=0.01")
+
+
+@similarity_checks(*SIMILARITIES)
+def test_the_built_in_similarities_keep_every_promise(check):
+    check()
+
+
+@learner_checks(*LEARNERS)
+def test_the_built_in_learners_keep_every_promise(check):
+    check()
+
+
+# Not by dataset_checks, which takes one kind of audio folder.
+@pytest.mark.parametrize(
+    "check",
+    [pytest.param(check, id=str(check)) for spec, copy in COPIES.items() for check in checks("dataset", spec, copy)],
+)
+def test_the_built_in_datasets_keep_every_promise(check):
+    check()
+
+
+def test_no_built_in_plugin_is_left_out():
+    own = {(plugin.kind, plugin.name) for plugin in Registry.discover().plugins if plugin.distribution == HOST}
+    specs = {"similarity": SIMILARITIES, "learner": LEARNERS, "dataset": COPIES}
+    assert own == {(kind, Spec.parse(spec).name) for kind, texts in specs.items() for spec in texts}

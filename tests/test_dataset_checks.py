@@ -1,0 +1,340 @@
+"""`mirembed.testing` finds what is wrong with a dataset, and nothing else."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from broken_promises import assert_breaks, failures
+
+from mirembed import Archive, Card, Classification, DatasetError, Listing, Regression, Split, Target, Task, Track
+from mirembed.registry import Plugin, Registry
+from mirembed.specs import Spec
+from mirembed.testing import ConformanceError, check_dataset
+from mirembed.testing.outcomes import run_checks
+from mirembed.testing.suites import promises
+
+SOUND_CARD = Card("Tones", 4, "2 classes", "CC0", "", "Make them.", "<class>/<number>.wav")
+FILES = ("high/0.wav", "high/1.wav", "low/0.wav", "low/1.wav")
+
+
+def write_copy(folder: Path) -> None:
+    """Write empty files: a listing opens no audio."""
+    for name in FILES:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+
+
+class Tones:
+    """A sound dataset; the others override a part of it."""
+
+    task: Task = Classification(("high", "low"))
+
+    def listing(self, audio: Path) -> Listing:
+        files = sorted(audio.rglob("*.wav"))
+        if not files:
+            raise DatasetError(f"{audio} holds no WAV file; give the folder with high/ and low/")
+        return Listing(self.task, [Track(**self.track(audio, file)) for file in files])
+
+    def track(self, audio: Path, file: Path) -> dict[str, Any]:
+        label = file.parent.name if isinstance(self.task, Classification) else (0.5,)
+        return {"id": file.relative_to(audio).as_posix(), "path": file, "label": label}
+
+
+def with_task(task: Any) -> type:
+    return type("WithTask", (Tones,), {"task": task})
+
+
+def with_member(name: str, value: Any) -> type:
+    return type("WithMember", (Tones,), {name: value})
+
+
+def with_track(**changed: Any) -> type:
+    """A dataset whose tracks have other members; functions are called with the folder and the file."""
+
+    def track(self: Tones, audio: Path, file: Path) -> dict[str, Any]:
+        values = {name: value(audio, file) if callable(value) else value for name, value in changed.items()}
+        return Tones.track(self, audio, file) | values
+
+    return type("WithTrack", (Tones,), {"track": track})
+
+
+def with_label(label: Any, task: Task) -> type:
+    return type("WithLabel", (with_track(label=label),), {"task": task})
+
+
+def with_listing(**changed: Any) -> type:
+    def listing(self: Tones, audio: Path) -> Listing:
+        found = Tones.listing(self, audio)
+        return Listing(**{"task": found.task, "tracks": found.tracks, **changed})
+
+    return type("WithListing", (Tones,), {"listing": listing})
+
+
+class Generator(Tones):
+    def listing(self, audio: Path) -> Listing:
+        found = super().listing(audio)
+        return Listing(found.task, (track for track in found.tracks))
+
+
+class Growing(Tones):
+    """Keeps what it found before."""
+
+    def __init__(self) -> None:
+        self.tracks: list[Track] = []
+
+    def listing(self, audio: Path) -> Listing:
+        self.tracks.extend(super().listing(audio).tracks)
+        return Listing(self.task, self.tracks)
+
+
+class Counting(Tones):
+    numbers = itertools.count()
+
+    def track(self, audio: Path, file: Path) -> dict[str, Any]:
+        return super().track(audio, file) | {"id": str(next(self.numbers))}
+
+
+class Silent(Tones):
+    def listing(self, audio: Path) -> Listing:
+        return Listing(self.task, [Track(**self.track(audio, file)) for file in sorted(audio.rglob("*.wav"))])
+
+
+class Unguarded(Tones):
+    def listing(self, audio: Path) -> Listing:
+        next(iter((audio / "high").iterdir()))
+        return super().listing(audio)
+
+
+class Mute(Tones):
+    def listing(self, audio: Path) -> Listing:
+        try:
+            return super().listing(audio)
+        except DatasetError:
+            raise DatasetError from None
+
+
+class Caching(Tones):
+    def listing(self, audio: Path) -> Listing:
+        found = super().listing(audio)
+        (audio / "index.json").write_text("{}")
+        return found
+
+
+class Untyped(Tones):
+    def __init__(self, minimum=3) -> None:
+        self.minimum = minimum
+
+
+ONE_TARGET = Regression((Target("valence", 0, 1),))
+BROKEN: dict[str, tuple[type, str, str]] = {
+    "a generator of tracks": (Generator, "listing", "returns tracks that are a generator, expected a list or tuple"),
+    "parameter without annotation": (Untyped, "parameters", "minimum is '3' when a spec gives the default, 3"),
+    "a class twice": (with_task(Classification(("high", "low", "low"))), "task", "has 'low' twice among its classes"),
+    "a target twice": (
+        with_label((0.5, 0.5), Regression((Target("valence"), Target("valence")))),
+        "task",
+        "has 'valence' twice among its targets",
+    ),
+    "a range from high to low": (
+        with_label((0.5,), Regression((Target("valence", 0.5, 0.5),))),
+        "task",
+        "has the target 'valence' from 0.5 to 0.5",
+    ),
+    "a target with a column's name": (
+        with_label((0.5,), Regression((Target("frames"),))),
+        "task",
+        "has a target whose name is taken: a target cannot be called 'frames'",
+    ),
+    "duplicate ids": (
+        with_track(id=lambda audio, file: file.name),
+        "ids",
+        "lists the id '0.wav' twice\n  on: the files ",
+    ),
+    "absolute ids": (
+        with_track(id=lambda audio, file: str(file)),
+        "ids portable",
+        "which names a folder of this machine\n  on: the file ",
+    ),
+    "numbers for ids": (
+        with_track(id=lambda audio, file: FILES.index(f"{file.parent.name}/{file.name}")),
+        "ids",
+        "id 0",
+    ),
+    "missing labels": (
+        with_track(label=None),
+        "labels",
+        "gives 'high/0.wav' the label None, expected one of high, low\n  on: the file ",
+    ),
+    "unknown classes": (with_track(label="High"), "labels", "the label 'High', expected one of high, low"),
+    "a value missing": (
+        with_label((0.5,), Regression((Target("valence"), Target("arousal")))),
+        "labels",
+        "the label (0.5,), expected a tuple of 2 values, for valence, arousal",
+    ),
+    "a value that is NaN": (
+        with_label((float("nan"),), ONE_TARGET),
+        "labels",
+        "whose valence is nan, expected a finite number from 0 to 1",
+    ),
+    "a value out of range": (
+        with_label((5.0,), ONE_TARGET),
+        "labels",
+        "whose valence is 5.0, expected a finite number",
+    ),
+    "a value without a tuple": (with_label(0.5, ONE_TARGET), "labels", "the label 0.5, expected a tuple of 1 values"),
+    "empty groups": (with_track(group=""), "groups", "gives 'high/0.wav' the group ''"),
+    "numbers for groups": (with_track(group=7), "groups", "gives 'high/0.wav' the group 7"),
+    "text for paths": (with_track(path=lambda audio, file: str(file)), "paths", "expected a pathlib.Path"),
+    "absent files": (
+        with_track(path=lambda audio, file: file.with_suffix(".mp3")),
+        "paths",
+        "high/0.mp3 is not there\n  on: the audio folder\n  usual cause: a row of a table without its audio",
+    ),
+    "files from elsewhere": (
+        with_track(path=lambda audio, file: Path(__file__)),
+        "paths",
+        "gives 'high/0.wav' the path ",
+    ),
+    "tracks kept from before": (Growing, "stable", "'high/0.wav (once more)' is listed only then"),
+    "ids that are counted": (Counting, "stable portable", "lists something else the second time: "),
+    "a group from the folder's name": (
+        with_track(group=lambda audio, file: audio.name),
+        "portable",
+        "lists the folder otherwise in another place: 'high/0.wav' has the group 'another place', at first 'mirembed-",
+    ),
+    "an empty listing of another folder": (
+        Silent,
+        "wrong-folder",
+        "lists it without an error\n  on: an empty folder\n",
+    ),
+    "another exception for another folder": (
+        Unguarded,
+        "wrong-folder",
+        "raises FileNotFoundError: ",
+    ),
+    "no message for another folder": (Mute, "wrong-folder", "raises a DatasetError without a message"),
+    "a file left in the folder": (Caching, "untouched", "changes 'index.json'\n"),
+    "a text for notes": (with_listing(notes="all is well"), "notes", "returns the notes 'all is well'"),
+    "a note of two lines": (with_listing(notes=["one\ntwo"]), "notes", r"returns the note 'one\ntwo'"),
+    "a negative number of absent tracks": (with_listing(absent=-1), "notes", "returns absent=-1"),
+    "a card of text": (with_member("card", "Tones"), "card", "has a card that is 'Tones', expected a Card"),
+    "a card without a number": (
+        with_member("card", Card("Tones", "four", "", "", "", "", "")),
+        "card",
+        "has a card that has n_tracks='four', expected a whole number",
+    ),
+    "a checksum without its kind": (
+        with_member("card", Card("Tones", 4, "", "", "", "", "", archives=(Archive("https://a.b", "d41d8c"),))),
+        "card",
+        "has the checksum 'd41d8c', expected sha256: or md5:",
+    ),
+    "a split without a list": (
+        with_member("schemes", lambda self: {"official": Split(frozenset("a"), frozenset("b"))}),
+        "schemes",
+        "expected a sequence of Split\n  on: the folds 'official'",
+    ),
+    "an id on both sides": (
+        with_member("schemes", lambda self: {"official": [Split(frozenset("ab"), frozenset("b"))]}),
+        "schemes",
+        "has a split that has 1 ids in train and in test, such as 'b'\n  on: the folds 'official', split 0",
+    ),
+    "lists for sets": (
+        with_member("schemes", lambda self: {"official": [Split(["a"], ["b"])]}),
+        "schemes",
+        "expected a frozenset of ids",
+    ),
+    "faults without reasons": (
+        with_member("known_faults", lambda self: {"high/0.wav": ""}),
+        "known-faults",
+        "has the fault 'high/0.wav': ''",
+    ),
+    "faults that are no mapping": (
+        with_member("known_faults", lambda self: {"high/0.wav"}),
+        "known-faults",
+        "fails: ValueError",
+    ),
+}
+"""Datasets, which promises they break, and what is said."""
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_fault_is_found_and_nothing_else_is_blamed(fault):
+    factory, names, fragment = BROKEN[fault]
+    assert_breaks(failures("dataset", factory, write_copy), names, fragment)
+
+
+def test_every_check_finds_a_fault():
+    assert {names.split()[0] for _, names, _ in BROKEN.values()} == {p.name for p in promises("dataset")}
+
+
+class Complete(Tones):
+    card: ClassVar[Card] = SOUND_CARD
+
+    def schemes(self) -> dict[str, list[Split]]:
+        return {"halves": [Split(frozenset(FILES[::2]), frozenset(FILES[1::2]))]}
+
+    def known_faults(self) -> dict[str, str]:
+        return {FILES[0]: "silent"}
+
+    def synthesise(self, audio: Path) -> None:
+        write_copy(audio)
+
+
+@pytest.mark.parametrize("sound", [Tones, Complete, with_label((0.5,), ONE_TARGET)])
+def test_a_sound_dataset_fails_nothing(sound):
+    assert failures("dataset", sound, write_copy) == {}
+
+
+def test_the_audio_is_a_folder_a_function_or_made_by_the_dataset(tmp_path):
+    write_copy(tmp_path)
+    check_dataset(Tones, tmp_path)
+    check_dataset(Tones, write_copy)
+    check_dataset(Complete)
+    with pytest.raises(DatasetError, match="the dataset Tones is checked on a copy of its audio: give the folder"):
+        check_dataset(Tones)
+
+
+def test_a_folder_that_is_not_a_copy_is_blamed_with_what_the_dataset_says_of_it(tmp_path):
+    with pytest.raises(ConformanceError) as error:
+        check_dataset(Tones, tmp_path)
+    assert str(error.value) == (
+        f"dataset Tones, listing: cannot list it: DatasetError: {tmp_path} holds no WAV file; "
+        "give the folder with high/ and low/\n"
+        f"  on: the audio folder {tmp_path}\n"
+        "  usual cause: a folder that is not a copy of this dataset; or a table, a file or a column that is not there"
+    )
+
+
+@pytest.mark.parametrize("returned", [None, [], "tracks"])
+def test_what_is_no_listing_is_named(returned):
+    with pytest.raises(ConformanceError, match=f"returns {type(returned).__name__}, expected a Listing"):
+        check_dataset(with_member("listing", lambda self, audio: returned), write_copy)
+
+
+class Unable(Tones):
+    def synthesise(self, audio: Path) -> None:
+        (audio / "high" / "0.wav").touch()
+
+
+class Unmade(Tones):
+    def __init__(self) -> None:
+        raise RuntimeError("no licence")
+
+
+@pytest.mark.parametrize(
+    ("factory", "what"),
+    [
+        (Unable, "cannot synthesise its audio: FileNotFoundError: "),
+        (Unmade, "cannot be made: RuntimeError: no licence"),
+    ],
+)
+def test_a_dataset_that_cannot_make_its_audio_fails_the_first_check(factory, what):
+    with pytest.raises(ConformanceError, match=f"dataset {factory.__name__}, listing: {what}"):
+        check_dataset(factory)
+    registry = Registry([Plugin("dataset", "tones", factory, "", "mirembed-tones", "1.0")])
+    [outcome] = run_checks("dataset", registry, Spec("tones"))
+    assert (outcome.check, outcome.status) == ("listing", "failed")
+    assert outcome.reason.startswith(what)

@@ -1,0 +1,113 @@
+"""The example distributions: built as wheels, installed by pip, used as their pages say, and uninstalled."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import CLASSES, clean_environment, write_tones
+from pages import ROOT, transcripts
+from test_docs import named
+
+EXAMPLES = sorted(path.parent for path in (ROOT / "docs" / "examples").glob("*/pyproject.toml"))
+NAMES = {path.name for path in EXAMPLES}
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Run:
+    """Python in a fresh virtual environment that sees what is installed in the one of the tests.
+
+    ``python("-m", "pip", ...)`` runs in an empty folder, and checks the exit code (default 0).
+    """
+    folder = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    [packages] = folder.glob("lib/python*/site-packages")
+    # addsitedir, unlike a path alone, follows the .pth files there: mirembed may be installed in editable form.
+    seen = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+    (packages / "seen.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in seen))
+    work = tmp_path / "work"
+    work.mkdir()
+
+    def run(*arguments: object, code: int = 0, cwd: Path = work) -> subprocess.CompletedProcess[str]:
+        completed = subprocess.run(
+            [folder / "bin" / "python", *map(str, arguments)],
+            cwd=cwd,
+            env=clean_environment({"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert completed.returncode == code, (completed.stdout, completed.stderr)
+        assert "Traceback" not in completed.stderr, completed.stderr
+        return completed
+
+    return run
+
+
+def write_music(folder: Path) -> Path:
+    """Write nine tones of three artists, and their ratings."""
+    write_tones(folder, n_tracks=3, seconds=1.0)
+    rows = [f"{name}/{name}-{i}.wav,artist {i},{1 + 3 * j},{9 - i}" for j, name in enumerate(CLASSES) for i in range(3)]
+    (folder / "annotations.csv").write_text("\n".join(["file,artist,valence,arousal", *rows]))
+    return folder
+
+
+def test_the_examples_are_built_installed_used_and_uninstalled(python, tmp_path):
+    wheels = tmp_path / "wheels"
+    python("-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, *EXAMPLES)
+    built = sorted(wheels.iterdir())
+    assert {wheel.name.partition("-")[0].replace("_", "-") for wheel in built} == NAMES
+    python("-m", "pip", "install", "--no-deps", "--no-index", *built)
+    listed = json.loads(python("-m", "mirembed", "plugins", "--json").stdout)
+    own = {(p["kind"], p["name"], p["distribution"]) for p in listed["plugins"] if p["distribution"] in NAMES}
+    assert own == {
+        ("similarity", "laplacian", "mirembed-laplacian"),
+        ("dataset", "csvmood", "mirembed-csvmood"),
+        ("learner", "forest", "mirembed-forest"),
+    }
+    assert listed["broken"] == []
+
+    music = write_music(tmp_path / "MUSIC")
+    extracted = python("-m", "mirembed", "extract", "--dataset", "csvmood", "--audio", music, "--json")
+    assert json.loads(extracted.stdout)["extracted"] == 9
+    how = ["--similarity", "laplacian:gamma=0.2", "--learner", "forest:trees=10", "--epochs", 2, "--jobs", 1]
+    evaluated = python("-m", "mirembed", "evaluate", "--folds", "grouped", "--cv", 3, *how, "--json")
+    assert set(json.loads(evaluated.stdout)["approaches"]) == {"laplacian:gamma=0.2-sl"}
+    python("-m", "mirembed", "fit", *how, "--name", "moods")
+    predicted = json.loads(python("-m", "mirembed", "predict", "moods", music / "low", "--json").stdout)
+    assert all(1 <= row[mood] <= 9 for row in predicted["predictions"] for mood in ("valence", "arousal"))
+
+    # By importlib, so that what is tested is what was installed and not what stands beside the tests.
+    tested = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode", "importlib", *EXAMPLES)
+    assert re.search(r"^\d+ passed", tested.stdout, re.MULTILINE), tested.stdout
+
+    python("-m", "pip", "uninstall", "--yes", *NAMES)
+    left = json.loads(python("-m", "mirembed", "plugins", "--json").stdout)["plugins"]
+    assert {p["distribution"] for p in left}.isdisjoint(NAMES)
+    gone = python("-m", "mirembed", "fit", "--similarity", "laplacian", code=1)
+    assert "no similarity is called 'laplacian'" in gone.stderr
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_uses_nothing_but_what_is_public(example):
+    for path in example.rglob("*.py"):
+        modules = re.findall(r"^\s*(?:from|import) (mirembed(?:\.[\w.]+)?)\b", path.read_text(), re.MULTILINE)
+        assert set(modules) <= {"mirembed", "mirembed.testing"}, path
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_the_commands_of_its_page_are_those_that_the_program_takes(example):
+    page = (example / "README.md").read_text(encoding="utf-8")
+    commands = list(transcripts(page))
+    assert commands
+    for words, _ in commands:
+        command, rest = named(words)
+        command.make_context("mirembed", rest.copy())

@@ -1,0 +1,395 @@
+"""Experiments: learners, checkpoints, baselines, repeated splits, several datasets; all on the same folds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import ttest_ind
+from sklearn.dummy import DummyClassifier
+from sklearn.metrics import accuracy_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from small_store import CLASSES, class_frames, experiment, workers_run, write_classes, write_store, write_targets
+
+from mirembed.compare import Results, compare
+from mirembed.config import choose_approaches
+from mirembed.errors import EvaluationError, SpecError
+from mirembed.evaluate import Evaluation, Run, Scores, choose_evaluation
+from mirembed.evaluate import evaluate as run_evaluation
+from mirembed.evaluate.tables import embedding_files, read_checkpoints, read_curves, read_predictions
+from mirembed.folds import make_splits
+from mirembed.hookspecs import Classification
+from mirembed.progress import Silent
+from mirembed.registry import Registry
+from mirembed.registry.plugins import Plugin
+from mirembed.specs import Spec
+from mirembed.store.frames import Tracks, open_tracks
+
+REGISTRY = Registry.discover()
+LEARNERS = (Spec.parse("svm"), Spec.parse("svm:C=10"))
+
+
+def evaluate(tracks: Tracks, runs: Path, evaluation: Evaluation, *approaches: str, **settings: Any) -> Run:
+    return evaluate_and_score(tracks, runs, evaluation, *approaches, **settings)[0]
+
+
+def evaluate_and_score(
+    tracks: Tracks, runs: Path, evaluation: Evaluation, *approaches: str, learners: Any = None, **settings: Any
+) -> tuple[Run, list[Scores]]:
+    chosen = experiment(*approaches, **settings)
+    if learners:
+        chosen = replace(chosen, learners=learners)
+    with workers_run():
+        return run_evaluation(tracks, chosen, evaluation, REGISTRY, runs, jobs=1)
+
+
+@pytest.fixture(scope="module")
+def tracks(tmp_path_factory: pytest.TempPathFactory) -> Tracks:
+    return open_tracks(write_classes(tmp_path_factory.mktemp("classes")))
+
+
+@pytest.fixture(scope="module")
+def targets(tmp_path_factory: pytest.TempPathFactory) -> Tracks:
+    return open_tracks(write_targets(tmp_path_factory.mktemp("targets")))
+
+
+@pytest.fixture(scope="module")
+def run(tracks: Tracks, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Trained and untrained approaches with two learners, scored every second epoch of five."""
+    evaluation = Evaluation("stratified", 3, checkpoint_every=2)
+    approaches = ("nn", "fl", "rbf-sl", "chance", "mel", "untrained")
+    return evaluate(tracks, tmp_path_factory.mktemp("runs"), evaluation, *approaches, learners=LEARNERS, epochs=5)
+
+
+def table(run: Run, name: str) -> pd.DataFrame:
+    return pd.read_parquet(run.folder / name)
+
+
+# Methods
+
+
+def test_every_approach_that_needs_a_learner_is_tried_with_each(run):
+    rows = read_predictions(run).to_pylist()
+    found = {row["method"]: (row["approach"], row["learner"]) for row in rows}
+    assert found == {
+        "nn": ("nn", None),
+        "fl+svm": ("fl", "svm"),
+        "fl+svm:C=10": ("fl", "svm:C=10"),
+        "rbf-sl+svm": ("rbf-sl", "svm"),
+        "rbf-sl+svm:C=10": ("rbf-sl", "svm:C=10"),
+        "chance": ("chance", None),
+        "mel+svm": ("mel", "svm"),
+        "mel+svm:C=10": ("mel", "svm:C=10"),
+        "untrained+svm": ("untrained", "svm"),
+        "untrained+svm:C=10": ("untrained", "svm:C=10"),
+    }
+
+
+def test_with_one_learner_a_method_has_the_name_of_its_approach(tracks, run, tmp_path):
+    alone = evaluate(tracks, tmp_path, Evaluation("stratified", 3), "rbf-sl", epochs=5)
+    predictions, beside = table(alone, "predictions.parquet"), table(run, "predictions.parquet")
+    assert predictions["method"].unique().tolist() == ["rbf-sl"]
+    same = beside[beside["method"] == "rbf-sl+svm"]
+    assert predictions["prediction"].tolist() == same["prediction"].tolist()
+
+
+# Checkpoints
+
+
+def test_checkpoints_are_scored_on_the_way_and_at_the_end(run):
+    checkpoints = table(run, "checkpoints.parquet")
+    trained = {"nn", "fl+svm", "fl+svm:C=10", "rbf-sl+svm", "rbf-sl+svm:C=10"}
+    assert set(checkpoints["method"]) == trained
+    for _, rows in checkpoints.groupby("method"):
+        assert sorted(rows["epoch"].unique()) == [2, 4, 5]
+        assert (rows.groupby("epoch").size() == 18).all()
+
+
+def test_the_last_checkpoint_is_the_run_s_result(run):
+    checkpoints, predictions = table(run, "checkpoints.parquet"), table(run, "predictions.parquet")
+    last = checkpoints[checkpoints["epoch"] == 5].drop(columns="epoch").reset_index(drop=True)
+    expected = predictions[predictions["method"].isin(last["method"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(last, expected)
+
+
+def test_a_checkpoint_is_what_a_shorter_training_predicts(tracks, run, tmp_path):
+    """The learner is fitted from scratch at a checkpoint, and training goes on undisturbed."""
+    short = table(
+        evaluate(tracks, tmp_path, Evaluation("stratified", 3), "nn", "rbf-sl", epochs=4), "predictions.parquet"
+    )
+    checkpoints = table(run, "checkpoints.parquet")
+    for method, name in (("nn", "nn"), ("rbf-sl+svm", "rbf-sl")):
+        at_four = checkpoints[(checkpoints["method"] == method) & (checkpoints["epoch"] == 4)]
+        assert at_four["prediction"].tolist() == short[short["method"] == name]["prediction"].tolist()
+
+
+def test_scoring_checkpoints_changes_no_result(tracks, tmp_path):
+    seen = Evaluation("stratified", 3, checkpoint_every=1)
+    plain = Evaluation("stratified", 3)
+    one, other = (evaluate(tracks, tmp_path / name, how, "fl", epochs=3) for name, how in (("a", seen), ("b", plain)))
+    pd.testing.assert_frame_equal(table(one, "curves.parquet"), table(other, "curves.parquet"))
+    pd.testing.assert_frame_equal(table(one, "predictions.parquet"), table(other, "predictions.parquet"))
+    assert read_checkpoints(other) is None
+
+
+# Embeddings
+
+
+def test_the_embeddings_of_the_first_fold_are_kept(run, tracks):
+    folds = table(run, "folds.parquet")
+    tested = set(folds[folds["fold"] == 0]["id"])
+    names = {path.stem for path in embedding_files(run)}
+    assert names == {f"{name}-seed0-fold0" for name in ("baseline", "mel", "untrained")} | {
+        path.stem for path in embedding_files(run) if path.stem.startswith("rbf")
+    }
+    for path in embedding_files(run):
+        rows = pd.read_parquet(path)
+        assert rows["id"].tolist() == tracks.ids
+        assert set(rows[~rows["in_sample"]]["id"]) == tested
+        assert set(rows["epoch"]) == ({5} if rows["approach"][0] in ("nn", "rbf-sl") else {0})
+
+
+def test_all_embeddings_are_kept_when_asked(tracks, tmp_path):
+    how = Evaluation("stratified", 3, checkpoint_every=2, keep_embeddings=True)
+    run = evaluate(tracks, tmp_path, how, "rbf-sl", epochs=4)
+    rows = pd.concat([pd.read_parquet(path) for path in embedding_files(run)])
+    assert sorted(rows.groupby(["fold", "epoch"]).size().items()) == [
+        ((fold, epoch), 18) for fold in range(3) for epoch in (2, 4)
+    ]
+    assert {len(vector) for vector in rows["embedding"]} == {50}
+
+
+# Baselines
+
+
+def frames_of(tracks: Tracks, row: int) -> np.ndarray:
+    start, length = tracks.frames.starts[row], tracks.frames.lengths[row]
+    return np.asarray(tracks.frames.open()[start : start + length], np.float64)
+
+
+def test_chance_predicts_the_most_frequent_class_of_the_training_tracks(tracks, run):
+    predictions, folds = table(run, "predictions.parquet"), table(run, "folds.parquet")
+    labels = np.array(tracks.labels)
+    for fold in range(3):
+        tested = np.isin(tracks.ids, folds[folds["fold"] == fold]["id"])
+        dummy = DummyClassifier(strategy="most_frequent").fit(labels[~tested][:, None], labels[~tested])
+        rows = predictions[(predictions["method"] == "chance") & (predictions["fold"] == fold)]
+        assert rows["prediction"].tolist() == dummy.predict(labels[tested][:, None]).tolist()
+
+
+def test_mel_is_an_svm_on_standardised_means_and_deviations_of_the_bands(tracks, run):
+    predictions, folds = table(run, "predictions.parquet"), table(run, "folds.parquet")
+    features = np.array([[*(f := frames_of(tracks, row)).mean(axis=0), *f.std(axis=0)] for row in range(18)])
+    labels = np.array(tracks.labels)
+    for fold in range(3):
+        tested = np.isin(tracks.ids, folds[folds["fold"] == fold]["id"])
+        pipeline = make_pipeline(StandardScaler(), SVC(C=10)).fit(features[~tested], labels[~tested])
+        rows = predictions[(predictions["method"] == "mel+svm:C=10") & (predictions["fold"] == fold)]
+        assert rows["prediction"].tolist() == pipeline.predict(features[tested]).tolist()
+
+
+def test_the_mean_of_the_training_tracks_has_no_correlation(targets, tmp_path):
+    run, [chance, mel] = evaluate_and_score(targets, tmp_path, Evaluation("random", 3), "chance", "mel")
+    assert chance.intervals["r"].mean == 0
+    assert chance.undefined == 6
+    assert mel.targets["height"].mean > 0.9
+    assert read_curves(run).num_rows == 0
+    assert read_checkpoints(run) is None
+
+
+def test_a_baseline_that_trains_nothing_cannot_be_saved_as_a_model(mirembed, tones):
+    mirembed("extract", "--dataset", "folder", "--audio", str(tones))
+    result = mirembed("fit", "--approach", "mel", code=1)
+    assert "--approach mel trains nothing: there is no model to save" in result.stderr
+
+
+# Repeated splits
+
+
+def test_splits_have_the_asked_number_of_tracks_and_differ():
+    labels = np.arange(40) % 3
+    folds, notes = make_splits(
+        Classification(("a", "b", "c")), labels, scheme="random", n_splits=20, test_size=0.1, seed=0
+    )
+    assert [len(fold.test) for fold in folds] == [4] * 20
+    assert all(sorted([*fold.train, *fold.test]) == list(range(40)) for fold in folds)
+    assert len({tuple(fold.test) for fold in folds}) > 15
+    assert notes == []
+
+
+def test_grouped_splits_keep_groups_apart():
+    groups = [str(row // 4) for row in range(40)]
+    task, labels = Classification(("a", "b")), np.arange(40) % 2
+    folds, _ = make_splits(task, labels, scheme="grouped", n_splits=5, test_size=0.2, seed=0, groups=groups)
+    for fold in folds:
+        assert not {groups[row] for row in fold.train} & {groups[row] for row in fold.test}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"test_size": 1.5}, "--test-size is 1.5: expected a share of the tracks, between 0 and 1"),
+        ({"n_splits": 0}, "--splits is 0: expected at least 1"),
+        (
+            {"scheme": "stratified", "test_size": 0.01},
+            "40 tracks cannot be split with --folds stratified --test-size 0.01",
+        ),
+    ],
+)
+def test_impossible_splits_are_an_error(settings, message):
+    wanted = {"scheme": "random", "n_splits": 3, "test_size": 0.1, "seed": 0, **settings}
+    with pytest.raises(EvaluationError) as error:
+        make_splits(Classification(("a", "b")), np.arange(40) % 2, **wanted)
+    assert message in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def repeated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Scores]]:
+    """Six splits of tracks of which every fourth has a wrong label."""
+    folder = tmp_path_factory.mktemp("splits")
+    labels = [CLASSES.classes[number % 3] for number in range(18)]
+    wrong = [CLASSES.classes[(number + (number % 4 == 0)) % 3] for number in range(18)]
+    tracks = open_tracks(write_store(folder / "store", CLASSES, wrong, class_frames(labels)))
+    how = Evaluation("random", n_splits=6, test_size=0.25)
+    return evaluate_and_score(tracks, folder, how, "untrained", "mel", "chance")
+
+
+def test_a_split_is_scored_like_a_fold(repeated):
+    run, scores = repeated
+    predictions = table(run, "predictions.parquet")
+    by_split = [
+        accuracy_score(rows["label"], rows["prediction"])
+        for _, rows in predictions[predictions["method"] == "untrained"].groupby("fold")
+    ]
+    assert len(by_split) == 6
+    assert scores[0].intervals["accuracy"].mean == pytest.approx(np.mean(by_split))
+    spread = np.std(by_split, ddof=1) * np.sqrt(1 / 6 + 5 / 13)
+    half = (scores[0].intervals["accuracy"].high - scores[0].intervals["accuracy"].low) / 2
+    assert half == pytest.approx(2.570581835636314 * spread)  # t(0.975, 5)
+
+
+def test_pooled_scores_of_splits_draw_tracks_and_not_rows(repeated):
+    run, [untrained, *_] = repeated
+    predictions = table(run, "predictions.parquet")
+    rows = predictions[predictions["method"] == "untrained"]
+    assert untrained.pooled["accuracy"].mean == pytest.approx(accuracy_score(rows["label"], rows["prediction"]))
+    right = {name: (of["label"] == of["prediction"]).to_numpy() for name, of in rows.groupby("id")}
+    rng = np.random.default_rng(1)
+    names = sorted(right)
+    drawn = [np.concatenate([right[name] for name in rng.choice(names, len(names))]).mean() for _ in range(4000)]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    assert (untrained.pooled["accuracy"].low, untrained.pooled["accuracy"].high) == pytest.approx((low, high), abs=0.03)
+
+
+def test_compare_shows_welch_s_test_beside_the_corrected_one(repeated):
+    run, _ = repeated
+    report = compare(Results.open(run.folder.parent, run.folder.name), approaches=["untrained", "chance"])
+    test = next(one for one in report.tests if one.metric == "accuracy")
+    predictions = table(run, "predictions.parquet")
+    right = predictions.assign(right=predictions["label"] == predictions["prediction"])
+    a, b = (right[right["method"] == name].groupby("fold")["right"].mean() for name in ("untrained", "chance"))
+    assert test.p_welch == pytest.approx(ttest_ind(a, b, equal_var=False).pvalue)
+    assert test.p_holm > test.p_welch
+
+
+def test_folds_have_no_welch_test(run):
+    report = compare(Results.open(run.folder.parent, run.folder.name), approaches=["nn", "chance"])
+    assert {test.p_welch for test in report.tests} == {None}
+
+
+def test_two_ways_of_splitting_are_an_error():
+    task = Classification(("a", "b"))
+    with pytest.raises(SpecError, match="--cv 3 and --splits 4: choose cross-validation or repeated random splits"):
+        choose_evaluation(task, {}, cv=3, splits=4)
+    with pytest.raises(SpecError, match=r"--test-size 0.2 belongs to repeated random splits; give their number"):
+        choose_evaluation(task, {}, test_size=0.2)
+    assert choose_evaluation(task, {}, splits=4).scheme == "random"
+
+
+# Reading a run that is going on
+
+
+def test_the_finished_trainings_of_an_unfinished_run_can_be_read(tracks, tmp_path, monkeypatch):
+    from mirembed.evaluate import evaluation as module
+
+    done = []
+
+    def stop_after_two(part: Any, on_epoch: Any) -> None:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        module_part(part, on_epoch)
+        done.append(part)
+
+    module_part = module.evaluate_part
+    monkeypatch.setattr(module, "evaluate_part", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tracks, tmp_path, Evaluation("stratified", 3, checkpoint_every=1), "rbf-sl", epochs=2)
+    [folder] = tmp_path.iterdir()
+    run = Run(folder)
+    assert run.manifest["finished"] is None
+    predictions, checkpoints, curves = read_predictions(run), read_checkpoints(run), read_curves(run)
+    assert set(predictions["fold"].to_pylist()) == {0, 1}
+    assert checkpoints.num_rows == 2 * predictions.num_rows
+    assert len(curves) == 4
+    assert len(embedding_files(run)) == 1
+    monkeypatch.setattr(module, "evaluate_part", module_part)
+    again = evaluate(tracks, tmp_path, Evaluation("stratified", 3, checkpoint_every=1), "rbf-sl", epochs=2)
+    assert again.folder == folder
+    assert read_predictions(again).num_rows == 18
+
+
+def test_a_resample_without_a_track_of_one_seed_is_scored_by_the_other(tracks, tmp_path):
+    how = Evaluation("random", n_splits=1, test_size=0.06, seeds=(0, 1, 2))
+    _, [chance] = evaluate_and_score(tracks, tmp_path, how, "chance")
+    assert 0 <= chance.pooled["accuracy"].low <= chance.pooled["accuracy"].high <= 1
+
+
+def test_a_learner_that_draws_from_the_global_generator_repeats_its_numbers(tracks, tmp_path):
+    class Drawing(DummyClassifier):
+        def predict(self, X: Any) -> Any:
+            return self.drawn_[: len(X)]
+
+        def fit(self, X: Any, y: Any) -> Any:
+            self.drawn_ = np.random.randint(0, 3, 100)
+            return super().fit(X, y)
+
+    class Unseeded:
+        def estimator(self, task: Any) -> Any:
+            return Drawing()
+
+    registry = Registry([*REGISTRY.plugins, Plugin("learner", "unseeded", Unseeded, "", "mirembed-odd", "1.0")])
+    chosen = replace(experiment("mel"), learners=(Spec.parse("unseeded"),))
+    tables = []
+    for place in ("a", "b"):
+        with workers_run(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Registry, "discover", lambda: registry)
+            run, _ = run_evaluation(tracks, chosen, Evaluation("stratified", 3), registry, tmp_path / place, jobs=1)
+        tables.append(read_predictions(run))
+        np.random.random(7)
+    assert tables[0].equals(tables[1])
+    assert len(set(tables[0]["prediction"].to_pylist())) > 1
+
+
+def test_a_similarity_of_labels_that_nothing_uses_is_an_error():
+    with pytest.raises(SpecError, match="--label-similarity cosine: none of nn, mel learns a similarity"):
+        choose_approaches(["nn", "mel"], [], "cosine")
+
+
+def test_models_that_cannot_be_kept_are_named(tracks, tmp_path):
+    told: list[str] = []
+
+    class Notes(Silent):
+        def note(self, text: str) -> None:
+            told.append(text)
+
+    with workers_run():
+        how = Evaluation("stratified", 3, keep_models=True)
+        run_evaluation(tracks, experiment("mel", "untrained"), how, REGISTRY, tmp_path, jobs=1, progress=Notes())
+    assert "--keep-models keeps no model of mel: there is no network to keep" in told
+    assert len(list(tmp_path.glob("*/models/untrained-*"))) == 3

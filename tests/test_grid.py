@@ -1,0 +1,211 @@
+"""Experiments with several evaluations, through the real command: files, repetition, interruption, estimates."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import write_tones
+from pages import invoke
+from small_store import workers_run
+
+EXPERIMENT = """
+epochs = 12
+approach = ["rbf-sl", "mel"]
+
+[[evaluation]]
+name = "folds"
+dataset = ["folder", "gtzan"]
+cv = 3
+
+[[evaluation]]
+name = "splits"
+dataset = "folder"
+splits = 2
+test-size = 0.3
+checkpoint-every = 0
+"""
+TABLES = ("predictions.parquet", "curves.parquet", "folds.parquet", "scores.json")
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an experiment file, and a store with two small datasets."""
+    folder = tmp_path_factory.mktemp("grid")
+    write_tones(folder / "tones", n_tracks=4, seconds=1.0)
+    for style, new in (("low", "blues"), ("high", "jazz")):
+        (folder / "GTZAN" / new).mkdir(parents=True)
+        for number, path in enumerate(sorted((folder / "tones" / style).iterdir())):
+            shutil.copy(path, folder / "GTZAN" / new / f"{new}.{number:05d}.wav")
+    (folder / "experiment.toml").write_text(EXPERIMENT)
+    store = ("--store", folder / "s", "--jobs", 1)
+    with workers_run():
+        invoke("extract", "--dataset", "folder", "--audio", *map(str, (folder / "tones", *store)))
+        invoke("extract", "--dataset", "gtzan", "--audio", *map(str, (folder / "GTZAN", *store)))
+    return folder
+
+
+def evaluate(work: Path, *words: object, code: int = 0, runs: str = "") -> None:
+    """Run the command without worker processes."""
+    with workers_run():
+        invoke("evaluate", *map(str, words), "--store", str(work / "s"), "--jobs", "1", code=code)
+
+
+def newest(work: Path, start: str = "experiment") -> Path:
+    return max((work / "s" / "runs").glob(f"{start}-*"), key=lambda path: path.stat().st_mtime_ns)
+
+
+@pytest.fixture(scope="module")
+def grid(work: Path) -> Path:
+    evaluate(work, "--config", work / "experiment.toml", "--json")
+    return newest(work)
+
+
+def test_each_evaluation_has_a_folder_in_that_of_the_experiment(grid):
+    members = ["folds-folder", "folds-gtzan", "splits"]
+    manifest = json.loads((grid / "manifest.json").read_text())
+    assert manifest["configuration"]["grid"] == members
+    assert manifest["finished"]
+    for member in members:
+        assert set(pd.read_parquet(grid / member / "predictions.parquet")["method"]) == {"rbf-sl", "mel"}
+    assert (grid / "folds-gtzan" / "checkpoints.parquet").exists()
+    assert not (grid / "splits" / "checkpoints.parquet").exists()
+
+
+def test_the_resolved_file_says_what_was_left_to_defaults(grid):
+    tables = tomllib.loads((grid / "experiment.toml").read_text())["evaluation"]
+    assert [(t["name"], t["dataset"], t["folds"]) for t in tables] == [
+        ("folds-folder", ["folder"], "stratified"),
+        ("folds-gtzan", ["gtzan"], "stratified"),
+        ("splits", ["folder"], "random"),
+    ]
+    assert tables[0]["learner"] == ["svm"]
+    assert tables[0]["batch"] == 32
+    assert (tables[2]["splits"], tables[2]["test-size"]) == (2, 0.3)
+
+
+def test_an_experiment_is_repeated_by_its_folder_to_the_same_numbers(work, grid):
+    evaluate(work, "--config", grid)
+    again = newest(work)
+    assert again != grid
+    for member in ("folds-folder", "folds-gtzan", "splits"):
+        for name in TABLES:
+            assert (again / member / name).read_bytes() == (grid / member / name).read_bytes()
+
+
+def test_a_run_is_repeated_by_its_name_and_flags_go_before_its_settings(work, grid):
+    evaluate(work, "--config", grid / "splits")
+    run = newest(work, "folder")
+    assert (run / "predictions.parquet").read_bytes() == (grid / "splits" / "predictions.parquet").read_bytes()
+    evaluate(work, "--config", run.name, "--approach", "mel", "--cv", 2)
+    other = newest(work, "folder")
+    settings = tomllib.loads((other / "experiment.toml").read_text())
+    assert (settings["approach"], settings["cv"], settings.get("splits")) == (["mel"], 2, None)
+
+
+def test_an_experiment_cannot_be_compared_but_its_runs_can(work, grid, capsys):
+    capsys.readouterr()
+    invoke("compare", grid.name, "--store", str(work / "s"), code=1)
+    assert f"holds several runs; name one of them: {grid.name}/folds-folder," in capsys.readouterr().err
+    invoke("compare", f"{grid.name}/splits", "--store", str(work / "s"))
+    assert "p (Welch)" in capsys.readouterr().out
+
+
+def test_several_datasets_can_be_given_as_flags(work, capsys):
+    capsys.readouterr()
+    evaluate(work, "--dataset", "folder", "--dataset", "gtzan", "--approach", "mel", "--cv", 2, "--json")
+    content = json.loads(capsys.readouterr().out)
+    assert [one["dataset"] for one in content["evaluations"]] == ["folder", "gtzan"]
+    assert [set(one["approaches"]) for one in content["evaluations"]] == [{"mel"}] * 2
+
+
+def test_a_preset_leaves_out_what_the_store_does_not_have_and_says_so(work, capsys):
+    capsys.readouterr()
+    evaluate(work, "--preset", "paper", "--approach", "mel", "--learner", "svm", "--cv", 2, "--json")
+    captured = capsys.readouterr()
+    assert "warning: emotify is left out: the store" in captured.err
+    assert [one["dataset"] for one in json.loads(captured.out)["evaluations"]] == ["gtzan", "gtzan"]
+
+
+def test_a_dataset_that_was_asked_for_and_is_not_there_is_an_error(work, capsys):
+    capsys.readouterr()
+    evaluate(work, "--preset", "paper", "--dataset", "emotify", code=1)
+    assert "error: the store" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_dry_run_says_what_it_will_take_and_leaves_nothing(work, capsys):
+    before = sorted((work / "s" / "runs").rglob("*"))
+    capsys.readouterr()
+    evaluate(work, "--config", work / "experiment.toml", "--dry-run", "--json")
+    plan = json.loads(capsys.readouterr().out)
+    costs = plan["evaluations"]
+    # Three folds and two approaches, of which one is trained; after 12 epochs and at the tenth it is scored.
+    assert [(cost["trainings"], cost["epochs"], cost["scorings"]) for cost in costs] == [
+        (3, 12, 9),
+        (3, 12, 9),
+        (2, 12, 4),
+    ]
+    assert all(cost["seconds"] > 0 and cost["memory"] > 0 and cost["disk"] > 0 for cost in costs)
+    assert plan["seconds"] == pytest.approx(sum(cost["seconds"] for cost in costs))
+    assert sorted((work / "s" / "runs").rglob("*")) == before
+    evaluate(work, "--dataset", "folder", "--cv", 3, "--epochs", 3, "--dry-run")
+    assert "nothing of it is kept" in capsys.readouterr().out
+
+
+def test_an_experiment_that_is_killed_is_finished_by_the_same_command_to_the_bit(work, grid, tmp_path):
+    store = tmp_path / "s"
+    shutil.copytree(work / "s" / "datasets", store / "datasets")
+    shutil.copy(work / "s" / "store.json", store)
+    command = [sys.executable, "-m", "mirembed", "evaluate", "--config", "experiment.toml", "--store", str(store)]
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [*command, "--jobs", "2"], cwd=work, env=environment, start_new_session=True, stderr=subprocess.DEVNULL
+        )
+
+    for part in ("folds-folder/parts/rbf*-fold1*", "folds-gtzan/parts/*fold0*"):
+        process = start()
+        deadline = time.monotonic() + 120
+        while not any(store.glob(f"runs/*/{part}")) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert start().wait() == 0
+    [finished] = store.glob("runs/experiment-*")
+    for member in ("folds-folder", "folds-gtzan", "splits"):
+        for name in TABLES:
+            assert (finished / member / name).read_bytes() == (grid / member / name).read_bytes()
+
+
+def test_what_cannot_be_split_is_an_error_before_anything_is_trained(work, capsys):
+    before = sorted((work / "s" / "runs").iterdir())
+    capsys.readouterr()
+    evaluate(work, "--dataset", "folder", "--dataset", "gtzan", "--approach", "mel", "--cv", 9, code=1)
+    assert "use fewer folds (--cv)" in capsys.readouterr().err
+    assert sorted((work / "s" / "runs").iterdir()) == before
+
+
+def test_a_repetition_with_other_data_is_said(work, grid, capsys):
+    manifest = grid / "splits" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["configuration"]["dataset"]["digest"] = "0123"
+    manifest.write_text(json.dumps(content))
+    capsys.readouterr()
+    evaluate(work, "--config", grid / "splits", "--approach", "mel")
+    assert "warning: splits may not come out again: dataset.digest was 0123 and is" in capsys.readouterr().err
+
+
+def test_an_experiment_file_that_is_not_there_is_an_error(work, capsys):
+    capsys.readouterr()
+    evaluate(work, "--config", "nothere.toml", code=1)
+    assert "error: --config nothere.toml: it cannot be read (No such file or directory)" in capsys.readouterr().err

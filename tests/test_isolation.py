@@ -1,0 +1,352 @@
+"""Broken plugins: who is to blame is said, what to do is said, and all else works."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pages import invoke
+from small_store import workers_run, write_classes, write_targets
+from third_party import install
+
+from mirembed.registry import Registry
+from mirembed.specs import Spec
+
+GUILTY = """
+    import os
+    import sys
+
+    print("imported")
+    from mirembed import Classification, Listing, Regression, Track, hookimpl
+
+    def squared(x):
+        return x @ x.mT
+
+    def similarity(call):
+        return lambda: call
+
+    def fails(x):
+        raise RuntimeError("no graphics card")
+
+    def leaves(x):
+        sys.exit(0)
+
+    def talks(x):
+        print("similarity called")
+        os.write(1, b"similarity called natively\\n")
+        return squared(x)
+
+    def backwards(x):
+        import torch
+
+        class Squared(torch.autograd.Function):
+            @staticmethod
+            def forward(context, x):
+                return x @ x.mT
+
+            @staticmethod
+            def backward(context, gradient):
+                raise NotImplementedError("no gradient yet")
+
+        return Squared.apply(x)
+
+    def factory_that_fails():
+        raise OSError("no licence")
+
+    def factory_that_leaves():
+        sys.exit("no licence")
+
+    class Constant:
+        def __init__(self, answer):
+            self.answer = answer
+
+        def fit(self, X, y):
+            print("fitted")
+            os.write(1, b"fitted natively\\n")
+            if isinstance(self.answer, BaseException):
+                raise self.answer
+            return self
+
+        def predict(self, X):
+            import numpy as np
+            return np.asarray([self.answer] * len(X))
+
+    class Learner:
+        def __init__(self, answer):
+            self.answer = answer
+
+        def estimator(self, task):
+            return Constant(self.answer)
+
+    def learner(answer):
+        return lambda: Learner(answer)
+
+    class Dataset:
+        def __init__(self, answer):
+            self.answer = answer
+
+        def listing(self, audio):
+            print("listed")
+            return self.answer()
+
+    def dataset(answer):
+        return lambda: Dataset(answer)
+
+    CLASSES = Classification(("a", "b"))
+
+    @hookimpl
+    def mirembed_register_similarities(register):
+        print("registered")
+        register("fails", similarity(fails))
+        register("leaves", similarity(leaves))
+        register("talks", similarity(talks))
+        register("backwards", similarity(backwards))
+        register("misshapen", similarity(lambda x: x))
+        register("nan", similarity(lambda x: squared(x) / 0))
+        register("half-nan", similarity(lambda x: squared(x) * float("nan") if x.shape[-1] == 50 else squared(x)))
+        register("factory-fails", factory_that_fails)
+        register("factory-leaves", factory_that_leaves)
+        register("rbf", similarity(fails))
+
+    @hookimpl
+    def mirembed_register_learners(register):
+        register("fails", learner(ZeroDivisionError("division by zero")))
+        register("leaves", learner(SystemExit(0)))
+        register("misshapen", learner([0, 1]))
+        register("nan", learner(float("nan")))
+        register("stranger", learner(7))
+        register("talks", learner(1))
+        register("nothing", lambda: None)
+
+    @hookimpl
+    def mirembed_register_datasets(register):
+        register("none", dataset(lambda: None))
+        register("no-task", dataset(lambda: Listing(("a", "b"), [])))
+        register("no-tracks", dataset(lambda: Listing(CLASSES, ["a.wav"])))
+        register("leaves", dataset(lambda: sys.exit(0)))
+        register("letters", dataset(lambda: Listing(Classification("ab"), [])))
+        register("no-targets", dataset(lambda: Listing(Regression(("valence",)), [])))
+        register("generator", dataset(lambda: Listing(CLASSES, (track for track in []))))
+        register("absent", dataset(lambda: Listing(CLASSES, [], absent=None)))
+        register("note", dataset(lambda: Listing(CLASSES, [], notes="a note")))
+"""
+HOOK = "from mirembed import hookimpl\n@hookimpl\ndef mirembed_register_learners(register): "
+BLAME = "of mirembed-guilty 1.0"
+REPORT = "; report it to that plugin's authors"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """A folder with the distribution that is to blame."""
+    folder = tmp_path_factory.mktemp("site")
+    install(folder, "mirembed-guilty", GUILTY)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("store")
+    write_classes(root, 9)
+    return root
+
+
+@pytest.fixture(scope="module")
+def target_store(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("targets")
+    write_targets(root, 6)
+    return root
+
+
+@pytest.fixture
+def error_of(site, monkeypatch, capsys):
+    """Run a command that fails; return its error. Nothing may be on standard output."""
+    monkeypatch.syspath_prepend(site)
+
+    def run(*words: object) -> str:
+        with workers_run():
+            invoke(*map(str, words), code=1)
+        out, err = capsys.readouterr()
+        assert out == ""
+        [error] = [line for line in err.splitlines() if line.startswith("error: ")]
+        return error.removeprefix("error: ")
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("fails", f"the similarity fails {BLAME} fails for vectors (9, 50): RuntimeError: no graphics card{REPORT}"),
+        ("leaves", f"the similarity leaves {BLAME} fails for vectors (9, 50): SystemExit: 0{REPORT}"),
+        (
+            "backwards",
+            f"the gradient of the similarity backwards {BLAME} fails: NotImplementedError: no gradient yet{REPORT}",
+        ),
+        (
+            "misshapen",
+            f"the similarity misshapen {BLAME} returned the shape (9, 50) for vectors (9, 50); expected (9, 9)",
+        ),
+        (
+            "nan",
+            f"the similarity nan {BLAME} returned values that are not finite for finite vectors (9, 50); "
+            "`mirembed plugins check` shows for which",
+        ),
+        (
+            "half-nan",
+            f"the similarity half-nan {BLAME} returned values that are not finite for finite vectors (9, 50); "
+            "`mirembed plugins check` shows for which",
+        ),
+        ("factory-fails", f"similarity factory-fails {BLAME} fails: OSError: no licence{REPORT}"),
+        ("factory-leaves", f"similarity factory-leaves {BLAME} fails: SystemExit: no licence{REPORT}"),
+        (
+            "mirembed-guilty/rbf",
+            f"the similarity mirembed-guilty/rbf {BLAME} fails for vectors (9, 50): RuntimeError: no graphics card"
+            f"{REPORT}",
+        ),
+    ],
+)
+def test_a_similarity_that_breaks_a_training_is_blamed(error_of, store, name, said):
+    assert error_of("fit", "--store", store, "--similarity", name, "--epochs", 1) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("fails", f"learner fails {BLAME} fails to fit 6 tracks: ZeroDivisionError: division by zero{REPORT}"),
+        ("leaves", f"learner leaves {BLAME} fails to fit 6 tracks: SystemExit: 0{REPORT}"),
+        (
+            "misshapen",
+            f"the Constant of learner misshapen {BLAME} predicted an array of shape (3, 2) and type int64; "
+            "expected class indices from 0 to 2 in the shape (3,)",
+        ),
+        (
+            "nan",
+            f"the Constant of learner nan {BLAME} predicted nan for track 0, and 3 such values in all; "
+            "expected class indices from 0 to 2",
+        ),
+        (
+            "stranger",
+            f"the Constant of learner stranger {BLAME} predicted 7 for track 0, and 3 such values in all; "
+            "expected class indices from 0 to 2",
+        ),
+        (
+            "nothing",
+            f"learner nothing {BLAME} fails to make an estimator: AttributeError: 'NoneType' object has no attribute "
+            f"'estimator'{REPORT}",
+        ),
+    ],
+)
+def test_a_learner_that_breaks_an_evaluation_is_blamed(error_of, store, name, said):
+    options = ["--store", store, "--approach", "fl", "--cv", 3, "--epochs", 1, "--jobs", 1]
+    assert error_of("evaluate", *options, "--learner", name) == said
+
+
+def test_predictions_of_targets_that_are_not_finite_are_blamed(error_of, target_store):
+    options = ["--store", target_store, "--approach", "fl", "--cv", 3, "--epochs", 1, "--jobs", 1]
+    assert error_of("evaluate", *options, "--learner", "nan").startswith(f"the Constant of learner nan {BLAME} ")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("none", f"dataset none {BLAME} returns NoneType from listing(); expected a mirembed.Listing"),
+        (
+            "no-task",
+            f"dataset no-task {BLAME} lists for the task ('a', 'b'); expected Classification or Regression",
+        ),
+        ("no-tracks", f"dataset no-tracks {BLAME} lists 'a.wav'; expected a mirembed.Track"),
+        ("leaves", f"dataset leaves {BLAME} fails: SystemExit: 0{REPORT}"),
+        ("letters", f"dataset letters {BLAME} has the classes or targets 'ab'; expected a tuple of distinct names"),
+        (
+            "no-targets",
+            f"dataset no-targets {BLAME} has the classes or targets ('valence',); "
+            "expected a tuple of mirembed.Target, one or more",
+        ),
+        ("generator", f"dataset generator {BLAME} has a generator of tracks; expected a list or tuple"),
+        ("absent", f"dataset absent {BLAME} counts None absent tracks; expected a number, 0 or more"),
+        ("note", f"dataset note {BLAME} has the notes 'a note'; expected a list of lines"),
+    ],
+)
+def test_a_dataset_that_lists_no_tracks_is_blamed(error_of, tmp_path, name, said):
+    assert error_of("extract", "--dataset", name, "--audio", tmp_path, "--store", tmp_path / "store") == said
+
+
+def test_what_a_plugin_prints_anywhere_is_not_in_the_json(mirembed, store, tmp_path):
+    """At import, at registration, in a training worker and in the command itself, natively too."""
+    environment = install(tmp_path / "site", "mirembed-guilty", GUILTY)
+    done = mirembed(
+        *("evaluate", "--store", store, "--similarity", "talks", "--learner", "talks"),
+        *("--cv", 2, "--epochs", 1, "--jobs", 1, "--json"),
+        env=environment,
+    )
+    assert json.loads(done.stdout)["approaches"]["talks-sl"]["accuracy"]["mean"] == pytest.approx(1 / 3, abs=0.2)
+    said = set(done.stderr.splitlines())
+    assert said >= {"imported", "registered", "similarity called", "similarity called natively"}
+    assert said >= {"fitted", "fitted natively"}
+
+
+def test_an_interrupt_is_the_users_and_never_a_plugins_fault(mirembed, tmp_path):
+    environment = install(tmp_path / "site", "mirembed-interrupting", "raise KeyboardInterrupt")
+    done = mirembed("plugins", env=environment, code=1)
+    assert done.stderr == "interrupted; what is finished is kept, and the same command goes on from there\n"
+
+
+def test_an_exception_that_is_no_exception_breaks_its_plugin_alone(mirembed, tmp_path):
+    """Such as those by which pytest skips a module."""
+    source = "class Skipped(BaseException): ...\nraise Skipped('no torch')"
+    environment = install(tmp_path / "site", "mirembed-skipping", source)
+    listed = json.loads(mirembed("plugins", "--json", env=environment).stdout)
+    [broken] = listed["broken"]
+    assert (broken["distribution"], broken["error"]) == ("mirembed-skipping", "Skipped: no torch")
+    assert "rbf" in {plugin["name"] for plugin in listed["plugins"]}
+
+
+def test_a_hook_that_raises_is_named(mirembed, tmp_path):
+    environment = install(tmp_path / "site", "mirembed-guilty", HOOK + "register(3, dict)")
+    [broken] = json.loads(mirembed("plugins", "--json", env=environment).stdout)["broken"]
+    assert broken["error"] == "3 cannot be a name: letters, digits, '.', '_' and '-' only"
+    (tmp_path / "site" / "mirembed_guilty.py").write_text(HOOK + "1 / 0")
+    [broken] = json.loads(mirembed("plugins", "--json", env=environment).stdout)["broken"]
+    assert broken["error"] == "mirembed_register_learners raises ZeroDivisionError: division by zero"
+
+
+def test_metadata_that_cannot_be_read_breaks_its_distribution_alone(mirembed, tmp_path):
+    environment = install(tmp_path / "site", "mirembed-odd", "")
+    [points] = (tmp_path / "site").glob("*.dist-info/entry_points.txt")
+    points.write_text("[mirembed]\nno equals sign\n")
+    listed = json.loads(mirembed("plugins", "--json", env=environment).stdout)
+    assert "rbf" in {plugin["name"] for plugin in listed["plugins"]}
+    [broken] = listed["broken"]
+    assert "mirembed_odd" in broken["distribution"]
+
+
+def test_a_hook_may_have_another_name_if_it_says_which_it_is(monkeypatch, tmp_path):
+    source = HOOK.replace("@hookimpl", "@hookimpl(specname='mirembed_register_learners')")
+    source = source.replace("def mirembed_register_learners", "def bring") + "register('x', lambda: 'made')"
+    install(tmp_path, "mirembed-renamed", source)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert Registry.discover().create("learner", Spec("x")) == "made"
+
+
+def test_two_distributions_may_share_a_module(monkeypatch, tmp_path):
+    source = HOOK + "register('x', lambda: 'made')"
+    for name in ("mirembed-one", "mirembed-two"):
+        install(tmp_path, name, source)
+    (tmp_path / "mirembed_two-1.0.dist-info" / "entry_points.txt").write_text("[mirembed]\nplugin = mirembed_one\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = Registry.discover()
+    assert registry.broken == ()
+    assert registry.create("learner", Spec("mirembed-two/x")) == "made"
+
+
+def test_one_distribution_may_not_register_a_name_twice(monkeypatch, tmp_path):
+    install(tmp_path, "mirembed-double", HOOK + "register('x', dict)")
+    points = tmp_path / "mirembed_double-1.0.dist-info" / "entry_points.txt"
+    points.write_text("[mirembed]\none = mirembed_double\ntwo = mirembed_double\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    [broken] = Registry.discover().broken
+    assert str(broken) == (
+        "plugin 'two' of mirembed-double 1.0: learner 'x' is registered by another entry point of mirembed-double "
+        "already"
+    )

@@ -1,0 +1,188 @@
+"""Which plugins are loaded: all, some, or those of a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from small_store import write_classes
+from third_party import install
+
+from mirembed.errors import UnknownNameError
+from mirembed.registry.selection import FOLDER, REFUSED, Selection, selecting
+from mirembed.store.files import read_json
+
+SIMILARITY = """\
+from mirembed import hookimpl
+
+@hookimpl
+def mirembed_register_similarities(register):
+    register("{name}", lambda: lambda x: x @ x.mT)
+"""
+WITH_LEARNER = """\
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+from mirembed import hookimpl
+
+
+class Nearest(ClassifierMixin, BaseEstimator):
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        self.means_ = np.stack([X[y == c].mean(axis=0) for c in self.classes_])
+        return self
+
+    def predict(self, X):
+        return self.classes_[((X[:, None] - self.means_) ** 2).sum(axis=2).argmin(axis=1)]
+
+
+class Means:
+    def estimator(self, task):
+        return Nearest()
+
+
+@hookimpl
+def mirembed_register_similarities(register):
+    register("plain", lambda: lambda x: x @ x.mT)
+
+
+@hookimpl
+def mirembed_register_learners(register):
+    register("means", Means)
+"""
+
+
+@pytest.fixture
+def two(tmp_path) -> dict[str, str]:
+    """The environment with two distributions, each with a similarity; their entry points are called ``plugin``."""
+    install(tmp_path / "site", "mirembed-first", SIMILARITY.format(name="one"))
+    return install(tmp_path / "site", "mirembed_Second", SIMILARITY.format(name="two"))
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A folder with a one-file plugin, and with files that are none."""
+    folder = tmp_path / "experiments"
+    folder.mkdir()
+    (folder / "my-plugin.py").write_text(SIMILARITY.format(name="plain"))
+    for name in ("_helper.py", "test_my_plugin.py", "notes.txt"):
+        (folder / name).write_text("1 / 0")
+    return folder
+
+
+def names(mirembed, *options: object, env: dict[str, str]) -> set[str]:
+    """The similarities that are not built in."""
+    listed = json.loads(mirembed(*options, "plugins", "--hook", "similarity", "--json", env=env).stdout)
+    assert listed["broken"] == []
+    assert {"rbf", "cosine", "polynomial"} <= {plugin["name"] for plugin in listed["plugins"]}
+    return {plugin["name"] for plugin in listed["plugins"] if plugin["distribution"] != "mirembed"}
+
+
+def test_without_a_word_all_plugins_are_loaded(mirembed, two):
+    assert names(mirembed, env=two) == {"one", "two"}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "loaded"),
+    [
+        ("mirembed-first", {"one"}),
+        ("mirembed-second", {"two"}),
+        ("MIREMBED.First, mirembed_second", {"one", "two"}),
+        ("plugin", {"one", "two"}),
+        ("", set()),
+    ],
+)
+def test_an_allow_list_names_distributions_or_entry_points_and_the_built_in_stay(mirembed, two, allowed, loaded):
+    assert names(mirembed, env={**two, "MIREMBED_PLUGINS": allowed}) == loaded
+
+
+def test_plugins_are_left_out_by_name_whatever_is_allowed(mirembed, two):
+    assert names(mirembed, "--no-plugin", "mirembed-first", env=two) == {"two"}
+    both = ["--no-plugin", "mirembed-first", "--no-plugin", "mirembed-second"]
+    assert names(mirembed, *both, env=two) == set()
+    assert names(mirembed, "--no-plugin", "plugin", env={**two, "MIREMBED_PLUGINS": "mirembed-first"}) == set()
+    assert names(mirembed, env={**two, "MIREMBED_NO_PLUGINS": "mirembed-first"}) == {"two"}
+
+
+def test_a_plugin_that_is_left_out_is_not_imported(mirembed, tmp_path):
+    environment = install(tmp_path / "site", "mirembed-broken", "1 / 0")
+    done = mirembed("--no-plugin", "mirembed-broken", "plugins", env={**environment, "MIREMBED_STRICT_PLUGINS": "1"})
+    assert "left out: plugin 'plugin' of mirembed-broken (--no-plugin)" in done.stdout.splitlines()
+
+
+def test_who_asks_for_a_plugin_that_is_left_out_is_told(mirembed, two):
+    done = mirembed("--no-plugin", "mirembed-first", "plugins", "show", "one", env=two, code=1)
+    assert done.stderr.endswith("Left out: plugin 'plugin' of mirembed-first (--no-plugin)\n")
+    done = mirembed("plugins", "show", "one", env={**two, "MIREMBED_PLUGINS": "mirembed-second"}, code=1)
+    assert done.stderr.endswith("Left out: plugin 'plugin' of mirembed-first (not in MIREMBED_PLUGINS)\n")
+
+
+def test_a_selection_that_names_no_plugin_is_an_error(mirembed, two):
+    done = mirembed("--no-plugin", "mirembed-frist", "plugins", env=two, code=1)
+    assert done.stderr == (
+        "error: --no-plugin mirembed-frist: no third party's plugin is called so; there are mirembed-first\n"
+    )
+    with pytest.raises(UnknownNameError, match=r"^MIREMBED_PLUGINS a: no third party's plugin is called so; .* none$"):
+        Selection(allowed=("a",)).check(set())
+
+
+def test_the_files_of_a_folder_are_plugins(mirembed, two, folder):
+    assert names(mirembed, "--plugins-dir", folder, env=two) == {"one", "two", "plain"}
+    assert names(mirembed, env={**two, "MIREMBED_PLUGINS_DIR": str(folder)}) == {"one", "two", "plain"}
+    only = {**two, "MIREMBED_PLUGINS": ""}
+    assert names(mirembed, "--plugins-dir", folder, env=only) == {"plain"}
+    assert names(mirembed, "--plugins-dir", folder, "--no-plugin", "my-plugin", env=only) == set()
+
+
+def test_a_folder_of_plugins_that_is_none_is_an_error(mirembed, tmp_path):
+    done = mirembed("--plugins-dir", tmp_path / "gone", "plugins", code=1)
+    assert done.stderr == (
+        f"error: {tmp_path / 'gone'} is not a folder; give one with one-file plugins "
+        "(--plugins-dir or MIREMBED_PLUGINS_DIR)\n"
+    )
+
+
+def test_a_file_that_fails_is_reported_like_any_plugin(mirembed, folder):
+    (folder / "wrong.py").write_text("1 / 0")
+    done = mirembed("--plugins-dir", folder, "plugins", "--json")
+    [broken] = json.loads(done.stdout)["broken"]
+    assert (broken["entry_point"], broken["distribution"]) == ("wrong", "wrong.py")
+    assert broken["error"] == "ZeroDivisionError: division by zero"
+
+
+def test_a_file_may_bear_the_name_of_a_module(mirembed, folder):
+    (folder / "random.py").write_text(SIMILARITY.format(name="rand"))
+    assert names(mirembed, "--plugins-dir", folder, env={}) == {"plain", "rand"}
+
+
+def test_a_one_file_plugin_trains_in_workers_and_is_recorded_with_its_hash(mirembed, folder, tmp_path):
+    """Also an estimator whose class only the file defines is saved and loaded again."""
+    (folder / "my-plugin.py").write_text(WITH_LEARNER)
+    write_classes(tmp_path / "store", 9)
+    options = ["--store", tmp_path / "store", "--epochs", 1, "--jobs", 1]
+    chosen = ["--approach", "my-plugin.py/plain-sl", "--learner", "means"]
+    fitted = mirembed("--plugins-dir", "../experiments", "fit", *options, *chosen, "--json")
+    models = {model["approach"]: Path(model["model"]) for model in json.loads(fitted.stdout)["models"]}
+    used = read_json(models["my-plugin.py/plain-sl"] / "model.json")["provenance"]["settings"]
+    for plugin in (*used["learners"].values(), used["approaches"]["my-plugin.py/plain-sl"]["similarity"]):
+        assert (plugin["distribution"], len(plugin["file_hash"])) == ("my-plugin.py", len("sha256:") + 64)
+        assert plugin["file_hash"].startswith(plugin["version"])
+
+    find = ["similar", models["my-plugin.py/plain-sl"], "001", "--store", tmp_path / "store"]
+    mirembed("--plugins-dir", folder, *find)
+    gone = mirembed(*find, code=1)
+    assert gone.stderr == (
+        f"error: the model {models['my-plugin.py/plain-sl']} needs the learner 'means' of my-plugin.py "
+        f"{plugin['version']}, which is not here; give the folder of this file with --plugins-dir\n"
+    )
+
+
+def test_a_selection_ends_with_its_block(monkeypatch, tmp_path):
+    monkeypatch.delenv(REFUSED, raising=False)
+    monkeypatch.setenv(FOLDER, "elsewhere")
+    with selecting(["a", "b"], tmp_path):
+        assert Selection.from_environment() == Selection(None, ("a", "b"), tmp_path)
+        with selecting(["c"], None):
+            assert Selection.from_environment() == Selection(None, ("a", "b", "c"), tmp_path)
+    assert Selection.from_environment() == Selection(None, (), Path("elsewhere"))

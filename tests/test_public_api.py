@@ -1,0 +1,109 @@
+"""What third parties may rely on: the names that ``mirembed`` and ``mirembed.testing`` export, and nothing else.
+
+A change here is a change of the contract: see "Stability and deprecation" in CONTRIBUTING.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import mirembed
+import mirembed.testing
+from mirembed import hookspecs
+
+MIREMBED = """
+Archive(url: str, checksum: str, folder: str = '.')
+AudioError(MirembedError)
+Card(title: str, n_tracks: int, labels: str, licence: str, citation: str, source: str, tree: str,
+    archives: tuple[Archive, ...] = (), rate: int | None = None, seconds: tuple[float, float] | None = None)
+Classification(classes: tuple[str, ...])
+Dataset
+    listing(self, audio: Path) -> Listing
+DatasetError(MirembedError)
+Estimator
+    fit(self, X: NDArray[np.floating], y: NDArray[Any]) -> Any
+    predict(self, X: NDArray[np.floating]) -> NDArray[Any]
+Learner
+    estimator(self, task: Task) -> Estimator
+Listing(task: Task, tracks: Sequence[Track], absent: int = 0, notes: Sequence[str] = ())
+MirembedError(Exception)
+Register
+    __call__(self, name: str, factory: Callable[..., Any], *, summary: str = '') -> None
+Regression(targets: tuple[Target, ...])
+Similarity
+    __call__(self, x: Tensor) -> Tensor
+Split(train: frozenset[str], test: frozenset[str])
+Target(name: str, low: float | None = None, high: float | None = None)
+Task = Classification | Regression
+Track(id: str, path: Path, label: str | tuple[float, ...], group: str | None = None)
+hookimpl = HookimplMarker
+"""
+TESTING = """
+Check(promise: Promise, kind: Kind, plugin: str | Callable[..., Any], audio: AudioFolder | None = None)
+    __call__(self) -> None
+ConformanceError(PluginError)
+check_dataset(dataset: str | Callable[..., Any], audio: AudioFolder | None = None) -> None
+check_learner(learner: str | Callable[..., Any]) -> None
+check_similarity(similarity: str | Callable[..., Any]) -> None
+dataset_checks(*datasets: str | Callable[..., Any], audio: AudioFolder | None = None) -> pytest.MarkDecorator
+learner_checks(*learners: str | Callable[..., Any]) -> pytest.MarkDecorator
+similarity_checks(*similarities: str | Callable[..., Any]) -> pytest.MarkDecorator
+"""
+HOOKS = """
+mirembed_register_datasets(register: Register) -> None
+mirembed_register_learners(register: Register) -> None
+mirembed_register_similarities(register: Register) -> None
+"""
+
+
+def signature(function: Any) -> str:
+    """The parameters and the result, annotations without quotes."""
+    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(function)))
+
+
+def described(name: str, value: Any) -> list[str]:
+    """A name with its signature, and with the methods of a class that others write or call."""
+    if inspect.isfunction(value):
+        return [name + signature(value)]
+    if not inspect.isclass(value):
+        shown = str(value) if "|" in str(value) else type(value).__name__
+        return [f"{name} = {shown.replace('mirembed.hookspecs.', '')}"]
+    if issubclass(value, BaseException):
+        return [f"{name}({value.__base__.__name__})"]
+    head = name + signature(value).removesuffix(" -> None") if dataclasses.is_dataclass(value) else name
+    methods = [
+        f"    {method}{signature(function)}"
+        for method, function in vars(value).items()
+        if inspect.isfunction(function) and (method == "__call__" or not method.startswith("_"))
+    ]
+    return [head, *methods]
+
+
+@pytest.mark.parametrize(("module", "expected"), [(mirembed, MIREMBED), (mirembed.testing, TESTING)])
+def test_the_public_names_and_signatures_are_these(module: ModuleType, expected: str):
+    assert list(module.__all__) == sorted(module.__all__)
+    lines = [line for name in module.__all__ for line in described(name, getattr(module, name))]
+    assert lines == re.sub(r",\n +", ", ", expected).strip().splitlines()
+
+
+def test_the_hooks_and_their_signatures_are_these():
+    specs = {name: value for name, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec")}
+    assert [name + signature(specs[name]) for name in sorted(specs)] == HOOKS.strip().splitlines()
+
+
+@pytest.mark.parametrize("module", [mirembed, mirembed.testing])
+def test_every_public_name_is_documented(module: ModuleType):
+    undocumented = [
+        name
+        for name in module.__all__
+        if name not in ("Task", "hookimpl")  # of which others hold the documentation
+        and (doc := getattr(module, name).__doc__) is not None
+        and (not doc or doc.startswith(f"{name}("))  # which dataclasses write themselves
+    ]
+    assert undocumented == []

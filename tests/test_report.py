@@ -1,0 +1,439 @@
+"""The numbers of ``mirembed report``: those that numpy, scipy and scikit-learn make of the stored predictions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import scipy.stats
+import sklearn.decomposition
+import sklearn.metrics
+from report_pages import Page, records, report
+from small_reports import CLASSES, TARGETS, write_grid, write_report_run
+
+from mirembed.compare import compare
+from mirembed.reports import Written, scoring
+from mirembed.reports.maps import principal_components
+
+METRICS = {
+    "accuracy": sklearn.metrics.accuracy_score,
+    "macro_f1": lambda truth, predicted: sklearn.metrics.f1_score(truth, predicted, average="macro"),
+}
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory) -> tuple[Path, Written]:
+    folder = write_report_run(tmp_path_factory.mktemp("runs") / "folder-1", CLASSES)
+    return folder, report(folder)
+
+
+@pytest.fixture(scope="module")
+def targets(tmp_path_factory) -> tuple[Path, Written]:
+    folder = write_report_run(tmp_path_factory.mktemp("runs") / "folder-1", TARGETS)
+    return folder, report(folder)
+
+
+LEARNERS = ("svm:kernel=rbf", "svm:kernel=cosine", "svm:kernel=match")
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory) -> tuple[Path, Written]:
+    """A run with three learners."""
+    skill = {"nn": 0.5, "rbf-sl": 0.9, "cosine-sl": 0.6}
+    folder = write_report_run(tmp_path_factory.mktemp("runs") / "folder-1", skill=skill, learners=LEARNERS)
+    return folder, report(folder)
+
+
+Rows = dict[str, np.ndarray]
+
+
+def stored(folder: Path, name: str, **where: object) -> Rows:
+    """The columns of a Parquet file, of the rows that have these values."""
+    table = pq.read_table(folder / name)
+    for column, value in where.items():
+        table = table.filter(pc.equal(table[column], value))
+    return {column: np.array(table[column].to_pylist()) for column in table.column_names}
+
+
+def fold_scores(rows: Rows, score: Callable[[Rows], float]) -> np.ndarray:
+    places = sorted(set(zip(rows["seed"].tolist(), rows["fold"].tolist(), strict=True)))
+    inside = [(rows["seed"] == seed) & (rows["fold"] == fold) for seed, fold in places]
+    return np.array([score({name: values[chosen] for name, values in rows.items()}) for chosen in inside])
+
+
+def of_classes(metric: str) -> Callable[[Rows], float]:
+    return lambda rows: METRICS[metric](rows["label"], rows["prediction"])
+
+
+def of_target(name: str) -> Callable[[Rows], float]:
+    return lambda rows: scipy.stats.pearsonr(rows[name], rows[f"predicted_{name}"])[0]
+
+
+def corrected(values: np.ndarray, n_train: float, n_test: float) -> tuple[float, float, float]:
+    """Mean and 95 % interval after Nadeau and Bengio."""
+    error = np.sqrt((1 / len(values) + n_test / n_train) * values.var(ddof=1))
+    half_width = scipy.stats.t.ppf(0.975, len(values) - 1) * error
+    return values.mean(), values.mean() - half_width, values.mean() + half_width
+
+
+def shown(mean: float, low: float, high: float) -> str:
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+
+
+@pytest.mark.parametrize(("metric", "label"), [("accuracy", "accuracy"), ("macro_f1", "macro-F1")])
+def test_scores_of_classes_are_those_of_scikit_learn(metric, label, classes):
+    folder, written = classes
+    for method in ("nn", "rbf-sl", "mel", "chance"):
+        values = fold_scores(stored(folder, "predictions.parquet", method=method), of_classes(metric))
+        expected = corrected(values, n_train=48, n_test=12)
+        (record,) = [r for r in records(written, "scores") if (r["method"], r["metric"]) == (method, metric)]
+        assert [float(record[key]) for key in ("mean", "low", "high")] == pytest.approx(expected)
+        assert shown(*expected) in Page.of(written).cell("Scores of each method", label, method).replace("★", "")
+
+
+def test_scores_of_targets_are_the_correlations_of_scipy(targets):
+    folder, written = targets
+    page = Page.of(written)
+    for target in ("valence", "arousal"):
+        for method in ("fl", "cosine-sl", "chance"):
+            values = fold_scores(stored(folder, "predictions.parquet", method=method), of_target(target))
+            expected = corrected(values, n_train=48, n_test=12)
+            (record,) = [r for r in records(written, "scores") if (r["method"], r["target"]) == (method, target)]
+            assert [float(record[key]) for key in ("mean", "low", "high")] == pytest.approx(expected)
+            assert page.cell("Pearson's r of each method", target, method) == shown(*expected)
+            squared = shown(*corrected(values**2, n_train=48, n_test=12))
+            assert page.cell("r² of each method", target, method) == squared
+
+
+def test_pooled_scores_are_those_of_all_folds_together(targets):
+    folder, written = targets
+    table = stored(folder, "predictions.parquet", method="nn")
+    names = ("valence", "arousal")
+    r = np.mean([scipy.stats.pearsonr(table[n], table[f"predicted_{n}"])[0] for n in names])
+    r2 = np.mean([sklearn.metrics.r2_score(table[n], table[f"predicted_{n}"]) for n in names])
+    found = {(x["metric"], x["over"]): x for x in records(written, "metrics") if x["method"] == "nn"}
+    assert float(found["r", "pooled"]["mean"]) == pytest.approx(r)
+    assert float(found["r2", "pooled"]["mean"]) == pytest.approx(r2)
+    assert Page.of(written).cell("All metrics", "nn", "pooled R²").startswith(f"{r2:.3f} [")
+
+
+def test_the_points_of_the_curves_are_the_scores_of_the_checkpoints(classes):
+    folder, written = classes
+    for epoch in (10, 20, 30):
+        values = fold_scores(stored(folder, "checkpoints.parquet", method="fl", epoch=epoch), of_classes("accuracy"))
+        (record,) = [
+            r
+            for r in records(written, "curves")
+            if (r["method"], r["epoch"], r["metric"]) == ("fl", str(epoch), "accuracy")
+        ]
+        assert [float(record[k]) for k in ("mean", "low", "high")] == pytest.approx(corrected(values, 48, 12))
+
+
+def test_the_highest_point_of_a_curve_is_called_chosen_on_the_test_data(classes):
+    _, written = classes
+    page = Page.of(written)
+    heading, *rows = page.tables["Last and highest point of the curves"]
+    assert heading[3:] == ["epoch of the highest", "accuracy there, chosen on the test data"]
+    for method, last, *_ in rows:
+        assert last == "30"
+        means = {r["epoch"]: float(r["mean"]) for r in records(written, "curves")
+                 if (r["method"], r["metric"]) == (method, "accuracy")}  # fmt: skip
+        assert page.cell("Last and highest point of the curves", method, heading[3]) == max(means, key=means.get)
+    (curve,) = [c for c in page.texts("figcaption") if c.startswith("Learning curves: accuracy")]
+    assert "Hollow: the highest point, chosen on the test data" in curve
+
+
+def holm(p_values: list[float]) -> np.ndarray:
+    order, n_tests = np.argsort(p_values), len(p_values)
+    rising = np.minimum(np.maximum.accumulate(np.sort(p_values) * np.arange(n_tests, 0, -1)), 1)
+    return rising[np.argsort(order)]
+
+
+def test_differences_are_tested_as_scipy_would_and_corrected_together(classes):
+    folder, written = classes
+    tests = records(written, "significance")
+    assert len(tests) == 30
+    p_values = []
+    for test in tests:
+        a, b = (
+            fold_scores(stored(folder, "predictions.parquet", method=test[side]), of_classes(test["metric"]))
+            for side in "ab"
+        )
+        mean, low, high = corrected(a - b, 48, 12)
+        t = scipy.stats.ttest_1samp(a - b, 0).statistic * np.sqrt((1 / 5) / (1 / 5 + 12 / 48))
+        p_values.append(2 * scipy.stats.t(4).sf(abs(t)))
+        assert [float(test[f"difference_{k}"]) for k in ("mean", "low", "high")] == pytest.approx([mean, low, high])
+        assert (float(test["t"]), float(test["p"])) == pytest.approx((t, p_values[-1]))
+    assert [float(test["p_holm"]) for test in tests] == pytest.approx(holm(p_values))
+
+
+def test_nothing_that_is_not_significant_is_called_better(classes):
+    _, written = classes
+    for test in records(written, "significance"):
+        if float(test["p_holm"]) >= 0.05:
+            assert test["verdict"] == "not significant"
+        else:
+            higher = test["a"] if float(test["mean_a"]) > float(test["mean_b"]) else test["b"]
+            assert test["verdict"] == f"{higher} is higher"
+
+
+def test_the_best_of_a_line_is_marked_only_when_it_is_better_than_every_other(tmp_path):
+    clear = {"nn": 0.3, "rbf-sl": 1.0, "chance": 0.0}
+    marked = report(write_report_run(tmp_path / "clear", skill=clear, n_tracks=300))
+    assert {(r["method"], r["metric"]) for r in records(marked, "scores") if r["best"] == "True"} == {
+        ("rbf-sl", "accuracy"),
+        ("rbf-sl", "macro_f1"),
+    }
+    assert Page.of(marked).cell("Scores of each method", "accuracy", "rbf-sl").startswith("1.000★")
+    latex = next(path for path in marked.tables if path.name == "scores.tex").read_text()
+    assert latex.count(r"\textbf{1.000}") == 2
+
+    close = report(write_report_run(tmp_path / "close", skill={**clear, "fl": 0.995}, n_tracks=300))
+    assert all(record["best"] == "False" for record in records(close, "scores"))
+    assert "★" not in close.page.read_text()
+
+
+def test_welch_stands_beside_the_corrected_test_of_repeated_splits(tmp_path, classes):
+    folder = write_report_run(tmp_path / "run", skill={"nn": 0.5, "rbf-sl": 0.8}, splits=8)
+    written = report(folder)
+    (test, _) = records(written, "significance")
+    a, b = (
+        fold_scores(stored(folder, "predictions.parquet", method=method), of_classes("accuracy"))
+        for method in ("nn", "rbf-sl")
+    )
+    assert float(test["p_welch"]) == pytest.approx(scipy.stats.ttest_ind(a, b, equal_var=False).pvalue)
+    assert float(test["p_welch"]) < float(test["p"])
+    assert "p (Welch)" in Page.of(written).tables["Differences between methods"][0]
+    assert "p (Welch)" not in Page.of(classes[1]).tables["Differences between methods"][0]
+
+
+def test_confusions_are_counted_as_scikit_learn_does(classes):
+    folder, written = classes
+    table = stored(folder, "predictions.parquet", method="mel")
+    expected = sklearn.metrics.confusion_matrix(table["label"], table["prediction"], labels=CLASSES.classes)
+    assert [int(record["count"]) for record in records(written, "confusion-mel")] == expected.ravel().tolist()
+    rows = [[str(count) for count in row] for row in expected]
+    assert [row[1:] for row in Page.of(written).tables["Confusion: mel"][1:]] == rows
+
+
+def test_similarities_are_those_of_the_label_vectors_and_the_embeddings(targets):
+    folder, written = targets
+    table = stored(folder, "embeddings/rbf-sl.parquet", in_sample=False)
+    truth = stored(folder, "predictions.parquet", method="nn")
+    rows = [truth["id"].tolist().index(track) for track in table["id"]]
+    labels = np.column_stack([(truth[name][rows] - 1) / 8 for name in ("valence", "arousal")])
+    vectors = table["embedding"].astype(float)
+    upper = np.triu_indices(len(rows), 1)
+    of_labels, of_embeddings = (
+        np.exp(-((values[:, None] - values[None]) ** 2).sum(-1))[upper] for values in (labels, vectors)
+    )
+    r = scipy.stats.pearsonr(of_labels, of_embeddings)[0]
+    (caption,) = [c for c in Page.of(written).texts("figcaption") if c.startswith("Similarities of rbf-sl")]
+    assert f"{len(upper[0])} pairs of test tracks, r = {r:.3f}" in caption
+
+
+def test_a_map_shows_the_principal_components(classes):
+    folder, written = classes
+    vectors = stored(folder, "embeddings/nn.parquet")["embedding"].astype(np.float32)
+    pca = sklearn.decomposition.PCA(2).fit(vectors.astype(float))
+    places, shares = principal_components(vectors)
+    np.testing.assert_allclose(np.abs(places), np.abs(pca.transform(vectors)), atol=1e-5)
+    np.testing.assert_allclose(shares, pca.explained_variance_ratio_, rtol=1e-5)
+    (caption,) = [c for c in Page.of(written).texts("figcaption") if c.startswith("Map of nn")]
+    assert f"two components explain {pca.explained_variance_ratio_.sum():.0%} of the variance" in caption
+
+
+def test_every_track_of_a_map_tells_its_name_its_label_and_its_side(classes):
+    folder, written = classes
+    predicted = stored(folder, "predictions.parquet", method="nn")
+    labels = dict(zip(predicted["id"], predicted["label"], strict=True))
+    table = stored(folder, "embeddings/nn.parquet")
+    expected = {
+        f"{track}: {labels[track]}, {'training' if in_sample else 'test'} track"
+        for track, in_sample in zip(table["id"], table["in_sample"], strict=True)
+    }
+    n_maps = 4
+    said = [text for text in Page.of(written).texts("title") if text.endswith(" track")]
+    assert len(said) == n_maps * len(expected)
+    assert set(said) == expected
+
+
+def test_kernels_stand_against_learned_similarities(kernels):
+    folder, written = kernels
+    page = Page.of(written)
+    title = "Learned similarity against kernel"
+    assert page.tables[title][0] == ["approach", *LEARNERS]
+    said = {"rbf-sl": [" same kind", "", " matching"], "cosine-sl": ["", " matching", " matching"]}
+    for approach, kinds in said.items():
+        for learner, kind in zip(LEARNERS, kinds, strict=True):
+            rows = stored(folder, "predictions.parquet", method=f"{approach}+{learner}")
+            values = fold_scores(rows, of_classes("accuracy"))
+            assert page.cell(title, approach, learner) == shown(*corrected(values, 48, 12)) + kind
+
+
+def test_kernels_are_tested_on_the_same_network(kernels):
+    _, written = kernels
+    pairs = {(test["a"], test["b"]) for test in records(written, "kernels-significance")}
+    assert pairs == {
+        (f"{approach}+{one}", f"{approach}+{other}")
+        for approach in ("rbf-sl", "cosine-sl")
+        for one, other in itertools.combinations(LEARNERS, 2)
+    }
+
+
+def test_each_table_is_corrected_over_its_own_tests_and_says_over_how_many(kernels):
+    _, written = kernels
+    first = ["nn", "rbf-sl+svm:kernel=rbf", "cosine-sl+svm:kernel=rbf"]
+    tests = records(written, "significance")
+    pairs = list(itertools.combinations(first, 2))
+    assert [(test["metric"], test["a"], test["b"]) for test in tests] == [
+        (metric, *pair) for metric in ("accuracy", "macro_f1") for pair in pairs
+    ]
+    for name in ("significance", "kernels-significance"):
+        found = records(written, name)
+        expected = holm([float(test["p"]) for test in found])
+        assert [float(test["p_holm"]) for test in found] == pytest.approx(expected)
+    page = Page.of(written)
+    assert page.tables["Scores of each method"][0] == ["metric", *first]
+    (scores,) = [caption for caption in page.texts("caption") if "mark and bold type" in caption]
+    assert "over the 6 tests of this table: all pairs of its methods, on each of its lines" in scores
+    assert "Each approach with its first learner, svm:kernel=rbf" in scores
+    said = " ".join(page.texts("caption"))
+    assert "over the 6 tests of this table: every pair of methods of the table of scores" in said
+    assert "over the 6 tests of this table: every pair of learners on each network" in said
+
+
+def test_the_methods_of_other_learners_are_in_the_table_of_all_metrics(kernels):
+    _, written = kernels
+    names = [row[0] for row in Page.of(written).tables["All metrics"][1:]]
+    assert names == ["nn", *(f"{a}+{learner}" for a in ("rbf-sl", "cosine-sl") for learner in LEARNERS)]
+
+
+def test_what_could_not_be_tested_is_not_counted_and_marks_nothing(tmp_path, monkeypatch):
+    def without_first(*arguments, **options):
+        found = compare(*arguments, **options)
+        first, *others = found.tests
+        untested = replace(first.comparison, statistic=math.inf, p=None, effect=math.inf)
+        return replace(found, tests=(replace(first, comparison=untested), *others))
+
+    folder = write_report_run(tmp_path / "run", skill={"nn": 0.3, "rbf-sl": 1.0}, n_tracks=300)
+    monkeypatch.setattr(scoring, "compare", without_first)
+    written = report(folder)
+    untested, tested = records(written, "significance")
+    assert (untested["p"], untested["p_holm"], untested["verdict"]) == ("", "", "not tested")
+    assert tested["p_holm"] == tested["p"]
+    assert [r["metric"] for r in records(written, "scores") if r["best"] == "True"] == ["macro_f1"]
+    captions = " ".join(Page.of(written).texts("caption"))
+    assert "Holm's correction is over the 1 test of this table" in captions
+    assert "Not tested: what has a single split, or differs by the same in all folds" in captions
+
+
+def test_a_kernel_matches_if_it_is_the_same_function(tmp_path):
+    learners = ("svm:gamma=1,kernel=rbf", "svm:gamma=2,kernel=rbf", "svm:gamma=scale,kernel=rbf", "svm",
+                "svm:kernel=prior.py/rbf", "svm:kernel=match", "other.py/svm:gamma=1,kernel=rbf")  # fmt: skip
+    skill = {"nn": 0.3, "rbf-sl": 0.9, "rbf:gamma=2-sl": 0.8, "prior.py/rbf-sl": 0.7, "mel": 0.5}
+    written = report(write_report_run(tmp_path / "run", skill=skill, learners=learners, n_tracks=30))
+    found = {(record["approach"], record["learner"]): record["kernel"] for record in records(written, "kernels")}
+    same = "same kind"
+    expected = {
+        "rbf-sl": ["matching", same, same, same, "", "matching", ""],
+        "rbf:gamma=2-sl": [same, "matching", same, same, "", "matching", ""],
+        "prior.py/rbf-sl": ["", "", "", "", "matching", "matching", ""],
+        "mel": [""] * 7,
+    }
+    assert found == {
+        (a, learner): kind for a, of in expected.items() for learner, kind in zip(learners, of, strict=True)
+    }
+
+
+@pytest.mark.parametrize("done", [4, 5, None])
+def test_an_official_split_counts_once_with_the_mean_of_the_seeds_that_have_it(done, tmp_path):
+    skill = {"nn": 0.4, "rbf-sl": 0.8, "mel": 0.5}
+    folder = write_report_run(
+        tmp_path / "grid" / "run", skill=skill, official="ISMIR", n_official=3, seeds=(3, 4), done=done
+    )
+    written = report(write_grid(tmp_path / "grid", ["run"]))
+    files = (
+        [folder / "predictions.parquet"] if done is None else sorted(folder.glob("parts/rbf-sl-*/predictions.parquet"))
+    )
+    rows = pa.concat_tables([pq.read_table(file) for file in files])
+    rows = {
+        name: np.array(values) for name, values in rows.filter(pc.equal(rows["method"], "rbf-sl")).to_pydict().items()
+    }
+    by_fold = []
+    for fold in range(3):
+        of_fold = {name: values[rows["fold"] == fold] for name, values in rows.items()}
+        by_fold.append(fold_scores(of_fold, of_classes("accuracy")).mean())
+    expected = pytest.approx(corrected(np.array(by_fold), n_train=48, n_test=12))
+
+    def told(table: str, **where: str) -> list[float]:
+        where |= {"method": "rbf-sl", "metric": "accuracy"}
+        (found,) = [r for r in records(written, table) if all(r[key] == value for key, value in where.items())]
+        return [float(found[key]) for key in ("mean", "low", "high")]
+
+    assert told("scores") == expected
+    assert told("metrics", over="folds") == expected
+    assert told("curves", epoch="30") == expected
+    assert told("overview") == expected
+    every = "" if done is None else " that every method has finished"
+    assert f"Means over 3 folds{every}, each the mean of its seeds, with 95 %" in " ".join(
+        Page.of(written).texts("caption")
+    )
+    assert ["Scores are those of the 3 folds" in said for said in written.progress] == [True] * (done is not None)
+
+
+def test_similarities_of_many_tracks_are_those_of_some_and_it_is_said(tmp_path):
+    written = report(write_report_run(tmp_path / "run", skill={"rbf-sl": 0.9}, n_tracks=1100, n_folds=2))
+    (caption,) = [c for c in Page.of(written).texts("figcaption") if c.startswith("Similarities of rbf-sl")]
+    assert f"{500 * 499 // 2} pairs of test tracks" in caption
+    assert (
+        "Pairs of 500 of 550 training tracks and 500 of 550 test tracks, drawn at random with a fixed seed." in caption
+    )
+
+
+def test_the_same_method_has_one_column_in_a_grid_whatever_its_runs_call_it(tmp_path):
+    skill = {"nn": 0.3, "rbf-sl": 0.9, "mel": 0.5}
+    for name, learners in {"three": ("svm", "ridge", "knn"), "one": ("svm",), "other": ("ridge",)}.items():
+        write_report_run(tmp_path / "grid" / name, skill=skill if name != "other" else {"nn": 0.3, "mel": 0.5},
+                         learners=learners, n_tracks=30)  # fmt: skip
+    written = report(write_grid(tmp_path / "grid", ["three", "one", "other"]))
+    heading, *rows = Page.of(written).tables["Scores of each method on each dataset"]
+    assert heading == ["run", "dataset", "metric", "nn", "rbf-sl", "mel+svm", "mel+ridge"]
+    assert [[row[0], *map(bool, row[3:])] for row in rows] == [
+        ["three", True, True, True, False],
+        ["one", True, True, True, False],
+        ["other", True, False, False, True],
+    ]
+
+
+def test_a_grid_shows_its_runs_together_and_corrects_over_its_own_table(tmp_path):
+    clear = {"nn": 0.3, "rbf-sl": 1.0}
+    write_report_run(tmp_path / "grid" / "one", skill=clear, n_tracks=300)
+    write_report_run(tmp_path / "grid" / "two", TARGETS, skill={**clear, "fl": 0.31})
+    written = report(write_grid(tmp_path / "grid", ["one", "two", "three"]))
+    rows = records(written, "overview")
+    assert [(r["run"], r["metric"], r["method"]) for r in rows] == [
+        *(("one", "accuracy", m) for m in ("nn", "rbf-sl")),
+        *(("two", "r", m) for m in ("nn", "rbf-sl", "fl")),
+    ]
+    page = Page.of(written)
+    assert (
+        "after Holm's correction over the 4 tests of this table: all pairs of methods in each line. "
+        "1 of 3 runs have not begun."
+    ) in " ".join(page.texts("caption"))
+    assert [(r["run"], r["tracks"]) for r in records(written, "datasets")] == [("one", "300"), ("two", "60")]
+    assert [row[0] for row in page.tables["Scores of each method on each dataset"][1:]] == ["one", "two"]
+    assert page.texts("a") == [
+        "one (folder: 300 tracks, 5 stratified folds)",
+        "two (folder: 60 tracks, 5 random folds)",
+    ]
+    assert re.findall(r"one-scores\.(csv|tex)", " ".join(map(str, written.tables))) == ["csv", "tex"]

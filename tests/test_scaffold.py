@@ -1,0 +1,122 @@
+"""``mirembed plugins new``: what it writes works at once, and overwrites nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import clean_environment
+from third_party import found_in
+
+from mirembed.errors import PluginError, SpecError
+from mirembed.registry import HOOKS, Registry
+from mirembed.scaffold import write_plugin
+from mirembed.specs import Spec
+
+REGISTRY = Registry.discover()
+
+
+def run(*command: object, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, command)],
+        cwd=folder,
+        env={**clean_environment(), **found_in()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("kind", HOOKS)
+def test_what_is_written_passes_its_tests_and_the_style_at_once(mirembed, kind):
+    done = mirembed("plugins", "new", kind, "my-own")
+    folder = mirembed.folder / "mirembed-my-own"
+    files = ["pyproject.toml", "mirembed_my_own.py", "test_my_own.py", "README.md"]
+    assert done.stdout.splitlines()[:4] == [f"mirembed-my-own/{name}" for name in files]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(files)
+
+    tested = run("pytest", "-q", "-p", "no:cacheprovider", folder=folder)
+    assert tested.returncode == 0, tested.stdout
+    assert " passed" in tested.stdout
+    assert "failed" not in tested.stdout
+    lines = ["--config", "line-length = 120", "--isolated"]
+    assert (
+        run("ruff", "check", *lines, "--select", "E,F,W,I,N,UP,B", ".", folder=folder).stdout == "All checks passed!\n"
+    )
+    styled = run("ruff", "format", "--check", *lines, ".", folder=folder)
+    assert styled.returncode == 0, styled.stdout
+
+
+@pytest.mark.parametrize("kind", HOOKS)
+def test_what_is_written_is_a_plugin_that_is_found_under_its_name(kind, tmp_path, monkeypatch):
+    written = write_plugin(kind, f"new-{kind}", tmp_path / "deep" / "down", REGISTRY)
+    assert written.folder == tmp_path / "deep" / "down" / f"mirembed-new-{kind}"
+    project = tomllib.loads((written.folder / "pyproject.toml").read_text())["project"]
+    assert project["name"] == f"mirembed-new-{kind}"
+    assert project["entry-points"]["mirembed"] == {f"new-{kind}": written.module.stem}
+    assert f"mirembed plugins check new-{kind}" in (written.folder / "README.md").read_text()
+
+    monkeypatch.setenv("MIREMBED_PLUGINS_DIR", str(written.folder))
+    registry = Registry.discover()
+    assert registry.broken == ()
+    assert registry.find(kind, f"new-{kind}").summary
+    registry.create(kind, Spec(f"new-{kind}"))
+
+
+def test_nothing_is_overwritten(tmp_path):
+    folder = write_plugin("learner", "mine", tmp_path, REGISTRY).folder
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(PluginError, match="mirembed-mine is there already, and is left as it is; choose another NAME"):
+        write_plugin("similarity", "mine", tmp_path, REGISTRY)
+    (tmp_path / "mirembed-file").write_text("kept")
+    with pytest.raises(PluginError, match="mirembed-file is there already"):
+        write_plugin("similarity", "file", tmp_path, REGISTRY)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert (tmp_path / "mirembed-file").read_text() == "kept"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mirembed-file", "mirembed-mine"]
+
+
+@pytest.mark.parametrize("name", ["", "Mine", "my_own", "-x", "x-", "a/b", "../x", "1st", "a b", "ä", "x" * 51])
+def test_a_name_that_cannot_be_one_is_refused(tmp_path, name):
+    with pytest.raises(SpecError, match="cannot be a plugin's name; write lower-case letters, digits and '-'"):
+        write_plugin("learner", name, tmp_path, REGISTRY)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("similarity", "rbf", "mirembed has a similarity 'rbf' already; choose another name"),
+        ("learner", "kernels", "there is a module mirembed_kernels already; choose another name than 'kernels'"),
+        (
+            "learner",
+            "mirembed-x",
+            "'mirembed-x': leave 'mirembed' out; the distribution of NAME is called mirembed-NAME",
+        ),
+        ("kernel", "x", "'kernel' is no kind of plugin; expected dataset, similarity, learner"),
+    ],
+)
+def test_a_name_that_is_taken_is_refused(mirembed, kind, name, said):
+    done = mirembed("plugins", "new", kind, name, code=1)
+    assert (done.stdout, done.stderr) == ("", f"error: {said}\n")
+    assert list(mirembed.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["none", "track", "path", "listing", "estimator"])
+def test_a_name_that_python_or_mirembed_uses_makes_a_class_all_the_same(name, tmp_path, monkeypatch):
+    for kind in HOOKS:
+        written = write_plugin(kind, name, tmp_path / kind, REGISTRY)
+        monkeypatch.setenv("MIREMBED_PLUGINS_DIR", str(written.folder))
+        assert Registry.discover().create(kind, Spec(name)) is not None
+
+
+def test_a_plugin_in_a_moment(mirembed, tmp_path):
+    """From nothing to a plugin that is listed and checked, without installing it."""
+    mirembed("plugins", "new", "similarity", "quick", "--in", tmp_path)
+    folder = tmp_path / "mirembed-quick"
+    checked = json.loads(mirembed("--plugins-dir", folder, "plugins", "check", "quick", "--json").stdout)
+    assert {outcome["status"] for outcome in checked["similarity"]} == {"passed"}
