@@ -2,13 +2,14 @@
 # make test   lint, types and tests
 # make fuzz   extracts thousands of damaged files of every format
 # make torture   kills extraction at 200 random moments
+# make bench, make bench-scaling, make bench-memory   speed beside the obvious program; growth; memory
 # make bench-extract   measures extraction against librosa, on the same files in one run
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test lint types unit fuzz torture bench-extract format clean
+.PHONY: demo test lint types unit fuzz torture bench bench-scaling bench-memory bench-extract format clean
 
 demo: $(VENV)/.installed
 	mkdir -p $(DEMO)
@@ -34,6 +35,15 @@ fuzz: $(VENV)/.installed-test
 
 torture: $(VENV)/.installed-test
 	MIREMBED_KILLS=200 $(BIN)/python -m pytest tests/test_kills.py
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.speed
+
+bench-scaling: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.scaling
+
+bench-memory: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.memory --folder .
 
 bench-extract: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/extract.py --files $(or $(FILES),300) --jobs $(or $(JOBS),2)

@@ -129,7 +129,9 @@ def embed_on_cores(problem: Problem, engine: str, jobs: int) -> Measured:
 
 def _measure(function: Callable[[Task, Callable[[int], None]], Span], tasks: Sequence[Task], jobs: int) -> Measured:
     begin = time.perf_counter()
-    spans = [span for _, span in run_trainings(function, tasks, [task.problem.epochs for task in tasks], jobs, Silent(), "")]
+    spans = [
+        span for _, span in run_trainings(function, tasks, [task.problem.epochs for task in tasks], jobs, Silent(), "")
+    ]
     whole = time.perf_counter() - begin
     seconds = sum(span.end - span.begin for span in spans) / min(jobs, len(tasks))
     return Measured(seconds, whole - seconds, float(np.mean([span.loss for span in spans])))

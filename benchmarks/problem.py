@@ -202,5 +202,4 @@ def _row(number: int, classes: tuple[str, ...], frames: NDArray[np.float32]) -> 
         file_size=1,
         file_mtime_ns=1,
         frames=frames,
-        backend="essentia",
     )

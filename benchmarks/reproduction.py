@@ -11,11 +11,14 @@ real command; what is finished is not repeated, so that an interrupted measureme
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import mirembed
 
 PAGE = Path(__file__).parents[1] / "docs" / "reproduction.md"
 BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
@@ -47,10 +50,10 @@ def main() -> None:
     parser.add_argument("--cv", type=int, default=10)
     arguments = parser.parse_args()
     datasets = {"demo": ["--folds", "grouped"]}
-    mirembed(arguments.store, "extract", "--dataset", "demo")
+    run(arguments.store, "extract", "--dataset", "demo")
     if arguments.gtzan:
         datasets["gtzan"] = []
-        mirembed(arguments.store, "extract", "--dataset", "gtzan", "--audio", arguments.gtzan, codes=(0, 2))
+        run(arguments.store, "extract", "--dataset", "gtzan", "--audio", arguments.gtzan, codes=(0, 2))
     text = "".join(section(arguments, name, folds) for name, folds in datasets.items())
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
@@ -63,15 +66,15 @@ def section(arguments: argparse.Namespace, dataset: str, folds: list[str]) -> st
     shared = ["--dataset", dataset, *folds, "--cv", arguments.cv, "--epochs", arguments.epochs, "--checkpoint-every", 0]
     words = [word for name in METHODS for word in ("--approach", name)]
     words += [word for name in KERNELS for word in ("--learner", name)]
-    run = evaluate(arguments.store, *shared, *words)
+    scored = evaluate(arguments.store, *shared, *words)
     lines = [
         f"\n### {dataset}\n\n",
-        f"{run['n_tracks']} tracks, {arguments.cv} {run['folds']} folds, {arguments.epochs} epochs, seed 0; accuracy "
-        "with its 95 % interval over folds.\n\n",
+        f"{scored['n_tracks']} tracks, {arguments.cv} {scored['folds']} folds, {arguments.epochs} epochs, seed 0; "
+        "accuracy with its 95 % interval over folds.\n\n",
         f"| Approach | {' | '.join(f'`{kernel}`' for kernel in KERNELS)} |\n|---|{'---|' * len(KERNELS)}\n",
     ]
     for name in METHODS:
-        cells = [cell(run, name if name in ("nn", "chance") else f"{name}+{kernel}") for kernel in KERNELS]
+        cells = [cell(scored, name if name in ("nn", "chance") else f"{name}+{kernel}") for kernel in KERNELS]
         shown = [cells[0], *[""] * (len(KERNELS) - 1)] if name in ("nn", "chance") else cells
         lines.append(f"| `{name}` | {' | '.join(shown)} |\n")
     lines += ["\n| Decision | Setting | Accuracy |\n|---|---|---|\n"]
@@ -83,9 +86,9 @@ def section(arguments: argparse.Namespace, dataset: str, folds: list[str]) -> st
     return "".join(lines)
 
 
-def cell(run: dict[str, Any], method: str) -> str:
+def cell(scored: dict[str, Any], method: str) -> str:
     """Return the accuracy of a method."""
-    return interval(run["approaches"][method])
+    return interval(scored["approaches"][method])
 
 
 def interval(scores: dict[str, Any]) -> str:
@@ -95,16 +98,16 @@ def interval(scores: dict[str, Any]) -> str:
 
 def evaluate(store: Path, *words: object) -> dict[str, Any]:
     """Return what ``mirembed evaluate --json`` prints; from the file of an earlier measurement, if there is one."""
-    name = "_".join(str(word).strip("-").replace("/", "_") for word in words)
+    name = hashlib.sha256(" ".join([mirembed.__version__, *map(str, words)]).encode()).hexdigest()[:16]
     kept = store / "reproduction" / f"{name}.json"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(mirembed(store, "evaluate", *words, "--json"))
+        kept.write_text(run(store, "evaluate", *words, "--json"))
     content: dict[str, Any] = json.loads(kept.read_text())
     return content
 
 
-def mirembed(store: Path, *words: object, codes: tuple[int, ...] = (0,)) -> str:
+def run(store: Path, *words: object, codes: tuple[int, ...] = (0,)) -> str:
     """Run the command and return what it prints."""
     command = [sys.executable, "-m", "mirembed", *map(str, words), "--store", str(store)]
     print(" ".join(command[2:]), file=sys.stderr)
