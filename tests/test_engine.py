@@ -423,6 +423,6 @@ def test_the_commands_record_their_engine(mirembed):
     assert manifest["provenance"]["settings"]["engine"] == "torch"
     assert (
         "--engine numba: NUMBA_DISABLE_JIT is set"
-        in mirembed("evaluate", *options, "--engine", "numba", code=1, env={"NUMBA_DISABLE_JIT": "1"}).stderr
+        in mirembed("evaluate", *options, "--cv", 3, "--engine", "numba", code=1, env={"NUMBA_DISABLE_JIT": "1"}).stderr
     )
     assert "leave --engine out" in mirembed("fit", "--network", "x", "--engine", "torch", code=1).stderr
