@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import mirembed
+from mirembed.specs import Spec
 
 PAGE = Path(__file__).parents[1] / "docs" / "reproduction.md"
 BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
@@ -48,17 +49,20 @@ def main() -> None:
     parser.add_argument("--gtzan", type=Path, help="a folder of GTZAN")
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--cv", type=int, default=10)
+    parser.add_argument("--decisions", metavar="TEXT", default="", help="only those whose name holds this text")
     arguments = parser.parse_args()
     datasets = {"demo": ["--folds", "grouped"]}
     run(arguments.store, "extract", "--dataset", "demo")
     if arguments.gtzan:
         datasets["gtzan"] = []
         run(arguments.store, "extract", "--dataset", "gtzan", "--audio", arguments.gtzan, codes=(0, 2))
-    text = "".join(section(arguments, name, folds) for name, folds in datasets.items())
-    page = PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(before + BEGIN + text + END + after, encoding="utf-8")
+    text = ""
+    for name, folds in datasets.items():
+        text += section(arguments, name, folds)
+        page = PAGE.read_text(encoding="utf-8")
+        before, _, rest = page.partition(BEGIN)
+        _, _, after = rest.partition(END)
+        PAGE.write_text(before + BEGIN + text + END + after, encoding="utf-8")
 
 
 def section(arguments: argparse.Namespace, dataset: str, folds: list[str]) -> str:
@@ -74,11 +78,15 @@ def section(arguments: argparse.Namespace, dataset: str, folds: list[str]) -> st
         f"| Approach | {' | '.join(f'`{kernel}`' for kernel in KERNELS)} |\n|---|{'---|' * len(KERNELS)}\n",
     ]
     for name in METHODS:
-        cells = [cell(scored, name if name in ("nn", "chance") else f"{name}+{kernel}") for kernel in KERNELS]
+        cells = [
+            cell(scored, name if name in ("nn", "chance") else f"{name}+{Spec.parse(kernel)}") for kernel in KERNELS
+        ]
         shown = [cells[0], *[""] * (len(KERNELS) - 1)] if name in ("nn", "chance") else cells
         lines.append(f"| `{name}` | {' | '.join(shown)} |\n")
     lines += ["\n| Decision | Setting | Accuracy |\n|---|---|---|\n"]
     for decision, settings in EFFECTS.items():
+        if arguments.decisions not in decision:
+            continue
         for setting in settings:
             effect = evaluate(arguments.store, *shared, *setting.split())
             [scores] = effect["approaches"].values()
