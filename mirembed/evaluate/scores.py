@@ -79,8 +79,9 @@ def score(predictions: pa.Table, task: Task, n_train: float, *, official: bool =
         rows = methods == method
         names = sorted(set(zip(folds[rows].tolist(), seeds[rows].tolist(), strict=True)))
         parts = [np.flatnonzero(rows & (seeds == seed) & (folds == fold)) for fold, seed in names]
+        tracks = np.unique(ids[rows])
         wholes = [
-            _Tested(chosen, np.searchsorted(np.unique(ids[rows]), ids[chosen]))
+            _Tested(chosen, np.searchsorted(tracks, ids[chosen]))
             for seed in sorted(set(seeds[rows].tolist()))
             for chosen in [np.flatnonzero(rows & (seeds == seed))]
         ]
