@@ -19,6 +19,7 @@ from torch import nn
 
 from mirembed.approaches import Approach, Method
 from mirembed.baselines import MelStatistics, NoFeatures, chance_estimator
+from mirembed.engine import load_engine
 from mirembed.excerpts import Normalisation
 from mirembed.hookspecs import Classification, Task
 from mirembed.kernels import describe_learner
@@ -93,6 +94,13 @@ class Fitted:
     def notes(self) -> list[str]:
         """What the user should be told of the models."""
         return [f"{name}: {note}" for name, model in self.models.items() for note in model.provenance["notes"]]
+
+
+def load() -> None:
+    """Load what nearly every job needs, in the process that workers are forked from."""
+    import sklearn.svm  # noqa: F401
+
+    load_engine()
 
 
 def fit_models(

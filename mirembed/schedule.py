@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from mirembed import workers
 from mirembed.errors import WorkerError
 from mirembed.progress import Progress
 from mirembed.workers.cluster import is_cluster, run_on_cluster
+from mirembed.workers.forkserver import ForkServer, forkserver
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -32,6 +34,17 @@ class _Call(Generic[Argument, Result]):
     counters: Path | None
     index: int
     folder: Path | None = None
+
+
+@contextlib.contextmanager
+def training_processes() -> Iterator[ForkServer | None]:
+    """Start what trainings are forked from, and keep it for the length of a ``with`` block.
+
+    It loads what they need while the caller still plans them. Without such a block `run_trainings` does so itself, each
+    time.
+    """
+    with contextlib.nullcontext() if is_cluster() else forkserver("mirembed.fitting:load") as server:
+        yield server
 
 
 def run_trainings(
@@ -63,7 +76,7 @@ def run_trainings(
         If a worker was killed, for want of memory say.
     """
     progress.start(description, sum(epochs))
-    with tempfile.TemporaryDirectory(prefix="mirembed-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mirembed-") as folder, training_processes() as server:
         path = Path(folder) / "epochs.i32"
         counters = np.memmap(path, np.int32, "w+", shape=max(1, len(arguments)))
 
@@ -72,7 +85,7 @@ def run_trainings(
 
         calls = [_Call(function, argument, path, index) for index, argument in enumerate(arguments)]
         outcomes: Iterator[workers.Done[Result] | workers.Crashed] = (
-            _run_on_cluster(calls) if is_cluster() else workers.run(_call, calls, jobs, tick)
+            _run_on_cluster(calls) if is_cluster() else workers.run(_call, calls, jobs, tick, server=server)
         )
         for outcome in outcomes:
             if isinstance(outcome, workers.Crashed):

@@ -116,6 +116,7 @@ def evaluate(
 
     Prints the mean over the folds with its 95 % interval (Nadeau & Bengio). Every out-of-fold prediction is kept.
     """
+    options.train_soon(context, backend_jobs)
     from mirembed.cli.console import ConsoleProgress, print_json
     from mirembed.evaluate import evaluate_all, find_run, prepare
     from mirembed.evaluate.estimate import estimate

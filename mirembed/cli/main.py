@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -70,7 +71,12 @@ def _options(
 def main() -> None:
     """Run the program; every error becomes one or two lines on standard error and the exit code 1."""
     _keep_stdout_for_results()
-    sys.exit(_run())
+    # What torch and scikit-learn make when they are imported, a million objects, lives until the end: to look for
+    # garbage among it again and again, and once more at the end, would take a second.
+    gc.set_threshold(50_000, 20, 100)
+    code = _run()
+    gc.freeze()
+    sys.exit(code)
 
 
 def _keep_stdout_for_results() -> None:

@@ -128,6 +128,14 @@ def on_backend(backend: str, scheduler: str | None, jobs: int | None) -> Iterato
         yield
 
 
+def train_soon(context: typer.Context, backend: str = "local") -> None:
+    """Have what trainings are forked from loaded while the command reads and plans; before any heavy import."""
+    from mirembed.schedule import training_processes
+
+    if backend == "local":
+        context.with_resource(training_processes())
+
+
 def jobs_or_cores(jobs: int | None) -> int:
     """Return ``--jobs``, by default the number of usable cores."""
     from mirembed.workers import available_jobs

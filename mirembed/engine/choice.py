@@ -78,6 +78,14 @@ def prepare_engine(note: Callable[[str], None]) -> None:
         reason_against_numba()
 
 
+def load_engine() -> None:
+    """Load the kernel, if it runs here, without torch's autograd: for a process whose forks are to use it."""
+    if _reason_without_trying() is None:
+        from mirembed.engine.fused import load
+
+        load()
+
+
 def choose_engine(engine: str, device: str, note: Callable[[str], None]) -> str:
     """Resolve ``auto``: ``numba`` where it runs and agrees with torch, else ``torch``.
 
@@ -114,6 +122,20 @@ def choose_engine(engine: str, device: str, note: Callable[[str], None]) -> str:
 @functools.cache
 def reason_against_numba() -> str | None:
     """Return why the kernel cannot be used here, or None. The answer is found once; it takes a second or more."""
+    if (reason := _reason_without_trying()) is not None:
+        return reason
+    try:
+        with one_thread():
+            difference = _largest_difference()
+    except Exception as error:  # whatever Numba and LLVM may say of a system that they do not know
+        message = str(error).strip().partition("\n")[0]
+        return f"the kernel does not compile ({type(error).__name__}: {message})"
+    if not difference < TOLERANCE:
+        return f"the kernel differs from torch by {difference:.1g}, more than {TOLERANCE:g}"
+    return None
+
+
+def _reason_without_trying() -> str | None:
     try:
         import numba
         from llvmlite.binding import get_host_cpu_features
@@ -123,14 +145,6 @@ def reason_against_numba() -> str | None:
         return "NUMBA_DISABLE_JIT is set"
     if platform.machine() in ("x86_64", "AMD64") and not get_host_cpu_features().get("avx2"):
         return "this processor has no AVX2"
-    try:
-        with one_thread():
-            difference = _largest_difference()
-    except Exception as error:  # whatever Numba and LLVM may say of a system that they do not know
-        reason = str(error).strip().partition("\n")[0]
-        return f"the kernel does not compile ({type(error).__name__}: {reason})"
-    if not difference < TOLERANCE:
-        return f"the kernel differs from torch by {difference:.1g}, more than {TOLERANCE:g}"
     return None
 
 
@@ -149,7 +163,8 @@ def _largest_difference() -> float:
     values = []
     for engine in (PlainEngine(network), FusedEngine(network)):
         embeddings = engine.embed_excerpts(*batch)
-        gradients = torch.autograd.grad(embeddings, list(network.parameters()), direction)
+        # Not by `grad_outputs`, with which torch imports its compiler.
+        gradients = torch.autograd.grad((embeddings * direction).sum(), list(network.parameters()))
         values.append([embeddings.detach(), *gradients])
     return max(float((ours - theirs).abs().max() / theirs.abs().max()) for theirs, ours in zip(*values, strict=True))
 

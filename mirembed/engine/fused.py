@@ -27,6 +27,16 @@ def supports(network: EmbeddingNetwork) -> bool:
     return all(size % ROWS == 0 for size in sizes) and network.inputs // 2 >= LANES
 
 
+def load() -> None:
+    """Compile the kernel, or load it from the cache, by one step forward and back."""
+    frames = np.zeros((1, 40), np.float32)
+    place, length = np.zeros(1, np.int64), np.ones(1, np.int64)
+    engine = FusedEngine(EmbeddingNetwork(2 * frames.shape[1]))
+    normalisation = Normalisation(np.zeros(frames.shape[1], np.float32), np.ones(frames.shape[1], np.float32))
+    tiles = engine._prepare(frames, place, length, place, normalisation)
+    engine._backward(tiles, engine._forward(tiles))
+
+
 class FusedEngine:
     """Embeds excerpts, with gradients, and full tracks; see `mirembed.engine.Engine`.
 
@@ -51,9 +61,7 @@ class FusedEngine:
         normalisation: Normalisation,
     ) -> Tensor:
         """Embed one excerpt of each track; the gradient has to be asked for before the next call."""
-        tiles = _tiles(frames, starts, lengths, offsets, EXCERPT_FRAMES, normalisation)
-        while len(self._tapes) < len(tiles.n_frames):
-            self._tapes.append(self._packing.tapes(EXCERPT_FRAMES + 1, EXCERPT_FRAMES))
+        tiles = self._prepare(frames, starts, lengths, offsets, normalisation)
         embeddings: Tensor = _Excerpts.apply(self, tiles, *self._network.parameters())  # type: ignore[no-untyped-call]
         return embeddings
 
@@ -78,6 +86,19 @@ class FusedEngine:
             release_rows(frames)
         embeddings[order] = tiles.by_track(out)
         return embeddings
+
+    def _prepare(
+        self,
+        frames: NDArray[np.float32],
+        starts: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        offsets: NDArray[np.int64],
+        normalisation: Normalisation,
+    ) -> _Tiles:
+        tiles = _tiles(frames, starts, lengths, offsets, EXCERPT_FRAMES, normalisation)
+        while len(self._tapes) < len(tiles.n_frames):
+            self._tapes.append(self._packing.tapes(EXCERPT_FRAMES + 1, EXCERPT_FRAMES))
+        return tiles
 
     def _layers(self) -> tuple[kernel.Layer, kernel.Layer]:
         return self._packing.layers([parameter.detach().numpy() for parameter in self._network.parameters()])

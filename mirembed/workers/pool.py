@@ -12,6 +12,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from mirembed.errors import WorkerError
+from mirembed.workers.forkserver import ForkServer
 from mirembed.workers.outcomes import Crashed, Done, Limits
 from mirembed.workers.worker import READY, Worker
 
@@ -27,7 +28,7 @@ class Pool(threading.Thread):
 
     Parameters
     ----------
-    function, arguments, jobs, per_worker, limits
+    function, arguments, jobs, per_worker, limits, server
         As in `mirembed.workers.run`.
 
     Attributes
@@ -38,7 +39,13 @@ class Pool(threading.Thread):
     """
 
     def __init__(
-        self, function: Callable[[Any], Any], arguments: Sequence[Any], jobs: int, per_worker: int, limits: Limits
+        self,
+        function: Callable[[Any], Any],
+        arguments: Sequence[Any],
+        jobs: int,
+        per_worker: int,
+        limits: Limits,
+        server: ForkServer | None,
     ) -> None:
         super().__init__(daemon=True)
         self.outcomes: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -47,6 +54,7 @@ class Pool(threading.Thread):
         self._jobs = jobs
         self._per_worker = per_worker
         self._limits = limits
+        self._server = server
         self._waiting = list(range(len(arguments)))[::-1]
         self._suspects: list[int] = []
         self._workers: list[Worker] = []
@@ -96,7 +104,7 @@ class Pool(threading.Thread):
             while len(self._workers) > 1:
                 self._workers.pop().kill()
         while len(self._workers) < min(self._jobs, len(self._waiting) + len(self._busy())):
-            self._workers.append(Worker.start(self._function))
+            self._workers.append(Worker.start(self._function, self._server))
         for depth in range(self._per_worker):
             for worker in self._workers:
                 if worker.ready and self._waiting and len(worker.tasks) == depth:

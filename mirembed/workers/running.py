@@ -6,6 +6,7 @@ import queue
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from mirembed.workers.forkserver import ForkServer
 from mirembed.workers.outcomes import NO_LIMITS, Crashed, Done, Limits
 from mirembed.workers.pool import Pool
 
@@ -28,6 +29,7 @@ def run(
     *,
     per_worker: int = 1,
     limits: Limits = NO_LIMITS,
+    server: ForkServer | None = None,
 ) -> Iterator[Done[Result] | Crashed]:
     """Call ``function`` on every argument in worker processes and yield the outcomes as they come.
 
@@ -43,6 +45,8 @@ def run(
     per_worker : int
         Tasks handed out per worker: several keep it busy while the caller is.
     limits : Limits
+    server : ForkServer or None
+        The process that forks the workers; None: each starts from scratch.
 
     Raises
     ------
@@ -51,7 +55,7 @@ def run(
     Exception
         Whatever ``function`` raises; the other tasks are given up.
     """
-    pool = Pool(function, arguments, jobs, per_worker, limits)
+    pool = Pool(function, arguments, jobs, per_worker, limits, server)
     pool.start()
     try:
         left = len(arguments)

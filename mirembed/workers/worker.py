@@ -6,7 +6,6 @@ import math
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 import traceback
@@ -15,7 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from mirembed.workers.processes import start_python
+
+if TYPE_CHECKING:
+    from mirembed.workers.forkserver import Forked, ForkServer
 
 READY = "ready"
 """What a worker says first."""
@@ -23,20 +27,13 @@ READY = "ready"
 GRACE = 10
 """Seconds after which a worker ends itself, should nobody be left to end it when its time is over."""
 
-_START = "import sys; sys.path[:] = sys.argv[2:]; from mirembed.workers.worker import serve; serve(int(sys.argv[1]))"
-
-# One thread a worker: they share the cores among themselves.
-_ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-_ENVIRONMENT["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # torch's deterministic algorithms on CUDA need it
-
-
 @dataclass
 class Worker:
     """A worker as its parent sees it.
 
     Attributes
     ----------
-    process : subprocess.Popen
+    process : subprocess.Popen or Forked
     connection : multiprocessing.connection.Connection
     tasks : deque of (int, float or None)
         Handed out and not answered, with the seconds that each may take; the first is in hand.
@@ -46,30 +43,28 @@ class Worker:
         When it took the first of its tasks in hand, at the latest; seconds of the monotonic clock.
     """
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     connection: Connection
     tasks: deque[tuple[int, float | None]] = field(default_factory=deque)
     ready: bool = False
     since: float = 0.0
 
     @classmethod
-    def start(cls, function: Callable[[Any], Any]) -> Worker:
-        """Start a process that calls ``function`` on whatever it is sent.
+    def start(cls, function: Callable[[Any], Any], server: ForkServer | None) -> Worker:
+        """Start a process that calls ``function`` on whatever it is sent, or have it forked.
 
         Ctrl-C reaches every process of the terminal, and only the parent answers it: the caller's thread is to have
         SIGINT blocked, which its children inherit.
         """
         here, there = Pipe()
         with there:
-            process = subprocess.Popen(  # noqa: S603, this Python and our own code
-                [sys.executable, "-c", _START, str(there.fileno()), *sys.path],
-                pass_fds=[there.fileno()],
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, **_ENVIRONMENT},
-            )
+            if server is not None:
+                process, parent = server.fork(there.fileno()), server.process.pid
+            else:
+                process, parent = start_python(f"{__name__}:serve", there.fileno()), os.getpid()
         worker = cls(process, here)
         try:
-            here.send((function, os.getpid()))
+            here.send((function, parent))
         except OSError:  # it has died; that is found when its answers are collected
             pass
         except BaseException:  # the function cannot travel
@@ -94,8 +89,10 @@ class Worker:
         """Return the memory that it holds, in bytes; 0 when it has ended."""
         import psutil
 
+        if (pid := self.process.pid) is None:
+            return 0
         try:
-            return int(psutil.Process(self.process.pid).memory_info().rss)
+            return int(psutil.Process(pid).memory_info().rss)
         except psutil.Error:
             return 0
 
