@@ -85,10 +85,13 @@ class Fitted:
         By the method's name.
     losses : list of float
         Mean loss a track, one an epoch; empty where nothing is trained.
+    embeddings : ndarray [n_train, units], float32, or None
+        Of the training tracks, where a learner was fitted to them.
     """
 
     models: dict[str, Model]
     losses: list[float]
+    embeddings: NDArray[np.float32] | None = None
 
     @property
     def notes(self) -> list[str]:
@@ -275,7 +278,7 @@ class _Fitter:
                     embeddings = model.embed(self.frames, self.starts, self.lengths)
                 self._learn(method, embeddings).put_into(model, notes=notes)
             models[method.name] = model
-        return Fitted(models, losses)
+        return Fitted(models, losses, embeddings)
 
     def _learn(self, method: Method, embeddings: NDArray[np.float32]) -> FittedLearner:
         if method.learner is None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mirembed import Classification, Regression, Target, Task, workers
+from mirembed import Classification, Regression, Target, Task, schedule, workers
 from mirembed.approaches import Approach
 from mirembed.config import Experiment
 from mirembed.fitting import Job
@@ -132,4 +132,5 @@ def workers_run(run: Callable[..., Any] = run_here) -> Iterator[None]:
     """Let ``run`` do the work of worker processes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers, "run", run)
+        patch.setattr(schedule, "forkserver", lambda load: contextlib.nullcontext())
         yield

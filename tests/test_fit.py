@@ -48,7 +48,9 @@ def transfer_here(store: FeatureStore, network: Path, models: Path, **settings: 
     return transfer(open_tracks(store), store, network, Spec("svm"), REGISTRY, models, **settings)
 
 
-def interrupt_after_one(function: Callable[[Any], Any], arguments: Sequence[Any], *rest: Any) -> Iterator[Any]:
+def interrupt_after_one(
+    function: Callable[[Any], Any], arguments: Sequence[Any], *rest: Any, **options: Any
+) -> Iterator[Any]:
     """Press ctrl-C when the first training has ended."""
     yield next(run_here(function, arguments, 1))
     raise KeyboardInterrupt
@@ -136,7 +138,9 @@ def test_names_that_a_fit_in_another_process_is_going_to_use_are_taken(store, tm
 
 
 def test_the_same_fit_twice_at_once_is_refused_and_harms_nothing(store, tmp_path):
-    def begin_again(function: Callable[[Any], Any], arguments: Sequence[Any], *rest: Any) -> Iterator[Any]:
+    def begin_again(
+        function: Callable[[Any], Any], arguments: Sequence[Any], *rest: Any, **options: Any
+    ) -> Iterator[Any]:
         with pytest.raises(StoreBusyError, match="the same fit is going on in another process"):
             fit_here(store, tmp_path, "fl")
         yield from run_here(function, arguments, 1)
@@ -240,7 +244,7 @@ def test_a_learner_that_could_not_be_loaded_is_refused_before_a_model_is_saved(
     monkeypatch.syspath_prepend(tmp_path / "site")
     trainings = []
 
-    def counting(function: Callable[[Any], Any], arguments: Sequence[Any], *rest: Any) -> Iterator[Any]:
+    def counting(function: Callable[[Any], Any], arguments: Sequence[Any], *_: Any, **options: Any) -> Iterator[Any]:
         trainings.extend(arguments)
         yield from run_here(function, arguments, 1)
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import mmap
 import os
 import signal
+import sys
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import psutil
 import pytest
 
 from mirembed import workers
 from mirembed.errors import WorkerError
+from mirembed.workers.forkserver import forkserver
+from mirembed.workers.pool import Pool
 
 MIB = 2**20
 
 
-def act(task: tuple[str, int]) -> int | bytes:
+def act(task: tuple[str, Any]) -> Any:
     """In a worker: return the number, or end in the way that is asked for."""
     what, number = task
     if what == "hang":
@@ -31,12 +38,19 @@ def act(task: tuple[str, int]) -> int | bytes:
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "kill once":
-        flag = Path(os.environ["KILLED_ONCE"])
-        if not flag.exists():
-            flag.touch()
+        if not number.exists():
+            number.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        return 1
     if what == "process":
         return os.getpid()
+    if what == "loaded":
+        return LEAKED
+    if what == "parent":
+        return os.getppid()
+    if what == "kill parent":
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
     if what == "large":
         return bytes(number * MIB)
     return number
@@ -45,47 +59,68 @@ def act(task: tuple[str, int]) -> int | bytes:
 LEAKED: list[bytes] = []
 
 
-def outcomes(tasks: list[tuple[str, int]], jobs: int = 1, **options: object) -> list:
-    return sorted(workers.run(act, tasks, jobs, **options), key=lambda outcome: outcome.index)
+def loaded() -> None:
+    """In the process that forks: what workers find there."""
+    LEAKED.append(b"loaded")
 
 
-def test_a_task_that_takes_too_long_is_stopped_and_the_others_are_done():
+def slowly() -> None:
+    """In the process that forks: take a minute."""
+    time.sleep(60)
+
+
+@pytest.fixture(params=["from scratch", "forked"])
+def run(request) -> Iterator[Callable[..., Iterator]]:
+    """Give `mirembed.workers.run` of tasks, once with workers that start from scratch and once with forked ones."""
+    with contextlib.nullcontext() if request.param == "from scratch" else forkserver("test_workers:loaded") as server:
+        yield functools.partial(workers.run, server=server)
+
+
+@pytest.fixture
+def outcomes(run) -> Callable[..., list]:
+    def in_order(tasks: list[tuple[str, int]], jobs: int = 1, **options: object) -> list:
+        return sorted(run(act, tasks, jobs, **options), key=lambda outcome: outcome.index)
+
+    return in_order
+
+
+def test_a_task_that_takes_too_long_is_stopped_and_the_others_are_done(outcomes):
     limits = workers.Limits(seconds=lambda task: 1.0 if task[0] == "hang" else 60.0)
     done = outcomes([("hang", 0), *[("return", 7)] * 5], per_worker=4, limits=limits)
     assert done[0] == workers.Crashed(0, "took longer than 1 s and was stopped")
     assert [outcome.result for outcome in done[1:]] == [7] * 5
 
 
-def test_a_task_that_takes_too_much_memory_is_stopped_and_the_others_are_done():
+def test_a_task_that_takes_too_much_memory_is_stopped_and_the_others_are_done(outcomes):
     done = outcomes([("grow", 600), ("return", 7)], per_worker=4, limits=workers.Limits(memory=300 * MIB))
     assert done == [workers.Crashed(0, "took more than 0.3 GiB of memory and was stopped"), workers.Done(1, 7)]
 
 
-def test_a_worker_that_leaks_is_replaced():
+def test_a_worker_that_leaks_is_replaced(outcomes):
     tasks = [("process", 0), ("leak", 200), ("process", 0), ("process", 0)]
     first, _, *later = outcomes(tasks, limits=workers.Limits(kept=150 * MIB))
     assert {outcome.result for outcome in later} != {first.result}
     assert len({outcome.result for outcome in later}) == 1
 
 
-def test_a_task_whose_worker_the_system_kills_is_tried_once_more_alone(tmp_path, monkeypatch):
-    monkeypatch.setenv("KILLED_ONCE", str(tmp_path / "killed"))
-    done = outcomes([("kill once", 1), ("return", 2), ("kill", 3), ("return", 4)], jobs=2)
+def test_a_task_whose_worker_the_system_kills_is_tried_once_more_alone(outcomes, tmp_path):
+    once = ("kill once", tmp_path / "killed")
+    done = outcomes([once, ("return", 2), ("kill", 3), ("return", 4)], jobs=2)
     reason = "its worker process was killed (SIGKILL), perhaps because memory ran out"
     assert done == [workers.Done(0, 1), workers.Done(1, 2), workers.Crashed(2, reason), workers.Done(3, 4)]
 
 
-def test_results_wait_with_the_workers_while_nobody_takes_them():
-    run = workers.run(act, [("large", 8)] * 12, 1, per_worker=2)
-    next(run)
+def test_results_wait_with_the_workers_while_nobody_takes_them(run):
+    results = run(act, [("large", 8)] * 12, 1, per_worker=2)
+    next(results)
     time.sleep(1)
-    assert len(list(run)) == 11
+    assert len(list(results)) == 11
 
 
-def test_no_worker_is_left_when_the_caller_goes_away():
-    run = workers.run(act, [("process", 0), *[("hang", 0)] * 3], 1, per_worker=4)
-    process = next(run).result
-    run.close()
+def test_no_worker_is_left_when_the_caller_goes_away(run):
+    results = run(act, [("process", 0), *[("hang", 0)] * 3], 1, per_worker=4)
+    process = next(results).result
+    results.close()
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
 
@@ -94,13 +129,64 @@ def not_there(_: object) -> None:
     """Deleted before a worker can find it."""
 
 
-def test_a_function_that_no_worker_can_import_is_an_error(monkeypatch):
+def test_a_function_that_no_worker_can_import_is_an_error(run, monkeypatch):
     monkeypatch.setattr(not_there, "__qualname__", "vanished")
     with pytest.raises(Exception, match="vanished"):
-        list(workers.run(not_there, [1], 1))
+        list(run(not_there, [1], 1))
 
 
-def test_workers_that_cannot_start_are_an_error(tmp_path, monkeypatch):
+@pytest.mark.parametrize("forks", [False, True])
+def test_workers_that_cannot_start_are_an_error(monkeypatch, forks):
     monkeypatch.setattr("sys.executable", "/bin/false")
-    with pytest.raises(WorkerError, match=r"worker processes end before they begin \(exit code 1\); free some memory"):
-        outcomes([("return", 1)])
+    with (
+        pytest.raises(WorkerError, match=r"worker processes end before they begin \(exit code 1\); free some memory"),
+        forkserver("test_workers:loaded") if forks else contextlib.nullcontext() as server,
+    ):
+        list(workers.run(act, [("return", 1)], 1, server=server))
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+
+
+@linux
+def test_forked_workers_have_what_the_forking_process_has_loaded():
+    with forkserver("test_workers:loaded") as server:
+        assert [done.result for done in workers.run(act, [("loaded", 0)] * 2, 2, server=server)] == [[b"loaded"]] * 2
+
+
+@linux
+def test_what_cannot_be_loaded_is_left_to_the_worker_that_needs_it():
+    with forkserver("test_workers:there_is_no_such_function") as server:
+        assert list(workers.run(act, [("return", 7)], 1, server=server)) == [workers.Done(0, 7)]
+
+
+@linux
+def test_one_process_forks_the_workers_of_a_block_and_ends_with_it():
+    with forkserver("test_workers:loaded") as outer, forkserver("os:abort") as inner:
+        assert inner is outer
+        parents = {done.result for done in workers.run(act, [("parent", 0)] * 2, 2, server=inner)}
+        assert parents == {outer.process.pid}
+    with pytest.raises(ProcessLookupError):
+        os.kill(outer.process.pid, 0)
+
+
+@linux
+def test_nobody_waits_for_what_is_being_loaded_when_the_caller_goes_away():
+    with forkserver("test_workers:slowly") as server:
+        begin = time.monotonic()
+        pool = Pool(act, [("return", 1)], 1, 1, workers.Limits(), server)
+        pool.start()
+        time.sleep(0.5)
+        pool.stop()
+        assert time.monotonic() - begin < 10
+
+
+@linux
+def test_workers_end_with_the_process_that_forked_them():
+    with forkserver("test_workers:loaded") as server:
+        results = workers.run(act, [("process", 0), ("kill parent", 0), ("return", 0)], 1, server=server)
+        process = psutil.Process(next(results).result)
+        with pytest.raises(WorkerError):
+            list(results)
+    gone, alive = psutil.wait_procs([process], timeout=10)
+    assert gone == [process] and not alive

@@ -119,9 +119,10 @@ def make_stacks(parts: Sequence[Part]) -> list[tuple[Part, ...]]:
 
 
 def _keep_checkpoint(part: Part, epoch: int, fitted: Fitted) -> None:
-    if part.keep_embeddings == "all":
-        write_table(part.unfinished / f"{epoch:06d}-{EMBEDDINGS}", _embeddings(part, fitted, epoch))
-    write_table(part.unfinished / f"{epoch:06d}-{PREDICTIONS}", _predictions(part, fitted))
+    predictions, embeddings = _score(part, fitted, epoch, part.keep_embeddings == "all")
+    if embeddings is not None:
+        write_table(part.unfinished / f"{epoch:06d}-{EMBEDDINGS}", embeddings)
+    write_table(part.unfinished / f"{epoch:06d}-{PREDICTIONS}", predictions)
 
 
 def _finish(part: Part, fitted: Fitted, registry: Registry) -> None:
@@ -137,11 +138,11 @@ def _write(part: Part, fitted: Fitted) -> None:
     import pyarrow as pa
 
     last = part.job.settings.epochs if part.job.approach.trains else 0
-    predictions = _predictions(part, fitted)
+    predictions, of_last = _score(part, fitted, last, part.keep_embeddings != "none")
     checkpoints = [(epoch, read_table(path)) for epoch, path in _waiting(part, PREDICTIONS)] + [(last, predictions)]
     embeddings = [read_table(path) for _, path in _waiting(part, EMBEDDINGS)]
-    if part.keep_embeddings != "none":
-        embeddings.append(_embeddings(part, fitted, last))
+    if of_last is not None:
+        embeddings.append(of_last)
     with writing(part.folder) as temporary:
         temporary.mkdir()
         write_table(temporary / PREDICTIONS, predictions)
@@ -168,19 +169,34 @@ def with_epoch(table: pa.Table, epoch: int) -> pa.Table:
     return table.add_column(place, "epoch", pa.array([epoch] * len(table), pa.int64()))
 
 
-def _predictions(part: Part, fitted: Fitted) -> pa.Table:
+def _score(part: Part, fitted: Fitted, epoch: int, keep: bool) -> tuple[pa.Table, pa.Table | None]:
+    """Return the predictions for the test tracks and, if they are to be kept, the embeddings of all tracks."""
     import pyarrow as pa
 
-    places = part.job.frames
-    frames = places.open()
-    embeddings: NDArray[np.float32] | None = None
+    tracks = np.arange(len(part.ids)) if keep else part.test
+    vectors = _embed(part, fitted, tracks)  # [n_tracks or n_test, units]
+    of_test = vectors[part.test] if keep else vectors
     tables = []
     for method in part.job.methods:
         model = fitted.models[method.name]
-        if embeddings is None:
-            embeddings = model.embed(frames, places.starts[part.test], places.lengths[part.test])
-        tables.append(_answers(part, method, model, model.predict(embeddings)))
-    return pa.concat_tables(tables)
+        tables.append(_answers(part, method, model, model.predict(of_test)))
+    return pa.concat_tables(tables), _embeddings(part, vectors, epoch) if keep else None
+
+
+def _embed(part: Part, fitted: Fitted, tracks: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Embed tracks: ndarray ``[n_tracks, units]``. Those that the learner was fitted to are at hand."""
+    job, places = part.job, part.job.frames
+    [model, *_] = fitted.models.values()
+    known = np.zeros(len(part.ids), bool)
+    if fitted.embeddings is not None:
+        known[job.rows] = True
+    unknown = tracks[~known[tracks]]
+    embedded = model.embed(places.open(), places.starts[unknown], places.lengths[unknown])
+    vectors = np.empty((len(part.ids), embedded.shape[1]), np.float32)
+    if fitted.embeddings is not None:
+        vectors[job.rows] = fitted.embeddings
+    vectors[unknown] = embedded
+    return vectors[tracks]
 
 
 def _answers(part: Part, method: Method, model: Model, outputs: NDArray[Any]) -> pa.Table:
@@ -206,13 +222,10 @@ def _answers(part: Part, method: Method, model: Model, outputs: NDArray[Any]) ->
     return pa.table(columns)
 
 
-def _embeddings(part: Part, fitted: Fitted, epoch: int) -> pa.Table:
-    """Return the embeddings of all tracks, those of the training part marked."""
+def _embeddings(part: Part, vectors: NDArray[np.float32], epoch: int) -> pa.Table:
+    """Return the embeddings ``[n_tracks, units]`` of all tracks as a table, those of the training part marked."""
     import pyarrow as pa
 
-    places = part.job.frames
-    [model, *_] = fitted.models.values()
-    vectors = model.embed(places.open(), places.starts, places.lengths)  # [n_tracks, units]
     n, units = vectors.shape
     trained = np.isin(np.arange(n), part.job.rows)
     return pa.table(

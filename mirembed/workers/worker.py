@@ -27,6 +27,7 @@ READY = "ready"
 GRACE = 10
 """Seconds after which a worker ends itself, should nobody be left to end it when its time is over."""
 
+
 @dataclass
 class Worker:
     """A worker as its parent sees it.
@@ -58,13 +59,14 @@ class Worker:
         """
         here, there = Pipe()
         with there:
-            if server is not None:
-                process, parent = server.fork(there.fileno()), server.process.pid
+            process: subprocess.Popen[bytes] | Forked
+            if server is None:
+                process = start_python(f"{__name__}:serve", there.fileno())
             else:
-                process, parent = start_python(f"{__name__}:serve", there.fileno()), os.getpid()
+                process = server.fork(there.fileno())
         worker = cls(process, here)
         try:
-            here.send((function, parent))
+            here.send((function, os.getpid() if server is None else server.process.pid))
         except OSError:  # it has died; that is found when its answers are collected
             pass
         except BaseException:  # the function cannot travel
