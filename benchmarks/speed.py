@@ -186,7 +186,7 @@ def _prepare(engines: Sequence[str]) -> None:
     """Compile or load the kernel, and say how long that took."""
     if "numba" in engines:
         begin = time.perf_counter()
-        choose_engine("numba", "cpu", print)
+        choose_engine("numba", print)
         print(f"kernel compiled or loaded, and checked against torch: {time.perf_counter() - begin:.1f} s")
 
 

@@ -1,4 +1,4 @@
-"""Trainings at rest: weights, the optimiser's state and the losses so far, in one file."""
+"""Trainings at rest: weights, the losses so far and, if they are to go on, the optimiser's state, in one file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from mirembed.optimiser import Adadelta
 from mirembed.store.files import writing
 
 
-def save_checkpoint(path: Path, modules: nn.Module, optimiser: Adadelta, losses: list[float]) -> None:
-    """Write a checkpoint, over the one before."""
+def save_checkpoint(path: Path, modules: nn.Module, optimiser: Adadelta | None, losses: list[float]) -> None:
+    """Write a checkpoint, over the one before; one without an optimiser is half as large, and the end of a training."""
     from safetensors.torch import save
 
     tensors = {f"module.{name}": tensor for name, tensor in modules.state_dict().items()}
-    tensors |= {f"optimiser.{name}": tensor for name, tensor in optimiser.state().items()}
+    if optimiser is not None:
+        tensors |= {f"optimiser.{name}": tensor for name, tensor in optimiser.state().items()}
     with writing(path) as temporary:
         # Not by save_file, whose errors do not tell a full disk from anything else.
         temporary.write_bytes(
@@ -28,7 +29,7 @@ def save_checkpoint(path: Path, modules: nn.Module, optimiser: Adadelta, losses:
         )
 
 
-def restore_checkpoint(path: Path, modules: nn.Module, optimiser: Adadelta) -> list[float]:
+def restore_checkpoint(path: Path, modules: nn.Module, optimiser: Adadelta | None) -> list[float]:
     """Put a checkpoint into modules and optimiser, and return the losses of the epochs that it holds.
 
     Raises
@@ -47,7 +48,8 @@ def restore_checkpoint(path: Path, modules: nn.Module, optimiser: Adadelta) -> l
                 kind, _, rest = name.partition(".")
                 (weights if kind == "module" else state)[rest] = file.get_tensor(name)
         modules.load_state_dict(weights)
-        optimiser.restore(state)
+        if optimiser is not None:
+            optimiser.restore(state)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise StoreError(

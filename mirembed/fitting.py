@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch import nn
 
 from mirembed.approaches import Approach, Method
 from mirembed.baselines import MelStatistics, NoFeatures, chance_estimator
+from mirembed.checkpoints import restore_checkpoint
 from mirembed.engine import load_engine
 from mirembed.excerpts import Normalisation
 from mirembed.hookspecs import Classification, Task
@@ -129,22 +130,27 @@ def fit_models(
     MirembedError
         If a plugin fails, the training diverges, or the labels cannot be learned.
     """
-    fitter = _Fitter.of(job, registry)
+    fitter = Fitter.of(job, registry)
     if not job.approach.trains:
         return fitter.fit(_untrained(job, fitter), None, [])
+
+    def snapshot(epoch: int, trained: Trained) -> None:
+        if on_checkpoint is not None:
+            on_checkpoint(epoch, fitter.fit_to(copy.deepcopy(trained), notes=False))
+
     with one_thread():
-        trained = train(*fitter.training(on_epoch, on_checkpoint))
+        trained = train(*fitter.training(on_epoch, snapshot))
     return fitter.fit_to(trained)
 
 
-def fit_stack(
+def train_together(
     jobs: Sequence[Job],
     places: int,
     registry: Registry,
     on_epoch: Callable[[int], None],
-    on_checkpoint: Callable[[int, int, Fitted], None] | None = None,
-) -> Iterator[Fitted]:
-    """Train the networks of several jobs together; then fit the learners of one after the other.
+    on_checkpoint: Callable[[int, int, Trained], None] = lambda position, epoch, trained: None,
+) -> list[Trained]:
+    """Train the networks of several jobs at once; see `mirembed.stacked`.
 
     Parameters
     ----------
@@ -154,13 +160,8 @@ def fit_stack(
         See `mirembed.stacked.train_stacked`.
     on_epoch : callable
         Told the number of epochs done, those of all networks added up.
-    on_checkpoint : callable or None
-        As for `fit_models`, after the position of the job.
-
-    Yields
-    ------
-    Fitted
-        In the order of the jobs.
+    on_checkpoint : callable
+        As for `mirembed.train.train`, after the position of the job.
     """
     done = [0] * len(jobs)
 
@@ -168,25 +169,22 @@ def fit_stack(
         done[position] = epoch
         on_epoch(sum(done))
 
-    fitters = [_Fitter.of(job, registry) for job in jobs]
     with one_thread():
         trainings = [
             Training(
-                *fitter.training(
-                    functools.partial(count, position),
-                    None if on_checkpoint is None else functools.partial(on_checkpoint, position),
+                *Fitter.of(job, registry).training(
+                    functools.partial(count, position), functools.partial(on_checkpoint, position)
                 )
             )
-            for position, fitter in enumerate(fitters)
+            for position, job in enumerate(jobs)
         ]
         train_stacked(trainings, places)
-    for fitter, training in zip(fitters, trainings, strict=True):
-        yield fitter.fit_to(training.trained)
+    return [training.trained for training in trainings]
 
 
 @dataclass(frozen=True)
-class _Fitter:
-    """The training tracks of a job, ready for a network and for learners."""
+class Fitter:
+    """The training tracks of a job, ready for a network and for learners; see `Fitter.of`."""
 
     job: Job
     registry: Registry
@@ -198,7 +196,8 @@ class _Fitter:
     scale: TargetScale | None
 
     @classmethod
-    def of(cls, job: Job, registry: Registry) -> _Fitter:
+    def of(cls, job: Job, registry: Registry) -> Fitter:
+        """Open the frames of a job."""
         frames, places = job.frames.open(), job.frames
         statistics = job.rows if job.normalise == "training" else np.arange(len(places.starts))
         labels = job.labels[job.rows]
@@ -214,6 +213,7 @@ class _Fitter:
         )
 
     def training_data(self) -> TrainingData:
+        """Return what a network is trained on."""
         return TrainingData(
             frames=self.frames,
             starts=self.starts,
@@ -224,19 +224,28 @@ class _Fitter:
         )
 
     def training(
-        self, on_epoch: Callable[[int], None], on_checkpoint: Callable[[int, Fitted], None] | None
+        self, on_epoch: Callable[[int], None], on_checkpoint: Callable[[int, Trained], None]
     ) -> tuple[Any, ...]:
         """Return the arguments of `mirembed.train.Training`."""
-
-        def snapshot(epoch: int, trained: Trained) -> None:
-            if on_checkpoint is not None:
-                on_checkpoint(epoch, self.fit_to(copy.deepcopy(trained), notes=False))
-
         job = self.job
         similarities = _similarities(job, self.registry)
         if job.settings.device.startswith("cuda"):
             torch.use_deterministic_algorithms(True)
-        return self.training_data(), job.settings, *similarities, job.checkpoint, on_epoch, snapshot
+        return self.training_data(), job.settings, *similarities, job.checkpoint, on_epoch, on_checkpoint
+
+    def restore(self, path: Path) -> Trained:
+        """Read a network that was trained elsewhere; see `mirembed.checkpoints`.
+
+        Raises
+        ------
+        StoreError
+            If it is damaged.
+        """
+        settings, labels = self.job.settings, self.training_data().label_vectors
+        outputs = labels.shape[1] if self.job.approach.similarity is None else None
+        trained = Trained.begin(2 * self.frames.shape[1], outputs, (settings.seed, settings.fold))
+        trained.losses += restore_checkpoint(path, trained.modules, None)
+        return trained
 
     def fit_to(self, trained: Trained, *, notes: bool = True) -> Fitted:
         """Fit the learners to a trained network."""
@@ -297,7 +306,7 @@ class _Fitter:
         )
 
 
-def _untrained(job: Job, fitter: _Fitter) -> EmbeddingNetwork | MelStatistics | NoFeatures:
+def _untrained(job: Job, fitter: Fitter) -> EmbeddingNetwork | MelStatistics | NoFeatures:
     """Return what takes the place of a trained network."""
     if job.approach.name == "chance":
         return NoFeatures()

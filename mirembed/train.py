@@ -185,6 +185,27 @@ class Trained:
     head: nn.Linear | None
     losses: list[float] = field(default_factory=list)
 
+    @classmethod
+    def begin(cls, inputs: int, outputs: int | None, seed: tuple[int, int]) -> Trained:
+        """Return what a training begins with.
+
+        Parameters
+        ----------
+        inputs : int
+            Values a frame.
+        outputs : int or None
+            Of the output layer, None where there is none.
+        seed : (int, int)
+            Seed and fold.
+        """
+        network = seeded_network(inputs, seed)
+        return cls(network, None if outputs is None else seeded_head(network.units, outputs, seed))
+
+    @property
+    def modules(self) -> nn.ModuleDict:
+        """All that is trained."""
+        return nn.ModuleDict({"network": self.network} | ({} if self.head is None else {"head": self.head}))
+
 
 class Training:
     """One network in training: everything but how its embeddings and gradients are computed.
@@ -236,14 +257,15 @@ class Training:
         self.data, self.settings = data, settings
         self._similarity, self._checkpoint = similarity, checkpoint
         self._on_epoch, self._on_checkpoint = on_epoch, on_checkpoint
-        network = seeded_network(2 * data.frames.shape[1], self.seed)
-        self._objective = _objective(data, network, self.seed, similarity, label_similarity)
-        head = self._objective.head if isinstance(self._objective, BaselineObjective) else None
-        self.trained = Trained(network, head)
-        self._modules = nn.ModuleDict({"network": network})
-        if head is not None:
-            self._modules["head"] = head
-        self._modules.to(settings.device)
+        self._objective: SimilarityObjective | BaselineObjective
+        if similarity is None:
+            self.trained = Trained.begin(2 * data.frames.shape[1], data.label_vectors.shape[1], self.seed)
+            assert self.trained.head is not None  # noqa: S101
+            self._objective = BaselineObjective(self.trained.head)
+        else:
+            self.trained = Trained.begin(2 * data.frames.shape[1], None, self.seed)
+            self._objective = SimilarityObjective(similarity, label_similarity or similarity)
+        self._modules = self.trained.modules.to(settings.device)
         self.optimiser = Adadelta(self._modules.parameters())
         if checkpoint is not None and checkpoint.exists():
             self.trained.losses += restore_checkpoint(checkpoint, self._modules, self.optimiser)
@@ -340,18 +362,6 @@ def _read_ahead(
         for rows, offsets in ahead[number + 1 : number + 2]:
             expect_rows(data.frames, data.starts[rows] + offsets, EXCERPT_FRAMES)
         yield batch
-
-
-def _objective(
-    data: TrainingData,
-    network: EmbeddingNetwork,
-    seed: tuple[int, int],
-    similarity: Similarity | None,
-    label_similarity: Similarity | None,
-) -> SimilarityObjective | BaselineObjective:
-    if similarity is None:
-        return BaselineObjective(seeded_head(network.units, data.label_vectors.shape[1], seed))
-    return SimilarityObjective(similarity, label_similarity or similarity)
 
 
 def _suspicion(similarity: Similarity) -> str:

@@ -307,9 +307,9 @@ def afresh() -> Iterator[None]:
     choice.reason_against_numba.cache_clear()
 
 
-def chosen(engine: str, device: str = "cpu") -> tuple[str, list[str]]:
+def chosen(engine: str) -> tuple[str, list[str]]:
     notes: list[str] = []
-    return choose_engine(engine, device, notes.append), notes
+    return choose_engine(engine, notes.append), notes
 
 
 def test_numba_is_chosen_where_it_agrees_with_torch(afresh):
@@ -355,7 +355,7 @@ def test_torch_is_chosen_where_numba_does_not_serve_and_the_reason_is_said(afres
     assert isinstance(make_engine("auto", EmbeddingNetwork(80)), PlainEngine)
     assert re.fullmatch(f"engine: torch, the slower one: {reason}", note)
     with pytest.raises(SpecError, match=f"^--engine numba: {reason}; use --engine torch$"):
-        choose_engine("numba", "cpu", print)
+        choose_engine("numba", print)
 
 
 def test_the_self_check_compares_with_torch(monkeypatch):
@@ -365,20 +365,17 @@ def test_the_self_check_compares_with_torch(monkeypatch):
         choice._largest_difference()
 
 
-def test_a_gpu_is_left_to_torch():
-    assert chosen("auto", "cuda") == ("torch", [])
-    with pytest.raises(
-        SpecError, match=r"^--engine numba runs on the CPU and not on --device cuda; use --engine torch"
-    ):
-        choose_engine("numba", "cuda", print)
+def test_a_network_that_is_not_on_the_cpu_is_left_to_torch():
+    with torch.device("meta"):
+        assert isinstance(make_engine("numba", EmbeddingNetwork(80)), PlainEngine)
 
 
 def test_an_unknown_engine_is_an_error_that_lists_the_known():
     with pytest.raises(SpecError, match=r"^--engine fortran: expected auto, numba or torch$"):
-        choose_engine("fortran", "cpu", print)
+        choose_engine("fortran", print)
 
 
-CHOOSE = "from mirembed.engine import choose_engine; print(choose_engine('auto', 'cpu', print))"
+CHOOSE = "from mirembed.engine import choose_engine; print(choose_engine('auto', print))"
 
 
 def choose_in_process(environment: dict[str, str]) -> list[str]:

@@ -18,6 +18,9 @@ from conftest import write_tones
 from pages import invoke
 from small_store import workers_run
 
+from mirembed.evaluate import estimate
+from mirembed.evaluate.parts import train_stack
+
 EXPERIMENT = """
 epochs = 12
 approach = ["rbf-sl", "mel"]
@@ -159,6 +162,23 @@ def test_a_dry_run_says_what_it_will_take_and_leaves_nothing(work, capsys):
     assert sorted((work / "s" / "runs").rglob("*")) == before
     evaluate(work, "--dataset", "folder", "--cv", 3, "--epochs", 3, "--dry-run")
     assert "nothing of it is kept" in capsys.readouterr().out
+
+
+def test_a_dry_run_measures_networks_together_where_they_are_trained_so(work, capsys, monkeypatch):
+    def counted(parts, clock):
+        done.append(len(parts))
+        train_stack(parts, clock)
+
+    done = []
+    monkeypatch.setattr(estimate, "is_stacked", lambda experiment: True)
+    monkeypatch.setattr(estimate, "train_stack", counted)
+    capsys.readouterr()
+    approaches = ["--approach", "nn", "--approach", "rbf-sl"]
+    evaluate(work, "--dataset", "folder", *approaches, "--cv", 3, "--epochs", 20, "--dry-run", "--json")
+    [cost] = json.loads(capsys.readouterr().out)["evaluations"]
+    assert done == [6]
+    assert (cost["trainings"], cost["scorings"]) == (6, 12)
+    assert cost["seconds"] > 0
 
 
 def test_an_experiment_that_is_killed_is_finished_by_the_same_command_to_the_bit(work, grid, tmp_path):

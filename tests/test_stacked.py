@@ -18,8 +18,7 @@ from mirembed import stacked
 from mirembed.engine.plain import PlainEngine
 from mirembed.engine.stacked import StackedEngine, no_excerpts
 from mirembed.errors import EvaluationError, PluginError, SpecError, StoreError
-from mirembed.evaluate import Evaluation, Run, evaluate, parts
-from mirembed.evaluate import evaluation as evaluation_module
+from mirembed.evaluate import Evaluation, Run, evaluate, parts, work
 from mirembed.excerpts import EXCERPT_FRAMES, Normalisation
 from mirembed.fit import fit
 from mirembed.labels import one_hot
@@ -352,23 +351,27 @@ def test_the_models_of_a_stack_are_whole(runs, tracks):
     assert sum(path.stat().st_size for path in folder.iterdir()) < 1_000_000  # its own weights, and not the stack's
 
 
-def test_an_interrupted_stacked_evaluation_goes_on_with_what_is_missing(runs, tracks, tmp_path, monkeypatch):
-    """The last training of the stack is missing and trained without the others."""
-    finish, finished = parts._finish, []
+@pytest.mark.parametrize(("function", "calls"), [("_finish", 5), ("_keep_checkpoint", 4), ("save_checkpoint", 8)])
+def test_an_interrupted_stacked_evaluation_goes_on_with_what_is_missing(
+    runs, tracks, tmp_path, monkeypatch, function, calls
+):
+    """Between two parts, between two scores, and when two of six networks are trained."""
+    done = []
 
-    def stop_after_five(part: Any, *arguments: Any) -> None:
-        if len(finished) == 5:
+    def stop(*arguments: Any) -> None:
+        if len(done) == calls:
             raise KeyboardInterrupt
-        finish(part, *arguments)
-        finished.append(part.folder.name)
+        original(*arguments)
+        done.append(arguments)
 
-    monkeypatch.setattr(parts, "_finish", stop_after_five)
-    with pytest.raises(KeyboardInterrupt):
+    original = getattr(parts, function)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(parts, function, stop)
         run_evaluation(tracks, tmp_path, *APPROACHES, stacked=True)
-    monkeypatch.setattr(parts, "_finish", finish)
     again = run_evaluation(tracks, tmp_path, *APPROACHES, stacked=True)
     for name in ("predictions", "checkpoints", "curves"):
         assert table(again, name) == table(runs[0], name)
+    assert not list(again.folder.rglob("*-network.safetensors"))
 
 
 def test_a_run_of_more_networks_than_a_stack_holds_has_several(runs, tracks, tmp_path, monkeypatch):
@@ -385,26 +388,32 @@ def test_a_gpu_trains_stacked_and_a_cpu_does_not(tracks, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     chosen: list[Any] = []
-    monkeypatch.setattr(evaluation_module, "run_trainings", stop)
+    monkeypatch.setattr(work, "run_trainings", stop)
     for device in ("cuda", "cpu"):
         settings = experiment("rbf-sl", epochs=7, device=device)
         with pytest.raises(KeyboardInterrupt):
             evaluate(tracks, settings, Evaluation("stratified", 3), Registry.discover(), tmp_path / device, jobs=2)
-    assert chosen == [("evaluate_stack", [21], 1), ("evaluate_part", [7, 7, 7], 2)]
+    assert chosen == [("train_stack", [21], 1), ("evaluate_part", [7, 7, 7], 2)]
 
 
-def test_progress_counts_the_epochs_of_all_networks(tracks, tmp_path):
+def test_progress_counts_the_epochs_of_all_networks_and_then_their_scores(tracks, tmp_path):
     class Counted(Silent):
+        def __init__(self) -> None:
+            self.told: list[list[Any]] = []
+
         def start(self, description: str, total: float) -> None:
-            self.told = [(description, total)]
+            self.told.append([description, total, 0])
 
         def update(self, done: float, **_: object) -> None:
-            self.done = done
+            self.told[-1][2] = done
 
     progress = Counted()
-    run_evaluation(tracks, tmp_path, "rbf-sl", "mel", epochs=1, stacked=True, progress=progress)
-    assert progress.told == [("training 3 networks for 1 epoch", 3)]
-    assert progress.done == 3
+    run_evaluation(tracks, tmp_path, "rbf-sl", "mel", epochs=4, stacked=True, progress=progress)
+    assert progress.told == [
+        ["training 3 networks for 4 epochs", 12, 12],
+        ["scoring 3 networks", 6, 6],
+        ["scoring what has no network", 3, 3],
+    ]
 
 
 def test_a_stacked_fit_is_that_of_single_networks(tmp_path):

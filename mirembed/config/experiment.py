@@ -92,7 +92,7 @@ class Experiment:
 
 
 def on_engine(experiment: Experiment, engine: str, registry: Registry, note: Callable[[str], None]) -> Experiment:
-    """Return the experiment with ``--engine`` resolved for its device; see `mirembed.engine.choose_engine`.
+    """Return the experiment with ``--engine`` resolved; see `mirembed.engine.choose_engine`.
 
     The check of the engine takes a second, so that errors in the names and parameters of plugins come first.
 
@@ -106,7 +106,7 @@ def on_engine(experiment: Experiment, engine: str, registry: Registry, note: Cal
     from mirembed.engine import choose_engine
 
     experiment.describe(registry)
-    return replace(experiment, engine=choose_engine(engine, experiment.device, note))
+    return replace(experiment, engine=choose_engine(engine, note))
 
 
 def choose_approaches(

@@ -1,4 +1,4 @@
-"""Which engine computes, and why."""
+"""Which engine computes on the CPU, and why."""
 
 from __future__ import annotations
 
@@ -86,13 +86,12 @@ def load_engine() -> None:
         load()
 
 
-def choose_engine(engine: str, device: str, note: Callable[[str], None]) -> str:
+def choose_engine(engine: str, note: Callable[[str], None]) -> str:
     """Resolve ``auto``: ``numba`` where it runs and agrees with torch, else ``torch``.
 
     Parameters
     ----------
     engine : {"auto", "numba", "torch"}
-    device : {"cpu", "cuda"}
     note : callable
         Told the choice and its reason, and that the kernel is being compiled.
 
@@ -103,10 +102,8 @@ def choose_engine(engine: str, device: str, note: Callable[[str], None]) -> str:
     """
     if engine not in ("auto", "numba", "torch"):
         raise SpecError(f"--engine {engine}: expected auto, numba or torch")
-    if engine == "torch" or (engine == "auto" and device != "cpu"):
+    if engine == "torch":
         return "torch"
-    if device != "cpu":
-        raise SpecError(f"--engine numba runs on the CPU and not on --device {device}; use --engine torch")
     prepare_engine(note)
     reason = reason_against_numba()
     if reason is None:

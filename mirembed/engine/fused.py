@@ -22,9 +22,10 @@ from mirembed.store.frames import release_rows
 
 
 def supports(network: EmbeddingNetwork) -> bool:
-    """Return whether the kernel can compute a network of this size."""
+    """Return whether the kernel can compute a network of this size, in this place."""
     sizes = (network.inputs, network.hidden, network.units)
-    return all(size % ROWS == 0 for size in sizes) and network.inputs // 2 >= LANES
+    on_cpu = all(parameter.device.type == "cpu" for parameter in network.parameters())
+    return on_cpu and all(size % ROWS == 0 for size in sizes) and network.inputs // 2 >= LANES
 
 
 def load() -> None:

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from mirembed.evaluate.grid import Member
-from mirembed.evaluate.parts import Part, evaluate_part
+from mirembed.evaluate.parts import Part, evaluate_part, score_part, train_stack
 from mirembed.evaluate.planning import draw_folds, plan
 from mirembed.evaluate.runs import Run
+from mirembed.evaluate.work import is_stacked
 from mirembed.progress import Progress, Silent, duration
 from mirembed.schedule import run_trainings
+from mirembed.stacked import in_stacks
 
 _EPOCHS = 2
 _MEBIBYTE = 2**20
@@ -116,12 +118,14 @@ def _cost(member: Member, jobs: int, progress: Progress) -> Cost:
         run = Run.at(Path(folder) / "run", {}, "")
         parts = plan(tracks, experiment, evaluation, folds, run, {})
         trained = [part for part in parts if part.job.approach.trains]
+        stacks = in_stacks(trained) if is_stacked(experiment) else []
         # All networks are of one size; what differs is how many learners each of them has.
-        longest = max(trained or parts, key=lambda part: len(part.job.methods))
+        by_learners = sorted(stacks[0] if stacks else trained or parts, key=lambda part: -len(part.job.methods))
+        sample = by_learners if stacks else by_learners[:1]
         [(_, measured)] = run_trainings(
-            _measure,
-            [_shortened(longest)],
-            [_EPOCHS],
+            _measure_stack if stacks else _measure,
+            [[*map(_shortened, sample)]],
+            [_EPOCHS * len(sample)],
             1,
             progress,
             f"measuring {_EPOCHS} epochs of {member.describe()}",
@@ -130,14 +134,17 @@ def _cost(member: Member, jobs: int, progress: Progress) -> Cost:
     if evaluation.checkpoint_every:
         checkpoints = math.ceil(experiment.epochs / evaluation.checkpoint_every) - 1
     scorings = len(parts) + len(trained) * checkpoints
-    work = len(trained) * experiment.epochs * measured.epoch + scorings * measured.scoring
+    workers = min(jobs, len(parts))
+    # Stacks are trained one after the other, single networks side by side.
+    side_by_side = 1 if stacks else workers
+    training = len(stacks or trained) * experiment.epochs * measured.epoch / side_by_side
     return Cost(
         name=member.describe(),
         trainings=len(trained),
         epochs=experiment.epochs,
         scorings=scorings,
-        seconds=work / min(jobs, len(parts)),
-        memory=measured.memory * min(jobs, len(parts)),
+        seconds=training + scorings * measured.scoring / workers,
+        memory=measured.memory * workers,
         frames=math.prod(tracks.frames.shape) * 4,
         disk=measured.disk * scorings,
     )
@@ -149,26 +156,45 @@ def _shortened(part: Part) -> Part:
     return replace(part, job=job, models=None, keep_embeddings="all" if part.keep_embeddings == "all" else "none")
 
 
-def _measure(part: Part, on_epoch: Callable[[int], None]) -> _Measured:
+def _measure(parts: Sequence[Part], on_epoch: Callable[[int], None]) -> _Measured:
     """Train and score one part, and say how long that took. Runs in a worker."""
-    times: dict[int, float] = {}
+    [part] = parts
+    clock = _Clock(on_epoch)
+    evaluate_part(part, clock)
+    return clock.measured(part)
 
-    def timed(epoch: int) -> None:
-        times[epoch] = time.perf_counter()
-        on_epoch(epoch)
 
-    begin = time.perf_counter()
-    evaluate_part(part, timed)
-    end = time.perf_counter()
-    # The first epoch also pays for what is done once.
-    epoch = times[_EPOCHS] - times[_EPOCHS - 1] if times else 0.0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return _Measured(
-        epoch=epoch,
-        scoring=end - times.get(_EPOCHS, begin),
-        memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
-        disk=sum(path.stat().st_size for path in part.folder.iterdir()),
-    )
+def _measure_stack(parts: Sequence[Part], on_epoch: Callable[[int], None]) -> _Measured:
+    """Train parts together, score the first, and say how long that took. Runs in a worker."""
+    clock = _Clock(on_epoch, len(parts))
+    train_stack(parts, clock)
+    score_part(parts[0], lambda number: None)
+    return clock.measured(parts[0])
+
+
+class _Clock:
+    """Notes when each epoch of a number of networks, trained together, was over."""
+
+    def __init__(self, on_epoch: Callable[[int], None], networks: int = 1) -> None:
+        self._on_epoch, self._networks = on_epoch, networks
+        self._times = {0: time.perf_counter()}
+
+    def __call__(self, epochs: int) -> None:
+        """Take the number of epochs done, those of all networks added up."""
+        self._times[epochs // self._networks] = time.perf_counter()
+        self._on_epoch(epochs)
+
+    def measured(self, part: Part) -> _Measured:
+        """Return what the training took, and the scoring of a part, which has just ended."""
+        last = max(self._times)
+        unit = 1 if sys.platform == "darwin" else 1024
+        return _Measured(
+            # The first epoch also pays for what is done once.
+            epoch=self._times[last] - self._times[last - 1] if last else 0.0,
+            scoring=time.perf_counter() - self._times[last],
+            memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+            disk=sum(path.stat().st_size for path in part.folder.iterdir()),
+        )
 
 
 def _mebibytes(size: int) -> str:

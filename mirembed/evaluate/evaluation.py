@@ -16,9 +16,6 @@ from mirembed.evaluate.parts import (
     EMBEDDINGS,
     PREDICTIONS,
     Part,
-    evaluate_part,
-    evaluate_stack,
-    make_stacks,
     read_losses,
     read_notes,
 )
@@ -26,12 +23,12 @@ from mirembed.evaluate.planning import Folds, draw_folds, folds_table, plan
 from mirembed.evaluate.runs import Run
 from mirembed.evaluate.scores import Scores, score
 from mirembed.evaluate.tables import CURVES, losses_by_epoch
+from mirembed.evaluate.work import is_stacked, run_parts
 from mirembed.labels import undeclared
 from mirembed.learners import new_estimator
-from mirembed.progress import Progress, Silent, counted
+from mirembed.progress import Progress, Silent
 from mirembed.provenance import versions
 from mirembed.registry import Registry
-from mirembed.schedule import run_trainings
 from mirembed.store.files import read_table, write_json, write_table
 from mirembed.store.frames import Tracks
 from mirembed.store.root import slug
@@ -117,8 +114,14 @@ def evaluate(
             if experiment_file:
                 run.write_experiment(experiment_file)
             parts = plan(tracks, experiment, evaluation, folds, run, described)
-            stacked = experiment.device == "cuda" if stacked is None else stacked
-            _train(tracks, experiment, parts, run, jobs, stacked, progress)
+            done = sum(part.folder.exists() for part in parts)
+            if done:
+                progress.note(f"going on with {run.folder}: {done} of {len(parts)} trainings are done")
+            if undeclared(tracks.task):
+                names = ", ".join(undeclared(tracks.task))
+                progress.note(f"no range is declared for {names}: that of each fold's training tracks is taken")
+            with tracks.frames.in_use():
+                run_parts(parts, jobs, is_stacked(experiment) if stacked is None else stacked, progress)
             _gather(run, parts, experiment)
             write_json(run.folder / "notes.json", [*notes, *_tell_notes(parts, progress)])
         scores = score(
@@ -162,40 +165,6 @@ def _configuration(
         "keep_embeddings": evaluation.keep_embeddings,
         "versions": versions(),
     }
-
-
-def _train(
-    tracks: Tracks,
-    experiment: Experiment,
-    parts: Sequence[Part],
-    run: Run,
-    jobs: int,
-    stacked: bool,
-    progress: Progress,
-) -> None:
-    """Run the trainings that are missing."""
-    missing = [part for part in parts if not part.folder.exists()]
-    if len(missing) < len(parts):
-        progress.note(f"going on with {run.folder}: {len(parts) - len(missing)} of {len(parts)} trainings are done")
-    if undeclared(tracks.task):
-        names = ", ".join(undeclared(tracks.task))
-        progress.note(f"no range is declared for {names}: that of each fold's training tracks is taken")
-    networks = counted(sum(part.job.approach.trains for part in missing), "network")
-    description = f"training {networks} for {counted(experiment.epochs, 'epoch')}"
-    with tracks.frames.in_use():
-        if stacked:
-            stacks = make_stacks(parts)
-            work = run_trainings(evaluate_stack, stacks, [*map(_epochs, stacks)], 1, progress, description)
-        else:
-            epochs = [_epochs([part]) for part in missing]
-            work = run_trainings(evaluate_part, missing, epochs, jobs, progress, description)
-        for _ in work:
-            pass
-
-
-def _epochs(parts: Sequence[Part]) -> int:
-    """Return how many epochs are left of parts, those of all networks added up."""
-    return sum(part.job.settings.epochs for part in parts if part.job.approach.trains and not part.folder.exists())
 
 
 def _tell_notes(parts: Sequence[Part], progress: Progress) -> list[str]:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.approaches import Method
+from mirembed.checkpoints import save_checkpoint
 from mirembed.estimators import check_storable
-from mirembed.fitting import Fitted, Job, fit_models, fit_stack
+from mirembed.fitting import Fitted, Fitter, Job, fit_models, train_together
 from mirembed.hookspecs import Classification
 from mirembed.models import Model, class_names
 from mirembed.network import EmbeddingNetwork
@@ -23,6 +24,7 @@ from mirembed.registry import Registry
 from mirembed.stacked import in_stacks
 from mirembed.store.files import read_table, write_table, writing
 from mirembed.store.root import slug
+from mirembed.train import Trained
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,6 +68,22 @@ class Part:
     models: Path | None
     keep_embeddings: str
 
+    @property
+    def scored_epochs(self) -> list[int]:
+        """After which epochs its network is scored, the last among them."""
+        settings = self.job.settings
+        every = settings.checkpoint_every or settings.epochs
+        return [*range(every, settings.epochs, every), settings.epochs]
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether no network is left to train."""
+        return self.folder.exists() or self.network(self.job.settings.epochs).exists()
+
+    def network(self, epoch: int) -> Path:
+        """Return the file in which a network that was trained in a stack waits to be scored."""
+        return self.unfinished / f"{epoch:06d}-network.safetensors"
+
 
 def evaluate_part(part: Part, on_epoch: Callable[[int], None]) -> None:
     """Fit the models of one training, predict its test tracks at every checkpoint, and write the part.
@@ -79,43 +97,57 @@ def evaluate_part(part: Part, on_epoch: Callable[[int], None]) -> None:
     _finish(part, fit_models(part.job, registry, on_epoch, on_checkpoint), registry)
 
 
-def evaluate_stack(parts: Sequence[Part], on_epoch: Callable[[int], None]) -> None:
-    """Do what `evaluate_part` does for several parts, whose networks are trained together.
+def train_stack(parts: Sequence[Part], on_epoch: Callable[[int], None]) -> None:
+    """Train the networks of several parts together and leave them, as they are at every checkpoint, for `score_part`.
 
     Parameters
     ----------
     parts : sequence of Part
-        One of `make_stacks`. A part that is written already keeps its place, so that the others' numbers do not
+        One of `make_stacks`. A part that is trained already keeps its place, so that the others' numbers do not
         depend on it.
     on_epoch : callable
         Told the number of epochs done, those of all networks added up.
     """
-    if not parts[0].job.approach.trains:
-        for part in parts:
-            evaluate_part(part, on_epoch)
+    missing = [part for part in parts if not part.is_trained]
+
+    def keep(position: int, epoch: int, trained: Trained) -> None:
+        save_checkpoint(missing[position].network(epoch), trained.modules, None, trained.losses)
+
+    together = train_together([part.job for part in missing], len(parts), Registry.discover(), on_epoch, keep)
+    for position, trained in enumerate(together):
+        keep(position, missing[position].job.settings.epochs, trained)
+
+
+def score_part(part: Part, on_score: Callable[[int], None]) -> None:
+    """Fit the models to the networks that `train_stack` left, and write the part as `evaluate_part` does.
+
+    What an interruption left is gone on with.
+
+    Parameters
+    ----------
+    on_score : callable
+        Told the number of checkpoints that are scored.
+    """
+    if part.folder.exists():
         return
     registry = Registry.discover()
-    missing = [part for part in parts if not part.folder.exists()]
-
-    def on_checkpoint(position: int, epoch: int, fitted: Fitted) -> None:
-        _keep_checkpoint(missing[position], epoch, fitted)
-
-    every = parts[0].job.settings.checkpoint_every
-    together = fit_stack(
-        [part.job for part in missing], len(parts), registry, on_epoch, on_checkpoint if every else None
-    )
-    for part, fitted in zip(missing, together, strict=True):
-        _finish(part, fitted, registry)
+    fitter = Fitter.of(part.job, registry)
+    *before, last = part.scored_epochs
+    scored = {epoch for epoch, _ in _waiting(part, PREDICTIONS)}
+    for number, epoch in enumerate(before, 1):
+        if epoch not in scored:
+            _keep_checkpoint(part, epoch, fitter.fit_to(fitter.restore(part.network(epoch)), notes=False))
+        on_score(number)
+    _finish(part, fitter.fit_to(fitter.restore(part.network(last))), registry)
 
 
 def make_stacks(parts: Sequence[Part]) -> list[tuple[Part, ...]]:
-    """Divide the parts of a run into those whose networks are trained together; a part without training is alone.
+    """Divide the parts of a run that train a network into those whose networks are trained together.
 
-    Parts that are done are among them, and stacks of nothing else are left out.
+    Parts that are trained are among them, and stacks of nothing else are left out.
     """
     stacks = in_stacks([part for part in parts if part.job.approach.trains])
-    stacks += [(part,) for part in parts if not part.job.approach.trains]
-    return [stack for stack in stacks if not all(part.folder.exists() for part in stack)]
+    return [stack for stack in stacks if not all(part.is_trained for part in stack)]
 
 
 def _keep_checkpoint(part: Part, epoch: int, fitted: Fitted) -> None:

@@ -19,7 +19,7 @@ from mirembed.embeddings import EmbeddingRows, ModelKey, write_embeddings
 from mirembed.errors import EvaluationError, SpecError
 from mirembed.estimators import check_storable
 from mirembed.fit.unfinished import checkpoint, reserving
-from mirembed.fitting import Job, fit_models, fit_stack, provenance
+from mirembed.fitting import Fitter, Job, fit_models, provenance, train_together
 from mirembed.hookspecs import Classification, Regression
 from mirembed.kernels import describe_learner
 from mirembed.labels import TargetScale, undeclared
@@ -285,8 +285,9 @@ def _fit_stack(trainings: Sequence[_Training], on_epoch: Callable[[int], None]) 
     models: dict[str, Model] = {}
     if missing:
         jobs = [training.job for training in missing]
-        for fitted in fit_stack(jobs, len(trainings), registry, lambda epochs: on_epoch(saved + epochs)):
-            models |= fitted.models
+        together = train_together(jobs, len(trainings), registry, lambda epochs: on_epoch(saved + epochs))
+        for job, trained in zip(jobs, together, strict=True):
+            models |= Fitter.of(job, registry).fit_to(trained).models
     return [model for training in trainings for model in _keep_all(training, models, registry)]
 
 
