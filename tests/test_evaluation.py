@@ -268,7 +268,7 @@ def test_an_interrupted_run_goes_on_to_the_bit_and_says_so(tracks, tmp_path):
     settings = experiment("rbf-sl", "nn", "fl", epochs=2)
     whole, _ = evaluate(tracks, tmp_path / "whole", settings)
 
-    def interrupted(function, arguments, jobs, tick):
+    def interrupted(function, arguments, *_, **options):
         for index, argument in enumerate(arguments[:4]):
             yield workers.Done(index, function(argument))
         raise KeyboardInterrupt
@@ -289,7 +289,7 @@ def test_an_interrupted_run_goes_on_to_the_bit_and_says_so(tracks, tmp_path):
 
 
 def test_other_settings_do_not_go_on_with_an_unfinished_run(tracks, tmp_path):
-    def interrupted(function, arguments, jobs, tick):
+    def interrupted(function, arguments, *_, **options):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
