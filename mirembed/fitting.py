@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,8 +139,9 @@ def fit_models(
         if on_checkpoint is not None:
             on_checkpoint(epoch, fitter.fit_to(copy.deepcopy(trained), notes=False))
 
-    with one_thread():
-        trained = train(*fitter.training(on_epoch, snapshot))
+    similarities = _similarities(job, registry)
+    with _repeatable(job.settings.device):
+        trained = train(fitter.training_data(), job.settings, *similarities, job.checkpoint, on_epoch, snapshot)
     return fitter.fit_to(trained)
 
 
@@ -169,12 +171,17 @@ def train_together(
         done[position] = epoch
         on_epoch(sum(done))
 
-    with one_thread():
+    # One object for all trainings of an approach, by which a stack knows that it can compute their losses together.
+    similarities = {job.approach.name: _similarities(job, registry) for job in jobs}
+    with _repeatable(jobs[0].settings.device):
         trainings = [
             Training(
-                *Fitter.of(job, registry).training(
-                    functools.partial(count, position), functools.partial(on_checkpoint, position)
-                )
+                Fitter.of(job, registry).training_data(),
+                job.settings,
+                *similarities[job.approach.name],
+                job.checkpoint,
+                functools.partial(count, position),
+                functools.partial(on_checkpoint, position),
             )
             for position, job in enumerate(jobs)
         ]
@@ -222,16 +229,6 @@ class Fitter:
             classes=self.labels if isinstance(self.job.task, Classification) else None,
             normalisation=self.normalisation,
         )
-
-    def training(
-        self, on_epoch: Callable[[int], None], on_checkpoint: Callable[[int, Trained], None]
-    ) -> tuple[Any, ...]:
-        """Return the arguments of `mirembed.train.Training`."""
-        job = self.job
-        similarities = _similarities(job, self.registry)
-        if job.settings.device.startswith("cuda"):
-            torch.use_deterministic_algorithms(True)
-        return self.training_data(), job.settings, *similarities, job.checkpoint, on_epoch, on_checkpoint
 
     def restore(self, path: Path) -> Trained:
         """Read a network that was trained elsewhere; see `mirembed.checkpoints`.
@@ -343,6 +340,15 @@ def provenance(tracks: Tracks, described: Mapping[str, Any], seed: int, command:
         "command": command,
         "versions": versions(),
     }
+
+
+@contextlib.contextmanager
+def _repeatable(device: str) -> Iterator[None]:
+    """Let torch compute the same numbers each time."""
+    if device.startswith("cuda"):
+        torch.use_deterministic_algorithms(True)
+    with one_thread():
+        yield
 
 
 def _label_vectors(task: Task, labels: NDArray[Any], scale: TargetScale | None) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 
 def similarity_loss(similarity: Tensor, label_similarity: Tensor) -> Tensor:
-    """Return ``|S(F) - S(A)|^2``, the sum over all pairs of a batch, the diagonal included.
+    """Return ``|S(F) - S(A)|^2``, the sum over all pairs of a batch, the diagonal included; one for each batch.
 
     Parameters
     ----------
@@ -21,9 +21,9 @@ def similarity_loss(similarity: Tensor, label_similarity: Tensor) -> Tensor:
 
     Returns
     -------
-    Tensor []
+    Tensor [...]
     """
-    return functional.mse_loss(similarity, label_similarity, reduction="sum")
+    return functional.mse_loss(similarity, label_similarity, reduction="none").sum(dim=(-2, -1))
 
 
 def classification_loss(logits: Tensor, classes: Tensor) -> Tensor:

@@ -150,7 +150,7 @@ class SimilarityObjective:
     label_similarity: Similarity
 
     def __call__(self, embeddings: Tensor, label_vectors: Tensor, _classes: Tensor | None) -> Tensor:
-        """Return the loss of a batch: ``embeddings [batch, units]``, ``label_vectors [batch, d]``."""
+        """Return the losses ``[...]`` of batches: ``embeddings [..., n, units]``, ``label_vectors [..., n, d]``."""
         return similarity_loss(self.similarity(embeddings), self.label_similarity(label_vectors))
 
 
@@ -229,6 +229,7 @@ class Training:
     ----------
     data, settings
         As given.
+    objective : SimilarityObjective or BaselineObjective
     trained : Trained
         So far.
     optimiser : Adadelta
@@ -257,14 +258,14 @@ class Training:
         self.data, self.settings = data, settings
         self._similarity, self._checkpoint = similarity, checkpoint
         self._on_epoch, self._on_checkpoint = on_epoch, on_checkpoint
-        self._objective: SimilarityObjective | BaselineObjective
+        self.objective: SimilarityObjective | BaselineObjective
         if similarity is None:
             self.trained = Trained.begin(2 * data.frames.shape[1], data.label_vectors.shape[1], self.seed)
             assert self.trained.head is not None  # noqa: S101
-            self._objective = BaselineObjective(self.trained.head)
+            self.objective = BaselineObjective(self.trained.head)
         else:
             self.trained = Trained.begin(2 * data.frames.shape[1], None, self.seed)
-            self._objective = SimilarityObjective(similarity, label_similarity or similarity)
+            self.objective = SimilarityObjective(similarity, label_similarity or similarity)
         self._modules = self.trained.modules.to(settings.device)
         self.optimiser = Adadelta(self._modules.parameters())
         if checkpoint is not None and checkpoint.exists():
@@ -290,7 +291,7 @@ class Training:
     def loss(self, embeddings: Tensor, rows: NDArray[np.int64] | Tensor) -> Tensor:
         """Return the loss of a batch: ``embeddings [batch, units]`` of the training tracks ``rows [batch]``."""
         classes = None if self._classes is None else self._classes[rows]
-        return self._objective(embeddings, self._label_vectors[rows], classes)
+        return self.objective(embeddings, self._label_vectors[rows], classes)
 
     def differentiating(self) -> contextlib.AbstractContextManager[None]:
         """Blame the similarity for what goes wrong in a ``with`` block, which computes a gradient of the loss."""

@@ -271,8 +271,8 @@ class FailingGradient(torch.autograd.Function):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda x: x.sum(dim=-1), r"returned the shape \(4,\) for vectors \(4, 50\); expected \(4, 4\)"),
-        (lambda x: 1 / 0, r"fails for vectors \(4, 50\): ZeroDivisionError"),
+        (lambda x: x.sum(dim=-1), r"returned the shape \(3, 4\) for vectors \(3, 4, 50\); expected \(3, 4, 4\)"),
+        (lambda x: 1 / 0, r"fails for vectors \(3, 4, 50\): ZeroDivisionError"),
         (FailingGradient.apply, "fails: RuntimeError: no gradient today"),
     ],
 )
