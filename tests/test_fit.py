@@ -35,13 +35,23 @@ def store(tmp_path) -> FeatureStore:
     return write_classes(tmp_path / "store")
 
 
+class Notes(Silent):
+    """What a fit says."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.told.append(message)
+
+
 def fit_here(
-    store: FeatureStore, models: Path, *approaches: str, run: Callable[..., Any] = run_here, name: str | None = None
+    store: FeatureStore, models: Path, *approaches: str, run: Callable[..., Any] = run_here, **settings: Any
 ) -> list[FittedModel]:
     """Fit for two epochs, in this process."""
     with workers_run(run):
         described = experiment(*approaches or APPROACHES, epochs=2)
-        return fit(open_tracks(store), store, described, REGISTRY, models, seed=0, jobs=1, name=name)
+        return fit(open_tracks(store), store, described, REGISTRY, models, seed=0, jobs=1, **settings)
 
 
 def transfer_here(store: FeatureStore, network: Path, models: Path, **settings: Any) -> FittedModel:
@@ -87,7 +97,9 @@ def test_an_interrupted_fit_keeps_the_models_that_are_done_and_makes_the_others(
         fit_here(store, models, run=interrupt_after_one, name=name)
     [done] = models.glob("*rbf-sl*")
     before = content(done)
-    fitted = fit_here(store, models, name=name)
+    notes = Notes()
+    fitted = fit_here(store, models, name=name, progress=notes)
+    assert notes.told == ["going on where the same fit was interrupted"]
     assert [entry.folder.name for entry in fitted] == [f"{name or 'folder'}-{approach}" for approach in APPROACHES]
     assert content(done) == before
     assert all(map(is_whole, fitted))
@@ -113,8 +125,13 @@ def test_an_interrupted_transfer_is_made_good_too(store, tmp_path, monkeypatch):
 
 
 def test_a_fit_that_was_finished_makes_new_models_when_it_is_repeated(store, tmp_path):
+    notes = Notes()
     for names in (["folder-nn", "folder-fl"], ["folder-nn-2", "folder-fl-2"]):
-        assert [entry.folder.name for entry in fit_here(store, tmp_path, "nn", "fl")] == names
+        assert [entry.folder.name for entry in fit_here(store, tmp_path, "nn", "fl", progress=notes)] == names
+    assert notes.told == [
+        "there is a model folder-nn already, which is kept; this one is folder-nn-2",
+        "there is a model folder-fl already, which is kept; this one is folder-fl-2",
+    ]
     assert {path.name for path in (tmp_path / ".checkpoints").iterdir()} == {".lock"}
 
 

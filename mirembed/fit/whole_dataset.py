@@ -160,6 +160,10 @@ def fit(
                 checkpoint=checkpoint(models, methods[0].approach.training, digest),
             )
             trainings.append(_Training(job, folders, store.embeddings, tracks))
+        _tell_names(folders, wanted, progress)
+        begun = (training.job.checkpoint for training in trainings if training.job.checkpoint is not None)
+        if any(map(_is_saved, trainings)) or any(path.exists() for path in begun):
+            progress.note("going on where the same fit was interrupted")
         description = f"training for {counted(experiment.epochs, 'epoch')}"
         epochs = [experiment.epochs] * len(trainings)
         if experiment.device == "cuda" if stacked is None else stacked:
@@ -261,6 +265,13 @@ def check_trainable(tracks: Tracks) -> NDArray[Any]:
             )
         return tracks.class_indices
     return np.asarray(tracks.labels)
+
+
+def _tell_names(folders: Mapping[str, Path], wanted: Mapping[str, str], progress: Progress) -> None:
+    """Say which models get another name than they would have, because there is one of that name."""
+    for ending, folder in folders.items():
+        if folder.name != wanted[ending]:
+            progress.note(f"there is a model {wanted[ending]} already, which is kept; this one is {folder.name}")
 
 
 def _fit_one(training: _Training, on_epoch: Callable[[int], None]) -> list[FittedModel]:
