@@ -21,7 +21,7 @@ from torch import nn
 from mirembed.approaches import Approach, Method
 from mirembed.baselines import MelStatistics, NoFeatures, chance_estimator
 from mirembed.checkpoints import restore_checkpoint
-from mirembed.engine import load_engine
+from mirembed.engine import import_engine
 from mirembed.excerpts import Normalisation
 from mirembed.hookspecs import Classification, Task
 from mirembed.kernels import describe_learner
@@ -102,10 +102,10 @@ class Fitted:
 
 
 def load() -> None:
-    """Load what nearly every job needs, in the process that workers are forked from."""
+    """Import what nearly every job needs, in the process that workers are forked from."""
     import sklearn.svm  # noqa: F401
 
-    load_engine()
+    import_engine()
 
 
 def fit_models(

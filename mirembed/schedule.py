@@ -16,7 +16,7 @@ from mirembed import workers
 from mirembed.errors import WorkerError
 from mirembed.progress import Progress
 from mirembed.workers.cluster import is_cluster, run_on_cluster
-from mirembed.workers.forkserver import ForkServer, forkserver
+from mirembed.workers.forkserver import ForkServer, forkserver, forkserver_ahead
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -36,15 +36,15 @@ class _Call(Generic[Argument, Result]):
     folder: Path | None = None
 
 
-@contextlib.contextmanager
-def training_processes() -> Iterator[ForkServer | None]:
-    """Start what trainings are forked from, and keep it for the length of a ``with`` block.
+_LOAD = "mirembed.fitting:load"
 
-    It loads what they need while the caller still plans them. Without such a block `run_trainings` does so itself, each
-    time.
+
+def prepare_trainings() -> contextlib.AbstractContextManager[None]:
+    """Start what trainings are forked from, for the length of a ``with`` block.
+
+    It loads what they need while the caller still plans them. Without such a block each `run_trainings` does so itself.
     """
-    with contextlib.nullcontext() if is_cluster() else forkserver("mirembed.fitting:load") as server:
-        yield server
+    return forkserver_ahead(_LOAD)
 
 
 def run_trainings(
@@ -76,7 +76,7 @@ def run_trainings(
         If a worker was killed, for want of memory say.
     """
     progress.start(description, sum(epochs))
-    with tempfile.TemporaryDirectory(prefix="mirembed-") as folder, training_processes() as server:
+    with tempfile.TemporaryDirectory(prefix="mirembed-") as folder, _forkserver() as server:
         path = Path(folder) / "epochs.i32"
         counters = np.memmap(path, np.int32, "w+", shape=max(1, len(arguments)))
 
@@ -96,6 +96,10 @@ def run_trainings(
             counters[outcome.index] = epochs[outcome.index]
             tick()
             yield outcome.index, outcome.result
+
+
+def _forkserver() -> contextlib.AbstractContextManager[ForkServer | None]:
+    return contextlib.nullcontext() if is_cluster() else forkserver(_LOAD)
 
 
 def _call(call: _Call[Argument, Result]) -> Result:

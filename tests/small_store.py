@@ -132,5 +132,6 @@ def workers_run(run: Callable[..., Any] = run_here) -> Iterator[None]:
     """Let ``run`` do the work of worker processes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers, "run", run)
-        patch.setattr(schedule, "forkserver", lambda load: contextlib.nullcontext())
+        patch.setattr(schedule, "_forkserver", contextlib.nullcontext)
+        patch.setattr(schedule, "prepare_trainings", contextlib.nullcontext)
         yield

@@ -358,11 +358,35 @@ def test_torch_is_chosen_where_numba_does_not_serve_and_the_reason_is_said(afres
         choose_engine("numba", print)
 
 
-def test_the_self_check_compares_with_torch(monkeypatch):
+def test_the_self_check_compares_embeddings_and_gradients_with_torch(monkeypatch):
     assert choice._largest_difference() < 1e-5
-    monkeypatch.setattr(fused, "FusedEngine", lambda network: PlainEngine(seeded_network(2 * BANDS, (1, 1))))
-    with pytest.raises(RuntimeError):  # the parameters of another network
-        choice._largest_difference()
+    forward, backward = fused.FusedEngine._forward, fused.FusedEngine._backward
+    monkeypatch.setattr(fused.FusedEngine, "_forward", lambda *of: forward(*of) * np.float32(1.001))
+    assert choice._largest_difference() == pytest.approx(1e-3, rel=0.01)
+    monkeypatch.setattr(fused.FusedEngine, "_forward", forward)
+    monkeypatch.setattr(fused.FusedEngine, "_backward", lambda *of: [each * 1.001 for each in backward(*of)])
+    assert choice._largest_difference() == pytest.approx(1e-3, rel=0.01)
+
+
+def test_a_gradient_that_the_kernel_no_longer_has_is_refused():
+    network = seeded_network(2 * BANDS, (0, 0))
+    engine = FusedEngine(network)
+    frames = np.zeros((200, BANDS), np.float32)
+    place = np.zeros(1, np.int64)
+    batch = (
+        frames,
+        place,
+        np.array([200]),
+        place,
+        Normalisation(np.zeros(BANDS, np.float32), np.ones(BANDS, np.float32)),
+    )
+    first, second = engine.embed_excerpts(*batch), engine.embed_excerpts(*batch)
+    message = "has to be asked for once, and before the next is embedded"
+    with pytest.raises(RuntimeError, match=message):
+        first.sum().backward()
+    second.sum().backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match=message):
+        second.sum().backward()
 
 
 def test_a_network_that_is_not_on_the_cpu_is_left_to_torch():

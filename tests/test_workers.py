@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import mmap
 import os
@@ -10,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -17,7 +19,7 @@ import pytest
 
 from mirembed import workers
 from mirembed.errors import WorkerError
-from mirembed.workers.forkserver import forkserver
+from mirembed.workers.forkserver import forkserver, forkserver_ahead
 from mirembed.workers.pool import Pool
 
 MIB = 2**20
@@ -46,17 +48,32 @@ def act(task: tuple[str, Any]) -> Any:
         return os.getpid()
     if what == "loaded":
         return LEAKED
+    if what == "modules":
+        return set(sys.modules)
     if what == "parent":
         return os.getppid()
-    if what == "kill parent":
-        os.kill(os.getppid(), signal.SIGKILL)
-        time.sleep(60)
-    if what == "large":
-        return bytes(number * MIB)
+    if what == "kill process":
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+            time.sleep(60)
+    if what == "begin":
+        with number.open("a") as file:
+            file.write("x")
+    if what == "print":
+        print("printed by a worker")
+    if what == "raise":
+        raise UnpicklableError(1, 2)
     return number
 
 
 LEAKED: list[bytes] = []
+
+
+class UnpicklableError(Exception):
+    """An exception of the kind that pickle makes from its text alone, and fails."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
 
 
 def loaded() -> None:
@@ -110,10 +127,12 @@ def test_a_task_whose_worker_the_system_kills_is_tried_once_more_alone(outcomes,
     assert done == [workers.Done(0, 1), workers.Done(1, 2), workers.Crashed(2, reason), workers.Done(3, 4)]
 
 
-def test_results_wait_with_the_workers_while_nobody_takes_them(run):
-    results = run(act, [("large", 8)] * 12, 1, per_worker=2)
+def test_results_wait_with_the_workers_while_nobody_takes_them(run, tmp_path):
+    begun = tmp_path / "begun"
+    results = run(act, [("begin", begun)] * 12, 1, per_worker=2)
     next(results)
     time.sleep(1)
+    assert begun.stat().st_size < 8
     assert len(list(results)) == 11
 
 
@@ -133,6 +152,18 @@ def test_a_function_that_no_worker_can_import_is_an_error(run, monkeypatch):
     monkeypatch.setattr(not_there, "__qualname__", "vanished")
     with pytest.raises(Exception, match="vanished"):
         list(run(not_there, [1], 1))
+
+
+@pytest.mark.parametrize("forks", [False, True])
+def test_what_a_worker_prints_is_not_lost(capfd, forks):
+    with forkserver("test_workers:loaded") if forks else contextlib.nullcontext() as server:
+        list(workers.run(act, [("print", 0)], 1, server=server))
+    assert "printed by a worker" in capfd.readouterr().out
+
+
+def test_an_exception_that_cannot_travel_is_told_in_words(run):
+    with pytest.raises(RuntimeError, match=r"^UnpicklableError: 1 and 2$"):
+        list(run(act, [("raise", 0)], 1))
 
 
 @pytest.mark.parametrize("forks", [False, True])
@@ -162,12 +193,53 @@ def test_what_cannot_be_loaded_is_left_to_the_worker_that_needs_it():
 
 @linux
 def test_one_process_forks_the_workers_of_a_block_and_ends_with_it():
-    with forkserver("test_workers:loaded") as outer, forkserver("os:abort") as inner:
-        assert inner is outer
-        parents = {done.result for done in workers.run(act, [("parent", 0)] * 2, 2, server=inner)}
-        assert parents == {outer.process.pid}
+    servers = []
+    with forkserver_ahead("test_workers:loaded"):
+        for _ in range(2):
+            with forkserver("os:abort") as server:
+                parents = {done.result for done in workers.run(act, [("parent", 0)] * 2, 2, server=server)}
+                assert parents == {server.process.pid}
+                servers.append(server)
+        assert servers[0] is servers[1]
     with pytest.raises(ProcessLookupError):
-        os.kill(outer.process.pid, 0)
+        os.kill(server.process.pid, 0)
+
+
+@linux
+def test_workers_start_from_scratch_where_the_forking_process_dies_before_it_can_fork():
+    with forkserver("os:abort") as server:
+        done = workers.run(act, [("parent", 0)] * 4, 4, server=server)
+        assert {one.result for one in done} == {os.getpid()}
+
+
+def forks_once() -> None:
+    """In the process that forks: let the second fork fail, as where there are too many processes."""
+    fork, calls = os.fork, []
+
+    def limited() -> int:
+        calls.append(None)
+        if len(calls) == 2:
+            raise BlockingIOError(errno.EAGAIN, "too many processes")
+        return fork()
+
+    os.fork = limited
+
+
+@linux
+def test_a_fork_that_fails_costs_no_other_worker_its_task():
+    with forkserver("test_workers:forks_once") as server:
+        done = list(workers.run(act, [("parent", 0)] * 4, 2, server=server))
+        assert [one.result for one in done] == [server.process.pid] * 4
+
+
+@linux
+def test_the_forking_process_and_its_workers_have_what_survives_a_fork():
+    with forkserver("mirembed.fitting:load") as server:
+        [done] = workers.run(act, [("modules", 0)], 1, server=server)
+        assert {"torch", "sklearn.svm", "numba"} <= done.result
+        assert "sympy" not in done.result
+        names = [path.read_text() for path in Path(f"/proc/{server.process.pid}/task").glob("*/comm")]
+        assert len([name for name in names if not name.startswith("jemalloc")]) == 1
 
 
 @linux
@@ -182,11 +254,12 @@ def test_nobody_waits_for_what_is_being_loaded_when_the_caller_goes_away():
 
 
 @linux
-def test_workers_end_with_the_process_that_forked_them():
+def test_workers_end_with_the_process_that_forked_them_and_others_do_their_tasks():
     with forkserver("test_workers:loaded") as server:
-        results = workers.run(act, [("process", 0), ("kill parent", 0), ("return", 0)], 1, server=server)
-        process = psutil.Process(next(results).result)
-        with pytest.raises(WorkerError):
-            list(results)
-    gone, alive = psutil.wait_procs([process], timeout=10)
-    assert gone == [process] and not alive
+        tasks = [("process", 0), ("kill process", server.process.pid), ("parent", 0)]
+        results = workers.run(act, tasks, 1, server=server)
+        worker = psutil.Process(next(results).result)
+        begin = time.monotonic()
+        assert {done.result for done in results} == {server.process.pid, os.getpid()}
+    assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+    assert time.monotonic() - begin < 30

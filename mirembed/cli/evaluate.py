@@ -116,7 +116,8 @@ def evaluate(
 
     Prints the mean over the folds with its 95 % interval (Nadeau & Bengio). Every out-of-fold prediction is kept.
     """
-    options.train_soon(context, backend_jobs)
+    if backend_jobs == "local":
+        options.train_soon(context)
     from mirembed.cli.console import ConsoleProgress, print_json
     from mirembed.evaluate import evaluate_all, find_run, prepare
     from mirembed.evaluate.estimate import estimate

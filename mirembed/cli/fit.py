@@ -68,7 +68,8 @@ def fit(
     json: Json = False,
 ) -> None:
     """Train on all tracks of a dataset; save the model and the embeddings of all tracks."""
-    options.train_soon(context)
+    if network is None:
+        options.train_soon(context)
     from mirembed.cli.console import ConsoleProgress, print_json
     from mirembed.config import Experiment, check_normalise, choose_approaches, choose_device, on_engine
     from mirembed.datasets import exclude_tracks

@@ -128,12 +128,11 @@ def on_backend(backend: str, scheduler: str | None, jobs: int | None) -> Iterato
         yield
 
 
-def train_soon(context: typer.Context, backend: str = "local") -> None:
+def train_soon(context: typer.Context) -> None:
     """Have what trainings are forked from loaded while the command reads and plans; before any heavy import."""
-    from mirembed.schedule import training_processes
+    from mirembed.schedule import prepare_trainings
 
-    if backend == "local":
-        context.with_resource(training_processes())
+    context.with_resource(prepare_trainings())
 
 
 def jobs_or_cores(jobs: int | None) -> int:

@@ -4,6 +4,6 @@ Both have the same weights, the same excerpts and the same loss; their numbers d
 stored depends on the engine, but a run that was begun with one is never finished with the other.
 """
 
-from mirembed.engine.choice import Engine, choose_engine, load_engine, make_engine, prepare_engine
+from mirembed.engine.choice import Engine, choose_engine, import_engine, make_engine, prepare_engine
 
-__all__ = ["Engine", "choose_engine", "load_engine", "make_engine", "prepare_engine"]
+__all__ = ["Engine", "choose_engine", "import_engine", "make_engine", "prepare_engine"]

@@ -78,12 +78,10 @@ def prepare_engine(note: Callable[[str], None]) -> None:
         reason_against_numba()
 
 
-def load_engine() -> None:
-    """Load the kernel, if it runs here, without torch's autograd: for a process whose forks are to use it."""
+def import_engine() -> None:
+    """Import what ``auto`` stands for, but compile nothing: for a process whose forks may use it."""
     if _reason_without_trying() is None:
-        from mirembed.engine.fused import load
-
-        load()
+        from mirembed.engine import fused  # noqa: F401
 
 
 def choose_engine(engine: str, note: Callable[[str], None]) -> str:

@@ -28,16 +28,6 @@ def supports(network: EmbeddingNetwork) -> bool:
     return on_cpu and all(size % ROWS == 0 for size in sizes) and network.inputs // 2 >= LANES
 
 
-def load() -> None:
-    """Compile the kernel, or load it from the cache, by one step forward and back."""
-    frames = np.zeros((1, 40), np.float32)
-    place, length = np.zeros(1, np.int64), np.ones(1, np.int64)
-    engine = FusedEngine(EmbeddingNetwork(2 * frames.shape[1]))
-    normalisation = Normalisation(np.zeros(frames.shape[1], np.float32), np.ones(frames.shape[1], np.float32))
-    tiles = engine._prepare(frames, place, length, place, normalisation)
-    engine._backward(tiles, engine._forward(tiles))
-
-
 class FusedEngine:
     """Embeds excerpts, with gradients, and full tracks; see `mirembed.engine.Engine`.
 
@@ -52,6 +42,7 @@ class FusedEngine:
         self._packing = Packing(network.inputs, network.hidden, network.units)
         self._gradients = self._packing.gradients()
         self._tapes: list[tuple[kernel.Tape, kernel.Tape]] = []
+        self._on_tape: _Tiles | None = None
 
     def embed_excerpts(
         self,
@@ -62,7 +53,9 @@ class FusedEngine:
         normalisation: Normalisation,
     ) -> Tensor:
         """Embed one excerpt of each track; the gradient has to be asked for before the next call."""
-        tiles = self._prepare(frames, starts, lengths, offsets, normalisation)
+        tiles = _tiles(frames, starts, lengths, offsets, EXCERPT_FRAMES, normalisation)
+        while len(self._tapes) < len(tiles.n_frames):
+            self._tapes.append(self._packing.tapes(EXCERPT_FRAMES + 1, EXCERPT_FRAMES))
         embeddings: Tensor = _Excerpts.apply(self, tiles, *self._network.parameters())  # type: ignore[no-untyped-call]
         return embeddings
 
@@ -88,30 +81,21 @@ class FusedEngine:
         embeddings[order] = tiles.by_track(out)
         return embeddings
 
-    def _prepare(
-        self,
-        frames: NDArray[np.float32],
-        starts: NDArray[np.int64],
-        lengths: NDArray[np.int64],
-        offsets: NDArray[np.int64],
-        normalisation: Normalisation,
-    ) -> _Tiles:
-        tiles = _tiles(frames, starts, lengths, offsets, EXCERPT_FRAMES, normalisation)
-        while len(self._tapes) < len(tiles.n_frames):
-            self._tapes.append(self._packing.tapes(EXCERPT_FRAMES + 1, EXCERPT_FRAMES))
-        return tiles
-
     def _layers(self) -> tuple[kernel.Layer, kernel.Layer]:
         return self._packing.layers([parameter.detach().numpy() for parameter in self._network.parameters()])
 
     def _forward(self, tiles: _Tiles) -> NDArray[np.float32]:
         self._layers_of_forward = self._layers()
+        self._on_tape = tiles
         out = tiles.room(self._network.units)
         for tile, n_frames in enumerate(tiles.n_frames):
             kernel.forward(tiles.sequences, tile, n_frames, *self._layers_of_forward, *self._tapes[tile], out)
         return tiles.by_track(out)
 
     def _backward(self, tiles: _Tiles, gradient: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        if self._on_tape is not tiles:
+            raise RuntimeError("the gradient of an excerpt has to be asked for once, and before the next is embedded")
+        self._on_tape = None  # the backward pass writes over it
         for layer in self._gradients:
             layer.weights[:] = 0
             layer.biases[:] = 0
@@ -175,6 +159,8 @@ def _tiles(
     n_bands = len(normalisation.mean)
     if frames.dtype != np.float32 or frames.ndim != 2 or frames.shape[1] != n_bands or not frames.flags.c_contiguous:
         raise ValueError(f"frames are {frames.dtype} {frames.shape}; expected float32 [total frames, {n_bands}]")
+    if len(starts) == 0:
+        raise ValueError("there is no track to embed")
     outside = (starts < 0) | (starts + lengths > len(frames)) | (offsets < 0) | (offsets >= lengths)
     if np.any(outside):
         raise ValueError("a track or an excerpt lies outside the frames")
@@ -189,7 +175,7 @@ def _tiles(
         offset=_in_tiles(offsets, 0),
         length=_in_tiles(used, 1),
         weight=_in_tiles(weights, 0),
-        mean=np.ascontiguousarray(normalisation.mean),
+        mean=np.ascontiguousarray(normalisation.mean, np.float32),
         scale=(1 / normalisation.std).astype(np.float32),
     )
     return _Tiles(sequences, sequences.length.max(axis=1).tolist(), len(starts))

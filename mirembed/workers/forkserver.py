@@ -8,6 +8,7 @@ survive a fork, and workers start from scratch.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import pkgutil
@@ -17,6 +18,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
 from multiprocessing import Pipe
@@ -28,40 +30,59 @@ from mirembed.workers.processes import start_python
 
 _LOADED = "loaded"
 _FORK, _KILL = "fork", "kill"
+_POLL = 0.25
+"""Seconds for which one thread listens while another may want to."""
 
+_PR_SET_PDEATHSIG = 1
 
 _CURRENT: ContextVar[ForkServer | None] = ContextVar("forkserver", default=None)
 
 
 @contextlib.contextmanager
+def forkserver_ahead(load: str) -> Iterator[None]:
+    """Start a fork server for the calls of `forkserver` in a ``with`` block, before they need it."""
+    if sys.platform != "linux":
+        yield
+        return
+    server = ForkServer(load)
+    token = _CURRENT.set(server)
+    try:
+        yield
+    finally:
+        try:
+            _CURRENT.reset(token)
+        finally:
+            server.close()
+
+
+@contextlib.contextmanager
 def forkserver(load: str) -> Iterator[ForkServer | None]:
-    """Yield a fork server for the length of a ``with`` block: that of a block around it, if there is one.
+    """Yield the fork server that was started ahead, or one for the length of a ``with`` block.
 
     Parameters
     ----------
     load : str
         ``module:function``, called without arguments in the new process. By name, so that this process need not import
-        it. It must start no thread and leave CUDA and torch's autograd alone: they do not survive a fork.
+        it. It must leave CUDA and torch's autograd alone and no thread at work: they do not survive a fork. (OpenBLAS
+        and OpenMP are told to start none; that of Arrow's allocator waits, and is prepared for forks.)
 
     Yields
     ------
     ForkServer or None
         None where there can be none.
     """
-    if sys.platform != "linux" or (current := _CURRENT.get()) is not None:
+    if sys.platform != "linux" or _CURRENT.get() is not None:
         yield _CURRENT.get()
         return
-    current = ForkServer(load)
-    token = _CURRENT.set(current)
+    server = ForkServer(load)
     try:
-        yield current
+        yield server
     finally:
-        _CURRENT.reset(token)
-        current.close()
+        server.close()
 
 
 class ForkServer:
-    """The program's side of the process that forks; used by one thread at a time.
+    """The program's side of the process that forks.
 
     Parameters
     ----------
@@ -77,20 +98,26 @@ class ForkServer:
         self._control, there = Pipe()
         with there, _interrupts_held():
             self.process = start_python(f"{__name__}:tend", there.fileno())
-        self._send(load)
+        self._lock = threading.Lock()
         self._loaded = False
         self._count = 0
         self._pids: dict[int, int] = {}
         self._codes: dict[int, int] = {}
-        self._lock = threading.Lock()
+        self._send(load)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can fork."""
+        return self.process.poll() is None
 
     def fork(self, descriptor: int) -> Forked:
         """Have a worker forked, which answers at the other end of a pipe; it need not have begun on return."""
-        self._count += 1
-        self._send((_FORK, self._count))
-        with contextlib.suppress(OSError):
-            send_handle(self._control, descriptor, self.process.pid)
-        return Forked(self, self._count)
+        with self._lock:
+            self._count += 1
+            self._send((_FORK, self._count))
+            with contextlib.suppress(OSError):
+                send_handle(self._control, descriptor, self.process.pid)
+            return Forked(self, self._count)
 
     def pid(self, number: int) -> int | None:
         """Return the process of a worker, None before it is known."""
@@ -102,7 +129,8 @@ class ForkServer:
         self._listen(0)
         if not self._loaded:
             self.process.kill()  # nobody waits until what no one needs is loaded
-        self._send((_KILL, number))
+        with self._lock:
+            self._send((_KILL, number))
 
     def wait(self, number: int, timeout: float | None) -> int:
         """Return the exit code of a worker when it has ended: negative for a signal.
@@ -114,10 +142,9 @@ class ForkServer:
         """
         end = None if timeout is None else time.monotonic() + timeout
         while number not in self._codes:
-            left = None if end is None else end - time.monotonic()
-            if timeout is not None and left is not None and left < 0:
+            if end is not None and timeout is not None and time.monotonic() > end:
                 raise subprocess.TimeoutExpired("worker", timeout)
-            if not self._listen(left):
+            if not self._listen(_POLL):
                 return self.process.wait() or -signal.SIGKILL  # its children end with it
         return self._codes[number]
 
@@ -131,7 +158,7 @@ class ForkServer:
         with contextlib.suppress(OSError):  # it has died, and its workers with it; who waits for them finds that
             self._control.send(message)
 
-    def _listen(self, timeout: float | None) -> bool:
+    def _listen(self, timeout: float) -> bool:
         """Take in what it says, waiting for up to ``timeout`` seconds; return False when it has died."""
         with self._lock:
             try:
@@ -160,6 +187,11 @@ class Forked:
     def pid(self) -> int | None:
         """Its process; None before it is known."""
         return self._server.pid(self._number)
+
+    @property
+    def is_orphan(self) -> bool:
+        """Whether the process that forked it, or was to, has ended."""
+        return not self._server.is_alive
 
     def kill(self) -> None:
         """Kill it."""
@@ -193,7 +225,7 @@ def tend(descriptor: int) -> None:
                 else:
                     os.read(ended, 4096)
                     _tell_ended(control, children)
-    except (EOFError, OSError):  # the workers notice that this process is gone
+    except (EOFError, ConnectionError):  # the program is gone; the workers end with this process
         os._exit(0)
 
 
@@ -205,15 +237,25 @@ def _obey(control: Connection, children: dict[int, int]) -> None:
                 os.kill(pid, signal.SIGKILL)
         return
     descriptor = recv_handle(control)
-    pid = os.fork()
+    server = os.getpid()
+    try:
+        with warnings.catch_warnings():
+            # Python warns of threads; see `forkserver` for those that there may be.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+    except OSError as error:  # too little memory, or too many processes
+        control.send((number, 0, error.errno))
+        return
+    finally:
+        if os.getpid() == server:
+            os.close(descriptor)
     if pid == 0:
-        _be_worker(descriptor, control)
-    os.close(descriptor)
+        _be_worker(descriptor, control, server)
     children[pid] = number
     control.send((number, pid, None))
 
 
-def _be_worker(descriptor: int, control: Connection) -> NoReturn:
+def _be_worker(descriptor: int, control: Connection, server: int) -> NoReturn:
     from mirembed.workers.worker import serve
 
     code = 1
@@ -221,12 +263,18 @@ def _be_worker(descriptor: int, control: Connection) -> NoReturn:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         control.close()
-        serve(descriptor)
+        # Even while native code holds the interpreter, and no thread of this process can look for its parent.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == server:
+            serve(descriptor)
         code = 0
     except BaseException:
         traceback.print_exc()
     finally:
-        os._exit(code)  # what would end now belongs to the process that forked
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(code)  # what else would end now belongs to the process that forked
 
 
 def _tell_ended(control: Connection, children: dict[int, int]) -> None:

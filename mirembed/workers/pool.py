@@ -12,7 +12,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from mirembed.errors import WorkerError
-from mirembed.workers.forkserver import ForkServer
+from mirembed.workers.forkserver import Forked, ForkServer
 from mirembed.workers.outcomes import Crashed, Done, Limits
 from mirembed.workers.worker import READY, Worker
 
@@ -163,7 +163,9 @@ class Pool(threading.Thread):
         """Find out why a worker has died, and whose fault it was."""
         code = worker.process.wait()
         if not worker.ready:
-            self._failed_starts += 1
+            # What ended with the process that was to fork it begins again from scratch, and may not need what that
+            # process failed to load.
+            self._failed_starts += not (isinstance(worker.process, Forked) and worker.process.is_orphan)
             if self._failed_starts == _STARTS:
                 raise WorkerError(f"worker processes end before they begin (exit code {code}); free some memory")
         elif worker.tasks:
@@ -189,4 +191,4 @@ def _crash_reason(code: int) -> str:
         return "its worker process was killed (SIGKILL), perhaps because memory ran out"
     if code < 0:
         return f"the decoder killed its worker process ({signal.Signals(-code).name})"
-    return "its worker process was killed"
+    return f"its worker process ended itself (exit code {code})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import signal
 import subprocess
 import threading
@@ -60,13 +61,13 @@ class Worker:
         here, there = Pipe()
         with there:
             process: subprocess.Popen[bytes] | Forked
-            if server is None:
-                process = start_python(f"{__name__}:serve", there.fileno())
+            if server is not None and server.is_alive:
+                process, parent = server.fork(there.fileno()), server.process.pid
             else:
-                process = server.fork(there.fileno())
+                process, parent = start_python(f"{__name__}:serve", there.fileno()), os.getpid()
         worker = cls(process, here)
         try:
-            here.send((function, os.getpid() if server is None else server.process.pid))
+            here.send((function, parent))
         except OSError:  # it has died; that is found when its answers are collected
             pass
         except BaseException:  # the function cannot travel
@@ -127,7 +128,16 @@ def _answer(function: Callable[[Any], Any], argument: Any) -> tuple[bool, Any]:
         return True, function(argument)
     except Exception as error:
         error.add_note(traceback.format_exc())
-        return False, error
+        return False, _travelling(error)
+
+
+def _travelling(error: Exception) -> Exception:
+    """Return an exception, or what it says where it cannot travel through a pipe, as some of other libraries."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _leave_with(parent: int) -> None:
