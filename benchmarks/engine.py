@@ -100,14 +100,14 @@ def _training_data(task: Task, rows: NDArray[np.int64]) -> TrainingData:
         lengths=places.lengths[rows],
         label_vectors=problem.label_vectors[rows],
         classes=None if problem.classes is None else problem.classes[rows],
-        normalisation=Normalisation.fit(frames, places.starts, places.lengths, rows),
+        normalisation=Normalisation.fit(places.take(rows).moments()),
     )
 
 
 def run_embedding(task: Task, _on_epoch: Callable[[int], None]) -> Span:
     """Embed every track. Runs in a worker."""
     frames, places = task.problem.frames.open(), task.problem.frames
-    normalisation = Normalisation.fit(frames, places.starts, places.lengths, range(len(places.starts)))
+    normalisation = Normalisation.fit(places.moments())
     with one_thread():
         engine = make_engine(task.engine, seeded_network(2 * frames.shape[1], (0, 0)))
         engine.embed_tracks(frames, places.starts[:16], places.lengths[:16], normalisation)

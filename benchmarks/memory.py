@@ -32,7 +32,7 @@ from benchmarks.speed import NAIVE, evaluate_naively
 from mirembed.folds import Fold
 from mirembed.labels import one_hot
 from mirembed.spectrogram import SpectrogramParameters
-from mirembed.store.frames import FrameFile
+from mirembed.store.frame_file import FrameFile
 
 REPEATED_TRACKS = 500
 """Made-up tracks that fill a large file again and again."""
@@ -101,12 +101,10 @@ def measure_large(path: Path, arguments: Namespace) -> None:
 def write_frames(path: Path, n_tracks: int, n_frames: int) -> FrameFile:
     """Write the flat file of a large dataset, without the store that it would be derived from."""
     n_bands = SpectrogramParameters().bands
-    repeated = [made_up_frames(number, n_frames, n_bands).tobytes() for number in range(min(n_tracks, REPEATED_TRACKS))]
-    with path.open("wb") as file:
-        for number in range(n_tracks):
-            file.write(repeated[number % len(repeated)])
-    starts = np.arange(n_tracks) * n_frames
-    return FrameFile(path, (n_tracks * n_frames, n_bands), starts, np.full(n_tracks, n_frames))
+    repeated = [made_up_frames(number, n_frames, n_bands) for number in range(min(n_tracks, REPEATED_TRACKS))]
+    frames = FrameFile.at(path, np.full(n_tracks, n_frames), n_bands)
+    frames.write((number, repeated[number % len(repeated)]) for number in range(n_tracks))
+    return frames
 
 
 def _problem(frames: FrameFile, n_tracks: int, arguments: Namespace) -> Problem:
@@ -114,7 +112,7 @@ def _problem(frames: FrameFile, n_tracks: int, arguments: Namespace) -> Problem:
     classes = np.arange(n_tracks) % N_CLASSES
     rows = np.arange(n_tracks)
     return Problem(
-        frames=replace(frames, starts=frames.starts[:n_tracks], lengths=frames.lengths[:n_tracks]),
+        frames=frames.take(rows),
         label_vectors=one_hot(classes, N_CLASSES),
         classes=classes,
         folds=[Fold(index, rows, rows[:0]) for index in range(arguments.jobs)],

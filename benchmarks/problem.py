@@ -23,7 +23,8 @@ from mirembed.labels import TargetScale, one_hot
 from mirembed.specs import Spec
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, SpectrogramRow, Store
-from mirembed.store.frames import FrameFile, Tracks, open_tracks
+from mirembed.store.frame_file import FrameFile
+from mirembed.store.frames import Tracks, open_tracks
 
 N_CLASSES = 10
 SHARD_TRACKS = 200

@@ -16,6 +16,7 @@ from mirembed.excerpts import Normalisation
 from mirembed.labels import one_hot
 from mirembed.losses import similarity_loss
 from mirembed.network import one_thread, seeded_network
+from mirembed.store.moments import Moments
 from mirembed_kernels import Rbf
 
 LENGTHS = np.array([130, 250, 101, 40])
@@ -41,7 +42,7 @@ def test_the_naive_network_embeds_tracks_as_mirembed_does(frames):
     network.load_state_dict(theirs.state_dict())
     training = np.array([0, 1, 2])
     tracks = naive.features(np.split(frames, STARTS[1:]), training)
-    normalisation = Normalisation.fit(frames, STARTS, LENGTHS, training)
+    normalisation = Normalisation.fit(Moments.of(frames, STARTS[training], LENGTHS[training]))
     expected = make_engine("torch", theirs).embed_tracks(frames, STARTS, LENGTHS, normalisation)
     np.testing.assert_allclose(naive.embed(network, tracks), expected, atol=1e-5)
 
