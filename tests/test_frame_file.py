@@ -138,22 +138,21 @@ class Advised:
         monkeypatch.setattr(mmap, "mmap", Mapping)
 
 
-def test_every_part_is_asked_for_before_its_turn_and_one_beyond_it(tmp_path, monkeypatch):
+def test_each_part_and_the_one_after_it_are_asked_for_at_its_turn(tmp_path, monkeypatch):
     advised = Advised(monkeypatch)
     n_frames = 2**16
     file = FrameFile.at(tmp_path / "frames.f32", np.array([n_frames]), 32)  # rows of 128 bytes, 8 MiB
     file.write([(0, np.random.default_rng(0).random((n_frames, 32), np.float32))])
     frames = file.open()
     parts = [(np.array([first, first + 100]), np.array([50, 60])) for first in range(0, n_frames, 2**13)]
-    seen = []
-    for number in reading_ahead(frames, parts):
-        seen.append(number)
-        assert len(advised.asked) == 2 * min(number + 2, len(parts))
-    assert seen == list(range(len(parts)))
-    runs = [(first, count) for part in parts for first, count in zip(*part, strict=True)]
-    for (first, count), (begin, end) in zip(runs, advised.asked, strict=True):
-        assert begin <= first * 128
-        assert end == (first + count) * 128
+    for expected, number in enumerate(reading_ahead(frames, parts)):
+        assert number == expected
+        runs = [run for part in parts[number : number + 2] for run in zip(*part, strict=True)]
+        for (first, count), (begin, end) in zip(runs, advised.asked, strict=True):
+            assert begin <= first * 128
+            assert end == (first + count) * 128
+        advised.asked.clear()
+    assert number + 1 == len(parts)
     assert advised.released == 1
 
 

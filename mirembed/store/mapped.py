@@ -34,11 +34,11 @@ def reading_ahead(frames: NDArray[np.float32], parts: Sequence[Runs]) -> Iterato
         yield from range(len(parts))
         return
     row = frames.strides[0]
-    asked = kept = 0
+    kept = 0
     for number in range(len(parts)):
-        for first, counts in parts[asked : number + 2]:
+        # The present part once more: what the system had to drop meanwhile it would read page by page.
+        for first, counts in parts[number : number + 2]:
             _ask_for(mapping, row, first, counts)
-        asked = number + 2
         yield number
         kept += int(parts[number][1].sum()) * row
         if kept >= KEPT_BYTES:
