@@ -3,7 +3,8 @@
 Memory is that of all processes together; what they share counts once (proportional set size, Linux). For frames larger
 than memory no limit is imposed, which would take rights that few have: instead every page of their file leaves the
 system's cache, every second. So whatever is read comes from the disk, pages that were read ahead leave with the others,
-and what was in the cache counts as memory that was needed.
+and what was in the cache counts as memory that was needed. ``CPU ms`` is the processor time of an excerpt: where other
+programs run, the clock says little.
 """
 
 from __future__ import annotations
@@ -90,14 +91,17 @@ def measure_large(path: Path, arguments: Namespace) -> None:
     for _ in range(arguments.rounds):
         for name, (problem, in_memory) in programs.items():
             turns[name].append(_train(path, problem, in_memory, arguments))
-    print(f"{'':20}{'excerpts/s':>12}{'(from - to)':>17}{'of memory':>11}{'peak memory':>13}{'loss':>9}")
-    reference = np.median([turn.rate for turn in turns["a tenth, in memory"]])
+    print(f"{'':20}{'excerpts/s':>12}{'(from - to)':>17}{'of memory':>11}{'CPU ms':>8}{'peak memory':>13}{'loss':>9}")
+    references = np.array([turn.rate for turn in turns["a tenth, in memory"]])
     for name, of_program in turns.items():
         rates = np.array([turn.rate for turn in of_program])
+        # Of each round for itself: what else the machine does changes from one to the next.
+        share = np.median(rates / references)
+        processor = np.median([turn.processor for turn in of_program])
         largest = max(of_program, key=lambda turn: turn.peak)
         print(
             f"{name:20}{np.median(rates):12.0f}{f'({rates.min():.0f} - {rates.max():.0f})':>17}"
-            f"{np.median(rates) / reference:11.0%}{_mebibytes(largest.peak):>13}{largest.loss:9.5f}"
+            f"{share:11.0%}{processor:8.3f}{_mebibytes(largest.peak):>13}{largest.loss:9.5f}"
             f"   (processes {_mebibytes(largest.processes)}, file in the system's cache {_mebibytes(largest.cached)})"
         )
     print(f"all frames / peak memory: {path.stat().st_size / largest.peak:.1f}")
@@ -105,9 +109,10 @@ def measure_large(path: Path, arguments: Namespace) -> None:
 
 @dataclass(frozen=True)
 class _Turn:
-    """Excerpts a second, mean loss in the last epoch, and the most memory: of all processes, and of the cache."""
+    """Excerpts a second, milliseconds of processor time for each, mean loss, and the most memory in use."""
 
     rate: float
+    processor: float
     loss: float
     processes: int
     cached: int
@@ -121,7 +126,8 @@ def _train(path: Path, problem: Problem, in_memory: bool, arguments: Namespace) 
     with EvictedFile(path) as file, PeakMemory(of_all=True) as memory:
         measured = train_folds(problem, arguments.engine, arguments.jobs, in_memory=in_memory)
     excerpts = problem.epochs * sum(len(fold.train) for fold in problem.folds)
-    return _Turn(excerpts / measured.seconds, measured.loss, memory.peak, file.peak)
+    processor = 1000 * measured.processor / excerpts
+    return _Turn(excerpts / measured.seconds, processor, measured.loss, memory.peak, file.peak)
 
 
 def _describe_disk(path: Path) -> str:

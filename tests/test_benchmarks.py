@@ -103,9 +103,13 @@ def test_scaling_lays_a_line_through_its_points(monkeypatch, capsys):
 
 def test_training_from_disk_gives_the_numbers_of_training_in_memory(tmp_path, capsys):
     with workers_run():
-        memory.main(["--part", "large", "--size", "1", "--frames", "110", "--jobs", "1", "--folder", str(tmp_path)])
+        words = ["--size", "1", "--frames", "110", "--jobs", "1", "--rounds", "1"]
+        memory.main(["--part", "large", *words, "--folder", str(tmp_path)])
     printed = capsys.readouterr().out
     losses = re.findall(r"a tenth, .* MiB +(\d+\.\d+) ", printed)
     assert len(losses) == 2
     assert losses[0] == losses[1]
+    assert re.search(
+        r"^disk: \d+ excerpts/s by random reads, one at a time; \d+/s, 32 at a time$", printed, re.MULTILINE
+    )
     assert not list(tmp_path.iterdir())

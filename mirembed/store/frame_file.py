@@ -47,10 +47,8 @@ class FrameFile:
     @classmethod
     def at(cls, path: Path, lengths: NDArray[np.int64], n_bands: int) -> FrameFile:
         """Lay out a file for tracks of ``lengths [n_tracks]`` frames, one after the other."""
-        n_tracks = len(lengths)
-        return cls(
-            path, (int(lengths.sum()), n_bands), n_tracks, np.arange(n_tracks), np.cumsum(lengths) - lengths, lengths
-        )
+        shape = (int(lengths.sum()), n_bands)
+        return cls(path, shape, len(lengths), np.arange(len(lengths)), np.cumsum(lengths) - lengths, lengths)
 
     def take(self, rows: NDArray[np.int64] | Sequence[int]) -> FrameFile:
         """Describe some of the tracks, in the same file."""
@@ -59,7 +57,8 @@ class FrameFile:
     @property
     def is_whole(self) -> bool:
         """Whether the file is there and has the size that it should have."""
-        return self.path.exists() and self.path.stat().st_size == self._frame_bytes + self.n_tracks * self._moment_bytes
+        moment_bytes = self.n_tracks * 2 * self.shape[1] * 8
+        return self.path.exists() and self.path.stat().st_size == self._frame_bytes + moment_bytes
 
     def write(self, tracks: Iterable[tuple[int, NDArray[np.float32]]]) -> None:
         """Write the file from every track's number and frames ``[n_frames, n_bands]``, dB, in any order.
@@ -102,10 +101,6 @@ class FrameFile:
     @property
     def _frame_bytes(self) -> int:
         return self.shape[0] * self.shape[1] * 4
-
-    @property
-    def _moment_bytes(self) -> int:
-        return 2 * self.shape[1] * 8
 
 
 def delete_unused(path: Path) -> None:
