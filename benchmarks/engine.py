@@ -39,11 +39,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Span:
-    """When a worker did it, in seconds of the system's clock, and the mean loss of a track in the last epoch."""
+    """When a worker did it, in seconds of the system's clock, and what came of it.
+
+    ``loss``: the mean of a track in the last epoch. ``processor``: seconds of processor time, those in the system
+    included.
+    """
 
     begin: float
     end: float
     loss: float = 0.0
+    processor: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,14 @@ class Measured:
         nothing left to do.
     loss : float
         Mean loss of a track in the last epoch, over the folds.
+    processor : float
+        Seconds of processor time of all workers; unlike the clock's, other programs hardly change them.
     """
 
     seconds: float
     others: float
     loss: float
+    processor: float
 
 
 def run_training(task: Task, on_epoch: Callable[[int], None]) -> Span:
@@ -83,9 +91,9 @@ def run_training(task: Task, on_epoch: Callable[[int], None]) -> Span:
         few = _training_data(task, rows[: problem.batch])
         train(few, replace(settings, epochs=1), similarity)  # loads the kernel
         data = _training_data(task, rows)
-        begin = time.perf_counter()
+        begin, used = time.perf_counter(), time.process_time()
         trained = train(data, settings, similarity, on_epoch=on_epoch)
-    return Span(begin, time.perf_counter(), trained.losses[-1])
+    return Span(begin, time.perf_counter(), trained.losses[-1], time.process_time() - used)
 
 
 def _training_data(task: Task, rows: NDArray[np.int64]) -> TrainingData:
@@ -100,14 +108,14 @@ def _training_data(task: Task, rows: NDArray[np.int64]) -> TrainingData:
         lengths=places.lengths[rows],
         label_vectors=problem.label_vectors[rows],
         classes=None if problem.classes is None else problem.classes[rows],
-        normalisation=Normalisation.fit(frames, places.starts, places.lengths, rows),
+        normalisation=Normalisation.fit(places.take(rows).moments()),
     )
 
 
 def run_embedding(task: Task, _on_epoch: Callable[[int], None]) -> Span:
     """Embed every track. Runs in a worker."""
     frames, places = task.problem.frames.open(), task.problem.frames
-    normalisation = Normalisation.fit(frames, places.starts, places.lengths, range(len(places.starts)))
+    normalisation = Normalisation.fit(places.moments())
     with one_thread():
         engine = make_engine(task.engine, seeded_network(2 * frames.shape[1], (0, 0)))
         engine.embed_tracks(frames, places.starts[:16], places.lengths[:16], normalisation)
@@ -134,7 +142,8 @@ def _measure(function: Callable[[Task, Callable[[int], None]], Span], tasks: Seq
     ]
     whole = time.perf_counter() - begin
     seconds = sum(span.end - span.begin for span in spans) / min(jobs, len(tasks))
-    return Measured(seconds, whole - seconds, float(np.mean([span.loss for span in spans])))
+    processor = sum(span.processor for span in spans)
+    return Measured(seconds, whole - seconds, float(np.mean([span.loss for span in spans])), processor)
 
 
 def evaluate_command(

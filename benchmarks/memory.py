@@ -1,8 +1,10 @@
 """How much memory mirembed takes, beside the obvious program, and how it trains when memory does not hold the frames.
 
 Memory is that of all processes together; what they share counts once (proportional set size, Linux). For frames larger
-than memory no limit is imposed: instead every page of their file leaves the system's cache, every second, so
-that whatever is read comes from the disk, and what is in the cache before counts as memory that was needed.
+than memory no limit is imposed, which would take rights that few have: instead every page of their file leaves the
+system's cache, every second. So whatever is read comes from the disk, pages that were read ahead leave with the others,
+and what was in the cache counts as memory that was needed. ``CPU ms`` is the processor time of an excerpt: where other
+programs run, the clock says little.
 """
 
 from __future__ import annotations
@@ -11,13 +13,13 @@ import multiprocessing
 import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.engine import evaluate_command, run_command, train_folds
-from benchmarks.machine import MEBIBYTE, EvictedFile, PeakMemory, describe
+from benchmarks.machine import MEBIBYTE, EvictedFile, PeakMemory, describe, random_reads
 from benchmarks.problem import (
     N_CLASSES,
     Problem,
@@ -32,10 +34,12 @@ from benchmarks.speed import NAIVE, evaluate_naively
 from mirembed.folds import Fold
 from mirembed.labels import one_hot
 from mirembed.spectrogram import SpectrogramParameters
-from mirembed.store.frames import FrameFile
+from mirembed.store.frame_file import FrameFile
 
 REPEATED_TRACKS = 500
 """Made-up tracks that fill a large file again and again."""
+EXCERPT_BYTES = 2**14
+"""Of frames that an excerpt is made of, in whole pages."""
 PARTS = 10
 """A tenth of the large file is trained on in memory."""
 
@@ -70,43 +74,75 @@ def measure_evaluate(arguments: Namespace) -> None:
 
 
 def measure_large(path: Path, arguments: Namespace) -> None:
-    """Train on frames in memory, and on frames that have to be read from the disk."""
+    """Train on frames in memory, and on frames that have to be read from the disk, by turns."""
     n_frames = arguments.frames
     n_tracks = max(PARTS, arguments.size * MEBIBYTE // (n_frames * SpectrogramParameters().bands * 4))
     frames = write_frames(path, n_tracks, n_frames)
-    part = n_tracks // PARTS
     whole = _problem(frames, n_tracks, arguments)
-    tenth = replace(_problem(frames, part, arguments), epochs=PARTS * arguments.epochs)
+    tenth = replace(_problem(frames, n_tracks // PARTS, arguments), epochs=PARTS * arguments.epochs)
+    programs = {
+        "a tenth, in memory": (tenth, True),
+        "a tenth, from disk": (tenth, False),
+        "all, from disk": (whole, False),
+    }
     print(f"\ntraining on {n_tracks} tracks, {_mebibytes(path.stat().st_size)} of frames, {arguments.jobs} workers")
-    print(f"{'':26}{'excerpts/s':>12}{'of memory':>11}{'peak memory':>13}{'loss':>9}")
-    reference = 0.0
-    for name, problem, in_memory in (
-        ("a tenth, in memory", tenth, True),
-        ("a tenth, from disk", tenth, False),
-        ("all, from disk", whole, False),
-    ):
-        with EvictedFile(path) as file, PeakMemory(of_all=True) as memory:
-            measured = train_folds(problem, arguments.engine, arguments.jobs, in_memory=in_memory)
-        rate = problem.epochs * sum(len(fold.train) for fold in problem.folds) / measured.seconds
-        reference = reference or rate
-        peak = memory.peak + file.peak
+    print(_describe_disk(path))
+    turns: dict[str, list[_Turn]] = {name: [] for name in programs}
+    for _ in range(arguments.rounds):
+        for name, (problem, in_memory) in programs.items():
+            turns[name].append(_train(path, problem, in_memory, arguments))
+    print(f"{'':20}{'excerpts/s':>12}{'(from - to)':>17}{'of memory':>11}{'CPU ms':>8}{'peak memory':>13}{'loss':>9}")
+    references = np.array([turn.rate for turn in turns["a tenth, in memory"]])
+    for name, of_program in turns.items():
+        rates = np.array([turn.rate for turn in of_program])
+        # Of each round for itself: what else the machine does changes from one to the next.
+        share = np.median(rates / references)
+        processor = np.median([turn.processor for turn in of_program])
+        largest = max(of_program, key=lambda turn: turn.peak)
         print(
-            f"{name:26}{rate:12.0f}{rate / reference:11.0%}{_mebibytes(peak):>13}{measured.loss:9.5f}"
-            f"   (processes {_mebibytes(memory.peak)}, file in the system's cache {_mebibytes(file.peak)})",
-            flush=True,
+            f"{name:20}{np.median(rates):12.0f}{f'({rates.min():.0f} - {rates.max():.0f})':>17}"
+            f"{share:11.0%}{processor:8.3f}{_mebibytes(largest.peak):>13}{largest.loss:9.5f}"
+            f"   (processes {_mebibytes(largest.processes)}, file in the system's cache {_mebibytes(largest.cached)})"
         )
-    print(f"all frames / peak memory: {path.stat().st_size / peak:.1f}")
+    print(f"all frames / peak memory: {path.stat().st_size / largest.peak:.1f}")
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """Excerpts a second, milliseconds of processor time for each, mean loss, and the most memory in use."""
+
+    rate: float
+    processor: float
+    loss: float
+    processes: int
+    cached: int
+
+    @property
+    def peak(self) -> int:
+        return self.processes + self.cached
+
+
+def _train(path: Path, problem: Problem, in_memory: bool, arguments: Namespace) -> _Turn:
+    with EvictedFile(path) as file, PeakMemory(of_all=True) as memory:
+        measured = train_folds(problem, arguments.engine, arguments.jobs, in_memory=in_memory)
+    excerpts = problem.epochs * sum(len(fold.train) for fold in problem.folds)
+    processor = 1000 * measured.processor / excerpts
+    return _Turn(excerpts / measured.seconds, processor, measured.loss, memory.peak, file.peak)
+
+
+def _describe_disk(path: Path) -> str:
+    """Say how fast excerpts could be read if nothing else was done."""
+    one, many = (random_reads(path, EXCERPT_BYTES, depth) for depth in (1, 32))
+    return f"disk: {one:.0f} excerpts/s by random reads, one at a time; {many:.0f}/s, 32 at a time"
 
 
 def write_frames(path: Path, n_tracks: int, n_frames: int) -> FrameFile:
     """Write the flat file of a large dataset, without the store that it would be derived from."""
     n_bands = SpectrogramParameters().bands
-    repeated = [made_up_frames(number, n_frames, n_bands).tobytes() for number in range(min(n_tracks, REPEATED_TRACKS))]
-    with path.open("wb") as file:
-        for number in range(n_tracks):
-            file.write(repeated[number % len(repeated)])
-    starts = np.arange(n_tracks) * n_frames
-    return FrameFile(path, (n_tracks * n_frames, n_bands), starts, np.full(n_tracks, n_frames))
+    repeated = [made_up_frames(number, n_frames, n_bands) for number in range(min(n_tracks, REPEATED_TRACKS))]
+    frames = FrameFile.at(path, np.full(n_tracks, n_frames), n_bands)
+    frames.write((number, repeated[number % len(repeated)]) for number in range(n_tracks))
+    return frames
 
 
 def _problem(frames: FrameFile, n_tracks: int, arguments: Namespace) -> Problem:
@@ -114,7 +150,7 @@ def _problem(frames: FrameFile, n_tracks: int, arguments: Namespace) -> Problem:
     classes = np.arange(n_tracks) % N_CLASSES
     rows = np.arange(n_tracks)
     return Problem(
-        frames=replace(frames, starts=frames.starts[:n_tracks], lengths=frames.lengths[:n_tracks]),
+        frames=frames.take(rows),
         label_vectors=one_hot(classes, N_CLASSES),
         classes=classes,
         folds=[Fold(index, rows, rows[:0]) for index in range(arguments.jobs)],
@@ -138,7 +174,8 @@ def _parse(words: Sequence[str] | None) -> Namespace:
     parser.add_argument(
         "--sizes", type=positive, nargs="+", default=[400, 4000], metavar="N", help="made-up tracks; default: 400 4000"
     )
-    parser.add_argument("--size", type=positive, default=10240, metavar="MIB", help="of the large file; default: 10240")
+    parser.add_argument("--size", type=positive, default=12288, metavar="MIB", help="of the large file; default: 12288")
+    parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="turns on that file; default: 3")
     parser.add_argument(
         "--folder", type=Path, metavar="DIR", help="where the large file goes; on a disk, not in memory"
     )

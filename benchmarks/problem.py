@@ -23,7 +23,9 @@ from mirembed.labels import TargetScale, one_hot
 from mirembed.specs import Spec
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, SpectrogramRow, Store
-from mirembed.store.frames import FrameFile, Tracks, open_tracks
+from mirembed.store.frame_file import FrameFile
+from mirembed.store.frames import Tracks, open_tracks
+from mirembed.store.mapped import each_run
 
 N_CLASSES = 10
 SHARD_TRACKS = 200
@@ -71,9 +73,8 @@ class Problem:
 
     def tracks(self) -> list[NDArray[np.float32]]:
         """Return the frames of every track in memory."""
-        frames = self.frames.open()
-        places = zip(self.frames.starts, self.frames.lengths, strict=True)
-        return [np.array(frames[start : start + length]) for start, length in places]
+        frames = self.frames
+        return [np.array(track) for track in each_run(frames.open(), frames.starts, frames.lengths)]
 
     def training_flop(self) -> float:
         """Return the floating-point operations of all trainings."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.hookspecs import Classification, Estimator, Task
+from mirembed.store.moments import Moments
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,5 @@ def chance_estimator(task: Task) -> Estimator:
 def _band_statistics(
     frames: NDArray[np.float32], starts: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    features = np.empty((len(starts), 2 * frames.shape[1]))
-    for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
-        track = np.asarray(frames[start : start + length], np.float64)  # [n_frames, n_bands]
-        features[row] = np.concatenate([track.mean(axis=0), track.std(axis=0)])
-    return features
+    moments = Moments.of(frames, starts, lengths)
+    return np.hstack([moments.means, np.sqrt(moments.squares / moments.counts[:, None])])

@@ -9,7 +9,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.store.frames import release_rows
+from mirembed.store.moments import Moments
 
 EXCERPT_FRAMES = 100
 
@@ -35,36 +35,13 @@ class Normalisation:
     std: NDArray[np.float32]
 
     @classmethod
-    def fit(
-        cls,
-        frames: NDArray[np.float32],
-        starts: NDArray[np.int64],
-        lengths: NDArray[np.int64],
-        rows: Iterable[int],
-    ) -> Normalisation:
-        """Take the statistics of all frames of the tracks ``rows``, each frame counting once.
+    def fit(cls, moments: Moments) -> Normalisation:
+        """Take the statistics of all frames of the tracks with these moments: the training tracks, and no other.
 
         A band that never changes gets the standard deviation 1, so that it becomes 0.
-
-        Parameters
-        ----------
-        frames : ndarray [total_frames, n_bands], dB
-        starts, lengths : ndarray [n_tracks]
-        rows : iterable of int
-            The training tracks.
         """
-        count = 0
-        total = np.zeros(frames.shape[1])
-        squares = np.zeros(frames.shape[1])
-        for row in rows:
-            track = np.asarray(frames[starts[row] : starts[row] + lengths[row]], np.float64)
-            count += len(track)
-            total += track.sum(axis=0)
-            squares += np.square(track).sum(axis=0)
-            release_rows(frames)
-        mean = total / count
-        variance = np.maximum(squares / count - mean**2, 0)
-        # Below this a band is constant up to the rounding of float64 sums of squared dB.
+        mean, variance = moments.together()
+        # What varies by less than 1e-4 dB does so by rounding.
         std = np.where(variance > 1e-8, np.sqrt(variance), 1)
         return cls(mean.astype(np.float32), std.astype(np.float32))
 

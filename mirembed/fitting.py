@@ -32,7 +32,8 @@ from mirembed.network import EmbeddingNetwork, one_thread, seeded_network
 from mirembed.provenance import versions
 from mirembed.registry import Registry
 from mirembed.stacked import train_stacked
-from mirembed.store.frames import FrameFile, Tracks
+from mirembed.store.frame_file import FrameFile
+from mirembed.store.frames import Tracks
 from mirembed.train import PluginSimilarity, Settings, Trained, Training, TrainingData, train
 
 
@@ -205,17 +206,17 @@ class Fitter:
     @classmethod
     def of(cls, job: Job, registry: Registry) -> Fitter:
         """Open the frames of a job."""
-        frames, places = job.frames.open(), job.frames
-        statistics = job.rows if job.normalise == "training" else np.arange(len(places.starts))
+        training = job.frames.take(job.rows)
+        measured = training if job.normalise == "training" else job.frames
         labels = job.labels[job.rows]
         return cls(
             job=job,
             registry=registry,
-            frames=frames,
-            starts=places.starts[job.rows],
-            lengths=places.lengths[job.rows],
+            frames=training.open(),
+            starts=training.starts,
+            lengths=training.lengths,
             labels=labels,
-            normalisation=Normalisation.fit(frames, places.starts, places.lengths, statistics),
+            normalisation=Normalisation.fit(measured.moments()),
             scale=None if isinstance(job.task, Classification) else TargetScale.fit(job.task, labels),
         )
 

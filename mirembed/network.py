@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mirembed.excerpts import EXCERPT_FRAMES, Normalisation, Stream, gather
-from mirembed.store.frames import release_rows
+from mirembed.store.mapped import reading_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,11 +134,11 @@ def embed(
     """
     embeddings = np.zeros((len(starts), network.units), np.float32)
     by_length = np.argsort(lengths, kind="stable")
-    for first in range(0, len(starts), EMBED_BATCH):
-        rows = by_length[first : first + EMBED_BATCH]
+    batches = [by_length[first : first + EMBED_BATCH] for first in range(0, len(starts), EMBED_BATCH)]
+    for number in reading_ahead(frames, [(starts[rows], lengths[rows]) for rows in batches]):
+        rows = batches[number]
         filled = np.resize(rows, EMBED_BATCH)
         sums = _sum_outputs(network, frames, starts[filled], lengths[filled], normalisation)
-        release_rows(frames)
         embeddings[rows] = sums[: len(rows)] / lengths[rows, None].astype(np.float32)
     return embeddings
 

@@ -22,11 +22,9 @@ from mirembed.network import EmbeddingNetwork, seeded_head, seeded_network
 from mirembed.optimiser import Adadelta
 from mirembed.registry import Registry, plugin_code
 from mirembed.specs import Spec
-from mirembed.store.frames import expect_rows, release_rows
+from mirembed.store.mapped import reading_ahead
 
 CHECKPOINT_EPOCHS = 10
-RELEASE_STEPS = 8
-"""Training steps after which the pages of a mapped file that were read leave the process's memory."""
 
 
 @dataclass(frozen=True)
@@ -355,14 +353,13 @@ def train(
 def _read_ahead(
     data: TrainingData, batches: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield the batches; the frames of the next are being read meanwhile, and those of long ago leave the memory."""
+    """Yield the batches; the frames of those to come are being read meanwhile."""
     ahead = list(batches)
-    for number, batch in enumerate(ahead):
-        if number % RELEASE_STEPS == 0:
-            release_rows(data.frames)
-        for rows, offsets in ahead[number + 1 : number + 2]:
-            expect_rows(data.frames, data.starts[rows] + offsets, EXCERPT_FRAMES)
-        yield batch
+    # An excerpt and, for its first difference, the frame before it.
+    first = [data.starts[rows] + np.maximum(offsets - 1, 0) for rows, offsets in ahead]
+    runs = [(each, np.full(len(each), EXCERPT_FRAMES + 1)) for each in first]
+    for number in reading_ahead(data.frames, runs):
+        yield ahead[number]
 
 
 def _suspicion(similarity: Similarity) -> str:

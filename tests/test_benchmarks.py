@@ -16,6 +16,7 @@ from mirembed.excerpts import Normalisation
 from mirembed.labels import one_hot
 from mirembed.losses import similarity_loss
 from mirembed.network import one_thread, seeded_network
+from mirembed.store.moments import Moments
 from mirembed_kernels import Rbf
 
 LENGTHS = np.array([130, 250, 101, 40])
@@ -41,7 +42,7 @@ def test_the_naive_network_embeds_tracks_as_mirembed_does(frames):
     network.load_state_dict(theirs.state_dict())
     training = np.array([0, 1, 2])
     tracks = naive.features(np.split(frames, STARTS[1:]), training)
-    normalisation = Normalisation.fit(frames, STARTS, LENGTHS, training)
+    normalisation = Normalisation.fit(Moments.of(frames, STARTS[training], LENGTHS[training]))
     expected = make_engine("torch", theirs).embed_tracks(frames, STARTS, LENGTHS, normalisation)
     np.testing.assert_allclose(naive.embed(network, tracks), expected, atol=1e-5)
 
@@ -102,9 +103,13 @@ def test_scaling_lays_a_line_through_its_points(monkeypatch, capsys):
 
 def test_training_from_disk_gives_the_numbers_of_training_in_memory(tmp_path, capsys):
     with workers_run():
-        memory.main(["--part", "large", "--size", "1", "--frames", "110", "--jobs", "1", "--folder", str(tmp_path)])
+        words = ["--size", "1", "--frames", "110", "--jobs", "1", "--rounds", "1"]
+        memory.main(["--part", "large", *words, "--folder", str(tmp_path)])
     printed = capsys.readouterr().out
     losses = re.findall(r"a tenth, .* MiB +(\d+\.\d+) ", printed)
     assert len(losses) == 2
     assert losses[0] == losses[1]
+    assert re.search(
+        r"^disk: \d+ excerpts/s by random reads, one at a time; \d+/s, 32 at a time$", printed, re.MULTILINE
+    )
     assert not list(tmp_path.iterdir())

@@ -34,6 +34,7 @@ from mirembed.network import EmbeddingNetwork, one_thread, seeded_network
 from mirembed.registry import Registry
 from mirembed.store.files import read_table
 from mirembed.store.frames import open_tracks
+from mirembed.store.moments import Moments
 from mirembed.train import Settings, Trained, TrainingData, train
 from mirembed_kernels.kernels import Rbf
 
@@ -53,7 +54,7 @@ class Flat(NamedTuple):
 def flat() -> Flat:
     frames = np.random.default_rng(0).normal(-50, 10, (N_TRACKS * MAX_FRAMES, BANDS)).astype(np.float32)
     starts, lengths = np.arange(N_TRACKS) * MAX_FRAMES, np.full(N_TRACKS, MAX_FRAMES)
-    return Flat(frames, Normalisation.fit(frames, starts, lengths, range(N_TRACKS)))
+    return Flat(frames, Normalisation.fit(Moments.of(frames, starts, lengths)))
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +195,7 @@ def data() -> TrainingData:
     lengths = np.array([len(track) for track in tracks])
     starts = np.cumsum(lengths) - lengths
     frames = np.concatenate(tracks)
-    normalisation = Normalisation.fit(frames, starts, lengths, range(19))
+    normalisation = Normalisation.fit(Moments.of(frames, starts, lengths))
     return TrainingData(frames, starts, lengths, one_hot(classes, 3), classes, normalisation)
 
 
@@ -236,8 +237,8 @@ def memory_of_files() -> int:
 
 @pytest.mark.parametrize("engine", ["numba", "torch"])
 def test_frames_in_a_file_serve_as_well_and_do_not_stay_in_memory(tmp_path, network, engine):
-    n_tracks, n_frames = 150, 1000
-    shape = (n_tracks * n_frames, BANDS)  # 24 MB
+    n_tracks, n_frames = 300, 1000
+    shape = (n_tracks * n_frames, BANDS)  # 48 MB
     frames = np.random.default_rng(0).normal(-50, 10, shape).astype(np.float32)
     frames.tofile(tmp_path / "frames.f32")
     starts, lengths = np.arange(n_tracks) * n_frames, np.full(n_tracks, n_frames)
@@ -245,7 +246,7 @@ def test_frames_in_a_file_serve_as_well_and_do_not_stay_in_memory(tmp_path, netw
     results = []
     for source in (frames, np.memmap(tmp_path / "frames.f32", np.float32, "r", shape=shape)):
         before = memory_of_files()
-        normalisation = Normalisation.fit(source, starts, lengths, range(n_tracks))
+        normalisation = Normalisation.fit(Moments.of(source, starts, lengths))
         data = TrainingData(source, starts, lengths, labels, None, normalisation)
         trained = train(data, Settings(epochs=1, batch=8, engine=engine))
         embeddings = make_engine(engine, network).embed_tracks(source, starts, lengths, normalisation)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mirembed.excerpts import EXCERPT_FRAMES, Normalisation, draw_offsets, epoch_batches, gather
+from mirembed.store.moments import Moments
 
 track_lengths = st.lists(st.integers(1, 250), min_size=1, max_size=40).map(np.array)
 decibels = st.floats(-100, 40, width=32)
@@ -37,7 +38,7 @@ def test_statistics_are_those_of_the_frames_of_the_given_tracks_put_together(spe
     frames, lengths = spectrogram
     starts = np.cumsum([0, *lengths[:-1]])
     rows = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, unique=True))
-    normalisation = Normalisation.fit(frames, starts, np.array(lengths), rows)
+    normalisation = Normalisation.fit(Moments.of(frames, starts, np.array(lengths)).take(rows))
 
     together = np.concatenate([frames[starts[row] : starts[row] + lengths[row]] for row in rows]).astype(np.float64)
     std = together.std(axis=0)
@@ -49,16 +50,16 @@ def test_statistics_are_those_of_the_frames_of_the_given_tracks_put_together(spe
 
 def test_statistics_of_many_frames_far_from_zero_are_exact():
     frames, starts, lengths = random_tracks(20_000, 30_000)
-    normalisation = Normalisation.fit(frames, starts, lengths, [0, 1])
+    normalisation = Normalisation.fit(Moments.of(frames, starts, lengths))
     np.testing.assert_allclose(normalisation.mean, frames.mean(axis=0, dtype=np.float64), rtol=1e-7)
     np.testing.assert_allclose(normalisation.std, frames.std(axis=0, dtype=np.float64), rtol=1e-7)
 
 
 def test_a_frame_outside_the_given_tracks_changes_nothing():
     frames, starts, lengths = random_tracks(30, 20, 10)
-    before = Normalisation.fit(frames, starts, lengths, [0, 2])
+    before = Normalisation.fit(Moments.of(frames, starts, lengths).take([0, 2]))
     frames[30:50] = 1000
-    after = Normalisation.fit(frames, starts, lengths, [0, 2])
+    after = Normalisation.fit(Moments.of(frames, starts, lengths).take([0, 2]))
     np.testing.assert_array_equal(before.mean, after.mean)
     np.testing.assert_array_equal(before.std, after.std)
 
@@ -67,7 +68,7 @@ def test_a_frame_outside_the_given_tracks_changes_nothing():
 def test_a_constant_band_becomes_zero(level):
     frames, starts, lengths = random_tracks(50, 70)
     frames[:, 1] = level
-    normalisation = Normalisation.fit(frames, starts, lengths, [0, 1])
+    normalisation = Normalisation.fit(Moments.of(frames, starts, lengths))
     assert normalisation.std[1] == 1
     inputs, _ = gather(frames, starts, lengths, np.array([0, 0]), 50, normalisation)
     np.testing.assert_allclose(inputs[:, :, [1, 5]], 0, atol=1e-5)
@@ -76,7 +77,7 @@ def test_a_constant_band_becomes_zero(level):
 @given(st.integers(0, 80), st.integers(1, 40))
 def test_an_excerpt_is_a_cut_out_of_the_whole_track(offset, n_frames):
     frames, starts, lengths = random_tracks(7, 120, 9)
-    normalisation = Normalisation.fit(frames, starts, lengths, [0, 1, 2])
+    normalisation = Normalisation.fit(Moments.of(frames, starts, lengths))
     inputs, inside = gather(frames, starts[[1]], lengths[[1]], np.array([offset]), n_frames, normalisation)
 
     whole = expected_inputs(frames[7:127], normalisation)
@@ -88,7 +89,7 @@ def test_an_excerpt_is_a_cut_out_of_the_whole_track(offset, n_frames):
 
 def test_the_first_difference_is_zero_at_a_tracks_first_frame_whatever_stands_before_it():
     frames, starts, lengths = random_tracks(20, 30, 40)
-    normalisation = Normalisation.fit(frames, starts, lengths, [0, 1, 2])
+    normalisation = Normalisation.fit(Moments.of(frames, starts, lengths))
     inputs, _ = gather(frames, starts, lengths, np.zeros(3, np.int64), 20, normalisation)
     np.testing.assert_array_equal(inputs[:, 0, 4:], 0)
     assert (inputs[:, 1:, 4:] != 0).all()
@@ -96,7 +97,7 @@ def test_the_first_difference_is_zero_at_a_tracks_first_frame_whatever_stands_be
 
 def test_a_short_track_is_used_whole_and_what_fills_it_up_is_marked():
     frames, starts, lengths = random_tracks(30, 130)
-    normalisation = Normalisation.fit(frames, starts, lengths, [0, 1])
+    normalisation = Normalisation.fit(Moments.of(frames, starts, lengths))
     inputs, inside = gather(frames, starts, lengths, np.array([0, 12]), EXCERPT_FRAMES, normalisation)
     np.testing.assert_array_equal(inside, [[1] * 30 + [0] * 70, [1] * 100])
     np.testing.assert_allclose(inputs[0, :30], expected_inputs(frames[:30], normalisation), rtol=1e-4, atol=1e-5)
@@ -105,7 +106,7 @@ def test_a_short_track_is_used_whole_and_what_fills_it_up_is_marked():
 
 def test_a_cut_beyond_the_end_of_a_track_holds_none_of_its_neighbours():
     frames, starts, lengths = random_tracks(30, 130)
-    normalisation = Normalisation.fit(frames, starts, lengths, [0, 1])
+    normalisation = Normalisation.fit(Moments.of(frames, starts, lengths))
     frames[30:] = 1e6
     inputs, inside = gather(frames, starts[:1], lengths[:1], np.array([100]), EXCERPT_FRAMES, normalisation)
     np.testing.assert_array_equal(inside, 0)

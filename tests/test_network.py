@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mirembed.excerpts import Normalisation, gather
 from mirembed.network import EmbeddingNetwork, embed, one_thread, seeded_head, seeded_network
+from mirembed.store.moments import Moments
 
 BANDS = 40
 MAX_FRAMES = 250
@@ -58,7 +59,7 @@ def tracks() -> tuple[np.ndarray, Normalisation]:
     """Frames of 40 tracks of MAX_FRAMES frames, and their normalisation."""
     frames = np.random.default_rng(0).normal(-50, 10, (40 * MAX_FRAMES, BANDS)).astype(np.float32)
     starts, lengths = np.arange(40) * MAX_FRAMES, np.full(40, MAX_FRAMES)
-    return frames, Normalisation.fit(frames, starts, lengths, range(40))
+    return frames, Normalisation.fit(Moments.of(frames, starts, lengths))
 
 
 def test_the_network_is_two_grus_and_a_mean_over_time(network):

@@ -467,8 +467,7 @@ def frames_of(tracks: Tracks, row: int, frames: np.ndarray) -> np.ndarray:
 def test_an_embedding_is_to_the_bit_that_of_the_full_table(tracks: Tracks) -> None:
     kept = tracks.without({tracks.ids[row]: "why" for row in range(0, len(tracks.ids), 3)})
     network = EmbeddingNetwork(2 * PARAMETERS["bands"])
-    everything = range(len(tracks.ids))
-    normalisation = Normalisation.fit(tracks.frames.open(), tracks.frames.starts, tracks.frames.lengths, everything)
+    normalisation = Normalisation.fit(tracks.frames.moments())
 
     def embeddings(of: Tracks) -> dict[str, np.ndarray]:
         rows = embed(network, of.frames.open(), of.frames.starts, of.frames.lengths, normalisation)

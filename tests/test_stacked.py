@@ -29,6 +29,7 @@ from mirembed.registry import Registry
 from mirembed.stacked import train_stacked
 from mirembed.store.files import read_table
 from mirembed.store.frames import Tracks, open_tracks
+from mirembed.store.moments import Moments
 from mirembed.train import PluginSimilarity, Settings, Trained, Training, TrainingData, train
 from mirembed_kernels.kernels import Cosine, Rbf
 
@@ -67,7 +68,7 @@ def networks(count: int) -> list[EmbeddingNetwork]:
 def normalisations(frames: np.ndarray, count: int) -> list[Normalisation]:
     """The statistics of other tracks for each network."""
     starts, lengths = np.arange(N_TRACKS) * MAX_FRAMES, np.full(N_TRACKS, MAX_FRAMES)
-    return [Normalisation.fit(frames, starts, lengths, range(number, N_TRACKS)) for number in range(count)]
+    return [Normalisation.fit(Moments.of(frames, starts[number:], lengths[number:])) for number in range(count)]
 
 
 @st.composite
@@ -147,7 +148,7 @@ def data() -> list[TrainingData]:
             lengths[rows],
             one_hot(classes[rows], 3),
             classes[rows],
-            Normalisation.fit(frames, starts, lengths, rows),
+            Normalisation.fit(Moments.of(frames, starts[rows], lengths[rows])),
         )
         for rows in (np.arange(9), np.arange(3, 11), np.arange(11))
     ]

@@ -244,13 +244,32 @@ def test_the_flat_file_holds_the_frames_of_the_latest_rows_sorted_by_id(tmp_path
         np.testing.assert_array_equal(flat[start : start + len(expected)], expected)
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, 100)], ids=["deleted", "cut short"])
+@pytest.mark.parametrize(
+    "damage",
+    [Path.unlink, lambda path: os.truncate(path, 100), lambda path: os.truncate(path, 8 * BANDS * 4)],
+    ids=["deleted", "cut short", "without moments"],
+)
 def test_the_flat_file_is_made_again_when_it_is_not_whole(tmp_path, damage):
     features = fill(tmp_path, [row("a", 5), row("b", 3, seed=1)])
     before = open_tracks(features).frames
     content = before.path.read_bytes()
     damage(before.path)
     assert open_tracks(features).frames.path.read_bytes() == content
+
+
+def test_the_flat_file_holds_the_moments_of_each_track(tmp_path):
+    features = fill(tmp_path, [row("c", 3, seed=1), row("a", 5, seed=2)], [row("b", 2, seed=3)])
+    tracks = open_tracks(features)
+    moments = tracks.frames.moments()
+    assert moments.counts.tolist() == [5, 2, 3]
+    of_some = tracks.without({"a": "why"}).frames.moments()
+    for track, expected in frames_of(features).items():
+        position = tracks.ids.index(track)
+        expected = expected.astype(np.float64)
+        np.testing.assert_allclose(moments.means[position], expected.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(moments.squares[position], expected.var(axis=0) * len(expected), rtol=1e-9)
+    np.testing.assert_array_equal(of_some.means, moments.means[1:])
+    np.testing.assert_array_equal(of_some.squares, moments.squares[1:])
 
 
 def test_a_flat_file_of_other_frames_is_replaced(tmp_path):

@@ -25,6 +25,7 @@ from mirembed.network import one_thread, seeded_head, seeded_network
 from mirembed.registry import Plugin, Registry
 from mirembed.spectrogram import log_mel
 from mirembed.store.frames import open_tracks
+from mirembed.store.moments import Moments
 from mirembed.train import (
     BaselineObjective,
     PluginSimilarity,
@@ -50,7 +51,7 @@ def training_data(frames: list[np.ndarray], classes: np.ndarray) -> TrainingData
     lengths = np.array([len(track) for track in frames])
     starts = np.cumsum(lengths) - lengths
     together = np.concatenate(frames)
-    normalisation = Normalisation.fit(together, starts, lengths, range(len(frames)))
+    normalisation = Normalisation.fit(Moments.of(together, starts, lengths))
     return TrainingData(together, starts, lengths, one_hot(classes, 3), classes, normalisation)
 
 

@@ -17,6 +17,7 @@ from mirembed.engine.plain import PlainEngine
 from mirembed.errors import SpecError
 from mirembed.excerpts import Normalisation
 from mirembed.network import UNITS, EmbeddingNetwork, one_thread, seeded_network
+from mirembed.store.moments import Moments
 
 TOLERANCE = 1e-4
 """Largest difference between the engines in the self-check, relative to the largest value of its kind."""
@@ -152,7 +153,8 @@ def _largest_difference() -> float:
     lengths = np.array([9, 40, 1, 25] * 5)  # more than a tile, and tracks that are shorter than an excerpt
     starts = np.cumsum(lengths) - lengths
     frames = rng.normal(-50, 10, (int(lengths.sum()), n_bands)).astype(np.float32)
-    batch = (frames, starts, lengths, np.zeros_like(starts), Normalisation.fit(frames, starts, lengths, range(20)))
+    normalisation = Normalisation.fit(Moments.of(frames, starts, lengths))
+    batch = (frames, starts, lengths, np.zeros_like(starts), normalisation)
     network = seeded_network(2 * n_bands, (0, 0))
     direction = torch.from_numpy(rng.normal(size=(20, UNITS)).astype(np.float32))
     values = []

@@ -18,7 +18,7 @@ from mirembed.engine.packing import Packing, aligned
 from mirembed.engine.vectors import LANES, ROWS
 from mirembed.excerpts import EXCERPT_FRAMES, Normalisation
 from mirembed.network import EmbeddingNetwork
-from mirembed.store.frames import release_rows
+from mirembed.store.mapped import Runs, reading_ahead
 
 
 def supports(network: EmbeddingNetwork) -> bool:
@@ -75,9 +75,8 @@ class FusedEngine:
         layers = self._layers()
         tapes = self._packing.tapes(2, 1)
         out = tiles.room(self._network.units)
-        for tile, n_frames in enumerate(tiles.n_frames):
-            kernel.forward(tiles.sequences, tile, n_frames, *layers, *tapes, out)
-            release_rows(frames)
+        for tile in reading_ahead(frames, tiles.runs()):
+            kernel.forward(tiles.sequences, tile, tiles.n_frames[tile], *layers, *tapes, out)
         embeddings[order] = tiles.by_track(out)
         return embeddings
 
@@ -128,6 +127,10 @@ class _Tiles:
     sequences: kernel.Sequences
     n_frames: list[int]
     n_tracks: int
+
+    def runs(self) -> list[Runs]:
+        """Return the rows of each tile's tracks or excerpts."""
+        return list(zip(self.sequences.first + self.sequences.offset, self.sequences.length, strict=True))
 
     def room(self, n_units: int) -> NDArray[np.float32]:
         """Return an array for embeddings in lanes: ``[n_tiles, n_units, LANES]``."""

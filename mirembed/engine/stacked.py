@@ -21,9 +21,12 @@ from torch import Tensor
 
 from mirembed.excerpts import EXCERPT_FRAMES, Normalisation
 from mirembed.network import EmbeddingNetwork
-from mirembed.store.frames import release_rows
+from mirembed.store.mapped import each_run
 
 Result = TypeVar("Result")
+
+COPIED_FRAMES = 2**14
+"""Copied to the device at a time."""
 
 
 class StackedEngine:
@@ -55,8 +58,7 @@ class StackedEngine:
     ) -> None:
         device = next(networks[0].parameters()).device
         self._layers = _stack(networks, places)
-        self._frames = torch.tensor(np.asarray(frames), device=device)
-        release_rows(frames)
+        self._frames = _copy(frames, device)
         self._mean = torch.zeros(places, 1, 1, frames.shape[1], device=device)
         self._std = torch.ones(places, 1, 1, frames.shape[1], device=device)
         for place, normalisation in enumerate(normalisations):
@@ -161,6 +163,16 @@ class _Embedded(NamedTuple):
     weights: Tensor  # [K, T, B, 1]
     first: _Tape
     second: _Tape
+
+
+def _copy(frames: NDArray[np.float32], device: torch.device) -> Tensor:
+    """Copy frames to a device, run by run, so that of a mapped file little is in memory at a time."""
+    copied = torch.empty(frames.shape, device=device)
+    first = np.arange(0, len(frames), COPIED_FRAMES)
+    counts = np.minimum(len(frames) - first, COPIED_FRAMES)
+    for start, run in zip(first.tolist(), each_run(frames, first, counts), strict=True):
+        copied[start : start + len(run)] = torch.tensor(np.asarray(run))
+    return copied
 
 
 def _stack(networks: Sequence[EmbeddingNetwork], places: int) -> tuple[_Layer, _Layer]:

@@ -1,4 +1,4 @@
-"""All frames of a dataset in one flat file, for training.
+"""The tracks of a dataset, and all their frames in one flat file, for training.
 
 Random excerpts need random access, which Parquet does not give. The file is derived from the shards, mapped into
 memory read-only and so shared by all worker processes; it may be deleted at any time and is then made again.
@@ -6,15 +6,11 @@ memory read-only and so shared by all worker processes; it may be deleted at any
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
-import mmap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,72 +20,8 @@ from mirembed.errors import StoreError
 from mirembed.hookspecs import Classification, Task
 from mirembed.progress import Progress, Silent
 from mirembed.store.features import FeatureStore
-from mirembed.store.files import writing
+from mirembed.store.frame_file import FrameFile, delete_unused
 from mirembed.store.rows import DatasetInfo, label_names
-
-
-@dataclass(frozen=True)
-class FrameFile:
-    """Where the frames of every track lie. Small: it is what travels to worker processes.
-
-    Attributes
-    ----------
-    path : pathlib.Path
-        Flat float32 ``[total frames, n_bands]``.
-    shape : (int, int)
-        Frames and bands of the whole file.
-    starts, lengths : ndarray [n_tracks], int64
-        Track i is the rows ``starts[i] : starts[i] + lengths[i]``.
-    """
-
-    path: Path
-    shape: tuple[int, int]
-    starts: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-
-    def open(self) -> NDArray[np.float32]:
-        """Map the file: ndarray ``[total frames, n_bands]``, dB, read-only."""
-        return np.memmap(self.path, np.float32, "r", shape=self.shape)
-
-    @contextlib.contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Keep other processes from deleting the file while worker processes open it again and again."""
-        with self.path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-            yield
-
-
-def expect_rows(frames: NDArray[np.float32], first: NDArray[np.int64], count: int) -> None:
-    """Have the system read rows of a mapped file in the background; of any other array nothing has to be read.
-
-    Parameters
-    ----------
-    frames : ndarray [total_frames, n_bands]
-    first : ndarray [n]
-        First of ``count`` rows each.
-    """
-    mapping = _mapping(frames)
-    if mapping is not None:
-        row = frames.strides[0]
-        for start in (first * row // mmap.PAGESIZE * mmap.PAGESIZE).tolist():
-            mapping.madvise(mmap.MADV_WILLNEED, start, min((count + 1) * row + mmap.PAGESIZE, len(mapping) - start))
-
-
-def release_rows(frames: NDArray[np.float32]) -> None:
-    """Take the pages of a mapped file out of this process's memory; the system may keep them, and reads them again.
-
-    Without this the memory of a process that reads here and there grows to the size of the file.
-    """
-    mapping = _mapping(frames)
-    if mapping is not None:
-        mapping.madvise(mmap.MADV_DONTNEED)
-
-
-def _mapping(frames: NDArray[np.float32]) -> mmap.mmap | None:
-    owner: Any = frames
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    return owner if isinstance(owner, mmap.mmap) else None
 
 
 @dataclass(frozen=True)
@@ -156,7 +88,6 @@ class Tracks:
             task = _without_empty_classes(task, labels)
         else:
             labels = np.asarray(self.labels)[rows]
-        frames = replace(self.frames, starts=self.frames.starts[rows], lengths=self.frames.lengths[rows])
         ids = [self.ids[row] for row in rows]
         return replace(
             self,
@@ -166,7 +97,7 @@ class Tracks:
             groups=[self.groups[row] for row in rows],
             audio_hashes=[self.audio_hashes[row] for row in rows],
             durations=self.durations[rows],
-            frames=frames,
+            frames=self.frames.take(rows),
             digest=_digest([self.digest, ids]),
             excluded=excluded,
         )
@@ -221,35 +152,28 @@ def open_tracks(store: FeatureStore, progress: Progress | None = None) -> Tracks
 
 def _frame_file(store: FeatureStore, index: Any, lengths: NDArray[np.int64], digest: str) -> FrameFile:
     bands = int(store.info().parameters["bands"])
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
-    shape = (int(lengths.sum()), bands)
-    frames = FrameFile(store.folder / "cache" / f"frames-{digest}.f32", shape, starts, lengths)
-    if frames.path.exists() and frames.path.stat().st_size == shape[0] * shape[1] * 4:
+    frames = FrameFile.at(store.folder / "cache" / f"frames-{digest}.f32", lengths, bands)
+    if frames.is_whole:
         return frames
-    # By id and content, not by place: `extract` may be rewriting the shards at this moment.
-    keys = list(zip(index["id"].to_pylist(), index["audio_hash"].to_pylist(), strict=True))
-    place = dict(zip(keys, starts.tolist(), strict=True))
     for old in frames.path.parent.glob("frames-*.f32"):
-        _delete_unused(old)
-    with writing(frames.path) as temporary, temporary.open("wb") as file:
-        missing = set(keys)
-        for group in store.read_frames(["id", "audio_hash", "frames"]):
-            rows = zip(group["id"].to_pylist(), group["audio_hash"].to_pylist(), group["frames"], strict=True)
-            for track, audio, values in rows:
-                if (track, audio) in missing:
-                    missing.remove((track, audio))
-                    file.seek(place[track, audio] * bands * 4)
-                    file.write(values.values.flatten().to_numpy().tobytes())
-        if missing:
-            raise StoreError(f"the store {store.folder} was changed meanwhile; run the same command again")
+        delete_unused(old)
+    # By id and content, not by place: `extract` may be rewriting the shards at this moment.
+    keys = zip(index["id"].to_pylist(), index["audio_hash"].to_pylist(), strict=True)
+    frames.write(_read_tracks(store, {key: track for track, key in enumerate(keys)}, bands))
     return frames
 
 
-def _delete_unused(path: Path) -> None:
-    """Delete a flat file unless a process has it `FrameFile.in_use`."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
+def _read_tracks(
+    store: FeatureStore, missing: dict[tuple[str, str], int], bands: int
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield the numbers that ``missing`` has for ids and audio hashes, with their frames ``[n_frames, bands]``."""
+    for group in store.read_frames(["id", "audio_hash", "frames"]):
+        rows = zip(group["id"].to_pylist(), group["audio_hash"].to_pylist(), group["frames"], strict=True)
+        for track, audio, values in rows:
+            if (track, audio) in missing:
+                yield missing.pop((track, audio)), values.values.flatten().to_numpy().reshape(-1, bands)
+    if missing:
+        raise StoreError(f"the store {store.folder} was changed meanwhile; run the same command again")
 
 
 def _without_empty_classes(task: Classification, labels: Sequence[str]) -> Classification:
