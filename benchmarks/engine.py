@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,13 +43,14 @@ class Span:
     """When a worker did it, in seconds of the system's clock, and what came of it.
 
     ``loss``: the mean of a track in the last epoch. ``processor``: seconds of processor time, those in the system
-    included.
+    included. ``worker``: the process.
     """
 
     begin: float
     end: float
     loss: float = 0.0
     processor: float = 0.0
+    worker: int = field(default_factory=os.getpid)
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,7 @@ class Measured:
     Attributes
     ----------
     seconds : float
-        That the workers were at it, all tasks together, divided by the number of workers; data are at hand and the
-        kernel is loaded.
+        That the busiest worker was at it, all its tasks together; data are at hand and the kernel is loaded.
     others : float
         Seconds for all else: processes, imports, the kernel, the statistics of the bands, and workers that have
         nothing left to do.
@@ -141,7 +142,10 @@ def _measure(function: Callable[[Task, Callable[[int], None]], Span], tasks: Seq
         span for _, span in run_trainings(function, tasks, [task.problem.epochs for task in tasks], jobs, Silent(), "")
     ]
     whole = time.perf_counter() - begin
-    seconds = sum(span.end - span.begin for span in spans) / min(jobs, len(tasks))
+    by_worker: dict[int, float] = {}
+    for span in spans:
+        by_worker[span.worker] = by_worker.get(span.worker, 0.0) + span.end - span.begin
+    seconds = max(by_worker.values())
     processor = sum(span.processor for span in spans)
     return Measured(seconds, whole - seconds, float(np.mean([span.loss for span in spans])), processor)
 

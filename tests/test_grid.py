@@ -164,6 +164,17 @@ def test_a_dry_run_says_what_it_will_take_and_leaves_nothing(work, capsys):
     assert "nothing of it is kept" in capsys.readouterr().out
 
 
+def test_an_epoch_of_networks_that_are_trained_together_ends_with_the_last_of_them(monkeypatch):
+    now = iter([0.0, 5.0, 7.0])
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(now))
+    told = []
+    clock = estimate.Clock(told.append, networks=3)
+    for epochs in (0, 0, 0, 1, 2, 3, 4, 5, 6):
+        clock(epochs)
+    assert clock.epoch() == 2.0
+    assert told == [0, 0, 0, 1, 2, 3, 4, 5, 6]
+
+
 def test_a_dry_run_measures_networks_together_where_they_are_trained_so(work, capsys, monkeypatch):
     def counted(parts, clock):
         done.append(len(parts))

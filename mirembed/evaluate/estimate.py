@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from mirembed.evaluate.grid import Member
 from mirembed.evaluate.parts import Part, evaluate_part, score_part, train_stack
@@ -42,7 +42,7 @@ class Cost:
     seconds : float
         With all worker processes.
     memory : int
-        Bytes of all worker processes together, without the frames.
+        Bytes of all worker processes together; what they share counts once.
     frames : int
         Bytes of the file with all frames, which the workers share and the system may drop from memory.
     disk : int
@@ -106,6 +106,7 @@ class _Measured:
     epoch: float
     scoring: float
     memory: int
+    shared: int
     disk: int
 
 
@@ -144,7 +145,7 @@ def _cost(member: Member, jobs: int, progress: Progress) -> Cost:
         epochs=experiment.epochs,
         scorings=scorings,
         seconds=training + scorings * measured.scoring / workers,
-        memory=measured.memory * workers,
+        memory=measured.shared + measured.memory * workers,
         frames=math.prod(tracks.frames.shape) * 4,
         disk=measured.disk * scorings,
     )
@@ -159,42 +160,60 @@ def _shortened(part: Part) -> Part:
 def _measure(parts: Sequence[Part], on_epoch: Callable[[int], None]) -> _Measured:
     """Train and score one part, and say how long that took. Runs in a worker."""
     [part] = parts
-    clock = _Clock(on_epoch)
+    clock = Clock(on_epoch)
     evaluate_part(part, clock)
-    return clock.measured(part)
+    return _measured(part, clock.epoch(), time.perf_counter() - clock.times[-1])
 
 
 def _measure_stack(parts: Sequence[Part], on_epoch: Callable[[int], None]) -> _Measured:
     """Train parts together, score the first, and say how long that took. Runs in a worker."""
-    clock = _Clock(on_epoch, len(parts))
+    clock = Clock(on_epoch, len(parts))
     train_stack(parts, clock)
+    begin = time.perf_counter()
     score_part(parts[0], lambda number: None)
-    return clock.measured(parts[0])
+    return _measured(parts[0], clock.epoch(), time.perf_counter() - begin)
 
 
-class _Clock:
-    """Notes when each epoch of a number of networks, trained together, was over."""
+def _measured(part: Part, epoch: float, scoring: float) -> _Measured:
+    memory = psutil.Process().memory_full_info()
+    return _Measured(
+        epoch=epoch,
+        scoring=scoring,
+        memory=memory.uss,
+        shared=memory.rss - memory.uss,
+        disk=sum(path.stat().st_size for path in part.folder.iterdir()),
+    )
+
+
+class Clock:
+    """Notes when each epoch was over.
+
+    Parameters
+    ----------
+    on_epoch : callable
+        Told what the clock is told.
+    networks : int
+        That are trained together: an epoch is over when the last of them has done it.
+
+    Attributes
+    ----------
+    times : list of float
+        Of the beginning, and of the end of each epoch.
+    """
 
     def __init__(self, on_epoch: Callable[[int], None], networks: int = 1) -> None:
         self._on_epoch, self._networks = on_epoch, networks
-        self._times = {0: time.perf_counter()}
+        self.times = [time.perf_counter()]
 
     def __call__(self, epochs: int) -> None:
         """Take the number of epochs done, those of all networks added up."""
-        self._times[epochs // self._networks] = time.perf_counter()
+        if epochs == len(self.times) * self._networks:
+            self.times.append(time.perf_counter())
         self._on_epoch(epochs)
 
-    def measured(self, part: Part) -> _Measured:
-        """Return what the training took, and the scoring of a part, which has just ended."""
-        last = max(self._times)
-        unit = 1 if sys.platform == "darwin" else 1024
-        return _Measured(
-            # The first epoch also pays for what is done once.
-            epoch=self._times[last] - self._times[last - 1] if last else 0.0,
-            scoring=time.perf_counter() - self._times[last],
-            memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
-            disk=sum(path.stat().st_size for path in part.folder.iterdir()),
-        )
+    def epoch(self) -> float:
+        """Return the seconds of the last epoch, since the first also pays for what is done once; 0 if there is none."""
+        return self.times[-1] - self.times[-2] if len(self.times) > 1 else 0.0
 
 
 def _mebibytes(size: int) -> str:

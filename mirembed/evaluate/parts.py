@@ -103,8 +103,8 @@ def train_stack(parts: Sequence[Part], on_epoch: Callable[[int], None]) -> None:
     Parameters
     ----------
     parts : sequence of Part
-        One of `make_stacks`. A part that is trained already keeps its place, so that the others' numbers do not
-        depend on it.
+        One of `make_stacks`. Those that are trained already count among the places of the stack, so that the others'
+        numbers do not depend on them.
     on_epoch : callable
         Told the number of epochs done, those of all networks added up.
     """
