@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -247,6 +248,22 @@ SETTINGS = ("--store", "s", "--epochs", EPOCHS, "--jobs", 1, "--engine", "torch"
 
 def tracks_of(folder: Path) -> Tracks:
     return open_tracks(FeatureStore(folder / "s" / "datasets" / "folder"))
+
+
+def test_the_workers_of_a_training_leave_ctrl_c_alone_and_end_with_a_program_that_is_killed(trained, start, tmp_path):
+    shutil.copytree(trained / "s" / "datasets", tmp_path / "s" / "datasets")
+    shutil.copy(trained / "s" / "store.json", tmp_path / "s")
+    process = start(tmp_path, "evaluate", "--cv", 3, "--store", "s", "--epochs", 100_000, "--jobs", 2)
+    wait_until(lambda: list(tmp_path.glob("s/runs/*/checkpoints/*.safetensors")))
+    helpers = set(living(process.pid)) - {process.pid}
+    assert len(helpers) >= 2
+    for helper in helpers:
+        os.kill(helper, signal.SIGINT)
+    time.sleep(0.5)
+    assert helpers <= set(living(process.pid))
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_until(lambda: not living(process.pid), seconds=10)
 
 
 def test_a_fit_that_is_interrupted_and_killed_ends_with_the_same_weights(trained, start, tmp_path):
