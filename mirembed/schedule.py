@@ -90,8 +90,8 @@ def run_trainings(
         for outcome in outcomes:
             if isinstance(outcome, workers.Crashed):
                 raise WorkerError(
-                    "a training process was killed, perhaps because memory ran out, or by a plugin; use fewer --jobs "
-                    "and run the same command again: it goes on where it stopped"
+                    f"a training was lost: {outcome.reason}; use fewer --jobs if memory is short, leave out a plugin "
+                    "that may be to blame, and run the same command again: it goes on where it stopped"
                 )
             counters[outcome.index] = epochs[outcome.index]
             tick()

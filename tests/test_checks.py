@@ -521,7 +521,7 @@ def killer(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def test_a_file_that_kills_its_decoder_is_one_finding(music: Path, killer: bytes) -> None:
     (music / "jig/k.mp3").write_bytes(killer)
     report = look(music, jobs=2)
-    text = "the decoder killed its worker process (SIGSEGV)"
+    text = "native code ended its worker process (SIGSEGV)"
     assert report == Report(5, (Finding("unreadable", "error", ("jig/k.mp3",), text),))
     again = Counted()
     assert look(music, progress=again) == report

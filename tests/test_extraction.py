@@ -528,7 +528,7 @@ def test_a_task_that_kills_its_worker_is_named_and_the_others_go_on():
     outcomes = sorted(workers.run(act, tasks, jobs=2), key=lambda outcome: outcome.index)
     assert outcomes == [
         workers.Done(0, 10),
-        workers.Crashed(1, "the decoder killed its worker process (SIGSEGV)"),
+        workers.Crashed(1, "native code ended its worker process (SIGSEGV)"),
         workers.Done(2, 12),
         workers.Crashed(3, "its worker process was killed"),
     ]
@@ -582,7 +582,7 @@ def test_a_file_that_kills_its_decoder_is_a_failure_and_the_others_are_extracted
         env=nothing_to_call,
         code=2,
     )
-    assert f"{killer}: the decoder killed its worker process (SIGSEGV)" in completed.stdout
+    assert f"{killer}: native code ended its worker process (SIGSEGV)" in completed.stdout
     store = FeatureStore(mirembed.folder / "s" / "datasets" / "folder")
     assert len(stored(store)) == 6
     assert [failure.id for failure in store.failures()] == ["low/killer.mp3"]

@@ -37,6 +37,10 @@ def act(task: tuple[str, Any]) -> Any:
             time.sleep(60)
     if what == "leak":
         LEAKED.append(b"x" * number * MIB)
+    if what == "exit":
+        os._exit(number)
+    if what == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "kill once":
@@ -125,6 +129,13 @@ def test_a_task_whose_worker_the_system_kills_is_tried_once_more_alone(outcomes,
     done = outcomes([once, ("return", 2), ("kill", 3), ("return", 4)], jobs=2)
     reason = "its worker process was killed (SIGKILL), perhaps because memory ran out"
     assert done == [workers.Done(0, 1), workers.Done(1, 2), workers.Crashed(2, reason), workers.Done(3, 4)]
+
+
+def test_how_a_worker_ended_is_said(outcomes):
+    assert outcomes([("exit", 3), ("crash", 0)]) == [
+        workers.Crashed(0, "its worker process ended itself (exit code 3)"),
+        workers.Crashed(1, "native code ended its worker process (SIGSEGV)"),
+    ]
 
 
 def test_results_wait_with_the_workers_while_nobody_takes_them(run, tmp_path):

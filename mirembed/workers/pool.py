@@ -190,5 +190,5 @@ def _crash_reason(code: int) -> str:
     if code == -signal.SIGKILL:
         return "its worker process was killed (SIGKILL), perhaps because memory ran out"
     if code < 0:
-        return f"the decoder killed its worker process ({signal.Signals(-code).name})"
+        return f"native code ended its worker process ({signal.Signals(-code).name})"
     return f"its worker process ended itself (exit code {code})"
