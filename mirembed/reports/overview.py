@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from mirembed.approaches import Method
+from mirembed.compare import corrected, n_tested
 from mirembed.progress import counted
 from mirembed.reports.contents import dataset_table
 from mirembed.reports.page import Section
-from mirembed.reports.scoring import LABELS, RunScores, best_of, corrected, lines, n_tested
+from mirembed.reports.scoring import LABELS, RunScores, best_of, lines
 from mirembed.reports.tables import Cell, Table, interval_record
 
 _Column: TypeAlias = tuple[str, str | None]

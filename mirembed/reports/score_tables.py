@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from mirembed.approaches import Method
+from mirembed.compare import n_tested
 from mirembed.evaluate.scores import Scores, score
 from mirembed.progress import counted
 from mirembed.reports.reading import RunRecord
-from mirembed.reports.scoring import LABELS, Line, RunScores, line_label, lines, n_tested
+from mirembed.reports.scoring import LABELS, Line, RunScores, line_label, lines
 from mirembed.reports.tables import Cell, Table, interval_record
 from mirembed.statistics import Interval
 

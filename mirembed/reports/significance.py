@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mirembed.compare import PairedTest
+from mirembed.compare import PairedTest, n_tested
 from mirembed.progress import counted
 from mirembed.reports.score_tables import first_learners
-from mirembed.reports.scoring import LABELS, RunScores, lines, n_tested, raw_p
+from mirembed.reports.scoring import LABELS, RunScores, lines
 from mirembed.reports.tables import Cell, Table, p_value
 
 
@@ -75,7 +75,7 @@ def _row(test: PairedTest, several: bool, welch: bool) -> list[Cell]:
         Cell(f"{test.mean_a:.3f}"),
         Cell(f"{test.mean_b:.3f}"),
         Cell("" if tested is None else _number(tested.statistic)),
-        Cell(p_value(raw_p(test))),
+        Cell(p_value(test.p)),
         *([Cell(p_value(test.p_welch))] if welch else []),
         Cell("" if tested is None else _number(tested.effect)),
     ]
