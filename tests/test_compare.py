@@ -15,7 +15,7 @@ from small_runs import FOLDS, LABELS, N_FOLDS, N_TEST, OTHER, RIGHT, TARGETS, an
 from mirembed import Regression, Target
 from mirembed.compare import LargerError, Mistake, Report, Results, compare
 from mirembed.errors import EvaluationError, StoreError
-from mirembed.store.files import read_table, write_table
+from mirembed.store.files import read_table, write_json, write_table
 
 
 def opened(folder: Path) -> Results:
@@ -291,9 +291,17 @@ def test_a_run_is_found_by_its_folder_its_name_or_how_that_begins(run, tmp_path,
     monkeypatch.chdir(tmp_path)
     for name, found in [("fold", run), ("gtzan-1", runs / "gtzan-1"), ("runs/gtzan-12", Path("runs/gtzan-12"))]:
         assert Results.open(runs, name).folder == found
-    with pytest.raises(StoreError, match="'gtz' begins the names of 2 runs: gtzan-1, gtzan-12"):
+    write_run(runs / "gtzan-2", epochs=20, cv=None, splits=5, finished=None)
+    write_json(runs / "gtzan-12" / "scores.json", {"nn": {"accuracy": {"mean": 0.52}}})
+    with pytest.raises(StoreError) as error:
         Results.open(runs, "gtz")
-    with pytest.raises(StoreError, match=r"'demo' is neither .* \(folder-1, gtzan-1, gtzan-12\)"):
+    assert str(error.value).splitlines() == [
+        "'gtz' begins the names of 3 runs; say more:",
+        "  gtzan-1: 5 stratified folds, 400 epochs, finished",
+        "  gtzan-12: 5 stratified folds, 400 epochs, accuracy nn 0.520",
+        "  gtzan-2: 5 stratified splits, 20 epochs, interrupted",
+    ]
+    with pytest.raises(StoreError, match=r"'demo' is neither .* \(folder-1, gtzan-1, gtzan-12, gtzan-2\)"):
         Results.open(runs, "demo")
 
 

@@ -44,7 +44,7 @@ def compare(
 ) -> None:
     """Compare the approaches of one run, or of two runs on the same folds: which is better, and on which tracks.
 
-    Tests the paired differences over the folds (Nadeau & Bengio), corrected for the number of all tests of the run (Holm).
+    Tests the paired differences over the folds (Nadeau & Bengio), corrected over all tests of the run (Holm).
     """
     from mirembed.cli.console import print_json
     from mirembed.compare import Results
