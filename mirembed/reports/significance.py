@@ -30,16 +30,7 @@ def kernel_tests(scores: RunScores) -> Table | None:
 def _table(scores: RunScores, name: str, title: str, tests: Sequence[PairedTest], family: str) -> Table:
     several = len({(test.metric, test.target) for test in tests}) > 1
     welch = scores.run.repeated
-    caption = (
-        f"Paired over the folds: 95 % intervals and t-tests after Nadeau and Bengio. Holm's correction is over the "
-        f"{counted(n_tested(tests), 'test')} of this table: {family} Effect: Hedges' g of the paired differences. A "
-        "difference that is not significant is no sign that the methods are equal."
-    )
-    if n_tested(tests) < len(tests):
-        caption += (
-            " Not tested: what has a single split, or differs by the same in all folds, which leaves nothing to "
-            "estimate the error from."
-        )
+    caption = _caption(tests, family)
     if welch:
         caption += (
             " Welch's test is the paper's: it takes overlapping splits for independent, announces too many "
@@ -60,6 +51,26 @@ def _table(scores: RunScores, name: str, title: str, tests: Sequence[PairedTest]
     rows = [_row(test, several, welch) for test in tests]
     records = [_record(test) for test in tests]
     return Table(name, title, caption, [*columns, *(["p (Welch)"] if welch else []), "effect"], rows, records)
+
+
+def _caption(tests: Sequence[PairedTest], family: str) -> str:
+    tested = n_tested(tests)
+    if not tested:
+        return (
+            "Nothing is tested: a single split, or a difference that is the same in all folds, leaves nothing to "
+            "estimate the error from."
+        )
+    caption = (
+        "Paired over the folds: 95 % intervals and t-tests after Nadeau and Bengio. Holm's correction is over the "
+        f"{counted(tested, 'test')} of this table: {family} Effect: Hedges' g of the paired differences. A difference "
+        "that is not significant is no sign that the methods are equal."
+    )
+    if tested == len(tests):
+        return caption
+    return (
+        f"{caption} Not tested: what has a single split, or differs by the same in all folds, which leaves nothing to "
+        "estimate the error from."
+    )
 
 
 def _row(test: PairedTest, several: bool, welch: bool) -> list[Cell]:
