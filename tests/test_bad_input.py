@@ -22,6 +22,7 @@ from conftest import CLASSES, RATE, clean_environment, tone, write_tones
 from small_store import workers_run
 from third_party import install
 
+from mirembed.cli.console import print_table
 from mirembed.cli.main import main
 
 
@@ -183,6 +184,7 @@ def test_a_usage_error_names_the_argument_and_how_to_get_help(mirembed, argument
         (["--similarity", ":gamma=1"], "':gamma=1' is not a plugin's name; write name or name:param=value"),
         (["--learner", "svm:D=1"], "svm has no parameter 'D'; its parameters: kernel: "),
         (["--folds", "leave-one-out"], "expected random, stratified, grouped; this dataset has no official splits"),
+        (["--dataset", "FOLDER"], "holds folder, not FOLDER; did you mean folder? Otherwise run"),
         (["--dataset", "gtzan"], "holds folder, not gtzan; run `mirembed extract --dataset gtzan` first"),
     ],
 )
@@ -630,6 +632,15 @@ def at_most(size: int) -> Callable[[], None]:
 
 
 FREE = "free some space and run the same command again: what is in the store is kept"
+
+
+def test_control_characters_in_names_do_not_break_a_table(capsys):
+    print_table(["track"], [["line\nbreak \x1b[31m"], ["日本　é"]], title="of\ra folder")
+    printed = capsys.readouterr().out
+    assert [len(line) for line in printed.splitlines()[1:5]] == [24] * 4
+    assert r"│ line\nbreak \x1b[31m │" in printed
+    assert printed.startswith("of\\ra folder\n")
+    assert "日本　é" in printed
 
 
 @pytest.mark.parametrize("arguments", [("store", "info"), ("plugins", "--json"), ("--version",)])
