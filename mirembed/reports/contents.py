@@ -53,7 +53,7 @@ def describe_folds(run: RunRecord) -> str:
     seeds = len(configuration["seeds"])
     repeated = f", {seeds} seeds" if seeds > 1 else ""
     if splits is not None:
-        return f"{splits} {scheme} splits with {configuration['test_size']:.0%} test tracks{repeated}"
+        return f"{counted(splits, f'{scheme} split')} with {configuration['test_size']:.0%} test tracks{repeated}"
     if number is None:
         return f"official folds {scheme}{repeated}"
     return f"{number} {scheme} folds{repeated}"

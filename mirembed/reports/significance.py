@@ -31,7 +31,7 @@ def _table(scores: RunScores, name: str, title: str, tests: Sequence[PairedTest]
     several = len({(test.metric, test.target) for test in tests}) > 1
     welch = scores.run.repeated
     caption = _caption(tests, family)
-    if welch:
+    if welch and n_tested(tests):
         caption += (
             " Welch's test is the paper's: it takes overlapping splits for independent, announces too many "
             "differences, and decides nothing here."

@@ -238,5 +238,5 @@ def _settings(folder: Path, configuration: Mapping[str, Any]) -> dict[str, Any]:
 def _describe_folds(configuration: Mapping[str, Any]) -> str:
     scheme, number, splits = configuration["folds"], configuration["cv"], configuration.get("splits")
     if splits is not None:
-        return f"{splits} {scheme} splits"
+        return counted(splits, f"{scheme} split")
     return f"official folds {scheme}" if number is None else f"{number} {scheme} folds"
