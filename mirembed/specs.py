@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,3 +164,9 @@ def _type_name(annotation: Any) -> str:
     if len(_members(annotation)) > 1:
         return " | ".join(_type_name(m) for m in _members(annotation) if m is not type(None))
     return getattr(annotation, "__name__", str(annotation))
+
+
+def near_names(name: str, known: Iterable[str], n: int = 2) -> list[str]:
+    """Return up to ``n`` of the known names that are spelt like a name, whatever the case."""
+    by_folded = {one.casefold(): one for one in known}
+    return [by_folded[near] for near in difflib.get_close_matches(name.casefold(), by_folded, n=n)]

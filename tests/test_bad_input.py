@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from conftest import CLASSES, RATE, clean_environment, tone, write_tones
 from small_store import workers_run
 from third_party import install
 
+from mirembed.cli.console import print_table
 from mirembed.cli.main import main
 
 
@@ -44,12 +46,14 @@ def run_here(folder: Path, *arguments: object) -> int:
 
     What would run in worker processes runs here too.
     """
+    handler = signal.getsignal(signal.SIGINT)  # which the program takes away at its end
     with workers_run(), pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
         for name in [name for name in os.environ if name.startswith("MIREMBED_")]:
             patch.delenv(name)
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["mirembed", *map(str, arguments)])
         main()
+    signal.signal(signal.SIGINT, handler)
     return end.value.code
 
 
@@ -180,6 +184,7 @@ def test_a_usage_error_names_the_argument_and_how_to_get_help(mirembed, argument
         (["--similarity", ":gamma=1"], "':gamma=1' is not a plugin's name; write name or name:param=value"),
         (["--learner", "svm:D=1"], "svm has no parameter 'D'; its parameters: kernel: "),
         (["--folds", "leave-one-out"], "expected random, stratified, grouped; this dataset has no official splits"),
+        (["--dataset", "FOLDER"], "holds folder, not FOLDER; did you mean folder? Otherwise run"),
         (["--dataset", "gtzan"], "holds folder, not gtzan; run `mirembed extract --dataset gtzan` first"),
     ],
 )
@@ -627,6 +632,48 @@ def at_most(size: int) -> Callable[[], None]:
 
 
 FREE = "free some space and run the same command again: what is in the store is kept"
+
+
+def test_control_characters_in_names_do_not_break_a_table(capsys):
+    print_table(["track"], [["line\nbreak \x1b[31m"], ["日本　é"]], title="of\ra folder")
+    printed = capsys.readouterr().out
+    assert [len(line) for line in printed.splitlines()[1:5]] == [24] * 4
+    assert r"│ line\nbreak \x1b[31m │" in printed
+    assert printed.startswith("of\\ra folder\n")
+    assert "日本　é" in printed
+
+
+@pytest.mark.parametrize("arguments", [("store", "info"), ("plugins", "--json"), ("--version",)])
+def test_a_full_standard_output_is_one_error(mirembed, store, arguments):
+    with Path("/dev/full").open("w") as full:
+        completed = subprocess.run(
+            [sys.executable, "-m", "mirembed", *arguments],
+            cwd=mirembed.folder,
+            env=clean_environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert completed.stderr == "error: standard output cannot be written (No space left on device)\n"
+    assert completed.returncode == 1
+
+
+@pytest.mark.parametrize("arguments", [("store", "info"), ("plugins", "--json"), ("--version",)])
+def test_what_is_written_to_a_closed_standard_output_goes_nowhere(mirembed, store, arguments):
+    assert mirembed(*arguments, preexec_fn=lambda: os.close(1)).stderr == ""
+
+
+def test_ctrl_c_while_the_program_ends_shows_nothing(tmp_path):
+    slow_end = "import atexit, sys, time; atexit.register(lambda: print('ending', flush=True) or time.sleep(1)); "
+    program = [sys.executable, "-c", slow_end + "from mirembed.cli.main import main; main()", "--version"]
+    with subprocess.Popen(
+        program, cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline().startswith("mirembed ")
+        assert process.stdout.readline() == "ending\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate() == ("", "")
+    assert process.returncode == 0
 
 
 def test_extract_on_a_full_disk_keeps_the_store_and_goes_on_later(mirembed, store, features):

@@ -15,7 +15,7 @@ from small_runs import FOLDS, LABELS, N_FOLDS, N_TEST, OTHER, RIGHT, TARGETS, an
 from mirembed import Regression, Target
 from mirembed.compare import LargerError, Mistake, Report, Results, compare
 from mirembed.errors import EvaluationError, StoreError
-from mirembed.store.files import read_table, write_table
+from mirembed.store.files import read_table, write_json, write_table
 
 
 def opened(folder: Path) -> Results:
@@ -80,6 +80,24 @@ def test_p_values_are_corrected_over_all_tests_of_the_table(tmp_path):
     assert small < large < 0.05 < 2 * small
     assert {accuracy.p_holm, macro_f1.p_holm} == {2 * small}
     assert accuracy.verdict == macro_f1.verdict == "not significant"
+
+
+def test_p_values_of_chosen_pairs_are_corrected_over_all_pairs_of_the_run(run):
+    every, chosen = compare(opened(run)), compare(opened(run), approaches=["fl", "rbf-sl"])
+    assert {(test.a, test.b) for test in chosen.tests} == {("fl", "rbf-sl")}
+    corrected = {test.metric: test.p_holm for test in every.tests if (test.a, test.b) == ("rbf-sl", "fl")}
+    assert {test.metric: test.p_holm for test in chosen.tests} == pytest.approx(corrected)
+    assert (chosen.n_pairs, chosen.n_tested) == (every.n_pairs, every.n_tested) == (3, 6)
+    assert chosen.to_json()["family"] == {"pairs": 3, "tests": 6}
+
+
+def test_chosen_pairs_of_a_single_split_are_corrected_over_all_pairs_of_the_run(tmp_path):
+    right = {"rbf-sl": 17, "nn": 10, "fl": 5}
+    predictions = {name: [LABELS[:n] + [OTHER[label] for label in LABELS[n:20]]] for name, n in right.items()}
+    folder = write_run(tmp_path / "run", predictions, truth=LABELS[:20], places=[[0] * 20], cv=None)
+    every = {(found.a, found.b): found.mcnemar_p for found in compare(opened(folder)).disagreements}
+    (chosen,) = compare(opened(folder), approaches=["rbf-sl", "nn"]).disagreements
+    assert chosen.mcnemar_p == every["rbf-sl", "nn"] == pytest.approx(2 * scipy.stats.binomtest(7, 7).pvalue)
 
 
 def test_all_seeds_of_repeated_cross_validation_take_part(tmp_path):
@@ -273,9 +291,17 @@ def test_a_run_is_found_by_its_folder_its_name_or_how_that_begins(run, tmp_path,
     monkeypatch.chdir(tmp_path)
     for name, found in [("fold", run), ("gtzan-1", runs / "gtzan-1"), ("runs/gtzan-12", Path("runs/gtzan-12"))]:
         assert Results.open(runs, name).folder == found
-    with pytest.raises(StoreError, match="'gtz' begins the names of 2 runs: gtzan-1, gtzan-12"):
+    write_run(runs / "gtzan-2", epochs=20, cv=None, splits=5, finished=None)
+    write_json(runs / "gtzan-12" / "scores.json", {"nn": {"accuracy": {"mean": 0.52}}})
+    with pytest.raises(StoreError) as error:
         Results.open(runs, "gtz")
-    with pytest.raises(StoreError, match=r"'demo' is neither .* \(folder-1, gtzan-1, gtzan-12\)"):
+    assert str(error.value).splitlines() == [
+        "'gtz' begins the names of 3 runs; say more:",
+        "  gtzan-1: 5 stratified folds, 400 epochs, finished",
+        "  gtzan-12: 5 stratified folds, 400 epochs, accuracy nn 0.520",
+        "  gtzan-2: 5 stratified splits, 20 epochs, interrupted",
+    ]
+    with pytest.raises(StoreError, match=r"'demo' is neither .* \(folder-1, gtzan-1, gtzan-12, gtzan-2\)"):
         Results.open(runs, "demo")
 
 
@@ -320,10 +346,31 @@ def test_the_command_prints_the_table_and_the_tracks(mirembed, store):
     assert accuracy[5].startswith("0.410 [0.")
     assert accuracy[-1] == "A is higher"
     assert macro_f1[2] == "macro-F1"
-    assert "2 tests corrected after Holm" in printed
+    assert "Shown: 1 of 3 pairs; corrected after Holm over all 6 tests of the run.\n" in printed
     assert "rbf-sl (A) right and nn (B) wrong: 41; the other way round: 0" in printed
     assert track == ["A", "010", "blues", "blues", "jazz", "1"]
-    assert "010" not in mirembed("compare", "folder", "--top", 0).stdout
+
+
+def test_the_command_lists_the_tracks_of_a_single_pair_and_those_of_several_on_request(mirembed, store):
+    lists = [
+        mirembed("compare", "folder", *flags).stdout.count("the other way round")
+        for flags in ([], ["--top", 1], ["--approach", "rbf-sl", "--approach", "nn"])
+    ]
+    assert lists == [0, 3, 1]
+    printed = mirembed("compare", "folder").stdout.splitlines()
+    assert "Corrected after Holm over 6 tests." in printed
+    assert printed[-1] == "--top 10 lists the tracks on which they disagree, for each pair"
+    assert len(json.loads(mirembed("compare", "folder", "--json").stdout)["disagreements"][0]["better_a"]) == 10
+
+
+def test_repeated_random_splits_are_not_called_folds(mirembed, store):
+    write_run(store / "runs" / "splits-1", cv=None, splits=5, test_size=0.2)
+    assert mirembed("compare", "splits").stdout.startswith("splits-1: 5 random splits\n")
+
+
+def test_a_run_is_not_compared_with_itself(run):
+    with pytest.raises(EvaluationError, match="folder-1 is given twice; name it once"):
+        compare(opened(run), opened(run), ["rbf-sl", "fl"])
 
 
 def test_the_command_prints_two_runs_of_a_single_split_on_targets(mirembed):

@@ -66,6 +66,8 @@ def test_a_file_that_was_written_is_read_as_it_was():
         ("keep-models = 1", "x: keep-models is 1: expected true or false"),
         ("learner = []", "--learner is empty: expected at least one"),
         ("epochs = ", "x is not TOML: "),
+        ("seed = [0, 1, 0]", "--seed 0 is given 2 times; give it once"),
+        ("learner = ['svm', 'svm']", "--learner svm is given 2 times; give it once"),
         ("seed = -1", "--seed is -1: expected a number from 0 to 4294967295"),
         ("[[evaluation]]\nname='..'", "an evaluation cannot be called '..'"),
         ("[[evaluation]]\nname='report'", "an evaluation cannot be called 'report'"),

@@ -187,6 +187,8 @@ def test_an_unknown_name_tells_the_near_ones():
     with pytest.raises(UnknownNameError) as error:
         registry.find("similarity", "rfb")
     assert str(error.value) == "no similarity is called 'rfb'; did you mean rbf?"
+    with pytest.raises(UnknownNameError, match=r"no similarity is called 'COSINE'; did you mean cosine\?"):
+        registry.find("similarity", "COSINE")
     with pytest.raises(UnknownNameError) as error:
         registry.find("similarity", "zzz")
     assert str(error.value) == "no similarity is called 'zzz'; there are cosine, rbf"

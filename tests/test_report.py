@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +19,7 @@ import sklearn.metrics
 from report_pages import Page, records, report
 from small_reports import CLASSES, TARGETS, write_grid, write_report_run
 
-from mirembed.compare import compare
+from mirembed.compare import paired_tests
 from mirembed.reports import Written, scoring
 from mirembed.reports.maps import principal_components
 
@@ -320,13 +319,11 @@ def test_the_methods_of_other_learners_are_in_the_table_of_all_metrics(kernels):
 
 def test_what_could_not_be_tested_is_not_counted_and_marks_nothing(tmp_path, monkeypatch):
     def without_first(*arguments, **options):
-        found = compare(*arguments, **options)
-        first, *others = found.tests
-        untested = replace(first.comparison, statistic=math.inf, p=None, effect=math.inf)
-        return replace(found, tests=(replace(first, comparison=untested), *others))
+        first, *others = paired_tests(*arguments, **options)
+        return replace(first, comparison=None), *others
 
     folder = write_report_run(tmp_path / "run", skill={"nn": 0.3, "rbf-sl": 1.0}, n_tracks=300)
-    monkeypatch.setattr(scoring, "compare", without_first)
+    monkeypatch.setattr(scoring, "paired_tests", without_first)
     written = report(folder)
     untested, tested = records(written, "significance")
     assert (untested["p"], untested["p_holm"], untested["verdict"]) == ("", "", "not tested")

@@ -21,6 +21,7 @@ from mirembed import Classification, Regression, Target
 from mirembed.errors import StoreError, StoreWriteError
 from mirembed.reports import Written, reading
 from mirembed.reports.tables import Cell, Table
+from mirembed.store.files import read_table, write_table
 
 NASTY = "<script>alert('1')</script>"
 SMALL = {"rbf-sl": 0.9, "nn": 0.5}
@@ -228,6 +229,10 @@ def test_a_run_may_finish_while_it_is_read(tmp_path, monkeypatch):
 def test_a_run_of_one_split_has_no_intervals_and_no_tests(tmp_path):
     written = report(write_report_run(tmp_path / "run", TARGETS, skill=SMALL, n_tracks=30, official="mediaeval"))
     assert Page.of(written).cell("Pearson's r of each method", "valence", "nn").count("[") == 0
+    captions = " ".join(Page.of(written).texts("caption", "figcaption"))
+    assert "Scores in 1 fold without intervals: they need several folds" in captions
+    assert "Nothing is tested: a single split" in captions
+    assert "Nadeau" not in captions
     assert {test["verdict"] for test in records(written, "significance")} == {"not tested"}
 
 
@@ -342,3 +347,22 @@ def test_the_command_says_what_is_no_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     invoke("report", "no-run", code=1)
     assert capsys.readouterr().err.startswith("error: 'no-run' is neither a run's folder nor the beginning")
+
+
+def test_a_single_checkpoint_makes_no_curve(tmp_path):
+    folder = write_report_run(tmp_path / "run", skill=SMALL, n_tracks=30)
+    checkpoints = read_table(folder / "checkpoints.parquet")
+    write_table(folder / "checkpoints.parquet", checkpoints.filter(pc.equal(checkpoints["epoch"], 30)))
+    written = report(folder)
+    names = {path.stem for path in written.page.parent.rglob("*.svg")}
+    assert "loss" in names
+    assert not {name for name in names if name.startswith("curve")}
+    assert "Scores were taken after epoch 30 alone, and a single point is no curve" in " ".join(
+        Page.of(written).texts("p")
+    )
+
+
+def test_provenance_has_the_gamma_that_one_would_type(tmp_path):
+    page = Page.of(report(write_report_run(tmp_path / "run", skill=SMALL, n_tracks=30)))
+    rows = dict(page.tables["Where the numbers come from"][1:])
+    assert "gamma=scale" in rows["learner svm"]

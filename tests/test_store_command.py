@@ -90,8 +90,12 @@ def test_info_lists_datasets_models_and_runs(mirembed, made):
         12,
     )
     assert (run["state"], run["dataset"], run["approaches"]) == ("finished", "folder", ["rbf-sl"])
+    accuracy = json.loads((made / "runs" / run["run"] / "scores.json").read_text())["rbf-sl"]["accuracy"]["mean"]
+    assert (run["folds"], run["epochs"], run["seeds"]) == ("2 stratified folds", 2, [0])
+    assert (run["metric"], run["scores"]) == ("accuracy", {"rbf-sl": accuracy})
     told = mirembed("store", "info", "--store", made).stdout
-    for word in ("folder-rbf-sl", "finished", "12 of 12", run["run"]):
+    date = run["started"][:16].replace("T", " ")
+    for word in ("folder-rbf-sl", "finished", "12 of 12", run["run"], f"rbf-sl {accuracy:.3f}", "2 stratified", date):
         assert word in told
 
 

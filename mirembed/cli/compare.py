@@ -9,9 +9,14 @@ import typer
 
 from mirembed.cli.options import DEFAULT_STORE, Json, StoreFolder
 from mirembed.hookspecs import Classification
+from mirembed.progress import counted
 
 if TYPE_CHECKING:
     from mirembed.compare import Disagreements, PairedTest, Report
+
+
+_TOP = 10
+"""Tracks to list for each approach, where nothing is said."""
 
 
 def compare(
@@ -23,17 +28,23 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Of one run: those to compare with one another. Of two runs: one in both, or one in each. "
-            "Default: all.",
+            help="Of one run: those to show. Of two runs: one in both, or one in each. Default: all.",
         ),
     ] = None,
-    top: Annotated[int, typer.Option(metavar="N", min=0, help="Tracks to list for each approach.")] = 10,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Tracks to list for each approach. Default: 10 of a single pair, and none of several; in JSON 10.",
+        ),
+    ] = None,
     store: StoreFolder = DEFAULT_STORE,
     json: Json = False,
 ) -> None:
     """Compare the approaches of one run, or of two runs on the same folds: which is better, and on which tracks.
 
-    Tests the paired differences over the folds (Nadeau & Bengio), corrected for their number (Holm).
+    Tests the paired differences over the folds (Nadeau & Bengio), corrected over all tests of the run (Holm).
     """
     from mirembed.cli.console import print_json
     from mirembed.compare import Results
@@ -43,18 +54,25 @@ def compare(
     runs = Store(store).runs
     first = Results.open(runs, run_a)
     second = None if run_b is None else Results.open(runs, run_b)
-    report = run(first, second, approach or [], top)
+    report = run(first, second, approach or [], _TOP if top is None else top)
     if json:
         print_json(report.to_json())
         return
     _print_tests(report)
+    several = top is None and len(report.disagreements) > 1
     for found in report.disagreements:
-        _print_disagreements(report, found)
+        if several:
+            _print_mcnemar(found)
+        else:
+            _print_disagreements(report, found)
+    if several:
+        typer.echo(f"--top {_TOP} lists the tracks on which they disagree, for each pair")
 
 
 def _print_tests(report: Report) -> None:
     from mirembed.cli.console import print_table
 
+    kind = "random split" if report.repeated else "fold"
     runs = report.a.name if report.a == report.b else f"A: {report.a.name}, B: {report.b.name}"
     columns = ["A", "B", "metric", "mean of A", "mean of B", "A - B", "t", "p", "p (Holm)", "effect", "verdict"]
     rows = [_row(test) for test in report.tests]
@@ -64,12 +82,13 @@ def _print_tests(report: Report) -> None:
             [*row[:-2], "" if test.p_welch is None else _p_value(test.p_welch), *row[-2:]]
             for row, test in zip(rows, report.tests, strict=True)
         ]
-    print_table(columns, rows, f"{runs}: {report.n_folds} fold{'s' * (report.n_folds > 1)}")
+    print_table(columns, rows, f"{runs}: {counted(report.n_folds, kind)}")
     if any(test.comparison is not None for test in report.tests):
         typer.echo(
-            f"Paired over the folds, 95 % intervals and t-tests after Nadeau & Bengio; {len(rows)} tests corrected "
-            "after Holm; effect: Hedges' g of the paired differences."
+            "Paired over the folds, 95 % intervals and t-tests after Nadeau & Bengio; effect: Hedges' g of the paired "
+            "differences."
         )
+        typer.echo(_family(report))
     if "p (Welch)" in columns:
         typer.echo(
             "Welch's test is the paper's: unpaired and uncorrected, it takes overlapping splits for independent ones "
@@ -79,6 +98,13 @@ def _print_tests(report: Report) -> None:
         typer.echo(f"the runs differ in {name}: {one} and {other}")
     for note in report.notes:
         typer.echo(note)
+
+
+def _family(report: Report) -> str:
+    n_shown, over = len(report.disagreements), counted(report.n_tested, "test")
+    if n_shown == report.n_pairs:
+        return f"Corrected after Holm over {over}."
+    return f"Shown: {n_shown} of {report.n_pairs} pairs; corrected after Holm over all {over} of the run."
 
 
 def _row(test: PairedTest) -> list[str]:
@@ -112,9 +138,14 @@ def _print_disagreements(report: Report, found: Disagreements) -> None:
         print_table(columns, rows, title)
     else:
         typer.echo(title)
+    _print_mcnemar(found)
+
+
+def _print_mcnemar(found: Disagreements) -> None:
     if found.mcnemar_p is not None:
         typer.echo(
-            f"McNemar's exact test of these two fitted models over the tracks: p (Holm) {_p_value(found.mcnemar_p)}"
+            f"McNemar's exact test over the tracks of the two fitted models {found.a} (A) and {found.b} (B): "
+            f"p (Holm) {_p_value(found.mcnemar_p)}"
         )
 
 

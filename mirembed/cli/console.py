@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
+from unicodedata import category
 
 from rich.console import Console
 from rich.progress import (
@@ -107,19 +108,28 @@ def print_json(content: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """Print a table on standard output; numbers are aligned to the right."""
+    """Print a table on standard output; numbers are aligned to the right, control characters are escaped."""
+    rows = [[escaped(cell) for cell in row] for row in rows]
     table = Table()
     for position, column in enumerate(columns):
         numeric = bool(rows) and all(_is_number(row[position]) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(escaped(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     # A pipe has no width: nothing is to be folded there.
     width = None if sys.stdout.isatty() else 200
     console = Console(highlight=False, markup=False, width=width)
     if title is not None:
-        console.print(title, style="bold", soft_wrap=True)
+        console.print(escaped(title), style="bold", soft_wrap=True)
     console.print(table)
+
+
+def escaped(text: str) -> str:
+    r"""Return text in one line: ``\n`` and ``\x1b``, which names of files may hold, are written so."""
+    return "".join(
+        character.encode("unicode_escape").decode() if category(character) in ("Cc", "Zl", "Zp") else character
+        for character in text
+    )
 
 
 def _is_number(text: str) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
-import io
 import os
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ import typer
 
 from mirembed import MirembedError, __version__
 from mirembed.cli import compare, datasets, embed, evaluate, extract, fit, plugins, predict, report, similar, store
+from mirembed.cli.streams import keep_stdout_for_results, open_closed_streams
 
 TYPER_INTERRUPTED = 130
 """What Typer returns after ctrl-C, which it does not pass on."""
@@ -70,33 +72,25 @@ def _options(
 
 def main() -> None:
     """Run the program; every error becomes one or two lines on standard error and the exit code 1."""
-    _keep_stdout_for_results()
+    open_closed_streams()
+    keep_stdout_for_results()
     # What torch and scikit-learn make when they are imported, a million objects, lives until the end: to look for
     # garbage among it again and again, and once more at the end, would take a second.
     gc.set_threshold(50_000, 20, 100)
-    code = _run()
+    code = _run(lambda: app(standalone_mode=False))
+    # Ctrl-C has nothing left to stop, and would only show tracebacks of what libraries do at the end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    code = _run(sys.stdout.flush) or code
     gc.freeze()
     sys.exit(code)
 
 
-def _keep_stdout_for_results() -> None:
-    """Send to standard error what native code and worker processes write to the standard output that they know."""
-    stdout, stderr = sys.stdout, sys.__stderr__
-    if stdout is not sys.__stdout__ or not isinstance(stdout, io.TextIOWrapper) or stderr is None:
-        return  # standard output is closed, or is caught by whoever runs us
-    stdout.flush()
-    results = os.dup(stdout.fileno())
-    os.dup2(stderr.fileno(), stdout.fileno())
-    # Names of files need not be valid text; what cannot be printed is escaped.
-    sys.stdout = os.fdopen(results, "w", encoding=stdout.encoding, errors="backslashreplace")
-
-
-def _run() -> int:
+def _run(step: Callable[[], object]) -> int:
+    """Do something, say in one or two lines what error came of it, and return the exit code."""
     try:
-        code = app(standalone_mode=False)
+        code = step()
         if code == TYPER_INTERRUPTED:
             raise KeyboardInterrupt
-        sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except typer.TyperException as error:  # a usage error
         show = getattr(error, "show", None)
@@ -108,9 +102,7 @@ def _run() -> int:
         _say(f"error: {error}")
     except (KeyboardInterrupt, typer.Abort):
         _say("interrupted; what is finished is kept, and the same command goes on from there")
-    except BrokenPipeError:
-        # The reader of our output (head, say) has gone. Python would complain again when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read our output (head, say) has enough
         return 0
     except OSError as error:
         _say(f"error: cannot use {error.filename or 'a file'}: {error.strerror or error}; check its permissions")

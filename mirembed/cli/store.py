@@ -114,15 +114,17 @@ def _print_contents(found: Contents) -> None:
     if found.runs:
         runs = [line for run in found.runs for line in (run, *run.members)]
         print_table(
-            ["run", "state", "dataset", "approaches", "started", "size"],
+            ["run", "state", "dataset", "folds", "epochs", "seeds", "mean accuracy or r", "started (UTC)", "size"],
             [_run_row(run) for run in runs],
             title="Runs",
         )
 
 
 def _run_row(run: RunContents) -> list[str]:
-    what = ", ".join(run.approaches) or f"experiment of {len(run.members)}" * bool(run.members)
-    return [run.run, run.state, run.dataset, what, run.started, _size(run.bytes)]
+    what = run.told_scores() or f"experiment of {len(run.members)}" * bool(run.members)
+    epochs, seeds = "" if run.epochs is None else str(run.epochs), ", ".join(map(str, run.seeds))
+    started = run.started[:16].replace("T", " ")
+    return [run.run, run.state, run.dataset, run.folds, epochs, seeds, what, started, _size(run.bytes)]
 
 
 def _size(n_bytes: int) -> str:

@@ -4,8 +4,20 @@ The approaches are paired: same tracks, same seeds, same folds. Every number is 
 finished runs.
 """
 
-from mirembed.compare.comparison import PairedTest, Report, compare
+from mirembed.compare.comparison import Report, compare
 from mirembed.compare.disagreements import Disagreements, LargerError, Mistake
+from mirembed.compare.paired_tests import PairedTest, corrected, n_tested, paired_tests
 from mirembed.compare.results import Results
 
-__all__ = ["Disagreements", "LargerError", "Mistake", "PairedTest", "Report", "Results", "compare"]
+__all__ = [
+    "Disagreements",
+    "LargerError",
+    "Mistake",
+    "PairedTest",
+    "Report",
+    "Results",
+    "compare",
+    "corrected",
+    "n_tested",
+    "paired_tests",
+]

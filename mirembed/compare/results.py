@@ -174,14 +174,24 @@ def choose_pairs(a: Results, b: Results | None, approaches: Sequence[str]) -> li
     return shared
 
 
+def with_all_pairs(results: Results, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the pairs of a run's approaches, and after them all its others."""
+    given = {frozenset(pair) for pair in pairs}
+    return [*pairs, *(pair for pair in combinations(results.predictions, 2) if frozenset(pair) not in given)]
+
+
 def check_paired(a: Results, b: Results) -> None:
     """Check that two runs tested the same tracks in the same folds.
 
     Raises
     ------
     EvaluationError
-        They did not; the message says in what they differ.
+        They did not; the message says in what they differ. Or both are the same run.
     """
+    if a.folder.samefile(b.folder):
+        raise EvaluationError(
+            f"{a.folder.name} is given twice; name it once to compare its approaches with one another, or another run"
+        )
     one, other = a.configuration, b.configuration
     reasons = []
     if one["dataset"]["digest"] != other["dataset"]["digest"] or a.task != b.task:

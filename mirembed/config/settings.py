@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from mirembed.config.experiment import Experiment, check_normalise, choose_approaches, choose_device
 from mirembed.errors import SpecError
-from mirembed.specs import Spec
+from mirembed.specs import Spec, near_names
 
 _TAKEN = ("report", "manifest.json", "experiment.toml")
 """What else stands in the folder of an experiment."""
@@ -76,6 +76,10 @@ class EvaluationSettings:
         for seed in self.seed:
             if not 0 <= seed < 2**32:
                 raise SpecError(f"--seed is {seed}: expected a number from 0 to {2**32 - 1}")
+        for name in ("seed", "learner"):
+            for value, times in Counter(getattr(self, name)).items():
+                if times > 1:
+                    raise SpecError(f"{flag(name)} {value} is given {times} times; give it once")
         if not self.learner or not self.seed:
             raise SpecError(f"{flag('seed' if self.learner else 'learner')} is empty: expected at least one")
 
@@ -99,7 +103,7 @@ class EvaluationSettings:
         values = {}
         for name, value in content.items():
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
+                near = near_names(name, known, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
                 raise SpecError(f"{where}: there is no setting {name!r}; {hint}")
             values[known[name]] = _convert(value, types_[known[name]], f"{where}: {name}")
@@ -122,10 +126,9 @@ class EvaluationSettings:
         SpecError
             If one of them is malformed.
         """
-        learners = tuple(dict.fromkeys(self.learner))
         return Experiment(
             choose_approaches(self.approach, self.similarity, self.label_similarity),
-            tuple(Spec.parse(learner) for learner in learners),
+            tuple(Spec.parse(learner) for learner in self.learner),
             self.epochs,
             self.batch,
             check_normalise(self.normalize),

@@ -29,6 +29,7 @@ from typing import Any
 
 from mirembed.config.files import EXPERIMENT_FILE
 from mirembed.errors import StoreError
+from mirembed.store.contents import run_contents
 from mirembed.store.files import exclusive, read_json, remove_leftovers, write_json, writing
 
 FORMAT = 2
@@ -182,7 +183,7 @@ def find_run(runs: Path, name: str) -> Run:
     if len(begun) == 1:
         return Run(begun[0])
     if begun:
-        raise StoreError(f"{name!r} begins the names of {len(begun)} runs: {_names(begun)}; say more")
+        raise StoreError(f"{name!r} begins the names of {len(begun)} runs; say more:\n{_described(begun)}")
     raise StoreError(
         f"{name!r} is neither a run's folder nor the beginning of the name of a run in {runs} "
         f"({_names(known) or 'none yet'}); `mirembed evaluate` makes one"
@@ -195,6 +196,14 @@ def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in content.items():
         values |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
     return values
+
+
+def _described(folders: Sequence[Path], most: int = 8) -> str:
+    """Return a line for each of the latest runs, with what tells them from one another."""
+    more = [f"  and {len(folders) - most} more"] if len(folders) > most else []
+    return "\n".join(
+        [*(f"  {folder.name}: {run_contents(folder, folder.name).describe()}" for folder in folders[-most:]), *more]
+    )
 
 
 def _names(folders: Sequence[Path], most: int = 5) -> str:

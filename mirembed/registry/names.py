@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from mirembed.registry.discovery import discover
 from mirembed.registry.isolation import plugin_code
 from mirembed.registry.plugins import HOST, BrokenPlugin, Kind, LeftOut, Plugin
 from mirembed.registry.selection import Selection
-from mirembed.specs import Spec, bind, parameters_of
+from mirembed.specs import Spec, bind, near_names, parameters_of
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ class Registry:
 
     def _unknown(self, kind: Kind | None, name: str) -> str:
         names = sorted({p.name for p in self.plugins if kind in (p.kind, None)})
-        near = difflib.get_close_matches(name, names, n=2)
+        near = near_names(name, names)
         message = f"no {kind or 'plugin'} is called {name!r}; "
         message += f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names) or 'none'}"
         if self.broken:

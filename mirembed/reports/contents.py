@@ -53,7 +53,7 @@ def describe_folds(run: RunRecord) -> str:
     seeds = len(configuration["seeds"])
     repeated = f", {seeds} seeds" if seeds > 1 else ""
     if splits is not None:
-        return f"{splits} {scheme} splits with {configuration['test_size']:.0%} test tracks{repeated}"
+        return f"{counted(splits, f'{scheme} split')} with {configuration['test_size']:.0%} test tracks{repeated}"
     if number is None:
         return f"official folds {scheme}{repeated}"
     return f"{number} {scheme} folds{repeated}"
@@ -91,9 +91,12 @@ def _scores(scores: RunScores) -> Section:
 
 def _curves(scores: RunScores) -> Section:
     learned = curves.learning_curves(scores.run)
+    said = [curves.explained(scores.run)] if learned else []
+    if (epoch := curves.only_checkpoint(learned)) is not None:
+        learned, said = {}, [curves.single_point(epoch)]
     return Section(
         "Learning curves",
-        [curves.EXPLAINED] if learned else [],
+        said,
         figures=[*curves.curve_figures(scores, learned), *_there(curves.loss_figure(scores.run))],
         folded=_there(curves.curve_table(scores.run, learned)),
     )
@@ -186,7 +189,7 @@ def _plugins(configuration: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _plugin(plugin: Mapping[str, Any]) -> str:
-    parameters = ", ".join(f"{name}={value}" for name, value in (plugin.get("parameters") or {}).items())
+    parameters = ", ".join(f"{name}={value}" for name, value in score_tables.typed_parameters(plugin).items())
     where = f"{plugin.get('distribution', 'unknown')} {plugin.get('version', '')}".strip()
     return f"{plugin['name']} of {where}" + (f" ({parameters})" if parameters else "")
 

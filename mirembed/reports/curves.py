@@ -24,13 +24,6 @@ Curves = Mapping[str, Mapping[int, Mapping[Line, Interval]]]
 """By method, epoch and line."""
 
 
-EXPLAINED = (
-    "Score on the test folds at every checkpoint, the learner fitted anew at each: mean over the folds, and the 95 % "
-    "interval after Nadeau and Bengio as a band. The hollow point is the highest of its curve, chosen on the test "
-    "data; all results are those of the last epoch. Level lines: what is not trained by epochs."
-)
-
-
 @dataclass(frozen=True)
 class _Panel:
     """One figure: a line of the table of scores, for the methods of one learner."""
@@ -39,6 +32,29 @@ class _Panel:
     title: str
     line: Line
     methods: Sequence[str]
+
+
+def explained(run: RunRecord) -> str:
+    """Say what the curves are."""
+    return (
+        f"Score on the test folds at every checkpoint, the learner fitted anew at each: {_mean(run)}. The hollow point "
+        "is the highest of its curve, chosen on the test data; all results are those of the last epoch. Level lines: "
+        "what is not trained by epochs."
+    )
+
+
+def single_point(epoch: int) -> str:
+    """Say why there are no curves of scores."""
+    return (
+        f"Scores were taken after epoch {epoch} alone, and a single point is no curve; "
+        "--checkpoint-every N takes them after every N epochs."
+    )
+
+
+def only_checkpoint(curves: Curves) -> int | None:
+    """Return the epoch of the only checkpoint; None where there are several, or none."""
+    epochs = {epoch for by_epoch in curves.values() for epoch in by_epoch}
+    return epochs.pop() if len(epochs) == 1 else None
 
 
 def learning_curves(run: RunRecord) -> Curves:
@@ -122,6 +138,8 @@ def loss_figure(run: RunRecord) -> Figure | None:
 
 
 def _panels(run: RunRecord, curves: Curves) -> Iterator[_Panel]:
+    if not curves:
+        return
     headline, *targets = lines(run.task)
     if len(run.learners) < 2:
         shown = [headline, *(line for line in targets if line[0] == "r")]
@@ -159,9 +177,6 @@ def _draw(scores: RunScores, curves: Curves, panel: _Panel) -> Figure:
     _draw_untrained(axes, scores, panel)
     axes.set(xlabel="epoch", ylabel=LABELS[panel.line[0]])
     axes.locator_params(axis="x", integer=True)
-    checkpoints = {epoch for method in panel.methods for epoch in curves[method]}
-    if len(checkpoints) == 1:  # around a single one there is no whole number to mark but itself
-        axes.set_xticks(list(checkpoints))
     low, high = axes.get_ylim()  # an interval may reach beyond what a score can be, the picture need not
     axes.set_ylim(max(low, -0.03 if isinstance(scores.run.task, Classification) else -1.03), min(high, 1.03))
     style.legend(figure, 3)
@@ -169,8 +184,12 @@ def _draw(scores: RunScores, curves: Curves, panel: _Panel) -> Figure:
         figure,
         panel.name,
         panel.title,
-        "Mean over the test folds and 95 % interval. Hollow: the highest point, chosen on the test data.",
+        f"{_mean(scores.run).capitalize()}. Hollow: the highest point, chosen on the test data.",
     )
+
+
+def _mean(run: RunRecord) -> str:
+    return "mean over the folds, and its 95 % interval as a band" if run.n_folds > 1 else "of a single fold"
 
 
 def _draw_untrained(axes: Axes, scores: RunScores, panel: _Panel) -> None:

@@ -41,11 +41,12 @@ def kernel_figure(scores: RunScores) -> Figure | None:
             axes.plot([j, j + 1, j + 1, j, j], [i, i, i + 1, i + 1, i], color=style.COLOURS[1], linewidth=2.2)
         name_cells(axes, run.learners, approaches)
         axes.set(xlabel="what predicts", ylabel="what the network learned")
+        over = "mean and 95 % interval over the folds" if run.n_folds > 1 else "in a single fold"
         return style.draw(
             figure,
             "kernels",
             "Learned similarity against kernel",
-            f"{LABELS[line[0]]}: mean and 95 % interval over the folds; the darker the higher. Framed: the kernel is "
+            f"{LABELS[line[0]]}: {over}; the darker the higher. Framed: the kernel is "
             "the similarity that was learned, or of its kind.",
         )
 

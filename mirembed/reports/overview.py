@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from mirembed.approaches import Method
+from mirembed.compare import corrected, n_tested
 from mirembed.progress import counted
 from mirembed.reports.contents import dataset_table
 from mirembed.reports.page import Section
-from mirembed.reports.scoring import LABELS, RunScores, best_of, corrected, lines, n_tested
+from mirembed.reports.scoring import LABELS, RunScores, best_of, lines
 from mirembed.reports.tables import Cell, Table, interval_record
 
 _Column: TypeAlias = tuple[str, str | None]
@@ -57,13 +58,15 @@ def _scores_table(all_scores: Sequence[RunScores], n_runs: int) -> Table:
             by = {"approach": column[0], "learner": column[1]}
             records.append({**place, **by, **interval_record(interval), "best": is_best})
         rows.append(cells)
+    several = any(scores.run.n_folds > 1 for scores in all_scores)
+    means = "Means over the folds with 95 % intervals after Nadeau and Bengio" if several else "Scores in single folds"
     missing = f" {n_runs - len(all_scores)} of {n_runs} runs have not begun." if len(all_scores) < n_runs else ""
     return Table(
         "overview",
         "Scores of each method on each dataset",
-        "Means over the folds with 95 % intervals after Nadeau and Bengio; each approach with the first learner of its "
-        "run. A mark and bold type: better than every other method of the line, baselines included, after Holm's "
-        f"correction over the {counted(n_tests, 'test')} of this table: all pairs of methods in each line.{missing}",
+        f"{means}; each approach with the first learner of its run. A mark and bold type: better than every other "
+        f"method of the line, baselines included, after Holm's correction over the {counted(n_tests, 'test')} of this "
+        f"table: all pairs of methods in each line.{missing}",
         ["run", "dataset", "metric", *columns.values()],
         rows,
         records,

@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from mirembed.approaches import Method
+from mirembed.compare import n_tested
 from mirembed.evaluate.scores import Scores, score
 from mirembed.progress import counted
 from mirembed.reports.reading import RunRecord
-from mirembed.reports.scoring import LABELS, Line, RunScores, line_label, lines, n_tested
+from mirembed.reports.scoring import LABELS, Line, RunScores, line_label, lines
 from mirembed.reports.tables import Cell, Table, interval_record
 from mirembed.statistics import Interval
 
@@ -50,10 +51,7 @@ def _by_line(scores: RunScores, name: str, title: str, all_lines: Sequence[Line]
             cells.append(Cell.of(interval, best=best))
             records.append(_record(line, method, interval) | {"best": best})
         rows.append(cells)
-    caption = (
-        f"Means over {_folds(scores.run)} with 95 % intervals after Nadeau and Bengio. {remark}"
-        f"{first_learners(scores.run)}"
-    )
+    caption = f"{_means(scores.run)}. {remark}{first_learners(scores.run)}"
     return Table(name, title, caption, ["target" if scores.run.headline == "r" else "metric", *methods], rows, records)
 
 
@@ -79,8 +77,8 @@ def metrics_table(scores: RunScores) -> Table:
     return Table(
         "metrics",
         "All metrics",
-        f"Means over {_folds(run)} with 95 % intervals after Nadeau and Bengio; pooled: over the predictions of all "
-        f"folds together, with 95 % bootstrap intervals over tracks.{said * undefined}",
+        f"{_means(run)}; pooled: over the predictions of all folds together, with 95 % bootstrap intervals over "
+        f"tracks.{said * undefined}",
         [*columns, "undefined r"] if undefined else columns,
         rows,
         records,
@@ -129,7 +127,7 @@ def kernel_table(scores: RunScores) -> Table | None:
     return Table(
         "kernels",
         "Learned similarity against kernel",
-        f"{LABELS[line[0]]}: means over {_folds(run)} with 95 % intervals. Lines: what the network learned; columns: "
+        f"{_means(run, ' of ' + LABELS[line[0]])}. Lines: what the network learned; columns: "
         "what predicts from its embeddings. Matching: the kernel is the similarity that was learned, with its "
         "parameters; same kind: it has other parameters.",
         ["approach", *run.learners],
@@ -153,12 +151,20 @@ def matching(run: RunRecord, method: Method) -> str:
 def _kernel(learner: Mapping[str, Any], approach: str) -> Mapping[str, Any]:
     """Return the similarity that is a learner's kernel for an approach, as the manifest describes one; or nothing."""
     described: Mapping[str, Any] = learner.get("kernels", {}).get(approach, {})
-    parameters = learner["parameters"]
+    parameters = typed_parameters(learner)
     if described or parameters.get("kernel") != "rbf":
         return described
     # Scikit-learn's own is the same function as the similarity that the learner's distribution calls rbf.
     gamma = {"gamma": parameters.get("gamma")}
     return {"distribution": learner["distribution"], "name": "rbf", "parameters": gamma}
+
+
+def typed_parameters(plugin: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a plugin's parameters as one would type them: ``gamma=scale`` for scikit-learn's RBF kernel, not None."""
+    parameters: Mapping[str, Any] = plugin.get("parameters") or {}
+    if plugin.get("name") == "svm" and parameters.get("kernel") == "rbf" and parameters.get("gamma") is None:
+        return {**parameters, "gamma": "scale"}
+    return parameters
 
 
 def _metric_records(one: Scores) -> list[dict[str, Any]]:
@@ -175,8 +181,11 @@ def _record(line: Line, method: str, interval: Interval) -> dict[str, Any]:
     return {"method": method, "metric": line[0], "target": line[1], **interval_record(interval)}
 
 
-def _folds(run: RunRecord) -> str:
+def _means(run: RunRecord, of: str = "") -> str:
+    """Say over what the means of a table are; a single fold has neither means nor intervals."""
     kind = "split" if run.repeated else "fold"
     every = "" if run.finished else " that every method has finished"
     seeds = ", each the mean of its seeds," if run.official and len(run.configuration["seeds"]) > 1 else ""
-    return f"{counted(run.n_folds, kind)}{every}{seeds}"
+    if run.n_folds == 1:
+        return f"Scores{of} in 1 {kind}{every}{seeds.replace('each ', '')} without intervals: they need several {kind}s"
+    return f"Means{of} over {counted(run.n_folds, kind)}{every}{seeds} with 95 % intervals after Nadeau and Bengio"

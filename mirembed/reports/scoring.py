@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mirembed import statistics
-from mirembed.compare import PairedTest, Results, compare
+from mirembed.compare import PairedTest, Results, corrected, paired_tests
 from mirembed.evaluate.scores import metric_table
 from mirembed.hookspecs import Classification, Task
 from mirembed.reports.reading import Answers, RunRecord
-from mirembed.statistics import Interval, holm
+from mirembed.statistics import Interval
 
 Line: TypeAlias = tuple[str, str | None]
 """A metric, and a target or None: the mean over targets, or classes."""
@@ -103,28 +104,10 @@ class RunScores:
         return Results.open(self.run.folder.parent, str(self.run.folder))
 
     def _pairs(self, methods: Sequence[str]) -> tuple[PairedTest, ...]:
-        """Test all pairs of some methods on all lines; nothing is tested of a run that is going on."""
+        """Test all pairs of some methods on all lines, uncorrected; nothing is tested of a run that is going on."""
         if not self.run.finished or len(methods) < 2:
             return ()
-        return compare(self._results, approaches=methods, top=0).tests
-
-
-def corrected(tests: Iterable[PairedTest]) -> tuple[PairedTest, ...]:
-    """Correct the p-values after Holm over these tests, which are the family of one table, and over no others."""
-    family = tuple(tests)
-    p_values = [p for test in family if (p := raw_p(test)) is not None]
-    of_family = iter(holm(p_values).tolist() if p_values else [])
-    return tuple(replace(test, p_holm=None if raw_p(test) is None else next(of_family)) for test in family)
-
-
-def raw_p(test: PairedTest) -> float | None:
-    """Return the p-value before correction; None of what was not tested."""
-    return None if test.comparison is None else test.comparison.p
-
-
-def n_tested(tests: Iterable[PairedTest]) -> int:
-    """Return the size of a family: what could not be tested is not counted."""
-    return sum(raw_p(test) is not None for test in tests)
+        return paired_tests(self._results, self._results, combinations(methods, 2))
 
 
 def best_of(tests: Iterable[PairedTest], n_methods: int) -> dict[Line, str]:

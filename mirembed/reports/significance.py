@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mirembed.compare import PairedTest
+from mirembed.compare import PairedTest, n_tested
 from mirembed.progress import counted
 from mirembed.reports.score_tables import first_learners
-from mirembed.reports.scoring import LABELS, RunScores, lines, n_tested, raw_p
+from mirembed.reports.scoring import LABELS, RunScores, lines
 from mirembed.reports.tables import Cell, Table, p_value
 
 
@@ -30,17 +30,8 @@ def kernel_tests(scores: RunScores) -> Table | None:
 def _table(scores: RunScores, name: str, title: str, tests: Sequence[PairedTest], family: str) -> Table:
     several = len({(test.metric, test.target) for test in tests}) > 1
     welch = scores.run.repeated
-    caption = (
-        f"Paired over the folds: 95 % intervals and t-tests after Nadeau and Bengio. Holm's correction is over the "
-        f"{counted(n_tested(tests), 'test')} of this table: {family} Effect: Hedges' g of the paired differences. A "
-        "difference that is not significant is no sign that the methods are equal."
-    )
-    if n_tested(tests) < len(tests):
-        caption += (
-            " Not tested: what has a single split, or differs by the same in all folds, which leaves nothing to "
-            "estimate the error from."
-        )
-    if welch:
+    caption = _caption(tests, family)
+    if welch and n_tested(tests):
         caption += (
             " Welch's test is the paper's: it takes overlapping splits for independent, announces too many "
             "differences, and decides nothing here."
@@ -62,6 +53,26 @@ def _table(scores: RunScores, name: str, title: str, tests: Sequence[PairedTest]
     return Table(name, title, caption, [*columns, *(["p (Welch)"] if welch else []), "effect"], rows, records)
 
 
+def _caption(tests: Sequence[PairedTest], family: str) -> str:
+    tested = n_tested(tests)
+    if not tested:
+        return (
+            "Nothing is tested: a single split, or a difference that is the same in all folds, leaves nothing to "
+            "estimate the error from."
+        )
+    caption = (
+        "Paired over the folds: 95 % intervals and t-tests after Nadeau and Bengio. Holm's correction is over the "
+        f"{counted(tested, 'test')} of this table: {family} Effect: Hedges' g of the paired differences. A difference "
+        "that is not significant is no sign that the methods are equal."
+    )
+    if tested == len(tests):
+        return caption
+    return (
+        f"{caption} Not tested: what has a single split, or differs by the same in all folds, which leaves nothing to "
+        "estimate the error from."
+    )
+
+
 def _row(test: PairedTest, several: bool, welch: bool) -> list[Cell]:
     tested = test.comparison
     difference = Cell(f"{test.mean_a - test.mean_b:.3f}") if tested is None else Cell.of(tested.difference)
@@ -75,7 +86,7 @@ def _row(test: PairedTest, several: bool, welch: bool) -> list[Cell]:
         Cell(f"{test.mean_a:.3f}"),
         Cell(f"{test.mean_b:.3f}"),
         Cell("" if tested is None else _number(tested.statistic)),
-        Cell(p_value(raw_p(test))),
+        Cell(p_value(test.p)),
         *([Cell(p_value(test.p_welch))] if welch else []),
         Cell("" if tested is None else _number(tested.effect)),
     ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mirembed.errors import StoreError
+from mirembed.progress import counted
 from mirembed.store.features import FeatureStore
 from mirembed.store.files import is_held, read_json
 from mirembed.store.root import Store
@@ -85,6 +86,14 @@ class RunContents:
     dataset : str
         Empty for an experiment.
     approaches : list of str
+    folds : str
+        In a few words: ``10 stratified folds``.
+    epochs : int or None
+    seeds : list of int
+    metric : str
+        That of the `scores`: ``accuracy`` or ``r``.
+    scores : dict of str to float
+        Of each method the mean over the folds; empty before the end.
     started : str
         UTC, ISO 8601.
     bytes : int
@@ -96,9 +105,28 @@ class RunContents:
     state: str
     dataset: str = ""
     approaches: tuple[str, ...] = ()
+    folds: str = ""
+    epochs: int | None = None
+    seeds: tuple[int, ...] = ()
+    metric: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
     started: str = ""
     bytes: int = 0
     members: tuple[RunContents, ...] = ()
+
+    def describe(self) -> str:
+        """Return what tells the run from others: folds, epochs, several seeds, and scores or the state."""
+        if self.members:
+            return f"{self.state} experiment of {counted(len(self.members), 'evaluation')}"
+        if self.epochs is None:
+            return self.state
+        seeds = [counted(len(self.seeds), "seed")] * (len(self.seeds) > 1)
+        found = [self.folds, counted(self.epochs, "epoch"), *seeds]
+        return ", ".join([*found, f"{self.metric} {self.told_scores()}" if self.scores else self.state])
+
+    def told_scores(self) -> str:
+        """Return the approaches, each with its score where there is one: ``nn 0.417, rbf-sl 0.583``."""
+        return ", ".join(f"{name} {mean:.3f}" for name, mean in self.scores.items()) or ", ".join(self.approaches)
 
 
 @dataclass(frozen=True)
@@ -121,7 +149,7 @@ def contents(store: Store) -> Contents:
     return Contents(
         [_dataset(features) for features in store.datasets()],
         [_model(folder) for folder in models],
-        [_run(folder, folder.name) for folder in runs],
+        [run_contents(folder, folder.name) for folder in runs],
     )
 
 
@@ -171,7 +199,8 @@ def _model(folder: Path) -> ModelContents:
         return ModelContents(folder.name, DAMAGED)
 
 
-def _run(folder: Path, name: str) -> RunContents:
+def run_contents(folder: Path, name: str) -> RunContents:
+    """Return what a run says of itself; one that cannot be read is damaged."""
     try:
         manifest = read_json(folder / "manifest.json")
         configuration = manifest["configuration"]
@@ -181,9 +210,33 @@ def _run(folder: Path, name: str) -> RunContents:
             "finished" if manifest["finished"] else "going on" if is_held(folder) else "interrupted",
             dataset=configuration.get("dataset", {}).get("spec", ""),
             approaches=tuple(configuration.get("approaches", ())),
-            started=manifest["started"],
+            **_settings(folder, configuration),
+            started=manifest.get("started", ""),
             bytes=size(folder),
-            members=tuple(_run(folder / member, f"{name}/{member}") for member in members),
+            members=tuple(run_contents(folder / member, f"{name}/{member}") for member in members),
         )
-    except (StoreError, KeyError, TypeError, AttributeError):
+    except (StoreError, KeyError, TypeError, ValueError, AttributeError):
         return RunContents(name, DAMAGED)
+
+
+def _settings(folder: Path, configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tells the runs of a dataset from one another; nothing of an experiment, whose members have it."""
+    if "grid" in configuration:
+        return {}
+    metric = "accuracy" if configuration["task"]["kind"] == "classification" else "r"
+    path = folder / "scores.json"
+    scores = read_json(path) if path.exists() else {}
+    return {
+        "folds": _describe_folds(configuration),
+        "epochs": configuration["epochs"],
+        "seeds": tuple(configuration["seeds"]),
+        "metric": metric,
+        "scores": {method: float(values[metric]["mean"]) for method, values in scores.items()},
+    }
+
+
+def _describe_folds(configuration: Mapping[str, Any]) -> str:
+    scheme, number, splits = configuration["folds"], configuration["cv"], configuration.get("splits")
+    if splits is not None:
+        return counted(splits, f"{scheme} split")
+    return f"official folds {scheme}" if number is None else f"{number} {scheme} folds"

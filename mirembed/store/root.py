@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from mirembed.errors import StoreError
-from mirembed.specs import Spec
+from mirembed.specs import Spec, near_names
 from mirembed.store.features import FeatureStore
 from mirembed.store.files import read_json, write_json
 
@@ -114,10 +114,12 @@ class Store:
         listed = ", ".join(specs) or "nothing"
         wanted = "" if spec is None else f" --dataset {spec}"
         if not named:
+            near = [] if spec is None else near_names(spec.name, [Spec.parse(known).name for known in specs], n=1)
             raise StoreError(
                 f"the store {self.root} holds {listed}"
                 + (f", not {spec}" if spec is not None else "")
-                + f"; run `mirembed extract{wanted}` first"
+                + (f"; did you mean {near[0]}? Otherwise" if near else ";")
+                + f" run `mirembed extract{wanted}` first"
             )
         raise StoreError(f"the store {self.root} holds {listed}; say which with --dataset")
 
