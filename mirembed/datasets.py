@@ -65,7 +65,7 @@ def overview(registry: Registry, store: Store) -> list[Overview]:
         if not isinstance(card, Card):
             card = Card(plugin.summary, 0, "", "", "", "", "")
         stored = [
-            f"{len(features.index())} of {info.n_listed + info.n_absent}"
+            f"{len(features.index()) - info.n_unlisted} of {info.n_listed + info.n_absent}"
             for features, info in infos
             if Spec.parse(info.spec).name in (name, plugin.full_name)
         ]

@@ -159,17 +159,21 @@ def test_evaluate_tells_tones_apart_and_prints_what_it_keeps(store):
     assert (printed["dataset"], printed["n_tracks"]) == ("folder", 18)
     assert printed["approaches"] == read_json(Path(printed["run"]) / "scores.json")
     assert list(printed["approaches"]) == ["rbf-sl", "nn"]
+    assert (printed["n_used"], printed["n_train"], printed["n_test"], printed["n_folds"]) == (18, 12, 6, 3)
+    assert (printed["seeds"], printed["epochs"], printed["chance"]) == ([0], 8, pytest.approx(1 / 3))
+    assert printed["notes"] == read_json(Path(printed["run"]) / "notes.json")
+    assert printed["notes"][0].startswith("warning: the test part of a fold has only 6 tracks (fewer than 10)")
     for score in printed["approaches"].values():
         assert set(score["accuracy"]) == {"mean", "low", "high"}
         assert score["accuracy"]["mean"] > 0.7
 
     shown = run("evaluate", *options)
-    assert shown.out.splitlines()[0] == "folder: 18 tracks, 3 stratified folds, 8 epochs"
+    assert shown.out.splitlines()[0] == "folder: 18 tracks, 3 stratified folds (12 train, 6 test), 8 epochs"
     for row, (approach, score) in zip(shown.cells, printed["approaches"].items(), strict=True):
         accuracy, pooled = score["accuracy"], score["pooled"]["accuracy"]
         accuracy, pooled = (f"{s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" for s in (accuracy, pooled))
         assert [row[0], row[1], row[3]] == [approach, accuracy, pooled]
-    assert "Always guessing 'high': 0.333." in shown.out
+    assert "Always guessing the largest class of the training tracks: 0.333." in shown.out
     run_folder = Path(shown.out.split("predictions, folds and curves: ")[1].strip())
     assert (run_folder / "predictions.parquet").is_file()
 

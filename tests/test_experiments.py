@@ -24,7 +24,7 @@ from mirembed.evaluate import Evaluation, Run, Scores, choose_evaluation
 from mirembed.evaluate import evaluate as run_evaluation
 from mirembed.evaluate.tables import embedding_files, read_checkpoints, read_curves, read_predictions
 from mirembed.folds import make_splits
-from mirembed.hookspecs import Classification
+from mirembed.hookspecs import Classification, Split
 from mirembed.progress import Silent
 from mirembed.registry import Registry
 from mirembed.registry.plugins import Plugin
@@ -181,6 +181,31 @@ def test_chance_predicts_the_most_frequent_class_of_the_training_tracks(tracks, 
         dummy = DummyClassifier(strategy="most_frequent").fit(labels[~tested][:, None], labels[~tested])
         rows = predictions[(predictions["method"] == "chance") & (predictions["fold"] == fold)]
         assert rows["prediction"].tolist() == dummy.predict(labels[tested][:, None]).tolist()
+
+
+@pytest.mark.parametrize(
+    "evaluation",
+    [
+        Evaluation("stratified", 4),
+        Evaluation("random", 5, seeds=(0, 1)),
+        Evaluation("random", n_splits=6, test_size=0.3),
+    ],
+    ids=["stratified", "random", "splits"],
+)
+def test_what_is_said_of_guessing_is_what_chance_scores_on_the_same_folds(tracks, tmp_path, evaluation):
+    run, [chance] = evaluate_and_score(tracks, tmp_path, evaluation, "chance")
+    assert run.manifest["configuration"]["chance"] == pytest.approx(chance.intervals["accuracy"].mean)
+
+
+def test_tracks_that_an_official_split_leaves_out_have_no_say_in_guessing(tracks, tmp_path):
+    one, other, left_out = ([tracks.ids[i] for i in np.flatnonzero(tracks.class_indices == k)] for k in range(3))
+    split = Split(frozenset([*one[:2], other[0]]), frozenset([*other[1:5], one[2]]))
+    run, [chance] = evaluate_and_score(tracks, tmp_path, Evaluation("halves", official=[split]), "chance")
+    configuration = run.manifest["configuration"]
+    assert configuration["chance"] == chance.intervals["accuracy"].mean == 1 / 5
+    sizes = [configuration[name] for name in ("n_tracks", "n_used", "n_train", "n_test")]
+    assert sizes == [len(tracks.ids), 8, 3, 5]
+    assert not {*split.train, *split.test} & set(left_out)
 
 
 def test_mel_is_an_svm_on_standardised_means_and_deviations_of_the_bands(tracks, run):

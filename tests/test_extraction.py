@@ -126,7 +126,7 @@ def test_annotated_tracks_without_audio_are_counted_and_no_failure(store, audio)
     (audio / "labels.csv").write_text("path,label,artist\nlow/low-0.wav,a,\ngone.wav,b,\nlow/low-1.wav,b,\n")
     summary = run(store, audio)
     assert (summary.listed, summary.absent, summary.failures) == (2, 1, [])
-    assert "1 annotated tracks have no audio here" in summary.lines("folder")
+    assert "1 annotated track without audio here" in summary.lines("folder")
 
 
 def test_shards_are_written_on_the_way(store, audio, monkeypatch):
@@ -220,7 +220,11 @@ def test_tracks_that_are_no_longer_listed_are_kept_with_their_class(store, audio
     decoded.clear()
     summary = run(store, audio)
     assert (summary.listed, summary.unlisted, summary.pruned) == (4, 2, 0)
-    assert any("--prune removes them" in line for line in summary.lines("folder"))
+    assert summary.lines("folder") == [
+        "folder: 6 tracks in the store, 0 of them new; 4 of 4 listed (2 kept although no longer listed: --prune "
+        "removes them)"
+    ]
+    assert (store.info().n_listed, store.info().n_unlisted) == (4, 2)
     assert len(stored(store)) == 6
     assert set(store.info().task.classes) == set(CLASSES)
     assert decoded == []
@@ -232,6 +236,8 @@ def test_prune_removes_tracks_that_are_no_longer_listed(store, audio, decoded):
     decoded.clear()
     summary = run(store, audio, prune=True)
     assert (summary.listed, summary.unlisted, summary.pruned) == (4, 0, 2)
+    assert summary.lines("folder")[0] == "folder: 4 of 4 tracks in the store, 0 of them new"
+    assert store.info().n_unlisted == 0
     assert {track.split("/")[0] for track in stored(store)} == {"middle", "high"}
     assert set(store.info().task.classes) == {"middle", "high"}
     assert decoded == []
@@ -244,7 +250,7 @@ def test_a_renamed_file_is_known_by_its_content(store, audio, decoded):
     path = (audio / "low" / "low-0.wav").rename(audio / "high" / "renamed.wav")
     summary = run(store, audio)
     assert (summary.moved, summary.extracted, summary.unchanged, summary.unlisted) == (1, 0, 6, 0)
-    assert "1 tracks were moved or renamed; they were not decoded again" in summary.lines("folder")
+    assert "1 track moved or renamed, not decoded again" in summary.lines("folder")
     assert decoded == []
     after = stored(store)
     assert after.keys() == before.keys() - {"low/low-0.wav"} | {"high/renamed.wav"}
@@ -395,7 +401,7 @@ def test_a_file_that_becomes_unreadable_stays_a_failure_and_keeps_its_old_row(st
     for failed_before in (0, 1, 1):
         summary = run(store, audio)
         assert (summary.failed_before, summary.unchanged, summary.kept) == (failed_before, 5, 1)
-        assert "1 tracks are kept as they were before their file changed" in summary.lines("folder")
+        assert "1 track kept as before the file changed" in summary.lines("folder")
         assert summary.lines("folder")[0].startswith("folder: 6 of 6 tracks in the store")
         assert summary.to_json("folder")["kept"] == 1
         assert [failure.id for failure in summary.failures] == ["low/low-0.wav"]
@@ -438,7 +444,7 @@ def test_what_decoders_print_is_counted_and_not_shown(store, audio, capfd):
     summary = run(store, audio)
     assert (summary.extracted, summary.failures) == (7, [])
     assert summary.chatter > 0
-    assert f"{summary.chatter} lines of decoder messages were silenced" in summary.lines("folder")
+    assert f"{summary.chatter} lines of decoder messages silenced" in summary.lines("folder")
     assert capfd.readouterr() == ("", "")
 
 

@@ -376,7 +376,7 @@ def store(tmp_path_factory) -> Path:
 def test_a_strangers_dataset_is_extracted(mirembed, tones, strangers):
     done = mirembed("extract", "--dataset", "initials", "--audio", tones, env=strangers)
     assert "initials: 18 of 18 tracks in the store" in done.stdout
-    assert "2 annotated tracks have no audio here" in done.stdout
+    assert "2 annotated tracks without audio here" in done.stdout
     assert "initials are labels" in done.stderr
     [shard] = mirembed.folder.glob("mirembed-store/datasets/initials/spectrograms/*.parquet")
     table = pq.read_table(shard, columns=["id", "label", "group"])

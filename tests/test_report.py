@@ -430,7 +430,7 @@ def test_a_grid_shows_its_runs_together_and_corrects_over_its_own_table(tmp_path
     assert [(r["run"], r["tracks"]) for r in records(written, "datasets")] == [("one", "300"), ("two", "60")]
     assert [row[0] for row in page.tables["Scores of each method on each dataset"][1:]] == ["one", "two"]
     assert page.texts("a") == [
-        "one (folder: 300 tracks, 5 stratified folds)",
-        "two (folder: 60 tracks, 5 random folds)",
+        "one (folder: 300 tracks, 5 stratified folds (240 train, 60 test))",
+        "two (folder: 60 tracks, 5 random folds (48 train, 12 test))",
     ]
     assert re.findall(r"one-scores\.(csv|tex)", " ".join(map(str, written.tables))) == ["csv", "tex"]

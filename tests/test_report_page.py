@@ -52,6 +52,21 @@ def grid(tmp_path_factory) -> Written:
 # The page
 
 
+def test_warnings_and_what_guessing_scores_stand_between_the_title_and_the_table_of_the_scores(tmp_path):
+    notes = ["warning: 7 test tracks have copies", "a class is rare"]
+    write_report_run(tmp_path / "folder-1", CLASSES, skill=SMALL, n_tracks=30, notes=notes)
+    page = Page.of(report(tmp_path / "folder-1"))
+    told = page.texts("h2", "h3", "p", "table")
+    begin = told.index("Scores")
+    assert told[begin + 1 : begin + 4] == [
+        "Always guessing the largest class of the training tracks: 0.250.",
+        "warning: 7 test tracks have copies",
+        "Scores of each method",
+    ]
+    assert told[told.index("Notes") + 1] == "a class is rare"
+    assert page.texts("p").count(notes[0]) == 1
+
+
 def test_nothing_of_the_page_comes_from_elsewhere(grid):
     page = Page.of(grid)
     assert {tag for tag, _, _ in page.elements} & {"link", "img", "iframe", "object", "embed"} == set()

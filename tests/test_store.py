@@ -339,8 +339,19 @@ def test_opening_tells_which_classes_and_tracks_are_missing(tmp_path):
     assert tracks.task == Classification(("jazz",))
     assert progress.notes == [
         "classes without a track in the store, left out: rock",
-        "the store holds 1 of the 3 listed tracks; `mirembed extract` goes on",
+        "the store holds 1 of the 4 tracks of folder (1 without audio, 1 failed, "
+        "1 not extracted yet: `mirembed extract` goes on)",
     ]
+    assert tracks.notes == tuple(progress.notes[1:])
+
+
+def test_opening_tells_of_tracks_that_are_kept_although_no_longer_listed(tmp_path):
+    features = fill(tmp_path, [row("a"), row("b"), row("c"), row("gone")])
+    features.write_info(replace(features.info(), n_listed=3, n_absent=0, n_unlisted=1))
+    assert open_tracks(features).notes == (
+        "1 of the 4 tracks in the store is kept although no longer listed, and taken with the others; "
+        "`mirembed extract --prune` removes it",
+    )
 
 
 def test_a_store_without_a_spectrogram_cannot_be_opened(tmp_path):

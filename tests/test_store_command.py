@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,16 @@ def test_info_lists_datasets_models_and_runs(mirembed, made):
     date = run["started"][:16].replace("T", " ")
     for word in ("folder-rbf-sl", "finished", "12 of 12", run["run"], f"rbf-sl {accuracy:.3f}", "2 stratified", date):
         assert word in told
+
+
+def test_the_list_tells_tracks_without_audio_and_those_no_longer_listed(mirembed, store):
+    features = Store(store).datasets()[0]
+    features.write_info(replace(features.info(), n_listed=11, n_absent=988, n_unlisted=1))
+    told = " ".join(mirembed("store", "info", "--store", store).stdout.split())
+    assert "11 of 11, 988 without" in told
+    assert "1 no longer listed" in told
+    [dataset] = contents.contents(Store(store)).datasets
+    assert (dataset.state, dataset.absent, dataset.unlisted) == ("complete", 988, 1)
 
 
 def test_a_run_that_is_not_finished_is_interrupted_or_going_on(store):
@@ -400,6 +411,7 @@ def test_an_index_that_is_read_meanwhile_is_whole(tmp_path, monkeypatch):
 
 KILLED = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from mirembed.store import FeatureStore, compact
 compact.SHARD_BYTES = 8 * 2**10  # many shards, so that many moments fall between two writings

@@ -181,7 +181,7 @@ def _settings(
 def _print_result(result: Result) -> None:
     _print_scores(result.scores, result.member.describe())
     typer.echo("95 % intervals: of means over folds by Nadeau & Bengio, of pooled scores by bootstrap over tracks.")
-    typer.echo(result.member.tracks.chance())
+    typer.echo(result.describe_chance())
 
 
 def _print_scores(scores: list[Scores], title: str) -> None:

@@ -12,7 +12,7 @@ from mirembed.cli.options import DEFAULT_STORE, Dataset, Json, StoreFolder
 
 if TYPE_CHECKING:
     from mirembed.store import Store
-    from mirembed.store.contents import Contents, RunContents
+    from mirembed.store.contents import Contents, DatasetContents, RunContents
 
 app = typer.Typer(help="Show what is in a store, verify it, or merge its small files.", no_args_is_help=True)
 
@@ -94,7 +94,7 @@ def _print_contents(found: Contents) -> None:
             [
                 one.dataset,
                 one.state,
-                f"{one.tracks} of {one.listed}",
+                _tracks(one),
                 str(one.failures),
                 f"{one.hours:.2f}",
                 _size(one.bytes),
@@ -118,6 +118,13 @@ def _print_contents(found: Contents) -> None:
             [_run_row(run) for run in runs],
             title="Runs",
         )
+
+
+def _tracks(one: DatasetContents) -> str:
+    """Return ``24 of 24``, and what else there is of the dataset or of the store."""
+    absent = f", {one.absent} without audio" * bool(one.absent)
+    unlisted = f", {one.unlisted} no longer listed" * bool(one.unlisted)
+    return f"{one.tracks - one.unlisted} of {one.listed}{absent}{unlisted}"
 
 
 def _run_row(run: RunContents) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mirembed.errors import SpecError
 from mirembed.folds import choose_scheme
 from mirembed.hookspecs import Split, Task
+from mirembed.progress import counted
 
 DEFAULT_FOLDS = 10
 DEFAULT_TEST_SIZE = 0.1
@@ -54,13 +55,22 @@ class Evaluation:
         """Whether each track is tested once for each seed."""
         return self.official is None and self.n_splits is None
 
+    @property
+    def n_parts(self) -> int:
+        """Number of folds or splits of each seed."""
+        if self.official is not None:
+            return len(self.official)
+        return self.n_folds if self.n_splits is None else self.n_splits
+
     def describe(self) -> str:
         """Return the folds in a few words, for titles."""
         if self.official is not None:
-            return f"{len(self.official)} official split{'s' * (len(self.official) > 1)} ({self.scheme})"
-        if self.n_splits is not None:
-            return f"{self.n_splits} {self.scheme} splits with {self.test_size:g} of the tracks tested"
-        return f"{self.n_folds} {self.scheme} folds"
+            folds = counted(len(self.official), f"official {self.scheme} split")
+        elif self.n_splits is not None:
+            folds = counted(self.n_splits, f"{self.scheme} split")
+        else:
+            folds = f"{self.n_folds} {self.scheme} folds"
+        return f"{folds}, {len(self.seeds)} seeds" if len(self.seeds) > 1 else folds
 
 
 def choose_evaluation(

@@ -19,9 +19,10 @@ from mirembed.evaluate.parts import (
     read_losses,
     read_notes,
 )
-from mirembed.evaluate.planning import Folds, draw_folds, folds_table, plan
+from mirembed.evaluate.planning import draw_folds, folds_table, label_array, plan
 from mirembed.evaluate.runs import Run
-from mirembed.evaluate.scores import Scores, score
+from mirembed.evaluate.scores import Scores, score, without_width
+from mirembed.evaluate.sizes import Folds, Sizes, chance
 from mirembed.evaluate.tables import CURVES, losses_by_epoch
 from mirembed.evaluate.work import is_stacked, run_parts
 from mirembed.labels import undeclared
@@ -97,7 +98,8 @@ def evaluate(
     if evaluation.keep_models:
         for learner in experiment.learners:
             check_storable(new_estimator(registry, learner, tracks.task), learner, registry)
-    folds, notes = draw_folds(tracks, evaluation)
+    folds, of_folds = draw_folds(tracks, evaluation)
+    notes = [*tracks.notes, *of_folds]  # those of the tracks were told when the store was opened
     configuration = _configuration(tracks, experiment, evaluation, folds, described)
     if repeats is not None:
         for difference in repeats.differences(configuration):
@@ -108,8 +110,9 @@ def evaluate(
         run = Run.at(folder, configuration, command)
     with run.lock():
         if not run.manifest["finished"]:
-            for note in [*notes, *_not_kept(experiment, evaluation)]:
+            for note in [*of_folds, *_not_kept(experiment, evaluation)]:
                 progress.note(note)
+            write_json(run.folder / "notes.json", notes)
             write_table(run.folder / "folds.parquet", folds_table(tracks, folds))
             if experiment_file:
                 run.write_experiment(experiment_file)
@@ -123,13 +126,18 @@ def evaluate(
             with tracks.frames.in_use():
                 run_parts(parts, jobs, is_stacked(experiment) if stacked is None else stacked, progress)
             _gather(run, parts, experiment)
-            write_json(run.folder / "notes.json", [*notes, *_tell_notes(parts, progress)])
+            notes += _tell_notes(parts, progress)
         scores = score(
             read_table(run.folder / PREDICTIONS),
             tracks.task,
             configuration["n_train"],
             official=evaluation.official is not None,
         )
+        if not run.manifest["finished"]:
+            without = without_width(scores)
+            for note in without:
+                progress.note(note)
+            write_json(run.folder / "notes.json", [*notes, *without])
         write_json(run.folder / "scores.json", {s.method: s.to_json() for s in scores})
         run.finish()
     return run, scores
@@ -145,8 +153,9 @@ def _not_kept(experiment: Experiment, evaluation: Evaluation) -> list[str]:
 def _configuration(
     tracks: Tracks, experiment: Experiment, evaluation: Evaluation, folds: Folds, described: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return all that decides the numbers."""
+    """Return all that decides the numbers, and what follows from the folds alone."""
     repeated = evaluation.n_splits is not None
+    sizes = Sizes.of(folds, len(tracks.ids))
     return {
         "dataset": {"spec": tracks.info.spec, "plugin": dict(tracks.info.plugin), "digest": tracks.digest},
         "task": task_to_json(tracks.task),
@@ -154,7 +163,10 @@ def _configuration(
         "spectrogram": dict(tracks.info.parameters),
         **described,
         "folds": evaluation.scheme,
-        "n_train": float(np.mean([len(fold.train) for of_seed in folds.values() for fold in of_seed])),
+        "n_used": sizes.n_used,
+        "n_train": sizes.n_train,
+        "n_test": sizes.n_test,
+        "chance": chance(tracks.task, label_array(tracks), folds),
         "cv": evaluation.n_folds if evaluation.cross_validates else None,
         "splits": evaluation.n_splits,
         "test_size": evaluation.test_size if repeated else None,

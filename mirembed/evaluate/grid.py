@@ -15,12 +15,14 @@ from mirembed.evaluate.evaluation import evaluate
 from mirembed.evaluate.planning import draw_folds
 from mirembed.evaluate.runs import Run
 from mirembed.evaluate.scores import Scores
+from mirembed.evaluate.sizes import Sizes, describe_chance
 from mirembed.evaluate.suppliers import require_suppliers
 from mirembed.progress import Progress, Silent, counted
 from mirembed.provenance import versions
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import Store
+from mirembed.store.files import read_json
 from mirembed.store.frames import Tracks, open_tracks
 from mirembed.store.root import slug
 
@@ -38,6 +40,7 @@ class Member:
     tracks : Tracks
     experiment : Experiment
     evaluation : Evaluation
+    sizes : Sizes
     """
 
     name: str
@@ -45,6 +48,7 @@ class Member:
     tracks: Tracks
     experiment: Experiment
     evaluation: Evaluation
+    sizes: Sizes
 
     def on_engine(self, registry: Registry, note: Callable[[str], None]) -> Member:
         """Return the evaluation with its engine chosen; see `mirembed.config.on_engine`."""
@@ -54,7 +58,7 @@ class Member:
     def describe(self) -> str:
         """Return dataset, folds and epochs in a line."""
         epochs = counted(self.experiment.epochs, "epoch")
-        return f"{self.tracks.info.spec}: {len(self.tracks.ids)} tracks, {self.evaluation.describe()}, {epochs}"
+        return f"{self.tracks.info.spec}: {self.sizes.describe(self.evaluation.describe())}, {epochs}"
 
 
 @dataclass(frozen=True)
@@ -65,13 +69,36 @@ class Result:
     run: Run
     scores: list[Scores]
 
+    @property
+    def chance(self) -> float:
+        """The headline metric of the approach ``chance``, whether it was evaluated or not."""
+        return float(self.run.manifest["configuration"]["chance"])
+
+    @property
+    def notes(self) -> list[str]:
+        """What was said of tracks, folds and models, as ``notes.json`` has it."""
+        notes: list[str] = read_json(self.run.folder / "notes.json")
+        return notes
+
+    def describe_chance(self) -> str:
+        """Return what guessing scores, in a sentence."""
+        return describe_chance(self.member.tracks.task, self.chance)
+
     def to_json(self) -> dict[str, Any]:
         """Return the scores as JSON, and what they are of."""
         return {
             "dataset": self.member.tracks.info.spec,
             "n_tracks": len(self.member.tracks.ids),
             "excluded": dict(self.member.tracks.excluded),
+            "n_used": self.member.sizes.n_used,
+            "n_train": self.member.sizes.n_train,
+            "n_test": self.member.sizes.n_test,
             "folds": self.member.evaluation.scheme,
+            "n_folds": self.member.evaluation.n_parts,
+            "seeds": list(self.member.evaluation.seeds),
+            "epochs": self.member.experiment.epochs,
+            "chance": self.chance,
+            "notes": self.notes,
             "run": str(self.run.folder),
             "approaches": {one.method: one.to_json() for one in self.scores},
         }
@@ -230,7 +257,7 @@ def _member(
         checkpoint_every=settings.checkpoint_every,
     )
     name = settings.name if settings.name and len(settings.dataset) < 2 else f"{settings.name}-{spec}".strip("-")
-    draw_folds(tracks, evaluation)  # so that tracks that cannot be split are an error before anything is trained
+    folds, _ = draw_folds(tracks, evaluation)  # tracks that cannot be split are an error before anything is trained
     resolved = replace(
         settings,
         dataset=(spec,),
@@ -240,7 +267,7 @@ def _member(
         device=experiment.device,
         **_resolved(evaluation),
     )
-    return Member(slug(name), resolved, tracks, experiment, evaluation)
+    return Member(slug(name), resolved, tracks, experiment, evaluation, Sizes.of(folds, len(tracks.ids)))
 
 
 def _resolved(evaluation: Evaluation) -> Mapping[str, Any]:

@@ -12,18 +12,17 @@ from mirembed.config import Experiment
 from mirembed.evaluate.choices import Evaluation
 from mirembed.evaluate.parts import Part
 from mirembed.evaluate.runs import Run
+from mirembed.evaluate.sizes import Folds, small_test_parts
 from mirembed.fitting import Job, provenance
 from mirembed.folds import Fold, Scheme, groups_on_both_sides, make_folds, make_splits, official_folds
 from mirembed.hookspecs import Classification
+from mirembed.progress import counted
 from mirembed.store.frames import Tracks
 from mirembed.store.root import slug
 from mirembed.train import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-Folds = Mapping[int, Sequence[Fold]]
-"""The folds of every seed."""
 
 
 def draw_folds(tracks: Tracks, evaluation: Evaluation) -> tuple[Folds, list[str]]:
@@ -59,7 +58,7 @@ def _folds_of_seed(tracks: Tracks, evaluation: Evaluation, seed: int) -> tuple[l
 
 
 def _warnings(tracks: Tracks, folds: Sequence[Fold]) -> list[str]:
-    notes = []
+    notes = small_test_parts(folds)
     if crossing := groups_on_both_sides(folds, tracks.groups):
         notes.append(
             f"warning: {crossing} of {sum(len(fold.test) for fold in folds)} test tracks share their group (artist) "
@@ -67,8 +66,8 @@ def _warnings(tracks: Tracks, folds: Sequence[Fold]) -> list[str]:
         )
     if copies := groups_on_both_sides(folds, tracks.audio_hashes):
         notes.append(
-            f"warning: {copies} test tracks have the very same audio as a training track of their fold; "
-            "`mirembed datasets check` lists such copies"
+            f"warning: {counted(copies, 'test track')} {'has' if copies == 1 else 'have'} the very same audio as a "
+            "training track of the fold; `mirembed datasets check` lists such copies"
         )
     return notes
 

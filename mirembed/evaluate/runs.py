@@ -10,7 +10,7 @@
     curves.parquet         approach, seed, fold, epoch, loss
     embeddings/            of the first fold after the last epoch; with --keep-embeddings of all
     scores.json            what the table shows
-    notes.json             what was said of folds and models
+    notes.json             what was said of tracks, folds and models
     parts/, checkpoints/   while the run is going on: finished trainings, and those interrupted
     models/                the models of the folds, with --keep-models
 """

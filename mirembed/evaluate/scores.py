@@ -148,6 +148,22 @@ def _score_method(
     )
 
 
+def without_width(scores: Sequence[Scores]) -> list[str]:
+    """Return a warning for each method that scores the same in all folds, whose interval looks like certainty.
+
+    ``chance`` has none: guessing does score the same on equal folds.
+    """
+    found = []
+    for one in scores:
+        [(metric, interval), *_] = one.intervals.items()
+        if one.method != "chance" and interval.low is not None and interval.low == interval.high:
+            found.append(
+                f"warning: {one.method} scores the same in every fold ({metric} {interval.mean:.3f}): an interval "
+                "without width does not mean that other music would score so"
+            )
+    return found
+
+
 def _metrics(task: Task) -> dict[str, _Metric]:
     if isinstance(task, Classification):
         return {"accuracy": statistics.accuracy, "macro_f1": statistics.macro_f1}

@@ -55,31 +55,36 @@ class Summary:
 
     def lines(self, dataset: str) -> list[str]:
         """Return the summary in words, saying only what happened."""
-        stored = self.extracted + self.unchanged + self.kept
-        lines = [f"{dataset}: {stored} of {self.listed} tracks in the store, {self.extracted} of them new"]
+        lines = [f"{dataset}: {self._stored()}"]
         if self.absent:
-            lines.append(f"{self.absent} annotated tracks have no audio here")
+            lines.append(f"{counted(self.absent, 'annotated track')} without audio here")
         if self.relabelled:
-            lines.append(f"{self.relabelled} tracks got a new label or group; they were not decoded again")
+            lines.append(f"{counted(self.relabelled, 'track')} with a new label or group, not decoded again")
         if self.moved:
-            lines.append(f"{self.moved} tracks were moved or renamed; they were not decoded again")
-        if self.unlisted:
-            lines.append(
-                f"{self.unlisted} tracks in the store are no longer listed; they are kept: --prune removes them"
-            )
+            lines.append(f"{counted(self.moved, 'track')} moved or renamed, not decoded again")
         if self.pruned:
-            lines.append(f"{self.pruned} tracks that are no longer listed were removed")
+            lines.append(f"{counted(self.pruned, 'track')} removed, no longer listed")
         if self.damaged:
-            lines.append(f"{len(self.damaged)} damaged shards were set aside: {', '.join(self.damaged)}")
+            lines.append(f"{counted(len(self.damaged), 'damaged shard')} set aside: {', '.join(self.damaged)}")
         if self.chatter:
-            lines.append(f"{self.chatter} lines of decoder messages were silenced")
+            lines.append(f"{counted(self.chatter, 'line')} of decoder messages silenced")
         if self.failures:
             lines.append(f"{counted(len(self.failures), 'file')} failed (their reasons are in failures.parquet):")
             lines += [f"  {failure.path}: {failure.reason}" for failure in self.failures[:10]]
             if len(self.failures) > 10:
                 lines.append(f"  and {len(self.failures) - 10} more")
         if self.kept:
-            lines.append(f"{self.kept} tracks are kept as they were before their file changed")
+            lines.append(f"{counted(self.kept, 'track')} kept as before the file changed")
         if self.failed_before:
             lines.append(f"{self.failed_before} of them failed before and have not changed: --retry-failed tries again")
         return lines
+
+    def _stored(self) -> str:
+        listed = self.extracted + self.unchanged + self.kept
+        if not self.unlisted:
+            return f"{listed} of {counted(self.listed, 'track')} in the store, {self.extracted} of them new"
+        them = "it" if self.unlisted == 1 else "them"
+        return (
+            f"{counted(listed + self.unlisted, 'track')} in the store, {self.extracted} of them new; {listed} of "
+            f"{self.listed} listed ({self.unlisted} kept although no longer listed: --prune removes {them})"
+        )

@@ -95,6 +95,7 @@ def extract(
             store.write_info(replace(info, task=_with_classes(listing.task, before.classes)))
         info = replace(info, task=_task(store, listing, moved, prune))
         _refresh(store, {**moved, **{track.id: track for track in listing.tracks}}, info, prune, summary)
+        info = replace(info, n_unlisted=summary.unlisted)
         store.write_info(info)
         wanted = _missing(store, listing, retry_failed, summary)
         extraction = Extraction(store, info, wanted, audio, summary, progress, max_failures)

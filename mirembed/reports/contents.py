@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mirembed.errors import MirembedError
+from mirembed.evaluate.sizes import describe_chance
 from mirembed.hookspecs import Classification
 from mirembed.progress import counted
 from mirembed.registry import Registry
@@ -43,7 +44,7 @@ def part(scores: RunScores, registry: Registry) -> Part:
 def title(run: RunRecord) -> str:
     """Return what a run is about, in a few words."""
     configuration = run.configuration
-    return f"{configuration['dataset']['spec']}: {configuration['n_tracks']} tracks, {describe_folds(run)}"
+    return f"{configuration['dataset']['spec']}: {run.sizes.describe(describe_folds(run))}"
 
 
 def describe_folds(run: RunRecord) -> str:
@@ -53,9 +54,9 @@ def describe_folds(run: RunRecord) -> str:
     seeds = len(configuration["seeds"])
     repeated = f", {seeds} seeds" if seeds > 1 else ""
     if splits is not None:
-        return f"{counted(splits, f'{scheme} split')} with {configuration['test_size']:.0%} test tracks{repeated}"
+        return f"{counted(splits, f'{scheme} split')}{repeated}"
     if number is None:
-        return f"official folds {scheme}{repeated}"
+        return f"{counted(len(set(run.folds['fold'].to_pylist())), f'official {scheme} split')}{repeated}"
     return f"{number} {scheme} folds{repeated}"
 
 
@@ -86,7 +87,13 @@ def dataset_table(runs: Sequence[RunRecord]) -> Table:
 
 def _scores(scores: RunScores) -> Section:
     folded = _there(score_tables.squared_table(scores), score_tables.metrics_table(scores))
-    return Section("Scores", tables=[score_tables.best_table(scores)], folded=folded)
+    return Section("Scores", _beside_scores(scores.run), tables=[score_tables.best_table(scores)], folded=folded)
+
+
+def _beside_scores(run: RunRecord) -> list[str]:
+    """Return what has to be known before a score is read: what guessing scores, and what flatters or blurs."""
+    chance = run.configuration.get("chance")
+    return [*([] if chance is None else [describe_chance(run.task, chance)]), *run.warnings]
 
 
 def _curves(scores: RunScores) -> Section:
@@ -151,9 +158,10 @@ def _embeddings(run: RunRecord, registry: Registry) -> list[Section]:
 
 
 def _notes(run: RunRecord) -> Section:
-    more = run.notes[_MANY_NOTES:]
+    notes = [note for note in run.notes if not run.answers or note not in run.warnings]
+    more = notes[_MANY_NOTES:]
     texts = {f"{len(more)} more": "\n".join(more)} if more else {}
-    return Section("Notes", run.notes[:_MANY_NOTES], texts=texts)
+    return Section("Notes", notes[:_MANY_NOTES], texts=texts)
 
 
 def _provenance(run: RunRecord) -> Section:

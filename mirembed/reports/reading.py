@@ -15,6 +15,7 @@ from mirembed.approaches import Approach, Method
 from mirembed.errors import StoreError
 from mirembed.evaluate import Run
 from mirembed.evaluate.scores import answers
+from mirembed.evaluate.sizes import Sizes
 from mirembed.evaluate.tables import embedding_files, finished_parts, read_checkpoints, read_curves, read_predictions
 from mirembed.hookspecs import Classification, Task
 from mirembed.specs import Spec
@@ -120,6 +121,22 @@ class RunRecord:
     def repeated(self) -> bool:
         """Whether the folds are repeated random splits."""
         return self.configuration["splits"] is not None
+
+    @property
+    def sizes(self) -> Sizes:
+        """How many tracks its folds train on and test."""
+        n_tracks, n_parts = self.configuration["n_tracks"], len(set(_rows(self.folds, "seed", "fold")))
+        return Sizes(
+            n_tracks,
+            self.configuration.get("n_used", n_tracks),
+            float(self.configuration["n_train"]),
+            len(self.folds) / n_parts,
+        )
+
+    @property
+    def warnings(self) -> list[str]:
+        """The notes that change how its scores are to be read."""
+        return [note for note in self.notes if note.startswith("warning: ")]
 
     @property
     def headline(self) -> str:

@@ -29,6 +29,8 @@ class DatasetContents:
     state : {"complete", "incomplete", "being written", "damaged"}
         Incomplete: tracks that are listed are neither stored nor failed.
     tracks, listed, failures : int
+    absent, unlisted : int
+        Annotated tracks without audio, and tracks that are kept although no longer listed.
     hours : float
         Of music.
     bytes, shards : int
@@ -44,6 +46,8 @@ class DatasetContents:
     tracks: int = 0
     listed: int = 0
     failures: int = 0
+    absent: int = 0
+    unlisted: int = 0
     hours: float = 0.0
     bytes: int = 0
     shards: int = 0
@@ -166,7 +170,7 @@ def _dataset(features: FeatureStore) -> DatasetContents:
     except StoreError:
         return DatasetContents(features.folder.name, DAMAGED)
     held = is_held(features.folder)
-    complete = len(index) + len(failures) >= info.n_listed
+    complete = len(index) - info.n_unlisted + len(failures) >= info.n_listed
     shards = features.shards()
     backends = Counter(index["backend"].to_pylist() if "backend" in index.column_names else [])
     return DatasetContents(
@@ -175,6 +179,8 @@ def _dataset(features: FeatureStore) -> DatasetContents:
         tracks=len(index),
         listed=info.n_listed,
         failures=len(failures),
+        absent=info.n_absent,
+        unlisted=info.n_unlisted,
         hours=(pc.sum(index["duration"]).as_py() or 0.0) / 3600 if len(index) else 0.0,
         bytes=sum(shard.stat().st_size for shard in shards),
         shards=len(shards),

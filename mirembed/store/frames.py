@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from mirembed.errors import StoreError
 from mirembed.hookspecs import Classification, Task
-from mirembed.progress import Progress, Silent
+from mirembed.progress import Progress, Silent, counted
 from mirembed.store.features import FeatureStore
 from mirembed.store.frame_file import FrameFile, delete_unused
 from mirembed.store.rows import DatasetInfo, label_names
@@ -44,6 +43,8 @@ class Tracks:
         Changes with any id, label, group or sample of audio.
     excluded : mapping of str to str
         Ids of tracks that were left out on purpose, and why.
+    notes : tuple of str
+        What a user should know of them: tracks of the dataset that are not there, and others that are.
     """
 
     info: DatasetInfo
@@ -56,19 +57,13 @@ class Tracks:
     frames: FrameFile
     digest: str
     excluded: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def class_indices(self) -> NDArray[np.int64]:
         """Indices of the labels in ``task.classes``: ndarray ``[n_tracks]``."""
         assert isinstance(self.task, Classification)  # noqa: S101
         return np.array([self.task.classes.index(label) for label in self.labels], np.int64)
-
-    def chance(self) -> str:
-        """Say what always guessing the largest class scores; of regression, that chance is r = 0."""
-        if not isinstance(self.task, Classification):
-            return "Chance: r = 0."
-        [(largest, count)] = Counter(self.labels).most_common(1)
-        return f"Always guessing {largest!r}: {count / len(self.ids):.3f}."
 
     def without(self, excluded: Mapping[str, str]) -> Tracks:
         """Return the tracks but for those that ``excluded`` names, and without the classes that this empties.
@@ -106,7 +101,8 @@ class Tracks:
 def open_tracks(store: FeatureStore, progress: Progress | None = None) -> Tracks:
     """Read the index of a dataset and make its flat file if it is not there.
 
-    What a user should know is told to ``progress``: tracks that are listed but not extracted, classes without tracks.
+    What a user should know is told to ``progress``: tracks that are not in the store or no longer listed, and classes
+    without tracks.
 
     Raises
     ------
@@ -131,9 +127,9 @@ def open_tracks(store: FeatureStore, progress: Progress | None = None) -> Tracks
             progress.note(f"classes without a track in the store, left out: {', '.join(empty)}")
     else:
         labels = np.column_stack([index[name].to_numpy() for name in label_names(task)])
-    n_failed = len(store.failures())
-    if len(ids) + n_failed < info.n_listed:
-        progress.note(f"the store holds {len(ids)} of the {info.n_listed} listed tracks; `mirembed extract` goes on")
+    notes = _missing_and_unlisted(info, set(ids), {failure.id for failure in store.failures()})
+    for note in notes:
+        progress.note(note)
     lengths = index["n_frames"].to_numpy().astype(np.int64)
     content = [info.task, info.parameters, ids, groups, np.asarray(labels).tolist()]
     audio = index["audio_hash"].to_pylist()
@@ -147,7 +143,30 @@ def open_tracks(store: FeatureStore, progress: Progress | None = None) -> Tracks
         durations=index["duration"].to_numpy(),
         frames=_frame_file(store, index, lengths, _digest([info.parameters, ids, audio])),
         digest=_digest([*content, audio]),
+        notes=tuple(notes),
     )
+
+
+def _missing_and_unlisted(info: DatasetInfo, stored: Set[str], failed: Set[str]) -> list[str]:
+    """Say which tracks of the dataset are not in the store, and which of the store are not the dataset's."""
+    notes = []
+    n_there, n_failed = len(stored) - info.n_unlisted, len(failed - stored)
+    reasons = {
+        "without audio": info.n_absent,
+        "failed": n_failed,
+        "not extracted yet: `mirembed extract` goes on": info.n_listed - n_there - n_failed,
+    }
+    if why := ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count > 0):
+        whole = counted(info.n_listed + info.n_absent, "track")
+        notes.append(f"the store holds {n_there} of the {whole} of {info.spec} ({why})")
+    if info.n_unlisted:
+        many = info.n_unlisted > 1
+        notes.append(
+            f"{info.n_unlisted} of the {counted(len(stored), 'track')} in the store {'are' if many else 'is'} kept "
+            f"although no longer listed, and taken with the others; `mirembed extract --prune` removes "
+            f"{'them' if many else 'it'}"
+        )
+    return notes
 
 
 def _frame_file(store: FeatureStore, index: Any, lengths: NDArray[np.int64], digest: str) -> FrameFile:

@@ -101,6 +101,8 @@ class DatasetInfo:
         The audio folder.
     n_listed, n_absent : int
         Tracks that the dataset listed, and annotated tracks without audio.
+    n_unlisted : int
+        Tracks of the store that are kept although the dataset lists them no longer.
     """
 
     spec: str
@@ -110,6 +112,7 @@ class DatasetInfo:
     audio: str
     n_listed: int
     n_absent: int
+    n_unlisted: int = 0
 
 
 def task_to_json(task: Task) -> dict[str, Any]:

@@ -1,0 +1,66 @@
+"""What is said of the sizes of folds, and of scores that look more certain than they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mirembed import Classification, Regression, Target
+from mirembed.evaluate.scores import Scores, without_width
+from mirembed.evaluate.sizes import Sizes, chance, describe_chance, small_test_parts
+from mirembed.folds import Fold
+from mirembed.statistics import Interval
+
+GENRES = Classification(("blues", "jazz", "rock"))
+
+
+def fold(index: int, train: list[int], test: list[int]) -> Fold:
+    return Fold(index, np.array(train), np.array(test))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        (Sizes(120, 120, 108.0, 12.0), "120 tracks, 10 folds (108 train, 12 test)"),
+        (Sizes(100, 100, 88.9, 11.1), "100 tracks, 10 folds (about 89 train, 11 test)"),
+        (Sizes(100, 93, 89.0, 4.0), "93 of 100 tracks, 10 folds (89 train, 4 test)"),
+    ],
+)
+def test_the_title_says_how_many_tracks_take_part_and_are_trained_on_and_tested(sizes, said):
+    assert sizes.describe("10 folds") == said
+
+
+def test_a_track_takes_part_if_any_fold_of_any_seed_has_it():
+    folds = {0: [fold(0, [0, 1], [2]), fold(1, [0, 2, 3], [1, 5, 6])], 1: [fold(0, [0, 1], [2])]}
+    assert Sizes.of(folds, 9) == Sizes(9, 6, pytest.approx(7 / 3), pytest.approx(5 / 3))
+
+
+def test_guessing_takes_the_class_from_the_training_tracks_and_is_scored_on_the_test_tracks():
+    """The largest class of all nine tracks is rock; of neither fold's training tracks."""
+    labels = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2])
+    folds = {0: [fold(0, [0, 1, 2, 3, 5], [4, 6, 7, 8]), fold(1, [3, 4, 5], [0, 1, 6, 7])]}
+    assert chance(GENRES, labels, folds) == 0
+    folds = {0: [fold(0, [0, 1, 3], [2, 4, 5, 6]), fold(1, [5, 6, 3], [7, 8, 0, 1])]}
+    assert chance(GENRES, labels, folds) == pytest.approx((1 / 4 + 2 / 4) / 2)
+
+
+def test_what_guessing_scores_is_said():
+    targets = Regression((Target("valence"),))
+    assert describe_chance(GENRES, 0.0904) == "Always guessing the largest class of the training tracks: 0.090."
+    assert describe_chance(targets, chance(targets, np.zeros((3, 1)), {})) == "Chance: r = 0."
+
+
+@pytest.mark.parametrize(
+    ("n_tested", "said"),
+    [((10, 12), None), ((9, 10), "a fold has only 9 tracks"), ((1,), "the test part has only 1 track (")],
+)
+def test_fewer_than_ten_test_tracks_are_warned_of(n_tested, said):
+    told = small_test_parts([fold(index, [0], list(range(n))) for index, n in enumerate(n_tested)])
+    assert [said in one for one in told] == ([] if said is None else [True])
+
+
+def test_the_same_score_in_every_fold_is_warned_of_but_not_of_chance():
+    intervals = {"rbf-sl": (1.0, 1.0), "nn": (0.8, 1.2), "chance": (1.0, 1.0), "fl": (None, None)}
+    scores = [Scores(name, {"accuracy": Interval(1.0, *ends)}, {}, {}, 0) for name, ends in intervals.items()]
+    [told] = without_width(scores)
+    assert told.startswith("warning: rbf-sl scores the same in every fold (accuracy 1.000)")
