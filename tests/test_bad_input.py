@@ -86,9 +86,11 @@ def refused(run, mirembed) -> Callable[..., str]:
 
 
 def message(errors: str) -> str:
-    """The error on standard error; progress such as "extracting ..." and the engine may stand before it."""
+    """The error on standard error; progress such as "extracting ...", warnings and the engine may stand before it."""
     *progress, error = errors.rstrip("\n").split("error: ")
-    assert all(line.endswith(" ...") or line.startswith("engine: ") for line in "".join(progress).splitlines()), errors
+    assert all(
+        line.endswith(" ...") or line.startswith(("engine: ", "warning: ")) for line in "".join(progress).splitlines()
+    ), errors
     assert len(error.splitlines()) <= 2
     assert "bug in mirembed" not in error
     return error
