@@ -89,7 +89,8 @@ def message(errors: str) -> str:
     """The error on standard error; progress such as "extracting ...", warnings and the engine may stand before it."""
     *progress, error = errors.rstrip("\n").split("error: ")
     assert all(
-        line.endswith(" ...") or line.startswith(("engine: ", "warning: ")) for line in "".join(progress).splitlines()
+        line.endswith(" ...") or line.startswith(("engine: ", "warning: ", "there is a model "))
+        for line in "".join(progress).splitlines()
     ), errors
     assert len(error.splitlines()) <= 2
     assert "bug in mirembed" not in error

@@ -536,7 +536,7 @@ def test_a_task_that_kills_its_worker_is_named_and_the_others_go_on():
         workers.Done(0, 10),
         workers.Crashed(1, "native code ended its worker process (SIGSEGV)"),
         workers.Done(2, 12),
-        workers.Crashed(3, "its worker process was killed"),
+        workers.Crashed(3, "its worker process ended itself (exit code 3)"),
     ]
 
 

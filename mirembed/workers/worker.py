@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
-import pickle
 import signal
 import subprocess
 import threading
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
 from mirembed.workers.processes import start_python
@@ -134,7 +135,8 @@ def _answer(function: Callable[[Any], Any], argument: Any) -> tuple[bool, Any]:
 def _travelling(error: Exception) -> Exception:
     """Return an exception, or what it says where it cannot travel through a pipe, as some of other libraries."""
     try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+        ForkingPickler.dumps(error)
+        copy.copy(error)  # makes it as the other end would
     except Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
