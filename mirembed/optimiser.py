@@ -23,13 +23,34 @@ class Adadelta:
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         self._parameters = list(parameters)
-        self._square_avgs = [torch.zeros_like(parameter) for parameter in self._parameters]
-        self._acc_deltas = [torch.zeros_like(parameter) for parameter in self._parameters]
+        flat = torch.cat([parameter.detach().ravel() for parameter in self._parameters])
+        self._flat_square_avg, self._flat_acc_delta = torch.zeros_like(flat), torch.zeros_like(flat)
+        self._square_avgs = self._like_parameters(self._flat_square_avg)
+        self._acc_deltas = self._like_parameters(self._flat_acc_delta)
         self._steps = [torch.zeros(()) for _ in self._parameters]
+        self._flat: Tensor | None = None
 
+    def _like_parameters(self, flat: Tensor) -> list[Tensor]:
+        """Return views of a flat tensor, in the shapes of the parameters."""
+        parts = torch.split(flat, [parameter.numel() for parameter in self._parameters])
+        return [part.view_as(parameter) for part, parameter in zip(parts, self._parameters, strict=True)]
+
+    @torch.no_grad()
     def step(self, loss: Tensor) -> None:
-        """Take a step down the gradient of ``loss``."""
-        step_together([self], [torch.autograd.grad(loss, self._parameters)], foreach=False)
+        """Take a step down the gradient of ``loss``.
+
+        The parameters become views of one flat tensor: an operation on all of them costs less than one on each.
+        """
+        if self._flat is None:
+            self._flat = torch.cat([parameter.detach().ravel() for parameter in self._parameters])
+            for parameter, view in zip(self._parameters, self._like_parameters(self._flat), strict=True):
+                parameter.data = view
+        gradient = torch.cat([part.ravel() for part in torch.autograd.grad(loss, self._parameters)])
+        _adadelta(
+            [self._flat], [gradient], [self._flat_square_avg], [self._flat_acc_delta], self._steps[:1], foreach=False
+        )
+        for step in self._steps[1:]:
+            step.copy_(self._steps[0])
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint has to keep: tensors by name."""
@@ -67,12 +88,31 @@ def step_together(
     foreach : bool
         Whether one operation on the device serves many parameters; the numbers are the same but for rounding.
     """
-    adadelta(
+    _adadelta(
         [tensor for optimiser in optimisers for tensor in optimiser._parameters],
         [tensor for of_one in gradients for tensor in of_one],
         [tensor for optimiser in optimisers for tensor in optimiser._square_avgs],
         [tensor for optimiser in optimisers for tensor in optimiser._acc_deltas],
         [tensor for optimiser in optimisers for tensor in optimiser._steps],
+        foreach=foreach,
+    )
+
+
+def _adadelta(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    square_avgs: list[Tensor],
+    acc_deltas: list[Tensor],
+    steps: list[Tensor],
+    *,
+    foreach: bool,
+) -> None:
+    adadelta(
+        parameters,
+        gradients,
+        square_avgs,
+        acc_deltas,
+        steps,
         foreach=foreach,
         lr=1.0,
         rho=0.95,
