@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,14 @@ def write_tones(root: Path, n_tracks: int = 6, seconds: float = 3.0) -> Path:
             samples = tone(frequency, seconds, seed=100 * position + number)
             soundfile.write(root / name / f"{name}-{number}.wav", samples, RATE, subtype="PCM_16")
     return root
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Answer ctrl-C in every test, and let its processes do so: the program, run in this one, stops it at its end."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

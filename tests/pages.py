@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import signal
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -55,11 +54,9 @@ def transcripts(text: str) -> Iterator[tuple[list[str], str]]:
 
 def invoke(*words: str, code: int = 0) -> None:
     """Run a command in this process, where torch need not be imported again."""
-    handler = signal.getsignal(signal.SIGINT)  # which the program takes away at its end
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
         patch.setattr(sys, "argv", ["mirembed", *words])
         main()
-    signal.signal(signal.SIGINT, handler)
     assert end.value.code == code
 
 

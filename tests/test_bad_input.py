@@ -46,14 +46,12 @@ def run_here(folder: Path, *arguments: object) -> int:
 
     What would run in worker processes runs here too.
     """
-    handler = signal.getsignal(signal.SIGINT)  # which the program takes away at its end
     with workers_run(), pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
         for name in [name for name in os.environ if name.startswith("MIREMBED_")]:
             patch.delenv(name)
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["mirembed", *map(str, arguments)])
         main()
-    signal.signal(signal.SIGINT, handler)
     return end.value.code
 
 

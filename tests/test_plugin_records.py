@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -194,7 +195,10 @@ def test_runs_are_compared_and_models_of_known_types_used_without_their_plugins(
     monkeypatch.chdir(work)
     assert "knn" not in {plugin.name for plugin in Registry.discover().plugins}
     [run] = work.glob("mirembed-store/runs/*")
-    invoke("compare", run.name, run.name, "--json")
+    again = run.with_name("again")
+    shutil.copytree(run, again)
+    invoke("compare", run.name, again.name, "--json")
+    shutil.rmtree(again)
     with workers_run():
         invoke("predict", "model", "tones/low", "--json")
     assert "label" in capsys.readouterr().out
