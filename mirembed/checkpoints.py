@@ -13,7 +13,7 @@ from mirembed.store.files import writing
 
 
 def save_checkpoint(path: Path, modules: nn.Module, optimiser: Adadelta | None, losses: list[float]) -> None:
-    """Write a checkpoint, over the one before; one without an optimiser is half as large, and the end of a training."""
+    """Write a checkpoint, over the one before; one without an optimiser is a third as large, and the end of a training."""
     from safetensors.torch import save
 
     tensors = {f"module.{name}": tensor for name, tensor in modules.state_dict().items()}

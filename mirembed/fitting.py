@@ -239,8 +239,9 @@ class Fitter:
         StoreError
             If it is damaged.
         """
-        settings, labels = self.job.settings, self.training_data().label_vectors
-        outputs = labels.shape[1] if self.job.approach.similarity is None else None
+        settings, task = self.job.settings, self.job.task
+        n_outputs = len(task.classes if isinstance(task, Classification) else task.targets)
+        outputs = n_outputs if self.job.approach.similarity is None else None
         trained = Trained.begin(2 * self.frames.shape[1], outputs, (settings.seed, settings.fold))
         trained.losses += restore_checkpoint(path, trained.modules, None)
         return trained

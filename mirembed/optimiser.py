@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.optim.adadelta import adadelta
+
+_adadelta = functools.partial(adadelta, lr=1.0, rho=0.95, eps=1e-6, weight_decay=0.0, maximize=False)
 
 
 class Adadelta:
@@ -27,7 +30,8 @@ class Adadelta:
         self._flat_square_avg, self._flat_acc_delta = torch.zeros_like(flat), torch.zeros_like(flat)
         self._square_avgs = self._like_parameters(self._flat_square_avg)
         self._acc_deltas = self._like_parameters(self._flat_acc_delta)
-        self._steps = [torch.zeros(()) for _ in self._parameters]
+        self._flat_steps = torch.zeros(len(self._parameters))
+        self._steps = list(self._flat_steps.unbind())
         self._flat: Tensor | None = None
 
     def _like_parameters(self, flat: Tensor) -> list[Tensor]:
@@ -47,10 +51,8 @@ class Adadelta:
                 parameter.data = view
         gradient = torch.cat([part.ravel() for part in torch.autograd.grad(loss, self._parameters)])
         _adadelta(
-            [self._flat], [gradient], [self._flat_square_avg], [self._flat_acc_delta], self._steps[:1], foreach=False
+            [self._flat], [gradient], [self._flat_square_avg], [self._flat_acc_delta], [self._flat_steps], foreach=False
         )
-        for step in self._steps[1:]:
-            step.copy_(self._steps[0])
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint has to keep: tensors by name."""
@@ -95,28 +97,4 @@ def step_together(
         [tensor for optimiser in optimisers for tensor in optimiser._acc_deltas],
         [tensor for optimiser in optimisers for tensor in optimiser._steps],
         foreach=foreach,
-    )
-
-
-def _adadelta(
-    parameters: list[Tensor],
-    gradients: list[Tensor],
-    square_avgs: list[Tensor],
-    acc_deltas: list[Tensor],
-    steps: list[Tensor],
-    *,
-    foreach: bool,
-) -> None:
-    adadelta(
-        parameters,
-        gradients,
-        square_avgs,
-        acc_deltas,
-        steps,
-        foreach=foreach,
-        lr=1.0,
-        rho=0.95,
-        eps=1e-6,
-        weight_decay=0.0,
-        maximize=False,
     )

@@ -91,7 +91,7 @@ def _take_step(trainings: Sequence[Training], draws: _Draws, step: int, engine: 
     for group in draws.groups(step):
         vectors = draws.label_vectors[step][:, : group.size]  # [places, n, d]
         own = embeddings[:, : group.size].clone().requires_grad_()  # [places, n, units]
-        losses = group.objective(own, vectors, None)  # [places]
+        losses = group.training.objective(own, vectors, None)  # [places]
         with group.training.differentiating():
             (of_own,) = torch.autograd.grad(torch.where(group.inside, losses, 0).sum(), own)
         # Not by multiplication: in the other places may stand what is no number.
@@ -122,7 +122,6 @@ class _Group:
 
     Attributes
     ----------
-    objective : SimilarityObjective
     training : Training
         One of the group.
     size : int
@@ -130,7 +129,6 @@ class _Group:
     inside : Tensor [places], bool
     """
 
-    objective: SimilarityObjective
     training: Training
     size: int
     inside: Tensor
@@ -192,16 +190,13 @@ class _Draws:
 
     def _divide(self, sizes: tuple[tuple[int, int], ...]) -> list[_Group]:
         alike: dict[tuple[int, int, int], list[int]] = {}
-        objectives = {}
         for place, size in sizes:
             objective = self._trainings[place].objective
             if isinstance(objective, SimilarityObjective):
                 key = id(objective.similarity), id(objective.label_similarity), size
-                objectives[key] = objective
                 alike.setdefault(key, []).append(place)
         return [
             _Group(
-                objectives[key],
                 self._trainings[members[0]],
                 key[-1],
                 torch.isin(self._places, torch.tensor(members, device=self._places.device)),

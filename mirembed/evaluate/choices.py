@@ -64,13 +64,19 @@ class Evaluation:
 
     def describe(self) -> str:
         """Return the folds in a few words, for titles."""
-        if self.official is not None:
-            folds = counted(len(self.official), f"official {self.scheme} split")
-        elif self.n_splits is not None:
-            folds = counted(self.n_splits, f"{self.scheme} split")
-        else:
-            folds = f"{self.n_folds} {self.scheme} folds"
-        return f"{folds}, {len(self.seeds)} seeds" if len(self.seeds) > 1 else folds
+        n_official = None if self.official is None else len(self.official)
+        return describe_folds(self.scheme, self.n_folds, self.n_splits, n_official, len(self.seeds))
+
+
+def describe_folds(scheme: str, n_folds: int, n_splits: int | None, n_official: int | None, n_seeds: int) -> str:
+    """Return how tracks are split, in a few words: by official splits, by random ones, or else into folds."""
+    if n_official is not None:
+        folds = counted(n_official, f"official {scheme} split")
+    elif n_splits is not None:
+        folds = counted(n_splits, f"{scheme} split")
+    else:
+        folds = f"{n_folds} {scheme} folds"
+    return f"{folds}, {n_seeds} seeds" if n_seeds > 1 else folds
 
 
 def choose_evaluation(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mirembed.errors import MirembedError
+from mirembed.evaluate import choices
 from mirembed.evaluate.sizes import describe_chance
 from mirembed.hookspecs import Classification
 from mirembed.progress import counted
@@ -51,13 +52,10 @@ def describe_folds(run: RunRecord) -> str:
     """Return how the tracks were split, in a few words."""
     configuration = run.configuration
     scheme, number, splits = configuration["folds"], configuration["cv"], configuration["splits"]
-    seeds = len(configuration["seeds"])
-    repeated = f", {seeds} seeds" if seeds > 1 else ""
-    if splits is not None:
-        return f"{counted(splits, f'{scheme} split')}{repeated}"
-    if number is None:
-        return f"{counted(len(set(run.folds['fold'].to_pylist())), f'official {scheme} split')}{repeated}"
-    return f"{number} {scheme} folds{repeated}"
+    n_official = None
+    if number is None and splits is None:
+        n_official = len(set(run.folds["fold"].to_pylist()))
+    return choices.describe_folds(scheme, number, splits, n_official, len(configuration["seeds"]))
 
 
 def dataset_table(runs: Sequence[RunRecord]) -> Table:
