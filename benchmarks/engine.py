@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.problem import Problem
-from mirembed.approaches import Approach
-from mirembed.engine import make_engine
-from mirembed.excerpts import Normalisation
-from mirembed.network import one_thread, seeded_network
+from mirembed.config.approaches import Approach
 from mirembed.progress import Silent
 from mirembed.registry import Registry
-from mirembed.schedule import run_trainings
 from mirembed.store import Store
 from mirembed.store.frames import Tracks
-from mirembed.train import PluginSimilarity, Settings, TrainingData, train
+from mirembed.training.engine import make_engine
+from mirembed.training.excerpts import Normalization
+from mirembed.training.loop import PluginSimilarity, Settings, TrainingData, train
+from mirembed.training.network import one_thread, seeded_network
+from mirembed.workers.trainings import run_trainings
 
 
 @dataclass(frozen=True)
@@ -109,19 +109,19 @@ def _training_data(task: Task, rows: NDArray[np.int64]) -> TrainingData:
         lengths=places.lengths[rows],
         label_vectors=problem.label_vectors[rows],
         classes=None if problem.classes is None else problem.classes[rows],
-        normalisation=Normalisation.fit(places.take(rows).moments()),
+        normalization=Normalization.fit(places.take(rows).moments()),
     )
 
 
 def run_embedding(task: Task, _on_epoch: Callable[[int], None]) -> Span:
     """Embed every track. Runs in a worker."""
     frames, places = task.problem.frames.open(), task.problem.frames
-    normalisation = Normalisation.fit(places.moments())
+    normalization = Normalization.fit(places.moments())
     with one_thread():
         engine = make_engine(task.engine, seeded_network(2 * frames.shape[1], (0, 0)))
-        engine.embed_tracks(frames, places.starts[:16], places.lengths[:16], normalisation)
+        engine.embed_tracks(frames, places.starts[:16], places.lengths[:16], normalization)
         begin = time.perf_counter()
-        engine.embed_tracks(frames, places.starts, places.lengths, normalisation)
+        engine.embed_tracks(frames, places.starts, places.lengths, normalization)
     return Span(begin, time.perf_counter())
 
 

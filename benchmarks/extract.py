@@ -28,7 +28,7 @@ from mirembed.spectrogram.definition import fft_size, frame_length
 from mirembed.store import FeatureStore
 
 DISTINCT = 40
-"""Clips that are synthesised; a larger number of files is made of hard links to them."""
+"""Clips that are synthesized; a larger number of files is made of hard links to them."""
 
 FORMATS = {"wav": (22_050, 1), "mp3": (44_100, 2)}
 """Sampling rate (Hz) and channels of the files of each kind."""

@@ -31,10 +31,10 @@ from benchmarks.problem import (
     run,
 )
 from benchmarks.speed import NAIVE, evaluate_naively
-from mirembed.folds import Fold
-from mirembed.labels import one_hot
+from mirembed.datasets.splits import Fold
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store.frame_file import FrameFile
+from mirembed.training.labels import one_hot
 
 REPEATED_TRACKS = 500
 """Made-up tracks that fill a large file again and again."""

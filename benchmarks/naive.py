@@ -27,11 +27,11 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 def features(tracks: Sequence[NDArray[np.float32]], training: NDArray[np.int64]) -> list[Tensor]:
-    """Return each track ``[n_frames, bands]`` normalised, with its first differences: ``[n_frames, 2 * bands]``."""
+    """Return each track ``[n_frames, bands]`` normalized, with its first differences: ``[n_frames, 2 * bands]``."""
     known = np.concatenate([tracks[row] for row in training])
     mean, std = known.mean(axis=0), known.std(axis=0)
-    normalised = [(track - mean) / std for track in tracks]
-    return [torch.from_numpy(np.hstack([track, np.diff(track, axis=0, prepend=track[:1])])) for track in normalised]
+    normalized = [(track - mean) / std for track in tracks]
+    return [torch.from_numpy(np.hstack([track, np.diff(track, axis=0, prepend=track[:1])])) for track in normalized]
 
 
 class Excerpts(Dataset[tuple[Tensor, Tensor]]):
@@ -126,15 +126,15 @@ def train(
     torch.manual_seed(seed)
     network = Network(tracks[0].shape[1])
     criterion = SimilarityLoss() if approach == "rbf-sl" else BaselineLoss(labels.shape[1], classification)
-    optimiser = torch.optim.Adadelta([*network.parameters(), *criterion.parameters()], lr=1.0, rho=0.95, eps=1e-6)
+    optimizer = torch.optim.Adadelta([*network.parameters(), *criterion.parameters()], lr=1.0, rho=0.95, eps=1e-6)
     loader = DataLoader(Excerpts(tracks, labels), batch_size=batch, shuffle=True, collate_fn=collate)
     for _ in range(epochs):
         total = 0.0
         for frames, lengths, labels_of_batch in loader:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss = criterion(network(frames, lengths), labels_of_batch)
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             total += loss.item()
         yield network, total / len(tracks)
 

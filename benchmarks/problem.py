@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed import Classification, workers
+from mirembed.datasets.splits import Fold, default_scheme, make_folds
 from mirembed.errors import MirembedError
-from mirembed.excerpts import EXCERPT_FRAMES
-from mirembed.folds import Fold, default_scheme, make_folds
-from mirembed.labels import TargetScale, one_hot
 from mirembed.specs import Spec
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, SpectrogramRow, Store
 from mirembed.store.frame_file import FrameFile
 from mirembed.store.frames import Tracks, open_tracks
 from mirembed.store.mapped import each_run
+from mirembed.training.excerpts import EXCERPT_FRAMES
+from mirembed.training.labels import TargetScale, one_hot
 
 N_CLASSES = 10
 SHARD_TRACKS = 200

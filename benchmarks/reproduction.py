@@ -36,7 +36,7 @@ EFFECTS = {
     "similarity of the labels (as of the embeddings)": [
         f"--similarity rbf --label-similarity {spec}" for spec in ("rbf", "cosine", "rbf:gamma=0.25")
     ],
-    "bands normalised by (`training`)": [f"--similarity rbf --normalize {whose}" for whose in ("training", "dataset")],
+    "bands normalized by (`training`)": [f"--similarity rbf --normalize {whose}" for whose in ("training", "dataset")],
     "batch (32)": [f"--similarity rbf --batch {batch}" for batch in (16, 32, 64)],
 }
 """What the paper leaves open, as flags; the first in brackets is what mirembed takes."""

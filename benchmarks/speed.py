@@ -23,10 +23,10 @@ from benchmarks import naive
 from benchmarks.engine import embed_on_cores, evaluate_command, run_command, train_folds
 from benchmarks.machine import describe, sgemm_rates
 from benchmarks.problem import Problem, add_arguments, make_problem, opened_store, positive, run
-from mirembed.engine import choose_engine
-from mirembed.folds import Fold
+from mirembed.datasets.splits import Fold
 from mirembed.store import Store
 from mirembed.store.frames import Tracks
+from mirembed.training.engine import choose_engine
 
 NAIVE = "naive"
 ENGINES = ("numba", "torch")
@@ -65,7 +65,7 @@ def measure_training(problem: Problem, arguments: Namespace) -> None:
 
     def by_naive() -> Turn:
         tracks, seconds, losses = problem.tracks(), 0.0, []
-        # As mirembed loads its kernel before the clock runs: torch imports its compiler for the first optimiser.
+        # As mirembed loads its kernel before the clock runs: torch imports its compiler for the first optimizer.
         few = replace(problem.folds[0], train=problem.folds[0].train[: problem.batch])
         next(_train_naively(problem, naive.features(tracks, few.train), few))
         for fold in problem.folds:

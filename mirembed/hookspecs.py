@@ -146,7 +146,7 @@ class Card:
         Of a complete copy.
     labels : str
         Such as ``10 genres``.
-    licence : str
+    license : str
     citation : str
         A BibTeX entry.
     source : str
@@ -164,7 +164,7 @@ class Card:
     title: str
     n_tracks: int
     labels: str
-    licence: str
+    license: str
     citation: str
     source: str
     tree: str
@@ -186,7 +186,7 @@ class Dataset(Protocol):
 
     Four more members are looked for, and may be left out:
 
-    ``synthesise(audio)``
+    ``synthesize(audio)``
         Writes the audio files that are not there yet; ``extract`` calls it when no audio folder is given.
     ``card``
         A `Card`.
@@ -231,7 +231,7 @@ class Learner(Protocol):
         None. With one, the estimator is given a Gram matrix in place of embeddings, float64: `Estimator.fit` the
         similarities ``[n_train, n_train]`` of the training tracks, and `Estimator.predict` those ``[n, n_train]``
         of other tracks to them (scikit-learn's ``kernel="precomputed"``). ``match`` is the similarity that was
-        learnt, and as value of a parameter (``rbf:gamma=match``) the learnt similarity's value.
+        learned, and as value of a parameter (``rbf:gamma=match``) the learned similarity's value.
     """
 
     def estimator(self, task: Task) -> Estimator:

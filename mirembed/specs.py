@@ -167,6 +167,6 @@ def _type_name(annotation: Any) -> str:
 
 
 def near_names(name: str, known: Iterable[str], n: int = 2) -> list[str]:
-    """Return up to ``n`` of the known names that are spelt like a name, whatever the case."""
+    """Return up to ``n`` of the known names that are spelled like a name, whatever the case."""
     by_folded = {one.casefold(): one for one in known}
     return [by_folded[near] for near in difflib.get_close_matches(name.casefold(), by_folded, n=n)]

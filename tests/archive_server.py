@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from mirembed import Archive, Card
-from mirembed.fetch import Patience
+from mirembed.datasets.fetch import Patience
 from mirembed.progress import Silent
 
 QUICK = Patience(timeout=0.5, tries=3, pause=0.001)
@@ -57,7 +57,7 @@ def card_of(*archives: Archive) -> Card:
         title="Tiny: two clips",
         n_tracks=2,
         labels="2 genres",
-        licence="unknown",
+        license="unknown",
         citation="@article{tiny}",
         source="Ask its authors.",
         tree="genres/",

@@ -92,7 +92,7 @@ def mirembed(tmp_path: Path) -> Command:
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment without what would change the program's behaviour."""
+    """Return the environment without what would change the program's behavior."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MIREMBED_")}
     return {**kept, "COLUMNS": "120", **(extra or {})}
 

@@ -1,6 +1,6 @@
 """Thousands of damaged audio files: extraction survives them, and accounts for each.
 
-``python tests/fuzz.py --files 4000 --seed 1`` makes real files of every format that can be synthesised, damages
+``python tests/fuzz.py --files 4000 --seed 1`` makes real files of every format that can be synthesized, damages
 headers and bodies, extracts them, and says what became of them. The exit code is 1 if a file is not accounted for, a
 worker took more memory than it may, or a reason is no clear error. ``tests/test_fuzz.py`` is a small version.
 """

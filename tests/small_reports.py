@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from mirembed import Classification, Regression, Target, Task
-from mirembed.evaluate.runs import FORMAT
+from mirembed.runs.folder import FORMAT
 from mirembed.store.files import write_json, write_table
 from mirembed.store.root import slug
 from mirembed.store.rows import task_to_json
@@ -112,7 +112,7 @@ def write_report_run(
         "methods": described,
         "epochs": EPOCHS[-1],
         "batch": 32,
-        "normalise": "training",
+        "normalize": "training",
         "engine": "torch",
         "device": "cpu",
         "folds": official or ("stratified" if truth is not None else "random"),
@@ -214,10 +214,10 @@ def _embeddings(
 ) -> pa.Table:
     seed, fold, _ = folds[0]
     tested = {track for s, f, track in folds if (s, f) == (seed, fold)}
-    centres = (
+    centers = (
         np.eye(8)[truth] if isinstance(task, Classification) else values @ rng.normal(0, 0.2, (values.shape[1], 8))
     )
-    vectors = (centres + rng.normal(0, 0.3 + 0.1 * number, (len(names), 8))).astype(np.float32)
+    vectors = (centers + rng.normal(0, 0.3 + 0.1 * number, (len(names), 8))).astype(np.float32)
     n = len(names)
     return pa.table(
         {

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from mirembed import Classification, Regression, Target, Task
-from mirembed.evaluate.runs import FORMAT
+from mirembed.runs.folder import FORMAT
 from mirembed.store.files import write_json, write_table
 from mirembed.store.rows import task_to_json
 

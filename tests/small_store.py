@@ -1,4 +1,4 @@
-"""Small stores of made-up spectrograms: no audio is decoded, and a class is learnt in a few epochs."""
+"""Small stores of made-up spectrograms: no audio is decoded, and a class is learned in a few epochs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mirembed import Classification, Regression, Target, Task, schedule, workers
-from mirembed.approaches import Approach
+from mirembed import Classification, Regression, Target, Task, workers
 from mirembed.config import Experiment
-from mirembed.fitting import Job
+from mirembed.config.approaches import Approach
+from mirembed.fit.job import Job
 from mirembed.specs import Spec
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow, Store
 from mirembed.store.frames import Tracks
-from mirembed.train import Settings
+from mirembed.training.loop import Settings
+from mirembed.workers import trainings as schedule
 
 CLASSES = Classification(("high", "low", "middle"))
 TARGETS = Regression((Target("height", -100.0, 300.0), Target("depth")))
@@ -106,7 +107,7 @@ def job(tracks: Tracks, *approaches: str, rows: np.ndarray | None = None, **sett
         task=tracks.task,
         labels=tracks.labels if isinstance(tracks.task, Regression) else tracks.class_indices,
         rows=np.arange(len(tracks.ids)) if rows is None else rows,
-        normalise=described.normalise,
+        normalize=described.normalize,
         methods=described.methods,
         settings=Settings(described.epochs, described.batch),
         parameters=tracks.info.parameters,

@@ -30,7 +30,7 @@ ROOMS = [
     "checks",
     "fetch",
     "fit",
-    "neighbours",
+    "neighbors",
     "export",
     "inference",
     "embeddings",
@@ -48,7 +48,7 @@ ROOMS = [
     "train",
     "checkpoints",
     "losses",
-    "optimiser",
+    "optimizer",
     "engine",
     "network",
     "labels",
@@ -72,7 +72,7 @@ ROOMS = [
 """The modules and folders of the core; each may import those below it."""
 
 CORE = Path(mirembed.__file__).parent
-PLUGINS = ("mirembed_datasets", "mirembed_kernels", "mirembed_svm")
+PLUGINS = ("mirembed_datasets", "mirembed_similarities", "mirembed_learners")
 HEAVY = {
     *(
         "essentia",

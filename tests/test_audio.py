@@ -13,8 +13,8 @@ import soundfile
 from audio_files import flash_bytes, loud_then_quiet, mp4_bytes, music, wav_bytes, write_mp3
 
 from mirembed.audio import PADDING, by_essentia, decode
+from mirembed.audio.essentia_algorithms import silenced
 from mirembed.errors import AudioError
-from mirembed.essentia_algorithms import silenced
 
 RATE = 22_050
 
@@ -390,7 +390,7 @@ def test_silenced_blocks_may_stand_inside_each_other(capfd):
 def test_what_python_has_printed_before_is_shown():
     script = """
 import os, sys
-from mirembed.essentia_algorithms import silenced
+from mirembed.audio.essentia_algorithms import silenced
 print("before", end=" ")
 with silenced():
     os.write(1, b"hidden")

@@ -149,7 +149,7 @@ def flip_bit(path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (["extract", "--colour", "red"], "--colour"),
+        (["extract", "--color", "red"], "--color"),
         (["extract", "--jobs", "0"], "--jobs"),
         (["fit", "--epochs", "0"], "--epochs"),
         (["evaluate", "--batch", "many"], "--batch"),
@@ -340,7 +340,7 @@ def test_labels_that_change_are_taken_over_without_audio_and_no_track_is_lost(ru
         os.utime(audio, ns=(status.st_atime_ns, status.st_mtime_ns))
     table.write_text("\n".join(["path,label", *(row.replace(",low", ",deep") for row in rows[:-1])]))
     done = run("extract", *dataset).json
-    assert (done["relabelled"], done["unlisted"], done["extracted"], done["failures"]) == (3, 1, 0, [])
+    assert (done["relabeled"], done["unlisted"], done["extracted"], done["failures"]) == (3, 1, 0, [])
     told = "folder:labels=labels.csv: 9 tracks in the store, 0 of them new; 8 of 8 listed (1 kept although no longer"
     assert told in run("extract", *dataset[:2]).out
 

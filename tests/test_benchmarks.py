@@ -11,13 +11,13 @@ from small_store import workers_run
 
 from benchmarks import machine, memory, naive, scaling, speed
 from benchmarks.problem import EMBEDDING_FLOP, TRAINING_FLOP
-from mirembed.engine import make_engine
-from mirembed.excerpts import Normalisation
-from mirembed.labels import one_hot
-from mirembed.losses import similarity_loss
-from mirembed.network import one_thread, seeded_network
 from mirembed.store.moments import Moments
-from mirembed_kernels import Rbf
+from mirembed.training.engine import make_engine
+from mirembed.training.excerpts import Normalization
+from mirembed.training.labels import one_hot
+from mirembed.training.losses import similarity_loss
+from mirembed.training.network import one_thread, seeded_network
+from mirembed_similarities import Rbf
 
 LENGTHS = np.array([130, 250, 101, 40])
 STARTS = np.cumsum(LENGTHS) - LENGTHS
@@ -42,8 +42,8 @@ def test_the_naive_network_embeds_tracks_as_mirembed_does(frames):
     network.load_state_dict(theirs.state_dict())
     training = np.array([0, 1, 2])
     tracks = naive.features(np.split(frames, STARTS[1:]), training)
-    normalisation = Normalisation.fit(Moments.of(frames, STARTS[training], LENGTHS[training]))
-    expected = make_engine("torch", theirs).embed_tracks(frames, STARTS, LENGTHS, normalisation)
+    normalization = Normalization.fit(Moments.of(frames, STARTS[training], LENGTHS[training]))
+    expected = make_engine("torch", theirs).embed_tracks(frames, STARTS, LENGTHS, normalization)
     np.testing.assert_allclose(naive.embed(network, tracks), expected, atol=1e-5)
 
 

@@ -19,7 +19,7 @@ from conftest import Command
 from small_store import run_here
 
 from mirembed import Card, Classification, Listing, Regression, Split, Target, Track, workers
-from mirembed.checks import Finding, Report, check, measurements
+from mirembed.datasets.check import Finding, Report, check, measurements
 from mirembed.progress import Silent
 from mirembed.store.files import write_table
 from mirembed_datasets.folder import Folder
@@ -62,7 +62,7 @@ def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def music(tmp_path: Path, pieces: Path) -> Path:
-    """A copy of the sound dataset, to be spoilt."""
+    """A copy of the sound dataset, to be spoiled."""
     root = tmp_path / "music"
     for file in sorted(pieces.rglob("*.wav")):
         (root / file.relative_to(pieces)).parent.mkdir(parents=True, exist_ok=True)
@@ -288,7 +288,7 @@ def test_duplicates_in_two_classes_contradict_each_other(music: Path, suffix: st
     duplicate, contradiction = look(music).findings
     assert duplicate.kind == ("near duplicate" if suffix == "mp3" else "exact duplicate")
     assert duplicate.tracks == ("jig/a.wav", "reel/copy." + suffix)
-    expected = Finding("contradicting labels", "error", duplicate.tracks, "one recording, labelled jig and reel")
+    expected = Finding("contradicting labels", "error", duplicate.tracks, "one recording, labeled jig and reel")
     assert contradiction == expected
 
 

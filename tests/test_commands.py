@@ -247,24 +247,24 @@ def test_similar_ranks_the_tracks_of_the_store(store):
     command = ["similar", "folder-rbf-sl", "low/low-1.wav", "--store", store, "--top", 5]
     found = run(*command, "--json").json
     assert (found["query"], found["similarity"], found["failures"]) == ("low/low-1.wav", "rbf", [])
-    values = [row["similarity"] for row in found["neighbours"]]
+    values = [row["similarity"] for row in found["neighbors"]]
     assert values == sorted(values, reverse=True)
     others = {f"low/low-{number}.wav" for number in (0, 2, 3, 4, 5)}
-    assert {row["track"] for row in found["neighbours"]} == others
+    assert {row["track"] for row in found["neighbors"]} == others
     vectors = stored_embeddings(store, "folder-rbf-sl")
-    for row in found["neighbours"]:
+    for row in found["neighbors"]:
         distance = np.sum((vectors[row["track"]].astype(float) - vectors["low/low-1.wav"]) ** 2)
         assert row["similarity"] == pytest.approx(np.exp(-distance), abs=1e-5)
-    expected = [[str(i), row["track"], f"{row['similarity']:.4f}"] for i, row in enumerate(found["neighbours"], 1)]
+    expected = [[str(i), row["track"], f"{row['similarity']:.4f}"] for i, row in enumerate(found["neighbors"], 1)]
     assert run(*command).cells == expected
 
 
 def test_similar_searches_a_folder_for_tracks_like_a_file(store, audio, broken):
     query = audio / "high" / "high-3.wav"
     found = run("similar", "folder-rbf-sl", query, "--in", audio, "--store", store, "--json").json
-    assert len(found["neighbours"]) == 10
-    assert [row["track"] for row in found["neighbours"] if row["track"] == str(query)] == []
-    assert {Path(row["track"]).parent.name for row in found["neighbours"][:5]} == {"high"}
+    assert len(found["neighbors"]) == 10
+    assert [row["track"] for row in found["neighbors"] if row["track"] == str(query)] == []
+    assert {Path(row["track"]).parent.name for row in found["neighbors"][:5]} == {"high"}
     failed = run("similar", "folder-rbf-sl", query, "--in", broken, "--store", store, code=2)
     assert failed.cells[0][1] == str(broken / "high" / "high-0.wav")
     assert f"failed: {broken / 'low' / 'broken.wav'}: " in failed.err
@@ -273,7 +273,7 @@ def test_similar_searches_a_folder_for_tracks_like_a_file(store, audio, broken):
 def test_similar_leaves_out_the_tracks_that_are_the_file_itself_or_copies_of_it(store, audio, tmp_path):
     copy = shutil.copy(audio / "low" / "low-0.wav", tmp_path)
     for query in (audio / "low" / "low-0.wav", copy):
-        ranked = run("similar", "folder-rbf-sl", query, "--store", store, "--top", 18, "--json").json["neighbours"]
+        ranked = run("similar", "folder-rbf-sl", query, "--store", store, "--top", 18, "--json").json["neighbors"]
         assert len(ranked) == 17
         assert "low/low-0.wav" not in {row["track"] for row in ranked}
 
@@ -318,7 +318,7 @@ def test_files_that_fail_make_the_exit_code_2(store, broken, command):
         (["similar", "model", "track"], "'model' is neither a model's folder"),
         (["fit", "--epochs", "0"], "'--epochs'"),
         (["fit", "--epochs", "many"], "'--epochs'"),
-        (["fit", "--colour"], "--colour"),
+        (["fit", "--color"], "--color"),
         (["embed"], "Missing argument"),
         (["nonsense"], "nonsense"),
     ],

@@ -16,7 +16,7 @@ from mirembed.errors import SpecError
 def test_every_flag_that_decides_numbers_is_a_key_and_every_key_a_flag():
     flags = set(inspect.signature(command.evaluate).parameters) - {"context", *command._HOW}
     keys = {field.name for field in fields(EvaluationSettings)} - {"name"}
-    assert {"normalize" if flag == "normalise" else flag for flag in flags} == keys
+    assert {"normalize" if flag == "normalize" else flag for flag in flags} == keys
 
 
 def test_keys_are_spelt_as_the_flags():

@@ -23,9 +23,9 @@ from test_extraction import run, stored
 
 from mirembed import workers
 from mirembed.errors import SpecError, WorkerError
+from mirembed.inventory.verify import verify
 from mirembed.store import FeatureStore
 from mirembed.store.root import Store
-from mirembed.store.verify import verify
 from mirembed.workers import cluster
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'mirembed[dask]'")

@@ -279,7 +279,7 @@ class Complete(Tones):
     def known_faults(self) -> dict[str, str]:
         return {FILES[0]: "silent"}
 
-    def synthesise(self, audio: Path) -> None:
+    def synthesize(self, audio: Path) -> None:
         write_copy(audio)
 
 
@@ -315,20 +315,20 @@ def test_what_is_no_listing_is_named(returned):
 
 
 class Unable(Tones):
-    def synthesise(self, audio: Path) -> None:
+    def synthesize(self, audio: Path) -> None:
         (audio / "high" / "0.wav").touch()
 
 
 class Unmade(Tones):
     def __init__(self) -> None:
-        raise RuntimeError("no licence")
+        raise RuntimeError("no license")
 
 
 @pytest.mark.parametrize(
     ("factory", "what"),
     [
-        (Unable, "cannot synthesise its audio: FileNotFoundError: "),
-        (Unmade, "cannot be made: RuntimeError: no licence"),
+        (Unable, "cannot synthesize its audio: FileNotFoundError: "),
+        (Unmade, "cannot be made: RuntimeError: no license"),
     ],
 )
 def test_a_dataset_that_cannot_make_its_audio_fails_the_first_check(factory, what):

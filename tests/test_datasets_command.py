@@ -12,7 +12,7 @@ from small_store import write_classes
 from third_party import install
 
 from mirembed import Archive, Card, Classification, Listing, Split, Track
-from mirembed.datasets import describe, list_dataset, overview
+from mirembed.datasets.catalog import describe, list_dataset, overview
 from mirembed.errors import DatasetError, PluginError, UnknownNameError
 from mirembed.progress import Silent
 from mirembed.registry import Plugin, Registry
@@ -30,7 +30,7 @@ class Bells:
         title="Bells of the valley",
         n_tracks=3,
         labels="2 metals",
-        licence="CC0",
+        license="CC0",
         citation="@misc{bells, title = {Bells}}",
         source="Climb the towers.",
         tree="<tower>/<bell>.wav",
@@ -105,11 +105,11 @@ def test_every_registered_dataset_is_listed_with_what_it_is(mirembed: Command, p
     rows = json.loads(mirembed("datasets", "--json", env=plugins).stdout)
     assert [row["name"] for row in rows] == sorted(["bells", *BUILT_IN])
     by_name = {row["name"]: row for row in rows}
-    facts = ("title", "n_tracks", "labels", "licence", "stored")
+    facts = ("title", "n_tracks", "labels", "license", "stored")
     assert [by_name["gtzan"][fact] for fact in facts[:3]] == ["GTZAN genre collection", 1000, "10 genres"]
     assert [by_name["bells"][fact] for fact in facts] == ["Bells of the valley", 0, "", "", ""]
     for name in PUBLISHED:
-        assert all(by_name[name][fact] for fact in ("title", "n_tracks", "labels", "licence", "source", "citation"))
+        assert all(by_name[name][fact] for fact in ("title", "n_tracks", "labels", "license", "source", "citation"))
         assert by_name[name]["stored"] == ""
 
 
@@ -119,7 +119,7 @@ def test_the_table_says_the_same(mirembed: Command) -> None:
     rows = overview(Registry.discover(), Store(Path("nowhere")))
     assert list(table) == BUILT_IN
     for row in rows:
-        assert table[row.name] == [row.title, str(row.n_tracks or ""), row.labels, row.licence, ""]
+        assert table[row.name] == [row.title, str(row.n_tracks or ""), row.labels, row.license, ""]
     assert "mirembed datasets show NAME" in output.splitlines()[-1]
 
 
@@ -152,7 +152,7 @@ def test_a_dataset_that_bears_a_built_ins_name_is_listed_by_its_full_name(tmp_pa
 
 def test_without_a_card_the_summary_says_what_it_is(tmp_path: Path) -> None:
     (row,) = [row for row in overview(registry(bare=Bare), Store(tmp_path)) if row.name == "bare"]
-    assert (row.title, row.n_tracks, row.labels, row.licence, row.archives) == ("summary of bare", 0, "", "", ())
+    assert (row.title, row.n_tracks, row.labels, row.license, row.archives) == ("summary of bare", 0, "", "", ())
 
 
 # One dataset
@@ -163,7 +163,7 @@ def test_a_published_dataset_says_where_it_comes_from_and_what_is_expected(name:
     description = describe(registry(), Spec(name))
     paragraphs = dict(description.paragraphs())
     assert paragraphs[name] == description.card.title
-    assert {"Labels", "Tracks", "Licence", "Where to get it", "Expected files", "Checked", "Cite"} <= {*paragraphs}
+    assert {"Labels", "Tracks", "License", "Where to get it", "Expected files", "Checked", "Cite"} <= {*paragraphs}
     assert paragraphs["Cite"].startswith("@")
     assert paragraphs["Cite"].count("{") == paragraphs["Cite"].count("}")
     assert all(scheme in paragraphs["Official folds"] for scheme in description.schemes)
@@ -175,7 +175,7 @@ def test_all_that_a_dataset_says_of_itself_is_shown() -> None:
         ("bells", "Bells of the valley"),
         ("Labels", "2 metals"),
         ("Tracks", "3"),
-        ("Licence", "CC0"),
+        ("License", "CC0"),
         ("Where to get it", "Climb the towers.\nhttps://bells.example/bells.zip"),
         ("Expected files", "<tower>/<bell>.wav"),
         (

@@ -105,7 +105,7 @@ def test_emotions_use_the_scale_from_1_to_9_without_leaving_it(audio):
     assert (values.std(axis=0) > 0.8).all()
 
 
-def test_importing_the_plugin_does_not_import_the_synthesiser():
+def test_importing_the_plugin_does_not_import_the_synthesizer():
     code = "import sys, mirembed_datasets.demo; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "mirembed_datasets.demo" in loaded
@@ -118,15 +118,15 @@ def test_importing_the_plugin_does_not_import_the_synthesiser():
 def test_only_missing_clips_are_written(audio):
     for missing in ("waltz/waltz-00.wav", "rock/rock-14.wav"):
         (audio / missing).unlink()
-    assert Demo().synthesise(audio) == 2
-    assert Demo().synthesise(audio) == 0
+    assert Demo().synthesize(audio) == 2
+    assert Demo().synthesize(audio) == 0
     assert (audio / "waltz/waltz-01.wav").stat().st_size == 0
     assert sum(1 for path in audio.rglob("*") if path.is_file()) == 120
 
 
 def test_a_clip_is_ten_seconds_of_16_bit_mono_at_22050_hz(audio):
     (audio / "bossa/bossa-07.wav").unlink()
-    Demo(task="regression").synthesise(audio)
+    Demo(task="regression").synthesize(audio)
     with wave.open(str(audio / "bossa/bossa-07.wav")) as wav:
         assert (wav.getnchannels(), wav.getsampwidth(), wav.getframerate()) == (1, 2, 22050)
         assert wav.getnframes() == 220500
@@ -136,7 +136,7 @@ def test_a_clip_is_ten_seconds_of_16_bit_mono_at_22050_hz(audio):
 def test_a_folder_that_cannot_be_written_is_an_error_that_names_the_clip(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DatasetError, match=r"cannot write .*waltz-00\.wav"):
-        Demo().synthesise(tmp_path / "file")
+        Demo().synthesize(tmp_path / "file")
 
 
 def test_a_write_that_fails_leaves_no_file_behind(audio, monkeypatch):
@@ -146,7 +146,7 @@ def test_a_write_that_fails_leaves_no_file_behind(audio, monkeypatch):
     (audio / "waltz/waltz-00.wav").unlink()
     monkeypatch.setattr(wave.Wave_write, "writeframes", fail)
     with pytest.raises(DatasetError, match="No space left"):
-        Demo().synthesise(audio)
+        Demo().synthesize(audio)
     assert len(list((audio / "waltz").iterdir())) == 14
 
 

@@ -38,9 +38,9 @@ from mirembed import (
     Track,
     hookspecs,
 )
-from mirembed.audio_files import AUDIO_SUFFIXES
+from mirembed.audio.files import AUDIO_SUFFIXES
 from mirembed.cli.main import app
-from mirembed.datasets import describe
+from mirembed.datasets.catalog import describe
 from mirembed.errors import MirembedError
 from mirembed.registry import HOOKS, Registry
 from mirembed.specs import Spec, parameters_of

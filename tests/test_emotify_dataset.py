@@ -78,7 +78,7 @@ def ids(listing: Listing) -> list[str]:
     return [track.id for track in listing.tracks]
 
 
-def test_a_track_is_found_by_its_id_and_labelled_by_the_mean_of_its_answers(tmp_path: Path) -> None:
+def test_a_track_is_found_by_its_id_and_labeled_by_the_mean_of_its_answers(tmp_path: Path) -> None:
     listing = Emotify().listing(make_copy(tmp_path))
     assert listing.task == Regression(tuple(Target(emotion, 0.0, 1.0) for emotion in EMOTIONS))
     music = tmp_path / "emotifymusic"

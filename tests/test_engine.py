@@ -21,22 +21,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_store import experiment, noise_with_peak, workers_run, write_classes
 
-from mirembed.engine import choice, choose_engine, fused, kernel, make_engine, vectors
-from mirembed.engine.fused import FusedEngine
-from mirembed.engine.plain import PlainEngine
 from mirembed.errors import EvaluationError, SpecError
 from mirembed.evaluate import choose_evaluation, evaluate
-from mirembed.excerpts import EXCERPT_FRAMES, Normalisation
 from mirembed.fit import fit
-from mirembed.labels import one_hot
-from mirembed.models import Model
-from mirembed.network import EmbeddingNetwork, one_thread, seeded_network
+from mirembed.models.model import Model
 from mirembed.registry import Registry
 from mirembed.store.files import read_table
 from mirembed.store.frames import open_tracks
 from mirembed.store.moments import Moments
-from mirembed.train import Settings, Trained, TrainingData, train
-from mirembed_kernels.kernels import Rbf
+from mirembed.training.engine import choice, choose_engine, fused, kernel, make_engine, vectors
+from mirembed.training.engine.fused import FusedEngine
+from mirembed.training.engine.plain import PlainEngine
+from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization
+from mirembed.training.labels import one_hot
+from mirembed.training.loop import Settings, Trained, TrainingData, train
+from mirembed.training.network import EmbeddingNetwork, one_thread, seeded_network
+from mirembed_similarities.similarities import Rbf
 
 BANDS = 40
 MAX_FRAMES = 250
@@ -47,14 +47,14 @@ class Flat(NamedTuple):
     """Room for N_TRACKS tracks of up to MAX_FRAMES frames, one after the other."""
 
     frames: np.ndarray
-    normalisation: Normalisation
+    normalization: Normalization
 
 
 @pytest.fixture(scope="module")
 def flat() -> Flat:
     frames = np.random.default_rng(0).normal(-50, 10, (N_TRACKS * MAX_FRAMES, BANDS)).astype(np.float32)
     starts, lengths = np.arange(N_TRACKS) * MAX_FRAMES, np.full(N_TRACKS, MAX_FRAMES)
-    return Flat(frames, Normalisation.fit(Moments.of(frames, starts, lengths)))
+    return Flat(frames, Normalization.fit(Moments.of(frames, starts, lengths)))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def excerpts(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def embeddings_and_gradients(engine, network, flat, batch, seed=0) -> list[np.ndarray]:
     """The embeddings of a batch, and the gradients of all parameters for a random gradient of the embeddings."""
-    embeddings = engine.embed_excerpts(flat.frames, *batch, flat.normalisation)
+    embeddings = engine.embed_excerpts(flat.frames, *batch, flat.normalization)
     direction = torch.randn(embeddings.shape, generator=torch.Generator().manual_seed(seed))
     gradients = torch.autograd.grad(embeddings, list(network.parameters()), direction)
     return [embeddings.detach().numpy(), *(gradient.numpy() for gradient in gradients)]
@@ -116,8 +116,8 @@ def test_an_engine_computes_one_batch_after_another(network, flat):
 @given(excerpts())
 def test_an_excerpts_embedding_does_not_depend_on_companions_to_the_bit(network, flat, batch):
     engine = FusedEngine(network)
-    together = engine.embed_excerpts(flat.frames, *batch, flat.normalisation).detach()
-    alone = engine.embed_excerpts(flat.frames, *(values[-1:] for values in batch), flat.normalisation).detach()
+    together = engine.embed_excerpts(flat.frames, *batch, flat.normalization).detach()
+    alone = engine.embed_excerpts(flat.frames, *(values[-1:] for values in batch), flat.normalization).detach()
     assert torch.equal(together[-1:], alone)
 
 
@@ -127,27 +127,27 @@ def test_full_tracks_are_embedded_as_torch_does_and_alike_in_any_company(network
     starts = np.array([track * MAX_FRAMES for track, _ in chosen])
     lengths = np.array([length for _, length in chosen])
     engine = FusedEngine(network)
-    together = engine.embed_tracks(flat.frames, starts, lengths, flat.normalisation)
-    expected = PlainEngine(network).embed_tracks(flat.frames, starts, lengths, flat.normalisation)
+    together = engine.embed_tracks(flat.frames, starts, lengths, flat.normalization)
+    expected = PlainEngine(network).embed_tracks(flat.frames, starts, lengths, flat.normalization)
     assert (together.dtype, together.shape) == (np.float32, (len(chosen), 50))
     np.testing.assert_allclose(together, expected, rtol=0, atol=1e-5)
-    backwards = engine.embed_tracks(flat.frames, starts[::-1], lengths[::-1], flat.normalisation)
-    alone = engine.embed_tracks(flat.frames, starts[:1], lengths[:1], flat.normalisation)
+    backwards = engine.embed_tracks(flat.frames, starts[::-1], lengths[::-1], flat.normalization)
+    alone = engine.embed_tracks(flat.frames, starts[:1], lengths[:1], flat.normalization)
     np.testing.assert_array_equal(together, backwards[::-1])
     np.testing.assert_array_equal(together[:1], alone)
 
 
 def test_a_long_track_is_embedded_as_torch_does(network, flat):
     start, length = np.array([0]), np.array([len(flat.frames)])
-    ours = FusedEngine(network).embed_tracks(flat.frames, start, length, flat.normalisation)
-    expected = PlainEngine(network).embed_tracks(flat.frames, start, length, flat.normalisation)
+    ours = FusedEngine(network).embed_tracks(flat.frames, start, length, flat.normalization)
+    expected = PlainEngine(network).embed_tracks(flat.frames, start, length, flat.normalization)
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("engine", [FusedEngine, PlainEngine])
 def test_no_track_gives_no_embedding(network, flat, engine):
     nothing = np.zeros(0, np.int64)
-    assert engine(network).embed_tracks(flat.frames, nothing, nothing, flat.normalisation).shape == (0, 50)
+    assert engine(network).embed_tracks(flat.frames, nothing, nothing, flat.normalization).shape == (0, 50)
 
 
 def test_the_kernel_is_compiled_once_for_all_kinds_of_frames(network, flat, tmp_path):
@@ -168,13 +168,13 @@ def test_the_kernel_is_compiled_once_for_all_kinds_of_frames(network, flat, tmp_
 def test_the_kernel_never_reads_beyond_the_frames(network, flat, starts, lengths, offsets):
     batch = np.array(starts), np.array(lengths), np.array(offsets)
     with pytest.raises(ValueError, match="outside the frames"):
-        FusedEngine(network).embed_excerpts(flat.frames, *batch, flat.normalisation)
+        FusedEngine(network).embed_excerpts(flat.frames, *batch, flat.normalization)
 
 
 def test_the_kernel_takes_no_other_numbers_than_float32(network, flat):
     batch = np.array([0]), np.array([100]), np.array([0])
     with pytest.raises(ValueError, match=r"frames are float64 .*; expected float32"):
-        FusedEngine(network).embed_excerpts(flat.frames.astype(np.float64), *batch, flat.normalisation)
+        FusedEngine(network).embed_excerpts(flat.frames.astype(np.float64), *batch, flat.normalization)
 
 
 def test_a_network_of_another_size_is_left_to_torch():
@@ -195,8 +195,8 @@ def data() -> TrainingData:
     lengths = np.array([len(track) for track in tracks])
     starts = np.cumsum(lengths) - lengths
     frames = np.concatenate(tracks)
-    normalisation = Normalisation.fit(Moments.of(frames, starts, lengths))
-    return TrainingData(frames, starts, lengths, one_hot(classes, 3), classes, normalisation)
+    normalization = Normalization.fit(Moments.of(frames, starts, lengths))
+    return TrainingData(frames, starts, lengths, one_hot(classes, 3), classes, normalization)
 
 
 def weights(trained: Trained) -> torch.Tensor:
@@ -246,10 +246,10 @@ def test_frames_in_a_file_serve_as_well_and_do_not_stay_in_memory(tmp_path, netw
     results = []
     for source in (frames, np.memmap(tmp_path / "frames.f32", np.float32, "r", shape=shape)):
         before = memory_of_files()
-        normalisation = Normalisation.fit(Moments.of(source, starts, lengths))
-        data = TrainingData(source, starts, lengths, labels, None, normalisation)
+        normalization = Normalization.fit(Moments.of(source, starts, lengths))
+        data = TrainingData(source, starts, lengths, labels, None, normalization)
         trained = train(data, Settings(epochs=1, batch=8, engine=engine))
-        embeddings = make_engine(engine, network).embed_tracks(source, starts, lengths, normalisation)
+        embeddings = make_engine(engine, network).embed_tracks(source, starts, lengths, normalization)
         results.append((weights(trained), torch.from_numpy(embeddings)))
     assert memory_of_files() - before < frames.nbytes / 3
     for in_memory, in_file in zip(*results, strict=True):
@@ -379,7 +379,7 @@ def test_a_gradient_that_the_kernel_no_longer_has_is_refused():
         place,
         np.array([200]),
         place,
-        Normalisation(np.zeros(BANDS, np.float32), np.ones(BANDS, np.float32)),
+        Normalization(np.zeros(BANDS, np.float32), np.ones(BANDS, np.float32)),
     )
     first, second = engine.embed_excerpts(*batch), engine.embed_excerpts(*batch)
     message = "has to be asked for once, and before the next is embedded"
@@ -400,7 +400,7 @@ def test_an_unknown_engine_is_an_error_that_lists_the_known():
         choose_engine("fortran", print)
 
 
-CHOOSE = "from mirembed.engine import choose_engine; print(choose_engine('auto', print))"
+CHOOSE = "from mirembed.training.engine import choose_engine; print(choose_engine('auto', print))"
 
 
 def choose_in_process(environment: dict[str, str]) -> list[str]:

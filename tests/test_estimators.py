@@ -10,7 +10,7 @@ from sklearn.utils import all_estimators
 from sklearn.utils._testing import assert_run_python_script_without_output
 
 from mirembed.errors import ModelError
-from mirembed.estimators import check_storable, dump_estimator, load_estimator
+from mirembed.models.estimators import check_storable, dump_estimator, load_estimator
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 

@@ -18,8 +18,8 @@ from small_store import CLASSES, experiment, run_here, workers_run, write_classe
 from third_party import install
 
 from mirembed import workers
-from mirembed.approaches import Approach
 from mirembed.config import Experiment
+from mirembed.config.approaches import Approach
 from mirembed.errors import EvaluationError
 from mirembed.evaluate import Evaluation, Run, Scores
 from mirembed.evaluate import evaluate as run_evaluation

@@ -1,4 +1,4 @@
-"""What the network is fed: normalised frames with first differences, as random excerpts."""
+"""What the network is fed: normalized frames with first differences, as random excerpts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mirembed.excerpts import EXCERPT_FRAMES, Normalisation, draw_offsets, epoch_batches, gather
 from mirembed.store.moments import Moments
+from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization, draw_offsets, epoch_batches, gather
 
 track_lengths = st.lists(st.integers(1, 250), min_size=1, max_size=40).map(np.array)
 decibels = st.floats(-100, 40, width=32)
@@ -21,10 +21,10 @@ def random_tracks(*lengths: int, n_bands: int = 4) -> tuple[np.ndarray, np.ndarr
     return frames, np.cumsum([0, *lengths[:-1]]), np.array(lengths)
 
 
-def expected_inputs(track: np.ndarray, normalisation: Normalisation) -> np.ndarray:
+def expected_inputs(track: np.ndarray, normalization: Normalization) -> np.ndarray:
     """Return bands and first differences of a whole track in float64: [n_frames, 2 * n_bands]."""
-    normalised = (track.astype(np.float64) - normalisation.mean) / normalisation.std
-    return np.hstack([normalised, np.diff(normalised, axis=0, prepend=normalised[:1])])
+    normalized = (track.astype(np.float64) - normalization.mean) / normalization.std
+    return np.hstack([normalized, np.diff(normalized, axis=0, prepend=normalized[:1])])
 
 
 @st.composite
@@ -38,28 +38,28 @@ def test_statistics_are_those_of_the_frames_of_the_given_tracks_put_together(spe
     frames, lengths = spectrogram
     starts = np.cumsum([0, *lengths[:-1]])
     rows = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, unique=True))
-    normalisation = Normalisation.fit(Moments.of(frames, starts, np.array(lengths)).take(rows))
+    normalization = Normalization.fit(Moments.of(frames, starts, np.array(lengths)).take(rows))
 
     together = np.concatenate([frames[starts[row] : starts[row] + lengths[row]] for row in rows]).astype(np.float64)
     std = together.std(axis=0)
-    np.testing.assert_allclose(normalisation.mean, together.mean(axis=0), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(normalization.mean, together.mean(axis=0), rtol=1e-6, atol=1e-6)
     certain = (std > 1e-3) | (std == 0)
-    np.testing.assert_allclose(normalisation.std[certain], np.where(std > 0, std, 1)[certain], rtol=1e-4)
-    assert normalisation.mean.dtype == normalisation.std.dtype == np.float32
+    np.testing.assert_allclose(normalization.std[certain], np.where(std > 0, std, 1)[certain], rtol=1e-4)
+    assert normalization.mean.dtype == normalization.std.dtype == np.float32
 
 
 def test_statistics_of_many_frames_far_from_zero_are_exact():
     frames, starts, lengths = random_tracks(20_000, 30_000)
-    normalisation = Normalisation.fit(Moments.of(frames, starts, lengths))
-    np.testing.assert_allclose(normalisation.mean, frames.mean(axis=0, dtype=np.float64), rtol=1e-7)
-    np.testing.assert_allclose(normalisation.std, frames.std(axis=0, dtype=np.float64), rtol=1e-7)
+    normalization = Normalization.fit(Moments.of(frames, starts, lengths))
+    np.testing.assert_allclose(normalization.mean, frames.mean(axis=0, dtype=np.float64), rtol=1e-7)
+    np.testing.assert_allclose(normalization.std, frames.std(axis=0, dtype=np.float64), rtol=1e-7)
 
 
 def test_a_frame_outside_the_given_tracks_changes_nothing():
     frames, starts, lengths = random_tracks(30, 20, 10)
-    before = Normalisation.fit(Moments.of(frames, starts, lengths).take([0, 2]))
+    before = Normalization.fit(Moments.of(frames, starts, lengths).take([0, 2]))
     frames[30:50] = 1000
-    after = Normalisation.fit(Moments.of(frames, starts, lengths).take([0, 2]))
+    after = Normalization.fit(Moments.of(frames, starts, lengths).take([0, 2]))
     np.testing.assert_array_equal(before.mean, after.mean)
     np.testing.assert_array_equal(before.std, after.std)
 
@@ -68,19 +68,19 @@ def test_a_frame_outside_the_given_tracks_changes_nothing():
 def test_a_constant_band_becomes_zero(level):
     frames, starts, lengths = random_tracks(50, 70)
     frames[:, 1] = level
-    normalisation = Normalisation.fit(Moments.of(frames, starts, lengths))
-    assert normalisation.std[1] == 1
-    inputs, _ = gather(frames, starts, lengths, np.array([0, 0]), 50, normalisation)
+    normalization = Normalization.fit(Moments.of(frames, starts, lengths))
+    assert normalization.std[1] == 1
+    inputs, _ = gather(frames, starts, lengths, np.array([0, 0]), 50, normalization)
     np.testing.assert_allclose(inputs[:, :, [1, 5]], 0, atol=1e-5)
 
 
 @given(st.integers(0, 80), st.integers(1, 40))
 def test_an_excerpt_is_a_cut_out_of_the_whole_track(offset, n_frames):
     frames, starts, lengths = random_tracks(7, 120, 9)
-    normalisation = Normalisation.fit(Moments.of(frames, starts, lengths))
-    inputs, inside = gather(frames, starts[[1]], lengths[[1]], np.array([offset]), n_frames, normalisation)
+    normalization = Normalization.fit(Moments.of(frames, starts, lengths))
+    inputs, inside = gather(frames, starts[[1]], lengths[[1]], np.array([offset]), n_frames, normalization)
 
-    whole = expected_inputs(frames[7:127], normalisation)
+    whole = expected_inputs(frames[7:127], normalization)
     assert inputs.dtype == inside.dtype == np.float32
     assert (inputs.shape, inside.tolist()) == ((1, n_frames, 8), [[1] * n_frames])
     # Also at the excerpt's first frame the difference is that to the true frame before.
@@ -89,26 +89,26 @@ def test_an_excerpt_is_a_cut_out_of_the_whole_track(offset, n_frames):
 
 def test_the_first_difference_is_zero_at_a_tracks_first_frame_whatever_stands_before_it():
     frames, starts, lengths = random_tracks(20, 30, 40)
-    normalisation = Normalisation.fit(Moments.of(frames, starts, lengths))
-    inputs, _ = gather(frames, starts, lengths, np.zeros(3, np.int64), 20, normalisation)
+    normalization = Normalization.fit(Moments.of(frames, starts, lengths))
+    inputs, _ = gather(frames, starts, lengths, np.zeros(3, np.int64), 20, normalization)
     np.testing.assert_array_equal(inputs[:, 0, 4:], 0)
     assert (inputs[:, 1:, 4:] != 0).all()
 
 
 def test_a_short_track_is_used_whole_and_what_fills_it_up_is_marked():
     frames, starts, lengths = random_tracks(30, 130)
-    normalisation = Normalisation.fit(Moments.of(frames, starts, lengths))
-    inputs, inside = gather(frames, starts, lengths, np.array([0, 12]), EXCERPT_FRAMES, normalisation)
+    normalization = Normalization.fit(Moments.of(frames, starts, lengths))
+    inputs, inside = gather(frames, starts, lengths, np.array([0, 12]), EXCERPT_FRAMES, normalization)
     np.testing.assert_array_equal(inside, [[1] * 30 + [0] * 70, [1] * 100])
-    np.testing.assert_allclose(inputs[0, :30], expected_inputs(frames[:30], normalisation), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(inputs[0, :30], expected_inputs(frames[:30], normalization), rtol=1e-4, atol=1e-5)
     assert np.isfinite(inputs).all()
 
 
-def test_a_cut_beyond_the_end_of_a_track_holds_none_of_its_neighbours():
+def test_a_cut_beyond_the_end_of_a_track_holds_none_of_its_neighbors():
     frames, starts, lengths = random_tracks(30, 130)
-    normalisation = Normalisation.fit(Moments.of(frames, starts, lengths))
+    normalization = Normalization.fit(Moments.of(frames, starts, lengths))
     frames[30:] = 1e6
-    inputs, inside = gather(frames, starts[:1], lengths[:1], np.array([100]), EXCERPT_FRAMES, normalisation)
+    inputs, inside = gather(frames, starts[:1], lengths[:1], np.array([100]), EXCERPT_FRAMES, normalization)
     np.testing.assert_array_equal(inside, 0)
     assert np.abs(inputs).max() < 100
 

@@ -19,15 +19,15 @@ from small_store import CLASSES, class_frames, experiment, workers_run, write_cl
 
 from mirembed.compare import Results, compare
 from mirembed.config import choose_approaches
+from mirembed.datasets.splits import make_splits
 from mirembed.errors import EvaluationError, SpecError
 from mirembed.evaluate import Evaluation, Run, Scores, choose_evaluation
 from mirembed.evaluate import evaluate as run_evaluation
-from mirembed.evaluate.tables import embedding_files, read_checkpoints, read_curves, read_predictions
-from mirembed.folds import make_splits
 from mirembed.hookspecs import Classification, Split
 from mirembed.progress import Silent
 from mirembed.registry import Registry
 from mirembed.registry.plugins import Plugin
+from mirembed.runs.tables import embedding_files, read_checkpoints, read_curves, read_predictions
 from mirembed.specs import Spec
 from mirembed.store.frames import Tracks, open_tracks
 
@@ -208,7 +208,7 @@ def test_tracks_that_an_official_split_leaves_out_have_no_say_in_guessing(tracks
     assert not {*split.train, *split.test} & set(left_out)
 
 
-def test_mel_is_an_svm_on_standardised_means_and_deviations_of_the_bands(tracks, run):
+def test_mel_is_an_svm_on_standardized_means_and_deviations_of_the_bands(tracks, run):
     predictions, folds = table(run, "predictions.parquet"), table(run, "folds.parquet")
     features = np.array([[*(f := frames_of(tracks, row)).mean(axis=0), *f.std(axis=0)] for row in range(18)])
     labels = np.array(tracks.labels)

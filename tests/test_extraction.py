@@ -200,7 +200,7 @@ def test_other_labels_and_groups_are_taken_over_without_decoding(store, audio, d
     decoded.clear()
     table.write_text("path,label,artist\nlow/low-0.wav,a,\nlow/low-1.wav,c,\nhigh/high-0.wav,a,\n")
     summary = run(store, audio)
-    assert (summary.extracted, summary.unchanged, summary.relabelled) == (0, 3, 2)
+    assert (summary.extracted, summary.unchanged, summary.relabeled) == (0, 3, 2)
     assert decoded == []
     after = stored(store)
     assert {track: (row["label"], row["group"]) for track, row in after.items()} == {
@@ -211,7 +211,7 @@ def test_other_labels_and_groups_are_taken_over_without_decoding(store, audio, d
     for track in before:
         np.testing.assert_array_equal(after[track]["frames"], before[track]["frames"])
     assert store.info().task == Classification(("a", "c"))
-    assert run(store, audio).relabelled == 0
+    assert run(store, audio).relabeled == 0
 
 
 def test_tracks_that_are_no_longer_listed_are_kept_with_their_class(store, audio, decoded):

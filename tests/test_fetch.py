@@ -16,8 +16,8 @@ from archive_server import CLIPS, QUICK, Notes, Server, card_of, noise, serving,
 from conftest import clean_environment
 
 from mirembed import Archive, DatasetError
+from mirembed.datasets.fetch import Fetched, Wishes, fetch
 from mirembed.errors import PluginError, SpecError, StoreBusyError
-from mirembed.fetch import Fetched, Wishes, fetch
 
 LABELS = b"track, mood\n1, calm\n"
 PACKED = tar_of(CLIPS)
@@ -62,14 +62,14 @@ def test_archives_are_fetched_in_order_each_into_its_folder(
     assert (audio / "genres.tar.gz").read_bytes() == PACKED
 
 
-def test_licence_citation_and_source_are_shown_before_anything_is_asked_for(tmp_path: Path) -> None:
+def test_license_citation_and_source_are_shown_before_anything_is_asked_for(tmp_path: Path) -> None:
     notes = Notes()
     gone = Archive("http://127.0.0.1:9/genres.tar.gz", sha256(PACKED))
     with pytest.raises(DatasetError):
         fetch("tiny", card_of(gone), tmp_path, None, notes, QUICK)
     assert notes.said[:4] == [
         "Tiny: two clips",
-        "licence: unknown",
+        "license: unknown",
         "source: Ask its authors.",
         "please cite:\n@article{tiny}",
     ]
@@ -289,7 +289,7 @@ class TestTheCommand:
         assert (
             out == f"1 file of tiny in {tmp_path}/audio; next: mirembed datasets check tiny --audio {tmp_path}/audio\n"
         )
-        assert err.index("licence: unknown") < err.index("downloading clips.zip") < err.index("unpacking clips.zip")
+        assert err.index("license: unknown") < err.index("downloading clips.zip") < err.index("unpacking clips.zip")
         assert (tmp_path / "audio" / "a.wav").read_bytes() == noise(500_000)
 
     def test_json_goes_to_standard_output_and_all_else_to_standard_error(

@@ -10,8 +10,8 @@ import pytest
 from archive_server import QUICK, Interrupted, Notes, Server, card_of, noise, serving, sha256
 
 from mirembed import Archive, DatasetError
+from mirembed.datasets.fetch import Wishes, fetch
 from mirembed.errors import SpecError, StoreWriteError
-from mirembed.fetch import Wishes, fetch
 
 LABELS = noise(300_000)
 """A file that arrives in more than one piece; it needs no unpacking."""

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirembed import Archive, DatasetError
-from mirembed.fetch import Fetched, Wishes, fetch
+from mirembed.datasets.fetch import Fetched, Wishes, fetch
 from mirembed.progress import Progress
 
 OUTSIDE = b"nobody may write here"
@@ -139,7 +139,7 @@ class TestHostileArchives:
         assert "it unpacks to more than 0.01 MB" in refusal(zip_of(CLIPS), "genres.zip", audio, max_bytes=10_000)
 
     def test_too_many_members(self, audio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mirembed.fetch.unpack.MAX_MEMBERS", 1)
+        monkeypatch.setattr("mirembed.datasets.unpack.MAX_MEMBERS", 1)
         assert "it has more than 1 members" in refusal(zip_of(CLIPS), "genres.zip", audio)
 
     def test_endless_folders(self, audio: Path) -> None:

@@ -12,13 +12,13 @@ from sklearn.base import BaseEstimator
 from small_store import experiment, run_here, workers_run, write_classes, write_targets
 from third_party import install
 
-from mirembed.embeddings import ModelKey, read_embeddings
 from mirembed.errors import ModelError, SpecError, StoreBusyError
-from mirembed.estimators import check_storable
 from mirembed.evaluate import Evaluation, evaluate
 from mirembed.fit import FittedModel, fit, transfer, whole_dataset
-from mirembed.models import Model
-from mirembed.neighbours import neighbours
+from mirembed.models.embeddings import ModelKey, read_embeddings
+from mirembed.models.estimators import check_storable
+from mirembed.models.model import Model
+from mirembed.models.neighbors import neighbors
 from mirembed.progress import Silent
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
@@ -202,7 +202,7 @@ def test_the_network_of_a_fold_can_be_taken_over(store, tmp_path, fold_model):
     again = transfer_here(store, taken.folder, tmp_path, name="again")
     for entry in (taken, again):
         assert set(read_table(entry.embeddings)["in_sample"].to_pylist()) == {None}
-    found = neighbours(
+    found = neighbors(
         Store(tmp_path / "store"),
         REGISTRY,
         str(taken.folder),

@@ -1,4 +1,4 @@
-"""The dataset ``folder``: anyone's own audio files, labelled by class folders or by a table."""
+"""The dataset ``folder``: anyone's own audio files, labeled by class folders or by a table."""
 
 from __future__ import annotations
 

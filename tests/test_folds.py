@@ -8,8 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mirembed import Classification, Regression, Target
+from mirembed.datasets.splits import Fold, default_scheme, groups_on_both_sides, make_folds
 from mirembed.errors import EvaluationError
-from mirembed.folds import Fold, default_scheme, groups_on_both_sides, make_folds
 
 CLASSES = Classification(("blues", "jazz", "rock"))
 TARGETS = Regression((Target("valence"),))

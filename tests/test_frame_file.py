@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from small_store import job, write_classes
 
-from mirembed.fitting import fit_models
+from mirembed.fit.job import fit_models
 from mirembed.registry import Registry
 from mirembed.store.frame_file import FrameFile
 from mirembed.store.frames import open_tracks
@@ -101,18 +101,18 @@ def test_a_file_that_could_not_be_written_is_not_there(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("normalise", ["training", "dataset"])
-def test_the_statistics_of_a_fold_are_known_without_a_frame_being_read(tmp_path, normalise):
+@pytest.mark.parametrize("normalize", ["training", "dataset"])
+def test_the_statistics_of_a_fold_are_known_without_a_frame_being_read(tmp_path, normalize):
     tracks = open_tracks(write_classes(tmp_path))
     rows = np.arange(3, len(tracks.ids))
-    measured = tracks.frames if normalise == "dataset" else tracks.frames.take(rows)
+    measured = tracks.frames if normalize == "dataset" else tracks.frames.take(rows)
     frames = np.concatenate(list(each_run(tracks.frames.open(), measured.starts, measured.lengths))).astype(np.float64)
     with tracks.frames.path.open("r+b") as file:
         file.write(np.full(tracks.frames.shape, 1e6, np.float32).tobytes())  # and the moments stay
 
-    model = fit_models(job(tracks, "mel", rows=rows, normalise=normalise), Registry.discover()).models["mel"]
-    np.testing.assert_allclose(model.normalisation.mean, frames.mean(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(model.normalisation.std, frames.std(axis=0), rtol=1e-6)
+    model = fit_models(job(tracks, "mel", rows=rows, normalize=normalize), Registry.discover()).models["mel"]
+    np.testing.assert_allclose(model.normalization.mean, frames.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(model.normalization.std, frames.std(axis=0), rtol=1e-6)
 
 
 # ---- reading ------------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def test_without_essentia_an_m4a_says_what_is_missing(mirembed, audio, without_e
     (audio / "low" / "a.m4a").write_bytes(mp4_bytes(mp3.read_bytes(), 44_100))
     arguments = ("--dataset", "folder", "--audio", audio, "--store", "s", "--jobs", 1)
     completed = mirembed("extract", *arguments, env=without_essentia, code=2)
-    said = "a.m4a: soundfile cannot decode this file (Format not recognised), and Essentia, which could, is not there"
+    said = "a.m4a: soundfile cannot decode this file (Format not recognized), and Essentia, which could, is not there"
     assert said in completed.stdout
     assert "(no wheel for this platform): convert it to FLAC, or install Essentia" in completed.stdout
     completed = mirembed("extract", *arguments, "--backend", "essentia", env=without_essentia, code=1)

@@ -9,17 +9,18 @@ import pytest
 from conftest import write_tones
 from small_store import BANDS, CLASSES, TARGETS, workers_run
 
-from mirembed import Task, inference
-from mirembed.excerpts import Normalisation
+from mirembed import Task
 from mirembed.hookspecs import Classification, Estimator
-from mirembed.inference import EmbeddedFiles, embed_files
-from mirembed.labels import TargetScale
-from mirembed.models import Model
-from mirembed.network import seeded_head, seeded_network
+from mirembed.models import inference
+from mirembed.models.inference import EmbeddedFiles, embed_files
+from mirembed.models.model import Model
 from mirembed.progress import Silent
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.spectrogram import SpectrogramParameters, spectrogram
+from mirembed.training.excerpts import Normalization
+from mirembed.training.labels import TargetScale
+from mirembed.training.network import seeded_head, seeded_network
 
 
 def untrained(task: Task = CLASSES, estimator: Estimator | None = None) -> Model:
@@ -29,7 +30,7 @@ def untrained(task: Task = CLASSES, estimator: Estimator | None = None) -> Model
     return Model(
         task=task,
         network=network,
-        normalisation=Normalisation(np.full(BANDS, -60, np.float32), np.full(BANDS, 20, np.float32)),
+        normalization=Normalization(np.full(BANDS, -60, np.float32), np.full(BANDS, 20, np.float32)),
         head=seeded_head(network.units, n_outputs, [0]) if estimator is None else None,
         estimator=estimator,
         scale=None if isinstance(task, Classification) else TargetScale(np.zeros(n_outputs), np.ones(n_outputs)),

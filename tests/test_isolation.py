@@ -52,10 +52,10 @@ GUILTY = """
         return Squared.apply(x)
 
     def factory_that_fails():
-        raise OSError("no licence")
+        raise OSError("no license")
 
     def factory_that_leaves():
-        sys.exit("no licence")
+        sys.exit("no license")
 
     class Constant:
         def __init__(self, answer):
@@ -197,8 +197,8 @@ def error_of(site, monkeypatch, capsys):
             f"the similarity half-nan {BLAME} returned values that are not finite for finite vectors (9, 50); "
             "`mirembed plugins check` shows for which",
         ),
-        ("factory-fails", f"similarity factory-fails {BLAME} fails: OSError: no licence{REPORT}"),
-        ("factory-leaves", f"similarity factory-leaves {BLAME} fails: SystemExit: no licence{REPORT}"),
+        ("factory-fails", f"similarity factory-fails {BLAME} fails: OSError: no license{REPORT}"),
+        ("factory-leaves", f"similarity factory-leaves {BLAME} fails: SystemExit: no license{REPORT}"),
         (
             "mirembed-guilty/rbf",
             f"the similarity mirembed-guilty/rbf {BLAME} fails for vectors (9, 50): RuntimeError: no graphics card"

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from sklearn.metrics.pairwise import cosine_similarity, polynomial_kernel, rbf_kernel
 
-from mirembed_kernels import mirembed_register_similarities
-from mirembed_kernels.kernels import Cosine, Polynomial, Rbf
+from mirembed_similarities import mirembed_register_similarities
+from mirembed_similarities.similarities import Cosine, Polynomial, Rbf
 
 SIMILARITIES = [Rbf(), Rbf(gamma=2.5), Cosine(), Polynomial(), Polynomial(gamma=0.5, c=1.0, d=3)]
 every_similarity = pytest.mark.parametrize("similarity", SIMILARITIES, ids=repr)
@@ -210,5 +210,5 @@ def test_the_parameters_can_be_read_from_the_annotations():
 
 
 def test_importing_the_plugin_does_not_import_torch():
-    code = "import sys, mirembed_kernels; sys.exit('torch' in sys.modules)"
+    code = "import sys, mirembed_similarities; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,8 +12,8 @@ import soundfile
 from conftest import RATE, tone
 from small_store import CLASSES, class_frames, job, noise_with_peak, write_classes, write_store, write_targets
 
-from mirembed.fitting import Fitted, fit_models
-from mirembed.models import Model
+from mirembed.fit.job import Fitted, fit_models
+from mirembed.models.model import Model
 from mirembed.registry import Registry
 from mirembed.store.files import read_table
 from mirembed.store.frames import Tracks, open_tracks
@@ -33,19 +33,19 @@ def target_tracks(tmp_path_factory) -> Tracks:
     return open_tracks(write_targets(tmp_path_factory.mktemp("targets")))
 
 
-def fit_fold(tracks: Tracks, test: int, *approaches: str, normalise: str = "training") -> Fitted:
+def fit_fold(tracks: Tracks, test: int, *approaches: str, normalize: str = "training") -> Fitted:
     """Fit the models of a fold in whose test part the track ``test`` stands alone."""
     rows = np.delete(np.arange(len(tracks.ids)), test)
-    return fit_models(job(tracks, *approaches, rows=rows, normalise=normalise), Registry.discover())
+    return fit_models(job(tracks, *approaches, rows=rows, normalize=normalize), Registry.discover())
 
 
 def numbers(model: Model) -> Numbers:
-    """Return every number of a model: weights, normalisation, output layer, scale of the targets, learner.
+    """Return every number of a model: weights, normalization, output layer, scale of the targets, learner.
 
     The learner's file is not compared: skops writes the time and addresses in memory into it.
     """
     arrays = {name: tensor.numpy() for name, tensor in model.network.state_dict().items()}
-    arrays |= {"mean": model.normalisation.mean, "std": model.normalisation.std}
+    arrays |= {"mean": model.normalization.mean, "std": model.normalization.std}
     if model.head is not None:
         arrays |= {f"head.{name}": tensor.numpy() for name, tensor in model.head.state_dict().items()}
     if model.scale is not None:
@@ -85,14 +85,14 @@ def test_the_targets_of_a_test_track_do_not_stretch_the_scale_of_its_fold(target
     assert fit_fold(replaced, 4).models["rbf-sl"].scale.high[1] == 1e6
 
 
-def test_dataset_normalisation_lets_the_test_tracks_audio_in_and_is_not_the_default(tracks):
+def test_dataset_normalization_lets_the_test_tracks_audio_in_and_is_not_the_default(tracks):
     frames = tracks.frames.open().astype(np.float64)
     training = np.delete(frames, range(tracks.frames.starts[4], tracks.frames.starts[5]), axis=0)
-    ours, papers = fit_fold(tracks, 4), fit_fold(tracks, 4, normalise="dataset")
+    ours, papers = fit_fold(tracks, 4), fit_fold(tracks, 4, normalize="dataset")
     for fitted, expected in [(ours, training), (papers, frames)]:
-        normalisation = fitted.models["rbf-sl"].normalisation
-        np.testing.assert_allclose(normalisation.mean, expected.mean(axis=0), rtol=1e-6)
-        np.testing.assert_allclose(normalisation.std, expected.std(axis=0), rtol=1e-6)
+        normalization = fitted.models["rbf-sl"].normalization
+        np.testing.assert_allclose(normalization.mean, expected.mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(normalization.std, expected.std(axis=0), rtol=1e-6)
     assert ours.losses != papers.losses
 
 

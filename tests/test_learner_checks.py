@@ -239,7 +239,7 @@ def test_every_check_finds_a_fault():
     assert {names.split()[0] for _, names, _ in BROKEN.values()} == {p.name for p in promises("learner")}
 
 
-class Neighbours:
+class Neighbors:
     def __init__(self, *, k: int = 3) -> None:
         self.k = k
 
@@ -259,7 +259,7 @@ class CrashesForRegression:
         return KNeighborsClassifier(len(task.classes))
 
 
-@pytest.mark.parametrize("sound", [Neighbours, learner(Nearest), ClassesOnly])
+@pytest.mark.parametrize("sound", [Neighbors, learner(Nearest), ClassesOnly])
 def test_a_sound_learner_fails_nothing_and_may_refuse_a_task(sound):
     assert failures("learner", sound) == {}
 

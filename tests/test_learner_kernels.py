@@ -18,20 +18,20 @@ from small_store import CLASSES, TARGETS, experiment, job, workers_run, write_cl
 from third_party import install
 
 from mirembed import Task
-from mirembed.approaches import Approach
+from mirembed.config.approaches import Approach
 from mirembed.errors import ModelError, PluginError, SpecError
 from mirembed.evaluate import Evaluation, evaluate
 from mirembed.fit import transfer
-from mirembed.fitting import fit_models
-from mirembed.kernels import Kernel, indefinite_notes
-from mirembed.labels import TargetScale
-from mirembed.learners import FittedLearner, fit_learner
-from mirembed.models import Model
+from mirembed.fit.job import fit_models
+from mirembed.models.kernels import Kernel, indefinite_notes
+from mirembed.models.learners import FittedLearner, fit_learner
+from mirembed.models.model import Model
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.store import FeatureStore
 from mirembed.store.files import read_json
 from mirembed.store.frames import open_tracks
+from mirembed.training.labels import TargetScale
 
 
 class Laplacian:
@@ -70,7 +70,7 @@ REGISTRY = Registry([*Registry.discover().plugins, *STRANGERS])
 
 
 def draw(n: int, seed: int = 0) -> np.ndarray:
-    """Return n embeddings about as long as learnt ones."""
+    """Return n embeddings about as long as learned ones."""
     return (0.2 * np.random.default_rng(seed).normal(size=(n, 50))).astype(np.float32)
 
 
@@ -197,12 +197,12 @@ def test_what_is_no_kernel_is_an_error_of_the_similarity(kernel, message):
 @pytest.mark.parametrize(
     ("learner", "approaches", "reasons"),
     [
-        ("svm:kernel=match", ["rbf-sl", "nn", "fl"], "nn, fl: no similarity is learnt"),
-        ("svm:gamma=match", ["fl"], "fl: no similarity is learnt"),
+        ("svm:kernel=match", ["rbf-sl", "nn", "fl"], "nn, fl: no similarity is learned"),
+        ("svm:gamma=match", ["fl"], "fl: no similarity is learned"),
         (
             "svm:gamma=match,kernel=polynomial:d=3",
             ["cosine-sl", "fl", "rbf-sl"],
-            "cosine-sl: the similarity cosine has no gamma; fl: no similarity is learnt",
+            "cosine-sl: the similarity cosine has no gamma; fl: no similarity is learned",
         ),
     ],
 )
@@ -222,7 +222,7 @@ def test_a_kernel_that_cannot_match_is_refused_with_the_approaches_that_it_canno
         ("svm:kernel=cosine,gamma=2", "cosine has no parameter 'gamma'; its parameters: none"),
         ("svm:kernel=polynomial:d=0", "d is 0: expected a degree of 1 or more"),
         ("svm:kernel=polynomial:gamma=2,gamma=3", "'gamma' is given twice"),
-        ("svm:kernel=match:gamma=2", "match takes the parameters of the learnt similarity; give none"),
+        ("svm:kernel=match:gamma=2", "match takes the parameters of the learned similarity; give none"),
         ("svm:kernel=a b", "'a b' is not a plugin's name"),
     ],
 )
@@ -262,10 +262,10 @@ def with_learner(factory: Callable[[], Any]) -> Registry:
 
 @pytest.mark.parametrize("learner", ["ridge:alpha=0.5", "ridge:alpha=0.5,kernel=rbf:gamma=2"])
 def test_a_strangers_learner_may_use_a_similarity_as_its_kernel(ridge, learner):
-    learnt = fitted(learner, TARGETS, "rbf:gamma=2-sl", with_learner(ridge))
+    learned = fitted(learner, TARGETS, "rbf:gamma=2-sl", with_learner(ridge))
     y = TargetScale.fit(TARGETS, LABELS[TARGETS]).scale(LABELS[TARGETS])
     reference = KernelRidge(alpha=0.5, kernel="rbf", gamma=2).fit(TRAINING.astype(np.float64), y)
-    np.testing.assert_allclose(predicted(learnt), reference.predict(OTHERS.astype(np.float64)), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(predicted(learned), reference.predict(OTHERS.astype(np.float64)), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("factory", [lambda: Naming(None), object], ids=["none", "no member"])
@@ -371,7 +371,7 @@ def test_a_network_that_is_taken_over_can_be_matched(classes, targets, tmp_path)
     assert taken.kernel.described["parameters"] == {"gamma": 2.0}
     assert taken.provenance["learner"]["kernels"]["rbf:gamma=2-sl"]["spec"] == "rbf:gamma=2"
     assert len(taken.kernel.embeddings) == 24
-    with pytest.raises(SpecError, match="fl: no similarity is learnt"):
+    with pytest.raises(SpecError, match="fl: no similarity is learned"):
         take_over("fl")
 
 
@@ -437,13 +437,13 @@ def test_a_gram_matrix_that_is_not_positive_semi_definite_reaches_user_and_run(m
     assert run.stderr.count(NOTE) == 2
 
 
-def test_matching_where_nothing_is_learnt_fails_at_once(mirembed):
+def test_matching_where_nothing_is_learned_fails_at_once(mirembed):
     write_classes(mirembed.folder / "mirembed-store", n_tracks=12)
     chosen = ["--approach", "rbf-sl", "--approach", "nn", "--approach", "fl", "--learner", "svm:kernel=match"]
     failed = mirembed("evaluate", *chosen, code=1)
     assert failed.stderr == (
         "error: the kernel of the learner svm:kernel=match cannot match every approach (nn, fl: no similarity is "
-        "learnt); leave them out, or name the kernel and its parameters\n"
+        "learned); leave them out, or name the kernel and its parameters\n"
     )
 
 

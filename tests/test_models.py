@@ -25,12 +25,12 @@ from small_store import experiment, job, workers_run, write_classes, write_targe
 from third_party import install
 
 from mirembed import Task
-from mirembed.embeddings import ModelKey, read_embeddings
 from mirembed.errors import FingerprintError, MirembedError, ModelError, PluginError, StoreError
 from mirembed.fit import FittedModel, transfer
 from mirembed.fit import fit as run_fit
-from mirembed.fitting import fit_models
-from mirembed.models import Model, find_model
+from mirembed.fit.job import fit_models
+from mirembed.models.embeddings import ModelKey, read_embeddings
+from mirembed.models.model import Model, find_model
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.store import FeatureStore
@@ -344,8 +344,8 @@ def test_a_network_is_taken_over_to_the_bit_and_gets_a_new_learner(fitted, targe
 
     for name, tensor in base.network.state_dict().items():
         assert torch.equal(model.network.state_dict()[name], tensor)
-    np.testing.assert_array_equal(model.normalisation.mean, base.normalisation.mean)
-    np.testing.assert_array_equal(model.normalisation.std, base.normalisation.std)
+    np.testing.assert_array_equal(model.normalization.mean, base.normalization.mean)
+    np.testing.assert_array_equal(model.normalization.std, base.normalization.std)
     assert model.task == tracks.task
     assert model.estimator.estimators_[0].get_params()["C"] == 2
     assert model.predict(embeddings_of(model, tracks)).shape == (24, 2)

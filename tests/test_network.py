@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirembed.excerpts import Normalisation, gather
-from mirembed.network import EmbeddingNetwork, embed, one_thread, seeded_head, seeded_network
 from mirembed.store.moments import Moments
+from mirembed.training.excerpts import Normalization, gather
+from mirembed.training.network import EmbeddingNetwork, embed, one_thread, seeded_head, seeded_network
 
 BANDS = 40
 MAX_FRAMES = 250
@@ -55,11 +55,11 @@ def network() -> EmbeddingNetwork:
 
 
 @pytest.fixture(scope="module")
-def tracks() -> tuple[np.ndarray, Normalisation]:
-    """Frames of 40 tracks of MAX_FRAMES frames, and their normalisation."""
+def tracks() -> tuple[np.ndarray, Normalization]:
+    """Frames of 40 tracks of MAX_FRAMES frames, and their normalization."""
     frames = np.random.default_rng(0).normal(-50, 10, (40 * MAX_FRAMES, BANDS)).astype(np.float32)
     starts, lengths = np.arange(40) * MAX_FRAMES, np.full(40, MAX_FRAMES)
-    return frames, Normalisation.fit(Moments.of(frames, starts, lengths))
+    return frames, Normalization.fit(Moments.of(frames, starts, lengths))
 
 
 def test_the_network_is_two_grus_and_a_mean_over_time(network):
@@ -117,12 +117,12 @@ def test_the_gradients_are_those_of_the_equations(network):
 
 @pytest.mark.parametrize("n_frames", [1, 99, 100, 101, 250])
 def test_a_track_is_embedded_as_the_network_sees_it_whole(network, tracks, n_frames):
-    frames, normalisation = tracks
+    frames, normalization = tracks
     start, length = np.array([3 * MAX_FRAMES]), np.array([n_frames])
-    inputs, inside = gather(frames, start, length, np.array([0]), n_frames, normalisation)
+    inputs, inside = gather(frames, start, length, np.array([0]), n_frames, normalization)
     with torch.no_grad():
         expected = network(torch.from_numpy(inputs), torch.from_numpy(inside)).numpy()
-    embedded = embed(network, frames, start, length, normalisation)
+    embedded = embed(network, frames, start, length, normalization)
     assert (embedded.shape, embedded.dtype) == ((1, 50), np.float32)
     np.testing.assert_allclose(embedded, expected, rtol=0, atol=1e-5)
     np.testing.assert_allclose(embedded[0], reference(network, inputs[0]), rtol=0, atol=1e-5)
@@ -131,13 +131,13 @@ def test_a_track_is_embedded_as_the_network_sees_it_whole(network, tracks, n_fra
 @settings(max_examples=15)
 @given(st.lists(st.tuples(st.integers(0, 39), st.integers(1, MAX_FRAMES)), min_size=1, max_size=40))
 def test_an_embedding_does_not_depend_on_companions_to_the_bit(network, tracks, chosen):
-    frames, normalisation = tracks
+    frames, normalization = tracks
     starts = np.array([track * MAX_FRAMES for track, _ in chosen])
     lengths = np.array([length for _, length in chosen])
     with one_thread():
-        together = embed(network, frames, starts, lengths, normalisation)
-        backwards = embed(network, frames, starts[::-1], lengths[::-1], normalisation)
-        alone = embed(network, frames, starts[:1], lengths[:1], normalisation)
+        together = embed(network, frames, starts, lengths, normalization)
+        backwards = embed(network, frames, starts[::-1], lengths[::-1], normalization)
+        alone = embed(network, frames, starts[:1], lengths[:1], normalization)
     np.testing.assert_array_equal(together, backwards[::-1])
     np.testing.assert_array_equal(together[:1], alone)
 

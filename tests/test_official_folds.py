@@ -20,19 +20,19 @@ from typer.testing import CliRunner, Result
 
 from mirembed import Classification, Split
 from mirembed.cli.main import app
-from mirembed.datasets import exclude_tracks
+from mirembed.datasets.catalog import exclude_tracks
+from mirembed.datasets.splits import Fold, official_folds
 from mirembed.errors import EvaluationError, SpecError, StoreError
 from mirembed.evaluate import Evaluation, Run, Scores, choose_evaluation, score
 from mirembed.evaluate import evaluate as run_evaluation
-from mirembed.excerpts import Normalisation
-from mirembed.folds import Fold, official_folds
-from mirembed.network import EmbeddingNetwork, embed
 from mirembed.progress import Silent
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow, Store
 from mirembed.store.files import read_json, read_table
 from mirembed.store.frames import Tracks, open_tracks
+from mirembed.training.excerpts import Normalization
+from mirembed.training.network import EmbeddingNetwork, embed
 from mirembed_datasets.gtzan import Gtzan
 
 SCHEMES = Gtzan().schemes()
@@ -468,10 +468,10 @@ def frames_of(tracks: Tracks, row: int, frames: np.ndarray) -> np.ndarray:
 def test_an_embedding_is_to_the_bit_that_of_the_full_table(tracks: Tracks) -> None:
     kept = tracks.without({tracks.ids[row]: "why" for row in range(0, len(tracks.ids), 3)})
     network = EmbeddingNetwork(2 * PARAMETERS["bands"])
-    normalisation = Normalisation.fit(tracks.frames.moments())
+    normalization = Normalization.fit(tracks.frames.moments())
 
     def embeddings(of: Tracks) -> dict[str, np.ndarray]:
-        rows = embed(network, of.frames.open(), of.frames.starts, of.frames.lengths, normalisation)
+        rows = embed(network, of.frames.open(), of.frames.starts, of.frames.lengths, normalization)
         return dict(zip(of.ids, rows, strict=True))
 
     full, part = embeddings(tracks), embeddings(kept)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from conftest import clean_environment
 
-from mirembed.network import EmbeddingNetwork, seeded_network
-from mirembed.optimiser import Adadelta
+from mirembed.training.network import EmbeddingNetwork, seeded_network
+from mirembed.training.optimizer import Adadelta
 
 
 def losses(network: EmbeddingNetwork):
@@ -28,12 +28,12 @@ def same(ours: EmbeddingNetwork, theirs: EmbeddingNetwork) -> bool:
 
 def test_a_step_is_that_of_torch_to_the_bit():
     ours, theirs = seeded_network(80, (0, 0)), seeded_network(80, (0, 0))
-    optimiser, reference = (
+    optimizer, reference = (
         Adadelta(ours.parameters()),
         torch.optim.Adadelta(theirs.parameters(), lr=1.0, rho=0.95, eps=1e-6),
     )
     for loss, their_loss in zip(losses(ours), losses(theirs), strict=True):
-        optimiser.step(loss)
+        optimizer.step(loss)
         reference.zero_grad()
         their_loss.backward()
         reference.step()
@@ -41,7 +41,7 @@ def test_a_step_is_that_of_torch_to_the_bit():
     assert not same(ours, seeded_network(80, (0, 0)))
 
 
-def test_a_restored_optimiser_goes_on_to_the_bit():
+def test_a_restored_optimizer_goes_on_to_the_bit():
     whole, resumed = seeded_network(80, (0, 0)), seeded_network(80, (0, 0))
     first = Adadelta(whole.parameters())
     for number, loss in enumerate(losses(whole)):
@@ -62,14 +62,14 @@ def test_the_state_of_other_parameters_is_refused():
         Adadelta(seeded_network(80, (0, 0)).parameters()).restore(
             {name: tensor for name, tensor in state.items() if name.startswith("0.")}
         )
-    with pytest.raises(ValueError, match=r"0.square_avg of the optimiser has the shape \(300, 80\)"):
+    with pytest.raises(ValueError, match=r"0.square_avg of the optimizer has the shape \(300, 80\)"):
         Adadelta(seeded_network(40, (0, 0)).parameters()).restore(state)
 
 
 def test_torchs_compiler_is_not_imported():
     code = (
         "import sys, torch\n"
-        "from mirembed.optimiser import Adadelta\n"
+        "from mirembed.training.optimizer import Adadelta\n"
         "weight = torch.ones(3, requires_grad=True)\n"
         "Adadelta([weight]).step((weight**2).sum())\n"
         "assert 'torch._dynamo' not in sys.modules\n"

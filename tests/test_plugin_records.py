@@ -162,14 +162,14 @@ def test_a_name_that_no_run_knows_is_just_unknown(said, sites):
         )
 
 
-def test_neighbours_without_the_similarity_say_what_to_install(said):
+def test_neighbors_without_the_similarity_say_what_to_install(said):
     assert said("similar", "model", "low-0.wav") == (
         "error: the model model needs the similarity 'linear' of mirembed-everything 1.0, which is not installed here; "
         "install mirembed-everything==1.0"
     )
 
 
-def test_neighbours_are_ranked_by_the_similarity_that_was_learned_and_by_no_namesake(work, said, sites, capsys):
+def test_neighbors_are_ranked_by_the_similarity_that_was_learned_and_by_no_namesake(work, said, sites, capsys):
     with installed(sites[1]):
         assert "needs the similarity 'linear' of mirembed-everything 1.0" in said("similar", "model", "low-0.wav")
     with installed(*sites):

@@ -116,7 +116,7 @@ def test_names_that_clash_are_listed_with_the_way_out(mirembed, extra, tmp_path)
         ("register_dataset", "mirembed_register_datasets"),
     ],
 )
-def test_a_misspelt_hook_is_reported_with_the_name_that_was_meant(mirembed, tmp_path, name, meant):
+def test_a_misspelled_hook_is_reported_with_the_name_that_was_meant(mirembed, tmp_path, name, meant):
     environment = install(tmp_path / "site", "mirembed-typo", MISSPELT.format(name=name))
     done = mirembed("plugins", env=environment)
     assert done.stdout.splitlines()[-1] == (
@@ -207,7 +207,7 @@ def test_check_tells_which_promise_is_kept_and_which_broken(mirembed, extra):
     assert [o["check"] for o in found["similarity"] if o["status"] == "failed"] == ["symmetric"]
 
 
-def test_check_is_neither_ended_nor_spoilt_by_what_it_checks(mirembed, extra):
+def test_check_is_neither_ended_nor_spoiled_by_what_it_checks(mirembed, extra):
     done = mirembed("plugins", "check", "leaves", "--json", env=extra, code=1)
     assert "SystemExit" in json.loads(done.stdout)["similarity"][0]["reason"]
     assert "called" in done.stderr.splitlines()

@@ -20,7 +20,7 @@ from mirembed import hookspecs
 MIREMBED = """
 Archive(url: str, checksum: str, folder: str = '.')
 AudioError(MirembedError)
-Card(title: str, n_tracks: int, labels: str, licence: str, citation: str, source: str, tree: str,
+Card(title: str, n_tracks: int, labels: str, license: str, citation: str, source: str, tree: str,
     archives: tuple[Archive, ...] = (), rate: int | None = None, seconds: tuple[float, float] | None = None)
 Classification(classes: tuple[str, ...])
 Dataset

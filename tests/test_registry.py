@@ -36,7 +36,7 @@ BROKEN = {
     "syntax": ("def", "SyntaxError: invalid syntax"),
     "message of several lines": ("raise ValueError('one\\n two')", "ValueError: one two"),
     "no hook": ("x = 1", "registers nothing; it needs one of the hooks mirembed_register_datasets, "),
-    "misspelt hook": (
+    "misspelled hook": (
         "def mirembed_register_similarity(register): ...",
         "there is no hook 'mirembed_register_similarity'; 'mirembed_register_similarities' was probably meant",
     ),
@@ -49,8 +49,8 @@ BROKEN = {
         "Argument(s) {'registry'} are declared in the hookimpl but can not be found in the hookspec",
     ),
     "hook that raises": (
-        HOOK + "raise OSError('no licence')",
-        "OSError: no licence",
+        HOOK + "raise OSError('no license')",
+        "OSError: no license",
     ),
     "hook that exits": (
         HOOK + "raise SystemExit",
@@ -316,7 +316,7 @@ STRANGERS = """
             print("cross was called")
             return (-self.gamma * (x[..., :, None, :] - y[..., None, :, :]).abs().sum(-1)).exp()
 
-    class Neighbours:
+    class Neighbors:
         def __init__(self, k: int = 3):
             self.k = k
 
@@ -350,7 +350,7 @@ STRANGERS = """
 
     @hookimpl
     def mirembed_register_learners(register):
-        register("neighbours", Neighbours)
+        register("neighbors", Neighbors)
         register("means", Means)
 
     @hookimpl
@@ -405,7 +405,7 @@ def test_a_strangers_similarities_and_learner_are_fitted_and_used(mirembed, stor
 def test_a_strangers_similarity_and_learner_are_evaluated(mirembed, store, strangers):
     options = ["--store", store, "--epochs", 4, "--jobs", 1, "--cv", 2]
     approaches = ["--similarity", "laplacian:gamma=0.5", "--similarity", "with-cross"]
-    evaluated = mirembed("evaluate", *options, *approaches, "--learner", "neighbours:k=1", "--json", env=strangers)
+    evaluated = mirembed("evaluate", *options, *approaches, "--learner", "neighbors:k=1", "--json", env=strangers)
     scores = json.loads(evaluated.stdout)["approaches"]
     assert set(scores) == {"laplacian:gamma=0.5-sl", "with-cross-sl"}
     assert all(score["accuracy"]["mean"] > 0.8 for score in scores.values())

@@ -91,7 +91,7 @@ def test_a_name_that_cannot_be_one_is_refused(tmp_path, name):
     ("kind", "name", "said"),
     [
         ("similarity", "rbf", "mirembed has a similarity 'rbf' already; choose another name"),
-        ("learner", "kernels", "there is a module mirembed_kernels already; choose another name than 'kernels'"),
+        ("learner", "kernels", "there is a module mirembed_similarities already; choose another name than 'kernels'"),
         (
             "learner",
             "mirembed-x",

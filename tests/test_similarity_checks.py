@@ -41,9 +41,9 @@ def naive_cosine(x: Tensor) -> Tensor:
 
 def correlation(x: Tensor) -> Tensor:
     """Guarded against zero vectors, and not against constant ones, which centring makes zero."""
-    centred = x - x.mean(dim=-1, keepdim=True)
+    centered = x - x.mean(dim=-1, keepdim=True)
     zero = (x == 0).all(dim=-1, keepdim=True)
-    return products(centred / torch.where(zero, 1, centred.norm(dim=-1, keepdim=True)))
+    return products(centered / torch.where(zero, 1, centered.norm(dim=-1, keepdim=True)))
 
 
 def centred_in_place(x: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ BROKEN: dict[str, tuple[Callable[[], object], str, str]] = {
     "softmax of rows": (
         function(lambda x: products(x).softmax(dim=-1)),
         "symmetric",
-        "usual cause: a normalisation of rows only, such as softmax",
+        "usual cause: a normalization of rows only, such as softmax",
     ),
     "no batch dimension": (function(lambda x: x @ x.t()), "batch", "raises RuntimeError: t() expects a tensor with <="),
     "a mean over the batch": (
@@ -262,7 +262,7 @@ def test_outcomes_tell_what_passed_what_failed_and_what_does_not_apply():
     failed = outcomes["symmetric"]
     assert (failed.status, failed.given) == ("failed", "random vectors [6, 5]")
     assert failed.reason.startswith("is not symmetric: at [")
-    assert failed.cause.startswith("a normalisation of rows")
+    assert failed.cause.startswith("a normalization of rows")
 
 
 def test_a_plugin_that_fails_the_first_check_is_not_checked_further():

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mirembed import Classification, Regression, Target
-from mirembed.evaluate.scores import Scores, without_width
+from mirembed.datasets.splits import Fold
 from mirembed.evaluate.sizes import Sizes, chance, describe_chance, small_test_parts
-from mirembed.folds import Fold
+from mirembed.runs.scores import Scores, without_width
 from mirembed.statistics import Interval
 
 GENRES = Classification(("blues", "jazz", "rock"))

@@ -130,7 +130,7 @@ def test_only_the_given_parameters_are_passed_on():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("required=1,colour=red", f"plugin has no parameter 'colour'; its parameters: {VALID}"),
+        ("required=1,color=red", f"plugin has no parameter 'color'; its parameters: {VALID}"),
         ("number=2", f"plugin needs required=...; its parameters: {VALID}"),
         ("required=1.5", f"required=1.5 is not a value for plugin: expected int; its parameters: {VALID}"),
         ("required=1,number=big", "number=big is not a value for plugin: expected float;"),

@@ -47,8 +47,8 @@ def definition(samples: np.ndarray, rate: int) -> np.ndarray:
         edges.append(edges[-1] * 1.0711703)
     frequencies = np.arange(fft_size // 2 + 1) * rate / fft_size
     filters = []
-    for low, centre, high in zip(edges, edges[1:], edges[2:], strict=False):
-        rising, falling = (frequencies - low) / (centre - low), (high - frequencies) / (high - centre)
+    for low, center, high in zip(edges, edges[1:], edges[2:], strict=False):
+        rising, falling = (frequencies - low) / (center - low), (high - frequencies) / (high - center)
         height = 2 / (high - low)
         filters.append(height * np.clip(np.minimum(rising, falling), 0, None) * rate / fft_size)
 

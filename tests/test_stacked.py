@@ -15,23 +15,23 @@ from safetensors.torch import load_file
 from small_store import experiment, noise_with_peak, workers_run, write_classes, write_targets
 
 from mirembed import stacked
-from mirembed.engine.plain import PlainEngine
-from mirembed.engine.stacked import StackedEngine, no_excerpts
 from mirembed.errors import EvaluationError, PluginError, SpecError, StoreError
 from mirembed.evaluate import Evaluation, Run, evaluate, parts, work
-from mirembed.excerpts import EXCERPT_FRAMES, Normalisation
 from mirembed.fit import fit
-from mirembed.labels import one_hot
-from mirembed.models import Model
-from mirembed.network import EmbeddingNetwork, one_thread, seeded_network
+from mirembed.models.model import Model
 from mirembed.progress import Silent
 from mirembed.registry import Registry
-from mirembed.stacked import train_stacked
 from mirembed.store.files import read_table
 from mirembed.store.frames import Tracks, open_tracks
 from mirembed.store.moments import Moments
-from mirembed.train import PluginSimilarity, Settings, Trained, Training, TrainingData, train
-from mirembed_kernels.kernels import Cosine, Rbf
+from mirembed.training.engine.plain import PlainEngine
+from mirembed.training.engine.stacked import StackedEngine, no_excerpts
+from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization
+from mirembed.training.labels import one_hot
+from mirembed.training.loop import PluginSimilarity, Settings, Trained, Training, TrainingData, train
+from mirembed.training.network import EmbeddingNetwork, one_thread, seeded_network
+from mirembed.training.stacked import train_stacked
+from mirembed_similarities.similarities import Cosine, Rbf
 
 BANDS = 40
 MAX_FRAMES = 250
@@ -65,10 +65,10 @@ def networks(count: int) -> list[EmbeddingNetwork]:
     return made
 
 
-def normalisations(frames: np.ndarray, count: int) -> list[Normalisation]:
+def normalizations(frames: np.ndarray, count: int) -> list[Normalization]:
     """The statistics of other tracks for each network."""
     starts, lengths = np.arange(N_TRACKS) * MAX_FRAMES, np.full(N_TRACKS, MAX_FRAMES)
-    return [Normalisation.fit(Moments.of(frames, starts[number:], lengths[number:])) for number in range(count)]
+    return [Normalization.fit(Moments.of(frames, starts[number:], lengths[number:])) for number in range(count)]
 
 
 @st.composite
@@ -84,7 +84,7 @@ def excerpts(draw: st.DrawFn) -> np.ndarray:
 @given(st.lists(excerpts(), min_size=1, max_size=3), st.integers(0, 1))
 def test_embeddings_and_gradients_are_those_of_each_network_alone(frames, batches, spare):
     alone, together = networks(len(batches)), networks(len(batches))
-    statistics = normalisations(frames, len(batches))
+    statistics = normalizations(frames, len(batches))
     engine = StackedEngine(together, statistics, frames, len(batches) + spare, BATCH)
     filled = no_excerpts(len(batches) + spare, BATCH)
     gradient = torch.zeros(len(batches) + spare, BATCH, 50)
@@ -111,7 +111,7 @@ def test_a_network_in_a_stack_does_not_depend_on_companions_to_the_bit(frames):
     gradient = torch.randn(3, BATCH, 50, generator=torch.Generator().manual_seed(0))
 
     def numbers(count: int) -> list[np.ndarray]:
-        engine = StackedEngine(networks(3)[:count], normalisations(frames, count), frames, 3, BATCH)
+        engine = StackedEngine(networks(3)[:count], normalizations(frames, count), frames, 3, BATCH)
         filled = no_excerpts(3, BATCH)
         filled[:, :count] = batch[:, None]
         embeddings = engine.embed_excerpts(torch.from_numpy(filled))
@@ -123,7 +123,7 @@ def test_a_network_in_a_stack_does_not_depend_on_companions_to_the_bit(frames):
 
 def test_a_networks_parameters_are_views_of_the_stack(frames):
     [network] = networks(1)
-    engine = StackedEngine([network], normalisations(frames, 1), frames, 1, BATCH)
+    engine = StackedEngine([network], normalizations(frames, 1), frames, 1, BATCH)
     excerpt = torch.from_numpy(no_excerpts(1, BATCH))
     before = engine.embed_excerpts(excerpt).clone()
     with torch.no_grad():
@@ -148,7 +148,7 @@ def data() -> list[TrainingData]:
             lengths[rows],
             one_hot(classes[rows], 3),
             classes[rows],
-            Normalisation.fit(Moments.of(frames, starts[rows], lengths[rows])),
+            Normalization.fit(Moments.of(frames, starts[rows], lengths[rows])),
         )
         for rows in (np.arange(9), np.arange(3, 11), np.arange(11))
     ]

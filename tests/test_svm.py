@@ -13,8 +13,8 @@ from sklearn.base import clone
 from sklearn.svm import SVC, SVR
 
 from mirembed import Classification, Regression, Target
-from mirembed_svm import mirembed_register_learners
-from mirembed_svm.svm import Svm
+from mirembed_learners import mirembed_register_learners
+from mirembed_learners.svm import Svm
 
 CLASSES = Classification(("blues", "jazz", "rock"))
 TARGETS = Regression((Target("arousal"), Target("valence")))
@@ -25,7 +25,7 @@ def embeddings() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
 
 
-def test_classes_are_learnt_by_an_svc_with_the_settings_of_the_paper(embeddings):
+def test_classes_are_learned_by_an_svc_with_the_settings_of_the_paper(embeddings):
     classes = np.arange(30) % 3
     predicted = Svm().estimator(CLASSES).fit(embeddings, classes).predict(embeddings)
     expected = SVC(kernel="rbf", C=1.0, gamma="scale").fit(embeddings, classes).predict(embeddings)
@@ -113,7 +113,7 @@ def test_any_kernel_but_scikit_learns_own_rbf_is_a_similarity_that_is_precompute
     ("parameters", "message"),
     [
         ({"kernel": "cosine", "gamma": "scale"}, "gamma is 'scale', which kernel=rbf has, but not kernel=cosine"),
-        ({"kernel": "match", "gamma": 2.0}, "gamma is 2.0: kernel=match has that of the learnt similarity"),
+        ({"kernel": "match", "gamma": 2.0}, "gamma is 2.0: kernel=match has that of the learned similarity"),
     ],
 )
 def test_a_gamma_that_a_kernel_does_not_have_is_an_error(parameters, message):
@@ -132,5 +132,5 @@ def test_the_parameters_can_be_read_from_the_annotations():
 
 
 def test_importing_the_plugin_does_not_import_scikit_learn():
-    code = "import sys, mirembed_svm; sys.exit('sklearn' in sys.modules)"
+    code = "import sys, mirembed_learners; sys.exit('sklearn' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""The training loop: losses, optimiser, checkpoints; and the scale of regression targets."""
+"""The training loop: losses, optimizer, checkpoints; and the scale of regression targets."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from small_store import experiment, job, noise_with_peak, workers_run, write_cla
 
 from mirembed import Regression, Target
 from mirembed.errors import EvaluationError, PluginError, SpecError, StoreError
-from mirembed.excerpts import EXCERPT_FRAMES, Normalisation, epoch_batches, gather
 from mirembed.fit import fit
-from mirembed.fitting import fit_models
-from mirembed.kernels import nearest
-from mirembed.labels import TargetScale, one_hot
-from mirembed.models import Model
-from mirembed.network import one_thread, seeded_head, seeded_network
+from mirembed.fit.job import fit_models
+from mirembed.models.kernels import nearest
+from mirembed.models.model import Model
 from mirembed.registry import Plugin, Registry
 from mirembed.spectrogram import log_mel
 from mirembed.store.frames import open_tracks
 from mirembed.store.moments import Moments
-from mirembed.train import (
+from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization, epoch_batches, gather
+from mirembed.training.labels import TargetScale, one_hot
+from mirembed.training.loop import (
     BaselineObjective,
     PluginSimilarity,
     Settings,
@@ -35,7 +34,8 @@ from mirembed.train import (
     TrainingData,
     train,
 )
-from mirembed_kernels.kernels import Cosine, Rbf
+from mirembed.training.network import one_thread, seeded_head, seeded_network
+from mirembed_similarities.similarities import Cosine, Rbf
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,8 @@ def training_data(frames: list[np.ndarray], classes: np.ndarray) -> TrainingData
     lengths = np.array([len(track) for track in frames])
     starts = np.cumsum(lengths) - lengths
     together = np.concatenate(frames)
-    normalisation = Normalisation.fit(Moments.of(together, starts, lengths))
-    return TrainingData(together, starts, lengths, one_hot(classes, 3), classes, normalisation)
+    normalization = Normalization.fit(Moments.of(together, starts, lengths))
+    return TrainingData(together, starts, lengths, one_hot(classes, 3), classes, normalization)
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +104,7 @@ def test_three_epochs_are_three_steps_of_adadelta(data):
     for epoch in range(3):
         [(rows, offsets)] = epoch_batches((4, 1), epoch, data.lengths, 32)
         inputs, inside = gather(
-            data.frames, data.starts[rows], data.lengths[rows], offsets, EXCERPT_FRAMES, data.normalisation
+            data.frames, data.starts[rows], data.lengths[rows], offsets, EXCERPT_FRAMES, data.normalization
         )
         embeddings = network(torch.from_numpy(inputs), torch.from_numpy(inside))
         loss = ((Rbf()(embeddings) - Rbf()(torch.from_numpy(data.label_vectors[rows]))) ** 2).sum()
@@ -146,11 +146,11 @@ def test_training_depends_on_seed_and_fold_alone(data):
 def test_all_approaches_start_from_the_same_weights_and_see_the_same_excerpts(data, monkeypatch):
     started, seen = [], []
 
-    def recording(frames, starts, lengths, offsets, n_frames, normalisation):
+    def recording(frames, starts, lengths, offsets, n_frames, normalization):
         seen[-1].append((starts.tolist(), offsets.tolist()))
-        return gather(frames, starts, lengths, offsets, n_frames, normalisation)
+        return gather(frames, starts, lengths, offsets, n_frames, normalization)
 
-    monkeypatch.setattr("mirembed.engine.plain.gather", recording)
+    monkeypatch.setattr("mirembed.training.engine.plain.gather", recording)
     for similarity in (Rbf(), Cosine(), None):
         seen.append([])
         started.append(train(data, Settings(epochs=0, seed=3, fold=1), similarity).network.state_dict())
@@ -217,7 +217,7 @@ def test_the_labels_similarity_is_blamed_too(data):
         train(data, Settings(epochs=1), Rbf(), odd(lambda x: x.sum(dim=-1)))
 
 
-def test_the_neighbours_similarity_is_blamed_too():
+def test_the_neighbors_similarity_is_blamed_too():
     class Odd:
         def __call__(self, x: torch.Tensor) -> torch.Tensor:
             return x @ x.mT
@@ -268,7 +268,7 @@ def test_a_damaged_checkpoint_is_an_error_that_says_what_to_do(data, tmp_path, d
         train(data, Settings(epochs=11), Rbf(), checkpoint=checkpoint)
 
 
-@pytest.mark.parametrize("kept", ["module", "optimiser", "no losses"])
+@pytest.mark.parametrize("kept", ["module", "optimizer", "no losses"])
 def test_a_checkpoint_without_all_its_parts_is_damaged_too(data, tmp_path, kept):
     checkpoint = tmp_path / "checkpoint.safetensors"
     train(data, Settings(epochs=10), Rbf(), checkpoint=checkpoint)

@@ -245,7 +245,7 @@ def test_a_fork_that_fails_costs_no_other_worker_its_task():
 
 @linux
 def test_the_forking_process_and_its_workers_have_what_survives_a_fork():
-    with forkserver("mirembed.fitting:load") as server:
+    with forkserver("mirembed.fit.job:load") as server:
         [done] = workers.run(act, [("modules", 0)], 1, server=server)
         assert {"torch", "sklearn.svm", "numba"} <= done.result
         assert "sympy" not in done.result

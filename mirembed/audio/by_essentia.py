@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mirembed.audio.essentia_algorithms import algorithm, audio_to_file, why_not
 from mirembed.audio.headers import Header
 from mirembed.audio.tally import BLOCK_VALUES, R, Tally
 from mirembed.errors import AudioError
-from mirembed.essentia_algorithms import algorithm, audio_to_file, why_not
 
 LONG_SECONDS = 20 * 60
 LONG_BYTES = 50 * 10**6

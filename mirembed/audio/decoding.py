@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from mirembed.audio.by_essentia import decode_by_essentia
 from mirembed.audio.by_soundfile import NotDecodedError, decode_by_soundfile
+from mirembed.audio.essentia_algorithms import silenced
 from mirembed.audio.headers import PADDING, Header, read_header
 from mirembed.audio.tally import LONGEST, Decoder, R, Tally, require_bounded
 from mirembed.errors import AudioError
-from mirembed.essentia_algorithms import silenced
 
 if TYPE_CHECKING:
     import numpy as np

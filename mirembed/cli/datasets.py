@@ -23,7 +23,7 @@ def list_all(context: typer.Context, store: StoreFolder = DEFAULT_STORE, json: J
     if context.invoked_subcommand is not None:
         return
     from mirembed.cli.console import print_json, print_table
-    from mirembed.datasets import overview
+    from mirembed.datasets.catalog import overview
     from mirembed.store import Store
 
     rows = overview(options.discover(), Store(store))
@@ -31,17 +31,17 @@ def list_all(context: typer.Context, store: StoreFolder = DEFAULT_STORE, json: J
         print_json([row.to_json() for row in rows])
         return
     print_table(
-        ["name", "what it is", "tracks", "labels", "licence", "in the store"],
-        [[r.name, r.title, str(r.n_tracks or ""), r.labels, r.licence, r.stored] for r in rows],
+        ["name", "what it is", "tracks", "labels", "license", "in the store"],
+        [[r.name, r.title, str(r.n_tracks or ""), r.labels, r.license, r.stored] for r in rows],
     )
     typer.echo("mirembed datasets show NAME tells where to get one, how to cite it, and which files are expected.")
 
 
 @app.command("show")
 def show(name: Name, json: Json = False) -> None:
-    """Show a dataset: where to get it, its licence, how to cite it, the expected files, folds and known faults."""
+    """Show a dataset: where to get it, its license, how to cite it, the expected files, folds and known faults."""
     from mirembed.cli.console import print_json
-    from mirembed.datasets import describe
+    from mirembed.datasets.catalog import describe
     from mirembed.specs import Spec
 
     description = describe(options.discover(), Spec.parse(name))
@@ -65,9 +65,9 @@ def check(
 
     Exit code 1 when something is wrong; warnings alone are exit code 0.
     """
-    from mirembed.checks import check as run
     from mirembed.cli.console import ConsoleProgress, print_json, print_table
-    from mirembed.datasets import card_of, list_dataset, official_splits
+    from mirembed.datasets.catalog import card_of, list_dataset, official_splits
+    from mirembed.datasets.check import check as run
     from mirembed.progress import counted
     from mirembed.specs import Spec
     from mirembed.store import Store

@@ -38,9 +38,9 @@ def fetch(
     from dataclasses import asdict
 
     from mirembed.cli.console import ConsoleProgress, print_json
-    from mirembed.datasets import card_of
-    from mirembed.fetch import Wishes
-    from mirembed.fetch import fetch as run
+    from mirembed.datasets.catalog import card_of
+    from mirembed.datasets.fetch import Wishes
+    from mirembed.datasets.fetch import fetch as run
     from mirembed.progress import counted
     from mirembed.specs import Spec
 

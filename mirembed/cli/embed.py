@@ -11,8 +11,8 @@ from mirembed.cli import options
 from mirembed.cli.options import DEFAULT_STORE, Jobs, Json, ModelName, Paths, StoreFolder
 
 if TYPE_CHECKING:
-    from mirembed.inference import EmbeddedFiles
-    from mirembed.models import Model
+    from mirembed.models.inference import EmbeddedFiles
+    from mirembed.models.model import Model
 
 Out = Annotated[
     Path | None, typer.Option("--out", metavar="FILE", help="Write a file instead: .csv or .parquet.", dir_okay=False)
@@ -28,9 +28,9 @@ def embed(
     json: Json = False,
 ) -> None:
     """Compute the embeddings of audio files; no labels are needed."""
-    from mirembed.audio_files import printable
+    from mirembed.audio.files import printable
     from mirembed.cli.console import print_json, print_table
-    from mirembed.export import check_suffix, write_embedded
+    from mirembed.models.export import check_suffix, write_embedded
 
     check_suffix(out)
     loaded, result = embed_paths(model, paths, store, jobs)
@@ -60,10 +60,10 @@ def embed(
 
 def embed_paths(model: str, paths: list[Path], store: Path, jobs: int | None) -> tuple[Model, EmbeddedFiles]:
     """Load a model and embed files and folders with it."""
-    from mirembed.audio_files import audio_files
+    from mirembed.audio.files import audio_files
     from mirembed.cli.console import ConsoleProgress
-    from mirembed.inference import embed_files
-    from mirembed.models import Model, find_model
+    from mirembed.models.inference import embed_files
+    from mirembed.models.model import Model, find_model
     from mirembed.store import Store
 
     registry = options.discover()
@@ -74,14 +74,14 @@ def embed_paths(model: str, paths: list[Path], store: Path, jobs: int | None) ->
 
 def failures_json(result: EmbeddedFiles) -> list[dict[str, str]]:
     """Return the files that failed, as JSON."""
-    from mirembed.audio_files import printable
+    from mirembed.audio.files import printable
 
     return [{"path": printable(path), "reason": reason} for path, reason in result.failures]
 
 
 def finish(result: EmbeddedFiles, out: Path | None) -> None:
     """Say what was written and what failed, and leave with the fitting exit code."""
-    from mirembed.audio_files import printable
+    from mirembed.audio.files import printable
 
     if out is not None:
         typer.echo(f"{len(result.paths)} rows written to {out}", err=True)

@@ -74,7 +74,7 @@ def evaluate(
         list[int] | None,
         typer.Option(metavar="N", min=0, help="Fixes folds, weights and excerpts; repeatable. Default: 0."),
     ] = None,
-    normalise: Annotated[
+    normalize: Annotated[
         str | None,
         typer.Option(
             "--normalize",
@@ -112,7 +112,7 @@ def evaluate(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Cross-validate: network, normalisation and learner are fitted anew inside every fold.
+    """Cross-validate: network, normalization and learner are fitted anew inside every fold.
 
     Prints the mean over the folds with its 95 % interval (Nadeau & Bengio). Every out-of-fold prediction is kept.
     """
@@ -171,7 +171,7 @@ def _settings(
     else:
         settings = [EvaluationSettings()]
     given = {
-        "normalize" if name == "normalise" else name.replace("_", "-"): value
+        "normalize" if name == "normalize" else name.replace("_", "-"): value
         for name, value in context.params.items()
         if name not in _HOW and value not in (None, [], ())
     }

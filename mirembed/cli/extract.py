@@ -52,7 +52,7 @@ def extract(
     """
     from mirembed.cli.console import ConsoleProgress
     from mirembed.cli.events import EventProgress, print_event
-    from mirembed.datasets import list_dataset
+    from mirembed.datasets.catalog import list_dataset
     from mirembed.extract import Handling, MaxFailures
     from mirembed.extract import extract as run
     from mirembed.spectrogram import choose_backend

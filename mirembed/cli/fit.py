@@ -20,7 +20,7 @@ from mirembed.cli.options import (
     Json,
     LabelSimilarity,
     Learner,
-    NormaliseWith,
+    NormalizeWith,
     Seed,
     Similarities,
     StoreFolder,
@@ -33,7 +33,7 @@ _OF_A_TRAINING = {
     "epochs": "--epochs",
     "batch": "--batch",
     "seed": "--seed",
-    "normalise": "--normalize",
+    "normalize": "--normalize",
     "device": "--device",
     "engine": "--engine",
 }
@@ -57,7 +57,7 @@ def fit(
     epochs: Epochs = 400,
     batch: Batch = 32,
     seed: Seed = 0,
-    normalise: NormaliseWith = "training",
+    normalize: NormalizeWith = "training",
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the model. Default: dataset and approach.")
     ] = None,
@@ -71,12 +71,12 @@ def fit(
     if network is None:
         options.train_soon(context)
     from mirembed.cli.console import ConsoleProgress, print_json
-    from mirembed.config import Experiment, check_normalise, choose_approaches, choose_device, on_engine
-    from mirembed.datasets import exclude_tracks
+    from mirembed.config import Experiment, check_normalize, choose_approaches, choose_device, on_engine
+    from mirembed.datasets.catalog import exclude_tracks
     from mirembed.errors import SpecError
     from mirembed.fit import fit as run
     from mirembed.fit import transfer
-    from mirembed.models import find_model
+    from mirembed.models.model import find_model
     from mirembed.specs import Spec
     from mirembed.store import Store
     from mirembed.store.frames import open_tracks
@@ -115,7 +115,7 @@ def fit(
                         (Spec.parse(learner),),
                         epochs,
                         batch,
-                        check_normalise(normalise),
+                        check_normalize(normalize),
                         choose_device(device),
                     ),
                     engine,

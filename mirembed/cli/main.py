@@ -23,7 +23,7 @@ app = typer.Typer(
     name="mirembed",
     help="Music embeddings that copy the similarity between labels.",
     epilog="A first run: mirembed extract, mirembed fit --similarity rbf, mirembed evaluate --cv 10. "
-    "Without --dataset they use music that mirembed synthesises itself.",
+    "Without --dataset they use music that mirembed synthesizes itself.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

@@ -1,4 +1,4 @@
-"""The flags that several commands share, spelt and explained once."""
+"""The flags that several commands share, spelled and explained once."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Learner: TypeAlias = Annotated[
 Epochs: TypeAlias = Annotated[int, typer.Option(metavar="N", min=1, help="Passes over the training tracks.")]
 Batch: TypeAlias = Annotated[int, typer.Option(metavar="N", min=1, help="Excerpts in a training step.")]
 Seed: TypeAlias = Annotated[int, typer.Option(metavar="N", min=0, help="Fixes weights, excerpts and their order.")]
-NormaliseWith: TypeAlias = Annotated[
+NormalizeWith: TypeAlias = Annotated[
     str,
     typer.Option(
         "--normalize",
@@ -130,7 +130,7 @@ def on_backend(backend: str, scheduler: str | None, jobs: int | None) -> Iterato
 
 def train_soon(context: typer.Context) -> None:
     """Have what trainings are forked from loaded while the command reads and plans; before any heavy import."""
-    from mirembed.schedule import prepare_trainings
+    from mirembed.workers.trainings import prepare_trainings
 
     context.with_resource(prepare_trainings())
 

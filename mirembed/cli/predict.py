@@ -15,10 +15,10 @@ def predict(
     json: Json = False,
 ) -> None:
     """Predict the class, or the targets, of audio files; no labels are needed."""
-    from mirembed.audio_files import printable
+    from mirembed.audio.files import printable
     from mirembed.cli.console import print_json, print_table
-    from mirembed.export import check_suffix, write_predictions
-    from mirembed.models import named_predictions
+    from mirembed.models.export import check_suffix, write_predictions
+    from mirembed.models.model import named_predictions
 
     check_suffix(out)
     loaded, result = embed_paths(model, paths, store, jobs)

@@ -14,7 +14,7 @@ from mirembed.cli.options import DEFAULT_STORE, Dataset, Jobs, Json, ModelName, 
 def similar(
     model: ModelName,
     track: Annotated[str, typer.Argument(metavar="TRACK", help="An id of the store, or an audio file.")],
-    top: Annotated[int, typer.Option(metavar="N", min=1, help="How many neighbours.")] = 10,
+    top: Annotated[int, typer.Option(metavar="N", min=1, help="How many neighbors.")] = 10,
     inside: Annotated[
         Path | None,
         typer.Option("--in", metavar="DIR", help="Search in this folder of audio files instead of the store."),
@@ -26,12 +26,12 @@ def similar(
 ) -> None:
     """List the tracks that are most similar to one, by the similarity that the model learned."""
     from mirembed.cli.console import ConsoleProgress, print_json, print_table
-    from mirembed.neighbours import neighbours
+    from mirembed.models.neighbors import neighbors
     from mirembed.store import Store
 
     registry = options.discover()
     with ConsoleProgress() as progress:
-        found = neighbours(
+        found = neighbors(
             Store(store),
             registry,
             model,

@@ -11,8 +11,8 @@ from mirembed.cli import options
 from mirembed.cli.options import DEFAULT_STORE, Dataset, Json, StoreFolder
 
 if TYPE_CHECKING:
+    from mirembed.inventory.contents import Contents, DatasetContents, RunContents
     from mirembed.store import Store
-    from mirembed.store.contents import Contents, DatasetContents, RunContents
 
 app = typer.Typer(help="Show what is in a store, verify it, or merge its small files.", no_args_is_help=True)
 
@@ -21,7 +21,7 @@ app = typer.Typer(help="Show what is in a store, verify it, or merge its small f
 def info(store: StoreFolder = DEFAULT_STORE, json: Json = False) -> None:
     """List the datasets, models and runs of a store."""
     from mirembed.cli.console import print_json
-    from mirembed.store.contents import contents
+    from mirembed.inventory.contents import contents
 
     found = contents(_existing(store))
     if json:
@@ -37,8 +37,8 @@ def verify(store: StoreFolder = DEFAULT_STORE, json: Json = False) -> None:
     Exit code 1 when something is wrong.
     """
     from mirembed.cli.console import ConsoleProgress, print_json
+    from mirembed.inventory.verify import verify as run
     from mirembed.progress import counted
-    from mirembed.store.verify import verify as run
 
     place = _existing(store)
     with ConsoleProgress() as progress:

@@ -7,7 +7,7 @@ finished runs.
 from mirembed.compare.comparison import Report, compare
 from mirembed.compare.disagreements import Disagreements, LargerError, Mistake
 from mirembed.compare.paired_tests import PairedTest, corrected, n_tested, paired_tests
-from mirembed.compare.results import Results
+from mirembed.runs.results import Results
 
 __all__ = [
     "Disagreements",

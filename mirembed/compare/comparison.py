@@ -10,8 +10,8 @@ from typing import Any
 from mirembed import statistics
 from mirembed.compare.disagreements import Disagreements, disagreements
 from mirembed.compare.paired_tests import PairedTest, corrected, metric_by_fold, n_tested, paired_tests
-from mirembed.compare.results import Results, check_paired, choose_pairs, differing_settings, with_all_pairs
 from mirembed.hookspecs import Classification, Task
+from mirembed.runs.results import Results, check_paired, choose_pairs, differing_settings, with_all_pairs
 from mirembed.statistics import holm, mcnemar_test
 
 
@@ -79,7 +79,7 @@ def compare(a: Results, b: Results | None = None, approaches: Sequence[str] = ()
     a : Results
     b : Results or None
     approaches : sequence of str
-        See `mirembed.compare.results.choose_pairs`.
+        See `mirembed.runs.results.choose_pairs`.
     top : int
         How many tracks to list for each pair and approach.
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed import statistics
-from mirembed.compare.results import Results
-from mirembed.evaluate.scores import answers, metric_table
 from mirembed.hookspecs import Regression
+from mirembed.runs.results import Results
+from mirembed.runs.scores import answers, metric_table
 from mirembed.statistics import Comparison, corrected_paired_t_test, holm, welch_t_test
 from mirembed.statistics.metrics import is_constant
 

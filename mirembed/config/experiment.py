@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
-from mirembed.approaches import Approach, Method, methods
+from mirembed.config.approaches import Approach, Method, methods
 from mirembed.errors import SpecError
-from mirembed.kernels import describe_learner
+from mirembed.models.kernels import describe_learner
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 
-Normalise = Literal["training", "dataset"]
+Normalize = Literal["training", "dataset"]
 
 DEFAULT_APPROACH = "rbf-sl"
 
@@ -27,8 +27,8 @@ class Experiment:
     learners : tuple of Spec
         Each is tried with every approach that needs one.
     epochs, batch : int
-    normalise : {"training", "dataset"}
-        Whose statistics the bands are normalised with.
+    normalize : {"training", "dataset"}
+        Whose statistics the bands are normalized with.
     device : str
         ``cpu`` or ``cuda``.
     engine : {"numba", "torch"}
@@ -39,7 +39,7 @@ class Experiment:
     learners: tuple[Spec, ...]
     epochs: int = 400
     batch: int = 32
-    normalise: Normalise = "training"
+    normalize: Normalize = "training"
     device: str = "cpu"
     engine: str = "torch"
 
@@ -64,7 +64,7 @@ class Experiment:
         PluginError
             If a similarity or a learner is unknown, or refuses its parameters.
         SpecError
-            If the kernel of a learner should match a similarity where none is learnt.
+            If the kernel of a learner should match a similarity where none is learned.
         """
         approaches = {}
         for approach in self.approaches:
@@ -85,14 +85,14 @@ class Experiment:
             "learners": {str(learner): describe_learner(registry, learner, learners) for learner in self.learners},
             "epochs": self.epochs,
             "batch": self.batch,
-            "normalise": self.normalise,
+            "normalize": self.normalize,
             "engine": self.engine,
             "device": self.device,
         }
 
 
 def on_engine(experiment: Experiment, engine: str, registry: Registry, note: Callable[[str], None]) -> Experiment:
-    """Return the experiment with ``--engine`` resolved; see `mirembed.engine.choose_engine`.
+    """Return the experiment with ``--engine`` resolved; see `mirembed.training.engine.choose_engine`.
 
     The check of the engine takes a second, so that errors in the names and parameters of plugins come first.
 
@@ -103,7 +103,7 @@ def on_engine(experiment: Experiment, engine: str, registry: Registry, note: Cal
     PluginError
         If a similarity or the learner is unknown, or refuses its parameters.
     """
-    from mirembed.engine import choose_engine
+    from mirembed.training.engine import choose_engine
 
     experiment.describe(registry)
     return replace(experiment, engine=choose_engine(engine, note))
@@ -131,16 +131,16 @@ def choose_approaches(
     return chosen
 
 
-def check_normalise(value: str) -> Normalise:
+def check_normalize(value: str) -> Normalize:
     """Read ``--normalize``.
 
     Raises
     ------
     SpecError
     """
-    for choice in get_args(Normalise):
+    for choice in get_args(Normalize):
         if choice == value:
-            return cast(Normalise, choice)
+            return cast(Normalize, choice)
     raise SpecError(f"--normalize {value}: expected training or dataset")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from mirembed.config.experiment import Experiment, check_normalise, choose_approaches, choose_device
+from mirembed.config.experiment import Experiment, check_normalize, choose_approaches, choose_device
 from mirembed.errors import SpecError
 from mirembed.specs import Spec, near_names
 
@@ -131,7 +131,7 @@ class EvaluationSettings:
             tuple(Spec.parse(learner) for learner in self.learner),
             self.epochs,
             self.batch,
-            check_normalise(self.normalize),
+            check_normalize(self.normalize),
             choose_device(self.device),
         )
 
@@ -152,12 +152,12 @@ def _replaced(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def key(name: str) -> str:
-    """Return how an attribute is spelt in a file."""
+    """Return how an attribute is spelled in a file."""
     return name.replace("_", "-")
 
 
 def flag(name: str) -> str:
-    """Return how an attribute is spelt on the command line."""
+    """Return how an attribute is spelled on the command line."""
     return f"--{key(name)}"
 
 

@@ -3,8 +3,8 @@
 from mirembed.evaluate.choices import Evaluation, choose_evaluation
 from mirembed.evaluate.evaluation import evaluate
 from mirembed.evaluate.grid import Member, Result, evaluate_all, prepare
-from mirembed.evaluate.runs import Run, find_run
-from mirembed.evaluate.scores import Scores, score
+from mirembed.runs.folder import Run, find_run
+from mirembed.runs.scores import Scores, score
 
 __all__ = [
     "Evaluation",

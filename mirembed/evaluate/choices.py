@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mirembed.datasets.splits import choose_scheme
 from mirembed.errors import SpecError
-from mirembed.folds import choose_scheme
 from mirembed.hookspecs import Split, Task
 from mirembed.progress import counted
 

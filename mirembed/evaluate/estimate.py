@@ -15,11 +15,11 @@ import psutil
 from mirembed.evaluate.grid import Member
 from mirembed.evaluate.parts import Part, evaluate_part, score_part, train_stack
 from mirembed.evaluate.planning import draw_folds, plan
-from mirembed.evaluate.runs import Run
 from mirembed.evaluate.work import is_stacked
 from mirembed.progress import Progress, Silent, duration
-from mirembed.schedule import run_trainings
-from mirembed.stacked import in_stacks
+from mirembed.runs.folder import Run
+from mirembed.training.stacked import in_stacks
+from mirembed.workers.trainings import run_trainings
 
 _EPOCHS = 2
 _MEBIBYTE = 2**20

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from mirembed.config import Experiment
-from mirembed.estimators import check_storable
 from mirembed.evaluate.choices import Evaluation
 from mirembed.evaluate.parts import (
     CHECKPOINTS,
@@ -20,20 +19,21 @@ from mirembed.evaluate.parts import (
     read_notes,
 )
 from mirembed.evaluate.planning import draw_folds, folds_table, label_array, plan
-from mirembed.evaluate.runs import Run
-from mirembed.evaluate.scores import Scores, score, without_width
 from mirembed.evaluate.sizes import Folds, Sizes, chance
-from mirembed.evaluate.tables import CURVES, losses_by_epoch
 from mirembed.evaluate.work import is_stacked, run_parts
-from mirembed.labels import undeclared
-from mirembed.learners import new_estimator
+from mirembed.models.estimators import check_storable
+from mirembed.models.learners import new_estimator
 from mirembed.progress import Progress, Silent
 from mirembed.provenance import versions
 from mirembed.registry import Registry
+from mirembed.runs.folder import Run
+from mirembed.runs.scores import Scores, score, without_width
+from mirembed.runs.tables import CURVES, losses_by_epoch
 from mirembed.store.files import read_table, write_json, write_table
 from mirembed.store.frames import Tracks
 from mirembed.store.root import slug
 from mirembed.store.rows import task_to_json
+from mirembed.training.labels import undeclared
 
 
 def evaluate(
@@ -53,7 +53,7 @@ def evaluate(
 ) -> tuple[Run, list[Scores]]:
     """Evaluate every method on the same folds.
 
-    Network, normalisation and learner are fitted inside each fold, on its training tracks alone. A run that was
+    Network, normalization and learner are fitted inside each fold, on its training tracks alone. A run that was
     interrupted goes on where it stopped, and its numbers are those of an uninterrupted one.
 
     Parameters

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from mirembed.config import EvaluationSettings, Experiment, on_engine, write_experiment
-from mirembed.datasets import exclude_tracks, official_splits
+from mirembed.datasets.catalog import exclude_tracks, official_splits
 from mirembed.errors import SpecError, StoreError
 from mirembed.evaluate.choices import Evaluation, choose_evaluation
 from mirembed.evaluate.evaluation import evaluate
 from mirembed.evaluate.planning import draw_folds
-from mirembed.evaluate.runs import Run
-from mirembed.evaluate.scores import Scores
 from mirembed.evaluate.sizes import Sizes, describe_chance
 from mirembed.evaluate.suppliers import require_suppliers
 from mirembed.progress import Progress, Silent, counted
 from mirembed.provenance import versions
 from mirembed.registry import Registry
+from mirembed.runs.folder import Run
+from mirembed.runs.scores import Scores
 from mirembed.specs import Spec
 from mirembed.store import Store
 from mirembed.store.files import read_json

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.approaches import Method
-from mirembed.checkpoints import save_checkpoint
-from mirembed.estimators import check_storable
-from mirembed.fitting import Fitted, Fitter, Job, fit_models, train_together
+from mirembed.config.approaches import Method
+from mirembed.fit.job import Fitted, Fitter, Job, fit_models, train_together
 from mirembed.hookspecs import Classification
-from mirembed.models import Model, class_names
-from mirembed.network import EmbeddingNetwork
+from mirembed.models.estimators import check_storable
+from mirembed.models.model import Model, class_names
 from mirembed.registry import Registry
-from mirembed.stacked import in_stacks
 from mirembed.store.files import read_table, write_table, writing
 from mirembed.store.root import slug
-from mirembed.train import Trained
+from mirembed.training.checkpoints import save_checkpoint
+from mirembed.training.loop import Trained
+from mirembed.training.network import EmbeddingNetwork
+from mirembed.training.stacked import in_stacks
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.config import Experiment
+from mirembed.datasets.splits import Fold, Scheme, groups_on_both_sides, make_folds, make_splits, official_folds
 from mirembed.evaluate.choices import Evaluation
 from mirembed.evaluate.parts import Part
-from mirembed.evaluate.runs import Run
 from mirembed.evaluate.sizes import Folds, small_test_parts
-from mirembed.fitting import Job, provenance
-from mirembed.folds import Fold, Scheme, groups_on_both_sides, make_folds, make_splits, official_folds
+from mirembed.fit.job import Job, provenance
 from mirembed.hookspecs import Classification
 from mirembed.progress import counted
+from mirembed.runs.folder import Run
 from mirembed.store.frames import Tracks
 from mirembed.store.root import slug
-from mirembed.train import Settings
+from mirembed.training.loop import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,7 +99,7 @@ def plan(
                     task=tracks.task,
                     labels=labels,
                     rows=fold.train,
-                    normalise=experiment.normalise,
+                    normalize=experiment.normalize,
                     methods=methods,
                     settings=Settings(
                         experiment.epochs,

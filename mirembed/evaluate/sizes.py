@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.baselines import chance_estimator
-from mirembed.folds import Fold
+from mirembed.datasets.splits import Fold
 from mirembed.hookspecs import Classification, Task
+from mirembed.models.baselines import chance_estimator
 from mirembed.progress import counted
 
 Folds = Mapping[int, Sequence[Fold]]

@@ -8,7 +8,7 @@ from typing import Any
 from mirembed.config import Experiment
 from mirembed.evaluate.parts import Part, evaluate_part, make_stacks, score_part, train_stack
 from mirembed.progress import Progress, counted
-from mirembed.schedule import run_trainings
+from mirembed.workers.trainings import run_trainings
 
 
 def is_stacked(experiment: Experiment) -> bool:

@@ -1,10 +1,10 @@
 """Many audio files → store: workers, failures, resume."""
 
 from mirembed.extract.files import ExtractedFile, FileOutcome, Handling, extract_files
-from mirembed.extract.listing import check_listing
 from mirembed.extract.max_failures import MaxFailures
 from mirembed.extract.summary import Summary
 from mirembed.extract.update import extract
+from mirembed.listings import check_listing
 
 __all__ = [
     "ExtractedFile",

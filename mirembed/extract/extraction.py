@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mirembed.audio_files import file_stamp, printable
+from mirembed.audio.files import file_stamp, printable
 from mirembed.errors import DatasetError
 from mirembed.extract.batches import SHARD_FRAMES, SHARD_ROWS, extract_batches
 from mirembed.extract.files import ExtractedFile, Handling, extract_files

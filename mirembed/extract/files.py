@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mirembed import workers
-from mirembed.audio_files import file_stamp, patience, printable, require_inside
+from mirembed.audio.files import file_stamp, patience, printable, require_inside
 from mirembed.errors import AudioError
 from mirembed.hookspecs import Track
 from mirembed.spectrogram import DEFAULTS, choose_backend, spectrogram
@@ -35,7 +35,7 @@ class Handling:
     ----------
     backend : {"auto", "essentia", "scipy"}
     timeout : float or None
-        Seconds that one file may take; None: see `mirembed.audio_files.patience`.
+        Seconds that one file may take; None: see `mirembed.audio.files.patience`.
     """
 
     backend: str = "auto"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mirembed.audio_files import file_stamp
+from mirembed.audio.files import file_stamp
 from mirembed.extract.files import file_hash
 from mirembed.hookspecs import Track
 from mirembed.store import FeatureStore

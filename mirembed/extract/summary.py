@@ -17,7 +17,7 @@ class Summary:
     ----------
     listed, absent : int
         What the dataset listed, and annotated tracks without audio.
-    extracted, unchanged, relabelled : int
+    extracted, unchanged, relabeled : int
         Done now; in the store already; in the store with another label or group, which is now the listed one.
     moved : int
         In the store under another id, and known by their content; they have the listed id now.
@@ -39,7 +39,7 @@ class Summary:
     absent: int
     extracted: int = 0
     unchanged: int = 0
-    relabelled: int = 0
+    relabeled: int = 0
     moved: int = 0
     failures: list[Failure] = field(default_factory=list)
     failed_before: int = 0
@@ -58,8 +58,8 @@ class Summary:
         lines = [f"{dataset}: {self._stored()}"]
         if self.absent:
             lines.append(f"{counted(self.absent, 'annotated track')} without audio here")
-        if self.relabelled:
-            lines.append(f"{counted(self.relabelled, 'track')} with a new label or group, not decoded again")
+        if self.relabeled:
+            lines.append(f"{counted(self.relabeled, 'track')} with a new label or group, not decoded again")
         if self.moved:
             lines.append(f"{counted(self.moved, 'track')} moved or renamed, not decoded again")
         if self.pruned:

@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mirembed.audio_files import file_stamp
+from mirembed.audio.files import file_stamp
 from mirembed.errors import StoreError
 from mirembed.extract.extraction import Extraction
 from mirembed.extract.files import Handling, file_hash
-from mirembed.extract.listing import check_listing
 from mirembed.extract.max_failures import MaxFailures
 from mirembed.extract.moved import moved_tracks
 from mirembed.extract.summary import Summary
 from mirembed.hookspecs import Classification, Listing, Task, Track
+from mirembed.listings import check_listing
 from mirembed.progress import Progress, Silent
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, FeatureStore
@@ -162,7 +162,7 @@ def _refresh(
             summary.moved += 1
             changed.add(row["shard"])
         elif (track.label, track.group) != (stored.label, stored.group):
-            summary.relabelled += 1
+            summary.relabeled += 1
             changed.add(row["shard"])
         current[row["id"]] = track or stored
     shards = store.shards()

@@ -3,6 +3,6 @@
 ``whole_dataset`` fits; ``unfinished`` reserves the models' names, and knows again what an interrupted fit has done.
 """
 
-from mirembed.fit.whole_dataset import FittedModel, check_trainable, fit, transfer
+from mirembed.fit.dataset import FittedModel, check_trainable, fit, transfer
 
 __all__ = ["FittedModel", "check_trainable", "fit", "transfer"]

@@ -14,10 +14,10 @@ from mirembed.progress import counted
 from mirembed.registry import Registry
 from mirembed.reports import curves, embeddings, kernels, maps, predictions, score_tables, significance, similarities
 from mirembed.reports.page import Part, Section
-from mirembed.reports.reading import RunRecord
 from mirembed.reports.scoring import RunScores
 from mirembed.reports.style import Figure
 from mirembed.reports.tables import Cell, Table
+from mirembed.runs.record import RunRecord
 from mirembed.specs import Spec
 from mirembed.store import Store
 
@@ -171,7 +171,7 @@ def _provenance(run: RunRecord) -> Section:
         "finished": run.manifest["finished"] or "not yet",
         "dataset digest": configuration["dataset"]["digest"],
         "seeds": ", ".join(map(str, configuration["seeds"])),
-        **{name: str(configuration.get(name, "")) for name in ("epochs", "batch", "normalise", "engine", "device")},
+        **{name: str(configuration.get(name, "")) for name in ("epochs", "batch", "normalize", "engine", "device")},
         "versions": ", ".join(f"{name} {version}" for name, version in configuration.get("versions", {}).items()),
         **_plugins(configuration),
     }

@@ -10,10 +10,10 @@ import numpy as np
 
 from mirembed.hookspecs import Classification
 from mirembed.reports import style
-from mirembed.reports.reading import RunRecord
 from mirembed.reports.scoring import LABELS, Line, RunScores, fold_scores, line_label, lines
 from mirembed.reports.style import Figure
 from mirembed.reports.tables import Cell, Table, interval_record
+from mirembed.runs.record import RunRecord
 from mirembed.statistics import Interval
 from mirembed.store.root import slug
 
@@ -169,7 +169,7 @@ def _draw(scores: RunScores, curves: Curves, panel: _Panel) -> Figure:
             [top],
             [by_epoch[top][panel.line].mean],
             style.marker(position),
-            color=style.colour(position),
+            color=style.color(position),
             markerfacecolor=style.PAPER,
             markersize=6.5,
             zorder=4,
@@ -202,7 +202,7 @@ def _draw_untrained(axes: Axes, scores: RunScores, panel: _Panel) -> None:
 
 
 def _positions(run: RunRecord) -> dict[int, str]:
-    """Return the trained approaches by their position, which decides colour, marker and dash."""
+    """Return the trained approaches by their position, which decides color, marker and dash."""
     return dict(enumerate(dict.fromkeys(m.approach.name for m in run.methods if m.approach.trains)))
 
 
@@ -214,12 +214,12 @@ def _line(
     position: int,
     label: str,
 ) -> None:
-    colour = style.colour(position)
-    axes.fill_between(epochs, *band, color=colour, alpha=0.13, linewidth=0)
+    color = style.color(position)
+    axes.fill_between(epochs, *band, color=color, alpha=0.13, linewidth=0)
     axes.plot(
         epochs,
         means,
-        color=colour,
+        color=color,
         linestyle=style.dashes(position),
         marker=style.marker(position),
         markevery=max(1, len(means) // 8),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.hookspecs import Classification
-from mirembed.reports.reading import RunRecord
+from mirembed.runs.record import RunRecord
 from mirembed.store.files import read_table
 
 _PLACE = ("approach", "seed", "fold", "epoch")
@@ -29,7 +29,7 @@ class Embedded:
         Whether the network was trained on the track.
     vectors : ndarray [n_tracks, units], float32
     labels : ndarray [n_tracks], int64 class indices, or [n_tracks, n_targets], float64 in original units
-    labelled : ndarray [n_tracks], bool
+    labeled : ndarray [n_tracks], bool
         Whether the run tells the track's label; of others it is 0.
     """
 
@@ -41,7 +41,7 @@ class Embedded:
     in_sample: NDArray[np.bool_]
     vectors: NDArray[np.float32]
     labels: NDArray[Any]
-    labelled: NDArray[np.bool_]
+    labeled: NDArray[np.bool_]
 
     def describe(self) -> str:
         """Return which network of the approach it is, in a few words."""
@@ -90,5 +90,5 @@ def _read(path: Path, run: RunRecord, epoch: int, labels: dict[str, Any]) -> Emb
         in_sample=np.array(table["in_sample"].to_pylist(), bool),
         vectors=vectors,
         labels=found,
-        labelled=np.array([track in labels for track in ids], bool),
+        labeled=np.array([track in labels for track in ids], bool),
     )

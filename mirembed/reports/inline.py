@@ -1,4 +1,4 @@
-"""SVG that stands inside a page: it takes the page's colours, and its points say what they are."""
+"""SVG that stands inside a page: it takes the page's colors, and its points say what they are."""
 
 from __future__ import annotations
 
@@ -64,6 +64,6 @@ def _prefixed(name: str, value: str, prefix: str) -> str:
 
 
 def _themed(value: str) -> str:
-    for colour, themed in _THEMED.items():
-        value = value.replace(colour, themed)
+    for color, themed in _THEMED.items():
+        value = value.replace(color, themed)
     return value

@@ -6,10 +6,10 @@ import numpy as np
 
 from mirembed.reports import style
 from mirembed.reports.predictions import name_cells, shade, write
-from mirembed.reports.reading import RunRecord
 from mirembed.reports.score_tables import matching
 from mirembed.reports.scoring import LABELS, RunScores, lines
 from mirembed.reports.style import Figure
+from mirembed.runs.record import RunRecord
 
 
 def kernel_figure(scores: RunScores) -> Figure | None:
@@ -38,7 +38,7 @@ def kernel_figure(scores: RunScores) -> Figure | None:
                 text = str(interval).replace(" ", "\n", 1)
                 write(axes, i, j, text, (mean - low) / span * 0.8, fontsize=7)
         for i, j in framed:
-            axes.plot([j, j + 1, j + 1, j, j], [i, i, i + 1, i + 1, i], color=style.COLOURS[1], linewidth=2.2)
+            axes.plot([j, j + 1, j + 1, j, j], [i, i, i + 1, i + 1, i], color=style.COLORS[1], linewidth=2.2)
         name_cells(axes, run.learners, approaches)
         axes.set(xlabel="what predicts", ylabel="what the network learned")
         over = "mean and 95 % interval over the folds" if run.n_folds > 1 else "in a single fold"

@@ -1,4 +1,4 @@
-"""Maps of the embeddings: their first two principal components, coloured by class or target."""
+"""Maps of the embeddings: their first two principal components, colored by class or target."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from mirembed.hookspecs import Classification
 from mirembed.reports import style
 from mirembed.reports.embeddings import Embedded
-from mirembed.reports.reading import RunRecord
 from mirembed.reports.style import Figure
+from mirembed.runs.record import RunRecord
 from mirembed.store.root import slug
 
 EXPLAINED = (
@@ -24,19 +24,19 @@ EXPLAINED = (
 
 @dataclass(frozen=True)
 class _Group:
-    """Tracks that share colour and marker on a map.
+    """Tracks that share color and marker on a map.
 
     Attributes
     ----------
     number : int
-    name, colour, marker : str
+    name, color, marker : str
     said : dict of int to str
         What to say of the label of each row.
     """
 
     number: int
     name: str
-    colour: str
+    color: str
     marker: str
     said: dict[int, str]
 
@@ -47,7 +47,7 @@ class _Group:
 
 
 def map_figures(run: RunRecord, embedded: Sequence[Embedded], shown: str) -> list[Figure]:
-    """Draw a map of each network's embeddings coloured by class; or that of ``shown``, by each target."""
+    """Draw a map of each network's embeddings colored by class; or that of ``shown``, by each target."""
     with style.styled():
         if isinstance(run.task, Classification):
             return [
@@ -67,8 +67,8 @@ def principal_components(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float
 
     The sign of a component is such that its largest value is positive.
     """
-    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
-    left, values, _ = np.linalg.svd(centred, full_matrices=False)
+    centered = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    left, values, _ = np.linalg.svd(centered, full_matrices=False)
     scores = (left * values)[:, :2]
     signs = np.sign(scores[np.abs(scores).argmax(axis=0), [0, 1]])
     total = float((values**2).sum()) or 1.0
@@ -79,31 +79,31 @@ def _by_class(embedded: Embedded, classes: Sequence[str]) -> list[_Group]:
     """Return the tracks of each class."""
     groups = []
     for number, name in enumerate(classes):
-        rows = np.flatnonzero((embedded.labels[:, 0] == number) & embedded.labelled)
+        rows = np.flatnonzero((embedded.labels[:, 0] == number) & embedded.labeled)
         groups.append(
-            _Group(number, name, style.colour(number), style.marker(number), dict.fromkeys(rows.tolist(), name))
+            _Group(number, name, style.color(number), style.marker(number), dict.fromkeys(rows.tolist(), name))
         )
-    return [*groups, *_unlabelled(embedded, len(classes))]
+    return [*groups, *_unlabeled(embedded, len(classes))]
 
 
 def _by_target(embedded: Embedded, column: int, target: str) -> list[_Group]:
     """Return the tracks in five ranges of a target, with about as many tracks in each."""
     values = embedded.labels[:, column]
-    edges = np.unique(np.quantile(values[embedded.labelled], np.linspace(0, 1, len(style.RAMP) + 1)))
+    edges = np.unique(np.quantile(values[embedded.labeled], np.linspace(0, 1, len(style.RAMP) + 1)))
     place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, max(0, len(edges) - 2))
     groups = []
     for number in range(max(1, len(edges) - 1)):
-        rows = np.flatnonzero((place == number) & embedded.labelled).tolist()
-        colour, marker = style.RAMP[number]
+        rows = np.flatnonzero((place == number) & embedded.labeled).tolist()
+        color, marker = style.RAMP[number]
         name = f"{edges[number]:.3g} to {edges[min(number + 1, len(edges) - 1)]:.3g}"
-        groups.append(_Group(number, name, colour, marker, {row: f"{target} {values[row]:.3g}" for row in rows}))
-    return [*groups, *_unlabelled(embedded, len(groups))]
+        groups.append(_Group(number, name, color, marker, {row: f"{target} {values[row]:.3g}" for row in rows}))
+    return [*groups, *_unlabeled(embedded, len(groups))]
 
 
-def _unlabelled(embedded: Embedded, number: int) -> list[_Group]:
+def _unlabeled(embedded: Embedded, number: int) -> list[_Group]:
     """Return the tracks whose labels the run does not tell: those of official splits that are never tested."""
-    rows = np.flatnonzero(~embedded.labelled).tolist()
-    return [_Group(number, "not tested", style.COLOURS[6], "x", dict.fromkeys(rows, "not tested"))] if rows else []
+    rows = np.flatnonzero(~embedded.labeled).tolist()
+    return [_Group(number, "not tested", style.COLORS[6], "x", dict.fromkeys(rows, "not tested"))] if rows else []
 
 
 def _draw_map(name: str, title: str, embedded: Embedded, groups: Sequence[_Group]) -> Figure:
@@ -111,7 +111,7 @@ def _draw_map(name: str, title: str, embedded: Embedded, groups: Sequence[_Group
     figure, axes = style.axes(height=4.4)
     points: dict[str, list[str]] = {}
     for group in groups:
-        look: dict[str, Any] = {"color": group.colour, "marker": group.marker, "linestyle": ""}
+        look: dict[str, Any] = {"color": group.color, "marker": group.marker, "linestyle": ""}
         axes.plot([], [], markersize=6, label=group.name, **look)
         for in_sample, side in ((True, "training"), (False, "test")):
             rows = np.array([row for row in group.rows if embedded.in_sample[row] == in_sample], np.int64)

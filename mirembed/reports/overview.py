@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from mirembed.approaches import Method
 from mirembed.compare import corrected, n_tested
+from mirembed.config.approaches import Method
 from mirembed.progress import counted
 from mirembed.reports.contents import dataset_table
 from mirembed.reports.page import Section

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed import statistics
-from mirembed.approaches import Method
+from mirembed.config.approaches import Method
 from mirembed.hookspecs import Classification, Regression
 from mirembed.reports import style
-from mirembed.reports.reading import Answers, RunRecord
 from mirembed.reports.style import Figure
 from mirembed.reports.tables import Cell, Table
+from mirembed.runs.record import Answers, RunRecord
 from mirembed.store.root import slug
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def scatter_figures(run: RunRecord) -> list[Figure]:
             figure, axes = style.axes(height=3.6)
             ends = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
             axes.plot(ends, ends, color=style.INK, linewidth=0.8, linestyle=style.dashes(1))
-            axes.plot(truth, predicted, "o", color=style.COLOURS[0], markersize=3.2, alpha=0.45, markeredgewidth=0)
+            axes.plot(truth, predicted, "o", color=style.COLORS[0], markersize=3.2, alpha=0.45, markeredgewidth=0)
             axes.lines[-1].set_rasterized(len(truth) > _MANY_POINTS)
             axes.set(xlabel=f"{target.name}, as annotated", ylabel="as predicted")
             r = statistics.pearson_r(truth, predicted)

@@ -14,8 +14,8 @@ from mirembed.registry import Registry
 from mirembed.reports import contents
 from mirembed.reports.overview import overview_sections
 from mirembed.reports.page import Part, Section, render
-from mirembed.reports.reading import read_members, read_run
 from mirembed.reports.scoring import RunScores
+from mirembed.runs.record import read_members, read_run
 from mirembed.store.files import writing
 
 _MARK = '<meta name="generator" content="mirembed">'

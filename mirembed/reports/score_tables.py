@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mirembed.approaches import Method
 from mirembed.compare import n_tested
-from mirembed.evaluate.scores import Scores, score
+from mirembed.config.approaches import Method
 from mirembed.progress import counted
-from mirembed.reports.reading import RunRecord
 from mirembed.reports.scoring import LABELS, Line, RunScores, line_label, lines
 from mirembed.reports.tables import Cell, Table, interval_record
+from mirembed.runs.record import RunRecord
+from mirembed.runs.scores import Scores, score
 from mirembed.statistics import Interval
 
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from mirembed import statistics
 from mirembed.compare import PairedTest, Results, corrected, paired_tests
-from mirembed.evaluate.scores import metric_table
 from mirembed.hookspecs import Classification, Task
-from mirembed.reports.reading import Answers, RunRecord
+from mirembed.runs.record import Answers, RunRecord
+from mirembed.runs.scores import metric_table
 from mirembed.statistics import Interval
 
 Line: TypeAlias = tuple[str, str | None]

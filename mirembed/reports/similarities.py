@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from mirembed.errors import EvaluationError, PluginError
 from mirembed.hookspecs import Classification
-from mirembed.labels import TargetScale, one_hot
 from mirembed.registry import Registry
 from mirembed.reports import style
 from mirembed.reports.embeddings import Embedded
-from mirembed.reports.reading import RunRecord
 from mirembed.reports.style import Figure
+from mirembed.runs.record import RunRecord
 from mirembed.specs import Spec
 from mirembed.statistics import pearson_r
 from mirembed.store.root import slug
+from mirembed.training.labels import TargetScale, one_hot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,10 +71,10 @@ def similarity_pairs(run: RunRecord, embedded: Embedded, registry: Registry, *, 
     """
     import torch
 
-    from mirembed.train import PluginSimilarity
+    from mirembed.training.loop import PluginSimilarity
 
     learned = run.configuration["approaches"][embedded.approach]
-    of_side = np.flatnonzero((embedded.in_sample == in_sample) & embedded.labelled)
+    of_side = np.flatnonzero((embedded.in_sample == in_sample) & embedded.labeled)
     rows = of_side
     if len(of_side) > _MANY_TRACKS:
         rows = np.sort(np.random.default_rng(0).choice(of_side, _MANY_TRACKS, replace=False))
@@ -107,7 +107,7 @@ def _label_vectors(run: RunRecord, embedded: Embedded) -> NDArray[np.floating[An
         return one_hot(embedded.labels[:, 0], len(run.task.classes))
     training = embedded.in_sample
     declared = all(target.low is not None and target.high is not None for target in run.task.targets)
-    if not declared and not embedded.labelled[training].all():
+    if not declared and not embedded.labeled[training].all():
         raise EvaluationError("the labels of some training tracks are in no test fold, and no range is declared")
     return TargetScale.fit(run.task, embedded.labels[training]).scale(embedded.labels)
 
@@ -176,8 +176,8 @@ def _draw_bins(axes: Axes, pairs: SimilarityPairs, bins: _Bins, in_sample: bool)
     low, first, median, third, high = np.array(
         [np.quantile(pairs.of_embeddings[rows], (0.05, 0.25, 0.5, 0.75, 0.95)) for rows in members]
     ).T
-    colour, label = (style.COLOURS[6], "training tracks") if in_sample else (style.COLOURS[0], "test tracks")
-    axes.vlines(at, low, high, color=colour, linewidth=0.9)
-    axes.vlines(at, first, third, color=colour, linewidth=4)
-    face = style.PAPER if in_sample else colour
-    axes.plot(at, median, style.marker(in_sample), color=colour, markerfacecolor=face, label=label, zorder=4)
+    color, label = (style.COLORS[6], "training tracks") if in_sample else (style.COLORS[0], "test tracks")
+    axes.vlines(at, low, high, color=color, linewidth=0.9)
+    axes.vlines(at, first, third, color=color, linewidth=4)
+    face = style.PAPER if in_sample else color
+    axes.plot(at, median, style.marker(in_sample), color=color, markerfacecolor=face, label=label, zorder=4)

@@ -1,6 +1,6 @@
-"""How figures look: one palette, markers and dashes that survive grey print, and files that do not vary.
+"""How figures look: one palette, markers and dashes that survive gray print, and files that do not vary.
 
-The colours are those of Okabe and Ito without their yellow, which is too pale for white paper; neighbours differ in
+The colors are those of Okabe and Ito without their yellow, which is too pale for white paper; neighbors differ in
 marker and dash as well. Source: M. Okabe, K. Ito, Color Universal Design, 2008.
 """
 
@@ -23,12 +23,12 @@ GRID = "#d8dbe0"
 PAPER = "#fefefe"
 """Text and lines, grid, and background; on a page they follow its theme."""
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f")
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)))
 
 RAMP = (("#0072b2", "v"), ("#56b4e9", "d"), ("#8f8f8f", "o"), ("#e69f00", "s"), ("#d55e00", "^"))
-"""Colours and markers of low to high values."""
+"""Colors and markers of low to high values."""
 
 WIDTH = 4.2
 """Of a figure, inches: as wide as a phone shows without making the text small."""
@@ -61,7 +61,7 @@ _STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.5,
     "lines.markersize": 4,
     "legend.frameon": False,
-    "svg.fonttype": "none",  # letters stay letters: they can be searched, and take the colour of the page
+    "svg.fonttype": "none",  # letters stay letters: they can be searched, and take the color of the page
     "svg.hashsalt": "mirembed",
     "text.parse_math": False,  # a name may hold a dollar sign
 }
@@ -112,7 +112,7 @@ def axes(height: float = 2.9, width: float = WIDTH) -> tuple[MatplotlibFigure, A
 
 def legend(figure: MatplotlibFigure, columns: int = 2) -> None:
     """Put the legend of all lines with a label below the axes."""
-    # matplotlib calls unlabelled lines _child0, _child1, ...; its own search would leave out a class called _other.
+    # matplotlib calls unlabeled lines _child0, _child1, ...; its own search would leave out a class called _other.
     handles = [line for line in figure.axes[0].lines if not re.fullmatch(r"_child\d+", str(line.get_label()))]
     if handles:
         labels = [str(line.get_label()) for line in handles]
@@ -134,16 +134,16 @@ def draw(
     return Figure(name, title, caption, svg.getvalue(), png.getvalue(), points or {})
 
 
-def colour(position: int) -> str:
-    """Return the colour of the method or class at a position."""
-    return COLOURS[position % len(COLOURS)]
+def color(position: int) -> str:
+    """Return the color of the method or class at a position."""
+    return COLORS[position % len(COLORS)]
 
 
 def marker(position: int) -> str:
-    """Return its marker; with the colour, that of no other up to the 77th."""
+    """Return its marker; with the color, that of no other up to the 77th."""
     return MARKERS[position % len(MARKERS)]
 
 
 def dashes(position: int) -> Any:
-    """Return its kind of line; with the colour, that of no other up to the 35th."""
+    """Return its kind of line; with the color, that of no other up to the 35th."""
     return DASHES[position % len(DASHES)]

@@ -9,8 +9,8 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from mirembed.audio.essentia_algorithms import algorithm, why_not
 from mirembed.errors import SpecError
-from mirembed.essentia_algorithms import algorithm, why_not
 from mirembed.spectrogram.definition import SpectrogramParameters, band_filters, fft_size, frame_length
 
 if TYPE_CHECKING:

@@ -128,7 +128,7 @@ def band_filters(rate: int, parameters: SpectrogramParameters) -> tuple[slice, N
     width = rate / size
     bins = slice(math.ceil(edges[0] / width), math.floor(edges[-1] / width) + 1)
     frequency = np.arange(bins.start, bins.stop)[:, None] * width
-    low, centre, high = edges[:-2], edges[1:-1], edges[2:]
-    rising, falling = (frequency - low) / (centre - low), (high - frequency) / (high - centre)
+    low, center, high = edges[:-2], edges[1:-1], edges[2:]
+    rising, falling = (frequency - low) / (center - low), (high - frequency) / (high - center)
     filters = np.clip(np.minimum(rising, falling), 0, None) * (2 / (high - low)) * width
     return bins, filters

@@ -2,7 +2,7 @@
 
 from mirembed.statistics.intervals import Interval, bootstrap_interval, nadeau_bengio_error, nadeau_bengio_interval
 from mirembed.statistics.metrics import accuracy, macro_f1, pearson_r, pearson_r_defined, r2_score, r_squared
-from mirembed.statistics.tests import (
+from mirembed.statistics.significance import (
     Comparison,
     cohens_d,
     cohens_dz,

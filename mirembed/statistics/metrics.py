@@ -75,7 +75,7 @@ def pearson_r(truth: ArrayLike, prediction: ArrayLike) -> float:
     truth, prediction = _validate(truth, prediction)
     if is_constant(truth) or is_constant(prediction):
         return 0.0
-    return float(np.clip(_standardised(truth) @ _standardised(prediction), -1, 1))
+    return float(np.clip(_standardized(truth) @ _standardized(prediction), -1, 1))
 
 
 def pearson_r_defined(truth: ArrayLike, prediction: ArrayLike) -> bool:
@@ -130,7 +130,7 @@ def is_constant(values: NDArray[np.float64]) -> bool:
     return bool(np.ptp(values) <= ROUNDING * np.abs(values).max())
 
 
-def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _standardized(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return values with mean 0 and norm 1; they are not constant."""
     deviations: NDArray[np.float64] = (values - values.mean()) / np.ptp(values)  # so that no square vanishes
     return deviations / np.linalg.norm(deviations)

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirembed.audio_files import printable
+from mirembed.audio.files import printable
 from mirembed.errors import FingerprintError, StoreError, StoreWriteError
 from mirembed.hookspecs import Track
 from mirembed.store.files import (

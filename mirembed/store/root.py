@@ -61,7 +61,7 @@ class Store:
         return self.root / "runs"
 
     def audio(self, spec: Spec) -> Path:
-        """Return where a dataset that synthesises its audio keeps it, whatever the parameters."""
+        """Return where a dataset that synthesizes its audio keeps it, whatever the parameters."""
         return self.root / "audio" / slug(spec.name)
 
     def dataset(self, spec: Spec) -> FeatureStore:

@@ -47,7 +47,7 @@ class Subject:
     registry : Registry
     spec : Spec
     audio : AudioFolder or None
-        Of a dataset; None for one that synthesises its own.
+        Of a dataset; None for one that synthesizes its own.
     """
 
     kind: Kind
@@ -99,24 +99,24 @@ class Subject:
         DatasetError
             If there is none.
         Broken
-            If the dataset fails to synthesise it.
+            If the dataset fails to synthesize it.
         """
         if isinstance(self.audio, Path):
             yield self.audio
             return
-        if self.audio is None and not hasattr(self.create(), "synthesise"):
+        if self.audio is None and not hasattr(self.create(), "synthesize"):
             raise DatasetError(f"the dataset {self.spec} is checked on a copy of its audio: give the folder (--audio)")
-        fill = self.audio or self._synthesise
+        fill = self.audio or self._synthesize
         with tempfile.TemporaryDirectory(prefix="mirembed-") as folder:
             fill(Path(folder))
             yield Path(folder)
 
-    def _synthesise(self, audio: Path) -> None:
+    def _synthesize(self, audio: Path) -> None:
         try:
-            self.create().synthesise(audio)
+            self.create().synthesize(audio)
         except Exception as error:
             raise Broken(
-                f"cannot synthesise its audio: {type(error).__name__}: {error}",
+                f"cannot synthesize its audio: {type(error).__name__}: {error}",
                 given="an empty folder",
                 cause="a folder of its own that it does not make: use mkdir(parents=True, exist_ok=True)",
             ) from error

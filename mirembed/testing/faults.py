@@ -59,7 +59,7 @@ def of_card(card: Any) -> str:
     """Of a dataset's card."""
     if not isinstance(card, Card):
         return f"is {card!r}, expected a Card"
-    for name in ("title", "labels", "licence", "citation", "source", "tree"):
+    for name in ("title", "labels", "license", "citation", "source", "tree"):
         if not isinstance(getattr(card, name), str):
             return f"has {name}={getattr(card, name)!r}, expected text"
     if not card.title:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.errors import MirembedError, ModelError
-from mirembed.estimators import check_storable
 from mirembed.hookspecs import Classification, Estimator, Regression, Target, Task
+from mirembed.models.estimators import check_storable
 from mirembed.testing.checks import Broken, Subject, parameters
 
 UNITS = 50
@@ -235,9 +235,9 @@ PROMISES: tuple[Callable[[Subject], None], ...] = (
 def _classes(without: int | None = None) -> Problem:
     """Return 10 tracks of each of four classes, or of three of them."""
     rng = np.random.default_rng(0)
-    centres = rng.uniform(-0.5, 0.5, (len(CLASSES.classes), UNITS))
+    centers = rng.uniform(-0.5, 0.5, (len(CLASSES.classes), UNITS))
     y = np.arange(40) % 4
-    X = (centres[y] + rng.normal(0, 0.05, (len(y), UNITS))).astype(np.float32)
+    X = (centers[y] + rng.normal(0, 0.05, (len(y), UNITS))).astype(np.float32)
     kept = y != without
     given = "40 embeddings of 4 classes" if without is None else f"30 embeddings of 4 classes, none of class {without}"
     return Problem(given, CLASSES, X[kept], y[kept])
@@ -312,9 +312,9 @@ def _call(method: Callable[..., Any], *arrays: NDArray[Any], given: str, doing: 
 
 def _least_correlation(predicted: NDArray[Any], y: NDArray[np.float64]) -> float:
     """Return the smallest r of the targets; that of a constant prediction is 0."""
-    centred, centred_y = predicted - predicted.mean(axis=0), y - y.mean(axis=0)
-    norms = np.linalg.norm(centred, axis=0) * np.linalg.norm(centred_y, axis=0)
-    return float(((centred * centred_y).sum(axis=0) / np.maximum(norms, 1e-12)).min())
+    centered, centred_y = predicted - predicted.mean(axis=0), y - y.mean(axis=0)
+    norms = np.linalg.norm(centered, axis=0) * np.linalg.norm(centred_y, axis=0)
+    return float(((centered * centred_y).sum(axis=0) / np.maximum(norms, 1e-12)).min())
 
 
 def _first_difference(values: NDArray[Any], expected: NDArray[Any]) -> str:

@@ -54,7 +54,7 @@ def run_checks(kind: Kind, registry: Registry, spec: Spec, audio: Path | None = 
     registry : Registry
     spec : Spec
     audio : pathlib.Path or None
-        The audio folder of a dataset; None for one that synthesises its own.
+        The audio folder of a dataset; None for one that synthesizes its own.
 
     Raises
     ------

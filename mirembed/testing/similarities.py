@@ -56,7 +56,7 @@ def symmetric(subject: Subject) -> None:
         raise Broken(
             f"is not symmetric: {place}",
             given=_RANDOM,
-            cause="a normalisation of rows only, such as softmax, or a weight on one of the two sides",
+            cause="a normalization of rows only, such as softmax, or a weight on one of the two sides",
         )
 
 

@@ -73,7 +73,7 @@ def check_dataset(dataset: str | Callable[..., Any], audio: AudioFolder | None =
         The spec of one that is installed, such as ``csvmood``, or its factory.
     audio : pathlib.Path, callable or None
         A copy of its audio: the folder, or a function that writes a small copy into the empty folder it is given.
-        None for a dataset that synthesises its own.
+        None for a dataset that synthesizes its own.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from mirembed_datasets.mediaeval2013 import Mediaeval2013
 def mirembed_register_datasets(register: Register) -> None:
     """Register the built-in datasets."""
     register("ballroom", Ballroom, summary="Dance style, 8 classes, 698 clips")
-    register("demo", Demo, summary="Synthesised music in eight styles, made on the spot")
+    register("demo", Demo, summary="Synthesized music in eight styles, made on the spot")
     register("emotify", Emotify, summary="Induced emotion, 9 values, 400 clips")
     register("folder", Folder, summary="Your own files: one folder a class, or a table of labels")
     register("gtzan", Gtzan, summary="Genre, 10 classes, 1000 clips")

@@ -30,7 +30,7 @@ CARD = Card(
     title="Ballroom",
     n_tracks=sum(N_CLIPS.values()),
     labels="8 dance styles",
-    licence="said to be CC BY-NC-SA 4.0; not verified",
+    license="said to be CC BY-NC-SA 4.0; not verified",
     citation="""\
 @article{gouyon2006,
   author  = {Gouyon, Fabien and Klapuri, Anssi and Dixon, Simon and Alonso, Miguel and Tzanetakis, George and

@@ -36,10 +36,10 @@ class Demo:
     """
 
     card: ClassVar[Card] = Card(
-        title="Synthesised music in eight styles",
+        title="Synthesized music in eight styles",
         n_tracks=120,
         labels="8 styles, or arousal and valence from 1 to 9",
-        licence="that of mirembed: the program is the music",
+        license="that of mirembed: the program is the music",
         citation="",
         source="mirembed extract makes it",
         tree="<style>/<style>-00.wav to <style>-14.wav",
@@ -50,7 +50,7 @@ class Demo:
     def __init__(self, *, task: Literal["classification", "regression"] = "classification") -> None:
         self.task = task
 
-    def synthesise(self, audio: Path) -> int:
+    def synthesize(self, audio: Path) -> int:
         """Write the clips that are not yet in the folder ``audio``.
 
         Each appears whole or not at all: 16-bit mono WAV at 22 050 Hz, such as ``waltz/waltz-03.wav``.

@@ -41,7 +41,7 @@ CARD = Card(
     title="Emotify",
     n_tracks=N_CLIPS,
     labels="9 emotions, each the fraction of listeners who felt it",
-    licence="none stated; whoever uses it is asked to cite the article",
+    license="none stated; whoever uses it is asked to cite the article",
     citation="""\
 @article{aljanaki2016,
   author  = {Aljanaki, Anna and Wiering, Frans and Veltkamp, Remco C.},
@@ -118,8 +118,8 @@ class Emotify:
                 f"{file} has {len(table.rows)} rows for {len(labels)} tracks, not {N_ANSWERS} for {N_CLIPS}: "
                 "its labels may differ from the published ones"
             )
-        if unlabelled := len(clips.files) - len(tracks):
-            notes.append(f"{counted(unlabelled, 'clip')} left out, without an answer in {file}")
+        if unlabeled := len(clips.files) - len(tracks):
+            notes.append(f"{counted(unlabeled, 'clip')} left out, without an answer in {file}")
         if alone := sum(track.group is None for track in tracks):
             notes.append(f"{counted(alone, 'clip')} without a group: no artist in the tags of the file")
         task = Regression(tuple(Target(emotion, 0.0, 1.0) for emotion in EMOTIONS))

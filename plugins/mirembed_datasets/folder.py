@@ -1,4 +1,4 @@
-"""Anyone's own audio files, labelled by the folders they are in or by a table."""
+"""Anyone's own audio files, labeled by the folders they are in or by a table."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Folder:
         title="Your own files: one folder a class, or a table of labels",
         n_tracks=0,
         labels="your classes, or your targets",
-        licence="that of your music",
+        license="that of your music",
         citation="",
         source="your disk",
         tree="<class>/<any name>.wav, .mp3, .flac ...\nor any files, and a table with their paths and labels",
@@ -83,7 +83,7 @@ class Folder:
         Raises
         ------
         DatasetError
-            There is no such folder, it holds no labelled audio, or the table is not sound.
+            There is no such folder, it holds no labeled audio, or the table is not sound.
         """
         found = find_audio(audio)
         if not found.files:
@@ -259,8 +259,8 @@ def _class_column(table: Table, used: set[str | None]) -> str:
 
 def _usual(names: Sequence[str], columns: Sequence[str]) -> str | None:
     """Return the column that is called like the first possible of ``names``, in upper or lower case."""
-    spelt = {column.lower(): column for column in reversed(columns)}
-    return next((spelt[name] for name in names if name in spelt), None)
+    spelled = {column.lower(): column for column in reversed(columns)}
+    return next((spelled[name] for name in names if name in spelled), None)
 
 
 def _classes(tracks: list[Track]) -> Classification:

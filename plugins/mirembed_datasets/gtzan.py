@@ -18,7 +18,7 @@ CARD = Card(
     title="GTZAN genre collection",
     n_tracks=N_CLIPS,
     labels="10 genres",
-    licence="unknown",
+    license="unknown",
     citation="""\
 @article{tzanetakis2002,
   author  = {Tzanetakis, George and Cook, Perry},

@@ -27,7 +27,7 @@ CARD = Card(
     title="Last.fm mood",
     n_tracks=N_LISTED,
     labels="4 moods",
-    licence="none for the audio: the release has lists and time stamps only",
+    license="none for the audio: the release has lists and time stamps only",
     citation="""\
 @inproceedings{song2012,
   author    = {Song, Yading and Dixon, Simon and Pearce, Marcus},

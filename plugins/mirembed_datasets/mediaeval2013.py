@@ -24,7 +24,7 @@ CARD = Card(
     title="MediaEval 2013 (1000 songs, emoMusic)",
     n_tracks=N_CLIPS,
     labels="valence and arousal, from 1 to 9",
-    licence="clips from the Free Music Archive under Creative Commons licences; none stated for the annotations",
+    license="clips from the Free Music Archive under Creative Commons licenses; none stated for the annotations",
     citation="""\
 @inproceedings{soleymani2013,
   author    = {Soleymani, Mohammad and Caro, Micheal N. and Schmidt, Erik M. and Sha, Cheng-Ya and Yang, Yi-Hsuan},
@@ -99,8 +99,8 @@ class Mediaeval2013:
             raise DatasetError(f"{file} has none of the {counted(len(clips.files), 'clip')} in {str(home)!r}")
         tracks = [Track(clip, clips.files[clip], labels[clip], artists.get(clip)) for clip in there]
         notes = [*notes_on_copy(audio, home, len(tracks), N_CLIPS), *notes, *remarks]
-        if unlabelled := len(clips.files) - len(tracks):
-            notes.append(f"{counted(unlabelled, 'clip')} left out, not annotated in {file}")
+        if unlabeled := len(clips.files) - len(tracks):
+            notes.append(f"{counted(unlabeled, 'clip')} left out, not annotated in {file}")
         if artists and (alone := sum(track.group is None for track in tracks)):
             notes.append(f"{counted(alone, 'clip')} without a group: no artist in songs_info.csv")
         task = Regression((Target("valence", LOW, HIGH), Target("arousal", LOW, HIGH)))

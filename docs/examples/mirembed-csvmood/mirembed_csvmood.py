@@ -27,7 +27,7 @@ class CsvMood:
         title="Your music with mood ratings",
         n_tracks=0,
         labels="one rating for each mood",
-        licence="that of your music",
+        license="that of your music",
         citation="",
         source="your own files",
         tree="annotations.csv\n*.wav, *.mp3, ... at any depth",

@@ -9,7 +9,7 @@ for (const map of document.querySelectorAll("svg.points")) {
     point.setAttribute("role", "img");
     title.remove();
   }
-  const centre = (point) => {
+  const center = (point) => {
     const box = point.getBoundingClientRect();
     return [box.x + box.width / 2, box.y + box.height / 2];
   };
@@ -20,14 +20,14 @@ for (const map of document.querySelectorAll("svg.points")) {
     if (!point) return;
     point.classList.add("chosen");
     tip.textContent = point.getAttribute("aria-label");
-    const [x, y] = centre(point);
+    const [x, y] = center(point);
     tip.style.left = Math.max(4, Math.min(x + 10, innerWidth - tip.offsetWidth - 4)) + "px";
     tip.style.top = (y > tip.offsetHeight + 16 ? y - tip.offsetHeight - 10 : y + 14) + "px";
   };
   const nearest = (event) => {
     let best = null, least = event.pointerType === "touch" ? 32 : 14;
     for (const point of points) {
-      const [x, y] = centre(point);
+      const [x, y] = center(point);
       const distance = Math.hypot(x - event.clientX, y - event.clientY);
       if (distance < least) { least = distance; best = point; }
     }

@@ -9,7 +9,7 @@ waltz   accordion, fiddle, upright bass; six quavers  3/4: bass on the one, chor
 jig     a bar                                         6/8: two beats of three quavers, running melody
 swing   piano, woodwind, upright bass; seventh        triplet quavers, walking bass, ride cymbal
 bossa   chords; tempo                                 straight quavers, clave, bass on root and fifth
-house   synthesiser and strings; tempo, kick on       chopped seventh chords, syncopated bass
+house   synthesizer and strings; tempo, kick on       chopped seventh chords, syncopated bass
 trance  every beat, hats                              held minor triads, arpeggio, bass between the kicks
 rock    guitar, bass and kit; modes and tempo         fifths on the beat, snare on two and four
 reggae  overlap                                       triads off the beat, kick and snare on the three
@@ -55,7 +55,7 @@ class Style:
     voicing : str
         The chord, as scale steps above its root.
     players : dict of str to tuple of str
-        For each of `PARTS`, the synthesiser's instruments or drums that a band may choose.
+        For each of `PARTS`, the synthesizer's instruments or drums that a band may choose.
     grooves : dict of str to tuple of str
         For each of `PARTS`, its step patterns; the first patterns of all parts belong together, and so on.
     swing : tuple of float

@@ -1,0 +1,178 @@
+"""What is measured of each file, in worker processes, and remembered while the file stays the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mirembed import workers
+from mirembed.audio import decode
+from mirembed.audio.files import file_stamp, patience, printable
+from mirembed.datasets.fingerprints import fingerprint
+from mirembed.errors import AudioError, StoreError
+from mirembed.extract.files import WORKER_KEPT
+from mirembed.progress import Progress
+from mirembed.spectrogram import log_mel
+from mirembed.store.files import read_table, write_table
+
+VERSION = 2
+"""Of what is measured; a cache of another version is not used."""
+
+FULL_SCALE = 0.999
+QUIET = -70.0
+"""dB below full scale, of a stretch of 50 ms: quieter is silence."""
+
+WRITE_SECONDS = 60.0
+"""Between two writings of the cache, each of which writes all of it: what a killed process loses."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One audio file.
+
+    Attributes
+    ----------
+    path : str
+    size, mtime_ns : int
+        Bytes, and the time stamp in nanoseconds.
+    error : str or None
+        Why it cannot be decoded; then the rest is 0 or empty.
+    rate : int
+        Hz.
+    seconds : float
+    silent, clipped : float
+        Share of stretches of 50 ms that are silent, and of samples at full scale.
+    audio_hash : str
+        Of the decoded samples.
+    words : bytes
+        The fingerprint, uint32.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    error: str | None = None
+    rate: int = 0
+    seconds: float = 0.0
+    silent: float = 0.0
+    clipped: float = 0.0
+    audio_hash: str = ""
+    words: bytes = b""
+
+    @property
+    def fingerprint(self) -> NDArray[np.uint32]:
+        """The words, see `mirembed.datasets.fingerprints`."""
+        return np.frombuffer(self.words, np.uint32)
+
+
+def measure_files(paths: Sequence[Path], cache: Path, jobs: int, progress: Progress) -> list[Measurement]:
+    """Measure files, in the order in which they are given; those that have not changed come from the cache.
+
+    Parameters
+    ----------
+    paths : sequence of pathlib.Path
+    cache : pathlib.Path
+        Parquet file; written now and then, and on interruption, so that the next check goes on.
+    jobs : int
+        Worker processes.
+    """
+    known = _read_cache(cache)
+    by_name = {printable(path): path for path in paths}
+    stamps = {name: file_stamp(path) for name, path in by_name.items()}
+    done = {name: known[name] for name, stamp in stamps.items() if name in known and _stamp_of(known[name]) == stamp}
+    missing = [path for name, path in by_name.items() if name not in done]
+    progress.start("checking audio", len(missing))
+    written_at = time.monotonic()
+    try:
+        # All samples of a file are needed at once, and nobody says how many those are.
+        limits = workers.Limits(patience, kept=WORKER_KEPT)
+        for number, outcome in enumerate(workers.run(_measure, missing, jobs, limits=limits), 1):
+            if isinstance(outcome, workers.Crashed):
+                name = printable(missing[outcome.index])
+                done[name] = Measurement(name, *stamps[name], error=outcome.reason)
+            else:
+                done[outcome.result.path] = outcome.result
+            progress.update(number)
+            if time.monotonic() - written_at > WRITE_SECONDS:
+                _write_cache(cache, {**known, **done})
+                written_at = time.monotonic()
+    finally:
+        if missing:
+            _write_cache(cache, {**known, **done})
+    return [done[printable(path)] for path in paths]
+
+
+def _measure(path: Path) -> Measurement:
+    name = printable(path)
+    size, mtime = file_stamp(path)
+    try:
+        audio = decode(path)
+        # Raises what `extract` would: a rate too low for the bands, less than one frame.
+        log_mel(audio.samples[: audio.rate // 10], audio.rate)
+    except AudioError as error:
+        return Measurement(name, size, mtime, error=str(error))
+    except MemoryError:
+        return Measurement(name, size, mtime, error="needs more memory than there is")
+    return Measurement(
+        path=name,
+        size=size,
+        mtime_ns=mtime,
+        rate=audio.rate,
+        seconds=len(audio.samples) / audio.rate,
+        silent=_silent_share(audio.samples, audio.rate),
+        clipped=float(np.mean(np.abs(audio.samples) >= FULL_SCALE)),
+        audio_hash=audio.audio_hash,
+        words=fingerprint(audio.samples, audio.rate).tobytes(),
+    )
+
+
+def _silent_share(samples: NDArray[np.float32], rate: int) -> float:
+    length = min(len(samples), max(1, rate // 20))
+    stretches = samples[: len(samples) // length * length].reshape(-1, length)
+    power = np.einsum("ij,ij->i", stretches, stretches) / length
+    return float(np.mean(power < 10 ** (QUIET / 10)))
+
+
+def _stamp_of(measurement: Measurement) -> tuple[int, int]:
+    return measurement.size, measurement.mtime_ns
+
+
+def _read_cache(cache: Path) -> dict[str, Measurement]:
+    if not cache.exists():
+        return {}
+    try:
+        table = read_table(cache)
+    except StoreError:
+        return {}  # only a cache: measured again
+    if (table.schema.metadata or {}).get(b"mirembed.checks") != str(VERSION).encode():
+        return {}
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return {row["path"]: Measurement(**row) for row in rows}
+
+
+def _write_cache(cache: Path, measurements: dict[str, Measurement]) -> None:
+    import pyarrow as pa
+
+    schema = pa.schema(
+        [
+            ("path", pa.string()),
+            ("size", pa.int64()),
+            ("mtime_ns", pa.int64()),
+            ("error", pa.string()),
+            ("rate", pa.int64()),
+            ("seconds", pa.float64()),
+            ("silent", pa.float64()),
+            ("clipped", pa.float64()),
+            ("audio_hash", pa.string()),
+            ("words", pa.binary()),
+        ],
+        metadata={"mirembed.checks": str(VERSION)},
+    )
+    rows = [asdict(measurement) for measurement in measurements.values()]
+    write_table(cache, pa.Table.from_pylist(rows, schema=schema))

@@ -1,0 +1,1 @@
+"""Network, learner and provenance, in memory and on disk; embedding and prediction."""

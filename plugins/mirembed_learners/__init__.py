@@ -1,0 +1,12 @@
+"""Built-in learner: the support vector machine."""
+
+from __future__ import annotations
+
+from mirembed import Register, hookimpl
+from mirembed_learners.svm import Svm
+
+
+@hookimpl
+def mirembed_register_learners(register: Register) -> None:
+    """Register the built-in learner."""
+    register("svm", Svm, summary="Support vector machine: SVC for classes, one SVR for each target")

@@ -1,0 +1,131 @@
+"""The similarities of the paper: kernels that PyTorch can differentiate.
+
+All take vectors ``[..., n, d]``, float32 or float64, and leave them as they are. They use nothing but the
+methods of the tensors that they are given, so that importing this module does not import torch.
+
+Source: Jakubik & Kwaśnicka, Similarity-Based Summarization of Music Files for Support Vector Machines,
+Complexity, 2018, doi 10.1155/2018/1935938.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TINY = 1e-8
+"""Added to a squared norm, so that the direction of a zero vector is 0 and its gradient finite."""
+
+
+@dataclass(frozen=True)
+class Rbf:
+    """``exp(-gamma |x - y|^2)``, from 0 to 1, and 1 for a vector and itself.
+
+    Parameters
+    ----------
+    gamma : float
+        Above 0.
+
+    Raises
+    ------
+    ValueError
+        For any other ``gamma``.
+    """
+
+    gamma: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_gamma(self.gamma)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the similarities ``[..., n, n]`` of all pairs of ``x [..., n, d]``."""
+        # The products of long vectors would swallow short distances: centring keeps the vectors short.
+        products = _dot_products(x - x.mean(dim=-2, keepdim=True))
+        squared_norms = products.diagonal(dim1=-2, dim2=-1)
+        return self._of_products(squared_norms, squared_norms, products)
+
+    def cross(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the similarities ``[..., n, m]`` of ``x [..., n, d]`` with ``y [..., m, d]``.
+
+        Both are centered at the mean of ``y``, which a kernel machine keeps while ``x`` comes and goes.
+        """
+        center = y.mean(dim=-2, keepdim=True)
+        x, y = x - center, y - center
+        return self._of_products((x * x).sum(dim=-1), (y * y).sum(dim=-1), x @ y.mT)
+
+    def _of_products(self, x_squared: Tensor, y_squared: Tensor, products: Tensor) -> Tensor:
+        squared_distances = x_squared[..., :, None] + y_squared[..., None, :] - 2 * products
+        return (-self.gamma * squared_distances.clamp(min=0)).exp()
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """``x.y / (|x| |y|)``, from -1 to 1 up to rounding, and 0 for a zero vector and anything."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the similarities ``[..., n, n]`` of all pairs of ``x [..., n, d]``."""
+        return _dot_products(_direction(x))
+
+    def cross(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the similarities ``[..., n, m]`` of ``x [..., n, d]`` with ``y [..., m, d]``."""
+        return _direction(x) @ _direction(y).mT
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """``(gamma x.y + c)^d``.
+
+    Parameters
+    ----------
+    gamma : float
+        Above 0.
+    c : float
+        0 or more.
+    d : int
+        Degree, 1 or more.
+
+    Raises
+    ------
+    ValueError
+        For any other value: the result would not be a kernel.
+    """
+
+    gamma: float = 1.0
+    c: float = 0.0
+    d: int = 2
+
+    def __post_init__(self) -> None:
+        _check_gamma(self.gamma)
+        if not 0 <= self.c < math.inf:
+            raise ValueError(f"c is {self.c}: expected a finite number, 0 or more")
+        if self.d < 1:
+            raise ValueError(f"d is {self.d}: expected a degree of 1 or more")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the similarities ``[..., n, n]`` of all pairs of ``x [..., n, d]``."""
+        return self._of_products(_dot_products(x))
+
+    def cross(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the similarities ``[..., n, m]`` of ``x [..., n, d]`` with ``y [..., m, d]``."""
+        return self._of_products(x @ y.mT)
+
+    def _of_products(self, products: Tensor) -> Tensor:
+        return (self.gamma * products + self.c).pow(self.d)
+
+
+def _check_gamma(gamma: float) -> None:
+    if not 0 < gamma < math.inf:
+        raise ValueError(f"gamma is {gamma}: expected a finite number above 0")
+
+
+def _dot_products(x: Tensor) -> Tensor:
+    """Return the dot products ``[..., n, n]`` of all pairs, symmetric to the bit."""
+    products = x @ x.mT  # not quite: the order of its additions may differ
+    return (products + products.mT) / 2
+
+
+def _direction(x: Tensor) -> Tensor:
+    return x * ((x * x).sum(dim=-1, keepdim=True) + TINY).rsqrt()
