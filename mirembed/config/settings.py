@@ -193,7 +193,7 @@ class Settings:
                 hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
                 raise SpecError(f"{where}: unknown setting {name!r}; {hint}")
             values[known[name].name] = _convert(value, wanted[known[name].name], f"{where}: {name}")
-        reset = {
+        reset: dict[str, Any] = {
             other: known[key(other)].default
             for given, other in _EXCLUSIVE
             if values.get(given) is not None and other not in values

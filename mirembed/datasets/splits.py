@@ -115,7 +115,9 @@ def official_folds(
     missing = len(listed - set(ids))
     notes = []
     if outside:
-        notes.append(f"{outside} of {counted(len(ids), 'track')} {_are(outside)} not in this split and {_are(outside)} ignored")
+        notes.append(
+            f"{outside} of {counted(len(ids), 'track')} {_are(outside)} not in this split and {_are(outside)} ignored"
+        )
     if missing:
         notes.append(
             f"{missing} of the {counted(len(listed), 'track')} of this split {_are(missing)} missing: not in the "
@@ -313,8 +315,8 @@ def _check_training_parts(task: Task, labels: NDArray[Any], folds: Sequence[Fold
         trained = np.unique(labels[fold.train])
         if len(trained) < 2:
             raise EvaluationError(
-                f"the training part of fold {fold.index} holds only class {task.classes[trained[0]]!r}: use fewer folds "
-                "(--cv), another --seed or another scheme (--folds)"
+                f"the training part of fold {fold.index} holds only class {task.classes[trained[0]]!r}: use fewer "
+                "folds (--cv), another --seed or another scheme (--folds)"
             )
         missing = np.setdiff1d(labels[fold.test], trained)
         absent += [f"{task.classes[label]} (fold {fold.index})" for label in missing]

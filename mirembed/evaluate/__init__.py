@@ -1,4 +1,4 @@
-"""Evaluation: folds × approaches × seeds → a run. Every network and learner is fitted inside its fold."""
+"""Evaluation of all methods on the same folds: every network and learner is fitted inside its fold."""
 
 from mirembed.evaluate.experiment import Result, plan_experiment, run_experiment
 from mirembed.evaluate.plan import PlannedRun, plan_run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -172,9 +172,7 @@ def run_experiment(
     progress = progress or Silent()
 
     def run(one: PlannedRun, folder: Path | None = None, repeated: RunFolder | None = None) -> Result:
-        done = evaluate(
-            one, store.runs, jobs=jobs, command=command, folder=folder, repeats=repeated, progress=progress
-        )
+        done = evaluate(one, store.runs, jobs=jobs, command=command, folder=folder, repeats=repeated, progress=progress)
         return Result(one, *done)
 
     if len(planned) == 1:

@@ -74,9 +74,7 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
     fitted = fit_models(job, registry, on_epoch, write_checkpoint if scores_checkpoints else None)
     _save_models(training, fitted, registry)
     last = job.settings.epochs if job.approach.trains else 0
-    predictions, embeddings = _predict(
-        training, fitted, last, keep_embeddings=training.keep_embeddings != "none"
-    )
+    predictions, embeddings = _predict(training, fitted, last, keep_embeddings=training.keep_embeddings != "none")
     training.part.write(
         predictions, embeddings, fitted.losses, fitted.notes, checkpoint_epoch=last if scores_checkpoints else None
     )

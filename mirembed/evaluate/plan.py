@@ -244,9 +244,7 @@ def choose_splits(settings: Settings, task: Task, official: Mapping[str, Sequenc
     return replace(settings, folds=scheme, test_size=defaults.TEST_SIZE if test_size is None else test_size)
 
 
-def draw_folds(
-    settings: Settings, tracks: Tracks, official: Mapping[str, Sequence[Split]]
-) -> tuple[Folds, list[str]]:
+def draw_folds(settings: Settings, tracks: Tracks, official: Mapping[str, Sequence[Split]]) -> tuple[Folds, list[str]]:
     """Draw the folds of every seed, as `choose_splits` says; return them, and each note about them once.
 
     Raises
@@ -306,8 +304,8 @@ def small_test_parts(folds: Sequence[Fold]) -> list[str]:
         return []
     where = "the test part of a fold has" if len(folds) > 1 else "the test part has"
     return [
-        f"warning: {where} only {counted(smallest, 'track')}; with fewer than {_SMALL_TEST_PART}, scores are coarse and "
-        "their intervals mean little"
+        f"warning: {where} only {counted(smallest, 'track')}; with fewer than {_SMALL_TEST_PART}, scores are coarse "
+        "and their intervals mean little"
     ]
 
 

@@ -12,7 +12,7 @@ from mirembed.evaluate.plan import PlannedRun
 from mirembed.progress import Progress, Silent, counted
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.scores import Scores, score, zero_width_warnings
-from mirembed.runs.tables import Predictions
+from mirembed.runs.tables import Predictions, folds_table
 from mirembed.store.root import slug
 from mirembed.training.labels import undeclared
 from mirembed.workers.trainings import run_trainings
@@ -88,15 +88,13 @@ def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: P
         progress.note(note)
     notes = [*planned.tracks.notes, *planned.fold_notes]  # those of the tracks were shown when they were opened
     run.write_notes(notes)
-    run.write_folds(planned.tracks.ids, planned.folds)
+    run.write_folds(folds_table(planned.tracks.ids, planned.folds))
     run.write_experiment(write_experiment([planned.settings]))
     trainings = planned.trainings(run)
     if n_finished := sum(training.part.exists for training in trainings):
         progress.note(f"resuming {run.folder}: {n_finished} of {counted(len(trainings), 'training')} finished")
     if names := undeclared(planned.tracks.task):
-        progress.note(
-            f"no range is declared for {', '.join(names)}; using the range of each fold's training tracks"
-        )
+        progress.note(f"no range is declared for {', '.join(names)}; using the range of each fold's training tracks")
     with planned.tracks.frames.in_use():
         _run_missing(trainings, jobs, progress)
     methods = [method.name for method in planned.settings.methods]

@@ -32,7 +32,9 @@ def describe_plugins(settings: Settings, registry: Registry) -> dict[str, Any]:
             registry.create("similarity", spec)
         approaches[approach.name] = {role: registry.provenance("similarity", spec) for role, spec in given.items()}
     learners = {
-        str(learner): describe_learner(registry, learner, [a for a in settings.approaches if a.learns or a.name == "nn"])
+        str(learner): describe_learner(
+            registry, learner, [a for a in settings.approaches if a.learns or a.name == "nn"]
+        )
         for learner in settings.learners
     }
     return {
