@@ -7,7 +7,7 @@ import pytest
 
 from mirembed import Classification, Regression, Target
 from mirembed.datasets.splits import Fold
-from mirembed.evaluate.sizes import chance, fold_sizes, small_test_parts
+from mirembed.evaluate.plan import chance, fold_sizes, small_test_parts
 from mirembed.runs.scores import Scores, zero_width_warnings
 from mirembed.runs.summary import Sizes, describe_chance
 from mirembed.statistics import Interval

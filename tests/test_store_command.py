@@ -18,11 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import clean_environment, write_tones
-from small_store import experiment, workers_run, write_classes
+from small_store import evaluate, experiment, workers_run, write_classes
 from test_store import CLASSES, fill, frames_of, row
 
 from mirembed.errors import StoreBusyError, StoreError
-from mirembed.evaluate import Evaluation, evaluate
 from mirembed.fit import fit
 from mirembed.inventory.contents import contents
 from mirembed.inventory.verify import verify
@@ -42,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tracks, registry = open_tracks(features), Registry.discover()
     with workers_run():
         fit(tracks, features, experiment(epochs=1), registry, root / "models", seed=0, jobs=1)
-        evaluate(tracks, experiment(epochs=2), Evaluation("stratified", 2), registry, root / "runs", jobs=1)
+        evaluate(tracks, experiment(epochs=2, cv=2), registry, root / "runs")
     return root
 
 
