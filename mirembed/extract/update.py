@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mirembed.audio.files import file_stamp
+from mirembed.audio.files import file_hash, file_stamp
 from mirembed.errors import StoreError
 from mirembed.extract.extraction import Extraction
-from mirembed.extract.files import Handling, file_hash
+from mirembed.extract.files import Handling
 from mirembed.extract.max_failures import MaxFailures
 from mirembed.extract.moved import moved_tracks
 from mirembed.extract.summary import Summary
