@@ -15,7 +15,6 @@ from mirembed.extract.max_failures import MaxFailures
 from mirembed.extract.moved import moved_tracks
 from mirembed.extract.summary import Summary
 from mirembed.hookspecs import Classification, Listing, Task, Track
-from mirembed.listings import check_listing
 from mirembed.progress import Progress, Silent
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, FeatureStore
@@ -45,6 +44,7 @@ def extract(
     ----------
     store : FeatureStore
     listing : Listing
+        Checked by `mirembed.listings.check_listing`.
     spec : str
         The dataset, as given to ``--dataset``.
     plugin : mapping
@@ -65,12 +65,11 @@ def extract(
     Raises
     ------
     DatasetError
-        See `check_listing` and `Extraction.run`.
+        See `Extraction.run`.
     StoreError
         If the store is busy, cannot be written, was made with other parameters, or holds another folder's tracks.
     """
     progress = progress or Silent()
-    check_listing(listing, spec)
     parameters = SpectrogramParameters()
     info = DatasetInfo(
         spec,
