@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -243,7 +244,7 @@ def test_a_file_in_place_of_the_audio_folder_is_said(store, refused):
 
 @pytest.mark.parametrize("dataset", ["folder", "gtzan"])
 def test_a_dataset_that_was_never_extracted_needs_its_audio_folder(refused, dataset):
-    assert f"the dataset {dataset} needs its audio folder: --audio DIR" in refused("extract", "--dataset", dataset)
+    assert re.search(f"dataset {dataset} .*--audio", refused("extract", "--dataset", dataset))
 
 
 @pytest.mark.parametrize(

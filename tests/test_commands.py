@@ -306,7 +306,7 @@ def test_files_that_fail_make_the_exit_code_2(store, broken, command):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["extract", "--dataset", "folder"], "the dataset folder needs its audio folder: --audio DIR"),
+        (["extract", "--dataset", "folder"], "dataset folder needs its audio folder; give --audio DIR"),
         (["extract", "--dataset", "folder", "--audio", "nowhere"], "--audio nowhere does not exist"),
         (["extract", "--dataset", "fodler", "--audio", "."], "no dataset is called 'fodler'; did you mean folder?"),
         (["fit"], "holds nothing; run `mirembed extract` first"),

@@ -293,7 +293,7 @@ def test_the_audio_is_a_folder_a_function_or_made_by_the_dataset(tmp_path):
     check_dataset(Tones, tmp_path)
     check_dataset(Tones, write_copy)
     check_dataset(Complete)
-    with pytest.raises(DatasetError, match="Tones.*--audio"):
+    with pytest.raises(DatasetError, match=r"Tones.*--audio"):
         check_dataset(Tones)
 
 
