@@ -206,12 +206,12 @@ def exclude_tracks(registry: Registry, tracks: Tracks, what: str | None, progres
     faults = _ask(registry, spec, "known_faults")
     if not faults:
         raise SpecError(f"--exclude known-faults: {spec.name} has no known faults; leave out this option")
-    excluded = [track for track in tracks.ids if track in faults]
+    excluded = {track: faults[track] for track in tracks.ids if track in faults}
     if not excluded:
         progress.note(f"none of the {len(faults)} known faults of {spec} are in the store")
         return tracks
     more = f" and {len(excluded) - 10} more" if len(excluded) > 10 else ""
-    progress.note(f"excluding {counted(len(excluded), 'track')} with known faults: {', '.join(excluded[:10])}{more}")
+    progress.note(f"excluding {counted(len(excluded), 'track')} with known faults: {', '.join(list(excluded)[:10])}{more}")
     return tracks.without(excluded)
 
 
