@@ -139,7 +139,7 @@ def describe(registry: Registry, spec: Spec) -> Description:
 def card_of(registry: Registry, spec: Spec) -> Card | None:
     """Return the card of a dataset, or None where it has none."""
     dataset = registry.create("dataset", spec)
-    with plugin_code(f"{registry.find('dataset', spec.name).blame(spec)} fails"):
+    with plugin_code(f"{registry.find('dataset', spec.name).with_origin(spec)} fails"):
         card = getattr(dataset, "card", None)
     return card if isinstance(card, Card) else None
 
@@ -178,7 +178,7 @@ def official_splits(
     splits = dict(_ask(registry, spec, "schemes"))
     for name, folds in splits.items():
         if not isinstance(folds, Sequence) or not all(isinstance(fold, Split) for fold in folds):
-            blamed = registry.find("dataset", spec.name).blame(spec)
+            blamed = registry.find("dataset", spec.name).with_origin(spec)
             raise PluginError(f"{blamed}: schemes()[{name!r}] is {type(folds).__name__}; expected a sequence of Split")
     return splits
 
@@ -228,7 +228,7 @@ def _ask(registry: Registry, spec: Spec, method: str) -> Mapping[str, Any]:
     """Call an optional method of a dataset; without it the answer is empty."""
     plugin = registry.find("dataset", spec.name)
     dataset = registry.create("dataset", spec)
-    with plugin_code(f"{plugin.blame(spec)} fails"):
+    with plugin_code(f"{plugin.with_origin(spec)} fails"):
         return dict(getattr(dataset, method, dict)())
 
 
@@ -247,8 +247,8 @@ def list_dataset(registry: Registry, spec: Spec, audio: Path | None, store: Stor
     """
     plugin = registry.find("dataset", spec.name)
     dataset = registry.create("dataset", spec)
-    name = str(spec) if plugin.distribution == HOST else plugin.blame(spec)
-    with plugin_code(f"{plugin.blame(spec)} fails"):
+    name = str(spec) if plugin.distribution == HOST else plugin.with_origin(spec)
+    with plugin_code(f"{plugin.with_origin(spec)} fails"):
         try:
             if audio is None:
                 audio = _own_audio(dataset, spec, store, progress)
