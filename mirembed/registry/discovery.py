@@ -172,7 +172,7 @@ def discover(selection: Selection) -> Discovered:
 
 
 def _installed(broken: list[BrokenPlugin]) -> Iterator[Source]:
-    """Yield the entry points in the group ``mirembed``; of a distribution installed twice, those that Python imports."""
+    """Yield the entry points in the group ``mirembed``; only the first if a distribution is installed twice."""
     seen: set[str] = set()
     for distribution in importlib.metadata.distributions():
         try:
