@@ -19,7 +19,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mirembed import Classification, DatasetError, Regression, Target, Track
+from mirembed import Classification, Regression, Target, Track
 from mirembed.errors import MismatchError, StoreBusyError, StoreError, StoreWriteError
 from mirembed.progress import Silent
 from mirembed.specs import Spec
@@ -444,15 +444,6 @@ def test_failures_come_back_as_they_were(tmp_path):
     assert features.failures() == failures
     features.write_failures([])
     assert features.failures() == []
-
-
-RESERVED = [("frames",), ("id",), ("fold",), ("seed",), ("approach",), ("method",), ("shard",), ("predicted_mood",)]
-
-
-@pytest.mark.parametrize("names", [*RESERVED, ("mood", "mood")])
-def test_a_target_cannot_take_the_name_of_another_column(names):
-    with pytest.raises(DatasetError, match=f"a target cannot be called '{names[0]}'"):
-        label_names(Regression(tuple(map(Target, names))))
 
 
 def test_only_one_at_a_time_may_write(tmp_path):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mirembed import workers
 from mirembed.audio import decode
-from mirembed.audio.files import file_stamp, patience, printable
+from mirembed.audio.files import default_timeout, file_stamp, printable
 from mirembed.datasets.fingerprints import fingerprint
 from mirembed.errors import AudioError, StoreError
 from mirembed.extract.files import WORKER_KEPT
@@ -91,7 +91,7 @@ def measure_files(paths: Sequence[Path], cache: Path, jobs: int, progress: Progr
     written_at = time.monotonic()
     try:
         # All samples of a file are needed at once, and nobody says how many those are.
-        limits = workers.Limits(patience, kept=WORKER_KEPT)
+        limits = workers.Limits(default_timeout, kept=WORKER_KEPT)
         for number, outcome in enumerate(workers.run(_measure, missing, jobs, limits=limits), 1):
             if isinstance(outcome, workers.Crashed):
                 name = printable(missing[outcome.index])

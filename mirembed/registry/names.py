@@ -104,9 +104,8 @@ class Registry:
         """
         kinds = {kind for kind, name in HOOKS.items() if hook in (kind, name, None)}
         if not kinds:
-            raise SpecError(
-                f"unknown --hook {hook!r}; expected {', '.join(HOOKS)}, or one of {', '.join(HOOKS.values())}"
-            )
+            known = f"{', '.join(HOOKS)}, or one of {', '.join(HOOKS.values())}"
+            raise SpecError(f"unknown --hook {hook}; expected {known}")
         return [plugin for plugin in self.plugins if plugin.kind in kinds]
 
     def matching(self, name: str) -> tuple[list[Plugin], list[BrokenPlugin]]:

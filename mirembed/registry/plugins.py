@@ -152,9 +152,9 @@ def plugin_code(failure: str) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error on one line, with its type unless it is one of mirembed's own.
+    r"""Return an error on one line, with its type unless it is one of mirembed's own.
 
-    >>> one_line(ValueError("a number\\nwas expected"))
+    >>> one_line(ValueError("a number\nwas expected"))
     'ValueError: a number was expected'
     """
     text = " ".join(str(error).split())

@@ -8,9 +8,9 @@ In a plugin's test file::
     def test_laplacian(check):
         check()
 
-Each check becomes one pytest test. Without pytest, ``check_similarity("laplacian")`` runs them all. A plugin is given as
-a spec if it is installed, or as its factory. A failed check raises `ConformanceError`, which says what was promised, what
-happened on which input, and what the usual cause is.
+Each check becomes one pytest test. Without pytest, ``check_similarity("laplacian")`` runs them all. A plugin is given
+as a spec if it is installed, or as its factory. A failed check raises `ConformanceError`, which names the broken
+promise, says what happened on which input, and gives the usual cause.
 """
 
 from mirembed.errors import ConformanceError
