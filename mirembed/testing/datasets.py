@@ -84,7 +84,7 @@ def stable(subject: Subject) -> None:
                 raise Broken(
                     f"lists something different the second time: {difference}",
                     given=_GIVEN,
-                    cause="random ids, a counter that is not reset, or hash() of a string, which differs from run to run",
+                    cause="random ids, a counter that is not reset, or hash() of a string, which differs between runs",
                 )
 
 
@@ -147,7 +147,7 @@ def notes(subject: Subject) -> None:
         listed = _list(subject.create(), audio)
     _require(listings.counts(listed))
     if strange := [note for note in listed.notes if not listings.is_text(note) or "\n" in note]:
-        raise Broken(f"returns the note {strange[0]!r}", given=_GIVEN, cause="a note of several lines: split it into several notes")
+        raise Broken(f"returns the note {strange[0]!r}", given=_GIVEN, cause="a note of several lines: split it up")
 
 
 def card(subject: Subject) -> None:
@@ -157,7 +157,7 @@ def card(subject: Subject) -> None:
         raise SkipTest("it has no card")
     if fault := _card_fault(found):
         raise Broken(
-            f"has a card that {fault}", given="its attribute `card`", cause="a missing field, or two fields that were swapped"
+            f"has a card that {fault}", given="its attribute `card`", cause="a field that is missing or was swapped"
         )
 
 
@@ -190,7 +190,8 @@ def schemes(subject: Subject) -> None:
     for name, splits in _ask(subject, "schemes").items():
         given = f"the folds {name!r}"
         if not listings.is_text(name) or isinstance(splits, str) or not isinstance(splits, Sequence) or not splits:
-            raise Broken(f"has {splits!r}, expected a sequence of Split", given=given, cause="a single Split: put it in a list")
+            what = f"has {splits!r}, expected a sequence of Split"
+            raise Broken(what, given=given, cause="a single Split: put it in a list")
         for number, split in enumerate(splits):
             if fault := _split_fault(split):
                 raise Broken(
