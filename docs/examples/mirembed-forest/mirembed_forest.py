@@ -37,7 +37,7 @@ class Forest:
         self.seed = seed
 
     def estimator(self, task: Task) -> Estimator:
-        """Return a new, unfitted forest; for regression, one forest per target, which keeps ``[n, 1]`` for one target."""
+        """Return a new, unfitted forest; for regression, one per target, which keeps the shape ``[n, 1]``."""
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
         from sklearn.multioutput import MultiOutputRegressor
 
