@@ -177,7 +177,7 @@ def official_splits(
     splits = _ask(registry, spec, "schemes")
     for name, folds in splits.items():
         if not isinstance(folds, Sequence) or not all(isinstance(fold, Split) for fold in folds):
-            blamed = registry.find("dataset", spec.name).blame(spec)
+            blamed = registry.find("dataset", spec.name).with_origin(spec)
             raise PluginError(f"{blamed}: schemes()[{name!r}] is {type(folds).__name__}; expected a sequence of Split")
     return splits
 
@@ -211,7 +211,9 @@ def exclude_tracks(registry: Registry, tracks: Tracks, what: str | None, progres
         progress.note(f"none of the {len(faults)} known faults of {spec} are in the store")
         return tracks
     more = f" and {len(excluded) - 10} more" if len(excluded) > 10 else ""
-    progress.note(f"excluding {counted(len(excluded), 'track')} with known faults: {', '.join(list(excluded)[:10])}{more}")
+    progress.note(
+        f"excluding {counted(len(excluded), 'track')} with known faults: {', '.join(list(excluded)[:10])}{more}"
+    )
     return tracks.without(excluded)
 
 
@@ -237,7 +239,7 @@ def list_dataset(registry: Registry, spec: Spec, audio: Path | None, store: Stor
                 what = "is not a folder" if audio.exists() else "does not exist"
                 raise DatasetError(f"--audio {audio} {what}; give the folder that holds the audio of {spec}")
             listing: Listing = dataset.listing(audio)
-            check_listing(listing, str(spec) if plugin.distribution == HOST else plugin.blame(spec))
+            check_listing(listing, str(spec) if plugin.distribution == HOST else plugin.with_origin(spec))
         except OSError as error:
             raise DatasetError(f"cannot read the audio folder {audio}: {error.strerror or error}") from error
     for note in listing.notes:
@@ -268,5 +270,5 @@ def _ask(registry: Registry, spec: Spec, method: str) -> dict[str, Any]:
 def _plugin(registry: Registry, spec: Spec) -> Iterator[Any]:
     """Create a dataset, and blame its plugin for whatever goes wrong in the block."""
     dataset = registry.create("dataset", spec)
-    with plugin_code(f"{registry.find('dataset', spec.name).blame(spec)} fails"):
+    with plugin_code(f"{registry.find('dataset', spec.name).with_origin(spec)} fails"):
         yield dataset
