@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from mirembed.registry.selection import FOLDER, REFUSED, Selection, selecting
 from small_store import write_classes
 from third_party import install
 
 from mirembed.errors import UnknownNameError
-from mirembed.registry.selection import FOLDER, REFUSED, Selection, selecting
 from mirembed.store.files import read_json
 
 SIMILARITY = """\
