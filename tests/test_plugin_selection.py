@@ -93,9 +93,7 @@ def test_all_plugins_are_loaded_by_default(mirembed, two):
         ("", set()),
     ],
 )
-def test_an_allow_list_names_distributions_or_entry_points_and_keeps_the_built_in_plugins(
-    mirembed, two, allowed, loaded
-):
+def test_an_allow_list_of_distributions_or_entry_points_keeps_the_built_in_plugins(mirembed, two, allowed, loaded):
     assert names(mirembed, env={**two, "MIREMBED_PLUGINS": allowed}) == loaded
 
 
