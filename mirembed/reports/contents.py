@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mirembed.errors import MirembedError
-from mirembed.evaluate import choices
-from mirembed.evaluate.sizes import describe_chance
 from mirembed.hookspecs import Classification
 from mirembed.progress import counted
 from mirembed.registry import Registry
@@ -18,6 +16,7 @@ from mirembed.reports.scoring import RunScores
 from mirembed.reports.style import Figure
 from mirembed.reports.tables import Cell, Table
 from mirembed.runs.record import RunRecord
+from mirembed.runs.summary import describe_chance
 from mirembed.specs import Spec
 from mirembed.store import Store
 
@@ -45,17 +44,7 @@ def part(scores: RunScores, registry: Registry) -> Part:
 def title(run: RunRecord) -> str:
     """Return what a run is about, in a few words."""
     configuration = run.configuration
-    return f"{configuration['dataset']['spec']}: {run.sizes.describe(describe_folds(run))}"
-
-
-def describe_folds(run: RunRecord) -> str:
-    """Return how the tracks were split, in a few words."""
-    configuration = run.configuration
-    scheme, number, splits = configuration["folds"], configuration["cv"], configuration["splits"]
-    n_official = None
-    if number is None and splits is None:
-        n_official = len(set(run.folds["fold"].to_pylist()))
-    return choices.describe_folds(scheme, number, splits, n_official, len(configuration["seeds"]))
+    return f"{configuration['dataset']['spec']}: {run.sizes.describe(run.describe_folds())}"
 
 
 def dataset_table(runs: Sequence[RunRecord]) -> Table:
@@ -68,12 +57,12 @@ def dataset_table(runs: Sequence[RunRecord]) -> Table:
         record = {
             "dataset": run.configuration["dataset"]["spec"],
             "tracks": run.configuration["n_tracks"],
-            "excluded": len(run.configuration.get("excluded") or ()),
+            "excluded": len(run.configuration["excluded"]),
             "hours": hours,
             "task": "classification" if classes else "regression",
             "n_labels": len(names),
             "labels": ", ".join(names),
-            "folds": describe_folds(run),
+            "folds": run.describe_folds(),
         }
         records.append(record)
         cells = [str(value) for value in record.values()]
@@ -90,8 +79,7 @@ def _scores(scores: RunScores) -> Section:
 
 def _beside_scores(run: RunRecord) -> list[str]:
     """Return what has to be known before a score is read: what guessing scores, and what flatters or blurs."""
-    chance = run.configuration.get("chance")
-    return [*([] if chance is None else [describe_chance(run.task, chance)]), *run.warnings]
+    return [describe_chance(run.task, run.configuration["chance"]), *run.warnings]
 
 
 def _curves(scores: RunScores) -> Section:
@@ -156,7 +144,7 @@ def _embeddings(run: RunRecord, registry: Registry) -> list[Section]:
 
 
 def _notes(run: RunRecord) -> Section:
-    notes = [note for note in run.notes if not run.answers or note not in run.warnings]
+    notes = [note for note in run.notes if not run.predictions or note not in run.warnings]
     more = notes[_MANY_NOTES:]
     texts = {f"{len(more)} more": "\n".join(more)} if more else {}
     return Section("Notes", notes[:_MANY_NOTES], texts=texts)
@@ -180,8 +168,7 @@ def _provenance(run: RunRecord) -> Section:
     table = Table(
         "provenance", "Where the numbers come from", "From manifest.json of the run.", ["", ""], rows, records
     )
-    experiment = run.folder / "experiment.toml"
-    texts = {experiment.name: experiment.read_text(encoding="utf-8")} if experiment.exists() else {}
+    texts = {"experiment.toml": run.experiment} if run.experiment is not None else {}
     return Section("Provenance", tables=[table], texts=texts)
 
 
@@ -223,7 +210,7 @@ def _hours(run: RunRecord) -> float | None:
         index = _dataset_index(root, run.configuration["dataset"]["spec"])
     except MirembedError:
         return None
-    excluded = set(run.configuration.get("excluded") or ())
+    excluded = set(run.configuration["excluded"])
     durations = [seconds for track, seconds in index.items() if track not in excluded]
     tested = set(run.folds["id"].to_pylist())
     if len(durations) != run.configuration["n_tracks"] or not tested <= set(index):

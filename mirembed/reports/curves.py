@@ -10,11 +10,12 @@ import numpy as np
 
 from mirembed.hookspecs import Classification
 from mirembed.reports import style
-from mirembed.reports.scoring import LABELS, Line, RunScores, fold_scores, line_label, lines
+from mirembed.reports.scoring import RunScores
 from mirembed.reports.style import Figure
 from mirembed.reports.tables import Cell, Table, interval_record
 from mirembed.runs.record import RunRecord
-from mirembed.statistics import Interval
+from mirembed.runs.scores import Line, fold_scores, line_label, lines
+from mirembed.statistics import Interval, metric_named
 from mirembed.store.root import slug
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def learning_curves(run: RunRecord) -> Curves:
             epoch: {line: run.over_folds(values, answers) for line, values in fold_scores(answers, run.task).items()}
             for epoch, answers in by_epoch.items()
         }
-        for method, by_epoch in run.checkpoint_answers().items()
+        for method, by_epoch in run.checkpoints.items()
     }
 
 
@@ -84,7 +85,7 @@ def curve_table(run: RunRecord, curves: Curves) -> Table | None:
     ]
     if not rows:
         return None
-    metric = LABELS[headline[0]]
+    metric = metric_named(headline[0]).label
     return Table(
         "curves",
         "Last and highest point of the curves",
@@ -175,7 +176,7 @@ def _draw(scores: RunScores, curves: Curves, panel: _Panel) -> Figure:
             zorder=4,
         )
     _draw_untrained(axes, scores, panel)
-    axes.set(xlabel="epoch", ylabel=LABELS[panel.line[0]])
+    axes.set(xlabel="epoch", ylabel=metric_named(panel.line[0]).label)
     axes.locator_params(axis="x", integer=True)
     low, high = axes.get_ylim()  # an interval may reach beyond what a score can be, the picture need not
     axes.set_ylim(max(low, -0.03 if isinstance(scores.run.task, Classification) else -1.03), min(high, 1.03))

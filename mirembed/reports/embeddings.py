@@ -52,7 +52,7 @@ def read_embedded(run: RunRecord) -> list[Embedded]:
     """Return the embeddings of the first seed's first fold, one for each network."""
     labels = _labels(run)
     chosen: dict[str, tuple[tuple[int, int, int], Path]] = {}
-    for path in run.embeddings:
+    for path in run.embedding_files:
         places = read_table(path, list(_PLACE)).group_by(_PLACE).aggregate([]).to_pylist()
         for place in places:
             key = (run.configuration["seeds"].index(place["seed"]), place["fold"], -place["epoch"])
@@ -66,7 +66,7 @@ def read_embedded(run: RunRecord) -> list[Embedded]:
 def _labels(run: RunRecord) -> dict[str, Any]:
     """Return the true label of every track that was tested."""
     labels: dict[str, Any] = {}
-    for answers in list(run.answers.values())[:1]:
+    for answers in list(run.predictions.values())[:1]:
         labels.update(zip(answers.ids.tolist(), answers.truth, strict=True))
     return labels
 

@@ -7,9 +7,11 @@ import numpy as np
 from mirembed.reports import style
 from mirembed.reports.predictions import name_cells, shade, write
 from mirembed.reports.score_tables import matching
-from mirembed.reports.scoring import LABELS, RunScores, lines
+from mirembed.reports.scoring import RunScores
 from mirembed.reports.style import Figure
 from mirembed.runs.record import RunRecord
+from mirembed.runs.scores import lines
+from mirembed.statistics import metric_named
 
 
 def kernel_figure(scores: RunScores) -> Figure | None:
@@ -46,7 +48,7 @@ def kernel_figure(scores: RunScores) -> Figure | None:
             figure,
             "kernels",
             "Learned similarity against kernel",
-            f"{LABELS[line[0]]}: {over}; the darker the higher. Framed: the kernel is "
+            f"{metric_named(line[0]).label}: {over}; the darker the higher. Framed: the kernel is "
             "the similarity that was learned, or of its kind.",
         )
 

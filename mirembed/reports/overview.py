@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from mirembed.compare import corrected, n_tested
+from mirembed.compare import best_of, corrected, n_tested
 from mirembed.config.approaches import Method
 from mirembed.progress import counted
 from mirembed.reports.contents import dataset_table
 from mirembed.reports.page import Section
-from mirembed.reports.scoring import LABELS, RunScores, best_of, lines
+from mirembed.reports.scoring import RunScores
 from mirembed.reports.tables import Cell, Table, interval_record
+from mirembed.runs.scores import lines
+from mirembed.statistics import metric_named
 
 _Column: TypeAlias = tuple[str, str | None]
 """An approach and its learner. The name of a method depends on how many learners its run has."""
@@ -46,7 +48,7 @@ def _scores_table(all_scores: Sequence[RunScores], n_runs: int) -> Table:
         cells = [
             Cell(run.folder.name),
             Cell(f"{run.configuration['dataset']['spec']}{unfinished}"),
-            Cell(LABELS[line[0]]),
+            Cell(metric_named(line[0]).label),
         ]
         for column, label in columns.items():
             if column not in methods:

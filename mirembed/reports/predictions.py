@@ -14,7 +14,8 @@ from mirembed.hookspecs import Classification, Regression
 from mirembed.reports import style
 from mirembed.reports.style import Figure
 from mirembed.reports.tables import Cell, Table
-from mirembed.runs.record import Answers, RunRecord
+from mirembed.runs.record import RunRecord
+from mirembed.runs.tables import Predictions
 from mirembed.store.root import slug
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ def shown_method(run: RunRecord) -> Method | None:
     return next(iter([*learned, *methods]), None)
 
 
-def confusion(answers: Answers, n_classes: int) -> NDArray[np.int64]:
+def confusion(predictions: Predictions, n_classes: int) -> NDArray[np.int64]:
     """Return how often each class was predicted for each class: ndarray ``[n_classes, n_classes]``, truth first."""
-    pairs = answers.truth[:, 0] * n_classes + answers.predicted[:, 0]
+    pairs = predictions.truth[:, 0] * n_classes + predictions.predicted[:, 0]
     return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
@@ -52,7 +53,7 @@ def confusion_tables(run: RunRecord) -> list[Table]:
     classes = run.task.classes
     tables = []
     for method in shown_methods(run):
-        counts = confusion(run.answers[method.name], len(classes))
+        counts = confusion(run.predictions[method.name], len(classes))
         rows = [
             [Cell(name), *(Cell(str(count)) for count in of_class)]
             for name, of_class in zip(classes, counts, strict=True)
@@ -75,7 +76,7 @@ def confusion_figures(run: RunRecord) -> list[Figure]:
     found = []
     with style.styled():
         for method in shown_methods(run):
-            counts = confusion(run.answers[method.name], len(run.task.classes))
+            counts = confusion(run.predictions[method.name], len(run.task.classes))
             figure, axes = style.axes(height=3.9)
             _draw_matrix(axes, counts, run.task.classes)
             caption = "Labels against predictions, counted over all folds and seeds; shade: share of the label."
@@ -89,7 +90,7 @@ def scatter_figures(run: RunRecord) -> list[Figure]:
     method = shown_method(run)
     if not isinstance(run.task, Regression) or method is None:
         return []
-    answers = run.answers[method.name]
+    answers = run.predictions[method.name]
     found = []
     with style.styled():
         for column, target in enumerate(run.task.targets):

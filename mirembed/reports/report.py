@@ -15,6 +15,7 @@ from mirembed.reports import contents
 from mirembed.reports.overview import overview_sections
 from mirembed.reports.page import Part, Section, render
 from mirembed.reports.scoring import RunScores
+from mirembed.runs.folder import RunFolder
 from mirembed.runs.record import read_members, read_run
 from mirembed.store.files import writing
 
@@ -70,11 +71,11 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
     _check_replaceable(out)
     names = read_members(folder)
     members = [folder / name for name in names or []]
-    folders = [member for member in members if (member / "folds.parquet").exists()] if members else [folder]
+    folders = [member for member in members if RunFolder(member).has_folds] if members else [folder]
     progress.start(f"drawing the report of {folder.name}", len(folders))
     scores, parts = [], []
     for number, member in enumerate(folders, 1):
-        scores.append(RunScores.of(read_run(member)))
+        scores.append(RunScores(read_run(member)))
         parts.append(contents.part(scores[-1], registry))
         progress.update(number)
     overview = [] if names is None else overview_sections(scores, len(names))

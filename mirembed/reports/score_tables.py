@@ -9,11 +9,11 @@ from typing import Any
 from mirembed.compare import n_tested
 from mirembed.config.approaches import Method
 from mirembed.progress import counted
-from mirembed.reports.scoring import LABELS, Line, RunScores, line_label, lines
+from mirembed.reports.scoring import RunScores
 from mirembed.reports.tables import Cell, Table, interval_record
 from mirembed.runs.record import RunRecord
-from mirembed.runs.scores import Scores, score
-from mirembed.statistics import Interval
+from mirembed.runs.scores import Line, Scores, line_label, lines, score
+from mirembed.statistics import Interval, metric_named
 
 
 def best_table(scores: RunScores) -> Table:
@@ -58,11 +58,15 @@ def _by_line(scores: RunScores, name: str, title: str, all_lines: Sequence[Line]
 def metrics_table(scores: RunScores) -> Table:
     """Lines are methods; columns are all metrics, over folds and pooled."""
     run = scores.run
-    by_method = {one.method: one for one in score(run.predictions, run.task, run.configuration["n_train"])}
+    by_method = {one.method: one for one in score(run.predictions, run.task, run.n_train, official=run.official)}
     computed = [_over_folds(scores, by_method[method.name]) for method in run.methods]
     names = list(computed[0].intervals)
     undefined = any(one.undefined for one in computed)
-    columns = ["method", *(LABELS[name] for name in names), *(f"pooled {LABELS[name]}" for name in names)]
+    columns = [
+        "method",
+        *(metric_named(name).label for name in names),
+        *(f"pooled {metric_named(name).label}" for name in names),
+    ]
     rows = [
         [
             Cell(one.method),
@@ -127,7 +131,7 @@ def kernel_table(scores: RunScores) -> Table | None:
     return Table(
         "kernels",
         "Learned similarity against kernel",
-        f"{_means(run, ' of ' + LABELS[line[0]])}. Lines: what the network learned; columns: "
+        f"{_means(run, ' of ' + metric_named(line[0]).label)}. Lines: what the network learned; columns: "
         "what predicts from its embeddings. Matching: the kernel is the similarity that was learned, with its "
         "parameters; same kind: it has other parameters.",
         ["approach", *run.learners],

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from mirembed.compare import PairedTest, n_tested
 from mirembed.progress import counted
 from mirembed.reports.score_tables import first_learners
-from mirembed.reports.scoring import LABELS, RunScores, lines
+from mirembed.reports.scoring import RunScores
 from mirembed.reports.tables import Cell, Table, p_value
+from mirembed.runs.scores import lines
+from mirembed.statistics import metric_named
 
 
 def significance_table(scores: RunScores) -> Table | None:
@@ -22,7 +24,7 @@ def significance_table(scores: RunScores) -> Table | None:
 
 def kernel_tests(scores: RunScores) -> Table | None:
     """Return the tests between methods that share a network; None of a run with a single learner."""
-    said = f"every pair of learners on each network, of {LABELS[lines(scores.run.task)[0][0]]}."
+    said = f"every pair of learners on each network, of {metric_named(lines(scores.run.task)[0][0]).label}."
     found = scores.kernel_tests
     return _table(scores, "kernels-significance", "The same network, another kernel", found, said) if found else None
 
@@ -74,12 +76,12 @@ def _caption(tests: Sequence[PairedTest], family: str) -> str:
 
 
 def _row(test: PairedTest, several: bool, welch: bool) -> list[Cell]:
-    tested = test.comparison
+    tested = test.t_test
     difference = Cell(f"{test.mean_a - test.mean_b:.3f}") if tested is None else Cell.of(tested.difference)
     return [
         Cell(test.a),
         Cell(test.b),
-        *([Cell(test.target or LABELS[test.metric])] if several else []),
+        *([Cell(test.target or metric_named(test.metric).label)] if several else []),
         difference,
         Cell(p_value(test.p_holm)),
         Cell(verdict(test)),
