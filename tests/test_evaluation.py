@@ -21,10 +21,11 @@ from mirembed import workers
 from mirembed.config import Experiment
 from mirembed.config.approaches import Approach
 from mirembed.errors import EvaluationError
-from mirembed.evaluate import Evaluation, Run, Scores
+from mirembed.evaluate import Evaluation
 from mirembed.evaluate import evaluate as run_evaluation
 from mirembed.progress import Progress, Silent
 from mirembed.registry import Registry
+from mirembed.runs import RunFolder, Scores
 from mirembed.specs import Spec
 from mirembed.store.files import read_json, read_table
 from mirembed.store.frames import Tracks, open_tracks
@@ -51,7 +52,7 @@ def evaluate(
     run: Callable[..., Any] = run_here,
     jobs: int = 1,
     progress: Progress | None = None,
-) -> tuple[Run, list[Scores]]:
+) -> tuple[RunFolder, list[Scores]]:
     """Evaluate without worker processes, unless ``run`` says otherwise."""
     with workers_run(run):
         return run_evaluation(
@@ -59,11 +60,11 @@ def evaluate(
         )
 
 
-def columns(run: Run, table: str) -> dict[str, list[Any]]:
+def columns(run: RunFolder, table: str) -> dict[str, list[Any]]:
     return read_table(run.folder / f"{table}.parquet").to_pydict()
 
 
-def by_approach(run: Run, table: str, column: str) -> dict[str, list[Any]]:
+def by_approach(run: RunFolder, table: str, column: str) -> dict[str, list[Any]]:
     """Return a column of a table, each approach's rows on their own."""
     values: dict[str, list[Any]] = {}
     for row in read_table(run.folder / f"{table}.parquet").to_pylist():
@@ -100,14 +101,14 @@ def target_tracks(tmp_path_factory) -> Tracks:
 
 
 @pytest.fixture(scope="module")
-def classified(tracks, tmp_path_factory) -> tuple[Run, list[Scores]]:
+def classified(tracks, tmp_path_factory) -> tuple[RunFolder, list[Scores]]:
     """A run of three approaches and two seeds."""
     settings, evaluation = experiment("rbf-sl", "nn", "fl", epochs=3), Evaluation("stratified", 3, (0, 7))
     return evaluate(tracks, tmp_path_factory.mktemp("runs"), settings, evaluation)
 
 
 @pytest.fixture(scope="module")
-def regressed(target_tracks, tmp_path_factory) -> tuple[Run, list[Scores], list[str]]:
+def regressed(target_tracks, tmp_path_factory) -> tuple[RunFolder, list[Scores], list[str]]:
     """A run of two approaches on two targets, and what was told."""
     notes, settings = Notes(), experiment("rbf-sl", "nn", epochs=15)
     folder, folds = tmp_path_factory.mktemp("runs"), Evaluation("random", 3)
@@ -295,7 +296,7 @@ def test_other_settings_do_not_go_on_with_an_unfinished_run(tracks, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         evaluate(tracks, tmp_path, experiment(epochs=1), run=interrupted)
     evaluate(tracks, tmp_path, experiment(epochs=1, batch=31))
-    finished = [Run(folder).manifest["finished"] for folder in tmp_path.iterdir()]
+    finished = [RunFolder(folder).manifest["finished"] for folder in tmp_path.iterdir()]
     assert len(finished) == 2
     assert finished.count(None) == 1
 

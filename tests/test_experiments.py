@@ -17,17 +17,17 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from small_store import CLASSES, class_frames, experiment, workers_run, write_classes, write_store, write_targets
 
-from mirembed.compare import Results, compare
+from mirembed.compare import compare
 from mirembed.config import choose_approaches
 from mirembed.datasets.splits import make_splits
 from mirembed.errors import EvaluationError, SpecError
-from mirembed.evaluate import Evaluation, Run, Scores, choose_evaluation
+from mirembed.evaluate import Evaluation, choose_evaluation
 from mirembed.evaluate import evaluate as run_evaluation
 from mirembed.hookspecs import Classification, Split
 from mirembed.progress import Silent
 from mirembed.registry import Registry
 from mirembed.registry.plugins import Plugin
-from mirembed.runs.tables import embedding_files, read_checkpoints, read_curves, read_predictions
+from mirembed.runs import RunFolder, Scores, open_run
 from mirembed.specs import Spec
 from mirembed.store.frames import Tracks, open_tracks
 
@@ -35,13 +35,13 @@ REGISTRY = Registry.discover()
 LEARNERS = (Spec.parse("svm"), Spec.parse("svm:C=10"))
 
 
-def evaluate(tracks: Tracks, runs: Path, evaluation: Evaluation, *approaches: str, **settings: Any) -> Run:
+def evaluate(tracks: Tracks, runs: Path, evaluation: Evaluation, *approaches: str, **settings: Any) -> RunFolder:
     return evaluate_and_score(tracks, runs, evaluation, *approaches, **settings)[0]
 
 
 def evaluate_and_score(
     tracks: Tracks, runs: Path, evaluation: Evaluation, *approaches: str, learners: Any = None, **settings: Any
-) -> tuple[Run, list[Scores]]:
+) -> tuple[RunFolder, list[Scores]]:
     chosen = experiment(*approaches, **settings)
     if learners:
         chosen = replace(chosen, learners=learners)
@@ -60,14 +60,14 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Tracks:
 
 
 @pytest.fixture(scope="module")
-def run(tracks: Tracks, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tracks: Tracks, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """Trained and untrained approaches with two learners, scored every second epoch of five."""
     evaluation = Evaluation("stratified", 3, checkpoint_every=2)
     approaches = ("nn", "fl", "rbf-sl", "chance", "mel", "untrained")
     return evaluate(tracks, tmp_path_factory.mktemp("runs"), evaluation, *approaches, learners=LEARNERS, epochs=5)
 
 
-def table(run: Run, name: str) -> pd.DataFrame:
+def table(run: RunFolder, name: str) -> pd.DataFrame:
     return pd.read_parquet(run.folder / name)
 
 
@@ -75,7 +75,7 @@ def table(run: Run, name: str) -> pd.DataFrame:
 
 
 def test_every_approach_that_needs_a_learner_is_tried_with_each(run):
-    rows = read_predictions(run).to_pylist()
+    rows = run.read_predictions().to_pylist()
     found = {row["method"]: (row["approach"], row["learner"]) for row in rows}
     assert found == {
         "nn": ("nn", None),
@@ -135,7 +135,7 @@ def test_scoring_checkpoints_changes_no_result(tracks, tmp_path):
     one, other = (evaluate(tracks, tmp_path / name, how, "fl", epochs=3) for name, how in (("a", seen), ("b", plain)))
     pd.testing.assert_frame_equal(table(one, "curves.parquet"), table(other, "curves.parquet"))
     pd.testing.assert_frame_equal(table(one, "predictions.parquet"), table(other, "predictions.parquet"))
-    assert read_checkpoints(other) is None
+    assert other.read_checkpoints() is None
 
 
 # Embeddings
@@ -144,11 +144,11 @@ def test_scoring_checkpoints_changes_no_result(tracks, tmp_path):
 def test_the_embeddings_of_the_first_fold_are_kept(run, tracks):
     folds = table(run, "folds.parquet")
     tested = set(folds[folds["fold"] == 0]["id"])
-    names = {path.stem for path in embedding_files(run)}
+    names = {path.stem for path in run.embedding_files()}
     assert names == {f"{name}-seed0-fold0" for name in ("baseline", "mel", "untrained")} | {
-        path.stem for path in embedding_files(run) if path.stem.startswith("rbf")
+        path.stem for path in run.embedding_files() if path.stem.startswith("rbf")
     }
-    for path in embedding_files(run):
+    for path in run.embedding_files():
         rows = pd.read_parquet(path)
         assert rows["id"].tolist() == tracks.ids
         assert set(rows[~rows["in_sample"]]["id"]) == tested
@@ -158,7 +158,7 @@ def test_the_embeddings_of_the_first_fold_are_kept(run, tracks):
 def test_all_embeddings_are_kept_when_asked(tracks, tmp_path):
     how = Evaluation("stratified", 3, checkpoint_every=2, keep_embeddings=True)
     run = evaluate(tracks, tmp_path, how, "rbf-sl", epochs=4)
-    rows = pd.concat([pd.read_parquet(path) for path in embedding_files(run)])
+    rows = pd.concat([pd.read_parquet(path) for path in run.embedding_files()])
     assert sorted(rows.groupby(["fold", "epoch"]).size().items()) == [
         ((fold, epoch), 18) for fold in range(3) for epoch in (2, 4)
     ]
@@ -224,8 +224,8 @@ def test_the_mean_of_the_training_tracks_has_no_correlation(targets, tmp_path):
     assert chance.intervals["r"].mean == 0
     assert chance.undefined == 6
     assert mel.targets["height"].mean > 0.9
-    assert read_curves(run).num_rows == 0
-    assert read_checkpoints(run) is None
+    assert run.read_curves().num_rows == 0
+    assert run.read_checkpoints() is None
 
 
 def test_a_baseline_that_trains_nothing_cannot_be_saved_as_a_model(mirembed, tones):
@@ -275,7 +275,7 @@ def test_impossible_splits_are_an_error(settings, message):
 
 
 @pytest.fixture(scope="module")
-def repeated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Scores]]:
+def repeated(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, list[Scores]]:
     """Six splits of tracks of which every fourth has a wrong label."""
     folder = tmp_path_factory.mktemp("splits")
     labels = [CLASSES.classes[number % 3] for number in range(18)]
@@ -314,7 +314,7 @@ def test_pooled_scores_of_splits_draw_tracks_and_not_rows(repeated):
 
 def test_compare_shows_welch_s_test_beside_the_corrected_one(repeated):
     run, _ = repeated
-    report = compare(Results.open(run.folder.parent, run.folder.name), approaches=["untrained", "chance"])
+    report = compare(open_run(run.folder.parent, run.folder.name), approaches=["untrained", "chance"])
     test = next(one for one in report.tests if one.metric == "accuracy")
     predictions = table(run, "predictions.parquet")
     right = predictions.assign(right=predictions["label"] == predictions["prediction"])
@@ -324,7 +324,7 @@ def test_compare_shows_welch_s_test_beside_the_corrected_one(repeated):
 
 
 def test_folds_have_no_welch_test(run):
-    report = compare(Results.open(run.folder.parent, run.folder.name), approaches=["nn", "chance"])
+    report = compare(open_run(run.folder.parent, run.folder.name), approaches=["nn", "chance"])
     assert {test.p_welch for test in report.tests} == {None}
 
 
@@ -356,17 +356,17 @@ def test_the_finished_trainings_of_an_unfinished_run_can_be_read(tracks, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         evaluate(tracks, tmp_path, Evaluation("stratified", 3, checkpoint_every=1), "rbf-sl", epochs=2)
     [folder] = tmp_path.iterdir()
-    run = Run(folder)
+    run = RunFolder(folder)
     assert run.manifest["finished"] is None
-    predictions, checkpoints, curves = read_predictions(run), read_checkpoints(run), read_curves(run)
+    predictions, checkpoints, curves = run.read_predictions(), run.read_checkpoints(), run.read_curves()
     assert set(predictions["fold"].to_pylist()) == {0, 1}
     assert checkpoints.num_rows == 2 * predictions.num_rows
     assert len(curves) == 4
-    assert len(embedding_files(run)) == 1
+    assert len(run.embedding_files()) == 1
     monkeypatch.setattr(module, "evaluate_part", module_part)
     again = evaluate(tracks, tmp_path, Evaluation("stratified", 3, checkpoint_every=1), "rbf-sl", epochs=2)
     assert again.folder == folder
-    assert read_predictions(again).num_rows == 18
+    assert again.read_predictions().num_rows == 18
 
 
 def test_a_resample_without_a_track_of_one_seed_is_scored_by_the_other(tracks, tmp_path):
@@ -395,7 +395,7 @@ def test_a_learner_that_draws_from_the_global_generator_repeats_its_numbers(trac
         with workers_run(), pytest.MonkeyPatch.context() as patch:
             patch.setattr(Registry, "discover", lambda: registry)
             run, _ = run_evaluation(tracks, chosen, Evaluation("stratified", 3), registry, tmp_path / place, jobs=1)
-        tables.append(read_predictions(run))
+        tables.append(run.read_predictions())
         np.random.random(7)
     assert tables[0].equals(tables[1])
     assert len(set(tables[0]["prediction"].to_pylist())) > 1

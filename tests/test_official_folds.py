@@ -23,10 +23,11 @@ from mirembed.cli.main import app
 from mirembed.datasets.catalog import exclude_tracks
 from mirembed.datasets.splits import Fold, official_folds
 from mirembed.errors import EvaluationError, SpecError, StoreError
-from mirembed.evaluate import Evaluation, Run, Scores, choose_evaluation, score
+from mirembed.evaluate import Evaluation, choose_evaluation
 from mirembed.evaluate import evaluate as run_evaluation
 from mirembed.progress import Silent
 from mirembed.registry import Registry
+from mirembed.runs import Predictions, RunFolder, Scores, score
 from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow, Store
 from mirembed.store.files import read_json, read_table
@@ -121,7 +122,7 @@ class Notes(Silent):
 
 def evaluate(
     tracks: Tracks, evaluation: Evaluation, runs: Path, progress: Silent | None = None
-) -> tuple[Run, list[Scores]]:
+) -> tuple[RunFolder, list[Scores]]:
     """Evaluate one epoch of two approaches in this process."""
     settings, registry = experiment("rbf-sl", "nn", epochs=1), Registry.discover()
     with workers_run():
@@ -136,7 +137,7 @@ def command(*arguments: object) -> Result:
     return result
 
 
-def predicted(run: Run, approach: str = "rbf-sl") -> list[dict[str, Any]]:
+def predicted(run: RunFolder, approach: str = "rbf-sl") -> list[dict[str, Any]]:
     rows = read_table(run.folder / "predictions.parquet").to_pylist()
     return [row for row in rows if row["approach"] == approach]
 
@@ -205,8 +206,8 @@ def test_other_seeds_do_not_narrow_the_interval_of_official_splits() -> None:
             ]
         )
 
-    [once] = score(table(1), CLASSES, 4.0, official=True)
-    [often] = score(table(10), CLASSES, 4.0, official=True)
+    [once] = score(Predictions.by_method(table(1), CLASSES), CLASSES, 4.0, official=True)
+    [often] = score(Predictions.by_method(table(10), CLASSES), CLASSES, 4.0, official=True)
     assert asdict(often.intervals["accuracy"]) == pytest.approx(asdict(once.intervals["accuracy"]))
 
 
@@ -253,14 +254,16 @@ def test_an_unknown_scheme_is_an_error_with_the_official_names() -> None:
 
 
 @pytest.fixture(scope="module")
-def one_split(tracks: Tracks, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Scores], list[str]]:
+def one_split(tracks: Tracks, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, list[Scores], list[str]]:
     """A run on the split kereliuk with two seeds, and what was told."""
     notes, evaluation = Notes(), Evaluation("kereliuk", seeds=(0, 1), official=SCHEMES["kereliuk"])
     run, scores = evaluate(tracks, evaluation, tmp_path_factory.mktemp("runs"), notes)
     return run, scores, notes.told
 
 
-def test_the_tracks_of_the_test_list_are_predicted_and_no_other(one_split: tuple[Run, list[Scores], list[str]]) -> None:
+def test_the_tracks_of_the_test_list_are_predicted_and_no_other(
+    one_split: tuple[RunFolder, list[Scores], list[str]],
+) -> None:
     run, _, _ = one_split
     tested = set(TEST) | (set(FAULTY) & KERELIUK.test)
     for approach in ("rbf-sl", "nn"):
@@ -273,7 +276,7 @@ def test_the_tracks_of_the_test_list_are_predicted_and_no_other(one_split: tuple
 
 
 def test_a_single_split_has_no_interval_over_folds_but_one_over_tracks(
-    one_split: tuple[Run, list[Scores], list[str]],
+    one_split: tuple[RunFolder, list[Scores], list[str]],
 ) -> None:
     run, scores, _ = one_split
     for one in scores:
@@ -289,7 +292,7 @@ def test_a_single_split_has_no_interval_over_folds_but_one_over_tracks(
     assert written["pooled"]["accuracy"]["low"] is not None
 
 
-def test_what_a_user_should_know_of_the_split_is_said(one_split: tuple[Run, list[Scores], list[str]]) -> None:
+def test_what_a_user_should_know_of_the_split_is_said(one_split: tuple[RunFolder, list[Scores], list[str]]) -> None:
     """One test track stands for each of the two that ``ann`` made; ``bob`` stands on one side alone."""
     _, _, told = one_split
     listed = KERELIUK.train | KERELIUK.test
@@ -416,7 +419,7 @@ def test_evaluate_leaves_known_faults_out_and_records_why(store: Path) -> None:
     excluded = {clip: FAULTS[clip] for clip in FAULTY}
     assert (report["n_tracks"], report["excluded"]) == (len(TRAIN + TEST), excluded)
     assert f"4 known faults left out: {', '.join(FAULTY)}\n" in result.stderr
-    run = Run(Path(report["run"]))
+    run = RunFolder(Path(report["run"]))
     configuration = run.manifest["configuration"]
     assert (configuration["excluded"], configuration["n_tracks"]) == (excluded, len(TRAIN + TEST))
     assert configuration["task"]["classes"] == ["blues", "jazz", "rock"]

@@ -16,11 +16,12 @@ from small_store import experiment, noise_with_peak, workers_run, write_classes,
 
 from mirembed import stacked
 from mirembed.errors import EvaluationError, PluginError, SpecError, StoreError
-from mirembed.evaluate import Evaluation, Run, evaluate, parts, work
+from mirembed.evaluate import Evaluation, evaluate, parts, work
 from mirembed.fit import fit
 from mirembed.models.model import Model
 from mirembed.progress import Silent
 from mirembed.registry import Registry
+from mirembed.runs import RunFolder
 from mirembed.store.files import read_table
 from mirembed.store.frames import Tracks, open_tracks
 from mirembed.store.moments import Moments
@@ -305,14 +306,14 @@ def tracks(tmp_path_factory) -> Tracks:
     return open_tracks(write_classes(tmp_path_factory.mktemp("classes")))
 
 
-def run_evaluation(tracks: Tracks, runs: Path, *approaches: str, **how: Any) -> Run:
+def run_evaluation(tracks: Tracks, runs: Path, *approaches: str, **how: Any) -> RunFolder:
     settings = experiment(*approaches, epochs=how.pop("epochs", 5), batch=8)
     choices = Evaluation("stratified", 3, checkpoint_every=3, keep_models=True)
     with workers_run():
         return evaluate(tracks, settings, choices, Registry.discover(), runs, jobs=2, **how)[0]
 
 
-def table(run: Run, name: str) -> dict[str, list[Any]]:
+def table(run: RunFolder, name: str) -> dict[str, list[Any]]:
     return read_table(run.folder / f"{name}.parquet").to_pydict()
 
 
@@ -320,7 +321,7 @@ APPROACHES = ("rbf-sl", "nn", "fl", "mel", "chance")
 
 
 @pytest.fixture(scope="module")
-def runs(tracks, tmp_path_factory) -> tuple[Run, Run]:
+def runs(tracks, tmp_path_factory) -> tuple[RunFolder, RunFolder]:
     """One evaluation, stacked and not."""
     folder = tmp_path_factory.mktemp("runs")
     return tuple(run_evaluation(tracks, folder / str(way), *APPROACHES, stacked=way) for way in (True, False))

@@ -23,7 +23,8 @@ from mirembed.cli.options import (
 
 if TYPE_CHECKING:
     from mirembed.config import EvaluationSettings
-    from mirembed.evaluate import Result, Run, Scores
+    from mirembed.evaluate import Result
+    from mirembed.runs import RunFolder, Scores
 
 
 _HOW = ("store", "config", "preset", "jobs", "backend_jobs", "scheduler", "dry_run", "json")
@@ -119,8 +120,9 @@ def evaluate(
     if backend_jobs == "local":
         options.train_soon(context)
     from mirembed.cli.console import ConsoleProgress, print_json
-    from mirembed.evaluate import evaluate_all, find_run, prepare
+    from mirembed.evaluate import evaluate_all, prepare
     from mirembed.evaluate.estimate import estimate
+    from mirembed.runs import find_run
     from mirembed.store import Store
 
     registry = options.discover()
@@ -156,7 +158,7 @@ def evaluate(
 
 
 def _settings(
-    context: typer.Context, config: Path | None, repeats: Run | None, preset: str | None
+    context: typer.Context, config: Path | None, repeats: RunFolder | None, preset: str | None
 ) -> list[EvaluationSettings]:
     """Return the settings of the experiment file, with the flags that were given in their place."""
     from mirembed.config import EvaluationSettings, read_experiment, read_preset
@@ -186,18 +188,20 @@ def _print_result(result: Result) -> None:
 
 def _print_scores(scores: list[Scores], title: str) -> None:
     from mirembed.cli.console import print_table
+    from mirembed.runs.scores import describe_undefined
+    from mirembed.statistics import metric_named
 
     names = list(scores[0].intervals)
     rows = [[s.method, *(str(s.intervals[n]) for n in names), str(s.pooled[names[0]])] for s in scores]
-    headings = {"macro_f1": "macro-F1", "r_squared": "r²", "r2": "R²"}
+    labels = [metric_named(name).label for name in names]
     first = "method" if any("+" in s.method for s in scores) else "approach"
-    print_table([first, *(headings.get(n, n) for n in names), f"pooled {names[0]}"], rows, title)
+    print_table([first, *labels, f"pooled {labels[0]}"], rows, title)
     if scores[0].targets:
         targets = list(scores[0].targets)
         print_table(
-            ["r by target", *(s.method for s in scores)],
+            [f"{labels[0]} by target", *(s.method for s in scores)],
             [[target, *(str(s.targets[target]) for s in scores)] for target in targets],
         )
     for s in scores:
         if s.undefined:
-            typer.echo(f"{s.method}: r is undefined in {s.undefined} folds and targets (constant prediction); scored 0")
+            typer.echo(f"{s.method}: {describe_undefined(names[0], s.undefined)}")

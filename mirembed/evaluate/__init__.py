@@ -3,19 +3,13 @@
 from mirembed.evaluate.choices import Evaluation, choose_evaluation
 from mirembed.evaluate.evaluation import evaluate
 from mirembed.evaluate.grid import Member, Result, evaluate_all, prepare
-from mirembed.runs.folder import Run, find_run
-from mirembed.runs.scores import Scores, score
 
 __all__ = [
     "Evaluation",
     "Member",
     "Result",
-    "Run",
-    "Scores",
     "choose_evaluation",
     "evaluate",
     "evaluate_all",
-    "find_run",
     "prepare",
-    "score",
 ]

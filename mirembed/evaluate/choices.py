@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mirembed.datasets.splits import choose_scheme
 from mirembed.errors import SpecError
 from mirembed.hookspecs import Split, Task
-from mirembed.progress import counted
+from mirembed.runs.summary import describe_folds
 
 DEFAULT_FOLDS = 10
 DEFAULT_TEST_SIZE = 0.1
@@ -64,19 +64,13 @@ class Evaluation:
 
     def describe(self) -> str:
         """Return the folds in a few words, for titles."""
-        n_official = None if self.official is None else len(self.official)
-        return describe_folds(self.scheme, self.n_folds, self.n_splits, n_official, len(self.seeds))
-
-
-def describe_folds(scheme: str, n_folds: int, n_splits: int | None, n_official: int | None, n_seeds: int) -> str:
-    """Return how tracks are split, in a few words: by official splits, by random ones, or else into folds."""
-    if n_official is not None:
-        folds = counted(n_official, f"official {scheme} split")
-    elif n_splits is not None:
-        folds = counted(n_splits, f"{scheme} split")
-    else:
-        folds = f"{n_folds} {scheme} folds"
-    return f"{folds}, {n_seeds} seeds" if n_seeds > 1 else folds
+        return describe_folds(
+            self.scheme,
+            cv=self.n_folds if self.cross_validates else None,
+            splits=self.n_splits,
+            n_official=None if self.official is None else len(self.official),
+            n_seeds=len(self.seeds),
+        )
 
 
 def choose_evaluation(

@@ -17,7 +17,7 @@ from mirembed.evaluate.parts import Part, evaluate_part, score_part, train_stack
 from mirembed.evaluate.planning import draw_folds, plan
 from mirembed.evaluate.work import is_stacked
 from mirembed.progress import Progress, Silent, duration
-from mirembed.runs.folder import Run
+from mirembed.runs.folder import RunFolder
 from mirembed.training.stacked import in_stacks
 from mirembed.workers.trainings import run_trainings
 
@@ -116,7 +116,7 @@ def _cost(member: Member, jobs: int, progress: Progress) -> Cost:
     for note in notes:
         progress.note(note)
     with tempfile.TemporaryDirectory(prefix="mirembed-") as folder, tracks.frames.in_use():
-        run = Run.at(Path(folder) / "run", {}, "")
+        run = RunFolder.resume_at(Path(folder) / "run", {}, "")
         parts = plan(tracks, experiment, evaluation, folds, run, {})
         trained = [part for part in parts if part.job.approach.trains]
         stacks = in_stacks(trained) if is_stacked(experiment) else []
@@ -181,7 +181,7 @@ def _measured(part: Part, epoch: float, scoring: float) -> _Measured:
         scoring=scoring,
         memory=memory.uss,
         shared=memory.rss - memory.uss,
-        disk=sum(path.stat().st_size for path in part.folder.iterdir()),
+        disk=sum(path.stat().st_size for path in part.on_disk.folder.iterdir()),
     )
 
 

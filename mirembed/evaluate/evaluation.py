@@ -6,30 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mirembed.config import Experiment
 from mirembed.evaluate.choices import Evaluation
-from mirembed.evaluate.parts import (
-    CHECKPOINTS,
-    EMBEDDINGS,
-    PREDICTIONS,
-    Part,
-    read_losses,
-    read_notes,
-)
-from mirembed.evaluate.planning import draw_folds, folds_table, label_array, plan
-from mirembed.evaluate.sizes import Folds, Sizes, chance
+from mirembed.evaluate.parts import Part, read_notes
+from mirembed.evaluate.planning import draw_folds, label_array, plan
+from mirembed.evaluate.sizes import Folds, chance, fold_sizes
 from mirembed.evaluate.work import is_stacked, run_parts
 from mirembed.models.estimators import check_storable
 from mirembed.models.learners import new_estimator
 from mirembed.progress import Progress, Silent
 from mirembed.provenance import versions
 from mirembed.registry import Registry
-from mirembed.runs.folder import Run
-from mirembed.runs.scores import Scores, score, without_width
-from mirembed.runs.tables import CURVES, losses_by_epoch
-from mirembed.store.files import read_table, write_json, write_table
+from mirembed.runs.folder import RunFolder
+from mirembed.runs.scores import Scores, score, zero_width_warnings
+from mirembed.runs.tables import Predictions, folds_table
 from mirembed.store.frames import Tracks
 from mirembed.store.root import slug
 from mirembed.store.rows import task_to_json
@@ -47,10 +37,10 @@ def evaluate(
     command: str = "",
     progress: Progress | None = None,
     folder: Path | None = None,
-    repeats: Run | None = None,
+    repeats: RunFolder | None = None,
     experiment_file: str = "",
     stacked: bool | None = None,
-) -> tuple[Run, list[Scores]]:
+) -> tuple[RunFolder, list[Scores]]:
     """Evaluate every method on the same folds.
 
     Network, normalization and learner are fitted inside each fold, on its training tracks alone. A run that was
@@ -70,7 +60,7 @@ def evaluate(
         As it was typed, for the manifest.
     folder : pathlib.Path or None
         The run's own folder, where it is not to be chosen: a finished run there is not repeated.
-    repeats : Run or None
+    repeats : RunFolder or None
         A run that is to be repeated: what is not as it was then is said.
     experiment_file : str
         The text of the experiment file that repeats the run.
@@ -80,7 +70,7 @@ def evaluate(
 
     Returns
     -------
-    run : Run
+    run : RunFolder
     scores : list of Scores
         One for each method.
 
@@ -105,19 +95,22 @@ def evaluate(
         for difference in repeats.differences(configuration):
             progress.note(f"warning: {repeats.folder.name} may not come out again: {difference}")
     if folder is None:
-        run = Run.open(runs, slug(tracks.info.spec.partition(":")[0]), configuration, command)
+        run = RunFolder.resume(runs, slug(tracks.info.spec.partition(":")[0]), configuration, command)
     else:
-        run = Run.at(folder, configuration, command)
+        run = RunFolder.resume_at(folder, configuration, command)
     with run.lock():
-        if not run.manifest["finished"]:
+        finished = run.finished
+        if finished:
+            predictions = run.read_predictions()
+        else:
             for note in [*of_folds, *_not_kept(experiment, evaluation)]:
                 progress.note(note)
-            write_json(run.folder / "notes.json", notes)
-            write_table(run.folder / "folds.parquet", folds_table(tracks, folds))
+            run.write_notes(notes)
+            run.write_folds(folds_table(tracks.ids, folds))
             if experiment_file:
                 run.write_experiment(experiment_file)
             parts = plan(tracks, experiment, evaluation, folds, run, described)
-            done = sum(part.folder.exists() for part in parts)
+            done = sum(part.on_disk.exists for part in parts)
             if done:
                 progress.note(f"going on with {run.folder}: {done} of {len(parts)} trainings are done")
             if undeclared(tracks.task):
@@ -125,20 +118,20 @@ def evaluate(
                 progress.note(f"no range is declared for {names}: that of each fold's training tracks is taken")
             with tracks.frames.in_use():
                 run_parts(parts, jobs, is_stacked(experiment) if stacked is None else stacked, progress)
-            _gather(run, parts, experiment)
+            predictions = run.merge_parts([p.on_disk for p in parts], [method.name for method in experiment.methods])
             notes += _tell_notes(parts, progress)
         scores = score(
-            read_table(run.folder / PREDICTIONS),
+            Predictions.by_method(predictions, tracks.task),
             tracks.task,
             configuration["n_train"],
             official=evaluation.official is not None,
         )
-        if not run.manifest["finished"]:
-            without = without_width(scores)
+        if not finished:
+            without = zero_width_warnings(scores)
             for note in without:
                 progress.note(note)
-            write_json(run.folder / "notes.json", [*notes, *without])
-        write_json(run.folder / "scores.json", {s.method: s.to_json() for s in scores})
+            run.write_notes([*notes, *without])
+        run.write_scores({s.method: s.to_json() for s in scores})
         run.finish()
     return run, scores
 
@@ -155,7 +148,7 @@ def _configuration(
 ) -> dict[str, Any]:
     """Return all that decides the numbers, and what follows from the folds alone."""
     repeated = evaluation.n_splits is not None
-    sizes = Sizes.of(folds, len(tracks.ids))
+    sizes = fold_sizes(folds, len(tracks.ids))
     return {
         "dataset": {"spec": tracks.info.spec, "plugin": dict(tracks.info.plugin), "digest": tracks.digest},
         "task": task_to_json(tracks.task),
@@ -190,31 +183,3 @@ def _tell_notes(parts: Sequence[Part], progress: Progress) -> list[str]:
             more = f"; the run's notes.json has {len(notes) - 1} more of these" if len(notes) > 1 else ""
             progress.note(f"warning: {notes[0]}{more}")
     return [note for notes in by_method.values() for note in notes]
-
-
-def _gather(run: Run, parts: Sequence[Part], experiment: Experiment) -> None:
-    """Put the parts together in the run's tables, each sorted by method, seed and fold."""
-    import pyarrow as pa
-
-    order = {method.name: position for position, method in enumerate(experiment.methods)}
-    for name in (PREDICTIONS, CHECKPOINTS):
-        tables = [read_table(path) for part in parts if (path := part.folder / name).exists()]
-        if tables:
-            table = pa.concat_tables(tables)
-            places = np.array([order[method] for method in table["method"].to_pylist()])
-            write_table(run.folder / name, table.take(pa.array(np.argsort(places, kind="stable"))))
-    for part in parts:
-        if (path := part.folder / EMBEDDINGS).exists():
-            write_table(run.folder / "embeddings" / f"{part.folder.name}.parquet", read_table(path))
-    curves = []
-    for part in parts:
-        approaches = list(dict.fromkeys(method.approach.name for method in part.job.methods))
-        curves += losses_by_epoch(approaches, {"seed": part.seed, "fold": part.fold}, read_losses(part.folder))
-    columns = {
-        "approach": pa.string(),
-        "seed": pa.int64(),
-        "fold": pa.int64(),
-        "epoch": pa.int64(),
-        "loss": pa.float64(),
-    }
-    write_table(run.folder / CURVES, pa.Table.from_pylist(curves, schema=pa.schema(columns)))

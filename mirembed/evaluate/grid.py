@@ -13,16 +13,16 @@ from mirembed.errors import SpecError, StoreError
 from mirembed.evaluate.choices import Evaluation, choose_evaluation
 from mirembed.evaluate.evaluation import evaluate
 from mirembed.evaluate.planning import draw_folds
-from mirembed.evaluate.sizes import Sizes, describe_chance
+from mirembed.evaluate.sizes import fold_sizes
 from mirembed.evaluate.suppliers import require_suppliers
 from mirembed.progress import Progress, Silent, counted
 from mirembed.provenance import versions
 from mirembed.registry import Registry
-from mirembed.runs.folder import Run
+from mirembed.runs.folder import RunFolder
 from mirembed.runs.scores import Scores
+from mirembed.runs.summary import Sizes, describe_chance
 from mirembed.specs import Spec
 from mirembed.store import Store
-from mirembed.store.files import read_json
 from mirembed.store.frames import Tracks, open_tracks
 from mirembed.store.root import slug
 
@@ -66,7 +66,7 @@ class Result:
     """A finished evaluation."""
 
     member: Member
-    run: Run
+    run: RunFolder
     scores: list[Scores]
 
     @property
@@ -77,8 +77,7 @@ class Result:
     @property
     def notes(self) -> list[str]:
         """What was said of tracks, folds and models, as ``notes.json`` has it."""
-        notes: list[str] = read_json(self.run.folder / "notes.json")
-        return notes
+        return self.run.read_notes()
 
     def describe_chance(self) -> str:
         """Return what guessing scores, in a sentence."""
@@ -165,7 +164,7 @@ def evaluate_all(
     *,
     jobs: int,
     command: str = "",
-    repeats: Run | None = None,
+    repeats: RunFolder | None = None,
     progress: Progress | None = None,
 ) -> tuple[Path, list[Result]]:
     """Run the evaluations one after the other; return the folder of all and the results.
@@ -179,7 +178,7 @@ def evaluate_all(
     jobs : int
     command : str
         As it was typed, for the manifests.
-    repeats : Run or None
+    repeats : RunFolder or None
         The run or experiment whose settings these are: where its numbers cannot come out again, that is said.
 
     Raises
@@ -200,7 +199,7 @@ def evaluate_all(
             command=command,
             progress=progress,
             folder=folder,
-            repeats=repeats if repeats is None or folder is None else Run(repeats.folder / member.name),
+            repeats=repeats if repeats is None or folder is None else RunFolder(repeats.folder / member.name),
             experiment_file=write_experiment([member.settings]),
         )
         return Result(member, *done)
@@ -215,7 +214,7 @@ def evaluate_all(
         "datasets": {member.name: member.tracks.digest for member in members},
         "versions": versions(),
     }
-    whole = Run.open(store.runs, "experiment", configuration, command)
+    whole = RunFolder.resume(store.runs, "experiment", configuration, command)
     with whole.lock():
         whole.write_experiment(text)
         results = []
@@ -267,7 +266,7 @@ def _member(
         device=experiment.device,
         **_resolved(evaluation),
     )
-    return Member(slug(name), resolved, tracks, experiment, evaluation, Sizes.of(folds, len(tracks.ids)))
+    return Member(slug(name), resolved, tracks, experiment, evaluation, fold_sizes(folds, len(tracks.ids)))
 
 
 def _resolved(evaluation: Evaluation) -> Mapping[str, Any]:

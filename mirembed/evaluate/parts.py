@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import functools
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.config.approaches import Method
 from mirembed.fit.job import Fitted, Fitter, Job, fit_models, train_together
-from mirembed.hookspecs import Classification
 from mirembed.models.estimators import check_storable
-from mirembed.models.model import Model, class_names
 from mirembed.registry import Registry
-from mirembed.store.files import read_table, write_table, writing
+from mirembed.runs.folder import PartFolder
+from mirembed.runs.tables import embeddings_table, predictions_table
 from mirembed.store.root import slug
 from mirembed.training.checkpoints import save_checkpoint
 from mirembed.training.loop import Trained
@@ -28,12 +24,6 @@ from mirembed.training.stacked import in_stacks
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-PREDICTED = "predicted_"
-"""Before a target's name: the column of its predictions."""
-
-PREDICTIONS, CHECKPOINTS, EMBEDDINGS = "predictions.parquet", "checkpoints.parquet", "embeddings.parquet"
-LOSSES, NOTES = "losses.json", "notes.json"
 
 
 @dataclass(frozen=True)
@@ -48,10 +38,7 @@ class Part:
         Rows of the test tracks.
     ids : list of str
         Of all tracks.
-    folder : pathlib.Path
-        Where the finished part goes.
-    unfinished : pathlib.Path
-        Where its checkpoints wait until then.
+    on_disk : PartFolder
     models : pathlib.Path or None
         Where the models are kept, if they are.
     keep_embeddings : {"all", "last", "none"}
@@ -63,8 +50,7 @@ class Part:
     fold: int
     test: NDArray[np.int64]
     ids: list[str]
-    folder: Path
-    unfinished: Path
+    on_disk: PartFolder
     models: Path | None
     keep_embeddings: str
 
@@ -78,11 +64,11 @@ class Part:
     @property
     def is_trained(self) -> bool:
         """Whether no network is left to train."""
-        return self.folder.exists() or self.network(self.job.settings.epochs).exists()
+        return self.on_disk.exists or self.network(self.job.settings.epochs).exists()
 
     def network(self, epoch: int) -> Path:
         """Return the file in which a network that was trained in a stack waits to be scored."""
-        return self.unfinished / f"{epoch:06d}-network.safetensors"
+        return self.on_disk.unfinished / f"{epoch:06d}-network.safetensors"
 
 
 def evaluate_part(part: Part, on_epoch: Callable[[int], None]) -> None:
@@ -90,7 +76,7 @@ def evaluate_part(part: Part, on_epoch: Callable[[int], None]) -> None:
 
     A part that is written is left as it is: of two workers of a cluster, one of which was lost, both may write it.
     """
-    if part.folder.exists():
+    if part.on_disk.exists:
         return
     registry = Registry.discover()
     on_checkpoint = functools.partial(_keep_checkpoint, part) if part.job.settings.checkpoint_every else None
@@ -128,12 +114,12 @@ def score_part(part: Part, on_score: Callable[[int], None]) -> None:
     on_score : callable
         Told the number of checkpoints that are scored.
     """
-    if part.folder.exists():
+    if part.on_disk.exists:
         return
     registry = Registry.discover()
     fitter = Fitter.of(part.job, registry)
     *before, last = part.scored_epochs
-    scored = {epoch for epoch, _ in _waiting(part, PREDICTIONS)}
+    scored = part.on_disk.scored_epochs()
     for number, epoch in enumerate(before, 1):
         if epoch not in scored:
             _keep_checkpoint(part, epoch, fitter.fit_to(fitter.restore(part.network(epoch)), notes=False))
@@ -151,54 +137,23 @@ def make_stacks(parts: Sequence[Part]) -> list[tuple[Part, ...]]:
 
 
 def _keep_checkpoint(part: Part, epoch: int, fitted: Fitted) -> None:
-    predictions, embeddings = _score(part, fitted, epoch, part.keep_embeddings == "all")
-    if embeddings is not None:
-        write_table(part.unfinished / f"{epoch:06d}-{EMBEDDINGS}", embeddings)
-    write_table(part.unfinished / f"{epoch:06d}-{PREDICTIONS}", predictions)
+    part.on_disk.write_checkpoint(epoch, *_score(part, fitted, epoch, part.keep_embeddings == "all"))
 
 
 def _finish(part: Part, fitted: Fitted, registry: Registry) -> None:
     if part.models is not None:
         _save_models(part, fitted, part.models, registry)
-    _write(part, fitted)
+    last = part.job.settings.epochs if part.job.approach.trains else 0
+    predictions, embeddings = _score(part, fitted, last, part.keep_embeddings != "none")
+    part.on_disk.write(
+        predictions,
+        embeddings,
+        fitted.losses,
+        {name: model.provenance["notes"] for name, model in fitted.models.items()},
+        checkpoint_epoch=last if part.job.settings.checkpoint_every and part.job.approach.trains else None,
+    )
     if part.job.checkpoint is not None:
         part.job.checkpoint.unlink(missing_ok=True)
-    shutil.rmtree(part.unfinished, ignore_errors=True)
-
-
-def _write(part: Part, fitted: Fitted) -> None:
-    import pyarrow as pa
-
-    last = part.job.settings.epochs if part.job.approach.trains else 0
-    predictions, of_last = _score(part, fitted, last, part.keep_embeddings != "none")
-    checkpoints = [(epoch, read_table(path)) for epoch, path in _waiting(part, PREDICTIONS)] + [(last, predictions)]
-    embeddings = [read_table(path) for _, path in _waiting(part, EMBEDDINGS)]
-    if of_last is not None:
-        embeddings.append(of_last)
-    with writing(part.folder) as temporary:
-        temporary.mkdir()
-        write_table(temporary / PREDICTIONS, predictions)
-        if part.job.settings.checkpoint_every and part.job.approach.trains:
-            numbered = [with_epoch(table, epoch) for epoch, table in checkpoints]
-            write_table(temporary / CHECKPOINTS, pa.concat_tables(numbered))
-        if embeddings:
-            write_table(temporary / EMBEDDINGS, pa.concat_tables(embeddings))
-        (temporary / LOSSES).write_text(json.dumps(fitted.losses))
-        (temporary / NOTES).write_text(json.dumps({name: m.provenance["notes"] for name, m in fitted.models.items()}))
-
-
-def _waiting(part: Part, ending: str) -> list[tuple[int, Path]]:
-    """Return the epochs and files that the checkpoints left."""
-    paths = sorted(part.unfinished.glob(f"[0-9]*-{ending}"))
-    return [(int(path.name.partition("-")[0]), path) for path in paths]
-
-
-def with_epoch(table: pa.Table, epoch: int) -> pa.Table:
-    """Return a table of predictions with the column ``epoch`` after ``fold``."""
-    import pyarrow as pa
-
-    place = table.column_names.index("fold") + 1
-    return table.add_column(place, "epoch", pa.array([epoch] * len(table), pa.int64()))
 
 
 def _score(part: Part, fitted: Fitted, epoch: int, keep: bool) -> tuple[pa.Table, pa.Table | None]:
@@ -211,8 +166,15 @@ def _score(part: Part, fitted: Fitted, epoch: int, keep: bool) -> tuple[pa.Table
     tables = []
     for method in part.job.methods:
         model = fitted.models[method.name]
-        tables.append(_answers(part, method, model, model.predict(of_test)))
-    return pa.concat_tables(tables), _embeddings(part, vectors, epoch) if keep else None
+        ids = [part.ids[row] for row in part.test]
+        truth, predicted = part.job.labels[part.test], model.predict(of_test)
+        tables.append(predictions_table(model.task, method, part.seed, part.fold, ids, truth, predicted))
+    embeddings = None
+    if keep:
+        trained = np.isin(np.arange(len(part.ids)), part.job.rows)
+        place = (part.job.approach.name, part.seed, part.fold, epoch)
+        embeddings = embeddings_table(*place, part.ids, trained, vectors)
+    return pa.concat_tables(tables), embeddings
 
 
 def _embed(part: Part, fitted: Fitted, tracks: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -231,48 +193,6 @@ def _embed(part: Part, fitted: Fitted, tracks: NDArray[np.int64]) -> NDArray[np.
     return vectors[tracks]
 
 
-def _answers(part: Part, method: Method, model: Model, outputs: NDArray[Any]) -> pa.Table:
-    import pyarrow as pa
-
-    n = len(part.test)
-    columns: dict[str, Any] = {
-        "method": [method.name] * n,
-        "approach": [method.approach.name] * n,
-        "learner": pa.array([None if method.learner is None else str(method.learner)] * n, pa.string()),
-        "seed": pa.array([part.seed] * n, pa.int64()),
-        "fold": pa.array([part.fold] * n, pa.int64()),
-        "id": [part.ids[row] for row in part.test],
-    }
-    truth = part.job.labels[part.test]
-    if isinstance(model.task, Classification):
-        columns["label"] = class_names(model.task, truth)
-        columns["prediction"] = class_names(model.task, outputs)
-    else:
-        for position, target in enumerate(model.task.targets):
-            columns[target.name] = truth[:, position]
-            columns[PREDICTED + target.name] = outputs[:, position]
-    return pa.table(columns)
-
-
-def _embeddings(part: Part, vectors: NDArray[np.float32], epoch: int) -> pa.Table:
-    """Return the embeddings ``[n_tracks, units]`` of all tracks as a table, those of the training part marked."""
-    import pyarrow as pa
-
-    n, units = vectors.shape
-    trained = np.isin(np.arange(n), part.job.rows)
-    return pa.table(
-        {
-            "approach": [part.job.approach.name] * n,
-            "seed": pa.array([part.seed] * n, pa.int64()),
-            "fold": pa.array([part.fold] * n, pa.int64()),
-            "epoch": pa.array([epoch] * n, pa.int64()),
-            "id": part.ids,
-            "in_sample": pa.array(trained, pa.bool_()),
-            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), units),
-        }
-    )
-
-
 def _save_models(part: Part, fitted: Fitted, models: Path, registry: Registry) -> None:
     for method in part.job.methods:
         folder = models / f"{slug(method.name)}-seed{part.seed}-fold{part.fold}"
@@ -286,14 +206,7 @@ def _save_models(part: Part, fitted: Fitted, models: Path, registry: Registry) -
 
 def read_notes(part: Part) -> dict[str, list[str]]:
     """Return what a user should be told of the models of a finished part, by method."""
-    notes: dict[str, list[str]] = json.loads((part.folder / NOTES).read_text())
     return {
         method: [f"{method}: {note} (seed {part.seed}, fold {part.fold})" for note in told]
-        for method, told in notes.items()
+        for method, told in part.on_disk.read_notes().items()
     }
-
-
-def read_losses(folder: Path) -> Sequence[float]:
-    """Return the losses of a finished part, one an epoch."""
-    losses: list[float] = json.loads((folder / LOSSES).read_text())
-    return losses

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,10 @@ from mirembed.evaluate.sizes import Folds, small_test_parts
 from mirembed.fit.job import Job, provenance
 from mirembed.hookspecs import Classification
 from mirembed.progress import counted
-from mirembed.runs.folder import Run
+from mirembed.runs.folder import RunFolder
 from mirembed.store.frames import Tracks
 from mirembed.store.root import slug
 from mirembed.training.loop import Settings
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 def draw_folds(tracks: Tracks, evaluation: Evaluation) -> tuple[Folds, list[str]]:
@@ -82,7 +79,7 @@ def plan(
     experiment: Experiment,
     evaluation: Evaluation,
     folds: Folds,
-    run: Run,
+    run: RunFolder,
     described: Mapping[str, Any],
 ) -> list[Part]:
     """Return every training of the run, in an order that does not depend on what is done already."""
@@ -122,9 +119,8 @@ def plan(
                         fold=fold.index,
                         test=fold.test,
                         ids=tracks.ids,
-                        folder=run.parts / key,
-                        unfinished=run.checkpoints / key,
-                        models=run.folder / "models" if evaluation.keep_models else None,
+                        on_disk=run.part(key),
+                        models=run.models if evaluation.keep_models else None,
                         keep_embeddings=_embeddings_kept(approach.name, evaluation, first),
                     )
                 )
@@ -137,16 +133,3 @@ def _embeddings_kept(approach: str, evaluation: Evaluation, first: bool) -> str:
     if evaluation.keep_embeddings:
         return "all"
     return "last" if first else "none"
-
-
-def folds_table(tracks: Tracks, folds: Folds) -> pa.Table:
-    """Return the columns seed, id and fold: one row for each time that a track is tested."""
-    import pyarrow as pa
-
-    rows = [
-        {"seed": seed, "id": tracks.ids[row], "fold": fold.index}
-        for seed, of_seed in folds.items()
-        for fold in of_seed
-        for row in fold.test
-    ]
-    return pa.Table.from_pylist(rows)

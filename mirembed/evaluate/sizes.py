@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from mirembed.datasets.splits import Fold
 from mirembed.hookspecs import Classification, Task
 from mirembed.models.baselines import chance_estimator
 from mirembed.progress import counted
+from mirembed.runs.summary import Sizes
 
 Folds = Mapping[int, Sequence[Fold]]
 """The folds of every seed."""
@@ -21,44 +21,16 @@ SMALL_TEST_PART = 10
 """With fewer test tracks in a fold its score is coarse, and an interval over such scores means little."""
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Numbers of tracks.
-
-    Attributes
-    ----------
-    n_tracks : int
-        All that could take part.
-    n_used : int
-        Those that some fold trains on or tests; an official split may leave tracks out.
-    n_train, n_test : float
-        Of a fold, the mean over the folds.
-    """
-
-    n_tracks: int
-    n_used: int
-    n_train: float
-    n_test: float
-
-    @classmethod
-    def of(cls, folds: Folds, n_tracks: int) -> Sizes:
-        """Count the tracks of the folds of all seeds."""
-        all_folds = [fold for of_seed in folds.values() for fold in of_seed]
-        used = np.unique(np.concatenate([rows for fold in all_folds for rows in (fold.train, fold.test)]))
-        return cls(
-            n_tracks,
-            len(used),
-            float(np.mean([len(fold.train) for fold in all_folds])),
-            float(np.mean([len(fold.test) for fold in all_folds])),
-        )
-
-    def describe(self, folds: str) -> str:
-        """Return ``93 of 100 tracks, 1 official split (89 train, 4 test)``; ``folds`` says how they were split."""
-        tracks = counted(self.n_tracks, "track")
-        if self.n_used < self.n_tracks:
-            tracks = f"{self.n_used} of {tracks}"
-        about = "" if self.n_train.is_integer() and self.n_test.is_integer() else "about "
-        return f"{tracks}, {folds} ({about}{self.n_train:.0f} train, {self.n_test:.0f} test)"
+def fold_sizes(folds: Folds, n_tracks: int) -> Sizes:
+    """Count the tracks of the folds of all seeds."""
+    all_folds = [fold for of_seed in folds.values() for fold in of_seed]
+    used = np.unique(np.concatenate([rows for fold in all_folds for rows in (fold.train, fold.test)]))
+    return Sizes(
+        n_tracks,
+        len(used),
+        float(np.mean([len(fold.train) for fold in all_folds])),
+        float(np.mean([len(fold.test) for fold in all_folds])),
+    )
 
 
 def chance(task: Task, labels: NDArray[Any], folds: Folds) -> float:
@@ -70,13 +42,6 @@ def chance(task: Task, labels: NDArray[Any], folds: Folds) -> float:
     if not isinstance(task, Classification):
         return 0.0
     return float(np.mean([_accuracy_by_chance(task, labels, fold) for of_seed in folds.values() for fold in of_seed]))
-
-
-def describe_chance(task: Task, accuracy: float) -> str:
-    """Return the sentence that stands beside the scores."""
-    if not isinstance(task, Classification):
-        return "Chance: r = 0."
-    return f"Always guessing the largest class of the training tracks: {accuracy:.3f}."
 
 
 def small_test_parts(folds: Sequence[Fold]) -> list[str]:

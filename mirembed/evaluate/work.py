@@ -28,7 +28,7 @@ def run_parts(parts: Sequence[Part], jobs: int, stacked: bool, progress: Progres
         Whether one process trains many networks together, and the worker processes only score them.
     progress : Progress
     """
-    missing = [part for part in parts if not part.folder.exists()]
+    missing = [part for part in parts if not part.on_disk.exists]
     trained = [part for part in missing if part.job.approach.trains]
     untrained = [part for part in missing if not part.job.approach.trains]
     epochs = [part.job.settings.epochs for part in trained]
