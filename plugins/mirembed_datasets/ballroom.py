@@ -103,7 +103,7 @@ class Ballroom:
         found = Counter(track.label for track in listing.tracks)
         partial = [f"{style} {found[style]} of {n}" for style, n in N_CLIPS.items() if 0 < found[style] < n]
         notes = [f"incomplete classes: {', '.join(partial)}"] if partial else []
-        return replace(listing, notes=[*notes, *listing.notes])
+        return replace(listing, notes=[*listing.notes, *notes])
 
     def known_faults(self) -> dict[str, str]:
         """Return the replicas that Sturm found, one of each pair.
