@@ -197,7 +197,7 @@ def transfer(
         If ``name`` cannot be a folder's name, or the learner's kernel should match where no similarity is learned.
     ModelError
         If ``name`` is taken, or a model with the learner could not be loaded again.
-    FingerprintError
+    MismatchError
         If the network was trained on spectrograms with other parameters.
     """
     base = Model.load(network, registry)
