@@ -22,8 +22,8 @@ import psutil
 import soundfile
 from audio_files import flash_bytes, loud_then_quiet, mp4_bytes, write_mp3
 
-from mirembed.extract import Handling, extract_files
-from mirembed.extract.files import WORKER_MEMORY
+from mirembed.extract import ExtractOptions, extract_files
+from mirembed.extract.file_features import WORKER_MEMORY
 
 WRITTEN = {
     "pcm8.wav": ("WAV", "PCM_U8"),
@@ -146,7 +146,7 @@ def fuzz(folder: Path, n_files: int, seed: int, jobs: int) -> Report:
     report = Report()
     seen: Counter[int] = Counter()
     with watching(report):
-        for outcome in extract_files(paths, jobs, Handling(timeout=60)):
+        for outcome in extract_files(paths, jobs, ExtractOptions(timeout=60)):
             seen[outcome.index] += 1
             path, result = paths[outcome.index], outcome.result
             if not isinstance(result, str):

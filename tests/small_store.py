@@ -18,7 +18,7 @@ from mirembed.fit.job import Job
 from mirembed.specs import Spec
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow, Store
-from mirembed.store.frames import Tracks
+from mirembed.store.tracks import Tracks
 from mirembed.training.loop import Settings
 from mirembed.workers import trainings as schedule
 

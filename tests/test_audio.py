@@ -13,7 +13,7 @@ import soundfile
 from audio_files import flash_bytes, loud_then_quiet, mp4_bytes, music, wav_bytes, write_mp3
 
 from mirembed.audio import PADDING, by_essentia, decode
-from mirembed.audio.essentia_algorithms import silenced
+from mirembed.audio.native_output import silenced
 from mirembed.errors import AudioError
 
 RATE = 22_050
@@ -33,7 +33,7 @@ def test_a_lossless_file_gives_its_own_samples_at_its_own_rate(tmp_path, name):
     samples = music(1, RATE)
     soundfile.write(tmp_path / name, samples, RATE, subtype="PCM_16")
     audio = decode(tmp_path / name)
-    assert (audio.rate, audio.decoder, audio.chatter) == (RATE, "soundfile", 0)
+    assert (audio.rate, audio.decoder, audio.decoder_messages) == (RATE, "soundfile", 0)
     assert audio.samples.dtype == np.float32
     np.testing.assert_allclose(audio.samples, samples, atol=2**-15)
 
@@ -161,7 +161,7 @@ def test_junk_inside_an_mp3_is_skipped_and_the_chatter_about_it_counted(tmp_path
     path.write_bytes(data[: len(data) // 2] + junk + data[len(data) // 2 :])
     audio = decode(path)
     assert len(audio.samples) == pytest.approx(len(samples), abs=PADDING * 44_100)
-    assert audio.chatter > 0
+    assert audio.decoder_messages > 0
     assert capfd.readouterr() == ("", "")
 
 
@@ -390,7 +390,7 @@ def test_silenced_blocks_may_stand_inside_each_other(capfd):
 def test_what_python_has_printed_before_is_shown():
     script = """
 import os, sys
-from mirembed.audio.essentia_algorithms import silenced
+from mirembed.audio.native_output import silenced
 print("before", end=" ")
 with silenced():
     os.write(1, b"hidden")
@@ -423,5 +423,5 @@ def test_the_real_mp3s_are_decoded_whole_by_the_fast_decoder(real_data):
 def test_the_real_wavs_are_decoded_without_complaint(real_data):
     for path in sorted(real_data.glob("*_mini/**/*.wav")):
         audio = decode(path)
-        assert (audio.decoder, audio.chatter) == ("soundfile", 0)
+        assert (audio.decoder, audio.decoder_messages) == ("soundfile", 0)
         assert len(audio.samples) == soundfile.info(path).frames

@@ -306,13 +306,13 @@ BROKEN_DATASETS = """
 @pytest.mark.parametrize(
     ("dataset", "expected"),
     [
-        ("twice", "dataset twice of mirembed-broken 1.0 lists 'x' twice ("),
-        ("stray", "dataset stray of mirembed-broken 1.0: x has the label 'c', which is no class of it"),
-        ("far", "dataset far of mirembed-broken 1.0: x has valence=9.5, outside 1.0 to 9.0"),
-        ("few", "dataset few of mirembed-broken 1.0: x needs 1 values, has (2.0, 3.0)"),
-        ("nan", "dataset nan of mirembed-broken 1.0: x has valence=nan, outside 1.0 to 9.0"),
-        ("empty", "dataset empty of mirembed-broken 1.0 lists no track in this folder; check --audio"),
-        ("fails", "dataset fails of mirembed-broken 1.0 fails: ZeroDivisionError: division by zero; report it to"),
+        ("twice", "'x' twice"),
+        ("stray", "the label 'c'"),
+        ("far", "valence is 9.5"),
+        ("few", "(2.0, 3.0)"),
+        ("nan", "valence is nan"),
+        ("empty", "--audio"),
+        ("fails", "ZeroDivisionError: division by zero"),
     ],
 )
 def test_a_plugin_that_breaks_its_promise_is_named(mirembed, store, tmp_path, dataset, expected):
@@ -323,7 +323,9 @@ def test_a_plugin_that_breaks_its_promise_is_named(mirembed, store, tmp_path, da
         env=install(tmp_path / "site", "mirembed-broken", BROKEN_DATASETS),
         code=1,
     )
-    assert expected in message(completed.stderr)
+    error = message(completed.stderr)
+    assert f"dataset {dataset} of mirembed-broken 1.0 " in error
+    assert expected in error
     assert files(store) == before
 
 

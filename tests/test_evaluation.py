@@ -27,7 +27,7 @@ from mirembed.progress import Progress, Silent
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store.files import read_json, read_table
-from mirembed.store.frames import Tracks, open_tracks
+from mirembed.store.tracks import Tracks, open_tracks
 
 STRATIFIED = Evaluation("stratified", 3)
 

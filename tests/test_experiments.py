@@ -29,7 +29,7 @@ from mirembed.registry import Registry
 from mirembed.registry.plugins import Plugin
 from mirembed.runs.tables import embedding_files, read_checkpoints, read_curves, read_predictions
 from mirembed.specs import Spec
-from mirembed.store.frames import Tracks, open_tracks
+from mirembed.store.tracks import Tracks, open_tracks
 
 REGISTRY = Registry.discover()
 LEARNERS = (Spec.parse("svm"), Spec.parse("svm:C=10"))

@@ -13,10 +13,8 @@ from small_store import job, write_classes
 
 from mirembed.fit.job import fit_models
 from mirembed.registry import Registry
-from mirembed.store.frame_file import FrameFile
-from mirembed.store.frames import open_tracks
-from mirembed.store.mapped import KEPT_BYTES, each_run, reading_ahead
-from mirembed.store.moments import Moments
+from mirembed.store.frame_file import KEPT_BYTES, FrameFile, Moments, each_run, reading_ahead
+from mirembed.store.tracks import open_tracks
 
 BANDS = 3
 

@@ -23,7 +23,7 @@ from test_extraction import run, stored
 from mirembed import Classification, Listing, Track, extract
 from mirembed.cli import events
 from mirembed.errors import DatasetError, SpecError, StoreWriteError
-from mirembed.extract import Handling, MaxFailures
+from mirembed.extract import ExtractOptions, MaxFailures
 from mirembed.progress import Silent
 from mirembed.spectrogram import spectrogram
 from mirembed.store import FeatureStore
@@ -56,9 +56,9 @@ def without_essentia(tmp_path: Path) -> dict[str, str]:
 
 
 def test_the_store_says_what_computed_each_track_and_both_are_one_to_it(store, audio):
-    run(store, audio, handling=Handling("scipy"))
+    run(store, audio, options=ExtractOptions("scipy"))
     soundfile.write(audio / "low" / "new.wav", tone(220, 0.4, seed=9), RATE)
-    summary = run(store, audio, handling=Handling("essentia"))
+    summary = run(store, audio, options=ExtractOptions("essentia"))
     assert (summary.extracted, summary.unchanged) == (1, 6)
     backends = {track: row["backend"] for track, row in stored(store).items()}
     assert backends.pop("low/new.wav") == "essentia"
@@ -170,7 +170,7 @@ def test_pipes_sockets_and_devices_are_not_opened(store, audio):
 def test_a_file_that_takes_too_long_is_a_failure_that_says_how_to_try_again(store, audio):
     soundfile.write(audio / "low" / "long.flac", np.zeros(5 * 60 * 96_000, np.int16), 96_000)
     began = time.monotonic()
-    summary = run(store, audio, handling=Handling(timeout=0.05))
+    summary = run(store, audio, options=ExtractOptions(timeout=0.05))
     assert time.monotonic() - began < 30
     failures = {failure.id: failure for failure in summary.failures}
     assert failures["low/long.flac"].reason == "took longer than 0 s and was stopped"

@@ -26,7 +26,7 @@ from mirembed.evaluate import Evaluation, evaluate
 from mirembed.fit import fit
 from mirembed.registry import Registry
 from mirembed.store import FeatureStore
-from mirembed.store.frames import Tracks, open_tracks
+from mirembed.store.tracks import Tracks, open_tracks
 
 N_SHORT = 200
 """Tracks of three frames: more than fill one shard."""

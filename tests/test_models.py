@@ -25,7 +25,7 @@ from small_store import experiment, job, workers_run, write_classes, write_targe
 from third_party import install
 
 from mirembed import Task
-from mirembed.errors import MismatchError, MirembedError, ModelError, PluginError, StoreError
+from mirembed.errors import MirembedError, MismatchError, ModelError, PluginError, StoreError
 from mirembed.fit import FittedModel, transfer
 from mirembed.fit import fit as run_fit
 from mirembed.fit.job import fit_models
@@ -35,7 +35,7 @@ from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.store import FeatureStore
 from mirembed.store.files import read_json, read_table, write_json
-from mirembed.store.frames import Tracks, open_tracks
+from mirembed.store.tracks import Tracks, open_tracks
 
 REGISTRY = Registry.discover()
 

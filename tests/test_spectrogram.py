@@ -101,7 +101,7 @@ def test_a_stereo_file_agrees_with_the_definition_for_its_mean(tmp_path, rate, b
     soundfile.write(tmp_path / "a.wav", np.stack([left, right], axis=1), rate, subtype="FLOAT")
     result = spectrogram(tmp_path / "a.wav", backend=backend)
     assert_agrees(result.frames, definition((left + right) / 2, rate))
-    assert (result.duration, result.decoder, result.chatter) == (1.0, "soundfile", 0)
+    assert (result.duration, result.decoder, result.decoder_messages) == (1.0, "soundfile", 0)
     assert result.backend == backend
     assert len(bytes.fromhex(result.audio_hash)) == 16
 

@@ -27,7 +27,7 @@ from mirembed.fit import fit
 from mirembed.registry import Registry
 from mirembed.store import FeatureStore, Store, compact, contents, verify
 from mirembed.store.files import write_json, write_table
-from mirembed.store.frames import open_tracks
+from mirembed.store.tracks import open_tracks
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from mirembed.errors import AudioError
 
 LONG_SECONDS = 20 * 60
 LONG_BYTES = 50 * 10**6
-"""Longer files, and larger ones that state no length, are decoded to disk: Essentia returns a file's samples at once."""
+"""Longer files, and larger ones that state no length, are decoded to disk: Essentia returns all samples at once."""
 
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"<?xml", b"<smil", b"<MPD", b"v=0")
 """First bytes of files that make FFmpeg open other files or network addresses."""
@@ -91,9 +91,9 @@ def decode_by_essentia(path: Path, header: Header, receiver: Callable[[int], R],
     AudioError
         Essentia is not installed, or cannot decode the file either.
     """
-    if error := essentia_error():
+    if missing := essentia_error():
         raise AudioError(
-            f"soundfile cannot decode this file ({before}), and Essentia, which might, cannot be imported ({error}); "
+            f"soundfile cannot decode this file ({before}), and Essentia, which might, cannot be imported ({missing}); "
             "convert it to FLAC or install Essentia"
         )
     if _begins_like_a_playlist(path):

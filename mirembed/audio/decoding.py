@@ -1,4 +1,4 @@
-"""Decode one audio file, block by block: with soundfile, or with Essentia where soundfile cannot or may cut it short."""
+"""Decode one audio file block by block, with soundfile, or with Essentia where soundfile fails or may cut it short."""
 
 from __future__ import annotations
 

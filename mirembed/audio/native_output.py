@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO
 
 
 @dataclass
@@ -33,7 +31,7 @@ def silenced() -> Iterator[NativeOutput]:
     """
     output = NativeOutput()
     _flush()
-    with _anonymous_file() as sink:
+    with os.fdopen(os.memfd_create("native-output"), "w+b") as sink:
         terminal = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
         try:
             for descriptor in terminal:
@@ -52,9 +50,3 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
-
-
-def _anonymous_file() -> IO[bytes]:
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("native-output"), "w+b")
-    return tempfile.TemporaryFile()

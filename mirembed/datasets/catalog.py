@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from mirembed.errors import DatasetError, PluginError, SpecError
-from mirembed.extract import check_listing
 from mirembed.hookspecs import Card, Listing, Split
+from mirembed.listings import check_listing
 from mirembed.progress import Progress
 from mirembed.registry import HOST, Registry, plugin_code
 from mirembed.specs import Spec
 from mirembed.store import Store
-from mirembed.store.frames import Tracks
+from mirembed.store.tracks import Tracks
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from mirembed.runs.scores import Scores
 from mirembed.specs import Spec
 from mirembed.store import Store
 from mirembed.store.files import read_json
-from mirembed.store.frames import Tracks, open_tracks
 from mirembed.store.root import slug
+from mirembed.store.tracks import Tracks, open_tracks
 
 
 @dataclass(frozen=True)

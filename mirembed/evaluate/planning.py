@@ -17,8 +17,8 @@ from mirembed.fit.job import Job, provenance
 from mirembed.hookspecs import Classification
 from mirembed.progress import counted
 from mirembed.runs.folder import Run
-from mirembed.store.frames import Tracks
 from mirembed.store.root import slug
+from mirembed.store.tracks import Tracks
 from mirembed.training.loop import Settings
 
 if TYPE_CHECKING:

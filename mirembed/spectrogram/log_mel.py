@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from mirembed.audio import Decoder, decode_into
+from mirembed.audio import Sound, decode_into
 from mirembed.audio.by_essentia import essentia_algorithm, essentia_error
 from mirembed.errors import AudioError, SpecError
 from mirembed.spectrogram.definition import (
@@ -42,25 +42,17 @@ PowerSpectra: TypeAlias = "Callable[[list[NDArray[np.float32]]], NDArray[np.floa
 
 
 @dataclass(frozen=True)
-class Spectrogram:
-    """The spectrogram of one file, and what is known of its audio.
+class Spectrogram(Sound):
+    """The spectrogram of one file, and what is known of its sound.
 
     Attributes
     ----------
     frames : ndarray [n_frames, n_bands], float32
         Power in dB, at least -100.
-    duration : float
-        Seconds.
-    audio_hash, decoder, decoder_messages
-        See `mirembed.audio.Sound`.
     backend : {"essentia", "scipy"}
     """
 
     frames: NDArray[np.float32]
-    duration: float
-    audio_hash: str
-    decoder: Decoder
-    decoder_messages: int
     backend: Backend
 
 
@@ -100,7 +92,7 @@ def spectrogram(path: Path, parameters: SpectrogramParameters = DEFAULTS, backen
     """
     chosen = choose_backend(backend)
     stream, sound = decode_into(path, functools.partial(LogMel, parameters=parameters, backend=chosen))
-    return Spectrogram(stream.frames(), sound.duration, sound.audio_hash, sound.decoder, sound.decoder_messages, chosen)
+    return Spectrogram(**vars(sound), frames=stream.frames(), backend=chosen)
 
 
 def log_mel(

@@ -1,40 +1,20 @@
-"""The tables of a dataset: a row per track, the label columns of its task, and ``dataset.json``."""
+"""The rows of a dataset's tables, the label columns of its task, and the content of ``dataset.json``."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirembed.audio.files import printable
-from mirembed.errors import DatasetError
 from mirembed.hookspecs import Classification, Regression, Target, Task, Track
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
-
-_COLUMNS = {
-    "group": "string",
-    "path": "string",
-    "duration": "double",
-    "file_hash": "string",
-    "audio_hash": "string",
-    "backend": "string",
-    "file_size": "int64",
-    "file_mtime_ns": "int64",
-    "n_frames": "int64",
-}
-"""Arrow types of a shard's columns between the labels and the frames."""
-
-_RESERVED = {
-    *("id", *_COLUMNS, "frames"),
-    *("shard", "row", "label", "prediction", "approach", "seed", "fold", "epoch", "loss", "model", "in_sample"),
-    *("embedding", "learner", "method", "score"),
-}
-"""Names of columns that stand beside the targets in any table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +28,7 @@ class FileFeatures:
     file_hash, audio_hash : str
         Digests of the file's bytes and of the decoded samples.
     backend : str
-        What computed the spectra, ``essentia`` or ``scipy``. It is not one of the parameters that must agree.
+        What computed the spectra, ``essentia`` or ``scipy``; not one of the parameters that have to agree.
     file_size, file_mtime_ns : int
         Bytes and nanoseconds, to recognize an unchanged file without reading it.
     frames : ndarray [n_frames, n_bands], float32, dB
@@ -151,39 +131,39 @@ def task_from_json(content: Mapping[str, Any]) -> Task:
 def label_names(task: Task) -> list[str]:
     """Return the names of the label columns: ``label``, or the names of the targets.
 
-    Raises
-    ------
-    DatasetError
-        Another column has the name of a target.
-
     >>> label_names(Regression((Target("valence"), Target("arousal"))))
     ['valence', 'arousal']
     """
-    if isinstance(task, Classification):
-        return ["label"]
-    names = [target.name for target in task.targets]
-    for name in names:
-        if name in _RESERVED or name.startswith("predicted_") or names.count(name) > 1:
-            raise DatasetError(f"a target cannot be named {name!r}, like another column of the store; rename it")
-    return names
+    return ["label"] if isinstance(task, Classification) else [target.name for target in task.targets]
 
 
 def spectrogram_schema(info: DatasetInfo) -> pa.Schema:
     """Return the schema of a shard; its metadata holds the parameters of the spectrogram."""
     import pyarrow as pa
 
-    label = "string" if isinstance(info.task, Classification) else "double"
-    types = {"id": "string", **dict.fromkeys(label_names(info.task), label), **_COLUMNS}
-    frames = pa.field("frames", pa.list_(pa.list_(pa.float32(), info.parameters["bands"])))
-    columns = [pa.field(name, pa.type_for_alias(kind)) for name, kind in types.items()]
-    return pa.schema([*columns, frames], metadata={"mirembed.spectrogram": json.dumps(dict(info.parameters))})
+    label = pa.string() if isinstance(info.task, Classification) else pa.float64()
+    fields = [
+        ("id", pa.string()),
+        *((name, label) for name in label_names(info.task)),
+        ("group", pa.string()),
+        ("path", pa.string()),
+        ("duration", pa.float64()),
+        ("file_hash", pa.string()),
+        ("audio_hash", pa.string()),
+        ("backend", pa.string()),
+        ("file_size", pa.int64()),
+        ("file_mtime_ns", pa.int64()),
+        ("n_frames", pa.int64()),
+        ("frames", pa.list_(pa.list_(pa.float32(), info.parameters["bands"]))),
+    ]
+    return pa.schema(fields, metadata={"mirembed.spectrogram": json.dumps(dict(info.parameters))})
 
 
 def shard_encoding(schema: pa.Schema) -> dict[str, Any]:
     """Return the options with which pyarrow writes a shard.
 
-    Decibels hardly repeat: a dictionary of them takes more room than they do, and four times as long to make.
-    Grouping the bytes of the same significance shrinks them to 60 % of that.
+    Decibels hardly repeat: a dictionary of them takes more room than they do, and four times as long to make. Storing
+    their first bytes together, then their second and so on, lets them shrink to 60 % of that.
     """
     names = [name for name in schema.names if name != "frames"]
     return {"use_dictionary": names, "use_byte_stream_split": ["frames.list.element.list.element"]}
@@ -194,33 +174,35 @@ def spectrogram_table(rows: Sequence[SpectrogramRow], info: DatasetInfo) -> pa.T
     import numpy as np
     import pyarrow as pa
 
-    columns: dict[str, Any] = {field.name: [getattr(row, field.name) for row in rows] for field in fields(FileFeatures)}
     lengths = [len(row.frames) for row in rows]
     values = np.concatenate([row.frames.reshape(-1) for row in rows])
     frames = pa.FixedSizeListArray.from_arrays(pa.array(values, pa.float32()), info.parameters["bands"])
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    columns: dict[str, Any] = {field.name: [getattr(row, field.name) for row in rows] for field in fields(FileFeatures)}
     columns |= {"n_frames": lengths, "frames": pa.ListArray.from_arrays(offsets, frames)}
-    schema = spectrogram_schema(info)
-    columns |= track_columns(rows, info.task)
-    return pa.table([columns[name] for name in schema.names], schema=schema)
+    return _table({**columns, **_track_columns(rows, info.task)}, info)
 
 
 def relabeled(table: pa.Table, tracks: Sequence[Track], info: DatasetInfo) -> pa.Table:
-    """Return rows of a shard with the id, path, label and group of ``tracks``, one for each row."""
+    """Return rows of a shard with the ids, paths, labels and groups of ``tracks``, one for each row."""
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    return _table({**columns, **_track_columns(tracks, info.task)}, info)
+
+
+def _table(columns: Mapping[str, Any], info: DatasetInfo) -> pa.Table:
     import pyarrow as pa
 
-    columns = dict(zip(table.column_names, table.columns, strict=True)) | track_columns(tracks, info.task)
     schema = spectrogram_schema(info)
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def track_columns(tracks: Sequence[Track | SpectrogramRow], task: Task) -> dict[str, list[Any]]:
-    """Return the columns that a dataset's listing determines, by name."""
+def _track_columns(tracks: Sequence[Track | SpectrogramRow], task: Task) -> dict[str, list[Any]]:
+    """Return the columns that come from a dataset's listing, by name."""
     columns: dict[str, list[Any]] = {
         "id": [track.id for track in tracks],
         "group": [track.group for track in tracks],
         "path": [printable(Path(track.path)) for track in tracks],
     }
     if isinstance(task, Classification):
-        return columns | {"label": [track.label for track in tracks]}
-    return columns | {name: [track.label[i] for track in tracks] for i, name in enumerate(label_names(task))}
+        return {**columns, "label": [track.label for track in tracks]}
+    return {**columns, **{name: [track.label[i] for track in tracks] for i, name in enumerate(label_names(task))}}

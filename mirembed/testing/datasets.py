@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 from unittest import SkipTest
 
-from mirembed.errors import DatasetError
-from mirembed.hookspecs import Classification, Dataset, Listing, Regression, Track
-from mirembed.testing import faults
+from mirembed import listings
+from mirembed.datasets.fetch_files import Checksum
+from mirembed.errors import DatasetError, SpecError
+from mirembed.hookspecs import Archive, Card, Dataset, Listing, Split
+from mirembed.progress import counted
 from mirembed.testing.checks import Broken, Subject, parameters
 
 _GIVEN = "the audio folder"
@@ -21,99 +23,47 @@ def listing(subject: Subject) -> None:
     """Return a Listing of at least one Track for a folder that holds a copy."""
     with subject.audio_folder() as audio:
         listed = _list(subject.create(), audio)
-    cause = "a return that is missing, or a generator that was used up"
-    if not isinstance(listed, Listing):
-        raise Broken(f"returns {type(listed).__name__}, expected a Listing", given=_GIVEN, cause=cause)
-    if not isinstance(listed.tracks, Sequence):
-        what = f"returns tracks that are a {type(listed.tracks).__name__}, expected a list or tuple"
-        raise Broken(what, given=_GIVEN, cause="a generator: make a list of it")
-    if strange := [track for track in listed.tracks if not isinstance(track, Track)]:
-        raise Broken(
-            f"lists {strange[0]!r}, which is no Track", given=_GIVEN, cause="a path or dict in place of a Track"
-        )
-    if not listed.tracks:
-        raise Broken("lists no track", given=_GIVEN, cause="endings in upper case, or a folder one level further down")
+    _require(listings.types(listed))
+    _require(listings.presence(listed))
 
 
 def task(subject: Subject) -> None:
     """Have a task with distinct classes, or with targets whose names are distinct and whose low is below high."""
     with subject.audio_folder() as audio:
-        found: Any = _list(subject.create(), audio).task
-    if isinstance(found, Classification):
-        fault = faults.of_names("classes", found.classes)
-    elif isinstance(found, Regression):
-        fault = faults.of_targets(found)
-    else:
-        fault = f"has the task {found!r}, expected Classification(...) or Regression(...)"
-    if fault:
-        raise Broken(
-            fault, given=_GIVEN, cause="a list in place of a tuple, a comma missing in (name,), or a doubled name"
-        )
+        _require(listings.task(_list(subject.create(), audio)))
 
 
 def ids(subject: Subject) -> None:
     """Give unique ids that do not tell where the folder is."""
     with subject.audio_folder() as audio:
-        tracks = _list(subject.create(), audio).tracks
-        place = str(audio.resolve())
-    seen: dict[str, Track] = {}
-    for track in tracks:
-        if not faults.is_text(track.id):
-            what = f"lists the id {track.id!r}, expected text that is not empty"
-            raise Broken(what, given=f"the file {track.path}", cause="a number or a Path in place of str(...)")
-        if PurePath(track.id).is_absolute() or f"{place}/" in track.id:
+        listed = _list(subject.create(), audio)
+        folder = f"{audio.resolve()}/"
+    _require(listings.ids(listed))
+    for track in listed.tracks:
+        if folder in track.id:
             what = f"lists the id {track.id!r}, which names a folder of this machine"
-            raise Broken(
-                what, given=f"the file {track.path}", cause="str(path): use path.relative_to(audio).as_posix()"
-            )
-        if track.id in seen:
-            raise Broken(
-                f"lists the id {track.id!r} twice",
-                given=f"the files {seen[track.id].path} and {track.path}",
-                cause="the name of a file without its folder or ending, or a row that is twice in the table",
-            )
-        seen[track.id] = track
+            raise Broken(what, given=f"the file {track.path}", cause="use path.relative_to(audio).as_posix()")
 
 
 def labels(subject: Subject) -> None:
     """Give every track a label: one of the classes, or for each target a finite value within its range."""
     with subject.audio_folder() as audio:
-        listed = _list(subject.create(), audio)
-    for track in listed.tracks:
-        if isinstance(listed.task, Classification):
-            fault = "" if track.label in listed.task.classes else f"expected one of {', '.join(listed.task.classes)}"
-        else:
-            fault = faults.of_values(track.label, listed.task.targets)
-        if fault:
-            raise Broken(
-                f"gives {track.id!r} the label {track.label!r}, {fault}",
-                given=f"the file {track.path}",
-                cause="a track that the table does not label: leave it out and count it in the notes; "
-                "or another spelling of a class, or a range that is too narrow",
-            )
+        _require(listings.labels(_list(subject.create(), audio)))
 
 
 def groups(subject: Subject) -> None:
     """Give as group a text that is not empty, or None."""
     with subject.audio_folder() as audio:
-        tracks = _list(subject.create(), audio).tracks
-    for track in tracks:
-        if track.group is not None and not faults.is_text(track.group):
-            raise Broken(
-                f"gives {track.id!r} the group {track.group!r}",
-                given=f"the file {track.path}",
-                cause="an empty cell of a table, or a number: write `str(group) if group else None`",
-            )
+        _require(listings.groups(_list(subject.create(), audio)))
 
 
 def paths(subject: Subject) -> None:
     """Give as path a file in the folder that it was given."""
     with subject.audio_folder() as audio:
         home = audio.resolve()
-        for track in _list(subject.create(), audio).tracks:
-            if not isinstance(track.path, Path):
-                what = f"gives {track.id!r} the path {track.path!r}, expected a pathlib.Path"
-                raise Broken(what, given=_GIVEN, cause="a name from a table: write audio / name")
+        listed = _list(subject.create(), audio)
+        _require(listings.paths(listed))
+        for track in listed.tracks:
             # Not the file that a link leads to: only where the plugin looks.
             inside = Path(os.path.normpath(track.path.absolute())).is_relative_to(audio.absolute())
             if not inside and not track.path.resolve().is_relative_to(home):
@@ -195,14 +145,9 @@ def notes(subject: Subject) -> None:
     """Give notes as lines of text, and the absent tracks as a number from 0."""
     with subject.audio_folder() as audio:
         listed = _list(subject.create(), audio)
-    found: Any = listed.notes
-    if isinstance(found, str) or not isinstance(found, Sequence):
-        raise Broken(f"returns the notes {found!r}", given=_GIVEN, cause="one text in place of a list of texts")
-    if strange := [note for note in found if not faults.is_text(note) or "\n" in note]:
+    _require(listings.counts(listed))
+    if strange := [note for note in listed.notes if not listings.is_text(note) or "\n" in note]:
         raise Broken(f"returns the note {strange[0]!r}", given=_GIVEN, cause="a note of several lines: make several")
-    if not faults.is_count(listed.absent):
-        what = f"returns absent={listed.absent!r}, expected a whole number from 0"
-        raise Broken(what, given=_GIVEN, cause="the tracks in place of their number, or more files than rows")
 
 
 def card(subject: Subject) -> None:
@@ -210,21 +155,44 @@ def card(subject: Subject) -> None:
     found = getattr(subject.create(), "card", None)
     if found is None:
         raise SkipTest("it has no card")
-    if fault := faults.of_card(found):
+    if fault := _card_fault(found):
         raise Broken(
             f"has a card that {fault}", given="its member `card`", cause="a field that was left out or mixed up"
         )
+
+
+def _card_fault(card: Any) -> str:
+    if not isinstance(card, Card):
+        return f"is {card!r}, expected a Card"
+    for name in ("title", "labels", "license", "citation", "source", "tree"):
+        if not isinstance(getattr(card, name), str):
+            return f"has {name}={getattr(card, name)!r}, expected text"
+    if not card.title:
+        return "has no title"
+    if not listings.is_count(card.n_tracks):
+        return f"has n_tracks={card.n_tracks!r}, expected a whole number, 0 where it depends on the copy"
+    if card.rate is not None and not (listings.is_count(card.rate) and card.rate):
+        return f"has rate={card.rate!r}, expected Hz"
+    if card.seconds is not None and not (len(card.seconds) == 2 and 0 <= card.seconds[0] <= card.seconds[1]):
+        return f"has seconds={card.seconds!r}, expected the shortest and the longest track"
+    if isinstance(card.archives, Archive):
+        return "has one archive in place of a tuple of archives"
+    for archive in card.archives:
+        try:
+            Checksum.parse(archive.checksum)
+        except SpecError as error:
+            return f"has a checksum that cannot be read: {error}"
+    return ""
 
 
 def schemes(subject: Subject) -> None:
     """Give its official folds, where it has some, as named sequences of Split, each id on one side only."""
     for name, splits in _ask(subject, "schemes").items():
         given = f"the folds {name!r}"
-        if not faults.is_text(name) or isinstance(splits, str) or not isinstance(splits, Sequence) or not splits:
+        if not listings.is_text(name) or isinstance(splits, str) or not isinstance(splits, Sequence) or not splits:
             raise Broken(f"has {splits!r}, expected a sequence of Split", given=given, cause="one Split without a list")
         for number, split in enumerate(splits):
-            fault = faults.of_split(split)
-            if fault:
+            if fault := _split_fault(split):
                 raise Broken(
                     f"has a split that {fault}",
                     given=f"{given}, split {number}",
@@ -232,10 +200,22 @@ def schemes(subject: Subject) -> None:
                 )
 
 
+def _split_fault(split: Any) -> str:
+    if not isinstance(split, Split):
+        return f"is {split!r}, expected a Split"
+    for side in ("train", "test"):
+        found = getattr(split, side)
+        if not isinstance(found, frozenset) or not found or not all(map(listings.is_text, found)):
+            return f"has {side}={found!r}, expected a frozenset of ids that is not empty"
+    if shared := sorted(split.train & split.test):
+        return f"has {counted(len(shared), 'id')} in train and in test, such as {shared[0]!r}"
+    return ""
+
+
 def known_faults(subject: Subject) -> None:
     """Give its known faults, where it knows some, as a mapping of ids to reasons."""
     for track, reason in _ask(subject, "known_faults").items():
-        if not faults.is_text(track) or not faults.is_text(reason):
+        if not listings.is_text(track) or not listings.is_text(reason):
             raise Broken(
                 f"has the fault {track!r}: {reason!r}, expected two texts that are not empty",
                 given="known_faults()",
@@ -260,6 +240,12 @@ PROMISES: tuple[Callable[[Subject], None], ...] = (
     schemes,
     known_faults,
 )
+
+
+def _require(violations: Iterator[listings.Violation]) -> None:
+    """Raise `Broken` for the first violation, if there is one."""
+    for violation in violations:
+        raise Broken(violation.what, given=violation.given, cause=violation.cause)
 
 
 def _list(dataset: Dataset, audio: Path) -> Listing:
