@@ -13,8 +13,7 @@ from mirembed import Archive, Card, Classification, DatasetError, Listing, Regre
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.testing import ConformanceError, check_dataset
-from mirembed.testing.outcomes import run_checks
-from mirembed.testing.suites import promises
+from mirembed.testing.suites import promises, run_checks
 
 SOUND_CARD = Card("Tones", 4, "2 classes", "CC0", "", "Make them.", "<class>/<number>.wav")
 FILES = ("high/0.wav", "high/1.wav", "low/0.wav", "low/1.wav")
@@ -198,12 +197,12 @@ BROKEN: dict[str, tuple[type, str, str]] = {
         "paths",
         __file__,
     ),
-    "tracks kept from before": (Growing, "stable", "'high/0.wav (once more)'"),
+    "tracks kept from before": (Growing, "stable", "'high/0.wav (again)'"),
     "ids that are counted": (Counting, "stable portable", "second time"),
     "a group from the folder's name": (
         with_track(group=lambda audio, file: audio.name),
         "portable",
-        "the group 'another place'",
+        "the group 'another folder'",
     ),
     "an empty listing of another folder": (
         Silent,
@@ -239,7 +238,7 @@ BROKEN: dict[str, tuple[type, str, str]] = {
     "an id on both sides": (
         with_member("schemes", lambda self: {"official": [Split(frozenset("ab"), frozenset("b"))]}),
         "schemes",
-        "1 id in train and in test, such as 'b'",
+        "1 id in both train and test, such as 'b'",
     ),
     "lists for sets": (
         with_member("schemes", lambda self: {"official": [Split(["a"], ["b"])]}),
@@ -293,7 +292,7 @@ def test_the_audio_is_a_folder_a_function_or_made_by_the_dataset(tmp_path):
     check_dataset(Tones, tmp_path)
     check_dataset(Tones, write_copy)
     check_dataset(Complete)
-    with pytest.raises(DatasetError, match="Tones.*--audio"):
+    with pytest.raises(DatasetError, match=r"Tones.*--audio"):
         check_dataset(Tones)
 
 

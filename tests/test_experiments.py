@@ -25,8 +25,7 @@ from mirembed.evaluate import Evaluation, Run, Scores, choose_evaluation
 from mirembed.evaluate import evaluate as run_evaluation
 from mirembed.hookspecs import Classification, Split
 from mirembed.progress import Silent
-from mirembed.registry import Registry
-from mirembed.registry.plugins import Plugin
+from mirembed.registry import Plugin, Registry
 from mirembed.runs.tables import embedding_files, read_checkpoints, read_curves, read_predictions
 from mirembed.specs import Spec
 from mirembed.store.tracks import Tracks, open_tracks
