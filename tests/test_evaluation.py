@@ -25,7 +25,7 @@ from mirembed.progress import Progress, Silent
 from mirembed.registry import Registry
 from mirembed.runs import RunFolder, Scores
 from mirembed.store.files import read_json, read_table
-from mirembed.store.frames import Tracks, open_tracks
+from mirembed.store.tracks import Tracks, open_tracks
 
 
 class Notes(Silent):

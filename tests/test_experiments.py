@@ -26,7 +26,7 @@ from mirembed.hookspecs import Classification, Split
 from mirembed.progress import Silent
 from mirembed.registry import Plugin, Registry
 from mirembed.runs import RunFolder, Scores, open_run
-from mirembed.store.frames import Tracks, open_tracks
+from mirembed.store.tracks import Tracks, open_tracks
 
 REGISTRY = Registry.discover()
 LEARNERS = ("svm", "svm:C=10")

@@ -23,7 +23,7 @@ from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.store import FeatureStore, Store
 from mirembed.store.files import read_json, read_table, write_json
-from mirembed.store.frames import open_tracks
+from mirembed.store.tracks import open_tracks
 
 REGISTRY = Registry.discover()
 APPROACHES = ("rbf-sl", "nn", "fl")

@@ -32,7 +32,7 @@ from mirembed.runs import Predictions, RunFolder, Scores, score
 from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow, Store
 from mirembed.store.files import read_json, read_table
-from mirembed.store.frames import Tracks, open_tracks
+from mirembed.store.tracks import Tracks, open_tracks
 from mirembed.training.excerpts import Normalization
 from mirembed.training.network import EmbeddingNetwork, embed
 from mirembed_datasets.gtzan import Gtzan

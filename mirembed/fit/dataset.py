@@ -30,8 +30,8 @@ from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import FeatureStore
 from mirembed.store.features import compare_parameters
-from mirembed.store.frames import Tracks
 from mirembed.store.root import slug
+from mirembed.store.tracks import Tracks
 from mirembed.training.engine import choose_engine
 from mirembed.training.labels import TargetScale, undeclared
 from mirembed.training.loop import Settings as TrainingSettings
