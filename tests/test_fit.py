@@ -134,7 +134,9 @@ def test_all_tracks_are_embedded_once_for_all_models_of_a_network(store, tmp_pat
 
 
 @pytest.mark.parametrize(("function", "call"), [("_save_model", 2), ("_save_embeddings", 1), ("_save_embeddings", 2)])
-def test_a_fit_interrupted_between_a_model_and_its_embeddings_is_completed(store, tmp_path, monkeypatch, function, call):
+def test_a_fit_interrupted_between_a_model_and_its_embeddings_is_completed(
+    store, tmp_path, monkeypatch, function, call
+):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt_at(patch, function, call)
         fit_here(store, tmp_path, "nn", "fl")

@@ -251,7 +251,7 @@ def test_a_number_of_folds_is_for_the_general_schemes_only() -> None:
 
 
 def test_an_unknown_scheme_is_an_error_that_names_the_official_splits() -> None:
-    expected = "--folds sturm: .*random, stratified, grouped, .*kereliuk, sturm3"
+    expected = r"--folds sturm: .*random, stratified, grouped, .*kereliuk, sturm3"
     with pytest.raises(SpecError, match=expected):
         choose("sturm")
     with pytest.raises(SpecError, match=r"--folds sturm3: .* grouped.* no official splits"):
@@ -300,7 +300,7 @@ def test_a_single_split_has_no_interval_over_folds_but_one_over_tracks(
     assert written["pooled"]["accuracy"]["low"] is not None
 
 
-def test_notes_tell_what_a_user_should_know_about_the_split(one_split: tuple[RunFolder, list[Scores], list[str]]) -> None:
+def test_notes_tell_what_to_know_about_the_split(one_split: tuple[RunFolder, list[Scores], list[str]]) -> None:
     """Two test tracks are by ``ann``, who has a training track too; ``bob`` has test tracks only."""
     _, _, told = one_split
     listed = KERELIUK.train | KERELIUK.test
@@ -413,7 +413,7 @@ def test_nothing_is_left_out_unasked_or_without_faults(tracks: Tracks, tmp_path:
 
 def test_a_dataset_without_known_faults_is_an_error(tmp_path: Path) -> None:
     tracks = open_tracks(write_targets(tmp_path))
-    with pytest.raises(SpecError, match="--exclude known-faults: .*folder"):
+    with pytest.raises(SpecError, match=r"--exclude known-faults: .*folder"):
         exclude_tracks(Registry.discover(), tracks, "known-faults", Notes())
 
 
