@@ -24,8 +24,7 @@ from mirembed.errors import EvaluationError, SpecError
 from mirembed.evaluate.plan import choose_splits
 from mirembed.hookspecs import Classification, Split
 from mirembed.progress import Silent
-from mirembed.registry import Registry
-from mirembed.registry.plugins import Plugin
+from mirembed.registry import Plugin, Registry
 from mirembed.runs import RunFolder, Scores, open_run
 from mirembed.store.frames import Tracks, open_tracks
 

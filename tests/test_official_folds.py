@@ -375,7 +375,7 @@ def test_known_faults_are_left_out_and_named(tracks: Tracks) -> None:
     notes = Notes()
     kept = exclude_tracks(Registry.discover(), tracks, "known-faults", notes)
     [note] = notes.told
-    assert note.startswith("4 ")
+    assert "4 tracks" in note
     assert note.endswith(", ".join(FAULTY))
     assert kept.excluded == {clip: FAULTS[clip] for clip in FAULTY}
     assert kept.excluded["jazz.00054"] == "corrupt in many copies"
@@ -396,7 +396,7 @@ def test_a_long_list_of_faults_is_cut_short(tmp_path: Path) -> None:
         Registry.discover(), open_tracks(write_gtzan(tmp_path, [*clips, *TEST], {})), "known-faults", notes
     )
     [note] = notes.told
-    assert note.startswith("14 ")
+    assert "14 tracks" in note
     assert note.endswith(f"{', '.join(clips[:10])} and 4 more")
     assert sorted(kept.excluded) == clips
 
@@ -413,7 +413,7 @@ def test_nothing_is_left_out_unasked_or_without_faults(tracks: Tracks, tmp_path:
 
 def test_a_dataset_without_known_faults_is_an_error(tmp_path: Path) -> None:
     tracks = open_tracks(write_targets(tmp_path))
-    with pytest.raises(SpecError, match=r"--exclude known-faults: .*folder"):
+    with pytest.raises(SpecError, match="--exclude known-faults: folder "):
         exclude_tracks(Registry.discover(), tracks, "known-faults", Notes())
 
 

@@ -256,7 +256,7 @@ def transfer(
         If ``name`` is invalid, or the learner's kernel should match a similarity where none was learned.
     ModelError
         If ``name`` is taken, or a model with the learner could not be loaded again.
-    FingerprintError
+    MismatchError
         If the network was trained on spectrograms with other parameters.
     """
     base = Model.load(network, registry)
