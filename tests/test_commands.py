@@ -309,9 +309,9 @@ def test_files_that_fail_make_the_exit_code_2(store, broken, command):
         (["extract", "--dataset", "folder"], "dataset folder needs its audio folder; give --audio DIR"),
         (["extract", "--dataset", "folder", "--audio", "nowhere"], "--audio nowhere does not exist"),
         (["extract", "--dataset", "fodler", "--audio", "."], "no dataset is called 'fodler'; did you mean folder?"),
-        (["fit"], "holds nothing; run `mirembed extract` first"),
+        (["fit"], "is empty; run `mirembed extract` first"),
         (["fit", "--dataset", "gtzan"], "run `mirembed extract --dataset gtzan` first"),
-        (["evaluate"], "holds nothing; run `mirembed extract` first"),
+        (["evaluate"], "is empty; run `mirembed extract` first"),
         (["embed", "model", "."], "'model' is neither a model's folder nor one of the store's models (none yet)"),
         (["embed", "model", ".", "--out", "x.txt"], "--out x.txt: expected a name that ends in .csv or .parquet"),
         (["predict", "model", "."], "'model' is neither a model's folder"),
@@ -365,7 +365,7 @@ def test_several_datasets_in_a_store_have_to_be_told_apart(audio, tmp_path):
     for dataset in ("folder", "folder:labels=targets.csv,target=pitch"):
         run("extract", "--store", tmp_path, "--dataset", dataset, "--audio", audio)
     failed = run("fit", "--store", tmp_path, code=1)
-    assert "holds folder, folder:labels=targets.csv,target=pitch; say which with --dataset" in failed.err
+    assert "folder, folder:labels=targets.csv,target=pitch; choose one with --dataset" in failed.err
 
 
 def test_the_demo_works_as_it_stands(mirembed):

@@ -30,7 +30,7 @@ from mirembed.registry import Registry
 from mirembed.runs.folder import FORMAT
 from mirembed.store import FeatureStore, Store, compact
 from mirembed.store.files import write_json, write_table
-from mirembed.store.frames import open_tracks
+from mirembed.store.tracks import open_tracks
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,7 @@ def fit(
     from mirembed.fit import transfer
     from mirembed.models.model import find_model
     from mirembed.store import Store
-    from mirembed.store.frames import open_tracks
+    from mirembed.store.tracks import open_tracks
 
     given = [option for name, option in _OF_A_TRAINING.items() if _is_given(context, name)]
     if network is not None and given:
