@@ -238,10 +238,10 @@ def hedges_g(d: float, df: int) -> float:
 
 def _student(difference: float, error: float, df: float, effect: float | None, confidence: float) -> TTestResult:
     """Test whether a difference with a standard error of ``df`` degrees of freedom is 0."""
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     statistic = _ratio(difference, error)
-    p = 2 * float(t.sf(abs(statistic), df))
+    p = 2 * float(stdtr(df, -abs(statistic)))
     return TTestResult(student_interval(difference, error, df, confidence), statistic, df, p, effect)
 
 
