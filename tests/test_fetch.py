@@ -342,7 +342,7 @@ class TestTheCommand:
         _, err = self.run(plugin, "tiny", "--audio", tmp_path / "audio", *options, before=small, code=1)
         assert "zeros.wav: File too large; free some space" in err
         assert visible(tmp_path / "audio") == []
-        assert [path.name for path in (tmp_path / "audio").iterdir()] in ([], [".fetch.lock"])
+        assert [path.name for path in (tmp_path / "audio").iterdir()] in ([], [".lock"])
 
     def test_an_archive_may_unpack_to_as_much_as_is_allowed(
         self, server: Server, plugin: dict[str, str], tmp_path: Path

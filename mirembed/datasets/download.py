@@ -7,7 +7,6 @@ dependency. urllib.request brings redirects, proxies and TLS.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import http.client
 import os
@@ -20,8 +19,9 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 
-from mirembed.errors import DatasetError, SpecError, StoreWriteError
+from mirembed.errors import DatasetError, SpecError
 from mirembed.progress import Progress
+from mirembed.store.files import write_error
 
 CHUNK = 1 << 18
 """Bytes that are held in memory at a time."""
@@ -118,12 +118,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            advice = "free some space and run the same command again to resume"
-        else:
-            advice = "check the folder, or choose another one with --audio"
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise StoreWriteError(f"cannot write {path}: {reason}; {advice}") from error
+        raise write_error(path, error, "--audio") from error
 
 
 def download(url: str, target: Path, checksum: Checksum, progress: Progress, policy: RetryPolicy) -> None:
