@@ -25,7 +25,7 @@ CLASSES = ("ChaChaCha", "Jive", "Quickstep", "Rumba", "Samba", "Tango", "Viennes
 
 
 def make_files(root: Path, *names: str) -> Path:
-    """Write empty files: a listing opens no audio."""
+    """Write empty files: listing does not read the audio."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
@@ -33,7 +33,7 @@ def make_files(root: Path, *names: str) -> Path:
 
 
 def make_copy(root: Path, most: int = 1000) -> Path:
-    """Write a copy in the layout of the archive, with at most this many clips a folder."""
+    """Write a copy in the layout of the archive, with at most ``most`` clips per folder."""
     for position, (folder, n_clips) in enumerate(FOLDERS.items()):
         make_files(root, *(f"{folder}/Media-{position:02}{number:04}.wav" for number in range(min(n_clips, most))))
     return make_files(root, "allBallroomFiles")

@@ -20,14 +20,14 @@ FILES = ("high/0.wav", "high/1.wav", "low/0.wav", "low/1.wav")
 
 
 def write_copy(folder: Path) -> None:
-    """Write empty files: a listing opens no audio."""
+    """Write empty files: listing does not read the audio."""
     for name in FILES:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
 
 
 class Tones:
-    """A sound dataset; the others override a part of it."""
+    """A sound dataset; the others override parts of it."""
 
     task: Task = Classification(("high", "low"))
 
@@ -79,7 +79,7 @@ class Generator(Tones):
 
 
 class Growing(Tones):
-    """Keeps what it found before."""
+    """Keeps the tracks of earlier calls."""
 
     def __init__(self) -> None:
         self.tracks: list[Track] = []

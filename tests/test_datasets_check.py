@@ -1,4 +1,4 @@
-"""What ``mirembed datasets check`` finds in a copy of a dataset, and what it remembers."""
+"""What ``mirembed datasets check`` finds in a copy of a dataset, and what it caches."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ RATE = 22_050
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure in this process: to start another takes longer than the files do."""
+    """Measure in this process: starting another takes longer than measuring the files."""
     monkeypatch.setattr(workers, "run", run_here)
 
 
 def piece(seed: int, seconds: float = 10.0) -> np.ndarray:
-    """Return a melody of random notes in noise, another for each seed: float32 [n], within 0.5."""
+    """Return a melody of random notes in noise, a different one for each seed: float32 [n], within 0.5."""
     rng = np.random.default_rng(seed)
     time = np.arange(round(seconds * RATE)) / RATE
     pitches = 110 * 2 ** (rng.integers(0, 48, (3, round(seconds * 3) + 1)) / 12)
@@ -63,7 +63,7 @@ def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def music(tmp_path: Path, pieces: Path) -> Path:
-    """A copy of the sound dataset, to be spoiled."""
+    """A copy of the sound dataset that a test may damage."""
     root = tmp_path / "music"
     for file in sorted(pieces.rglob("*.wav")):
         (root / file.relative_to(pieces)).parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def music(tmp_path: Path, pieces: Path) -> Path:
 
 
 def look(audio: Path, listing: Listing | None = None, **options: Any) -> CheckResult:
-    """Check the folder dataset ``audio``, or what else ``listing`` says is there."""
+    """Check the folder dataset ``audio``, or the tracks of ``listing``."""
     settings = {"card": None, "schemes": {}, "cache": audio.parent / "cache.parquet", "jobs": 1}
     return check(listing or Folder().listing(audio), audio, **{**settings, **options})
 
@@ -174,7 +174,7 @@ def test_clipping_is_a_warning(music: Path) -> None:
     assert report.sound
 
 
-# Tracks that are there and should not be, or the other way round
+# Missing and unexpected tracks
 
 
 @pytest.mark.usefixtures("in_process")
@@ -335,7 +335,7 @@ def test_a_class_without_tracks_is_an_imbalance(music: Path) -> None:
 
 
 def grouped(audio: Path, n_tracks: int, groups: Sequence[str | None]) -> Listing:
-    """Return a listing of ``n_tracks`` in two classes by turns, all of one file."""
+    """Return a listing of ``n_tracks`` that alternate between two classes, all with the same file."""
     tracks = [Track(str(i), audio / "jig/a.wav", ("jig", "reel")[i % 2], groups[i]) for i in range(n_tracks)]
     return Listing(Classification(("jig", "reel")), tracks)
 
@@ -357,7 +357,7 @@ def test_groups_in_training_and_test_of_the_default_folds_are_a_warning(music: P
 
 @pytest.mark.usefixtures("in_process")
 def test_groups_in_training_and_test_of_an_official_split_are_a_separate_warning(music: Path) -> None:
-    """Too few tracks for ten folds: the official splits alone can tell."""
+    """There are too few tracks for ten folds, so only the official splits count."""
     listing = grouped(music, 6, ["ann", "ann", "bob", "bob", None, None])
     apart = Split(frozenset("01"), frozenset("2345"))
     crossing = Split(frozenset("024"), frozenset("135"))
@@ -381,11 +381,11 @@ def test_errors_come_before_warnings(music: Path) -> None:
     }
 
 
-# What is remembered
+# The cache
 
 
 class Counted(Silent):
-    """Keeps how many files each stage measured; ends the program, as ctrl-C does, after ``limit`` files."""
+    """Records how many files each stage measures; interrupts the program, like ctrl-C, after ``limit`` files."""
 
     def __init__(self, limit: float = np.inf) -> None:
         self.limit = limit
@@ -481,7 +481,7 @@ def test_the_measurements_are_written_at_the_end_and_once_a_minute(
 
     monkeypatch.setattr(measurements, "write_table", spy)
     monkeypatch.setattr(measurements, "WRITE_SECONDS", seconds)
-    for _ in range(2):  # the second time there is nothing new
+    for _ in range(2):  # nothing is new the second time
         look(music)
         assert len(written) == times
 
@@ -500,7 +500,7 @@ def test_the_number_of_workers_changes_nothing(music: Path, tmp_path: Path) -> N
 
 @pytest.fixture(scope="module")
 def killer(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """An MP3 whose number of channels changes half way, which kills Essentia."""
+    """An MP3 whose number of channels changes halfway, which crashes Essentia."""
     folder = tmp_path_factory.mktemp("killer")
     mono = piece(0)
     halves = [write_mp3(folder / f"{x.ndim}.mp3", x, RATE, "CONSTANT", header=False).read_bytes()

@@ -1,4 +1,4 @@
-"""``mirembed datasets``: what there is, what each dataset says of itself, and checks of one that is in the store."""
+"""``mirembed datasets``: the list, what each dataset says about itself, and checks of one in the store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PUBLISHED = sorted({*BUILT_IN} - {"demo", "folder"})
 
 
 class Bells:
-    """A third party's dataset, complete."""
+    """A third-party dataset with everything."""
 
     card = Card(
         title="Bells of the valley",
@@ -54,14 +54,14 @@ class Bells:
 
 
 class Bare:
-    """A third party's dataset with no more than it needs."""
+    """A third-party dataset with only the required method."""
 
     def listing(self, audio: Path) -> Listing:
         return Listing(Classification(("a", "b")), [Track("x", audio / "x.wav", "no class")])
 
 
 def registry(**datasets: type) -> Registry:
-    """Return the built-in datasets and those of a third party."""
+    """Return a registry of the built-in datasets and third-party ones."""
     third = [Plugin("dataset", name, factory, f"summary of {name}", "mirembed-bells", "1.0")
              for name, factory in datasets.items()]  # fmt: skip
     return Registry([*Registry.discover().plugins, *third])
@@ -69,7 +69,7 @@ def registry(**datasets: type) -> Registry:
 
 @pytest.fixture
 def plugins(tmp_path: Path) -> dict[str, str]:
-    """The environment in which a third party's datasets are installed."""
+    """The environment in which a third-party dataset is installed."""
     source = """
         from mirembed import Classification, Listing, Track, hookimpl
 
@@ -85,7 +85,7 @@ def plugins(tmp_path: Path) -> dict[str, str]:
 
 
 def cells(output: str) -> list[list[str]]:
-    """Return the rows of a table without its head, each cell's lines joined."""
+    """Return the rows of a table without the header, with the lines of each cell joined."""
     rows: list[list[str]] = []
     for line in output.splitlines():
         if "│" not in line:

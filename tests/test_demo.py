@@ -1,4 +1,4 @@
-"""The demo dataset: what it lists, what it writes, and that its music is what its parameters say."""
+"""The demo dataset: what it lists, what it writes, and that its music matches its parameters."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_write_that_fails_leaves_no_file_behind(audio, monkeypatch):
     assert len(list((audio / "waltz").iterdir())) == 14
 
 
-# The same bytes everywhere
+# Reproducibility
 
 
 def test_a_clip_does_not_depend_on_what_was_rendered_before():
@@ -172,7 +172,7 @@ def test_a_clip_does_not_depend_on_what_was_rendered_before():
     ],
 )
 def test_the_first_clip_of_each_style_is_the_published_one(style, tempo, level, roughness):
-    """Tempo, level in dB and the level of the differences of successive samples, as they were first released."""
+    """Tempo, level in dB, and level of the differences of successive samples, which must never change."""
     clip = first_of(style)
     samples = render(clip).astype(float)
     assert clip.tempo == pytest.approx(tempo, abs=0.01)
@@ -180,7 +180,7 @@ def test_the_first_clip_of_each_style_is_the_published_one(style, tempo, level, 
     assert decibels(np.diff(samples)) == pytest.approx(roughness, abs=0.02)
 
 
-# The music is what its parameters say
+# The music matches its parameters
 
 
 def test_every_style_has_instruments_and_as_many_patterns_for_every_part():
@@ -257,7 +257,7 @@ def test_brightness_changes_the_spectrum():
 
 
 def test_the_tempo_is_audible():
-    """With the other parts turned down, the kick makes one beat like the next, and unlike half a beat on."""
+    """With the other parts turned down, the kick makes beats similar, and different from half a beat later."""
     drums_alone = {"bass": -60.0, "chords": -60.0, "lead": -60.0, "drums": 0.0}
     clip = replace(first_of("house"), balance=drums_alone)
     hop = 210

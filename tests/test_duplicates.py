@@ -1,4 +1,4 @@
-"""Fingerprints: one recording is known again whatever was done to it, and nothing else is taken for it."""
+"""Fingerprints recognize a recording whatever was done to it, and nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCALE = (0, 2, 4, 5, 7, 9, 11, 12, 14, 16)
 
 
 def recording(seed: int, seconds: float = SECONDS) -> np.ndarray:
-    """Return two voices and drums in some noise, another music for each seed: float32 [n]."""
+    """Return two voices and drums in noise, different for each seed: float32 [n]."""
     rng = np.random.default_rng(seed)
     samples = np.zeros(round(seconds * RATE))
     beat, key = 60 / rng.uniform(80, 160), rng.integers(36, 60)
@@ -52,7 +52,7 @@ def add(samples: np.ndarray, start: float, sound: np.ndarray) -> None:
 
 
 def tone(frequency: float, seconds: float = SECONDS) -> np.ndarray:
-    """Return a steady tone as a 16-bit file has it."""
+    """Return a steady tone, quantized to 16 bits."""
     samples = 0.3 * np.sin(2 * np.pi * frequency * np.arange(round(seconds * RATE)) / RATE)
     return (np.round(samples * 2**15) / 2**15).astype(np.float32)
 
@@ -79,7 +79,7 @@ def others() -> list[np.ndarray]:
     return [words(recording(seed)) for seed in range(1, 1 + N_OTHERS)]
 
 
-# One recording is found again
+# Copies are found
 
 
 def quieter(samples: np.ndarray) -> np.ndarray:
@@ -107,7 +107,7 @@ def thin(samples: np.ndarray) -> np.ndarray:
 
 
 def shifted(samples: np.ndarray) -> np.ndarray:
-    """Leave out 62.274 steps at the beginning."""
+    """Remove 62.274 steps at the beginning."""
     return samples[round(3.1137 * RATE) :]
 
 
@@ -180,7 +180,7 @@ def test_in_a_loop_the_smallest_of_equal_offsets_is_chosen(period: float) -> Non
     assert search(loop, loop) == [Match(0, 1, 0, 0)]
 
 
-# Nothing else is
+# Nothing else is found
 
 
 def test_unrelated_recordings_never_match(others: list[np.ndarray]) -> None:
@@ -218,7 +218,7 @@ def test_sounds_without_information_never_match(sounds: list[np.ndarray]) -> Non
 
 @pytest.mark.parametrize("before", [14, 0, 7])
 def test_shared_silence_does_not_make_music_match(before: float) -> None:
-    """Three seconds of music in each track, and seventeen of silence: most of it is the same."""
+    """Each track is three seconds of music and fourteen of silence, which they share."""
     assert search(*[np.concatenate([silence(before), recording(s, 3), silence(14 - before)]) for s in range(8)]) == []
 
 
@@ -231,7 +231,7 @@ def test_two_pieces_in_one_style_and_tempo_do_not_match() -> None:
     assert search(*waltzes) == []
 
 
-# Bounds
+# Edge cases
 
 
 def test_nothing_is_found_without_fingerprints() -> None:
@@ -266,7 +266,7 @@ def test_the_search_is_deterministic(others: list[np.ndarray]) -> None:
 
 
 def test_many_silent_tracks_and_many_copies_are_searched_quickly() -> None:
-    """Compared pair by pair at all offsets, these would take many minutes."""
+    """Comparing all pairs at all offsets would take many minutes."""
     quiet, music = words(silence(30)), words(recording(0))
     began = time.process_time()
     assert same_recordings([quiet] * 400) == []

@@ -37,7 +37,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def archives(server: Server) -> tuple[Archive, Archive]:
-    """Clips in a tar archive, and labels that go into a folder of their own."""
+    """Clips in a tar archive, and labels that have their own folder."""
     return server.serve("genres.tar.gz", PACKED), server.serve("labels.csv", LABELS, "labels")
 
 

@@ -1,4 +1,4 @@
-"""Downloading for ``mirembed datasets fetch``: servers that break off, change their mind, or are gone."""
+"""Downloading for ``mirembed datasets fetch``: servers that break off, change a file, or are gone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABELS = noise(300_000)
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with a proxy in its environment that is not there, and not for this machine's own servers."""
+    """Set a proxy that does not exist, except for servers on this machine."""
     for name in ("HTTP_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
@@ -41,13 +41,13 @@ def labels(server: Server) -> Archive:
 def run(
     archive: Archive, audio: Path, progress: Notes | Interrupted | None = None, options: FetchOptions | None = None
 ):
-    """Fetch one archive, and return what there is then."""
+    """Fetch one archive and return its content."""
     fetch("tiny", card_of(archive), audio, options, progress, QUICK)
     return (audio / "labels.csv").read_bytes()
 
 
 def failure(archive: Archive, audio: Path) -> str:
-    """Return the message of a fetch that fails, having looked that it leaves nothing that could pass for the file."""
+    """Return the error message of a fetch, after checking that it left no file with the final name."""
     with pytest.raises(DatasetError) as caught:
         run(archive, audio)
     assert not (audio / "labels.csv").exists()
@@ -226,7 +226,7 @@ class TestChecksums:
         assert run(labels, tmp_path, options=FetchOptions(checksum=sha256(b"a later version"))) == b"a later version"
 
     def test_md5_is_accepted(self, server: Server, labels: Archive, tmp_path: Path) -> None:
-        # As md5sum prints it.
+        # as printed by md5sum
         server.files["/labels.csv"] = b"a"
         assert run(Archive(labels.url, "md5:0cc175b9c0f1b6a831c399e269772661"), tmp_path) == b"a"
 

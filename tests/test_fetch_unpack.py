@@ -1,4 +1,4 @@
-"""Unpacking for ``mirembed datasets fetch``: archives that mean harm, are damaged, or meet other files."""
+"""Unpacking for ``mirembed datasets fetch``: hostile archives, damaged ones, and files that exist already."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OUTSIDE = b"nobody may write here"
 
 @pytest.fixture
 def audio(tmp_path: Path) -> Path:
-    """An audio folder that does not exist yet, beside a file that a hostile archive is after."""
+    """An audio folder that does not exist yet, next to a file that hostile archives try to overwrite."""
     (tmp_path / "outside").write_bytes(OUTSIDE)
     return tmp_path / "audio"
 
@@ -31,7 +31,7 @@ def audio(tmp_path: Path) -> Path:
 def unpack(
     content: bytes, name: str, audio: Path, max_bytes: int | None = None, progress: Progress | None = None
 ) -> list[Fetched]:
-    """Fetch an archive that lies on this machine."""
+    """Fetch an archive that is a local file."""
     copy = audio.parent / name
     copy.write_bytes(content)
     card = card_of(Archive(f"http://127.0.0.1:9/{name}", sha256(content)))
@@ -39,7 +39,7 @@ def unpack(
 
 
 def refusal(content: bytes, name: str, audio: Path, max_bytes: int | None = None) -> str:
-    """Return the message of an archive that is refused, having looked that nothing came of it anywhere."""
+    """Return the error message of an archive, after checking that nothing was unpacked anywhere."""
     before = tree(audio)
     with pytest.raises(DatasetError) as caught:
         unpack(content, name, audio, max_bytes)
@@ -50,7 +50,7 @@ def refusal(content: bytes, name: str, audio: Path, max_bytes: int | None = None
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Return every file of a folder but the lock and the markers."""
+    """Return every file in a folder except the lock and the markers."""
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith((".lock", ".fetched"))]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 

@@ -1,4 +1,4 @@
-"""The dataset ``folder``: anyone's own audio files, labeled by class folders or by a table."""
+"""The dataset ``folder``: your own audio files, labeled by class folders or by a table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mirembed_datasets.tables import read_table
 
 
 def make_files(root: Path, *names: str) -> Path:
-    """Write empty files: a listing opens no audio."""
+    """Write empty files: listing does not read the audio."""
     for name in names:
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)

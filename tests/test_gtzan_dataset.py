@@ -1,4 +1,4 @@
-"""The dataset ``gtzan``: finding the clips in the copies that are in circulation."""
+"""The dataset ``gtzan``: finding the clips in the copies in circulation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "
 
 
 def make_copy(folder: Path, *, clips: int = 2, genres: tuple[str, ...] = GENRES, suffix: str = "wav") -> Path:
-    """Write empty files in the layout of the archive: a listing opens no audio."""
+    """Write empty files in the layout of the archive: listing does not read the audio."""
     for genre in genres:
         (folder / genre).mkdir(parents=True, exist_ok=True)
         for number in range(clips):
@@ -205,7 +205,7 @@ def test_the_card_describes_a_copy() -> None:
 
 
 def names_in(file: Path) -> set[str]:
-    """Read a published list: one path a line, before a tab where there is one, with a dot or an underscore."""
+    """Read a published list: one path per line, up to a tab if there is one, with a dot or an underscore."""
     paths = [line.split("\t")[0] for line in file.read_text().splitlines() if line.strip()]
     return {Path(path).stem.replace("_", ".") for path in paths}
 

@@ -1,4 +1,4 @@
-"""The dataset ``lastfm``: a folder for each mood, or a table beside the audio."""
+"""The dataset ``lastfm``: a folder for each mood, or a table next to the audio."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SONGS = ("happy/a.mp3", "sad/b.mp3", "angry/c.mp3", "relaxed/d.mp3")
 
 
 def make_files(root: Path, *names: str) -> Path:
-    """Write empty files: a listing opens no audio."""
+    """Write empty files: listing does not read the audio."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
@@ -72,7 +72,7 @@ class TestFolders:
 
 
 class TestTable:
-    """A table beside the audio."""
+    """A table next to the audio."""
 
     def make_copy(self, root: Path, text: str, name: str = "labels.csv") -> Path:
         make_files(root, "audio/a.mp3", "audio/b.mp3")

@@ -1,4 +1,4 @@
-"""What the host requires of a dataset's listing; `test_dataset_checks` holds the same of the conformance checks."""
+"""What the host requires of a dataset's listing; `test_dataset_checks` tests the same for the conformance checks."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def make_copy(
     static: str = STATIC,
     songs: str | None = SONGS,
 ) -> Path:
-    """Write a copy; the clips are empty, as a listing opens no audio."""
+    """Write a copy with empty clips: listing does not read the audio."""
     (root / audio).mkdir(parents=True, exist_ok=True)
     for clip in clips or ("2.mp3", "3.mp3", "10.mp3"):
         (root / audio / clip).touch()
