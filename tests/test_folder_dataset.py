@@ -122,7 +122,7 @@ class TestClassFolders:
             Folder().listing(tmp_path / "nowhere")
 
     def test_a_file_instead_of_a_folder_is_an_error(self, audio: Path) -> None:
-        with pytest.raises(DatasetError, match=r"a\.wav' is a file: give the folder"):
+        with pytest.raises(DatasetError, match=r"a\.wav' is a file"):
             Folder().listing(audio / "x" / "a.wav")
 
     def test_a_folder_without_audio_is_an_error(self, tmp_path: Path) -> None:

@@ -32,8 +32,6 @@ TRANSIENT = {408, 429, 500, 502, 503, 504}
 HEADWAY = 1 << 20
 """A connection that delivered this many bytes before it broke does not count as a failure."""
 
-_HEX_DIGITS = {"sha256": 64, "md5": 32}
-
 
 @dataclass(frozen=True)
 class Checksum:
@@ -65,12 +63,12 @@ class Checksum:
         SpecError
             If the text is not a checksum.
         """
-        algorithm, _, digest = text.strip().lower().partition(":")
-        if len(digest) != _HEX_DIGITS.get(algorithm) or not re.fullmatch("[0-9a-f]+", digest):
+        checksum = text.strip().lower()
+        if not re.fullmatch("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", checksum):
             raise SpecError(
                 f"{text!r} is not a checksum; expected sha256: and 64 hexadecimal digits, or md5: and 32 of them"
             )
-        return cls(algorithm, digest)
+        return cls(*checksum.split(":"))
 
     def of(self, path: Path, progress: Progress) -> Checksum:
         """Compute the checksum of a file with the same algorithm.
