@@ -114,8 +114,8 @@ def fetch(
     """
     options, progress, policy = options or FetchOptions(), progress or Silent(), policy or RetryPolicy()
     if card is None or not card.archives:
-        where = f": {card.source}" if card is not None else ""
-        raise DatasetError(f"dataset {name} has no archives to fetch; get it yourself{where}")
+        source = f"source: {card.source}" if card is not None and card.source else "get its files yourself"
+        raise DatasetError(f"dataset {name} has no archives to fetch; {source}")
     jobs = _plan(name, card.archives, audio, options)
     for note in (card.title, f"license: {card.license}", f"source: {card.source}", f"please cite:\n{card.citation}"):
         progress.note(note)
