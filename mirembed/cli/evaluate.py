@@ -22,7 +22,7 @@ from mirembed.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from mirembed.config import EvaluationSettings
+    from mirembed.config import Settings
     from mirembed.evaluate import Result
     from mirembed.runs import RunFolder, Scores
 
@@ -120,7 +120,7 @@ def evaluate(
     if backend_jobs == "local":
         options.train_soon(context)
     from mirembed.cli.console import ConsoleProgress, print_json
-    from mirembed.evaluate import evaluate_all, prepare
+    from mirembed.evaluate import plan_experiment, run_experiment
     from mirembed.evaluate.estimate import estimate
     from mirembed.runs import find_run
     from mirembed.store import Store
@@ -132,21 +132,21 @@ def evaluate(
     settings = _settings(context, config, repeats, preset)
     workers = options.jobs_or_cores(jobs)
     with ConsoleProgress() as progress, options.on_backend(backend_jobs, scheduler, jobs):
-        members = prepare(settings, place, registry, all_needed=preset is None or bool(dataset), progress=progress)
+        all_needed = preset is None or bool(dataset)
+        planned = plan_experiment(settings, place, registry, all_needed=all_needed, progress=progress)
         if dry_run:
-            plan = estimate(members, jobs=workers, progress=progress)
+            costs = estimate(planned, jobs=workers, progress=progress)
         else:
-            folder, results = evaluate_all(
-                members,
+            folder, results = run_experiment(
+                planned,
                 place,
-                registry,
                 jobs=workers,
                 command=options.command_line(),
                 repeats=repeats,
                 progress=progress,
             )
     if dry_run:
-        print_json(plan.to_json()) if json else typer.echo(plan.describe())
+        print_json(costs.to_json()) if json else typer.echo(costs.describe())
         return
     if json:
         contents = [result.to_json() for result in results]
@@ -159,9 +159,9 @@ def evaluate(
 
 def _settings(
     context: typer.Context, config: Path | None, repeats: RunFolder | None, preset: str | None
-) -> list[EvaluationSettings]:
+) -> list[Settings]:
     """Return the settings of the experiment file, with the flags that were given in their place."""
-    from mirembed.config import EvaluationSettings, read_experiment, read_preset
+    from mirembed.config import Settings, read_experiment, read_preset
     from mirembed.errors import SpecError
 
     if config is not None and preset is not None:
@@ -171,9 +171,9 @@ def _settings(
     elif config is not None:
         settings = read_experiment(config if repeats is None else repeats.folder)
     else:
-        settings = [EvaluationSettings()]
+        settings = [Settings()]
     given = {
-        "normalize" if name == "normalize" else name.replace("_", "-"): value
+        name.replace("_", "-"): value
         for name, value in context.params.items()
         if name not in _HOW and value not in (None, [], ())
     }
@@ -181,7 +181,7 @@ def _settings(
 
 
 def _print_result(result: Result) -> None:
-    _print_scores(result.scores, result.member.describe())
+    _print_scores(result.scores, result.planned.describe())
     typer.echo("95 % intervals: of means over folds by Nadeau & Bengio, of pooled scores by bootstrap over tracks.")
     typer.echo(result.describe_chance())
 

@@ -1,15 +1,7 @@
-"""folds x approaches x seeds → a run: every network and learner fitted inside its fold, every prediction kept."""
+"""Evaluation of all methods on the same folds: every network and learner is fitted inside its fold."""
 
-from mirembed.evaluate.choices import Evaluation, choose_evaluation
-from mirembed.evaluate.evaluation import evaluate
-from mirembed.evaluate.grid import Member, Result, evaluate_all, prepare
+from mirembed.evaluate.experiment import Result, plan_experiment, run_experiment
+from mirembed.evaluate.plan import PlannedRun, plan_run
+from mirembed.evaluate.run import evaluate
 
-__all__ = [
-    "Evaluation",
-    "Member",
-    "Result",
-    "choose_evaluation",
-    "evaluate",
-    "evaluate_all",
-    "prepare",
-]
+__all__ = ["PlannedRun", "Result", "evaluate", "plan_experiment", "plan_run", "run_experiment"]

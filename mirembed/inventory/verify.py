@@ -76,7 +76,7 @@ def _dataset_faults(features: FeatureStore) -> Iterator[Fault]:
     if twice_stored and not is_held(features.folder):
         yield Fault(
             str(features.folder / "spectrograms"),
-            f"holds {counted(len(twice_stored), 'track')} in two shards ({twice_stored[0]!r} first): the last row counts",
+            f"has {counted(len(twice_stored), 'track')} in two shards, {twice_stored[0]!r} first; the last row counts",
             f"{_EXTRACT_AGAIN}: it removes the others",
         )
     for table in [features.folder / "failures.parquet", *sorted(features.embeddings.glob("*.parquet"))]:
