@@ -22,7 +22,6 @@ from small_reports import CLASSES, TARGETS, write_grid, write_report_run
 
 from mirembed.compare import paired_tests
 from mirembed.reports import WrittenReport, score_tables
-from mirembed.reports.embeddings import principal_components
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.record import read_run
 from mirembed.runs.scores import score
