@@ -1,4 +1,4 @@
-"""Nothing of a test track reaches the models of its fold: replace its audio and label, and compare every number."""
+"""Test tracks never reach the models of their fold: replacing their audio and labels changes no number of a model."""
 
 from __future__ import annotations
 
