@@ -551,8 +551,6 @@ def test_errors_are_exit_code_1_and_stand_in_the_json(mirembed: Command, music: 
     assert report == {"dataset": "folder", "audio": str(music), "n_tracks": 4, "sound": False}
     assert "empty file" in finding.pop("text")
     assert finding == {"kind": "unreadable", "level": "error", "tracks": ["jig/a.wav"]}
-        ],
-    }
 
 
 def test_a_second_check_reads_no_file_again(mirembed: Command, music: Path) -> None:
