@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -119,7 +120,7 @@ def test_a_truncated_wav_is_unreadable_and_both_durations_are_reported(music: Pa
     (music / "reel/c.wav").write_bytes(content[: len(content) // 2])
     (finding,) = look(music).findings
     assert (finding.kind, finding.tracks) == ("unreadable", ("reel/c.wav",))
-    assert finding.text.startswith("truncated: 5.0 s decoded of 10.0 s stated")
+    assert re.match(r"truncated.* 5\.0 s .*10\.0 s", finding.text)
 
 
 @pytest.mark.usefixtures("in_process")
@@ -136,7 +137,7 @@ def test_sampling_rates_and_durations_that_differ_from_the_card_are_errors(music
 
 @pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize(
-    ("seconds", "rate", "reason"), [(10, 8000, "sampling rate 8000 Hz"), (0.03, RATE, "where one frame takes 0.05 s")]
+    ("seconds", "rate", "reason"), [(10, 8000, "sampling rate 8000 Hz"), (0.03, RATE, "0.030 s long")]
 )
 def test_files_that_extract_would_refuse_are_found(music: Path, seconds: float, rate: int, reason: str) -> None:
     write(music / "jig/a.wav", piece(7)[: int(seconds * rate)], rate=rate)
@@ -543,20 +544,11 @@ def test_warnings_are_shown_and_the_exit_code_is_0(mirembed: Command, music: Pat
 def test_errors_are_in_the_json_and_the_exit_code_is_1(mirembed: Command, music: Path) -> None:
     (music / "jig/a.wav").write_bytes(b"")
     completed = mirembed("datasets", "check", "folder", "--audio", music, "--json", code=1)
-    assert json.loads(completed.stdout) == {
-        "dataset": "folder",
-        "audio": str(music),
-        "n_tracks": 4,
-        "sound": False,
-        "findings": [
-            {
-                "kind": "unreadable",
-                "level": "error",
-                "tracks": ["jig/a.wav"],
-                "text": "empty file (0 bytes): copy or download it again",
-            }
-        ],
-    }
+    report = json.loads(completed.stdout)
+    (finding,) = report.pop("findings")
+    assert report == {"dataset": "folder", "audio": str(music), "n_tracks": 4, "sound": False}
+    assert "empty file" in finding.pop("text")
+    assert finding == {"kind": "unreadable", "level": "error", "tracks": ["jig/a.wav"]}
 
 
 def test_a_second_check_decodes_nothing(mirembed: Command, music: Path) -> None:
