@@ -11,8 +11,8 @@ from mirembed.cli import options
 from mirembed.cli.options import (
     DEFAULT_STORE,
     Approaches,
-    BackendJobs,
     Exclude,
+    Executor,
     Jobs,
     Json,
     LabelSimilarity,
@@ -26,99 +26,104 @@ if TYPE_CHECKING:
     from mirembed.evaluate import Result, Run, Scores
 
 
-_HOW = ("store", "config", "preset", "jobs", "backend_jobs", "scheduler", "dry_run", "json")
-"""Flags that say where and how to work; all others decide the numbers, and may stand in an experiment file."""
+_HOW = ("store", "config", "preset", "jobs", "executor", "scheduler", "dry_run", "json")
+"""Flags that do not affect the results; all others may be set in an experiment file."""
 
 
 def evaluate(
     context: typer.Context,
     dataset: Annotated[
         list[str] | None,
-        typer.Option(metavar="SPEC", help="A dataset of the store; repeatable. Default: the only one in the store."),
+        typer.Option(metavar="SPEC", help="Dataset in the store; repeatable. Default: the only one."),
     ] = None,
     store: StoreFolder = DEFAULT_STORE,
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Take the settings of an experiment file, or of a run. Flags go before it."),
+        typer.Option(metavar="FILE", help="Use the settings of an experiment file or of a run. Flags override it."),
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Take the settings of an experiment that comes with mirembed: paper."),
+        typer.Option(metavar="NAME", help="Use the settings of an experiment that comes with mirembed: paper."),
     ] = None,
     cv: Annotated[int | None, typer.Option(metavar="N", help="Number of folds. Default: 10.")] = None,
     folds: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="random, stratified, grouped or official splits. Default: stratified; for regression random.",
+            help="random, stratified, grouped, or official splits. Default: stratified; random for regression.",
         ),
     ] = None,
     splits: Annotated[
-        int | None, typer.Option(metavar="N", help="Repeated random splits in place of cross-validation.")
+        int | None, typer.Option(metavar="N", help="Number of random splits, instead of cross-validation.")
     ] = None,
     test_size: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Of the tracks, tested in each such split. Default: 0.1.")
+        float | None,
+        typer.Option(metavar="SHARE", help="Share of the tracks tested in each random split. Default: 0.1."),
     ] = None,
     similarity: Similarities = None,
     approach: Approaches = None,
     label_similarity: LabelSimilarity = None,
     learner: Annotated[
         list[str] | None,
-        typer.Option(metavar="SPEC", help="Predicts from embeddings; repeatable: svm, svm:C=10 ... Default: svm."),
+        typer.Option(metavar="SPEC", help="Learner, such as svm or svm:C=10; repeatable. Default: svm."),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(metavar="N", help="Passes over the training tracks. Default: 400.")
     ] = None,
-    batch: Annotated[int | None, typer.Option(metavar="N", help="Excerpts in a training step. Default: 32.")] = None,
+    batch: Annotated[int | None, typer.Option(metavar="N", help="Excerpts per training step. Default: 32.")] = None,
     seed: Annotated[
         list[int] | None,
-        typer.Option(metavar="N", min=0, help="Fixes folds, weights and excerpts; repeatable. Default: 0."),
+        typer.Option(metavar="N", min=0, help="Seed of folds, weights and excerpts; repeatable. Default: 0."),
     ] = None,
     normalize: Annotated[
         str | None,
         typer.Option(
-            "--normalize",
-            metavar="WHOSE",
-            help="Band statistics of the training tracks (training, the default), or of all tracks (dataset).",
+            metavar="TRACKS",
+            help="Tracks whose statistics normalize the input: training (the default), or dataset (all of them).",
         ),
     ] = None,
     checkpoint_every: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Score after every N epochs too, for the curves; 0: not. Default: 10."),
+        typer.Option(metavar="N", help="Also score after every N epochs, for the curves; 0: never. Default: 10."),
     ] = None,
     keep_models: Annotated[
-        bool | None, typer.Option("--keep-models/--no-keep-models", help="Keep the models of all folds in the run.")
+        bool | None, typer.Option("--keep-models/--no-keep-models", help="Save the models of all folds in the run.")
     ] = None,
     keep_embeddings: Annotated[
         bool | None,
         typer.Option(
-            "--keep-embeddings/--no-keep-embeddings", help="Keep all tracks' embeddings of all folds and checkpoints."
+            "--keep-embeddings/--no-keep-embeddings",
+            help="Save the embeddings of all tracks at every checkpoint of every fold.",
         ),
     ] = None,
     exclude: Exclude = None,
     jobs: Jobs = None,
-    backend_jobs: BackendJobs = "local",
+    executor: Executor = "local",
     scheduler: Scheduler = None,
     device: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="auto (the default), cpu or cuda; auto takes CUDA if there is any."),
+        typer.Option(metavar="NAME", help="auto (the default), cpu or cuda; auto uses a CUDA device if there is one."),
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="auto (the default), numba (a fused kernel, fast) or torch (its own GRU)."),
+        typer.Option(metavar="NAME", help="Engine of the network: auto (the default), numba (fused, fast) or torch."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be trained, measure a few steps, estimate, and stop.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print what would be trained and an estimate of the time, from a few measured steps; then stop.",
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Cross-validate: network, normalization and learner are fitted anew inside every fold.
+    """Cross-validate: network, normalization and learner are fitted inside every fold.
 
-    Prints the mean over the folds with its 95 % interval (Nadeau & Bengio). Every out-of-fold prediction is kept.
+    Prints the mean over the folds with its 95 % interval (Nadeau & Bengio). All out-of-fold predictions are saved.
     """
-    if backend_jobs == "local":
+    if executor == "local":
         options.train_soon(context)
-    from mirembed.cli.console import ConsoleProgress, print_json
+    from mirembed.cli.output import ConsoleProgress, print_json
     from mirembed.evaluate import evaluate_all, find_run, prepare
     from mirembed.evaluate.estimate import estimate
     from mirembed.store import Store
@@ -129,7 +134,7 @@ def evaluate(
     repeats = None if config is None or is_file else find_run(place.runs, str(config))
     settings = _settings(context, config, repeats, preset)
     workers = options.jobs_or_cores(jobs)
-    with ConsoleProgress() as progress, options.on_backend(backend_jobs, scheduler, jobs):
+    with ConsoleProgress() as progress, options.on_executor(executor, scheduler, jobs):
         members = prepare(settings, place, registry, all_needed=preset is None or bool(dataset), progress=progress)
         if dry_run:
             plan = estimate(members, jobs=workers, progress=progress)
@@ -158,12 +163,12 @@ def evaluate(
 def _settings(
     context: typer.Context, config: Path | None, repeats: Run | None, preset: str | None
 ) -> list[EvaluationSettings]:
-    """Return the settings of the experiment file, with the flags that were given in their place."""
+    """Return the settings of the experiment file, overridden by the flags that were given."""
     from mirembed.config import EvaluationSettings, read_experiment, read_preset
     from mirembed.errors import SpecError
 
     if config is not None and preset is not None:
-        raise SpecError(f"--config {config} and --preset {preset}: choose one")
+        raise SpecError(f"--config {config} and --preset {preset} exclude each other; give one of them")
     if preset is not None:
         settings = read_preset(preset)
     elif config is not None:
@@ -171,7 +176,7 @@ def _settings(
     else:
         settings = [EvaluationSettings()]
     given = {
-        "normalize" if name == "normalize" else name.replace("_", "-"): value
+        name.replace("_", "-"): value
         for name, value in context.params.items()
         if name not in _HOW and value not in (None, [], ())
     }
@@ -180,12 +185,13 @@ def _settings(
 
 def _print_result(result: Result) -> None:
     _print_scores(result.scores, result.member.describe())
-    typer.echo("95 % intervals: of means over folds by Nadeau & Bengio, of pooled scores by bootstrap over tracks.")
+    typer.echo("95 % intervals: Nadeau & Bengio for means over folds, bootstrap over tracks for pooled scores.")
     typer.echo(result.describe_chance())
 
 
 def _print_scores(scores: list[Scores], title: str) -> None:
-    from mirembed.cli.console import print_table
+    from mirembed.cli.output import print_table
+    from mirembed.progress import counted
 
     names = list(scores[0].intervals)
     rows = [[s.method, *(str(s.intervals[n]) for n in names), str(s.pooled[names[0]])] for s in scores]
@@ -200,4 +206,4 @@ def _print_scores(scores: list[Scores], title: str) -> None:
         )
     for s in scores:
         if s.undefined:
-            typer.echo(f"{s.method}: r is undefined in {s.undefined} folds and targets (constant prediction); scored 0")
+            typer.echo(f"{s.method}: r is undefined {counted(s.undefined, 'time')} (constant prediction); counted as 0")

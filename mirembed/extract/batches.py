@@ -12,7 +12,7 @@ from mirembed.errors import StoreError
 from mirembed.extract.files import Handling, extract_files
 from mirembed.hookspecs import Track
 from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow
-from mirembed.workers.cluster import n_threads, run_on_cluster
+from mirembed.workers.executor import n_threads, run_on_cluster
 
 SHARD_ROWS = 128
 SHARD_FRAMES = 400_000
@@ -65,7 +65,7 @@ def extract_batches(
     Raises
     ------
     WorkerError
-        See `mirembed.workers.cluster.run_on_cluster`.
+        See `mirembed.workers.executor.run_on_cluster`.
     StoreError
         If a worker does not see the store, or cannot write to it.
     """

@@ -16,7 +16,7 @@ from mirembed.extract.summary import Summary
 from mirembed.hookspecs import Track
 from mirembed.progress import Progress, counted
 from mirembed.store import DatasetInfo, Failure, FeatureStore, SpectrogramRow
-from mirembed.workers.cluster import is_cluster
+from mirembed.workers.executor import is_cluster
 
 SHARD_SECONDS = 20.0
 """A shard is written when it is full or this old: what a killed process loses."""
