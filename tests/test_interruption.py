@@ -313,7 +313,7 @@ def test_a_second_extraction_into_the_same_store_is_refused_and_harms_nothing(mu
 # Training
 
 
-EPOCHS = 60
+EPOCHS = 100
 CROSS_VALIDATION = Evaluation("stratified", 3, checkpoint_every=10)
 SETTINGS = ("--store", "s", "--epochs", EPOCHS, "--jobs", 1, "--engine", "torch")
 
