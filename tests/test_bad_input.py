@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -180,7 +181,7 @@ def test_a_usage_error_names_the_argument_and_how_to_get_help(mirembed, argument
         ),
         (["--similarity", "rbf:gama=2"], "rbf has no parameter 'gama'; its parameters: gamma: float = 1.0"),
         (["--similarity", "rbf:gamma=x"], "gamma=x is not a value for rbf: expected float; its parameters: gamma"),
-        (["--similarity", "rbf:gamma=-1"], "rbf:gamma=-1: gamma is -1.0: expected a finite number above 0"),
+        (["--similarity", "rbf:gamma=-1"], "rbf:gamma=-1: gamma is -1.0"),
         (["--similarity", "rbf:gamma"], "'gamma' in 'rbf:gamma' is not param=value"),
         (["--similarity", ":gamma=1"], "':gamma=1' is not a plugin's name; write name or name:param=value"),
         (["--learner", "svm:D=1"], "svm has no parameter 'D'; its parameters: kernel: "),
@@ -243,7 +244,7 @@ def test_a_file_in_place_of_the_audio_folder_is_said(store, refused):
 
 @pytest.mark.parametrize("dataset", ["folder", "gtzan"])
 def test_a_dataset_that_was_never_extracted_needs_its_audio_folder(refused, dataset):
-    assert f"the dataset {dataset} needs its audio folder: --audio DIR" in refused("extract", "--dataset", dataset)
+    assert re.search(f"dataset {dataset} .*--audio", refused("extract", "--dataset", dataset))
 
 
 @pytest.mark.parametrize(
@@ -306,13 +307,13 @@ BROKEN_DATASETS = """
 @pytest.mark.parametrize(
     ("dataset", "expected"),
     [
-        ("twice", "dataset twice of mirembed-broken 1.0 lists 'x' twice ("),
-        ("stray", "dataset stray of mirembed-broken 1.0: x has the label 'c', which is no class of it"),
-        ("far", "dataset far of mirembed-broken 1.0: x has valence=9.5, outside 1.0 to 9.0"),
-        ("few", "dataset few of mirembed-broken 1.0: x needs 1 values, has (2.0, 3.0)"),
-        ("nan", "dataset nan of mirembed-broken 1.0: x has valence=nan, outside 1.0 to 9.0"),
-        ("empty", "dataset empty of mirembed-broken 1.0 lists no track in this folder; check --audio"),
-        ("fails", "dataset fails of mirembed-broken 1.0 fails: ZeroDivisionError: division by zero; report it to"),
+        ("twice", "'x' twice"),
+        ("stray", "the label 'c'"),
+        ("far", "valence is 9.5"),
+        ("few", "(2.0, 3.0)"),
+        ("nan", "valence is nan"),
+        ("empty", "--audio"),
+        ("fails", "ZeroDivisionError: division by zero"),
     ],
 )
 def test_a_plugin_that_breaks_its_promise_is_named(mirembed, store, tmp_path, dataset, expected):
@@ -323,7 +324,9 @@ def test_a_plugin_that_breaks_its_promise_is_named(mirembed, store, tmp_path, da
         env=install(tmp_path / "site", "mirembed-broken", BROKEN_DATASETS),
         code=1,
     )
-    assert expected in message(completed.stderr)
+    error = message(completed.stderr)
+    assert f"dataset {dataset} of mirembed-broken 1.0 " in error
+    assert expected in error
     assert files(store) == before
 
 

@@ -13,16 +13,17 @@ from conftest import Command
 from small_runs import FOLDS, LABELS, N_FOLDS, N_TEST, OTHER, RIGHT, TARGETS, answers, write_run
 
 from mirembed import Regression, Target
-from mirembed.compare import LargerError, Mistake, Report, Results, compare
+from mirembed.compare import Comparison, LargerError, Mistake, compare
 from mirembed.errors import EvaluationError, StoreError
+from mirembed.runs import RunRecord, open_run
 from mirembed.store.files import read_table, write_json, write_table
 
 
-def opened(folder: Path) -> Results:
-    return Results.open(folder.parent, folder.name)
+def opened(folder: Path) -> RunRecord:
+    return open_run(folder.parent, folder.name)
 
 
-def verdicts(report: Report, metric: str = "accuracy") -> dict[tuple[str, str], str]:
+def verdicts(report: Comparison, metric: str = "accuracy") -> dict[tuple[str, str], str]:
     return {(test.a, test.b): test.verdict for test in report.tests if test.metric == metric}
 
 
@@ -52,8 +53,8 @@ def test_a_line_of_the_table_is_the_corrected_paired_t_test_of_the_scores_of_the
         test, differences = tests[metric], np.subtract(one, other)
         t, p, half_width = corrected_t(differences, n_train=80, n_test=20)
         assert (test.mean_a, test.mean_b) == pytest.approx((np.mean(one), np.mean(other)))
-        assert (test.comparison.statistic, test.comparison.p) == pytest.approx((t, p))
-        interval = test.comparison.difference
+        assert (test.t_test.statistic, test.t_test.p) == pytest.approx((t, p))
+        interval = test.t_test.difference
         assert (interval.low, interval.high) == pytest.approx(
             (differences.mean() - half_width, differences.mean() + half_width)
         )
@@ -76,7 +77,7 @@ def test_p_values_are_corrected_over_all_tests_of_the_table(tmp_path):
     right = {"rbf-sl": [18, 19, 18, 20, 18], "nn": [13, 15, 17, 13, 14]}
     folder = write_run(tmp_path / "run", {name: [answers(counts)] for name, counts in right.items()})
     accuracy, macro_f1 = compare(opened(folder)).tests
-    small, large = sorted([accuracy.comparison.p, macro_f1.comparison.p])
+    small, large = sorted([accuracy.t_test.p, macro_f1.t_test.p])
     assert small < large < 0.05 < 2 * small
     assert {accuracy.p_holm, macro_f1.p_holm} == {2 * small}
     assert accuracy.verdict == macro_f1.verdict == "not significant"
@@ -110,7 +111,7 @@ def test_all_seeds_of_repeated_cross_validation_take_part(tmp_path):
     assert report.n_folds == 10
     differences = np.subtract(np.ravel(counts["rbf-sl"]), np.ravel(counts["nn"])) / N_TEST
     t, p, _ = corrected_t(differences, n_train=80, n_test=20)
-    accuracy = report.tests[0].comparison
+    accuracy = report.tests[0].t_test
     assert (accuracy.statistic, accuracy.df, accuracy.p) == pytest.approx((t, 9, p))
 
 
@@ -147,7 +148,7 @@ def test_seeds_of_a_single_split_are_no_folds_to_test_over(tmp_path):
     predictions = {approach: [LABELS[:20], LABELS[1:21]] for approach in ("rbf-sl", "nn")}
     folder = write_run(tmp_path / "run", predictions, truth=LABELS[:20], places=[[0] * 20] * 2, cv=None)
     report = compare(opened(folder))
-    assert {test.comparison for test in report.tests} == {None}
+    assert {test.t_test for test in report.tests} == {None}
     assert report.disagreements[0].mcnemar_p is None
 
 
@@ -195,7 +196,7 @@ def test_regression_is_tested_on_r_and_on_the_r_of_each_target(emotions):
     for test, (one, other) in zip(report.tests, [r.mean(axis=2), r[:, :, 0], r[:, :, 1]], strict=True):
         assert (test.mean_a, test.mean_b) == pytest.approx((one.mean(), other.mean()))
         t, p, _ = corrected_t(one - other, n_train=80, n_test=20)
-        assert (test.comparison.statistic, test.comparison.p) == pytest.approx((t, p))
+        assert (test.t_test.statistic, test.t_test.p) == pytest.approx((t, p))
 
 
 def test_an_undefined_r_is_counted_and_said(emotions):
@@ -290,11 +291,11 @@ def test_a_run_is_found_by_its_folder_its_name_or_how_that_begins(run, tmp_path,
     runs = run.parent
     monkeypatch.chdir(tmp_path)
     for name, found in [("fold", run), ("gtzan-1", runs / "gtzan-1"), ("runs/gtzan-12", Path("runs/gtzan-12"))]:
-        assert Results.open(runs, name).folder == found
+        assert open_run(runs, name).folder == found
     write_run(runs / "gtzan-2", epochs=20, cv=None, splits=5, finished=None)
     write_json(runs / "gtzan-12" / "scores.json", {"nn": {"accuracy": {"mean": 0.52}}})
     with pytest.raises(StoreError) as error:
-        Results.open(runs, "gtz")
+        open_run(runs, "gtz")
     assert str(error.value).splitlines() == [
         "'gtz' begins the names of 3 runs; say more:",
         "  gtzan-1: 5 stratified folds, 400 epochs, finished",
@@ -302,7 +303,7 @@ def test_a_run_is_found_by_its_folder_its_name_or_how_that_begins(run, tmp_path,
         "  gtzan-2: 5 stratified splits, 20 epochs, interrupted",
     ]
     with pytest.raises(StoreError, match=r"'demo' is neither .* \(folder-1, gtzan-1, gtzan-12, gtzan-2\)"):
-        Results.open(runs, "demo")
+        open_run(runs, "demo")
 
 
 def test_an_unfinished_run_cannot_be_compared(tmp_path):

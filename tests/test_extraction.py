@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +18,8 @@ import soundfile
 from audio_files import loud_then_quiet, write_mp3
 from conftest import CLASSES, RATE, tone, write_tones
 
-from mirembed import Classification, Listing, Regression, Target, Track, extract, workers
-from mirembed.errors import DatasetError, StoreError
+from mirembed import Classification, Listing, Track, extract, workers
+from mirembed.errors import StoreError
 from mirembed.spectrogram import spectrogram
 from mirembed.store import FeatureStore
 from mirembed_datasets.folder import Folder
@@ -461,55 +459,6 @@ def test_a_pipe_does_not_make_extraction_wait(store, audio):
             "a pipe, socket or device, where an audio file was expected",
         )
     assert len(stored(store)) == 6
-
-
-def test_a_dataset_without_tracks_is_an_error(store, audio):
-    with pytest.raises(DatasetError, match="lists no track in this folder; check --audio"):
-        run(store, audio, listing=Listing(Classification(("a", "b")), []))
-
-
-NOT_UTF8 = os.fsdecode(b"caf\xe9.wav")
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ({"id": 7}, "test lists the id 7; expected a relative path in valid UTF-8: report it to that plugin's authors"),
-        ({"id": ""}, "test lists the id ''; expected a relative path"),
-        ({"id": "/music/a.wav"}, "test lists the id '/music/a.wav'; expected a relative path"),
-        ({"id": NOT_UTF8}, "test lists the id 'caf\\udce9.wav'; expected a relative path in valid UTF-8"),
-        ({"group": 7}, "test: x has the group 7; expected valid UTF-8 or None: report it to that plugin's authors"),
-        ({"group": NOT_UTF8}, "test: x has the group 'caf\\udce9.wav'; expected valid UTF-8 or None"),
-        ({"path": "a.wav"}, "test: x has the path 'a.wav'; expected a pathlib.Path: report it to that plugin's"),
-        ({"label": 1}, "test: x has the label 1, which is no class of it"),
-    ],
-)
-def test_a_track_that_cannot_be_stored_is_refused_before_any_is_decoded(store, audio, decoded, change, expected):
-    good, bad = Track("good", audio / "low" / "low-0.wav", "a"), Track("x", audio / "low" / "low-1.wav", "a")
-    listing = Listing(Classification(("a", "b")), [good, replace(bad, **change)])
-    with pytest.raises(DatasetError, match=re.escape(expected)):
-        extract.extract(store, listing, spec="test", plugin={}, audio=audio, jobs=1)
-    assert (decoded, store.exists) == ([], False)
-
-
-@pytest.mark.parametrize(
-    ("label", "expected"),
-    [
-        (3.0, "x needs 1 values, has 3.0"),
-        ("3", "x needs 1 values, has '3'"),
-        (("3",), "x has valence=3, outside 1 to 9"),
-        ((None,), "x has valence=None, outside 1 to 9"),
-    ],
-)
-def test_targets_that_are_no_numbers_are_refused(label, expected):
-    listing = Listing(Regression((Target("valence", 1, 9),)), [Track("x", Path("x.wav"), label)])
-    with pytest.raises(DatasetError, match=re.escape(expected)):
-        extract.check_listing(listing, "test")
-
-
-def test_numbers_of_numpy_are_targets():
-    listing = Listing(Regression((Target("valence", 1, 9),)), [Track("x", Path("x.wav"), (np.float32(3),))])
-    extract.check_listing(listing, "test")
 
 
 # Workers that are killed

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from sklearn.base import BaseEstimator
-from small_store import experiment, run_here, workers_run, write_classes, write_targets
+from small_store import evaluate, experiment, run_here, workers_run, write_classes, write_targets
 from third_party import install
 
 from mirembed.errors import ModelError, SpecError, StoreBusyError
-from mirembed.evaluate import Evaluation, evaluate
-from mirembed.fit import FittedModel, fit, transfer, whole_dataset
+from mirembed.fit import FittedModel, dataset, fit, transfer
 from mirembed.models.embeddings import ModelKey, read_embeddings
 from mirembed.models.estimators import check_storable
 from mirembed.models.model import Model
@@ -69,7 +68,7 @@ def interrupt_after_one(
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
     """Press ctrl-C when a function of the fit is called for the ``call``-th time."""
     calls = []
-    original = getattr(whole_dataset, name)
+    original = getattr(dataset, name)
 
     def interrupted(*arguments: Any, **options: Any) -> Any:
         calls.append(arguments)
@@ -77,7 +76,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
             raise KeyboardInterrupt
         return original(*arguments, **options)
 
-    monkeypatch.setattr(whole_dataset, name, interrupted)
+    monkeypatch.setattr(dataset, name, interrupted)
 
 
 def content(folder: Path) -> dict[Path, bytes]:
@@ -106,7 +105,7 @@ def test_an_interrupted_fit_keeps_the_models_that_are_done_and_makes_the_others(
     assert [entry.loss for entry in fitted] == [entry.loss for entry in fit_here(store, tmp_path / "at a stroke")]
 
 
-@pytest.mark.parametrize(("function", "call"), [("_keep", 2), ("_save_embeddings", 1), ("_save_embeddings", 2)])
+@pytest.mark.parametrize(("function", "call"), [("_save_model", 2), ("_save_embeddings", 1), ("_save_embeddings", 2)])
 def test_an_interruption_between_a_model_and_its_embeddings_is_made_good(store, tmp_path, monkeypatch, function, call):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt_at(patch, function, call)
@@ -181,10 +180,8 @@ def test_a_name_that_is_no_name_of_a_folder_is_refused(store, tmp_path, name):
 def fold_model(store, tmp_path) -> Path:
     """The model of a fold, as ``evaluate --keep-models`` keeps it."""
     with workers_run():
-        evaluation = Evaluation("stratified", 2, keep_models=True)
-        run, _ = evaluate(
-            open_tracks(store), experiment(epochs=2), evaluation, REGISTRY, tmp_path / "runs", jobs=1, command="typed"
-        )
+        settings = experiment(epochs=2, cv=2, keep_models=True)
+        run, _ = evaluate(open_tracks(store), settings, REGISTRY, tmp_path / "runs", command="typed")
     return run.folder / "models" / "rbf-sl-seed0-fold0"
 
 

@@ -25,7 +25,7 @@ from small_store import experiment, job, workers_run, write_classes, write_targe
 from third_party import install
 
 from mirembed import Task
-from mirembed.errors import FingerprintError, MirembedError, ModelError, PluginError, StoreError
+from mirembed.errors import MirembedError, MismatchError, ModelError, PluginError, StoreError
 from mirembed.fit import FittedModel, transfer
 from mirembed.fit import fit as run_fit
 from mirembed.fit.job import fit_models
@@ -369,7 +369,7 @@ def test_a_network_that_was_trained_on_the_same_tracks_makes_in_sample_embedding
 def test_a_network_for_other_spectrograms_is_refused(fitted, classes, tmp_path):
     tracks = open_tracks(classes)
     info = replace(tracks.info, parameters={**tracks.info.parameters, "hop_seconds": 0.01})
-    with pytest.raises(FingerprintError, match=r"was made with hop_seconds=0\.025, folder needs hop_seconds=0\.01"):
+    with pytest.raises(MismatchError, match=r"was made with hop_seconds=0\.025, folder needs hop_seconds=0\.01"):
         transfer(replace(tracks, info=info), classes, fitted[0].folder, Spec("svm"), REGISTRY, tmp_path)
 
 

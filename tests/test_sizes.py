@@ -7,8 +7,9 @@ import pytest
 
 from mirembed import Classification, Regression, Target
 from mirembed.datasets.splits import Fold
-from mirembed.evaluate.sizes import Sizes, chance, describe_chance, small_test_parts
-from mirembed.runs.scores import Scores, without_width
+from mirembed.evaluate.plan import chance, fold_sizes, small_test_parts
+from mirembed.runs.scores import Scores, zero_width_warnings
+from mirembed.runs.summary import Sizes, describe_chance
 from mirembed.statistics import Interval
 
 GENRES = Classification(("blues", "jazz", "rock"))
@@ -32,7 +33,7 @@ def test_the_title_says_how_many_tracks_take_part_and_are_trained_on_and_tested(
 
 def test_a_track_takes_part_if_any_fold_of_any_seed_has_it():
     folds = {0: [fold(0, [0, 1], [2]), fold(1, [0, 2, 3], [1, 5, 6])], 1: [fold(0, [0, 1], [2])]}
-    assert Sizes.of(folds, 9) == Sizes(9, 6, pytest.approx(7 / 3), pytest.approx(5 / 3))
+    assert fold_sizes(folds, 9) == Sizes(9, 6, pytest.approx(7 / 3), pytest.approx(5 / 3))
 
 
 def test_guessing_takes_the_class_from_the_training_tracks_and_is_scored_on_the_test_tracks():
@@ -46,8 +47,8 @@ def test_guessing_takes_the_class_from_the_training_tracks_and_is_scored_on_the_
 
 def test_what_guessing_scores_is_said():
     targets = Regression((Target("valence"),))
-    assert describe_chance(GENRES, 0.0904) == "Always guessing the largest class of the training tracks: 0.090."
-    assert describe_chance(targets, chance(targets, np.zeros((3, 1)), {})) == "Chance: r = 0."
+    assert describe_chance(GENRES, 0.0904) == "Majority-class accuracy: 0.090"
+    assert describe_chance(targets, chance(targets, np.zeros((3, 1)), {})) == "Chance: r = 0"
 
 
 @pytest.mark.parametrize(
@@ -62,5 +63,5 @@ def test_fewer_than_ten_test_tracks_are_warned_of(n_tested, said):
 def test_the_same_score_in_every_fold_is_warned_of_but_not_of_chance():
     intervals = {"rbf-sl": (1.0, 1.0), "nn": (0.8, 1.2), "chance": (1.0, 1.0), "fl": (None, None)}
     scores = [Scores(name, {"accuracy": Interval(1.0, *ends)}, {}, {}, 0) for name, ends in intervals.items()]
-    [told] = without_width(scores)
+    [told] = zero_width_warnings(scores)
     assert told.startswith("warning: rbf-sl scores the same in every fold (accuracy 1.000)")

@@ -14,7 +14,7 @@ from audio_files import music
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirembed.errors import AudioError, FingerprintError, SpecError
+from mirembed.errors import AudioError, MismatchError, SpecError
 from mirembed.spectrogram import (
     SpectrogramParameters,
     band_edges,
@@ -213,7 +213,7 @@ def test_spectrograms_made_with_another_value_of_any_field_are_refused(field):
     default = SpectrogramParameters()
     value = getattr(default, field)
     other = replace(default, **{field: value + 1 if isinstance(value, int | float) else "hann"})
-    with pytest.raises(FingerprintError, match=f"{field}={getattr(other, field)}"):
+    with pytest.raises(MismatchError, match=f"{field}={getattr(other, field)}"):
         compare_parameters(other.to_json(), default.to_json(), "the store", "this version")
 
 

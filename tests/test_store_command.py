@@ -18,14 +18,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import clean_environment, write_tones
-from small_store import experiment, workers_run, write_classes
+from small_store import evaluate, experiment, workers_run, write_classes
 from test_store import CLASSES, fill, frames_of, row
 
 from mirembed.errors import StoreBusyError, StoreError
-from mirembed.evaluate import Evaluation, evaluate
 from mirembed.fit import fit
+from mirembed.inventory.contents import contents
+from mirembed.inventory.verify import verify
 from mirembed.registry import Registry
-from mirembed.store import FeatureStore, Store, compact, contents, verify
+from mirembed.runs.folder import FORMAT
+from mirembed.store import FeatureStore, Store, compact
 from mirembed.store.files import write_json, write_table
 from mirembed.store.frames import open_tracks
 
@@ -39,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tracks, registry = open_tracks(features), Registry.discover()
     with workers_run():
         fit(tracks, features, experiment(epochs=1), registry, root / "models", seed=0, jobs=1)
-        evaluate(tracks, experiment(epochs=2), Evaluation("stratified", 2), registry, root / "runs", jobs=1)
+        evaluate(tracks, experiment(epochs=2, cv=2), registry, root / "runs")
     return root
 
 
@@ -106,16 +108,16 @@ def test_the_list_tells_tracks_without_audio_and_those_no_longer_listed(mirembed
     told = " ".join(mirembed("store", "info", "--store", store).stdout.split())
     assert "11 of 11, 988 without" in told
     assert "1 no longer listed" in told
-    [dataset] = contents.contents(Store(store)).datasets
+    [dataset] = contents(Store(store)).datasets
     assert (dataset.state, dataset.absent, dataset.unlisted) == ("complete", 988, 1)
 
 
 def test_a_run_that_is_not_finished_is_interrupted_or_going_on(store):
     manifest = next(store.glob("runs/*/manifest.json"))
     write_json(manifest, {**json.loads(manifest.read_text()), "finished": None})
-    assert contents.contents(Store(store)).runs[0].state == "interrupted"
+    assert contents(Store(store)).runs[0].state == "interrupted"
     with FeatureStore(manifest.parent).lock():
-        assert contents.contents(Store(store)).runs[0].state == "going on"
+        assert contents(Store(store)).runs[0].state == "running"
 
 
 def test_the_members_of_an_experiment_are_listed_under_it(store):
@@ -125,9 +127,10 @@ def test_the_members_of_an_experiment_are_listed_under_it(store):
     member.rename(whole / "one")
     started = "2026-01-01T00:00:00+00:00"
     write_json(
-        whole / "manifest.json", {"configuration": {"grid": ["one", "two"]}, "started": started, "finished": None}
+        whole / "manifest.json",
+        {"format": FORMAT, "configuration": {"grid": ["one", "two"]}, "started": started, "finished": None},
     )
-    (run,) = contents.contents(Store(store)).runs
+    (run,) = contents(Store(store)).runs
     assert (run.run, run.state, run.started) == ("experiment-1", "interrupted", started)
     assert [(one.run, one.state, one.dataset) for one in run.members] == [("experiment-1/one", "finished", "folder")]
 
@@ -135,7 +138,7 @@ def test_the_members_of_an_experiment_are_listed_under_it(store):
 def test_a_dataset_with_tracks_that_were_not_tried_is_incomplete(tmp_path):
     Store(tmp_path).create()
     fill(tmp_path / "datasets" / "folder", [row("a")])  # CLASSES lists three
-    (dataset,) = contents.contents(Store(tmp_path)).datasets
+    (dataset,) = contents(Store(tmp_path)).datasets
     assert (dataset.state, dataset.tracks, dataset.listed) == ("incomplete", 1, 3)
 
 
@@ -260,11 +263,11 @@ def write_text(pattern: str):
 
 FAULTS = {
     damage_frames: "cannot be read",
-    double_ids: "12 tracks stand in two shards",
+    double_ids: "12 tracks in two shards",
     repeat_a_row: "twice",
     use_other_parameters: "bands=41",
     put_in_a_nan: "not finite",
-    name_an_unknown_class: "no class of the dataset",
+    name_an_unknown_class: "'unheard of'",
     change_weights: "has changed since it was fitted",
     delete_learner: "cannot be read",
     delete_curves: "is missing",
@@ -282,7 +285,7 @@ FAULTS = {
 @pytest.mark.parametrize("damage", FAULTS, ids=lambda damage: damage.__name__)
 def test_a_fault_is_found_and_told_with_what_to_do(damage, store):
     path = damage(store)
-    (fault,) = verify.verify(Store(store))
+    (fault,) = verify(Store(store))
     assert fault.path == str(path)
     assert FAULTS[damage] in fault.what
     assert str(path) not in fault.what
@@ -292,7 +295,7 @@ def test_a_fault_is_found_and_told_with_what_to_do(damage, store):
 @pytest.mark.parametrize("pattern", ["models/*/model.json", "runs/*/manifest.json"])
 def test_a_folder_that_is_no_model_or_run_is_a_fault(pattern, store):
     path = write_text(pattern)(store)
-    (fault,) = verify.verify(Store(store))
+    (fault,) = verify(Store(store))
     assert fault.path == str(path.parent)
 
 
@@ -311,7 +314,7 @@ def test_a_run_that_is_not_finished_may_lack_tables(store):
     manifest = first(store, "runs/*/manifest.json")
     write_json(manifest, {**json.loads(manifest.read_text()), "finished": None})
     (manifest.parent / "predictions.parquet").unlink()
-    assert verify.verify(Store(store)) == []
+    assert verify(Store(store)) == []
 
 
 def test_the_advice_on_a_damaged_shard_mends_the_store(mirembed, tmp_path):

@@ -20,10 +20,12 @@ from mirembed.cli.options import (
     Similarities,
     StoreFolder,
 )
+from mirembed.config import defaults
 
 if TYPE_CHECKING:
-    from mirembed.config import EvaluationSettings
-    from mirembed.evaluate import Result, Run, Scores
+    from mirembed.config import Settings
+    from mirembed.evaluate import Result
+    from mirembed.runs import RunFolder, Scores
 
 
 _HOW = ("store", "config", "preset", "jobs", "executor", "scheduler", "dry_run", "json")
@@ -45,7 +47,7 @@ def evaluate(
         str | None,
         typer.Option(metavar="NAME", help="Use the settings of an experiment that comes with mirembed: paper."),
     ] = None,
-    cv: Annotated[int | None, typer.Option(metavar="N", help="Number of folds. Default: 10.")] = None,
+    cv: Annotated[int | None, typer.Option(metavar="N", help=f"Number of folds. Default: {defaults.N_FOLDS}.")] = None,
     folds: Annotated[
         str | None,
         typer.Option(
@@ -58,22 +60,30 @@ def evaluate(
     ] = None,
     test_size: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="Share of the tracks tested in each random split. Default: 0.1."),
+        typer.Option(
+            metavar="SHARE", help=f"Share of the tracks tested in each random split. Default: {defaults.TEST_SIZE}."
+        ),
     ] = None,
     similarity: Similarities = None,
     approach: Approaches = None,
     label_similarity: LabelSimilarity = None,
     learner: Annotated[
         list[str] | None,
-        typer.Option(metavar="SPEC", help="Learner, such as svm or svm:C=10; repeatable. Default: svm."),
+        typer.Option(
+            metavar="SPEC", help=f"Learner, such as svm or svm:C=10; repeatable. Default: {defaults.LEARNER}."
+        ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(metavar="N", help="Passes over the training tracks. Default: 400.")
+        int | None, typer.Option(metavar="N", help=f"Passes over the training tracks. Default: {defaults.EPOCHS}.")
     ] = None,
-    batch: Annotated[int | None, typer.Option(metavar="N", help="Excerpts per training step. Default: 32.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(metavar="N", help=f"Excerpts per training step. Default: {defaults.BATCH}.")
+    ] = None,
     seed: Annotated[
         list[int] | None,
-        typer.Option(metavar="N", min=0, help="Seed of folds, weights and excerpts; repeatable. Default: 0."),
+        typer.Option(
+            metavar="N", min=0, help=f"Seed of folds, weights and excerpts; repeatable. Default: {defaults.SEED}."
+        ),
     ] = None,
     normalize: Annotated[
         str | None,
@@ -84,7 +94,10 @@ def evaluate(
     ] = None,
     checkpoint_every: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Also score after every N epochs, for the curves; 0: never. Default: 10."),
+        typer.Option(
+            metavar="N",
+            help=f"Also score after every N epochs, for the curves; 0: never. Default: {defaults.CHECKPOINT_EVERY}.",
+        ),
     ] = None,
     keep_models: Annotated[
         bool | None, typer.Option("--keep-models/--no-keep-models", help="Save the models of all folds in the run.")
@@ -124,8 +137,9 @@ def evaluate(
     if executor == "local":
         options.train_soon(context)
     from mirembed.cli.output import ConsoleProgress, print_json
-    from mirembed.evaluate import evaluate_all, find_run, prepare
+    from mirembed.evaluate import plan_experiment, run_experiment
     from mirembed.evaluate.estimate import estimate
+    from mirembed.runs import find_run
     from mirembed.store import Store
 
     registry = options.discover()
@@ -135,21 +149,21 @@ def evaluate(
     settings = _settings(context, config, repeats, preset)
     workers = options.jobs_or_cores(jobs)
     with ConsoleProgress() as progress, options.on_executor(executor, scheduler, jobs):
-        members = prepare(settings, place, registry, all_needed=preset is None or bool(dataset), progress=progress)
+        all_needed = preset is None or bool(dataset)
+        planned = plan_experiment(settings, place, registry, all_needed=all_needed, progress=progress)
         if dry_run:
-            plan = estimate(members, jobs=workers, progress=progress)
+            costs = estimate(planned, jobs=workers, progress=progress)
         else:
-            folder, results = evaluate_all(
-                members,
+            folder, results = run_experiment(
+                planned,
                 place,
-                registry,
                 jobs=workers,
                 command=options.command_line(),
                 repeats=repeats,
                 progress=progress,
             )
     if dry_run:
-        print_json(plan.to_json()) if json else typer.echo(plan.describe())
+        print_json(costs.to_json()) if json else typer.echo(costs.describe())
         return
     if json:
         contents = [result.to_json() for result in results]
@@ -161,10 +175,10 @@ def evaluate(
 
 
 def _settings(
-    context: typer.Context, config: Path | None, repeats: Run | None, preset: str | None
-) -> list[EvaluationSettings]:
+    context: typer.Context, config: Path | None, repeats: RunFolder | None, preset: str | None
+) -> list[Settings]:
     """Return the settings of the experiment file, overridden by the flags that were given."""
-    from mirembed.config import EvaluationSettings, read_experiment, read_preset
+    from mirembed.config import Settings, read_experiment, read_preset
     from mirembed.errors import SpecError
 
     if config is not None and preset is not None:
@@ -174,7 +188,7 @@ def _settings(
     elif config is not None:
         settings = read_experiment(config if repeats is None else repeats.folder)
     else:
-        settings = [EvaluationSettings()]
+        settings = [Settings()]
     given = {
         name.replace("_", "-"): value
         for name, value in context.params.items()
@@ -184,26 +198,27 @@ def _settings(
 
 
 def _print_result(result: Result) -> None:
-    _print_scores(result.scores, result.member.describe())
+    _print_scores(result.scores, result.planned.describe())
     typer.echo("95 % intervals: Nadeau & Bengio for means over folds, bootstrap over tracks for pooled scores.")
     typer.echo(result.describe_chance())
 
 
 def _print_scores(scores: list[Scores], title: str) -> None:
     from mirembed.cli.output import print_table
-    from mirembed.progress import counted
+    from mirembed.runs.scores import describe_undefined
+    from mirembed.statistics import metric_named
 
     names = list(scores[0].intervals)
     rows = [[s.method, *(str(s.intervals[n]) for n in names), str(s.pooled[names[0]])] for s in scores]
-    headings = {"macro_f1": "macro-F1", "r_squared": "r²", "r2": "R²"}
+    labels = [metric_named(name).label for name in names]
     first = "method" if any("+" in s.method for s in scores) else "approach"
-    print_table([first, *(headings.get(n, n) for n in names), f"pooled {names[0]}"], rows, title)
+    print_table([first, *labels, f"pooled {labels[0]}"], rows, title)
     if scores[0].targets:
         targets = list(scores[0].targets)
         print_table(
-            ["r by target", *(s.method for s in scores)],
+            [f"{labels[0]} by target", *(s.method for s in scores)],
             [[target, *(str(s.targets[target]) for s in scores)] for target in targets],
         )
     for s in scores:
         if s.undefined:
-            typer.echo(f"{s.method}: r is undefined {counted(s.undefined, 'time')} (constant prediction); counted as 0")
+            typer.echo(f"{s.method}: {describe_undefined(names[0], s.undefined)}")

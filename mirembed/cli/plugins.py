@@ -33,10 +33,10 @@ def list_all(
 
     from mirembed.cli.output import print_json, print_table
     from mirembed.registry import Registry
-    from mirembed.registry.descriptions import describe, of_hook
+    from mirembed.registry.descriptions import describe
 
     registry = Registry.discover()
-    plugins = of_hook(registry, hook)
+    plugins = registry.of_hook(hook)
     if json:
         print_json(
             {
@@ -76,10 +76,10 @@ def show(
 
     from mirembed.cli.output import print_json
     from mirembed.registry import Registry
-    from mirembed.registry.descriptions import describe, matching
+    from mirembed.registry.descriptions import describe
 
     registry = Registry.discover()
-    plugins, broken = matching(registry, name)
+    plugins, broken = registry.matching(name)
     descriptions = [describe(registry, plugin) for plugin in plugins]
     if json:
         print_json({"plugins": [d.to_json() for d in descriptions], "broken": [asdict(b) for b in broken]})
@@ -126,7 +126,7 @@ def check(
     from mirembed.progress import counted
     from mirembed.registry import Registry
     from mirembed.specs import Spec
-    from mirembed.testing.outcomes import run_checks
+    from mirembed.testing.suites import run_checks
 
     registry = Registry.discover()
     spec = Spec.parse(name)

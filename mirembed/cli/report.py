@@ -29,9 +29,9 @@ def report(
     """
     from mirembed.cli.options import discover
     from mirembed.cli.output import ConsoleProgress, print_json
-    from mirembed.evaluate import find_run
     from mirembed.progress import counted
     from mirembed.reports import write_report
+    from mirembed.runs import find_run
     from mirembed.store import Store
 
     folder = find_run(Store(store).runs, run).folder

@@ -4,7 +4,6 @@ from mirembed.extract.files import ExtractedFile, FileOutcome, Handling, extract
 from mirembed.extract.max_failures import MaxFailures
 from mirembed.extract.summary import Summary
 from mirembed.extract.update import extract
-from mirembed.listings import check_listing
 
 __all__ = [
     "ExtractedFile",
@@ -12,7 +11,6 @@ __all__ = [
     "Handling",
     "MaxFailures",
     "Summary",
-    "check_listing",
     "extract",
     "extract_files",
 ]

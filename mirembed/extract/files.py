@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mirembed import workers
-from mirembed.audio.files import file_stamp, patience, printable, require_inside
+from mirembed.audio.files import default_timeout, file_hash, file_stamp, printable, require_inside
 from mirembed.errors import AudioError
 from mirembed.hookspecs import Track
 from mirembed.spectrogram import DEFAULTS, choose_backend, spectrogram
@@ -35,7 +34,7 @@ class Handling:
     ----------
     backend : {"auto", "essentia", "scipy"}
     timeout : float or None
-        Seconds that one file may take; None: see `mirembed.audio.files.patience`.
+        Seconds that one file may take; None: see `mirembed.audio.files.default_timeout`.
     """
 
     backend: str = "auto"
@@ -122,7 +121,7 @@ def extract_files(
     if handling.backend != "auto":  # which each worker finds out for itself
         choose_backend(handling.backend)
     files = [_File(path, folder, handling.backend) for path in paths]
-    limits = workers.Limits(lambda file: handling.timeout or patience(file.path), WORKER_MEMORY, WORKER_KEPT)
+    limits = workers.Limits(lambda file: handling.timeout or default_timeout(file.path), WORKER_MEMORY, WORKER_KEPT)
     outcomes = workers.run(_extract_file, files, max(1, jobs), per_worker=_IN_FLIGHT, limits=limits)
     for number, outcome in enumerate(outcomes, 1):
         if isinstance(outcome, workers.Crashed):
@@ -157,15 +156,3 @@ def _extract_file(file: _File) -> ExtractedFile | str:
     # Decoders meet files of any kind, and one of them must not end the work on all others.
     except Exception as error:
         return f"cannot be read: {type(error).__name__}: {error}"
-
-
-def file_hash(path: Path) -> str:
-    """Return the digest of a file's bytes; empty when it cannot be read."""
-    # Opening a pipe or a device would wait for ever.
-    if not path.is_file():
-        return ""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-    except OSError:
-        return ""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mirembed.audio.files import file_stamp
-from mirembed.extract.files import file_hash
+from mirembed.audio.files import file_hash, file_stamp
 from mirembed.hookspecs import Track
 from mirembed.store import FeatureStore
 

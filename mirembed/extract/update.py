@@ -7,15 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mirembed.audio.files import file_stamp
+from mirembed.audio.files import file_hash, file_stamp
 from mirembed.errors import StoreError
 from mirembed.extract.extraction import Extraction
-from mirembed.extract.files import Handling, file_hash
+from mirembed.extract.files import Handling
 from mirembed.extract.max_failures import MaxFailures
 from mirembed.extract.moved import moved_tracks
 from mirembed.extract.summary import Summary
 from mirembed.hookspecs import Classification, Listing, Task, Track
-from mirembed.listings import check_listing
 from mirembed.progress import Progress, Silent
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, FeatureStore
@@ -45,6 +44,7 @@ def extract(
     ----------
     store : FeatureStore
     listing : Listing
+        Checked by `mirembed.listings.check_listing`.
     spec : str
         The dataset, as given to ``--dataset``.
     plugin : mapping
@@ -65,12 +65,11 @@ def extract(
     Raises
     ------
     DatasetError
-        See `check_listing` and `Extraction.run`.
+        See `Extraction.run`.
     StoreError
         If the store is busy, cannot be written, was made with other parameters, or holds another folder's tracks.
     """
     progress = progress or Silent()
-    check_listing(listing, spec)
     parameters = SpectrogramParameters()
     info = DatasetInfo(
         spec,

@@ -116,5 +116,5 @@ def new_estimator(registry: Registry, learner: Spec, task: Task) -> Estimator:
 
 @contextlib.contextmanager
 def _blaming(registry: Registry, learner: Spec, purpose: str) -> Iterator[None]:
-    with plugin_code(f"{registry.find('learner', learner.name).blame(learner)} fails to {purpose}"):
+    with plugin_code(f"{registry.find('learner', learner.name).with_origin(learner)} fails to {purpose}"):
         yield

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.audio.files import audio_files, printable
+from mirembed.audio.files import audio_files, file_hash, printable
 from mirembed.errors import AudioError, MirembedError
-from mirembed.extract.files import file_hash
 from mirembed.models.embeddings import ModelKey, read_embeddings
 from mirembed.models.inference import embed_files
 from mirembed.models.kernels import nearest

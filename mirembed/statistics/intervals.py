@@ -133,45 +133,42 @@ def deviation(values: NDArray[np.float64]) -> float:
 
 
 def bootstrap_interval(
-    metric: Callable[[NDArray[np.int64]], float],
+    value: float,
+    of_resamples: Callable[[NDArray[np.int64]], NDArray[np.float64]],
     n_tracks: int,
     confidence: float = 0.95,
     resamples: int = 1000,
-    *,
-    of_resamples: Callable[[NDArray[np.int64]], NDArray[np.float64]] | None = None,
 ) -> Interval:
     """Return a metric of pooled predictions with its percentile bootstrap interval over tracks.
 
-    It tells how the score depends on which tracks were tested, not on which were trained on: networks are not
+    The interval covers the choice of test tracks, not of training tracks: networks are not
     trained again. The same call gives the same interval.
 
     Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
 
     Parameters
     ----------
-    metric : callable
-        Of an array of track numbers, in which a track may stand more than once.
+    value : float
+        The metric of all tracks.
+    of_resamples : callable
+        The metric of resamples: numbers of the drawn tracks ``[n_resamples, n_tracks]`` to ``[n_resamples]``. See
+        `mirembed.statistics.resampling`.
     n_tracks : int
     confidence : float
         Between 0 and 1.
     resamples : int
-    of_resamples : callable or None
-        The same metric of all resamples at once, ``[n_resamples, n_tracks]`` to ``[n_resamples]``, where there is a
-        faster way than one after the other.
     """
     from scipy.stats import bootstrap
 
-    everyone = np.arange(n_tracks)
-    mean = float(metric(everyone))
     if n_tracks < 2:
-        return Interval(mean, None, None)
+        return Interval(value, None, None)
     result = bootstrap(
-        (everyone,),
-        metric if of_resamples is None else lambda drawn, axis: of_resamples(np.atleast_2d(drawn)),
+        (np.arange(n_tracks),),
+        lambda drawn, axis: of_resamples(np.atleast_2d(drawn)),
         n_resamples=resamples,
-        vectorized=of_resamples is not None,
+        vectorized=True,
         confidence_level=confidence,
         method="percentile",
         rng=np.random.default_rng(0),
     )
-    return Interval(mean, float(result.confidence_interval.low), float(result.confidence_interval.high))
+    return Interval(value, float(result.confidence_interval.low), float(result.confidence_interval.high))

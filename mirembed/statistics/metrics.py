@@ -1,11 +1,11 @@
-"""Metrics of predictions.
+"""The metrics of predictions, and one table of them: `METRICS`.
 
 Conventions
 -----------
-Truth comes first, prediction second; both are one-dimensional arrays of one length, a value for each track,
-with regression targets in the dataset's own units. A metric is one number for one fold (or all folds pooled)
-and one target. Where a metric is undefined it is 0, never NaN; `pearson_r_defined` tells, so that a caller
-can count it and say so.
+Truth comes first, prediction second; both are one-dimensional arrays of the same length with a value for each track,
+regression targets in the dataset's own units. A metric is one number for one fold (or all folds pooled)
+and one target. Where a metric is undefined it is 0, never NaN; `Metric.is_defined` tells the cases apart, so that a
+caller can count and report them.
 
 Three names that papers confuse:
 
@@ -19,11 +19,15 @@ All metrics raise `EvaluationError` for arrays that are empty, of unlike shapes 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from mirembed.errors import EvaluationError
+from mirembed.hookspecs import Classification, Regression, Task
+from mirembed.statistics import resampling
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -134,3 +138,76 @@ def _standardized(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return values with mean 0 and norm 1; they are not constant."""
     deviations: NDArray[np.float64] = (values - values.mean()) / np.ptp(values)  # so that no square vanishes
     return deviations / np.linalg.norm(deviations)
+
+
+Function: TypeAlias = "Callable[[NDArray[Any], NDArray[Any]], float]"
+"""Truth and prediction of each track to a number."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of the table of metrics: everything that the rest of mirembed knows about a metric.
+
+    Attributes
+    ----------
+    name : str
+        In JSON, CSV and code: ``macro_f1``.
+    label : str
+        In tables and figures: ``macro-F1``.
+    task : type
+        `Classification` or `Regression`.
+    function : callable
+        Truth and prediction ``[n_tracks]`` to a float.
+    resampled : Resampling
+        The same metric of many bootstrap resamples at once.
+    is_defined : callable or None
+        Truth and prediction to whether the metric is defined; where it is not, ``function`` returns 0. None: always.
+    undefined : str
+        When the metric is undefined, for people: ``constant prediction``.
+    higher_is_better : bool
+    compared : bool
+        Whether `mirembed.compare` tests differences of it.
+    """
+
+    name: str
+    label: str
+    task: type[Task]
+    function: Function
+    resampled: resampling.Resampling
+    is_defined: Callable[[NDArray[Any], NDArray[Any]], bool] | None = None
+    undefined: str = ""
+    higher_is_better: bool = True
+    compared: bool = True
+
+
+METRICS = (
+    Metric("accuracy", "accuracy", Classification, accuracy, resampling.ACCURACY),
+    Metric("macro_f1", "macro-F1", Classification, macro_f1, resampling.MACRO_F1),
+    Metric("r", "r", Regression, pearson_r, resampling.R, pearson_r_defined, "constant prediction"),
+    Metric("r_squared", "r²", Regression, r_squared, resampling.R_SQUARED, compared=False),
+    Metric("r2", "R²", Regression, r2_score, resampling.R2, compared=False),
+)
+"""Every metric, the headline of each task first."""
+
+
+def metrics_for(task: Task) -> tuple[Metric, ...]:
+    """Return the metrics of a task, the headline first.
+
+    >>> [metric.name for metric in metrics_for(Classification(("blues", "jazz")))]
+    ['accuracy', 'macro_f1']
+    """
+    return tuple(metric for metric in METRICS if isinstance(task, metric.task))
+
+
+def headline(task: Task) -> Metric:
+    """Return the metric that stands for a method: accuracy of a classification, r of a regression."""
+    return metrics_for(task)[0]
+
+
+def metric_named(name: str) -> Metric:
+    """Return a metric by its name.
+
+    >>> metric_named("macro_f1").label
+    'macro-F1'
+    """
+    return next(metric for metric in METRICS if metric.name == name)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What a t-test says of two means.
+class TTestResult:
+    """The result of a t-test of two means.
 
     Scores that do not vary at all leave nothing to doubt: where the means are equal, t is 0 and p is 1; where they
     are not, t and the effect are infinite and p is 0.
@@ -49,7 +49,7 @@ class Comparison:
 
 def corrected_paired_t_test(
     differences: ArrayLike, n_train: float, n_test: float, confidence: float = 0.95
-) -> Comparison:
+) -> TTestResult:
     """Test whether the paired differences of the scores of J folds or splits have the mean 0.
 
     Student's t-test with J - 1 degrees of freedom and the standard error of `nadeau_bengio_error`, which allows for
@@ -80,7 +80,7 @@ def corrected_paired_t_test(
     return _student(float(differences.mean()), error, df, effect, confidence)
 
 
-def welch_t_test(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Comparison:
+def welch_t_test(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> TTestResult:
     """Test whether two independent samples of scores have the same mean, whatever their variances.
 
     Scores of splits of the same tracks are not independent: for these, the test announces too many differences. It is
@@ -233,13 +233,13 @@ def hedges_g(d: float, df: int) -> float:
     return d * math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
 
 
-def _student(difference: float, error: float, df: float, effect: float | None, confidence: float) -> Comparison:
+def _student(difference: float, error: float, df: float, effect: float | None, confidence: float) -> TTestResult:
     """Test whether a difference with a standard error of ``df`` degrees of freedom is 0."""
     from scipy.stats import t
 
     statistic = _ratio(difference, error)
     p = 2 * float(t.sf(abs(statistic), df))
-    return Comparison(student_interval(difference, error, df, confidence), statistic, df, p, effect)
+    return TTestResult(student_interval(difference, error, df, confidence), statistic, df, p, effect)
 
 
 def _mean_difference(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirembed.audio.files import printable
-from mirembed.errors import FingerprintError, StoreError, StoreWriteError
+from mirembed.errors import MismatchError, StoreError, StoreWriteError
 from mirembed.hookspecs import Track
 from mirembed.store.files import (
     exclusive,
@@ -226,7 +226,7 @@ class FeatureStore:
 
         Raises
         ------
-        FingerprintError
+        MismatchError
             Naming the first field that differs.
         """
         compare_parameters(self.info().parameters, parameters, f"the store {self.folder}", wanted_by)
@@ -265,10 +265,10 @@ def row_groups(shard: Path, columns: Sequence[str] | None = None) -> Iterator[pa
 
 
 def compare_parameters(found: Mapping[str, Any], wanted: Mapping[str, Any], holder: str, wanted_by: str) -> None:
-    """Raise `FingerprintError` naming the first field in which two sets of parameters differ."""
+    """Raise `MismatchError` naming the first field in which two sets of parameters differ."""
     for name in {**wanted, **found}:
         if found.get(name) != wanted.get(name):
-            raise FingerprintError(
+            raise MismatchError(
                 f"{holder} was made with {name}={found.get(name)}, {wanted_by} needs {name}={wanted.get(name)}; "
                 "extract into another --store"
             )

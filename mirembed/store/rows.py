@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from mirembed.errors import DatasetError
 from mirembed.hookspecs import Classification, Regression, Target, Task
 
 if TYPE_CHECKING:
@@ -28,14 +27,6 @@ _FIXED_COLUMNS = (
     "n_frames",
     "frames",
 )
-
-
-_RESERVED = {
-    *_FIXED_COLUMNS,
-    *("shard", "row", "label", "prediction", "approach", "seed", "fold", "epoch", "loss", "model", "in_sample"),
-    *("embedding", "learner", "method", "score"),
-}
-"""Names of columns in any table that holds targets beside them."""
 
 
 @dataclass(frozen=True)
@@ -130,20 +121,10 @@ def task_from_json(content: Mapping[str, Any]) -> Task:
 
 
 def label_names(task: Task) -> list[str]:
-    """Return the names of the label columns: ``label``, or the targets' names.
-
-    Raises
-    ------
-    DatasetError
-        If a target's name is a column of its own.
-    """
+    """Return the names of the label columns: ``label``, or the targets' names."""
     if isinstance(task, Classification):
         return ["label"]
-    names = [target.name for target in task.targets]
-    for name in names:
-        if name in _RESERVED or name.startswith("predicted_") or names.count(name) > 1:
-            raise DatasetError(f"a target cannot be called {name!r}: a column of the store has that name; rename it")
-    return names
+    return [target.name for target in task.targets]
 
 
 def spectrogram_schema(info: DatasetInfo) -> pa.Schema:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -74,27 +74,3 @@ class Adadelta:
             if tensor.shape != state[name].shape:
                 raise ValueError(f"{name} of the optimizer has the shape {tuple(state[name].shape)}")
             tensor.copy_(state[name])
-
-
-@torch.no_grad()
-def step_together(
-    optimizers: Sequence[Adadelta], gradients: Sequence[Sequence[Tensor]], *, foreach: bool = True
-) -> None:
-    """Let each of several optimizers take a step.
-
-    Parameters
-    ----------
-    optimizers : sequence of Adadelta
-    gradients : sequence of sequence of Tensor
-        Of the parameters of each.
-    foreach : bool
-        Whether one operation on the device serves many parameters; the numbers are the same but for rounding.
-    """
-    _adadelta(
-        [tensor for optimizer in optimizers for tensor in optimizer._parameters],
-        [tensor for of_one in gradients for tensor in of_one],
-        [tensor for optimizer in optimizers for tensor in optimizer._square_avgs],
-        [tensor for optimizer in optimizers for tensor in optimizer._acc_deltas],
-        [tensor for optimizer in optimizers for tensor in optimizer._steps],
-        foreach=foreach,
-    )

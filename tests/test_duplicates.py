@@ -13,7 +13,7 @@ import scipy.signal
 import soundfile
 
 from mirembed.audio import decode
-from mirembed.datasets.fingerprints import SAME, Match, fingerprint, same_recordings
+from mirembed.datasets.duplicates import SAME, Match, fingerprint, same_recordings
 from mirembed_datasets.synthesis.clips import draw_clip
 from mirembed_datasets.synthesis.synth import render
 
