@@ -370,7 +370,6 @@ def test_every_error_has_exit_code_1_and_leaves_nothing_behind(tmp_path, monkeyp
         (["--learner", "smv"], ["learner", "'smv'", "svm?"]),
         (["--normalize", "none"], ["--normalize none", "training", "dataset"]),
         (["--device", "tpu"], ["--device tpu", "auto", "cpu", "cuda"]),
-        (["--engine", "jax"], ["--engine jax", "auto", "numba", "torch"]),
     ],
 )
 def test_settings_are_checked_before_anything_is_trained(store, command, options, facts):
