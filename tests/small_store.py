@@ -23,7 +23,7 @@ from mirembed.runs import RunFolder, Scores
 from mirembed.specs import Spec
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow, Store
-from mirembed.store.frames import Tracks
+from mirembed.store.tracks import Tracks
 from mirembed.training.loop import Settings as TrainingSettings
 from mirembed.workers import trainings
 

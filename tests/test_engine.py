@@ -26,8 +26,8 @@ from mirembed.fit import fit
 from mirembed.models.model import Model
 from mirembed.registry import Registry
 from mirembed.store.files import read_table
-from mirembed.store.frames import open_tracks
-from mirembed.store.moments import Moments
+from mirembed.store.frame_file import Moments
+from mirembed.store.tracks import open_tracks
 from mirembed.training.engine import choice, choose_engine, fused, kernel, make_engine, vectors
 from mirembed.training.engine.fused import FusedEngine
 from mirembed.training.engine.plain import PlainEngine

@@ -25,7 +25,7 @@ from mirembed.errors import StoreBusyError
 from mirembed.fit import fit
 from mirembed.registry import Registry
 from mirembed.store import FeatureStore
-from mirembed.store.frames import Tracks, open_tracks
+from mirembed.store.tracks import Tracks, open_tracks
 
 N_SHORT = 200
 """Tracks of three frames: more than fill one shard."""

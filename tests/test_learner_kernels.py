@@ -30,7 +30,7 @@ from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.store import FeatureStore
 from mirembed.store.files import read_json
-from mirembed.store.frames import open_tracks
+from mirembed.store.tracks import open_tracks
 from mirembed.training.labels import TargetScale
 
 

@@ -1,4 +1,4 @@
-"""Metrics of many resamples at once are those of each resample on its own."""
+"""Metrics of many resamples at once equal those of each resample on its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mirembed.statistics import METRICS, bootstrap_interval, metric_named
 
 
 def one_by_one(metric, truth, prediction, tracks, drawn):
-    """The metric of the rows of the drawn tracks, resample after resample."""
+    """Compute the metric of the rows of the drawn tracks, one resample after another."""
     values = []
     for tracks_of_resample in drawn:
         rows = np.concatenate([np.flatnonzero(tracks == track) for track in tracks_of_resample])
@@ -37,7 +37,7 @@ def test_a_resample_has_the_metric_of_its_rows(metric, seed, n_tracks, rows_of_t
 
 @pytest.mark.parametrize("metric", [m for m in METRICS if m.task is Regression], ids=lambda metric: metric.name)
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e9])
-def test_a_constant_prediction_and_a_constant_truth_score_nothing(metric, value):
+def test_constants_score_the_same_either_way(metric, value):
     varied, constant = np.arange(6.0), np.full(6, value)
     tracks, drawn = np.arange(6), np.array([[0, 1, 2, 3, 4, 5], [2, 2, 2, 2, 2, 2]])
     for truth, prediction in ((varied, constant), (constant, varied), (varied, varied)):
@@ -46,7 +46,7 @@ def test_a_constant_prediction_and_a_constant_truth_score_nothing(metric, value)
         np.testing.assert_allclose(at_once, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_the_interval_is_that_of_one_resample_after_another():
+def test_the_interval_equals_that_of_one_resample_after_another():
     rng = np.random.default_rng(0)
     truth, prediction = rng.normal(size=(2, 40))
     metric, tracks = metric_named("r"), np.arange(40)

@@ -70,7 +70,7 @@ def fit(
     from mirembed.models.model import find_model
     from mirembed.progress import counted
     from mirembed.store import Store
-    from mirembed.store.frames import open_tracks
+    from mirembed.store.tracks import open_tracks
 
     given = [f"--{name.replace('_', '-')}" for name in _TRAINING if _is_given(context, name)]
     if network is not None and given:

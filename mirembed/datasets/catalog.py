@@ -17,7 +17,7 @@ from mirembed.specs import Spec
 from mirembed.store import Store
 
 if TYPE_CHECKING:
-    from mirembed.store.frames import Tracks
+    from mirembed.store.tracks import Tracks
 
 
 @dataclass(frozen=True)

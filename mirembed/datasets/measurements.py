@@ -16,7 +16,7 @@ from mirembed.audio import decode
 from mirembed.audio.files import default_timeout, file_stamp, printable
 from mirembed.datasets.duplicates import fingerprint
 from mirembed.errors import AudioError, StoreError
-from mirembed.extract.files import WORKER_KEPT
+from mirembed.extract.file_features import WORKER_KEPT
 from mirembed.progress import Progress
 from mirembed.spectrogram import log_mel
 from mirembed.store.files import read_table, write_table

@@ -23,8 +23,8 @@ from mirembed.runs.scores import Scores
 from mirembed.runs.summary import describe_chance
 from mirembed.specs import Spec
 from mirembed.store import Store
-from mirembed.store.frames import Tracks, open_tracks
 from mirembed.store.root import slug
+from mirembed.store.tracks import Tracks, open_tracks
 from mirembed.training.engine import choose_engine
 
 

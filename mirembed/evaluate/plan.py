@@ -33,9 +33,9 @@ from mirembed.provenance import versions
 from mirembed.registry import Registry
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.summary import Sizes, describe_folds
-from mirembed.store.frames import Tracks
 from mirembed.store.root import slug
 from mirembed.store.rows import task_to_json
+from mirembed.store.tracks import Tracks
 from mirembed.training.loop import Settings as TrainingSettings
 
 Folds: TypeAlias = Mapping[int, Sequence[Fold]]

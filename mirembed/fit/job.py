@@ -26,7 +26,7 @@ from mirembed.models.model import Model
 from mirembed.provenance import versions
 from mirembed.registry import Registry
 from mirembed.store.frame_file import FrameFile
-from mirembed.store.frames import Tracks
+from mirembed.store.tracks import Tracks
 from mirembed.training.engine import import_engine
 from mirembed.training.excerpts import Normalization
 from mirembed.training.labels import TargetScale, one_hot

@@ -14,7 +14,7 @@ Three names that papers confuse:
   sign of a prediction do not change it.
 - R² is 1 - SS_res / SS_tot, at most 1, and below 0 for a prediction that is worse than the mean of the truth.
 
-All metrics raise `EvaluationError` for arrays that are empty, of unlike shapes or not finite.
+All metrics raise `EvaluationError` for arrays that are empty, differ in shape or are not finite.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ROUNDING = 1e-13
 
 
 def accuracy(truth: ArrayLike, prediction: ArrayLike) -> float:
-    """Return the fraction of tracks whose class is right, from 0 to 1.
+    """Return the fraction of tracks with the right class, from 0 to 1.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ def macro_f1(truth: ArrayLike, prediction: ArrayLike) -> float:
     """Return the unweighted mean of the F1 scores of the classes, from 0 to 1.
 
     The mean runs over the classes that occur in truth or prediction, as scikit-learn's ``f1_score`` with
-    ``average="macro"`` does. A class that occurs in neither has the F1 score 0/0: to count it as 0 would
-    punish a prediction for a class that a small fold happens to lack. A class that is predicted but not true,
+    ``average="macro"`` does. The F1 score of a class that occurs in neither is 0/0: to count it as 0 would
+    penalize a prediction for a class that a small fold happens to lack. A class that is predicted but not true,
     or true but never predicted, scores 0.
 
     Parameters
@@ -70,7 +70,7 @@ def macro_f1(truth: ArrayLike, prediction: ArrayLike) -> float:
 
 
 def pearson_r(truth: ArrayLike, prediction: ArrayLike) -> float:
-    """Return Pearson's correlation, from -1 to 1; 0 where `pearson_r_defined` is false.
+    """Return Pearson's correlation, from -1 to 1; 0 where it is not defined (see `pearson_r_defined`).
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def pearson_r(truth: ArrayLike, prediction: ArrayLike) -> float:
 
 
 def pearson_r_defined(truth: ArrayLike, prediction: ArrayLike) -> bool:
-    """Return whether neither array is constant up to float64 rounding; a single track is constant.
+    """Return whether r is defined: neither array is constant, up to float64 rounding. A single track is constant.
 
     Parameters
     ----------
@@ -117,15 +117,15 @@ def r2_score(truth: ArrayLike, prediction: ArrayLike) -> float:
 
 
 def _validate(truth: ArrayLike, prediction: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return both as float64, which holds class indices exactly."""
+    """Return both as float64, which represents class indices exactly."""
     truth, prediction = np.asarray(truth, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
     if truth.ndim != 1 or truth.shape != prediction.shape or not truth.size:
         raise EvaluationError(
-            f"truth has shape {truth.shape}, prediction {prediction.shape}: expected one value for each track"
+            f"truth has shape {truth.shape}, prediction {prediction.shape}: expected one value per track"
         )
     for name, values in (("truth", truth), ("prediction", prediction)):
         if bad := int(np.count_nonzero(~np.isfinite(values))):
-            raise EvaluationError(f"{name} holds {bad} values that are not finite numbers, of {values.size}")
+            raise EvaluationError(f"{name}: {bad} of {values.size} values are not finite numbers")
     return truth, prediction
 
 
@@ -135,8 +135,8 @@ def is_constant(values: NDArray[np.float64]) -> bool:
 
 
 def _standardized(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return values with mean 0 and norm 1; they are not constant."""
-    deviations: NDArray[np.float64] = (values - values.mean()) / np.ptp(values)  # so that no square vanishes
+    """Shift and scale values, which are not constant, to mean 0 and norm 1."""
+    deviations: NDArray[np.float64] = (values - values.mean()) / np.ptp(values)  # so that no square underflows
     return deviations / np.linalg.norm(deviations)
 
 
