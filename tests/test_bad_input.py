@@ -23,8 +23,8 @@ from conftest import CLASSES, RATE, clean_environment, tone, write_tones
 from small_store import workers_run
 from third_party import install
 
-from mirembed.cli.console import print_table
 from mirembed.cli.main import main
+from mirembed.cli.output import print_table
 
 
 @dataclass(frozen=True)
