@@ -332,7 +332,7 @@ def test_an_unfinished_run_cannot_be_compared(tmp_path):
         (
             "predictions",
             lambda table: table.slice(1),
-            "fl has 99 predictions.* 100 test tracks",
+            "99 predictions of fl.* 100 ",
         ),
         ("folds", lambda table: table.drop_columns("seed"), "evaluate again"),
     ],
