@@ -8,15 +8,15 @@ from dataclasses import fields
 import pytest
 
 from mirembed.cli import evaluate as command
-from mirembed.config import EvaluationSettings, presets, read_experiment, read_preset, write_experiment
+from mirembed.config import Settings, presets, read_experiment, read_preset, write_experiment
 from mirembed.config.files import parse_experiment
 from mirembed.errors import SpecError
 
 
 def test_every_flag_that_decides_numbers_is_a_key_and_every_key_a_flag():
     flags = set(inspect.signature(command.evaluate).parameters) - {"context", *command._HOW}
-    keys = {field.name for field in fields(EvaluationSettings)} - {"name"}
-    assert {"normalize" if flag == "normalize" else flag for flag in flags} == keys
+    keys = {field.name for field in fields(Settings)} - {"name"}
+    assert flags == keys
 
 
 def test_keys_are_spelt_as_the_flags():
@@ -45,10 +45,8 @@ def test_evaluations_without_a_name_are_numbered():
 
 def test_a_file_that_was_written_is_read_as_it_was():
     settings = [
-        EvaluationSettings(
-            name="a", dataset=("demo:task=regression",), approach=("rbf:gamma=2-sl",), cv=4, seed=(1, 2)
-        ),
-        EvaluationSettings(name='b "quoted"', splits=3, test_size=0.25, keep_models=True, learner=("svm", "svm:C=2")),
+        Settings(name="a", dataset=("demo:task=regression",), approach=("rbf:gamma=2-sl",), cv=4, seed=(1, 2)),
+        Settings(name='b "quoted"', splits=3, test_size=0.25, keep_models=True, learner=("svm", "svm:C=2")),
     ]
     assert parse_experiment(write_experiment(settings), "x") == settings
     assert parse_experiment(write_experiment(settings[:1]), "x") == settings[:1]
@@ -109,7 +107,7 @@ def test_the_paper_preset_has_all_approaches_and_the_repeated_splits():
 
 
 def test_folds_given_later_take_the_place_of_splits_given_before():
-    settings = EvaluationSettings(splits=9, test_size=0.2)
-    assert settings.updated({"cv": 3}, "x") == EvaluationSettings(cv=3)
-    assert EvaluationSettings(cv=3).updated({"splits": 9}, "x") == EvaluationSettings(splits=9)
-    assert EvaluationSettings(approach=("nn",)).updated({"similarity": "rbf"}, "x").approach == ()
+    settings = Settings(splits=9, test_size=0.2)
+    assert settings.updated({"cv": 3}, "x") == Settings(cv=3)
+    assert Settings(cv=3).updated({"splits": 9}, "x") == Settings(splits=9)
+    assert Settings(approach=("nn",)).updated({"similarity": "rbf"}, "x").approach == ()

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from sklearn.base import BaseEstimator
-from small_store import experiment, run_here, workers_run, write_classes, write_targets
+from small_store import evaluate, experiment, run_here, workers_run, write_classes, write_targets
 from third_party import install
 
 from mirembed.errors import ModelError, SpecError, StoreBusyError
-from mirembed.evaluate import Evaluation, evaluate
 from mirembed.fit import FittedModel, dataset, fit, transfer
 from mirembed.models.embeddings import ModelKey, read_embeddings
 from mirembed.models.estimators import check_storable
@@ -24,7 +23,7 @@ from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.store import FeatureStore, Store
 from mirembed.store.files import read_json, read_table, write_json
-from mirembed.store.frames import open_tracks
+from mirembed.store.tracks import open_tracks
 
 REGISTRY = Registry.discover()
 APPROACHES = ("rbf-sl", "nn", "fl")
@@ -106,7 +105,7 @@ def test_an_interrupted_fit_keeps_the_models_that_are_done_and_makes_the_others(
     assert [entry.loss for entry in fitted] == [entry.loss for entry in fit_here(store, tmp_path / "at a stroke")]
 
 
-@pytest.mark.parametrize(("function", "call"), [("_keep", 2), ("_save_embeddings", 1), ("_save_embeddings", 2)])
+@pytest.mark.parametrize(("function", "call"), [("_save_model", 2), ("_save_embeddings", 1), ("_save_embeddings", 2)])
 def test_an_interruption_between_a_model_and_its_embeddings_is_made_good(store, tmp_path, monkeypatch, function, call):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt_at(patch, function, call)
@@ -181,10 +180,8 @@ def test_a_name_that_is_no_name_of_a_folder_is_refused(store, tmp_path, name):
 def fold_model(store, tmp_path) -> Path:
     """The model of a fold, as ``evaluate --keep-models`` keeps it."""
     with workers_run():
-        evaluation = Evaluation("stratified", 2, keep_models=True)
-        run, _ = evaluate(
-            open_tracks(store), experiment(epochs=2), evaluation, REGISTRY, tmp_path / "runs", jobs=1, command="typed"
-        )
+        settings = experiment(epochs=2, cv=2, keep_models=True)
+        run, _ = evaluate(open_tracks(store), settings, REGISTRY, tmp_path / "runs", command="typed")
     return run.folder / "models" / "rbf-sl-seed0-fold0"
 
 

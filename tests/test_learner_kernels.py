@@ -14,15 +14,15 @@ from pages import blocks, invoke, read
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics.pairwise import cosine_similarity, laplacian_kernel, polynomial_kernel, rbf_kernel
 from sklearn.svm import SVC, SVR
-from small_store import CLASSES, TARGETS, experiment, job, workers_run, write_classes, write_targets
+from small_store import CLASSES, TARGETS, evaluate, experiment, job, workers_run, write_classes, write_targets
 from third_party import install
 
 from mirembed import Task
 from mirembed.config.approaches import Approach
 from mirembed.errors import ModelError, PluginError, SpecError
-from mirembed.evaluate import Evaluation, evaluate
 from mirembed.fit import transfer
 from mirembed.fit.job import fit_models
+from mirembed.fit.resolve import describe_plugins
 from mirembed.models.kernels import Kernel, indefinite_notes
 from mirembed.models.learners import FittedLearner, fit_learner
 from mirembed.models.model import Model
@@ -30,7 +30,7 @@ from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.store import FeatureStore
 from mirembed.store.files import read_json
-from mirembed.store.frames import open_tracks
+from mirembed.store.tracks import open_tracks
 from mirembed.training.labels import TargetScale
 
 
@@ -208,7 +208,7 @@ def test_what_is_no_kernel_is_an_error_of_the_similarity(kernel, message):
 )
 def test_a_kernel_that_cannot_match_is_refused_with_the_approaches_that_it_cannot_match(learner, approaches, reasons):
     with pytest.raises(SpecError) as error:
-        experiment(*approaches, learner=learner).describe(REGISTRY)
+        describe_plugins(experiment(*approaches, learner=learner), REGISTRY)
     assert str(error.value) == (
         f"the kernel of the learner {learner} cannot match every approach ({reasons}); "
         "leave them out, or name the kernel and its parameters"
@@ -228,7 +228,7 @@ def test_a_kernel_that_cannot_match_is_refused_with_the_approaches_that_it_canno
 )
 def test_a_kernel_that_is_none_is_refused_before_anything_is_trained(learner, message):
     with pytest.raises((SpecError, PluginError), match=message):
-        experiment("rbf-sl", learner=learner).describe(REGISTRY)
+        describe_plugins(experiment("rbf-sl", learner=learner), REGISTRY)
 
 
 # Learners of others
@@ -270,7 +270,8 @@ def test_a_strangers_learner_may_use_a_similarity_as_its_kernel(ridge, learner):
 
 @pytest.mark.parametrize("factory", [lambda: Naming(None), object], ids=["none", "no member"])
 def test_a_strangers_learner_need_not_name_a_kernel(factory):
-    assert "kernels" not in experiment("fl", learner="ridge").describe(with_learner(factory))["learners"]["ridge"]
+    described = describe_plugins(experiment("fl", learner="ridge"), with_learner(factory))
+    assert "kernels" not in described["learners"]["ridge"]
 
 
 @pytest.mark.parametrize(
@@ -282,7 +283,7 @@ def test_a_strangers_learner_need_not_name_a_kernel(factory):
 )
 def test_a_learner_that_names_no_proper_kernel_is_blamed(factory, message):
     with pytest.raises(PluginError, match=message):
-        experiment(learner="ridge").describe(with_learner(factory))
+        describe_plugins(experiment(learner="ridge"), with_learner(factory))
 
 
 # Models
@@ -380,9 +381,10 @@ def test_a_network_that_is_taken_over_can_be_matched(classes, targets, tmp_path)
 
 def test_a_run_records_the_kernel_of_each_approach_and_keeps_models_that_have_it(classes, tmp_path):
     with workers_run():
-        settings = experiment("rbf:gamma=2-sl", "cosine-sl", epochs=2, learner="svm:kernel=match")
-        evaluation = Evaluation("stratified", 2, keep_models=True)
-        run, _ = evaluate(open_tracks(classes), settings, evaluation, REGISTRY, tmp_path, jobs=1)
+        settings = experiment(
+            "rbf:gamma=2-sl", "cosine-sl", epochs=2, learner="svm:kernel=match", cv=2, keep_models=True
+        )
+        run, _ = evaluate(open_tracks(classes), settings, REGISTRY, tmp_path)
     kernels = run.manifest["configuration"]["learners"]["svm:kernel=match"]["kernels"]
     assert {name: kernel["spec"] for name, kernel in kernels.items()} == {
         "rbf:gamma=2-sl": "rbf:gamma=2",

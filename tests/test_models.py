@@ -35,7 +35,7 @@ from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.store import FeatureStore
 from mirembed.store.files import read_json, read_table, write_json
-from mirembed.store.frames import Tracks, open_tracks
+from mirembed.store.tracks import Tracks, open_tracks
 
 REGISTRY = Registry.discover()
 

@@ -16,21 +16,23 @@ from conftest import Command
 from scipy.stats import t as student
 from sklearn.metrics import accuracy_score
 from small_store import CLASSES, PARAMETERS, TARGETS, experiment, noise_with_peak, workers_run, write_targets
+from small_store import evaluate as run_evaluation
 from typer.testing import CliRunner, Result
 
 from mirembed import Classification, Split
 from mirembed.cli.main import app
+from mirembed.config import Settings
 from mirembed.datasets.catalog import exclude_tracks
 from mirembed.datasets.splits import Fold, official_folds
 from mirembed.errors import EvaluationError, SpecError, StoreError
-from mirembed.evaluate import Evaluation, Run, Scores, choose_evaluation, score
-from mirembed.evaluate import evaluate as run_evaluation
+from mirembed.evaluate.plan import choose_splits, plan_run
 from mirembed.progress import Silent
 from mirembed.registry import Registry
+from mirembed.runs import Predictions, RunFolder, Scores, score
 from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow, Store
 from mirembed.store.files import read_json, read_table
-from mirembed.store.frames import Tracks, open_tracks
+from mirembed.store.tracks import Tracks, open_tracks
 from mirembed.training.excerpts import Normalization
 from mirembed.training.network import EmbeddingNetwork, embed
 from mirembed_datasets.gtzan import Gtzan
@@ -120,12 +122,17 @@ class Notes(Silent):
 
 
 def evaluate(
-    tracks: Tracks, evaluation: Evaluation, runs: Path, progress: Silent | None = None
-) -> tuple[Run, list[Scores]]:
-    """Evaluate one epoch of two approaches in this process."""
-    settings, registry = experiment("rbf-sl", "nn", epochs=1), Registry.discover()
+    tracks: Tracks,
+    official: Mapping[str, Sequence[Split]],
+    runs: Path,
+    progress: Silent | None = None,
+    seeds: Sequence[int] = (0,),
+) -> tuple[RunFolder, list[Scores]]:
+    """Evaluate one epoch of two approaches on official splits, in this process."""
+    [scheme] = official
+    settings = experiment("rbf-sl", "nn", epochs=1, folds=scheme, seed=tuple(seeds))
     with workers_run():
-        return run_evaluation(tracks, settings, evaluation, registry, runs, jobs=1, progress=progress)
+        return run_evaluation(tracks, settings, Registry.discover(), runs, official=official, progress=progress)
 
 
 def command(*arguments: object) -> Result:
@@ -136,7 +143,7 @@ def command(*arguments: object) -> Result:
     return result
 
 
-def predicted(run: Run, approach: str = "rbf-sl") -> list[dict[str, Any]]:
+def predicted(run: RunFolder, approach: str = "rbf-sl") -> list[dict[str, Any]]:
     rows = read_table(run.folder / "predictions.parquet").to_pylist()
     return [row for row in rows if row["approach"] == approach]
 
@@ -205,8 +212,8 @@ def test_other_seeds_do_not_narrow_the_interval_of_official_splits() -> None:
             ]
         )
 
-    [once] = score(table(1), CLASSES, 4.0, official=True)
-    [often] = score(table(10), CLASSES, 4.0, official=True)
+    [once] = score(Predictions.by_method(table(1), CLASSES), CLASSES, 4.0, official=True)
+    [often] = score(Predictions.by_method(table(10), CLASSES), CLASSES, 4.0, official=True)
     assert asdict(often.intervals["accuracy"]) == pytest.approx(asdict(once.intervals["accuracy"]))
 
 
@@ -219,25 +226,27 @@ def test_targets_need_no_second_class() -> None:
 # What may be asked for
 
 
-def choose(folds: str | None, cv: int | None = None, official: Mapping[str, Any] = SCHEMES) -> Evaluation:
-    return choose_evaluation(CLASSES, official, folds=folds, cv=cv, seeds=[3])
+def choose(folds: str | None, cv: int | None = None, official: Mapping[str, Any] = SCHEMES) -> Settings:
+    return choose_splits(experiment(folds=folds, cv=cv), CLASSES, official)
 
 
-def test_an_official_scheme_is_chosen_by_its_name() -> None:
+def test_an_official_scheme_is_chosen_by_its_name(tracks: Tracks) -> None:
     chosen = choose("sturm3")
-    assert (chosen.scheme, chosen.official, chosen.seeds) == ("sturm3", SCHEMES["sturm3"], (3,))
-    assert chosen.describe() == "3 official sturm3 splits"
-    assert choose("kereliuk").describe() == "1 official kereliuk split"
+    assert (chosen.folds, chosen.cv, chosen.splits) == ("sturm3", None, None)
+    for scheme, described in {"sturm3": "3 official sturm3 splits", "kereliuk": "1 official kereliuk split"}.items():
+        planned = plan_run(experiment(folds=scheme), tracks, Registry.discover(), {}, SCHEMES)
+        assert f", {described} (" in planned.describe()
 
 
-def test_official_splits_are_no_default() -> None:
-    assert choose(None) == Evaluation("stratified", 10, (3,))
-    assert choose(None).official is None
+def test_official_splits_are_not_the_default() -> None:
+    chosen = choose(None)
+    assert (chosen.folds, chosen.cv, chosen.splits) == ("stratified", 10, None)
 
 
-def test_a_number_of_folds_goes_with_the_general_schemes_only() -> None:
-    assert choose("random", 7) == Evaluation("random", 7, (3,))
-    with pytest.raises(SpecError, match="--cv 3 and --folds sturm3: official splits have their own number; leave"):
+def test_a_number_of_folds_is_for_the_general_schemes_only() -> None:
+    chosen = choose("random", 7)
+    assert (chosen.folds, chosen.cv) == ("random", 7)
+    with pytest.raises(SpecError, match=r"--cv 3 and --folds sturm3"):
         choose("sturm3", 3)
 
 
@@ -253,14 +262,16 @@ def test_an_unknown_scheme_is_an_error_with_the_official_names() -> None:
 
 
 @pytest.fixture(scope="module")
-def one_split(tracks: Tracks, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Scores], list[str]]:
+def one_split(tracks: Tracks, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, list[Scores], list[str]]:
     """A run on the split kereliuk with two seeds, and what was told."""
-    notes, evaluation = Notes(), Evaluation("kereliuk", seeds=(0, 1), official=SCHEMES["kereliuk"])
-    run, scores = evaluate(tracks, evaluation, tmp_path_factory.mktemp("runs"), notes)
+    notes, official = Notes(), {"kereliuk": SCHEMES["kereliuk"]}
+    run, scores = evaluate(tracks, official, tmp_path_factory.mktemp("runs"), notes, seeds=(0, 1))
     return run, scores, notes.told
 
 
-def test_the_tracks_of_the_test_list_are_predicted_and_no_other(one_split: tuple[Run, list[Scores], list[str]]) -> None:
+def test_the_tracks_of_the_test_list_are_predicted_and_no_other(
+    one_split: tuple[RunFolder, list[Scores], list[str]],
+) -> None:
     run, _, _ = one_split
     tested = set(TEST) | (set(FAULTY) & KERELIUK.test)
     for approach in ("rbf-sl", "nn"):
@@ -273,7 +284,7 @@ def test_the_tracks_of_the_test_list_are_predicted_and_no_other(one_split: tuple
 
 
 def test_a_single_split_has_no_interval_over_folds_but_one_over_tracks(
-    one_split: tuple[Run, list[Scores], list[str]],
+    one_split: tuple[RunFolder, list[Scores], list[str]],
 ) -> None:
     run, scores, _ = one_split
     for one in scores:
@@ -289,7 +300,7 @@ def test_a_single_split_has_no_interval_over_folds_but_one_over_tracks(
     assert written["pooled"]["accuracy"]["low"] is not None
 
 
-def test_what_a_user_should_know_of_the_split_is_said(one_split: tuple[Run, list[Scores], list[str]]) -> None:
+def test_what_a_user_should_know_of_the_split_is_said(one_split: tuple[RunFolder, list[Scores], list[str]]) -> None:
     """One test track stands for each of the two that ``ann`` made; ``bob`` stands on one side alone."""
     _, _, told = one_split
     listed = KERELIUK.train | KERELIUK.test
@@ -307,7 +318,7 @@ def test_what_a_user_should_know_of_the_split_is_said(one_split: tuple[Run, list
 def test_targets_on_a_single_split_have_no_interval_over_folds(tmp_path: Path) -> None:
     tracks = open_tracks(write_targets(tmp_path))
     lists = [Split(frozenset(tracks.ids[:14]), frozenset(tracks.ids[14:]))]
-    _, (score, _) = evaluate(tracks, Evaluation("official", official=lists), tmp_path / "runs")
+    _, (score, _) = evaluate(tracks, {"official": lists}, tmp_path / "runs")
     means = [*score.intervals.values(), *score.targets.values()]
     assert [(interval.low, interval.high) for interval in means] == [(None, None)] * 5
     assert all(interval.low < interval.mean < interval.high for interval in score.pooled.values())
@@ -317,7 +328,7 @@ def test_targets_on_a_single_split_have_no_interval_over_folds(tmp_path: Path) -
 
 
 def test_three_splits_have_an_interval_over_folds(tracks: Tracks, tmp_path: Path) -> None:
-    run, (score, _) = evaluate(tracks, Evaluation("sturm3", official=SCHEMES["sturm3"]), tmp_path)
+    run, (score, _) = evaluate(tracks, {"sturm3": SCHEMES["sturm3"]}, tmp_path)
     rows = predicted(run)
     listed = frozenset().union(*(split.test for split in SCHEMES["sturm3"]))
     assert sorted(row["id"] for row in rows) == sorted(set(CLIPS) & listed)
@@ -366,7 +377,7 @@ def test_a_number_of_official_splits_is_an_error_before_anything_is_trained(mire
 def test_known_faults_are_left_out_and_named(tracks: Tracks) -> None:
     notes = Notes()
     kept = exclude_tracks(Registry.discover(), tracks, "known-faults", notes)
-    assert notes.told == [f"4 known faults left out: {', '.join(FAULTY)}"]
+    assert notes.told == [f"excluding 4 tracks with known faults: {', '.join(FAULTY)}"]
     assert kept.excluded == {clip: FAULTS[clip] for clip in FAULTY}
     assert kept.excluded["jazz.00054"] == "corrupt in many copies"
     assert kept.ids == sorted(TRAIN + TEST)
@@ -385,7 +396,7 @@ def test_a_long_list_of_faults_is_cut_short(tmp_path: Path) -> None:
     kept = exclude_tracks(
         Registry.discover(), open_tracks(write_gtzan(tmp_path, [*clips, *TEST], {})), "known-faults", notes
     )
-    assert notes.told == [f"14 known faults left out: {', '.join(clips[:10])} and 4 more"]
+    assert notes.told == [f"excluding 14 tracks with known faults: {', '.join(clips[:10])} and 4 more"]
     assert sorted(kept.excluded) == clips
 
 
@@ -400,7 +411,7 @@ def test_nothing_is_left_out_unasked_nor_where_no_fault_is_there(tracks: Tracks,
 
 def test_a_dataset_without_known_faults_is_an_error(tmp_path: Path) -> None:
     tracks = open_tracks(write_targets(tmp_path))
-    with pytest.raises(SpecError, match="--exclude known-faults: none are known of folder; leave it out"):
+    with pytest.raises(SpecError, match="--exclude known-faults: folder "):
         exclude_tracks(Registry.discover(), tracks, "known-faults", Notes())
 
 
@@ -415,8 +426,8 @@ def test_evaluate_leaves_known_faults_out_and_records_why(store: Path) -> None:
     report = json.loads(result.stdout)
     excluded = {clip: FAULTS[clip] for clip in FAULTY}
     assert (report["n_tracks"], report["excluded"]) == (len(TRAIN + TEST), excluded)
-    assert f"4 known faults left out: {', '.join(FAULTY)}\n" in result.stderr
-    run = Run(Path(report["run"]))
+    assert f"excluding 4 tracks with known faults: {', '.join(FAULTY)}\n" in result.stderr
+    run = RunFolder(Path(report["run"]))
     configuration = run.manifest["configuration"]
     assert (configuration["excluded"], configuration["n_tracks"]) == (excluded, len(TRAIN + TEST))
     assert configuration["task"]["classes"] == ["blues", "jazz", "rock"]
@@ -425,7 +436,7 @@ def test_evaluate_leaves_known_faults_out_and_records_why(store: Path) -> None:
 
 def test_fit_leaves_known_faults_out_and_records_why(store: Path) -> None:
     result = command("fit", "--store", store, "--exclude", "known-faults", "--name", "faultless", "--json")
-    assert f"4 known faults left out: {', '.join(FAULTY)}\n" in result.stderr
+    assert f"excluding 4 tracks with known faults: {', '.join(FAULTY)}\n" in result.stderr
     (model,) = json.loads(result.stdout)["models"]
     manifest = read_json(Path(model["model"]) / "model.json")
     assert manifest["provenance"]["dataset"]["excluded"] == {clip: FAULTS[clip] for clip in FAULTY}

@@ -16,12 +16,12 @@ import pytest
 import scipy.stats
 import sklearn.decomposition
 import sklearn.metrics
+from mirembed.reports.maps import principal_components
 from report_pages import Page, records, report
 from small_reports import CLASSES, TARGETS, write_grid, write_report_run
 
 from mirembed.compare import paired_tests
 from mirembed.reports import Written, scoring
-from mirembed.reports.maps import principal_components
 
 METRICS = {
     "accuracy": sklearn.metrics.accuracy_score,

@@ -96,9 +96,9 @@ def is_audio(path: Path) -> bool:
 def require_folder(root: Path) -> None:
     """Raise `DatasetError` unless ``root`` is a folder."""
     if not root.exists():
-        raise DatasetError(f"there is no folder {str(root)!r}: give the folder that holds the audio")
+        raise DatasetError(f"there is no folder {str(root)!r}; give the folder that holds the audio")
     if not root.is_dir():
-        raise DatasetError(f"{str(root)!r} is a file: give the folder that holds the audio")
+        raise DatasetError(f"{str(root)!r} is a file; give the folder that holds the audio")
 
 
 def require_inside(path: Path, folder: Path) -> None:
@@ -118,7 +118,7 @@ def require_inside(path: Path, folder: Path) -> None:
     except (OSError, RuntimeError) as error:  # circular links
         raise AudioError(f"cannot be read: {error}") from error
     if not real.is_relative_to(home):
-        raise AudioError(f"leads out of the audio folder, to {printable(real)}: copy the file into the folder")
+        raise AudioError(f"points outside the audio folder, to {printable(real)}; copy the file into the folder")
 
 
 def printable(path: Path) -> str:

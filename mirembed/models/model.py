@@ -27,6 +27,7 @@ from mirembed.hookspecs import Classification, Estimator, Task
 from mirembed.models.baselines import MelStatistics, NoFeatures
 from mirembed.models.estimators import dump_estimator, load_estimator
 from mirembed.models.kernels import Kernel
+from mirembed.models.saved import LEARNER, MANIFEST, NETWORK
 from mirembed.registry import Registry, plugin_code
 from mirembed.store.files import read_json, write_json, writing
 from mirembed.store.rows import task_from_json, task_to_json
@@ -36,7 +37,6 @@ from mirembed.training.labels import TargetScale
 from mirembed.training.network import EmbeddingNetwork, one_thread
 
 FORMAT = 2
-_MANIFEST, _NETWORK, _LEARNER = "model.json", "network.safetensors", "learner.skops"
 
 
 @dataclass
@@ -168,11 +168,11 @@ class Model:
         assert isinstance(network, EmbeddingNetwork)  # noqa: S101
         with writing(folder) as temporary:
             temporary.mkdir()
-            (temporary / _NETWORK).write_bytes(save(self._tensors(network)))
+            (temporary / NETWORK).write_bytes(save(self._tensors(network)))
             if self.estimator is not None:
-                (temporary / _LEARNER).write_bytes(dump_estimator(self.estimator))
+                (temporary / LEARNER).write_bytes(dump_estimator(self.estimator))
             write_json(
-                temporary / _MANIFEST,
+                temporary / MANIFEST,
                 {
                     "format": FORMAT,
                     "task": task_to_json(self.task),
@@ -201,7 +201,7 @@ class Model:
             If the folder is not a model, is damaged, has another format, or holds a learner of unknown types.
         """
         manifest = _read_manifest(folder)
-        tensors = _read_tensors(folder / _NETWORK)
+        tensors = _read_tensors(folder / NETWORK)
         try:
             return cls._assemble(folder, manifest, tensors, registry)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -220,8 +220,8 @@ class Model:
         if head_weights:
             head = nn.Linear(head_weights["weight"].shape[1], head_weights["weight"].shape[0])
             head.load_state_dict(head_weights)
-        elif _LEARNER not in manifest["files"]:
-            raise KeyError(_LEARNER)
+        elif LEARNER not in manifest["files"]:
+            raise KeyError(LEARNER)
         normalization = {name: tensor.numpy() for name, tensor in _part(tensors, "normalization").items()}
         scale = {name: tensor.numpy() for name, tensor in _part(tensors, "scale").items()}
         kernel = None
@@ -233,7 +233,7 @@ class Model:
             network=network,
             normalization=Normalization(**normalization),
             head=head,
-            estimator=load_estimator(folder / _LEARNER, manifest, registry) if _LEARNER in manifest["files"] else None,
+            estimator=load_estimator(folder / LEARNER, manifest, registry) if LEARNER in manifest["files"] else None,
             scale=TargetScale(**scale) if scale else None,
             parameters=manifest["spectrogram"],
             provenance={**manifest["provenance"], **_identity(folder)},
@@ -266,9 +266,9 @@ def find_model(models: Path, name: str) -> Path:
         If there is none; the message lists those in the store.
     """
     for folder in (Path(name), models / name):
-        if (folder / _MANIFEST).is_file():
+        if (folder / MANIFEST).is_file():
             return folder
-    known = sorted(path.parent.name for path in models.glob(f"*/{_MANIFEST}"))
+    known = sorted(path.parent.name for path in models.glob(f"*/{MANIFEST}"))
     raise ModelError(
         f"{name!r} is neither a model's folder nor one of the store's models ({', '.join(known) or 'none yet'}); "
         "`mirembed fit` makes one"
@@ -277,13 +277,13 @@ def find_model(models: Path, name: str) -> Path:
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
-        manifest: dict[str, Any] = read_json(folder / _MANIFEST)
+        manifest: dict[str, Any] = read_json(folder / MANIFEST)
         if manifest.get("format") != FORMAT:
             raise ModelError(
                 f"the model {folder} has format {manifest.get('format')}, this mirembed reads format {FORMAT}; "
                 "use the version of mirembed that wrote it, or fit it again"
             )
-        for name in (_NETWORK, *manifest["files"]):
+        for name in (NETWORK, *manifest["files"]):
             if _digest(folder / name) != manifest["files"][name]:
                 raise ModelError(f"{folder / name} is not the file that was saved; fit the model again")
     except StoreError as error:
@@ -305,7 +305,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _identity(folder: Path) -> dict[str, str]:
     """Return what a model on disk is known by: its folder's name, and the digest of its network."""
-    return {"name": folder.name, "digest": _digest(folder / _NETWORK)}
+    return {"name": folder.name, "digest": _digest(folder / NETWORK)}
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from typing import Any
 from unittest import SkipTest
 
 from mirembed import listings
-from mirembed.datasets.fetch_files import Checksum
+from mirembed.datasets.download import Checksum
 from mirembed.errors import DatasetError, SpecError
 from mirembed.hookspecs import Archive, Card, Dataset, Listing, Split
 from mirembed.progress import counted

@@ -16,7 +16,7 @@ from mirembed.errors import EvaluationError, PluginError, SpecError
 from mirembed.hookspecs import Similarity
 from mirembed.registry import Registry, plugin_code
 from mirembed.specs import Spec
-from mirembed.store.mapped import reading_ahead
+from mirembed.store.frame_file import reading_ahead
 from mirembed.training.checkpoints import restore_checkpoint, save_checkpoint
 from mirembed.training.engine import make_engine
 from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization, epoch_batches

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mirembed.errors import SpecError
-from mirembed.store.moments import Moments
+from mirembed.store.frame_file import Moments
 from mirembed.training.engine.plain import PlainEngine
 from mirembed.training.excerpts import Normalization
 from mirembed.training.network import UNITS, EmbeddingNetwork, one_thread, seeded_network

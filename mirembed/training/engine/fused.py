@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mirembed.store.mapped import Runs, reading_ahead
+from mirembed.store.frame_file import Runs, reading_ahead
 from mirembed.training.engine import kernel
 from mirembed.training.engine.packing import Packing, aligned
 from mirembed.training.engine.vectors import LANES, ROWS
