@@ -38,7 +38,7 @@ BROKEN = {
     "no hook": ("x = 1", "mirembed_register_datasets"),
     "misspelled hook": (
         "def mirembed_register_similarity(register): ...",
-        "'mirembed_register_similarity'; did you mean 'mirembed_register_similarities'",
+        "'mirembed_register_similarity' (did you mean 'mirembed_register_similarities'?)",
     ),
     "no decorator": (
         "def mirembed_register_learners(register): register('x', dict)",

@@ -80,7 +80,7 @@ def test_each_call_builds_a_new_estimator_that_can_be_cloned(task):
 )
 def test_a_parameter_out_of_range_is_an_error_that_gives_name_and_value(parameters):
     [(name, value)] = parameters.items()
-    with pytest.raises(ValueError, match=f"^{name} is {value!r}: "):
+    with pytest.raises(ValueError, match=f"^{name} is {value!r};"):
         Svm(**parameters)
 
 
