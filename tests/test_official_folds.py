@@ -1,4 +1,4 @@
-"""Official splits, and tracks that are left out because they are known to be faulty."""
+"""Official splits, and tracks left out because they are known to be faulty."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ FAULTY = ["disco.00051", "disco.00060", "jazz.00033", "jazz.00054"]
 
 
 def some(clips: frozenset[str], genre: str, count: int) -> list[str]:
-    """Return clips of a genre from all parts of a list, so that they are by many artists."""
+    """Return clips of a genre from all over a list, so that they are by many artists."""
     listed = sorted(clip for clip in clips if clip.startswith(f"{genre}.") and clip not in FAULTS)
     return listed[:: len(listed) // count][:count]
 
@@ -112,7 +112,7 @@ def tracks(store: Path) -> Tracks:
 
 
 class Notes(Silent):
-    """Keeps what the user would be told."""
+    """Collects the notes."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -163,32 +163,32 @@ def split(train: str, test: str) -> Split:
     return Split(frozenset(train), frozenset(test))
 
 
-def test_a_fold_has_the_rows_of_the_tracks_that_its_lists_name() -> None:
+def test_a_fold_has_the_rows_of_the_tracks_in_its_lists() -> None:
     folds, notes = folds_of([split("abd", "cef"), split("cef", "abd")])
     assert contents(folds) == [(0, [0, 1, 3], [2, 4, 5]), (1, [2, 4, 5], [0, 1, 3])]
     assert all(fold.train.dtype == fold.test.dtype == np.int64 for fold in folds)
-    assert notes == ["classes that a fold tests and cannot learn: middle (fold 0), high (fold 1)"]
+    [note] = notes
+    assert note.endswith(": middle (fold 0), high (fold 1)")
 
 
-def test_tracks_in_no_list_and_listed_tracks_that_are_missing_are_counted() -> None:
+def test_unlisted_tracks_and_missing_tracks_are_counted() -> None:
     folds, notes = folds_of([split("abcxy", "de"), split("abc", "dez")])
     assert contents(folds) == [(0, [0, 1, 2], [3, 4]), (1, [0, 1, 2], [3, 4])]
-    assert notes == [
-        "1 of 6 tracks are in no list of this scheme, and take no part",
-        "3 of the 8 tracks of this scheme are not there: not in the store, or excluded",
-    ]
+    unlisted, missing = notes
+    assert unlisted.startswith("1 of 6 tracks is ")
+    assert missing.startswith("3 of the 8 tracks ")
 
 
 @pytest.mark.parametrize(
     ("lists", "message"),
     [
-        (split("xyz", "abc"), "official split 1 has 0 tracks to fit on and 3 to score on in the store"),
-        (split("abc", "xyz"), "official split 1 has 3 tracks to fit on and 0 to score on in the store"),
-        (split("abcd", "def"), "official split 1 fits on 1 of the tracks that it scores on, such as d"),
-        (split("ad", "bc"), "the training part of fold 1 holds only class 'high'"),
+        (split("xyz", "abc"), "official split 1 .*0 training tracks .*3 test tracks"),
+        (split("abc", "xyz"), "official split 1 .*3 training tracks .*0 test tracks"),
+        (split("abcd", "def"), "official split 1 .*1 track in both .* d;"),
+        (split("ad", "bc"), "training part of fold 1 .*class 'high'"),
     ],
 )
-def test_a_split_that_cannot_be_used_is_an_error(lists: Split, message: str) -> None:
+def test_an_unusable_split_is_an_error(lists: Split, message: str) -> None:
     with pytest.raises(EvaluationError, match=message):
         folds_of([split("abc", "def"), lists])
 
@@ -250,11 +250,11 @@ def test_a_number_of_folds_is_for_the_general_schemes_only() -> None:
         choose("sturm3", 3)
 
 
-def test_an_unknown_scheme_is_an_error_with_the_official_names() -> None:
-    expected = "--folds sturm: expected random, stratified, grouped, or its official kereliuk, sturm3"
+def test_an_unknown_scheme_is_an_error_that_names_the_official_splits() -> None:
+    expected = r"--folds sturm: .*random, stratified, grouped, .*kereliuk, sturm3"
     with pytest.raises(SpecError, match=expected):
         choose("sturm")
-    with pytest.raises(SpecError, match=r"--folds sturm3: .* grouped; this dataset has no official splits"):
+    with pytest.raises(SpecError, match=r"--folds sturm3: .* grouped.* no official splits"):
         choose("sturm3", official={})
 
 
@@ -263,13 +263,13 @@ def test_an_unknown_scheme_is_an_error_with_the_official_names() -> None:
 
 @pytest.fixture(scope="module")
 def one_split(tracks: Tracks, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, list[Scores], list[str]]:
-    """A run on the split kereliuk with two seeds, and what was told."""
+    """A run on the split kereliuk with two seeds, and its notes."""
     notes, official = Notes(), {"kereliuk": SCHEMES["kereliuk"]}
     run, scores = evaluate(tracks, official, tmp_path_factory.mktemp("runs"), notes, seeds=(0, 1))
     return run, scores, notes.told
 
 
-def test_the_tracks_of_the_test_list_are_predicted_and_no_other(
+def test_only_the_tracks_of_the_test_list_are_predicted(
     one_split: tuple[RunFolder, list[Scores], list[str]],
 ) -> None:
     run, _, _ = one_split
@@ -300,19 +300,17 @@ def test_a_single_split_has_no_interval_over_folds_but_one_over_tracks(
     assert written["pooled"]["accuracy"]["low"] is not None
 
 
-def test_what_a_user_should_know_of_the_split_is_said(one_split: tuple[RunFolder, list[Scores], list[str]]) -> None:
-    """One test track stands for each of the two that ``ann`` made; ``bob`` stands on one side alone."""
+def test_notes_tell_what_to_know_about_the_split(one_split: tuple[RunFolder, list[Scores], list[str]]) -> None:
+    """Two test tracks are by ``ann``, who has a training track too; ``bob`` has test tracks only."""
     _, _, told = one_split
     listed = KERELIUK.train | KERELIUK.test
     n_tested = len(set(CLIPS) & KERELIUK.test)
-    assert f"{len(set(CLIPS) - listed)} of {len(CLIPS)} tracks are in no list of this scheme, and take no part" in told
-    assert (
-        f"{len(listed - set(CLIPS))} of the 930 tracks of this scheme are not there: not in the store, or excluded"
-        in told
-    )
-    small, shared = dict.fromkeys(note for note in told if note.startswith("warning"))
-    assert small.startswith(f"warning: the test part has only {n_tested} tracks (fewer than 10)")
-    assert shared.startswith(f"warning: 2 of {n_tested} test tracks share their group (artist) with a training track")
+    assert len([n for n in told if n.startswith(f"{len(set(CLIPS) - listed)} of {len(CLIPS)} tracks ")]) == 1
+    assert len([n for n in told if n.startswith(f"{len(listed - set(CLIPS))} of the 930 tracks ")]) == 1
+    small, shared = dict.fromkeys(note for note in told if note.startswith("warning: "))
+    assert f"only {n_tested} tracks" in small
+    assert f"2 of {n_tested} test tracks" in shared
+    assert "--folds grouped" in shared
 
 
 def test_targets_on_a_single_split_have_no_interval_over_folds(tmp_path: Path) -> None:
@@ -353,7 +351,7 @@ def test_the_command_evaluates_an_official_split(store: Path) -> None:
     accuracy, pooled = report["approaches"]["rbf-sl"]["accuracy"], report["approaches"]["rbf-sl"]["pooled"]["accuracy"]
     assert (accuracy["low"], accuracy["high"]) == (None, None)
     assert pooled["low"] <= pooled["mean"] <= pooled["high"]
-    assert "tracks are in no list of this scheme, and take no part\n" in result.stderr
+    assert f"3 of {len(CLIPS)} tracks" in result.stderr
 
 
 def test_the_table_shows_the_pooled_interval_of_a_single_split(store: Path) -> None:
@@ -366,8 +364,7 @@ def test_the_table_shows_the_pooled_interval_of_a_single_split(store: Path) -> N
 def test_a_number_of_official_splits_is_an_error_before_anything_is_trained(mirembed: Command, store: Path) -> None:
     runs = sorted(store.glob("runs/*"))
     completed = mirembed("evaluate", "--store", store, "--folds", "kereliuk", "--cv", 5, code=1)
-    expected = "error: --cv 5 and --folds kereliuk: official splits have their own number; leave --cv out"
-    assert completed.stderr.splitlines()[-1] == expected
+    assert completed.stderr.splitlines()[-1].startswith("error: --cv 5 and --folds kereliuk: ")
     assert sorted(store.glob("runs/*")) == runs
 
 
@@ -377,13 +374,15 @@ def test_a_number_of_official_splits_is_an_error_before_anything_is_trained(mire
 def test_known_faults_are_left_out_and_named(tracks: Tracks) -> None:
     notes = Notes()
     kept = exclude_tracks(Registry.discover(), tracks, "known-faults", notes)
-    assert notes.told == [f"excluding 4 tracks with known faults: {', '.join(FAULTY)}"]
+    [note] = notes.told
+    assert "4 tracks" in note
+    assert note.endswith(", ".join(FAULTY))
     assert kept.excluded == {clip: FAULTS[clip] for clip in FAULTY}
     assert kept.excluded["jazz.00054"] == "corrupt in many copies"
     assert kept.ids == sorted(TRAIN + TEST)
 
 
-def test_a_class_that_this_empties_vanishes(tracks: Tracks) -> None:
+def test_a_class_without_tracks_disappears(tracks: Tracks) -> None:
     kept = tracks.without(dict.fromkeys(FAULTY, "faulty"))
     assert tracks.task.classes == ("blues", "disco", "jazz", "rock")
     assert kept.task.classes == ("blues", "jazz", "rock")
@@ -396,17 +395,20 @@ def test_a_long_list_of_faults_is_cut_short(tmp_path: Path) -> None:
     kept = exclude_tracks(
         Registry.discover(), open_tracks(write_gtzan(tmp_path, [*clips, *TEST], {})), "known-faults", notes
     )
-    assert notes.told == [f"excluding 14 tracks with known faults: {', '.join(clips[:10])} and 4 more"]
+    [note] = notes.told
+    assert "14 tracks" in note
+    assert note.endswith(f"{', '.join(clips[:10])} and 4 more")
     assert sorted(kept.excluded) == clips
 
 
-def test_nothing_is_left_out_unasked_nor_where_no_fault_is_there(tracks: Tracks, tmp_path: Path) -> None:
+def test_nothing_is_left_out_unasked_or_without_faults(tracks: Tracks, tmp_path: Path) -> None:
     notes = Notes()
     assert exclude_tracks(Registry.discover(), tracks, None, notes) is tracks
     assert notes.told == []
     sound = open_tracks(write_gtzan(tmp_path, TEST, {}))
     assert exclude_tracks(Registry.discover(), sound, "known-faults", notes) is sound
-    assert notes.told == ["none of the 71 known faults of gtzan are in the store"]
+    [note] = notes.told
+    assert "71 known faults of gtzan" in note
 
 
 def test_a_dataset_without_known_faults_is_an_error(tmp_path: Path) -> None:
@@ -415,7 +417,7 @@ def test_a_dataset_without_known_faults_is_an_error(tmp_path: Path) -> None:
         exclude_tracks(Registry.discover(), tracks, "known-faults", Notes())
 
 
-def test_nothing_else_can_be_left_out(tracks: Tracks) -> None:
+def test_only_known_faults_can_be_left_out(tracks: Tracks) -> None:
     with pytest.raises(SpecError, match="--exclude jazz: expected known-faults"):
         exclude_tracks(Registry.discover(), tracks, "jazz", Notes())
 
@@ -426,7 +428,7 @@ def test_evaluate_leaves_known_faults_out_and_records_why(store: Path) -> None:
     report = json.loads(result.stdout)
     excluded = {clip: FAULTS[clip] for clip in FAULTY}
     assert (report["n_tracks"], report["excluded"]) == (len(TRAIN + TEST), excluded)
-    assert f"excluding 4 tracks with known faults: {', '.join(FAULTY)}\n" in result.stderr
+    assert f"{', '.join(FAULTY)}\n" in result.stderr
     run = RunFolder(Path(report["run"]))
     configuration = run.manifest["configuration"]
     assert (configuration["excluded"], configuration["n_tracks"]) == (excluded, len(TRAIN + TEST))
@@ -436,7 +438,7 @@ def test_evaluate_leaves_known_faults_out_and_records_why(store: Path) -> None:
 
 def test_fit_leaves_known_faults_out_and_records_why(store: Path) -> None:
     result = command("fit", "--store", store, "--exclude", "known-faults", "--name", "faultless", "--json")
-    assert f"excluding 4 tracks with known faults: {', '.join(FAULTY)}\n" in result.stderr
+    assert f"{', '.join(FAULTY)}\n" in result.stderr
     (model,) = json.loads(result.stdout)["models"]
     manifest = read_json(Path(model["model"]) / "model.json")
     assert manifest["provenance"]["dataset"]["excluded"] == {clip: FAULTS[clip] for clip in FAULTY}
@@ -454,7 +456,7 @@ def test_a_run_without_the_faults_is_another_run(store: Path, tracks: Tracks) ->
 # Tables without some of their tracks
 
 
-def test_the_tracks_that_stay_keep_their_frames_labels_groups_and_durations(tracks: Tracks) -> None:
+def test_the_remaining_tracks_keep_their_frames_labels_groups_and_durations(tracks: Tracks) -> None:
     left_out = {tracks.ids[row]: "why" for row in (0, 7, len(tracks.ids) - 1)}
     kept = tracks.without(left_out)
     assert kept.excluded == left_out
@@ -476,7 +478,7 @@ def frames_of(tracks: Tracks, row: int, frames: np.ndarray) -> np.ndarray:
     return frames[start : start + tracks.frames.lengths[row]]
 
 
-def test_an_embedding_is_to_the_bit_that_of_the_full_table(tracks: Tracks) -> None:
+def test_embeddings_equal_those_of_the_full_table_to_the_bit(tracks: Tracks) -> None:
     kept = tracks.without({tracks.ids[row]: "why" for row in range(0, len(tracks.ids), 3)})
     network = EmbeddingNetwork(2 * PARAMETERS["bands"])
     normalization = Normalization.fit(tracks.frames.moments())
@@ -498,6 +500,6 @@ def test_targets_stay_with_their_tracks(tmp_path: Path) -> None:
     np.testing.assert_array_equal(kept.labels, np.delete(tracks.labels, [0, 17], axis=0))
 
 
-def test_some_track_has_to_stay(tracks: Tracks) -> None:
-    with pytest.raises(StoreError, match=f"all {len(CLIPS)} tracks of gtzan are excluded"):
+def test_excluding_all_tracks_is_an_error(tracks: Tracks) -> None:
+    with pytest.raises(StoreError, match=f"{len(CLIPS)} tracks of gtzan"):
         tracks.without(dict.fromkeys(CLIPS, "why"))

@@ -1,4 +1,4 @@
-"""What is said of the sizes of folds, and of scores that look more certain than they are."""
+"""Sizes of folds, chance, and warnings about scores that look more certain than they are."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def fold(index: int, train: list[int], test: list[int]) -> Fold:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "title"),
+    ("sizes", "described"),
     [
         (Sizes(120, 120, 108.0, 12.0), "120 tracks, 10 folds (108 train, 12 test)"),
         (Sizes(100, 100, 88.9, 11.1), "100 tracks, 10 folds (about 89 train, 11 test)"),
         (Sizes(100, 93, 89.0, 4.0), "93 of 100 tracks, 10 folds (89 train, 4 test)"),
     ],
 )
-def test_the_title_counts_the_tracks_that_are_used_trained_on_and_tested(sizes, title):
-    assert sizes.describe("10 folds") == title
+def test_the_title_has_the_numbers_of_tracks_used_trained_on_and_tested(sizes, described):
+    assert sizes.describe("10 folds") == described
 
 
 def test_a_track_is_used_if_any_fold_of_any_seed_has_it():
@@ -45,16 +45,21 @@ def test_chance_takes_the_class_from_the_training_tracks_and_is_scored_on_the_te
     assert chance(GENRES, labels, folds) == pytest.approx((1 / 4 + 2 / 4) / 2)
 
 
-def test_chance_is_described():
+def test_chance_is_the_majority_class_accuracy_or_no_correlation():
     targets = Regression((Target("valence"),))
-    assert describe_chance(GENRES, 0.0904).endswith(" 0.090")
-    assert describe_chance(targets, chance(targets, np.zeros((3, 1)), {})).endswith(" r = 0")
+    assert describe_chance(GENRES, 0.0904).endswith(": 0.090")
+    assert describe_chance(targets, chance(targets, np.zeros((3, 1)), {})).endswith("r = 0")
 
 
-@pytest.mark.parametrize(("n_tested", "count"), [((10, 12), None), ((9, 10), "only 9 tracks"), ((1,), "only 1 track")])
-def test_fewer_than_ten_test_tracks_cause_a_warning(n_tested, count):
-    warnings = small_test_parts([fold(index, [0], list(range(n))) for index, n in enumerate(n_tested)])
-    assert [count in one for one in warnings] == ([] if count is None else [True])
+@pytest.mark.parametrize(
+    ("n_test", "warned"),
+    [((10, 12), []), ((9, 10), ["a fold", "9 tracks"]), ((1,), ["the test part", "1 track;"])],
+)
+def test_a_test_part_with_fewer_than_ten_tracks_causes_a_warning(n_test, warned):
+    warnings = small_test_parts([fold(index, [0], list(range(n))) for index, n in enumerate(n_test)])
+    assert len(warnings) == bool(warned)
+    assert all(warning.startswith("warning: ") for warning in warnings)
+    assert all(fact in warning for warning in warnings for fact in warned)
 
 
 def test_the_same_score_in_every_fold_causes_a_warning_except_for_chance():

@@ -142,10 +142,10 @@ def fit(
     progress = progress or Silent()
     settings = replace(settings, device=choose_device(settings.device))
     plugins = describe_plugins(settings, registry)
-    settings = replace(settings, engine=choose_engine(settings.engine, progress.note))
-    described = describe_settings(settings, plugins)
     labels = check_trainable(tracks)
     _check_savable(tracks, settings, registry)
+    settings = replace(settings, engine=choose_engine(settings.engine, progress.note))  # takes a second
+    described = describe_settings(settings, plugins)
     if undeclared(tracks.task):
         progress.note(
             f"no range is declared for {', '.join(undeclared(tracks.task))}; using the range of the tracks' labels"

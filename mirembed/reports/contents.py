@@ -126,7 +126,7 @@ def _hours(run: RunRecord) -> float | None:
         return None
     if index is None:
         return None
-    durations = dict(zip(index["id"].to_pylist(), index["duration"].to_pylist(), strict=True))
+    durations: dict[str, float] = dict(zip(index["id"].to_pylist(), index["duration"].to_pylist(), strict=True))
     used = [seconds for track, seconds in durations.items() if track not in run.configuration["excluded"]]
     if len(used) != run.configuration["n_tracks"] or not set(run.folds["id"].to_pylist()) <= durations.keys():
         return None

@@ -47,8 +47,8 @@ def curves_section(run: RunRecord) -> Section:
         return Section("Learning curves", [note], figures=losses)
     note = (
         f"Scores on the test folds at each checkpoint, with the learner fitted anew: {_describe_mean(run)}. A hollow "
-        "marker is the highest point of its curve. It was chosen on the test data, so all results are those of the "
-        "last epoch instead. Horizontal lines are approaches that are not trained in epochs."
+        "marker is the highest point of its curve. It was chosen on the test data, so results are always those of "
+        "the last epoch. Horizontal lines are approaches that are not trained in epochs."
     )
     with style.styled():
         figures = [_draw(run, curves, plot) for plot in _plots(run, curves)]

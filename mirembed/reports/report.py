@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mirembed.errors import StoreWriteError
-from mirembed.progress import Progress, Silent
+from mirembed.progress import Progress, Silent, counted
 from mirembed.registry import Registry
 from mirembed.reports.contents import overview_sections, run_part, run_title
 from mirembed.reports.page import RunPart, Section, render
@@ -79,9 +79,9 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
         parts.append(run_part(*runs[-1], registry))
         progress.update(number)
     overview = [] if names is None else overview_sections(runs, len(names))
-    about = [run_title(run) for run, _ in runs] if names is None else [f"{len(runs)} of {len(names)} runs."]
+    about = [run_title(run) for run, _ in runs] if names is None else [f"{len(runs)} of {counted(len(names), 'run')}."]
     about.append(
-        "All numbers are computed from the stored predictions. Figures and tables are also files beside this page."
+        "All numbers are computed from the stored predictions. Figures and tables are also saved next to this page."
     )
     html = render(f"Report on {folder.name}", about, overview, parts)
     with writing(out) as temporary:

@@ -17,7 +17,7 @@ from mirembed.config.files import EXPERIMENT_FILE
 from mirembed.errors import EvaluationError, StoreError
 from mirembed.hookspecs import Task
 from mirembed.runs.folder import RunFolder
-from mirembed.runs.scores import FoldScores, Line, fold_scores, over_folds
+from mirembed.runs.scores import FoldScores, Line, Scores, fold_scores, over_folds, score
 from mirembed.runs.summary import Sizes, describe_folds, find_run
 from mirembed.runs.tables import KEYS, Predictions, sort_rows, table_rows
 from mirembed.specs import Spec
@@ -135,6 +135,15 @@ class RunRecord:
     def fold_scores(self) -> dict[str, FoldScores]:
         """The scores of each method in each fold of each seed."""
         return {name: fold_scores(predictions, self.task) for name, predictions in self.predictions.items()}
+
+    @cached_property
+    def scores(self) -> list[Scores]:
+        """The scores of each method: as stored with a finished run, otherwise computed from the predictions."""
+        if self.finished:
+            with contextlib.suppress(AttributeError, KeyError, StoreError, TypeError, ValueError):  # missing or damaged
+                stored = RunFolder(self.folder).read_scores()
+                return [Scores.from_json(name, stored[name], self.task) for name in self.predictions]
+        return score(self.predictions, self.task, self.n_train, official=self.official)
 
     def interval(self, method: str, line: Line) -> Interval:
         """Return the mean of a method's score over the folds with its 95 % interval."""

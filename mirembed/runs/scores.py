@@ -163,6 +163,30 @@ class Scores:
             content[f"undefined_{next(iter(self.intervals))}"] = self.undefined
         return content
 
+    @classmethod
+    def from_json(cls, method: str, content: Mapping[str, Any], task: Task) -> Scores:
+        """Read what `to_json` made.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            The content is something else.
+        """
+        metrics = [metric.name for metric in metrics_for(task)]
+        targets = [target.name for target in task.targets] if isinstance(task, Regression) else []
+        return cls(
+            method=method,
+            intervals={name: _interval(content[name]) for name in metrics},
+            pooled={name: _interval(content["pooled"][name]) for name in metrics},
+            targets={name: _interval(content["targets"][name]) for name in targets},
+            undefined=int(content[f"undefined_{metrics[0]}"]) if targets else 0,
+        )
+
+
+def _interval(content: Mapping[str, Any]) -> Interval:
+    low, high = (None if content[key] is None else float(content[key]) for key in ("low", "high"))
+    return Interval(float(content["mean"]), low, high)
+
 
 def score(
     predictions: Mapping[str, Predictions], task: Task, n_train: float, *, official: bool = False
