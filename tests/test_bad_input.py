@@ -26,6 +26,8 @@ from third_party import install
 from mirembed.cli.console import print_table
 from mirembed.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Result:

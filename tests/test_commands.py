@@ -19,6 +19,8 @@ from small_store import workers_run
 from mirembed.cli.main import main
 from mirembed.store.files import read_json, read_table
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Result:

@@ -11,11 +11,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 from conftest import CLASSES, RATE, clean_environment, tone, write_tones
 from test_extraction import stored
 
 from mirembed.store import FeatureStore
+
+pytestmark = pytest.mark.slow
 
 N_KILLS = int(os.environ.get("MIREMBED_KILLS", "20"))
 

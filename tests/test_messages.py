@@ -260,6 +260,7 @@ def help_texts(command: typer.core.TyperCommand, name: str) -> Iterator[str]:
         yield from help_texts(subcommand, f"{name} {below}")
 
 
+@pytest.mark.slow
 def test_the_program_says_what_the_snapshot_says(tmp_path, run):
     prepare(tmp_path, run)
     parts = [line if line.startswith("#") else run(line) for line in COMMANDS.splitlines() if line]
