@@ -26,6 +26,8 @@ from third_party import install
 from mirembed.cli.main import main
 from mirembed.cli.output import print_table
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Result:

@@ -24,6 +24,8 @@ from mirembed.cli.main import app, main
 from mirembed.cli.output import print_table
 from mirembed.store.files import read_json, read_table
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Result:

@@ -28,6 +28,8 @@ from mirembed.store import FeatureStore
 from mirembed.store.root import Store
 from mirembed.workers import executor
 
+pytestmark = pytest.mark.slow
+
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'mirembed[dask]'")
 
 

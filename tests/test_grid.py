@@ -30,6 +30,8 @@ from mirembed.runs import RunFolder
 from mirembed.store import Store
 from mirembed_similarities import Rbf
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENT = """
 epochs = 12
 approach = ["rbf-sl", "mel"]

@@ -28,6 +28,8 @@ from mirembed.progress import Silent
 from mirembed.spectrogram import spectrogram
 from mirembed.store import FeatureStore
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def audio(tmp_path: Path) -> Path:

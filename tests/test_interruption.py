@@ -27,6 +27,8 @@ from mirembed.registry import Registry
 from mirembed.store import FeatureStore
 from mirembed.store.tracks import Tracks, open_tracks
 
+pytestmark = pytest.mark.slow
+
 N_SHORT = 200
 """Tracks of three frames: more than fill one shard."""
 

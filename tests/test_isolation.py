@@ -13,6 +13,8 @@ from third_party import install
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 
+pytestmark = pytest.mark.slow
+
 GUILTY = """
     import os
     import sys

@@ -21,6 +21,8 @@ from test_interruption import living, wait_until
 
 from mirembed.store import FeatureStore
 
+pytestmark = pytest.mark.slow
+
 N_KILLS = int(os.environ.get("MIREMBED_KILLS", "20"))
 N_INTERRUPTIONS = max(1, N_KILLS // 2)
 SHARD_ROWS = 4

@@ -18,6 +18,8 @@ from mirembed.registry import Registry
 from mirembed.store.files import read_table
 from mirembed.store.tracks import Tracks, open_tracks
 
+pytestmark = pytest.mark.slow
+
 Numbers = dict[str, bytes]
 
 

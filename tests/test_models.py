@@ -226,7 +226,7 @@ def test_a_learner_whose_plugin_is_not_installed_says_what_to_install(classes, t
     with pytest.raises(ModelError) as error:
         Model.load(entry.folder, REGISTRY)
     assert str(error.value) == (
-        f"the model {entry.folder} needs the learner 'first' of mirembed-first 1.0, which is not installed here; "
+        f"the model {entry.folder} needs the learner 'first' of mirembed-first 1.0, which is not installed; "
         "install mirembed-first==1.0"
     )
 

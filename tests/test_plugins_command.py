@@ -65,13 +65,20 @@ EXTRA = '''
         register("rbf", lopsided)
         register("svm", lopsided)
 '''
-MISSPELT = """
+MISSPELLED = """
     from mirembed import hookimpl
 
     @hookimpl
     def {name}(register):
         register("x", dict)
 """
+
+
+def assert_suggests(errors: str, name: str, similar: str) -> None:
+    [line] = errors.splitlines()
+    assert line.startswith("error: ")
+    assert repr(name) in line
+    assert line.endswith(f" {similar}?")
 
 
 @pytest.fixture
@@ -213,7 +220,7 @@ def test_check_survives_a_plugin_that_exits_and_prints(mirembed, extra):
     assert "called" in done.stderr.splitlines()
 
 
-def test_check_takes_a_parameter_that_has_to_be_given(mirembed, extra):
+def test_check_accepts_a_required_parameter(mirembed, extra):
     assert " 0 failed" in mirembed("plugins", "check", "documented:gamma=2", env=extra).stdout
 
 
