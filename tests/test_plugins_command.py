@@ -123,7 +123,7 @@ def test_clashes_are_listed_with_the_names_that_avoid_them(mirembed, extra, tmp_
     ],
 )
 def test_a_misspelled_hook_is_reported_with_a_suggestion(mirembed, tmp_path, name, meant):
-    environment = install(tmp_path / "site", "mirembed-typo", MISSPELT.format(name=name))
+    environment = install(tmp_path / "site", "mirembed-typo", MISSPELLED.format(name=name))
     broken = mirembed("plugins", env=environment).stdout.splitlines()[-1]
     assert broken.startswith("broken: plugin 'plugin' of mirembed-typo 1.0: ")
     assert [fact for fact in (repr(name), repr(meant), "--no-plugin mirembed-typo") if fact not in broken] == []
