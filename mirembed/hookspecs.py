@@ -205,6 +205,9 @@ class Similarity(Protocol):
 
     A similarity may have a method ``cross(x, y)`` for ``[..., n, d]`` and ``[..., m, d]`` giving ``[..., n, m]``;
     without it the host stacks x and y and slices.
+
+    It may also have a method ``cross_numpy(x, y)``, the same for float64 arrays ``[n, d]`` and ``[m, d]`` of numpy:
+    ``mirembed similar`` then ranks stored embeddings without importing torch.
     """
 
     def __call__(self, x: Tensor) -> Tensor:
