@@ -44,7 +44,6 @@ ROOMS = [
     "estimators",
     "baselines",
     "kernels",
-    "stacked",
     "train",
     "checkpoints",
     "losses",

@@ -14,7 +14,7 @@ from third_party import install
 
 from mirembed.errors import ModelError, SpecError, StoreBusyError
 from mirembed.evaluate import Evaluation, evaluate
-from mirembed.fit import FittedModel, fit, transfer, whole_dataset
+from mirembed.fit import FittedModel, dataset, fit, transfer
 from mirembed.models.embeddings import ModelKey, read_embeddings
 from mirembed.models.estimators import check_storable
 from mirembed.models.model import Model
@@ -69,7 +69,7 @@ def interrupt_after_one(
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
     """Press ctrl-C when a function of the fit is called for the ``call``-th time."""
     calls = []
-    original = getattr(whole_dataset, name)
+    original = getattr(dataset, name)
 
     def interrupted(*arguments: Any, **options: Any) -> Any:
         calls.append(arguments)
@@ -77,7 +77,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
             raise KeyboardInterrupt
         return original(*arguments, **options)
 
-    monkeypatch.setattr(whole_dataset, name, interrupted)
+    monkeypatch.setattr(dataset, name, interrupted)
 
 
 def content(folder: Path) -> dict[Path, bytes]:

@@ -18,9 +18,6 @@ from conftest import write_tones
 from pages import invoke
 from small_store import workers_run
 
-from mirembed.evaluate import estimate
-from mirembed.evaluate.parts import train_stack
-
 EXPERIMENT = """
 epochs = 12
 approach = ["rbf-sl", "mel"]
@@ -162,34 +159,6 @@ def test_a_dry_run_says_what_it_will_take_and_leaves_nothing(work, capsys):
     assert sorted((work / "s" / "runs").rglob("*")) == before
     evaluate(work, "--dataset", "folder", "--cv", 3, "--epochs", 3, "--dry-run")
     assert "nothing of it is kept" in capsys.readouterr().out
-
-
-def test_an_epoch_of_networks_that_are_trained_together_ends_with_the_last_of_them(monkeypatch):
-    now = iter([0.0, 5.0, 7.0])
-    monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(now))
-    told = []
-    clock = estimate.Clock(told.append, networks=3)
-    for epochs in (0, 0, 0, 1, 2, 3, 4, 5, 6):
-        clock(epochs)
-    assert clock.epoch() == 2.0
-    assert told == [0, 0, 0, 1, 2, 3, 4, 5, 6]
-
-
-def test_a_dry_run_measures_networks_together_where_they_are_trained_so(work, capsys, monkeypatch):
-    def counted(parts, clock):
-        done.append(len(parts))
-        train_stack(parts, clock)
-
-    done = []
-    monkeypatch.setattr(estimate, "is_stacked", lambda experiment: True)
-    monkeypatch.setattr(estimate, "train_stack", counted)
-    capsys.readouterr()
-    approaches = ["--approach", "nn", "--approach", "rbf-sl"]
-    evaluate(work, "--dataset", "folder", *approaches, "--cv", 3, "--epochs", 20, "--dry-run", "--json")
-    [cost] = json.loads(capsys.readouterr().out)["evaluations"]
-    assert done == [6]
-    assert (cost["trainings"], cost["scorings"]) == (6, 12)
-    assert cost["seconds"] > 0
 
 
 def test_an_experiment_that_is_killed_is_finished_by_the_same_command_to_the_bit(work, grid, tmp_path):

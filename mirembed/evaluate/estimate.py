@@ -13,12 +13,10 @@ from typing import Any
 import psutil
 
 from mirembed.evaluate.grid import Member
-from mirembed.evaluate.parts import Part, evaluate_part, score_part, train_stack
+from mirembed.evaluate.parts import Part, evaluate_part
 from mirembed.evaluate.planning import draw_folds, plan
-from mirembed.evaluate.work import is_stacked
 from mirembed.progress import Progress, Silent, duration
 from mirembed.runs.folder import Run
-from mirembed.training.stacked import in_stacks
 from mirembed.workers.trainings import run_trainings
 
 _EPOCHS = 2
@@ -119,14 +117,12 @@ def _cost(member: Member, jobs: int, progress: Progress) -> Cost:
         run = Run.at(Path(folder) / "run", {}, "")
         parts = plan(tracks, experiment, evaluation, folds, run, {})
         trained = [part for part in parts if part.job.approach.trains]
-        stacks = in_stacks(trained) if is_stacked(experiment) else []
         # All networks are of one size; what differs is how many learners each of them has.
-        by_learners = sorted(stacks[0] if stacks else trained or parts, key=lambda part: -len(part.job.methods))
-        sample = by_learners if stacks else by_learners[:1]
+        sample = max(trained or parts, key=lambda part: len(part.job.methods))
         [(_, measured)] = run_trainings(
-            _measure_stack if stacks else _measure,
-            [[*map(_shortened, sample)]],
-            [_EPOCHS * len(sample)],
+            _measure,
+            [_shortened(sample)],
+            [_EPOCHS],
             1,
             progress,
             f"measuring {_EPOCHS} epochs of {member.describe()}",
@@ -136,15 +132,12 @@ def _cost(member: Member, jobs: int, progress: Progress) -> Cost:
         checkpoints = math.ceil(experiment.epochs / evaluation.checkpoint_every) - 1
     scorings = len(parts) + len(trained) * checkpoints
     workers = min(jobs, len(parts))
-    # Stacks are trained one after the other, single networks side by side.
-    side_by_side = 1 if stacks else workers
-    training = len(stacks or trained) * experiment.epochs * measured.epoch / side_by_side
     return Cost(
         name=member.describe(),
         trainings=len(trained),
         epochs=experiment.epochs,
         scorings=scorings,
-        seconds=training + scorings * measured.scoring / workers,
+        seconds=(len(trained) * experiment.epochs * measured.epoch + scorings * measured.scoring) / workers,
         memory=measured.shared + measured.memory * workers,
         frames=math.prod(tracks.frames.shape) * 4,
         disk=measured.disk * scorings,
@@ -157,63 +150,25 @@ def _shortened(part: Part) -> Part:
     return replace(part, job=job, models=None, keep_embeddings="all" if part.keep_embeddings == "all" else "none")
 
 
-def _measure(parts: Sequence[Part], on_epoch: Callable[[int], None]) -> _Measured:
+def _measure(part: Part, on_epoch: Callable[[int], None]) -> _Measured:
     """Train and score one part, and say how long that took. Runs in a worker."""
-    [part] = parts
-    clock = Clock(on_epoch)
-    evaluate_part(part, clock)
-    return _measured(part, clock.epoch(), time.perf_counter() - clock.times[-1])
+    times = [time.perf_counter()]
 
+    def note_time(epoch: int) -> None:
+        times.append(time.perf_counter())
+        on_epoch(epoch)
 
-def _measure_stack(parts: Sequence[Part], on_epoch: Callable[[int], None]) -> _Measured:
-    """Train parts together, score the first, and say how long that took. Runs in a worker."""
-    clock = Clock(on_epoch, len(parts))
-    train_stack(parts, clock)
-    begin = time.perf_counter()
-    score_part(parts[0], lambda number: None)
-    return _measured(parts[0], clock.epoch(), time.perf_counter() - begin)
-
-
-def _measured(part: Part, epoch: float, scoring: float) -> _Measured:
+    evaluate_part(part, note_time)
+    scoring = time.perf_counter() - times[-1]
     memory = psutil.Process().memory_full_info()
     return _Measured(
-        epoch=epoch,
+        # The first epoch also pays for what is done once.
+        epoch=times[-1] - times[-2] if len(times) > 1 else 0.0,
         scoring=scoring,
         memory=memory.uss,
         shared=memory.rss - memory.uss,
         disk=sum(path.stat().st_size for path in part.folder.iterdir()),
     )
-
-
-class Clock:
-    """Notes when each epoch was over.
-
-    Parameters
-    ----------
-    on_epoch : callable
-        Told what the clock is told.
-    networks : int
-        That are trained together: an epoch is over when the last of them has done it.
-
-    Attributes
-    ----------
-    times : list of float
-        Of the beginning, and of the end of each epoch.
-    """
-
-    def __init__(self, on_epoch: Callable[[int], None], networks: int = 1) -> None:
-        self._on_epoch, self._networks = on_epoch, networks
-        self.times = [time.perf_counter()]
-
-    def __call__(self, epochs: int) -> None:
-        """Take the number of epochs done, those of all networks added up."""
-        if epochs == len(self.times) * self._networks:
-            self.times.append(time.perf_counter())
-        self._on_epoch(epochs)
-
-    def epoch(self) -> float:
-        """Return the seconds of the last epoch, since the first also pays for what is done once; 0 if there is none."""
-        return self.times[-1] - self.times[-2] if len(self.times) > 1 else 0.0
 
 
 def _mebibytes(size: int) -> str:

@@ -20,7 +20,7 @@ from mirembed.evaluate.parts import (
 )
 from mirembed.evaluate.planning import draw_folds, folds_table, label_array, plan
 from mirembed.evaluate.sizes import Folds, Sizes, chance
-from mirembed.evaluate.work import is_stacked, run_parts
+from mirembed.evaluate.work import run_parts
 from mirembed.models.estimators import check_storable
 from mirembed.models.learners import new_estimator
 from mirembed.progress import Progress, Silent
@@ -49,7 +49,6 @@ def evaluate(
     folder: Path | None = None,
     repeats: Run | None = None,
     experiment_file: str = "",
-    stacked: bool | None = None,
 ) -> tuple[Run, list[Scores]]:
     """Evaluate every method on the same folds.
 
@@ -74,9 +73,6 @@ def evaluate(
         A run that is to be repeated: what is not as it was then is said.
     experiment_file : str
         The text of the experiment file that repeats the run.
-    stacked : bool or None
-        Whether many networks are trained together in one process, in place of one in each of ``jobs`` processes;
-        None: on a GPU.
 
     Returns
     -------
@@ -124,7 +120,7 @@ def evaluate(
                 names = ", ".join(undeclared(tracks.task))
                 progress.note(f"no range is declared for {names}: that of each fold's training tracks is taken")
             with tracks.frames.in_use():
-                run_parts(parts, jobs, is_stacked(experiment) if stacked is None else stacked, progress)
+                run_parts(parts, jobs, progress)
             _gather(run, parts, experiment)
             notes += _tell_notes(parts, progress)
         scores = score(

@@ -14,17 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.config.approaches import Method
-from mirembed.fit.job import Fitted, Fitter, Job, fit_models, train_together
+from mirembed.fit.job import Fitted, Job, fit_models
 from mirembed.hookspecs import Classification
 from mirembed.models.estimators import check_storable
 from mirembed.models.model import Model, class_names
 from mirembed.registry import Registry
 from mirembed.store.files import read_table, write_table, writing
 from mirembed.store.root import slug
-from mirembed.training.checkpoints import save_checkpoint
-from mirembed.training.loop import Trained
 from mirembed.training.network import EmbeddingNetwork
-from mirembed.training.stacked import in_stacks
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,22 +65,6 @@ class Part:
     models: Path | None
     keep_embeddings: str
 
-    @property
-    def scored_epochs(self) -> list[int]:
-        """After which epochs its network is scored, the last among them."""
-        settings = self.job.settings
-        every = settings.checkpoint_every or settings.epochs
-        return [*range(every, settings.epochs, every), settings.epochs]
-
-    @property
-    def is_trained(self) -> bool:
-        """Whether no network is left to train."""
-        return self.folder.exists() or self.network(self.job.settings.epochs).exists()
-
-    def network(self, epoch: int) -> Path:
-        """Return the file in which a network that was trained in a stack waits to be scored."""
-        return self.unfinished / f"{epoch:06d}-network.safetensors"
-
 
 def evaluate_part(part: Part, on_epoch: Callable[[int], None]) -> None:
     """Fit the models of one training, predict its test tracks at every checkpoint, and write the part.
@@ -95,59 +76,6 @@ def evaluate_part(part: Part, on_epoch: Callable[[int], None]) -> None:
     registry = Registry.discover()
     on_checkpoint = functools.partial(_keep_checkpoint, part) if part.job.settings.checkpoint_every else None
     _finish(part, fit_models(part.job, registry, on_epoch, on_checkpoint), registry)
-
-
-def train_stack(parts: Sequence[Part], on_epoch: Callable[[int], None]) -> None:
-    """Train the networks of several parts together and leave them, as they are at every checkpoint, for `score_part`.
-
-    Parameters
-    ----------
-    parts : sequence of Part
-        One of `make_stacks`. Those that are trained already count among the places of the stack, so that the others'
-        numbers do not depend on them.
-    on_epoch : callable
-        Told the number of epochs done, those of all networks added up.
-    """
-    missing = [part for part in parts if not part.is_trained]
-
-    def keep(position: int, epoch: int, trained: Trained) -> None:
-        save_checkpoint(missing[position].network(epoch), trained.modules, None, trained.losses)
-
-    together = train_together([part.job for part in missing], len(parts), Registry.discover(), on_epoch, keep)
-    for position, trained in enumerate(together):
-        keep(position, missing[position].job.settings.epochs, trained)
-
-
-def score_part(part: Part, on_score: Callable[[int], None]) -> None:
-    """Fit the models to the networks that `train_stack` left, and write the part as `evaluate_part` does.
-
-    What an interruption left is gone on with.
-
-    Parameters
-    ----------
-    on_score : callable
-        Told the number of checkpoints that are scored.
-    """
-    if part.folder.exists():
-        return
-    registry = Registry.discover()
-    fitter = Fitter.of(part.job, registry)
-    *before, last = part.scored_epochs
-    scored = {epoch for epoch, _ in _waiting(part, PREDICTIONS)}
-    for number, epoch in enumerate(before, 1):
-        if epoch not in scored:
-            _keep_checkpoint(part, epoch, fitter.fit_to(fitter.restore(part.network(epoch)), notes=False))
-        on_score(number)
-    _finish(part, fitter.fit_to(fitter.restore(part.network(last))), registry)
-
-
-def make_stacks(parts: Sequence[Part]) -> list[tuple[Part, ...]]:
-    """Divide the parts of a run that train a network into those whose networks are trained together.
-
-    Parts that are trained are among them, and stacks of nothing else are left out.
-    """
-    stacks = in_stacks([part for part in parts if part.job.approach.trains])
-    return [stack for stack in stacks if not all(part.is_trained for part in stack)]
 
 
 def _keep_checkpoint(part: Part, epoch: int, fitted: Fitted) -> None:

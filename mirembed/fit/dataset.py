@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mirembed.config import Experiment
 from mirembed.config.approaches import Approach
 from mirembed.errors import EvaluationError, SpecError
-from mirembed.fit.job import Fitter, Job, fit_models, provenance, train_together
+from mirembed.fit.job import Job, fit_models, provenance
 from mirembed.fit.names import checkpoint, reserving
 from mirembed.hookspecs import Classification, Regression
 from mirembed.models.embeddings import EmbeddingRows, ModelKey, write_embeddings
@@ -34,7 +34,6 @@ from mirembed.store.frames import Tracks
 from mirembed.store.root import slug
 from mirembed.training.labels import TargetScale, undeclared
 from mirembed.training.loop import Settings
-from mirembed.training.stacked import in_stacks
 from mirembed.workers.trainings import run_trainings
 
 
@@ -93,7 +92,6 @@ def fit(
     name: str | None = None,
     command: str = "",
     progress: Progress | None = None,
-    stacked: bool | None = None,
 ) -> list[FittedModel]:
     """Train on all tracks and save one model for each approach.
 
@@ -113,9 +111,6 @@ def fit(
         Of the model; chosen from dataset and approach when None.
     command : str
         As it was typed, for the provenance.
-    stacked : bool or None
-        Whether the networks are trained together in one process, in place of one in each of ``jobs`` processes;
-        None: on a GPU.
 
     Raises
     ------
@@ -166,12 +161,7 @@ def fit(
             progress.note("going on where the same fit was interrupted")
         description = f"training for {counted(experiment.epochs, 'epoch')}"
         epochs = [experiment.epochs] * len(trainings)
-        if experiment.device == "cuda" if stacked is None else stacked:
-            stacks = in_stacks(trainings)
-            work = run_trainings(_fit_stack, stacks, [*map(sum, in_stacks(epochs))], 1, progress, description)
-        else:
-            work = run_trainings(_fit_one, trainings, epochs, jobs, progress, description)
-        for _, result in work:
+        for _, result in run_trainings(_fit_one, trainings, epochs, jobs, progress, description):
             fitted |= {model.approach: model for model in result}
     return [fitted[method.name] for method in experiment.methods]
 
@@ -285,21 +275,6 @@ def _fit_one(training: _Training, on_epoch: Callable[[int], None]) -> list[Fitte
         models = fit_models(training.job, registry, on_epoch).models
     on_epoch(training.job.settings.epochs)
     return _keep_all(training, models, registry)
-
-
-def _fit_stack(trainings: Sequence[_Training], on_epoch: Callable[[int], None]) -> list[FittedModel]:
-    """Do what `_fit_one` does for several networks, trained together. One that is saved keeps its place."""
-    registry = Registry.discover()
-    missing = [training for training in trainings if not _is_saved(training)]
-    saved = sum(training.job.settings.epochs for training in trainings if _is_saved(training))
-    on_epoch(saved)
-    models: dict[str, Model] = {}
-    if missing:
-        jobs = [training.job for training in missing]
-        together = train_together(jobs, len(trainings), registry, lambda epochs: on_epoch(saved + epochs))
-        for job, trained in zip(jobs, together, strict=True):
-            models |= Fitter.of(job, registry).fit_to(trained).models
-    return [model for training in trainings for model in _keep_all(training, models, registry)]
 
 
 def _is_saved(training: _Training) -> bool:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,13 +27,11 @@ from mirembed.provenance import versions
 from mirembed.registry import Registry
 from mirembed.store.frame_file import FrameFile
 from mirembed.store.frames import Tracks
-from mirembed.training.checkpoints import restore_checkpoint
 from mirembed.training.engine import import_engine
 from mirembed.training.excerpts import Normalization
 from mirembed.training.labels import TargetScale, one_hot
-from mirembed.training.loop import PluginSimilarity, Settings, Trained, Training, TrainingData, train
+from mirembed.training.loop import PluginSimilarity, Settings, Trained, TrainingData, train
 from mirembed.training.network import EmbeddingNetwork, one_thread, seeded_network
-from mirembed.training.stacked import train_stacked
 
 
 @dataclass(frozen=True)
@@ -146,50 +143,6 @@ def fit_models(
     return fitter.fit_to(trained)
 
 
-def train_together(
-    jobs: Sequence[Job],
-    places: int,
-    registry: Registry,
-    on_epoch: Callable[[int], None],
-    on_checkpoint: Callable[[int, int, Trained], None] = lambda position, epoch, trained: None,
-) -> list[Trained]:
-    """Train the networks of several jobs at once; see `mirembed.training.stacked`.
-
-    Parameters
-    ----------
-    jobs : sequence of Job
-        With the same frames and, but for seed and fold, the same settings; each trains a network.
-    places : int
-        See `mirembed.training.stacked.train_stacked`.
-    on_epoch : callable
-        Told the number of epochs done, those of all networks added up.
-    on_checkpoint : callable
-        As for `mirembed.training.loop.train`, after the position of the job.
-    """
-    done = [0] * len(jobs)
-
-    def count(position: int, epoch: int) -> None:
-        done[position] = epoch
-        on_epoch(sum(done))
-
-    # One object for all trainings of an approach, by which a stack knows that it can compute their losses together.
-    similarities = {job.approach.name: _similarities(job, registry) for job in jobs}
-    with _repeatable(jobs[0].settings.device):
-        trainings = [
-            Training(
-                Fitter.of(job, registry).training_data(),
-                job.settings,
-                *similarities[job.approach.name],
-                job.checkpoint,
-                functools.partial(count, position),
-                functools.partial(on_checkpoint, position),
-            )
-            for position, job in enumerate(jobs)
-        ]
-        train_stacked(trainings, places)
-    return [training.trained for training in trainings]
-
-
 @dataclass(frozen=True)
 class Fitter:
     """The training tracks of a job, ready for a network and for learners; see `Fitter.of`."""
@@ -230,21 +183,6 @@ class Fitter:
             classes=self.labels if isinstance(self.job.task, Classification) else None,
             normalization=self.normalization,
         )
-
-    def restore(self, path: Path) -> Trained:
-        """Read a network that was trained elsewhere; see `mirembed.training.checkpoints`.
-
-        Raises
-        ------
-        StoreError
-            If it is damaged.
-        """
-        settings, task = self.job.settings, self.job.task
-        n_outputs = len(task.classes if isinstance(task, Classification) else task.targets)
-        outputs = n_outputs if self.job.approach.similarity is None else None
-        trained = Trained.begin(2 * self.frames.shape[1], outputs, (settings.seed, settings.fold))
-        trained.losses += restore_checkpoint(path, trained.modules, None)
-        return trained
 
     def fit_to(self, trained: Trained, *, notes: bool = True) -> Fitted:
         """Fit the learners to a trained network."""
