@@ -29,13 +29,13 @@ from mirembed.registry import Registry
 from mirembed.store.files import read_table
 from mirembed.store.frames import open_tracks
 from mirembed.store.moments import Moments
-from mirembed.training.engine import choice, choose_engine, fused, kernel, make_engine, vectors
+from mirembed.training import engine as engines
+from mirembed.training.engine import choose_engine, fused, gru, make_engine, vectors
 from mirembed.training.engine.fused import FusedEngine
-from mirembed.training.engine.plain import PlainEngine
 from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization
 from mirembed.training.labels import one_hot
 from mirembed.training.loop import Settings, Trained, TrainingData, train
-from mirembed.training.network import EmbeddingNetwork, one_thread, seeded_network
+from mirembed.training.network import EmbeddingNetwork, TorchEngine, one_thread, seeded_network
 from mirembed_similarities.similarities import Rbf
 
 BANDS = 40
@@ -94,7 +94,7 @@ def embeddings_and_gradients(engine, network, flat, batch, seed=0) -> list[np.nd
 @settings(max_examples=30)
 @given(excerpts())
 def test_embeddings_and_gradients_are_those_of_torch(network, flat, batch):
-    theirs = embeddings_and_gradients(PlainEngine(network), network, flat, batch)
+    theirs = embeddings_and_gradients(TorchEngine(network), network, flat, batch)
     ours = embeddings_and_gradients(FusedEngine(network), network, flat, batch)
     np.testing.assert_allclose(ours[0], theirs[0], rtol=0, atol=1e-5)
     for our, their in zip(ours, theirs, strict=True):
@@ -128,7 +128,7 @@ def test_full_tracks_are_embedded_as_torch_does_and_alike_in_any_company(network
     lengths = np.array([length for _, length in chosen])
     engine = FusedEngine(network)
     together = engine.embed_tracks(flat.frames, starts, lengths, flat.normalization)
-    expected = PlainEngine(network).embed_tracks(flat.frames, starts, lengths, flat.normalization)
+    expected = TorchEngine(network).embed_tracks(flat.frames, starts, lengths, flat.normalization)
     assert (together.dtype, together.shape) == (np.float32, (len(chosen), 50))
     np.testing.assert_allclose(together, expected, rtol=0, atol=1e-5)
     backwards = engine.embed_tracks(flat.frames, starts[::-1], lengths[::-1], flat.normalization)
@@ -140,11 +140,11 @@ def test_full_tracks_are_embedded_as_torch_does_and_alike_in_any_company(network
 def test_a_long_track_is_embedded_as_torch_does(network, flat):
     start, length = np.array([0]), np.array([len(flat.frames)])
     ours = FusedEngine(network).embed_tracks(flat.frames, start, length, flat.normalization)
-    expected = PlainEngine(network).embed_tracks(flat.frames, start, length, flat.normalization)
+    expected = TorchEngine(network).embed_tracks(flat.frames, start, length, flat.normalization)
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("engine", [FusedEngine, PlainEngine])
+@pytest.mark.parametrize("engine", [FusedEngine, TorchEngine])
 def test_no_track_gives_no_embedding(network, flat, engine):
     nothing = np.zeros(0, np.int64)
     assert engine(network).embed_tracks(flat.frames, nothing, nothing, flat.normalization).shape == (0, 50)
@@ -158,7 +158,7 @@ def test_the_kernel_is_compiled_once_for_all_kinds_of_frames(network, flat, tmp_
     results = [embeddings_and_gradients(engine, network, flat._replace(frames=f), batch) for f in (flat.frames, mapped)]
     for of_array, of_file in zip(*results, strict=True):
         np.testing.assert_array_equal(of_array, of_file)
-    assert len(kernel.forward.signatures) == len(kernel.backward.signatures) == 1
+    assert len(gru.forward.signatures) == len(gru.backward.signatures) == 1
 
 
 @pytest.mark.parametrize(
@@ -179,9 +179,9 @@ def test_the_kernel_takes_no_other_numbers_than_float32(network, flat):
 
 def test_a_network_of_another_size_is_left_to_torch():
     assert isinstance(make_engine("numba", EmbeddingNetwork(80, 100, 50)), FusedEngine)
-    assert isinstance(make_engine("numba", EmbeddingNetwork(80, 64, 50)), PlainEngine)
-    assert isinstance(make_engine("numba", EmbeddingNetwork(20, 100, 50)), PlainEngine)
-    assert isinstance(make_engine("torch", EmbeddingNetwork(80, 100, 50)), PlainEngine)
+    assert isinstance(make_engine("numba", EmbeddingNetwork(80, 64, 50)), TorchEngine)
+    assert isinstance(make_engine("numba", EmbeddingNetwork(20, 100, 50)), TorchEngine)
+    assert isinstance(make_engine("torch", EmbeddingNetwork(80, 100, 50)), TorchEngine)
 
 
 # ---- training -----------------------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def test_a_loaded_model_embeds_by_the_engine_that_trained_it_to_the_bit(tmp_path
         return Model.load(fitted.folder, registry).embed(frames.open(), frames.starts, frames.lengths)
 
     np.testing.assert_array_equal(embeddings(), stored.astype(np.float32))
-    monkeypatch.setattr(choice, "reason_against_numba", lambda: "numba is not there")
+    monkeypatch.setattr(engines, "reason_against_numba", lambda: "numba is not there")
     elsewhere = embeddings()
     assert not np.array_equal(elsewhere, stored)
     np.testing.assert_allclose(elsewhere, stored, rtol=0, atol=1e-5)
@@ -303,9 +303,9 @@ def test_a_loaded_model_embeds_by_the_engine_that_trained_it_to_the_bit(tmp_path
 @pytest.fixture
 def afresh() -> Iterator[None]:
     """Find the reason against numba again, and forget it afterwards."""
-    choice.reason_against_numba.cache_clear()
+    engines.reason_against_numba.cache_clear()
     yield
-    choice.reason_against_numba.cache_clear()
+    engines.reason_against_numba.cache_clear()
 
 
 def chosen(engine: str) -> tuple[str, list[str]]:
@@ -339,11 +339,11 @@ def refuse(_network: EmbeddingNetwork) -> None:
             r"the kernel does not compile \(RuntimeError: LLVM ERROR: unknown target\)",
         ),
         (
-            lambda patch: patch.setattr(choice, "_largest_difference", lambda: 0.03),
+            lambda patch: patch.setattr(engines, "_gradient_difference", lambda: 0.03),
             "the kernel differs from torch by 0.03, more than 0.0001",
         ),
         (
-            lambda patch: patch.setattr(choice, "_largest_difference", lambda: float("nan")),
+            lambda patch: patch.setattr(engines, "_gradient_difference", lambda: float("nan")),
             "the kernel differs from torch by nan, more than 0.0001",
         ),
     ],
@@ -353,20 +353,20 @@ def test_torch_is_chosen_where_numba_does_not_serve_and_the_reason_is_said(afres
     break_it(monkeypatch)
     engine, [note] = chosen("auto")
     assert engine == "torch"
-    assert isinstance(make_engine("auto", EmbeddingNetwork(80)), PlainEngine)
+    assert isinstance(make_engine("auto", EmbeddingNetwork(80)), TorchEngine)
     assert re.fullmatch(f"engine: torch, the slower one: {reason}", note)
     with pytest.raises(SpecError, match=f"^--engine numba: {reason}; use --engine torch$"):
         choose_engine("numba", print)
 
 
 def test_the_self_check_compares_embeddings_and_gradients_with_torch(monkeypatch):
-    assert choice._largest_difference() < 1e-5
+    assert engines._gradient_difference() < 1e-5
     forward, backward = fused.FusedEngine._forward, fused.FusedEngine._backward
     monkeypatch.setattr(fused.FusedEngine, "_forward", lambda *of: forward(*of) * np.float32(1.001))
-    assert choice._largest_difference() == pytest.approx(1e-3, rel=0.01)
+    assert engines._gradient_difference() == pytest.approx(1e-3, rel=0.01)
     monkeypatch.setattr(fused.FusedEngine, "_forward", forward)
     monkeypatch.setattr(fused.FusedEngine, "_backward", lambda *of: [each * 1.001 for each in backward(*of)])
-    assert choice._largest_difference() == pytest.approx(1e-3, rel=0.01)
+    assert engines._gradient_difference() == pytest.approx(1e-3, rel=0.01)
 
 
 def test_a_gradient_that_the_kernel_no_longer_has_is_refused():
@@ -392,7 +392,7 @@ def test_a_gradient_that_the_kernel_no_longer_has_is_refused():
 
 def test_a_network_that_is_not_on_the_cpu_is_left_to_torch():
     with torch.device("meta"):
-        assert isinstance(make_engine("numba", EmbeddingNetwork(80)), PlainEngine)
+        assert isinstance(make_engine("numba", EmbeddingNetwork(80)), TorchEngine)
 
 
 def test_an_unknown_engine_is_an_error_that_lists_the_known():
@@ -425,14 +425,14 @@ def test_without_a_place_for_its_code_the_kernel_is_compiled_anew(monkeypatch):
             raise RuntimeError("cannot cache function 'forward': no locator available")
         return lambda function: function
 
-    monkeypatch.setattr(kernel, "njit", nowhere)
-    monkeypatch.setattr(kernel, "compiled", lambda function: f"compiled {function}")
-    assert kernel.entry("forward") == "compiled forward"
+    monkeypatch.setattr(gru, "njit", nowhere)
+    monkeypatch.setattr(gru, "compiled", lambda function: f"compiled {function}")
+    assert gru.entry("forward") == "compiled forward"
 
 
 def test_numbas_cache_is_told_of_every_change_of_the_vectors():
-    """It looks at ``kernel.py`` alone. Write the digest that this test expects there when ``vectors.py`` changes."""
-    assert hashlib.sha256(Path(vectors.__file__).read_bytes()).hexdigest()[:12] == kernel.VECTORS
+    """It looks at ``gru.py`` alone. Write the digest that this test expects there when ``vectors.py`` changes."""
+    assert hashlib.sha256(Path(vectors.__file__).read_bytes()).hexdigest()[:12] == gru.VECTORS
 
 
 def test_the_commands_record_their_engine(mirembed):

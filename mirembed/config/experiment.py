@@ -8,7 +8,6 @@ from typing import Any, Literal, cast, get_args
 
 from mirembed.config.approaches import Approach, Method, methods
 from mirembed.errors import SpecError
-from mirembed.models.kernels import describe_learner
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 
@@ -66,6 +65,8 @@ class Experiment:
         SpecError
             If the kernel of a learner should match a similarity where none is learned.
         """
+        from mirembed.models.learners import describe_learner
+
         approaches = {}
         for approach in self.approaches:
             specs = {"similarity": approach.similarity, "label_similarity": approach.label_similarity}

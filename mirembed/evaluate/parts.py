@@ -21,7 +21,6 @@ from mirembed.models.model import Model, class_names
 from mirembed.registry import Registry
 from mirembed.store.files import read_table, write_table, writing
 from mirembed.store.root import slug
-from mirembed.training.network import EmbeddingNetwork
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -205,7 +204,7 @@ def _save_models(part: Part, fitted: Fitted, models: Path, registry: Registry) -
     for method in part.job.methods:
         folder = models / f"{slug(method.name)}-seed{part.seed}-fold{part.fold}"
         model = fitted.models[method.name]
-        if folder.exists() or not isinstance(model.network, EmbeddingNetwork):
+        if folder.exists() or not model.savable:
             continue
         if method.learner is not None and model.estimator is not None:
             check_storable(model.estimator, method.learner, registry)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from mirembed.config.approaches import Approach, Method
 from mirembed.hookspecs import Classification, Task
 from mirembed.models.baselines import MelStatistics, NoFeatures, chance_estimator
-from mirembed.models.kernels import describe_learner
-from mirembed.models.learners import FittedLearner, answers, fit_learner
+from mirembed.models.learners import FittedLearner, describe_learner, fit_learner, learner_targets
 from mirembed.models.model import Model
 from mirembed.provenance import versions
 from mirembed.registry import Registry
@@ -30,8 +27,10 @@ from mirembed.store.frames import Tracks
 from mirembed.training.engine import import_engine
 from mirembed.training.excerpts import Normalization
 from mirembed.training.labels import TargetScale, one_hot
-from mirembed.training.loop import PluginSimilarity, Settings, Trained, TrainingData, train
-from mirembed.training.network import EmbeddingNetwork, one_thread, seeded_network
+from mirembed.training.loop import Settings, Trained, TrainingData, train
+from mirembed.training.network import one_thread, seeded_network
+from mirembed.training.similarity import PluginSimilarity
+from mirembed.training.weights import NetworkWeights, OutputLayer
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def fit_models(
 
     def snapshot(epoch: int, trained: Trained) -> None:
         if on_checkpoint is not None:
-            on_checkpoint(epoch, fitter.fit_to(copy.deepcopy(trained), notes=False))
+            on_checkpoint(epoch, fitter.fit_to(trained, notes=False))
 
     similarities = _similarities(job, registry)
     with _repeatable(job.settings.device):
@@ -186,21 +185,19 @@ class Fitter:
 
     def fit_to(self, trained: Trained, *, notes: bool = True) -> Fitted:
         """Fit the learners to a trained network."""
-        return self.fit(trained.network, trained.head, trained.losses, notes=notes)
+        head = None if trained.head is None else OutputLayer.of(trained.head)
+        return self.fit(NetworkWeights.of(trained.network), head, trained.losses, notes=notes)
 
     def fit(
         self,
-        network: EmbeddingNetwork | MelStatistics | NoFeatures,
-        head: nn.Linear | None,
+        network: NetworkWeights | MelStatistics | NoFeatures,
+        head: OutputLayer | None,
         losses: list[float],
         *,
         notes: bool = True,
     ) -> Fitted:
         """Fit the learners from scratch to the embeddings of the training tracks."""
         job = self.job
-        if isinstance(network, EmbeddingNetwork):
-            # Embedding and prediction happen where the model will be used: on the CPU.
-            network = network.cpu().eval()
         models = {}
         embeddings: NDArray[np.float32] | None = None
         for method in job.methods:
@@ -208,7 +205,7 @@ class Fitter:
                 task=job.task,
                 network=network,
                 normalization=self.normalization,
-                head=head.cpu() if head is not None and method.learner is None else None,
+                head=head if method.learner is None else None,
                 estimator=None,
                 scale=self.scale,
                 parameters=job.parameters,
@@ -224,12 +221,12 @@ class Fitter:
                     embeddings = model.embed(self.frames, self.starts, self.lengths)
                 self._learn(method, embeddings).put_into(model, notes=notes)
             models[method.name] = model
-        return Fitted(models, losses, embeddings)
+        return Fitted(models, list(losses), embeddings)
 
     def _learn(self, method: Method, embeddings: NDArray[np.float32]) -> FittedLearner:
         if method.learner is None:
             estimator = chance_estimator(self.job.task)
-            estimator.fit(embeddings, answers(self.labels, self.scale))
+            estimator.fit(embeddings, learner_targets(self.labels, self.scale))
             return FittedLearner(estimator)
         return fit_learner(
             self.registry,
@@ -243,13 +240,13 @@ class Fitter:
         )
 
 
-def _untrained(job: Job, fitter: Fitter) -> EmbeddingNetwork | MelStatistics | NoFeatures:
+def _untrained(job: Job, fitter: Fitter) -> NetworkWeights | MelStatistics | NoFeatures:
     """Return what takes the place of a trained network."""
     if job.approach.name == "chance":
         return NoFeatures()
     if job.approach.name == "mel":
         return MelStatistics.fit(fitter.frames, fitter.starts, fitter.lengths)
-    return seeded_network(2 * fitter.frames.shape[1], (job.settings.seed, job.settings.fold))
+    return NetworkWeights.of(seeded_network(2 * fitter.frames.shape[1], (job.settings.seed, job.settings.fold)))
 
 
 def _made_by(method: Method, registry: Registry) -> dict[str, Any]:

@@ -61,8 +61,8 @@ def check_storable(estimator: Estimator, learner: Spec, registry: Registry) -> N
     foreign = _foreign_types(_import_skops().get_untrusted_types(data=dump_estimator(estimator)), plugin)
     if foreign:
         raise ModelError(
-            f"the {type(estimator).__name__} of the learner {learner} holds {', '.join(foreign)}; a model may only hold "
-            f"estimators of scikit-learn, arrays and types of {plugin.distribution}"
+            f"the {type(estimator).__name__} of the learner {learner} holds {', '.join(foreign)}; only estimators of "
+            f"scikit-learn, arrays and types of {plugin.distribution} can be saved in a model"
         )
 
 
@@ -154,12 +154,16 @@ def _is_of_scikit_learn(name: str) -> bool:
         return True
     module, _, type_name = name.rpartition(".")
     package, *rest = module.split(".")
-    if package != "sklearn" or type_name.startswith("_") or {"tests", "externals", "experimental"} & {*rest}:
+    if (
+        package != "sklearn"
+        or type_name.startswith("_")
+        or {"conftest", "experimental", "externals", "tests"} & {*rest}
+    ):
         return False
     from sklearn.base import BaseEstimator
 
     try:
         found = getattr(importlib.import_module(module), type_name, None)
-    except ImportError:
+    except (ImportError, ValueError):
         return False
     return isinstance(found, type) and issubclass(found, BaseEstimator)

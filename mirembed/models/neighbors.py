@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mirembed.audio.files import audio_files, printable
 from mirembed.errors import AudioError, MirembedError

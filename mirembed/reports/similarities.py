@@ -71,7 +71,7 @@ def similarity_pairs(run: RunRecord, embedded: Embedded, registry: Registry, *, 
     """
     import torch
 
-    from mirembed.training.loop import PluginSimilarity
+    from mirembed.training.similarity import PluginSimilarity
 
     learned = run.configuration["approaches"][embedded.approach]
     of_side = np.flatnonzero((embedded.in_sample == in_sample) & embedded.labeled)

@@ -216,8 +216,8 @@ def train(
         done = len(losses)
         if not np.isfinite(losses[-1]):
             raise EvaluationError(
-                f"the loss is {losses[-1]} after epoch {done}: the training of seed {settings.seed}, fold {settings.fold} "
-                f"diverged; {_suspicion(similarity)}"
+                f"the loss is {losses[-1]} after epoch {done}: the training of seed {settings.seed}, fold "
+                f"{settings.fold} diverged; {_suspicion(similarity)}"
             )
         if settings.checkpoint_every and done % settings.checkpoint_every == 0 and done < settings.epochs:
             on_checkpoint(done, trained)

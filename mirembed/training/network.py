@@ -52,7 +52,7 @@ class EmbeddingNetwork(nn.Module):
     @property
     def device(self) -> torch.device:
         """The device of all parameters."""
-        return self.first.weight_ih_l0.device
+        return next(self.parameters()).device
 
     @property
     def on_cpu(self) -> bool:

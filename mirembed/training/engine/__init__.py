@@ -197,11 +197,13 @@ def _embedding_difference() -> float:
 
 def _gru(inputs: NDArray[np.float64], weights: NetworkWeights, layer: str) -> NDArray[np.float64]:
     """Compute one layer by numpy: states ``[n, time, units]`` from ``inputs [n, time, n_in]``."""
-    w_i, w_h, b_i, b_h = (weights.arrays[f"{layer}.{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    w_i, w_h, b_i, b_h = (weights.arrays[f"{layer}.{name}_l0"] for name in names)
     state = np.zeros((len(inputs), w_h.shape[1]))
     states = []
     for frame in inputs.swapaxes(0, 1):
-        (r_i, z_i, n_i), (r_h, z_h, n_h) = (np.split(x @ w.T + b, 3, axis=1) for x, w, b in ((frame, w_i, b_i), (state, w_h, b_h)))
+        r_i, z_i, n_i = np.split(frame @ w_i.T + b_i, 3, axis=1)
+        r_h, z_h, n_h = np.split(state @ w_h.T + b_h, 3, axis=1)
         reset, update = 1 / (1 + np.exp(-r_i - r_h)), 1 / (1 + np.exp(-z_i - z_h))
         new = np.tanh(n_i + reset * n_h)
         state = new + update * (state - new)

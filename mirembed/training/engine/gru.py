@@ -32,8 +32,8 @@ multiplied in blocks of ROWS inputs by 16 gates.
 **Excerpts.** Frames are read in place from the flat array of all tracks and normalized on the way, with their first
 differences. The mean over time has the weight 1 / length inside a track and 0 beyond its end.
 
-Nothing is checked here: an index out of bounds reads foreign memory. Only `mirembed.training.engine.fused`, which checks
-everything, may call this code.
+Nothing is checked here: an index out of bounds reads foreign memory. Only `mirembed.training.engine.fused`, which
+checks everything, may call this code.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ CHUNK = 8
 """Number of frames whose gate gradients are multiplied with the inputs at a time."""
 BLOCK = 100
 """Number of frames summed before they are added to the total, which keeps the rounding of long tracks small."""
-VECTORS = "05ba181aab0f"
+VECTORS = "f8a6cb69a816"
 """Digest of ``vectors.py``. Numba's cache looks at this file alone, so this file has to change with the other."""
 
 compiled = njit(**OPTIONS)
@@ -81,7 +81,7 @@ def entry(function: Any) -> Any:
 
 
 class Layer(NamedTuple):
-    """The weights of a layer with n_in inputs and n units, in panels ``[n_outputs / ROWS, n_inputs, ROWS]``, float32."""
+    """The weights of a layer of n units with n_in inputs, in panels ``[n_outputs / ROWS, n_inputs, ROWS]``, float32."""
 
     new: NDArray[np.float32]  # [n / ROWS, n_in, ROWS]: W_in
     reset_update: NDArray[np.float32]  # [2 n / ROWS, n_in + n, ROWS]: W_ir and W_hr, then W_iz and W_hz

@@ -77,7 +77,7 @@ def _call(builder: Any, name: str, *arguments: Any) -> Any:
 
 
 def _instruction(returns: Any) -> Any:
-    """Turn ``emit(context, builder, *arguments)`` into a function for Numba; each argument is a pair of type and value."""
+    """Make ``emit(context, builder, *arguments)`` a function for Numba; each argument is a pair of type and value."""
 
     def decorate(emit: Any) -> Any:
         def typed(_context: Any, *kinds: Any) -> Any:
