@@ -280,7 +280,8 @@ def test_similar_leaves_out_the_tracks_that_are_the_file_itself_or_copies_of_it(
 
 def test_similar_says_when_no_similarity_was_learned(store):
     found = run("similar", "folder-nn", "low/low-1.wav", "--store", store)
-    assert "folder-nn learned no similarity: cosine of its embeddings ranks the tracks" in found.err
+    assert "folder-nn learned no similarity" in found.err
+    assert "cosine" in found.err
     assert len(found.cells) == 10
 
 

@@ -44,7 +44,7 @@ def numbers(model: Model) -> Numbers:
 
     The learner's file is not compared: skops writes the time and addresses in memory into it.
     """
-    arrays = {name: tensor.numpy() for name, tensor in model.network.state_dict().items()}
+    arrays = {name: tensor.numpy() for name, tensor in model.network.arrays.items()}
     arrays |= {"mean": model.normalization.mean, "std": model.normalization.std}
     if model.head is not None:
         arrays |= {f"head.{name}": tensor.numpy() for name, tensor in model.head.state_dict().items()}

@@ -279,8 +279,8 @@ def find_model(models: Path, name: str) -> Path:
             return folder
     known = sorted(path.parent.name for path in models.glob(f"*/{_MANIFEST}"))
     raise ModelError(
-        f"no model {name!r}: it is neither the folder of a model nor one of the store's models "
-        f"({', '.join(known) or 'none yet'}); `mirembed fit` makes one"
+        f"{name!r} is neither a model's folder nor one of the store's models ({', '.join(known) or 'none yet'}); "
+        "`mirembed fit` makes one"
     )
 
 

@@ -123,7 +123,7 @@ def choose_engine(engine: str, note: Callable[[str], None]) -> str:
         reason = reason_against_numba(gradients=True)
     if reason is None:
         if engine == "auto":
-            note("engine: numba (agrees with torch)")
+            note("engine: numba, which agrees with torch")
         return "numba"
     if engine == "numba":
         raise SpecError(f"--engine numba: {reason}; use --engine torch")
