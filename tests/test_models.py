@@ -276,7 +276,7 @@ def test_the_error_names_a_learner_that_raises(classes):
 def test_an_estimator_that_cannot_be_saved_leaves_no_model(fitted, tmp_path):
     model = Model.load(fitted[2].folder, REGISTRY)
     model.estimator = Unsound(len)
-    with pytest.raises(ModelError, match="Unsound.* pickle"):
+    with pytest.raises(ModelError, match=r"Unsound.* pickle"):
         model.save(tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
@@ -378,7 +378,7 @@ def test_a_model_is_found_by_its_folder_or_by_its_name(fitted):
     folder = fitted[0].folder
     assert find_model(folder.parent, str(folder)) == folder
     assert find_model(folder.parent, folder.name) == folder
-    with pytest.raises(ModelError, match="'folder-sbf-sl' .*folder-fl, folder-nn, folder-rbf-sl"):
+    with pytest.raises(ModelError, match=r"'folder-sbf-sl' .*folder-fl, folder-nn, folder-rbf-sl"):
         find_model(folder.parent, "folder-sbf-sl")
     with pytest.raises(MirembedError, match="none yet"):
         find_model(folder / "nothing", "x")
