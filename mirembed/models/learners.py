@@ -91,8 +91,8 @@ def fit_learner(
     estimator = new_estimator(registry, learner, task)
     kernel: Kernel | None = None
     gram: NDArray[np.float64] | None = None
-    if described := describe_kernels(registry, learner, [approach]):
-        kernel = Kernel.create(registry, described[approach.name], embeddings)
+    if kernels := describe_learner(registry, learner, [approach]).get("kernels"):
+        kernel = Kernel.create(registry, kernels[approach.name], embeddings)
         gram = kernel.training_gram()
     with _naming(registry, learner, f"fit {counted(len(embeddings), 'track')}"), _seeded(seed):
         estimator.fit(embeddings if gram is None else gram, learner_targets(labels, scale))
@@ -153,23 +153,10 @@ def describe_learner(registry: Registry, learner: Spec, approaches: Sequence[App
         If a kernel is to match the learned similarity and an approach learns none; the message names all such
         approaches.
     """
-    kernels = describe_kernels(registry, learner, approaches)
-    for described in kernels.values():
-        registry.create("similarity", exact_spec(described))
-    return {**registry.provenance("learner", learner), **({"kernels": kernels} if kernels else {})}
-
-
-def describe_kernels(registry: Registry, learner: Spec, approaches: Sequence[Approach]) -> dict[str, Any]:
-    """Return the description of a learner's kernel by the name of the approach; empty if it takes embeddings.
-
-    Raises
-    ------
-    PluginError, SpecError
-        See `describe_learner`.
-    """
+    described = registry.provenance("learner", learner)
     wanted = _kernel_spec(registry, learner)
     if wanted is None:
-        return {}
+        return described
     kernels: dict[str, Any] = {}
     refused: dict[str, list[str]] = {}
     for approach in approaches:
@@ -178,13 +165,14 @@ def describe_kernels(registry: Registry, learner: Spec, approaches: Sequence[App
             refused.setdefault(spec, []).append(approach.name)
         else:
             kernels[approach.name] = registry.provenance("similarity", spec)
+            registry.create("similarity", exact_spec(kernels[approach.name]))
     if refused:
         reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in refused.items())
         raise SpecError(
             f"the kernel of the learner {learner} cannot match every approach ({reasons}); "
             "leave them out, or name the kernel and its parameters"
         )
-    return kernels
+    return {**described, "kernels": kernels} if kernels else described
 
 
 def _kernel_spec(registry: Registry, learner: Spec) -> Spec | None:
