@@ -17,7 +17,7 @@ from mirembed.config.approaches import Approach
 from mirembed.progress import Silent
 from mirembed.registry import Registry
 from mirembed.store import Store
-from mirembed.store.frames import Tracks
+from mirembed.store.tracks import Tracks
 from mirembed.training.engine import make_engine
 from mirembed.training.excerpts import Normalization
 from mirembed.training.loop import Settings, TrainingData, train

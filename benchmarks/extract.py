@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mirembed import Classification, Listing, Track
-from mirembed.extract import Handling, extract, extract_files
+from mirembed.extract import ExtractOptions, extract, extract_files
 from mirembed.progress import Silent, counted
 from mirembed.spectrogram.definition import DEFAULTS as PARAMETERS
 from mirembed.spectrogram.definition import fft_size, frame_length
@@ -91,7 +91,7 @@ def run_mirembed(paths: Sequence[Path], jobs: int, backend: str) -> None:
             plugin={},
             audio=paths[0].parent,
             jobs=jobs,
-            handling=Handling(backend),
+            options=ExtractOptions(backend),
             progress=Silent(),
         )
     assert summary.extracted == len(paths), summary.failures[:3]
@@ -152,7 +152,7 @@ def start_up(backend: str) -> float:
     """Return the seconds from the start of a worker to its first spectrogram, of a 1-s clip."""
     with tempfile.TemporaryDirectory(prefix="mirembed-bench-") as folder:
         paths = write_clips(Path(folder), "wav", 1, 1.0)
-        return min(took(lambda: list(extract_files(paths, 1, Handling(backend)))).wall for _ in range(5))
+        return min(took(lambda: list(extract_files(paths, 1, ExtractOptions(backend)))).wall for _ in range(5))
 
 
 class MemoryWatch(threading.Thread):

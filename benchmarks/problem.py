@@ -21,9 +21,8 @@ from mirembed.errors import MirembedError
 from mirembed.specs import Spec
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, SpectrogramRow, Store
-from mirembed.store.frame_file import FrameFile
-from mirembed.store.frames import Tracks, open_tracks
-from mirembed.store.mapped import each_run
+from mirembed.store.frame_file import FrameFile, each_run
+from mirembed.store.tracks import Tracks, open_tracks
 from mirembed.training.excerpts import EXCERPT_FRAMES
 from mirembed.training.labels import TargetScale, one_hot
 

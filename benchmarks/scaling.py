@@ -16,7 +16,7 @@ from benchmarks.engine import evaluate_command, run_command
 from benchmarks.machine import describe
 from benchmarks.problem import add_arguments, make_problem, opened_store, positive, run
 from mirembed.store import Store
-from mirembed.store.frames import Tracks
+from mirembed.store.tracks import Tracks
 
 Seconds = dict[int, float]
 

@@ -25,7 +25,7 @@ from benchmarks.machine import describe, sgemm_rates
 from benchmarks.problem import Problem, add_arguments, make_problem, opened_store, positive, run
 from mirembed.datasets.splits import Fold
 from mirembed.store import Store
-from mirembed.store.frames import Tracks
+from mirembed.store.tracks import Tracks
 from mirembed.training.engine import choose_engine
 
 NAIVE = "naive"

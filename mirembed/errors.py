@@ -1,22 +1,22 @@
-"""One tree of exceptions.
+"""The exceptions of mirembed, in one tree.
 
 ::
 
-    MirembedError                  every error that a user can cause or mend
-    ├── SpecError                  a value on the command line that cannot be read
-    ├── PluginError                a plugin that is broken, or broke a promise
-    │   ├── UnknownNameError       nothing is registered under this name
+    MirembedError                  every error that a user can cause or fix
+    ├── SpecError                  a value on the command line cannot be read
+    ├── PluginError                a plugin is broken, or does not do what its hook requires
+    │   ├── UnknownNameError       no plugin has this name
     │   ├── NameClashError         two distributions register the same name
-    │   ├── ParameterError         a parameter that the factory does not take
-    │   └── ConformanceError       a promise that a check of mirembed.testing found broken
-    ├── DatasetError               a folder or label file that is not what the dataset expects
-    ├── AudioError                 one audio file that cannot be turned into a spectrogram
+    │   ├── ParameterError         the plugin does not take this parameter or value
+    │   └── ConformanceError       a check in mirembed.testing failed
+    ├── DatasetError               a folder or label file is not what the dataset expects
+    ├── AudioError                 an audio file cannot be turned into features
     ├── StoreError                 the store cannot be read or written
-    │   ├── StoreBusyError         another process writes to it
+    │   ├── StoreBusyError         another process is writing to it
     │   ├── StoreWriteError        full disk, no permission
-    │   └── FingerprintError       features made with other parameters
-    ├── ModelError                 a saved model that cannot be used
-    ├── EvaluationError            folds or approaches that cannot be evaluated
+    │   └── MismatchError          features or models were made with other parameters
+    ├── ModelError                 a saved model cannot be used
+    ├── EvaluationError            folds or approaches cannot be evaluated
     └── WorkerError                a worker process was killed
 
 A message gives the value, what was expected, and what to do next.
@@ -26,43 +26,43 @@ from __future__ import annotations
 
 
 class MirembedError(Exception):
-    """Base of every error that mirembed raises on purpose."""
+    """Base class of every error that mirembed raises on purpose."""
 
 
 class SpecError(MirembedError):
-    """A value on the command line, such as ``rbf:gamma=2``, that cannot be read."""
+    """A value on the command line, such as ``rbf:gamma=2``, cannot be read."""
 
 
 class PluginError(MirembedError):
-    """A plugin that cannot be loaded, or that broke a promise of its hook."""
+    """A plugin cannot be loaded, or does not do what its hook requires."""
 
 
 class UnknownNameError(PluginError):
-    """No plugin registers the name that was asked for."""
+    """No plugin has the requested name."""
 
 
 class NameClashError(PluginError):
-    """More than one distribution registers the name that was asked for."""
+    """More than one distribution registers the requested name."""
 
 
 class ParameterError(PluginError):
-    """A parameter that the plugin does not take, or a value of the wrong type."""
+    """The plugin does not take this parameter, or the value has the wrong type."""
 
 
 class ConformanceError(PluginError, AssertionError):
-    """A plugin broke a promise that `mirembed.testing` checks; to a test runner a failure, not an error."""
+    """A check in `mirembed.testing` failed; test runners report it as a failure, not as an error."""
 
 
 class DatasetError(MirembedError):
-    """A folder or label file that is not what the dataset plugin expects."""
+    """A folder or label file is not what the dataset plugin expects."""
 
 
 class AudioError(MirembedError):
-    """One audio file that cannot be turned into a spectrogram."""
+    """An audio file cannot be turned into features."""
 
 
 class StoreError(MirembedError):
-    """The store cannot be read or does not hold what was asked for."""
+    """The store cannot be read, or does not hold what was requested."""
 
 
 class StoreBusyError(StoreError):
@@ -70,19 +70,19 @@ class StoreBusyError(StoreError):
 
 
 class StoreWriteError(StoreError):
-    """The store cannot be written: full disk, no permission."""
+    """The store cannot be written: the disk is full, or permission is missing."""
 
 
-class FingerprintError(StoreError):
-    """Features or models that were made with other parameters."""
+class MismatchError(StoreError):
+    """Features or models were made with other parameters."""
 
 
 class ModelError(MirembedError):
-    """A saved model that cannot be loaded or used for this purpose."""
+    """A saved model cannot be loaded, or cannot be used for this purpose."""
 
 
 class EvaluationError(MirembedError):
-    """Tracks, folds or approaches that cannot be trained or evaluated."""
+    """Tracks, folds or approaches cannot be trained or evaluated."""
 
 
 class WorkerError(MirembedError):

@@ -1,7 +1,7 @@
-"""The extension points, and the types that cross them.
+"""The extension points, and the types that pass through them.
 
-A plugin is a module, found through the entry-point group ``mirembed``, with one or more of the three hooks below.
-Each hook is handed ``register`` and calls it once for each thing it brings::
+A plugin is a module, found through the entry-point group ``mirembed``, that implements one or more of the three hooks
+below. Each hook receives ``register`` and calls it once for every dataset, similarity or learner that it provides::
 
     from mirembed import hookimpl
 
@@ -9,9 +9,9 @@ Each hook is handed ``register`` and calls it once for each thing it brings::
     def mirembed_register_similarities(register):
         register("laplacian", Laplacian, summary="exp(-gamma * L1 distance)")
 
-The factory (``Laplacian``) is called when its name is used and not before. Its keyword parameters, with their
-annotations, are what ``--similarity laplacian:gamma=2`` may set: ``int``, ``float``, ``str``, ``bool``,
-``pathlib.Path``, ``Literal``, and unions of these.
+The factory (``Laplacian``) is called only when its name is used. Users set its keyword parameters on the command line
+(``--similarity laplacian:gamma=2``); their annotations may be ``int``, ``float``, ``str``, ``bool``, ``pathlib.Path``,
+``Literal``, and unions of these.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PROJECT = "mirembed"
-"""Name of the pluggy project and of the entry-point group."""
+"""The name of the pluggy project and of the entry-point group."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -37,12 +37,12 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @dataclass(frozen=True)
 class Classification:
-    """One of ``classes`` for each track.
+    """The task of predicting one of several classes for each track.
 
     Attributes
     ----------
     classes : tuple of str
-        In the order of the label vector: class ``classes[i]`` is the one-hot vector with 1 at ``i``.
+        In the order of the label vector: the one-hot vector of ``classes[i]`` has its 1 at index ``i``.
     """
 
     classes: tuple[str, ...]
@@ -50,13 +50,13 @@ class Classification:
 
 @dataclass(frozen=True)
 class Target:
-    """One regressed quantity and the range of values that its annotators could give.
+    """One quantity to predict, and the range of values that its annotators could give.
 
     Attributes
     ----------
     name : str
     low, high : float or None
-        The declared range, mapped to [0, 1] for training. None: the range of the training tracks is taken.
+        The declared range, which is mapped to [0, 1] for training. If None, the range of the training tracks is used.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Regression:
-    """A vector of numbers for each track, one for each of ``targets``."""
+    """The task of predicting one number per target for each track."""
 
     targets: tuple[Target, ...]
 
@@ -76,19 +76,19 @@ Task: TypeAlias = Classification | Regression
 
 @dataclass(frozen=True)
 class Track:
-    """One piece of music that a dataset lists.
+    """One piece of music in a dataset.
 
     Attributes
     ----------
     id : str
-        Unique in the dataset and stable between machines: a path relative to the audio folder, or the dataset's
+        Unique within the dataset and the same on every machine: a path relative to the audio folder, or the dataset's
         own number. Never an absolute path.
     path : pathlib.Path
         The audio file.
     label : str or tuple of float
-        A class of the task, or one value for each target, in the dataset's own units.
+        A class of the task, or one value per target, in the dataset's own units.
     group : str or None
-        What must not stand on both sides of a grouped split; usually the artist.
+        Tracks of the same group, usually an artist, are kept on the same side of a grouped split.
     """
 
     id: str
@@ -99,16 +99,16 @@ class Track:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a dataset finds in an audio folder.
+    """The tracks that a dataset finds in an audio folder.
 
     Attributes
     ----------
     task : Classification or Regression
     tracks : sequence of Track
     absent : int
-        Annotated tracks whose audio is not there. Counted and said, and no failure.
+        The number of annotated tracks whose audio is missing. It is reported, and is not an error.
     notes : sequence of str
-        Further things that a user should be told, one line each.
+        Anything else the user should know, one line each.
     """
 
     task: Task
@@ -125,9 +125,9 @@ class Archive:
     ----------
     url : str
     checksum : str
-        ``sha256:...`` or ``md5:...``, of the file.
+        ``sha256:...`` or ``md5:...`` of the file.
     folder : str
-        Where in the audio folder its content goes.
+        The folder within the audio folder to unpack it to.
     """
 
     url: str
@@ -137,28 +137,28 @@ class Archive:
 
 @dataclass(frozen=True)
 class Card:
-    """What a dataset is, for people; and what its audio should be, for ``mirembed datasets check``.
+    """A description of a dataset for its users, and of its audio for ``mirembed datasets check``.
 
     Attributes
     ----------
     title : str
     n_tracks : int
-        Of a complete copy.
+        The number of tracks in a complete copy.
     labels : str
-        Such as ``10 genres``.
+        What the labels are, such as ``10 genres``.
     license : str
     citation : str
         A BibTeX entry.
     source : str
-        Where to get it, in a sentence.
+        A sentence on where to get the dataset.
     tree : str
         The expected folders and files.
     archives : tuple of Archive
-        What can be fetched; empty where no address is known.
+        What ``mirembed datasets fetch`` can download; empty if there is no public address.
     rate : int or None
-        Sampling rate in Hz, where all files have the same.
+        The sampling rate of all files in Hz, or None if they differ.
     seconds : (float, float) or None
-        The shortest and the longest track that a sound copy has.
+        The durations of the shortest and the longest track in an intact copy.
     """
 
     title: str
@@ -175,73 +175,76 @@ class Card:
 
 @dataclass(frozen=True)
 class Split:
-    """One fold of an official scheme: ids of tracks to fit on, and to score on."""
+    """One fold of an official scheme: the ids of its training tracks and of its test tracks."""
 
     train: frozenset[str]
     test: frozenset[str]
 
 
 class Dataset(Protocol):
-    """Lists tracks.
+    """Lists the tracks in an audio folder.
 
-    Four more members are looked for, and may be left out:
+    Four more members are optional:
 
     ``synthesize(audio)``
-        Writes the audio files that are not there yet; ``extract`` calls it when no audio folder is given.
+        Writes any missing audio files; ``mirembed extract`` calls it if no audio folder is given.
     ``card``
         A `Card`.
     ``schemes()``
-        A mapping of names, for ``--folds``, to official splits: a sequence of `Split`.
+        A mapping of names, for ``--folds``, to official folds: a sequence of `Split`.
     ``known_faults()``
-        A mapping of track ids to the published reason why ``--exclude known-faults`` leaves them out.
+        A mapping of track ids to the published reasons for excluding them with ``--exclude known-faults``.
     """
 
     def listing(self, audio: Path) -> Listing:
-        """Return the tracks of the folder ``audio``; raise ``DatasetError`` when it is not this dataset's."""
+        """Return the tracks in the folder ``audio``; raise ``DatasetError`` if it does not hold this dataset."""
 
 
 class Similarity(Protocol):
-    """A kernel on vectors, differentiable.
+    """A differentiable similarity of vectors.
 
-    A similarity may have a method ``cross(x, y)`` for ``[..., n, d]`` and ``[..., m, d]`` giving ``[..., n, m]``;
-    without it the host stacks x and y and slices.
+    Two more members are optional:
 
-    It may also have a method ``cross_numpy(x, y)``, the same for float64 arrays ``[n, d]`` and ``[m, d]`` of numpy:
-    ``mirembed similar`` then ranks stored embeddings without importing torch.
+    ``cross(x, y)``
+        Returns the similarities ``[..., n, m]`` of ``x [..., n, d]`` and ``y [..., m, d]``. Without it, mirembed stacks
+        x and y and slices the result.
+    ``cross_numpy(x, y)``
+        Returns the similarities ``[n, m]`` of float64 numpy arrays ``x [n, d]`` and ``y [m, d]``. With it,
+        ``mirembed similar`` ranks stored embeddings without importing torch.
     """
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the ``[..., n, n]`` similarities of the n vectors ``x : Tensor [..., n, d]``."""
+        """Return the similarities ``[..., n, n]`` of all pairs of the vectors ``x [..., n, d]``."""
 
 
 class Estimator(Protocol):
-    """What mirembed needs of a scikit-learn estimator."""
+    """The part of scikit-learn's estimator interface that mirembed uses."""
 
     def fit(self, X: NDArray[np.floating], y: NDArray[Any]) -> Any:
-        """Fit to embeddings ``X [n, units]``, float32, and labels ``y``, see `Learner`."""
+        """Fit to embeddings ``X [n, units]``, float32, and labels ``y``; see `Learner`."""
 
     def predict(self, X: NDArray[np.floating]) -> NDArray[Any]:
-        """Predict labels in the form that ``y`` had."""
+        """Predict labels in the same form as ``y``."""
 
 
 class Learner(Protocol):
-    """Builds the scikit-learn estimator that turns embeddings into predictions.
+    """Builds the scikit-learn estimator that predicts labels from embeddings.
 
-    One more member is looked for, and may be left out:
+    One more member is optional:
 
     ``kernel_similarity``
-        The spec of a registered similarity, such as ``polynomial:d=3``, that is to be the estimator's kernel, or
-        None. With one, the estimator is given a Gram matrix in place of embeddings, float64: `Estimator.fit` the
-        similarities ``[n_train, n_train]`` of the training tracks, and `Estimator.predict` those ``[n, n_train]``
-        of other tracks to them (scikit-learn's ``kernel="precomputed"``). ``match`` is the similarity that was
-        learned, and as value of a parameter (``rbf:gamma=match``) the learned similarity's value.
+        The spec of a registered similarity to use as the estimator's kernel, such as ``polynomial:d=3``, or None. If
+        there is one, the estimator receives float64 Gram matrices instead of embeddings: `Estimator.fit` the
+        similarities ``[n_train, n_train]`` of the training tracks, and `Estimator.predict` the similarities
+        ``[n, n_train]`` of other tracks to them (scikit-learn's ``kernel="precomputed"``). ``match`` stands for the
+        similarity that was learned, and as the value of a parameter (``rbf:gamma=match``) for its value there.
     """
 
     def estimator(self, task: Task) -> Estimator:
         """Return a new, unfitted estimator for ``task``.
 
-        Classification: ``y`` is an int64 array ``[n]`` of indices into ``task.classes``. Regression: ``y`` is
-        a float64 array ``[n, n_targets]`` of targets scaled to [0, 1].
+        For a classification, ``y`` is an int64 array ``[n]`` of indices into ``task.classes``; for a regression, a
+        float64 array ``[n, n_targets]`` of targets scaled to [0, 1].
         """
 
 
@@ -249,7 +252,7 @@ class Register(Protocol):
     """The callback that a hook receives."""
 
     def __call__(self, name: str, factory: Callable[..., Any], *, summary: str = "") -> None:
-        """Register ``factory`` under ``name``; ``summary`` is the line that ``mirembed plugins`` shows."""
+        """Register ``factory`` under ``name``; ``mirembed plugins`` shows the one-line ``summary``."""
 
 
 @hookspec

@@ -1,103 +1,239 @@
-"""What a dataset plugin promises of its listing."""
+"""What a dataset's listing must be.
+
+The host asks with `check_listing` before it uses a listing; the conformance checks of `mirembed.testing` ask one
+function for each of their promises. Every function yields what breaks a promise, and nothing for a sound listing.
+Each relies on the ones before it in `check_listing`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from numbers import Real
 from pathlib import Path, PurePath
 from typing import Any
 
-from mirembed.errors import DatasetError, PluginError
-from mirembed.hookspecs import Classification, Listing, Regression, Target, Track
-from mirembed.store.rows import label_names
+from mirembed.errors import DatasetError, MirembedError, PluginError
+from mirembed.hookspecs import Classification, Listing, Regression, Target, Task, Track
+
+RESERVED_COLUMNS = frozenset(
+    {
+        *("id", "group", "path", "duration", "file_hash", "audio_hash", "backend", "file_size", "file_mtime_ns"),
+        *("n_frames", "frames", "shard", "row", "label", "prediction", "approach", "seed", "fold", "epoch", "loss"),
+        *("model", "in_sample", "embedding", "learner", "method", "score"),
+    }
+)
+"""Columns that some table has beside the targets, so that no target can have their names."""
 
 
-def check_listing(listing: Listing, plugin: str) -> None:
-    """Check what a dataset plugin promises.
+@dataclass(frozen=True)
+class Violation:
+    """A promise that a listing breaks.
+
+    Attributes
+    ----------
+    what : str
+        Completes a sentence that begins with the dataset's name: ``lists the id 7, expected ...``.
+    given : str
+        The input on which it breaks.
+    cause : str
+        The usual cause.
+    error : type
+        What the host raises: `PluginError` for wrong types, `DatasetError` where the data may be to blame.
+    """
+
+    what: str
+    given: str
+    cause: str
+    error: type[MirembedError] = PluginError
+
+
+def check_listing(listing: Any, plugin: str) -> None:
+    """Raise an error for the first promise that a listing breaks.
+
+    Parameters
+    ----------
+    listing : object
+        What a plugin returned, which no type checker may have seen.
+    plugin : str
+        What to call the plugin in the message.
 
     Raises
     ------
     DatasetError
-        If there is no track, an id is doubled or not fit to be one, a path is not fit to be stored, or a label is
-        not one of the task's.
+        If there are no tracks, an id is duplicated or cannot be stored, or a label does not fit the task.
     PluginError
-        If it is no listing at all.
+        If the plugin returned values of the wrong type.
     """
-    _check_shape(listing, plugin)
-    if not listing.tracks:
-        raise DatasetError(f"{plugin} lists no track in this folder; check --audio")
-    label_names(listing.task)
-    seen: dict[str, Track] = {}
-    for track in listing.tracks:
-        _check_names(track, plugin)
-        if track.id in seen:
-            raise DatasetError(
-                f"{plugin} lists {track.id!r} twice ({seen[track.id].path} and {track.path}); ids must be unique"
-            )
-        seen[track.id] = track
-        if isinstance(listing.task, Classification):
-            if track.label not in listing.task.classes or not _is_text(track.label):
-                raise DatasetError(f"{plugin}: {track.id} has the label {track.label!r}, which is no class of it")
-        else:
-            _check_values(track, listing.task, plugin)
+    advice = {
+        DatasetError: "check --audio and its annotations, or report it to that plugin's authors",
+        PluginError: "report it to that plugin's authors",
+    }
+    checks = (types, counts, task, presence, ids, labels, groups, paths)
+    for violation in chain.from_iterable(check(listing) for check in checks):
+        raise violation.error(f"{plugin} {violation.what}; {advice[violation.error]}")
 
 
-def _check_shape(listing: Any, plugin: str) -> None:
-    """Check the types of what a plugin gave, which is code that no type checker may have seen."""
+def types(listing: Any) -> Iterator[Violation]:
+    """Check that there is a listing, and that its tracks are a sequence of `Track`."""
+    given = "the audio folder"
     if not isinstance(listing, Listing):
-        raise PluginError(f"{plugin} returns {type(listing).__name__} from listing(); expected a mirembed.Listing")
-    if not isinstance(listing.task, Classification | Regression):
-        raise PluginError(f"{plugin} lists for the task {listing.task!r}; expected Classification or Regression")
-    if isinstance(listing.task, Classification):
-        names: Any = listing.task.classes
-        sound = not isinstance(names, str) and all(_is_text(name) for name in names) and len(set(names)) == len(names)
-        expected = "a tuple of distinct names"
-    else:
-        names = listing.task.targets
-        sound = len(names) > 0 and all(isinstance(target, Target) and _is_text(target.name) for target in names)
-        expected = "a tuple of mirembed.Target, one or more"
-    if not sound:
-        raise PluginError(f"{plugin} has the classes or targets {names!r}; expected {expected}")
+        cause = "a missing return, or a generator that was used up"
+        yield Violation(f"returns {type(listing).__name__}, expected a mirembed.Listing", given, cause)
+        return
     if isinstance(listing.tracks, str) or not isinstance(listing.tracks, Sequence):
-        raise PluginError(f"{plugin} has a {type(listing.tracks).__name__} of tracks; expected a list or tuple")
+        what = f"returns tracks of the type {type(listing.tracks).__name__}, expected a list or tuple"
+        yield Violation(what, given, "a generator: make it a list")
+        return
     for track in listing.tracks:
         if not isinstance(track, Track):
-            raise PluginError(f"{plugin} lists {track!r}; expected a mirembed.Track")
-    if not isinstance(listing.absent, int) or listing.absent < 0:
-        raise PluginError(f"{plugin} counts {listing.absent!r} absent tracks; expected a number, 0 or more")
-    if isinstance(listing.notes, str) or not all(isinstance(note, str) for note in listing.notes):
-        raise PluginError(f"{plugin} has the notes {listing.notes!r}; expected a list of lines")
+            yield Violation(f"lists {track!r}, expected a mirembed.Track", given, "a path or dict instead of a Track")
 
 
-def _check_names(track: Track, plugin: str) -> None:
-    blame = "report it to that plugin's authors"
-    if not _is_text(track.id) or not track.id or PurePath(track.id).is_absolute():
-        raise DatasetError(f"{plugin} lists the id {track.id!r}; expected a relative path in valid UTF-8: {blame}")
-    if track.group is not None and not _is_text(track.group):
-        raise DatasetError(f"{plugin}: {track.id} has the group {track.group!r}; expected valid UTF-8 or None: {blame}")
-    if not isinstance(track.path, Path):
-        raise DatasetError(f"{plugin}: {track.id} has the path {track.path!r}; expected a pathlib.Path: {blame}")
+def counts(listing: Listing) -> Iterator[Violation]:
+    """Check that the absent tracks are counted and the notes are strings."""
+    given = "the audio folder"
+    if not is_count(listing.absent):
+        what = f"returns absent={listing.absent!r}, expected a whole number from 0"
+        yield Violation(what, given, "the tracks instead of their number, or more files than rows")
+    notes: Any = listing.notes
+    if isinstance(notes, str) or not isinstance(notes, Sequence) or not all(isinstance(note, str) for note in notes):
+        yield Violation(
+            f"returns the notes {notes!r}, expected a list of strings", given, "one string instead of a list of them"
+        )
 
 
-def _check_values(track: Track, task: Regression, plugin: str) -> None:
-    values: Any = track.label
-    if isinstance(values, str) or not isinstance(values, Sequence) or len(values) != len(task.targets):
-        raise DatasetError(f"{plugin}: {track.id} needs {len(task.targets)} values, has {values!r}")
-    for target, value in zip(task.targets, values, strict=True):
+def presence(listing: Listing) -> Iterator[Violation]:
+    """Check that there are tracks."""
+    if not listing.tracks:
+        cause = "suffixes in upper case, or a folder one level further down"
+        yield Violation("lists no tracks", "the audio folder", cause, DatasetError)
+
+
+def task(listing: Listing) -> Iterator[Violation]:
+    """Check that the task has distinct classes, or targets with distinct, free names and increasing ranges."""
+    found: Any = listing.task
+    for what, error in _task_faults(found):
+        cause = "a list instead of a tuple, a missing comma in (name,), or a duplicated name"
+        yield Violation(what, "the audio folder", cause, error)
+
+
+def _task_faults(task: Any) -> Iterator[tuple[str, type[MirembedError]]]:
+    if isinstance(task, Classification):
+        kind, names = "classes", task.classes
+    elif isinstance(task, Regression):
+        kind, targets = "targets", task.targets
+        if not isinstance(targets, Sequence) or not targets or not all(isinstance(t, Target) for t in targets):
+            yield f"has the targets {targets!r}, expected a tuple of mirembed.Target", PluginError
+            return
+        names = tuple(target.name for target in targets)
+    else:
+        yield f"has the task {task!r}, expected Classification(...) or Regression(...)", PluginError
+        return
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        yield f"has the {kind} {names!r}, expected a tuple of names", PluginError
+        return
+    seen: set[str] = set()
+    for name in names:
+        if not is_text(name):
+            yield f"has {name!r} among its {kind}, expected names that are not empty", PluginError
+        elif name in seen:
+            yield f"has {name!r} twice among its {kind}", PluginError
+        else:
+            seen.add(name)
+    if isinstance(task, Regression):
+        for target in task.targets:
+            if target.name in RESERVED_COLUMNS or target.name.startswith("predicted_"):
+                yield f"has the target {target.name!r}, a name that is reserved for a column of the store", DatasetError
+            if target.low is not None and target.high is not None and not target.low < target.high:
+                what = f"has the target {target.name!r} from {target.low} to {target.high}, expected low below high"
+                yield what, PluginError
+
+
+def ids(listing: Listing) -> Iterator[Violation]:
+    """Check that ids are strings that can be stored, relative and unique."""
+    seen: dict[str, Track] = {}
+    for track in listing.tracks:
+        given = f"the file {track.path}"
+        if not is_text(track.id):
+            what = f"lists the id {track.id!r}, expected a string in valid UTF-8 that is not empty"
+            yield Violation(what, given, "a number or a Path instead of str(...)", DatasetError)
+        elif PurePath(track.id).is_absolute():
+            what = f"lists the id {track.id!r}, an absolute path, which differs between machines"
+            yield Violation(what, given, "str(path): use path.relative_to(audio).as_posix()", DatasetError)
+        elif track.id in seen:
+            first = seen[track.id].path
+            yield Violation(
+                f"lists the id {track.id!r} twice, for {first} and {track.path}",
+                f"the files {first} and {track.path}",
+                "a file's name without its folder or suffix, or a row that is twice in the table",
+                DatasetError,
+            )
+        else:
+            seen[track.id] = track
+
+
+def labels(listing: Listing) -> Iterator[Violation]:
+    """Check that each label is one of the classes, or has a finite value within the range of each target."""
+    for track in listing.tracks:
+        if expected := _expected_label(track.label, listing.task):
+            yield Violation(
+                f"gives {track.id!r} the label {track.label!r}, {expected}",
+                f"the file {track.path}",
+                "a track without a label in the table: leave it out and count it in the notes; "
+                "or another spelling of a class, or a range that is too narrow",
+                DatasetError,
+            )
+
+
+def _expected_label(label: Any, task: Task) -> str:
+    """Say what is expected instead of a label; "" for one that fits the task."""
+    if isinstance(task, Classification):
+        if isinstance(label, str) and label in task.classes:
+            return ""
+        return f"expected one of the classes {', '.join(task.classes)}"
+    if isinstance(label, str) or not isinstance(label, Sequence) or len(label) != len(task.targets):
+        names = ", ".join(target.name for target in task.targets)
+        return f"expected a tuple with a value for each target ({names})"
+    for target, value in zip(task.targets, label, strict=True):
         low = -math.inf if target.low is None else target.low
         high = math.inf if target.high is None else target.high
-        if not (_is_finite(value) and low <= value <= high):
-            raise DatasetError(f"{plugin}: {track.id} has {target.name}={value}, outside {low} to {high}")
+        if not (isinstance(value, Real) and math.isfinite(value) and low <= float(value) <= high):
+            return f"where {target.name} is {value!r}, expected a finite number from {low:g} to {high:g}"
+    return ""
 
 
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, Real) and math.isfinite(value)
+def groups(listing: Listing) -> Iterator[Violation]:
+    """Check that groups are strings that can be stored, or None."""
+    for track in listing.tracks:
+        if track.group is not None and not is_text(track.group):
+            yield Violation(
+                f"gives {track.id!r} the group {track.group!r}, expected None or a string in valid UTF-8 that is not "
+                "empty",
+                f"the file {track.path}",
+                "an empty cell of a table, or a number: write `str(group) if group else None`",
+                DatasetError,
+            )
 
 
-def _is_text(value: Any) -> bool:
-    """Whether a value is a string that can be stored: a file's name need not be valid text."""
+def paths(listing: Listing) -> Iterator[Violation]:
+    """Check that paths are of the type pathlib.Path."""
+    for track in listing.tracks:
+        if not isinstance(track.path, Path):
+            what = f"gives {track.id!r} the path {track.path!r}, expected a pathlib.Path"
+            yield Violation(what, "the audio folder", "a name from a table: write audio / name", DatasetError)
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is a string that is not empty and can be stored; a file's name need not be valid UTF-8."""
     try:
-        return isinstance(value, str) and value.encode() is not None
+        return isinstance(value, str) and bool(value.encode())
     except UnicodeEncodeError:
         return False
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number from 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -1,4 +1,4 @@
-"""What a number depends on besides the data: versions of everything that computes."""
+"""The versions of everything that takes part in a computation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _DISTRIBUTIONS = ("mirembed", "torch", "numpy", "scipy", "scikit-learn", "essent
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the distributions that take part in the numbers."""
+    """Return the versions of Python and of the installed distributions that affect results."""
     found = {"python": platform.python_version()}
     for name in _DISTRIBUTIONS:
         try:

@@ -1,4 +1,4 @@
-"""``name:param=value,param=value``: how a plugin and its parameters are written everywhere."""
+"""Specs, ``name:param=value,param=value``: how a plugin and its parameters are written everywhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NEXT_PARAMETER = re.compile(rf",(?={_KEY}=)")
 
 @dataclass(frozen=True)
 class Spec:
-    """A plugin's name and the parameters that were given, as text.
+    """A plugin's name and the parameters given for it, as text.
 
     Attributes
     ----------
@@ -30,6 +30,14 @@ class Spec:
         Bare (``rbf``) or full (``mirembed-extra/rbf``).
     parameters : mapping of str to str
         Only those that were given.
+
+    Examples
+    --------
+    >>> spec = Spec.parse("polynomial:d=3,c=1")
+    >>> spec.name, spec.parameters
+    ('polynomial', {'d': '3', 'c': '1'})
+    >>> str(spec)
+    'polynomial:c=1,d=3'
     """
 
     name: str
@@ -52,14 +60,14 @@ class Spec:
         """
         name, colon, rest = text.partition(":")
         if not _NAME.fullmatch(name):
-            raise SpecError(f"{text!r} is not a plugin's name; write name or name:param=value,param=value")
+            raise SpecError(f"invalid plugin spec {text!r}; write name or name:param=value,param=value")
         parameters: dict[str, str] = {}
         for item in _NEXT_PARAMETER.split(rest) if colon else []:
             key, equals, value = item.partition("=")
             if not (equals and re.fullmatch(_KEY, key) and value):
-                raise SpecError(f"{item!r} in {text!r} is not param=value")
+                raise SpecError(f"{item!r} in {text!r} is not of the form param=value")
             if key in parameters:
-                raise SpecError(f"{key!r} is given twice in {text!r}; give it once")
+                raise SpecError(f"{key!r} is given twice in {text!r}")
             parameters[key] = value
         return cls(name, parameters)
 
@@ -74,12 +82,12 @@ class Parameter:
 
     @property
     def type_name(self) -> str:
-        """The annotation as people write it: ``float``, ``uniform | distance``."""
+        """The annotation for display: ``float``, ``uniform | distance``."""
         return _type_name(self.annotation)
 
     @property
     def required(self) -> bool:
-        """Whether a spec has to give it."""
+        """Whether a spec must give it."""
         return self.default is inspect.Parameter.empty
 
     def __str__(self) -> str:
@@ -98,12 +106,18 @@ def parameters_of(factory: Callable[..., Any]) -> list[Parameter]:
 
 
 def bind(spec: Spec, factory: Callable[..., Any]) -> dict[str, Any]:
-    """Turn the text of a spec into the keyword arguments of a factory.
+    """Convert the text of a spec to keyword arguments for a factory.
 
     Raises
     ------
     ParameterError
-        If a parameter is unknown, missing, or its value has the wrong type; the message lists the valid ones.
+        If a parameter is unknown, missing, or its value has the wrong type; the message lists the valid parameters.
+
+    Examples
+    --------
+    >>> def factory(gamma: float, c: int = 0): ...
+    >>> bind(Spec.parse("polynomial:gamma=2"), factory)
+    {'gamma': 2.0}
     """
     known = {parameter.name: parameter for parameter in parameters_of(factory)}
     valid = ", ".join(map(str, known.values())) or "none"
@@ -116,7 +130,7 @@ def bind(spec: Spec, factory: Callable[..., Any]) -> dict[str, Any]:
         except ValueError:
             expected = _type_name(known[name].annotation)
             raise ParameterError(
-                f"{name}={text} is not a value for {spec.name}: expected {expected}; its parameters: {valid}"
+                f"invalid {name}={text} for {spec.name}; expected {expected}; its parameters: {valid}"
             ) from None
     for parameter in known.values():
         if parameter.required and parameter.name not in arguments:
@@ -124,16 +138,16 @@ def bind(spec: Spec, factory: Callable[..., Any]) -> dict[str, Any]:
     return arguments
 
 
-def _members(annotation: Any) -> tuple[Any, ...]:
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return typing.get_args(annotation)
     return (annotation,)
 
 
 def _coerce(text: str, annotation: Any) -> Any:
-    for member in _members(annotation):
+    for alternative in _alternatives(annotation):
         try:
-            return _coerce_one(text, member)
+            return _coerce_one(text, alternative)
         except ValueError:
             continue
     raise ValueError(text)
@@ -161,12 +175,16 @@ def _coerce_one(text: str, annotation: Any) -> Any:
 def _type_name(annotation: Any) -> str:
     if typing.get_origin(annotation) is typing.Literal:
         return " | ".join(map(str, typing.get_args(annotation)))
-    if len(_members(annotation)) > 1:
-        return " | ".join(_type_name(m) for m in _members(annotation) if m is not type(None))
+    if len(_alternatives(annotation)) > 1:
+        return " | ".join(_type_name(m) for m in _alternatives(annotation) if m is not type(None))
     return getattr(annotation, "__name__", str(annotation))
 
 
 def near_names(name: str, known: Iterable[str], n: int = 2) -> list[str]:
-    """Return up to ``n`` of the known names that are spelled like a name, whatever the case."""
+    """Return up to ``n`` known names that are spelled like a name, ignoring case.
+
+    >>> near_names("COSIN", ["rbf", "cosine", "polynomial"])
+    ['cosine']
+    """
     by_folded = {one.casefold(): one for one in known}
     return [by_folded[near] for near in difflib.get_close_matches(name.casefold(), by_folded, n=n)]

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from mirembed import Archive, Card
-from mirembed.datasets.fetch import Patience
+from mirembed.datasets.download import RetryPolicy
 from mirembed.progress import Silent
 
-QUICK = Patience(timeout=0.5, tries=3, pause=0.001)
+QUICK = RetryPolicy(timeout=0.5, tries=3, pause=0.001)
 
 CLIPS = {"genres/blues/blues.00000.wav": b"low and slow" * 1000, "genres/pop/pop.00000.wav": b"hey" * 500}
 """What most archives of the tests hold."""

@@ -1,4 +1,4 @@
-"""Sounds and audio files for the tests."""
+"""Sounds and audio files for tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import soundfile
 
 
 def music(seconds: float, rate: int) -> np.ndarray:
-    """Two chords with a silence between them: the same continuous signal, nothing above 6 kHz, at every rate."""
+    """Return two chords with silence between them: the same signal at every rate, with nothing above 6 kHz."""
     time = np.arange(round(seconds * rate)) / rate
     pitches = [110 * 2 ** (step / 12) for step in (0, 4, 7, 12, 24, 31, 38, 50, 62, 68)]
     chord = sum(np.sin(2 * np.pi * pitch * time + pitch) / (1 + pitch / 500) for pitch in pitches)
@@ -19,7 +19,7 @@ def music(seconds: float, rate: int) -> np.ndarray:
 
 
 def loud_then_quiet(seconds: float, rate: int) -> np.ndarray:
-    """Noise that needs a high bit rate, and then hardly any: stereo ``[n_samples, 2]``."""
+    """Return noise that needs a high bit rate, then one that needs hardly any: stereo ``[n_samples, 2]``."""
     noise = np.random.default_rng(5).standard_normal((round(seconds * rate), 2))
     noise[rate:] *= 1e-4
     return 0.1 * noise
@@ -28,7 +28,7 @@ def loud_then_quiet(seconds: float, rate: int) -> np.ndarray:
 def write_mp3(
     path: Path, samples: np.ndarray, rate: int, mode: Literal["CONSTANT", "VARIABLE"], *, header: bool = True
 ) -> Path:
-    """Write an MP3; without its header (the first frame, named Info or Xing), nothing in it states a length."""
+    """Write an MP3. Without its header, a first frame named Info or Xing, nothing in it states a length."""
     soundfile.write(path, samples, rate, format="MP3", bitrate_mode=mode, compression_level=0.5)
     data = path.read_bytes()
     assert b"Info" in data[:64] or b"Xing" in data[:64]
@@ -38,7 +38,7 @@ def write_mp3(
 
 
 def wav_bytes(data: bytes, *, tag: int = 1, rate: int = 16_000, stated: int | None = None) -> bytes:
-    """Return a mono 16-bit WAV whose header names any codec and states any size of its data."""
+    """Return a mono 16-bit WAV file whose header names any codec and states any data size."""
     fmt = tag.to_bytes(2, "little") + (1).to_bytes(2, "little") + rate.to_bytes(4, "little")
     fmt += (2 * rate).to_bytes(4, "little") + (2).to_bytes(2, "little") + (16).to_bytes(2, "little")
     size = len(data) if stated is None else stated
@@ -47,14 +47,14 @@ def wav_bytes(data: bytes, *, tag: int = 1, rate: int = 16_000, stated: int | No
 
 
 def flash_bytes(mp3: bytes) -> bytes:
-    """Return an FLV with one tag of audio at 44.1 kHz: a container that only Essentia opens."""
+    """Return an FLV file with one tag of 44.1-kHz audio: a container that only Essentia opens."""
     body = b"\x2f" + mp3
     tag = b"\x08" + len(body).to_bytes(3, "big") + bytes(7) + body
     return b"FLV\x01\x04" + (9).to_bytes(4, "big") + bytes(4) + tag + len(tag).to_bytes(4, "big")
 
 
 def mp4_bytes(mp3: bytes, rate: int) -> bytes:
-    """Return an MP4 (M4A) of the frames of an MP3 of constant bit rate: a container that soundfile does not open."""
+    """Return an MP4 (M4A) file with the frames of a constant-bit-rate MP3: a container that soundfile cannot open."""
     samples = 1152
     starts = [at for at in range(len(mp3) - 4) if mp3[at : at + 2] == mp3[:2] and mp3[at + 3] & 0xC0 == mp3[3] & 0xC0]
     sizes = [end - start for start, end in zip(starts, [*starts[1:], len(mp3)], strict=True)]

@@ -1,4 +1,4 @@
-"""What the tests of `mirembed.testing` share: which checks a plugin fails, and what they say."""
+"""Shared by the tests of `mirembed.testing`: which checks a plugin fails, and with which messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mirembed.testing.suites import checks
 
 
 def failures(kind: Kind, factory: Callable[..., Any], audio: AudioFolder | None = None) -> dict[str, str]:
-    """Return the messages of the checks that fail, by their names."""
+    """Return the messages of the checks that fail, by the checks' names."""
     failed = {}
     for check in checks(kind, factory, audio):
         try:
@@ -26,11 +26,11 @@ def failures(kind: Kind, factory: Callable[..., Any], audio: AudioFolder | None 
 
 
 def assert_breaks(failed: dict[str, str], names: str, *fragments: str) -> None:
-    """Check that these promises are broken and no other, and that the message of the first says all three things."""
+    """Assert that exactly these promises are broken, and that the first message is complete and has the fragments."""
     assert list(failed) == names.split(), failed
     message = next(iter(failed.values()))
     _, given, cause = message.split("\n")
-    assert given.startswith("  on: ")
+    assert given.startswith("  given: ")
     assert cause.startswith("  usual cause: ")
     for fragment in fragments:
         assert fragment in message

@@ -1,8 +1,8 @@
-"""Thousands of damaged audio files: extraction survives them, and accounts for each.
+"""Thousands of damaged audio files: extraction survives them and accounts for each.
 
-``python tests/fuzz.py --files 4000 --seed 1`` makes real files of every format that can be synthesized, damages
-headers and bodies, extracts them, and says what became of them. The exit code is 1 if a file is not accounted for, a
-worker took more memory than it may, or a reason is no clear error. ``tests/test_fuzz.py`` is a small version.
+``python tests/fuzz.py --files 4000 --seed 1`` makes files of every format that can be synthesized, damages headers and
+bodies, extracts the files and prints what became of them. The exit code is 1 if a file is not accounted for, a worker
+exceeded its memory limit, or a reason is not a clear error. ``tests/test_fuzz.py`` is a small version.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import psutil
 import soundfile
 from audio_files import flash_bytes, loud_then_quiet, mp4_bytes, write_mp3
 
-from mirembed.extract import Handling, extract_files
-from mirembed.extract.files import WORKER_MEMORY
+from mirembed.extract import ExtractOptions, extract_files
+from mirembed.extract.file_features import WORKER_MEMORY
 
 WRITTEN = {
     "pcm8.wav": ("WAV", "PCM_U8"),
@@ -39,13 +39,13 @@ WRITTEN = {
     "a.ogg": ("OGG", "VORBIS"),
     "a.opus": ("OGG", "OPUS"),
 }
-"""Names of samples that soundfile writes, with container and codec."""
+"""Containers and codecs of the samples that soundfile writes, by file name."""
 
 EXTREMES = [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\1", b"\1\0\0\0"]
 
 
 def samples(folder: Path) -> dict[str, bytes]:
-    """Return sound files of one second by name."""
+    """Write sound files of one second, and return their contents by name."""
     sound = loud_then_quiet(1, 48_000)
     for name, (container, codec) in WRITTEN.items():
         soundfile.write(folder / name, sound, 48_000, format=container, subtype=codec)
@@ -94,7 +94,7 @@ MUTATIONS: list[Mutation] = [flip_bits, damage_header, damage_header, cut_off, c
 
 
 def damaged(originals: dict[str, bytes], n_files: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """Yield names and contents, one format after the other; one in twenty is left as it is."""
+    """Yield names and contents, one format after the other; one file in twenty stays intact."""
     rng = np.random.default_rng(seed)
     names = list(originals)
     for number in range(n_files):
@@ -104,7 +104,7 @@ def damaged(originals: dict[str, bytes], n_files: int, seed: int) -> Iterator[tu
             MUTATIONS[rng.integers(len(MUTATIONS))](data, rng)
             if len(data) < 8:
                 break
-        if rng.random() < 0.02:  # two formats glued together
+        if rng.random() < 0.02:  # two files in one
             data += originals[names[rng.integers(len(names))]]
         yield f"{number:06d}-{name}", bytes(data)
 
@@ -116,13 +116,13 @@ class Report:
     Attributes
     ----------
     outcomes : dict of str to Counter
-        For each sample: how many were extracted, refused with a clear error, or lost with their worker.
+        For each sample, how many files were extracted, refused with a clear error, or lost with their worker.
     unaccounted : list of str
         Files with no outcome, or more than one.
     unclear : list of str
-        Reasons that are exceptions and not words, or spectrograms that are not finite.
+        Files whose reason is an exception instead of words, or whose spectrogram is not finite.
     peak : int
-        The most that a worker held, bytes.
+        Peak memory of a worker in bytes.
     """
 
     outcomes: dict[str, Counter[str]] = field(default_factory=dict)
@@ -136,7 +136,7 @@ class Report:
 
 
 def fuzz(folder: Path, n_files: int, seed: int, jobs: int) -> Report:
-    """Damage files, extract them, and return what became of them."""
+    """Damage files, extract them and return what became of them."""
     (folder / "samples").mkdir()
     (folder / "damaged").mkdir()
     paths = []
@@ -146,7 +146,7 @@ def fuzz(folder: Path, n_files: int, seed: int, jobs: int) -> Report:
     report = Report()
     seen: Counter[int] = Counter()
     with watching(report):
-        for outcome in extract_files(paths, jobs, Handling(timeout=60)):
+        for outcome in extract_files(paths, jobs, ExtractOptions(timeout=60)):
             seen[outcome.index] += 1
             path, result = paths[outcome.index], outcome.result
             if not isinstance(result, str):
@@ -165,7 +165,7 @@ def fuzz(folder: Path, n_files: int, seed: int, jobs: int) -> Report:
 
 
 class watching:  # noqa: N801
-    """Note the peak memory of this process's children while the block runs."""
+    """Records the peak memory of this process's children while the block runs."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -201,7 +201,9 @@ def main() -> int:
         print(f"{name}: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()))
     for line in (*report.unclear, *(f"not accounted for: {name}" for name in report.unaccounted)):
         print(line)
-    print(f"{arguments.files} files in {time.monotonic() - began:.0f} s; a worker held at most {report.peak >> 20} MiB")
+    print(
+        f"{arguments.files} files in {time.monotonic() - began:.0f} s; peak memory of a worker: {report.peak >> 20} MiB"
+    )
     return 0 if report.sound else 1
 
 

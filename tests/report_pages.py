@@ -1,4 +1,4 @@
-"""What the tests of reports share: writing one, and reading its page as a browser does."""
+"""Helpers for the tests of reports: writing one, and reading its page as a browser does."""
 
 from __future__ import annotations
 
@@ -6,20 +6,34 @@ import csv
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 from mirembed.registry import Registry
-from mirembed.reports import Written, write_report
+from mirembed.reports import WrittenReport, write_report
+
+TABLES = {
+    "Tracks, labels and folds": "datasets",
+    "Scores of each method on each dataset": "overview",
+    "Scores of each method": "scores",
+    "Pearson's r of each method": "scores",
+    "r² of each method": "scores-squared",
+    "All metrics": "metrics",
+    "Last and highest points of the curves": "curves",
+    "Learned similarity and kernel": "kernels",
+    "Learners on the same network": "kernels-significance",
+    "Differences between methods": "significance",
+    "Where the numbers come from": "provenance",
+}
+"""The names of the tables' files, by the titles of the tables."""
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
-def report(folder: Path, out: Path | None = None) -> Written:
+def report(folder: Path, out: Path | None = None) -> WrittenReport:
     return write_report(folder, out, Registry.discover())
 
 
-def records(written: Written, name: str) -> list[dict[str, str]]:
-    """The rows of a CSV file."""
+def records(written: WrittenReport, name: str) -> list[dict[str, str]]:
+    """Return the rows of a CSV file."""
     (path,) = [path for path in written.tables if path.name == f"{name}.csv"]
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -27,12 +41,13 @@ def records(written: Written, name: str) -> list[dict[str, str]]:
 
 @dataclass
 class Page(HTMLParser):
-    """The elements of a page, with the text that is in them."""
+    """The elements of a page with their text, and its tables by the names of their files."""
 
     source: str
     elements: list[tuple[str, dict[str, str], list[str]]] = field(default_factory=list)
     unclosed: list[str] = field(default_factory=list)
     tables: dict[str, list[list[str]]] = field(default_factory=dict)
+    captions: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -42,7 +57,7 @@ class Page(HTMLParser):
         self.unclosed = [name for name, _, _ in self._open]
 
     @classmethod
-    def of(cls, written: Written) -> Page:
+    def of(cls, written: WrittenReport) -> Page:
         return cls(written.page.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -51,7 +66,8 @@ class Page(HTMLParser):
         if tag not in VOID:
             self._open.append(element)
         if tag == "table":
-            self._rows = self.tables.setdefault(self.texts("h3", "h4")[-1], [])
+            self._table = self.name(self.texts("h3", "h4", "h5")[-1])
+            self._rows = self.tables.setdefault(self._table, [])
         if tag == "tr":
             self._rows.append([])
 
@@ -63,6 +79,8 @@ class Page(HTMLParser):
         assert name == tag, f"<{name}> ends with </{tag}>"
         if tag in ("td", "th"):
             self._rows[-1].append(" ".join("".join(text).split()))
+        if tag == "caption":
+            self.captions[self._table] = " ".join("".join(text).split())
 
     def handle_data(self, data: str) -> None:
         for _, _, text in self._open:
@@ -74,12 +92,22 @@ class Page(HTMLParser):
     def attributes(self, name: str) -> list[str]:
         return [attributes[name] for _, attributes, _ in self.elements if name in attributes]
 
-    def cell(self, title: str, row: str, column: str) -> str:
-        """What a table says in a row and a column."""
-        heading, *rows = self.tables[title]
+    def text(self, *tags: str) -> str:
+        return " ".join(self.texts(*tags))
+
+    @staticmethod
+    def name(title: str) -> str:
+        """Return the name of a table's file."""
+        confusion, _, approach = title.partition(": ")
+        return f"confusion-{approach}" if confusion == "Confusion" else TABLES[title]
+
+    def cell(self, name: str, row: str, column: str) -> str:
+        """Return the text of a table's cell."""
+        heading, *rows = self.tables[name]
         (found,) = [cells for cells in rows if cells[0] == row]
         return found[heading.index(column)]
 
-
-def number(record: dict[str, Any], name: str) -> float:
-    return float(record[name])
+    def figure_caption(self, title: str) -> str:
+        """Return the caption of the only figure whose title begins so."""
+        (found,) = [caption for caption in self.texts("figcaption") if caption.startswith(title)]
+        return found

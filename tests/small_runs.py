@@ -80,6 +80,10 @@ def write_run(
         "epochs": 400,
         "folds": "stratified",
         "cv": N_FOLDS,
+        "splits": None,
+        "test_size": None,
+        "n_used": len(truth),
+        "n_test": N_TEST,
         "n_train": (N_FOLDS - 1) * N_TEST,
         "seeds": list(range(len(places))),
     }

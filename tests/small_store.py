@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,19 @@ import numpy as np
 import pytest
 
 from mirembed import Classification, Regression, Target, Task, workers
-from mirembed.config import Experiment
-from mirembed.config.approaches import Approach
+from mirembed.config import Settings
+from mirembed.evaluate import evaluate as run_evaluation
+from mirembed.evaluate import plan_run
 from mirembed.fit.job import Job
+from mirembed.fit.resolve import describe_plugins
+from mirembed.hookspecs import Split
+from mirembed.registry import Registry
+from mirembed.runs import RunFolder, Scores
 from mirembed.specs import Spec
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow, Store
-from mirembed.store.frames import Tracks
-from mirembed.training.loop import Settings
+from mirembed.store.tracks import Tracks
+from mirembed.training.loop import Settings as TrainingSettings
 from mirembed.workers import trainings as schedule
 
 CLASSES = Classification(("high", "low", "middle"))
@@ -93,10 +98,27 @@ def write_targets(root: Path, n_tracks: int = 24) -> FeatureStore:
     return write_store(root, TARGETS, labels, frames)
 
 
-def experiment(*approaches: str, epochs: int = 5, **settings: Any) -> Experiment:
-    """Return a short experiment with approaches as the command line has them; default ``rbf-sl``."""
-    parsed = tuple(Approach.parse(name) for name in approaches or ["rbf-sl"])
-    return Experiment(parsed, (Spec.parse(settings.pop("learner", "svm")),), epochs, **settings)
+def experiment(*approaches: str, **settings: Any) -> Settings:
+    """Return the settings of a short experiment, with no score before the last epoch; default ``rbf-sl``."""
+    short = {"epochs": 5, "checkpoint_every": 0, "device": "cpu", "engine": "torch"}
+    if isinstance(settings.get("learner"), str):
+        settings["learner"] = (settings["learner"],)
+    return Settings(approach=approaches, **{**short, **settings})
+
+
+def evaluate(
+    tracks: Tracks,
+    settings: Settings,
+    registry: Registry,
+    runs: Path,
+    *,
+    official: Mapping[str, Sequence[Split]] | None = None,
+    jobs: int = 1,
+    **options: Any,
+) -> tuple[RunFolder, list[Scores]]:
+    """Evaluate on tracks, as the command does on a dataset."""
+    planned = plan_run(settings, tracks, registry, describe_plugins(settings, registry), official)
+    return run_evaluation(planned, runs, jobs=jobs, **options)
 
 
 def job(tracks: Tracks, *approaches: str, rows: np.ndarray | None = None, **settings: Any) -> Job:
@@ -109,7 +131,7 @@ def job(tracks: Tracks, *approaches: str, rows: np.ndarray | None = None, **sett
         rows=np.arange(len(tracks.ids)) if rows is None else rows,
         normalize=described.normalize,
         methods=described.methods,
-        settings=Settings(described.epochs, described.batch),
+        settings=TrainingSettings(described.epochs, described.batch),
         parameters=tracks.info.parameters,
         provenance={"settings": {}, "learner": {"name": "svm", "distribution": "mirembed", "version": "1.0"}},
     )

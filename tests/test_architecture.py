@@ -23,7 +23,7 @@ from mirembed.cli.main import app
 from mirembed.fit import fit
 from mirembed.registry import HOOKS, Registry
 from mirembed.store import Store
-from mirembed.store.frames import open_tracks
+from mirembed.store.tracks import open_tracks
 from mirembed.training.engine import choose_engine, reason_against_numba
 
 ROOMS = [

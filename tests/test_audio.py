@@ -1,4 +1,4 @@
-"""One file becomes its samples, whole, or one clear error."""
+"""Decoding a file gives all of its samples or one clear error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import soundfile
 from audio_files import flash_bytes, loud_then_quiet, mp4_bytes, music, wav_bytes, write_mp3
 
 from mirembed.audio import PADDING, by_essentia, decode
-from mirembed.audio.essentia_algorithms import silenced
+from mirembed.audio.native_output import silenced
 from mirembed.errors import AudioError
 
 RATE = 22_050
@@ -25,15 +25,15 @@ def run_python(script: str, *arguments: object) -> subprocess.CompletedProcess[s
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=buffered)
 
 
-# What is decoded
+# Formats
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.aiff", "a.au", "a.caf", "a.w64"])
-def test_a_lossless_file_gives_its_own_samples_at_its_own_rate(tmp_path, name):
+def test_a_lossless_file_keeps_its_samples_and_its_rate(tmp_path, name):
     samples = music(1, RATE)
     soundfile.write(tmp_path / name, samples, RATE, subtype="PCM_16")
     audio = decode(tmp_path / name)
-    assert (audio.rate, audio.decoder, audio.chatter) == (RATE, "soundfile", 0)
+    assert (audio.rate, audio.decoder, audio.decoder_messages) == (RATE, "soundfile", 0)
     assert audio.samples.dtype == np.float32
     np.testing.assert_allclose(audio.samples, samples, atol=2**-15)
 
@@ -48,7 +48,7 @@ FORMATS = {
     "OGG": ["VORBIS", "OPUS"],
     "MP3": ["MPEG_LAYER_III"],
 }
-"""Containers and codecs that soundfile writes."""
+"""Containers and codecs that soundfile can write."""
 
 EACH_FORMAT = pytest.mark.parametrize(
     ("container", "codec"), [(container, codec) for container, codecs in FORMATS.items() for codec in codecs]
@@ -56,7 +56,7 @@ EACH_FORMAT = pytest.mark.parametrize(
 
 
 @EACH_FORMAT
-def test_each_format_is_decoded_whole(tmp_path, container, codec):
+def test_every_format_is_decoded_completely(tmp_path, container, codec):
     samples = np.stack([music(2, 48_000), 0.5 * music(2, 48_000)], axis=1)
     soundfile.write(tmp_path / "a", samples, 48_000, format=container, subtype=codec)
     audio = decode(tmp_path / "a")
@@ -67,7 +67,7 @@ def test_each_format_is_decoded_whole(tmp_path, container, codec):
 
 @EACH_FORMAT
 @pytest.mark.parametrize("kept", [0.5, 0.8])
-def test_each_format_tells_that_its_end_is_missing(tmp_path, container, codec, kept):
+def test_a_missing_end_is_noticed_in_every_format(tmp_path, container, codec, kept):
     soundfile.write(tmp_path / "a", loud_then_quiet(4, 48_000), 48_000, format=container, subtype=codec)
     content = (tmp_path / "a").read_bytes()
     (tmp_path / "a").write_bytes(content[: int(kept * len(content))])
@@ -75,7 +75,7 @@ def test_each_format_tells_that_its_end_is_missing(tmp_path, container, codec, k
         decode(tmp_path / "a")
 
 
-def test_an_m4a_is_decoded_by_essentia_and_tells_that_its_end_is_missing(tmp_path):
+def test_essentia_decodes_an_m4a_and_a_missing_end_is_noticed(tmp_path):
     samples = loud_then_quiet(3, 44_100)
     mp3 = write_mp3(tmp_path / "a.mp3", samples, 44_100, "CONSTANT").read_bytes()
     path = tmp_path / "a.m4a"
@@ -88,7 +88,7 @@ def test_an_m4a_is_decoded_by_essentia_and_tells_that_its_end_is_missing(tmp_pat
         decode(path)
 
 
-def test_what_only_essentia_decodes_is_the_same_when_it_is_too_long_for_memory(tmp_path, monkeypatch):
+def test_essentia_decodes_the_same_samples_to_disk_as_in_memory(tmp_path, monkeypatch):
     mp3 = write_mp3(tmp_path / "a.mp3", loud_then_quiet(3, 44_100), 44_100, "CONSTANT").read_bytes()
     path = tmp_path / "a.m4a"
     path.write_bytes(mp4_bytes(mp3, 44_100))
@@ -109,7 +109,7 @@ def test_a_playlist_is_not_followed(tmp_path):
     (tmp_path / "secret.wav").write_bytes(wav_bytes(bytes(32_000)))
     for text in ("#EXTM3U\n#EXTINF:1,\nsecret.wav\n", "ffconcat version 1.0\nfile secret.wav\n"):
         (tmp_path / "a.m4a").write_text(text)
-        with pytest.raises(AudioError, match="a playlist or another list of addresses"):
+        with pytest.raises(AudioError, match="playlist"):
             decode(tmp_path / "a.m4a")
 
 
@@ -122,24 +122,24 @@ def test_the_samples_are_the_mean_of_the_channels(tmp_path, n_channels):
 
 @pytest.mark.parametrize("rate", [16_000, 22_050, 44_100, 48_000])
 @pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
-def test_an_mp3_with_a_header_is_decoded_to_the_sample(tmp_path, rate, mode):
+def test_an_mp3_with_a_header_has_its_exact_number_of_samples(tmp_path, rate, mode):
     samples = loud_then_quiet(4, rate)
     audio = decode(write_mp3(tmp_path / "a.mp3", samples, rate, mode))
     assert audio.decoder == "soundfile"
     assert len(audio.samples) == len(samples)
 
 
-def test_an_mp3_of_constant_bit_rate_without_a_header_takes_the_fast_decoder(tmp_path):
+def test_soundfile_decodes_an_mp3_of_constant_bit_rate_without_a_header(tmp_path):
     samples = loud_then_quiet(4, 44_100)
     audio = decode(write_mp3(tmp_path / "a.mp3", samples, 44_100, "CONSTANT", header=False))
     assert audio.decoder == "soundfile"
     assert len(audio.samples) == pytest.approx(len(samples), abs=PADDING * 44_100)
 
 
-def test_an_mp3_of_variable_bit_rate_without_a_header_is_decoded_whole(tmp_path):
+def test_an_mp3_of_variable_bit_rate_without_a_header_is_decoded_completely(tmp_path):
     samples = loud_then_quiet(8, 44_100)
     path = write_mp3(tmp_path / "a.mp3", samples, 44_100, "VARIABLE", header=False)
-    assert len(soundfile.read(path)[0]) < len(samples) / 2, "libsndfile no longer cuts such a file"
+    assert len(soundfile.read(path)[0]) < len(samples) / 2, "libsndfile no longer cuts such a file short"
     audio = decode(path)
     assert audio.decoder == "essentia"
     assert len(audio.samples) == pytest.approx(len(samples), abs=PADDING * 44_100)
@@ -153,7 +153,7 @@ def test_two_mp3s_in_one_file_are_both_decoded(tmp_path):
     assert len(decode(path).samples) == pytest.approx(2 * len(samples), abs=PADDING * 44_100)
 
 
-def test_junk_inside_an_mp3_is_skipped_and_the_chatter_about_it_counted(tmp_path, capfd):
+def test_junk_inside_an_mp3_is_skipped_and_messages_about_it_are_counted(tmp_path, capfd):
     samples = loud_then_quiet(4, 44_100)
     path = write_mp3(tmp_path / "a.mp3", samples, 44_100, "CONSTANT")
     data = path.read_bytes()
@@ -161,11 +161,11 @@ def test_junk_inside_an_mp3_is_skipped_and_the_chatter_about_it_counted(tmp_path
     path.write_bytes(data[: len(data) // 2] + junk + data[len(data) // 2 :])
     audio = decode(path)
     assert len(audio.samples) == pytest.approx(len(samples), abs=PADDING * 44_100)
-    assert audio.chatter > 0
+    assert audio.decoder_messages > 0
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_soundfile_cannot_open_goes_to_essentia(tmp_path):
+def test_essentia_decodes_what_soundfile_cannot_open(tmp_path):
     samples = loud_then_quiet(3, 44_100)
     mp3 = write_mp3(tmp_path / "a.mp3", samples, 44_100, "CONSTANT", header=False)
     path = tmp_path / "a.flv"
@@ -177,7 +177,7 @@ def test_what_soundfile_cannot_open_goes_to_essentia(tmp_path):
     assert len(audio.samples) == pytest.approx(len(samples), abs=PADDING * 44_100)
 
 
-def test_a_flac_that_states_no_length_is_decoded_whole(tmp_path):
+def test_a_flac_without_a_stated_length_is_decoded_completely(tmp_path):
     path = tmp_path / "a.flac"
     soundfile.write(path, music(2, RATE), RATE)
     data = bytearray(path.read_bytes())
@@ -188,13 +188,13 @@ def test_a_flac_that_states_no_length_is_decoded_whole(tmp_path):
 
 
 @pytest.mark.parametrize("stated", [0xFFFFFFFF, 0x7FFFFFFF - 36])
-def test_a_wav_that_was_written_to_a_pipe_is_decoded_whole(tmp_path, stated):
+def test_a_wav_written_to_a_pipe_is_decoded_completely(tmp_path, stated):
     path = tmp_path / "a.wav"
     path.write_bytes(wav_bytes(bytes(32_000), stated=stated))
     assert len(decode(path).samples) == 16_000
 
 
-def test_damaged_tags_do_not_lose_the_sound(tmp_path):
+def test_damaged_tags_do_not_prevent_decoding(tmp_path):
     path = tmp_path / "a.wav"
     path.write_bytes(wav_bytes(bytes(32_000)) + b"id3 \xff\xff\x00\x00ID3\x09\x09\x09")
     assert len(decode(path).samples) == 16_000
@@ -213,7 +213,7 @@ def test_the_same_sound_has_the_same_hash_in_another_container(tmp_path):
     assert len(bytes.fromhex(digest)) == 16
 
 
-def test_the_hash_changes_with_a_sample_the_rate_and_the_channels(tmp_path):
+def test_the_hash_depends_on_the_samples_the_rate_and_the_channels(tmp_path):
     samples = music(1, RATE)
     other = samples.copy()
     other[1000] += 0.01
@@ -225,22 +225,22 @@ def test_the_hash_changes_with_a_sample_the_rate_and_the_channels(tmp_path):
     assert len(set(hashes)) == len(sounds)
 
 
-# What is refused
+# Refused files
 
 
-def test_a_wav_shorter_than_its_header_states_is_truncated(tmp_path):
+def test_a_wav_shorter_than_its_header_states_is_refused(tmp_path):
     path = tmp_path / "a.wav"
     soundfile.write(path, music(3, RATE), RATE)
     path.write_bytes(path.read_bytes()[:-RATE])
-    with pytest.raises(AudioError, match=r"truncated: 2\.5 s decoded of 3\.0 s stated"):
+    with pytest.raises(AudioError, match=r"truncated.* 2\.5 s .*3\.0 s"):
         decode(path)
 
 
 @pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
-def test_an_mp3_shorter_than_its_header_states_is_truncated(tmp_path, mode):
+def test_an_mp3_shorter_than_its_header_states_is_refused(tmp_path, mode):
     path = write_mp3(tmp_path / "a.mp3", loud_then_quiet(4, RATE), RATE, mode)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(AudioError, match=r"truncated: \d\.\d s decoded of 4\.0 s stated"):
+    with pytest.raises(AudioError, match=r"truncated.*4\.0 s"):
         decode(path)
 
 
@@ -250,7 +250,7 @@ def test_samples_that_are_not_finite_are_counted(tmp_path, value):
     channels[3:5, 1] = channels[7, 0] = value
     channels[9] = (np.inf, -np.inf)
     soundfile.write(tmp_path / "a.wav", channels, RATE, subtype="FLOAT")
-    with pytest.raises(AudioError, match=r"^5 of 2000 samples are NaN or infinite"):
+    with pytest.raises(AudioError, match=r"^5 of 2000 samples"):
         decode(tmp_path / "a.wav")
 
 
@@ -262,13 +262,13 @@ def test_a_file_without_samples_is_refused(tmp_path):
 
 def test_a_rate_that_only_a_damaged_header_states_is_refused(tmp_path):
     (tmp_path / "a.wav").write_bytes(wav_bytes(bytes(32_000), rate=10**9))
-    with pytest.raises(AudioError, match="sampling rate 1000000000 Hz, expected at most 768000"):
+    with pytest.raises(AudioError, match=r"1000000000 Hz.*768000"):
         decode(tmp_path / "a.wav")
 
 
 def test_a_file_longer_than_twelve_hours_is_refused(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(13 * 3600 * 100), 100, subtype="PCM_U8")
-    with pytest.raises(AudioError, match=r"13\.0 hours long, at most 12"):
+    with pytest.raises(AudioError, match=r"13\.0 hours.*12"):
         decode(tmp_path / "a.wav")
 
 
@@ -282,39 +282,39 @@ def test_samples_that_do_not_fit_into_memory_are_an_audio_error(tmp_path, monkey
         decode(tmp_path / "a.wav")
 
 
-def test_an_empty_file_is_said_to_be_empty(tmp_path):
+def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "a.mp3").touch()
-    with pytest.raises(AudioError, match=r"empty file \(0 bytes\)"):
+    with pytest.raises(AudioError, match="empty file"):
         decode(tmp_path / "a.mp3")
 
 
 @pytest.mark.parametrize("name", ["a.mp3", "a.wav", "a.flac", "a.ogg", "a.m4a", "a"])
 @pytest.mark.parametrize("content", [b"Not a note of music.\n" * 50, np.random.default_rng(3).bytes(5000)])
-def test_what_is_not_audio_is_refused(tmp_path, capfd, name, content):
+def test_other_kinds_of_content_are_refused(tmp_path, capfd, name, content):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(AudioError, match=r"^neither soundfile nor Essentia can decode"):
+    with pytest.raises(AudioError, match=r"soundfile.*Essentia"):
         decode(tmp_path / name)
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_missing_file_is_said_to_be_missing(tmp_path):
-    with pytest.raises(AudioError, match="cannot be read: No such file"):
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(AudioError, match="No such file"):
         decode(tmp_path / "a.wav")
 
 
 def test_a_directory_is_refused(tmp_path):
-    with pytest.raises(AudioError, match=r"^a directory, where an audio file"):
+    with pytest.raises(AudioError, match="directory"):
         decode(tmp_path)
 
 
 def test_pipes_and_devices_are_refused_before_they_are_opened(tmp_path):
     os.mkfifo(tmp_path / "a.wav")
     for path in (tmp_path / "a.wav", Path("/dev/zero")):
-        with pytest.raises(AudioError, match="a pipe, socket or device"):
+        with pytest.raises(AudioError, match="pipe"):
             decode(path)
 
 
-def test_an_unknown_codec_neither_kills_the_process_nor_spoils_the_next_file(tmp_path):
+def test_an_unknown_codec_neither_crashes_the_process_nor_breaks_the_next_file(tmp_path):
     (tmp_path / "bad.wav").write_bytes(wav_bytes(bytes(32_000), tag=0x0042))
     good = write_mp3(tmp_path / "a.mp3", loud_then_quiet(8, 44_100), 44_100, "VARIABLE", header=False)
     script = """
@@ -334,15 +334,15 @@ print(decode(Path(sys.argv[2])).decoder)
     assert (decoder, result.stderr, result.returncode) == ("essentia", "", 0)
 
 
-def test_samples_without_a_header_are_no_audio(tmp_path):
+def test_samples_without_a_header_are_refused(tmp_path):
     (tmp_path / "a.raw").write_bytes(bytes(4000))
-    with pytest.raises(AudioError, match="neither soundfile nor Essentia can decode this file"):
+    with pytest.raises(AudioError, match=r"soundfile.*Essentia"):
         decode(tmp_path / "a.raw")
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9", b"-v", b"a\nb", "Ärger 音楽".encode(), b"concat:a|b", b"file:x"])
 @pytest.mark.parametrize("suffix", [b".wav", b".m4a"])
-def test_any_name_will_do(tmp_path, monkeypatch, name, suffix):
+def test_files_of_any_name_are_decoded(tmp_path, monkeypatch, name, suffix):
     mp3 = write_mp3(tmp_path / "a.mp3", loud_then_quiet(3, 44_100), 44_100, "CONSTANT").read_bytes()
     content = {b".wav": wav_bytes(bytes(32_000)), b".m4a": mp4_bytes(mp3, 44_100)}[suffix]
     monkeypatch.chdir(tmp_path)
@@ -353,23 +353,23 @@ def test_any_name_will_do(tmp_path, monkeypatch, name, suffix):
     assert audio.duration == pytest.approx({b".wav": 1, b".m4a": 3}[suffix], abs=PADDING)
 
 
-def test_a_name_that_no_file_can_have_is_an_audio_error():
-    with pytest.raises(AudioError, match="cannot be read: embedded null"):
+def test_an_impossible_file_name_is_an_audio_error():
+    with pytest.raises(AudioError, match="embedded null"):
         decode(Path("a\0.wav"))
 
 
-# Chatter
+# Native output
 
 
-def test_what_native_libraries_write_is_counted_and_not_shown(capfd):
-    with silenced() as chatter:
+def test_lines_from_native_libraries_are_counted_and_not_shown(capfd):
+    with silenced() as output:
         os.write(1, b"one\ntwo\n")
-        os.write(2, b"three, and no end of line")
-    assert chatter.lines == 3
+        os.write(2, b"three without a line end")
+    assert output.lines == 3
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_terminal_is_given_back_after_an_error(capfd):
+def test_the_terminal_is_restored_after_an_error(capfd):
     with pytest.raises(ZeroDivisionError), silenced():
         os.write(2, b"lost\n")
         _ = 1 / 0
@@ -377,7 +377,7 @@ def test_the_terminal_is_given_back_after_an_error(capfd):
     assert capfd.readouterr() == ("", "shown\n")
 
 
-def test_silenced_blocks_may_stand_inside_each_other(capfd):
+def test_silenced_blocks_can_be_nested(capfd):
     with silenced() as outer:
         os.write(2, b"outer\n")
         with silenced() as inner:
@@ -387,10 +387,10 @@ def test_silenced_blocks_may_stand_inside_each_other(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_python_has_printed_before_is_shown():
+def test_earlier_output_of_python_is_shown():
     script = """
 import os, sys
-from mirembed.audio.essentia_algorithms import silenced
+from mirembed.audio.native_output import silenced
 print("before", end=" ")
 with silenced():
     os.write(1, b"hidden")
@@ -410,7 +410,7 @@ def real_data() -> Path:
     return Path(os.environ["MIREMBED_REAL_DATA"])
 
 
-def test_the_real_mp3s_are_decoded_whole_by_the_fast_decoder(real_data):
+def test_soundfile_decodes_the_real_mp3s_completely(real_data):
     paths = sorted(real_data.glob("emotify_mini/emotifymusic/*/*.mp3"))
     assert paths
     for path in paths:
@@ -420,8 +420,8 @@ def test_the_real_mp3s_are_decoded_whole_by_the_fast_decoder(real_data):
         assert len(audio.samples) / audio.rate == pytest.approx(seconds, abs=PADDING)
 
 
-def test_the_real_wavs_are_decoded_without_complaint(real_data):
+def test_the_real_wavs_are_decoded_without_messages(real_data):
     for path in sorted(real_data.glob("*_mini/**/*.wav")):
         audio = decode(path)
-        assert (audio.decoder, audio.chatter) == ("soundfile", 0)
+        assert (audio.decoder, audio.decoder_messages) == ("soundfile", 0)
         assert len(audio.samples) == soundfile.info(path).frames

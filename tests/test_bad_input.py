@@ -1,10 +1,11 @@
-"""Whatever a user gets wrong: one or two lines that say what, what was expected and what to do, and nothing is lost."""
+"""Whatever a user gets wrong gives one or two lines that name it, and nothing is lost."""
 
 from __future__ import annotations
 
 import ctypes
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -42,9 +43,9 @@ Run = Callable[..., Result]
 
 
 def run_here(folder: Path, *arguments: object) -> int:
-    """Run a command in this process and return its exit code: to import torch anew takes longer than most tests.
+    """Run a command in this process, worker tasks included, and return its exit code.
 
-    What would run in worker processes runs here too.
+    Importing torch in a new process takes longer than most tests.
     """
     with workers_run(), pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
         for name in [name for name in os.environ if name.startswith("MIREMBED_")]:
@@ -71,7 +72,7 @@ def run(mirembed, capfd) -> Run:
 
 @pytest.fixture
 def refused(run, mirembed) -> Callable[..., str]:
-    """Run a command that is to fail, and return its message: one or two lines; every file stays as it was."""
+    """Run a command that has to fail, and return its message of one or two lines; no file may change."""
 
     def call(*arguments: object) -> str:
         before = files(mirembed.folder)
@@ -84,7 +85,7 @@ def refused(run, mirembed) -> Callable[..., str]:
 
 
 def message(errors: str) -> str:
-    """The error on standard error; progress such as "extracting ...", warnings and the engine may stand before it."""
+    """Return the error in the standard error output, after progress such as "extracting ..." and warnings."""
     *progress, error = errors.rstrip("\n").split("error: ")
     assert all(
         line.endswith(" ...") or line.startswith(("engine: ", "warning: ", "there is a model "))
@@ -101,7 +102,7 @@ def files(folder: Path) -> dict[Path, bytes]:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with nine ``tones`` and a ``mirembed-store`` with their spectrograms and the model ``folder-rbf-sl``."""
+    """A folder with nine ``tones`` and a ``mirembed-store`` that has their features and the model ``folder-rbf-sl``."""
     folder = tmp_path_factory.mktemp("prepared")
     write_tones(folder / "tones", n_tracks=3, seconds=1.0)
     assert run_here(folder, "extract", "--dataset", "folder", "--audio", "tones") == 0
@@ -111,7 +112,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(mirembed, prepared: Path) -> Path:
-    """A copy of the prepared store, where the commands look for it, and of its audio."""
+    """A copy of the prepared store, where commands look for it, and of its audio."""
     shutil.copytree(prepared, mirembed.folder, dirs_exist_ok=True)
     return mirembed.folder / "mirembed-store"
 
@@ -169,46 +170,45 @@ def test_a_usage_error_names_the_argument_and_how_to_get_help(mirembed, argument
 
 
 @pytest.mark.parametrize(
-    ("arguments", "expected"),
+    ("arguments", "facts"),
     [
-        (["--similarity", "rfb"], "no similarity is called 'rfb'; did you mean rbf?"),
-        (["--learner", "smv"], "no learner is called 'smv'; did you mean svm?"),
-        (["--approach", "cosin-sl"], "no similarity is called 'cosin'; did you mean cosine?"),
-        (
-            ["--approach", "rbf"],
-            "'rbf' is no approach; write nn, fl, chance, mel, untrained, or a similarity followed by -sl: rbf-sl",
-        ),
-        (["--similarity", "rbf:gama=2"], "rbf has no parameter 'gama'; its parameters: gamma: float = 1.0"),
-        (["--similarity", "rbf:gamma=x"], "gamma=x is not a value for rbf: expected float; its parameters: gamma"),
-        (["--similarity", "rbf:gamma=-1"], "rbf:gamma=-1: gamma is -1.0: expected a finite number above 0"),
-        (["--similarity", "rbf:gamma"], "'gamma' in 'rbf:gamma' is not param=value"),
-        (["--similarity", ":gamma=1"], "':gamma=1' is not a plugin's name; write name or name:param=value"),
-        (["--learner", "svm:D=1"], "svm has no parameter 'D'; its parameters: kernel: "),
-        (["--folds", "leave-one-out"], "expected random, stratified, grouped; this dataset has no official splits"),
-        (["--dataset", "FOLDER"], "holds folder, not FOLDER; did you mean folder? Otherwise run"),
-        (["--dataset", "gtzan"], "holds folder, not gtzan; run `mirembed extract --dataset gtzan` first"),
+        (["--similarity", "rfb"], ["similarity", "'rfb'", "did you mean rbf?"]),
+        (["--learner", "smv"], ["learner", "'smv'", "did you mean svm?"]),
+        (["--approach", "cosin-sl"], ["similarity", "'cosin'", "did you mean cosine?"]),
+        (["--approach", "rbf"], ["'rbf'", "nn, fl, ", "rbf-sl"]),
+        (["--similarity", "rbf:gama=2"], ["rbf", "'gama'", "gamma: float = 1.0"]),
+        (["--similarity", "rbf:gamma=x"], ["gamma=x", "rbf", "expected float"]),
+        (["--similarity", "rbf:gamma=-1"], ["rbf:gamma=-1", "gamma is -1.0"]),
+        (["--similarity", "rbf:gamma"], ["'gamma'", "'rbf:gamma'", "param=value"]),
+        (["--similarity", ":gamma=1"], ["':gamma=1'", "name:param=value"]),
+        (["--learner", "svm:D=1"], ["svm", "'D'", "kernel: "]),
+        (["--folds", "leave-one-out"], ["leave-one-out", "random, stratified, grouped", "official splits"]),
+        (["--dataset", "FOLDER"], ["folder, not FOLDER", "did you mean folder?"]),
+        (["--dataset", "gtzan"], ["folder, not gtzan", "`mirembed extract --dataset gtzan`"]),
     ],
 )
-def test_a_wrong_name_or_parameter_is_said_with_the_right_ones(store, refused, arguments, expected):
-    assert expected in refused("evaluate", *arguments)
+def test_a_wrong_name_or_parameter_is_named_with_valid_ones(store, refused, arguments, facts):
+    said = refused("evaluate", *arguments)
+    assert [fact for fact in facts if fact not in said] == [], said
 
 
 @pytest.mark.parametrize(
-    ("arguments", "expected"),
+    ("arguments", "facts"),
     [
-        (["--cv", 1], "--cv is 1: cross-validation needs at least 2 folds"),
-        (["--cv", 4], "no class has 4 tracks (the largest has 3), as stratified folds need: use fewer folds (--cv)"),
-        (["--cv", 10, "--folds", "random"], "9 tracks cannot make 10 folds: use fewer folds (--cv)"),
-        (["--cv", 2, "--folds", "grouped"], "grouped folds need groups, and no track has one: use another scheme"),
+        (["--cv", 1], ["--cv", " 1", "at least 2 folds"]),
+        (["--cv", 4], ["stratified", "4 tracks", " 3", "--cv"]),
+        (["--cv", 10, "--folds", "random"], ["9 tracks", "10 folds", "--cv"]),
+        (["--cv", 2, "--folds", "grouped"], ["grouped", "no track", "group"]),
     ],
 )
-def test_folds_that_cannot_be_made_are_said(store, refused, arguments, expected):
-    assert expected in refused("evaluate", *arguments)
+def test_impossible_folds_are_refused(store, refused, arguments, facts):
+    said = refused("evaluate", *arguments)
+    assert [fact for fact in facts if fact not in said] == [], said
 
 
-def test_a_table_of_another_format_is_refused_before_any_work(store, refused):
-    expected = "--out x.txt: expected a name that ends in .csv or .parquet"
-    assert expected in refused("embed", "folder-rbf-sl", "tones", "--out", "x.txt")
+def test_an_unknown_table_format_is_refused_before_any_work(store, refused):
+    said = refused("embed", "folder-rbf-sl", "tones", "--out", "x.txt")
+    assert re.search(r"--out x\.txt.*\.csv.*\.parquet", said)
 
 
 @pytest.mark.parametrize(
@@ -224,45 +224,46 @@ def test_a_table_of_another_format_is_refused_before_any_work(store, refused):
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_with_json_nothing_else_is_on_standard_output(store, run, arguments):
+def test_json_is_all_there_is_on_standard_output(store, run, arguments):
     assert isinstance(run(*arguments, "--json").json, dict)
 
 
 # Audio folders and datasets
 
 
-def test_an_audio_folder_that_does_not_exist_is_said(refused):
-    expected = "--audio nowhere does not exist; give the folder that holds the audio of folder"
-    assert expected in refused("extract", "--dataset", "folder", "--audio", "nowhere")
+def test_a_missing_audio_folder_is_refused(refused):
+    assert "--audio nowhere does not exist" in refused("extract", "--dataset", "folder", "--audio", "nowhere")
 
 
-def test_a_file_in_place_of_the_audio_folder_is_said(store, refused):
-    expected = "--audio tones/low/low-0.wav is not a folder; give the folder"
-    assert expected in refused("extract", "--dataset", "folder", "--audio", "tones/low/low-0.wav")
+def test_a_file_in_place_of_the_audio_folder_is_refused(store, refused):
+    said = refused("extract", "--dataset", "folder", "--audio", "tones/low/low-0.wav")
+    assert "--audio tones/low/low-0.wav is not a folder" in said
 
 
 @pytest.mark.parametrize("dataset", ["folder", "gtzan"])
 def test_a_dataset_that_was_never_extracted_needs_its_audio_folder(refused, dataset):
-    assert f"the dataset {dataset} needs its audio folder: --audio DIR" in refused("extract", "--dataset", dataset)
+    assert re.search(f"dataset {dataset} .*--audio", refused("extract", "--dataset", dataset))
 
 
 @pytest.mark.parametrize(
-    ("dataset", "expected"),
+    ("dataset", "facts"),
     [
-        ("fodler", "no dataset is called 'fodler'; did you mean folder?"),
-        ("folder:lables=x.csv", "folder has no parameter 'lables'; its parameters: labels: Path"),
-        ("folder:labels", "'labels' in 'folder:labels' is not param=value"),
+        ("fodler", ["dataset", "'fodler'", "did you mean folder?"]),
+        ("folder:lables=x.csv", ["folder", "'lables'", "labels: Path"]),
+        ("folder:labels", ["'labels'", "'folder:labels'", "param=value"]),
     ],
 )
-def test_a_wrong_dataset_is_said_with_the_right_ones(store, refused, dataset, expected):
-    assert expected in refused("extract", "--dataset", dataset, "--audio", "tones")
+def test_a_wrong_dataset_is_named_with_valid_ones(store, refused, dataset, facts):
+    said = refused("extract", "--dataset", dataset, "--audio", "tones")
+    assert [fact for fact in facts if fact not in said] == [], said
 
 
 def test_another_folder_under_the_same_name_is_refused(store, run, refused, prepared):
     write_tones(store.parent / "others" / "deep", n_tracks=1, seconds=0.2)
     said = refused("extract", "--dataset", "folder", "--audio", "others")
-    assert f"already holds 9 tracks of folder from {prepared}/tones, and none of them is in" in said
-    assert "use another --store, or --prune to remove them" in said
+    assert f"9 tracks of folder from {prepared}/tones" in said
+    assert "--store" in said
+    assert "--prune" in said
 
 
 @pytest.mark.parametrize("command", [["fit"], ["evaluate", "--cv", 2]], ids=["fit", "evaluate"])
@@ -275,7 +276,7 @@ def test_a_dataset_with_one_class_is_refused(run, refused, tmp_path, command):
     said = refused(*command)
     assert "all 4 tracks" in said
     assert "'calm'" in said
-    assert "at least two classes are needed" in said
+    assert "two classes" in said
 
 
 BROKEN_DATASETS = """
@@ -306,13 +307,13 @@ BROKEN_DATASETS = """
 @pytest.mark.parametrize(
     ("dataset", "expected"),
     [
-        ("twice", "dataset twice of mirembed-broken 1.0 lists 'x' twice ("),
-        ("stray", "dataset stray of mirembed-broken 1.0: x has the label 'c', which is no class of it"),
-        ("far", "dataset far of mirembed-broken 1.0: x has valence=9.5, outside 1.0 to 9.0"),
-        ("few", "dataset few of mirembed-broken 1.0: x needs 1 values, has (2.0, 3.0)"),
-        ("nan", "dataset nan of mirembed-broken 1.0: x has valence=nan, outside 1.0 to 9.0"),
-        ("empty", "dataset empty of mirembed-broken 1.0 lists no track in this folder; check --audio"),
-        ("fails", "dataset fails of mirembed-broken 1.0 fails: ZeroDivisionError: division by zero; report it to"),
+        ("twice", "'x' twice"),
+        ("stray", "the label 'c'"),
+        ("far", "valence is 9.5"),
+        ("few", "(2.0, 3.0)"),
+        ("nan", "valence is nan"),
+        ("empty", "--audio"),
+        ("fails", "ZeroDivisionError: division by zero"),
     ],
 )
 def test_a_plugin_that_breaks_its_promise_is_named(mirembed, store, tmp_path, dataset, expected):
@@ -323,26 +324,28 @@ def test_a_plugin_that_breaks_its_promise_is_named(mirembed, store, tmp_path, da
         env=install(tmp_path / "site", "mirembed-broken", BROKEN_DATASETS),
         code=1,
     )
-    assert expected in message(completed.stderr)
+    error = message(completed.stderr)
+    assert f"dataset {dataset} of mirembed-broken 1.0 " in error
+    assert expected in error
     assert files(store) == before
 
 
-def test_labels_that_change_are_taken_over_without_audio_and_no_track_is_lost(run, store):
+def test_changed_labels_are_updated_without_audio_and_no_track_is_lost(run, store):
     table = store.parent / "tones" / "labels.csv"
     rows = [f"{name}/{name}-{number}.wav,{name}" for name in CLASSES for number in range(3)]
     table.write_text("\n".join(["path,label", *rows]))
     dataset = ("--dataset", "folder:labels=labels.csv", "--json")
     assert run("extract", *dataset, "--audio", "tones").json["extracted"] == 9
 
-    for audio in (store.parent / "tones").rglob("*.wav"):  # nothing can be decoded any more
+    for audio in (store.parent / "tones").rglob("*.wav"):  # none of them can be decoded any more
         status = audio.stat()
         audio.write_bytes(bytes(status.st_size))
         os.utime(audio, ns=(status.st_atime_ns, status.st_mtime_ns))
     table.write_text("\n".join(["path,label", *(row.replace(",low", ",deep") for row in rows[:-1])]))
     done = run("extract", *dataset).json
     assert (done["relabeled"], done["unlisted"], done["extracted"], done["failures"]) == (3, 1, 0, [])
-    told = "folder:labels=labels.csv: 9 tracks in the store, 0 of them new; 8 of 8 listed (1 kept although no longer"
-    assert told in run("extract", *dataset[:2]).out
+    (line,) = run("extract", *dataset[:2]).out.splitlines()
+    assert re.match(r"folder:labels=labels\.csv: 8 of 8 tracks.* 0 .*new.* 1 no longer listed", line)
 
     done = run("extract", *dataset, "--prune").json
     assert (done["unchanged"], done["pruned"], done["unlisted"]) == (8, 1, 0)
@@ -368,7 +371,7 @@ def test_tracks_shorter_than_an_excerpt_work(run, tmp_path):
 
 
 @pytest.mark.parametrize("approach", ["rbf-sl", "cosine-sl", "polynomial-sl", "nn"])
-def test_digital_silence_works_even_when_there_is_nothing_else(run, tmp_path, approach):
+def test_nothing_but_digital_silence_works(run, tmp_path, approach):
     for name in ("a", "b"):
         (tmp_path / "work" / "silence" / name).mkdir(parents=True)
         for number in range(3):
@@ -389,44 +392,45 @@ def not_a_number(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "write", "reason"),
     [
-        ("tiny.wav", lambda path: soundfile.write(path, tone(220, 0.04, 1), RATE), "0.040 s long, where one frame"),
-        ("nan.wav", not_a_number, "1 of 6615 samples are NaN or infinite"),
-        ("text.mp3", lambda path: path.write_text("not music\n" * 100), "neither soundfile nor Essentia can decode"),
-        ("empty.ogg", Path.touch, "empty file (0 bytes)"),
+        ("tiny.wav", lambda path: soundfile.write(path, tone(220, 0.04, 1), RATE), "0.040 s long"),
+        ("nan.wav", not_a_number, "1 of 6615 samples"),
+        ("text.mp3", lambda path: path.write_text("not music\n" * 100), "neither soundfile nor Essentia"),
+        ("empty.ogg", Path.touch, "empty file"),
         ("half.flac", lambda path: path.write_bytes(b"fLaC" + bytes(40)), "neither soundfile nor Essentia"),
     ],
     ids=["shorter than a frame", "NaN", "text", "empty", "damaged"],
 )
-def test_a_file_without_sound_is_a_failure_and_the_others_are_extracted(run, store, features, name, write, reason):
+def test_a_file_without_sound_fails_and_the_others_are_extracted(run, store, features, name, write, reason):
     bad = store.parent / "tones" / "low" / name
     write(bad)
     result = run("extract", "--dataset", "folder", "--audio", "tones", code=2)
-    assert "folder: 9 of 10 tracks in the store, 0 of them new" in result.out
+    assert re.match(r"folder: 9 of 10 tracks.* 0 .*new", result.out)
     assert f"tones/low/{name}: {reason}" in result.out
     (failure,) = pq.read_table(features / "failures.parquet").to_pylist()
     assert failure["id"] == f"low/{name}"
     assert reason in failure["reason"]
 
 
-def test_of_two_files_the_good_one_is_embedded_and_the_bad_one_named(run, store):
+def test_a_good_file_is_embedded_beside_a_bad_one_that_fails(run, store):
     bad = store.parent / "bad.wav"
     bad.write_text("no audio")
     result = run("embed", "folder-rbf-sl", "bad.wav", "tones/low/low-0.wav", "--json", code=2)
     assert list(result.json["embeddings"]) == ["tones/low/low-0.wav"]
     assert [failure["path"] for failure in result.json["failures"]] == ["bad.wav"]
-    assert "failed: bad.wav: neither soundfile nor Essentia can decode this file" in result.err
+    assert "failed: bad.wav: neither soundfile nor Essentia" in result.err
 
 
 @pytest.mark.parametrize("command", ["embed", "predict"])
-def test_where_no_file_can_be_read_each_reason_is_said(run, store, command):
+def test_reasons_are_given_when_no_file_can_be_read(run, store, command):
     (store.parent / "bad.raw").write_bytes(bytes(4000))
     misnamed = Path(os.fsdecode(b"caf\xe9.m4a"))
     (store.parent / misnamed).write_text("no audio")
     result = run(command, "folder-rbf-sl", "bad.raw", misnamed, "--json", code=2)
     assert not result.json["embeddings" if command == "embed" else "predictions"]
     raw, name = result.json["failures"]
-    assert (raw["path"], raw["reason"][:46]) == ("bad.raw", "neither soundfile nor Essentia can decode this")
-    assert (name["path"], name["reason"][:46]) == ("caf\\xe9.m4a", raw["reason"][:46])
+    assert (raw["path"], name["path"]) == ("bad.raw", "caf\\xe9.m4a")
+    for failure in (raw, name):
+        assert "neither soundfile nor Essentia" in failure["reason"]
     assert [line.split(":")[0] for line in result.err.splitlines()[-2:]] == ["failed", "failed"]
 
 
@@ -445,20 +449,20 @@ def test_a_table_without_rows_has_its_columns(run, store, command, columns):
 
 
 @pytest.mark.parametrize("command", ["embed", "predict"])
-def test_a_path_that_does_not_exist_is_said(store, refused, command):
-    expected = "nowhere.wav does not exist; give audio files or folders of audio files"
-    assert expected in refused(command, "folder-rbf-sl", "tones", "nowhere.wav")
+def test_a_missing_path_is_refused(store, refused, command):
+    assert "nowhere.wav does not exist" in refused(command, "folder-rbf-sl", "tones", "nowhere.wav")
 
 
-def test_a_folder_without_audio_is_said(store, refused):
+def test_a_folder_without_audio_is_refused(store, refused):
     (store.parent / "papers").mkdir()
     (store.parent / "papers" / "notes.txt").touch()
-    assert "papers holds no audio file (.aac .aif" in refused("embed", "folder-rbf-sl", "papers")
+    assert re.search(r"papers.* no audio file.*\.flac", refused("embed", "folder-rbf-sl", "papers"))
 
 
-def test_a_track_that_nobody_knows_is_said_with_near_names(store, refused):
+def test_an_unknown_track_is_refused_with_similar_names(store, refused):
     said = refused("similar", "folder-rbf-sl", "low/low-9.wav")
-    assert "'low/low-9.wav' is neither an audio file nor one of the 9 tracks" in said
+    assert "'low/low-9.wav'" in said
+    assert "9 tracks" in said
     assert "low/low-0.wav" in said
 
 
@@ -467,74 +471,71 @@ def test_a_track_that_nobody_knows_is_said_with_near_names(store, refused):
 
 @pytest.mark.parametrize("command", ["fit", "evaluate"])
 def test_an_empty_store_says_what_to_do_first(refused, command):
-    assert "the store mirembed-store holds nothing; run `mirembed extract` first" in refused(command)
+    assert re.search(r"the store mirembed-store is empty.*`mirembed extract`", refused(command))
 
 
-def test_two_datasets_have_to_be_told_apart(run, store, refused):
+def test_with_two_datasets_one_has_to_be_chosen(run, store, refused):
     (store.parent / "tones" / "labels.csv").write_text("path,label\nlow/low-0.wav,a\nlow/low-1.wav,b\n")
     run("extract", "--dataset", "folder:labels=labels.csv", "--audio", "tones")
     for command in ("extract", "fit", "evaluate"):
-        assert "holds folder, folder:labels=labels.csv; say which with --dataset" in refused(command)
+        assert re.search(r"folder, folder:labels=labels\.csv;.*--dataset", refused(command))
 
 
 @pytest.mark.parametrize("command", [["extract"], ["fit"], ["evaluate"], ["embed", "folder-rbf-sl", "tones"]])
 def test_a_store_of_another_format_is_refused(store, refused, command):
     edit_json(store / "store.json", lambda content: content.update(format=2))
     said = refused(*command)
-    assert "the store mirembed-store has format 2, this mirembed reads format 1" in said
-    assert "use the version of mirembed that wrote it, or another --store" in said
+    assert re.search(r"store mirembed-store has format 2,.* format 1;.*--store", said)
 
 
 def test_a_file_in_place_of_the_store_is_refused(store, refused):
-    expected = "tones/low/low-0.wav is a file, not a folder; choose another place with --store"
-    assert expected in refused("fit", "--store", "tones/low/low-0.wav")
+    assert re.search(r"tones/low/low-0\.wav is a file.*--store", refused("fit", "--store", "tones/low/low-0.wav"))
 
 
 @pytest.mark.parametrize("command", ["extract", "fit", "evaluate"])
-def test_spectrograms_with_other_parameters_are_refused_by_the_field(store, features, refused, command):
+def test_spectrograms_with_other_parameters_are_refused_by_name(store, features, refused, command):
     edit_json(features / "dataset.json", lambda content: content["parameters"].update(hop_seconds=0.01))
     said = refused(command)
     assert "hop_seconds=0.01" in said
     assert "needs hop_seconds=0.0" in said
-    assert "extract into another --store" in said
+    assert "another --store" in said
 
 
 @pytest.mark.parametrize("command", ["extract", "fit", "evaluate"])
-def test_a_shard_with_other_parameters_is_refused_by_the_field(store, features, refused, command):
+def test_a_shard_with_other_parameters_is_refused_by_name(store, features, refused, command):
     table = pq.read_table(shard(features))
     parameters = json.loads(table.schema.metadata[b"mirembed.spectrogram"])
     metadata = {"mirembed.spectrogram": json.dumps({**parameters, "window": "hann"})}
     pq.write_table(table.replace_schema_metadata(metadata), shard(features))
     said = refused(command)
-    assert f"{shard(features).name} was made with window=hann" in said
-    assert "needs window=hamming" in said
+    assert re.search(f"{shard(features).name}.*window=hann.*window=hamming", said)
 
 
-def test_a_truncated_shard_is_said_and_made_anew_by_extract(run, store, features, refused):
+def test_a_truncated_shard_is_named_and_extract_replaces_it(run, store, features, refused):
     whole = frames(features)
     broken = shard(features)
     os.truncate(broken, broken.stat().st_size // 2)
-    assert f"{broken.name} cannot be read (" in refused("evaluate", "--cv", 2)
+    assert f"{broken.name} cannot be read" in refused("evaluate", "--cv", 2)
     result = run("extract")
-    assert "folder: 9 of 9 tracks in the store, 9 of them new" in result.out
-    assert f"1 damaged shard set aside: mirembed-store/datasets/folder/spectrograms/{broken.name}" in result.out
+    assert re.match(r"folder: 9 of 9 tracks.* 9 .*new", result.out)
+    assert re.search(f"1 damaged shard: mirembed-store/datasets/folder/spectrograms/{broken.name}", result.out)
     assert frames(features) == whole
 
 
-def test_a_flipped_bit_in_a_shard_is_said_and_the_advice_mends_it(run, store, features, refused):
+def test_a_flipped_bit_in_a_shard_is_noticed_and_the_advice_helps(run, store, features, refused):
     whole = frames(features)
     shutil.rmtree(features / "cache")
     flip_bit(shard(features))
     said = refused("evaluate", "--cv", 2)
-    assert f"{shard(features).name} cannot be read (" in said
-    assert "delete it and run the command that wrote it again" in said
+    assert f"{shard(features).name} cannot be read" in said
+    assert "delete it and run" in said
     shard(features).unlink()
     assert run("extract", "--json").json["extracted"] == 9
     assert frames(features) == whole
 
 
 @pytest.mark.parametrize("content", ['{"spec": "fol', "[]", "{}"])
-def test_a_damaged_dataset_file_is_said_and_the_advice_mends_it(run, store, features, refused, content):
+def test_a_damaged_dataset_file_is_named_and_the_advice_helps(run, store, features, refused, content):
     (features / "dataset.json").write_text(content)
     for command in ("extract", "fit", "evaluate"):
         said = refused(command)
@@ -545,11 +546,11 @@ def test_a_damaged_dataset_file_is_said_and_the_advice_mends_it(run, store, feat
     run("fit", "--epochs", 1)
 
 
-def test_a_damaged_table_of_failures_is_said_and_the_advice_mends_it(run, store, features, refused):
+def test_a_damaged_table_of_failures_is_named_and_the_advice_helps(run, store, features, refused):
     (features / "failures.parquet").write_text("nonsense")
     for command in ("extract", "fit"):
         said = refused(command)
-        assert "failures.parquet cannot be read (" in said
+        assert "failures.parquet cannot be read" in said
         assert "delete it and run" in said
     (features / "failures.parquet").unlink()
     assert run("extract", "--json").json["unchanged"] == 9
@@ -562,16 +563,15 @@ def test_a_damaged_table_of_failures_is_said_and_the_advice_mends_it(run, store,
 def test_a_flipped_bit_in_a_model_is_noticed(store, refused, name):
     flip_bit(store / "models" / "folder-rbf-sl" / name)
     said = refused("predict", "folder-rbf-sl", "tones/low")
-    assert f"folder-rbf-sl/{name} is not the file that was saved; fit the model again" in said
+    assert f"folder-rbf-sl/{name}" in said
 
 
 @pytest.mark.parametrize("name", ["network.safetensors", "learner.skops"])
 def test_a_model_without_one_of_its_files_is_damaged(store, refused, name):
     (store / "models" / "folder-rbf-sl" / name).unlink()
     said = refused("predict", "folder-rbf-sl", "tones/low")
-    assert "the model mirembed-store/models/folder-rbf-sl is damaged" in said
+    assert "mirembed-store/models/folder-rbf-sl is damaged" in said
     assert name in said
-    assert "fit it again" in said
 
 
 @pytest.mark.parametrize(
@@ -587,20 +587,20 @@ def test_a_model_without_one_of_its_files_is_damaged(store, refused, name):
     ],
     ids=["list", "cut short", "no task", "no files", "other network", "unknown network", "no provenance"],
 )
-def test_a_damaged_manifest_of_a_model_is_said(store, refused, content):
+def test_a_damaged_manifest_of_a_model_is_named(store, refused, content):
     path = store / "models" / "folder-rbf-sl" / "model.json"
     path.write_text(content(json.loads(path.read_text())))
     said = refused("predict", "folder-rbf-sl", "tones/low")
-    assert "models/folder-rbf-sl is damaged" in said or "models/folder-rbf-sl is not a model" in said
+    assert re.search("models/folder-rbf-sl is (damaged|not a model)", said)
 
 
 def test_a_model_of_another_format_is_refused(store, refused):
     edit_json(store / "models" / "folder-rbf-sl" / "model.json", lambda content: content.update(format=1))
     said = refused("embed", "folder-rbf-sl", "tones/low")
-    assert "the model mirembed-store/models/folder-rbf-sl has format 1, this mirembed reads format 2" in said
+    assert re.search(r"models/folder-rbf-sl has format 1,.* format 2", said)
 
 
-def test_a_model_of_other_spectrograms_is_refused_by_the_field(store, refused):
+def test_a_model_of_other_spectrograms_is_refused_by_name(store, refused):
     edit_json(
         store / "models" / "folder-rbf-sl" / "model.json",
         lambda content: content["spectrogram"].update(frame_seconds=0.1),
@@ -611,29 +611,26 @@ def test_a_model_of_other_spectrograms_is_refused_by_the_field(store, refused):
 @pytest.mark.parametrize(
     "command", [["embed", "jazz", "tones"], ["similar", "jazz", "x"], ["fit", "--network", "jazz"]]
 )
-def test_a_model_that_is_not_there_is_said_with_those_that_are(store, refused, command):
+def test_an_unknown_model_is_named_with_the_known_ones(store, refused, command):
     said = refused(*command)
-    assert "'jazz' is neither a model's folder nor one of the store's models (folder-rbf-sl)" in said
+    assert re.search(r"'jazz'.*folder-rbf-sl", said)
 
 
 def test_a_name_that_is_taken_is_refused_before_training(store, refused):
     said = refused("fit", "--name", "folder-rbf-sl", "--epochs", 1)
-    assert "there is a model mirembed-store/models/folder-rbf-sl already; choose another --name or delete it" in said
+    assert re.search(r"mirembed-store/models/folder-rbf-sl.*--name", said)
 
 
 # A full disk, and no permission
 
 
 def at_most(size: int) -> Callable[[], None]:
-    """For ``preexec_fn``: no file may grow over ``size`` bytes, as if the disk were full."""
+    """For ``preexec_fn``: no file may grow beyond ``size`` bytes, as if the disk were full."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     return limit
-
-
-FREE = "free some space and run the same command again: what is in the store is kept"
 
 
 def test_control_characters_in_names_do_not_break_a_table(capsys):
@@ -656,16 +653,16 @@ def test_a_full_standard_output_is_one_error(mirembed, store, arguments):
             stderr=subprocess.PIPE,
             text=True,
         )
-    assert completed.stderr == "error: standard output cannot be written (No space left on device)\n"
+    assert re.fullmatch(r"error: .*standard output.*No space left on device.*\n", completed.stderr)
     assert completed.returncode == 1
 
 
 @pytest.mark.parametrize("arguments", [("store", "info"), ("plugins", "--json"), ("--version",)])
-def test_what_is_written_to_a_closed_standard_output_goes_nowhere(mirembed, store, arguments):
+def test_output_to_a_closed_standard_output_is_discarded(mirembed, store, arguments):
     assert mirembed(*arguments, preexec_fn=lambda: os.close(1)).stderr == ""
 
 
-def test_ctrl_c_while_the_program_ends_shows_nothing(tmp_path):
+def test_ctrl_c_at_the_very_end_shows_nothing(tmp_path):
     slow_end = "import atexit, sys, time; atexit.register(lambda: print('ending', flush=True) or time.sleep(1)); "
     program = [sys.executable, "-c", slow_end + "from mirembed.cli.main import main; main()", "--version"]
     with subprocess.Popen(
@@ -678,18 +675,17 @@ def test_ctrl_c_while_the_program_ends_shows_nothing(tmp_path):
     assert process.returncode == 0
 
 
-def test_extract_on_a_full_disk_keeps_the_store_and_goes_on_later(mirembed, store, features):
+def test_extract_on_a_full_disk_keeps_the_store_and_continues_later(mirembed, store, features):
     for number in range(9):
         soundfile.write(store.parent / "tones" / "low" / f"new-{number}.wav", tone(220, 3, seed=number), RATE)
     before = shard(features), shard(features).read_bytes()
     extract = ("extract", "--dataset", "folder", "--audio", "tones", "--jobs", 1)
     completed = mirembed(*extract, code=1, preexec_fn=at_most(50_000))
     said = message(completed.stderr)
-    assert "cannot write mirembed-store/datasets/folder/spectrograms/000002-" in said
-    assert f"File too large; {FREE}" in said
+    assert re.search(r"mirembed-store/datasets/folder/spectrograms/000002-.*File too large; free", said)
     assert (shard(features), shard(features).read_bytes()) == before
     assert [path.name for path in features.glob("spectrograms/*")] == [before[0].name]
-    assert "18 of 18 tracks in the store, 9 of them new" in mirembed(*extract).stdout
+    assert re.match(r"folder: 18 of 18 tracks.* 9 .*new", mirembed(*extract).stdout)
 
 
 @pytest.mark.parametrize(
@@ -706,14 +702,13 @@ def test_training_on_a_full_disk_keeps_the_store(mirembed, store, features, comm
     before = files(store)
     completed = mirembed(*command, "--jobs", 1, code=1, preexec_fn=at_most(size))
     said = message(completed.stderr)
-    assert f"cannot write mirembed-store/{place}" in said
-    assert f"File too large; {FREE}" in said
+    assert re.search(f"mirembed-store/{place}.*File too large; free", said)
     assert files(store).items() >= before.items()
     assert [path for path in store.rglob(".tmp-*") if path.is_dir()] == []
 
 
 def with_own_mounts(folder: Path, *script: str) -> subprocess.CompletedProcess[str]:
-    """Run lines of shell that may mount what they like, which nobody else sees."""
+    """Run lines of shell that may mount what they like, invisible to everybody else."""
     return subprocess.run(
         ["unshare", "-rm", "sh", "-ec", "\n".join(script)],
         cwd=folder,
@@ -725,7 +720,7 @@ def with_own_mounts(folder: Path, *script: str) -> subprocess.CompletedProcess[s
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
-def test_a_disk_that_is_really_full_is_said_and_the_same_command_goes_on_when_it_is_not(mirembed, store):
+def test_on_a_really_full_disk_the_same_command_continues_once_there_is_space(mirembed, store):
     (store.parent / "disk").mkdir()
     mount = "mount -t tmpfs -o size=40k none disk"
     if with_own_mounts(store.parent, mount).returncode:
@@ -734,8 +729,8 @@ def test_a_disk_that_is_really_full_is_said_and_the_same_command_goes_on_when_it
     completed = with_own_mounts(
         store.parent, mount, f"{extract} || echo failed: $?", "mount -o remount,size=9m disk", extract
     )
-    assert completed.stdout == "failed: 1\nfolder: 9 of 9 tracks in the store, 9 of them new\n"
-    assert f"No space left on device; {FREE}" in completed.stderr
+    assert re.fullmatch(r"failed: 1\nfolder: 9 of 9 tracks.* 9 .*new\n", completed.stdout)
+    assert "No space left on device; free" in completed.stderr
     assert completed.returncode == 0
 
 
@@ -749,7 +744,7 @@ def without_privileges() -> None:
 
 @pytest.fixture
 def read_only(store: Path):
-    """The store, in which nobody may write."""
+    """The store, where nobody may write."""
     probe = [sys.executable, "-c", "import os; assert not os.access('.', os.W_OK)"]
     folders = [store, *(path for path in store.rglob("*") if path.is_dir())]
     for folder in folders:
@@ -758,7 +753,7 @@ def read_only(store: Path):
         subprocess.run(probe, cwd=store, preexec_fn=without_privileges, capture_output=True, check=True)
         yield store
     except subprocess.SubprocessError:
-        pytest.skip("this user may write everywhere, and cannot lay that down")
+        pytest.skip("this user may write everywhere and cannot give that up")
     finally:
         for folder in folders:
             folder.chmod(0o755)
@@ -769,16 +764,16 @@ def read_only(store: Path):
     [["extract"], ["fit", "--epochs", 1], ["evaluate", "--cv", 2, "--epochs", 1]],
     ids=["extract", "fit", "evaluate"],
 )
-def test_a_store_that_may_not_be_written_is_said(mirembed, read_only, command):
+def test_a_read_only_store_is_named(mirembed, read_only, command):
     before = files(read_only)
     completed = mirembed(*command, "--jobs", 1, code=1, preexec_fn=without_privileges)
     said = message(completed.stderr)
     assert said.startswith("cannot write mirembed-store/")
-    assert "Permission denied; choose another place (--store, --out), or ask for permission to write there" in said
+    assert re.search(r"Permission denied;.*--store.*permission", said)
     assert files(read_only) == before
 
 
-def test_a_file_that_may_not_be_read_is_a_failure(mirembed, read_only):
+def test_a_file_without_read_permission_fails(mirembed, read_only):
     (read_only.parent / "tones" / "low" / "low-0.wav").chmod(0)
     completed = mirembed(
         "extract",
@@ -786,5 +781,5 @@ def test_a_file_that_may_not_be_read_is_a_failure(mirembed, read_only):
         code=2,
         preexec_fn=without_privileges,
     )
-    assert "folder: 8 of 9 tracks in the store" in completed.stdout
-    assert "tones/low/low-0.wav: cannot be read: Permission denied" in completed.stdout
+    assert completed.stdout.startswith("folder: 8 of 9 tracks")
+    assert re.search(r"tones/low/low-0\.wav: .*Permission denied", completed.stdout)

@@ -11,7 +11,7 @@ from small_store import workers_run
 
 from benchmarks import machine, memory, naive, scaling, speed
 from benchmarks.problem import EMBEDDING_FLOP, TRAINING_FLOP
-from mirembed.store.moments import Moments
+from mirembed.store.frame_file import Moments
 from mirembed.training.engine import make_engine
 from mirembed.training.excerpts import Normalization
 from mirembed.training.labels import one_hot

@@ -19,7 +19,8 @@ from conftest import Command
 from small_store import run_here
 
 from mirembed import Card, Classification, Listing, Regression, Split, Target, Track, workers
-from mirembed.datasets.check import Finding, Report, check, measurements
+from mirembed.datasets import measurements
+from mirembed.datasets.check import CheckResult, Finding, check
 from mirembed.progress import Silent
 from mirembed.store.files import write_table
 from mirembed_datasets.folder import Folder
@@ -70,13 +71,13 @@ def music(tmp_path: Path, pieces: Path) -> Path:
     return root
 
 
-def look(audio: Path, listing: Listing | None = None, **options: Any) -> Report:
+def look(audio: Path, listing: Listing | None = None, **options: Any) -> CheckResult:
     """Check the folder dataset ``audio``, or what else ``listing`` says is there."""
     settings = {"card": None, "schemes": {}, "cache": audio.parent / "cache.parquet", "jobs": 1}
     return check(listing or Folder().listing(audio), audio, **{**settings, **options})
 
 
-def kinds(report: Report) -> list[tuple[str, tuple[str, ...]]]:
+def kinds(report: CheckResult) -> list[tuple[str, tuple[str, ...]]]:
     return [(finding.kind, finding.tracks) for finding in report.findings]
 
 
@@ -90,7 +91,7 @@ def card(n_tracks: int = 4, **facts: Any) -> Card:
 @pytest.mark.usefixtures("in_process")
 def test_nothing_is_found_in_a_sound_dataset(music: Path) -> None:
     report = look(music, card=card(rate=RATE, seconds=(9.9, 10.1)))
-    assert report == Report(4, ())
+    assert report == CheckResult(4, ())
     assert report.sound
     assert report.to_json() == {"n_tracks": 4, "sound": True, "findings": []}
 
@@ -126,9 +127,9 @@ def test_another_sampling_rate_and_duration_than_the_card_has_are_errors(music: 
     write(music / "jig/a.wav", piece(7, 10), rate=2 * RATE)
     write(music / "jig/b.wav", piece(8, 11))
     assert look(music, card=card(rate=RATE, seconds=(9.5, 10.5))).findings == (
-        Finding("sampling rate", "error", ("jig/a.wav",), "44100 Hz, where this dataset has 22050 Hz"),
-        Finding("duration", "error", ("jig/a.wav",), "5.0 s, where this dataset has 9.5 to 10.5 s"),
-        Finding("duration", "error", ("jig/b.wav",), "11.0 s, where this dataset has 9.5 to 10.5 s"),
+        Finding("sampling rate", "error", ("jig/a.wav",), "44100 Hz, expected 22050 Hz"),
+        Finding("duration", "error", ("jig/a.wav",), "5.0 s, expected 9.5 to 10.5 s"),
+        Finding("duration", "error", ("jig/b.wav",), "11.0 s, expected 9.5 to 10.5 s"),
     )
     assert look(music, card=card()).sound
 
@@ -151,7 +152,7 @@ def test_silence_for_half_of_a_track_is_an_error(music: Path, level: float, seco
     samples = piece(0)
     samples[: round(seconds * RATE)] = level * np.sin(np.arange(round(seconds * RATE)))
     write(music / "jig/a.wav", samples)
-    expected = Finding("silence", "error", ("jig/a.wav",), f"{seconds / 10:.0%} of it are below -70 dB")
+    expected = Finding("silence", "error", ("jig/a.wav",), f"{seconds / 10:.0%} of the track is below -70 dB")
     assert look(music).findings == ((expected,) if found else ())
 
 
@@ -180,9 +181,9 @@ def test_clipping_is_a_warning(music: Path) -> None:
 @pytest.mark.parametrize(
     ("absent", "n_tracks", "text"),
     [
-        (3, 0, "3 of 7 tracks are not there"),
-        (0, 9, "5 of 9 tracks are not there"),
-        (5, 9, "5 of 9 tracks are not there"),
+        (3, 0, "3 of 7 tracks missing"),
+        (0, 9, "5 of 9 tracks missing"),
+        (5, 9, "5 of 9 tracks missing"),
     ],
 )
 def test_missing_tracks_are_counted_by_listing_and_card(music: Path, absent: int, n_tracks: int, text: str) -> None:
@@ -213,7 +214,7 @@ def test_audio_files_that_are_no_track_are_a_warning(music: Path) -> None:
     listed = Folder().listing(music)
     tracks = [track for track in listed.tracks if track.label != "new"]
     assert look(music, Listing(Classification(("jig", "reel")), tracks)).findings == (
-        Finding("unexpected", "warning", ("loose.wav", "new/take 1.flac"), "2 audio files belong to no track"),
+        Finding("unexpected", "warning", ("loose.wav", "new/take 1.flac"), "2 audio files not listed as tracks"),
     )
 
 
@@ -235,7 +236,7 @@ def test_the_same_samples_in_another_format_are_an_exact_duplicate(music: Path) 
     write(music / "jig/copy.flac", samples)
     write(music / "jig/another.aiff", samples)
     assert look(music).findings == (
-        Finding("exact duplicate", "error", ("jig/a.wav", "jig/another.aiff", "jig/copy.flac"), "the same samples"),
+        Finding("exact duplicate", "error", ("jig/a.wav", "jig/another.aiff", "jig/copy.flac"), "identical samples"),
     )
 
 
@@ -247,7 +248,7 @@ def test_the_same_recording_encoded_again_or_cut_is_a_near_duplicate(music: Path
     assert {one.tracks, other.tracks} == {("jig/a.mp3", "jig/a.wav"), ("reel/c.wav", "reel/c2.wav")}
     assert {one.kind, other.kind} == {"near duplicate"}
     (shifted,) = [finding for finding in (one, other) if "reel/c.wav" in finding.tracks]
-    assert shifted.text.startswith("the same recording, +2.5 s apart (9")
+    assert "+2.5 s (9" in shifted.text
 
 
 def one_class(audio: Path) -> list[Track]:
@@ -285,11 +286,11 @@ def test_duplicates_in_two_classes_contradict_each_other(music: Path, suffix: st
         write_mp3(music / "reel/copy.mp3", piece(0), RATE, "CONSTANT")
     else:
         write(music / "reel/copy.flac", soundfile.read(music / "jig/a.wav", dtype="int16")[0])
-    duplicate, contradiction = look(music).findings
+    duplicate, conflict = look(music).findings
     assert duplicate.kind == ("near duplicate" if suffix == "mp3" else "exact duplicate")
     assert duplicate.tracks == ("jig/a.wav", "reel/copy." + suffix)
-    expected = Finding("contradicting labels", "error", duplicate.tracks, "one recording, labeled jig and reel")
-    assert contradiction == expected
+    expected = Finding("conflicting labels", "error", duplicate.tracks, "one recording, labeled jig and reel")
+    assert conflict == expected
 
 
 @pytest.mark.usefixtures("in_process")
@@ -309,7 +310,7 @@ def test_duplicates_with_targets_a_tenth_of_the_range_apart_contradict_each_othe
 
     assert found(5 + limit - 0.01) == ()
     text = f"one recording, with mood 5 and {5 + limit + 0.01:g}"
-    expected = Finding("contradicting labels", "error", ("jig/a.wav", "copy.flac"), text)
+    expected = Finding("conflicting labels", "error", ("jig/a.wav", "copy.flac"), text)
     assert found(5 + limit + 0.01) == (expected,)
 
 
@@ -341,7 +342,7 @@ def grouped(audio: Path, n_tracks: int, groups: Sequence[str | None]) -> Listing
     return Listing(Classification(("jig", "reel")), tracks)
 
 
-def findings_on_groups(report: Report) -> list[str]:
+def findings_on_groups(report: CheckResult) -> list[str]:
     found = [finding for finding in report.findings if finding.kind == "groups"]
     assert all(finding.level == "warning" and finding.tracks == () for finding in found)
     return [finding.text for finding in found]
@@ -350,10 +351,8 @@ def findings_on_groups(report: Report) -> list[str]:
 @pytest.mark.usefixtures("in_process")
 def test_groups_on_both_sides_of_the_default_folds_are_a_warning(music: Path) -> None:
     one_band = grouped(music, 40, ["band"] * 10 + [None] * 30)
-    assert findings_on_groups(look(music, one_band)) == [
-        "in 10 stratified folds, 10 test tracks have their group in the training part too; "
-        "--folds grouped keeps groups apart"
-    ]
+    (text,) = findings_on_groups(look(music, one_band))
+    assert all(fact in text for fact in ("10 stratified folds", "10 test tracks", "--folds grouped"))
     assert findings_on_groups(look(music, grouped(music, 40, [None] * 40))) == []
     assert findings_on_groups(look(music, grouped(music, 40, [str(i) for i in range(40)]))) == []
 
@@ -365,10 +364,8 @@ def test_groups_on_both_sides_of_an_official_split_are_a_warning_of_their_own(mu
     apart = Split(frozenset("01"), frozenset("2345"))
     crossing = Split(frozenset("024"), frozenset("135"))
     schemes = {"apart": [apart, apart], "crossing": [apart, crossing, crossing]}
-    assert findings_on_groups(look(music, listing, schemes=schemes)) == [
-        "in the official folds crossing, 4 test tracks have their group in the training part too; "
-        "--folds grouped keeps groups apart"
-    ]
+    (text,) = findings_on_groups(look(music, listing, schemes=schemes))
+    assert "official folds crossing, 4 test tracks" in text
 
 
 @pytest.mark.usefixtures("in_process")
@@ -382,7 +379,7 @@ def test_errors_come_before_warnings(music: Path) -> None:
         "kind": "missing",
         "level": "error",
         "tracks": (),
-        "text": "1 of 5 tracks are not there",
+        "text": "1 of 5 tracks missing",
     }
 
 
@@ -522,7 +519,7 @@ def test_a_file_that_kills_its_decoder_is_one_finding(music: Path, killer: bytes
     (music / "jig/k.mp3").write_bytes(killer)
     report = look(music, jobs=2)
     text = "native code ended its worker process (SIGSEGV)"
-    assert report == Report(5, (Finding("unreadable", "error", ("jig/k.mp3",), text),))
+    assert report == CheckResult(5, (Finding("unreadable", "error", ("jig/k.mp3",), text),))
     again = Counted()
     assert look(music, progress=again) == report
     assert again.totals == [0]
@@ -541,7 +538,7 @@ def test_warnings_are_shown_and_leave_the_exit_code_0(mirembed: Command, music: 
     write(music / "jig/a.wav", (20 * piece(0)).clip(-1, 1))
     completed = mirembed("datasets", "check", "folder", "--audio", music)
     assert "│ warning │ clipping   │ jig/a.wav │" in completed.stdout
-    assert "│ warning │ unexpected │ loose.wav │ 1 audio files belong to no track" in completed.stdout
+    assert "│ warning │ unexpected │ loose.wav │ 1 audio file " in completed.stdout
     assert completed.stdout.endswith("folder: 4 tracks checked, 0 errors, 2 warnings\n")
 
 
@@ -581,5 +578,5 @@ def test_a_real_copy_is_checked(mirembed: Command, real_data: Path) -> None:
     report = json.loads(completed.stdout)
     assert report["n_tracks"] == 100
     assert [(finding["kind"], finding["text"]) for finding in report["findings"] if finding["level"] == "error"] == [
-        ("missing", "900 of 1000 tracks are not there")
+        ("missing", "900 of 1000 tracks missing")
     ]

@@ -173,7 +173,7 @@ def test_evaluate_tells_tones_apart_and_prints_what_it_keeps(store):
         accuracy, pooled = score["accuracy"], score["pooled"]["accuracy"]
         accuracy, pooled = (f"{s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" for s in (accuracy, pooled))
         assert [row[0], row[1], row[3]] == [approach, accuracy, pooled]
-    assert "Always guessing the largest class of the training tracks: 0.333." in shown.out
+    assert "Majority-class accuracy: 0.333" in shown.out
     run_folder = Path(shown.out.split("predictions, folds and curves: ")[1].strip())
     assert (run_folder / "predictions.parquet").is_file()
 
@@ -181,7 +181,7 @@ def test_evaluate_tells_tones_apart_and_prints_what_it_keeps(store):
 def test_evaluate_prints_r_for_each_target(target_store):
     done = run("evaluate", "--store", target_store, "--cv", 3, "--epochs", 8, "--seed", 0, "--seed", 1)
     assert "no range is declared for pitch, number" in done.err
-    assert "Chance: r = 0." in done.out
+    assert "Chance: r = 0" in done.out
     assert [row[0] for row in done.cells] == ["rbf-sl", "pitch", "number"]
     headings = [line for line in done.out.splitlines() if line.startswith("┃")]
     assert [text.strip() for text in headings[0].split("┃")[1:-1]] == ["approach", "r", "r²", "R²", "pooled r"]
@@ -307,12 +307,12 @@ def test_files_that_fail_make_the_exit_code_2(store, broken, command):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["extract", "--dataset", "folder"], "the dataset folder needs its audio folder: --audio DIR"),
+        (["extract", "--dataset", "folder"], "dataset folder needs its audio folder; give --audio DIR"),
         (["extract", "--dataset", "folder", "--audio", "nowhere"], "--audio nowhere does not exist"),
         (["extract", "--dataset", "fodler", "--audio", "."], "no dataset is called 'fodler'; did you mean folder?"),
-        (["fit"], "holds nothing; run `mirembed extract` first"),
+        (["fit"], "is empty; run `mirembed extract` first"),
         (["fit", "--dataset", "gtzan"], "run `mirembed extract --dataset gtzan` first"),
-        (["evaluate"], "holds nothing; run `mirembed extract` first"),
+        (["evaluate"], "is empty; run `mirembed extract` first"),
         (["embed", "model", "."], "'model' is neither a model's folder nor one of the store's models (none yet)"),
         (["embed", "model", ".", "--out", "x.txt"], "--out x.txt: expected a name that ends in .csv or .parquet"),
         (["predict", "model", "."], "'model' is neither a model's folder"),
@@ -338,7 +338,7 @@ def test_every_error_has_the_exit_code_1_and_says_what_to_do(tmp_path, monkeypat
     [
         (["--similarity", "rfb"], "no similarity is called 'rfb'; did you mean rbf?"),
         (["--similarity", "rbf:gama=1"], "rbf has no parameter 'gama'; its parameters: gamma: float = 1.0"),
-        (["--similarity", "rbf:gamma=0"], "gamma is 0.0: expected a finite number above 0"),
+        (["--similarity", "rbf:gamma=0"], "gamma is 0.0"),
         (["--label-similarity", "rfb"], "no similarity is called 'rfb'"),
         (
             ["--approach", "rbf"],
@@ -366,7 +366,7 @@ def test_several_datasets_in_a_store_have_to_be_told_apart(audio, tmp_path):
     for dataset in ("folder", "folder:labels=targets.csv,target=pitch"):
         run("extract", "--store", tmp_path, "--dataset", dataset, "--audio", audio)
     failed = run("fit", "--store", tmp_path, code=1)
-    assert "holds folder, folder:labels=targets.csv,target=pitch; say which with --dataset" in failed.err
+    assert "folder, folder:labels=targets.csv,target=pitch; choose one with --dataset" in failed.err
 
 
 def test_the_demo_works_as_it_stands(mirembed):

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.stats
 import sklearn.metrics
-from conftest import Command
+from conftest import Command, clean_environment
 from small_runs import FOLDS, LABELS, N_FOLDS, N_TEST, OTHER, RIGHT, TARGETS, answers, write_run
 
 from mirembed import Regression, Target
-from mirembed.compare import LargerError, Mistake, Report, Results, compare
+from mirembed.compare import Comparison, LargerError, Mistake, compare
 from mirembed.errors import EvaluationError, StoreError
+from mirembed.runs import RunRecord, open_run
 from mirembed.store.files import read_table, write_json, write_table
 
 
-def opened(folder: Path) -> Results:
-    return Results.open(folder.parent, folder.name)
+def opened(folder: Path) -> RunRecord:
+    return open_run(folder.parent, folder.name)
 
 
-def verdicts(report: Report, metric: str = "accuracy") -> dict[tuple[str, str], str]:
-    return {(test.a, test.b): test.verdict for test in report.tests if test.metric == metric}
+def verdicts(comparison: Comparison, metric: str = "accuracy") -> dict[tuple[str, str], str]:
+    return {(test.a, test.b): test.verdict for test in comparison.tests if test.metric == metric}
 
 
 def corrected_t(differences: np.ndarray, n_train: int, n_test: int) -> tuple[float, float, float]:
-    """Return t, p and half the width of the 95 % interval, as Nadeau & Bengio have them."""
+    """Return t, p and half the width of the 95 % interval, after Nadeau & Bengio."""
     n_folds = len(differences)
     error = np.sqrt((1 / n_folds + n_test / n_train) * differences.var(ddof=1))
     t, student = differences.mean() / error, scipy.stats.t(n_folds - 1)
@@ -40,7 +44,7 @@ def run(tmp_path: Path) -> Path:
     return write_run(tmp_path / "runs" / "folder-1")
 
 
-def test_a_line_of_the_table_is_the_corrected_paired_t_test_of_the_scores_of_the_folds(run):
+def test_a_row_is_the_corrected_paired_t_test_of_the_scores_of_the_folds(run):
     tests = {test.metric: test for test in compare(opened(run), approaches=["rbf-sl", "nn"]).tests}
     assert list(tests) == ["accuracy", "macro_f1"]
     scores: dict[str, list[list[float]]] = {"accuracy": [], "macro_f1": []}
@@ -52,19 +56,19 @@ def test_a_line_of_the_table_is_the_corrected_paired_t_test_of_the_scores_of_the
         test, differences = tests[metric], np.subtract(one, other)
         t, p, half_width = corrected_t(differences, n_train=80, n_test=20)
         assert (test.mean_a, test.mean_b) == pytest.approx((np.mean(one), np.mean(other)))
-        assert (test.comparison.statistic, test.comparison.p) == pytest.approx((t, p))
-        interval = test.comparison.difference
+        assert (test.t_test.statistic, test.t_test.p) == pytest.approx((t, p))
+        interval = test.t_test.difference
         assert (interval.low, interval.high) == pytest.approx(
             (differences.mean() - half_width, differences.mean() + half_width)
         )
 
 
-def test_all_pairs_of_a_run_are_compared_or_those_named(run):
+def test_all_pairs_of_a_run_are_compared_or_the_named_ones(run):
     assert list(verdicts(compare(opened(run)))) == [("rbf-sl", "nn"), ("rbf-sl", "fl"), ("nn", "fl")]
     assert list(verdicts(compare(opened(run), approaches=["fl", "rbf-sl"]))) == [("fl", "rbf-sl")]
 
 
-def test_the_verdict_says_which_is_higher_only_where_it_is_significant(run):
+def test_the_verdict_names_the_higher_only_if_it_is_significant(run):
     assert verdicts(compare(opened(run))) == {
         ("rbf-sl", "nn"): "A is higher",
         ("rbf-sl", "fl"): "not significant",
@@ -76,7 +80,7 @@ def test_p_values_are_corrected_over_all_tests_of_the_table(tmp_path):
     right = {"rbf-sl": [18, 19, 18, 20, 18], "nn": [13, 15, 17, 13, 14]}
     folder = write_run(tmp_path / "run", {name: [answers(counts)] for name, counts in right.items()})
     accuracy, macro_f1 = compare(opened(folder)).tests
-    small, large = sorted([accuracy.comparison.p, macro_f1.comparison.p])
+    small, large = sorted([accuracy.t_test.p, macro_f1.t_test.p])
     assert small < large < 0.05 < 2 * small
     assert {accuracy.p_holm, macro_f1.p_holm} == {2 * small}
     assert accuracy.verdict == macro_f1.verdict == "not significant"
@@ -100,17 +104,17 @@ def test_chosen_pairs_of_a_single_split_are_corrected_over_all_pairs_of_the_run(
     assert chosen.mcnemar_p == every["rbf-sl", "nn"] == pytest.approx(2 * scipy.stats.binomtest(7, 7).pvalue)
 
 
-def test_all_seeds_of_repeated_cross_validation_take_part(tmp_path):
+def test_all_seeds_of_repeated_cross_validation_count(tmp_path):
     counts = {
         "rbf-sl": [[18, 19, 18, 20, 18], [19, 17, 18, 18, 19]],
         "nn": [[15, 17, 15, 18, 14], [16, 17, 15, 17, 18]],
     }
     predictions = {approach: [answers(right) for right in by_seed] for approach, by_seed in counts.items()}
-    report = compare(opened(write_run(tmp_path / "run", predictions, places=[FOLDS, FOLDS])))
-    assert report.n_folds == 10
+    comparison = compare(opened(write_run(tmp_path / "run", predictions, places=[FOLDS, FOLDS])))
+    assert comparison.n_folds == 10
     differences = np.subtract(np.ravel(counts["rbf-sl"]), np.ravel(counts["nn"])) / N_TEST
     t, p, _ = corrected_t(differences, n_train=80, n_test=20)
-    accuracy = report.tests[0].comparison
+    accuracy = comparison.tests[0].t_test
     assert (accuracy.statistic, accuracy.df, accuracy.p) == pytest.approx((t, 9, p))
 
 
@@ -120,12 +124,14 @@ def test_a_difference_that_does_not_vary_is_not_tested(tmp_path):
         "nn": [answers([16] * N_FOLDS)],
         "fl": [answers([18, 17, 19, 18, 20])],
     }
-    report = compare(opened(write_run(tmp_path / "run", predictions)))
-    assert report.notes == ("not tested: the difference is the same in all folds, which does not tell how it varies",)
-    verdicts = {(test.a, test.b): test.verdict for test in report.tests if test.metric == "accuracy"}
+    comparison = compare(opened(write_run(tmp_path / "run", predictions)))
+    [note] = comparison.notes
+    assert "not tested" in note
+    assert "variance" in note
+    verdicts = {(test.a, test.b): test.verdict for test in comparison.tests if test.metric == "accuracy"}
     assert verdicts[("rbf-sl", "nn")] == "not tested"
     assert verdicts[("rbf-sl", "fl")] == "not significant"
-    assert json.loads(json.dumps(report.to_json(), allow_nan=False))["tests"][0]["t"] is None
+    assert json.loads(json.dumps(comparison.to_json(), allow_nan=False))["tests"][0]["t"] is None
 
 
 def test_a_single_split_is_not_tested_but_its_tracks_are(tmp_path):
@@ -135,20 +141,22 @@ def test_a_single_split_is_not_tested_but_its_tracks_are(tmp_path):
         "nn": [[OTHER[label] for label in truth[:10]] + truth[10:]],
     }
     folder = write_run(tmp_path / "run", predictions, truth=truth, places=[[0] * 20], folds="kereliuk", cv=None)
-    report = compare(opened(folder))
-    assert {test.verdict for test in report.tests} == {"not tested"}
-    assert report.notes == ("not tested: each seed has a single split, and there are no folds to test over",)
-    (found,) = report.disagreements
+    comparison = compare(opened(folder))
+    assert {test.verdict for test in comparison.tests} == {"not tested"}
+    [note] = comparison.notes
+    assert "not tested" in note
+    assert "single split" in note
+    (found,) = comparison.disagreements
     assert (found.count_a, found.count_b) == (10, 3)
     assert found.mcnemar_p == pytest.approx(scipy.stats.binomtest(3, 13).pvalue)
 
 
-def test_seeds_of_a_single_split_are_no_folds_to_test_over(tmp_path):
+def test_the_seeds_of_a_single_split_are_not_tested(tmp_path):
     predictions = {approach: [LABELS[:20], LABELS[1:21]] for approach in ("rbf-sl", "nn")}
     folder = write_run(tmp_path / "run", predictions, truth=LABELS[:20], places=[[0] * 20] * 2, cv=None)
-    report = compare(opened(folder))
-    assert {test.comparison for test in report.tests} == {None}
-    assert report.disagreements[0].mcnemar_p is None
+    comparison = compare(opened(folder))
+    assert {test.t_test for test in comparison.tests} == {None}
+    assert comparison.disagreements[0].mcnemar_p is None
 
 
 def test_tracks_that_only_one_approach_gets_right_are_listed(run):
@@ -163,8 +171,8 @@ def test_a_mistake_in_several_seeds_stands_first(tmp_path):
     truth, folds = ["blues"] * 6, [0, 0, 1, 1, 2, 2]
     often, once = ["blues"] * 5 + ["jazz"], ["jazz"] + ["blues"] * 4 + ["jazz"]
     predictions = {"rbf-sl": [truth, truth], "nn": [once, often]}
-    report = compare(opened(write_run(tmp_path / "run", predictions, truth=truth, places=[folds, folds])))
-    (found,) = report.disagreements
+    comparison = compare(opened(write_run(tmp_path / "run", predictions, truth=truth, places=[folds, folds])))
+    (found,) = comparison.disagreements
     assert found.count_a == 3
     assert [(one.track, one.times) for one in found.better_a] == [("005", 2), ("000", 1)]
 
@@ -183,8 +191,12 @@ def emotions(tmp_path: Path) -> tuple[Path, np.ndarray, dict[str, np.ndarray]]:
 
 def test_regression_is_tested_on_r_and_on_the_r_of_each_target(emotions):
     folder, truth, predicted = emotions
-    report = compare(opened(folder))
-    assert [(test.metric, test.target) for test in report.tests] == [("r", None), ("r", "valence"), ("r", "arousal")]
+    comparison = compare(opened(folder))
+    assert [(test.metric, test.target) for test in comparison.tests] == [
+        ("r", None),
+        ("r", "valence"),
+        ("r", "arousal"),
+    ]
     r = np.zeros((2, N_FOLDS, 2))
     for row, name in enumerate(("rbf-sl", "nn")):
         for fold in range(N_FOLDS):
@@ -192,16 +204,15 @@ def test_regression_is_tested_on_r_and_on_the_r_of_each_target(emotions):
             for column in range(2):
                 if np.ptp(predicted[name][part, column]):
                     r[row, fold, column] = np.corrcoef(truth[part, column], predicted[name][part, column])[0, 1]
-    for test, (one, other) in zip(report.tests, [r.mean(axis=2), r[:, :, 0], r[:, :, 1]], strict=True):
+    for test, (one, other) in zip(comparison.tests, [r.mean(axis=2), r[:, :, 0], r[:, :, 1]], strict=True):
         assert (test.mean_a, test.mean_b) == pytest.approx((one.mean(), other.mean()))
         t, p, _ = corrected_t(one - other, n_train=80, n_test=20)
-        assert (test.comparison.statistic, test.comparison.p) == pytest.approx((t, p))
+        assert (test.t_test.statistic, test.t_test.p) == pytest.approx((t, p))
 
 
-def test_an_undefined_r_is_counted_and_said(emotions):
-    assert compare(opened(emotions[0])).notes == (
-        "nn in emotions: r is undefined in 1 folds and targets (constant prediction); scored 0",
-    )
+def test_an_undefined_r_is_counted_and_reported(emotions):
+    [note] = compare(opened(emotions[0])).notes
+    assert note.startswith("nn in emotions: r is undefined in 1 ")
 
 
 def test_a_single_target_is_tested_once(tmp_path):
@@ -228,86 +239,90 @@ def test_tracks_whose_errors_differ_most_are_listed(emotions):
 def test_two_runs_are_compared_on_the_approaches_that_both_have(run, tmp_path):
     predictions = {"nn": [answers([20] * N_FOLDS)], "cosine-sl": [answers([19] * N_FOLDS)]}
     other = opened(write_run(tmp_path / "runs" / "folder-2", predictions, epochs=100))
-    report = compare(opened(run), other)
-    assert verdicts(report) == {("nn", "nn"): "B is higher"}
-    assert (report.a.name, report.b.name) == ("folder-1", "folder-2")
-    assert report.settings == {"epochs": (400, 100)}
+    comparison = compare(opened(run), other)
+    assert verdicts(comparison) == {("nn", "nn"): "B is higher"}
+    assert (comparison.a.name, comparison.b.name) == ("folder-1", "folder-2")
+    assert comparison.settings == {"epochs": (400, 100)}
     assert list(verdicts(compare(opened(run), other, ["rbf-sl", "cosine-sl"]))) == [("rbf-sl", "cosine-sl")]
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"dataset": {"spec": "folder", "digest": "4567"}, "n_tracks": 99}, "other tracks, labels, audio"),
-        ({"seeds": [1]}, r"other seeds \(0 and 1\)"),
-        ({"folds": "grouped", "cv": 10}, r"other folds \(stratified, 5 folds and grouped, 10 folds\)"),
+        ({"dataset": {"spec": "folder", "digest": "4567"}, "n_tracks": 99}, "tracks.* 100 tracks.* 99"),
+        ({"seeds": [1]}, r"seeds \(0 and 1\)"),
+        ({"folds": "grouped", "cv": 10}, r"folds \(5 stratified folds and 10 grouped folds\)"),
+        ({"cv": None, "splits": 5, "test_size": 0.25}, r"folds .* 5 stratified splits, test size 0.25\)"),
     ],
 )
 def test_runs_on_other_data_seeds_or_folds_cannot_be_paired(run, tmp_path, change, reason):
     other = write_run(tmp_path / "runs" / "folder-2", **change)
-    with pytest.raises(EvaluationError, match=f"folder-1 and folder-2 cannot be paired: {reason}") as error:
+    with pytest.raises(EvaluationError, match=f"folder-1 and folder-2 cannot be paired: .*{reason}") as error:
         compare(opened(run), opened(other))
-    assert "Evaluate both on the same dataset, with the same --seed, --folds, --cv" in str(error.value)
+    for flag in ("--seed", "--folds", "--cv", "--exclude"):
+        assert flag in str(error.value)
 
 
 def test_runs_on_other_tasks_cannot_be_paired(run, emotions):
-    with pytest.raises(EvaluationError, match="cannot be paired: other tracks, labels, audio"):
+    with pytest.raises(EvaluationError, match=r"cannot be paired: .*tracks, labels"):
         compare(opened(run), opened(emotions[0]), ["nn"])
 
 
-def test_runs_whose_tracks_stand_in_other_folds_cannot_be_paired(run, tmp_path):
+def test_runs_whose_tracks_are_in_other_folds_cannot_be_paired(run, tmp_path):
     moved = [FOLDS[-1], *FOLDS[1:-1], FOLDS[0]]
     other = write_run(tmp_path / "runs" / "folder-2", places=[moved])
-    with pytest.raises(EvaluationError, match=r"other folds \(2 of 100 test tracks are in another fold\)"):
+    with pytest.raises(EvaluationError, match=r"cannot be paired: .*2 of 100 test tracks"):
         compare(opened(run), opened(other))
 
 
 @pytest.mark.parametrize(
     ("approaches", "message"),
     [
-        (["rbf-sl", "rbf"], "the run folder-1 has no approach 'rbf'; it has rbf-sl, nn, fl"),
-        (["nn", "nn"], "only nn is left to compare in the run folder-1, which has rbf-sl, nn, fl; name two"),
+        (["rbf-sl", "rbf"], "folder-1 .*'rbf'.* rbf-sl, nn, fl"),
+        (["nn", "nn"], "nn .*folder-1 has rbf-sl, nn, fl.*--approach"),
     ],
 )
-def test_approaches_that_a_run_does_not_have_or_only_one_are_an_error(run, approaches, message):
+def test_an_approach_that_a_run_does_not_have_and_a_single_one_are_an_error(run, approaches, message):
     with pytest.raises(EvaluationError, match=message):
         compare(opened(run), approaches=approaches)
 
 
 def test_approaches_that_two_runs_do_not_have_are_an_error(run, tmp_path):
     other = opened(write_run(tmp_path / "runs" / "other", {"cosine-sl": [answers(RIGHT["nn"])]}))
-    with pytest.raises(EvaluationError, match="in common: folder-1 has rbf-sl, nn, fl; other has cosine-sl"):
+    with pytest.raises(EvaluationError, match=r"folder-1 has rbf-sl, nn, fl; other has cosine-sl.*--approach"):
         compare(opened(run), other)
-    with pytest.raises(EvaluationError, match="the run other has no approach 'nn'; it has cosine-sl"):
+    with pytest.raises(EvaluationError, match=r"other .*'nn'.* cosine-sl"):
         compare(opened(run), other, ["nn"])
-    with pytest.raises(EvaluationError, match="name one in each run, or one in both"):
+    with pytest.raises(EvaluationError, match=r"^3 approaches.*nn, fl, cosine-sl"):
         compare(opened(run), other, ["nn", "fl", "cosine-sl"])
 
 
-def test_a_run_is_found_by_its_folder_its_name_or_how_that_begins(run, tmp_path, monkeypatch):
+def test_a_run_is_found_by_its_folder_its_name_or_a_prefix(run, tmp_path, monkeypatch):
     write_run(run.parent / "gtzan-1")
     write_run(run.parent / "gtzan-12")
     runs = run.parent
     monkeypatch.chdir(tmp_path)
     for name, found in [("fold", run), ("gtzan-1", runs / "gtzan-1"), ("runs/gtzan-12", Path("runs/gtzan-12"))]:
-        assert Results.open(runs, name).folder == found
+        assert open_run(runs, name).folder == found
     write_run(runs / "gtzan-2", epochs=20, cv=None, splits=5, finished=None)
     write_json(runs / "gtzan-12" / "scores.json", {"nn": {"accuracy": {"mean": 0.52}}})
     with pytest.raises(StoreError) as error:
-        Results.open(runs, "gtz")
-    assert str(error.value).splitlines() == [
-        "'gtz' begins the names of 3 runs; say more:",
+        open_run(runs, "gtz")
+    first, *runs_found = str(error.value).splitlines()
+    assert first.startswith("3 runs")
+    assert "'gtz'" in first
+    assert runs_found == [
         "  gtzan-1: 5 stratified folds, 400 epochs, finished",
         "  gtzan-12: 5 stratified folds, 400 epochs, accuracy nn 0.520",
         "  gtzan-2: 5 stratified splits, 20 epochs, interrupted",
     ]
-    with pytest.raises(StoreError, match=r"'demo' is neither .* \(folder-1, gtzan-1, gtzan-12, gtzan-2\)"):
-        Results.open(runs, "demo")
+    with pytest.raises(StoreError, match=r"'demo'.*\(folder-1, gtzan-1, gtzan-12, gtzan-2\)"):
+        open_run(runs, "demo")
 
 
 def test_an_unfinished_run_cannot_be_compared(tmp_path):
     folder = write_run(tmp_path / "run", finished=None)
-    with pytest.raises(EvaluationError, match="is not finished; this goes on with it: mirembed evaluate --cv 5"):
+    with pytest.raises(EvaluationError, match=r"not finished.*mirembed evaluate --cv 5"):
         opened(folder)
 
 
@@ -317,7 +332,7 @@ def test_an_unfinished_run_cannot_be_compared(tmp_path):
         (
             "predictions",
             lambda table: table.slice(1),
-            "fl has 99 predictions, which are not those of the 100 test tracks",
+            "fl has 99 predictions.* 100 test tracks",
         ),
         ("folds", lambda table: table.drop_columns("seed"), "evaluate again"),
     ],
@@ -346,20 +361,20 @@ def test_the_command_prints_the_table_and_the_tracks(mirembed, store):
     assert accuracy[5].startswith("0.410 [0.")
     assert accuracy[-1] == "A is higher"
     assert macro_f1[2] == "macro-F1"
-    assert "Shown: 1 of 3 pairs; corrected after Holm over all 6 tests of the run.\n" in printed
-    assert "rbf-sl (A) right and nn (B) wrong: 41; the other way round: 0" in printed
+    assert re.search("1 of 3 pairs.*Holm.* 6 tests", printed)
+    assert re.search(r"rbf-sl \(A\).* nn \(B\).* 41; .*: 0\n", printed)
     assert track == ["A", "010", "blues", "blues", "jazz", "1"]
 
 
-def test_the_command_lists_the_tracks_of_a_single_pair_and_those_of_several_on_request(mirembed, store):
+def test_the_command_lists_the_tracks_of_a_single_pair_and_of_several_on_request(mirembed, store):
     lists = [
-        mirembed("compare", "folder", *flags).stdout.count("the other way round")
+        mirembed("compare", "folder", *flags).stdout.count(" (B) wrong: ")
         for flags in ([], ["--top", 1], ["--approach", "rbf-sl", "--approach", "nn"])
     ]
     assert lists == [0, 3, 1]
     printed = mirembed("compare", "folder").stdout.splitlines()
-    assert "Corrected after Holm over 6 tests." in printed
-    assert printed[-1] == "--top 10 lists the tracks on which they disagree, for each pair"
+    assert any("Holm" in line and "6 tests" in line for line in printed)
+    assert printed[-1].startswith("--top 10 ")
     assert len(json.loads(mirembed("compare", "folder", "--json").stdout)["disagreements"][0]["better_a"]) == 10
 
 
@@ -369,7 +384,7 @@ def test_repeated_random_splits_are_not_called_folds(mirembed, store):
 
 
 def test_a_run_is_not_compared_with_itself(run):
-    with pytest.raises(EvaluationError, match="folder-1 is given twice; name it once"):
+    with pytest.raises(EvaluationError, match=r"folder-1.*twice"):
         compare(opened(run), opened(run), ["rbf-sl", "fl"])
 
 
@@ -397,16 +412,16 @@ def test_the_command_prints_two_runs_of_a_single_split_on_targets(mirembed):
         ["B", "002", "arousal", "8.000", "1.500", "0.500"],
     ]
     assert "A: run-1, B: run-2: 1 fold\n" in printed
-    assert "the runs differ in epochs: 1 and 2" in printed
-    assert "Paired" not in printed
-    assert "not tested: each seed has a single split" in printed
+    assert re.search("epochs.* 1 and 2", printed)
+    assert "Hedges" not in printed
+    assert re.search("not tested: .*single split", printed)
 
 
-def test_the_command_says_in_a_line_or_two_why_runs_cannot_be_compared(mirembed, store):
+def test_the_command_explains_in_two_lines_why_runs_cannot_be_compared(mirembed, store):
     write_run(store / "runs" / "grouped-1", folds="grouped")
     said = mirembed("compare", "folder", "grouped", code=1).stderr.splitlines()
     assert len(said) == 2
-    assert "other folds (stratified, 5 folds and grouped, 5 folds)" in said[0]
+    assert "(5 stratified folds and 5 grouped folds)" in said[0]
 
 
 def test_real_runs_are_compared_on_the_scores_that_evaluate_printed(mirembed, tones):
@@ -429,3 +444,18 @@ def test_real_runs_are_compared_on_the_scores_that_evaluate_printed(mirembed, to
     both = json.loads(mirembed("compare", *(run["run"] for run in runs), "--json").stdout)
     assert both["settings"] == {"epochs": [3, 2]}
     assert [(test["a"], test["b"]) for test in both["tests"]] == [("nn", "nn")] * 2
+
+
+def test_comparing_imports_neither_torch_nor_numba_nor_scikit_learn(run):
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from mirembed.compare import compare\n"
+        "from mirembed.runs import open_run\n"
+        "print(compare(open_run(Path(), sys.argv[1])).n_tested)\n"
+        "print(*sorted({'torch', 'numba', 'sklearn', 'matplotlib'} & sys.modules.keys()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True, env=clean_environment()
+    )
+    assert done.stdout == "6\n\n"

@@ -1,4 +1,4 @@
-"""Experiment files and presets: what the flags say, a file says too, and the other way round."""
+"""Settings, experiment files and presets: every flag is a key of a file, and every key a flag."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import fields
 import pytest
 
 from mirembed.cli import evaluate as command
-from mirembed.config import EvaluationSettings, presets, read_experiment, read_preset, write_experiment
+from mirembed.config import Settings, presets, read_experiment, read_preset, write_experiment
 from mirembed.config.files import parse_experiment
 from mirembed.errors import SpecError
 
 
-def test_every_flag_that_decides_numbers_is_a_key_and_every_key_a_flag():
+def test_every_flag_that_decides_the_numbers_is_a_key_and_every_key_is_a_flag():
     flags = set(inspect.signature(command.evaluate).parameters) - {"context", *command._HOW}
-    keys = {field.name for field in fields(EvaluationSettings)} - {"name"}
-    assert {"normalize" if flag == "normalize" else flag for flag in flags} == keys
+    keys = {field.name for field in fields(Settings)} - {"name"}
+    assert flags == keys
 
 
-def test_keys_are_spelt_as_the_flags():
+def test_keys_are_spelled_like_the_flags():
     [settings] = parse_experiment('test-size = 0.2\nsplits = 5\nlabel-similarity = "cosine"\n', "x.toml")
     assert (settings.test_size, settings.splits, settings.label_similarity) == (0.2, 5, "cosine")
 
@@ -29,71 +29,91 @@ def test_a_single_value_stands_for_a_list():
     assert (settings.dataset, settings.seed, settings.approach) == (("gtzan",), (3,), ("nn", "fl"))
 
 
-def test_what_stands_above_the_evaluations_is_for_all_of_them():
+def test_settings_above_the_tables_apply_to_all_evaluations():
     text = 'epochs = 7\n[[evaluation]]\nname = "a"\ncv = 3\n[[evaluation]]\nname = "b"\nsplits = 9\nepochs = 8\n'
     a, b = parse_experiment(text, "x.toml")
     assert (a.name, a.epochs, a.cv, a.splits) == ("a", 7, 3, None)
     assert (b.name, b.epochs, b.cv, b.splits) == ("b", 8, None, 9)
 
 
-def test_evaluations_without_a_name_are_numbered():
+def test_unnamed_evaluations_are_numbered():
     assert [one.name for one in parse_experiment("[[evaluation]]\n[[evaluation]]\ncv = 3\n", "x")] == [
         "evaluation-1",
         "evaluation-2",
     ]
 
 
-def test_a_file_that_was_written_is_read_as_it_was():
+def test_written_settings_are_read_back_unchanged():
     settings = [
-        EvaluationSettings(
-            name="a", dataset=("demo:task=regression",), approach=("rbf:gamma=2-sl",), cv=4, seed=(1, 2)
-        ),
-        EvaluationSettings(name='b "quoted"', splits=3, test_size=0.25, keep_models=True, learner=("svm", "svm:C=2")),
+        Settings(name="a", dataset=("demo:task=regression",), approach=("rbf:gamma=2-sl",), cv=4, seed=(1, 2)),
+        Settings(name='b "quoted"', splits=3, test_size=0.25, keep_models=True, learner=("svm", "svm:C=2")),
     ]
     assert parse_experiment(write_experiment(settings), "x") == settings
     assert parse_experiment(write_experiment(settings[:1]), "x") == settings[:1]
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "facts"),
     [
-        ("epoch = 3", "x: there is no setting 'epoch'; did you mean 'epochs'?"),
-        ("epochs = '3'", "x: epochs is '3': expected a whole number"),
-        ("epochs = true", "x: epochs is True: expected a whole number"),
-        ("epochs = 0", "--epochs is 0: expected at least 1"),
-        ("test-size = 'a'", "x: test-size is 'a': expected a number"),
-        ("approach = [1]", "x: approach is 1: expected a text in quotes"),
-        ("keep-models = 1", "x: keep-models is 1: expected true or false"),
-        ("learner = []", "--learner is empty: expected at least one"),
-        ("epochs = ", "x is not TOML: "),
-        ("seed = [0, 1, 0]", "--seed 0 is given 2 times; give it once"),
-        ("learner = ['svm', 'svm']", "--learner svm is given 2 times; give it once"),
-        ("seed = -1", "--seed is -1: expected a number from 0 to 4294967295"),
-        ("[[evaluation]]\nname='..'", "an evaluation cannot be called '..'"),
-        ("[[evaluation]]\nname='report'", "an evaluation cannot be called 'report'"),
-        ("evaluation = 3", "x: evaluation is 3; write [[evaluation]] above the settings of each"),
-        ("[[evaluation]]\nname='a'\n[[evaluation]]\nname='a'", "x: 2 evaluations have the name 'a'"),
-        ("[[evaluation]]\nfold = 'a'", "x, evaluation 1: there is no setting 'fold'; did you mean 'folds'?"),
+        ("epoch = 3", ["x: ", "'epoch'", "'epochs'"]),
+        ("epochs = '3'", ["x: epochs is '3'", "integer"]),
+        ("epochs = true", ["x: epochs is True", "integer"]),
+        ("epochs = 0", ["--epochs is 0", "at least 1"]),
+        ("test-size = 'a'", ["x: test-size is 'a'", "number"]),
+        ("approach = [1]", ["x: approach is 1", "string"]),
+        ("keep-models = 1", ["x: keep-models is 1", "true or false"]),
+        ("learner = []", ["--learner is empty"]),
+        ("epochs = ", ["x is not", "TOML"]),
+        ("seed = [0, 1, 0]", ["--seed 0", "2 times"]),
+        ("learner = ['svm', 'svm']", ["--learner svm", "2 times"]),
+        ("seed = -1", ["--seed is -1", "from 0 to 4294967295"]),
+        ("normalize = 'all'", ["--normalize all", "training or dataset"]),
+        ("[[evaluation]]\nname='..'", ["evaluation", "named '..'"]),
+        ("[[evaluation]]\nname='report'", ["evaluation", "named 'report'"]),
+        ("evaluation = 3", ["x: evaluation is 3", "[[evaluation]]"]),
+        ("[[evaluation]]\nname='a'\n[[evaluation]]\nname='a'", ["x: 2 evaluations", "'a'"]),
+        ("[[evaluation]]\nfold = 'a'", ["x, evaluation 1: ", "'fold'", "'folds'"]),
     ],
 )
-def test_a_wrong_file_is_an_error_that_says_where(text, message):
+def test_a_wrong_file_is_an_error_that_says_where_and_what(text, facts):
     with pytest.raises(SpecError) as error:
         parse_experiment(text, "x")
-    assert message in str(error.value)
+    assert [fact for fact in facts if fact not in str(error.value)] == []
 
 
-def test_a_file_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(
-        SpecError, match=r"it cannot be read \(No such file or directory\); give an experiment file or a"
-    ):
+@pytest.mark.parametrize(
+    ("settings", "facts"),
+    [
+        ({"approach": ("rbf",)}, ["'rbf'", "nn, fl, chance, mel, untrained", "rbf-sl"]),
+        ({"approach": ("rbf:gamma-sl",)}, ["'gamma'", "param=value"]),
+        ({"approach": ("nn", "nn")}, ["nn", "2 times"]),
+        ({"approach": ("rbf-sl",), "similarity": ("rbf",)}, ["rbf-sl", "2 times"]),
+        ({"approach": ("nn", "mel"), "label_similarity": "cosine"}, ["--label-similarity cosine", "nn, mel"]),
+        ({"learner": ("a b",)}, ["'a b'", "plugin"]),
+    ],
+)
+def test_wrong_approaches_and_learners_are_errors_before_any_work(settings, facts):
+    with pytest.raises(SpecError) as error:
+        Settings(**settings).check()
+    assert [fact for fact in facts if fact not in str(error.value)] == []
+
+
+def test_approaches_and_similarities_add_up_and_rbf_is_the_default():
+    names = [one.name for one in Settings(approach=("nn",), similarity=("rbf:gamma=2", "cosine")).approaches]
+    assert names == ["nn", "rbf:gamma=2-sl", "cosine-sl"]
+    assert [one.name for one in Settings().approaches] == ["rbf-sl"]
+
+
+def test_an_unreadable_file_is_an_error(tmp_path):
+    with pytest.raises(SpecError, match=r"none\.toml.*No such file or directory"):
         read_experiment(tmp_path / "none.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(SpecError, match="it is no text in UTF-8"):
+    with pytest.raises(SpecError, match=r"binary\.toml.*UTF-8"):
         read_experiment(tmp_path / "binary.toml")
 
 
 def test_an_unknown_preset_is_an_error_that_lists_them():
-    with pytest.raises(SpecError, match=r"--preset papers: there is no such preset; there are paper"):
+    with pytest.raises(SpecError, match=r"--preset papers: .* paper$"):
         read_preset("papers")
 
 
@@ -108,8 +128,8 @@ def test_the_paper_preset_has_all_approaches_and_the_repeated_splits():
     assert set(splits.dataset) == {"emotify", "mediaeval2013", "gtzan", "ballroom"}
 
 
-def test_folds_given_later_take_the_place_of_splits_given_before():
-    settings = EvaluationSettings(splits=9, test_size=0.2)
-    assert settings.updated({"cv": 3}, "x") == EvaluationSettings(cv=3)
-    assert EvaluationSettings(cv=3).updated({"splits": 9}, "x") == EvaluationSettings(splits=9)
-    assert EvaluationSettings(approach=("nn",)).updated({"similarity": "rbf"}, "x").approach == ()
+def test_folds_given_later_replace_splits_given_before():
+    settings = Settings(splits=9, test_size=0.2)
+    assert settings.updated({"cv": 3}, "x") == Settings(cv=3)
+    assert Settings(cv=3).updated({"splits": 9}, "x") == Settings(splits=9)
+    assert Settings(approach=("nn",)).updated({"similarity": "rbf"}, "x").approach == ()

@@ -1,4 +1,4 @@
-"""The built-in plugins pass the checks that `mirembed.testing` offers to everyone's."""
+"""The built-in plugins pass the checks in `mirembed.testing`."""
 
 from __future__ import annotations
 
@@ -40,25 +40,25 @@ LEARNERS = ("svm", "svm:C=10,gamma=0.5,epsilon=0.01")
 
 
 @similarity_checks(*SIMILARITIES)
-def test_the_built_in_similarities_keep_every_promise(check):
+def test_the_built_in_similarities_pass_every_check(check):
     check()
 
 
 @learner_checks(*LEARNERS)
-def test_the_built_in_learners_keep_every_promise(check):
+def test_the_built_in_learners_pass_every_check(check):
     check()
 
 
-# Not by dataset_checks, which takes one kind of audio folder.
+# Without dataset_checks, which takes only one audio folder.
 @pytest.mark.parametrize(
     "check",
     [pytest.param(check, id=str(check)) for spec, copy in COPIES.items() for check in checks("dataset", spec, copy)],
 )
-def test_the_built_in_datasets_keep_every_promise(check):
+def test_the_built_in_datasets_pass_every_check(check):
     check()
 
 
-def test_no_built_in_plugin_is_left_out():
+def test_every_built_in_plugin_is_checked():
     own = {(plugin.kind, plugin.name) for plugin in Registry.discover().plugins if plugin.distribution == HOST}
     specs = {"similarity": SIMILARITIES, "learner": LEARNERS, "dataset": COPIES}
     assert own == {(kind, Spec.parse(spec).name) for kind, texts in specs.items() for spec in texts}

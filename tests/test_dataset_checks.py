@@ -13,8 +13,7 @@ from mirembed import Archive, Card, Classification, DatasetError, Listing, Regre
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.testing import ConformanceError, check_dataset
-from mirembed.testing.outcomes import run_checks
-from mirembed.testing.suites import promises
+from mirembed.testing.suites import promises, run_checks
 
 SOUND_CARD = Card("Tones", 4, "2 classes", "CC0", "", "Make them.", "<class>/<number>.wav")
 FILES = ("high/0.wav", "high/1.wav", "low/0.wav", "low/1.wav")
@@ -130,33 +129,33 @@ class Untyped(Tones):
 
 ONE_TARGET = Regression((Target("valence", 0, 1),))
 BROKEN: dict[str, tuple[type, str, str]] = {
-    "a generator of tracks": (Generator, "listing", "returns tracks that are a generator, expected a list or tuple"),
-    "parameter without annotation": (Untyped, "parameters", "minimum is '3' when a spec gives the default, 3"),
-    "a class twice": (with_task(Classification(("high", "low", "low"))), "task", "has 'low' twice among its classes"),
+    "a generator of tracks": (Generator, "listing", "generator"),
+    "parameter without annotation": (Untyped, "parameters", "minimum is '3'"),
+    "a class twice": (with_task(Classification(("high", "low", "low"))), "task", "'low' twice"),
     "a target twice": (
         with_label((0.5, 0.5), Regression((Target("valence"), Target("valence")))),
         "task",
-        "has 'valence' twice among its targets",
+        "'valence' twice",
     ),
     "a range from high to low": (
         with_label((0.5,), Regression((Target("valence", 0.5, 0.5),))),
         "task",
-        "has the target 'valence' from 0.5 to 0.5",
+        "from 0.5 to 0.5",
     ),
     "a target with a column's name": (
         with_label((0.5,), Regression((Target("frames"),))),
         "task",
-        "has a target whose name is taken: a target cannot be called 'frames'",
+        "the target 'frames'",
     ),
     "duplicate ids": (
         with_track(id=lambda audio, file: file.name),
         "ids",
-        "lists the id '0.wav' twice\n  on: the files ",
+        "'0.wav' twice",
     ),
     "absolute ids": (
         with_track(id=lambda audio, file: str(file)),
         "ids portable",
-        "which names a folder of this machine\n  on: the file ",
+        "/high/0.wav'",
     ),
     "numbers for ids": (
         with_track(id=lambda audio, file: FILES.index(f"{file.parent.name}/{file.name}")),
@@ -166,98 +165,98 @@ BROKEN: dict[str, tuple[type, str, str]] = {
     "missing labels": (
         with_track(label=None),
         "labels",
-        "gives 'high/0.wav' the label None, expected one of high, low\n  on: the file ",
+        "the label None",
     ),
-    "unknown classes": (with_track(label="High"), "labels", "the label 'High', expected one of high, low"),
+    "unknown classes": (with_track(label="High"), "labels", "the label 'High'"),
     "a value missing": (
         with_label((0.5,), Regression((Target("valence"), Target("arousal")))),
         "labels",
-        "the label (0.5,), expected a tuple of 2 values, for valence, arousal",
+        "(valence, arousal)",
     ),
     "a value that is NaN": (
         with_label((float("nan"),), ONE_TARGET),
         "labels",
-        "whose valence is nan, expected a finite number from 0 to 1",
+        "valence is nan",
     ),
     "a value out of range": (
         with_label((5.0,), ONE_TARGET),
         "labels",
-        "whose valence is 5.0, expected a finite number",
+        "valence is 5.0",
     ),
-    "a value without a tuple": (with_label(0.5, ONE_TARGET), "labels", "the label 0.5, expected a tuple of 1 values"),
-    "empty groups": (with_track(group=""), "groups", "gives 'high/0.wav' the group ''"),
-    "numbers for groups": (with_track(group=7), "groups", "gives 'high/0.wav' the group 7"),
-    "text for paths": (with_track(path=lambda audio, file: str(file)), "paths", "expected a pathlib.Path"),
+    "a value without a tuple": (with_label(0.5, ONE_TARGET), "labels", "the label 0.5"),
+    "empty groups": (with_track(group=""), "groups", "the group ''"),
+    "numbers for groups": (with_track(group=7), "groups", "the group 7"),
+    "text for paths": (with_track(path=lambda audio, file: str(file)), "paths", "pathlib.Path"),
     "absent files": (
         with_track(path=lambda audio, file: file.with_suffix(".mp3")),
         "paths",
-        "high/0.mp3 is not there\n  on: the audio folder\n  usual cause: a row of a table without its audio",
+        "high/0.mp3",
     ),
     "files from elsewhere": (
         with_track(path=lambda audio, file: Path(__file__)),
         "paths",
-        "gives 'high/0.wav' the path ",
+        __file__,
     ),
-    "tracks kept from before": (Growing, "stable", "'high/0.wav (once more)' is listed only then"),
-    "ids that are counted": (Counting, "stable portable", "lists something else the second time: "),
+    "tracks kept from before": (Growing, "stable", "'high/0.wav (again)'"),
+    "ids that are counted": (Counting, "stable portable", "second time"),
     "a group from the folder's name": (
         with_track(group=lambda audio, file: audio.name),
         "portable",
-        "lists the folder otherwise in another place: 'high/0.wav' has the group 'another place', at first 'mirembed-",
+        "the group 'another folder'",
     ),
     "an empty listing of another folder": (
         Silent,
         "wrong-folder",
-        "lists it without an error\n  on: an empty folder\n",
+        "an empty folder",
     ),
     "another exception for another folder": (
         Unguarded,
         "wrong-folder",
-        "raises FileNotFoundError: ",
+        "FileNotFoundError",
     ),
     "no message for another folder": (Mute, "wrong-folder", "raises a DatasetError without a message"),
-    "a file left in the folder": (Caching, "untouched", "changes 'index.json'\n"),
-    "a text for notes": (with_listing(notes="all is well"), "notes", "returns the notes 'all is well'"),
-    "a note of two lines": (with_listing(notes=["one\ntwo"]), "notes", r"returns the note 'one\ntwo'"),
-    "a negative number of absent tracks": (with_listing(absent=-1), "notes", "returns absent=-1"),
-    "a card of text": (with_member("card", "Tones"), "card", "has a card that is 'Tones', expected a Card"),
+    "a file left in the folder": (Caching, "untouched", "'index.json'"),
+    "a text for notes": (with_listing(notes="all is well"), "notes", "'all is well'"),
+    "a note of two lines": (with_listing(notes=["one\ntwo"]), "notes", r"'one\ntwo'"),
+    "a negative number of absent tracks": (with_listing(absent=-1), "notes", "absent=-1"),
+    "a card of text": (with_member("card", "Tones"), "card", "'Tones'"),
     "a card without a number": (
         with_member("card", Card("Tones", "four", "", "", "", "", "")),
         "card",
-        "has a card that has n_tracks='four', expected a whole number",
+        "n_tracks='four'",
     ),
     "a checksum without its kind": (
         with_member("card", Card("Tones", 4, "", "", "", "", "", archives=(Archive("https://a.b", "d41d8c"),))),
         "card",
-        "has the checksum 'd41d8c', expected sha256: or md5:",
+        "'d41d8c'",
     ),
     "a split without a list": (
         with_member("schemes", lambda self: {"official": Split(frozenset("a"), frozenset("b"))}),
         "schemes",
-        "expected a sequence of Split\n  on: the folds 'official'",
+        "'official'",
     ),
     "an id on both sides": (
         with_member("schemes", lambda self: {"official": [Split(frozenset("ab"), frozenset("b"))]}),
         "schemes",
-        "has a split that has 1 ids in train and in test, such as 'b'\n  on: the folds 'official', split 0",
+        "1 id in both train and test, such as 'b'",
     ),
     "lists for sets": (
         with_member("schemes", lambda self: {"official": [Split(["a"], ["b"])]}),
         "schemes",
-        "expected a frozenset of ids",
+        "train=['a']",
     ),
     "faults without reasons": (
         with_member("known_faults", lambda self: {"high/0.wav": ""}),
         "known-faults",
-        "has the fault 'high/0.wav': ''",
+        "'high/0.wav'",
     ),
     "faults that are no mapping": (
         with_member("known_faults", lambda self: {"high/0.wav"}),
         "known-faults",
-        "fails: ValueError",
+        "ValueError",
     ),
 }
-"""Datasets, which promises they break, and what is said."""
+"""Broken datasets, the checks that fail, and a part of the message: mostly the value at fault."""
 
 
 @pytest.mark.parametrize("fault", BROKEN)
@@ -293,24 +292,20 @@ def test_the_audio_is_a_folder_a_function_or_made_by_the_dataset(tmp_path):
     check_dataset(Tones, tmp_path)
     check_dataset(Tones, write_copy)
     check_dataset(Complete)
-    with pytest.raises(DatasetError, match="the dataset Tones is checked on a copy of its audio: give the folder"):
+    with pytest.raises(DatasetError, match=r"Tones.*--audio"):
         check_dataset(Tones)
 
 
 def test_a_folder_that_is_not_a_copy_is_blamed_with_what_the_dataset_says_of_it(tmp_path):
     with pytest.raises(ConformanceError) as error:
         check_dataset(Tones, tmp_path)
-    assert str(error.value) == (
-        f"dataset Tones, listing: cannot list it: DatasetError: {tmp_path} holds no WAV file; "
-        "give the folder with high/ and low/\n"
-        f"  on: the audio folder {tmp_path}\n"
-        "  usual cause: a folder that is not a copy of this dataset; or a table, a file or a column that is not there"
-    )
+    for text in ("dataset Tones, listing: ", f"{tmp_path} holds no WAV file; give the folder with high/ and low/"):
+        assert text in str(error.value)
 
 
 @pytest.mark.parametrize("returned", [None, [], "tracks"])
 def test_what_is_no_listing_is_named(returned):
-    with pytest.raises(ConformanceError, match=f"returns {type(returned).__name__}, expected a Listing"):
+    with pytest.raises(ConformanceError, match=type(returned).__name__):
         check_dataset(with_member("listing", lambda self, audio: returned), write_copy)
 
 
@@ -327,14 +322,14 @@ class Unmade(Tones):
 @pytest.mark.parametrize(
     ("factory", "what"),
     [
-        (Unable, "cannot synthesize its audio: FileNotFoundError: "),
-        (Unmade, "cannot be made: RuntimeError: no license"),
+        (Unable, "FileNotFoundError"),
+        (Unmade, "RuntimeError: no license"),
     ],
 )
 def test_a_dataset_that_cannot_make_its_audio_fails_the_first_check(factory, what):
-    with pytest.raises(ConformanceError, match=f"dataset {factory.__name__}, listing: {what}"):
+    with pytest.raises(ConformanceError, match=f"dataset {factory.__name__}, listing: .*{what}"):
         check_dataset(factory)
     registry = Registry([Plugin("dataset", "tones", factory, "", "mirembed-tones", "1.0")])
     [outcome] = run_checks("dataset", registry, Spec("tones"))
     assert (outcome.check, outcome.status) == ("listing", "failed")
-    assert outcome.reason.startswith(what)
+    assert what in outcome.reason

@@ -14,10 +14,9 @@ import pytest
 
 from mirembed import Classification, DatasetError, Regression, Target
 from mirembed_datasets.demo import Demo
-from mirembed_datasets.synthesis.clips import draw_clip, draw_clips
-from mirembed_datasets.synthesis.score import CLIP_SECONDS, LOOSENESS, compose
+from mirembed_datasets.synthesis.composition import CLIP_SECONDS, TIMING, compose, draw_clip, draw_clips
 from mirembed_datasets.synthesis.styles import PARTS, STYLES
-from mirembed_datasets.synthesis.synth import DRUMS, INSTRUMENTS, SAMPLE_RATE, render
+from mirembed_datasets.synthesis.synthesizer import DRUMS, INSTRUMENTS, SAMPLE_RATE, render
 
 NAMES = ("waltz", "jig", "swing", "bossa", "house", "trance", "rock", "reggae")
 CLIPS = draw_clips()
@@ -184,12 +183,12 @@ def test_the_first_clip_of_each_style_is_the_published_one(style, tempo, level, 
 # The music is what its parameters say
 
 
-def test_every_style_has_players_and_as_many_patterns_for_every_part():
+def test_every_style_has_instruments_and_as_many_patterns_for_every_part():
     sounds = set(INSTRUMENTS) | set(DRUMS)
     for style in STYLES:
-        assert set(style.players) == set(style.grooves) == set(PARTS)
+        assert set(style.instruments) == set(style.grooves) == set(PARTS)
         assert len({len(patterns) for patterns in style.grooves.values()}) == 1
-        assert sounds >= {player for players in style.players.values() for player in players}
+        assert sounds >= {name for names in style.instruments.values() for name in names}
 
 
 def test_every_note_belongs_to_the_scale_of_its_clip():
@@ -227,7 +226,7 @@ def test_swing_plays_the_second_quaver_late_and_bossa_does_not():
         beat = 60 / clip.tempo
         return [hit.start % beat / beat for hit in compose(clip).hits["high"] if hit.step % 2]
 
-    late = LOOSENESS * 184 / 60
+    late = TIMING * 184 / 60
     for index in range(15):
         assert all(0.61 - late <= place <= 0.68 + late for place in place_of_second_quaver(draw_clip(2, index)))
         assert all(0.5 - late <= place <= 0.5 + late for place in place_of_second_quaver(draw_clip(3, index)))

@@ -1,4 +1,4 @@
-"""The dataset ``emotify``: its folders, the answers of its listeners and the artists in its tags."""
+"""The dataset ``emotify``: its folders, the ratings of its listeners and the artists in its tags."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ HEADER = f"track id, genre, {', '.join(EMOTIONS)}, mood, liked, disliked, age, g
 GENRES = ("classical", "rock", "electronic", "pop")
 
 
-def answer(track: int, chosen: str, genre: str | None = None) -> str:
+def rating(track: int, chosen: str, genre: str | None = None) -> str:
     """Return a row: ``chosen`` has a 0 or 1 for each emotion."""
     return f"{track},{genre or GENRES[(track - 1) // 100]},{','.join(chosen)},3,1,0,21,1,English"
 
 
-ANSWERS = [
-    answer(1, "010000110"),
-    answer(1, "000100000"),
-    answer(1, "010100000"),
-    answer(2, "000000001"),
-    answer(103, "100000000"),
-    answer(400, "111111111"),
+RATINGS = [
+    rating(1, "010000110"),
+    rating(1, "000100000"),
+    rating(1, "010100000"),
+    rating(2, "000000001"),
+    rating(103, "100000000"),
+    rating(400, "111111111"),
 ]
 
 
@@ -65,11 +65,11 @@ def make_clip(file: Path, artist: str | None = "Someone") -> Path:
     return file
 
 
-def make_copy(root: Path, *names: str, answers: list[str] | str = ANSWERS) -> Path:
+def make_copy(root: Path, *names: str, ratings: list[str] | str = RATINGS) -> Path:
     """Write a copy in the layout of the archive; ``names`` such as ``classical/1.mp3``."""
     for name in names or ("classical/1.mp3", "classical/2.mp3", "rock/3.mp3", "pop/100.mp3"):
         make_clip(root / "emotifymusic" / name)
-    text = answers if isinstance(answers, str) else "\n".join([HEADER, *answers, ""])
+    text = ratings if isinstance(ratings, str) else "\n".join([HEADER, *ratings, ""])
     (root / "data.csv").write_bytes(text.encode())
     return root
 
@@ -78,7 +78,7 @@ def ids(listing: Listing) -> list[str]:
     return [track.id for track in listing.tracks]
 
 
-def test_a_track_is_found_by_its_id_and_labeled_by_the_mean_of_its_answers(tmp_path: Path) -> None:
+def test_a_track_is_found_by_its_id_and_labeled_by_the_mean_of_its_ratings(tmp_path: Path) -> None:
     listing = Emotify().listing(make_copy(tmp_path))
     assert listing.task == Regression(tuple(Target(emotion, 0.0, 1.0) for emotion in EMOTIONS))
     music = tmp_path / "emotifymusic"
@@ -96,8 +96,8 @@ def test_a_track_is_found_by_its_id_and_labeled_by_the_mean_of_its_answers(tmp_p
 
 
 def test_tracks_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
-    answers = [answer(10, "000000000"), answer(9, "000000000"), answer(101, "000000000")]
-    copy = make_copy(tmp_path, "classical/10.mp3", "classical/9.mp3", "rock/1.mp3", answers=answers)
+    ratings = [rating(10, "000000000"), rating(9, "000000000"), rating(101, "000000000")]
+    copy = make_copy(tmp_path, "classical/10.mp3", "classical/9.mp3", "rock/1.mp3", ratings=ratings)
     assert ids(Emotify().listing(copy)) == ["9", "10", "101"]
 
 
@@ -108,11 +108,11 @@ def test_the_group_is_the_artist_in_the_tags(tmp_path: Path) -> None:
     (copy / "emotifymusic" / "pop" / "100.mp3").write_bytes(b"half a download")
     listing = Emotify().listing(copy)
     assert [track.group for track in listing.tracks] == ["Someone", "Voices of Music", None, None]
-    assert "2 clips without a group: no artist in the tags of the file" in listing.notes
+    assert any(note.startswith("2 clips without a group") for note in listing.notes)
 
 
 @pytest.mark.parametrize("place", ["emotifymusic", ".", ".."])
-def test_the_answers_are_found_inside_beside_and_above_the_music(tmp_path: Path, place: str) -> None:
+def test_the_ratings_are_found_inside_beside_and_above_the_music(tmp_path: Path, place: str) -> None:
     copy = make_copy(tmp_path / "emotify")
     (copy / "data.csv").rename(copy / place / "data.csv")
     for given in (copy, copy / "emotifymusic"):
@@ -127,16 +127,16 @@ def test_the_genre_folders_are_found_from_folders_nearby(tmp_path: Path, given: 
     assert (f"clips found in {str(music)!r}" in listing.notes) == (tmp_path / given != music)
 
 
-def test_answers_without_audio_are_absent_and_a_partial_copy_is_said(tmp_path: Path) -> None:
+def test_ratings_without_audio_are_absent_and_a_partial_copy_is_said(tmp_path: Path) -> None:
     listing = Emotify().listing(make_copy(tmp_path, "classical/2.mp3"))
     assert (ids(listing), listing.absent) == (["2"], 3)
     assert "1 of 400 clips" in listing.notes
 
 
-def test_audio_without_answers_is_counted(tmp_path: Path) -> None:
+def test_audio_without_ratings_is_counted(tmp_path: Path) -> None:
     listing = Emotify().listing(make_copy(tmp_path, "classical/2.mp3", "classical/3.mp3", "pop/7.mp3"))
     assert ids(listing) == ["2"]
-    assert f"2 clips left out, without an answer in {tmp_path / 'data.csv'}" in listing.notes
+    assert any("2 clips" in note and str(tmp_path / "data.csv") in note for note in listing.notes)
 
 
 def test_what_a_mac_adds_to_an_archive_is_ignored(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_what_a_mac_adds_to_an_archive_is_ignored(tmp_path: Path) -> None:
 
 def test_a_table_that_is_not_the_published_one_is_said(tmp_path: Path) -> None:
     listing = Emotify().listing(make_copy(tmp_path))
-    expected = f"{tmp_path / 'data.csv'} has 6 rows for 4 tracks, not 8407 for 400: its labels may differ"
+    expected = f"{tmp_path / 'data.csv'} has 6 rows for 4 tracks, expected 8407 for 400"
     assert any(note.startswith(expected) for note in listing.notes)
 
 
@@ -165,7 +165,7 @@ def test_an_id_does_not_depend_on_format_and_spelling(tmp_path: Path, name: str)
 def test_audio_that_is_no_clip_is_counted(tmp_path: Path, name: str) -> None:
     listing = Emotify().listing(make_copy(tmp_path, "classical/2.mp3", name))
     assert ids(listing) == ["2"]
-    assert listing.notes[-1] == "1 audio file left out, not named like a clip of this dataset"
+    assert "1 audio file (not named like a clip" in listing.notes[-1]
 
 
 @pytest.mark.parametrize(
@@ -181,34 +181,34 @@ def test_audio_that_is_no_clip_is_counted(tmp_path: Path, name: str) -> None:
 def test_byte_order_mark_line_ends_delimiter_and_spaces_do_not_matter(tmp_path: Path, change) -> None:
     plain = Emotify().listing(make_copy(tmp_path / "plain"))
     text = change((tmp_path / "plain" / "data.csv").read_text())
-    changed = Emotify().listing(make_copy(tmp_path / "changed", answers=text))
+    changed = Emotify().listing(make_copy(tmp_path / "changed", ratings=text))
     assert [(track.id, track.label) for track in changed.tracks] == [(track.id, track.label) for track in plain.tracks]
 
 
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        (answer(1, "200000000"), r"line 2: 2 in the column 'amazement' is not from 0 to 1"),
-        (answer(1, ["0.5", *"00000000"]), r"line 2: 0.5 in the column 'amazement' is not a whole number"),
-        (answer(1, ["", *"00000000"]), r"line 2: the column 'amazement' is empty"),
-        (answer(401, "000000000", "pop"), r"line 2: 401 in the column 'track id' is not from 1 to 400"),
-        (answer(1, "000000000", "pop"), r"line 2: track 1 is 'pop' here and 'classical' in the published table"),
+        (rating(1, "200000000"), r"line 2: 2 in column 'amazement'"),
+        (rating(1, ["0.5", *"00000000"]), r"line 2: 0.5 in column 'amazement' is not an integer"),
+        (rating(1, ["", *"00000000"]), r"line 2: column 'amazement' is empty"),
+        (rating(401, "000000000", "pop"), r"line 2: 401 in column 'track id' is not between 1 and 400"),
+        (rating(1, "000000000", "pop"), r"line 2: track 1 is 'pop', but 'classical'"),
         ("1,classical,0,0", r"line 2: 4 values for 17 columns"),
     ],
 )
 def test_a_row_that_cannot_be_is_an_error_that_names_the_line(tmp_path: Path, row: str, problem: str) -> None:
     with pytest.raises(DatasetError, match=problem):
-        Emotify().listing(make_copy(tmp_path, answers=[row]))
+        Emotify().listing(make_copy(tmp_path, ratings=[row]))
 
 
 def test_a_table_without_a_column_is_an_error(tmp_path: Path) -> None:
     text = (make_copy(tmp_path / "whole") / "data.csv").read_text().replace("tension", "tensions")
     with pytest.raises(DatasetError, match="has no column 'tension'"):
-        Emotify().listing(make_copy(tmp_path / "changed", answers=text))
+        Emotify().listing(make_copy(tmp_path / "changed", ratings=text))
 
 
-def test_music_without_any_answer_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"data.csv has no answers for 1 clip in .*emotifymusic"):
+def test_music_without_any_rating_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"data.csv has no ratings for the 1 clip in .*emotifymusic"):
         Emotify().listing(make_copy(tmp_path, "pop/1.mp3"))
 
 
@@ -220,10 +220,8 @@ def test_music_without_a_table_is_an_error_that_says_where_to_get_it(tmp_path: P
 
 
 def test_a_table_without_music_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "data.csv").write_text("\n".join([HEADER, *ANSWERS]))
-    with pytest.raises(
-        DatasetError, match=r"no Emotify clips in .*1 file \('data.csv'\): .*'emotifymusic' is expected"
-    ):
+    (tmp_path / "data.csv").write_text("\n".join([HEADER, *RATINGS]))
+    with pytest.raises(DatasetError, match=r"no Emotify clips in .*1 file \('data.csv'\).*'emotifymusic'"):
         Emotify().listing(tmp_path)
 
 
@@ -252,11 +250,11 @@ def test_real_clips_are_listed_with_the_published_labels_and_their_artists(real_
 
 def test_all_400_labels_are_the_means_of_the_real_table(tmp_path: Path, real_data: Path) -> None:
     file = real_data / "emotify_mini" / "data.csv"
-    answers = defaultdict(list)
+    ratings = defaultdict(list)
     with file.open(newline="") as lines:
         for row in list(csv.reader(lines))[1:]:
-            answers[row[0]].append([float(value) for value in row[2:11]])
-    copy = make_copy(tmp_path, "pop/1.mp3", answers=file.read_text())
+            ratings[row[0]].append([float(value) for value in row[2:11]])
+    copy = make_copy(tmp_path, "pop/1.mp3", ratings=file.read_text())
     for genre in GENRES:
         for number in range(1, 101):
             path = copy / "emotifymusic" / genre / f"{number}.mp3"
@@ -264,5 +262,5 @@ def test_all_400_labels_are_the_means_of_the_real_table(tmp_path: Path, real_dat
             path.touch()
     tracks = Emotify().listing(copy).tracks
     assert [track.id for track in tracks] == [str(number) for number in range(1, 401)]
-    expected = np.array([np.mean(answers[track.id], axis=0) for track in tracks])
+    expected = np.array([np.mean(ratings[track.id], axis=0) for track in tracks])
     np.testing.assert_allclose([track.label for track in tracks], expected, atol=1e-12)

@@ -19,16 +19,15 @@ import torch
 from conftest import clean_environment
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_store import experiment, noise_with_peak, workers_run, write_classes
+from small_store import evaluate, experiment, noise_with_peak, workers_run, write_classes
 
 from mirembed.errors import EvaluationError, SpecError
-from mirembed.evaluate import choose_evaluation, evaluate
 from mirembed.fit import fit
 from mirembed.models.model import Model
 from mirembed.registry import Registry
 from mirembed.store.files import read_table
-from mirembed.store.frames import open_tracks
-from mirembed.store.moments import Moments
+from mirembed.store.frame_file import Moments
+from mirembed.store.tracks import open_tracks
 from mirembed.training import engine as engines
 from mirembed.training.engine import choose_engine, fused, gru, make_engine, vectors
 from mirembed.training.engine.fused import FusedEngine
@@ -267,9 +266,8 @@ def test_an_evaluation_does_not_depend_on_the_number_of_workers(tmp_path):
     tracks = open_tracks(write_classes(tmp_path / "store"))
     runs = []
     for jobs in (1, 2):
-        evaluation = choose_evaluation(tracks.task, {}, cv=3)
-        settings = experiment("rbf-sl", "nn", epochs=3, engine="numba")
-        run, _ = evaluate(tracks, settings, evaluation, Registry.discover(), tmp_path / f"runs{jobs}", jobs=jobs)
+        settings = experiment("rbf-sl", "nn", epochs=3, cv=3, engine="numba")
+        run, _ = evaluate(tracks, settings, Registry.discover(), tmp_path / f"runs{jobs}", jobs=jobs)
         assert json.loads((run.folder / "manifest.json").read_text())["configuration"]["engine"] == "numba"
         runs.append([read_table(run.folder / f"{name}.parquet") for name in ("predictions", "curves")])
     assert runs[0] == runs[1]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mirembed.store.moments import Moments
+from mirembed.store.frame_file import Moments
 from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization, draw_offsets, epoch_batches, gather
 
 track_lengths = st.lists(st.integers(1, 250), min_size=1, max_size=40).map(np.array)

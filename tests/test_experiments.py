@@ -1,8 +1,8 @@
-"""Experiments: learners, checkpoints, baselines, repeated splits, several datasets; all on the same folds."""
+"""Evaluations: learners, checkpoints, embeddings, baselines and repeated splits."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,37 +16,36 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from small_store import CLASSES, class_frames, experiment, workers_run, write_classes, write_store, write_targets
+from small_store import evaluate as run_evaluation
 
-from mirembed.compare import Results, compare
-from mirembed.config import choose_approaches
+from mirembed.compare import compare
 from mirembed.datasets.splits import make_splits
 from mirembed.errors import EvaluationError, SpecError
-from mirembed.evaluate import Evaluation, Run, Scores, choose_evaluation
-from mirembed.evaluate import evaluate as run_evaluation
+from mirembed.evaluate.plan import choose_splits
 from mirembed.hookspecs import Classification, Split
 from mirembed.progress import Silent
-from mirembed.registry import Registry
-from mirembed.registry.plugins import Plugin
-from mirembed.runs.tables import embedding_files, read_checkpoints, read_curves, read_predictions
-from mirembed.specs import Spec
-from mirembed.store.frames import Tracks, open_tracks
+from mirembed.registry import Plugin, Registry
+from mirembed.runs import RunFolder, Scores, open_run
+from mirembed.store.tracks import Tracks, open_tracks
 
 REGISTRY = Registry.discover()
-LEARNERS = (Spec.parse("svm"), Spec.parse("svm:C=10"))
+LEARNERS = ("svm", "svm:C=10")
+FOLDS = {"folds": "stratified", "cv": 3}
 
 
-def evaluate(tracks: Tracks, runs: Path, evaluation: Evaluation, *approaches: str, **settings: Any) -> Run:
-    return evaluate_and_score(tracks, runs, evaluation, *approaches, **settings)[0]
+def evaluate(tracks: Tracks, runs: Path, *approaches: str, **settings: Any) -> RunFolder:
+    return evaluate_and_score(tracks, runs, *approaches, **settings)[0]
 
 
 def evaluate_and_score(
-    tracks: Tracks, runs: Path, evaluation: Evaluation, *approaches: str, learners: Any = None, **settings: Any
-) -> tuple[Run, list[Scores]]:
-    chosen = experiment(*approaches, **settings)
-    if learners:
-        chosen = replace(chosen, learners=learners)
+    tracks: Tracks,
+    runs: Path,
+    *approaches: str,
+    official: Mapping[str, Sequence[Split]] | None = None,
+    **settings: Any,
+) -> tuple[RunFolder, list[Scores]]:
     with workers_run():
-        return run_evaluation(tracks, chosen, evaluation, REGISTRY, runs, jobs=1)
+        return run_evaluation(tracks, experiment(*approaches, **settings), REGISTRY, runs, official=official)
 
 
 @pytest.fixture(scope="module")
@@ -60,22 +59,22 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Tracks:
 
 
 @pytest.fixture(scope="module")
-def run(tracks: Tracks, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tracks: Tracks, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """Trained and untrained approaches with two learners, scored every second epoch of five."""
-    evaluation = Evaluation("stratified", 3, checkpoint_every=2)
     approaches = ("nn", "fl", "rbf-sl", "chance", "mel", "untrained")
-    return evaluate(tracks, tmp_path_factory.mktemp("runs"), evaluation, *approaches, learners=LEARNERS, epochs=5)
+    settings = {**FOLDS, "checkpoint_every": 2, "learner": LEARNERS, "epochs": 5}
+    return evaluate(tracks, tmp_path_factory.mktemp("runs"), *approaches, **settings)
 
 
-def table(run: Run, name: str) -> pd.DataFrame:
+def table(run: RunFolder, name: str) -> pd.DataFrame:
     return pd.read_parquet(run.folder / name)
 
 
 # Methods
 
 
-def test_every_approach_that_needs_a_learner_is_tried_with_each(run):
-    rows = read_predictions(run).to_pylist()
+def test_every_approach_that_needs_a_learner_is_combined_with_each(run):
+    rows = run.read_predictions().to_pylist()
     found = {row["method"]: (row["approach"], row["learner"]) for row in rows}
     assert found == {
         "nn": ("nn", None),
@@ -92,7 +91,7 @@ def test_every_approach_that_needs_a_learner_is_tried_with_each(run):
 
 
 def test_with_one_learner_a_method_has_the_name_of_its_approach(tracks, run, tmp_path):
-    alone = evaluate(tracks, tmp_path, Evaluation("stratified", 3), "rbf-sl", epochs=5)
+    alone = evaluate(tracks, tmp_path, "rbf-sl", **FOLDS, epochs=5)
     predictions, beside = table(alone, "predictions.parquet"), table(run, "predictions.parquet")
     assert predictions["method"].unique().tolist() == ["rbf-sl"]
     same = beside[beside["method"] == "rbf-sl+svm"]
@@ -102,7 +101,7 @@ def test_with_one_learner_a_method_has_the_name_of_its_approach(tracks, run, tmp
 # Checkpoints
 
 
-def test_checkpoints_are_scored_on_the_way_and_at_the_end(run):
+def test_checkpoints_are_scored_during_training_and_at_the_end(run):
     checkpoints = table(run, "checkpoints.parquet")
     trained = {"nn", "fl+svm", "fl+svm:C=10", "rbf-sl+svm", "rbf-sl+svm:C=10"}
     assert set(checkpoints["method"]) == trained
@@ -119,10 +118,8 @@ def test_the_last_checkpoint_is_the_run_s_result(run):
 
 
 def test_a_checkpoint_is_what_a_shorter_training_predicts(tracks, run, tmp_path):
-    """The learner is fitted from scratch at a checkpoint, and training goes on undisturbed."""
-    short = table(
-        evaluate(tracks, tmp_path, Evaluation("stratified", 3), "nn", "rbf-sl", epochs=4), "predictions.parquet"
-    )
+    """The learner is fitted from scratch at a checkpoint, which does not affect the training."""
+    short = table(evaluate(tracks, tmp_path, "nn", "rbf-sl", **FOLDS, epochs=4), "predictions.parquet")
     checkpoints = table(run, "checkpoints.parquet")
     for method, name in (("nn", "nn"), ("rbf-sl+svm", "rbf-sl")):
         at_four = checkpoints[(checkpoints["method"] == method) & (checkpoints["epoch"] == 4)]
@@ -130,12 +127,12 @@ def test_a_checkpoint_is_what_a_shorter_training_predicts(tracks, run, tmp_path)
 
 
 def test_scoring_checkpoints_changes_no_result(tracks, tmp_path):
-    seen = Evaluation("stratified", 3, checkpoint_every=1)
-    plain = Evaluation("stratified", 3)
-    one, other = (evaluate(tracks, tmp_path / name, how, "fl", epochs=3) for name, how in (("a", seen), ("b", plain)))
+    one, other = (
+        evaluate(tracks, tmp_path / str(every), "fl", **FOLDS, epochs=3, checkpoint_every=every) for every in (1, 0)
+    )
     pd.testing.assert_frame_equal(table(one, "curves.parquet"), table(other, "curves.parquet"))
     pd.testing.assert_frame_equal(table(one, "predictions.parquet"), table(other, "predictions.parquet"))
-    assert read_checkpoints(other) is None
+    assert other.read_checkpoints() is None
 
 
 # Embeddings
@@ -144,11 +141,11 @@ def test_scoring_checkpoints_changes_no_result(tracks, tmp_path):
 def test_the_embeddings_of_the_first_fold_are_kept(run, tracks):
     folds = table(run, "folds.parquet")
     tested = set(folds[folds["fold"] == 0]["id"])
-    names = {path.stem for path in embedding_files(run)}
+    names = {path.stem for path in run.embedding_files()}
     assert names == {f"{name}-seed0-fold0" for name in ("baseline", "mel", "untrained")} | {
-        path.stem for path in embedding_files(run) if path.stem.startswith("rbf")
+        path.stem for path in run.embedding_files() if path.stem.startswith("rbf")
     }
-    for path in embedding_files(run):
+    for path in run.embedding_files():
         rows = pd.read_parquet(path)
         assert rows["id"].tolist() == tracks.ids
         assert set(rows[~rows["in_sample"]]["id"]) == tested
@@ -156,9 +153,8 @@ def test_the_embeddings_of_the_first_fold_are_kept(run, tracks):
 
 
 def test_all_embeddings_are_kept_when_asked(tracks, tmp_path):
-    how = Evaluation("stratified", 3, checkpoint_every=2, keep_embeddings=True)
-    run = evaluate(tracks, tmp_path, how, "rbf-sl", epochs=4)
-    rows = pd.concat([pd.read_parquet(path) for path in embedding_files(run)])
+    run = evaluate(tracks, tmp_path, "rbf-sl", **FOLDS, epochs=4, checkpoint_every=2, keep_embeddings=True)
+    rows = pd.concat([pd.read_parquet(path) for path in run.embedding_files()])
     assert sorted(rows.groupby(["fold", "epoch"]).size().items()) == [
         ((fold, epoch), 18) for fold in range(3) for epoch in (2, 4)
     ]
@@ -184,23 +180,23 @@ def test_chance_predicts_the_most_frequent_class_of_the_training_tracks(tracks, 
 
 
 @pytest.mark.parametrize(
-    "evaluation",
+    "settings",
     [
-        Evaluation("stratified", 4),
-        Evaluation("random", 5, seeds=(0, 1)),
-        Evaluation("random", n_splits=6, test_size=0.3),
+        {"folds": "stratified", "cv": 4},
+        {"folds": "random", "cv": 5, "seed": (0, 1)},
+        {"folds": "random", "splits": 6, "test_size": 0.3},
     ],
     ids=["stratified", "random", "splits"],
 )
-def test_what_is_said_of_guessing_is_what_chance_scores_on_the_same_folds(tracks, tmp_path, evaluation):
-    run, [chance] = evaluate_and_score(tracks, tmp_path, evaluation, "chance")
+def test_the_recorded_chance_is_the_score_of_the_approach_chance_on_the_same_folds(tracks, tmp_path, settings):
+    run, [chance] = evaluate_and_score(tracks, tmp_path, "chance", **settings)
     assert run.manifest["configuration"]["chance"] == pytest.approx(chance.intervals["accuracy"].mean)
 
 
-def test_tracks_that_an_official_split_leaves_out_have_no_say_in_guessing(tracks, tmp_path):
+def test_tracks_outside_an_official_split_do_not_affect_chance(tracks, tmp_path):
     one, other, left_out = ([tracks.ids[i] for i in np.flatnonzero(tracks.class_indices == k)] for k in range(3))
     split = Split(frozenset([*one[:2], other[0]]), frozenset([*other[1:5], one[2]]))
-    run, [chance] = evaluate_and_score(tracks, tmp_path, Evaluation("halves", official=[split]), "chance")
+    run, [chance] = evaluate_and_score(tracks, tmp_path, "chance", folds="halves", official={"halves": [split]})
     configuration = run.manifest["configuration"]
     assert configuration["chance"] == chance.intervals["accuracy"].mean == 1 / 5
     sizes = [configuration[name] for name in ("n_tracks", "n_used", "n_train", "n_test")]
@@ -220,24 +216,25 @@ def test_mel_is_an_svm_on_standardized_means_and_deviations_of_the_bands(tracks,
 
 
 def test_the_mean_of_the_training_tracks_has_no_correlation(targets, tmp_path):
-    run, [chance, mel] = evaluate_and_score(targets, tmp_path, Evaluation("random", 3), "chance", "mel")
+    run, [chance, mel] = evaluate_and_score(targets, tmp_path, "chance", "mel", folds="random", cv=3)
     assert chance.intervals["r"].mean == 0
     assert chance.undefined == 6
     assert mel.targets["height"].mean > 0.9
-    assert read_curves(run).num_rows == 0
-    assert read_checkpoints(run) is None
+    assert run.read_curves().num_rows == 0
+    assert run.read_checkpoints() is None
 
 
-def test_a_baseline_that_trains_nothing_cannot_be_saved_as_a_model(mirembed, tones):
+def test_a_baseline_without_training_cannot_be_saved_as_a_model(mirembed, tones):
     mirembed("extract", "--dataset", "folder", "--audio", str(tones))
     result = mirembed("fit", "--approach", "mel", code=1)
-    assert "--approach mel trains nothing: there is no model to save" in result.stderr
+    assert "error: --approach mel " in result.stderr
+    assert "evaluate" in result.stderr
 
 
 # Repeated splits
 
 
-def test_splits_have_the_asked_number_of_tracks_and_differ():
+def test_splits_have_the_requested_size_and_differ():
     labels = np.arange(40) % 3
     folds, notes = make_splits(
         Classification(("a", "b", "c")), labels, scheme="random", n_splits=20, test_size=0.1, seed=0
@@ -259,11 +256,11 @@ def test_grouped_splits_keep_groups_apart():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"test_size": 1.5}, "--test-size is 1.5: expected a share of the tracks, between 0 and 1"),
-        ({"n_splits": 0}, "--splits is 0: expected at least 1"),
+        ({"test_size": 1.5}, "--test-size is 1.5: "),
+        ({"n_splits": 0}, "--splits is 0: "),
         (
             {"scheme": "stratified", "test_size": 0.01},
-            "40 tracks cannot be split with --folds stratified --test-size 0.01",
+            "40 tracks with --folds stratified --test-size 0.01: ",
         ),
     ],
 )
@@ -275,14 +272,13 @@ def test_impossible_splits_are_an_error(settings, message):
 
 
 @pytest.fixture(scope="module")
-def repeated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[Scores]]:
+def repeated(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, list[Scores]]:
     """Six splits of tracks of which every fourth has a wrong label."""
     folder = tmp_path_factory.mktemp("splits")
     labels = [CLASSES.classes[number % 3] for number in range(18)]
     wrong = [CLASSES.classes[(number + (number % 4 == 0)) % 3] for number in range(18)]
     tracks = open_tracks(write_store(folder / "store", CLASSES, wrong, class_frames(labels)))
-    how = Evaluation("random", n_splits=6, test_size=0.25)
-    return evaluate_and_score(tracks, folder, how, "untrained", "mel", "chance")
+    return evaluate_and_score(tracks, folder, "untrained", "mel", "chance", splits=6, test_size=0.25)
 
 
 def test_a_split_is_scored_like_a_fold(repeated):
@@ -314,7 +310,7 @@ def test_pooled_scores_of_splits_draw_tracks_and_not_rows(repeated):
 
 def test_compare_shows_welch_s_test_beside_the_corrected_one(repeated):
     run, _ = repeated
-    report = compare(Results.open(run.folder.parent, run.folder.name), approaches=["untrained", "chance"])
+    report = compare(open_run(run.folder.parent, run.folder.name), approaches=["untrained", "chance"])
     test = next(one for one in report.tests if one.metric == "accuracy")
     predictions = table(run, "predictions.parquet")
     right = predictions.assign(right=predictions["label"] == predictions["prediction"])
@@ -324,58 +320,57 @@ def test_compare_shows_welch_s_test_beside_the_corrected_one(repeated):
 
 
 def test_folds_have_no_welch_test(run):
-    report = compare(Results.open(run.folder.parent, run.folder.name), approaches=["nn", "chance"])
+    report = compare(open_run(run.folder.parent, run.folder.name), approaches=["nn", "chance"])
     assert {test.p_welch for test in report.tests} == {None}
 
 
 def test_two_ways_of_splitting_are_an_error():
     task = Classification(("a", "b"))
-    with pytest.raises(SpecError, match="--cv 3 and --splits 4: choose cross-validation or repeated random splits"):
-        choose_evaluation(task, {}, cv=3, splits=4)
-    with pytest.raises(SpecError, match=r"--test-size 0.2 belongs to repeated random splits; give their number"):
-        choose_evaluation(task, {}, test_size=0.2)
-    assert choose_evaluation(task, {}, splits=4).scheme == "random"
+    with pytest.raises(SpecError, match=r"--cv 3 and --splits 4"):
+        choose_splits(experiment(cv=3, splits=4), task, {})
+    with pytest.raises(SpecError, match=r"--test-size 0\.2 .*--splits"):
+        choose_splits(experiment(test_size=0.2), task, {})
+    assert choose_splits(experiment(splits=4), task, {}).folds == "random"
 
 
-# Reading a run that is going on
+# Reading an unfinished run
 
 
 def test_the_finished_trainings_of_an_unfinished_run_can_be_read(tracks, tmp_path, monkeypatch):
-    from mirembed.evaluate import work as module
+    from mirembed.evaluate import run as module
 
     done = []
 
     def stop_after_two(part: Any, on_epoch: Any) -> None:
         if len(done) == 2:
             raise KeyboardInterrupt
-        module_part(part, on_epoch)
+        train_one(part, on_epoch)
         done.append(part)
 
-    module_part = module.evaluate_part
-    monkeypatch.setattr(module, "evaluate_part", stop_after_two)
+    train_one = module.train_fold
+    monkeypatch.setattr(module, "train_fold", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(tracks, tmp_path, Evaluation("stratified", 3, checkpoint_every=1), "rbf-sl", epochs=2)
+        evaluate(tracks, tmp_path, "rbf-sl", **FOLDS, epochs=2, checkpoint_every=1)
     [folder] = tmp_path.iterdir()
-    run = Run(folder)
+    run = RunFolder(folder)
     assert run.manifest["finished"] is None
-    predictions, checkpoints, curves = read_predictions(run), read_checkpoints(run), read_curves(run)
+    predictions, checkpoints, curves = run.read_predictions(), run.read_checkpoints(), run.read_curves()
     assert set(predictions["fold"].to_pylist()) == {0, 1}
     assert checkpoints.num_rows == 2 * predictions.num_rows
     assert len(curves) == 4
-    assert len(embedding_files(run)) == 1
-    monkeypatch.setattr(module, "evaluate_part", module_part)
-    again = evaluate(tracks, tmp_path, Evaluation("stratified", 3, checkpoint_every=1), "rbf-sl", epochs=2)
+    assert len(run.embedding_files()) == 1
+    monkeypatch.setattr(module, "train_fold", train_one)
+    again = evaluate(tracks, tmp_path, "rbf-sl", **FOLDS, epochs=2, checkpoint_every=1)
     assert again.folder == folder
-    assert read_predictions(again).num_rows == 18
+    assert again.read_predictions().num_rows == 18
 
 
-def test_a_resample_without_a_track_of_one_seed_is_scored_by_the_other(tracks, tmp_path):
-    how = Evaluation("random", n_splits=1, test_size=0.06, seeds=(0, 1, 2))
-    _, [chance] = evaluate_and_score(tracks, tmp_path, how, "chance")
+def test_a_resample_without_a_track_of_one_seed_is_scored_by_the_others(tracks, tmp_path):
+    _, [chance] = evaluate_and_score(tracks, tmp_path, "chance", splits=1, test_size=0.06, seed=(0, 1, 2))
     assert 0 <= chance.pooled["accuracy"].low <= chance.pooled["accuracy"].high <= 1
 
 
-def test_a_learner_that_draws_from_the_global_generator_repeats_its_numbers(tracks, tmp_path):
+def test_a_learner_that_uses_the_global_generator_repeats_its_numbers(tracks, tmp_path):
     class Drawing(DummyClassifier):
         def predict(self, X: Any) -> Any:
             return self.drawn_[: len(X)]
@@ -389,24 +384,24 @@ def test_a_learner_that_draws_from_the_global_generator_repeats_its_numbers(trac
             return Drawing()
 
     registry = Registry([*REGISTRY.plugins, Plugin("learner", "unseeded", Unseeded, "", "mirembed-odd", "1.0")])
-    chosen = replace(experiment("mel"), learners=(Spec.parse("unseeded"),))
+    settings = experiment("mel", learner="unseeded", **FOLDS)
     tables = []
     for place in ("a", "b"):
         with workers_run(), pytest.MonkeyPatch.context() as patch:
             patch.setattr(Registry, "discover", lambda: registry)
-            run, _ = run_evaluation(tracks, chosen, Evaluation("stratified", 3), registry, tmp_path / place, jobs=1)
-        tables.append(read_predictions(run))
+            run, _ = run_evaluation(tracks, settings, registry, tmp_path / place)
+        tables.append(run.read_predictions())
         np.random.random(7)
     assert tables[0].equals(tables[1])
     assert len(set(tables[0]["prediction"].to_pylist())) > 1
 
 
-def test_a_similarity_of_labels_that_nothing_uses_is_an_error():
-    with pytest.raises(SpecError, match="--label-similarity cosine: none of nn, mel learns a similarity"):
-        choose_approaches(["nn", "mel"], [], "cosine")
+def test_an_unused_label_similarity_is_an_error():
+    with pytest.raises(SpecError, match=r"--label-similarity cosine: .*nn, mel"):
+        experiment("nn", "mel", label_similarity="cosine").check()
 
 
-def test_models_that_cannot_be_kept_are_named(tracks, tmp_path):
+def test_approaches_without_a_model_to_keep_are_named(tracks, tmp_path):
     told: list[str] = []
 
     class Notes(Silent):
@@ -414,7 +409,9 @@ def test_models_that_cannot_be_kept_are_named(tracks, tmp_path):
             told.append(text)
 
     with workers_run():
-        how = Evaluation("stratified", 3, keep_models=True)
-        run_evaluation(tracks, experiment("mel", "untrained"), how, REGISTRY, tmp_path, jobs=1, progress=Notes())
-    assert "--keep-models keeps no model of mel: there is no network to keep" in told
+        settings = experiment("mel", "untrained", **FOLDS, keep_models=True)
+        run_evaluation(tracks, settings, REGISTRY, tmp_path, progress=Notes())
+    [note] = [note for note in told if "--keep-models" in note]
+    assert "mel" in note
+    assert "untrained" not in note
     assert len(list(tmp_path.glob("*/models/untrained-*"))) == 3

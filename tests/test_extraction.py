@@ -1,4 +1,4 @@
-"""Extraction: a folder becomes a store, once; what is missing or changed is decoded, and nothing else."""
+"""Extracting a folder into a store: what is missing or changed is decoded, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,8 @@ import soundfile
 from audio_files import loud_then_quiet, write_mp3
 from conftest import CLASSES, RATE, tone, write_tones
 
-from mirembed import Classification, Listing, Regression, Target, Track, extract, workers
-from mirembed.errors import DatasetError, StoreError
+from mirembed import Classification, Listing, Track, extract, workers
+from mirembed.errors import StoreError
 from mirembed.spectrogram import spectrogram
 from mirembed.store import FeatureStore
 from mirembed_datasets.folder import Folder
@@ -29,7 +28,7 @@ from mirembed_datasets.folder import Folder
 
 @pytest.fixture
 def audio(tmp_path: Path) -> Path:
-    """Six short tones in three classes."""
+    """Write six short tones in three classes."""
     return write_tones(tmp_path / "audio", n_tracks=2, seconds=0.3)
 
 
@@ -40,7 +39,7 @@ def store(tmp_path: Path) -> FeatureStore:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that were handed to workers, in every extraction of the test."""
+    """Record the names of the files that are given to workers, in every extraction of the test."""
     names: list[str] = []
     run = workers.run
 
@@ -53,7 +52,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def run(store: FeatureStore, audio: Path, *, jobs: int = 1, listing: Listing | None = None, **options: object):
-    """Extract a folder; the dataset is `folder` with the table ``labels.csv`` where that exists."""
+    """Extract a folder; the dataset is `folder`, with the table ``labels.csv`` if it exists."""
     if listing is None:
         table = audio / "labels.csv"
         listing = (Folder(labels=table, group="artist") if table.exists() else Folder()).listing(audio)
@@ -61,21 +60,21 @@ def run(store: FeatureStore, audio: Path, *, jobs: int = 1, listing: Listing | N
 
 
 def stored(store: FeatureStore) -> dict[str, dict]:
-    """The rows of the shards by track id, with ``frames``; fails when a track has two."""
+    """Return the rows of the shards by track id, with ``frames``; fail if a track has two."""
     rows = [row for shard in store.shards() for row in pq.read_table(shard).to_pylist()]
     assert len({row["id"] for row in rows}) == len(rows)
     return {row["id"]: {**row, "frames": np.array(row["frames"], np.float32)} for row in rows}
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Every Parquet file with its inode and content: rewriting one changes the inode."""
+    """Return the inode and content of every Parquet file: rewriting a file changes its inode."""
     return {path.name: (path.stat().st_ino, path.read_bytes()) for path in folder.glob("spectrograms/*")}
 
 
-# What is stored
+# Rows
 
 
-def test_each_track_gets_one_row_with_what_the_dataset_says_of_it(store, audio):
+def test_each_track_gets_one_row_with_its_label_and_group(store, audio):
     (audio / "labels.csv").write_text("path,label,artist\nlow/low-0.wav,calm,Nina\nhigh/high-1.wav,wild,\n")
     summary = run(store, audio)
     assert (summary.listed, summary.extracted, summary.absent, summary.failures) == (2, 2, 0, [])
@@ -122,27 +121,27 @@ def test_results_do_not_depend_on_the_number_of_workers(tmp_path, audio):
         assert found[track] == expected[track]
 
 
-def test_annotated_tracks_without_audio_are_counted_and_no_failure(store, audio):
+def test_annotated_tracks_without_audio_are_counted_and_do_not_fail(store, audio):
     (audio / "labels.csv").write_text("path,label,artist\nlow/low-0.wav,a,\ngone.wav,b,\nlow/low-1.wav,b,\n")
     summary = run(store, audio)
     assert (summary.listed, summary.absent, summary.failures) == (2, 1, [])
-    assert "1 annotated track without audio here" in summary.lines("folder")
+    assert "1 annotated track without audio" in summary.lines("folder")
 
 
-def test_shards_are_written_on_the_way(store, audio, monkeypatch):
+def test_shards_are_written_as_soon_as_they_are_full(store, audio, monkeypatch):
     monkeypatch.setattr(extract.extraction, "SHARD_ROWS", 4)
     run(store, audio)
     assert [store.n_rows(shard) for shard in store.shards()] == [4, 2]
     assert len(stored(store)) == 6
 
 
-def test_shards_of_long_tracks_have_fewer_of_them(store, audio, monkeypatch):
+def test_shards_of_long_tracks_have_fewer_rows(store, audio, monkeypatch):
     monkeypatch.setattr(extract.extraction, "SHARD_FRAMES", 30)  # each track has 11
     run(store, audio)
     assert [store.n_rows(shard) for shard in store.shards()] == [3, 3]
 
 
-# The second run
+# The next run
 
 
 def test_a_second_run_does_nothing(store, audio, decoded):
@@ -155,7 +154,7 @@ def test_a_second_run_does_nothing(store, audio, decoded):
     assert snapshot(store.folder) == before
 
 
-def test_a_file_that_is_only_touched_is_not_decoded_again(store, audio, decoded):
+def test_a_touched_file_is_not_decoded_again(store, audio, decoded):
     run(store, audio)
     decoded.clear()
     os.utime(audio / "low" / "low-0.wav", (1, 1))
@@ -192,7 +191,7 @@ def test_a_changed_file_replaces_its_row(store, audio, decoded):
     assert run(store, audio).extracted == 0
 
 
-def test_other_labels_and_groups_are_taken_over_without_decoding(store, audio, decoded):
+def test_labels_and_groups_are_updated_without_decoding(store, audio, decoded):
     table = audio / "labels.csv"
     table.write_text("path,label,artist\nlow/low-0.wav,a,Nina\nlow/low-1.wav,b,\nhigh/high-0.wav,a,\n")
     run(store, audio)
@@ -214,43 +213,42 @@ def test_other_labels_and_groups_are_taken_over_without_decoding(store, audio, d
     assert run(store, audio).relabeled == 0
 
 
-def test_tracks_that_are_no_longer_listed_are_kept_with_their_class(store, audio, decoded):
+def test_unlisted_tracks_are_kept_with_their_class(store, audio, decoded):
     run(store, audio)
     shutil.rmtree(audio / "low")
     decoded.clear()
     summary = run(store, audio)
     assert (summary.listed, summary.unlisted, summary.pruned) == (4, 2, 0)
-    assert summary.lines("folder") == [
-        "folder: 6 tracks in the store, 0 of them new; 4 of 4 listed (2 kept although no longer listed: --prune "
-        "removes them)"
-    ]
+    (line,) = summary.lines("folder")
+    assert re.match(r"folder: 4 of 4 tracks.* 0 .*new.* 2 no longer listed \(--prune removes them\)", line)
     assert (store.info().n_listed, store.info().n_unlisted) == (4, 2)
     assert len(stored(store)) == 6
     assert set(store.info().task.classes) == set(CLASSES)
     assert decoded == []
 
 
-def test_prune_removes_tracks_that_are_no_longer_listed(store, audio, decoded):
+def test_prune_removes_unlisted_tracks(store, audio, decoded):
     run(store, audio)
     shutil.rmtree(audio / "low")
     decoded.clear()
     summary = run(store, audio, prune=True)
     assert (summary.listed, summary.unlisted, summary.pruned) == (4, 0, 2)
-    assert summary.lines("folder")[0] == "folder: 4 of 4 tracks in the store, 0 of them new"
+    assert summary.lines("folder")[0].startswith("folder: 4 of 4 tracks")
+    assert "removed 2 unlisted tracks" in summary.lines("folder")
     assert store.info().n_unlisted == 0
     assert {track.split("/")[0] for track in stored(store)} == {"middle", "high"}
     assert set(store.info().task.classes) == {"middle", "high"}
     assert decoded == []
 
 
-def test_a_renamed_file_is_known_by_its_content(store, audio, decoded):
+def test_a_renamed_file_is_recognized_by_its_content(store, audio, decoded):
     run(store, audio)
     before = stored(store)
     decoded.clear()
     path = (audio / "low" / "low-0.wav").rename(audio / "high" / "renamed.wav")
     summary = run(store, audio)
     assert (summary.moved, summary.extracted, summary.unchanged, summary.unlisted) == (1, 0, 6, 0)
-    assert "1 track moved or renamed, not decoded again" in summary.lines("folder")
+    assert any(line.startswith("1 track moved or renamed") for line in summary.lines("folder"))
     assert decoded == []
     after = stored(store)
     assert after.keys() == before.keys() - {"low/low-0.wav"} | {"high/renamed.wav"}
@@ -260,7 +258,7 @@ def test_a_renamed_file_is_known_by_its_content(store, audio, decoded):
     assert run(store, audio).moved == 0
 
 
-def test_a_folder_whose_files_all_have_other_names_is_known_by_their_content(store, audio, decoded):
+def test_a_folder_whose_files_are_all_renamed_is_recognized_by_their_content(store, audio, decoded):
     run(store, audio)
     decoded.clear()
     for name in CLASSES:
@@ -272,7 +270,7 @@ def test_a_folder_whose_files_all_have_other_names_is_known_by_their_content(sto
     assert set(stored(store)) == {path.relative_to(audio).as_posix() for path in audio.rglob("*.wav")}
 
 
-def test_of_two_copies_of_a_file_that_is_gone_one_takes_its_row(store, audio, decoded):
+def test_only_one_of_two_copies_takes_the_row_of_a_deleted_file(store, audio, decoded):
     run(store, audio)
     decoded.clear()
     path = audio / "low" / "low-0.wav"
@@ -283,7 +281,7 @@ def test_of_two_copies_of_a_file_that_is_gone_one_takes_its_row(store, audio, de
     assert decoded == ["copy-2.wav"]
 
 
-def test_a_copy_of_a_file_that_is_still_there_is_a_track_of_its_own(store, audio, decoded):
+def test_a_copy_of_an_existing_file_is_a_track_of_its_own(store, audio, decoded):
     run(store, audio)
     decoded.clear()
     shutil.copy(audio / "low" / "low-0.wav", audio / "low" / "copy.wav")
@@ -292,7 +290,7 @@ def test_a_copy_of_a_file_that_is_still_there_is_a_track_of_its_own(store, audio
     assert decoded == ["copy.wav"]
 
 
-def test_files_that_have_swapped_their_names_are_decoded_again(store, audio):
+def test_files_that_swap_names_are_decoded_again(store, audio):
     run(store, audio)
     first, second, third = audio / "low" / "low-0.wav", audio / "low" / "low-1.wav", audio / "third"
     for old, new in ((first, third), (second, first), (third, second)):
@@ -302,7 +300,7 @@ def test_files_that_have_swapped_their_names_are_decoded_again(store, audio):
         np.testing.assert_array_equal(row["frames"], spectrogram(audio / track).frames)
 
 
-def test_a_moved_folder_is_known_by_its_tracks(store, audio, tmp_path, decoded):
+def test_a_moved_folder_is_recognized_by_its_tracks(store, audio, tmp_path, decoded):
     run(store, audio)
     decoded.clear()
     moved = audio.rename(tmp_path / "moved")
@@ -317,7 +315,7 @@ def test_another_folder_is_refused(store, audio, tmp_path):
     other = tmp_path / "other"
     (other / "loud").mkdir(parents=True)
     soundfile.write(other / "loud" / "a.wav", tone(220, 0.3, seed=0), RATE)
-    with pytest.raises(StoreError, match=r"already holds 6 tracks of folder from .*audio, and none of them is in"):
+    with pytest.raises(StoreError, match=r"6 tracks of folder from .*audio.*none.*other.*--store"):
         run(store, other)
     assert snapshot(store.folder) == before
     assert store.info().audio == str(audio)
@@ -328,12 +326,12 @@ def test_other_kinds_of_labels_are_refused(store, audio):
     before = snapshot(store.folder)
     (audio / "numbers.csv").write_text("path,valence\nlow/low-0.wav,1\nlow/low-1.wav,2\n")
     listing = Folder(labels=audio / "numbers.csv", target="valence").listing(audio)
-    with pytest.raises(StoreError, match=r"folder now has valence, the store .* holds label; extract into another"):
+    with pytest.raises(StoreError, match=r"folder.*valence.*the store .*label;.*--store"):
         run(store, audio, listing=listing)
     assert snapshot(store.folder) == before
 
 
-def test_a_damaged_shard_is_set_aside_and_its_tracks_are_made_anew(store, audio, monkeypatch):
+def test_a_damaged_shard_is_set_aside_and_its_tracks_are_extracted_again(store, audio, monkeypatch):
     monkeypatch.setattr(extract.extraction, "SHARD_ROWS", 4)
     run(store, audio)
     expected = stored(store)
@@ -350,7 +348,7 @@ def test_a_damaged_shard_is_set_aside_and_its_tracks_are_made_anew(store, audio,
 # Failures
 
 
-def test_what_fails_stands_in_a_table_with_the_reason_and_what_to_do(store, audio):
+def test_failures_are_stored_with_the_reason_and_advice(store, audio):
     (audio / "low" / "empty.wav").touch()
     (audio / "low" / "text.mp3").write_text("not music")
     summary = run(store, audio)
@@ -361,7 +359,7 @@ def test_what_fails_stands_in_a_table_with_the_reason_and_what_to_do(store, audi
     assert (empty["id"], text["id"]) == ("low/empty.wav", "low/text.mp3")
     assert empty["path"] == str(audio / "low" / "empty.wav")
     assert "empty file" in empty["reason"]
-    assert "can decode this file" in text["reason"]
+    assert "neither soundfile nor Essentia" in text["reason"]
     assert "--retry-failed" in empty["retry"]
     assert [failure.id for failure in summary.failures] == ["low/empty.wav", "low/text.mp3"]
 
@@ -371,10 +369,11 @@ def test_a_file_that_vanishes_after_it_was_listed_is_a_failure(store, audio):
     (audio / "low" / "low-0.wav").unlink()
     summary = run(store, audio, listing=listing)
     assert summary.extracted == 5
-    assert [failure.reason for failure in summary.failures] == ["cannot be read: No such file or directory"]
+    (failure,) = summary.failures
+    assert "No such file" in failure.reason
 
 
-def test_a_failed_file_is_tried_again_only_when_it_changes_or_when_asked(store, audio, decoded):
+def test_a_failed_file_is_tried_again_only_when_it_changes_or_on_request(store, audio, decoded):
     bad = audio / "low" / "bad.wav"
     bad.write_bytes(b"RIFF")
     run(store, audio)
@@ -382,7 +381,7 @@ def test_a_failed_file_is_tried_again_only_when_it_changes_or_when_asked(store, 
 
     summary = run(store, audio)
     assert (decoded, summary.failed_before, len(summary.failures)) == ([], 1, 1)
-    assert any("--retry-failed tries again" in line for line in summary.lines("folder"))
+    assert any("1 unchanged file" in line and "--retry-failed" in line for line in summary.lines("folder"))
 
     summary = run(store, audio, retry_failed=True)
     assert (decoded, summary.failed_before, len(summary.failures)) == (["bad.wav"], 0, 1)
@@ -393,7 +392,7 @@ def test_a_failed_file_is_tried_again_only_when_it_changes_or_when_asked(store, 
     assert (summary.extracted, summary.failures, store.failures()) == (1, [], [])
 
 
-def test_a_file_that_becomes_unreadable_stays_a_failure_and_keeps_its_old_row(store, audio, decoded):
+def test_a_file_that_becomes_unreadable_fails_and_keeps_its_old_row(store, audio, decoded):
     run(store, audio)
     before = stored(store)["low/low-0.wav"]["frames"]
     good = (audio / "low" / "low-0.wav").read_bytes()
@@ -401,8 +400,8 @@ def test_a_file_that_becomes_unreadable_stays_a_failure_and_keeps_its_old_row(st
     for failed_before in (0, 1, 1):
         summary = run(store, audio)
         assert (summary.failed_before, summary.unchanged, summary.kept) == (failed_before, 5, 1)
-        assert "1 track kept as before the file changed" in summary.lines("folder")
-        assert summary.lines("folder")[0].startswith("folder: 6 of 6 tracks in the store")
+        assert any(line.startswith("kept") and "1 failed file" in line for line in summary.lines("folder"))
+        assert summary.lines("folder")[0].startswith("folder: 6 of 6 tracks")
         assert summary.to_json("folder")["kept"] == 1
         assert [failure.id for failure in summary.failures] == ["low/low-0.wav"]
     np.testing.assert_array_equal(stored(store)["low/low-0.wav"]["frames"], before)
@@ -411,22 +410,23 @@ def test_a_file_that_becomes_unreadable_stays_a_failure_and_keeps_its_old_row(st
     assert (summary.unchanged, summary.kept, summary.failures, store.failures()) == (6, 0, [], [])
 
 
-def test_whatever_a_decoder_raises_is_the_failure_of_one_file(store, audio, monkeypatch):
-    def fail_on_one(path: Path, *_: object):
+def test_any_exception_of_a_decoder_fails_one_file_only(store, audio, monkeypatch):
+    def fail_on_one(path: Path, **_: object):
         if path.name == "low-0.wav":
             raise KeyError("chunk")
         return spectrogram(path)
 
     from small_store import workers_run  # imports torch, and workers import this file
 
-    monkeypatch.setattr(extract.files, "spectrogram", fail_on_one)
+    monkeypatch.setattr(extract.file_features, "spectrogram", fail_on_one)
     with workers_run():
         summary = run(store, audio)
     assert summary.extracted == 5
-    assert [failure.reason for failure in summary.failures] == ["cannot be read: KeyError: 'chunk'"]
+    (failure,) = summary.failures
+    assert "KeyError: 'chunk'" in failure.reason
 
 
-def test_failures_of_tracks_that_are_no_longer_listed_are_forgotten(store, audio):
+def test_failures_of_unlisted_tracks_are_dropped(store, audio):
     bad = audio / "low" / "bad.wav"
     bad.touch()
     run(store, audio)
@@ -435,7 +435,7 @@ def test_failures_of_tracks_that_are_no_longer_listed_are_forgotten(store, audio
     assert store.failures() == []
 
 
-def test_what_decoders_print_is_counted_and_not_shown(store, audio, capfd):
+def test_decoder_messages_are_counted_and_not_shown(store, audio, capfd):
     samples = loud_then_quiet(2, 44_100)
     path = write_mp3(audio / "low" / "junk.mp3", samples, 44_100, "CONSTANT")
     content = path.read_bytes()
@@ -443,12 +443,12 @@ def test_what_decoders_print_is_counted_and_not_shown(store, audio, capfd):
     path.write_bytes(content[: len(content) // 2] + junk + content[len(content) // 2 :])
     summary = run(store, audio)
     assert (summary.extracted, summary.failures) == (7, [])
-    assert summary.chatter > 0
-    assert f"{summary.chatter} lines of decoder messages silenced" in summary.lines("folder")
+    assert summary.decoder_messages > 0
+    assert any(f"{summary.decoder_messages} lines of decoder messages" in line for line in summary.lines("folder"))
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_pipe_does_not_make_extraction_wait(store, audio):
+def test_extraction_does_not_wait_for_a_pipe(store, audio):
     os.mkfifo(audio / "low" / "pipe.wav")
     listing = Folder().listing(audio)
     assert "low/pipe.wav" not in {track.id for track in listing.tracks}
@@ -456,67 +456,16 @@ def test_a_pipe_does_not_make_extraction_wait(store, audio):
     for _ in range(2):
         summary = run(store, audio, listing=Listing(listing.task, [*listing.tracks, pipe]))
         (failure,) = summary.failures
-        assert (failure.id, failure.reason) == (
-            "low/pipe.wav",
-            "a pipe, socket or device, where an audio file was expected",
-        )
+        assert failure.id == "low/pipe.wav"
+        assert "pipe" in failure.reason
     assert len(stored(store)) == 6
 
 
-def test_a_dataset_without_tracks_is_an_error(store, audio):
-    with pytest.raises(DatasetError, match="lists no track in this folder; check --audio"):
-        run(store, audio, listing=Listing(Classification(("a", "b")), []))
-
-
-NOT_UTF8 = os.fsdecode(b"caf\xe9.wav")
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ({"id": 7}, "test lists the id 7; expected a relative path in valid UTF-8: report it to that plugin's authors"),
-        ({"id": ""}, "test lists the id ''; expected a relative path"),
-        ({"id": "/music/a.wav"}, "test lists the id '/music/a.wav'; expected a relative path"),
-        ({"id": NOT_UTF8}, "test lists the id 'caf\\udce9.wav'; expected a relative path in valid UTF-8"),
-        ({"group": 7}, "test: x has the group 7; expected valid UTF-8 or None: report it to that plugin's authors"),
-        ({"group": NOT_UTF8}, "test: x has the group 'caf\\udce9.wav'; expected valid UTF-8 or None"),
-        ({"path": "a.wav"}, "test: x has the path 'a.wav'; expected a pathlib.Path: report it to that plugin's"),
-        ({"label": 1}, "test: x has the label 1, which is no class of it"),
-    ],
-)
-def test_a_track_that_cannot_be_stored_is_refused_before_any_is_decoded(store, audio, decoded, change, expected):
-    good, bad = Track("good", audio / "low" / "low-0.wav", "a"), Track("x", audio / "low" / "low-1.wav", "a")
-    listing = Listing(Classification(("a", "b")), [good, replace(bad, **change)])
-    with pytest.raises(DatasetError, match=re.escape(expected)):
-        extract.extract(store, listing, spec="test", plugin={}, audio=audio, jobs=1)
-    assert (decoded, store.exists) == ([], False)
-
-
-@pytest.mark.parametrize(
-    ("label", "expected"),
-    [
-        (3.0, "x needs 1 values, has 3.0"),
-        ("3", "x needs 1 values, has '3'"),
-        (("3",), "x has valence=3, outside 1 to 9"),
-        ((None,), "x has valence=None, outside 1 to 9"),
-    ],
-)
-def test_targets_that_are_no_numbers_are_refused(label, expected):
-    listing = Listing(Regression((Target("valence", 1, 9),)), [Track("x", Path("x.wav"), label)])
-    with pytest.raises(DatasetError, match=re.escape(expected)):
-        extract.check_listing(listing, "test")
-
-
-def test_numbers_of_numpy_are_targets():
-    listing = Listing(Regression((Target("valence", 1, 9),)), [Track("x", Path("x.wav"), (np.float32(3),))])
-    extract.check_listing(listing, "test")
-
-
-# Workers that are killed
+# Crashing workers
 
 
 def act(task: tuple[str, int]) -> int:
-    """In a worker: return the number, or end in the way that is asked for."""
+    """In a worker: return the number, or end as requested."""
     what, number = task
     if what == "SIGSEGV":
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -529,7 +478,7 @@ def act(task: tuple[str, int]) -> int:
     return number
 
 
-def test_a_task_that_kills_its_worker_is_named_and_the_others_go_on():
+def test_a_task_that_crashes_its_worker_is_named_and_the_others_finish():
     tasks = [("return", 10), ("SIGSEGV", 11), ("return", 12), ("exit", 13)]
     outcomes = sorted(workers.run(act, tasks, jobs=2), key=lambda outcome: outcome.index)
     assert outcomes == [
@@ -540,7 +489,7 @@ def test_a_task_that_kills_its_worker_is_named_and_the_others_go_on():
     ]
 
 
-def test_tasks_that_were_not_handed_out_before_a_crash_are_not_run_one_by_one():
+def test_tasks_handed_out_after_a_crash_share_a_worker():
     crashed, *rest = workers.run(act, [("SIGSEGV", 0), *[("process", 0)] * 3], jobs=1)
     assert isinstance(crashed, workers.Crashed)
     assert len({outcome.result for outcome in rest}) == 1
@@ -551,7 +500,7 @@ def variable(name: str) -> str | None:
     return os.environ.get(name)
 
 
-def test_workers_compute_in_one_order():
+def test_workers_compute_in_a_fixed_order():
     expected = {"OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
     outcomes = workers.run(variable, list(expected), jobs=1)
     assert [outcome.result for outcome in outcomes] == list(expected.values())
@@ -564,7 +513,7 @@ def test_an_exception_in_a_worker_reaches_the_caller():
 
 @pytest.fixture
 def killer(audio: Path) -> Path:
-    """An MP3 whose number of channels changes half way, which kills Essentia."""
+    """Write an MP3 whose number of channels changes midway, which crashes Essentia."""
     samples = loud_then_quiet(2, 44_100)
     stereo = write_mp3(audio / "stereo.mp3", samples, 44_100, "CONSTANT")
     mono = write_mp3(audio / "mono.mp3", samples[:, 0], 44_100, "CONSTANT")
@@ -575,11 +524,11 @@ def killer(audio: Path) -> Path:
     script = "import sys; from pathlib import Path; from mirembed.audio import decode; decode(Path(sys.argv[1]))"
     code = subprocess.run([sys.executable, "-c", script, path], capture_output=True, check=False).returncode
     if code != -signal.SIGSEGV:
-        pytest.skip(f"this Essentia is not killed by such a file: exit code {code}")
+        pytest.skip(f"such a file does not crash this Essentia: exit code {code}")
     return path
 
 
-def test_a_file_that_kills_its_decoder_is_a_failure_and_the_others_are_extracted(mirembed, audio, killer):
+def test_a_file_that_crashes_its_decoder_fails_and_the_others_are_extracted(mirembed, audio, killer):
     # In a slim container there is not even pgrep.
     nothing_to_call = {"PATH": "/nowhere"}
     completed = mirembed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from archive_server import CLIPS, QUICK, Notes, Server, card_of, noise, serving,
 from conftest import clean_environment
 
 from mirembed import Archive, DatasetError
-from mirembed.datasets.fetch import Fetched, Wishes, fetch
+from mirembed.datasets.fetch import Fetched, FetchOptions, fetch
 from mirembed.errors import PluginError, SpecError, StoreBusyError
 
 LABELS = b"track, mood\n1, calm\n"
@@ -44,8 +45,8 @@ def paths(server: Server) -> list[str]:
     return [request["path"] for request in server.asked]
 
 
-def get(archives: tuple[Archive, ...], audio: Path, **wishes: object) -> list[Fetched]:
-    return fetch("tiny", card_of(*archives), audio, Wishes(**wishes), patience=QUICK)
+def get(archives: tuple[Archive, ...], audio: Path, **options: object) -> list[Fetched]:
+    return fetch("tiny", card_of(*archives), audio, FetchOptions(**options), policy=QUICK)
 
 
 def test_archives_are_fetched_in_order_each_into_its_folder(
@@ -67,12 +68,8 @@ def test_license_citation_and_source_are_shown_before_anything_is_asked_for(tmp_
     gone = Archive("http://127.0.0.1:9/genres.tar.gz", sha256(PACKED))
     with pytest.raises(DatasetError):
         fetch("tiny", card_of(gone), tmp_path, None, notes, QUICK)
-    assert notes.said[:4] == [
-        "Tiny: two clips",
-        "license: unknown",
-        "source: Ask its authors.",
-        "please cite:\n@article{tiny}",
-    ]
+    shown = " ".join(notes.said[:4])
+    assert all(text in shown for text in ("Tiny: two clips", "license: unknown", "Ask its authors.", "@article{tiny}"))
 
 
 def test_a_second_command_does_nothing(server: Server, archives: tuple[Archive, Archive], tmp_path: Path) -> None:
@@ -109,7 +106,7 @@ def test_a_file_that_was_changed_is_named_and_left_alone(archives: tuple[Archive
     get(archives, tmp_path)
     clip = tmp_path / "genres" / "pop" / "pop.00000.wav"
     clip.write_bytes(b"remixed")
-    with pytest.raises(DatasetError, match=f"{clip} would be overwritten with something else"):
+    with pytest.raises(DatasetError, match=str(clip)):
         get(archives, tmp_path)
     assert clip.read_bytes() == b"remixed"
 
@@ -147,7 +144,7 @@ def test_another_file_in_the_place_of_an_archive_is_an_error(
     server: Server, archives: tuple[Archive, Archive], tmp_path: Path
 ) -> None:
     (tmp_path / "genres.tar.gz").write_bytes(b"mine")
-    with pytest.raises(DatasetError, match=rf"genres.tar.gz has {sha256(b'mine')}, expected .*\nmove it away, and"):
+    with pytest.raises(DatasetError, match=rf"genres.tar.gz has {sha256(b'mine')}, expected {sha256(PACKED)}"):
         get(archives, tmp_path)
     assert (tmp_path / "genres.tar.gz").read_bytes() == b"mine"
     assert server.asked == []
@@ -155,20 +152,20 @@ def test_another_file_in_the_place_of_an_archive_is_an_error(
 
 @pytest.mark.parametrize("card", [None, card_of()])
 def test_a_dataset_without_archives_is_an_error(tmp_path: Path, card: object) -> None:
-    with pytest.raises(DatasetError, match="dataset tiny names no archive that could be fetched; get it yourself"):
+    with pytest.raises(DatasetError, match="tiny has no archives"):
         fetch("tiny", card, tmp_path)
 
 
 def test_two_archives_of_one_name_are_the_plugins_fault(server: Server, tmp_path: Path) -> None:
     archive = server.serve("labels.csv", LABELS)
-    with pytest.raises(PluginError, match="names two archives alike"):
+    with pytest.raises(PluginError, match=r"tiny.*same file name.*authors"):
         get((archive, archive), tmp_path)
 
 
 def test_two_processes_do_not_fetch_into_one_folder(archives: tuple[Archive, Archive], tmp_path: Path) -> None:
     class Another(Notes):
         def start(self, description: str, total: float) -> None:
-            with pytest.raises(StoreBusyError, match=r"another process fetches into .*; wait until it ends"):
+            with pytest.raises(StoreBusyError, match=f"another process.*{tmp_path}"):
                 get(archives, tmp_path)
             self.note("tried")
 
@@ -207,8 +204,8 @@ class TestCopiesFromElsewhere:
         with pytest.raises(DatasetError) as caught:
             get(archives[:1], tmp_path / "audio", urls=[str(copy)])
         found = sha256(b"damaged")
-        assert f"{copy} has {found}, expected {sha256(PACKED)}; it was not unpacked" in str(caught.value)
-        assert f"if you trust this one: --url {copy} --checksum {found}" in str(caught.value)
+        assert f"{copy} has {found}, expected {sha256(PACKED)}" in str(caught.value)
+        assert f"--url {copy} --checksum {found}" in str(caught.value)
         assert copy.read_bytes() == b"damaged"
 
     def test_one_of_another_kind_is_unpacked_by_its_own_name(
@@ -226,20 +223,23 @@ class TestCopiesFromElsewhere:
         assert server.asked == []
 
     @pytest.mark.parametrize(
-        ("wishes", "message"),
+        ("options", "expected"),
         [
-            ({"archive": "genre.zip"}, r"has no archive 'genre.zip'; it has genres.tar.gz, labels.csv"),
-            ({"urls": ["http://host/x"]}, r"may be any of genres.tar.gz, labels.csv; say which with --archive FILE"),
-            ({"urls": ["http://a/labels.csv", "http://b/labels.csv"]}, "stand for the same archive; give one"),
-            ({"checksum": sha256(b"")}, r"is for one archive, not for genres.tar.gz, labels.csv; choose one with --ar"),
-            ({"archive": "labels.csv", "urls": ["nowhere"]}, "nowhere is neither a file nor an address"),
+            ({"archive": "genre.zip"}, r"'genre.zip'.* genres.tar.gz, labels.csv"),
+            ({"urls": ["http://host/x"]}, r"--url http://host/x .*genres.tar.gz, labels.csv.*--archive"),
+            (
+                {"urls": ["http://a/labels.csv", "http://b/labels.csv"]},
+                "http://a/labels.csv .*http://b/labels.csv .*labels.csv",
+            ),
+            ({"checksum": sha256(b"")}, r"--checksum .*genres.tar.gz, labels.csv.*--archive"),
+            ({"archive": "labels.csv", "urls": ["nowhere"]}, "nowhere is neither a file nor"),
         ],
     )
-    def test_wishes_that_cannot_be_understood(
-        self, archives: tuple[Archive, Archive], tmp_path: Path, wishes: dict[str, object], message: str
+    def test_options_that_do_not_fit_the_dataset_are_errors(
+        self, archives: tuple[Archive, Archive], tmp_path: Path, options: dict[str, object], expected: str
     ) -> None:
-        with pytest.raises(SpecError, match=message):
-            get(archives, tmp_path / "audio", **wishes)
+        with pytest.raises(SpecError, match=expected):
+            get(archives, tmp_path / "audio", **options)
         assert not (tmp_path / "audio").exists()
 
 
@@ -286,9 +286,8 @@ class TestTheCommand:
 
     def test_it_says_what_it_does_and_what_comes_next(self, plugin: dict[str, str], tmp_path: Path) -> None:
         out, err = self.run(plugin, "tiny", "--audio", tmp_path / "audio")
-        assert (
-            out == f"1 file of tiny in {tmp_path}/audio; next: mirembed datasets check tiny --audio {tmp_path}/audio\n"
-        )
+        assert out.startswith("1 file of tiny ")
+        assert f"mirembed datasets check tiny --audio {tmp_path}/audio" in out
         assert err.index("license: unknown") < err.index("downloading clips.zip") < err.index("unpacking clips.zip")
         assert (tmp_path / "audio" / "a.wav").read_bytes() == noise(500_000)
 
@@ -305,7 +304,7 @@ class TestTheCommand:
 
     def test_a_dataset_without_a_card_cannot_be_fetched(self, plugin: dict[str, str], tmp_path: Path) -> None:
         _, err = self.run(plugin, "bare", "--audio", tmp_path / "audio", code=1)
-        assert err == "error: dataset bare names no archive that could be fetched; get it yourself\n"
+        assert err.startswith("error: dataset bare has no archives")
 
     @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
     def test_after_an_end_of_any_kind_the_same_command_goes_on(
@@ -338,10 +337,10 @@ class TestTheCommand:
     ) -> None:
         content = zip_of({"zeros.wav": bytes(400_000)})
         (tmp_path / "zeros.zip").write_bytes(content)
-        wishes = ("--url", tmp_path / "zeros.zip", "--checksum", sha256(content))
+        options = ("--url", tmp_path / "zeros.zip", "--checksum", sha256(content))
         small = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
-        _, err = self.run(plugin, "tiny", "--audio", tmp_path / "audio", *wishes, before=small, code=1)
-        assert "zeros.wav: File too large; free some space and run the same command again" in err
+        _, err = self.run(plugin, "tiny", "--audio", tmp_path / "audio", *options, before=small, code=1)
+        assert "zeros.wav: File too large; free some space" in err
         assert visible(tmp_path / "audio") == []
         assert [path.name for path in (tmp_path / "audio").iterdir()] in ([], [".fetch.lock"])
 
@@ -349,7 +348,7 @@ class TestTheCommand:
         self, server: Server, plugin: dict[str, str], tmp_path: Path
     ) -> None:
         _, err = self.run(plugin, "tiny", "--audio", tmp_path / "audio", "--max-size", "0.0004", code=1)
-        assert "it unpacks to more than 0.4 MB; if it should, give --max-size GB" in err
+        assert re.search("more than 0.4 MB.*--max-size", err)
         self.run(plugin, "tiny", "--audio", tmp_path / "audio", "--max-size", "0.0005")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from archive_server import QUICK, Interrupted, Notes, Server, card_of, noise, serving, sha256
 
 from mirembed import Archive, DatasetError
-from mirembed.datasets.fetch import Wishes, fetch
+from mirembed.datasets.fetch import FetchOptions, fetch
 from mirembed.errors import SpecError, StoreWriteError
 
 LABELS = noise(300_000)
@@ -37,9 +38,11 @@ def labels(server: Server) -> Archive:
     return server.serve("labels.csv", LABELS)
 
 
-def run(archive: Archive, audio: Path, progress: Notes | Interrupted | None = None, wishes: Wishes | None = None):
+def run(
+    archive: Archive, audio: Path, progress: Notes | Interrupted | None = None, options: FetchOptions | None = None
+):
     """Fetch one archive, and return what there is then."""
-    fetch("tiny", card_of(archive), audio, wishes, progress, QUICK)
+    fetch("tiny", card_of(archive), audio, options, progress, QUICK)
     return (audio / "labels.csv").read_bytes()
 
 
@@ -67,7 +70,7 @@ class TestContinuing:
             {"path": "/labels.csv", "Range": "bytes=150000-", "If-Range": '"1"'},
             {"path": "/labels.csv", "Range": "bytes=250000-", "If-Range": '"1"'},
         ]
-        assert "the connection broke after 0.1 MB of 0.3 MB; trying again in 0.001 s" in notes.said
+        assert any("0.1 MB of 0.3 MB" in note and "0.001 s" in note for note in notes.said)
         assert visible(tmp_path) == ["labels.csv"]
 
     def test_an_interrupted_download_is_continued_by_the_next_command(
@@ -89,7 +92,7 @@ class TestContinuing:
         notes = Notes()
         assert run(labels, tmp_path, notes) == LABELS
         assert len(server.asked) == 2
-        assert "the server does not continue labels.csv; it starts from the beginning" in notes.said
+        assert any("cannot resume labels.csv" in note for note in notes.said)
 
     def test_a_file_that_changed_meanwhile_is_taken_from_its_beginning(
         self, server: Server, labels: Archive, tmp_path: Path
@@ -138,7 +141,7 @@ class TestContinuing:
         size = (tmp_path / "labels.csv.part").stat().st_size
         with serving() as mirror:
             mirror.files["/copy"], mirror.tag = LABELS, '"of the mirror"'
-            assert run(labels, tmp_path, wishes=Wishes(urls=[f"{mirror.address}/copy"])) == LABELS
+            assert run(labels, tmp_path, options=FetchOptions(urls=[f"{mirror.address}/copy"])) == LABELS
             assert mirror.asked == [{"path": "/copy", "Range": f"bytes={size}-"}]
 
     def test_a_long_download_may_break_often_as_long_as_it_gets_on(self, server: Server, tmp_path: Path) -> None:
@@ -155,8 +158,7 @@ class TestServersThatFail:
     ) -> None:
         server.files.clear()
         message = failure(labels, tmp_path)
-        assert f"cannot download {labels.url}: the server says 404 Not Found\n" in message
-        assert f"get a copy with {sha256(LABELS)} elsewhere and give it with --url URL or --url FILE" in message
+        assert all(text in message for text in (labels.url, "404 Not Found", sha256(LABELS), "--url FILE"))
         assert len(server.asked) == 1
 
     def test_a_busy_server_is_asked_again(self, server: Server, labels: Archive, tmp_path: Path) -> None:
@@ -167,7 +169,7 @@ class TestServersThatFail:
     def test_a_server_that_stays_busy_is_an_error(self, server: Server, labels: Archive, tmp_path: Path) -> None:
         server.statuses = [503] * 9
         message = failure(labels, tmp_path)
-        assert "the server says 503 Service Unavailable (3 tries)\nif the host is gone, get a copy with sha2" in message
+        assert all(text in message for text in ("503 Service Unavailable (3 tries)", sha256(LABELS), "--url FILE"))
         assert len(server.asked) == 3
 
     def test_what_came_before_the_server_fell_silent_is_kept(
@@ -175,14 +177,15 @@ class TestServersThatFail:
     ) -> None:
         server.stops, server.stalls = [100_000, 100_000, 0], True
         message = failure(labels, tmp_path)
-        assert "timed out (3 tries); 0.2 MB are kept, and the same command goes on from there" in message
+        assert re.search(r"timed out \(3 tries\).*0\.2 MB.*same command", message)
         assert (tmp_path / "labels.csv.part").read_bytes() == LABELS[:200_000]
 
     def test_a_host_that_is_gone_is_an_error(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as closed:
             port = closed.getsockname()[1]
         message = failure(Archive(f"http://127.0.0.1:{port}/labels.csv", sha256(LABELS)), tmp_path)
-        assert "Connection refused (3 tries)\nif the host is gone" in message
+        assert "Connection refused (3 tries)" in message
+        assert "--url FILE" in message
 
     def test_an_end_that_comes_too_early_is_found_without_a_length(
         self, server: Server, labels: Archive, tmp_path: Path
@@ -201,10 +204,8 @@ class TestChecksums:
         message = failure(labels, tmp_path)
         found = sha256(b"this domain is for sale")
         aside = tmp_path / "labels.csv.mismatch"
-        assert f"{labels.url} has {found}, expected {labels.checksum}; it was not unpacked, and lies in {aside}" in (
-            message
-        )
-        assert f"if you trust this one: --url {aside} --checksum {found}" in message
+        assert f"{labels.url} has {found}, expected {labels.checksum}" in message
+        assert f"--url {aside} --checksum {found}" in message
         assert visible(tmp_path) == ["labels.csv.mismatch"]
         assert len(server.asked) == 1
 
@@ -213,14 +214,14 @@ class TestChecksums:
     ) -> None:
         server.files["/labels.csv"] = b"a later version"
         failure(labels, tmp_path)
-        wishes = Wishes(urls=[str(tmp_path / "labels.csv.mismatch")], checksum=sha256(b"a later version"))
-        assert run(labels, tmp_path, wishes=wishes) == b"a later version"
+        options = FetchOptions(urls=[str(tmp_path / "labels.csv.mismatch")], checksum=sha256(b"a later version"))
+        assert run(labels, tmp_path, options=options) == b"a later version"
 
     def test_one_that_was_trusted_beforehand_is_downloaded(
         self, server: Server, labels: Archive, tmp_path: Path
     ) -> None:
         server.files["/labels.csv"] = b"a later version"
-        assert run(labels, tmp_path, wishes=Wishes(checksum=sha256(b"a later version"))) == b"a later version"
+        assert run(labels, tmp_path, options=FetchOptions(checksum=sha256(b"a later version"))) == b"a later version"
 
     def test_md5_serves_where_nothing_better_was_published(
         self, server: Server, labels: Archive, tmp_path: Path
@@ -231,8 +232,8 @@ class TestChecksums:
 
     @pytest.mark.parametrize("text", ["sha1:0cc175b9c0f1b6a831c399e269772661", "md5:", "abc", "md5:" + "g" * 32])
     def test_another_text_is_an_error(self, labels: Archive, tmp_path: Path, text: str) -> None:
-        with pytest.raises(SpecError, match=r"is not a checksum; write sha256: and 64 hexadecimal digits"):
-            run(labels, tmp_path, wishes=Wishes(checksum=text))
+        with pytest.raises(SpecError, match=rf"{text!r} is not a checksum.*sha256:.*md5:"):
+            run(labels, tmp_path, options=FetchOptions(checksum=text))
 
 
 class TestAddresses:
@@ -251,7 +252,7 @@ class TestAddresses:
         "url", ["ftp://host/labels.csv", "file:///labels.csv", "http:///labels.csv", "http://[", "http://host:port/"]
     )
     def test_addresses_are_of_http_or_https(self, tmp_path: Path, url: str) -> None:
-        with pytest.raises(SpecError, match=r"cannot be downloaded; write http://..., https://... or the path"):
+        with pytest.raises(SpecError, match=re.escape(url) + " cannot be downloaded.*https://"):
             fetch("tiny", card_of(Archive(url, sha256(LABELS))), tmp_path)
 
     @pytest.mark.parametrize("host", ["127..0.0.1", "user:word@127.0.0.1"])
@@ -260,7 +261,7 @@ class TestAddresses:
     ) -> None:
         monkeypatch.setenv("no_proxy", "*")
         message = failure(Archive(f"http://{host}/labels.csv", sha256(LABELS)), tmp_path)
-        assert f"http://{host}/labels.csv is not an address: " in message
+        assert f"http://{host}/labels.csv is not a valid URL: " in message
 
     def test_spaces_and_umlauts_are_sent_as_the_server_expects_them(self, server: Server, tmp_path: Path) -> None:
         server.files["/f%C3%BCr%20alle/labels.csv"] = LABELS
@@ -276,5 +277,5 @@ class TestAddresses:
 
 def test_a_folder_that_cannot_be_made_is_an_error(labels: Archive, tmp_path: Path) -> None:
     (tmp_path / "audio").write_text("a file")
-    with pytest.raises(StoreWriteError, match=r"cannot write .*/audio: File exists; check the folder, or choose"):
+    with pytest.raises(StoreWriteError, match=r"cannot write .*/audio: File exists.*--audio"):
         run(labels, tmp_path / "audio")

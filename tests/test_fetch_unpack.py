@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirembed import Archive, DatasetError
-from mirembed.datasets.fetch import Fetched, Wishes, fetch
+from mirembed.datasets.fetch import Fetched, FetchOptions, fetch
 from mirembed.progress import Progress
 
 OUTSIDE = b"nobody may write here"
@@ -35,7 +35,7 @@ def unpack(
     copy = audio.parent / name
     copy.write_bytes(content)
     card = card_of(Archive(f"http://127.0.0.1:9/{name}", sha256(content)))
-    return fetch("tiny", card, audio, Wishes(urls=[str(copy)], max_bytes=max_bytes), progress)
+    return fetch("tiny", card, audio, FetchOptions(urls=[str(copy)], max_bytes=max_bytes), progress)
 
 
 def refusal(content: bytes, name: str, audio: Path, max_bytes: int | None = None) -> str:
@@ -111,7 +111,7 @@ class TestHostileArchives:
         self, audio: Path, pack: Callable[[dict[str, bytes]], bytes], name: str
     ) -> None:
         message = refusal(pack({**CLIPS, name: b"gotcha"}), "genres.zip" if pack is zip_of else "genres.tar.gz", audio)
-        assert f"is not safe to unpack, and nothing was unpacked: {name!r} " in message
+        assert f"not safe to unpack, and nothing was unpacked: {name!r} " in message
 
     @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
     def test_links_and_devices_in_a_tar(self, audio: Path, kind: bytes) -> None:
@@ -121,7 +121,7 @@ class TestHostileArchives:
     @pytest.mark.parametrize("target", ["../outside", "/etc/passwd", "nowhere", "genres", "x"])
     def test_hard_links_to_anything_but_a_file_of_the_archive(self, audio: Path, target: str) -> None:
         entries = [special("genres", tarfile.DIRTYPE), special("x", tarfile.LNKTYPE, target)]
-        assert "cannot be unpacked" in refusal(tar_of(CLIPS, *entries), "genres.tar.gz", audio)
+        assert "cannot unpack" in refusal(tar_of(CLIPS, *entries), "genres.tar.gz", audio)
 
     @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO])
     def test_links_and_devices_in_a_zip(self, audio: Path, kind: int) -> None:
@@ -131,25 +131,27 @@ class TestHostileArchives:
     @pytest.mark.parametrize(("name", "pack"), [("zeros.zip", zip_of), ("zeros.tar.gz", tar_of)])
     def test_bombs(self, audio: Path, name: str, pack: Callable[[dict[str, bytes]], bytes]) -> None:
         content = pack({f"{number}.wav": bytes(4_000_000) for number in range(3)})
-        assert "it unpacks to more than 10 MB; if it should, give --max-size GB" in refusal(content, name, audio)
+        message = refusal(content, name, audio)
+        assert "more than 10 MB" in message
+        assert "--max-size" in message
         unpack(content, name, audio, max_bytes=12_000_000)
         assert sum(map(len, tree(audio).values())) == 12_000_000
 
     def test_more_than_the_user_allows(self, audio: Path) -> None:
-        assert "it unpacks to more than 0.01 MB" in refusal(zip_of(CLIPS), "genres.zip", audio, max_bytes=10_000)
+        assert "more than 0.01 MB" in refusal(zip_of(CLIPS), "genres.zip", audio, max_bytes=10_000)
 
     def test_too_many_members(self, audio: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("mirembed.datasets.unpack.MAX_MEMBERS", 1)
-        assert "it has more than 1 members" in refusal(zip_of(CLIPS), "genres.zip", audio)
+        assert "more than 1 member" in refusal(zip_of(CLIPS), "genres.zip", audio)
 
     def test_endless_folders(self, audio: Path) -> None:
-        assert "is no name for a file" in refusal(zip_of({"a/" * 2000 + "a": b""}), "genres.zip", audio)
+        assert "not a valid file name" in refusal(zip_of({"a/" * 2000 + "a": b""}), "genres.zip", audio)
 
     @pytest.mark.parametrize("names", [("a", "a"), ("a", "./a"), ("a", "a/b"), ("a/b", "a"), ("a", "a/")])
     def test_one_name_twice(self, audio: Path, names: tuple[str, str]) -> None:
         entries = [special(name, tarfile.REGTYPE) for name in names]
         message = refusal(tar_of({}, *entries), "genres.tar.gz", audio)
-        assert f"it brings {names[1]!r} twice" in message
+        assert f"{names[1]!r} twice" in message
 
     @given(names=st.sets(st.text(st.sampled_from("a./\\: \0"), min_size=1, max_size=8), min_size=1, max_size=3))
     def test_no_name_reaches_out_of_the_folder(self, tmp_path_factory: pytest.TempPathFactory, names: set[str]) -> None:
@@ -171,11 +173,11 @@ class TestDamagedArchives:
     @pytest.mark.parametrize("compression", ["gz", "bz2", "xz"])
     def test_one_that_ends_too_early(self, audio: Path, compression: str) -> None:
         content = tar_of({"a.wav": os.urandom(50_000), "b.wav": os.urandom(50_000)}, compression=compression)
-        assert "cannot be unpacked" in refusal(content[:70_000], f"genres.tar.{compression}", audio)
+        assert "cannot unpack" in refusal(content[:70_000], f"genres.tar.{compression}", audio)
 
     def test_one_with_wrong_content(self, audio: Path) -> None:
         content = zip_of(CLIPS).replace(b"blues.00000.wav", b"blues.00000.wax", 1)
-        assert "cannot be unpacked (File name in directory" in refusal(content, "genres.zip", audio)
+        assert "File name in directory" in refusal(content, "genres.zip", audio)
 
     def test_one_with_a_password(self, audio: Path) -> None:
         content = zip_of({"a.wav": b"a"})
@@ -186,7 +188,7 @@ class TestDamagedArchives:
         assert "password required" in refusal(bytes(locked), "genres.zip", audio)
 
     def test_one_without_files(self, audio: Path) -> None:
-        assert "holds no files" in refusal(tar_of({}, special("genres", tarfile.DIRTYPE)), "genres.tar.gz", audio)
+        assert "contains no files" in refusal(tar_of({}, special("genres", tarfile.DIRTYPE)), "genres.tar.gz", audio)
 
 
 class TestFilesThatAreThere:

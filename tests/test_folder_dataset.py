@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -60,19 +61,19 @@ class TestClassFolders:
 
     def test_other_files_are_counted(self, audio: Path) -> None:
         make_files(audio, "x/cover.jpg", "readme.txt")
-        assert list(Folder().listing(audio).notes) == ["2 files left out, not audio"]
+        assert list(Folder().listing(audio).notes) == ["skipped 2 files (not audio)"]
 
     def test_audio_in_no_class_folder_is_counted(self, audio: Path) -> None:
         make_files(audio, "loose.wav")
         listing = Folder().listing(audio)
         assert "loose.wav" not in ids(listing)
-        assert list(listing.notes) == ["1 audio file left out, in no class folder"]
+        assert list(listing.notes) == ["skipped 1 audio file (not in a class folder)"]
 
     def test_a_folder_without_audio_is_no_class_and_said(self, audio: Path) -> None:
         (audio / "z").mkdir()
         listing = Folder().listing(audio)
         assert listing.task == Classification(("x", "y"))
-        assert list(listing.notes) == ["1 folder without audio, no class: 'z'"]
+        assert list(listing.notes) == ["skipped 1 folder (no audio): 'z'"]
 
     def test_one_class_is_allowed(self, tmp_path: Path) -> None:
         assert Folder().listing(make_files(tmp_path, "x/a.wav")).task == Classification(("x",))
@@ -86,9 +87,8 @@ class TestClassFolders:
         (audio / "x" / "circle").symlink_to(audio)
         listing = Folder().listing(audio)
         assert ids(listing) == ["x/a.wav", "x/b.mp3", "y/c.wav"]
-        assert list(listing.notes) == [
-            "5 symbolic links left out, leading outside the audio folder, in a circle or to nothing"
-        ]
+        (note,) = listing.notes
+        assert "5 symbolic links" in note
 
     def test_links_inside_the_folder_are_followed(self, audio: Path) -> None:
         (audio / "z").symlink_to(audio / "y")
@@ -107,14 +107,15 @@ class TestClassFolders:
         listing = Folder().listing(audio)
         assert len(listing.tracks) == 4
         (note,) = listing.notes
-        assert note == "1 audio file left out, called like another once its name is written in UTF-8: rename it"
+        assert "1 audio file" in note
+        assert "UTF-8" in note
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
     def test_an_unreadable_folder_is_counted(self, audio: Path) -> None:
         (audio / "y").chmod(0)
         notes = Folder().listing(audio).notes
         (audio / "y").chmod(0o700)
-        assert "1 folder left out, without permission to read it" in notes
+        assert any("1 folder" in note and "permission" in note for note in notes)
 
     def test_a_missing_folder_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match=r"there is no folder '.*nowhere'"):
@@ -126,12 +127,12 @@ class TestClassFolders:
 
     def test_a_folder_without_audio_is_an_error(self, tmp_path: Path) -> None:
         make_files(tmp_path, "x/notes.txt")
-        with pytest.raises(DatasetError, match=r"no audio files .* 1 other file: .*\.wav"):
+        with pytest.raises(DatasetError, match=r"no audio files .* 1 other file.*\.wav"):
             Folder().listing(tmp_path)
 
     def test_audio_without_any_class_folder_is_an_error(self, tmp_path: Path) -> None:
         make_files(tmp_path, "a.wav", "b.wav")
-        with pytest.raises(DatasetError, match=r"2 audio files and no class folder .* labels=FILE"):
+        with pytest.raises(DatasetError, match=r"2 audio files .*labels=FILE"):
             Folder().listing(tmp_path)
 
 
@@ -199,18 +200,18 @@ class TestTableOfClasses:
         listing = self.listing(audio, text, path="where", label="what", group="who")
         assert labels(listing) == {"x/a.wav": "slow", "y/c.wav": "fast"}
         assert [track.group for track in listing.tracks] == ["Nina", None]
-        assert "1 track without a group: the column 'who' is empty" in listing.notes
+        assert any(note.startswith("1 track without a group") and "'who'" in note for note in listing.notes)
 
     @pytest.mark.parametrize(
         ("text", "columns", "message"),
         [
             ("where,label\nx/a.wav,slow\n", {}, "give path=COLUMN, one of 'where', 'label'"),
             ("path,a,b\nx/a.wav,1,2\n", {}, "give label=COLUMN.* 'path', 'a', 'b'"),
-            ("path,a\nx/a.wav,1\n", {"label": "b"}, "no column 'b': its columns are 'path', 'a'"),
+            ("path,a\nx/a.wav,1\n", {"label": "b"}, "no column 'b'.* 'path', 'a'"),
             ("path,a\nx/a.wav,1\n", {"group": "b"}, "no column 'b'"),
             ("path,a\nx/a.wav,1\n", {"path": "b"}, "no column 'b'"),
             ("path,a\nx/a.wav,1\n", {"target": "a+b"}, "no column 'b'"),
-            ("path,a,a\nx/a.wav,1,2\n", {}, "two columns called 'a'"),
+            ("path,a,a\nx/a.wav,1,2\n", {}, "two columns named 'a'"),
         ],
     )
     def test_a_column_that_is_not_there_is_an_error_that_lists_the_columns(
@@ -237,7 +238,7 @@ class TestTableOfClasses:
         "path", ["../audio/x/a.wav", "..", "x/../../a.wav", "/x/a.wav", r"C:\x\a.wav", r"..\a.wav"]
     )
     def test_a_path_that_leaves_the_audio_folder_is_an_error(self, audio: Path, path: str) -> None:
-        with pytest.raises(DatasetError, match=r"labels\.csv, line 3: .* leaves the audio folder"):
+        with pytest.raises(DatasetError, match=r"labels\.csv, line 3: .* is outside the audio folder"):
             self.listing(audio, f"path,label\nx/a.wav,slow\n{path},slow\n")
 
     def test_a_linked_file_outside_the_audio_folder_is_absent(self, audio: Path, tmp_path: Path) -> None:
@@ -251,8 +252,8 @@ class TestTableOfClasses:
         assert listing.absent == 2
         assert listing.task == Classification(("slow",))
         unlisted, classes = listing.notes
-        assert unlisted.startswith("2 audio files left out, not listed in ")
-        assert classes == "classes left out, none of their audio is there: fast"
+        assert "2 audio files (not listed in " in unlisted
+        assert classes.endswith(": fast")
 
     def test_a_table_of_other_files_is_an_error(self, audio: Path) -> None:
         with pytest.raises(DatasetError, match=r"none of the 2 tracks of .*, such as 'a\.wav'.*'path'"):
@@ -262,7 +263,7 @@ class TestTableOfClasses:
         listing = self.listing(audio, "path,label\nx/a.wav,slow\nx/a,slow\ny/c.wav,slow\nx/b.mp3,slow\n")
         assert len(listing.tracks) == 3
         (note,) = listing.notes
-        assert note.startswith("1 row of ")
+        assert note.startswith("skipped 1 row of ")
 
     @pytest.mark.parametrize(
         ("rows", "message"),
@@ -270,7 +271,7 @@ class TestTableOfClasses:
             ("x/a.wav,slow,N\ny/c.wav,slow,N\nx/a.wav,fast,N\n", "line 4: 'x/a.wav' is 'fast'.*on line 2"),
             (
                 "x/a.wav,slow,N\nx/a.wav,slow,M\n",
-                "line 3: .* of the group 'M', .* of the group 'N' on line 2",
+                "line 3: .* 'M', .* 'N' on line 2",
             ),
         ],
         ids=["class", "group"],
@@ -283,11 +284,11 @@ class TestTableOfClasses:
 
     @pytest.mark.parametrize(("row", "column"), [("x/a.wav, ", "label"), (",slow", "path")], ids=["class", "path"])
     def test_an_empty_class_or_path_is_an_error_that_names_the_line(self, audio: Path, row: str, column: str) -> None:
-        with pytest.raises(DatasetError, match=rf"labels\.csv, line 3: the column '{column}' is empty"):
+        with pytest.raises(DatasetError, match=rf"labels\.csv, line 3: column '{column}' is empty"):
             self.listing(audio, f"path,label\nx/b.mp3,slow\n{row}\n")
 
     def test_a_class_that_json_lines_leave_out_is_an_error(self, audio: Path) -> None:
-        with pytest.raises(DatasetError, match=r"l\.jsonl, line 2: the column 'label' is empty"):
+        with pytest.raises(DatasetError, match=r"l\.jsonl, line 2: column 'label' is empty"):
             self.listing(audio, '{"path": "x/a.wav", "label": "slow"}\n{"path": "y/c.wav"}\n', "l.jsonl")
 
 
@@ -305,27 +306,27 @@ class TestTableOfTargets:
     def test_a_value_that_is_not_a_number_is_an_error_that_names_file_line_and_value(
         self, audio: Path, value: str
     ) -> None:
-        with pytest.raises(DatasetError, match=rf"labels\.csv, line 3: '{value}' in the column 'v' is not a"):
+        with pytest.raises(DatasetError, match=rf"labels\.csv, line 3: '{value}' in column 'v' "):
             self.listing(audio, f"path;v\nx/a.wav;1\ny/c.wav;{value}\n", "v")
 
     def test_an_empty_value_is_an_error(self, audio: Path) -> None:
-        with pytest.raises(DatasetError, match="line 2: the column 'v' is empty"):
+        with pytest.raises(DatasetError, match="line 2: column 'v' is empty"):
             self.listing(audio, "path,v\nx/a.wav,\n", "v")
 
     @pytest.mark.parametrize("target", ["v+v", "v+", ""])
     def test_a_malformed_list_of_targets_is_an_error(self, audio: Path, target: str) -> None:
-        with pytest.raises(DatasetError, match="not a list of different columns"):
+        with pytest.raises(DatasetError, match=f"target={re.escape(target)} "):
             self.listing(audio, "path,v\nx/a.wav,1\n", target)
 
 
 class TestParameters:
     @pytest.mark.parametrize("column", ["target", "group", "label", "path"])
     def test_a_column_without_a_table_is_an_error(self, column: str) -> None:
-        with pytest.raises(DatasetError, match=f"{column}=a names a column of a table: add labels=FILE"):
+        with pytest.raises(DatasetError, match=f"{column}=a .* labels=FILE"):
             Folder(**{column: "a"})
 
     def test_classes_and_targets_together_are_an_error(self) -> None:
-        with pytest.raises(DatasetError, match="target=a asks for numbers and label=b for classes"):
+        with pytest.raises(DatasetError, match=r"target=a .*label=b"):
             Folder(labels=Path("t.csv"), target="a", label="b")
 
     def test_a_missing_table_is_an_error(self, audio: Path) -> None:
@@ -341,12 +342,12 @@ class TestTables:
             ("t.csv", b"path,label\r\n", "no rows"),
             ("t.csv", b"path,label\na.wav,caf\xe9\n", "line 2: not UTF-8"),
             ("t.csv", b"path,label\na.wav,b,c\n", "line 2: 3 values for 2 columns"),
-            ("t.csv", b"path,label\na.wav\n", "line 2: 1 values? for 2 columns"),
+            ("t.csv", b"path,label\na.wav\n", "line 2: 1 value for 2 columns"),
             ("t.csv", b'path,label\na.wav,"b\nc.wav,d\n', "malformed quotation marks"),
             ("t.jsonl", b'{"path": "a.wav"}\n{"path": \n', "line 2: not JSON"),
-            ("t.jsonl", b'["a.wav"]\n', "line 1: not a JSON object"),
+            ("t.jsonl", b'["a.wav"]\n', "line 1: expected a JSON object"),
             ("t.json", b'[\n{"path": "a.wav"}\n]\n', "line 1: not JSON"),
-            ("t.jsonl", b'{"path": ["a.wav"]}\n', r"line 1: \['a.wav'\] is not one text or number"),
+            ("t.jsonl", b'{"path": ["a.wav"]}\n', r"line 1: \['a.wav'\] is not a string or a number"),
         ],
     )
     def test_a_malformed_table_is_an_error_that_names_the_line(

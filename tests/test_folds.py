@@ -100,7 +100,7 @@ def test_stratified_folds_share_each_class_out_evenly(counts, seed):
         (TARGETS, target_labels(60), "grouped"),
     ],
 )
-def test_the_seed_alone_decides(task, labels, scheme):
+def test_only_the_seed_decides(task, labels, scheme):
     groups = [f"artist {row // 2}" for row in range(60)]
     made = [
         contents(make_folds(task, labels, scheme=scheme, n_folds=10, seed=seed, groups=groups)[0]) for seed in (0, 0, 1)
@@ -109,7 +109,7 @@ def test_the_seed_alone_decides(task, labels, scheme):
     assert made[0] != made[2]
 
 
-def test_classes_are_stratified_and_regression_is_random_by_default():
+def test_folds_are_stratified_for_classification_and_random_for_regression_by_default():
     assert default_scheme(CLASSES) == "stratified"
     assert default_scheme(TARGETS) == "random"
 
@@ -121,29 +121,32 @@ def test_grouped_folds_keep_class_proportions_where_groups_allow():
     assert [np.bincount(labels[fold.test]).tolist() for fold in folds] == [[4, 4]] * 5
 
 
-def test_tracks_without_group_are_groups_of_their_own_and_counted():
+def test_tracks_without_a_group_are_groups_of_their_own_and_counted():
     groups = ["a", "a", "b", "b", None, None]
     folds, notes = make_folds(TARGETS, target_labels(6), scheme="grouped", n_folds=4, seed=0, groups=groups)
     assert sorted(fold.test.tolist() for fold in folds) == [[0, 1], [2, 3], [4], [5]]
-    assert notes == ["2 tracks have no group: each counts as a group of its own"]
+    [note] = notes
+    assert note.startswith("2 tracks have no group")
 
 
 def test_classes_with_fewer_tracks_than_folds_are_noted():
     labels = class_labels(20, 4, 3)
     _, notes = make_folds(CLASSES, labels, scheme="stratified", n_folds=5, seed=0)
-    assert notes == ["classes with fewer tracks than the 5 folds: jazz (4), rock (3)"]
+    [note] = notes
+    assert note.endswith(": jazz (4), rock (3)")
 
 
 def test_a_class_without_tracks_is_not_noted():
     assert make_folds(CLASSES, class_labels(10, 10), scheme="stratified", n_folds=5, seed=0)[1] == []
 
 
-def test_a_class_that_stands_in_one_test_part_only_is_noted():
+def test_a_class_in_a_single_test_part_is_noted():
     labels = class_labels(10, 10, 2)
     groups = [*(f"artist {row}" for row in range(20)), "band", "band"]
     folds, notes = make_folds(CLASSES, labels, scheme="grouped", n_folds=2, seed=0, groups=groups)
     [index] = [fold.index for fold in folds if 20 in fold.test]
-    assert notes == [f"classes that a fold tests and cannot learn: rock (fold {index})"]
+    [note] = notes
+    assert note.endswith(f": rock (fold {index})")
 
 
 def test_groups_on_both_sides_counts_test_tracks():
@@ -158,18 +161,18 @@ def test_groups_on_both_sides_counts_test_tracks():
 @pytest.mark.parametrize(
     ("task", "labels", "options", "message"),
     [
-        (CLASSES, class_labels(5, 5), {"n_folds": 1}, "--cv is 1: .* at least 2"),
+        (CLASSES, class_labels(5, 5), {"n_folds": 1}, "--cv is 1: .*at least 2"),
         (TARGETS, target_labels(4), {"n_folds": 5}, "4 tracks cannot make 5 folds"),
         (TARGETS, target_labels(0), {"n_folds": 2}, "0 tracks cannot make 2 folds"),
-        (TARGETS, target_labels(9), {"scheme": "stratified"}, "stratified folds need classes"),
+        (TARGETS, target_labels(9), {"scheme": "stratified"}, "stratified .*--folds random"),
         (
             TARGETS,
             target_labels(9),
             {"scheme": "by-artist"},
-            "'by-artist': expected random, stratified, grouped",
+            "'by-artist'.* random, stratified, grouped",
         ),
-        (TARGETS, target_labels(9), {"scheme": "grouped"}, "no track has one"),
-        (TARGETS, target_labels(9), {"scheme": "grouped", "groups": [None] * 9}, "no track has one"),
+        (TARGETS, target_labels(9), {"scheme": "grouped"}, "grouped .*--folds"),
+        (TARGETS, target_labels(9), {"scheme": "grouped", "groups": [None] * 9}, "grouped .*--folds"),
         (
             TARGETS,
             target_labels(9),
@@ -177,16 +180,16 @@ def test_groups_on_both_sides_counts_test_tracks():
             "2 groups cannot make 3 folds",
         ),
         (CLASSES, class_labels(0, 9), {}, "all 9 tracks are of class 'jazz'"),
-        (CLASSES, class_labels(3, 2, 3), {"scheme": "stratified", "n_folds": 4}, "no class has 4 tracks"),
+        (CLASSES, class_labels(3, 2, 3), {"scheme": "stratified", "n_folds": 4}, "stratified .*4 tracks.* 3"),
         (
             CLASSES,
             class_labels(4, 4),
             {"scheme": "grouped", "groups": ["a"] * 4 + ["b"] * 4},
-            "the training part of fold [01] holds only class",
+            "training part of fold [01] .*class",
         ),
-        (CLASSES, class_labels(9, 1), {"n_folds": 5}, "the training part of fold . holds only class 'blues'"),
+        (CLASSES, class_labels(9, 1), {"n_folds": 5}, "training part of fold . .*class 'blues'"),
     ],
 )
-def test_what_cannot_be_split_is_an_error_that_says_why(task, labels, options, message):
+def test_impossible_folds_are_an_error_that_says_why(task, labels, options, message):
     with pytest.raises(EvaluationError, match=message):
         make_folds(task, labels, **({"scheme": "random", "n_folds": 2, "seed": 0} | options))

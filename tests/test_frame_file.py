@@ -1,4 +1,4 @@
-"""Frames in a file that memory need not hold: how it is read, and the statistics that need no reading."""
+"""The flat file of frames: reading it with little memory, and the statistics that need no reading."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ from small_store import job, write_classes
 
 from mirembed.fit.job import fit_models
 from mirembed.registry import Registry
-from mirembed.store.frame_file import FrameFile
-from mirembed.store.frames import open_tracks
-from mirembed.store.mapped import KEPT_BYTES, each_run, reading_ahead
-from mirembed.store.moments import Moments
+from mirembed.store.frame_file import KEPT_BYTES, FrameFile, Moments, each_run, reading_ahead
+from mirembed.store.tracks import open_tracks
 
 BANDS = 3
 
 
 @st.composite
 def tracks(draw: st.DrawFn) -> list[np.ndarray]:
-    """Up to six tracks, each of up to eight frames."""
+    """Draw up to six tracks of up to eight frames each."""
     lengths = draw(st.lists(st.integers(1, 8), min_size=1, max_size=6))
     return [draw(arrays(np.float32, (length, BANDS), elements=st.floats(-100, 40, width=32))) for length in lengths]
 
@@ -38,7 +36,7 @@ def laid_out(tracks: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 @given(tracks())
-def test_moments_are_those_of_each_track_in_float64(tracks):
+def test_moments_are_computed_for_each_track_in_float64(tracks):
     moments = Moments.of(*laid_out(tracks))
     for row, track in enumerate(tracks):
         track = track.astype(np.float64)
@@ -47,7 +45,7 @@ def test_moments_are_those_of_each_track_in_float64(tracks):
 
 
 @given(tracks(), st.data())
-def test_together_the_tracks_have_the_statistics_of_their_frames_put_together(tracks, data):
+def test_combined_moments_are_the_statistics_of_all_frames(tracks, data):
     rows = data.draw(st.lists(st.integers(0, len(tracks) - 1), min_size=1, unique=True))
     mean, variance = Moments.of(*laid_out(tracks)).take(rows).together()
     frames = np.concatenate([tracks[row] for row in rows]).astype(np.float64)
@@ -55,15 +53,17 @@ def test_together_the_tracks_have_the_statistics_of_their_frames_put_together(tr
     np.testing.assert_allclose(variance, frames.var(axis=0), rtol=1e-9, atol=1e-20)
 
 
-def test_a_large_mean_takes_no_digits_from_a_small_deviation():
+def test_a_small_deviation_stays_precise_beside_a_large_mean():
     rng = np.random.default_rng(0)
-    frames = (2.0**20 + rng.integers(0, 2, (5000, BANDS)) / 8).astype(np.float32)  # a sum of squares loses half of it
+    frames = (2.0**20 + rng.integers(0, 2, (5000, BANDS)) / 8).astype(
+        np.float32
+    )  # with sums of squares half of its digits are lost
     moments = Moments.of(frames, np.arange(0, 5000, 100), np.full(50, 100))
     expected = (frames.astype(np.float64) - 2.0**20).var(axis=0)
     np.testing.assert_allclose(moments.together()[1], expected, rtol=1e-9)
 
 
-def test_no_track_has_no_moments():
+def test_no_tracks_have_no_moments():
     nothing = np.zeros(0, np.int64)
     assert Moments.of(np.zeros((5, BANDS), np.float32), nothing, nothing).means.shape == (0, BANDS)
 
@@ -72,7 +72,7 @@ def test_no_track_has_no_moments():
 
 
 @given(tracks(), st.data())
-def test_a_file_gives_back_frames_and_moments_in_whatever_order_it_was_written(tmp_path_factory, tracks, data):
+def test_frames_and_moments_are_read_back_whatever_the_order_of_writing(tmp_path_factory, tracks, data):
     frames, starts, lengths = laid_out(tracks)
     file = FrameFile.at(tmp_path_factory.mktemp("cache") / "frames.f32", lengths, BANDS)
     assert not file.is_whole
@@ -89,7 +89,7 @@ def test_a_file_gives_back_frames_and_moments_in_whatever_order_it_was_written(t
         np.testing.assert_array_equal(getattr(chosen.moments(), name), getattr(expected, name))
 
 
-def test_a_file_that_could_not_be_written_is_not_there(tmp_path):
+def test_a_file_that_could_not_be_written_does_not_exist(tmp_path):
     file = FrameFile.at(tmp_path / "frames.f32", np.array([4, 4]), BANDS)
 
     def tracks():
@@ -102,13 +102,13 @@ def test_a_file_that_could_not_be_written_is_not_there(tmp_path):
 
 
 @pytest.mark.parametrize("normalize", ["training", "dataset"])
-def test_the_statistics_of_a_fold_are_known_without_a_frame_being_read(tmp_path, normalize):
+def test_the_statistics_of_a_fold_need_no_frame_to_be_read(tmp_path, normalize):
     tracks = open_tracks(write_classes(tmp_path))
     rows = np.arange(3, len(tracks.ids))
     measured = tracks.frames if normalize == "dataset" else tracks.frames.take(rows)
     frames = np.concatenate(list(each_run(tracks.frames.open(), measured.starts, measured.lengths))).astype(np.float64)
     with tracks.frames.path.open("r+b") as file:
-        file.write(np.full(tracks.frames.shape, 1e6, np.float32).tobytes())  # and the moments stay
+        file.write(np.full(tracks.frames.shape, 1e6, np.float32).tobytes())  # but keep the moments
 
     model = fit_models(job(tracks, "mel", rows=rows, normalize=normalize), Registry.discover()).models["mel"]
     np.testing.assert_allclose(model.normalization.mean, frames.mean(axis=0), rtol=1e-6)
@@ -119,7 +119,7 @@ def test_the_statistics_of_a_fold_are_known_without_a_frame_being_read(tmp_path,
 
 
 class Advised:
-    """What a mapped file was told, in order."""
+    """Records the advice that a mapped file is given, in order."""
 
     def __init__(self, monkeypatch) -> None:
         self.asked: list[tuple[int, int]] = []
@@ -138,7 +138,7 @@ class Advised:
         monkeypatch.setattr(mmap, "mmap", Mapping)
 
 
-def test_each_part_and_the_one_after_it_are_asked_for_at_its_turn(tmp_path, monkeypatch):
+def test_each_part_and_the_next_are_requested_ahead(tmp_path, monkeypatch):
     advised = Advised(monkeypatch)
     n_frames = 2**16
     file = FrameFile.at(tmp_path / "frames.f32", np.array([n_frames]), 32)  # rows of 128 bytes, 8 MiB
@@ -156,7 +156,7 @@ def test_each_part_and_the_one_after_it_are_asked_for_at_its_turn(tmp_path, monk
     assert advised.released == 1
 
 
-def test_what_was_read_leaves_the_memory_of_the_process_again_and_again(tmp_path, monkeypatch):
+def test_what_was_read_leaves_the_memory_of_the_process_regularly(tmp_path, monkeypatch):
     advised = Advised(monkeypatch)
     n_frames = 3 * KEPT_BYTES // 128
     file = FrameFile.at(tmp_path / "frames.f32", np.array([n_frames]), 32)
@@ -167,7 +167,7 @@ def test_what_was_read_leaves_the_memory_of_the_process_again_and_again(tmp_path
     assert advised.released == 4
 
 
-def test_of_frames_in_memory_nothing_is_asked():
+def test_frames_in_memory_need_no_advice():
     frames = np.random.default_rng(0).random((10, BANDS), np.float32)
     assert list(reading_ahead(frames, [(np.array([0]), np.array([5]))] * 3)) == [0, 1, 2]
     np.testing.assert_array_equal(

@@ -19,14 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 from conftest import RATE, clean_environment, tone, write_tones
-from small_store import experiment, workers_run
+from small_store import evaluate, experiment, workers_run
 
 from mirembed.errors import StoreBusyError
-from mirembed.evaluate import Evaluation, evaluate
 from mirembed.fit import fit
 from mirembed.registry import Registry
 from mirembed.store import FeatureStore
-from mirembed.store.frames import Tracks, open_tracks
+from mirembed.store.tracks import Tracks, open_tracks
 
 N_SHORT = 200
 """Tracks of three frames: more than fill one shard."""
@@ -242,7 +241,7 @@ def test_a_second_extraction_into_the_same_store_is_refused_and_harms_nothing(mu
 
 
 EPOCHS = 60
-CROSS_VALIDATION = Evaluation("stratified", 3, checkpoint_every=10)
+CROSS_VALIDATION = experiment(epochs=EPOCHS, cv=3, checkpoint_every=10)
 SETTINGS = ("--store", "s", "--epochs", EPOCHS, "--jobs", 1, "--engine", "torch")
 
 
@@ -296,7 +295,7 @@ def test_an_evaluation_that_is_interrupted_and_killed_ends_with_the_same_numbers
 
     def evaluate_here(place: Path) -> Path:
         with workers_run():
-            run, _ = evaluate(tracks, experiment(epochs=EPOCHS), CROSS_VALIDATION, registry, place, jobs=1)
+            run, _ = evaluate(tracks, CROSS_VALIDATION, registry, place)
         return run.folder
 
     def checkpoint(fold: int) -> list[Path]:

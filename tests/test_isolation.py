@@ -250,26 +250,22 @@ def test_predictions_of_targets_that_are_not_finite_are_blamed(error_of, target_
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("none", f"dataset none {BLAME} returns NoneType from listing(); expected a mirembed.Listing"),
-        (
-            "no-task",
-            f"dataset no-task {BLAME} lists for the task ('a', 'b'); expected Classification or Regression",
-        ),
-        ("no-tracks", f"dataset no-tracks {BLAME} lists 'a.wav'; expected a mirembed.Track"),
-        ("leaves", f"dataset leaves {BLAME} fails: SystemExit: 0{REPORT}"),
-        ("letters", f"dataset letters {BLAME} has the classes or targets 'ab'; expected a tuple of distinct names"),
-        (
-            "no-targets",
-            f"dataset no-targets {BLAME} has the classes or targets ('valence',); "
-            "expected a tuple of mirembed.Target, one or more",
-        ),
-        ("generator", f"dataset generator {BLAME} has a generator of tracks; expected a list or tuple"),
-        ("absent", f"dataset absent {BLAME} counts None absent tracks; expected a number, 0 or more"),
-        ("note", f"dataset note {BLAME} has the notes 'a note'; expected a list of lines"),
+        ("none", "NoneType"),
+        ("no-task", "('a', 'b')"),
+        ("no-tracks", "'a.wav'"),
+        ("leaves", "SystemExit: 0"),
+        ("letters", "'ab'"),
+        ("no-targets", "('valence',)"),
+        ("generator", "generator"),
+        ("absent", "absent=None"),
+        ("note", "'a note'"),
     ],
 )
 def test_a_dataset_that_lists_no_tracks_is_blamed(error_of, tmp_path, name, said):
-    assert error_of("extract", "--dataset", name, "--audio", tmp_path, "--store", tmp_path / "store") == said
+    error = error_of("extract", "--dataset", name, "--audio", tmp_path, "--store", tmp_path / "store")
+    assert error.startswith(f"dataset {name} {BLAME} ")
+    assert said in error
+    assert error.endswith(REPORT)
 
 
 def test_what_a_plugin_prints_anywhere_is_not_in_the_json(mirembed, store, tmp_path):

@@ -50,25 +50,25 @@ class TestFolders:
         make_files(tmp_path, "happy/a.mp3", "sad/b.txt")
         listing = Lastfm().listing(tmp_path)
         assert listing.task == Classification(("happy",))
-        assert "classes left out, without a clip in this copy: sad, angry, relaxed" in listing.notes
+        assert any(note.endswith(": sad, angry, relaxed") for note in listing.notes)
 
     def test_other_folders_and_loose_audio_are_counted(self, tmp_path: Path) -> None:
         listing = Lastfm().listing(make_files(tmp_path, *SONGS, "bored/e.mp3", "f.mp3"))
         assert len(listing.tracks) == 4
-        assert "1 folder left out, called like no mood: 'bored'" in listing.notes
-        assert "1 audio file left out, in no folder of a mood" in listing.notes
+        assert any("1 folder" in note and "'bored'" in note for note in listing.notes)
+        assert any("1 audio file (not in a mood folder)" in note for note in listing.notes)
 
     def test_a_clip_in_two_formats_is_one(self, tmp_path: Path) -> None:
         listing = Lastfm().listing(make_files(tmp_path, "happy/a.mp3", "happy/a.wav"))
         assert [track.path.name for track in listing.tracks] == ["a.mp3"]
-        assert listing.notes[-1].startswith("1 file left out, a clip in a further format or spelling")
+        assert "1 file " in listing.notes[-1]
 
     def test_links_out_of_the_copy_are_counted(self, tmp_path: Path) -> None:
         make_files(tmp_path, "copy/happy/a.mp3", "elsewhere/b.mp3")
         (tmp_path / "copy" / "happy" / "b.mp3").symlink_to(tmp_path / "elsewhere" / "b.mp3")
         listing = Lastfm().listing(tmp_path / "copy")
         assert labels(listing) == {"happy/a": "happy"}
-        assert any(note.startswith("1 symbolic link left out") for note in listing.notes)
+        assert any("1 symbolic link" in note for note in listing.notes)
 
 
 class TestTable:
@@ -111,29 +111,29 @@ class TestTable:
         listing = Lastfm().listing(self.make_copy(tmp_path, "path,class\na.mp3,happy\nc.mp3,sad\nd.mp3,sad\n"))
         assert labels(listing) == {"a.mp3": "happy"}
         assert listing.absent == 2
-        assert any(note.startswith("1 audio file left out, not listed in ") for note in listing.notes)
+        assert any("1 audio file (not listed in " in note for note in listing.notes)
 
     def test_other_classes_are_left_out_and_said(self, tmp_path: Path) -> None:
         listing = Lastfm().listing(self.make_copy(tmp_path, "path,class\na.mp3,happy\nb.mp3,bored\n"))
         assert labels(listing) == {"a.mp3": "happy"}
-        assert "1 clip left out, of other classes than the moods: bored" in listing.notes
+        assert any("1 clip" in note and note.endswith(": bored") for note in listing.notes)
 
     def test_only_other_classes_are_an_error(self, tmp_path: Path) -> None:
-        with pytest.raises(DatasetError, match="has the classes bored: happy, sad, angry, relaxed are expected"):
+        with pytest.raises(DatasetError, match=r"labels\.csv.* bored.* happy, sad, angry, relaxed"):
             Lastfm().listing(self.make_copy(tmp_path, "path,class\na.mp3,bored\nb.mp3,bored\n"))
 
     def test_rows_that_contradict_each_other_are_an_error(self, tmp_path: Path) -> None:
-        with pytest.raises(DatasetError, match=r"'a.mp3' is 'sad', but 'happy' on line 2"):
+        with pytest.raises(DatasetError, match=r"line 3: 'a.mp3' is 'sad', but 'happy' on line 2"):
             Lastfm().listing(self.make_copy(tmp_path, "path,class\na.mp3,happy\na.mp3,sad\n"))
 
     def test_a_table_of_other_files_is_an_error(self, tmp_path: Path) -> None:
-        with pytest.raises(DatasetError, match=r"holds none of the 1 track of .*labels.csv, such as 'x.mp3'"):
+        with pytest.raises(DatasetError, match=r"1 track of .*labels.csv.* 'x.mp3'"):
             Lastfm().listing(self.make_copy(tmp_path, "path,class\nx.mp3,happy\n"))
 
     def test_two_tables_are_an_error(self, tmp_path: Path) -> None:
         self.make_copy(tmp_path, "path,class\na.mp3,happy\n")
         self.make_copy(tmp_path, "path\tclass\na.mp3\thappy\n", "labels.tsv")
-        with pytest.raises(DatasetError, match=r"holds labels.csv and labels.tsv: remove one of them"):
+        with pytest.raises(DatasetError, match=r"labels.csv and labels.tsv"):
             Lastfm().listing(tmp_path)
 
 

@@ -16,7 +16,7 @@ from mirembed.fit.job import Fitted, fit_models
 from mirembed.models.model import Model
 from mirembed.registry import Registry
 from mirembed.store.files import read_table
-from mirembed.store.frames import Tracks, open_tracks
+from mirembed.store.tracks import Tracks, open_tracks
 
 Numbers = dict[str, bytes]
 

@@ -14,15 +14,15 @@ from pages import blocks, invoke, read
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics.pairwise import cosine_similarity, laplacian_kernel, polynomial_kernel, rbf_kernel
 from sklearn.svm import SVC, SVR
-from small_store import CLASSES, TARGETS, experiment, job, workers_run, write_classes, write_targets
+from small_store import CLASSES, TARGETS, evaluate, experiment, job, workers_run, write_classes, write_targets
 from third_party import install
 
 from mirembed import Task
 from mirembed.config.approaches import Approach
 from mirembed.errors import ModelError, PluginError, SpecError
-from mirembed.evaluate import Evaluation, evaluate
 from mirembed.fit import transfer
 from mirembed.fit.job import fit_models
+from mirembed.fit.resolve import describe_plugins
 from mirembed.models.kernels import Kernel
 from mirembed.models.learners import FittedLearner, fit_learner
 from mirembed.models.model import Model
@@ -30,7 +30,7 @@ from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.store import FeatureStore
 from mirembed.store.files import read_json
-from mirembed.store.frames import open_tracks
+from mirembed.store.tracks import open_tracks
 from mirembed.training.labels import TargetScale
 
 
@@ -208,7 +208,7 @@ def test_a_similarity_that_cannot_be_a_kernel_is_an_error(kernel, message):
 )
 def test_the_error_about_a_kernel_that_cannot_match_lists_the_approaches(learner, approaches, reasons):
     with pytest.raises(SpecError) as error:
-        experiment(*approaches, learner=learner).describe(REGISTRY)
+        describe_plugins(experiment(*approaches, learner=learner), REGISTRY)
     assert f"learner {learner} " in str(error.value)
     assert f"({reasons})" in str(error.value)
 
@@ -226,7 +226,7 @@ def test_the_error_about_a_kernel_that_cannot_match_lists_the_approaches(learner
 )
 def test_an_invalid_kernel_is_refused_before_anything_is_trained(learner, message):
     with pytest.raises((SpecError, PluginError), match=message):
-        experiment("rbf-sl", learner=learner).describe(REGISTRY)
+        describe_plugins(experiment("rbf-sl", learner=learner), REGISTRY)
 
 
 # Learners of others
@@ -268,7 +268,8 @@ def test_a_third_party_learner_may_use_a_similarity_as_its_kernel(ridge, learner
 
 @pytest.mark.parametrize("factory", [lambda: Naming(None), object], ids=["none", "no member"])
 def test_a_third_party_learner_need_not_name_a_kernel(factory):
-    assert "kernels" not in experiment("fl", learner="ridge").describe(with_learner(factory))["learners"]["ridge"]
+    described = describe_plugins(experiment("fl", learner="ridge"), with_learner(factory))
+    assert "kernels" not in described["learners"]["ridge"]
 
 
 @pytest.mark.parametrize(
@@ -280,7 +281,7 @@ def test_a_third_party_learner_need_not_name_a_kernel(factory):
 )
 def test_the_error_names_a_learner_with_an_invalid_kernel(factory, message):
     with pytest.raises(PluginError, match=message):
-        experiment(learner="ridge").describe(with_learner(factory))
+        describe_plugins(experiment(learner="ridge"), with_learner(factory))
 
 
 # Models
@@ -373,9 +374,10 @@ def test_a_kernel_can_match_the_similarity_of_a_reused_network(classes, targets,
 
 def test_a_run_records_the_kernel_of_each_approach_and_keeps_models_that_have_it(classes, tmp_path):
     with workers_run():
-        settings = experiment("rbf:gamma=2-sl", "cosine-sl", epochs=2, learner="svm:kernel=match")
-        evaluation = Evaluation("stratified", 2, keep_models=True)
-        run, _ = evaluate(open_tracks(classes), settings, evaluation, REGISTRY, tmp_path, jobs=1)
+        settings = experiment(
+            "rbf:gamma=2-sl", "cosine-sl", epochs=2, learner="svm:kernel=match", cv=2, keep_models=True
+        )
+        run, _ = evaluate(open_tracks(classes), settings, REGISTRY, tmp_path)
     kernels = run.manifest["configuration"]["learners"]["svm:kernel=match"]["kernels"]
     assert {name: kernel["spec"] for name, kernel in kernels.items()} == {
         "rbf:gamma=2-sl": "rbf:gamma=2",

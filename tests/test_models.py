@@ -23,7 +23,7 @@ from small_store import experiment, job, workers_run, write_classes, write_targe
 from third_party import install
 
 from mirembed import Task
-from mirembed.errors import FingerprintError, MirembedError, ModelError, PluginError, StoreError
+from mirembed.errors import MirembedError, MismatchError, ModelError, PluginError, StoreError
 from mirembed.fit import FittedModel, transfer
 from mirembed.fit import fit as run_fit
 from mirembed.fit.job import fit_models
@@ -33,7 +33,7 @@ from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.store import FeatureStore
 from mirembed.store.files import read_json, read_table, write_json
-from mirembed.store.frames import Tracks, open_tracks
+from mirembed.store.tracks import Tracks, open_tracks
 
 REGISTRY = Registry.discover()
 
@@ -359,7 +359,7 @@ def test_embeddings_of_a_reused_network_are_in_sample_on_its_own_training_tracks
 def test_a_network_for_other_spectrograms_is_refused(fitted, classes, tmp_path):
     tracks = open_tracks(classes)
     info = replace(tracks.info, parameters={**tracks.info.parameters, "hop_seconds": 0.01})
-    with pytest.raises(FingerprintError, match=r"hop_seconds=0\.025.* folder .*hop_seconds=0\.01"):
+    with pytest.raises(MismatchError, match=r"hop_seconds=0\.025.* folder .*hop_seconds=0\.01"):
         transfer(replace(tracks, info=info), classes, fitted[0].folder, Spec("svm"), REGISTRY, tmp_path)
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirembed.store.moments import Moments
+from mirembed.store.frame_file import Moments
 from mirembed.training.excerpts import Normalization, gather
 from mirembed.training.network import EmbeddingNetwork, TorchEngine, seeded_head, seeded_network
 

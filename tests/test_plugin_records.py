@@ -1,4 +1,4 @@
-"""What the store remembers of plugins: who supplied them, and what to install when they are gone."""
+"""What the store records about plugins: which distribution provided them, and what to install if they are missing."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ EVALUATE = ["evaluate", "--dataset", "initials", "--cv", "2", *OPTIONS]
 
 @contextlib.contextmanager
 def installed(*sites: Path) -> Iterator[None]:
-    """Let Python find the distributions in folders until the block ends."""
+    """Put folders of distributions on Python's path until the block ends."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("mirembed_everything", "mirembed_other", "mirembed_twin"):
             patch.delitem(sys.modules, name, raising=False)
@@ -79,7 +79,7 @@ def installed(*sites: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory) -> tuple[Path, Path]:
-    """Two folders: one with a plugin of each kind, one with another similarity of the same name."""
+    """Two folders: one with a plugin of every kind, one with another similarity of the same name."""
     first, second = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("second")
     install(first, "mirembed-everything", EVERYTHING)
     install(second, "mirembed-other", OTHER)
@@ -88,7 +88,7 @@ def sites(tmp_path_factory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory, sites) -> Path:
-    """A folder whose store has a dataset, a run and a model made with the plugins of ``mirembed-everything``."""
+    """A folder with a store that holds a dataset, a run and a model made with ``mirembed-everything``."""
     folder = tmp_path_factory.mktemp("work")
     write_tones(folder / "tones", n_tracks=4, seconds=1.0)
     with pytest.MonkeyPatch.context() as patch, installed(sites[0]), workers_run():
@@ -100,8 +100,8 @@ def work(tmp_path_factory, sites) -> Path:
 
 
 @pytest.fixture
-def said(work, monkeypatch, capsys):
-    """Run a command in the folder; return its last line on standard error."""
+def last_line(work, monkeypatch, capsys):
+    """Run a command in the folder and return the last line of standard error."""
     monkeypatch.chdir(work)
 
     def run(*words: str, code: int = 1) -> str:
@@ -113,7 +113,13 @@ def said(work, monkeypatch, capsys):
     return run
 
 
-def test_a_run_and_a_model_say_who_supplied_dataset_similarity_and_learner(work):
+def assert_says_what_to_install(line: str, kind: str, name: str) -> None:
+    assert line.startswith("error: ")
+    assert f"the {kind} {name!r} of mirembed-everything 1.0" in line
+    assert line.endswith("install mirembed-everything==1.0")
+
+
+def test_a_run_and_a_model_record_the_distribution_of_every_plugin(work):
     [run] = work.glob("mirembed-store/runs/*/manifest.json")
     configuration = read_json(run)["configuration"]
     provenance = read_json(work / "mirembed-store/models/model/model.json")["provenance"]
@@ -128,11 +134,8 @@ def test_a_run_and_a_model_say_who_supplied_dataset_similarity_and_learner(work)
         assert [learner["parameters"] for learner in settings["learners"].values()] == [{"k": 1}]
 
 
-def test_an_evaluation_without_its_dataset_plugin_says_what_to_install(said):
-    assert said("evaluate", "--approach", "mel") == (
-        "error: the dataset initials of the store needs the dataset 'initials' of mirembed-everything 1.0, "
-        "which is not installed here; install mirembed-everything==1.0"
-    )
+def test_an_evaluation_without_its_dataset_plugin_says_what_to_install(last_line):
+    assert_says_what_to_install(last_line("evaluate", "--approach", "mel"), "dataset", "initials")
 
 
 @pytest.mark.parametrize(
@@ -142,56 +145,51 @@ def test_an_evaluation_without_its_dataset_plugin_says_what_to_install(said):
         (["--approach", "fl", "--learner", "knn"], "learner", "knn"),
     ],
 )
-def test_a_run_that_cannot_be_repeated_says_what_to_install(work, said, tmp_path, options, kind, name):
-    """With the dataset at hand, but without similarity or learner."""
+def test_a_run_that_cannot_be_repeated_says_what_to_install(work, last_line, tmp_path, options, kind, name):
+    """With the dataset installed, but not the similarity or the learner."""
     install(
         tmp_path, "mirembed-everything", EVERYTHING.split("    @hookimpl\n    def mirembed_register_similarities")[0]
     )
     [run] = work.glob("mirembed-store/runs/*")
     with installed(tmp_path):
-        assert said("evaluate", "--cv", "2", "--epochs", "1", *options) == (
-            f"error: as in the run {run.name}, this needs the {kind} {name!r} of mirembed-everything 1.0, "
-            "which is not installed here; install mirembed-everything==1.0"
-        )
+        line = last_line("evaluate", "--cv", "2", "--epochs", "1", *options)
+        assert_says_what_to_install(line, kind, name)
+        assert run.name in line
 
 
-def test_a_name_that_no_run_knows_is_just_unknown(said, sites):
+def test_a_name_that_no_run_has_recorded_is_unknown(last_line, sites):
     with installed(sites[0]):
-        assert said(*EVALUATE, "--learner", "forest") == (
-            "error: no learner is called 'forest'; there are knn, svm, unsaved"
-        )
+        line = last_line(*EVALUATE, "--learner", "forest")
+    assert "'forest'" in line
+    assert "knn, svm, unsaved" in line
+    assert "install" not in line
 
 
-def test_neighbors_without_the_similarity_say_what_to_install(said):
-    assert said("similar", "model", "low-0.wav") == (
-        "error: the model model needs the similarity 'linear' of mirembed-everything 1.0, which is not installed here; "
-        "install mirembed-everything==1.0"
-    )
+def test_similar_says_what_to_install_for_a_missing_similarity(last_line):
+    assert_says_what_to_install(last_line("similar", "model", "low-0.wav"), "similarity", "linear")
 
 
-def test_neighbors_are_ranked_by_the_similarity_that_was_learned_and_by_no_namesake(work, said, sites, capsys):
+def test_neighbors_are_ranked_by_the_learned_similarity_and_not_by_a_namesake(work, last_line, sites, capsys):
     with installed(sites[1]):
-        assert "needs the similarity 'linear' of mirembed-everything 1.0" in said("similar", "model", "low-0.wav")
+        assert_says_what_to_install(last_line("similar", "model", "low-0.wav"), "similarity", "linear")
     with installed(*sites):
         invoke("similar", "model", "low-0.wav", "--json")
     assert json.loads(capsys.readouterr().out)["similarity"] == "mirembed-everything/linear"
 
 
-def test_a_plugin_that_is_broken_or_left_out_is_not_to_be_installed(said, sites, monkeypatch, tmp_path):
+def test_a_plugin_that_is_broken_or_left_out_need_not_be_installed(last_line, sites, monkeypatch, tmp_path):
     with installed(sites[0]):
         monkeypatch.setenv("MIREMBED_PLUGINS", "")
-        assert said("similar", "model", "low-0.wav").endswith(
-            "which is not usable here: plugin 'plugin' of mirembed-everything (not in MIREMBED_PLUGINS)"
-        )
+        line = last_line("similar", "model", "low-0.wav")
+        assert line.endswith("plugin 'plugin' of mirembed-everything (not in MIREMBED_PLUGINS)")
     monkeypatch.delenv("MIREMBED_PLUGINS")
     install(tmp_path, "mirembed-everything", "1 / 0")
     with installed(tmp_path):
-        assert said("similar", "model", "low-0.wav").endswith(
-            "not usable here: plugin 'plugin' of mirembed-everything 1.0: ZeroDivisionError: division by zero"
-        )
+        line = last_line("similar", "model", "low-0.wav")
+        assert line.endswith("plugin 'plugin' of mirembed-everything 1.0: ZeroDivisionError: division by zero")
 
 
-def test_runs_are_compared_and_models_of_known_types_used_without_their_plugins(work, monkeypatch, capsys):
+def test_comparing_runs_and_using_models_of_trusted_types_needs_no_plugins(work, monkeypatch, capsys):
     monkeypatch.chdir(work)
     assert "knn" not in {plugin.name for plugin in Registry.discover().plugins}
     [run] = work.glob("mirembed-store/runs/*")
@@ -204,7 +202,7 @@ def test_runs_are_compared_and_models_of_known_types_used_without_their_plugins(
     assert "label" in capsys.readouterr().out
 
 
-def test_a_clash_is_settled_by_the_full_name_for_every_kind(said, sites, tmp_path, monkeypatch):
+def test_the_full_name_resolves_a_clash_for_every_kind(last_line, sites, tmp_path, monkeypatch):
     install(tmp_path, "mirembed-twin", EVERYTHING)
     with installed(sites[0], tmp_path):
         for words, kind, name in (
@@ -213,9 +211,11 @@ def test_a_clash_is_settled_by_the_full_name_for_every_kind(said, sites, tmp_pat
             (["fit", "--epochs", "1", "--learner", "knn"], "learner", "knn"),
         ):
             full = [f"{distribution}/{name}" for distribution in ("mirembed-everything", "mirembed-twin")]
-            assert said(*words) == (f"error: {kind} {name!r} is registered more than once; write {' or '.join(full)}")
+            line = last_line(*words)
+            assert line.startswith(f"error: {kind} {name!r}")
+            assert " or ".join(full) in line
         twin = ["--similarity", "mirembed-twin/linear", "--learner", "mirembed-twin/knn:k=1", "--epochs", "1"]
-        said(
+        last_line(
             "extract", "--dataset", "mirembed-twin/initials", "--audio", "tones", "--store", str(tmp_path / "s"), code=0
         )
         with workers_run():
@@ -226,9 +226,11 @@ def test_a_clash_is_settled_by_the_full_name_for_every_kind(said, sites, tmp_pat
     assert {plugin["distribution"] for plugin in used} == {"mirembed-twin"}
 
 
-def test_models_of_folds_that_could_not_be_loaded_are_refused_before_anything_is_trained(said, sites, work):
+def test_fold_models_that_could_not_be_loaded_are_refused_before_training(last_line, sites, work):
     before = list(work.glob("mirembed-store/runs/*"))
     with installed(sites[0]):
-        error = said(*EVALUATE[:-2], "--learner", "unsaved", "--keep-models")
-    assert error.startswith("error: the learner's KNeighborsClassifier cannot be saved without pickle (")
+        error = last_line(*EVALUATE[:-2], "--learner", "unsaved", "--keep-models")
+    assert error.startswith("error: ")
+    assert "KNeighborsClassifier" in error
+    assert "pickle" in error
     assert list(work.glob("mirembed-store/runs/*")) == before

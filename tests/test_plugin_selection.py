@@ -1,4 +1,4 @@
-"""Which plugins are loaded: all, some, or those of a folder."""
+"""Which plugins are loaded: all, some, or those in a folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from small_store import write_classes
 from third_party import install
 
 from mirembed.errors import UnknownNameError
-from mirembed.registry.selection import FOLDER, REFUSED, Selection, selecting
+from mirembed.registry.discovery import FOLDER, REFUSED, Selection, selecting
 from mirembed.store.files import read_json
 
 SIMILARITY = """\
@@ -55,14 +55,14 @@ def mirembed_register_learners(register):
 
 @pytest.fixture
 def two(tmp_path) -> dict[str, str]:
-    """The environment with two distributions, each with a similarity; their entry points are called ``plugin``."""
+    """The environment variables that add two distributions with one similarity each, both as entry point ``plugin``."""
     install(tmp_path / "site", "mirembed-first", SIMILARITY.format(name="one"))
     return install(tmp_path / "site", "mirembed_Second", SIMILARITY.format(name="two"))
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """A folder with a one-file plugin, and with files that are none."""
+    """A folder with a one-file plugin and other files."""
     folder = tmp_path / "experiments"
     folder.mkdir()
     (folder / "my-plugin.py").write_text(SIMILARITY.format(name="plain"))
@@ -72,14 +72,14 @@ def folder(tmp_path) -> Path:
 
 
 def names(mirembed, *options: object, env: dict[str, str]) -> set[str]:
-    """The similarities that are not built in."""
+    """Return the names of third-party similarities."""
     listed = json.loads(mirembed(*options, "plugins", "--hook", "similarity", "--json", env=env).stdout)
     assert listed["broken"] == []
     assert {"rbf", "cosine", "polynomial"} <= {plugin["name"] for plugin in listed["plugins"]}
     return {plugin["name"] for plugin in listed["plugins"] if plugin["distribution"] != "mirembed"}
 
 
-def test_without_a_word_all_plugins_are_loaded(mirembed, two):
+def test_all_plugins_are_loaded_by_default(mirembed, two):
     assert names(mirembed, env=two) == {"one", "two"}
 
 
@@ -93,11 +93,11 @@ def test_without_a_word_all_plugins_are_loaded(mirembed, two):
         ("", set()),
     ],
 )
-def test_an_allow_list_names_distributions_or_entry_points_and_the_built_in_stay(mirembed, two, allowed, loaded):
+def test_an_allow_list_of_distributions_or_entry_points_keeps_the_built_in_plugins(mirembed, two, allowed, loaded):
     assert names(mirembed, env={**two, "MIREMBED_PLUGINS": allowed}) == loaded
 
 
-def test_plugins_are_left_out_by_name_whatever_is_allowed(mirembed, two):
+def test_plugins_are_left_out_by_name_even_if_allowed(mirembed, two):
     assert names(mirembed, "--no-plugin", "mirembed-first", env=two) == {"two"}
     both = ["--no-plugin", "mirembed-first", "--no-plugin", "mirembed-second"]
     assert names(mirembed, *both, env=two) == set()
@@ -111,23 +111,23 @@ def test_a_plugin_that_is_left_out_is_not_imported(mirembed, tmp_path):
     assert "left out: plugin 'plugin' of mirembed-broken (--no-plugin)" in done.stdout.splitlines()
 
 
-def test_who_asks_for_a_plugin_that_is_left_out_is_told(mirembed, two):
+def test_the_error_about_an_unknown_name_lists_plugins_that_were_left_out(mirembed, two):
     done = mirembed("--no-plugin", "mirembed-first", "plugins", "show", "one", env=two, code=1)
-    assert done.stderr.endswith("Left out: plugin 'plugin' of mirembed-first (--no-plugin)\n")
+    assert done.stderr.endswith("plugin 'plugin' of mirembed-first (--no-plugin)\n")
     done = mirembed("plugins", "show", "one", env={**two, "MIREMBED_PLUGINS": "mirembed-second"}, code=1)
-    assert done.stderr.endswith("Left out: plugin 'plugin' of mirembed-first (not in MIREMBED_PLUGINS)\n")
+    assert done.stderr.endswith("plugin 'plugin' of mirembed-first (not in MIREMBED_PLUGINS)\n")
 
 
 def test_a_selection_that_names_no_plugin_is_an_error(mirembed, two):
     done = mirembed("--no-plugin", "mirembed-frist", "plugins", env=two, code=1)
-    assert done.stderr == (
-        "error: --no-plugin mirembed-frist: no third party's plugin is called so; there are mirembed-first\n"
-    )
-    with pytest.raises(UnknownNameError, match=r"^MIREMBED_PLUGINS a: no third party's plugin is called so; .* none$"):
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: --no-plugin mirembed-frist: ")
+    assert "mirembed-first" in line
+    with pytest.raises(UnknownNameError, match=r"^MIREMBED_PLUGINS a: .* none$"):
         Selection(allowed=("a",)).check(set())
 
 
-def test_the_files_of_a_folder_are_plugins(mirembed, two, folder):
+def test_the_files_in_a_folder_are_plugins(mirembed, two, folder):
     assert names(mirembed, "--plugins-dir", folder, env=two) == {"one", "two", "plain"}
     assert names(mirembed, env={**two, "MIREMBED_PLUGINS_DIR": str(folder)}) == {"one", "two", "plain"}
     only = {**two, "MIREMBED_PLUGINS": ""}
@@ -135,12 +135,11 @@ def test_the_files_of_a_folder_are_plugins(mirembed, two, folder):
     assert names(mirembed, "--plugins-dir", folder, "--no-plugin", "my-plugin", env=only) == set()
 
 
-def test_a_folder_of_plugins_that_is_none_is_an_error(mirembed, tmp_path):
+def test_a_missing_folder_of_plugins_is_an_error(mirembed, tmp_path):
     done = mirembed("--plugins-dir", tmp_path / "gone", "plugins", code=1)
-    assert done.stderr == (
-        f"error: {tmp_path / 'gone'} is not a folder; give one with one-file plugins "
-        "(--plugins-dir or MIREMBED_PLUGINS_DIR)\n"
-    )
+    [line] = done.stderr.splitlines()
+    for fact in ("error: ", str(tmp_path / "gone"), "--plugins-dir", "MIREMBED_PLUGINS_DIR"):
+        assert fact in line
 
 
 def test_a_file_that_fails_is_reported_like_any_plugin(mirembed, folder):
@@ -151,13 +150,13 @@ def test_a_file_that_fails_is_reported_like_any_plugin(mirembed, folder):
     assert broken["error"] == "ZeroDivisionError: division by zero"
 
 
-def test_a_file_may_bear_the_name_of_a_module(mirembed, folder):
+def test_a_file_may_have_the_name_of_a_module(mirembed, folder):
     (folder / "random.py").write_text(SIMILARITY.format(name="rand"))
     assert names(mirembed, "--plugins-dir", folder, env={}) == {"plain", "rand"}
 
 
 def test_a_one_file_plugin_trains_in_workers_and_is_recorded_with_its_hash(mirembed, folder, tmp_path):
-    """Also an estimator whose class only the file defines is saved and loaded again."""
+    """Including an estimator of a class that the file defines, which is saved and loaded."""
     (folder / "my-plugin.py").write_text(WITH_LEARNER)
     write_classes(tmp_path / "store", 9)
     options = ["--store", tmp_path / "store", "--epochs", 1, "--jobs", 1]
@@ -172,10 +171,10 @@ def test_a_one_file_plugin_trains_in_workers_and_is_recorded_with_its_hash(mirem
     find = ["similar", models["my-plugin.py/plain-sl"], "001", "--store", tmp_path / "store"]
     mirembed("--plugins-dir", folder, *find)
     gone = mirembed(*find, code=1)
-    assert gone.stderr == (
-        f"error: the model {models['my-plugin.py/plain-sl']} needs the learner 'means' of my-plugin.py "
-        f"{plugin['version']}, which is not here; give the folder of this file with --plugins-dir\n"
-    )
+    [line] = gone.stderr.splitlines()
+    assert line.startswith(f"error: the model {models['my-plugin.py/plain-sl']} ")
+    assert f"the learner 'means' of my-plugin.py {plugin['version']}" in line
+    assert "--plugins-dir" in line
 
 
 def test_a_selection_ends_with_its_block(monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ from third_party import install
 
 from mirembed.errors import UnknownNameError
 from mirembed.registry import HOOKS, Plugin, Registry
-from mirembed.registry.descriptions import describe, matching, parameter_docs
+from mirembed.registry.descriptions import describe, parameter_docs
 
 EXTRA = '''
     from typing import Literal
@@ -195,7 +195,7 @@ def test_a_function_is_documented_too():
 
 def test_a_name_that_matches_nothing_is_unknown():
     with pytest.raises(UnknownNameError, match=r"^no plugin is called 'x'; there are none$"):
-        matching(Registry([]), "x")
+        Registry([]).matching("x")
 
 
 def test_check_tells_which_promise_is_kept_and_which_broken(mirembed, extra):

@@ -1,6 +1,6 @@
-"""What third parties may rely on: the names that ``mirembed`` and ``mirembed.testing`` export, and nothing else.
+"""The public interface for third parties: the names exported by ``mirembed`` and ``mirembed.testing``.
 
-A change here is a change of the contract: see "Stability and deprecation" in CONTRIBUTING.md.
+A change here is a change that plugins notice: see "Versions and compatibility" in CONTRIBUTING.md.
 """
 
 from __future__ import annotations
@@ -8,18 +8,23 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import subprocess
+import sys
 from types import ModuleType
 from typing import Any
 
 import pytest
+from conftest import clean_environment
 
 import mirembed
 import mirembed.testing
 from mirembed import hookspecs
 
 MIREMBED = """
+AUDIO_SUFFIXES = frozenset
 Archive(url: str, checksum: str, folder: str = '.')
 AudioError(MirembedError)
+AudioFiles(files: Mapping[str, Path], others: int, notes: tuple[str, ...])
 Card(title: str, n_tracks: int, labels: str, license: str, citation: str, source: str, tree: str,
     archives: tuple[Archive, ...] = (), rate: int | None = None, seconds: tuple[float, float] | None = None)
 Classification(classes: tuple[str, ...])
@@ -42,7 +47,11 @@ Split(train: frozenset[str], test: frozenset[str])
 Target(name: str, low: float | None = None, high: float | None = None)
 Task = Classification | Regression
 Track(id: str, path: Path, label: str | tuple[float, ...], group: str | None = None)
+counted(number: int, thing: str) -> str
+find_audio(root: Path) -> AudioFiles
 hookimpl = HookimplMarker
+is_audio(path: Path) -> bool
+require_folder(root: Path) -> None
 """
 TESTING = """
 Check(promise: Promise, kind: Kind, plugin: str | Callable[..., Any], audio: AudioFolder | None = None)
@@ -63,12 +72,12 @@ mirembed_register_similarities(register: Register) -> None
 
 
 def signature(function: Any) -> str:
-    """The parameters and the result, annotations without quotes."""
+    """Return the parameters and the result, with annotations unquoted."""
     return re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(function)))
 
 
 def described(name: str, value: Any) -> list[str]:
-    """A name with its signature, and with the methods of a class that others write or call."""
+    """Return a name with its signature and, for a class, the methods that others write or call."""
     if inspect.isfunction(value):
         return [name + signature(value)]
     if not inspect.isclass(value):
@@ -102,8 +111,24 @@ def test_every_public_name_is_documented(module: ModuleType):
     undocumented = [
         name
         for name in module.__all__
-        if name not in ("Task", "hookimpl")  # of which others hold the documentation
+        if name not in ("AUDIO_SUFFIXES", "Task", "hookimpl")  # which have the docstrings of their types
         and (doc := getattr(module, name).__doc__) is not None
-        and (not doc or doc.startswith(f"{name}("))  # which dataclasses write themselves
+        and (not doc or doc.startswith(f"{name}("))  # written by dataclass
     ]
     assert undocumented == []
+
+
+def test_importing_mirembed_is_cheap_and_what_is_imported_late_is_listed():
+    code = """
+import sys, mirembed
+assert set(mirembed.__all__) <= set(dir(mirembed))
+assert not {"mirembed.audio", "numpy", "soundfile", "torch"} & set(sys.modules), sorted(sys.modules)
+assert ".wav" in mirembed.AUDIO_SUFFIXES and mirembed.is_audio
+assert not {"numpy", "soundfile", "torch"} & set(sys.modules), sorted(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], env=clean_environment(), check=True)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'nothing'"):
+        _ = mirembed.nothing

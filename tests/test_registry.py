@@ -1,4 +1,4 @@
-"""Plugins: how they are found, what happens when one is broken, and that strangers can do all that built-ins can."""
+"""How plugins are found, what happens if one is broken, and that third-party plugins can do what built-in ones can."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ SIMILARITY = """
 
 HOOK = "from mirembed import hookimpl\n@hookimpl\ndef mirembed_register_learners(register): "
 BROKEN = {
-    "import error": ("import nothing_of_this_name", "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
+    "import error": ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
     "exception": ("1 / 0", "ZeroDivisionError: division by zero"),
     "exit": ("raise SystemExit(3)", "SystemExit: 3"),
     "syntax": ("def", "SyntaxError: invalid syntax"),
     "message of several lines": ("raise ValueError('one\\n two')", "ValueError: one two"),
-    "no hook": ("x = 1", "registers nothing; it needs one of the hooks mirembed_register_datasets, "),
+    "no hook": ("x = 1", "mirembed_register_datasets"),
     "misspelled hook": (
         "def mirembed_register_similarity(register): ...",
-        "there is no hook 'mirembed_register_similarity'; 'mirembed_register_similarities' was probably meant",
+        "'mirembed_register_similarity'; did you mean 'mirembed_register_similarities'",
     ),
     "no decorator": (
         "def mirembed_register_learners(register): register('x', dict)",
-        "mirembed_register_learners lacks the decorator @hookimpl (from mirembed import hookimpl)",
+        "@hookimpl",
     ),
     "wrong argument": (
         HOOK.replace("(register)", "(registry)") + "...",
-        "Argument(s) {'registry'} are declared in the hookimpl but can not be found in the hookspec",
+        "{'registry'}",
     ),
     "hook that raises": (
         HOOK + "raise OSError('no license')",
@@ -56,24 +56,24 @@ BROKEN = {
         HOOK + "raise SystemExit",
         "SystemExit",
     ),
-    "name that is none": (
+    "invalid name": (
         HOOK + "register('a b', dict)",
-        "'a b' is not a plugin's name",
+        "'a b'",
     ),
     "full name": (
         HOOK + "register('a/b', dict)",
-        "'a/b' cannot be a name: letters, digits, '.', '_' and '-' only",
+        "'a/b'",
     ),
     "no factory": (
         HOOK + "register('a', 3)",
-        "the factory of learner 'a' is 3, which cannot be called",
+        "factory of learner 'a' is 3",
     ),
     "one name twice": (
         HOOK + "register('a', dict); register('a', list)",
         "learner 'a' is registered twice",
     ),
 }
-"""Modules that are no plugins, and what is said about them."""
+"""Modules that are not plugins, and a fact from the error about each."""
 
 
 def similarity(name: str, distribution: str = HOST, factory: object = dict) -> Plugin:
@@ -81,12 +81,12 @@ def similarity(name: str, distribution: str = HOST, factory: object = dict) -> P
 
 
 def discover(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Registry:
-    """Return what is found with a folder of distributions before all others."""
+    """Discover plugins with a folder of distributions first on the path."""
     monkeypatch.syspath_prepend(folder)
     return Registry.discover()
 
 
-def test_all_plugins_come_through_the_entry_points(monkeypatch):
+def test_all_plugins_come_from_entry_points(monkeypatch):
     assert Registry.discover().plugins
     monkeypatch.setattr(importlib.metadata, "distributions", lambda: [])
     assert Registry.discover().plugins == ()
@@ -106,7 +106,7 @@ def test_plugins_are_listed_with_kind_name_distribution_and_version(mirembed, tm
     ]
 
 
-def test_what_a_plugin_prints_does_not_spoil_standard_output(monkeypatch, tmp_path, capsys):
+def test_what_a_plugin_prints_goes_to_standard_error(monkeypatch, tmp_path, capsys):
     source = """
         print("imported")
         from mirembed import hookimpl
@@ -124,48 +124,48 @@ def test_what_a_plugin_prints_does_not_spoil_standard_output(monkeypatch, tmp_pa
     assert capsys.readouterr() == ("", "imported\nregistered\nmade\n")
 
 
-def test_a_broken_plugin_costs_one_line_and_nothing_else(mirembed, tones, tmp_path):
-    install(tmp_path / "site", "mirembed-broken", "import nothing_of_this_name")
+def test_a_broken_plugin_costs_one_line_and_affects_nothing_else(mirembed, tones, tmp_path):
+    install(tmp_path / "site", "mirembed-broken", "import no_such_module")
     environment = install(tmp_path / "site", "mirembed-extra", SIMILARITY.format(name="same"))
-    line = "plugin 'plugin' of mirembed-broken 1.0: ModuleNotFoundError: No module named 'nothing_of_this_name'"
 
     extracted = mirembed("extract", "--dataset", "folder", "--audio", tones, env=environment)
-    assert "18 of 18 tracks in the store" in extracted.stdout
-    warnings = [text for text in extracted.stderr.splitlines() if "nothing_of_this_name" in text]
-    remedy = "mend or uninstall it, or leave it out with --no-plugin mirembed-broken"
-    assert warnings == [f"warning: {line}; it is left out: {remedy}"]
+    assert "18 of 18" in extracted.stdout
+    [warning] = [line for line in extracted.stderr.splitlines() if "no_such_module" in line]
+    assert warning.startswith("warning: plugin 'plugin' of mirembed-broken 1.0: ModuleNotFoundError")
+    assert "--no-plugin mirembed-broken" in warning
 
     listed = mirembed("plugins", env=environment).stdout
     assert "same" in listed
-    assert f"broken: {line}; {remedy}" in listed.splitlines()
+    [line] = [line for line in listed.splitlines() if "no_such_module" in line]
+    assert line.startswith("broken: plugin 'plugin' of mirembed-broken 1.0: ModuleNotFoundError")
+    assert "--no-plugin mirembed-broken" in line
     assert "Traceback" not in listed
     verbose = mirembed("plugins", "--verbose", env=environment).stdout
     assert "Traceback (most recent call last)" in verbose
-    assert "import nothing_of_this_name" in verbose
+    assert "import no_such_module" in verbose
 
     [broken] = json.loads(mirembed("plugins", "--json", env=environment).stdout)["broken"]
     assert broken["distribution"] == "mirembed-broken"
     assert broken["error"].startswith("ModuleNotFoundError")
 
 
-def test_strict_plugins_make_a_broken_one_fatal(mirembed, tmp_path):
+def test_strict_plugins_make_a_broken_plugin_fatal(mirembed, tmp_path):
     environment = install(tmp_path / "site", "mirembed-broken", "1 / 0")
     strict = {**environment, "MIREMBED_STRICT_PLUGINS": "1"}
     failed = mirembed("plugins", env=strict, code=1)
     assert failed.stdout == ""
-    assert failed.stderr == (
-        "error: plugin 'plugin' of mirembed-broken 1.0: ZeroDivisionError: division by zero; "
-        "mend or uninstall it, or unset MIREMBED_STRICT_PLUGINS\n"
-    )
+    [line] = failed.stderr.splitlines()
+    assert line.startswith("error: plugin 'plugin' of mirembed-broken 1.0: ZeroDivisionError: division by zero")
+    assert "MIREMBED_STRICT_PLUGINS" in line
     mirembed("plugins", env={**environment, "MIREMBED_STRICT_PLUGINS": "0"})
 
 
-def test_strict_plugins_are_content_when_all_is_well(mirembed):
+def test_strict_plugins_change_nothing_if_no_plugin_is_broken(mirembed):
     mirembed("plugins", env={"MIREMBED_STRICT_PLUGINS": "1"})
 
 
 @pytest.mark.parametrize("reason", BROKEN)
-def test_whatever_is_wrong_with_a_plugin_the_others_work(reason, monkeypatch, tmp_path):
+def test_the_other_plugins_work_whatever_is_wrong_with_one(reason, monkeypatch, tmp_path):
     source, message = BROKEN[reason]
     number = list(BROKEN).index(reason)
     install(tmp_path, f"mirembed-broken{number}", source)
@@ -182,38 +182,37 @@ def test_whatever_is_wrong_with_a_plugin_the_others_work(reason, monkeypatch, tm
     assert not [plugin for plugin in registry.plugins if plugin.distribution == broken.distribution]
 
 
-def test_an_unknown_name_tells_the_near_ones():
+@pytest.mark.parametrize(
+    ("kind", "name", "told", "not_told"),
+    [
+        ("similarity", "rfb", "rbf", "cosine"),
+        ("similarity", "COSINE", "cosine", "rbf"),
+        ("similarity", "zzz", "cosine, rbf", "?"),
+        ("dataset", "zzz", "none", "rbf"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_similar_names_or_all(kind, name, told, not_told):
     registry = Registry([similarity("rbf"), similarity("cosine"), Plugin("learner", "rfb", dict, "", HOST, "1")])
     with pytest.raises(UnknownNameError) as error:
-        registry.find("similarity", "rfb")
-    assert str(error.value) == "no similarity is called 'rfb'; did you mean rbf?"
-    with pytest.raises(UnknownNameError, match=r"no similarity is called 'COSINE'; did you mean cosine\?"):
-        registry.find("similarity", "COSINE")
-    with pytest.raises(UnknownNameError) as error:
-        registry.find("similarity", "zzz")
-    assert str(error.value) == "no similarity is called 'zzz'; there are cosine, rbf"
-    with pytest.raises(UnknownNameError) as error:
-        registry.find("dataset", "zzz")
-    assert str(error.value) == "no dataset is called 'zzz'; there are none"
+        registry.find(kind, name)
+    asked, _, answer = str(error.value).partition(";")
+    assert kind in asked
+    assert repr(name) in asked
+    assert told in answer
+    assert not_told not in answer
 
 
-def test_an_unknown_name_tells_what_is_broken_and_might_have_had_it():
+def test_the_error_about_an_unknown_name_lists_broken_plugins():
     registry = Registry([], [BrokenPlugin("kernels", "mirembed-extra", "1.0", "ImportError: no cupy", "")])
-    with pytest.raises(UnknownNameError) as error:
+    with pytest.raises(UnknownNameError, match=r"'kernels' of mirembed-extra 1\.0: ImportError: no cupy"):
         registry.find("similarity", "laplacian")
-    assert "Broken, and so not looked in: plugin 'kernels' of mirembed-extra 1.0: ImportError: no cupy" in str(
-        error.value
-    )
 
 
-def test_a_name_of_two_distributions_is_an_error_and_the_full_name_picks_one():
+def test_a_name_in_two_distributions_is_an_error_and_the_full_name_picks_one():
     first, second = similarity("laplacian", "mirembed-a"), similarity("laplacian", "mirembed-b")
     registry = Registry([similarity("rbf"), first, second])
-    with pytest.raises(NameClashError) as error:
+    with pytest.raises(NameClashError, match=r"'laplacian'.* mirembed-a/laplacian or mirembed-b/laplacian"):
         registry.find("similarity", "laplacian")
-    assert str(error.value) == (
-        "similarity 'laplacian' is registered more than once; write mirembed-a/laplacian or mirembed-b/laplacian"
-    )
     assert registry.find("similarity", "mirembed-b/laplacian") is second
     assert {registry.shown_name(plugin) for plugin in registry.plugins} == {
         "rbf",
@@ -222,26 +221,26 @@ def test_a_name_of_two_distributions_is_an_error_and_the_full_name_picks_one():
     }
 
 
-def test_an_intruder_is_reached_by_its_full_name_and_the_built_in_keeps_its_own(mirembed, tmp_path):
-    environment = install(tmp_path / "site", "a-intruder", SIMILARITY.format(name="rbf"))
+def test_a_built_in_name_keeps_its_meaning_and_a_namesake_is_reached_by_its_full_name(mirembed, tmp_path):
+    environment = install(tmp_path / "site", "a-namesake", SIMILARITY.format(name="rbf"))
     listed = json.loads(mirembed("plugins", "--json", env=environment).stdout)["plugins"]
-    places = {p["name"]: p["distribution"] for p in listed if p["kind"] == "similarity"}
-    assert places["rbf"] == "mirembed"
-    assert places["a-intruder/rbf"] == "a-intruder"
+    distributions = {p["name"]: p["distribution"] for p in listed if p["kind"] == "similarity"}
+    assert distributions["rbf"] == "mirembed"
+    assert distributions["a-namesake/rbf"] == "a-namesake"
 
-    registry = Registry([similarity("rbf", "a-intruder"), similarity("rbf")])
+    registry = Registry([similarity("rbf", "a-namesake"), similarity("rbf")])
     assert registry.find("similarity", "rbf").distribution == HOST
     assert registry.find("similarity", "mirembed/rbf").distribution == HOST
-    assert registry.find("similarity", "a-intruder/rbf").distribution == "a-intruder"
+    assert registry.find("similarity", "a-namesake/rbf").distribution == "a-namesake"
 
 
-def test_one_name_may_stand_for_things_of_different_kinds():
+def test_plugins_of_different_kinds_may_share_a_name():
     learner = Plugin("learner", "rbf", dict, "", "mirembed-a", "1.0")
     registry = Registry([similarity("rbf"), learner])
     assert registry.find("learner", "rbf") is learner
 
 
-def test_a_factory_gets_its_parameters_and_is_called_only_when_it_is_used():
+def test_a_factory_gets_its_parameters_and_is_called_only_when_used():
     calls = []
 
     def factory(*, gamma: float = 1.0) -> str:
@@ -255,13 +254,13 @@ def test_a_factory_gets_its_parameters_and_is_called_only_when_it_is_used():
     assert calls == [2.0]
 
 
-def test_a_factory_whose_annotations_cannot_be_read_is_listed_all_the_same():
+def test_a_factory_with_unreadable_annotations_is_listed_nevertheless():
     def factory(*, gamma: Missing = 1.0) -> None: ...  # noqa: F821
 
-    assert similarity("odd", factory=factory).parameters == "unknown (NameError: name 'Missing' is not defined)"
+    assert "NameError: name 'Missing'" in similarity("odd", factory=factory).parameters
 
 
-def test_provenance_holds_all_parameters_that_count():
+def test_provenance_contains_all_parameters():
     def factory(*, gamma: float = 1.0, table: Path = Path("a/b"), c: float | None = None) -> None: ...
 
     registry = Registry([similarity("rbf", "mirembed-extra", factory)])
@@ -275,29 +274,26 @@ def test_provenance_holds_all_parameters_that_count():
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no graphics card"), SystemExit("no graphics card")])
-def test_a_factory_that_fails_is_blamed_on_its_distribution(error):
+def test_the_error_about_a_failing_factory_names_its_distribution(error):
     def factory() -> None:
         raise error
 
     registry = Registry([similarity("laplacian", "mirembed-extra", factory)])
-    with pytest.raises(PluginError) as caught:
+    blamed = r"^similarity laplacian of mirembed-extra 1\.0 "
+    with pytest.raises(PluginError, match=f"{blamed}.*{type(error).__name__}: no graphics card"):
         registry.create("similarity", Spec("laplacian"))
-    assert str(caught.value) == (
-        f"similarity laplacian of mirembed-extra 1.0 fails: {type(error).__name__}: no graphics card; "
-        "report it to that plugin's authors"
-    )
 
 
-def test_a_value_that_a_factory_refuses_is_an_error_of_the_parameter():
+def test_a_value_that_a_factory_rejects_is_a_parameter_error():
     def factory(*, gamma: float) -> None:
-        raise ValueError(f"gamma is {gamma}: expected a number above 0")
+        raise ValueError(f"gamma is {gamma}; expected a number above 0")
 
     registry = Registry([similarity("laplacian", "mirembed-extra", factory)])
-    with pytest.raises(ParameterError, match=r"^similarity laplacian:gamma=-1: gamma is -1\.0: expected"):
+    with pytest.raises(ParameterError, match=r"^similarity laplacian:gamma=-1: gamma is -1\.0;"):
         registry.create("similarity", Spec.parse("laplacian:gamma=-1"))
 
 
-STRANGERS = """
+THIRD_PARTY = """
     from pathlib import Path
 
     import numpy as np
@@ -360,9 +356,9 @@ STRANGERS = """
 
 
 @pytest.fixture(scope="module")
-def strangers(tmp_path_factory):
-    """The environment with a plugin of every kind."""
-    return install(tmp_path_factory.mktemp("site"), "mirembed-strangers", STRANGERS)
+def third_party(tmp_path_factory):
+    """The environment variables that add a distribution with plugins of every kind."""
+    return install(tmp_path_factory.mktemp("site"), "mirembed-everything", THIRD_PARTY)
 
 
 @pytest.fixture(scope="module")
@@ -373,28 +369,28 @@ def store(tmp_path_factory) -> Path:
     return root
 
 
-def test_a_strangers_dataset_is_extracted(mirembed, tones, strangers):
-    done = mirembed("extract", "--dataset", "initials", "--audio", tones, env=strangers)
-    assert "initials: 18 of 18 tracks in the store" in done.stdout
-    assert "2 annotated tracks without audio here" in done.stdout
+def test_a_third_party_dataset_is_extracted(mirembed, tones, third_party):
+    done = mirembed("extract", "--dataset", "initials", "--audio", tones, env=third_party)
+    assert "18 of 18" in done.stdout
+    assert "2 annotated tracks" in done.stdout
     assert "initials are labels" in done.stderr
     [shard] = mirembed.folder.glob("mirembed-store/datasets/initials/spectrograms/*.parquet")
     table = pq.read_table(shard, columns=["id", "label", "group"])
     assert {"id": "low-3.wav", "label": "l", "group": "low"} in table.to_pylist()
 
 
-def test_a_strangers_similarities_and_learner_are_fitted_and_used(mirembed, store, strangers):
-    """Also an estimator whose class only the plugin defines: it is saved and loaded again without pickle."""
+def test_third_party_similarities_and_learners_are_fitted_and_used(mirembed, store, third_party):
+    """Including an estimator of a class that the plugin defines, which is saved and loaded without pickle."""
     options = ["--store", store, "--epochs", 4, "--jobs", 1]
     approaches = ["--similarity", "laplacian:gamma=0.5", "--approach", "with-cross-sl"]
-    fitted = mirembed("fit", *options, *approaches, "--learner", "means", "--json", env=strangers)
+    fitted = mirembed("fit", *options, *approaches, "--learner", "means", "--json", env=third_party)
     models = {entry["approach"]: Path(entry["model"]) for entry in json.loads(fitted.stdout)["models"]}
     used = read_json(models["laplacian:gamma=0.5-sl"] / "model.json")["provenance"]["settings"]["approaches"]
-    assert used["laplacian:gamma=0.5-sl"]["similarity"]["distribution"] == "mirembed-strangers"
+    assert used["laplacian:gamma=0.5-sl"]["similarity"]["distribution"] == "mirembed-everything"
     assert used["laplacian:gamma=0.5-sl"]["similarity"]["parameters"] == {"gamma": 0.5}
 
     for approach, has_cross in [("laplacian:gamma=0.5-sl", False), ("with-cross-sl", True)]:
-        found = mirembed("similar", models[approach], "001", "--store", store, "--top", 3, env=strangers)
+        found = mirembed("similar", models[approach], "001", "--store", store, "--top", 3, env=third_party)
         same_class = {f"{number:03d}" for number in range(4, 18, 3)}
         ranked = [line.split("│")[2].strip() for line in found.stdout.splitlines() if line.startswith("│")]
         assert len(ranked) == 3
@@ -402,10 +398,10 @@ def test_a_strangers_similarities_and_learner_are_fitted_and_used(mirembed, stor
         assert ("cross was called" in found.stderr) is has_cross
 
 
-def test_a_strangers_similarity_and_learner_are_evaluated(mirembed, store, strangers):
+def test_third_party_similarities_and_learners_are_evaluated(mirembed, store, third_party):
     options = ["--store", store, "--epochs", 4, "--jobs", 1, "--cv", 2]
     approaches = ["--similarity", "laplacian:gamma=0.5", "--similarity", "with-cross"]
-    evaluated = mirembed("evaluate", *options, *approaches, "--learner", "neighbors:k=1", "--json", env=strangers)
+    evaluated = mirembed("evaluate", *options, *approaches, "--learner", "neighbors:k=1", "--json", env=third_party)
     scores = json.loads(evaluated.stdout)["approaches"]
     assert set(scores) == {"laplacian:gamma=0.5-sl", "with-cross-sl"}
     assert all(score["accuracy"]["mean"] > 0.8 for score in scores.values())

@@ -1,4 +1,4 @@
-"""The numbers of ``mirembed report``: those that numpy, scipy and scikit-learn make of the stored predictions."""
+"""The numbers of ``mirembed report``, against those that numpy, scipy and scikit-learn compute."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ import pytest
 import scipy.stats
 import sklearn.decomposition
 import sklearn.metrics
+from mirembed.reports.maps import principal_components
 from report_pages import Page, records, report
 from small_reports import CLASSES, TARGETS, write_grid, write_report_run
 
 from mirembed.compare import paired_tests
-from mirembed.reports import Written, scoring
-from mirembed.reports.maps import principal_components
+from mirembed.reports import WrittenReport, score_tables
+from mirembed.runs.folder import RunFolder
+from mirembed.runs.record import read_run
+from mirembed.runs.scores import score
 
 METRICS = {
     "accuracy": sklearn.metrics.accuracy_score,
@@ -30,13 +33,13 @@ METRICS = {
 
 
 @pytest.fixture(scope="module")
-def classes(tmp_path_factory) -> tuple[Path, Written]:
+def classes(tmp_path_factory) -> tuple[Path, WrittenReport]:
     folder = write_report_run(tmp_path_factory.mktemp("runs") / "folder-1", CLASSES)
     return folder, report(folder)
 
 
 @pytest.fixture(scope="module")
-def targets(tmp_path_factory) -> tuple[Path, Written]:
+def targets(tmp_path_factory) -> tuple[Path, WrittenReport]:
     folder = write_report_run(tmp_path_factory.mktemp("runs") / "folder-1", TARGETS)
     return folder, report(folder)
 
@@ -45,7 +48,7 @@ LEARNERS = ("svm:kernel=rbf", "svm:kernel=cosine", "svm:kernel=match")
 
 
 @pytest.fixture(scope="module")
-def kernels(tmp_path_factory) -> tuple[Path, Written]:
+def kernels(tmp_path_factory) -> tuple[Path, WrittenReport]:
     """A run with three learners."""
     skill = {"nn": 0.5, "rbf-sl": 0.9, "cosine-sl": 0.6}
     folder = write_report_run(tmp_path_factory.mktemp("runs") / "folder-1", skill=skill, learners=LEARNERS)
@@ -56,7 +59,7 @@ Rows = dict[str, np.ndarray]
 
 
 def stored(folder: Path, name: str, **where: object) -> Rows:
-    """The columns of a Parquet file, of the rows that have these values."""
+    """Return the columns of a Parquet file, for the rows with these values."""
     table = pq.read_table(folder / name)
     for column, value in where.items():
         table = table.filter(pc.equal(table[column], value))
@@ -78,7 +81,7 @@ def of_target(name: str) -> Callable[[Rows], float]:
 
 
 def corrected(values: np.ndarray, n_train: float, n_test: float) -> tuple[float, float, float]:
-    """Mean and 95 % interval after Nadeau and Bengio."""
+    """Return the mean and the 95 % interval of Nadeau and Bengio."""
     error = np.sqrt((1 / len(values) + n_test / n_train) * values.var(ddof=1))
     half_width = scipy.stats.t.ppf(0.975, len(values) - 1) * error
     return values.mean(), values.mean() - half_width, values.mean() + half_width
@@ -89,17 +92,17 @@ def shown(mean: float, low: float, high: float) -> str:
 
 
 @pytest.mark.parametrize(("metric", "label"), [("accuracy", "accuracy"), ("macro_f1", "macro-F1")])
-def test_scores_of_classes_are_those_of_scikit_learn(metric, label, classes):
+def test_class_scores_agree_with_scikit_learn(metric, label, classes):
     folder, written = classes
     for method in ("nn", "rbf-sl", "mel", "chance"):
         values = fold_scores(stored(folder, "predictions.parquet", method=method), of_classes(metric))
         expected = corrected(values, n_train=48, n_test=12)
         (record,) = [r for r in records(written, "scores") if (r["method"], r["metric"]) == (method, metric)]
         assert [float(record[key]) for key in ("mean", "low", "high")] == pytest.approx(expected)
-        assert shown(*expected) in Page.of(written).cell("Scores of each method", label, method).replace("★", "")
+        assert shown(*expected) in Page.of(written).cell("scores", label, method).replace("★", "")
 
 
-def test_scores_of_targets_are_the_correlations_of_scipy(targets):
+def test_target_scores_agree_with_scipy(targets):
     folder, written = targets
     page = Page.of(written)
     for target in ("valence", "arousal"):
@@ -108,12 +111,12 @@ def test_scores_of_targets_are_the_correlations_of_scipy(targets):
             expected = corrected(values, n_train=48, n_test=12)
             (record,) = [r for r in records(written, "scores") if (r["method"], r["target"]) == (method, target)]
             assert [float(record[key]) for key in ("mean", "low", "high")] == pytest.approx(expected)
-            assert page.cell("Pearson's r of each method", target, method) == shown(*expected)
+            assert page.cell("scores", target, method) == shown(*expected)
             squared = shown(*corrected(values**2, n_train=48, n_test=12))
-            assert page.cell("r² of each method", target, method) == squared
+            assert page.cell("scores-squared", target, method) == squared
 
 
-def test_pooled_scores_are_those_of_all_folds_together(targets):
+def test_pooled_scores_agree_with_scipy_and_scikit_learn(targets):
     folder, written = targets
     table = stored(folder, "predictions.parquet", method="nn")
     names = ("valence", "arousal")
@@ -122,10 +125,33 @@ def test_pooled_scores_are_those_of_all_folds_together(targets):
     found = {(x["metric"], x["over"]): x for x in records(written, "metrics") if x["method"] == "nn"}
     assert float(found["r", "pooled"]["mean"]) == pytest.approx(r)
     assert float(found["r2", "pooled"]["mean"]) == pytest.approx(r2)
-    assert Page.of(written).cell("All metrics", "nn", "pooled R²").startswith(f"{r2:.3f} [")
+    assert Page.of(written).cell("metrics", "nn", "pooled R²").startswith(f"{r2:.3f} [")
 
 
-def test_the_points_of_the_curves_are_the_scores_of_the_checkpoints(classes):
+@pytest.mark.parametrize("task", [CLASSES, TARGETS])
+def test_stored_scores_are_not_computed_again(task, tmp_path, monkeypatch):
+    folder = write_report_run(tmp_path / "run", task, skill={"nn": 0.5, "rbf-sl": 0.8})
+    run = read_run(folder)
+    stored = score(run.predictions, run.task, run.n_train)
+    RunFolder(folder).write_scores({one.method: one.to_json() for one in stored})
+    expected = records(report(folder, tmp_path / "before"), "metrics")
+    monkeypatch.setattr("mirembed.runs.scores.bootstrap_interval", None)
+    assert records(report(folder, tmp_path / "after"), "metrics") == expected
+    pooled = [record for record in expected if (record["method"], record["over"]) == ("nn", "pooled")]
+    assert {record["metric"]: float(record["low"]) for record in pooled} == {
+        name: interval.low for name, interval in stored[0].pooled.items()
+    }
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", "{}", '{"nn": 1}', '{"nn": {"accuracy": {"mean": "high"}}}'])
+def test_damaged_stored_scores_are_computed_again(damage, tmp_path):
+    folder = write_report_run(tmp_path / "run", skill={"nn": 0.5})
+    expected = records(report(folder, tmp_path / "before"), "metrics")
+    (folder / "scores.json").write_text(damage)
+    assert records(report(folder, tmp_path / "after"), "metrics") == expected
+
+
+def test_curves_show_the_scores_at_the_checkpoints(classes):
     folder, written = classes
     for epoch in (10, 20, 30):
         values = fold_scores(stored(folder, "checkpoints.parquet", method="fl", epoch=epoch), of_classes("accuracy"))
@@ -137,18 +163,17 @@ def test_the_points_of_the_curves_are_the_scores_of_the_checkpoints(classes):
         assert [float(record[k]) for k in ("mean", "low", "high")] == pytest.approx(corrected(values, 48, 12))
 
 
-def test_the_highest_point_of_a_curve_is_called_chosen_on_the_test_data(classes):
+def test_the_highest_point_of_a_curve_is_marked_as_chosen_on_the_test_data(classes):
     _, written = classes
     page = Page.of(written)
-    heading, *rows = page.tables["Last and highest point of the curves"]
-    assert heading[3:] == ["epoch of the highest", "accuracy there, chosen on the test data"]
+    heading, *rows = page.tables["curves"]
+    assert "chosen on the test data" in heading[4]
     for method, last, *_ in rows:
         assert last == "30"
         means = {r["epoch"]: float(r["mean"]) for r in records(written, "curves")
                  if (r["method"], r["metric"]) == (method, "accuracy")}  # fmt: skip
-        assert page.cell("Last and highest point of the curves", method, heading[3]) == max(means, key=means.get)
-    (curve,) = [c for c in page.texts("figcaption") if c.startswith("Learning curves: accuracy")]
-    assert "Hollow: the highest point, chosen on the test data" in curve
+        assert page.cell("curves", method, heading[3]) == max(means, key=means.get)
+    assert "chosen on the test data" in page.figure_caption("Learning curves: accuracy")
 
 
 def holm(p_values: list[float]) -> np.ndarray:
@@ -157,7 +182,7 @@ def holm(p_values: list[float]) -> np.ndarray:
     return rising[np.argsort(order)]
 
 
-def test_differences_are_tested_as_scipy_would_and_corrected_together(classes):
+def test_tests_agree_with_scipy_and_are_corrected_together(classes):
     folder, written = classes
     tests = records(written, "significance")
     assert len(tests) == 30
@@ -175,7 +200,7 @@ def test_differences_are_tested_as_scipy_would_and_corrected_together(classes):
     assert [float(test["p_holm"]) for test in tests] == pytest.approx(holm(p_values))
 
 
-def test_nothing_that_is_not_significant_is_called_better(classes):
+def test_only_a_significant_difference_names_the_better_method(classes):
     _, written = classes
     for test in records(written, "significance"):
         if float(test["p_holm"]) >= 0.05:
@@ -185,14 +210,14 @@ def test_nothing_that_is_not_significant_is_called_better(classes):
             assert test["verdict"] == f"{higher} is higher"
 
 
-def test_the_best_of_a_line_is_marked_only_when_it_is_better_than_every_other(tmp_path):
+def test_a_score_is_marked_only_if_it_is_better_than_every_other_in_its_row(tmp_path):
     clear = {"nn": 0.3, "rbf-sl": 1.0, "chance": 0.0}
     marked = report(write_report_run(tmp_path / "clear", skill=clear, n_tracks=300))
     assert {(r["method"], r["metric"]) for r in records(marked, "scores") if r["best"] == "True"} == {
         ("rbf-sl", "accuracy"),
         ("rbf-sl", "macro_f1"),
     }
-    assert Page.of(marked).cell("Scores of each method", "accuracy", "rbf-sl").startswith("1.000★")
+    assert Page.of(marked).cell("scores", "accuracy", "rbf-sl").startswith("1.000★")
     latex = next(path for path in marked.tables if path.name == "scores.tex").read_text()
     assert latex.count(r"\textbf{1.000}") == 2
 
@@ -201,7 +226,7 @@ def test_the_best_of_a_line_is_marked_only_when_it_is_better_than_every_other(tm
     assert "★" not in close.page.read_text()
 
 
-def test_welch_stands_beside_the_corrected_test_of_repeated_splits(tmp_path, classes):
+def test_repeated_splits_also_get_the_p_value_of_welch(tmp_path, classes):
     folder = write_report_run(tmp_path / "run", skill={"nn": 0.5, "rbf-sl": 0.8}, splits=8)
     written = report(folder)
     (test, _) = records(written, "significance")
@@ -211,20 +236,20 @@ def test_welch_stands_beside_the_corrected_test_of_repeated_splits(tmp_path, cla
     )
     assert float(test["p_welch"]) == pytest.approx(scipy.stats.ttest_ind(a, b, equal_var=False).pvalue)
     assert float(test["p_welch"]) < float(test["p"])
-    assert "p (Welch)" in Page.of(written).tables["Differences between methods"][0]
-    assert "p (Welch)" not in Page.of(classes[1]).tables["Differences between methods"][0]
+    assert "p (Welch)" in Page.of(written).tables["significance"][0]
+    assert "p (Welch)" not in Page.of(classes[1]).tables["significance"][0]
 
 
-def test_confusions_are_counted_as_scikit_learn_does(classes):
+def test_confusion_matrices_agree_with_scikit_learn(classes):
     folder, written = classes
     table = stored(folder, "predictions.parquet", method="mel")
     expected = sklearn.metrics.confusion_matrix(table["label"], table["prediction"], labels=CLASSES.classes)
     assert [int(record["count"]) for record in records(written, "confusion-mel")] == expected.ravel().tolist()
     rows = [[str(count) for count in row] for row in expected]
-    assert [row[1:] for row in Page.of(written).tables["Confusion: mel"][1:]] == rows
+    assert [row[1:] for row in Page.of(written).tables["confusion-mel"][1:]] == rows
 
 
-def test_similarities_are_those_of_the_label_vectors_and_the_embeddings(targets):
+def test_similarities_compare_label_vectors_with_embeddings(targets):
     folder, written = targets
     table = stored(folder, "embeddings/rbf-sl.parquet", in_sample=False)
     truth = stored(folder, "predictions.parquet", method="nn")
@@ -236,22 +261,22 @@ def test_similarities_are_those_of_the_label_vectors_and_the_embeddings(targets)
         np.exp(-((values[:, None] - values[None]) ** 2).sum(-1))[upper] for values in (labels, vectors)
     )
     r = scipy.stats.pearsonr(of_labels, of_embeddings)[0]
-    (caption,) = [c for c in Page.of(written).texts("figcaption") if c.startswith("Similarities of rbf-sl")]
-    assert f"{len(upper[0])} pairs of test tracks, r = {r:.3f}" in caption
+    caption = Page.of(written).figure_caption("Similarities of rbf-sl")
+    assert f"{len(upper[0])} pairs of test tracks" in caption
+    assert f"r = {r:.3f}" in caption
 
 
 def test_a_map_shows_the_principal_components(classes):
     folder, written = classes
     vectors = stored(folder, "embeddings/nn.parquet")["embedding"].astype(np.float32)
     pca = sklearn.decomposition.PCA(2).fit(vectors.astype(float))
-    places, shares = principal_components(vectors)
-    np.testing.assert_allclose(np.abs(places), np.abs(pca.transform(vectors)), atol=1e-5)
+    positions, shares = principal_components(vectors)
+    np.testing.assert_allclose(np.abs(positions), np.abs(pca.transform(vectors)), atol=1e-5)
     np.testing.assert_allclose(shares, pca.explained_variance_ratio_, rtol=1e-5)
-    (caption,) = [c for c in Page.of(written).texts("figcaption") if c.startswith("Map of nn")]
-    assert f"two components explain {pca.explained_variance_ratio_.sum():.0%} of the variance" in caption
+    assert f"{pca.explained_variance_ratio_.sum():.0%} of the variance" in Page.of(written).figure_caption("Map of nn")
 
 
-def test_every_track_of_a_map_tells_its_name_its_label_and_its_side(classes):
+def test_every_point_of_a_map_has_a_tooltip_with_track_label_and_side(classes):
     folder, written = classes
     predicted = stored(folder, "predictions.parquet", method="nn")
     labels = dict(zip(predicted["id"], predicted["label"], strict=True))
@@ -261,25 +286,24 @@ def test_every_track_of_a_map_tells_its_name_its_label_and_its_side(classes):
         for track, in_sample in zip(table["id"], table["in_sample"], strict=True)
     }
     n_maps = 4
-    said = [text for text in Page.of(written).texts("title") if text.endswith(" track")]
-    assert len(said) == n_maps * len(expected)
-    assert set(said) == expected
+    tooltips = [text for text in Page.of(written).texts("title") if text.endswith(" track")]
+    assert len(tooltips) == n_maps * len(expected)
+    assert set(tooltips) == expected
 
 
-def test_kernels_stand_against_learned_similarities(kernels):
+def test_the_table_of_learners_shows_which_kernel_was_learned(kernels):
     folder, written = kernels
     page = Page.of(written)
-    title = "Learned similarity against kernel"
-    assert page.tables[title][0] == ["approach", *LEARNERS]
-    said = {"rbf-sl": [" same kind", "", " matching"], "cosine-sl": ["", " matching", " matching"]}
-    for approach, kinds in said.items():
+    assert page.tables["kernels"][0] == ["approach", *LEARNERS]
+    matches = {"rbf-sl": [" same kind", "", " matching"], "cosine-sl": ["", " matching", " matching"]}
+    for approach, kinds in matches.items():
         for learner, kind in zip(LEARNERS, kinds, strict=True):
             rows = stored(folder, "predictions.parquet", method=f"{approach}+{learner}")
             values = fold_scores(rows, of_classes("accuracy"))
-            assert page.cell(title, approach, learner) == shown(*corrected(values, 48, 12)) + kind
+            assert page.cell("kernels", approach, learner) == shown(*corrected(values, 48, 12)) + kind
 
 
-def test_kernels_are_tested_on_the_same_network(kernels):
+def test_learners_are_compared_on_the_same_network(kernels):
     _, written = kernels
     pairs = {(test["a"], test["b"]) for test in records(written, "kernels-significance")}
     assert pairs == {
@@ -289,7 +313,7 @@ def test_kernels_are_tested_on_the_same_network(kernels):
     }
 
 
-def test_each_table_is_corrected_over_its_own_tests_and_says_over_how_many(kernels):
+def test_each_table_is_corrected_over_its_own_tests_and_gives_their_number(kernels):
     _, written = kernels
     first = ["nn", "rbf-sl+svm:kernel=rbf", "cosine-sl+svm:kernel=rbf"]
     tests = records(written, "significance")
@@ -302,39 +326,39 @@ def test_each_table_is_corrected_over_its_own_tests_and_says_over_how_many(kerne
         expected = holm([float(test["p"]) for test in found])
         assert [float(test["p_holm"]) for test in found] == pytest.approx(expected)
     page = Page.of(written)
-    assert page.tables["Scores of each method"][0] == ["metric", *first]
-    (scores,) = [caption for caption in page.texts("caption") if "mark and bold type" in caption]
-    assert "over the 6 tests of this table: all pairs of its methods, on each of its lines" in scores
-    assert "Each approach with its first learner, svm:kernel=rbf" in scores
-    said = " ".join(page.texts("caption"))
-    assert "over the 6 tests of this table: every pair of methods of the table of scores" in said
-    assert "over the 6 tests of this table: every pair of learners on each network" in said
+    assert page.tables["scores"][0] == ["metric", *first]
+    for name in ("scores", "significance"):
+        assert "6 tests" in page.captions[name]
+        assert "every pair of methods" in page.captions[name]
+        assert "first learner, svm:kernel=rbf" in page.captions[name]
+    assert "6 tests" in page.captions["kernels-significance"]
+    assert "every pair of learners on the same network" in page.captions["kernels-significance"]
 
 
-def test_the_methods_of_other_learners_are_in_the_table_of_all_metrics(kernels):
+def test_the_table_of_all_metrics_includes_the_other_learners(kernels):
     _, written = kernels
-    names = [row[0] for row in Page.of(written).tables["All metrics"][1:]]
+    names = [row[0] for row in Page.of(written).tables["metrics"][1:]]
     assert names == ["nn", *(f"{a}+{learner}" for a in ("rbf-sl", "cosine-sl") for learner in LEARNERS)]
 
 
-def test_what_could_not_be_tested_is_not_counted_and_marks_nothing(tmp_path, monkeypatch):
+def test_an_untestable_difference_is_not_counted_and_marks_nothing(tmp_path, monkeypatch):
     def without_first(*arguments, **options):
         first, *others = paired_tests(*arguments, **options)
-        return replace(first, comparison=None), *others
+        return replace(first, t_test=None), *others
 
     folder = write_report_run(tmp_path / "run", skill={"nn": 0.3, "rbf-sl": 1.0}, n_tracks=300)
-    monkeypatch.setattr(scoring, "paired_tests", without_first)
+    monkeypatch.setattr(score_tables, "paired_tests", without_first)
     written = report(folder)
     untested, tested = records(written, "significance")
     assert (untested["p"], untested["p_holm"], untested["verdict"]) == ("", "", "not tested")
     assert tested["p_holm"] == tested["p"]
     assert [r["metric"] for r in records(written, "scores") if r["best"] == "True"] == ["macro_f1"]
-    captions = " ".join(Page.of(written).texts("caption"))
-    assert "Holm's correction is over the 1 test of this table" in captions
-    assert "Not tested: what has a single split, or differs by the same in all folds" in captions
+    caption = Page.of(written).captions["significance"]
+    assert "the 1 test of this table" in caption
+    assert "Not tested" in caption
 
 
-def test_a_kernel_matches_if_it_is_the_same_function(tmp_path):
+def test_a_kernel_matches_only_the_same_function(tmp_path):
     learners = ("svm:gamma=1,kernel=rbf", "svm:gamma=2,kernel=rbf", "svm:gamma=scale,kernel=rbf", "svm",
                 "svm:kernel=prior.py/rbf", "svm:kernel=match", "other.py/svm:gamma=1,kernel=rbf")  # fmt: skip
     skill = {"nn": 0.3, "rbf-sl": 0.9, "rbf:gamma=2-sl": 0.8, "prior.py/rbf-sl": 0.7, "mel": 0.5}
@@ -353,7 +377,7 @@ def test_a_kernel_matches_if_it_is_the_same_function(tmp_path):
 
 
 @pytest.mark.parametrize("done", [4, 5, None])
-def test_an_official_split_counts_once_with_the_mean_of_the_seeds_that_have_it(done, tmp_path):
+def test_an_official_split_counts_once_with_the_mean_over_its_finished_seeds(done, tmp_path):
     skill = {"nn": 0.4, "rbf-sl": 0.8, "mel": 0.5}
     folder = write_report_run(
         tmp_path / "grid" / "run", skill=skill, official="ISMIR", n_official=3, seeds=(3, 4), done=done
@@ -372,38 +396,38 @@ def test_an_official_split_counts_once_with_the_mean_of_the_seeds_that_have_it(d
         by_fold.append(fold_scores(of_fold, of_classes("accuracy")).mean())
     expected = pytest.approx(corrected(np.array(by_fold), n_train=48, n_test=12))
 
-    def told(table: str, **where: str) -> list[float]:
+    def reported(table: str, **where: str) -> list[float]:
         where |= {"method": "rbf-sl", "metric": "accuracy"}
         (found,) = [r for r in records(written, table) if all(r[key] == value for key, value in where.items())]
         return [float(found[key]) for key in ("mean", "low", "high")]
 
-    assert told("scores") == expected
-    assert told("metrics", over="folds") == expected
-    assert told("curves", epoch="30") == expected
-    assert told("overview") == expected
-    every = "" if done is None else " that every method has finished"
-    assert f"Means over 3 folds{every}, each the mean of its seeds, with 95 %" in " ".join(
-        Page.of(written).texts("caption")
-    )
-    assert ["Scores are those of the 3 folds" in said for said in written.progress] == [True] * (done is not None)
+    assert reported("scores") == expected
+    assert reported("metrics", over="folds") == expected
+    assert reported("curves", epoch="30") == expected
+    assert reported("overview") == expected
+    caption = Page.of(written).captions["scores"]
+    assert "Means over 3 folds" in caption
+    assert "averaged over its seeds" in caption
+    assert ("that every method has finished" in caption) == (done is not None)
+    assert ["3 folds" in progress for progress in written.progress] == [True] * (done is not None)
 
 
-def test_similarities_of_many_tracks_are_those_of_some_and_it_is_said(tmp_path):
+def test_similarities_of_many_tracks_are_those_of_a_random_sample(tmp_path):
     written = report(write_report_run(tmp_path / "run", skill={"rbf-sl": 0.9}, n_tracks=1100, n_folds=2))
-    (caption,) = [c for c in Page.of(written).texts("figcaption") if c.startswith("Similarities of rbf-sl")]
+    caption = Page.of(written).figure_caption("Similarities of rbf-sl")
     assert f"{500 * 499 // 2} pairs of test tracks" in caption
-    assert (
-        "Pairs of 500 of 550 training tracks and 500 of 550 test tracks, drawn at random with a fixed seed." in caption
-    )
+    assert "Random sample" in caption
+    assert "500 of 550 training tracks" in caption
+    assert "500 of 550 test tracks" in caption
 
 
-def test_the_same_method_has_one_column_in_a_grid_whatever_its_runs_call_it(tmp_path):
+def test_a_method_has_one_column_in_the_overview_whatever_its_runs_call_it(tmp_path):
     skill = {"nn": 0.3, "rbf-sl": 0.9, "mel": 0.5}
     for name, learners in {"three": ("svm", "ridge", "knn"), "one": ("svm",), "other": ("ridge",)}.items():
         write_report_run(tmp_path / "grid" / name, skill=skill if name != "other" else {"nn": 0.3, "mel": 0.5},
                          learners=learners, n_tracks=30)  # fmt: skip
     written = report(write_grid(tmp_path / "grid", ["three", "one", "other"]))
-    heading, *rows = Page.of(written).tables["Scores of each method on each dataset"]
+    heading, *rows = Page.of(written).tables["overview"]
     assert heading == ["run", "dataset", "metric", "nn", "rbf-sl", "mel+svm", "mel+ridge"]
     assert [[row[0], *map(bool, row[3:])] for row in rows] == [
         ["three", True, True, True, False],
@@ -412,7 +436,7 @@ def test_the_same_method_has_one_column_in_a_grid_whatever_its_runs_call_it(tmp_
     ]
 
 
-def test_a_grid_shows_its_runs_together_and_corrects_over_its_own_table(tmp_path):
+def test_the_overview_of_an_experiment_is_corrected_over_its_own_tests(tmp_path):
     clear = {"nn": 0.3, "rbf-sl": 1.0}
     write_report_run(tmp_path / "grid" / "one", skill=clear, n_tracks=300)
     write_report_run(tmp_path / "grid" / "two", TARGETS, skill={**clear, "fl": 0.31})
@@ -423,12 +447,10 @@ def test_a_grid_shows_its_runs_together_and_corrects_over_its_own_table(tmp_path
         *(("two", "r", m) for m in ("nn", "rbf-sl", "fl")),
     ]
     page = Page.of(written)
-    assert (
-        "after Holm's correction over the 4 tests of this table: all pairs of methods in each line. "
-        "1 of 3 runs have not begun."
-    ) in " ".join(page.texts("caption"))
+    assert "4 tests" in page.captions["overview"]
+    assert "1 of 3 runs has not started" in page.captions["overview"]
     assert [(r["run"], r["tracks"]) for r in records(written, "datasets")] == [("one", "300"), ("two", "60")]
-    assert [row[0] for row in page.tables["Scores of each method on each dataset"][1:]] == ["one", "two"]
+    assert [row[0] for row in page.tables["overview"][1:]] == ["one", "two"]
     assert page.texts("a") == [
         "one (folder: 300 tracks, 5 stratified folds (240 train, 60 test))",
         "two (folder: 60 tracks, 5 random folds (48 train, 12 test))",

@@ -1,8 +1,9 @@
-"""``mirembed plugins new``: what it writes works at once, and overwrites nothing."""
+"""``mirembed plugins new``: what it writes works as it is, and nothing is overwritten."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -32,7 +33,7 @@ def run(*command: object, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("kind", HOOKS)
-def test_what_is_written_passes_its_tests_and_the_style_at_once(mirembed, kind):
+def test_a_new_plugin_passes_its_tests_and_the_linter(mirembed, kind):
     done = mirembed("plugins", "new", kind, "my-own")
     folder = mirembed.folder / "mirembed-my-own"
     files = ["pyproject.toml", "mirembed_my_own.py", "test_my_own.py", "README.md"]
@@ -52,7 +53,7 @@ def test_what_is_written_passes_its_tests_and_the_style_at_once(mirembed, kind):
 
 
 @pytest.mark.parametrize("kind", HOOKS)
-def test_what_is_written_is_a_plugin_that_is_found_under_its_name(kind, tmp_path, monkeypatch):
+def test_a_new_plugin_is_found_under_its_name(kind, tmp_path, monkeypatch):
     written = write_plugin(kind, f"new-{kind}", tmp_path / "deep" / "down", REGISTRY)
     assert written.folder == tmp_path / "deep" / "down" / f"mirembed-new-{kind}"
     project = tomllib.loads((written.folder / "pyproject.toml").read_text())["project"]
@@ -70,10 +71,10 @@ def test_what_is_written_is_a_plugin_that_is_found_under_its_name(kind, tmp_path
 def test_nothing_is_overwritten(tmp_path):
     folder = write_plugin("learner", "mine", tmp_path, REGISTRY).folder
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(PluginError, match="mirembed-mine is there already, and is left as it is; choose another NAME"):
+    with pytest.raises(PluginError, match=r"mirembed-mine .*--in"):
         write_plugin("similarity", "mine", tmp_path, REGISTRY)
     (tmp_path / "mirembed-file").write_text("kept")
-    with pytest.raises(PluginError, match="mirembed-file is there already"):
+    with pytest.raises(PluginError, match="mirembed-file "):
         write_plugin("similarity", "file", tmp_path, REGISTRY)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     assert (tmp_path / "mirembed-file").read_text() == "kept"
@@ -81,41 +82,39 @@ def test_nothing_is_overwritten(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", "Mine", "my_own", "-x", "x-", "a/b", "../x", "1st", "a b", "ä", "x" * 51])
-def test_a_name_that_cannot_be_one_is_refused(tmp_path, name):
-    with pytest.raises(SpecError, match="cannot be a plugin's name; write lower-case letters, digits and '-'"):
+def test_an_invalid_name_is_refused(tmp_path, name):
+    with pytest.raises(SpecError, match=f"{re.escape(repr(name))}.*lower-case"):
         write_plugin("learner", name, tmp_path, REGISTRY)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "said"),
+    ("kind", "name", "facts"),
     [
-        ("similarity", "rbf", "mirembed has a similarity 'rbf' already; choose another name"),
-        ("learner", "kernels", "there is a module mirembed_similarities already; choose another name than 'kernels'"),
-        (
-            "learner",
-            "mirembed-x",
-            "'mirembed-x': leave 'mirembed' out; the distribution of NAME is called mirembed-NAME",
-        ),
-        ("kernel", "x", "'kernel' is no kind of plugin; expected dataset, similarity, learner"),
+        ("similarity", "rbf", ["mirembed already has", "similarity 'rbf'"]),
+        ("learner", "similarities", ["module mirembed_similarities", "'similarities'"]),
+        ("learner", "mirembed-x", ["'mirembed-x'", "mirembed-NAME"]),
+        ("kernel", "x", ["'kernel'", "dataset, similarity, learner"]),
     ],
 )
-def test_a_name_that_is_taken_is_refused(mirembed, kind, name, said):
+def test_a_name_that_is_taken_is_refused(mirembed, kind, name, facts):
     done = mirembed("plugins", "new", kind, name, code=1)
-    assert (done.stdout, done.stderr) == ("", f"error: {said}\n")
+    [line] = done.stderr.splitlines()
+    assert done.stdout == ""
+    for fact in ["error: ", *facts]:
+        assert fact in line
     assert list(mirembed.folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["none", "track", "path", "listing", "estimator"])
-def test_a_name_that_python_or_mirembed_uses_makes_a_class_all_the_same(name, tmp_path, monkeypatch):
+def test_a_name_used_by_python_or_mirembed_still_gives_a_usable_class(name, tmp_path, monkeypatch):
     for kind in HOOKS:
         written = write_plugin(kind, name, tmp_path / kind, REGISTRY)
         monkeypatch.setenv("MIREMBED_PLUGINS_DIR", str(written.folder))
         assert Registry.discover().create(kind, Spec(name)) is not None
 
 
-def test_a_plugin_in_a_moment(mirembed, tmp_path):
-    """From nothing to a plugin that is listed and checked, without installing it."""
+def test_a_new_plugin_can_be_checked_without_installing_it(mirembed, tmp_path):
     mirembed("plugins", "new", "similarity", "quick", "--in", tmp_path)
     folder = tmp_path / "mirembed-quick"
     checked = json.loads(mirembed("--plugins-dir", folder, "plugins", "check", "quick", "--json").stdout)

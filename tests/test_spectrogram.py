@@ -14,7 +14,7 @@ from audio_files import music
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirembed.errors import AudioError, FingerprintError, SpecError
+from mirembed.errors import AudioError, MismatchError, SpecError
 from mirembed.spectrogram import (
     SpectrogramParameters,
     band_edges,
@@ -31,7 +31,7 @@ BACKENDS = ["essentia", "scipy"]
 
 
 def definition(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Return the spectrogram in float64 numpy, written from the definition."""
+    """Return the spectrogram in float64 numpy, following the definition."""
     length = rate * 50 // 1000
     n_frames = (len(samples) - length) * 1000 // (rate * 25) + 1
     fft_size = 1
@@ -70,7 +70,7 @@ def chirp(seconds: float, rate: int) -> np.ndarray:
 
 
 def tone_over_a_whisper(seconds: float, rate: int) -> np.ndarray:
-    """A loud tone, and 90 dB below it noise in all bands: what is lost beside the tone is lost here."""
+    """Return a loud tone and, 90 dB below it, noise in all bands, which an imprecise computation loses."""
     time = np.arange(round(seconds * rate)) / rate
     return 0.9 * np.sin(2 * np.pi * 200 * time) + 2e-5 * noise(seconds, rate)
 
@@ -101,7 +101,7 @@ def test_a_stereo_file_agrees_with_the_definition_for_its_mean(tmp_path, rate, b
     soundfile.write(tmp_path / "a.wav", np.stack([left, right], axis=1), rate, subtype="FLOAT")
     result = spectrogram(tmp_path / "a.wav", backend=backend)
     assert_agrees(result.frames, definition((left + right) / 2, rate))
-    assert (result.duration, result.decoder, result.chatter) == (1.0, "soundfile", 0)
+    assert (result.duration, result.decoder, result.decoder_messages) == (1.0, "soundfile", 0)
     assert result.backend == backend
     assert len(bytes.fromhex(result.audio_hash)) == 16
 
@@ -129,7 +129,7 @@ def test_the_backends_agree(rate, sound):
 
 
 @given(st.lists(st.integers(0, 5000), max_size=30), st.sampled_from(BACKENDS))
-def test_it_does_not_matter_in_which_pieces_the_samples_come(lengths, backend):
+def test_samples_may_come_in_pieces_of_any_length(lengths, backend):
     samples = chirp(1, 22_050).astype(np.float32)
     stream = LogMel(22_050, SpectrogramParameters(), backend)
     for piece in np.split(samples, np.clip(np.cumsum(lengths), 0, len(samples))):
@@ -137,12 +137,12 @@ def test_it_does_not_matter_in_which_pieces_the_samples_come(lengths, backend):
     np.testing.assert_allclose(stream.frames(), log_mel(samples, 22_050, backend=backend), rtol=0, atol=1e-3)
 
 
-def test_a_backend_that_does_not_exist_is_refused_with_those_that_do():
-    with pytest.raises(SpecError, match=r"--backend librosa: expected auto, essentia, scipy"):
+def test_an_unknown_backend_is_refused_and_the_known_ones_are_listed():
+    with pytest.raises(SpecError, match=r"librosa.*auto, essentia, scipy"):
         choose_backend("librosa")
 
 
-def test_any_float_array_will_do():
+def test_any_float_array_is_accepted():
     samples = music(0.5, 44_100)
     strided = np.stack([samples, samples], axis=1)[:, 0]
     np.testing.assert_array_equal(log_mel(strided, 44_100), log_mel(samples.astype(np.float32), 44_100))
@@ -181,27 +181,27 @@ def test_the_edges_of_the_bands_are_slaneys():
     np.testing.assert_allclose(edges[[0, 1, 12, 13, 41]], [133.3333, 200, 933.3337, 999.7594, 6853.8422], atol=1e-3)
 
 
-# What is refused
+# Refused audio
 
 
-def test_a_rate_too_low_for_the_bands_is_an_error(tmp_path):
+def test_a_rate_too_low_for_the_bands_is_refused(tmp_path):
     soundfile.write(tmp_path / "a.wav", noise(1, 8000), 8000)
-    with pytest.raises(AudioError, match=r"sampling rate 8000 Hz: the bands reach 6854 Hz and need at least 13800"):
+    with pytest.raises(AudioError, match=r"8000 Hz.* 6854 Hz.* 13800"):
         spectrogram(tmp_path / "a.wav")
     assert log_mel(noise(1, 13_800), 13_800).shape == (39, 40)
 
 
-def test_a_clip_shorter_than_one_frame_is_an_error(tmp_path):
+def test_a_clip_shorter_than_one_frame_is_refused(tmp_path):
     samples = noise(0.05, 16_000)
     assert len(log_mel(samples, 16_000)) == 1
-    with pytest.raises(AudioError, match=r"0\.050 s long, where one frame takes 0\.05 s"):
+    with pytest.raises(AudioError, match=r"0\.050 s.* 0\.05 s"):
         log_mel(samples[:-1], 16_000)
 
 
 @pytest.mark.parametrize("value", [np.nan, 1e30, 1e60])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_power_that_is_not_finite_is_an_error(value, backend):
-    with pytest.raises(AudioError, match="NaN, or too large"):
+def test_a_power_that_is_not_finite_is_refused(value, backend):
+    with pytest.raises(AudioError, match="NaN or too large"):
         log_mel(np.full(16_000, value), 16_000, backend=backend)
 
 
@@ -213,11 +213,11 @@ def test_spectrograms_made_with_another_value_of_any_field_are_refused(field):
     default = SpectrogramParameters()
     value = getattr(default, field)
     other = replace(default, **{field: value + 1 if isinstance(value, int | float) else "hann"})
-    with pytest.raises(FingerprintError, match=f"{field}={getattr(other, field)}"):
+    with pytest.raises(MismatchError, match=f"{field}={getattr(other, field)}"):
         compare_parameters(other.to_json(), default.to_json(), "the store", "this version")
 
 
-def test_parameters_survive_json():
+def test_parameters_survive_a_round_trip_through_json():
     default = SpectrogramParameters()
     assert SpectrogramParameters(**json.loads(json.dumps(default.to_json()))) == default
 
@@ -226,7 +226,7 @@ def test_parameters_survive_json():
     ("field", "value", "shape"),
     [("bands", 30, (39, 30)), ("hop_seconds", 0.05, (20, 40)), ("frame_seconds", 0.1, (37, 40))],
 )
-def test_other_parameters_are_obeyed(field, value, shape):
+def test_other_parameters_are_used(field, value, shape):
     parameters = replace(SpectrogramParameters(), **{field: value})
     assert log_mel(noise(1, 22_050), 22_050, parameters).shape == shape
 

@@ -1,4 +1,4 @@
-"""The store: what is written is read back, whole or not at all, and damage never goes unnoticed."""
+"""The store: what was written is read back, files are whole or absent, and damage is always noticed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import platform
+import re
 import struct
 import subprocess
 import sys
@@ -19,16 +20,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mirembed import Classification, DatasetError, Regression, Target, Track
-from mirembed.errors import FingerprintError, StoreBusyError, StoreError, StoreWriteError
+from mirembed import Classification, Regression, Target, Track
+from mirembed.errors import MismatchError, StoreBusyError, StoreError, StoreWriteError
 from mirembed.progress import Silent
 from mirembed.specs import Spec
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, Failure, FeatureStore, SpectrogramRow, Store
 from mirembed.store.files import read_json, read_table, write_json, writing
-from mirembed.store.frames import open_tracks
 from mirembed.store.root import slug
 from mirembed.store.rows import label_names
+from mirembed.store.tracks import open_tracks
 
 BANDS = 40
 PARAMETERS = SpectrogramParameters().to_json()
@@ -45,7 +46,7 @@ TARGETS = replace(CLASSES, task=Regression((Target("valence", 1.0, 9.0), Target(
 
 
 def row(track: str, n_frames: int = 4, *, seed: int = 0, label: object = "jazz", group: str | None = None):
-    """A track with random frames."""
+    """Return a track with random frames."""
     frames = np.random.default_rng(seed).normal(-50, 10, (n_frames, BANDS)).astype(np.float32)
     return SpectrogramRow(
         id=track,
@@ -63,7 +64,7 @@ def row(track: str, n_frames: int = 4, *, seed: int = 0, label: object = "jazz",
 
 
 def fill(folder: Path, *shards: list[SpectrogramRow], info: DatasetInfo = CLASSES) -> FeatureStore:
-    """A dataset's store with these shards."""
+    """Return the features of a dataset with these shards."""
     features = FeatureStore(folder)
     features.write_info(info)
     for rows in shards:
@@ -72,9 +73,9 @@ def fill(folder: Path, *shards: list[SpectrogramRow], info: DatasetInfo = CLASSE
 
 
 def frames_of(features: FeatureStore) -> dict[str, np.ndarray]:
-    """The frames that count, by track id, read from the shards."""
+    """Return the current frames by track id, read from the shards."""
     frames = {}
-    for table in features.read_frames():  # oldest shard first: the latest row of a track stays
+    for table in features.read_frames():  # oldest shard first, so the latest row of a track wins
         for track, values in zip(table["id"].to_pylist(), table["frames"], strict=True):
             frames[track] = np.array(values.as_py(), np.float32).reshape(-1, BANDS)
     return frames
@@ -87,7 +88,7 @@ def names_in(folder: Path) -> set[str]:
 # Rows
 
 
-def test_rows_that_are_appended_are_found_in_the_index_sorted_by_id(tmp_path):
+def test_the_index_lists_appended_rows_sorted_by_id(tmp_path):
     features = fill(tmp_path, [row("b", 3, seed=1, label="rock", group="Nina"), row("a", 5)])
     index = features.index()
     assert index["id"].to_pylist() == ["a", "b"]
@@ -98,7 +99,7 @@ def test_rows_that_are_appended_are_found_in_the_index_sorted_by_id(tmp_path):
     assert "frames" not in index.column_names
 
 
-def test_frames_come_back_to_the_bit(tmp_path):
+def test_frames_are_read_back_to_the_bit(tmp_path):
     rows = [row(f"{number}", 1 + number, seed=number) for number in range(70)]  # more than two row groups
     features = fill(tmp_path, rows[:66], rows[66:])
     frames = frames_of(features)
@@ -107,7 +108,7 @@ def test_frames_come_back_to_the_bit(tmp_path):
         np.testing.assert_array_equal(frames[expected.id], expected.frames)
 
 
-def test_of_two_rows_of_a_track_the_later_shard_counts(tmp_path):
+def test_the_later_of_two_rows_of_a_track_counts(tmp_path):
     features = fill(tmp_path, [row("a", 3, seed=1), row("b", 4, seed=2)], [row("a", 6, seed=3)])
     index = features.index()
     assert index["id"].to_pylist() == ["a", "b"]
@@ -139,7 +140,7 @@ ROWS = st.lists(
 
 
 @given(rows=ROWS, data=st.data(), regression=st.booleans())
-def test_any_rows_come_back_as_they_were(tmp_path_factory, rows, data, regression):
+def test_any_rows_are_read_back_unchanged(tmp_path_factory, rows, data, regression):
     info = TARGETS if regression else CLASSES
     label = st.tuples(FINITE, FINITE) if regression else TEXT
     rows = [replace(one, label=data.draw(label)) for one in rows]
@@ -156,7 +157,7 @@ def test_any_rows_come_back_as_they_were(tmp_path_factory, rows, data, regressio
         np.testing.assert_array_equal(frames[one.id], one.frames)
 
 
-def test_shards_are_read_by_pyarrow_and_pandas_without_mirembed(tmp_path):
+def test_pyarrow_and_pandas_read_shards_without_mirembed(tmp_path):
     rows = [row("a", 3, seed=1, label=(1.5, -2.0)), row("b", 4, seed=2, label=(9.0, 0.25), group="Nina")]
     features = fill(tmp_path, rows[:1], rows[1:], info=TARGETS)
     table = pq.read_table(tmp_path / "spectrograms")
@@ -189,10 +190,10 @@ def test_a_shard_is_smaller_than_its_frames(tmp_path):
     assert shard.stat().st_size < 0.95 * sum(one.frames.nbytes for one in rows)
 
 
-# Shards that are replaced
+# Replacing shards
 
 
-def test_a_shard_is_rewritten_with_new_labels_and_the_same_frames(tmp_path):
+def test_rewriting_a_shard_changes_labels_and_keeps_frames(tmp_path):
     rows = [row(f"{number:02d}", 2, seed=number, label="rock") for number in range(40)]
     features = fill(tmp_path, rows)
     tracks = {one.id: Track(one.id, Path(one.path), "jazz", "Nina") for one in rows}
@@ -207,21 +208,21 @@ def test_a_shard_is_rewritten_with_new_labels_and_the_same_frames(tmp_path):
     assert features.shards()[0].name in names_in(tmp_path)
 
 
-def test_a_shard_of_which_nothing_is_kept_is_deleted(tmp_path):
+def test_a_shard_without_kept_rows_is_deleted(tmp_path):
     features = fill(tmp_path, [row("a")], [row("b")])
     features.rewrite(features.shards()[0], [], {}, CLASSES)
     assert features.index()["id"].to_pylist() == ["b"]
     assert len(features.shards()) == 1
 
 
-def test_a_new_shard_is_later_than_all_others_whatever_was_deleted(tmp_path):
+def test_a_new_shard_is_the_latest_even_after_others_were_deleted(tmp_path):
     features = fill(tmp_path, [row("a", seed=1)], [row("a", seed=2)], [row("a", seed=3)])
     features.shards()[0].unlink()
     features.append([row("a", seed=4)], CLASSES)
     assert features.index()["audio_hash"].to_pylist() == ["audio 4"]
 
 
-def test_a_rewrite_that_fails_leaves_the_shard_as_it_was(tmp_path):
+def test_a_failed_rewrite_leaves_the_shard_unchanged(tmp_path):
     features = fill(tmp_path, [row("a"), row("b")])
     before = features.shards()[0].read_bytes()
     with pytest.raises(KeyError):
@@ -230,10 +231,10 @@ def test_a_rewrite_that_fails_leaves_the_shard_as_it_was(tmp_path):
     assert names_in(tmp_path / "spectrograms") == {features.shards()[0].name}
 
 
-# Training's view
+# Tracks and their flat file
 
 
-def test_the_flat_file_holds_the_frames_of_the_latest_rows_sorted_by_id(tmp_path):
+def test_the_flat_file_has_the_frames_of_the_latest_rows_sorted_by_id(tmp_path):
     features = fill(tmp_path, [row("c", 3, seed=1), row("a", 5, seed=2)], [row("b", 2, seed=3), row("c", 4, seed=4)])
     tracks = open_tracks(features)
     assert tracks.ids == ["a", "b", "c"]
@@ -249,7 +250,7 @@ def test_the_flat_file_holds_the_frames_of_the_latest_rows_sorted_by_id(tmp_path
     [Path.unlink, lambda path: os.truncate(path, 100), lambda path: os.truncate(path, 8 * BANDS * 4)],
     ids=["deleted", "cut short", "without moments"],
 )
-def test_the_flat_file_is_made_again_when_it_is_not_whole(tmp_path, damage):
+def test_an_incomplete_flat_file_is_made_again(tmp_path, damage):
     features = fill(tmp_path, [row("a", 5), row("b", 3, seed=1)])
     before = open_tracks(features).frames
     content = before.path.read_bytes()
@@ -257,7 +258,7 @@ def test_the_flat_file_is_made_again_when_it_is_not_whole(tmp_path, damage):
     assert open_tracks(features).frames.path.read_bytes() == content
 
 
-def test_the_flat_file_holds_the_moments_of_each_track(tmp_path):
+def test_the_flat_file_has_the_moments_of_each_track(tmp_path):
     features = fill(tmp_path, [row("c", 3, seed=1), row("a", 5, seed=2)], [row("b", 2, seed=3)])
     tracks = open_tracks(features)
     moments = tracks.frames.moments()
@@ -281,7 +282,7 @@ def test_a_flat_file_of_other_frames_is_replaced(tmp_path):
     assert list(new.parent.glob("*.f32")) == [new]
 
 
-def test_a_flat_file_that_is_in_use_is_not_deleted(tmp_path):
+def test_a_flat_file_in_use_is_not_deleted(tmp_path):
     features = fill(tmp_path, [row("a", 5)])
     old = open_tracks(features).frames
     features.append([row("b", 3, seed=1)], CLASSES)
@@ -290,13 +291,13 @@ def test_a_flat_file_that_is_in_use_is_not_deleted(tmp_path):
         assert old.open().shape == (5, BANDS)
 
 
-def test_frames_stay_with_their_track_when_the_shards_are_rewritten_meanwhile(tmp_path, monkeypatch):
+def test_frames_stay_with_their_track_while_shards_are_rewritten(tmp_path, monkeypatch):
     features = fill(tmp_path, [row("a", 5, seed=1), row("b", 3, seed=2)], [row("c", 4, seed=3)])
     expected = frames_of(features)
     index = features.index()
     features.rewrite(features.shards()[0], [1], {"b": Track("b", Path("b.wav"), "jazz")}, CLASSES)
     monkeypatch.setattr(FeatureStore, "index", lambda self: index)
-    with pytest.raises(StoreError, match="was changed meanwhile; run the same command again"):
+    with pytest.raises(StoreError, match=r"changed.*same command again"):
         open_tracks(features)
     monkeypatch.undo()
     tracks = open_tracks(features)
@@ -304,7 +305,7 @@ def test_frames_stay_with_their_track_when_the_shards_are_rewritten_meanwhile(tm
     np.testing.assert_array_equal(tracks.frames.open()[start : start + 3], expected["b"])
 
 
-def test_the_digest_knows_the_data_and_not_how_it_is_spread_over_shards(tmp_path):
+def test_the_digest_depends_on_the_data_and_not_on_the_shards(tmp_path):
     def digest(name: str, *shards: list[SpectrogramRow]) -> str:
         return open_tracks(fill(tmp_path / name, *shards)).digest
 
@@ -316,7 +317,7 @@ def test_the_digest_knows_the_data_and_not_how_it_is_spread_over_shards(tmp_path
     assert len({same, *others}) == 5
 
 
-def test_regression_labels_are_opened_in_original_units(tmp_path):
+def test_regression_labels_are_read_in_original_units(tmp_path):
     features = fill(tmp_path, [row("b", label=(9.0, -3.5)), row("a", label=(1.25, 0.5))], info=TARGETS)
     tracks = open_tracks(features)
     assert tracks.labels.dtype == np.float64
@@ -331,38 +332,34 @@ class Notes(Silent):
         self.notes.append(text)
 
 
-def test_opening_tells_which_classes_and_tracks_are_missing(tmp_path):
+def test_missing_classes_and_tracks_are_noted(tmp_path):
     features = fill(tmp_path, [row("a")])
     features.write_failures([Failure("b", "b.wav", "no", "again", 1, 1)])
     progress = Notes()
     tracks = open_tracks(features, progress)
     assert tracks.task == Classification(("jazz",))
-    assert progress.notes == [
-        "classes without a track in the store, left out: rock",
-        "the store holds 1 of the 4 tracks of folder (1 without audio, 1 failed, "
-        "1 not extracted yet: `mirembed extract` goes on)",
-    ]
-    assert tracks.notes == tuple(progress.notes[1:])
+    of_classes, of_tracks = progress.notes
+    assert re.search(r"classes.*: rock$", of_classes)
+    assert re.search(r"1 of the 4 tracks of folder \(1 without audio, 1 failed, 1 not extracted", of_tracks)
+    assert tracks.notes == (of_tracks,)
 
 
-def test_opening_tells_of_tracks_that_are_kept_although_no_longer_listed(tmp_path):
+def test_unlisted_tracks_are_noted(tmp_path):
     features = fill(tmp_path, [row("a"), row("b"), row("c"), row("gone")])
     features.write_info(replace(features.info(), n_listed=3, n_absent=0, n_unlisted=1))
-    assert open_tracks(features).notes == (
-        "1 of the 4 tracks in the store is kept although no longer listed, and taken with the others; "
-        "`mirembed extract --prune` removes it",
-    )
+    (note,) = open_tracks(features).notes
+    assert re.search(r"1 of the 4 tracks.*--prune` removes it$", note)
 
 
-def test_a_store_without_a_spectrogram_cannot_be_opened(tmp_path):
-    with pytest.raises(StoreError, match="holds no spectrogram; run `mirembed extract`"):
+def test_a_store_without_spectrograms_cannot_be_opened(tmp_path):
+    with pytest.raises(StoreError, match=r"no spectrograms.*`mirembed extract`"):
         open_tracks(fill(tmp_path))
 
 
 # Damage
 
 
-def test_a_flipped_bit_in_the_data_never_goes_unnoticed(tmp_path):
+def test_a_flipped_bit_in_the_data_is_always_noticed(tmp_path):
     features = fill(tmp_path, [row("a"), row("b", 6, seed=1, label="rock", group="Nina")])
     shard = features.shards()[0]
     content, whole = shard.read_bytes(), read_table(shard)
@@ -384,59 +381,59 @@ def test_a_flipped_bit_in_the_data_never_goes_unnoticed(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [0, 1, 7, 0.5, 0.999])
-def test_a_truncated_shard_is_an_error_that_names_it_and_is_set_aside(tmp_path, kept):
+def test_a_truncated_shard_is_named_and_set_aside(tmp_path, kept):
     features = fill(tmp_path, [row("a")], [row("b")])
     shard = features.shards()[0]
     size = shard.stat().st_size
     os.truncate(shard, int(kept * size) if isinstance(kept, float) else kept)
-    with pytest.raises(StoreError, match=f"{shard.name} cannot be read"):
+    with pytest.raises(StoreError, match=shard.name):
         features.index()
     assert features.set_aside_damaged() == [shard.with_suffix(".parquet.damaged")]
     assert features.index()["id"].to_pylist() == ["b"]
     assert features.set_aside_damaged() == []
 
 
-def test_spectrograms_with_other_parameters_are_refused_by_the_field(tmp_path):
+def test_spectrograms_with_other_parameters_are_refused(tmp_path):
     features = fill(tmp_path, [row("a")])
-    features.check_fingerprint(PARAMETERS, "this program")
-    with pytest.raises(FingerprintError, match=r"made with hop_seconds=0\.025, this program needs hop_seconds=0\.01"):
-        features.check_fingerprint({**PARAMETERS, "hop_seconds": 0.01}, "this program")
+    features.check_parameters(PARAMETERS, "this program")
+    with pytest.raises(MismatchError, match=r"hop_seconds=0\.025.*this program.*hop_seconds=0\.01"):
+        features.check_parameters({**PARAMETERS, "hop_seconds": 0.01}, "this program")
 
 
-def test_one_shard_with_other_parameters_is_refused(tmp_path):
+def test_a_single_shard_with_other_parameters_is_refused(tmp_path):
     features = fill(tmp_path, [row("a")])
     features.append([row("b")], replace(CLASSES, parameters={**PARAMETERS, "window": "hann"}))
-    with pytest.raises(FingerprintError, match=rf"{features.shards()[1].name} was made with window=hann"):
-        features.check_fingerprint(PARAMETERS, "this program")
-    with pytest.raises(FingerprintError, match="window=hann"):
+    with pytest.raises(MismatchError, match=rf"{features.shards()[1].name}.*window=hann"):
+        features.check_parameters(PARAMETERS, "this program")
+    with pytest.raises(MismatchError, match="window=hann"):
         open_tracks(features)
 
 
-def test_a_foreign_parquet_file_among_the_shards_is_an_error_that_names_it(tmp_path):
+def test_a_foreign_parquet_file_among_the_shards_is_named(tmp_path):
     features = fill(tmp_path, [row("a")])
     foreign = tmp_path / "spectrograms" / "000002-foreign.parquet"
     pq.write_table(pa.table({"x": [1]}), foreign)
-    with pytest.raises(StoreError, match=f"{foreign.name} is not a spectrogram shard"):
+    with pytest.raises(StoreError, match=f"{foreign.name} is not a"):
         open_tracks(features)
 
 
 @pytest.mark.parametrize("content", ['{"spec": "fol', "[]", "{}", "null", '{"task": {"kind": "classification"}}'])
-def test_a_damaged_dataset_file_is_an_error_that_names_it(tmp_path, content):
+def test_a_damaged_dataset_file_is_named(tmp_path, content):
     features = fill(tmp_path)
     (tmp_path / "dataset.json").write_text(content)
     with pytest.raises(StoreError, match=r"dataset\.json is damaged.*delete it and run"):
         features.info()
 
 
-# What stands beside the spectrograms
+# Other files of a dataset
 
 
 @pytest.mark.parametrize("info", [CLASSES, TARGETS], ids=["classification", "regression"])
-def test_the_dataset_file_comes_back_as_it_was(tmp_path, info):
+def test_the_dataset_file_is_read_back_unchanged(tmp_path, info):
     assert fill(tmp_path, info=info).info() == info
 
 
-def test_failures_come_back_as_they_were(tmp_path):
+def test_failures_are_read_back_unchanged(tmp_path):
     features = fill(tmp_path)
     assert features.failures() == []
     failures = [Failure("é.mp3", "/m/é.mp3", "empty", "mend it", 0, 1), Failure("z", "/m/z", "gone", "x", -1, -1)]
@@ -446,20 +443,11 @@ def test_failures_come_back_as_they_were(tmp_path):
     assert features.failures() == []
 
 
-RESERVED = [("frames",), ("id",), ("fold",), ("seed",), ("approach",), ("method",), ("shard",), ("predicted_mood",)]
-
-
-@pytest.mark.parametrize("names", [*RESERVED, ("mood", "mood")])
-def test_a_target_cannot_take_the_name_of_another_column(names):
-    with pytest.raises(DatasetError, match=f"a target cannot be called '{names[0]}'"):
-        label_names(Regression(tuple(map(Target, names))))
-
-
-def test_only_one_at_a_time_may_write(tmp_path):
+def test_only_one_process_may_write_at_a_time(tmp_path):
     features = FeatureStore(tmp_path / "new")
     with (
         features.lock(),
-        pytest.raises(StoreBusyError, match=r"another process is writing to .*new; wait until it ends"),
+        pytest.raises(StoreBusyError, match=r"another process.*new"),
         FeatureStore(tmp_path / "new").lock(),
     ):
         pass
@@ -467,7 +455,7 @@ def test_only_one_at_a_time_may_write(tmp_path):
         pass
 
 
-def test_what_a_killed_writer_left_is_removed_by_the_next_one(tmp_path):
+def test_leftovers_of_a_killed_writer_are_removed_by_the_next_one(tmp_path):
     features = fill(tmp_path, [row("a")])
     killed = subprocess.Popen([sys.executable, "-c", ""])
     killed.wait()
@@ -485,7 +473,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_one(tmp_path):
 # Files
 
 
-def test_a_file_takes_its_name_when_it_is_complete(tmp_path):
+def test_a_file_gets_its_name_when_it_is_complete(tmp_path):
     target = tmp_path / "new" / "file.txt"
     with writing(target) as temporary:
         temporary.write_text("half")
@@ -495,7 +483,7 @@ def test_a_file_takes_its_name_when_it_is_complete(tmp_path):
     assert names_in(tmp_path) == {"file.txt"}
 
 
-def test_a_folder_is_written_in_the_same_way(tmp_path):
+def test_a_folder_gets_its_name_when_it_is_complete(tmp_path):
     with writing(tmp_path / "model") as temporary:
         temporary.mkdir()
         (temporary / "weights").write_text("1")
@@ -504,7 +492,7 @@ def test_a_folder_is_written_in_the_same_way(tmp_path):
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()])
-def test_what_ends_in_an_exception_leaves_nothing_behind(tmp_path, error):
+def test_an_exception_while_writing_leaves_nothing_behind(tmp_path, error):
     target = tmp_path / "file.txt"
     target.write_text("before")
     with pytest.raises(type(error)), writing(target) as temporary:
@@ -517,21 +505,21 @@ def test_what_ends_in_an_exception_leaves_nothing_behind(tmp_path, error):
 @pytest.mark.parametrize(
     ("number", "advice"),
     [
-        (errno.ENOSPC, "No space left on device; free some space"),
-        (errno.EFBIG, "File too large; free some space"),
-        (errno.EACCES, "Permission denied; choose another place .*--store"),
-        (errno.EROFS, "Read-only file system; choose another place .*--store"),
-        (errno.EIO, "Input/output error; check the folder"),
+        (errno.ENOSPC, "No space left on device.*free"),
+        (errno.EFBIG, "File too large.*free"),
+        (errno.EACCES, "Permission denied.*--store"),
+        (errno.EROFS, "Read-only file system.*--store"),
+        (errno.EIO, "Input/output error.*check"),
     ],
 )
-def test_what_the_system_refuses_to_write_is_said_with_what_to_do(tmp_path, number, advice):
+def test_errors_while_writing_give_the_file_the_reason_and_advice(tmp_path, number, advice):
     target = tmp_path / "file.txt"
-    with pytest.raises(StoreWriteError, match=f"cannot write .*file.txt: {advice}"), writing(target):
+    with pytest.raises(StoreWriteError, match=f"file.txt.*{advice}"), writing(target):
         raise OSError(number, os.strerror(number))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_shard_that_could_not_be_written_leaves_the_others_as_they_were(tmp_path, monkeypatch):
+def test_a_shard_that_cannot_be_written_leaves_the_others_unchanged(tmp_path, monkeypatch):
     features = fill(tmp_path, [row("a")])
     before = features.shards()[0].read_bytes()
 
@@ -545,21 +533,21 @@ def test_a_shard_that_could_not_be_written_leaves_the_others_as_they_were(tmp_pa
     assert features.shards()[0].read_bytes() == before
 
 
-def test_json_is_written_readably_and_read_back(tmp_path):
+def test_json_is_readable_and_read_back_unchanged(tmp_path):
     write_json(tmp_path / "a.json", {"title": "Für Elise", "n": [1, 2.5, None]})
     assert "Für Elise" in (tmp_path / "a.json").read_text(encoding="utf-8")
     assert read_json(tmp_path / "a.json") == {"title": "Für Elise", "n": [1, 2.5, None]}
 
 
-def test_json_that_is_missing_is_an_error_that_names_it(tmp_path):
-    with pytest.raises(StoreError, match=r"cannot read .*a\.json: No such file"):
+def test_a_missing_json_file_is_named(tmp_path):
+    with pytest.raises(StoreError, match=r"a\.json.*No such file"):
         read_json(tmp_path / "a.json")
 
 
-# The root
+# The root folder
 
 
-def test_a_store_is_made_once(tmp_path):
+def test_creating_a_store_twice_changes_nothing(tmp_path):
     store = Store(tmp_path / "store")
     assert not (tmp_path / "store").exists()
     store.create()
@@ -571,25 +559,25 @@ def test_a_store_is_made_once(tmp_path):
 @pytest.mark.parametrize("content", [{"format": 2}, {}, [], 1])
 def test_a_store_of_another_format_is_refused(tmp_path, content):
     write_json(tmp_path / "store.json", content)
-    with pytest.raises(StoreError, match="this mirembed reads format 1; use the version of mirembed that wrote it"):
+    with pytest.raises(StoreError, match=r"reads format 1;.*version"):
         Store(tmp_path)
 
 
 def test_a_file_cannot_be_a_store(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="file is a file, not a folder; choose another place with --store"):
+    with pytest.raises(StoreError, match=r"file is a file.*--store"):
         Store(tmp_path / "file")
 
 
 def extracted(root: Path, *specs: str) -> Store:
-    """A store in which these datasets exist."""
+    """Return a store in which these datasets exist."""
     store = Store(root)
     for spec in specs:
         store.dataset(Spec.parse(spec)).write_info(replace(CLASSES, spec=spec))
     return store
 
 
-def test_the_only_dataset_is_meant_when_none_is_named(tmp_path):
+def test_without_a_name_the_only_dataset_is_found(tmp_path):
     assert extracted(tmp_path / "none").only_spec() == Spec("demo")
     store = extracted(tmp_path / "one", "folder:labels=a.csv")
     assert store.only_spec() == Spec("folder", {"labels": "a.csv"})
@@ -602,24 +590,24 @@ def test_a_bare_name_finds_the_only_dataset_with_parameters(tmp_path):
     assert store.find(Spec("gtzan")).info().spec == "gtzan"
 
 
-def test_an_exact_name_comes_before_one_with_parameters(tmp_path):
+def test_an_exact_name_takes_precedence_over_one_with_parameters(tmp_path):
     store = extracted(tmp_path, "folder:labels=a.csv", "folder")
     assert store.find(Spec("folder")).info().spec == "folder"
 
 
 @pytest.mark.parametrize("wanted", [None, Spec("folder")])
-def test_several_datasets_are_listed_when_it_is_not_clear_which_is_meant(tmp_path, wanted):
+def test_an_ambiguous_dataset_is_refused_and_the_candidates_are_listed(tmp_path, wanted):
     store = extracted(tmp_path, "folder:labels=a.csv", "folder:labels=b.csv")
-    with pytest.raises(StoreError, match=r"holds folder:labels=a\.csv, folder:labels=b\.csv; say which with --dataset"):
+    with pytest.raises(StoreError, match=r"folder:labels=a\.csv, folder:labels=b\.csv;.*--dataset"):
         store.find(wanted)
 
 
-def test_a_dataset_that_is_not_there_is_an_error_that_says_what_is(tmp_path):
-    with pytest.raises(StoreError, match="holds gtzan, not folder; run `mirembed extract --dataset folder` first"):
+def test_an_unknown_dataset_is_refused_and_the_known_ones_are_listed(tmp_path):
+    with pytest.raises(StoreError, match=r"gtzan, not folder;.*`mirembed extract --dataset folder`"):
         extracted(tmp_path, "gtzan").find(Spec("folder"))
 
 
-def test_a_simple_spec_is_its_own_folder_name():
+def test_a_simple_spec_is_used_as_the_folder_name():
     assert slug("folder") == "folder"
     assert slug("rbf:gamma=2") == f"rbf_gamma=2-{slug('rbf:gamma=2')[-8:]}"
 
@@ -631,7 +619,7 @@ def test_different_specs_have_different_folder_names(pair):
 
 @given(st.text(min_size=1))
 @example("\U0001d4b3" * 100)  # a letter of four bytes
-def test_a_folder_name_can_be_made_of_any_text(text):
+def test_any_text_gives_a_valid_folder_name(text):
     name = slug(text)
     assert not set(name) & set('/\\:*?"<>| \n\0')
     assert len(name.encode()) <= 255

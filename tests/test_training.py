@@ -20,8 +20,8 @@ from mirembed.fit.job import fit_models
 from mirembed.models.model import Model
 from mirembed.registry import Plugin, Registry
 from mirembed.spectrogram import log_mel
-from mirembed.store.frames import open_tracks
-from mirembed.store.moments import Moments
+from mirembed.store.frame_file import Moments
+from mirembed.store.tracks import open_tracks
 from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization, epoch_batches, gather
 from mirembed.training.labels import TargetScale, one_hot
 from mirembed.training.loop import Settings, Trained, TrainingData, train

@@ -1,4 +1,4 @@
-"""Third-party plugins, written as pip would install them."""
+"""Third-party plugins, laid out as pip would install them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def install(folder: Path, distribution: str, source: str) -> dict[str, str]:
-    """Write version 1.0 of a distribution with one plugin module into ``folder``, beside others if there are any.
+    """Write version 1.0 of a distribution with one plugin module into ``folder``, which may contain others.
 
-    Returns the environment in which Python finds it, worker processes included.
+    Returns the environment variables with which Python and its worker processes find it.
     """
     module = distribution.replace("-", "_")
     information = folder / f"{module}-1.0.dist-info"
@@ -22,5 +22,5 @@ def install(folder: Path, distribution: str, source: str) -> dict[str, str]:
 
 
 def found_in(*folders: Path) -> dict[str, str]:
-    """Return the environment in which Python finds what stands in folders, besides what it finds anyway."""
+    """Return the environment variables that add folders to Python's path."""
     return {"PYTHONPATH": os.pathsep.join(filter(None, [*map(str, folders), os.environ.get("PYTHONPATH")]))}

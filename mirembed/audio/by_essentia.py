@@ -1,4 +1,8 @@
-"""Decoding by Essentia (FFmpeg), which knows more formats than soundfile and is less careful."""
+"""Everything that touches Essentia: whether it is there, its algorithms one by one, and decoding with it.
+
+Essentia decodes (by FFmpeg) more formats than soundfile and is less careful. It may be missing: some platforms have no
+wheel of it.
+"""
 
 from __future__ import annotations
 
@@ -11,76 +15,98 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mirembed.audio.essentia_algorithms import algorithm, audio_to_file, why_not
+from mirembed.audio.decode_state import BLOCK_VALUES, DecodeState, R
 from mirembed.audio.headers import Header
-from mirembed.audio.tally import BLOCK_VALUES, R, Tally
+from mirembed.audio.native_output import silenced
 from mirembed.errors import AudioError
 
 LONG_SECONDS = 20 * 60
 LONG_BYTES = 50 * 10**6
-"""A longer file, or a larger one that states no length, is decoded to the disk: Essentia returns all or nothing."""
+"""Longer files, and larger ones that state no length, are decoded to disk: Essentia returns all samples at once."""
 
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"<?xml", b"<smil", b"<MPD", b"v=0")
-"""How files begin that have FFmpeg open other files, or addresses on the network."""
+"""First bytes of files that make FFmpeg open other files or network addresses."""
 
 
-def decode_by_essentia(path: Path, header: Header, receiver: Callable[[int], R], before: str) -> Tally[R]:
+@functools.cache
+def essentia_error() -> str | None:
+    """Return why Essentia cannot be imported, or None if it can."""
+    try:
+        with silenced():
+            import essentia._essentia  # noqa: F401
+    except Exception as error:  # whatever a broken installation raises
+        return str(error) or type(error).__name__
+    return None
+
+
+def essentia_algorithm(name: str, **parameters: object) -> Any:
+    """Create and configure one of Essentia's algorithms.
+
+    ``essentia.standard`` instantiates all of its 250 algorithms when it is imported (1.4 s, 140 MiB), and its
+    ``compute`` converts types at every call. The extension module below it, which has no public name, does neither.
+    Nothing outside this file uses it.
+
+    Parameters
+    ----------
+    name : str
+        As in Essentia's reference, for instance ``Windowing``.
+    **parameters
+        Parameters of the algorithm, converted to Essentia's types.
+
+    Returns
+    -------
+    _essentia.Algorithm
+        Run it with ``__compute__``, which takes contiguous float32 arrays only.
+
+    Raises
+    ------
+    RuntimeError
+        Essentia rejects a parameter.
+    """
+    with silenced():
+        from essentia import _essentia
+        from essentia.common import convertData
+
+        instance = _essentia.Algorithm(name)
+        instance.__configure__(
+            **{key: convertData(value, instance.paramType(key)) for key, value in parameters.items()}
+        )
+    return instance
+
+
+def decode_by_essentia(path: Path, header: Header, receiver: Callable[[int], R], before: str) -> DecodeState[R]:
     """Decode a file.
 
     Parameters
     ----------
+    path : pathlib.Path
+    header : Header
+    receiver : callable
+        See `DecodeState`.
     before : str
         Why soundfile did not decode it.
 
     Raises
     ------
     AudioError
-        Essentia is not installed, or cannot decode it either.
+        Essentia is not installed, or cannot decode the file either.
     """
-    missing = why_not()
-    if missing is not None:
+    if missing := essentia_error():
         raise AudioError(
-            f"soundfile cannot decode this file ({before}), and Essentia, which could, is not there ({missing}): "
-            "convert it to FLAC, or install Essentia"
+            f"soundfile cannot decode this file ({before}), and Essentia, which might, cannot be imported ({missing}); "
+            "convert it to FLAC or install Essentia"
         )
     if _begins_like_a_playlist(path):
-        raise AudioError("a playlist or another list of addresses, where an audio file was expected")
+        raise AudioError("a playlist, not an audio file")
     long = header.stated > LONG_SECONDS or (not header.stated and path.stat().st_size > LONG_BYTES)
     try:
         with _plain_name(path) as name:
-            return _by_the_disk(name, receiver) if long else _in_memory(name, receiver)
+            return _decode_to_disk(name, receiver) if long else _decode_in_memory(name, receiver)
     except RuntimeError as error:
         reason = str(error).rpartition("AudioLoader: ")[2].rpartition("error = ")[2]
         raise AudioError(
-            f"neither soundfile nor Essentia can decode this file ({reason}): convert it to FLAC, or leave it out"
+            f"neither soundfile nor Essentia can decode this file ({reason}); convert it to FLAC or leave it out"
         ) from error
-
-
-def _in_memory(name: str, receiver: Callable[[int], R]) -> Tally[R]:
-    import numpy as np
-
-    loader = _audio_loader()
-    loader.__configure__(filename=name)
-    samples, rate, n_channels, *_ = loader.__compute__()
-    tally = Tally(receiver, int(rate), int(n_channels), "essentia")
-    for start in range(0, len(samples), BLOCK_VALUES // 2):
-        # Mono comes as the left channel of two.
-        tally.add(np.ascontiguousarray(samples[start : start + BLOCK_VALUES // 2, :n_channels]))
-    return tally
-
-
-def _by_the_disk(name: str, receiver: Callable[[int], R]) -> Tally[R]:
-    """Decode to a temporary file; of several channels only the mean is written."""
-    import numpy as np
-
-    with tempfile.NamedTemporaryFile(prefix="mirembed-", suffix=".f32") as file:
-        rate, n_samples = audio_to_file(name, file.name)
-        tally = Tally(receiver, rate, 1, "essentia")
-        while block := file.read(4 * BLOCK_VALUES):
-            tally.add(np.frombuffer(block[: len(block) // 4 * 4], np.float32).reshape(-1, 1))
-        if tally.n_samples < n_samples:
-            raise AudioError(f"no room to decode it in {Path(file.name).parent}: free some, or set TMPDIR")
-    return tally
 
 
 def _begins_like_a_playlist(path: Path) -> bool:
@@ -92,7 +118,7 @@ def _begins_like_a_playlist(path: Path) -> bool:
 def _plain_name(path: Path) -> Iterator[str]:
     """Yield a name of the file that Essentia understands.
 
-    It takes valid UTF-8 only; and FFmpeg would take the beginning of a relative name for a protocol
+    It accepts valid UTF-8 only, and FFmpeg would take the beginning of a relative name for a protocol
     (``concat:a.wav|b.wav``).
     """
     absolute = str(path.absolute())
@@ -107,18 +133,81 @@ def _plain_name(path: Path) -> Iterator[str]:
         yield absolute
 
 
+def _decode_in_memory(name: str, receiver: Callable[[int], R]) -> DecodeState[R]:
+    import numpy as np
+
+    loader = _audio_loader()
+    loader.__configure__(filename=name)
+    samples, rate, n_channels, *_ = loader.__compute__()
+    state = DecodeState(receiver, int(rate), int(n_channels), "essentia")
+    for start in range(0, len(samples), BLOCK_VALUES // 2):
+        # Mono comes as the left channel of two.
+        state.add(np.ascontiguousarray(samples[start : start + BLOCK_VALUES // 2, :n_channels]))
+    return state
+
+
 @functools.cache
 def _audio_loader() -> Any:
-    """Return the process's one AudioLoader, which has decoded a good file.
+    """Return the process's only AudioLoader, which has already decoded a good file.
 
-    An AudioLoader whose first configuration fails kills the process when it is destroyed; one that has run
-    before raises an error and goes on working.
+    An AudioLoader whose first configuration fails crashes the process when it is destroyed; one that has run before
+    raises an error and keeps working.
     """
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
         with wave.open(file, "wb") as silence:
             silence.setparams((1, 2, 16_000, 0, "NONE", ""))
             silence.writeframes(bytes(3200))
         file.flush()
-        loader = algorithm("AudioLoader", filename=file.name)
+        loader = essentia_algorithm("AudioLoader", filename=file.name)
         loader.__compute__()
     return loader
+
+
+def _decode_to_disk(name: str, receiver: Callable[[int], R]) -> DecodeState[R]:
+    """Decode to a temporary file, which holds only the mean of the channels."""
+    import numpy as np
+
+    with tempfile.NamedTemporaryFile(prefix="mirembed-", suffix=".f32") as file:
+        rate, n_samples = _write_mean(name, file.name)
+        state = DecodeState(receiver, rate, 1, "essentia")
+        while block := file.read(4 * BLOCK_VALUES):
+            state.add(np.frombuffer(block[: len(block) // 4 * 4], np.float32).reshape(-1, 1))
+        if state.n_samples < n_samples:  # Essentia does not notice a full disk
+            raise AudioError(f"no disk space in {Path(file.name).parent} to decode it; free some or set TMPDIR")
+    return state
+
+
+def _write_mean(name: str, raw: str) -> tuple[int, int]:
+    """Decode a file in Essentia's streaming mode, which holds only a buffer in memory.
+
+    Parameters
+    ----------
+    name : str
+        The audio file.
+    raw : str
+        The file that receives the mean of the channels, as float32.
+
+    Returns
+    -------
+    rate : int
+        Hz.
+    n_samples : int
+        How many samples were written, if the disk had room for them.
+    """
+    with silenced():
+        from essentia import _essentia
+        from essentia.common import Pool
+
+        loader, mixer, output = map(_essentia.StreamingAlgorithm, ("AudioLoader", "MonoMixer", "FileOutput"))
+        loader.__configure__(filename=name)
+        mixer.__configure__(type="mix")
+        output.__configure__(filename=raw, mode="binary")
+        pool = Pool()
+        _essentia.connect(loader, "audio", mixer, "audio")
+        _essentia.connect(loader, "numberChannels", mixer, "numberChannels")
+        _essentia.poolConnect(loader, "sampleRate", pool.cppPool, "rate")
+        for unused in ("md5", "bit_rate", "codec"):
+            _essentia.nowhereConnect(loader, unused)
+        _essentia.fileOutputConnect(mixer, "audio", output)
+        _essentia.run(loader)
+        return int(pool["rate"]), int(_essentia.totalProduced(mixer, "audio"))

@@ -1,67 +1,111 @@
-"""Finding audio files under folders, and knowing an unchanged one without reading it."""
+"""Audio files on disk: finding them, writing their names as text, and recognizing one that has not changed."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from mirembed.errors import AudioError, MirembedError
+from mirembed.errors import AudioError, DatasetError, MirembedError
+from mirembed.progress import counted
 
 AUDIO_SUFFIXES = frozenset(
     {".aac", ".aif", ".aiff", ".au", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".snd", ".wav", ".wma"}
 )
-"""File name endings that are taken for audio, in lower case."""
+"""File name suffixes of audio files, in lower case."""
+
+_SKIPPED = {
+    "link": ("symbolic link", "broken, circular or leading out of the audio folder"),
+    "unreadable": ("folder", "no permission to read it"),
+    "misnamed": ("audio file", "another file has the same name once both are written in UTF-8: rename one"),
+}
+"""What a walk skips, and why, for the note that counts it."""
+
+
+@dataclass(frozen=True)
+class AudioFiles:
+    r"""The audio files under a folder, at any depth.
+
+    Attributes
+    ----------
+    files : mapping of str to pathlib.Path
+        By POSIX path relative to the folder, sorted. Bytes of a name that are not UTF-8 appear as ``\xe9``.
+    others : int
+        Number of files that are not audio.
+    notes : tuple of str
+        What was skipped and why, one line per reason.
+    """
+
+    files: Mapping[str, Path]
+    others: int
+    notes: tuple[str, ...]
+
+
+def find_audio(root: Path) -> AudioFiles:
+    """Find the audio files under a folder.
+
+    Hidden files and folders are ignored. Symbolic links are followed as long as they stay inside ``root``.
+
+    Raises
+    ------
+    DatasetError
+        ``root`` is not a folder.
+    """
+    require_folder(root)
+    paths, skipped = _walk(root)
+    others = skipped.pop("other", 0)
+    files: dict[str, Path] = {}
+    for path in paths:
+        name = printable(path.relative_to(root))
+        if name in files:
+            skipped["misnamed"] += 1
+        else:
+            files[name] = path
+    reasons = [(skipped[reason], noun, why) for reason, (noun, why) in _SKIPPED.items()]
+    notes = tuple(f"skipped {counted(number, noun)} ({why})" for number, noun, why in reasons if number)
+    return AudioFiles(dict(sorted(files.items())), others, notes)
 
 
 def audio_files(paths: Sequence[Path]) -> list[Path]:
-    """Return the files that are given, and the audio files at any depth of the folders that are given.
-
-    Hidden files and folders are left out, links that lead out of a folder are not followed.
+    """Expand folders into the audio files under them; files are kept as given.
 
     Raises
     ------
     MirembedError
-        If a path does not exist, or a folder holds no audio file.
+        A path does not exist, or a folder holds no audio file.
     """
     files: list[Path] = []
     for path in paths:
         if not path.exists():
             raise MirembedError(f"{path} does not exist; give audio files or folders of audio files")
-        if not path.is_dir():
-            files.append(path)
-            continue
-        found = sorted(file for file in path.rglob("*") if _is_audio(file, path))
+        found = _walk(path)[0] if path.is_dir() else [path]
         if not found:
             raise MirembedError(f"{path} holds no audio file ({' '.join(sorted(AUDIO_SUFFIXES))})")
         files += found
     return list(dict.fromkeys(files))
 
 
-def file_stamp(path: Path) -> tuple[int, int]:
-    """Return the size and the time stamp of a file, in bytes and nanoseconds; (-1, -1) when it cannot be seen."""
-    try:
-        status = path.stat()
-    except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
+def is_audio(path: Path) -> bool:
+    """Whether a path is a file with the suffix of an audio file, and not hidden."""
+    return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def printable(path: Path) -> str:
-    r"""Return the name of a file as text: bytes that are no UTF-8 are written as ``\xe9``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def patience(path: Path) -> float:
-    """Return the seconds that decoding a file may take: five minutes, and one second more for each megabyte."""
-    return 300 + max(0, file_stamp(path)[0]) / 1e6
+def require_folder(root: Path) -> None:
+    """Raise `DatasetError` unless ``root`` is a folder."""
+    if not root.exists():
+        raise DatasetError(f"there is no folder {str(root)!r}; give the folder that holds the audio")
+    if not root.is_dir():
+        raise DatasetError(f"{str(root)!r} is a file; give the folder that holds the audio")
 
 
 def require_inside(path: Path, folder: Path) -> None:
     """Refuse a file that a link, or ``..``, puts outside the audio folder.
 
-    A dataset that was given one folder of its copy may list the folders beside it: what is not under ``folder`` by
-    its name is to be under the folder above.
+    A dataset that was given one folder of its copy may also list the folders beside it: a path that does not begin
+    with ``folder`` must stay inside the parent of ``folder``.
 
     Raises
     ------
@@ -71,13 +115,74 @@ def require_inside(path: Path, folder: Path) -> None:
     top = folder if path.is_relative_to(folder) else folder.parent
     try:
         real, home = path.resolve(), top.resolve()
-    except (OSError, RuntimeError) as error:  # links that lead in a circle
+    except (OSError, RuntimeError) as error:  # circular links
         raise AudioError(f"cannot be read: {error}") from error
     if not real.is_relative_to(home):
-        raise AudioError(f"leads out of the audio folder, to {printable(real)}: copy the file into the folder")
+        raise AudioError(f"points outside the audio folder, to {printable(real)}; copy the file into the folder")
 
 
-def _is_audio(file: Path, root: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
-    inside = file.resolve().is_relative_to(root.resolve())
-    return not hidden and inside and file.suffix.lower() in AUDIO_SUFFIXES and file.is_file()
+def printable(path: Path) -> str:
+    r"""Return a path as text; bytes that are not UTF-8 appear as ``\xe9``.
+
+    >>> import os
+    >>> printable(Path(os.fsdecode(b"caf\xe9.wav")))
+    'caf\\xe9.wav'
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def file_stamp(path: Path) -> tuple[int, int]:
+    """Return a file's size in bytes and its modification time in nanoseconds; (-1, -1) if it cannot be accessed."""
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
+def file_hash(path: Path) -> str:
+    """Return the BLAKE2b digest of a file's bytes, 32 hexadecimal digits; empty if it cannot be read."""
+    # Opening a pipe or a device would wait forever.
+    if not path.is_file():
+        return ""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError:
+        return ""
+
+
+def default_timeout(path: Path) -> float:
+    """Return how many seconds decoding a file may take: five minutes plus one second per megabyte."""
+    return 300 + max(0, file_stamp(path)[0]) / 1e6
+
+
+def _walk(root: Path) -> tuple[list[Path], Counter[str]]:
+    """Return the audio files under ``root``, sorted, and how many paths were skipped for which reason."""
+    home = root.resolve()
+    files: list[Path] = []
+    skipped: Counter[str] = Counter()
+    pending = [(root, frozenset({home}))]
+    while pending:
+        folder, ancestors = pending.pop()
+        if not os.access(folder, os.R_OK | os.X_OK):
+            skipped["unreadable"] += 1
+            continue
+        for path in folder.iterdir():
+            if path.name.startswith("."):
+                continue
+            if path.is_symlink() and not _may_follow(path, home, ancestors):
+                skipped["link"] += 1
+            elif path.is_dir():
+                pending.append((path, ancestors | {path.resolve()}))
+            elif is_audio(path):
+                files.append(path)
+            else:
+                skipped["other"] += 1
+    return sorted(files), skipped
+
+
+def _may_follow(link: Path, home: Path, ancestors: frozenset[Path]) -> bool:
+    """Whether a link stays inside ``home``, leads to something that exists, and to no folder it is inside of."""
+    target = Path(os.path.realpath(link))
+    return target.is_relative_to(home) and target not in ancestors and target.exists()

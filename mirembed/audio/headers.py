@@ -1,4 +1,4 @@
-"""What a file says of its own length, whoever decodes it."""
+"""The length that a file states in its header, independent of any decoder."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from pathlib import Path
 from typing import IO, Any
 
 PADDING = 0.25
-"""Seconds by which a decoded and a stated length may differ: what encoders add before and after the music."""
+"""Seconds by which the decoded and the stated length may differ: encoders add some before and after the music."""
 
 _UNKNOWN = 2**31 - 2**16
-"""Bytes. A program that writes a WAV to a pipe does not know the size yet, and states 2 or 4 GiB."""
+"""Bytes. A program that writes a WAV to a pipe does not know its size yet and states 2 or 4 GiB."""
 
 _PCM = (1, 3, 0xFFFE)
-"""Format tags of WAV whose bytes a second follow from the other fields: integer, float, extensible."""
+"""WAV format tags whose bytes per second follow from the other fields: integer, float, extensible."""
 
 _AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
-"""Bytes of a sample by the encoding that an AU file names."""
+"""Bytes per sample, by the encoding in the header of an AU file."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself.
+    """What a file states about itself.
 
     Attributes
     ----------
     stated : float
-        Length in seconds; 0 where none is stated.
+        Length in seconds; 0 if none is stated.
     by_size : float
-        Length in seconds that all bytes of an MPEG file have at the bit rate of its header or, without one, of its
-        first frame; otherwise 0.
+        MPEG only, otherwise 0: length in seconds of all the file's bytes at the bit rate of its header or, without
+        one, of its first frame.
     cut : bool
-        Whether the end of the file is missing, as far as its format can tell.
+        Whether the end of the file is missing, as far as the format shows it.
     """
 
     stated: float = 0.0
@@ -43,7 +43,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Read what a file states; a header that cannot be read states nothing."""
+    """Read what a file states. A header that cannot be read states nothing."""
     with path.open("rb") as file:
         start = file.read(12)
         if start[:4] in (b"RIFF", b"RF64") and start[8:] == b"WAVE":
@@ -62,11 +62,11 @@ def _by_mutagen(path: Path) -> Header:
     from mutagen.mp3 import BitrateMode, MPEGInfo
 
     info: Any = None
-    # Damaged tags make mutagen raise almost anything. The sound may be sane: only the stated length is lost.
+    # Damaged tags make mutagen raise almost anything. The sound may be fine: only the stated length is lost.
     with contextlib.suppress(Exception):
         info = getattr(mutagen.File(os.fsencode(path)), "info", None)
     match info:
-        # No length, or a guess from the file's size.
+        # No length, or an estimate from the file's size.
         case None | AACInfo() | AC3Info():
             return Header()
         case MPEGInfo():
@@ -76,19 +76,19 @@ def _by_mutagen(path: Path) -> Header:
 
 
 def _wave_seconds(file: IO[bytes]) -> float:
-    """Return the length that the header of a WAV or RF64 states, from its data's size and bytes a second."""
-    bytes_a_second, large = 0, 0
+    """Return the length stated by the header of a WAV or RF64 file: the size of its data over the bytes per second."""
+    bytes_per_second, large = 0, 0
     while len(chunk := file.read(8)) == 8:
         name, size = struct.unpack("<4sI", chunk)
         if name == b"data":
             size = large if size == 2**32 - 1 and large else size
             known = large > 0 or size <= _UNKNOWN
-            return size / bytes_a_second if known and bytes_a_second else 0.0
+            return size / bytes_per_second if known and bytes_per_second else 0.0
         content = file.read(min(size, 64))
         if name == b"fmt " and len(content) >= 16:
-            tag, n_channels, rate, bytes_a_second, _, bits = struct.unpack("<HHIIHH", content[:16])
+            tag, n_channels, rate, bytes_per_second, _, bits = struct.unpack("<HHIIHH", content[:16])
             if tag in _PCM:
-                bytes_a_second = rate * n_channels * ((bits + 7) // 8)
+                bytes_per_second = rate * n_channels * ((bits + 7) // 8)
         elif name == b"ds64" and len(content) >= 16:
             large = struct.unpack("<Q", content[8:16])[0]
         file.seek(size - len(content) + size % 2, os.SEEK_CUR)
@@ -96,16 +96,16 @@ def _wave_seconds(file: IO[bytes]) -> float:
 
 
 def _au_seconds(header: bytes) -> float:
-    """Return the length that the header of an AU file states."""
+    """Return the length stated by the header of an AU file."""
     if len(header) < 24:
         return 0.0
     _, _, size, encoding, rate, n_channels = struct.unpack(">4s5I", header)
-    bytes_a_second = rate * n_channels * _AU_BYTES.get(encoding, 0)
-    return size / bytes_a_second if size <= _UNKNOWN and bytes_a_second else 0.0
+    bytes_per_second = rate * n_channels * _AU_BYTES.get(encoding, 0)
+    return size / bytes_per_second if size <= _UNKNOWN and bytes_per_second else 0.0
 
 
 def _has_last_page(file: IO[bytes]) -> bool:
-    """Whether the last page of an Ogg file says that it is the last."""
+    """Whether an Ogg file ends with a page marked as the last."""
     largest_page = 27 + 255 + 255 * 255
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - 2 * largest_page))

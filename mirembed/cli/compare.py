@@ -12,7 +12,7 @@ from mirembed.hookspecs import Classification
 from mirembed.progress import counted
 
 if TYPE_CHECKING:
-    from mirembed.compare import Disagreements, PairedTest, Report
+    from mirembed.compare import Comparison, Disagreements, PairedTest
 
 
 _TOP = 10
@@ -47,13 +47,13 @@ def compare(
     Tests the paired differences over the folds (Nadeau & Bengio), corrected over all tests of the run (Holm).
     """
     from mirembed.cli.console import print_json
-    from mirembed.compare import Results
     from mirembed.compare import compare as run
+    from mirembed.runs import open_run
     from mirembed.store import Store
 
     runs = Store(store).runs
-    first = Results.open(runs, run_a)
-    second = None if run_b is None else Results.open(runs, run_b)
+    first = open_run(runs, run_a)
+    second = None if run_b is None else open_run(runs, run_b)
     report = run(first, second, approach or [], _TOP if top is None else top)
     if json:
         print_json(report.to_json())
@@ -69,7 +69,7 @@ def compare(
         typer.echo(f"--top {_TOP} lists the tracks on which they disagree, for each pair")
 
 
-def _print_tests(report: Report) -> None:
+def _print_tests(report: Comparison) -> None:
     from mirembed.cli.console import print_table
 
     kind = "random split" if report.repeated else "fold"
@@ -83,7 +83,7 @@ def _print_tests(report: Report) -> None:
             for row, test in zip(rows, report.tests, strict=True)
         ]
     print_table(columns, rows, f"{runs}: {counted(report.n_folds, kind)}")
-    if any(test.comparison is not None for test in report.tests):
+    if any(test.t_test is not None for test in report.tests):
         typer.echo(
             "Paired over the folds, 95 % intervals and t-tests after Nadeau & Bengio; effect: Hedges' g of the paired "
             "differences."
@@ -100,7 +100,7 @@ def _print_tests(report: Report) -> None:
         typer.echo(note)
 
 
-def _family(report: Report) -> str:
+def _family(report: Comparison) -> str:
     n_shown, over = len(report.disagreements), counted(report.n_tested, "test")
     if n_shown == report.n_pairs:
         return f"Corrected after Holm over {over}."
@@ -108,11 +108,13 @@ def _family(report: Report) -> str:
 
 
 def _row(test: PairedTest) -> list[str]:
-    metric = {"macro_f1": "macro-F1"}.get(test.metric, test.metric) + (f" {test.target}" if test.target else "")
+    from mirembed.statistics import metric_named
+
+    metric = metric_named(test.metric).label + (f" {test.target}" if test.target else "")
     cells = [test.a, test.b, metric, f"{test.mean_a:.3f}", f"{test.mean_b:.3f}"]
-    if test.comparison is None or test.p_holm is None:
+    if test.t_test is None or test.p_holm is None:
         return [*cells, f"{test.mean_a - test.mean_b:.3f}", "", "", "", "", test.verdict]
-    tested = test.comparison
+    tested = test.t_test
     effect = "" if tested.effect is None else f"{tested.effect:.2f}"
     p_values = [_p_value(tested.p), _p_value(test.p_holm)]
     return [*cells, str(tested.difference), f"{tested.statistic:.2f}", *p_values, effect, test.verdict]
@@ -122,7 +124,7 @@ def _p_value(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _print_disagreements(report: Report, found: Disagreements) -> None:
+def _print_disagreements(report: Comparison, found: Disagreements) -> None:
     from mirembed.cli.console import print_table
 
     a, b = f"{found.a} (A)", f"{found.b} (B)"

@@ -39,15 +39,15 @@ def fetch(
 
     from mirembed.cli.console import ConsoleProgress, print_json
     from mirembed.datasets.catalog import card_of
-    from mirembed.datasets.fetch import Wishes
+    from mirembed.datasets.fetch import FetchOptions
     from mirembed.datasets.fetch import fetch as run
     from mirembed.progress import counted
     from mirembed.specs import Spec
 
     card = card_of(options.discover(), Spec.parse(name))
-    wishes = Wishes(archive, tuple(url or ()), checksum, None if max_size is None else max_size * 1e9)
+    choices = FetchOptions(archive, tuple(url or ()), checksum, None if max_size is None else max_size * 1e9)
     with ConsoleProgress() as progress:
-        fetched = run(name, card, audio, wishes, progress)
+        fetched = run(name, card, audio, choices, progress)
     if json:
         print_json({"dataset": name, "audio": str(audio), "archives": [asdict(one) for one in fetched]})
     else:

@@ -22,8 +22,9 @@ from mirembed.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from mirembed.config import EvaluationSettings
-    from mirembed.evaluate import Result, Run, Scores
+    from mirembed.config import Settings
+    from mirembed.evaluate import Result
+    from mirembed.runs import RunFolder, Scores
 
 
 _HOW = ("store", "config", "preset", "jobs", "backend_jobs", "scheduler", "dry_run", "json")
@@ -119,8 +120,9 @@ def evaluate(
     if backend_jobs == "local":
         options.train_soon(context)
     from mirembed.cli.console import ConsoleProgress, print_json
-    from mirembed.evaluate import evaluate_all, find_run, prepare
+    from mirembed.evaluate import plan_experiment, run_experiment
     from mirembed.evaluate.estimate import estimate
+    from mirembed.runs import find_run
     from mirembed.store import Store
 
     registry = options.discover()
@@ -130,21 +132,21 @@ def evaluate(
     settings = _settings(context, config, repeats, preset)
     workers = options.jobs_or_cores(jobs)
     with ConsoleProgress() as progress, options.on_backend(backend_jobs, scheduler, jobs):
-        members = prepare(settings, place, registry, all_needed=preset is None or bool(dataset), progress=progress)
+        all_needed = preset is None or bool(dataset)
+        planned = plan_experiment(settings, place, registry, all_needed=all_needed, progress=progress)
         if dry_run:
-            plan = estimate(members, jobs=workers, progress=progress)
+            costs = estimate(planned, jobs=workers, progress=progress)
         else:
-            folder, results = evaluate_all(
-                members,
+            folder, results = run_experiment(
+                planned,
                 place,
-                registry,
                 jobs=workers,
                 command=options.command_line(),
                 repeats=repeats,
                 progress=progress,
             )
     if dry_run:
-        print_json(plan.to_json()) if json else typer.echo(plan.describe())
+        print_json(costs.to_json()) if json else typer.echo(costs.describe())
         return
     if json:
         contents = [result.to_json() for result in results]
@@ -156,10 +158,10 @@ def evaluate(
 
 
 def _settings(
-    context: typer.Context, config: Path | None, repeats: Run | None, preset: str | None
-) -> list[EvaluationSettings]:
+    context: typer.Context, config: Path | None, repeats: RunFolder | None, preset: str | None
+) -> list[Settings]:
     """Return the settings of the experiment file, with the flags that were given in their place."""
-    from mirembed.config import EvaluationSettings, read_experiment, read_preset
+    from mirembed.config import Settings, read_experiment, read_preset
     from mirembed.errors import SpecError
 
     if config is not None and preset is not None:
@@ -169,9 +171,9 @@ def _settings(
     elif config is not None:
         settings = read_experiment(config if repeats is None else repeats.folder)
     else:
-        settings = [EvaluationSettings()]
+        settings = [Settings()]
     given = {
-        "normalize" if name == "normalize" else name.replace("_", "-"): value
+        name.replace("_", "-"): value
         for name, value in context.params.items()
         if name not in _HOW and value not in (None, [], ())
     }
@@ -179,25 +181,27 @@ def _settings(
 
 
 def _print_result(result: Result) -> None:
-    _print_scores(result.scores, result.member.describe())
+    _print_scores(result.scores, result.planned.describe())
     typer.echo("95 % intervals: of means over folds by Nadeau & Bengio, of pooled scores by bootstrap over tracks.")
     typer.echo(result.describe_chance())
 
 
 def _print_scores(scores: list[Scores], title: str) -> None:
     from mirembed.cli.console import print_table
+    from mirembed.runs.scores import describe_undefined
+    from mirembed.statistics import metric_named
 
     names = list(scores[0].intervals)
     rows = [[s.method, *(str(s.intervals[n]) for n in names), str(s.pooled[names[0]])] for s in scores]
-    headings = {"macro_f1": "macro-F1", "r_squared": "r²", "r2": "R²"}
+    labels = [metric_named(name).label for name in names]
     first = "method" if any("+" in s.method for s in scores) else "approach"
-    print_table([first, *(headings.get(n, n) for n in names), f"pooled {names[0]}"], rows, title)
+    print_table([first, *labels, f"pooled {labels[0]}"], rows, title)
     if scores[0].targets:
         targets = list(scores[0].targets)
         print_table(
-            ["r by target", *(s.method for s in scores)],
+            [f"{labels[0]} by target", *(s.method for s in scores)],
             [[target, *(str(s.targets[target]) for s in scores)] for target in targets],
         )
     for s in scores:
         if s.undefined:
-            typer.echo(f"{s.method}: r is undefined in {s.undefined} folds and targets (constant prediction); scored 0")
+            typer.echo(f"{s.method}: {describe_undefined(names[0], s.undefined)}")

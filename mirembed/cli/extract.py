@@ -53,7 +53,7 @@ def extract(
     from mirembed.cli.console import ConsoleProgress
     from mirembed.cli.events import EventProgress, print_event
     from mirembed.datasets.catalog import list_dataset
-    from mirembed.extract import Handling, MaxFailures
+    from mirembed.extract import ExtractOptions, MaxFailures
     from mirembed.extract import extract as run
     from mirembed.spectrogram import choose_backend
     from mirembed.store import Store
@@ -79,7 +79,7 @@ def extract(
             jobs=options.jobs_or_cores(jobs),
             retry_failed=retry_failed,
             prune=prune,
-            handling=Handling(backend, timeout),
+            options=ExtractOptions(backend, timeout),
             max_failures=limit,
             progress=progress,
         )

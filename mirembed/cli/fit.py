@@ -25,6 +25,7 @@ from mirembed.cli.options import (
     Similarities,
     StoreFolder,
 )
+from mirembed.config import defaults
 
 _OF_A_TRAINING = {
     "similarity": "--similarity",
@@ -47,39 +48,38 @@ def fit(
     similarity: Similarities = None,
     approach: Approaches = None,
     label_similarity: LabelSimilarity = None,
-    learner: Learner = "svm",
+    learner: Learner = defaults.LEARNER,
     network: Annotated[
         str | None,
         typer.Option(
             metavar="MODEL", help="Take the network of this model as it is, and fit only a learner to this dataset."
         ),
     ] = None,
-    epochs: Epochs = 400,
-    batch: Batch = 32,
-    seed: Seed = 0,
-    normalize: NormalizeWith = "training",
+    epochs: Epochs = defaults.EPOCHS,
+    batch: Batch = defaults.BATCH,
+    seed: Seed = defaults.SEED,
+    normalize: NormalizeWith = defaults.NORMALIZE,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the model. Default: dataset and approach.")
     ] = None,
     exclude: Exclude = None,
     jobs: Jobs = None,
-    device: Device = "auto",
-    engine: Engine = "auto",
+    device: Device = defaults.DEVICE,
+    engine: Engine = defaults.ENGINE,
     json: Json = False,
 ) -> None:
     """Train on all tracks of a dataset; save the model and the embeddings of all tracks."""
     if network is None:
         options.train_soon(context)
     from mirembed.cli.console import ConsoleProgress, print_json
-    from mirembed.config import Experiment, check_normalize, choose_approaches, choose_device, on_engine
+    from mirembed.config import Settings
     from mirembed.datasets.catalog import exclude_tracks
     from mirembed.errors import SpecError
     from mirembed.fit import fit as run
     from mirembed.fit import transfer
     from mirembed.models.model import find_model
-    from mirembed.specs import Spec
     from mirembed.store import Store
-    from mirembed.store.frames import open_tracks
+    from mirembed.store.tracks import open_tracks
 
     given = [option for name, option in _OF_A_TRAINING.items() if _is_given(context, name)]
     if network is not None and given:
@@ -87,47 +87,36 @@ def fit(
     registry = options.discover()
     place = Store(store)
     features = place.find(options.parse_dataset(dataset))
-    approaches = choose_approaches(approach or [], similarity or [], label_similarity)
+    settings = Settings(
+        approach=tuple(approach or ()),
+        similarity=tuple(similarity or ()),
+        label_similarity=label_similarity,
+        learner=(learner,),
+        epochs=epochs,
+        batch=batch,
+        normalize=normalize,
+        device=device,
+        engine=engine,
+    )
+    settings.check()
+    command = options.command_line()
     with ConsoleProgress() as progress:
         tracks = exclude_tracks(registry, open_tracks(features, progress), exclude, progress)
         if network is not None:
             path = find_model(place.models, network)
-            command = options.command_line()
-            fitted = [
-                transfer(
-                    tracks,
-                    features,
-                    path,
-                    Spec.parse(learner),
-                    registry,
-                    place.models,
-                    name=name,
-                    command=command,
-                )
-            ]
+            [spec] = settings.learners
+            fitted = [transfer(tracks, features, path, spec, registry, place.models, name=name, command=command)]
         else:
             fitted = run(
                 tracks,
                 features,
-                on_engine(
-                    Experiment(
-                        approaches,
-                        (Spec.parse(learner),),
-                        epochs,
-                        batch,
-                        check_normalize(normalize),
-                        choose_device(device),
-                    ),
-                    engine,
-                    registry,
-                    progress.note,
-                ),
+                settings,
                 registry,
                 place.models,
                 seed=seed,
                 jobs=options.jobs_or_cores(jobs),
                 name=name,
-                command=options.command_line(),
+                command=command,
                 progress=progress,
             )
     for model in fitted:

@@ -65,7 +65,7 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    from mirembed.registry.selection import selecting
+    from mirembed.registry.discovery import selecting
 
     context.with_resource(selecting(no_plugin or [], plugins_dir))
 

@@ -29,8 +29,8 @@ def report(
     """
     from mirembed.cli.console import ConsoleProgress, print_json
     from mirembed.cli.options import discover
-    from mirembed.evaluate import find_run
     from mirembed.reports import write_report
+    from mirembed.runs import find_run
     from mirembed.store import Store
 
     folder = find_run(Store(store).runs, run).folder

@@ -11,7 +11,8 @@ from mirembed.cli import options
 from mirembed.cli.options import DEFAULT_STORE, Dataset, Json, StoreFolder
 
 if TYPE_CHECKING:
-    from mirembed.inventory.contents import Contents, DatasetContents, RunContents
+    from mirembed.inventory.contents import Contents, DatasetSummary
+    from mirembed.runs.summary import RunSummary
     from mirembed.store import Store
 
 app = typer.Typer(help="Show what is in a store, verify it, or merge its small files.", no_args_is_help=True)
@@ -99,7 +100,7 @@ def _print_contents(found: Contents) -> None:
                 f"{one.hours:.2f}",
                 _size(one.bytes),
                 str(one.shards),
-                ", ".join(f"{backend} ({count})" for backend, count in (one.backends or {}).items()),
+                ", ".join(f"{backend} ({count})" for backend, count in one.backends.items()),
             ]
             for one in found.datasets
         ],
@@ -120,15 +121,15 @@ def _print_contents(found: Contents) -> None:
         )
 
 
-def _tracks(one: DatasetContents) -> str:
+def _tracks(one: DatasetSummary) -> str:
     """Return ``24 of 24``, and what else there is of the dataset or of the store."""
     absent = f", {one.absent} without audio" * bool(one.absent)
     unlisted = f", {one.unlisted} no longer listed" * bool(one.unlisted)
     return f"{one.tracks - one.unlisted} of {one.listed}{absent}{unlisted}"
 
 
-def _run_row(run: RunContents) -> list[str]:
-    what = run.told_scores() or f"experiment of {len(run.members)}" * bool(run.members)
+def _run_row(run: RunSummary) -> list[str]:
+    what = run.describe_scores() or f"experiment of {len(run.members)}" * bool(run.members)
     epochs, seeds = "" if run.epochs is None else str(run.epochs), ", ".join(map(str, run.seeds))
     started = run.started[:16].replace("T", " ")
     return [run.run, run.state, run.dataset, run.folds, epochs, seeds, what, started, _size(run.bytes)]

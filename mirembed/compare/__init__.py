@@ -4,18 +4,17 @@ The approaches are paired: same tracks, same seeds, same folds. Every number is 
 finished runs.
 """
 
-from mirembed.compare.comparison import Report, compare
+from mirembed.compare.comparison import Comparison, compare
 from mirembed.compare.disagreements import Disagreements, LargerError, Mistake
-from mirembed.compare.paired_tests import PairedTest, corrected, n_tested, paired_tests
-from mirembed.runs.results import Results
+from mirembed.compare.paired_tests import PairedTest, best_of, corrected, n_tested, paired_tests
 
 __all__ = [
+    "Comparison",
     "Disagreements",
     "LargerError",
     "Mistake",
     "PairedTest",
-    "Report",
-    "Results",
+    "best_of",
     "compare",
     "corrected",
     "n_tested",

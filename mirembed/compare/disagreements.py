@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from mirembed.evaluate.parts import PREDICTED
 from mirembed.hookspecs import Classification, Regression, Task
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from mirembed.runs.tables import Predictions
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class Mistake:
     label : str
     prediction_a, prediction_b : str
     times : int
-        How often it came out so; more than once with several seeds.
+        How often; more than once with several seeds.
     """
 
     track: str
@@ -71,10 +68,10 @@ class Disagreements:
         Classification: predictions that only A, and only B, gets right. Regression: tracks and targets that A, and B,
         predicts more closely.
     better_a, better_b : tuple of Mistake, or of LargerError
-        Those where A, and B, is better: the most frequent mistakes, the largest differences of error first.
+        Those where A, and B, is better; the most frequent mistakes, or the largest differences of error, first.
     mcnemar_p : float or None
-        Of McNemar's exact test, corrected after Holm over the pairs; only of a single split, which leaves no folds to
-        test over.
+        Of McNemar's exact test, Holm-corrected over the pairs. Only for a single split, which has no folds to test
+        over.
     """
 
     a: str
@@ -90,45 +87,47 @@ class Disagreements:
         return asdict(self)
 
 
-def disagreements(task: Task, a: str, b: str, table_a: pa.Table, table_b: pa.Table, top: int) -> Disagreements:
-    """Find where two approaches disagree.
+def disagreements(task: Task, a: str, b: str, of_a: Predictions, of_b: Predictions, top: int) -> Disagreements:
+    """Find the tracks on which two approaches disagree.
 
     Parameters
     ----------
     task : Classification or Regression
     a, b : str
-    table_a, table_b : pyarrow.Table
-        Their predictions, row by row of the same tracks.
+        The approaches.
+    of_a, of_b : Predictions
+        Row by row of the same tracks.
     top : int
-        How many to list for each approach.
+        How many tracks to list for each approach.
     """
     if isinstance(task, Classification):
-        return _mistakes(a, b, table_a, table_b, top)
-    return _larger_errors(task, a, b, table_a, table_b, top)
+        return _mistakes(task, a, b, of_a, of_b, top)
+    return _larger_errors(task, a, b, of_a, of_b, top)
 
 
-def _mistakes(a: str, b: str, table_a: pa.Table, table_b: pa.Table, top: int) -> Disagreements:
-    columns = [table_a["id"], table_a["label"], table_a["prediction"], table_b["prediction"]]
-    times = Counter(zip(*(column.to_pylist() for column in columns), strict=True))
-    often_first = sorted(times.items(), key=lambda item: (-item[1], item[0]))
-    found = [Mistake(track, label, of_a, of_b, count) for (track, label, of_a, of_b), count in often_first]
+def _mistakes(task: Classification, a: str, b: str, of_a: Predictions, of_b: Predictions, top: int) -> Disagreements:
+    label, in_a, in_b = (
+        [task.classes[index] for index in indices[:, 0]] for indices in (of_a.truth, of_a.predicted, of_b.predicted)
+    )
+    times = Counter(zip(of_a.ids.tolist(), label, in_a, in_b, strict=True))
+    most_often_first = sorted(times.items(), key=lambda item: (-item[1], item[0]))
+    found = [Mistake(track, label, in_a, in_b, count) for (track, label, in_a, in_b), count in most_often_first]
     only_a = [one for one in found if one.prediction_a == one.label != one.prediction_b]
     only_b = [one for one in found if one.prediction_b == one.label != one.prediction_a]
     count_a, count_b = (sum(one.times for one in only) for only in (only_a, only_b))
     return Disagreements(a, b, count_a, count_b, tuple(only_a[:top]), tuple(only_b[:top]))
 
 
-def _larger_errors(task: Regression, a: str, b: str, table_a: pa.Table, table_b: pa.Table, top: int) -> Disagreements:
-    ids, first, rows = np.unique(table_a["id"].to_pylist(), return_index=True, return_inverse=True)
+def _larger_errors(task: Regression, a: str, b: str, of_a: Predictions, of_b: Predictions, top: int) -> Disagreements:
+    ids, first, rows = np.unique(of_a.ids, return_index=True, return_inverse=True)
     times = np.bincount(rows)
     found = []
-    for target in task.targets:
-        truth = table_a[target.name].to_numpy()
-        errors = [
-            np.bincount(rows, np.abs(table[PREDICTED + target.name].to_numpy() - truth)) / times
-            for table in (table_a, table_b)
-        ]
-        values = zip(ids.tolist(), truth[first].tolist(), errors[0].tolist(), errors[1].tolist(), strict=True)
+    for column, target in enumerate(task.targets):
+        truth = of_a.truth[:, column]
+        error_a, error_b = (
+            (np.bincount(rows, np.abs(one.predicted[:, column] - truth)) / times).tolist() for one in (of_a, of_b)
+        )
+        values = zip(ids.tolist(), truth[first].tolist(), error_a, error_b, strict=True)
         found += [LargerError(track, target.name, *numbers) for track, *numbers in values]
     better_a = sorted((e for e in found if e.error_a < e.error_b), key=lambda e: e.error_a - e.error_b)
     better_b = sorted((e for e in found if e.error_b < e.error_a), key=lambda e: e.error_b - e.error_a)

@@ -1,16 +1,13 @@
-"""What decides the numbers of an experiment: settings, experiment files and presets."""
+"""What decides the numbers of a fit or an evaluation: settings, their defaults, experiment files and presets."""
 
-from mirembed.config.experiment import Experiment, check_normalize, choose_approaches, choose_device, on_engine
+from mirembed.config.approaches import Approach, Method
 from mirembed.config.files import presets, read_experiment, read_preset, write_experiment
-from mirembed.config.settings import EvaluationSettings
+from mirembed.config.settings import Settings
 
 __all__ = [
-    "EvaluationSettings",
-    "Experiment",
-    "check_normalize",
-    "choose_approaches",
-    "choose_device",
-    "on_engine",
+    "Approach",
+    "Method",
+    "Settings",
     "presets",
     "read_experiment",
     "read_preset",

@@ -1,8 +1,8 @@
-"""Approaches: how a prediction is made, and what has to be trained for it."""
+"""Approaches and methods: how predictions are made, and which of them share a trained network."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mirembed.errors import SpecError
@@ -12,21 +12,21 @@ NETWORK_BASELINES = ("nn", "fl")
 """One network trained to predict the labels: its own predictions, and its embedding given to the learner."""
 
 UNTRAINED_BASELINES = ("chance", "mel", "untrained")
-"""What a trained network has to beat: no features, statistics of the mel bands, a network as it was drawn."""
+"""What a trained network has to beat: no features, statistics of the mel bands, a network with its initial weights."""
 
 
 @dataclass(frozen=True)
 class Approach:
-    """``nn``, ``fl``, similarity learning with a given similarity, or a baseline in which nothing is trained.
+    """``nn``, ``fl``, similarity learning with a given similarity, or a baseline without training.
 
     Attributes
     ----------
     name : str
-        As it is written: ``nn``, ``fl``, ``rbf-sl``, ``rbf:gamma=2-sl``, ``chance``, ``mel``, ``untrained``.
+        As typed: ``nn``, ``fl``, ``rbf-sl``, ``rbf:gamma=2-sl``, ``chance``, ``mel``, ``untrained``.
     similarity : Spec or None
-        What the embeddings' similarities are computed with; None for the baselines.
+        Compares embeddings; None for the baselines.
     label_similarity : Spec or None
-        The same for the labels.
+        Compares labels; None for the baselines.
     """
 
     name: str
@@ -37,24 +37,28 @@ class Approach:
     def parse(cls, text: str, label_similarity: Spec | None = None) -> Approach:
         """Read an approach.
 
+        >>> Approach.parse("rbf:gamma=2-sl").similarity
+        Spec(name='rbf', parameters={'gamma': '2'})
+
         Raises
         ------
         SpecError
-            If it is no baseline and not a similarity followed by ``-sl``.
+            If it is neither a baseline nor a similarity followed by ``-sl``.
         """
-        if text in NETWORK_BASELINES + UNTRAINED_BASELINES:
+        baselines = NETWORK_BASELINES + UNTRAINED_BASELINES
+        if text in baselines:
             return cls(text)
         if not text.endswith("-sl"):
             raise SpecError(
-                f"{text!r} is no approach; write {', '.join(NETWORK_BASELINES + UNTRAINED_BASELINES)}, or a similarity "
-                "followed by -sl: rbf-sl, rbf:gamma=2-sl"
+                f"unknown approach {text!r}: expected {', '.join(baselines)}, or a similarity followed by -sl, such as "
+                "rbf-sl or rbf:gamma=2-sl"
             )
         similarity = Spec.parse(text.removesuffix("-sl"))
         return cls(f"{similarity}-sl", similarity, label_similarity or similarity)
 
     @property
     def training(self) -> str:
-        """What identifies the network: approaches with the same value share one training (``nn`` and ``fl``)."""
+        """Identifies the network: approaches with the same value, such as ``nn`` and ``fl``, share one training."""
         if self.name in NETWORK_BASELINES:
             return "baseline"
         return self.name if self.similarity is None else f"{self.similarity} | {self.label_similarity}"
@@ -77,10 +81,10 @@ class Method:
     Attributes
     ----------
     name : str
-        The approach's name; where several learners are tried, ``APPROACH+LEARNER``.
+        The approach's name; ``APPROACH+LEARNER`` where there are several learners.
     approach : Approach
     learner : Spec or None
-        None where no learner is needed: ``nn``, ``chance``.
+        None for approaches without a learner: ``nn``, ``chance``.
     """
 
     name: str
@@ -88,8 +92,12 @@ class Method:
     learner: Spec | None
 
 
-def methods(approaches: Sequence[Approach], learners: Sequence[Spec]) -> tuple[Method, ...]:
-    """Return every approach with every learner; an approach that needs none stands once."""
+def combine(approaches: Iterable[Approach], learners: Sequence[Spec]) -> tuple[Method, ...]:
+    """Combine every approach with every learner; an approach without a learner makes one method.
+
+    >>> [method.name for method in combine([Approach("nn"), Approach("fl")], [Spec("svm"), Spec("knn")])]
+    ['nn', 'fl+svm', 'fl+knn']
+    """
     several = len(learners) > 1
     return tuple(
         Method(f"{approach.name}+{learner}" if several and learner else approach.name, approach, learner)

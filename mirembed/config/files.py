@@ -5,36 +5,35 @@
     epochs = 400                       # for all evaluations
     approach = ["nn", "fl", "rbf-sl"]
 
-    [[evaluation]]                     # where there are several
+    [[evaluation]]                     # one table for each evaluation, if there are several
     name = "cross-validation"
     dataset = ["gtzan", "emotify"]
     cv = 10
 
-The keys are the flags of ``mirembed evaluate``.
+The keys are the flags of ``mirembed evaluate``. Presets are experiment files that come with the package.
 """
 
 from __future__ import annotations
 
-import importlib.resources
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mirembed.config.settings import EvaluationSettings
+from mirembed.config.settings import Settings
 from mirembed.errors import SpecError
 
 EXPERIMENT_FILE = "experiment.toml"
-"""Of a run: what repeats it."""
+"""In the folder of a run: the settings that repeat it."""
 
 
-def read_experiment(path: Path) -> list[EvaluationSettings]:
+def read_experiment(path: Path) -> list[Settings]:
     """Read an experiment file, or the one in the folder of a run.
 
     Raises
     ------
     SpecError
-        If there is none, or it is malformed.
+        If it cannot be read, or is malformed.
     """
     if path.is_dir():
         path = path / EXPERIMENT_FILE
@@ -42,15 +41,15 @@ def read_experiment(path: Path) -> list[EvaluationSettings]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SpecError(
-            f"--config {path}: it cannot be read ({error.strerror}); give an experiment file or a run"
+            f"--config {path}: cannot be read ({error.strerror}); expected an experiment file or a run"
         ) from error
     except UnicodeDecodeError as error:
-        raise SpecError(f"--config {path}: it is no text in UTF-8; give an experiment file or a run") from error
+        raise SpecError(f"--config {path}: not UTF-8 text; expected an experiment file or a run") from error
     return parse_experiment(text, str(path))
 
 
-def read_preset(name: str) -> list[EvaluationSettings]:
-    """Read an experiment file that comes with the package.
+def read_preset(name: str) -> list[Settings]:
+    """Read a preset.
 
     Raises
     ------
@@ -59,24 +58,26 @@ def read_preset(name: str) -> list[EvaluationSettings]:
     """
     known = presets()
     if name not in known:
-        raise SpecError(f"--preset {name}: there is no such preset; there are {', '.join(known)}")
+        raise SpecError(f"--preset {name}: unknown preset; expected {' or '.join(known)}")
     return parse_experiment(known[name], f"preset {name}")
 
 
 def presets() -> dict[str, str]:
-    """Return the texts of the experiment files that come with the package, by their names."""
+    """Return the text of each preset, by name."""
+    import importlib.resources
+
     folder = importlib.resources.files("mirembed.config") / "presets"
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
     return {file.name.removesuffix(".toml"): file.read_text(encoding="utf-8") for file in files}
 
 
-def parse_experiment(text: str, where: str) -> list[EvaluationSettings]:
-    """Read the text of an experiment file.
+def parse_experiment(text: str, where: str) -> list[Settings]:
+    """Parse the text of an experiment file.
 
     Returns
     -------
-    list of EvaluationSettings
-        One for each ``[[evaluation]]``; one where there is none.
+    list of Settings
+        One for each ``[[evaluation]]``; a single one where there is no such table.
 
     Raises
     ------
@@ -86,24 +87,23 @@ def parse_experiment(text: str, where: str) -> list[EvaluationSettings]:
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"{where} is not TOML: {error}") from error
+        raise SpecError(f"{where} is not valid TOML: {error}") from error
     tables = content.pop("evaluation", [{}])
     if not (isinstance(tables, list) and tables and all(isinstance(table, Mapping) for table in tables)):
         raise SpecError(f"{where}: evaluation is {tables!r}; write [[evaluation]] above the settings of each")
-    common = EvaluationSettings().updated(content, where)
-    named = [
-        {"name": f"evaluation-{number}", **table} if len(tables) > 1 else table
-        for number, table in enumerate(tables, 1)
-    ]
-    settings = [common.updated(table, f"{where}, evaluation {number}") for number, table in enumerate(named, 1)]
+    common = Settings().updated(content, where)
+    settings = []
+    for number, table in enumerate(tables, 1):
+        named = {"name": f"evaluation-{number}", **table} if len(tables) > 1 else table
+        settings.append(common.updated(named, f"{where}, evaluation {number}"))
     names = [one.name for one in settings]
     for name in names:
         if names.count(name) > 1:
-            raise SpecError(f"{where}: {names.count(name)} evaluations have the name {name!r}; give each its own")
+            raise SpecError(f"{where}: {names.count(name)} evaluations are named {name!r}; give each its own name")
     return settings
 
 
-def write_experiment(settings: Sequence[EvaluationSettings]) -> str:
+def write_experiment(settings: Sequence[Settings]) -> str:
     """Return the text of the experiment file that repeats these evaluations."""
     import tomli_w
 

@@ -1,4 +1,4 @@
-"""The settings of an evaluation, by the names that flags and experiment files give them."""
+"""The settings of a fit or an evaluation, named as the flags and the keys of experiment files are."""
 
 from __future__ import annotations
 
@@ -7,42 +7,72 @@ import typing
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-from mirembed.config.experiment import Experiment, check_normalize, choose_approaches, choose_device
+from mirembed.config import defaults
+from mirembed.config.approaches import Approach, Method, combine
 from mirembed.errors import SpecError
 from mirembed.specs import Spec, near_names
 
-_TAKEN = ("report", "manifest.json", "experiment.toml")
-"""What else stands in the folder of an experiment."""
+Normalize: TypeAlias = Literal["training", "dataset"]
+"""Which tracks the band statistics of the normalization come from."""
+
+_RESERVED_NAMES = ("report", "manifest.json", "experiment.toml")
+"""Other entries in the folder of an experiment."""
+
+_EXCLUSIVE = [
+    ("cv", "splits"),
+    ("cv", "test_size"),
+    ("splits", "cv"),
+    ("approach", "similarity"),
+    ("similarity", "approach"),
+]
+"""Pairs of settings: a new value of the first resets the second to its default."""
 
 
 @dataclass(frozen=True)
-class EvaluationSettings:
-    """What ``mirembed evaluate`` can be told, as it is told: each attribute is a flag, and a key of experiment files.
+class Settings:
+    """Everything that decides the numbers: each attribute is a flag of ``mirembed evaluate`` and a key of its files.
+
+    ``mirembed fit`` takes those of the training and the learner; it ignores the others.
 
     Attributes
     ----------
     name : str
         Of the evaluation, where an experiment has several.
     dataset : tuple of str
-        None: the only dataset of the store.
+        Empty: the only dataset of the store.
     approach, similarity : tuple of str
-        See `mirembed.config.choose_approaches`.
+        Both add to `approaches`; ``rbf-sl`` when both are empty.
     label_similarity : str or None
+        Compares labels; None: by the similarity that compares embeddings.
     learner : tuple of str
+        Each is combined with every approach that needs one.
     epochs, batch : int
     seed : tuple of int
+        Each draws its own folds, weights and excerpts.
     folds : str or None
-    cv, splits : int or None
+        ``random``, ``stratified``, ``grouped``, or official splits of the dataset; None: the task's default.
+    cv : int or None
+        Number of folds.
+    splits : int or None
+        Number of repeated random splits, in place of cross-validation.
     test_size : float or None
-        These four: see `mirembed.evaluate.choose_evaluation`.
-    normalize : str
+        Share of the tracks (with ``grouped``, of the groups) in the test part of each such split.
+    normalize : {"training", "dataset"}
+        Which tracks the band statistics come from.
     exclude : str or None
+        ``known-faults``, or None: no track.
     checkpoint_every : int
-        Score after every so many epochs too; 0: after the last only.
-    keep_models, keep_embeddings : bool
-    device, engine : str
+        Score after every so many epochs, for the curves; 0: after the last epoch only.
+    keep_models : bool
+        Keep the models of all folds.
+    keep_embeddings : bool
+        Keep the embeddings of all folds and checkpoints; otherwise only those of the first fold's last epoch.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    engine : str
+        ``auto``, ``numba`` or ``torch``.
     """
 
     name: str = ""
@@ -50,67 +80,128 @@ class EvaluationSettings:
     approach: tuple[str, ...] = ()
     similarity: tuple[str, ...] = ()
     label_similarity: str | None = None
-    learner: tuple[str, ...] = ("svm",)
-    epochs: int = 400
-    batch: int = 32
-    seed: tuple[int, ...] = (0,)
+    learner: tuple[str, ...] = (defaults.LEARNER,)
+    epochs: int = defaults.EPOCHS
+    batch: int = defaults.BATCH
+    seed: tuple[int, ...] = (defaults.SEED,)
     folds: str | None = None
     cv: int | None = None
     splits: int | None = None
     test_size: float | None = None
-    normalize: str = "training"
+    normalize: str = defaults.NORMALIZE
     exclude: str | None = None
-    checkpoint_every: int = 10
+    checkpoint_every: int = defaults.CHECKPOINT_EVERY
     keep_models: bool = False
     keep_embeddings: bool = False
-    device: str = "auto"
-    engine: str = "auto"
+    device: str = defaults.DEVICE
+    engine: str = defaults.ENGINE
 
     def __post_init__(self) -> None:
-        lowest = {"epochs": 1, "batch": 1, "checkpoint_every": 0}
-        for name, low in lowest.items():
-            if getattr(self, name) < low:
-                raise SpecError(f"{flag(name)} is {getattr(self, name)}: expected at least {low}")
-        if self.name.startswith(".") or self.name in _TAKEN:
-            raise SpecError(f"an evaluation cannot be called {self.name!r}: its folder could not; choose another name")
+        for name, lowest in {"epochs": 1, "batch": 1, "checkpoint_every": 0}.items():
+            if getattr(self, name) < lowest:
+                raise SpecError(f"{flag(name)} is {getattr(self, name)}: expected at least {lowest}")
+        if self.name.startswith(".") or self.name in _RESERVED_NAMES:
+            raise SpecError(f"an evaluation cannot be named {self.name!r}, as its folder would be; choose another name")
         for seed in self.seed:
             if not 0 <= seed < 2**32:
                 raise SpecError(f"--seed is {seed}: expected a number from 0 to {2**32 - 1}")
         for name in ("seed", "learner"):
+            if not getattr(self, name):
+                raise SpecError(f"{flag(name)} is empty: expected at least one")
             for value, times in Counter(getattr(self, name)).items():
                 if times > 1:
                     raise SpecError(f"{flag(name)} {value} is given {times} times; give it once")
-        if not self.learner or not self.seed:
-            raise SpecError(f"{flag('seed' if self.learner else 'learner')} is empty: expected at least one")
+        choices = typing.get_args(Normalize)
+        if self.normalize not in choices:
+            raise SpecError(f"--normalize {self.normalize}: expected {' or '.join(choices)}")
 
-    def updated(self, content: Mapping[str, Any], where: str) -> EvaluationSettings:
-        """Return the settings with what ``content`` says, by the keys of experiment files.
+    @property
+    def approaches(self) -> tuple[Approach, ...]:
+        """The approaches that ``approach`` and ``similarity`` give.
+
+        Raises
+        ------
+        SpecError
+            If one is malformed or given twice, or ``label_similarity`` is given and no approach uses it.
+        """
+        labels = None if self.label_similarity is None else Spec.parse(self.label_similarity)
+        names = [*self.approach, *(f"{Spec.parse(similarity)}-sl" for similarity in self.similarity)]
+        approaches = tuple(Approach.parse(name, labels) for name in names or [defaults.APPROACH])
+        if labels is not None and not any(approach.similarity for approach in approaches):
+            listed = ", ".join(approach.name for approach in approaches)
+            raise SpecError(f"--label-similarity {labels}: no approach given ({listed}) learns a similarity; omit it")
+        for name, times in Counter(approach.name for approach in approaches).items():
+            if times > 1:
+                raise SpecError(f"the approach {name} is given {times} times; give it once")
+        return approaches
+
+    @property
+    def learners(self) -> tuple[Spec, ...]:
+        """The learners, parsed.
+
+        Raises
+        ------
+        SpecError
+            If one is malformed.
+        """
+        return tuple(Spec.parse(learner) for learner in self.learner)
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """Every approach combined with every learner."""
+        return combine(self.approaches, self.learners)
+
+    @property
+    def trainings(self) -> list[tuple[Method, ...]]:
+        """The methods, grouped by the network that they share."""
+        groups: dict[str, list[Method]] = {}
+        for method in self.methods:
+            groups.setdefault(method.approach.training, []).append(method)
+        return [tuple(group) for group in groups.values()]
+
+    def check(self) -> None:
+        """Parse approaches and learners, so that a typo is reported before any work starts.
+
+        Raises
+        ------
+        SpecError
+            If one is malformed, see `approaches` and `learners`.
+        """
+        _ = self.methods
+
+    def updated(self, content: Mapping[str, Any], where: str) -> Settings:
+        """Return a copy with the values of ``content``, whose keys are those of experiment files.
 
         Parameters
         ----------
         content : mapping
             A single value may stand for a list of one.
         where : str
-            For errors.
+            Where the content comes from, for error messages.
 
         Raises
         ------
         SpecError
             If a key is unknown or a value has the wrong type.
         """
-        known = {key(field.name): field.name for field in fields(self)}
-        types_ = typing.get_type_hints(type(self))
-        values = {}
+        known = {key(field.name): field for field in fields(self)}
+        wanted = typing.get_type_hints(type(self))
+        values: dict[str, Any] = {}
         for name, value in content.items():
             if name not in known:
                 near = near_names(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-                raise SpecError(f"{where}: there is no setting {name!r}; {hint}")
-            values[known[name]] = _convert(value, types_[known[name]], f"{where}: {name}")
-        return replace(self, **_replaced(values), **values)
+                hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+                raise SpecError(f"{where}: unknown setting {name!r}; {hint}")
+            values[known[name].name] = _convert(value, wanted[known[name].name], f"{where}: {name}")
+        reset: dict[str, Any] = {
+            other: known[key(other)].default
+            for given, other in _EXCLUSIVE
+            if values.get(given) is not None and other not in values
+        }
+        return replace(self, **reset, **values)
 
     def to_toml(self) -> dict[str, Any]:
-        """Return the settings by their keys in experiment files; those that say nothing are left out."""
+        """Return the settings by their keys in experiment files; empty ones are left out."""
         content = {key(field.name): getattr(self, field.name) for field in fields(self)}
         return {
             name: list(value) if isinstance(value, tuple) else value
@@ -118,60 +209,35 @@ class EvaluationSettings:
             if value not in (None, (), "")
         }
 
-    def experiment(self) -> Experiment:
-        """Return the experiment that the settings describe.
-
-        Raises
-        ------
-        SpecError
-            If one of them is malformed.
-        """
-        return Experiment(
-            choose_approaches(self.approach, self.similarity, self.label_similarity),
-            tuple(Spec.parse(learner) for learner in self.learner),
-            self.epochs,
-            self.batch,
-            check_normalize(self.normalize),
-            choose_device(self.device),
-        )
-
-
-def _replaced(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes that lose their value because another takes their place."""
-    rivals = [
-        ("cv", "splits"),
-        ("cv", "test_size"),
-        ("splits", "cv"),
-        ("approach", "similarity"),
-        ("similarity", "approach"),
-    ]
-    empty = EvaluationSettings()
-    return {
-        other: getattr(empty, other) for given, other in rivals if values.get(given) is not None and other not in values
-    }
-
 
 def key(name: str) -> str:
-    """Return how an attribute is spelled in a file."""
+    """Return the spelling of an attribute in a file.
+
+    >>> key("test_size")
+    'test-size'
+    """
     return name.replace("_", "-")
 
 
 def flag(name: str) -> str:
-    """Return how an attribute is spelled on the command line."""
+    """Return the spelling of an attribute on the command line.
+
+    >>> flag("test_size")
+    '--test-size'
+    """
     return f"--{key(name)}"
 
 
 def _convert(value: Any, wanted: Any, where: str) -> Any:
-    """Check a value of a file against a type of `EvaluationSettings`."""
+    """Check a value of a file against the type of an attribute of `Settings`."""
     if typing.get_origin(wanted) is tuple:
         item = typing.get_args(wanted)[0]
         values = value if isinstance(value, list | tuple) else [value]
         return tuple(_convert(one, item, where) for one in values)
-    accepted = [one for one in typing.get_args(wanted) or (wanted,) if one is not types.NoneType]
-    [kind] = accepted
+    [kind] = [one for one in typing.get_args(wanted) or (wanted,) if one is not types.NoneType]
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:
-        words = {int: "a whole number", float: "a number", str: "a text in quotes", bool: "true or false"}
+        words = {int: "an integer", float: "a number", str: "a quoted string", bool: "true or false"}
         raise SpecError(f"{where} is {value!r}: expected {words[kind]}")
     return value

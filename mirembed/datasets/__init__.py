@@ -1,1 +1,1 @@
-"""What dataset plugins say, what is wrong with a dataset, getting one, and how its tracks are split."""
+"""Datasets: what plugins list, what is wrong with a copy, how to get one, and how its tracks are split."""

@@ -1,20 +1,23 @@
-"""From a dataset's name and a folder to a listing."""
+"""Find a dataset by name: what it is, what it lists in a folder, its official splits and known faults."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mirembed.errors import DatasetError, PluginError, SpecError
-from mirembed.extract import check_listing
 from mirembed.hookspecs import Card, Listing, Split
-from mirembed.progress import Progress
+from mirembed.listings import check_listing
+from mirembed.progress import Progress, counted
 from mirembed.registry import HOST, Registry, plugin_code
 from mirembed.specs import Spec
 from mirembed.store import Store
-from mirembed.store.frames import Tracks
+
+if TYPE_CHECKING:
+    from mirembed.store.tracks import Tracks
 
 
 @dataclass(frozen=True)
@@ -27,17 +30,17 @@ class Listed:
 
 @dataclass(frozen=True)
 class Overview:
-    """A dataset in a line.
+    """A dataset as a row of the list of datasets.
 
     Attributes
     ----------
     name, title, labels, license, source, citation : str
     n_tracks : int
-        Of a complete copy; 0 where it depends on the user.
+        Number of tracks of a complete copy; 0 where it depends on the user.
     archives : tuple of str
-        Addresses it can be fetched from.
+        URLs that it can be fetched from.
     stored : str
-        How much of it is in the store.
+        How much of it is in the store, such as ``18 of 25``.
     """
 
     name: str
@@ -51,15 +54,15 @@ class Overview:
     stored: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the line as JSON."""
+        """Return the row as JSON."""
         return asdict(self)
 
 
 def overview(registry: Registry, store: Store) -> list[Overview]:
-    """Return a line for every dataset plugin, in the order of their names."""
+    """Return a row for every dataset plugin, sorted by name."""
     infos = [(features, features.info()) for features in store.datasets()]
     rows = []
-    for plugin in sorted((p for p in registry.plugins if p.kind == "dataset"), key=lambda p: registry.shown_name(p)):
+    for plugin in sorted((p for p in registry.plugins if p.kind == "dataset"), key=registry.shown_name):
         name = registry.shown_name(plugin)
         card = getattr(plugin.factory, "card", None)
         if not isinstance(card, Card):
@@ -87,7 +90,7 @@ def overview(registry: Registry, store: Store) -> list[Overview]:
 
 @dataclass(frozen=True)
 class Description:
-    """All that is known of a dataset before its audio is looked at."""
+    """What is known about a dataset without its audio."""
 
     name: str
     summary: str
@@ -101,22 +104,29 @@ class Description:
         return asdict(self)
 
     def paragraphs(self) -> list[tuple[str, str]]:
-        """Return headings and texts; what is not known is left out."""
+        """Return headings and texts, without those that are unknown."""
         card = self.card
         texts = {self.name: card.title if card else self.summary}
         if card is not None:
-            addresses = "\n".join(archive.url for archive in card.archives)
+            checked = [
+                "missing, unexpected, unreadable and truncated files; silence, clipping, duplicates, labels, groups"
+            ]
+            if card.seconds is not None:
+                checked.insert(0, f"duration {card.seconds[0]:g} to {card.seconds[1]:g} s")
+            if card.rate is not None:
+                checked.insert(0, f"sampling rate {card.rate} Hz")
             texts |= {
                 "Labels": card.labels,
                 "Tracks": str(card.n_tracks) if card.n_tracks else "",
                 "License": card.license,
-                "Where to get it": "\n".join(filter(None, [card.source, addresses])),
+                "Where to get it": "\n".join(filter(None, [card.source, *(archive.url for archive in card.archives)])),
                 "Expected files": card.tree,
-                "Checked": _checked(card),
+                "Checked": "\n".join(checked),
                 "Cite": card.citation,
             }
         texts["Parameters"] = self.parameters
-        texts["Official folds"] = "\n".join(f"--folds {name}: {count} split(s)" for name, count in self.schemes.items())
+        folds = [f"--folds {name}: {counted(count, 'split')}" for name, count in self.schemes.items()]
+        texts["Official folds"] = "\n".join(folds)
         if self.faults:
             listed = "\n".join(f"{track}: {reason}" for track, reason in self.faults.items())
             texts[f"Known faults ({len(self.faults)}; --exclude known-faults leaves them out)"] = listed
@@ -124,7 +134,7 @@ class Description:
 
 
 def describe(registry: Registry, spec: Spec) -> Description:
-    """Return what a dataset plugin says of itself."""
+    """Return what a dataset plugin says about itself."""
     plugin = registry.find("dataset", spec.name)
     return Description(
         name=str(spec),
@@ -138,20 +148,9 @@ def describe(registry: Registry, spec: Spec) -> Description:
 
 def card_of(registry: Registry, spec: Spec) -> Card | None:
     """Return the card of a dataset, or None where it has none."""
-    dataset = registry.create("dataset", spec)
-    with plugin_code(f"{registry.find('dataset', spec.name).blame(spec)} fails"):
+    with _plugin(registry, spec) as dataset:
         card = getattr(dataset, "card", None)
     return card if isinstance(card, Card) else None
-
-
-def _checked(card: Card) -> str:
-    lines = []
-    if card.rate is not None:
-        lines.append(f"sampling rate {card.rate} Hz")
-    if card.seconds is not None:
-        lines.append(f"duration {card.seconds[0]:g} to {card.seconds[1]:g} s")
-    lines.append("missing, unexpected, unreadable and truncated files, silence, clipping, duplicates, labels, groups")
-    return "\n".join(lines)
 
 
 def official_splits(
@@ -164,46 +163,35 @@ def official_splits(
     registry : Registry
     spec : Spec
     recorded : mapping, optional
-        What the store says of the plugin that listed the dataset.
+        What the store recorded about the plugin that listed the dataset.
 
     Raises
     ------
     UnknownNameError
-        If that plugin is not here; the message says what to install.
+        If that plugin is not installed; the message says what to install.
     PluginError
-        If the plugin fails, or tells something else.
+        If the plugin fails or returns something else.
     """
     if recorded and "distribution" in recorded:
         registry.require("dataset", recorded, f"the dataset {spec} of the store")
-    splits = dict(_ask(registry, spec, "schemes"))
+    splits = _ask(registry, spec, "schemes")
     for name, folds in splits.items():
         if not isinstance(folds, Sequence) or not all(isinstance(fold, Split) for fold in folds):
-            blamed = registry.find("dataset", spec.name).blame(spec)
+            blamed = registry.find("dataset", spec.name).with_origin(spec)
             raise PluginError(f"{blamed}: schemes()[{name!r}] is {type(folds).__name__}; expected a sequence of Split")
     return splits
 
 
-def known_faults(registry: Registry, spec: Spec) -> dict[str, str]:
-    """Return the tracks of a dataset that are known to be faulty, with the published reason.
-
-    Raises
-    ------
-    SpecError
-        If none are known.
-    """
-    faults = dict(_ask(registry, spec, "known_faults"))
-    if not faults:
-        raise SpecError(f"--exclude known-faults: none are known of {spec.name}; leave it out")
-    return faults
-
-
 def exclude_tracks(registry: Registry, tracks: Tracks, what: str | None, progress: Progress) -> Tracks:
-    """Leave tracks out, and say which.
+    """Exclude tracks, and say which.
 
     Parameters
     ----------
+    registry : Registry
+    tracks : Tracks
     what : str or None
-        ``known-faults``, or None for nothing.
+        ``known-faults``, or None to keep all tracks.
+    progress : Progress
 
     Raises
     ------
@@ -214,41 +202,36 @@ def exclude_tracks(registry: Registry, tracks: Tracks, what: str | None, progres
         return tracks
     if what != "known-faults":
         raise SpecError(f"--exclude {what}: expected known-faults")
-    faults = known_faults(registry, Spec.parse(tracks.info.spec))
+    spec = Spec.parse(tracks.info.spec)
+    faults = _ask(registry, spec, "known_faults")
+    if not faults:
+        raise SpecError(f"--exclude known-faults: {spec.name} has no known faults; leave out this option")
     excluded = {track: faults[track] for track in tracks.ids if track in faults}
     if not excluded:
-        progress.note(f"none of the {len(faults)} known faults of {tracks.info.spec} are in the store")
+        progress.note(f"none of the {len(faults)} known faults of {spec} are in the store")
         return tracks
-    shown = ", ".join(list(excluded)[:10]) + (f" and {len(excluded) - 10} more" if len(excluded) > 10 else "")
-    progress.note(f"{len(excluded)} known faults left out: {shown}")
+    more = f" and {len(excluded) - 10} more" if len(excluded) > 10 else ""
+    progress.note(
+        f"excluding {counted(len(excluded), 'track')} with known faults: {', '.join(list(excluded)[:10])}{more}"
+    )
     return tracks.without(excluded)
 
 
-def _ask(registry: Registry, spec: Spec, method: str) -> Mapping[str, Any]:
-    """Call an optional method of a dataset; without it the answer is empty."""
-    plugin = registry.find("dataset", spec.name)
-    dataset = registry.create("dataset", spec)
-    with plugin_code(f"{plugin.blame(spec)} fails"):
-        return dict(getattr(dataset, method, dict)())
-
-
 def list_dataset(registry: Registry, spec: Spec, audio: Path | None, store: Store, progress: Progress) -> Listed:
-    """Ask a dataset plugin for its tracks.
+    """Ask a dataset plugin for its tracks, and check them.
 
-    Without ``audio``, a dataset that can synthesizes its own into the store; others take the folder that they were
-    extracted from before.
+    Without ``audio``, a dataset that can synthesize its audio does so in the store; for others it is the folder that
+    they were last extracted from.
 
     Raises
     ------
     DatasetError
-        If the folder is missing or is not this dataset's, or the listing is not sound.
+        If the folder is missing or not this dataset's, or the listing is not sound.
     PluginError
         If the plugin is unknown or fails.
     """
     plugin = registry.find("dataset", spec.name)
-    dataset = registry.create("dataset", spec)
-    name = str(spec) if plugin.distribution == HOST else plugin.blame(spec)
-    with plugin_code(f"{plugin.blame(spec)} fails"):
+    with _plugin(registry, spec) as dataset:
         try:
             if audio is None:
                 audio = _own_audio(dataset, spec, store, progress)
@@ -256,7 +239,7 @@ def list_dataset(registry: Registry, spec: Spec, audio: Path | None, store: Stor
                 what = "is not a folder" if audio.exists() else "does not exist"
                 raise DatasetError(f"--audio {audio} {what}; give the folder that holds the audio of {spec}")
             listing: Listing = dataset.listing(audio)
-            check_listing(listing, name)
+            check_listing(listing, str(spec) if plugin.distribution == HOST else plugin.with_origin(spec))
         except OSError as error:
             raise DatasetError(f"cannot read the audio folder {audio}: {error.strerror or error}") from error
     for note in listing.notes:
@@ -265,7 +248,7 @@ def list_dataset(registry: Registry, spec: Spec, audio: Path | None, store: Stor
 
 
 def _own_audio(dataset: Any, spec: Spec, store: Store, progress: Progress) -> Path:
-    """Return the folder of audio that a dataset synthesizes, or that it was extracted from before."""
+    """Return the folder of the audio that a dataset synthesizes, or that it was last extracted from."""
     if hasattr(dataset, "synthesize"):
         store.create()
         audio = store.audio(spec)
@@ -273,5 +256,19 @@ def _own_audio(dataset: Any, spec: Spec, store: Store, progress: Progress) -> Pa
         dataset.synthesize(audio)
         return audio
     if not store.dataset(spec).exists:
-        raise DatasetError(f"the dataset {spec} needs its audio folder: --audio DIR")
+        raise DatasetError(f"dataset {spec} needs its audio folder; give --audio DIR")
     return Path(store.dataset(spec).info().audio)
+
+
+def _ask(registry: Registry, spec: Spec, method: str) -> dict[str, Any]:
+    """Call an optional method of a dataset that returns a mapping; without the method, the mapping is empty."""
+    with _plugin(registry, spec) as dataset:
+        return dict(getattr(dataset, method, dict)())
+
+
+@contextlib.contextmanager
+def _plugin(registry: Registry, spec: Spec) -> Iterator[Any]:
+    """Create a dataset, and blame its plugin for whatever goes wrong in the block."""
+    dataset = registry.create("dataset", spec)
+    with plugin_code(f"{registry.find('dataset', spec.name).with_origin(spec)} fails"):
+        yield dataset

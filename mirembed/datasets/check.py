@@ -1,29 +1,70 @@
-"""Look at a dataset before anyone trains on it."""
+"""Check a copy of a dataset before anyone trains on it.
+
+Every file is decoded once (see `mirembed.datasets.measurements`); the functions below turn the measurements and the
+listing into findings, one function for each kind.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from mirembed.audio.files import audio_files
-from mirembed.datasets import findings
-from mirembed.datasets.findings import Finding
-from mirembed.datasets.measurements import measure_files
-from mirembed.errors import MirembedError
-from mirembed.hookspecs import Card, Listing, Split
-from mirembed.progress import Progress, Silent
+from mirembed.datasets.duplicates import same_recordings
+from mirembed.datasets.measurements import FULL_SCALE, QUIET, Measurement, measure_files
+from mirembed.datasets.splits import default_scheme, groups_on_both_sides, make_folds
+from mirembed.errors import EvaluationError, MirembedError
+from mirembed.hookspecs import Card, Classification, Listing, Split, Track
+from mirembed.progress import Progress, Silent, counted
+
+SILENT = 0.5
+"""Fraction of silence from which a track is reported."""
+
+CLIPPED = 0.001
+"""Fraction of samples at full scale from which a track is reported: one in a thousand is audible."""
+
+IMBALANCE = 3.0
+"""A largest class that is more than this many times the size of the smallest is reported."""
+
+CONFLICT = 0.1
+"""Fraction of a target's range by which the values of one recording may differ."""
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a check found.
+class Finding:
+    """Something that is wrong with a dataset, or worth knowing.
+
+    Attributes
+    ----------
+    kind : str
+        ``unreadable``, ``exact duplicate`` ...
+    level : {"error", "warning"}
+        A warning may be intended; an error hardly can be.
+    tracks : tuple of str
+        Ids of the affected tracks, or paths; empty for the dataset as a whole.
+    text : str
+    """
+
+    kind: str
+    level: Literal["error", "warning"]
+    tracks: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The outcome of a check.
 
     Attributes
     ----------
     n_tracks : int
-        Tracks that were looked at.
+        Number of tracks that were checked.
     findings : tuple of Finding
         Errors first.
     """
@@ -33,11 +74,11 @@ class Report:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong; warnings are allowed."""
+        """Whether there are no errors; warnings are allowed."""
         return all(finding.level == "warning" for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON."""
+        """Return the result as JSON."""
         return {"n_tracks": self.n_tracks, "sound": self.sound, "findings": [asdict(f) for f in self.findings]}
 
 
@@ -50,7 +91,7 @@ def check(
     cache: Path,
     jobs: int,
     progress: Progress | None = None,
-) -> Report:
+) -> CheckResult:
     """Decode every file of a dataset once and report what is wrong.
 
     Parameters
@@ -59,34 +100,141 @@ def check(
     audio : pathlib.Path
         The audio folder.
     card : Card or None
-        What the dataset should be, where it says so.
+        What a complete copy should be like, where the dataset says so.
     schemes : mapping of str to sequence of Split
         Official splits.
     cache : pathlib.Path
-        What was measured of files that have not changed since.
+        Where measurements are kept, so that unchanged files are not decoded again.
     jobs : int
-        Worker processes.
+        Number of worker processes.
+    progress : Progress, optional
     """
-    progress = progress or Silent()
-    tracks = listing.tracks
-    measured = measure_files([track.path for track in tracks], cache, jobs, progress)
-    by_id = {track.id: measurement for track, measurement in zip(tracks, measured, strict=True)}
+    measured = measure_files([track.path for track in listing.tracks], cache, jobs, progress or Silent())
+    by_id = {track.id: measurement for track, measurement in zip(listing.tracks, measured, strict=True)}
     found = [
-        *findings.missing(listing, card),
-        *findings.sound(tracks, by_id, card),
-        *findings.duplicates(listing, by_id),
-        *findings.unexpected(_unlisted(listing, audio)),
-        *findings.balance(listing),
-        *findings.crossing_groups(listing, schemes),
+        *_missing(listing, card),
+        *_faulty(listing.tracks, by_id, card),
+        *_duplicates(listing, by_id),
+        *_unexpected(listing, audio),
+        *_imbalance(listing),
+        *_crossing_groups(listing, schemes),
     ]
-    return Report(len(tracks), tuple(sorted(found, key=lambda finding: finding.level)))
+    return CheckResult(len(listing.tracks), tuple(sorted(found, key=lambda finding: finding.level)))
 
 
-def _unlisted(listing: Listing, audio: Path) -> list[str]:
-    """Return the audio files under the folder that no track is, relative to it."""
+def _missing(listing: Listing, card: Card | None) -> Iterator[Finding]:
+    """Report how many tracks of a complete copy are missing."""
+    expected = len(listing.tracks) + listing.absent
+    if card is not None and card.n_tracks:
+        expected = max(expected, card.n_tracks)
+    if expected > len(listing.tracks):
+        yield Finding("missing", "error", (), f"{expected - len(listing.tracks)} of {expected} tracks missing")
+
+
+def _faulty(tracks: Sequence[Track], measured: Mapping[str, Measurement], card: Card | None) -> Iterator[Finding]:
+    """Report unreadable files, unexpected sampling rates and durations, silence and clipping."""
+    for track in tracks:
+        m = measured[track.id]
+        one = (track.id,)
+        if m.error is not None:
+            yield Finding("unreadable", "error", one, m.error)
+            continue
+        if card is not None and card.rate is not None and m.rate != card.rate:
+            yield Finding("sampling rate", "error", one, f"{m.rate} Hz, expected {card.rate} Hz")
+        if card is not None and card.seconds is not None and not card.seconds[0] <= m.seconds <= card.seconds[1]:
+            low, high = card.seconds
+            yield Finding("duration", "error", one, f"{m.seconds:.1f} s, expected {low:g} to {high:g} s")
+        if m.silent >= SILENT:
+            yield Finding("silence", "error", one, f"{m.silent:.0%} of the track is below {QUIET:g} dB")
+        if m.clipped >= CLIPPED:
+            yield Finding("clipping", "warning", one, f"{m.clipped:.1%} of the samples are at {FULL_SCALE} or more")
+
+
+def _duplicates(listing: Listing, measured: Mapping[str, Measurement]) -> Iterator[Finding]:
+    """Report tracks with the same samples, tracks of the same recording, and duplicates with different labels."""
+    tracks = [track for track in listing.tracks if measured[track.id].error is None]
+    same: dict[str, list[Track]] = defaultdict(list)
+    for track in tracks:
+        same[measured[track.id].audio_hash].append(track)
+    exact: set[tuple[str, str]] = set()
+    for copies in same.values():
+        if len(copies) > 1:
+            yield Finding("exact duplicate", "error", tuple(t.id for t in copies), "identical samples")
+            yield from _conflicts(listing, copies)
+        exact.update((a.id, b.id) for a, b in combinations(copies, 2))
+    for match in same_recordings([measured[track.id].fingerprint for track in tracks]):
+        first, second = tracks[match.first], tracks[match.second]
+        if (first.id, second.id) in exact:
+            continue
+        offset = f", offset by {match.offset:+.1f} s" if match.offset else ""
+        text = f"the same recording{offset} ({1 - match.difference:.0%} of the fingerprint agrees)"
+        yield Finding("near duplicate", "error", (first.id, second.id), text)
+        yield from _conflicts(listing, [first, second])
+
+
+def _conflicts(listing: Listing, copies: Sequence[Track]) -> Iterator[Finding]:
+    """Report labels that differ between copies of one recording."""
+    ids = tuple(track.id for track in copies)
+    if isinstance(listing.task, Classification):
+        labels = sorted({str(track.label) for track in copies})
+        if len(labels) > 1:
+            yield Finding("conflicting labels", "error", ids, f"one recording, labeled {' and '.join(labels)}")
+        return
+    everything = np.array([track.label for track in listing.tracks])
+    values = np.array([track.label for track in copies])
+    for column, target in enumerate(listing.task.targets):
+        low = everything[:, column].min() if target.low is None else target.low
+        high = everything[:, column].max() if target.high is None else target.high
+        if np.ptp(values[:, column]) > CONFLICT * (high - low):
+            listed = " and ".join(f"{value:g}" for value in values[:, column])
+            yield Finding("conflicting labels", "error", ids, f"one recording, with {target.name} {listed}")
+
+
+def _unexpected(listing: Listing, audio: Path) -> Iterator[Finding]:
+    """Report audio files under the folder that the dataset does not list."""
     listed = {track.path.resolve() for track in listing.tracks}
     try:
         files = audio_files([audio])
-    except MirembedError:  # the tracks are elsewhere, or not called like audio
-        return []
-    return [str(file.relative_to(audio)) for file in files if file.resolve() not in listed]
+    except MirembedError:  # the tracks are elsewhere, or their suffixes are unusual
+        return
+    if paths := tuple(str(file.relative_to(audio)) for file in files if file.resolve() not in listed):
+        yield Finding("unexpected", "warning", paths, f"{counted(len(paths), 'audio file')} not listed as tracks")
+
+
+def _imbalance(listing: Listing) -> Iterator[Finding]:
+    """Report classes of very different sizes."""
+    if not isinstance(listing.task, Classification):
+        return
+    counts = Counter(dict.fromkeys(listing.task.classes, 0))
+    counts.update(str(track.label) for track in listing.tracks)
+    (large, most), (small, least) = counts.most_common()[0], counts.most_common()[-1]
+    if most > IMBALANCE * least:
+        yield Finding("imbalance", "warning", (), f"{large!r} has {counted(most, 'track')}, {small!r} has {least}")
+
+
+def _crossing_groups(listing: Listing, schemes: Mapping[str, Sequence[Split]]) -> Iterator[Finding]:
+    """Report groups that are in both the training and the test part of the default folds, or of an official split."""
+    groups = [track.group for track in listing.tracks]
+    if all(group is None for group in groups):
+        return
+    group_of = {track.id: track.group for track in listing.tracks}
+    scheme = default_scheme(listing.task)
+    if isinstance(listing.task, Classification):
+        labels = np.array([listing.task.classes.index(str(track.label)) for track in listing.tracks])
+    else:
+        labels = np.zeros(len(listing.tracks))
+    try:
+        folds, _ = make_folds(listing.task, labels, scheme=scheme, n_folds=10, seed=0)
+    except EvaluationError:
+        folds = []
+    crossing = {f"10 {scheme} folds": groups_on_both_sides(folds, groups)}
+    for name, splits in schemes.items():
+        count = 0
+        for split in splits:
+            training = {group_of.get(track) for track in split.train} - {None}
+            count += sum(group_of.get(track) in training for track in split.test)
+        crossing[f"the official folds {name}"] = count
+    for folds_in_words, count in crossing.items():
+        if count:
+            text = f"in {folds_in_words}, {counted(count, 'test track')} with a group that is also in training"
+            yield Finding("groups", "warning", (), f"{text}; --folds grouped keeps groups apart")

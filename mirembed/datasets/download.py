@@ -1,32 +1,100 @@
-"""One file over HTTP, continued after any interruption, in this process or in a later one."""
+"""Download one file over HTTP, resuming after any interruption, in this process or a later one.
+
+Why the standard library: pooch restarts an interrupted download, and what remains of it, checking a checksum, needs no
+dependency. urllib.request brings redirects, proxies and TLS.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hashlib
 import http.client
 import os
 import re
 import time
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 
-from mirembed.datasets.fetch_files import CHUNK, MEGABYTE, Checksum, disk_errors
-from mirembed.errors import DatasetError
+from mirembed.errors import DatasetError, SpecError, StoreWriteError
 from mirembed.progress import Progress
 
-# Why the standard library: pooch starts an interrupted download anew, and its unpacking trusts the archive. What
-# is left of it, a checksum, needs no dependency; urllib.request brings redirects, proxies and TLS.
+CHUNK = 1 << 18
+"""Bytes that are held in memory at a time."""
+MEGABYTE = 1e6
 
-WORTH_ANOTHER_TRY = {408, 429, 500, 502, 503, 504}
+TRANSIENT = {408, 429, 500, 502, 503, 504}
 """HTTP statuses of a server that may answer later."""
 HEADWAY = 1 << 20
-"""A connection that brought this many bytes before it broke is not counted as a failure."""
+"""A connection that delivered this many bytes before it broke does not count as a failure."""
+
+_HEX_DIGITS = {"sha256": 64, "md5": 32}
 
 
 @dataclass(frozen=True)
-class Patience:
+class Checksum:
+    """A checksum, written ``sha256:...`` or ``md5:...``.
+
+    Attributes
+    ----------
+    algorithm : str
+        ``sha256`` or ``md5``.
+    digest : str
+        Hexadecimal digits in lower case.
+    """
+
+    algorithm: str
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.digest}"
+
+    @classmethod
+    def parse(cls, text: str) -> Checksum:
+        """Read a checksum.
+
+        >>> str(Checksum.parse("MD5:0CC175B9C0F1B6A831C399E269772661"))
+        'md5:0cc175b9c0f1b6a831c399e269772661'
+
+        Raises
+        ------
+        SpecError
+            If the text is not a checksum.
+        """
+        algorithm, _, digest = text.strip().lower().partition(":")
+        if len(digest) != _HEX_DIGITS.get(algorithm) or not re.fullmatch("[0-9a-f]+", digest):
+            raise SpecError(
+                f"{text!r} is not a checksum; expected sha256: and 64 hexadecimal digits, or md5: and 32 of them"
+            )
+        return cls(algorithm, digest)
+
+    def of(self, path: Path, progress: Progress) -> Checksum:
+        """Compute the checksum of a file with the same algorithm.
+
+        Raises
+        ------
+        DatasetError
+            If the file cannot be read.
+        """
+        # Some datasets were published with MD5 only; it tells a damaged copy from a sound one.
+        digest = hashlib.new(self.algorithm, usedforsecurity=False)
+        try:
+            progress.start(f"checking {path.name} (MB)", path.stat().st_size / MEGABYTE)
+            with path.open("rb") as file:
+                while chunk := file.read(CHUNK):
+                    digest.update(chunk)
+                    progress.update(file.tell() / MEGABYTE)
+        except OSError as error:
+            raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
+        return Checksum(self.algorithm, digest.hexdigest())
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
     """How long to wait for a server.
 
     Attributes
@@ -34,9 +102,9 @@ class Patience:
     timeout : float
         Seconds without a byte after which a connection counts as broken.
     tries : int
-        Connections in a row that may fail.
+        Consecutive connections that may fail.
     pause : float
-        Seconds before the second try; they double with each further one.
+        Seconds before the second try; the pause doubles with each further one.
     """
 
     timeout: float = 30.0
@@ -44,18 +112,62 @@ class Patience:
     pause: float = 1.0
 
 
-class _BrokenError(Exception):
-    """The server sent less than the file, and may send the rest when it is asked again."""
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn an operating system's error about writing ``path`` into a `StoreWriteError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            advice = "free some space and run the same command again to resume"
+        else:
+            advice = "check the folder, or choose another one with --audio"
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise StoreWriteError(f"cannot write {path}: {reason}; {advice}") from error
 
 
-class _Partial:
-    """What has come of a file: ``NAME.part``; beside it, the address and the version that these bytes are of.
+def download(url: str, target: Path, checksum: Checksum, progress: Progress, policy: RetryPolicy) -> None:
+    """Download a file; ``target`` appears once the file is complete and its checksum is right.
+
+    Raises
+    ------
+    DatasetError
+        If the server cannot be reached or refuses, or if the file is not the expected one.
+    StoreWriteError
+        If the file cannot be written.
+    """
+    part = _PartialFile(target)
+    transfer = _Transfer(url, target.name, part, advice=elsewhere(checksum), progress=progress, policy=policy)
+    transfer.complete()
+    found = checksum.of(part.path, progress)
+    if found != checksum and part.resumed:
+        progress.note(f"{target.name} was downloaded in pieces that do not fit together; downloading it again")
+        part.discard()
+        transfer.complete()
+        found = checksum.of(part.path, progress)
+    if found != checksum:
+        mismatch = target.with_name(f"{target.name}.mismatch")
+        part.rename(mismatch)
+        raise DatasetError(
+            f"{url} has {found}, expected {checksum}; it was kept as {mismatch} and not unpacked\n"
+            f"{elsewhere(checksum)}; if you trust this one: --url {mismatch} --checksum {found}"
+        )
+    part.rename(target)
+
+
+def elsewhere(checksum: Checksum) -> str:
+    """Say how to use a copy from somewhere else."""
+    return f"get a copy with {checksum} elsewhere and give it with --url URL or --url FILE"
+
+
+class _PartialFile:
+    """The bytes of a file received so far, ``NAME.part``, and ``NAME.part.version``: their URL and version.
 
     Attributes
     ----------
     path : pathlib.Path
     resumed : bool
-        The bytes come from more than one connection, and so perhaps not from one version of the file.
+        Whether the bytes come from several connections, and so perhaps from several versions of the file.
     """
 
     def __init__(self, target: Path) -> None:
@@ -69,20 +181,20 @@ class _Partial:
             return self.path.stat().st_size if self.path.exists() else 0
 
     def headers(self, url: str) -> dict[str, str]:
-        """Return the request headers that ask for what is missing."""
+        """Return the request headers that ask for the missing bytes."""
         if not self.size:
             return {}
         headers = {"Range": f"bytes={self.size}-"}
         with disk_errors(self._version):
             text = self._version.read_text(encoding="utf-8", errors="replace") if self._version.exists() else ""
         address, _, version = text.partition("\n")
-        # Another host has other version tags; whether its file is the same one, the checksum will tell.
+        # Another host has other version tags; the checksum will tell whether its file is the same.
         if address == url and version:
             headers["If-Range"] = version
         return headers
 
     def begin(self, url: str, version: str) -> None:
-        """Start at the first byte."""
+        """Start from the first byte."""
         self.discard()
         with disk_errors(self._version):
             self._version.write_text(f"{url}\n{version}", encoding="utf-8")
@@ -95,8 +207,8 @@ class _Partial:
         with disk_errors(self.path), self.path.open("ab") as file:
             os.fsync(file.fileno())
 
-    def move(self, target: Path) -> None:
-        """Give what has come its name."""
+    def rename(self, target: Path) -> None:
+        """Give the complete file its name."""
         with disk_errors(target):
             self.path.replace(target)
             self._version.unlink(missing_ok=True)
@@ -108,134 +220,107 @@ class _Partial:
                 path.unlink(missing_ok=True)
 
 
-def download(url: str, target: Path, checksum: Checksum, progress: Progress, patience: Patience) -> None:
-    """Download a file; ``target`` appears when all of it is there and its checksum is right.
-
-    Raises
-    ------
-    DatasetError
-        If the server cannot be reached or refuses, or if the file is not the one that was expected.
-    StoreWriteError
-        If the file cannot be written.
-    """
-    one = _Download(url, target, checksum, progress, patience)
-    one.complete()
-    found = checksum.of(one.partial.path, progress)
-    if found != checksum and one.partial.resumed:
-        progress.note(f"what came of {target.name} in pieces is not the expected file; downloading it anew")
-        one.partial.discard()
-        one.complete()
-        found = checksum.of(one.partial.path, progress)
-    if found != checksum:
-        aside = target.with_name(f"{target.name}.mismatch")
-        one.partial.move(aside)
-        raise DatasetError(
-            f"{url} has {found}, expected {checksum}; it was not unpacked, and lies in {aside}\n"
-            f"{elsewhere(checksum)}; if you trust this one: --url {aside} --checksum {found}"
-        )
-    one.partial.move(target)
+class _RetryError(Exception):
+    """The server sent less than the file, but may send the rest if asked again."""
 
 
-def elsewhere(checksum: Checksum) -> str:
-    """Say how a copy that does not come from its host is used."""
-    return f"get a copy with {checksum} elsewhere and give it with --url URL or --url FILE"
+@dataclass(frozen=True)
+class _Transfer:
+    """A file on its way from a server to a partial file."""
 
-
-class _Download:
-    """One file on its way from a server to its partial file."""
-
-    def __init__(self, url: str, target: Path, checksum: Checksum, progress: Progress, patience: Patience) -> None:
-        self.partial = _Partial(target)
-        self._url, self._name, self._advice = url, target.name, elsewhere(checksum)
-        self._progress, self._patience = progress, patience
+    url: str
+    name: str
+    part: _PartialFile
+    advice: str
+    progress: Progress
+    policy: RetryPolicy
 
     def complete(self) -> None:
-        """Connect until all of the file is there."""
+        """Connect until the file is complete."""
         failures = 0
         while True:
-            before = self.partial.size
+            before = self.part.size
             try:
                 self._receive()
                 return
-            except (_BrokenError, OSError, http.client.HTTPException) as error:
+            except (_RetryError, OSError, http.client.HTTPException) as error:
                 reason = str(getattr(error, "reason", error)) or type(error).__name__
-            failures = 1 if self.partial.size >= before + HEADWAY else failures + 1
-            if failures >= self._patience.tries:
-                size = self.partial.size
-                kept = f"; {_megabytes(size)} are kept, and the same command goes on from there" if size else ""
+            failures = 1 if self.part.size >= before + HEADWAY else failures + 1
+            if failures >= self.policy.tries:
+                size = self.part.size
+                kept = f"; {_megabytes(size)} were kept, run the same command again to resume" if size else ""
                 raise DatasetError(
-                    f"cannot download {self._url}: {reason} ({failures} tries){kept}\n"
-                    f"if the host is gone, {self._advice}"
+                    f"cannot download {self.url}: {reason} ({failures} tries){kept}\nif the host is gone, {self.advice}"
                 )
-            pause = self._patience.pause * 2 ** (failures - 1)
-            self._progress.note(f"{reason}; trying again in {pause:g} s")
+            pause = self.policy.pause * 2 ** (failures - 1)
+            self.progress.note(f"{reason}; retrying in {pause:g} s")
             time.sleep(pause)
 
     def _receive(self) -> None:
-        """Connect once and append what comes to the partial file.
+        """Connect once and append what the server sends to the partial file.
 
         Raises
         ------
-        _BrokenError, OSError, http.client.HTTPException
-            If it is worth trying again.
+        _RetryError, OSError, http.client.HTTPException
+            If another try may help.
         DatasetError
-            If it is not.
+            If not.
         """
         try:
-            headers = {"User-Agent": "mirembed", **self.partial.headers(self._url)}
-            request = urllib.request.Request(_quoted(self._url), headers=headers)  # noqa: S310 - see _opener
-            with _opener().open(request, timeout=self._patience.timeout) as response:
+            headers = {"User-Agent": "mirembed", **self.part.headers(self.url)}
+            request = urllib.request.Request(_quoted(self.url), headers=headers)  # noqa: S310 - see _opener
+            with _opener().open(request, timeout=self.policy.timeout) as response:
                 self._append(response)
         except HTTPError as error:
             error.close()
-            self._judge(error)
+            self._handle_status(error)
         except (http.client.InvalidURL, ValueError) as error:
-            raise DatasetError(f"{self._url} is not an address: {error}; write http://... or https://...") from error
+            raise DatasetError(f"{self.url} is not a valid URL: {error}; give http://... or https://...") from error
         except URLError as error:
             if isinstance(error.reason, OSError):
                 raise
-            raise DatasetError(f"cannot download {self._url}: {error.reason}\n{self._advice}") from error
+            raise DatasetError(f"cannot download {self.url}: {error.reason}\n{self.advice}") from error
 
     def _append(self, response: http.client.HTTPResponse) -> None:
         start, total = _extent(response)
         if start == 0:
-            if self.partial.size:
-                self._progress.note(f"the server does not continue {self._name}; it starts from the beginning")
-            self.partial.begin(self._url, _version(response))
-        elif start == self.partial.size:
-            self.partial.resumed = True
+            if self.part.size:
+                self.progress.note(f"the server cannot resume {self.name}; starting from the beginning")
+            self.part.begin(self.url, _version(response))
+        elif start == self.part.size:
+            self.part.resumed = True
         else:
-            self.partial.discard()
-            raise _BrokenError("the server sent another part of the file than it was asked for")
-        self._progress.start(f"downloading {self._name} (MB)", (total or 0) / MEGABYTE)
+            self.part.discard()
+            raise _RetryError("the server sent a different part of the file than requested")
+        self.progress.start(f"downloading {self.name} (MB)", (total or 0) / MEGABYTE)
         size = start
         try:
             while chunk := response.read1(CHUNK):
-                self.partial.append(chunk)
+                self.part.append(chunk)
                 size += len(chunk)
-                self._progress.update(size / MEGABYTE)
+                self.progress.update(size / MEGABYTE)
         finally:
-            self.partial.sync()
+            self.part.sync()
         if total is not None and size < total:
-            raise _BrokenError(f"the connection broke after {_megabytes(size)} of {_megabytes(total)}")
+            raise _RetryError(f"the connection broke after {_megabytes(size)} of {_megabytes(total)}")
 
-    def _judge(self, error: HTTPError) -> None:
-        """Return if the error says that all is there; raise `_BrokenError` if another try may help."""
-        size = self.partial.size
+    def _handle_status(self, error: HTTPError) -> None:
+        """Return if the error means that the file is complete; raise `_RetryError` if another try may help."""
+        size = self.part.size
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and size:
             if error.headers.get("Content-Range", f"bytes */{size}") == f"bytes */{size}":
-                self.partial.resumed = True
+                self.part.resumed = True
                 return
-            self.partial.discard()
-            raise _BrokenError("the file on the server is shorter than what is here of it")
-        says = f"the server says {error.code} {error.reason}"
-        if error.code in WORTH_ANOTHER_TRY:
-            raise _BrokenError(says)
-        raise DatasetError(f"cannot download {self._url}: {says}\n{self._advice}")
+            self.part.discard()
+            raise _RetryError("the file on the server is shorter than the part downloaded so far")
+        answer = f"the server answered {error.code} {error.reason}"
+        if error.code in TRANSIENT:
+            raise _RetryError(answer)
+        raise DatasetError(f"cannot download {self.url}: {answer}\n{self.advice}")
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Return an opener for HTTP and HTTPS, and for nothing else that an address or a redirect may name."""
+    """Return an opener for HTTP and HTTPS, and for no other scheme that a URL or a redirect may name."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -251,12 +336,16 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def _quoted(url: str) -> str:
-    """Return an address as it is sent: a space or an umlaut as ``%20`` or ``%C3%BC``."""
+    """Return a URL as it is sent.
+
+    >>> _quoted("https://host/für alle/a.zip")
+    'https://host/f%C3%BCr%20alle/a.zip'
+    """
     return quote(url, safe="%/:=&?~#+!$,;'@()*[]")
 
 
 def _extent(response: http.client.HTTPResponse) -> tuple[int, int | None]:
-    """Return the position of the first byte that comes (-1: unknown), and the size of the file where it is known."""
+    """Return the offset of the first byte sent (-1: unknown), and the size of the whole file if known."""
     if response.status != http.HTTPStatus.PARTIAL_CONTENT:
         return 0, response.length
     match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
@@ -269,7 +358,7 @@ def _extent(response: http.client.HTTPResponse) -> tuple[int, int | None]:
 
 
 def _version(response: http.client.HTTPResponse) -> str:
-    """Return what ``If-Range`` may ask for: a strong entity tag, or else a date."""
+    """Return a value for ``If-Range``: a strong entity tag, or else a date."""
     tag: str = response.headers.get("ETag", "")
     return tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
 

@@ -1,4 +1,4 @@
-"""From a dataset's card to its audio folder."""
+"""Fetch the archives that a dataset's card names into its audio folder."""
 
 from __future__ import annotations
 
@@ -9,30 +9,29 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from mirembed.datasets.download import Patience, download, elsewhere
-from mirembed.datasets.fetch_files import Checksum, disk_errors
+from mirembed.datasets.download import Checksum, RetryPolicy, disk_errors, download, elsewhere
 from mirembed.datasets.unpack import is_archive, unpack
 from mirembed.errors import DatasetError, PluginError, SpecError, StoreBusyError
 from mirembed.hookspecs import Archive, Card
-from mirembed.progress import Progress, Silent
+from mirembed.progress import Progress, Silent, counted
 from mirembed.store.files import write_json
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What may be other than the card says.
+class FetchOptions:
+    """Choices of the user that override the card.
 
     Attributes
     ----------
     archive : str or None
         Fetch only the archive with this file name.
     urls : sequence of str
-        Addresses or local files that take the place of the host. Each stands for the archive of the same file name,
-        or for the only one.
+        URLs or local files to use instead of the host. Each replaces the archive with the same file name, or the only
+        one.
     checksum : str or None
-        Expect this one, of the only archive or of the only one of ``urls``.
+        Expected checksum of the only archive, or of the only one of ``urls``.
     max_bytes : float or None
-        How much an archive may unpack to; None: in proportion to its size.
+        Largest size of an archive's content. None: in proportion to the size of the archive.
     """
 
     archive: str | None = None
@@ -43,16 +42,16 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Fetched:
-    """An archive whose content is in place.
+    """An archive whose content is in the audio folder.
 
     Attributes
     ----------
     name : str
-        The file name of the archive.
+        File name of the archive.
     checksum : str
     n_files : int
     before : bool
-        It was in place already, and nothing was done.
+        Whether the content was there already, so that nothing was done.
     """
 
     name: str
@@ -63,7 +62,7 @@ class Fetched:
 
 @dataclass(frozen=True)
 class _Job:
-    """One archive: where it comes from (an address, or a local file), what it must be, where its content goes."""
+    """An archive to fetch: its source (a URL or a local file), its checksum, and where its content goes."""
 
     name: str
     source: str | Path
@@ -79,106 +78,105 @@ def fetch(
     name: str,
     card: Card | None,
     audio: Path,
-    wishes: Wishes | None = None,
+    options: FetchOptions | None = None,
     progress: Progress | None = None,
-    patience: Patience | None = None,
+    policy: RetryPolicy | None = None,
 ) -> list[Fetched]:
-    """Download, check and unpack the archives that a dataset's card names, one after the other.
+    """Download, verify and unpack the archives that a dataset's card names, one after the other.
 
-    What was interrupted is continued, and what is in place is not fetched again. Archives stay beside their content.
+    Interrupted downloads are resumed, and content that is already there is not fetched again. Archives are kept beside
+    their content.
 
     Parameters
     ----------
     name : str
-        The dataset, for messages.
+        Name of the dataset, for messages.
     card : Card or None
-        None: the dataset has none, which is an error here.
+        None, for a dataset without a card, is an error.
     audio : pathlib.Path
-        The audio folder; made if it does not exist.
-    wishes : Wishes, optional
+        The audio folder; created if it does not exist.
+    options : FetchOptions, optional
     progress : Progress, optional
-    patience : Patience, optional
+    policy : RetryPolicy, optional
 
     Raises
     ------
     DatasetError
-        If nothing can be fetched for this dataset, or an archive cannot be had, is not the expected one, is not safe
-        to unpack, or would overwrite something.
+        If the dataset has no archives, or one cannot be downloaded, has another checksum, is not safe to unpack or
+        would overwrite something.
     PluginError
-        If the card names two archives alike.
+        If two archives of the card have the same file name.
     SpecError
-        If a wish cannot be understood.
+        If an option does not fit the dataset.
     StoreBusyError
-        If another process fetches into the same folder.
+        If another process is fetching into the same folder.
     StoreWriteError
-        If the disk is full or the folder cannot be written.
+        If the disk is full or the folder is not writable.
     """
-    wishes, progress, patience = wishes or Wishes(), progress or Silent(), patience or Patience()
+    options, progress, policy = options or FetchOptions(), progress or Silent(), policy or RetryPolicy()
     if card is None or not card.archives:
         where = f": {card.source}" if card is not None else ""
-        raise DatasetError(f"dataset {name} names no archive that could be fetched; get it yourself{where}")
-    jobs = _plan(name, card.archives, audio, wishes)
+        raise DatasetError(f"dataset {name} has no archives to fetch; get it yourself{where}")
+    jobs = _plan(name, card.archives, audio, options)
     for note in (card.title, f"license: {card.license}", f"source: {card.source}", f"please cite:\n{card.citation}"):
         progress.note(note)
     with _locked(audio):
-        return [_carry_out(job, wishes.max_bytes, progress, patience) for job in jobs]
+        return [_fetch_archive(job, options.max_bytes, progress, policy) for job in jobs]
 
 
-def _plan(name: str, archives: Sequence[Archive], audio: Path, wishes: Wishes) -> list[_Job]:
-    named = {_file_name(archive.url): archive for archive in archives}
-    if len(named) < len(archives):
-        raise PluginError(f"dataset {name} names two archives alike; report it to that plugin's authors")
-    chosen = [file for file in named if wishes.archive in (None, file)]
+def _plan(name: str, archives: Sequence[Archive], audio: Path, options: FetchOptions) -> list[_Job]:
+    by_name = {_file_name(archive.url): archive for archive in archives}
+    if len(by_name) < len(archives):
+        raise PluginError(
+            f"dataset {name} has two archives with the same file name; report it to that plugin's authors"
+        )
+    chosen = [file for file in by_name if options.archive in (None, file)]
     if not chosen:
-        raise SpecError(f"dataset {name} has no archive {wishes.archive!r}; it has {', '.join(named)}")
-    sources = {_replaced(text, chosen): text for text in wishes.urls}
-    if len(sources) < len(wishes.urls):
-        raise SpecError(f"two of --url {', '.join(wishes.urls)} stand for the same archive; give one")
-    changed = list(sources) or chosen
-    if wishes.checksum is not None and len(changed) > 1:
-        raise SpecError(f"--checksum is for one archive, not for {', '.join(changed)}; choose one with --archive")
+        raise SpecError(f"dataset {name} has no archive {options.archive!r}; it has {', '.join(by_name)}")
+    sources: dict[str, str] = {}
+    for text in options.urls:
+        file = chosen[0] if len(chosen) == 1 else _file_name(text)
+        if file not in chosen:
+            raise SpecError(f"--url {text} may replace any of {', '.join(chosen)}; choose one with --archive FILE")
+        if file in sources:
+            raise SpecError(f"--url {sources[file]} and --url {text} replace the same archive, {file}; give one")
+        sources[file] = text
+    replaced = list(sources) or chosen
+    if options.checksum is not None and len(replaced) > 1:
+        raise SpecError(f"--checksum applies to one archive, not to {', '.join(replaced)}; choose one with --archive")
     return [
         _Job(
             file,
-            _source(sources.get(file, named[file].url)),
-            Checksum.parse(wishes.checksum if wishes.checksum and file in changed else named[file].checksum),
-            audio / named[file].folder,
+            _source(sources.get(file, by_name[file].url)),
+            Checksum.parse(options.checksum if options.checksum and file in replaced else by_name[file].checksum),
+            audio / by_name[file].folder,
         )
         for file in chosen
     ]
 
 
-def _replaced(text: str, chosen: Sequence[str]) -> str:
-    """Return the file name of the archive that ``--url text`` stands for."""
-    if len(chosen) == 1:
-        return chosen[0]
-    if _file_name(text) in chosen:
-        return _file_name(text)
-    raise SpecError(f"--url {text} may be any of {', '.join(chosen)}; say which with --archive FILE")
-
-
 def _file_name(text: str) -> str:
-    """Return what is after the last slash of an address or a path."""
-    return PurePosixPath(unquote(_address(text).path) if "://" in text else text).name
+    """Return what follows the last slash of a URL or a path."""
+    return PurePosixPath(unquote(_parse_url(text).path) if "://" in text else text).name
 
 
 def _source(text: str) -> str | Path:
-    """Tell addresses from local files."""
+    """Return a URL as a string, and a local file as a path."""
     if "://" in text:
-        return _address(text).geturl()
+        return _parse_url(text).geturl()
     if not Path(text).is_file():
-        raise SpecError(f"{text} is neither a file nor an address; write http://..., https://... or a path")
+        raise SpecError(f"{text} is neither a file nor a URL; give http://..., https://... or a path")
     return Path(text)
 
 
-def _address(text: str) -> SplitResult:
+def _parse_url(text: str) -> SplitResult:
     try:
         parts = urlsplit(text)
         if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
             return parts
     except ValueError:  # such as http://[ or http://host:port
         pass
-    raise SpecError(f"{text} cannot be downloaded; write http://..., https://... or the path of a file")
+    raise SpecError(f"{text} cannot be downloaded; give http://..., https://... or the path of a file")
 
 
 @contextlib.contextmanager
@@ -192,46 +190,46 @@ def _locked(audio: Path) -> Iterator[None]:
         try:
             lock.acquire()
         except Timeout:
-            raise StoreBusyError(f"another process fetches into {audio}; wait until it ends") from None
+            raise StoreBusyError(f"another process is fetching into {audio}; wait until it has finished") from None
     try:
         yield
     finally:
         lock.release()
 
 
-def _carry_out(job: _Job, max_bytes: float | None, progress: Progress, patience: Patience) -> Fetched:
-    files = _in_place(job)
+def _fetch_archive(job: _Job, max_bytes: float | None, progress: Progress, policy: RetryPolicy) -> Fetched:
+    files = _unpacked_before(job)
     if files is not None:
-        progress.note(f"{job.name}: its {len(files)} files are in {job.folder} already")
+        progress.note(f"{job.name}: {counted(len(files), 'file')} already in {job.folder}")
         return Fetched(job.name, str(job.checksum), len(files), before=True)
     with disk_errors(job.folder):
         job.folder.mkdir(parents=True, exist_ok=True)
-    copy = _copy_of(job, progress, patience)
+    copy = _verified_copy(job, progress, policy)
     files = unpack(copy, job.name, job.folder, max_bytes, progress)
     write_json(job.marker, {"checksum": str(job.checksum), "files": files})
-    progress.note(f"{job.name}: {len(files)} files in {job.folder}")
+    progress.note(f"{job.name}: {counted(len(files), 'file')} in {job.folder}")
     if copy == job.folder / job.name and is_archive(job.name):
-        progress.note(f"{copy} is not needed any more; keep it for the day when its host is gone, or delete it")
+        progress.note(f"{copy} is no longer needed; keep it in case its host disappears, or delete it")
     return Fetched(job.name, str(job.checksum), len(files), before=False)
 
 
-def _in_place(job: _Job) -> dict[str, int] | None:
+def _unpacked_before(job: _Job) -> dict[str, int] | None:
     """Return the files of an archive that was unpacked before, if all of them are still there."""
     try:
         content = json.loads(job.marker.read_text(encoding="utf-8"))
         files: dict[str, int] = content["files"]
         here = all((job.folder / path).stat().st_size == size for path, size in files.items())
         return files if here and content["checksum"] == str(job.checksum) else None
-    # Whatever is wrong with the marker or the files, fetching again mends it.
+    # Whatever is wrong with the marker or the files, fetching again repairs it.
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _copy_of(job: _Job, progress: Progress, patience: Patience) -> Path:
-    """Return a file with the right checksum: the one that was given, one that is here already, or a new download."""
+def _verified_copy(job: _Job, progress: Progress, policy: RetryPolicy) -> Path:
+    """Return a file with the right checksum: the given one, one that is already there, or a new download."""
     target = job.folder / job.name
     if isinstance(job.source, str) and not target.exists():
-        download(job.source, target, job.checksum, progress, patience)
+        download(job.source, target, job.checksum, progress, policy)
         return target
     copy = job.source if isinstance(job.source, Path) else target
     found = job.checksum.of(copy, progress)
@@ -242,6 +240,6 @@ def _copy_of(job: _Job, progress: Progress, patience: Patience) -> Path:
         + (
             f"{elsewhere(job.checksum)}; if you trust this one: --url {copy} --checksum {found}"
             if copy is job.source
-            else "move it away, and the same command downloads it anew"
+            else "move it out of the way and run the same command again to download it"
         )
     )

@@ -1,4 +1,4 @@
-"""What is measured of each file, in worker processes, and remembered while the file stays the same."""
+"""Measurements of audio files, made in worker processes and cached until a file changes."""
 
 from __future__ import annotations
 
@@ -13,45 +13,47 @@ from numpy.typing import NDArray
 
 from mirembed import workers
 from mirembed.audio import decode
-from mirembed.audio.files import file_stamp, patience, printable
-from mirembed.datasets.fingerprints import fingerprint
+from mirembed.audio.files import default_timeout, file_stamp, printable
+from mirembed.datasets.duplicates import fingerprint
 from mirembed.errors import AudioError, StoreError
-from mirembed.extract.files import WORKER_KEPT
+from mirembed.extract.file_features import WORKER_KEPT
 from mirembed.progress import Progress
 from mirembed.spectrogram import log_mel
 from mirembed.store.files import read_table, write_table
 
 VERSION = 2
-"""Of what is measured; a cache of another version is not used."""
+"""Version of the measurements; a cache of another version is ignored."""
 
 FULL_SCALE = 0.999
+"""Magnitude from which a sample counts as clipped."""
+
 QUIET = -70.0
-"""dB below full scale, of a stretch of 50 ms: quieter is silence."""
+"""Level in dB, relative to full scale, below which 50 ms are silence."""
 
 WRITE_SECONDS = 60.0
-"""Between two writings of the cache, each of which writes all of it: what a killed process loses."""
+"""Interval between two writes of the whole cache: how much work a killed process loses."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One audio file.
+    """Measurements of one audio file.
 
     Attributes
     ----------
     path : str
     size, mtime_ns : int
-        Bytes, and the time stamp in nanoseconds.
+        Bytes, and modification time in nanoseconds.
     error : str or None
-        Why it cannot be decoded; then the rest is 0 or empty.
+        Why the file cannot be decoded; the other attributes are then 0 or empty.
     rate : int
         Hz.
     seconds : float
     silent, clipped : float
-        Share of stretches of 50 ms that are silent, and of samples at full scale.
+        Fraction of 50-ms stretches that are silent, and of samples at full scale.
     audio_hash : str
-        Of the decoded samples.
+        Digest of the decoded samples.
     words : bytes
-        The fingerprint, uint32.
+        The fingerprint as uint32.
     """
 
     path: str
@@ -66,32 +68,42 @@ class Measurement:
     words: bytes = b""
 
     @property
+    def stamp(self) -> tuple[int, int]:
+        """Size and modification time, as `mirembed.audio.files.file_stamp` returns them."""
+        return self.size, self.mtime_ns
+
+    @property
     def fingerprint(self) -> NDArray[np.uint32]:
-        """The words, see `mirembed.datasets.fingerprints`."""
+        """The fingerprint, see `mirembed.datasets.duplicates`: ndarray ``[n_words]``, uint32."""
         return np.frombuffer(self.words, np.uint32)
 
 
 def measure_files(paths: Sequence[Path], cache: Path, jobs: int, progress: Progress) -> list[Measurement]:
-    """Measure files, in the order in which they are given; those that have not changed come from the cache.
+    """Measure files, or take the measurements of unchanged files from the cache.
 
     Parameters
     ----------
     paths : sequence of pathlib.Path
     cache : pathlib.Path
-        Parquet file; written now and then, and on interruption, so that the next check goes on.
+        Parquet file, written once a minute and on interruption, so that the next call resumes.
     jobs : int
-        Worker processes.
+        Number of worker processes.
+
+    Returns
+    -------
+    list of Measurement
+        In the order of ``paths``.
     """
     known = _read_cache(cache)
     by_name = {printable(path): path for path in paths}
     stamps = {name: file_stamp(path) for name, path in by_name.items()}
-    done = {name: known[name] for name, stamp in stamps.items() if name in known and _stamp_of(known[name]) == stamp}
+    done = {name: known[name] for name, stamp in stamps.items() if name in known and known[name].stamp == stamp}
     missing = [path for name, path in by_name.items() if name not in done]
     progress.start("checking audio", len(missing))
     written_at = time.monotonic()
     try:
-        # All samples of a file are needed at once, and nobody says how many those are.
-        limits = workers.Limits(patience, kept=WORKER_KEPT)
+        # No limit on memory: all samples of a file are needed at once, however many there are.
+        limits = workers.Limits(default_timeout, kept=WORKER_KEPT)
         for number, outcome in enumerate(workers.run(_measure, missing, jobs, limits=limits), 1):
             if isinstance(outcome, workers.Crashed):
                 name = printable(missing[outcome.index])
@@ -113,12 +125,12 @@ def _measure(path: Path) -> Measurement:
     size, mtime = file_stamp(path)
     try:
         audio = decode(path)
-        # Raises what `extract` would: a rate too low for the bands, less than one frame.
+        # Raises what `extract` would: a rate too low for the bands, or less than one frame.
         log_mel(audio.samples[: audio.rate // 10], audio.rate)
     except AudioError as error:
         return Measurement(name, size, mtime, error=str(error))
     except MemoryError:
-        return Measurement(name, size, mtime, error="needs more memory than there is")
+        return Measurement(name, size, mtime, error="not enough memory to decode it")
     return Measurement(
         path=name,
         size=size,
@@ -139,17 +151,13 @@ def _silent_share(samples: NDArray[np.float32], rate: int) -> float:
     return float(np.mean(power < 10 ** (QUIET / 10)))
 
 
-def _stamp_of(measurement: Measurement) -> tuple[int, int]:
-    return measurement.size, measurement.mtime_ns
-
-
 def _read_cache(cache: Path) -> dict[str, Measurement]:
     if not cache.exists():
         return {}
     try:
         table = read_table(cache)
     except StoreError:
-        return {}  # only a cache: measured again
+        return {}  # measure again
     if (table.schema.metadata or {}).get(b"mirembed.checks") != str(VERSION).encode():
         return {}
     rows: list[dict[str, Any]] = table.to_pylist()
@@ -159,20 +167,5 @@ def _read_cache(cache: Path) -> dict[str, Measurement]:
 def _write_cache(cache: Path, measurements: dict[str, Measurement]) -> None:
     import pyarrow as pa
 
-    schema = pa.schema(
-        [
-            ("path", pa.string()),
-            ("size", pa.int64()),
-            ("mtime_ns", pa.int64()),
-            ("error", pa.string()),
-            ("rate", pa.int64()),
-            ("seconds", pa.float64()),
-            ("silent", pa.float64()),
-            ("clipped", pa.float64()),
-            ("audio_hash", pa.string()),
-            ("words", pa.binary()),
-        ],
-        metadata={"mirembed.checks": str(VERSION)},
-    )
-    rows = [asdict(measurement) for measurement in measurements.values()]
-    write_table(cache, pa.Table.from_pylist(rows, schema=schema))
+    table = pa.Table.from_pylist([asdict(measurement) for measurement in measurements.values()])
+    write_table(cache, table.replace_schema_metadata({"mirembed.checks": str(VERSION)}))

@@ -1,14 +1,14 @@
-"""How tracks are split into folds for cross-validation, or again and again into a training and a test part.
+"""How tracks are split: into folds for cross-validation, repeatedly at random, or as a dataset's authors did.
 
-Three schemes: ``random``; ``stratified``, each fold with the class proportions of the whole; ``grouped``, no
-group (usually an artist) in both the training and the test part of one fold, and classes as near to
-stratified as that allows.
+Three schemes: ``random``; ``stratified``, each fold with the class proportions of the whole; ``grouped``, no group
+(usually an artist) in both the training and the test part of a fold, and class proportions as close to stratified as
+that allows.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -16,13 +16,15 @@ import numpy as np
 
 from mirembed.errors import EvaluationError, SpecError
 from mirembed.hookspecs import Classification, Split, Task
+from mirembed.progress import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from sklearn.model_selection import BaseCrossValidator
 
 Scheme: TypeAlias = Literal["random", "stratified", "grouped"]
 Groups: TypeAlias = Sequence[str | None]
+
+_SCHEMES = ", ".join(get_args(Scheme))
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +36,8 @@ class Fold:
     index : int
         From 0.
     train, test : ndarray [n_train], [n_test], int64
-        Rows of the tracks, ascending. In cross-validation they are together all tracks, and each track is in
-        the test part of one fold; an official split may leave tracks out.
+        Rows of the tracks, ascending. In cross-validation every track is in the test part of one fold and in the
+        training part of all others; an official split may leave tracks out.
     """
 
     index: int
@@ -44,34 +46,39 @@ class Fold:
 
 
 def default_scheme(task: Task) -> Scheme:
-    """Return ``stratified`` for classes, ``random`` for regression."""
+    """Return ``stratified`` for classification, ``random`` for regression.
+
+    >>> default_scheme(Classification(("blues", "jazz")))
+    'stratified'
+    """
     return "stratified" if isinstance(task, Classification) else "random"
 
 
 def choose_scheme(name: str | None, task: Task, official: Collection[str] = ()) -> str:
-    """Read ``--folds``: a `Scheme`, or the name of one of the dataset's official splits; None is the task's default.
+    """Check ``--folds``: a `Scheme`, or one of the dataset's official splits; None is the task's default.
 
     Raises
     ------
     SpecError
+        If it is neither.
     """
     if name is None:
         return default_scheme(task)
     if name in get_args(Scheme) or name in official:
         return name
     own = f", or its official {', '.join(official)}" if official else "; this dataset has no official splits"
-    raise SpecError(f"--folds {name}: expected {', '.join(get_args(Scheme))}{own}")
+    raise SpecError(f"--folds {name}: expected {_SCHEMES}{own}")
 
 
 def official_folds(
     task: Task, labels: NDArray[Any], splits: Sequence[Split], ids: Sequence[str]
 ) -> tuple[list[Fold], list[str]]:
-    """Turn a dataset's official splits into folds of the tracks that are there.
+    """Turn the official splits of a dataset into folds of the tracks in the store.
 
     Parameters
     ----------
     task, labels
-        As in `make_folds`.
+        As for `make_folds`.
     splits : sequence of Split
     ids : sequence of str
         Of all tracks, in the order of their rows.
@@ -80,26 +87,27 @@ def official_folds(
     -------
     folds : list of Fold
     notes : list of str
-        How many tracks are in no list, and how many listed ones are not there.
+        How many tracks are in no split, and how many tracks of the splits are missing.
 
     Raises
     ------
     EvaluationError
-        A split has no track here to fit on or to score on, or a single class to fit on.
+        If a split has no track to train on or to test on, a track in both parts, or a single class to train on.
     """
     folds = []
     for index, split in enumerate(splits):
         if shared := set(split.train) & set(split.test):
             raise EvaluationError(
-                f"official split {index} fits on {len(shared)} of the tracks that it scores on, such as {min(shared)}; "
-                "report it to the authors of the dataset's plugin"
+                f"official split {index} has {counted(len(shared), 'track')} in both its training and its test part, "
+                f"such as {min(shared)}; report it to the authors of the dataset's plugin"
             )
         train = np.array([row for row, track in enumerate(ids) if track in split.train], np.int64)
         test = np.array([row for row, track in enumerate(ids) if track in split.test], np.int64)
         if not (len(train) and len(test)):
             raise EvaluationError(
-                f"official split {index} has {len(train)} tracks to fit on and {len(test)} to score on in the store; "
-                "more of the dataset is needed, or another scheme (--folds)"
+                f"official split {index} has {counted(len(train), 'training track')} and "
+                f"{counted(len(test), 'test track')} in the store; extract more of the dataset, or choose another "
+                "scheme (--folds)"
             )
         folds.append(Fold(index, train, test))
     listed = {track for split in splits for track in split.train | split.test}
@@ -107,14 +115,15 @@ def official_folds(
     missing = len(listed - set(ids))
     notes = []
     if outside:
-        notes.append(f"{outside} of {len(ids)} tracks are in no list of this scheme, and take no part")
+        notes.append(
+            f"{outside} of {counted(len(ids), 'track')} {_are(outside)} not in this split and {_are(outside)} ignored"
+        )
     if missing:
         notes.append(
-            f"{missing} of the {len(listed)} tracks of this scheme are not there: not in the store, or excluded"
+            f"{missing} of the {counted(len(listed), 'track')} of this split {_are(missing)} missing: not in the "
+            "store, or excluded"
         )
-    if isinstance(task, Classification):
-        notes += _check_training_parts(task, labels, folds)
-    return folds, notes
+    return folds, [*notes, *_check_training_parts(task, labels, folds)]
 
 
 def make_folds(
@@ -126,7 +135,7 @@ def make_folds(
     seed: int,
     groups: Groups | None = None,
 ) -> tuple[list[Fold], list[str]]:
-    """Split tracks into folds, the same for the same arguments.
+    """Split tracks into folds for cross-validation; the same arguments give the same folds.
 
     Parameters
     ----------
@@ -135,7 +144,7 @@ def make_folds(
         Indices into ``task.classes``, or regression targets, of which only the number of rows counts.
     scheme : {"random", "stratified", "grouped"}
     n_folds : int
-        At least 2, at most the number of tracks, or of groups where they are grouped.
+        At least 2, at most the number of tracks, or of groups with ``grouped``.
     seed : int
         From 0 to 2**32 - 1.
     groups : sequence of str or None, optional
@@ -145,33 +154,29 @@ def make_folds(
     -------
     folds : list of Fold
     notes : list of str
-        What a user should be told about them, one line each.
+        What a user should know about them, one line each.
 
     Raises
     ------
     EvaluationError
-        The tracks cannot be split so, or a training part would hold a single class.
+        If the tracks cannot be split this way, or a training part would hold a single class.
     """
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
+
     _check_scheme(scheme, task)
     _check_seed(seed)
     _check_count("tracks", len(labels), n_folds)
-    notes: list[str] = []
-    codes = None
-    if scheme == "grouped":
-        codes, without_group = _group_codes(() if groups is None else groups)
+    codes, notes = _group_codes(scheme, groups)
+    if codes is not None:
         _check_count("groups", len(np.unique(codes)), n_folds)
-        notes += _ungrouped(without_group)
-    if isinstance(task, Classification):
-        notes += _check_classes(task, labels, scheme, n_folds)
-
-    splitter = _splitter(task, scheme, n_folds, seed)
+    notes += _check_classes(task, labels, scheme, n_folds)
+    grouped = StratifiedGroupKFold if isinstance(task, Classification) else GroupKFold
+    splitter = {"random": KFold, "stratified": StratifiedKFold, "grouped": grouped}[scheme]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of rare classes: the notes say it
-        splits = list(splitter.split(np.zeros(len(labels)), labels, codes))
-    folds = [Fold(index, np.sort(train), np.sort(test)) for index, (train, test) in enumerate(splits)]
-    if isinstance(task, Classification):
-        notes += _check_training_parts(task, labels, folds)
-    return folds, notes
+        warnings.simplefilter("ignore", UserWarning)  # about rare classes, which the notes report
+        splits = list(splitter(n_folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels, codes))
+    folds = _sorted_folds(splits)
+    return folds, [*notes, *_check_training_parts(task, labels, folds)]
 
 
 def make_splits(
@@ -184,14 +189,14 @@ def make_splits(
     seed: int,
     groups: Groups | None = None,
 ) -> tuple[list[Fold], list[str]]:
-    """Split tracks into a training and a test part, again and again; the same for the same arguments.
+    """Split tracks repeatedly into a training and a test part; the same arguments give the same splits.
 
     The test parts of different splits overlap: a track is tested in some and trained on in others.
 
     Parameters
     ----------
     task, labels, scheme, seed, groups
-        As in `make_folds`.
+        As for `make_folds`.
     n_splits : int
     test_size : float
         Share of the tracks, or with ``grouped`` of the groups, in the test part; between 0 and 1.
@@ -204,7 +209,7 @@ def make_splits(
     Raises
     ------
     EvaluationError
-        The tracks cannot be split so, or a training part would hold a single class.
+        If the tracks cannot be split this way, or a training part would hold a single class.
     """
     from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
 
@@ -214,29 +219,27 @@ def make_splits(
         raise EvaluationError(f"--splits is {n_splits}: expected at least 1")
     if not 0 < test_size < 1:
         raise EvaluationError(f"--test-size is {test_size:g}: expected a share of the tracks, between 0 and 1")
-    notes: list[str] = []
-    codes = None
-    if scheme == "grouped":
-        codes, without_group = _group_codes(() if groups is None else groups)
-        notes += _ungrouped(without_group)
-    if isinstance(task, Classification):
-        notes += _check_classes(task, labels, "random", 1)
-    kind = {"random": ShuffleSplit, "stratified": StratifiedShuffleSplit, "grouped": GroupShuffleSplit}[scheme]
-    splitter = kind(n_splits, test_size=test_size, random_state=seed)
+    codes, notes = _group_codes(scheme, groups)
+    notes += _check_classes(task, labels, "random", 1)
+    splitter = {"random": ShuffleSplit, "stratified": StratifiedShuffleSplit, "grouped": GroupShuffleSplit}[scheme]
     try:
-        splits = list(splitter.split(np.zeros(len(labels)), labels, codes))
+        splits = list(
+            splitter(n_splits, test_size=test_size, random_state=seed).split(np.zeros(len(labels)), labels, codes)
+        )
     except ValueError as error:
         raise EvaluationError(
-            f"{len(labels)} tracks cannot be split with --folds {scheme} --test-size {test_size:g}: {error}"
+            f"cannot split {counted(len(labels), 'track')} with --folds {scheme} --test-size {test_size:g}: {error}"
         ) from error
-    folds = [Fold(index, np.sort(train), np.sort(test)) for index, (train, test) in enumerate(splits)]
-    if isinstance(task, Classification):
-        notes += _check_training_parts(task, labels, folds)
-    return folds, notes
+    folds = _sorted_folds(splits)
+    return folds, [*notes, *_check_training_parts(task, labels, folds)]
 
 
 def groups_on_both_sides(folds: Sequence[Fold], groups: Groups) -> int:
-    """Count the test tracks, over all folds, whose group also stands in the training part of their fold."""
+    """Count the test tracks, over all folds, whose group is also in the training part of their fold.
+
+    >>> groups_on_both_sides([Fold(0, np.array([0, 1]), np.array([2, 3]))], ["ann", "bob", "ann", None])
+    1
+    """
     count = 0
     for fold in folds:
         trained = {groups[row] for row in fold.train} - {None}
@@ -244,11 +247,15 @@ def groups_on_both_sides(folds: Sequence[Fold], groups: Groups) -> int:
     return count
 
 
+def _sorted_folds(splits: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> list[Fold]:
+    return [Fold(index, np.sort(train), np.sort(test)) for index, (train, test) in enumerate(splits)]
+
+
 def _check_scheme(scheme: Scheme, task: Task) -> None:
     if scheme not in get_args(Scheme):
-        raise EvaluationError(f"--folds is {scheme!r}: expected {', '.join(get_args(Scheme))}")
+        raise EvaluationError(f"--folds is {scheme!r}: expected {_SCHEMES}")
     if scheme == "stratified" and not isinstance(task, Classification):
-        raise EvaluationError("stratified folds need classes, and this is regression: use --folds random")
+        raise EvaluationError("stratified folds need classes, and this is a regression: use --folds random")
 
 
 def _check_seed(seed: int) -> None:
@@ -263,57 +270,58 @@ def _check_count(things: str, count: int, n_folds: int) -> None:
         raise EvaluationError(f"{count} {things} cannot make {n_folds} folds: use fewer folds (--cv)")
 
 
-def _group_codes(groups: Groups) -> tuple[NDArray[np.int64], int]:
-    """Return a number for each track's group, and how many tracks have none."""
+def _group_codes(scheme: Scheme, groups: Groups | None) -> tuple[NDArray[np.int64] | None, list[str]]:
+    """Return a number for the group of each track, and a note about tracks without one; None unless ``grouped``."""
+    if scheme != "grouped":
+        return None, []
+    groups = () if groups is None else groups
     without_group = sum(group is None for group in groups)
     if without_group == len(groups):
         raise EvaluationError("grouped folds need groups, and no track has one: use another scheme (--folds)")
     code_of: dict[str | int, int] = {}
     keys = [row if group is None else group for row, group in enumerate(groups)]
-    return np.array([code_of.setdefault(key, len(code_of)) for key in keys], dtype=np.int64), without_group
+    codes = np.array([code_of.setdefault(key, len(code_of)) for key in keys], dtype=np.int64)
+    if not without_group:
+        return codes, []
+    have, each = ("has", "it counts as") if without_group == 1 else ("have", "each counts as")
+    return codes, [f"{counted(without_group, 'track')} {have} no group: {each} a group of its own"]
 
 
-def _ungrouped(count: int) -> list[str]:
-    return [f"{count} tracks have no group: each counts as a group of its own"] if count else []
-
-
-def _check_classes(task: Classification, labels: NDArray[np.int64], scheme: Scheme, n_folds: int) -> list[str]:
+def _check_classes(task: Task, labels: NDArray[Any], scheme: Scheme, n_folds: int) -> list[str]:
+    """Check that there are enough classes and tracks of a class, and return a note about rare classes."""
+    if not isinstance(task, Classification):
+        return []
     counts = np.bincount(labels, minlength=len(task.classes))
     if np.count_nonzero(counts) < 2:
         name = task.classes[int(counts.argmax())]
-        raise EvaluationError(f"all {len(labels)} tracks are of class {name!r}: at least two classes are needed")
+        raise EvaluationError(f"all {len(labels)} tracks are of class {name!r}: at least 2 classes are needed")
     if scheme == "random":
         return []
     if counts.max() < n_folds:
         raise EvaluationError(
-            f"no class has {n_folds} tracks (the largest has {counts.max()}), as {scheme} folds need: "
-            "use fewer folds (--cv)"
+            f"{scheme} folds need a class with {n_folds} tracks, and the largest has {counts.max()}: use fewer folds "
+            "(--cv)"
         )
     rare = [f"{name} ({n})" for name, n in zip(task.classes, counts, strict=True) if 0 < n < n_folds]
     return [f"classes with fewer tracks than the {n_folds} folds: {', '.join(rare)}"] if rare else []
 
 
-def _splitter(task: Task, scheme: Scheme, n_folds: int, seed: int) -> BaseCrossValidator:
-    from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
-
-    if scheme == "random":
-        kind = KFold
-    elif scheme == "stratified":
-        kind = StratifiedKFold
-    else:
-        kind = StratifiedGroupKFold if isinstance(task, Classification) else GroupKFold
-    return kind(n_folds, shuffle=True, random_state=seed)
-
-
-def _check_training_parts(task: Classification, labels: NDArray[np.int64], folds: list[Fold]) -> list[str]:
-    untrained = []
+def _check_training_parts(task: Task, labels: NDArray[Any], folds: Sequence[Fold]) -> list[str]:
+    """Check that every training part holds two classes, and return a note about test classes that it lacks."""
+    if not isinstance(task, Classification):
+        return []
+    absent = []
     for fold in folds:
         trained = np.unique(labels[fold.train])
         if len(trained) < 2:
             raise EvaluationError(
-                f"the training part of fold {fold.index} holds only class {task.classes[trained[0]]!r}: "
-                "use fewer folds (--cv), another --seed or another scheme (--folds)"
+                f"the training part of fold {fold.index} holds only class {task.classes[trained[0]]!r}: use fewer "
+                "folds (--cv), another --seed or another scheme (--folds)"
             )
         missing = np.setdiff1d(labels[fold.test], trained)
-        untrained += [f"{task.classes[label]} (fold {fold.index})" for label in missing]
-    return [f"classes that a fold tests and cannot learn: {', '.join(untrained)}"] if untrained else []
+        absent += [f"{task.classes[label]} (fold {fold.index})" for label in missing]
+    return [f"test classes absent from training: {', '.join(absent)}"] if absent else []
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"

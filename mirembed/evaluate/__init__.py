@@ -1,21 +1,7 @@
-"""folds x approaches x seeds → a run: every network and learner fitted inside its fold, every prediction kept."""
+"""Evaluation of all methods on the same folds: every network and learner is fitted inside its fold."""
 
-from mirembed.evaluate.choices import Evaluation, choose_evaluation
-from mirembed.evaluate.evaluation import evaluate
-from mirembed.evaluate.grid import Member, Result, evaluate_all, prepare
-from mirembed.runs.folder import Run, find_run
-from mirembed.runs.scores import Scores, score
+from mirembed.evaluate.experiment import Result, plan_experiment, run_experiment
+from mirembed.evaluate.plan import PlannedRun, plan_run
+from mirembed.evaluate.run import evaluate
 
-__all__ = [
-    "Evaluation",
-    "Member",
-    "Result",
-    "Run",
-    "Scores",
-    "choose_evaluation",
-    "evaluate",
-    "evaluate_all",
-    "find_run",
-    "prepare",
-    "score",
-]
+__all__ = ["PlannedRun", "Result", "evaluate", "plan_experiment", "plan_run", "run_experiment"]

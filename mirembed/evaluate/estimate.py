@@ -1,4 +1,4 @@
-"""What an experiment will take, measured on two epochs of one training of each of its evaluations."""
+"""What an experiment will take, measured on two epochs of one training of each evaluation."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from typing import Any
 
 import psutil
 
-from mirembed.evaluate.grid import Member
-from mirembed.evaluate.parts import Part, evaluate_part
-from mirembed.evaluate.planning import draw_folds, plan
-from mirembed.progress import Progress, Silent, duration
-from mirembed.runs.folder import Run
+from mirembed.evaluate.fold import FoldTraining, train_fold
+from mirembed.evaluate.plan import PlannedRun
+from mirembed.progress import Progress, Silent, counted, duration
+from mirembed.runs.folder import RunFolder
 from mirembed.workers.trainings import run_trainings
 
 _EPOCHS = 2
-_MEBIBYTE = 2**20
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Cost:
     seconds : float
         With all worker processes.
     memory : int
-        Bytes of all worker processes together; what they share counts once.
+        Bytes of all worker processes together, with shared memory counted once.
     frames : int
         Bytes of the file with all frames, which the workers share and the system may drop from memory.
     disk : int
@@ -59,9 +57,9 @@ class Cost:
     def describe(self) -> str:
         """Return the cost in a line."""
         return (
-            f"{self.name}: {self.trainings} networks, scored {self.scorings} times: about {duration(self.seconds)}, "
-            f"{_mebibytes(self.memory)} of memory and {_mebibytes(self.frames)} of frames, "
-            f"{_mebibytes(self.disk)} of disk"
+            f"{self.name}: {counted(self.trainings, 'network')}, scored {counted(self.scorings, 'time')}: about "
+            f"{duration(self.seconds)}, {_size(self.memory)} of memory, {_size(self.frames)} of frames, "
+            f"{_size(self.disk)} of disk space"
         )
 
 
@@ -72,35 +70,25 @@ class Estimate:
     costs: tuple[Cost, ...]
     jobs: int
 
+    @property
+    def seconds(self) -> float:
+        """Time of all evaluations."""
+        return sum(cost.seconds for cost in self.costs)
+
     def to_json(self) -> dict[str, Any]:
         """Return the costs as JSON."""
-        total = sum(cost.seconds for cost in self.costs)
-        return {"evaluations": [asdict(cost) for cost in self.costs], "jobs": self.jobs, "seconds": total}
+        return {"evaluations": [asdict(cost) for cost in self.costs], "jobs": self.jobs, "seconds": self.seconds}
 
     def describe(self) -> str:
         """Return the costs, a line each, and their sum."""
         lines = [cost.describe() for cost in self.costs]
-        total = sum(cost.seconds for cost in self.costs)
-        lines.append(f"in all about {duration(total)} with --jobs {self.jobs}; nothing of it is kept")
-        return "\n".join(lines)
-
-
-def estimate(members: Sequence[Member], *, jobs: int, progress: Progress | None = None) -> Estimate:
-    """Measure two epochs and one scoring of each evaluation, and reckon what all of it will take.
-
-    Nothing is left on the disk.
-
-    Parameters
-    ----------
-    members : sequence of Member
-    jobs : int
-        Worker processes.
-    """
-    return Estimate(tuple(_cost(member, jobs, progress or Silent()) for member in members), jobs)
+        return "\n".join([*lines, f"total: about {duration(self.seconds)} with --jobs {self.jobs}; nothing was saved"])
 
 
 @dataclass(frozen=True)
 class _Measured:
+    """Seconds of an epoch and of a scoring; bytes of a worker's own memory, of its shared memory and on disk."""
+
     epoch: float
     scoring: float
     memory: int
@@ -108,68 +96,73 @@ class _Measured:
     disk: int
 
 
-def _cost(member: Member, jobs: int, progress: Progress) -> Cost:
-    tracks, experiment, evaluation = member.tracks, member.experiment, member.evaluation
-    folds, notes = draw_folds(tracks, evaluation)
-    for note in notes:
+def estimate(planned: Sequence[PlannedRun], *, jobs: int, progress: Progress | None = None) -> Estimate:
+    """Measure two epochs and one scoring of each evaluation, and estimate what all of it will take.
+
+    Nothing is left on the disk.
+
+    Parameters
+    ----------
+    planned : sequence of PlannedRun
+    jobs : int
+        Worker processes.
+    """
+    return Estimate(tuple(_estimate_run(one, jobs, progress or Silent()) for one in planned), jobs)
+
+
+def _estimate_run(planned: PlannedRun, jobs: int, progress: Progress) -> Cost:
+    frames, settings = planned.tracks.frames, planned.settings
+    for note in planned.fold_notes:
         progress.note(note)
-    with tempfile.TemporaryDirectory(prefix="mirembed-") as folder, tracks.frames.in_use():
-        run = Run.at(Path(folder) / "run", {}, "")
-        parts = plan(tracks, experiment, evaluation, folds, run, {})
-        trained = [part for part in parts if part.job.approach.trains]
-        # All networks are of one size; what differs is how many learners each of them has.
-        sample = max(trained or parts, key=lambda part: len(part.job.methods))
-        [(_, measured)] = run_trainings(
-            _measure,
-            [_shortened(sample)],
-            [_EPOCHS],
-            1,
-            progress,
-            f"measuring {_EPOCHS} epochs of {member.describe()}",
-        )
-    checkpoints = 0
-    if evaluation.checkpoint_every:
-        checkpoints = math.ceil(experiment.epochs / evaluation.checkpoint_every) - 1
-    scorings = len(parts) + len(trained) * checkpoints
-    workers = min(jobs, len(parts))
+    with tempfile.TemporaryDirectory(prefix="mirembed-") as folder, frames.in_use():
+        trainings = planned.trainings(RunFolder.resume_at(Path(folder) / "run", {}, ""))
+        trained = [training for training in trainings if training.job.approach.trains]
+        # All networks have the same size; they differ in the number of their learners.
+        sample = max(trained or trainings, key=lambda training: len(training.job.methods))
+        description = f"measuring {_EPOCHS} epochs of {planned.describe()}"
+        [(_, measured)] = run_trainings(_measure, [_shorten(sample)], [_EPOCHS], 1, progress, description)
+    checkpoints = math.ceil(settings.epochs / settings.checkpoint_every) - 1 if settings.checkpoint_every else 0
+    scorings = len(trainings) + len(trained) * checkpoints
+    workers = min(jobs, len(trainings))
     return Cost(
-        name=member.describe(),
+        name=planned.describe(),
         trainings=len(trained),
-        epochs=experiment.epochs,
+        epochs=settings.epochs,
         scorings=scorings,
-        seconds=(len(trained) * experiment.epochs * measured.epoch + scorings * measured.scoring) / workers,
+        seconds=(len(trained) * settings.epochs * measured.epoch + scorings * measured.scoring) / workers,
         memory=measured.shared + measured.memory * workers,
-        frames=math.prod(tracks.frames.shape) * 4,
+        frames=math.prod(frames.shape) * 4,
         disk=measured.disk * scorings,
     )
 
 
-def _shortened(part: Part) -> Part:
-    settings = replace(part.job.settings, epochs=_EPOCHS, checkpoint_every=0)
-    job = replace(part.job, settings=settings, checkpoint=None)
-    return replace(part, job=job, models=None, keep_embeddings="all" if part.keep_embeddings == "all" else "none")
+def _shorten(training: FoldTraining) -> FoldTraining:
+    settings = replace(training.job.settings, epochs=_EPOCHS, checkpoint_every=0)
+    job = replace(training.job, settings=settings, checkpoint=None)
+    keep = training.keep_embeddings
+    return replace(training, job=job, models=None, keep_embeddings="all" if keep == "all" else "none")
 
 
-def _measure(part: Part, on_epoch: Callable[[int], None]) -> _Measured:
-    """Train and score one part, and say how long that took. Runs in a worker."""
+def _measure(training: FoldTraining, on_epoch: Callable[[int], None]) -> _Measured:
+    """Train and score, and measure how long that takes; runs in a worker."""
     times = [time.perf_counter()]
 
     def note_time(epoch: int) -> None:
         times.append(time.perf_counter())
         on_epoch(epoch)
 
-    evaluate_part(part, note_time)
+    train_fold(training, note_time)
     scoring = time.perf_counter() - times[-1]
     memory = psutil.Process().memory_full_info()
     return _Measured(
-        # The first epoch also pays for what is done once.
+        # The last epoch: the first includes what is done only once.
         epoch=times[-1] - times[-2] if len(times) > 1 else 0.0,
         scoring=scoring,
         memory=memory.uss,
         shared=memory.rss - memory.uss,
-        disk=sum(path.stat().st_size for path in part.folder.iterdir()),
+        disk=sum(path.stat().st_size for path in training.part.folder.iterdir()),
     )
 
 
-def _mebibytes(size: int) -> str:
-    return f"{size / _MEBIBYTE:.0f} MiB" if size >= _MEBIBYTE else f"{size / 1024:.0f} KiB"
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:.0f} MiB" if n_bytes >= 2**20 else f"{n_bytes / 2**10:.0f} KiB"

@@ -1,18 +1,8 @@
-"""Many audio files → store: workers, failures, resume."""
+"""Compute the features of a dataset's audio files and put them into the store: workers, failures, resuming."""
 
-from mirembed.extract.files import ExtractedFile, FileOutcome, Handling, extract_files
-from mirembed.extract.max_failures import MaxFailures
+from mirembed.extract.extraction import MaxFailures
+from mirembed.extract.file_features import ExtractedFile, ExtractOptions, FileOutcome, extract_files
 from mirembed.extract.summary import Summary
 from mirembed.extract.update import extract
-from mirembed.listings import check_listing
 
-__all__ = [
-    "ExtractedFile",
-    "FileOutcome",
-    "Handling",
-    "MaxFailures",
-    "Summary",
-    "check_listing",
-    "extract",
-    "extract_files",
-]
+__all__ = ["ExtractOptions", "ExtractedFile", "FileOutcome", "MaxFailures", "Summary", "extract", "extract_files"]

@@ -1,29 +1,98 @@
-"""Files on their way into the shards of a store."""
+"""Compute the features of tracks, here or on a cluster, and write them to the store shard by shard."""
 
 from __future__ import annotations
 
+import math
 import os
+import platform
+import re
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mirembed.audio.files import file_stamp, printable
-from mirembed.errors import DatasetError
-from mirembed.extract.batches import SHARD_FRAMES, SHARD_ROWS, extract_batches
-from mirembed.extract.files import ExtractedFile, Handling, extract_files
-from mirembed.extract.max_failures import MaxFailures
+from mirembed.errors import DatasetError, SpecError, StoreError
+from mirembed.extract.file_features import ExtractOptions, extract_files
 from mirembed.extract.summary import Summary
 from mirembed.hookspecs import Track
 from mirembed.progress import Progress, counted
 from mirembed.store import DatasetInfo, Failure, FeatureStore, SpectrogramRow
-from mirembed.workers.cluster import is_cluster
+from mirembed.workers.cluster import is_cluster, n_threads, run_on_cluster
+
+SHARD_ROWS = 128
+SHARD_FRAMES = 400_000
+"""A shard is full at this many tracks or frames: about 60 MB, however long the tracks are."""
 
 SHARD_SECONDS = 20.0
-"""A shard is written when it is full or this old: what a killed process loses."""
+"""A shard is written when it is full or this old, which limits what a killed process loses."""
+
+_BATCHES_PER_THREAD = 4
+"""Batches for each thread of a cluster, at least, so that all threads end at about the same time."""
 
 
+@dataclass(frozen=True)
+class MaxFailures:
+    """How many files may fail before an extraction stops.
+
+    Attributes
+    ----------
+    value : float
+        Files, or percent of the files that the dataset lists.
+    percent : bool
+    """
+
+    value: float
+    percent: bool
+
+    @classmethod
+    def parse(cls, text: str) -> MaxFailures:
+        """Read ``10`` or ``5%``.
+
+        >>> MaxFailures.parse("5%")
+        MaxFailures(value=5.0, percent=True)
+
+        Raises
+        ------
+        SpecError
+        """
+        found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)\s*%", text.strip())
+        if not found or (found[2] and float(found[2]) > 100):
+            raise SpecError(f"--max-failures {text}: expected a number of files such as 10, or a share such as 5%")
+        return cls(float(found[1] or found[2]), percent=found[2] is not None)
+
+    def exceeded_by(self, n_failed: int, n_files: int) -> bool:
+        """Whether ``n_failed`` of ``n_files`` are too many."""
+        return n_failed > (self.value * n_files / 100 if self.percent else self.value)
+
+    def __str__(self) -> str:
+        return f"{self.value:g}%" if self.percent else f"{self.value:g}"
+
+
+@dataclass
+class _Shard:
+    """Rows that are waiting to be written as one shard."""
+
+    store: FeatureStore
+    info: DatasetInfo
+    rows: list[SpectrogramRow] = field(default_factory=list)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.rows) >= SHARD_ROWS or sum(len(row.frames) for row in self.rows) >= SHARD_FRAMES
+
+    def write(self) -> int:
+        """Write the rows, and return their number."""
+        # Emptied first: a shard that could not be written is not tried a second time on the way out.
+        rows, self.rows = self.rows, []
+        if rows:
+            self.store.append(rows, self.info)
+        return len(rows)
+
+
+@dataclass
 class Extraction:
-    """Decodes tracks, and writes their spectrograms shard by shard.
+    """Computes the features of tracks, and writes them to the store shard by shard.
 
     Parameters
     ----------
@@ -31,130 +100,179 @@ class Extraction:
     info : DatasetInfo
     tracks : sequence of Track
     audio : pathlib.Path
-        The folder that they are in.
+        The folder that holds their files.
+    options : ExtractOptions
     summary : Summary
-        What is done is counted here.
+        Counts what has been done.
     progress : Progress
     max_failures : MaxFailures or None
     """
 
-    def __init__(
-        self,
-        store: FeatureStore,
-        info: DatasetInfo,
-        tracks: Sequence[Track],
-        audio: Path,
-        summary: Summary,
-        progress: Progress,
-        max_failures: MaxFailures | None,
-    ) -> None:
-        self._store = store
-        self._info = info
-        self._tracks = tracks
-        self._audio = audio
-        self._summary = summary
-        self._progress = progress
-        self._max_failures = max_failures
-        self._failures = {failure.id: failure for failure in summary.failures}
+    store: FeatureStore
+    info: DatasetInfo
+    tracks: Sequence[Track]
+    audio: Path
+    options: ExtractOptions
+    summary: Summary
+    progress: Progress
+    max_failures: MaxFailures | None
+
+    def __post_init__(self) -> None:
+        self._failures = {failure.id: failure for failure in self.summary.failures}
         self._n_failed = 0
         self._seconds = 0.0
-        self._pending: list[SpectrogramRow] = []
-        self._n_frames = 0
+        self._shard = _Shard(self.store, self.info)
         self._written_at = time.monotonic()
 
-    def run(self, jobs: int, handling: Handling) -> None:
-        """Extract the tracks, here or on a cluster; what is done when this ends by an exception is kept too.
+    def run(self, jobs: int) -> None:
+        """Extract the tracks. If this ends with an exception, what has been done is kept all the same.
 
         Raises
         ------
         WorkerError
-            If the cluster cannot be used.
+            The cluster cannot be used.
         DatasetError
-            If more files fail than may, or the audio folder vanishes.
-        StoreWriteError
-            If the store cannot be written.
+            Too many files fail, or the audio folder vanishes.
+        StoreError
+            The store cannot be written, or a worker of the cluster does not see it.
         """
-        self._progress.start("extracting", len(self._tracks))
+        self.progress.start("extracting", len(self.tracks))
         try:
             if is_cluster():
-                self._run_on_cluster(handling)
+                self._run_on_cluster()
             else:
-                self._run_here(jobs, handling)
+                self._run_here(jobs)
         finally:
             self._write()
 
-    def _run_here(self, jobs: int, handling: Handling) -> None:
-        for outcome in extract_files([track.path for track in self._tracks], jobs, handling, self._audio):
-            track = self._tracks[outcome.index]
-            if isinstance(outcome.result, str):
-                self._fail(track, outcome.result)
+    def _run_here(self, jobs: int) -> None:
+        for outcome in extract_files([track.path for track in self.tracks], jobs, self.options, self.audio):
+            track, result = self.tracks[outcome.index], outcome.result
+            if isinstance(result, str):
+                self._fail(track, result)
             else:
-                self._add(track, outcome.result)
-            self._progress.update(outcome.number, failed=self._n_failed, audio_seconds=self._seconds)
-            if self._is_due():
-                self._write()
+                self._failures.pop(track.id, None)
+                self.summary.decoder_messages += result.decoder_messages
+                self._seconds += result.duration
+                self._shard.rows.append(SpectrogramRow.of(track, result))
+            self._update(outcome.number)
 
-    def _run_on_cluster(self, handling: Handling) -> None:
+    def _run_on_cluster(self) -> None:
+        """Extract in batches, whose shards the workers write themselves.
+
+        A batch that is lost with its worker is given to another. If the first one had already written its shards, the
+        rows are there twice, and the last ones count.
+        """
+        size = max(1, min(SHARD_ROWS, math.ceil(len(self.tracks) / (_BATCHES_PER_THREAD * n_threads()))))
+        tracks = [replace(track, path=track.path.absolute()) for track in self.tracks]
+        store, audio = self.store.folder.absolute(), self.audio.absolute()
+        batches = [
+            _Batch(store, self.info, tuple(tracks[first : first + size]), audio, self.options)
+            for first in range(0, len(tracks), size)
+        ]
         completed = 0
-        for tracks, done in extract_batches(self._store, self._info, self._tracks, self._audio, handling):
-            self._summary.extracted += done.extracted
-            self._summary.chatter += done.chatter
+        for outcome in run_on_cluster(_extract_batch, batches):
+            batch, done = batches[outcome.index].tracks, outcome.result
+            self.summary.extracted += done.extracted
+            self.summary.decoder_messages += done.decoder_messages
             self._seconds += done.seconds
-            for track in tracks:
+            for track in batch:
                 self._failures.pop(track.id, None)
             for index, reason in done.failed:
-                self._fail(tracks[index], reason)
-            completed += len(tracks)
-            self._progress.update(completed, failed=self._n_failed, audio_seconds=self._seconds)
-            if self._is_due():
-                self._write()
-
-    def _add(self, track: Track, file: ExtractedFile) -> None:
-        self._failures.pop(track.id, None)
-        self._summary.chatter += file.chatter
-        self._seconds += file.duration
-        self._n_frames += len(file.frames)
-        self._pending.append(file.row_of(track))
+                self._fail(batch[index], reason)
+            completed += len(batch)
+            self._update(completed)
 
     def _fail(self, track: Track, reason: str) -> None:
         size, mtime = file_stamp(track.path)
-        if size < 0 and not _holds_anything(self._audio):
+        if size < 0 and not _has_entries(self.audio):
             raise DatasetError(
-                f"the audio folder {self._audio} has vanished; bring it back and run the same command again: "
-                "what is extracted is kept"
+                f"the audio folder {self.audio} has vanished; bring it back and run the same command again: "
+                "what has been extracted is kept"
             )
         retry = (
-            "mend or replace the file and run the same command again, or try it as it is with --retry-failed, "
-            "and more --timeout where it took too long"
+            "repair or replace the file and run the same command again, or try it as it is with --retry-failed, "
+            "with a larger --timeout if it took too long"
         )
         self._n_failed += 1
         self._failures[track.id] = Failure(track.id, printable(track.path), reason, retry, size, mtime)
-        n_listed = self._summary.listed
-        if self._max_failures is not None and self._max_failures.exceeded_by(self._n_failed, n_listed):
+        n_listed = self.summary.listed
+        if self.max_failures is not None and self.max_failures.exceeded_by(self._n_failed, n_listed):
             raise DatasetError(
                 f"{self._n_failed} of {counted(n_listed, 'file')} failed, more than --max-failures "
-                f"{self._max_failures}; the last: {printable(track.path)}: {reason}"
+                f"{self.max_failures}; the last one: {printable(track.path)}: {reason}"
             )
 
-    def _is_due(self) -> bool:
-        full = len(self._pending) >= SHARD_ROWS or self._n_frames >= SHARD_FRAMES
-        return full or time.monotonic() - self._written_at > SHARD_SECONDS
+    def _update(self, completed: int) -> None:
+        self.progress.update(completed, failed=self._n_failed, audio_seconds=self._seconds)
+        if self._shard.is_full or time.monotonic() - self._written_at > SHARD_SECONDS:
+            self._write()
 
     def _write(self) -> None:
-        """Write the pending rows as a shard, and the failures."""
-        rows, self._pending, self._n_frames = self._pending, [], 0
-        # Emptied first: a shard that could not be written is not tried a second time on the way out.
-        if rows:
-            self._store.append(rows, self._info)
-            self._summary.extracted += len(rows)
-        self._summary.failures = sorted(self._failures.values(), key=lambda failure: failure.id)
-        self._store.write_failures(self._summary.failures)
+        """Write the rows that are waiting, and the failures."""
+        self.summary.extracted += self._shard.write()
+        self.summary.failures = sorted(self._failures.values(), key=lambda failure: failure.id)
+        self.store.write_failures(self.summary.failures)
         self._written_at = time.monotonic()
 
 
-def _holds_anything(folder: Path) -> bool:
+def _has_entries(folder: Path) -> bool:
     try:
         with os.scandir(folder) as entries:
             return any(entries)
     except OSError:
         return False
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Tracks for one worker of a cluster, and where their rows go. Paths are absolute, the same on every machine."""
+
+    store: Path
+    info: DatasetInfo
+    tracks: tuple[Track, ...]
+    audio: Path
+    options: ExtractOptions
+
+
+@dataclass
+class _BatchResult:
+    """What became of a batch, whose shards are written.
+
+    Attributes
+    ----------
+    extracted : int
+    failed : list of (int, str)
+        Indices in the batch, and reasons.
+    seconds : float
+        Of music.
+    decoder_messages : int
+        See `mirembed.audio.Sound`.
+    """
+
+    extracted: int = 0
+    failed: list[tuple[int, str]] = field(default_factory=list)
+    seconds: float = 0.0
+    decoder_messages: int = 0
+
+
+def _extract_batch(batch: _Batch) -> _BatchResult:
+    """Extract a batch on a worker of the cluster, in a process of its own, which a broken file may crash."""
+    shard = _Shard(FeatureStore(batch.store), batch.info)
+    if not shard.store.exists:
+        raise StoreError(
+            f"the worker on {platform.node()} does not see {batch.store}; keep the store where all machines see it "
+            "under the same path, and give that path as --store"
+        )
+    done = _BatchResult()
+    for outcome in extract_files([track.path for track in batch.tracks], 1, batch.options, batch.audio):
+        if isinstance(outcome.result, str):
+            done.failed.append((outcome.index, outcome.result))
+            continue
+        shard.rows.append(SpectrogramRow.of(batch.tracks[outcome.index], outcome.result))
+        done.seconds += outcome.result.duration
+        done.decoder_messages += outcome.result.decoder_messages
+        if shard.is_full:
+            done.extracted += shard.write()
+    done.extracted += shard.write()
+    return done

@@ -18,19 +18,19 @@ class Summary:
     listed, absent : int
         What the dataset listed, and annotated tracks without audio.
     extracted, unchanged, relabeled : int
-        Done now; in the store already; in the store with another label or group, which is now the listed one.
+        Extracted now; in the store already; in the store with another label or group, which is now the listed one.
     moved : int
-        In the store under another id, and known by their content; they have the listed id now.
+        In the store under another id, recognized by their content; they have the listed id now.
     failures : list of Failure
-        All that stand in the failures table after this run.
+        Everything in the table of failures after this run.
     failed_before : int
-        Those of them that failed in an earlier run, have not changed, and so were not tried again.
+        Failures that were not tried again, because they failed in an earlier run and their files have not changed.
     kept : int
-        Those of the failures whose spectrogram from before the file changed is still in the store.
+        Failures whose features from before the file changed are still in the store.
     unlisted, pruned : int
-        In the store but no longer listed: kept, or removed because that was asked.
-    chatter : int
-        Lines that decoders wrote and that were not shown.
+        In the store but no longer listed: kept, or removed on request.
+    decoder_messages : int
+        Lines that decoders wrote to the terminal and that were not shown.
     damaged : list of str
         Shards that could not be read and were set aside.
     """
@@ -46,7 +46,7 @@ class Summary:
     kept: int = 0
     unlisted: int = 0
     pruned: int = 0
-    chatter: int = 0
+    decoder_messages: int = 0
     damaged: list[str] = field(default_factory=list)
 
     def to_json(self, dataset: str) -> dict[str, Any]:
@@ -54,37 +54,32 @@ class Summary:
         return {"dataset": dataset, **asdict(self)}
 
     def lines(self, dataset: str) -> list[str]:
-        """Return the summary in words, saying only what happened."""
-        lines = [f"{dataset}: {self._stored()}"]
+        """Return the summary in words, leaving out what did not happen."""
+        stored = self.extracted + self.unchanged + self.kept
+        lines = [f"{dataset}: {stored} of {counted(self.listed, 'track')} in the store, {self.extracted} of them new"]
+        if self.unlisted:
+            them = "it" if self.unlisted == 1 else "them"
+            lines[0] += f", and {self.unlisted} no longer listed (--prune removes {them})"
         if self.absent:
-            lines.append(f"{counted(self.absent, 'annotated track')} without audio here")
+            lines.append(f"{counted(self.absent, 'annotated track')} without audio")
         if self.relabeled:
             lines.append(f"{counted(self.relabeled, 'track')} with a new label or group, not decoded again")
         if self.moved:
             lines.append(f"{counted(self.moved, 'track')} moved or renamed, not decoded again")
         if self.pruned:
-            lines.append(f"{counted(self.pruned, 'track')} removed, no longer listed")
+            lines.append(f"removed {counted(self.pruned, 'unlisted track')}")
         if self.damaged:
-            lines.append(f"{counted(len(self.damaged), 'damaged shard')} set aside: {', '.join(self.damaged)}")
-        if self.chatter:
-            lines.append(f"{counted(self.chatter, 'line')} of decoder messages silenced")
+            lines.append(f"set aside {counted(len(self.damaged), 'damaged shard')}: {', '.join(self.damaged)}")
+        if self.decoder_messages:
+            lines.append(f"hid {counted(self.decoder_messages, 'line')} of decoder messages")
         if self.failures:
-            lines.append(f"{counted(len(self.failures), 'file')} failed (their reasons are in failures.parquet):")
+            lines.append(f"{counted(len(self.failures), 'file')} failed (failures.parquet has all reasons):")
             lines += [f"  {failure.path}: {failure.reason}" for failure in self.failures[:10]]
             if len(self.failures) > 10:
                 lines.append(f"  and {len(self.failures) - 10} more")
         if self.kept:
-            lines.append(f"{counted(self.kept, 'track')} kept as before the file changed")
+            lines.append(f"kept the earlier features of {counted(self.kept, 'failed file')}")
         if self.failed_before:
-            lines.append(f"{self.failed_before} of them failed before and have not changed: --retry-failed tries again")
+            skipped = counted(self.failed_before, "unchanged file")
+            lines.append(f"skipped {skipped} that failed before; --retry-failed tries again")
         return lines
-
-    def _stored(self) -> str:
-        listed = self.extracted + self.unchanged + self.kept
-        if not self.unlisted:
-            return f"{listed} of {counted(self.listed, 'track')} in the store, {self.extracted} of them new"
-        them = "it" if self.unlisted == 1 else "them"
-        return (
-            f"{counted(listed + self.unlisted, 'track')} in the store, {self.extracted} of them new; {listed} of "
-            f"{self.listed} listed ({self.unlisted} kept although no longer listed: --prune removes {them})"
-        )

@@ -1,4 +1,4 @@
-"""Fit models on all tracks of a dataset, and keep them and their embeddings in the store."""
+"""Fit models on all tracks of a dataset, and keep them and the embeddings of the tracks in the store."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.config import Experiment
-from mirembed.config.approaches import Approach
+from mirembed.config import Approach, Settings
 from mirembed.errors import EvaluationError, SpecError
-from mirembed.fit.job import Job, fit_models, provenance
+from mirembed.fit.job import Job, fit_models, label_array, training_provenance
 from mirembed.fit.names import checkpoint, reserving
+from mirembed.fit.resolve import choose_device, describe_plugins, describe_settings
 from mirembed.hookspecs import Classification, Regression
 from mirembed.models.embeddings import EmbeddingRows, ModelKey, write_embeddings
 from mirembed.models.estimators import check_storable
@@ -29,16 +29,17 @@ from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import FeatureStore
 from mirembed.store.features import compare_parameters
-from mirembed.store.frames import Tracks
 from mirembed.store.root import slug
+from mirembed.store.tracks import Tracks
+from mirembed.training.engine import choose_engine
 from mirembed.training.labels import TargetScale, undeclared
-from mirembed.training.loop import Settings
+from mirembed.training.loop import Settings as TrainingSettings
 from mirembed.workers.trainings import run_trainings
 
 
 @dataclass(frozen=True)
 class FittedModel:
-    """Where a fitted model and its embeddings are.
+    """A fitted model on disk, and its embeddings.
 
     Attributes
     ----------
@@ -47,9 +48,9 @@ class FittedModel:
     embeddings : pathlib.Path
         Parquet table of the embeddings of all tracks.
     loss : float or None
-        Mean loss a track in the last epoch; None when nothing was trained.
+        Mean loss per track in the last epoch; None if nothing was trained.
     notes : list of str
-        What the user should be told of the model.
+        Warnings about the model.
     """
 
     approach: str
@@ -59,7 +60,7 @@ class FittedModel:
     notes: list[str]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the paths as JSON."""
+        """Return the attributes as JSON."""
         return {
             "approach": self.approach,
             "model": str(self.folder),
@@ -71,18 +72,28 @@ class FittedModel:
 
 @dataclass(frozen=True)
 class _Training:
-    """One network to fit, and where its models go."""
+    """A network to train, and where its models (by method) and embeddings go."""
 
     job: Job
+    tracks: Tracks
     folders: Mapping[str, Path]
     embeddings: Path
-    tracks: Tracks
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether all models are saved already, by a fit that was interrupted."""
+        return all(self.folders[method.name].exists() for method in self.job.methods)
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether an interrupted fit left anything of it."""
+        return self.is_saved or (self.job.checkpoint is not None and self.job.checkpoint.exists())
 
 
 def fit(
     tracks: Tracks,
     store: FeatureStore,
-    experiment: Experiment,
+    settings: Settings,
     registry: Registry,
     models: Path,
     *,
@@ -92,77 +103,127 @@ def fit(
     command: str = "",
     progress: Progress | None = None,
 ) -> list[FittedModel]:
-    """Train on all tracks and save one model for each approach.
+    """Train on all tracks and save one model for each method.
 
-    An interrupted fit goes on from its last checkpoint when the same call is made again.
+    The same call resumes an interrupted fit from its last checkpoint.
 
     Parameters
     ----------
-    tracks, store
-        The dataset and its place.
-    experiment : Experiment
+    tracks : Tracks
+    store : FeatureStore
+        The dataset's.
+    settings : Settings
+        Those of an evaluation (folds, seeds and so on) are ignored.
     registry : Registry
     models : pathlib.Path
         The folder in which each model gets a folder of its own; none is overwritten.
     seed : int
     jobs : int
+        Worker processes; the numbers do not depend on it.
     name : str or None
-        Of the model; chosen from dataset and approach when None.
+        Of the model; None: from dataset and approach.
     command : str
-        As it was typed, for the provenance.
+        As typed, for the provenance.
 
     Raises
     ------
     EvaluationError
         If there are too few tracks or classes.
     SpecError
-        If ``name`` cannot be a folder's name, or the learner's kernel should match where no similarity is learned.
+        If a setting or ``name`` is invalid, or an approach trains nothing.
+    PluginError
+        If a similarity or a learner is unknown, or rejects its parameters.
     ModelError
         If ``name`` is taken, or a model with the learner could not be loaded again.
     StoreBusyError
-        If the same fit is going on in another process.
+        If another process is running the same fit.
     """
     progress = progress or Silent()
+    settings = replace(settings, device=choose_device(settings.device))
+    plugins = describe_plugins(settings, registry)
     labels = check_trainable(tracks)
-    for approach in experiment.approaches:
+    _check_savable(tracks, settings, registry)
+    settings = replace(settings, engine=choose_engine(settings.engine, progress.note))  # takes a second
+    described = describe_settings(settings, plugins)
+    if undeclared(tracks.task):
+        progress.note(
+            f"no range is declared for {', '.join(undeclared(tracks.task))}; using the range of the tracks' labels"
+        )
+    digest = _digest({**described, "seed": seed, "data": tracks.digest, "name": name, "versions": versions()})
+    wanted = _wanted_names(tracks, [method.name for method in settings.methods], name)
+    provenance = {**training_provenance(tracks, described, seed, command), "fit": digest}
+    with reserving(models, digest, wanted, exact=name is not None) as folders, tracks.frames.in_use():
+        for method, folder in folders.items():
+            if folder.name != wanted[method]:
+                progress.note(f"the model {wanted[method]} already exists; saving this one as {folder.name}")
+        trainings = [
+            _Training(
+                Job(
+                    frames=tracks.frames,
+                    task=tracks.task,
+                    labels=labels,
+                    rows=np.arange(len(tracks.ids)),
+                    normalize=settings.normalize,
+                    methods=methods,
+                    settings=TrainingSettings(
+                        settings.epochs, settings.batch, seed, 0, settings.device, settings.engine
+                    ),
+                    parameters=tracks.info.parameters,
+                    provenance=provenance,
+                    checkpoint=checkpoint(models, methods[0].approach.training, digest),
+                ),
+                tracks,
+                folders,
+                store.embeddings,
+            )
+            for methods in settings.trainings
+        ]
+        if any(training.is_resumed for training in trainings):
+            progress.note("resuming the interrupted fit")
+        epochs = [settings.epochs] * len(trainings)
+        description = f"training for {counted(settings.epochs, 'epoch')}"
+        fitted: dict[str, FittedModel] = {}
+        for _, saved in run_trainings(_fit_training, trainings, epochs, jobs, progress, description):
+            fitted |= {model.approach: model for model in saved}
+    return [fitted[method.name] for method in settings.methods]
+
+
+def _check_savable(tracks: Tracks, settings: Settings, registry: Registry) -> None:
+    """Check that every method has a network, and a learner that can be saved."""
+    for approach in settings.approaches:
         if not approach.trains:
             raise SpecError(
-                f"--approach {approach.name} trains nothing: there is no model to save; `mirembed evaluate` scores it"
+                f"--approach {approach.name} trains no network, so there is no model to save; "
+                "use `mirembed evaluate` to score it"
             )
-    described = experiment.describe(registry)
-    for method in experiment.methods:
-        if method.learner is not None:
-            check_storable(new_estimator(registry, method.learner, tracks.task), method.learner, registry)
-    if undeclared(tracks.task):
-        progress.note(f"no range is declared for {', '.join(undeclared(tracks.task))}: that of the tracks is taken")
-    digest = _digest({**described, "seed": seed, "data": tracks.digest, "name": name, "versions": versions()})
-    wanted = _wanted_names(tracks, [method.name for method in experiment.methods], name)
-    fitted: dict[str, FittedModel] = {}
-    with reserving(models, digest, wanted, exact=name is not None) as folders, tracks.frames.in_use():
-        trainings = []
-        for methods in experiment.trainings:
-            job = Job(
-                frames=tracks.frames,
-                task=tracks.task,
-                labels=labels,
-                rows=np.arange(len(tracks.ids)),
-                normalize=experiment.normalize,
-                methods=methods,
-                settings=Settings(experiment.epochs, experiment.batch, seed, 0, experiment.device, experiment.engine),
-                parameters=tracks.info.parameters,
-                provenance={**provenance(tracks, described, seed, command), "fit": digest},
-                checkpoint=checkpoint(models, methods[0].approach.training, digest),
-            )
-            trainings.append(_Training(job, folders, store.embeddings, tracks))
-        _tell_names(folders, wanted, progress)
-        begun = (training.job.checkpoint for training in trainings if training.job.checkpoint is not None)
-        if any(map(_is_saved, trainings)) or any(path.exists() for path in begun):
-            progress.note("going on where the same fit was interrupted")
-        description = f"training for {counted(experiment.epochs, 'epoch')}"
-        epochs = [experiment.epochs] * len(trainings)
-        for _, result in run_trainings(_fit_one, trainings, epochs, jobs, progress, description):
-            fitted |= {model.approach: model for model in result}
-    return [fitted[method.name] for method in experiment.methods]
+    if any(approach.learns for approach in settings.approaches):
+        for learner in settings.learners:
+            check_storable(new_estimator(registry, learner, tracks.task), learner, registry)
+
+
+def _fit_training(training: _Training, on_epoch: Callable[[int], None]) -> list[FittedModel]:
+    """Train a network, and save its models and their embeddings; runs in a worker.
+
+    Models that an interrupted fit has saved are kept. All tracks are embedded once for all models.
+    """
+    registry, job = Registry.discover(), training.job
+    models: dict[str, Model] = {}
+    embeddings: NDArray[np.float32] | None = None
+    if not training.is_saved:
+        fitted = fit_models(job, registry, on_epoch)
+        models, embeddings = fitted.models, fitted.embeddings
+    on_epoch(job.settings.epochs)
+    saved = []
+    for method in job.methods:
+        folder = training.folders[method.name]
+        model = _save_model(models.get(method.name), folder, method.learner, registry)
+        if embeddings is None:
+            embeddings = model.embed(job.frames.open(), job.frames.starts, job.frames.lengths)
+        path = _save_embeddings(
+            model, training.embeddings, training.tracks, embeddings, epoch=job.settings.epochs, in_sample=True
+        )
+        saved.append(FittedModel(method.name, folder, path, model.provenance["loss"], model.provenance["notes"]))
+    return saved
 
 
 def transfer(
@@ -176,17 +237,25 @@ def transfer(
     name: str | None = None,
     command: str = "",
 ) -> FittedModel:
-    """Fit only a learner to a dataset, on the embeddings of a network that another dataset trained.
+    """Fit only a learner to a dataset, on the embeddings of a network that was trained on another dataset.
 
     The network and its normalization stay as they are.
+
+    Parameters
+    ----------
+    tracks, store, registry, models, name, command
+        As for `fit`.
+    network : pathlib.Path
+        The folder of the model whose network is used.
+    learner : Spec
 
     Raises
     ------
     SpecError
-        If ``name`` cannot be a folder's name, or the learner's kernel should match where no similarity is learned.
+        If ``name`` is invalid, or the learner's kernel should match a similarity where none was learned.
     ModelError
         If ``name`` is taken, or a model with the learner could not be loaded again.
-    FingerprintError
+    MismatchError
         If the network was trained on spectrograms with other parameters.
     """
     base = Model.load(network, registry)
@@ -194,50 +263,65 @@ def transfer(
     labels = check_trainable(tracks)
     approach = Approach("fl") if base.provenance["approach"] == "nn" else Approach.parse(base.provenance["approach"])
     check_storable(new_estimator(registry, learner, tracks.task), learner, registry)
-    embeddings = base.embed(tracks.frames.open(), tracks.frames.starts, tracks.frames.lengths)
+    provenance = _transfer_provenance(base, network, tracks, approach, learner, registry, name, command)
     scale = TargetScale.fit(tracks.task, labels) if isinstance(tracks.task, Regression) else None
-    made_with = describe_learner(registry, learner, [approach])
-    described = {**base.provenance["settings"], "learners": {str(learner): made_with}}
-    origin = base.provenance.get("network_from", base.provenance)
-    digest = _digest(
-        {**described, "network": base.provenance["digest"], "data": tracks.digest, "name": name, "versions": versions()}
-    )
-    model = replace(
-        base,
-        task=tracks.task,
-        head=None,
-        estimator=None,
-        scale=scale,
-        provenance={
-            **provenance(tracks, described, base.provenance["seed"], command),
-            "fit": digest,
-            "approach": approach.name,
-            "learner": made_with,
-            "network_from": {
-                "model": network.name,
-                "digest": base.provenance["digest"],
-                "dataset": origin["dataset"],
-                "fold": origin.get("fold"),
-            },
-        },
-    )
+    model = replace(base, task=tracks.task, head=None, estimator=None, scale=scale, provenance=provenance)
+    embeddings = base.embed(tracks.frames.open(), tracks.frames.starts, tracks.frames.lengths)
     seed = (base.provenance["seed"], 0)
     fitted = fit_learner(registry, learner, approach, tracks.task, embeddings, labels, scale, seed=seed)
     fitted.put_into(model)
-    # Of other tracks, and of a fold's, nobody knows whether the network was trained on them.
-    in_sample = True if origin["dataset"]["digest"] == tracks.digest and origin.get("fold") is None else None
+    origin = provenance["network_from"]
+    # Whether the network was trained on these tracks is unknown if it comes from other tracks, or from a fold.
+    same = base.provenance.get("network_from", base.provenance)["dataset"]["digest"] == tracks.digest
+    in_sample = True if same and origin["fold"] is None else None
     wanted = _wanted_names(tracks, [f"from-{network.name}"], name)
-    with reserving(models, digest, wanted, exact=name is not None) as folders:
+    with reserving(models, provenance["fit"], wanted, exact=name is not None) as folders:
         [folder] = folders.values()
-        model = _keep(model, folder, learner, registry)
-        path = _save_embeddings(
-            model, store.embeddings, tracks, embeddings, epoch=described["epochs"], in_sample=in_sample
-        )
+        model = _save_model(model, folder, learner, registry)
+        epoch = provenance["settings"]["epochs"]
+        path = _save_embeddings(model, store.embeddings, tracks, embeddings, epoch=epoch, in_sample=in_sample)
     return FittedModel(approach.name, folder, path, None, fitted.notes)
 
 
+def _transfer_provenance(
+    base: Model,
+    network: Path,
+    tracks: Tracks,
+    approach: Approach,
+    learner: Spec,
+    registry: Registry,
+    name: str | None,
+    command: str,
+) -> dict[str, Any]:
+    """Return the provenance of a model whose network comes from the model ``base``."""
+    described = describe_learner(registry, learner, [approach])
+    settings = {**base.provenance["settings"], "learners": {str(learner): described}}
+    origin = base.provenance.get("network_from", base.provenance)
+    digest = _digest(
+        {
+            **settings,
+            "network": base.provenance["digest"],
+            "data": tracks.digest,
+            "name": name,
+            "versions": versions(),
+        }
+    )
+    return {
+        **training_provenance(tracks, settings, base.provenance["seed"], command),
+        "fit": digest,
+        "approach": approach.name,
+        "learner": described,
+        "network_from": {
+            "model": network.name,
+            "digest": base.provenance["digest"],
+            "dataset": origin["dataset"],
+            "fold": origin.get("fold"),
+        },
+    }
+
+
 def check_trainable(tracks: Tracks) -> NDArray[Any]:
-    """Return the labels as `Job` wants them.
+    """Return the labels as `Job` takes them.
 
     Raises
     ------
@@ -245,62 +329,18 @@ def check_trainable(tracks: Tracks) -> NDArray[Any]:
         If there are fewer than two tracks or classes.
     """
     if len(tracks.ids) < 2:
-        raise EvaluationError(f"{tracks.info.spec} has {len(tracks.ids)} track; at least two are needed")
-    if isinstance(tracks.task, Classification):
-        if len(tracks.task.classes) < 2:
-            raise EvaluationError(
-                f"all {len(tracks.ids)} tracks of {tracks.info.spec} are of the class {tracks.task.classes[0]!r}; "
-                "at least two classes are needed"
-            )
-        return tracks.class_indices
-    return np.asarray(tracks.labels)
-
-
-def _tell_names(folders: Mapping[str, Path], wanted: Mapping[str, str], progress: Progress) -> None:
-    """Say which models get another name than they would have, because there is one of that name."""
-    for ending, folder in folders.items():
-        if folder.name != wanted[ending]:
-            progress.note(f"there is a model {wanted[ending]} already, which is kept; this one is {folder.name}")
-
-
-def _fit_one(training: _Training, on_epoch: Callable[[int], None]) -> list[FittedModel]:
-    """Train one network; save its models and their embeddings. Runs in a worker.
-
-    What an interrupted fit has saved is kept.
-    """
-    registry = Registry.discover()
-    models: Mapping[str, Model] = {}
-    if not _is_saved(training):
-        models = fit_models(training.job, registry, on_epoch).models
-    on_epoch(training.job.settings.epochs)
-    return _keep_all(training, models, registry)
-
-
-def _is_saved(training: _Training) -> bool:
-    return all(training.folders[method.name].exists() for method in training.job.methods)
-
-
-def _keep_all(training: _Training, models: Mapping[str, Model], registry: Registry) -> list[FittedModel]:
-    """Save the models of a training, but for those that are saved already, and the embeddings of all."""
-    job, tracks = training.job, training.tracks
-    frames = job.frames.open()
-    result = []
-    for method in job.methods:
-        name, folder = method.name, training.folders[method.name]
-        model = (
-            Model.load(folder, registry) if folder.exists() else _keep(models[name], folder, method.learner, registry)
+        raise EvaluationError(f"{tracks.info.spec} has {counted(len(tracks.ids), 'track')}: at least 2 are needed")
+    if isinstance(tracks.task, Classification) and len(tracks.task.classes) < 2:
+        raise EvaluationError(
+            f"all {len(tracks.ids)} tracks of {tracks.info.spec} are of class {tracks.task.classes[0]!r}: at least 2 "
+            "classes are needed"
         )
-        embeddings = model.embed(frames, job.frames.starts, job.frames.lengths)
-        path = _save_embeddings(
-            model, training.embeddings, tracks, embeddings, epoch=job.settings.epochs, in_sample=True
-        )
-        result.append(FittedModel(name, folder, path, model.provenance["loss"], model.provenance["notes"]))
-    return result
+    return label_array(tracks)
 
 
-def _keep(model: Model, folder: Path, learner: Spec | None, registry: Registry) -> Model:
-    """Save a model, unless that was done before an interruption, and return it as it is on disk."""
-    if folder.exists():
+def _save_model(model: Model | None, folder: Path, learner: Spec | None, registry: Registry) -> Model:
+    """Save a model, unless an interrupted fit has saved it already; return it as it is on disk."""
+    if model is None or folder.exists():
         return Model.load(folder, registry)
     if model.estimator is not None and learner is not None:
         check_storable(model.estimator, learner, registry)
@@ -319,11 +359,11 @@ def _save_embeddings(
 
 
 def _wanted_names(tracks: Tracks, endings: Sequence[str], name: str | None) -> dict[str, str]:
-    """Return the name that the model with each ending should have."""
+    """Return the preferred name of each model: ``name``, or dataset and ending."""
     if name is not None:
         if not re.fullmatch(r"[^\W_][\w.-]{0,59}", name):
             raise SpecError(
-                f"--name {name}: expected a letter or digit, and after it at most 59 letters, digits, '.', '_' and '-'"
+                f"--name {name}: expected a letter or digit, then at most 59 letters, digits, '.', '_' and '-'"
             )
         return {ending: name if len(endings) == 1 else f"{name}-{slug(ending)}" for ending in endings}
     return {ending: f"{slug(tracks.info.spec.partition(':')[0])}-{slug(ending)}" for ending in endings}

@@ -1,12 +1,12 @@
-"""One network, trained on given tracks, and the models made of it.
+"""One training: a network trained on given tracks, the learners fitted to its embeddings, and the models of both.
 
-`fit` and every fold of `evaluate` come through here, so that what is evaluated is what is saved.
+`mirembed.fit.fit` and every fold of `mirembed.evaluate` use `fit_models`, so what is evaluated is what is saved.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mirembed.config.approaches import Approach, Method
+from mirembed.config import Approach, Method
 from mirembed.hookspecs import Classification, Task
 from mirembed.models.baselines import MelStatistics, NoFeatures, chance_estimator
 from mirembed.models.learners import FittedLearner, describe_learner, fit_learner, learner_targets
@@ -23,7 +23,7 @@ from mirembed.models.model import Model
 from mirembed.provenance import versions
 from mirembed.registry import Registry
 from mirembed.store.frame_file import FrameFile
-from mirembed.store.frames import Tracks
+from mirembed.store.tracks import Tracks
 from mirembed.training.engine import import_engine
 from mirembed.training.excerpts import Normalization
 from mirembed.training.labels import TargetScale, one_hot
@@ -35,7 +35,7 @@ from mirembed.training.weights import NetworkWeights, OutputLayer
 
 @dataclass(frozen=True)
 class Job:
-    """One network to train, and the models to make of it. Small: it travels to a worker process.
+    """A network to train, and the models to make from it. It is small, and is sent to a worker process.
 
     Attributes
     ----------
@@ -45,16 +45,17 @@ class Job:
     rows : ndarray [n_train], int64
         The training tracks.
     normalize : {"training", "dataset"}
-        Whose frames the band statistics come from. ``dataset`` is the paper's choice, and lets the test tracks'
-        audio, though no label, into the network's input.
+        Which tracks the band statistics come from. ``dataset`` is the paper's choice; it lets the test tracks' audio,
+        but none of their labels, into the network's input.
     methods : tuple of Method
-        All with the same training.
+        They share the network.
     settings : Settings
     parameters : mapping
         Of the spectrogram.
     provenance : mapping
-        What the models' manifests say, besides approach and learner.
+        For the models' manifests, besides approach and learner.
     checkpoint : pathlib.Path or None
+        Where an interrupted training resumes from.
     """
 
     frames: FrameFile
@@ -73,19 +74,24 @@ class Job:
         """The first of the approaches that share the network."""
         return self.methods[0].approach
 
+    @property
+    def seed(self) -> tuple[int, int]:
+        """Seed and fold, which everything random depends on."""
+        return self.settings.seed, self.settings.fold
+
 
 @dataclass(frozen=True)
 class Fitted:
-    """What comes of a job, at its end or at a checkpoint.
+    """The models of a job, at its end or at a checkpoint.
 
     Attributes
     ----------
     models : dict of str to Model
-        By the method's name.
+        By method.
     losses : list of float
-        Mean loss a track, one an epoch; empty where nothing is trained.
+        Mean loss per track of each epoch; empty for untrained baselines.
     embeddings : ndarray [n_train, units], float32, or None
-        Of the training tracks, where a learner was fitted to them.
+        Of the training tracks; None if no learner was fitted to them.
     """
 
     models: dict[str, Model]
@@ -93,9 +99,9 @@ class Fitted:
     embeddings: NDArray[np.float32] | None = None
 
     @property
-    def notes(self) -> list[str]:
-        """What the user should be told of the models."""
-        return [f"{name}: {note}" for name, model in self.models.items() for note in model.provenance["notes"]]
+    def notes(self) -> dict[str, list[str]]:
+        """Warnings about the models, by method."""
+        return {name: model.provenance["notes"] for name, model in self.models.items()}
 
 
 def load() -> None:
@@ -111,158 +117,179 @@ def fit_models(
     on_epoch: Callable[[int], None] = lambda epoch: None,
     on_checkpoint: Callable[[int, Fitted], None] | None = None,
 ) -> Fitted:
-    """Train the network of a job on its training tracks and fit the learners.
+    """Train the network of a job on its training tracks and fit the learners to its embeddings.
 
-    Nothing of any other track is read, but for ``normalize="dataset"``.
+    No other track is read, except for the band statistics of ``normalize="dataset"``.
 
     Parameters
     ----------
     on_epoch : callable
-        Told the number of epochs done.
+        Called with the number of finished epochs.
     on_checkpoint : callable or None
-        Given the number of epochs done and models of the network as it is then, with learners fitted from scratch;
-        see `mirembed.training.loop.train`.
+        Called with the number of finished epochs and the models at that point, with learners fitted from scratch; see
+        `mirembed.training.loop.train`.
 
     Raises
     ------
     MirembedError
         If a plugin fails, the training diverges, or the labels cannot be learned.
     """
-    fitter = Fitter.of(job, registry)
+    tracks = _TrainingTracks.read(job)
     if not job.approach.trains:
-        return fitter.fit(_untrained(job, fitter), None, [])
+        return _fit_learners(job, registry, tracks, _untrained_features(job, tracks.data))
 
-    def snapshot(epoch: int, trained: Trained) -> None:
+    def fit_checkpoint(epoch: int, trained: Trained) -> None:
         if on_checkpoint is not None:
-            on_checkpoint(epoch, fitter.fit_to(trained, notes=False))
+            on_checkpoint(epoch, _fit_trained(job, registry, tracks, trained, notes=False))
 
     similarities = _similarities(job, registry)
     with _repeatable(job.settings.device):
-        trained = train(fitter.training_data(), job.settings, *similarities, job.checkpoint, on_epoch, snapshot)
-    return fitter.fit_to(trained)
+        trained = train(tracks.data, job.settings, *similarities, job.checkpoint, on_epoch, fit_checkpoint)
+    return _fit_trained(job, registry, tracks, trained)
+
+
+def _fit_trained(
+    job: Job, registry: Registry, tracks: _TrainingTracks, trained: Trained, *, notes: bool = True
+) -> Fitted:
+    """Fit the learners to a copy of a network, with which training may continue."""
+    head = None if trained.head is None else OutputLayer.of(trained.head)
+    network = NetworkWeights.of(trained.network)
+    return _fit_learners(job, registry, tracks, network, head, trained.losses, notes=notes)
 
 
 @dataclass(frozen=True)
-class Fitter:
-    """The training tracks of a job, ready for a network and for learners; see `Fitter.of`."""
+class _TrainingTracks:
+    """The training tracks of a job.
 
-    job: Job
-    registry: Registry
-    frames: NDArray[np.float32]
-    starts: NDArray[np.int64]
-    lengths: NDArray[np.int64]
+    Attributes
+    ----------
+    data : TrainingData
+        What the network is trained on.
+    labels : ndarray [n_train, ...]
+        As in `Job`.
+    scale : TargetScale or None
+        None for classification.
+    """
+
+    data: TrainingData
     labels: NDArray[Any]
-    normalization: Normalization
     scale: TargetScale | None
 
     @classmethod
-    def of(cls, job: Job, registry: Registry) -> Fitter:
-        """Open the frames of a job."""
-        training = job.frames.take(job.rows)
-        measured = training if job.normalize == "training" else job.frames
-        labels = job.labels[job.rows]
-        return cls(
-            job=job,
-            registry=registry,
-            frames=training.open(),
-            starts=training.starts,
-            lengths=training.lengths,
-            labels=labels,
-            normalization=Normalization.fit(measured.moments()),
-            scale=None if isinstance(job.task, Classification) else TargetScale.fit(job.task, labels),
+    def read(cls, job: Job) -> _TrainingTracks:
+        frames, labels = job.frames.take(job.rows), job.labels[job.rows]
+        scale = None if isinstance(job.task, Classification) else TargetScale.fit(job.task, labels)
+        if isinstance(job.task, Classification):
+            label_vectors = one_hot(labels, len(job.task.classes))
+        else:
+            label_vectors = learner_targets(labels, scale).astype(np.float32)
+        data = TrainingData(
+            frames=frames.open(),
+            starts=frames.starts,
+            lengths=frames.lengths,
+            label_vectors=label_vectors,
+            classes=labels if isinstance(job.task, Classification) else None,
+            normalization=Normalization.fit((frames if job.normalize == "training" else job.frames).moments()),
         )
-
-    def training_data(self) -> TrainingData:
-        """Return what a network is trained on."""
-        return TrainingData(
-            frames=self.frames,
-            starts=self.starts,
-            lengths=self.lengths,
-            label_vectors=_label_vectors(self.job.task, self.labels, self.scale),
-            classes=self.labels if isinstance(self.job.task, Classification) else None,
-            normalization=self.normalization,
-        )
-
-    def fit_to(self, trained: Trained, *, notes: bool = True) -> Fitted:
-        """Fit the learners to a trained network."""
-        head = None if trained.head is None else OutputLayer.of(trained.head)
-        return self.fit(NetworkWeights.of(trained.network), head, trained.losses, notes=notes)
-
-    def fit(
-        self,
-        network: NetworkWeights | MelStatistics | NoFeatures,
-        head: OutputLayer | None,
-        losses: list[float],
-        *,
-        notes: bool = True,
-    ) -> Fitted:
-        """Fit the learners from scratch to the embeddings of the training tracks."""
-        job = self.job
-        models = {}
-        embeddings: NDArray[np.float32] | None = None
-        for method in job.methods:
-            model = Model(
-                task=job.task,
-                network=network,
-                normalization=self.normalization,
-                head=head if method.learner is None else None,
-                estimator=None,
-                scale=self.scale,
-                parameters=job.parameters,
-                engine=job.settings.engine,
-                provenance={
-                    **job.provenance,
-                    **_made_by(method, self.registry),
-                    "loss": losses[-1] if losses else None,
-                },
-            )
-            if model.head is None:
-                if embeddings is None:
-                    embeddings = model.embed(self.frames, self.starts, self.lengths)
-                self._learn(method, embeddings).put_into(model, notes=notes)
-            models[method.name] = model
-        return Fitted(models, list(losses), embeddings)
-
-    def _learn(self, method: Method, embeddings: NDArray[np.float32]) -> FittedLearner:
-        if method.learner is None:
-            estimator = chance_estimator(self.job.task)
-            estimator.fit(embeddings, learner_targets(self.labels, self.scale))
-            return FittedLearner(estimator)
-        return fit_learner(
-            self.registry,
-            method.learner,
-            method.approach,
-            self.job.task,
-            embeddings,
-            self.labels,
-            self.scale,
-            seed=(self.job.settings.seed, self.job.settings.fold),
-        )
+        return cls(data, labels, scale)
 
 
-def _untrained(job: Job, fitter: Fitter) -> NetworkWeights | MelStatistics | NoFeatures:
-    """Return what takes the place of a trained network."""
+def _untrained_features(job: Job, data: TrainingData) -> NetworkWeights | MelStatistics | NoFeatures:
+    """Return the features of a baseline without training."""
     if job.approach.name == "chance":
         return NoFeatures()
     if job.approach.name == "mel":
-        return MelStatistics.fit(fitter.frames, fitter.starts, fitter.lengths)
-    return NetworkWeights.of(seeded_network(2 * fitter.frames.shape[1], (job.settings.seed, job.settings.fold)))
+        return MelStatistics.fit(data.frames, data.starts, data.lengths)
+    return NetworkWeights.of(seeded_network(2 * data.frames.shape[1], job.seed))
 
 
-def _made_by(method: Method, registry: Registry) -> dict[str, Any]:
-    learner = None if method.learner is None else describe_learner(registry, method.learner, [method.approach])
-    return {"approach": method.approach.name, "learner": learner, "notes": []}
+def _similarities(job: Job, registry: Registry) -> tuple[PluginSimilarity | None, PluginSimilarity | None]:
+    """Create the similarities of embeddings and of labels, if the approach learns one."""
+    approach, device = job.approach, job.settings.device
+    if approach.similarity is None or approach.label_similarity is None:
+        return None, None
+    return (
+        PluginSimilarity.create(registry, approach.similarity, device),
+        PluginSimilarity.create(registry, approach.label_similarity, device),
+    )
 
 
-def provenance(tracks: Tracks, described: Mapping[str, Any], seed: int, command: str) -> dict[str, Any]:
-    """Return what the manifest of a model says of how it was made, besides its approach and learner.
+@contextlib.contextmanager
+def _repeatable(device: str) -> Iterator[None]:
+    """Make torch compute the same numbers each time."""
+    if device.startswith("cuda"):
+        torch.use_deterministic_algorithms(True)
+    with one_thread():
+        yield
+
+
+def _fit_learners(
+    job: Job,
+    registry: Registry,
+    tracks: _TrainingTracks,
+    network: NetworkWeights | MelStatistics | NoFeatures,
+    head: OutputLayer | None = None,
+    losses: Sequence[float] = (),
+    *,
+    notes: bool = True,
+) -> Fitted:
+    """Fit the learners from scratch to the embeddings of the training tracks, which are computed once."""
+    data = tracks.data
+    models: dict[str, Model] = {}
+    embeddings: NDArray[np.float32] | None = None
+    for method in job.methods:
+        own_head = head if method.learner is None else None
+        learner = None if method.learner is None else describe_learner(registry, method.learner, [method.approach])
+        model = models[method.name] = Model(
+            task=job.task,
+            network=network,
+            normalization=data.normalization,
+            head=own_head,
+            estimator=None,
+            scale=tracks.scale,
+            parameters=job.parameters,
+            engine=job.settings.engine,
+            provenance={
+                **job.provenance,
+                "approach": method.approach.name,
+                "learner": learner,
+                "notes": [],
+                "loss": losses[-1] if losses else None,
+            },
+        )
+        if own_head is None:
+            if embeddings is None:
+                embeddings = model.embed(data.frames, data.starts, data.lengths)
+            _fit_learner(job, registry, tracks, method, embeddings).put_into(model, notes=notes)
+    return Fitted(models, list(losses), embeddings)
+
+
+def _fit_learner(
+    job: Job, registry: Registry, tracks: _TrainingTracks, method: Method, embeddings: NDArray[np.float32]
+) -> FittedLearner:
+    if method.learner is None:
+        estimator = chance_estimator(job.task)
+        estimator.fit(embeddings, learner_targets(tracks.labels, tracks.scale))
+        return FittedLearner(estimator)
+    return fit_learner(
+        registry, method.learner, method.approach, job.task, embeddings, tracks.labels, tracks.scale, seed=job.seed
+    )
+
+
+def label_array(tracks: Tracks) -> NDArray[Any]:
+    """Return class indices ``[n_tracks]``, or targets ``[n_tracks, n_targets]`` in original units."""
+    return tracks.class_indices if isinstance(tracks.task, Classification) else np.asarray(tracks.labels)
+
+
+def training_provenance(tracks: Tracks, settings: Mapping[str, Any], seed: int, command: str) -> dict[str, Any]:
+    """Return what a model's manifest says about how it was made, besides its approach and learner.
 
     Parameters
     ----------
-    described : mapping
-        The settings, with all plugins.
+    settings : mapping
+        See `mirembed.fit.resolve.describe_settings`.
     command : str
-        As it was typed.
+        As typed.
     """
     return {
         "dataset": {
@@ -272,35 +299,8 @@ def provenance(tracks: Tracks, described: Mapping[str, Any], seed: int, command:
             "n_tracks": len(tracks.ids),
             "excluded": dict(tracks.excluded),
         },
-        "settings": dict(described),
+        "settings": dict(settings),
         "seed": seed,
         "command": command,
         "versions": versions(),
     }
-
-
-@contextlib.contextmanager
-def _repeatable(device: str) -> Iterator[None]:
-    """Let torch compute the same numbers each time."""
-    if device.startswith("cuda"):
-        torch.use_deterministic_algorithms(True)
-    with one_thread():
-        yield
-
-
-def _label_vectors(task: Task, labels: NDArray[Any], scale: TargetScale | None) -> NDArray[np.float32]:
-    if isinstance(task, Classification):
-        return one_hot(labels, len(task.classes))
-    assert scale is not None  # noqa: S101
-    return scale.scale(labels).astype(np.float32)
-
-
-def _similarities(job: Job, registry: Registry) -> tuple[PluginSimilarity | None, PluginSimilarity | None]:
-    """Create the similarities of embeddings and of labels, if the job learns one."""
-    approach, device = job.approach, job.settings.device
-    if approach.similarity is None or approach.label_similarity is None:
-        return None, None
-    return (
-        PluginSimilarity.create(registry, approach.similarity, device),
-        PluginSimilarity.create(registry, approach.label_similarity, device),
-    )

@@ -1,10 +1,10 @@
-"""Fits that are going on, and those that were interrupted.
+"""The names of models: reserved while a fit runs, and given again to a fit that was interrupted.
 
-Beside the models, in ``.checkpoints``, each has::
+The folder ``.checkpoints`` beside the models holds for each unfinished fit::
 
     DIGEST.json                       the names of its models
-    DIGEST.lock                       held as long as it is going on
-    TRAINING-DIGEST.safetensors       where an interrupted training goes on from
+    DIGEST.lock                       held while it runs
+    TRAINING-DIGEST.safetensors       where an interrupted training resumes from
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ _FOLDER = ".checkpoints"
 
 
 def checkpoint(models: Path, training: str, digest: str) -> Path:
-    """Return where a training of the fit ``digest`` keeps its checkpoint."""
+    """Return the checkpoint file of a training of the fit ``digest``."""
     return models / _FOLDER / f"{slug(training)}-{digest}.safetensors"
 
 
 @contextlib.contextmanager
 def reserving(models: Path, digest: str, wanted: Mapping[str, str], *, exact: bool) -> Iterator[dict[str, Path]]:
-    """Hold a fit's names till the block ends; give an interrupted fit the names again that it had.
+    """Reserve the names of a fit's models until the block ends; an interrupted fit gets the names that it had.
 
     Parameters
     ----------
     models : pathlib.Path
     digest : str
-        Of all that decides what the fit makes. The models that it has saved bear it as ``fit`` in their provenance.
+        Of everything that decides what the fit makes; its saved models have it as ``fit`` in their provenance.
     wanted : mapping of str to str
-        The name that each model should have, by approach.
+        The preferred name of each model, by method.
     exact : bool
-        Refuse a name that is taken; otherwise a number is added to it.
+        Refuse a name that is taken; otherwise add a number to it.
 
     Yields
     ------
@@ -47,28 +47,28 @@ def reserving(models: Path, digest: str, wanted: Mapping[str, str], *, exact: bo
     Raises
     ------
     StoreBusyError
-        If the same fit is going on in another process.
+        If another process is running the same fit.
     ModelError
         If a name is taken.
     """
     folder = models / _FOLDER
     marker = folder / f"{digest}.json"
-    with contextlib.ExitStack() as stack:
-        with _choosing(folder):
+    with contextlib.ExitStack() as held:
+        with _lock(folder / ".lock", wait=True):  # one process at a time chooses names
             before = read_json(marker) if marker.exists() else {}
-            others = _names_of_others(folder, marker)
+            others = _reserved_by_others(folder, marker)
             names = {}
-            for approach, name in wanted.items():
-                kept = before.get(approach)
+            for method, name in wanted.items():
+                kept = before.get(method)
                 if kept is not None and kept not in others and _is_free_or_of(models / kept, digest):
-                    names[approach] = kept
+                    names[method] = kept
                 else:
-                    names[approach] = _free_name(models, name, others, exact=exact)
-            if not stack.enter_context(_trying(marker)):
-                raise StoreBusyError(f"the same fit is going on in another process ({marker}); wait until it ends")
+                    names[method] = _free_name(models, name, others, exact=exact)
+            if not held.enter_context(_lock(marker.with_suffix(".lock"), wait=False)):
+                raise StoreBusyError(f"another process is running the same fit ({marker}); wait until it ends")
             write_json(marker, names)
-        yield {approach: models / name for approach, name in names.items()}
-        with _choosing(folder):
+        yield {method: models / name for method, name in names.items()}
+        with _lock(folder / ".lock", wait=True):
             for path in folder.glob(f"*{digest}.*"):
                 path.unlink()
 
@@ -86,37 +86,24 @@ def _free_name(models: Path, name: str, others: Collection[str], *, exact: bool)
     chosen, number = name, 2
     while chosen in others or (models / chosen).exists():
         if exact:
-            raise ModelError(f"there is a model {models / chosen} already; choose another --name or delete it")
+            raise ModelError(f"the model {models / chosen} already exists; choose another --name or delete it")
         chosen, number = f"{name}-{number}", number + 1
     return chosen
 
 
-def _names_of_others(folder: Path, marker: Path) -> set[str]:
-    """Return the names that fits in other processes are going to use."""
+def _reserved_by_others(folder: Path, marker: Path) -> set[str]:
+    """Return the names that fits in other processes have reserved."""
     names: set[str] = set()
     for other in folder.glob("*.json"):
         if other != marker:
-            with _trying(other) as abandoned:
+            with _lock(other.with_suffix(".lock"), wait=False) as abandoned:
                 names |= set() if abandoned else set(read_json(other).values())
     return names
 
 
 @contextlib.contextmanager
-def _choosing(folder: Path) -> Iterator[None]:
-    """Let one process at a time look at the names and take some."""
-    with _locking(folder / ".lock", wait=True):
-        yield
-
-
-@contextlib.contextmanager
-def _trying(marker: Path) -> Iterator[bool]:
-    """Hold the lock of a fit and yield True; yield False where another process holds it."""
-    with _locking(marker.with_suffix(".lock"), wait=False) as held:
-        yield held
-
-
-@contextlib.contextmanager
-def _locking(path: Path, *, wait: bool) -> Iterator[bool]:
+def _lock(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold a lock and yield True; yield False if another process holds it and ``wait`` is False."""
     from filelock import FileLock, Timeout
 
     try:

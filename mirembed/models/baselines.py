@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.hookspecs import Classification, Estimator, Task
-from mirembed.store.moments import Moments
+from mirembed.store.frame_file import Moments
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def embed_files(model: Model, paths: Sequence[Path], jobs: int, progress: Progre
 
     Raises
     ------
-    FingerprintError
+    MismatchError
         If the model was trained on spectrograms that this version computes differently.
     """
     compare_parameters(model.parameters, SpectrogramParameters().to_json(), "the model", "this version of mirembed")

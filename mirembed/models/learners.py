@@ -136,7 +136,7 @@ def new_estimator(registry: Registry, learner: Spec, task: Task) -> Estimator:
 @contextlib.contextmanager
 def _naming(registry: Registry, learner: Spec, purpose: str) -> Iterator[None]:
     """Name the learner and the purpose in whatever its plugin raises."""
-    with plugin_code(f"{registry.find('learner', learner.name).blame(learner)} fails to {purpose}"):
+    with plugin_code(f"{registry.find('learner', learner.name).with_origin(learner)} fails to {purpose}"):
         yield
 
 

@@ -25,6 +25,7 @@ from mirembed.hookspecs import Classification, Estimator, Task
 from mirembed.models.baselines import MelStatistics, NoFeatures
 from mirembed.models.estimators import dump_estimator, load_estimator
 from mirembed.models.kernels import Kernel
+from mirembed.models.saved import LEARNER, MANIFEST, NETWORK
 from mirembed.progress import counted
 from mirembed.registry import Registry, plugin_code
 from mirembed.store.files import read_json, write_json, writing
@@ -35,7 +36,6 @@ from mirembed.training.labels import TargetScale
 from mirembed.training.weights import NetworkWeights, OutputLayer
 
 FORMAT = 2
-_MANIFEST, _NETWORK, _LEARNER = "model.json", "network.safetensors", "learner.skops"
 
 
 @dataclass
@@ -182,11 +182,11 @@ class Model:
         assert isinstance(network, NetworkWeights)  # noqa: S101
         with writing(folder) as temporary:
             temporary.mkdir()
-            (temporary / _NETWORK).write_bytes(save(self._arrays(network)))
+            (temporary / NETWORK).write_bytes(save(self._arrays(network)))
             if self.estimator is not None:
-                (temporary / _LEARNER).write_bytes(dump_estimator(self.estimator))
+                (temporary / LEARNER).write_bytes(dump_estimator(self.estimator))
             write_json(
-                temporary / _MANIFEST,
+                temporary / MANIFEST,
                 {
                     "format": FORMAT,
                     "task": task_to_json(self.task),
@@ -216,7 +216,7 @@ class Model:
             allowed.
         """
         manifest = _read_manifest(folder)
-        arrays = _read_arrays(folder / _NETWORK)
+        arrays = _read_arrays(folder / NETWORK)
         try:
             return cls._assemble(folder, manifest, arrays, registry)
         except (KeyError, TypeError, ValueError) as error:
@@ -232,9 +232,9 @@ class Model:
             return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
 
         provenance = {**manifest["provenance"], **_identity(folder)}
-        has_learner = _LEARNER in manifest["files"]
+        has_learner = LEARNER in manifest["files"]
         if not (has_learner or part("head")):
-            raise KeyError(_LEARNER)
+            raise KeyError(LEARNER)
         kernel = None
         if manifest["kernel"] is not None:
             kernel = Kernel.load(registry, manifest["kernel"], arrays["kernel.embeddings"], f"the model {folder}")
@@ -245,7 +245,7 @@ class Model:
             ),
             normalization=Normalization(**part("normalization")),
             head=OutputLayer(**part("head")) if part("head") else None,
-            estimator=load_estimator(folder / _LEARNER, provenance["learner"], registry) if has_learner else None,
+            estimator=load_estimator(folder / LEARNER, provenance["learner"], registry) if has_learner else None,
             scale=TargetScale(**part("scale")) if part("scale") else None,
             parameters=manifest["spectrogram"],
             provenance=provenance,
@@ -275,9 +275,9 @@ def find_model(models: Path, name: str) -> Path:
         If there is none; the message lists the models in the store.
     """
     for folder in (Path(name), models / name):
-        if (folder / _MANIFEST).is_file():
+        if (folder / MANIFEST).is_file():
             return folder
-    known = sorted(path.parent.name for path in models.glob(f"*/{_MANIFEST}"))
+    known = sorted(path.parent.name for path in models.glob(f"*/{MANIFEST}"))
     raise ModelError(
         f"{name!r} is neither a model's folder nor one of the store's models ({', '.join(known) or 'none yet'}); "
         "`mirembed fit` makes one"
@@ -302,13 +302,13 @@ def read_provenance(folder: Path) -> Mapping[str, Any]:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     """Read model.json, and check the digests of the other files."""
     try:
-        manifest: dict[str, Any] = read_json(folder / _MANIFEST)
+        manifest: dict[str, Any] = read_json(folder / MANIFEST)
         if manifest.get("format") != FORMAT:
             raise ModelError(
                 f"the model {folder} has format {manifest.get('format')}, and this mirembed reads format {FORMAT}; "
                 "use the version of mirembed that wrote it, or fit it again"
             )
-        for name in (_NETWORK, *manifest["files"]):
+        for name in (NETWORK, *manifest["files"]):
             if _digest(folder / name) != manifest["files"][name]:
                 raise ModelError(f"{folder / name} has changed since it was saved; fit the model again")
     except StoreError as error:
@@ -330,7 +330,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 def _identity(folder: Path) -> dict[str, str]:
     """Return what identifies a model on disk: the name of its folder and the digest of its network."""
-    return {"name": folder.name, "digest": _digest(folder / _NETWORK)}
+    return {"name": folder.name, "digest": _digest(folder / NETWORK)}
 
 
 def _digest(path: Path) -> str:

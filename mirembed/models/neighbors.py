@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mirembed.audio.files import audio_files, printable
+from mirembed.audio.files import audio_files, file_hash, printable
 from mirembed.errors import AudioError, MirembedError
 from mirembed.models.embeddings import ModelKey, read_embeddings
 from mirembed.models.model import Model, find_model, read_provenance
@@ -126,8 +126,6 @@ def neighbors(
 
 def _ids_of(features: FeatureStore, path: Path) -> set[str]:
     """Return the ids of the tracks whose audio is this file or a copy of it."""
-    from mirembed.extract.files import file_hash
-
     index = features.index().select(["id", "path", "file_hash"]).to_pylist()
     resolved, content = path.resolve(), file_hash(path)
     return {row["id"] for row in index if Path(row["path"]).resolve() == resolved or row["file_hash"] == content}

@@ -1,4 +1,4 @@
-"""What can be told of a plugin without calling it."""
+"""What is known about a plugin without calling it."""
 
 from __future__ import annotations
 
@@ -8,24 +8,22 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mirembed.errors import SpecError
-from mirembed.registry.isolation import one_line
 from mirembed.registry.names import Registry
-from mirembed.registry.plugins import HOOKS, BrokenPlugin, Kind, Plugin
+from mirembed.registry.plugins import HOOKS, Kind, Plugin, one_line
 from mirembed.specs import parameters_of
 
 
 @dataclass(frozen=True)
 class ParameterDescription:
-    """A parameter that a spec may set.
+    """A parameter that a spec can set.
 
     Attributes
     ----------
     name, type : str
     default : str or None
-        None: it has to be given.
+        None if the parameter is required.
     doc : str
-        From the ``Parameters`` section of the factory's docstring; empty where there is none.
+        From the ``Parameters`` section of the factory's docstring; empty if it has none.
     """
 
     name: str
@@ -41,13 +39,14 @@ class Description:
     Attributes
     ----------
     kind, hook, name, summary, distribution, version, entry_point : str
+        ``name`` is the shortest unambiguous name.
     module, file : str
         Where the factory is defined.
     file_hash : str
-        Of a one-file plugin; see `Plugin`.
+        For a one-file plugin; see `Plugin`.
     parameters : list of ParameterDescription
     problem : str
-        Why the parameters cannot be told; empty if they can.
+        Why the parameters cannot be read; empty if they can.
     """
 
     kind: Kind
@@ -69,7 +68,7 @@ class Description:
 
 
 def describe(registry: Registry, plugin: Plugin) -> Description:
-    """Return what a plugin tells of itself, under the shortest name by which it is reached."""
+    """Describe a plugin without calling its factory."""
     parameters: list[ParameterDescription] = []
     problem = ""
     try:
@@ -96,39 +95,10 @@ def describe(registry: Registry, plugin: Plugin) -> Description:
     )
 
 
-def of_hook(registry: Registry, hook: str | None) -> list[Plugin]:
-    """Return the plugins of a kind (``similarity``) or hook (``mirembed_register_similarities``); None: all.
-
-    Raises
-    ------
-    SpecError
-        If there is no such hook.
-    """
-    kinds = {kind for kind, name in HOOKS.items() if hook in (kind, name, None)}
-    if not kinds:
-        raise SpecError(f"--hook {hook}: expected {', '.join(HOOKS)}, or one of {', '.join(HOOKS.values())}")
-    return [plugin for plugin in registry.plugins if plugin.kind in kinds]
-
-
-def matching(registry: Registry, name: str) -> tuple[list[Plugin], list[BrokenPlugin]]:
-    """Return the plugins that a bare name, a full name, a distribution or an entry point stands for.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is none.
-    """
-    plugins = [p for p in registry.plugins if name in (p.name, p.full_name, p.distribution)]
-    broken = [b for b in registry.broken if name in (b.entry_point, b.distribution)]
-    if not plugins and not broken:
-        registry.find_any(name)
-    return plugins, broken
-
-
 def parameter_docs(factory: Callable[..., Any]) -> dict[str, str]:
-    """Return what a factory's docstring says of each parameter, one line each.
+    """Return the documentation of each parameter of a factory, one line each.
 
-    Read is the section ``Parameters`` of numpydoc, of the class or else of its ``__init__``.
+    It is read from the numpydoc section ``Parameters`` of the class, or else of its ``__init__``.
     """
     for documented in (factory, getattr(factory, "__init__", None)):
         section = re.search(

@@ -1,4 +1,7 @@
-"""Finding plugins and loading them one by one: one that fails costs its own names and nothing else."""
+"""Selecting plugins and loading them one by one, so that one that fails takes nothing else down.
+
+The selection is kept in the environment, because worker processes inherit it and discover plugins again.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
+import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +23,101 @@ from typing import Any
 import pluggy
 
 from mirembed import hookspecs
-from mirembed.errors import MirembedError, PluginError
-from mirembed.registry.isolation import one_line
-from mirembed.registry.plugins import HOOKS, HOST, BrokenPlugin, Kind, LeftOut, Plugin
-from mirembed.registry.selection import FOLDER, Selection, canonical
-from mirembed.specs import Spec
+from mirembed.errors import MirembedError, PluginError, UnknownNameError
+from mirembed.registry.plugins import HOOKS, HOST, BrokenPlugin, Kind, LeftOut, Plugin, one_line
+from mirembed.specs import Spec, near_names
+
+ALLOWED, REFUSED, FOLDER = "MIREMBED_PLUGINS", "MIREMBED_NO_PLUGINS", "MIREMBED_PLUGINS_DIR"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which plugins to load besides the built-in ones, by distribution or entry point.
+
+    Attributes
+    ----------
+    allowed : tuple of str or None
+        The only installed plugins to load; None for all.
+    refused : tuple of str
+        Plugins not to load, even if allowed.
+    folder : pathlib.Path or None
+        A folder whose files are loaded as plugins, whether or not they are allowed.
+    """
+
+    allowed: tuple[str, ...] | None = None
+    refused: tuple[str, ...] = ()
+    folder: Path | None = None
+
+    @classmethod
+    def from_environment(cls) -> Selection:
+        """Read ``MIREMBED_PLUGINS``, ``MIREMBED_NO_PLUGINS`` and ``MIREMBED_PLUGINS_DIR``."""
+        allowed, folder = os.environ.get(ALLOWED), os.environ.get(FOLDER)
+        return cls(
+            None if allowed is None else _split(allowed),
+            _split(os.environ.get(REFUSED, "")),
+            Path(folder) if folder else None,
+        )
+
+    def reason_left_out(self, distribution: str, entry_point: str, *, installed: bool) -> str | None:
+        """Return why a third-party plugin is not loaded, or None if it is."""
+        known = {_canonical(distribution), _canonical(entry_point)}
+        if known & set(map(_canonical, self.refused)):
+            return "--no-plugin"
+        if installed and self.allowed is not None and not known & set(map(_canonical, self.allowed)):
+            return f"not in {ALLOWED}"
+        return None
+
+    def check(self, known: Collection[str]) -> None:
+        """Check that every name in the selection matches a plugin.
+
+        Parameters
+        ----------
+        known : collection of str
+            Third-party distributions and entry points.
+
+        Raises
+        ------
+        UnknownNameError
+            If a name matches none of them.
+        """
+        canonical_names = set(map(_canonical, known))
+        for source, names in ((ALLOWED, self.allowed or ()), ("--no-plugin", self.refused)):
+            for name in names:
+                if _canonical(name) not in canonical_names:
+                    near = near_names(name, known) or sorted(known) or ["none"]
+                    raise UnknownNameError(f"{source} {name}: no such third-party plugin; there are {', '.join(near)}")
+
+
+@contextlib.contextmanager
+def selecting(refused: Sequence[str], folder: Path | None) -> Iterator[None]:
+    """Leave plugins out, and add those in a folder, for this process and its workers until the block ends."""
+    before = {name: os.environ.get(name) for name in (REFUSED, FOLDER)}
+    if refused:
+        os.environ[REFUSED] = ",".join([*_split(before[REFUSED] or ""), *refused])
+    if folder is not None:
+        os.environ[FOLDER] = str(folder.absolute())
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _canonical(name: str) -> str:
+    """Normalize a distribution's name for comparison (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(name for name in map(str.strip, text.split(",")) if name)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a plugin comes from: an entry point of a distribution, or a file of ``--plugins-dir``."""
+    """Where a plugin comes from: an entry point of a distribution, or a file in ``--plugins-dir``."""
 
     entry_point: str
     distribution: str
@@ -36,10 +125,15 @@ class Source:
     load: Callable[[], Any]
     file_hash: str = ""
 
+    def broken(self, error: BaseException) -> BrokenPlugin:
+        """Record why it failed to load."""
+        details = "".join(traceback.format_exception(error))
+        return BrokenPlugin(self.entry_point, self.distribution, self.version, one_line(error), details)
+
 
 @dataclass(frozen=True)
 class Discovered:
-    """What there is."""
+    """The result of discovery."""
 
     plugins: list[Plugin]
     broken: list[BrokenPlugin]
@@ -47,58 +141,58 @@ class Discovered:
 
 
 def discover(selection: Selection) -> Discovered:
-    """Load the built-in plugins, and those of third parties that the user wants.
+    """Load the built-in plugins and the selected third-party ones.
 
     Raises
     ------
     UnknownNameError
-        If the selection names a plugin that is not there.
+        If the selection names a plugin that does not exist.
     PluginError
-        If the folder of one-file plugins is none.
+        If the folder of one-file plugins does not exist.
     """
     found = Discovered([], [], [])
     sources = [*_installed(found.broken), *_files(selection.folder)]
-    theirs = [source for source in sources if source.distribution != HOST]
-    selection.check({name for source in theirs for name in (source.distribution, source.entry_point)})
+    third_party = [source for source in sources if source.distribution != HOST]
+    selection.check({name for source in third_party for name in (source.distribution, source.entry_point)})
     for source in sorted(sources, key=lambda source: (source.distribution, source.entry_point)):
         reason = None
         if source.distribution != HOST:
-            reason = selection.why_not(source.distribution, source.entry_point, installed=not source.file_hash)
+            reason = selection.reason_left_out(source.distribution, source.entry_point, installed=not source.file_hash)
         if reason is not None:
             found.left_out.append(LeftOut(source.entry_point, source.distribution, reason))
             continue
         try:
             with contextlib.redirect_stdout(sys.stderr):
                 found.plugins.extend(_load(source, found.plugins))
-        except KeyboardInterrupt:  # ctrl-C is the user's
+        except KeyboardInterrupt:
             raise
-        except BaseException as error:  # a plugin may raise anything, and may even try to leave the program
-            found.broken.append(_broken(source, error))
+        except BaseException as error:  # a plugin may raise anything, even SystemExit
+            found.broken.append(source.broken(error))
     return found
 
 
 def _installed(broken: list[BrokenPlugin]) -> Iterator[Source]:
-    """Yield the entry points of the group ``mirembed``, of each distribution as Python finds it first."""
+    """Yield the entry points in the group ``mirembed``; only the first if a distribution is installed twice."""
     seen: set[str] = set()
     for distribution in importlib.metadata.distributions():
         try:
             points = distribution.entry_points.select(group=hookspecs.PROJECT)
-            if not points or canonical(distribution.name) in seen:
+            if not points or _canonical(distribution.name) in seen:
                 continue
-            seen.add(canonical(distribution.name))
+            seen.add(_canonical(distribution.name))
             for point in points:
                 yield Source(point.name, distribution.name, distribution.version, point.load)
         except Exception as error:  # metadata that no installer would write
-            nameless = Source("entry_points.txt", str(getattr(distribution, "_path", "unknown")), "", lambda: None)
-            broken.append(_broken(nameless, error))
+            unnamed = Source("entry_points.txt", str(getattr(distribution, "_path", "unknown")), "", lambda: None)
+            broken.append(unnamed.broken(error))
 
 
 def _files(folder: Path | None) -> Iterator[Source]:
-    """Yield the Python files of a folder, but for those that begin with ``_``, ``.`` or ``test_``."""
+    """Yield the Python files in a folder, except those that start with ``_``, ``.`` or ``test_``."""
     if folder is None:
         return
     if not folder.is_dir():
-        raise PluginError(f"{folder} is not a folder; give one with one-file plugins (--plugins-dir or {FOLDER})")
+        raise PluginError(f"no folder {folder}; --plugins-dir and {FOLDER} take a folder of one-file plugins")
     for path in sorted(folder.glob("*.py")):
         if not path.name.startswith(("_", ".", "test_")):
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -106,7 +200,7 @@ def _files(folder: Path | None) -> Iterator[Source]:
 
 
 def _file_loader(path: Path) -> Callable[[], Any]:
-    # A name of its own, so that a file called random.py is in nobody's way. Saved estimators bear it.
+    # The prefix keeps a file called random.py from hiding the module of that name. Saved estimators refer to it.
     name = "mirembed_file_" + re.sub(r"\W", "_", path.stem)
 
     def load() -> Any:
@@ -125,12 +219,12 @@ def _file_loader(path: Path) -> Callable[[], Any]:
 
 
 def _load(source: Source, earlier: list[Plugin]) -> list[Plugin]:
-    """Load one plugin, and return what its hooks register."""
+    """Load one plugin and return what its hooks register."""
     module = source.load()
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     manager.register(module)
-    _check_hook_names(manager, module)
+    _check_hook_names(module)
     plugins: list[Plugin] = []
     for kind, hook in HOOKS.items():
         try:
@@ -138,13 +232,13 @@ def _load(source: Source, earlier: list[Plugin]) -> list[Plugin]:
         except MirembedError:
             raise
         except Exception as error:
-            raise PluginError(f"{hook} raises {one_line(error)}") from error
+            raise PluginError(f"{hook} raised {one_line(error)}") from error
     if not plugins:
-        raise PluginError(f"registers nothing; it needs one of the hooks {', '.join(HOOKS.values())}")
+        raise PluginError(f"registers nothing; it needs at least one of the hooks {', '.join(HOOKS.values())}")
     for plugin in plugins:
         if any((p.kind, p.full_name) == (plugin.kind, plugin.full_name) for p in earlier):
             raise PluginError(
-                f"{plugin.kind} {plugin.name!r} is registered by another entry point of {source.distribution} already"
+                f"{plugin.kind} {plugin.name!r} is already registered by another entry point of {source.distribution}"
             )
     return plugins
 
@@ -152,9 +246,9 @@ def _load(source: Source, earlier: list[Plugin]) -> list[Plugin]:
 def _collector(kind: Kind, source: Source, plugins: list[Plugin]) -> Callable[..., None]:
     def register(name: str, factory: Callable[..., Any], *, summary: str = "") -> None:
         if not isinstance(name, str) or "/" in name or Spec.parse(name).parameters:
-            raise PluginError(f"{name!r} cannot be a name: letters, digits, '.', '_' and '-' only")
+            raise PluginError(f"invalid name {name!r}; use only letters, digits, '.', '_' and '-'")
         if not callable(factory):
-            raise PluginError(f"the factory of {kind} {name!r} is {factory!r}, which cannot be called")
+            raise PluginError(f"the factory of {kind} {name!r} is {factory!r}, which is not callable")
         if not isinstance(summary, str):
             raise PluginError(f"the summary of {kind} {name!r} is {summary!r}; expected a line of text")
         if any(p.kind == kind and p.name == name for p in plugins):
@@ -165,8 +259,8 @@ def _collector(kind: Kind, source: Source, plugins: list[Plugin]) -> Callable[..
     return register
 
 
-def _check_hook_names(manager: pluggy.PluginManager, module: Any) -> None:
-    """Refuse functions that are meant to be hooks and are none: pluggy passes over them in silence."""
+def _check_hook_names(module: Any) -> None:
+    """Reject functions that are meant to be hooks but are not: pluggy ignores them silently."""
     known = list(HOOKS.values())
     for name in dir(module):
         member = getattr(module, name, None)
@@ -178,9 +272,4 @@ def _check_hook_names(manager: pluggy.PluginManager, module: Any) -> None:
             raise PluginError(f"{name} lacks the decorator @hookimpl (from mirembed import hookimpl)")
         if hook not in known and (options is not None or hook.startswith("mirembed_")):
             near = difflib.get_close_matches(hook, known, n=1, cutoff=0.0)
-            raise PluginError(f"there is no hook {hook!r}; {near[0]!r} was probably meant")
-
-
-def _broken(source: Source, error: BaseException) -> BrokenPlugin:
-    details = "".join(traceback.format_exception(error))
-    return BrokenPlugin(source.entry_point, source.distribution, source.version, one_line(error), details)
+            raise PluginError(f"unknown hook {hook!r}; did you mean {near[0]!r}?")

@@ -1,4 +1,4 @@
-"""The names that plugins registered, and what they stand for."""
+"""The registry: which plugin a name refers to."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mirembed.errors import NameClashError, ParameterError, PluginError, UnknownNameError
-from mirembed.registry.discovery import discover
-from mirembed.registry.isolation import plugin_code
-from mirembed.registry.plugins import HOST, BrokenPlugin, Kind, LeftOut, Plugin
-from mirembed.registry.selection import Selection
+from mirembed.errors import NameClashError, ParameterError, PluginError, SpecError, UnknownNameError
+from mirembed.registry.discovery import Selection, discover
+from mirembed.registry.plugins import HOOKS, HOST, BrokenPlugin, Kind, LeftOut, Plugin, plugin_code
 from mirembed.specs import Spec, bind, near_names, parameters_of
 
 
@@ -24,15 +22,15 @@ class Clash:
     plugins: tuple[Plugin, ...]
 
     def __str__(self) -> str:
-        theirs = [plugin for plugin in self.plugins if plugin.distribution != HOST]
-        full_names = " or ".join(plugin.full_name for plugin in theirs)
-        if len(theirs) < len(self.plugins):
+        third_party = [plugin for plugin in self.plugins if plugin.distribution != HOST]
+        full_names = " or ".join(plugin.full_name for plugin in third_party)
+        if len(third_party) < len(self.plugins):
             return f"{self.kind} {self.name!r} is built in; for the other one write {full_names}"
         return f"{self.kind} {self.name!r} is registered more than once; write {full_names}"
 
 
 class Registry:
-    """All names that plugins registered.
+    """All names that plugins have registered.
 
     Parameters
     ----------
@@ -50,32 +48,33 @@ class Registry:
 
     @classmethod
     def discover(cls) -> Registry:
-        """Load the plugins of the entry-point group ``mirembed`` that the environment selects; see `Selection`.
+        """Load the plugins in the entry-point group ``mirembed`` that the environment selects; see `Selection`.
 
         Raises
         ------
         PluginError
-            If a plugin is broken and the environment says ``MIREMBED_STRICT_PLUGINS=1``, or selects what is not there.
+            If a plugin is broken and ``MIREMBED_STRICT_PLUGINS=1`` is set, or the environment selects a plugin that
+            does not exist.
         """
         found = discover(Selection.from_environment())
         if found.broken and os.environ.get("MIREMBED_STRICT_PLUGINS") == "1":
-            raise PluginError(f"{found.broken[0]}; mend or uninstall it, or unset MIREMBED_STRICT_PLUGINS")
+            raise PluginError(f"{found.broken[0]}; fix or uninstall it, or unset MIREMBED_STRICT_PLUGINS")
         return cls(found.plugins, found.broken, found.left_out)
 
     def find(self, kind: Kind, name: str) -> Plugin:
-        """Return the plugin that a bare or full name stands for.
+        """Return the plugin with a bare or full name.
 
         Raises
         ------
         UnknownNameError
-            If there is none; the message lists near names, and what is broken or left out.
+            If there is none; the message lists similar names, and which plugins are broken or left out.
         NameClashError
-            If a bare name is registered by several third-party distributions.
+            If several third-party distributions register the bare name.
         """
         candidates = [p for p in self.plugins if p.kind == kind and name in (p.name, p.full_name)]
-        own = [p for p in candidates if p.distribution == HOST]
-        if own:
-            return own[0]
+        built_in = [p for p in candidates if p.distribution == HOST]
+        if built_in:
+            return built_in[0]
         if len(candidates) == 1:
             return candidates[0]
         if candidates:
@@ -83,31 +82,61 @@ class Registry:
         raise UnknownNameError(self._unknown(kind, name))
 
     def find_any(self, name: str) -> list[Plugin]:
-        """Return the plugins of all kinds that a bare or full name stands for.
+        """Return the plugins of every kind with a bare or full name.
 
         Raises
         ------
         UnknownNameError
-            If there is none.
+            If there are none.
         """
         found = [plugin for plugin in self.plugins if name in (plugin.name, plugin.full_name)]
         if not found:
             raise UnknownNameError(self._unknown(None, name))
         return found
 
-    def require(self, kind: Kind, recorded: Mapping[str, Any], user: str) -> Plugin:
-        """Return the plugin that a model, run or dataset was made with, by what `provenance` said then.
+    def of_hook(self, hook: str | None) -> list[Plugin]:
+        """Return the plugins of a kind (``similarity``) or hook (``mirembed_register_similarities``); all for None.
 
-        Parameters
-        ----------
-        recorded : mapping
-        user : str
-            What needs it: ``the model demo-rbf-sl``.
+        Raises
+        ------
+        SpecError
+            If there is no such hook.
+        """
+        kinds = {kind for kind, name in HOOKS.items() if hook in (kind, name, None)}
+        if not kinds:
+            known = f"{', '.join(HOOKS)}, or one of {', '.join(HOOKS.values())}"
+            raise SpecError(f"unknown --hook {hook}; expected {known}")
+        return [plugin for plugin in self.plugins if plugin.kind in kinds]
+
+    def matching(self, name: str) -> tuple[list[Plugin], list[BrokenPlugin]]:
+        """Return the plugins that match a bare name, full name, distribution or entry point.
 
         Raises
         ------
         UnknownNameError
-            If it is not there; the message says what to install.
+            If there are none.
+        """
+        plugins = [p for p in self.plugins if name in (p.name, p.full_name, p.distribution)]
+        broken = [b for b in self.broken if name in (b.entry_point, b.distribution)]
+        if not plugins and not broken:
+            raise UnknownNameError(self._unknown(None, name))
+        return plugins, broken
+
+    def require(self, kind: Kind, recorded: Mapping[str, Any], user: str) -> Plugin:
+        """Return the plugin that a model, run or dataset was made with.
+
+        Parameters
+        ----------
+        kind : {"dataset", "similarity", "learner"}
+        recorded : mapping
+            What `provenance` returned when it was made.
+        user : str
+            What needs the plugin: ``the model demo-rbf-sl``.
+
+        Raises
+        ------
+        UnknownNameError
+            If the plugin is missing; the message says what to install.
         """
         name, distribution, version = recorded["name"], recorded["distribution"], recorded["version"]
         for plugin in self.plugins:
@@ -119,8 +148,8 @@ class Registry:
             if problem.distribution == distribution:
                 raise UnknownNameError(f"{message}not usable here: {problem}")
         if "file_hash" in recorded:
-            raise UnknownNameError(f"{message}not here; give the folder of this file with --plugins-dir")
-        raise UnknownNameError(f"{message}not installed here; install {distribution}=={version}")
+            raise UnknownNameError(f"{message}missing; give the folder of this file with --plugins-dir")
+        raise UnknownNameError(f"{message}not installed; install {distribution}=={version}")
 
     def create(self, kind: Kind, spec: Spec) -> Any:
         """Call the factory that a spec names, with its parameters.
@@ -130,19 +159,19 @@ class Registry:
         UnknownNameError, NameClashError
             See `find`.
         ParameterError
-            If a parameter is unknown or its value is refused.
+            If a parameter is unknown, or the factory rejects its value.
         PluginError
-            If the factory fails; the message names the distribution to blame.
+            If the factory fails; the message names its distribution.
         """
         plugin = self.find(kind, spec.name)
-        with plugin_code(f"{plugin.blame(spec)} fails"):
+        with plugin_code(f"{plugin.with_origin(spec)} fails"):
             try:
                 return plugin.factory(**bind(spec, plugin.factory))
             except ValueError as error:
                 raise ParameterError(f"{kind} {spec}: {error}") from error
 
     def provenance(self, kind: Kind, spec: Spec) -> dict[str, Any]:
-        """Say what a spec resolves to: distribution, version and all parameters with their values."""
+        """Return what a spec resolves to: distribution, version, and the values of all parameters."""
         plugin = self.find(kind, spec.name)
         given = bind(spec, plugin.factory)
         values = {p.name: given.get(p.name, p.default) for p in parameters_of(plugin.factory)}
@@ -159,7 +188,7 @@ class Registry:
         }
 
     def shown_name(self, plugin: Plugin) -> str:
-        """Return the shortest name by which a plugin is reached."""
+        """Return the shortest unambiguous name of a plugin."""
         others = [p for p in self.plugins if (p.kind, p.name) == (plugin.kind, plugin.name) and p != plugin]
         return plugin.name if plugin.distribution == HOST or not others else plugin.full_name
 
@@ -176,7 +205,7 @@ class Registry:
         message = f"no {kind or 'plugin'} is called {name!r}; "
         message += f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names) or 'none'}"
         if self.broken:
-            message += f". Broken, and so not looked in: {'; '.join(map(str, self.broken))}"
+            message += f". Some plugins failed to load: {'; '.join(map(str, self.broken))}"
         if self.left_out:
-            message += f". Left out: {'; '.join(map(str, self.left_out))}"
+            message += f". Some plugins were left out: {'; '.join(map(str, self.left_out))}"
         return message

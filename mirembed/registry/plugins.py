@@ -1,13 +1,15 @@
-"""What discovery finds: plugins, broken ones, and those that the user left out."""
+"""What discovery finds (working plugins, broken ones, and those left out), and how a plugin's code is run."""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mirembed.registry.isolation import one_line
+from mirembed.errors import MirembedError, PluginError
 from mirembed.specs import Spec, parameters_of
 
 Kind = Literal["dataset", "similarity", "learner"]
@@ -18,7 +20,7 @@ HOOKS: dict[Kind, str] = {
     "learner": "mirembed_register_learners",
 }
 HOST = "mirembed"
-"""The distribution whose plugins keep their bare names."""
+"""The distribution of the built-in plugins, whose bare names always refer to them."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,10 @@ class Plugin:
     factory : callable
     summary : str
     distribution, version : str
-        Of a file of ``--plugins-dir`` its name, and the beginning of its hash.
+        For a file in ``--plugins-dir``: its name, and the first digits of its hash.
     entry_point : str
     file_hash : str
-        ``sha256:...`` of a file of ``--plugins-dir``; empty for an installed distribution.
+        ``sha256:...`` for a file in ``--plugins-dir``; empty for an installed distribution.
     """
 
     kind: Kind
@@ -49,12 +51,12 @@ class Plugin:
 
     @property
     def full_name(self) -> str:
-        """``distribution/name``, which no other plugin has."""
+        """``distribution/name``, which is unique among plugins of a kind."""
         return f"{self.distribution}/{self.name}"
 
     @property
     def parameters(self) -> str:
-        """The parameters that a spec may set, with types and defaults."""
+        """The parameters that a spec can set, with types and defaults."""
         try:
             return ", ".join(map(str, parameters_of(self.factory)))
         except Exception as error:
@@ -67,20 +69,20 @@ class Plugin:
 
     @property
     def file(self) -> str:
-        """The file that defines the factory; empty where it cannot be told."""
+        """The file that defines the factory; empty if unknown."""
         try:
             return inspect.getsourcefile(inspect.unwrap(self.factory)) or ""
         except TypeError:
             return ""
 
-    def blame(self, spec: Spec) -> str:
-        """Return what errors call the plugin: ``similarity rbf:gamma=2 of mirembed-extra 1.0``."""
+    def with_origin(self, spec: Spec) -> str:
+        """Return the plugin's name for error messages: ``similarity rbf:gamma=2 of mirembed-extra 1.0``."""
         return f"{self.kind} {spec} of {self.distribution} {self.version}"
 
 
 @dataclass(frozen=True)
 class BrokenPlugin:
-    """An entry point, or a file of ``--plugins-dir``, that could not be used.
+    """An entry point, or a file in ``--plugins-dir``, that failed to load.
 
     Attributes
     ----------
@@ -88,7 +90,7 @@ class BrokenPlugin:
     error : str
         One line.
     details : str
-        The traceback, for ``mirembed plugins --verbose``.
+        The traceback, shown by ``mirembed plugins --verbose``.
     """
 
     entry_point: str
@@ -102,13 +104,13 @@ class BrokenPlugin:
 
     @property
     def remedy(self) -> str:
-        """What a user can do."""
-        return f"mend or uninstall it, or leave it out with --no-plugin {self.distribution}"
+        """What the user can do about it."""
+        return f"fix or uninstall it, or leave it out with --no-plugin {self.distribution}"
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A plugin that the user did not want; it was not imported.
+    """A plugin that was not imported because the user left it out.
 
     Attributes
     ----------
@@ -123,3 +125,37 @@ class LeftOut:
 
     def __str__(self) -> str:
         return f"plugin {self.entry_point!r} of {self.distribution} ({self.reason})"
+
+
+@contextlib.contextmanager
+def plugin_code(failure: str) -> Iterator[None]:
+    """Run a plugin's code in a ``with`` block, sending what it prints to standard error.
+
+    Parameters
+    ----------
+    failure : str
+        What failed, if it fails: ``learner knn of mirembed-knn 1.0 fails to fit 15 tracks``.
+
+    Raises
+    ------
+    PluginError
+        If the code raises anything, including `SystemExit`. Two exceptions pass through: `MirembedError`, which tells
+        the user what to fix, and `KeyboardInterrupt`, which is the user's ctrl-C.
+    """
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except (MirembedError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise PluginError(f"{failure}: {one_line(error)}; please report this to the plugin's authors") from error
+
+
+def one_line(error: BaseException) -> str:
+    r"""Return an error on one line, with its type unless it is one of mirembed's own.
+
+    >>> one_line(ValueError("a number\nwas expected"))
+    'ValueError: a number was expected'
+    """
+    text = " ".join(str(error).split())
+    return text if isinstance(error, MirembedError) else f"{type(error).__name__}: {text}".rstrip(": ")

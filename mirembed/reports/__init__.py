@@ -1,5 +1,5 @@
-"""The report of a run: one HTML page, its figures as PNG and SVG, its tables as CSV and LaTeX."""
+"""The report on a run: an HTML page, its figures as PNG and SVG, and its tables as CSV and LaTeX."""
 
-from mirembed.reports.report import Written, write_report
+from mirembed.reports.report import WrittenReport, write_report
 
-__all__ = ["Written", "write_report"]
+__all__ = ["WrittenReport", "write_report"]

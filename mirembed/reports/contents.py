@@ -1,170 +1,204 @@
-"""What a report holds, section by section."""
+"""What a report shows: the sections on one run, and the overview of all runs of an experiment."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias
 
+from mirembed.compare import PairedTest, best_of, corrected, n_tested
+from mirembed.config.approaches import Method
 from mirembed.errors import MirembedError
-from mirembed.evaluate import choices
-from mirembed.evaluate.sizes import describe_chance
 from mirembed.hookspecs import Classification
 from mirembed.progress import counted
 from mirembed.registry import Registry
-from mirembed.reports import curves, embeddings, kernels, maps, predictions, score_tables, significance, similarities
-from mirembed.reports.page import Part, Section
-from mirembed.reports.scoring import RunScores
-from mirembed.reports.style import Figure
-from mirembed.reports.tables import Cell, Table
+from mirembed.reports.curves import curves_section
+from mirembed.reports.embeddings import embedding_sections
+from mirembed.reports.page import RunPart, Section
+from mirembed.reports.predictions import main_method, predictions_section
+from mirembed.reports.score_tables import (
+    best_marks,
+    learners_section,
+    scores_section,
+    shown_parameters,
+    significance_section,
+)
+from mirembed.reports.tables import Cell, Table, interval_record
 from mirembed.runs.record import RunRecord
+from mirembed.runs.scores import lines
 from mirembed.specs import Spec
+from mirembed.statistics import metric_named
 from mirembed.store import Store
-
-_Item = TypeVar("_Item")
-
-_MANY_ROWS = 50
-"""A longer table opens when it is clicked."""
 
 _MANY_NOTES = 12
 
+Runs: TypeAlias = Sequence[tuple[RunRecord, tuple[PairedTest, ...]]]
+"""Runs with the tests of their methods."""
 
-def part(scores: RunScores, registry: Registry) -> Part:
-    """Return everything that the page says of a run."""
-    run = scores.run
-    sections = [Section("Dataset", tables=[dataset_table([run])])]
-    if scores.by_fold:
-        sections += [_scores(scores), _curves(scores), _learners(scores), _significance(scores)]
-        sections += [_predictions(run), *_embeddings(run, registry)]
-    elif (loss := curves.loss_figure(run)) is not None:
-        sections.append(Section("Learning curves", figures=[loss]))
-    sections += [_notes(run), _provenance(run)]
-    return Part(run.folder.name, title(run), _progress(run), [section for section in sections if not section.empty])
+_Column: TypeAlias = tuple[str, str | None]
+"""An approach and its learner. The name of a method also depends on how many learners its run has."""
 
 
-def title(run: RunRecord) -> str:
-    """Return what a run is about, in a few words."""
-    configuration = run.configuration
-    return f"{configuration['dataset']['spec']}: {run.sizes.describe(describe_folds(run))}"
+def run_part(run: RunRecord, tests: Sequence[PairedTest], registry: Registry) -> RunPart:
+    """Return the part of the page about a run.
+
+    Parameters
+    ----------
+    run : RunRecord
+    tests : sequence of PairedTest
+        Of its methods; see `mirembed.reports.score_tables.compare_methods`.
+    registry : Registry
+        Creates the learned similarities.
+    """
+    sections = [Section("Dataset", tables=[_dataset_table([run])])]
+    if run.predictions:
+        sections += [scores_section(run, tests), curves_section(run), learners_section(run)]
+        sections += [significance_section(run, tests), predictions_section(run)]
+        method = main_method(run)
+        sections += embedding_sections(run, registry, method.approach.name if method else "")
+    else:
+        sections.append(curves_section(run))
+    sections += [_notes_section(run), _provenance_section(run)]
+    return RunPart(run.folder.name, run_title(run), _progress(run), [one for one in sections if not one.empty])
 
 
-def describe_folds(run: RunRecord) -> str:
-    """Return how the tracks were split, in a few words."""
-    configuration = run.configuration
-    scheme, number, splits = configuration["folds"], configuration["cv"], configuration["splits"]
-    n_official = None
-    if number is None and splits is None:
-        n_official = len(set(run.folds["fold"].to_pylist()))
-    return choices.describe_folds(scheme, number, splits, n_official, len(configuration["seeds"]))
+def run_title(run: RunRecord) -> str:
+    """Return what a run evaluates, in a few words."""
+    return f"{run.configuration['dataset']['spec']}: {run.sizes.describe(run.describe_folds())}"
 
 
-def dataset_table(runs: Sequence[RunRecord]) -> Table:
-    """Return what was evaluated on: tracks, hours, labels, task and folds."""
-    rows, records = [], []
+def overview_sections(runs: Runs, n_runs: int) -> list[Section]:
+    """Return the tables of all datasets and of the scores of all methods.
+
+    Parameters
+    ----------
+    runs : sequence of (RunRecord, tuple of PairedTest)
+        Those that have started.
+    n_runs : int
+        Runs of the experiment.
+    """
+    if not runs:
+        return []
+    datasets = Section("Datasets", tables=[_dataset_table([run for run, _ in runs], named=True)])
+    return [datasets, Section("Scores", tables=[_overview_table(runs, n_runs)])]
+
+
+def _dataset_table(runs: Sequence[RunRecord], *, named: bool = False) -> Table:
+    """Return the size, labels and folds of each run, with the runs' names if ``named``."""
+    records = []
     for run in runs:
-        task, hours = run.task, _hours(run)
-        classes = isinstance(task, Classification)
-        names = task.classes if isinstance(task, Classification) else [target.name for target in task.targets]
-        record = {
-            "dataset": run.configuration["dataset"]["spec"],
-            "tracks": run.configuration["n_tracks"],
-            "excluded": len(run.configuration.get("excluded") or ()),
-            "hours": hours,
-            "task": "classification" if classes else "regression",
-            "n_labels": len(names),
-            "labels": ", ".join(names),
-            "folds": describe_folds(run),
-        }
-        records.append(record)
-        cells = [str(value) for value in record.values()]
-        cells[3] = "unknown" if hours is None else f"{hours:.2f}"
-        rows.append([Cell(cell) for cell in cells])
-    columns = ["dataset", "tracks", "excluded", "hours", "task", "number of labels", "labels", "folds"]
-    return Table("datasets", "What was evaluated on", "Tracks of the run, after exclusions.", columns, rows, records)
-
-
-def _scores(scores: RunScores) -> Section:
-    folded = _there(score_tables.squared_table(scores), score_tables.metrics_table(scores))
-    return Section("Scores", _beside_scores(scores.run), tables=[score_tables.best_table(scores)], folded=folded)
-
-
-def _beside_scores(run: RunRecord) -> list[str]:
-    """Return what has to be known before a score is read: what guessing scores, and what flatters or blurs."""
-    chance = run.configuration.get("chance")
-    return [*([] if chance is None else [describe_chance(run.task, chance)]), *run.warnings]
-
-
-def _curves(scores: RunScores) -> Section:
-    learned = curves.learning_curves(scores.run)
-    said = [curves.explained(scores.run)] if learned else []
-    if (epoch := curves.only_checkpoint(learned)) is not None:
-        learned, said = {}, [curves.single_point(epoch)]
-    return Section(
-        "Learning curves",
-        said,
-        figures=[*curves.curve_figures(scores, learned), *_there(curves.loss_figure(scores.run))],
-        folded=_there(curves.curve_table(scores.run, learned)),
-    )
-
-
-def _learners(scores: RunScores) -> Section:
-    return Section(
-        _learners_title(scores.run),
-        tables=_there(score_tables.kernel_table(scores)),
-        figures=_there(kernels.kernel_figure(scores)),
-        folded=_there(significance.kernel_tests(scores)),
-    )
-
-
-def _significance(scores: RunScores) -> Section:
-    tests = _there(significance.significance_table(scores))
-    many = any(len(table.rows) > _MANY_ROWS for table in tests)
-    return Section("Significance", tables=[] if many else tests, folded=tests if many else [])
-
-
-def _there(*items: _Item | None) -> list[_Item]:
-    """Return the items that are there."""
-    return [item for item in items if item is not None]
-
-
-def _learners_title(run: RunRecord) -> str:
-    """Return the question that the matrix of learners answers: about kernels, where they differ in that."""
-    kernels = {str(plugin["parameters"].get("kernel")) for plugin in run.configuration["learners"].values()}
-    return "Does the kernel have to match?" if len(kernels) > 1 else "Learners"
-
-
-def _predictions(run: RunRecord) -> Section:
-    figures = [*predictions.confusion_figures(run), *predictions.scatter_figures(run)]
-    return Section("Predictions", figures=figures, folded=predictions.confusion_tables(run))
-
-
-def _embeddings(run: RunRecord, registry: Registry) -> list[Section]:
-    embedded = embeddings.read_embedded(run)
-    found = list(similarities.similarity_figures(run, embedded, registry))
-    drawn = [one for one in found if isinstance(one, Figure)]
-    said = [one for one in found if isinstance(one, str)]
-    method = predictions.shown_method(run)
-    drawn_maps = maps.map_figures(run, embedded, method.approach.name if method else "")
-    return [
-        Section(
-            "Similarities of labels and of embeddings",
-            [*([similarities.EXPLAINED] if drawn else []), *said],
-            figures=drawn,
-        ),
-        Section("Maps of the embeddings", [maps.EXPLAINED] if drawn_maps else [], figures=drawn_maps),
+        task, configuration = run.task, run.configuration
+        labels = task.classes if isinstance(task, Classification) else [target.name for target in task.targets]
+        records.append(
+            {
+                **({"run": run.folder.name} if named else {}),
+                "dataset": configuration["dataset"]["spec"],
+                "tracks": configuration["n_tracks"],
+                "excluded": len(configuration["excluded"]),
+                "hours": _hours(run),
+                "task": "classification" if isinstance(task, Classification) else "regression",
+                "n_labels": len(labels),
+                "labels": ", ".join(labels),
+                "folds": run.describe_folds(),
+            }
+        )
+    rows = [
+        [
+            Cell(str(value) if name != "hours" else "unknown" if value is None else f"{value:.2f}")
+            for name, value in record.items()
+        ]
+        for record in records
     ]
+    columns = ["number of labels" if name == "n_labels" else name for name in records[0]]
+    return Table(
+        "datasets", "Tracks, labels and folds", "Tracks and hours are counted after exclusions.", columns, rows, records
+    )
 
 
-def _notes(run: RunRecord) -> Section:
-    notes = [note for note in run.notes if not run.answers or note not in run.warnings]
+def _hours(run: RunRecord) -> float | None:
+    """Return the duration of the run's tracks if the store that holds the run still has all of them."""
+    root = next((folder for folder in run.folder.absolute().parents if (folder / "store.json").exists()), None)
+    if root is None:
+        return None
+    try:
+        dataset = Store(root).dataset(Spec.parse(run.configuration["dataset"]["spec"]))
+        index = dataset.index() if dataset.exists else None
+    except MirembedError:
+        return None
+    if index is None:
+        return None
+    durations: dict[str, float] = dict(zip(index["id"].to_pylist(), index["duration"].to_pylist(), strict=True))
+    used = [seconds for track, seconds in durations.items() if track not in run.configuration["excluded"]]
+    if len(used) != run.configuration["n_tracks"] or not set(run.folds["id"].to_pylist()) <= durations.keys():
+        return None
+    return sum(used) / 3600
+
+
+def _overview_table(runs: Runs, n_runs: int) -> Table:
+    """Return the headline of each run and method; the best of each row is corrected over all tests of the table."""
+    tests = corrected(
+        test for run, of_run in runs for test in of_run if (test.metric, test.target) == lines(run.task)[0]
+    )
+    remaining = iter(tests)
+    columns = _columns([run for run, _ in runs])
+    rows, records = [], []
+    for run, of_run in runs:
+        line, name = lines(run.task)[0], run.folder.name
+        tests_of_run = [next(remaining) for test in of_run if (test.metric, test.target) == line]
+        best = best_of(tests_of_run, len(run.first_methods)).get(line)
+        methods = {_column(method): method.name for method in run.first_methods if run.predictions}
+        unfinished = "" if run.finished else " (unfinished)"
+        cells = [
+            Cell(name),
+            Cell(f"{run.configuration['dataset']['spec']}{unfinished}"),
+            Cell(metric_named(line[0]).label),
+        ]
+        for column, label in columns.items():
+            if column not in methods:
+                cells.append(Cell(""))
+                continue
+            interval, is_best = run.interval(methods[column], line), methods[column] == best
+            cells.append(Cell.of(interval, best=is_best))
+            keys = {"run": name, "metric": line[0], "method": label, "approach": column[0], "learner": column[1]}
+            records.append({**keys, **interval_record(interval), "best": is_best})
+        rows.append(cells)
+    several = any(run.n_folds > 1 for run, _ in runs)
+    means = "Means over the folds with 95 % intervals (Nadeau and Bengio)" if several else "Scores on single folds"
+    missing = n_runs - len(runs)
+    caption = (
+        f"{means}, each approach with the first learner of its run. "
+        f"{best_marks(n_tested(tests), 'every pair of methods in each row')}"
+    )
+    if missing:
+        caption += f" {missing} of {counted(n_runs, 'run')} {'has' if missing == 1 else 'have'} not started."
+    title = "Scores of each method on each dataset"
+    return Table("overview", title, caption, ["run", "dataset", "metric", *columns.values()], rows, records)
+
+
+def _columns(runs: Sequence[RunRecord]) -> dict[_Column, str]:
+    """Return the columns of the overview with their labels: the approach alone if it has one learner in all runs."""
+    columns = dict.fromkeys(_column(method) for run in runs if run.predictions for method in run.first_methods)
+    approaches = [approach for approach, _ in columns]
+    return {
+        (approach, learner): approach if approaches.count(approach) == 1 else f"{approach}+{learner}"
+        for approach, learner in columns
+    }
+
+
+def _column(method: Method) -> _Column:
+    return method.approach.name, None if method.learner is None else str(method.learner)
+
+
+def _notes_section(run: RunRecord) -> Section:
+    # The section of the scores, if there is one, has the warnings.
+    notes = [note for note in run.notes if not run.predictions or note not in run.warnings]
     more = notes[_MANY_NOTES:]
-    texts = {f"{len(more)} more": "\n".join(more)} if more else {}
-    return Section("Notes", notes[:_MANY_NOTES], texts=texts)
+    folded = {counted(len(more), "more note"): "\n".join(more)} if more else {}
+    return Section("Notes", notes[:_MANY_NOTES], folded_texts=folded)
 
 
-def _provenance(run: RunRecord) -> Section:
+def _provenance_section(run: RunRecord) -> Section:
     configuration = run.configuration
-    lines = {
+    facts = {
         "command": run.manifest.get("command", ""),
         "run": run.folder.name,
         "started": run.manifest.get("started", ""),
@@ -175,63 +209,39 @@ def _provenance(run: RunRecord) -> Section:
         "versions": ", ".join(f"{name} {version}" for name, version in configuration.get("versions", {}).items()),
         **_plugins(configuration),
     }
-    rows = [[Cell(name), Cell(text)] for name, text in lines.items()]
-    records = [{"what": name, "value": text} for name, text in lines.items()]
-    table = Table(
-        "provenance", "Where the numbers come from", "From manifest.json of the run.", ["", ""], rows, records
-    )
-    experiment = run.folder / "experiment.toml"
-    texts = {experiment.name: experiment.read_text(encoding="utf-8")} if experiment.exists() else {}
-    return Section("Provenance", tables=[table], texts=texts)
+    rows = [[Cell(name), Cell(text)] for name, text in facts.items()]
+    records = [{"what": name, "value": text} for name, text in facts.items()]
+    title, caption = "Where the numbers come from", "From the run's manifest.json."
+    table = Table("provenance", title, caption, ["what", "value"], rows, records)
+    folded = {} if run.experiment is None else {"experiment.toml": run.experiment}
+    return Section("Provenance", tables=[table], folded_texts=folded)
 
 
 def _plugins(configuration: Mapping[str, Any]) -> dict[str, str]:
-    """Return every plugin that took part with its distribution and parameters."""
-    found = {"dataset": configuration["dataset"].get("plugin") or {}}
+    """Describe every plugin that the run used, with its distribution and parameters."""
+    plugins = {"dataset": configuration["dataset"].get("plugin") or {}}
     for name, roles in configuration["approaches"].items():
-        found |= {f"{name}, {role.replace('_', ' ')}": plugin for role, plugin in roles.items() if plugin}
-    found |= {f"learner {spec}": plugin for spec, plugin in configuration["learners"].items() if plugin}
-    return {name: _plugin(plugin) for name, plugin in found.items() if plugin.get("name")}
-
-
-def _plugin(plugin: Mapping[str, Any]) -> str:
-    parameters = ", ".join(f"{name}={value}" for name, value in score_tables.typed_parameters(plugin).items())
-    where = f"{plugin.get('distribution', 'unknown')} {plugin.get('version', '')}".strip()
-    return f"{plugin['name']} of {where}" + (f" ({parameters})" if parameters else "")
+        plugins |= {f"{name}, {role.replace('_', ' ')}": plugin for role, plugin in roles.items() if plugin}
+    plugins |= {f"learner {spec}": plugin for spec, plugin in configuration["learners"].items() if plugin}
+    described = {}
+    for role, plugin in plugins.items():
+        if plugin.get("name"):
+            parameters = ", ".join(f"{name}={value}" for name, value in shown_parameters(plugin).items())
+            origin = f"{plugin.get('distribution', 'unknown')} {plugin.get('version', '')}".strip()
+            described[role] = f"{plugin['name']} of {origin}" + (f" ({parameters})" if parameters else "")
+    return described
 
 
 def _progress(run: RunRecord) -> str:
+    """Describe how far an unfinished run has come; empty for a finished one."""
     if run.finished:
         return ""
-    shown = (
-        f"Scores are those of the {counted(run.n_folds, 'fold')} that every method has finished, and will change"
+    scores = (
+        f"The scores are those of the {counted(run.n_folds, 'fold')} that every method has finished, and will change."
         if run.n_folds
-        else "There are no scores before every method has finished the same fold"
+        else "There are no scores until every method has finished the same fold."
     )
     return (
-        f"This run is going on: {run.n_done} of {run.n_trainings} trainings are done. {shown}; "
-        "nothing is tested before the end."
+        f"This run is unfinished: {run.n_done} of {counted(run.n_trainings, 'training')} done. {scores} Significance "
+        "is tested when the run is finished."
     )
-
-
-def _hours(run: RunRecord) -> float | None:
-    """Return the duration of the run's tracks, if the store that the run lies in still holds all of them."""
-    root = next((folder for folder in run.folder.absolute().parents if (folder / "store.json").exists()), None)
-    if root is None:
-        return None
-    try:
-        index = _dataset_index(root, run.configuration["dataset"]["spec"])
-    except MirembedError:
-        return None
-    excluded = set(run.configuration.get("excluded") or ())
-    durations = [seconds for track, seconds in index.items() if track not in excluded]
-    tested = set(run.folds["id"].to_pylist())
-    if len(durations) != run.configuration["n_tracks"] or not tested <= set(index):
-        return None
-    return sum(durations) / 3600
-
-
-def _dataset_index(root: Path, spec: str) -> dict[str, float]:
-    dataset = Store(root).dataset(Spec.parse(spec))
-    index = dataset.index() if dataset.exists else None
-    return {} if index is None else dict(zip(index["id"].to_pylist(), index["duration"].to_pylist(), strict=True))

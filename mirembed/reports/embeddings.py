@@ -1,24 +1,40 @@
-"""The embeddings of one fold, with the labels of their tracks."""
+"""What the networks learned: similarities of labels and embeddings, and maps of the embeddings."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mirembed.errors import EvaluationError, PluginError
 from mirembed.hookspecs import Classification
+from mirembed.registry import Registry
+from mirembed.reports import style
+from mirembed.reports.page import Section
+from mirembed.reports.style import Figure
 from mirembed.runs.record import RunRecord
+from mirembed.specs import Spec
+from mirembed.statistics import pearson_r
 from mirembed.store.files import read_table
+from mirembed.store.root import slug
+from mirembed.training.labels import TargetScale, one_hot, undeclared
 
-_PLACE = ("approach", "seed", "fold", "epoch")
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_N_BINS = 10
+
+_MANY_TRACKS = 500
+"""If there are more training or test tracks, pairs are taken from a random sample of this size."""
 
 
 @dataclass(frozen=True, eq=False)
-class Embedded:
-    """The embeddings of all tracks by the network of one fold, at the last epoch.
+class FoldEmbeddings:
+    """The embeddings of all tracks by the network of one fold, after the last epoch.
 
     Attributes
     ----------
@@ -28,9 +44,9 @@ class Embedded:
     in_sample : ndarray [n_tracks], bool
         Whether the network was trained on the track.
     vectors : ndarray [n_tracks, units], float32
-    labels : ndarray [n_tracks], int64 class indices, or [n_tracks, n_targets], float64 in original units
+    labels : ndarray [n_tracks, 1], int64 class indices, or [n_tracks, n_targets], float64 in original units
     labeled : ndarray [n_tracks], bool
-        Whether the run tells the track's label; of others it is 0.
+        Whether the run holds the track's label; where it does not, ``labels`` is 0.
     """
 
     approach: str
@@ -44,51 +60,306 @@ class Embedded:
     labeled: NDArray[np.bool_]
 
     def describe(self) -> str:
-        """Return which network of the approach it is, in a few words."""
+        """Return which of the approach's networks this is."""
         return f"Seed {self.seed}, fold {self.fold}, epoch {self.epoch}"
 
 
-def read_embedded(run: RunRecord) -> list[Embedded]:
-    """Return the embeddings of the first seed's first fold, one for each network."""
-    labels = _labels(run)
+@dataclass(frozen=True, eq=False)
+class SimilarityPairs:
+    """Similarities of pairs of training tracks, or of pairs of test tracks.
+
+    Attributes
+    ----------
+    of_labels, of_embeddings : ndarray [n_pairs], float64
+    n_tracks : int
+        All training or test tracks, also those left out of a sample.
+    """
+
+    of_labels: NDArray[np.float64]
+    of_embeddings: NDArray[np.float64]
+    n_tracks: int
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Tracks that share a color and a marker on a map.
+
+    Attributes
+    ----------
+    name, color, marker : str
+    tooltips : dict of int to str
+        The label of each track, by its row.
+    """
+
+    name: str
+    color: str
+    marker: str
+    tooltips: dict[int, str]
+
+
+def embedding_sections(run: RunRecord, registry: Registry, map_approach: str) -> list[Section]:
+    """Return the sections on similarities and maps; for regression, the maps are those of ``map_approach``."""
+    embeddings = read_embeddings(run)
+    figures, problems = _similarity_figures(run, embeddings, registry)
+    maps = _map_figures(run, embeddings, map_approach)
+    about_figures = (
+        "How similar pairs of tracks are by their labels and by their embeddings: the two similarities that the "
+        "training loss compares. Points are medians, thick bars cover half of the pairs, thin lines nine in ten. "
+        "Perfect training would put every pair on the dashed line."
+    )
+    about_maps = (
+        "The first two principal components of one network's embeddings of all tracks. Solid markers are test tracks, "
+        "which the network has not seen; pale markers are training tracks. Point at a track or tap it to see its "
+        "name, or step through the tracks with the arrow keys."
+    )
+    return [
+        Section(
+            "Similarity of labels and embeddings", [*([about_figures] if figures else []), *problems], figures=figures
+        ),
+        Section("Maps of the embeddings", [about_maps] if maps else [], figures=maps),
+    ]
+
+
+def read_embeddings(run: RunRecord) -> list[FoldEmbeddings]:
+    """Return each approach's embeddings from the first seed's first fold."""
+    keys = ["approach", "seed", "fold", "epoch"]
     chosen: dict[str, tuple[tuple[int, int, int], Path]] = {}
-    for path in run.embeddings:
-        places = read_table(path, list(_PLACE)).group_by(_PLACE).aggregate([]).to_pylist()
-        for place in places:
-            key = (run.configuration["seeds"].index(place["seed"]), place["fold"], -place["epoch"])
-            if place["approach"] not in chosen or key < chosen[place["approach"]][0]:
-                chosen[place["approach"]] = (key, path)
+    for path in run.embedding_files:
+        for network in read_table(path, keys).group_by(keys).aggregate([]).to_pylist():
+            approach = network["approach"]
+            rank = (run.configuration["seeds"].index(network["seed"]), network["fold"], -network["epoch"])
+            if approach not in chosen or rank < chosen[approach][0]:
+                chosen[approach] = (rank, path)
     order = {method.approach.name: position for position, method in enumerate(run.methods)}
-    by_place = sorted(chosen.items(), key=lambda item: order.get(item[0], len(order)))
-    return [_read(path, run, -key[2], labels) for _, (key, path) in by_place]
-
-
-def _labels(run: RunRecord) -> dict[str, Any]:
-    """Return the true label of every track that was tested."""
+    in_order = sorted(chosen, key=lambda approach: order.get(approach, len(order)))
     labels: dict[str, Any] = {}
-    for answers in list(run.answers.values())[:1]:
-        labels.update(zip(answers.ids.tolist(), answers.truth, strict=True))
-    return labels
+    for predictions in list(run.predictions.values())[:1]:
+        labels = dict(zip(predictions.ids.tolist(), predictions.truth, strict=True))
+    return [_read_embeddings(run, chosen[approach][1], -chosen[approach][0][2], labels) for approach in in_order]
 
 
-def _read(path: Path, run: RunRecord, epoch: int, labels: dict[str, Any]) -> Embedded:
+def _read_embeddings(run: RunRecord, path: Path, epoch: int, labels: Mapping[str, Any]) -> FoldEmbeddings:
     import pyarrow.compute as pc
 
     table = read_table(path)
     table = table.filter(pc.equal(table["epoch"], epoch))
     ids = table["id"].to_pylist()
-    width = 1 if isinstance(run.task, Classification) else len(run.task.targets)
-    kind = np.int64 if isinstance(run.task, Classification) else np.float64
-    found = np.array([labels.get(track, np.zeros(width)) for track in ids], kind)
-    vectors = table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(ids), -1)
-    return Embedded(
+    classes = isinstance(run.task, Classification)
+    unknown = np.zeros(1 if isinstance(run.task, Classification) else len(run.task.targets))
+    return FoldEmbeddings(
         approach=table["approach"][0].as_py(),
         seed=table["seed"][0].as_py(),
         fold=table["fold"][0].as_py(),
         epoch=epoch,
         ids=ids,
         in_sample=np.array(table["in_sample"].to_pylist(), bool),
-        vectors=vectors,
-        labels=found,
+        vectors=table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(ids), -1),
+        labels=np.array([labels.get(track, unknown) for track in ids], np.int64 if classes else np.float64),
         labeled=np.array([track in labels for track in ids], bool),
     )
+
+
+def _similarity_figures(
+    run: RunRecord, embeddings: Sequence[FoldEmbeddings], registry: Registry
+) -> tuple[list[Figure], list[str]]:
+    """Draw label against embedding similarity for each learned similarity; also return why some are missing."""
+    figures, problems = [], []
+    for one in embeddings:
+        if not run.configuration["approaches"].get(one.approach, {}).get("similarity"):
+            continue
+        try:
+            training, test = (similarity_pairs(run, one, registry, in_sample=side) for side in (True, False))
+        except (PluginError, EvaluationError) as error:
+            problems.append(f"No similarity figure for {one.approach}: {error}")
+            continue
+        if len(test.of_labels) > 1:
+            figures.append(_draw_similarities(one, training, test))
+    return figures, problems
+
+
+def similarity_pairs(
+    run: RunRecord, embeddings: FoldEmbeddings, registry: Registry, *, in_sample: bool
+) -> SimilarityPairs:
+    """Return the similarities that the loss compares, for all pairs of training or of test tracks.
+
+    Of more than 500 tracks, 500 are drawn with a fixed seed: the number of pairs grows with the square.
+
+    Raises
+    ------
+    PluginError
+        The similarity's plugin is missing or fails.
+    EvaluationError
+        The range to which the labels were scaled is unknown.
+    """
+    import torch
+
+    from mirembed.training.similarity import PluginSimilarity
+
+    rows = np.flatnonzero((embeddings.in_sample == in_sample) & embeddings.labeled)
+    n_tracks = len(rows)
+    if n_tracks > _MANY_TRACKS:
+        rows = np.sort(np.random.default_rng(0).choice(rows, _MANY_TRACKS, replace=False))
+    upper = np.triu_indices(len(rows), k=1)
+
+    def similarities(role: str, vectors: NDArray[Any]) -> NDArray[np.float64]:
+        spec = Spec.parse(run.configuration["approaches"][embeddings.approach][role]["spec"])
+        similarity = PluginSimilarity.create(registry, spec)
+        found: NDArray[np.float64] = similarity(torch.from_numpy(vectors[rows].astype(np.float64))).numpy()
+        return found[upper]
+
+    of_embeddings = similarities("similarity", embeddings.vectors)
+    return SimilarityPairs(similarities("label_similarity", _label_vectors(run, embeddings)), of_embeddings, n_tracks)
+
+
+def _label_vectors(run: RunRecord, embeddings: FoldEmbeddings) -> NDArray[np.floating[Any]]:
+    """Return the label vectors ``[n_tracks, n]`` that the network was trained with."""
+    if isinstance(run.task, Classification):
+        return one_hot(embeddings.labels[:, 0], len(run.task.classes))
+    training = embeddings.in_sample
+    if undeclared(run.task) and not embeddings.labeled[training].all():
+        raise EvaluationError(
+            "the range of its labels is unknown: none is declared, and some training tracks are never tested, so that "
+            "the run does not hold their labels"
+        )
+    return TargetScale.fit(run.task, embeddings.labels[training]).scale(embeddings.labels)
+
+
+def _draw_similarities(embeddings: FoldEmbeddings, training: SimilarityPairs, test: SimilarityPairs) -> Figure:
+    with style.styled():
+        figure, axes = style.axes(height=3.3)
+        edges, bins = _bin([training.of_labels, test.of_labels])
+        shift = 0.012 * (float(np.ptp(edges)) or 1.0)  # draws training and test tracks side by side
+        _draw_bins(axes, training, bins[0], shift, style.COLORS[6], "s", "training tracks")
+        _draw_bins(axes, test, bins[1], -shift, style.COLORS[0], "o", "test tracks")
+        ends = [edges[0], edges[-1]]
+        axes.plot(ends, ends, color=style.INK, linewidth=0.8, linestyle=style.dashes(1), label="equal")
+        axes.set(xlabel="similarity of the labels", ylabel="similarity of the embeddings")
+        style.legend(figure)
+        r = pearson_r(test.of_labels, test.of_embeddings)
+        samples = [
+            f"{_MANY_TRACKS} of {pairs.n_tracks} {side} tracks"
+            for side, pairs in (("training", training), ("test", test))
+            if pairs.n_tracks > _MANY_TRACKS
+        ]
+        sampled = f" Random sample (fixed seed): {' and '.join(samples)}." if samples else ""
+        return style.draw(
+            figure,
+            f"similarity-{slug(embeddings.approach)}",
+            f"Similarities of {embeddings.approach}",
+            f"{embeddings.describe()}: {len(test.of_labels)} pairs of test tracks, r = {r:.3f}.{sampled}",
+        )
+
+
+def _bin(values: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.float64], list[NDArray[np.int64]]]:
+    """Put label similarities into bins of about equal counts, or one for each value where there are few.
+
+    Returns
+    -------
+    edges : ndarray [n_edges], float64
+        Of the bins; or the values, where there are few.
+    bins : list of ndarray, int64
+        The bin of each value, in arrays as those of ``values``.
+    """
+    together = np.concatenate(values)
+    distinct = np.unique(np.round(together, 6))
+    if len(distinct) <= _N_BINS:
+        return distinct, [np.abs(some[:, None] - distinct).argmin(axis=1) for some in values]
+    edges = np.unique(np.quantile(together, np.linspace(0, 1, _N_BINS + 1)))
+    return edges, [np.clip(np.searchsorted(edges, some, side="right") - 1, 0, len(edges) - 2) for some in values]
+
+
+def _draw_bins(
+    axes: Axes, pairs: SimilarityPairs, bins: NDArray[np.int64], shift: float, color: str, marker: str, label: str
+) -> None:
+    if not len(bins):
+        return
+    members = [bins == number for number in np.unique(bins)]
+    at = np.array([pairs.of_labels[rows].mean() for rows in members]) + shift
+    low, first, median, third, high = np.array(
+        [np.quantile(pairs.of_embeddings[rows], (0.05, 0.25, 0.5, 0.75, 0.95)) for rows in members]
+    ).T
+    axes.vlines(at, low, high, color=color, linewidth=0.9)
+    axes.vlines(at, first, third, color=color, linewidth=4)
+    axes.plot(at, median, marker, color=color, markerfacecolor=style.PAPER, markersize=5, label=label, zorder=4)
+
+
+def _map_figures(run: RunRecord, embeddings: Sequence[FoldEmbeddings], map_approach: str) -> list[Figure]:
+    """Draw a map of each network by class; for regression, those of one approach by each target."""
+    with style.styled():
+        if isinstance(run.task, Classification):
+            return [
+                _draw_map(one.approach, f"Map of {one.approach}", one, _by_class(one, run.task.classes))
+                for one in embeddings
+            ]
+        chosen = [one for one in embeddings if one.approach == map_approach] or list(embeddings)
+        return [
+            _draw_map(target.name, f"Map of {one.approach}: {target.name}", one, _by_target(one, column, target.name))
+            for one in chosen[:1]
+            for column, target in enumerate(run.task.targets)
+        ]
+
+
+def principal_components(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the first two principal components ``[n, 2]`` and their shares of the variance ``[2]``.
+
+    The sign of each component makes its largest absolute value positive.
+    """
+    centered = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    left, values, _ = np.linalg.svd(centered, full_matrices=False)
+    scores = (left * values)[:, :2]
+    signs = np.sign(scores[np.abs(scores).argmax(axis=0), [0, 1]])
+    total = float((values**2).sum()) or 1.0
+    return scores * signs, values[:2] ** 2 / total
+
+
+def _by_class(embeddings: FoldEmbeddings, classes: Sequence[str]) -> list[_Group]:
+    groups = []
+    for number, name in enumerate(classes):
+        rows = np.flatnonzero((embeddings.labels[:, 0] == number) & embeddings.labeled).tolist()
+        groups.append(_Group(name, style.color(number), style.marker(number), dict.fromkeys(rows, name)))
+    return [*groups, *_unlabeled(embeddings)]
+
+
+def _by_target(embeddings: FoldEmbeddings, column: int, target: str) -> list[_Group]:
+    """Group the tracks into five ranges of a target with about equal counts."""
+    values = embeddings.labels[:, column]
+    edges = np.unique(np.quantile(values[embeddings.labeled], np.linspace(0, 1, len(style.RAMP) + 1)))
+    n_ranges = max(1, len(edges) - 1)
+    ranges = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, n_ranges - 1)
+    groups = []
+    for number in range(n_ranges):
+        rows = np.flatnonzero((ranges == number) & embeddings.labeled).tolist()
+        name = f"{edges[number]:.3g} to {edges[min(number + 1, len(edges) - 1)]:.3g}"
+        groups.append(_Group(name, *style.RAMP[number], {row: f"{target} {values[row]:.3g}" for row in rows}))
+    return [*groups, *_unlabeled(embeddings)]
+
+
+def _unlabeled(embeddings: FoldEmbeddings) -> list[_Group]:
+    """Group the tracks that are in no test fold, as in some official splits: the run does not hold their labels."""
+    rows = np.flatnonzero(~embeddings.labeled).tolist()
+    return [_Group("not tested", style.COLORS[6], "x", dict.fromkeys(rows, "not tested"))] if rows else []
+
+
+def _draw_map(name: str, title: str, embeddings: FoldEmbeddings, groups: Sequence[_Group]) -> Figure:
+    positions, shares = principal_components(embeddings.vectors)
+    figure, axes = style.axes(height=4.4)
+    tooltips: dict[str, list[str]] = {}
+    for number, group in enumerate(groups):
+        look: dict[str, Any] = {"color": group.color, "marker": group.marker, "linestyle": ""}
+        axes.plot([], [], markersize=6, label=group.name, **look)
+        for in_sample, side in ((True, "training"), (False, "test")):
+            rows = np.array([row for row in group.tooltips if embeddings.in_sample[row] == in_sample], np.int64)
+            emphasis: dict[str, Any] = (
+                {"markersize": 4, "markeredgewidth": 0, "alpha": 0.35, "zorder": 2}
+                if in_sample
+                else {"markersize": 6, "markeredgewidth": 0.6, "alpha": 1, "zorder": 3}
+            )
+            (points,) = axes.plot(*positions[rows].T, markeredgecolor=style.PAPER, **look, **emphasis)
+            gid = f"points-{number}-{side}"
+            points.set_gid(gid)
+            tooltips[gid] = [f"{embeddings.ids[row]}: {group.tooltips[row]}, {side} track" for row in rows.tolist()]
+    axes.set(xlabel=f"first component ({shares[0]:.0%} of the variance)", ylabel=f"second ({shares[1]:.0%})")
+    axes.set_aspect("equal", adjustable="datalim")
+    style.legend(figure)
+    caption = f"{embeddings.describe()}: the two components explain {shares.sum():.0%} of the variance."
+    return style.draw(figure, f"map-{slug(name)}", title, caption, tooltips)

@@ -1,55 +1,59 @@
-"""The page: one HTML file that needs nothing else."""
+"""The report's page: one self-contained HTML file."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from xml.etree import ElementTree
 
-from mirembed.reports.inline import inline_svg
-from mirembed.reports.style import Figure
+from mirembed.reports.style import GRID, INK, PAPER, Figure
 from mirembed.reports.tables import Table
+
+_SVG = "http://www.w3.org/2000/svg"
+_LINK = "http://www.w3.org/1999/xlink"
+_THEME = {INK: "currentColor", GRID: "var(--grid)", PAPER: "var(--paper)"}
 
 
 @dataclass(frozen=True)
 class Section:
-    """Part of the page.
+    """A section of the page.
 
     Attributes
     ----------
     title : str
     paragraphs : sequence of str
-    tables, folded : sequence of Table
-        ``folded`` ones open when they are clicked.
+    tables, folded_tables : sequence of Table
+        Folded tables open with a click.
     figures : sequence of Figure
-    texts : mapping of str to str
-        Files that open when their title is clicked.
+    folded_texts : mapping of str to str
+        Texts by their titles; they open with a click.
     """
 
     title: str
     paragraphs: Sequence[str] = ()
     tables: Sequence[Table] = ()
-    folded: Sequence[Table] = ()
+    folded_tables: Sequence[Table] = ()
     figures: Sequence[Figure] = ()
-    texts: Mapping[str, str] = field(default_factory=dict)
+    folded_texts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to show."""
-        return not (self.paragraphs or self.tables or self.folded or self.figures or self.texts)
+        return not (self.paragraphs or self.tables or self.folded_tables or self.figures or self.folded_texts)
 
 
 @dataclass(frozen=True)
-class Part:
-    """What the page says of one run.
+class RunPart:
+    """The part of the page about one run.
 
     Attributes
     ----------
     name : str
-        Begins the names of its files, where a page has several parts.
+        Of the run. File names begin with it when the page covers several runs.
     title : str
     progress : str
-        How far a run is that is going on; empty of a finished one.
+        How far an unfinished run has come; empty if it is finished.
     sections : sequence of Section
     """
 
@@ -60,12 +64,12 @@ class Part:
 
     @property
     def heading(self) -> str:
-        """Name and title: of two runs on the same dataset the titles may be the same."""
+        """Name and title: two runs on the same dataset may share a title."""
         return f"{self.name} ({self.title})"
 
 
-def render(title: str, paragraphs: Sequence[str], overview: Sequence[Section], parts: Sequence[Part]) -> str:
-    """Return the page as HTML; whatever text it holds is escaped."""
+def render(title: str, paragraphs: Sequence[str], overview: Sequence[Section], parts: Sequence[RunPart]) -> str:
+    """Return the page as HTML, with all text escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -75,35 +79,62 @@ def render(title: str, paragraphs: Sequence[str], overview: Sequence[Section], p
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return (
-        environment.get_template("report.html")
-        .render(
-            title=title,
-            paragraphs=paragraphs,
-            overview=[_shown(section, "overview") for section in overview],
-            parts=[
-                {
-                    "heading": part.heading,
-                    "progress": part.progress,
-                    "sections": [
-                        _shown(section, f"run{number}-{place}") for place, section in enumerate(part.sections, 1)
-                    ],
-                }
-                for number, part in enumerate(parts, 1)
-            ],
-        )
-        .lstrip()
-    )
+    template = environment.get_template("report.html")
+    page = template.render(title=title, paragraphs=paragraphs, overview=overview, parts=parts, inline_svg=_inline_svg)
+    return page.lstrip()
 
 
-def _shown(section: Section, prefix: str) -> dict[str, Any]:
-    """Return a section as the template has it, its figures ready to stand in the page."""
-    figures = [
-        {
-            "title": figure.title,
-            "caption": figure.caption,
-            "svg": inline_svg(figure, f"{prefix}-{number}"),
-        }
-        for number, figure in enumerate(section.figures, 1)
-    ]
-    return {**vars(section), "figures": figures}
+def _inline_svg(figure: Figure, prefix: str) -> str:
+    """Return a figure's SVG as it can stand inside a page, in the page's colors and with its tooltips.
+
+    Parameters
+    ----------
+    figure : Figure
+    prefix : str
+        Begins all ids, so that no two figures of a page share one.
+    """
+    ElementTree.register_namespace("", _SVG)
+    ElementTree.register_namespace("xlink", _LINK)
+    root = ElementTree.fromstring(figure.svg)  # noqa: S314
+    for parent in list(root.iter()):
+        for child in list(parent):
+            # A <style> element would apply to the whole page, which has the same rules in its own style sheet.
+            if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style") or child.get("id") == "background":
+                parent.remove(child)
+    for gid, texts in figure.points.items():
+        _add_tooltips(root, gid, texts)
+    for element in root.iter():
+        for name, value in element.attrib.items():
+            element.set(name, _themed(_prefixed(name, value, prefix)))
+    for size in ("width", "height"):
+        root.attrib.pop(size, None)
+    root.set("role", "group" if figure.points else "img")
+    root.set("aria-label", figure.title)
+    if figure.points:
+        root.set("class", "points")
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _add_tooltips(root: ElementTree.Element, gid: str, texts: Sequence[str]) -> None:
+    group = root.find(f".//*[@id='{gid}']")
+    if group is None:
+        return
+    points = group.findall(f".//{{{_SVG}}}use")
+    for point, text in zip(points, texts, strict=True):
+        point.set("class", "point")
+        ElementTree.SubElement(point, f"{{{_SVG}}}title").text = text
+
+
+def _prefixed(name: str, value: str, prefix: str) -> str:
+    """Return an attribute's value with the prefix in front of any id that it defines or refers to."""
+    if name == "id":
+        return f"{prefix}-{value}"
+    if name == f"{{{_LINK}}}href":
+        return re.sub(r"^#", f"#{prefix}-", value)
+    return value.replace("url(#", f"url(#{prefix}-")
+
+
+def _themed(value: str) -> str:
+    for color, themed in _THEME.items():
+        value = value.replace(color, themed)
+    return value

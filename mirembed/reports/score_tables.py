@@ -1,145 +1,226 @@
-"""The tables of scores: by target, by metric, and learned similarity against kernel."""
+"""The scores of a run's methods: its tables of scores, learners and significance, and the tests behind them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
-from mirembed.compare import n_tested
+import numpy as np
+
+from mirembed.compare import PairedTest, best_of, corrected, n_tested, paired_tests
 from mirembed.config.approaches import Method
 from mirembed.progress import counted
-from mirembed.reports.scoring import LABELS, Line, RunScores, line_label, lines
+from mirembed.reports import style
+from mirembed.reports.page import Section
+from mirembed.reports.style import Figure
 from mirembed.reports.tables import Cell, Table, interval_record
 from mirembed.runs.record import RunRecord
-from mirembed.runs.scores import Scores, score
-from mirembed.statistics import Interval
+from mirembed.runs.scores import Line, Scores, line_label, lines
+from mirembed.runs.summary import describe_chance
+from mirembed.statistics import Interval, metric_named
+
+_MANY_ROWS = 50
+"""A longer table of tests opens with a click."""
+
+_UNTESTABLE = "the variance of a difference cannot be estimated from a single split, or if it is the same in every fold"
 
 
-def best_table(scores: RunScores) -> Table:
-    """Lines are targets, or metrics; columns are methods; the best of a line is marked only where it is tested so."""
-    tested = n_tested(scores.tests)
-    marked = (
-        "A mark and bold type: better than every other method of the line, baselines included, after Holm's correction "
-        f"over the {counted(tested, 'test')} of this table: all pairs of its methods, on each of its lines."
+def compare_methods(run: RunRecord) -> tuple[PairedTest, ...]:
+    """Test all pairs of methods in the table of scores, in each of its rows; nothing in an unfinished run."""
+    return _corrected_tests(run, combinations([method.name for method in run.first_methods], 2))
+
+
+def scores_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section:
+    """Return the tables of scores, below what is needed to read them: chance, and what biases the scores."""
+    squared = _squared_table(run)
+    return Section(
+        "Scores",
+        [describe_chance(run.task, run.configuration["chance"]), *run.warnings],
+        tables=[_best_table(run, tests)],
+        folded_tables=[*([] if squared is None else [squared]), _metrics_table(run)],
     )
-    return _by_line(
-        scores,
-        "scores",
-        "Pearson's r of each method" if scores.run.headline == "r" else "Scores of each method",
-        lines(scores.run.task),
-        marked if tested else "Nothing is tested, and no best is marked.",
+
+
+def learners_section(run: RunRecord) -> Section:
+    """Return the scores of each approach with each learner; empty for a run with a single learner."""
+    # The question is about kernels if the learners differ in that.
+    kernels = {str(plugin["parameters"].get("kernel")) for plugin in run.configuration["learners"].values()}
+    title = "Does the kernel have to match?" if len(kernels) > 1 else "Learners"
+    if len(run.learners) < 2:
+        return Section(title)
+    by_approach: dict[str, list[str]] = {}
+    for method in run.methods:
+        by_approach.setdefault(method.approach.name, []).append(method.name)
+    headline = lines(run.task)[0]
+    pairs = [pair for methods in by_approach.values() for pair in combinations(methods, 2)]
+    tests = _corrected_tests(run, pairs, headline)
+    family = f"every pair of learners on the same network, in {metric_named(headline[0]).label}."
+    tables = [_tests_table(run, "kernels-significance", "Learners on the same network", tests, family)] if tests else []
+    return Section(title, tables=[_learner_table(run)], figures=[_learner_figure(run)], folded_tables=tables)
+
+
+def significance_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section:
+    """Return the tests behind the table of scores; empty for an unfinished run."""
+    in_order = sorted(tests, key=lambda test: lines(run.task).index((test.metric, test.target)))
+    family = f"every pair of methods in the table of scores, in each of its rows.{_first_learner(run)}"
+    tables = [_tests_table(run, "significance", "Differences between methods", in_order, family)] if tests else []
+    many = len(tests) > _MANY_ROWS
+    return Section("Significance", tables=[] if many else tables, folded_tables=tables if many else [])
+
+
+def best_marks(n_tests: int, family: str) -> str:
+    """Explain in a caption which cells are marked as best."""
+    if not n_tests:
+        return "No differences were tested, so no score is marked as best."
+    return (
+        "Bold with a star: significantly better than every other method in its row, baselines included, after Holm's "
+        f"correction over the {counted(n_tests, 'test')} of this table ({family})."
     )
 
 
-def squared_table(scores: RunScores) -> Table | None:
+def shown_parameters(plugin: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a plugin's parameters as a user would set them: for an RBF kernel ``gamma=scale`` rather than None."""
+    parameters: Mapping[str, Any] = plugin.get("parameters") or {}
+    if plugin.get("name") == "svm" and parameters.get("kernel") == "rbf" and parameters.get("gamma") is None:
+        return {**parameters, "gamma": "scale"}
+    return parameters
+
+
+def _corrected_tests(
+    run: RunRecord, pairs: Iterable[tuple[str, str]], line: Line | None = None
+) -> tuple[PairedTest, ...]:
+    """Test pairs of methods in one row of the table of scores, or in all, and correct over these tests."""
+    if not run.finished:
+        return ()
+    tests = paired_tests(run, run, pairs)
+    return corrected(test for test in tests if line in (None, (test.metric, test.target)))
+
+
+def _best_table(run: RunRecord, tests: Sequence[PairedTest]) -> Table:
+    title = "Pearson's r of each method" if run.headline == "r" else "Scores of each method"
+    remark = best_marks(n_tested(tests), "every pair of methods in every row")
+    return _table_by_line(run, "scores", title, lines(run.task), remark, best_of(tests, len(run.first_methods)))
+
+
+def _squared_table(run: RunRecord) -> Table | None:
     """Return r² of each target, the paper's measure; None for classification."""
-    if scores.run.headline != "r":
+    if run.headline != "r":
         return None
-    said = "The paper's coefficient of determination. The tests are of r: no best is marked here."
-    return _by_line(scores, "scores-squared", "r² of each method", lines(scores.run.task, "r_squared"), said)
+    remark = "The paper's coefficient of determination. Significance is tested for r, so no best is marked here."
+    return _table_by_line(run, "scores-squared", "r² of each method", lines(run.task, "r_squared"), remark, {})
 
 
-def _by_line(scores: RunScores, name: str, title: str, all_lines: Sequence[Line], remark: str) -> Table:
-    methods = [method.name for method in scores.run.first_methods]
+def _table_by_line(
+    run: RunRecord, name: str, title: str, all_lines: Sequence[Line], remark: str, best: Mapping[Line, str]
+) -> Table:
+    methods = [method.name for method in run.first_methods]
     rows, records = [], []
     for line in all_lines:
         cells = [Cell(line_label(line))]
         for method in methods:
-            interval = scores.interval(method, line)
-            best = scores.best.get(line) == method
-            cells.append(Cell.of(interval, best=best))
-            records.append(_record(line, method, interval) | {"best": best})
+            interval, is_best = run.interval(method, line), best.get(line) == method
+            cells.append(Cell.of(interval, best=is_best))
+            records.append(_record(line, method, interval) | {"best": is_best})
         rows.append(cells)
-    caption = f"{_means(scores.run)}. {remark}{first_learners(scores.run)}"
-    return Table(name, title, caption, ["target" if scores.run.headline == "r" else "metric", *methods], rows, records)
+    caption = f"{_means(run)}. {remark}{_first_learner(run)}"
+    return Table(name, title, caption, ["target" if run.headline == "r" else "metric", *methods], rows, records)
 
 
-def metrics_table(scores: RunScores) -> Table:
-    """Lines are methods; columns are all metrics, over folds and pooled."""
-    run = scores.run
-    by_method = {one.method: one for one in score(run.predictions, run.task, run.configuration["n_train"])}
-    computed = [_over_folds(scores, by_method[method.name]) for method in run.methods]
-    names = list(computed[0].intervals)
-    undefined = any(one.undefined for one in computed)
-    columns = ["method", *(LABELS[name] for name in names), *(f"pooled {LABELS[name]}" for name in names)]
+def _metrics_table(run: RunRecord) -> Table:
+    """Return all metrics of each method, over folds and pooled."""
+    scores = {one.method: one for one in run.scores}
+    by_method = [scores[method.name] for method in run.methods]
+    labels = {name: metric_named(name).label for name in by_method[0].intervals}
+    columns = ["method", *labels.values(), *(f"pooled {label}" for label in labels.values())]
     rows = [
         [
             Cell(one.method),
-            *(Cell.of(one.intervals[name]) for name in names),
-            *(Cell.of(one.pooled[name]) for name in names),
-            *([Cell(str(one.undefined))] if undefined else []),
+            *(Cell.of(one.intervals[name]) for name in labels),
+            *(Cell.of(one.pooled[name]) for name in labels),
         ]
-        for one in computed
+        for one in by_method
     ]
-    records = [record for one in computed for record in _metric_records(one)]
-    said = " r is undefined for a constant prediction: such folds and targets are counted, and scored 0."
-    return Table(
-        "metrics",
-        "All metrics",
-        f"{_means(run)}; pooled: over the predictions of all folds together, with 95 % bootstrap intervals over "
-        f"tracks.{said * undefined}",
-        [*columns, "undefined r"] if undefined else columns,
-        rows,
-        records,
+    caption = (
+        f"{_means(run)}. Pooled: over the predictions of all folds together, with 95 % bootstrap intervals over tracks."
     )
+    if any(one.undefined for one in by_method):
+        metric = metric_named(run.headline)
+        columns.append(f"undefined {metric.label}")
+        rows = [[*row, Cell(str(one.undefined))] for row, one in zip(rows, by_method, strict=True)]
+        caption += (
+            f" Where {metric.label} is undefined ({metric.undefined}), it is scored 0; the last column counts these "
+            "folds and targets."
+        )
+    records = [record for one in by_method for record in _metric_records(one, run.headline)]
+    return Table("metrics", "All metrics", caption, columns, rows, records)
 
 
-def _over_folds(scores: RunScores, one: Scores) -> Scores:
-    """Take the means over folds from where all tables of the report have them."""
-    intervals = {name: scores.interval(one.method, (name, None)) for name in one.intervals}
-    headline = scores.run.headline
-    targets = {target: scores.interval(one.method, (headline, target)) for target in one.targets}
-    return replace(one, intervals=intervals, targets=targets)
-
-
-def first_learners(run: RunRecord) -> str:
-    """Say which learner the methods of a table have, where the run has several."""
-    if len(run.learners) < 2:
-        return ""
-    return (
-        f" Each approach with its first learner, {run.learners[0]}; the table of all metrics has the methods with the "
-        "other learners."
-    )
-
-
-def kernel_table(scores: RunScores) -> Table | None:
-    """Lines are approaches, columns the learners; None of a run with a single learner."""
-    run, line = scores.run, lines(scores.run.task)[0]
-    if len(run.learners) < 2:
-        return None
-    by_place = {(m.approach.name, str(m.learner)): m for m in run.methods if m.learner is not None}
-    approaches = list(dict.fromkeys(approach for approach, _ in by_place))
+def _learner_table(run: RunRecord) -> Table:
+    line = lines(run.task)[0]
+    methods = _by_learner(run)
     rows, records = [], []
-    for approach in approaches:
+    for approach in dict.fromkeys(approach for approach, _ in methods):
         cells = [Cell(approach)]
         for learner in run.learners:
-            method = by_place.get((approach, learner))
+            method = methods.get((approach, learner))
             if method is None:
                 cells.append(Cell(""))
                 continue
-            interval = scores.interval(method.name, line)
-            kind, cell = matching(run, method), Cell.of(interval)
-            cells.append(Cell(cell.text, f"{cell.detail} {kind}".strip()))
-            place = {"approach": approach, "learner": learner, "kernel": kind}
-            records.append({**place, "metric": line[0], **interval_record(interval)})
+            interval, match = run.interval(method.name, line), _kernel_match(run, method)
+            cell = Cell.of(interval)
+            cells.append(Cell(cell.text, f"{cell.detail} {match}".strip()))
+            keys = {"approach": approach, "learner": learner, "kernel": match, "metric": line[0]}
+            records.append({**keys, **interval_record(interval)})
         rows.append(cells)
-    return Table(
-        "kernels",
-        "Learned similarity against kernel",
-        f"{_means(run, ' of ' + LABELS[line[0]])}. Lines: what the network learned; columns: "
-        "what predicts from its embeddings. Matching: the kernel is the similarity that was learned, with its "
-        "parameters; same kind: it has other parameters.",
-        ["approach", *run.learners],
-        rows,
-        records,
+    caption = (
+        f"{_means(run, ' of ' + metric_named(line[0]).label)}. Rows: what the network learned. Columns: what predicts "
+        "from its embeddings. “matching”: the kernel is the learned similarity with the same parameters; “same kind”: "
+        "with other parameters."
     )
+    return Table("kernels", "Learned similarity and kernel", caption, ["approach", *run.learners], rows, records)
 
 
-def matching(run: RunRecord, method: Method) -> str:
-    """Return whether a method's kernel is the similarity that its network learned.
+def _learner_figure(run: RunRecord) -> Figure:
+    line = lines(run.task)[0]
+    methods = _by_learner(run)
+    approaches = list(dict.fromkeys(approach for approach, _ in methods))
+    cells = {(approaches.index(approach), run.learners.index(learner)): m for (approach, learner), m in methods.items()}
+    intervals = {cell: run.interval(method.name, line) for cell, method in cells.items()}
+    means = np.full((len(approaches), len(run.learners)), np.nan)
+    for cell, interval in intervals.items():
+        means[cell] = interval.mean
+    low, high = float(np.nanmin(means)), float(np.nanmax(means))
+    span = (high - low) or 1.0
+    with style.styled():
+        figure, axes = style.axes(height=1.6 + 0.5 * len(approaches))
+        style.shade_cells(axes, means, low - 0.3 * span, high + 0.3 * span)
+        for (i, j), interval in intervals.items():
+            text = str(interval).replace(" ", "\n", 1)
+            style.write_cell(axes, i, j, text, (interval.mean - low) / span * 0.8, fontsize=7)
+            if _kernel_match(run, cells[i, j]):
+                frame = [j, j + 1, j + 1, j, j], [i, i, i + 1, i + 1, i]
+                axes.plot(*frame, color=style.COLORS[1], linewidth=2.2, clip_on=False)
+        style.label_cells(axes, run.learners, approaches)
+        axes.set(xlabel="learner", ylabel="approach")
+        over = "mean and 95 % interval over the folds" if run.n_folds > 1 else "on a single fold"
+        caption = (
+            f"Scores ({metric_named(line[0]).label}, {over}); darker is higher. Framed: the kernel is the learned "
+            "similarity, with the same or other parameters."
+        )
+        return style.draw(figure, "kernels", "Learned similarity and kernel", caption)
 
-    ``matching`` if it is, with the same parameters; ``same kind`` if its parameters are others; else nothing.
+
+def _by_learner(run: RunRecord) -> dict[tuple[str, str], Method]:
+    """Return the methods with a learner, by approach and learner."""
+    return {(m.approach.name, str(m.learner)): m for m in run.methods if m.learner is not None}
+
+
+def _kernel_match(run: RunRecord, method: Method) -> str:
+    """Return ``matching`` if a method's kernel is the similarity that its network learned.
+
+    ``same kind`` if only its parameters differ; otherwise an empty string.
     """
     learned = run.configuration["approaches"][method.approach.name].get("similarity")
     kernel = _kernel(run.configuration["learners"][str(method.learner)], method.approach.name)
@@ -149,30 +230,78 @@ def matching(run: RunRecord, method: Method) -> str:
 
 
 def _kernel(learner: Mapping[str, Any], approach: str) -> Mapping[str, Any]:
-    """Return the similarity that is a learner's kernel for an approach, as the manifest describes one; or nothing."""
+    """Return the similarity that is a learner's kernel, as the manifest describes a plugin; empty if it is none."""
     described: Mapping[str, Any] = learner.get("kernels", {}).get(approach, {})
-    parameters = typed_parameters(learner)
+    parameters = shown_parameters(learner)
     if described or parameters.get("kernel") != "rbf":
         return described
-    # Scikit-learn's own is the same function as the similarity that the learner's distribution calls rbf.
+    # Scikit-learn's RBF kernel is the same function as the similarity rbf of the learner's distribution.
     gamma = {"gamma": parameters.get("gamma")}
     return {"distribution": learner["distribution"], "name": "rbf", "parameters": gamma}
 
 
-def typed_parameters(plugin: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a plugin's parameters as one would type them: ``gamma=scale`` for scikit-learn's RBF kernel, not None."""
-    parameters: Mapping[str, Any] = plugin.get("parameters") or {}
-    if plugin.get("name") == "svm" and parameters.get("kernel") == "rbf" and parameters.get("gamma") is None:
-        return {**parameters, "gamma": "scale"}
-    return parameters
+def _tests_table(run: RunRecord, name: str, title: str, tests: Sequence[PairedTest], family: str) -> Table:
+    several_lines = len({(test.metric, test.target) for test in tests}) > 1
+    rows, records = [], []
+    for test in tests:
+        t_test, content = test.t_test, test.to_json()
+        columns = {"A": Cell(test.a), "B": Cell(test.b)}
+        if several_lines:
+            columns["score"] = Cell(test.target or metric_named(test.metric).label)
+        difference = Cell(f"{test.mean_a - test.mean_b:.3f}") if t_test is None else Cell.of(t_test.difference)
+        verdict = {"A is higher": f"{test.a} is higher", "B is higher": f"{test.b} is higher"}
+        content["verdict"] = verdict.get(test.verdict, test.verdict)
+        columns |= {
+            "A - B": difference,
+            "p (Holm)": _p_value(test.p_holm),
+            "verdict": Cell(content["verdict"]),
+            "mean of A": Cell(f"{test.mean_a:.3f}"),
+            "mean of B": Cell(f"{test.mean_b:.3f}"),
+            "t": _number(None if t_test is None else t_test.statistic),
+            "p": _p_value(test.p),
+            **({"p (Welch)": _p_value(test.p_welch)} if run.repeated else {}),
+            "effect": _number(None if t_test is None else t_test.effect),
+        }
+        rows.append(list(columns.values()))
+        of_difference = content.pop("difference")
+        numbers = {f"difference_{key}": of_difference.get(key) for key in ("mean", "low", "high")}
+        records.append({**content, **numbers})
+    return Table(name, title, _tests_caption(run, tests, family), list(columns), rows, records)
 
 
-def _metric_records(one: Scores) -> list[dict[str, Any]]:
-    over_folds = {(name, None, "folds"): interval for name, interval in one.intervals.items()}
-    targets = {("r", name, "folds"): interval for name, interval in one.targets.items()}
-    pooled = {(name, None, "pooled"): interval for name, interval in one.pooled.items()}
+def _tests_caption(run: RunRecord, tests: Sequence[PairedTest], family: str) -> str:
+    tested = n_tested(tests)
+    if not tested:
+        return f"Nothing could be tested: {_UNTESTABLE}."
+    caption = (
+        "Paired differences over the folds; 95 % intervals and t-tests use the variance of Nadeau and Bengio. Holm's "
+        f"correction is over the {counted(tested, 'test')} of this table: {family} Effect: Hedges' g of the paired "
+        "differences. A difference that is not significant does not show that the methods are equal."
+    )
+    if tested < len(tests):
+        caption += f" Not tested: {_UNTESTABLE}."
+    if run.repeated:
+        caption += (
+            " Welch's test is the one in the paper: it treats overlapping splits as independent and finds too many "
+            "differences, so no verdict rests on it."
+        )
+    return caption
+
+
+def _p_value(p: float | None) -> Cell:
+    return Cell("" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}")
+
+
+def _number(value: float | None) -> Cell:
+    return Cell("" if value is None or not math.isfinite(value) else f"{value:.2f}")
+
+
+def _metric_records(scores: Scores, headline: str) -> list[dict[str, Any]]:
+    over_folds = {(name, None, "folds"): interval for name, interval in scores.intervals.items()}
+    targets = {(headline, name, "folds"): interval for name, interval in scores.targets.items()}
+    pooled = {(name, None, "pooled"): interval for name, interval in scores.pooled.items()}
     return [
-        {**_record((metric, target), one.method, interval), "over": over}
+        {**_record((metric, target), scores.method, interval), "over": over}
         for (metric, target, over), interval in (over_folds | targets | pooled).items()
     ]
 
@@ -182,10 +311,19 @@ def _record(line: Line, method: str, interval: Interval) -> dict[str, Any]:
 
 
 def _means(run: RunRecord, of: str = "") -> str:
-    """Say over what the means of a table are; a single fold has neither means nor intervals."""
+    """Describe what the numbers of a table are; a single fold has neither means nor intervals."""
     kind = "split" if run.repeated else "fold"
-    every = "" if run.finished else " that every method has finished"
-    seeds = ", each the mean of its seeds," if run.official and len(run.configuration["seeds"]) > 1 else ""
+    finished = "" if run.finished else " that every method has finished"
+    seeds = ", each averaged over its seeds" if run.official and len(run.configuration["seeds"]) > 1 else ""
     if run.n_folds == 1:
-        return f"Scores{of} in 1 {kind}{every}{seeds.replace('each ', '')} without intervals: they need several {kind}s"
-    return f"Means{of} over {counted(run.n_folds, kind)}{every}{seeds} with 95 % intervals after Nadeau and Bengio"
+        return f"Scores{of} on a single {kind}{finished}{seeds.replace('each ', '')}; intervals need several {kind}s"
+    return f"Means{of} over {counted(run.n_folds, kind)}{finished}{seeds}, with 95 % intervals (Nadeau and Bengio)"
+
+
+def _first_learner(run: RunRecord) -> str:
+    """Note in a caption which learner the methods have, if the run has several."""
+    if len(run.learners) < 2:
+        return ""
+    return (
+        f" Each approach is shown with its first learner, {run.learners[0]}; “All metrics” has the other learners too."
+    )

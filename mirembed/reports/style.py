@@ -1,7 +1,7 @@
-"""How figures look: one palette, markers and dashes that survive gray print, and files that do not vary.
+"""The look of all figures: one palette, markers and dashes that survive grayscale printing, and reproducible files.
 
-The colors are those of Okabe and Ito without their yellow, which is too pale for white paper; neighbors differ in
-marker and dash as well. Source: M. Okabe, K. Ito, Color Universal Design, 2008.
+The colors are those of Okabe and Ito without yellow, which is too pale on white paper; neighboring colors also differ
+in marker and dash. Source: M. Okabe, K. Ito, Color Universal Design, 2008.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 INK = "#23272d"
 GRID = "#d8dbe0"
 PAPER = "#fefefe"
-"""Text and lines, grid, and background; on a page they follow its theme."""
+"""Text and lines, grid, and background. On the page they follow its theme."""
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)))
 
 RAMP = (("#0072b2", "v"), ("#56b4e9", "d"), ("#8f8f8f", "o"), ("#e69f00", "s"), ("#d55e00", "^"))
-"""Colors and markers of low to high values."""
+"""Colors and markers from low to high values."""
 
 WIDTH = 4.2
-"""Of a figure, inches: as wide as a phone shows without making the text small."""
+"""Figure width in inches: fits a phone without shrinking the text."""
 
 DPI = 150
 
@@ -61,25 +61,25 @@ _STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.5,
     "lines.markersize": 4,
     "legend.frameon": False,
-    "svg.fonttype": "none",  # letters stay letters: they can be searched, and take the color of the page
+    "svg.fonttype": "none",  # keep text as text: searchable, and in the page's color
     "svg.hashsalt": "mirembed",
-    "text.parse_math": False,  # a name may hold a dollar sign
+    "text.parse_math": False,  # a name may contain a dollar sign
 }
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture in both formats.
+    """A figure in both formats.
 
     Attributes
     ----------
     name : str
-        Of its files.
+        Of its files, without suffix.
     title, caption : str
-        The title is also what a screen reader says.
+        Screen readers read the title.
     svg, png : bytes
     points : mapping of str to sequence of str
-        For each group of points, by its id in the SVG, what to say of each point.
+        Tooltips: for each group of points, by its id in the SVG, the text of each point.
     """
 
     name: str
@@ -92,17 +92,17 @@ class Figure:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draw in this style; nothing of it is left when the block ends."""
+    """Apply the style inside a ``with`` block, and restore matplotlib's settings after it."""
     import matplotlib
 
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        # Letters that the font lacks are boxes in the PNG; the SVG leaves them to whoever shows it.
+        # Characters missing from the font become boxes in the PNG; in the SVG, the viewer picks the font.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
 
 def axes(height: float = 2.9, width: float = WIDTH) -> tuple[MatplotlibFigure, Axes]:
-    """Return an empty figure with one pair of axes; sizes in inches. Use it inside `styled`."""
+    """Return an empty figure and its axes; sizes in inches. Call it inside `styled`."""
     from matplotlib.figure import Figure as MatplotlibFigure
 
     figure = MatplotlibFigure(figsize=(width, height), layout="constrained")
@@ -110,9 +110,9 @@ def axes(height: float = 2.9, width: float = WIDTH) -> tuple[MatplotlibFigure, A
     return figure, figure.add_subplot()
 
 
-def legend(figure: MatplotlibFigure, columns: int = 2) -> None:
-    """Put the legend of all lines with a label below the axes."""
-    # matplotlib calls unlabeled lines _child0, _child1, ...; its own search would leave out a class called _other.
+def legend(figure: MatplotlibFigure, columns: int = 3) -> None:
+    """Add a legend of all labeled lines below the axes."""
+    # matplotlib labels unlabeled lines _child0, _child1, ...; its own legend would also skip a class named _other.
     handles = [line for line in figure.axes[0].lines if not re.fullmatch(r"_child\d+", str(line.get_label()))]
     if handles:
         labels = [str(line.get_label()) for line in handles]
@@ -126,10 +126,10 @@ def draw(
     caption: str,
     points: Mapping[str, Sequence[str]] | None = None,
 ) -> Figure:
-    """Write a figure as SVG and PNG, both the same to the byte for the same content. Use it inside `styled`."""
+    """Render a figure as SVG and PNG; the same content gives the same bytes. Call it inside `styled`."""
     svg, png = io.BytesIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    figure.set_layout_engine("none")  # once is enough
+    figure.set_layout_engine("none")  # the layout was computed for the SVG
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     return Figure(name, title, caption, svg.getvalue(), png.getvalue(), points or {})
 
@@ -140,10 +140,32 @@ def color(position: int) -> str:
 
 
 def marker(position: int) -> str:
-    """Return its marker; with the color, that of no other up to the 77th."""
+    """Return its marker. Pairs of color and marker repeat after 77 positions."""
     return MARKERS[position % len(MARKERS)]
 
 
 def dashes(position: int) -> Any:
-    """Return its kind of line; with the color, that of no other up to the 35th."""
+    """Return its line style. Pairs of color and line style repeat after 35 positions."""
     return DASHES[position % len(DASHES)]
+
+
+def shade_cells(axes: Axes, values: Any, low: float, high: float) -> None:
+    """Draw a matrix ``[n_rows, n_columns]`` as shaded cells, darker for higher values; NaN cells stay empty."""
+    import numpy as np
+
+    axes.pcolormesh(np.ma.masked_invalid(values), cmap="Blues", vmin=low, vmax=high, edgecolors=GRID, linewidth=0.5)
+    axes.set(xlim=(0, values.shape[1]), ylim=(values.shape[0], 0))
+    axes.grid(visible=False)
+
+
+def label_cells(axes: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:
+    """Label the columns and rows of a matrix of cells."""
+    axes.set_xticks([j + 0.5 for j in range(len(columns))], columns, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_yticks([i + 0.5 for i in range(len(rows))], rows)
+    axes.tick_params(length=0)
+
+
+def write_cell(axes: Axes, row: int, column: int, text: str, darkness: float, fontsize: float = 8) -> None:
+    """Write text into a cell: black on pale shades and white on dark ones, in every theme."""
+    ink = "#ffffff" if darkness > 0.55 else "#000000"
+    axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=ink, fontsize=fontsize)

@@ -1,4 +1,4 @@
-"""Tables: what they hold, and their CSV and LaTeX."""
+"""Tables, and their CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell as people read it.
+    """A cell of the table on the page.
 
     Attributes
     ----------
     text : str
     detail : str
-        Smaller, after the text: an interval, or a remark.
+        In small type below the text: an interval or a remark.
     best : bool
-        Whether it is marked as better than every other of its row.
+        Whether the cell is marked as better than every other in its row.
     """
 
     text: str
@@ -47,25 +47,25 @@ class Cell:
 
     @classmethod
     def of(cls, interval: Interval, *, best: bool = False) -> Cell:
-        """Return a mean with its interval."""
+        """Return a cell that shows a mean and its interval."""
         mean, _, detail = str(interval).partition(" ")
         return cls(mean, detail, best)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table for people, and the same numbers unrounded for programs.
+    """A table with rounded numbers for the page, and the same numbers unrounded for the CSV file.
 
     Attributes
     ----------
     name : str
-        Of its files.
+        Of its files, without suffix.
     title, caption : str
     columns : sequence of str
     rows : sequence of sequence of Cell
-        The first cell of a row is its heading.
+        The first cell of each row is its heading.
     records : sequence of mapping
-        The rows of the CSV file; all have the same keys.
+        Rows of the CSV file, all with the same keys.
     """
 
     name: str
@@ -77,12 +77,12 @@ class Table:
 
     @property
     def numeric(self) -> list[bool]:
-        """Whether a column holds numbers, which stand to the right; the headings of the rows never do."""
+        """For each column whether it holds only numbers, which are aligned right; row headings never are."""
         columns = zip(*self.rows, strict=True)
         return [number > 0 and all(_is_number(cell.text) for cell in cells) for number, cells in enumerate(columns)]
 
     def to_csv(self) -> str:
-        """Return the records as CSV, numbers with all their digits; what is undefined is empty."""
+        """Return the records as CSV; numbers keep all their digits, and undefined values are empty."""
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(self.records[0]) if self.records else [], lineterminator="\n")
         writer.writeheader()
@@ -90,13 +90,14 @@ class Table:
         return text.getvalue()
 
     def to_latex(self) -> str:
-        """Return a ``tabular`` in the style of the package booktabs; what is marked as best is bold."""
+        """Return a ``tabular`` for the package booktabs, with the best cells in bold."""
+        alignment = "".join("r" if numeric else "l" for numeric in self.numeric)
         lines = [
             f"% {self.title}. {self.caption}",
             r"% needs \usepackage{booktabs}",
-            rf"\begin{{tabular}}{{{''.join('r' if numeric else 'l' for numeric in self.numeric)}}}",
+            rf"\begin{{tabular}}{{{alignment}}}",
             r"\toprule",
-            _latex_row([latex(column) for column in self.columns]),
+            _latex_row([escape_latex(column) for column in self.columns]),
             r"\midrule",
             *(_latex_row([_latex_cell(cell) for cell in row]) for row in self.rows),
             r"\bottomrule",
@@ -105,21 +106,18 @@ class Table:
         return "\n".join(lines) + "\n"
 
 
-def latex(text: str) -> str:
-    """Escape text for LaTeX, on one line."""
+def escape_latex(text: str) -> str:
+    r"""Escape text for LaTeX, on one line.
+
+    >>> escape_latex("R&B\n50_%")
+    'R\\&B 50\\_\\%'
+    """
     return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
 
 
 def interval_record(interval: Interval) -> dict[str, float | None]:
-    """Return the three numbers of an interval under the names that all CSV files give them."""
+    """Return an interval's mean and limits under the names that they have in all CSV files."""
     return {"mean": interval.mean, "low": interval.low, "high": interval.high}
-
-
-def p_value(p: float | None) -> str:
-    """Return a p-value for people; nothing where there is none."""
-    if p is None:
-        return ""
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _is_number(text: str) -> bool:
@@ -127,8 +125,8 @@ def _is_number(text: str) -> bool:
 
 
 def _latex_cell(cell: Cell) -> str:
-    text = rf"\textbf{{{latex(cell.text)}}}" if cell.best else latex(cell.text)
-    return rf"{text} {{\scriptsize {latex(cell.detail)}}}" if cell.detail else text
+    text = rf"\textbf{{{escape_latex(cell.text)}}}" if cell.best else escape_latex(cell.text)
+    return rf"{text} {{\scriptsize {escape_latex(cell.detail)}}}" if cell.detail else text
 
 
 def _latex_row(cells: Sequence[str]) -> str:

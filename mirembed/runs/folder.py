@@ -1,18 +1,21 @@
-"""A run on disk.
+"""A run on disk: its files, and how it is started, resumed, merged and finished.
 
 ::
 
-    manifest.json          everything needed to run it again, and when it began and ended
-    folds.parquet          seed, id, fold: the fold in whose test part a track stands
+    manifest.json          everything needed to run it again, and when it started and finished
+    folds.parquet          which fold tests which track
     experiment.toml        the settings, as ``--config`` reads them
     predictions.parquet    one row for each method, seed, fold and test track: label and prediction after the last epoch
     checkpoints.parquet    the same at every checkpoint
-    curves.parquet         approach, seed, fold, epoch, loss
+    curves.parquet         the loss of every epoch
     embeddings/            of the first fold after the last epoch; with --keep-embeddings of all
-    scores.json            what the table shows
-    notes.json             what was said of tracks, folds and models
-    parts/, checkpoints/   while the run is going on: finished trainings, and those interrupted
+    scores.json            the scores of each method
+    notes.json             notes and warnings about tracks, folds and models
+    parts/, checkpoints/   until the run finishes: finished trainings, and those that were interrupted
     models/                the models of the folds, with --keep-models
+
+`mirembed.runs.tables` has the columns of the tables. An experiment of several evaluations is a folder with a
+``manifest.json`` and an ``experiment.toml`` of its own, and one such run for each evaluation.
 """
 
 from __future__ import annotations
@@ -25,70 +28,173 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mirembed.config.files import EXPERIMENT_FILE
 from mirembed.errors import StoreError
-from mirembed.inventory.contents import run_contents
-from mirembed.store.files import exclusive, read_json, remove_leftovers, write_json, writing
+from mirembed.runs.tables import curves_table, with_epoch
+from mirembed.store.files import (
+    exclusive,
+    is_held,
+    read_json,
+    read_table,
+    remove_leftovers,
+    write_json,
+    write_table,
+    writing,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FORMAT = 2
 """Version of a run's files."""
 
+MANIFEST, FOLDS, CURVES, SCORES, NOTES = "manifest.json", "folds.parquet", "curves.parquet", "scores.json", "notes.json"
+PREDICTIONS, CHECKPOINTS = "predictions.parquet", "checkpoints.parquet"
+
+_EMBEDDINGS, _LOSSES = "embeddings.parquet", "losses.json"
+
 
 @dataclass(frozen=True)
-class Run:
-    """The folder of one evaluation."""
+class PartFolder:
+    """One training of a run on disk.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+        Written as a whole when the training is finished and scored.
+    unfinished : pathlib.Path
+        What its checkpoints leave until then.
+    """
+
+    folder: Path
+    unfinished: Path
+
+    @property
+    def exists(self) -> bool:
+        """Whether the training is finished and scored."""
+        return self.folder.exists()
+
+    def write_checkpoint(self, epoch: int, predictions: pa.Table, embeddings: pa.Table | None) -> None:
+        """Keep what the network of an epoch predicts, and its embeddings if they are wanted."""
+        if embeddings is not None:
+            write_table(self.unfinished / f"{epoch:06d}-{_EMBEDDINGS}", embeddings)
+        write_table(self.unfinished / f"{epoch:06d}-{PREDICTIONS}", predictions)
+
+    def scored_epochs(self) -> list[int]:
+        """Return the epochs whose predictions `write_checkpoint` has kept, ascending."""
+        return [epoch for epoch, _ in self._waiting(PREDICTIONS)]
+
+    def write(
+        self,
+        predictions: pa.Table,
+        embeddings: pa.Table | None,
+        losses: Sequence[float],
+        notes: Mapping[str, Sequence[str]],
+        *,
+        checkpoint_epoch: int | None,
+    ) -> None:
+        """Write the finished part, with what its checkpoints have left, which is then removed.
+
+        Parameters
+        ----------
+        predictions, embeddings : pyarrow.Table
+            After the last epoch; embeddings None where they are not kept.
+        losses : sequence of float
+            One an epoch.
+        notes : mapping of str to sequence of str
+            By method.
+        checkpoint_epoch : int or None
+            The last epoch, where there is a table of checkpoints.
+        """
+        import pyarrow as pa
+
+        of_checkpoints = [read_table(path) for _, path in self._waiting(_EMBEDDINGS)]
+        all_embeddings = [*of_checkpoints, *([] if embeddings is None else [embeddings])]
+        with writing(self.folder) as temporary:
+            temporary.mkdir()
+            write_table(temporary / PREDICTIONS, predictions)
+            if checkpoint_epoch is not None:
+                scored = [(epoch, read_table(path)) for epoch, path in self._waiting(PREDICTIONS)]
+                tables = [with_epoch(table, epoch) for epoch, table in [*scored, (checkpoint_epoch, predictions)]]
+                write_table(temporary / CHECKPOINTS, pa.concat_tables(tables))
+            if all_embeddings:
+                write_table(temporary / _EMBEDDINGS, pa.concat_tables(all_embeddings))
+            (temporary / _LOSSES).write_text(json.dumps(list(losses)))
+            (temporary / NOTES).write_text(json.dumps(notes))
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+
+    def read_notes(self) -> dict[str, list[str]]:
+        """Return the notes about the models of a finished part, by method."""
+        notes: dict[str, list[str]] = read_json(self.folder / NOTES)
+        return notes
+
+    def read_losses(self) -> list[float]:
+        """Return the losses of a finished part, one an epoch."""
+        losses: list[float] = read_json(self.folder / _LOSSES)
+        return losses
+
+    def _waiting(self, ending: str) -> list[tuple[int, Path]]:
+        """Return the epochs and files that `write_checkpoint` has left."""
+        paths = sorted(self.unfinished.glob(f"[0-9]*-{ending}"))
+        return [(int(path.name.partition("-")[0]), path) for path in paths]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run, or of an experiment of several."""
 
     folder: Path
 
     @classmethod
-    def open(cls, runs: Path, name: str, configuration: Mapping[str, Any], command: str) -> Run:
-        """Return the unfinished run with this configuration, or begin a new one.
+    def resume(cls, runs: Path, name: str, configuration: Mapping[str, Any], command: str) -> RunFolder:
+        """Return the unfinished run with this configuration, or start a new one.
 
         Parameters
         ----------
         runs : pathlib.Path
         name : str
-            Beginning of the folder's name; date and a digest of the configuration follow.
+            Start of the folder's name; date and a digest of the configuration follow.
         configuration : mapping
-            All that decides the numbers.
+            Everything that decides the numbers.
         command : str
-            As it was typed.
+            As typed.
         """
         digest = _digest(configuration)
         for folder in sorted(runs.glob(f"*-{digest}*"), reverse=True):
-            if (folder / "manifest.json").exists() and not cls(folder).manifest["finished"]:
+            if (folder / MANIFEST).exists() and not cls(folder).finished:
                 return cls(folder)
-        now = datetime.now(UTC)
-        folder = runs / f"{name}-{now:%Y%m%d-%H%M%S}-{digest}"
+        first = folder = runs / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{digest}"
         number = 2
         while folder.exists():
-            folder = runs / f"{name}-{now:%Y%m%d-%H%M%S}-{digest}-{number}"
+            folder = first.with_name(f"{first.name}-{number}")
             number += 1
-        return cls._begin(folder, configuration, command)
+        return cls._start(folder, configuration, command)
 
     @classmethod
-    def at(cls, folder: Path, configuration: Mapping[str, Any], command: str) -> Run:
-        """Return the run in ``folder``, finished or not, or begin it there.
+    def resume_at(cls, folder: Path, configuration: Mapping[str, Any], command: str) -> RunFolder:
+        """Return the run in ``folder``, finished or not, or start it there.
 
         Raises
         ------
         StoreError
-            If the run that is there has another configuration.
+            If the run there has another configuration.
         """
-        if not (folder / "manifest.json").exists():
-            return cls._begin(folder, configuration, command)
         run = cls(folder)
+        if not (folder / MANIFEST).exists():
+            return cls._start(folder, configuration, command)
         if _digest(run.manifest["configuration"]) != _digest(configuration):
             raise StoreError(
-                f"the run {folder} was begun with another dataset, other versions or other settings; "
-                f"delete {folder.parent} to begin anew"
+                f"the run {folder} was started with another dataset, other versions or other settings; "
+                f"delete {folder.parent} to start over"
             )
         return run
 
     @classmethod
-    def _begin(cls, folder: Path, configuration: Mapping[str, Any], command: str) -> Run:
+    def _start(cls, folder: Path, configuration: Mapping[str, Any], command: str) -> RunFolder:
         manifest = {
             "format": FORMAT,
             "command": command,
@@ -96,32 +202,64 @@ class Run:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "finished": None,
         }
-        write_json(folder / "manifest.json", manifest)
+        write_json(folder / MANIFEST, manifest)
         return cls(folder)
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The content of ``manifest.json``."""
-        content: dict[str, Any] = read_json(self.folder / "manifest.json")
-        if "finished" not in content:
+        """The content of ``manifest.json``.
+
+        Raises
+        ------
+        StoreError
+            If it is not that of a run, or of another format.
+        """
+        content = read_json(self.folder / MANIFEST)
+        if not isinstance(content, dict) or "finished" not in content:
             raise StoreError(f"{self.folder} is not a run of mirembed")
         if content.get("format") != FORMAT:
             raise StoreError(
-                f"the run {self.folder} has format {content.get('format')}, this mirembed reads format {FORMAT}; "
-                "use the version of mirembed that wrote it, or evaluate again"
+                f"the run {self.folder} has format {content.get('format')}; this mirembed reads format {FORMAT}: "
+                "use the version that wrote it, or evaluate again"
+            )
+        if not isinstance(content.get("configuration"), dict):
+            raise StoreError(
+                f"the run {self.folder} is damaged (its manifest.json has no configuration); evaluate again"
             )
         return content
 
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.manifest["finished"] is not None
+
+    @property
+    def state(self) -> str:
+        """``finished``, ``running`` (by some process, now) or ``interrupted``."""
+        if self.finished:
+            return "finished"
+        return "running" if is_held(self.folder) else "interrupted"
+
+    @property
+    def members(self) -> list[RunFolder]:
+        """The runs of an experiment, whether they exist yet or not; empty for a single run."""
+        return [RunFolder(self.folder / name) for name in self.manifest["configuration"].get("grid", [])]
+
+    @property
+    def has_folds(self) -> bool:
+        """Whether the folds of the run are drawn: before that, there is nothing to read."""
+        return (self.folder / FOLDS).exists()
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the only right to write.
+        """Hold the exclusive right to write.
 
         Raises
         ------
         StoreBusyError
-            If the same evaluation is running elsewhere.
+            If another process is running the same evaluation.
         """
-        busy = f"the same evaluation is running in another process ({self.folder}); wait until it ends"
+        busy = f"another process is running this evaluation ({self.folder}); wait until it ends"
         with exclusive(self.folder, busy):
             for folder in (self.folder, self.parts, self.checkpoints):
                 remove_leftovers(folder)
@@ -129,19 +267,33 @@ class Run:
 
     @property
     def parts(self) -> Path:
-        """Finished trainings of a run that is going on."""
+        """The finished trainings of an unfinished run."""
         return self.folder / "parts"
 
     @property
     def checkpoints(self) -> Path:
-        """Interrupted trainings of a run that is going on."""
+        """The interrupted trainings of an unfinished run."""
         return self.folder / "checkpoints"
 
+    @property
+    def models(self) -> Path:
+        """The models of the folds, with ``--keep-models``."""
+        return self.folder / "models"
+
+    def part(self, name: str) -> PartFolder:
+        """Return the folder of one training."""
+        return PartFolder(self.parts / name, self.checkpoints / name)
+
+    def finished_parts(self) -> list[PartFolder]:
+        """Return the finished trainings of an unfinished run."""
+        names = sorted(path.name for path in self.parts.glob("[!.]*") if (path / PREDICTIONS).exists())
+        return [self.part(name) for name in names]
+
     def differences(self, configuration: Mapping[str, Any]) -> list[str]:
-        """Say in what data, plugins and versions another configuration differs; nothing where there is no run."""
-        if not (self.folder / "manifest.json").exists():
+        """Describe how another configuration differs in data, plugins and versions; nothing where there is no run."""
+        if not (self.folder / MANIFEST).exists():
             return []
-        then, now = flat(self.manifest["configuration"]), flat(configuration)
+        then, now = flatten(self.manifest["configuration"]), flatten(configuration)
         sections = ("dataset", "spectrogram", "versions", "approaches", "learners")
         return [
             f"{name} was {then[name]} and is {now[name]}"
@@ -154,61 +306,128 @@ class Run:
         with writing(self.folder / EXPERIMENT_FILE) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
+    def write_folds(self, folds: pa.Table) -> None:
+        """Write the folds of all seeds, see `mirembed.runs.tables.folds_table`."""
+        write_table(self.folder / FOLDS, folds)
+
+    def write_notes(self, notes: Sequence[str]) -> None:
+        """Write the notes and warnings about the run."""
+        write_json(self.folder / NOTES, list(notes))
+
+    def read_notes(self) -> list[str]:
+        """Return the notes and warnings about the run."""
+        path = self.folder / NOTES
+        notes: list[str] = read_json(path) if path.exists() else []
+        return notes
+
+    def write_scores(self, scores: Mapping[str, Any]) -> None:
+        """Write the scores of each method, as JSON."""
+        write_json(self.folder / SCORES, scores)
+
+    def read_scores(self) -> dict[str, Any]:
+        """Return the scores of each method as `write_scores` got them; nothing before the run is scored."""
+        path = self.folder / SCORES
+        scores: dict[str, Any] = read_json(path) if path.exists() else {}
+        return scores
+
+    def merge_parts(self, parts: Sequence[PartFolder], methods: Sequence[str]) -> pa.Table:
+        """Merge all trainings into the tables of the run, and return its predictions.
+
+        Parameters
+        ----------
+        parts : sequence of PartFolder
+            By seed and fold.
+        methods : sequence of str
+            All methods of the run, in the order in which the tables have them.
+        """
+        import pyarrow as pa
+
+        order = {method: position for position, method in enumerate(methods)}
+        predictions = [read_table(part.folder / PREDICTIONS) for part in parts]
+
+        def merge(name: str, tables: Sequence[pa.Table]) -> pa.Table:
+            table = pa.concat_tables(tables)
+            positions = np.array([order[method] for method in table["method"].to_pylist()])
+            table = table.take(pa.array(np.argsort(positions, kind="stable")))
+            write_table(self.folder / name, table)
+            return table
+
+        merged = merge(PREDICTIONS, predictions)
+        if checkpoints := [read_table(path) for part in parts if (path := part.folder / CHECKPOINTS).exists()]:
+            merge(CHECKPOINTS, checkpoints)
+        for part in parts:
+            if (path := part.folder / _EMBEDDINGS).exists():
+                write_table(self._embeddings / f"{part.folder.name}.parquet", read_table(path))
+        losses = [part.read_losses() for part in parts]
+        write_table(self.folder / CURVES, curves_table(list(zip(predictions, losses, strict=True))))
+        return merged
+
     def finish(self) -> None:
         """Mark the run as complete and remove what was only needed on the way."""
-        if not self.manifest["finished"]:
+        manifest = self.manifest
+        if not manifest["finished"]:
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            write_json(self.folder / "manifest.json", {**self.manifest, "finished": now})
+            write_json(self.folder / MANIFEST, {**manifest, "finished": now})
         for folder in (self.parts, self.checkpoints):
             shutil.rmtree(folder, ignore_errors=True)
 
+    def read_folds(self) -> pa.Table:
+        """Return the folds of all seeds."""
+        return read_table(self.folder / FOLDS)
 
-def find_run(runs: Path, name: str) -> Run:
-    """Return a run by its folder, its name in ``runs``, or a beginning of that name that no other shares.
+    def read_predictions(self) -> pa.Table | None:
+        """Return the predictions of the last epoch: of an unfinished run, those of its finished trainings."""
+        found = self._read(PREDICTIONS)
+        if found is None and self.finished:
+            raise StoreError(f"the run {self.folder} is damaged: {PREDICTIONS} is missing; evaluate again")
+        return found
 
-    Raises
-    ------
-    StoreError
-        There is none, or more than one.
+    def read_checkpoints(self) -> pa.Table | None:
+        """Return the predictions at all checkpoints; None where none were scored."""
+        return self._read(CHECKPOINTS)
+
+    def read_curves(self) -> pa.Table | None:
+        """Return the loss of every epoch; None before a training is finished."""
+        if (self.folder / CURVES).exists():
+            return read_table(self.folder / CURVES)
+        parts = self.finished_parts()
+        return curves_table([(read_table(p.folder / PREDICTIONS), p.read_losses()) for p in parts]) if parts else None
+
+    def embedding_files(self) -> list[Path]:
+        """Return the tables of embeddings, one for each network and fold whose embeddings were kept."""
+        kept = sorted(self._embeddings.glob("*.parquet"))
+        return kept or [path for part in self.finished_parts() if (path := part.folder / _EMBEDDINGS).exists()]
+
+    @property
+    def _embeddings(self) -> Path:
+        return self.folder / "embeddings"
+
+    def _read(self, name: str) -> pa.Table | None:
+        """Read a table of predictions, or what the finished trainings have of it."""
+        import pyarrow as pa
+
+        if (self.folder / name).exists():
+            return read_table(self.folder / name)
+        paths = [part.folder / name for part in self.finished_parts()]
+        tables = [read_table(path) for path in paths if path.exists()]
+        return pa.concat_tables(tables) if tables else None
+
+
+def list_runs(runs: Path) -> list[RunFolder]:
+    """Return the runs and experiments of a store, by name."""
+    return [RunFolder(path.parent) for path in sorted(runs.glob(f"*/{MANIFEST}"))]
+
+
+def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested mappings.
+
+    >>> flatten({"epochs": 400, "dataset": {"spec": "gtzan"}})
+    {'epochs': 400, 'dataset.spec': 'gtzan'}
     """
-
-    def is_run(folder: Path) -> bool:
-        return (folder / "manifest.json").is_file()
-
-    for folder in (Path(name), runs / name):
-        if is_run(folder):
-            return Run(folder)
-    known = sorted(folder for folder in runs.glob("*") if is_run(folder))
-    begun = [folder for folder in known if folder.name.startswith(name)]
-    if len(begun) == 1:
-        return Run(begun[0])
-    if begun:
-        raise StoreError(f"{name!r} begins the names of {len(begun)} runs; say more:\n{_described(begun)}")
-    raise StoreError(
-        f"{name!r} is neither a run's folder nor the beginning of the name of a run in {runs} "
-        f"({_names(known) or 'none yet'}); `mirembed evaluate` makes one"
-    )
-
-
-def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one, its names joined by points."""
     values: dict[str, Any] = {}
     for name, value in content.items():
-        values |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+        values |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
     return values
-
-
-def _described(folders: Sequence[Path], most: int = 8) -> str:
-    """Return a line for each of the latest runs, with what tells them from one another."""
-    more = [f"  and {len(folders) - most} more"] if len(folders) > most else []
-    return "\n".join(
-        [*(f"  {folder.name}: {run_contents(folder, folder.name).describe()}" for folder in folders[-most:]), *more]
-    )
-
-
-def _names(folders: Sequence[Path], most: int = 5) -> str:
-    more = f" and {len(folders) - most} more" if len(folders) > most else ""
-    return ", ".join(folder.name for folder in folders[-most:]) + more
 
 
 def _digest(configuration: Mapping[str, Any]) -> str:

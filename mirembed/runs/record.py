@@ -1,8 +1,9 @@
-"""A run as its report sees it: finished, or as far as it has come."""
+"""A run in memory: what it is about and what it has predicted; finished, or as far as it has come."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,63 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.config.approaches import Approach, Method
-from mirembed.errors import StoreError
-from mirembed.evaluate import Run
-from mirembed.evaluate.sizes import Sizes
-from mirembed.hookspecs import Classification, Task
-from mirembed.runs.scores import answers
-from mirembed.runs.tables import embedding_files, finished_parts, read_checkpoints, read_curves, read_predictions
+from mirembed.config.files import EXPERIMENT_FILE
+from mirembed.errors import EvaluationError, StoreError
+from mirembed.hookspecs import Task
+from mirembed.runs.folder import RunFolder
+from mirembed.runs.scores import FoldScores, Line, Scores, fold_scores, over_folds, score
+from mirembed.runs.summary import Sizes, describe_folds, find_run
+from mirembed.runs.tables import KEYS, Predictions, sort_rows, table_rows
 from mirembed.specs import Spec
-from mirembed.statistics import Interval, nadeau_bengio_interval
-from mirembed.store.files import read_json, read_table
+from mirembed.statistics import Interval, headline
 from mirembed.store.rows import task_from_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_KEYS = ("seed", "fold", "id")
-
-
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """What a method predicted, out of fold; rows sorted by seed, fold and id.
-
-    Attributes
-    ----------
-    seeds, folds : ndarray [n_rows], int64
-    ids : ndarray [n_rows], str
-    truth, predicted : ndarray [n_rows, n_targets]
-        Original units; class indices ``[n_rows, 1]``.
-    """
-
-    seeds: NDArray[np.int64]
-    folds: NDArray[np.int64]
-    ids: NDArray[np.str_]
-    truth: NDArray[Any]
-    predicted: NDArray[Any]
-
-    @classmethod
-    def of(cls, table: pa.Table, task: Task) -> Answers:
-        """Read the rows of one method and epoch."""
-        table = table.sort_by([(key, "ascending") for key in _KEYS])
-        ids = np.array(table["id"].to_pylist(), str)
-        return cls(table["seed"].to_numpy(), table["fold"].to_numpy(), ids, *answers(table, task))
-
-    @cached_property
-    def parts(self) -> list[NDArray[np.int64]]:
-        """The rows of each fold of each seed."""
-        ends = np.flatnonzero((np.diff(self.seeds) != 0) | (np.diff(self.folds) != 0)) + 1
-        return np.split(np.arange(len(self.ids)), ends)
-
-    @cached_property
-    def fold_of_part(self) -> NDArray[np.int64]:
-        """The fold of each of the `parts`; several have the same where there are several seeds."""
-        return np.array([self.folds[rows[0]] for rows in self.parts], np.int64)
-
 
 @dataclass(frozen=True, eq=False)
 class RunRecord:
-    """What a run says of itself and has predicted.
+    """A run and its predictions.
 
     Attributes
     ----------
@@ -77,13 +39,10 @@ class RunRecord:
     task : Classification or Regression
     methods : tuple of Method
     folds : pyarrow.Table
-        Columns seed, id, fold.
-    predictions, checkpoints : pyarrow.Table or None
-        Of the folds that every method has finished; None where there are none.
-    curves : pyarrow.Table or None
-        Of all finished trainings.
-    embeddings : tuple of pathlib.Path
-    notes : tuple of str
+        Columns seed, fold, id: one row for each time that a track is tested, sorted by all three.
+    predictions : dict of str to Predictions
+        After the last epoch, for each method; rows sorted by seed, fold and id. Of a finished run they are those of
+        `folds`; of an unfinished one, of the folds that every method has finished: none, or for every method.
     n_done, n_trainings : int
         Trainings that are finished, and all.
     """
@@ -93,17 +52,13 @@ class RunRecord:
     task: Task
     methods: tuple[Method, ...]
     folds: pa.Table
-    predictions: pa.Table | None
-    checkpoints: pa.Table | None
-    curves: pa.Table | None
-    embeddings: tuple[Path, ...]
-    notes: tuple[str, ...]
+    predictions: dict[str, Predictions]
     n_done: int
     n_trainings: int
 
     @property
     def configuration(self) -> Mapping[str, Any]:
-        """All that decides the numbers, as the manifest has it."""
+        """Everything that decides the numbers, as the manifest has it."""
         found: Mapping[str, Any] = self.manifest["configuration"]
         return found
 
@@ -113,39 +68,59 @@ class RunRecord:
         return self.manifest["finished"] is not None
 
     @property
-    def official(self) -> bool:
-        """Whether the folds are official splits, the same for every seed."""
-        return self.configuration["cv"] is None and not self.repeated
-
-    @property
     def repeated(self) -> bool:
         """Whether the folds are repeated random splits."""
         return self.configuration["splits"] is not None
 
     @property
-    def sizes(self) -> Sizes:
-        """How many tracks its folds train on and test."""
-        n_tracks, n_parts = self.configuration["n_tracks"], len(set(_rows(self.folds, "seed", "fold")))
-        return Sizes(
-            n_tracks,
-            self.configuration.get("n_used", n_tracks),
-            float(self.configuration["n_train"]),
-            len(self.folds) / n_parts,
-        )
+    def official(self) -> bool:
+        """Whether the folds are official splits, the same for every seed."""
+        return self.configuration["cv"] is None and not self.repeated
 
     @property
-    def warnings(self) -> list[str]:
-        """The notes that change how its scores are to be read."""
-        return [note for note in self.notes if note.startswith("warning: ")]
+    def n_seeds(self) -> int:
+        """Number of seeds."""
+        return len(self.configuration["seeds"])
+
+    @property
+    def n_parts(self) -> int:
+        """Number of folds or splits, those of all seeds."""
+        return len(set(table_rows(self.folds, "seed", "fold")))
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds that the means are over: those of all seeds that are scored, but an official split once."""
+        if not self.predictions:
+            return 0
+        of_part = next(iter(self.predictions.values())).fold_of_part
+        return len(np.unique(of_part)) if self.official else len(of_part)
+
+    @property
+    def n_train(self) -> float:
+        """Mean number of training tracks of a fold."""
+        return float(self.configuration["n_train"])
+
+    @property
+    def sizes(self) -> Sizes:
+        """How many tracks the folds train on and test."""
+        n_tracks, n_used, n_test = (self.configuration[name] for name in ("n_tracks", "n_used", "n_test"))
+        return Sizes(n_tracks, n_used, self.n_train, n_test)
+
+    def describe_folds(self) -> str:
+        """Describe how the tracks are split: ``10 stratified folds``."""
+        n_official = self.n_parts // self.n_seeds if self.official else None
+        cv, splits = self.configuration["cv"], self.configuration["splits"]
+        scheme = self.configuration["folds"]
+        return describe_folds(scheme, cv=cv, splits=splits, n_official=n_official, n_seeds=self.n_seeds)
 
     @property
     def headline(self) -> str:
-        """The metric that stands for a method."""
-        return "accuracy" if isinstance(self.task, Classification) else "r"
+        """The name of the metric that stands for a method."""
+        return headline(self.task).name
 
     @property
     def first_methods(self) -> list[Method]:
-        """Each approach with its first learner: those that the tables of scores compare."""
+        """Each approach with its first learner: the methods that the tables of scores compare."""
         first: dict[str, Method] = {}
         for method in self.methods:
             first.setdefault(method.approach.name, method)
@@ -157,134 +132,178 @@ class RunRecord:
         return list(dict.fromkeys(str(m.learner) for m in self.methods if m.learner is not None))
 
     @cached_property
-    def answers(self) -> dict[str, Answers]:
-        """The predictions of each method that has any."""
-        return {} if self.predictions is None else self._by_method(self.predictions)
+    def fold_scores(self) -> dict[str, FoldScores]:
+        """The scores of each method in each fold of each seed."""
+        return {name: fold_scores(predictions, self.task) for name, predictions in self.predictions.items()}
+
+    @cached_property
+    def scores(self) -> list[Scores]:
+        """The scores of each method: as stored with a finished run, otherwise computed from the predictions."""
+        if self.finished:
+            with contextlib.suppress(AttributeError, KeyError, StoreError, TypeError, ValueError):  # missing or damaged
+                stored = RunFolder(self.folder).read_scores()
+                return [Scores.from_json(name, stored[name], self.task) for name in self.predictions]
+        return score(self.predictions, self.task, self.n_train, official=self.official)
+
+    def interval(self, method: str, line: Line) -> Interval:
+        """Return the mean of a method's score over the folds with its 95 % interval."""
+        return self.over_folds(self.fold_scores[method][line], self.predictions[method])
+
+    def over_folds(self, values: NDArray[np.float64], predictions: Predictions) -> Interval:
+        """Return the mean over the folds of a score ``[n_parts]``; see `mirembed.runs.scores.over_folds`."""
+        return over_folds(values, predictions, self.n_train, official=self.official)
+
+    @cached_property
+    def checkpoints(self) -> dict[str, dict[int, Predictions]]:
+        """The predictions of each method at each checkpoint, by epoch; empty where none were scored."""
+        with _damaged(self.folder):
+            table = RunFolder(self.folder).read_checkpoints()
+            if table is None or not self.predictions:
+                return {}
+            table = _only_parts(table, set(table_rows(table, "seed", "fold")) & self._scored_parts)
+            found: dict[str, dict[int, Predictions]] = {method.name: {} for method in self.methods}
+            for epoch in sorted(table["epoch"].unique().to_pylist()):
+                rows = table.filter(_equal(table["epoch"], epoch))
+                for name, predictions in Predictions.by_method(sort_rows(rows), self.task).items():
+                    found[name][epoch] = predictions
+            return {name: by_epoch for name, by_epoch in found.items() if by_epoch}
+
+    @cached_property
+    def curves(self) -> pa.Table | None:
+        """The loss of every epoch of the finished trainings; None before there are any."""
+        curves = RunFolder(self.folder).read_curves()
+        return curves if curves is not None and len(curves) else None
+
+    @cached_property
+    def embedding_files(self) -> list[Path]:
+        """The tables of embeddings, one for each network and fold whose embeddings were kept."""
+        return RunFolder(self.folder).embedding_files()
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """The notes and warnings about the run."""
+        return RunFolder(self.folder).read_notes()
 
     @property
-    def n_folds(self) -> int:
-        """Number of folds that the means are over: those of all seeds, but an official split once."""
-        if not self.answers:
-            return 0
-        of_part = next(iter(self.answers.values())).fold_of_part
-        return len(np.unique(of_part)) if self.official else len(of_part)
+    def warnings(self) -> list[str]:
+        """The notes that affect how its scores are to be read."""
+        return [note for note in self.notes if note.startswith("warning: ")]
 
-    def checkpoint_answers(self) -> dict[str, dict[int, Answers]]:
-        """Return the predictions of each method at each checkpoint, by epoch."""
-        import pyarrow.compute as pc
+    @property
+    def experiment(self) -> str | None:
+        """The text of the experiment file that repeats the run, if it has one."""
+        path = self.folder / EXPERIMENT_FILE
+        return path.read_text(encoding="utf-8") if path.exists() else None
 
-        if self.checkpoints is None:
-            return {}
-        epochs = sorted(self.checkpoints["epoch"].unique().to_pylist())
-        found: dict[str, dict[int, Answers]] = {}
-        for epoch in epochs:
-            rows = self.checkpoints.filter(pc.equal(self.checkpoints["epoch"], epoch))
-            for method, answered in self._by_method(rows).items():
-                found.setdefault(method, {})[epoch] = answered
-        return found
+    @property
+    def _scored_parts(self) -> set[tuple[Any, ...]]:
+        predictions = next(iter(self.predictions.values()))
+        return set(zip(predictions.seeds.tolist(), predictions.folds.tolist(), strict=True))
 
-    def over_folds(self, values: NDArray[np.float64], answers: Answers) -> Interval:
-        """Return the mean of a score over the folds with its 95 % interval.
 
-        Official splits are the same for every seed: each counts once, with its mean over the seeds that have it.
+def open_run(runs: Path, name: str) -> RunRecord:
+    """Find a finished run and read its predictions.
 
-        Parameters
-        ----------
-        values : ndarray [n_parts], float64
-            The score in each of the parts of ``answers``.
-        answers : Answers
-        """
-        if self.official:
-            of_part = answers.fold_of_part
-            values = np.array([values[of_part == fold].mean() for fold in np.unique(of_part)])
-        n_test = len(answers.ids) / len(answers.parts)
-        return nadeau_bengio_interval(values, float(self.configuration["n_train"]), n_test)
+    Parameters
+    ----------
+    runs : pathlib.Path
+        The folder of the store's runs.
+    name : str
+        A run's folder, its name in ``runs``, or an unambiguous prefix of that name.
 
-    def _by_method(self, table: pa.Table) -> dict[str, Answers]:
-        import pyarrow.compute as pc
+    Raises
+    ------
+    EvaluationError
+        The run is not finished, or is an experiment of several.
+    StoreError
+        There is no such run, or it is damaged.
+    """
+    run = find_run(runs, name)
+    manifest, members = run.manifest, run.members
+    if members:
+        names = ", ".join(f"{run.folder.name}/{member.folder.name}" for member in members)
+        raise EvaluationError(f"{run.folder} holds several runs; name one of them: {names}")
+    if not manifest["finished"]:
+        raise EvaluationError(f"the run {run.folder} is not finished; this resumes it: {manifest.get('command')}")
+    return _read(run)
 
-        found = {}
-        for method in self.methods:
-            rows = table.filter(pc.equal(table["method"], method.name))
-            if len(rows):
-                found[method.name] = Answers.of(rows, self.task)
-        return found
+
+def read_run(folder: Path) -> RunRecord:
+    """Read a run, finished or not, with everything that its report shows.
+
+    Raises
+    ------
+    StoreError
+        It is damaged, or not a run.
+    """
+    run = RunFolder(folder)
+    unfinished = not run.finished
+    try:
+        return _read_everything(run)
+    except (StoreError, FileNotFoundError):
+        if unfinished and run.finished:  # its parts were merged and removed meanwhile
+            return _read_everything(run)
+        raise
 
 
 def read_members(folder: Path) -> list[str] | None:
-    """Return the names of the runs that an experiment is made of; None of a single run.
+    """Return the names of the runs of an experiment; None for a single run.
 
     Raises
     ------
     StoreError
         It is damaged, or neither run nor experiment; or there is nothing to report.
     """
-    run = Run(folder)
-    manifest, names = run.manifest, _configuration(run).get("grid")
-    begun = [name for name in names or ["."] if (folder / name / "folds.parquet").exists()]
-    if manifest["finished"] and (missing := [name for name in names or [] if name not in begun]):
+    run = RunFolder(folder)
+    manifest, members = run.manifest, run.members
+    missing = [member.folder.name for member in members if not member.has_folds]
+    if manifest["finished"] and missing:
         raise StoreError(
-            f"the experiment {folder} lacks {', '.join(missing)}, which it is made of; put back what was moved or "
-            "deleted, or evaluate again"
+            f"the experiment {folder} lacks {', '.join(missing)}; put back what was moved or deleted, or evaluate again"
         )
-    if not manifest["finished"] and not begun:
+    if not manifest["finished"] and not any(one.has_folds for one in members or [run]):
         raise StoreError(
-            f"the run {folder} has not begun to train, and there is nothing to report; "
-            f"this goes on with it: {manifest.get('command')}"
+            f"the run {folder} has not started to train: nothing to report; this resumes it: {manifest.get('command')}"
         )
-    return names
+    return [member.folder.name for member in members] or None
 
 
-def read_run(folder: Path) -> RunRecord:
-    """Read a run, finished or not.
-
-    Raises
-    ------
-    StoreError
-        It is damaged, or no run.
-    """
-    run = Run(folder)
-    going_on = not run.manifest["finished"]
-    try:
-        return _read_run(run)
-    except (StoreError, FileNotFoundError):
-        if going_on and run.manifest["finished"]:  # its parts were put together and removed meanwhile
-            return _read_run(run)
-        raise
+def _read_everything(run: RunFolder) -> RunRecord:
+    record = _read(run)
+    # What is read later could vanish when the run finishes.
+    _ = record.checkpoints, record.curves, record.embedding_files, record.notes
+    return record
 
 
-def _read_run(run: Run) -> RunRecord:
-    folder, manifest, configuration = run.folder, run.manifest, _configuration(run)
-    try:
+def _read(run: RunFolder) -> RunRecord:
+    manifest = run.manifest
+    configuration = manifest["configuration"]
+    with _damaged(run.folder):
+        task = task_from_json(configuration["task"])
         methods = tuple(_method(content) for content in configuration["methods"])
-        folds = read_table(folder / "folds.parquet")
-        predictions = _complete(read_predictions(run), methods)
-        if predictions is None and manifest["finished"]:
-            raise ValueError("no fold has predictions of every method")
-        n_trainings = len(set(_rows(folds, "seed", "fold"))) * len({method.approach.training for method in methods})
+        folds = sort_rows(run.read_folds().select(KEYS))
+        table = run.read_predictions()
+        predictions: dict[str, Predictions] = {}
+        if table is not None:
+            by_method = {m.name: table.filter(_equal(table["method"], m.name)) for m in methods}
+            if manifest["finished"]:
+                by_method = {name: sort_rows(rows) for name, rows in by_method.items()}
+                _check_complete(run.folder, by_method, folds)
+            else:
+                by_method = _finished_by_all(by_method)
+            predictions = {name: Predictions.from_table(rows, task) for name, rows in by_method.items()}
+        trainings = {method.approach.training for method in methods}
+        n_trainings = len(set(table_rows(folds, "seed", "fold"))) * len(trainings)
         return RunRecord(
-            folder=folder,
+            folder=run.folder,
             manifest=manifest,
-            task=task_from_json(configuration["task"]),
+            task=task,
             methods=methods,
             folds=folds,
             predictions=predictions,
-            checkpoints=_only_folds_of(predictions, read_checkpoints(run)),
-            curves=_trained(read_curves(run)),
-            embeddings=tuple(embedding_files(run)),
-            notes=_notes(folder),
-            n_done=n_trainings if manifest["finished"] else len(finished_parts(run)),
+            n_done=n_trainings if manifest["finished"] else len(run.finished_parts()),
             n_trainings=n_trainings,
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"the run {folder} is damaged ({error}); evaluate again") from error
-
-
-def _configuration(run: Run) -> Mapping[str, Any]:
-    configuration = run.manifest.get("configuration")
-    if not isinstance(configuration, Mapping):
-        raise StoreError(f"the run {run.folder} is damaged (its manifest.json has no configuration); evaluate again")
-    return configuration
 
 
 def _method(content: Mapping[str, Any]) -> Method:
@@ -292,35 +311,36 @@ def _method(content: Mapping[str, Any]) -> Method:
     return Method(content["name"], Approach.parse(content["approach"]), learner)
 
 
-def _complete(predictions: pa.Table | None, methods: tuple[Method, ...]) -> pa.Table | None:
-    """Keep the folds that every method has predicted: the others would compare unlike tracks."""
-    if predictions is None:
-        return None
-    found: dict[tuple[int, int], set[str]] = {}
-    for method, seed, fold in set(_rows(predictions, "method", "seed", "fold")):
-        found.setdefault((seed, fold), set()).add(method)
-    return _filtered(predictions, {place for place, of_place in found.items() if len(of_place) == len(methods)})
+def _check_complete(folder: Path, by_method: Mapping[str, pa.Table], folds: pa.Table) -> None:
+    """Check that the predictions of every method are those of the folds."""
+    for method, rows in by_method.items():
+        if not rows.select(KEYS).equals(folds):
+            raise StoreError(
+                f"the run {folder} is damaged: {method} has {len(rows)} predictions, which are not those of the "
+                f"{len(folds)} test tracks in folds.parquet; evaluate again"
+            )
 
 
-def _only_folds_of(predictions: pa.Table | None, table: pa.Table | None) -> pa.Table | None:
-    if predictions is None or table is None:
-        return None
-    return _filtered(table, set(_rows(predictions, "seed", "fold")))
+def _finished_by_all(by_method: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+    """Keep the folds that every method has finished: the others would compare unlike tracks."""
+    common = set.intersection(*(set(table_rows(rows, "seed", "fold")) for rows in by_method.values()))
+    return {name: sort_rows(_only_parts(rows, common)) for name, rows in by_method.items()} if common else {}
 
 
-def _filtered(table: pa.Table, folds: set[tuple[Any, ...]]) -> pa.Table | None:
-    rows = table.filter([place in folds for place in _rows(table, "seed", "fold")])
-    return rows if len(rows) else None
+def _only_parts(table: pa.Table, parts: set[tuple[Any, ...]]) -> pa.Table:
+    return table.filter([part in parts for part in table_rows(table, "seed", "fold")])
 
 
-def _trained(curves: pa.Table | None) -> pa.Table | None:
-    return curves if curves is not None and len(curves) else None
+def _equal(column: pa.ChunkedArray, value: Any) -> pa.ChunkedArray:
+    import pyarrow.compute as pc
+
+    return pc.equal(column, value)
 
 
-def _rows(table: pa.Table, *columns: str) -> list[tuple[Any, ...]]:
-    return list(zip(*(table[column].to_pylist() for column in columns), strict=True))
-
-
-def _notes(folder: Path) -> tuple[str, ...]:
-    path = folder / "notes.json"
-    return tuple(read_json(path)) if path.exists() else ()
+@contextlib.contextmanager
+def _damaged(folder: Path) -> Iterator[None]:
+    """Turn the errors of tables and manifests without the expected content into one that says so."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"the run {folder} is damaged ({error}); evaluate again") from error

@@ -1,24 +1,133 @@
-"""Scores of a run, from its predictions alone: whoever has the predictions gets the same numbers."""
+"""Scores of a run, from its predictions alone: anyone with the predictions gets the same numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed import statistics
-from mirembed.evaluate.parts import PREDICTED
-from mirembed.hookspecs import Classification, Regression, Task
-from mirembed.statistics import Interval, bootstrap_interval, nadeau_bengio_interval
-from mirembed.statistics.resampling import resampled
+from mirembed.hookspecs import Regression, Task
+from mirembed.runs.tables import Predictions
+from mirembed.statistics import (
+    Interval,
+    Metric,
+    bootstrap_interval,
+    headline,
+    metric_named,
+    metrics_for,
+    nadeau_bengio_interval,
+)
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+Line: TypeAlias = tuple[str, str | None]
+"""A line of a table of scores: the name of a metric, and a target, or None for the mean over the targets."""
 
-_Metric = Callable[[NDArray[Any], NDArray[Any]], float]
+FoldScores: TypeAlias = dict[Line, NDArray[np.float64]]
+"""The score of each of the `Predictions.parts`, ``[n_parts]``, by line."""
+
+
+def lines(task: Task, metric: str | None = None) -> list[Line]:
+    """Return the lines of a table of scores, the headline first.
+
+    Parameters
+    ----------
+    task : Classification or Regression
+    metric : str or None
+        None: all metrics that `mirembed.compare` tests.
+    """
+    chosen = [one.name for one in metrics_for(task) if (one.compared if metric is None else one.name == metric)]
+    targets = [target.name for target in task.targets] if isinstance(task, Regression) else []
+    return [line for name in chosen for line in [(name, None), *((name, t) for t in targets if len(targets) > 1)]]
+
+
+def line_label(line: Line) -> str:
+    """Return a line's name for people.
+
+    >>> line_label(("macro_f1", None)), line_label(("r", None)), line_label(("r", "valence"))
+    ('macro-F1', 'r, mean', 'valence')
+    """
+    metric, target = metric_named(line[0]), line[1]
+    return target or (f"{metric.label}, mean" if metric.task is Regression else metric.label)
+
+
+def fold_scores(predictions: Predictions, task: Task) -> FoldScores:
+    """Compute every metric in each fold of each seed: the mean over the targets, and each target."""
+    found: FoldScores = {}
+    for metric in metrics_for(task):
+        by_target = part_scores(metric, predictions)
+        found[metric.name, None] = by_target.mean(axis=1)
+        if isinstance(task, Regression):
+            found |= {(metric.name, target.name): by_target[:, n] for n, target in enumerate(task.targets)}
+    return found
+
+
+def part_scores(
+    metric: Metric, predictions: Predictions, parts: Sequence[NDArray[np.int64]] | None = None
+) -> NDArray[np.float64]:
+    """Compute a metric of each part and target: ndarray ``[n_parts, n_targets]``.
+
+    Parameters
+    ----------
+    metric : Metric
+    predictions : Predictions
+    parts : sequence of ndarray of int64, or None
+        Rows; None: of each fold of each seed.
+    """
+    rows = predictions.parts if parts is None else parts
+    columns = range(predictions.truth.shape[1])
+    return np.array(
+        [[metric.function(predictions.truth[r, c], predictions.predicted[r, c]) for c in columns] for r in rows],
+        np.float64,
+    )
+
+
+def n_undefined(predictions: Predictions, task: Task) -> int:
+    """Return the number of folds and targets in which the headline metric is undefined."""
+    is_defined = headline(task).is_defined
+    if is_defined is None:
+        return 0
+    columns = range(predictions.truth.shape[1])
+    return sum(
+        not is_defined(predictions.truth[rows, column], predictions.predicted[rows, column])
+        for rows in predictions.parts
+        for column in columns
+    )
+
+
+def describe_undefined(name: str, count: int) -> str:
+    """Describe in how many folds and targets a metric is undefined.
+
+    >>> describe_undefined("r", 3)
+    'r is undefined in 3 folds and targets (constant prediction); scored 0'
+    """
+    metric = metric_named(name)
+    return f"{metric.label} is undefined in {count} folds and targets ({metric.undefined}); scored 0"
+
+
+def over_folds(
+    values: NDArray[np.float64], predictions: Predictions, n_train: float, *, official: bool = False
+) -> Interval:
+    """Return the mean of a score over the folds with its 95 % interval (Nadeau & Bengio).
+
+    Parameters
+    ----------
+    values : ndarray [n_parts], float64
+        The score of each of the parts of ``predictions``.
+    predictions : Predictions
+    n_train : float
+        Mean number of training tracks of a fold.
+    official : bool
+        The folds are official splits, the same for every seed: more seeds do not add test tracks, so each split counts
+        once, with the mean of its seeds.
+    """
+    by_fold = np.argsort(predictions.fold_of_part, kind="stable")
+    values = values[by_fold]
+    if official:
+        _, starts = np.unique(predictions.fold_of_part[by_fold], return_index=True)
+        values = np.array([seeds.mean() for seeds in np.split(values, starts[1:])])
+    return nadeau_bengio_interval(values, n_train, len(predictions.ids) / len(predictions.parts))
 
 
 @dataclass(frozen=True)
@@ -29,15 +138,14 @@ class Scores:
     ----------
     method : str
     intervals : dict of str to Interval
-        Means over folds with 95 % intervals. Classification: accuracy, macro_f1. Regression: r, r_squared, r2,
-        each the mean over the targets in a fold.
+        Means over folds with 95 % intervals, by the name of the metric; each the mean over the targets in a fold.
     pooled : dict of str to Interval
         The same metrics over the predictions of all folds together, a mean over seeds and targets, with
         95 % bootstrap intervals over tracks.
     targets : dict of str to Interval
-        r for each target; empty for classification.
+        The headline metric of each target; empty for classification.
     undefined : int
-        Folds and targets in which a constant prediction made r undefined; they count as 0.
+        Folds and targets in which the headline metric is undefined; they count as 0.
     """
 
     method: str
@@ -52,144 +160,98 @@ class Scores:
         content["pooled"] = {name: asdict(interval) for name, interval in self.pooled.items()}
         if self.targets:
             content["targets"] = {name: asdict(interval) for name, interval in self.targets.items()}
-            content["undefined_r"] = self.undefined
+            content[f"undefined_{next(iter(self.intervals))}"] = self.undefined
         return content
 
+    @classmethod
+    def from_json(cls, method: str, content: Mapping[str, Any], task: Task) -> Scores:
+        """Read what `to_json` made.
 
-def score(predictions: pa.Table, task: Task, n_train: float, *, official: bool = False) -> list[Scores]:
-    """Score every method of a table of predictions, in the order in which they stand there.
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            The content is something else.
+        """
+        metrics = [metric.name for metric in metrics_for(task)]
+        targets = [target.name for target in task.targets] if isinstance(task, Regression) else []
+        return cls(
+            method=method,
+            intervals={name: _interval(content[name]) for name in metrics},
+            pooled={name: _interval(content["pooled"][name]) for name in metrics},
+            targets={name: _interval(content["targets"][name]) for name in targets},
+            undefined=int(content[f"undefined_{metrics[0]}"]) if targets else 0,
+        )
+
+
+def _interval(content: Mapping[str, Any]) -> Interval:
+    low, high = (None if content[key] is None else float(content[key]) for key in ("low", "high"))
+    return Interval(float(content["mean"]), low, high)
+
+
+def score(
+    predictions: Mapping[str, Predictions], task: Task, n_train: float, *, official: bool = False
+) -> list[Scores]:
+    """Score every method.
 
     Parameters
     ----------
-    predictions : pyarrow.Table
-        Columns method, seed, fold, and label and prediction, or each target and its prediction.
+    predictions : mapping of str to Predictions
+        By method.
     task : Classification or Regression
     n_train : float
         Mean number of training tracks of a fold, which the intervals depend on; the manifest of a run holds it.
     official : bool
         The folds are official splits, the same for every seed.
     """
-    methods = np.array(predictions["method"].to_pylist())
-    seeds = predictions["seed"].to_numpy()
-    folds = predictions["fold"].to_numpy()
-    truth, predicted = answers(predictions, task)
-    ids = np.array(predictions["id"].to_pylist())
-    result = []
-    for method in dict.fromkeys(methods.tolist()):
-        rows = methods == method
-        names = sorted(set(zip(folds[rows].tolist(), seeds[rows].tolist(), strict=True)))
-        parts = [np.flatnonzero(rows & (seeds == seed) & (folds == fold)) for fold, seed in names]
-        tracks = np.unique(ids[rows])
-        wholes = [
-            _Tested(chosen, np.searchsorted(tracks, ids[chosen]))
-            for seed in sorted(set(seeds[rows].tolist()))
-            for chosen in [np.flatnonzero(rows & (seeds == seed))]
-        ]
-        result.append(_score_method(method, task, truth, predicted, parts, wholes, n_train, official))
-    return result
+    return [_score_method(name, one, task, n_train, official) for name, one in predictions.items()]
 
 
-@dataclass(frozen=True)
-class _Tested:
-    """The rows of one seed, and the number of the track of each."""
+def _score_method(method: str, predictions: Predictions, task: Task, n_train: float, official: bool) -> Scores:
+    def interval(line: Line) -> Interval:
+        return over_folds(by_fold[line], predictions, n_train, official=official)
 
-    rows: NDArray[np.int64]
-    tracks: NDArray[np.int64]
-
-
-def _score_method(
-    method: str,
-    task: Task,
-    truth: NDArray[Any],
-    predicted: NDArray[Any],
-    parts: Sequence[NDArray[np.int64]],
-    wholes: Sequence[_Tested],
-    n_train: float,
-    official: bool,
-) -> Scores:
-    """Score one method; ``parts`` are the rows of each fold, seed after seed, ``wholes`` those of each seed."""
-    n_test = float(np.mean([len(part) for part in parts]))
-    n_tracks = max(int(whole.tracks.max()) for whole in wholes) + 1
-
-    def interval(values: NDArray[np.float64]) -> Interval:
-        # Other seeds do not draw other tracks into an official split: it counts once.
-        if official:
-            values = values.reshape(-1, len(wholes)).mean(axis=1)
-        return nadeau_bengio_interval(values, n_train, n_test)
-
-    def pooled(name: str, metric: _Metric) -> Interval:
-        # The same metric twice: as it is defined, and as fast as a thousand resamples want it.
-        several = [
-            resampled(name, truth[whole.rows, column], predicted[whole.rows, column], whole.tracks, n_tracks)
-            for whole in wholes
-            for column in range(truth.shape[1])
-        ]
-        return bootstrap_interval(
-            lambda _: float(metric_table(metric, truth, predicted, [whole.rows for whole in wholes]).mean()),
-            n_tracks,
-            # A seed of which nothing was drawn, as may be with a few splits, has no say.
-            of_resamples=lambda drawn: np.nanmean([of_target(drawn) for of_target in several], axis=0),
-        )
-
-    metrics = _metrics(task)
-    by_fold = {name: metric_table(metric, truth, predicted, parts) for name, metric in metrics.items()}
-    targets: dict[str, Interval] = {}
-    undefined = 0
-    if isinstance(task, Regression):
-        targets = {t.name: interval(by_fold["r"][:, column]) for column, t in enumerate(task.targets)}
-        defined = metric_table(statistics.pearson_r_defined, truth, predicted, parts)
-        undefined = int(defined.size - defined.sum())
+    by_fold = fold_scores(predictions, task)
+    metrics = metrics_for(task)
+    targets = task.targets if isinstance(task, Regression) else ()
     return Scores(
         method=method,
-        intervals={name: interval(values.mean(axis=1)) for name, values in by_fold.items()},
-        pooled={name: pooled(name, metric) for name, metric in metrics.items()},
-        targets=targets,
-        undefined=undefined,
+        intervals={metric.name: interval((metric.name, None)) for metric in metrics},
+        pooled={metric.name: _pooled(metric, predictions) for metric in metrics},
+        targets={target.name: interval((metrics[0].name, target.name)) for target in targets},
+        undefined=n_undefined(predictions, task),
     )
 
 
-def without_width(scores: Sequence[Scores]) -> list[str]:
+def _pooled(metric: Metric, predictions: Predictions) -> Interval:
+    """Return a metric over all folds, the mean over seeds and targets, with its bootstrap interval over tracks."""
+    tracks, track = np.unique(predictions.ids, return_inverse=True)
+    resampled = [
+        metric.resampled.prepare(
+            predictions.truth[rows, column], predictions.predicted[rows, column], track[rows], len(tracks)
+        )
+        for rows in predictions.of_seed
+        for column in range(predictions.truth.shape[1])
+    ]
+    return bootstrap_interval(
+        float(part_scores(metric, predictions, predictions.of_seed).mean()),
+        # With few splits, a resample may draw no track that a seed has tested: its mean is over the other seeds.
+        lambda drawn: np.nanmean([one(drawn) for one in resampled], axis=0),
+        len(tracks),
+    )
+
+
+def zero_width_warnings(scores: Sequence[Scores]) -> list[str]:
     """Return a warning for each method that scores the same in all folds, whose interval looks like certainty.
 
-    ``chance`` has none: guessing does score the same on equal folds.
+    Not for ``chance``: guessing does score the same on folds of one size.
     """
     found = []
     for one in scores:
         [(metric, interval), *_] = one.intervals.items()
         if one.method != "chance" and interval.low is not None and interval.low == interval.high:
+            label = metric_named(metric).label
             found.append(
-                f"warning: {one.method} scores the same in every fold ({metric} {interval.mean:.3f}): an interval "
-                "without width does not mean that other music would score so"
+                f"warning: {one.method} scores the same in every fold ({label} {interval.mean:.3f}): its interval has "
+                "no width, which does not imply certainty"
             )
     return found
-
-
-def _metrics(task: Task) -> dict[str, _Metric]:
-    if isinstance(task, Classification):
-        return {"accuracy": statistics.accuracy, "macro_f1": statistics.macro_f1}
-    return {"r": statistics.pearson_r, "r_squared": statistics.r_squared, "r2": statistics.r2_score}
-
-
-def metric_table(
-    metric: _Metric, truth: NDArray[Any], predicted: NDArray[Any], parts: Sequence[NDArray[np.int64]]
-) -> NDArray[np.float64]:
-    """Return a metric for every part and target: ndarray ``[n_parts, n_targets]``."""
-    return np.array(
-        [[metric(truth[part, column], predicted[part, column]) for column in range(truth.shape[1])] for part in parts],
-        np.float64,
-    )
-
-
-def answers(predictions: pa.Table, task: Task) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return truth and predictions, each ``[n_rows, n_targets]``; class indices ``[n_rows, 1]``."""
-    if isinstance(task, Classification):
-        position = {name: index for index, name in enumerate(task.classes)}
-        return (
-            np.array([[position[name]] for name in predictions["label"].to_pylist()]),
-            np.array([[position[name]] for name in predictions["prediction"].to_pylist()]),
-        )
-    names = [target.name for target in task.targets]
-    return (
-        np.column_stack([predictions[name].to_numpy() for name in names]),
-        np.column_stack([predictions[PREDICTED + name].to_numpy() for name in names]),
-    )

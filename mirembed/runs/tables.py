@@ -1,72 +1,207 @@
-"""The tables of a run on disk, whether it is finished or still going on."""
+"""The tables of a run: their columns, and the arrays of predictions that scores are computed from.
+
+========================  ==============================================================================
+``folds.parquet``         seed, id, fold: one row for each time that a track is tested
+``predictions.parquet``   method, approach, learner, seed, fold, id; then label and prediction of classes,
+                          or each target's name and ``predicted_`` with the name
+``checkpoints.parquet``   the same with the column epoch after fold
+``curves.parquet``        approach, seed, fold, epoch, loss
+``embeddings/``           approach, seed, fold, epoch, id, in_sample (whether the network trained on it), embedding
+========================  ==============================================================================
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mirembed.errors import StoreError
-from mirembed.evaluate.parts import CHECKPOINTS, EMBEDDINGS, PREDICTIONS, read_losses
-from mirembed.runs.folder import Run
-from mirembed.store.files import read_table
+import numpy as np
+from numpy.typing import NDArray
+
+from mirembed.config.approaches import Method
+from mirembed.hookspecs import Classification, Task
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CURVES = "curves.parquet"
+    from mirembed.datasets.splits import Fold
+
+KEYS = ("seed", "fold", "id")
+"""What identifies a test of a track."""
+
+PREDICTED = "predicted_"
+"""Before a target's name: the column of its predictions."""
 
 
-def read_predictions(run: Run) -> pa.Table | None:
-    """Return the predictions of the last epoch, of a run that is going on those of its finished trainings."""
-    return _read(run, PREDICTIONS)
-
-
-def read_checkpoints(run: Run) -> pa.Table | None:
-    """Return the predictions at all checkpoints; None where none were scored."""
-    return _read(run, CHECKPOINTS)
-
-
-def read_curves(run: Run) -> pa.Table | None:
-    """Return the loss of every epoch."""
+def folds_table(ids: Sequence[str], folds: Mapping[int, Sequence[Fold]]) -> pa.Table:
+    """Make the table of the folds of every seed."""
     import pyarrow as pa
 
-    if (run.folder / CURVES).exists():
-        return read_table(run.folder / CURVES)
-    rows = []
-    for part in finished_parts(run):
-        table = read_table(part / PREDICTIONS)
-        first = {"seed": table["seed"][0].as_py(), "fold": table["fold"][0].as_py()}
-        rows += losses_by_epoch(table["approach"].unique().to_pylist(), first, read_losses(part))
-    return pa.Table.from_pylist(rows) if rows else None
+    rows = [
+        {"seed": seed, "id": ids[row], "fold": fold.index}
+        for seed, of_seed in folds.items()
+        for fold in of_seed
+        for row in fold.test
+    ]
+    return pa.Table.from_pylist(rows)
 
 
-def losses_by_epoch(approaches: Sequence[str], place: dict[str, Any], losses: Sequence[float]) -> list[dict[str, Any]]:
-    """Return the rows of ``curves.parquet`` for the approaches that share a training."""
-    return [
-        {"approach": approach, **place, "epoch": epoch, "loss": loss}
-        for approach in approaches
+def predictions_table(
+    task: Task,
+    method: Method,
+    seed: int,
+    fold: int,
+    ids: Sequence[str],
+    truth: NDArray[Any],
+    predicted: NDArray[Any],
+) -> pa.Table:
+    """Make the table of what a method predicts for the test tracks of a fold.
+
+    Parameters
+    ----------
+    task : Classification or Regression
+    method : Method
+    seed, fold : int
+    ids : sequence of str, of the test tracks
+    truth, predicted : ndarray [n_test] of class indices, or [n_test, n_targets] in original units
+    """
+    import pyarrow as pa
+
+    n = len(ids)
+    columns: dict[str, Any] = {
+        "method": [method.name] * n,
+        "approach": [method.approach.name] * n,
+        "learner": pa.array([None if method.learner is None else str(method.learner)] * n, pa.string()),
+        "seed": pa.array([seed] * n, pa.int64()),
+        "fold": pa.array([fold] * n, pa.int64()),
+        "id": list(ids),
+    }
+    if isinstance(task, Classification):
+        for name, indices in (("label", truth), ("prediction", predicted)):
+            columns[name] = [task.classes[int(index)] for index in indices]
+    else:
+        for position, target in enumerate(task.targets):
+            columns[target.name] = truth[:, position]
+            columns[PREDICTED + target.name] = predicted[:, position]
+    return pa.table(columns)
+
+
+def with_epoch(predictions: pa.Table, epoch: int) -> pa.Table:
+    """Make the rows of ``checkpoints.parquet`` from the predictions after one epoch."""
+    import pyarrow as pa
+
+    after_fold = predictions.column_names.index("fold") + 1
+    return predictions.add_column(after_fold, "epoch", pa.array([epoch] * len(predictions), pa.int64()))
+
+
+def embeddings_table(
+    approach: str, seed: int, fold: int, epoch: int, ids: Sequence[str], in_sample: NDArray[np.bool_], vectors: Any
+) -> pa.Table:
+    """Make the table of the embeddings of all tracks.
+
+    Parameters
+    ----------
+    in_sample : ndarray [n_tracks], bool
+        Whether the network was trained on the track.
+    vectors : ndarray [n_tracks, units], float32
+    """
+    import pyarrow as pa
+
+    n, units = vectors.shape
+    return pa.table(
+        {
+            "approach": [approach] * n,
+            "seed": pa.array([seed] * n, pa.int64()),
+            "fold": pa.array([fold] * n, pa.int64()),
+            "epoch": pa.array([epoch] * n, pa.int64()),
+            "id": list(ids),
+            "in_sample": pa.array(in_sample, pa.bool_()),
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), units),
+        }
+    )
+
+
+def curves_table(trainings: Sequence[tuple[pa.Table, Sequence[float]]]) -> pa.Table:
+    """Make the table of losses from the predictions and the losses of each training, one loss an epoch."""
+    import pyarrow as pa
+
+    rows = [
+        {"approach": approach, "seed": seed, "fold": fold, "epoch": epoch, "loss": loss}
+        for predictions, losses in trainings
+        for approach, seed, fold in dict.fromkeys(table_rows(predictions, "approach", "seed", "fold"))
         for epoch, loss in enumerate(losses, 1)
     ]
+    numbers = dict.fromkeys(("seed", "fold", "epoch"), pa.int64())
+    return pa.Table.from_pylist(rows, schema=pa.schema({"approach": pa.string(), **numbers, "loss": pa.float64()}))
 
 
-def embedding_files(run: Run) -> list[Path]:
-    """Return the tables of embeddings, one for each network and fold whose embeddings were kept."""
-    kept = sorted((run.folder / "embeddings").glob("*.parquet"))
-    return kept or [path for part in finished_parts(run) if (path := part / EMBEDDINGS).exists()]
+def table_rows(table: pa.Table, *columns: str) -> list[tuple[Any, ...]]:
+    """Return some columns of a table as one tuple a row."""
+    return list(zip(*(table[column].to_pylist() for column in columns), strict=True))
 
 
-def finished_parts(run: Run) -> list[Path]:
-    """Return the folders of the finished trainings of a run that is going on."""
-    return sorted(path for path in run.parts.glob("[!.]*") if (path / PREDICTIONS).exists())
+def sort_rows(table: pa.Table) -> pa.Table:
+    """Sort a table by seed, fold and id."""
+    return table.sort_by([(key, "ascending") for key in KEYS])
 
 
-def _read(run: Run, name: str) -> pa.Table | None:
-    import pyarrow as pa
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The out-of-fold predictions of one method after one epoch, a row for each test of a track.
 
-    if (run.folder / name).exists():
-        return read_table(run.folder / name)
-    if run.manifest["finished"] and name == PREDICTIONS:
-        raise StoreError(f"the run {run.folder} is damaged: {name} is missing; evaluate again")
-    tables = [read_table(part / name) for part in finished_parts(run) if (part / name).exists()]
-    return pa.concat_tables(tables) if tables else None
+    Attributes
+    ----------
+    seeds, folds : ndarray [n_rows], int64
+    ids : ndarray [n_rows], str
+    truth, predicted : ndarray [n_rows, n_targets]
+        In original units; class indices ``[n_rows, 1]``.
+    """
+
+    seeds: NDArray[np.int64]
+    folds: NDArray[np.int64]
+    ids: NDArray[np.str_]
+    truth: NDArray[Any]
+    predicted: NDArray[Any]
+
+    @classmethod
+    def from_table(cls, table: pa.Table, task: Task) -> Predictions:
+        """Read the rows of one method and epoch, in their order."""
+        if isinstance(task, Classification):
+            index = {name: number for number, name in enumerate(task.classes)}
+            truth, predicted = (
+                np.array([[index[name]] for name in table[column].to_pylist()]) for column in ("label", "prediction")
+            )
+        else:
+            names = [target.name for target in task.targets]
+            truth, predicted = (
+                np.column_stack([table[before + name].to_numpy() for name in names]) for before in ("", PREDICTED)
+            )
+        ids = np.array(table["id"].to_pylist(), str)
+        return cls(table["seed"].to_numpy(), table["fold"].to_numpy(), ids, truth, predicted)
+
+    @classmethod
+    def by_method(cls, table: pa.Table, task: Task) -> dict[str, Predictions]:
+        """Read the rows of each method, in the order of the table."""
+        import pyarrow.compute as pc
+
+        names = table["method"].unique().to_pylist()
+        return {name: cls.from_table(table.filter(pc.equal(table["method"], name)), task) for name in names}
+
+    @cached_property
+    def parts(self) -> list[NDArray[np.int64]]:
+        """The rows of each fold of each seed, sorted by seed and fold."""
+        order = np.lexsort((self.folds, self.seeds))
+        seeds, folds = self.seeds[order], self.folds[order]
+        return np.split(order, np.flatnonzero((np.diff(seeds) != 0) | (np.diff(folds) != 0)) + 1)
+
+    @cached_property
+    def fold_of_part(self) -> NDArray[np.int64]:
+        """The fold of each of the `parts`; with several seeds, a fold stands once for each."""
+        return np.array([self.folds[rows[0]] for rows in self.parts], np.int64)
+
+    @cached_property
+    def of_seed(self) -> list[NDArray[np.int64]]:
+        """The rows of each seed."""
+        return [np.flatnonzero(self.seeds == seed) for seed in np.unique(self.seeds)]

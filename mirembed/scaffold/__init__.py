@@ -1,6 +1,6 @@
-"""Writes a distribution with one plugin to begin with.
+"""Writes a working distribution with one plugin, for ``mirembed plugins new``.
 
-The templates stand beside this file; ``$name`` and its like are filled in.
+The templates are beside this file, with placeholders such as ``$name``.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
-class Written:
+class Scaffold:
     """A distribution that was written.
 
     Attributes
     ----------
     folder, module : pathlib.Path
-        The distribution's folder, and the file with the plugin.
+        The distribution's folder, and the file that contains the plugin.
     files : list of pathlib.Path
         All files.
     """
@@ -36,25 +36,25 @@ class Written:
     files: list[Path]
 
 
-def write_plugin(kind: str, name: str, inside: Path, registry: Registry) -> Written:
+def write_plugin(kind: str, name: str, inside: Path, registry: Registry) -> Scaffold:
     """Write ``inside/mirembed-NAME``: metadata, module, test and README.
 
     Parameters
     ----------
     kind : {"similarity", "dataset", "learner"}
     name : str
-        Under which the plugin registers.
+        The name under which the plugin registers.
     inside : pathlib.Path
-        Made if it is not there.
+        Created if it does not exist.
     registry : Registry
-        Whose names are taken.
+        The plugins whose names are taken.
 
     Raises
     ------
     SpecError
-        If the kind is none, or the name cannot be one.
+        If the kind or the name is invalid.
     PluginError
-        If the name, its module or the folder is taken.
+        If the name, the module or the folder already exists.
     StoreWriteError
         If the files cannot be written.
     """
@@ -62,7 +62,7 @@ def write_plugin(kind: str, name: str, inside: Path, registry: Registry) -> Writ
     _check(kind, name, module, registry)
     folder = inside / f"mirembed-{name}"
     if folder.exists():
-        raise PluginError(f"{folder} is there already, and is left as it is; choose another NAME, or another --in")
+        raise PluginError(f"{folder} already exists; choose another NAME or another folder with --in")
     values = {"kind": kind, "name": name, "module": module, "class_name": _class_name(kind, name)}
     contents = {
         "pyproject.toml": "pyproject.toml.in",
@@ -75,23 +75,21 @@ def write_plugin(kind: str, name: str, inside: Path, registry: Registry) -> Writ
         for file, template in contents.items():
             text = Template((_TEMPLATES / template).read_text(encoding="utf-8")).substitute(values)
             (temporary / file).write_text(text, encoding="utf-8")
-    return Written(folder, folder / f"{module}.py", [folder / file for file in contents])
+    return Scaffold(folder, folder / f"{module}.py", [folder / file for file in contents])
 
 
 def _check(kind: str, name: str, module: str, registry: Registry) -> None:
     if kind not in HOOKS:
-        raise SpecError(f"{kind!r} is no kind of plugin; expected {', '.join(HOOKS)}")
+        raise SpecError(f"unknown kind of plugin {kind!r}; expected {', '.join(HOOKS)}")
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or len(name) > 50:
-        raise SpecError(
-            f"{name!r} cannot be a plugin's name; write lower-case letters, digits and '-', as in my-{kind}"
-        )
+        raise SpecError(f"invalid plugin name {name!r}; use lower-case letters, digits and '-', as in my-{kind}")
     if name.startswith("mirembed"):
-        raise SpecError(f"{name!r}: leave 'mirembed' out; the distribution of NAME is called mirembed-NAME")
+        raise SpecError(f"invalid plugin name {name!r}; omit 'mirembed': the distribution will be called mirembed-NAME")
     for plugin in registry.plugins:
         if (plugin.kind, plugin.name) == (kind, name):
-            raise PluginError(f"{plugin.distribution} has a {kind} {name!r} already; choose another name")
+            raise PluginError(f"{plugin.distribution} already has a {kind} {name!r}; choose another name")
     if importlib.util.find_spec(module) is not None:
-        raise PluginError(f"there is a module {module} already; choose another name than {name!r}")
+        raise PluginError(f"a module {module} already exists; choose another name than {name!r}")
 
 
 def _class_name(kind: str, name: str) -> str:

@@ -1,8 +1,7 @@
-"""One audio file → its log-mel spectrogram, by Essentia or by scipy."""
+"""The log-mel spectrogram: its definition, and computing it from samples or files."""
 
-from mirembed.spectrogram.backends import BACKENDS, Backend, choose_backend
 from mirembed.spectrogram.definition import DEFAULTS, SpectrogramParameters, band_edges, count_frames
-from mirembed.spectrogram.log_mel import Spectrogram, log_mel, spectrogram
+from mirembed.spectrogram.log_mel import BACKENDS, Backend, Spectrogram, choose_backend, log_mel, spectrogram
 
 __all__ = [
     "BACKENDS",

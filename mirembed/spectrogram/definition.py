@@ -1,9 +1,9 @@
-"""What a spectrogram is: the log-mel spectrogram as MIRtoolbox defines it by default.
+"""The definition of the log-mel spectrogram, as MIRtoolbox computes it by default.
 
-Frames of 50 ms every 25 ms, a Hamming window, the power in 40 triangular bands on Slaney's mel scale
-(Auditory Toolbox, 1998: linear to 933 Hz, logarithmic above), in decibels. Nothing is resampled, for the
-bands end below 7 kHz. The window is divided by its sum, and each sum over a band's bins is multiplied by
-their width, so that the same music has the same spectrogram at every sampling rate.
+Frames of 50 ms every 25 ms, a Hamming window, and the power in 40 triangular bands on Slaney's mel scale (Auditory
+Toolbox, 1998: linear up to 933 Hz, logarithmic above), in decibels. Nothing is resampled, because the bands end below
+7 kHz. The window is divided by its sum, and each sum over a band's bins is multiplied by their width, so that the same
+music has the same spectrogram at every sampling rate.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class SpectrogramParameters:
     Attributes
     ----------
     version : int
-        Of what the other fields do not say: down-mixing, power, decibels.
+        Version of what the other fields leave open: downmixing, power, decibels.
     frame_seconds, hop_seconds : float
         The hop is not rounded to samples: frame ``i`` starts at sample ``floor(i * hop_seconds * rate)``.
     window : str
-        As Essentia names it, symmetric; Hamming's constants are 0.54 and 0.46.
+        Essentia's name of a symmetric window; Hamming's constants are 0.54 and 0.46.
     widest_bin : float
-        Hz. The FFT size is the next power of two of a frame and of ``rate / widest_bin``.
+        Hz. The FFT size is the next power of two of the frame length and of ``rate / widest_bin``.
     bands : int
     lowest_edge, linear_step : float
         Hz. The first ``linear_edges`` edges of the bands are ``linear_step`` apart.
@@ -41,7 +41,7 @@ class SpectrogramParameters:
     log_factor : float
         Ratio of an edge to the one below, above the linear part.
     minimum_power : float
-        Lower powers are raised to it: digital silence is -100 dB.
+        Lower powers are raised to it, so that digital silence is -100 dB.
     """
 
     version: int = 1
@@ -57,7 +57,7 @@ class SpectrogramParameters:
     minimum_power: float = 1e-10
 
     def to_json(self) -> dict[str, int | float | str]:
-        """Return the fields, in their order."""
+        """Return the fields in their order."""
         return asdict(self)
 
 
@@ -65,9 +65,45 @@ DEFAULTS = SpectrogramParameters()
 
 
 def count_frames(n_samples: int, rate: int, parameters: SpectrogramParameters = DEFAULTS) -> int:
-    """Return the number of full frames: 1199 in 30 s, at every sampling rate."""
+    """Return the number of full frames: 1199 in 30 s, at every sampling rate.
+
+    >>> count_frames(30 * 22_050, 22_050), count_frames(30 * 44_100, 44_100)
+    (1199, 1199)
+    """
     rest = n_samples - frame_length(rate, parameters)
     return 0 if rest < 0 else math.floor(rest / hop(rate, parameters)) + 1
+
+
+def frame_length(rate: int, parameters: SpectrogramParameters) -> int:
+    """Return the number of samples in a frame.
+
+    >>> frame_length(22_050, DEFAULTS)
+    1102
+    """
+    return math.floor(_exact(parameters.frame_seconds) * rate)
+
+
+def hop(rate: int, parameters: SpectrogramParameters) -> Fraction:
+    """Return the number of samples from frame to frame, which need not be whole.
+
+    >>> float(hop(22_050, DEFAULTS))
+    551.25
+    """
+    return _exact(parameters.hop_seconds) * rate
+
+
+def _exact(seconds: float) -> Fraction:
+    # 0.025 as written: products of its binary value may fall just below the whole number that they should be.
+    return Fraction(str(seconds))
+
+
+def fft_size(rate: int, parameters: SpectrogramParameters) -> int:
+    """Return the number of samples in a zero-padded frame, a power of two.
+
+    >>> fft_size(22_050, DEFAULTS), fft_size(44_100, DEFAULTS)
+    (2048, 4096)
+    """
+    return 1 << math.ceil(math.log2(max(frame_length(rate, parameters), rate / parameters.widest_bin)))
 
 
 def band_edges(parameters: SpectrogramParameters = DEFAULTS) -> NDArray[np.float64]:
@@ -80,35 +116,15 @@ def band_edges(parameters: SpectrogramParameters = DEFAULTS) -> NDArray[np.float
     return np.concatenate([linear, logarithmic])
 
 
-def frame_length(rate: int, parameters: SpectrogramParameters) -> int:
-    """Return the number of samples in a frame."""
-    return math.floor(_exactly(parameters.frame_seconds) * rate)
-
-
-def hop(rate: int, parameters: SpectrogramParameters) -> Fraction:
-    """Return the samples from frame to frame, which need not be a whole number."""
-    return _exactly(parameters.hop_seconds) * rate
-
-
-def _exactly(seconds: float) -> Fraction:
-    # 0.025 as it is written: its binary products may fall just below the whole number that they should be.
-    return Fraction(str(seconds))
-
-
-def fft_size(rate: int, parameters: SpectrogramParameters) -> int:
-    """Return the samples of a frame with its padding, a power of two."""
-    return 1 << math.ceil(math.log2(max(frame_length(rate, parameters), rate / parameters.widest_bin)))
-
-
 def band_filters(rate: int, parameters: SpectrogramParameters) -> tuple[slice, NDArray[np.float64]]:
     """Return the triangular filters of the bands.
 
     Returns
     -------
     bins : slice
-        The bins of the FFT that any band has a share in.
+        The bins of the FFT that contribute to any band.
     filters : ndarray [n_bins, bands]
-        Weights of these bins' powers.
+        Weights of the powers in these bins.
 
     Raises
     ------
@@ -121,8 +137,8 @@ def band_filters(rate: int, parameters: SpectrogramParameters) -> tuple[slice, N
     lowest_rate = 100 * math.ceil(2 * edges[-1] / 100)
     if rate < lowest_rate:
         raise AudioError(
-            f"sampling rate {rate} Hz: the bands reach {edges[-1]:.0f} Hz and need at least {lowest_rate}; "
-            "use a recording of full bandwidth"
+            f"sampling rate {rate} Hz is too low: the bands reach {edges[-1]:.0f} Hz and need at least {lowest_rate} "
+            "Hz; use a recording of full bandwidth"
         )
     size = fft_size(rate, parameters)
     width = rate / size

@@ -24,7 +24,7 @@ class Interval:
     ----------
     mean : float
     low, high : float or None
-        None where one fold or track cannot tell. Not clipped to the range of the metric.
+        None for a single fold or track. Not clipped to the range of the metric.
     """
 
     mean: float
@@ -38,11 +38,11 @@ class Interval:
 
 
 def nadeau_bengio_error(scores: ArrayLike, n_train: float, n_test: float) -> float:
-    """Return the corrected standard error of the mean of the scores of J folds or splits.
+    """Compute the corrected standard error of the mean of the scores of J folds or splits.
 
     The training sets of folds overlap, so their scores are not independent and the usual variance s²/J is too
-    small. This one is (1/J + n_test/n_train) s², with s² the unbiased variance of the scores. The correction was
-    derived for random splits; for the folds of one cross-validation it is an approximation.
+    small. The corrected one is (1/J + n_test/n_train) s², with s² the unbiased variance of the scores. The correction
+    was derived for random splits; for the folds of one cross-validation it is an approximation.
 
     Source: Nadeau & Bengio, Inference for the Generalization Error, Machine Learning 52, 2003,
     doi 10.1023/A:1024068626366.
@@ -68,9 +68,10 @@ def nadeau_bengio_error(scores: ArrayLike, n_train: float, n_test: float) -> flo
 
 
 def nadeau_bengio_interval(scores: ArrayLike, n_train: float, n_test: float, confidence: float = 0.95) -> Interval:
-    """Return the mean of the scores of J folds or splits with its corrected confidence interval.
+    """Compute the mean of the scores of J folds or splits and its corrected confidence interval.
 
-    It is that of Student's t distribution with J - 1 degrees of freedom and the error of `nadeau_bengio_error`.
+    The interval is that of Student's t distribution with J - 1 degrees of freedom and the error of
+    `nadeau_bengio_error`.
 
     Parameters
     ----------
@@ -96,7 +97,7 @@ def nadeau_bengio_interval(scores: ArrayLike, n_train: float, n_test: float, con
 
 
 def student_interval(mean: float, error: float, df: float, confidence: float) -> Interval:
-    """Return the interval of a mean whose standard error was estimated with ``df`` degrees of freedom.
+    """Compute the interval of a mean whose standard error has ``df`` degrees of freedom.
 
     Raises
     ------
@@ -112,66 +113,63 @@ def student_interval(mean: float, error: float, df: float, confidence: float) ->
 
 
 def finite_sample(scores: ArrayLike, at_least: int) -> NDArray[np.float64]:
-    """Return scores as float64 array ``[J]``.
+    """Convert scores to a float64 array ``[J]``.
 
     Raises
     ------
     EvaluationError
-        They are fewer than ``at_least``, or some are not finite.
+        There are fewer than ``at_least``, or some are not finite.
     """
     scores = np.asarray(scores, dtype=np.float64)
     if scores.ndim != 1 or not np.isfinite(scores).all():
-        raise EvaluationError(f"scores are {scores}: expected one finite number for each fold")
+        raise EvaluationError(f"scores are {scores}: expected one finite number per fold")
     if len(scores) < at_least:
-        raise EvaluationError(f"{len(scores)} scores: expected one finite number for each fold, at least {at_least}")
+        raise EvaluationError(f"scores are {scores}: expected one finite number per fold, and at least {at_least}")
     return scores
 
 
 def deviation(values: NDArray[np.float64]) -> float:
-    """Return the unbiased standard deviation; exactly 0 for values that differ by rounding only."""
+    """Return the unbiased standard deviation; exactly 0 for values that are equal up to rounding."""
     return 0.0 if is_constant(values) else float(values.std(ddof=1))
 
 
 def bootstrap_interval(
-    metric: Callable[[NDArray[np.int64]], float],
+    value: float,
+    of_resamples: Callable[[NDArray[np.int64]], NDArray[np.float64]],
     n_tracks: int,
     confidence: float = 0.95,
     resamples: int = 1000,
-    *,
-    of_resamples: Callable[[NDArray[np.int64]], NDArray[np.float64]] | None = None,
 ) -> Interval:
-    """Return a metric of pooled predictions with its percentile bootstrap interval over tracks.
+    """Compute the percentile bootstrap interval over tracks of a metric of pooled predictions.
 
-    It tells how the score depends on which tracks were tested, not on which were trained on: networks are not
-    trained again. The same call gives the same interval.
+    It covers the choice of test tracks, not of training tracks: no network is trained again. The same call gives the
+    same interval.
 
     Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
 
     Parameters
     ----------
-    metric : callable
-        Of an array of track numbers, in which a track may stand more than once.
+    value : float
+        The metric of all tracks.
+    of_resamples : callable
+        The metric of resamples: numbers of the drawn tracks ``[n_resamples, n_tracks]`` to ``[n_resamples]``. See
+        `mirembed.statistics.resampling`.
     n_tracks : int
     confidence : float
         Between 0 and 1.
     resamples : int
-    of_resamples : callable or None
-        The same metric of all resamples at once, ``[n_resamples, n_tracks]`` to ``[n_resamples]``, where there is a
-        faster way than one after the other.
     """
     from scipy.stats import bootstrap
 
-    everyone = np.arange(n_tracks)
-    mean = float(metric(everyone))
     if n_tracks < 2:
-        return Interval(mean, None, None)
+        return Interval(value, None, None)
     result = bootstrap(
-        (everyone,),
-        metric if of_resamples is None else lambda drawn, axis: of_resamples(np.atleast_2d(drawn)),
+        (np.arange(n_tracks),),
+        lambda drawn, axis: of_resamples(np.atleast_2d(drawn)),
         n_resamples=resamples,
-        vectorized=of_resamples is not None,
+        vectorized=True,
         confidence_level=confidence,
         method="percentile",
         rng=np.random.default_rng(0),
     )
-    return Interval(mean, float(result.confidence_interval.low), float(result.confidence_interval.high))
+    return Interval(value, float(result.confidence_interval.low), float(result.confidence_interval.high))

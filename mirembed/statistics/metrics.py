@@ -1,11 +1,11 @@
-"""Metrics of predictions.
+"""The metrics of predictions, and one table of them: `METRICS`.
 
 Conventions
 -----------
-Truth comes first, prediction second; both are one-dimensional arrays of one length, a value for each track,
-with regression targets in the dataset's own units. A metric is one number for one fold (or all folds pooled)
-and one target. Where a metric is undefined it is 0, never NaN; `pearson_r_defined` tells, so that a caller
-can count it and say so.
+Truth comes first, prediction second; both are one-dimensional arrays of the same length with a value for each track,
+regression targets in the dataset's own units. A metric is one number for one fold (or all folds pooled)
+and one target. Where a metric is undefined it is 0, never NaN; `Metric.is_defined` tells the cases apart, so that a
+caller can count and report them.
 
 Three names that papers confuse:
 
@@ -14,16 +14,20 @@ Three names that papers confuse:
   sign of a prediction do not change it.
 - R² is 1 - SS_res / SS_tot, at most 1, and below 0 for a prediction that is worse than the mean of the truth.
 
-All metrics raise `EvaluationError` for arrays that are empty, of unlike shapes or not finite.
+All metrics raise `EvaluationError` for arrays that are empty, differ in shape or are not finite.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from mirembed.errors import EvaluationError
+from mirembed.hookspecs import Classification, Regression, Task
+from mirembed.statistics import resampling
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -33,7 +37,7 @@ ROUNDING = 1e-13
 
 
 def accuracy(truth: ArrayLike, prediction: ArrayLike) -> float:
-    """Return the fraction of tracks whose class is right, from 0 to 1.
+    """Return the fraction of tracks with the right class, from 0 to 1.
 
     Parameters
     ----------
@@ -48,8 +52,8 @@ def macro_f1(truth: ArrayLike, prediction: ArrayLike) -> float:
     """Return the unweighted mean of the F1 scores of the classes, from 0 to 1.
 
     The mean runs over the classes that occur in truth or prediction, as scikit-learn's ``f1_score`` with
-    ``average="macro"`` does. A class that occurs in neither has the F1 score 0/0: to count it as 0 would
-    punish a prediction for a class that a small fold happens to lack. A class that is predicted but not true,
+    ``average="macro"`` does. The F1 score of a class that occurs in neither is 0/0: to count it as 0 would
+    penalize a prediction for a class that a small fold happens to lack. A class that is predicted but not true,
     or true but never predicted, scores 0.
 
     Parameters
@@ -66,7 +70,7 @@ def macro_f1(truth: ArrayLike, prediction: ArrayLike) -> float:
 
 
 def pearson_r(truth: ArrayLike, prediction: ArrayLike) -> float:
-    """Return Pearson's correlation, from -1 to 1; 0 where `pearson_r_defined` is false.
+    """Return Pearson's correlation, from -1 to 1; 0 where it is not defined (see `pearson_r_defined`).
 
     Parameters
     ----------
@@ -79,7 +83,7 @@ def pearson_r(truth: ArrayLike, prediction: ArrayLike) -> float:
 
 
 def pearson_r_defined(truth: ArrayLike, prediction: ArrayLike) -> bool:
-    """Return whether neither array is constant up to float64 rounding; a single track is constant.
+    """Return whether r is defined: neither array is constant, up to float64 rounding. A single track is constant.
 
     Parameters
     ----------
@@ -113,15 +117,15 @@ def r2_score(truth: ArrayLike, prediction: ArrayLike) -> float:
 
 
 def _validate(truth: ArrayLike, prediction: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return both as float64, which holds class indices exactly."""
+    """Return both as float64, which represents class indices exactly."""
     truth, prediction = np.asarray(truth, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
     if truth.ndim != 1 or truth.shape != prediction.shape or not truth.size:
         raise EvaluationError(
-            f"truth has shape {truth.shape}, prediction {prediction.shape}: expected one value for each track"
+            f"truth has shape {truth.shape}, prediction {prediction.shape}: expected one value per track"
         )
     for name, values in (("truth", truth), ("prediction", prediction)):
         if bad := int(np.count_nonzero(~np.isfinite(values))):
-            raise EvaluationError(f"{name} holds {bad} values that are not finite numbers, of {values.size}")
+            raise EvaluationError(f"{name}: {bad} of {values.size} values are not finite numbers")
     return truth, prediction
 
 
@@ -131,6 +135,79 @@ def is_constant(values: NDArray[np.float64]) -> bool:
 
 
 def _standardized(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return values with mean 0 and norm 1; they are not constant."""
-    deviations: NDArray[np.float64] = (values - values.mean()) / np.ptp(values)  # so that no square vanishes
+    """Shift and scale values, which are not constant, to mean 0 and norm 1."""
+    deviations: NDArray[np.float64] = (values - values.mean()) / np.ptp(values)  # so that no square underflows
     return deviations / np.linalg.norm(deviations)
+
+
+Function: TypeAlias = "Callable[[NDArray[Any], NDArray[Any]], float]"
+"""Truth and prediction of each track to a number."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of the table of metrics: everything that the rest of mirembed knows about a metric.
+
+    Attributes
+    ----------
+    name : str
+        In JSON, CSV and code: ``macro_f1``.
+    label : str
+        In tables and figures: ``macro-F1``.
+    task : type
+        `Classification` or `Regression`.
+    function : callable
+        Truth and prediction ``[n_tracks]`` to a float.
+    resampled : Resampling
+        The same metric of many bootstrap resamples at once.
+    is_defined : callable or None
+        Truth and prediction to whether the metric is defined; where it is not, ``function`` returns 0. None: always.
+    undefined : str
+        When the metric is undefined, for people: ``constant prediction``.
+    higher_is_better : bool
+    compared : bool
+        Whether `mirembed.compare` tests differences of it.
+    """
+
+    name: str
+    label: str
+    task: type[Task]
+    function: Function
+    resampled: resampling.Resampling
+    is_defined: Callable[[NDArray[Any], NDArray[Any]], bool] | None = None
+    undefined: str = ""
+    higher_is_better: bool = True
+    compared: bool = True
+
+
+METRICS = (
+    Metric("accuracy", "accuracy", Classification, accuracy, resampling.ACCURACY),
+    Metric("macro_f1", "macro-F1", Classification, macro_f1, resampling.MACRO_F1),
+    Metric("r", "r", Regression, pearson_r, resampling.R, pearson_r_defined, "constant prediction"),
+    Metric("r_squared", "r²", Regression, r_squared, resampling.R_SQUARED, compared=False),
+    Metric("r2", "R²", Regression, r2_score, resampling.R2, compared=False),
+)
+"""Every metric, the headline of each task first."""
+
+
+def metrics_for(task: Task) -> tuple[Metric, ...]:
+    """Return the metrics of a task, the headline first.
+
+    >>> [metric.name for metric in metrics_for(Classification(("blues", "jazz")))]
+    ['accuracy', 'macro_f1']
+    """
+    return tuple(metric for metric in METRICS if isinstance(task, metric.task))
+
+
+def headline(task: Task) -> Metric:
+    """Return the metric that stands for a method: accuracy of a classification, r of a regression."""
+    return metrics_for(task)[0]
+
+
+def metric_named(name: str) -> Metric:
+    """Return a metric by its name.
+
+    >>> metric_named("macro_f1").label
+    'macro-F1'
+    """
+    return next(metric for metric in METRICS if metric.name == name)

@@ -1,7 +1,7 @@
-"""Metrics of many resamples of the tracks at once.
+"""Metrics of many bootstrap resamples of the tracks at once.
 
 Each metric here is a function of sums over tracks, and the sums of a resample are a product of two matrices: how
-often it drew each track, and the sums of each track. A thousand resamples cost what one costs otherwise.
+often it drew each track, and the sums of each track. A thousand resamples take about as long as one does otherwise.
 """
 
 from __future__ import annotations
@@ -17,6 +17,40 @@ if TYPE_CHECKING:
 
 CONSTANT = 1e-14
 """A variance below this, in units of the largest deviation, is 0 up to the rounding of sums of squares."""
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How a metric is computed from sums over tracks.
+
+    Attributes
+    ----------
+    sums : callable
+        Truth and prediction, each ``[n]`` (class indices, or values of a target), to the terms of the sums
+        ``[n, n_sums]``.
+    metric : callable
+        Sums ``[..., n_sums]`` to the metric ``[...]``.
+    """
+
+    sums: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
+    metric: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+    def prepare(
+        self, truth: NDArray[Any], prediction: NDArray[Any], tracks: NDArray[np.int64], n_tracks: int
+    ) -> Resampled:
+        """Add up the sums of each track.
+
+        Parameters
+        ----------
+        truth, prediction : ndarray [n], class indices or values of a target
+        tracks : ndarray [n], int64
+            The number of the track of each prediction; a track may have several predictions, or none.
+        n_tracks : int
+        """
+        terms = self.sums(truth, prediction)
+        sums = np.zeros((n_tracks, terms.shape[1]))
+        np.add.at(sums, tracks, terms)
+        return Resampled(np.bincount(tracks, minlength=n_tracks), sums, self.metric)
 
 
 @dataclass(frozen=True)
@@ -38,7 +72,7 @@ class Resampled:
     metric: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
     def __call__(self, drawn: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the metric of each resample; NaN of one that drew no track of which there is a prediction.
+        """Return the metric of each resample; NaN for one that drew no track with a prediction.
 
         Parameters
         ----------
@@ -50,34 +84,12 @@ class Resampled:
         ndarray [n_resamples], float64
         """
         n_tracks = len(self.sums)
-        places = drawn + n_tracks * np.arange(len(drawn))[:, None]
-        counts = np.bincount(places.ravel(), minlength=len(drawn) * n_tracks).reshape(len(drawn), n_tracks)
+        bins = drawn + n_tracks * np.arange(len(drawn))[:, None]
+        counts = np.bincount(bins.ravel(), minlength=len(drawn) * n_tracks).reshape(len(drawn), n_tracks)
         values = np.full(len(drawn), np.nan)
         some = counts @ self.counts > 0
         values[some] = self.metric(counts[some] @ self.sums)
         return values
-
-
-def resampled(
-    name: str, truth: NDArray[Any], prediction: NDArray[Any], tracks: NDArray[np.int64], n_tracks: int
-) -> Resampled:
-    """Return a metric of `mirembed.statistics` for resamples of tracks.
-
-    Parameters
-    ----------
-    name : {"accuracy", "macro_f1", "r", "r_squared", "r2"}
-    truth, prediction : ndarray [n], class indices or values of a target
-    tracks : ndarray [n], int64
-        The track of each prediction.
-    n_tracks : int
-    """
-    if name in ("accuracy", "macro_f1"):
-        of_rows, metric = _class_sums(truth, prediction), {"accuracy": _accuracy, "macro_f1": _macro_f1}[name]
-    else:
-        of_rows, metric = _target_sums(truth, prediction), {"r": _r, "r_squared": _r_squared, "r2": _r2}[name]
-    sums = np.zeros((n_tracks, of_rows.shape[1]))
-    np.add.at(sums, tracks, of_rows)
-    return Resampled(np.bincount(tracks, minlength=n_tracks), sums, metric)
 
 
 def _class_sums(truth: NDArray[Any], prediction: NDArray[Any]) -> NDArray[np.float64]:
@@ -104,7 +116,7 @@ def _macro_f1(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 def _target_sums(truth: NDArray[Any], prediction: NDArray[Any]) -> NDArray[np.float64]:
     """Return count, moments of truth x and prediction y about their means, and squared error: ndarray ``[n, 7]``.
 
-    All are in units in which the largest deviation of x, and of y, is 1, so that no square vanishes.
+    All are in units in which the largest deviation of x, and of y, is 1, so that no square underflows.
     """
     x, y = truth - truth.mean(), prediction - prediction.mean()
     unit_x, unit_y = np.abs(x).max() or 1.0, np.abs(y).max() or 1.0
@@ -140,3 +152,10 @@ def _r_squared(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 def _r2(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     variance_x, _, _, error = _moments(sums)
     return np.where(variance_x > 0, 1 - error / np.where(variance_x > 0, variance_x, 1), 0)
+
+
+ACCURACY = Resampling(_class_sums, _accuracy)
+MACRO_F1 = Resampling(_class_sums, _macro_f1)
+R = Resampling(_target_sums, _r)
+R_SQUARED = Resampling(_target_sums, _r_squared)
+R2 = Resampling(_target_sums, _r2)

@@ -1,6 +1,6 @@
-"""Significance tests of the difference between two approaches, and the size of that difference.
+"""Significance tests of the difference between two approaches, and effect sizes.
 
-All tests are two-sided. A difference is that of the first approach minus the second.
+All tests are two-sided. A difference is the first approach minus the second.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What a t-test says of two means.
+class TTestResult:
+    """The result of a t-test of two means.
 
-    Scores that do not vary at all leave nothing to doubt: where the means are equal, t is 0 and p is 1; where they
-    are not, t and the effect are infinite and p is 0.
+    For scores that do not vary at all, t is 0 and p is 1 if the means are equal; otherwise t and the effect are
+    infinite and p is 0.
 
     Attributes
     ----------
@@ -36,8 +36,8 @@ class Comparison:
     p : float
         From 0 to 1.
     effect : float or None
-        Hedges' g, the difference in standard deviations; see the test for which. None with a single degree of
-        freedom, from which it cannot be told.
+        Hedges' g, the difference in units of a standard deviation; each test says which. None with a single degree
+        of freedom, where it is not defined.
     """
 
     difference: Interval
@@ -49,11 +49,11 @@ class Comparison:
 
 def corrected_paired_t_test(
     differences: ArrayLike, n_train: float, n_test: float, confidence: float = 0.95
-) -> Comparison:
+) -> TTestResult:
     """Test whether the paired differences of the scores of J folds or splits have the mean 0.
 
     Student's t-test with J - 1 degrees of freedom and the standard error of `nadeau_bengio_error`, which allows for
-    training sets that overlap. The effect is `cohens_dz`, corrected for small numbers.
+    overlapping training sets. The effect is `cohens_dz`, corrected for small samples.
 
     Source: Nadeau & Bengio, Inference for the Generalization Error, Machine Learning 52, 2003,
     doi 10.1023/A:1024068626366.
@@ -80,11 +80,11 @@ def corrected_paired_t_test(
     return _student(float(differences.mean()), error, df, effect, confidence)
 
 
-def welch_t_test(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Comparison:
+def welch_t_test(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> TTestResult:
     """Test whether two independent samples of scores have the same mean, whatever their variances.
 
-    Scores of splits of the same tracks are not independent: for these, the test announces too many differences. It is
-    here to replicate papers that use it. The effect is `cohens_d`, corrected for small numbers.
+    The scores of splits of the same tracks are not independent, so the test finds too many differences between them.
+    It is here to replicate papers that use it. The effect is `cohens_d`, corrected for small samples.
 
     Source: Welch, The generalization of "Student's" problem when several different population variances are involved,
     Biometrika 34, 1947, doi 10.1093/biomet/34.1-2.28.
@@ -115,10 +115,10 @@ def welch_t_test(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Compar
 
 
 def mcnemar_test(only_a: int, only_b: int) -> float:
-    """Return the p-value of McNemar's exact test of whether two classifiers are right on equally many tracks.
+    """Compute the p-value of McNemar's exact test of whether two classifiers are right on equally many tracks.
 
-    It tells how the difference depends on which tracks were tested. It takes the two trained classifiers as they are,
-    and knows nothing of how they would have come out of other training tracks.
+    It covers the choice of test tracks. It takes the two trained classifiers as given, and ignores how they would have
+    come out with other training tracks.
 
     Source: McNemar, Note on the sampling error of the difference between correlated proportions or percentages,
     Psychometrika 12, 1947, doi 10.1007/BF02295996, with the exact binomial distribution.
@@ -135,9 +135,12 @@ def mcnemar_test(only_a: int, only_b: int) -> float:
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """Return the p-values of several tests, adjusted so that the chance of any false discovery is bounded.
+    """Adjust the p-values of several tests so that the family-wise error rate is bounded (Holm's correction).
 
     An adjusted value below 0.05 is significant at that level among all the tests together, whatever their dependence.
+
+    >>> holm([0.01, 0.04, 0.03]).round(2)
+    array([0.03, 0.06, 0.06])
 
     Source: Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979.
 
@@ -149,7 +152,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     Returns
     -------
     ndarray [n_tests], float64
-        In the same order; from 0 to 1, and none below its own p-value.
+        In the same order; from 0 to 1, each at least the original p-value.
 
     Raises
     ------
@@ -158,7 +161,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     """
     p_values = np.asarray(p_values, dtype=np.float64)
     if p_values.ndim != 1 or not ((p_values >= 0) & (p_values <= 1)).all():
-        raise ValueError(f"p-values are {p_values}: expected one number from 0 to 1 for each test")
+        raise ValueError(f"p-values are {p_values}: expected one number from 0 to 1 per test")
     order = np.argsort(p_values)
     factors = np.arange(len(p_values), 0, -1)  # the smallest is multiplied by the number of all tests
     adjusted = np.empty_like(p_values)
@@ -167,9 +170,9 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 
 
 def cohens_d(a: ArrayLike, b: ArrayLike) -> float:
-    """Return the difference between the means of two samples in units of their pooled standard deviation.
+    """Compute the difference between the means of two samples in units of their pooled standard deviation.
 
-    Infinite where neither varies and the means differ; 0 where they are the same.
+    Infinite if neither varies and the means differ; 0 if the means are equal.
 
     Source: Cohen, Statistical Power Analysis for the Behavioral Sciences, 1988, section 2.2.
 
@@ -189,10 +192,10 @@ def cohens_d(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def cohens_dz(differences: ArrayLike) -> float:
-    """Return the mean of paired differences in units of their standard deviation.
+    """Compute the mean of paired differences in units of their standard deviation.
 
-    Infinite where they are all the same and not 0; 0 where all are 0. Folds of more tracks vary less: only values from
-    the same numbers of folds and tracks compare.
+    Infinite if they are all equal and not 0; 0 if all are 0. Folds with more tracks vary less, so only values from
+    the same numbers of folds and tracks are comparable.
 
     Source: Lakens, Calculating and reporting effect sizes to facilitate cumulative science, Frontiers in Psychology 4,
     2013, doi 10.3389/fpsyg.2013.00863, formula 6.
@@ -212,7 +215,7 @@ def cohens_dz(differences: ArrayLike) -> float:
 
 
 def hedges_g(d: float, df: int) -> float:
-    """Return Cohen's d without its bias, which makes it too large in small samples.
+    """Correct Cohen's d for its bias, which makes it too large in small samples.
 
     Source: Hedges, Distribution theory for Glass's estimator of effect size and related estimators, Journal of
     Educational Statistics 6, 1981, doi 10.3102/10769986006002107.
@@ -233,17 +236,17 @@ def hedges_g(d: float, df: int) -> float:
     return d * math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
 
 
-def _student(difference: float, error: float, df: float, effect: float | None, confidence: float) -> Comparison:
+def _student(difference: float, error: float, df: float, effect: float | None, confidence: float) -> TTestResult:
     """Test whether a difference with a standard error of ``df`` degrees of freedom is 0."""
     from scipy.stats import t
 
     statistic = _ratio(difference, error)
     p = 2 * float(t.sf(abs(statistic), df))
-    return Comparison(student_interval(difference, error, df, confidence), statistic, df, p, effect)
+    return TTestResult(student_interval(difference, error, df, confidence), statistic, df, p, effect)
 
 
 def _mean_difference(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Return the difference between the means; exactly 0 where all scores are the same but for rounding."""
+    """Return the difference between the means; exactly 0 if all scores are equal up to rounding."""
     return 0.0 if is_constant(np.concatenate([a, b])) else float(a.mean() - b.mean())
 
 

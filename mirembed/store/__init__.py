@@ -1,9 +1,9 @@
-"""The store: spectrograms, failures, embeddings, models and runs, as Parquet, JSON, safetensors and skops.
+"""The store: features, failures, embeddings, models and runs, as Parquet, JSON, safetensors and skops.
 
 ::
 
     mirembed-store/
-      store.json                            format version
+      store.json                            version of the layout
       datasets/<dataset>/dataset.json       task, spectrogram parameters, provenance
       datasets/<dataset>/spectrograms/*.parquet
       datasets/<dataset>/failures.parquet
@@ -17,6 +17,6 @@ Every file appears whole or not at all: it is written under a temporary name and
 
 from mirembed.store.features import FeatureStore
 from mirembed.store.root import Store
-from mirembed.store.rows import DatasetInfo, Failure, SpectrogramRow
+from mirembed.store.rows import DatasetInfo, Failure, FileFeatures, SpectrogramRow
 
-__all__ = ["DatasetInfo", "Failure", "FeatureStore", "SpectrogramRow", "Store"]
+__all__ = ["DatasetInfo", "Failure", "FeatureStore", "FileFeatures", "SpectrogramRow", "Store"]

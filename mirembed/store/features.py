@@ -1,6 +1,6 @@
-"""The spectrograms of one dataset: a folder of Parquet shards, a table of failures, and what the dataset is.
+"""The spectrograms of one dataset: Parquet shards, a table of failures, and ``dataset.json``.
 
-Shards are only ever added, or replaced whole. Where two hold the same track, the later shard counts.
+Shards are only ever added, or replaced whole. If two hold the same track, the later shard counts.
 """
 
 from __future__ import annotations
@@ -8,14 +8,13 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirembed.audio.files import printable
-from mirembed.errors import FingerprintError, StoreError, StoreWriteError
+from mirembed.errors import MismatchError, StoreError, StoreWriteError
 from mirembed.hookspecs import Track
 from mirembed.store.files import (
     exclusive,
@@ -31,8 +30,7 @@ from mirembed.store.rows import (
     DatasetInfo,
     Failure,
     SpectrogramRow,
-    as_stored,
-    label_columns,
+    relabeled,
     shard_encoding,
     spectrogram_schema,
     spectrogram_table,
@@ -45,7 +43,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 ROWS_PER_GROUP = 32
-"""Tracks in a row group: about 6 MB of 30-s clips, so that reading streams."""
+"""Tracks in a row group: about 6 MB of 30-s clips, small enough to stream."""
 
 
 class FeatureStore:
@@ -59,11 +57,13 @@ class FeatureStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._shards = folder / "spectrograms"
+        self._info = folder / "dataset.json"
+        self._failures = folder / "failures.parquet"
 
     @property
     def exists(self) -> bool:
-        """Whether anything was extracted here."""
-        return (self.folder / "dataset.json").exists()
+        """Whether anything has been extracted here."""
+        return self._info.exists()
 
     @property
     def embeddings(self) -> Path:
@@ -72,12 +72,12 @@ class FeatureStore:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the only right to write; it ends with the process, however that ends.
+        """Hold the exclusive right to write, which ends with the process at the latest.
 
         Raises
         ------
         StoreBusyError
-            If another process holds it.
+            Another process holds it.
         """
         busy = f"another process is writing to {self.folder}; wait until it ends, or use another --store"
         with exclusive(self.folder, busy):
@@ -93,123 +93,91 @@ class FeatureStore:
 
     def info(self) -> DatasetInfo:
         """Read ``dataset.json``."""
-        path = self.folder / "dataset.json"
-        content = read_json(path)
+        content = read_json(self._info)
         try:
             return DatasetInfo(**{**content, "task": task_from_json(content["task"])})
         except (KeyError, TypeError) as error:
             raise StoreError(
-                f"{path} is damaged ({error}); delete it and run `mirembed extract` again with --dataset and --audio: "
-                "the spectrograms are kept"
+                f"{self._info} is damaged ({error}); delete it and run `mirembed extract` again with --dataset and "
+                "--audio: the spectrograms are kept"
             ) from error
 
     def write_info(self, info: DatasetInfo) -> None:
         """Write ``dataset.json``."""
-        write_json(self.folder / "dataset.json", {**asdict(info), "task": task_to_json(info.task)})
+        write_json(self._info, {**asdict(info), "task": task_to_json(info.task)})
+
+    def failures(self) -> list[Failure]:
+        """Return the files that failed."""
+        return [Failure(**row) for row in read_table(self._failures).to_pylist()] if self._failures.exists() else []
+
+    def write_failures(self, failures: Iterable[Failure]) -> None:
+        """Replace the table of failures."""
+        import pyarrow as pa
+
+        self._require_present()
+        fields = [("id", pa.string()), ("path", pa.string()), ("reason", pa.string()), ("retry", pa.string())]
+        schema = pa.schema([*fields, ("file_size", pa.int64()), ("file_mtime_ns", pa.int64())])
+        rows = [asdict(failure) for failure in failures]
+        write_table(self._failures, pa.Table.from_pylist(rows, schema=schema))
 
     def shards(self) -> list[Path]:
         """Return the shard files, oldest first."""
         return sorted(self._shards.glob("[0-9]*-*.parquet"))
 
     def n_rows(self, shard: Path) -> int:
-        """Return the number of rows of a shard, those included that a later shard replaced."""
+        """Return the number of rows of a shard, including those that a later shard replaces."""
         import pyarrow.parquet as pq
 
         with reading_parquet(shard):
             return int(pq.read_metadata(shard).num_rows)
 
     def append(self, rows: Sequence[SpectrogramRow], info: DatasetInfo) -> None:
-        """Write ``rows`` as a new shard, later than all others."""
-        self._require_there()
+        """Write rows as a new shard, later than all others."""
+        self._require_present()
         with self.shard_writer(self.next_shard(), info) as writer:
             writer.write_table(spectrogram_table(rows, info), row_group_size=ROWS_PER_GROUP)
 
-    @staticmethod
-    def shard_writer(shard: Path, info: DatasetInfo) -> AbstractContextManager[pq.ParquetWriter]:
-        """Return a writer of a shard, which appears when the ``with`` block ends well."""
-        return table_writer(shard, spectrogram_schema(info), **shard_encoding(info))
-
-    def next_shard(self) -> Path:
-        """Return a new shard's path, later than all others."""
-        shards = self.shards()
-        number = int(shards[-1].stem.split("-")[0]) + 1 if shards else 1
-        # The random part keeps apart what several processes write, and stores that are copied into one folder.
-        return self._shards / f"{number:06d}-{uuid.uuid4().hex[:8]}.parquet"
-
-    def index(self) -> pa.Table:
-        """Return all columns but ``frames``, with ``shard`` and ``row``; one row a track, sorted by id.
-
-        ``shard`` is the place in `shards`, and ``row`` the place in that shard.
-        """
-        shards = self.shards()
-        try:
-            return self._index(shards)
-        except StoreError:
-            if shards == self.shards():
-                raise
-        return self.index()  # shards were merged meanwhile
-
-    def _index(self, shards: Sequence[Path]) -> pa.Table:
-        import pyarrow as pa
-
-        tables = []
-        for number, path in enumerate(shards):
-            table = read_table(path, columns=_without_frames(path))
-            tables.append(
-                table.append_column("shard", pa.array([number] * len(table), pa.int32())).append_column(
-                    "row", pa.array(range(len(table)), pa.int64())
-                )
-            )
-        if not tables:
-            return pa.table({"id": pa.array([], pa.string())})
-        merged = pa.concat_tables(tables, promote_options="default")  # old shards have no backend
-        latest = {track: position for position, track in enumerate(merged["id"].to_pylist())}
-        return merged.take(pa.array([latest[track] for track in sorted(latest)], pa.int64()))
-
-    def read_frames(self, columns: Sequence[str] = ("id", "frames")) -> Iterator[pa.Table]:
-        """Yield the row groups of all shards one after the other, so that memory stays bounded.
-
-        Shards that are merged meanwhile are read in place of those that they were made of: a track may come twice.
-        """
-        read: set[Path] = set()
-        while left := [shard for shard in self.shards() if shard not in read]:
-            read.update(left)
-            for shard in left:
-                try:
-                    yield from row_groups(shard, columns)
-                except StoreError:
-                    if shard.exists():
-                        raise
-
-    def rewrite(self, shard: Path, keep: Sequence[int], listed: Mapping[str, Track], info: DatasetInfo) -> None:
-        """Replace a shard by its rows ``keep``, with what ``listed`` has for their track id: id, path, label, group.
-
-        Frames are copied group by group and not decoded again. A shard of which nothing is kept is deleted.
-        """
-        import pyarrow as pa
-
-        if not keep:
-            shard.unlink()
-            return
-        kept = set(keep)
-        with self.shard_writer(shard, info) as writer:
-            first = 0
-            for group in row_groups(shard):
-                rows = [row for row in range(len(group)) if first + row in kept]
-                first += len(group)
-                table = group.take(pa.array(rows, pa.int64()))
-                tracks = [listed[track] for track in table["id"].to_pylist()]
-                columns = label_columns([(track.label, track.group) for track in tracks], info.task)
-                columns["id"] = pa.array([track.id for track in tracks], pa.string())
-                columns["path"] = pa.array([printable(track.path) for track in tracks], pa.string())
-                writer.write_table(as_stored(table, info, columns), row_group_size=ROWS_PER_GROUP)
-
-    def _require_there(self) -> None:
-        """Refuse to begin a second store where a drive was mounted that holds the first."""
+    def _require_present(self) -> None:
+        """Refuse to begin a second store under the mount point of a drive that held the first."""
         if not self.exists:
             raise StoreWriteError(
-                f"{self.folder} has vanished while it was written to; bring it back and run the same command again"
+                f"{self.folder} vanished while it was being written; bring it back and run the same command again"
             )
+
+    def next_shard(self) -> Path:
+        """Return the path of a new shard, later than all others."""
+        shards = self.shards()
+        number = int(shards[-1].stem.split("-")[0]) + 1 if shards else 1
+        # The random part tells apart what several processes write, and stores that are copied into one folder.
+        return self._shards / f"{number:06d}-{uuid.uuid4().hex[:8]}.parquet"
+
+    @staticmethod
+    def shard_writer(shard: Path, info: DatasetInfo) -> AbstractContextManager[pq.ParquetWriter]:
+        """Return a writer of a shard, which appears when the ``with`` block ends without an error."""
+        schema = spectrogram_schema(info)
+        return table_writer(shard, schema, **shard_encoding(schema))
+
+    def rewrite(self, shard: Path, rows: Collection[int], tracks: Mapping[str, Track], info: DatasetInfo) -> None:
+        """Keep only some rows of a shard, and give them ids, paths, labels and groups from ``tracks``.
+
+        Frames are copied and not decoded again. A shard of which nothing is kept is deleted.
+
+        Parameters
+        ----------
+        shard : pathlib.Path
+        rows : collection of int
+            What is kept.
+        tracks : mapping of str to Track
+            By the ids in the shard.
+        info : DatasetInfo
+        """
+        if not rows:
+            shard.unlink()
+            return
+        with self.shard_writer(shard, info) as writer:
+            for table in read_rows(shard, rows):
+                new = [tracks[track] for track in table["id"].to_pylist()]
+                writer.write_table(relabeled(table, new, info), row_group_size=ROWS_PER_GROUP)
 
     def set_aside_damaged(self) -> list[Path]:
         """Rename shards that cannot be read to ``*.damaged`` and return them."""
@@ -221,41 +189,72 @@ class FeatureStore:
                 damaged.append(shard.rename(shard.with_suffix(".parquet.damaged")))
         return damaged
 
-    def check_fingerprint(self, parameters: Mapping[str, Any], wanted_by: str) -> None:
+    def check_parameters(self, parameters: Mapping[str, Any], needed_by: str) -> None:
         """Refuse spectrograms made with other parameters, in ``dataset.json`` or in any shard.
 
         Raises
         ------
-        FingerprintError
-            Naming the first field that differs.
+        MismatchError
+            Names the first parameter that differs.
         """
-        compare_parameters(self.info().parameters, parameters, f"the store {self.folder}", wanted_by)
+        compare_parameters(self.info().parameters, parameters, f"the store {self.folder}", needed_by)
         for shard in self.shards():
-            compare_parameters(shard_parameters(shard), parameters, str(shard), wanted_by)
+            compare_parameters(shard_parameters(shard), parameters, str(shard), needed_by)
 
-    def failures(self) -> list[Failure]:
-        """Return the files that failed."""
-        path = self.folder / "failures.parquet"
-        return [Failure(**row) for row in read_table(path).to_pylist()] if path.exists() else []
+    def index(self) -> pa.Table:
+        """Return all columns but ``frames``, with ``shard`` and ``row``; one row per track, sorted by id.
 
-    def write_failures(self, failures: Iterable[Failure]) -> None:
-        """Replace the table of failures."""
-        import pyarrow as pa
+        ``shard`` is the index in `shards`, and ``row`` the index in that shard.
+        """
+        while True:
+            shards = self.shards()
+            try:
+                return _read_index(shards)
+            except StoreError:
+                if shards == self.shards():  # otherwise they have just been merged
+                    raise
 
-        self._require_there()
-        fields = [("id", pa.string()), ("path", pa.string()), ("reason", pa.string()), ("retry", pa.string())]
-        schema = pa.schema([*fields, ("file_size", pa.int64()), ("file_mtime_ns", pa.int64())])
-        rows = [asdict(failure) for failure in failures]
-        write_table(self.folder / "failures.parquet", pa.Table.from_pylist(rows, schema=schema))
+    def read_frames(self, columns: Sequence[str] = ("id", "frames")) -> Iterator[pa.Table]:
+        """Yield the row groups of all shards one after the other, which bounds memory.
+
+        Shards that are merged meanwhile are read instead of those that they replace, so a track may come twice.
+        """
+        read: set[Path] = set()
+        while left := [shard for shard in self.shards() if shard not in read]:
+            read.update(left)
+            for shard in left:
+                try:
+                    yield from row_groups(shard, columns)
+                except StoreError:
+                    if shard.exists():
+                        raise
+
+
+def _read_index(shards: Sequence[Path]) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = []
+    for number, shard in enumerate(shards):
+        with reading_parquet(shard):
+            columns = [name for name in pq.read_schema(shard).names if name != "frames"]
+        table = read_table(shard, columns=columns)
+        table = table.append_column("shard", pa.array([number] * len(table), pa.int32()))
+        tables.append(table.append_column("row", pa.array(range(len(table)), pa.int64())))
+    if not tables:
+        return pa.schema([("id", pa.string()), ("shard", pa.int32()), ("row", pa.int64())]).empty_table()
+    merged = pa.concat_tables(tables, promote_options="default")
+    latest = {track: position for position, track in enumerate(merged["id"].to_pylist())}
+    return merged.take(pa.array([latest[track] for track in sorted(latest)], pa.int64()))
 
 
 def row_groups(shard: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """Yield the row groups of a shard, checking its checksums.
+    """Yield the row groups of a shard, verifying checksums.
 
     Raises
     ------
     StoreError
-        If it is missing, truncated or damaged.
+        It is missing, truncated or damaged.
     """
     import pyarrow.parquet as pq
 
@@ -264,36 +263,41 @@ def row_groups(shard: Path, columns: Sequence[str] | None = None) -> Iterator[pa
             yield file.read_row_group(group, columns=None if columns is None else list(columns))
 
 
-def compare_parameters(found: Mapping[str, Any], wanted: Mapping[str, Any], holder: str, wanted_by: str) -> None:
-    """Raise `FingerprintError` naming the first field in which two sets of parameters differ."""
-    for name in {**wanted, **found}:
-        if found.get(name) != wanted.get(name):
-            raise FingerprintError(
-                f"{holder} was made with {name}={found.get(name)}, {wanted_by} needs {name}={wanted.get(name)}; "
-                "extract into another --store"
-            )
+def read_rows(shard: Path, rows: Collection[int]) -> Iterator[pa.Table]:
+    """Yield some rows of a shard, row group by row group."""
+    import pyarrow as pa
+
+    wanted = set(rows)
+    first = 0
+    for table in row_groups(shard):
+        chosen = [row for row in range(len(table)) if first + row in wanted]
+        first += len(table)
+        yield table.take(pa.array(chosen, pa.int64()))
 
 
-def _without_frames(path: Path) -> list[str]:
-    import pyarrow.parquet as pq
-
-    with reading_parquet(path):
-        return [name for name in pq.read_schema(path).names if name != "frames"]
-
-
-def shard_parameters(path: Path) -> dict[str, Any]:
-    """Return the parameters with which the spectrograms of a shard were made.
+def shard_parameters(shard: Path) -> dict[str, Any]:
+    """Return the parameters of the spectrograms in a shard.
 
     Raises
     ------
     StoreError
-        If it cannot be read, or is none of mirembed's.
+        It cannot be read, or is not a shard of mirembed.
     """
     import pyarrow.parquet as pq
 
-    with reading_parquet(path):
-        metadata = pq.read_schema(path).metadata or {}
+    with reading_parquet(shard):
+        metadata = pq.read_schema(shard).metadata or {}
     try:
         return dict(json.loads(metadata[b"mirembed.spectrogram"]))
     except (KeyError, ValueError):
-        raise StoreError(f"{path} is not a spectrogram shard of mirembed; move it out of the store") from None
+        raise StoreError(f"{shard} is not a spectrogram shard of mirembed; move it out of the store") from None
+
+
+def compare_parameters(found: Mapping[str, Any], needed: Mapping[str, Any], holder: str, needed_by: str) -> None:
+    """Raise `MismatchError`, naming the first parameter that differs, unless two sets of parameters are equal."""
+    for name in {**needed, **found}:
+        if found.get(name) != needed.get(name):
+            raise MismatchError(
+                f"{holder} was made with {name}={found.get(name)}, {needed_by} needs {name}={needed.get(name)}; "
+                "extract into another --store"
+            )

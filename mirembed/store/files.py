@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Read and write files that appear whole or not at all: JSON, Parquet, folders; and locks on folders."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 TEMPORARY = ".tmp-"
-"""Prefix of what is being written; the host and the process that write it follow."""
+"""Prefix of names of what is being written; the host and the process follow."""
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its place when the block ends well.
+    """Yield a temporary path that replaces ``path``, a file or folder, when the block ends without an error.
 
-    Works for files and folders. The content reaches the disk before the name does.
+    The content reaches the disk before the name does.
 
     Raises
     ------
     StoreWriteError
-        If the disk is full or the folder cannot be written; the message says which.
+        The disk is full or the folder cannot be written; the message says which.
     """
     temporary = None
     try:
@@ -51,9 +51,9 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def write_error(path: Path, error: OSError) -> StoreWriteError:
-    """Turn an operating system's error into one that says what to do."""
+    """Turn an error of the operating system into one that says what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        advice = "free some space and run the same command again: what is in the store is kept"
+        advice = "free some space and run the same command again; what is in the store is kept"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         advice = "choose another place (--store, --out), or ask for permission to write there"
     else:
@@ -63,39 +63,31 @@ def write_error(path: Path, error: OSError) -> StoreWriteError:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what processes of this host were writing into ``folder`` when they were killed."""
+    """Delete what processes on this host were writing into ``folder`` when they were killed."""
     for leftover in folder.glob(f"{TEMPORARY}{platform.node()}-*"):
         if not being_written(leftover):
             shutil.rmtree(leftover, ignore_errors=True)
 
 
 def being_written(temporary: Path) -> bool:
-    """Return whether the process that made a temporary folder may still be there; of other hosts nothing is known."""
+    """Whether the process that made a temporary folder may still exist; on another host it always may."""
+    import psutil
+
     mine = f"{TEMPORARY}{platform.node()}-"
     process = temporary.name.removeprefix(mine).partition("-")[0]
-    return not temporary.name.startswith(mine) or not process.isdigit() or _is_running(int(process))
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
-        return True
-    return True
+    return not temporary.name.startswith(mine) or not process.isdigit() or psutil.pid_exists(int(process))
 
 
 @contextlib.contextmanager
 def exclusive(folder: Path, busy: str) -> Iterator[None]:
-    """Hold the only right to write into ``folder``; it ends with the process, however that ends.
+    """Hold the exclusive right to write into ``folder``, which ends with the process at the latest.
 
     Raises
     ------
     StoreBusyError
-        With the text ``busy``, if another process holds it.
+        Another process holds it; the message is ``busy``.
     StoreWriteError
-        If the folder cannot be written.
+        The folder cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -114,7 +106,7 @@ def exclusive(folder: Path, busy: str) -> Iterator[None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Return whether a process has the right of `exclusive` to ``folder`` at this moment."""
+    """Whether a process holds the right to write into ``folder`` at this moment; see `exclusive`."""
     import fcntl
 
     try:
@@ -122,7 +114,7 @@ def is_held(folder: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # nobody ever held it, or it may not be read
+    except OSError:  # nobody has ever held it, or it must not be read
         return False
     return False
 
@@ -141,7 +133,7 @@ def read_json(path: Path) -> Any:
     Raises
     ------
     StoreError
-        If the file is missing or is not JSON.
+        The file is missing or is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
@@ -161,7 +153,9 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 @contextlib.contextmanager
 def table_writer(path: Path, schema: pa.Schema, **encoding: Any) -> Iterator[pq.ParquetWriter]:
-    """Yield a writer of a Parquet file, compressed and with page checksums; it appears when the block ends well.
+    """Yield a writer of a Parquet file that appears when the block ends without an error.
+
+    It is compressed and has page checksums.
 
     Parameters
     ----------
@@ -191,21 +185,21 @@ def reading_parquet(path: Path) -> Iterator[None]:
         reason = str(error).splitlines()[0]
         raise StoreError(
             f"{path} cannot be read ({reason}); "
-            "delete it and run the command that wrote it again: what it held is made anew"
+            "delete it and run the command that wrote it again, which restores its content"
         ) from error
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read a Parquet file, checking its checksums.
+    """Read a Parquet file, verifying its checksums.
 
     Raises
     ------
     StoreError
-        If it is missing, truncated or damaged.
+        It is missing, truncated or damaged.
     """
     import pyarrow.parquet as pq
 
-    # A ParquetFile and not a dataset: nothing is to be read from the names of folders.
+    # A ParquetFile, not a dataset, which would read columns from the names of folders.
     with reading_parquet(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         return file.read(columns=columns)
 

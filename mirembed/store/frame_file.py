@@ -1,28 +1,34 @@
-"""The frames of many tracks in one flat file, and what is known of their bands.
+"""The frames of many tracks in one flat file: writing it, reading it with little memory, and the moments of its bands.
 
-First stand the frames of all tracks, float32 ``[total frames, n_bands]``, then the moments of each track, float64
-``[n_tracks, 2, n_bands]``: means, and sums of squared deviations (`mirembed.store.moments`).
+The file begins with the frames of all tracks, float32 ``[total frames, n_bands]``. The moments of each track follow,
+float64 ``[n_tracks, 2, n_bands]``: means, and sums of squared deviations.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.store.files import writing
-from mirembed.store.mapped import expect_random_access
-from mirembed.store.moments import Moments, track_moments
+
+KEPT_BYTES = 8 * 2**20
+"""About as much of a mapped file stays in a process's memory after use."""
+
+Runs = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Runs of rows: the first row of each, ``[n]``, and the number of its rows, ``[n]``."""
 
 
 @dataclass(frozen=True)
 class FrameFile:
-    """Where the frames of tracks lie. Small: it is what travels to worker processes.
+    """Where the frames of tracks are in a flat file. Small: it is what is sent to worker processes.
 
     Attributes
     ----------
@@ -31,8 +37,8 @@ class FrameFile:
         Frames and bands of the whole file.
     n_tracks : int
         Tracks of the whole file.
-    places : ndarray, int64
-        Of the tracks that are described here, which track of the file each is.
+    positions : ndarray, int64
+        Which track of the file each of these tracks is.
     starts, lengths : ndarray, int64
         The frames of track i are the rows ``starts[i] : starts[i] + lengths[i]``.
     """
@@ -40,7 +46,7 @@ class FrameFile:
     path: Path
     shape: tuple[int, int]
     n_tracks: int
-    places: NDArray[np.int64]
+    positions: NDArray[np.int64]
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
 
@@ -51,12 +57,12 @@ class FrameFile:
         return cls(path, shape, len(lengths), np.arange(len(lengths)), np.cumsum(lengths) - lengths, lengths)
 
     def take(self, rows: NDArray[np.int64] | Sequence[int]) -> FrameFile:
-        """Describe some of the tracks, in the same file."""
-        return replace(self, places=self.places[rows], starts=self.starts[rows], lengths=self.lengths[rows])
+        """Return some of the tracks, in the same file."""
+        return replace(self, positions=self.positions[rows], starts=self.starts[rows], lengths=self.lengths[rows])
 
     @property
     def is_whole(self) -> bool:
-        """Whether the file is there and has the size that it should have."""
+        """Whether the file exists and has the size that it should have."""
         moment_bytes = self.n_tracks * 2 * self.shape[1] * 8
         return self.path.exists() and self.path.stat().st_size == self._frame_bytes + moment_bytes
 
@@ -66,30 +72,32 @@ class FrameFile:
         Raises
         ------
         StoreWriteError
-            If the disk is full or the folder cannot be written.
+            The disk is full or the folder cannot be written.
         """
         moments = np.zeros((self.n_tracks, 2, self.shape[1]))
         with writing(self.path) as temporary, temporary.open("wb") as file:
             for track, frames in tracks:
                 file.seek(int(self.starts[track]) * self.shape[1] * 4)
                 file.write(frames.astype(np.float32, copy=False).tobytes())
-                moments[track] = track_moments(frames)
+                moments[track] = _track_moments(frames)
             file.seek(self._frame_bytes)
             file.write(moments.tobytes())
 
     def open(self) -> NDArray[np.float32]:
         """Map the frames: ndarray ``[total frames, n_bands]``, dB, read-only.
 
-        Read it by `mirembed.store.mapped.reading_ahead`: of what was not asked for, every page is waited for.
+        Read it through `reading_ahead`: every page that was not asked for in advance has to be waited for.
         """
         frames = np.memmap(self.path, np.float32, "r", shape=self.shape)
-        expect_random_access(frames)
+        if mapping := _mapping(frames):
+            # Around each random excerpt the system would otherwise read megabytes, as if the file were read in order.
+            mapping.madvise(mmap.MADV_RANDOM)
         return frames
 
     def moments(self) -> Moments:
         """Read the moments of the tracks; no frame is read."""
         stored = np.fromfile(self.path, np.float64, offset=self._frame_bytes).reshape(self.n_tracks, 2, self.shape[1])
-        return Moments(self.lengths, *stored[self.places].swapaxes(0, 1))
+        return Moments(self.lengths, *stored[self.positions].swapaxes(0, 1))
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
@@ -108,3 +116,119 @@ def delete_unused(path: Path) -> None:
     with contextlib.suppress(OSError), path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path.unlink()
+
+
+def reading_ahead(frames: NDArray[np.float32], parts: Sequence[Runs]) -> Iterator[int]:
+    """Yield the indices of ``parts`` in order; the caller reads each part when it gets its index.
+
+    While the caller reads one part of a mapped file, the system reads the next in the background. Parts that were read
+    leave the memory of this process, which would otherwise grow to the size of the file; the system may keep them.
+    For an array in memory this does nothing else than count.
+
+    Parameters
+    ----------
+    frames : ndarray [total_frames, n_bands]
+    parts : sequence of (ndarray [n], ndarray [n])
+        The first row and the number of rows of everything that is read in a part.
+    """
+    mapping = _mapping(frames)
+    if mapping is None:
+        yield from range(len(parts))
+        return
+    row_bytes = frames.strides[0]
+    kept = 0
+    for index in range(len(parts)):
+        # The current part once more: the system would read page by page what it had to drop meanwhile.
+        for first, counts in parts[index : index + 2]:
+            _prefetch(mapping, row_bytes, first, counts)
+        yield index
+        kept += int(parts[index][1].sum()) * row_bytes
+        if kept >= KEPT_BYTES:
+            mapping.madvise(mmap.MADV_DONTNEED)
+            kept = 0
+    mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def each_run(
+    frames: NDArray[np.float32], first: NDArray[np.int64], counts: NDArray[np.int64]
+) -> Iterator[NDArray[np.float32]]:
+    """Yield runs of rows ``[counts[i], n_bands]``, such as whole tracks, one after the other; see `reading_ahead`."""
+    for run in reading_ahead(frames, list(zip(first[:, None], counts[:, None], strict=True))):
+        yield frames[first[run] : first[run] + counts[run]]
+
+
+def _prefetch(mapping: mmap.mmap, row_bytes: int, first: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+    """Let the system read rows of ``row_bytes`` bytes in the background."""
+    begins = first * row_bytes // mmap.PAGESIZE * mmap.PAGESIZE
+    ends = np.minimum((first + counts) * row_bytes, len(mapping))
+    for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+        mapping.madvise(mmap.MADV_WILLNEED, begin, end - begin)
+
+
+def _mapping(frames: NDArray[np.float32]) -> mmap.mmap | None:
+    """Return the mapped file that an array is a view of, or None."""
+    owner: Any = frames
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    return owner if isinstance(owner, mmap.mmap) else None
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and squared deviations of every band of every track: enough for the statistics of any set of tracks.
+
+    Attributes
+    ----------
+    counts : ndarray [n_tracks], int64
+        Frames of each track.
+    means : ndarray [n_tracks, n_bands], float64, dB
+    squares : ndarray [n_tracks, n_bands], float64, dB²
+        Sums of squared deviations from the mean of the same track.
+    """
+
+    counts: NDArray[np.int64]
+    means: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, frames: NDArray[np.float32], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Moments:
+        """Compute the moments of tracks.
+
+        Parameters
+        ----------
+        frames : ndarray [total_frames, n_bands], dB
+        starts, lengths : ndarray [n_tracks]
+        """
+        moments = np.zeros((2, len(starts), frames.shape[1]))
+        for row, track in enumerate(each_run(frames, starts, lengths)):
+            moments[:, row] = _track_moments(track)
+        return cls(lengths, *moments)
+
+    def take(self, rows: NDArray[np.int64] | Sequence[int]) -> Moments:
+        """Return the moments of some of the tracks."""
+        return Moments(self.counts[rows], self.means[rows], self.squares[rows])
+
+    def together(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return mean and variance of each band over the frames of all tracks, each frame counting once.
+
+        Chan, Golub & LeVeque, "Algorithms for computing the sample variance", The American Statistician 37 (1983):
+        squared deviations within the tracks, plus those of the tracks' means. Unlike a difference of sums of squares
+        it loses no digits where the mean is large compared to the deviation.
+
+        Returns
+        -------
+        mean, variance : ndarray [n_bands], float64
+            In dB and dB²; the variance is the mean squared deviation.
+        """
+        counts = self.counts[:, None]
+        total = self.counts.sum()
+        mean = (counts * self.means).sum(axis=0) / total
+        between = (counts * np.square(self.means - mean)).sum(axis=0)
+        return mean, (self.squares.sum(axis=0) + between) / total
+
+
+def _track_moments(track: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and sum of squared deviations of each band of a track ``[n_frames, n_bands]``."""
+    frames = np.asarray(track, np.float64)
+    mean = frames.mean(axis=0)
+    return mean, np.square(frames - mean).sum(axis=0)

@@ -1,7 +1,8 @@
-"""The store's root folder: its format, and where things are in it."""
+"""The root folder of a store: its format, and where everything is in it."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -25,17 +26,17 @@ class Store:
     Raises
     ------
     StoreError
-        If the folder holds a store of another version.
+        The folder holds a store of another version.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        marker = root / "store.json"
+        self._marker = root / "store.json"
         if root.exists() and not root.is_dir():
             raise StoreError(f"{root} is a file, not a folder; choose another place with --store")
-        if marker.exists():
-            found = read_json(marker)
-            version = found.get("format") if isinstance(found, dict) else None
+        if self._marker.exists():
+            content = read_json(self._marker)
+            version = content.get("format") if isinstance(content, dict) else None
             if version != FORMAT:
                 raise StoreError(
                     f"the store {root} has format {version}, this mirembed reads format {FORMAT}; "
@@ -43,12 +44,11 @@ class Store:
                 )
 
     def create(self) -> None:
-        """Make the folder and its marker if they are not there."""
-        marker = self.root / "store.json"
-        if not marker.exists():
+        """Make the folder and its marker unless they are there."""
+        if not self._marker.exists():
             from mirembed import __version__
 
-            write_json(marker, {"format": FORMAT, "created_by": f"mirembed {__version__}"})
+            write_json(self._marker, {"format": FORMAT, "created_by": f"mirembed {__version__}"})
 
     @property
     def models(self) -> Path:
@@ -61,30 +61,26 @@ class Store:
         return self.root / "runs"
 
     def audio(self, spec: Spec) -> Path:
-        """Return where a dataset that synthesizes its audio keeps it, whatever the parameters."""
+        """Return where a dataset that synthesizes its audio keeps it, whatever its parameters."""
         return self.root / "audio" / slug(spec.name)
 
     def dataset(self, spec: Spec) -> FeatureStore:
-        """Return the place of a dataset, which may not have been extracted yet."""
+        """Return the features of a dataset, which may not have been extracted yet."""
         return FeatureStore(self.root / "datasets" / slug(str(spec)))
 
     def datasets(self) -> list[FeatureStore]:
-        """Return the datasets that were extracted into this store."""
-        folders = sorted(path.parent for path in self.root.glob("datasets/*/dataset.json"))
-        return [FeatureStore(folder) for folder in folders]
+        """Return the datasets that have been extracted into this store."""
+        return [FeatureStore(path.parent) for path in sorted(self.root.glob("datasets/*/dataset.json"))]
 
     def only_spec(self) -> Spec:
-        """Return the spec of the only dataset of the store; of an empty store, ``demo``.
+        """Return the spec of the only dataset of the store, or ``demo`` if the store is empty.
 
         Raises
         ------
         StoreError
-            If there are several.
+            There are several.
         """
-        specs = [dataset.info().spec for dataset in self.datasets()]
-        if len(specs) > 1:
-            raise StoreError(f"the store {self.root} holds {', '.join(specs)}; say which with --dataset")
-        return Spec.parse(specs[0]) if specs else Spec("demo")
+        return Spec.parse(self.find(None).info().spec) if self.datasets() else Spec("demo")
 
     def find(self, spec: Spec | None) -> FeatureStore:
         """Return the dataset that the user means.
@@ -98,40 +94,37 @@ class Store:
         Raises
         ------
         StoreError
-            If there is none, or more than one.
+            There is none, or more than one.
         """
-        stored = self.datasets()
         if spec is not None and (exact := self.dataset(spec)).exists:
             return exact
+        stored = self.datasets()
         specs = [dataset.info().spec for dataset in stored]
-        named = [
+        found = [
             dataset
             for dataset, known in zip(stored, specs, strict=True)
             if spec is None or (not spec.parameters and Spec.parse(known).name == spec.name)
         ]
-        if len(named) == 1:
-            return named[0]
-        listed = ", ".join(specs) or "nothing"
-        wanted = "" if spec is None else f" --dataset {spec}"
-        if not named:
-            near = [] if spec is None else near_names(spec.name, [Spec.parse(known).name for known in specs], n=1)
-            raise StoreError(
-                f"the store {self.root} holds {listed}"
-                + (f", not {spec}" if spec is not None else "")
-                + (f"; did you mean {near[0]}? Otherwise" if near else ";")
-                + f" run `mirembed extract{wanted}` first"
-            )
-        raise StoreError(f"the store {self.root} holds {listed}; say which with --dataset")
+        if len(found) == 1:
+            return found[0]
+        listed = f"the store {self.root} has {', '.join(specs)}" if specs else f"the store {self.root} is empty"
+        if found:
+            raise StoreError(f"{listed}; choose one with --dataset")
+        if spec is None:
+            raise StoreError(f"{listed}; run `mirembed extract` first")
+        near = near_names(spec.name, [Spec.parse(known).name for known in specs], n=1)
+        hint = f"did you mean {near[0]}? Otherwise run" if near else "run"
+        absent = f", not {spec}" if specs else ""
+        raise StoreError(f"{listed}{absent}; {hint} `mirembed extract --dataset {spec}` first")
 
 
 def slug(text: str) -> str:
-    """Turn a spec into a folder's name, readable and without characters that file systems refuse.
+    """Turn a spec into the name of a folder, readable and without characters that file systems reject.
 
-    Different specs give different names: one that had to be changed ends in a digest of the original.
+    Different specs give different names: a name that had to be changed ends in a digest of the original.
+
+    >>> slug("folder"), slug("rbf:gamma=2")
+    ('folder', 'rbf_gamma=2-2056c451')
     """
-    import hashlib
-
     clean = re.sub(r"[^\w.=+,-]+", "_", text)[:60]  # at most 240 bytes
-    if clean == text:
-        return clean
-    return f"{clean}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return clean if clean == text else f"{clean}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -1,68 +1,39 @@
-"""What stands in the tables of a dataset: a row for each track, and the columns of its task."""
+"""The rows of a dataset's tables, the label columns of its task, and the content of ``dataset.json``."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirembed.errors import DatasetError
-from mirembed.hookspecs import Classification, Regression, Target, Task
+from mirembed.audio.files import printable
+from mirembed.hookspecs import Classification, Regression, Target, Task, Track
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
-_FIXED_COLUMNS = (
-    "id",
-    "group",
-    "path",
-    "duration",
-    "file_hash",
-    "audio_hash",
-    "backend",
-    "file_size",
-    "file_mtime_ns",
-    "n_frames",
-    "frames",
-)
 
-
-_RESERVED = {
-    *_FIXED_COLUMNS,
-    *("shard", "row", "label", "prediction", "approach", "seed", "fold", "epoch", "loss", "model", "in_sample"),
-    *("embedding", "learner", "method", "score"),
-}
-"""Names of columns in any table that holds targets beside them."""
-
-
-@dataclass(frozen=True)
-class SpectrogramRow:
-    """One track of the store.
+@dataclass(frozen=True, kw_only=True)
+class FileFeatures:
+    """The features of one audio file, and what is known of the file.
 
     Attributes
     ----------
-    id, group, path
-        As the dataset lists them; ``path`` is where the audio was found.
-    label : str or tuple of float
-        The class, or one value for each target in original units.
     duration : float
         Seconds.
     file_hash, audio_hash : str
         Digests of the file's bytes and of the decoded samples.
     backend : str
-        What computed the frames, see `mirembed.spectrogram.BACKENDS`. The fingerprint does not depend on it.
+        What computed the spectra, ``essentia`` or ``scipy``; not one of the parameters that have to agree.
     file_size, file_mtime_ns : int
-        Bytes and nanoseconds, to know an unchanged file without reading it.
+        Bytes and nanoseconds, to recognize an unchanged file without reading it.
     frames : ndarray [n_frames, n_bands], float32, dB
     """
 
-    id: str
-    label: str | tuple[float, ...]
-    group: str | None
-    path: str
     duration: float
     file_hash: str
     audio_hash: str
@@ -72,9 +43,33 @@ class SpectrogramRow:
     frames: NDArray[np.float32]
 
 
+@dataclass(frozen=True, kw_only=True)
+class SpectrogramRow(FileFeatures):
+    """One track of the store.
+
+    Attributes
+    ----------
+    id, group, path
+        As the dataset lists them; ``path`` is where the audio was found.
+    label : str or tuple of float
+        The class, or one value per target in original units.
+    """
+
+    id: str
+    label: str | tuple[float, ...]
+    group: str | None
+    path: str
+
+    @classmethod
+    def of(cls, track: Track, features: FileFeatures) -> SpectrogramRow:
+        """Combine a track with the features of its file."""
+        known = {field.name: getattr(features, field.name) for field in fields(FileFeatures)}
+        return cls(id=track.id, label=track.label, group=track.group, path=printable(track.path), **known)
+
+
 @dataclass(frozen=True)
 class Failure:
-    """A file that could not be turned into a spectrogram, and how to try again."""
+    """A file whose features could not be computed, and how to try again."""
 
     id: str
     path: str
@@ -86,7 +81,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What ``dataset.json`` holds.
+    """The content of ``dataset.json``.
 
     Attributes
     ----------
@@ -102,7 +97,7 @@ class DatasetInfo:
     n_listed, n_absent : int
         Tracks that the dataset listed, and annotated tracks without audio.
     n_unlisted : int
-        Tracks of the store that are kept although the dataset lists them no longer.
+        Tracks of the store that the dataset no longer lists.
     """
 
     spec: str
@@ -116,7 +111,11 @@ class DatasetInfo:
 
 
 def task_to_json(task: Task) -> dict[str, Any]:
-    """Return a task as JSON."""
+    """Return a task as JSON.
+
+    >>> task_to_json(Classification(("jazz", "rock")))
+    {'kind': 'classification', 'classes': ['jazz', 'rock']}
+    """
     if isinstance(task, Classification):
         return {"kind": "classification", "classes": list(task.classes)}
     return {"kind": "regression", "targets": [asdict(target) for target in task.targets]}
@@ -130,28 +129,19 @@ def task_from_json(content: Mapping[str, Any]) -> Task:
 
 
 def label_names(task: Task) -> list[str]:
-    """Return the names of the label columns: ``label``, or the targets' names.
+    """Return the names of the label columns: ``label``, or the names of the targets.
 
-    Raises
-    ------
-    DatasetError
-        If a target's name is a column of its own.
+    >>> label_names(Regression((Target("valence"), Target("arousal"))))
+    ['valence', 'arousal']
     """
-    if isinstance(task, Classification):
-        return ["label"]
-    names = [target.name for target in task.targets]
-    for name in names:
-        if name in _RESERVED or name.startswith("predicted_") or names.count(name) > 1:
-            raise DatasetError(f"a target cannot be called {name!r}: a column of the store has that name; rename it")
-    return names
+    return ["label"] if isinstance(task, Classification) else [target.name for target in task.targets]
 
 
 def spectrogram_schema(info: DatasetInfo) -> pa.Schema:
-    """Return the schema of a shard; the parameters of the spectrogram are in its metadata."""
+    """Return the schema of a shard; its metadata holds the parameters of the spectrogram."""
     import pyarrow as pa
 
     label = pa.string() if isinstance(info.task, Classification) else pa.float64()
-    bands = info.parameters["bands"]
     fields = [
         ("id", pa.string()),
         *((name, label) for name in label_names(info.task)),
@@ -164,18 +154,18 @@ def spectrogram_schema(info: DatasetInfo) -> pa.Schema:
         ("file_size", pa.int64()),
         ("file_mtime_ns", pa.int64()),
         ("n_frames", pa.int64()),
-        ("frames", pa.list_(pa.list_(pa.float32(), bands))),
+        ("frames", pa.list_(pa.list_(pa.float32(), info.parameters["bands"]))),
     ]
     return pa.schema(fields, metadata={"mirembed.spectrogram": json.dumps(dict(info.parameters))})
 
 
-def shard_encoding(info: DatasetInfo) -> dict[str, Any]:
-    """Return how pyarrow is to write a shard.
+def shard_encoding(schema: pa.Schema) -> dict[str, Any]:
+    """Return the options with which pyarrow writes a shard.
 
-    Decibels hardly repeat: a dictionary of them takes more room than they do, and four times as long to make. With
-    their bytes of one place side by side, they shrink to 60 % of that.
+    Decibels hardly repeat: a dictionary of them takes more room than they do, and four times as long to make. Storing
+    their first bytes together, then their second and so on, lets them shrink to 60 % of that.
     """
-    names = [name for name in spectrogram_schema(info).names if name != "frames"]
+    names = [name for name in schema.names if name != "frames"]
     return {"use_dictionary": names, "use_byte_stream_split": ["frames.list.element.list.element"]}
 
 
@@ -184,40 +174,35 @@ def spectrogram_table(rows: Sequence[SpectrogramRow], info: DatasetInfo) -> pa.T
     import numpy as np
     import pyarrow as pa
 
-    columns: dict[str, Any] = {
-        name: [getattr(row, name) for row in rows] for name in _FIXED_COLUMNS if name not in ("n_frames", "frames")
-    }
-    columns.update(label_columns([(row.label, row.group) for row in rows], info.task))
     lengths = [len(row.frames) for row in rows]
-    columns["n_frames"] = lengths
     values = np.concatenate([row.frames.reshape(-1) for row in rows])
     frames = pa.FixedSizeListArray.from_arrays(pa.array(values, pa.float32()), info.parameters["bands"])
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-    columns["frames"] = pa.ListArray.from_arrays(offsets, frames)
-    schema = spectrogram_schema(info)
-    return pa.table([columns[field.name] for field in schema], schema=schema)
+    columns: dict[str, Any] = {field.name: [getattr(row, field.name) for row in rows] for field in fields(FileFeatures)}
+    columns |= {"n_frames": lengths, "frames": pa.ListArray.from_arrays(offsets, frames)}
+    return _table({**columns, **_track_columns(rows, info.task)}, info)
 
 
-def as_stored(table: pa.Table, info: DatasetInfo, columns: Mapping[str, Any] | None = None) -> pa.Table:
-    """Return rows of a shard, with other ``columns`` where they are given, as the schema has them.
+def relabeled(table: pa.Table, tracks: Sequence[Track], info: DatasetInfo) -> pa.Table:
+    """Return rows of a shard with the ids, paths, labels and groups of ``tracks``, one for each row."""
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    return _table({**columns, **_track_columns(tracks, info.task)}, info)
 
-    A column that shards did not have when this one was written is null.
-    """
+
+def _table(columns: Mapping[str, Any], info: DatasetInfo) -> pa.Table:
     import pyarrow as pa
 
-    known = {name: table[name] for name in table.column_names} | dict(columns or {})
     schema = spectrogram_schema(info)
-    return pa.table([known.get(field.name, pa.nulls(len(table), field.type)) for field in schema], schema=schema)
+    return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def label_columns(rows: Sequence[tuple[Any, str | None]], task: Task) -> dict[str, Any]:
-    """Return the columns of labels and groups by name."""
-    import pyarrow as pa
-
-    columns: dict[str, Any] = {"group": pa.array([group for _, group in rows], pa.string())}
+def _track_columns(tracks: Sequence[Track | SpectrogramRow], task: Task) -> dict[str, list[Any]]:
+    """Return the columns that come from a dataset's listing, by name."""
+    columns: dict[str, list[Any]] = {
+        "id": [track.id for track in tracks],
+        "group": [track.group for track in tracks],
+        "path": [printable(Path(track.path)) for track in tracks],
+    }
     if isinstance(task, Classification):
-        columns["label"] = pa.array([label for label, _ in rows], pa.string())
-    else:
-        for position, name in enumerate(label_names(task)):
-            columns[name] = pa.array([label[position] for label, _ in rows], pa.float64())
-    return columns
+        return {**columns, "label": [track.label for track in tracks]}
+    return {**columns, **{name: [track.label[i] for track in tracks] for i, name in enumerate(label_names(task))}}

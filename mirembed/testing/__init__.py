@@ -1,4 +1,4 @@
-"""Proof that a plugin keeps its promises, for its own tests and for ``mirembed plugins check``.
+"""Conformance checks for plugins, used in their tests and by ``mirembed plugins check``.
 
 In a plugin's test file::
 
@@ -8,9 +8,9 @@ In a plugin's test file::
     def test_laplacian(check):
         check()
 
-Each check is one test of pytest. Without pytest, ``check_similarity("laplacian")`` runs them all. A plugin is given as
-a spec, when it is installed, or as its factory. A promise that is broken raises `ConformanceError`: which one, on which
-input, and what usually causes it.
+Each check becomes one pytest test. Without pytest, ``check_similarity("laplacian")`` runs them all. A plugin is given
+as a spec if it is installed, or as its factory. A failed check raises `ConformanceError`, which names the broken
+promise, says what happened on which input, and gives the usual cause.
 """
 
 from mirembed.errors import ConformanceError

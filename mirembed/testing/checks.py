@@ -1,4 +1,4 @@
-"""What a check is: one promise of one plugin, and what is said when it is broken."""
+"""The parts of a conformance check: the plugin under test, a promise that it makes, and the outcome."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import contextlib
 import inspect
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 from unittest import SkipTest
 
 from mirembed.errors import ConformanceError, DatasetError, MirembedError
@@ -16,11 +16,11 @@ from mirembed.registry import Kind, Plugin, Registry
 from mirembed.specs import Spec, bind, parameters_of
 
 AudioFolder: TypeAlias = Path | Callable[[Path], object]
-"""The audio of a dataset: its folder, or a function that writes a small copy into the empty folder it is given."""
+"""The audio of a dataset: its folder, or a function that writes a small copy to the empty folder it is given."""
 
 
-class Broken(Exception):  # noqa: N818 - no error of its own: `Check` makes a ConformanceError of it
-    """A promise is not kept.
+class Broken(Exception):  # noqa: N818 - never reaches users: `Check` turns it into a ConformanceError
+    """A promise is broken.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class Broken(Exception):  # noqa: N818 - no error of its own: `Check` makes a Co
     given : str
         The input.
     cause : str
-        What usually causes it.
+        The usual cause.
     """
 
     def __init__(self, what: str, *, given: str, cause: str) -> None:
@@ -39,7 +39,7 @@ class Broken(Exception):  # noqa: N818 - no error of its own: `Check` makes a Co
 
 @dataclass(frozen=True)
 class Subject:
-    """The plugin under test, reached as the host reaches it.
+    """The plugin under test, used in the same way as mirembed uses it.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Subject:
     registry : Registry
     spec : Spec
     audio : AudioFolder or None
-        Of a dataset; None for one that synthesizes its own.
+        For a dataset; None if it synthesizes its own audio.
     """
 
     kind: Kind
@@ -62,20 +62,19 @@ class Subject:
         Raises
         ------
         MirembedError
-            If the spec cannot be read, or names no plugin, or several.
+            If the spec cannot be read, or matches no plugin or several.
         """
         if isinstance(plugin, str):
             subject = cls(kind, Registry.discover(), Spec.parse(plugin), audio)
             subject.registry.find(kind, subject.spec.name)
             return subject
         name = name_of(plugin)
-        return cls(
-            kind, Registry([Plugin(kind, name, plugin, "", "the distribution under test", "")]), Spec(name), audio
-        )
+        registry = Registry([Plugin(kind, name, plugin, "", "the distribution under test", "")])
+        return cls(kind, registry, Spec(name), audio)
 
     @property
     def factory(self) -> Callable[..., Any]:
-        """What the plugin registers."""
+        """The factory that the plugin registers."""
         return self.registry.find(self.kind, self.spec.name).factory
 
     def create(self) -> Any:
@@ -85,19 +84,19 @@ class Subject:
         except MirembedError as error:
             reason = error if error.__cause__ is None else f"{type(error.__cause__).__name__}: {error.__cause__}"
             raise Broken(
-                f"cannot be made: {reason}",
+                f"cannot be created: {reason}",
                 given=f"the spec {self.spec}",
-                cause="a factory that raises, or a parameter without a default that the spec does not give",
+                cause="a factory that raises, or a required parameter missing from the spec",
             ) from error
 
     @contextlib.contextmanager
     def audio_folder(self) -> Iterator[Path]:
-        """Give the audio of a dataset; what had to be made for it is deleted afterwards.
+        """Provide the audio of a dataset, and delete it afterwards if it was written for the check.
 
         Raises
         ------
         DatasetError
-            If there is none.
+            If there is no audio.
         Broken
             If the dataset fails to synthesize it.
         """
@@ -105,10 +104,10 @@ class Subject:
             yield self.audio
             return
         if self.audio is None and not hasattr(self.create(), "synthesize"):
-            raise DatasetError(f"the dataset {self.spec} is checked on a copy of its audio: give the folder (--audio)")
-        fill = self.audio or self._synthesize
+            raise DatasetError(f"checking the dataset {self.spec} needs a copy of its audio; give the folder (--audio)")
+        write = self.audio or self._synthesize
         with tempfile.TemporaryDirectory(prefix="mirembed-") as folder:
-            fill(Path(folder))
+            write(Path(folder))
             yield Path(folder)
 
     def _synthesize(self, audio: Path) -> None:
@@ -118,18 +117,49 @@ class Subject:
             raise Broken(
                 f"cannot synthesize its audio: {type(error).__name__}: {error}",
                 given="an empty folder",
-                cause="a folder of its own that it does not make: use mkdir(parents=True, exist_ok=True)",
+                cause="a subfolder that does not exist yet: use mkdir(parents=True, exist_ok=True)",
             ) from error
 
 
 def name_of(factory: Callable[..., Any]) -> str:
-    """Return what a factory without a registered name is called: ``Laplacian``."""
+    """Return a name for a factory that is not registered: ``Laplacian``."""
     return getattr(factory, "__name__", type(factory).__name__).strip("<_>")
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """The outcome of one check.
+
+    Attributes
+    ----------
+    check : str
+        Its name, such as ``symmetric``.
+    promise : str
+        What it checks, in a sentence.
+    status : {"passed", "failed", "skipped"}
+    reason : str
+        What went wrong, with the values; or why the check does not apply. Empty if it passed.
+    given : str
+        The input on which it failed.
+    cause : str
+        The usual cause.
+    """
+
+    check: str
+    promise: str
+    status: Literal["passed", "failed", "skipped"]
+    reason: str = ""
+    given: str = ""
+    cause: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome as JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Promise:
-    """What every plugin of a kind has to do.
+    """Something that every plugin of a kind must do.
 
     Attributes
     ----------
@@ -138,7 +168,7 @@ class Promise:
     text : str
         The promise in a sentence.
     function : callable
-        Raises `Broken` when a subject does not keep it, and ``unittest.SkipTest`` where it does not apply.
+        Raises `Broken` if a subject breaks the promise, and ``unittest.SkipTest`` if the promise does not apply to it.
     """
 
     name: str
@@ -147,26 +177,48 @@ class Promise:
 
     @classmethod
     def of(cls, function: Callable[[Subject], None]) -> Promise:
-        """Take the name and the sentence from a function's."""
+        """Take the name and the sentence from a function's name and docstring."""
         return cls(function.__name__.replace("_", "-"), " ".join((function.__doc__ or "").split()), function)
 
     def check(self, subject: Subject) -> None:
-        """Raise `Broken`, or ``unittest.SkipTest`` where the promise does not apply."""
+        """Raise `Broken` if the promise is broken, or ``unittest.SkipTest`` if it does not apply."""
         try:
             self.function(subject)
         except (Broken, SkipTest, MirembedError, KeyboardInterrupt):
             raise
-        except BaseException as error:  # a plugin may even try to leave the program
+        except BaseException as error:  # a plugin may raise anything, even SystemExit
             raise Broken(
-                f"cannot be judged: {type(error).__name__}: {error}",
+                f"cannot be checked: {type(error).__name__}: {error}",
                 given="what it returned",
-                cause="another promise that is broken; see the other checks first",
+                cause="another broken promise; see the other checks first",
             ) from error
+
+    def outcome(self, subject: Subject) -> Outcome:
+        """Check the promise and return the outcome."""
+        try:
+            self.check(subject)
+        except SkipTest as skip:
+            return Outcome(self.name, self.text, "skipped", str(skip))
+        except Broken as broken:
+            return self.failed(broken)
+        return Outcome(self.name, self.text, "passed")
+
+    def failed(self, broken: Broken) -> Outcome:
+        """Return the outcome of a check that failed."""
+        return Outcome(self.name, self.text, "failed", broken.what, broken.given, broken.cause)
+
+    def error(self, subject: Subject, broken: Broken) -> ConformanceError:
+        """Return the error that describes a broken promise in full."""
+        return ConformanceError(
+            f"{subject.kind} {subject.spec}, {self.name}: {broken.what}\n"
+            f"  given: {broken.given}\n"
+            f"  usual cause: {broken.cause}"
+        )
 
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of one plugin, checked when it is called without arguments.
+    """A check of one promise of one plugin, run by calling it without arguments.
 
     Attributes
     ----------
@@ -179,9 +231,9 @@ class Check:
     Raises
     ------
     ConformanceError
-        By the call, if the promise is broken.
+        When called, if the promise is broken.
     unittest.SkipTest
-        By the call, if the promise does not apply; pytest reports the test as skipped.
+        When called, if the promise does not apply; pytest reports the test as skipped.
     """
 
     promise: Promise
@@ -195,35 +247,26 @@ class Check:
         try:
             self.promise.check(subject)
         except Broken as broken:
-            raise failure(subject, self.promise, broken) from broken.__cause__
+            raise self.promise.error(subject, broken) from broken.__cause__
 
     def __str__(self) -> str:
         plugin = self.plugin if isinstance(self.plugin, str) else name_of(self.plugin)
         return f"{plugin}-{self.promise.name}"
 
 
-def failure(subject: Subject, promise: Promise, broken: Broken) -> ConformanceError:
-    """Say all that is to be said of a broken promise."""
-    return ConformanceError(
-        f"{subject.kind} {subject.spec}, {promise.name}: {broken.what}\n"
-        f"  on: {broken.given}\n"
-        f"  usual cause: {broken.cause}"
-    )
-
-
 def parameters(subject: Subject) -> None:
-    """Annotate each parameter with a type that a spec can fill, and that its default has."""
-    cause = "an annotation that is missing, or is not int, float, str, bool, Path, Literal or a union of these"
+    """Annotate every parameter with a type that a spec can express and that matches its default."""
+    cause = "a missing annotation, or one other than int, float, str, bool, Path, Literal or a union of these"
     try:
         declared = parameters_of(subject.factory)
     except Exception as error:
         raise Broken(
             f"its parameters cannot be read: {type(error).__name__}: {error}",
             given="the signature of the factory",
-            cause="an annotation of something that is imported for the type checker only",
+            cause="an annotation that is imported only for type checking",
         ) from error
     for parameter in declared:
-        # A default of None cannot be written, and need not be; a parameter without a default has nothing to compare.
+        # A default of None need not be expressible in a spec; without a default there is nothing to compare.
         if parameter.default is None or parameter.default is inspect.Parameter.empty:
             continue
         spec = Spec(subject.spec.name, {**subject.spec.parameters, parameter.name: str(parameter.default)})
@@ -231,11 +274,11 @@ def parameters(subject: Subject) -> None:
             value = bind(spec, subject.factory)[parameter.name]
         except MirembedError as error:
             raise Broken(
-                f"its default cannot be given in a spec: {error}", given=f"the spec {spec}", cause=cause
+                f"a spec cannot express its default: {error}", given=f"the spec {spec}", cause=cause
             ) from error
         if value != parameter.default:
             raise Broken(
-                f"{parameter.name} is {value!r} when a spec gives the default, {parameter.default!r}",
+                f"{parameter.name} is {value!r} when the spec gives its default, {parameter.default!r}",
                 given=f"the spec {spec}",
                 cause=cause,
             )

@@ -1,6 +1,6 @@
-"""What a learner has to do.
+"""The checks of a learner.
 
-The embeddings are made up: float32 ``[n, 50]``, of clusters that any learner can tell apart.
+The embeddings are synthetic: float32 ``[n, 50]``, in clusters that any learner can separate.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mirembed.errors import MirembedError, ModelError
 from mirembed.hookspecs import Classification, Estimator, Regression, Target, Task
 from mirembed.models.estimators import check_storable
+from mirembed.progress import counted
 from mirembed.testing.checks import Broken, Subject, parameters
 
 UNITS = 50
@@ -26,12 +27,12 @@ THREE_TARGETS = Regression((Target("valence", 0, 1), Target("arousal", 0, 1), Ta
 
 @dataclass(frozen=True)
 class Problem:
-    """Embeddings and labels of a task.
+    """Embeddings and labels for a task.
 
     Attributes
     ----------
     given : str
-        What messages call it.
+        Its description in messages.
     task : Classification or Regression
     X : ndarray [n, UNITS], float32
     y : ndarray [n] int64 class indices, or [n, n_targets] float64 from 0 to 1
@@ -44,7 +45,7 @@ class Problem:
 
 
 def estimator(subject: Subject) -> None:
-    """Make a new object with fit and predict for a task, or raise MirembedError for a task that it does not do."""
+    """Make a new object with fit and predict for a task, or raise MirembedError for an unsupported task."""
     for problem in _problems(subject):
         first, second = _estimator(subject, problem), _estimator(subject, problem)
         for method in ("fit", "predict"):
@@ -52,18 +53,18 @@ def estimator(subject: Subject) -> None:
                 raise Broken(
                     f"makes {type(first).__name__}, which has no method {method}",
                     given=problem.given,
-                    cause="an estimator that is not returned, or that is a class: return Estimator(), not Estimator",
+                    cause="a missing return, or returning a class: return Estimator(), not Estimator",
                 )
         if first is second or isinstance(first, type):
             raise Broken(
                 f"makes the same {type(first).__name__} every time",
                 given=problem.given,
-                cause="an estimator that is made once, in the factory, or that is a class: make it in estimator(task)",
+                cause="an estimator made once in the factory, or a class: make a new one in estimator(task)",
             )
 
 
 def classes(subject: Subject) -> None:
-    """Predict class indices [n], of those that it was fitted to, also when a class has no training track."""
+    """Predict class indices [n] seen in training, even if a class has no training tracks."""
     for problem in _problems(subject, _classes(), _classes(without=1)):
         predicted = _fitted_predictions(subject, problem)
         if predicted.shape != problem.y.shape or predicted.dtype.kind not in "iuf":
@@ -71,19 +72,19 @@ def classes(subject: Subject) -> None:
                 f"predicts an array of shape {list(predicted.shape)} and type {predicted.dtype}, "
                 f"expected class indices of shape {list(problem.y.shape)}",
                 given=problem.given,
-                cause="the names of the classes, or probabilities and one-hot vectors [n, n_classes]: take the argmax",
+                cause="class names, or probabilities or one-hot vectors [n, n_classes]: take the argmax",
             )
         strange = sorted({*predicted.tolist()} - {*problem.y.tolist()})
         if strange:
             raise Broken(
                 f"predicts {strange}, expected some of {sorted({*problem.y.tolist()})}",
                 given=problem.given,
-                cause="positions among the classes of the training tracks: map them back with estimator.classes_",
+                cause="indices into the training classes: map them back with estimator.classes_",
             )
 
 
 def targets(subject: Subject) -> None:
-    """Predict finite values [n, n_targets], also when there is one target only."""
+    """Predict finite values [n, n_targets], even if there is only one target."""
     for problem in _problems(subject, _targets(ONE_TARGET), _targets(THREE_TARGETS)):
         predicted = _fitted_predictions(subject, problem)
         if predicted.shape != problem.y.shape or predicted.dtype.kind not in "iuf":
@@ -91,27 +92,27 @@ def targets(subject: Subject) -> None:
                 f"predicts an array of shape {list(predicted.shape)} and type {predicted.dtype}, "
                 f"expected numbers of shape {list(problem.y.shape)}",
                 given=problem.given,
-                cause="an estimator for one target, which gives [n]: put it into sklearn's MultiOutputRegressor",
+                cause="an estimator for one target, which returns [n]: wrap it in sklearn's MultiOutputRegressor",
             )
         if not np.isfinite(predicted).all():
             raise Broken("predicts values that are not finite", given=problem.given, cause="a division by 0")
 
 
 def learns(subject: Subject) -> None:
-    """Be better than chance on embeddings that any learner can tell apart."""
+    """Beat chance on embeddings that any learner can separate."""
     for problem in _problems(subject, _classes(), _targets(THREE_TARGETS)):
         predicted = _fitted_predictions(subject, problem)
         if predicted.shape != problem.y.shape:
-            raise SkipTest(f"its predictions have the shape {list(predicted.shape)}, which cannot be compared")
+            raise SkipTest(f"its predictions have the shape {list(predicted.shape)}, which cannot be scored")
         if isinstance(problem.task, Classification):
             score, measure = float((predicted == problem.y).mean()), "accuracy"
         else:
             score, measure = _least_correlation(predicted, problem.y), "r"
         if not score > 0.5:
             raise Broken(
-                f"predicts the tracks that it was fitted to with {measure} = {score:.2f}, expected above 0.5",
+                f"predicts its own training tracks with {measure} = {score:.2f}, expected above 0.5",
                 given=problem.given,
-                cause="labels in another order than embeddings, a penalty that is much too strong, or few iterations",
+                cause="labels in a different order from embeddings, far too much regularization, or too few iterations",
             )
 
 
@@ -121,39 +122,39 @@ def deterministic(subject: Subject) -> None:
         first, second = (_fitted_predictions(subject, problem) for _ in range(2))
         if not np.array_equal(first, second):
             raise Broken(
-                f"predicts something else when it is fitted again: {_first_difference(second, first)}",
+                f"predicts something different when fitted again: {_first_difference(second, first)}",
                 given=problem.given,
-                cause="random numbers without a seed: pass random_state=0, or a parameter of the plugin",
+                cause="unseeded random numbers: pass random_state=0, or a parameter of the plugin",
             )
 
 
 def refit(subject: Subject) -> None:
-    """Forget what it was fitted to when it is fitted to something else."""
+    """Forget earlier training tracks when fitted to others."""
     pairs = ((_classes(), _classes(without=1)), (_targets(THREE_TARGETS), _targets(THREE_TARGETS, seed=1)))
     for before, problem in pairs:
         for _ in _problems(subject, problem):
             expected = _fitted_predictions(subject, problem)
             if not np.array_equal(expected, _fitted_predictions(subject, problem)):
-                raise SkipTest("it is not deterministic, so that this cannot be told")
+                raise SkipTest("it is not deterministic, so this cannot be checked")
             used = _estimator(subject, problem)
             _fit(used, before)
             _fit(used, problem)
             predicted = _predict(used, problem)
             if not np.array_equal(predicted, expected):
                 raise Broken(
-                    f"predicts unlike one that was never fitted before: {_first_difference(predicted, expected)}",
+                    f"differs from an estimator that was never fitted before: {_first_difference(predicted, expected)}",
                     given=problem.given,
-                    cause="warm_start=True, or a fit that adds to what it learned: start from nothing in fit",
+                    cause="warm_start=True, or a fit that adds to earlier state: reset the state in fit",
                 )
 
 
 def clone(subject: Subject) -> None:
-    """Let scikit-learn clone its estimator, and fit and predict as a clone too."""
+    """Make estimators that scikit-learn can clone, and whose clones fit and predict."""
     from sklearn.base import clone as cloned
 
     cause = (
-        "an estimator of your own: derive it from sklearn.base.BaseEstimator, and let __init__ do nothing but keep "
-        "each parameter, unchanged, under its name"
+        "a custom estimator: derive it from sklearn.base.BaseEstimator, and let __init__ only store each parameter, "
+        "unchanged, under its own name"
     )
     for problem in _problems(subject):
         try:
@@ -169,7 +170,7 @@ def clone(subject: Subject) -> None:
 
 
 def input_unchanged(subject: Subject) -> None:
-    """Leave embeddings and labels as they are, in fit and in predict."""
+    """Leave embeddings and labels unchanged in fit and in predict."""
     for problem in _problems(subject):
         X, y = problem.X.copy(), problem.y.copy()
         fitted = _estimator(subject, problem)
@@ -180,12 +181,12 @@ def input_unchanged(subject: Subject) -> None:
                 raise Broken(
                     f"changes {changed} in {method}",
                     given=problem.given,
-                    cause="an operation in place (X -= ..., X /= ...), or a scaler with copy=False",
+                    cause="an in-place operation (X -= ..., X /= ...), or a scaler with copy=False",
                 )
 
 
 def storable(subject: Subject) -> None:
-    """Let skops store it without code, and predict the same, to the bit, when it is loaded again."""
+    """Make estimators that skops can store without code, and that predict the same, to the bit, once loaded."""
     import skops.io
 
     for problem in _problems(subject):
@@ -197,24 +198,24 @@ def storable(subject: Subject) -> None:
             raise Broken(
                 f"cannot be stored: {error}",
                 given=problem.given,
-                cause="a function that the estimator was given, or a class of another package: keep what was learned "
-                "as numpy arrays, in a class of your own",
+                cause="a function passed to the estimator, or a class from another package: keep what was learned as "
+                "numpy arrays in a class of your own",
             ) from error
         data = skops.io.dumps(fitted)
         try:
             loaded = skops.io.loads(data, trusted=skops.io.get_untrusted_types(data=data))
         except Exception as error:
             raise Broken(
-                f"is stored, and cannot be loaded: {type(error).__name__}: {error}",
+                f"cannot be loaded after it was stored: {type(error).__name__}: {error}",
                 given=problem.given,
-                cause="a lambda, or a class that is defined inside of a function: define it at the top of a module",
+                cause="a lambda, or a class defined inside a function: define it at the top level of a module",
             ) from error
         predicted, expected = _predict(loaded, problem), _predict(fitted, problem)
         if not np.array_equal(predicted, expected):
             raise Broken(
-                f"predicts something else when it was stored and loaded: {_first_difference(predicted, expected)}",
+                f"predicts something different once stored and loaded: {_first_difference(predicted, expected)}",
                 given=problem.given,
-                cause="something learned that is not an attribute of the estimator, such as a cache or a global",
+                cause="learned state that is not an attribute of the estimator, such as a cache or a global",
             )
 
 
@@ -233,7 +234,7 @@ PROMISES: tuple[Callable[[Subject], None], ...] = (
 
 
 def _classes(without: int | None = None) -> Problem:
-    """Return 10 tracks of each of four classes, or of three of them."""
+    """Return 10 tracks of each of four classes, or of the other three."""
     rng = np.random.default_rng(0)
     centers = rng.uniform(-0.5, 0.5, (len(CLASSES.classes), UNITS))
     y = np.arange(40) % 4
@@ -244,40 +245,39 @@ def _classes(without: int | None = None) -> Problem:
 
 
 def _targets(task: Regression, seed: int = 0) -> Problem:
-    """Return 40 tracks whose targets are functions of their embeddings."""
+    """Return 40 tracks whose embeddings are functions of their targets."""
     rng = np.random.default_rng(seed)
     y = rng.uniform(0, 1, (40, len(task.targets)))
     X = (y - 0.5) @ rng.uniform(-1, 1, (len(task.targets), UNITS)) + rng.normal(0, 0.02, (40, UNITS))
-    return Problem(f"40 embeddings with {len(task.targets)} target(s)", task, X.astype(np.float32), y)
+    return Problem(f"40 embeddings with {counted(len(task.targets), 'target')}", task, X.astype(np.float32), y)
 
 
 def _problems(subject: Subject, *problems: Problem) -> Iterator[Problem]:
-    """Give the problems whose tasks the learner does, of each task one when none are given.
+    """Yield the problems whose tasks the learner supports; by default, one for each task.
 
     Raises
     ------
     unittest.SkipTest
-        If it does none of them.
+        If it supports none of them.
     """
     learner = subject.create()
-    refusal = ""
-    done = False
+    unsupported, found = "", False
     for problem in problems or (_classes(), _targets(THREE_TARGETS)):
         try:
             learner.estimator(problem.task)
         except MirembedError as error:
-            refusal = str(error)
+            unsupported = str(error)
             continue
         except Exception as error:
             raise Broken(
-                f"makes no estimator: {type(error).__name__}: {error}",
+                f"cannot make an estimator: {type(error).__name__}: {error}",
                 given=problem.given,
-                cause="a task that it does not do: raise MirembedError with a message that says so",
+                cause="an unsupported task: raise MirembedError with a message that says so",
             ) from error
-        done = True
+        found = True
         yield problem
-    if not done:
-        raise SkipTest(f"it refuses this task: {refusal}")
+    if not found:
+        raise SkipTest(f"it does not support this task: {unsupported}")
 
 
 def _estimator(subject: Subject, problem: Problem) -> Estimator:
@@ -306,19 +306,19 @@ def _call(method: Callable[..., Any], *arrays: NDArray[Any], given: str, doing: 
         raise Broken(
             f"fails to {doing}: {type(error).__name__}: {' '.join(str(error).split())}",
             given=given,
-            cause="an estimator for y [n] that is given [n, n_targets], or for more classes than there are",
+            cause="an estimator that expects y [n] but gets [n, n_targets], or that expects more classes",
         ) from error
 
 
 def _least_correlation(predicted: NDArray[Any], y: NDArray[np.float64]) -> float:
-    """Return the smallest r of the targets; that of a constant prediction is 0."""
-    centered, centred_y = predicted - predicted.mean(axis=0), y - y.mean(axis=0)
-    norms = np.linalg.norm(centered, axis=0) * np.linalg.norm(centred_y, axis=0)
-    return float(((centered * centred_y).sum(axis=0) / np.maximum(norms, 1e-12)).min())
+    """Return the smallest r over the targets, where a constant prediction counts as 0."""
+    centered, centered_y = predicted - predicted.mean(axis=0), y - y.mean(axis=0)
+    norms = np.linalg.norm(centered, axis=0) * np.linalg.norm(centered_y, axis=0)
+    return float(((centered * centered_y).sum(axis=0) / np.maximum(norms, 1e-12)).min())
 
 
 def _first_difference(values: NDArray[Any], expected: NDArray[Any]) -> str:
     if values.shape != expected.shape:
         return f"an array of shape {list(values.shape)}, expected {list(expected.shape)}"
-    place = tuple(int(each) for each in np.argwhere(values != expected)[0])
-    return f"for track {place[0]} {values[place]}, expected {expected[place]}"
+    index = tuple(int(i) for i in np.argwhere(values != expected)[0])
+    return f"{values[index]} for track {index[0]}, expected {expected[index]}"

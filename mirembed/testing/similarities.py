@@ -1,7 +1,7 @@
-"""What a similarity has to do.
+"""The checks of a similarity.
 
-Vectors are made up from fixed seeds, in float32 and within [-1, 1] as embeddings and label vectors are; comparisons
-allow for the rounding of float32, and the gradient is compared in float64.
+The vectors are random with fixed seeds, in float32 and within [-1, 1] like embeddings and label vectors. Comparisons
+allow for the rounding of float32; gradients are compared in float64.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from mirembed.hookspecs import Similarity
 from mirembed.testing.checks import Broken, Subject, parameters
 
 TOLERANCE = 1e-4
-"""Of a difference, relative to the largest value."""
+"""The largest accepted difference, relative to the largest value."""
 
 
 def shape(subject: Subject) -> None:
-    """Give a floating-point tensor [n, n] for n vectors, also for one vector and for vectors of one number."""
+    """Return a floating-point tensor [n, n] for n vectors, even for a single vector or vectors of length 1."""
     similarity = _create(subject)
     for given, x in _special_vectors().items():
         result = _call(similarity, x, given=given)
         if not isinstance(result, Tensor) or not result.is_floating_point():
             kind = result.dtype if isinstance(result, Tensor) else type(result).__name__
-            raise Broken(f"returns {kind}", given=given, cause="numpy(), tolist() or a comparison in place of torch")
+            raise Broken(f"returns {kind}", given=given, cause="numpy(), tolist() or a comparison: use torch")
         if result.shape != (len(x), len(x)):
             raise Broken(
                 f"returns the shape {list(result.shape)}, expected {[len(x), len(x)]}",
                 given=given,
-                cause="squeeze() without dim, which drops every dimension of size 1; or distances of the columns",
+                cause="squeeze() without dim, which drops every dimension of size 1, or comparing columns",
             )
 
 
 def finite(subject: Subject) -> None:
-    """Be finite for any finite vectors: zero, constant, equal and one-hot vectors too."""
+    """Be finite for all finite vectors, including zero, constant, equal and one-hot vectors."""
     similarity = _create(subject)
     for given, x in _special_vectors().items():
         result = _call(similarity, x, given=given)
@@ -44,7 +44,7 @@ def finite(subject: Subject) -> None:
             result,
             "is",
             given,
-            "a division by a norm or a deviation that is 0: add a small constant under the root; or an overflow of exp",
+            "dividing by a norm or deviation of 0: add a small constant under the root; or an overflow in exp",
         )
 
 
@@ -52,30 +52,30 @@ def symmetric(subject: Subject) -> None:
     """Be symmetric: S(x, y) equals S(y, x)."""
     x = _vectors(6, 5)
     result = _call(_create(subject), x, given=_RANDOM)
-    if place := _difference(result, result.mT):
+    if difference := _difference(result, result.mT):
         raise Broken(
-            f"is not symmetric: {place}",
+            f"is not symmetric: {difference}",
             given=_RANDOM,
-            cause="a normalization of rows only, such as softmax, or a weight on one of the two sides",
+            cause="normalizing only the rows, as softmax does, or weighting only one of the two vectors",
         )
 
 
 def batch(subject: Subject) -> None:
-    """Keep leading dimensions: for [..., n, d] give what the [n, d] one at a time give."""
+    """Keep leading dimensions: for [..., n, d] return the same as for each [n, d] separately."""
     similarity = _create(subject)
     given = "a batch of random vectors [2, 3, 6, 5]"
-    cause = "x.T, dim=0 or dim=1 (use x.mT, dim=-2, dim=-1), or a mean() or max() of everything, without dim"
+    cause = "x.T, dim=0 or dim=1 (use x.mT, dim=-2 or dim=-1), or mean() or max() without dim"
     x = _vectors(2, 3, 6, 5)
     result = _call(similarity, x, given=given, cause=cause)
     if result.shape != (2, 3, 6, 6):
         raise Broken(f"returns the shape {list(result.shape)}, expected [2, 3, 6, 6]", given=given, cause=cause)
     single = torch.stack([_call(similarity, each, given=_RANDOM) for each in x.flatten(0, 1)])
-    if place := _difference(result.flatten(0, 1), single):
-        raise Broken(f"is unlike what it is for one [6, 5] at a time: {place}", given=given, cause=cause)
+    if difference := _difference(result.flatten(0, 1), single):
+        raise Broken(f"differs from the result for each [6, 5] separately: {difference}", given=given, cause=cause)
 
 
 def dtype(subject: Subject) -> None:
-    """Give float32 for float32, and float64 for float64."""
+    """Return float32 for float32, and float64 for float64."""
     similarity = _create(subject)
     for expected in (torch.float32, torch.float64):
         x = _vectors(6, 5).to(expected)
@@ -85,12 +85,12 @@ def dtype(subject: Subject) -> None:
                 raise Broken(
                     f"returns {_name(result.dtype)}, expected {_name(expected)}",
                     given=given,
-                    cause="float() or double(), or a tensor that is made without dtype=x.dtype",
+                    cause="float() or double(), or a tensor created without dtype=x.dtype",
                 )
 
 
 def input_unchanged(subject: Subject) -> None:
-    """Leave the vectors that it is given as they are."""
+    """Leave its input unchanged."""
     similarity = _create(subject)
     for given, vectors in _special_vectors().items():
         x, y = vectors.clone(), vectors.clone()
@@ -100,27 +100,27 @@ def input_unchanged(subject: Subject) -> None:
             raise Broken(
                 "changes its input",
                 given=given,
-                cause="an operation in place: x -= ..., x /= ..., or a method that ends in _, such as clamp_()",
+                cause="an in-place operation: x -= ..., x /= ..., or a method that ends in _, such as clamp_()",
             )
 
 
 def deterministic(subject: Subject) -> None:
-    """Give the same every time, whatever it was called with in between."""
+    """Return the same result every time, whatever it was called with in between."""
     similarity = _create(subject)
     x = _vectors(6, 5)
     first = _call(similarity, x, given=_RANDOM)
     _call(similarity, _vectors(4, 5, seed=1), given=_RANDOM)
-    for again, maker in ((similarity, "a second call"), (_create(subject), "a second object")):
-        if place := _difference(_call(again, x, given=_RANDOM), first, tolerance=0.0):
+    for again, which in ((similarity, "a second call"), (_create(subject), "a second object")):
+        if difference := _difference(_call(again, x, given=_RANDOM), first, tolerance=0.0):
             raise Broken(
-                f"gives something else in {maker}: {place}",
+                f"returns something different from {which}: {difference}",
                 given=_RANDOM,
-                cause="random numbers without a seed of their own, or statistics that are kept from call to call",
+                cause="unseeded random numbers, or statistics kept between calls",
             )
 
 
 def gradient(subject: Subject) -> None:
-    """Have a gradient, which agrees with finite differences in float64."""
+    """Have a gradient that agrees with finite differences in float64."""
     similarity, given = _create(subject), "random vectors [4, 3], float64"
     weights = _vectors(4, 4, seed=1).double()
 
@@ -129,20 +129,20 @@ def gradient(subject: Subject) -> None:
 
     x = _vectors(4, 3).double().requires_grad_()
     total = weighted_sum(x)
-    cause = "detach(), numpy(), item(), no_grad() or torch.tensor(...) on the way: use torch alone"
+    cause = "detach(), numpy(), item(), no_grad() or torch.tensor(...) in the computation: use only torch operations"
     if not total.requires_grad:
-        raise Broken("returns a tensor without gradient", given=given, cause=cause)
+        raise Broken("returns a tensor without a gradient", given=given, cause=cause)
     derivatives = _derivatives(total, x, given)
     step = 1e-6
     with torch.no_grad():
         steps = step * torch.eye(x.numel(), dtype=x.dtype).reshape(-1, *x.shape)
         expected = torch.stack([(weighted_sum(x + s) - weighted_sum(x - s)) / (2 * step) for s in steps])
-    if place := _difference(derivatives, expected.reshape(x.shape)):
-        raise Broken(f"has a gradient that differs from finite differences: {place}", given=given, cause=cause)
+    if difference := _difference(derivatives, expected.reshape(x.shape)):
+        raise Broken(f"has a gradient that differs from finite differences: {difference}", given=given, cause=cause)
 
 
 def gradient_finite(subject: Subject) -> None:
-    """Have a finite gradient for any finite vectors: zero, constant, equal and one-hot vectors too."""
+    """Have a finite gradient for all finite vectors, including zero, constant, equal and one-hot vectors."""
     similarity = _create(subject)
     for given, vectors in _special_vectors().items():
         x = vectors.clone().requires_grad_()
@@ -159,22 +159,22 @@ def gradient_finite(subject: Subject) -> None:
 
 
 def cross(subject: Subject) -> None:
-    """Give in its method cross(x, y), where it has one, what it gives for x and y stacked."""
+    """Return from cross(x, y), if it has this method, the same as for x and y stacked."""
     similarity = _create(subject)
     _require_cross_numpy(similarity)
     if not hasattr(similarity, "cross"):
-        raise SkipTest("it has no method cross: x and y are stacked")
+        raise SkipTest("it has no method cross, so x and y are stacked")
     for leading in ((), (2,)):
         x, y = _vectors(*leading, 6, 5), _vectors(*leading, 4, 5, seed=1)
         given = f"random vectors {list(x.shape)} and {list(y.shape)}"
-        cause = "a formula written twice that differs, x and y exchanged, or x.T in place of x.mT"
+        cause = "two versions of the formula that differ, x and y swapped, or x.T instead of x.mT"
         (result,) = _call_cross(similarity, x, y, given=given, cause=cause)
         stacked = _call(similarity, torch.cat([x, y], dim=-2), given=given)[..., :6, 6:]
         if result.shape != stacked.shape:
             shapes = f"{list(result.shape)}, expected {list(stacked.shape)}"
             raise Broken(f"cross returns the shape {shapes}", given=given, cause=cause)
-        if place := _difference(result, stacked):
-            raise Broken(f"cross is unlike the similarities of all pairs: {place}", given=given, cause=cause)
+        if difference := _difference(result, stacked):
+            raise Broken(f"cross differs from the similarities of all pairs: {difference}", given=given, cause=cause)
 
 
 def _require_cross_numpy(similarity: Similarity) -> None:
@@ -193,19 +193,19 @@ def _require_cross_numpy(similarity: Similarity) -> None:
 
 
 def device(subject: Subject) -> None:
-    """Give the result on the device of the vectors."""
+    """Return the result on the same device as the vectors."""
     name = "cuda" if torch.cuda.is_available() else "meta"
     similarity, given = _create(subject), f"{_RANDOM} on the device {name}"
     if isinstance(similarity, nn.Module):
         similarity.to(name)
-    cause = "a tensor that is made without device=x.device"
+    cause = "a tensor created without device=x.device"
     try:
         found = similarity(_vectors(6, 5).to(name)).device.type
     except Exception as error:
         if "same device" in str(error) or "expected device" in str(error):
             raise Broken(f"mixes devices: {error}", given=given, cause=cause) from error
-        # A tensor of the device meta has no values, and a similarity may want to look at some.
-        raise SkipTest(f"it cannot be told without a GPU: {error}") from error
+        # Tensors on the meta device have no values, which a similarity may legitimately need.
+        raise SkipTest(f"this cannot be checked without a GPU: {error}") from error
     if found != name:
         raise Broken(f"returns a tensor on {found}", given=given, cause=cause)
 
@@ -225,7 +225,7 @@ PROMISES: tuple[Callable[[Subject], None], ...] = (
     device,
 )
 
-_UNFORESEEN = "a case that its author did not think of"
+_UNFORESEEN = "a case that the author did not consider"
 _RANDOM = "random vectors [6, 5]"
 
 
@@ -234,7 +234,7 @@ def _vectors(*size: int, seed: int = 0) -> Tensor:
 
 
 def _special_vectors() -> dict[str, Tensor]:
-    """Return what a similarity may meet, by what messages call it."""
+    """Return edge cases, by their description in messages."""
     some_zero = _vectors(6, 5)
     some_zero[::2] = 0
     return {
@@ -264,7 +264,7 @@ def _call(
     cause: str = _UNFORESEEN,
     copy: bool = True,
 ) -> Tensor:
-    """Call a plugin with copies of vectors, so that what it does to them spoils no other check."""
+    """Call a plugin with copies of vectors, so that changing them in place does not affect other checks."""
     try:
         return function(*(each.clone() if copy else each for each in vectors))
     except Exception as error:
@@ -274,7 +274,7 @@ def _call(
 def _call_cross(
     similarity: Similarity, x: Tensor, y: Tensor, *, given: str, cause: str = _UNFORESEEN, copy: bool = True
 ) -> list[Tensor]:
-    """Return what ``cross`` gives, or nothing where there is none."""
+    """Return the result of ``cross`` in a list, which is empty if there is no such method."""
     function = getattr(similarity, "cross", None)
     return [] if function is None else [_call(function, x, y, given=f"cross of {given}", cause=cause, copy=copy)]
 
@@ -286,21 +286,21 @@ def _derivatives(total: Tensor, x: Tensor, given: str) -> Tensor:
         raise Broken(
             f"has a gradient that cannot be computed: {type(error).__name__}: {str(error).partition(':')[0]}",
             given=given,
-            cause="an operation in place on the way, such as += or exp_(), which spoils what the gradient is made of",
+            cause="an in-place operation, such as += or exp_(), that overwrites values needed for the gradient",
         ) from error
     return derivatives
 
 
 def _difference(values: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> str:
-    """Say where two tensors differ most, if they do."""
+    """Describe where two tensors differ most; empty if they agree."""
     values, expected = values.detach().double(), expected.detach().double()
-    # Two infinities or two NaN are no difference here: that they should not be is another promise.
+    # Equal infinities and NaNs count as equal here: being finite is a promise of its own.
     same = (values == expected) | (values.isnan() & expected.isnan())
     gap = (values - expected).abs().nan_to_num(nan=torch.inf).masked_fill(same, 0)
     if gap.max() <= tolerance * expected.abs().max().clamp(min=1e-6):
         return ""
-    place = tuple(int(each) for each in torch.unravel_index(gap.argmax(), gap.shape))
-    return f"at {list(place)} it is {values[place]:.6g}, expected {expected[place]:.6g}"
+    index = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape))
+    return f"{values[index]:.6g} at {list(index)}, expected {expected[index]:.6g}"
 
 
 def _require_finite(values: Tensor, verb: str, given: str, cause: str) -> None:

@@ -1,15 +1,18 @@
-"""The checks of each kind of plugin: all at once, or as tests of pytest."""
+"""All checks of one kind of plugin, to be run at once or as pytest tests."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
-from mirembed.registry import Kind
-from mirembed.testing.checks import AudioFolder, Broken, Check, Promise, Subject, failure
+from mirembed.registry import Kind, Registry
+from mirembed.specs import Spec
+from mirembed.testing.checks import AudioFolder, Broken, Check, Outcome, Promise, Subject
 
 if TYPE_CHECKING:
     import pytest
@@ -22,10 +25,15 @@ _MODULES: dict[Kind, str] = {
 
 
 def promises(kind: Kind) -> tuple[Promise, ...]:
-    """Return what every plugin of a kind has to do; a plugin that breaks the first cannot be used at all."""
-    # Not at the top: importing this package should cost neither torch nor scikit-learn.
+    """Return the promises of a kind of plugin; a plugin that breaks the first one cannot be used at all."""
+    # Imported here, so that importing this package costs neither torch nor scikit-learn.
     functions: tuple[Callable[[Subject], None], ...] = importlib.import_module(_MODULES[kind]).PROMISES
     return tuple(map(Promise.of, functions))
+
+
+def checks(kind: Kind, plugin: str | Callable[..., Any], audio: AudioFolder | None = None) -> list[Check]:
+    """Return the checks of a plugin."""
+    return [Check(promise, kind, plugin, audio) for promise in promises(kind)]
 
 
 def check_similarity(similarity: str | Callable[..., Any]) -> None:
@@ -34,14 +42,14 @@ def check_similarity(similarity: str | Callable[..., Any]) -> None:
     Parameters
     ----------
     similarity : str or callable
-        The spec of one that is installed, such as ``laplacian:gamma=2``, or its factory.
+        The spec of an installed similarity, such as ``laplacian:gamma=2``, or a factory.
 
     Raises
     ------
     ConformanceError
-        At the first promise that is broken: which, on what input, and what usually causes it.
+        At the first broken promise: what happened, on which input, and the usual cause.
     UnknownNameError, NameClashError
-        If the spec names none, or several.
+        If the spec matches no plugin, or several.
     """
     _run(checks("similarity", similarity))
 
@@ -52,14 +60,14 @@ def check_learner(learner: str | Callable[..., Any]) -> None:
     Parameters
     ----------
     learner : str or callable
-        The spec of one that is installed, such as ``forest:trees=50``, or its factory.
+        The spec of an installed learner, such as ``forest:trees=50``, or a factory.
 
     Raises
     ------
     ConformanceError
-        At the first promise that is broken: which, on what input, and what usually causes it.
+        At the first broken promise: what happened, on which input, and the usual cause.
     UnknownNameError, NameClashError
-        If the spec names none, or several.
+        If the spec matches no plugin, or several.
     """
     _run(checks("learner", learner))
 
@@ -70,17 +78,17 @@ def check_dataset(dataset: str | Callable[..., Any], audio: AudioFolder | None =
     Parameters
     ----------
     dataset : str or callable
-        The spec of one that is installed, such as ``csvmood``, or its factory.
+        The spec of an installed dataset, such as ``csvmood``, or a factory.
     audio : pathlib.Path, callable or None
-        A copy of its audio: the folder, or a function that writes a small copy into the empty folder it is given.
+        A copy of its audio: the folder, or a function that writes a small copy to the empty folder it is given.
         None for a dataset that synthesizes its own.
 
     Raises
     ------
     ConformanceError
-        At the first promise that is broken: which, on what input, and what usually causes it.
+        At the first broken promise: what happened, on which input, and the usual cause.
     UnknownNameError, NameClashError
-        If the spec names none, or several.
+        If the spec matches no plugin, or several.
     DatasetError
         If there is no audio.
     """
@@ -89,34 +97,34 @@ def check_dataset(dataset: str | Callable[..., Any], audio: AudioFolder | None =
         try:
             folder = stack.enter_context(subject.audio_folder())
         except Broken as broken:
-            raise failure(subject, promises("dataset")[0], broken) from broken.__cause__
+            raise promises("dataset")[0].error(subject, broken) from broken.__cause__
         _run(checks("dataset", dataset, folder))
 
 
 def similarity_checks(*similarities: str | Callable[..., Any]) -> pytest.MarkDecorator:
-    """Make a test of each check of each similarity: decorates a test with one argument, ``check``, that it calls.
+    """Turn a test that calls its argument ``check`` into one pytest test per check of each similarity.
 
     Parameters
     ----------
     *similarities : str or callable
         As for `check_similarity`.
     """
-    return _parametrised(check for each in similarities for check in checks("similarity", each))
+    return _parametrize("similarity", similarities)
 
 
 def learner_checks(*learners: str | Callable[..., Any]) -> pytest.MarkDecorator:
-    """Make a test of each check of each learner: decorates a test with one argument, ``check``, that it calls.
+    """Turn a test that calls its argument ``check`` into one pytest test per check of each learner.
 
     Parameters
     ----------
     *learners : str or callable
         As for `check_learner`.
     """
-    return _parametrised(check for each in learners for check in checks("learner", each))
+    return _parametrize("learner", learners)
 
 
 def dataset_checks(*datasets: str | Callable[..., Any], audio: AudioFolder | None = None) -> pytest.MarkDecorator:
-    """Make a test of each check of each dataset: decorates a test with one argument, ``check``, that it calls.
+    """Turn a test that calls its argument ``check`` into one pytest test per check of each dataset.
 
     Parameters
     ----------
@@ -124,12 +132,42 @@ def dataset_checks(*datasets: str | Callable[..., Any], audio: AudioFolder | Non
     audio : pathlib.Path, callable or None
         As for `check_dataset`.
     """
-    return _parametrised(check for each in datasets for check in checks("dataset", each, audio))
+    return _parametrize("dataset", datasets, audio)
 
 
-def checks(kind: Kind, plugin: str | Callable[..., Any], audio: AudioFolder | None = None) -> list[Check]:
-    """Return the checks of a plugin."""
-    return [Check(promise, kind, plugin, audio) for promise in promises(kind)]
+def run_checks(kind: Kind, registry: Registry, spec: Spec, audio: Path | None = None) -> list[Outcome]:
+    """Run all checks of an installed plugin for ``mirembed plugins check``.
+
+    If the first check fails, the plugin cannot be used at all, and the other checks are not run.
+
+    Parameters
+    ----------
+    kind : {"dataset", "similarity", "learner"}
+    registry : Registry
+    spec : Spec
+    audio : pathlib.Path or None
+        The audio folder of a dataset; None if it synthesizes its own.
+
+    Raises
+    ------
+    UnknownNameError, NameClashError
+        If the spec matches no plugin, or several.
+    DatasetError
+        If a dataset needs its audio folder.
+    """
+    registry.find(kind, spec.name)
+    first, *others = promises(kind)
+    with contextlib.ExitStack() as stack:
+        subject = Subject(kind, registry, spec, audio)
+        if kind == "dataset":
+            try:
+                subject = replace(subject, audio=stack.enter_context(subject.audio_folder()))
+            except Broken as broken:
+                return [first.failed(broken)]
+        outcome = first.outcome(subject)
+        if outcome.status == "failed":
+            return [outcome]
+        return [outcome, *(promise.outcome(subject) for promise in others)]
 
 
 def _run(checks: Iterable[Check]) -> None:
@@ -138,7 +176,10 @@ def _run(checks: Iterable[Check]) -> None:
             check()
 
 
-def _parametrised(checks: Iterable[Check]) -> pytest.MarkDecorator:
+def _parametrize(
+    kind: Kind, plugins: Iterable[str | Callable[..., Any]], audio: AudioFolder | None = None
+) -> pytest.MarkDecorator:
     import pytest
 
-    return pytest.mark.parametrize("check", [pytest.param(check, id=str(check)) for check in checks])
+    parameters = [pytest.param(check, id=str(check)) for plugin in plugins for check in checks(kind, plugin, audio)]
+    return pytest.mark.parametrize("check", parameters)

@@ -9,7 +9,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.store.moments import Moments
+from mirembed.store.frame_file import Moments
 
 EXCERPT_FRAMES = 100
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from mirembed.errors import EvaluationError, SpecError, StoreError
 from mirembed.hookspecs import Similarity
 from mirembed.store.files import writing
-from mirembed.store.mapped import reading_ahead
+from mirembed.store.frame_file import reading_ahead
 from mirembed.training.engine import make_engine
 from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization, epoch_batches
 from mirembed.training.network import EmbeddingNetwork, seeded_head, seeded_network, to_device

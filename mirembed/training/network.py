@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mirembed.store.mapped import reading_ahead
+from mirembed.store.frame_file import reading_ahead
 from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization, Stream, gather
 
 HIDDEN = 100

@@ -16,9 +16,9 @@ from mirembed_datasets.mediaeval2013 import Mediaeval2013
 def mirembed_register_datasets(register: Register) -> None:
     """Register the built-in datasets."""
     register("ballroom", Ballroom, summary="Dance style, 8 classes, 698 clips")
-    register("demo", Demo, summary="Synthesized music in eight styles, made on the spot")
+    register("demo", Demo, summary="Synthesized music in eight styles, made on demand")
     register("emotify", Emotify, summary="Induced emotion, 9 values, 400 clips")
-    register("folder", Folder, summary="Your own files: one folder a class, or a table of labels")
+    register("folder", Folder, summary="Your own files: one folder per class, or a table of labels")
     register("gtzan", Gtzan, summary="Genre, 10 classes, 1000 clips")
     register("lastfm", Lastfm, summary="Mood, 4 classes, your copy of up to 2904 clips")
     register("mediaeval2013", Mediaeval2013, summary="Valence and arousal, 744 clips")

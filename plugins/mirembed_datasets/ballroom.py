@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
-from mirembed import Archive, Card, Classification, DatasetError, Listing, Track
-from mirembed_datasets.audio_files import Clips, audio_in, class_folders, find_home, notes_on_copy, one_file_each
+from mirembed import Archive, Card, Listing
+from mirembed_datasets.copies import list_class_folders
 from mirembed_datasets.tables import DATA, read_table
 
 N_CLIPS = {
@@ -20,10 +21,10 @@ N_CLIPS = {
     "VienneseWaltz": 65,
     "Waltz": 110,
 }
-"""Clips in each class."""
+"""Number of clips in each class."""
 RUMBAS = ("rumba-american", "rumba-international", "rumba-misc")
 FOLDERS = {name.lower(): name for name in N_CLIPS} | dict.fromkeys(RUMBAS, "Rumba")
-"""The class of each folder, its name in lower case."""
+"""Class by lower-case name of the folder."""
 CLIP = re.compile(r"(?P<album>Albums-\w+)-\d\d|Media-\d{6}", re.ASCII)
 
 CARD = Card(
@@ -63,11 +64,11 @@ BallroomData/
 class Ballroom:
     """The ballroom dance clips of the ISMIR 2004 tempo contest.
 
-    Ids are the names of the files without suffix, such as ``Media-105901``: none occurs twice. The three Rumba
-    folders are one class.
+    Ids are file names without suffix, such as ``Media-105901``; each is unique. The three Rumba folders are one
+    class.
 
-    The group of a clip is its album, where the name tells one (244 clips): clips of an album share performers
-    and production. Of the others, ``Media-NNNNNN``, nothing is known.
+    The group of a clip is its album if the file name contains one (244 clips): clips of one album share performers and
+    production. Nothing is known about the others, ``Media-NNNNNN``.
 
     References
     ----------
@@ -78,7 +79,7 @@ class Ballroom:
     card = CARD
 
     def listing(self, audio: Path) -> Listing:
-        """Return the clips of a whole or partial copy.
+        """List the clips of a complete or partial copy.
 
         Parameters
         ----------
@@ -88,54 +89,31 @@ class Ballroom:
         Raises
         ------
         DatasetError
-            There is no copy, more than one, or a clip lies in folders of two classes.
+            There is no copy, more than one, or a clip is in the folders of two classes.
         """
-        home = find_home(
+        listing = list_class_folders(
             audio,
-            lambda folder: bool(_clips(folder).files),
+            lambda style, file: file.stem if CLIP.fullmatch(file.stem) else None,
+            _album,
+            folders=FOLDERS,
+            n_clips=N_CLIPS,
             title="Ballroom",
-            expected="the folder 'BallroomData' is expected, with files such as Waltz/Media-105901.wav",
-            parts=FOLDERS,
+            expected="a folder 'BallroomData' with files such as Waltz/Media-105901.wav",
         )
-        clips = _clips(home)
-        tracks = _tracks(clips)
-        counts = Counter(track.label for track in tracks)
-        short = {style: n - counts[style] for style, n in N_CLIPS.items() if counts[style] < n}
-        notes = notes_on_copy(audio, home, len(tracks), sum(N_CLIPS.values()))
-        if some := [f"{style} {counts[style]} of {N_CLIPS[style]}" for style in short if counts[style]]:
-            notes.append(f"classes with clips missing: {', '.join(some)}")
-        if none := [style for style in short if not counts[style]]:
-            notes.append(f"classes left out, without a clip in this copy: {', '.join(none)}")
-        task = Classification(tuple(style for style in N_CLIPS if counts[style]))
-        return Listing(task, tracks, absent=sum(short.values()), notes=[*notes, *clips.notes])
+        found = Counter(track.label for track in listing.tracks)
+        partial = [f"{style} {found[style]} of {n}" for style, n in N_CLIPS.items() if 0 < found[style] < n]
+        notes = [f"incomplete classes: {', '.join(partial)}"] if partial else []
+        return replace(listing, notes=[*listing.notes, *notes])
 
     def known_faults(self) -> dict[str, str]:
         """Return the replicas that Sturm found, one of each pair.
 
-        Of a pair in one class the second clip is named. Of the pair in two classes both are: one recording with
-        two labels teaches and tests nothing.
+        Of a pair in one class it is the second clip. Of the pair in two classes it is both: one recording with two
+        labels is of no use for training or testing.
         """
         return {row.text("id"): row.text("reason") for row in read_table(DATA / "ballroom.csv").rows}
 
 
-def _clips(home: Path) -> Clips:
-    """Return the files in the class folders of ``home``, by class and name."""
-    files = [(style, file) for style, folder in class_folders(home, FOLDERS) for file in audio_in(folder)]
-    return one_file_each(
-        ((f"{style}/{file.stem}" if CLIP.fullmatch(file.stem) else None, file) for style, file in files), ".wav"
-    )
-
-
-def _tracks(clips: Clips) -> list[Track]:
-    tracks: dict[str, Track] = {}
-    for key, file in clips.files.items():
-        style, clip = key.split("/")
-        match = CLIP.fullmatch(clip)
-        track = Track(clip, file, style, match["album"] if match else None)
-        other = tracks.setdefault(clip, track)
-        if other is not track:
-            raise DatasetError(
-                f"the clip {clip} is of the class {other.label} and of {style}: remove {str(other.path)!r} "
-                f"or {str(file)!r}"
-            )
-    return sorted(tracks.values(), key=lambda track: track.id)
+def _album(clip: str) -> str | None:
+    match = CLIP.fullmatch(clip)
+    return match["album"] if match else None

@@ -5,25 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from mirembed import Archive, Card, DatasetError, Listing, Regression, Target, Track
-from mirembed_datasets.audio_files import (
-    Clips,
-    audio_in,
-    class_folders,
-    counted,
-    find_home,
-    notes_on_copy,
-    number_of,
-    one_file_each,
-)
+from mirembed import Archive, Card, DatasetError, Listing, Regression, Target, Track, counted
+from mirembed_datasets.copies import completeness, files_by_class, find_copy, number_of
 from mirembed_datasets.tables import Row, Table, find_table, read_table
 
 GENRES = ("classical", "rock", "electronic", "pop")
 """In the order of the track ids: 1 to 100 are classical."""
 N_GENRE = 100
 N_CLIPS = len(GENRES) * N_GENRE
-N_ANSWERS = 8407
-"""Rows of the published table: one for each listener and track."""
+N_RATINGS = 8407
+"""Rows of the published table, one for each listener and track."""
 EMOTIONS = (
     "amazement",
     "solemnity",
@@ -41,7 +32,7 @@ CARD = Card(
     title="Emotify",
     n_tracks=N_CLIPS,
     labels="9 emotions, each the fraction of listeners who felt it",
-    license="none stated; whoever uses it is asked to cite the article",
+    license="none stated; users are asked to cite the article",
     citation="""\
 @article{aljanaki2016,
   author  = {Aljanaki, Anna and Wiering, Frans and Veltkamp, Remco C.},
@@ -69,8 +60,8 @@ emotifymusic/
 class Emotify:
     """The clips of the game Emotify, and the emotions that its players felt.
 
-    Ids are those of ``data.csv``, 1 to 400. A target is the fraction of a track's listeners who chose the
-    emotion. The group is the artist in the tags of the file.
+    Ids are those of ``data.csv``, 1 to 400. A target is the fraction of a clip's listeners who chose the emotion. The
+    group is the artist in the tags of the file.
 
     References
     ----------
@@ -81,72 +72,68 @@ class Emotify:
     card = CARD
 
     def listing(self, audio: Path) -> Listing:
-        """Return the clips of a whole or partial copy.
+        """List the clips of a complete or partial copy.
 
         Parameters
         ----------
         audio : pathlib.Path
-            The folder with the genre folders, one of its two parents, or one of the genre folders. ``data.csv``
-            is in the first or in one of its two parents.
+            The folder with the genre folders, one of its two parents, or one of the genre folders. ``data.csv`` must
+            be in that folder or in one of its two parents.
 
         Raises
         ------
         DatasetError
-            There is no copy, more than one, or ``data.csv`` is missing or not sound.
+            There is no copy, or more than one, or ``data.csv`` is missing or malformed.
         """
-        home = find_home(
+        copy = find_copy(
             audio,
-            lambda folder: bool(_clips(folder).files),
+            lambda folder: [
+                (_id(genre, file), file) for genre, file in files_by_class(folder, {genre: genre for genre in GENRES})
+            ],
+            original=".mp3",
             title="Emotify",
-            expected="the folder 'emotifymusic' is expected, with files such as classical/1.mp3",
+            expected="a folder 'emotifymusic' with files such as classical/1.mp3",
             parts=GENRES,
         )
-        clips = _clips(home)
-        file = find_table("data.csv", home, source=f"the answers of the listeners, from {SITE}/data.csv")
+        file = find_table("data.csv", copy.home, source=f"get the listeners' ratings from {SITE}/data.csv")
         table = read_table(file)
         labels = _labels(table)
-        there = sorted(labels.keys() & clips.files.keys(), key=int)
-        if not there:
+        rated = sorted(labels.keys() & copy.files.keys(), key=int)
+        if not rated:
             raise DatasetError(
-                f"{file} has no answers for {counted(len(clips.files), 'clip')} in {str(home)!r}: "
-                f"the whole table has {N_ANSWERS} rows for {N_CLIPS} tracks"
+                f"{file} has no ratings for the {counted(len(copy.files), 'clip')} in {str(copy.home)!r}; "
+                f"the complete table has {N_RATINGS} rows for {N_CLIPS} tracks"
             )
-        tracks = [Track(clip, clips.files[clip], labels[clip], _artist(clips.files[clip])) for clip in there]
-        notes = notes_on_copy(audio, home, len(tracks), N_CLIPS)
-        if len(table.rows) != N_ANSWERS:
+        tracks = [Track(clip, copy.files[clip], labels[clip], _artist(copy.files[clip])) for clip in rated]
+        notes = [*copy.summary, *completeness(len(tracks), N_CLIPS)]
+        if len(table.rows) != N_RATINGS:
             notes.append(
-                f"{file} has {len(table.rows)} rows for {len(labels)} tracks, not {N_ANSWERS} for {N_CLIPS}: "
-                "its labels may differ from the published ones"
+                f"{file} has {counted(len(table.rows), 'row')} for {counted(len(labels), 'track')}, expected "
+                f"{N_RATINGS} for {N_CLIPS}; its labels may differ from the published ones"
             )
-        if unlabeled := len(clips.files) - len(tracks):
-            notes.append(f"{counted(unlabeled, 'clip')} left out, without an answer in {file}")
-        if alone := sum(track.group is None for track in tracks):
-            notes.append(f"{counted(alone, 'clip')} without a group: no artist in the tags of the file")
+        if unrated := len(copy.files) - len(tracks):
+            notes.append(f"skipped {counted(unrated, 'clip')} (no ratings in {file})")
+        if ungrouped := sum(track.group is None for track in tracks):
+            notes.append(f"{counted(ungrouped, 'clip')} without a group: no artist in the tags of the file")
         task = Regression(tuple(Target(emotion, 0.0, 1.0) for emotion in EMOTIONS))
-        return Listing(task, tracks, absent=len(labels) - len(tracks), notes=[*notes, *clips.notes])
-
-
-def _clips(home: Path) -> Clips:
-    """Return the clips in the genre folders of ``home``."""
-    folders = class_folders(home, {genre: genre for genre in GENRES})
-    return one_file_each(((_id(genre, file), file) for genre, folder in folders for file in audio_in(folder)), ".mp3")
+        return Listing(task, tracks, absent=len(labels) - len(tracks), notes=[*notes, *copy.skipped])
 
 
 def _id(genre: str, file: Path) -> str | None:
     number = number_of(file, N_GENRE)
-    return None if number is None else str(GENRES.index(genre) * N_GENRE + number)
+    return None if number is None else str(GENRES.index(genre) * N_GENRE + int(number))
 
 
 def _labels(table: Table) -> Mapping[str, tuple[float, ...]]:
-    """Return the mean answer of each track's listeners to each emotion."""
+    """Return the mean rating of each emotion by track id."""
     for column in ("track id", "genre", *EMOTIONS):
         table.column(column)
-    answers: dict[str, list[tuple[int, ...]]] = {}
+    ratings: dict[str, list[tuple[int, ...]]] = {}
     for row in table.rows:
-        answer = tuple(row.whole_number_within(emotion, 0, 1) for emotion in EMOTIONS)
-        answers.setdefault(_track_id(row), []).append(answer)
+        rating = tuple(row.whole_number_within(emotion, 0, 1) for emotion in EMOTIONS)
+        ratings.setdefault(_track_id(row), []).append(rating)
     return {
-        clip: tuple(sum(chosen) / len(chosen) for chosen in zip(*given, strict=True)) for clip, given in answers.items()
+        clip: tuple(sum(chosen) / len(chosen) for chosen in zip(*given, strict=True)) for clip, given in ratings.items()
     }
 
 
@@ -155,19 +142,18 @@ def _track_id(row: Row) -> str:
     genre = GENRES[(number - 1) // N_GENRE]
     if row.text("genre").lower() != genre:
         raise DatasetError(
-            f"{row}: track {number} is {row.text('genre')!r} here and {genre!r} in the published table: "
-            f"use {SITE}/data.csv"
+            f"{row}: track {number} is {row.text('genre')!r}, but {genre!r} in the published table; use {SITE}/data.csv"
         )
     return str(number)
 
 
 def _artist(file: Path) -> str | None:
-    """Return the artist in the tags of ``file``; None where there is none, or the file cannot be read."""
+    """Return the artist in the tags of ``file``; None if there is none or the file cannot be read."""
     import mutagen
 
     try:
         tags = mutagen.File(file, easy=True)
-    except mutagen.MutagenError:  # whether the audio is sound is found out when it is decoded
+    except mutagen.MutagenError:  # unreadable audio is reported when it is decoded
         return None
     names = tags.get("artist", []) if tags else []
     return " ".join(names[0].split()) or None if names else None

@@ -1,4 +1,4 @@
-"""Anyone's own audio files, labeled by the folders they are in or by a table."""
+"""Your own audio files, labeled by the folders they are in or by a table."""
 
 from __future__ import annotations
 
@@ -9,8 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import ClassVar, TypeAlias
 
-from mirembed import Card, Classification, DatasetError, Listing, Regression, Target, Task, Track
-from mirembed_datasets.audio_files import SUFFIXES, AudioFiles, counted, find_audio, subfolders
+from mirembed import (
+    AUDIO_SUFFIXES,
+    AudioFiles,
+    Card,
+    Classification,
+    DatasetError,
+    Listing,
+    Regression,
+    Target,
+    Task,
+    Track,
+    counted,
+    find_audio,
+)
+from mirembed_datasets.copies import subfolders
 from mirembed_datasets.tables import Row, Table, read_table
 
 PATH_COLUMNS = ("path", "file", "filename", "audio", "track", "id")
@@ -22,38 +35,38 @@ Label: TypeAlias = str | tuple[float, ...]
 class Folder:
     """A folder of audio files.
 
-    Without a table, each folder in the audio folder is a class, and the audio files in it, at any depth, are
-    its tracks. With one, each row names a track and its class or its targets.
+    Without a table, each folder in the audio folder is a class, and the audio files in it, at any depth, are its
+    tracks. With a table, each row names a track and its class or targets.
 
     Parameters
     ----------
     labels : pathlib.Path, optional
-        Table of labels (CSV, TSV or JSON Lines), relative to the current folder or else to the audio folder.
-        Its paths are relative to the audio folder; the suffix may be missing.
+        Table of labels (CSV, TSV or JSON Lines), relative to the current folder or else to the audio folder. Paths in
+        the table are relative to the audio folder and may lack the suffix.
     target : str, optional
-        Columns to regress, joined by ``+``. Their range is the range of the training tracks.
+        Columns with the targets of a regression, joined by ``+``. Their range is that of the training tracks.
     group : str, optional
-        Column of what must not stand on both sides of a grouped split, such as the artist.
+        Column of the group that must not be in both the training and the test part of a fold, such as the artist.
     label : str, optional
-        Column of the class. Default: the first there is of label, class, genre, style and mood, else the only
-        column that is left.
+        Column of the class. Default: the first of label, class, genre, style and mood that exists, or else the only
+        remaining column.
     path : str, optional
-        Column of the path. Default: the first there is of path, file, filename, audio, track and id.
+        Column of the path. Default: the first of path, file, filename, audio, track and id that exists.
 
     Raises
     ------
     DatasetError
-        A column is given without a table, or ``label`` and ``target`` together.
+        A column is given without a table, or both ``label`` and ``target`` are given.
     """
 
     card: ClassVar[Card] = Card(
-        title="Your own files: one folder a class, or a table of labels",
+        title="Your own files: one folder per class, or a table of labels",
         n_tracks=0,
         labels="your classes, or your targets",
         license="that of your music",
         citation="",
         source="your disk",
-        tree="<class>/<any name>.wav, .mp3, .flac ...\nor any files, and a table with their paths and labels",
+        tree="<class>/<any name>.wav, .mp3, .flac ...\nor any audio files, and a table with their paths and labels",
     )
 
     def __init__(
@@ -68,9 +81,9 @@ class Folder:
         columns = {"target": target, "group": group, "label": label, "path": path}
         given = [name for name, column in columns.items() if column is not None]
         if labels is None and given:
-            raise DatasetError(f"{given[0]}={columns[given[0]]} names a column of a table: add labels=FILE")
+            raise DatasetError(f"{given[0]}={columns[given[0]]} is a column of a table; add labels=FILE")
         if target is not None and label is not None:
-            raise DatasetError(f"target={target} asks for numbers and label={label} for classes: give one of the two")
+            raise DatasetError(f"target={target} is for numbers and label={label} for classes; give only one of them")
         self.labels = labels
         self.target = target
         self.group = group
@@ -78,19 +91,19 @@ class Folder:
         self.path = path
 
     def listing(self, audio: Path) -> Listing:
-        """Return the tracks of the folder ``audio``.
+        """List the tracks of a folder.
 
         Raises
         ------
         DatasetError
-            There is no such folder, it holds no labeled audio, or the table is not sound.
+            There is no such folder, it holds no labeled audio, or the table is malformed.
         """
         found = find_audio(audio)
         if not found.files:
             holds = "; ".join([counted(found.others, "other file"), *found.notes])
             raise DatasetError(
-                f"no audio files under {str(audio)!r}, which holds {holds}: "
-                f"files ending in {', '.join(sorted(SUFFIXES))} are looked for"
+                f"no audio files under {str(audio)!r}, which holds {holds}; "
+                f"expected files ending in {', '.join(sorted(AUDIO_SUFFIXES))}"
             )
         if self.labels is None:
             return _list_class_folders(audio, found)
@@ -98,11 +111,11 @@ class Folder:
         return _list_table(audio, found, table, self._columns(table))
 
     def _columns(self, table: Table) -> _Columns:
-        """Choose the columns of ``table``: those that were asked for, else those with a usual name."""
+        """Choose the columns of ``table``: those given, or else those with a usual name."""
         path = table.column(self.path) if self.path is not None else _usual(PATH_COLUMNS, table.columns)
         if path is None:
             raise DatasetError(
-                f"{table.file} has no column called {', '.join(PATH_COLUMNS[:-1])} or {PATH_COLUMNS[-1]}: "
+                f"{table.file} has no column named {', '.join(PATH_COLUMNS[:-1])} or {PATH_COLUMNS[-1]}; "
                 f"give path=COLUMN, one of {table.named_columns()}"
             )
         group = table.column(self.group) if self.group is not None else None
@@ -115,7 +128,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class _Columns:
-    """The columns of a table that matter: ``label``, or ``targets`` where it is None."""
+    """The columns of a table that are used: ``label``, or ``targets`` if it is None."""
 
     path: str
     group: str | None
@@ -133,14 +146,14 @@ class _Columns:
 
 @dataclass(frozen=True)
 class _Entry:
-    """What a row says of a track."""
+    """A row with its label and group."""
 
     row: Row
     label: Label
     group: str | None
 
     def __str__(self) -> str:
-        return f"{self.label!r}" if self.group is None else f"{self.label!r} of the group {self.group!r}"
+        return f"{self.label!r}" if self.group is None else f"{self.label!r} in group {self.group!r}"
 
 
 def _list_class_folders(audio: Path, found: AudioFiles) -> Listing:
@@ -148,18 +161,18 @@ def _list_class_folders(audio: Path, found: AudioFiles) -> Listing:
     tracks = [Track(name, file, name.split("/")[0]) for name, file in found.files.items() if "/" in name]
     if not tracks:
         raise DatasetError(
-            f"{str(audio)!r} holds {counted(len(loose), 'audio file')} and no class folder with audio: "
-            "put them into one folder a class, or give a table with labels=FILE"
+            f"{str(audio)!r} holds {counted(len(loose), 'audio file')} but no class folder with audio; "
+            "put them into one folder per class, or give a table with labels=FILE"
         )
     task = _classes(tracks)
     notes = list(found.notes)
     if loose:
-        notes.append(f"{counted(len(loose), 'audio file')} left out, in no class folder")
+        notes.append(f"skipped {counted(len(loose), 'audio file')} (not in a class folder)")
     if found.others:
-        notes.append(f"{counted(found.others, 'file')} left out, not audio")
+        notes.append(f"skipped {counted(found.others, 'file')} (not audio)")
     empty = [folder.name for folder in subfolders(audio) if folder.name not in task.classes]
     if empty:
-        notes.append(f"{counted(len(empty), 'folder')} without audio, no class: {', '.join(map(repr, empty))}")
+        notes.append(f"skipped {counted(len(empty), 'folder')} (no audio): {', '.join(map(repr, empty))}")
     return Listing(task, tracks, notes=notes)
 
 
@@ -173,27 +186,27 @@ def _list_table(audio: Path, found: AudioFiles, table: Table, columns: _Columns)
     if not tracks:
         raise DatasetError(
             f"{str(audio)!r} holds none of the {counted(len(entries), 'track')} of {table.file}, such as "
-            f"{next(iter(entries))!r}: the column {columns.path!r} is to give paths relative to that folder"
+            f"{next(iter(entries))!r}; column {columns.path!r} must hold paths relative to that folder"
         )
     notes = list(found.notes)
     if repeated:
-        notes.append(f"{counted(repeated, 'row')} of {table.file} left out, saying again what another row says")
+        notes.append(f"skipped {counted(repeated, 'row')} of {table.file} (repeated)")
     if unlisted := len(found.files.keys() - entries.keys()):
-        notes.append(f"{counted(unlisted, 'audio file')} left out, not listed in {table.file}")
-    if columns.group is not None and (alone := sum(track.group is None for track in tracks)):
-        notes.append(f"{counted(alone, 'track')} without a group: the column {columns.group!r} is empty")
+        notes.append(f"skipped {counted(unlisted, 'audio file')} (not listed in {table.file})")
+    if columns.group is not None and (ungrouped := sum(track.group is None for track in tracks)):
+        notes.append(f"{counted(ungrouped, 'track')} without a group: column {columns.group!r} is empty")
     task: Task
     if columns.label is None:
         task = Regression(tuple(Target(target) for target in columns.targets))
     else:
         task = _classes(tracks)
         if missing := {str(entry.label) for entry in entries.values()}.difference(task.classes):
-            notes.append(f"classes left out, none of their audio is there: {', '.join(sorted(missing))}")
+            notes.append(f"classes without audio: {', '.join(sorted(missing))}")
     return Listing(task, tracks, absent=len(entries) - len(tracks), notes=notes)
 
 
 def _entries(table: Table, columns: _Columns, locate: Callable[[str, Row], str]) -> tuple[dict[str, _Entry], int]:
-    """Return what ``table`` says of each track, and how many rows only repeat an earlier one."""
+    """Return the label and group of each track in ``table``, and how many rows only repeat an earlier one."""
     entries: dict[str, _Entry] = {}
     repeated = 0
     for row in table.rows:
@@ -202,14 +215,14 @@ def _entries(table: Table, columns: _Columns, locate: Callable[[str, Row], str])
         first = entries.setdefault(track, entry)
         if (first.label, first.group) != (entry.label, entry.group):
             raise DatasetError(
-                f"{row}: {track!r} is {entry}, but {first} on line {first.row.line}: remove one of the rows"
+                f"{row}: {track!r} is {entry}, but {first} on line {first.row.line}; remove one of the rows"
             )
         repeated += first is not entry
     return entries, repeated
 
 
 def _locator(found: AudioFiles) -> Callable[[str, Row], str]:
-    """Return a function from the path in a row to the file that it means, or to the path if there is none."""
+    """Return a function that turns the path in a row into the id of its audio file, or returns it if there is none."""
     of_stem = defaultdict(list)
     for file in found.files:
         of_stem[str(PurePosixPath(file).with_suffix(""))].append(file)
@@ -217,12 +230,12 @@ def _locator(found: AudioFiles) -> Callable[[str, Row], str]:
     def locate(text: str, row: Row) -> str:
         path = posixpath.normpath(text.replace("\\", "/"))
         if path.startswith(("/", "../")) or path == ".." or PureWindowsPath(path).is_absolute():
-            raise DatasetError(f"{row}: {text!r} leaves the audio folder: a path relative to that folder is expected")
+            raise DatasetError(f"{row}: {text!r} is outside the audio folder; expected a path relative to that folder")
         if path in found.files:
             return path
         files = of_stem.get(path, [])
         if len(files) > 1:
-            raise DatasetError(f"{row}: {text!r} may be any of {', '.join(files)}: write the suffix too")
+            raise DatasetError(f"{row}: {text!r} may be any of {', '.join(files)}; add the suffix")
         return files[0] if files else path
 
     return locate
@@ -233,14 +246,14 @@ def _existing(labels: Path, audio: Path) -> Path:
         if file.is_file():
             return file
     raise DatasetError(
-        f"there is no file {str(labels)!r} in the current folder or in {str(audio)!r}: check labels=FILE"
+        f"there is no file {str(labels)!r} in the current folder or in {str(audio)!r}; check labels=FILE"
     )
 
 
 def _targets(names: str, table: Table) -> tuple[str, ...]:
     targets = tuple(name.strip() for name in names.split("+"))
     if not all(targets) or len(set(targets)) < len(targets):
-        raise DatasetError(f"target={names} is not a list of different columns, such as valence+arousal")
+        raise DatasetError(f"target={names} is not a list of distinct columns, such as valence+arousal")
     return tuple(table.column(target) for target in targets)
 
 
@@ -251,14 +264,14 @@ def _class_column(table: Table, used: set[str | None]) -> str:
         column = others[0]
     if column is None:
         raise DatasetError(
-            f"{table.file} has no column called {', '.join(CLASS_COLUMNS[:-1])} or {CLASS_COLUMNS[-1]}: "
+            f"{table.file} has no column named {', '.join(CLASS_COLUMNS[:-1])} or {CLASS_COLUMNS[-1]}; "
             f"give label=COLUMN, or target=COLUMN for numbers; its columns are {table.named_columns()}"
         )
     return column
 
 
 def _usual(names: Sequence[str], columns: Sequence[str]) -> str | None:
-    """Return the column that is called like the first possible of ``names``, in upper or lower case."""
+    """Return the column with the first of ``names`` that exists, in upper or lower case."""
     spelled = {column.lower(): column for column in reversed(columns)}
     return next((spelled[name] for name in names if name in spelled), None)
 

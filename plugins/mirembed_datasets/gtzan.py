@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mirembed import Archive, Card, Classification, Listing, Split, Track
-from mirembed_datasets.audio_files import Clips, audio_in, class_folders, find_home, notes_on_copy, one_file_each
+from mirembed import Archive, Card, Listing, Split
+from mirembed_datasets.copies import list_class_folders
 from mirembed_datasets.tables import DATA, Row, read_table
 
-GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
-N_CLIPS = 1000
+N_CLIPS = dict.fromkeys(
+    ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock"), 100
+)
+"""Number of clips in each genre, in the order of the label vector."""
 CLIP = re.compile(r"(?P<genre>[a-z]+)[._](?P<number>000[0-9]{2})", re.IGNORECASE)
 CORRUPT = "jazz.00054"
 
 CARD = Card(
     title="GTZAN genre collection",
-    n_tracks=N_CLIPS,
+    n_tracks=sum(N_CLIPS.values()),
     labels="10 genres",
     license="unknown",
     citation="""\
@@ -30,7 +32,7 @@ CARD = Card(
   year    = {2002},
   doi     = {10.1109/TSA.2002.800560}
 }""",
-    source="Bring your own copy: the host of the archive has long been out of reach.",
+    source="Bring your own copy: the host of the archive has been down for years.",
     tree="""\
 genres/
   blues/
@@ -50,10 +52,10 @@ genres/
 class Gtzan:
     """The genre collection of Tzanetakis and Cook (2002).
 
-    Ids are ``blues.00000`` to ``rock.00099``, whatever the format of a copy and the spelling of its names.
+    Ids are ``blues.00000`` to ``rock.00099``, whatever the audio format of a copy and the spelling of its file names.
 
-    The group of a clip is its artist, as a number, for the 948 clips that the artist-filtered split of Foleiss
-    and Tavares (2020) keeps.
+    The group of a clip is its artist, as a number, for the 948 clips in the artist-filtered split of Foleiss and
+    Tavares (2020).
 
     References
     ----------
@@ -66,7 +68,7 @@ class Gtzan:
     card = CARD
 
     def listing(self, audio: Path) -> Listing:
-        """Return the clips of a whole or partial copy.
+        """List the clips of a complete or partial copy.
 
         Parameters
         ----------
@@ -78,67 +80,55 @@ class Gtzan:
         DatasetError
             There is no copy, or more than one.
         """
-        home = find_home(
+        groups = {row.text("id"): row.values["group"] or None for row in _published()}
+        return list_class_folders(
             audio,
-            lambda folder: bool(_clips(folder).files),
+            _id,
+            groups.__getitem__,
+            folders={genre: genre for genre in N_CLIPS},
+            n_clips=N_CLIPS,
             title="GTZAN",
-            expected="the folder 'genres' or 'genres_original' is expected, with files such as blues/blues.00000.wav",
-            parts=GENRES,
+            expected="a folder 'genres' or 'genres_original' with files such as blues/blues.00000.wav",
         )
-        clips = _clips(home)
-        groups = {row.text("id"): row.values["group"] or None for row in _facts()}
-        tracks = [Track(clip, file, clip.split(".")[0], groups[clip]) for clip, file in sorted(clips.files.items())]
-        genres = {track.label for track in tracks}
-        notes = notes_on_copy(audio, home, len(tracks), N_CLIPS)
-        if missing := [genre for genre in GENRES if genre not in genres]:
-            notes.append(f"classes left out, without a clip in this copy: {', '.join(missing)}")
-        task = Classification(tuple(genre for genre in GENRES if genre in genres))
-        return Listing(task, tracks, absent=N_CLIPS - len(tracks), notes=[*notes, *clips.notes])
 
     def schemes(self) -> dict[str, list[Split]]:
         """Return the published splits.
 
         ``kereliuk``
-            The fault-filtered split of Kereliuk, Sturm and Larsen (2015): fitted on its training and validation
-            part, 640 clips, scored on its test part, 290.
+            The fault-filtered split of Kereliuk, Sturm and Larsen (2015): 640 clips of its training and validation
+            parts to train on, 290 clips of its test part.
         ``sturm3``
-            The stratified, artist-filtered three folds of Foleiss and Tavares (2020), 948 clips.
+            The stratified, artist-filtered three folds of Foleiss and Tavares (2020): 948 clips.
         """
-        part = {row.text("id"): row.values["kereliuk"] for row in _facts()}
-        fold = {row.text("id"): row.values["fold"] for row in _facts()}
+        part = {row.text("id"): row.values["kereliuk"] for row in _published()}
+        fold = {row.text("id"): row.values["fold"] for row in _published()}
         return {
             "kereliuk": [_split(part, test="test")],
             "sturm3": [_split(fold, test=number) for number in ("1", "2", "3")],
         }
 
     def known_faults(self) -> dict[str, str]:
-        """Return the 70 clips that the fault-filtered split leaves out, and one that is corrupt in many copies.
+        """Return the 70 clips missing from the fault-filtered split, and one that is corrupt in many copies.
 
-        That split keeps one of the clips that repeat each other. Leaving out what other lists leave out as well
-        would remove both.
+        That split keeps one of several clips that repeat each other. Excluding what other lists exclude as well would
+        remove all of them.
         """
         reason = "left out of the fault-filtered split of Kereliuk et al. (2015)"
-        faults = {row.text("id"): reason for row in _facts() if not row.values["kereliuk"]}
+        faults = {row.text("id"): reason for row in _published() if not row.values["kereliuk"]}
         return {**faults, CORRUPT: "corrupt in many copies"}
 
 
-def _facts() -> tuple[Row, ...]:
+def _published() -> tuple[Row, ...]:
     """Return what was published about each clip."""
     return read_table(DATA / "gtzan.csv").rows
 
 
 def _split(parts: dict[str, str], test: str) -> Split:
-    """Return the split that scores on the part ``test`` and is fitted on the others; "" is no part."""
+    """Return the split that tests on the part ``test`` and trains on the others; "" is not a part."""
     return Split(
         train=frozenset(clip for clip, part in parts.items() if part not in ("", test)),
         test=frozenset(clip for clip, part in parts.items() if part == test),
     )
-
-
-def _clips(home: Path) -> Clips:
-    """Return the clips in the genre folders of ``home``."""
-    folders = class_folders(home, {genre: genre for genre in GENRES})
-    return one_file_each(((_id(genre, file), file) for genre, folder in folders for file in audio_in(folder)), ".wav")
 
 
 def _id(genre: str, file: Path) -> str | None:

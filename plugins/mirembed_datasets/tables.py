@@ -1,4 +1,4 @@
-"""Tables of labels: comma, semicolon or tab separated, or one JSON object a line."""
+"""Read tables of labels: separated by commas, semicolons or tabs, or one JSON object per line."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirembed import DatasetError
+from mirembed import DatasetError, counted
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 DELIMITERS = "\t;,"
 DATA = Path(__file__).parent / "data"
-"""Tables that come with the built-in datasets; its README names their sources."""
+"""Tables that come with the built-in datasets; the README there names their sources."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table, which says where it stands when it is converted to a string.
+    """One row of a table. As a string, it says where it is, for messages.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class Row:
     line : int
         Line of the file on which the row ends, from 1.
     values : mapping of str to str
-        The value in each column, white space stripped; "" where there is none.
+        The value by column, without surrounding white space; "" for an empty cell.
     """
 
     file: Path
@@ -39,34 +39,34 @@ class Row:
         return f"{self.file}, line {self.line}"
 
     def text(self, column: str) -> str:
-        """Return the value in ``column``; raise `DatasetError` when it is empty."""
+        """Return the value in ``column``; raise `DatasetError` if it is empty."""
         if not self.values[column]:
-            raise DatasetError(f"{self}: the column {column!r} is empty: fill it in or remove the row")
+            raise DatasetError(f"{self}: column {column!r} is empty; fill it in or remove the row")
         return self.values[column]
 
     def number(self, column: str) -> float:
-        """Return the value in ``column``; raise `DatasetError` when it is not a finite number."""
+        """Return the value in ``column`` as a number; raise `DatasetError` if it is not a finite number."""
         text = self.text(column)
         try:
             number = float(text)
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            raise DatasetError(f"{self}: {text!r} in the column {column!r} is not a number such as 0.5")
+            raise DatasetError(f"{self}: {text!r} in column {column!r} is not a finite number, such as 0.5")
         return number
 
     def number_within(self, column: str, low: float, high: float) -> float:
-        """Return the value in ``column``; raise `DatasetError` when it is not a number from ``low`` to ``high``."""
+        """Return the value in ``column``; raise `DatasetError` if it is not a number from ``low`` to ``high``."""
         number = self.number(column)
         if not low <= number <= high:
-            raise DatasetError(f"{self}: {number:g} in the column {column!r} is not from {low:g} to {high:g}")
+            raise DatasetError(f"{self}: {number:g} in column {column!r} is not between {low:g} and {high:g}")
         return number
 
     def whole_number_within(self, column: str, low: int, high: int) -> int:
-        """Return the value in ``column``; raise `DatasetError` when it is no whole number from ``low`` to ``high``."""
+        """Return the value in ``column``; raise `DatasetError` if it is not an integer from ``low`` to ``high``."""
         number = self.number_within(column, low, high)
         if not number.is_integer():
-            raise DatasetError(f"{self}: {number:g} in the column {column!r} is not a whole number")
+            raise DatasetError(f"{self}: {number:g} in column {column!r} is not an integer")
         return int(number)
 
 
@@ -78,7 +78,7 @@ class Table:
     ----------
     file : pathlib.Path
     columns : tuple of str
-        Names of the columns in the order of the file. Columns without a name are left out.
+        Column names in the order of the file, without columns that have no name.
     rows : tuple of Row
         At least one.
     """
@@ -88,32 +88,32 @@ class Table:
     rows: tuple[Row, ...]
 
     def column(self, name: str) -> str:
-        """Return ``name``; raise `DatasetError` when no column is called so."""
+        """Return ``name``; raise `DatasetError` if there is no such column."""
         if name not in self.columns:
-            raise DatasetError(f"{self.file} has no column {name!r}: its columns are {self.named_columns()}")
+            raise DatasetError(f"{self.file} has no column {name!r}; its columns are {self.named_columns()}")
         return name
 
     def named_columns(self) -> str:
-        """Return the names of the columns for a message."""
+        """Return the column names for a message."""
         return ", ".join(map(repr, self.columns))
 
 
 def read_table(file: Path) -> Table:
     """Read a table of labels.
 
-    The suffix ``.jsonl``, ``.ndjson`` or ``.json`` means one JSON object a line. In every other file the
-    first line names the columns and shows the delimiter. A byte order mark, Windows line ends, blank lines
-    and white space around names and values have no meaning.
+    A file with the suffix ``.jsonl``, ``.ndjson`` or ``.json`` has one JSON object per line. In any other file, the
+    first line names the columns and decides the delimiter. A byte order mark, Windows line endings, blank lines and
+    white space around names and values are ignored.
 
     Raises
     ------
     DatasetError
-        The file cannot be read, is not UTF-8, holds no rows, or has a malformed row.
+        The file cannot be read, is not UTF-8, has no rows, or has a malformed row.
     """
     text = _read_text(file)
     rows = tuple(_json_rows(file, text) if file.suffix.lower() in JSON_SUFFIXES else _csv_rows(file, text))
     if not rows:
-        raise DatasetError(f"{file} has no rows: a line that names the columns and one line a track are expected")
+        raise DatasetError(f"{file} has no rows; expected a line that names the columns, and one line per track")
     columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
     complete = (Row(row.file, row.line, {column: row.values.get(column, "") for column in columns}) for row in rows)
     return Table(file, columns, tuple(complete))
@@ -127,11 +127,11 @@ def find_table(name: str, home: Path, *, folders: Sequence[str] = (".",), source
     name : str
         Name of the file.
     home : pathlib.Path
-        It may be there or in one of the two folders above; the nearest is taken.
+        The folder to search; the two folders above are searched next.
     folders : sequence of str, optional
-        Where to look, relative to each of the three.
+        Where to search, relative to each of the three folders.
     source : str
-        Where to get the file, for the message when it is missing.
+        Where to get the file, for the message if it is missing.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def find_table(name: str, home: Path, *, folders: Sequence[str] = (".",), source
         for folder in folders:
             if (file := above / folder / name).is_file():
                 return file
-    raise DatasetError(f"no {name} in {str(home)!r} or up to two folders above it: {source}")
+    raise DatasetError(f"no {name} in {str(home)!r} or the two folders above it; {source}")
 
 
 def _read_text(file: Path) -> str:
@@ -155,7 +155,7 @@ def _read_text(file: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise DatasetError(f"{file}, line {line}: not UTF-8 text: save the table as UTF-8") from error
+        raise DatasetError(f"{file}, line {line}: not UTF-8; save the table as UTF-8") from error
 
 
 def _csv_rows(file: Path, text: str) -> Iterator[Row]:
@@ -173,7 +173,7 @@ def _csv_rows(file: Path, text: str) -> Iterator[Row]:
                 continue
             if len(values) != len(columns):
                 raise DatasetError(
-                    f"{file}, line {reader.line_num}: {len(values)} values for {len(columns)} columns: "
+                    f"{file}, line {reader.line_num}: {counted(len(values), 'value')} for {len(columns)} columns; "
                     f"put quotation marks around a value that contains {delimiter!r}"
                 )
             named = {column: value for column, value in zip(columns, values, strict=True) if column}
@@ -183,7 +183,7 @@ def _csv_rows(file: Path, text: str) -> Iterator[Row]:
 
 
 def _delimiter(text: str) -> str:
-    """Return the delimiter that divides the first line into the most columns."""
+    """Return the delimiter that splits the first line into the most columns."""
     header = next((line for line in io.StringIO(text, newline=None) if line.strip()), "")
 
     def columns(delimiter: str) -> int:
@@ -195,7 +195,7 @@ def _delimiter(text: str) -> str:
 def _distinct(columns: list[str], file: Path) -> list[str]:
     for column in columns:
         if column and columns.count(column) > 1:
-            raise DatasetError(f"{file} has two columns called {column!r}: rename or remove one")
+            raise DatasetError(f"{file} has two columns named {column!r}; rename or remove one")
     return columns
 
 
@@ -204,12 +204,14 @@ def _json_rows(file: Path, text: str) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            # numbers stay as they are written: the id 007 or the class 1 is a string
+            # keep numbers as they are written: the id 007 and the class 1 are strings
             record = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
         except json.JSONDecodeError as error:
-            raise DatasetError(f"{file}, line {number}: not JSON ({error.msg}): one object a line") from error
+            raise DatasetError(
+                f"{file}, line {number}: not JSON ({error.msg}); expected one object per line"
+            ) from error
         if not isinstance(record, dict):
-            raise DatasetError(f"{file}, line {number}: not a JSON object such as {{'path': …, 'label': …}}")
+            raise DatasetError(f"{file}, line {number}: expected a JSON object such as {{'path': …, 'label': …}}")
         yield Row(file, number, {key.strip(): _json_value(value, file, number) for key, value in record.items()})
 
 
@@ -220,4 +222,4 @@ def _json_value(value: object, file: Path, number: int) -> str:
         return value.strip()
     if isinstance(value, bool):
         return str(value).lower()
-    raise DatasetError(f"{file}, line {number}: {value!r} is not one text or number")
+    raise DatasetError(f"{file}, line {number}: {value!r} is not a string or a number")

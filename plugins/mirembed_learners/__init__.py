@@ -1,4 +1,4 @@
-"""Built-in learner: the support vector machine."""
+"""The built-in learner: a support vector machine."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ from mirembed_learners.svm import Svm
 @hookimpl
 def mirembed_register_learners(register: Register) -> None:
     """Register the built-in learner."""
-    register("svm", Svm, summary="Support vector machine: SVC for classes, one SVR for each target")
+    register("svm", Svm, summary="Support vector machine: SVC for classes, one SVR per target")

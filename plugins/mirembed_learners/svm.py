@@ -1,4 +1,4 @@
-"""The support vector machine of scikit-learn, as classifier and as regressor."""
+"""scikit-learn's support vector machine, as a classifier and a regressor."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from mirembed import Classification, Estimator, Task
 
 @dataclass(frozen=True)
 class Svm:
-    """SVC for classes, one SVR for each regression target.
+    """An SVC for classes, or one SVR per regression target.
 
     Parameters
     ----------
     kernel : str
-        ``rbf``, the one of scikit-learn, ``exp(-gamma |x - y|^2)``; ``match``, the learned similarity, with its
-        parameters; or any registered similarity, whose parameters follow after colons: ``polynomial:c=1:d=3``.
+        ``rbf``, scikit-learn's ``exp(-gamma |x - y|^2)``; ``match``, the learned similarity with its parameters; or
+        any registered similarity, with parameters after colons: ``polynomial:c=1:d=3``.
     C : float
-        Penalty of an error, above 0.
+        The penalty for errors, above 0.
     gamma : float or "scale" or "match" or None
-        Of any kernel that has a ``gamma``, above 0. ``scale``, for ``rbf`` only, is 1 / (units * variance of
-        embeddings); ``match`` is that of the learned similarity. None: ``scale`` for ``rbf``, and for other kernels
-        their own.
+        The ``gamma`` of any kernel that has one, above 0. ``scale``, for ``rbf`` only, is 1 / (units * variance of
+        embeddings); ``match`` is the ``gamma`` of the learned similarity. None means ``scale`` for ``rbf``, and the
+        default of any other kernel.
     epsilon : float
-        Half width of the tube without penalty, on targets scaled to [0, 1]; 0 or more. Regression only.
+        Half the width of the penalty-free tube, on targets scaled to [0, 1]; 0 or more. Regression only.
 
     Raises
     ------
     ValueError
-        For any other value.
+        If a parameter has another value.
     """
 
     kernel: str = "rbf"
@@ -40,22 +40,22 @@ class Svm:
 
     def __post_init__(self) -> None:
         if not 0 < self.C < math.inf:
-            raise ValueError(f"C is {self.C}: expected a finite number above 0")
+            raise ValueError(f"C is {self.C}; expected a finite number above 0")
         if isinstance(self.gamma, int | float):
             if not 0 < self.gamma < math.inf:
-                raise ValueError(f"gamma is {self.gamma!r}: expected a finite number above 0")
+                raise ValueError(f"gamma is {self.gamma!r}; expected a finite number above 0")
         elif self.gamma not in (None, "scale", "match"):
-            raise ValueError(f"gamma is {self.gamma!r}: expected 'scale', 'match' or a finite number above 0")
+            raise ValueError(f"gamma is {self.gamma!r}; expected 'scale', 'match' or a finite number above 0")
         if self.gamma == "scale" and self.kernel != "rbf":
-            raise ValueError(f"gamma is 'scale', which kernel=rbf has, but not kernel={self.kernel}; leave it out")
+            raise ValueError(f"gamma is 'scale', but only kernel=rbf has it, not kernel={self.kernel}; omit gamma")
         if self.gamma not in (None, "match") and self.kernel == "match":
-            raise ValueError(f"gamma is {self.gamma!r}: kernel=match has that of the learned similarity; leave it out")
+            raise ValueError(f"gamma is {self.gamma!r}, but kernel=match takes it from the learned similarity")
         if not 0 <= self.epsilon < math.inf:
-            raise ValueError(f"epsilon is {self.epsilon}: expected a finite number, 0 or more")
+            raise ValueError(f"epsilon is {self.epsilon}; expected a finite number, 0 or more")
 
     @property
     def kernel_similarity(self) -> str | None:
-        """The similarity that is the kernel; None where scikit-learn computes it."""
+        """The similarity used as the kernel; None if scikit-learn computes the kernel."""
         if self.kernel == "match":
             return "match"
         if self.kernel == "rbf" and self.gamma != "match":
@@ -66,7 +66,7 @@ class Svm:
         return f"{name}:{','.join(parameters)}" if parameters else name
 
     def estimator(self, task: Task) -> Estimator:
-        """Return a new, unfitted ``SVC``, or for regression a ``MultiOutputRegressor`` of ``SVR``."""
+        """Return a new, unfitted ``SVC``, or a ``MultiOutputRegressor`` of ``SVR`` for regression."""
         from sklearn.multioutput import MultiOutputRegressor
         from sklearn.svm import SVC, SVR
 

@@ -1,4 +1,4 @@
-"""Built-in similarities."""
+"""The built-in similarities."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The similarities of the paper: kernels that PyTorch can differentiate.
+"""The similarities of the paper, differentiable by PyTorch.
 
-All take vectors ``[..., n, d]``, float32 or float64, and leave them as they are. They use nothing but the
-methods of the tensors that they are given, so that importing this module does not import torch.
+All take vectors ``[..., n, d]``, float32 or float64, and leave them unchanged. They only call methods of their input
+tensors, so importing this module does not import torch.
 
 Source: Jakubik & Kwaśnicka, Similarity-Based Summarization of Music Files for Support Vector Machines,
 Complexity, 2018, doi 10.1155/2018/1935938.
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TINY = 1e-8
-"""Added to a squared norm, so that the direction of a zero vector is 0 and its gradient finite."""
+"""Added to squared norms, so that the direction of a zero vector is 0 and its gradient is finite."""
 
 
 @dataclass(frozen=True)
 class Rbf:
-    """``exp(-gamma |x - y|^2)``, from 0 to 1, and 1 for a vector and itself.
+    """``exp(-gamma |x - y|^2)``, between 0 and 1; equal vectors have similarity 1.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Rbf:
     Raises
     ------
     ValueError
-        For any other ``gamma``.
+        If ``gamma`` is not a finite number above 0.
     """
 
     gamma: float = 1.0
@@ -45,7 +45,7 @@ class Rbf:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the similarities ``[..., n, n]`` of all pairs of ``x [..., n, d]``."""
-        # The products of long vectors would swallow short distances: centring keeps the vectors short.
+        # Dot products of long vectors lose the precision of short distances; centering keeps the vectors short.
         products = _dot_products(x - x.mean(dim=-2, keepdim=True))
         squared_norms = products.diagonal(dim1=-2, dim2=-1)
         return self._of_products(squared_norms, squared_norms, products)
@@ -53,7 +53,8 @@ class Rbf:
     def cross(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the similarities ``[..., n, m]`` of ``x [..., n, d]`` with ``y [..., m, d]``.
 
-        Both are centered at the mean of ``y``, which a kernel machine keeps while ``x`` comes and goes.
+        Both are centered at the mean of ``y``: a kernel machine stores ``y``, so the result for a row of ``x`` does
+        not depend on the other rows.
         """
         center = y.mean(dim=-2, keepdim=True)
         x, y = x - center, y - center
@@ -70,7 +71,7 @@ class Rbf:
 
 @dataclass(frozen=True)
 class Cosine:
-    """``x.y / (|x| |y|)``, from -1 to 1 up to rounding, and 0 for a zero vector and anything."""
+    """``x.y / (|x| |y|)``, from -1 to 1 up to rounding; zero vectors have similarity 0 to everything."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the similarities ``[..., n, n]`` of all pairs of ``x [..., n, d]``."""
@@ -97,12 +98,12 @@ class Polynomial:
     c : float
         0 or more.
     d : int
-        Degree, 1 or more.
+        The degree, 1 or more.
 
     Raises
     ------
     ValueError
-        For any other value: the result would not be a kernel.
+        If a parameter is out of range, where the similarity would not be a kernel.
     """
 
     gamma: float = 1.0
@@ -112,9 +113,9 @@ class Polynomial:
     def __post_init__(self) -> None:
         _check_gamma(self.gamma)
         if not 0 <= self.c < math.inf:
-            raise ValueError(f"c is {self.c}: expected a finite number, 0 or more")
+            raise ValueError(f"c is {self.c}; expected a finite number, 0 or more")
         if self.d < 1:
-            raise ValueError(f"d is {self.d}: expected a degree of 1 or more")
+            raise ValueError(f"d is {self.d}; expected a degree of 1 or more")
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the similarities ``[..., n, n]`` of all pairs of ``x [..., n, d]``."""
@@ -134,12 +135,12 @@ class Polynomial:
 
 def _check_gamma(gamma: float) -> None:
     if not 0 < gamma < math.inf:
-        raise ValueError(f"gamma is {gamma}: expected a finite number above 0")
+        raise ValueError(f"gamma is {gamma}; expected a finite number above 0")
 
 
 def _dot_products(x: Tensor) -> Tensor:
     """Return the dot products ``[..., n, n]`` of all pairs, symmetric to the bit."""
-    products = x @ x.mT  # not quite: the order of its additions may differ
+    products = x @ x.mT  # not quite symmetric: sums may be accumulated in different orders
     return (products + products.mT) / 2
 
 

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class CsvMood:
-    """Audio files beside a CSV file with the columns file and artist, and one for each mood.
+    """Audio files and a CSV file with the columns file and artist, and one column per mood.
 
     Parameters
     ----------
     table : str
-        Name of the CSV file in the audio folder.
+        The CSV file in the audio folder.
     low, high : float
         The range of the ratings.
     """
@@ -26,8 +26,8 @@ class CsvMood:
     card = Card(
         title="Your music with mood ratings",
         n_tracks=0,
-        labels="one rating for each mood",
-        license="that of your music",
+        labels="one rating per mood",
+        license="the license of your music",
         citation="",
         source="your own files",
         tree="annotations.csv\n*.wav, *.mp3, ... at any depth",
@@ -35,26 +35,28 @@ class CsvMood:
 
     def __init__(self, table: str = "annotations.csv", low: float = 1.0, high: float = 9.0) -> None:
         if not low < high:
-            raise ValueError(f"low is {low} and high is {high}: expected low below high")
+            raise ValueError(f"low is {low} and high is {high}; expected low below high")
         self.table = table
         self.low = low
         self.high = high
 
     def listing(self, audio: Path) -> Listing:
-        """Return the rated tracks whose audio is there; raise `DatasetError` for a table that cannot be used."""
+        """Return the rated tracks whose audio exists; raise `DatasetError` if the table cannot be used."""
         table = audio / self.table
         if not table.is_file():
-            raise DatasetError(f"there is no {table}; give the folder that holds it with --audio")
+            raise DatasetError(f"no file {table}; give the folder that contains it with --audio")
         with table.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
             columns = rows.fieldnames or ()
             moods = [column for column in columns if column not in ("file", "artist")]
             if not {"file", "artist"} <= {*columns} or not moods:
-                raise DatasetError(f"{table} has the columns {', '.join(columns)}; expected file, artist and moods")
+                raise DatasetError(
+                    f"{table} has the columns {', '.join(columns)}; expected file, artist and at least one mood"
+                )
             tracks = [self._track(audio, row, moods, f"{table}, line {rows.line_num}") for row in rows]
         present = [track for track in tracks if track.path.is_file()]
         if not present:
-            raise DatasetError(f"none of the {len(tracks)} files of {table} are in {audio}")
+            raise DatasetError(f"{audio} contains none of the files listed in {table} ({len(tracks)})")
         task = Regression(tuple(Target(mood, self.low, self.high) for mood in moods))
         return Listing(task, present, absent=len(tracks) - len(present))
 
@@ -62,9 +64,11 @@ class CsvMood:
         try:
             ratings = tuple(float(row[mood]) for mood in moods)
         except (TypeError, ValueError):
-            raise DatasetError(f"{where}: expected a number for each of {', '.join(moods)}") from None
+            raise DatasetError(f"{where}: {', '.join(moods)} must be numbers") from None
         if not all(self.low <= rating <= self.high for rating in ratings):
-            raise DatasetError(f"{where}: a rating is not from {self.low:g} to {self.high:g}; see csvmood:low=,high=")
+            raise DatasetError(
+                f"{where}: ratings must be from {self.low:g} to {self.high:g}; csvmood:low=,high= sets another range"
+            )
         return Track(id=row["file"], path=audio / row["file"], label=ratings, group=row["artist"] or None)
 
 

@@ -7,11 +7,11 @@ from mirembed.testing import dataset_checks
 from mirembed_csvmood import CsvMood
 
 HEADER = "file,artist,valence,arousal"
-ROWS = ("one.wav,Ann,6.5,3", "album/two.wav,Ben,2,7.25", "album/three.wav,,9,1", "not here.wav,Ann,5,5")
+ROWS = ("one.wav,Ann,6.5,3", "album/two.wav,Ben,2,7.25", "album/three.wav,,9,1", "missing.wav,Ann,5,5")
 
 
 def write_copy(folder: Path, *rows: str, header: str = HEADER) -> Path:
-    """Write empty files: a listing opens no audio."""
+    """Write empty files, because a listing opens no audio."""
     (folder / "annotations.csv").write_text("\n".join([header, *(rows or ROWS)]), encoding="utf-8")
     (folder / "album").mkdir()
     for name in ("one.wav", "album/two.wav", "album/three.wav"):
@@ -20,11 +20,11 @@ def write_copy(folder: Path, *rows: str, header: str = HEADER) -> Path:
 
 
 @dataset_checks(CsvMood, audio=write_copy)
-def test_it_keeps_every_promise_of_a_dataset(check):
+def test_it_passes_every_check_of_a_dataset(check):
     check()
 
 
-def test_every_row_whose_file_is_there_is_a_track(tmp_path):
+def test_every_row_whose_file_exists_is_a_track(tmp_path):
     listing = CsvMood().listing(write_copy(tmp_path))
     assert listing.task.targets == (Target("valence", 1, 9), Target("arousal", 1, 9))
     assert {track.id: track.label for track in listing.tracks} == {
@@ -37,26 +37,22 @@ def test_every_row_whose_file_is_there_is_a_track(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("header", "row", "message"),
+    ("header", "row", "fact"),
     [
-        (
-            "path,artist,valence",
-            "one.wav,Ann,1",
-            "has the columns path, artist, valence; expected file, artist and moods",
-        ),
-        ("file,artist", "one.wav,Ann", "expected file, artist and moods"),
-        (HEADER, "one.wav,Ann,high,1", "line 2: expected a number for each of valence, arousal"),
-        (HEADER, "one.wav,Ann,1", "line 2: expected a number for each of valence, arousal"),
-        (HEADER, "one.wav,Ann,1,nan", "line 2: a rating is not from 1 to 9"),
-        (HEADER, "one.wav,Ann,1,10", "line 2: a rating is not from 1 to 9"),
-        (HEADER, "zero.wav,Ann,1,1", "none of the 1 files of "),
+        ("path,artist,valence", "one.wav,Ann,1", "path, artist, valence"),
+        ("file,artist", "one.wav,Ann", "columns file, artist;"),
+        (HEADER, "one.wav,Ann,high,1", "line 2: valence, arousal"),
+        (HEADER, "one.wav,Ann,1", "line 2: valence, arousal"),
+        (HEADER, "one.wav,Ann,1,nan", "line 2: .* from 1 to 9"),
+        (HEADER, "one.wav,Ann,1,10", "line 2: .* from 1 to 9"),
+        (HEADER, "zero.wav,Ann,1,1", "none of the files"),
     ],
 )
-def test_a_table_that_cannot_be_used_is_an_error(tmp_path, header, row, message):
-    with pytest.raises(DatasetError, match=message):
+def test_a_table_that_cannot_be_used_is_an_error(tmp_path, header, row, fact):
+    with pytest.raises(DatasetError, match=fact):
         CsvMood().listing(write_copy(tmp_path, row, header=header))
 
 
 def test_the_range_is_a_parameter():
-    with pytest.raises(ValueError, match=r"low is 1\.0 and high is 0\.0: expected low below high"):
+    with pytest.raises(ValueError, match=r"low is 1\.0 and high is 0\.0"):
         CsvMood(low=1.0, high=0.0)

@@ -1,6 +1,6 @@
 """Random forests as a learner for mirembed.
 
-Every `mirembed` command imports this module; scikit-learn is imported when a forest is made.
+Every `mirembed` command imports this module, so scikit-learn is imported only when a forest is created.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
 
 
 class Forest:
-    """A random forest: the mean vote, or the mean prediction, of many decision trees.
+    """A random forest: the mean vote or mean prediction of many decision trees.
 
     Parameters
     ----------
     trees : int
-        1 or more.
+        The number of trees, 1 or more.
     depth : int or None
-        Of a tree at most, 1 or more. None: until every leaf is pure.
+        The maximum depth of a tree, 1 or more. None to grow until every leaf is pure.
     seed : int
-        Of the random choices, 0 or more.
+        The seed of the random choices, 0 or more.
     """
 
     def __init__(self, trees: int = 100, depth: int | None = None, seed: int = 0) -> None:
         for name, value, least in (("trees", trees, 1), ("depth", depth, 1), ("seed", seed, 0)):
             if value is not None and value < least:
-                raise ValueError(f"{name} is {value}: expected {least} or more")
+                raise ValueError(f"{name} is {value}; expected {least} or more")
         self.trees = trees
         self.depth = depth
         self.seed = seed
 
     def estimator(self, task: Task) -> Estimator:
-        """Return a new, unfitted forest; for regression one for each target, so that one target stays ``[n, 1]``."""
+        """Return a new, unfitted forest; for regression, one per target, which keeps the shape ``[n, 1]``."""
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
         from sklearn.multioutput import MultiOutputRegressor
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Laplacian:
-    """``exp(-gamma |x - y|_1)``, from 0 to 1, and 1 for a vector and itself.
+    """``exp(-gamma |x - y|_1)``, between 0 and 1; equal vectors have similarity 1.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class Laplacian:
 
     def __init__(self, gamma: float = 0.1) -> None:
         if not 0 < gamma < math.inf:
-            raise ValueError(f"gamma is {gamma}: expected a finite number above 0")
+            raise ValueError(f"gamma is {gamma}; expected a finite number above 0")
         self.gamma = gamma
 
     def __call__(self, x: Tensor) -> Tensor:

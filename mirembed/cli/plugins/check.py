@@ -26,7 +26,7 @@ def check(
     from mirembed.progress import counted
     from mirembed.registry import Registry
     from mirembed.specs import Spec
-    from mirembed.testing.outcomes import run_checks
+    from mirembed.testing.suites import run_checks
 
     registry = Registry.discover()
     spec = Spec.parse(name)

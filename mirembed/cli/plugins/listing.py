@@ -26,10 +26,10 @@ def list_all(
 
     from mirembed.cli.console import print_json, print_table
     from mirembed.registry import Registry
-    from mirembed.registry.descriptions import describe, of_hook
+    from mirembed.registry.descriptions import describe
 
     registry = Registry.discover()
-    plugins = of_hook(registry, hook)
+    plugins = registry.of_hook(hook)
     if json:
         print_json(
             {

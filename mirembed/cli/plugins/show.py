@@ -21,10 +21,10 @@ def show(
 
     from mirembed.cli.console import print_json
     from mirembed.registry import Registry
-    from mirembed.registry.descriptions import describe, matching
+    from mirembed.registry.descriptions import describe
 
     registry = Registry.discover()
-    plugins, broken = matching(registry, name)
+    plugins, broken = registry.matching(name)
     descriptions = [describe(registry, plugin) for plugin in plugins]
     if json:
         print_json({"plugins": [d.to_json() for d in descriptions], "broken": [asdict(b) for b in broken]})

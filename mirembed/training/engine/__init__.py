@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.errors import SpecError
-from mirembed.store.moments import Moments
+from mirembed.store.frame_file import Moments
 from mirembed.training.excerpts import Normalization, gather
 from mirembed.training.weights import NetworkWeights, parameter_shapes
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.store.mapped import Runs, reading_ahead
+from mirembed.store.frame_file import Runs, reading_ahead
 from mirembed.training.engine import gru
 from mirembed.training.engine.gru import CHUNK, Gradient, Layer, Tape
 from mirembed.training.engine.vectors import LANES, ROWS

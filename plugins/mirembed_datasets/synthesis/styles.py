@@ -1,9 +1,9 @@
-"""Eight styles, written down as step patterns.
+"""Eight styles, defined by step patterns.
 
-They come in four pairs, so that no single cue tells all of them apart:
+They come in four pairs, so that no single feature separates all of them:
 
 ======  ============================================  ====================================================
-style   in common with the other of the pair          its own
+style   shared with the other style of the pair       distinctive
 ======  ============================================  ====================================================
 waltz   accordion, fiddle, upright bass; six quavers  3/4: bass on the one, chords on two and three
 jig     a bar                                         6/8: two beats of three quavers, running melody
@@ -15,16 +15,16 @@ rock    guitar, bass and kit; modes and tempo         fifths on the beat, snare 
 reggae  overlap                                       triads off the beat, kick and snare on the three
 ======  ============================================  ====================================================
 
-The last groove of each style borrows the drums, the chords or the bass of the other.
+The last groove of each style has the drums, the chords or the bass of the other.
 
-A pattern has one character a step and is repeated as it stands:
+A pattern has one character per step and is repeated:
 
 ==============  ==================================================================================
 ``.``           rest
-``=``           the sound before goes on
+``=``           the previous sound continues
 ``1`` to ``8``  a scale step above the root of the chord; 8 is the octave
-``x``           a drum hit, a whole chord, or a note that the melody chooses
-``o``           the same as an ornament: softer, and played as often as the clip's density says
+``x``           a drum hit, a whole chord, or a note of the melody
+``o``           the same as an ornament: softer, and only as often as the density of the clip says
 ==============  ==================================================================================
 """
 
@@ -40,26 +40,26 @@ PARTS = PITCHED + DRUMS
 
 @dataclass(frozen=True)
 class Style:
-    """The choices that the clips of one style draw from.
+    """The options from which the clips of a style are drawn.
 
     Attributes
     ----------
     name : str
     tempo : tuple of float
-        Lowest and highest, beats a minute.
+        Lowest and highest, beats per minute.
     steps_per_beat, steps_per_chord : int
     modes : tuple of str
-        Keys of the score's `SCALES`; one that stands twice is drawn twice as often.
+        Keys of `mirembed_datasets.synthesis.composition.SCALES`; one that occurs twice is drawn twice as often.
     progressions : tuple of str
-        Chords in turn, each as the scale step of its root.
+        Sequences of chords, each given by the scale step of its root.
     voicing : str
-        The chord, as scale steps above its root.
-    players : dict of str to tuple of str
-        For each of `PARTS`, the synthesizer's instruments or drums that a band may choose.
+        Scale steps of the chord above its root.
+    instruments : dict of str to tuple of str
+        For each of `PARTS`, the instruments or drums of the synthesizer that a band may have.
     grooves : dict of str to tuple of str
-        For each of `PARTS`, its step patterns; the first patterns of all parts belong together, and so on.
+        For each of `PARTS`, its step patterns; the first patterns of all parts form one groove, and so on.
     swing : tuple of float
-        Where the second of two steps falls between the first and the next pair: 1/2 straight, 2/3 triplets.
+        Position of the second of two steps between the first and the next pair: 1/2 straight, 2/3 triplets.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Style:
     modes: tuple[str, ...]
     progressions: tuple[str, ...]
     voicing: str
-    players: Mapping[str, tuple[str, ...]]
+    instruments: Mapping[str, tuple[str, ...]]
     grooves: Mapping[str, tuple[str, ...]]
     swing: tuple[float, float] = (0.5, 0.5)
 
@@ -82,7 +82,7 @@ WALTZ = Style(
     modes=("major", "major", "minor"),
     progressions=("1155", "1451", "1625", "1415"),
     voicing="135",
-    players={
+    instruments={
         "bass": ("upright", "tuba"),
         "chords": ("accordion", "piano"),
         "lead": ("fiddle", "accordion"),
@@ -107,7 +107,7 @@ JIG = Style(
     modes=("major", "mixolydian", "dorian"),
     progressions=("1171", "1147", "1717", "1415"),
     voicing="158",
-    players={
+    instruments={
         "bass": ("upright",),
         "chords": ("accordion", "guitar"),
         "lead": ("fiddle", "flute"),
@@ -133,7 +133,7 @@ SWING = Style(
     modes=("major", "mixolydian"),
     progressions=("2511", "1625", "3625", "1425"),
     voicing="1357",
-    players={
+    instruments={
         "bass": ("upright",),
         "chords": ("piano", "epiano"),
         "lead": ("clarinet", "flute"),
@@ -158,7 +158,7 @@ BOSSA = Style(
     modes=("major", "dorian", "minor"),
     progressions=("1251", "2511", "1425", "1414"),
     voicing="1357",
-    players={
+    instruments={
         "bass": ("upright",),
         "chords": ("epiano", "guitar"),
         "lead": ("clarinet", "flute"),
@@ -184,7 +184,7 @@ HOUSE = Style(
     modes=("dorian", "minor"),
     progressions=("1144", "1415", "1", "16"),
     voicing="1357",
-    players={
+    instruments={
         "bass": ("synthbass", "sub"),
         "chords": ("organ", "strings"),
         "lead": ("organ", "saw"),
@@ -209,7 +209,7 @@ TRANCE = Style(
     modes=("minor",),
     progressions=("1637", "1673", "1564", "6415"),
     voicing="135",
-    players={
+    instruments={
         "bass": ("synthbass",),
         "chords": ("saw", "strings"),
         "lead": ("saw", "organ"),
@@ -234,7 +234,7 @@ ROCK = Style(
     modes=("mixolydian", "major", "minor"),
     progressions=("1741", "1545", "1647", "1474"),
     voicing="158",
-    players={
+    instruments={
         "bass": ("fingerbass", "sub"),
         "chords": ("crunch",),
         "lead": ("crunch", "guitar"),
@@ -259,7 +259,7 @@ REGGAE = Style(
     modes=("major", "mixolydian"),
     progressions=("1415", "14", "1645", "1212"),
     voicing="135",
-    players={
+    instruments={
         "bass": ("fingerbass", "sub"),
         "chords": ("crunch", "organ"),
         "lead": ("organ", "guitar"),

@@ -1,4 +1,4 @@
-"""What is kept of a file while its blocks come in: the mean of the channels goes on, and the block is forgotten."""
+"""The state of one file's decoding: each block of samples is checked, hashed, mixed down and passed on."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-LONGEST = 12 * 3600
-"""Seconds. A file that states more is refused before it is decoded."""
+MAX_HOURS = 12
+"""A file whose header states more is refused before it is decoded."""
 
-HIGHEST_RATE = 768_000
-"""Hz. Only a damaged header states more, and a frame of it would not fit into memory."""
+MAX_RATE = 768_000
+"""Hz. Only a damaged header states more, and one frame at that rate would not fit in memory."""
 
 BLOCK_VALUES = 2**19
 """Samples of all channels in a block: 2 MiB."""
@@ -25,22 +25,22 @@ Decoder = Literal["soundfile", "essentia"]
 
 
 class Receiver(Protocol):
-    """Takes the samples of one file, in their order."""
+    """Takes the samples of one file in order."""
 
     def add(self, samples: NDArray[np.float32]) -> None:
-        """Take the next samples, ``[n_samples]``: the mean of the channels; full scale is 1, all are finite."""
+        """Take the next samples, ``[n_samples]``: the mean of the channels, all finite; full scale is 1."""
 
 
 R = TypeVar("R", bound=Receiver)
 
 
-class Tally(Generic[R]):
-    """What is known of a file that is being decoded.
+class DecodeState(Generic[R]):
+    """What is known of a file while it is being decoded.
 
     Parameters
     ----------
     receiver : callable
-        From the sampling rate in Hz to what takes the samples.
+        Makes what takes the samples from the sampling rate in Hz.
     rate : int
     n_channels : int
     decoder : {"soundfile", "essentia"}
@@ -48,12 +48,12 @@ class Tally(Generic[R]):
     Raises
     ------
     AudioError
-        If the rate or the number of channels cannot be that of music.
+        The sampling rate is not that of music.
     """
 
     def __init__(self, receiver: Callable[[int], R], rate: int, n_channels: int, decoder: Decoder) -> None:
-        if not 1 <= rate <= HIGHEST_RATE:
-            raise AudioError(f"sampling rate {rate} Hz, expected at most {HIGHEST_RATE}: the header is damaged")
+        if not 1 <= rate <= MAX_RATE:
+            raise AudioError(f"sampling rate {rate} Hz, expected at most {MAX_RATE}; the header is damaged")
         self.rate = rate
         self.decoder = decoder
         self.n_samples = 0
@@ -64,11 +64,11 @@ class Tally(Generic[R]):
 
     @property
     def seconds(self) -> float:
-        """The length of what was decoded."""
+        """Duration of what has been decoded."""
         return self.n_samples / self.rate
 
     def add(self, channels: NDArray[np.float32]) -> None:
-        """Take the next samples ``[n_samples, n_channels]``, in one piece of memory."""
+        """Take the next samples, ``[n_samples, n_channels]``, C-contiguous."""
         import numpy as np
 
         self.n_samples += len(channels)
@@ -86,13 +86,13 @@ class Tally(Generic[R]):
         Raises
         ------
         AudioError
-            If there was none, or one that is NaN or infinite.
+            There are no samples, or some are NaN or infinite.
         """
         if not self.n_samples:
-            raise AudioError("no samples: the file has a header and no sound")
+            raise AudioError("no samples: the file is nothing but a header")
         if self._n_bad:
             n_values = self.n_samples * self._n_channels
-            raise AudioError(f"{self._n_bad} of {n_values} samples are NaN or infinite: export the file again")
+            raise AudioError(f"{self._n_bad} of {n_values} samples are NaN or infinite; export the file again")
         return self._hasher.hexdigest()
 
     def _mean(self, channels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -100,7 +100,7 @@ class Tally(Generic[R]):
 
         # Channel by channel: numpy's mean over an axis of length two is many times slower.
         mono: NDArray[np.float32] = channels[:, 0].copy()
-        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is counted, and no warning
+        with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite are counted instead
             for channel in range(1, self._n_channels):
                 mono += channels[:, channel]
         if self._n_channels > 1:
@@ -109,6 +109,6 @@ class Tally(Generic[R]):
 
 
 def require_bounded(seconds: float) -> None:
-    """Raise `AudioError` for what is longer than `LONGEST`."""
-    if seconds > LONGEST:
-        raise AudioError(f"{seconds / 3600:.1f} hours long, at most {LONGEST // 3600} are read: cut it into pieces")
+    """Raise `AudioError` for audio longer than `MAX_HOURS`."""
+    if seconds > MAX_HOURS * 3600:
+        raise AudioError(f"{seconds / 3600:.1f} hours long, longer than the limit of {MAX_HOURS} hours; split the file")

@@ -1,4 +1,4 @@
-"""What can be wrong with a file of a store."""
+"""What is wrong with a file or folder of a store, as ``mirembed store verify`` lists it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Fault:
 
     @classmethod
     def of(cls, path: Path, error: Exception | str, advice: str) -> Fault:
-        """Return the fault that an error tells of, with another advice than its own."""
+        """Turn an error into a fault, with other advice than the error's own."""
         what = str(error).partition("; ")[0].removeprefix(f"{path} ")
         return cls(str(path), what, advice)
 
@@ -37,7 +37,7 @@ class Fault:
 
 
 def unreadable(path: Path, advice: str) -> list[Fault]:
-    """Return the fault of a Parquet or JSON file that is missing or damaged; nothing when it is sound."""
+    """Read a Parquet or JSON file; return a fault if it is missing or damaged, else nothing."""
     try:
         (read_json if path.suffix == ".json" else read_table)(path)
     except StoreError as error:

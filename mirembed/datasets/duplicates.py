@@ -1,12 +1,12 @@
-"""Fingerprints of recordings, and the pairs of tracks that hold the same one, also shifted in time.
+"""Audio fingerprints, and the pairs of tracks that contain the same recording, even shifted in time.
 
-A fingerprint is a sequence of words of 24 bits, one every 50 ms. A bit tells whether, between one band and the next,
-the energy grows more or less than it did a moment ago: gain, equalization, codecs and sampling rates hardly change
-it. Silence and steady tones grow nowhere: their words are 0, which tells nothing and is never compared. Two tracks
-are compared bit by bit at every offset at which they share a word.
+A fingerprint is a sequence of 24-bit words, one every 50 ms. A bit says whether the difference in energy between two
+neighboring bands is larger or smaller than it was a moment ago; gain, equalization, codecs and sampling rates hardly
+change it. In silence and steady tones nothing grows: their words are 0, carry no information and are never compared.
+Two tracks are compared bit by bit at every offset at which they share a word.
 
 Source: the bits are those of Haitsma & Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002, with
-energies averaged over 1.2 s, so that frames need not begin at the same sample.
+energies averaged over 1.2 s, so that frames need not start at the same sample.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ STEP = 0.05
 BITS = 24
 _LOWEST, _HIGHEST = 150.0, 4500.0
 _WINDOW = 0.046
-"""Seconds at least: long enough that every band has a bin of its own."""
+"""Shortest window in seconds: long enough that every band has a bin of its own."""
 
 _AVERAGED, _APART = 24, 8
-"""Steps over which an energy is averaged, and steps between two energies that are compared."""
+"""Steps over which energies are averaged, and steps between two energies that are compared."""
 
 _RANGE = 80.0
-"""Decibels below the loudest energy of the clip at which noise floors of all kinds become one."""
+"""Dynamic range in decibels below the loudest energy of a track; anything quieter is raised to that level."""
 
 _STEADY = 0.1
-"""Decibels: a smaller change of the growth between two bands is rounding and no music."""
+"""Decibels; a smaller change is rounding, not music."""
 
 SAME = 0.25
-"""Share of different bits up to which two stretches hold one recording; of unrelated music at least 0.38 differ."""
+"""Largest fraction of differing bits in the same recording; in unrelated music at least 0.38 differ."""
 
 _MIN_WORDS = 100
-"""Fewest words to be compared. With the steps that the last one looks ahead they are 6.6 s of sound."""
+"""Fewest words worth comparing. Together with the steps that the last one looks ahead, they are 6.6 s of audio."""
 
 _NEIGHBORS = 8
-"""Equal words that are looked at for each word; loops and many copies share it with more."""
+"""Equal words that are considered for each word; loops and many copies have more."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """Two tracks that hold the same recording.
+    """Two tracks that contain the same recording.
 
     Attributes
     ----------
     first, second : int
-        Positions of the tracks.
+        Indices of the tracks.
     offset : float
-        Seconds: what sounds at t in the second sounds at t + offset in the first.
+        In seconds; what is at t in the second track is at t + offset in the first.
     difference : float
-        Share of the bits that differ, from 0 to `SAME`.
+        Fraction of differing bits, from 0 to `SAME`.
     """
 
     first: int
@@ -66,7 +66,7 @@ class Match:
 
 
 def fingerprint(samples: NDArray[np.float32], rate: int) -> NDArray[np.uint32]:
-    """Return the words of a recording.
+    """Compute the fingerprint of a recording.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ def fingerprint(samples: NDArray[np.float32], rate: int) -> NDArray[np.uint32]:
     Returns
     -------
     ndarray [n_words], uint32
-        In the lower 24 bits; 0 where more than half of them mean nothing, as in silence and steady tones. Empty
-        for recordings shorter than about 1.7 s, and below 9000 Hz, where the highest band is missing.
+        Words in the lower 24 bits; 0 where more than half of the bits carry no information, as in silence and steady
+        tones. Empty for recordings shorter than about 1.7 s, and at rates below 9000 Hz, which lack the highest band.
     """
     energies = _energies(samples, rate)  # [n_steps, BITS + 1], dB
     if len(energies) <= _AVERAGED + _APART:
@@ -94,7 +94,7 @@ def fingerprint(samples: NDArray[np.float32], rate: int) -> NDArray[np.uint32]:
 
 
 def same_recordings(fingerprints: Sequence[NDArray[np.uint32]]) -> list[Match]:
-    """Return all pairs of tracks that hold the same recording for at least 6.6 s, the surest first."""
+    """Find all pairs of tracks that share a recording for at least 6.6 s, the most similar first."""
     best: dict[tuple[int, int], Match] = {}
     for first, second, offset in _candidates(fingerprints):
         difference = _difference(fingerprints[first], fingerprints[second], offset)
@@ -105,12 +105,12 @@ def same_recordings(fingerprints: Sequence[NDArray[np.uint32]]) -> list[Match]:
 
 
 def _distance(match: Match) -> tuple[float, float]:
-    """Order matches; of offsets that agree equally well, as in loops, the smallest is meant."""
+    """Sort key of matches: the smallest of several offsets that agree equally well, as in loops, comes first."""
     return match.difference, abs(match.offset)
 
 
 def _energies(samples: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
-    """Return the energies in bands between 150 Hz and 4.5 kHz: ndarray ``[n_steps, BITS + 1]``, dB."""
+    """Compute the energies in bands between 150 Hz and 4.5 kHz: ndarray ``[n_steps, BITS + 1]``, dB."""
     from scipy.fft import rfft
 
     size = 2 ** int(np.ceil(np.log2(_WINDOW * rate)))
@@ -121,7 +121,7 @@ def _energies(samples: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
     starts = np.round(np.arange(n_steps) * STEP * rate).astype(int)
     window = np.hanning(size).astype(np.float32)
     energies = np.empty((n_steps, BITS + 1))
-    for block in range(0, n_steps, 1024):  # hours of music, some megabytes at a time
+    for block in range(0, n_steps, 1024):  # a few megabytes at a time, even for hours of music
         frames = np.lib.stride_tricks.sliding_window_view(samples, size)[starts[block : block + 1024]]
         spectrum: NDArray[Any] = rfft(frames * window, axis=1, overwrite_x=True)
         power = spectrum.real**2 + spectrum.imag**2
@@ -131,14 +131,14 @@ def _energies(samples: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
 
 
 def _candidates(fingerprints: Sequence[NDArray[np.uint32]]) -> list[tuple[int, int, int]]:
-    """Return ``(first, second, offset)``, in steps, wherever two tracks share a word."""
+    """Return ``(first, second, offset)``, the offset in steps, wherever two tracks share a word."""
     if not fingerprints:
         return []
     lengths = [len(words) for words in fingerprints]
     words = np.concatenate(fingerprints)
     track = np.repeat(np.arange(len(lengths)), lengths)
     position = np.concatenate([np.arange(length) for length in lengths])
-    # Equal words of one position stand together: a loop repeats its words, and its copies should meet where they begin.
+    # Sorted by position too: a loop repeats its words, and its copies should be matched at the same position.
     order = np.lexsort((position, words))[np.count_nonzero(words == 0) :]
     found = []
     for distance in range(1, _NEIGHBORS + 1):
@@ -153,12 +153,12 @@ def _candidates(fingerprints: Sequence[NDArray[np.uint32]]) -> list[tuple[int, i
 
 
 def _difference(first: NDArray[np.uint32], second: NDArray[np.uint32], offset: int) -> float:
-    """Return the share of different bits where two fingerprints overlap; 1 where they overlap too little."""
+    """Return the fraction of differing bits where two fingerprints overlap; 1 if the overlap is too short."""
     start, stop = max(0, offset), min(len(first), len(second) + offset)
     one, other = first[start:stop], second[start - offset : stop - offset]
-    telling = (one != 0) & (other != 0)
-    n_words = np.count_nonzero(telling)
+    informative = (one != 0) & (other != 0)
+    n_words = np.count_nonzero(informative)
     if n_words < _MIN_WORDS:
         return 1.0
-    differing = np.bitwise_count(one[telling] ^ other[telling])
+    differing = np.bitwise_count(one[informative] ^ other[informative])
     return float(differing.sum() / (BITS * n_words))

@@ -1,4 +1,5 @@
-// Says the name of the point that is nearest to the pointer, finger or key; without this, browsers show its title.
+// Shows the text of the point nearest to the mouse or finger, or the next one on an arrow key. Without JavaScript,
+// browsers show each point's <title> instead.
 for (const map of document.querySelectorAll("svg.points")) {
   const tip = document.getElementById("tip");
   const points = [...map.querySelectorAll(".point")];

@@ -13,9 +13,9 @@ import scipy.signal
 import soundfile
 
 from mirembed.audio import decode
-from mirembed.datasets.fingerprints import SAME, Match, fingerprint, same_recordings
-from mirembed_datasets.synthesis.clips import draw_clip
-from mirembed_datasets.synthesis.synth import render
+from mirembed.datasets.duplicates import SAME, Match, fingerprint, same_recordings
+from mirembed_datasets.synthesis.composition import draw_clip
+from mirembed_datasets.synthesis.synthesizer import render
 
 RATE = 22_050
 SECONDS = 16

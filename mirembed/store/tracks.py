@@ -1,7 +1,7 @@
-"""The tracks of a dataset, and all their frames in one flat file, for training.
+"""The tracks of a dataset with their labels, and all their frames in one flat file for training.
 
-Random excerpts need random access, which Parquet does not give. The file is derived from the shards, mapped into
-memory read-only and so shared by all worker processes; it may be deleted at any time and is then made again.
+Random excerpts need random access, which Parquet does not offer. The flat file is derived from the shards, mapped into
+memory read-only and so shared by all worker processes. It may be deleted at any time and is then made again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Tracks:
     ----------
     info : DatasetInfo
     task : Classification or Regression
-        Without the classes that have no track.
+        Without classes that have no track.
     ids : list of str
     labels : list of str, or ndarray [n_tracks, n_targets], float64, original units
     groups : list of str or None
@@ -40,11 +40,11 @@ class Tracks:
     durations : ndarray [n_tracks], seconds
     frames : FrameFile
     digest : str
-        Changes with any id, label, group or sample of audio.
+        Changes with any id, label, group or audio sample.
     excluded : mapping of str to str
         Ids of tracks that were left out on purpose, and why.
     notes : tuple of str
-        What a user should know of them: tracks of the dataset that are not there, and others that are.
+        What a user should know: which tracks of the dataset are missing, and which are no longer listed.
     """
 
     info: DatasetInfo
@@ -66,27 +66,21 @@ class Tracks:
         return np.array([self.task.classes.index(label) for label in self.labels], np.int64)
 
     def without(self, excluded: Mapping[str, str]) -> Tracks:
-        """Return the tracks but for those that ``excluded`` names, and without the classes that this empties.
+        """Return the tracks that ``excluded`` does not name, without classes that this empties.
 
         Raises
         ------
         StoreError
-            If no track is left.
+            No track is left.
         """
         rows = [row for row, track in enumerate(self.ids) if track not in excluded]
         if not rows:
             raise StoreError(f"all {len(self.ids)} tracks of {self.info.spec} are excluded")
-        labels: list[str] | NDArray[np.float64]
-        task = self.task
-        if isinstance(task, Classification):
-            labels = [str(self.labels[row]) for row in rows]
-            task = _without_empty_classes(task, labels)
-        else:
-            labels = np.asarray(self.labels)[rows]
+        labels = self.labels[rows] if isinstance(self.labels, np.ndarray) else [self.labels[row] for row in rows]
         ids = [self.ids[row] for row in rows]
         return replace(
             self,
-            task=task,
+            task=_without_empty_classes(self.task, labels),
             ids=ids,
             labels=labels,
             groups=[self.groups[row] for row in rows],
@@ -99,86 +93,87 @@ class Tracks:
 
 
 def open_tracks(store: FeatureStore, progress: Progress | None = None) -> Tracks:
-    """Read the index of a dataset and make its flat file if it is not there.
+    """Read the index of a dataset, and make its flat file unless it is there.
 
-    What a user should know is told to ``progress``: tracks that are not in the store or no longer listed, and classes
-    without tracks.
+    ``progress`` is told which tracks are missing or no longer listed, and which classes have no tracks.
 
     Raises
     ------
     StoreError
-        If the dataset holds no track, a shard is damaged, or the flat file cannot be written.
+        The dataset has no tracks, a shard is damaged, or the flat file cannot be written.
     """
     progress = progress or Silent()
     info = store.info()
-    store.check_fingerprint(info.parameters, "the rest of the store")
+    store.check_parameters(info.parameters, "the rest of the store")
     index = store.index()
     if len(index) == 0:
-        raise StoreError(f"the store {store.folder} holds no spectrogram; run `mirembed extract` again")
+        raise StoreError(f"the store {store.folder} has no spectrograms; run `mirembed extract` again")
     ids = index["id"].to_pylist()
     groups = index["group"].to_pylist()
+    audio = index["audio_hash"].to_pylist()
     labels: list[str] | NDArray[np.float64]
-    task: Task = info.task
-    if isinstance(task, Classification):
-        labels = classes = index["label"].to_pylist()
-        all_classes = task.classes
-        task = _without_empty_classes(task, classes)
-        if empty := sorted(set(all_classes) - set(task.classes)):
-            progress.note(f"classes without a track in the store, left out: {', '.join(empty)}")
+    if isinstance(info.task, Classification):
+        labels = index["label"].to_pylist()
+        if empty := sorted(set(info.task.classes) - set(labels)):
+            progress.note(f"leaving out classes without tracks in the store: {', '.join(empty)}")
     else:
-        labels = np.column_stack([index[name].to_numpy() for name in label_names(task)])
+        labels = np.column_stack([index[name].to_numpy() for name in label_names(info.task)])
     notes = _missing_and_unlisted(info, set(ids), {failure.id for failure in store.failures()})
     for note in notes:
         progress.note(note)
-    lengths = index["n_frames"].to_numpy().astype(np.int64)
-    content = [info.task, info.parameters, ids, groups, np.asarray(labels).tolist()]
-    audio = index["audio_hash"].to_pylist()
     return Tracks(
         info=info,
-        task=task,
+        task=_without_empty_classes(info.task, labels),
         ids=ids,
         labels=labels,
         groups=groups,
         audio_hashes=audio,
         durations=index["duration"].to_numpy(),
-        frames=_frame_file(store, index, lengths, _digest([info.parameters, ids, audio])),
-        digest=_digest([*content, audio]),
+        frames=_frame_file(store, index, info),
+        digest=_digest([info.task, info.parameters, ids, groups, np.asarray(labels).tolist(), audio]),
         notes=tuple(notes),
     )
 
 
+def _without_empty_classes(task: Task, labels: Sequence[str] | NDArray[np.float64]) -> Task:
+    if not isinstance(task, Classification):
+        return task
+    present = set(labels)
+    return Classification(tuple(name for name in task.classes if name in present))
+
+
 def _missing_and_unlisted(info: DatasetInfo, stored: Set[str], failed: Set[str]) -> list[str]:
-    """Say which tracks of the dataset are not in the store, and which of the store are not the dataset's."""
+    """Say which tracks of the dataset are not in the store, and which of the store are no longer in the dataset."""
     notes = []
-    n_there, n_failed = len(stored) - info.n_unlisted, len(failed - stored)
+    n_listed, n_failed = len(stored) - info.n_unlisted, len(failed - stored)
     reasons = {
         "without audio": info.n_absent,
         "failed": n_failed,
-        "not extracted yet: `mirembed extract` goes on": info.n_listed - n_there - n_failed,
+        "not extracted yet: run `mirembed extract` again": info.n_listed - n_listed - n_failed,
     }
     if why := ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count > 0):
         whole = counted(info.n_listed + info.n_absent, "track")
-        notes.append(f"the store holds {n_there} of the {whole} of {info.spec} ({why})")
+        notes.append(f"the store has {n_listed} of the {whole} of {info.spec} ({why})")
     if info.n_unlisted:
-        many = info.n_unlisted > 1
+        are, them = ("are", "them") if info.n_unlisted > 1 else ("is", "it")
         notes.append(
-            f"{info.n_unlisted} of the {counted(len(stored), 'track')} in the store {'are' if many else 'is'} kept "
-            f"although no longer listed, and taken with the others; `mirembed extract --prune` removes "
-            f"{'them' if many else 'it'}"
+            f"{info.n_unlisted} of the {counted(len(stored), 'track')} in the store {are} no longer listed but still "
+            f"used; `mirembed extract --prune` removes {them}"
         )
     return notes
 
 
-def _frame_file(store: FeatureStore, index: Any, lengths: NDArray[np.int64], digest: str) -> FrameFile:
-    bands = int(store.info().parameters["bands"])
-    frames = FrameFile.at(store.folder / "cache" / f"frames-{digest}.f32", lengths, bands)
-    if frames.is_whole:
-        return frames
-    for old in frames.path.parent.glob("frames-*.f32"):
-        delete_unused(old)
-    # By id and content, not by place: `extract` may be rewriting the shards at this moment.
-    keys = zip(index["id"].to_pylist(), index["audio_hash"].to_pylist(), strict=True)
-    frames.write(_read_tracks(store, {key: track for track, key in enumerate(keys)}, bands))
+def _frame_file(store: FeatureStore, index: Any, info: DatasetInfo) -> FrameFile:
+    bands = int(info.parameters["bands"])
+    ids, audio = index["id"].to_pylist(), index["audio_hash"].to_pylist()
+    path = store.folder / "cache" / f"frames-{_digest([info.parameters, ids, audio])}.f32"
+    frames = FrameFile.at(path, index["n_frames"].to_numpy().astype(np.int64), bands)
+    if not frames.is_whole:
+        for old in path.parent.glob("frames-*.f32"):
+            delete_unused(old)
+        # By id and content, not by position: `extract` may be rewriting the shards at this moment.
+        numbers = {key: track for track, key in enumerate(zip(ids, audio, strict=True))}
+        frames.write(_read_tracks(store, numbers, bands))
     return frames
 
 
@@ -192,12 +187,7 @@ def _read_tracks(
             if (track, audio) in missing:
                 yield missing.pop((track, audio)), values.values.flatten().to_numpy().reshape(-1, bands)
     if missing:
-        raise StoreError(f"the store {store.folder} was changed meanwhile; run the same command again")
-
-
-def _without_empty_classes(task: Classification, labels: Sequence[str]) -> Classification:
-    present = set(labels)
-    return Classification(tuple(name for name in task.classes if name in present))
+        raise StoreError(f"the store {store.folder} changed while it was being read; run the same command again")
 
 
 def _digest(content: list[Any]) -> str:

@@ -1,0 +1,15 @@
+"""The default values of all settings: command line, experiment files and training take them from here."""
+
+APPROACH = "rbf-sl"
+LEARNER = "svm"
+EPOCHS = 400
+BATCH = 32
+SEED = 0
+NORMALIZE = "training"
+DEVICE = "auto"
+ENGINE = "auto"
+
+N_FOLDS = 10
+TEST_SIZE = 0.1
+CHECKPOINT_EVERY = 10
+"""Epochs between two scored checkpoints of an evaluation."""

@@ -1,0 +1,136 @@
+"""One training of a fold, in a worker process: its models, and what they predict for the test tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mirembed.fit.job import Fitted, Job, fit_models
+from mirembed.models.estimators import check_storable
+from mirembed.registry import Registry
+from mirembed.runs.folder import PartFolder
+from mirembed.runs.tables import embeddings_table, predictions_table
+from mirembed.store.root import slug
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class FoldTraining:
+    """One training of a fold, and the test tracks whose labels its models predict.
+
+    Attributes
+    ----------
+    job : Job
+    test : ndarray [n_test], int64
+        Rows of the test tracks.
+    ids : list of str
+        Of all tracks.
+    part : PartFolder
+        Where its predictions go.
+    models : pathlib.Path or None
+        Where its models go, if they are kept.
+    keep_embeddings : {"all", "last", "none"}
+        The checkpoints at which the embeddings of all tracks are kept.
+    """
+
+    job: Job
+    test: NDArray[np.int64]
+    ids: list[str]
+    part: PartFolder
+    models: Path | None
+    keep_embeddings: Literal["all", "last", "none"]
+
+    @property
+    def notes(self) -> dict[str, list[str]]:
+        """Warnings about its models, once it is finished, by method."""
+        where = f"(seed {self.job.settings.seed}, fold {self.job.settings.fold})"
+        return {
+            method: [f"{method}: {note} {where}" for note in notes] for method, notes in self.part.read_notes().items()
+        }
+
+
+def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
+    """Fit the models of a training, predict its test tracks at every checkpoint, and write its part of the run.
+
+    A part that exists is left as it is: if a cluster loses a worker and trains again, both may write it.
+    """
+    if training.part.exists:
+        return
+    registry, job = Registry.discover(), training.job
+
+    def write_checkpoint(epoch: int, fitted: Fitted) -> None:
+        keep = training.keep_embeddings == "all"
+        training.part.write_checkpoint(epoch, *_predict(training, fitted, epoch, keep_embeddings=keep))
+
+    scores_checkpoints = bool(job.settings.checkpoint_every) and job.approach.trains
+    fitted = fit_models(job, registry, on_epoch, write_checkpoint if scores_checkpoints else None)
+    _save_models(training, fitted, registry)
+    last = job.settings.epochs if job.approach.trains else 0
+    predictions, embeddings = _predict(training, fitted, last, keep_embeddings=training.keep_embeddings != "none")
+    training.part.write(
+        predictions, embeddings, fitted.losses, fitted.notes, checkpoint_epoch=last if scores_checkpoints else None
+    )
+    if job.checkpoint is not None:
+        job.checkpoint.unlink(missing_ok=True)
+
+
+def _predict(
+    training: FoldTraining, fitted: Fitted, epoch: int, *, keep_embeddings: bool
+) -> tuple[pa.Table, pa.Table | None]:
+    """Return the predictions for the test tracks and, if they are kept, the embeddings of all tracks."""
+    import pyarrow as pa
+
+    job, test, ids = training.job, training.test, training.ids
+    seed, fold = job.seed
+    tracks = np.arange(len(ids)) if keep_embeddings else test
+    vectors = _embed(job, fitted, tracks)  # [n_tracks or n_test, units]
+    of_test = vectors[test] if keep_embeddings else vectors
+    tested = [ids[row] for row in test]
+    predictions = [
+        predictions_table(
+            job.task, method, seed, fold, tested, job.labels[test], fitted.models[method.name].predict(of_test)
+        )
+        for method in job.methods
+    ]
+    embeddings = None
+    if keep_embeddings:
+        in_sample = np.isin(tracks, job.rows)
+        embeddings = embeddings_table(job.approach.name, seed, fold, epoch, ids, in_sample, vectors)
+    return pa.concat_tables(predictions), embeddings
+
+
+def _embed(job: Job, fitted: Fitted, tracks: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the embeddings ``[n_tracks, units]`` of tracks; those that a learner was fitted to are known already."""
+    frames = job.frames
+    [model, *_] = fitted.models.values()
+    known = np.zeros(len(frames.starts), bool)
+    if fitted.embeddings is not None:
+        known[job.rows] = True
+    unknown = tracks[~known[tracks]]
+    embedded = model.embed(frames.open(), frames.starts[unknown], frames.lengths[unknown])
+    vectors = np.empty((len(known), embedded.shape[1]), np.float32)
+    if fitted.embeddings is not None:
+        vectors[job.rows] = fitted.embeddings
+    vectors[unknown] = embedded
+    return vectors[tracks]
+
+
+def _save_models(training: FoldTraining, fitted: Fitted, registry: Registry) -> None:
+    """Save the models that have a network, if models are kept."""
+    seed, fold = training.job.seed
+    for method in training.job.methods if training.models is not None else ():
+        assert training.models is not None  # noqa: S101
+        folder = training.models / f"{slug(method.name)}-seed{seed}-fold{fold}"
+        model = fitted.models[method.name]
+        if folder.exists() or not model.savable:
+            continue
+        if method.learner is not None and model.estimator is not None:
+            check_storable(model.estimator, method.learner, registry)
+        model.save(folder)

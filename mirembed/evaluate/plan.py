@@ -1,0 +1,337 @@
+"""What an evaluation will do on one dataset: its settings, its folds and its trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mirembed.config import Settings, defaults
+from mirembed.datasets.splits import (
+    Fold,
+    Scheme,
+    choose_scheme,
+    groups_on_both_sides,
+    make_folds,
+    make_splits,
+    official_folds,
+)
+from mirembed.errors import SpecError
+from mirembed.evaluate.fold import FoldTraining
+from mirembed.fit.job import Job, label_array, training_provenance
+from mirembed.fit.resolve import describe_settings
+from mirembed.hookspecs import Classification, Split, Task
+from mirembed.models.baselines import chance_estimator
+from mirembed.models.estimators import check_storable
+from mirembed.models.learners import new_estimator
+from mirembed.progress import counted
+from mirembed.provenance import versions
+from mirembed.registry import Registry
+from mirembed.runs.folder import RunFolder
+from mirembed.runs.summary import Sizes, describe_folds
+from mirembed.store.root import slug
+from mirembed.store.rows import task_to_json
+from mirembed.store.tracks import Tracks
+from mirembed.training.loop import Settings as TrainingSettings
+
+Folds: TypeAlias = Mapping[int, Sequence[Fold]]
+"""The folds of each seed."""
+
+_SMALL_TEST_PART = 10
+"""With fewer test tracks in a fold, its score is coarse, and an interval over such scores means little."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """An evaluation on one dataset, ready to run.
+
+    Attributes
+    ----------
+    name : str
+        Of its folder, if it is one of several of an experiment.
+    settings : Settings
+        For this dataset, with all defaults filled in.
+    tracks : Tracks
+    plugins : mapping
+        See `mirembed.fit.resolve.describe_plugins`.
+    folds : mapping of int to sequence of Fold
+        Of each seed.
+    fold_notes : list of str
+        What a user should know about the folds.
+    """
+
+    name: str
+    settings: Settings
+    tracks: Tracks
+    plugins: Mapping[str, Any]
+    folds: Folds
+    fold_notes: list[str]
+
+    @property
+    def official(self) -> bool:
+        """Whether the folds are official splits of the dataset, the same for every seed."""
+        return self.settings.cv is None and self.settings.splits is None
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds or splits of each seed."""
+        return len(self.folds[self.settings.seed[0]])
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """How many tracks the folds train on and test."""
+        return fold_sizes(self.folds, len(self.tracks.ids))
+
+    def describe(self) -> str:
+        """Describe dataset, folds and epochs in one line."""
+        settings = self.settings
+        folds = describe_folds(
+            str(settings.folds),
+            cv=settings.cv,
+            splits=settings.splits,
+            n_official=self.n_folds if self.official else None,
+            n_seeds=len(settings.seed),
+        )
+        return f"{self.tracks.info.spec}: {self.sizes.describe(folds)}, {counted(settings.epochs, 'epoch')}"
+
+    def configuration(self) -> dict[str, Any]:
+        """Return everything that decides the numbers, and what follows from the folds alone, as JSON."""
+        tracks, settings, sizes = self.tracks, self.settings, self.sizes
+        return {
+            "dataset": {"spec": tracks.info.spec, "plugin": dict(tracks.info.plugin), "digest": tracks.digest},
+            "task": task_to_json(tracks.task),
+            "n_tracks": len(tracks.ids),
+            "spectrogram": dict(tracks.info.parameters),
+            **describe_settings(settings, self.plugins),
+            "folds": settings.folds,
+            "n_used": sizes.n_used,
+            "n_train": sizes.n_train,
+            "n_test": sizes.n_test,
+            "chance": chance(tracks.task, label_array(tracks), self.folds),
+            "cv": settings.cv,
+            "splits": settings.splits,
+            "test_size": settings.test_size,
+            "excluded": dict(tracks.excluded),
+            "seeds": list(settings.seed),
+            "checkpoint_every": settings.checkpoint_every,
+            "keep_models": settings.keep_models,
+            "keep_embeddings": settings.keep_embeddings,
+            "versions": versions(),
+        }
+
+    def trainings(self, run: RunFolder) -> list[FoldTraining]:
+        """Return all trainings of the run, whether finished or not, always in the same order."""
+        tracks, settings, labels = self.tracks, self.settings, label_array(self.tracks)
+        described, command = describe_settings(settings, self.plugins), run.manifest["command"]
+        trainings = []
+        for seed, folds in self.folds.items():
+            provenance = training_provenance(tracks, described, seed, command)
+            for fold in folds:
+                for methods in settings.trainings:
+                    approach = methods[0].approach
+                    name = f"{slug(approach.training)}-seed{seed}-fold{fold.index}"
+                    job = Job(
+                        frames=tracks.frames,
+                        task=tracks.task,
+                        labels=labels,
+                        rows=fold.train,
+                        normalize=settings.normalize,
+                        methods=methods,
+                        settings=TrainingSettings(
+                            epochs=settings.epochs,
+                            batch=settings.batch,
+                            seed=seed,
+                            fold=fold.index,
+                            device=settings.device,
+                            engine=settings.engine,
+                            checkpoint_every=settings.checkpoint_every,
+                        ),
+                        parameters=tracks.info.parameters,
+                        provenance={**provenance, "fold": fold.index},
+                        checkpoint=run.checkpoints / f"{name}.safetensors",
+                    )
+                    first = seed == settings.seed[0] and fold.index == 0
+                    trainings.append(
+                        FoldTraining(
+                            job=job,
+                            test=fold.test,
+                            ids=tracks.ids,
+                            part=run.part(name),
+                            models=run.models if settings.keep_models else None,
+                            keep_embeddings=self._kept_embeddings(approach.name, first),
+                        )
+                    )
+        return trainings
+
+    def _kept_embeddings(self, approach: str, first: bool) -> Literal["all", "last", "none"]:
+        if approach == "chance":
+            return "none"
+        if self.settings.keep_embeddings:
+            return "all"
+        return "last" if first else "none"
+
+
+def plan_run(
+    settings: Settings,
+    tracks: Tracks,
+    registry: Registry,
+    plugins: Mapping[str, Any],
+    official: Mapping[str, Sequence[Split]] | None = None,
+    name: str = "",
+) -> PlannedRun:
+    """Plan an evaluation on one dataset: fill in how the tracks are split, and draw the folds.
+
+    Parameters
+    ----------
+    settings : Settings
+        With device and engine resolved.
+    tracks : Tracks
+    registry : Registry
+    plugins : mapping
+        See `mirembed.fit.resolve.describe_plugins`.
+    official : mapping of str to sequence of Split, or None
+        The official splits of the dataset.
+    name : str
+        Of the run's folder, if it is one of several of an experiment.
+
+    Raises
+    ------
+    SpecError
+        If the settings of the splits are wrong.
+    EvaluationError
+        If the tracks cannot be split this way.
+    ModelError
+        If models are to be kept, and one with a learner could not be loaded again.
+    """
+    settings = choose_splits(settings, tracks.task, official or {})
+    folds, notes = draw_folds(settings, tracks, official or {})
+    if settings.keep_models:
+        for learner in settings.learners:
+            check_storable(new_estimator(registry, learner, tracks.task), learner, registry)
+    return PlannedRun(name, settings, tracks, plugins, folds, notes)
+
+
+def choose_splits(settings: Settings, task: Task, official: Mapping[str, Sequence[Split]]) -> Settings:
+    """Fill in ``--folds``, and ``--cv`` or ``--splits`` with ``--test-size``.
+
+    Raises
+    ------
+    SpecError
+        If the scheme is unknown, or two ways of splitting are given.
+    """
+    cv, splits, test_size = settings.cv, settings.splits, settings.test_size
+    if splits is not None and cv is not None:
+        raise SpecError(f"--cv {cv} and --splits {splits}: choose cross-validation or repeated random splits")
+    if test_size is not None and splits is None:
+        raise SpecError(f"--test-size {test_size:g} is for repeated random splits; give their number with --splits")
+    scheme = settings.folds
+    if scheme is None and splits is not None:
+        scheme = "random"
+    scheme = choose_scheme(scheme, task, official)
+    if scheme in official:
+        for flag, number in (("cv", cv), ("splits", splits)):
+            if number is not None:
+                raise SpecError(
+                    f"--{flag} {number} and --folds {scheme}: the number of official splits is fixed; omit --{flag}"
+                )
+        return replace(settings, folds=scheme)
+    if splits is None:
+        return replace(settings, folds=scheme, cv=defaults.N_FOLDS if cv is None else cv)
+    return replace(settings, folds=scheme, test_size=defaults.TEST_SIZE if test_size is None else test_size)
+
+
+def draw_folds(settings: Settings, tracks: Tracks, official: Mapping[str, Sequence[Split]]) -> tuple[Folds, list[str]]:
+    """Draw the folds of every seed, as `choose_splits` says; return them, and each note about them once.
+
+    Raises
+    ------
+    EvaluationError
+        If the tracks cannot be split this way.
+    """
+    folds: dict[int, list[Fold]] = {}
+    notes: dict[str, None] = {}
+    for seed in settings.seed:
+        folds[seed], of_seed = _folds_of_seed(settings, tracks, official, seed)
+        notes |= dict.fromkeys(of_seed)
+    return folds, [*notes, *_warnings(tracks, folds[settings.seed[0]])]
+
+
+def _folds_of_seed(
+    settings: Settings, tracks: Tracks, official: Mapping[str, Sequence[Split]], seed: int
+) -> tuple[list[Fold], list[str]]:
+    task, labels, groups = tracks.task, label_array(tracks), tracks.groups
+    scheme = cast(Scheme, settings.folds)
+    if settings.cv is not None:
+        return make_folds(task, labels, scheme=scheme, n_folds=settings.cv, seed=seed, groups=groups)
+    if settings.splits is not None and settings.test_size is not None:
+        return make_splits(
+            task,
+            labels,
+            scheme=scheme,
+            n_splits=settings.splits,
+            test_size=settings.test_size,
+            seed=seed,
+            groups=groups,
+        )
+    return official_folds(task, labels, official[scheme], tracks.ids)
+
+
+def _warnings(tracks: Tracks, folds: Sequence[Fold]) -> list[str]:
+    notes = small_test_parts(folds)
+    if crossing := groups_on_both_sides(folds, tracks.groups):
+        n_test = sum(len(fold.test) for fold in folds)
+        share = "shares its" if crossing == 1 else "share their"
+        notes.append(
+            f"warning: {crossing} of {n_test} test tracks {share} group (artist) with a training track of the fold, "
+            "which inflates the scores; use --folds grouped to keep groups apart"
+        )
+    if copies := groups_on_both_sides(folds, tracks.audio_hashes):
+        notes.append(
+            f"warning: {counted(copies, 'test track')} {'has' if copies == 1 else 'have'} exactly the same audio as a "
+            "training track of the fold; `mirembed datasets check` lists such copies"
+        )
+    return notes
+
+
+def small_test_parts(folds: Sequence[Fold]) -> list[str]:
+    """Return a warning if a fold tests so few tracks that the intervals mean little."""
+    smallest = min(len(fold.test) for fold in folds)
+    if smallest >= _SMALL_TEST_PART:
+        return []
+    where = "the test part of a fold has" if len(folds) > 1 else "the test part has"
+    return [
+        f"warning: {where} only {counted(smallest, 'track')}; with fewer than {_SMALL_TEST_PART}, scores are coarse "
+        "and their intervals mean little"
+    ]
+
+
+def fold_sizes(folds: Folds, n_tracks: int) -> Sizes:
+    """Count the tracks of the folds of all seeds."""
+    all_folds = [fold for of_seed in folds.values() for fold in of_seed]
+    used = np.unique(np.concatenate([rows for fold in all_folds for rows in (fold.train, fold.test)]))
+    return Sizes(
+        n_tracks,
+        len(used),
+        float(np.mean([len(fold.train) for fold in all_folds])),
+        float(np.mean([len(fold.test) for fold in all_folds])),
+    )
+
+
+def chance(task: Task, labels: NDArray[Any], folds: Folds) -> float:
+    """Return the score of the approach ``chance``.
+
+    Classification: the accuracy on the test tracks of always predicting the most frequent class of the training
+    tracks, averaged over the folds. Regression: r, which is 0 for a constant prediction.
+    """
+    if not isinstance(task, Classification):
+        return 0.0
+    accuracies = []
+    for fold in [fold for of_seed in folds.values() for fold in of_seed]:
+        estimator = chance_estimator(task)
+        estimator.fit(np.zeros((len(fold.train), 1)), labels[fold.train])
+        accuracies.append(np.mean(estimator.predict(np.zeros((len(fold.test), 1))) == labels[fold.test]))
+    return float(np.mean(accuracies))

@@ -1,0 +1,79 @@
+"""Saved models without loading them: what their files are called, what they are about, and what is wrong with them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirembed.errors import StoreError
+from mirembed.store.faults import Fault
+from mirembed.store.files import read_json
+
+MANIFEST, NETWORK, LEARNER = "model.json", "network.safetensors", "learner.skops"
+
+_FIT_AGAIN = "restore it, or fit the model again"
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """One model of a store.
+
+    Attributes
+    ----------
+    model : str
+        Its name.
+    state : {"complete", "damaged"}
+    dataset, approach : str
+    tracks : int
+        Number of tracks that it was fitted to.
+    bytes : int
+    """
+
+    model: str
+    state: str
+    dataset: str = ""
+    approach: str = ""
+    tracks: int = 0
+    bytes: int = 0
+
+
+def list_models(models: Path) -> list[Path]:
+    """Return the folders of the models in a folder, by name."""
+    return sorted(path.parent for path in models.glob(f"[!.]*/{MANIFEST}"))
+
+
+def summarize_model(folder: Path) -> ModelSummary:
+    """Summarize a model; one that cannot be read is damaged."""
+    try:
+        provenance = read_json(folder / MANIFEST)["provenance"]
+        dataset = provenance["dataset"]
+        return ModelSummary(
+            folder.name,
+            "complete",
+            dataset=dataset["spec"],
+            approach=provenance["approach"],
+            tracks=dataset["n_tracks"],
+            bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        )
+    except (StoreError, KeyError, TypeError):
+        return ModelSummary(folder.name, "damaged")
+
+
+def model_faults(folder: Path) -> Iterator[Fault]:
+    """Yield what is wrong with a model: its files must have the digests in its manifest."""
+    try:
+        digests = dict(read_json(folder / MANIFEST)["files"])
+    except (StoreError, KeyError, TypeError, ValueError) as error:
+        yield Fault.of(folder, f"is not a model: {error}", "delete it and fit it again")
+        return
+    for name, digest in digests.items():
+        try:
+            with (folder / name).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            yield Fault(str(folder / name), f"cannot be read: {error.strerror}", _FIT_AGAIN)
+            continue
+        if digest.removeprefix("sha256:") != found:
+            yield Fault(str(folder / name), "has changed since it was fitted", _FIT_AGAIN)

@@ -1,0 +1,257 @@
+"""A run in a few words: its folds, sizes and scores; and what is wrong with it. Its tables are not read for that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mirembed.errors import StoreError
+from mirembed.hookspecs import Classification, Task
+from mirembed.progress import counted
+from mirembed.runs.folder import CURVES, FOLDS, MANIFEST, PREDICTIONS, SCORES, RunFolder, list_runs
+from mirembed.runs.tables import table_rows
+from mirembed.statistics import headline
+from mirembed.store.faults import Fault, unreadable
+from mirembed.store.files import read_table
+from mirembed.store.rows import task_from_json
+
+DAMAGED = "damaged"
+"""The state of what cannot be read; ``mirembed store verify`` says why."""
+
+_EVALUATE_AGAIN = "delete the folder of the run and evaluate again: its manifest.json has the command"
+
+
+def describe_folds(
+    scheme: str, *, cv: int | None, splits: int | None, n_official: int | None = None, n_seeds: int = 1
+) -> str:
+    """Describe how the tracks are split.
+
+    Parameters
+    ----------
+    scheme : str
+        ``random``, ``stratified``, ``grouped``, or the name of official splits.
+    cv, splits : int or None
+        Number of folds of cross-validation, or of repeated random splits; neither: official splits.
+    n_official : int or None
+        Number of official splits, where it is known.
+    n_seeds : int
+
+    >>> describe_folds("stratified", cv=10, splits=None)
+    '10 stratified folds'
+    >>> describe_folds("artist", cv=None, splits=None, n_official=1, n_seeds=3)
+    '1 official artist split, 3 seeds'
+    """
+    if cv is not None:
+        folds = counted(cv, f"{scheme} fold")
+    elif splits is not None:
+        folds = counted(splits, f"{scheme} split")
+    else:
+        folds = f"official {scheme} splits" if n_official is None else counted(n_official, f"official {scheme} split")
+    return f"{folds}, {n_seeds} seeds" if n_seeds > 1 else folds
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers of tracks.
+
+    Attributes
+    ----------
+    n_tracks : int
+        All that could take part.
+    n_used : int
+        Those that some fold trains on or tests; an official split may leave tracks out.
+    n_train, n_test : float
+        Of a fold, the mean over the folds.
+    """
+
+    n_tracks: int
+    n_used: int
+    n_train: float
+    n_test: float
+
+    def describe(self, folds: str) -> str:
+        """Return the sizes in a few words; ``folds`` is what `describe_folds` returns.
+
+        >>> Sizes(100, 93, 89, 4).describe("1 official artist split")
+        '93 of 100 tracks, 1 official artist split (89 train, 4 test)'
+        """
+        tracks = counted(self.n_tracks, "track")
+        if self.n_used < self.n_tracks:
+            tracks = f"{self.n_used} of {tracks}"
+        whole = float(self.n_train).is_integer() and float(self.n_test).is_integer()
+        about = "" if whole else "about "
+        return f"{tracks}, {folds} ({about}{self.n_train:.0f} train, {self.n_test:.0f} test)"
+
+
+def describe_chance(task: Task, value: float) -> str:
+    """Return the line beside the scores that tells what guessing scores."""
+    if isinstance(task, Classification):
+        return f"Majority-class accuracy: {value:.3f}"
+    return f"Chance: {headline(task).label} = 0"
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run of a store, or an experiment of several.
+
+    Attributes
+    ----------
+    run : str
+        Its name; of a run of an experiment, with the experiment's: ``experiment/run``.
+    state : {"finished", "running", "interrupted", "damaged"}
+    dataset : str
+        Empty for an experiment.
+    approaches : tuple of str
+    folds : str
+        In a few words: ``10 stratified folds``.
+    epochs : int or None
+    seeds : tuple of int
+    metric : str
+        Of the `scores`: ``accuracy`` or ``r``.
+    scores : mapping of str to float
+        The mean over the folds of each method; empty before the run is scored.
+    started : str
+        UTC, ISO 8601.
+    bytes : int
+    members : tuple of RunSummary
+        The runs of an experiment that have started.
+    """
+
+    run: str
+    state: str
+    dataset: str = ""
+    approaches: tuple[str, ...] = ()
+    folds: str = ""
+    epochs: int | None = None
+    seeds: tuple[int, ...] = ()
+    metric: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    started: str = ""
+    bytes: int = 0
+    members: tuple[RunSummary, ...] = ()
+
+    def describe(self) -> str:
+        """Return what tells the run from others: folds, epochs, several seeds, and scores or the state."""
+        if self.members:
+            return f"{self.state} experiment of {counted(len(self.members), 'evaluation')}"
+        if self.epochs is None:
+            return self.state
+        seeds = [counted(len(self.seeds), "seed")] * (len(self.seeds) > 1)
+        found = [self.folds, counted(self.epochs, "epoch"), *seeds]
+        return ", ".join([*found, f"{self.metric} {self.describe_scores()}" if self.scores else self.state])
+
+    def describe_scores(self) -> str:
+        """Return the approaches, each with its score where there is one: ``nn 0.417, rbf-sl 0.583``."""
+        return ", ".join(f"{name} {mean:.3f}" for name, mean in self.scores.items()) or ", ".join(self.approaches)
+
+
+def summarize(run: RunFolder, name: str | None = None) -> RunSummary:
+    """Summarize a run or experiment; one that cannot be read is damaged."""
+    name = name or run.folder.name
+    try:
+        manifest, state = run.manifest, run.state
+        configuration = manifest["configuration"]
+        started = manifest.get("started", "")
+        members = [member for member in run.members if (member.folder / MANIFEST).exists()]
+        inside = [member.folder for member in members]
+        files = [path for path in run.folder.rglob("*") if not any(path.is_relative_to(folder) for folder in inside)]
+        n_bytes = sum(path.stat().st_size for path in files if path.is_file())
+        if run.members:
+            summaries = tuple(summarize(member, f"{name}/{member.folder.name}") for member in members)
+            n_bytes += sum(member.bytes for member in summaries)
+            return RunSummary(name, state, started=started, bytes=n_bytes, members=summaries)
+        metric = headline(task_from_json(configuration["task"])).name
+        return RunSummary(
+            name,
+            state,
+            dataset=configuration["dataset"]["spec"],
+            approaches=tuple(configuration["approaches"]),
+            folds=describe_folds(configuration["folds"], cv=configuration["cv"], splits=configuration["splits"]),
+            epochs=configuration["epochs"],
+            seeds=tuple(configuration["seeds"]),
+            metric=metric,
+            scores={method: float(values[metric]["mean"]) for method, values in run.read_scores().items()},
+            started=started,
+            bytes=n_bytes,
+        )
+    except (StoreError, KeyError, TypeError, ValueError, AttributeError):
+        return RunSummary(name, DAMAGED)
+
+
+def find_run(runs: Path, name: str) -> RunFolder:
+    """Find a run by its folder, its name in ``runs``, or an unambiguous prefix of that name.
+
+    Raises
+    ------
+    StoreError
+        There is none, or more than one.
+    """
+    for folder in (Path(name), runs / name):
+        if (folder / MANIFEST).is_file():
+            return RunFolder(folder)
+    known = list_runs(runs)
+    begun = [run for run in known if run.folder.name.startswith(name)]
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        shown = [f"  {run.folder.name}: {summarize(run).describe()}" for run in begun[-8:]]
+        more = [f"  and {len(begun) - 8} more"] if len(begun) > 8 else []
+        raise StoreError("\n".join([f"{len(begun)} runs start with {name!r}; give more of the name:", *shown, *more]))
+    names = ", ".join(run.folder.name for run in known[-5:]) or "none yet"
+    more_names = f" and {len(known) - 5} more" if len(known) > 5 else ""
+    raise StoreError(
+        f"no run {name!r}: give a run's folder, or its name in {runs} or a prefix of it ({names}{more_names}); "
+        "`mirembed evaluate` makes one"
+    )
+
+
+def run_faults(run: RunFolder) -> Iterator[Fault]:
+    """Yield what is wrong with a run or experiment.
+
+    A finished run must have a prediction for each test track of each fold, and the losses of all epochs; of an
+    unfinished one, every file must be readable.
+    """
+    try:
+        manifest, members = run.manifest, run.members
+    except StoreError as error:
+        yield Fault.of(run.folder, f"is not a run: {error}", "move it out of the store, or delete it")
+        return
+    finished = manifest["finished"] is not None
+    if members:
+        for member in members:
+            if member.folder.exists():
+                yield from run_faults(member)
+            elif finished:
+                yield Fault(str(member.folder), "is missing", "run the experiment again with its experiment.toml")
+        return
+    needed = [run.folder / name for name in (FOLDS, PREDICTIONS, CURVES, SCORES)] if finished else []
+    files = sorted([*run.folder.rglob("*.parquet"), *run.folder.glob("*.json")])
+    read = [path for path in files if not any(part.startswith(".") for part in path.relative_to(run.folder).parts)]
+    faults = [fault for path in dict.fromkeys([*needed, *read]) for fault in unreadable(path, _EVALUATE_AGAIN)]
+    yield from faults
+    if finished and not faults:
+        yield from _gaps(run, manifest["configuration"])
+
+
+def _gaps(run: RunFolder, configuration: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield what the tables of a finished run lack."""
+    wanted = sorted(table_rows(run.read_folds(), "seed", "id", "fold"))
+    predictions = run.folder / PREDICTIONS
+    by_method: dict[str, list[tuple[Any, ...]]] = {}
+    for name, *test in table_rows(read_table(predictions), "method", "seed", "id", "fold"):
+        by_method.setdefault(name, []).append(tuple(test))
+    for name, tests in by_method.items():
+        if sorted(tests) != wanted:
+            what = f"has {len(tests)} predictions of {name}; the folds test {len(wanted)} tracks"
+            yield Fault(str(predictions), what, _EVALUATE_AGAIN)
+    curves = run.folder / CURVES
+    epochs: dict[tuple[Any, ...], set[int]] = {}
+    for *training, epoch in table_rows(read_table(curves), "approach", "seed", "fold", "epoch"):
+        epochs.setdefault(tuple(training), set()).add(epoch)
+    n_epochs = configuration["epochs"]
+    for (name, seed, fold), found in epochs.items():
+        if found != set(range(1, n_epochs + 1)):
+            what = f"has {len(found)} of {n_epochs} epochs of {name}, seed {seed}, fold {fold}"
+            yield Fault(str(curves), what, _EVALUATE_AGAIN)

@@ -1,0 +1,123 @@
+"""What the host requires of a dataset's listing; `test_dataset_checks` holds the same of the conformance checks."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mirembed import Classification, DatasetError, Listing, Regression, Target, Track
+from mirembed.errors import PluginError
+from mirembed.listings import RESERVED_COLUMNS, check_listing
+from mirembed.store.rows import DatasetInfo, spectrogram_schema
+
+CLASSES = Classification(("a", "b"))
+VALENCE = Regression((Target("valence", 1, 9),))
+TRACKS = (Track("good", Path("good.wav"), "a"), Track("x", Path("x.wav"), "b"))
+NOT_UTF8 = os.fsdecode(b"caf\xe9.wav")
+
+
+def error_of(listing, error=DatasetError):
+    with pytest.raises(error) as raised:
+        check_listing(listing, "dataset test")
+    assert type(raised.value) is error
+    assert str(raised.value).startswith("dataset test ")
+    return str(raised.value)
+
+
+def test_sound_listings_pass():
+    check_listing(Listing(CLASSES, TRACKS, absent=2, notes=["a note"]), "test")
+    check_listing(Listing(Regression((Target("valence", 1, 9),)), [Track("x", Path("x.wav"), (5,))]), "test")
+
+
+def test_a_listing_without_tracks_asks_for_another_folder():
+    assert "--audio" in error_of(Listing(CLASSES, []))
+    assert "--audio" in error_of(Listing(Classification(()), []))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": 7},
+        {"id": ""},
+        {"id": "/music/a.wav"},
+        {"id": NOT_UTF8},
+        {"group": 7},
+        {"group": ""},
+        {"group": NOT_UTF8},
+        {"path": "a.wav"},
+        {"label": 1},
+        {"label": "c"},
+        {"label": ["a"]},
+    ],
+)
+def test_a_track_that_cannot_be_stored_is_refused(change):
+    good, bad = TRACKS
+    message = error_of(Listing(CLASSES, [good, replace(bad, **change)]))
+    [(member, value)] = change.items()
+    assert f"the {member} {value!r}" in message
+
+
+def test_ids_are_unique():
+    good, other = TRACKS
+    message = error_of(Listing(CLASSES, [good, replace(other, id="good")]))
+    assert all(text in message for text in ("'good' twice", "good.wav", "x.wav"))
+
+
+@pytest.mark.parametrize("label", [3.0, "3", (), (3.0, 4.0)])
+def test_a_label_has_one_value_for_each_target(label):
+    message = error_of(Listing(VALENCE, [Track("x", Path("x.wav"), label)]))
+    assert repr(label) in message
+    assert "(valence)" in message
+
+
+@pytest.mark.parametrize("value", ["3", None, 0.5, 9.5, float("nan"), float("inf")])
+def test_values_that_are_not_numbers_in_the_range_are_refused(value):
+    message = error_of(Listing(VALENCE, [Track("x", Path("x.wav"), (value,))]))
+    assert f"valence is {value!r}" in message
+    assert "from 1 to 9" in message
+
+
+def test_numbers_of_numpy_are_values():
+    check_listing(Listing(VALENCE, [Track("x", Path("x.wav"), (np.float32(3),))]), "test")
+
+
+@pytest.mark.parametrize("name", [*sorted(RESERVED_COLUMNS), "predicted_mood"])
+def test_a_target_cannot_have_the_name_of_another_column(name):
+    assert repr(name) in error_of(Listing(Regression((Target(name),)), [Track("x", Path("x.wav"), (3.0,))]))
+
+
+def test_all_columns_of_the_store_are_reserved():
+    info = DatasetInfo("folder", {}, Regression((Target("valence"),)), {"bands": 40}, "", 0, 0)
+    assert set(spectrogram_schema(info).names) - {"valence"} <= RESERVED_COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("listing", "value"),
+    [
+        (None, "NoneType"),
+        ([], "list"),
+        (Listing(("a", "b"), []), "('a', 'b')"),
+        (Listing(Classification("ab"), []), "'ab'"),
+        (Listing(Classification(("a", "")), []), "''"),
+        (Listing(Classification(("a", "b", "a")), []), "'a' twice"),
+        (Listing(Regression(()), []), "()"),
+        (Listing(Regression(("valence",)), []), "('valence',)"),
+        (Listing(Regression((Target("valence"), Target("valence"))), []), "'valence' twice"),
+        (Listing(Regression((Target("valence", 9, 1),)), []), "from 9 to 1"),
+        (Listing(CLASSES, (track for track in TRACKS)), "generator"),
+        (Listing(CLASSES, "tracks"), "str"),
+        (Listing(CLASSES, [*TRACKS, "x.wav"]), "'x.wav'"),
+        (Listing(CLASSES, TRACKS, absent=-1), "absent=-1"),
+        (Listing(CLASSES, TRACKS, absent=None), "absent=None"),
+        (Listing(CLASSES, TRACKS, notes="a note"), "'a note'"),
+        (Listing(CLASSES, TRACKS, notes=[7]), "[7]"),
+    ],
+)
+def test_wrong_types_are_the_plugins_fault(listing, value):
+    message = error_of(listing, PluginError)
+    assert value in message
+    assert "authors" in message
