@@ -16,7 +16,6 @@ import pytest
 import scipy.stats
 import sklearn.decomposition
 import sklearn.metrics
-from mirembed.reports.maps import principal_components
 from report_pages import Page, records, report
 from small_reports import CLASSES, TARGETS, write_grid, write_report_run
 
