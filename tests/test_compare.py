@@ -424,6 +424,7 @@ def test_the_command_explains_in_two_lines_why_runs_cannot_be_compared(mirembed,
     assert "(5 stratified folds and 5 grouped folds)" in said[0]
 
 
+@pytest.mark.slow
 def test_real_runs_are_compared_on_the_scores_that_evaluate_printed(mirembed, tones):
     mirembed("extract", "--dataset", "folder", "--audio", tones)
     evaluate = ["evaluate", "--cv", 3, "--jobs", 1, "--json", "--approach", "nn"]

@@ -225,7 +225,7 @@ def open_run(runs: Path, name: str) -> RunRecord:
         names = ", ".join(f"{run.folder.name}/{member.folder.name}" for member in members)
         raise EvaluationError(f"{run.folder} holds several runs; name one of them: {names}")
     if not manifest["finished"]:
-        raise EvaluationError(f"the run {run.folder} is not finished; this resumes it: {manifest.get('command')}")
+        raise EvaluationError(f"the run {run.folder} is not finished; this resumes it: {manifest['command']}")
     return _read(run)
 
 
@@ -264,7 +264,7 @@ def read_members(folder: Path) -> list[str] | None:
         )
     if not manifest["finished"] and not any(one.has_folds for one in members or [run]):
         raise StoreError(
-            f"the run {folder} has not started to train: nothing to report; this resumes it: {manifest.get('command')}"
+            f"the run {folder} has not started to train: nothing to report; this resumes it: {manifest['command']}"
         )
     return [member.folder.name for member in members] or None
 

@@ -104,7 +104,7 @@ def student_interval(mean: float, error: float, df: float, confidence: float) ->
     ValueError
         The confidence is not between 0 and 1.
     """
-    from scipy.special import stdtrit  # what scipy.stats computes with, which takes half a second to import
+    from scipy.special import stdtrit  # scipy.stats has the same, but takes half a second to import
 
     if not 0 < confidence < 1:
         raise ValueError(f"confidence {confidence} is out of range: expected a number between 0 and 1")
