@@ -114,8 +114,9 @@ def _print_contents(found: Contents) -> None:
         )
     if found.runs:
         runs = [line for run in found.runs for line in (run, *run.members)]
+        headlines = " or ".join(dict.fromkeys(run.metric for run in runs if run.metric)) or "score"
         print_table(
-            ["run", "state", "dataset", "folds", "epochs", "seeds", "mean accuracy or r", "started (UTC)", "size"],
+            ["run", "state", "dataset", "folds", "epochs", "seeds", f"mean {headlines}", "started (UTC)", "size"],
             [_run_row(run) for run in runs],
             title="Runs",
         )

@@ -215,9 +215,11 @@ class RunFolder:
             If it is not that of a run, or of another format.
         """
         content = read_json(self.folder / MANIFEST)
-        keys = {"command", "configuration", "finished", "format", "started"}
-        if not isinstance(content, dict) or not isinstance(content.get("configuration"), dict) or keys - content.keys():
-            raise StoreError(f"{self.folder} is not a run of mirembed: its {MANIFEST} is incomplete; evaluate again")
+        known: Mapping[str, Any] = content if isinstance(content, dict) else {}
+        missing = [name for name in ("command", "finished", "format", "started") if name not in known]
+        if missing or not isinstance(known.get("configuration"), dict):
+            lacks = ", ".join([*missing] or ["a configuration"])
+            raise StoreError(f"{self.folder} is not a run of mirembed: its {MANIFEST} lacks {lacks}; evaluate again")
         if content["format"] != FORMAT:
             raise StoreError(
                 f"the run {self.folder} has format {content['format']}; this mirembed reads format {FORMAT}: "
