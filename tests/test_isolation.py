@@ -222,12 +222,12 @@ def test_a_similarity_that_breaks_a_training_is_blamed(error_of, store, name, sa
         ),
         (
             "nan",
-            f"the Constant of learner nan {BLAME} predicted nan for track 0, and 3 such values in all; "
+            f"the Constant of learner nan {BLAME} predicted nan for track 0 (3 such values in total); "
             "expected class indices from 0 to 2",
         ),
         (
             "stranger",
-            f"the Constant of learner stranger {BLAME} predicted 7 for track 0, and 3 such values in all; "
+            f"the Constant of learner stranger {BLAME} predicted 7 for track 0 (3 such values in total); "
             "expected class indices from 0 to 2",
         ),
         (
