@@ -25,7 +25,7 @@ from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow, Store
 from mirembed.store.tracks import Tracks
 from mirembed.training.loop import Settings as TrainingSettings
-from mirembed.workers import trainings as schedule
+from mirembed.workers import trainings
 
 CLASSES = Classification(("high", "low", "middle"))
 TARGETS = Regression((Target("height", -100.0, 300.0), Target("depth")))
@@ -155,6 +155,6 @@ def workers_run(run: Callable[..., Any] = run_here) -> Iterator[None]:
     """Let ``run`` do the work of worker processes inside the block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers, "run", run)
-        patch.setattr(schedule, "_forkserver", contextlib.nullcontext)
-        patch.setattr(schedule, "prepare_trainings", contextlib.nullcontext)
+        patch.setattr(trainings, "forkserver", contextlib.nullcontext)
+        patch.setattr(trainings, "prepare_trainings", contextlib.nullcontext)
         yield

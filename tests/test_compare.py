@@ -332,7 +332,7 @@ def test_an_unfinished_run_cannot_be_compared(tmp_path):
         (
             "predictions",
             lambda table: table.slice(1),
-            "fl has 99 predictions.* 100 test tracks",
+            "99 predictions of fl.* 100 ",
         ),
         ("folds", lambda table: table.drop_columns("seed"), "evaluate again"),
     ],
@@ -424,6 +424,7 @@ def test_the_command_explains_in_two_lines_why_runs_cannot_be_compared(mirembed,
     assert "(5 stratified folds and 5 grouped folds)" in said[0]
 
 
+@pytest.mark.slow
 def test_real_runs_are_compared_on_the_scores_that_evaluate_printed(mirembed, tones):
     mirembed("extract", "--dataset", "folder", "--audio", tones)
     evaluate = ["evaluate", "--cv", 3, "--jobs", 1, "--json", "--approach", "nn"]

@@ -282,6 +282,7 @@ def test_a_dataset_that_is_not_in_the_store_needs_its_audio_folder(mirembed: Com
     assert not (mirembed.folder / "mirembed-store").exists()
 
 
+@pytest.mark.slow
 def test_the_demo_dataset_is_synthesized_and_sound(mirembed: Command) -> None:
     report = json.loads(mirembed("datasets", "check", "demo", "--json").stdout)
     assert report["n_tracks"] == 120

@@ -27,6 +27,8 @@ from mirembed.runs import RunFolder, Scores
 from mirembed.store.files import read_json, read_table
 from mirembed.store.tracks import Tracks, open_tracks
 
+pytestmark = pytest.mark.slow
+
 
 class Notes(Silent):
     """Collects the notes."""

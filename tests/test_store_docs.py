@@ -22,6 +22,8 @@ from small_store import workers_run
 
 from mirembed import statistics
 
+pytestmark = pytest.mark.slow
+
 TASKS = {"classification": [], "regression": ["arousal", "valence"]}
 """Targets of each task."""
 

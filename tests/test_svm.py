@@ -80,7 +80,7 @@ def test_each_call_builds_a_new_estimator_that_can_be_cloned(task):
 )
 def test_a_parameter_out_of_range_is_an_error_that_gives_name_and_value(parameters):
     [(name, value)] = parameters.items()
-    with pytest.raises(ValueError, match=f"^{name} is {value!r}: "):
+    with pytest.raises(ValueError, match=f"^{name} is {value!r};"):
         Svm(**parameters)
 
 
@@ -117,7 +117,7 @@ def test_any_kernel_but_scikit_learns_own_rbf_is_a_similarity_that_is_precompute
     ],
 )
 def test_a_gamma_that_a_kernel_does_not_have_is_an_error(parameters, message):
-    with pytest.raises(ValueError, match=f"^{message}.*; leave it out$"):
+    with pytest.raises(ValueError, match=f"^{message}"):
         Svm(**parameters)
 
 

@@ -20,25 +20,17 @@ from mirembed.cli.options import (
     Json,
     LabelSimilarity,
     Learner,
-    NormalizeWith,
+    Normalize,
     Seed,
     Similarities,
     StoreFolder,
 )
 from mirembed.config import defaults
 
-_OF_A_TRAINING = {
-    "similarity": "--similarity",
-    "approach": "--approach",
-    "label_similarity": "--label-similarity",
-    "epochs": "--epochs",
-    "batch": "--batch",
-    "seed": "--seed",
-    "normalize": "--normalize",
-    "device": "--device",
-    "engine": "--engine",
-}
-"""Options that mean nothing to a network that is taken as it is."""
+_TRAINING = (
+    *("similarity", "approach", "label_similarity", "epochs", "batch", "seed", "normalize", "device", "engine"),
+)
+"""Parameters that only matter to a new training, not with ``--network``."""
 
 
 def fit(
@@ -51,16 +43,14 @@ def fit(
     learner: Learner = defaults.LEARNER,
     network: Annotated[
         str | None,
-        typer.Option(
-            metavar="MODEL", help="Take the network of this model as it is, and fit only a learner to this dataset."
-        ),
+        typer.Option(metavar="MODEL", help="Reuse the network of this model, and fit only a learner to this dataset."),
     ] = None,
     epochs: Epochs = defaults.EPOCHS,
     batch: Batch = defaults.BATCH,
     seed: Seed = defaults.SEED,
-    normalize: NormalizeWith = defaults.NORMALIZE,
+    normalize: Normalize = defaults.NORMALIZE,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name of the model. Default: dataset and approach.")
+        str | None, typer.Option(metavar="NAME", help="Name of the model. Default: DATASET-APPROACH.")
     ] = None,
     exclude: Exclude = None,
     jobs: Jobs = None,
@@ -68,22 +58,23 @@ def fit(
     engine: Engine = defaults.ENGINE,
     json: Json = False,
 ) -> None:
-    """Train on all tracks of a dataset; save the model and the embeddings of all tracks."""
+    """Train on all tracks of a dataset; save the model and the embeddings of the tracks."""
     if network is None:
         options.train_soon(context)
-    from mirembed.cli.console import ConsoleProgress, print_json
+    from mirembed.cli.output import ConsoleProgress, print_json
     from mirembed.config import Settings
     from mirembed.datasets.catalog import exclude_tracks
     from mirembed.errors import SpecError
     from mirembed.fit import fit as run
     from mirembed.fit import transfer
     from mirembed.models.model import find_model
+    from mirembed.progress import counted
     from mirembed.store import Store
     from mirembed.store.tracks import open_tracks
 
-    given = [option for name, option in _OF_A_TRAINING.items() if _is_given(context, name)]
+    given = [f"--{name.replace('_', '-')}" for name in _TRAINING if _is_given(context, name)]
     if network is not None and given:
-        raise SpecError(f"--network takes a network as it was trained; leave {', '.join(given)} out")
+        raise SpecError(f"--network reuses a network as it was trained; omit {', '.join(given)}")
     registry = options.discover()
     place = Store(store)
     features = place.find(options.parse_dataset(dataset))
@@ -126,8 +117,8 @@ def fit(
         print_json({"dataset": tracks.info.spec, "models": [model.to_json() for model in fitted]})
         return
     for model in fitted:
-        loss = "" if model.loss is None else f", loss {model.loss:.4g} a track"
-        typer.echo(f"{model.approach}: fitted to {len(tracks.ids)} tracks{loss}")
+        loss = "" if model.loss is None else f", loss {model.loss:.4g} per track"
+        typer.echo(f"{model.approach}: fitted to {counted(len(tracks.ids), 'track')}{loss}")
         typer.echo(f"  model       {model.folder}")
         typer.echo(f"  embeddings  {model.embeddings}")
 

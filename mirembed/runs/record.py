@@ -1,4 +1,4 @@
-"""A run in memory: what it is about and what it has predicted; finished, or as far as it has come."""
+"""A run in memory, finished or as far as it has come; and what is wrong with its files."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ from mirembed.config.approaches import Approach, Method
 from mirembed.config.files import EXPERIMENT_FILE
 from mirembed.errors import EvaluationError, StoreError
 from mirembed.hookspecs import Task
-from mirembed.runs.folder import RunFolder
+from mirembed.progress import counted
+from mirembed.runs.folder import CURVES, FOLDS, PREDICTIONS, SCORES, RunFolder
 from mirembed.runs.scores import FoldScores, Line, Scores, fold_scores, over_folds, score
 from mirembed.runs.summary import Sizes, describe_folds, find_run
 from mirembed.runs.tables import KEYS, Predictions, sort_rows, table_rows
 from mirembed.specs import Spec
 from mirembed.statistics import Interval, headline
+from mirembed.store.faults import Fault, unreadable
+from mirembed.store.files import read_table
 from mirembed.store.rows import task_from_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_EVALUATE_AGAIN = "delete the folder of the run and evaluate again: its manifest.json has the command"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +46,8 @@ class RunRecord:
     folds : pyarrow.Table
         Columns seed, fold, id: one row for each time that a track is tested, sorted by all three.
     predictions : dict of str to Predictions
-        After the last epoch, for each method; rows sorted by seed, fold and id. Of a finished run they are those of
-        `folds`; of an unfinished one, of the folds that every method has finished: none, or for every method.
+        After the last epoch, for each method; rows sorted by seed, fold and id. In a finished run they are the tests of
+        `folds`; in an unfinished one, of the folds that every method has finished; empty if there are none.
     n_done, n_trainings : int
         Trainings that are finished, and all.
     """
@@ -160,7 +165,7 @@ class RunRecord:
             table = RunFolder(self.folder).read_checkpoints()
             if table is None or not self.predictions:
                 return {}
-            table = _only_parts(table, set(table_rows(table, "seed", "fold")) & self._scored_parts)
+            table = _only_parts(table, self._scored_parts)
             found: dict[str, dict[int, Predictions]] = {method.name: {} for method in self.methods}
             for epoch in sorted(table["epoch"].unique().to_pylist()):
                 rows = table.filter(_equal(table["epoch"], epoch))
@@ -283,15 +288,11 @@ def _read(run: RunFolder) -> RunRecord:
         methods = tuple(_method(content) for content in configuration["methods"])
         folds = sort_rows(run.read_folds().select(KEYS))
         table = run.read_predictions()
-        predictions: dict[str, Predictions] = {}
-        if table is not None:
-            by_method = {m.name: table.filter(_equal(table["method"], m.name)) for m in methods}
-            if manifest["finished"]:
-                by_method = {name: sort_rows(rows) for name, rows in by_method.items()}
-                _check_complete(run.folder, by_method, folds)
-            else:
-                by_method = _finished_by_all(by_method)
-            predictions = {name: Predictions.from_table(rows, task) for name, rows in by_method.items()}
+        by_method = {} if table is None else {m.name: _rows_of(table, m.name) for m in methods}
+        if not manifest["finished"]:
+            by_method = _finished_by_all(by_method)
+        elif problems := _incomplete(by_method, folds):
+            raise ValueError(f"{PREDICTIONS} {problems[0]}")
         trainings = {method.approach.training for method in methods}
         n_trainings = len(set(table_rows(folds, "seed", "fold"))) * len(trainings)
         return RunRecord(
@@ -300,7 +301,7 @@ def _read(run: RunFolder) -> RunRecord:
             task=task,
             methods=methods,
             folds=folds,
-            predictions=predictions,
+            predictions={name: Predictions.from_table(rows, task) for name, rows in by_method.items()},
             n_done=n_trainings if manifest["finished"] else len(run.finished_parts()),
             n_trainings=n_trainings,
         )
@@ -311,20 +312,24 @@ def _method(content: Mapping[str, Any]) -> Method:
     return Method(content["name"], Approach.parse(content["approach"]), learner)
 
 
-def _check_complete(folder: Path, by_method: Mapping[str, pa.Table], folds: pa.Table) -> None:
-    """Check that the predictions of every method are those of the folds."""
-    for method, rows in by_method.items():
-        if not rows.select(KEYS).equals(folds):
-            raise StoreError(
-                f"the run {folder} is damaged: {method} has {len(rows)} predictions, which are not those of the "
-                f"{len(folds)} test tracks in folds.parquet; evaluate again"
-            )
+def _rows_of(table: pa.Table, method: str) -> pa.Table:
+    return sort_rows(table.filter(_equal(table["method"], method)))
+
+
+def _incomplete(by_method: Mapping[str, pa.Table], folds: pa.Table) -> list[str]:
+    """Describe the methods whose predictions are not those of the folds."""
+    return [
+        f"has {len(rows)} predictions of {name}; the folds test {counted(len(folds), 'track')}"
+        for name, rows in by_method.items()
+        if not rows.select(KEYS).equals(folds)
+    ]
 
 
 def _finished_by_all(by_method: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
     """Keep the folds that every method has finished: the others would compare unlike tracks."""
-    common = set.intersection(*(set(table_rows(rows, "seed", "fold")) for rows in by_method.values()))
-    return {name: sort_rows(_only_parts(rows, common)) for name, rows in by_method.items()} if common else {}
+    parts = [set(table_rows(rows, "seed", "fold")) for rows in by_method.values()]
+    common = set.intersection(*parts) if parts else set()
+    return {name: _only_parts(rows, common) for name, rows in by_method.items()} if common else {}
 
 
 def _only_parts(table: pa.Table, parts: set[tuple[Any, ...]]) -> pa.Table:
@@ -344,3 +349,49 @@ def _damaged(folder: Path) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"the run {folder} is damaged ({error}); evaluate again") from error
+
+
+def run_faults(run: RunFolder) -> Iterator[Fault]:
+    """Yield what is wrong with a run or experiment.
+
+    A finished run must have a prediction for each test track of each fold, and the losses of all epochs; of an
+    unfinished one, every file must be readable.
+    """
+    try:
+        finished, members = run.finished, run.members
+    except (StoreError, TypeError) as error:
+        yield Fault.of(run.folder, f"is not a run: {error}", "move it out of the store, or delete it")
+        return
+    for member in members:
+        if member.folder.exists():
+            yield from run_faults(member)
+        elif finished:
+            yield Fault(str(member.folder), "is missing", "run the experiment again with its experiment.toml")
+    if members:
+        return
+    needed = [run.folder / name for name in (FOLDS, PREDICTIONS, CURVES, SCORES)] if finished else []
+    files = sorted([*run.folder.rglob("*.parquet"), *run.folder.glob("*.json")])
+    read = [path for path in files if not any(part.startswith(".") for part in path.relative_to(run.folder).parts)]
+    faults = [fault for path in dict.fromkeys([*needed, *read]) for fault in unreadable(path, _EVALUATE_AGAIN)]
+    yield from faults
+    if finished and not faults:
+        try:
+            yield from _gaps(run)
+        except (KeyError, TypeError, ValueError) as error:
+            yield Fault.of(run.folder, f"is damaged ({error})", _EVALUATE_AGAIN)
+
+
+def _gaps(run: RunFolder) -> Iterator[Fault]:
+    """Yield what the tables of a finished run lack."""
+    configuration = run.manifest["configuration"]
+    table = read_table(run.folder / PREDICTIONS)
+    by_method = {method["name"]: _rows_of(table, method["name"]) for method in configuration["methods"]}
+    for problem in _incomplete(by_method, sort_rows(run.read_folds().select(KEYS))):
+        yield Fault(str(run.folder / PREDICTIONS), problem, _EVALUATE_AGAIN)
+    epochs: dict[tuple[Any, ...], set[int]] = {}
+    for *training, epoch in table_rows(read_table(run.folder / CURVES), "approach", "seed", "fold", "epoch"):
+        epochs.setdefault(tuple(training), set()).add(epoch)
+    for (name, seed, fold), found in epochs.items():
+        if found != set(range(1, configuration["epochs"] + 1)):
+            what = f"has {len(found)} of {configuration['epochs']} epochs of {name}, seed {seed}, fold {fold}"
+            yield Fault(str(run.folder / CURVES), what, _EVALUATE_AGAIN)
