@@ -79,7 +79,7 @@ mirembed extract --dataset folder --audio empty
 mirembed extract --dataset folder --audio notes.txt
 mirembed extract --dataset folder:labels=nowhere.csv --audio tones
 mirembed extract --dataset folder --audio tones --backend zzz
-mirembed extract --dataset folder --audio tones --backend-jobs zzz
+mirembed extract --dataset folder --audio tones --executor zzz
 mirembed extract --dataset folder --audio tones --scheduler tcp://nowhere:1
 mirembed extract --dataset folder --audio tones --max-failures many
 mirembed extract --dataset folder --audio tones --timeout 0
