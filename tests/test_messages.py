@@ -255,7 +255,7 @@ def help_texts(command: typer.core.TyperCommand, name: str) -> Iterator[str]:
         flags = "/".join([*parameter.opts, *parameter.secondary_opts])
         names = parameter.metavar or "" if parameter.param_type_name == "option" else f"({parameter.metavar})"
         lines.append(f"{flags} {names}: {' '.join((parameter.help or '').split())}".replace(" :", ":"))
-    yield "\n".join(lines)
+    yield "\n".join(lines).replace("\\[", "[")  # which is how the markup of Rich writes a bracket
     for below, subcommand in getattr(command, "commands", {}).items():
         yield from help_texts(subcommand, f"{name} {below}")
 
