@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mirembed.training.losses import classification_loss, regression_loss, similarity_loss
+from mirembed.training.loop import classification_loss, regression_loss, similarity_loss
 
 
 def test_the_similarity_loss_sums_over_both_triangles_and_the_diagonal():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mirembed.store.frame_file import Moments
 from mirembed.training.excerpts import Normalization, gather
-from mirembed.training.network import EmbeddingNetwork, embed, one_thread, seeded_head, seeded_network
+from mirembed.training.network import EmbeddingNetwork, TorchEngine, seeded_head, seeded_network
 
 BANDS = 40
 MAX_FRAMES = 250
@@ -122,7 +122,7 @@ def test_a_track_is_embedded_as_the_network_sees_it_whole(network, tracks, n_fra
     inputs, inside = gather(frames, start, length, np.array([0]), n_frames, normalization)
     with torch.no_grad():
         expected = network(torch.from_numpy(inputs), torch.from_numpy(inside)).numpy()
-    embedded = embed(network, frames, start, length, normalization)
+    embedded = TorchEngine(network).embed_tracks(frames, start, length, normalization)
     assert (embedded.shape, embedded.dtype) == ((1, 50), np.float32)
     np.testing.assert_allclose(embedded, expected, rtol=0, atol=1e-5)
     np.testing.assert_allclose(embedded[0], reference(network, inputs[0]), rtol=0, atol=1e-5)
@@ -134,17 +134,16 @@ def test_an_embedding_does_not_depend_on_companions_to_the_bit(network, tracks, 
     frames, normalization = tracks
     starts = np.array([track * MAX_FRAMES for track, _ in chosen])
     lengths = np.array([length for _, length in chosen])
-    with one_thread():
-        together = embed(network, frames, starts, lengths, normalization)
-        backwards = embed(network, frames, starts[::-1], lengths[::-1], normalization)
-        alone = embed(network, frames, starts[:1], lengths[:1], normalization)
+    together = TorchEngine(network).embed_tracks(frames, starts, lengths, normalization)
+    backwards = TorchEngine(network).embed_tracks(frames, starts[::-1], lengths[::-1], normalization)
+    alone = TorchEngine(network).embed_tracks(frames, starts[:1], lengths[:1], normalization)
     np.testing.assert_array_equal(together, backwards[::-1])
     np.testing.assert_array_equal(together[:1], alone)
 
 
 def test_no_track_gives_no_embedding(network, tracks):
     nothing = np.zeros(0, np.int64)
-    assert embed(network, tracks[0], nothing, nothing, tracks[1]).shape == (0, 50)
+    assert TorchEngine(network).embed_tracks(tracks[0], nothing, nothing, tracks[1]).shape == (0, 50)
 
 
 def weights(module: torch.nn.Module) -> np.ndarray:
