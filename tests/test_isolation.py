@@ -204,28 +204,12 @@ def test_a_similarity_that_breaks_a_training_is_blamed(error_of, store, name, fa
 @pytest.mark.parametrize(
     ("name", "facts"),
     [
-        ("fails", f"learner fails {BLAME} fails to fit 6 tracks: ZeroDivisionError: division by zero{REPORT}"),
-        ("leaves", f"learner leaves {BLAME} fails to fit 6 tracks: SystemExit: 0{REPORT}"),
-        (
-            "misshapen",
-            f"the Constant of learner misshapen {BLAME} predicted an array of shape (3, 2) and type int64; "
-            "expected class indices from 0 to 2 in the shape (3,)",
-        ),
-        (
-            "nan",
-            f"the Constant of learner nan {BLAME} predicted nan for track 0 (3 such values in total); "
-            "expected class indices from 0 to 2",
-        ),
-        (
-            "stranger",
-            f"the Constant of learner stranger {BLAME} predicted 7 for track 0 (3 such values in total); "
-            "expected class indices from 0 to 2",
-        ),
-        (
-            "nothing",
-            f"learner nothing {BLAME} fails to make an estimator: AttributeError: 'NoneType' object has no attribute "
-            f"'estimator'{REPORT}",
-        ),
+        ("fails", ["6 tracks", "ZeroDivisionError: division by zero"]),
+        ("leaves", ["6 tracks", "SystemExit: 0"]),
+        ("misshapen", ["Constant", "(3, 2)", "int64", "0 to 2", "(3,)"]),
+        ("nan", ["Constant", " nan ", "track 0", "3 ", "0 to 2"]),
+        ("stranger", ["Constant", " 7 ", "track 0", "3 ", "0 to 2"]),
+        ("nothing", ["AttributeError: 'NoneType' object has no attribute 'estimator'"]),
     ],
 )
 def test_a_learner_that_breaks_an_evaluation_is_blamed(error_of, store, name, facts):
