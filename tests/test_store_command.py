@@ -328,6 +328,7 @@ def test_an_unfinished_run_may_lack_tables(store):
     assert verify(Store(store)) == []
 
 
+@pytest.mark.slow
 def test_following_the_advice_on_a_damaged_shard_repairs_the_store(mirembed, tmp_path):
     extract = ("extract", "--dataset", "folder", "--audio", write_tones(tmp_path / "tones", 2, 0.3), "--jobs", 1)
     mirembed(*extract)
@@ -434,6 +435,7 @@ compact.compact(FeatureStore(Path(sys.argv[1])))
 """
 
 
+@pytest.mark.slow
 def test_a_merge_may_be_killed_at_any_moment(tmp_path):
     features = small_shards(tmp_path, n_shards=60)
     expected = frames_of(features)
