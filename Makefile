@@ -1,15 +1,18 @@
-# make demo   a virtual environment, the package, and the main job on the embedded dataset
-# make test   lint, types and tests
-# make fuzz   extracts thousands of damaged files of every format
-# make torture   kills extraction at 200 random moments
-# make bench, make bench-scaling, make bench-memory   speed beside the obvious program; growth; memory
-# make bench-extract   measures extraction against librosa, on the same files in one run
+# make demo       create a virtual environment, install mirembed, and run the main commands on the demo dataset
+# make test       linter, type checker and all tests
+# make quick      linter and the fast tests, for use while you work
+# make messages   write tests/messages.txt, the snapshot of everything that the program says
+# make format     fix the style
+# make fuzz       extract thousands of damaged files of every format
+# make torture    kill extraction at 200 random moments
+# make bench, make bench-scaling, make bench-memory   speed against a simple program; growth; memory
+# make bench-extract   extraction against librosa, on the same files
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test lint types unit fuzz torture bench bench-scaling bench-memory bench-extract format clean
+.PHONY: demo test quick lint types unit messages fuzz torture bench bench-scaling bench-memory bench-extract format clean
 
 demo: $(VENV)/.installed
 	mkdir -p $(DEMO)
@@ -29,6 +32,12 @@ types: $(VENV)/.installed-test
 unit: $(VENV)/.installed-test
 	rm -f .coverage .coverage.*
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+
+quick: lint
+	$(BIN)/python -m pytest -n 2 -q -m "not slow"
+
+messages: $(VENV)/.installed-test
+	$(BIN)/python tests/test_messages.py
 
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python tests/fuzz.py --files $(or $(FILES),5000) --seed $(or $(SEED),0)
@@ -55,7 +64,7 @@ format: $(VENV)/.installed-test
 clean:
 	rm -rf $(VENV) $(DEMO) .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
 
-# Plain files say what is installed, so that a second make has nothing to do.
+# Empty files record what is installed, so that a second make has nothing to do.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt .
 	touch $@

@@ -1,15 +1,17 @@
-"""``mirembed`` and ``python -m mirembed``: little is imported here, so that even an early ctrl-C ends in one line."""
+"""``mirembed`` and ``python -m mirembed``: handles ctrl-C before anything large is imported."""
 
 import sys
+
+from mirembed.progress import handle_interrupts
 
 
 def main() -> None:
     """Run the program; see `mirembed.cli.main`."""
+    handle_interrupts()
     try:
         from mirembed.cli.main import main as run
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(1)
+        sys.exit("interrupted")
     run()
 
 

@@ -36,17 +36,17 @@ class Violation:
     ----------
     what : str
         Completes a sentence that begins with the dataset's name: ``lists the id 7, expected ...``.
-    given : str
-        The input on which it breaks.
     cause : str
         The usual cause.
+    given : str
+        The input that breaks it.
     error : type
         What the host raises: `PluginError` for wrong types, `DatasetError` where the data may be to blame.
     """
 
     what: str
-    given: str
     cause: str
+    given: str = "the audio folder"
     error: type[MirembedError] = PluginError
 
 
@@ -78,78 +78,72 @@ def check_listing(listing: Any, plugin: str) -> None:
 
 def types(listing: Any) -> Iterator[Violation]:
     """Check that there is a listing, and that its tracks are a sequence of `Track`."""
-    given = "the audio folder"
     if not isinstance(listing, Listing):
-        cause = "a missing return, or a generator that was used up"
-        yield Violation(f"returns {type(listing).__name__}, expected a mirembed.Listing", given, cause)
-        return
-    if isinstance(listing.tracks, str) or not isinstance(listing.tracks, Sequence):
+        what = f"returns {type(listing).__name__}, expected a mirembed.Listing"
+        yield Violation(what, "a missing return, or a generator that was used up")
+    elif isinstance(listing.tracks, str) or not isinstance(listing.tracks, Sequence):
         what = f"returns tracks of the type {type(listing.tracks).__name__}, expected a list or tuple"
-        yield Violation(what, given, "a generator: make it a list")
-        return
-    for track in listing.tracks:
-        if not isinstance(track, Track):
-            yield Violation(f"lists {track!r}, expected a mirembed.Track", given, "a path or dict instead of a Track")
+        yield Violation(what, "a generator: make it a list")
+    else:
+        for track in listing.tracks:
+            if not isinstance(track, Track):
+                yield Violation(f"lists {track!r}, expected a mirembed.Track", "a path or dict instead of a Track")
 
 
 def counts(listing: Listing) -> Iterator[Violation]:
     """Check that the absent tracks are counted and the notes are strings."""
-    given = "the audio folder"
     if not is_count(listing.absent):
         what = f"returns absent={listing.absent!r}, expected a whole number from 0"
-        yield Violation(what, given, "the tracks instead of their number, or more files than rows")
+        yield Violation(what, "the tracks instead of their number, or more files than rows")
     notes: Any = listing.notes
     if isinstance(notes, str) or not isinstance(notes, Sequence) or not all(isinstance(note, str) for note in notes):
-        yield Violation(
-            f"returns the notes {notes!r}, expected a list of strings", given, "one string instead of a list of them"
-        )
+        what = f"returns the notes {notes!r}, expected a list of strings"
+        yield Violation(what, "one string instead of a list of them")
 
 
 def presence(listing: Listing) -> Iterator[Violation]:
     """Check that there are tracks."""
     if not listing.tracks:
         cause = "suffixes in upper case, or a folder one level further down"
-        yield Violation("lists no tracks", "the audio folder", cause, DatasetError)
+        yield Violation("lists no tracks", cause, error=DatasetError)
 
 
 def task(listing: Listing) -> Iterator[Violation]:
     """Check that the task has distinct classes, or targets with distinct, free names and increasing ranges."""
+    cause = "a list instead of a tuple, a missing comma in (name,), or a duplicated name"
     found: Any = listing.task
-    for what, error in _task_faults(found):
-        cause = "a list instead of a tuple, a missing comma in (name,), or a duplicated name"
-        yield Violation(what, "the audio folder", cause, error)
-
-
-def _task_faults(task: Any) -> Iterator[tuple[str, type[MirembedError]]]:
-    if isinstance(task, Classification):
-        kind, names = "classes", task.classes
-    elif isinstance(task, Regression):
-        kind, targets = "targets", task.targets
-        if not isinstance(targets, Sequence) or not targets or not all(isinstance(t, Target) for t in targets):
-            yield f"has the targets {targets!r}, expected a tuple of mirembed.Target", PluginError
-            return
-        names = tuple(target.name for target in targets)
-    else:
-        yield f"has the task {task!r}, expected Classification(...) or Regression(...)", PluginError
+    if isinstance(found, Classification):
+        kind, names = "classes", found.classes
+    elif not isinstance(found, Regression):
+        yield Violation(f"has the task {found!r}, expected Classification(...) or Regression(...)", cause)
         return
+    elif not isinstance(found.targets, Sequence) or not found.targets or not _all_targets(found.targets):
+        yield Violation(f"has the targets {found.targets!r}, expected a tuple of mirembed.Target", cause)
+        return
+    else:
+        kind, names = "targets", tuple(target.name for target in found.targets)
     if isinstance(names, str) or not isinstance(names, Sequence):
-        yield f"has the {kind} {names!r}, expected a tuple of names", PluginError
+        yield Violation(f"has the {kind} {names!r}, expected a tuple of names", cause)
         return
     seen: set[str] = set()
     for name in names:
         if not is_text(name):
-            yield f"has {name!r} among its {kind}, expected names that are not empty", PluginError
+            yield Violation(f"has {name!r} among its {kind}, expected names that are not empty", cause)
         elif name in seen:
-            yield f"has {name!r} twice among its {kind}", PluginError
+            yield Violation(f"has {name!r} twice among its {kind}", cause)
         else:
             seen.add(name)
-    if isinstance(task, Regression):
-        for target in task.targets:
-            if target.name in RESERVED_COLUMNS or target.name.startswith("predicted_"):
-                yield f"has the target {target.name!r}, a name that is reserved for a column of the store", DatasetError
-            if target.low is not None and target.high is not None and not target.low < target.high:
-                what = f"has the target {target.name!r} from {target.low} to {target.high}, expected low below high"
-                yield what, PluginError
+    for target in found.targets if kind == "targets" else ():
+        if target.name in RESERVED_COLUMNS or target.name.startswith("predicted_"):
+            what = f"has the target {target.name!r}, a name that is reserved for a column of the store"
+            yield Violation(what, "a column of the table that needs another name", error=DatasetError)
+        if target.low is not None and target.high is not None and not target.low < target.high:
+            what = f"has the target {target.name!r} from {target.low} to {target.high}, expected low below high"
+            yield Violation(what, "low and high swapped")
+
+
+def _all_targets(targets: Sequence[Any]) -> bool:
+    return all(isinstance(target, Target) for target in targets)
 
 
 def ids(listing: Listing) -> Iterator[Violation]:
@@ -159,33 +153,29 @@ def ids(listing: Listing) -> Iterator[Violation]:
         given = f"the file {track.path}"
         if not is_text(track.id):
             what = f"lists the id {track.id!r}, expected a string in valid UTF-8 that is not empty"
-            yield Violation(what, given, "a number or a Path instead of str(...)", DatasetError)
+            yield Violation(what, "a number or a Path instead of str(...)", given, DatasetError)
         elif PurePath(track.id).is_absolute():
             what = f"lists the id {track.id!r}, an absolute path, which differs between machines"
-            yield Violation(what, given, "str(path): use path.relative_to(audio).as_posix()", DatasetError)
+            yield Violation(what, "str(path): use path.relative_to(audio).as_posix()", given, DatasetError)
         elif track.id in seen:
-            first = seen[track.id].path
-            yield Violation(
-                f"lists the id {track.id!r} twice, for {first} and {track.path}",
-                f"the files {first} and {track.path}",
-                "a file's name without its folder or suffix, or a row that is twice in the table",
-                DatasetError,
-            )
+            both = f"{seen[track.id].path} and {track.path}"
+            cause = "a file's name without its folder or suffix, or a row that is twice in the table"
+            what = f"lists the id {track.id!r} twice, for {both}"
+            yield Violation(what, cause, f"the files {both}", DatasetError)
         else:
             seen[track.id] = track
 
 
 def labels(listing: Listing) -> Iterator[Violation]:
     """Check that each label is one of the classes, or has a finite value within the range of each target."""
+    cause = (
+        "a track without a label in the table: leave it out and count it in the notes; "
+        "or another spelling of a class, or a range that is too narrow"
+    )
     for track in listing.tracks:
         if expected := _expected_label(track.label, listing.task):
-            yield Violation(
-                f"gives {track.id!r} the label {track.label!r}, {expected}",
-                f"the file {track.path}",
-                "a track without a label in the table: leave it out and count it in the notes; "
-                "or another spelling of a class, or a range that is too narrow",
-                DatasetError,
-            )
+            what = f"gives {track.id!r} the label {track.label!r}, {expected}"
+            yield Violation(what, cause, f"the file {track.path}", DatasetError)
 
 
 def _expected_label(label: Any, task: Task) -> str:
@@ -207,15 +197,12 @@ def _expected_label(label: Any, task: Task) -> str:
 
 def groups(listing: Listing) -> Iterator[Violation]:
     """Check that groups are strings that can be stored, or None."""
+    cause = "an empty cell of a table, or a number: write `str(group) if group else None`"
+    expected = "expected None or a string in valid UTF-8 that is not empty"
     for track in listing.tracks:
         if track.group is not None and not is_text(track.group):
-            yield Violation(
-                f"gives {track.id!r} the group {track.group!r}, expected None or a string in valid UTF-8 that is not "
-                "empty",
-                f"the file {track.path}",
-                "an empty cell of a table, or a number: write `str(group) if group else None`",
-                DatasetError,
-            )
+            what = f"gives {track.id!r} the group {track.group!r}, {expected}"
+            yield Violation(what, cause, f"the file {track.path}", DatasetError)
 
 
 def paths(listing: Listing) -> Iterator[Violation]:
@@ -223,7 +210,7 @@ def paths(listing: Listing) -> Iterator[Violation]:
     for track in listing.tracks:
         if not isinstance(track.path, Path):
             what = f"gives {track.id!r} the path {track.path!r}, expected a pathlib.Path"
-            yield Violation(what, "the audio folder", "a name from a table: write audio / name", DatasetError)
+            yield Violation(what, "a name from a table: write audio / name", error=DatasetError)
 
 
 def is_text(value: Any) -> bool:

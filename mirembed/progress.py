@@ -1,25 +1,35 @@
-"""How long work tells what it is doing, without knowing who listens; and the words for numbers."""
+"""Progress of long work and its interruption by ctrl-C, and numbers in words."""
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import time
+from types import FrameType
 from typing import Protocol
+
+INTERRUPTED = "interrupted; finished work is kept, and the same command resumes from there"
+
+_REPEATED = 0.3
+"""Seconds within which a second SIGINT is the same ctrl-C: the terminal and a parent program may both send it."""
 
 
 class Progress(Protocol):
-    """What the command line shows of long work."""
+    """Reports the progress of long work to the user."""
 
     def start(self, description: str, total: float) -> None:
-        """Begin a stage of ``total`` units; it replaces the stage before it."""
+        """Start a stage of ``total`` units, which replaces the previous stage."""
 
     def update(self, completed: float, *, failed: int = 0, audio_seconds: float = 0.0) -> None:
-        """Say how many units of the stage are done, how many failed, and how much music was decoded."""
+        """Report how many units of the stage are done, how many failed, and how much audio was decoded."""
 
     def note(self, text: str) -> None:
-        """Tell the user something that stays on the screen."""
+        """Show a message that stays on the screen."""
 
 
 class Silent:
-    """Nobody listens."""
+    """Discards all progress."""
 
     def start(self, description: str, total: float) -> None:
         """Do nothing."""
@@ -31,13 +41,73 @@ class Silent:
         """Do nothing."""
 
 
+class InterruptHandler:
+    """Handler of SIGINT that raises `KeyboardInterrupt` and remembers it.
+
+    Python swallows exceptions raised inside a ``__del__`` or a callback, and the program would run on. Long work
+    therefore calls `raise_if_interrupted` between its steps. A second ctrl-C ends the program at once; the store
+    survives that as it survives SIGKILL.
+
+    Attributes
+    ----------
+    interrupted_at : float or None
+        When ctrl-C was pressed first: seconds of the monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self.interrupted_at: float | None = None
+
+    def __call__(self, signal_number: int, frame: FrameType | None) -> None:
+        """Raise `KeyboardInterrupt` the first time, and exit the second time."""
+        now = time.monotonic()
+        if self.interrupted_at is None:
+            self.interrupted_at = now
+            raise KeyboardInterrupt
+        if now - self.interrupted_at > _REPEATED:
+            show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar hides it
+            os.write(2, f"{show_cursor}{INTERRUPTED}\n".encode())
+            os._exit(1)
+
+
+def handle_interrupts() -> None:
+    """Install an `InterruptHandler`, unless the program was started with SIGINT ignored (``nohup``, ``&``)."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return
+    signal.signal(signal.SIGINT, InterruptHandler())
+    report = sys.unraisablehook
+
+    def report_unless_interrupted(unraisable: sys.UnraisableHookArgs) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            report(unraisable)
+
+    sys.unraisablehook = report_unless_interrupted
+
+
+def raise_if_interrupted() -> None:
+    """Raise `KeyboardInterrupt` if ctrl-C was pressed, even if an earlier `KeyboardInterrupt` was swallowed.
+
+    Does nothing unless `handle_interrupts` was called.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if isinstance(handler, InterruptHandler) and handler.interrupted_at is not None:
+        raise KeyboardInterrupt
+
+
 def counted(number: int, thing: str) -> str:
-    """Return ``1 epoch``, ``2 epochs``."""
+    """Return a number with its noun, in the plural where needed.
+
+    >>> counted(1, "epoch"), counted(2, "epoch")
+    ('1 epoch', '2 epochs')
+    """
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def duration(seconds: float) -> str:
-    """Return a time for people: ``40 s``, ``12 min``, ``3 h 20 min``."""
+    """Return a rounded duration.
+
+    >>> duration(40.2), duration(720), duration(12000)
+    ('40 s', '12 min', '3 h 20 min')
+    """
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""A web server on the loopback interface that has the faults of real ones, and archives for it to serve."""
+"""A local web server with the faults of real ones, and archives for it to serve."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mirembed.progress import Silent
 QUICK = RetryPolicy(timeout=0.5, tries=3, pause=0.001)
 
 CLIPS = {"genres/blues/blues.00000.wav": b"low and slow" * 1000, "genres/pop/pop.00000.wav": b"hey" * 500}
-"""What most archives of the tests hold."""
+"""The content of most archives in the tests."""
 
 
 def sha256(content: bytes) -> str:
@@ -27,12 +27,12 @@ def sha256(content: bytes) -> str:
 
 
 def noise(size: int) -> bytes:
-    """Bytes that are the same in every run, and cannot be compressed."""
+    """Incompressible bytes that are the same in every run."""
     return hashlib.shake_256(b"mirembed").digest(size)
 
 
 def tar_of(files: Mapping[str, bytes], *special: tarfile.TarInfo, compression: str = "gz") -> bytes:
-    """A tar archive of files, and then of members without content."""
+    """A tar archive of files, followed by members without content."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=f"w:{compression}") as tar:
         for name, content in files.items():
@@ -66,7 +66,7 @@ def card_of(*archives: Archive) -> Card:
 
 
 class Notes(Silent):
-    """Remembers what the user is told."""
+    """Records the notes for the user."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -76,7 +76,7 @@ class Notes(Silent):
 
 
 class Interrupted(Silent):
-    """Presses ctrl-C as soon as a stage of this description has moved on."""
+    """Presses ctrl-C as soon as the stage with this description makes progress."""
 
     def __init__(self, stage: str) -> None:
         self._stage, self._description = stage, ""
@@ -91,33 +91,33 @@ class Interrupted(Silent):
 
 @dataclass
 class Server:
-    """What is served and how, and what was asked for."""
+    """What to serve and how, and the requests so far."""
 
     address: str
     files: dict[str, bytes] = field(default_factory=dict)
     tag: str | None = '"1"'
     """The entity tag of all files."""
     date: str | None = None
-    """When all files were last modified."""
+    """The modification date of all files."""
     ranges: bool = True
     """Whether parts of a file are served."""
     statuses: list[int] = field(default_factory=list)
-    """What the next requests are answered with instead of a file."""
+    """Statuses that answer the next requests instead of a file."""
     stops: list[int] = field(default_factory=list)
-    """After how many bytes the next connections break."""
+    """Number of bytes after which the next connections break."""
     stalls: bool = False
-    """Connections that should break stay open instead, and silent."""
+    """Whether connections stall instead of breaking."""
     length: bool = True
     """Whether the length of a file is announced."""
     redirects: dict[str, str] = field(default_factory=dict)
     content_range: str | None = None
-    """Sent instead of the right one."""
+    """Sent instead of the correct header."""
     asked: list[dict[str, str]] = field(default_factory=list)
     """The path, and the headers Range and If-Range, of each request."""
     closing: threading.Event = field(default_factory=threading.Event)
 
     def serve(self, name: str, content: bytes, folder: str = ".") -> Archive:
-        """Serve a file, and return what a card says about it."""
+        """Serve a file, and return its archive for a card."""
         self.files[f"/{name}"] = content
         return Archive(f"{self.address}/{name}", sha256(content), folder)
 

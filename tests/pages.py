@@ -1,4 +1,4 @@
-"""What the tests of the documentation share: reading pages, and running what stands in them."""
+"""Helpers for the tests of the documentation: reading pages, and running the code on them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def sections(text: str, level: int) -> dict[str, str]:
-    """The text under each heading of a level, up to the next of that level or above; code is no heading."""
+    """Return the text under each heading of a level, up to the next heading of that level or above.
+
+    Lines of code that begin with ``#`` are not headings.
+    """
     prose = re.sub(r"^```.*?^```$", lambda code: code[0].replace("\n#", "\n "), text, flags=re.MULTILINE | re.DOTALL)
     parts = re.split(rf"^(#{{1,{level}}}) (.*)$", prose, flags=re.MULTILINE)
     return {
@@ -36,14 +39,14 @@ def sections(text: str, level: int) -> dict[str, str]:
 
 
 def table(text: str) -> list[list[str]]:
-    """The rows of the first table, without its heading; bare code in the first cell."""
+    """Return the rows of the first table without its heading, and the first cells without backticks."""
     rows = re.search(r"^\|.*\|\n\|[-|]+\|\n((?:\|.*\|\n?)+)", text, re.MULTILINE)[1].splitlines()
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     return [[first.strip("`"), *others] for first, *others in cells]
 
 
 def transcripts(text: str) -> Iterator[tuple[list[str], str]]:
-    """The words after ``mirembed``, and what was printed, of every command in a console block."""
+    """Yield the words after ``mirembed`` and the output of every command in the console blocks."""
     for block in blocks(text, "console"):
         for command, printed in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
             words = list(shlex.shlex(command, posix=True, punctuation_chars=True))
@@ -53,7 +56,7 @@ def transcripts(text: str) -> Iterator[tuple[list[str], str]]:
 
 
 def invoke(*words: str, code: int = 0) -> None:
-    """Run a command in this process, where torch need not be imported again."""
+    """Run a command in this process, which has imported torch already, and check its exit code."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
         patch.setattr(sys, "argv", ["mirembed", *words])
         main()
@@ -61,13 +64,13 @@ def invoke(*words: str, code: int = 0) -> None:
 
 
 def named_files(text: str) -> list[tuple[str, str]]:
-    """The names and contents of the files that a page names before its code blocks."""
+    """Return names and contents of the code blocks that follow a file name."""
     found = re.findall(r"^`([\w/-]+\.\w+)`:\n\n(`{3,})\w+\n(.*?)^\2$", text, re.MULTILINE | re.DOTALL)
     return [(name, code) for name, _, code in found]
 
 
 def write_examples(text: str, folder: Path) -> list[Path]:
-    """Write the files that a page names before its code blocks, and install those that are distributions."""
+    """Write the code blocks that follow a file name, install the distributions among them, and return their folders."""
     for name, code in named_files(text):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

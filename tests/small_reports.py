@@ -1,4 +1,4 @@
-"""Small runs with everything that a report shows: nothing is trained, and all numbers are made up."""
+"""Small runs with everything that a report shows; nothing is trained, and all numbers are made up."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ EPOCHS = (10, 20, 30)
 BASELINES = ("chance", "mel", "untrained")
 
 PARAMETERS: dict[str, dict[str, Any]] = {"rbf": {"gamma": 1.0}, "svm": {"kernel": "rbf", "gamma": None}}
-"""Parameters that plugins have, and their defaults."""
+"""The parameters of plugins with their defaults."""
 
 SKILL = {"nn": 0.75, "fl": 0.7, "rbf-sl": 0.98, "cosine-sl": 0.72, "mel": 0.6, "chance": 0.0}
-"""How much of the truth is in the predictions of an approach."""
+"""How close the predictions of each approach are to the truth, from 0 to 1."""
 
 
 def methods(approaches: Sequence[str], learners: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the methods of a run, as its manifest has them."""
+    """Return the methods of a run as in its manifest."""
     found = []
     for approach in approaches:
         if approach in ("nn", "chance"):
@@ -57,7 +57,7 @@ def write_report_run(
     notes: Sequence[str] = (),
     **configuration: Any,
 ) -> Path:
-    """Write a run; with ``done``, one that is going on and has finished that many of its folds.
+    """Write a run; with ``done``, an unfinished one in which every method has finished that many folds.
 
     ``official`` names ``n_official`` official splits, the same for every seed.
     """
@@ -65,14 +65,14 @@ def write_report_run(
     names = list(ids or [f"{number:03d}" for number in range(n_tracks)])
     truth = rng.integers(0, len(task.classes), n_tracks) if isinstance(task, Classification) else None
     values = None if truth is not None else rng.uniform(1, 9, (n_tracks, len(task.targets)))
-    folds = _places(rng, names, n_folds, splits, seeds)
+    folds = _tests(rng, names, n_folds, splits, seeds)
     if official:
-        once = _places(rng, names, n_folds, n_official, seeds[:1])
+        once = _tests(rng, names, n_folds, n_official, seeds[:1])
         folds = [(seed, fold, track) for seed in seeds for _, fold, track in once]
     described = methods(list(skill), learners)
     rows = [
         {**_method(method), "seed": seed, "fold": fold, "epoch": epoch, "id": names[track]}
-        | _answer(rng, task, truth, values, track, skill[method["approach"]] * epoch / EPOCHS[-1])
+        | _prediction(rng, task, truth, values, track, skill[method["approach"]] * epoch / EPOCHS[-1])
         for method in described
         for epoch in EPOCHS
         for seed, fold, track in folds
@@ -141,21 +141,22 @@ def write_report_run(
 
 
 def write_grid(folder: Path, members: Sequence[str], *, finished: bool = False) -> Path:
-    """Write what makes a folder of runs a grid."""
+    """Write what makes a folder of runs an experiment."""
     manifest = {
         "format": FORMAT,
         "command": "mirembed evaluate",
         "configuration": {"grid": list(members)},
+        "started": "2026-01-02T03:04:05+00:00",
         "finished": "2026-01-02T04:05:06+00:00" if finished else None,
     }
     write_json(folder / "manifest.json", manifest)
     return folder
 
 
-def _places(
+def _tests(
     rng: np.random.Generator, names: Sequence[str], n_folds: int, splits: int | None, seeds: Sequence[int]
 ) -> list[tuple[int, int, int]]:
-    """Return seed, fold and track of every test."""
+    """Return seed, fold and track for each time that a track is tested."""
     found = []
     for seed in seeds:
         if splits is None:
@@ -172,7 +173,9 @@ def _method(method: Mapping[str, Any]) -> dict[str, Any]:
     return {"method": method["name"], "approach": method["approach"], "learner": method["learner"]}
 
 
-def _answer(rng: np.random.Generator, task: Task, truth: Any, values: Any, track: int, skill: float) -> dict[str, Any]:
+def _prediction(
+    rng: np.random.Generator, task: Task, truth: Any, values: Any, track: int, skill: float
+) -> dict[str, Any]:
     if isinstance(task, Classification):
         right = rng.random() < skill
         guess = truth[track] if right else rng.integers(0, len(task.classes))
@@ -185,7 +188,7 @@ def _answer(rng: np.random.Generator, task: Task, truth: Any, values: Any, track
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Return rows of predictions as a table; the learner is text even where no row has one."""
+    """Return predictions as a table whose column learner is text even if no row has one."""
     table = pa.Table.from_pylist(rows)
     position = table.column_names.index("learner")
     return table.set_column(position, "learner", table["learner"].cast(pa.string()))
@@ -242,7 +245,7 @@ def _similarity(approach: str) -> dict[str, Any]:
 def _learner(spec: str, approaches: Sequence[str]) -> dict[str, Any]:
     plugin = _plugin(*spec.split(":", 1))
     kernel = plugin["parameters"].get("kernel", "rbf")
-    if kernel == "rbf":  # scikit-learn's own
+    if kernel == "rbf":  # scikit-learn's
         return plugin
     learned = {name: _similarity(name)["similarity"] for name in approaches if name.endswith("-sl")}
     matched = learned if kernel == "match" else dict.fromkeys(approaches, _plugin(kernel))
@@ -250,7 +253,7 @@ def _learner(spec: str, approaches: Sequence[str]) -> dict[str, Any]:
 
 
 def _plugin(name: str, parameters: str = "") -> dict[str, Any]:
-    """Describe a plugin as the registry does; the part of its name before a slash is its distribution."""
+    """Describe a plugin as the registry does; the part of the name before a slash is its distribution."""
     given = dict(item.split("=") for item in parameters.split(",") if item)
     numbers = {key: float(value) if value.isdecimal() else value for key, value in given.items()}
     distribution, _, bare = name.rpartition("/")

@@ -21,11 +21,11 @@ LABELS = ["blues", "jazz"] * (N_FOLDS * N_TEST // 2)
 OTHER = {"blues": "jazz", "jazz": "blues"}
 
 RIGHT = {"rbf-sl": [18, 19, 18, 20, 18], "nn": [10, 11, 9, 12, 10], "fl": [18, 17, 19, 18, 19]}
-"""How many of the 20 tracks of each fold an approach gets right."""
+"""The number of correct predictions for the 20 tracks of each fold, by approach."""
 
 
 def answers(right: Sequence[int]) -> list[str]:
-    """Predict so that the last tracks of each fold are wrong, and ``right`` are right."""
+    """Return predictions that are correct for the first ``right`` tracks of each fold."""
     return [
         label if number % N_TEST < right[fold] else OTHER[label]
         for number, (label, fold) in enumerate(zip(LABELS, FOLDS, strict=True))
@@ -44,8 +44,8 @@ def write_run(
 ) -> Path:
     """Write a run on the tracks 000, 001, ...
 
-    ``predictions`` of each approach, and ``places`` of the tracks in folds, have a list for each seed; regression has
-    a list of values for each track. Further arguments change the configuration.
+    The ``predictions`` of each approach, and the ``places`` (the fold of each track), have a list for each seed; for
+    regression each track has a list of values. Further arguments change the configuration.
     """
     if predictions is None:
         predictions = {approach: [answers(right)] for approach, right in RIGHT.items()}
@@ -91,6 +91,7 @@ def write_run(
         "format": FORMAT,
         "command": "mirembed evaluate --cv 5",
         "configuration": content | configuration,
+        "started": "2026-01-01T00:00:00+00:00",
         "finished": finished,
     }
     write_json(folder / "manifest.json", manifest)

@@ -1,4 +1,4 @@
-"""Small stores of made-up spectrograms: no audio is decoded, and a class is learned in a few epochs."""
+"""Small stores of synthetic spectrograms: no audio is decoded, and a class is learned in a few epochs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow, Store
 from mirembed.store.tracks import Tracks
 from mirembed.training.loop import Settings as TrainingSettings
-from mirembed.workers import trainings as schedule
+from mirembed.workers import trainings
 
 CLASSES = Classification(("high", "low", "middle"))
 TARGETS = Regression((Target("height", -100.0, 300.0), Target("depth")))
@@ -34,13 +34,13 @@ BANDS = SpectrogramParameters().bands
 
 
 def noise_with_peak(peak: float, n_frames: int, seed: int) -> np.ndarray:
-    """Return noise about -60 dB with a wandering peak 30 dB above it: float32 [n_frames, BANDS].
+    """Return noise around -60 dB with a moving peak 30 dB above it: float32 [n_frames, BANDS].
 
-    ``peak`` from 0 to 1 says where it is, from the lowest to the highest band.
+    ``peak`` is the position of the peak, from 0 in the lowest to 1 in the highest band.
     """
     rng = np.random.default_rng(seed)
-    place = peak * (BANDS - 1) + rng.normal(0, 1, (n_frames, 1))
-    bump = 30 * np.exp(-(((np.arange(BANDS) - place) / 3) ** 2))
+    band = peak * (BANDS - 1) + rng.normal(0, 1, (n_frames, 1))
+    bump = 30 * np.exp(-(((np.arange(BANDS) - band) / 3) ** 2))
     return (rng.normal(-60, 3, (n_frames, BANDS)) + bump).astype(np.float32)
 
 
@@ -78,19 +78,19 @@ def write_store(
 
 
 def class_frames(labels: Sequence[str], n_frames: int = 120) -> list[np.ndarray]:
-    """Return spectrograms, unlike in length, whose peak is in other bands for each class."""
+    """Return spectrograms of different lengths, with the peak in different bands for each class."""
     peaks = {"low": 0.1, "middle": 0.5, "high": 0.9}
     return [noise_with_peak(peaks[label], n_frames + 7 * i, seed=i) for i, label in enumerate(labels)]
 
 
 def write_classes(root: Path, n_tracks: int = 18, groups: Sequence[str | None] | None = None) -> FeatureStore:
-    """Write a store of tracks of three classes by turns."""
+    """Write a store of tracks of three classes, taking turns."""
     labels = [CLASSES.classes[number % 3] for number in range(n_tracks)]
     return write_store(root, CLASSES, labels, class_frames(labels), groups)
 
 
 def write_targets(root: Path, n_tracks: int = 24) -> FeatureStore:
-    """Write a store of tracks whose ``height`` is in the sound, and whose ``depth`` is noise about 5."""
+    """Write a store of tracks whose ``height`` can be heard, and whose ``depth`` is noise around 5."""
     rng = np.random.default_rng(0)
     peaks = rng.uniform(0, 1, n_tracks)
     frames = [noise_with_peak(peak, 120, seed=i) for i, peak in enumerate(peaks)]
@@ -144,7 +144,7 @@ def run_here(
     tick: Callable[[], None] = lambda: None,
     **options: object,
 ) -> Iterator[workers.Done[Any]]:
-    """Stand in for `mirembed.workers.run`: to start a process takes longer than a small training."""
+    """Replace `mirembed.workers.run`, because starting a process takes longer than a small training."""
     for index, argument in enumerate(arguments):
         yield workers.Done(index, function(argument))
         tick()
@@ -152,9 +152,9 @@ def run_here(
 
 @contextlib.contextmanager
 def workers_run(run: Callable[..., Any] = run_here) -> Iterator[None]:
-    """Let ``run`` do the work of worker processes."""
+    """Let ``run`` do the work of worker processes inside the block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers, "run", run)
-        patch.setattr(schedule, "_forkserver", contextlib.nullcontext)
-        patch.setattr(schedule, "prepare_trainings", contextlib.nullcontext)
+        patch.setattr(trainings, "forkserver", contextlib.nullcontext)
+        patch.setattr(trainings, "prepare_trainings", contextlib.nullcontext)
         yield

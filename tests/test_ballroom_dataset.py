@@ -25,7 +25,7 @@ CLASSES = ("ChaChaCha", "Jive", "Quickstep", "Rumba", "Samba", "Tango", "Viennes
 
 
 def make_files(root: Path, *names: str) -> Path:
-    """Write empty files: a listing opens no audio."""
+    """Write empty files: listing does not read the audio."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
@@ -33,7 +33,7 @@ def make_files(root: Path, *names: str) -> Path:
 
 
 def make_copy(root: Path, most: int = 1000) -> Path:
-    """Write a copy in the layout of the archive, with at most this many clips a folder."""
+    """Write a copy in the layout of the archive, with at most ``most`` clips per folder."""
     for position, (folder, n_clips) in enumerate(FOLDERS.items()):
         make_files(root, *(f"{folder}/Media-{position:02}{number:04}.wav" for number in range(min(n_clips, most))))
     return make_files(root, "allBallroomFiles")
@@ -44,7 +44,7 @@ def copy(tmp_path: Path) -> Path:
     return make_copy(tmp_path / "data1" / "BallroomData", most=2)
 
 
-def test_a_whole_copy_has_698_clips_in_eight_classes(tmp_path: Path) -> None:
+def test_a_complete_copy_has_698_clips_in_eight_classes(tmp_path: Path) -> None:
     listing = Ballroom().listing(make_copy(tmp_path))
     assert listing.task == Classification(CLASSES)
     assert len({track.id for track in listing.tracks}) == len(listing.tracks) == 698
@@ -57,12 +57,12 @@ def test_the_three_rumba_folders_are_one_class(copy: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["Rumba-international", "rumba-misc", "RUMBA", "Rumba"])
-def test_folders_are_known_in_upper_and_lower_case(tmp_path: Path, folder: str) -> None:
+def test_folder_names_ignore_case(tmp_path: Path, folder: str) -> None:
     (track,) = Ballroom().listing(make_files(tmp_path, f"{folder}/Albums-Latin_Jam-08.WAV")).tracks
     assert (track.id, track.label) == ("Albums-Latin_Jam-08", "Rumba")
 
 
-def test_a_group_is_an_album_and_clips_without_one_have_none(tmp_path: Path) -> None:
+def test_the_group_is_the_album_if_there_is_one(tmp_path: Path) -> None:
     make_files(tmp_path, "Samba/Albums-Latin_Jam2-02.wav", "Tango/Albums-Latin_Jam2-07.wav", "Waltz/Media-105901.wav")
     assert {track.id: track.group for track in Ballroom().listing(tmp_path).tracks} == {
         "Albums-Latin_Jam2-02": "Albums-Latin_Jam2",
@@ -72,13 +72,13 @@ def test_a_group_is_an_album_and_clips_without_one_have_none(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("given", [".", "data1", "data1/BallroomData", "data1/BallroomData/Rumba-Misc"])
-def test_the_class_folders_are_found_from_folders_nearby(tmp_path: Path, copy: Path, given: str) -> None:
+def test_the_class_folders_are_found_from_nearby_folders(tmp_path: Path, copy: Path, given: str) -> None:
     listing = Ballroom().listing(tmp_path / given)
     assert listing.tracks == Ballroom().listing(copy).tracks
     assert (f"clips found in {str(copy)!r}" in listing.notes) == (tmp_path / given != copy)
 
 
-def test_a_partial_copy_works_and_is_said(tmp_path: Path) -> None:
+def test_a_partial_copy_works_and_is_noted(tmp_path: Path) -> None:
     make_files(tmp_path, "Waltz/Media-105901.wav", "Waltz/Media-105902.wav", "Jive/Media-103601.wav")
     listing = Ballroom().listing(tmp_path)
     assert listing.task == Classification(("Jive", "Waltz"))
@@ -90,7 +90,7 @@ def test_a_partial_copy_works_and_is_said(tmp_path: Path) -> None:
     assert "ChaChaCha, Quickstep, Rumba, Samba, Tango, VienneseWaltz" in notes
 
 
-def test_an_id_does_not_depend_on_the_format_and_the_published_one_is_taken_first(tmp_path: Path) -> None:
+def test_ids_do_not_depend_on_the_format_and_the_published_one_comes_first(tmp_path: Path) -> None:
     make_files(tmp_path, "Waltz/Media-105901.flac")
     assert [track.id for track in Ballroom().listing(tmp_path).tracks] == ["Media-105901"]
     make_files(tmp_path, "Waltz/Media-105901.wav")
@@ -99,7 +99,7 @@ def test_an_id_does_not_depend_on_the_format_and_the_published_one_is_taken_firs
     assert any("1 file " in note for note in listing.notes)
 
 
-def test_audio_that_is_no_clip_is_counted_and_other_files_are_ignored(tmp_path: Path) -> None:
+def test_unknown_audio_is_counted_and_other_files_are_ignored(tmp_path: Path) -> None:
     make_files(tmp_path, "Waltz/Media-105901.wav", "Waltz/100701.mp3", "Waltz/._Media-105902.wav", "Waltz/a.txt")
     listing = Ballroom().listing(tmp_path)
     assert [track.id for track in listing.tracks] == ["Media-105901"]
@@ -112,7 +112,7 @@ def test_a_clip_in_two_classes_is_an_error_that_names_both_files(tmp_path: Path)
         Ballroom().listing(tmp_path)
 
 
-def test_another_folder_is_an_error_that_says_what_it_holds_and_what_to_do(tmp_path: Path) -> None:
+def test_a_wrong_folder_is_an_error_that_gives_its_content_and_what_was_expected(tmp_path: Path) -> None:
     make_files(tmp_path, "blues/blues.00000.wav")
     with pytest.raises(DatasetError, match=r"no Ballroom clips in .* 1 folder \('blues'\) .*'BallroomData'"):
         Ballroom().listing(tmp_path)
@@ -127,7 +127,7 @@ def test_one_of_each_pair_of_replicas_is_a_known_fault_and_both_where_their_clas
     assert kept & faults.keys() == {"Albums-Fire-08", "Albums-Fire-09"}
 
 
-def test_the_card_says_what_a_copy_is() -> None:
+def test_the_card_describes_a_copy() -> None:
     card = Ballroom().card
     assert (card.n_tracks, card.rate) == (698, 44100)
     assert card.citation.startswith("@article{")

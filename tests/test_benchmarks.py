@@ -19,6 +19,8 @@ from mirembed.training.loop import similarity_loss
 from mirembed.training.network import one_thread, seeded_network
 from mirembed_similarities import Rbf
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = np.array([130, 250, 101, 40])
 STARTS = np.cumsum(LENGTHS) - LENGTHS
 TINY = ["--tracks", "20", "--frames", "110", "--folds", "2", "--rounds", "1"]

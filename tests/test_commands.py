@@ -1,4 +1,4 @@
-"""The commands from beginning to end, in every form of output."""
+"""The commands from beginning to end, in every output format."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ import csv
 import io
 import json
 import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from conftest import CLASSES, write_tones
+import typer
+from conftest import CLASSES, clean_environment, write_tones
 from small_store import workers_run
 
-from mirembed.cli.main import main
+from mirembed.cli.main import app, main
+from mirembed.cli.output import print_table
 from mirembed.store.files import read_json, read_table
+
+pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Result:
 
     @property
     def cells(self) -> list[list[str]]:
-        """The rows of the table, without its head."""
+        """The rows of the table, without its header."""
         return [[cell.strip() for cell in line.split("│")[1:-1]] for line in self.out.splitlines() if "│" in line]
 
 
@@ -83,6 +90,13 @@ def target_store(audio, tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def run_folder(store) -> Path:
+    """A run of two approaches in that store."""
+    options = ["--cv", 3, "--epochs", 1, "--approach", "rbf-sl", "--approach", "nn"]
+    return Path(run("evaluate", "--store", store, *options, "--json").json["run"])
+
+
 @pytest.fixture
 def broken(tmp_path) -> Path:
     """A folder with one tone and one file that is no audio."""
@@ -91,16 +105,20 @@ def broken(tmp_path) -> Path:
     return folder
 
 
+def numbers(text: str) -> list[int]:
+    return [int(word) for word in text.split() if word.isdigit()]
+
+
 def stored_embeddings(store: Path, model: str) -> dict[str, np.ndarray]:
     table = read_table(next(store.glob(f"datasets/*/embeddings/{model}.parquet")))
     return {row["id"]: np.array(row["embedding"], np.float32) for row in table.to_pylist()}
 
 
-def test_extract_says_what_it_did(audio, tmp_path):
+def test_extract_reports_what_it_did(audio, tmp_path):
     first = run("extract", "--store", tmp_path, "--dataset", "folder", "--audio", audio)
-    assert first.out.splitlines()[0] == "folder: 18 of 18 tracks in the store, 18 of them new"
+    assert numbers(first.out.splitlines()[0]) == [18, 18, 18]
     again = run("extract", "--store", tmp_path)
-    assert again.out.splitlines()[0] == "folder: 18 of 18 tracks in the store, 0 of them new"
+    assert numbers(again.out.splitlines()[0]) == [18, 18, 0]
     summary = run("extract", "--store", tmp_path, "--json").json
     assert summary["dataset"] == "folder"
     assert (summary["listed"], summary["extracted"], summary["unchanged"], summary["failures"]) == (18, 0, 18, [])
@@ -108,17 +126,19 @@ def test_extract_says_what_it_did(audio, tmp_path):
 
 def test_a_file_that_fails_makes_the_exit_code_2_and_keeps_the_others(broken, tmp_path):
     done = run("extract", "--store", tmp_path / "s", "--dataset", "folder", "--audio", broken, code=2)
-    assert "folder: 3 of 4 tracks in the store" in done.out
+    assert numbers(done.out.splitlines()[0])[:2] == [3, 4]
     assert "broken.wav: " in done.out
     summary = run("extract", "--store", tmp_path / "s", "--json", code=2).json
     assert [failure["id"] for failure in summary["failures"]] == ["low/broken.wav"]
 
 
-def test_fit_says_where_model_and_embeddings_are(store):
+def test_fit_prints_where_model_and_embeddings_are(store):
     done = run("fit", "--store", store, "--epochs", 1, "--approach", "nn", "--approach", "fl", "--name", "mine")
     for approach in ("nn", "fl"):
-        assert f"{approach}: fitted to 18 tracks, loss " in done.out
-        assert f"model       {store / 'models' / f'mine-{approach}'}" in done.out
+        [line] = [line for line in done.out.splitlines() if line.startswith(f"{approach}: ")]
+        assert 18 in numbers(line)
+        assert "loss" in line
+        assert str(store / "models" / f"mine-{approach}") in done.out.split()
         assert (store / "models" / f"mine-{approach}" / "model.json").is_file()
         assert str(store / "datasets" / "folder" / "embeddings" / f"mine-{approach}.parquet") in done.out
     listed = run("fit", "--store", store, "--epochs", 1, "--similarity", "cosine", "--json").json
@@ -130,7 +150,7 @@ def test_fit_says_where_model_and_embeddings_are(store):
     assert model["loss"] > 0
 
 
-def test_fit_takes_over_a_network(store, target_store):
+def test_fit_reuses_a_network(store, target_store):
     model = store / "models" / "folder-rbf-sl"
     [taken] = run("fit", "--store", target_store, "--network", model, "--json").json["models"]
     assert Path(taken["model"]).name.endswith("-from-folder-rbf-sl")
@@ -146,14 +166,16 @@ def test_fit_takes_over_a_network(store, target_store):
         ["--seed", 0, "--normalize", "training", "--device", "cpu"],
     ],
 )
-def test_what_would_change_a_network_that_is_taken_over_is_refused(store, target_store, options):
+def test_options_that_would_change_a_reused_network_are_an_error(store, target_store, options):
     model = store / "models" / "folder-rbf-sl"
     refused = run("fit", "--store", target_store, "--network", model, *options, code=1)
     listed = ", ".join(option for option in options if str(option).startswith("--"))
-    assert refused.err == f"error: --network takes a network as it was trained; leave {listed} out\n"
+    [error] = refused.err.splitlines()
+    assert error.startswith("error: --network ")
+    assert listed in error
 
 
-def test_evaluate_tells_tones_apart_and_prints_what_it_keeps(store):
+def test_evaluate_tells_tones_apart_and_prints_the_scores_that_it_saves(store):
     options = ["--store", store, "--cv", 3, "--epochs", 8, "--approach", "rbf-sl", "--approach", "nn"]
     printed = run("evaluate", *options, "--json").json
     assert (printed["dataset"], printed["n_tracks"]) == ("folder", 18)
@@ -162,7 +184,8 @@ def test_evaluate_tells_tones_apart_and_prints_what_it_keeps(store):
     assert (printed["n_used"], printed["n_train"], printed["n_test"], printed["n_folds"]) == (18, 12, 6, 3)
     assert (printed["seeds"], printed["epochs"], printed["chance"]) == ([0], 8, pytest.approx(1 / 3))
     assert printed["notes"] == read_json(Path(printed["run"]) / "notes.json")
-    assert printed["notes"][0].startswith("warning: the test part of a fold has only 6 tracks (fewer than 10)")
+    assert printed["notes"][0].startswith("warning: ")
+    assert "6 tracks" in printed["notes"][0]
     for score in printed["approaches"].values():
         assert set(score["accuracy"]) == {"mean", "low", "high"}
         assert score["accuracy"]["mean"] > 0.7
@@ -173,15 +196,16 @@ def test_evaluate_tells_tones_apart_and_prints_what_it_keeps(store):
         accuracy, pooled = score["accuracy"], score["pooled"]["accuracy"]
         accuracy, pooled = (f"{s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" for s in (accuracy, pooled))
         assert [row[0], row[1], row[3]] == [approach, accuracy, pooled]
-    assert "Majority-class accuracy: 0.333" in shown.out
-    run_folder = Path(shown.out.split("predictions, folds and curves: ")[1].strip())
+    [chance] = [line for line in shown.out.splitlines() if "class" in line and "│" not in line]
+    assert "0.333" in chance
+    run_folder = Path(shown.out.split()[-1])
     assert (run_folder / "predictions.parquet").is_file()
 
 
 def test_evaluate_prints_r_for_each_target(target_store):
     done = run("evaluate", "--store", target_store, "--cv", 3, "--epochs", 8, "--seed", 0, "--seed", 1)
-    assert "no range is declared for pitch, number" in done.err
-    assert "Chance: r = 0" in done.out
+    assert [line for line in done.err.splitlines() if "range" in line and "pitch, number" in line] != []
+    assert "r = 0" in done.out
     assert [row[0] for row in done.cells] == ["rbf-sl", "pitch", "number"]
     headings = [line for line in done.out.splitlines() if line.startswith("┃")]
     assert [text.strip() for text in headings[0].split("┃")[1:-1]] == ["approach", "r", "r²", "R²", "pooled r"]
@@ -190,7 +214,7 @@ def test_evaluate_prints_r_for_each_target(target_store):
     assert scores["targets"]["pitch"]["mean"] > 0.7
 
 
-def test_embed_gives_the_embeddings_of_fit_to_the_bit_in_every_form(store, audio, tmp_path):
+def test_embed_gives_the_embeddings_of_fit_to_the_bit_in_every_format(store, audio, tmp_path):
     stored = stored_embeddings(store, "folder-rbf-sl")
     expected = {str(audio / track): vector for track, vector in stored.items()}
     command = ["embed", "folder-rbf-sl", audio, "--store", store]
@@ -206,7 +230,9 @@ def test_embed_gives_the_embeddings_of_fit_to_the_bit_in_every_form(store, audio
         np.testing.assert_array_equal(np.array(row["embedding"], np.float32), expected[row["id"]])
         assert (row["model"], row["epoch"], row["in_sample"]) == ("folder-rbf-sl", 15, None)
 
-    assert run(*command, "--out", tmp_path / "e.csv").err.endswith(f"18 rows written to {tmp_path / 'e.csv'}\n")
+    written = run(*command, "--out", tmp_path / "e.csv").err.splitlines()[-1]
+    assert numbers(written) == [18]
+    assert str(tmp_path / "e.csv") in written
     with (tmp_path / "e.csv").open(newline="") as file:
         head, *lines = csv.reader(file)
     assert head == ["id", *(f"embedding_{unit}" for unit in range(50))]
@@ -219,7 +245,7 @@ def test_embed_gives_the_embeddings_of_fit_to_the_bit_in_every_form(store, audio
     np.testing.assert_allclose(np.array(table[0][1].split(), float), next(iter(expected.values()))[:6], atol=5e-5)
 
 
-def test_predict_gives_classes_in_every_form(store, audio, tmp_path):
+def test_predict_gives_classes_in_every_format(store, audio, tmp_path):
     files = sorted(map(str, audio.rglob("*.wav")))
     for model in ("folder-rbf-sl", "folder-nn", "folder-fl"):
         predictions = run("predict", model, audio, "--store", store, "--json").json["predictions"]
@@ -232,7 +258,7 @@ def test_predict_gives_classes_in_every_form(store, audio, tmp_path):
     assert read_table(tmp_path / "p.parquet").to_pylist() == [{"path": f, "label": "high"} for f in files[:2]]
 
 
-def test_predict_gives_targets_in_their_own_units(target_store, audio, tmp_path):
+def test_predict_gives_targets_in_their_original_units(target_store, audio, tmp_path):
     command = ["predict", "tones", audio / "low", audio / "high", "--store", target_store]
     predictions = run(*command, "--json").json["predictions"]
     assert [list(row) for row in predictions] == 12 * [["path", "pitch", "number"]]
@@ -259,7 +285,7 @@ def test_similar_ranks_the_tracks_of_the_store(store):
     assert run(*command).cells == expected
 
 
-def test_similar_searches_a_folder_for_tracks_like_a_file(store, audio, broken):
+def test_similar_searches_a_folder_for_the_neighbors_of_a_file(store, audio, broken):
     query = audio / "high" / "high-3.wav"
     found = run("similar", "folder-rbf-sl", query, "--in", audio, "--store", store, "--json").json
     assert len(found["neighbors"]) == 10
@@ -270,7 +296,7 @@ def test_similar_searches_a_folder_for_tracks_like_a_file(store, audio, broken):
     assert f"failed: {broken / 'low' / 'broken.wav'}: " in failed.err
 
 
-def test_similar_leaves_out_the_tracks_that_are_the_file_itself_or_copies_of_it(store, audio, tmp_path):
+def test_similar_leaves_out_the_file_itself_and_its_copies(store, audio, tmp_path):
     copy = shutil.copy(audio / "low" / "low-0.wav", tmp_path)
     for query in (audio / "low" / "low-0.wav", copy):
         ranked = run("similar", "folder-rbf-sl", query, "--store", store, "--top", 18, "--json").json["neighbors"]
@@ -278,14 +304,14 @@ def test_similar_leaves_out_the_tracks_that_are_the_file_itself_or_copies_of_it(
         assert "low/low-0.wav" not in {row["track"] for row in ranked}
 
 
-def test_similar_says_when_no_similarity_was_learned(store):
+def test_similar_warns_if_the_model_learned_no_similarity(store):
     found = run("similar", "folder-nn", "low/low-1.wav", "--store", store)
-    assert "folder-nn learned no similarity" in found.err
-    assert "cosine" in found.err
+    [warning] = [line for line in found.err.splitlines() if "folder-nn" in line]
+    assert "cosine" in warning
     assert len(found.cells) == 10
 
 
-def test_plugins_lists_what_there_is():
+def test_plugins_lists_the_same_plugins_as_table_and_json():
     cells = run("plugins").cells
     listed = run("plugins", "--json").json
     assert [row[:2] for row in cells] == [[plugin["kind"], plugin["name"]] for plugin in listed["plugins"]]
@@ -305,74 +331,135 @@ def test_files_that_fail_make_the_exit_code_2(store, broken, command):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "facts"),
     [
-        (["extract", "--dataset", "folder"], "dataset folder needs its audio folder; give --audio DIR"),
-        (["extract", "--dataset", "folder", "--audio", "nowhere"], "--audio nowhere does not exist"),
-        (["extract", "--dataset", "fodler", "--audio", "."], "no dataset is called 'fodler'; did you mean folder?"),
-        (["fit"], "is empty; run `mirembed extract` first"),
-        (["fit", "--dataset", "gtzan"], "run `mirembed extract --dataset gtzan` first"),
-        (["evaluate"], "is empty; run `mirembed extract` first"),
-        (["embed", "model", "."], "'model' is neither a model's folder nor one of the store's models (none yet)"),
-        (["embed", "model", ".", "--out", "x.txt"], "--out x.txt: expected a name that ends in .csv or .parquet"),
-        (["predict", "model", "."], "'model' is neither a model's folder"),
-        (["similar", "model", "track"], "'model' is neither a model's folder"),
-        (["fit", "--epochs", "0"], "'--epochs'"),
-        (["fit", "--epochs", "many"], "'--epochs'"),
-        (["fit", "--color"], "--color"),
-        (["embed"], "Missing argument"),
-        (["nonsense"], "nonsense"),
+        (["extract", "--dataset", "folder"], ["dataset folder", "--audio DIR"]),
+        (["extract", "--dataset", "folder", "--audio", "nowhere"], ["--audio nowhere"]),
+        (["extract", "--dataset", "fodler", "--audio", "."], ["dataset", "'fodler'", "folder?"]),
+        (["fit"], ["mirembed-store", "`mirembed extract`"]),
+        (["fit", "--dataset", "gtzan"], ["`mirembed extract --dataset gtzan`"]),
+        (["evaluate"], ["mirembed-store", "`mirembed extract`"]),
+        (["embed", "model", "."], ["'model'"]),
+        (["embed", "model", ".", "--out", "x.txt"], ["--out x.txt", ".csv", ".parquet"]),
+        (["predict", "model", "."], ["'model'"]),
+        (["similar", "model", "track"], ["'model'"]),
+        (["store", "info"], ["mirembed-store", "`mirembed extract`"]),
+        (["fit", "--epochs", "0"], ["--epochs is 0"]),
+        (["fit", "--epochs", "many"], ["'--epochs'"]),
+        (["fit", "--color"], ["--color"]),
+        (["embed"], ["Missing argument"]),
+        (["nonsense"], ["nonsense"]),
     ],
 )
-def test_every_error_has_the_exit_code_1_and_says_what_to_do(tmp_path, monkeypatch, arguments, message):
+def test_every_error_has_exit_code_1_and_leaves_nothing_behind(tmp_path, monkeypatch, arguments, facts):
     monkeypatch.chdir(tmp_path)
     failed = run(*arguments, code=1)
-    assert message in failed.err
+    assert [fact for fact in facts if fact not in failed.err] == []
     assert failed.out == ""
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", ["fit", "evaluate"])
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "facts"),
     [
-        (["--similarity", "rfb"], "no similarity is called 'rfb'; did you mean rbf?"),
-        (["--similarity", "rbf:gama=1"], "rbf has no parameter 'gama'; its parameters: gamma: float = 1.0"),
-        (["--similarity", "rbf:gamma=0"], "gamma is 0.0"),
-        (["--label-similarity", "rfb"], "no similarity is called 'rfb'"),
-        (
-            ["--approach", "rbf"],
-            "'rbf' is no approach; write nn, fl, chance, mel, untrained, or a similarity followed by -sl",
-        ),
-        (["--approach", "nn", "--approach", "nn"], "the approach nn is given twice; give it once"),
-        (["--learner", "smv"], "no learner is called 'smv'; did you mean svm?"),
-        (["--normalize", "none"], "--normalize none: expected training or dataset"),
-        (["--device", "tpu"], "--device tpu: expected auto, cpu or cuda"),
+        (["--similarity", "rfb"], ["similarity", "'rfb'", "rbf?"]),
+        (["--similarity", "rbf:gama=1"], ["rbf", "'gama'", "gamma: float = 1.0"]),
+        (["--similarity", "rbf:gamma=0"], ["gamma", "0.0"]),
+        (["--label-similarity", "rfb"], ["similarity", "'rfb'"]),
+        (["--approach", "rbf"], ["approach", "'rbf'", "nn", "fl", "chance", "untrained", "-sl"]),
+        (["--approach", "nn", "--approach", "nn"], ["approach nn"]),
+        (["--learner", "smv"], ["learner", "'smv'", "svm?"]),
+        (["--normalize", "none"], ["--normalize none", "training", "dataset"]),
+        (["--device", "tpu"], ["--device tpu", "auto", "cpu", "cuda"]),
     ],
 )
-def test_settings_are_checked_before_anything_is_trained(store, command, options, message):
+def test_settings_are_checked_before_anything_is_trained(store, command, options, facts):
     before = sorted(store.rglob("*"))
     failed = run(command, "--store", store, *options, code=1)
     assert failed.err.startswith("error: ")
-    assert message in failed.err
+    assert [fact for fact in facts if fact not in failed.err] == []
     assert sorted(store.rglob("*")) == before
+
+
+def commands(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, *path, name)
+
+
+def test_help_is_shown_word_for_word(monkeypatch):
+    """Square brackets, as in "pip install 'mirembed[dask]'", are no markup."""
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "'mirembed[dask]'" in run("extract", "--help").out
+    for path, command in commands(typer.main.get_command(app)):
+        shown = "".join(run(*path, "--help").out.replace("│", "").split())
+        for parameter in command.params:
+            text = (getattr(parameter, "help", None) or "").replace("\\[", "[")
+            assert "".join(text.split()) in shown, (path, parameter.name)
+
+
+def test_a_table_is_printed_word_for_word(capsys):
+    print_table(["[bold]", ":guitar:"], [["a[dask]", "[/]"], ["\n", ":smile:"]], "[red]title")
+    shown = capsys.readouterr().out
+    for text in ("[bold]", ":guitar:", "a[dask]", "[/]", r"\n", ":smile:", "[red]title"):
+        assert text in shown
+
+
+HEAVY = ("torch", "numba", "sklearn")
+LOADED = f"""
+import contextlib, io, sys
+from mirembed.cli.main import main
+sys.argv[0] = "mirembed"
+try:
+    main()
+finally:
+    print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["plugins"],
+        ["datasets"],
+        ["datasets", "show", "gtzan"],
+        ["store", "info"],
+        ["compare", "RUN"],
+        ["similar", "folder-rbf-sl", "low/low-1.wav"],
+    ],
+)
+def test_commands_that_only_read_import_no_heavy_library(store, run_folder, arguments):
+    words = [str(run_folder) if word == "RUN" else word for word in arguments]
+    completed = subprocess.run(
+        [sys.executable, "-c", LOADED, *words],
+        env=clean_environment({"MIREMBED_STORE": str(store)}),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stderr.splitlines()[-1] == "[]"
 
 
 def test_version_is_printed():
     assert run("--version").out == "mirembed 0.1.0\n"
 
 
-def test_several_datasets_in_a_store_have_to_be_told_apart(audio, tmp_path):
+def test_a_store_with_several_datasets_requires_a_choice(audio, tmp_path):
     for dataset in ("folder", "folder:labels=targets.csv,target=pitch"):
         run("extract", "--store", tmp_path, "--dataset", dataset, "--audio", audio)
     failed = run("fit", "--store", tmp_path, code=1)
-    assert "folder, folder:labels=targets.csv,target=pitch; choose one with --dataset" in failed.err
+    assert "folder, folder:labels=targets.csv,target=pitch" in failed.err
+    assert "--dataset" in failed.err
 
 
-def test_the_demo_works_as_it_stands(mirembed):
-    """The three commands of a first run, and what a user of the model does next, each in a process of its own."""
-    assert mirembed("extract").stdout.startswith("demo: 120 of 120 tracks in the store, 120 of them new")
-    assert "rbf-sl: fitted to 120 tracks" in mirembed("fit", "--similarity", "rbf", "--epochs", 1).stdout
+def test_the_demo_works_out_of_the_box(mirembed):
+    """The three commands of a first run and what comes next, each in its own process."""
+    assert numbers(mirembed("extract").stdout.splitlines()[0]) == [120, 120, 120]
+    assert 120 in numbers(mirembed("fit", "--similarity", "rbf", "--epochs", 1).stdout.splitlines()[0])
     printed = json.loads(mirembed("evaluate", "--cv", 2, "--epochs", 1, "--json").stdout)
     assert printed["approaches"]["rbf-sl"]["accuracy"]["mean"] > 0.125
 

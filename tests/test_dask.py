@@ -1,4 +1,4 @@
-"""Beyond one machine: a real Dask scheduler and worker processes on this one, some of which are killed."""
+"""A Dask cluster: a real scheduler and real workers on this machine, some of which are killed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from conftest import RATE, clean_environment, tone, write_tones
+from conftest import RATE, clean_environment, tone, wait_until, write_tones
 from test_extraction import run, stored
 
 from mirembed import workers
@@ -26,7 +26,9 @@ from mirembed.errors import SpecError, WorkerError
 from mirembed.inventory.verify import verify
 from mirembed.store import FeatureStore
 from mirembed.store.root import Store
-from mirembed.workers import cluster
+from mirembed.workers import executor
+
+pytestmark = pytest.mark.slow
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'mirembed[dask]'")
 
@@ -39,16 +41,21 @@ class Cluster:
         self._environment = clean_environment({"PYTHONPATH": os.pathsep.join(sys.path)})
         self._processes: list[subprocess.Popen] = []
         self.workers: list[subprocess.Popen] = []
-        address = folder / "scheduler.json"
-        self._start("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", address)
-        end = time.monotonic() + 60
-        while not address.exists():
-            assert time.monotonic() < end, "the scheduler did not start"
-            time.sleep(0.05)
-        self.address: str = json.loads(address.read_text())["address"]
+        self.address = ""
+
+    def start(self, n_workers: int) -> None:
+        """Start the scheduler and its workers; return when all of them are there."""
+        file = self._folder / "scheduler.json"
+        self._start("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", file)
+        wait_until(lambda: is_json(file))
+        self.address = json.loads(file.read_text())["address"]
+        for _ in range(n_workers):
+            self.add_worker()
+        with distributed.Client(self.address, timeout=120, set_as_default=False) as client:
+            client.wait_for_workers(n_workers, timeout=120)
 
     def add_worker(self) -> None:
-        """Start a worker without a nanny, so that one who is killed stays away."""
+        """Start a worker without a nanny, which would restart it when it is killed."""
         options = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0")
         self.workers.append(self._start("worker", self.address, *options))
 
@@ -74,8 +81,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster of two workers."""
     cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
-        cluster.add_worker()
-        cluster.add_worker()
+        cluster.start(n_workers=2)
         yield cluster
     finally:
         cluster.close()
@@ -83,8 +89,8 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def on_machines(machines: Cluster) -> Iterator[Cluster]:
-    """The cluster, and joblib's backend set to it."""
-    with cluster.engine("dask", machines.address):
+    """The cluster, on which the test's work runs."""
+    with executor.executor("dask", machines.address):
         yield machines
 
 
@@ -106,31 +112,31 @@ def process_of(number: int) -> int:
     return os.getpid()
 
 
-def test_every_argument_has_its_result(on_machines):
-    outcomes = list(cluster.run_on_cluster(double, range(20)))
+def test_every_argument_gets_its_result(on_machines):
+    outcomes = list(executor.run_on_cluster(double, range(20)))
     assert sorted(outcomes, key=lambda done: done.index) == [workers.Done(i, 2 * i) for i in range(20)]
 
 
 def test_the_work_is_shared_by_the_workers(on_machines):
-    processes = {done.result for done in cluster.run_on_cluster(process_of, range(12))}
+    processes = {done.result for done in executor.run_on_cluster(process_of, range(12))}
     assert processes <= {worker.pid for worker in on_machines.workers}
     assert len(processes) == 2
 
 
 def test_an_exception_of_a_task_reaches_the_caller(on_machines):
-    with pytest.raises(ValueError, match="3 is refused"):
-        list(cluster.run_on_cluster(fail, [3]))
+    with pytest.raises(ValueError, match="3"):
+        list(executor.run_on_cluster(fail, [3]))
 
 
 def test_joblibs_backend_is_the_switch(machines):
-    assert not cluster.is_cluster()
+    assert not executor.is_cluster()
     with (
         distributed.Client(machines.address, set_as_default=False) as client,
         joblib.parallel_config("dask", client=client),
     ):
-        assert cluster.is_cluster()
-        assert cluster.n_threads() == 2
-    assert not cluster.is_cluster()
+        assert executor.is_cluster()
+        assert executor.n_threads() == 2
+    assert not executor.is_cluster()
 
 
 def test_a_cluster_writes_the_store_that_this_machine_would(on_machines, audio, tmp_path):
@@ -154,74 +160,73 @@ def test_too_many_failures_end_the_extraction_on_a_cluster(machines, audio, mire
     for number in range(3):
         (audio / "low" / f"broken-{number}.wav").write_bytes(b"no audio")
     arguments = ("--dataset", "folder", "--audio", audio, "--max-failures", 1)
-    completed = mirembed("extract", *arguments, "--backend-jobs", "dask", "--scheduler", machines.address, code=1)
-    assert "more than --max-failures 1" in completed.stderr
+    completed = mirembed("extract", *arguments, "--executor", "dask", "--scheduler", machines.address, code=1)
+    assert "--max-failures 1" in completed.stderr
 
 
-def wait_until(condition) -> None:
-    end = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
+def is_json(file: Path) -> bool:
+    """Whether a file is written to its end."""
+    with contextlib.suppress(OSError, ValueError):
+        return bool(json.loads(file.read_text()))
+    return False
 
 
-def start(folder: Path, *arguments: object) -> subprocess.Popen:
-    """Start the command."""
-    return subprocess.Popen(
+@contextlib.contextmanager
+def started(folder: Path, *arguments: object) -> Iterator[subprocess.Popen]:
+    """Start the command, which does not outlive the block."""
+    with subprocess.Popen(
         [sys.executable, "-m", "mirembed", *map(str, arguments)],
         cwd=folder,
         env=clean_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
-def children(process: subprocess.Popen) -> list[psutil.Process]:
-    """What a worker of the cluster has started."""
-    return psutil.Process(process.pid).children(recursive=True)
+N_FILES = 100
 
 
-def lose_a_worker(machines: Cluster) -> None:
-    """Kill a worker with a task in hand; another has come before, so that two are left."""
+def lose_a_worker(machines: Cluster, command: subprocess.Popen, condition=lambda: True) -> None:
+    """Kill a worker while it works on a task, once the condition is true; a new one has come, so that two are left."""
     machines.add_worker()
     lost = machines.workers.pop(0)
-    wait_until(lambda: children(lost))
+
+    def works() -> bool:
+        return bool(psutil.Process(lost.pid).children(recursive=True))  # the worker process of its task
+
+    wait_until(lambda: (condition() and works()) or command.poll() is not None)
     lost.send_signal(signal.SIGKILL)
     lost.wait()
 
 
-def test_the_files_of_a_lost_worker_are_taken_up_by_others(machines, tmp_path):
+def test_other_workers_take_over_the_files_of_a_lost_worker(machines, tmp_path):
     audio = tmp_path / "audio"
     (audio / "noise").mkdir(parents=True)
-    for number in range(60):
+    for number in range(N_FILES):
         soundfile.write(audio / "noise" / f"{number:02d}.wav", tone(220, 10.0, seed=number), RATE)
     flags = ("--dataset", "folder", "--audio", audio, "--store", "s", "--json")
-    process = start(tmp_path, "extract", *flags, "--backend-jobs", "dask", "--scheduler", machines.address)
-    try:
-        wait_until(lambda: list(tmp_path.glob("s/datasets/folder/spectrograms/*.parquet")))
-        lose_a_worker(machines)
+    with started(tmp_path, "extract", *flags, "--executor", "dask", "--scheduler", machines.address) as process:
+        lose_a_worker(machines, process, lambda: any(tmp_path.glob("s/datasets/folder/spectrograms/*.parquet")))
         output, errors = process.communicate(timeout=120)
-    finally:
-        process.kill()
     assert process.returncode == 0, errors
     assert json.loads(output.splitlines()[-1])["failures"] == []
-    found = stored(FeatureStore(tmp_path / "s" / "datasets" / "folder"))  # fails where a track stands twice
-    assert set(found) == {f"noise/{number:02d}.wav" for number in range(60)}
+    found = stored(FeatureStore(tmp_path / "s" / "datasets" / "folder"))  # fails if a track occurs twice
+    assert set(found) == {f"noise/{number:02d}.wav" for number in range(N_FILES)}
     assert verify(Store(tmp_path / "s")) == []
 
 
-def test_the_folds_of_a_lost_worker_are_taken_up_by_others(machines, mirembed):
+def test_other_workers_take_over_the_folds_of_a_lost_worker(machines, mirembed):
     audio = write_tones(mirembed.folder / "tones", n_tracks=3, seconds=1.0)
     mirembed("extract", "--dataset", "folder", "--audio", audio, "--jobs", 1)
     settings = ("evaluate", "--cv", 2, "--epochs", 6)
-    process = start(mirembed.folder, *settings, "--backend-jobs", "dask", "--scheduler", machines.address)
-    try:
-        wait_until(lambda: any(children(worker) for worker in machines.workers))
-        lose_a_worker(machines)
+    with started(mirembed.folder, *settings, "--executor", "dask", "--scheduler", machines.address) as process:
+        lose_a_worker(machines, process)
         _, errors = process.communicate(timeout=120)
-    finally:
-        process.kill()
     assert process.returncode == 0, errors
     runs = mirembed.folder / "mirembed-store" / "runs"
     (remote,) = runs.iterdir()
@@ -235,34 +240,41 @@ def test_the_folds_of_a_lost_worker_are_taken_up_by_others(machines, mirembed):
 
 
 def test_a_scheduler_that_is_not_there_is_an_error(monkeypatch):
-    monkeypatch.setattr(cluster, "PATIENCE", 1)
+    monkeypatch.setattr(executor, "CONNECT_TIMEOUT", 1)
     with (
-        pytest.raises(WorkerError, match=r"tcp://127\.0\.0\.1:9 cannot be reached"),
-        cluster.engine("dask", "tcp://127.0.0.1:9"),
+        pytest.raises(WorkerError, match=r"tcp://127\.0\.0\.1:9 "),
+        executor.executor("dask", "tcp://127.0.0.1:9"),
     ):
         pass
 
 
 @pytest.mark.parametrize(
-    ("name", "scheduler", "message"),
+    ("name", "scheduler", "facts"),
     [
-        ("ray", None, "--backend-jobs ray: expected local or dask"),
-        ("dask", None, "needs the address of a scheduler"),
-        ("dask", "host", "expected an address such as"),
-        ("local", "tcp://host:8786", "belongs to --backend-jobs dask"),
+        ("ray", None, ["--executor ray", "local", "dask"]),
+        ("dask", None, ["--executor dask", "--scheduler"]),
+        ("dask", "host", ["--scheduler host", "tcp://"]),
+        ("local", "tcp://host:8786", ["--scheduler tcp://host:8786", "--executor dask"]),
     ],
 )
-def test_settings_that_do_not_fit_are_an_error(name, scheduler, message):
-    with pytest.raises(SpecError, match=message), cluster.engine(name, scheduler):
+def test_settings_that_contradict_each_other_are_an_error(name, scheduler, facts):
+    with pytest.raises(SpecError) as raised, executor.executor(name, scheduler):
+        pass
+    assert [fact for fact in facts if fact not in str(raised.value)] == []
+
+
+def test_the_extra_is_named_in_full_where_dask_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(SpecError, match=r"mirembed\[dask\]"), executor.executor("dask", "tcp://host:8786"):
         pass
 
 
-def test_the_number_of_processes_is_the_clusters(mirembed):
-    flags = ("--backend-jobs", "dask", "--scheduler", "tcp://host:8786", "--jobs", 2)
-    assert "leave --jobs out" in mirembed("extract", *flags, code=1).stderr
+def test_the_cluster_sets_the_number_of_processes(mirembed):
+    flags = ("--executor", "dask", "--scheduler", "tcp://host:8786", "--jobs", 2)
+    assert "--jobs 2" in mirembed("extract", *flags, code=1).stderr
 
 
 def test_a_worker_with_other_versions_is_refused(on_machines, monkeypatch):
-    monkeypatch.setattr(cluster, "versions", lambda: {"mirembed": "99"})
-    with pytest.raises(WorkerError, match="this program 99; install the same versions on all machines"):
-        list(cluster.run_on_cluster(double, [1]))
+    monkeypatch.setattr(executor, "versions", lambda: {"mirembed": "99"})
+    with pytest.raises(WorkerError, match="99"):
+        list(executor.run_on_cluster(double, [1]))

@@ -20,14 +20,14 @@ FILES = ("high/0.wav", "high/1.wav", "low/0.wav", "low/1.wav")
 
 
 def write_copy(folder: Path) -> None:
-    """Write empty files: a listing opens no audio."""
+    """Write empty files: listing does not read the audio."""
     for name in FILES:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
 
 
 class Tones:
-    """A sound dataset; the others override a part of it."""
+    """A sound dataset; the others override parts of it."""
 
     task: Task = Classification(("high", "low"))
 
@@ -79,7 +79,7 @@ class Generator(Tones):
 
 
 class Growing(Tones):
-    """Keeps what it found before."""
+    """Keeps the tracks of earlier calls."""
 
     def __init__(self) -> None:
         self.tracks: list[Track] = []
@@ -260,7 +260,7 @@ BROKEN: dict[str, tuple[type, str, str]] = {
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_fault_is_found_and_nothing_else_is_blamed(fault):
+def test_a_broken_promise_is_found_and_no_other_is_reported(fault):
     factory, names, fragment = BROKEN[fault]
     assert_breaks(failures("dataset", factory, write_copy), names, fragment)
 
@@ -283,11 +283,11 @@ class Complete(Tones):
 
 
 @pytest.mark.parametrize("sound", [Tones, Complete, with_label((0.5,), ONE_TARGET)])
-def test_a_sound_dataset_fails_nothing(sound):
+def test_a_sound_dataset_passes_all_checks(sound):
     assert failures("dataset", sound, write_copy) == {}
 
 
-def test_the_audio_is_a_folder_a_function_or_made_by_the_dataset(tmp_path):
+def test_the_audio_is_a_folder_a_function_or_synthesized_by_the_dataset(tmp_path):
     write_copy(tmp_path)
     check_dataset(Tones, tmp_path)
     check_dataset(Tones, write_copy)
@@ -296,7 +296,7 @@ def test_the_audio_is_a_folder_a_function_or_made_by_the_dataset(tmp_path):
         check_dataset(Tones)
 
 
-def test_a_folder_that_is_not_a_copy_is_blamed_with_what_the_dataset_says_of_it(tmp_path):
+def test_for_a_folder_that_is_not_a_copy_the_error_of_the_dataset_is_shown(tmp_path):
     with pytest.raises(ConformanceError) as error:
         check_dataset(Tones, tmp_path)
     for text in ("dataset Tones, listing: ", f"{tmp_path} holds no WAV file; give the folder with high/ and low/"):
@@ -304,7 +304,7 @@ def test_a_folder_that_is_not_a_copy_is_blamed_with_what_the_dataset_says_of_it(
 
 
 @pytest.mark.parametrize("returned", [None, [], "tracks"])
-def test_what_is_no_listing_is_named(returned):
+def test_the_type_of_anything_but_a_listing_is_shown(returned):
     with pytest.raises(ConformanceError, match=type(returned).__name__):
         check_dataset(with_member("listing", lambda self, audio: returned), write_copy)
 
@@ -326,7 +326,7 @@ class Unmade(Tones):
         (Unmade, "RuntimeError: no license"),
     ],
 )
-def test_a_dataset_that_cannot_make_its_audio_fails_the_first_check(factory, what):
+def test_a_dataset_that_cannot_synthesize_its_audio_fails_the_first_check(factory, what):
     with pytest.raises(ConformanceError, match=f"dataset {factory.__name__}, listing: .*{what}"):
         check_dataset(factory)
     registry = Registry([Plugin("dataset", "tones", factory, "", "mirembed-tones", "1.0")])

@@ -1,4 +1,4 @@
-"""``mirembed datasets``: what there is, what each dataset says of itself, and checks of one that is in the store."""
+"""``mirembed datasets``: the list, what each dataset says about itself, and checks of one in the store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PUBLISHED = sorted({*BUILT_IN} - {"demo", "folder"})
 
 
 class Bells:
-    """A third party's dataset, complete."""
+    """A third-party dataset with everything."""
 
     card = Card(
         title="Bells of the valley",
@@ -54,14 +54,14 @@ class Bells:
 
 
 class Bare:
-    """A third party's dataset with no more than it needs."""
+    """A third-party dataset with only the required method."""
 
     def listing(self, audio: Path) -> Listing:
         return Listing(Classification(("a", "b")), [Track("x", audio / "x.wav", "no class")])
 
 
 def registry(**datasets: type) -> Registry:
-    """Return the built-in datasets and those of a third party."""
+    """Return a registry of the built-in datasets and third-party ones."""
     third = [Plugin("dataset", name, factory, f"summary of {name}", "mirembed-bells", "1.0")
              for name, factory in datasets.items()]  # fmt: skip
     return Registry([*Registry.discover().plugins, *third])
@@ -69,7 +69,7 @@ def registry(**datasets: type) -> Registry:
 
 @pytest.fixture
 def plugins(tmp_path: Path) -> dict[str, str]:
-    """The environment in which a third party's datasets are installed."""
+    """The environment in which a third-party dataset is installed."""
     source = """
         from mirembed import Classification, Listing, Track, hookimpl
 
@@ -85,7 +85,7 @@ def plugins(tmp_path: Path) -> dict[str, str]:
 
 
 def cells(output: str) -> list[list[str]]:
-    """Return the rows of a table without its head, each cell's lines joined."""
+    """Return the rows of a table without the header, with the lines of each cell joined."""
     rows: list[list[str]] = []
     for line in output.splitlines():
         if "│" not in line:
@@ -101,7 +101,7 @@ def cells(output: str) -> list[list[str]]:
 # The list
 
 
-def test_every_registered_dataset_is_listed_with_what_it_is(mirembed: Command, plugins: dict[str, str]) -> None:
+def test_every_registered_dataset_is_listed_with_its_card(mirembed: Command, plugins: dict[str, str]) -> None:
     rows = json.loads(mirembed("datasets", "--json", env=plugins).stdout)
     assert [row["name"] for row in rows] == sorted(["bells", *BUILT_IN])
     by_name = {row["name"]: row for row in rows}
@@ -142,7 +142,7 @@ def test_all_forms_of_a_dataset_in_the_store_are_counted(tmp_path: Path) -> None
     assert sorted(shown["bells"].split(", ")) == ["0 of 1", "0 of 2", "0 of 3"]
 
 
-def test_a_dataset_that_bears_a_built_ins_name_is_listed_by_its_full_name(tmp_path: Path) -> None:
+def test_a_dataset_with_the_name_of_a_built_in_one_is_listed_by_its_full_name(tmp_path: Path) -> None:
     rows = overview(registry(gtzan=Bells), Store(tmp_path))
     assert [(row.name, row.title) for row in rows if "gtzan" in row.name] == [
         ("gtzan", "GTZAN genre collection"),
@@ -150,7 +150,7 @@ def test_a_dataset_that_bears_a_built_ins_name_is_listed_by_its_full_name(tmp_pa
     ]
 
 
-def test_without_a_card_the_summary_says_what_it_is(tmp_path: Path) -> None:
+def test_without_a_card_the_summary_is_the_title(tmp_path: Path) -> None:
     (row,) = [row for row in overview(registry(bare=Bare), Store(tmp_path)) if row.name == "bare"]
     assert (row.title, row.n_tracks, row.labels, row.license, row.archives) == ("summary of bare", 0, "", "", ())
 
@@ -169,7 +169,7 @@ def test_a_published_dataset_says_where_it_comes_from_and_what_is_expected(name:
     assert all(scheme in paragraphs["Official folds"] for scheme in description.schemes)
 
 
-def test_all_that_a_dataset_says_of_itself_is_shown() -> None:
+def test_everything_a_dataset_says_about_itself_is_shown() -> None:
     description = describe(registry(bells=Bells), Spec("bells"))
     assert description.paragraphs() == [
         ("bells", "Bells of the valley"),
@@ -213,7 +213,7 @@ def test_the_json_holds_the_same(mirembed: Command) -> None:
     assert len(shown["faults"]) == 71
 
 
-def test_a_plugin_that_fails_when_it_is_asked_is_blamed() -> None:
+def test_a_plugin_that_fails_is_named() -> None:
     class Broken(Bare):
         def schemes(self) -> dict[str, list[Split]]:
             raise KeyError("fold")
@@ -226,7 +226,7 @@ def test_a_plugin_that_fails_when_it_is_asked_is_blamed() -> None:
 
 
 @pytest.mark.parametrize("command", ["show", "check"])
-def test_an_unknown_name_is_an_error_with_the_near_names(mirembed: Command, command: str) -> None:
+def test_an_unknown_name_is_an_error_that_suggests_similar_ones(mirembed: Command, command: str) -> None:
     completed = mirembed("datasets", command, "gtzen", code=1)
     assert completed.stderr.startswith("error: ")
     assert "'gtzen'" in completed.stderr
@@ -234,7 +234,7 @@ def test_an_unknown_name_is_an_error_with_the_near_names(mirembed: Command, comm
     assert completed.stdout == ""
 
 
-def test_without_a_near_name_all_are_listed() -> None:
+def test_without_a_similar_name_all_are_listed() -> None:
     with pytest.raises(UnknownNameError, match=f"'zyx'.*{', '.join(BUILT_IN)}"):
         describe(registry(), Spec("zyx"))
 
@@ -245,7 +245,7 @@ def test_a_wrong_parameter_is_an_error_that_lists_the_right_ones(mirembed: Comma
     assert "task: classification | regression" in completed.stderr
 
 
-def test_a_listing_that_is_not_sound_is_an_error_before_anything_is_measured(
+def test_a_listing_that_breaks_a_promise_is_an_error_before_anything_is_measured(
     mirembed: Command, plugins: dict[str, str], tmp_path: Path
 ) -> None:
     completed = mirembed("datasets", "check", "bells", "--audio", tmp_path, env=plugins, code=1)
@@ -255,7 +255,7 @@ def test_a_listing_that_is_not_sound_is_an_error_before_anything_is_measured(
 @pytest.mark.parametrize(
     ("audio", "message"), [("nowhere", "nowhere does not exist"), ("a.wav", "a.wav is not a folder")]
 )
-def test_an_audio_folder_has_to_be_there(tmp_path: Path, audio: str, message: str) -> None:
+def test_the_audio_folder_must_exist(tmp_path: Path, audio: str, message: str) -> None:
     (tmp_path / "a.wav").touch()
     with pytest.raises(DatasetError, match=f"--audio .*{message}"):
         list_dataset(registry(), Spec("folder"), tmp_path / audio, Store(tmp_path / "store"), Silent())
@@ -282,7 +282,8 @@ def test_a_dataset_that_is_not_in_the_store_needs_its_audio_folder(mirembed: Com
     assert not (mirembed.folder / "mirembed-store").exists()
 
 
-def test_the_demo_dataset_is_made_and_sound(mirembed: Command) -> None:
+@pytest.mark.slow
+def test_the_demo_dataset_is_synthesized_and_sound(mirembed: Command) -> None:
     report = json.loads(mirembed("datasets", "check", "demo", "--json").stdout)
     assert report["n_tracks"] == 120
     assert {(finding["kind"], finding["level"]) for finding in report["findings"]} == {("groups", "warning")}

@@ -1,4 +1,4 @@
-"""The demo dataset: what it lists, what it writes, and that its music is what its parameters say."""
+"""The demo dataset: what it lists, what it writes, and that its music matches its parameters."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_missing_clips_are_counted_as_absent(audio):
 
 
 @pytest.mark.parametrize("folder", ["", "not-there"])
-def test_a_folder_without_any_clip_is_an_error_that_says_how_to_make_them(tmp_path, folder):
+def test_a_folder_without_clips_is_an_error_that_says_how_to_synthesize_them(tmp_path, folder):
     with pytest.raises(DatasetError, match=r"waltz/waltz-00\.wav.*\n?.*mirembed extract --dataset demo"):
         Demo().listing(tmp_path / folder)
 
@@ -97,7 +97,7 @@ def test_emotions_follow_the_stated_formula(audio):
         )
 
 
-def test_emotions_use_the_scale_from_1_to_9_without_leaving_it(audio):
+def test_emotions_cover_the_scale_from_1_to_9_and_stay_within_it(audio):
     values = np.array([track.label for track in Demo(task="regression").listing(audio).tracks])
     assert values.min() >= 1
     assert values.max() <= 9
@@ -149,7 +149,7 @@ def test_a_write_that_fails_leaves_no_file_behind(audio, monkeypatch):
     assert len(list((audio / "waltz").iterdir())) == 14
 
 
-# The same bytes everywhere
+# Reproducibility
 
 
 def test_a_clip_does_not_depend_on_what_was_rendered_before():
@@ -172,7 +172,7 @@ def test_a_clip_does_not_depend_on_what_was_rendered_before():
     ],
 )
 def test_the_first_clip_of_each_style_is_the_published_one(style, tempo, level, roughness):
-    """Tempo, level in dB and the level of the differences of successive samples, as they were first released."""
+    """Tempo, level in dB, and level of the differences of successive samples, which must never change."""
     clip = first_of(style)
     samples = render(clip).astype(float)
     assert clip.tempo == pytest.approx(tempo, abs=0.01)
@@ -180,7 +180,7 @@ def test_the_first_clip_of_each_style_is_the_published_one(style, tempo, level, 
     assert decibels(np.diff(samples)) == pytest.approx(roughness, abs=0.02)
 
 
-# The music is what its parameters say
+# The music matches its parameters
 
 
 def test_every_style_has_instruments_and_as_many_patterns_for_every_part():
@@ -213,7 +213,7 @@ def test_every_part_sounds_throughout_the_clip():
 
 
 @pytest.mark.parametrize(("style", "beats"), [("waltz", 3), ("jig", 2), ("house", 1), ("trance", 1)])
-def test_the_low_drum_falls_on_the_metre(style, beats):
+def test_the_low_drum_follows_the_meter(style, beats):
     clip = replace(first_of(style), density=0.0)
     period = 60 / clip.tempo * beats
     starts = {round(hit.start / period) for hit in compose(clip).hits["low"]}
@@ -242,12 +242,12 @@ def test_density_adds_ornaments_and_nothing_else():
     assert [hit for hit in full if hit[2] == "x"] == bare
 
 
-def test_loudness_is_heard():
+def test_loudness_changes_the_level():
     quiet, loud = (decibels(render(replace(first_of("jig"), loudness=loudness))) for loudness in (-1.0, 1.0))
     assert loud - quiet == pytest.approx(10, abs=1)
 
 
-def test_brightness_is_heard():
+def test_brightness_changes_the_spectrum():
     def share_above_1_khz(clip):
         power = np.abs(np.fft.rfft(render(clip))) ** 2
         return power[round(1000 * CLIP_SECONDS) :].sum() / power.sum()
@@ -256,8 +256,8 @@ def test_brightness_is_heard():
     assert share_above_1_khz(bright) > 3 * share_above_1_khz(dark)
 
 
-def test_the_tempo_is_heard():
-    """With the other parts turned down, the kick makes one beat like the next, and unlike half a beat on."""
+def test_the_tempo_is_audible():
+    """With the other parts turned down, the kick makes beats similar, and different from half a beat later."""
     drums_alone = {"bass": -60.0, "chords": -60.0, "lead": -60.0, "drums": 0.0}
     clip = replace(first_of("house"), balance=drums_alone)
     hop = 210

@@ -1,4 +1,4 @@
-"""Fingerprints: one recording is known again whatever was done to it, and nothing else is taken for it."""
+"""Fingerprints recognize a recording whatever was done to it, and nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCALE = (0, 2, 4, 5, 7, 9, 11, 12, 14, 16)
 
 
 def recording(seed: int, seconds: float = SECONDS) -> np.ndarray:
-    """Return two voices and drums in some noise, another music for each seed: float32 [n]."""
+    """Return two voices and drums in noise, different for each seed: float32 [n]."""
     rng = np.random.default_rng(seed)
     samples = np.zeros(round(seconds * RATE))
     beat, key = 60 / rng.uniform(80, 160), rng.integers(36, 60)
@@ -52,7 +52,7 @@ def add(samples: np.ndarray, start: float, sound: np.ndarray) -> None:
 
 
 def tone(frequency: float, seconds: float = SECONDS) -> np.ndarray:
-    """Return a steady tone as a 16-bit file has it."""
+    """Return a steady tone, quantized to 16 bits."""
     samples = 0.3 * np.sin(2 * np.pi * frequency * np.arange(round(seconds * RATE)) / RATE)
     return (np.round(samples * 2**15) / 2**15).astype(np.float32)
 
@@ -79,7 +79,7 @@ def others() -> list[np.ndarray]:
     return [words(recording(seed)) for seed in range(1, 1 + N_OTHERS)]
 
 
-# One recording is found again
+# Copies are found
 
 
 def quieter(samples: np.ndarray) -> np.ndarray:
@@ -107,7 +107,7 @@ def thin(samples: np.ndarray) -> np.ndarray:
 
 
 def shifted(samples: np.ndarray) -> np.ndarray:
-    """Leave out 62.274 steps at the beginning."""
+    """Remove 62.274 steps at the beginning."""
     return samples[round(3.1137 * RATE) :]
 
 
@@ -156,7 +156,7 @@ def test_a_copy_at_another_sampling_rate_is_found(others: list[np.ndarray], rate
     assert match.offset == pytest.approx(0, abs=0.1)
 
 
-def test_an_unchanged_copy_differs_in_no_bit_and_comes_first(others: list[np.ndarray]) -> None:
+def test_an_unchanged_copy_has_no_differing_bits_and_comes_first(others: list[np.ndarray]) -> None:
     original = recording(0)
     prints = [words(noisy(original)), *others, words(original), words(original)]
     matches = same_recordings(prints)
@@ -165,7 +165,7 @@ def test_an_unchanged_copy_differs_in_no_bit_and_comes_first(others: list[np.nda
     assert 0 < matches[1].difference <= SAME
 
 
-def test_a_copy_between_silences_is_found_where_it_is(others: list[np.ndarray]) -> None:
+def test_a_copy_between_silences_is_found_at_its_offset(others: list[np.ndarray]) -> None:
     original = recording(0, 10)
     first = np.concatenate([silence(9), original, silence(4)])
     second = np.concatenate([silence(2), original, silence(20)])
@@ -175,12 +175,12 @@ def test_a_copy_between_silences_is_found_where_it_is(others: list[np.ndarray]) 
 
 
 @pytest.mark.parametrize("period", [0.5, 2.0])
-def test_of_the_offsets_at_which_a_loop_agrees_the_smallest_is_meant(period: float) -> None:
+def test_in_a_loop_the_smallest_of_equal_offsets_is_chosen(period: float) -> None:
     loop = np.tile(recording(3, period), round(20 / period))
     assert search(loop, loop) == [Match(0, 1, 0, 0)]
 
 
-# Nothing else is
+# Nothing else is found
 
 
 def test_unrelated_recordings_never_match(others: list[np.ndarray]) -> None:
@@ -212,29 +212,29 @@ def test_seven_seconds_are_enough() -> None:
         pytest.param([np.round(noise(seed) * 10) / 2**15 for seed in range(5)], id="dither"),
     ],
 )
-def test_sounds_that_tell_nothing_never_match(sounds: list[np.ndarray]) -> None:
+def test_sounds_without_information_never_match(sounds: list[np.ndarray]) -> None:
     assert search(*sounds) == []
 
 
 @pytest.mark.parametrize("before", [14, 0, 7])
-def test_music_does_not_match_for_its_silence(before: float) -> None:
-    """Three seconds of music in each track, and seventeen of silence: most of it is the same."""
+def test_shared_silence_does_not_make_music_match(before: float) -> None:
+    """Each track is three seconds of music and fourteen of silence, which they share."""
     assert search(*[np.concatenate([silence(before), recording(s, 3), silence(14 - before)]) for s in range(8)]) == []
 
 
-def test_music_does_not_match_for_a_tone_in_its_pauses() -> None:
+def test_shared_tones_in_pauses_do_not_make_music_match() -> None:
     assert search(*[np.concatenate([tone(1000, 8), recording(seed, 4), tone(1000, 8)]) for seed in range(8)]) == []
 
 
-def test_two_pieces_of_one_style_in_one_tempo_are_two_pieces() -> None:
+def test_two_pieces_in_one_style_and_tempo_do_not_match() -> None:
     waltzes = [render(draw_clip(0, number)) / 2**15 for number in (6, 14)]
     assert search(*waltzes) == []
 
 
-# Bounds
+# Edge cases
 
 
-def test_nothing_is_found_in_nothing() -> None:
+def test_nothing_is_found_without_fingerprints() -> None:
     assert same_recordings([]) == []
     assert same_recordings([np.zeros(0, np.uint32)] * 2) == []
     assert same_recordings([words(recording(0))]) == []
@@ -252,21 +252,21 @@ def test_a_fingerprint_has_24_bits_every_50_ms() -> None:
     assert len(prints) == pytest.approx((SECONDS - 1.6) / 0.05, abs=2)
 
 
-def test_silence_is_no_word() -> None:
+def test_silence_and_tones_have_empty_words() -> None:
     assert not words(silence()).any()
     assert not words(tone(440)).any()
     assert np.count_nonzero(words(recording(0))) > 250
 
 
-def test_the_search_is_the_same_every_time(others: list[np.ndarray]) -> None:
+def test_the_search_is_deterministic(others: list[np.ndarray]) -> None:
     original = recording(0)
     prints = [words(original), *others, words(noisy(original)), words(shifted(original))]
     np.testing.assert_array_equal(words(original), prints[0])
     assert same_recordings(prints) == same_recordings(prints)
 
 
-def test_many_silent_tracks_and_many_copies_take_no_time_to_speak_of() -> None:
-    """Compared pair by pair at all offsets, these would take many minutes."""
+def test_many_silent_tracks_and_many_copies_are_searched_quickly() -> None:
+    """Comparing all pairs at all offsets would take many minutes."""
     quiet, music = words(silence(30)), words(recording(0))
     began = time.process_time()
     assert same_recordings([quiet] * 400) == []
@@ -279,7 +279,7 @@ def test_many_silent_tracks_and_many_copies_take_no_time_to_speak_of() -> None:
 # Real music
 
 
-def test_no_two_clips_of_real_music_are_taken_for_one_another(real_data: Path) -> None:
+def test_no_two_clips_of_real_music_match(real_data: Path) -> None:
     clips = sorted(real_data.glob("gtzan_mini/genres/*/*.wav"))
     clips += sorted(real_data.glob("emotify_mini/emotifymusic/*/*.mp3"))
     assert len(clips) == 120

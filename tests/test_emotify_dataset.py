@@ -78,7 +78,7 @@ def ids(listing: Listing) -> list[str]:
     return [track.id for track in listing.tracks]
 
 
-def test_a_track_is_found_by_its_id_and_labeled_by_the_mean_of_its_ratings(tmp_path: Path) -> None:
+def test_a_track_is_found_by_its_id_and_labeled_with_its_mean_ratings(tmp_path: Path) -> None:
     listing = Emotify().listing(make_copy(tmp_path))
     assert listing.task == Regression(tuple(Target(emotion, 0.0, 1.0) for emotion in EMOTIONS))
     music = tmp_path / "emotifymusic"
@@ -95,7 +95,7 @@ def test_a_track_is_found_by_its_id_and_labeled_by_the_mean_of_its_ratings(tmp_p
     assert listing.absent == 0
 
 
-def test_tracks_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+def test_tracks_are_sorted_by_number(tmp_path: Path) -> None:
     ratings = [rating(10, "000000000"), rating(9, "000000000"), rating(101, "000000000")]
     copy = make_copy(tmp_path, "classical/10.mp3", "classical/9.mp3", "rock/1.mp3", ratings=ratings)
     assert ids(Emotify().listing(copy)) == ["9", "10", "101"]
@@ -112,7 +112,7 @@ def test_the_group_is_the_artist_in_the_tags(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["emotifymusic", ".", ".."])
-def test_the_ratings_are_found_inside_beside_and_above_the_music(tmp_path: Path, place: str) -> None:
+def test_the_ratings_are_found_in_the_music_folder_and_above(tmp_path: Path, place: str) -> None:
     copy = make_copy(tmp_path / "emotify")
     (copy / "data.csv").rename(copy / place / "data.csv")
     for given in (copy, copy / "emotifymusic"):
@@ -120,14 +120,14 @@ def test_the_ratings_are_found_inside_beside_and_above_the_music(tmp_path: Path,
 
 
 @pytest.mark.parametrize("given", [".", "emotify", "emotify/emotifymusic", "emotify/emotifymusic/rock"])
-def test_the_genre_folders_are_found_from_folders_nearby(tmp_path: Path, given: str) -> None:
+def test_the_genre_folders_are_found_from_nearby_folders(tmp_path: Path, given: str) -> None:
     music = make_copy(tmp_path / "emotify") / "emotifymusic"
     listing = Emotify().listing(tmp_path / given)
     assert listing.tracks == Emotify().listing(music).tracks
     assert (f"clips found in {str(music)!r}" in listing.notes) == (tmp_path / given != music)
 
 
-def test_ratings_without_audio_are_absent_and_a_partial_copy_is_said(tmp_path: Path) -> None:
+def test_ratings_without_audio_are_absent_and_a_partial_copy_is_noted(tmp_path: Path) -> None:
     listing = Emotify().listing(make_copy(tmp_path, "classical/2.mp3"))
     assert (ids(listing), listing.absent) == (["2"], 3)
     assert "1 of 400 clips" in listing.notes
@@ -139,7 +139,7 @@ def test_audio_without_ratings_is_counted(tmp_path: Path) -> None:
     assert any("2 clips" in note and str(tmp_path / "data.csv") in note for note in listing.notes)
 
 
-def test_what_a_mac_adds_to_an_archive_is_ignored(tmp_path: Path) -> None:
+def test_files_that_macos_adds_to_archives_are_ignored(tmp_path: Path) -> None:
     copy = make_copy(tmp_path)
     for folder in ("__MACOSX/emotifymusic", "emotifymusic"):
         (copy / folder / "classical").mkdir(parents=True, exist_ok=True)
@@ -147,14 +147,14 @@ def test_what_a_mac_adds_to_an_archive_is_ignored(tmp_path: Path) -> None:
     assert Emotify().listing(copy).tracks == Emotify().listing(copy / "emotifymusic").tracks
 
 
-def test_a_table_that_is_not_the_published_one_is_said(tmp_path: Path) -> None:
+def test_a_table_that_differs_from_the_published_one_is_noted(tmp_path: Path) -> None:
     listing = Emotify().listing(make_copy(tmp_path))
     expected = f"{tmp_path / 'data.csv'} has 6 rows for 4 tracks, expected 8407 for 400"
     assert any(note.startswith(expected) for note in listing.notes)
 
 
 @pytest.mark.parametrize("name", ["classical/002.mp3", "Classical/2.MP3", "classical/2.wav"])
-def test_an_id_does_not_depend_on_format_and_spelling(tmp_path: Path, name: str) -> None:
+def test_ids_do_not_depend_on_format_and_spelling(tmp_path: Path, name: str) -> None:
     make_copy(tmp_path, "pop/100.mp3")
     (tmp_path / "emotifymusic" / name).parent.mkdir()
     (tmp_path / "emotifymusic" / name).touch()
@@ -162,7 +162,7 @@ def test_an_id_does_not_depend_on_format_and_spelling(tmp_path: Path, name: str)
 
 
 @pytest.mark.parametrize("name", ["classical/0.mp3", "classical/101.mp3", "classical/one.mp3", "classical/1²3.mp3"])
-def test_audio_that_is_no_clip_is_counted(tmp_path: Path, name: str) -> None:
+def test_unknown_audio_is_counted(tmp_path: Path, name: str) -> None:
     listing = Emotify().listing(make_copy(tmp_path, "classical/2.mp3", name))
     assert ids(listing) == ["2"]
     assert "1 audio file (not named like a clip" in listing.notes[-1]
@@ -178,7 +178,7 @@ def test_audio_that_is_no_clip_is_counted(tmp_path: Path, name: str) -> None:
         lambda text: text.replace(", ", ","),
     ],
 )
-def test_byte_order_mark_line_ends_delimiter_and_spaces_do_not_matter(tmp_path: Path, change) -> None:
+def test_byte_order_mark_line_endings_delimiter_and_spaces_do_not_matter(tmp_path: Path, change) -> None:
     plain = Emotify().listing(make_copy(tmp_path / "plain"))
     text = change((tmp_path / "plain" / "data.csv").read_text())
     changed = Emotify().listing(make_copy(tmp_path / "changed", ratings=text))
@@ -196,7 +196,7 @@ def test_byte_order_mark_line_ends_delimiter_and_spaces_do_not_matter(tmp_path: 
         ("1,classical,0,0", r"line 2: 4 values for 17 columns"),
     ],
 )
-def test_a_row_that_cannot_be_is_an_error_that_names_the_line(tmp_path: Path, row: str, problem: str) -> None:
+def test_an_invalid_row_is_an_error_that_names_the_line(tmp_path: Path, row: str, problem: str) -> None:
     with pytest.raises(DatasetError, match=problem):
         Emotify().listing(make_copy(tmp_path, ratings=[row]))
 
@@ -207,7 +207,7 @@ def test_a_table_without_a_column_is_an_error(tmp_path: Path) -> None:
         Emotify().listing(make_copy(tmp_path / "changed", ratings=text))
 
 
-def test_music_without_any_rating_is_an_error(tmp_path: Path) -> None:
+def test_music_without_ratings_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"data.csv has no ratings for the 1 clip in .*emotifymusic"):
         Emotify().listing(make_copy(tmp_path, "pop/1.mp3"))
 
@@ -225,7 +225,7 @@ def test_a_table_without_music_is_an_error(tmp_path: Path) -> None:
         Emotify().listing(tmp_path)
 
 
-def test_the_card_says_what_a_copy_is() -> None:
+def test_the_card_describes_a_copy() -> None:
     card = Emotify().card
     assert (card.n_tracks, card.rate) == (400, 44100)
     assert card.citation.startswith("@article{")

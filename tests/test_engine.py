@@ -37,6 +37,8 @@ from mirembed.training.loop import Settings, Trained, TrainingData, train
 from mirembed.training.network import EmbeddingNetwork, TorchEngine, one_thread, seeded_network
 from mirembed_similarities.similarities import Rbf
 
+pytestmark = pytest.mark.slow
+
 BANDS = 40
 MAX_FRAMES = 250
 N_TRACKS = 40

@@ -14,6 +14,8 @@ from conftest import CLASSES, clean_environment, write_tones
 from pages import ROOT, transcripts
 from test_docs import named
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = sorted(path.parent for path in (ROOT / "docs" / "examples").glob("*/pyproject.toml"))
 NAMES = {path.name for path in EXAMPLES}
 

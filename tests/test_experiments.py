@@ -28,6 +28,8 @@ from mirembed.registry import Plugin, Registry
 from mirembed.runs import RunFolder, Scores, open_run
 from mirembed.store.tracks import Tracks, open_tracks
 
+pytestmark = pytest.mark.slow
+
 REGISTRY = Registry.discover()
 LEARNERS = ("svm", "svm:C=10")
 FOLDS = {"folds": "stratified", "cv": 3}

@@ -25,6 +25,8 @@ from mirembed.spectrogram import spectrogram
 from mirembed.store import FeatureStore
 from mirembed_datasets.folder import Folder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def audio(tmp_path: Path) -> Path:

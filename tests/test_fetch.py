@@ -7,14 +7,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 from archive_server import CLIPS, QUICK, Notes, Server, card_of, noise, serving, sha256, tar_of, zip_of
-from conftest import clean_environment
+from conftest import clean_environment, wait_until
 
 from mirembed import Archive, DatasetError
 from mirembed.datasets.fetch import Fetched, FetchOptions, fetch
@@ -37,7 +36,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def archives(server: Server) -> tuple[Archive, Archive]:
-    """Clips in a tar archive, and labels that go into a folder of their own."""
+    """Clips in a tar archive, and labels that have their own folder."""
     return server.serve("genres.tar.gz", PACKED), server.serve("labels.csv", LABELS, "labels")
 
 
@@ -63,7 +62,7 @@ def test_archives_are_fetched_in_order_each_into_its_folder(
     assert (audio / "genres.tar.gz").read_bytes() == PACKED
 
 
-def test_license_citation_and_source_are_shown_before_anything_is_asked_for(tmp_path: Path) -> None:
+def test_license_citation_and_source_are_shown_before_any_request(tmp_path: Path) -> None:
     notes = Notes()
     gone = Archive("http://127.0.0.1:9/genres.tar.gz", sha256(PACKED))
     with pytest.raises(DatasetError):
@@ -80,7 +79,7 @@ def test_a_second_command_does_nothing(server: Server, archives: tuple[Archive, 
     assert server.asked == []
 
 
-def test_the_next_command_goes_on_with_the_archive_that_failed(
+def test_the_next_command_resumes_with_the_archive_that_failed(
     server: Server, archives: tuple[Archive, Archive], tmp_path: Path
 ) -> None:
     del server.files["/labels.csv"]
@@ -91,9 +90,7 @@ def test_the_next_command_goes_on_with_the_archive_that_failed(
     assert paths(server) == ["/genres.tar.gz", "/labels.csv", "/labels.csv"]
 
 
-def test_a_file_that_got_lost_is_brought_back(
-    server: Server, archives: tuple[Archive, Archive], tmp_path: Path
-) -> None:
+def test_a_lost_file_is_restored(server: Server, archives: tuple[Archive, Archive], tmp_path: Path) -> None:
     get(archives, tmp_path)
     clip = tmp_path / "genres" / "pop" / "pop.00000.wav"
     clip.unlink()
@@ -102,7 +99,7 @@ def test_a_file_that_got_lost_is_brought_back(
     assert len(server.asked) == 2
 
 
-def test_a_file_that_was_changed_is_named_and_left_alone(archives: tuple[Archive, Archive], tmp_path: Path) -> None:
+def test_a_changed_file_is_named_and_kept(archives: tuple[Archive, Archive], tmp_path: Path) -> None:
     get(archives, tmp_path)
     clip = tmp_path / "genres" / "pop" / "pop.00000.wav"
     clip.write_bytes(b"remixed")
@@ -112,7 +109,7 @@ def test_a_file_that_was_changed_is_named_and_left_alone(archives: tuple[Archive
 
 
 @pytest.mark.parametrize("damage", ["", "{}", "[]", '{"files": 3}', '{"files": {"a": 1}}', '{"files": {}}'])
-def test_a_damaged_marker_costs_no_more_than_unpacking_again(
+def test_with_a_damaged_marker_the_archive_is_unpacked_again(
     server: Server, archives: tuple[Archive, Archive], tmp_path: Path, damage: str
 ) -> None:
     get(archives[:1], tmp_path)
@@ -131,7 +128,7 @@ def test_a_new_version_in_the_card_is_fetched(
     assert get((newer,), tmp_path)[0].n_files == 3
 
 
-def test_an_archive_that_lies_there_already_is_used(
+def test_an_archive_that_is_already_there_is_used(
     server: Server, archives: tuple[Archive, Archive], tmp_path: Path
 ) -> None:
     (tmp_path / "genres.tar.gz").write_bytes(PACKED)
@@ -140,7 +137,7 @@ def test_an_archive_that_lies_there_already_is_used(
     assert server.asked == []
 
 
-def test_another_file_in_the_place_of_an_archive_is_an_error(
+def test_a_different_file_with_the_name_of_an_archive_is_an_error(
     server: Server, archives: tuple[Archive, Archive], tmp_path: Path
 ) -> None:
     (tmp_path / "genres.tar.gz").write_bytes(b"mine")
@@ -156,13 +153,13 @@ def test_a_dataset_without_archives_is_an_error(tmp_path: Path, card: object) ->
         fetch("tiny", card, tmp_path)
 
 
-def test_two_archives_of_one_name_are_the_plugins_fault(server: Server, tmp_path: Path) -> None:
+def test_two_archives_with_one_name_are_the_plugins_fault(server: Server, tmp_path: Path) -> None:
     archive = server.serve("labels.csv", LABELS)
     with pytest.raises(PluginError, match=r"tiny.*same file name.*authors"):
         get((archive, archive), tmp_path)
 
 
-def test_two_processes_do_not_fetch_into_one_folder(archives: tuple[Archive, Archive], tmp_path: Path) -> None:
+def test_only_one_process_fetches_into_a_folder(archives: tuple[Archive, Archive], tmp_path: Path) -> None:
     class Another(Notes):
         def start(self, description: str, total: float) -> None:
             with pytest.raises(StoreBusyError, match=f"another process.*{tmp_path}"):
@@ -175,7 +172,7 @@ def test_two_processes_do_not_fetch_into_one_folder(archives: tuple[Archive, Arc
 
 
 class TestCopiesFromElsewhere:
-    def test_a_local_archive_takes_the_place_of_its_host(
+    def test_a_local_archive_replaces_the_host(
         self, server: Server, archives: tuple[Archive, Archive], tmp_path: Path
     ) -> None:
         copy = tmp_path / "from a friend"
@@ -186,7 +183,7 @@ class TestCopiesFromElsewhere:
         assert not (tmp_path / "audio" / "genres.tar.gz").exists()
         assert server.asked == []
 
-    def test_each_stands_for_the_archive_of_its_name(
+    def test_each_replaces_the_archive_with_its_name(
         self, server: Server, archives: tuple[Archive, Archive], tmp_path: Path
     ) -> None:
         (tmp_path / "genres.tar.gz").write_bytes(PACKED)
@@ -196,7 +193,7 @@ class TestCopiesFromElsewhere:
         get(archives, tmp_path / "audio", urls=[mirror, str(tmp_path / "genres.tar.gz")])
         assert paths(server) == ["/mirror/labels.csv?download=1"]
 
-    def test_another_checksum_is_an_error_that_says_both(
+    def test_a_different_checksum_is_an_error_that_gives_both(
         self, archives: tuple[Archive, Archive], tmp_path: Path
     ) -> None:
         copy = tmp_path / "genres.tar.gz"
@@ -208,7 +205,7 @@ class TestCopiesFromElsewhere:
         assert f"--url {copy} --checksum {found}" in str(caught.value)
         assert copy.read_bytes() == b"damaged"
 
-    def test_one_of_another_kind_is_unpacked_by_its_own_name(
+    def test_an_archive_in_another_format_is_unpacked_according_to_its_own_name(
         self, archives: tuple[Archive, Archive], tmp_path: Path
     ) -> None:
         copy = tmp_path / "genres.zip"
@@ -284,14 +281,14 @@ class TestTheCommand:
         assert "Traceback" not in err
         return out, err
 
-    def test_it_says_what_it_does_and_what_comes_next(self, plugin: dict[str, str], tmp_path: Path) -> None:
+    def test_progress_and_the_next_command_are_shown(self, plugin: dict[str, str], tmp_path: Path) -> None:
         out, err = self.run(plugin, "tiny", "--audio", tmp_path / "audio")
         assert out.startswith("1 file of tiny ")
         assert f"mirembed datasets check tiny --audio {tmp_path}/audio" in out
         assert err.index("license: unknown") < err.index("downloading clips.zip") < err.index("unpacking clips.zip")
         assert (tmp_path / "audio" / "a.wav").read_bytes() == noise(500_000)
 
-    def test_json_goes_to_standard_output_and_all_else_to_standard_error(
+    def test_json_goes_to_standard_output_and_everything_else_to_standard_error(
         self, server: Server, plugin: dict[str, str], tmp_path: Path
     ) -> None:
         out, _ = self.run(plugin, "tiny", "--audio", tmp_path / "audio", "--json")
@@ -307,15 +304,18 @@ class TestTheCommand:
         assert err.startswith("error: dataset bare has no archives")
 
     @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-    def test_after_an_end_of_any_kind_the_same_command_goes_on(
+    def test_after_being_killed_or_interrupted_the_same_command_resumes(
         self, server: Server, plugin: dict[str, str], tmp_path: Path, end: signal.Signals
     ) -> None:
         server.stops, server.stalls = [300_000], True
         part = tmp_path / "audio" / "clips.zip.part"
-        process = self.start(plugin, "tiny", "--audio", tmp_path / "audio")
-        wait_for(lambda: part.exists() and part.stat().st_size == 300_000)
-        process.send_signal(end)
-        _, err = process.communicate(timeout=60)
+        with self.start(plugin, "tiny", "--audio", tmp_path / "audio") as process:
+            try:
+                wait_until(lambda: part.exists() and part.stat().st_size == 300_000)
+                process.send_signal(end)
+                _, err = process.communicate(timeout=60)
+            finally:
+                process.kill()
         assert process.returncode != 0
         assert "Traceback" not in err
         assert sorted(visible(tmp_path / "audio")) == ["clips.zip.part", "clips.zip.part.version"]
@@ -323,7 +323,7 @@ class TestTheCommand:
         assert [request.get("Range") for request in server.asked] == [None, "bytes=300000-"]
         assert sorted(visible(tmp_path / "audio")) == ["a.wav", "clips.zip"]
 
-    def test_a_full_disk_is_said_and_the_same_command_goes_on(
+    def test_after_a_full_disk_the_same_command_resumes(
         self, server: Server, plugin: dict[str, str], tmp_path: Path
     ) -> None:
         small = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
@@ -332,7 +332,7 @@ class TestTheCommand:
         self.run(plugin, "tiny", "--audio", tmp_path / "audio")
         assert [request.get("Range") for request in server.asked] == [None, "bytes=300000-"]
 
-    def test_a_disk_that_fills_while_unpacking_leaves_nothing_half_done(
+    def test_a_disk_that_fills_while_unpacking_leaves_no_partial_files(
         self, server: Server, plugin: dict[str, str], tmp_path: Path
     ) -> None:
         content = zip_of({"zeros.wav": bytes(400_000)})
@@ -342,9 +342,9 @@ class TestTheCommand:
         _, err = self.run(plugin, "tiny", "--audio", tmp_path / "audio", *options, before=small, code=1)
         assert "zeros.wav: File too large; free some space" in err
         assert visible(tmp_path / "audio") == []
-        assert [path.name for path in (tmp_path / "audio").iterdir()] in ([], [".fetch.lock"])
+        assert [path.name for path in (tmp_path / "audio").iterdir()] in ([], [".lock"])
 
-    def test_an_archive_may_unpack_to_as_much_as_is_allowed(
+    def test_an_archive_may_unpack_to_the_size_that_is_allowed(
         self, server: Server, plugin: dict[str, str], tmp_path: Path
     ) -> None:
         _, err = self.run(plugin, "tiny", "--audio", tmp_path / "audio", "--max-size", "0.0004", code=1)
@@ -354,11 +354,3 @@ class TestTheCommand:
 
 def visible(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-
-
-def wait_for(condition: object) -> None:
-    for _ in range(2000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it took more than 20 s")

@@ -1,4 +1,4 @@
-"""Downloading for ``mirembed datasets fetch``: servers that break off, change their mind, or are gone."""
+"""Downloading for ``mirembed datasets fetch``: servers that break off, change a file, or are gone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABELS = noise(300_000)
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with a proxy in its environment that is not there, and not for this machine's own servers."""
+    """Set a proxy that does not exist, except for servers on this machine."""
     for name in ("HTTP_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
@@ -41,13 +41,13 @@ def labels(server: Server) -> Archive:
 def run(
     archive: Archive, audio: Path, progress: Notes | Interrupted | None = None, options: FetchOptions | None = None
 ):
-    """Fetch one archive, and return what there is then."""
+    """Fetch one archive and return its content."""
     fetch("tiny", card_of(archive), audio, options, progress, QUICK)
     return (audio / "labels.csv").read_bytes()
 
 
 def failure(archive: Archive, audio: Path) -> str:
-    """Return the message of a fetch that fails, having looked that it leaves nothing that could pass for the file."""
+    """Return the error message of a fetch, after checking that it left no file with the final name."""
     with pytest.raises(DatasetError) as caught:
         run(archive, audio)
     assert not (audio / "labels.csv").exists()
@@ -59,7 +59,7 @@ def visible(folder: Path) -> list[str]:
 
 
 class TestContinuing:
-    def test_a_broken_connection_is_continued_where_it_broke(
+    def test_a_broken_connection_is_resumed_where_it_broke(
         self, server: Server, labels: Archive, tmp_path: Path
     ) -> None:
         server.stops = [150_000, 100_000]
@@ -73,7 +73,7 @@ class TestContinuing:
         assert any("0.1 MB of 0.3 MB" in note and "0.001 s" in note for note in notes.said)
         assert visible(tmp_path) == ["labels.csv"]
 
-    def test_an_interrupted_download_is_continued_by_the_next_command(
+    def test_an_interrupted_download_is_resumed_by_the_next_command(
         self, server: Server, labels: Archive, tmp_path: Path
     ) -> None:
         server.stops, server.stalls = [100_000], True
@@ -94,7 +94,7 @@ class TestContinuing:
         assert len(server.asked) == 2
         assert any("cannot resume labels.csv" in note for note in notes.said)
 
-    def test_a_file_that_changed_meanwhile_is_taken_from_its_beginning(
+    def test_a_file_that_changed_in_the_meantime_is_downloaded_from_the_beginning(
         self, server: Server, labels: Archive, tmp_path: Path
     ) -> None:
         (tmp_path / "labels.csv.part").write_bytes(b"of the old version")
@@ -103,7 +103,7 @@ class TestContinuing:
         assert server.asked == [{"path": "/labels.csv", "Range": "bytes=18-", "If-Range": '"0"'}]
 
     @pytest.mark.parametrize("date", [None, "Tue, 01 Jul 2014 10:00:00 GMT"])
-    def test_a_weak_tag_does_not_stand_for_a_version_but_a_date_does(
+    def test_a_date_identifies_a_version_but_a_weak_tag_does_not(
         self, server: Server, labels: Archive, tmp_path: Path, date: str | None
     ) -> None:
         server.stops, server.tag, server.date = [100_000], 'W/"1"', date
@@ -112,14 +112,14 @@ class TestContinuing:
         assert server.asked[1].get("If-Range") == date
 
     @pytest.mark.parametrize("size", [18, len(LABELS), len(LABELS) + 1])
-    def test_pieces_that_do_not_fit_together_are_downloaded_anew(
+    def test_pieces_that_do_not_fit_together_are_downloaded_again(
         self, server: Server, labels: Archive, tmp_path: Path, size: int
     ) -> None:
         (tmp_path / "labels.csv.part").write_bytes(bytes(size))
         assert run(labels, tmp_path) == LABELS
         assert server.asked == [{"path": "/labels.csv", "Range": f"bytes={size}-"}, {"path": "/labels.csv"}]
 
-    def test_a_file_that_was_complete_when_the_power_went_is_not_downloaded_again(
+    def test_a_file_that_was_complete_before_a_power_cut_is_not_downloaded_again(
         self, server: Server, labels: Archive, tmp_path: Path
     ) -> None:
         (tmp_path / "labels.csv.part").write_bytes(LABELS)
@@ -127,14 +127,16 @@ class TestContinuing:
         assert server.asked == [{"path": "/labels.csv", "Range": "bytes=300000-"}]
 
     @pytest.mark.parametrize("wrong", ["bytes 5-299999/300000", "pages 1-2/3"])
-    def test_another_part_than_was_asked_for_is_not_appended(
+    def test_a_different_part_than_requested_is_not_appended(
         self, server: Server, labels: Archive, tmp_path: Path, wrong: str
     ) -> None:
         server.stops, server.content_range = [100_000], wrong
         assert run(labels, tmp_path) == LABELS
         assert [request.get("Range") for request in server.asked] == [None, "bytes=100000-", None]
 
-    def test_a_mirror_continues_what_another_host_began(self, server: Server, labels: Archive, tmp_path: Path) -> None:
+    def test_a_mirror_resumes_a_download_from_another_host(
+        self, server: Server, labels: Archive, tmp_path: Path
+    ) -> None:
         server.stops, server.stalls = [100_000], True
         with pytest.raises(KeyboardInterrupt):
             run(labels, tmp_path, Interrupted("downloading"))
@@ -144,7 +146,7 @@ class TestContinuing:
             assert run(labels, tmp_path, options=FetchOptions(urls=[f"{mirror.address}/copy"])) == LABELS
             assert mirror.asked == [{"path": "/copy", "Range": f"bytes={size}-"}]
 
-    def test_a_long_download_may_break_often_as_long_as_it_gets_on(self, server: Server, tmp_path: Path) -> None:
+    def test_a_long_download_may_break_often_if_it_makes_progress(self, server: Server, tmp_path: Path) -> None:
         content = noise(8 << 20)
         archive = server.serve("labels.csv", content)
         server.stops = [(1 << 20) + 1] * 7
@@ -153,7 +155,7 @@ class TestContinuing:
 
 
 class TestServersThatFail:
-    def test_a_missing_file_is_an_error_at_once_that_says_what_to_do(
+    def test_a_missing_file_is_an_immediate_error_that_says_what_to_do(
         self, server: Server, labels: Archive, tmp_path: Path
     ) -> None:
         server.files.clear()
@@ -161,7 +163,7 @@ class TestServersThatFail:
         assert all(text in message for text in (labels.url, "404 Not Found", sha256(LABELS), "--url FILE"))
         assert len(server.asked) == 1
 
-    def test_a_busy_server_is_asked_again(self, server: Server, labels: Archive, tmp_path: Path) -> None:
+    def test_a_busy_server_is_tried_again(self, server: Server, labels: Archive, tmp_path: Path) -> None:
         server.statuses = [503, 429]
         assert run(labels, tmp_path) == LABELS
         assert len(server.asked) == 3
@@ -172,7 +174,7 @@ class TestServersThatFail:
         assert all(text in message for text in ("503 Service Unavailable (3 tries)", sha256(LABELS), "--url FILE"))
         assert len(server.asked) == 3
 
-    def test_what_came_before_the_server_fell_silent_is_kept(
+    def test_bytes_that_came_before_the_server_stalled_are_kept(
         self, server: Server, labels: Archive, tmp_path: Path
     ) -> None:
         server.stops, server.stalls = [100_000, 100_000, 0], True
@@ -187,19 +189,19 @@ class TestServersThatFail:
         assert "Connection refused (3 tries)" in message
         assert "--url FILE" in message
 
-    def test_an_end_that_comes_too_early_is_found_without_a_length(
+    def test_a_premature_end_is_detected_without_a_length(
         self, server: Server, labels: Archive, tmp_path: Path
     ) -> None:
         server.length, server.stops = False, [100_000]
         assert f"has {sha256(LABELS[:100_000])}, expected {labels.checksum}" in failure(labels, tmp_path)
 
-    def test_a_file_without_a_length_is_taken(self, server: Server, labels: Archive, tmp_path: Path) -> None:
+    def test_a_file_without_a_length_is_downloaded(self, server: Server, labels: Archive, tmp_path: Path) -> None:
         server.length = False
         assert run(labels, tmp_path) == LABELS
 
 
 class TestChecksums:
-    def test_another_file_than_expected_is_set_aside(self, server: Server, labels: Archive, tmp_path: Path) -> None:
+    def test_an_unexpected_file_is_set_aside(self, server: Server, labels: Archive, tmp_path: Path) -> None:
         server.files["/labels.csv"] = b"this domain is for sale"
         message = failure(labels, tmp_path)
         found = sha256(b"this domain is for sale")
@@ -209,7 +211,7 @@ class TestChecksums:
         assert visible(tmp_path) == ["labels.csv.mismatch"]
         assert len(server.asked) == 1
 
-    def test_one_that_is_trusted_is_taken_as_the_message_says(
+    def test_the_advice_of_the_message_works_for_a_trusted_file(
         self, server: Server, labels: Archive, tmp_path: Path
     ) -> None:
         server.files["/labels.csv"] = b"a later version"
@@ -217,21 +219,19 @@ class TestChecksums:
         options = FetchOptions(urls=[str(tmp_path / "labels.csv.mismatch")], checksum=sha256(b"a later version"))
         assert run(labels, tmp_path, options=options) == b"a later version"
 
-    def test_one_that_was_trusted_beforehand_is_downloaded(
+    def test_a_file_with_the_checksum_that_was_given_is_downloaded(
         self, server: Server, labels: Archive, tmp_path: Path
     ) -> None:
         server.files["/labels.csv"] = b"a later version"
         assert run(labels, tmp_path, options=FetchOptions(checksum=sha256(b"a later version"))) == b"a later version"
 
-    def test_md5_serves_where_nothing_better_was_published(
-        self, server: Server, labels: Archive, tmp_path: Path
-    ) -> None:
-        # As md5sum prints it.
+    def test_md5_is_accepted(self, server: Server, labels: Archive, tmp_path: Path) -> None:
+        # as printed by md5sum
         server.files["/labels.csv"] = b"a"
         assert run(Archive(labels.url, "md5:0cc175b9c0f1b6a831c399e269772661"), tmp_path) == b"a"
 
     @pytest.mark.parametrize("text", ["sha1:0cc175b9c0f1b6a831c399e269772661", "md5:", "abc", "md5:" + "g" * 32])
-    def test_another_text_is_an_error(self, labels: Archive, tmp_path: Path, text: str) -> None:
+    def test_a_malformed_checksum_is_an_error(self, labels: Archive, tmp_path: Path, text: str) -> None:
         with pytest.raises(SpecError, match=rf"{text!r} is not a checksum.*sha256:.*md5:"):
             run(labels, tmp_path, options=FetchOptions(checksum=text))
 
@@ -251,23 +251,21 @@ class TestAddresses:
     @pytest.mark.parametrize(
         "url", ["ftp://host/labels.csv", "file:///labels.csv", "http:///labels.csv", "http://[", "http://host:port/"]
     )
-    def test_addresses_are_of_http_or_https(self, tmp_path: Path, url: str) -> None:
+    def test_only_http_and_https_are_accepted(self, tmp_path: Path, url: str) -> None:
         with pytest.raises(SpecError, match=re.escape(url) + " cannot be downloaded.*https://"):
             fetch("tiny", card_of(Archive(url, sha256(LABELS))), tmp_path)
 
     @pytest.mark.parametrize("host", ["127..0.0.1", "user:word@127.0.0.1"])
-    def test_an_address_that_cannot_be_one_is_an_error(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
-    ) -> None:
+    def test_an_invalid_url_is_an_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
         monkeypatch.setenv("no_proxy", "*")
         message = failure(Archive(f"http://{host}/labels.csv", sha256(LABELS)), tmp_path)
         assert f"http://{host}/labels.csv is not a valid URL: " in message
 
-    def test_spaces_and_umlauts_are_sent_as_the_server_expects_them(self, server: Server, tmp_path: Path) -> None:
+    def test_spaces_and_umlauts_are_percent_encoded(self, server: Server, tmp_path: Path) -> None:
         server.files["/f%C3%BCr%20alle/labels.csv"] = LABELS
         assert run(Archive(f"{server.address}/für alle/labels.csv", sha256(LABELS)), tmp_path) == LABELS
 
-    def test_the_proxy_of_the_environment_is_used(
+    def test_the_proxy_in_the_environment_is_used(
         self, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("http_proxy", server.address)
@@ -275,7 +273,7 @@ class TestAddresses:
         assert run(Archive("http://far.invalid/labels.csv", sha256(LABELS)), tmp_path) == LABELS
 
 
-def test_a_folder_that_cannot_be_made_is_an_error(labels: Archive, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(labels: Archive, tmp_path: Path) -> None:
     (tmp_path / "audio").write_text("a file")
     with pytest.raises(StoreWriteError, match=r"cannot write .*/audio: File exists.*--audio"):
         run(labels, tmp_path / "audio")

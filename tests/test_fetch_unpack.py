@@ -1,4 +1,4 @@
-"""Unpacking for ``mirembed datasets fetch``: archives that mean harm, are damaged, or meet other files."""
+"""Unpacking for ``mirembed datasets fetch``: hostile archives, damaged ones, and files that exist already."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OUTSIDE = b"nobody may write here"
 
 @pytest.fixture
 def audio(tmp_path: Path) -> Path:
-    """An audio folder that does not exist yet, beside a file that a hostile archive is after."""
+    """An audio folder that does not exist yet, next to a file that hostile archives try to overwrite."""
     (tmp_path / "outside").write_bytes(OUTSIDE)
     return tmp_path / "audio"
 
@@ -31,7 +31,7 @@ def audio(tmp_path: Path) -> Path:
 def unpack(
     content: bytes, name: str, audio: Path, max_bytes: int | None = None, progress: Progress | None = None
 ) -> list[Fetched]:
-    """Fetch an archive that lies on this machine."""
+    """Fetch an archive that is a local file."""
     copy = audio.parent / name
     copy.write_bytes(content)
     card = card_of(Archive(f"http://127.0.0.1:9/{name}", sha256(content)))
@@ -39,7 +39,7 @@ def unpack(
 
 
 def refusal(content: bytes, name: str, audio: Path, max_bytes: int | None = None) -> str:
-    """Return the message of an archive that is refused, having looked that nothing came of it anywhere."""
+    """Return the error message of an archive, after checking that nothing was unpacked anywhere."""
     before = tree(audio)
     with pytest.raises(DatasetError) as caught:
         unpack(content, name, audio, max_bytes)
@@ -50,7 +50,7 @@ def refusal(content: bytes, name: str, audio: Path, max_bytes: int | None = None
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Return every file of a folder but the lock and the markers."""
+    """Return every file in a folder except the lock and the markers."""
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith((".lock", ".fetched"))]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
@@ -84,12 +84,12 @@ def test_archives_of_every_kind_are_unpacked(audio: Path, name: str, content: by
     assert (fetched.name, fetched.checksum, fetched.n_files) == (name, sha256(content), 2)
 
 
-def test_any_other_file_is_taken_as_it_is(audio: Path) -> None:
+def test_any_other_file_is_copied(audio: Path) -> None:
     unpack(b"song_id, valence\n", "labels.csv", audio)
     assert tree(audio) == {"labels.csv": b"song_id, valence\n"}
 
 
-def test_folders_and_current_folders_in_names_are_understood(audio: Path) -> None:
+def test_folders_and_dots_in_names_are_accepted(audio: Path) -> None:
     folders = [special(".", tarfile.DIRTYPE), special("./empty", tarfile.DIRTYPE)]
     unpack(tar_of({"./genres/a.wav": b"a"}, *folders), "genres.tar.gz", audio)
     assert tree(audio) == {"genres/a.wav": b"a"}
@@ -107,9 +107,7 @@ class TestHostileArchives:
 
     @pytest.mark.parametrize("name", NAMES)
     @pytest.mark.parametrize("pack", [tar_of, zip_of])
-    def test_names_that_may_leave_the_folder(
-        self, audio: Path, pack: Callable[[dict[str, bytes]], bytes], name: str
-    ) -> None:
+    def test_names_outside_the_folder(self, audio: Path, pack: Callable[[dict[str, bytes]], bytes], name: str) -> None:
         message = refusal(pack({**CLIPS, name: b"gotcha"}), "genres.zip" if pack is zip_of else "genres.tar.gz", audio)
         assert f"not safe to unpack, and nothing was unpacked: {name!r} " in message
 
@@ -119,7 +117,7 @@ class TestHostileArchives:
         assert "'x' is a symbolic link" if kind == tarfile.SYMTYPE else "'x' is a device" in message
 
     @pytest.mark.parametrize("target", ["../outside", "/etc/passwd", "nowhere", "genres", "x"])
-    def test_hard_links_to_anything_but_a_file_of_the_archive(self, audio: Path, target: str) -> None:
+    def test_hard_links_to_anything_but_a_file_in_the_archive(self, audio: Path, target: str) -> None:
         entries = [special("genres", tarfile.DIRTYPE), special("x", tarfile.LNKTYPE, target)]
         assert "cannot unpack" in refusal(tar_of(CLIPS, *entries), "genres.tar.gz", audio)
 
@@ -154,7 +152,7 @@ class TestHostileArchives:
         assert f"{names[1]!r} twice" in message
 
     @given(names=st.sets(st.text(st.sampled_from("a./\\: \0"), min_size=1, max_size=8), min_size=1, max_size=3))
-    def test_no_name_reaches_out_of_the_folder(self, tmp_path_factory: pytest.TempPathFactory, names: set[str]) -> None:
+    def test_no_name_escapes_the_folder(self, tmp_path_factory: pytest.TempPathFactory, names: set[str]) -> None:
         around = tmp_path_factory.mktemp("around")
         content = tar_of(dict.fromkeys(sorted(names), b"x"))
         try:
@@ -167,19 +165,19 @@ class TestHostileArchives:
 
 class TestDamagedArchives:
     @pytest.mark.parametrize("name", ["genres.tar.gz", "genres.tar", "genres.tar.bz2", "genres.tar.xz", "genres.zip"])
-    def test_what_is_no_archive(self, audio: Path, name: str) -> None:
+    def test_a_file_that_is_not_an_archive(self, audio: Path, name: str) -> None:
         assert "genres" in refusal(b"<html>moved</html>" * 99, name, audio)
 
     @pytest.mark.parametrize("compression", ["gz", "bz2", "xz"])
-    def test_one_that_ends_too_early(self, audio: Path, compression: str) -> None:
+    def test_a_truncated_archive(self, audio: Path, compression: str) -> None:
         content = tar_of({"a.wav": os.urandom(50_000), "b.wav": os.urandom(50_000)}, compression=compression)
         assert "cannot unpack" in refusal(content[:70_000], f"genres.tar.{compression}", audio)
 
-    def test_one_with_wrong_content(self, audio: Path) -> None:
+    def test_an_archive_with_wrong_content(self, audio: Path) -> None:
         content = zip_of(CLIPS).replace(b"blues.00000.wav", b"blues.00000.wax", 1)
         assert "File name in directory" in refusal(content, "genres.zip", audio)
 
-    def test_one_with_a_password(self, audio: Path) -> None:
+    def test_an_encrypted_archive(self, audio: Path) -> None:
         content = zip_of({"a.wav": b"a"})
         local, central = content.index(b"PK\x03\x04") + 6, content.index(b"PK\x01\x02") + 8
         locked = bytearray(content)
@@ -187,12 +185,12 @@ class TestDamagedArchives:
         locked[central] |= 1
         assert "password required" in refusal(bytes(locked), "genres.zip", audio)
 
-    def test_one_without_files(self, audio: Path) -> None:
+    def test_an_archive_without_files(self, audio: Path) -> None:
         assert "contains no files" in refusal(tar_of({}, special("genres", tarfile.DIRTYPE)), "genres.tar.gz", audio)
 
 
 class TestFilesThatAreThere:
-    def test_the_same_content_is_kept(self, audio: Path) -> None:
+    def test_identical_files_are_kept(self, audio: Path) -> None:
         clip = audio / "genres" / "blues" / "blues.00000.wav"
         clip.parent.mkdir(parents=True)
         clip.write_bytes(CLIPS["genres/blues/blues.00000.wav"])
@@ -202,21 +200,21 @@ class TestFilesThatAreThere:
         assert tree(audio) == {**CLIPS, "genres/notes.txt": b"mine"}
         assert (clip.stat().st_ino, clip.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
-    def test_other_content_is_never_overwritten(self, audio: Path) -> None:
+    def test_different_content_is_never_overwritten(self, audio: Path) -> None:
         for name in CLIPS:
             (audio / name).parent.mkdir(parents=True)
             (audio / name).write_bytes(b"mine")
         message = refusal(zip_of({"a.wav": b"a", **CLIPS}), "genres.zip", audio)
         assert f"{audio}/genres/blues/blues.00000.wav and 1 more would be overwritten" in message
 
-    def test_a_file_is_no_place_for_a_folder_nor_a_folder_for_a_file(self, audio: Path) -> None:
+    def test_a_file_does_not_replace_a_folder_nor_a_folder_a_file(self, audio: Path) -> None:
         (audio / "a").mkdir(parents=True)
         (audio / "b").write_bytes(b"")
         message = refusal(zip_of({"a": b"", "b/c": b""}), "genres.zip", audio)
         assert f"{audio}/a and 1 more would be overwritten" in message
 
     @pytest.mark.parametrize("target", ["..", "nowhere"])
-    def test_a_link_that_is_there_is_not_followed(self, audio: Path, target: str) -> None:
+    def test_an_existing_link_is_not_followed(self, audio: Path, target: str) -> None:
         audio.mkdir()
         (audio / "genres").symlink_to(target)
         assert f"{audio}/genres would be overwritten" in refusal(zip_of(CLIPS), "genres.zip", audio)
@@ -224,21 +222,21 @@ class TestFilesThatAreThere:
 
 
 class TestInterruptions:
-    def test_an_interruption_leaves_nothing_half_done(self, audio: Path) -> None:
+    def test_an_interruption_leaves_no_partial_files(self, audio: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             unpack(zip_of(CLIPS), "genres.zip", audio, progress=Interrupted("unpacking"))
         assert tree(audio) == {}
         unpack(zip_of(CLIPS), "genres.zip", audio)
         assert tree(audio) == CLIPS
 
-    def test_what_a_killed_process_was_unpacking_is_removed(self, audio: Path) -> None:
+    def test_leftovers_of_a_killed_process_are_removed(self, audio: Path) -> None:
         unpacking = audio / ".genres.zip.unpacking"
         unpacking.mkdir(parents=True)
         (unpacking / "half.wav").write_bytes(b"ha")
         unpack(zip_of(CLIPS), "genres.zip", audio)
         assert tree(audio) == CLIPS
 
-    def test_an_end_between_two_moves_is_mended_by_the_next_command(self, audio: Path) -> None:
+    def test_an_interruption_between_two_moves_is_repaired_by_the_next_command(self, audio: Path) -> None:
         content = zip_of({"a.wav": b"a", "b.wav": b"b"})
         audio.mkdir()
         (audio / "a.wav").write_bytes(b"a")

@@ -26,6 +26,8 @@ from mirembed.store import FeatureStore, Store
 from mirembed.store.files import read_json, read_table, write_json
 from mirembed.store.tracks import open_tracks
 
+pytestmark = pytest.mark.slow
+
 REGISTRY = Registry.discover()
 APPROACHES = ("rbf-sl", "nn", "fl")
 

@@ -1,4 +1,4 @@
-"""The dataset ``folder``: anyone's own audio files, labeled by class folders or by a table."""
+"""The dataset ``folder``: your own audio files, labeled by class folders or by a table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mirembed_datasets.tables import read_table
 
 
 def make_files(root: Path, *names: str) -> Path:
-    """Write empty files: a listing opens no audio."""
+    """Write empty files: listing does not read the audio."""
     for name in names:
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ class TestClassFolders:
         assert {track.group for track in listing.tracks} == {None}
         assert (listing.absent, list(listing.notes)) == (0, [])
 
-    def test_audio_is_found_at_any_depth_and_with_capital_suffixes(self, audio: Path) -> None:
+    def test_audio_is_found_at_any_depth_and_with_suffixes_in_capitals(self, audio: Path) -> None:
         make_files(audio, "y/disc 1/side a/d.FLAC")
         assert labels(Folder().listing(audio))["y/disc 1/side a/d.FLAC"] == "y"
 
@@ -63,13 +63,13 @@ class TestClassFolders:
         make_files(audio, "x/cover.jpg", "readme.txt")
         assert list(Folder().listing(audio).notes) == ["skipped 2 files (not audio)"]
 
-    def test_audio_in_no_class_folder_is_counted(self, audio: Path) -> None:
+    def test_audio_outside_of_class_folders_is_counted(self, audio: Path) -> None:
         make_files(audio, "loose.wav")
         listing = Folder().listing(audio)
         assert "loose.wav" not in ids(listing)
         assert list(listing.notes) == ["skipped 1 audio file (not in a class folder)"]
 
-    def test_a_folder_without_audio_is_no_class_and_said(self, audio: Path) -> None:
+    def test_a_folder_without_audio_is_not_a_class_and_is_noted(self, audio: Path) -> None:
         (audio / "z").mkdir()
         listing = Folder().listing(audio)
         assert listing.task == Classification(("x", "y"))
@@ -78,7 +78,7 @@ class TestClassFolders:
     def test_one_class_is_allowed(self, tmp_path: Path) -> None:
         assert Folder().listing(make_files(tmp_path, "x/a.wav")).task == Classification(("x",))
 
-    def test_links_out_of_the_folder_to_nothing_or_in_a_circle_are_counted(self, audio: Path, tmp_path: Path) -> None:
+    def test_broken_circular_and_outside_links_are_counted(self, audio: Path, tmp_path: Path) -> None:
         elsewhere = make_files(tmp_path / "elsewhere", "d.wav")
         (audio / "x" / "file.wav").symlink_to(elsewhere / "d.wav")
         (audio / "x" / "folder").symlink_to(elsewhere)
@@ -94,11 +94,11 @@ class TestClassFolders:
         (audio / "z").symlink_to(audio / "y")
         assert labels(Folder().listing(audio))["z/c.wav"] == "z"
 
-    def test_a_linked_audio_folder_is_as_good_as_the_folder(self, audio: Path, tmp_path: Path) -> None:
+    def test_the_audio_folder_may_be_a_link(self, audio: Path, tmp_path: Path) -> None:
         (tmp_path / "link").symlink_to(audio)
         assert ids(Folder().listing(tmp_path / "link")) == ids(Folder().listing(audio))
 
-    def test_a_file_name_that_is_not_utf8_is_written_as_one_that_is(self, audio: Path) -> None:
+    def test_file_names_that_are_not_utf8_are_escaped(self, audio: Path) -> None:
         path = Path(os.fsdecode(os.fsencode(audio / "x") + b"/caf\xe9.wav"))
         path.touch()
         listing = Folder().listing(audio)
@@ -121,8 +121,8 @@ class TestClassFolders:
         with pytest.raises(DatasetError, match=r"there is no folder '.*nowhere'"):
             Folder().listing(tmp_path / "nowhere")
 
-    def test_a_file_in_place_of_the_folder_is_an_error(self, audio: Path) -> None:
-        with pytest.raises(DatasetError, match=r"a\.wav' is a file: give the folder"):
+    def test_a_file_instead_of_a_folder_is_an_error(self, audio: Path) -> None:
+        with pytest.raises(DatasetError, match=r"a\.wav' is a file"):
             Folder().listing(audio / "x" / "a.wav")
 
     def test_a_folder_without_audio_is_an_error(self, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ class TestClassFolders:
         with pytest.raises(DatasetError, match=r"no audio files .* 1 other file.*\.wav"):
             Folder().listing(tmp_path)
 
-    def test_audio_without_any_class_folder_is_an_error(self, tmp_path: Path) -> None:
+    def test_audio_without_class_folders_is_an_error(self, tmp_path: Path) -> None:
         make_files(tmp_path, "a.wav", "b.wav")
         with pytest.raises(DatasetError, match=r"2 audio files .*labels=FILE"):
             Folder().listing(tmp_path)
@@ -169,7 +169,7 @@ class TestTableOfClasses:
             "nameless column",
         ],
     )
-    def test_delimiter_byte_order_mark_line_ends_and_spaces_do_not_matter(self, audio: Path, text: str) -> None:
+    def test_delimiter_byte_order_mark_line_endings_and_spaces_do_not_matter(self, audio: Path, text: str) -> None:
         listing = self.listing(audio, text, path="path", label="label")
         assert labels(listing) == {"x/a.wav": "happy", "y/c.wav": "sad, very"}
 
@@ -188,10 +188,10 @@ class TestTableOfClasses:
         assert labels(Folder(labels=Path("labels.csv")).listing(audio)) == {"x/a.wav": "here"}
 
     @pytest.mark.parametrize("header", ["id,path,label", "id,Filename,Genre", "mood,file,label", "mood,FILE,class"])
-    def test_columns_are_found_by_their_usual_names(self, audio: Path, header: str) -> None:
+    def test_columns_with_usual_names_are_found(self, audio: Path, header: str) -> None:
         assert labels(self.listing(audio, f"{header}\n7,x/a.wav,slow\n")) == {"x/a.wav": "slow"}
 
-    def test_the_only_column_left_is_the_class(self, audio: Path) -> None:
+    def test_the_only_remaining_column_is_the_class(self, audio: Path) -> None:
         listing = self.listing(audio, "file,artist,tempo\nx/a.wav,Nina,slow\n", group="artist")
         assert labels(listing) == {"x/a.wav": "slow"}
 
@@ -214,18 +214,18 @@ class TestTableOfClasses:
             ("path,a,a\nx/a.wav,1,2\n", {}, "two columns named 'a'"),
         ],
     )
-    def test_a_column_that_is_not_there_is_an_error_that_lists_the_columns(
+    def test_a_missing_column_is_an_error_that_lists_the_columns(
         self, audio: Path, text: str, columns: dict[str, str], message: str
     ) -> None:
         with pytest.raises(DatasetError, match=message):
             self.listing(audio, text, **columns)
 
-    def test_a_path_without_suffix_means_the_audio_file_of_that_stem(self, tmp_path: Path) -> None:
+    def test_a_path_without_suffix_matches_the_audio_file_with_that_stem(self, tmp_path: Path) -> None:
         make_files(tmp_path, "x/jazz.00054.au", "x/b.txt", "x/b.mp3")
         listing = self.listing(tmp_path, "path,label\nx/jazz.00054,jazz\nx/b,pop\n")
         assert labels(listing) == {"x/b.mp3": "pop", "x/jazz.00054.au": "jazz"}
 
-    def test_a_path_without_suffix_that_fits_two_files_is_an_error(self, audio: Path) -> None:
+    def test_a_path_without_suffix_that_matches_two_files_is_an_error(self, audio: Path) -> None:
         make_files(audio, "x/a.mp3")
         with pytest.raises(DatasetError, match=r"line 2: 'x/a' may be any of x/a\.mp3, x/a\.wav"):
             self.listing(audio, "path,label\nx/a,slow\n")
@@ -237,7 +237,7 @@ class TestTableOfClasses:
     @pytest.mark.parametrize(
         "path", ["../audio/x/a.wav", "..", "x/../../a.wav", "/x/a.wav", r"C:\x\a.wav", r"..\a.wav"]
     )
-    def test_a_path_that_leaves_the_audio_folder_is_an_error(self, audio: Path, path: str) -> None:
+    def test_a_path_outside_the_audio_folder_is_an_error(self, audio: Path, path: str) -> None:
         with pytest.raises(DatasetError, match=r"labels\.csv, line 3: .* is outside the audio folder"):
             self.listing(audio, f"path,label\nx/a.wav,slow\n{path},slow\n")
 
@@ -276,9 +276,7 @@ class TestTableOfClasses:
         ],
         ids=["class", "group"],
     )
-    def test_rows_that_contradict_each_other_are_an_error_that_names_both(
-        self, audio: Path, rows: str, message: str
-    ) -> None:
+    def test_contradictory_rows_are_an_error_that_names_both(self, audio: Path, rows: str, message: str) -> None:
         with pytest.raises(DatasetError, match=message):
             self.listing(audio, "path,label,who\n" + rows, group="who")
 
@@ -287,7 +285,7 @@ class TestTableOfClasses:
         with pytest.raises(DatasetError, match=rf"labels\.csv, line 3: column '{column}' is empty"):
             self.listing(audio, f"path,label\nx/b.mp3,slow\n{row}\n")
 
-    def test_a_class_that_json_lines_leave_out_is_an_error(self, audio: Path) -> None:
+    def test_a_class_missing_from_json_lines_is_an_error(self, audio: Path) -> None:
         with pytest.raises(DatasetError, match=r"l\.jsonl, line 2: column 'label' is empty"):
             self.listing(audio, '{"path": "x/a.wav", "label": "slow"}\n{"path": "y/c.wav"}\n', "l.jsonl")
 
@@ -297,13 +295,13 @@ class TestTableOfTargets:
         (audio / "labels.csv").write_text(text)
         return Folder(labels=audio / "labels.csv", target=target).listing(audio)
 
-    def test_targets_are_regressed_in_the_order_asked_for(self, audio: Path) -> None:
+    def test_targets_are_in_the_given_order(self, audio: Path) -> None:
         listing = self.listing(audio, "path,v,a\nx/a.wav,1,-2.5\ny/c.wav,3e-1, 4 \n", "a+v")
         assert listing.task == Regression((Target("a", None, None), Target("v", None, None)))
         assert labels(listing) == {"x/a.wav": (-2.5, 1.0), "y/c.wav": (4.0, 0.3)}
 
     @pytest.mark.parametrize("value", ["loud", "0,5", "nan", "inf", "1.2.3"])
-    def test_a_value_that_is_not_a_number_is_an_error_that_names_file_line_and_value(
+    def test_a_value_that_is_not_a_number_is_an_error_that_gives_file_line_and_value(
         self, audio: Path, value: str
     ) -> None:
         with pytest.raises(DatasetError, match=rf"labels\.csv, line 3: '{value}' in column 'v' "):
@@ -359,7 +357,7 @@ class TestTables:
             read_table(file)
         assert str(file) in str(caught.value)
 
-    def test_a_folder_is_no_table(self, tmp_path: Path) -> None:
+    def test_a_folder_is_not_a_table(self, tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match="cannot read"):
             read_table(tmp_path)
 
@@ -371,7 +369,7 @@ class TestTables:
         line_end=st.sampled_from(["\n", "\r\n"]),
         quoting=st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]),
     )
-    def test_what_a_spreadsheet_writes_is_read_back(
+    def test_tables_written_by_a_spreadsheet_are_read(
         self,
         tmp_path_factory: pytest.TempPathFactory,
         rows: list[tuple[str, str]],

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from fuzz import fuzz
+
+pytestmark = pytest.mark.slow
 
 
 def test_damaged_files_of_every_format_are_extracted_or_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""The dataset ``gtzan``: finding the clips in the copies that are in circulation."""
+"""The dataset ``gtzan``: finding the clips in the copies in circulation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "
 
 
 def make_copy(folder: Path, *, clips: int = 2, genres: tuple[str, ...] = GENRES, suffix: str = "wav") -> Path:
-    """Write empty files in the layout of the archive: a listing opens no audio."""
+    """Write empty files in the layout of the archive: listing does not read the audio."""
     for genre in genres:
         (folder / genre).mkdir(parents=True, exist_ok=True)
         for number in range(clips):
@@ -21,7 +21,7 @@ def make_copy(folder: Path, *, clips: int = 2, genres: tuple[str, ...] = GENRES,
     return folder
 
 
-def test_a_whole_copy_is_listed_without_notes(tmp_path: Path) -> None:
+def test_a_complete_copy_is_listed_without_notes(tmp_path: Path) -> None:
     listing = Gtzan().listing(make_copy(tmp_path, clips=100))
     assert listing.task == Classification(GENRES)
     assert [track.id for track in listing.tracks] == [
@@ -32,14 +32,14 @@ def test_a_whole_copy_is_listed_without_notes(tmp_path: Path) -> None:
     assert (listing.absent, list(listing.notes)) == (0, [])
 
 
-def test_a_partial_copy_works_and_is_said(tmp_path: Path) -> None:
+def test_a_partial_copy_works_and_is_noted(tmp_path: Path) -> None:
     listing = Gtzan().listing(make_copy(tmp_path, clips=10))
     assert len(listing.tracks) == 100
     assert listing.absent == 900
     assert list(listing.notes) == ["100 of 1000 clips"]
 
 
-def test_classes_without_a_clip_are_left_out_and_said(tmp_path: Path) -> None:
+def test_classes_without_clips_are_left_out_and_noted(tmp_path: Path) -> None:
     make_copy(tmp_path, genres=("rock", "jazz"))
     (tmp_path / "pop").mkdir()
     listing = Gtzan().listing(tmp_path)
@@ -50,7 +50,7 @@ def test_classes_without_a_clip_are_left_out_and_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given", ["Data/genres_original", "Data", ".", "Data/genres_original/jazz"])
-def test_the_genre_folders_are_found_from_folders_nearby(tmp_path: Path, given: str) -> None:
+def test_the_genre_folders_are_found_from_nearby_folders(tmp_path: Path, given: str) -> None:
     copy = make_copy(tmp_path / "Data" / "genres_original")
     make_copy(tmp_path / "Data" / "images_original", suffix="png")
     (tmp_path / "Data" / "features_30_sec.csv").touch()
@@ -66,7 +66,7 @@ def test_the_current_folder_may_be_a_genre_folder(tmp_path: Path, monkeypatch: p
     assert len(Gtzan().listing(Path()).tracks) == 20
 
 
-def test_a_copy_three_levels_down_is_too_far(tmp_path: Path) -> None:
+def test_a_copy_three_levels_down_is_not_found(tmp_path: Path) -> None:
     make_copy(tmp_path / "a" / "b" / "genres")
     with pytest.raises(DatasetError, match="no GTZAN clips"):
         Gtzan().listing(tmp_path)
@@ -74,7 +74,7 @@ def test_a_copy_three_levels_down_is_too_far(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["blues.00012.{}", "blues_00012.{}", "Blues.00012.{}"])
 @pytest.mark.parametrize("suffix", ["wav", "au", "mp3", "flac", "WAV"])
-def test_an_id_does_not_depend_on_format_and_spelling(tmp_path: Path, name: str, suffix: str) -> None:
+def test_ids_do_not_depend_on_format_and_spelling(tmp_path: Path, name: str, suffix: str) -> None:
     (tmp_path / "blues").mkdir()
     file = tmp_path / "blues" / name.format(suffix)
     file.touch()
@@ -82,7 +82,7 @@ def test_an_id_does_not_depend_on_format_and_spelling(tmp_path: Path, name: str,
     assert (track.id, track.label, track.path) == ("blues.00012", "blues", file)
 
 
-def test_of_a_clip_in_several_formats_the_first_is_taken_and_the_others_are_counted(tmp_path: Path) -> None:
+def test_one_of_several_formats_is_chosen_and_the_others_are_counted(tmp_path: Path) -> None:
     for suffix in ("mp3", "flac", "au", "wav"):
         make_copy(tmp_path, genres=("blues",), clips=1, suffix=suffix)
         (track,) = Gtzan().listing(tmp_path).tracks
@@ -101,7 +101,7 @@ def test_a_genre_folder_in_capitals_is_the_genre(tmp_path: Path) -> None:
     ]
 
 
-def test_audio_that_is_no_clip_is_counted(tmp_path: Path) -> None:
+def test_unknown_audio_is_counted(tmp_path: Path) -> None:
     make_copy(tmp_path, genres=("blues",), clips=1)
     (tmp_path / "blues" / "rock.00001.wav").touch()
     assert "1 audio file (not named like a clip" in Gtzan().listing(tmp_path).notes[-1]
@@ -133,7 +133,7 @@ def test_two_copies_are_an_error_that_names_both(tmp_path: Path) -> None:
         Gtzan().listing(tmp_path)
 
 
-def test_another_folder_is_an_error_that_says_what_it_holds_and_what_to_do(tmp_path: Path) -> None:
+def test_a_wrong_folder_is_an_error_that_gives_its_content_and_what_was_expected(tmp_path: Path) -> None:
     (tmp_path / "Waltz").mkdir()
     (tmp_path / "a.wav").touch()
     with pytest.raises(DatasetError) as caught:
@@ -150,7 +150,7 @@ def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
         Gtzan().listing(tmp_path / "nowhere")
 
 
-def test_the_group_is_the_artist_that_the_published_split_knows(tmp_path: Path) -> None:
+def test_the_group_is_the_artist_in_the_published_split(tmp_path: Path) -> None:
     tracks = Gtzan().listing(make_copy(tmp_path, clips=100)).tracks
     group_of = {track.id: track.group for track in tracks}
     assert sum(group is None for group in group_of.values()) == 52
@@ -175,7 +175,7 @@ def test_the_fault_filtered_split_is_that_of_kereliuk_et_al() -> None:
     assert {"blues.00029", "blues.00000"} < split.train, "one of the training part, one of the validation part"
 
 
-def test_the_three_folds_are_scored_once_each_and_share_no_artist(tmp_path: Path) -> None:
+def test_the_three_folds_test_each_clip_once_and_share_no_artist(tmp_path: Path) -> None:
     group_of = {track.id: track.group for track in Gtzan().listing(make_copy(tmp_path, clips=100)).tracks}
     splits = Gtzan().schemes()["sturm3"]
     assert [(len(split.train), len(split.test)) for split in splits] == [(633, 315), (632, 316), (631, 317)]
@@ -195,7 +195,7 @@ def test_known_faults_are_what_the_fault_filtered_split_leaves_out_and_the_corru
     assert set(faults.values()) == {"left out of the fault-filtered split of Kereliuk et al. (2015)"}
 
 
-def test_the_card_says_what_a_copy_is() -> None:
+def test_the_card_describes_a_copy() -> None:
     card = Gtzan().card
     assert (card.n_tracks, card.rate) == (1000, 22050)
     assert card.citation.startswith("@article{")
@@ -205,7 +205,7 @@ def test_the_card_says_what_a_copy_is() -> None:
 
 
 def names_in(file: Path) -> set[str]:
-    """Read a published list: one path a line, before a tab where there is one, with a dot or an underscore."""
+    """Read a published list: one path per line, up to a tab if there is one, with a dot or an underscore."""
     paths = [line.split("\t")[0] for line in file.read_text().splitlines() if line.strip()]
     return {Path(path).stem.replace("_", ".") for path in paths}
 

@@ -1,4 +1,4 @@
-"""Whatever ends the program, what is in the store is valid and the same command goes on from there."""
+"""However the program ends, the store stays valid and the same command resumes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from conftest import RATE, clean_environment, tone, write_tones
+from conftest import RATE, clean_environment, tone, wait_until, write_tones
 from small_store import evaluate, experiment, workers_run
 
 from mirembed.errors import StoreBusyError
@@ -27,12 +27,44 @@ from mirembed.registry import Registry
 from mirembed.store import FeatureStore
 from mirembed.store.tracks import Tracks, open_tracks
 
+pytestmark = pytest.mark.slow
+
 N_SHORT = 200
 """Tracks of three frames: more than fill one shard."""
 
 Start = Callable[..., subprocess.Popen]
 
-KEPT = "interrupted; what is finished is kept, and the same command goes on from there\n"
+PATCHED = """
+import os, signal, sys
+from mirembed.store import FeatureStore
+
+append, appended = FeatureStore.append, []
+
+class Swallows:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+def patched(self, rows, info):
+    append(self, rows, info)
+    appended.append(rows)
+    {patch}
+
+FeatureStore.append = patched
+sys.argv[0] = "mirembed"
+from mirembed.__main__ import main
+main()
+"""
+STOP_AT_FIRST_SHARD = "if len(appended) == 1: os.kill(os.getpid(), signal.SIGSTOP)"
+INTERRUPT_IN_DEL = "if len(appended) == 1: Swallows()"
+HANG_ON_INTERRUPT = """
+    if len(appended) > 1: return
+    try:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        while True: signal.pause()
+    except KeyboardInterrupt:
+        print("hanging", file=sys.stderr, flush=True)
+        while True: signal.pause()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +89,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "mirembed", *map(str, arguments)]
+def command(*arguments: object, patch: str | None = None) -> list[str]:
+    """The command; ``patch`` is done whenever a shard has been written."""
+    program = ["-m", "mirembed"] if patch is None else ["-c", PATCHED.format(patch=patch)]
+    return [sys.executable, *program, *map(str, arguments)]
 
 
 def mirembed(folder: Path, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -81,9 +115,9 @@ def start() -> Iterator[Start]:
     """Start the command in a session of its own, which is killed when the test ends."""
     started: list[subprocess.Popen] = []
 
-    def run(folder: Path, *arguments: object) -> subprocess.Popen:
+    def run(folder: Path, *arguments: object, patch: str | None = None) -> subprocess.Popen:
         process = subprocess.Popen(
-            command(*arguments),
+            command(*arguments, patch=patch),
             cwd=folder,
             env=clean_environment(),
             stdout=subprocess.PIPE,
@@ -92,6 +126,8 @@ def start() -> Iterator[Start]:
             start_new_session=True,
         )
         started.append(process)
+        if patch is not None and "SIGSTOP" in patch:
+            wait_until(lambda: is_stopped(process))
         return process
 
     yield run
@@ -105,30 +141,35 @@ def living(session: int) -> list[int]:
     """The processes of a session that have not ended."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
-        # The process may end meanwhile.
-        with contextlib.suppress(OSError):
-            # After the name, which may hold anything: state, parent, group, session.
-            state, _, _, number, *_ = (process / "stat").read_text().rpartition(")")[2].split()
-            if int(number) == session and state not in "ZX":
+        with contextlib.suppress(OSError):  # it may end in the meantime
+            state, number = status(int(process.name))
+            if number == session and state not in "ZX":
                 found.append(int(process.name))
     return found
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
-    """Wait for a condition that is about to come true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
+def status(process: int) -> tuple[str, int]:
+    """The state and the session of a process."""
+    # After the name, which may contain anything: state, parent, group, session.
+    state, _, _, session, *_ = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return state, int(session)
+
+
+def is_stopped(process: subprocess.Popen) -> bool:
+    assert process.poll() is None, process.communicate()
+    return status(process.pid)[0] == "T"
 
 
 def interrupt(process: subprocess.Popen) -> tuple[str, str]:
-    """Press ctrl-C, and return standard output and standard error; nothing may be left running."""
+    """Press ctrl-C; return standard output, and standard error without its last line. Nothing is left running."""
     os.killpg(process.pid, signal.SIGINT)
-    output = process.communicate(timeout=60)
-    assert process.returncode == 1, output
-    wait_until(lambda: not living(process.pid), seconds=10)
-    return output
+    os.killpg(process.pid, signal.SIGCONT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    wait_until(lambda: not living(process.pid), seconds=30)
+    *before, last = errors.splitlines()
+    assert last.startswith("interrupted")
+    return output, "\n".join(before)
 
 
 def kill(process: subprocess.Popen) -> None:
@@ -166,7 +207,7 @@ def uninterrupted(music: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return content(folder / "s"), time.monotonic() - began
 
 
-def test_an_extraction_that_is_killed_again_and_again_ends_with_the_same_store(music, uninterrupted, start, tmp_path):
+def test_an_extraction_that_is_killed_repeatedly_ends_with_the_same_store(music, uninterrupted, start, tmp_path):
     expected, seconds = uninterrupted
     assert len(expected) == N_SHORT + 4
     moments = random.Random(4)
@@ -189,21 +230,17 @@ def test_an_extraction_that_is_killed_keeps_the_shards_that_it_wrote(music, unin
     assert {path: path.read_bytes() for path in kept} == kept
 
 
-def test_workers_end_with_a_program_that_is_killed_alone(music, start, tmp_path):
-    process = start(tmp_path, *EXTRACT, music, "--store", "s")
-    wait_until(lambda: shards(tmp_path / "s"))
+def test_workers_die_with_the_program(music, start, tmp_path):
+    process = start(tmp_path, *EXTRACT, music, "--store", "s", patch=STOP_AT_FIRST_SHARD)
     assert len(living(process.pid)) > 1
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    wait_until(lambda: not living(process.pid), seconds=10)
+    wait_until(lambda: not living(process.pid), seconds=30)
 
 
 def test_ctrl_c_ends_an_extraction_with_one_line_and_keeps_what_is_done(music, uninterrupted, start, tmp_path):
-    process = start(tmp_path, *EXTRACT, music, "--store", "s")
-    wait_until(lambda: shards(tmp_path / "s"))
-    output, errors = interrupt(process)
-    assert output == ""
-    assert errors == f"extracting ...\n{KEPT}"
+    process = start(tmp_path, *EXTRACT, music, "--store", "s", patch=STOP_AT_FIRST_SHARD)
+    assert interrupt(process) == ("", "extracting ...")
     done = len(content(tmp_path / "s"))
     assert 128 <= done < N_SHORT + 4
     completed = mirembed(tmp_path, *EXTRACT, music, "--store", "s", "--json")
@@ -211,7 +248,39 @@ def test_ctrl_c_ends_an_extraction_with_one_line_and_keeps_what_is_done(music, u
     assert content(tmp_path / "s") == uninterrupted[0]
 
 
-def test_only_the_program_answers_ctrl_c_and_not_its_workers(music, uninterrupted, start, tmp_path):
+def test_ctrl_c_ends_an_extraction_even_if_python_swallows_it_once(music, start, tmp_path):
+    process = start(tmp_path, *EXTRACT, music, "--store", "s", patch=INTERRUPT_IN_DEL)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (1, "")
+    assert [line.partition(";")[0] for line in errors.splitlines()] == ["extracting ...", "interrupted"]
+    assert 128 <= len(content(tmp_path / "s")) < N_SHORT + 4
+
+
+def test_a_second_ctrl_c_ends_the_program_at_once(music, uninterrupted, start, tmp_path):
+    process = start(tmp_path, *EXTRACT, music, "--store", "s", patch=HANG_ON_INTERRUPT)
+    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGCONT)
+    while "hanging" not in process.stderr.readline():
+        assert process.poll() is None
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.startswith("interrupted")
+    wait_until(lambda: not living(process.pid), seconds=30)
+    mirembed(tmp_path, *EXTRACT, music, "--store", "s")
+    assert content(tmp_path / "s") == uninterrupted[0]
+
+
+def test_ctrl_c_does_not_reach_a_program_that_was_started_to_ignore_it(music, uninterrupted, start, tmp_path):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited, as with nohup
+    process = start(tmp_path, *EXTRACT, music, "--store", "s", patch=INTERRUPT_IN_DEL)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "extracting ...\n")
+    assert content(tmp_path / "s") == uninterrupted[0]
+
+
+def test_only_the_program_handles_ctrl_c_and_not_its_workers(music, uninterrupted, start, tmp_path):
     process = start(tmp_path, *EXTRACT, music, "--store", "s")
     for _ in range(200):
         for worker in set(living(process.pid)) - {process.pid}:
@@ -224,13 +293,10 @@ def test_only_the_program_answers_ctrl_c_and_not_its_workers(music, uninterrupte
 
 
 def test_a_second_extraction_into_the_same_store_is_refused_and_harms_nothing(music, uninterrupted, start, tmp_path):
-    first = start(tmp_path, *EXTRACT, music, "--store", "s")
-    wait_until((tmp_path / "s" / "datasets" / "folder" / "dataset.json").exists)
-    os.killpg(first.pid, signal.SIGSTOP)
-    completed = mirembed(tmp_path, *EXTRACT, music, "--store", "s", code=1)
-    assert completed.stderr == (
-        "error: another process is writing to s/datasets/folder; wait until it ends, or use another --store\n"
-    )
+    first = start(tmp_path, *EXTRACT, music, "--store", "s", patch=STOP_AT_FIRST_SHARD)
+    [error] = mirembed(tmp_path, *EXTRACT, music, "--store", "s", code=1).stderr.splitlines()
+    assert "another process" in error
+    assert "s/datasets/folder" in error
     os.killpg(first.pid, signal.SIGCONT)
     first.communicate(timeout=120)
     assert first.returncode == 0
@@ -240,7 +306,7 @@ def test_a_second_extraction_into_the_same_store_is_refused_and_harms_nothing(mu
 # Training
 
 
-EPOCHS = 60
+EPOCHS = 100
 CROSS_VALIDATION = experiment(epochs=EPOCHS, cv=3, checkpoint_every=10)
 SETTINGS = ("--store", "s", "--epochs", EPOCHS, "--jobs", 1, "--engine", "torch")
 
@@ -249,7 +315,7 @@ def tracks_of(folder: Path) -> Tracks:
     return open_tracks(FeatureStore(folder / "s" / "datasets" / "folder"))
 
 
-def test_the_workers_of_a_training_leave_ctrl_c_alone_and_end_with_a_program_that_is_killed(trained, start, tmp_path):
+def test_workers_of_a_training_ignore_ctrl_c_and_die_with_the_program(trained, start, tmp_path):
     shutil.copytree(trained / "s" / "datasets", tmp_path / "s" / "datasets")
     shutil.copy(trained / "s" / "store.json", tmp_path / "s")
     process = start(tmp_path, "evaluate", "--cv", 3, "--store", "s", "--epochs", 100_000, "--jobs", 2)
@@ -262,7 +328,7 @@ def test_the_workers_of_a_training_leave_ctrl_c_alone_and_end_with_a_program_tha
     assert helpers <= set(living(process.pid))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    wait_until(lambda: not living(process.pid), seconds=10)
+    wait_until(lambda: not living(process.pid), seconds=30)
 
 
 def test_a_fit_that_is_interrupted_and_killed_ends_with_the_same_weights(trained, start, tmp_path):
@@ -275,7 +341,7 @@ def test_a_fit_that_is_interrupted_and_killed_ends_with_the_same_weights(trained
 
     process = start(trained, "fit", *SETTINGS)
     wait_until(lambda: list(checkpoints.glob("*.safetensors")))
-    assert interrupt(process) == ("", f"training for {EPOCHS} epochs ...\n{KEPT}")
+    assert interrupt(process) == ("", f"training for {EPOCHS} epochs ...")
     (kept,) = checkpoints.glob("*.safetensors")
 
     written = kept.stat().st_mtime_ns
@@ -307,19 +373,21 @@ def test_an_evaluation_that_is_interrupted_and_killed_ends_with_the_same_numbers
     wait_until(lambda: checkpoint(fold=0))
     output, errors = interrupt(process)
     assert output == ""
-    assert errors.startswith("warning: the test part of a fold has only 3 tracks")
-    assert errors.endswith(f"\ntraining 3 networks for {EPOCHS} epochs ...\n{KEPT}")
+    warning, stage = errors.splitlines()
+    assert warning.startswith("warning: ")
+    assert f"3 networks for {EPOCHS} epochs" in stage
 
     process = start(trained, "evaluate", "--cv", 3, *SETTINGS)
     wait_until(lambda: checkpoint(fold=1))
     os.killpg(process.pid, signal.SIGSTOP)
-    with pytest.raises(StoreBusyError, match="the same evaluation is running in another process"):
+    with pytest.raises(StoreBusyError, match="another process"):
         evaluate_here(runs)
     kill(process)
 
     (resumed,) = runs.iterdir()
     completed = mirembed(trained, "evaluate", "--cv", 3, *SETTINGS, "--json")
-    assert f"going on with s/runs/{resumed.name}: 1 of 3 trainings are done" in completed.stderr
+    [resuming] = [line for line in completed.stderr.splitlines() if f"s/runs/{resumed.name}" in line]
+    assert "1 of 3" in resuming
     assert json.loads(completed.stdout)["run"] == f"s/runs/{resumed.name}"
     for name in ("predictions.parquet", "checkpoints.parquet", "curves.parquet", "folds.parquet", "scores.json"):
         assert (resumed / name).read_bytes() == (at_a_stroke / name).read_bytes()

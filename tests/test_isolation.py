@@ -1,4 +1,4 @@
-"""Broken plugins: who is to blame is said, what to do is said, and all else works."""
+"""Broken plugins: errors name the plugin and what it did, and everything else works."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from third_party import install
 
 from mirembed.registry import Registry
 from mirembed.specs import Spec
+
+pytestmark = pytest.mark.slow
 
 GUILTY = """
     import os
@@ -133,7 +135,13 @@ GUILTY = """
 """
 HOOK = "from mirembed import hookimpl\n@hookimpl\ndef mirembed_register_learners(register): "
 BLAME = "of mirembed-guilty 1.0"
-REPORT = "; report it to that plugin's authors"
+
+
+def said(error: str, *facts: str) -> bool:
+    """Whether an error contains all of these; fails with the first one that is missing."""
+    for fact in facts:
+        assert fact in error, error
+    return True
 
 
 @pytest.fixture(scope="module")
@@ -175,80 +183,47 @@ def error_of(site, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "facts"),
     [
-        ("fails", f"the similarity fails {BLAME} fails for vectors (9, 50): RuntimeError: no graphics card{REPORT}"),
-        ("leaves", f"the similarity leaves {BLAME} fails for vectors (9, 50): SystemExit: 0{REPORT}"),
-        (
-            "backwards",
-            f"the gradient of the similarity backwards {BLAME} fails: NotImplementedError: no gradient yet{REPORT}",
-        ),
-        (
-            "misshapen",
-            f"the similarity misshapen {BLAME} returned the shape (9, 50) for vectors (9, 50); expected (9, 9)",
-        ),
-        (
-            "nan",
-            f"the similarity nan {BLAME} returned values that are not finite for finite vectors (9, 50); "
-            "`mirembed plugins check` shows for which",
-        ),
-        (
-            "half-nan",
-            f"the similarity half-nan {BLAME} returned values that are not finite for finite vectors (9, 50); "
-            "`mirembed plugins check` shows for which",
-        ),
-        ("factory-fails", f"similarity factory-fails {BLAME} fails: OSError: no license{REPORT}"),
-        ("factory-leaves", f"similarity factory-leaves {BLAME} fails: SystemExit: no license{REPORT}"),
-        (
-            "mirembed-guilty/rbf",
-            f"the similarity mirembed-guilty/rbf {BLAME} fails for vectors (9, 50): RuntimeError: no graphics card"
-            f"{REPORT}",
-        ),
+        ("fails", ["(9, 50)", "RuntimeError: no graphics card"]),
+        ("leaves", ["(9, 50)", "SystemExit: 0"]),
+        ("backwards", ["gradient", "NotImplementedError: no gradient yet"]),
+        ("misshapen", ["(9, 50)", "(9, 9)"]),
+        ("nan", ["not finite", "(9, 50)", "mirembed plugins check"]),
+        ("half-nan", ["not finite", "(9, 50)", "mirembed plugins check"]),
+        ("factory-fails", ["OSError: no license"]),
+        ("factory-leaves", ["SystemExit: no license"]),
+        ("mirembed-guilty/rbf", ["(9, 50)", "RuntimeError: no graphics card"]),
     ],
 )
-def test_a_similarity_that_breaks_a_training_is_blamed(error_of, store, name, said):
-    assert error_of("fit", "--store", store, "--similarity", name, "--epochs", 1) == said
+def test_a_similarity_that_breaks_a_training_is_blamed(error_of, store, name, facts):
+    error = error_of("fit", "--store", store, "--similarity", name, "--epochs", 1)
+    assert said(error, f"similarity {name} {BLAME} ", *facts)
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "facts"),
     [
-        ("fails", f"learner fails {BLAME} fails to fit 6 tracks: ZeroDivisionError: division by zero{REPORT}"),
-        ("leaves", f"learner leaves {BLAME} fails to fit 6 tracks: SystemExit: 0{REPORT}"),
-        (
-            "misshapen",
-            f"the Constant of learner misshapen {BLAME} predicted an array of shape (3, 2) and type int64; "
-            "expected class indices from 0 to 2 in the shape (3,)",
-        ),
-        (
-            "nan",
-            f"the Constant of learner nan {BLAME} predicted nan for track 0 (3 such values in total); "
-            "expected class indices from 0 to 2",
-        ),
-        (
-            "stranger",
-            f"the Constant of learner stranger {BLAME} predicted 7 for track 0 (3 such values in total); "
-            "expected class indices from 0 to 2",
-        ),
-        (
-            "nothing",
-            f"learner nothing {BLAME} fails to make an estimator: AttributeError: 'NoneType' object has no attribute "
-            f"'estimator'{REPORT}",
-        ),
+        ("fails", ["6 tracks", "ZeroDivisionError: division by zero"]),
+        ("leaves", ["6 tracks", "SystemExit: 0"]),
+        ("misshapen", ["Constant", "(3, 2)", "int64", "0 to 2", "(3,)"]),
+        ("nan", ["Constant", " nan ", "track 0", "3 ", "0 to 2"]),
+        ("stranger", ["Constant", " 7 ", "track 0", "3 ", "0 to 2"]),
+        ("nothing", ["AttributeError: 'NoneType' object has no attribute 'estimator'"]),
     ],
 )
-def test_a_learner_that_breaks_an_evaluation_is_blamed(error_of, store, name, said):
+def test_a_learner_that_breaks_an_evaluation_is_blamed(error_of, store, name, facts):
     options = ["--store", store, "--approach", "fl", "--cv", 3, "--epochs", 1, "--jobs", 1]
-    assert error_of("evaluate", *options, "--learner", name) == said
+    assert said(error_of("evaluate", *options, "--learner", name), f"learner {name} {BLAME} ", *facts)
 
 
 def test_predictions_of_targets_that_are_not_finite_are_blamed(error_of, target_store):
     options = ["--store", target_store, "--approach", "fl", "--cv", 3, "--epochs", 1, "--jobs", 1]
-    assert error_of("evaluate", *options, "--learner", "nan").startswith(f"the Constant of learner nan {BLAME} ")
+    assert said(error_of("evaluate", *options, "--learner", "nan"), "Constant", f"learner nan {BLAME} ", "nan")
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "fact"),
     [
         ("none", "NoneType"),
         ("no-task", "('a', 'b')"),
@@ -261,14 +236,12 @@ def test_predictions_of_targets_that_are_not_finite_are_blamed(error_of, target_
         ("note", "'a note'"),
     ],
 )
-def test_a_dataset_that_lists_no_tracks_is_blamed(error_of, tmp_path, name, said):
+def test_a_dataset_with_a_malformed_listing_is_blamed(error_of, tmp_path, name, fact):
     error = error_of("extract", "--dataset", name, "--audio", tmp_path, "--store", tmp_path / "store")
-    assert error.startswith(f"dataset {name} {BLAME} ")
-    assert said in error
-    assert error.endswith(REPORT)
+    assert said(error, f"dataset {name} {BLAME} ", fact)
 
 
-def test_what_a_plugin_prints_anywhere_is_not_in_the_json(mirembed, store, tmp_path):
+def test_output_of_plugins_never_mixes_with_the_json(mirembed, store, tmp_path):
     """At import, at registration, in a training worker and in the command itself, natively too."""
     environment = install(tmp_path / "site", "mirembed-guilty", GUILTY)
     done = mirembed(
@@ -282,14 +255,15 @@ def test_what_a_plugin_prints_anywhere_is_not_in_the_json(mirembed, store, tmp_p
     assert said >= {"fitted", "fitted natively"}
 
 
-def test_an_interrupt_is_the_users_and_never_a_plugins_fault(mirembed, tmp_path):
+def test_a_keyboard_interrupt_is_never_blamed_on_a_plugin(mirembed, tmp_path):
     environment = install(tmp_path / "site", "mirembed-interrupting", "raise KeyboardInterrupt")
     done = mirembed("plugins", env=environment, code=1)
-    assert done.stderr == "interrupted; what is finished is kept, and the same command goes on from there\n"
+    [line] = done.stderr.splitlines()
+    assert line.startswith("interrupted")
 
 
-def test_an_exception_that_is_no_exception_breaks_its_plugin_alone(mirembed, tmp_path):
-    """Such as those by which pytest skips a module."""
+def test_a_base_exception_breaks_its_plugin_alone(mirembed, tmp_path):
+    """Such as the one with which pytest skips a module."""
     source = "class Skipped(BaseException): ...\nraise Skipped('no torch')"
     environment = install(tmp_path / "site", "mirembed-skipping", source)
     listed = json.loads(mirembed("plugins", "--json", env=environment).stdout)
@@ -301,13 +275,13 @@ def test_an_exception_that_is_no_exception_breaks_its_plugin_alone(mirembed, tmp
 def test_a_hook_that_raises_is_named(mirembed, tmp_path):
     environment = install(tmp_path / "site", "mirembed-guilty", HOOK + "register(3, dict)")
     [broken] = json.loads(mirembed("plugins", "--json", env=environment).stdout)["broken"]
-    assert broken["error"] == "3 cannot be a name: letters, digits, '.', '_' and '-' only"
+    assert said(broken["error"], "name 3")
     (tmp_path / "site" / "mirembed_guilty.py").write_text(HOOK + "1 / 0")
     [broken] = json.loads(mirembed("plugins", "--json", env=environment).stdout)["broken"]
-    assert broken["error"] == "mirembed_register_learners raises ZeroDivisionError: division by zero"
+    assert said(broken["error"], "mirembed_register_learners", "ZeroDivisionError: division by zero")
 
 
-def test_metadata_that_cannot_be_read_breaks_its_distribution_alone(mirembed, tmp_path):
+def test_unreadable_metadata_breaks_its_distribution_alone(mirembed, tmp_path):
     environment = install(tmp_path / "site", "mirembed-odd", "")
     [points] = (tmp_path / "site").glob("*.dist-info/entry_points.txt")
     points.write_text("[mirembed]\nno equals sign\n")
@@ -317,7 +291,7 @@ def test_metadata_that_cannot_be_read_breaks_its_distribution_alone(mirembed, tm
     assert "mirembed_odd" in broken["distribution"]
 
 
-def test_a_hook_may_have_another_name_if_it_says_which_it_is(monkeypatch, tmp_path):
+def test_a_hook_may_have_another_name_if_it_declares_its_specname(monkeypatch, tmp_path):
     source = HOOK.replace("@hookimpl", "@hookimpl(specname='mirembed_register_learners')")
     source = source.replace("def mirembed_register_learners", "def bring") + "register('x', lambda: 'made')"
     install(tmp_path, "mirembed-renamed", source)
@@ -342,7 +316,4 @@ def test_one_distribution_may_not_register_a_name_twice(monkeypatch, tmp_path):
     points.write_text("[mirembed]\none = mirembed_double\ntwo = mirembed_double\n")
     monkeypatch.syspath_prepend(tmp_path)
     [broken] = Registry.discover().broken
-    assert str(broken) == (
-        "plugin 'two' of mirembed-double 1.0: learner 'x' is registered by another entry point of mirembed-double "
-        "already"
-    )
+    assert said(str(broken), "plugin 'two' of mirembed-double 1.0", "learner 'x'", "another entry point")

@@ -1,44 +1,71 @@
-"""Extraction, killed at random moments: how often, MIREMBED_KILLS says (``make torture``: 200)."""
+"""Extraction, killed or interrupted at random moments: how often, MIREMBED_KILLS says (``make torture``: 200)."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
-from conftest import CLASSES, RATE, clean_environment, tone, write_tones
+from conftest import CLASSES, RATE, clean_environment, tone, wait_until, write_tones
 from test_extraction import stored
+from test_interruption import living
 
 from mirembed.store import FeatureStore
 
-N_KILLS = int(os.environ.get("MIREMBED_KILLS", "20"))
+pytestmark = pytest.mark.slow
 
-PROGRAM = """
-import sys
-import mirembed.extract.extraction as extraction
-extraction.SHARD_ROWS = 4  # many shards, so that many moments fall between two writings
-from mirembed.cli.main import main
+N_KILLS = int(os.environ.get("MIREMBED_KILLS", "20"))
+N_INTERRUPTIONS = max(1, N_KILLS // 2)
+SHARD_ROWS = 4
+"""Tracks in a shard: few, so that many moments fall between two writes."""
+
+PROGRAM = f"""
+import os, pathlib, sys
+try:
+    pathlib.Path(f"begun-{{os.getpid()}}").touch()
+    import mirembed.extract.extraction as extraction
+    extraction.SHARD_ROWS = {SHARD_ROWS}
+    from mirembed.__main__ import main
+except KeyboardInterrupt:
+    sys.exit("interrupted")
 sys.argv[0] = "mirembed"
 main()
 """
 
 
-def start(folder: Path) -> subprocess.Popen:
+@contextlib.contextmanager
+def extraction(folder: Path, **streams: object) -> Iterator[subprocess.Popen]:
+    """Start an extraction in a session of its own, none of whose processes outlives the block."""
     arguments = ("extract", "--dataset", "folder:labels=labels.csv", "--audio", "audio", "--store", "s", "--jobs", "2")
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *arguments],
         cwd=folder,
         env={name: value for name, value in clean_environment().items() if not name.startswith("COV")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
         start_new_session=True,
+        text=True,
+        **(streams or {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}),
     )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def extract(folder: Path) -> None:
+    """Extract without being killed."""
+    with extraction(folder) as process:
+        assert process.wait(timeout=120) == 0
 
 
 def write_labels(audio: Path, turn: int) -> None:
@@ -47,33 +74,80 @@ def write_labels(audio: Path, turn: int) -> None:
     (audio / "labels.csv").write_text("\n".join(["path,label", *lines]))
 
 
-def test_a_run_may_be_killed_at_any_moment(tmp_path):
-    """Each run finds new labels and a changed file, so that shards are written, rewritten and dropped."""
-    audio = write_tones(tmp_path / "audio", n_tracks=16, seconds=0.2)
-    rng = np.random.default_rng(6)
-    write_labels(audio, 0)
+def assert_like_a_fresh_extraction(folder: Path, features: FeatureStore) -> None:
+    """Finish the extraction, and compare the store to one that was written without interruption."""
+    extract(folder)
+    found = stored(features)
+    shutil.rmtree(features.folder)
+    extract(folder)
+    expected = stored(features)
+    assert found.keys() == expected.keys()
+    for track, row in expected.items():
+        np.testing.assert_array_equal(found[track].pop("frames"), row.pop("frames"))
+        assert found[track] == row
+
+
+@pytest.fixture
+def seconds(tmp_path) -> float:
+    """How long an extraction of the 48 tones in ``audio`` takes."""
+    write_labels(write_tones(tmp_path / "audio", n_tracks=16, seconds=0.2), 0)
     began = time.monotonic()
-    process = start(tmp_path)
-    assert process.wait(timeout=120) == 0
+    extract(tmp_path)
     seconds = time.monotonic() - began
-    features = FeatureStore(next((tmp_path / "s" / "datasets").iterdir()))
-    shutil.rmtree(features.folder)
+    shutil.rmtree(tmp_path / "s")
+    return seconds
+
+
+def features_of(folder: Path) -> FeatureStore:
+    [dataset] = (folder / "s" / "datasets").iterdir()
+    return FeatureStore(dataset)
+
+
+def test_an_extraction_may_be_killed_at_any_moment(tmp_path, seconds):
+    """Each run finds new labels and a changed file, so that shards are written, rewritten and dropped."""
+    rng = np.random.default_rng(6)
     for turn in range(N_KILLS):
-        write_labels(audio, turn)
-        soundfile.write(audio / "low" / "low-0.wav", tone(220, 0.2, seed=turn), RATE)
-        process = start(tmp_path)
-        time.sleep(rng.uniform(0.2, 1.1) * seconds)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if features.exists:
-            ids = features.index()["id"].to_pylist()  # every shard can be read
-            assert len(ids) == len(set(ids))
-    assert start(tmp_path).wait(timeout=120) == 0
-    killed = stored(features)
-    shutil.rmtree(features.folder)
-    assert start(tmp_path).wait(timeout=120) == 0
-    at_a_stroke = stored(features)
-    assert killed.keys() == at_a_stroke.keys()
-    for track, row in at_a_stroke.items():
-        np.testing.assert_array_equal(killed[track].pop("frames"), row.pop("frames"))
-        assert killed[track] == row
+        write_labels(tmp_path / "audio", turn)
+        soundfile.write(tmp_path / "audio" / "low" / "low-0.wav", tone(220, 0.2, seed=turn), RATE)
+        with extraction(tmp_path) as process:
+            time.sleep(rng.uniform(0.2, 1.1) * seconds)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        for dataset in tmp_path.glob("s/datasets/*"):
+            if (features := FeatureStore(dataset)).exists:
+                ids = features.index()["id"].to_pylist()  # every shard can be read
+                assert len(ids) == len(set(ids))
+    extract(tmp_path)
+    assert_like_a_fresh_extraction(tmp_path, features_of(tmp_path))
+
+
+def test_an_extraction_may_be_interrupted_at_any_moment(tmp_path, seconds):
+    """Ctrl-C ends it soon, with the exit code 1 and one line, and leaves no process behind."""
+    rng = np.random.default_rng(7)
+    n_interrupted = 0
+    for turn in range(N_INTERRUPTIONS):
+        if turn % 4 == 0:  # otherwise it goes on where the last one was interrupted
+            shutil.rmtree(tmp_path / "s", ignore_errors=True)
+        with extraction(tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            wait_until((tmp_path / f"begun-{process.pid}").exists)
+            time.sleep(rng.uniform(0, 1) * seconds)
+            before = n_shards(tmp_path)
+            os.killpg(process.pid, signal.SIGINT)
+            output, errors = process.communicate(timeout=30)
+            wait_until(lambda session=process.pid: not living(session), seconds=10)
+        if process.returncode == 0:  # it was about to end
+            assert before >= 48 / SHARD_ROWS - 2, (turn, errors)
+            continue
+        n_interrupted += 1
+        assert (process.returncode, output) == (1, ""), (turn, errors)
+        assert errors.splitlines()[-1].startswith("interrupted"), (turn, errors)
+        assert set(errors.splitlines()[:-1]) <= {"extracting ..."}, (turn, errors)
+        assert n_shards(tmp_path) <= before + 3, turn  # what was being written, and what was pending
+        assert not list(tmp_path.glob("s/**/.tmp-*"))
+    assert n_interrupted > N_INTERRUPTIONS / 3
+    extract(tmp_path)
+    assert_like_a_fresh_extraction(tmp_path, features_of(tmp_path))
+
+
+def n_shards(folder: Path) -> int:
+    return len(list(folder.glob("s/datasets/*/spectrograms/[0-9]*.parquet")))

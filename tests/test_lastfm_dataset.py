@@ -1,4 +1,4 @@
-"""The dataset ``lastfm``: a folder for each mood, or a table beside the audio."""
+"""The dataset ``lastfm``: a folder for each mood, or a table next to the audio."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SONGS = ("happy/a.mp3", "sad/b.mp3", "angry/c.mp3", "relaxed/d.mp3")
 
 
 def make_files(root: Path, *names: str) -> Path:
-    """Write empty files: a listing opens no audio."""
+    """Write empty files: listing does not read the audio."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
@@ -35,18 +35,18 @@ class TestFolders:
         assert list(listing.notes) == ["4 of 2904 clips"]
         assert listing.absent == 0
 
-    def test_folders_are_known_in_upper_and_lower_case_and_searched_at_any_depth(self, tmp_path: Path) -> None:
+    def test_folder_names_ignore_case_and_folders_are_searched_at_any_depth(self, tmp_path: Path) -> None:
         listing = Lastfm().listing(make_files(tmp_path, "Happy/artist/album/1. one.OGG"))
         assert labels(listing) == {"happy/artist/album/1. one": "happy"}
 
     @pytest.mark.parametrize("given", [".", "mine", "mine/moods", "mine/moods/sad"])
-    def test_the_mood_folders_are_found_from_folders_nearby(self, tmp_path: Path, given: str) -> None:
+    def test_the_mood_folders_are_found_from_nearby_folders(self, tmp_path: Path, given: str) -> None:
         home = make_files(tmp_path / "mine" / "moods", *SONGS)
         listing = Lastfm().listing(tmp_path / given)
         assert listing.tracks == Lastfm().listing(home).tracks
         assert (f"clips found in {str(home)!r}" in listing.notes) == (tmp_path / given != home)
 
-    def test_a_mood_without_a_clip_is_left_out_and_said(self, tmp_path: Path) -> None:
+    def test_a_mood_without_clips_is_left_out_and_noted(self, tmp_path: Path) -> None:
         make_files(tmp_path, "happy/a.mp3", "sad/b.txt")
         listing = Lastfm().listing(tmp_path)
         assert listing.task == Classification(("happy",))
@@ -72,7 +72,7 @@ class TestFolders:
 
 
 class TestTable:
-    """A table beside the audio."""
+    """A table next to the audio."""
 
     def make_copy(self, root: Path, text: str, name: str = "labels.csv") -> Path:
         make_files(root, "audio/a.mp3", "audio/b.mp3")
@@ -99,7 +99,7 @@ class TestTable:
         assert labels(Lastfm().listing(copy)) == {"audio/a.mp3": "happy", "audio/b.mp3": "sad"}
 
     @pytest.mark.parametrize("given", [".", "mine", "mine/audio"])
-    def test_the_table_is_found_from_folders_nearby(self, tmp_path: Path, given: str) -> None:
+    def test_the_table_is_found_from_nearby_folders(self, tmp_path: Path, given: str) -> None:
         self.make_copy(tmp_path / "mine", "path,class\na.mp3,happy\nb.mp3,sad\n")
         assert labels(Lastfm().listing(tmp_path / given)) == {"a.mp3": "happy", "b.mp3": "sad"}
 
@@ -113,16 +113,16 @@ class TestTable:
         assert listing.absent == 2
         assert any("1 audio file (not listed in " in note for note in listing.notes)
 
-    def test_other_classes_are_left_out_and_said(self, tmp_path: Path) -> None:
+    def test_other_classes_are_left_out_and_noted(self, tmp_path: Path) -> None:
         listing = Lastfm().listing(self.make_copy(tmp_path, "path,class\na.mp3,happy\nb.mp3,bored\n"))
         assert labels(listing) == {"a.mp3": "happy"}
         assert any("1 clip" in note and note.endswith(": bored") for note in listing.notes)
 
-    def test_only_other_classes_are_an_error(self, tmp_path: Path) -> None:
+    def test_a_table_of_other_classes_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match=r"labels\.csv.* bored.* happy, sad, angry, relaxed"):
             Lastfm().listing(self.make_copy(tmp_path, "path,class\na.mp3,bored\nb.mp3,bored\n"))
 
-    def test_rows_that_contradict_each_other_are_an_error(self, tmp_path: Path) -> None:
+    def test_contradictory_rows_are_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match=r"line 3: 'a.mp3' is 'sad', but 'happy' on line 2"):
             Lastfm().listing(self.make_copy(tmp_path, "path,class\na.mp3,happy\na.mp3,sad\n"))
 
@@ -137,19 +137,19 @@ class TestTable:
             Lastfm().listing(tmp_path)
 
 
-def test_another_folder_is_an_error_that_says_what_it_holds_and_what_to_do(tmp_path: Path) -> None:
+def test_a_wrong_folder_is_an_error_that_gives_its_content_and_what_was_expected(tmp_path: Path) -> None:
     make_files(tmp_path, "blues/blues.00000.wav")
     with pytest.raises(DatasetError, match=r"no Last.fm clips in .* 1 folder \('blues'\) .*labels.csv or labels.tsv"):
         Lastfm().listing(tmp_path)
 
 
-def test_a_folder_in_someone_elses_music_is_not_taken_for_a_part_of_it(tmp_path: Path) -> None:
+def test_a_folder_next_to_the_mood_folders_is_not_part_of_the_copy(tmp_path: Path) -> None:
     make_files(tmp_path, *SONGS, "empty/readme.txt")
     with pytest.raises(DatasetError, match=r"no Last\.fm clips"):
         Lastfm().listing(tmp_path / "empty")
 
 
-def test_the_card_says_what_a_copy_is() -> None:
+def test_the_card_describes_a_copy() -> None:
     card = Lastfm().card
     assert card.n_tracks == 2904
     assert card.archives == ()

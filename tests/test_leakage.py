@@ -1,4 +1,4 @@
-"""Nothing of a test track reaches the models of its fold: replace its audio and label, and compare every number."""
+"""Test tracks never reach the models of their fold: replacing their audio and labels changes no number of a model."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from mirembed.models.model import Model
 from mirembed.registry import Registry
 from mirembed.store.files import read_table
 from mirembed.store.tracks import Tracks, open_tracks
+
+pytestmark = pytest.mark.slow
 
 Numbers = dict[str, bytes]
 

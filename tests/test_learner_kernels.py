@@ -33,6 +33,8 @@ from mirembed.store.files import read_json
 from mirembed.store.tracks import open_tracks
 from mirembed.training.labels import TargetScale
 
+pytestmark = pytest.mark.slow
+
 
 class Laplacian:
     """exp(-gamma * L1 distance), without ``cross``."""

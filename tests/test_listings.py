@@ -1,4 +1,4 @@
-"""What the host requires of a dataset's listing; `test_dataset_checks` holds the same of the conformance checks."""
+"""What the host requires of a dataset's listing; `test_dataset_checks` tests the same for the conformance checks."""
 
 from __future__ import annotations
 
@@ -81,12 +81,12 @@ def test_values_that_are_not_numbers_in_the_range_are_refused(value):
     assert "from 1 to 9" in message
 
 
-def test_numbers_of_numpy_are_values():
+def test_numpy_numbers_are_values():
     check_listing(Listing(VALENCE, [Track("x", Path("x.wav"), (np.float32(3),))]), "test")
 
 
 @pytest.mark.parametrize("name", [*sorted(RESERVED_COLUMNS), "predicted_mood"])
-def test_a_target_cannot_have_the_name_of_another_column(name):
+def test_a_target_cannot_be_named_like_another_column(name):
     assert repr(name) in error_of(Listing(Regression((Target(name),)), [Track("x", Path("x.wav"), (3.0,))]))
 
 

@@ -33,7 +33,7 @@ def make_copy(
     static: str = STATIC,
     songs: str | None = SONGS,
 ) -> Path:
-    """Write a copy; the clips are empty, as a listing opens no audio."""
+    """Write a copy with empty clips: listing does not read the audio."""
     (root / audio).mkdir(parents=True, exist_ok=True)
     for clip in clips or ("2.mp3", "3.mp3", "10.mp3"):
         (root / audio / clip).touch()
@@ -77,7 +77,7 @@ def test_the_continuous_annotations_are_not_needed_and_not_read(tmp_path: Path) 
     assert ids(Mediaeval2013().listing(copy)) == ["2", "3", "10"]
 
 
-def test_annotations_without_audio_are_absent_and_a_partial_copy_is_said(tmp_path: Path) -> None:
+def test_annotations_without_audio_are_absent_and_a_partial_copy_is_noted(tmp_path: Path) -> None:
     listing = Mediaeval2013().listing(make_copy(tmp_path, "3.mp3"))
     assert (ids(listing), listing.absent) == (["3"], 2)
     assert "1 of 744 clips" in listing.notes
@@ -90,14 +90,14 @@ def test_audio_without_annotations_is_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["0.mp3", "1001.mp3", "intro.mp3"])
-def test_audio_that_is_no_clip_is_counted(tmp_path: Path, name: str) -> None:
+def test_unknown_audio_is_counted(tmp_path: Path, name: str) -> None:
     listing = Mediaeval2013().listing(make_copy(tmp_path, "2.mp3", name))
     assert ids(listing) == ["2"]
     assert "1 audio file (not named like a clip" in listing.notes[-1]
 
 
 @pytest.mark.parametrize("name", ["0002.mp3", "2.wav", "2.MP3"])
-def test_an_id_does_not_depend_on_format_and_spelling(tmp_path: Path, name: str) -> None:
+def test_ids_do_not_depend_on_format_and_spelling(tmp_path: Path, name: str) -> None:
     assert ids(Mediaeval2013().listing(make_copy(tmp_path, name))) == ["2"]
 
 
@@ -110,7 +110,7 @@ def test_an_id_does_not_depend_on_format_and_spelling(tmp_path: Path, name: str)
         lambda text: text.replace(",", " , "),
     ],
 )
-def test_byte_order_mark_line_ends_delimiter_and_spaces_do_not_matter(tmp_path: Path, change) -> None:
+def test_byte_order_mark_line_endings_delimiter_and_spaces_do_not_matter(tmp_path: Path, change) -> None:
     plain = Mediaeval2013().listing(make_copy(tmp_path))
     changed = Mediaeval2013().listing(make_copy(tmp_path, static=change(STATIC), songs=change(SONGS)))
     assert changed.tracks == plain.tracks
@@ -123,10 +123,10 @@ def test_byte_order_mark_line_ends_delimiter_and_spaces_do_not_matter(tmp_path: 
         ("4,5,1,0.5,1", r"line 5: 0.5 in column 'mean_valence' is not between 1 and 9"),
         ("4,much,1,5,1", r"line 5: 'much' in column 'mean_arousal'"),
         ("2001,5,1,5,1", r"line 5: 2001 in column 'song_id' is not between 1 and 1000"),
-        ("3,3.5,1.8409,4,1.7029", r"line 5: song 3 .* line 3"),
+        ("3,3.5,1.8409,4,1.7029", r"line 5: '3' is .* line 3"),
     ],
 )
-def test_a_row_that_cannot_be_is_an_error_that_names_the_line(tmp_path: Path, row: str, problem: str) -> None:
+def test_an_invalid_row_is_an_error_that_names_the_line(tmp_path: Path, row: str, problem: str) -> None:
     with pytest.raises(DatasetError, match=problem):
         Mediaeval2013().listing(make_copy(tmp_path, static=STATIC + row))
 
@@ -137,7 +137,7 @@ def test_a_repeated_row_is_counted(tmp_path: Path) -> None:
     assert any(note.startswith("skipped 1 row of ") for note in listing.notes)
 
 
-def test_annotations_that_are_not_all_there_are_said(tmp_path: Path) -> None:
+def test_incomplete_annotations_are_noted(tmp_path: Path) -> None:
     listing = Mediaeval2013().listing(make_copy(tmp_path))
     assert any("static_annotations.csv has 3 songs" in note and "744" in note for note in listing.notes)
 
@@ -146,7 +146,7 @@ def test_annotations_that_are_not_all_there_are_said(tmp_path: Path) -> None:
     ("songs", "reason"),
     [(None, "cannot read .*songs_info.csv"), ("song_id,Genre\n2,Blues\n", "has no column 'Artist'")],
 )
-def test_without_artists_there_are_no_groups_and_that_is_said(tmp_path: Path, songs: str | None, reason: str) -> None:
+def test_without_artists_there_are_no_groups_which_is_noted(tmp_path: Path, songs: str | None, reason: str) -> None:
     listing = Mediaeval2013().listing(make_copy(tmp_path, songs=songs))
     assert [track.group for track in listing.tracks] == [None] * 3
     note = next(note for note in listing.notes if note.startswith("clips without a group"))
@@ -207,7 +207,7 @@ def test_the_official_split_has_619_and_125_songs() -> None:
     assert "3" in split.test
 
 
-def test_the_card_says_what_a_copy_is() -> None:
+def test_the_card_describes_a_copy() -> None:
     card = Mediaeval2013().card
     assert (card.n_tracks, card.rate) == (744, 44100)
     assert card.citation.startswith("@inproceedings{")

@@ -37,6 +37,8 @@ from mirembed.training.excerpts import Normalization
 from mirembed.training.network import EmbeddingNetwork, TorchEngine
 from mirembed_datasets.gtzan import Gtzan
 
+pytestmark = pytest.mark.slow
+
 SCHEMES = Gtzan().schemes()
 FAULTS = Gtzan().known_faults()
 GENRES = ("blues", "jazz", "rock")

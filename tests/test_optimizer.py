@@ -66,6 +66,7 @@ def test_the_state_of_other_parameters_is_refused():
         Adadelta(seeded_network(40, (0, 0)).parameters()).restore(state)
 
 
+@pytest.mark.slow
 def test_torchs_compiler_is_not_imported():
     code = (
         "import sys, torch\n"

@@ -18,6 +18,8 @@ from third_party import install
 from mirembed.registry import Registry
 from mirembed.store.files import read_json
 
+pytestmark = pytest.mark.slow
+
 EVERYTHING = """
     from mirembed import Classification, Listing, Track, hookimpl
 

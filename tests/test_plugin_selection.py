@@ -155,6 +155,7 @@ def test_a_file_may_have_the_name_of_a_module(mirembed, folder):
     assert names(mirembed, "--plugins-dir", folder, env={}) == {"plain", "rand"}
 
 
+@pytest.mark.slow
 def test_a_one_file_plugin_trains_in_workers_and_is_recorded_with_its_hash(mirembed, folder, tmp_path):
     """Including an estimator of a class that the file defines, which is saved and loaded."""
     (folder / "my-plugin.py").write_text(WITH_LEARNER)

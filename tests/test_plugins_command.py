@@ -1,4 +1,4 @@
-"""``mirembed plugins``, its ``show`` and its ``check``."""
+"""``mirembed plugins``, ``plugins show`` and ``plugins check``."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ EXTRA = '''
         register("rbf", lopsided)
         register("svm", lopsided)
 '''
-MISSPELT = """
+MISSPELLED = """
     from mirembed import hookimpl
 
     @hookimpl
@@ -80,7 +80,7 @@ def extra(tmp_path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("hook", ["similarity", "mirembed_register_similarities"])
-def test_a_hook_is_chosen_by_its_kind_or_its_name(mirembed, extra, hook):
+def test_hook_takes_a_kind_or_the_name_of_a_hook(mirembed, extra, hook):
     listed = json.loads(mirembed("plugins", "--hook", hook, "--json", env=extra).stdout)["plugins"]
     assert {plugin["kind"] for plugin in listed} == {"similarity"}
     assert {"rbf", "mirembed-extra/rbf", "documented"} <= {plugin["name"] for plugin in listed}
@@ -89,22 +89,21 @@ def test_a_hook_is_chosen_by_its_kind_or_its_name(mirembed, extra, hook):
     assert "gtzan" not in table
 
 
-def test_a_hook_that_is_none_is_an_error(mirembed):
-    done = mirembed("plugins", "--hook", "kernel", code=1)
-    assert done.stderr == (
-        f"error: --hook kernel: expected dataset, similarity, learner, or one of {', '.join(HOOKS.values())}\n"
-    )
+def test_an_unknown_hook_is_an_error(mirembed):
+    [error] = mirembed("plugins", "--hook", "kernel", code=1).stderr.splitlines()
+    assert [word for word in ("--hook kernel", *HOOKS, *HOOKS.values()) if word not in error] == []
 
 
-def test_names_that_clash_are_listed_with_the_way_out(mirembed, extra, tmp_path):
+def test_clashes_are_listed_with_the_names_that_avoid_them(mirembed, extra, tmp_path):
     install(tmp_path / "site", "mirembed-more", EXTRA)
-    clashes = [
-        "similarity 'rbf' is built in; for the other one write mirembed-extra/rbf or mirembed-more/rbf",
-        "similarity 'documented' is registered more than once; write mirembed-extra/documented or "
-        "mirembed-more/documented",
-    ]
-    listed = json.loads(mirembed("plugins", "--json", env=extra).stdout)
-    assert set(clashes) <= set(listed["clashes"])
+    names = {
+        "similarity 'rbf'": ("mirembed-extra/rbf", "mirembed-more/rbf"),
+        "similarity 'documented'": ("mirembed-extra/documented", "mirembed-more/documented"),
+    }
+    clashes = json.loads(mirembed("plugins", "--json", env=extra).stdout)["clashes"]
+    for name, full_names in names.items():
+        [clash] = [clash for clash in clashes if clash.startswith(name)]
+        assert [full_name for full_name in full_names if full_name not in clash] == []
     assert {f"clash: {clash}" for clash in clashes} <= set(mirembed("plugins", env=extra).stdout.splitlines())
 
 
@@ -116,16 +115,14 @@ def test_names_that_clash_are_listed_with_the_way_out(mirembed, extra, tmp_path)
         ("register_dataset", "mirembed_register_datasets"),
     ],
 )
-def test_a_misspelled_hook_is_reported_with_the_name_that_was_meant(mirembed, tmp_path, name, meant):
-    environment = install(tmp_path / "site", "mirembed-typo", MISSPELT.format(name=name))
-    done = mirembed("plugins", env=environment)
-    assert done.stdout.splitlines()[-1] == (
-        f"broken: plugin 'plugin' of mirembed-typo 1.0: there is no hook {name!r}; {meant!r} was probably meant; "
-        "mend or uninstall it, or leave it out with --no-plugin mirembed-typo"
-    )
+def test_a_misspelled_hook_is_reported_with_a_suggestion(mirembed, tmp_path, name, meant):
+    environment = install(tmp_path / "site", "mirembed-typo", MISSPELLED.format(name=name))
+    broken = mirembed("plugins", env=environment).stdout.splitlines()[-1]
+    assert broken.startswith("broken: plugin 'plugin' of mirembed-typo 1.0: ")
+    assert [fact for fact in (repr(name), repr(meant), "--no-plugin mirembed-typo") if fact not in broken] == []
 
 
-def test_show_tells_parameters_with_type_default_and_doc_and_where_the_plugin_is_from(mirembed, extra, tmp_path):
+def test_show_prints_type_default_and_doc_of_each_parameter_and_the_origin_of_the_plugin(mirembed, extra, tmp_path):
     [shown] = json.loads(mirembed("plugins", "show", "documented", "--json", env=extra).stdout)["plugins"]
     doc = "Above 0: the larger, the narrower."
     assert shown["parameters"] == [
@@ -143,7 +140,7 @@ def test_show_tells_parameters_with_type_default_and_doc_and_where_the_plugin_is
     assert rows[0] == ["gamma", "float", "required", doc]
 
 
-def test_show_takes_a_full_name_a_name_of_several_kinds_and_a_distribution(mirembed, extra):
+def test_show_takes_a_full_name_a_shared_name_or_a_distribution(mirembed, extra):
     def shown(name: str) -> list[tuple[str, str]]:
         listed = json.loads(mirembed("plugins", "show", name, "--json", env=extra).stdout)["plugins"]
         return [(plugin["kind"], plugin["name"]) for plugin in listed]
@@ -156,13 +153,16 @@ def test_show_takes_a_full_name_a_name_of_several_kinds_and_a_distribution(mirem
 def test_show_prints_the_traceback_of_a_broken_plugin(mirembed, tmp_path):
     environment = install(tmp_path / "site", "mirembed-broken", "1 / 0")
     text = mirembed("plugins", "show", "mirembed-broken", env=environment).stdout
-    assert text.startswith("broken: plugin 'plugin' of mirembed-broken 1.0: ZeroDivisionError: division by zero; mend")
+    assert text.startswith("broken: plugin 'plugin' of mirembed-broken 1.0: ZeroDivisionError: division by zero; ")
     assert "mirembed_broken.py" in text
 
 
-def test_show_of_an_unknown_name_tells_the_near_ones(mirembed):
-    done = mirembed("plugins", "show", "cosin", code=1)
-    assert done.stderr == "error: no plugin is called 'cosin'; did you mean cosine?\n"
+@pytest.mark.parametrize("command", ["show", "check"])
+def test_an_unknown_name_is_an_error_with_a_suggestion(mirembed, command):
+    [error] = mirembed("plugins", command, "cosin", code=1).stderr.splitlines()
+    assert error.startswith("error: ")
+    assert "'cosin'" in error
+    assert "cosine" in error
 
 
 def test_every_parameter_of_the_built_in_plugins_is_documented():
@@ -172,7 +172,7 @@ def test_every_parameter_of_the_built_in_plugins_is_documented():
     assert [f"{name}: {parameter.name}" for name, parameter in parameters if not parameter.doc] == []
 
 
-def test_a_factory_without_a_signature_or_a_docstring_is_described_all_the_same():
+def test_a_factory_without_signature_or_docstring_can_be_described():
     registry = Registry([Plugin("learner", "odd", dict, "", "mirembed-odd", "1.0")])
     described = describe(registry, registry.plugins[0])
     assert described.parameters == []
@@ -180,7 +180,7 @@ def test_a_factory_without_a_signature_or_a_docstring_is_described_all_the_same(
     assert parameter_docs(lambda: None) == {}
 
 
-def test_a_function_is_documented_too():
+def test_parameters_of_a_function_are_documented():
     def factory(alpha: float = 1.0) -> None:
         """Make it.
 
@@ -194,41 +194,42 @@ def test_a_function_is_documented_too():
 
 
 def test_a_name_that_matches_nothing_is_unknown():
-    with pytest.raises(UnknownNameError, match=r"^no plugin is called 'x'; there are none$"):
+    with pytest.raises(UnknownNameError, match="'x'"):
         Registry([]).matching("x")
 
 
-def test_check_tells_which_promise_is_kept_and_which_broken(mirembed, extra):
+@pytest.mark.slow
+def test_check_names_the_broken_promise_and_its_usual_cause(mirembed, extra):
     done = mirembed("plugins", "check", "lopsided", env=extra, code=1)
     assert "lopsided: 12 checks, 1 failed" in done.stdout
-    assert "symmetric: is not symmetric" in done.stdout
+    assert [line for line in done.stdout.splitlines() if line.startswith("symmetric: ")] != []
     assert "usual cause:" in done.stdout
     found = json.loads(mirembed("plugins", "check", "lopsided", "--json", env=extra, code=1).stdout)
     assert [o["check"] for o in found["similarity"] if o["status"] == "failed"] == ["symmetric"]
 
 
-def test_check_is_neither_ended_nor_spoiled_by_what_it_checks(mirembed, extra):
+@pytest.mark.slow
+def test_check_survives_a_plugin_that_exits_and_prints(mirembed, extra):
     done = mirembed("plugins", "check", "leaves", "--json", env=extra, code=1)
     assert "SystemExit" in json.loads(done.stdout)["similarity"][0]["reason"]
     assert "called" in done.stderr.splitlines()
 
 
-def test_check_takes_a_parameter_that_has_to_be_given(mirembed, extra):
+@pytest.mark.slow
+def test_check_accepts_a_required_parameter(mirembed, extra):
     assert " 0 failed" in mirembed("plugins", "check", "documented:gamma=2", env=extra).stdout
 
 
-def test_check_takes_parameters_and_a_name_of_several_kinds(mirembed, extra):
+@pytest.mark.slow
+def test_check_takes_parameters_and_a_shared_name(mirembed, extra):
     assert "whole:gamma=2: 12 checks, 0 failed" in mirembed("plugins", "check", "whole:gamma=2", env=extra).stdout
     found = json.loads(mirembed("plugins", "check", "svm", "--json", env=extra, code=1).stdout)
     assert set(found) == {"learner", "similarity"}
 
 
 def test_check_of_a_dataset_takes_its_audio_folder(mirembed, tones):
-    done = mirembed("plugins", "check", "folder", code=1)
-    assert done.stderr == "error: the dataset folder is checked on a copy of its audio: give the folder (--audio)\n"
+    [error] = mirembed("plugins", "check", "folder", code=1).stderr.splitlines()
+    assert error.startswith("error: ")
+    assert "dataset folder" in error
+    assert "--audio" in error
     assert " 0 failed" in mirembed("plugins", "check", "folder", "--audio", tones).stdout
-
-
-def test_check_of_an_unknown_name_is_an_error(mirembed):
-    done = mirembed("plugins", "check", "rfb", code=1)
-    assert done.stderr == "error: no plugin is called 'rfb'; did you mean rbf?\n"

@@ -38,7 +38,7 @@ BROKEN = {
     "no hook": ("x = 1", "mirembed_register_datasets"),
     "misspelled hook": (
         "def mirembed_register_similarity(register): ...",
-        "'mirembed_register_similarity'; did you mean 'mirembed_register_similarities'",
+        "'mirembed_register_similarity' (did you mean 'mirembed_register_similarities'?)",
     ),
     "no decorator": (
         "def mirembed_register_learners(register): register('x', dict)",
@@ -369,6 +369,7 @@ def store(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_third_party_dataset_is_extracted(mirembed, tones, third_party):
     done = mirembed("extract", "--dataset", "initials", "--audio", tones, env=third_party)
     assert "18 of 18" in done.stdout
@@ -379,6 +380,7 @@ def test_a_third_party_dataset_is_extracted(mirembed, tones, third_party):
     assert {"id": "low-3.wav", "label": "l", "group": "low"} in table.to_pylist()
 
 
+@pytest.mark.slow
 def test_third_party_similarities_and_learners_are_fitted_and_used(mirembed, store, third_party):
     """Including an estimator of a class that the plugin defines, which is saved and loaded without pickle."""
     options = ["--store", store, "--epochs", 4, "--jobs", 1]
@@ -398,6 +400,7 @@ def test_third_party_similarities_and_learners_are_fitted_and_used(mirembed, sto
         assert ("cross was called" in found.stderr) is has_cross
 
 
+@pytest.mark.slow
 def test_third_party_similarities_and_learners_are_evaluated(mirembed, store, third_party):
     options = ["--store", store, "--epochs", 4, "--jobs", 1, "--cv", 2]
     approaches = ["--similarity", "laplacian:gamma=0.5", "--similarity", "with-cross"]

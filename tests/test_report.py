@@ -16,12 +16,12 @@ import pytest
 import scipy.stats
 import sklearn.decomposition
 import sklearn.metrics
-from mirembed.reports.maps import principal_components
 from report_pages import Page, records, report
 from small_reports import CLASSES, TARGETS, write_grid, write_report_run
 
 from mirembed.compare import paired_tests
 from mirembed.reports import WrittenReport, score_tables
+from mirembed.reports.embeddings import principal_components
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.record import read_run
 from mirembed.runs.scores import score

@@ -32,6 +32,7 @@ def run(*command: object, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", HOOKS)
 def test_a_new_plugin_passes_its_tests_and_the_linter(mirembed, kind):
     done = mirembed("plugins", "new", kind, "my-own")
@@ -114,6 +115,7 @@ def test_a_name_used_by_python_or_mirembed_still_gives_a_usable_class(name, tmp_
         assert Registry.discover().create(kind, Spec(name)) is not None
 
 
+@pytest.mark.slow
 def test_a_new_plugin_can_be_checked_without_installing_it(mirembed, tmp_path):
     mirembed("plugins", "new", "similarity", "quick", "--in", tmp_path)
     folder = tmp_path / "mirembed-quick"

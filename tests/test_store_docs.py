@@ -1,4 +1,4 @@
-"""docs/store.md: its tables are what the program writes, and its lines open it."""
+"""docs/store.md: its tables match what the program writes, and its examples open the files."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from small_store import workers_run
 
 from mirembed import statistics
 
+pytestmark = pytest.mark.slow
+
 TASKS = {"classification": [], "regression": ["arousal", "valence"]}
-"""The targets of each task."""
+"""Targets of each task."""
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory) -> Iterator[Path]:
-    """A folder with a folder for each task, with a store that holds every kind of file; the music is tones."""
+    """A folder with one folder per task, each with a store of tones that has every kind of file."""
     folder = tmp_path_factory.mktemp("work")
     for style, frequency in zip(("bossa", "house", "jig"), CLASSES.values(), strict=True):
         (folder / "audio" / style).mkdir(parents=True)
@@ -53,7 +55,7 @@ def work(tmp_path_factory) -> Iterator[Path]:
 
 
 def described_files() -> dict[str, str]:
-    """The section of docs/store.md for each file that it describes, by the pattern of its path."""
+    """Return the section of docs/store.md about each file that it describes, by the pattern of its path."""
     page = read("docs/store.md")
     titled = {**sections(page, 2), **sections(page, 3)}
     paths = {title: re.search(r"`(.+)`", title) for title in titled}
@@ -61,7 +63,7 @@ def described_files() -> dict[str, str]:
 
 
 def described_columns(body: str, targets: list[str]) -> dict[str, str]:
-    """The columns of a section's table and their types; of classification where there are no targets."""
+    """Return the columns of a section's table and their types, for classification if there are no targets."""
     columns = {}
     for name, kind, what in table(body):
         if "TARGET" in name:
@@ -72,7 +74,7 @@ def described_columns(body: str, targets: list[str]) -> dict[str, str]:
 
 
 def short_type(kind: pa.DataType) -> str:
-    """An Arrow type in the words of docs/store.md."""
+    """Return an Arrow type in the words of docs/store.md."""
     if pa.types.is_list(kind):
         return short_type(kind.value_type).replace("[", "[n_frames, ")
     if pa.types.is_fixed_size_list(kind):
@@ -92,7 +94,7 @@ def test_every_file_of_a_store_is_described(task, work):
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("pattern", [pattern for pattern in described_files() if pattern.endswith(".parquet")])
-def test_the_columns_are_those_that_the_program_writes(pattern, task, work):
+def test_the_columns_match_what_the_program_writes(pattern, task, work):
     described = described_columns(described_files()[pattern], TASKS[task])
     files = list((work / task / "mirembed-store").glob(pattern))
     assert files
@@ -104,7 +106,7 @@ def test_the_columns_are_those_that_the_program_writes(pattern, task, work):
     "pattern",
     [p for p in described_files() if p.endswith(("manifest.json", "store.json", "dataset.json", "model.json"))],
 )
-def test_the_keys_are_those_that_the_program_writes(pattern, work):
+def test_the_keys_match_what_the_program_writes(pattern, work):
     files = list(work.glob(f"*/mirembed-store/{pattern}"))
     assert files
     for file in files:
@@ -117,7 +119,7 @@ def test_the_scores_are_described(work):
     assert keys == set(re.findall(r"`(\w+)`", described_files()["runs/*/scores.json"])) - {"mean", "low", "high"}
 
 
-def test_the_tensors_are_those_that_the_program_writes(work):
+def test_the_tensors_match_what_the_program_writes(work):
     described = {name: kind for name, kind, _ in table(described_files()["models/*/network.safetensors"])}
     seen = set()
     for file in work.glob("*/mirembed-store/models/*/network.safetensors"):
@@ -128,7 +130,7 @@ def test_the_tensors_are_those_that_the_program_writes(work):
     assert seen == set(described)
 
 
-def test_the_lines_that_open_the_files_work(work, monkeypatch):
+def test_the_examples_that_open_files_work(work, monkeypatch):
     monkeypatch.chdir(work / "classification")
     (run,) = Path("mirembed-store/runs").iterdir()
     optional = {"pd": "pandas", "duckdb": "duckdb"}
@@ -143,7 +145,7 @@ def test_the_lines_that_open_the_files_work(work, monkeypatch):
                 exec(ast.unparse(statement), scope)
 
 
-def test_the_comparison_has_the_columns_that_the_docs_show(work, capsys):
+def test_a_comparison_has_the_columns_shown_in_the_docs(work, capsys):
     (run,) = (work / "classification" / "mirembed-store" / "runs").iterdir()
     capsys.readouterr()
     invoke("compare", str(run))
@@ -157,7 +159,7 @@ def test_the_comparison_has_the_columns_that_the_docs_show(work, capsys):
     assert headings(printed)[0] == headings(told)[0]
 
 
-def test_the_tests_that_the_docs_name_are_there():
+def test_the_statistical_tests_named_in_the_docs_exist():
     text = sections(read("docs/researchers.md"), 2)["Comparing"]
     names = re.findall(r"`(\w+)`", text[text.index("mirembed.statistics") :])
     assert "holm" in names

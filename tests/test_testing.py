@@ -64,6 +64,7 @@ def test_every_check_of_every_plugin_is_a_separate_test():
     assert all(isinstance(check, Check) for parameter in mark.args[1] for check in parameter.values)
 
 
+@pytest.mark.slow
 def test_pytest_reports_failures_and_reasons_for_skipping(tmp_path):
     (tmp_path / "test_norms.py").write_text(re.sub("^    ", "", TESTS, flags=re.MULTILINE))
     command = [sys.executable, "-m", "pytest", "-q", "-ra", "-p", "no:cacheprovider", "test_norms.py"]

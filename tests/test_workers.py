@@ -1,4 +1,4 @@
-"""Worker processes: what kills one costs its own task, and no other."""
+"""Worker processes: a crash costs the task that caused it, and no other."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ import pytest
 from mirembed import workers
 from mirembed.errors import WorkerError
 from mirembed.workers.forkserver import forkserver, forkserver_ahead
-from mirembed.workers.pool import Pool
+from mirembed.workers.pool import _Pool
 
 MIB = 2**20
 
 
 def act(task: tuple[str, Any]) -> Any:
-    """In a worker: return the number, or end in the way that is asked for."""
+    """In a worker: return the number, or do what the task says."""
     what, number = task
     if what == "hang":
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -81,18 +81,18 @@ class UnpicklableError(Exception):
 
 
 def loaded() -> None:
-    """In the process that forks: what workers find there."""
+    """In the fork server: load something that workers can find."""
     LEAKED.append(b"loaded")
 
 
 def slowly() -> None:
-    """In the process that forks: take a minute."""
+    """In the fork server: take a minute."""
     time.sleep(60)
 
 
 @pytest.fixture(params=["from scratch", "forked"])
 def run(request) -> Iterator[Callable[..., Iterator]]:
-    """Give `mirembed.workers.run` of tasks, once with workers that start from scratch and once with forked ones."""
+    """`mirembed.workers.run`, once with workers that start from scratch and once with forked workers."""
     with contextlib.nullcontext() if request.param == "from scratch" else forkserver("test_workers:loaded") as server:
         yield functools.partial(workers.run, server=server)
 
@@ -105,16 +105,19 @@ def outcomes(run) -> Callable[..., list]:
     return in_order
 
 
-def test_a_task_that_takes_too_long_is_stopped_and_the_others_are_done(outcomes):
+def test_a_task_that_takes_too_long_is_stopped_and_the_others_finish(outcomes):
     limits = workers.Limits(seconds=lambda task: 1.0 if task[0] == "hang" else 60.0)
     done = outcomes([("hang", 0), *[("return", 7)] * 5], per_worker=4, limits=limits)
-    assert done[0] == workers.Crashed(0, "took longer than 1 s and was stopped")
+    assert isinstance(done[0], workers.Crashed)
+    assert "1 s" in done[0].reason
     assert [outcome.result for outcome in done[1:]] == [7] * 5
 
 
-def test_a_task_that_takes_too_much_memory_is_stopped_and_the_others_are_done(outcomes):
+def test_a_task_that_takes_too_much_memory_is_stopped_and_the_others_finish(outcomes):
     done = outcomes([("grow", 600), ("return", 7)], per_worker=4, limits=workers.Limits(memory=300 * MIB))
-    assert done == [workers.Crashed(0, "took more than 0.3 GiB of memory and was stopped"), workers.Done(1, 7)]
+    assert isinstance(done[0], workers.Crashed)
+    assert "0.3 GiB" in done[0].reason
+    assert done[1:] == [workers.Done(1, 7)]
 
 
 def test_a_worker_that_leaks_is_replaced(outcomes):
@@ -124,21 +127,23 @@ def test_a_worker_that_leaks_is_replaced(outcomes):
     assert len({outcome.result for outcome in later}) == 1
 
 
-def test_a_task_whose_worker_the_system_kills_is_tried_once_more_alone(outcomes, tmp_path):
+def test_a_task_whose_worker_is_killed_is_retried_once_and_alone(outcomes, tmp_path):
     once = ("kill once", tmp_path / "killed")
     done = outcomes([once, ("return", 2), ("kill", 3), ("return", 4)], jobs=2)
-    reason = "its worker process was killed (SIGKILL), perhaps because memory ran out"
-    assert done == [workers.Done(0, 1), workers.Done(1, 2), workers.Crashed(2, reason), workers.Done(3, 4)]
+    assert isinstance(done[2], workers.Crashed)
+    assert "SIGKILL" in done[2].reason
+    assert [*done[:2], done[3]] == [workers.Done(0, 1), workers.Done(1, 2), workers.Done(3, 4)]
 
 
-def test_how_a_worker_ended_is_said(outcomes):
-    assert outcomes([("exit", 3), ("crash", 0)]) == [
-        workers.Crashed(0, "its worker process ended itself (exit code 3)"),
-        workers.Crashed(1, "native code ended its worker process (SIGSEGV)"),
-    ]
+def test_the_reason_of_a_crash_names_the_exit_code_or_the_signal(outcomes):
+    exited, crashed = outcomes([("exit", 3), ("crash", 0)])
+    assert isinstance(exited, workers.Crashed)
+    assert "code 3" in exited.reason
+    assert isinstance(crashed, workers.Crashed)
+    assert "SIGSEGV" in crashed.reason
 
 
-def test_results_wait_with_the_workers_while_nobody_takes_them(run, tmp_path):
+def test_results_wait_in_the_workers_until_the_caller_takes_them(run, tmp_path):
     begun = tmp_path / "begun"
     results = run(act, [("begin", begun)] * 12, 1, per_worker=2)
     next(results)
@@ -147,7 +152,7 @@ def test_results_wait_with_the_workers_while_nobody_takes_them(run, tmp_path):
     assert len(list(results)) == 11
 
 
-def test_no_worker_is_left_when_the_caller_goes_away(run):
+def test_no_worker_outlives_an_abandoned_run(run):
     results = run(act, [("process", 0), *[("hang", 0)] * 3], 1, per_worker=4)
     process = next(results).result
     results.close()
@@ -166,14 +171,14 @@ def test_a_function_that_no_worker_can_import_is_an_error(run, monkeypatch):
 
 
 @pytest.mark.parametrize("forks", [False, True])
-def test_what_a_worker_prints_is_not_lost(capfd, forks):
+def test_output_of_a_worker_is_not_lost(capfd, forks):
     with forkserver("test_workers:loaded") if forks else contextlib.nullcontext() as server:
         list(workers.run(act, [("print", 0)], 1, server=server))
     assert "printed by a worker" in capfd.readouterr().out
 
 
-def test_an_exception_that_cannot_travel_is_told_in_words(run):
-    with pytest.raises(RuntimeError, match=r"^UnpicklableError: 1 and 2$"):
+def test_an_exception_that_cannot_be_pickled_keeps_its_type_and_text(run):
+    with pytest.raises(RuntimeError, match="UnpicklableError: 1 and 2"):
         list(run(act, [("raise", 0)], 1))
 
 
@@ -181,7 +186,7 @@ def test_an_exception_that_cannot_travel_is_told_in_words(run):
 def test_workers_that_cannot_start_are_an_error(monkeypatch, forks):
     monkeypatch.setattr("sys.executable", "/bin/false")
     with (
-        pytest.raises(WorkerError, match=r"worker processes end before they begin \(exit code 1\); free some memory"),
+        pytest.raises(WorkerError, match="exit code 1"),
         forkserver("test_workers:loaded") if forks else contextlib.nullcontext() as server,
     ):
         list(workers.run(act, [("return", 1)], 1, server=server))
@@ -191,19 +196,19 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked o
 
 
 @linux
-def test_forked_workers_have_what_the_forking_process_has_loaded():
+def test_forked_workers_share_what_the_fork_server_has_loaded():
     with forkserver("test_workers:loaded") as server:
         assert [done.result for done in workers.run(act, [("loaded", 0)] * 2, 2, server=server)] == [[b"loaded"]] * 2
 
 
 @linux
-def test_what_cannot_be_loaded_is_left_to_the_worker_that_needs_it():
+def test_a_fork_server_survives_an_error_while_it_loads():
     with forkserver("test_workers:there_is_no_such_function") as server:
         assert list(workers.run(act, [("return", 7)], 1, server=server)) == [workers.Done(0, 7)]
 
 
 @linux
-def test_one_process_forks_the_workers_of_a_block_and_ends_with_it():
+def test_one_fork_server_serves_a_whole_block_and_ends_with_it():
     servers = []
     with forkserver_ahead("test_workers:loaded"):
         for _ in range(2):
@@ -217,14 +222,14 @@ def test_one_process_forks_the_workers_of_a_block_and_ends_with_it():
 
 
 @linux
-def test_workers_start_from_scratch_where_the_forking_process_dies_before_it_can_fork():
+def test_workers_start_from_scratch_if_the_fork_server_dies_early():
     with forkserver("os:abort") as server:
         done = workers.run(act, [("parent", 0)] * 4, 4, server=server)
         assert {one.result for one in done} == {os.getpid()}
 
 
 def forks_once() -> None:
-    """In the process that forks: let the second fork fail, as where there are too many processes."""
+    """In the fork server: let the second fork fail, as if there were too many processes."""
     fork, calls = os.fork, []
 
     def limited() -> int:
@@ -237,14 +242,14 @@ def forks_once() -> None:
 
 
 @linux
-def test_a_fork_that_fails_costs_no_other_worker_its_task():
+def test_a_failed_fork_costs_no_other_worker_its_task():
     with forkserver("test_workers:forks_once") as server:
         done = list(workers.run(act, [("parent", 0)] * 4, 2, server=server))
         assert [one.result for one in done] == [server.process.pid] * 4
 
 
 @linux
-def test_the_forking_process_and_its_workers_have_what_survives_a_fork():
+def test_trainings_are_forked_with_their_imports_and_without_threads():
     with forkserver("mirembed.fit.job:load") as server:
         [done] = workers.run(act, [("modules", 0)], 1, server=server)
         assert {"torch", "sklearn.svm", "numba"} <= done.result
@@ -254,10 +259,10 @@ def test_the_forking_process_and_its_workers_have_what_survives_a_fork():
 
 
 @linux
-def test_nobody_waits_for_what_is_being_loaded_when_the_caller_goes_away():
+def test_an_abandoned_run_does_not_wait_for_the_fork_server_to_load():
     with forkserver("test_workers:slowly") as server:
         begin = time.monotonic()
-        pool = Pool(act, [("return", 1)], 1, 1, workers.Limits(), server)
+        pool = _Pool(act, [("return", 1)], 1, 1, workers.Limits(), server)
         pool.start()
         time.sleep(0.5)
         pool.stop()
@@ -265,7 +270,7 @@ def test_nobody_waits_for_what_is_being_loaded_when_the_caller_goes_away():
 
 
 @linux
-def test_workers_end_with_the_process_that_forked_them_and_others_do_their_tasks():
+def test_workers_die_with_their_fork_server_and_others_take_over_their_tasks():
     with forkserver("test_workers:loaded") as server:
         tasks = [("process", 0), ("kill process", server.process.pid), ("parent", 0)]
         results = workers.run(act, tasks, 1, server=server)

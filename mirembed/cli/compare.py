@@ -16,19 +16,20 @@ if TYPE_CHECKING:
 
 
 _TOP = 10
-"""Tracks to list for each approach, where nothing is said."""
+"""Tracks to list per approach, by default."""
 
 
 def compare(
     run_a: Annotated[
-        str, typer.Argument(metavar="RUN_A", help="A run's folder, or its name in the store, or how that begins.")
+        str,
+        typer.Argument(metavar="RUN_A", help="Run: a folder, or an unambiguous prefix of a name in the store."),
     ],
     run_b: Annotated[str | None, typer.Argument(metavar="RUN_B", help="A second run.")] = None,
     approach: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Of one run: those to show. Of two runs: one in both, or one in each. Default: all.",
+            help="Approaches to compare; repeatable. With two runs: one in both, or one in each. Default: all.",
         ),
     ] = None,
     top: Annotated[
@@ -36,7 +37,7 @@ def compare(
         typer.Option(
             metavar="N",
             min=0,
-            help="Tracks to list for each approach. Default: 10 of a single pair, and none of several; in JSON 10.",
+            help="Tracks to list per approach. Default: 10; with several pairs, 10 in JSON and otherwise none.",
         ),
     ] = None,
     store: StoreFolder = DEFAULT_STORE,
@@ -44,9 +45,9 @@ def compare(
 ) -> None:
     """Compare the approaches of one run, or of two runs on the same folds: which is better, and on which tracks.
 
-    Tests the paired differences over the folds (Nadeau & Bengio), corrected over all tests of the run (Holm).
+    Tests the paired differences over the folds (Nadeau & Bengio), corrected for all tests of the run (Holm).
     """
-    from mirembed.cli.console import print_json
+    from mirembed.cli.output import print_json
     from mirembed.compare import compare as run
     from mirembed.runs import open_run
     from mirembed.store import Store
@@ -66,11 +67,11 @@ def compare(
         else:
             _print_disagreements(report, found)
     if several:
-        typer.echo(f"--top {_TOP} lists the tracks on which they disagree, for each pair")
+        typer.echo(f"--top {_TOP} lists the tracks on which each pair disagrees")
 
 
 def _print_tests(report: Comparison) -> None:
-    from mirembed.cli.console import print_table
+    from mirembed.cli.output import print_table
 
     kind = "random split" if report.repeated else "fold"
     runs = report.a.name if report.a == report.b else f"A: {report.a.name}, B: {report.b.name}"
@@ -85,14 +86,14 @@ def _print_tests(report: Comparison) -> None:
     print_table(columns, rows, f"{runs}: {counted(report.n_folds, kind)}")
     if any(test.t_test is not None for test in report.tests):
         typer.echo(
-            "Paired over the folds, 95 % intervals and t-tests after Nadeau & Bengio; effect: Hedges' g of the paired "
+            "Paired over the folds; 95 % intervals and t-tests: Nadeau & Bengio; effect: Hedges' g of the paired "
             "differences."
         )
         typer.echo(_family(report))
     if "p (Welch)" in columns:
         typer.echo(
-            "Welch's test is the paper's: unpaired and uncorrected, it takes overlapping splits for independent ones "
-            "and finds too much; the verdicts do not rest on it."
+            "Welch's test is the paper's. Unpaired and uncorrected, it treats overlapping splits as independent and "
+            "finds too many differences; the verdicts do not use it."
         )
     for name, (one, other) in report.settings.items():
         typer.echo(f"the runs differ in {name}: {one} and {other}")
@@ -103,8 +104,8 @@ def _print_tests(report: Comparison) -> None:
 def _family(report: Comparison) -> str:
     n_shown, over = len(report.disagreements), counted(report.n_tested, "test")
     if n_shown == report.n_pairs:
-        return f"Corrected after Holm over {over}."
-    return f"Shown: {n_shown} of {report.n_pairs} pairs; corrected after Holm over all {over} of the run."
+        return f"Holm correction over {over}."
+    return f"Shown: {n_shown} of {report.n_pairs} pairs; Holm correction over all {over} of the run."
 
 
 def _row(test: PairedTest) -> list[str]:
@@ -125,14 +126,14 @@ def _p_value(p: float) -> str:
 
 
 def _print_disagreements(report: Comparison, found: Disagreements) -> None:
-    from mirembed.cli.console import print_table
+    from mirembed.cli.output import print_table
 
     a, b = f"{found.a} (A)", f"{found.b} (B)"
     if isinstance(report.task, Classification):
-        title = f"{a} right and {b} wrong: {found.count_a}; the other way round: {found.count_b}"
+        title = f"{a} right, {b} wrong: {found.count_a}; the reverse: {found.count_b}"
         columns = ["better", "track", "label", "A predicts", "B predicts", "times"]
     else:
-        title = f"{a} nearer than {b}: {found.count_a} tracks and targets; the other way round: {found.count_b}"
+        title = f"{a} closer than {b}: {counted(found.count_a, 'prediction')}; the reverse: {found.count_b}"
         columns = ["better", "track", "target", "truth", "error of A", "error of B"]
     better = [("A", one) for one in found.better_a] + [("B", one) for one in found.better_b]
     rows = [[side, *(_cell(value) for value in asdict(one).values())] for side, one in better]

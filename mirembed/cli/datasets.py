@@ -1,4 +1,4 @@
-"""``mirembed datasets``: what there is to work on."""
+"""``mirembed datasets``: list, show, check and fetch datasets."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Annotated
 import typer
 
 from mirembed.cli import options
-from mirembed.cli.datasets_fetch import fetch
-from mirembed.cli.options import DEFAULT_STORE, Jobs, Json, StoreFolder
+from mirembed.cli.options import DEFAULT_STORE, AudioFolder, DatasetName, Jobs, Json, StoreFolder
 
 app = typer.Typer(help="List the datasets; show, check or fetch one.", invoke_without_command=True)
-app.command("fetch")(fetch)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A dataset: name or name:param=value.")]
+_SHOWN = 5
+"""Tracks of a finding to name."""
 
 
 @app.callback()
@@ -22,7 +21,7 @@ def list_all(context: typer.Context, store: StoreFolder = DEFAULT_STORE, json: J
     """List the datasets; show, check or fetch one."""
     if context.invoked_subcommand is not None:
         return
-    from mirembed.cli.console import print_json, print_table
+    from mirembed.cli.output import print_json, print_table
     from mirembed.datasets.catalog import overview
     from mirembed.store import Store
 
@@ -31,16 +30,16 @@ def list_all(context: typer.Context, store: StoreFolder = DEFAULT_STORE, json: J
         print_json([row.to_json() for row in rows])
         return
     print_table(
-        ["name", "what it is", "tracks", "labels", "license", "in the store"],
+        ["name", "title", "tracks", "labels", "license", "in the store"],
         [[r.name, r.title, str(r.n_tracks or ""), r.labels, r.license, r.stored] for r in rows],
     )
-    typer.echo("mirembed datasets show NAME tells where to get one, how to cite it, and which files are expected.")
+    typer.echo("mirembed datasets show NAME: where to get one, how to cite it, and the files it consists of.")
 
 
 @app.command("show")
-def show(name: Name, json: Json = False) -> None:
-    """Show a dataset: where to get it, its license, how to cite it, the expected files, folds and known faults."""
-    from mirembed.cli.console import print_json
+def show(name: DatasetName, json: Json = False) -> None:
+    """Show a dataset: where to get it, license, citation, expected files, official folds and known faults."""
+    from mirembed.cli.output import print_json
     from mirembed.datasets.catalog import describe
     from mirembed.specs import Spec
 
@@ -55,17 +54,17 @@ def show(name: Name, json: Json = False) -> None:
 
 @app.command("check")
 def check(
-    name: Name,
-    audio: Annotated[Path | None, typer.Option(metavar="DIR", help="The dataset's audio folder.")] = None,
+    name: DatasetName,
+    audio: AudioFolder = None,
     store: StoreFolder = DEFAULT_STORE,
     jobs: Jobs = None,
     json: Json = False,
 ) -> None:
-    """Look for what is wrong with a copy: files, audio, duplicates, labels, balance, groups.
+    """Check a copy of a dataset: files, audio, duplicates, labels, balance, groups.
 
-    Exit code 1 when something is wrong; warnings alone are exit code 0.
+    Exit code 1 if there are errors; warnings alone give exit code 0.
     """
-    from mirembed.cli.console import ConsoleProgress, print_json, print_table
+    from mirembed.cli.output import ConsoleProgress, print_json, print_table
     from mirembed.datasets.catalog import card_of, list_dataset, official_splits
     from mirembed.datasets.check import check as run
     from mirembed.progress import counted
@@ -92,16 +91,61 @@ def check(
     else:
         if report.findings:
             rows = [[f.level, f.kind, _names(f.tracks), f.text] for f in report.findings]
-            print_table(["level", "kind", "tracks", "what"], rows)
+            print_table(["level", "kind", "tracks", "finding"], rows)
         n_errors = sum(finding.level == "error" for finding in report.findings)
         n_warnings = len(report.findings) - n_errors
         typer.echo(
-            f"{spec}: {counted(report.n_tracks, 'track')} checked, {counted(n_errors, 'error')}, "
+            f"{spec}: checked {counted(report.n_tracks, 'track')}: {counted(n_errors, 'error')}, "
             f"{counted(n_warnings, 'warning')}"
         )
     raise typer.Exit(0 if report.sound else 1)
 
 
 def _names(tracks: tuple[str, ...]) -> str:
-    shown = ", ".join(tracks[:5])
-    return f"{shown} and {len(tracks) - 5} more" if len(tracks) > 5 else shown
+    shown = ", ".join(tracks[:_SHOWN])
+    return f"{shown} and {len(tracks) - _SHOWN} more" if len(tracks) > _SHOWN else shown
+
+
+@app.command("fetch")
+def fetch(
+    name: DatasetName,
+    audio: Annotated[Path, typer.Option(metavar="DIR", help="The dataset's audio folder; it is created if necessary.")],
+    url: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL|FILE", help="Get an archive from this address or file; repeatable."),
+    ] = None,
+    archive: Annotated[str | None, typer.Option(metavar="FILE", help="Fetch only the archive with this name.")] = None,
+    checksum: Annotated[
+        str | None,
+        typer.Option(metavar="SUM", help="Expected checksum (sha256:... or md5:...) instead of the dataset's own."),
+    ] = None,
+    max_size: Annotated[
+        float | None,
+        typer.Option(metavar="GB", min=0, help="Limit of an archive's unpacked size. Default: 100 times its own size."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Download, verify and unpack a dataset, or unpack your own copy of its archives.
+
+    If interrupted, the same command resumes. Existing files are neither fetched again nor changed.
+    """
+    from dataclasses import asdict
+
+    from mirembed.cli.output import ConsoleProgress, print_json
+    from mirembed.datasets.catalog import card_of
+    from mirembed.datasets.fetch import FetchOptions
+    from mirembed.datasets.fetch import fetch as run
+    from mirembed.progress import counted
+    from mirembed.specs import Spec
+
+    card = card_of(options.discover(), Spec.parse(name))
+    choices = FetchOptions(archive, tuple(url or ()), checksum, None if max_size is None else max_size * 1e9)
+    with ConsoleProgress() as progress:
+        fetched = run(name, card, audio, choices, progress)
+    if json:
+        print_json({"dataset": name, "audio": str(audio), "archives": [asdict(one) for one in fetched]})
+    else:
+        n_files = sum(one.n_files for one in fetched)
+        typer.echo(
+            f"{counted(n_files, 'file')} of {name} in {audio}; next: mirembed datasets check {name} --audio {audio}"
+        )

@@ -1,4 +1,4 @@
-"""``mirembed embed``."""
+"""``mirembed embed``, and what ``mirembed predict`` shares with it."""
 
 from __future__ import annotations
 
@@ -8,60 +8,55 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirembed.cli import options
-from mirembed.cli.options import DEFAULT_STORE, Jobs, Json, ModelName, Paths, StoreFolder
+from mirembed.cli.options import DEFAULT_STORE, AudioPaths, Jobs, Json, ModelName, StoreFolder
 
 if TYPE_CHECKING:
     from mirembed.models.inference import EmbeddedFiles
     from mirembed.models.model import Model
 
 Out = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE", help="Write a file instead: .csv or .parquet.", dir_okay=False)
+    Path | None,
+    typer.Option("--out", metavar="FILE", help="Write a .csv or .parquet file instead.", dir_okay=False),
 ]
+
+_SHOWN = 6
+"""Values of an embedding to print."""
 
 
 def embed(
     model: ModelName,
-    paths: Paths,
+    paths: AudioPaths,
     store: StoreFolder = DEFAULT_STORE,
     out: Out = None,
     jobs: Jobs = None,
     json: Json = False,
 ) -> None:
-    """Compute the embeddings of audio files; no labels are needed."""
+    """Compute the embeddings of audio files. They need no labels."""
     from mirembed.audio.files import printable
-    from mirembed.cli.console import print_json, print_table
+    from mirembed.cli.output import print_json, print_table
     from mirembed.models.inference import check_suffix, write_embedded
 
     check_suffix(out)
     loaded, result = embed_paths(model, paths, store, jobs)
+    vectors = dict(zip(map(printable, result.paths), result.embeddings, strict=True))
     if out is not None:
         write_embedded(out, result, loaded)
     if json:
-        print_json(
-            {
-                "embeddings": {
-                    printable(path): vector.tolist()
-                    for path, vector in zip(result.paths, result.embeddings, strict=True)
-                },
-                "failures": failures_json(result),
-            }
-        )
+        embeddings = {path: vector.tolist() for path, vector in vectors.items()}
+        print_json({"embeddings": embeddings, "failures": failures_json(result)})
     elif out is None:
         units = result.embeddings.shape[1]
         print_table(
-            ["path", f"embedding (first 6 of {units}; all with --out or --json)"],
-            [
-                [printable(path), " ".join(f"{value: .4f}" for value in vector[:6])]
-                for path, vector in zip(result.paths, result.embeddings, strict=True)
-            ],
+            ["path", f"embedding (first {_SHOWN} of {units} values; all with --out or --json)"],
+            [[path, " ".join(f"{value: .4f}" for value in vector[:_SHOWN])] for path, vector in vectors.items()],
         )
     finish(result, out)
 
 
 def embed_paths(model: str, paths: list[Path], store: Path, jobs: int | None) -> tuple[Model, EmbeddedFiles]:
-    """Load a model and embed files and folders with it."""
+    """Load a model and embed audio files and folders with it."""
     from mirembed.audio.files import audio_files
-    from mirembed.cli.console import ConsoleProgress
+    from mirembed.cli.output import ConsoleProgress
     from mirembed.models.inference import embed_files
     from mirembed.models.model import Model, find_model
     from mirembed.store import Store
@@ -80,11 +75,11 @@ def failures_json(result: EmbeddedFiles) -> list[dict[str, str]]:
 
 
 def finish(result: EmbeddedFiles, out: Path | None) -> None:
-    """Say what was written and what failed, and leave with the fitting exit code."""
-    from mirembed.audio.files import printable
+    """Report what was written and what failed, and exit with the fitting code."""
+    from mirembed.progress import counted
 
     if out is not None:
-        typer.echo(f"{len(result.paths)} rows written to {out}", err=True)
-    for path, reason in result.failures:
-        typer.echo(f"failed: {printable(path)}: {reason}", err=True)
+        typer.echo(f"wrote {counted(len(result.paths), 'row')} to {out}", err=True)
+    for failure in failures_json(result):
+        typer.echo(f"failed: {failure['path']}: {failure['reason']}", err=True)
     raise typer.Exit(2 if result.failures else 0)

@@ -11,15 +11,21 @@ from mirembed.cli import options
 from mirembed.cli.options import (
     DEFAULT_STORE,
     Approaches,
-    BackendJobs,
+    Batch,
+    Device,
+    Engine,
+    Epochs,
     Exclude,
+    Executor,
     Jobs,
     Json,
     LabelSimilarity,
+    Normalize,
     Scheduler,
     Similarities,
     StoreFolder,
 )
+from mirembed.config import defaults
 
 if TYPE_CHECKING:
     from mirembed.config import Settings
@@ -27,99 +33,95 @@ if TYPE_CHECKING:
     from mirembed.runs import RunFolder, Scores
 
 
-_HOW = ("store", "config", "preset", "jobs", "backend_jobs", "scheduler", "dry_run", "json")
-"""Flags that say where and how to work; all others decide the numbers, and may stand in an experiment file."""
-
-
 def evaluate(
     context: typer.Context,
     dataset: Annotated[
         list[str] | None,
-        typer.Option(metavar="SPEC", help="A dataset of the store; repeatable. Default: the only one in the store."),
+        typer.Option(metavar="SPEC", help="Dataset in the store; repeatable. Default: the only one."),
     ] = None,
     store: StoreFolder = DEFAULT_STORE,
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Take the settings of an experiment file, or of a run. Flags go before it."),
+        typer.Option(metavar="FILE", help="Use the settings of an experiment file or of a run. Flags override it."),
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Take the settings of an experiment that comes with mirembed: paper."),
+        typer.Option(metavar="NAME", help="Use the settings of an experiment that comes with mirembed: paper."),
     ] = None,
-    cv: Annotated[int | None, typer.Option(metavar="N", help="Number of folds. Default: 10.")] = None,
+    cv: Annotated[int | None, typer.Option(metavar="N", help=f"Number of folds. Default: {defaults.N_FOLDS}.")] = None,
     folds: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="random, stratified, grouped or official splits. Default: stratified; for regression random.",
+            help="random, stratified, grouped, or official splits. Default: stratified; random for regression.",
         ),
     ] = None,
     splits: Annotated[
-        int | None, typer.Option(metavar="N", help="Repeated random splits in place of cross-validation.")
+        int | None, typer.Option(metavar="N", help="Number of random splits, instead of cross-validation.")
     ] = None,
     test_size: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Of the tracks, tested in each such split. Default: 0.1.")
+        float | None,
+        typer.Option(
+            metavar="SHARE", help=f"Share of the tracks tested in each random split. Default: {defaults.TEST_SIZE}."
+        ),
     ] = None,
     similarity: Similarities = None,
     approach: Approaches = None,
     label_similarity: LabelSimilarity = None,
     learner: Annotated[
         list[str] | None,
-        typer.Option(metavar="SPEC", help="Predicts from embeddings; repeatable: svm, svm:C=10 ... Default: svm."),
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(metavar="N", help="Passes over the training tracks. Default: 400.")
-    ] = None,
-    batch: Annotated[int | None, typer.Option(metavar="N", help="Excerpts in a training step. Default: 32.")] = None,
-    seed: Annotated[
-        list[int] | None,
-        typer.Option(metavar="N", min=0, help="Fixes folds, weights and excerpts; repeatable. Default: 0."),
-    ] = None,
-    normalize: Annotated[
-        str | None,
         typer.Option(
-            "--normalize",
-            metavar="WHOSE",
-            help="Band statistics of the training tracks (training, the default), or of all tracks (dataset).",
+            metavar="SPEC", help=f"Learner, such as svm or svm:C=10; repeatable. Default: {defaults.LEARNER}."
         ),
     ] = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="N", min=0, help=f"Seed of folds, weights and excerpts; repeatable. Default: {defaults.SEED}."
+        ),
+    ] = None,
+    normalize: Normalize = None,
     checkpoint_every: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Score after every N epochs too, for the curves; 0: not. Default: 10."),
+        typer.Option(
+            metavar="N",
+            help=f"Also score after every N epochs, for the curves; 0: never. Default: {defaults.CHECKPOINT_EVERY}.",
+        ),
     ] = None,
     keep_models: Annotated[
-        bool | None, typer.Option("--keep-models/--no-keep-models", help="Keep the models of all folds in the run.")
+        bool | None, typer.Option("--keep-models/--no-keep-models", help="Save the models of all folds in the run.")
     ] = None,
     keep_embeddings: Annotated[
         bool | None,
         typer.Option(
-            "--keep-embeddings/--no-keep-embeddings", help="Keep all tracks' embeddings of all folds and checkpoints."
+            "--keep-embeddings/--no-keep-embeddings",
+            help="Save the embeddings of all tracks at every checkpoint of every fold.",
         ),
     ] = None,
     exclude: Exclude = None,
     jobs: Jobs = None,
-    backend_jobs: BackendJobs = "local",
+    executor: Executor = "local",
     scheduler: Scheduler = None,
-    device: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="auto (the default), cpu or cuda; auto takes CUDA if there is any."),
-    ] = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="auto (the default), numba (a fused kernel, fast) or torch (its own GRU)."),
-    ] = None,
+    device: Device = None,
+    engine: Engine = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be trained, measure a few steps, estimate, and stop.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print what would be trained and an estimate of the time, from a few measured steps; then stop.",
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Cross-validate: network, normalization and learner are fitted anew inside every fold.
+    """Cross-validate: network, normalization and learner are fitted inside every fold.
 
-    Prints the mean over the folds with its 95 % interval (Nadeau & Bengio). Every out-of-fold prediction is kept.
+    Prints the mean over the folds with its 95 % interval (Nadeau & Bengio). All out-of-fold predictions are saved.
     """
-    if backend_jobs == "local":
+    if executor == "local":
         options.train_soon(context)
-    from mirembed.cli.console import ConsoleProgress, print_json
+    from mirembed.cli.output import ConsoleProgress, print_json
     from mirembed.evaluate import plan_experiment, run_experiment
     from mirembed.evaluate.estimate import estimate
     from mirembed.runs import find_run
@@ -131,7 +133,7 @@ def evaluate(
     repeats = None if config is None or is_file else find_run(place.runs, str(config))
     settings = _settings(context, config, repeats, preset)
     workers = options.jobs_or_cores(jobs)
-    with ConsoleProgress() as progress, options.on_backend(backend_jobs, scheduler, jobs):
+    with ConsoleProgress() as progress, options.on_executor(executor, scheduler, jobs):
         all_needed = preset is None or bool(dataset)
         planned = plan_experiment(settings, place, registry, all_needed=all_needed, progress=progress)
         if dry_run:
@@ -160,34 +162,29 @@ def evaluate(
 def _settings(
     context: typer.Context, config: Path | None, repeats: RunFolder | None, preset: str | None
 ) -> list[Settings]:
-    """Return the settings of the experiment file, with the flags that were given in their place."""
+    """Return the settings of the experiment file, overridden by the flags that were given."""
     from mirembed.config import Settings, read_experiment, read_preset
     from mirembed.errors import SpecError
 
     if config is not None and preset is not None:
-        raise SpecError(f"--config {config} and --preset {preset}: choose one")
+        raise SpecError(f"--config {config} and --preset {preset} exclude each other; give one of them")
     if preset is not None:
         settings = read_preset(preset)
     elif config is not None:
         settings = read_experiment(config if repeats is None else repeats.folder)
     else:
         settings = [Settings()]
-    given = {
-        name.replace("_", "-"): value
-        for name, value in context.params.items()
-        if name not in _HOW and value not in (None, [], ())
-    }
-    return [one.updated(given, "the command line") for one in settings]
+    return [one.updated(options.given_settings(context), "the command line") for one in settings]
 
 
 def _print_result(result: Result) -> None:
     _print_scores(result.scores, result.planned.describe())
-    typer.echo("95 % intervals: of means over folds by Nadeau & Bengio, of pooled scores by bootstrap over tracks.")
+    typer.echo("95 % intervals: Nadeau & Bengio for means over folds, bootstrap over tracks for pooled scores.")
     typer.echo(result.describe_chance())
 
 
 def _print_scores(scores: list[Scores], title: str) -> None:
-    from mirembed.cli.console import print_table
+    from mirembed.cli.output import print_table
     from mirembed.runs.scores import describe_undefined
     from mirembed.statistics import metric_named
 

@@ -8,50 +8,47 @@ from typing import Annotated
 import typer
 
 from mirembed.cli import options
-from mirembed.cli.options import DEFAULT_STORE, BackendJobs, Dataset, Jobs, Json, Scheduler, StoreFolder
+from mirembed.cli.options import DEFAULT_STORE, Dataset, Executor, Jobs, Json, Scheduler, StoreFolder
 
 
 def extract(
     dataset: Dataset = None,
     audio: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The dataset's audio folder. The demo makes its own.")
+        Path | None, typer.Option(metavar="DIR", help="The dataset's audio folder. The demo synthesizes its own.")
     ] = None,
     store: StoreFolder = DEFAULT_STORE,
     jobs: Jobs = None,
-    backend_jobs: BackendJobs = "local",
+    executor: Executor = "local",
     scheduler: Scheduler = None,
     backend: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="Who computes the spectra: essentia, scipy, or auto (essentia where it is installed). "
+            help="Library that computes the spectra: essentia, scipy, or auto (essentia if it is installed). "
             "Their results are interchangeable.",
         ),
     ] = "auto",
     timeout: Annotated[
         float | None,
         typer.Option(
-            metavar="SECONDS",
-            min=1,
-            help="Give a file up after this long. Default: 5 minutes, and one second more for each megabyte.",
+            metavar="SECONDS", min=1, help="Time limit per file. Default: 5 minutes plus 1 second per megabyte."
         ),
     ] = None,
     max_failures: Annotated[
-        str | None, typer.Option(metavar="N|P%", help="Stop when more files fail, or more than this share of them.")
+        str | None, typer.Option(metavar="N|P%", help="Stop if more files, or a larger share of them, fail.")
     ] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try files again that failed before.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry files that failed before.")] = False,
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove tracks from the store that the dataset no longer lists.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Compute the log-mel spectrograms of a dataset and put them into the store.
+    """Compute the features of a dataset and put them into the store.
 
-    Only what is missing or changed is computed. Exit code 2: done, but some files failed.
-    With --json, long work also prints its progress: one JSON object a line, the last is the result.
+    Only what is missing or has changed is computed. Exit code 2: done, but some files failed.
+    With --json, progress and the final result are printed as JSON, one object per line.
     """
-    from mirembed.cli.console import ConsoleProgress
-    from mirembed.cli.events import EventProgress, print_event
+    from mirembed.cli.output import ConsoleProgress, EventProgress, print_event
     from mirembed.datasets.catalog import list_dataset
     from mirembed.extract import ExtractOptions, MaxFailures
     from mirembed.extract import extract as run
@@ -66,7 +63,7 @@ def extract(
     spec = options.parse_dataset(dataset) or place.only_spec()
     with (
         EventProgress() if json else ConsoleProgress() as progress,
-        options.on_backend(backend_jobs, scheduler, jobs),
+        options.on_executor(executor, scheduler, jobs),
     ):
         listed = list_dataset(registry, spec, audio, place, progress)
         place.create()

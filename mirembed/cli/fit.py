@@ -19,26 +19,11 @@ from mirembed.cli.options import (
     Jobs,
     Json,
     LabelSimilarity,
-    Learner,
-    NormalizeWith,
-    Seed,
+    Normalize,
     Similarities,
     StoreFolder,
 )
 from mirembed.config import defaults
-
-_OF_A_TRAINING = {
-    "similarity": "--similarity",
-    "approach": "--approach",
-    "label_similarity": "--label-similarity",
-    "epochs": "--epochs",
-    "batch": "--batch",
-    "seed": "--seed",
-    "normalize": "--normalize",
-    "device": "--device",
-    "engine": "--engine",
-}
-"""Options that mean nothing to a network that is taken as it is."""
 
 
 def fit(
@@ -48,57 +33,57 @@ def fit(
     similarity: Similarities = None,
     approach: Approaches = None,
     label_similarity: LabelSimilarity = None,
-    learner: Learner = defaults.LEARNER,
-    network: Annotated[
+    learner: Annotated[
         str | None,
         typer.Option(
-            metavar="MODEL", help="Take the network of this model as it is, and fit only a learner to this dataset."
+            metavar="SPEC",
+            help=f"Learner, such as svm, svm:C=10 or svm:kernel=match. Default: {defaults.LEARNER}.",
         ),
     ] = None,
-    epochs: Epochs = defaults.EPOCHS,
-    batch: Batch = defaults.BATCH,
-    seed: Seed = defaults.SEED,
-    normalize: NormalizeWith = defaults.NORMALIZE,
+    network: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Reuse the network of this model, and fit only a learner to this dataset."),
+    ] = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=0, help=f"Seed of the initial weights and the excerpts. Default: {defaults.SEED}."
+        ),
+    ] = None,
+    normalize: Normalize = None,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name of the model. Default: dataset and approach.")
+        str | None, typer.Option(metavar="NAME", help="Name of the model. Default: DATASET-APPROACH.")
     ] = None,
     exclude: Exclude = None,
     jobs: Jobs = None,
-    device: Device = defaults.DEVICE,
-    engine: Engine = defaults.ENGINE,
+    device: Device = None,
+    engine: Engine = None,
     json: Json = False,
 ) -> None:
-    """Train on all tracks of a dataset; save the model and the embeddings of all tracks."""
+    """Train on all tracks of a dataset; save the model and the embeddings of the tracks."""
     if network is None:
         options.train_soon(context)
-    from mirembed.cli.console import ConsoleProgress, print_json
+    from mirembed.cli.output import ConsoleProgress, print_json
     from mirembed.config import Settings
     from mirembed.datasets.catalog import exclude_tracks
     from mirembed.errors import SpecError
     from mirembed.fit import fit as run
     from mirembed.fit import transfer
     from mirembed.models.model import find_model
+    from mirembed.progress import counted
     from mirembed.store import Store
     from mirembed.store.tracks import open_tracks
 
-    given = [option for name, option in _OF_A_TRAINING.items() if _is_given(context, name)]
-    if network is not None and given:
-        raise SpecError(f"--network takes a network as it was trained; leave {', '.join(given)} out")
+    given = options.given_settings(context, leave_out=("name", "dataset", "exclude"))
+    if network is not None and (training := [f"--{key}" for key in given if key != "learner"]):
+        raise SpecError(f"--network reuses a network as it was trained; omit {', '.join(training)}")
+    settings = Settings().updated(given, "the command line")
+    settings.check()
     registry = options.discover()
     place = Store(store)
     features = place.find(options.parse_dataset(dataset))
-    settings = Settings(
-        approach=tuple(approach or ()),
-        similarity=tuple(similarity or ()),
-        label_similarity=label_similarity,
-        learner=(learner,),
-        epochs=epochs,
-        batch=batch,
-        normalize=normalize,
-        device=device,
-        engine=engine,
-    )
-    settings.check()
     command = options.command_line()
     with ConsoleProgress() as progress:
         tracks = exclude_tracks(registry, open_tracks(features, progress), exclude, progress)
@@ -113,7 +98,7 @@ def fit(
                 settings,
                 registry,
                 place.models,
-                seed=seed,
+                seed=settings.seed[0],
                 jobs=options.jobs_or_cores(jobs),
                 name=name,
                 command=command,
@@ -126,12 +111,7 @@ def fit(
         print_json({"dataset": tracks.info.spec, "models": [model.to_json() for model in fitted]})
         return
     for model in fitted:
-        loss = "" if model.loss is None else f", loss {model.loss:.4g} a track"
-        typer.echo(f"{model.approach}: fitted to {len(tracks.ids)} tracks{loss}")
+        loss = "" if model.loss is None else f", loss {model.loss:.4g} per track"
+        typer.echo(f"{model.approach}: fitted to {counted(len(tracks.ids), 'track')}{loss}")
         typer.echo(f"  model       {model.folder}")
         typer.echo(f"  embeddings  {model.embeddings}")
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"

@@ -1,4 +1,4 @@
-"""The program ``mirembed``: its commands, and what becomes of errors."""
+"""The program ``mirembed``: its commands, and how errors are reported."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ import typer
 
 from mirembed import MirembedError, __version__
 from mirembed.cli import compare, datasets, embed, evaluate, extract, fit, plugins, predict, report, similar, store
-from mirembed.cli.streams import keep_stdout_for_results, open_closed_streams
+from mirembed.cli.output import keep_stdout_for_results, open_closed_streams
+from mirembed.progress import INTERRUPTED
 
-TYPER_INTERRUPTED = 130
-"""What Typer returns after ctrl-C, which it does not pass on."""
+_TYPER_INTERRUPTED = 130
+"""Typer catches `KeyboardInterrupt` and returns this."""
 
 app = typer.Typer(
     name="mirembed",
     help="Music embeddings that copy the similarity between labels.",
-    epilog="A first run: mirembed extract, mirembed fit --similarity rbf, mirembed evaluate --cv 10. "
-    "Without --dataset they use music that mirembed synthesizes itself.",
+    epilog="To start: mirembed extract, mirembed fit --similarity rbf, mirembed evaluate --cv 10. "
+    "Without --dataset, they use demo music that mirembed synthesizes.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -58,11 +59,11 @@ def _options(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Load the Python files of this folder as plugins too. Environment: MIREMBED_PLUGINS_DIR.",
+            help="Also load the Python files of this folder as plugins. Environment: MIREMBED_PLUGINS_DIR.",
         ),
     ] = None,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     from mirembed.registry.discovery import selecting
@@ -71,25 +72,26 @@ def _options(
 
 
 def main() -> None:
-    """Run the program; every error becomes one or two lines on standard error and the exit code 1."""
+    """Run the program. Every error becomes one or two lines on standard error and exit code 1."""
     open_closed_streams()
     keep_stdout_for_results()
-    # What torch and scikit-learn make when they are imported, a million objects, lives until the end: to look for
-    # garbage among it again and again, and once more at the end, would take a second.
+    # Importing torch and scikit-learn makes a million objects that live until the end. Looking for garbage among them
+    # again and again, and once more at exit, would take a second.
     gc.set_threshold(50_000, 20, 100)
     code = _run(lambda: app(standalone_mode=False))
-    # Ctrl-C has nothing left to stop, and would only show tracebacks of what libraries do at the end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     code = _run(sys.stdout.flush) or code
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        # Nothing is left to interrupt, and libraries would print tracebacks while they shut down.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(code))
     gc.freeze()
     sys.exit(code)
 
 
 def _run(step: Callable[[], object]) -> int:
-    """Do something, say in one or two lines what error came of it, and return the exit code."""
+    """Call ``step``, report its error in one or two lines, and return the exit code."""
     try:
         code = step()
-        if code == TYPER_INTERRUPTED:
+        if code == _TYPER_INTERRUPTED:
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except typer.TyperException as error:  # a usage error
@@ -101,8 +103,8 @@ def _run(step: Callable[[], object]) -> int:
     except MirembedError as error:
         _say(f"error: {error}")
     except (KeyboardInterrupt, typer.Abort):
-        _say("interrupted; what is finished is kept, and the same command goes on from there")
-    except BrokenPipeError:  # whoever read our output (head, say) has enough
+        _say(INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output (head, say) has enough
         return 0
     except OSError as error:
         _say(f"error: cannot use {error.filename or 'a file'}: {error.strerror or error}; check its permissions")
@@ -110,7 +112,7 @@ def _run(step: Callable[[], object]) -> int:
         if os.environ.get("MIREMBED_DEBUG"):
             raise
         _say(f"error: this is a bug in mirembed: {type(error).__name__}: {error}")
-        _say("please report it, with what MIREMBED_DEBUG=1 shows for the same command")
+        _say("please report it, with the output of the same command under MIREMBED_DEBUG=1")
     return 1
 
 

@@ -1,15 +1,18 @@
-"""The flags that several commands share, spelled and explained once."""
+"""The flags that several commands share, each spelled and explained once, and how they are read."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
+
+from mirembed.config import defaults
 
 if TYPE_CHECKING:
     from mirembed.registry import Registry
@@ -19,75 +22,78 @@ Dataset: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="SPEC",
-        help="A dataset: name or name:param=value. Without it, the only one in the store; none there: demo.",
+        help="Dataset: NAME or NAME:PARAM=VALUE. Default: the only one in the store; demo if the store is empty.",
     ),
 ]
+AudioFolder: TypeAlias = Annotated[Path | None, typer.Option(metavar="DIR", help="The dataset's audio folder.")]
 StoreFolder: TypeAlias = Annotated[
     Path,
-    typer.Option("--store", metavar="DIR", envvar="MIREMBED_STORE", help="Holds spectrograms, models and runs."),
+    typer.Option("--store", metavar="DIR", envvar="MIREMBED_STORE", help="Folder of features, models and runs."),
 ]
 Similarities: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         "--similarity",
         metavar="SPEC",
-        help="Learn this similarity: rbf, rbf:gamma=2 ... (approach SPEC-sl); repeatable.",
+        help="Similarity to learn, such as rbf or rbf:gamma=2 (approach SPEC-sl); repeatable.",
     ),
 ]
 Approaches: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--approach", metavar="NAME", help="nn, fl or SPEC-sl; repeatable. Default: rbf-sl."),
+    typer.Option("--approach", metavar="NAME", help="Approach: nn, fl or SPEC-sl; repeatable. Default: rbf-sl."),
 ]
 LabelSimilarity: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="SPEC", help="Compare labels by another similarity than embeddings.")
+    str | None,
+    typer.Option(metavar="SPEC", help="Similarity of the labels, if it is not that of the embeddings."),
 ]
-Learner: TypeAlias = Annotated[
-    str, typer.Option(metavar="SPEC", help="Predicts from embeddings: svm, svm:C=10, svm:kernel=match ...")
+Epochs: TypeAlias = Annotated[
+    int | None, typer.Option(metavar="N", help=f"Passes over the training tracks. Default: {defaults.EPOCHS}.")
 ]
-Epochs: TypeAlias = Annotated[int, typer.Option(metavar="N", min=1, help="Passes over the training tracks.")]
-Batch: TypeAlias = Annotated[int, typer.Option(metavar="N", min=1, help="Excerpts in a training step.")]
-Seed: TypeAlias = Annotated[int, typer.Option(metavar="N", min=0, help="Fixes weights, excerpts and their order.")]
-NormalizeWith: TypeAlias = Annotated[
-    str,
+Batch: TypeAlias = Annotated[
+    int | None, typer.Option(metavar="N", help=f"Excerpts per training step. Default: {defaults.BATCH}.")
+]
+Normalize: TypeAlias = Annotated[
+    str | None,
     typer.Option(
-        "--normalize",
-        metavar="WHOSE",
-        help="Band statistics of the training tracks (training), or of the whole dataset as in the paper (dataset).",
+        metavar="TRACKS",
+        help="Tracks whose statistics normalize the input: training (the default), or dataset (all, as in the paper).",
     ),
 ]
 Exclude: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="WHAT", help="known-faults: leave out the tracks that are known to be faulty, and say which."),
+    typer.Option(metavar="WHAT", help="known-faults: leave out the tracks that are known to be faulty."),
 ]
 Jobs: TypeAlias = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, help="Worker processes; default: one a core. Results do not depend on it."),
+    typer.Option(metavar="N", min=1, help="Worker processes. Default: one per core. The results do not depend on it."),
 ]
-BackendJobs: TypeAlias = Annotated[
+Executor: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Where the worker processes run: local, or dask for a cluster (pip install 'mirembed[dask]').",
+        help=r"Where the work runs: local, or dask for a Dask cluster (pip install 'mirembed\[dask]').",
     ),
 ]
 Scheduler: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="ADDRESS", help="The Dask scheduler, such as tcp://HOST:8786.")
+    str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler, such as tcp://HOST:8786.")
 ]
 Device: TypeAlias = Annotated[
-    str, typer.Option(metavar="NAME", help="auto, cpu or cuda; auto takes a CUDA device when there is one.")
+    str | None,
+    typer.Option(metavar="NAME", help="auto (the default), cpu or cuda; auto uses a CUDA device if there is one."),
 ]
 Engine: TypeAlias = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="NAME",
-        help="auto, numba (a fused kernel, fast) or torch (its own GRU); auto takes numba where it runs and agrees.",
+        help="Engine of the network: numba (fused, fast), torch, or auto (the default), which is numba where it works.",
     ),
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-ModelName: TypeAlias = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A model's folder, or its name in the store.")
+DatasetName: TypeAlias = Annotated[str, typer.Argument(metavar="NAME", help="Dataset: NAME or NAME:PARAM=VALUE.")]
+ModelName: TypeAlias = Annotated[str, typer.Argument(metavar="MODEL", help="Model: a folder, or a name in the store.")]
+AudioPaths: TypeAlias = Annotated[
+    list[Path], typer.Argument(metavar="PATH...", help="Audio files, or folders of them.")
 ]
-Paths: TypeAlias = Annotated[list[Path], typer.Argument(metavar="PATH...", help="Audio files, or folders of them.")]
 
 DEFAULT_STORE = Path("mirembed-store")
 
@@ -98,38 +104,44 @@ def command_line() -> str:
 
 
 def parse_dataset(text: str | None) -> Spec | None:
-    """Read ``--dataset``."""
+    """Parse ``--dataset``."""
     from mirembed.specs import Spec
 
     return None if text is None else Spec.parse(text)
 
 
+def given_settings(context: typer.Context, leave_out: Collection[str] = ()) -> dict[str, Any]:
+    """Return the flags that were given and are settings, by their keys in experiment files."""
+    from mirembed.config.settings import Settings, key
+
+    names = {field.name for field in dataclasses.fields(Settings)} - set(leave_out)
+    return {key(name): value for name, value in context.params.items() if name in names and value not in (None, [], ())}
+
+
 def discover() -> Registry:
-    """Load the plugins, and say in one line each which are broken."""
+    """Load the plugins and warn about broken ones."""
     from mirembed.registry import Registry
 
     registry = Registry.discover()
     for broken in registry.broken:
-        typer.echo(f"warning: {broken}; it is left out: {broken.remedy}", err=True)
+        typer.echo(f"warning: {broken}; left out: {broken.remedy}", err=True)
     return registry
 
 
 @contextlib.contextmanager
-def on_backend(backend: str, scheduler: str | None, jobs: int | None) -> Iterator[None]:
-    """Let ``--backend-jobs`` do the work for the length of a ``with`` block."""
+def on_executor(name: str, scheduler: str | None, jobs: int | None) -> Iterator[None]:
+    """Run the work of the ``with`` block where ``--executor`` says."""
     from mirembed.errors import SpecError
-    from mirembed.workers.cluster import engine as use
+    from mirembed.workers.executor import executor
 
-    if backend != "local" and jobs is not None:
-        raise SpecError(
-            f"--jobs {jobs} and --backend-jobs {backend}: how many work, the cluster says; leave --jobs out"
-        )
-    with use(backend, scheduler):
+    if name != "local" and jobs is not None:
+        raise SpecError(f"--jobs {jobs} and --executor {name}: the cluster sets the number of workers; omit --jobs")
+    with executor(name, scheduler):
         yield
 
 
 def train_soon(context: typer.Context) -> None:
-    """Have what trainings are forked from loaded while the command reads and plans; before any heavy import."""
+    """Start importing what trainings need in the background. Call it before any heavy import."""
     from mirembed.workers.trainings import prepare_trainings
 
     context.with_resource(prepare_trainings())

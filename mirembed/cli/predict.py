@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from mirembed.cli.embed import Out, embed_paths, failures_json, finish
-from mirembed.cli.options import DEFAULT_STORE, Jobs, Json, ModelName, Paths, StoreFolder
+from mirembed.cli.options import DEFAULT_STORE, AudioPaths, Jobs, Json, ModelName, StoreFolder
 
 
 def predict(
     model: ModelName,
-    paths: Paths,
+    paths: AudioPaths,
     store: StoreFolder = DEFAULT_STORE,
     out: Out = None,
     jobs: Jobs = None,
     json: Json = False,
 ) -> None:
-    """Predict the class, or the targets, of audio files; no labels are needed."""
+    """Predict the class or the targets of audio files. They need no labels."""
     from mirembed.audio.files import printable
-    from mirembed.cli.console import print_json, print_table
+    from mirembed.cli.output import print_json, print_table
     from mirembed.models.inference import check_suffix, write_predictions
     from mirembed.models.model import named_predictions
 

@@ -14,21 +14,22 @@ def report(
     run: Annotated[
         str,
         typer.Argument(
-            metavar="RUN", help="The folder of a run or experiment, or its name in the store, or how that begins."
+            metavar="RUN", help="Run or experiment: a folder, or an unambiguous prefix of a name in the store."
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to write it. Default: the folder report of the run.")
+        Path | None, typer.Option(metavar="DIR", help="Output folder. Default: the folder report inside the run.")
     ] = None,
     store: StoreFolder = DEFAULT_STORE,
     json: Json = False,
 ) -> None:
-    """Write the report of a run: one HTML page, figures as PNG and SVG, tables as CSV and LaTeX.
+    """Write the report of a run: an HTML page, figures (PNG, SVG) and tables (CSV, LaTeX).
 
-    A run that is still going on is shown as far as it has come.
+    An unfinished run is reported as far as it got.
     """
-    from mirembed.cli.console import ConsoleProgress, print_json
     from mirembed.cli.options import discover
+    from mirembed.cli.output import ConsoleProgress, print_json
+    from mirembed.progress import counted
     from mirembed.reports import write_report
     from mirembed.runs import find_run
     from mirembed.store import Store
@@ -42,4 +43,6 @@ def report(
         print_json(written.to_json())
         return
     typer.echo(f"report: {written.page}")
-    typer.echo(f"{len(written.figures) // 2} figures and {len(written.tables) // 2} tables beside it")
+    # Every figure and every table is written in two formats.
+    n_figures, n_tables = len(written.figures) // 2, len(written.tables) // 2
+    typer.echo(f"{counted(n_figures, 'figure')} and {counted(n_tables, 'table')} beside it")

@@ -13,19 +13,19 @@ from mirembed.cli.options import DEFAULT_STORE, Dataset, Jobs, Json, ModelName, 
 
 def similar(
     model: ModelName,
-    track: Annotated[str, typer.Argument(metavar="TRACK", help="An id of the store, or an audio file.")],
-    top: Annotated[int, typer.Option(metavar="N", min=1, help="How many neighbors.")] = 10,
+    track: Annotated[str, typer.Argument(metavar="TRACK", help="Track: an id in the store, or an audio file.")],
+    top: Annotated[int, typer.Option(metavar="N", min=1, help="Number of neighbors.")] = 10,
     inside: Annotated[
         Path | None,
-        typer.Option("--in", metavar="DIR", help="Search in this folder of audio files instead of the store."),
+        typer.Option("--in", metavar="DIR", help="Search this folder of audio files instead of the store."),
     ] = None,
     dataset: Dataset = None,
     store: StoreFolder = DEFAULT_STORE,
     jobs: Jobs = None,
     json: Json = False,
 ) -> None:
-    """List the tracks that are most similar to one, by the similarity that the model learned."""
-    from mirembed.cli.console import ConsoleProgress, print_json, print_table
+    """List the tracks most similar to one, by the similarity that the model learned."""
+    from mirembed.cli.output import ConsoleProgress, print_json, print_table
     from mirembed.models.neighbors import neighbors
     from mirembed.store import Store
 

@@ -1,4 +1,4 @@
-"""``mirembed store``: what is in a store, whether it is sound, and how to make it smaller."""
+"""``mirembed store``: show, verify and compact a store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ app = typer.Typer(help="Show what is in a store, verify it, or merge its small f
 @app.command("info")
 def info(store: StoreFolder = DEFAULT_STORE, json: Json = False) -> None:
     """List the datasets, models and runs of a store."""
-    from mirembed.cli.console import print_json
+    from mirembed.cli.output import print_json
     from mirembed.inventory.contents import contents
 
     found = contents(_existing(store))
@@ -33,11 +33,11 @@ def info(store: StoreFolder = DEFAULT_STORE, json: Json = False) -> None:
 
 @app.command("verify")
 def verify(store: StoreFolder = DEFAULT_STORE, json: Json = False) -> None:
-    """Read everything in a store and say what is wrong with it, and what to do. Nothing is changed.
+    """Read everything in a store, and report what is damaged and what to do. Nothing is changed.
 
-    Exit code 1 when something is wrong.
+    Exit code 1 if anything is damaged.
     """
-    from mirembed.cli.console import ConsoleProgress, print_json
+    from mirembed.cli.output import ConsoleProgress, print_json
     from mirembed.inventory.verify import verify as run
     from mirembed.progress import counted
 
@@ -49,14 +49,14 @@ def verify(store: StoreFolder = DEFAULT_STORE, json: Json = False) -> None:
     else:
         for fault in faults:
             typer.echo(f"{fault.path} {fault.what}; {fault.advice}")
-        typer.echo(f"{store}: {counted(len(faults), 'fault')}" if faults else f"{store}: everything is sound")
+        typer.echo(f"{store}: {counted(len(faults), 'fault')}" if faults else f"{store}: no faults")
     raise typer.Exit(1 if faults else 0)
 
 
 @app.command("compact")
 def compact(dataset: Dataset = None, store: StoreFolder = DEFAULT_STORE, json: Json = False) -> None:
-    """Merge the small shards of a dataset; without --dataset, of every dataset of the store."""
-    from mirembed.cli.console import ConsoleProgress, print_json
+    """Merge the small shards of a dataset, or of all datasets in the store."""
+    from mirembed.cli.output import ConsoleProgress, print_json, size
     from mirembed.progress import counted
     from mirembed.store.compact import compact as run
 
@@ -71,7 +71,7 @@ def compact(dataset: Dataset = None, store: StoreFolder = DEFAULT_STORE, json: J
         done.append({"dataset": name, **result.to_json()})
         if not json:
             before, after = counted(result.shards_before, "shard"), counted(result.shards_after, "shard")
-            typer.echo(f"{name}: {before} ({_size(result.bytes_before)}) -> {after} ({_size(result.bytes_after)})")
+            typer.echo(f"{name}: {before} ({size(result.bytes_before)}) -> {after} ({size(result.bytes_after)})")
     if json:
         print_json(done)
 
@@ -82,12 +82,12 @@ def _existing(store: Path) -> Store:
 
     place = Store(store)
     if not any((store / name).exists() for name in ("store.json", "datasets", "models", "runs")):
-        raise StoreError(f"there is no store in {store}; `mirembed extract` makes one, --store names another")
+        raise StoreError(f"there is no store in {store}; create one with `mirembed extract`, or choose another --store")
     return place
 
 
 def _print_contents(found: Contents) -> None:
-    from mirembed.cli.console import print_table
+    from mirembed.cli.output import print_table, size
 
     print_table(
         ["dataset", "state", "tracks", "failed", "hours", "size", "shards", "computed by"],
@@ -98,7 +98,7 @@ def _print_contents(found: Contents) -> None:
                 _tracks(one),
                 str(one.failures),
                 f"{one.hours:.2f}",
-                _size(one.bytes),
+                size(one.bytes),
                 str(one.shards),
                 ", ".join(f"{backend} ({count})" for backend, count in one.backends.items()),
             ]
@@ -109,7 +109,7 @@ def _print_contents(found: Contents) -> None:
     if found.models:
         print_table(
             ["model", "state", "dataset", "approach", "tracks", "size"],
-            [[m.model, m.state, m.dataset, m.approach, str(m.tracks), _size(m.bytes)] for m in found.models],
+            [[m.model, m.state, m.dataset, m.approach, str(m.tracks), size(m.bytes)] for m in found.models],
             title="Models",
         )
     if found.runs:
@@ -122,21 +122,16 @@ def _print_contents(found: Contents) -> None:
 
 
 def _tracks(one: DatasetSummary) -> str:
-    """Return ``24 of 24``, and what else there is of the dataset or of the store."""
+    """Return ``24 of 24``, with the tracks that the store or the dataset lacks."""
     absent = f", {one.absent} without audio" * bool(one.absent)
     unlisted = f", {one.unlisted} no longer listed" * bool(one.unlisted)
     return f"{one.tracks - one.unlisted} of {one.listed}{absent}{unlisted}"
 
 
 def _run_row(run: RunSummary) -> list[str]:
+    from mirembed.cli.output import size
+
     what = run.describe_scores() or f"experiment of {len(run.members)}" * bool(run.members)
     epochs, seeds = "" if run.epochs is None else str(run.epochs), ", ".join(map(str, run.seeds))
     started = run.started[:16].replace("T", " ")
-    return [run.run, run.state, run.dataset, run.folds, epochs, seeds, what, started, _size(run.bytes)]
-
-
-def _size(n_bytes: int) -> str:
-    """Return ``12 KiB``, ``3.4 MiB``, ``1.2 GiB``."""
-    if n_bytes < 2**20:
-        return f"{n_bytes / 2**10:.0f} KiB"
-    return f"{n_bytes / 2**20:.1f} MiB" if n_bytes < 2**30 else f"{n_bytes / 2**30:.1f} GiB"
+    return [run.run, run.state, run.dataset, run.folds, epochs, seeds, what, started, size(run.bytes)]

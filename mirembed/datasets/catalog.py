@@ -72,19 +72,9 @@ def overview(registry: Registry, store: Store) -> list[Overview]:
             for features, info in infos
             if Spec.parse(info.spec).name in (name, plugin.full_name)
         ]
-        rows.append(
-            Overview(
-                name=name,
-                title=card.title,
-                n_tracks=card.n_tracks,
-                labels=card.labels,
-                license=card.license,
-                source=card.source,
-                citation=card.citation,
-                archives=tuple(archive.url for archive in card.archives),
-                stored=", ".join(stored),
-            )
-        )
+        facts = {key: getattr(card, key) for key in ("title", "n_tracks", "labels", "license", "source", "citation")}
+        archives = tuple(archive.url for archive in card.archives)
+        rows.append(Overview(name, **facts, archives=archives, stored=", ".join(stored)))
     return rows
 
 

@@ -7,7 +7,6 @@ dependency. urllib.request brings redirects, proxies and TLS.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import http.client
 import os
@@ -20,8 +19,9 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 
-from mirembed.errors import DatasetError, SpecError, StoreWriteError
+from mirembed.errors import DatasetError, SpecError
 from mirembed.progress import Progress
+from mirembed.store.files import write_error
 
 CHUNK = 1 << 18
 """Bytes that are held in memory at a time."""
@@ -31,8 +31,6 @@ TRANSIENT = {408, 429, 500, 502, 503, 504}
 """HTTP statuses of a server that may answer later."""
 HEADWAY = 1 << 20
 """A connection that delivered this many bytes before it broke does not count as a failure."""
-
-_HEX_DIGITS = {"sha256": 64, "md5": 32}
 
 
 @dataclass(frozen=True)
@@ -65,12 +63,12 @@ class Checksum:
         SpecError
             If the text is not a checksum.
         """
-        algorithm, _, digest = text.strip().lower().partition(":")
-        if len(digest) != _HEX_DIGITS.get(algorithm) or not re.fullmatch("[0-9a-f]+", digest):
+        checksum = text.strip().lower()
+        if not re.fullmatch("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", checksum):
             raise SpecError(
                 f"{text!r} is not a checksum; expected sha256: and 64 hexadecimal digits, or md5: and 32 of them"
             )
-        return cls(algorithm, digest)
+        return cls(*checksum.split(":"))
 
     def of(self, path: Path, progress: Progress) -> Checksum:
         """Compute the checksum of a file with the same algorithm.
@@ -118,12 +116,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            advice = "free some space and run the same command again to resume"
-        else:
-            advice = "check the folder, or choose another one with --audio"
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise StoreWriteError(f"cannot write {path}: {reason}; {advice}") from error
+        raise write_error(path, error, "--audio") from error
 
 
 def download(url: str, target: Path, checksum: Checksum, progress: Progress, policy: RetryPolicy) -> None:

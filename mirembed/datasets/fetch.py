@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from mirembed.datasets.download import Checksum, RetryPolicy, disk_errors, download, elsewhere
 from mirembed.datasets.unpack import is_archive, unpack
-from mirembed.errors import DatasetError, PluginError, SpecError, StoreBusyError
+from mirembed.errors import DatasetError, PluginError, SpecError
 from mirembed.hookspecs import Archive, Card
 from mirembed.progress import Progress, Silent, counted
-from mirembed.store.files import write_json
+from mirembed.store.files import exclusive, write_json
 
 
 @dataclass(frozen=True)
@@ -115,12 +114,14 @@ def fetch(
     """
     options, progress, policy = options or FetchOptions(), progress or Silent(), policy or RetryPolicy()
     if card is None or not card.archives:
-        where = f": {card.source}" if card is not None else ""
-        raise DatasetError(f"dataset {name} has no archives to fetch; get it yourself{where}")
+        source = f"source: {card.source}" if card is not None and card.source else "get its files yourself"
+        raise DatasetError(f"dataset {name} has no archives to fetch; {source}")
     jobs = _plan(name, card.archives, audio, options)
     for note in (card.title, f"license: {card.license}", f"source: {card.source}", f"please cite:\n{card.citation}"):
         progress.note(note)
-    with _locked(audio):
+    with disk_errors(audio):
+        audio.mkdir(parents=True, exist_ok=True)
+    with exclusive(audio, f"another process is fetching into {audio}; wait until it has finished"):
         return [_fetch_archive(job, options.max_bytes, progress, policy) for job in jobs]
 
 
@@ -177,24 +178,6 @@ def _parse_url(text: str) -> SplitResult:
     except ValueError:  # such as http://[ or http://host:port
         pass
     raise SpecError(f"{text} cannot be downloaded; give http://..., https://... or the path of a file")
-
-
-@contextlib.contextmanager
-def _locked(audio: Path) -> Iterator[None]:
-    """Keep other processes from fetching into the same folder."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(audio / ".fetch.lock", timeout=0)
-    with disk_errors(audio):
-        audio.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise StoreBusyError(f"another process is fetching into {audio}; wait until it has finished") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _fetch_archive(job: _Job, max_bytes: float | None, progress: Progress, policy: RetryPolicy) -> Fetched:

@@ -294,7 +294,7 @@ def _check_classes(task: Task, labels: NDArray[Any], scheme: Scheme, n_folds: in
     counts = np.bincount(labels, minlength=len(task.classes))
     if np.count_nonzero(counts) < 2:
         name = task.classes[int(counts.argmax())]
-        raise EvaluationError(f"all {len(labels)} tracks are of class {name!r}: at least 2 classes are needed")
+        raise EvaluationError(f"all {len(labels)} tracks are of class {name!r}: at least two classes are needed")
     if scheme == "random":
         return []
     if counts.max() < n_folds:

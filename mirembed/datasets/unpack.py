@@ -152,16 +152,14 @@ def _members(archive: Path, name: str, raw: IO[bytes]) -> Iterator[tuple[str, bo
                 for entry in tar:
                     # A hard link has the content of the earlier member that it names: it becomes a copy.
                     if not (entry.isreg() or entry.isdir() or entry.islnk()):
-                        kind = "symbolic link" if entry.issym() else "device or other special file"
-                        raise _refusal(archive, f"{entry.name!r} is a {kind}")
+                        raise _special(archive, entry.name, entry.issym())
                     yield entry.name, entry.isdir(), _content(archive, partial(tar.extractfile, entry))
         elif decisive.endswith(_ZIP):
             with zipfile.ZipFile(raw) as bundle:
                 for info in bundle.infolist():
                     mode = stat.S_IFMT(info.external_attr >> 16)  # 0 if the archive was not made on Unix
                     if mode not in (0, stat.S_IFREG, stat.S_IFDIR):
-                        kind = "symbolic link" if stat.S_ISLNK(mode) else "device or other special file"
-                        raise _refusal(archive, f"{info.filename!r} is a {kind}")
+                        raise _special(archive, info.filename, stat.S_ISLNK(mode))
                     yield info.filename, info.is_dir(), _content(archive, partial(bundle.open, info))
         else:
             yield name, False, iter(partial(raw.read, CHUNK), b"")
@@ -194,6 +192,10 @@ def _safe_path(archive: Path, name: str) -> PurePosixPath:
     if re.search(r"[\x00-\x1f\ud800-\udfff]", name) or len(path.parts) > MAX_DEPTH:
         raise _refusal(archive, f"{name[:200]!r} is not a valid file name")
     return path
+
+
+def _special(archive: Path, name: str, is_link: bool) -> DatasetError:
+    return _refusal(archive, f"{name!r} is a {'symbolic link' if is_link else 'device or other special file'}")
 
 
 def _refusal(archive: Path, reason: str) -> DatasetError:

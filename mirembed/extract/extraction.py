@@ -18,7 +18,7 @@ from mirembed.extract.summary import Summary
 from mirembed.hookspecs import Track
 from mirembed.progress import Progress, counted
 from mirembed.store import DatasetInfo, Failure, FeatureStore, SpectrogramRow
-from mirembed.workers.cluster import is_cluster, n_threads, run_on_cluster
+from mirembed.workers.executor import is_cluster, n_threads, run_on_cluster
 
 SHARD_ROWS = 128
 SHARD_FRAMES = 400_000
@@ -125,7 +125,7 @@ class Extraction:
         self._written_at = time.monotonic()
 
     def run(self, jobs: int) -> None:
-        """Extract the tracks. If this ends with an exception, what has been done is kept all the same.
+        """Extract the tracks. Even if this ends with an exception, what has been done is kept.
 
         Raises
         ------

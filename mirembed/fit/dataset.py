@@ -329,10 +329,10 @@ def check_trainable(tracks: Tracks) -> NDArray[Any]:
         If there are fewer than two tracks or classes.
     """
     if len(tracks.ids) < 2:
-        raise EvaluationError(f"{tracks.info.spec} has {counted(len(tracks.ids), 'track')}: at least 2 are needed")
+        raise EvaluationError(f"{tracks.info.spec} has {counted(len(tracks.ids), 'track')}: at least two are needed")
     if isinstance(tracks.task, Classification) and len(tracks.task.classes) < 2:
         raise EvaluationError(
-            f"all {len(tracks.ids)} tracks of {tracks.info.spec} are of class {tracks.task.classes[0]!r}: at least 2 "
+            f"all {len(tracks.ids)} tracks of {tracks.info.spec} are of class {tracks.task.classes[0]!r}: at least two "
             "classes are needed"
         )
     return label_array(tracks)

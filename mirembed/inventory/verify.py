@@ -8,10 +8,10 @@ from pathlib import Path
 
 from mirembed.errors import MirembedError, StoreError
 from mirembed.hookspecs import Classification
-from mirembed.models.saved import model_faults
+from mirembed.models.saved import MANIFEST, model_faults
 from mirembed.progress import Progress, Silent, counted
 from mirembed.runs.folder import RunFolder
-from mirembed.runs.summary import run_faults
+from mirembed.runs.record import run_faults
 from mirembed.store.faults import Fault, unreadable
 from mirembed.store.features import FeatureStore, compare_parameters, row_groups, shard_parameters
 from mirembed.store.files import TEMPORARY, being_written, is_held
@@ -22,9 +22,9 @@ _EXTRACT_AGAIN = "run `mirembed extract` again with the dataset's --dataset and 
 
 
 def verify(store: Store, progress: Progress | None = None) -> list[Fault]:
-    """Read everything in a store and return what is wrong with it.
+    """Read everything in a store and list what is wrong with it.
 
-    Nothing is changed. What another process is writing at this moment is left alone.
+    Nothing is changed. Files that another process is writing are skipped.
     """
     progress = progress or Silent()
     datasets = [FeatureStore(path) for path in _folders(store.root / "datasets")]
@@ -43,8 +43,8 @@ def verify(store: Store, progress: Progress | None = None) -> list[Fault]:
     for folder in _folders(store.runs):
         run = RunFolder(folder)
         faults += run_faults(run)
-        for model in sorted(folder.rglob(f"{run.models.name}/*/")):
-            faults += model_faults(model)
+        for manifest in sorted(folder.rglob(f"{run.models.name}/[!.]*/{MANIFEST}")):
+            faults += model_faults(manifest.parent)
     return [*faults, *_leftovers(store.root)]
 
 
@@ -76,8 +76,8 @@ def _dataset_faults(features: FeatureStore) -> Iterator[Fault]:
     if twice_stored and not is_held(features.folder):
         yield Fault(
             str(features.folder / "spectrograms"),
-            f"has {counted(len(twice_stored), 'track')} in two shards, {twice_stored[0]!r} first; the last row counts",
-            f"{_EXTRACT_AGAIN}: it removes the others",
+            f"has {counted(len(twice_stored), 'track')} in two shards ({twice_stored[0]!r} is one)",
+            f"{_EXTRACT_AGAIN}: it keeps the last row of each",
         )
     for table in [features.folder / "failures.parquet", *sorted(features.embeddings.glob("*.parquet"))]:
         if table.exists():

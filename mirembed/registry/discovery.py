@@ -85,7 +85,7 @@ class Selection:
             for name in names:
                 if _canonical(name) not in canonical_names:
                     near = near_names(name, known) or sorted(known) or ["none"]
-                    raise UnknownNameError(f"{source} {name}: no such third-party plugin; there are {', '.join(near)}")
+                    raise UnknownNameError(f"{source} {name}: no such third-party plugin; available: {', '.join(near)}")
 
 
 @contextlib.contextmanager
@@ -272,4 +272,4 @@ def _check_hook_names(module: Any) -> None:
             raise PluginError(f"{name} lacks the decorator @hookimpl (from mirembed import hookimpl)")
         if hook not in known and (options is not None or hook.startswith("mirembed_")):
             near = difflib.get_close_matches(hook, known, n=1, cutoff=0.0)
-            raise PluginError(f"unknown hook {hook!r}; did you mean {near[0]!r}?")
+            raise PluginError(f"unknown hook {hook!r} (did you mean {near[0]!r}?)")

@@ -203,7 +203,7 @@ class Registry:
         names = sorted({p.name for p in self.plugins if kind in (p.kind, None)})
         near = near_names(name, names)
         message = f"no {kind or 'plugin'} is called {name!r}; "
-        message += f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names) or 'none'}"
+        message += f"did you mean {' or '.join(near)}?" if near else f"available: {', '.join(names) or 'none'}"
         if self.broken:
             message += f". Some plugins failed to load: {'; '.join(map(str, self.broken))}"
         if self.left_out:

@@ -148,7 +148,7 @@ def plugin_code(failure: str) -> Iterator[None]:
     except (MirembedError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise PluginError(f"{failure}: {one_line(error)}; please report this to the plugin's authors") from error
+        raise PluginError(f"{failure}: {one_line(error)}; report it to that plugin's authors") from error
 
 
 def one_line(error: BaseException) -> str:

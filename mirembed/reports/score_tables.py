@@ -33,7 +33,7 @@ def compare_methods(run: RunRecord) -> tuple[PairedTest, ...]:
 
 
 def scores_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section:
-    """Return the tables of scores, below what is needed to read them: chance, and what biases the scores."""
+    """Return the tables of scores, below the chance level and the run's warnings."""
     squared = _squared_table(run)
     return Section(
         "Scores",
@@ -45,11 +45,10 @@ def scores_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section:
 
 def learners_section(run: RunRecord) -> Section:
     """Return the scores of each approach with each learner; empty for a run with a single learner."""
-    # The question is about kernels if the learners differ in that.
+    if len(run.learners) < 2:
+        return Section("Learners")
     kernels = {str(plugin["parameters"].get("kernel")) for plugin in run.configuration["learners"].values()}
     title = "Does the kernel have to match?" if len(kernels) > 1 else "Learners"
-    if len(run.learners) < 2:
-        return Section(title)
     by_approach: dict[str, list[str]] = {}
     for method in run.methods:
         by_approach.setdefault(method.approach.name, []).append(method.name)
@@ -71,7 +70,7 @@ def significance_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section
 
 
 def best_marks(n_tests: int, family: str) -> str:
-    """Explain in a caption which cells are marked as best."""
+    """Return the sentence of a caption that explains which cells are marked as best."""
     if not n_tests:
         return "No differences were tested, so no score is marked as best."
     return (
@@ -321,7 +320,7 @@ def _means(run: RunRecord, of: str = "") -> str:
 
 
 def _first_learner(run: RunRecord) -> str:
-    """Note in a caption which learner the methods have, if the run has several."""
+    """Return the sentence of a caption that names the learner of the methods, if the run has several."""
     if len(run.learners) < 2:
         return ""
     return (

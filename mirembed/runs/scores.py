@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
@@ -56,7 +56,7 @@ def fold_scores(predictions: Predictions, task: Task) -> FoldScores:
     """Compute every metric in each fold of each seed: the mean over the targets, and each target."""
     found: FoldScores = {}
     for metric in metrics_for(task):
-        by_target = part_scores(metric, predictions)
+        by_target = part_scores(metric.function, predictions)
         found[metric.name, None] = by_target.mean(axis=1)
         if isinstance(task, Regression):
             found |= {(metric.name, target.name): by_target[:, n] for n, target in enumerate(task.targets)}
@@ -64,23 +64,24 @@ def fold_scores(predictions: Predictions, task: Task) -> FoldScores:
 
 
 def part_scores(
-    metric: Metric, predictions: Predictions, parts: Sequence[NDArray[np.int64]] | None = None
+    function: Callable[[NDArray[Any], NDArray[Any]], float],
+    predictions: Predictions,
+    parts: Sequence[NDArray[np.int64]] | None = None,
 ) -> NDArray[np.float64]:
-    """Compute a metric of each part and target: ndarray ``[n_parts, n_targets]``.
+    """Compute a function of truth and prediction for each part and target: ndarray ``[n_parts, n_targets]``.
 
     Parameters
     ----------
-    metric : Metric
+    function : callable
+        Such as `Metric.function`.
     predictions : Predictions
     parts : sequence of ndarray of int64, or None
         Rows; None: of each fold of each seed.
     """
     rows = predictions.parts if parts is None else parts
     columns = range(predictions.truth.shape[1])
-    return np.array(
-        [[metric.function(predictions.truth[r, c], predictions.predicted[r, c]) for c in columns] for r in rows],
-        np.float64,
-    )
+    values = [[function(predictions.truth[r, c], predictions.predicted[r, c]) for c in columns] for r in rows]
+    return np.array(values, np.float64)
 
 
 def n_undefined(predictions: Predictions, task: Task) -> int:
@@ -88,12 +89,8 @@ def n_undefined(predictions: Predictions, task: Task) -> int:
     is_defined = headline(task).is_defined
     if is_defined is None:
         return 0
-    columns = range(predictions.truth.shape[1])
-    return sum(
-        not is_defined(predictions.truth[rows, column], predictions.predicted[rows, column])
-        for rows in predictions.parts
-        for column in columns
-    )
+    defined = part_scores(is_defined, predictions)
+    return int(defined.size - defined.sum())
 
 
 def describe_undefined(name: str, count: int) -> str:
@@ -233,7 +230,7 @@ def _pooled(metric: Metric, predictions: Predictions) -> Interval:
         for column in range(predictions.truth.shape[1])
     ]
     return bootstrap_interval(
-        float(part_scores(metric, predictions, predictions.of_seed).mean()),
+        float(part_scores(metric.function, predictions, predictions.of_seed).mean()),
         # With few splits, a resample may draw no track that a seed has tested: its mean is over the other seeds.
         lambda drawn: np.nanmean([one(drawn) for one in resampled], axis=0),
         len(tracks),

@@ -1,26 +1,17 @@
-"""A run in a few words: its folds, sizes and scores; and what is wrong with it. Its tables are not read for that."""
+"""A run in a few words: its folds, sizes and scores. Finding one by its name. No table is read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mirembed.errors import StoreError
 from mirembed.hookspecs import Classification, Task
 from mirembed.progress import counted
-from mirembed.runs.folder import CURVES, FOLDS, MANIFEST, PREDICTIONS, SCORES, RunFolder, list_runs
-from mirembed.runs.tables import table_rows
+from mirembed.runs.folder import MANIFEST, RunFolder, list_runs
 from mirembed.statistics import headline
-from mirembed.store.faults import Fault, unreadable
-from mirembed.store.files import read_table
 from mirembed.store.rows import task_from_json
-
-DAMAGED = "damaged"
-"""The state of what cannot be read; ``mirembed store verify`` says why."""
-
-_EVALUATE_AGAIN = "delete the folder of the run and evaluate again: its manifest.json has the command"
 
 
 def describe_folds(
@@ -153,7 +144,7 @@ def summarize(run: RunFolder, name: str | None = None) -> RunSummary:
     try:
         manifest, state = run.manifest, run.state
         configuration = manifest["configuration"]
-        started = manifest.get("started", "")
+        started = manifest["started"]
         members = [member for member in run.members if (member.folder / MANIFEST).exists()]
         inside = [member.folder for member in members]
         files = [path for path in run.folder.rglob("*") if not any(path.is_relative_to(folder) for folder in inside)]
@@ -177,7 +168,7 @@ def summarize(run: RunFolder, name: str | None = None) -> RunSummary:
             bytes=n_bytes,
         )
     except (StoreError, KeyError, TypeError, ValueError, AttributeError):
-        return RunSummary(name, DAMAGED)
+        return RunSummary(name, "damaged")
 
 
 def find_run(runs: Path, name: str) -> RunFolder:
@@ -205,53 +196,3 @@ def find_run(runs: Path, name: str) -> RunFolder:
         f"no run {name!r}: give a run's folder, or its name in {runs} or a prefix of it ({names}{more_names}); "
         "`mirembed evaluate` makes one"
     )
-
-
-def run_faults(run: RunFolder) -> Iterator[Fault]:
-    """Yield what is wrong with a run or experiment.
-
-    A finished run must have a prediction for each test track of each fold, and the losses of all epochs; of an
-    unfinished one, every file must be readable.
-    """
-    try:
-        manifest, members = run.manifest, run.members
-    except StoreError as error:
-        yield Fault.of(run.folder, f"is not a run: {error}", "move it out of the store, or delete it")
-        return
-    finished = manifest["finished"] is not None
-    if members:
-        for member in members:
-            if member.folder.exists():
-                yield from run_faults(member)
-            elif finished:
-                yield Fault(str(member.folder), "is missing", "run the experiment again with its experiment.toml")
-        return
-    needed = [run.folder / name for name in (FOLDS, PREDICTIONS, CURVES, SCORES)] if finished else []
-    files = sorted([*run.folder.rglob("*.parquet"), *run.folder.glob("*.json")])
-    read = [path for path in files if not any(part.startswith(".") for part in path.relative_to(run.folder).parts)]
-    faults = [fault for path in dict.fromkeys([*needed, *read]) for fault in unreadable(path, _EVALUATE_AGAIN)]
-    yield from faults
-    if finished and not faults:
-        yield from _gaps(run, manifest["configuration"])
-
-
-def _gaps(run: RunFolder, configuration: Mapping[str, Any]) -> Iterator[Fault]:
-    """Yield what the tables of a finished run lack."""
-    wanted = sorted(table_rows(run.read_folds(), "seed", "id", "fold"))
-    predictions = run.folder / PREDICTIONS
-    by_method: dict[str, list[tuple[Any, ...]]] = {}
-    for name, *test in table_rows(read_table(predictions), "method", "seed", "id", "fold"):
-        by_method.setdefault(name, []).append(tuple(test))
-    for name, tests in by_method.items():
-        if sorted(tests) != wanted:
-            what = f"has {len(tests)} predictions of {name}; the folds test {len(wanted)} tracks"
-            yield Fault(str(predictions), what, _EVALUATE_AGAIN)
-    curves = run.folder / CURVES
-    epochs: dict[tuple[Any, ...], set[int]] = {}
-    for *training, epoch in table_rows(read_table(curves), "approach", "seed", "fold", "epoch"):
-        epochs.setdefault(tuple(training), set()).add(epoch)
-    n_epochs = configuration["epochs"]
-    for (name, seed, fold), found in epochs.items():
-        if found != set(range(1, n_epochs + 1)):
-            what = f"has {len(found)} of {n_epochs} epochs of {name}, seed {seed}, fold {fold}"
-            yield Fault(str(curves), what, _EVALUATE_AGAIN)

@@ -50,14 +50,14 @@ def writing(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_error(path: Path, error: OSError) -> StoreWriteError:
-    """Turn an error of the operating system into one that says what to do."""
+def write_error(path: Path, error: OSError, flags: str = "--store, --out") -> StoreWriteError:
+    """Turn an error of the operating system into one that says what to do; ``flags`` choose another folder."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        advice = "free some space and run the same command again; what is in the store is kept"
+        advice = "free some space and run the same command again; what was written so far is kept"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        advice = "choose another place (--store, --out), or ask for permission to write there"
+        advice = f"choose another folder ({flags}), or ask for permission to write there"
     else:
-        advice = "check the folder, or choose another place (--store, --out)"
+        advice = f"check the folder, or choose another one ({flags})"
     reason = os.strerror(error.errno) if error.errno else str(error)
     return StoreWriteError(f"cannot write {path}: {reason}; {advice}")
 

@@ -21,16 +21,14 @@ _GIVEN = "the audio folder"
 
 def listing(subject: Subject) -> None:
     """Return a Listing of at least one Track for a folder that holds a copy of the dataset."""
-    with subject.audio_folder() as audio:
-        listed = _list(subject.create(), audio)
+    listed = _listed(subject)
     _require(listings.types(listed))
     _require(listings.presence(listed))
 
 
 def task(subject: Subject) -> None:
     """Have a task with distinct classes, or with distinctly named targets whose low is below their high."""
-    with subject.audio_folder() as audio:
-        _require(listings.task(_list(subject.create(), audio)))
+    _require(listings.task(_listed(subject)))
 
 
 def ids(subject: Subject) -> None:
@@ -47,14 +45,12 @@ def ids(subject: Subject) -> None:
 
 def labels(subject: Subject) -> None:
     """Give every track a label: one of the classes, or a finite value within the range of each target."""
-    with subject.audio_folder() as audio:
-        _require(listings.labels(_list(subject.create(), audio)))
+    _require(listings.labels(_listed(subject)))
 
 
 def groups(subject: Subject) -> None:
     """Give a non-empty string or None as the group."""
-    with subject.audio_folder() as audio:
-        _require(listings.groups(_list(subject.create(), audio)))
+    _require(listings.groups(_listed(subject)))
 
 
 def paths(subject: Subject) -> None:
@@ -143,8 +139,7 @@ def untouched(subject: Subject) -> None:
 
 def notes(subject: Subject) -> None:
     """Give notes as single lines of text, and the number of absent tracks as an int of 0 or more."""
-    with subject.audio_folder() as audio:
-        listed = _list(subject.create(), audio)
+    listed = _listed(subject)
     _require(listings.counts(listed))
     if strange := [note for note in listed.notes if not listings.is_text(note) or "\n" in note]:
         raise Broken(f"returns the note {strange[0]!r}", given=_GIVEN, cause="a note of several lines: split it up")
@@ -247,6 +242,11 @@ def _require(violations: Iterator[listings.Violation]) -> None:
     """Raise `Broken` for the first violation, if there is one."""
     for violation in violations:
         raise Broken(violation.what, given=violation.given, cause=violation.cause)
+
+
+def _listed(subject: Subject) -> Listing:
+    with subject.audio_folder() as audio:
+        return _list(subject.create(), audio)
 
 
 def _list(dataset: Dataset, audio: Path) -> Listing:

@@ -1,10 +1,9 @@
-"""Worker processes: many independent tasks, side by side, whatever happens to one of them.
+"""Worker processes: independent tasks side by side, isolated from each other's crashes.
 
-Each worker has a pipe of its own and does its tasks in order, so that it is known which task was in hand when native
-code crashed, hung or took all memory: that task is lost, and nothing else.
+Every worker has its own pipe and runs its tasks in order. If native code crashes, hangs or takes all the memory, it is
+known which task was running: that task is lost, and no other.
 """
 
-from mirembed.workers.outcomes import Crashed, Done, Limits
-from mirembed.workers.running import available_jobs, run
+from mirembed.workers.pool import Crashed, Done, Limits, available_jobs, run
 
 __all__ = ["Crashed", "Done", "Limits", "available_jobs", "run"]

@@ -1,41 +1,138 @@
-"""The workers of one call, kept busy by a thread of the program."""
+"""Many independent tasks in worker processes: `run`, and the thread behind it that keeps the workers busy."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from multiprocessing import Pipe
 from multiprocessing.connection import wait
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from mirembed.errors import WorkerError
+from mirembed.progress import raise_if_interrupted
 from mirembed.workers.forkserver import Forked, ForkServer
-from mirembed.workers.outcomes import Crashed, Done, Limits
-from mirembed.workers.worker import READY, Worker
+from mirembed.workers.worker import READY, Process, Worker, start_python
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 _POLL = 0.25
-"""Seconds between two looks at the clock and at the memory."""
+"""Seconds between two checks of the time and memory limits."""
 
-_STARTS = 3
-"""How often in a row a worker may end before it has begun."""
+_MAX_FAILED_STARTS = 3
+"""Workers in a row that may end before they are ready."""
 
 
-class Pool(threading.Thread):
-    """Calls a function on arguments in worker processes.
+@dataclass(frozen=True)
+class Done(Generic[Result]):
+    """Task number ``index`` returned ``result``."""
+
+    index: int
+    result: Result
+
+
+@dataclass(frozen=True)
+class Crashed:
+    """Task number ``index`` ended its worker process, or was stopped; ``reason`` says why, in plain words."""
+
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one task; a worker that exceeds them is killed.
+
+    Attributes
+    ----------
+    seconds : callable or None
+        Maps the argument of a task to its time limit in seconds.
+    memory : int or None
+        Memory of a worker while a task runs, in bytes.
+    kept : int or None
+        Memory of a worker after a task, in bytes. A worker that keeps more, because something leaks, is replaced.
+    """
+
+    seconds: Callable[[Any], float] | None = None
+    memory: int | None = None
+    kept: int | None = None
+
+
+def available_jobs() -> int:
+    """Return the number of cores that this process may use; it respects CPU affinity and container limits."""
+    import joblib
+
+    return int(joblib.cpu_count())
+
+
+def run(
+    function: Callable[[Argument], Result],
+    arguments: Sequence[Argument],
+    jobs: int,
+    tick: Callable[[], None] = lambda: None,
+    *,
+    per_worker: int = 1,
+    limits: Limits | None = None,
+    server: ForkServer | None = None,
+) -> Generator[Done[Result] | Crashed, None, None]:
+    """Call ``function`` on every argument in worker processes, and yield the outcomes as they arrive.
 
     Parameters
     ----------
-    function, arguments, jobs, per_worker, limits, server
-        As in `mirembed.workers.run`.
+    function : callable
+        A module-level function. Its name and its argument are pickled.
+    arguments : sequence
+    jobs : int
+        Number of worker processes.
+    tick : callable
+        Called about four times a second while waiting.
+    per_worker : int
+        Tasks sent to a worker ahead of time; more than one keeps the workers busy while the caller is busy.
+    limits : Limits or None
+    server : ForkServer or None
+        Forks the workers. None: each starts from scratch.
+
+    Raises
+    ------
+    WorkerError
+        If no worker can be started.
+    Exception
+        Whatever ``function`` raises; the remaining tasks are abandoned.
+    """
+    pool = _Pool(function, arguments, jobs, per_worker, limits or Limits(), server)
+    try:
+        pool.start()
+        left = len(arguments)
+        while left:
+            raise_if_interrupted()
+            try:
+                outcome: Any = pool.outcomes.get(timeout=_POLL)
+            except queue.Empty:
+                tick()
+                continue
+            tick()
+            if isinstance(outcome, Exception):
+                raise outcome
+            left -= 1
+            yield outcome
+    finally:
+        pool.stop()
+
+
+class _Pool(threading.Thread):
+    """Calls a function on arguments in worker processes; the parameters are those of `run`.
 
     Attributes
     ----------
     outcomes : queue.SimpleQueue of Done, Crashed or Exception
-        Bounded, so that results wait with the workers while nobody takes them. After an exception nothing follows.
-        Not a ``Queue``: ctrl-C inside its ``get`` may leave its lock in disorder.
+        Its size is bounded: results wait in the workers until the caller takes them. Nothing follows an exception.
+        (Not a `queue.Queue`, because ctrl-C inside its ``get`` may corrupt its lock.)
     """
 
     def __init__(
@@ -62,18 +159,20 @@ class Pool(threading.Thread):
         self._stopped = False
 
     def stop(self) -> None:
-        """Kill the workers."""
+        """Kill the workers and end the thread."""
         self._stopped = True
-        self.join()
+        if self.ident is not None:
+            self.join()
 
     def run(self) -> None:
-        """Keep the workers busy until everything is answered; called by ``start``."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # for the workers, see `Worker.start`
+        """Keep the workers busy until every task has an outcome. Called by ``start``."""
+        # Inherited by the workers: ctrl-C reaches every process of the terminal, and only the program handles it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             while not self._stopped and self._is_unfinished():
-                self._hand_out()
-                self._collect()
-                self._watch()
+                self._send_tasks()
+                self._receive()
+                self._enforce_limits()
         except Exception as error:
             self._put(error)
         finally:
@@ -84,7 +183,7 @@ class Pool(threading.Thread):
                 for worker in self._workers:
                     worker.connection.close()
                 for worker in self._workers:
-                    worker.leave()
+                    worker.finish()
 
     def _put(self, outcome: Done[Any] | Crashed | Exception) -> None:
         while self.outcomes.qsize() >= max(2, self._per_worker * self._jobs) and not self._stopped:
@@ -97,18 +196,31 @@ class Pool(threading.Thread):
     def _busy(self) -> list[Worker]:
         return [worker for worker in self._workers if worker.tasks]
 
-    def _hand_out(self) -> None:
+    def _send_tasks(self) -> None:
         if not self._waiting and self._suspects and not self._busy():
-            # Each alone: memory may have run out because of another.
+            # One at a time: memory may have run out because of another task.
             self._waiting.append(self._suspects.pop())
             while len(self._workers) > 1:
                 self._workers.pop().kill()
         while len(self._workers) < min(self._jobs, len(self._waiting) + len(self._busy())):
-            self._workers.append(Worker.start(self._function, self._server))
+            self._start_worker()
         for depth in range(self._per_worker):
             for worker in self._workers:
                 if worker.ready and self._waiting and len(worker.tasks) == depth:
                     self._send(worker, self._waiting.pop())
+
+    def _start_worker(self) -> None:
+        here, there = Pipe()
+        with there:
+            process: Process
+            if self._server is not None and self._server.is_alive:
+                process, parent = self._server.fork(there.fileno()), self._server.process.pid
+            else:
+                process, parent = start_python("mirembed.workers.worker:serve", there.fileno()), os.getpid()
+        worker = Worker(process, here)
+        self._workers.append(worker)
+        with contextlib.suppress(OSError):  # a worker that has died is found by `_receive`
+            here.send((self._function, parent))
 
     def _send(self, worker: Worker, task: int) -> None:
         if not worker.tasks:
@@ -116,71 +228,70 @@ class Pool(threading.Thread):
         argument = self._arguments[task]
         seconds = None if self._limits.seconds is None else self._limits.seconds(argument)
         worker.tasks.append((task, seconds))
-        # One that has just died is found when its answers are collected.
         with contextlib.suppress(OSError):
             worker.connection.send((argument, seconds))
 
-    def _collect(self) -> None:
+    def _receive(self) -> None:
         by_connection = {worker.connection: worker for worker in self._workers}
         for connection in wait(list(by_connection), timeout=_POLL):
             worker = by_connection[connection]  # type: ignore[index]
             try:
-                answer = worker.connection.recv()
+                message = worker.connection.recv()
             except (EOFError, OSError):
-                self._bury(worker)
+                self._handle_death(worker)
                 continue
-            if answer == READY:
+            if message == READY:
                 worker.ready, self._failed_starts = True, 0
             else:
-                self._take(worker, *answer)
+                self._handle_result(worker, *message)
 
-    def _take(self, worker: Worker, well: bool, result: Any) -> None:
-        if not well:
+    def _handle_result(self, worker: Worker, succeeded: bool, result: Any) -> None:
+        if not succeeded:
             raise result
         task, _ = worker.tasks.popleft()
         self._put(Done(task, result))
         worker.since = time.monotonic()
-        if self._limits.kept is not None and worker.resident() > self._limits.kept:
-            self._replace(worker)
+        if self._limits.kept is not None and worker.resident_memory() > self._limits.kept:
+            self._remove(worker)
 
-    def _watch(self) -> None:
-        """Kill the workers that took too long, or too much memory, for the task in hand."""
-        for worker in self._busy():
-            (_, seconds), memory = worker.tasks[0], self._limits.memory
-            if worker.connection.poll():
-                continue  # it has just answered
-            if seconds is not None and time.monotonic() - worker.since > seconds:
-                self._give_up(worker, f"took longer than {seconds:.0f} s and was stopped")
-            elif memory is not None and worker.resident() > memory:
-                self._give_up(worker, f"took more than {memory / 2**30:.1f} GiB of memory and was stopped")
-
-    def _give_up(self, worker: Worker, reason: str) -> None:
-        task, _ = worker.tasks.popleft()
-        self._put(Crashed(task, reason))
-        self._replace(worker)
-
-    def _bury(self, worker: Worker) -> None:
-        """Find out why a worker has died, and whose fault it was."""
+    def _handle_death(self, worker: Worker) -> None:
+        """Find out why a worker has died and whether its task is to blame."""
         code = worker.process.wait()
         if not worker.ready:
-            # What ended with the process that was to fork it begins again from scratch, and may not need what that
-            # process failed to load.
+            # Workers whose fork server died start again from scratch, and may not need what it failed to load.
             self._failed_starts += not (isinstance(worker.process, Forked) and worker.process.is_orphan)
-            if self._failed_starts == _STARTS:
-                raise WorkerError(f"worker processes end before they begin (exit code {code}); free some memory")
+            if self._failed_starts == _MAX_FAILED_STARTS:
+                raise WorkerError(f"worker processes end before they start (exit code {code}); free some memory")
         elif worker.tasks:
             task, _ = worker.tasks.popleft()
-            # The system kills so when memory runs out, and not always the one that took it: a second try, alone.
-            if code == -signal.SIGKILL and not self._alone():
+            # The system sends SIGKILL when memory runs out, and not always to the culprit: retry the task alone.
+            if code == -signal.SIGKILL and not self._is_alone():
                 self._suspects.insert(0, task)
             else:
                 self._put(Crashed(task, _crash_reason(code)))
-        self._replace(worker)
+        self._remove(worker)
 
-    def _alone(self) -> bool:
+    def _is_alone(self) -> bool:
         return not self._waiting and len(self._busy()) == 0 and len(self._workers) == 1
 
-    def _replace(self, worker: Worker) -> None:
+    def _enforce_limits(self) -> None:
+        """Kill workers whose running task takes too much time or memory."""
+        for worker in self._busy():
+            (task, seconds), memory = worker.tasks[0], self._limits.memory
+            if worker.connection.poll():
+                continue  # it has just finished
+            if seconds is not None and time.monotonic() - worker.since > seconds:
+                reason = f"took longer than {seconds:.0f} s and was stopped"
+            elif memory is not None and worker.resident_memory() > memory:
+                reason = f"took more than {memory / 2**30:.1f} GiB of memory and was stopped"
+            else:
+                continue
+            worker.tasks.popleft()
+            self._put(Crashed(task, reason))
+            self._remove(worker)
+
+    def _remove(self, worker: Worker) -> None:
+        """Kill a worker and put the tasks that it has not started back in the queue."""
         self._waiting += [task for task, _ in reversed(worker.tasks)]
         self._workers.remove(worker)
         worker.kill()
@@ -190,5 +301,5 @@ def _crash_reason(code: int) -> str:
     if code == -signal.SIGKILL:
         return "its worker process was killed (SIGKILL), perhaps because memory ran out"
     if code < 0:
-        return f"native code ended its worker process ({signal.Signals(-code).name})"
-    return f"its worker process ended itself (exit code {code})"
+        return f"its worker process crashed in native code ({signal.Signals(-code).name})"
+    return f"its worker process exited with code {code}"

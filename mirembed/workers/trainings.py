@@ -1,11 +1,11 @@
-"""Independent trainings side by side, with one progress over all of them."""
+"""Independent trainings side by side, on this machine or a cluster, under one progress bar."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -15,35 +15,37 @@ import numpy as np
 from mirembed import workers
 from mirembed.errors import WorkerError
 from mirembed.progress import Progress
-from mirembed.workers.cluster import is_cluster, run_on_cluster
-from mirembed.workers.forkserver import ForkServer, forkserver, forkserver_ahead
+from mirembed.workers.executor import is_cluster, run_on_cluster
+from mirembed.workers.forkserver import forkserver, forkserver_ahead
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
+_LOAD = "mirembed.fit.job:load"
+"""Imports what trainings need, in the process that forks their workers. By name: not in this process."""
+
 
 @dataclass(frozen=True)
 class _Call(Generic[Argument, Result]):
-    """A training on its way to a worker, and where it counts its epochs.
+    """A training to run in a worker.
 
-    On a cluster they are not counted, and ``folder`` is the one that relative paths begin in.
+    Attributes
+    ----------
+    counters : pathlib.Path or None
+        File of int32, where the training counts its epochs at ``index``. None on a cluster.
+    folder : pathlib.Path or None
+        The working directory on a cluster.
     """
 
     function: Callable[[Argument, Callable[[int], None]], Result]
     argument: Argument
-    counters: Path | None
     index: int
+    counters: Path | None
     folder: Path | None = None
 
 
-_LOAD = "mirembed.fit.job:load"
-
-
 def prepare_trainings() -> contextlib.AbstractContextManager[None]:
-    """Start what trainings are forked from, for the length of a ``with`` block.
-
-    It loads what they need while the caller still plans them. Without such a block each `run_trainings` does so itself.
-    """
+    """Start the process that forks the workers of `run_trainings`, while the caller still plans in a ``with`` block."""
     return forkserver_ahead(_LOAD)
 
 
@@ -55,54 +57,54 @@ def run_trainings(
     progress: Progress,
     description: str,
 ) -> Iterator[tuple[int, Result]]:
-    """Call ``function(argument, on_epoch)`` for each argument in worker processes; yield ``(index, result)``.
+    """Call ``function(argument, on_epoch)`` for each argument in worker processes, and yield ``(index, result)``.
 
-    The results come in the order in which the trainings end. On a cluster (see `mirembed.workers.cluster`) each
-    training has a process of its own on one of its machines, which see the store and the current folder.
+    The results arrive in the order in which the trainings finish. On a cluster (see `mirembed.workers.executor`), each
+    training has its own process on a machine that sees the store and the current folder under the same paths.
 
     Parameters
     ----------
     function : callable
-        A module-level function; it calls ``on_epoch`` with the number of epochs done.
+        A module-level function. It calls ``on_epoch`` with the number of finished epochs.
     arguments : sequence
     epochs : sequence of int
-        Of each training, for the progress.
+        Number of epochs of each training, for the progress.
     jobs : int
-        Worker processes; the results do not depend on their number.
+        Number of worker processes; the results do not depend on it.
+    progress : Progress
+    description : str
 
     Raises
     ------
     WorkerError
-        If a worker was killed, for want of memory say.
+        If a training killed its worker.
     """
     progress.start(description, sum(epochs))
-    with tempfile.TemporaryDirectory(prefix="mirembed-") as folder, _forkserver() as server:
-        path = Path(folder) / "epochs.i32"
+    with contextlib.ExitStack() as stack:
+        path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mirembed-"))) / "epochs.i32"
         counters = np.memmap(path, np.int32, "w+", shape=max(1, len(arguments)))
 
         def tick() -> None:
             progress.update(float(counters.sum()))
 
-        calls = [_Call(function, argument, path, index) for index, argument in enumerate(arguments)]
-        outcomes: Iterator[workers.Done[Result] | workers.Crashed] = (
-            _run_on_cluster(calls) if is_cluster() else workers.run(_call, calls, jobs, tick, server=server)
-        )
-        for outcome in outcomes:
+        calls = [_Call(function, argument, index, path) for index, argument in enumerate(arguments)]
+        if is_cluster():
+            outcomes = _run_on_cluster(calls)
+        else:
+            outcomes = workers.run(_train, calls, jobs, tick, server=stack.enter_context(forkserver(_LOAD)))
+        # Closed first: the workers end before the process that forked them.
+        for outcome in stack.enter_context(contextlib.closing(outcomes)):
             if isinstance(outcome, workers.Crashed):
                 raise WorkerError(
                     f"a training was lost: {outcome.reason}; use fewer --jobs if memory is short, leave out a plugin "
-                    "that may be to blame, and run the same command again: it goes on where it stopped"
+                    "that may be to blame, and run the same command again: it resumes where it stopped"
                 )
             counters[outcome.index] = epochs[outcome.index]
             tick()
             yield outcome.index, outcome.result
 
 
-def _forkserver() -> contextlib.AbstractContextManager[ForkServer | None]:
-    return contextlib.nullcontext() if is_cluster() else forkserver(_LOAD)
-
-
-def _call(call: _Call[Argument, Result]) -> Result:
+def _train(call: _Call[Argument, Result]) -> Result:
     if call.folder is not None:
         os.chdir(call.folder)
     counters = None if call.counters is None else np.memmap(call.counters, np.int32, "r+")
@@ -114,13 +116,15 @@ def _call(call: _Call[Argument, Result]) -> Result:
     return call.function(call.argument, on_epoch)
 
 
-def _run_on_cluster(calls: Sequence[_Call[Argument, Result]]) -> Iterator[workers.Done[Result] | workers.Crashed]:
+def _run_on_cluster(
+    calls: Sequence[_Call[Argument, Result]],
+) -> Generator[workers.Done[Result] | workers.Crashed, None, None]:
     remote = [replace(call, counters=None, folder=Path.cwd()) for call in calls]
-    for done in run_on_cluster(_call_apart, remote):
+    for done in run_on_cluster(_train_isolated, remote):
         yield replace(done.result, index=done.index)
 
 
-def _call_apart(call: _Call[Argument, Result]) -> workers.Done[Result] | workers.Crashed:
-    """In a worker of the cluster: train in a process of its own, set up as every worker process is."""
-    [outcome] = workers.run(_call, [call], jobs=1)
+def _train_isolated(call: _Call[Argument, Result]) -> workers.Done[Result] | workers.Crashed:
+    """Train in a worker of the cluster, in a process of its own that is set up as every worker process."""
+    [outcome] = workers.run(_train, [call], jobs=1)
     return outcome

@@ -1,4 +1,4 @@
-"""One worker process, from both sides of its pipe."""
+"""One worker process, from both ends of its pipe."""
 
 from __future__ import annotations
 
@@ -7,27 +7,59 @@ import math
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
-from typing import TYPE_CHECKING, Any
-
-from mirembed.workers.processes import start_python
-
-if TYPE_CHECKING:
-    from mirembed.workers.forkserver import Forked, ForkServer
+from typing import Any, Protocol
 
 READY = "ready"
-"""What a worker says first."""
+"""The first message of a worker."""
 
 GRACE = 10
-"""Seconds after which a worker ends itself, should nobody be left to end it when its time is over."""
+"""Seconds that a worker may take to exit, and may overrun its time limit if its parent is gone."""
+
+# One thread per worker: the workers share the cores among themselves.
+_ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+_ENVIRONMENT["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # required by torch's deterministic algorithms on CUDA
+
+
+class Process(Protocol):
+    """The part of `subprocess.Popen` that a worker needs."""
+
+    @property
+    def pid(self) -> int | None:
+        """Process id; None if it is not known yet."""
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the process to end and return its exit code: ``-N`` if signal ``N`` ended it."""
+
+
+def start_python(function: str, descriptor: int, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start a Python process that calls ``function(descriptor, *arguments)`` with this process's ``sys.path``.
+
+    Parameters
+    ----------
+    function : str
+        ``module:function``
+    descriptor : int
+        An open file descriptor, which the process inherits.
+    """
+    call = f"pkgutil.resolve_name({function!r})(*{(descriptor, *arguments)!r})"
+    return subprocess.Popen(  # noqa: S603, this Python and our own code
+        [sys.executable, "-c", f"import pkgutil, sys; sys.path[:] = sys.argv[1:]; {call}", *sys.path],
+        pass_fds=[descriptor],
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **_ENVIRONMENT},
+    )
 
 
 @dataclass
@@ -36,61 +68,38 @@ class Worker:
 
     Attributes
     ----------
-    process : subprocess.Popen or Forked
+    process : Process
     connection : multiprocessing.connection.Connection
+        The parent's end of the pipe.
     tasks : deque of (int, float or None)
-        Handed out and not answered, with the seconds that each may take; the first is in hand.
+        Tasks sent to the worker and not finished, each with its time limit in seconds; the first one is running.
     ready : bool
-        Whether it has begun.
+        Whether the worker has started.
     since : float
-        When it took the first of its tasks in hand, at the latest; seconds of the monotonic clock.
+        When the running task started, at the latest: seconds of the monotonic clock.
     """
 
-    process: subprocess.Popen[bytes] | Forked
+    process: Process
     connection: Connection
     tasks: deque[tuple[int, float | None]] = field(default_factory=deque)
     ready: bool = False
     since: float = 0.0
 
-    @classmethod
-    def start(cls, function: Callable[[Any], Any], server: ForkServer | None) -> Worker:
-        """Start a process that calls ``function`` on whatever it is sent, or have it forked.
-
-        Ctrl-C reaches every process of the terminal, and only the parent answers it: the caller's thread is to have
-        SIGINT blocked, which its children inherit.
-        """
-        here, there = Pipe()
-        with there:
-            process: subprocess.Popen[bytes] | Forked
-            if server is not None and server.is_alive:
-                process, parent = server.fork(there.fileno()), server.process.pid
-            else:
-                process, parent = start_python(f"{__name__}:serve", there.fileno()), os.getpid()
-        worker = cls(process, here)
-        try:
-            here.send((function, parent))
-        except OSError:  # it has died; that is found when its answers are collected
-            pass
-        except BaseException:  # the function cannot travel
-            worker.kill()
-            raise
-        return worker
-
-    def kill(self) -> int:
-        """End the process and return its exit code: negative for a signal."""
+    def kill(self) -> None:
+        """Kill the process and wait for its end."""
         self.process.kill()
         self.connection.close()
-        return self.process.wait()
+        self.process.wait()
 
-    def leave(self) -> None:
-        """Wait until the process ends by itself, its connection being closed; for some seconds only."""
+    def finish(self) -> None:
+        """Wait for the process to exit after its connection was closed; kill it if it takes too long."""
         try:
             self.process.wait(timeout=GRACE)
         except subprocess.TimeoutExpired:
             self.kill()
 
-    def resident(self) -> int:
-        """Return the memory that it holds, in bytes; 0 when it has ended."""
+    def resident_memory(self) -> int:
+        """Return the resident memory of the process in bytes; 0 if it has ended."""
         import psutil
 
         if (pid := self.process.pid) is None:
@@ -102,48 +111,52 @@ class Worker:
 
 
 def serve(descriptor: int) -> None:
-    """Be a worker: answer what comes through the pipe until the other end is closed."""
+    """Run the worker loop: call a function on every argument that arrives, until the pipe is closed.
+
+    The first message is ``(function, pid of the parent)``; every other is ``(argument, time limit or None)``.
+    """
     connection = Connection(descriptor)
     try:
         try:
             function, parent = connection.recv()
-        except Exception as error:  # what it is to call cannot be imported
+        except Exception as error:  # the function cannot be imported here
             connection.send((False, error))
             return
-        threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+        threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         connection.send(READY)
         while True:
             argument, seconds = connection.recv()
-            # The parent keeps the time. The alarm ends a worker that hangs in native code and has lost its parent.
+            # The parent enforces the limit. The alarm ends a worker that hangs in native code without a parent.
             signal.alarm(0 if seconds is None else math.ceil(seconds) + GRACE)
-            answer = _answer(function, argument)
+            result = _call(function, argument)
             signal.alarm(0)
-            connection.send(answer)
+            connection.send(result)
     except (EOFError, ConnectionError, KeyboardInterrupt):
         return
 
 
-def _answer(function: Callable[[Any], Any], argument: Any) -> tuple[bool, Any]:
+def _call(function: Callable[[Any], Any], argument: Any) -> tuple[bool, Any]:
+    """Return ``(True, result)`` or ``(False, exception)``."""
     try:
         return True, function(argument)
     except Exception as error:
         error.add_note(traceback.format_exc())
-        return False, _travelling(error)
+        return False, _picklable(error)
 
 
-def _travelling(error: Exception) -> Exception:
-    """Return an exception, or what it says where it cannot travel through a pipe, as some of other libraries."""
+def _picklable(error: Exception) -> Exception:
+    """Return the exception, or a `RuntimeError` with its text if it does not survive pickling."""
     try:
         ForkingPickler.dumps(error)
-        copy.copy(error)  # makes it as the other end would
+        copy.copy(error)  # rebuilds it as unpickling does
     except Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
 
 
-def _leave_with(parent: int) -> None:
-    """End this process soon after its parent, which may be killed without a chance to say so."""
+def _exit_with(parent: int) -> None:
+    """Exit soon after the parent, which may be killed without a chance to say so."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

@@ -20,15 +20,12 @@ class Copy:
         The folder in which the copy starts.
     files : mapping of str to pathlib.Path
         One audio file for each clip, by the id of the clip.
-    summary : tuple of str
-        Where the copy was found, unless that is the folder that was given.
     skipped : tuple of str
         Which audio files were skipped and why, one line per reason.
     """
 
     home: Path
     files: Mapping[str, Path]
-    summary: tuple[str, ...]
     skipped: tuple[str, ...]
 
 
@@ -68,7 +65,7 @@ def find_copy(
 
     home = find_home(audio, is_home, title=title, expected=expected, parts=parts, depth=depth)
     files, skipped = choose_files(candidates(home), original)
-    return Copy(home, files, found_in(audio, home), skipped)
+    return Copy(home, files, skipped)
 
 
 def choose_files(
@@ -189,7 +186,7 @@ def list_class_folders(
                 f"clip {clip} is in the classes {other.label} and {name}; remove {str(other.path)!r} or {str(file)!r}"
             )
     found = Counter(track.label for track in tracks.values())
-    notes = [*copy.summary, *completeness(len(tracks), sum(n_clips.values()))]
+    notes = notes_on_copy(audio, copy.home, len(tracks), sum(n_clips.values()))
     if missing := [name for name in n_clips if name not in found]:
         notes.append(f"classes without clips in this copy: {', '.join(missing)}")
     return Listing(
@@ -200,14 +197,10 @@ def list_class_folders(
     )
 
 
-def found_in(audio: Path, home: Path) -> tuple[str, ...]:
-    """Note where a copy was found, unless that is ``audio``."""
-    return () if home == audio else (f"clips found in {str(home)!r}",)
-
-
-def completeness(n_tracks: int, n_clips: int) -> tuple[str, ...]:
-    """Note how many clips a copy has, unless it has all that were published."""
-    return () if n_tracks >= n_clips else (f"{n_tracks} of {n_clips} clips",)
+def notes_on_copy(audio: Path, home: Path, n_tracks: int, n_clips: int) -> list[str]:
+    """Note where a copy was found, unless that is ``audio``, and how many clips it has, unless it is complete."""
+    notes = [] if home == audio else [f"clips found in {str(home)!r}"]
+    return notes if n_tracks >= n_clips else [*notes, f"{n_tracks} of {n_clips} clips"]
 
 
 def class_folders(home: Path, folders: Mapping[str, str]) -> list[tuple[str, Path]]:

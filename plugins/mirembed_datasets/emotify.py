@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mirembed import Archive, Card, DatasetError, Listing, Regression, Target, Track, counted
-from mirembed_datasets.copies import completeness, files_by_class, find_copy, number_of
+from mirembed_datasets.copies import files_by_class, find_copy, notes_on_copy, number_of
 from mirembed_datasets.tables import Row, Table, find_table, read_table
 
 GENRES = ("classical", "rock", "electronic", "pop")
@@ -105,7 +105,7 @@ class Emotify:
                 f"the complete table has {N_RATINGS} rows for {N_CLIPS} tracks"
             )
         tracks = [Track(clip, copy.files[clip], labels[clip], _artist(copy.files[clip])) for clip in rated]
-        notes = [*copy.summary, *completeness(len(tracks), N_CLIPS)]
+        notes = notes_on_copy(audio, copy.home, len(tracks), N_CLIPS)
         if len(table.rows) != N_RATINGS:
             notes.append(
                 f"{file} has {counted(len(table.rows), 'row')} for {counted(len(labels), 'track')}, expected "

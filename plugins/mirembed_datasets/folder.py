@@ -24,7 +24,7 @@ from mirembed import (
     find_audio,
 )
 from mirembed_datasets.copies import subfolders
-from mirembed_datasets.tables import Row, Table, read_table
+from mirembed_datasets.tables import Row, Table, read_table, unique
 
 PATH_COLUMNS = ("path", "file", "filename", "audio", "track", "id")
 CLASS_COLUMNS = ("label", "class", "genre", "style", "mood")
@@ -135,20 +135,17 @@ class _Columns:
     label: str | None = None
     targets: tuple[str, ...] = ()
 
-    def label_of(self, row: Row) -> Label:
+    def entry(self, row: Row) -> _Entry:
+        group = None if self.group is None else row.values[self.group] or None
         if self.label is not None:
-            return row.text(self.label)
-        return tuple(row.number(target) for target in self.targets)
-
-    def group_of(self, row: Row) -> str | None:
-        return (row.values[self.group] or None) if self.group is not None else None
+            return _Entry(row.text(self.label), group)
+        return _Entry(tuple(row.number(target) for target in self.targets), group)
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A row with its label and group."""
+    """What a row says about a track."""
 
-    row: Row
     label: Label
     group: str | None
 
@@ -177,7 +174,8 @@ def _list_class_folders(audio: Path, found: AudioFiles) -> Listing:
 
 
 def _list_table(audio: Path, found: AudioFiles, table: Table, columns: _Columns) -> Listing:
-    entries, repeated = _entries(table, columns, _locator(found))
+    locate = _locator(found)
+    entries, repeated = unique(table, lambda row: (locate(row.text(columns.path), row), columns.entry(row)))
     tracks = [
         Track(track, found.files[track], entry.label, entry.group)
         for track, entry in sorted(entries.items())
@@ -203,22 +201,6 @@ def _list_table(audio: Path, found: AudioFiles, table: Table, columns: _Columns)
         if missing := {str(entry.label) for entry in entries.values()}.difference(task.classes):
             notes.append(f"classes without audio: {', '.join(sorted(missing))}")
     return Listing(task, tracks, absent=len(entries) - len(tracks), notes=notes)
-
-
-def _entries(table: Table, columns: _Columns, locate: Callable[[str, Row], str]) -> tuple[dict[str, _Entry], int]:
-    """Return the label and group of each track in ``table``, and how many rows only repeat an earlier one."""
-    entries: dict[str, _Entry] = {}
-    repeated = 0
-    for row in table.rows:
-        track = locate(row.text(columns.path), row)
-        entry = _Entry(row, columns.label_of(row), columns.group_of(row))
-        first = entries.setdefault(track, entry)
-        if (first.label, first.group) != (entry.label, entry.group):
-            raise DatasetError(
-                f"{row}: {track!r} is {entry}, but {first} on line {first.row.line}; remove one of the rows"
-            )
-        repeated += first is not entry
-    return entries, repeated
 
 
 def _locator(found: AudioFiles) -> Callable[[str, Row], str]:

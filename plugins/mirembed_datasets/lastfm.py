@@ -10,9 +10,8 @@ from mirembed_datasets.copies import (
     audio_in,
     choose_files,
     class_folders,
-    completeness,
     find_home,
-    found_in,
+    notes_on_copy,
     subfolders,
 )
 from mirembed_datasets.folder import Folder
@@ -82,7 +81,7 @@ class Lastfm:
             parts={*MOODS, here.name.lower()} if _tables(here.parent) else MOODS,  # audio/ may have any name
         )
         listing = _list_table(home) if _tables(home) else _list_moods(home)
-        notes = [*found_in(audio, home), *completeness(len(listing.tracks), N_LISTED)]
+        notes = notes_on_copy(audio, home, len(listing.tracks), N_LISTED)
         return replace(listing, notes=[*notes, *listing.notes])
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mirembed import Archive, Card, DatasetError, Listing, Regression, Split, Target, Track, counted
-from mirembed_datasets.copies import audio_in, completeness, find_copy, number_of
-from mirembed_datasets.tables import DATA, Row, Table, find_table, read_table
+from mirembed_datasets.copies import audio_in, find_copy, notes_on_copy, number_of
+from mirembed_datasets.tables import DATA, Row, Table, find_table, read_table, unique
 
 N_CLIPS = 744
 LARGEST_ID = 1000
@@ -101,7 +101,7 @@ class Mediaeval2013:
                 f"{file} has no annotations for the {clips} in {str(copy.home)!r}; check that both are MediaEval 2013's"
             )
         tracks = [Track(clip, copy.files[clip], labels[clip], artists.get(clip)) for clip in annotated]
-        notes = [*copy.summary, *completeness(len(tracks), N_CLIPS), *notes_on_labels, *notes_on_artists]
+        notes = [*notes_on_copy(audio, copy.home, len(tracks), N_CLIPS), *notes_on_labels, *notes_on_artists]
         if unlabeled := len(copy.files) - len(tracks):
             notes.append(f"skipped {counted(unlabeled, 'clip')} (not annotated in {file})")
         if artists and (ungrouped := sum(track.group is None for track in tracks)):
@@ -123,21 +123,17 @@ def _labels(table: Table) -> tuple[Mapping[str, tuple[float, ...]], list[str]]:
         raise DatasetError(f"{table.file} is DEAM's, in which valence and arousal are swapped; {REPLACE}")
     for column in ("song_id", *COLUMNS):
         table.column(column)
-    rows: dict[str, tuple[Row, tuple[float, ...]]] = {}
-    repeated = 0
-    for row in table.rows:
-        song = str(row.whole_number_within("song_id", 1, LARGEST_ID))
-        values = tuple(row.number_within(column, LOW, HIGH) for column in COLUMNS)
-        first, known = rows.setdefault(song, (row, values))
-        if known != values:
-            raise DatasetError(f"{row}: song {song} has different values on line {first.line}; remove one of the rows")
-        repeated += first is not row
-    labels = {song: values for song, (_, values) in rows.items()}
+    labels, repeated = unique(table, _label)
     _refuse_swapped(labels, table.file)
     notes = [f"skipped {counted(repeated, 'row')} of {table.file} (repeated)"] if repeated else []
     if len(labels) != N_CLIPS:
         notes.append(f"{table.file} has {counted(len(labels), 'song')}, the published one has {N_CLIPS}")
     return labels, notes
+
+
+def _label(row: Row) -> tuple[str, tuple[float, ...]]:
+    song = row.whole_number_within("song_id", 1, LARGEST_ID)
+    return str(song), tuple(row.number_within(column, LOW, HIGH) for column in COLUMNS)
 
 
 def _refuse_swapped(labels: Mapping[str, tuple[float, ...]], file: Path) -> None:

@@ -6,11 +6,14 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from mirembed import DatasetError, counted
+
+V = TypeVar("V")
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 DELIMITERS = "\t;,"
@@ -117,6 +120,27 @@ def read_table(file: Path) -> Table:
     columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
     complete = (Row(row.file, row.line, {column: row.values.get(column, "") for column in columns}) for row in rows)
     return Table(file, columns, tuple(complete))
+
+
+def unique(table: Table, entry: Callable[[Row], tuple[str, V]]) -> tuple[dict[str, V], int]:
+    """Return the value of each key in a table, and the number of rows that only repeat an earlier one.
+
+    ``entry`` returns the key and the value of a row.
+
+    Raises
+    ------
+    DatasetError
+        Two rows have the same key and different values.
+    """
+    first: dict[str, tuple[Row, V]] = {}
+    repeated = 0
+    for row in table.rows:
+        key, value = entry(row)
+        earlier, known = first.setdefault(key, (row, value))
+        if known != value:
+            raise DatasetError(f"{row}: {key!r} is {value}, but {known} on line {earlier.line}; remove one of the rows")
+        repeated += earlier is not row
+    return {key: value for key, (_, value) in first.items()}, repeated
 
 
 def find_table(name: str, home: Path, *, folders: Sequence[str] = (".",), source: str) -> Path:

@@ -1,9 +1,10 @@
-"""What ``mirembed datasets check`` finds in a copy of a dataset, and what it remembers."""
+"""What ``mirembed datasets check`` finds in a copy of a dataset, and what it caches."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,12 +31,12 @@ RATE = 22_050
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure in this process: to start another takes longer than the files do."""
+    """Measure in this process: starting another takes longer than measuring the files."""
     monkeypatch.setattr(workers, "run", run_here)
 
 
 def piece(seed: int, seconds: float = 10.0) -> np.ndarray:
-    """Return a melody of random notes in noise, another for each seed: float32 [n], within 0.5."""
+    """Return a melody of random notes in noise, a different one for each seed: float32 [n], within 0.5."""
     rng = np.random.default_rng(seed)
     time = np.arange(round(seconds * RATE)) / RATE
     pitches = 110 * 2 ** (rng.integers(0, 48, (3, round(seconds * 3) + 1)) / 12)
@@ -63,7 +64,7 @@ def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def music(tmp_path: Path, pieces: Path) -> Path:
-    """A copy of the sound dataset, to be spoiled."""
+    """A copy of the sound dataset that a test may damage."""
     root = tmp_path / "music"
     for file in sorted(pieces.rglob("*.wav")):
         (root / file.relative_to(pieces)).parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +73,7 @@ def music(tmp_path: Path, pieces: Path) -> Path:
 
 
 def look(audio: Path, listing: Listing | None = None, **options: Any) -> CheckResult:
-    """Check the folder dataset ``audio``, or what else ``listing`` says is there."""
+    """Check the folder dataset ``audio``, or the tracks of ``listing``."""
     settings = {"card": None, "schemes": {}, "cache": audio.parent / "cache.parquet", "jobs": 1}
     return check(listing or Folder().listing(audio), audio, **{**settings, **options})
 
@@ -104,7 +105,7 @@ def test_nothing_is_found_in_a_sound_dataset(music: Path) -> None:
     ("content", "reason"),
     [(b"", "empty file"), (b"no music at all" * 100, "neither soundfile nor Essentia can decode this file")],
 )
-def test_a_file_that_is_no_audio_is_unreadable(music: Path, content: bytes, reason: str) -> None:
+def test_a_file_that_is_not_audio_is_unreadable(music: Path, content: bytes, reason: str) -> None:
     (music / "jig/a.wav").write_bytes(content)
     report = look(music)
     assert kinds(report) == [("unreadable", ("jig/a.wav",))]
@@ -114,16 +115,16 @@ def test_a_file_that_is_no_audio_is_unreadable(music: Path, content: bytes, reas
 
 
 @pytest.mark.usefixtures("in_process")
-def test_a_truncated_wav_is_unreadable_and_its_lengths_are_said(music: Path) -> None:
+def test_a_truncated_wav_is_unreadable_and_both_durations_are_reported(music: Path) -> None:
     content = (music / "reel/c.wav").read_bytes()
     (music / "reel/c.wav").write_bytes(content[: len(content) // 2])
     (finding,) = look(music).findings
     assert (finding.kind, finding.tracks) == ("unreadable", ("reel/c.wav",))
-    assert finding.text.startswith("truncated: 5.0 s decoded of 10.0 s stated")
+    assert re.match(r"truncated.* 5\.0 s .*10\.0 s", finding.text)
 
 
 @pytest.mark.usefixtures("in_process")
-def test_another_sampling_rate_and_duration_than_the_card_has_are_errors(music: Path) -> None:
+def test_sampling_rates_and_durations_that_differ_from_the_card_are_errors(music: Path) -> None:
     write(music / "jig/a.wav", piece(7, 10), rate=2 * RATE)
     write(music / "jig/b.wav", piece(8, 11))
     assert look(music, card=card(rate=RATE, seconds=(9.5, 10.5))).findings == (
@@ -136,9 +137,9 @@ def test_another_sampling_rate_and_duration_than_the_card_has_are_errors(music: 
 
 @pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize(
-    ("seconds", "rate", "reason"), [(10, 8000, "sampling rate 8000 Hz"), (0.03, RATE, "where one frame takes 0.05 s")]
+    ("seconds", "rate", "reason"), [(10, 8000, "sampling rate 8000 Hz"), (0.03, RATE, "0.030 s long")]
 )
-def test_what_extract_would_refuse_is_found_before(music: Path, seconds: float, rate: int, reason: str) -> None:
+def test_files_that_extract_would_refuse_are_found(music: Path, seconds: float, rate: int, reason: str) -> None:
     write(music / "jig/a.wav", piece(7)[: int(seconds * rate)], rate=rate)
     (finding,) = look(music).findings
     assert (finding.kind, finding.level) == ("unreadable", "error")
@@ -148,7 +149,7 @@ def test_what_extract_would_refuse_is_found_before(music: Path, seconds: float, 
 @pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("level", [0, 2e-4])
 @pytest.mark.parametrize(("seconds", "found"), [(4, False), (6, True), (10, True)])
-def test_silence_for_half_of_a_track_is_an_error(music: Path, level: float, seconds: float, found: bool) -> None:
+def test_half_a_track_of_silence_is_an_error(music: Path, level: float, seconds: float, found: bool) -> None:
     samples = piece(0)
     samples[: round(seconds * RATE)] = level * np.sin(np.arange(round(seconds * RATE)))
     write(music / "jig/a.wav", samples)
@@ -157,7 +158,7 @@ def test_silence_for_half_of_a_track_is_an_error(music: Path, level: float, seco
 
 
 @pytest.mark.usefixtures("in_process")
-def test_soft_music_is_no_silence(music: Path) -> None:
+def test_soft_music_is_not_silence(music: Path) -> None:
     write(music / "jig/a.wav", 0.1 * piece(0))
     assert look(music).findings == ()
 
@@ -174,7 +175,7 @@ def test_clipping_is_a_warning(music: Path) -> None:
     assert report.sound
 
 
-# Tracks that are there and should not be, or the other way round
+# Missing and unexpected tracks
 
 
 @pytest.mark.usefixtures("in_process")
@@ -186,14 +187,14 @@ def test_clipping_is_a_warning(music: Path) -> None:
         (5, 9, "5 of 9 tracks missing"),
     ],
 )
-def test_missing_tracks_are_counted_by_listing_and_card(music: Path, absent: int, n_tracks: int, text: str) -> None:
+def test_missing_tracks_are_counted_from_listing_and_card(music: Path, absent: int, n_tracks: int, text: str) -> None:
     listed = Folder().listing(music)
     listing = Listing(listed.task, listed.tracks, absent=absent)
     assert look(music, listing, card=card(n_tracks=n_tracks)).findings == (Finding("missing", "error", (), text),)
 
 
 @pytest.mark.usefixtures("in_process")
-def test_a_copy_with_more_tracks_than_the_card_says_misses_none(music: Path) -> None:
+def test_a_copy_with_more_tracks_than_the_card_is_complete(music: Path) -> None:
     assert look(music, card=card(n_tracks=3)).findings == ()
 
 
@@ -206,7 +207,7 @@ def test_a_listed_file_that_is_gone_is_unreadable(music: Path) -> None:
 
 
 @pytest.mark.usefixtures("in_process")
-def test_audio_files_that_are_no_track_are_a_warning(music: Path) -> None:
+def test_audio_files_that_are_not_tracks_are_a_warning(music: Path) -> None:
     write(music / "loose.wav", piece(9))
     write(music / "new" / "take 1.flac", piece(10))
     write(music / ".trash" / "x.wav", piece(11))
@@ -219,7 +220,7 @@ def test_audio_files_that_are_no_track_are_a_warning(music: Path) -> None:
 
 
 @pytest.mark.usefixtures("in_process")
-def test_tracks_need_not_be_called_like_audio_nor_be_under_the_folder(music: Path, tmp_path: Path) -> None:
+def test_tracks_may_have_other_suffixes_and_be_outside_the_folder(music: Path, tmp_path: Path) -> None:
     empty = tmp_path / "elsewhere"
     empty.mkdir()
     file = (music / "jig/a.wav").rename(music / "jig/a.clip")
@@ -241,7 +242,7 @@ def test_the_same_samples_in_another_format_are_an_exact_duplicate(music: Path) 
 
 
 @pytest.mark.usefixtures("in_process")
-def test_the_same_recording_encoded_again_or_cut_is_a_near_duplicate(music: Path) -> None:
+def test_a_recording_that_was_encoded_again_or_cut_is_a_near_duplicate(music: Path) -> None:
     write_mp3(music / "jig/a.mp3", piece(0), RATE, "CONSTANT")
     write(music / "reel/c2.wav", piece(2)[round(2.514 * RATE) :])
     one, other = look(music, Listing(Classification(("jig",)), one_class(music))).findings
@@ -256,7 +257,7 @@ def one_class(audio: Path) -> list[Track]:
 
 
 @pytest.mark.usefixtures("in_process")
-def test_silent_tracks_are_exact_duplicates_and_no_near_ones(music: Path) -> None:
+def test_silent_tracks_are_exact_duplicates_but_not_near_duplicates(music: Path) -> None:
     for name in ("jig/a.wav", "jig/b.wav"):
         write(music / name, np.zeros(10 * RATE))
     write(music / "reel/c.wav", np.zeros(12 * RATE))
@@ -281,7 +282,7 @@ def test_tracks_that_share_a_file_are_exact_duplicates(music: Path) -> None:
 
 @pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("suffix", ["flac", "mp3"])
-def test_duplicates_in_two_classes_contradict_each_other(music: Path, suffix: str) -> None:
+def test_duplicates_in_two_classes_conflict(music: Path, suffix: str) -> None:
     if suffix == "mp3":
         write_mp3(music / "reel/copy.mp3", piece(0), RATE, "CONSTANT")
     else:
@@ -295,9 +296,7 @@ def test_duplicates_in_two_classes_contradict_each_other(music: Path, suffix: st
 
 @pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize(("target", "limit"), [(Target("mood", 1, 9), 0.8), (Target("mood"), 0.6)])
-def test_duplicates_with_targets_a_tenth_of_the_range_apart_contradict_each_other(
-    music: Path, target: Target, limit: float
-) -> None:
+def test_duplicates_with_targets_a_tenth_of_the_range_apart_conflict(music: Path, target: Target, limit: float) -> None:
     """The range is the declared one, 1 to 9, or that of all values, 2 to 8."""
     write(music / "copy.flac", soundfile.read(music / "jig/a.wav", dtype="int16")[0])
     files = ["jig/a.wav", "copy.flac", "jig/b.wav", "reel/c.wav"]
@@ -330,14 +329,14 @@ def test_a_class_more_than_three_times_larger_than_another_is_a_warning(
 
 
 @pytest.mark.usefixtures("in_process")
-def test_a_class_without_a_track_is_an_imbalance(music: Path) -> None:
+def test_a_class_without_tracks_is_an_imbalance(music: Path) -> None:
     listed = Folder().listing(music)
     (finding,) = look(music, Listing(Classification(("jig", "polka", "reel")), listed.tracks)).findings
     assert (finding.kind, finding.text) == ("imbalance", "'jig' has 2 tracks, 'polka' has 0")
 
 
 def grouped(audio: Path, n_tracks: int, groups: Sequence[str | None]) -> Listing:
-    """Return a listing of ``n_tracks`` in two classes by turns, all of one file."""
+    """Return a listing of ``n_tracks`` that alternate between two classes, all with the same file."""
     tracks = [Track(str(i), audio / "jig/a.wav", ("jig", "reel")[i % 2], groups[i]) for i in range(n_tracks)]
     return Listing(Classification(("jig", "reel")), tracks)
 
@@ -349,7 +348,7 @@ def findings_on_groups(report: CheckResult) -> list[str]:
 
 
 @pytest.mark.usefixtures("in_process")
-def test_groups_on_both_sides_of_the_default_folds_are_a_warning(music: Path) -> None:
+def test_groups_in_training_and_test_of_the_default_folds_are_a_warning(music: Path) -> None:
     one_band = grouped(music, 40, ["band"] * 10 + [None] * 30)
     (text,) = findings_on_groups(look(music, one_band))
     assert all(fact in text for fact in ("10 stratified folds", "10 test tracks", "--folds grouped"))
@@ -358,8 +357,8 @@ def test_groups_on_both_sides_of_the_default_folds_are_a_warning(music: Path) ->
 
 
 @pytest.mark.usefixtures("in_process")
-def test_groups_on_both_sides_of_an_official_split_are_a_warning_of_their_own(music: Path) -> None:
-    """Too few tracks for ten folds: the official splits alone can tell."""
+def test_groups_in_training_and_test_of_an_official_split_are_a_separate_warning(music: Path) -> None:
+    """There are too few tracks for ten folds, so only the official splits count."""
     listing = grouped(music, 6, ["ann", "ann", "bob", "bob", None, None])
     apart = Split(frozenset("01"), frozenset("2345"))
     crossing = Split(frozenset("024"), frozenset("135"))
@@ -383,11 +382,11 @@ def test_errors_come_before_warnings(music: Path) -> None:
     }
 
 
-# What is remembered
+# The cache
 
 
 class Counted(Silent):
-    """Keeps how many files each stage measured; ends the program, as ctrl-C does, after ``limit`` files."""
+    """Records how many files each stage measures; interrupts the program, like ctrl-C, after ``limit`` files."""
 
     def __init__(self, limit: float = np.inf) -> None:
         self.limit = limit
@@ -438,7 +437,7 @@ def test_a_failure_is_remembered_until_the_file_changes(music: Path) -> None:
 
 @pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("damage", ["cut", "garbage", "other table", "other version"])
-def test_a_damaged_cache_is_made_anew(music: Path, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_cache_is_replaced(music: Path, tmp_path: Path, damage: str) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -460,7 +459,7 @@ def test_a_damaged_cache_is_made_anew(music: Path, tmp_path: Path, damage: str) 
 
 
 @pytest.mark.usefixtures("in_process")
-def test_an_interrupted_check_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_an_interrupted_check_resumes(tmp_path: Path) -> None:
     for number in range(150):
         write(tmp_path / "clicks" / "one" / f"{number}.wav", np.full(RATE // 20 + number, 0.1))
     with pytest.raises(KeyboardInterrupt):
@@ -483,7 +482,7 @@ def test_the_measurements_are_written_at_the_end_and_once_a_minute(
 
     monkeypatch.setattr(measurements, "write_table", spy)
     monkeypatch.setattr(measurements, "WRITE_SECONDS", seconds)
-    for _ in range(2):  # the second time there is nothing new
+    for _ in range(2):  # nothing is new the second time
         look(music)
         assert len(written) == times
 
@@ -491,6 +490,7 @@ def test_the_measurements_are_written_at_the_end_and_once_a_minute(
 # Worker processes
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(music: Path, tmp_path: Path) -> None:
     write_mp3(music / "jig/a.mp3", piece(0), RATE, "CONSTANT")
     (music / "reel/d.wav").write_bytes(b"")
@@ -502,7 +502,7 @@ def test_the_number_of_workers_changes_nothing(music: Path, tmp_path: Path) -> N
 
 @pytest.fixture(scope="module")
 def killer(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """An MP3 whose number of channels changes half way, which kills Essentia."""
+    """An MP3 whose number of channels changes halfway, which crashes Essentia."""
     folder = tmp_path_factory.mktemp("killer")
     mono = piece(0)
     halves = [write_mp3(folder / f"{x.ndim}.mp3", x, RATE, "CONSTANT", header=False).read_bytes()
@@ -515,7 +515,7 @@ def killer(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (folder / "killer.mp3").read_bytes()
 
 
-def test_a_file_that_kills_its_decoder_is_one_finding(music: Path, killer: bytes) -> None:
+def test_a_file_that_crashes_its_decoder_is_one_finding(music: Path, killer: bytes) -> None:
     (music / "jig/k.mp3").write_bytes(killer)
     report = look(music, jobs=2)
     text = "native code ended its worker process (SIGSEGV)"
@@ -528,12 +528,12 @@ def test_a_file_that_kills_its_decoder_is_one_finding(music: Path, killer: bytes
 # The command
 
 
-def test_the_command_is_content_with_a_sound_dataset(mirembed: Command, music: Path) -> None:
+def test_the_command_reports_no_problems_in_a_sound_dataset(mirembed: Command, music: Path) -> None:
     completed = mirembed("datasets", "check", "folder", "--audio", music)
     assert completed.stdout == "folder: 4 tracks checked, 0 errors, 0 warnings\n"
 
 
-def test_warnings_are_shown_and_leave_the_exit_code_0(mirembed: Command, music: Path) -> None:
+def test_warnings_are_shown_and_the_exit_code_is_0(mirembed: Command, music: Path) -> None:
     write(music / "loose.wav", piece(9))
     write(music / "jig/a.wav", (20 * piece(0)).clip(-1, 1))
     completed = mirembed("datasets", "check", "folder", "--audio", music)
@@ -542,26 +542,18 @@ def test_warnings_are_shown_and_leave_the_exit_code_0(mirembed: Command, music: 
     assert completed.stdout.endswith("folder: 4 tracks checked, 0 errors, 2 warnings\n")
 
 
-def test_errors_are_exit_code_1_and_stand_in_the_json(mirembed: Command, music: Path) -> None:
+def test_errors_are_in_the_json_and_the_exit_code_is_1(mirembed: Command, music: Path) -> None:
     (music / "jig/a.wav").write_bytes(b"")
     completed = mirembed("datasets", "check", "folder", "--audio", music, "--json", code=1)
-    assert json.loads(completed.stdout) == {
-        "dataset": "folder",
-        "audio": str(music),
-        "n_tracks": 4,
-        "sound": False,
-        "findings": [
-            {
-                "kind": "unreadable",
-                "level": "error",
-                "tracks": ["jig/a.wav"],
-                "text": "empty file (0 bytes): copy or download it again",
-            }
-        ],
-    }
+    report = json.loads(completed.stdout)
+    (finding,) = report.pop("findings")
+    assert report == {"dataset": "folder", "audio": str(music), "n_tracks": 4, "sound": False}
+    assert "empty file" in finding.pop("text")
+    assert finding == {"kind": "unreadable", "level": "error", "tracks": ["jig/a.wav"]}
 
 
-def test_a_second_check_reads_no_file_again(mirembed: Command, music: Path) -> None:
+@pytest.mark.slow
+def test_a_second_check_decodes_nothing(mirembed: Command, music: Path) -> None:
     first = mirembed("datasets", "check", "folder", "--audio", music)
     file = music / "jig/a.wav"
     status = file.stat()

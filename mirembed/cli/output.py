@@ -1,0 +1,252 @@
+"""What the user sees: results on standard output; progress, notes and errors on standard error."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from unicodedata import category
+
+from mirembed.errors import MirembedError
+from mirembed.progress import duration, raise_if_interrupted
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+_ESTIMATE_AFTER = 8.0
+"""Seconds of work after which the remaining time is estimated."""
+
+_EVENT_INTERVAL = 5.0
+"""Seconds between two progress events."""
+
+_PIPE_WIDTH = 200
+"""Columns of a table that is not printed on a terminal."""
+
+
+class ConsoleProgress:
+    """Progress as a bar on a terminal and as a few lines elsewhere. Use it in a ``with`` block."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+        self._total = 0.0
+        self._began = 0.0
+        self._first: tuple[float, float] | None = None
+        self._estimated = False
+
+    def __enter__(self) -> ConsoleProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def start(self, description: str, total: float) -> None:
+        """Start a stage."""
+        raise_if_interrupted()
+        self._stop()
+        self._total, self._first, self._estimated = total, None, False
+        self._began = time.monotonic()
+        if total == 0:
+            return
+        if not self._console.is_terminal:
+            self.note(f"{description} ...")
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self._bar = Bar(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=12),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[details]}", markup=False),
+            TimeElapsedColumn(),
+            TextColumn("elapsed,"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=self._console,
+            transient=True,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task(description, total=total, details="")
+
+    def update(self, completed: float, *, failed: int = 0, audio_seconds: float = 0.0) -> None:
+        """Move the bar; once it can be told, estimate the remaining time."""
+        raise_if_interrupted()
+        now = time.monotonic()
+        if self._bar is not None and self._task is not None:
+            details = [f"{audio_seconds / 3600 / max(now - self._began, 1e-3):.2f} h/s"] if audio_seconds else []
+            details += [f"{failed} failed"] if failed else []
+            self._bar.update(self._task, completed=completed, details=", ".join(details))
+        # Counted from the first finished unit, so that starting processes and importing torch does not distort it.
+        if completed > 0 and self._first is None:
+            self._first = (now, completed)
+        if self._first is None or self._estimated:
+            return
+        elapsed, done = now - self._first[0], completed - self._first[1]
+        if elapsed > _ESTIMATE_AFTER and done > 0:
+            self._estimated = True
+            left = elapsed * (self._total - completed) / done
+            if left > _ESTIMATE_AFTER:
+                self.note(f"about {duration(left)} left")
+
+    def note(self, text: str) -> None:
+        """Print a line that stays."""
+        self._console.print(text)
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+class EventProgress(ConsoleProgress):
+    """Progress for programs: one JSON object per line on standard output; notes still go to standard error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stage = ""
+        self._printed_at = 0.0
+
+    def start(self, description: str, total: float) -> None:
+        """Start a stage."""
+        raise_if_interrupted()
+        self._stage, self._total = description, total
+        self._began = self._printed_at = time.monotonic()
+        if total:
+            self.note(f"{description} ...")
+
+    def update(self, completed: float, *, failed: int = 0, audio_seconds: float = 0.0) -> None:
+        """Print an event if the last one is some seconds old."""
+        raise_if_interrupted()
+        now = time.monotonic()
+        if now - self._printed_at < _EVENT_INTERVAL:
+            return
+        self._printed_at = now
+        elapsed = now - self._began
+        print_event(
+            {
+                "event": "progress",
+                "stage": self._stage,
+                "done": completed,
+                "total": self._total,
+                "failed": failed,
+                "hours_per_second": audio_seconds / 3600 / elapsed,
+                "seconds_elapsed": elapsed,
+                "seconds_left": elapsed * (self._total - completed) / completed if completed else None,
+            }
+        )
+
+
+def print_event(content: dict[str, Any]) -> None:
+    """Print one line of JSON and flush it: a program waits for it."""
+    sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def print_json(content: Any) -> None:
+    """Print JSON on standard output."""
+    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """Print a table on standard output; numbers are aligned to the right, control characters escaped."""
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = [[one_line(cell) for cell in row] for row in rows]
+    table = Table()
+    for index, column in enumerate(columns):
+        numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
+        table.add_column(one_line(column), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    # What is printed may hold any text: "[dask]" is no markup, and ":note:" no emoji.
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    console = Console(highlight=False, markup=False, emoji=False, width=width)
+    if title is not None:
+        console.print(one_line(title), style="bold", soft_wrap=True)
+    console.print(table)
+
+
+def one_line(text: str) -> str:
+    r"""Escape control characters and line ends, which file names may contain.
+
+    >>> one_line("a\nb")
+    'a\\nb'
+    """
+    return "".join(
+        character.encode("unicode_escape").decode() if category(character) in ("Cc", "Zl", "Zp") else character
+        for character in text
+    )
+
+
+def size(n_bytes: int) -> str:
+    """Return a size for people.
+
+    >>> size(12 * 2**10), size(3_565_158), size(1_288_490_189)
+    ('12 KiB', '3.4 MiB', '1.2 GiB')
+    """
+    if n_bytes < 2**20:
+        return f"{n_bytes / 2**10:.0f} KiB"
+    return f"{n_bytes / 2**20:.1f} MiB" if n_bytes < 2**30 else f"{n_bytes / 2**30:.1f} GiB"
+
+
+def _is_number(text: str) -> bool:
+    return bool(text) and all(character in "0123456789.,-+[] %" for character in text)
+
+
+class _Results(io.FileIO):
+    """The file behind standard output. Once a write fails, everything after it is discarded."""
+
+    def write(self, data: Any) -> int:
+        """Write bytes.
+
+        Raises
+        ------
+        BrokenPipeError
+            If the reader (``head``, say) is gone.
+        MirembedError
+            If the file cannot be written for another reason.
+        """
+        try:
+            return super().write(data)
+        except OSError as error:
+            # Otherwise Python tries again when it closes the file at exit, and complains once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise MirembedError(f"cannot write to standard output ({error.strerror})") from error
+
+
+def open_closed_streams() -> None:
+    """Discard what is written to standard output or standard error if the caller closed them."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+
+
+def keep_stdout_for_results() -> None:
+    """Redirect what native code, plugins and workers write to file descriptor 1 to standard error."""
+    stdout = sys.stdout
+    if stdout is not sys.__stdout__ or not isinstance(stdout, io.TextIOWrapper):
+        return  # closed, or captured by the caller
+    stdout.flush()
+    results = _Results(os.dup(stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), stdout.fileno())
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(results),
+        encoding=stdout.encoding,
+        errors="backslashreplace",  # file names need not be valid text
+        line_buffering=results.isatty(),
+    )

@@ -1,0 +1,189 @@
+"""Where runs work: in processes of this machine, or on the machines of a Dask cluster.
+
+The switch is joblib's own, so that it works in a Python program too::
+
+    with joblib.parallel_config("dask", client=client):
+        extract(...)
+
+The tasks go to Dask directly, not through joblib's ``Parallel``. That one computes in this process if the cluster has
+one thread, leaves arguments with a worker that loses them when it dies, and waits forever for a task that killed its
+worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from mirembed.errors import SpecError, WorkerError
+from mirembed.progress import raise_if_interrupted
+from mirembed.provenance import versions
+from mirembed.workers.pool import Done
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+EXECUTORS = ("local", "dask")
+"""Values of ``--executor``."""
+
+CONNECT_TIMEOUT = 30
+"""Seconds to wait for the scheduler, and for the first worker."""
+
+_TASKS_PER_THREAD = 2
+"""Tasks submitted ahead of time for each thread of the cluster."""
+
+
+@contextlib.contextmanager
+def executor(name: str, scheduler: str | None) -> Iterator[None]:
+    """Run the work of the ``with`` block on a Dask cluster if ``name`` is ``"dask"``.
+
+    Parameters
+    ----------
+    name : {"local", "dask"}
+    scheduler : str or None
+        Address of the Dask scheduler: ``tcp://HOST:PORT``.
+
+    Raises
+    ------
+    SpecError
+        If the two contradict each other, or Dask is not installed.
+    WorkerError
+        If the scheduler cannot be reached.
+    """
+    if name not in EXECUTORS:
+        raise SpecError(f"--executor {name}: expected {' or '.join(EXECUTORS)}")
+    if name == "local":
+        if scheduler is not None:
+            raise SpecError(f"--scheduler {scheduler} needs --executor dask")
+        yield
+        return
+    if scheduler is None:
+        raise SpecError("--executor dask needs the address of a scheduler: --scheduler tcp://HOST:8786")
+    if not re.fullmatch(r"(tcp|tls|ws|wss)://\S+:\d+", scheduler):
+        raise SpecError(f"--scheduler {scheduler}: expected an address such as tcp://HOST:8786")
+    with _connect(scheduler) as client:
+        import joblib
+
+        with joblib.parallel_config("dask", client=client):
+            yield
+
+
+def _connect(scheduler: str) -> Any:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise SpecError("--executor dask: Dask is not installed; pip install 'mirembed[dask]'") from None
+    try:
+        return Client(scheduler, timeout=CONNECT_TIMEOUT, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise WorkerError(
+            f"cannot reach the scheduler {scheduler} ({reason}); start one with `dask scheduler`, and workers with "
+            f"`dask worker {scheduler}`"
+        ) from error
+
+
+def is_cluster() -> bool:
+    """Return whether joblib's active backend is Dask."""
+    return _client() is not None
+
+
+def n_threads() -> int:
+    """Return how many tasks the cluster runs at once; wait for its first worker.
+
+    Raises
+    ------
+    WorkerError
+        If there is no worker.
+    """
+    client = _client()
+    try:
+        client.wait_for_workers(1, timeout=CONNECT_TIMEOUT)
+    except TimeoutError:
+        address = client.scheduler.address
+        raise WorkerError(f"the scheduler {address} has no workers; start some with `dask worker {address}`") from None
+    return sum(client.ncores().values())
+
+
+def run_on_cluster(function: Callable[[Argument], Result], arguments: Sequence[Argument]) -> Iterator[Done[Result]]:
+    """Call ``function`` on every argument in the workers of the cluster, and yield the results as they arrive.
+
+    If a worker is lost, another one repeats its tasks; they must allow that.
+
+    Parameters
+    ----------
+    function : callable
+        A module-level function.
+    arguments : sequence
+
+    Raises
+    ------
+    WorkerError
+        If there is no worker, a worker has other versions than this program, or several workers died of one task.
+    Exception
+        Whatever ``function`` raises; the remaining tasks are abandoned.
+    """
+    from distributed import as_completed
+
+    client = _client()
+    waiting = iter(enumerate(arguments))
+    expected = versions()
+    submitted: dict[Any, int] = {}
+
+    def submit(number: int) -> list[Any]:
+        # pure=False: equal arguments are different tasks.
+        new = {client.submit(_call, function, a, expected, pure=False): i for i, a in itertools.islice(waiting, number)}
+        submitted.update(new)
+        return list(new)
+
+    completed = as_completed(submit(_TASKS_PER_THREAD * n_threads()), loop=client.loop)
+    try:
+        for future in completed:
+            raise_if_interrupted()
+            result = _result(future)
+            completed.update(submit(1))
+            yield Done(submitted.pop(future), result)
+    finally:
+        client.cancel(list(submitted))
+
+
+def _client() -> Any:
+    """Return the Dask client of joblib's active backend, or None if that is another one."""
+    from joblib.parallel import BACKENDS, get_active_backend
+
+    backend, _ = get_active_backend()
+    dask = BACKENDS.get("dask")  # registered by its first use
+    return backend.client if dask is not None and isinstance(backend, dask) else None
+
+
+def _result(future: Any) -> Any:
+    from distributed import CancelledError, KilledWorker
+
+    try:
+        return future.result()
+    except KilledWorker as error:
+        raise WorkerError(
+            f"a task killed {error.allowed_failures + 1} workers of the cluster, perhaps because memory ran out; "
+            "see their logs, then run the same command again: finished work is kept"
+        ) from error
+    except (CancelledError, TimeoutError, OSError) as error:
+        raise WorkerError(
+            f"lost the cluster ({type(error).__name__}); run the same command again: finished work is kept"
+        ) from error
+
+
+def _call(function: Callable[[Argument], Result], argument: Argument, expected: dict[str, str]) -> Result:
+    """Call ``function`` in a worker of the cluster whose versions are those of the program."""
+    found = versions()
+    for name, version in expected.items():
+        if found.get(name) != version:
+            import platform
+
+            raise WorkerError(
+                f"the worker on {platform.node()} has {name} {found.get(name, '(missing)')}, this program has "
+                f"{version}; install the same versions on all machines"
+            )
+    return function(argument)
