@@ -61,9 +61,9 @@ class Measured:
     Attributes
     ----------
     seconds : float
-        That the busiest worker was at it, all its tasks together; data are at hand and the kernel is loaded.
+        Of the busiest worker, all its tasks together, with data at hand and the engine loaded.
     others : float
-        Seconds for all else: processes, imports, the kernel, the statistics of the bands, and workers that have
+        Seconds for everything else: processes, imports, the engine, the statistics of the bands, and workers that have
         nothing left to do.
     loss : float
         Mean loss of a track in the last epoch, over the folds.
@@ -91,7 +91,7 @@ def run_training(task: Task, on_epoch: Callable[[int], None]) -> Span:
         similarity = PluginSimilarity.create(Registry.discover(), approach.similarity)
     with one_thread():
         few = _training_data(task, rows[: problem.batch])
-        train(few, replace(settings, epochs=1), similarity)  # loads the kernel
+        train(few, replace(settings, epochs=1), similarity)  # loads the engine
         data = _training_data(task, rows)
         begin, used = time.perf_counter(), time.process_time()
         trained = train(data, settings, similarity, on_epoch=on_epoch)

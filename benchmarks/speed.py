@@ -65,7 +65,7 @@ def measure_training(problem: Problem, arguments: Namespace) -> None:
 
     def by_naive() -> Turn:
         tracks, seconds, losses = problem.tracks(), 0.0, []
-        # As mirembed loads its kernel before the clock runs: torch imports its compiler for the first optimizer.
+        # As mirembed loads its engine before the clock starts: torch imports its compiler for the first optimizer.
         few = replace(problem.folds[0], train=problem.folds[0].train[: problem.batch])
         next(_train_naively(problem, naive.features(tracks, few.train), few))
         for fold in problem.folds:
@@ -189,11 +189,11 @@ def _measure(title: str, programs: Mapping[str, Callable[[], Turn]], flop: float
 
 
 def _prepare(engines: Sequence[str]) -> None:
-    """Compile or load the kernel, and say how long that took."""
+    """Compile or load the fused engine, and print how long that took."""
     if "numba" in engines:
         begin = time.perf_counter()
         choose_engine("numba", print)
-        print(f"kernel compiled or loaded, and checked against torch: {time.perf_counter() - begin:.1f} s")
+        print(f"engine compiled or loaded, and checked against torch: {time.perf_counter() - begin:.1f} s")
 
 
 def _parse(words: Sequence[str] | None) -> Namespace:
