@@ -14,30 +14,20 @@ import pytest
 from scipy.stats import pearsonr
 from scipy.stats import t as student
 from sklearn.metrics import accuracy_score, f1_score, r2_score
-from small_store import CLASSES, experiment, run_here, workers_run, write_classes, write_targets
+from small_store import CLASSES, Notes, experiment, run_here, workers_run, write_classes, write_targets
 from small_store import evaluate as run_evaluation
 from third_party import install
 
 from mirembed import workers
 from mirembed.config import Settings
 from mirembed.errors import EvaluationError
-from mirembed.progress import Progress, Silent
+from mirembed.progress import Progress
 from mirembed.registry import Registry
 from mirembed.runs import RunFolder, Scores
 from mirembed.store.files import read_json, read_table
 from mirembed.store.tracks import Tracks, open_tracks
 
 pytestmark = pytest.mark.slow
-
-
-class Notes(Silent):
-    """Collects the notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def three_folds(*approaches: str, **settings: Any) -> Settings:
@@ -250,9 +240,9 @@ def test_grouped_folds_share_no_group(tracks, tmp_path):
     groups = dict(zip(tracks.ids, tracks.groups, strict=True))
     places = {(groups[track], fold) for track, fold in zip(folds["id"], folds["fold"], strict=True)}
     assert len(places) == len(set(tracks.groups))
-    assert not [note for note in notes.told if "group" in note]
+    assert not [note for note in notes.notes if "group" in note]
     evaluate(tracks, tmp_path, three_folds(epochs=1), progress=notes)
-    assert len([note for note in notes.told if note.startswith("warning: ") and "--folds grouped" in note]) == 1
+    assert len([note for note in notes.notes if note.startswith("warning: ") and "--folds grouped" in note]) == 1
 
 
 def test_a_seed_draws_its_own_folds_weights_and_excerpts(classified, tracks, tmp_path):
@@ -276,7 +266,7 @@ def test_an_interrupted_run_is_resumed_to_the_bit_and_says_so(tracks, tmp_path):
     [unfinished] = (tmp_path / "runs").iterdir()
     notes = Notes()
     run, _ = evaluate(tracks, tmp_path / "runs", settings, progress=notes)
-    assert [note for note in notes.told if str(unfinished) in note and "4 of 6 trainings" in note]
+    assert [note for note in notes.notes if str(unfinished) in note and "4 of 6 trainings" in note]
     assert run.folder == unfinished
     for table in ("predictions", "curves", "folds"):
         assert columns(run, table) == columns(whole, table)
