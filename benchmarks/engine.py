@@ -20,8 +20,9 @@ from mirembed.store import Store
 from mirembed.store.tracks import Tracks
 from mirembed.training.engine import make_engine
 from mirembed.training.excerpts import Normalization
-from mirembed.training.loop import PluginSimilarity, Settings, TrainingData, train
+from mirembed.training.loop import Settings, TrainingData, train
 from mirembed.training.network import one_thread, seeded_network
+from mirembed.training.similarity import PluginSimilarity
 from mirembed.workers.trainings import run_trainings
 
 

@@ -203,11 +203,14 @@ class Dataset(Protocol):
 class Similarity(Protocol):
     """A differentiable similarity of vectors.
 
-    One more member is optional:
+    Two more members are optional:
 
     ``cross(x, y)``
         Returns the similarities ``[..., n, m]`` of ``x [..., n, d]`` and ``y [..., m, d]``. Without it, mirembed stacks
         x and y and slices the result.
+    ``cross_numpy(x, y)``
+        Returns the similarities ``[n, m]`` of float64 numpy arrays ``x [n, d]`` and ``y [m, d]``. With it,
+        ``mirembed similar`` ranks stored embeddings without importing torch.
     """
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What several test files share: the real command, and small music that is quick to learn."""
+"""Shared by several test files: the real command, and small music that is quick to learn."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def write_tones(root: Path, n_tracks: int = 6, seconds: float = 3.0) -> Path:
 
 @pytest.fixture(autouse=True)
 def interruptible() -> Iterator[None]:
-    """Answer ctrl-C in every test, and let its processes do so: the program, run in this one, stops it at its end."""
+    """Handle ctrl-C in every test and in its processes, whatever the program did to the handler in this process."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -59,10 +60,10 @@ def tones(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def mirembed(tmp_path: Path) -> Command:
-    """The real command, in a process of its own, in an empty folder.
+    """The real command, in its own process and an empty folder.
 
-    ``mirembed("extract", "--dataset", "gtzan", code=1)`` checks the exit code (default 0), and that no traceback was
-    printed; ``env`` adds to the environment.
+    ``mirembed("extract", "--dataset", "gtzan", code=1)`` checks the exit code (default 0) and that no traceback was
+    printed. ``env`` is added to the environment.
     """
     folder = tmp_path / "work"
     folder.mkdir()
@@ -71,7 +72,7 @@ def mirembed(tmp_path: Path) -> Command:
         *arguments: object, code: int | None = 0, env: Mapping[str, str] | None = None, **options: object
     ) -> subprocess.CompletedProcess[str]:
         environment = clean_environment(env)
-        if "preexec_fn" in options:  # which takes rights and space away: coverage could not write its data
+        if "preexec_fn" in options:  # takes rights or space away: coverage could not write its data
             environment = {name: value for name, value in environment.items() if not name.startswith("COVERAGE_")}
         completed = subprocess.run(
             [sys.executable, "-m", "mirembed", *map(str, arguments)],
@@ -91,15 +92,23 @@ def mirembed(tmp_path: Path) -> Command:
     return run
 
 
+def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
+    """Wait for a condition to come true. Wait for content: a file that exists need not be complete."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment without what would change the program's behavior."""
+    """Return the environment without the variables that change the program's behavior."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MIREMBED_")}
     return {**kept, "COLUMNS": "120", **(extra or {})}
 
 
 @pytest.fixture
 def real_data() -> Path:
-    """The folder of real audio that MIREMBED_REAL_DATA names."""
+    """The folder of real audio, from MIREMBED_REAL_DATA."""
     folder = os.environ.get("MIREMBED_REAL_DATA")
     if not folder:
         pytest.skip("no real audio: MIREMBED_REAL_DATA is not set")

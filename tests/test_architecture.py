@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import json
 import re
 import resource
 import subprocess
@@ -13,12 +14,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import clean_environment
+from conftest import clean_environment, write_tones
+from small_store import experiment, workers_run, write_classes
 
 import mirembed
 from mirembed import hookspecs
 from mirembed.cli.main import app
-from mirembed.registry import HOOKS
+from mirembed.fit import fit
+from mirembed.registry import HOOKS, Registry
+from mirembed.store import Store
+from mirembed.store.tracks import open_tracks
+from mirembed.training.engine import choose_engine, reason_against_numba
 
 ROOMS = [
     "cli",
@@ -236,3 +242,33 @@ def test_nothing_is_loaded_that_can_run_code():
                 name = ast.unparse(node.func)
                 assert name not in ("torch.load", "joblib.load", "np.load", "numpy.load", "eval", "exec"), path
                 assert all(keyword.arg != "allow_pickle" for keyword in node.keywords), path
+
+
+@pytest.fixture(scope="module")
+def fitted_store(tmp_path_factory):
+    """A store with a fitted model of each kind, by ``numba`` where it works."""
+    store = tmp_path_factory.mktemp("fitted") / "store"
+    features = write_classes(store)
+    engine = choose_engine("auto", lambda note: None)
+    with workers_run():
+        described = experiment("rbf-sl", "nn", epochs=1, engine=engine)
+        fit(open_tracks(features), features, described, Registry.discover(), Store(store).models, seed=0, jobs=1)
+    return store
+
+
+@pytest.mark.parametrize("model", ["folder-rbf-sl", "folder-nn"])
+def test_similar_on_stored_embeddings_imports_only_what_reads_them(fitted_store, model):
+    printed, packages = run_in_process("similar", model, "000", "--store", str(fitted_store), "--json")
+    assert len(json.loads(printed)["neighbors"]) == 10
+    assert packages & HEAVY <= {"numpy", "pyarrow"}
+
+
+@pytest.mark.parametrize("model", ["folder-rbf-sl", "folder-nn"])
+def test_predict_with_the_fused_engine_does_not_import_torch(fitted_store, model, tmp_path):
+    if reason_against_numba() is not None:
+        pytest.skip("torch computes everything here")
+    write_tones(tmp_path, n_tracks=1, seconds=0.3)
+    printed, packages = run_in_process("predict", model, str(tmp_path), "--store", str(fitted_store), "--json")
+    assert len(json.loads(printed)["predictions"]) == 3
+    assert "torch" not in packages
+    assert ("sklearn" in packages) == (model != "folder-nn")

@@ -15,7 +15,7 @@ from mirembed.store.frame_file import Moments
 from mirembed.training.engine import make_engine
 from mirembed.training.excerpts import Normalization
 from mirembed.training.labels import one_hot
-from mirembed.training.losses import similarity_loss
+from mirembed.training.loop import similarity_loss
 from mirembed.training.network import one_thread, seeded_network
 from mirembed_similarities import Rbf
 

@@ -18,7 +18,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from conftest import RATE, clean_environment, tone, write_tones
+from conftest import RATE, clean_environment, tone, wait_until, write_tones
 from test_extraction import run, stored
 
 from mirembed import workers
@@ -162,13 +162,6 @@ def test_too_many_failures_end_the_extraction_on_a_cluster(machines, audio, mire
     arguments = ("--dataset", "folder", "--audio", audio, "--max-failures", 1)
     completed = mirembed("extract", *arguments, "--executor", "dask", "--scheduler", machines.address, code=1)
     assert "--max-failures 1" in completed.stderr
-
-
-def wait_until(condition) -> None:
-    end = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
 
 
 def is_json(file: Path) -> bool:

@@ -7,14 +7,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 from archive_server import CLIPS, QUICK, Notes, Server, card_of, noise, serving, sha256, tar_of, zip_of
-from conftest import clean_environment
+from conftest import clean_environment, wait_until
 
 from mirembed import Archive, DatasetError
 from mirembed.datasets.fetch import Fetched, FetchOptions, fetch
@@ -310,10 +309,13 @@ class TestTheCommand:
     ) -> None:
         server.stops, server.stalls = [300_000], True
         part = tmp_path / "audio" / "clips.zip.part"
-        process = self.start(plugin, "tiny", "--audio", tmp_path / "audio")
-        wait_for(lambda: part.exists() and part.stat().st_size == 300_000)
-        process.send_signal(end)
-        _, err = process.communicate(timeout=60)
+        with self.start(plugin, "tiny", "--audio", tmp_path / "audio") as process:
+            try:
+                wait_until(lambda: part.exists() and part.stat().st_size == 300_000)
+                process.send_signal(end)
+                _, err = process.communicate(timeout=60)
+            finally:
+                process.kill()
         assert process.returncode != 0
         assert "Traceback" not in err
         assert sorted(visible(tmp_path / "audio")) == ["clips.zip.part", "clips.zip.part.version"]
@@ -352,11 +354,3 @@ class TestTheCommand:
 
 def visible(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-
-
-def wait_for(condition: object) -> None:
-    for _ in range(2000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it took more than 20 s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -217,7 +218,8 @@ def test_a_killed_experiment_is_finished_by_the_same_command_to_the_bit(work, gr
         deadline = time.monotonic() + 120
         while not any(store.glob(f"runs/*/{part}")) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it may have finished
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert start().wait() == 0
     [finished] = store.glob("runs/experiment-*")

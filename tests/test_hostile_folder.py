@@ -21,7 +21,7 @@ from test_bad_input import run_here
 from test_extraction import run, stored
 
 from mirembed import Classification, Listing, Track, extract
-from mirembed.cli import events
+from mirembed.cli import output
 from mirembed.errors import DatasetError, SpecError, StoreWriteError
 from mirembed.extract import ExtractOptions, MaxFailures
 from mirembed.progress import Silent
@@ -256,8 +256,8 @@ def test_failures_are_written_along_with_the_shards(store, audio, monkeypatch):
 
 
 def test_progress_events_tell_how_much_is_done(capsys, monkeypatch):
-    monkeypatch.setattr(events, "EVERY", 0.0)
-    with events.EventProgress() as progress:
+    monkeypatch.setattr(output, "_EVENT_INTERVAL", 0.0)
+    with output.EventProgress() as progress:
         progress.start("extracting", 8)
         time.sleep(0.01)
         progress.update(2, failed=1, audio_seconds=36.0)

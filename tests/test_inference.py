@@ -1,4 +1,4 @@
-"""Audio files become embeddings with a model and without a store: in their order, in bounded memory."""
+"""Embedding audio files with a model and no store: in order, and in bounded memory."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from mirembed.spectrogram import SpectrogramParameters, spectrogram
 from mirembed.training.excerpts import Normalization
 from mirembed.training.labels import TargetScale
 from mirembed.training.network import seeded_head, seeded_network
+from mirembed.training.weights import NetworkWeights, OutputLayer
 
 
 def untrained(task: Task = CLASSES, estimator: Estimator | None = None) -> Model:
-    """Return a model that was never trained; it predicts by its head where no estimator is given."""
+    """Return a model with initial weights, which predicts by its head if no estimator is given."""
     network = seeded_network(2 * BANDS, [0])
     n_outputs = len(task.classes if isinstance(task, Classification) else task.targets)
     return Model(
         task=task,
-        network=network,
+        network=NetworkWeights.of(network),
         normalization=Normalization(np.full(BANDS, -60, np.float32), np.full(BANDS, 20, np.float32)),
-        head=seeded_head(network.units, n_outputs, [0]) if estimator is None else None,
+        head=OutputLayer.of(seeded_head(network.units, n_outputs, [0])) if estimator is None else None,
         estimator=estimator,
         scale=None if isinstance(task, Classification) else TargetScale(np.zeros(n_outputs), np.ones(n_outputs)),
         parameters=SpectrogramParameters().to_json(),
@@ -49,7 +50,7 @@ def tones(tmp_path_factory) -> list[Path]:
     return sorted(write_tones(tmp_path_factory.mktemp("tones"), n_tracks=3, seconds=0.3).rglob("*.wav"))
 
 
-def test_each_file_is_embedded_as_its_spectrogram(tones):
+def test_the_embedding_of_a_file_is_that_of_its_spectrogram(tones):
     model = untrained()
     embedded = embed_here(model, tones)
     assert (embedded.paths, embedded.failures) == (tones, [])
@@ -59,7 +60,7 @@ def test_each_file_is_embedded_as_its_spectrogram(tones):
         np.testing.assert_array_equal(embedding, expected)
 
 
-def test_no_more_spectrograms_are_held_than_fit(tones, monkeypatch):
+def test_only_so_many_spectrograms_are_held_at_once(tones, monkeypatch):
     model = untrained()
     expected = embed_here(model, tones).embeddings
     held = []
@@ -75,7 +76,7 @@ def test_no_more_spectrograms_are_held_than_fit(tones, monkeypatch):
     assert held == [44, 44, 11]
 
 
-def test_files_that_fail_are_named_and_the_others_keep_their_order(tones, tmp_path):
+def test_failed_files_are_reported_and_the_others_keep_their_order(tones, tmp_path):
     bad, empty = tmp_path / "bad.wav", tmp_path / "empty.wav"
     bad.write_text("no audio")
     empty.touch()
@@ -86,7 +87,7 @@ def test_files_that_fail_are_named_and_the_others_keep_their_order(tones, tmp_pa
 
 @pytest.mark.parametrize("learner", [None, "svm"])
 @pytest.mark.parametrize(("task", "shape"), [(CLASSES, (0,)), (TARGETS, (0, 2))])
-def test_of_no_file_there_are_no_embeddings_and_no_predictions(learner, task, shape):
+def test_no_files_give_no_embeddings_and_no_predictions(learner, task, shape):
     estimator = learner and Registry.discover().create("learner", Spec(learner)).estimator(task)
     model = untrained(task, estimator)
     embedded = embed_here(model, [])

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from conftest import RATE, clean_environment, tone, write_tones
+from conftest import RATE, clean_environment, tone, wait_until, write_tones
 from small_store import evaluate, experiment, workers_run
 
 from mirembed.errors import StoreBusyError
@@ -158,14 +158,6 @@ def status(process: int) -> tuple[str, int]:
 def is_stopped(process: subprocess.Popen) -> bool:
     assert process.poll() is None, process.communicate()
     return status(process.pid)[0] == "T"
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
-    """Wait for a condition to come true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
 
 
 def interrupt(process: subprocess.Popen) -> tuple[str, str]:

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import CLASSES, RATE, clean_environment, tone, write_tones
+from conftest import CLASSES, RATE, clean_environment, tone, wait_until, write_tones
 from test_extraction import stored
-from test_interruption import living, wait_until
+from test_interruption import living
 
 from mirembed.store import FeatureStore
 

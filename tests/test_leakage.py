@@ -46,10 +46,10 @@ def numbers(model: Model) -> Numbers:
 
     The learner's file is not compared: skops writes the time and addresses in memory into it.
     """
-    arrays = {name: tensor.numpy() for name, tensor in model.network.state_dict().items()}
+    arrays = dict(model.network.arrays)
     arrays |= {"mean": model.normalization.mean, "std": model.normalization.std}
     if model.head is not None:
-        arrays |= {f"head.{name}": tensor.numpy() for name, tensor in model.head.state_dict().items()}
+        arrays |= {"head.weight": model.head.weight, "head.bias": model.head.bias}
     if model.scale is not None:
         arrays |= {"low": model.scale.low, "high": model.scale.high}
     if model.estimator is not None:

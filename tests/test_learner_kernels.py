@@ -1,4 +1,4 @@
-"""Similarities as kernels of a learner, against scikit-learn; their models, and what is refused."""
+"""Similarities as kernels of a learner, against scikit-learn: values, models and errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mirembed.errors import ModelError, PluginError, SpecError
 from mirembed.fit import transfer
 from mirembed.fit.job import fit_models
 from mirembed.fit.resolve import describe_plugins
-from mirembed.models.kernels import Kernel, indefinite_notes
+from mirembed.models.kernels import Kernel
 from mirembed.models.learners import FittedLearner, fit_learner
 from mirembed.models.model import Model
 from mirembed.registry import Plugin, Registry
@@ -94,7 +94,7 @@ def fitted(
 
 
 def expected(task: Task, kernel: Callable[..., np.ndarray], **parameters: float) -> np.ndarray:
-    """Return what scikit-learn's SVC or SVRs predict for OTHERS with a kernel of its own, in float64."""
+    """Return the predictions of scikit-learn's SVC or SVRs for OTHERS with a kernel of its own, in float64."""
     x, y = TRAINING.astype(np.float64), LABELS[task]
     train, test = kernel(x, x, **parameters), kernel(OTHERS.astype(np.float64), x, **parameters)
     if task is CLASSES:
@@ -126,13 +126,13 @@ def predicted(learner: FittedLearner, embeddings: np.ndarray = OTHERS) -> np.nda
         ("svm:kernel=laplacian", "fl", laplacian_kernel, {"gamma": 0.1}),
     ],
 )
-def test_predictions_are_those_of_scikit_learn_with_the_same_kernel(task, learner, approach, reference, parameters):
+def test_predictions_agree_with_scikit_learn_for_the_same_kernel(task, learner, approach, reference, parameters):
     np.testing.assert_allclose(
         predicted(fitted(learner, task, approach)), expected(task, reference, **parameters), rtol=0, atol=1e-6
     )
 
 
-def test_a_matching_rbf_kernel_is_the_native_one_with_the_same_gamma():
+def test_a_matching_rbf_kernel_agrees_with_the_native_one_of_the_same_gamma():
     matching, native = fitted("svm:kernel=match"), fitted("svm:gamma=1")
     assert native.kernel is None
     np.testing.assert_allclose(
@@ -144,14 +144,14 @@ def test_a_matching_rbf_kernel_is_the_native_one_with_the_same_gamma():
     np.testing.assert_array_equal(matching.estimator.support_, native.estimator.support_)
 
 
-def test_a_similarity_that_is_a_module_of_torch_is_computed_in_float64():
+def test_a_torch_module_is_computed_in_float64():
     gram = fitted("svm:kernel=weighted").kernel.gram(OTHERS)
     reference = OTHERS.astype(np.float64) * np.linspace(0.5, 1.5, 50) @ TRAINING.T.astype(np.float64)
     np.testing.assert_allclose(gram, reference, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kernel", ["rbf:gamma=1", "cosine", "polynomial:c=1:d=3", "laplacian", "weighted"])
-def test_a_tracks_similarities_do_not_depend_on_companions_to_the_bit(kernel):
+def test_a_row_of_the_gram_matrix_is_the_same_to_the_bit_alone_and_among_others(kernel):
     learner = fitted(f"svm:kernel={kernel}")
     gram = learner.kernel.gram(OTHERS)
     assert (gram.shape, gram.dtype) == ((15, 40), np.float64)
@@ -163,37 +163,37 @@ def test_a_tracks_similarities_do_not_depend_on_companions_to_the_bit(kernel):
     assert learner.kernel.gram(OTHERS[:0]).shape == (0, 40)
 
 
-# Gram matrices that are none
+# Gram matrices of other functions than kernels
 
 
-def test_a_gram_matrix_that_is_not_positive_semi_definite_is_reported_with_its_eigenvalues():
+def test_an_indefinite_gram_matrix_is_reported_with_its_eigenvalues():
     eigenvalues = np.linalg.eigvalsh(np.linalg.norm(TRAINING[:, None] - TRAINING.astype(np.float64), axis=-1))
     [note] = fitted("svm:kernel=distance").notes
-    assert "the Gram matrix of distance is not positive semi-definite" in note
-    assert f"smallest eigenvalue {eigenvalues[0]:.3g}, largest {eigenvalues[-1]:.3g};" in note
+    assert "distance is not positive semi-definite" in note
+    assert f"smallest eigenvalue {eigenvalues[0]:.3g}, largest {eigenvalues[-1]:.3g}" in note
 
 
 @pytest.mark.parametrize("kernel", ["rbf:gamma=1", "cosine", "polynomial", "laplacian"])
-def test_of_a_kernel_nothing_is_reported_though_tracks_be_equal(kernel):
+def test_nothing_is_reported_about_a_kernel_even_of_equal_tracks(kernel):
     assert fitted(f"svm:kernel={kernel}").notes == []
     described = REGISTRY.provenance("similarity", Spec.parse(kernel))
     doubled = Kernel.create(REGISTRY, described, np.repeat(TRAINING, 2, axis=0))
-    assert indefinite_notes(doubled, doubled.training_gram()) == []
+    assert doubled.notes(doubled.training_gram()) == []
 
 
 @pytest.mark.parametrize(
     ("kernel", "message"),
     [
-        ("lopsided", r"lopsided of mirembed-lopsided 1.0 is no kernel: S\(x, y\) and S\(y, x\) differ by up to 0\.\d+"),
-        ("endless", "endless of mirembed-endless 1.0 returned values that are not finite"),
+        ("lopsided", r"lopsided of mirembed-lopsided 1\.0 is not a kernel.* 0\.\d+"),
+        ("endless", r"endless of mirembed-endless 1\.0 .*not finite"),
     ],
 )
-def test_what_is_no_kernel_is_an_error_of_the_similarity(kernel, message):
+def test_a_similarity_that_cannot_be_a_kernel_is_an_error(kernel, message):
     with pytest.raises(PluginError, match=message):
         fitted(f"svm:kernel={kernel}")
 
 
-# What is refused
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -208,27 +208,25 @@ def test_what_is_no_kernel_is_an_error_of_the_similarity(kernel, message):
         ),
     ],
 )
-def test_a_kernel_that_cannot_match_is_refused_with_the_approaches_that_it_cannot_match(learner, approaches, reasons):
+def test_the_error_about_a_kernel_that_cannot_match_lists_the_approaches(learner, approaches, reasons):
     with pytest.raises(SpecError) as error:
         describe_plugins(experiment(*approaches, learner=learner), REGISTRY)
-    assert str(error.value) == (
-        f"the kernel of the learner {learner} cannot match every approach ({reasons}); "
-        "leave them out, or name the kernel and its parameters"
-    )
+    assert f"learner {learner} " in str(error.value)
+    assert f"({reasons})" in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("learner", "message"),
     [
-        ("svm:kernel=poly", "similarity is called 'poly'.* cosine, "),
-        ("svm:kernel=cosine,gamma=2", "cosine has no parameter 'gamma'; its parameters: none"),
+        ("svm:kernel=poly", "similarity.*'poly'.*cosine"),
+        ("svm:kernel=cosine,gamma=2", "cosine.*'gamma'"),
         ("svm:kernel=polynomial:d=0", "d is 0"),
-        ("svm:kernel=polynomial:gamma=2,gamma=3", "'gamma' is given twice"),
-        ("svm:kernel=match:gamma=2", "match takes the parameters of the learned similarity; give none"),
+        ("svm:kernel=polynomial:gamma=2,gamma=3", "'gamma'.*twice"),
+        ("svm:kernel=match:gamma=2", "'match:gamma=2'"),
         ("svm:kernel=a b", "'a b'"),
     ],
 )
-def test_a_kernel_that_is_none_is_refused_before_anything_is_trained(learner, message):
+def test_an_invalid_kernel_is_refused_before_anything_is_trained(learner, message):
     with pytest.raises((SpecError, PluginError), match=message):
         describe_plugins(experiment("rbf-sl", learner=learner), REGISTRY)
 
@@ -263,7 +261,7 @@ def with_learner(factory: Callable[[], Any]) -> Registry:
 
 
 @pytest.mark.parametrize("learner", ["ridge:alpha=0.5", "ridge:alpha=0.5,kernel=rbf:gamma=2"])
-def test_a_strangers_learner_may_use_a_similarity_as_its_kernel(ridge, learner):
+def test_a_third_party_learner_may_use_a_similarity_as_its_kernel(ridge, learner):
     learned = fitted(learner, TARGETS, "rbf:gamma=2-sl", with_learner(ridge))
     y = TargetScale.fit(TARGETS, LABELS[TARGETS]).scale(LABELS[TARGETS])
     reference = KernelRidge(alpha=0.5, kernel="rbf", gamma=2).fit(TRAINING.astype(np.float64), y)
@@ -271,7 +269,7 @@ def test_a_strangers_learner_may_use_a_similarity_as_its_kernel(ridge, learner):
 
 
 @pytest.mark.parametrize("factory", [lambda: Naming(None), object], ids=["none", "no member"])
-def test_a_strangers_learner_need_not_name_a_kernel(factory):
+def test_a_third_party_learner_need_not_name_a_kernel(factory):
     described = describe_plugins(experiment("fl", learner="ridge"), with_learner(factory))
     assert "kernels" not in described["learners"]["ridge"]
 
@@ -279,11 +277,11 @@ def test_a_strangers_learner_need_not_name_a_kernel(factory):
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
-        (lambda: Naming(3), "kernel_similarity of learner ridge of mirembed-ridge 1.0 is 3; expected the spec of a"),
-        (Mistaken, "ridge of mirembed-ridge 1.0 fails to name its kernel: RuntimeError: no kernel today"),
+        (lambda: Naming(3), r"kernel_similarity of learner ridge of mirembed-ridge 1\.0 is 3\b"),
+        (Mistaken, r"ridge of mirembed-ridge 1\.0 .*no kernel today"),
     ],
 )
-def test_a_learner_that_names_no_proper_kernel_is_blamed(factory, message):
+def test_the_error_names_a_learner_with_an_invalid_kernel(factory, message):
     with pytest.raises(PluginError, match=message):
         describe_plugins(experiment(learner="ridge"), with_learner(factory))
 
@@ -303,7 +301,7 @@ def targets(tmp_path_factory) -> FeatureStore:
 
 @pytest.fixture
 def kernel_model(classes, tmp_path) -> Iterator[tuple[Model, Path]]:
-    """A model of ``rbf-sl`` whose learner has a stranger's kernel, and where it is saved."""
+    """A model of ``rbf-sl`` whose learner has a third-party kernel, and its folder."""
     model = fit_models(job(open_tracks(classes), learner="svm:kernel=laplacian"), REGISTRY).models["rbf-sl"]
     model.save(tmp_path / "model")
     return model, tmp_path / "model"
@@ -311,22 +309,20 @@ def kernel_model(classes, tmp_path) -> Iterator[tuple[Model, Path]]:
 
 @pytest.mark.parametrize("learner", ["svm:kernel=match", "svm:kernel=laplacian"])
 @pytest.mark.parametrize("task", ["classes", "targets"])
-def test_a_loaded_model_predicts_to_the_bit_as_the_saved_one_and_alone_as_among_others(
-    request, tmp_path, task, learner
-):
+def test_a_loaded_model_predicts_as_the_saved_one_to_the_bit_alone_and_among_others(request, tmp_path, task, learner):
     tracks = open_tracks(request.getfixturevalue(task))
     model = fit_models(job(tracks, "rbf-sl", learner=learner), REGISTRY).models["rbf-sl"]
     model.save(tmp_path / "model")
     loaded = Model.load(tmp_path / "model", REGISTRY)
     embeddings = model.embed(tracks.frames.open(), tracks.frames.starts, tracks.frames.lengths)
-    answers = loaded.predict(embeddings)
-    np.testing.assert_array_equal(answers, model.predict(embeddings))
-    assert np.ptp(answers) > 0
-    np.testing.assert_array_equal(loaded.predict(embeddings[5:6]), answers[5:6])
+    predictions = loaded.predict(embeddings)
+    np.testing.assert_array_equal(predictions, model.predict(embeddings))
+    assert np.ptp(predictions) > 0
+    np.testing.assert_array_equal(loaded.predict(embeddings[5:6]), predictions[5:6])
     np.testing.assert_array_equal(loaded.kernel.embeddings, embeddings)
 
 
-def test_a_model_holds_the_kernels_name_and_parameters_and_no_callable(kernel_model):
+def test_a_model_stores_the_name_and_parameters_of_its_kernel_and_no_code(kernel_model):
     _, folder = kernel_model
     assert {path.name for path in folder.iterdir()} == {"model.json", "network.safetensors", "learner.skops"}
     assert read_json(folder / "model.json")["kernel"] == {
@@ -338,13 +334,10 @@ def test_a_model_holds_the_kernels_name_and_parameters_and_no_callable(kernel_mo
     }
 
 
-def test_a_model_whose_kernel_is_not_installed_says_what_to_install(kernel_model):
+def test_the_error_about_a_missing_kernel_says_what_to_install(kernel_model):
     _, folder = kernel_model
-    with pytest.raises(ModelError) as error:
+    with pytest.raises(ModelError, match=f"{folder} needs the similarity 'laplacian' .*mirembed-laplacian==1.0$"):
         Model.load(folder, Registry.discover())
-    message = str(error.value)
-    assert message.startswith(f"the model {folder} needs the similarity 'laplacian' as the kernel of its learner (")
-    assert message.endswith("; install mirembed-laplacian==1.0")
 
 
 def test_a_model_keeps_its_kernels_parameters_when_the_plugins_defaults_change(kernel_model):
@@ -359,23 +352,23 @@ def test_a_model_keeps_its_kernels_parameters_when_the_plugins_defaults_change(k
     np.testing.assert_array_equal(loaded.predict(OTHERS), model.predict(OTHERS))
 
 
-def test_a_network_that_is_taken_over_can_be_matched(classes, targets, tmp_path):
+def test_a_kernel_can_match_the_similarity_of_a_reused_network(classes, targets, tmp_path):
     models = fit_models(job(open_tracks(classes), "rbf:gamma=2-sl"), REGISTRY).models
     models |= fit_models(job(open_tracks(classes), "fl"), REGISTRY).models
     for name, model in models.items():
         model.provenance = {**model.provenance, "seed": 0, "dataset": {"digest": ""}, "settings": {"epochs": 2}}
         model.save(tmp_path / name)
 
-    def take_over(network: str) -> Path:
+    def reuse(network: str) -> Path:
         tracks, learner = open_tracks(targets), Spec.parse("svm:kernel=match")
         return transfer(tracks, targets, tmp_path / network, learner, REGISTRY, tmp_path).folder
 
-    taken = Model.load(take_over("rbf:gamma=2-sl"), REGISTRY)
+    taken = Model.load(reuse("rbf:gamma=2-sl"), REGISTRY)
     assert taken.kernel.described["parameters"] == {"gamma": 2.0}
     assert taken.provenance["learner"]["kernels"]["rbf:gamma=2-sl"]["spec"] == "rbf:gamma=2"
     assert len(taken.kernel.embeddings) == 24
     with pytest.raises(SpecError, match="fl: no similarity is learned"):
-        take_over("fl")
+        reuse("fl")
 
 
 # Evaluating
@@ -407,10 +400,10 @@ DISTANCE = """
 """
 
 
-NOTE = "the Gram matrix of distance is not positive semi-definite: smallest eigenvalue -"
+NOTE = "the Gram matrix of distance is not positive semi-definite (smallest eigenvalue -"
 
 
-def test_a_gram_matrix_that_is_not_positive_semi_definite_reaches_user_and_model(tmp_path, monkeypatch, capsys):
+def test_a_warning_about_an_indefinite_gram_matrix_reaches_user_and_model(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     install(tmp_path / "site", "mirembed-distance", DISTANCE)
     monkeypatch.syspath_prepend(tmp_path / "site")
@@ -427,7 +420,7 @@ def test_a_gram_matrix_that_is_not_positive_semi_definite_reaches_user_and_model
     assert f"warning: fl: {note}\n" in printed.err
 
 
-def test_a_gram_matrix_that_is_not_positive_semi_definite_reaches_user_and_run(mirembed, tmp_path):
+def test_a_warning_about_an_indefinite_gram_matrix_reaches_user_and_run(mirembed, tmp_path):
     write_classes(mirembed.folder / "mirembed-store", n_tracks=12)
     site = install(tmp_path / "site", "mirembed-distance", DISTANCE)
     chosen = ["--similarity", "rbf", "--approach", "fl", "--learner", "svm:kernel=distance"]
@@ -441,14 +434,14 @@ def test_a_gram_matrix_that_is_not_positive_semi_definite_reaches_user_and_run(m
     assert run.stderr.count(NOTE) == 2
 
 
-def test_matching_where_nothing_is_learned_fails_at_once(mirembed):
+def test_matching_fails_at_once_where_no_similarity_is_learned(mirembed):
     write_classes(mirembed.folder / "mirembed-store", n_tracks=12)
     chosen = ["--approach", "rbf-sl", "--approach", "nn", "--approach", "fl", "--learner", "svm:kernel=match"]
     failed = mirembed("evaluate", *chosen, code=1)
-    assert failed.stderr == (
-        "error: the kernel of the learner svm:kernel=match cannot match every approach (nn, fl: no similarity is "
-        "learned); leave them out, or name the kernel and its parameters\n"
-    )
+    assert failed.stderr.startswith("error: ")
+    assert "svm:kernel=match" in failed.stderr
+    assert "(nn, fl: no similarity is learned)" in failed.stderr
+    assert len(failed.stderr.splitlines()) == 1
 
 
 def test_files_are_predicted_with_a_matching_kernel(tones, tmp_path, monkeypatch, capsys):

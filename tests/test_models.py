@@ -1,4 +1,4 @@
-"""Models on disk: what is loaded predicts as what was saved, and cannot run code."""
+"""Models on disk: a loaded model predicts as the saved one, and cannot run code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import io
 import json
 import os
 import pickle
-import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -19,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import skops.io
-import torch
 from sklearn.preprocessing import FunctionTransformer
 from small_store import experiment, job, workers_run, write_classes, write_targets
 from third_party import install
@@ -68,12 +66,12 @@ def fitted(classes, tmp_path_factory) -> list[FittedModel]:
 
 @pytest.fixture
 def model(fitted, tmp_path) -> Path:
-    """A copy of the model of rbf-sl, to be tampered with."""
+    """A copy of the model of rbf-sl to tamper with."""
     return Path(shutil.copytree(fitted[0].folder, tmp_path / "model"))
 
 
 def replace_learner(model: Path, content: bytes) -> None:
-    """Put another learner into a model, as somebody would who wants it to be loaded."""
+    """Put another learner into a model, and make the manifest match, as an attacker would."""
     (model / "learner.skops").write_bytes(content)
     manifest = read_json(model / "model.json")
     manifest["files"]["learner.skops"] = hashlib.sha256(content).hexdigest()
@@ -86,7 +84,7 @@ def embeddings_of(model: Model, tracks: Tracks) -> np.ndarray:
 
 @pytest.mark.parametrize("approaches", [["rbf-sl"], ["nn", "fl"]], ids=["similarity", "baselines"])
 @pytest.mark.parametrize("task", ["classes", "targets"])
-def test_a_loaded_model_embeds_and_predicts_to_the_bit_as_the_saved_one(request, tmp_path, task, approaches):
+def test_a_loaded_model_embeds_and_predicts_as_the_saved_one_to_the_bit(request, tmp_path, task, approaches):
     tracks = open_tracks(request.getfixturevalue(task))
     for name, model in fit_models(job(tracks, *approaches), REGISTRY).models.items():
         model.save(tmp_path / name)
@@ -100,7 +98,7 @@ def test_a_loaded_model_embeds_and_predicts_to_the_bit_as_the_saved_one(request,
         assert loaded.provenance["approach"] == name
 
 
-def test_a_prediction_does_not_depend_on_companions_to_the_bit(fitted, classes):
+def test_a_prediction_is_the_same_to_the_bit_alone_and_among_others(fitted, classes):
     embeddings = embeddings_of(Model.load(fitted[0].folder, REGISTRY), open_tracks(classes))
     for entry in fitted:
         model = Model.load(entry.folder, REGISTRY)
@@ -116,7 +114,7 @@ def test_classes_are_predicted_as_indices_and_targets_in_original_units(classes,
     assert 0 < predicted[:, 1].mean() < 10  # of numbers about 5, which are scaled to [0, 1] for the learner
 
 
-def test_a_model_is_tensors_and_json_and_nothing_else(fitted):
+def test_a_model_holds_only_arrays_and_json(fitted):
     for entry in fitted:
         files = {path.name for path in entry.folder.iterdir()}
         learner = set() if entry.approach == "nn" else {"learner.skops"}
@@ -137,18 +135,16 @@ def test_loading_uses_no_pickle(fitted, monkeypatch):
     assert [Model.load(entry.folder, REGISTRY).provenance["approach"] for entry in fitted] == ["rbf-sl", "nn", "fl"]
 
 
-def test_foreign_types_are_refused_and_named(model):
+def test_the_error_names_the_types_that_are_refused(model):
     replace_learner(model, skops.io.dumps(FunctionTransformer(func=os.system)))
-    with pytest.raises(ModelError) as error:
+    with pytest.raises(ModelError, match=r"not loaded.* posix\.system\b") as error:
         Model.load(model, REGISTRY)
-    assert str(error.value) == (
-        f"{model / 'learner.skops'} holds types that neither scikit-learn nor mirembed defines: posix.system; "
-        "it was not loaded, because it might run foreign code"
-    )
+    assert str(model / "learner.skops") in str(error.value)
+    assert "FunctionTransformer" not in str(error.value)
 
 
 class Malicious:
-    """Makes a file when it is unpickled, or built again by its recipe."""
+    """Makes a folder when it is unpickled or reconstructed."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -171,14 +167,14 @@ def test_a_file_that_is_not_the_saved_one_is_refused(model, name):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ModelError, match=f"{name} is not the file that was saved; fit the model again"):
+    with pytest.raises(ModelError, match=f"{name} has changed.*fit the model again"):
         Model.load(model, REGISTRY)
     path.unlink()
     with pytest.raises(ModelError, match="is damaged"):
         Model.load(model, REGISTRY)
 
 
-def test_a_damaged_manifest_is_an_error_of_the_model(model):
+def test_a_damaged_manifest_is_an_error(model):
     whole = read_json(model / "model.json")
     for key in whole:
         write_json(model / "model.json", {name: value for name, value in whole.items() if name != key})
@@ -192,11 +188,11 @@ def test_a_damaged_manifest_is_an_error_of_the_model(model):
 
 def test_a_model_of_another_format_is_refused(model):
     write_json(model / "model.json", {**read_json(model / "model.json"), "format": 1})
-    with pytest.raises(ModelError, match="has format 1, this mirembed reads format 2"):
+    with pytest.raises(ModelError, match=r"format 1\b.* format 2\b"):
         Model.load(model, REGISTRY)
 
 
-def test_a_learner_whose_plugin_is_not_installed_says_what_to_install(classes, tmp_path, monkeypatch):
+def test_the_error_about_a_missing_learner_says_what_to_install(classes, tmp_path, monkeypatch):
     source = """
         import numpy as np
         from mirembed import hookimpl
@@ -223,16 +219,12 @@ def test_a_learner_whose_plugin_is_not_installed_says_what_to_install(classes, t
     [entry] = fit(classes, tmp_path / "models", "fl", learner="first")
     loaded = Model.load(entry.folder, Registry.discover())
     assert loaded.predict(np.zeros((2, 50), np.float32)).tolist() == [0, 0]
-    with pytest.raises(ModelError) as error:
+    with pytest.raises(ModelError, match=f"{entry.folder} needs the learner 'first' .*mirembed-first==1.0"):
         Model.load(entry.folder, REGISTRY)
-    assert str(error.value) == (
-        f"the model {entry.folder} needs the learner 'first' of mirembed-first 1.0, which is not installed; "
-        "install mirembed-first==1.0"
-    )
 
 
 class Unsound:
-    """A learner whose estimator is given its ``predict``, and ``fit`` if that is to fail too."""
+    """A learner whose estimator predicts, and fits, by the given functions."""
 
     def __init__(self, predict: Callable[[np.ndarray], Any], fit: Callable[..., Any] = lambda X, y: None) -> None:
         self.predict, self.fit = predict, fit
@@ -253,45 +245,43 @@ def predict_with(learner: Unsound, store: FeatureStore) -> None:
     [
         (
             np.zeros((4, 1), int),
-            r"an array of shape (4, 1) and type int64; expected class indices from 0 to 2 in the shape",
+            r"shape \(4, 1\) .*int64.* 0 to 2 .*\(4,\)",
         ),
-        (np.zeros(3, int), "an array of shape (3,) and type int64; expected"),
-        (np.array(["low"] * 4), "an array of shape (4,) and type <U3; expected"),
-        (np.array([0, 1, 3, 3]), "3 for track 2, and 2 such values in all; expected class indices from 0 to 2"),
-        (np.array([0, np.nan, 1, 1]), "nan for track 1, and 1 such values in all; expected class indices from 0 to 2"),
+        (np.zeros(3, int), r"shape \(3,\) .*int64"),
+        (np.array(["low"] * 4), r"shape \(4,\) .*<U3"),
+        (np.array([0, 1, 3, 3]), r"predicted 3 for track 2 \(2 such values .* 0 to 2"),
+        (np.array([0, np.nan, 1, 1]), r"predicted nan for track 1 \(1 such value .* 0 to 2"),
     ],
 )
-def test_predictions_that_are_no_classes_are_an_error_of_the_learner(classes, predicted, shown):
-    message = re.escape(f"the Unsound of learner unsound of mirembed-odd 1.0 predicted {shown}")
-    with pytest.raises(PluginError, match=message):
+def test_predictions_other_than_class_indices_are_an_error_of_the_learner(classes, predicted, shown):
+    with pytest.raises(PluginError, match=rf"Unsound of learner unsound of mirembed-odd 1\.0 .*{shown}"):
         predict_with(Unsound(lambda X: predicted), classes)
 
 
-def test_predictions_that_are_no_targets_are_an_error_of_the_learner(targets):
-    with pytest.raises(PluginError, match=r"expected finite values in the shape \(4, 2\)"):
+def test_predictions_of_the_wrong_shape_are_an_error_of_the_learner(targets):
+    with pytest.raises(PluginError, match=r"expected finite values .*\(4, 2\)"):
         predict_with(Unsound(lambda X: np.zeros(4)), targets)
 
 
-def test_a_learner_that_raises_is_blamed(classes):
+def test_the_error_names_a_learner_that_raises(classes):
     def fail(*_: object) -> None:
         raise MemoryError("too many tracks")
 
-    message = "learner unsound of mirembed-odd 1.0 fails to fit 18 tracks: MemoryError: too many tracks"
-    with pytest.raises(PluginError, match=message):
+    with pytest.raises(PluginError, match=r"learner unsound of mirembed-odd 1\.0 .*18 tracks.* too many tracks"):
         predict_with(Unsound(fail, fit=fail), classes)
-    with pytest.raises(PluginError, match=r"the Unsound of learner unsound .* fails to predict 4 tracks: MemoryError"):
+    with pytest.raises(PluginError, match=r"Unsound of learner unsound .*4 tracks.* MemoryError"):
         predict_with(Unsound(fail), classes)
 
 
-def test_a_learner_that_cannot_be_saved_is_an_error_and_leaves_no_model(fitted, tmp_path):
+def test_an_estimator_that_cannot_be_saved_leaves_no_model(fitted, tmp_path):
     model = Model.load(fitted[2].folder, REGISTRY)
     model.estimator = Unsound(len)
-    with pytest.raises(ModelError, match="the learner's Unsound cannot be saved without pickle"):
+    with pytest.raises(ModelError, match=r"Unsound.* pickle"):
         model.save(tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_models_manifest_tells_how_it_was_made(fitted, classes):
+def test_the_manifest_of_a_model_says_how_it_was_made(fitted, classes):
     tracks = open_tracks(classes)
     for entry in fitted:
         provenance = read_json(entry.folder / "model.json")["provenance"]
@@ -306,7 +296,7 @@ def test_a_models_manifest_tells_how_it_was_made(fitted, classes):
         assert {"mirembed", "torch", "numpy", "scikit-learn"} <= provenance["versions"].keys()
 
 
-def test_the_table_of_embeddings_is_what_the_model_embeds(fitted, classes):
+def test_the_table_of_embeddings_holds_the_models_embeddings(fitted, classes):
     tracks = open_tracks(classes)
     for entry in fitted:
         table = read_table(entry.embeddings)
@@ -329,21 +319,21 @@ def test_the_table_of_embeddings_has_a_column_for_each_target(targets, tmp_path)
 
 def test_embeddings_of_another_model_are_refused(fitted, classes):
     other = ModelKey.of(Model.load(fitted[1].folder, REGISTRY))
-    with pytest.raises(StoreError, match="holds embeddings of another model"):
+    with pytest.raises(StoreError, match="another model"):
         read_embeddings(fitted[0].embeddings, other)
-    with pytest.raises(StoreError, match="has no embeddings of the model"):
+    with pytest.raises(StoreError, match=r"nothing\.parquet is missing"):
         read_embeddings(classes.embeddings / "nothing.parquet", other)
 
 
 @pytest.mark.parametrize("approach", ["rbf-sl", "nn", "fl"])
-def test_a_network_is_taken_over_to_the_bit_and_gets_a_new_learner(fitted, targets, tmp_path, approach):
+def test_a_reused_network_is_the_same_to_the_bit_and_gets_a_new_learner(fitted, targets, tmp_path, approach):
     source = next(entry for entry in fitted if entry.approach == approach)
     base, tracks = Model.load(source.folder, REGISTRY), open_tracks(targets)
     taken = transfer(tracks, targets, source.folder, Spec.parse("svm:C=2"), REGISTRY, tmp_path, command="again")
     model = Model.load(taken.folder, REGISTRY)
 
-    for name, tensor in base.network.state_dict().items():
-        assert torch.equal(model.network.state_dict()[name], tensor)
+    for name, array in base.network.arrays.items():
+        np.testing.assert_array_equal(model.network.arrays[name], array)
     np.testing.assert_array_equal(model.normalization.mean, base.normalization.mean)
     np.testing.assert_array_equal(model.normalization.std, base.normalization.std)
     assert model.task == tracks.task
@@ -357,7 +347,7 @@ def test_a_network_is_taken_over_to_the_bit_and_gets_a_new_learner(fitted, targe
     assert set(read_table(taken.embeddings)["in_sample"].to_pylist()) == {None}
 
 
-def test_a_network_that_was_trained_on_the_same_tracks_makes_in_sample_embeddings(fitted, classes, targets, tmp_path):
+def test_embeddings_of_a_reused_network_are_in_sample_on_its_own_training_tracks(fitted, classes, targets, tmp_path):
     tracks, other = open_tracks(classes), open_tracks(targets)
     same = transfer(tracks, classes, fitted[0].folder, Spec("svm"), REGISTRY, tmp_path)
     assert set(read_table(same.embeddings)["in_sample"].to_pylist()) == {True}
@@ -369,18 +359,18 @@ def test_a_network_that_was_trained_on_the_same_tracks_makes_in_sample_embedding
 def test_a_network_for_other_spectrograms_is_refused(fitted, classes, tmp_path):
     tracks = open_tracks(classes)
     info = replace(tracks.info, parameters={**tracks.info.parameters, "hop_seconds": 0.01})
-    with pytest.raises(MismatchError, match=r"was made with hop_seconds=0\.025, folder needs hop_seconds=0\.01"):
+    with pytest.raises(MismatchError, match=r"hop_seconds=0\.025.* folder .*hop_seconds=0\.01"):
         transfer(replace(tracks, info=info), classes, fitted[0].folder, Spec("svm"), REGISTRY, tmp_path)
 
 
-def test_models_get_names_that_are_free(classes, tmp_path):
+def test_models_get_free_names(classes, tmp_path):
     names = [fit(classes, tmp_path, "fl", epochs=1)[0].folder.name for _ in range(3)]
     assert names == ["folder-fl", "folder-fl-2", "folder-fl-3"]
     several = fit(classes, tmp_path, "fl", "nn", name="mine", epochs=1)
     assert [entry.folder.name for entry in several] == ["mine-fl", "mine-nn"]
     [one] = fit(classes, tmp_path, "fl", name="mine", epochs=1)
     assert one.folder == tmp_path / "mine"
-    with pytest.raises(ModelError, match=f"there is a model {one.folder} already; choose another --name or delete it"):
+    with pytest.raises(ModelError, match=f"{one.folder} .*--name"):
         fit(classes, tmp_path, "fl", name="mine", epochs=1)
 
 
@@ -388,9 +378,7 @@ def test_a_model_is_found_by_its_folder_or_by_its_name(fitted):
     folder = fitted[0].folder
     assert find_model(folder.parent, str(folder)) == folder
     assert find_model(folder.parent, folder.name) == folder
-    with pytest.raises(ModelError) as error:
+    with pytest.raises(ModelError, match=r"'folder-sbf-sl' .*folder-fl, folder-nn, folder-rbf-sl"):
         find_model(folder.parent, "folder-sbf-sl")
-    assert "'folder-sbf-sl' is neither a model's folder nor one of the store's models" in str(error.value)
-    assert "folder-fl, folder-nn, folder-rbf-sl" in str(error.value)
     with pytest.raises(MirembedError, match="none yet"):
         find_model(folder / "nothing", "x")

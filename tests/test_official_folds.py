@@ -34,7 +34,7 @@ from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow, Store
 from mirembed.store.files import read_json, read_table
 from mirembed.store.tracks import Tracks, open_tracks
 from mirembed.training.excerpts import Normalization
-from mirembed.training.network import EmbeddingNetwork, embed
+from mirembed.training.network import EmbeddingNetwork, TorchEngine
 from mirembed_datasets.gtzan import Gtzan
 
 pytestmark = pytest.mark.slow
@@ -476,7 +476,7 @@ def test_embeddings_equal_those_of_the_full_table_to_the_bit(tracks: Tracks) -> 
     normalization = Normalization.fit(tracks.frames.moments())
 
     def embeddings(of: Tracks) -> dict[str, np.ndarray]:
-        rows = embed(network, of.frames.open(), of.frames.starts, of.frames.lengths, normalization)
+        rows = TorchEngine(network).embed_tracks(of.frames.open(), of.frames.starts, of.frames.lengths, normalization)
         return dict(zip(of.ids, rows, strict=True))
 
     full, part = embeddings(tracks), embeddings(kept)

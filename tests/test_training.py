@@ -17,7 +17,6 @@ from mirembed import Regression, Target
 from mirembed.errors import EvaluationError, PluginError, SpecError, StoreError
 from mirembed.fit import fit
 from mirembed.fit.job import fit_models
-from mirembed.models.kernels import nearest
 from mirembed.models.model import Model
 from mirembed.registry import Plugin, Registry
 from mirembed.spectrogram import log_mel
@@ -25,22 +24,15 @@ from mirembed.store.frame_file import Moments
 from mirembed.store.tracks import open_tracks
 from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization, epoch_batches, gather
 from mirembed.training.labels import TargetScale, one_hot
-from mirembed.training.loop import (
-    BaselineObjective,
-    PluginSimilarity,
-    Settings,
-    SimilarityObjective,
-    Trained,
-    TrainingData,
-    train,
-)
-from mirembed.training.network import one_thread, seeded_head, seeded_network
+from mirembed.training.loop import Settings, Trained, TrainingData, train
+from mirembed.training.network import TorchEngine, one_thread, seeded_head, seeded_network
+from mirembed.training.similarity import PluginSimilarity
 from mirembed_similarities.similarities import Cosine, Rbf
 
 
 @pytest.fixture(scope="module")
 def data() -> TrainingData:
-    """Nine tracks of three classes, unlike in length."""
+    """Nine tracks of three classes and different lengths."""
     classes = np.arange(9) % 3
     return training_data(
         [noise_with_peak([0.1, 0.5, 0.9][label], 80 + 15 * i, seed=i) for i, label in enumerate(classes)], classes
@@ -73,30 +65,47 @@ def same_to_the_bit(first: Trained, second: Trained) -> bool:
     return first.losses == second.losses and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_the_similarity_objective_compares_embeddings_with_labels():
-    rng = np.random.default_rng(0)
-    embeddings, labels = rng.normal(size=(8, 5)), rng.uniform(size=(8, 2))
+def settings(epochs: int, batch: int = 32, **others: Any) -> Settings:
+    return Settings(epochs, batch, **others)
+
+
+def first_embeddings(data: TrainingData) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of the first batch of seed 0, and the initial network's embeddings of their excerpts."""
+    [(rows, offsets)] = epoch_batches((0, 0), 0, data.lengths, 32)
+    engine = TorchEngine(seeded_network(80, (0, 0)))
+    embeddings = engine.embed_excerpts(data.frames, data.starts[rows], data.lengths[rows], offsets, data.normalization)
+    return rows, embeddings.detach().numpy().astype(np.float64)
+
+
+def test_the_loss_compares_similarities_of_embeddings_with_those_of_labels(data):
+    rows, embeddings = first_embeddings(data)
+    labels = data.label_vectors[rows]
     squared = ((embeddings[:, None] - embeddings[None]) ** 2).sum(axis=2)
     directions = labels / np.linalg.norm(labels, axis=1, keepdims=True)
-    expected = ((np.exp(-2 * squared) - directions @ directions.T) ** 2).sum()
-
-    objective = SimilarityObjective(Rbf(gamma=2.0), Cosine())
-    assert objective(torch.tensor(embeddings), torch.tensor(labels), None).item() == pytest.approx(expected, rel=1e-6)
+    expected = ((np.exp(-2 * squared) - directions @ directions.T) ** 2).sum() / 9
+    assert train(data, settings(1), Rbf(gamma=2.0), Cosine()).losses == [pytest.approx(expected, rel=1e-5)]
 
 
-def test_the_baseline_objective_of_regression_is_the_squared_error_of_a_linear_layer():
-    rng = np.random.default_rng(0)
-    embeddings, targets = rng.normal(size=(8, 50)).astype(np.float32), rng.uniform(size=(8, 2)).astype(np.float32)
-    head = seeded_head(50, 2, (0, 0))
-    weight, bias = (parameter.detach().numpy() for parameter in head.parameters())
-    expected = ((embeddings @ weight.T + bias - targets) ** 2).sum()
-    loss = BaselineObjective(head)(torch.tensor(embeddings), torch.tensor(targets), None)
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
+def test_the_loss_of_a_regression_baseline_is_the_squared_error_of_its_output_layer(data):
+    targets = np.random.default_rng(0).uniform(size=(9, 2)).astype(np.float32)
+    rows, embeddings = first_embeddings(data)
+    weight, bias = (parameter.detach().numpy() for parameter in seeded_head(50, 2, (0, 0)).parameters())
+    expected = ((embeddings @ weight.T + bias - targets[rows]) ** 2).sum() / 9
+    regression = replace(data, label_vectors=targets, classes=None)
+    assert train(regression, settings(1)).losses == [pytest.approx(expected, rel=1e-5)]
+
+
+def test_the_loss_of_a_classification_baseline_is_the_cross_entropy_of_its_output_layer(data):
+    rows, embeddings = first_embeddings(data)
+    weight, bias = (parameter.detach().numpy() for parameter in seeded_head(50, 3, (0, 0)).parameters())
+    logits = embeddings @ weight.T + bias
+    log_softmax = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    expected = -log_softmax[np.arange(9), data.classes[rows]].sum() / 9
+    assert train(data, settings(1)).losses == [pytest.approx(expected, rel=1e-5)]
 
 
 def test_three_epochs_are_three_steps_of_adadelta(data):
     """Learning rate 1, rho 0.95, epsilon 1e-6 (Zeiler, arXiv:1212.5701), on the sum over the batch's pairs."""
-    settings = Settings(epochs=3, batch=32, seed=4, fold=1)
     network = seeded_network(80, (4, 1))
     squares = [np.zeros(parameter.shape) for parameter in network.parameters()]
     squared_steps = [np.zeros(parameter.shape) for parameter in network.parameters()]
@@ -118,29 +127,30 @@ def test_three_epochs_are_three_steps_of_adadelta(data):
             with torch.no_grad():
                 parameter -= torch.from_numpy(step).float()
 
-    trained = train(data, settings, Rbf())
+    trained = train(data, Settings(epochs=3, batch=32, seed=4, fold=1), Rbf())
     np.testing.assert_allclose(trained.losses, losses, rtol=1e-4)
     for ours, theirs in zip(network.parameters(), trained.network.parameters(), strict=True):
         np.testing.assert_allclose(theirs.detach(), ours.detach(), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("similarity", [Rbf(), None], ids=["similarity", "baseline"])
 def test_the_loss_falls_on_tones(similarity):
     classes = np.arange(9) % 3
     pitches = list(CLASSES.values())
     tones = [tone(pitches[label], seconds=3.0, seed=number) for number, label in enumerate(classes)]
-    losses = train(training_data([log_mel(t, RATE) for t in tones], classes), Settings(epochs=40), similarity).losses
+    losses = train(training_data([log_mel(t, RATE) for t in tones], classes), settings(40), similarity).losses
     assert len(losses) == 40
     assert losses[-1] < 0.1 * losses[0]
 
 
 def test_training_depends_on_seed_and_fold_alone(data):
-    settings = Settings(epochs=2, seed=1, fold=2)
-    first = train(data, settings, Rbf())
+    chosen = settings(2, seed=1, fold=2)
+    first = train(data, chosen, Rbf())
     torch.manual_seed(5)
-    assert same_to_the_bit(train(data, settings, Rbf()), first)
-    assert not same_to_the_bit(train(data, Settings(epochs=2, seed=1, fold=3), Rbf()), first)
-    assert not same_to_the_bit(train(data, Settings(epochs=2, seed=2, fold=2), Rbf()), first)
+    assert same_to_the_bit(train(data, chosen, Rbf()), first)
+    assert not same_to_the_bit(train(data, settings(2, seed=1, fold=3), Rbf()), first)
+    assert not same_to_the_bit(train(data, settings(2, seed=2, fold=2), Rbf()), first)
 
 
 def test_all_approaches_start_from_the_same_weights_and_see_the_same_excerpts(data, monkeypatch):
@@ -150,11 +160,11 @@ def test_all_approaches_start_from_the_same_weights_and_see_the_same_excerpts(da
         seen[-1].append((starts.tolist(), offsets.tolist()))
         return gather(frames, starts, lengths, offsets, n_frames, normalization)
 
-    monkeypatch.setattr("mirembed.training.engine.plain.gather", recording)
+    monkeypatch.setattr("mirembed.training.network.gather", recording)
     for similarity in (Rbf(), Cosine(), None):
         seen.append([])
-        started.append(train(data, Settings(epochs=0, seed=3, fold=1), similarity).network.state_dict())
-        train(data, Settings(epochs=3, batch=4, seed=3, fold=1), similarity)
+        started.append(train(data, settings(0, seed=3, fold=1), similarity).network.state_dict())
+        train(data, settings(3, batch=4, seed=3, fold=1), similarity)
     assert len(seen[0]) == 9
     assert seen[0] == seen[1] == seen[2]
     for name, initial in started[0].items():
@@ -163,30 +173,28 @@ def test_all_approaches_start_from_the_same_weights_and_see_the_same_excerpts(da
 
 
 @pytest.mark.parametrize("similarity", [Rbf(), None], ids=["similarity", "baseline"])
-def test_an_interrupted_training_goes_on_to_the_bit(data, similarity, tmp_path):
+def test_a_resumed_training_equals_an_uninterrupted_one_to_the_bit(data, similarity, tmp_path):
     def interrupt(epoch: int) -> None:
         if epoch == 12:
             raise KeyboardInterrupt
 
-    settings, checkpoint = Settings(epochs=13), tmp_path / "checkpoint.safetensors"
-    whole = train(data, settings, similarity)
+    chosen, checkpoint = settings(13), tmp_path / "checkpoint.safetensors"
+    whole = train(data, chosen, similarity)
     with pytest.raises(KeyboardInterrupt):
-        train(data, settings, similarity, checkpoint=checkpoint, on_epoch=interrupt)
+        train(data, chosen, similarity, checkpoint=checkpoint, on_epoch=interrupt)
     epochs: list[int] = []
-    resumed = train(data, settings, similarity, checkpoint=checkpoint, on_epoch=epochs.append)
+    resumed = train(data, chosen, similarity, checkpoint=checkpoint, on_epoch=epochs.append)
     assert epochs == [10, 11, 12, 13]
     assert len(resumed.losses) == 13
     assert same_to_the_bit(resumed, whole)
 
 
-def test_a_training_that_diverges_is_an_error_that_says_when(data):
+def test_divergence_is_an_error_that_names_the_epoch(data):
     def exploding(x: torch.Tensor) -> torch.Tensor:
         return 1e30 * x @ x.mT
 
-    with pytest.raises(
-        EvaluationError, match=r"the loss is (inf|nan) after epoch 1: .*the parameters of the similarity"
-    ):
-        train(data, Settings(epochs=3), exploding)
+    with pytest.raises(EvaluationError, match=r"(inf|nan) after epoch 1\b.*similarity"):
+        train(data, settings(3), exploding)
 
 
 def odd(function: Callable[..., Any]) -> PluginSimilarity:
@@ -196,28 +204,25 @@ def odd(function: Callable[..., Any]) -> PluginSimilarity:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda x: x.sum(dim=-1), r"returned the shape \(9,\) for vectors \(9, 50\); expected \(9, 9\)"),
-        (lambda x: x.detach().numpy() @ x.detach().numpy().T, "returned ndarray for .*; expected a tensor of floating"),
-        (lambda x: (x @ x.mT).tolist(), "returned list for vectors"),
-        (lambda x: (x @ x.mT).long(), r"returned torch.int64 for vectors \(9, 50\)"),
-        (lambda x: (x @ x.mT).detach(), "returned a tensor without gradient for .*; it has to be computed with torch"),
-        (
-            lambda x: 1 / 0,
-            r"fails for vectors \(9, 50\): ZeroDivisionError: division by zero; report it to that plugin",
-        ),
+        (lambda x: x.sum(dim=-1), r"shape \(9,\).* \(9, 50\).* expected \(9, 9\)"),
+        (lambda x: x.detach().numpy() @ x.detach().numpy().T, r"ndarray.* \(9, 50\).* tensor"),
+        (lambda x: (x @ x.mT).tolist(), "list"),
+        (lambda x: (x @ x.mT).long(), r"torch\.int64.* \(9, 50\)"),
+        (lambda x: (x @ x.mT).detach(), r"without gradient.* detach\(\)"),
+        (lambda x: 1 / 0, r"\(9, 50\).*ZeroDivisionError"),
     ],
 )
-def test_a_similarity_that_misbehaves_is_named_and_blamed(data, function, message):
-    with pytest.raises(PluginError, match=f"^the similarity odd:gamma=2 of mirembed-odd 1.0 {message}"):
-        train(data, Settings(epochs=1), odd(function))
+def test_the_error_names_the_similarity_that_misbehaves(data, function, message):
+    with pytest.raises(PluginError, match=rf"odd:gamma=2 of mirembed-odd 1\.0 .*{message}"):
+        train(data, settings(1), odd(function))
 
 
-def test_the_labels_similarity_is_blamed_too(data):
-    with pytest.raises(PluginError, match=r"odd.* the shape \(9,\) for vectors \(9, 3\); expected \(9, 9\)"):
-        train(data, Settings(epochs=1), Rbf(), odd(lambda x: x.sum(dim=-1)))
+def test_the_error_names_the_similarity_of_labels_too(data):
+    with pytest.raises(PluginError, match=r"odd.* \(9,\).* \(9, 3\).* \(9, 9\)"):
+        train(data, settings(1), Rbf(), odd(lambda x: x.sum(dim=-1)))
 
 
-def test_the_neighbors_similarity_is_blamed_too():
+def test_the_error_names_the_similarity_that_ranks_neighbors_too():
     class Odd:
         def __call__(self, x: torch.Tensor) -> torch.Tensor:
             return x @ x.mT
@@ -226,9 +231,19 @@ def test_the_neighbors_similarity_is_blamed_too():
             raise RuntimeError("no graphics card")
 
     query, candidates = np.ones(50, np.float32), np.ones((7, 50), np.float32)
-    with pytest.raises(PluginError, match=r"fails for vectors \(1, 50\) and \(7, 50\): RuntimeError: no graphics card"):
-        nearest(odd(Odd()), query, candidates)
-    assert nearest(odd(Odd().__call__), query, candidates).tolist() == [50.0] * 7
+    with pytest.raises(PluginError, match=r"odd.* \(1, 50\) and \(7, 50\).* no graphics card"):
+        odd(Odd()).similarities_to(query, candidates)
+    assert odd(Odd().__call__).similarities_to(query, candidates).tolist() == [50.0] * 7
+
+
+@pytest.mark.parametrize("returned", [np.zeros(7), np.full((1, 7), np.nan)], ids=["shape", "nan"])
+def test_a_wrong_ranking_by_numpy_is_an_error_of_the_similarity(returned):
+    class Odd:
+        def cross_numpy(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+            return returned
+
+    with pytest.raises(PluginError, match=r"odd:gamma=2 .*expected finite values in the shape \(1, 7\)"):
+        odd(Odd()).ranking_similarities(np.ones(50, np.float32), np.ones((7, 50), np.float32))
 
 
 class Weighted(torch.nn.Module):
@@ -260,34 +275,34 @@ def test_a_similarity_that_is_a_module_is_not_trained(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-100], lambda content: content[8:]])
-def test_a_damaged_checkpoint_is_an_error_that_says_what_to_do(data, tmp_path, damage):
+def test_the_error_about_a_damaged_checkpoint_says_to_delete_it(data, tmp_path, damage):
     checkpoint = tmp_path / "checkpoint.safetensors"
-    train(data, Settings(epochs=10), Rbf(), checkpoint=checkpoint)
+    train(data, settings(10), Rbf(), checkpoint=checkpoint)
     checkpoint.write_bytes(damage(checkpoint.read_bytes()))
-    with pytest.raises(StoreError, match=f"^{checkpoint} is damaged .*; delete it and run the same command again"):
-        train(data, Settings(epochs=11), Rbf(), checkpoint=checkpoint)
+    with pytest.raises(StoreError, match=f"{checkpoint} is damaged.* delete it"):
+        train(data, settings(11), Rbf(), checkpoint=checkpoint)
 
 
 @pytest.mark.parametrize("kept", ["module", "optimizer", "no losses"])
 def test_a_checkpoint_without_all_its_parts_is_damaged_too(data, tmp_path, kept):
     checkpoint = tmp_path / "checkpoint.safetensors"
-    train(data, Settings(epochs=10), Rbf(), checkpoint=checkpoint)
+    train(data, settings(10), Rbf(), checkpoint=checkpoint)
     tensors = {
         name: tensor for name, tensor in load_file(checkpoint).items() if kept in (name.split(".")[0], "no losses")
     }
     save_file(tensors, checkpoint, metadata=None if kept == "no losses" else {"losses": str([1.0] * 10)})
     with pytest.raises(StoreError, match="is damaged"):
-        train(data, Settings(epochs=11), Rbf(), checkpoint=checkpoint)
+        train(data, settings(11), Rbf(), checkpoint=checkpoint)
 
 
-def test_a_similarity_is_not_learned_from_single_tracks(data):
-    with pytest.raises(SpecError, match="--batch 1: to learn a similarity takes batches of at least 2 tracks"):
-        train(data, Settings(epochs=1, batch=1), Rbf())
-    assert train(data, Settings(epochs=1, batch=1)).losses[0] > 0
-    assert train(data, Settings(epochs=1, batch=2), Rbf()).losses[0] > 0
+def test_learning_a_similarity_takes_batches_of_two_tracks(data):
+    with pytest.raises(SpecError, match=r"--batch 1\b.* at least 2 tracks"):
+        train(data, settings(1, batch=1), Rbf())
+    assert train(data, settings(1, batch=1)).losses[0] > 0
+    assert train(data, settings(1, batch=2), Rbf()).losses[0] > 0
 
 
-def test_nn_and_fl_are_one_training(tmp_path):
+def test_nn_and_fl_share_one_training(tmp_path):
     assert [len(group) for group in experiment("nn", "rbf-sl", "fl", "cosine-sl").trainings] == [2, 1, 1]
     store, registry = write_classes(tmp_path), Registry.discover()
     with workers_run():
@@ -302,7 +317,8 @@ def test_nn_and_fl_are_one_training(tmp_path):
         )
     nn, fl = (Model.load(model.folder, registry) for model in fitted)
     assert fitted[0].loss == fitted[1].loss
-    assert all(torch.equal(a, b) for a, b in zip(nn.network.parameters(), fl.network.parameters(), strict=True))
+    for name, array in nn.network.arrays.items():
+        np.testing.assert_array_equal(fl.network.arrays[name], array)
     assert (nn.estimator, fl.head) == (None, None)
     assert nn.head is not None
     assert fl.estimator is not None
@@ -317,7 +333,7 @@ def test_a_declared_range_is_mapped_to_0_and_1_whatever_the_labels():
     np.testing.assert_allclose(scale.unscale(np.array([[0, 1], [1.25, -1]], np.float32)), [[1, 1], [11, -3]])
 
 
-def test_an_undeclared_range_is_that_of_the_training_tracks():
+def test_the_range_of_an_undeclared_target_is_that_of_the_training_tracks():
     task = Regression((Target("arousal"), Target("valence", low=0.0), Target("tempo", 0, 300)))
     scale = TargetScale.fit(task, np.array([[-20.0, 0.5, 60], [30.0, 0.25, 180], [5.0, 2.0, 90]]))
     assert scale.low.tolist() == [-20, 0, 0]
@@ -325,8 +341,8 @@ def test_an_undeclared_range_is_that_of_the_training_tracks():
     np.testing.assert_allclose(scale.scale(np.array([[55.0, 1.0, 75]])), [[1.5, 0.5, 0.25]])
 
 
-def test_a_target_that_never_changes_is_an_error_unless_its_range_is_declared():
+def test_a_constant_target_is_an_error_unless_its_range_is_declared():
     labels = np.array([[3.0], [3.0]])
-    with pytest.raises(EvaluationError, match="arousal is 3 in every training track: there is nothing to learn"):
+    with pytest.raises(EvaluationError, match=r"arousal is 3\b"):
         TargetScale.fit(Regression((Target("arousal"),)), labels)
     np.testing.assert_allclose(TargetScale.fit(Regression((Target("arousal", 1, 9),)), labels).scale(labels), 0.25)

@@ -34,7 +34,7 @@ def embed(
     """Compute the embeddings of audio files. They need no labels."""
     from mirembed.audio.files import printable
     from mirembed.cli.output import print_json, print_table
-    from mirembed.models.export import check_suffix, write_embedded
+    from mirembed.models.inference import check_suffix, write_embedded
 
     check_suffix(out)
     loaded, result = embed_paths(model, paths, store, jobs)

@@ -17,7 +17,7 @@ def predict(
     """Predict the class or the targets of audio files. They need no labels."""
     from mirembed.audio.files import printable
     from mirembed.cli.output import print_json, print_table
-    from mirembed.models.export import check_suffix, write_predictions
+    from mirembed.models.inference import check_suffix, write_predictions
     from mirembed.models.model import named_predictions
 
     check_suffix(out)

@@ -16,7 +16,6 @@ from mirembed.registry import Registry
 from mirembed.runs.folder import PartFolder
 from mirembed.runs.tables import embeddings_table, predictions_table
 from mirembed.store.root import slug
-from mirembed.training.network import EmbeddingNetwork
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -130,7 +129,7 @@ def _save_models(training: FoldTraining, fitted: Fitted, registry: Registry) -> 
         assert training.models is not None  # noqa: S101
         folder = training.models / f"{slug(method.name)}-seed{seed}-fold{fold}"
         model = fitted.models[method.name]
-        if folder.exists() or not isinstance(model.network, EmbeddingNetwork):
+        if folder.exists() or not model.savable:
             continue
         if method.learner is not None and model.estimator is not None:
             check_storable(model.estimator, method.learner, registry)

@@ -21,8 +21,7 @@ from mirembed.fit.resolve import choose_device, describe_plugins, describe_setti
 from mirembed.hookspecs import Classification, Regression
 from mirembed.models.embeddings import EmbeddingRows, ModelKey, write_embeddings
 from mirembed.models.estimators import check_storable
-from mirembed.models.kernels import describe_learner
-from mirembed.models.learners import fit_learner, new_estimator
+from mirembed.models.learners import describe_learner, fit_learner, new_estimator
 from mirembed.models.model import Model
 from mirembed.progress import Progress, Silent, counted
 from mirembed.provenance import versions

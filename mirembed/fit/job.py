@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from mirembed.config import Approach, Method
 from mirembed.hookspecs import Classification, Task
 from mirembed.models.baselines import MelStatistics, NoFeatures, chance_estimator
-from mirembed.models.kernels import describe_learner
-from mirembed.models.learners import FittedLearner, answers, fit_learner
+from mirembed.models.learners import FittedLearner, describe_learner, fit_learner, learner_targets
 from mirembed.models.model import Model
 from mirembed.provenance import versions
 from mirembed.registry import Registry
@@ -30,8 +27,10 @@ from mirembed.store.tracks import Tracks
 from mirembed.training.engine import import_engine
 from mirembed.training.excerpts import Normalization
 from mirembed.training.labels import TargetScale, one_hot
-from mirembed.training.loop import PluginSimilarity, Settings, Trained, TrainingData, train
-from mirembed.training.network import EmbeddingNetwork, one_thread, seeded_network
+from mirembed.training.loop import Settings, Trained, TrainingData, train
+from mirembed.training.network import one_thread, seeded_network
+from mirembed.training.similarity import PluginSimilarity
+from mirembed.training.weights import NetworkWeights, OutputLayer
 
 
 @dataclass(frozen=True)
@@ -141,14 +140,21 @@ def fit_models(
 
     def fit_checkpoint(epoch: int, trained: Trained) -> None:
         if on_checkpoint is not None:
-            # A copy, as training continues with the network, which `_fit_learners` moves to the CPU.
-            now = copy.deepcopy(trained)
-            on_checkpoint(epoch, _fit_learners(job, registry, tracks, now.network, now.head, now.losses, notes=False))
+            on_checkpoint(epoch, _fit_trained(job, registry, tracks, trained, notes=False))
 
     similarities = _similarities(job, registry)
     with _repeatable(job.settings.device):
         trained = train(tracks.data, job.settings, *similarities, job.checkpoint, on_epoch, fit_checkpoint)
-    return _fit_learners(job, registry, tracks, trained.network, trained.head, trained.losses)
+    return _fit_trained(job, registry, tracks, trained)
+
+
+def _fit_trained(
+    job: Job, registry: Registry, tracks: _TrainingTracks, trained: Trained, *, notes: bool = True
+) -> Fitted:
+    """Fit the learners to a copy of a network, with which training may continue."""
+    head = None if trained.head is None else OutputLayer.of(trained.head)
+    network = NetworkWeights.of(trained.network)
+    return _fit_learners(job, registry, tracks, network, head, trained.losses, notes=notes)
 
 
 @dataclass(frozen=True)
@@ -176,7 +182,7 @@ class _TrainingTracks:
         if isinstance(job.task, Classification):
             label_vectors = one_hot(labels, len(job.task.classes))
         else:
-            label_vectors = answers(labels, scale).astype(np.float32)
+            label_vectors = learner_targets(labels, scale).astype(np.float32)
         data = TrainingData(
             frames=frames.open(),
             starts=frames.starts,
@@ -188,13 +194,13 @@ class _TrainingTracks:
         return cls(data, labels, scale)
 
 
-def _untrained_features(job: Job, data: TrainingData) -> EmbeddingNetwork | MelStatistics | NoFeatures:
+def _untrained_features(job: Job, data: TrainingData) -> NetworkWeights | MelStatistics | NoFeatures:
     """Return the features of a baseline without training."""
     if job.approach.name == "chance":
         return NoFeatures()
     if job.approach.name == "mel":
         return MelStatistics.fit(data.frames, data.starts, data.lengths)
-    return seeded_network(2 * data.frames.shape[1], job.seed)
+    return NetworkWeights.of(seeded_network(2 * data.frames.shape[1], job.seed))
 
 
 def _similarities(job: Job, registry: Registry) -> tuple[PluginSimilarity | None, PluginSimilarity | None]:
@@ -221,20 +227,18 @@ def _fit_learners(
     job: Job,
     registry: Registry,
     tracks: _TrainingTracks,
-    network: EmbeddingNetwork | MelStatistics | NoFeatures,
-    head: nn.Linear | None = None,
+    network: NetworkWeights | MelStatistics | NoFeatures,
+    head: OutputLayer | None = None,
     losses: Sequence[float] = (),
     *,
     notes: bool = True,
 ) -> Fitted:
     """Fit the learners from scratch to the embeddings of the training tracks, which are computed once."""
-    if isinstance(network, EmbeddingNetwork):
-        network = network.cpu().eval()  # where the model will be used
     data = tracks.data
     models: dict[str, Model] = {}
     embeddings: NDArray[np.float32] | None = None
     for method in job.methods:
-        own_head = head.cpu() if head is not None and method.learner is None else None
+        own_head = head if method.learner is None else None
         learner = None if method.learner is None else describe_learner(registry, method.learner, [method.approach])
         model = models[method.name] = Model(
             task=job.task,
@@ -265,7 +269,7 @@ def _fit_learner(
 ) -> FittedLearner:
     if method.learner is None:
         estimator = chance_estimator(job.task)
-        estimator.fit(embeddings, answers(tracks.labels, tracks.scale))
+        estimator.fit(embeddings, learner_targets(tracks.labels, tracks.scale))
         return FittedLearner(estimator)
     return fit_learner(
         registry, method.learner, method.approach, job.task, embeddings, tracks.labels, tracks.scale, seed=job.seed

@@ -7,7 +7,7 @@ from typing import Any
 
 from mirembed.config import Settings
 from mirembed.errors import SpecError
-from mirembed.models.kernels import describe_learner
+from mirembed.models.learners import describe_learner
 from mirembed.registry import Registry
 
 

@@ -1,1 +1,1 @@
-"""Network, learner and provenance, in memory and on disk; embedding and prediction."""
+"""Models: network, learner and provenance, in memory and on disk; embedding and prediction."""

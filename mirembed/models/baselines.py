@@ -1,4 +1,4 @@
-"""Features that no network was trained for: what a trained one has to beat."""
+"""Features that need no training: the baselines that a trained network has to beat."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class MelStatistics:
     Attributes
     ----------
     mean, std : ndarray [2 * n_bands], float64
-        Of the features of the training tracks.
+        Mean and standard deviation of these features over the training tracks.
     """
 
     mean: NDArray[np.float64]
@@ -31,12 +31,13 @@ class MelStatistics:
 
     @classmethod
     def fit(cls, frames: NDArray[np.float32], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> MelStatistics:
-        """Take mean and deviation of the features of the training tracks; one that never changes becomes 0.
+        """Standardize on training tracks; a constant feature becomes 0.
 
         Parameters
         ----------
         frames : ndarray [total_frames, n_bands], dB
         starts, lengths : ndarray [n_train]
+            First row and number of frames of each training track.
         """
         features = _band_statistics(frames, starts, lengths)
         std = features.std(axis=0)
@@ -51,14 +52,14 @@ class MelStatistics:
 
 @dataclass(frozen=True)
 class NoFeatures:
-    """Nothing of the audio: every track is the same."""
+    """A constant in place of features: all tracks look the same."""
 
     units = 1
 
     def embed(
         self, frames: NDArray[np.float32], starts: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Return ``[n_tracks, 1]`` zeros."""
+        """Return zeros ``[n_tracks, 1]``."""
         return np.zeros((len(starts), 1), np.float32)
 
 

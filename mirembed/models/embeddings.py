@@ -1,4 +1,4 @@
-"""Tables of embeddings: one row a track, in Parquet."""
+"""Tables of embeddings in Parquet, one row per track."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class EmbeddingRows:
     ids : sequence of str
     embeddings : ndarray [n_tracks, units], float32
     task : Classification or Regression or None
-        None when the tracks have no labels.
+        None if the tracks have no labels.
     labels : list of str, or ndarray [n_tracks, n_targets], or None
     epoch : int or None
-        How long the network was trained.
+        Number of epochs that the network was trained for.
     in_sample : bool or None
-        Whether the network was trained on these tracks; None where nobody knows.
+        Whether the network was trained on these tracks; None if unknown.
     """
 
     ids: Sequence[str]
@@ -46,7 +46,7 @@ class EmbeddingRows:
 
 @dataclass(frozen=True)
 class ModelKey:
-    """What tells which model made an embedding: its name, and the digest of its network's file."""
+    """Identifies the model that made an embedding: its name, and the digest of its network's file."""
 
     name: str
     digest: str
@@ -58,9 +58,9 @@ class ModelKey:
 
 
 def write_embeddings(path: Path, rows: EmbeddingRows, model: ModelKey) -> None:
-    """Write a table with the columns id, the labels', model, epoch, fold, in_sample and embedding.
+    """Write a table with the columns id, those of the labels, model, epoch, fold, in_sample and embedding.
 
-    The digest of the model's network stands in the metadata: `read_embeddings` refuses another's.
+    The metadata holds the digest of the model's network, which `read_embeddings` checks.
     """
     import pyarrow as pa
 
@@ -83,7 +83,7 @@ def write_embeddings(path: Path, rows: EmbeddingRows, model: ModelKey) -> None:
 
 
 def read_embeddings(path: Path, model: ModelKey) -> tuple[list[str], NDArray[np.float32]]:
-    """Read ids and embeddings ``[n_tracks, units]`` that were made with ``model``.
+    """Read the ids and embeddings ``[n_tracks, units]`` that ``model`` made.
 
     Raises
     ------
@@ -92,12 +92,12 @@ def read_embeddings(path: Path, model: ModelKey) -> tuple[list[str], NDArray[np.
     """
     if not path.exists():
         raise StoreError(
-            f"the store has no embeddings of the model {model.name} ({path} is missing); "
-            f"search in a folder with --in DIR, or fit the model on this store"
+            f"no embeddings of the model {model.name} in the store ({path} is missing); "
+            f"search a folder with --in DIR, or fit the model on this store"
         )
     table = read_table(path)
     if (table.schema.metadata or {}).get(_METADATA.encode()) != model.digest.encode():
         raise StoreError(f"{path} holds embeddings of another model than {model.name}; fit the model again")
     vectors = table["embedding"].combine_chunks().flatten().to_numpy()
-    # A copy: Arrow's memory is read-only, which torch warns about.
+    # A copy, because Arrow's memory is read-only and torch warns about that.
     return table["id"].to_pylist(), np.array(vectors, np.float32).reshape(len(table), -1)

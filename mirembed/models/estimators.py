@@ -1,7 +1,9 @@
-"""Fitted estimators on disk, as skops stores them: nothing that is loaded can run code."""
+"""Fitted estimators on disk, in the format of skops: nothing that is loaded can run code."""
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from mirembed.hookspecs import Estimator
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 
-_OF_SCIKIT_LEARN = frozenset(
+_PARTS = frozenset(
     f"sklearn.{name}"
     for name in (
         "_loss.link.IdentityLink",
@@ -41,43 +43,39 @@ _OF_SCIKIT_LEARN = frozenset(
         "tree._tree.Tree",
     )
 )
-"""What scikit-learn's own estimators are made of and skops does not trust by itself: types that hold numbers, no code.
+"""Types that scikit-learn's estimators consist of and that skops does not trust: they hold numbers, no code.
 
 Functions are not among them, and never the whole package: scikit-learn also has functions that run programs.
 """
 
 
 def check_storable(estimator: Estimator, learner: Spec, registry: Registry) -> None:
-    """Refuse a learner's estimator, fitted or not, that `Model.load` would refuse.
+    """Refuse an estimator, fitted or not, that `load_estimator` would refuse.
 
     Raises
     ------
     ModelError
-        If skops cannot store it, or it holds types of a third party.
+        If skops cannot store it, or it holds types that may not be loaded.
     """
-    import skops.io
-
     plugin = registry.find("learner", learner.name)
-    foreign = _foreign_types(skops.io.get_untrusted_types(data=dump_estimator(estimator)), plugin)
+    foreign = _foreign_types(_import_skops().get_untrusted_types(data=dump_estimator(estimator)), plugin)
     if foreign:
         raise ModelError(
-            f"a model with the learner {learner} could be saved but not loaded: its {type(estimator).__name__} holds "
-            f"types that neither scikit-learn nor {plugin.distribution} defines: {', '.join(foreign)}"
+            f"the {type(estimator).__name__} of the learner {learner} holds {', '.join(foreign)}; only estimators of "
+            f"scikit-learn, arrays and types of {plugin.distribution} can be saved in a model"
         )
 
 
 def dump_estimator(estimator: Estimator) -> bytes:
-    """Return an estimator as bytes that `load_estimator` takes.
+    """Return an estimator as bytes that `load_estimator` reads.
 
     Raises
     ------
     ModelError
         If skops cannot store it.
     """
-    import skops.io
-
     try:
-        return bytes(skops.io.dumps(estimator))
+        return bytes(_import_skops().dumps(estimator))
     except Exception as error:
         raise ModelError(
             f"the learner's {type(estimator).__name__} cannot be saved without pickle ({error}); "
@@ -85,49 +83,87 @@ def dump_estimator(estimator: Estimator) -> bytes:
         ) from error
 
 
-def _foreign_types(untrusted: Sequence[str], plugin: Plugin) -> list[str]:
-    # The plugin is code that the user chose to install; anything else might be an attack.
-    package = plugin.factory.__module__.partition(".")[0]
-    return [name for name in untrusted if name.partition(".")[0] != package and name not in _OF_SCIKIT_LEARN]
-
-
-def load_estimator(path: Path, manifest: Mapping[str, Any], registry: Registry) -> Estimator:
+def load_estimator(path: Path, learner: Mapping[str, Any], registry: Registry) -> Estimator:
     """Read the estimator of a model.
 
     Parameters
     ----------
     path : pathlib.Path
-    manifest : mapping
-        Of the model, which says whose learner it is.
+    learner : mapping
+        The learner that made it, from the model's provenance.
     registry : Registry
 
     Raises
     ------
     ModelError
-        If the file cannot be read, or holds types that neither scikit-learn nor the plugin of the learner defines.
+        If the file cannot be read, or holds types other than those of scikit-learn and of the learner's plugin.
     """
-    import skops.io
-
+    skops = _import_skops()
     try:
-        untrusted = skops.io.get_untrusted_types(file=path)
+        untrusted: list[str] = skops.get_untrusted_types(file=path)
     except Exception as error:
         raise ModelError(f"{path} was not loaded: skops cannot read it ({error}); fit the model again") from error
-    if untrusted:
+    if any(not _is_of_scikit_learn(name) for name in untrusted):
         try:
-            plugin = registry.require("learner", manifest["provenance"]["learner"], f"the model {path.parent}")
+            plugin = registry.require("learner", learner, f"the model {path.parent}")
         except PluginError as error:
             raise ModelError(str(error)) from error
-        foreign = _foreign_types(untrusted, plugin)
-        if foreign:
+        if foreign := _foreign_types(untrusted, plugin):
             raise ModelError(
-                f"{path} holds types that neither scikit-learn nor {plugin.distribution} defines: "
-                f"{', '.join(foreign)}; it was not loaded, because it might run foreign code"
+                f"{path} was not loaded: it holds {', '.join(foreign)}, which might run code; only estimators of "
+                f"scikit-learn, arrays and types of {plugin.distribution} are allowed"
             )
     try:
-        estimator: Estimator = skops.io.load(path, trusted=untrusted)
+        estimator: Estimator = skops.load(path, trusted=untrusted)
     except Exception as error:
         raise ModelError(
-            f"{path} was not loaded: {type(error).__name__}: {error}; install the versions that model.json names, "
+            f"{path} was not loaded: {type(error).__name__}: {error}; install the versions listed in model.json, "
             "or fit the model again"
         ) from error
     return estimator
+
+
+def _import_skops() -> Any:
+    """Import skops.io without all of scikit-learn.
+
+    To know which types to trust, skops lists the estimators of scikit-learn when it is imported, which imports every
+    module of it: half of the time that ``mirembed predict`` would take. It trusts none of them after this import;
+    `_is_of_scikit_learn` recognizes those that a file holds.
+    """
+    if "skops.io" not in sys.modules:
+        import sklearn.utils
+
+        list_estimators = sklearn.utils.all_estimators
+        sklearn.utils.all_estimators = lambda *_args, **_kwargs: []
+        try:
+            importlib.import_module("skops.io")
+        finally:
+            sklearn.utils.all_estimators = list_estimators
+    return sys.modules["skops.io"]
+
+
+def _foreign_types(untrusted: Sequence[str], plugin: Plugin) -> list[str]:
+    """Return the types that are neither scikit-learn's nor those of a plugin, which the user chose to install."""
+    package = plugin.factory.__module__.partition(".")[0]
+    return [name for name in untrusted if name.partition(".")[0] != package and not _is_of_scikit_learn(name)]
+
+
+def _is_of_scikit_learn(name: str) -> bool:
+    """Return whether a type is a public estimator of scikit-learn, or one of the parts of such."""
+    if name in _PARTS:
+        return True
+    module, _, type_name = name.rpartition(".")
+    package, *rest = module.split(".")
+    if (
+        package != "sklearn"
+        or type_name.startswith("_")
+        or {"conftest", "experimental", "externals", "tests"} & {*rest}
+    ):
+        return False
+    from sklearn.base import BaseEstimator
+
+    try:
+        found = getattr(importlib.import_module(module), type_name, None)
+    except (ImportError, ValueError):
+        return False
+    return isinstance(found, type) and issubclass(found, BaseEstimator)

@@ -1,36 +1,46 @@
-"""Audio files → embeddings, with a fitted model and without a store."""
+"""Audio files to embeddings with a fitted model and no store, and tables of the results for other programs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mirembed.audio.files import printable
+from mirembed.errors import SpecError
 from mirembed.extract import ExtractedFile, extract_files
+from mirembed.hookspecs import Classification, Task
+from mirembed.models.embeddings import EmbeddingRows, ModelKey, write_embeddings
 from mirembed.models.model import Model
 from mirembed.progress import Progress
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store.features import compare_parameters
+from mirembed.store.files import write_table, writing
+from mirembed.store.rows import label_names
 from mirembed.training.engine import prepare_engine
 
+SUFFIXES = (".csv", ".parquet")
+
 MAX_FRAMES = 400_000
-"""Of the spectrograms that are held at once: about 60 MB, whatever the length of the files."""
+"""Number of frames held at once: about 60 MB, however long the files are."""
 
 
 @dataclass(frozen=True)
 class EmbeddedFiles:
-    """Embeddings of files, in the order in which they were given.
+    """Embeddings of files, in the order in which the files were given.
 
     Attributes
     ----------
     paths : list of pathlib.Path
-        Those that could be read.
+        Files that could be read.
     embeddings : ndarray [n_files, units], float32
     failures : list of (pathlib.Path, str)
-        The others, with the reason.
+        The other files, with the reason.
     """
 
     paths: list[Path]
@@ -39,7 +49,7 @@ class EmbeddedFiles:
 
 
 def embed_files(model: Model, paths: Sequence[Path], jobs: int, progress: Progress) -> EmbeddedFiles:
-    """Embed audio files: spectrograms in worker processes, embeddings here.
+    """Embed audio files: spectrograms in worker processes, embeddings in this one.
 
     Raises
     ------
@@ -85,3 +95,66 @@ def _embed(model: Model, files: dict[int, ExtractedFile]) -> dict[int, NDArray[n
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     embeddings = model.embed(np.concatenate([file.frames for file in files.values()]), starts, lengths)
     return dict(zip(files, embeddings, strict=True))
+
+
+def check_suffix(path: Path | None) -> None:
+    """Refuse an output file whose suffix does not name a format, before any work is done.
+
+    Raises
+    ------
+    SpecError
+    """
+    if path is not None and path.suffix.lower() not in SUFFIXES:
+        raise SpecError(f"--out {path}: expected a file name ending in {' or '.join(SUFFIXES)}")
+
+
+def write_predictions(path: Path, rows: Sequence[Mapping[str, Any]], task: Task) -> None:
+    """Write one row per file, CSV or Parquet: its path, and the predicted label or targets.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    rows : sequence of mapping
+        With the key ``path`` and those of `mirembed.models.model.named_predictions`.
+    task : Classification or Regression
+
+    Raises
+    ------
+    StoreWriteError
+        If the file cannot be written.
+    """
+    names = label_names(task)
+    if path.suffix.lower() == ".parquet":
+        import pyarrow as pa
+
+        kind = pa.string() if isinstance(task, Classification) else pa.float64()
+        schema = pa.schema([("path", pa.string()), *((name, kind) for name in names)])
+        write_table(path, pa.Table.from_pylist([dict(row) for row in rows], schema=schema))
+        return
+    _write_csv(path, ["path", *names], [list(row.values()) for row in rows])
+
+
+def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model) -> None:
+    """Write embeddings of files: as Parquet the same table as `fit` writes, as CSV the id and numbered columns.
+
+    Raises
+    ------
+    StoreWriteError
+        If the file cannot be written.
+    """
+    names = [printable(file) for file in embedded.paths]
+    if path.suffix.lower() == ".parquet":
+        rows = EmbeddingRows(names, embedded.embeddings, epoch=model.provenance["settings"]["epochs"])
+        write_embeddings(path, rows, ModelKey.of(model))
+        return
+    columns = ["id", *(f"embedding_{unit}" for unit in range(embedded.embeddings.shape[1]))]
+    _write_csv(
+        path, columns, [[name, *vector] for name, vector in zip(names, embedded.embeddings.tolist(), strict=True)]
+    )
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)

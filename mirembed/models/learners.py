@@ -1,4 +1,4 @@
-"""Learners, fitted to the embeddings of training tracks."""
+"""Learners: what a learner's spec resolves to, and fitting it to the embeddings of training tracks."""
 
 from __future__ import annotations
 
@@ -11,27 +11,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.config.approaches import Approach
-from mirembed.errors import EvaluationError
+from mirembed.config import Approach
+from mirembed.errors import EvaluationError, MirembedError, PluginError, SpecError
 from mirembed.hookspecs import Classification, Estimator, Task
-from mirembed.models.kernels import Kernel, describe_kernels, indefinite_notes
+from mirembed.models.kernels import Kernel, exact_spec
 from mirembed.models.model import Model
+from mirembed.progress import counted
 from mirembed.registry import Registry, plugin_code
 from mirembed.specs import Spec
 from mirembed.training.labels import TargetScale
 
+MATCH = "match"
+"""As a kernel, the learned similarity; as the value of a kernel's parameter, the learned similarity's value."""
+
 
 @dataclass(frozen=True)
 class FittedLearner:
-    """What comes of a learner.
+    """A fitted learner.
 
     Attributes
     ----------
     estimator : Estimator
     kernel : Kernel or None
-        The similarity whose Gram matrix the estimator takes; None: it takes embeddings.
+        The similarity whose Gram matrix the estimator takes; None if it takes embeddings.
     gram : ndarray [n_train, n_train] or None
-        Of the kernel.
+        The Gram matrix of the kernel.
     """
 
     estimator: Estimator
@@ -40,11 +44,11 @@ class FittedLearner:
 
     @property
     def notes(self) -> list[str]:
-        """What the user should be told of it. To find that out takes the eigenvalues of the Gram matrix."""
-        return [] if self.kernel is None or self.gram is None else indefinite_notes(self.kernel, self.gram)
+        """Notes for the user. They take the eigenvalues of the Gram matrix, so ask only when needed."""
+        return [] if self.kernel is None or self.gram is None else self.kernel.notes(self.gram)
 
     def put_into(self, model: Model, *, notes: bool = True) -> None:
-        """Let a model predict with it."""
+        """Make a model predict with this learner."""
         model.estimator, model.kernel = self.estimator, self.kernel
         model.provenance = {**model.provenance, "notes": self.notes if notes else []}
 
@@ -65,30 +69,37 @@ def fit_learner(
     Parameters
     ----------
     approach : Approach
-        What the embeddings come from: a kernel may be the similarity that it learned.
+        The approach of the network; a kernel may be the similarity that it learned.
     embeddings : ndarray [n_train, units]
     labels : ndarray [n_train] int64 class indices, or [n_train, n_targets] float64 in original units
     scale : TargetScale or None
         None for classification.
     seed : sequence of int
-        Of the global generators while the estimator is fitted: one that was given no seed draws from them.
+        Seeds the global random generators during the fit, for estimators without a seed of their own.
+
+    Raises
+    ------
+    EvaluationError
+        If the training tracks have one class only.
+    PluginError
+        If the learner or its kernel fails.
     """
     if isinstance(task, Classification) and len(np.unique(labels)) < 2:
         raise EvaluationError("the training tracks have one class only; a learner needs at least two")
     estimator = new_estimator(registry, learner, task)
     kernel: Kernel | None = None
     gram: NDArray[np.float64] | None = None
-    if described := describe_kernels(registry, learner, [approach]):
-        kernel = Kernel.create(registry, described[approach.name], embeddings)
+    if kernels := describe_learner(registry, learner, [approach]).get("kernels"):
+        kernel = Kernel.create(registry, kernels[approach.name], embeddings)
         gram = kernel.training_gram()
-    with _blaming(registry, learner, f"fit {len(embeddings)} tracks"), _seeded(seed):
-        estimator.fit(embeddings if gram is None else gram, answers(labels, scale))
+    with _naming(registry, learner, f"fit {counted(len(embeddings), 'track')}"), _seeded(seed):
+        estimator.fit(embeddings if gram is None else gram, learner_targets(labels, scale))
     return FittedLearner(estimator, kernel, gram)
 
 
 @contextlib.contextmanager
 def _seeded(seed: Sequence[int]) -> Iterator[None]:
-    """Seed the global generators of Python and numpy, and put them back."""
+    """Seed the global generators of Python and numpy, and restore them afterwards."""
     number = int(np.random.SeedSequence(seed).generate_state(1)[0])
     before = random.getstate(), np.random.get_state()
     random.seed(number)
@@ -100,14 +111,20 @@ def _seeded(seed: Sequence[int]) -> Iterator[None]:
         np.random.set_state(before[1])
 
 
-def answers(labels: NDArray[Any], scale: TargetScale | None) -> NDArray[Any]:
-    """Return what a learner is to predict: class indices, or scaled targets."""
+def learner_targets(labels: NDArray[Any], scale: TargetScale | None) -> NDArray[Any]:
+    """Return the ``y`` of a learner: class indices, or scaled targets."""
     return labels if scale is None else scale.scale(labels)
 
 
 def new_estimator(registry: Registry, learner: Spec, task: Task) -> Estimator:
-    """Return the unfitted estimator of a learner."""
-    with _blaming(registry, learner, "make an estimator"):
+    """Return the unfitted estimator of a learner.
+
+    Raises
+    ------
+    PluginError
+        If the learner fails or returns something else.
+    """
+    with _naming(registry, learner, "make an estimator"):
         estimator: Estimator = registry.create("learner", learner).estimator(task)
         if not (hasattr(estimator, "fit") and hasattr(estimator, "predict")):
             raise TypeError(f"estimator() returned {estimator!r}, which has no fit and predict")
@@ -115,6 +132,77 @@ def new_estimator(registry: Registry, learner: Spec, task: Task) -> Estimator:
 
 
 @contextlib.contextmanager
-def _blaming(registry: Registry, learner: Spec, purpose: str) -> Iterator[None]:
+def _naming(registry: Registry, learner: Spec, purpose: str) -> Iterator[None]:
+    """Name the learner and the purpose in whatever its plugin raises."""
     with plugin_code(f"{registry.find('learner', learner.name).with_origin(learner)} fails to {purpose}"):
         yield
+
+
+def describe_learner(registry: Registry, learner: Spec, approaches: Sequence[Approach]) -> dict[str, Any]:
+    """Return what a learner resolves to, as `Registry.provenance` does, with its kernel by approach as ``kernels``.
+
+    A learner that takes embeddings has no ``kernels``.
+
+    Raises
+    ------
+    PluginError
+        If the learner or a kernel is unknown, or refuses its parameters.
+    SpecError
+        If a kernel is to match the learned similarity and an approach learns none; the message names all such
+        approaches.
+    """
+    described = registry.provenance("learner", learner)
+    wanted = _kernel_spec(registry, learner)
+    if wanted is None:
+        return described
+    kernels: dict[str, Any] = {}
+    refused: dict[str, list[str]] = {}
+    for approach in approaches:
+        spec = _resolve_match(registry, wanted, approach)
+        if isinstance(spec, str):
+            refused.setdefault(spec, []).append(approach.name)
+        else:
+            kernels[approach.name] = registry.provenance("similarity", spec)
+            registry.create("similarity", exact_spec(kernels[approach.name]))
+    if refused:
+        reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in refused.items())
+        raise SpecError(
+            f"the kernel of the learner {learner} cannot match every approach ({reasons}); "
+            "leave them out, or name the kernel and its parameters"
+        )
+    return {**described, "kernels": kernels} if kernels else described
+
+
+def _kernel_spec(registry: Registry, learner: Spec) -> Spec | None:
+    """Return the similarity that a learner names as its kernel, before ``match`` is resolved."""
+    plugin = registry.find("learner", learner.name)
+    name = f"learner {learner} of {plugin.distribution} {plugin.version}"
+    try:
+        wanted = getattr(registry.create("learner", learner), "kernel_similarity", None)
+    except MirembedError:
+        raise
+    except Exception as error:
+        raise PluginError(f"{name} fails to name its kernel: {type(error).__name__}: {error}") from error
+    if wanted is None:
+        return None
+    if not isinstance(wanted, str):
+        raise PluginError(f"kernel_similarity of {name} is {wanted!r}; expected the spec of a similarity, or None")
+    spec = Spec.parse(wanted)
+    if spec.name == MATCH and spec.parameters:
+        raise SpecError(f"kernel {wanted!r}: {MATCH} uses the parameters of the learned similarity; give none")
+    return spec
+
+
+def _resolve_match(registry: Registry, wanted: Spec, approach: Approach) -> Spec | str:
+    """Replace ``match`` by what an approach learns; return the reason where that is impossible."""
+    matched = [name for name, value in wanted.parameters.items() if value == MATCH]
+    if wanted.name != MATCH and not matched:
+        return wanted
+    if approach.similarity is None:
+        return "no similarity is learned"
+    if wanted.name == MATCH:
+        return approach.similarity
+    learned = registry.provenance("similarity", approach.similarity)["parameters"]
+    if missing := [name for name in matched if name not in learned]:
+        return f"the similarity {approach.similarity} has no {' and no '.join(missing)}"
+    return Spec(wanted.name, {**wanted.parameters, **{name: str(learned[name]) for name in matched}})

@@ -6,7 +6,7 @@ On disk a model is a folder::
     network.safetensors    weights, normalization, target scale, the training tracks' embeddings for a kernel
     learner.skops          the scikit-learn estimator; absent for the approach nn
 
-Nothing in it can run code when it is loaded.
+Nothing in it can run code when it is loaded. A model with the fused engine embeds and predicts without torch.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from mirembed.errors import ModelError, PluginError, StoreError
 from mirembed.hookspecs import Classification, Estimator, Task
@@ -28,13 +26,14 @@ from mirembed.models.baselines import MelStatistics, NoFeatures
 from mirembed.models.estimators import dump_estimator, load_estimator
 from mirembed.models.kernels import Kernel
 from mirembed.models.saved import LEARNER, MANIFEST, NETWORK
+from mirembed.progress import counted
 from mirembed.registry import Registry, plugin_code
 from mirembed.store.files import read_json, write_json, writing
 from mirembed.store.rows import task_from_json, task_to_json
 from mirembed.training.engine import make_engine
 from mirembed.training.excerpts import Normalization
 from mirembed.training.labels import TargetScale
-from mirembed.training.network import EmbeddingNetwork, one_thread
+from mirembed.training.weights import NetworkWeights, OutputLayer
 
 FORMAT = 2
 
@@ -46,30 +45,30 @@ class Model:
     Attributes
     ----------
     task : Classification or Regression
-    network : EmbeddingNetwork, or the features of a baseline
-        Only a model with a network can be saved.
+    network : NetworkWeights, MelStatistics or NoFeatures
+        The latter two stand in for the network of a baseline.
     normalization : Normalization
-    head : torch.nn.Linear or None
+    head : OutputLayer or None
         The network's own output layer, for the approach ``nn``.
     estimator : Estimator or None
         The fitted learner, for all other approaches.
     scale : TargetScale or None
         None for classification.
     parameters : mapping
-        Of the spectrogram.
+        Parameters of the spectrogram.
     provenance : mapping
-        Approach, plugins, seed, versions, command; of a model that was saved or loaded also name and digest.
+        Approach, plugins, seed, versions and command; once the model is saved or loaded, also its name and digest.
     kernel : Kernel or None
-        The similarity whose Gram matrix the estimator takes; None: it takes embeddings.
+        The similarity whose Gram matrix the estimator takes; None if it takes embeddings.
     engine : {"auto", "numba", "torch"}
-        What computes embeddings. A loaded model takes the engine that it was trained with, where that one runs: its
-        embeddings are then the same to the bit.
+        The engine that computes embeddings. A loaded model uses the engine it was trained with, if that works here, so
+        that its embeddings are the same to the bit.
     """
 
     task: Task
-    network: EmbeddingNetwork | MelStatistics | NoFeatures
+    network: NetworkWeights | MelStatistics | NoFeatures
     normalization: Normalization
-    head: nn.Linear | None
+    head: OutputLayer | None
     estimator: Estimator | None
     scale: TargetScale | None
     parameters: Mapping[str, Any]
@@ -77,15 +76,27 @@ class Model:
     kernel: Kernel | None = None
     engine: str = "torch"
 
+    @property
+    def savable(self) -> bool:
+        """Whether the model has a network; others are baselines that cannot be saved."""
+        return isinstance(self.network, NetworkWeights)
+
     def embed(
         self, frames: NDArray[np.float32], starts: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Embed full tracks: ndarray ``[n_tracks, units]``. None depends on its companions, to the bit."""
-        if not isinstance(self.network, EmbeddingNetwork):
+        """Embed full tracks: ndarray ``[n_tracks, units]``. To the bit, none depends on the other tracks.
+
+        Models with the same network give the same embeddings: embed once and pass the result to each model's `predict`.
+
+        Parameters
+        ----------
+        frames : ndarray [total_frames, n_bands], dB
+        starts, lengths : ndarray [n_tracks]
+            First row and number of frames of each track.
+        """
+        if not isinstance(self.network, NetworkWeights):
             return self.network.embed(frames, starts, lengths)
-        with one_thread():
-            engine = make_engine(self.engine, self.network)
-            return engine.embed_tracks(frames, starts, lengths, self.normalization)
+        return make_engine(self.engine, self.network).embed_tracks(frames, starts, lengths, self.normalization)
 
     def predict(self, embeddings: NDArray[np.float32]) -> NDArray[Any]:
         """Predict from embeddings.
@@ -97,55 +108,58 @@ class Model:
         Returns
         -------
         ndarray
-            Classification: ``[n_tracks]`` int64, indices of the classes. Regression: ``[n_tracks, n_targets]``
-            float64, original units.
+            Classification: ``[n_tracks]`` int64, class indices. Regression: ``[n_tracks, n_targets]`` float64,
+            original units.
+
+        Raises
+        ------
+        PluginError
+            If the learner's estimator fails, or predicts anything but classes or finite values.
         """
-        outputs = self._head_outputs(embeddings) if self.estimator is None else self._learner_outputs(embeddings)
+        if self.estimator is not None:
+            outputs = self._learner_outputs(self.estimator, embeddings)
+        else:
+            assert self.head is not None  # noqa: S101
+            outputs = self.head(embeddings)
+            if isinstance(self.task, Classification):
+                outputs = outputs.argmax(axis=1)
         if isinstance(self.task, Classification):
             return np.asarray(outputs, np.int64)
         assert self.scale is not None  # noqa: S101
         return self.scale.unscale(outputs)
 
-    def _head_outputs(self, embeddings: NDArray[np.float32]) -> NDArray[Any]:
-        assert self.head is not None  # noqa: S101
-        weight = self.head.weight.detach().cpu().numpy()
-        bias = self.head.bias.detach().cpu().numpy()
-        # One track at a time: a product's rounding may depend on the number of its rows.
-        outputs = np.array([weight @ embedding + bias for embedding in embeddings]).reshape(-1, len(bias))
-        return outputs.argmax(axis=1) if isinstance(self.task, Classification) else outputs
-
-    def _learner_outputs(self, embeddings: NDArray[np.float32]) -> NDArray[Any]:
-        assert self.estimator is not None  # noqa: S101
-        estimator = self._blamed_estimator()
+    def _learner_outputs(self, estimator: Estimator, embeddings: NDArray[np.float32]) -> NDArray[Any]:
         n = len(embeddings)
-        expected = (n,) if isinstance(self.task, Classification) else (n, len(self.task.targets))
-        if n == 0:  # which scikit-learn refuses
-            return np.zeros(expected)
-        X = embeddings if self.kernel is None else self.kernel.gram(embeddings)
-        with plugin_code(f"{estimator} fails to predict {n} tracks"):
-            outputs = np.asarray(self.estimator.predict(X))
         if isinstance(self.task, Classification):
-            expected_values = f"class indices from 0 to {len(self.task.classes) - 1}"
+            shape: tuple[int, ...] = (n,)
+            wanted = f"class indices from 0 to {len(self.task.classes) - 1}"
         else:
-            expected_values = "finite values"
-        if outputs.shape != expected or outputs.dtype.kind not in "iuf":
+            shape = (n, len(self.task.targets))
+            wanted = "finite values"
+        if n == 0:  # scikit-learn refuses an empty array
+            return np.zeros(shape)
+        name = self._estimator_name()
+        X = embeddings if self.kernel is None else self.kernel.gram(embeddings)
+        with plugin_code(f"{name} fails to predict {counted(n, 'track')}"):
+            outputs = np.asarray(estimator.predict(X))
+        if outputs.shape != shape or outputs.dtype.kind not in "iuf":
             raise PluginError(
-                f"{estimator} predicted an array of shape {outputs.shape} "
-                f"and type {outputs.dtype}; expected {expected_values} in the shape {expected}"
+                f"{name} predicted an array of shape {outputs.shape} and type {outputs.dtype}; "
+                f"expected {wanted} in the shape {shape}"
             )
         if isinstance(self.task, Classification):
             wrong = ~np.isin(outputs, range(len(self.task.classes)))
         else:
             wrong = ~np.isfinite(outputs)
         if wrong.any():
-            first = tuple(int(place) for place in np.argwhere(wrong)[0])
+            first = tuple(np.argwhere(wrong)[0].tolist())
             raise PluginError(
-                f"{estimator} predicted {outputs[first]} for track {first[0]}, and {int(wrong.sum())} such values in "
-                f"all; expected {expected_values}"
+                f"{name} predicted {outputs[first]} for track {first[0]} "
+                f"({counted(int(wrong.sum()), 'such value')} in total); expected {wanted}"
             )
         return outputs
 
-    def _blamed_estimator(self) -> str:
+    def _estimator_name(self) -> str:
         name = type(self.estimator).__name__
         learner = self.provenance.get("learner") or {}
         if "distribution" not in learner:
@@ -158,17 +172,17 @@ class Model:
         Raises
         ------
         StoreWriteError
-            If the disk is full or the place cannot be written.
+            If the disk is full or the folder cannot be written.
         ModelError
             If skops cannot store the learner's estimator.
         """
-        from safetensors.torch import save
+        from safetensors.numpy import save
 
         network = self.network
-        assert isinstance(network, EmbeddingNetwork)  # noqa: S101
+        assert isinstance(network, NetworkWeights)  # noqa: S101
         with writing(folder) as temporary:
             temporary.mkdir()
-            (temporary / NETWORK).write_bytes(save(self._tensors(network)))
+            (temporary / NETWORK).write_bytes(save(self._arrays(network)))
             if self.estimator is not None:
                 (temporary / LEARNER).write_bytes(dump_estimator(self.estimator))
             write_json(
@@ -193,77 +207,72 @@ class Model:
         ----------
         folder : pathlib.Path
         registry : Registry
-            Only types of scikit-learn, numpy, scipy and of the installed plugin of the model's learner are loaded.
+            Only types of scikit-learn, numpy, scipy and the installed plugin of the model's learner are loaded.
 
         Raises
         ------
         ModelError
-            If the folder is not a model, is damaged, has another format, or holds a learner of unknown types.
+            If the folder is not a model, is damaged, has another format, or holds a learner of types that are not
+            allowed.
         """
         manifest = _read_manifest(folder)
-        tensors = _read_tensors(folder / NETWORK)
+        arrays = _read_arrays(folder / NETWORK)
         try:
-            return cls._assemble(folder, manifest, tensors, registry)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            return cls._assemble(folder, manifest, arrays, registry)
+        except (KeyError, TypeError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise ModelError(f"the model {folder} is damaged ({reason}); fit it again") from error
 
     @classmethod
     def _assemble(
-        cls, folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], registry: Registry
+        cls, folder: Path, manifest: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], registry: Registry
     ) -> Model:
-        task = task_from_json(manifest["task"])
-        network = EmbeddingNetwork(2 * int(manifest["spectrogram"]["bands"]), **manifest["network"])
-        network.load_state_dict(_part(tensors, "network"))
-        head_weights = _part(tensors, "head")
-        head = None
-        if head_weights:
-            head = nn.Linear(head_weights["weight"].shape[1], head_weights["weight"].shape[0])
-            head.load_state_dict(head_weights)
-        elif LEARNER not in manifest["files"]:
+        def part(prefix: str) -> dict[str, NDArray[Any]]:
+            start = f"{prefix}."
+            return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+
+        provenance = {**manifest["provenance"], **_identity(folder)}
+        has_learner = LEARNER in manifest["files"]
+        if not (has_learner or part("head")):
             raise KeyError(LEARNER)
-        normalization = {name: tensor.numpy() for name, tensor in _part(tensors, "normalization").items()}
-        scale = {name: tensor.numpy() for name, tensor in _part(tensors, "scale").items()}
         kernel = None
         if manifest["kernel"] is not None:
-            training = tensors["kernel.embeddings"].numpy()
-            kernel = Kernel.load(registry, manifest["kernel"], training, f"the model {folder}")
+            kernel = Kernel.load(registry, manifest["kernel"], arrays["kernel.embeddings"], f"the model {folder}")
         return cls(
-            task=task,
-            network=network,
-            normalization=Normalization(**normalization),
-            head=head,
-            estimator=load_estimator(folder / LEARNER, manifest, registry) if LEARNER in manifest["files"] else None,
-            scale=TargetScale(**scale) if scale else None,
+            task=task_from_json(manifest["task"]),
+            network=NetworkWeights(
+                inputs=2 * int(manifest["spectrogram"]["bands"]), **manifest["network"], arrays=part("network")
+            ),
+            normalization=Normalization(**part("normalization")),
+            head=OutputLayer(**part("head")) if part("head") else None,
+            estimator=load_estimator(folder / LEARNER, provenance["learner"], registry) if has_learner else None,
+            scale=TargetScale(**part("scale")) if part("scale") else None,
             parameters=manifest["spectrogram"],
-            provenance={**manifest["provenance"], **_identity(folder)},
+            provenance=provenance,
             kernel=kernel,
-            engine="auto" if manifest["provenance"]["settings"].get("engine") == "numba" else "torch",
+            engine="auto" if provenance["settings"].get("engine") == "numba" else "torch",
         )
 
-    def _tensors(self, network: EmbeddingNetwork) -> dict[str, Tensor]:
-        tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    def _arrays(self, network: NetworkWeights) -> dict[str, NDArray[Any]]:
+        """Return everything that goes into the safetensors file."""
+        arrays: dict[str, NDArray[Any]] = {f"network.{name}": array for name, array in network.arrays.items()}
         if self.head is not None:
-            tensors |= {f"head.{name}": tensor for name, tensor in self.head.state_dict().items()}
-        arrays: dict[str, NDArray[Any]] = {
-            "normalization.mean": self.normalization.mean,
-            "normalization.std": self.normalization.std,
-        }
+            arrays |= {"head.weight": self.head.weight, "head.bias": self.head.bias}
+        arrays |= {"normalization.mean": self.normalization.mean, "normalization.std": self.normalization.std}
         if self.scale is not None:
             arrays |= {"scale.low": self.scale.low, "scale.high": self.scale.high}
         if self.kernel is not None:
             arrays["kernel.embeddings"] = self.kernel.embeddings
-        tensors |= {name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()}
-        return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
 def find_model(models: Path, name: str) -> Path:
-    """Return the folder of a model given as a path or as a name in the store.
+    """Return the folder of a model, given as a path or by its name in the store.
 
     Raises
     ------
     ModelError
-        If there is none; the message lists those in the store.
+        If there is none; the message lists the models in the store.
     """
     for folder in (Path(name), models / name):
         if (folder / MANIFEST).is_file():
@@ -275,17 +284,33 @@ def find_model(models: Path, name: str) -> Path:
     )
 
 
+def read_provenance(folder: Path) -> Mapping[str, Any]:
+    """Read how a model was made, without loading it; see `Model.provenance`.
+
+    Raises
+    ------
+    ModelError
+        If the folder is not a model, is damaged, or has another format.
+    """
+    manifest = _read_manifest(folder)
+    try:
+        return {**manifest["provenance"], **_identity(folder)}
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"the model {folder} is damaged ({type(error).__name__}: {error}); fit it again") from error
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Read model.json, and check the digests of the other files."""
     try:
         manifest: dict[str, Any] = read_json(folder / MANIFEST)
         if manifest.get("format") != FORMAT:
             raise ModelError(
-                f"the model {folder} has format {manifest.get('format')}, this mirembed reads format {FORMAT}; "
+                f"the model {folder} has format {manifest.get('format')}, and this mirembed reads format {FORMAT}; "
                 "use the version of mirembed that wrote it, or fit it again"
             )
         for name in (NETWORK, *manifest["files"]):
             if _digest(folder / name) != manifest["files"][name]:
-                raise ModelError(f"{folder / name} is not the file that was saved; fit the model again")
+                raise ModelError(f"{folder / name} has changed since it was saved; fit the model again")
     except StoreError as error:
         raise ModelError(f"{folder} is not a model: {error}") from error
     except (OSError, KeyError, TypeError, AttributeError) as error:
@@ -293,9 +318,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.numpy import load_file
 
     try:
         return dict(load_file(path))
@@ -304,14 +329,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _identity(folder: Path) -> dict[str, str]:
-    """Return what a model on disk is known by: its folder's name, and the digest of its network."""
+    """Return what identifies a model on disk: the name of its folder and the digest of its network."""
     return {"name": folder.name, "digest": _digest(folder / NETWORK)}
-
-
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(f"{prefix}."): tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")
-    }
 
 
 def _digest(path: Path) -> str:
@@ -320,7 +339,11 @@ def _digest(path: Path) -> str:
 
 
 def named_predictions(task: Task, outputs: NDArray[Any]) -> list[dict[str, Any]]:
-    """Return what `Model.predict` gives as one mapping a track: ``label``, or each target's name, to its value."""
+    """Turn the result of `Model.predict` into one mapping per track, from ``label`` or target names to values.
+
+    >>> named_predictions(Classification(("jazz", "rock")), np.array([1, 0]))
+    [{'label': 'rock'}, {'label': 'jazz'}]
+    """
     if isinstance(task, Classification):
         return [{"label": name} for name in class_names(task, outputs)]
     names = [target.name for target in task.targets]

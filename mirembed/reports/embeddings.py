@@ -193,7 +193,7 @@ def similarity_pairs(
     """
     import torch
 
-    from mirembed.training.loop import PluginSimilarity
+    from mirembed.training.similarity import PluginSimilarity
 
     rows = np.flatnonzero((embeddings.in_sample == in_sample) & embeddings.labeled)
     n_tracks = len(rows)

@@ -161,6 +161,7 @@ def gradient_finite(subject: Subject) -> None:
 def cross(subject: Subject) -> None:
     """Return from cross(x, y), if it has this method, the same as for x and y stacked."""
     similarity = _create(subject)
+    _require_cross_numpy(similarity)
     if not hasattr(similarity, "cross"):
         raise SkipTest("it has no method cross, so x and y are stacked")
     for leading in ((), (2,)):
@@ -174,6 +175,21 @@ def cross(subject: Subject) -> None:
             raise Broken(f"cross returns the shape {shapes}", given=given, cause=cause)
         if difference := _difference(result, stacked):
             raise Broken(f"cross differs from the similarities of all pairs: {difference}", given=given, cause=cause)
+
+
+def _require_cross_numpy(similarity: Similarity) -> None:
+    """Check that ``cross_numpy``, if there is one, agrees with the similarities of all pairs."""
+    function = getattr(similarity, "cross_numpy", None)
+    if function is None:
+        return
+    x, y = _vectors(6, 5).double(), _vectors(4, 5, seed=1).double()
+    given, cause = "cross_numpy of random arrays [6, 5] and [4, 5]", "a formula written twice that differs"
+    stacked = _call(similarity, torch.cat([x, y]), given=given)[:6, 6:]
+    result = _call(lambda x, y: torch.as_tensor(function(x.numpy(), y.numpy())), x, y, given=given, cause=cause)
+    if result.shape != stacked.shape:
+        raise Broken(f"returns the shape {list(result.shape)}, expected [6, 4]", given=given, cause=cause)
+    if place := _difference(result, stacked):
+        raise Broken(f"differs from the similarities of all pairs: {place}", given=given, cause=cause)
 
 
 def device(subject: Subject) -> None:

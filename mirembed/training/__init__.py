@@ -1,1 +1,1 @@
-"""A network and its training: excerpts, label vectors, losses, loop, optimizer, checkpoints and engine."""
+"""Training a network: excerpts, label vectors, the loss, the loop, and the engines that compute the network."""

@@ -1,8 +1,8 @@
-"""What the network is fed: normalized frames with first differences, as random excerpts."""
+"""The input of the network: random excerpts of normalized frames with their first differences."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -15,7 +15,7 @@ EXCERPT_FRAMES = 100
 
 
 class Stream(IntEnum):
-    """Independent streams of random numbers from one (seed, fold), by what they are for."""
+    """Independent streams of random numbers drawn from one (seed, fold)."""
 
     NETWORK = 0
     HEAD = 1
@@ -36,12 +36,13 @@ class Normalization:
 
     @classmethod
     def fit(cls, moments: Moments) -> Normalization:
-        """Take the statistics of all frames of the tracks with these moments: the training tracks, and no other.
+        """Compute the statistics over all frames of the tracks with these moments.
 
-        A band that never changes gets the standard deviation 1, so that it becomes 0.
+        Pass the moments of the training tracks only. A constant band gets a standard deviation of 1, so that its
+        normalized values are 0.
         """
         mean, variance = moments.together()
-        # What varies by less than 1e-4 dB does so by rounding.
+        # A deviation below 1e-4 dB is rounding.
         std = np.where(variance > 1e-8, np.sqrt(variance), 1)
         return cls(mean.astype(np.float32), std.astype(np.float32))
 
@@ -49,7 +50,7 @@ class Normalization:
 def draw_offsets(
     rng: np.random.Generator, lengths: NDArray[np.int64], n_frames: int = EXCERPT_FRAMES
 ) -> NDArray[np.int64]:
-    """Draw the first frame of one excerpt in each track, all positions equally likely.
+    """Draw the first frame of one excerpt per track, uniformly over all positions.
 
     A track of at most ``n_frames`` frames starts at 0.
     """
@@ -64,7 +65,7 @@ def gather(
     n_frames: int,
     normalization: Normalization,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Cut ``n_frames`` frames out of each of a batch of tracks.
+    """Cut ``n_frames`` frames out of each track of a batch.
 
     Parameters
     ----------
@@ -72,16 +73,16 @@ def gather(
     starts, lengths : ndarray [batch]
         First row and number of frames of each track.
     offsets : ndarray [batch]
-        First frame of each cut, counted from the track's start.
+        First frame of each excerpt, counted from the start of its track.
     n_frames : int
     normalization : Normalization
 
     Returns
     -------
     inputs : ndarray [batch, n_frames, 2 * n_bands], float32
-        Normalized bands, then their first differences; the difference of a track's first frame is 0.
+        Normalized bands, then their first differences. The difference at a track's first frame is 0.
     inside : ndarray [batch, n_frames], float32
-        1 for a frame of the track, 0 beyond its end, where the inputs repeat the last frame and are to be ignored.
+        1 for frames of the track. 0 beyond its end, where ``inputs`` repeats the last frame and must be ignored.
     """
     position = offsets[:, None] + np.arange(n_frames)  # [batch, n_frames]
     inside = (position < lengths[:, None]).astype(np.float32)
@@ -95,19 +96,19 @@ def gather(
 
 def epoch_batches(
     seed: Sequence[int], epoch: int, lengths: NDArray[np.int64], batch: int
-) -> Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield ``(rows, offsets)`` of one epoch: every track once, in random order, one excerpt each.
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield ``(rows, offsets)`` for the batches of one epoch: every track once, in random order, one excerpt each.
 
     Parameters
     ----------
     seed : sequence of int
-        Seed and fold. With the epoch they alone decide, so that all approaches see the same draws, and an
-        interrupted training goes on with the draws it would have had.
+        Seed and fold. The draws depend on ``seed`` and ``epoch`` alone, so that all approaches see the same excerpts
+        and a resumed training continues with the draws it would have had.
     epoch : int
     lengths : ndarray [n_tracks]
-        Of the training tracks.
+        Number of frames of each training track.
     batch : int
-        The last batch is smaller when the tracks do not fill it; no track is dropped.
+        Batch size. The last batch may be smaller; no track is dropped.
     """
     rng = np.random.default_rng([*seed, Stream.EXCERPTS, epoch])
     order = rng.permutation(len(lengths))

@@ -27,12 +27,14 @@ class TargetScale:
 
     @classmethod
     def fit(cls, task: Regression, labels: NDArray[np.float64]) -> TargetScale:
-        """Take the declared ranges, and where none is declared the range of ``labels``, the training tracks'.
+        """Use the declared range of each target or, if none is declared, the range of ``labels``.
+
+        Pass the labels of the training tracks only.
 
         Raises
         ------
         EvaluationError
-            If an undeclared target is the same in all training tracks.
+            If an undeclared target is constant.
         """
         low = np.array([np.nan if t.low is None else t.low for t in task.targets])
         high = np.array([np.nan if t.high is None else t.high for t in task.targets])
@@ -41,8 +43,8 @@ class TargetScale:
         for target, bottom, top in zip(task.targets, low, high, strict=True):
             if not bottom < top:
                 raise EvaluationError(
-                    f"{target.name} is {bottom:g} in every training track: there is nothing to learn; "
-                    "check the labels, or leave this target out"
+                    f"{target.name} is {bottom:g} in every training track, so there is nothing to learn; "
+                    "check the labels or leave this target out"
                 )
         return cls(low, high)
 
@@ -56,12 +58,16 @@ class TargetScale:
 
 
 def one_hot(indices: NDArray[np.int64], n_classes: int) -> NDArray[np.float32]:
-    """Return label vectors ``[n, n_classes]`` for class indices ``[n]``."""
+    """Return the label vectors ``[n, n_classes]`` of class indices ``[n]``.
+
+    >>> one_hot(np.array([2, 0]), 3).tolist()
+    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    """
     return np.eye(n_classes, dtype=np.float32)[indices]
 
 
 def undeclared(task: Task) -> Sequence[str]:
-    """Return the names of the targets without a declared range."""
+    """Return the names of the regression targets without a declared range."""
     if isinstance(task, Classification):
         return []
     return [target.name for target in task.targets if target.low is None or target.high is None]

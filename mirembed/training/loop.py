@@ -1,9 +1,10 @@
-"""The training loop."""
+"""The training loop: losses, epochs, and the checkpoints from which an interrupted training resumes."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,31 +12,30 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
-from mirembed.errors import EvaluationError, PluginError, SpecError
+from mirembed.errors import EvaluationError, SpecError, StoreError
 from mirembed.hookspecs import Similarity
-from mirembed.registry import Registry, plugin_code
-from mirembed.specs import Spec
+from mirembed.store.files import writing
 from mirembed.store.frame_file import reading_ahead
-from mirembed.training.checkpoints import restore_checkpoint, save_checkpoint
 from mirembed.training.engine import make_engine
 from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization, epoch_batches
-from mirembed.training.losses import classification_loss, regression_loss, similarity_loss
-from mirembed.training.network import EmbeddingNetwork, seeded_head, seeded_network
+from mirembed.training.network import EmbeddingNetwork, seeded_head, seeded_network, to_device
 from mirembed.training.optimizer import Adadelta
+from mirembed.training.similarity import PluginSimilarity
 
 CHECKPOINT_EPOCHS = 10
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The training tracks of one model, and nothing of any other track.
+    """The training tracks of one model, and nothing about any other track.
 
     Attributes
     ----------
     frames : ndarray [total_frames, n_bands], dB
     starts, lengths : ndarray [n_tracks]
-        Where the frames of each training track lie.
+        First row and number of frames of each training track.
     label_vectors : ndarray [n_tracks, n_classes or n_targets], float32
         One-hot, or targets scaled to [0, 1].
     classes : ndarray [n_tracks], int64, or None
@@ -53,117 +53,26 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Settings:
-    """How long and from what seed to train.
+    """The length, seed and place of a training.
 
     Attributes
     ----------
     epochs, batch : int
-    seed : int
-    fold : int
-        With the seed it decides initial weights, order and excerpts; a model of all tracks has fold 0.
+    seed, fold : int
+        Together they determine initial weights, order and excerpts. A model of all tracks has fold 0.
     device : str
     engine : {"numba", "torch"}
     checkpoint_every : int
-        The network is handed to ``on_checkpoint`` after this many epochs, and so on; 0: never.
+        ``on_checkpoint`` is called each time this many epochs are done; 0 means never.
     """
 
-    epochs: int = 400
-    batch: int = 32
+    epochs: int
+    batch: int
     seed: int = 0
     fold: int = 0
     device: str = "cpu"
     engine: str = "torch"
     checkpoint_every: int = 0
-
-
-@dataclass(frozen=True)
-class PluginSimilarity:
-    """A similarity whose results are checked, and which is blamed for what goes wrong in it.
-
-    Attributes
-    ----------
-    similarity : Similarity
-    name : str
-        What errors call it.
-    """
-
-    similarity: Similarity
-    name: str
-
-    @classmethod
-    def create(cls, registry: Registry, spec: Spec, device: str = "cpu") -> PluginSimilarity:
-        """Create the similarity that a spec names. It is a given: nothing of it is ever trained."""
-        plugin = registry.find("similarity", spec.name)
-        similarity = registry.create("similarity", spec)
-        if isinstance(similarity, nn.Module):
-            similarity.to(device).requires_grad_(False)
-        return cls(similarity, f"{spec} of {plugin.distribution} {plugin.version}")
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return the similarities ``[..., n, n]`` of all pairs of ``x [..., n, d]``."""
-        return self._call(self.similarity, x)
-
-    def cross(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the similarities ``[..., n, m]`` of ``x [..., n, d]`` with ``y [..., m, d]``."""
-        own = getattr(self.similarity, "cross", None)
-        if own is not None:
-            return self._call(own, x, y)
-        n = x.shape[-2]
-        return self(torch.cat([x, y], dim=-2))[..., :n, n:]
-
-    def backward(self) -> contextlib.AbstractContextManager[None]:
-        """Blame this similarity for what goes wrong in a ``with`` block, which computes its gradient."""
-        return plugin_code(f"the gradient of the similarity {self.name} fails")
-
-    def _call(self, function: Callable[..., Tensor], *vectors: Tensor) -> Tensor:
-        shapes = " and ".join(str(tuple(each.shape)) for each in vectors)
-        with plugin_code(f"the similarity {self.name} fails for vectors {shapes}"):
-            result = function(*vectors)
-        expected = (*vectors[0].shape[:-1], vectors[-1].shape[-2])
-        returned = f"the similarity {self.name} returned"
-        if not isinstance(result, Tensor) or not result.is_floating_point():
-            kind = result.dtype if isinstance(result, Tensor) else type(result).__name__
-            raise PluginError(f"{returned} {kind} for vectors {shapes}; expected a tensor of floating-point numbers")
-        if tuple(result.shape) != expected:
-            raise PluginError(f"{returned} the shape {tuple(result.shape)} for vectors {shapes}; expected {expected}")
-        if vectors[0].requires_grad and not result.requires_grad:
-            raise PluginError(
-                f"{returned} a tensor without gradient for vectors {shapes}; it has to be computed with torch alone, "
-                "without detach() and numpy()"
-            )
-        # A GPU would have to be waited for; there the loss tells, after each epoch.
-        if result.device.type == "cpu" and not result.isfinite().all() and all(v.isfinite().all() for v in vectors):
-            raise PluginError(
-                f"{returned} values that are not finite for finite vectors {shapes}; "
-                "`mirembed plugins check` shows for which"
-            )
-        return result
-
-
-@dataclass(frozen=True)
-class SimilarityObjective:
-    """|S(F) - S(A)|² over the pairs of a batch."""
-
-    similarity: Similarity
-    label_similarity: Similarity
-
-    def __call__(self, embeddings: Tensor, label_vectors: Tensor, _classes: Tensor | None) -> Tensor:
-        """Return the losses ``[...]`` of batches: ``embeddings [..., n, units]``, ``label_vectors [..., n, d]``."""
-        return similarity_loss(self.similarity(embeddings), self.label_similarity(label_vectors))
-
-
-@dataclass(frozen=True)
-class BaselineObjective:
-    """Cross-entropy or squared error of a linear output layer."""
-
-    head: nn.Linear
-
-    def __call__(self, embeddings: Tensor, label_vectors: Tensor, classes: Tensor | None) -> Tensor:
-        """Return the loss of a batch; ``classes [batch]`` for classification, None for regression."""
-        outputs = self.head(embeddings)  # [batch, n_classes or n_targets]
-        if classes is None:
-            return regression_loss(outputs, label_vectors)
-        return classification_loss(outputs, classes)
 
 
 @dataclass
@@ -174,151 +83,72 @@ class Trained:
     ----------
     network : EmbeddingNetwork
     head : torch.nn.Linear or None
-        The output layer of the baselines.
+        The output layer of the baselines ``nn`` and ``fl``.
     losses : list of float
-        Mean loss a track, one an epoch.
+        Mean loss per track in each epoch.
     """
 
     network: EmbeddingNetwork
     head: nn.Linear | None
     losses: list[float] = field(default_factory=list)
 
-    @classmethod
-    def begin(cls, inputs: int, outputs: int | None, seed: tuple[int, int]) -> Trained:
-        """Return what a training begins with.
-
-        Parameters
-        ----------
-        inputs : int
-            Values a frame.
-        outputs : int or None
-            Of the output layer, None where there is none.
-        seed : (int, int)
-            Seed and fold.
-        """
-        network = seeded_network(inputs, seed)
-        return cls(network, None if outputs is None else seeded_head(network.units, outputs, seed))
-
     @property
     def modules(self) -> nn.ModuleDict:
-        """All that is trained."""
+        """Everything that is trained."""
         return nn.ModuleDict({"network": self.network} | ({} if self.head is None else {"head": self.head}))
 
 
-class Training:
-    """One network in training: everything but how its embeddings and gradients are computed.
+# All losses are sums over a batch, so that the optimizer treats all approaches alike; with means, Adadelta stalls.
+
+
+def similarity_loss(similarity: Tensor, label_similarity: Tensor) -> Tensor:
+    """Return ``|S(F) - S(A)|^2``, summed over all pairs of a batch, the diagonal included.
 
     Parameters
     ----------
-    data : TrainingData
-    settings : Settings
-    similarity, label_similarity : Similarity or None
-        None for the baselines.
-    checkpoint : pathlib.Path or None
-        Written every tenth epoch, and read at the start when it is there.
-    on_epoch : callable
-        Told the number of epochs done.
-    on_checkpoint : callable
-        Given the number of epochs done and the network as it is then, before the last epoch; training goes on with
-        that network, so it must be left as it is. After an interruption it may be called again for epochs that it
-        has seen.
+    similarity : Tensor [n, n]
+        S(F), of the embeddings of a batch.
+    label_similarity : Tensor [n, n]
+        S(A), of its label vectors.
 
-    Attributes
-    ----------
-    data, settings
-        As given.
-    objective : SimilarityObjective or BaselineObjective
-    trained : Trained
-        So far.
-    optimizer : Adadelta
-        Of the network's parameters, and after them those of the head.
-
-    Raises
-    ------
-    SpecError
-        If the batch holds no pair for a similarity to compare.
-    StoreError
-        If the checkpoint is damaged.
+    Returns
+    -------
+    Tensor []
     """
+    return functional.mse_loss(similarity, label_similarity, reduction="none").sum(dim=(-2, -1))
 
-    def __init__(
-        self,
-        data: TrainingData,
-        settings: Settings,
-        similarity: Similarity | None = None,
-        label_similarity: Similarity | None = None,
-        checkpoint: Path | None = None,
-        on_epoch: Callable[[int], None] = lambda epoch: None,
-        on_checkpoint: Callable[[int, Trained], None] = lambda epoch, trained: None,
-    ) -> None:
-        if similarity is not None and settings.batch < 2:
-            raise SpecError(f"--batch {settings.batch}: to learn a similarity takes batches of at least 2 tracks")
-        self.data, self.settings = data, settings
-        self._similarity, self._checkpoint = similarity, checkpoint
-        self._on_epoch, self._on_checkpoint = on_epoch, on_checkpoint
-        self.objective: SimilarityObjective | BaselineObjective
-        if similarity is None:
-            self.trained = Trained.begin(2 * data.frames.shape[1], data.label_vectors.shape[1], self.seed)
-            assert self.trained.head is not None  # noqa: S101
-            self.objective = BaselineObjective(self.trained.head)
-        else:
-            self.trained = Trained.begin(2 * data.frames.shape[1], None, self.seed)
-            self.objective = SimilarityObjective(similarity, label_similarity or similarity)
-        self._modules = self.trained.modules.to(settings.device)
-        self.optimizer = Adadelta(self._modules.parameters())
-        if checkpoint is not None and checkpoint.exists():
-            self.trained.losses += restore_checkpoint(checkpoint, self._modules, self.optimizer)
-        self._label_vectors = torch.from_numpy(data.label_vectors).to(settings.device)
-        self._classes = None if data.classes is None else torch.from_numpy(data.classes).to(settings.device)
-        on_epoch(self.done)
 
-    @property
-    def seed(self) -> tuple[int, int]:
-        """What initial weights, order and excerpts depend on."""
-        return self.settings.seed, self.settings.fold
+def classification_loss(logits: Tensor, classes: Tensor) -> Tensor:
+    """Return the cross-entropy of a batch: ``-sum_i log softmax(logits_i)[classes_i]``.
 
-    @property
-    def done(self) -> int:
-        """The number of epochs done."""
-        return len(self.trained.losses)
+    Parameters
+    ----------
+    logits : Tensor [n, n_classes]
+        Outputs before the softmax.
+    classes : Tensor [n], int64
+        Indices of the true classes.
 
-    def batches(self) -> Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Draw the next epoch; see `mirembed.training.excerpts.epoch_batches`."""
-        return epoch_batches(self.seed, self.done, self.data.lengths, self.settings.batch)
+    Returns
+    -------
+    Tensor []
+    """
+    return functional.cross_entropy(logits, classes, reduction="sum")
 
-    def loss(self, embeddings: Tensor, rows: NDArray[np.int64] | Tensor) -> Tensor:
-        """Return the loss of a batch: ``embeddings [batch, units]`` of the training tracks ``rows [batch]``."""
-        classes = None if self._classes is None else self._classes[rows]
-        return self.objective(embeddings, self._label_vectors[rows], classes)
 
-    def differentiating(self) -> contextlib.AbstractContextManager[None]:
-        """Blame the similarity for what goes wrong in a ``with`` block, which computes a gradient of the loss."""
-        if isinstance(self._similarity, PluginSimilarity):
-            return self._similarity.backward()
-        return contextlib.nullcontext()
+def regression_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the squared error of a batch: ``sum_i |outputs_i - targets_i|^2``.
 
-    def end_epoch(self, loss: float) -> None:
-        """Count an epoch, whose losses add up to ``loss``, and keep what has to be kept of it.
+    Parameters
+    ----------
+    outputs : Tensor [n, n_targets]
+    targets : Tensor [n, n_targets]
+        Scaled to [0, 1].
 
-        Raises
-        ------
-        EvaluationError
-            If the loss is no longer a number.
-        """
-        losses, settings = self.trained.losses, self.settings
-        losses.append(loss / len(self.data.lengths))
-        if not np.isfinite(losses[-1]):
-            raise EvaluationError(
-                f"the loss is {losses[-1]} after epoch {self.done}: the training of seed {settings.seed}, fold "
-                f"{settings.fold} diverged; "
-                + ("check its labels" if self._similarity is None else _suspicion(self._similarity))
-            )
-        if settings.checkpoint_every and self.done % settings.checkpoint_every == 0 and self.done < settings.epochs:
-            self._on_checkpoint(self.done, self.trained)
-        # After on_checkpoint: what a resumed training does not repeat is complete.
-        if self._checkpoint is not None and self.done % CHECKPOINT_EPOCHS == 0:
-            save_checkpoint(self._checkpoint, self._modules, self.optimizer, self.trained.losses)
-        self._on_epoch(self.done)
+    Returns
+    -------
+    Tensor []
+    """
+    return functional.mse_loss(outputs, targets, reduction="sum")
 
 
 def train(
@@ -332,29 +162,100 @@ def train(
 ) -> Trained:
     """Train a network from scratch, or from where ``checkpoint`` left it.
 
-    Parameters and errors are those of `Training`, and of `Training.end_epoch`.
+    Parameters
+    ----------
+    data : TrainingData
+    settings : Settings
+    similarity, label_similarity : Similarity or None
+        None for the baselines. Without ``label_similarity``, labels are compared by ``similarity``.
+    checkpoint : pathlib.Path or None
+        Written every tenth epoch, and read at the start if it exists.
+    on_epoch : callable
+        Receives the number of epochs done.
+    on_checkpoint : callable
+        Receives the number of epochs done and the network at that point, before the last epoch. Training continues with
+        that network, so it must not be changed. After an interruption it may be called again for the same epochs.
+
+    Raises
+    ------
+    SpecError
+        If a batch holds no pair for a similarity to compare.
+    StoreError
+        If the checkpoint is damaged.
+    EvaluationError
+        If the loss is no longer finite.
+    PluginError
+        If the similarity fails.
     """
-    training = Training(data, settings, similarity, label_similarity, checkpoint, on_epoch, on_checkpoint)
-    engine = make_engine(settings.engine, training.trained.network)
-    while training.done < settings.epochs:
-        total = torch.zeros((), device=settings.device)
-        for rows, offsets in _read_ahead(data, training.batches()):
+    if similarity is not None and settings.batch < 2:
+        raise SpecError(f"--batch {settings.batch}: learning a similarity takes batches of at least 2 tracks")
+    seed, device = (settings.seed, settings.fold), settings.device
+    network = seeded_network(2 * data.frames.shape[1], seed)
+    n_outputs = data.label_vectors.shape[1]
+    trained = Trained(network, seeded_head(network.units, n_outputs, seed) if similarity is None else None)
+    modules = trained.modules.to(device)
+    optimizer = Adadelta(modules.parameters())
+    losses = trained.losses
+    if checkpoint is not None and checkpoint.exists():
+        losses += _restore_checkpoint(checkpoint, modules, optimizer)
+    batch_loss = _batch_loss(data, trained.head, similarity, label_similarity, device)
+    differentiating = similarity.differentiating if isinstance(similarity, PluginSimilarity) else contextlib.nullcontext
+    engine = make_engine(settings.engine, network)
+    on_epoch(len(losses))
+    while len(losses) < settings.epochs:
+        total = torch.zeros((), device=device)
+        for rows, offsets in _read_ahead(data, seed, len(losses), settings.batch):
             embeddings = engine.embed_excerpts(
                 data.frames, data.starts[rows], data.lengths[rows], offsets, data.normalization
             )  # [batch, units]
-            loss = training.loss(embeddings, rows)
-            with training.differentiating():
-                training.optimizer.step(loss)
+            loss = batch_loss(embeddings, rows)
+            with differentiating():
+                optimizer.step(loss)
             total += loss.detach()
-        training.end_epoch(float(total))
-    return training.trained
+        losses.append(float(total) / len(data.lengths))
+        done = len(losses)
+        if not np.isfinite(losses[-1]):
+            raise EvaluationError(
+                f"the loss is {losses[-1]} after epoch {done}: the training of seed {settings.seed}, fold "
+                f"{settings.fold} diverged; {_suspicion(similarity)}"
+            )
+        if settings.checkpoint_every and done % settings.checkpoint_every == 0 and done < settings.epochs:
+            on_checkpoint(done, trained)
+        # After on_checkpoint, so that a resumed training has already done everything that it skips.
+        if checkpoint is not None and done % CHECKPOINT_EPOCHS == 0:
+            _save_checkpoint(checkpoint, modules, optimizer, losses)
+        on_epoch(done)
+    return trained
+
+
+def _batch_loss(
+    data: TrainingData,
+    head: nn.Linear | None,
+    similarity: Similarity | None,
+    label_similarity: Similarity | None,
+    device: str,
+) -> Callable[[Tensor, NDArray[np.int64]], Tensor]:
+    """Return the loss as a function of ``embeddings [batch, units]`` of the training tracks ``rows [batch]``."""
+    label_vectors = to_device(data.label_vectors, device)
+    classes = None if data.classes is None else to_device(data.classes, device)
+
+    def loss(embeddings: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        if similarity is not None:
+            return similarity_loss(similarity(embeddings), (label_similarity or similarity)(label_vectors[rows]))
+        assert head is not None  # noqa: S101
+        outputs = head(embeddings)  # [batch, n_outputs]
+        if classes is None:
+            return regression_loss(outputs, label_vectors[rows])
+        return classification_loss(outputs, classes[rows])
+
+    return loss
 
 
 def _read_ahead(
-    data: TrainingData, batches: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]
+    data: TrainingData, seed: tuple[int, int], epoch: int, batch: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield the batches; the frames of those to come are being read meanwhile."""
-    ahead = list(batches)
+    """Yield the batches of an epoch while the frames of the next ones are being read."""
+    ahead = list(epoch_batches(seed, epoch, data.lengths, batch))
     # An excerpt and, for its first difference, the frame before it.
     first = [data.starts[rows] + np.maximum(offsets - 1, 0) for rows, offsets in ahead]
     runs = [(each, np.full(len(each), EXCERPT_FRAMES + 1)) for each in first]
@@ -362,6 +263,50 @@ def _read_ahead(
         yield ahead[number]
 
 
-def _suspicion(similarity: Similarity) -> str:
+def _suspicion(similarity: Similarity | None) -> str:
+    if similarity is None:
+        return "check the labels"
     name = f"the similarity {similarity.name}" if isinstance(similarity, PluginSimilarity) else "the similarity"
-    return f"the parameters of {name} may be to blame, or its gradient (`mirembed plugins check`)"
+    return f"check the parameters of {name}, and its gradient with `mirembed plugins check`"
+
+
+def _save_checkpoint(path: Path, modules: nn.Module, optimizer: Adadelta, losses: list[float]) -> None:
+    """Replace a checkpoint: weights, the optimizer's state and the losses so far in one file."""
+    from safetensors.torch import save
+
+    tensors = {f"module.{name}": tensor for name, tensor in modules.state_dict().items()}
+    tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer.state().items()}
+    content = save(
+        {name: tensor.contiguous() for name, tensor in tensors.items()}, metadata={"losses": json.dumps(losses)}
+    )
+    with writing(path) as temporary:
+        # Not by save_file, whose errors do not distinguish a full disk from other causes.
+        temporary.write_bytes(content)
+
+
+def _restore_checkpoint(path: Path, modules: nn.Module, optimizer: Adadelta) -> list[float]:
+    """Load a checkpoint into modules and optimizer, and return the losses of its epochs.
+
+    Raises
+    ------
+    StoreError
+        If it is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    parts: dict[str, dict[str, Tensor]] = {"module": {}, "optimizer": {}}
+    try:
+        with safe_open(path, framework="pt") as file:
+            losses: list[float] = list(json.loads(file.metadata()["losses"]))
+            for name in file.keys():  # noqa: SIM118 - not a mapping
+                part, _, rest = name.partition(".")
+                parts[part][rest] = file.get_tensor(name)
+        modules.load_state_dict(parts["module"])
+        optimizer.restore(parts["optimizer"])
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise StoreError(
+            f"{path} is damaged ({type(error).__name__}: {reason}); delete it and run the same command again to repeat "
+            "this training from the start"
+        ) from error
+    return losses

@@ -1,11 +1,8 @@
-"""The recurrent network: frames → embedding.
-
-GRU 80→100, GRU 100→50, mean over time. The gates are torch's, with the reset gate after the matrix product.
-"""
+"""The recurrent network in torch, frames to embedding, and the engine that computes it with torch's own layers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,9 +12,6 @@ from torch import Tensor, nn
 from mirembed.store.frame_file import reading_ahead
 from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization, Stream, gather
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 HIDDEN = 100
 UNITS = 50
 """Sizes of the two recurrent layers; the second is the size of the embedding."""
@@ -26,7 +20,7 @@ EMBED_BATCH = 32
 
 
 class one_thread:  # noqa: N801 - used as a function
-    """Run torch on one thread within a ``with`` block: sums then have one order, and processes share cores."""
+    """Run torch on one thread within a ``with`` block: sums keep one order, and processes share the cores."""
 
     def __enter__(self) -> None:
         self._threads = torch.get_num_threads()
@@ -37,12 +31,14 @@ class one_thread:  # noqa: N801 - used as a function
 
 
 class EmbeddingNetwork(nn.Module):
-    """Two recurrent layers and the mean over time.
+    """Two recurrent layers and the mean over time: GRU 80→100, GRU 100→50.
+
+    The gates have torch's form: the reset gate is applied after the matrix product.
 
     Parameters
     ----------
     inputs : int
-        Values a frame: twice the number of bands.
+        Values per frame: twice the number of bands.
     hidden, units : int
         Sizes of the layers.
     """
@@ -53,6 +49,21 @@ class EmbeddingNetwork(nn.Module):
         self.first = nn.GRU(inputs, hidden, batch_first=True)
         self.second = nn.GRU(hidden, units, batch_first=True)
 
+    @property
+    def device(self) -> torch.device:
+        """The device of all parameters."""
+        return next(self.parameters()).device
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether numpy can read the parameters where they are."""
+        return self.device.type == "cpu"
+
+    @property
+    def arrays(self) -> Mapping[str, NDArray[np.float32]]:
+        """The parameters as arrays by name, in torch's order, without a copy; on the CPU only."""
+        return {name: parameter.detach().numpy() for name, parameter in self.named_parameters()}
+
     def forward(self, frames: Tensor, inside: Tensor) -> Tensor:
         """Embed whole sequences.
 
@@ -60,7 +71,7 @@ class EmbeddingNetwork(nn.Module):
         ----------
         frames : Tensor [batch, time, inputs]
         inside : Tensor [batch, time]
-            1 for frames that count, 0 for what fills a short sequence up, which stands at its end.
+            1 for frames that count, 0 for the padding at the end of a short sequence.
 
         Returns
         -------
@@ -74,23 +85,23 @@ class EmbeddingNetwork(nn.Module):
 
 
 def seeded_network(inputs: int, seed: Sequence[int]) -> EmbeddingNetwork:
-    """Return a network whose weights depend on ``seed`` alone, drawn as torch draws them for a GRU."""
+    """Return a network whose initial weights depend on ``seed`` alone."""
     network = EmbeddingNetwork(inputs)
-    seed_weights(network, [*seed, Stream.NETWORK])
+    _seed_weights(network, [*seed, Stream.NETWORK])
     return network
 
 
 def seeded_head(units: int, outputs: int, seed: Sequence[int]) -> nn.Linear:
-    """Return the linear output layer of the baselines, its weights depending on ``seed`` alone."""
+    """Return a linear output layer whose initial weights depend on ``seed`` alone."""
     head = nn.Linear(units, outputs)
-    seed_weights(head, [*seed, Stream.HEAD])
+    _seed_weights(head, [*seed, Stream.HEAD])
     return head
 
 
-def seed_weights(module: nn.Module, seed: Sequence[int]) -> None:
-    """Draw every parameter uniformly from ±1/√n.
+def _seed_weights(module: nn.Module, seed: Sequence[int]) -> None:
+    """Draw every parameter uniformly from ±1/√n, as torch does.
 
-    For a GRU n is its units, for a linear layer its inputs: the ranges of torch's own initialization.
+    For a GRU n is its number of units, for a linear layer its number of inputs.
     """
     rng = np.random.default_rng(list(seed))
     for layer in module.modules():
@@ -106,58 +117,76 @@ def seed_weights(module: nn.Module, seed: Sequence[int]) -> None:
                 parameter.copy_(torch.from_numpy(values))
 
 
-@torch.inference_mode()
-def embed(
-    network: EmbeddingNetwork,
-    frames: NDArray[np.float32],
-    starts: NDArray[np.int64],
-    lengths: NDArray[np.int64],
-    normalization: Normalization,
-) -> NDArray[np.float32]:
-    """Embed full tracks.
+def to_device(array: NDArray[np.generic], device: str | torch.device) -> Tensor:
+    """Return an array as a tensor on a device. Every array that a network meets goes through here."""
+    return torch.from_numpy(array).to(device)
 
-    Every matrix product has the same shape, whatever the number and the lengths of the tracks: blocks of 100
-    frames of 32 tracks, the state carried from block to block. So a track's embedding does not depend on its
-    companions, to the bit.
+
+class TorchEngine:
+    """Computes the network with torch's own layers, on any processor and device; an `Engine`.
 
     Parameters
     ----------
     network : EmbeddingNetwork
-    frames : ndarray [total_frames, n_bands], dB
-    starts, lengths : ndarray [n_tracks]
-        First row and number of frames of each track.
-    normalization : Normalization
-
-    Returns
-    -------
-    ndarray [n_tracks, units], float32
     """
-    embeddings = np.zeros((len(starts), network.units), np.float32)
-    by_length = np.argsort(lengths, kind="stable")
-    batches = [by_length[first : first + EMBED_BATCH] for first in range(0, len(starts), EMBED_BATCH)]
-    for number in reading_ahead(frames, [(starts[rows], lengths[rows]) for rows in batches]):
-        rows = batches[number]
-        filled = np.resize(rows, EMBED_BATCH)
-        sums = _sum_outputs(network, frames, starts[filled], lengths[filled], normalization)
-        embeddings[rows] = sums[: len(rows)] / lengths[rows, None].astype(np.float32)
-    return embeddings
 
+    def __init__(self, network: EmbeddingNetwork) -> None:
+        self._network = network
 
-def _sum_outputs(
-    network: EmbeddingNetwork,
-    frames: NDArray[np.float32],
-    starts: NDArray[np.int64],
-    lengths: NDArray[np.int64],
-    normalization: Normalization,
-) -> NDArray[np.float32]:
-    """Return the sums over time of the last layer's outputs: ndarray ``[EMBED_BATCH, units]``."""
-    device = next(network.parameters()).device
-    first_state = second_state = None
-    total = torch.zeros(EMBED_BATCH, network.units, device=device)
-    for offset in range(0, int(lengths.max()), EXCERPT_FRAMES):
-        offsets = np.full(EMBED_BATCH, offset, np.int64)
+    def embed_excerpts(
+        self,
+        frames: NDArray[np.float32],
+        starts: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        offsets: NDArray[np.int64],
+        normalization: Normalization,
+    ) -> Tensor:
+        """See `mirembed.training.engine.Engine`."""
+        device = self._network.device
         inputs, inside = gather(frames, starts, lengths, offsets, EXCERPT_FRAMES, normalization)
-        hidden, first_state = network.first(torch.from_numpy(inputs).to(device), first_state)
-        output, second_state = network.second(hidden, second_state)
-        total += (output * torch.from_numpy(inside).to(device)[:, :, None]).sum(dim=1)
-    return np.asarray(total.cpu().numpy())
+        embeddings: Tensor = self._network(to_device(inputs, device), to_device(inside, device))
+        return embeddings
+
+    @torch.inference_mode()
+    def embed_tracks(
+        self,
+        frames: NDArray[np.float32],
+        starts: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        normalization: Normalization,
+    ) -> NDArray[np.float32]:
+        """See `mirembed.training.engine.Engine`.
+
+        Every matrix product has the same shape, whatever the number and lengths of the tracks: blocks of 100 frames
+        of 32 tracks, with the state carried from block to block. That is why a track's embedding does not depend on
+        its companions.
+        """
+        embeddings = np.zeros((len(starts), self._network.units), np.float32)
+        by_length = np.argsort(lengths, kind="stable")
+        batches = [by_length[first : first + EMBED_BATCH] for first in range(0, len(starts), EMBED_BATCH)]
+        with one_thread():
+            for number in reading_ahead(frames, [(starts[rows], lengths[rows]) for rows in batches]):
+                rows = batches[number]
+                filled = np.resize(rows, EMBED_BATCH)
+                sums = self._sum_outputs(frames, starts[filled], lengths[filled], normalization)
+                embeddings[rows] = sums[: len(rows)] / lengths[rows, None].astype(np.float32)
+        return embeddings
+
+    def _sum_outputs(
+        self,
+        frames: NDArray[np.float32],
+        starts: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        normalization: Normalization,
+    ) -> NDArray[np.float32]:
+        """Sum the outputs of the last layer over time: ndarray ``[EMBED_BATCH, units]``."""
+        network = self._network
+        first_state = second_state = None
+        total = torch.zeros(EMBED_BATCH, network.units, device=network.device)
+        for offset in range(0, int(lengths.max()), EXCERPT_FRAMES):
+            offsets = np.full(EMBED_BATCH, offset, np.int64)
+            inputs, inside = gather(frames, starts, lengths, offsets, EXCERPT_FRAMES, normalization)
+            hidden, first_state = network.first(to_device(inputs, network.device), first_state)
+            output, second_state = network.second(hidden, second_state)
+            total += (output * to_device(inside, network.device)[:, :, None]).sum(dim=1)
+        return np.asarray(total.cpu().numpy())

@@ -13,6 +13,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -57,6 +60,10 @@ class Rbf:
         x, y = x - center, y - center
         return self._of_products((x * x).sum(dim=-1), (y * y).sum(dim=-1), x @ y.mT)
 
+    def cross_numpy(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the similarities ``[n, m]`` of arrays ``x [n, d]`` and ``y [m, d]``, without torch."""
+        return np.asarray(np.exp(-self.gamma * np.square(x[:, None] - y).sum(axis=-1)))
+
     def _of_products(self, x_squared: Tensor, y_squared: Tensor, products: Tensor) -> Tensor:
         squared_distances = x_squared[..., :, None] + y_squared[..., None, :] - 2 * products
         return (-self.gamma * squared_distances.clamp(min=0)).exp()
@@ -73,6 +80,11 @@ class Cosine:
     def cross(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the similarities ``[..., n, m]`` of ``x [..., n, d]`` with ``y [..., m, d]``."""
         return _direction(x) @ _direction(y).mT
+
+    def cross_numpy(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the similarities ``[n, m]`` of arrays ``x [n, d]`` and ``y [m, d]``, without torch."""
+        x, y = (v / np.sqrt(np.square(v).sum(axis=-1, keepdims=True) + TINY) for v in (x, y))
+        return np.asarray((x[:, None] * y).sum(axis=-1))
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,10 @@ class Polynomial:
     def cross(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the similarities ``[..., n, m]`` of ``x [..., n, d]`` with ``y [..., m, d]``."""
         return self._of_products(x @ y.mT)
+
+    def cross_numpy(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the similarities ``[n, m]`` of arrays ``x [n, d]`` and ``y [m, d]``, without torch."""
+        return np.asarray((self.gamma * (x[:, None] * y).sum(axis=-1) + self.c) ** self.d)
 
     def _of_products(self, products: Tensor) -> Tensor:
         return (self.gamma * products + self.c).pow(self.d)

@@ -1,10 +1,10 @@
 """A vector of 16 numbers for Numba: the type, its instructions, and the functions of the gates.
 
-Numba leaves vectors to LLVM's automatic vectorization, which does not find the form that the kernel needs. Here a
-type ``Lanes`` is defined from Python: each instruction is a few lines that emit LLVM's own for ``<16 x float>``, and
-LLVM makes of that what the processor has: one register of AVX-512, two of AVX2, four of NEON.
+Numba leaves vectors to LLVM's automatic vectorization, which does not find the form that the fused engine needs. So a
+type ``Lanes`` is defined here in Python: each instruction is a few lines that emit LLVM's own for ``<16 x float>``, and
+LLVM translates that to what the processor has: one register of AVX-512, two of AVX2, four of NEON.
 
-An array and an index, such as ``load(array, (time, unit, 0))``, stand for the address of that element.
+An array with an index, such as ``load(array, (time, unit, 0))``, means the address of that element.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numba.extending import intrinsic, models, overload, register_model
 
 LANES = 16
 ROWS = 10 if "+avx512f" in (config.CPU_FEATURES or binding.get_host_cpu_features().flatten()) else 5
-"""Sums that are kept in registers: 10 of 32 with AVX-512; with AVX2 each takes two of 16."""
+"""Sums kept in registers: 10 of 32 with AVX-512; with AVX2 each takes two of 16."""
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _INTEGERS = ir.VectorType(ir.IntType(32), LANES)
@@ -77,7 +77,7 @@ def _call(builder: Any, name: str, *arguments: Any) -> Any:
 
 
 def _instruction(returns: Any) -> Any:
-    """Make a function for Numba of ``emit(context, builder, *arguments)``; each argument is its type and its value."""
+    """Make ``emit(context, builder, *arguments)`` a function for Numba; each argument is a pair of type and value."""
 
     def decorate(emit: Any) -> Any:
         def typed(_context: Any, *kinds: Any) -> Any:
@@ -98,7 +98,7 @@ def _instruction(returns: Any) -> Any:
 
 @_instruction(lanes)
 def splat(context: Any, builder: Any, number: Any) -> Any:
-    """Return a vector of one number."""
+    """Return a vector that repeats one number."""
     return _broadcast(builder, context.cast(builder, number[1], number[0], types.float32))
 
 
@@ -116,14 +116,14 @@ def store(context: Any, builder: Any, array: Any, index: Any, vector: Any) -> No
 
 @_instruction(sums)
 def splat_rows(context: Any, builder: Any, array: Any, index: Any) -> Any:
-    """Return ROWS vectors, each of one of the numbers from ``array[index]`` on."""
+    """Return ROWS vectors, each repeating one of the numbers from ``array[index]`` on."""
     pointers = _pointers(context, builder, array, index, (types.intp, context.get_constant(types.intp, 1)), ROWS)
     return context.make_tuple(builder, sums, [_broadcast(builder, builder.load(pointer)) for pointer in pointers])
 
 
 @_instruction(sums)
 def load_rows(context: Any, builder: Any, array: Any, index: Any, stride: Any) -> Any:
-    """Return ROWS vectors; the first begins at ``array[index]``, each further one ``stride`` numbers after it."""
+    """Return ROWS vectors: the first begins at ``array[index]``, each other ``stride`` numbers after the one before."""
     pointers = _pointers(context, builder, array, index, stride, ROWS)
     return context.make_tuple(builder, sums, [_read(builder, pointer) for pointer in pointers])
 
@@ -154,7 +154,7 @@ def add_products(context: Any, builder: Any, rows: Any, vector: Any, array: Any,
 def transpose(
     context: Any, builder: Any, source: Any, index: Any, stride: Any, target: Any, to_index: Any, to_stride: Any
 ) -> None:
-    """Write the 16 x 16 numbers at ``source[index]``, rows ``stride`` apart, to ``target``, rows to columns."""
+    """Transpose the 16 x 16 numbers at ``source[index]``, rows ``stride`` apart, into ``target``."""
     pointers = _pointers(context, builder, source, index, stride, LANES)
     rows = [_read(builder, pointer) for pointer in pointers]
     width = LANES // 2
@@ -179,20 +179,20 @@ def multiply_add(context: Any, builder: Any, a: Any, b: Any, c: Any) -> Any:
 
 @_instruction(lanes)
 def clamp(context: Any, builder: Any, x: Any, low: Any, high: Any) -> Any:
-    """Return ``x``, moved into [low, high]; what is not a number stays so."""
+    """Limit ``x`` to [low, high]; NaN stays NaN."""
     above = builder.select(builder.fcmp_ordered("<", x[1], low[1]), low[1], x[1])
     return builder.select(builder.fcmp_ordered(">", above, high[1]), high[1], above)
 
 
 @_instruction(lanes)
 def floor(context: Any, builder: Any, x: Any) -> Any:
-    """Return the largest whole numbers that are not above ``x``."""
+    """Round down to whole numbers."""
     return _call(builder, "llvm.floor", x[1])
 
 
 @_instruction(lanes)
 def power_of_two(context: Any, builder: Any, n: Any) -> Any:
-    """Return ``2 ** n`` for whole numbers from -126 to 127, written as the exponent's bits."""
+    """Return ``2 ** n`` for whole numbers from -126 to 127, by setting the bits of the exponent."""
     biased = builder.add(builder.fptosi(n[1], _INTEGERS), ir.Constant(_INTEGERS, [127] * LANES))
     return builder.bitcast(builder.shl(biased, ir.Constant(_INTEGERS, [23] * LANES)), _VECTOR)
 

@@ -1,15 +1,15 @@
-"""The two recurrent layers as machine code: forward, backward and full tracks, compiled by Numba.
+"""The two recurrent layers, forward and backward, compiled by Numba: the code of the fused engine.
 
-**Batch in the lanes.** Sixteen sequences make a *tile*. What is computed for them ends in an axis of 16 lanes, one a
-sequence: two AVX2 registers or one of AVX-512. A lane never meets another, so that what a sequence becomes does not
-depend on its companions; a lane that stands for no sequence has the weight 0. One thread takes a tile through both
-layers and all frames, and what it works on stays in its cache.
+**Batch in the lanes.** Sixteen sequences make a *tile*. All arrays of a tile end in an axis of 16 lanes, one per
+sequence: two AVX2 registers or one of AVX-512. Lanes never mix, so a sequence's result does not depend on its
+companions; an unused lane has the weight 0. One thread takes a tile through both layers and all frames, so that its
+data stays in the cache.
 
-**One inner loop.** All heavy arithmetic is `add_products`: ROWS sums in registers, to each of which the product of one
-vector and its own broadcast scalar is added. ROWS is as large as the registers allow, so that a loaded vector is used
-as often as can be. LLVM's automatic vectorization does not find this form, hence the vector type of
-`mirembed.training.engine.vectors`; no C compiler is needed. ``fastmath`` stays off, because reassociation spoils `exp`:
-multiply-adds are asked for by name.
+**One inner loop.** All heavy arithmetic is `add_products`, which adds to each of ROWS sums in registers the product of
+one vector and a broadcast scalar. ROWS is as large as the registers allow, so that a loaded vector is used as often as
+possible. LLVM's automatic vectorization does not find this form, hence the vector type of
+`mirembed.training.engine.vectors`; no C compiler is needed. ``fastmath`` stays off because reassociation spoils `exp`;
+multiply-adds are called by name.
 
 **Forward.** For a layer with inputs x and state h, in torch's form of the gates::
 
@@ -19,19 +19,21 @@ multiply-adds are asked for by name.
     n = tanh(W_in x + b_in + r c)             new
     h' = n + z (h - n)
 
-The inputs of frame t lie right before the state that meets them, ``[x | h]``, so that r and z are one product with
-the whole row, n one with its beginning and c one with its end. The four gates of a frame lie in the order n, r, z, c.
+The inputs of frame t lie right before the state that they are combined with, ``[x | h]``, so that r and z are one
+product with the whole row, n one with its beginning and c one with its end. The gates of a frame are in the order
+n, r, z, c.
 
-**Backward.** One loop over the frames in reverse, through both layers. The gradients of a frame's gates replace the
-gates, in the same order: W_i is met by the first three quarters (n, r, z) and W_h by the last three (r, z, c). They go
-to the state and to the layer below by the same products with transposed weights. For the gradient of the weights the
-sum runs over lanes and frames, so the gates' gradients are transposed to ``[frame, lane, gate]`` and, every CHUNK
-frames, multiplied in blocks of ROWS inputs by 16 gates.
+**Backward.** One loop runs over the frames in reverse, through both layers. The gradients of a frame's gates replace
+the gates, in the same order: W_i belongs to the first three quarters (n, r, z) and W_h to the last three (r, z, c).
+They reach the state and the layer below by the same products with transposed weights. The gradient of the weights is a
+sum over lanes and frames, so the gates' gradients are transposed to ``[frame, lane, gate]`` and, every CHUNK frames,
+multiplied in blocks of ROWS inputs by 16 gates.
 
-**Excerpts.** Frames are read where they lie, in the flat array of all tracks; normalization and first differences are
-made on the way, and the mean over time is weighted with 1 / length inside a track and 0 beyond its end.
+**Excerpts.** Frames are read in place from the flat array of all tracks and normalized on the way, with their first
+differences. The mean over time has the weight 1 / length inside a track and 0 beyond its end.
 
-Nothing is checked here: an index out of bounds reads foreign memory. `mirembed.training.engine.fused` is the door.
+Nothing is checked here: an index out of bounds reads foreign memory. Only `mirembed.training.engine.fused`, which
+checks everything, may call this code.
 """
 
 from __future__ import annotations
@@ -61,28 +63,25 @@ from mirembed.training.engine.vectors import (
 )
 
 CHUNK = 8
-"""Frames whose gradients of the gates are multiplied with the inputs at a time."""
+"""Number of frames whose gate gradients are multiplied with the inputs at a time."""
 BLOCK = 100
-"""Frames that are summed before they are added to the total: it keeps the rounding of long tracks small."""
-VECTORS = "7bdf1e1bdfa1"
-"""Digest of ``vectors.py``. Numba's cache on disk looks at this file alone, so it has to change with the other one."""
+"""Number of frames summed before they are added to the total, which keeps the rounding of long tracks small."""
+VECTORS = "f8a6cb69a816"
+"""Digest of ``vectors.py``. Numba's cache looks at this file alone, so this file has to change with the other."""
 
 compiled = njit(**OPTIONS)
 
 
 def entry(function: Any) -> Any:
-    """Compile what Python calls; its machine code is kept on disk, where there is a place for it."""
+    """Compile a function that Python calls, and cache its machine code on disk where there is a place for it."""
     try:
         return njit(cache=True, **OPTIONS)(function)
-    except RuntimeError:  # neither beside this file nor in the user's cache folder
+    except RuntimeError:  # no place, neither beside this file nor in the user's cache folder
         return compiled(function)
 
 
 class Layer(NamedTuple):
-    """The weights of one layer, in panels of ROWS outputs: ``[n_outputs / ROWS, n_inputs, ROWS]``, float32.
-
-    Inputs ``x`` of a layer: ``n_in``; units: ``n``.
-    """
+    """The weights of a layer of n units with n_in inputs, in panels ``[n_outputs / ROWS, n_inputs, ROWS]``, float32."""
 
     new: NDArray[np.float32]  # [n / ROWS, n_in, ROWS]: W_in
     reset_update: NDArray[np.float32]  # [2 n / ROWS, n_in + n, ROWS]: W_ir and W_hr, then W_iz and W_hz
@@ -93,14 +92,14 @@ class Layer(NamedTuple):
 
 
 class Tape(NamedTuple):
-    """What the forward pass leaves for the backward pass, of one layer and one tile, float32."""
+    """Results of the forward pass that the backward pass needs, for one layer and one tile, float32."""
 
     inputs: NDArray[np.float32]  # [n_frames + 1, n_in + n, LANES]: x of frame t, then the state before it
     gates: NDArray[np.float32]  # [n_frames, 4 n (filled up to LANES), LANES]: n, r, z, c; later their gradients
 
 
 class Gradient(NamedTuple):
-    """The gradient of one layer, and the room in which it is made, float32. Columns beyond 3 n mean nothing."""
+    """The gradient of one layer and its working memory, float32. Columns beyond 3 n are padding."""
 
     weights: NDArray[np.float32]  # [n_in + n, 3 n (filled up)]: rows of x to n, r, z; rows of the state to r, z, c
     biases: NDArray[np.float32]  # [4 n, LANES]
@@ -167,8 +166,8 @@ def new_state(gates, at, n, unit, before):
 def forward_frame(first, second, inputs1, inputs2, gates1, gates2, now, after, at):
     """Take both layers from frame ``now`` to frame ``after``; the gates go to frame ``at``.
 
-    ``inputs1[now]`` and the states in ``inputs1[now]`` and ``inputs2[now]`` are given; written are the input of the
-    second layer for ``now``, and both states for ``after``.
+    Reads ``inputs1[now]`` and the states in ``inputs1[now]`` and ``inputs2[now]``. Writes the input of the second layer
+    for ``now``, and both states for ``after``.
     """
     n_in, n1, n2 = first.new.shape[1], first.candidate.shape[1], second.candidate.shape[1]
     forward_layer(first, inputs1, now, gates1, at)
@@ -187,9 +186,9 @@ def forward_frame(first, second, inputs1, inputs2, gates1, gates2, now, after, a
 
 @compiled
 def gather(sequences, tile, time, lane_rows, bands):
-    """Write the frames ``time`` of a tile, as they are, to ``bands [n_bands (filled up), LANES]``.
+    """Write the raw frames ``time`` of a tile to ``bands [n_bands (filled up), LANES]``.
 
-    Before a track's beginning and beyond a sequence's end the nearest frame stands in.
+    Before the start of a track and beyond the end of a sequence the nearest frame is repeated.
     """
     n_bands = sequences.frames.shape[1]
     for lane in range(LANES):
@@ -206,7 +205,7 @@ def gather(sequences, tile, time, lane_rows, bands):
 def read_frame(sequences, tile, time, lane_rows, bands, before, inputs, at):
     """Write normalized bands and their first differences to ``inputs[at]``.
 
-    ``before [n_bands (filled up), LANES]`` holds the frame before this one, and is left holding this one.
+    ``before [n_bands (filled up), LANES]`` holds the previous frame, and afterwards this one.
     """
     n_bands = sequences.frames.shape[1]
     gather(sequences, tile, time, lane_rows, bands)
@@ -219,7 +218,7 @@ def read_frame(sequences, tile, time, lane_rows, bands, before, inputs, at):
 
 @compiled
 def frame_weights(sequences, tile, time, weights):
-    """Return what the frames ``time`` weigh in the sum over time, by way of ``weights [LANES]``."""
+    """Return the weights of the frames ``time`` in the sum over time; ``weights [LANES]`` is working memory."""
     for lane in range(LANES):
         inside = time < sequences.length[tile, lane]
         weights[lane] = sequences.weight[tile, lane] if inside else np.float32(0)
@@ -233,8 +232,8 @@ def frame_weights(sequences, tile, time, weights):
 def forward(sequences, tile, n_frames, first, second, tape1, tape2, embeddings):
     """Embed the sequences of a tile: ``embeddings[tile] [n_units, LANES]``.
 
-    Tapes as long as the sequences keep what `backward` needs. On shorter ones later frames replace earlier ones: two
-    rows of inputs and one of gates are enough for any length.
+    Tapes as long as the sequences keep what `backward` needs. On shorter tapes later frames overwrite earlier ones: two
+    rows of inputs and one row of gates are enough for any length.
     """
     n_in, n1, n2 = first.new.shape[1], first.candidate.shape[1], second.candidate.shape[1]
     filled = (sequences.frames.shape[1] + LANES - 1) // LANES * LANES
@@ -261,9 +260,9 @@ def forward(sequences, tile, n_frames, first, second, tape1, tape2, embeddings):
 
 @inlined
 def gate_gradients(tape, time, n, n_in, gradient):
-    """Replace the gates of a frame by their gradients, given that of the state after it.
+    """Replace the gates of a frame by their gradients, given the gradient of the state after it.
 
-    ``gradient.state`` is left holding what goes straight to the state before it.
+    Afterwards ``gradient.state`` holds the part that goes directly to the state before it.
     """
     one = splat(1.0)
     for unit in range(n):
@@ -292,14 +291,14 @@ def add_product(panels, gates, time, first, out):
 
 @inlined
 def transpose_gates(gates, time, gradient, slot):
-    """Write the gradients of the gates of a frame to ``gradient.transposed[slot]``, lanes first."""
+    """Write the gate gradients of a frame to ``gradient.transposed[slot]``, lanes first."""
     for row in range(0, gates.shape[1], LANES):
         transpose(gates, (time, row, 0), LANES, gradient.transposed, (slot, 0, row), gradient.transposed.shape[2])
 
 
 @inlined
 def add_weights(tape, first_frame, n_frames, first_row, last_row, first_gate, gradient):
-    """Add the products of some rows of the inputs with three gates, over a chunk of frames."""
+    """Add the products of some rows of the inputs and three gates, over a chunk of frames."""
     columns = gradient.weights.shape[1]
     for column in range(0, columns, LANES):
         for row in range(first_row, last_row, ROWS):
@@ -313,9 +312,9 @@ def add_weights(tape, first_frame, n_frames, first_row, last_row, first_gate, gr
 
 @entry
 def backward(sequences, tile, n_frames, first, second, tape1, tape2, embeddings, gradient1, gradient2):
-    """Add to the gradients of both layers what a tile brings, after its `forward`.
+    """Add a tile's part to the gradients of both layers, after its `forward`.
 
-    ``embeddings[tile]`` holds the gradient of the embeddings. The gates on the tapes are used up.
+    ``embeddings[tile]`` holds the gradient of the embeddings. The gates on the tapes are overwritten.
     """
     n_in, n1, n2 = first.new.shape[1], first.candidate.shape[1], second.candidate.shape[1]
     weights = np.zeros(LANES, np.float32)
