@@ -18,6 +18,7 @@ from mirembed.evaluate import plan_run
 from mirembed.fit.job import Job
 from mirembed.fit.resolve import describe_plugins
 from mirembed.hookspecs import Split
+from mirembed.progress import Silent
 from mirembed.registry import Registry
 from mirembed.runs import RunFolder, Scores
 from mirembed.specs import Spec
@@ -137,6 +138,16 @@ def job(tracks: Tracks, *approaches: str, rows: np.ndarray | None = None, **sett
     )
 
 
+class Notes(Silent):
+    """Collects the notes of a progress."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
 def run_here(
     function: Callable[[Any], Any],
     arguments: Sequence[Any],
@@ -155,6 +166,6 @@ def workers_run(run: Callable[..., Any] = run_here) -> Iterator[None]:
     """Let ``run`` do the work of worker processes inside the block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers, "run", run)
-        patch.setattr(trainings, "forkserver", contextlib.nullcontext)
+        patch.setattr(trainings, "forkserver", lambda load: contextlib.nullcontext())
         patch.setattr(trainings, "prepare_trainings", contextlib.nullcontext)
         yield

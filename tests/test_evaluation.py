@@ -14,30 +14,20 @@ import pytest
 from scipy.stats import pearsonr
 from scipy.stats import t as student
 from sklearn.metrics import accuracy_score, f1_score, r2_score
-from small_store import CLASSES, experiment, run_here, workers_run, write_classes, write_targets
+from small_store import CLASSES, Notes, experiment, run_here, workers_run, write_classes, write_targets
 from small_store import evaluate as run_evaluation
 from third_party import install
 
 from mirembed import workers
 from mirembed.config import Settings
 from mirembed.errors import EvaluationError
-from mirembed.progress import Progress, Silent
+from mirembed.progress import Progress
 from mirembed.registry import Registry
 from mirembed.runs import RunFolder, Scores
 from mirembed.store.files import read_json, read_table
 from mirembed.store.tracks import Tracks, open_tracks
 
 pytestmark = pytest.mark.slow
-
-
-class Notes(Silent):
-    """Collects the notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def three_folds(*approaches: str, **settings: Any) -> Settings:

@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
-from small_store import CLASSES, class_frames, experiment, workers_run, write_classes, write_store, write_targets
+from small_store import CLASSES, Notes, class_frames, experiment, workers_run, write_classes, write_store, write_targets
 from small_store import evaluate as run_evaluation
 
 from mirembed.compare import compare
@@ -23,7 +23,6 @@ from mirembed.datasets.splits import make_splits
 from mirembed.errors import EvaluationError, SpecError
 from mirembed.evaluate.plan import choose_splits
 from mirembed.hookspecs import Classification, Split
-from mirembed.progress import Silent
 from mirembed.registry import Plugin, Registry
 from mirembed.runs import RunFolder, Scores, open_run
 from mirembed.store.tracks import Tracks, open_tracks
@@ -404,16 +403,11 @@ def test_an_unused_label_similarity_is_an_error():
 
 
 def test_approaches_without_a_model_to_keep_are_named(tracks, tmp_path):
-    told: list[str] = []
-
-    class Notes(Silent):
-        def note(self, text: str) -> None:
-            told.append(text)
-
+    notes = Notes()
     with workers_run():
         settings = experiment("mel", "untrained", **FOLDS, keep_models=True)
-        run_evaluation(tracks, settings, REGISTRY, tmp_path, progress=Notes())
-    [note] = [note for note in told if "--keep-models" in note]
+        run_evaluation(tracks, settings, REGISTRY, tmp_path, progress=notes)
+    [note] = [note for note in notes.notes if "--keep-models" in note]
     assert "mel" in note
     assert "untrained" not in note
     assert len(list(tmp_path.glob("*/models/untrained-*"))) == 3

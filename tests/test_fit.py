@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from sklearn.base import BaseEstimator
-from small_store import evaluate, experiment, run_here, workers_run, write_classes, write_targets
+from small_store import Notes, evaluate, experiment, run_here, workers_run, write_classes, write_targets
 from third_party import install
 
 from mirembed.errors import ModelError, SpecError, StoreBusyError
@@ -35,16 +35,6 @@ APPROACHES = ("rbf-sl", "nn", "fl")
 @pytest.fixture
 def store(tmp_path) -> FeatureStore:
     return write_classes(tmp_path / "store")
-
-
-class Notes(Silent):
-    """Collects the notes."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.told.append(message)
 
 
 def fit_here(
@@ -101,7 +91,7 @@ def test_a_resumed_fit_keeps_the_finished_models_and_makes_the_others(store, tmp
     before = content(done)
     notes = Notes()
     fitted = fit_here(store, models, name=name, progress=notes)
-    [note] = notes.told
+    [note] = notes.notes
     assert "interrupted fit" in note
     assert [entry.folder.name for entry in fitted] == [f"{name or 'folder'}-{approach}" for approach in APPROACHES]
     assert content(done) == before
@@ -159,8 +149,8 @@ def test_repeating_a_finished_fit_makes_new_models(store, tmp_path):
     notes = Notes()
     for names in (["folder-nn", "folder-fl"], ["folder-nn-2", "folder-fl-2"]):
         assert [entry.folder.name for entry in fit_here(store, tmp_path, "nn", "fl", progress=notes)] == names
-    assert len(notes.told) == 2
-    for note, name in zip(notes.told, ["folder-nn", "folder-fl"], strict=True):
+    assert len(notes.notes) == 2
+    for note, name in zip(notes.notes, ["folder-nn", "folder-fl"], strict=True):
         assert f"{name} " in note
         assert note.endswith(f"{name}-2")
     assert {path.name for path in (tmp_path / ".checkpoints").iterdir()} == {".lock"}

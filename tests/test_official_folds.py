@@ -15,7 +15,7 @@ import pytest
 from conftest import Command
 from scipy.stats import t as student
 from sklearn.metrics import accuracy_score
-from small_store import CLASSES, PARAMETERS, TARGETS, experiment, noise_with_peak, workers_run, write_targets
+from small_store import CLASSES, PARAMETERS, TARGETS, Notes, experiment, noise_with_peak, workers_run, write_targets
 from small_store import evaluate as run_evaluation
 from typer.testing import CliRunner, Result
 
@@ -111,16 +111,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tracks(store: Path) -> Tracks:
     return open_tracks(Store(store).dataset(Spec("gtzan")))
-
-
-class Notes(Silent):
-    """Collects the notes."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.told.append(text)
 
 
 def evaluate(
@@ -268,7 +258,7 @@ def one_split(tracks: Tracks, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """A run on the split kereliuk with two seeds, and its notes."""
     notes, official = Notes(), {"kereliuk": SCHEMES["kereliuk"]}
     run, scores = evaluate(tracks, official, tmp_path_factory.mktemp("runs"), notes, seeds=(0, 1))
-    return run, scores, notes.told
+    return run, scores, notes.notes
 
 
 def test_only_the_tracks_of_the_test_list_are_predicted(
@@ -376,7 +366,7 @@ def test_a_number_of_official_splits_is_an_error_before_anything_is_trained(mire
 def test_known_faults_are_left_out_and_named(tracks: Tracks) -> None:
     notes = Notes()
     kept = exclude_tracks(Registry.discover(), tracks, "known-faults", notes)
-    [note] = notes.told
+    [note] = notes.notes
     assert "4 tracks" in note
     assert note.endswith(", ".join(FAULTY))
     assert kept.excluded == {clip: FAULTS[clip] for clip in FAULTY}
@@ -397,7 +387,7 @@ def test_a_long_list_of_faults_is_cut_short(tmp_path: Path) -> None:
     kept = exclude_tracks(
         Registry.discover(), open_tracks(write_gtzan(tmp_path, [*clips, *TEST], {})), "known-faults", notes
     )
-    [note] = notes.told
+    [note] = notes.notes
     assert "14 tracks" in note
     assert note.endswith(f"{', '.join(clips[:10])} and 4 more")
     assert sorted(kept.excluded) == clips
@@ -406,10 +396,10 @@ def test_a_long_list_of_faults_is_cut_short(tmp_path: Path) -> None:
 def test_nothing_is_left_out_unasked_or_without_faults(tracks: Tracks, tmp_path: Path) -> None:
     notes = Notes()
     assert exclude_tracks(Registry.discover(), tracks, None, notes) is tracks
-    assert notes.told == []
+    assert notes.notes == []
     sound = open_tracks(write_gtzan(tmp_path, TEST, {}))
     assert exclude_tracks(Registry.discover(), sound, "known-faults", notes) is sound
-    [note] = notes.told
+    [note] = notes.notes
     assert "71 known faults of gtzan" in note
 
 
