@@ -518,8 +518,8 @@ def killer(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def test_a_file_that_crashes_its_decoder_is_one_finding(music: Path, killer: bytes) -> None:
     (music / "jig/k.mp3").write_bytes(killer)
     report = look(music, jobs=2)
-    text = "native code ended its worker process (SIGSEGV)"
-    assert report == CheckResult(5, (Finding("unreadable", "error", ("jig/k.mp3",), text),))
+    assert kinds(report) == [("unreadable", ("jig/k.mp3",))]
+    assert "SIGSEGV" in report.findings[0].text
     again = Counted()
     assert look(music, progress=again) == report
     assert again.totals == [0]
@@ -530,7 +530,8 @@ def test_a_file_that_crashes_its_decoder_is_one_finding(music: Path, killer: byt
 
 def test_the_command_reports_no_problems_in_a_sound_dataset(mirembed: Command, music: Path) -> None:
     completed = mirembed("datasets", "check", "folder", "--audio", music)
-    assert completed.stdout == "folder: 4 tracks checked, 0 errors, 0 warnings\n"
+    assert len(completed.stdout.splitlines()) == 1
+    assert all(count in completed.stdout for count in ("4 tracks", "0 errors", "0 warnings"))
 
 
 def test_warnings_are_shown_and_the_exit_code_is_0(mirembed: Command, music: Path) -> None:
@@ -539,7 +540,8 @@ def test_warnings_are_shown_and_the_exit_code_is_0(mirembed: Command, music: Pat
     completed = mirembed("datasets", "check", "folder", "--audio", music)
     assert "│ warning │ clipping   │ jig/a.wav │" in completed.stdout
     assert "│ warning │ unexpected │ loose.wav │ 1 audio file " in completed.stdout
-    assert completed.stdout.endswith("folder: 4 tracks checked, 0 errors, 2 warnings\n")
+    last = completed.stdout.splitlines()[-1]
+    assert all(count in last for count in ("4 tracks", "0 errors", "2 warnings"))
 
 
 def test_errors_are_in_the_json_and_the_exit_code_is_1(mirembed: Command, music: Path) -> None:

@@ -119,7 +119,8 @@ def test_the_table_says_the_same(mirembed: Command) -> None:
     rows = overview(Registry.discover(), Store(Path("nowhere")))
     assert list(table) == BUILT_IN
     for row in rows:
-        assert table[row.name] == [row.title, str(row.n_tracks or ""), row.labels, row.license, ""]
+        card = row.card
+        assert table[row.name] == [card.title, str(card.n_tracks or ""), card.labels, card.license, ""]
     assert "mirembed datasets show NAME" in output.splitlines()[-1]
 
 
@@ -144,7 +145,7 @@ def test_all_forms_of_a_dataset_in_the_store_are_counted(tmp_path: Path) -> None
 
 def test_a_dataset_with_the_name_of_a_built_in_one_is_listed_by_its_full_name(tmp_path: Path) -> None:
     rows = overview(registry(gtzan=Bells), Store(tmp_path))
-    assert [(row.name, row.title) for row in rows if "gtzan" in row.name] == [
+    assert [(row.name, row.card.title) for row in rows if "gtzan" in row.name] == [
         ("gtzan", "GTZAN genre collection"),
         ("mirembed-bells/gtzan", "Bells of the valley"),
     ]
@@ -152,7 +153,8 @@ def test_a_dataset_with_the_name_of_a_built_in_one_is_listed_by_its_full_name(tm
 
 def test_without_a_card_the_summary_is_the_title(tmp_path: Path) -> None:
     (row,) = [row for row in overview(registry(bare=Bare), Store(tmp_path)) if row.name == "bare"]
-    assert (row.title, row.n_tracks, row.labels, row.license, row.archives) == ("summary of bare", 0, "", "", ())
+    card = row.card
+    assert (card.title, card.n_tracks, card.labels, card.license, card.archives) == ("summary of bare", 0, "", "", ())
 
 
 # One dataset

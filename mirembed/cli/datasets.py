@@ -31,7 +31,7 @@ def list_all(context: typer.Context, store: StoreFolder = DEFAULT_STORE, json: J
         return
     print_table(
         ["name", "title", "tracks", "labels", "license", "in the store"],
-        [[r.name, r.title, str(r.n_tracks or ""), r.labels, r.license, r.stored] for r in rows],
+        [[r.name, r.card.title, str(r.card.n_tracks or ""), r.card.labels, r.card.license, r.stored] for r in rows],
     )
     typer.echo("mirembed datasets show NAME: where to get one, how to cite it, and the files it consists of.")
 

@@ -34,28 +34,25 @@ class Overview:
 
     Attributes
     ----------
-    name, title, labels, license, source, citation : str
-    n_tracks : int
-        Number of tracks of a complete copy; 0 where it depends on the user.
-    archives : tuple of str
-        URLs that it can be fetched from.
+    name : str
+    card : Card
+        If the plugin has none, one with its summary as the title.
     stored : str
         How much of it is in the store, such as ``18 of 25``.
     """
 
     name: str
-    title: str
-    n_tracks: int
-    labels: str
-    license: str
-    source: str
-    citation: str
-    archives: tuple[str, ...]
+    card: Card
     stored: str
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as JSON."""
-        return asdict(self)
+        facts = {key: getattr(self.card, key) for key in _LISTED_FACTS}
+        urls = [archive.url for archive in self.card.archives]
+        return {"name": self.name, **facts, "archives": urls, "stored": self.stored}
+
+
+_LISTED_FACTS = ("title", "n_tracks", "labels", "license", "source", "citation")
 
 
 def overview(registry: Registry, store: Store) -> list[Overview]:
@@ -65,16 +62,14 @@ def overview(registry: Registry, store: Store) -> list[Overview]:
     for plugin in sorted((p for p in registry.plugins if p.kind == "dataset"), key=registry.shown_name):
         name = registry.shown_name(plugin)
         card = getattr(plugin.factory, "card", None)
-        if not isinstance(card, Card):
-            card = Card(plugin.summary, 0, "", "", "", "", "")
         stored = [
             f"{len(features.index()) - info.n_unlisted} of {info.n_listed + info.n_absent}"
             for features, info in infos
             if Spec.parse(info.spec).name in (name, plugin.full_name)
         ]
-        facts = {key: getattr(card, key) for key in ("title", "n_tracks", "labels", "license", "source", "citation")}
-        archives = tuple(archive.url for archive in card.archives)
-        rows.append(Overview(name, **facts, archives=archives, stored=", ".join(stored)))
+        if not isinstance(card, Card):
+            card = Card(plugin.summary, 0, "", "", "", "", "")
+        rows.append(Overview(name, card, ", ".join(stored)))
     return rows
 
 
