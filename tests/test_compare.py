@@ -366,6 +366,7 @@ def test_the_command_prints_the_table_and_the_tracks(mirembed, store):
     assert track == ["A", "010", "blues", "blues", "jazz", "1"]
 
 
+@pytest.mark.slow
 def test_the_command_lists_the_tracks_of_a_single_pair_and_of_several_on_request(mirembed, store):
     lists = [
         mirembed("compare", "folder", *flags).stdout.count(" (B) wrong: ")

@@ -490,6 +490,7 @@ def test_the_measurements_are_written_at_the_end_and_once_a_minute(
 # Worker processes
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(music: Path, tmp_path: Path) -> None:
     write_mp3(music / "jig/a.mp3", piece(0), RATE, "CONSTANT")
     (music / "reel/d.wav").write_bytes(b"")
@@ -551,6 +552,7 @@ def test_errors_are_in_the_json_and_the_exit_code_is_1(mirembed: Command, music:
     assert finding == {"kind": "unreadable", "level": "error", "tracks": ["jig/a.wav"]}
 
 
+@pytest.mark.slow
 def test_a_second_check_decodes_nothing(mirembed: Command, music: Path) -> None:
     first = mirembed("datasets", "check", "folder", "--audio", music)
     file = music / "jig/a.wav"

@@ -79,7 +79,7 @@ mirembed extract --dataset folder --audio empty
 mirembed extract --dataset folder --audio notes.txt
 mirembed extract --dataset folder:labels=nowhere.csv --audio tones
 mirembed extract --dataset folder --audio tones --backend zzz
-mirembed extract --dataset folder --audio tones --backend-jobs zzz
+mirembed extract --dataset folder --audio tones --executor zzz
 mirembed extract --dataset folder --audio tones --scheduler tcp://nowhere:1
 mirembed extract --dataset folder --audio tones --max-failures many
 mirembed extract --dataset folder --audio tones --timeout 0
@@ -255,7 +255,7 @@ def help_texts(command: typer.core.TyperCommand, name: str) -> Iterator[str]:
         flags = "/".join([*parameter.opts, *parameter.secondary_opts])
         names = parameter.metavar or "" if parameter.param_type_name == "option" else f"({parameter.metavar})"
         lines.append(f"{flags} {names}: {' '.join((parameter.help or '').split())}".replace(" :", ":"))
-    yield "\n".join(lines)
+    yield "\n".join(lines).replace("\\[", "[")  # which is how the markup of Rich writes a bracket
     for below, subcommand in getattr(command, "commands", {}).items():
         yield from help_texts(subcommand, f"{name} {below}")
 

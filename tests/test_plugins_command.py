@@ -74,13 +74,6 @@ MISSPELLED = """
 """
 
 
-def assert_suggests(errors: str, name: str, similar: str) -> None:
-    [line] = errors.splitlines()
-    assert line.startswith("error: ")
-    assert repr(name) in line
-    assert line.endswith(f" {similar}?")
-
-
 @pytest.fixture
 def extra(tmp_path) -> dict[str, str]:
     return install(tmp_path / "site", "mirembed-extra", EXTRA)
@@ -205,6 +198,7 @@ def test_a_name_that_matches_nothing_is_unknown():
         Registry([]).matching("x")
 
 
+@pytest.mark.slow
 def test_check_names_the_broken_promise_and_its_usual_cause(mirembed, extra):
     done = mirembed("plugins", "check", "lopsided", env=extra, code=1)
     assert "lopsided: 12 checks, 1 failed" in done.stdout
@@ -214,16 +208,19 @@ def test_check_names_the_broken_promise_and_its_usual_cause(mirembed, extra):
     assert [o["check"] for o in found["similarity"] if o["status"] == "failed"] == ["symmetric"]
 
 
+@pytest.mark.slow
 def test_check_survives_a_plugin_that_exits_and_prints(mirembed, extra):
     done = mirembed("plugins", "check", "leaves", "--json", env=extra, code=1)
     assert "SystemExit" in json.loads(done.stdout)["similarity"][0]["reason"]
     assert "called" in done.stderr.splitlines()
 
 
+@pytest.mark.slow
 def test_check_accepts_a_required_parameter(mirembed, extra):
     assert " 0 failed" in mirembed("plugins", "check", "documented:gamma=2", env=extra).stdout
 
 
+@pytest.mark.slow
 def test_check_takes_parameters_and_a_shared_name(mirembed, extra):
     assert "whole:gamma=2: 12 checks, 0 failed" in mirembed("plugins", "check", "whole:gamma=2", env=extra).stdout
     found = json.loads(mirembed("plugins", "check", "svm", "--json", env=extra, code=1).stdout)

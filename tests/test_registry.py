@@ -369,6 +369,7 @@ def store(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_third_party_dataset_is_extracted(mirembed, tones, third_party):
     done = mirembed("extract", "--dataset", "initials", "--audio", tones, env=third_party)
     assert "18 of 18" in done.stdout

@@ -129,7 +129,13 @@ def test_the_runs_of_an_experiment_are_listed_under_it(store):
     started = "2026-01-01T00:00:00+00:00"
     write_json(
         whole / "manifest.json",
-        {"format": FORMAT, "configuration": {"grid": ["one", "two"]}, "started": started, "finished": None},
+        {
+            "format": FORMAT,
+            "command": "mirembed evaluate",
+            "configuration": {"grid": ["one", "two"]},
+            "started": started,
+            "finished": None,
+        },
     )
     (run,) = contents(Store(store)).runs
     assert (run.run, run.state, run.started) == ("experiment-1", "interrupted", started)
@@ -322,6 +328,7 @@ def test_an_unfinished_run_may_lack_tables(store):
     assert verify(Store(store)) == []
 
 
+@pytest.mark.slow
 def test_following_the_advice_on_a_damaged_shard_repairs_the_store(mirembed, tmp_path):
     extract = ("extract", "--dataset", "folder", "--audio", write_tones(tmp_path / "tones", 2, 0.3), "--jobs", 1)
     mirembed(*extract)
@@ -428,6 +435,7 @@ compact.compact(FeatureStore(Path(sys.argv[1])))
 """
 
 
+@pytest.mark.slow
 def test_a_merge_may_be_killed_at_any_moment(tmp_path):
     features = small_shards(tmp_path, n_shards=60)
     expected = frames_of(features)

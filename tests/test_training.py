@@ -133,6 +133,7 @@ def test_three_epochs_are_three_steps_of_adadelta(data):
         np.testing.assert_allclose(theirs.detach(), ours.detach(), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("similarity", [Rbf(), None], ids=["similarity", "baseline"])
 def test_the_loss_falls_on_tones(similarity):
     classes = np.arange(9) % 3
