@@ -4,7 +4,7 @@
 # make messages   write tests/messages.txt, the snapshot of everything that the program says
 # make format     fix the style
 # make fuzz       extract thousands of damaged files of every format
-# make torture    kill extraction at 200 random moments
+# make torture    kill extraction at 200 random moments, and interrupt it at 100
 # make bench, make bench-scaling, make bench-memory   speed against a simple program; growth; memory
 # make bench-extract   extraction against librosa, on the same files
 PYTHON ?= python3

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mirembed.cli.options import DEFAULT_STORE, Json, StoreFolder
+from mirembed.cli import options
 from mirembed.hookspecs import Classification
 from mirembed.progress import counted
 
@@ -40,8 +40,8 @@ def compare(
             help="Tracks to list per approach. Default: 10; with several pairs, 10 in JSON and otherwise none.",
         ),
     ] = None,
-    store: StoreFolder = DEFAULT_STORE,
-    json: Json = False,
+    store: options.StoreFolder = options.DEFAULT_STORE,
+    json: options.Json = False,
 ) -> None:
     """Compare the approaches of one run, or of two runs on the same folds: which is better, and on which tracks.
 

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from mirembed.cli import options
-from mirembed.cli.options import DEFAULT_STORE, AudioFolder, DatasetName, Jobs, Json, StoreFolder
 
 app = typer.Typer(help="List the datasets; show, check or fetch one.", invoke_without_command=True)
 
@@ -17,7 +16,9 @@ _SHOWN = 5
 
 
 @app.callback()
-def list_all(context: typer.Context, store: StoreFolder = DEFAULT_STORE, json: Json = False) -> None:
+def list_all(
+    context: typer.Context, store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False
+) -> None:
     """List the datasets; show, check or fetch one."""
     if context.invoked_subcommand is not None:
         return
@@ -37,7 +38,7 @@ def list_all(context: typer.Context, store: StoreFolder = DEFAULT_STORE, json: J
 
 
 @app.command("show")
-def show(name: DatasetName, json: Json = False) -> None:
+def show(name: options.DatasetName, json: options.Json = False) -> None:
     """Show a dataset: where to get it, license, citation, expected files, official folds and known faults."""
     from mirembed.cli.output import print_json
     from mirembed.datasets.catalog import describe
@@ -54,11 +55,11 @@ def show(name: DatasetName, json: Json = False) -> None:
 
 @app.command("check")
 def check(
-    name: DatasetName,
-    audio: AudioFolder = None,
-    store: StoreFolder = DEFAULT_STORE,
-    jobs: Jobs = None,
-    json: Json = False,
+    name: options.DatasetName,
+    audio: options.AudioFolder = None,
+    store: options.StoreFolder = options.DEFAULT_STORE,
+    jobs: options.Jobs = None,
+    json: options.Json = False,
 ) -> None:
     """Check a copy of a dataset: files, audio, duplicates, labels, balance, groups.
 
@@ -108,7 +109,7 @@ def _names(tracks: tuple[str, ...]) -> str:
 
 @app.command("fetch")
 def fetch(
-    name: DatasetName,
+    name: options.DatasetName,
     audio: Annotated[Path, typer.Option(metavar="DIR", help="The dataset's audio folder; it is created if necessary.")],
     url: Annotated[
         list[str] | None,
@@ -123,7 +124,7 @@ def fetch(
         float | None,
         typer.Option(metavar="GB", min=0, help="Limit of an archive's unpacked size. Default: 100 times its own size."),
     ] = None,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Download, verify and unpack a dataset, or unpack your own copy of its archives.
 

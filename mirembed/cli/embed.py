@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirembed.cli import options
-from mirembed.cli.options import DEFAULT_STORE, AudioPaths, Jobs, Json, ModelName, StoreFolder
 
 if TYPE_CHECKING:
     from mirembed.models.inference import EmbeddedFiles
@@ -24,12 +23,12 @@ _SHOWN = 6
 
 
 def embed(
-    model: ModelName,
-    paths: AudioPaths,
-    store: StoreFolder = DEFAULT_STORE,
+    model: options.ModelName,
+    paths: options.AudioPaths,
+    store: options.StoreFolder = options.DEFAULT_STORE,
     out: Out = None,
-    jobs: Jobs = None,
-    json: Json = False,
+    jobs: options.Jobs = None,
+    json: options.Json = False,
 ) -> None:
     """Compute the embeddings of audio files. They need no labels."""
     from mirembed.audio.files import printable

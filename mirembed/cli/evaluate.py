@@ -8,23 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirembed.cli import options
-from mirembed.cli.options import (
-    DEFAULT_STORE,
-    Approaches,
-    Batch,
-    Device,
-    Engine,
-    Epochs,
-    Exclude,
-    Executor,
-    Jobs,
-    Json,
-    LabelSimilarity,
-    Normalize,
-    Scheduler,
-    Similarities,
-    StoreFolder,
-)
 from mirembed.config import defaults
 
 if TYPE_CHECKING:
@@ -39,7 +22,7 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="SPEC", help="Dataset in the store; repeatable. Default: the only one."),
     ] = None,
-    store: StoreFolder = DEFAULT_STORE,
+    store: options.StoreFolder = options.DEFAULT_STORE,
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Use the settings of an experiment file or of a run. Flags override it."),
@@ -65,24 +48,24 @@ def evaluate(
             metavar="SHARE", help=f"Share of the tracks tested in each random split. Default: {defaults.TEST_SIZE}."
         ),
     ] = None,
-    similarity: Similarities = None,
-    approach: Approaches = None,
-    label_similarity: LabelSimilarity = None,
+    similarity: options.Similarities = None,
+    approach: options.Approaches = None,
+    label_similarity: options.LabelSimilarity = None,
     learner: Annotated[
         list[str] | None,
         typer.Option(
             metavar="SPEC", help=f"Learner, such as svm or svm:C=10; repeatable. Default: {defaults.LEARNER}."
         ),
     ] = None,
-    epochs: Epochs = None,
-    batch: Batch = None,
+    epochs: options.Epochs = None,
+    batch: options.Batch = None,
     seed: Annotated[
         list[int] | None,
         typer.Option(
             metavar="N", min=0, help=f"Seed of folds, weights and excerpts; repeatable. Default: {defaults.SEED}."
         ),
     ] = None,
-    normalize: Normalize = None,
+    normalize: options.Normalize = None,
     checkpoint_every: Annotated[
         int | None,
         typer.Option(
@@ -100,12 +83,12 @@ def evaluate(
             help="Save the embeddings of all tracks at every checkpoint of every fold.",
         ),
     ] = None,
-    exclude: Exclude = None,
-    jobs: Jobs = None,
-    executor: Executor = "local",
-    scheduler: Scheduler = None,
-    device: Device = None,
-    engine: Engine = None,
+    exclude: options.Exclude = None,
+    jobs: options.Jobs = None,
+    executor: options.Executor = "local",
+    scheduler: options.Scheduler = None,
+    device: options.Device = None,
+    engine: options.Engine = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -113,7 +96,7 @@ def evaluate(
             help="Print what would be trained and an estimate of the time, from a few measured steps; then stop.",
         ),
     ] = False,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Cross-validate: network, normalization and learner are fitted inside every fold.
 

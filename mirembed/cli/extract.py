@@ -8,18 +8,17 @@ from typing import Annotated
 import typer
 
 from mirembed.cli import options
-from mirembed.cli.options import DEFAULT_STORE, Dataset, Executor, Jobs, Json, Scheduler, StoreFolder
 
 
 def extract(
-    dataset: Dataset = None,
+    dataset: options.Dataset = None,
     audio: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The dataset's audio folder. The demo synthesizes its own.")
     ] = None,
-    store: StoreFolder = DEFAULT_STORE,
-    jobs: Jobs = None,
-    executor: Executor = "local",
-    scheduler: Scheduler = None,
+    store: options.StoreFolder = options.DEFAULT_STORE,
+    jobs: options.Jobs = None,
+    executor: options.Executor = "local",
+    scheduler: options.Scheduler = None,
     backend: Annotated[
         str,
         typer.Option(
@@ -41,7 +40,7 @@ def extract(
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove tracks from the store that the dataset no longer lists.")
     ] = False,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Compute the features of a dataset and put them into the store.
 

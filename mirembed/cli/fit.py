@@ -7,32 +7,16 @@ from typing import Annotated
 import typer
 
 from mirembed.cli import options
-from mirembed.cli.options import (
-    DEFAULT_STORE,
-    Approaches,
-    Batch,
-    Dataset,
-    Device,
-    Engine,
-    Epochs,
-    Exclude,
-    Jobs,
-    Json,
-    LabelSimilarity,
-    Normalize,
-    Similarities,
-    StoreFolder,
-)
 from mirembed.config import defaults
 
 
 def fit(
     context: typer.Context,
-    dataset: Dataset = None,
-    store: StoreFolder = DEFAULT_STORE,
-    similarity: Similarities = None,
-    approach: Approaches = None,
-    label_similarity: LabelSimilarity = None,
+    dataset: options.Dataset = None,
+    store: options.StoreFolder = options.DEFAULT_STORE,
+    similarity: options.Similarities = None,
+    approach: options.Approaches = None,
+    label_similarity: options.LabelSimilarity = None,
     learner: Annotated[
         str | None,
         typer.Option(
@@ -44,23 +28,23 @@ def fit(
         str | None,
         typer.Option(metavar="MODEL", help="Reuse the network of this model, and fit only a learner to this dataset."),
     ] = None,
-    epochs: Epochs = None,
-    batch: Batch = None,
+    epochs: options.Epochs = None,
+    batch: options.Batch = None,
     seed: Annotated[
         int | None,
         typer.Option(
             metavar="N", min=0, help=f"Seed of the initial weights and the excerpts. Default: {defaults.SEED}."
         ),
     ] = None,
-    normalize: Normalize = None,
+    normalize: options.Normalize = None,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the model. Default: DATASET-APPROACH.")
     ] = None,
-    exclude: Exclude = None,
-    jobs: Jobs = None,
-    device: Device = None,
-    engine: Engine = None,
-    json: Json = False,
+    exclude: options.Exclude = None,
+    jobs: options.Jobs = None,
+    device: options.Device = None,
+    engine: options.Engine = None,
+    json: options.Json = False,
 ) -> None:
     """Train on all tracks of a dataset; save the model and the embeddings of the tracks."""
     if network is None:

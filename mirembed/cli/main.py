@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import signal
@@ -81,8 +82,9 @@ def main() -> None:
     code = _run(lambda: app(standalone_mode=False))
     code = _run(sys.stdout.flush) or code
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        # Nothing is left to interrupt, and libraries would print tracebacks while they shut down.
+        # Nothing is left to interrupt but threads that hang; libraries would print tracebacks while they shut down.
         signal.signal(signal.SIGINT, lambda *_: os._exit(code))
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     gc.freeze()
     sys.exit(code)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mirembed.cli.options import Json
+from mirembed.cli import options
 
 if TYPE_CHECKING:
     from mirembed.registry.descriptions import Description
@@ -24,7 +24,7 @@ def list_all(
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Show parameters, and the tracebacks of broken plugins.")
     ] = False,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """List the plugins with their origin, and those that are broken; show, check or write one."""
     if context.invoked_subcommand is not None:
@@ -69,7 +69,7 @@ def show(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="A plugin, DISTRIBUTION/PLUGIN, or a whole distribution.")
     ],
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Show a plugin: its parameters with types, defaults and meaning, and where it comes from."""
     from dataclasses import asdict
@@ -113,7 +113,7 @@ def _print(description: Description) -> None:
 def check(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A plugin: NAME or NAME:PARAM=VALUE.")],
     audio: Annotated[Path | None, typer.Option(metavar="DIR", help="The audio folder of a dataset.")] = None,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Check that a plugin does what its hook promises; exit code 1 if it does not.
 

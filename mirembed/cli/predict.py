@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from mirembed.cli import options
 from mirembed.cli.embed import Out, embed_paths, failures_json, finish
-from mirembed.cli.options import DEFAULT_STORE, AudioPaths, Jobs, Json, ModelName, StoreFolder
 
 
 def predict(
-    model: ModelName,
-    paths: AudioPaths,
-    store: StoreFolder = DEFAULT_STORE,
+    model: options.ModelName,
+    paths: options.AudioPaths,
+    store: options.StoreFolder = options.DEFAULT_STORE,
     out: Out = None,
-    jobs: Jobs = None,
-    json: Json = False,
+    jobs: options.Jobs = None,
+    json: options.Json = False,
 ) -> None:
     """Predict the class or the targets of audio files. They need no labels."""
     from mirembed.audio.files import printable

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mirembed.cli.options import DEFAULT_STORE, Json, StoreFolder
+from mirembed.cli import options
 
 
 def report(
@@ -20,14 +20,13 @@ def report(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Output folder. Default: the folder report inside the run.")
     ] = None,
-    store: StoreFolder = DEFAULT_STORE,
-    json: Json = False,
+    store: options.StoreFolder = options.DEFAULT_STORE,
+    json: options.Json = False,
 ) -> None:
     """Write the report of a run: an HTML page, figures (PNG, SVG) and tables (CSV, LaTeX).
 
     An unfinished run is reported as far as it got.
     """
-    from mirembed.cli.options import discover
     from mirembed.cli.output import ConsoleProgress, print_json
     from mirembed.progress import counted
     from mirembed.reports import write_report
@@ -36,7 +35,7 @@ def report(
 
     folder = find_run(Store(store).runs, run).folder
     with ConsoleProgress() as progress:
-        written = write_report(folder, out, discover(), progress)
+        written = write_report(folder, out, options.discover(), progress)
     for line in written.progress:
         typer.echo(line, err=True)
     if json:

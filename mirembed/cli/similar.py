@@ -8,21 +8,20 @@ from typing import Annotated
 import typer
 
 from mirembed.cli import options
-from mirembed.cli.options import DEFAULT_STORE, Dataset, Jobs, Json, ModelName, StoreFolder
 
 
 def similar(
-    model: ModelName,
+    model: options.ModelName,
     track: Annotated[str, typer.Argument(metavar="TRACK", help="Track: an id in the store, or an audio file.")],
     top: Annotated[int, typer.Option(metavar="N", min=1, help="Number of neighbors.")] = 10,
     inside: Annotated[
         Path | None,
         typer.Option("--in", metavar="DIR", help="Search this folder of audio files instead of the store."),
     ] = None,
-    dataset: Dataset = None,
-    store: StoreFolder = DEFAULT_STORE,
-    jobs: Jobs = None,
-    json: Json = False,
+    dataset: options.Dataset = None,
+    store: options.StoreFolder = options.DEFAULT_STORE,
+    jobs: options.Jobs = None,
+    json: options.Json = False,
 ) -> None:
     """List the tracks most similar to one, by the similarity that the model learned."""
     from mirembed.cli.output import ConsoleProgress, print_json, print_table

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from mirembed.cli import options
-from mirembed.cli.options import DEFAULT_STORE, Dataset, Json, StoreFolder
 
 if TYPE_CHECKING:
     from mirembed.inventory.contents import Contents, DatasetSummary
@@ -19,7 +18,7 @@ app = typer.Typer(help="Show what is in a store, verify it, or merge its small f
 
 
 @app.command("info")
-def info(store: StoreFolder = DEFAULT_STORE, json: Json = False) -> None:
+def info(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False) -> None:
     """List the datasets, models and runs of a store."""
     from mirembed.cli.output import print_json
     from mirembed.inventory.contents import contents
@@ -32,7 +31,7 @@ def info(store: StoreFolder = DEFAULT_STORE, json: Json = False) -> None:
 
 
 @app.command("verify")
-def verify(store: StoreFolder = DEFAULT_STORE, json: Json = False) -> None:
+def verify(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False) -> None:
     """Read everything in a store, and report what is damaged and what to do. Nothing is changed.
 
     Exit code 1 if anything is damaged.
@@ -54,7 +53,9 @@ def verify(store: StoreFolder = DEFAULT_STORE, json: Json = False) -> None:
 
 
 @app.command("compact")
-def compact(dataset: Dataset = None, store: StoreFolder = DEFAULT_STORE, json: Json = False) -> None:
+def compact(
+    dataset: options.Dataset = None, store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False
+) -> None:
     """Merge the small shards of a dataset, or of all datasets in the store."""
     from mirembed.cli.output import ConsoleProgress, print_json, size
     from mirembed.progress import counted
