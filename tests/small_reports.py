@@ -146,6 +146,7 @@ def write_grid(folder: Path, members: Sequence[str], *, finished: bool = False) 
         "format": FORMAT,
         "command": "mirembed evaluate",
         "configuration": {"grid": list(members)},
+        "started": "2026-01-02T03:04:05+00:00",
         "finished": "2026-01-02T04:05:06+00:00" if finished else None,
     }
     write_json(folder / "manifest.json", manifest)

@@ -91,6 +91,7 @@ def write_run(
         "format": FORMAT,
         "command": "mirembed evaluate --cv 5",
         "configuration": content | configuration,
+        "started": "2026-01-01T00:00:00+00:00",
         "finished": finished,
     }
     write_json(folder / "manifest.json", manifest)

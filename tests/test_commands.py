@@ -344,7 +344,7 @@ def test_files_that_fail_make_the_exit_code_2(store, broken, command):
         (["predict", "model", "."], ["'model'"]),
         (["similar", "model", "track"], ["'model'"]),
         (["store", "info"], ["mirembed-store", "`mirembed extract`"]),
-        (["fit", "--epochs", "0"], ["'--epochs'"]),
+        (["fit", "--epochs", "0"], ["--epochs is 0"]),
         (["fit", "--epochs", "many"], ["'--epochs'"]),
         (["fit", "--color"], ["--color"]),
         (["embed"], ["Missing argument"]),

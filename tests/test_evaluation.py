@@ -250,9 +250,9 @@ def test_grouped_folds_share_no_group(tracks, tmp_path):
     groups = dict(zip(tracks.ids, tracks.groups, strict=True))
     places = {(groups[track], fold) for track, fold in zip(folds["id"], folds["fold"], strict=True)}
     assert len(places) == len(set(tracks.groups))
-    assert not [note for note in notes.told if "group" in note]
+    assert not [note for note in notes.notes if "group" in note]
     evaluate(tracks, tmp_path, three_folds(epochs=1), progress=notes)
-    assert len([note for note in notes.told if note.startswith("warning: ") and "--folds grouped" in note]) == 1
+    assert len([note for note in notes.notes if note.startswith("warning: ") and "--folds grouped" in note]) == 1
 
 
 def test_a_seed_draws_its_own_folds_weights_and_excerpts(classified, tracks, tmp_path):
@@ -276,7 +276,7 @@ def test_an_interrupted_run_is_resumed_to_the_bit_and_says_so(tracks, tmp_path):
     [unfinished] = (tmp_path / "runs").iterdir()
     notes = Notes()
     run, _ = evaluate(tracks, tmp_path / "runs", settings, progress=notes)
-    assert [note for note in notes.told if str(unfinished) in note and "4 of 6 trainings" in note]
+    assert [note for note in notes.notes if str(unfinished) in note and "4 of 6 trainings" in note]
     assert run.folder == unfinished
     for table in ("predictions", "curves", "folds"):
         assert columns(run, table) == columns(whole, table)

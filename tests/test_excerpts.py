@@ -1,4 +1,4 @@
-"""What the network is fed: normalized frames with first differences, as random excerpts."""
+"""The input of the network: random excerpts of normalized frames with first differences."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def spectrograms(draw: st.DrawFn) -> tuple[np.ndarray, list[int]]:
 
 
 @given(spectrograms(), st.data())
-def test_statistics_are_those_of_the_frames_of_the_given_tracks_put_together(spectrogram, data):
+def test_statistics_are_those_of_all_frames_of_the_given_tracks(spectrogram, data):
     frames, lengths = spectrogram
     starts = np.cumsum([0, *lengths[:-1]])
     rows = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, unique=True))
@@ -75,7 +75,7 @@ def test_a_constant_band_becomes_zero(level):
 
 
 @given(st.integers(0, 80), st.integers(1, 40))
-def test_an_excerpt_is_a_cut_out_of_the_whole_track(offset, n_frames):
+def test_an_excerpt_is_part_of_the_whole_track(offset, n_frames):
     frames, starts, lengths = random_tracks(7, 120, 9)
     normalization = Normalization.fit(Moments.of(frames, starts, lengths))
     inputs, inside = gather(frames, starts[[1]], lengths[[1]], np.array([offset]), n_frames, normalization)
@@ -87,7 +87,7 @@ def test_an_excerpt_is_a_cut_out_of_the_whole_track(offset, n_frames):
     np.testing.assert_allclose(inputs[0], whole[offset : offset + n_frames], rtol=1e-4, atol=1e-5)
 
 
-def test_the_first_difference_is_zero_at_a_tracks_first_frame_whatever_stands_before_it():
+def test_the_first_difference_of_a_track_is_zero_whatever_precedes_it():
     frames, starts, lengths = random_tracks(20, 30, 40)
     normalization = Normalization.fit(Moments.of(frames, starts, lengths))
     inputs, _ = gather(frames, starts, lengths, np.zeros(3, np.int64), 20, normalization)
@@ -95,7 +95,7 @@ def test_the_first_difference_is_zero_at_a_tracks_first_frame_whatever_stands_be
     assert (inputs[:, 1:, 4:] != 0).all()
 
 
-def test_a_short_track_is_used_whole_and_what_fills_it_up_is_marked():
+def test_a_short_track_is_used_whole_and_its_padding_is_marked():
     frames, starts, lengths = random_tracks(30, 130)
     normalization = Normalization.fit(Moments.of(frames, starts, lengths))
     inputs, inside = gather(frames, starts, lengths, np.array([0, 12]), EXCERPT_FRAMES, normalization)
@@ -104,7 +104,7 @@ def test_a_short_track_is_used_whole_and_what_fills_it_up_is_marked():
     assert np.isfinite(inputs).all()
 
 
-def test_a_cut_beyond_the_end_of_a_track_holds_none_of_its_neighbors():
+def test_an_excerpt_beyond_the_end_of_a_track_holds_nothing_of_the_next_track():
     frames, starts, lengths = random_tracks(30, 130)
     normalization = Normalization.fit(Moments.of(frames, starts, lengths))
     frames[30:] = 1e6
@@ -152,7 +152,7 @@ def test_draws_depend_on_seed_fold_and_epoch_alone():
     assert first not in others
 
 
-def test_a_batch_does_not_decide_which_excerpts_are_drawn():
+def test_the_batch_size_does_not_change_the_excerpts():
     lengths = np.arange(150, 190)
     by_batch = [
         {

@@ -9,7 +9,7 @@ import torch
 from mirembed.training.loop import classification_loss, regression_loss, similarity_loss
 
 
-def test_the_similarity_loss_sums_over_both_triangles_and_the_diagonal():
+def test_the_similarity_loss_is_summed_over_both_triangles_and_the_diagonal():
     similarity = torch.tensor([[1.0, 0.5], [0.5, 0.25]])
     label_similarity = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     # 0 + 0.5^2 + 0.5^2 + 0.75^2
@@ -22,7 +22,7 @@ def test_the_similarity_loss_is_the_squared_frobenius_norm():
     assert loss.item() == pytest.approx(np.linalg.norm(similarity - label_similarity) ** 2, rel=1e-12)
 
 
-def test_the_classification_loss_of_a_guess_is_log_n_classes_for_each_track():
+def test_the_classification_loss_of_equal_logits_is_log_n_classes_per_track():
     loss = classification_loss(torch.zeros(5, 4), torch.tensor([0, 1, 2, 3, 0]))
     assert loss.item() == pytest.approx(5 * np.log(4))
 
@@ -35,14 +35,14 @@ def test_the_classification_loss_is_the_summed_negative_log_of_the_softmax():
     assert loss.item() == pytest.approx(-np.log(softmax[np.arange(6), classes]).sum(), rel=1e-12)
 
 
-def test_the_regression_loss_sums_over_batch_and_targets():
+def test_the_regression_loss_is_summed_over_batch_and_targets():
     outputs = torch.tensor([[0.0, 1.0], [0.5, 0.5]])
     targets = torch.tensor([[0.0, 0.5], [1.0, 0.0]])
     assert regression_loss(outputs, targets).item() == 0.75
 
 
 @pytest.mark.parametrize("loss", [similarity_loss, regression_loss])
-def test_unlike_shapes_do_not_pass_silently(loss):
+def test_different_shapes_are_warned_about(loss):
     with pytest.warns(UserWarning, match="different to the input size"):
         loss(torch.zeros(3, 3), torch.zeros(3, 1))
 

@@ -46,7 +46,7 @@ def sequences(*shape: int) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def network() -> EmbeddingNetwork:
-    # Larger weights than a fresh network's, so that the gates are not all half open.
+    # Larger than the initial weights, so that the gates are not all half open.
     network = seeded_network(2 * BANDS, (7, 3))
     with torch.no_grad():
         for parameter in network.parameters():
@@ -86,7 +86,7 @@ def test_the_layers_are_those_of_the_paper():
     }
 
 
-def test_frames_that_fill_up_a_short_sequence_do_not_count(network):
+def test_padding_frames_do_not_count(network):
     x = sequences(2, 100, 80)
     inside = torch.ones(2, 100)
     inside[0, 37:] = 0
@@ -96,7 +96,7 @@ def test_frames_that_fill_up_a_short_sequence_do_not_count(network):
     torch.testing.assert_close(embeddings[:1], alone, rtol=0, atol=1e-6)
 
 
-def test_no_gradient_comes_from_frames_that_fill_up(network):
+def test_padding_frames_have_no_gradient(network):
     x = sequences(1, 100, 80).requires_grad_()
     inside = torch.ones(1, 100)
     inside[0, 37:] = 0
@@ -105,7 +105,7 @@ def test_no_gradient_comes_from_frames_that_fill_up(network):
     assert torch.equal(x.grad[0, 37:], torch.zeros(63, 80))
 
 
-def test_the_gradients_are_those_of_the_equations(network):
+def test_gradients_agree_with_the_equations(network):
     """By finite differences of the float64 reference."""
     x = sequences(1, 12, 80).requires_grad_()
     direction = np.random.default_rng(1).normal(size=(12, 80))
@@ -116,7 +116,7 @@ def test_the_gradients_are_those_of_the_equations(network):
 
 
 @pytest.mark.parametrize("n_frames", [1, 99, 100, 101, 250])
-def test_a_track_is_embedded_as_the_network_sees_it_whole(network, tracks, n_frames):
+def test_a_track_is_embedded_as_if_by_one_pass_of_the_network(network, tracks, n_frames):
     frames, normalization = tracks
     start, length = np.array([3 * MAX_FRAMES]), np.array([n_frames])
     inputs, inside = gather(frames, start, length, np.array([0]), n_frames, normalization)
@@ -130,7 +130,7 @@ def test_a_track_is_embedded_as_the_network_sees_it_whole(network, tracks, n_fra
 
 @settings(max_examples=15)
 @given(st.lists(st.tuples(st.integers(0, 39), st.integers(1, MAX_FRAMES)), min_size=1, max_size=40))
-def test_an_embedding_does_not_depend_on_companions_to_the_bit(network, tracks, chosen):
+def test_an_embedding_is_the_same_to_the_bit_alone_and_among_others(network, tracks, chosen):
     frames, normalization = tracks
     starts = np.array([track * MAX_FRAMES for track, _ in chosen])
     lengths = np.array([length for _, length in chosen])
@@ -141,7 +141,7 @@ def test_an_embedding_does_not_depend_on_companions_to_the_bit(network, tracks, 
     np.testing.assert_array_equal(together[:1], alone)
 
 
-def test_no_track_gives_no_embedding(network, tracks):
+def test_no_tracks_give_no_embeddings(network, tracks):
     nothing = np.zeros(0, np.int64)
     assert TorchEngine(network).embed_tracks(tracks[0], nothing, nothing, tracks[1]).shape == (0, 50)
 
@@ -161,7 +161,7 @@ def test_initial_weights_depend_on_seed_and_fold_alone():
         assert not np.array_equal(weights(seeded_head(50, 10, other)), weights(head))
 
 
-def test_initial_weights_fill_the_ranges_of_torch():
+def test_initial_weights_have_the_ranges_of_torch():
     network, head = seeded_network(80, (0, 0)), seeded_head(50, 200, (0, 0))
     for module, bound in [(network.first, 100**-0.5), (network.second, 50**-0.5), (head, 50**-0.5)]:
         values = weights(module)

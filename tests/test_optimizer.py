@@ -15,7 +15,7 @@ from mirembed.training.optimizer import Adadelta
 
 
 def losses(network: EmbeddingNetwork):
-    """Four losses, one a batch."""
+    """Four losses, one per batch."""
     generator = torch.Generator().manual_seed(0)
     for _ in range(4):
         frames = torch.randn(3, 20, 80, generator=generator)
@@ -26,7 +26,7 @@ def same(ours: EmbeddingNetwork, theirs: EmbeddingNetwork) -> bool:
     return all(map(torch.equal, ours.parameters(), theirs.parameters()))
 
 
-def test_a_step_is_that_of_torch_to_the_bit():
+def test_a_step_equals_that_of_torch_to_the_bit():
     ours, theirs = seeded_network(80, (0, 0)), seeded_network(80, (0, 0))
     optimizer, reference = (
         Adadelta(ours.parameters()),
@@ -41,7 +41,7 @@ def test_a_step_is_that_of_torch_to_the_bit():
     assert not same(ours, seeded_network(80, (0, 0)))
 
 
-def test_a_restored_optimizer_goes_on_to_the_bit():
+def test_a_restored_optimizer_continues_to_the_bit():
     whole, resumed = seeded_network(80, (0, 0)), seeded_network(80, (0, 0))
     first = Adadelta(whole.parameters())
     for number, loss in enumerate(losses(whole)):
@@ -58,11 +58,11 @@ def test_a_restored_optimizer_goes_on_to_the_bit():
 
 def test_the_state_of_other_parameters_is_refused():
     state = Adadelta(seeded_network(80, (0, 0)).parameters()).state()
-    with pytest.raises(ValueError, match="has 3 tensors; expected 24"):
+    with pytest.raises(ValueError, match=r"\b3 tensors.* 24\b"):
         Adadelta(seeded_network(80, (0, 0)).parameters()).restore(
             {name: tensor for name, tensor in state.items() if name.startswith("0.")}
         )
-    with pytest.raises(ValueError, match=r"0.square_avg of the optimizer has the shape \(300, 80\)"):
+    with pytest.raises(ValueError, match=r"0\.square_avg.* \(300, 80\)"):
         Adadelta(seeded_network(40, (0, 0)).parameters()).restore(state)
 
 

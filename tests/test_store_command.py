@@ -129,7 +129,13 @@ def test_the_runs_of_an_experiment_are_listed_under_it(store):
     started = "2026-01-01T00:00:00+00:00"
     write_json(
         whole / "manifest.json",
-        {"format": FORMAT, "configuration": {"grid": ["one", "two"]}, "started": started, "finished": None},
+        {
+            "format": FORMAT,
+            "command": "mirembed evaluate",
+            "configuration": {"grid": ["one", "two"]},
+            "started": started,
+            "finished": None,
+        },
     )
     (run,) = contents(Store(store)).runs
     assert (run.run, run.state, run.started) == ("experiment-1", "interrupted", started)

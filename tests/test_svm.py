@@ -32,7 +32,7 @@ def test_classes_are_learned_by_an_svc_with_the_settings_of_the_paper(embeddings
     np.testing.assert_array_equal(predicted, expected)
 
 
-def test_classes_that_lie_apart_are_told_apart(embeddings):
+def test_well_separated_classes_are_predicted(embeddings):
     classes = np.arange(30) % 3
     embeddings[:, 0] += 8 * classes
     estimator = Svm().estimator(CLASSES).fit(embeddings[:21], classes[:21])
@@ -78,9 +78,9 @@ def test_each_call_builds_a_new_estimator_that_can_be_cloned(task):
         {"epsilon": -0.1},
     ],
 )
-def test_a_parameter_out_of_range_is_an_error_that_gives_name_and_value(parameters):
+def test_an_error_about_a_parameter_gives_its_name_and_value(parameters):
     [(name, value)] = parameters.items()
-    with pytest.raises(ValueError, match=f"^{name} is {value!r};"):
+    with pytest.raises(ValueError, match=rf"{name} is {value!r}\b|{name} is {value!r};"):
         Svm(**parameters)
 
 
@@ -101,7 +101,7 @@ def test_a_parameter_out_of_range_is_an_error_that_gives_name_and_value(paramete
     ],
 )
 @pytest.mark.parametrize("task", [CLASSES, TARGETS])
-def test_any_kernel_but_scikit_learns_own_rbf_is_a_similarity_that_is_precomputed(parameters, similarity, task):
+def test_every_kernel_but_scikit_learns_own_rbf_is_precomputed(parameters, similarity, task):
     svm = Svm(**parameters)
     assert svm.kernel_similarity == similarity
     estimator = svm.estimator(task)
@@ -112,12 +112,12 @@ def test_any_kernel_but_scikit_learns_own_rbf_is_a_similarity_that_is_precompute
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"kernel": "cosine", "gamma": "scale"}, "gamma is 'scale'"),
-        ({"kernel": "match", "gamma": 2.0}, "gamma is 2.0, but kernel=match"),
+        ({"kernel": "cosine", "gamma": "scale"}, "gamma is 'scale'.*kernel=cosine"),
+        ({"kernel": "match", "gamma": 2.0}, r"gamma is 2\.0.*kernel=match"),
     ],
 )
-def test_a_gamma_that_a_kernel_does_not_have_is_an_error(parameters, message):
-    with pytest.raises(ValueError, match=f"^{message}"):
+def test_a_gamma_that_the_kernel_does_not_have_is_an_error(parameters, message):
+    with pytest.raises(ValueError, match=message):
         Svm(**parameters)
 
 

@@ -11,11 +11,16 @@ from mirembed.cli import options
 from mirembed.cli.options import (
     DEFAULT_STORE,
     Approaches,
+    Batch,
+    Device,
+    Engine,
+    Epochs,
     Exclude,
     Executor,
     Jobs,
     Json,
     LabelSimilarity,
+    Normalize,
     Scheduler,
     Similarities,
     StoreFolder,
@@ -26,10 +31,6 @@ if TYPE_CHECKING:
     from mirembed.config import Settings
     from mirembed.evaluate import Result
     from mirembed.runs import RunFolder, Scores
-
-
-_HOW = ("store", "config", "preset", "jobs", "executor", "scheduler", "dry_run", "json")
-"""Flags that do not affect the results; all others may be set in an experiment file."""
 
 
 def evaluate(
@@ -73,25 +74,15 @@ def evaluate(
             metavar="SPEC", help=f"Learner, such as svm or svm:C=10; repeatable. Default: {defaults.LEARNER}."
         ),
     ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(metavar="N", help=f"Passes over the training tracks. Default: {defaults.EPOCHS}.")
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option(metavar="N", help=f"Excerpts per training step. Default: {defaults.BATCH}.")
-    ] = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
     seed: Annotated[
         list[int] | None,
         typer.Option(
             metavar="N", min=0, help=f"Seed of folds, weights and excerpts; repeatable. Default: {defaults.SEED}."
         ),
     ] = None,
-    normalize: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TRACKS",
-            help="Tracks whose statistics normalize the input: training (the default), or dataset (all of them).",
-        ),
-    ] = None,
+    normalize: Normalize = None,
     checkpoint_every: Annotated[
         int | None,
         typer.Option(
@@ -113,14 +104,8 @@ def evaluate(
     jobs: Jobs = None,
     executor: Executor = "local",
     scheduler: Scheduler = None,
-    device: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="auto (the default), cpu or cuda; auto uses a CUDA device if there is one."),
-    ] = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Engine of the network: auto (the default), numba (fused, fast) or torch."),
-    ] = None,
+    device: Device = None,
+    engine: Engine = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -189,12 +174,7 @@ def _settings(
         settings = read_experiment(config if repeats is None else repeats.folder)
     else:
         settings = [Settings()]
-    given = {
-        name.replace("_", "-"): value
-        for name, value in context.params.items()
-        if name not in _HOW and value not in (None, [], ())
-    }
-    return [one.updated(given, "the command line") for one in settings]
+    return [one.updated(options.given_settings(context), "the command line") for one in settings]
 
 
 def _print_result(result: Result) -> None:

@@ -19,18 +19,11 @@ from mirembed.cli.options import (
     Jobs,
     Json,
     LabelSimilarity,
-    Learner,
     Normalize,
-    Seed,
     Similarities,
     StoreFolder,
 )
 from mirembed.config import defaults
-
-_TRAINING = (
-    *("similarity", "approach", "label_similarity", "epochs", "batch", "seed", "normalize", "device", "engine"),
-)
-"""Parameters that only matter to a new training, not with ``--network``."""
 
 
 def fit(
@@ -40,22 +33,33 @@ def fit(
     similarity: Similarities = None,
     approach: Approaches = None,
     label_similarity: LabelSimilarity = None,
-    learner: Learner = defaults.LEARNER,
+    learner: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help=f"Learner, such as svm, svm:C=10 or svm:kernel=match. Default: {defaults.LEARNER}.",
+        ),
+    ] = None,
     network: Annotated[
         str | None,
         typer.Option(metavar="MODEL", help="Reuse the network of this model, and fit only a learner to this dataset."),
     ] = None,
-    epochs: Epochs = defaults.EPOCHS,
-    batch: Batch = defaults.BATCH,
-    seed: Seed = defaults.SEED,
-    normalize: Normalize = defaults.NORMALIZE,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=0, help=f"Seed of the initial weights and the excerpts. Default: {defaults.SEED}."
+        ),
+    ] = None,
+    normalize: Normalize = None,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the model. Default: DATASET-APPROACH.")
     ] = None,
     exclude: Exclude = None,
     jobs: Jobs = None,
-    device: Device = defaults.DEVICE,
-    engine: Engine = defaults.ENGINE,
+    device: Device = None,
+    engine: Engine = None,
     json: Json = False,
 ) -> None:
     """Train on all tracks of a dataset; save the model and the embeddings of the tracks."""
@@ -72,24 +76,14 @@ def fit(
     from mirembed.store import Store
     from mirembed.store.tracks import open_tracks
 
-    given = [f"--{name.replace('_', '-')}" for name in _TRAINING if _is_given(context, name)]
-    if network is not None and given:
-        raise SpecError(f"--network reuses a network as it was trained; omit {', '.join(given)}")
+    given = options.given_settings(context, leave_out=("name", "dataset", "exclude"))
+    if network is not None and (training := [f"--{key}" for key in given if key != "learner"]):
+        raise SpecError(f"--network reuses a network as it was trained; omit {', '.join(training)}")
+    settings = Settings().updated(given, "the command line")
+    settings.check()
     registry = options.discover()
     place = Store(store)
     features = place.find(options.parse_dataset(dataset))
-    settings = Settings(
-        approach=tuple(approach or ()),
-        similarity=tuple(similarity or ()),
-        label_similarity=label_similarity,
-        learner=(learner,),
-        epochs=epochs,
-        batch=batch,
-        normalize=normalize,
-        device=device,
-        engine=engine,
-    )
-    settings.check()
     command = options.command_line()
     with ConsoleProgress() as progress:
         tracks = exclude_tracks(registry, open_tracks(features, progress), exclude, progress)
@@ -104,7 +98,7 @@ def fit(
                 settings,
                 registry,
                 place.models,
-                seed=seed,
+                seed=settings.seed[0],
                 jobs=options.jobs_or_cores(jobs),
                 name=name,
                 command=command,
@@ -121,8 +115,3 @@ def fit(
         typer.echo(f"{model.approach}: fitted to {counted(len(tracks.ids), 'track')}{loss}")
         typer.echo(f"  model       {model.folder}")
         typer.echo(f"  embeddings  {model.embeddings}")
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"

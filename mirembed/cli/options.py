@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
+
+from mirembed.config import defaults
 
 if TYPE_CHECKING:
     from mirembed.registry import Registry
@@ -43,17 +46,17 @@ LabelSimilarity: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="SPEC", help="Similarity of the labels, if it is not that of the embeddings."),
 ]
-Learner: TypeAlias = Annotated[
-    str, typer.Option(metavar="SPEC", help="Learner, such as svm, svm:C=10 or svm:kernel=match.")
+Epochs: TypeAlias = Annotated[
+    int | None, typer.Option(metavar="N", help=f"Passes over the training tracks. Default: {defaults.EPOCHS}.")
 ]
-Epochs: TypeAlias = Annotated[int, typer.Option(metavar="N", min=1, help="Passes over the training tracks.")]
-Batch: TypeAlias = Annotated[int, typer.Option(metavar="N", min=1, help="Excerpts per training step.")]
-Seed: TypeAlias = Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the initial weights and the excerpts.")]
+Batch: TypeAlias = Annotated[
+    int | None, typer.Option(metavar="N", help=f"Excerpts per training step. Default: {defaults.BATCH}.")
+]
 Normalize: TypeAlias = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="TRACKS",
-        help="Tracks whose statistics normalize the input: training, or dataset (all of them, as in the paper).",
+        help="Tracks whose statistics normalize the input: training (the default), or dataset (all, as in the paper).",
     ),
 ]
 Exclude: TypeAlias = Annotated[
@@ -75,13 +78,14 @@ Scheduler: TypeAlias = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler, such as tcp://HOST:8786.")
 ]
 Device: TypeAlias = Annotated[
-    str, typer.Option(metavar="NAME", help="auto, cpu or cuda; auto uses a CUDA device if there is one.")
+    str | None,
+    typer.Option(metavar="NAME", help="auto (the default), cpu or cuda; auto uses a CUDA device if there is one."),
 ]
 Engine: TypeAlias = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="NAME",
-        help="Engine of the network: numba (fused, fast), torch, or auto, which is numba where it works.",
+        help="Engine of the network: numba (fused, fast), torch, or auto (the default), which is numba where it works.",
     ),
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
@@ -104,6 +108,14 @@ def parse_dataset(text: str | None) -> Spec | None:
     from mirembed.specs import Spec
 
     return None if text is None else Spec.parse(text)
+
+
+def given_settings(context: typer.Context, leave_out: Collection[str] = ()) -> dict[str, Any]:
+    """Return the flags that were given and are settings, by their keys in experiment files."""
+    from mirembed.config.settings import Settings, key
+
+    names = {field.name for field in dataclasses.fields(Settings)} - set(leave_out)
+    return {key(name): value for name, value in context.params.items() if name in names and value not in (None, [], ())}
 
 
 def discover() -> Registry:

@@ -15,7 +15,6 @@ from mirembed.hookspecs import Classification, Task
 from mirembed.runs.folder import flatten
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import describe_undefined, n_undefined
-from mirembed.runs.tables import KEYS, table_rows
 from mirembed.statistics import holm, mcnemar_test
 
 
@@ -190,10 +189,9 @@ def _check_paired(a: RunRecord, b: RunRecord) -> None:
         reasons.append(f"different seeds ({seeds})")
     if any(one[name] != other[name] for name in ("folds", "cv", "splits", "test_size")):
         reasons.append(f"different folds ({_folds(a)} and {_folds(b)})")
-    if not reasons and not a.folds.equals(b.folds):
-        common = {*table_rows(a.folds, *KEYS)} & {*table_rows(b.folds, *KEYS)}
-        moved = len(a.folds) - len(common)
-        reasons.append(f"different folds ({moved} of {len(a.folds)} test tracks are in another fold)")
+    if not reasons and a.tests != b.tests:
+        moved = len(a.tests) - len({*a.tests} & {*b.tests})
+        reasons.append(f"different folds ({moved} of {len(a.tests)} test tracks are in another fold)")
     if reasons:
         raise EvaluationError(
             f"the runs {a.folder.name} and {b.folder.name} cannot be paired: {'; '.join(reasons)}.\n"

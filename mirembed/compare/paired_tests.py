@@ -106,7 +106,7 @@ def _test(a: RunRecord, b: RunRecord, pair: tuple[str, str], line: Line) -> Pair
     if a.official:  # more seeds do not add test tracks to an official split
         differences = differences.reshape(a.n_seeds, -1).mean(axis=0)
     testable = len(differences) > 1 and not (is_constant(differences) and differences.any())
-    n_test = len(a.folds) / a.n_parts
+    n_test = len(a.tests) / a.n_parts
     return PairedTest(
         *pair,
         *line,

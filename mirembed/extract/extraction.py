@@ -125,7 +125,7 @@ class Extraction:
         self._written_at = time.monotonic()
 
     def run(self, jobs: int) -> None:
-        """Extract the tracks. If this ends with an exception, what has been done is kept all the same.
+        """Extract the tracks. Even if this ends with an exception, what has been done is kept.
 
         Raises
         ------

@@ -96,6 +96,6 @@ def _summarize_dataset(features: FeatureStore) -> DatasetSummary:
         hours=(pc.sum(index["duration"]).as_py() or 0.0) / 3600 if len(index) else 0.0,
         bytes=sum(shard.stat().st_size for shard in shards),
         shards=len(shards),
-        backends={backend or "unknown": count for backend, count in sorted(backends.items(), key=str)},
+        backends=dict(sorted(backends.items())),
         embeddings=tuple(path.stem for path in sorted(features.embeddings.glob("*.parquet"))),
     )

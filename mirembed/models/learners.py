@@ -6,11 +6,12 @@ import contextlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mirembed.config import Approach
 from mirembed.errors import EvaluationError, MirembedError, PluginError, SpecError
 from mirembed.hookspecs import Classification, Estimator, Task
 from mirembed.models.kernels import Kernel, exact_spec
@@ -19,9 +20,6 @@ from mirembed.progress import counted
 from mirembed.registry import Registry, plugin_code
 from mirembed.specs import Spec
 from mirembed.training.labels import TargetScale
-
-if TYPE_CHECKING:
-    from mirembed.config.approaches import Approach
 
 MATCH = "match"
 """As a kernel, the learned similarity; as the value of a kernel's parameter, the learned similarity's value."""

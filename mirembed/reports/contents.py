@@ -128,7 +128,7 @@ def _hours(run: RunRecord) -> float | None:
         return None
     durations: dict[str, float] = dict(zip(index["id"].to_pylist(), index["duration"].to_pylist(), strict=True))
     used = [seconds for track, seconds in durations.items() if track not in run.configuration["excluded"]]
-    if len(used) != run.configuration["n_tracks"] or not set(run.folds["id"].to_pylist()) <= durations.keys():
+    if len(used) != run.configuration["n_tracks"] or not {track for *_, track in run.tests} <= durations.keys():
         return None
     return sum(used) / 3600
 

@@ -215,16 +215,13 @@ class RunFolder:
             If it is not that of a run, or of another format.
         """
         content = read_json(self.folder / MANIFEST)
-        if not isinstance(content, dict) or "finished" not in content:
-            raise StoreError(f"{self.folder} is not a run of mirembed")
-        if content.get("format") != FORMAT:
+        keys = {"command", "configuration", "finished", "format", "started"}
+        if not isinstance(content, dict) or not isinstance(content.get("configuration"), dict) or keys - content.keys():
+            raise StoreError(f"{self.folder} is not a run of mirembed: its {MANIFEST} is incomplete; evaluate again")
+        if content["format"] != FORMAT:
             raise StoreError(
-                f"the run {self.folder} has format {content.get('format')}; this mirembed reads format {FORMAT}: "
+                f"the run {self.folder} has format {content['format']}; this mirembed reads format {FORMAT}: "
                 "use the version that wrote it, or evaluate again"
-            )
-        if not isinstance(content.get("configuration"), dict):
-            raise StoreError(
-                f"the run {self.folder} is damaged (its manifest.json has no configuration); evaluate again"
             )
         return content
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from mirembed.progress import counted
 from mirembed.runs.folder import CURVES, FOLDS, PREDICTIONS, SCORES, RunFolder
 from mirembed.runs.scores import FoldScores, Line, Scores, fold_scores, over_folds, score
 from mirembed.runs.summary import Sizes, describe_folds, find_run
-from mirembed.runs.tables import KEYS, Predictions, sort_rows, table_rows
+from mirembed.runs.tables import KEYS, Predictions, table_rows
 from mirembed.specs import Spec
 from mirembed.statistics import Interval, headline
 from mirembed.store.faults import Fault, unreadable
@@ -43,11 +43,11 @@ class RunRecord:
     manifest : mapping
     task : Classification or Regression
     methods : tuple of Method
-    folds : pyarrow.Table
-        Columns seed, fold, id: one row for each time that a track is tested, sorted by all three.
+    tests : list of (int, int, str)
+        Seed, fold and id for each time that a track is tested, sorted.
     predictions : dict of str to Predictions
-        After the last epoch, for each method; rows sorted by seed, fold and id. In a finished run they are the tests of
-        `folds`; in an unfinished one, of the folds that every method has finished; empty if there are none.
+        After the last epoch, for each method; rows sorted by seed, fold and id. In a finished run they are all
+        `tests`; in an unfinished one, of the folds that every method has finished; empty if there are none.
     n_done, n_trainings : int
         Trainings that are finished, and all.
     """
@@ -56,7 +56,7 @@ class RunRecord:
     manifest: Mapping[str, Any]
     task: Task
     methods: tuple[Method, ...]
-    folds: pa.Table
+    tests: list[tuple[int, int, str]]
     predictions: dict[str, Predictions]
     n_done: int
     n_trainings: int
@@ -90,7 +90,7 @@ class RunRecord:
     @property
     def n_parts(self) -> int:
         """Number of folds or splits, those of all seeds."""
-        return len(set(table_rows(self.folds, "seed", "fold")))
+        return len({(seed, fold) for seed, fold, _ in self.tests})
 
     @property
     def n_folds(self) -> int:
@@ -165,13 +165,14 @@ class RunRecord:
             table = RunFolder(self.folder).read_checkpoints()
             if table is None or not self.predictions:
                 return {}
-            table = _only_parts(table, self._scored_parts)
-            found: dict[str, dict[int, Predictions]] = {method.name: {} for method in self.methods}
-            for epoch in sorted(table["epoch"].unique().to_pylist()):
-                rows = table.filter(_equal(table["epoch"], epoch))
-                for name, predictions in Predictions.by_method(sort_rows(rows), self.task).items():
-                    found[name][epoch] = predictions
-            return {name: by_epoch for name, by_epoch in found.items() if by_epoch}
+            scored = {(seed, fold) for seed, fold, _ in next(iter(self.predictions.values())).tests}
+            found: dict[str, dict[int, Predictions]] = {}
+            by_columns = Predictions.by_columns(table, self.task, "method", "epoch")
+            order = {method.name: number for number, method in enumerate(self.methods)}
+            for name, epoch in sorted(by_columns, key=lambda key: (order[key[0]], key[1])):
+                if len((predictions := _only_parts(by_columns[name, epoch], scored)).ids):
+                    found.setdefault(name, {})[epoch] = predictions.sorted()
+            return found
 
     @cached_property
     def curves(self) -> pa.Table | None:
@@ -200,11 +201,6 @@ class RunRecord:
         path = self.folder / EXPERIMENT_FILE
         return path.read_text(encoding="utf-8") if path.exists() else None
 
-    @property
-    def _scored_parts(self) -> set[tuple[Any, ...]]:
-        predictions = next(iter(self.predictions.values()))
-        return set(zip(predictions.seeds.tolist(), predictions.folds.tolist(), strict=True))
-
 
 def open_run(runs: Path, name: str) -> RunRecord:
     """Find a finished run and read its predictions.
@@ -229,7 +225,7 @@ def open_run(runs: Path, name: str) -> RunRecord:
         names = ", ".join(f"{run.folder.name}/{member.folder.name}" for member in members)
         raise EvaluationError(f"{run.folder} holds several runs; name one of them: {names}")
     if not manifest["finished"]:
-        raise EvaluationError(f"the run {run.folder} is not finished; this resumes it: {manifest.get('command')}")
+        raise EvaluationError(f"the run {run.folder} is not finished; this resumes it: {manifest['command']}")
     return _read(run)
 
 
@@ -268,7 +264,7 @@ def read_members(folder: Path) -> list[str] | None:
         )
     if not manifest["finished"] and not any(one.has_folds for one in members or [run]):
         raise StoreError(
-            f"the run {folder} has not started to train: nothing to report; this resumes it: {manifest.get('command')}"
+            f"the run {folder} has not started to train: nothing to report; this resumes it: {manifest['command']}"
         )
     return [member.folder.name for member in members] or None
 
@@ -286,25 +282,30 @@ def _read(run: RunFolder) -> RunRecord:
     with _damaged(run.folder):
         task = task_from_json(configuration["task"])
         methods = tuple(_method(content) for content in configuration["methods"])
-        folds = sort_rows(run.read_folds().select(KEYS))
+        names = [method.name for method in methods]
+        tests = sorted(table_rows(run.read_folds(), *KEYS))
         table = run.read_predictions()
-        by_method = {} if table is None else {m.name: _rows_of(table, m.name) for m in methods}
+        found = {} if table is None else _by_method(table, task)
         if not manifest["finished"]:
-            by_method = _finished_by_all(by_method)
-        elif problems := _incomplete(by_method, folds):
+            found = _finished_by_all(found, names)
+        elif problems := _incomplete(found, names, tests):
             raise ValueError(f"{PREDICTIONS} {problems[0]}")
-        trainings = {method.approach.training for method in methods}
-        n_trainings = len(set(table_rows(folds, "seed", "fold"))) * len(trainings)
+        n_parts = len({(seed, fold) for seed, fold, _ in tests})
+        n_trainings = n_parts * len({method.approach.training for method in methods})
         return RunRecord(
             folder=run.folder,
             manifest=manifest,
             task=task,
             methods=methods,
-            folds=folds,
-            predictions={name: Predictions.from_table(rows, task) for name, rows in by_method.items()},
+            tests=tests,
+            predictions={name: found[name] for name in names if name in found},
             n_done=n_trainings if manifest["finished"] else len(run.finished_parts()),
             n_trainings=n_trainings,
         )
+
+
+def _by_method(table: pa.Table, task: Task) -> dict[str, Predictions]:
+    return {name: predictions.sorted() for name, predictions in Predictions.by_method(table, task).items()}
 
 
 def _method(content: Mapping[str, Any]) -> Method:
@@ -312,34 +313,25 @@ def _method(content: Mapping[str, Any]) -> Method:
     return Method(content["name"], Approach.parse(content["approach"]), learner)
 
 
-def _rows_of(table: pa.Table, method: str) -> pa.Table:
-    return sort_rows(table.filter(_equal(table["method"], method)))
-
-
-def _incomplete(by_method: Mapping[str, pa.Table], folds: pa.Table) -> list[str]:
-    """Describe the methods whose predictions are not those of the folds."""
+def _incomplete(found: Mapping[str, Predictions], methods: Sequence[str], tests: Sequence[Any]) -> list[str]:
+    """Describe the methods whose sorted predictions are not those of the sorted tests of the folds."""
+    tests_of = {name: found[name].tests if name in found else [] for name in methods}
     return [
-        f"has {len(rows)} predictions of {name}; the folds test {counted(len(folds), 'track')}"
-        for name, rows in by_method.items()
-        if not rows.select(KEYS).equals(folds)
+        f"has {len(of_method)} predictions of {name}; the folds test {counted(len(tests), 'track')}"
+        for name, of_method in tests_of.items()
+        if of_method != tests
     ]
 
 
-def _finished_by_all(by_method: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+def _finished_by_all(found: Mapping[str, Predictions], methods: Sequence[str]) -> dict[str, Predictions]:
     """Keep the folds that every method has finished: the others would compare unlike tracks."""
-    parts = [set(table_rows(rows, "seed", "fold")) for rows in by_method.values()]
-    common = set.intersection(*parts) if parts else set()
-    return {name: _only_parts(rows, common) for name, rows in by_method.items()} if common else {}
+    parts = [{(seed, fold) for seed, fold, _ in found[name].tests} if name in found else set() for name in methods]
+    common = set.intersection(*parts)
+    return {name: _only_parts(found[name], common) for name in methods} if common else {}
 
 
-def _only_parts(table: pa.Table, parts: set[tuple[Any, ...]]) -> pa.Table:
-    return table.filter([part in parts for part in table_rows(table, "seed", "fold")])
-
-
-def _equal(column: pa.ChunkedArray, value: Any) -> pa.ChunkedArray:
-    import pyarrow.compute as pc
-
-    return pc.equal(column, value)
+def _only_parts(predictions: Predictions, parts: Collection[tuple[int, int]]) -> Predictions:
+    return predictions.take(np.array([(seed, fold) in parts for seed, fold, _ in predictions.tests], bool))
 
 
 @contextlib.contextmanager
@@ -384,9 +376,9 @@ def run_faults(run: RunFolder) -> Iterator[Fault]:
 def _gaps(run: RunFolder) -> Iterator[Fault]:
     """Yield what the tables of a finished run lack."""
     configuration = run.manifest["configuration"]
-    table = read_table(run.folder / PREDICTIONS)
-    by_method = {method["name"]: _rows_of(table, method["name"]) for method in configuration["methods"]}
-    for problem in _incomplete(by_method, sort_rows(run.read_folds().select(KEYS))):
+    predictions = _by_method(read_table(run.folder / PREDICTIONS), task_from_json(configuration["task"]))
+    tests = sorted(table_rows(run.read_folds(), *KEYS))
+    for problem in _incomplete(predictions, [method["name"] for method in configuration["methods"]], tests):
         yield Fault(str(run.folder / PREDICTIONS), problem, _EVALUATE_AGAIN)
     epochs: dict[tuple[Any, ...], set[int]] = {}
     for *training, epoch in table_rows(read_table(run.folder / CURVES), "approach", "seed", "fold", "epoch"):

@@ -144,7 +144,7 @@ def summarize(run: RunFolder, name: str | None = None) -> RunSummary:
     try:
         manifest, state = run.manifest, run.state
         configuration = manifest["configuration"]
-        started = manifest.get("started", "")
+        started = manifest["started"]
         members = [member for member in run.members if (member.folder / MANIFEST).exists()]
         inside = [member.folder for member in members]
         files = [path for path in run.folder.rglob("*") if not any(path.is_relative_to(folder) for folder in inside)]

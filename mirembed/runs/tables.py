@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -142,9 +142,8 @@ def table_rows(table: pa.Table, *columns: str) -> list[tuple[Any, ...]]:
     return list(zip(*(table[column].to_pylist() for column in columns), strict=True))
 
 
-def sort_rows(table: pa.Table) -> pa.Table:
-    """Sort a table by seed, fold and id."""
-    return table.sort_by([(key, "ascending") for key in KEYS])
+def _dtype(table: pa.Table, column: str) -> Any:
+    return table.schema.field(column).type.to_pandas_dtype()
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,27 +166,51 @@ class Predictions:
 
     @classmethod
     def from_table(cls, table: pa.Table, task: Task) -> Predictions:
-        """Read the rows of one method and epoch, in their order."""
+        """Read the rows of a table of predictions, in their order.
+
+        Columns go through lists: with pyarrow's own conversion to arrays, pandas would be imported.
+        """
+        columns = {name: table[name].to_pylist() for name in table.column_names}
         if isinstance(task, Classification):
             index = {name: number for number, name in enumerate(task.classes)}
             truth, predicted = (
-                np.array([[index[name]] for name in table[column].to_pylist()]) for column in ("label", "prediction")
+                np.array([[index[name]] for name in columns[column]]) for column in ("label", "prediction")
             )
         else:
             names = [target.name for target in task.targets]
             truth, predicted = (
-                np.column_stack([table[before + name].to_numpy() for name in names]) for before in ("", PREDICTED)
+                np.column_stack([np.array(columns[before + name], _dtype(table, before + name)) for name in names])
+                for before in ("", PREDICTED)
             )
-        ids = np.array(table["id"].to_pylist(), str)
-        return cls(table["seed"].to_numpy(), table["fold"].to_numpy(), ids, truth, predicted)
+        seeds, folds = (np.array(columns[name], np.int64) for name in ("seed", "fold"))
+        return cls(seeds, folds, np.array(columns["id"], str), truth, predicted)
+
+    @classmethod
+    def by_columns(cls, table: pa.Table, task: Task, *columns: str) -> dict[tuple[Any, ...], Predictions]:
+        """Read the rows of each combination of values of some columns, in the order of the table."""
+        rows: dict[tuple[Any, ...], list[int]] = {}
+        for row, values in enumerate(table_rows(table, *columns)):
+            rows.setdefault(values, []).append(row)
+        whole = cls.from_table(table, task)
+        return {values: whole.take(np.array(some)) for values, some in rows.items()}
 
     @classmethod
     def by_method(cls, table: pa.Table, task: Task) -> dict[str, Predictions]:
         """Read the rows of each method, in the order of the table."""
-        import pyarrow.compute as pc
+        return {method: predictions for (method,), predictions in cls.by_columns(table, task, "method").items()}
 
-        names = table["method"].unique().to_pylist()
-        return {name: cls.from_table(table.filter(pc.equal(table["method"], name)), task) for name in names}
+    def take(self, rows: NDArray[Any]) -> Predictions:
+        """Return some rows, by number or mask."""
+        return Predictions(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def sorted(self) -> Predictions:
+        """Return the rows sorted by seed, fold and id."""
+        return self.take(np.lexsort((self.ids, self.folds, self.seeds)))
+
+    @cached_property
+    def tests(self) -> list[tuple[int, int, str]]:
+        """Seed, fold and id of each row."""
+        return list(zip(self.seeds.tolist(), self.folds.tolist(), self.ids.tolist(), strict=True))
 
     @cached_property
     def parts(self) -> list[NDArray[np.int64]]:

@@ -43,7 +43,7 @@ def compact(features: FeatureStore, progress: Progress | None = None) -> Compact
     """Merge small shards; rows that later ones have replaced are dropped.
 
     A merged shard is complete and in place before its sources are deleted. If the program is killed, nothing is lost
-    and the next call continues; programs that read meanwhile find every track.
+    and the next call continues; programs that read at the same time find every track.
 
     Raises
     ------

@@ -160,13 +160,13 @@ class FeatureStore:
     def rewrite(self, shard: Path, rows: Collection[int], tracks: Mapping[str, Track], info: DatasetInfo) -> None:
         """Keep only some rows of a shard, and give them ids, paths, labels and groups from ``tracks``.
 
-        Frames are copied and not decoded again. A shard of which nothing is kept is deleted.
+        Frames are copied and not decoded again. If no row is kept, the shard is deleted.
 
         Parameters
         ----------
         shard : pathlib.Path
         rows : collection of int
-            What is kept.
+            The rows to keep.
         tracks : mapping of str to Track
             By the ids in the shard.
         info : DatasetInfo
@@ -217,7 +217,7 @@ class FeatureStore:
     def read_frames(self, columns: Sequence[str] = ("id", "frames")) -> Iterator[pa.Table]:
         """Yield the row groups of all shards one after the other, which bounds memory.
 
-        Shards that are merged meanwhile are read instead of those that they replace, so a track may come twice.
+        If shards are merged while this runs, the merged ones are read too, so a track may come twice.
         """
         read: set[Path] = set()
         while left := [shard for shard in self.shards() if shard not in read]:

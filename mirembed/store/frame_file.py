@@ -138,7 +138,7 @@ def reading_ahead(frames: NDArray[np.float32], parts: Sequence[Runs]) -> Iterato
     row_bytes = frames.strides[0]
     kept = 0
     for index in range(len(parts)):
-        # The current part once more: the system would read page by page what it had to drop meanwhile.
+        # Ask for the current part again: what the system has dropped since would be read page by page.
         for first, counts in parts[index : index + 2]:
             _prefetch(mapping, row_bytes, first, counts)
         yield index

@@ -1,7 +1,7 @@
 """The tracks of a dataset with their labels, and all their frames in one flat file for training.
 
 Random excerpts need random access, which Parquet does not offer. The flat file is derived from the shards, mapped into
-memory read-only and so shared by all worker processes. It may be deleted at any time and is then made again.
+memory read-only and so shared by all worker processes. It may be deleted at any time and is rebuilt when missing.
 """
 
 from __future__ import annotations
