@@ -215,17 +215,17 @@ class RunFolder:
             If it is not that of a run, or of another format.
         """
         content = read_json(self.folder / MANIFEST)
-        known: Mapping[str, Any] = content if isinstance(content, dict) else {}
+        known: dict[str, Any] = content if isinstance(content, dict) else {}
         missing = [name for name in ("command", "finished", "format", "started") if name not in known]
         if missing or not isinstance(known.get("configuration"), dict):
             lacks = ", ".join([*missing] or ["a configuration"])
             raise StoreError(f"{self.folder} is not a run of mirembed: its {MANIFEST} lacks {lacks}; evaluate again")
-        if content["format"] != FORMAT:
+        if known["format"] != FORMAT:
             raise StoreError(
-                f"the run {self.folder} has format {content['format']}; this mirembed reads format {FORMAT}: "
+                f"the run {self.folder} has format {known['format']}; this mirembed reads format {FORMAT}: "
                 "use the version that wrote it, or evaluate again"
             )
-        return content
+        return known
 
     @property
     def finished(self) -> bool:
