@@ -19,7 +19,7 @@ import typer
 from conftest import CLASSES, write_tones
 from pages import ROOT, blocks, invoke, named_files, read, sections, table, transcripts, write_examples
 from small_store import workers_run
-from test_architecture import ROOMS
+from test_architecture import FLOOR
 from third_party import found_in
 
 import mirembed
@@ -160,18 +160,17 @@ def test_the_version_is_the_same_everywhere():
 # Architecture and parameters
 
 
-def test_the_architecture_lists_the_modules_in_their_order():
-    parts = sections(read("docs/architecture.md"), 2)
-    assert [name.rstrip("/") for name, _ in table(parts["The core, from top to bottom"])] == ROOMS
-    told = {cell for names, _ in table(parts["Where a command goes"]) for cell in re.findall(r"mirembed (\w+)", names)}
-    assert told == set(typer.main.get_command(app).commands)
+def test_the_architecture_lists_the_rooms_on_their_floors():
+    rooms = table(sections(read("docs/architecture.md"), 2)["The rooms"])
+    assert {(room.strip("`").rstrip("/"), int(floor)) for floor, room, _ in rooms} == set(FLOOR.items())
 
 
 def test_the_architecture_names_every_built_in_plugin():
+    [rows] = [rows for first, rows in TABLE.findall(read("docs/architecture.md")) if first == "Package"]
     told = {
         (package, name)
-        for package, names in table(sections(read("docs/architecture.md"), 2)["Plugins"])
-        for name in re.findall(r"`(\w+)`", names)
+        for package, *names in (re.findall(r"`(\w+)`", row) for row in rows.splitlines())
+        for name in names
     }
     own = [plugin for plugin in Registry.discover().plugins if plugin.distribution == "mirembed"]
     assert told == {(plugin.factory.__module__.partition(".")[0], plugin.name) for plugin in own}
