@@ -109,7 +109,7 @@ def _family(report: Comparison) -> str:
 
 
 def _row(test: PairedTest) -> list[str]:
-    from mirembed.statistics import metric_named
+    from mirembed.statistics.metrics import metric_named
 
     metric = metric_named(test.metric).label + (f" {test.target}" if test.target else "")
     cells = [test.a, test.b, metric, f"{test.mean_a:.3f}", f"{test.mean_b:.3f}"]

@@ -26,7 +26,7 @@ from mirembed.reports.tables import Cell, Table, interval_record
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import lines
 from mirembed.specs import Spec
-from mirembed.statistics import metric_named
+from mirembed.statistics.metrics import metric_named
 from mirembed.store import Store
 
 _MANY_NOTES = 12

@@ -15,7 +15,8 @@ from mirembed.reports.style import Figure
 from mirembed.reports.tables import Cell, Table, interval_record
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import Line, fold_scores, line_label, lines
-from mirembed.statistics import Interval, metric_named
+from mirembed.statistics.intervals import Interval
+from mirembed.statistics.metrics import metric_named
 from mirembed.store.root import slug
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from mirembed.reports.page import Section
 from mirembed.reports.style import Figure
 from mirembed.runs.record import RunRecord
 from mirembed.specs import Spec
-from mirembed.statistics import pearson_r
+from mirembed.statistics.metrics import pearson_r
 from mirembed.store.files import read_table
 from mirembed.store.root import slug
 from mirembed.training.labels import TargetScale, one_hot, undeclared

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed import statistics
 from mirembed.config.approaches import Method
 from mirembed.hookspecs import Classification, Regression
 from mirembed.reports import style
@@ -13,6 +12,7 @@ from mirembed.reports.page import Section
 from mirembed.reports.style import Figure
 from mirembed.reports.tables import Cell, Table
 from mirembed.runs.record import RunRecord
+from mirembed.statistics.metrics import pearson_r
 from mirembed.store.root import slug
 
 _FEW_CLASSES = 12
@@ -96,7 +96,7 @@ def _scatter_figures(run: RunRecord, task: Regression, method: Method) -> list[F
             axes.plot(truth, predicted, "o", color=style.COLORS[0], markersize=3.2, alpha=0.45, markeredgewidth=0)
             axes.lines[-1].set_rasterized(len(truth) > _MANY_POINTS)
             axes.set(xlabel=f"annotated {target.name}", ylabel=f"predicted {target.name}")
-            r = statistics.pearson_r(truth, predicted)
+            r = pearson_r(truth, predicted)
             caption = f"Each point is a track in a test fold, predicted by {method.name}. Pooled r = {r:.3f}."
             figures.append(style.draw(figure, f"scatter-{slug(target.name)}", f"Prediction of {target.name}", caption))
     return figures

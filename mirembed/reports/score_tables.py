@@ -19,7 +19,8 @@ from mirembed.reports.tables import Cell, Table, interval_record
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import Line, Scores, line_label, lines
 from mirembed.runs.summary import describe_chance
-from mirembed.statistics import Interval, metric_named
+from mirembed.statistics.intervals import Interval
+from mirembed.statistics.metrics import metric_named
 
 _MANY_ROWS = 50
 """A longer table of tests opens with a click."""

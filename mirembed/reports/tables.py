@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mirembed.statistics import Interval
+from mirembed.statistics.intervals import Interval
 
 _LATEX = {
     "\\": r"\textbackslash{}",

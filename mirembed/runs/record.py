@@ -22,7 +22,8 @@ from mirembed.runs.scores import FoldScores, Line, Scores, fold_scores, over_fol
 from mirembed.runs.summary import Sizes, describe_folds, find_run
 from mirembed.runs.tables import KEYS, Predictions, table_rows
 from mirembed.specs import Spec
-from mirembed.statistics import Interval, headline
+from mirembed.statistics.intervals import Interval
+from mirembed.statistics.metrics import headline
 from mirembed.store.faults import Fault, unreadable
 from mirembed.store.files import read_table
 from mirembed.store.rows import task_from_json

@@ -11,15 +11,8 @@ from numpy.typing import NDArray
 
 from mirembed.hookspecs import Regression, Task
 from mirembed.runs.tables import Predictions
-from mirembed.statistics import (
-    Interval,
-    Metric,
-    bootstrap_interval,
-    headline,
-    metric_named,
-    metrics_for,
-    nadeau_bengio_interval,
-)
+from mirembed.statistics.intervals import Interval, bootstrap_interval, nadeau_bengio_interval
+from mirembed.statistics.metrics import Metric, headline, metric_named, metrics_for
 
 Line: TypeAlias = tuple[str, str | None]
 """A line of a table of scores: the name of a metric, and a target, or None for the mean over the targets."""

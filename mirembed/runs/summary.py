@@ -10,7 +10,7 @@ from mirembed.errors import StoreError
 from mirembed.hookspecs import Classification, Task
 from mirembed.progress import counted
 from mirembed.runs.folder import MANIFEST, RunFolder, list_runs
-from mirembed.statistics import headline
+from mirembed.statistics.metrics import headline
 from mirembed.store.rows import task_from_json
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -140,10 +140,6 @@ def _standardized(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return deviations / np.linalg.norm(deviations)
 
 
-Function: TypeAlias = "Callable[[NDArray[Any], NDArray[Any]], float]"
-"""Truth and prediction of each track to a number."""
-
-
 @dataclass(frozen=True)
 class Metric:
     """One row of the table of metrics: everything that the rest of mirembed knows about a metric.
@@ -172,7 +168,7 @@ class Metric:
     name: str
     label: str
     task: type[Task]
-    function: Function
+    function: Callable[[NDArray[Any], NDArray[Any]], float]
     resampled: resampling.Resampling
     is_defined: Callable[[NDArray[Any], NDArray[Any]], bool] | None = None
     undefined: str = ""

@@ -37,8 +37,8 @@ class Resampling:
 
     def prepare(
         self, truth: NDArray[Any], prediction: NDArray[Any], tracks: NDArray[np.int64], n_tracks: int
-    ) -> Resampled:
-        """Add up the sums of each track.
+    ) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+        """Add up the sums of each track, and return the function that computes the metric of resamples.
 
         Parameters
         ----------
@@ -46,50 +46,27 @@ class Resampling:
         tracks : ndarray [n], int64
             The number of the track of each prediction; a track may have several predictions, or none.
         n_tracks : int
+
+        Returns
+        -------
+        callable
+            Drawn tracks ``[n_resamples, n_drawn]``, int64, to the metric of each resample ``[n_resamples]``, float64;
+            NaN for a resample without predictions.
         """
         terms = self.sums(truth, prediction)
         sums = np.zeros((n_tracks, terms.shape[1]))
         np.add.at(sums, tracks, terms)
-        return Resampled(np.bincount(tracks, minlength=n_tracks), sums, self.metric)
+        n_predictions = np.bincount(tracks, minlength=n_tracks)
 
+        def resample(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+            bins = drawn + n_tracks * np.arange(len(drawn))[:, None]
+            counts = np.bincount(bins.ravel(), minlength=len(drawn) * n_tracks).reshape(len(drawn), n_tracks)
+            values = np.full(len(drawn), np.nan)
+            some = counts @ n_predictions > 0
+            values[some] = self.metric(counts[some] @ sums)
+            return values
 
-@dataclass(frozen=True)
-class Resampled:
-    """A metric of the predictions of some tracks, of which a resample may hold one several times or not at all.
-
-    Attributes
-    ----------
-    counts : ndarray [n_tracks]
-        Number of predictions of each track.
-    sums : ndarray [n_tracks, n_sums], float64
-        Over the predictions of each track.
-    metric : callable
-        ``[..., n_sums]`` to ``[...]``.
-    """
-
-    counts: NDArray[np.int64]
-    sums: NDArray[np.float64]
-    metric: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-
-    def __call__(self, drawn: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the metric of each resample; NaN for one that drew no track with a prediction.
-
-        Parameters
-        ----------
-        drawn : ndarray [n_resamples, n_drawn], int64
-            Numbers of tracks.
-
-        Returns
-        -------
-        ndarray [n_resamples], float64
-        """
-        n_tracks = len(self.sums)
-        bins = drawn + n_tracks * np.arange(len(drawn))[:, None]
-        counts = np.bincount(bins.ravel(), minlength=len(drawn) * n_tracks).reshape(len(drawn), n_tracks)
-        values = np.full(len(drawn), np.nan)
-        some = counts @ self.counts > 0
-        values[some] = self.metric(counts[some] @ self.sums)
-        return values
+        return resample
 
 
 def _class_sums(truth: NDArray[Any], prediction: NDArray[Any]) -> NDArray[np.float64]:
@@ -145,10 +122,6 @@ def _r(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.clip(r, -1, 1)
 
 
-def _r_squared(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    return _r(sums) ** 2
-
-
 def _r2(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     variance_x, _, _, error = _moments(sums)
     return np.where(variance_x > 0, 1 - error / np.where(variance_x > 0, variance_x, 1), 0)
@@ -157,5 +130,5 @@ def _r2(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 ACCURACY = Resampling(_class_sums, _accuracy)
 MACRO_F1 = Resampling(_class_sums, _macro_f1)
 R = Resampling(_target_sums, _r)
-R_SQUARED = Resampling(_target_sums, _r_squared)
+R_SQUARED = Resampling(_target_sums, lambda sums: _r(sums) ** 2)
 R2 = Resampling(_target_sums, _r2)
