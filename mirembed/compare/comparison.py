@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from mirembed.compare.disagreements import Disagreements, disagreements
 from mirembed.compare.paired_tests import PairedTest, corrected, n_tested, paired_tests
 from mirembed.errors import EvaluationError
 from mirembed.hookspecs import Classification, Task
-from mirembed.runs.folder import flatten
+from mirembed.runs.folder import differing_settings
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import describe_undefined, n_undefined
 from mirembed.statistics import holm, mcnemar_test
@@ -67,7 +67,7 @@ class Comparison:
             "notes": list(self.notes),
             "family": {"pairs": self.n_pairs, "tests": self.n_tested},
             "tests": [test.to_json() for test in self.tests],
-            "disagreements": [one.to_json() for one in self.disagreements],
+            "disagreements": [asdict(one) for one in self.disagreements],
         }
 
 
@@ -109,12 +109,14 @@ def compare(a: RunRecord, b: RunRecord | None = None, approaches: Sequence[str] 
     if single:
         p_values = holm([mcnemar_test(one.count_a, one.count_b) for one in found.values()])
         found = {pair: replace(found[pair], mcnemar_p=float(p)) for pair, p in zip(found, p_values, strict=True)}
+    settings = differing_settings(a.configuration, b.configuration)
+    settings.pop("methods", None)  # the methods are what is compared
     undefined = [_undefined(a, one) for one, _ in pairs] + [_undefined(b, other) for _, other in pairs]
     return Comparison(
         a=a.folder,
         b=b.folder,
         task=a.task,
-        settings={} if b is a else _differing_settings(a, b),
+        settings=settings,
         n_folds=a.n_parts,
         repeated=a.repeated,
         notes=tuple(dict.fromkeys(note for note in [*undefined, _untested(tests, a.n_folds)] if note)),
@@ -202,16 +204,6 @@ def _check_paired(a: RunRecord, b: RunRecord) -> None:
 def _folds(run: RunRecord) -> str:
     size = f", test size {run.configuration['test_size']:g}" if run.repeated else ""
     return run.describe_folds() + size
-
-
-def _differing_settings(a: RunRecord, b: RunRecord) -> dict[str, tuple[Any, Any]]:
-    """Return the settings in which two runs differ, such as ``{"epochs": (100, 400)}``; not those that only one has."""
-    one, other = flatten(a.configuration), flatten(b.configuration)
-    return {
-        name: (one[name], other[name])
-        for name in one
-        if name in other and one[name] != other[name] and name != "methods"  # these are what is compared
-    }
 
 
 def _undefined(run: RunRecord, approach: str) -> str:

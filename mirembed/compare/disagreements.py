@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -82,10 +82,6 @@ class Disagreements:
     better_b: Better
     mcnemar_p: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the disagreements as JSON."""
-        return asdict(self)
-
 
 def disagreements(task: Task, a: str, b: str, of_a: Predictions, of_b: Predictions, top: int) -> Disagreements:
     """Find the tracks on which two approaches disagree.
@@ -106,10 +102,8 @@ def disagreements(task: Task, a: str, b: str, of_a: Predictions, of_b: Predictio
 
 
 def _mistakes(task: Classification, a: str, b: str, of_a: Predictions, of_b: Predictions, top: int) -> Disagreements:
-    label, in_a, in_b = (
-        [task.classes[index] for index in indices[:, 0]] for indices in (of_a.truth, of_a.predicted, of_b.predicted)
-    )
-    times = Counter(zip(of_a.ids.tolist(), label, in_a, in_b, strict=True))
+    columns = [[task.classes[n] for n in column[:, 0]] for column in (of_a.truth, of_a.predicted, of_b.predicted)]
+    times = Counter(zip(of_a.ids.tolist(), *columns, strict=True))
     most_often_first = sorted(times.items(), key=lambda item: (-item[1], item[0]))
     found = [Mistake(track, label, in_a, in_b, count) for (track, label, in_a, in_b), count in most_often_first]
     only_a = [one for one in found if one.prediction_a == one.label != one.prediction_b]

@@ -53,6 +53,11 @@ class PairedTest:
     p_welch: float | None = None
 
     @property
+    def line(self) -> Line:
+        """The line of the table of scores that is tested."""
+        return self.metric, self.target
+
+    @property
     def p(self) -> float | None:
         """The p-value before correction; None if not tested."""
         return None if self.t_test is None else self.t_test.p
@@ -133,7 +138,7 @@ def n_tested(tests: Iterable[PairedTest]) -> int:
 def best_of(tests: Iterable[PairedTest], n_methods: int) -> dict[Line, str]:
     """Return, for each line that has one, the method that is significantly higher than all ``n_methods - 1`` others."""
     higher = Counter(
-        ((test.metric, test.target), test.a if test.verdict == "A is higher" else test.b)
+        (test.line, test.a if test.verdict == "A is higher" else test.b)
         for test in tests
         if test.verdict in ("A is higher", "B is higher")
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from mirembed.compare import PairedTest, best_of, corrected, n_tested
+from mirembed.compare.paired_tests import PairedTest, best_of, corrected, n_tested
 from mirembed.config.approaches import Method
 from mirembed.errors import MirembedError
 from mirembed.hookspecs import Classification

@@ -58,10 +58,7 @@ def _confusion(run: RunRecord, task: Classification, method: Method) -> NDArray[
 def _confusion_table(
     name: str, title: str, counts: NDArray[np.int64], classes: tuple[str, ...], method: Method
 ) -> Table:
-    rows = [
-        [Cell(label), *(Cell(str(count)) for count in of_label)]
-        for label, of_label in zip(classes, counts, strict=True)
-    ]
+    rows = [[Cell(label), *(Cell(str(count)) for count in row)] for label, row in zip(classes, counts, strict=True)]
     records = [
         {"method": method.name, "label": label, "prediction": prediction, "count": int(counts[i, j])}
         for i, label in enumerate(classes)
@@ -74,11 +71,10 @@ def _confusion_table(
 def _confusion_figure(name: str, title: str, counts: NDArray[np.int64], classes: tuple[str, ...]) -> Figure:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure, axes = style.axes(height=3.9)
-    style.shade_cells(axes, shares, 0.0, 1.0)
+    style.draw_cells(axes, shares, (0.0, 1.0), classes, classes)
     if len(classes) <= _FEW_CLASSES:
         for (i, j), count in np.ndenumerate(counts):
             style.write_cell(axes, i, j, str(count), shares[i, j])
-    style.label_cells(axes, classes, classes)
     axes.set(xlabel="prediction", ylabel="label")
     caption = "Predictions for the tracks of each label, counted over all folds and seeds. Shade: share of the label."
     return style.draw(figure, name, title, caption)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mirembed.compare import PairedTest, best_of, corrected, n_tested, paired_tests
+from mirembed.compare.paired_tests import PairedTest, best_of, corrected, n_tested, paired_tests
 from mirembed.config.approaches import Method
 from mirembed.progress import counted
 from mirembed.reports import style
@@ -63,7 +63,7 @@ def learners_section(run: RunRecord) -> Section:
 
 def significance_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section:
     """Return the tests behind the table of scores; empty for an unfinished run."""
-    in_order = sorted(tests, key=lambda test: lines(run.task).index((test.metric, test.target)))
+    in_order = sorted(tests, key=lambda test: lines(run.task).index(test.line))
     family = f"every pair of methods in the table of scores, in each of its rows.{_first_learner(run)}"
     tables = [_tests_table(run, "significance", "Differences between methods", in_order, family)] if tests else []
     many = len(tests) > _MANY_ROWS
@@ -95,7 +95,7 @@ def _corrected_tests(
     if not run.finished:
         return ()
     tests = paired_tests(run, run, pairs)
-    return corrected(test for test in tests if line in (None, (test.metric, test.target)))
+    return corrected(test for test in tests if line in (None, test.line))
 
 
 def _best_table(run: RunRecord, tests: Sequence[PairedTest]) -> Table:
@@ -108,8 +108,9 @@ def _squared_table(run: RunRecord) -> Table | None:
     """Return r² of each target, the paper's measure; None for classification."""
     if run.headline != "r":
         return None
+    squared: list[Line] = [("r_squared", target) for _, target in lines(run.task)]
     remark = "The paper's coefficient of determination. Significance is tested for r, so no best is marked here."
-    return _table_by_line(run, "scores-squared", "r² of each method", lines(run.task, "r_squared"), remark, {})
+    return _table_by_line(run, "scores-squared", "r² of each method", squared, remark, {})
 
 
 def _table_by_line(
@@ -195,14 +196,13 @@ def _learner_figure(run: RunRecord) -> Figure:
     span = (high - low) or 1.0
     with style.styled():
         figure, axes = style.axes(height=1.6 + 0.5 * len(approaches))
-        style.shade_cells(axes, means, low - 0.3 * span, high + 0.3 * span)
+        style.draw_cells(axes, means, (low - 0.3 * span, high + 0.3 * span), run.learners, approaches)
         for (i, j), interval in intervals.items():
             text = str(interval).replace(" ", "\n", 1)
             style.write_cell(axes, i, j, text, (interval.mean - low) / span * 0.8, fontsize=7)
             if _kernel_match(run, cells[i, j]):
                 frame = [j, j + 1, j + 1, j, j], [i, i, i + 1, i + 1, i]
                 axes.plot(*frame, color=style.COLORS[1], linewidth=2.2, clip_on=False)
-        style.label_cells(axes, run.learners, approaches)
         axes.set(xlabel="learner", ylabel="approach")
         over = "mean and 95 % interval over the folds" if run.n_folds > 1 else "on a single fold"
         caption = (
@@ -241,7 +241,7 @@ def _kernel(learner: Mapping[str, Any], approach: str) -> Mapping[str, Any]:
 
 
 def _tests_table(run: RunRecord, name: str, title: str, tests: Sequence[PairedTest], family: str) -> Table:
-    several_lines = len({(test.metric, test.target) for test in tests}) > 1
+    several_lines = len({test.line for test in tests}) > 1
     rows, records = [], []
     for test in tests:
         t_test, content = test.t_test, test.to_json()

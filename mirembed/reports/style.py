@@ -120,11 +120,7 @@ def legend(figure: MatplotlibFigure, columns: int = 3) -> None:
 
 
 def draw(
-    figure: MatplotlibFigure,
-    name: str,
-    title: str,
-    caption: str,
-    points: Mapping[str, Sequence[str]] | None = None,
+    figure: MatplotlibFigure, name: str, title: str, caption: str, points: Mapping[str, Sequence[str]] | None = None
 ) -> Figure:
     """Render a figure as SVG and PNG; the same content gives the same bytes. Call it inside `styled`."""
     svg, png = io.BytesIO(), io.BytesIO()
@@ -149,17 +145,19 @@ def dashes(position: int) -> Any:
     return DASHES[position % len(DASHES)]
 
 
-def shade_cells(axes: Axes, values: Any, low: float, high: float) -> None:
-    """Draw a matrix ``[n_rows, n_columns]`` as shaded cells, darker for higher values; NaN cells stay empty."""
+def draw_cells(
+    axes: Axes, values: Any, limits: tuple[float, float], columns: Sequence[str], rows: Sequence[str]
+) -> None:
+    """Draw a matrix ``[n_rows, n_columns]`` as labeled cells; NaN cells stay empty.
+
+    The shades run from pale to dark between the two ``limits``.
+    """
     import numpy as np
 
+    low, high = limits
     axes.pcolormesh(np.ma.masked_invalid(values), cmap="Blues", vmin=low, vmax=high, edgecolors=GRID, linewidth=0.5)
-    axes.set(xlim=(0, values.shape[1]), ylim=(values.shape[0], 0))
+    axes.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
     axes.grid(visible=False)
-
-
-def label_cells(axes: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:
-    """Label the columns and rows of a matrix of cells."""
     axes.set_xticks([j + 0.5 for j in range(len(columns))], columns, rotation=35, ha="right", rotation_mode="anchor")
     axes.set_yticks([i + 0.5 for i in range(len(rows))], rows)
     axes.tick_params(length=0)

@@ -10,22 +10,27 @@ from typing import Any
 
 from mirembed.statistics.intervals import Interval
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "²": r"\textsuperscript{2}",
-}
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "{": r"\{",
+        "}": r"\}",
+        "$": r"\$",
+        "&": r"\&",
+        "#": r"\#",
+        "%": r"\%",
+        "_": r"\_",
+        "^": r"\textasciicircum{}",
+        "~": r"\textasciitilde{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "²": r"\textsuperscript{2}",
+    }
+)
+
+_NUMBER = set("0123456789.-<")
+"""The characters of a number; that of a small p-value begins with ``<``."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Table:
     def numeric(self) -> list[bool]:
         """For each column whether it holds only numbers, which are aligned right; row headings never are."""
         columns = zip(*self.rows, strict=True)
-        return [number > 0 and all(_is_number(cell.text) for cell in cells) for number, cells in enumerate(columns)]
+        return [n > 0 and all(set(cell.text) <= _NUMBER for cell in cells) for n, cells in enumerate(columns)]
 
     def to_csv(self) -> str:
         """Return the records as CSV; numbers keep all their digits, and undefined values are empty."""
@@ -112,16 +117,12 @@ def escape_latex(text: str) -> str:
     >>> escape_latex("R&B\n50_%")
     'R\\&B 50\\_\\%'
     """
-    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+    return " ".join(text.split()).translate(_LATEX)
 
 
 def interval_record(interval: Interval) -> dict[str, float | None]:
     """Return an interval's mean and limits under the names that they have in all CSV files."""
     return {"mean": interval.mean, "low": interval.low, "high": interval.high}
-
-
-def _is_number(text: str) -> bool:
-    return all(character in "0123456789.-<" for character in text)
 
 
 def _latex_cell(cell: Cell) -> str:

@@ -292,12 +292,11 @@ class RunFolder:
         """Describe how another configuration differs in data, plugins and versions; nothing where there is no run."""
         if not (self.folder / MANIFEST).exists():
             return []
-        then, now = flatten(self.manifest["configuration"]), flatten(configuration)
         sections = ("dataset", "spectrogram", "versions", "approaches", "learners")
         return [
-            f"{name} was {then[name]} and is {now[name]}"
-            for name in then
-            if name.partition(".")[0] in sections and name in now and then[name] != now[name]
+            f"{name} was {then} and is {now}"
+            for name, (then, now) in differing_settings(self.manifest["configuration"], configuration).items()
+            if name.partition(".")[0] in sections
         ]
 
     def write_experiment(self, text: str) -> None:
@@ -417,15 +416,21 @@ def list_runs(runs: Path) -> list[RunFolder]:
     return [RunFolder(path.parent) for path in sorted(runs.glob(f"*/{MANIFEST}"))]
 
 
-def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings.
+def differing_settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the settings in which two configurations differ; those that only one has are left out.
 
-    >>> flatten({"epochs": 400, "dataset": {"spec": "gtzan"}})
-    {'epochs': 400, 'dataset.spec': 'gtzan'}
+    >>> differing_settings({"epochs": 9, "dataset": {"spec": "gtzan"}}, {"seeds": [0], "dataset": {"spec": "demo"}})
+    {'dataset.spec': ('gtzan', 'demo')}
     """
+    one, other = _flatten(a), _flatten(b)
+    return {name: (one[name], other[name]) for name in one if name in other and one[name] != other[name]}
+
+
+def _flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested mappings; the names of a setting's levels are joined by dots."""
     values: dict[str, Any] = {}
     for name, value in content.items():
-        values |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+        values |= _flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
     return values
 
 

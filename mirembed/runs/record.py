@@ -109,8 +109,7 @@ class RunRecord:
     @property
     def sizes(self) -> Sizes:
         """How many tracks the folds train on and test."""
-        n_tracks, n_used, n_test = (self.configuration[name] for name in ("n_tracks", "n_used", "n_test"))
-        return Sizes(n_tracks, n_used, self.n_train, n_test)
+        return Sizes(*(self.configuration[name] for name in ("n_tracks", "n_used", "n_train", "n_test")))
 
     def describe_folds(self) -> str:
         """Describe how the tracks are split: ``10 stratified folds``."""

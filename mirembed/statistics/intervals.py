@@ -121,9 +121,7 @@ def finite_sample(scores: ArrayLike, at_least: int) -> NDArray[np.float64]:
         There are fewer than ``at_least``, or some are not finite.
     """
     scores = np.asarray(scores, dtype=np.float64)
-    if scores.ndim != 1 or not np.isfinite(scores).all():
-        raise EvaluationError(f"scores are {scores}: expected one finite number per fold")
-    if len(scores) < at_least:
+    if scores.ndim != 1 or len(scores) < at_least or not np.isfinite(scores).all():
         raise EvaluationError(f"scores are {scores}: expected one finite number per fold, and at least {at_least}")
     return scores
 
