@@ -10,6 +10,7 @@ from typing import Any
 
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import Line, lines
+from mirembed.statistics.intervals import Interval
 from mirembed.statistics.metrics import is_constant
 from mirembed.statistics.significance import TTestResult, corrected_paired_t_test, holm, welch_t_test
 
@@ -58,6 +59,11 @@ class PairedTest:
         return self.metric, self.target
 
     @property
+    def difference(self) -> Interval:
+        """The mean difference A - B, with its interval if it was tested."""
+        return Interval(self.mean_a - self.mean_b, None, None) if self.t_test is None else self.t_test.difference
+
+    @property
     def p(self) -> float | None:
         """The p-value before correction; None if not tested."""
         return None if self.t_test is None else self.t_test.p
@@ -81,7 +87,7 @@ class PairedTest:
             "target": self.target,
             "mean_a": self.mean_a,
             "mean_b": self.mean_b,
-            "difference": asdict(tested.difference) if tested else {"mean": self.mean_a - self.mean_b},
+            "difference": asdict(self.difference) if tested else {"mean": self.difference.mean},
             "t": _finite(tested.statistic) if tested else None,
             "df": tested.df if tested else None,
             "p": self.p,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, TypeAlias
 
 from mirembed.compare.paired_tests import PairedTest, best_of, corrected, n_tested
@@ -22,7 +23,7 @@ from mirembed.reports.score_tables import (
     shown_parameters,
     significance_section,
 )
-from mirembed.reports.tables import Cell, Table, interval_record
+from mirembed.reports.tables import Cell, Table
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import lines
 from mirembed.specs import Spec
@@ -135,15 +136,13 @@ def _hours(run: RunRecord) -> float | None:
 
 def _overview_table(runs: Runs, n_runs: int) -> Table:
     """Return the headline of each run and method; the best of each row is corrected over all tests of the table."""
-    tests = corrected(
-        test for run, of_run in runs for test in of_run if (test.metric, test.target) == lines(run.task)[0]
-    )
+    tests = corrected(test for run, of_run in runs for test in of_run if test.line == lines(run.task)[0])
     remaining = iter(tests)
     columns = _columns([run for run, _ in runs])
     rows, records = [], []
     for run, of_run in runs:
         line, name = lines(run.task)[0], run.folder.name
-        tests_of_run = [next(remaining) for test in of_run if (test.metric, test.target) == line]
+        tests_of_run = [next(remaining) for test in of_run if test.line == line]
         best = best_of(tests_of_run, len(run.first_methods)).get(line)
         methods = {_column(method): method.name for method in run.first_methods if run.predictions}
         unfinished = "" if run.finished else " (unfinished)"
@@ -159,7 +158,7 @@ def _overview_table(runs: Runs, n_runs: int) -> Table:
             interval, is_best = run.interval(methods[column], line), methods[column] == best
             cells.append(Cell.of(interval, best=is_best))
             keys = {"run": name, "metric": line[0], "method": label, "approach": column[0], "learner": column[1]}
-            records.append({**keys, **interval_record(interval), "best": is_best})
+            records.append({**keys, **asdict(interval), "best": is_best})
         rows.append(cells)
     several = any(run.n_folds > 1 for run, _ in runs)
     means = "Means over the folds with 95 % intervals (Nadeau and Bengio)" if several else "Scores on single folds"

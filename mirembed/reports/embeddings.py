@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,21 +81,23 @@ class SimilarityPairs:
     n_tracks: int
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Tracks that share a color and a marker on a map.
+@dataclass(frozen=True, eq=False)
+class _Grouping:
+    """How the tracks are grouped on a map.
 
     Attributes
     ----------
-    name, color, marker : str
-    tooltips : dict of int to str
-        The label of each track, by its row.
+    looks : list of (str, str, str)
+        Name, color and marker of each group.
+    groups : ndarray [n_tracks], int64
+        The group of each track; disregarded for a track without a label.
+    labels : list of str
+        The label of each track.
     """
 
-    name: str
-    color: str
-    marker: str
-    tooltips: dict[int, str]
+    looks: list[tuple[str, str, str]]
+    groups: NDArray[np.int64]
+    labels: list[str]
 
 
 def embedding_sections(run: RunRecord, registry: Registry, map_approach: str) -> list[Section]:
@@ -312,43 +315,36 @@ def principal_components(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float
     return scores * signs, values[:2] ** 2 / total
 
 
-def _by_class(embeddings: FoldEmbeddings, classes: Sequence[str]) -> list[_Group]:
-    groups = []
-    for number, name in enumerate(classes):
-        rows = np.flatnonzero((embeddings.labels[:, 0] == number) & embeddings.labeled).tolist()
-        groups.append(_Group(name, style.color(number), style.marker(number), dict.fromkeys(rows, name)))
-    return [*groups, *_unlabeled(embeddings)]
+def _by_class(embeddings: FoldEmbeddings, classes: Sequence[str]) -> _Grouping:
+    labels = embeddings.labels[:, 0]
+    looks = [(name, style.color(number), style.marker(number)) for number, name in enumerate(classes)]
+    return _Grouping(looks, labels, [classes[label] for label in labels])
 
 
-def _by_target(embeddings: FoldEmbeddings, column: int, target: str) -> list[_Group]:
+def _by_target(embeddings: FoldEmbeddings, column: int, target: str) -> _Grouping:
     """Group the tracks into five ranges of a target with about equal counts."""
     values = embeddings.labels[:, column]
     edges = np.unique(np.quantile(values[embeddings.labeled], np.linspace(0, 1, len(style.RAMP) + 1)))
-    n_ranges = max(1, len(edges) - 1)
-    ranges = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, n_ranges - 1)
-    groups = []
-    for number in range(n_ranges):
-        rows = np.flatnonzero((ranges == number) & embeddings.labeled).tolist()
-        name = f"{edges[number]:.3g} to {edges[min(number + 1, len(edges) - 1)]:.3g}"
-        groups.append(_Group(name, *style.RAMP[number], {row: f"{target} {values[row]:.3g}" for row in rows}))
-    return [*groups, *_unlabeled(embeddings)]
+    limits = list(pairwise(edges)) or [(edges[0], edges[0])]  # all tracks may have the same value
+    looks = [(f"{low:.3g} to {high:.3g}", *look) for (low, high), look in zip(limits, style.RAMP, strict=False)]
+    groups = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(limits) - 1)
+    return _Grouping(looks, groups, [f"{target} {value:.3g}" for value in values])
 
 
-def _unlabeled(embeddings: FoldEmbeddings) -> list[_Group]:
-    """Group the tracks that are in no test fold, as in some official splits: the run does not hold their labels."""
-    rows = np.flatnonzero(~embeddings.labeled).tolist()
-    return [_Group("not tested", style.COLORS[6], "x", dict.fromkeys(rows, "not tested"))] if rows else []
-
-
-def _draw_map(name: str, title: str, embeddings: FoldEmbeddings, groups: Sequence[_Group]) -> Figure:
+def _draw_map(file_name: str, title: str, embeddings: FoldEmbeddings, grouping: _Grouping) -> Figure:
     positions, shares = principal_components(embeddings.vectors)
     figure, axes = style.axes(height=4.4)
+    looks, labels, labeled = grouping.looks, grouping.labels, embeddings.labeled
+    groups = np.where(labeled, grouping.groups, len(looks))
+    if not labeled.all():
+        # Some official splits leave tracks out of all test folds, and the run does not hold their labels.
+        looks = [*looks, ("not tested", style.COLORS[6], "x")]
     tooltips: dict[str, list[str]] = {}
-    for number, group in enumerate(groups):
-        look: dict[str, Any] = {"color": group.color, "marker": group.marker, "linestyle": ""}
-        axes.plot([], [], markersize=6, label=group.name, **look)
+    for number, (name, color, marker) in enumerate(looks):
+        look: dict[str, Any] = {"color": color, "marker": marker, "linestyle": ""}
+        axes.plot([], [], markersize=6, label=name, **look)
         for in_sample, side in ((True, "training"), (False, "test")):
-            rows = np.array([row for row in group.tooltips if embeddings.in_sample[row] == in_sample], np.int64)
+            rows = np.flatnonzero((groups == number) & (embeddings.in_sample == in_sample))
             emphasis: dict[str, Any] = (
                 {"markersize": 4, "markeredgewidth": 0, "alpha": 0.35, "zorder": 2}
                 if in_sample
@@ -357,9 +353,10 @@ def _draw_map(name: str, title: str, embeddings: FoldEmbeddings, groups: Sequenc
             (points,) = axes.plot(*positions[rows].T, markeredgecolor=style.PAPER, **look, **emphasis)
             gid = f"points-{number}-{side}"
             points.set_gid(gid)
-            tooltips[gid] = [f"{embeddings.ids[row]}: {group.tooltips[row]}, {side} track" for row in rows.tolist()]
+            texts = [(embeddings.ids[row], labels[row] if labeled[row] else name) for row in rows.tolist()]
+            tooltips[gid] = [f"{track}: {text}, {side} track" for track, text in texts]
     axes.set(xlabel=f"first component ({shares[0]:.0%} of the variance)", ylabel=f"second ({shares[1]:.0%})")
     axes.set_aspect("equal", adjustable="datalim")
     style.legend(figure)
     caption = f"{embeddings.describe()}: the two components explain {shares.sum():.0%} of the variance."
-    return style.draw(figure, f"map-{slug(name)}", title, caption, tooltips)
+    return style.draw(figure, f"map-{slug(file_name)}", title, caption, tooltips)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import combinations
 from typing import Any
 
@@ -15,7 +15,7 @@ from mirembed.progress import counted
 from mirembed.reports import style
 from mirembed.reports.page import Section
 from mirembed.reports.style import Figure
-from mirembed.reports.tables import Cell, Table, interval_record
+from mirembed.reports.tables import Cell, Table
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import Line, Scores, line_label, lines
 from mirembed.runs.summary import describe_chance
@@ -173,7 +173,7 @@ def _learner_table(run: RunRecord) -> Table:
             cell = Cell.of(interval)
             cells.append(Cell(cell.text, f"{cell.detail} {match}".strip()))
             keys = {"approach": approach, "learner": learner, "kernel": match, "metric": line[0]}
-            records.append({**keys, **interval_record(interval)})
+            records.append({**keys, **asdict(interval)})
         rows.append(cells)
     caption = (
         f"{_means(run, ' of ' + metric_named(line[0]).label)}. Rows: what the network learned. Columns: what predicts "
@@ -244,28 +244,26 @@ def _tests_table(run: RunRecord, name: str, title: str, tests: Sequence[PairedTe
     several_lines = len({test.line for test in tests}) > 1
     rows, records = [], []
     for test in tests:
-        t_test, content = test.t_test, test.to_json()
+        content = test.to_json()
         columns = {"A": Cell(test.a), "B": Cell(test.b)}
         if several_lines:
             columns["score"] = Cell(test.target or metric_named(test.metric).label)
-        difference = Cell(f"{test.mean_a - test.mean_b:.3f}") if t_test is None else Cell.of(t_test.difference)
         verdict = {"A is higher": f"{test.a} is higher", "B is higher": f"{test.b} is higher"}
         content["verdict"] = verdict.get(test.verdict, test.verdict)
         columns |= {
-            "A - B": difference,
+            "A - B": Cell.of(test.difference),
             "p (Holm)": _p_value(test.p_holm),
             "verdict": Cell(content["verdict"]),
             "mean of A": Cell(f"{test.mean_a:.3f}"),
             "mean of B": Cell(f"{test.mean_b:.3f}"),
-            "t": _number(None if t_test is None else t_test.statistic),
+            "t": _number(content["t"]),
             "p": _p_value(test.p),
             **({"p (Welch)": _p_value(test.p_welch)} if run.repeated else {}),
-            "effect": _number(None if t_test is None else t_test.effect),
+            "effect": _number(content["effect"]),
         }
         rows.append(list(columns.values()))
-        of_difference = content.pop("difference")
-        numbers = {f"difference_{key}": of_difference.get(key) for key in ("mean", "low", "high")}
-        records.append({**content, **numbers})
+        del content["difference"]
+        records.append(content | {f"difference_{name}": value for name, value in asdict(test.difference).items()})
     return Table(name, title, _tests_caption(run, tests, family), list(columns), rows, records)
 
 
@@ -293,21 +291,22 @@ def _p_value(p: float | None) -> Cell:
 
 
 def _number(value: float | None) -> Cell:
-    return Cell("" if value is None or not math.isfinite(value) else f"{value:.2f}")
+    return Cell("" if value is None else f"{value:.2f}")
 
 
 def _metric_records(scores: Scores, headline: str) -> list[dict[str, Any]]:
-    over_folds = {(name, None, "folds"): interval for name, interval in scores.intervals.items()}
-    targets = {(headline, name, "folds"): interval for name, interval in scores.targets.items()}
-    pooled = {(name, None, "pooled"): interval for name, interval in scores.pooled.items()}
+    over_folds: dict[Line, Interval] = {(name, None): interval for name, interval in scores.intervals.items()}
+    over_folds |= {(headline, target): interval for target, interval in scores.targets.items()}
+    pooled: dict[Line, Interval] = {(name, None): interval for name, interval in scores.pooled.items()}
     return [
-        {**_record((metric, target), scores.method, interval), "over": over}
-        for (metric, target, over), interval in (over_folds | targets | pooled).items()
+        _record(line, scores.method, interval) | {"over": over}
+        for over, intervals in (("folds", over_folds), ("pooled", pooled))
+        for line, interval in intervals.items()
     ]
 
 
 def _record(line: Line, method: str, interval: Interval) -> dict[str, Any]:
-    return {"method": method, "metric": line[0], "target": line[1], **interval_record(interval)}
+    return {"method": method, "metric": line[0], "target": line[1], **asdict(interval)}
 
 
 def _means(run: RunRecord, of: str = "") -> str:

@@ -120,11 +120,6 @@ def escape_latex(text: str) -> str:
     return " ".join(text.split()).translate(_LATEX)
 
 
-def interval_record(interval: Interval) -> dict[str, float | None]:
-    """Return an interval's mean and limits under the names that they have in all CSV files."""
-    return {"mean": interval.mean, "low": interval.low, "high": interval.high}
-
-
 def _latex_cell(cell: Cell) -> str:
     text = rf"\textbf{{{escape_latex(cell.text)}}}" if cell.best else escape_latex(cell.text)
     return rf"{text} {{\scriptsize {escape_latex(cell.detail)}}}" if cell.detail else text
