@@ -4,8 +4,7 @@ The approaches are paired: same tracks, same seeds, same folds. Every number is 
 finished runs.
 """
 
-from mirembed.compare.comparison import Comparison, compare
-from mirembed.compare.disagreements import Disagreements, LargerError, Mistake
+from mirembed.compare.comparison import Comparison, Disagreements, LargerError, Mistake, compare
 from mirembed.compare.paired_tests import PairedTest
 
 __all__ = ["Comparison", "Disagreements", "LargerError", "Mistake", "PairedTest", "compare"]

@@ -142,7 +142,7 @@ def _draw(
 
 def _loss_figures(run: RunRecord) -> list[Figure]:
     """Draw the training loss of each network; nothing before any is trained."""
-    if run.curves is None:
+    if run.curves is None or not len(run.curves):
         return []
     approaches = np.array(run.curves["approach"].to_pylist())
     epochs, losses = run.curves["epoch"].to_numpy(), run.curves["loss"].to_numpy()

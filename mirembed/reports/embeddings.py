@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,9 @@ _N_BINS = 10
 _MANY_TRACKS = 500
 """If there are more training or test tracks, pairs are taken from a random sample of this size."""
 
+_Groups: TypeAlias = tuple[list[tuple[str, str, str]], NDArray[np.int64], list[str]]
+"""Groups of tracks on a map: the name, color and marker of each group; then the group and the label of each track."""
+
 
 @dataclass(frozen=True, eq=False)
 class FoldEmbeddings:
@@ -40,7 +43,8 @@ class FoldEmbeddings:
     Attributes
     ----------
     approach : str
-    seed, fold, epoch : int
+    network : str
+        Which of the approach's networks it is: its seed, fold and epoch.
     ids : list of str
     in_sample : ndarray [n_tracks], bool
         Whether the network was trained on the track.
@@ -51,18 +55,12 @@ class FoldEmbeddings:
     """
 
     approach: str
-    seed: int
-    fold: int
-    epoch: int
+    network: str
     ids: list[str]
     in_sample: NDArray[np.bool_]
     vectors: NDArray[np.float32]
     labels: NDArray[Any]
     labeled: NDArray[np.bool_]
-
-    def describe(self) -> str:
-        """Return which of the approach's networks this is."""
-        return f"Seed {self.seed}, fold {self.fold}, epoch {self.epoch}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,25 +77,6 @@ class SimilarityPairs:
     of_labels: NDArray[np.float64]
     of_embeddings: NDArray[np.float64]
     n_tracks: int
-
-
-@dataclass(frozen=True, eq=False)
-class _Grouping:
-    """How the tracks are grouped on a map.
-
-    Attributes
-    ----------
-    looks : list of (str, str, str)
-        Name, color and marker of each group.
-    groups : ndarray [n_tracks], int64
-        The group of each track; disregarded for a track without a label.
-    labels : list of str
-        The label of each track.
-    """
-
-    looks: list[tuple[str, str, str]]
-    groups: NDArray[np.int64]
-    labels: list[str]
 
 
 def embedding_sections(run: RunRecord, registry: Registry, map_approach: str) -> list[Section]:
@@ -133,11 +112,9 @@ def read_embeddings(run: RunRecord) -> list[FoldEmbeddings]:
             rank = (run.configuration["seeds"].index(network["seed"]), network["fold"], -network["epoch"])
             if approach not in chosen or rank < chosen[approach][0]:
                 chosen[approach] = (rank, path)
-    order = {method.approach.name: position for position, method in enumerate(run.methods)}
-    in_order = sorted(chosen, key=lambda approach: order.get(approach, len(order)))
-    labels: dict[str, Any] = {}
-    for predictions in list(run.predictions.values())[:1]:
-        labels = dict(zip(predictions.ids.tolist(), predictions.truth, strict=True))
+    first = next(iter(run.predictions.values()))
+    labels = dict(zip(first.ids.tolist(), first.truth, strict=True))
+    in_order = [method.approach.name for method in run.first_methods if method.approach.name in chosen]
     return [_read_embeddings(run, chosen[approach][1], -chosen[approach][0][2], labels) for approach in in_order]
 
 
@@ -147,17 +124,14 @@ def _read_embeddings(run: RunRecord, path: Path, epoch: int, labels: Mapping[str
     table = read_table(path)
     table = table.filter(pc.equal(table["epoch"], epoch))
     ids = table["id"].to_pylist()
-    classes = isinstance(run.task, Classification)
-    unknown = np.zeros(1 if isinstance(run.task, Classification) else len(run.task.targets))
+    unknown = np.zeros(1, np.int64) if isinstance(run.task, Classification) else np.zeros(len(run.task.targets))
     return FoldEmbeddings(
         approach=table["approach"][0].as_py(),
-        seed=table["seed"][0].as_py(),
-        fold=table["fold"][0].as_py(),
-        epoch=epoch,
+        network=f"Seed {table['seed'][0]}, fold {table['fold'][0]}, epoch {epoch}",
         ids=ids,
         in_sample=np.array(table["in_sample"].to_pylist(), bool),
         vectors=table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(ids), -1),
-        labels=np.array([labels.get(track, unknown) for track in ids], np.int64 if classes else np.float64),
+        labels=np.array([labels.get(track, unknown) for track in ids], unknown.dtype),
         labeled=np.array([track in labels for track in ids], bool),
     )
 
@@ -249,7 +223,7 @@ def _draw_similarities(embeddings: FoldEmbeddings, training: SimilarityPairs, te
             figure,
             f"similarity-{slug(embeddings.approach)}",
             f"Similarities of {embeddings.approach}",
-            f"{embeddings.describe()}: {len(test.of_labels)} pairs of test tracks, r = {r:.3f}.{sampled}",
+            f"{embeddings.network}: {len(test.of_labels)} pairs of test tracks, r = {r:.3f}.{sampled}",
         )
 
 
@@ -315,27 +289,27 @@ def principal_components(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float
     return scores * signs, values[:2] ** 2 / total
 
 
-def _by_class(embeddings: FoldEmbeddings, classes: Sequence[str]) -> _Grouping:
+def _by_class(embeddings: FoldEmbeddings, classes: Sequence[str]) -> _Groups:
     labels = embeddings.labels[:, 0]
     looks = [(name, style.color(number), style.marker(number)) for number, name in enumerate(classes)]
-    return _Grouping(looks, labels, [classes[label] for label in labels])
+    return looks, labels, [classes[label] for label in labels]
 
 
-def _by_target(embeddings: FoldEmbeddings, column: int, target: str) -> _Grouping:
+def _by_target(embeddings: FoldEmbeddings, column: int, target: str) -> _Groups:
     """Group the tracks into five ranges of a target with about equal counts."""
     values = embeddings.labels[:, column]
     edges = np.unique(np.quantile(values[embeddings.labeled], np.linspace(0, 1, len(style.RAMP) + 1)))
     limits = list(pairwise(edges)) or [(edges[0], edges[0])]  # all tracks may have the same value
     looks = [(f"{low:.3g} to {high:.3g}", *look) for (low, high), look in zip(limits, style.RAMP, strict=False)]
     groups = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(limits) - 1)
-    return _Grouping(looks, groups, [f"{target} {value:.3g}" for value in values])
+    return looks, groups, [f"{target} {value:.3g}" for value in values]
 
 
-def _draw_map(file_name: str, title: str, embeddings: FoldEmbeddings, grouping: _Grouping) -> Figure:
+def _draw_map(file_name: str, title: str, embeddings: FoldEmbeddings, grouped: _Groups) -> Figure:
     positions, shares = principal_components(embeddings.vectors)
     figure, axes = style.axes(height=4.4)
-    looks, labels, labeled = grouping.looks, grouping.labels, embeddings.labeled
-    groups = np.where(labeled, grouping.groups, len(looks))
+    (looks, groups, labels), labeled = grouped, embeddings.labeled
+    groups = np.where(labeled, groups, len(looks))
     if not labeled.all():
         # Some official splits leave tracks out of all test folds, and the run does not hold their labels.
         looks = [*looks, ("not tested", style.COLORS[6], "x")]
@@ -358,5 +332,5 @@ def _draw_map(file_name: str, title: str, embeddings: FoldEmbeddings, grouping: 
     axes.set(xlabel=f"first component ({shares[0]:.0%} of the variance)", ylabel=f"second ({shares[1]:.0%})")
     axes.set_aspect("equal", adjustable="datalim")
     style.legend(figure)
-    caption = f"{embeddings.describe()}: the two components explain {shares.sum():.0%} of the variance."
+    caption = f"{embeddings.network}: the two components explain {shares.sum():.0%} of the variance."
     return style.draw(figure, f"map-{slug(file_name)}", title, caption, tooltips)

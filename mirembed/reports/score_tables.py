@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -27,6 +27,9 @@ _MANY_ROWS = 50
 
 _UNTESTABLE = "the variance of a difference cannot be estimated from a single split, or if it is the same in every fold"
 
+_LearnerCells: TypeAlias = Mapping[tuple[str, str], tuple[Interval, str]]
+"""By approach and learner, which occur in every combination: the headline score, and how the kernel matches."""
+
 
 def compare_methods(run: RunRecord) -> tuple[PairedTest, ...]:
     """Test all pairs of methods in the table of scores, in each of its rows; nothing in an unfinished run."""
@@ -35,13 +38,17 @@ def compare_methods(run: RunRecord) -> tuple[PairedTest, ...]:
 
 def scores_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section:
     """Return the tables of scores, below the chance level and the run's warnings."""
-    squared = _squared_table(run)
-    return Section(
-        "Scores",
-        [describe_chance(run.task, run.configuration["chance"]), *run.warnings],
-        tables=[_best_table(run, tests)],
-        folded_tables=[*([] if squared is None else [squared]), _metrics_table(run)],
-    )
+    title = "Pearson's r of each method" if run.headline == "r" else "Scores of each method"
+    remark = best_marks(n_tested(tests), "every pair of methods in every row")
+    best = best_of(tests, len(run.first_methods))
+    tables = [_table_by_line(run, "scores", title, lines(run.task), remark, best)]
+    folded = [_metrics_table(run)]
+    if run.headline == "r":
+        squared: list[Line] = [("r_squared", target) for _, target in lines(run.task)]
+        remark = "The paper's coefficient of determination. Significance is tested for r, so no best is marked here."
+        folded.insert(0, _table_by_line(run, "scores-squared", "r² of each method", squared, remark, {}))
+    chance = describe_chance(run.task, run.configuration["chance"])
+    return Section("Scores", [chance, *run.warnings], tables=tables, folded_tables=folded)
 
 
 def learners_section(run: RunRecord) -> Section:
@@ -54,11 +61,18 @@ def learners_section(run: RunRecord) -> Section:
     for method in run.methods:
         by_approach.setdefault(method.approach.name, []).append(method.name)
     headline = lines(run.task)[0]
+    cells = {
+        (method.approach.name, str(method.learner)): (run.interval(method.name, headline), _kernel_match(run, method))
+        for method in run.methods
+        if method.learner is not None
+    }
     pairs = [pair for methods in by_approach.values() for pair in combinations(methods, 2)]
     tests = _corrected_tests(run, pairs, headline)
     family = f"every pair of learners on the same network, in {metric_named(headline[0]).label}."
     tables = [_tests_table(run, "kernels-significance", "Learners on the same network", tests, family)] if tests else []
-    return Section(title, tables=[_learner_table(run)], figures=[_learner_figure(run)], folded_tables=tables)
+    return Section(
+        title, tables=[_learner_table(run, cells)], figures=[_learner_figure(run, cells)], folded_tables=tables
+    )
 
 
 def significance_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section:
@@ -96,21 +110,6 @@ def _corrected_tests(
         return ()
     tests = paired_tests(run, run, pairs)
     return corrected(test for test in tests if line in (None, test.line))
-
-
-def _best_table(run: RunRecord, tests: Sequence[PairedTest]) -> Table:
-    title = "Pearson's r of each method" if run.headline == "r" else "Scores of each method"
-    remark = best_marks(n_tested(tests), "every pair of methods in every row")
-    return _table_by_line(run, "scores", title, lines(run.task), remark, best_of(tests, len(run.first_methods)))
-
-
-def _squared_table(run: RunRecord) -> Table | None:
-    """Return r² of each target, the paper's measure; None for classification."""
-    if run.headline != "r":
-        return None
-    squared: list[Line] = [("r_squared", target) for _, target in lines(run.task)]
-    remark = "The paper's coefficient of determination. Significance is tested for r, so no best is marked here."
-    return _table_by_line(run, "scores-squared", "r² of each method", squared, remark, {})
 
 
 def _table_by_line(
@@ -158,63 +157,50 @@ def _metrics_table(run: RunRecord) -> Table:
     return Table("metrics", "All metrics", caption, columns, rows, records)
 
 
-def _learner_table(run: RunRecord) -> Table:
-    line = lines(run.task)[0]
-    methods = _by_learner(run)
-    rows, records = [], []
-    for approach in dict.fromkeys(approach for approach, _ in methods):
-        cells = [Cell(approach)]
+def _learner_table(run: RunRecord, cells: _LearnerCells) -> Table:
+    metric = lines(run.task)[0][0]
+    rows = []
+    for approach in dict.fromkeys(approach for approach, _ in cells):
+        row = [Cell(approach)]
         for learner in run.learners:
-            method = methods.get((approach, learner))
-            if method is None:
-                cells.append(Cell(""))
-                continue
-            interval, match = run.interval(method.name, line), _kernel_match(run, method)
-            cell = Cell.of(interval)
-            cells.append(Cell(cell.text, f"{cell.detail} {match}".strip()))
-            keys = {"approach": approach, "learner": learner, "kernel": match, "metric": line[0]}
-            records.append({**keys, **asdict(interval)})
-        rows.append(cells)
+            interval, match = cells[approach, learner]
+            shown = Cell.of(interval)
+            row.append(Cell(shown.text, f"{shown.detail} {match}".strip()))
+        rows.append(row)
+    records = [
+        {"approach": approach, "learner": learner, "kernel": match, "metric": metric, **asdict(interval)}
+        for (approach, learner), (interval, match) in cells.items()
+    ]
     caption = (
-        f"{_means(run, ' of ' + metric_named(line[0]).label)}. Rows: what the network learned. Columns: what predicts "
+        f"{_means(run, ' of ' + metric_named(metric).label)}. Rows: what the network learned. Columns: what predicts "
         "from its embeddings. “matching”: the kernel is the learned similarity with the same parameters; “same kind”: "
         "with other parameters."
     )
     return Table("kernels", "Learned similarity and kernel", caption, ["approach", *run.learners], rows, records)
 
 
-def _learner_figure(run: RunRecord) -> Figure:
-    line = lines(run.task)[0]
-    methods = _by_learner(run)
-    approaches = list(dict.fromkeys(approach for approach, _ in methods))
-    cells = {(approaches.index(approach), run.learners.index(learner)): m for (approach, learner), m in methods.items()}
-    intervals = {cell: run.interval(method.name, line) for cell, method in cells.items()}
-    means = np.full((len(approaches), len(run.learners)), np.nan)
-    for cell, interval in intervals.items():
-        means[cell] = interval.mean
-    low, high = float(np.nanmin(means)), float(np.nanmax(means))
+def _learner_figure(run: RunRecord, cells: _LearnerCells) -> Figure:
+    approaches = list(dict.fromkeys(approach for approach, _ in cells))
+    means = np.array([[cells[approach, learner][0].mean for learner in run.learners] for approach in approaches])
+    low, high = float(means.min()), float(means.max())
     span = (high - low) or 1.0
     with style.styled():
         figure, axes = style.axes(height=1.6 + 0.5 * len(approaches))
         style.draw_cells(axes, means, (low - 0.3 * span, high + 0.3 * span), run.learners, approaches)
-        for (i, j), interval in intervals.items():
+        for (approach, learner), (interval, match) in cells.items():
+            i, j = approaches.index(approach), run.learners.index(learner)
             text = str(interval).replace(" ", "\n", 1)
             style.write_cell(axes, i, j, text, (interval.mean - low) / span * 0.8, fontsize=7)
-            if _kernel_match(run, cells[i, j]):
+            if match:
                 frame = [j, j + 1, j + 1, j, j], [i, i, i + 1, i + 1, i]
                 axes.plot(*frame, color=style.COLORS[1], linewidth=2.2, clip_on=False)
         axes.set(xlabel="learner", ylabel="approach")
         over = "mean and 95 % interval over the folds" if run.n_folds > 1 else "on a single fold"
         caption = (
-            f"Scores ({metric_named(line[0]).label}, {over}); darker is higher. Framed: the kernel is the learned "
+            f"Scores ({metric_named(run.headline).label}, {over}); darker is higher. Framed: the kernel is the learned "
             "similarity, with the same or other parameters."
         )
         return style.draw(figure, "kernels", "Learned similarity and kernel", caption)
-
-
-def _by_learner(run: RunRecord) -> dict[tuple[str, str], Method]:
-    """Return the methods with a learner, by approach and learner."""
-    return {(m.approach.name, str(m.learner)): m for m in run.methods if m.learner is not None}
 
 
 def _kernel_match(run: RunRecord, method: Method) -> str:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,35 +36,12 @@ WIDTH = 4.2
 
 DPI = 150
 
-_STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9.5,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9.5,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "legend.fontsize": 8.5,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
+_STYLE_SHEET = Path(__file__).parent / "templates" / "figures.mplstyle"
+_STYLE_COLORS: dict[Any, Any] = {
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
     "grid.color": GRID,
-    "grid.linewidth": 0.6,
     "axes.facecolor": "none",
     "figure.facecolor": PAPER,
-    "lines.linewidth": 1.5,
-    "lines.markersize": 4,
-    "legend.frameon": False,
-    "svg.fonttype": "none",  # keep text as text: searchable, and in the page's color
-    "svg.hashsalt": "mirembed",
-    "text.parse_math": False,  # a name may contain a dollar sign
 }
 
 
@@ -95,7 +73,8 @@ def styled() -> Iterator[None]:
     """Apply the style inside a ``with`` block, and restore matplotlib's settings after it."""
     import matplotlib
 
-    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+    sheet = matplotlib.rc_params_from_file(_STYLE_SHEET, use_default_template=False)
+    with matplotlib.rc_context({**sheet, **_STYLE_COLORS}), warnings.catch_warnings():
         # Characters missing from the font become boxes in the PNG; in the SVG, the viewer picks the font.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
@@ -148,14 +127,9 @@ def dashes(position: int) -> Any:
 def draw_cells(
     axes: Axes, values: Any, limits: tuple[float, float], columns: Sequence[str], rows: Sequence[str]
 ) -> None:
-    """Draw a matrix ``[n_rows, n_columns]`` as labeled cells; NaN cells stay empty.
-
-    The shades run from pale to dark between the two ``limits``.
-    """
-    import numpy as np
-
+    """Draw a matrix ``[n_rows, n_columns]`` as labeled cells, from pale at the lower limit to dark at the upper."""
     low, high = limits
-    axes.pcolormesh(np.ma.masked_invalid(values), cmap="Blues", vmin=low, vmax=high, edgecolors=GRID, linewidth=0.5)
+    axes.pcolormesh(values, cmap="Blues", vmin=low, vmax=high, edgecolors=GRID, linewidth=0.5)
     axes.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
     axes.grid(visible=False)
     axes.set_xticks([j + 0.5 for j in range(len(columns))], columns, rotation=35, ha="right", rotation_mode="anchor")

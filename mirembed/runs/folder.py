@@ -129,13 +129,11 @@ class PartFolder:
 
     def read_notes(self) -> dict[str, list[str]]:
         """Return the notes about the models of a finished part, by method."""
-        notes: dict[str, list[str]] = read_json(self.folder / NOTES)
-        return notes
+        return dict(read_json(self.folder / NOTES))
 
     def read_losses(self) -> list[float]:
         """Return the losses of a finished part, one an epoch."""
-        losses: list[float] = read_json(self.folder / _LOSSES)
-        return losses
+        return list(read_json(self.folder / _LOSSES))
 
     def _waiting(self, ending: str) -> list[tuple[int, Path]]:
         """Return the epochs and files that `write_checkpoint` has left."""
@@ -315,8 +313,7 @@ class RunFolder:
     def read_notes(self) -> list[str]:
         """Return the notes and warnings about the run."""
         path = self.folder / NOTES
-        notes: list[str] = read_json(path) if path.exists() else []
-        return notes
+        return list(read_json(path)) if path.exists() else []
 
     def write_scores(self, scores: Mapping[str, Any]) -> None:
         """Write the scores of each method, as JSON."""
@@ -325,8 +322,7 @@ class RunFolder:
     def read_scores(self) -> dict[str, Any]:
         """Return the scores of each method as `write_scores` got them; nothing before the run is scored."""
         path = self.folder / SCORES
-        scores: dict[str, Any] = read_json(path) if path.exists() else {}
-        return scores
+        return dict(read_json(path)) if path.exists() else {}
 
     def merge_parts(self, parts: Sequence[PartFolder], methods: Sequence[str]) -> pa.Table:
         """Merge all trainings into the tables of the run, and return its predictions.

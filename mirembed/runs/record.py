@@ -177,8 +177,7 @@ class RunRecord:
     @cached_property
     def curves(self) -> pa.Table | None:
         """The loss of every epoch of the finished trainings; None before there are any."""
-        curves = RunFolder(self.folder).read_curves()
-        return curves if curves is not None and len(curves) else None
+        return RunFolder(self.folder).read_curves()
 
     @cached_property
     def embedding_files(self) -> list[Path]:

@@ -146,12 +146,9 @@ def summarize(run: RunFolder, name: str | None = None) -> RunSummary:
         configuration = manifest["configuration"]
         started = manifest["started"]
         members = [member for member in run.members if (member.folder / MANIFEST).exists()]
-        inside = [member.folder for member in members]
-        files = [path for path in run.folder.rglob("*") if not any(path.is_relative_to(folder) for folder in inside)]
-        n_bytes = sum(path.stat().st_size for path in files if path.is_file())
+        n_bytes = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
         if run.members:
             summaries = tuple(summarize(member, f"{name}/{member.folder.name}") for member in members)
-            n_bytes += sum(member.bytes for member in summaries)
             return RunSummary(name, state, started=started, bytes=n_bytes, members=summaries)
         metric = headline(task_from_json(configuration["task"])).name
         return RunSummary(

@@ -151,7 +151,7 @@ def bootstrap_interval(
         The metric of all tracks.
     of_resamples : callable
         The metric of resamples: numbers of the drawn tracks ``[n_resamples, n_tracks]`` to ``[n_resamples]``. See
-        `mirembed.statistics.resampling`.
+        `mirembed.statistics.metrics.Resampling`.
     n_tracks : int
     confidence : float
         Between 0 and 1.
