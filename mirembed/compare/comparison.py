@@ -1,4 +1,4 @@
-"""Approaches compared: which pairs, whether two runs can be paired, which is higher, and where they disagree."""
+"""Compare approaches: choose the pairs, check that two runs can be paired, test differences, list disagreements."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Comparison:
     repeated : bool
         Whether they are repeated random splits.
     notes : tuple of str
-        What else a reader should know, one line each.
+        Further remarks, one line each.
     tests : tuple of PairedTest
         Of the requested pairs, corrected over the whole family.
     disagreements : tuple of Disagreements
@@ -207,7 +207,7 @@ def _pairs_within(run: RunRecord, approaches: Sequence[str]) -> list[tuple[str, 
         _check_has(run, approach)
     if len(chosen) < 2:
         raise EvaluationError(
-            f"{chosen[0]} has nothing to be compared with: the run {run.folder.name} has {', '.join(run.predictions)}; "
+            f"nothing to compare {chosen[0]} with: the run {run.folder.name} has {', '.join(run.predictions)}; "
             "name two approaches (--approach), or a second run"
         )
     return list(combinations(chosen, 2))
@@ -246,7 +246,7 @@ def _check_paired(a: RunRecord, b: RunRecord) -> None:
     Raises
     ------
     EvaluationError
-        They did not; the message lists the differences. Or both are the same run.
+        They did not, and the message lists the differences; or both are the same run.
     """
     if a.folder.samefile(b.folder):
         raise EvaluationError(

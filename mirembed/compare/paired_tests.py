@@ -33,8 +33,8 @@ class PairedTest:
     mean_a, mean_b : float
         Means over the folds of all seeds.
     t_test : TTestResult or None
-        Not tested: a single split, and a difference that is the same in all folds, whose variance cannot be
-        estimated.
+        None if not tested: there is a single split, or the difference is the same in all folds, so that its variance
+        cannot be estimated.
     p_holm : float or None
         Holm-corrected over all tests of the table.
     p_welch : float or None
@@ -137,12 +137,12 @@ def corrected(tests: Iterable[PairedTest]) -> tuple[PairedTest, ...]:
 
 
 def n_tested(tests: Iterable[PairedTest]) -> int:
-    """Return the number of tests that a correction runs over: what could not be tested is not counted."""
+    """Return the number of tests that a correction runs over; those that could not be run do not count."""
     return sum(test.p is not None for test in tests)
 
 
 def best_of(tests: Iterable[PairedTest], n_methods: int) -> dict[Line, str]:
-    """Return, for each line that has one, the method that is significantly higher than all ``n_methods - 1`` others."""
+    """Return the method that is significantly higher than all ``n_methods - 1`` others, for each line that has one."""
     higher = Counter(
         (test.line, test.a if test.verdict == "A is higher" else test.b)
         for test in tests

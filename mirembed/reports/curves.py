@@ -32,11 +32,9 @@ def curves_section(run: RunRecord) -> Section:
     losses = _loss_figures(run)
     curves = _learning_curves(run)
     epochs = sorted({epoch for curve in curves.values() for epoch in curve})
-    if not epochs:
-        return Section("Learning curves", figures=losses)
-    if len(epochs) == 1:
-        note = f"Only epoch {epochs[0]} was scored, so there are no curves; --checkpoint-every N scores every N epochs."
-        return Section("Learning curves", [note], figures=losses)
+    if len(epochs) < 2:
+        note = "Only epoch {} was scored, so there are no curves; --checkpoint-every N scores every N epochs."
+        return Section("Learning curves", [note.format(epoch) for epoch in epochs], figures=losses)
     note = (
         f"Scores on the test folds at each checkpoint, with the learner fitted anew: {_describe_mean(run)}. A hollow "
         "marker is the highest point of its curve. It was chosen on the test data, so results are always those of "

@@ -32,6 +32,12 @@ _N_BINS = 10
 _MANY_TRACKS = 500
 """If there are more training or test tracks, pairs are taken from a random sample of this size."""
 
+_EMPHASIS: dict[str, dict[str, Any]] = {
+    "training": {"markersize": 4, "markeredgewidth": 0, "alpha": 0.35, "zorder": 2},
+    "test": {"markersize": 6, "markeredgewidth": 0.6, "alpha": 1, "zorder": 3},
+}
+"""The markers of training and test tracks on a map."""
+
 _Groups: TypeAlias = tuple[list[tuple[str, str, str]], NDArray[np.int64], list[str]]
 """Groups of tracks on a map: the name, color and marker of each group; then the group and the label of each track."""
 
@@ -317,13 +323,8 @@ def _draw_map(file_name: str, title: str, embeddings: FoldEmbeddings, grouped: _
     for number, (name, color, marker) in enumerate(looks):
         look: dict[str, Any] = {"color": color, "marker": marker, "linestyle": ""}
         axes.plot([], [], markersize=6, label=name, **look)
-        for in_sample, side in ((True, "training"), (False, "test")):
-            rows = np.flatnonzero((groups == number) & (embeddings.in_sample == in_sample))
-            emphasis: dict[str, Any] = (
-                {"markersize": 4, "markeredgewidth": 0, "alpha": 0.35, "zorder": 2}
-                if in_sample
-                else {"markersize": 6, "markeredgewidth": 0.6, "alpha": 1, "zorder": 3}
-            )
+        for side, emphasis in _EMPHASIS.items():
+            rows = np.flatnonzero((groups == number) & (embeddings.in_sample == (side == "training")))
             (points,) = axes.plot(*positions[rows].T, markeredgecolor=style.PAPER, **look, **emphasis)
             gid = f"points-{number}-{side}"
             points.set_gid(gid)

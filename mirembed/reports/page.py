@@ -53,7 +53,7 @@ class RunPart:
         Of the run. File names begin with it when the page covers several runs.
     title : str
     progress : str
-        How far an unfinished run has come; empty if it is finished.
+        How far an unfinished run got; empty if it is finished.
     sections : sequence of Section
     """
 
@@ -85,13 +85,13 @@ def render(title: str, paragraphs: Sequence[str], overview: Sequence[Section], p
 
 
 def _inline_svg(figure: Figure, prefix: str) -> str:
-    """Return a figure's SVG as it can stand inside a page, in the page's colors and with its tooltips.
+    """Return a figure's SVG for use inside the page: in the page's colors, with its tooltips.
 
     Parameters
     ----------
     figure : Figure
     prefix : str
-        Begins all ids, so that no two figures of a page share one.
+        Put before every id, so that no two figures of a page share one.
     """
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _LINK)

@@ -38,10 +38,6 @@ from mirembed.store.files import writing
 _GENERATOR = '<meta name="generator" content="mirembed">'
 
 _MANY_NOTES = 12
-
-Runs: TypeAlias = Sequence[tuple[RunRecord, tuple[PairedTest, ...]]]
-"""Runs with the tests of their methods."""
-
 _Column: TypeAlias = tuple[str, str | None]
 """An approach and its learner. The name of a method also depends on how many learners its run has."""
 
@@ -55,7 +51,7 @@ class WrittenReport:
     page : pathlib.Path
     figures, tables : tuple of pathlib.Path
     progress : tuple of str
-        For each unfinished run, how far it has come.
+        For each unfinished run, how far it got.
     """
 
     page: Path
@@ -92,14 +88,17 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
     for number, member in enumerate(folders, 1):
         run = read_run(member)
         runs.append((run, compare_methods(run)))
-        parts.append(run_part(*runs[-1], registry))
+        parts.append(_run_part(*runs[-1], registry))
         progress.update(number)
-    overview = [] if names is None else overview_sections(runs, len(names))
-    about = [run_title(run) for run, _ in runs] if names is None else [f"{len(runs)} of {counted(len(names), 'run')}."]
-    about.append(
-        "All numbers are computed from the stored predictions. Figures and tables are also saved next to this page."
-    )
-    html = render(f"Report on {folder.name}", about, overview, parts)
+    if names is None:
+        about, overview = parts[0].title, []
+    else:
+        about = f"{len(runs)} of {counted(len(names), 'run')}."
+        datasets = _dataset_table([run for run, _ in runs], named=True)
+        overview = [Section("Datasets", tables=[datasets])]
+        overview.append(Section("Scores", tables=[_overview_table(runs, len(names))]))
+    source = "All numbers come from the stored predictions. Figures and tables are also saved next to this page."
+    html = render(f"Report on {folder.name}", [about, source], overview, parts)
     with writing(out) as temporary:
         _write_files(temporary, html, overview, parts)
         if out.exists():
@@ -137,17 +136,8 @@ def _write_files(folder: Path, html: str, overview: Sequence[Section], parts: Se
             (folder / "figures" / f"{prefix}{figure.name}.png").write_bytes(figure.png)
 
 
-def run_part(run: RunRecord, tests: Sequence[PairedTest], registry: Registry) -> RunPart:
-    """Return the part of the page about a run.
-
-    Parameters
-    ----------
-    run : RunRecord
-    tests : sequence of PairedTest
-        Of its methods; see `mirembed.reports.score_tables.compare_methods`.
-    registry : Registry
-        Creates the learned similarities.
-    """
+def _run_part(run: RunRecord, tests: Sequence[PairedTest], registry: Registry) -> RunPart:
+    """Return the part of the page about a run; ``tests`` are those of `compare_methods`."""
     sections = [Section("Dataset", tables=[_dataset_table([run])])]
     if run.predictions:
         sections += [scores_section(run, tests), curves_section(run), learners_section(run)]
@@ -157,28 +147,8 @@ def run_part(run: RunRecord, tests: Sequence[PairedTest], registry: Registry) ->
     else:
         sections.append(curves_section(run))
     sections += [_notes_section(run), _provenance_section(run)]
-    return RunPart(run.folder.name, run_title(run), _progress(run), [one for one in sections if not one.empty])
-
-
-def run_title(run: RunRecord) -> str:
-    """Return what a run evaluates, in a few words."""
-    return f"{run.configuration['dataset']['spec']}: {run.sizes.describe(run.describe_folds())}"
-
-
-def overview_sections(runs: Runs, n_runs: int) -> list[Section]:
-    """Return the tables of all datasets and of the scores of all methods.
-
-    Parameters
-    ----------
-    runs : sequence of (RunRecord, tuple of PairedTest)
-        Those that have started.
-    n_runs : int
-        Runs of the experiment.
-    """
-    if not runs:
-        return []
-    datasets = Section("Datasets", tables=[_dataset_table([run for run, _ in runs], named=True)])
-    return [datasets, Section("Scores", tables=[_overview_table(runs, n_runs)])]
+    title = f"{run.configuration['dataset']['spec']}: {run.sizes.describe(run.describe_folds())}"
+    return RunPart(run.folder.name, title, _progress(run), [one for one in sections if not one.empty])
 
 
 def _dataset_table(runs: Sequence[RunRecord], *, named: bool = False) -> Table:
@@ -209,7 +179,7 @@ def _dataset_table(runs: Sequence[RunRecord], *, named: bool = False) -> Table:
 
 
 def _hours(run: RunRecord) -> float | None:
-    """Return the duration of the run's tracks if the store that holds the run still has all of them."""
+    """Return the hours of the run's tracks; None unless the store around the run still has all of them."""
     root = next((folder for folder in run.folder.absolute().parents if (folder / "store.json").exists()), None)
     if root is None:
         return None
@@ -224,8 +194,16 @@ def _hours(run: RunRecord) -> float | None:
     return sum(used) / 3600
 
 
-def _overview_table(runs: Runs, n_runs: int) -> Table:
-    """Return the headline of each run and method; the best of each row is corrected over all tests of the table."""
+def _overview_table(runs: Sequence[tuple[RunRecord, tuple[PairedTest, ...]]], n_runs: int) -> Table:
+    """Return the headline score of each run and method; the best are marked after correcting over the whole table.
+
+    Parameters
+    ----------
+    runs : sequence of (RunRecord, tuple of PairedTest)
+        Those that have started, with the tests of their methods.
+    n_runs : int
+        Runs of the experiment.
+    """
     tests = corrected(test for run, of_run in runs for test in of_run if test.line == lines(run.task)[0])
     remaining = iter(tests)
     columns = _columns([run for run, _ in runs])
@@ -322,7 +300,7 @@ def _plugins(configuration: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _progress(run: RunRecord) -> str:
-    """Describe how far an unfinished run has come; empty for a finished one."""
+    """Describe how far an unfinished run got; empty for a finished one."""
     if run.finished:
         return ""
     scores = (
@@ -332,5 +310,5 @@ def _progress(run: RunRecord) -> str:
     )
     return (
         f"This run is unfinished: {run.n_done} of {counted(run.n_trainings, 'training')} done. {scores} Significance "
-        "is tested when the run is finished."
+        "is tested once the run is finished."
     )

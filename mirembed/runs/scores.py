@@ -1,4 +1,4 @@
-"""Scores of a run, from its predictions alone: anyone with the predictions gets the same numbers."""
+"""The scores of a run, computed from its predictions alone, so that anyone who has these gets the same numbers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def lines(task: Task) -> list[Line]:
 
 
 def line_label(line: Line) -> str:
-    """Return a line's name for people.
+    """Return the label of a line in tables and figures.
 
     >>> line_label(("macro_f1", None)), line_label(("r", None)), line_label(("r", "valence"))
     ('macro-F1', 'r, mean', 'valence')
@@ -119,7 +119,7 @@ class Scores:
     targets : dict of str to Interval
         The headline metric of each target; empty for classification.
     undefined : int
-        Folds and targets in which the headline metric is undefined; they count as 0.
+        Number of folds and targets in which the headline metric is undefined; it is scored 0 there.
     """
 
     method: str
@@ -138,12 +138,12 @@ class Scores:
 
     @classmethod
     def from_json(cls, method: str, content: Mapping[str, Any], task: Task) -> Scores:
-        """Read what `to_json` made.
+        """Read what `to_json` returned.
 
         Raises
         ------
         KeyError, TypeError, ValueError
-            The content is something else.
+            The content is not that.
         """
         metrics = [metric.name for metric in metrics_for(task)]
         targets = _target_names(task)
@@ -212,9 +212,9 @@ def _pooled(metric: Metric, predictions: Predictions) -> Interval:
 
 
 def zero_width_warnings(scores: Sequence[Scores]) -> list[str]:
-    """Return a warning for each method that scores the same in all folds, whose interval looks like certainty.
+    """Return a warning for each method that scores the same in every fold: its interval would look like certainty.
 
-    Not for ``chance``: guessing does score the same on folds of one size.
+    ``chance`` gets none, as guessing does score the same on folds of equal size.
     """
     found = []
     for one in scores:

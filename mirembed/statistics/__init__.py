@@ -1,4 +1,4 @@
-"""Metrics, intervals and significance tests: what every number of a table is computed with.
+"""Metrics, confidence intervals and significance tests, which compute the numbers of all tables.
 
 The tests and effect sizes can be imported from here; `mirembed.statistics.metrics` has the metrics.
 """

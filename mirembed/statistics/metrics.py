@@ -262,7 +262,7 @@ R2 = Resampling(_target_sums, _r2)
 
 @dataclass(frozen=True)
 class Metric:
-    """One row of the table of metrics: everything that the rest of mirembed knows about a metric.
+    """One row of the table of metrics: all that the rest of mirembed needs to know about a metric.
 
     Attributes
     ----------
@@ -279,7 +279,7 @@ class Metric:
     is_defined : callable or None
         Truth and prediction to whether the metric is defined; where it is not, ``function`` returns 0. None: always.
     undefined : str
-        When the metric is undefined, for people: ``constant prediction``.
+        When the metric is undefined, as messages say it: ``constant prediction``.
     higher_is_better : bool
     compared : bool
         Whether `mirembed.compare` tests differences of it.
@@ -316,7 +316,7 @@ def metrics_for(task: Task) -> tuple[Metric, ...]:
 
 
 def headline(task: Task) -> Metric:
-    """Return the metric that stands for a method: accuracy of a classification, r of a regression."""
+    """Return the main metric of a task: accuracy for classification, r for regression."""
     return metrics_for(task)[0]
 
 
