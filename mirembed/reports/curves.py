@@ -11,9 +11,8 @@ import numpy as np
 from mirembed.config.approaches import Method
 from mirembed.hookspecs import Classification
 from mirembed.reports import style
-from mirembed.reports.page import Section
+from mirembed.reports.page import Cell, Section, Table
 from mirembed.reports.style import Figure
-from mirembed.reports.tables import Cell, Table
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import Line, fold_scores, line_label, lines
 from mirembed.statistics.intervals import Interval
@@ -140,7 +139,7 @@ def _draw(
 
 def _loss_figures(run: RunRecord) -> list[Figure]:
     """Draw the training loss of each network; nothing before any is trained."""
-    if run.curves is None or not len(run.curves):
+    if not len(run.curves):
         return []
     approaches = np.array(run.curves["approach"].to_pylist())
     epochs, losses = run.curves["epoch"].to_numpy(), run.curves["loss"].to_numpy()

@@ -16,7 +16,7 @@ from mirembed.progress import Progress, Silent, counted
 from mirembed.registry import Registry
 from mirembed.reports.curves import curves_section
 from mirembed.reports.embeddings import embedding_sections
-from mirembed.reports.page import RunPart, Section, render
+from mirembed.reports.page import Cell, RunPart, Section, Table, render
 from mirembed.reports.predictions import main_method, predictions_section
 from mirembed.reports.score_tables import (
     best_marks,
@@ -26,7 +26,6 @@ from mirembed.reports.score_tables import (
     shown_parameters,
     significance_section,
 )
-from mirembed.reports.tables import Cell, Table
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.record import RunRecord, read_members, read_run
 from mirembed.runs.scores import lines

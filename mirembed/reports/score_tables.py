@@ -13,9 +13,8 @@ from mirembed.compare.paired_tests import PairedTest, best_of, corrected, n_test
 from mirembed.config.approaches import Method
 from mirembed.progress import counted
 from mirembed.reports import style
-from mirembed.reports.page import Section
+from mirembed.reports.page import Cell, Section, Table
 from mirembed.reports.style import Figure
-from mirembed.reports.tables import Cell, Table
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import Line, Scores, line_label, lines
 from mirembed.runs.summary import describe_chance
@@ -57,16 +56,13 @@ def learners_section(run: RunRecord) -> Section:
         return Section("Learners")
     kernels = {str(plugin["parameters"].get("kernel")) for plugin in run.configuration["learners"].values()}
     title = "Does the kernel have to match?" if len(kernels) > 1 else "Learners"
-    by_approach: dict[str, list[str]] = {}
-    for method in run.methods:
-        by_approach.setdefault(method.approach.name, []).append(method.name)
     headline = lines(run.task)[0]
     cells = {
         (method.approach.name, str(method.learner)): (run.interval(method.name, headline), _kernel_match(run, method))
         for method in run.methods
         if method.learner is not None
     }
-    pairs = [pair for methods in by_approach.values() for pair in combinations(methods, 2)]
+    pairs = [(one.name, other.name) for one, other in combinations(run.methods, 2) if one.approach == other.approach]
     tests = _corrected_tests(run, pairs, headline)
     family = f"every pair of learners on the same network, in {metric_named(headline[0]).label}."
     tables = [_tests_table(run, "kernels-significance", "Learners on the same network", tests, family)] if tests else []

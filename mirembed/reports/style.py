@@ -80,22 +80,22 @@ def styled() -> Iterator[None]:
         yield
 
 
-def axes(height: float = 2.9, width: float = WIDTH) -> tuple[MatplotlibFigure, Axes]:
-    """Return an empty figure and its axes; sizes in inches. Call it inside `styled`."""
+def axes(height: float = 2.9) -> tuple[MatplotlibFigure, Axes]:
+    """Return an empty figure, so many inches high, and its axes. Call it inside `styled`."""
     from matplotlib.figure import Figure as MatplotlibFigure
 
-    figure = MatplotlibFigure(figsize=(width, height), layout="constrained")
+    figure = MatplotlibFigure(figsize=(WIDTH, height), layout="constrained")
     figure.patch.set_gid("background")
     return figure, figure.add_subplot()
 
 
-def legend(figure: MatplotlibFigure, columns: int = 3) -> None:
+def legend(figure: MatplotlibFigure) -> None:
     """Add a legend of all labeled lines below the axes."""
     # matplotlib labels unlabeled lines _child0, _child1, ...; its own legend would also skip a class named _other.
     handles = [line for line in figure.axes[0].lines if not re.fullmatch(r"_child\d+", str(line.get_label()))]
     if handles:
         labels = [str(line.get_label()) for line in handles]
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(handles)))
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(handles)))
 
 
 def draw(

@@ -380,12 +380,12 @@ class RunFolder:
         """Return the predictions at all checkpoints; None if none were scored."""
         return self._read(CHECKPOINTS)
 
-    def read_curves(self) -> pa.Table | None:
-        """Return the loss of every epoch; None before a training is finished."""
+    def read_curves(self) -> pa.Table:
+        """Return the loss of every epoch; no rows before a training is finished."""
         if (self.folder / CURVES).exists():
             return read_table(self.folder / CURVES)
         parts = self.finished_parts()
-        return curves_table([(read_table(p.folder / PREDICTIONS), p.read_losses()) for p in parts]) if parts else None
+        return curves_table([(read_table(part.folder / PREDICTIONS), part.read_losses()) for part in parts])
 
     def embedding_files(self) -> list[Path]:
         """Return the tables of embeddings, one for each network and fold whose embeddings were kept."""

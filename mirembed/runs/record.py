@@ -175,8 +175,8 @@ class RunRecord:
             return found
 
     @cached_property
-    def curves(self) -> pa.Table | None:
-        """The loss of every epoch of the finished trainings; None before there are any."""
+    def curves(self) -> pa.Table:
+        """The loss of every epoch of the finished trainings."""
         return RunFolder(self.folder).read_curves()
 
     @cached_property
