@@ -1,6 +1,6 @@
 """What a store holds, and whether it is sound.
 
-To verify a store is to read every file, to compare it with its checksums, and tables with each other.
+Verifying a store reads every file, checks it against its checksums, and checks the tables against each other.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class DatasetSummary:
         Incomplete: some listed tracks are neither stored nor failed.
     tracks, listed, failures : int
     absent, unlisted : int
-        Annotated tracks without audio, and tracks that are kept although no longer listed.
+        Annotated tracks without audio, and stored tracks that are no longer listed.
     hours : float
         Of music.
     bytes, shards : int
         Of the spectrograms.
     backends : mapping of str to int
-        Number of tracks by the backend that computed them, see `SpectrogramRow.backend`.
+        Number of tracks that each backend computed; see `SpectrogramRow.backend`.
     embeddings : tuple of str
         Models with a table of embeddings.
     """
@@ -73,7 +73,7 @@ class Contents:
 
 
 def contents(store: Store) -> Contents:
-    """List what is in a store. What cannot be read is listed as damaged."""
+    """List the contents of a store; whatever cannot be read is listed as damaged."""
     return Contents(
         [_summarize_dataset(features) for features in store.datasets()],
         [summarize_model(folder) for folder in list_models(store.models)],
@@ -108,9 +108,9 @@ def _summarize_dataset(features: FeatureStore) -> DatasetSummary:
 
 
 def verify(store: Store, progress: Progress | None = None) -> list[Fault]:
-    """Read everything in a store and list what is wrong with it.
+    """Read everything in a store and list its faults.
 
-    Nothing is changed. Files that another process is writing are skipped.
+    Changes nothing, and skips files that another process is writing.
     """
     progress = progress or Silent()
     datasets = [FeatureStore(path) for path in _folders(store.root / "datasets")]

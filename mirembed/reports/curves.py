@@ -27,7 +27,7 @@ _Curve = Mapping[int, Mapping[Line, Interval]]
 
 
 def curves_section(run: RunRecord) -> Section:
-    """Return the learning curves; before any score, only the losses."""
+    """Return the learning curves; until anything is scored, only the losses."""
     losses = _loss_figures(run)
     curves = _learning_curves(run)
     epochs = sorted({epoch for curve in curves.values() for epoch in curve})
@@ -138,7 +138,7 @@ def _draw(
 
 
 def _loss_figures(run: RunRecord) -> list[Figure]:
-    """Draw the training loss of each network; nothing before any is trained."""
+    """Draw the training loss of each network; no figure before the first training is finished."""
     if not len(run.curves):
         return []
     approaches = np.array(run.curves["approach"].to_pylist())
@@ -171,7 +171,7 @@ def _describe_mean(run: RunRecord) -> str:
 
 
 def _positions(run: RunRecord) -> dict[str, int]:
-    """Return the position of each trained approach, which decides its color, marker and dashes."""
+    """Return the position of each trained approach, which determines its color, marker and line style."""
     approaches = dict.fromkeys(method.approach.name for method in run.methods if method.approach.trains)
     return {approach: position for position, approach in enumerate(approaches)}
 

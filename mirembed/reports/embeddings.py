@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _N_BINS = 10
 
 _MANY_TRACKS = 500
-"""If there are more training or test tracks, pairs are taken from a random sample of this size."""
+"""With more training or test tracks than this, pairs come from a random sample of this size."""
 
 _EMPHASIS: dict[str, dict[str, Any]] = {
     "training": {"markersize": 4, "markeredgewidth": 0, "alpha": 0.35, "zorder": 2},
@@ -39,7 +39,7 @@ _EMPHASIS: dict[str, dict[str, Any]] = {
 """The markers of training and test tracks on a map."""
 
 _Groups: TypeAlias = tuple[list[tuple[str, str, str]], NDArray[np.int64], list[str]]
-"""Groups of tracks on a map: the name, color and marker of each group; then the group and the label of each track."""
+"""Groups of tracks on a map: name, color and marker of each group, then the group and the label of each track."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,14 +50,14 @@ class FoldEmbeddings:
     ----------
     approach : str
     network : str
-        Which of the approach's networks it is: its seed, fold and epoch.
+        Seed, fold and epoch of the network.
     ids : list of str
     in_sample : ndarray [n_tracks], bool
         Whether the network was trained on the track.
     vectors : ndarray [n_tracks, units], float32
     labels : ndarray [n_tracks, 1], int64 class indices, or [n_tracks, n_targets], float64 in original units
     labeled : ndarray [n_tracks], bool
-        Whether the run holds the track's label; where it does not, ``labels`` is 0.
+        Whether the run holds the track's label; if not, ``labels`` is 0.
     """
 
     approach: str
@@ -77,7 +77,7 @@ class SimilarityPairs:
     ----------
     of_labels, of_embeddings : ndarray [n_pairs], float64
     n_tracks : int
-        All training or test tracks, also those left out of a sample.
+        Number of all training or test tracks, including those outside the sample.
     """
 
     of_labels: NDArray[np.float64]
@@ -145,7 +145,7 @@ def _read_embeddings(run: RunRecord, path: Path, epoch: int, labels: Mapping[str
 def _similarity_figures(
     run: RunRecord, embeddings: Sequence[FoldEmbeddings], registry: Registry
 ) -> tuple[list[Figure], list[str]]:
-    """Draw label against embedding similarity for each learned similarity; also return why some are missing."""
+    """Draw embedding against label similarity for each learned similarity; also return why figures are missing."""
     figures, problems = [], []
     for one in embeddings:
         if not run.configuration["approaches"].get(one.approach, {}).get("similarity"):
@@ -163,9 +163,9 @@ def _similarity_figures(
 def similarity_pairs(
     run: RunRecord, embeddings: FoldEmbeddings, registry: Registry, *, in_sample: bool
 ) -> SimilarityPairs:
-    """Return the similarities that the loss compares, for all pairs of training or of test tracks.
+    """Return the similarities that the loss compares, for all pairs of training tracks or of test tracks.
 
-    Of more than 500 tracks, 500 are drawn with a fixed seed: the number of pairs grows with the square.
+    If there are more than 500 tracks, 500 are drawn with a fixed seed, as the number of pairs grows quadratically.
 
     Raises
     ------
@@ -234,14 +234,14 @@ def _draw_similarities(embeddings: FoldEmbeddings, training: SimilarityPairs, te
 
 
 def _bin(values: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.float64], list[NDArray[np.int64]]]:
-    """Put label similarities into bins of about equal counts, or one for each value where there are few.
+    """Put label similarities into bins of about equal counts; if there are few distinct values, one bin for each.
 
     Returns
     -------
     edges : ndarray [n_edges], float64
-        Of the bins; or the values, where there are few.
+        Edges of the bins; if there are few distinct values, these values.
     bins : list of ndarray, int64
-        The bin of each value, in arrays as those of ``values``.
+        The bin of each value, in arrays of the same shapes as ``values``.
     """
     together = np.concatenate(values)
     distinct = np.unique(np.round(together, 6))
@@ -267,7 +267,7 @@ def _draw_bins(
 
 
 def _map_figures(run: RunRecord, embeddings: Sequence[FoldEmbeddings], map_approach: str) -> list[Figure]:
-    """Draw a map of each network by class; for regression, those of one approach by each target."""
+    """Draw a map of each network by class; for regression, one for each target, of a single approach."""
     with style.styled():
         if isinstance(run.task, Classification):
             return [

@@ -21,7 +21,7 @@ _MANY_POINTS = 1500
 
 
 def predictions_section(run: RunRecord) -> Section:
-    """Return confusion matrices for each approach but chance, or scatter plots of one method for each target."""
+    """Return the confusion matrix of each approach except chance; for regression, scatter plots of one method."""
     if isinstance(run.task, Regression):
         method = main_method(run)
         return Section("Predictions", figures=[] if method is None else _scatter_figures(run, run.task, method))
@@ -32,7 +32,7 @@ def predictions_section(run: RunRecord) -> Section:
 
 
 def main_method(run: RunRecord) -> Method | None:
-    """Return the method of the first approach that learns a similarity, or else the first method but chance."""
+    """Return the method of the first approach that learns a similarity, or else the first that is not chance."""
     methods = _shown_methods(run)
     learned = [method for method in methods if method.approach.similarity is not None]
     return next(iter([*learned, *methods]), None)
@@ -43,7 +43,7 @@ def _shown_methods(run: RunRecord) -> list[Method]:
 
 
 def _confusion(run: RunRecord, task: Classification, method: Method) -> tuple[Figure, Table]:
-    """Draw and list a method's counts of predictions, one row for each true class."""
+    """Count a method's predictions, with one row for each true class, as a figure and as a table."""
     predictions, classes = run.predictions[method.name], task.classes
     n_classes = len(classes)
     pairs = predictions.truth[:, 0] * n_classes + predictions.predicted[:, 0]

@@ -1,4 +1,4 @@
-"""The scores of a run's methods: its tables of scores, learners and significance, and the tests behind them."""
+"""The scores of a run's methods: tables of scores, of learners and of significance, and the tests behind them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _MANY_ROWS = 50
 _UNTESTABLE = "the variance of a difference cannot be estimated from a single split, or if it is the same in every fold"
 
 _LearnerCells: TypeAlias = Mapping[tuple[str, str], tuple[Interval, str]]
-"""By approach and learner, which occur in every combination: the headline score, and how the kernel matches."""
+"""The headline score and the match of the kernel, by approach and learner; every combination occurs."""
 
 
 def compare_methods(run: RunRecord) -> tuple[PairedTest, ...]:
-    """Test all pairs of methods in the table of scores, in each of its rows; nothing in an unfinished run."""
+    """Test all pairs of methods in each row of the table of scores; an unfinished run is not tested."""
     return _corrected_tests(run, combinations([method.name for method in run.first_methods], 2))
 
 
@@ -101,7 +101,7 @@ def shown_parameters(plugin: Mapping[str, Any]) -> Mapping[str, Any]:
 def _corrected_tests(
     run: RunRecord, pairs: Iterable[tuple[str, str]], line: Line | None = None
 ) -> tuple[PairedTest, ...]:
-    """Test pairs of methods in one row of the table of scores, or in all, and correct over these tests."""
+    """Test pairs of methods in one row of the table of scores, or in all rows, and correct over these tests."""
     if not run.finished:
         return ()
     tests = paired_tests(run, run, pairs)
@@ -212,7 +212,7 @@ def _kernel_match(run: RunRecord, method: Method) -> str:
 
 
 def _kernel(learner: Mapping[str, Any], approach: str) -> Mapping[str, Any]:
-    """Return the similarity that is a learner's kernel, as the manifest describes a plugin; empty if it is none."""
+    """Return the manifest's description of the similarity that is a learner's kernel; empty if there is none."""
     described: Mapping[str, Any] = learner.get("kernels", {}).get(approach, {})
     parameters = shown_parameters(learner)
     if described or parameters.get("kernel") != "rbf":
@@ -292,7 +292,7 @@ def _record(line: Line, method: str, interval: Interval) -> dict[str, Any]:
 
 
 def _means(run: RunRecord, of: str = "") -> str:
-    """Describe what the numbers of a table are; a single fold has neither means nor intervals."""
+    """Say what the numbers of a table are; a single fold has neither means nor intervals."""
     kind = "split" if run.repeated else "fold"
     finished = "" if run.finished else " that every method has finished"
     seeds = ", each averaged over its seeds" if run.official and len(run.configuration["seeds"]) > 1 else ""
@@ -302,7 +302,7 @@ def _means(run: RunRecord, of: str = "") -> str:
 
 
 def _first_learner(run: RunRecord) -> str:
-    """Return the sentence of a caption that names the learner of the methods, if the run has several."""
+    """Return the sentence of a caption that says which learner is shown; empty if the run has only one."""
     if len(run.learners) < 2:
         return ""
     return (

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 INK = "#23272d"
 GRID = "#d8dbe0"
 PAPER = "#fefefe"
-"""Text and lines, grid, and background. On the page they follow its theme."""
+"""Colors of text and lines, of the grid, and of the background. On the page they follow its theme."""
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
@@ -81,7 +81,7 @@ def styled() -> Iterator[None]:
 
 
 def axes(height: float = 2.9) -> tuple[MatplotlibFigure, Axes]:
-    """Return an empty figure, so many inches high, and its axes. Call it inside `styled`."""
+    """Return an empty figure and its axes; the height is in inches. Call it inside `styled`."""
     from matplotlib.figure import Figure as MatplotlibFigure
 
     figure = MatplotlibFigure(figsize=(WIDTH, height), layout="constrained")
@@ -110,17 +110,17 @@ def draw(
 
 
 def color(position: int) -> str:
-    """Return the color of the method or class at a position."""
+    """Return the color of the method or class at this position."""
     return COLORS[position % len(COLORS)]
 
 
 def marker(position: int) -> str:
-    """Return its marker. Pairs of color and marker repeat after 77 positions."""
+    """Return the marker at this position; pairs of color and marker repeat after 77."""
     return MARKERS[position % len(MARKERS)]
 
 
 def dashes(position: int) -> Any:
-    """Return its line style. Pairs of color and line style repeat after 35 positions."""
+    """Return the line style at this position; pairs of color and line style repeat after 35."""
     return DASHES[position % len(DASHES)]
 
 
