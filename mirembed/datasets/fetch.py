@@ -182,18 +182,17 @@ def _parse_url(text: str) -> SplitResult:
 
 def _fetch_archive(job: _Job, max_bytes: float | None, progress: Progress, policy: RetryPolicy) -> Fetched:
     files = _unpacked_before(job)
-    if files is not None:
-        progress.note(f"{job.name}: {counted(len(files), 'file')} already in {job.folder}")
-        return Fetched(job.name, str(job.checksum), len(files), before=True)
-    with disk_errors(job.folder):
-        job.folder.mkdir(parents=True, exist_ok=True)
-    copy = _verified_copy(job, progress, policy)
-    files = unpack(copy, job.name, job.folder, max_bytes, progress)
-    write_json(job.marker, {"checksum": str(job.checksum), "files": files})
-    progress.note(f"{job.name}: {counted(len(files), 'file')} in {job.folder}")
-    if copy == job.folder / job.name and is_archive(job.name):
-        progress.note(f"{copy} is no longer needed; keep it in case its host disappears, or delete it")
-    return Fetched(job.name, str(job.checksum), len(files), before=False)
+    before = files is not None
+    if files is None:
+        with disk_errors(job.folder):
+            job.folder.mkdir(parents=True, exist_ok=True)
+        copy = _verified_copy(job, progress, policy)
+        files = unpack(copy, job.name, job.folder, max_bytes, progress)
+        write_json(job.marker, {"checksum": str(job.checksum), "files": files})
+        if copy == job.folder / job.name and is_archive(job.name):
+            progress.note(f"{copy} is no longer needed; keep it in case its host disappears, or delete it")
+    progress.note(f"{job.name}: {counted(len(files), 'file')} {'already ' if before else ''}in {job.folder}")
+    return Fetched(job.name, str(job.checksum), len(files), before)
 
 
 def _unpacked_before(job: _Job) -> dict[str, int] | None:

@@ -131,17 +131,14 @@ class Source:
         return BrokenPlugin(self.entry_point, self.distribution, self.version, one_line(error), details)
 
 
-@dataclass(frozen=True)
-class Discovered:
-    """The result of discovery."""
-
-    plugins: list[Plugin]
-    broken: list[BrokenPlugin]
-    left_out: list[LeftOut]
-
-
-def discover(selection: Selection) -> Discovered:
+def discover(selection: Selection) -> tuple[list[Plugin], list[BrokenPlugin], list[LeftOut]]:
     """Load the built-in plugins and the selected third-party ones.
+
+    Returns
+    -------
+    plugins : list of Plugin
+    broken : list of BrokenPlugin
+    left_out : list of LeftOut
 
     Raises
     ------
@@ -150,8 +147,10 @@ def discover(selection: Selection) -> Discovered:
     PluginError
         If the folder of one-file plugins does not exist.
     """
-    found = Discovered([], [], [])
-    sources = [*_installed(found.broken), *_files(selection.folder)]
+    plugins: list[Plugin] = []
+    broken: list[BrokenPlugin] = []
+    left_out: list[LeftOut] = []
+    sources = [*_installed(broken), *_files(selection.folder)]
     third_party = [source for source in sources if source.distribution != HOST]
     selection.check({name for source in third_party for name in (source.distribution, source.entry_point)})
     for source in sorted(sources, key=lambda source: (source.distribution, source.entry_point)):
@@ -159,16 +158,16 @@ def discover(selection: Selection) -> Discovered:
         if source.distribution != HOST:
             reason = selection.reason_left_out(source.distribution, source.entry_point, installed=not source.file_hash)
         if reason is not None:
-            found.left_out.append(LeftOut(source.entry_point, source.distribution, reason))
+            left_out.append(LeftOut(source.entry_point, source.distribution, reason))
             continue
         try:
             with contextlib.redirect_stdout(sys.stderr):
-                found.plugins.extend(_load(source, found.plugins))
+                plugins.extend(_load(source, plugins))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin may raise anything, even SystemExit
-            found.broken.append(source.broken(error))
-    return found
+            broken.append(source.broken(error))
+    return plugins, broken, left_out
 
 
 def _installed(broken: list[BrokenPlugin]) -> Iterator[Source]:
