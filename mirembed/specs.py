@@ -100,10 +100,9 @@ class Parameter:
 
 def parameters_of(factory: Callable[..., Any]) -> list[Parameter]:
     """Return the keyword parameters of a factory, in the order of its signature."""
-    hints = typing.get_type_hints(factory.__init__ if isinstance(factory, type) else factory)  # type: ignore[misc]
     return [
-        Parameter(p.name, hints.get(p.name, str), p.default)
-        for p in inspect.signature(factory).parameters.values()
+        Parameter(p.name, str if p.annotation is p.empty else p.annotation, p.default)
+        for p in inspect.signature(factory, eval_str=True).parameters.values()
         if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
 

@@ -1,4 +1,4 @@
-"""Find a dataset by name: what it is, what it lists in a folder, its official splits and known faults."""
+"""What dataset plugins say: descriptions, listings of folders, official splits and known faults."""
 
 from __future__ import annotations
 

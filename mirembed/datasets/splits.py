@@ -37,7 +37,7 @@ class Fold:
         From 0.
     train, test : ndarray [n_train], [n_test], int64
         Rows of the tracks, ascending. In cross-validation every track is in the test part of one fold and in the
-        training part of all others; an official split may leave tracks out.
+        training parts of all others; an official split may leave tracks out.
     """
 
     index: int
@@ -138,7 +138,7 @@ def make_folds(
     ----------
     task : Classification or Regression
     labels : ndarray [n_tracks], int64, or [n_tracks, n_targets]
-        Indices into ``task.classes``, or regression targets, of which only the number of rows counts.
+        Indices into ``task.classes``, or regression targets, whose values do not matter.
     scheme : {"random", "stratified", "grouped"}
     n_folds : int
         At least 2, at most the number of tracks, or of groups with ``grouped``.
@@ -151,7 +151,7 @@ def make_folds(
     -------
     folds : list of Fold
     notes : list of str
-        What a user should know about them, one line each.
+        Anything the user should know about them, one line each.
 
     Raises
     ------

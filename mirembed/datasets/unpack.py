@@ -1,4 +1,4 @@
-"""Unpack archives that nobody vouches for."""
+"""Unpack archives from untrusted sources."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from mirembed.datasets.download import CHUNK, MEGABYTE, disk_errors
 from mirembed.errors import DatasetError
 from mirembed.progress import Progress, counted, first_names
 
-# The standard library reads the members, but does not write them. Its extract() makes links, which have got around the
-# "data" filter more than once, strips what should be refused, trusts the sizes that an archive states, and raises
-# the same OSError for a damaged archive and for a full disk.
+# The standard library only reads the members here. Its extract() creates links, which have bypassed the "data" filter
+# more than once, strips what should be refused, trusts the sizes that an archive states, and raises the same OSError
+# for a damaged archive and for a full disk.
 
 MAX_RATIO = 100
-"""An archive may unpack to this many times its size ..."""
+"""Largest size of an archive's content, relative to the archive."""
 MIN_ALLOWANCE = 10_000_000
-"""... or to this many bytes, if that is more: short texts compress well."""
+"""This many bytes are allowed in any case, because short texts compress well."""
 MAX_MEMBERS = 250_000
 MAX_DEPTH = 32
-"""Most folders within folders."""
+"""Deepest nesting of folders."""
 
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _ZIP = (".zip",)
@@ -189,7 +189,7 @@ def _refusal(archive: Path, reason: str) -> DatasetError:
 
 
 def _conflicts(source: Path, target: Path) -> Iterator[Path]:
-    """Yield what is in the way: different content, a folder for a file, a file for a folder, a link for a folder."""
+    """Yield existing paths that are in the way: files with other content, or anything of another type."""
     for entry in sorted(source.iterdir()):
         existing = target / entry.name
         if not os.path.lexists(existing):

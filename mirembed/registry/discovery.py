@@ -17,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +59,16 @@ class Selection:
             Path(folder) if folder else None,
         )
 
-    def reason_left_out(self, distribution: str, entry_point: str, *, installed: bool) -> str | None:
-        """Return why a third-party plugin is not loaded, or None if it is."""
-        known = {_canonical(distribution), _canonical(entry_point)}
+    def reason_left_out(self, source: Source) -> str:
+        """Return why a plugin is not loaded; empty if it is."""
+        known = {_canonical(source.distribution), _canonical(source.entry_point)}
+        if source.distribution == HOST:
+            return ""
         if known & set(map(_canonical, self.refused)):
             return "--no-plugin"
-        if installed and self.allowed is not None and not known & set(map(_canonical, self.allowed)):
+        if not source.file_hash and self.allowed is not None and not known & set(map(_canonical, self.allowed)):
             return f"not in {ALLOWED}"
-        return None
+        return ""
 
     def check(self, known: Collection[str]) -> None:
         """Check that every name in the selection matches a plugin.
@@ -154,10 +157,7 @@ def discover(selection: Selection) -> tuple[list[Plugin], list[BrokenPlugin], li
     third_party = [source for source in sources if source.distribution != HOST]
     selection.check({name for source in third_party for name in (source.distribution, source.entry_point)})
     for source in sorted(sources, key=lambda source: (source.distribution, source.entry_point)):
-        reason = None
-        if source.distribution != HOST:
-            reason = selection.reason_left_out(source.distribution, source.entry_point, installed=not source.file_hash)
-        if reason is not None:
+        if reason := selection.reason_left_out(source):
             left_out.append(LeftOut(source.entry_point, source.distribution, reason))
             continue
         try:
@@ -195,26 +195,22 @@ def _files(folder: Path | None) -> Iterator[Source]:
     for path in sorted(folder.glob("*.py")):
         if not path.name.startswith(("_", ".", "test_")):
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            yield Source(path.stem, path.name, f"sha256:{digest[:12]}", _file_loader(path), f"sha256:{digest}")
+            yield Source(path.stem, path.name, f"sha256:{digest[:12]}", partial(_load_file, path), f"sha256:{digest}")
 
 
-def _file_loader(path: Path) -> Callable[[], Any]:
+def _load_file(path: Path) -> Any:
     # The prefix keeps a file called random.py from hiding the module of that name. Saved estimators refer to it.
     name = "mirembed_file_" + re.sub(r"\W", "_", path.stem)
-
-    def load() -> Any:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None  # noqa: S101
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-        return module
-
-    return load
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # noqa: S101
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 def _load(source: Source, earlier: list[Plugin]) -> list[Plugin]:

@@ -1,4 +1,4 @@
-"""A conformance check: the plugin under test, a promise that it makes, and the outcome; and all checks of a plugin."""
+"""Conformance checks: the plugin under test, its promises, their outcomes, and the functions that run them all."""
 
 from __future__ import annotations
 
@@ -19,12 +19,6 @@ from mirembed.specs import Spec, bind, parameters_of
 
 if TYPE_CHECKING:
     import pytest
-
-_MODULES: dict[Kind, str] = {
-    "similarity": "mirembed.testing.similarities",
-    "dataset": "mirembed.testing.datasets",
-    "learner": "mirembed.testing.learners",
-}
 
 AudioFolder: TypeAlias = Path | Callable[[Path], object]
 """The audio of a dataset: its folder, or a function that writes a small copy to the empty folder it is given."""
@@ -284,8 +278,8 @@ def parameters(subject: Subject) -> None:
 
 def promises(kind: Kind) -> tuple[Promise, ...]:
     """Return the promises of a kind of plugin; a plugin that breaks the first one cannot be used at all."""
-    # Imported here, so that importing this module costs neither torch nor scikit-learn.
-    module = importlib.import_module(_MODULES[kind])
+    # Imported only here, because these modules import torch and scikit-learn.
+    module = importlib.import_module(f"mirembed.testing.{kind}")
     functions: list[Any] = [member for member in vars(module).values() if inspect.isfunction(member)]
     first, *others = [f for f in functions if f.__module__ == module.__name__ and not f.__name__.startswith("_")]
     return tuple(map(Promise.of, (first, parameters, *others)))

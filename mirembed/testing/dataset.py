@@ -10,7 +10,7 @@ from typing import Any
 from unittest import SkipTest
 
 from mirembed import listings
-from mirembed.datasets.download import Checksum
+from mirembed.datasets.download import parse_checksum
 from mirembed.errors import DatasetError, SpecError
 from mirembed.hookspecs import Archive, Card, Dataset, Listing, Split
 from mirembed.progress import counted, first_names
@@ -174,7 +174,7 @@ def _card_fault(card: Any) -> str:
         return "has a single archive, expected a tuple of archives"
     for archive in card.archives:
         try:
-            Checksum.parse(archive.checksum)
+            parse_checksum(archive.checksum)
         except SpecError as error:
             return f"has a checksum that cannot be read: {error}"
     return ""
