@@ -39,6 +39,12 @@ class ModelSummary:
     bytes: int = 0
 
 
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def list_models(models: Path) -> list[Path]:
     """Return the folders of the models in a folder, by name."""
     return sorted(path.parent for path in models.glob(f"[!.]*/{MANIFEST}"))
@@ -70,8 +76,7 @@ def model_faults(folder: Path) -> Iterator[Fault]:
         return
     for name, digest in digests.items():
         try:
-            with (folder / name).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = file_digest(folder / name)
         except OSError as error:
             yield Fault(str(folder / name), f"cannot be read: {error.strerror}", _FIT_AGAIN)
             continue
