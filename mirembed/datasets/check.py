@@ -215,7 +215,7 @@ def _crossing_groups(listing: Listing, schemes: Mapping[str, Sequence[Split]]) -
     groups = [track.group for track in listing.tracks]
     if all(group is None for group in groups):
         return
-    group_of = {track.id: track.group for track in listing.tracks}
+    group_of = defaultdict(lambda: None, {track.id: track.group for track in listing.tracks})
     scheme = default_scheme(listing.task)
     if isinstance(listing.task, Classification):
         labels = np.array([listing.task.classes.index(str(track.label)) for track in listing.tracks])
@@ -227,11 +227,7 @@ def _crossing_groups(listing: Listing, schemes: Mapping[str, Sequence[Split]]) -
         folds = []
     crossing = {f"10 {scheme} folds": groups_on_both_sides(folds, groups)}
     for name, splits in schemes.items():
-        count = 0
-        for split in splits:
-            training = {group_of.get(track) for track in split.train} - {None}
-            count += sum(group_of.get(track) in training for track in split.test)
-        crossing[f"the official folds {name}"] = count
+        crossing[f"the official folds {name}"] = groups_on_both_sides(splits, group_of)
     for folds_in_words, count in crossing.items():
         if count:
             text = f"in {folds_in_words}, {counted(count, 'test track')} with a group that is also in training"

@@ -122,18 +122,17 @@ def measure_files(paths: Sequence[Path], cache: Path, jobs: int, progress: Progr
 
 def _measure(path: Path) -> Measurement:
     name = printable(path)
-    size, mtime = file_stamp(path)
+    stamp = file_stamp(path)
     try:
         audio = decode(path)
         # Raises what `extract` would: a rate too low for the bands, or less than one frame.
         log_mel(audio.samples[: audio.rate // 10], audio.rate)
     except (AudioError, MemoryError) as error:
         reason = str(error) if isinstance(error, AudioError) else "not enough memory to decode it"
-        return Measurement(name, size, mtime, error=reason)
+        return Measurement(name, *stamp, error=reason)
     return Measurement(
-        path=name,
-        size=size,
-        mtime_ns=mtime,
+        name,
+        *stamp,
         rate=audio.rate,
         seconds=len(audio.samples) / audio.rate,
         silent=_silent_share(audio.samples, audio.rate),

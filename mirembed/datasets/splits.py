@@ -19,6 +19,7 @@ from mirembed.hookspecs import Classification, Split, Task
 from mirembed.progress import counted
 
 if TYPE_CHECKING:
+    from _typeshed import SupportsGetItem
     from numpy.typing import NDArray
 
 Scheme: TypeAlias = Literal["random", "stratified", "grouped"]
@@ -227,8 +228,10 @@ def make_splits(
     return _folds(task, labels, parts, notes)
 
 
-def groups_on_both_sides(folds: Sequence[Fold], groups: Groups) -> int:
+def groups_on_both_sides(folds: Iterable[Fold | Split], groups: SupportsGetItem[Any, str | None]) -> int:
     """Count the test tracks, over all folds, whose group is also in the training part of their fold.
+
+    ``groups`` gives the group of each track, by its row in a `Fold` or its id in a `Split`.
 
     >>> groups_on_both_sides([Fold(0, np.array([0, 1]), np.array([2, 3]))], ["ann", "bob", "ann", None])
     1

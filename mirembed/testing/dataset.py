@@ -131,7 +131,7 @@ def untouched(subject: Subject) -> None:
         after = dict(_files(audio))
     if changed := sorted(name for name in {*before, *after} if before.get(name) != after.get(name)):
         raise Broken(
-            f"changes {first_names(changed, 1)}",
+            f"changes {first_names(list(map(repr, changed)), 1)}",
             given=_GIVEN,
             cause="a cache or index written beside the audio: the folder may be read-only, and belongs to the user",
         )

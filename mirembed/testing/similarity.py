@@ -100,18 +100,13 @@ def input_unchanged(subject: Subject) -> None:
 def deterministic(subject: Subject) -> None:
     """Return the same result every time, whatever it was called with in between."""
     similarity = _create(subject)
+    cause = "unseeded random numbers, or statistics kept between calls"
     x = _vectors(6, 5)
     first = _call(similarity, x, given=_RANDOM)
     _call(similarity, _vectors(4, 5, seed=1), given=_RANDOM)
     for again, which in ((similarity, "a second call"), (_create(subject), "a second object")):
-        _require_same(
-            _call(again, x, given=_RANDOM),
-            first,
-            f"does not return the same from {which}",
-            given=_RANDOM,
-            cause="unseeded random numbers, or statistics kept between calls",
-            tolerance=0.0,
-        )
+        what = f"does not return the same from {which}"
+        _require_same(_call(again, x, given=_RANDOM), first, what, given=_RANDOM, cause=cause, tolerance=0.0)
 
 
 def gradient(subject: Subject) -> None:
