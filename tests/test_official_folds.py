@@ -378,7 +378,7 @@ def test_a_class_without_tracks_disappears(tracks: Tracks) -> None:
     kept = tracks.without(dict.fromkeys(FAULTY, "faulty"))
     assert tracks.task.classes == ("blues", "disco", "jazz", "rock")
     assert kept.task.classes == ("blues", "jazz", "rock")
-    assert [kept.task.classes[index] for index in kept.class_indices] == [clip.split(".")[0] for clip in kept.ids]
+    assert [kept.task.classes[index] for index in kept.label_array] == [clip.split(".")[0] for clip in kept.ids]
 
 
 def test_a_long_list_of_faults_is_cut_short(tmp_path: Path) -> None:
