@@ -160,9 +160,9 @@ def test_the_version_is_the_same_everywhere():
 # Architecture and parameters
 
 
-def test_the_architecture_lists_the_rooms_on_their_floors():
-    rooms = table(sections(read("docs/architecture.md"), 2)["The rooms"])
-    assert {(room.strip("`").rstrip("/"), int(floor)) for floor, room, _ in rooms} == set(FLOOR.items())
+def test_the_architecture_lists_the_packages_in_their_layers():
+    rows = table(sections(read("docs/architecture.md"), 2)["The packages"])
+    assert {(package.strip("`").rstrip("/"), int(layer)) for layer, package, _ in rows} == set(FLOOR.items())
 
 
 def test_the_architecture_names_every_built_in_plugin():
