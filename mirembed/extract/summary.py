@@ -60,18 +60,15 @@ class Summary:
         if self.unlisted:
             them = "it" if self.unlisted == 1 else "them"
             lines[0] += f", and {self.unlisted} no longer listed (--prune removes {them})"
-        if self.absent:
-            lines.append(f"{counted(self.absent, 'annotated track')} without audio")
-        if self.relabeled:
-            lines.append(f"{counted(self.relabeled, 'track')} with a new label or group, not decoded again")
-        if self.moved:
-            lines.append(f"{counted(self.moved, 'track')} moved or renamed, not decoded again")
-        if self.pruned:
-            lines.append(f"removed {counted(self.pruned, 'unlisted track')}")
-        if self.damaged:
-            lines.append(f"set aside {counted(len(self.damaged), 'damaged shard')}: {', '.join(self.damaged)}")
-        if self.decoder_messages:
-            lines.append(f"hid {counted(self.decoder_messages, 'line')} of decoder messages")
+        changes = [
+            (self.absent, f"{counted(self.absent, 'annotated track')} without audio"),
+            (self.relabeled, f"{counted(self.relabeled, 'track')} with a new label or group, not decoded again"),
+            (self.moved, f"{counted(self.moved, 'track')} moved or renamed, not decoded again"),
+            (self.pruned, f"removed {counted(self.pruned, 'unlisted track')}"),
+            (self.damaged, f"set aside {counted(len(self.damaged), 'damaged shard')}: {', '.join(self.damaged)}"),
+            (self.decoder_messages, f"hid {counted(self.decoder_messages, 'line')} of decoder messages"),
+        ]
+        lines += [line for happened, line in changes if happened]
         if self.failures:
             lines.append(f"{counted(len(self.failures), 'file')} failed (failures.parquet has all reasons):")
             lines += [f"  {failure.path}: {failure.reason}" for failure in self.failures[:10]]

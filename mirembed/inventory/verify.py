@@ -12,9 +12,8 @@ from mirembed.models.saved import MANIFEST, model_faults
 from mirembed.progress import Progress, Silent, counted
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.record import run_faults
-from mirembed.store.faults import Fault, unreadable
 from mirembed.store.features import FeatureStore, compare_parameters, row_groups, shard_parameters
-from mirembed.store.files import TEMPORARY, being_written, is_held
+from mirembed.store.files import TEMPORARY, Fault, being_written, is_held, unreadable
 from mirembed.store.root import Store
 from mirembed.store.rows import DatasetInfo
 

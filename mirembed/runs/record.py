@@ -23,8 +23,7 @@ from mirembed.runs.summary import Sizes, describe_folds, find_run
 from mirembed.runs.tables import KEYS, Predictions, table_rows
 from mirembed.specs import Spec
 from mirembed.statistics import Interval, headline
-from mirembed.store.faults import Fault, unreadable
-from mirembed.store.files import read_table
+from mirembed.store.files import Fault, read_table, unreadable
 from mirembed.store.rows import task_from_json
 
 if TYPE_CHECKING:

@@ -140,7 +140,10 @@ def reading_ahead(frames: NDArray[np.float32], parts: Sequence[Runs]) -> Iterato
     for index in range(len(parts)):
         # Ask for the current part again: what the system has dropped since would be read page by page.
         for first, counts in parts[index : index + 2]:
-            _prefetch(mapping, row_bytes, first, counts)
+            begins = first * row_bytes // mmap.PAGESIZE * mmap.PAGESIZE
+            ends = np.minimum((first + counts) * row_bytes, len(mapping))
+            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+                mapping.madvise(mmap.MADV_WILLNEED, begin, end - begin)
         yield index
         kept += int(parts[index][1].sum()) * row_bytes
         if kept >= KEPT_BYTES:
@@ -155,14 +158,6 @@ def each_run(
     """Yield runs of rows ``[counts[i], n_bands]``, such as whole tracks, one after the other; see `reading_ahead`."""
     for run in reading_ahead(frames, list(zip(first[:, None], counts[:, None], strict=True))):
         yield frames[first[run] : first[run] + counts[run]]
-
-
-def _prefetch(mapping: mmap.mmap, row_bytes: int, first: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
-    """Let the system read rows of ``row_bytes`` bytes in the background."""
-    begins = first * row_bytes // mmap.PAGESIZE * mmap.PAGESIZE
-    ends = np.minimum((first + counts) * row_bytes, len(mapping))
-    for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-        mapping.madvise(mmap.MADV_WILLNEED, begin, end - begin)
 
 
 def _mapping(frames: NDArray[np.float32]) -> mmap.mmap | None:

@@ -159,16 +159,6 @@ def spectrogram_schema(info: DatasetInfo) -> pa.Schema:
     return pa.schema(fields, metadata={"mirembed.spectrogram": json.dumps(dict(info.parameters))})
 
 
-def shard_encoding(schema: pa.Schema) -> dict[str, Any]:
-    """Return the options with which pyarrow writes a shard.
-
-    Decibels hardly repeat: a dictionary of them takes more room than they do, and four times as long to make. Storing
-    their first bytes together, then their second and so on, lets them shrink to 60 % of that.
-    """
-    names = [name for name in schema.names if name != "frames"]
-    return {"use_dictionary": names, "use_byte_stream_split": ["frames.list.element.list.element"]}
-
-
 def spectrogram_table(rows: Sequence[SpectrogramRow], info: DatasetInfo) -> pa.Table:
     """Return rows as the table of a shard."""
     import numpy as np
