@@ -35,12 +35,12 @@ R = TypeVar("R", bound=Receiver)
 
 
 class DecodeState(Generic[R]):
-    """What is known of a file while it is being decoded.
+    """Checks, hashes and mixes down the samples of one file, and passes them to a receiver.
 
     Parameters
     ----------
     receiver : callable
-        Makes what takes the samples from the sampling rate in Hz.
+        Called with the sampling rate in Hz, it makes a `Receiver`.
     rate : int
     n_channels : int
     decoder : {"soundfile", "essentia"}
@@ -64,7 +64,7 @@ class DecodeState(Generic[R]):
 
     @property
     def seconds(self) -> float:
-        """Duration of what has been decoded."""
+        """Duration of the samples decoded so far."""
         return self.n_samples / self.rate
 
     def add(self, channels: NDArray[np.float32]) -> None:

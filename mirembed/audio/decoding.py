@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sound:
-    """What is known of a decoded file besides its samples.
+    """Facts about a decoded file, without its samples.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What an extraction did, in numbers and in words."""
+"""The summary of an extraction, in numbers and in words."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mirembed.store import Failure
 
 @dataclass
 class Summary:
-    """What an extraction did, in tracks.
+    """The numbers of tracks that an extraction added, kept, moved, and so on.
 
     Attributes
     ----------
     listed, absent : int
-        What the dataset listed, and annotated tracks without audio.
+        Tracks that the dataset listed, and annotated tracks without audio.
     extracted, unchanged, relabeled : int
         Extracted now; in the store already; in the store with another label or group, which is now the listed one.
     moved : int
@@ -54,7 +54,7 @@ class Summary:
         return {"dataset": dataset, **asdict(self)}
 
     def lines(self, dataset: str) -> list[str]:
-        """Return the summary in words, leaving out what did not happen."""
+        """Return the summary in words, without the counts that are zero."""
         stored = self.extracted + self.unchanged + self.kept
         lines = [f"{dataset}: {stored} of {counted(self.listed, 'track')} in the store, {self.extracted} of them new"]
         if self.unlisted:

@@ -25,7 +25,7 @@ class SpectrogramParameters:
     Attributes
     ----------
     version : int
-        Version of what the other fields leave open: downmixing, power, decibels.
+        Version of the steps that the other fields do not describe: downmixing, power, decibels.
     frame_seconds, hop_seconds : float
         The hop is not rounded to samples: frame ``i`` starts at sample ``floor(i * hop_seconds * rate)``.
     window : str

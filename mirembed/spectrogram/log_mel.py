@@ -42,7 +42,7 @@ PowerSpectra: TypeAlias = Callable[[list[NDArray[np.float32]]], NDArray[np.float
 
 @dataclass(frozen=True)
 class Spectrogram(Sound):
-    """The spectrogram of one file, and what is known of its sound.
+    """The spectrogram of one file, with facts about its sound.
 
     Attributes
     ----------
@@ -206,7 +206,7 @@ class LogMel:
 def _prepare(
     rate: int, parameters: SpectrogramParameters, backend: Backend
 ) -> tuple[NDArray[np.float32], PowerSpectra]:
-    """Return the filters ``[n_bins, bands]``, scaled for the window, and what computes the power in their bins."""
+    """Return the filters ``[n_bins, bands]``, scaled for the window, and a function for the power in their bins."""
     bins, filters = band_filters(rate, parameters)
     length, size = frame_length(rate, parameters), fft_size(rate, parameters)
     make = {"essentia": _by_essentia, "scipy": _by_scipy}[backend]

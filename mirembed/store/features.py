@@ -147,7 +147,7 @@ class FeatureStore:
         """Return the path of a new shard, later than all others."""
         shards = self.shards()
         number = int(shards[-1].stem.split("-")[0]) + 1 if shards else 1
-        # The random part tells apart what several processes write, and stores that are copied into one folder.
+        # The random part keeps names unique when several processes write, or stores are copied into one folder.
         return self._shards / f"{number:06d}-{uuid.uuid4().hex[:8]}.parquet"
 
     @staticmethod

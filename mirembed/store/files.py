@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 TEMPORARY = ".tmp-"
-"""Prefix of names of what is being written; the host and the process follow."""
+"""Prefix of the names of folders for unfinished files; the host and the process follow."""
 
 
 @contextlib.contextmanager
@@ -54,7 +54,7 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def write_error(path: Path, error: OSError, flags: str = "--store, --out") -> StoreWriteError:
-    """Turn an error of the operating system into one that says what to do; ``flags`` choose another folder."""
+    """Turn an operating system error into one that says what to do; ``flags`` name the options for another folder."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         advice = "free some space and run the same command again; what was written so far is kept"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -66,7 +66,7 @@ def write_error(path: Path, error: OSError, flags: str = "--store, --out") -> St
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what processes on this host were writing into ``folder`` when they were killed."""
+    """Delete the unfinished files of killed processes of this host from ``folder``."""
     for leftover in folder.glob(f"{TEMPORARY}{platform.node()}-*"):
         if not being_written(leftover):
             shutil.rmtree(leftover, ignore_errors=True)

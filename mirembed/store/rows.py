@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FileFeatures:
-    """The features of one audio file, and what is known of the file.
+    """The features of one audio file, with facts about the file.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class FileFeatures:
     file_hash, audio_hash : str
         Digests of the file's bytes and of the decoded samples.
     backend : str
-        What computed the spectra, ``essentia`` or ``scipy``; not one of the parameters that have to agree.
+        The library that computed the spectra, ``essentia`` or ``scipy``; files of one store may differ in it.
     file_size, file_mtime_ns : int
         Bytes and nanoseconds, to recognize an unchanged file without reading it.
     frames : ndarray [n_frames, n_bands], float32, dB
