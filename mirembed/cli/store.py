@@ -11,7 +11,7 @@ import typer
 from mirembed.cli import options
 
 if TYPE_CHECKING:
-    from mirembed.inventory.contents import Contents, DatasetSummary
+    from mirembed.inventory import Contents, DatasetSummary
     from mirembed.runs.summary import RunSummary
     from mirembed.store import Store
 
@@ -22,11 +22,11 @@ app = typer.Typer(help="Show what is in a store, verify it, or merge its small f
 def info(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False) -> None:
     """List the datasets, models and runs of a store."""
     from mirembed.cli.output import print_json
-    from mirembed.inventory.contents import contents
+    from mirembed.inventory import contents
 
     found = contents(_existing(store))
     if json:
-        print_json(found.to_json())
+        print_json(asdict(found))
     else:
         _print_contents(found)
 
@@ -38,7 +38,7 @@ def verify(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Jso
     Exit code 1 if anything is damaged.
     """
     from mirembed.cli.output import ConsoleProgress, print_json
-    from mirembed.inventory.verify import verify as run
+    from mirembed.inventory import verify as run
     from mirembed.progress import counted
 
     place = _existing(store)
