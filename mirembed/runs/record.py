@@ -24,8 +24,7 @@ from mirembed.runs.tables import KEYS, Predictions, table_rows
 from mirembed.specs import Spec
 from mirembed.statistics.intervals import Interval
 from mirembed.statistics.metrics import headline
-from mirembed.store.faults import Fault, unreadable
-from mirembed.store.files import read_table
+from mirembed.store.files import Fault, read_table, unreadable
 from mirembed.store.rows import task_from_json
 
 if TYPE_CHECKING:
