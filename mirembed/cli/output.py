@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from unicodedata import category
@@ -155,8 +156,20 @@ def print_event(content: dict[str, Any]) -> None:
 
 
 def print_json(content: Any) -> None:
-    """Print JSON on standard output; a path is a string."""
-    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
+    """Print JSON on standard output; a path is a string.
+
+    Raises
+    ------
+    TypeError
+        If anything else is not JSON.
+    """
+    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, default=_path_to_json) + "\n")
+
+
+def _path_to_json(value: object) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{value!r} of type {type(value).__name__} is not JSON")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
@@ -189,17 +202,6 @@ def one_line(text: str) -> str:
         character.encode("unicode_escape").decode() if category(character) in ("Cc", "Zl", "Zp") else character
         for character in text
     )
-
-
-def size(n_bytes: int) -> str:
-    """Return a size for people.
-
-    >>> size(12 * 2**10), size(3_565_158), size(1_288_490_189)
-    ('12 KiB', '3.4 MiB', '1.2 GiB')
-    """
-    if n_bytes < 2**20:
-        return f"{n_bytes / 2**10:.0f} KiB"
-    return f"{n_bytes / 2**20:.1f} MiB" if n_bytes < 2**30 else f"{n_bytes / 2**30:.1f} GiB"
 
 
 def _is_number(text: str) -> bool:

@@ -43,6 +43,4 @@ def report(
         print_json(asdict(written))
         return
     typer.echo(f"report: {written.page}")
-    # Every figure and every table is written in two formats.
-    n_figures, n_tables = len(written.figures) // 2, len(written.tables) // 2
-    typer.echo(f"{counted(n_figures, 'figure')} and {counted(n_tables, 'table')} beside it")
+    typer.echo(f"{counted(written.n_figures, 'figure')} and {counted(written.n_tables, 'table')} beside it")

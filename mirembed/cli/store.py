@@ -58,8 +58,8 @@ def compact(
     dataset: options.Dataset = None, store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False
 ) -> None:
     """Merge the small shards of a dataset, or of all datasets in the store."""
-    from mirembed.cli.output import ConsoleProgress, print_json, size
-    from mirembed.progress import counted
+    from mirembed.cli.output import ConsoleProgress, print_json
+    from mirembed.progress import counted, size
     from mirembed.store.compact import compact as run
 
     place = _existing(store)
@@ -89,7 +89,8 @@ def _existing(store: Path) -> Store:
 
 
 def _print_contents(found: Contents) -> None:
-    from mirembed.cli.output import print_table, size
+    from mirembed.cli.output import print_table
+    from mirembed.progress import size
 
     print_table(
         ["dataset", "state", "tracks", "failed", "hours", "size", "shards", "computed by"],
@@ -132,7 +133,7 @@ def _tracks(one: DatasetSummary) -> str:
 
 
 def _run_row(run: RunSummary) -> list[str]:
-    from mirembed.cli.output import size
+    from mirembed.progress import size
 
     what = run.describe_scores() or f"experiment of {len(run.members)}" * bool(run.members)
     epochs, seeds = "" if run.epochs is None else str(run.epochs), ", ".join(map(str, run.seeds))
