@@ -186,7 +186,7 @@ def test_an_exception_that_cannot_be_pickled_keeps_its_type_and_text(run):
 def test_workers_that_cannot_start_are_an_error(monkeypatch, forks):
     monkeypatch.setattr("sys.executable", "/bin/false")
     with (
-        pytest.raises(WorkerError, match="exit code 1"),
+        pytest.raises(WorkerError, match=r"exit code 1\b"),
         forkserver("test_workers:loaded") if forks else contextlib.nullcontext() as server,
     ):
         list(workers.run(act, [("return", 1)], 1, server=server))
