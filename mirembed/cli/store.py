@@ -45,7 +45,7 @@ def verify(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Jso
     with ConsoleProgress() as progress:
         faults = run(place, progress)
     if json:
-        print_json({"sound": not faults, "faults": [fault.to_json() for fault in faults]})
+        print_json({"sound": not faults, "faults": [asdict(fault) for fault in faults]})
     else:
         for fault in faults:
             typer.echo(f"{fault.path} {fault.what}; {fault.advice}")
@@ -70,7 +70,7 @@ def compact(
         name = features.info().spec
         with ConsoleProgress() as progress:
             result = run(features, progress)
-        done.append({"dataset": name, **result.to_json()})
+        done.append({"dataset": name, **asdict(result)})
         if not json:
             before, after = counted(result.shards_before, "shard"), counted(result.shards_after, "shard")
             typer.echo(f"{name}: {before} ({size(result.bytes_before)}) -> {after} ({size(result.bytes_after)})")
