@@ -24,8 +24,7 @@ from test_store import CLASSES, fill, frames_of, row
 
 from mirembed.errors import StoreBusyError, StoreError
 from mirembed.fit import fit
-from mirembed.inventory.contents import contents
-from mirembed.inventory.verify import verify
+from mirembed.inventory import contents, verify
 from mirembed.registry import Registry
 from mirembed.runs.folder import FORMAT
 from mirembed.store import FeatureStore, Store, compact

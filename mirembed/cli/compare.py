@@ -106,7 +106,7 @@ def _tests(report: Comparison) -> Iterator[str | Table]:
 
 
 def _row(test: PairedTest) -> dict[str, object]:
-    from mirembed.statistics import metric_named
+    from mirembed.statistics.metrics import metric_named
 
     tested = test.t_test
     return {
@@ -115,7 +115,7 @@ def _row(test: PairedTest) -> dict[str, object]:
         "metric": metric_named(test.metric).label + (f" {test.target}" if test.target else ""),
         "mean of A": test.mean_a,
         "mean of B": test.mean_b,
-        "A - B": tested.difference if tested else test.mean_a - test.mean_b,
+        "A - B": test.difference,
         "t": tested and f"{tested.statistic:.2f}",
         "p": tested and _p_value(tested.p),
         "p (Holm)": _p_value(test.p_holm),

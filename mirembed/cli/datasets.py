@@ -11,7 +11,7 @@ import typer
 
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
-from mirembed.progress import counted
+from mirembed.progress import counted, first_names
 
 app = typer.Typer(help="List the datasets; show, check or fetch one.", invoke_without_command=True)
 
@@ -45,7 +45,7 @@ def show(name: options.DatasetName, json: options.Json = False) -> None:
     paragraphs = [
         f"{typer.style(heading, bold=True)}\n{indent(text, '  ')}\n" for heading, text in description.paragraphs()
     ]
-    print_result(json, description.to_json, paragraphs)
+    print_result(json, lambda: asdict(description), paragraphs)
 
 
 @app.command("check")
@@ -68,10 +68,10 @@ def check(
     registry = options.discover()
     place = Store(store)
     with ConsoleProgress() as progress:
-        listed = list_dataset(registry, name, audio, place, progress)
+        listing, folder = list_dataset(registry, name, audio, place, progress)
         report = run(
-            listed.listing,
-            listed.audio,
+            listing,
+            folder,
             card=card_of(registry, name),
             schemes=official_splits(registry, name),
             cache=place.root / "cache" / f"checks-{slug(str(name))}.parquet",
@@ -81,21 +81,16 @@ def check(
     n_errors = sum(finding.level == "error" for finding in report.findings)
     n_warnings = len(report.findings) - n_errors
     counts = f"{counted(n_errors, 'error')}, {counted(n_warnings, 'warning')}"
-    rows = [[f.level, f.kind, _names(f.tracks), f.text] for f in report.findings]
+    rows = [[f.level, f.kind, first_names(f.tracks, _SHOWN), f.text] for f in report.findings]
     print_result(
         json,
-        lambda: {"dataset": str(name), "audio": str(listed.audio), **report.to_json()},
+        lambda: {"dataset": str(name), "audio": str(folder), **report.to_json()},
         [
             *([Table(["level", "kind", "tracks", "finding"], rows)] if rows else []),
             f"{name}: checked {counted(report.n_tracks, 'track')}: {counts}",
         ],
     )
     raise typer.Exit(0 if report.sound else 1)
-
-
-def _names(tracks: tuple[str, ...]) -> str:
-    shown = ", ".join(tracks[:_SHOWN])
-    return f"{shown} and {len(tracks) - _SHOWN} more" if len(tracks) > _SHOWN else shown
 
 
 @app.command("fetch")

@@ -173,7 +173,7 @@ def _settings(
 
 def _text(result: Result) -> Iterator[str | Table]:
     from mirembed.runs.scores import describe_undefined
-    from mirembed.statistics import metric_named
+    from mirembed.statistics.metrics import metric_named
 
     scores = result.scores
     names = list(scores[0].intervals)

@@ -17,8 +17,7 @@ from mirembed.progress import counted
 from mirembed.specs import Spec
 
 if TYPE_CHECKING:
-    from mirembed.registry.descriptions import Description
-    from mirembed.registry.plugins import BrokenPlugin
+    from mirembed.registry.plugins import BrokenPlugin, Description
     from mirembed.testing.checks import Outcome
 
 app = typer.Typer(help="List the plugins; show, check or write one.", invoke_without_command=True)
@@ -39,7 +38,7 @@ def list_all(
     if context.invoked_subcommand is not None:
         return
     from mirembed.registry import Registry
-    from mirembed.registry.descriptions import describe
+    from mirembed.registry.plugins import describe
 
     registry = Registry.discover()
     plugins = registry.of_hook(hook)
@@ -51,10 +50,10 @@ def list_all(
     print_result(
         json,
         lambda: {
-            "plugins": [describe(registry, plugin).to_json() for plugin in plugins],
+            "plugins": [describe(plugin, registry.shown_name(plugin)).to_json() for plugin in plugins],
             "broken": [asdict(broken) for broken in registry.broken],
             "left_out": [asdict(left_out) for left_out in registry.left_out],
-            "clashes": [str(clash) for clash in registry.clashes()],
+            "clashes": registry.clashes(),
         },
         [
             Table(columns, rows),
@@ -78,34 +77,35 @@ def show(
 ) -> None:
     """Show a plugin: its parameters with types, defaults and meaning, and where it comes from."""
     from mirembed.registry import Registry
-    from mirembed.registry.descriptions import describe
+    from mirembed.registry.plugins import describe
 
     registry = Registry.discover()
     plugins, broken = registry.matching(name)
-    descriptions = [describe(registry, plugin) for plugin in plugins]
+    descriptions = [describe(plugin, registry.shown_name(plugin)) for plugin in plugins]
     print_result(
         json,
         lambda: {"plugins": [d.to_json() for d in descriptions], "broken": [asdict(b) for b in broken]},
         [
-            *(block for description in descriptions for block in _description(description)),
+            *(block for description in descriptions for block in _text(description)),
             *(_broken_text(one, verbose=True) for one in broken),
         ],
     )
 
 
-def _description(plugin: Description) -> Iterator[str | Table]:
-    yield typer.style(f"{plugin.kind} {plugin.name}", bold=True)
+def _text(description: Description) -> Iterator[str | Table]:
+    plugin = description.plugin
+    yield typer.style(f"{plugin.kind} {description.name}", bold=True)
     if plugin.summary:
         yield f"  {plugin.summary}"
     yield f"  from    {plugin.distribution} {plugin.version}, {plugin.hook}"
     yield f"  module  {plugin.module}"
     yield f"  file    {plugin.file}"
-    if plugin.problem:
-        yield f"  unreadable parameters: {plugin.problem}"
-    if plugin.parameters:
-        rows = [[p.name, p.type, "required" if p.default is None else p.default, p.doc] for p in plugin.parameters]
+    if description.problem:
+        yield f"  unreadable parameters: {description.problem}"
+    if description.parameters:
+        rows = [[p.name, p.type, "required" if p.default is None else p.default, p.doc] for p in description.parameters]
         yield Table(["parameter", "type", "default", "meaning"], rows)
-    elif not plugin.problem:
+    elif not description.problem:
         yield "  no parameters"
 
 
@@ -122,7 +122,7 @@ def check(
     If plugins of several kinds have the name, all of them are checked.
     """
     from mirembed.registry import Registry
-    from mirembed.testing.suites import run_checks
+    from mirembed.testing.checks import run_checks
 
     registry = Registry.discover()
     kinds = dict.fromkeys(plugin.kind for plugin in registry.find_any(spec.name))
@@ -137,7 +137,7 @@ def check(
         )
         text += [_failure(outcome) for outcome in of_kind if outcome.status == "failed"]
     text.append(f"{spec}: {counted(len(flat), 'check')}, {n_failed} failed")
-    print_result(json, lambda: {kind: [one.to_json() for one in of_kind] for kind, of_kind in outcomes.items()}, text)
+    print_result(json, lambda: {kind: [asdict(one) for one in of_kind] for kind, of_kind in outcomes.items()}, text)
     raise typer.Exit(1 if n_failed else 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -41,4 +42,4 @@ def report(
     # Every figure and every table is written in two formats.
     n_figures, n_tables = len(written.figures) // 2, len(written.tables) // 2
     beside = f"{counted(n_figures, 'figure')} and {counted(n_tables, 'table')} beside it"
-    print_result(json, written.to_json, [f"report: {written.page}", beside])
+    print_result(json, lambda: asdict(written), [f"report: {written.page}", beside])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from mirembed.errors import StoreError
 from mirembed.progress import counted
 
 if TYPE_CHECKING:
-    from mirembed.inventory.contents import Contents, DatasetSummary
+    from mirembed.inventory import Contents, DatasetSummary
     from mirembed.runs.summary import RunSummary
     from mirembed.store import Store
 
@@ -26,10 +27,10 @@ app = typer.Typer(
 @app.command("info")
 def info(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False) -> None:
     """List the datasets, models and runs of a store."""
-    from mirembed.inventory.contents import contents
+    from mirembed.inventory import contents
 
     found = contents(_existing(store))
-    print_result(json, found.to_json, _tables(found))
+    print_result(json, lambda: asdict(found), _tables(found))
 
 
 @app.command("verify")
@@ -38,7 +39,7 @@ def verify(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Jso
 
     Exit code 1 if anything is damaged.
     """
-    from mirembed.inventory.verify import verify as run
+    from mirembed.inventory import verify as run
 
     place = _existing(store)
     with ConsoleProgress() as progress:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,11 +60,12 @@ class Tracks:
     excluded: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    @property
-    def class_indices(self) -> NDArray[np.int64]:
-        """Indices of the labels in ``task.classes``: ndarray ``[n_tracks]``."""
-        assert isinstance(self.task, Classification)  # noqa: S101
-        return np.array([self.task.classes.index(label) for label in self.labels], np.int64)
+    @cached_property
+    def label_array(self) -> NDArray[Any]:
+        """Class indices ``[n_tracks]``, int64, or targets ``[n_tracks, n_targets]``, float64, in original units."""
+        if isinstance(self.task, Classification):
+            return np.array([self.task.classes.index(label) for label in self.labels], np.int64)
+        return np.asarray(self.labels)
 
     def without(self, excluded: Mapping[str, str]) -> Tracks:
         """Return the tracks that ``excluded`` does not name, without classes that this empties.
