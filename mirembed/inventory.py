@@ -17,9 +17,8 @@ from mirembed.progress import Progress, Silent, counted
 from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.record import run_faults
 from mirembed.runs.summary import RunSummary, summarize
-from mirembed.store.faults import Fault, unreadable
 from mirembed.store.features import FeatureStore, compare_parameters, row_groups, shard_parameters
-from mirembed.store.files import TEMPORARY, being_written, is_held
+from mirembed.store.files import TEMPORARY, Fault, being_written, is_held, unreadable
 from mirembed.store.root import Store
 from mirembed.store.rows import DatasetInfo
 

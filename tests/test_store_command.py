@@ -405,7 +405,7 @@ def test_a_merge_during_an_extraction_is_refused(tmp_path):
 def test_a_reader_during_a_merge_finds_every_track(tmp_path):
     features = small_shards(tmp_path)
     expected = frames_of(features)
-    reading = features.read_frames()
+    reading = features.read_frames(["id", "frames"])
     found = {next(reading)["id"][0].as_py()}
     compact.compact(FeatureStore(tmp_path))
     for table in reading:

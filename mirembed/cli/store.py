@@ -46,7 +46,7 @@ def verify(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Jso
         faults = run(place, progress)
     lines = [f"{fault.path} {fault.what}; {fault.advice}" for fault in faults]
     lines.append(f"{store}: {counted(len(faults), 'fault') if faults else 'no faults'}")
-    print_result(json, lambda: {"sound": not faults, "faults": [fault.to_json() for fault in faults]}, lines)
+    print_result(json, lambda: {"sound": not faults, "faults": [asdict(fault) for fault in faults]}, lines)
     raise typer.Exit(1 if faults else 0)
 
 
@@ -63,7 +63,7 @@ def compact(
         name = features.info().spec
         with ConsoleProgress() as progress:
             result = run(features, progress)
-        done.append({"dataset": name, **result.to_json()})
+        done.append({"dataset": name, **asdict(result)})
         before, after = counted(result.shards_before, "shard"), counted(result.shards_after, "shard")
         lines.append(f"{name}: {before} ({size(result.bytes_before)}) -> {after} ({size(result.bytes_after)})")
     print_result(json, lambda: done, lines)

@@ -250,7 +250,7 @@ def _check_paired(a: RunRecord, b: RunRecord) -> None:
     """
     if a.folder.samefile(b.folder):
         raise EvaluationError(
-            f"{a.folder.name} is given twice; name it once to compare its approaches with one another, or another run"
+            f"{a.folder.name} is given twice; name it once to compare its approaches, or name another run"
         )
     one, other = a.configuration, b.configuration
     reasons = []

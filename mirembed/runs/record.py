@@ -24,8 +24,7 @@ from mirembed.runs.tables import KEYS, Predictions, table_rows
 from mirembed.specs import Spec
 from mirembed.statistics.intervals import Interval
 from mirembed.statistics.metrics import headline
-from mirembed.store.faults import Fault, unreadable
-from mirembed.store.files import read_table
+from mirembed.store.files import Fault, read_table, unreadable
 from mirembed.store.rows import task_from_json
 
 if TYPE_CHECKING:
@@ -224,7 +223,7 @@ def open_run(runs: Path, name: str) -> RunRecord:
         names = ", ".join(f"{run.folder.name}/{member.folder.name}" for member in members)
         raise EvaluationError(f"{run.folder} holds several runs; name one of them: {names}")
     if not manifest["finished"]:
-        raise EvaluationError(f"the run {run.folder} is not finished; this resumes it: {manifest['command']}")
+        raise EvaluationError(f"the run {run.folder} is not finished; resume it with: {manifest['command']}")
     return _read(run)
 
 
@@ -263,7 +262,7 @@ def read_members(folder: Path) -> list[str] | None:
         )
     if not manifest["finished"] and not any(one.has_folds for one in members or [run]):
         raise StoreError(
-            f"the run {folder} has not started to train: nothing to report; this resumes it: {manifest['command']}"
+            f"the run {folder} has not started training: nothing to report; resume it with: {manifest['command']}"
         )
     return [member.folder.name for member in members] or None
 
@@ -314,11 +313,10 @@ def _method(content: Mapping[str, Any]) -> Method:
 
 def _incomplete(found: Mapping[str, Predictions], methods: Sequence[str], tests: Sequence[Any]) -> list[str]:
     """Describe the methods whose sorted predictions are not those of the sorted tests of the folds."""
-    tests_of = {name: found[name].tests if name in found else [] for name in methods}
     return [
         f"has {len(of_method)} predictions of {name}; the folds test {counted(len(tests), 'track')}"
-        for name, of_method in tests_of.items()
-        if of_method != tests
+        for name in methods
+        if (of_method := found[name].tests if name in found else []) != tests
     ]
 
 
