@@ -28,7 +28,7 @@ Dataset: TypeAlias = Annotated[
 AudioFolder: TypeAlias = Annotated[Path | None, typer.Option(metavar="DIR", help="The dataset's audio folder.")]
 StoreFolder: TypeAlias = Annotated[
     Path,
-    typer.Option("--store", metavar="DIR", envvar="MIREMBED_STORE", help="Folder of features, models and runs."),
+    typer.Option("--store", metavar="DIR", envvar="MIREMBED_STORE", help="Folder for features, models and runs."),
 ]
 Similarities: TypeAlias = Annotated[
     list[str] | None,
@@ -44,7 +44,7 @@ Approaches: TypeAlias = Annotated[
 ]
 LabelSimilarity: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="SPEC", help="Similarity of the labels, if it is not that of the embeddings."),
+    typer.Option(metavar="SPEC", help="Similarity of the labels. Default: the same as for the embeddings."),
 ]
 Epochs: TypeAlias = Annotated[
     int | None, typer.Option(metavar="N", help=f"Passes over the training tracks. Default: {defaults.EPOCHS}.")
@@ -61,7 +61,7 @@ Normalize: TypeAlias = Annotated[
 ]
 Exclude: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="WHAT", help="known-faults: leave out the tracks that are known to be faulty."),
+    typer.Option(metavar="WHAT", help="known-faults: leave out the tracks with known faults."),
 ]
 Jobs: TypeAlias = Annotated[
     int | None,
@@ -79,13 +79,13 @@ Scheduler: TypeAlias = Annotated[
 ]
 Device: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="auto (the default), cpu or cuda; auto uses a CUDA device if there is one."),
+    typer.Option(metavar="NAME", help="cpu, cuda, or auto (the default), which uses a CUDA device if there is one."),
 ]
 Engine: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Engine of the network: numba (fused, fast), torch, or auto (the default), which is numba where it works.",
+        help="Computes the network: numba (fused, fast), torch, or auto (the default), which uses numba if it works.",
     ),
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
@@ -124,7 +124,7 @@ def discover() -> Registry:
 
     registry = Registry.discover()
     for broken in registry.broken:
-        typer.echo(f"warning: {broken}; left out: {broken.remedy}", err=True)
+        typer.echo(f"warning: {broken}; not loaded; {broken.remedy}", err=True)
     return registry
 
 

@@ -115,9 +115,9 @@ def check(
     audio: Annotated[Path | None, typer.Option(metavar="DIR", help="The audio folder of a dataset.")] = None,
     json: options.Json = False,
 ) -> None:
-    """Check that a plugin does what its hook promises; exit code 1 if it does not.
+    """Check that a plugin does everything that its hook requires; exit code 1 if it does not.
 
-    If plugins of several kinds have the name, all of them are checked.
+    If several plugins of different kinds have this name, all of them are checked.
     """
     import contextlib
     import sys

@@ -25,7 +25,7 @@ def report(
 ) -> None:
     """Write the report of a run: an HTML page, figures (PNG, SVG) and tables (CSV, LaTeX).
 
-    An unfinished run is reported as far as it got.
+    For an unfinished run, it covers the folds finished so far.
     """
     from mirembed.cli.output import ConsoleProgress, print_json
     from mirembed.progress import counted

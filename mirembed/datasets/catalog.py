@@ -222,7 +222,7 @@ def list_dataset(registry: Registry, spec: Spec, audio: Path | None, store: Stor
                 audio = _own_audio(dataset, spec, store, progress)
             if not audio.is_dir():
                 what = "is not a folder" if audio.exists() else "does not exist"
-                raise DatasetError(f"--audio {audio} {what}; give the folder that holds the audio of {spec}")
+                raise DatasetError(f"--audio {audio} {what}; give the folder with the audio of dataset {spec}")
             listing: Listing = dataset.listing(audio)
             check_listing(listing, str(spec) if plugin.distribution == HOST else plugin.with_origin(spec))
         except OSError as error:

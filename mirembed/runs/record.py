@@ -30,7 +30,7 @@ from mirembed.store.rows import task_from_json
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_EVALUATE_AGAIN = "delete the folder of the run and evaluate again: its manifest.json has the command"
+_EVALUATE_AGAIN = "copy the command from the run's manifest.json, delete the run's folder, and evaluate again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,9 +223,9 @@ def open_run(runs: Path, name: str) -> RunRecord:
     manifest, members = run.manifest, run.members
     if members:
         names = ", ".join(f"{run.folder.name}/{member.folder.name}" for member in members)
-        raise EvaluationError(f"{run.folder} holds several runs; name one of them: {names}")
+        raise EvaluationError(f"{run.folder} contains several runs; choose one of them: {names}")
     if not manifest["finished"]:
-        raise EvaluationError(f"the run {run.folder} is not finished; this resumes it: {manifest['command']}")
+        raise EvaluationError(f"the run {run.folder} is not finished; to resume it, run: {manifest['command']}")
     return _read(run)
 
 
@@ -264,7 +264,8 @@ def read_members(folder: Path) -> list[str] | None:
         )
     if not manifest["finished"] and not any(one.has_folds for one in members or [run]):
         raise StoreError(
-            f"the run {folder} has not started to train: nothing to report; this resumes it: {manifest['command']}"
+            f"the run {folder} has not started training, so there is nothing to report; to resume it, run: "
+            f"{manifest['command']}"
         )
     return [member.folder.name for member in members] or None
 

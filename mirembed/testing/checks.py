@@ -104,7 +104,7 @@ class Subject:
             yield self.audio
             return
         if self.audio is None and not hasattr(self.create(), "synthesize"):
-            raise DatasetError(f"checking the dataset {self.spec} needs a copy of its audio; give the folder (--audio)")
+            raise DatasetError(f"to check the dataset {self.spec}, give the folder with a copy of its audio (--audio)")
         write = self.audio or self._synthesize
         with tempfile.TemporaryDirectory(prefix="mirembed-") as folder:
             write(Path(folder))
