@@ -20,7 +20,7 @@ from mirembed.store import Store
 from mirembed.store.tracks import Tracks
 from mirembed.training.engine import make_engine
 from mirembed.training.excerpts import Normalization
-from mirembed.training.loop import Settings, TrainingData, train
+from mirembed.training.loop import TrainingData, TrainingSettings, train
 from mirembed.training.network import one_thread, seeded_network
 from mirembed.training.similarity import PluginSimilarity
 from mirembed.workers.trainings import run_trainings
@@ -82,7 +82,7 @@ def run_training(task: Task, on_epoch: Callable[[int], None]) -> Span:
     problem = task.problem
     assert task.fold is not None
     rows = problem.folds[task.fold].train
-    settings = Settings(
+    settings = TrainingSettings(
         epochs=problem.epochs, batch=problem.batch, seed=problem.seed, fold=task.fold, engine=task.engine
     )
     approach = Approach.parse(problem.approach)

@@ -112,7 +112,7 @@ def make_problem(tracks: Tracks, arguments: Namespace, epochs: int) -> Problem:
     """Draw the folds that ``mirembed evaluate`` draws."""
     task = tracks.task
     if isinstance(task, Classification):
-        labels: NDArray[Any] = tracks.class_indices
+        labels: NDArray[Any] = tracks.label_array
         label_vectors = one_hot(labels, len(task.classes))
     else:
         labels = np.asarray(tracks.labels)

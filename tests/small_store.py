@@ -25,7 +25,6 @@ from mirembed.specs import Spec
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow, Store
 from mirembed.store.tracks import Tracks
-from mirembed.training.loop import Settings as TrainingSettings
 from mirembed.workers import trainings
 
 CLASSES = Classification(("high", "low", "middle"))
@@ -125,16 +124,15 @@ def evaluate(
 def job(tracks: Tracks, *approaches: str, rows: np.ndarray | None = None, **settings: Any) -> Job:
     """Return a short training of approaches that share a network, on all tracks or on ``rows``."""
     described = experiment(*approaches, **{"epochs": 2, **settings})
-    return Job(
-        frames=tracks.frames,
-        task=tracks.task,
-        labels=tracks.labels if isinstance(tracks.task, Regression) else tracks.class_indices,
+    return Job.of(
+        tracks,
         rows=np.arange(len(tracks.ids)) if rows is None else rows,
-        normalize=described.normalize,
         methods=described.methods,
-        settings=TrainingSettings(described.epochs, described.batch),
-        parameters=tracks.info.parameters,
+        settings=described,
+        seed=0,
+        fold=0,
         provenance={"settings": {}, "learner": {"name": "svm", "distribution": "mirembed", "version": "1.0"}},
+        checkpoint=None,
     )
 
 

@@ -33,7 +33,7 @@ from mirembed.training.engine import choose_engine, fused, gru, make_engine, vec
 from mirembed.training.engine.fused import FusedEngine
 from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization
 from mirembed.training.labels import one_hot
-from mirembed.training.loop import Settings, Trained, TrainingData, train
+from mirembed.training.loop import Trained, TrainingData, TrainingSettings, train
 from mirembed.training.network import EmbeddingNetwork, TorchEngine, one_thread, seeded_network
 from mirembed_similarities.similarities import Rbf
 
@@ -207,7 +207,7 @@ def weights(trained: Trained) -> torch.Tensor:
 @pytest.mark.parametrize("similarity", [Rbf(), None], ids=["similarity", "baseline"])
 def test_training_agrees_with_torch(data, similarity):
     """Batches of 6 do not fill a tile, and the last one holds a single track."""
-    settings = Settings(epochs=4, batch=6, seed=2)
+    settings = TrainingSettings(epochs=4, batch=6, seed=2)
     theirs = train(data, replace(settings, engine="torch"), similarity)
     ours = train(data, replace(settings, engine="numba"), similarity)
     np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-3)
@@ -221,7 +221,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_to_the_bit(data, similar
         if epoch == 12:
             raise KeyboardInterrupt
 
-    settings, checkpoint = Settings(epochs=13, batch=32, engine="numba"), tmp_path / "checkpoint.safetensors"
+    settings, checkpoint = TrainingSettings(epochs=13, batch=32, engine="numba"), tmp_path / "checkpoint.safetensors"
     whole = train(data, settings, similarity)
     with pytest.raises(KeyboardInterrupt):
         train(data, settings, similarity, checkpoint=checkpoint, on_epoch=interrupt)
@@ -248,7 +248,7 @@ def test_frames_in_a_file_give_the_same_numbers_and_do_not_stay_in_memory(tmp_pa
         before = memory_of_files()
         normalization = Normalization.fit(Moments.of(source, starts, lengths))
         data = TrainingData(source, starts, lengths, labels, None, normalization)
-        trained = train(data, Settings(epochs=1, batch=8, engine=engine))
+        trained = train(data, TrainingSettings(epochs=1, batch=8, engine=engine))
         embeddings = make_engine(engine, network).embed_tracks(source, starts, lengths, normalization)
         results.append((weights(trained), torch.from_numpy(embeddings)))
     assert memory_of_files() - before < frames.nbytes / 3
@@ -261,7 +261,7 @@ def test_divergence_is_an_error(data):
         return 1e30 * x @ x.mT
 
     with pytest.raises(EvaluationError, match=r"(inf|nan) after epoch 1\b"):
-        train(data, Settings(epochs=3, batch=32, engine="numba"), exploding)
+        train(data, TrainingSettings(epochs=3, batch=32, engine="numba"), exploding)
 
 
 def test_an_evaluation_does_not_depend_on_the_number_of_workers(tmp_path):

@@ -195,7 +195,7 @@ def test_the_recorded_chance_is_the_score_of_the_approach_chance_on_the_same_fol
 
 
 def test_tracks_outside_an_official_split_do_not_affect_chance(tracks, tmp_path):
-    one, other, left_out = ([tracks.ids[i] for i in np.flatnonzero(tracks.class_indices == k)] for k in range(3))
+    one, other, left_out = ([tracks.ids[i] for i in np.flatnonzero(tracks.label_array == k)] for k in range(3))
     split = Split(frozenset([*one[:2], other[0]]), frozenset([*other[1:5], one[2]]))
     run, [chance] = evaluate_and_score(tracks, tmp_path, "chance", folds="halves", official={"halves": [split]})
     configuration = run.manifest["configuration"]

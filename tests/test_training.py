@@ -24,7 +24,7 @@ from mirembed.store.frame_file import Moments
 from mirembed.store.tracks import open_tracks
 from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization, epoch_batches, gather
 from mirembed.training.labels import TargetScale, one_hot
-from mirembed.training.loop import Settings, Trained, TrainingData, train
+from mirembed.training.loop import Trained, TrainingData, TrainingSettings, train
 from mirembed.training.network import TorchEngine, one_thread, seeded_head, seeded_network
 from mirembed.training.similarity import PluginSimilarity
 from mirembed_similarities.similarities import Cosine, Rbf
@@ -65,8 +65,8 @@ def same_to_the_bit(first: Trained, second: Trained) -> bool:
     return first.losses == second.losses and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def settings(epochs: int, batch: int = 32, **others: Any) -> Settings:
-    return Settings(epochs, batch, **others)
+def settings(epochs: int, batch: int = 32, **others: Any) -> TrainingSettings:
+    return TrainingSettings(epochs, batch, **others)
 
 
 def first_embeddings(data: TrainingData) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +127,7 @@ def test_three_epochs_are_three_steps_of_adadelta(data):
             with torch.no_grad():
                 parameter -= torch.from_numpy(step).float()
 
-    trained = train(data, Settings(epochs=3, batch=32, seed=4, fold=1), Rbf())
+    trained = train(data, TrainingSettings(epochs=3, batch=32, seed=4, fold=1), Rbf())
     np.testing.assert_allclose(trained.losses, losses, rtol=1e-4)
     for ours, theirs in zip(network.parameters(), trained.network.parameters(), strict=True):
         np.testing.assert_allclose(theirs.detach(), ours.detach(), rtol=0, atol=1e-5)

@@ -9,15 +9,15 @@ from mirembed.errors import SpecError
 from mirembed.specs import Spec
 
 NETWORK_BASELINES = ("nn", "fl")
-"""One network trained to predict the labels: its own predictions, and its embedding given to the learner."""
+"""Both train a network to predict labels: ``nn`` uses its predictions, ``fl`` gives its embeddings to a learner."""
 
 UNTRAINED_BASELINES = ("chance", "mel", "untrained")
-"""What a trained network has to beat: no features, statistics of the mel bands, a network with its initial weights."""
+"""What a trained network has to beat: no features, statistics of the mel bands, an untrained network."""
 
 
 @dataclass(frozen=True)
 class Approach:
-    """``nn``, ``fl``, similarity learning with a given similarity, or a baseline without training.
+    """A way to make predictions: ``nn``, ``fl``, learning a similarity, or a baseline without training.
 
     Attributes
     ----------

@@ -15,7 +15,6 @@ The keys are the flags of ``mirembed evaluate``. Presets are experiment files th
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ EXPERIMENT_FILE = "experiment.toml"
 
 
 def read_experiment(path: Path) -> list[Settings]:
-    """Read an experiment file, or the one in the folder of a run.
+    """Read an experiment file; for the folder of a run, the one in it.
 
     Raises
     ------
@@ -39,12 +38,9 @@ def read_experiment(path: Path) -> list[Settings]:
         path = path / EXPERIMENT_FILE
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SpecError(
-            f"--config {path}: cannot be read ({error.strerror}); expected an experiment file or a run"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise SpecError(f"--config {path}: not UTF-8 text; expected an experiment file or a run") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise SpecError(f"--config {path}: cannot be read ({reason}); expected an experiment file or a run") from error
     return parse_experiment(text, str(path))
 
 
@@ -67,8 +63,8 @@ def presets() -> dict[str, str]:
     import importlib.resources
 
     folder = importlib.resources.files("mirembed.config") / "presets"
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
-    return {file.name.removesuffix(".toml"): file.read_text(encoding="utf-8") for file in files}
+    texts = {file.name: file.read_text(encoding="utf-8") for file in folder.iterdir() if file.name.endswith(".toml")}
+    return {name.removesuffix(".toml"): texts[name] for name in sorted(texts)}
 
 
 def parse_experiment(text: str, where: str) -> list[Settings]:
@@ -84,6 +80,8 @@ def parse_experiment(text: str, where: str) -> list[Settings]:
     SpecError
         If it is malformed.
     """
+    import tomllib
+
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

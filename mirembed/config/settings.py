@@ -20,51 +20,50 @@ Normalize: TypeAlias = Literal["training", "dataset"]
 _RESERVED_NAMES = ("report", "manifest.json", "experiment.toml")
 """Other entries in the folder of an experiment."""
 
-_EXCLUSIVE = [
-    ("cv", "splits"),
-    ("cv", "test_size"),
-    ("splits", "cv"),
-    ("approach", "similarity"),
-    ("similarity", "approach"),
-]
-"""Pairs of settings: a new value of the first resets the second to its default."""
+_REPLACES = {
+    "cv": ("splits", "test_size"),
+    "splits": ("cv",),
+    "approach": ("similarity",),
+    "similarity": ("approach",),
+}
+"""Settings that go back to their defaults when another gets a new value."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything that decides the numbers: each attribute is a flag of ``mirembed evaluate`` and a key of its files.
 
-    ``mirembed fit`` takes those of the training and the learner; it ignores the others.
+    ``mirembed fit`` uses those of the training and the learner, and ignores the others.
 
     Attributes
     ----------
     name : str
-        Of the evaluation, where an experiment has several.
+        Name of the evaluation, if an experiment has several.
     dataset : tuple of str
-        Empty: the only dataset of the store.
+        By default the only dataset in the store.
     approach, similarity : tuple of str
-        Both add to `approaches`; ``rbf-sl`` when both are empty.
+        Together they give `approaches`; ``rbf-sl`` if both are empty.
     label_similarity : str or None
-        Compares labels; None: by the similarity that compares embeddings.
+        Compares labels; by default, labels are compared by the similarity that compares embeddings.
     learner : tuple of str
         Each is combined with every approach that needs one.
     epochs, batch : int
     seed : tuple of int
         Each draws its own folds, weights and excerpts.
     folds : str or None
-        ``random``, ``stratified``, ``grouped``, or official splits of the dataset; None: the task's default.
+        ``random``, ``stratified``, ``grouped``, or official splits of the dataset; the default depends on the task.
     cv : int or None
         Number of folds.
     splits : int or None
-        Number of repeated random splits, in place of cross-validation.
+        Number of repeated random splits, instead of cross-validation.
     test_size : float or None
-        Share of the tracks (with ``grouped``, of the groups) in the test part of each such split.
+        Fraction of the tracks (with ``grouped``, of the groups) that each random split tests.
     normalize : {"training", "dataset"}
         Which tracks the band statistics come from.
     exclude : str or None
-        ``known-faults``, or None: no track.
+        ``known-faults``, or None to exclude no track.
     checkpoint_every : int
-        Score after every so many epochs, for the curves; 0: after the last epoch only.
+        Score after every so many epochs, for the curves; 0 scores after the last epoch only.
     keep_models : bool
         Keep the models of all folds.
     keep_embeddings : bool
@@ -117,7 +116,7 @@ class Settings:
 
     @property
     def approaches(self) -> tuple[Approach, ...]:
-        """The approaches that ``approach`` and ``similarity`` give.
+        """The approaches that ``approach`` and ``similarity`` name.
 
         Raises
         ------
@@ -195,10 +194,11 @@ class Settings:
             values[known[name].name] = _convert(value, wanted[known[name].name], f"{where}: {name}")
         reset: dict[str, Any] = {
             other: known[key(other)].default
-            for given, other in _EXCLUSIVE
-            if values.get(given) is not None and other not in values
+            for name, others in _REPLACES.items()
+            if values.get(name) is not None
+            for other in others
         }
-        return replace(self, **reset, **values)
+        return replace(self, **(reset | values))
 
     def to_toml(self) -> dict[str, Any]:
         """Return the settings by their keys in experiment files; empty ones are left out."""

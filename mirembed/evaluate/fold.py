@@ -89,44 +89,44 @@ def _predict(
 
     job, test, ids = training.job, training.test, training.ids
     seed, fold = job.seed
-    tracks = np.arange(len(ids)) if keep_embeddings else test
-    vectors = _embed(job, fitted, tracks)  # [n_tracks or n_test, units]
-    of_test = vectors[test] if keep_embeddings else vectors
+    wanted = np.arange(len(ids)) if keep_embeddings else test
+    vectors = _embed(job, fitted, wanted)  # [n_tracks, units]
     tested = [ids[row] for row in test]
     predictions = [
         predictions_table(
-            job.task, method, seed, fold, tested, job.labels[test], fitted.models[method.name].predict(of_test)
+            job.task, method, seed, fold, tested, job.labels[test], fitted.models[method.name].predict(vectors[test])
         )
         for method in job.methods
     ]
     embeddings = None
     if keep_embeddings:
-        in_sample = np.isin(tracks, job.rows)
+        in_sample = np.isin(wanted, job.rows)
         embeddings = embeddings_table(job.approach.name, seed, fold, epoch, ids, in_sample, vectors)
     return pa.concat_tables(predictions), embeddings
 
 
-def _embed(job: Job, fitted: Fitted, tracks: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the embeddings ``[n_tracks, units]`` of tracks; those that a learner was fitted to are known already."""
+def _embed(job: Job, fitted: Fitted, wanted: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return an array of embeddings ``[n_tracks, units]`` in which only the rows ``wanted`` need be valid.
+
+    The embeddings that a learner was fitted to are known already.
+    """
     frames = job.frames
     [model, *_] = fitted.models.values()
-    known = np.zeros(len(frames.starts), bool)
-    if fitted.embeddings is not None:
-        known[job.rows] = True
-    unknown = tracks[~known[tracks]]
+    unknown = wanted if fitted.embeddings is None else np.setdiff1d(wanted, job.rows)
     embedded = model.embed(frames.open(), frames.starts[unknown], frames.lengths[unknown])
-    vectors = np.empty((len(known), embedded.shape[1]), np.float32)
+    vectors = np.zeros((len(frames.starts), embedded.shape[1]), np.float32)
     if fitted.embeddings is not None:
         vectors[job.rows] = fitted.embeddings
     vectors[unknown] = embedded
-    return vectors[tracks]
+    return vectors
 
 
 def _save_models(training: FoldTraining, fitted: Fitted, registry: Registry) -> None:
     """Save the models that have a network, if models are kept."""
+    if training.models is None:
+        return
     seed, fold = training.job.seed
-    for method in training.job.methods if training.models is not None else ():
-        assert training.models is not None  # noqa: S101
+    for method in training.job.methods:
         folder = training.models / f"{slug(method.name)}-seed{seed}-fold{fold}"
         model = fitted.models[method.name]
         if folder.exists() or not model.savable:

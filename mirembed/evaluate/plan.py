@@ -22,12 +22,10 @@ from mirembed.datasets.splits import (
 )
 from mirembed.errors import SpecError
 from mirembed.evaluate.fold import FoldTraining
-from mirembed.fit.job import Job, label_array, training_provenance
+from mirembed.fit.job import Job, training_provenance
 from mirembed.fit.resolve import describe_settings
 from mirembed.hookspecs import Classification, Split, Task
-from mirembed.models.baselines import chance_estimator
-from mirembed.models.estimators import check_storable
-from mirembed.models.learners import new_estimator
+from mirembed.models.learners import check_learners
 from mirembed.progress import counted
 from mirembed.provenance import versions
 from mirembed.registry import Registry
@@ -36,10 +34,12 @@ from mirembed.runs.summary import Sizes, describe_folds
 from mirembed.store.root import slug
 from mirembed.store.rows import task_to_json
 from mirembed.store.tracks import Tracks
-from mirembed.training.loop import Settings as TrainingSettings
 
 Folds: TypeAlias = Mapping[int, Sequence[Fold]]
 """The folds of each seed."""
+
+_RECORDED = ("folds", "cv", "splits", "test_size", "checkpoint_every", "keep_models", "keep_embeddings")
+"""Settings of an evaluation that its manifest repeats, besides those of the training."""
 
 _SMALL_TEST_PART = 10
 """With fewer test tracks in a fold, its score is coarse, and an interval over such scores means little."""
@@ -107,25 +107,19 @@ class PlannedRun:
             "n_tracks": len(tracks.ids),
             "spectrogram": dict(tracks.info.parameters),
             **describe_settings(settings, self.plugins),
-            "folds": settings.folds,
+            **{name: getattr(settings, name) for name in _RECORDED},
+            "seeds": list(settings.seed),
             "n_used": sizes.n_used,
             "n_train": sizes.n_train,
             "n_test": sizes.n_test,
-            "chance": chance(tracks.task, label_array(tracks), self.folds),
-            "cv": settings.cv,
-            "splits": settings.splits,
-            "test_size": settings.test_size,
+            "chance": chance(tracks.task, tracks.label_array, self.folds),
             "excluded": dict(tracks.excluded),
-            "seeds": list(settings.seed),
-            "checkpoint_every": settings.checkpoint_every,
-            "keep_models": settings.keep_models,
-            "keep_embeddings": settings.keep_embeddings,
             "versions": versions(),
         }
 
     def trainings(self, run: RunFolder) -> list[FoldTraining]:
         """Return all trainings of the run, whether finished or not, always in the same order."""
-        tracks, settings, labels = self.tracks, self.settings, label_array(self.tracks)
+        tracks, settings = self.tracks, self.settings
         described, command = describe_settings(settings, self.plugins), run.manifest["command"]
         trainings = []
         for seed, folds in self.folds.items():
@@ -134,23 +128,13 @@ class PlannedRun:
                 for methods in settings.trainings:
                     approach = methods[0].approach
                     name = f"{slug(approach.training)}-seed{seed}-fold{fold.index}"
-                    job = Job(
-                        frames=tracks.frames,
-                        task=tracks.task,
-                        labels=labels,
+                    job = Job.of(
+                        tracks,
                         rows=fold.train,
-                        normalize=settings.normalize,
                         methods=methods,
-                        settings=TrainingSettings(
-                            epochs=settings.epochs,
-                            batch=settings.batch,
-                            seed=seed,
-                            fold=fold.index,
-                            device=settings.device,
-                            engine=settings.engine,
-                            checkpoint_every=settings.checkpoint_every,
-                        ),
-                        parameters=tracks.info.parameters,
+                        settings=settings,
+                        seed=seed,
+                        fold=fold.index,
                         provenance={**provenance, "fold": fold.index},
                         checkpoint=run.checkpoints / f"{name}.safetensors",
                     )
@@ -210,8 +194,7 @@ def plan_run(
     settings = choose_splits(settings, tracks.task, official or {})
     folds, notes = draw_folds(settings, tracks, official or {})
     if settings.keep_models:
-        for learner in settings.learners:
-            check_storable(new_estimator(registry, learner, tracks.task), learner, registry)
+        check_learners(registry, settings.learners, tracks.task)
     return PlannedRun(name, settings, tracks, plugins, folds, notes)
 
 
@@ -252,32 +235,22 @@ def draw_folds(settings: Settings, tracks: Tracks, official: Mapping[str, Sequen
     EvaluationError
         If the tracks cannot be split this way.
     """
+    task, labels, groups = tracks.task, tracks.label_array, tracks.groups
+    scheme, n_splits, test_size = cast(Scheme, settings.folds), settings.splits, settings.test_size
     folds: dict[int, list[Fold]] = {}
     notes: dict[str, None] = {}
     for seed in settings.seed:
-        folds[seed], of_seed = _folds_of_seed(settings, tracks, official, seed)
-        notes |= dict.fromkeys(of_seed)
+        if settings.cv is not None:
+            made = make_folds(task, labels, scheme=scheme, n_folds=settings.cv, seed=seed, groups=groups)
+        elif n_splits is not None and test_size is not None:
+            made = make_splits(
+                task, labels, scheme=scheme, n_splits=n_splits, test_size=test_size, seed=seed, groups=groups
+            )
+        else:
+            made = official_folds(task, labels, official[scheme], tracks.ids)
+        folds[seed] = made[0]
+        notes |= dict.fromkeys(made[1])
     return folds, [*notes, *_warnings(tracks, folds[settings.seed[0]])]
-
-
-def _folds_of_seed(
-    settings: Settings, tracks: Tracks, official: Mapping[str, Sequence[Split]], seed: int
-) -> tuple[list[Fold], list[str]]:
-    task, labels, groups = tracks.task, label_array(tracks), tracks.groups
-    scheme = cast(Scheme, settings.folds)
-    if settings.cv is not None:
-        return make_folds(task, labels, scheme=scheme, n_folds=settings.cv, seed=seed, groups=groups)
-    if settings.splits is not None and settings.test_size is not None:
-        return make_splits(
-            task,
-            labels,
-            scheme=scheme,
-            n_splits=settings.splits,
-            test_size=settings.test_size,
-            seed=seed,
-            groups=groups,
-        )
-    return official_folds(task, labels, official[scheme], tracks.ids)
 
 
 def _warnings(tracks: Tracks, folds: Sequence[Fold]) -> list[str]:
@@ -329,9 +302,9 @@ def chance(task: Task, labels: NDArray[Any], folds: Folds) -> float:
     """
     if not isinstance(task, Classification):
         return 0.0
-    accuracies = []
-    for fold in [fold for of_seed in folds.values() for fold in of_seed]:
-        estimator = chance_estimator(task)
-        estimator.fit(np.zeros((len(fold.train), 1)), labels[fold.train])
-        accuracies.append(np.mean(estimator.predict(np.zeros((len(fold.test), 1))) == labels[fold.test]))
+    accuracies = [
+        np.mean(labels[fold.test] == np.bincount(labels[fold.train]).argmax())
+        for of_seed in folds.values()
+        for fold in of_seed
+    ]
     return float(np.mean(accuracies))

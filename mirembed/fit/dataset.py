@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from mirembed.config import Approach, Settings
 from mirembed.errors import EvaluationError, SpecError
-from mirembed.fit.job import Job, fit_models, label_array, training_provenance
+from mirembed.fit.job import Job, fit_models, training_provenance
 from mirembed.fit.names import checkpoint, reserving
 from mirembed.fit.resolve import choose_device, describe_plugins, describe_settings
 from mirembed.hookspecs import Classification, Regression
 from mirembed.models.embeddings import EmbeddingRows, ModelKey, write_embeddings
 from mirembed.models.estimators import check_storable
-from mirembed.models.learners import describe_learner, fit_learner, new_estimator
+from mirembed.models.learners import check_learners, describe_learner, fit_learner
 from mirembed.models.model import Model
 from mirembed.progress import Progress, Silent, counted
 from mirembed.provenance import versions
@@ -33,7 +33,6 @@ from mirembed.store.root import slug
 from mirembed.store.tracks import Tracks
 from mirembed.training.engine import choose_engine
 from mirembed.training.labels import TargetScale, undeclared
-from mirembed.training.loop import Settings as TrainingSettings
 from mirembed.workers.trainings import run_trainings
 
 
@@ -141,8 +140,15 @@ def fit(
     progress = progress or Silent()
     settings = replace(settings, device=choose_device(settings.device))
     plugins = describe_plugins(settings, registry)
-    labels = check_trainable(tracks)
-    _check_savable(tracks, settings, registry)
+    _check_trainable(tracks)
+    for approach in settings.approaches:
+        if not approach.trains:
+            raise SpecError(
+                f"--approach {approach.name} trains no network, so there is no model to save; "
+                "use `mirembed evaluate` to score it"
+            )
+    if any(approach.learns for approach in settings.approaches):
+        check_learners(registry, settings.learners, tracks.task)
     settings = replace(settings, engine=choose_engine(settings.engine, progress.note))  # takes a second
     described = describe_settings(settings, plugins)
     if undeclared(tracks.task):
@@ -158,17 +164,13 @@ def fit(
                 progress.note(f"the model {wanted[method]} already exists; saving this one as {folder.name}")
         trainings = [
             _Training(
-                Job(
-                    frames=tracks.frames,
-                    task=tracks.task,
-                    labels=labels,
+                Job.of(
+                    tracks,
                     rows=np.arange(len(tracks.ids)),
-                    normalize=settings.normalize,
                     methods=methods,
-                    settings=TrainingSettings(
-                        settings.epochs, settings.batch, seed, 0, settings.device, settings.engine
-                    ),
-                    parameters=tracks.info.parameters,
+                    settings=settings,
+                    seed=seed,
+                    fold=0,
                     provenance=provenance,
                     checkpoint=checkpoint(models, methods[0].approach.training, digest),
                 ),
@@ -186,19 +188,6 @@ def fit(
         for _, saved in run_trainings(_fit_training, trainings, epochs, jobs, progress, description):
             fitted |= {model.approach: model for model in saved}
     return [fitted[method.name] for method in settings.methods]
-
-
-def _check_savable(tracks: Tracks, settings: Settings, registry: Registry) -> None:
-    """Check that every method has a network, and a learner that can be saved."""
-    for approach in settings.approaches:
-        if not approach.trains:
-            raise SpecError(
-                f"--approach {approach.name} trains no network, so there is no model to save; "
-                "use `mirembed evaluate` to score it"
-            )
-    if any(approach.learns for approach in settings.approaches):
-        for learner in settings.learners:
-            check_storable(new_estimator(registry, learner, tracks.task), learner, registry)
 
 
 def _fit_training(training: _Training, on_epoch: Callable[[int], None]) -> list[FittedModel]:
@@ -259,69 +248,49 @@ def transfer(
         If the network was trained on spectrograms with other parameters.
     """
     base = Model.load(network, registry)
+    made = base.provenance
     compare_parameters(base.parameters, tracks.info.parameters, f"the model {network}", tracks.info.spec)
-    labels = check_trainable(tracks)
-    approach = Approach("fl") if base.provenance["approach"] == "nn" else Approach.parse(base.provenance["approach"])
-    check_storable(new_estimator(registry, learner, tracks.task), learner, registry)
-    provenance = _transfer_provenance(base, network, tracks, approach, learner, registry, name, command)
-    scale = TargetScale.fit(tracks.task, labels) if isinstance(tracks.task, Regression) else None
-    model = replace(base, task=tracks.task, head=None, estimator=None, scale=scale, provenance=provenance)
-    embeddings = base.embed(tracks.frames.open(), tracks.frames.starts, tracks.frames.lengths)
-    seed = (base.provenance["seed"], 0)
-    fitted = fit_learner(registry, learner, approach, tracks.task, embeddings, labels, scale, seed=seed)
-    fitted.put_into(model)
-    origin = provenance["network_from"]
-    # Whether the network was trained on these tracks is unknown if it comes from other tracks, or from a fold.
-    same = base.provenance.get("network_from", base.provenance)["dataset"]["digest"] == tracks.digest
-    in_sample = True if same and origin["fold"] is None else None
-    wanted = _wanted_names(tracks, [f"from-{network.name}"], name)
-    with reserving(models, provenance["fit"], wanted, exact=name is not None) as folders:
-        [folder] = folders.values()
-        model = _save_model(model, folder, learner, registry)
-        epoch = provenance["settings"]["epochs"]
-        path = _save_embeddings(model, store.embeddings, tracks, embeddings, epoch=epoch, in_sample=in_sample)
-    return FittedModel(approach.name, folder, path, None, fitted.notes)
-
-
-def _transfer_provenance(
-    base: Model,
-    network: Path,
-    tracks: Tracks,
-    approach: Approach,
-    learner: Spec,
-    registry: Registry,
-    name: str | None,
-    command: str,
-) -> dict[str, Any]:
-    """Return the provenance of a model whose network comes from the model ``base``."""
+    _check_trainable(tracks)
+    check_learners(registry, [learner], tracks.task)
+    approach = Approach("fl") if made["approach"] == "nn" else Approach.parse(made["approach"])
     described = describe_learner(registry, learner, [approach])
-    settings = {**base.provenance["settings"], "learners": {str(learner): described}}
-    origin = base.provenance.get("network_from", base.provenance)
-    digest = _digest(
-        {
-            **settings,
-            "network": base.provenance["digest"],
-            "data": tracks.digest,
-            "name": name,
-            "versions": versions(),
-        }
-    )
-    return {
-        **training_provenance(tracks, settings, base.provenance["seed"], command),
+    settings = {**made["settings"], "learners": {str(learner): described}}
+    content = {"network": made["digest"], "data": tracks.digest, "name": name, "versions": versions()}
+    digest = _digest({**settings, **content})
+    origin = made.get("network_from", made)
+    provenance = {
+        **training_provenance(tracks, settings, made["seed"], command),
         "fit": digest,
         "approach": approach.name,
         "learner": described,
         "network_from": {
             "model": network.name,
-            "digest": base.provenance["digest"],
+            "digest": made["digest"],
             "dataset": origin["dataset"],
             "fold": origin.get("fold"),
         },
     }
+    scale = TargetScale.fit(tracks.task, tracks.label_array) if isinstance(tracks.task, Regression) else None
+    model = replace(base, task=tracks.task, head=None, estimator=None, scale=scale, provenance=provenance)
+    embeddings = base.embed(tracks.frames.open(), tracks.frames.starts, tracks.frames.lengths)
+    fitted = fit_learner(
+        registry, learner, approach, tracks.task, embeddings, tracks.label_array, scale, seed=(made["seed"], 0)
+    )
+    fitted.put_into(model)
+    # Whether the network was trained on these tracks is unknown if it comes from other tracks, or from a fold.
+    same = origin["dataset"]["digest"] == tracks.digest and origin.get("fold") is None
+    wanted = _wanted_names(tracks, [f"from-{network.name}"], name)
+    with reserving(models, digest, wanted, exact=name is not None) as folders:
+        [folder] = folders.values()
+        model = _save_model(model, folder, learner, registry)
+        path = _save_embeddings(
+            model, store.embeddings, tracks, embeddings, epoch=settings["epochs"], in_sample=True if same else None
+        )
+    return FittedModel(approach.name, folder, path, None, fitted.notes)
 
 
-def check_trainable(tracks: Tracks) -> NDArray[Any]:
-    """Return the labels as `Job` takes them.
+def _check_trainable(tracks: Tracks) -> None:
+    """Refuse tracks that nothing can be learned from.
 
     Raises
     ------
@@ -335,7 +304,6 @@ def check_trainable(tracks: Tracks) -> NDArray[Any]:
             f"all {len(tracks.ids)} tracks of {tracks.info.spec} are of class {tracks.task.classes[0]!r}: at least two "
             "classes are needed"
         )
-    return label_array(tracks)
 
 
 def _save_model(model: Model | None, folder: Path, learner: Spec | None, registry: Registry) -> Model:

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mirembed.config import Approach, Method
+from mirembed.config import Approach, Method, Settings
 from mirembed.hookspecs import Classification, Task
 from mirembed.models.baselines import MelStatistics, NoFeatures, chance_estimator
-from mirembed.models.learners import FittedLearner, describe_learner, fit_learner, learner_targets
+from mirembed.models.learners import describe_learner, fit_learner, learner_targets
 from mirembed.models.model import Model
 from mirembed.provenance import versions
 from mirembed.registry import Registry
@@ -27,7 +26,7 @@ from mirembed.store.tracks import Tracks
 from mirembed.training.engine import import_engine
 from mirembed.training.excerpts import Normalization
 from mirembed.training.labels import TargetScale, one_hot
-from mirembed.training.loop import Settings, Trained, TrainingData, train
+from mirembed.training.loop import Trained, TrainingData, TrainingSettings, train
 from mirembed.training.network import one_thread, seeded_network
 from mirembed.training.similarity import PluginSimilarity
 from mirembed.training.weights import NetworkWeights, OutputLayer
@@ -49,7 +48,7 @@ class Job:
         but none of their labels, into the network's input.
     methods : tuple of Method
         They share the network.
-    settings : Settings
+    settings : TrainingSettings
     parameters : mapping
         Of the spectrogram.
     provenance : mapping
@@ -64,10 +63,45 @@ class Job:
     rows: NDArray[np.int64]
     normalize: str
     methods: tuple[Method, ...]
-    settings: Settings
+    settings: TrainingSettings
     parameters: Mapping[str, Any]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        tracks: Tracks,
+        rows: NDArray[np.int64],
+        methods: tuple[Method, ...],
+        settings: Settings,
+        seed: int,
+        fold: int,
+        provenance: Mapping[str, Any],
+        checkpoint: Path | None,
+    ) -> Job:
+        """Return the job of training on some tracks of a dataset; ``settings`` have device and engine resolved."""
+        training = TrainingSettings(
+            epochs=settings.epochs,
+            batch=settings.batch,
+            seed=seed,
+            fold=fold,
+            device=settings.device,
+            engine=settings.engine,
+            checkpoint_every=settings.checkpoint_every,
+        )
+        return cls(
+            frames=tracks.frames,
+            task=tracks.task,
+            labels=tracks.label_array,
+            rows=rows,
+            normalize=settings.normalize,
+            methods=methods,
+            settings=training,
+            parameters=tracks.info.parameters,
+            provenance=provenance,
+            checkpoint=checkpoint,
+        )
 
     @property
     def approach(self) -> Approach:
@@ -134,64 +168,49 @@ def fit_models(
     MirembedError
         If a plugin fails, the training diverges, or the labels cannot be learned.
     """
-    tracks = _TrainingTracks.read(job)
-    if not job.approach.trains:
-        return _fit_learners(job, registry, tracks, _untrained_features(job, tracks.data))
+    data, scale = _read_training_tracks(job)
+    approach, device = job.approach, job.settings.device
+    if not approach.trains:
+        return _fit_learners(job, registry, data, scale, _untrained_features(job, data))
+
+    def fit_trained(trained: Trained, *, notes: bool) -> Fitted:
+        # To a copy of the network, with which training may continue.
+        network = NetworkWeights.of(trained.network)
+        head = None if trained.head is None else OutputLayer.of(trained.head)
+        return _fit_learners(job, registry, data, scale, network, head, trained.losses, notes=notes)
 
     def fit_checkpoint(epoch: int, trained: Trained) -> None:
         if on_checkpoint is not None:
-            on_checkpoint(epoch, _fit_trained(job, registry, tracks, trained, notes=False))
+            on_checkpoint(epoch, fit_trained(trained, notes=False))
 
-    similarities = _similarities(job, registry)
-    with _repeatable(job.settings.device):
-        trained = train(tracks.data, job.settings, *similarities, job.checkpoint, on_epoch, fit_checkpoint)
-    return _fit_trained(job, registry, tracks, trained)
-
-
-def _fit_trained(
-    job: Job, registry: Registry, tracks: _TrainingTracks, trained: Trained, *, notes: bool = True
-) -> Fitted:
-    """Fit the learners to a copy of a network, with which training may continue."""
-    head = None if trained.head is None else OutputLayer.of(trained.head)
-    network = NetworkWeights.of(trained.network)
-    return _fit_learners(job, registry, tracks, network, head, trained.losses, notes=notes)
+    similarity, label_similarity = (
+        None if spec is None else PluginSimilarity.create(registry, spec, device)
+        for spec in (approach.similarity, approach.label_similarity)
+    )
+    if device.startswith("cuda"):
+        torch.use_deterministic_algorithms(True)
+    with one_thread():
+        trained = train(data, job.settings, similarity, label_similarity, job.checkpoint, on_epoch, fit_checkpoint)
+    return fit_trained(trained, notes=True)
 
 
-@dataclass(frozen=True)
-class _TrainingTracks:
-    """The training tracks of a job.
-
-    Attributes
-    ----------
-    data : TrainingData
-        What the network is trained on.
-    labels : ndarray [n_train, ...]
-        As in `Job`.
-    scale : TargetScale or None
-        None for classification.
-    """
-
-    data: TrainingData
-    labels: NDArray[Any]
-    scale: TargetScale | None
-
-    @classmethod
-    def read(cls, job: Job) -> _TrainingTracks:
-        frames, labels = job.frames.take(job.rows), job.labels[job.rows]
-        scale = None if isinstance(job.task, Classification) else TargetScale.fit(job.task, labels)
-        if isinstance(job.task, Classification):
-            label_vectors = one_hot(labels, len(job.task.classes))
-        else:
-            label_vectors = learner_targets(labels, scale).astype(np.float32)
-        data = TrainingData(
-            frames=frames.open(),
-            starts=frames.starts,
-            lengths=frames.lengths,
-            label_vectors=label_vectors,
-            classes=labels if isinstance(job.task, Classification) else None,
-            normalization=Normalization.fit((frames if job.normalize == "training" else job.frames).moments()),
-        )
-        return cls(data, labels, scale)
+def _read_training_tracks(job: Job) -> tuple[TrainingData, TargetScale | None]:
+    """Return what the network is trained on, and the scale of its targets; None for classification."""
+    frames, labels = job.frames.take(job.rows), job.labels[job.rows]
+    if isinstance(job.task, Classification):
+        scale, classes, label_vectors = None, labels, one_hot(labels, len(job.task.classes))
+    else:
+        scale, classes = TargetScale.fit(job.task, labels), None
+        label_vectors = scale.scale(labels).astype(np.float32)
+    data = TrainingData(
+        frames=frames.open(),
+        starts=frames.starts,
+        lengths=frames.lengths,
+        label_vectors=label_vectors,
+        classes=classes,
+        normalization=Normalization.fit((frames if job.normalize == "training" else job.frames).moments()),
+    )
+    return data, scale
 
 
 def _untrained_features(job: Job, data: TrainingData) -> NetworkWeights | MelStatistics | NoFeatures:
@@ -203,30 +222,11 @@ def _untrained_features(job: Job, data: TrainingData) -> NetworkWeights | MelSta
     return NetworkWeights.of(seeded_network(2 * data.frames.shape[1], job.seed))
 
 
-def _similarities(job: Job, registry: Registry) -> tuple[PluginSimilarity | None, PluginSimilarity | None]:
-    """Create the similarities of embeddings and of labels, if the approach learns one."""
-    approach, device = job.approach, job.settings.device
-    if approach.similarity is None or approach.label_similarity is None:
-        return None, None
-    return (
-        PluginSimilarity.create(registry, approach.similarity, device),
-        PluginSimilarity.create(registry, approach.label_similarity, device),
-    )
-
-
-@contextlib.contextmanager
-def _repeatable(device: str) -> Iterator[None]:
-    """Make torch compute the same numbers each time."""
-    if device.startswith("cuda"):
-        torch.use_deterministic_algorithms(True)
-    with one_thread():
-        yield
-
-
 def _fit_learners(
     job: Job,
     registry: Registry,
-    tracks: _TrainingTracks,
+    data: TrainingData,
+    scale: TargetScale | None,
     network: NetworkWeights | MelStatistics | NoFeatures,
     head: OutputLayer | None = None,
     losses: Sequence[float] = (),
@@ -234,51 +234,39 @@ def _fit_learners(
     notes: bool = True,
 ) -> Fitted:
     """Fit the learners from scratch to the embeddings of the training tracks, which are computed once."""
-    data = tracks.data
+    labels = job.labels[job.rows]
     models: dict[str, Model] = {}
     embeddings: NDArray[np.float32] | None = None
     for method in job.methods:
-        own_head = head if method.learner is None else None
-        learner = None if method.learner is None else describe_learner(registry, method.learner, [method.approach])
+        learner, approach = method.learner, method.approach
         model = models[method.name] = Model(
             task=job.task,
             network=network,
             normalization=data.normalization,
-            head=own_head,
+            head=head if learner is None else None,
             estimator=None,
-            scale=tracks.scale,
+            scale=scale,
             parameters=job.parameters,
             engine=job.settings.engine,
             provenance={
                 **job.provenance,
-                "approach": method.approach.name,
-                "learner": learner,
+                "approach": approach.name,
+                "learner": None if learner is None else describe_learner(registry, learner, [approach]),
                 "notes": [],
                 "loss": losses[-1] if losses else None,
             },
         )
-        if own_head is None:
-            if embeddings is None:
-                embeddings = model.embed(data.frames, data.starts, data.lengths)
-            _fit_learner(job, registry, tracks, method, embeddings).put_into(model, notes=notes)
+        if model.head is not None:
+            continue
+        if embeddings is None:
+            embeddings = model.embed(data.frames, data.starts, data.lengths)
+        if learner is None:
+            model.estimator = chance_estimator(job.task)
+            model.estimator.fit(embeddings, learner_targets(labels, scale))
+        else:
+            fitted = fit_learner(registry, learner, approach, job.task, embeddings, labels, scale, seed=job.seed)
+            fitted.put_into(model, notes=notes)
     return Fitted(models, list(losses), embeddings)
-
-
-def _fit_learner(
-    job: Job, registry: Registry, tracks: _TrainingTracks, method: Method, embeddings: NDArray[np.float32]
-) -> FittedLearner:
-    if method.learner is None:
-        estimator = chance_estimator(job.task)
-        estimator.fit(embeddings, learner_targets(tracks.labels, tracks.scale))
-        return FittedLearner(estimator)
-    return fit_learner(
-        registry, method.learner, method.approach, job.task, embeddings, tracks.labels, tracks.scale, seed=job.seed
-    )
-
-
-def label_array(tracks: Tracks) -> NDArray[Any]:
-    """Return class indices ``[n_tracks]``, or targets ``[n_tracks, n_targets]`` in original units."""
-    return tracks.class_indices if isinstance(tracks.task, Classification) else np.asarray(tracks.labels)
 
 
 def training_provenance(tracks: Tracks, settings: Mapping[str, Any], seed: int, command: str) -> dict[str, Any]:

@@ -52,15 +52,9 @@ def describe_plugins(settings: Settings, registry: Registry) -> dict[str, Any]:
 
 
 def describe_settings(settings: Settings, plugins: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides the numbers of a training, as JSON, with its `describe_plugins`."""
-    return {
-        **plugins,
-        "epochs": settings.epochs,
-        "batch": settings.batch,
-        "normalize": settings.normalize,
-        "engine": settings.engine,
-        "device": settings.device,
-    }
+    """Return everything that decides the numbers of a training, as JSON: its `describe_plugins` and settings."""
+    names = ("epochs", "batch", "normalize", "engine", "device")
+    return {**plugins, **{name: getattr(settings, name) for name in names}}
 
 
 def choose_device(device: str) -> str:

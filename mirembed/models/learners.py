@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.config import Approach
-from mirembed.errors import EvaluationError, MirembedError, PluginError, SpecError
+from mirembed.errors import EvaluationError, SpecError
 from mirembed.hookspecs import Classification, Estimator, Task
+from mirembed.models.estimators import check_storable
 from mirembed.models.kernels import Kernel, exact_spec
 from mirembed.models.model import Model
 from mirembed.progress import counted
@@ -131,6 +132,20 @@ def new_estimator(registry: Registry, learner: Spec, task: Task) -> Estimator:
     return estimator
 
 
+def check_learners(registry: Registry, learners: Sequence[Spec], task: Task) -> None:
+    """Refuse learners whose models could be saved but not loaded again, before anything is trained.
+
+    Raises
+    ------
+    PluginError
+        See `new_estimator`.
+    ModelError
+        See `mirembed.models.estimators.check_storable`.
+    """
+    for learner in learners:
+        check_storable(new_estimator(registry, learner, task), learner, registry)
+
+
 @contextlib.contextmanager
 def _naming(registry: Registry, learner: Spec, purpose: str) -> Iterator[None]:
     """Name the learner and the purpose in whatever its plugin raises."""
@@ -175,18 +190,12 @@ def describe_learner(registry: Registry, learner: Spec, approaches: Sequence[App
 
 def _kernel_spec(registry: Registry, learner: Spec) -> Spec | None:
     """Return the similarity that a learner names as its kernel, before ``match`` is resolved."""
-    plugin = registry.find("learner", learner.name)
-    name = f"learner {learner} of {plugin.distribution} {plugin.version}"
-    try:
+    with _naming(registry, learner, "name its kernel"):
         wanted = getattr(registry.create("learner", learner), "kernel_similarity", None)
-    except MirembedError:
-        raise
-    except Exception as error:
-        raise PluginError(f"{name} fails to name its kernel: {type(error).__name__}: {error}") from error
-    if wanted is None:
-        return None
-    if not isinstance(wanted, str):
-        raise PluginError(f"kernel_similarity of {name} is {wanted!r}; expected the spec of a similarity, or None")
+        if wanted is None:
+            return None
+        if not isinstance(wanted, str):
+            raise TypeError(f"kernel_similarity is {wanted!r}; expected the spec of a similarity, or None")
     spec = Spec.parse(wanted)
     if spec.name == MATCH and spec.parameters:
         raise SpecError(f"kernel {wanted!r}: {MATCH} uses the parameters of the learned similarity; give none")

@@ -11,7 +11,6 @@ Nothing in it can run code when it is loaded. A model with the fused engine embe
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from mirembed.hookspecs import Classification, Estimator, Task
 from mirembed.models.baselines import MelStatistics, NoFeatures
 from mirembed.models.estimators import dump_estimator, load_estimator
 from mirembed.models.kernels import Kernel
-from mirembed.models.saved import LEARNER, MANIFEST, NETWORK
+from mirembed.models.saved import LEARNER, MANIFEST, NETWORK, file_digest, list_models
 from mirembed.progress import counted
 from mirembed.registry import Registry, plugin_code
 from mirembed.store.files import read_json, write_json, writing
@@ -194,7 +193,7 @@ class Model:
                     "spectrogram": dict(self.parameters),
                     "kernel": None if self.kernel is None else dict(self.kernel.described),
                     "provenance": dict(self.provenance),
-                    "files": {path.name: _digest(path) for path in sorted(temporary.iterdir())},
+                    "files": {path.name: file_digest(path) for path in sorted(temporary.iterdir())},
                 },
             )
         self.provenance = {**self.provenance, **_identity(folder)}
@@ -277,7 +276,7 @@ def find_model(models: Path, name: str) -> Path:
     for folder in (Path(name), models / name):
         if (folder / MANIFEST).is_file():
             return folder
-    known = sorted(path.parent.name for path in models.glob(f"*/{MANIFEST}"))
+    known = [folder.name for folder in list_models(models)]
     raise ModelError(
         f"{name!r} is neither the folder of a model nor the name of a model in the store "
         f"({', '.join(known) or 'none yet'}); create a model with `mirembed fit`"
@@ -309,7 +308,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
                 "use the version of mirembed that wrote it, or fit it again"
             )
         for name in (NETWORK, *manifest["files"]):
-            if _digest(folder / name) != manifest["files"][name]:
+            if file_digest(folder / name) != manifest["files"][name]:
                 raise ModelError(f"{folder / name} has changed since it was saved; fit the model again")
     except StoreError as error:
         raise ModelError(f"{folder} is not a model: {error}") from error
@@ -330,12 +329,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 def _identity(folder: Path) -> dict[str, str]:
     """Return what identifies a model on disk: the name of its folder and the digest of its network."""
-    return {"name": folder.name, "digest": _digest(folder / NETWORK)}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {"name": folder.name, "digest": file_digest(folder / NETWORK)}
 
 
 def named_predictions(task: Task, outputs: NDArray[Any]) -> list[dict[str, Any]]:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mirembed.errors import StoreError
-from mirembed.store.faults import Fault
-from mirembed.store.files import read_json
+from mirembed.store.files import Fault, read_json
 
 MANIFEST, NETWORK, LEARNER = "model.json", "network.safetensors", "learner.skops"
 
@@ -37,6 +36,12 @@ class ModelSummary:
     approach: str = ""
     tracks: int = 0
     bytes: int = 0
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def list_models(models: Path) -> list[Path]:
@@ -70,8 +75,7 @@ def model_faults(folder: Path) -> Iterator[Fault]:
         return
     for name, digest in digests.items():
         try:
-            with (folder / name).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = file_digest(folder / name)
         except OSError as error:
             yield Fault(str(folder / name), f"cannot be read: {error.strerror}", _FIT_AGAIN)
             continue

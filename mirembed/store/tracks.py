@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class Tracks:
     excluded : mapping of str to str
         Ids of tracks that were left out on purpose, and why.
     notes : tuple of str
-        What a user should know: which tracks of the dataset are missing, and which are no longer listed.
+        Sentences for the user: which tracks of the dataset are missing, and which are no longer listed.
     """
 
     info: DatasetInfo
@@ -59,11 +60,12 @@ class Tracks:
     excluded: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    @property
-    def class_indices(self) -> NDArray[np.int64]:
-        """Indices of the labels in ``task.classes``: ndarray ``[n_tracks]``."""
-        assert isinstance(self.task, Classification)  # noqa: S101
-        return np.array([self.task.classes.index(label) for label in self.labels], np.int64)
+    @cached_property
+    def label_array(self) -> NDArray[Any]:
+        """Class indices ``[n_tracks]``, int64, or targets ``[n_tracks, n_targets]``, float64, in original units."""
+        if isinstance(self.task, Classification):
+            return np.array([self.task.classes.index(label) for label in self.labels], np.int64)
+        return np.asarray(self.labels)
 
     def without(self, excluded: Mapping[str, str]) -> Tracks:
         """Return the tracks that ``excluded`` does not name, without classes that this empties.
@@ -95,7 +97,7 @@ class Tracks:
 def open_tracks(store: FeatureStore, progress: Progress | None = None) -> Tracks:
     """Read the index of a dataset, and make its flat file unless it is there.
 
-    ``progress`` is told which tracks are missing or no longer listed, and which classes have no tracks.
+    ``progress`` gets notes about tracks that are missing or no longer listed, and classes without tracks.
 
     Raises
     ------

@@ -52,7 +52,7 @@ class TrainingData:
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """The length, seed and place of a training.
 
     Attributes
@@ -153,7 +153,7 @@ def regression_loss(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def train(
     data: TrainingData,
-    settings: Settings,
+    settings: TrainingSettings,
     similarity: Similarity | None = None,
     label_similarity: Similarity | None = None,
     checkpoint: Path | None = None,
@@ -165,7 +165,7 @@ def train(
     Parameters
     ----------
     data : TrainingData
-    settings : Settings
+    settings : TrainingSettings
     similarity, label_similarity : Similarity or None
         None for the baselines. Without ``label_similarity``, labels are compared by ``similarity``.
     checkpoint : pathlib.Path or None
