@@ -1,8 +1,8 @@
-"""How fast extraction is: mirembed and librosa on the same files, by turns, in one run (``make bench-extract``).
+"""Speed of extraction: mirembed and librosa take turns on the same files in one run (``make bench-extract``).
 
-Both have the same number of worker processes, FFT size, hop and bands. librosa's pool is warmed up before its clock
-starts and keeps its spectrograms in memory; mirembed's clock includes the start of its workers, hashing, and the
-writing of the store. ``--memory N`` extracts N files instead and prints how much memory the processes hold on the way.
+Both use the same number of worker processes, FFT size, hop and bands. librosa's workers are started before its time is
+measured, and its spectrograms stay in memory; mirembed's time includes starting its workers, hashing, and writing the
+store. ``--memory N`` instead extracts N files and prints the memory use of the processes during extraction.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ def compare(kind: str, n_files: int, seconds: float, jobs: int, rounds: int) -> 
         )
         best = min(times)
         line = f"  {name:<9}{best.wall:7.2f} s  {n_files * seconds / 3600 / best.wall:5.2f} h/s  "
-        line += f"{1000 * best.cpu / n_files:6.1f} ms of processor a file  "
-        line += f"{wall:5.2f} x librosa by the clock, {cpu:5.2f} x by processor time"
+        line += f"{1000 * best.cpu / n_files:6.1f} ms of CPU per file  "
+        line += f"{wall:5.2f} x librosa in wall-clock time, {cpu:5.2f} x in CPU time"
         goal = GOALS.get((name, kind))
         lines.append(line + (f" (goal {goal:g})" if goal else ""))
     return lines
@@ -200,14 +200,16 @@ def measure_memory(kind: str, n_files: int, seconds: float, jobs: int, backend: 
 
 
 def main() -> None:
-    """Parse and print."""
+    """Run the benchmark and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=300, help="of each kind")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of each file")
+    parser.add_argument("--files", type=int, default=300, help="number of files of each kind")
+    parser.add_argument("--seconds", type=float, default=30.0, help="duration of each file")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3, help="turns; the median of their ratios is told")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds; the median of their ratios is printed")
     parser.add_argument("--kind", choices=sorted(FORMATS), action="append")
-    parser.add_argument("--memory", type=int, metavar="N", help="extract N files and show the memory, 10000 say")
+    parser.add_argument(
+        "--memory", type=int, metavar="N", help="extract N files, such as 10000, and print the memory use"
+    )
     arguments = parser.parse_args()
     kinds = arguments.kind or ["wav", "mp3"]
     for backend in ("essentia", "scipy"):

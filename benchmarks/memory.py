@@ -1,4 +1,4 @@
-"""How much memory mirembed takes, beside the obvious program, and how it trains when memory does not hold the frames.
+"""Memory use of mirembed compared with a naive program, and training from frames that do not fit into memory.
 
 Memory is that of all processes together; what they share counts once (proportional set size, Linux). For frames larger
 than memory no limit is imposed, which would take rights that few have: instead every page of their file leaves the

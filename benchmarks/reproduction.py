@@ -1,11 +1,11 @@
-"""Measure what docs/reproduction.md reports, and write it there.
+"""Measure the results in docs/reproduction.md, and write them there.
 
 ::
 
     python benchmarks/reproduction.py --store STORE --gtzan GTZAN
 
-``GTZAN`` is a folder of GTZAN, whole or in part; without it only the demo is measured. Every number comes from the
-real command; what is finished is not repeated, so that an interrupted measurement goes on.
+``GTZAN`` is a folder with all or part of GTZAN; without it, only the demo is measured. Every number comes from the real
+command. Finished evaluations are not repeated, so an interrupted measurement can be resumed.
 """
 
 from __future__ import annotations
@@ -39,17 +39,19 @@ EFFECTS = {
     "bands normalized by (`training`)": [f"--similarity rbf --normalize {whose}" for whose in ("training", "dataset")],
     "batch (32)": [f"--similarity rbf --batch {batch}" for batch in (16, 32, 64)],
 }
-"""What the paper leaves open, as flags; the first in brackets is what mirembed takes."""
+"""Decisions that the paper leaves open, and the flags that measure them; mirembed's choice is in parentheses."""
 
 
 def main() -> None:
     """Run the evaluations and put their tables into the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--store", type=Path, required=True, help="made if it is not there")
-    parser.add_argument("--gtzan", type=Path, help="a folder of GTZAN")
+    parser.add_argument("--store", type=Path, required=True, help="created if it does not exist")
+    parser.add_argument("--gtzan", type=Path, help="folder with GTZAN clips")
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--cv", type=int, default=10)
-    parser.add_argument("--decisions", metavar="TEXT", default="", help="only those whose name holds this text")
+    parser.add_argument(
+        "--decisions", metavar="TEXT", default="", help="only the decisions whose name contains this text"
+    )
     arguments = parser.parse_args()
     datasets = {"demo": ["--folds", "grouped"]}
     run(arguments.store, "extract", "--dataset", "demo")
@@ -121,7 +123,7 @@ def run(store: Path, *words: object, codes: tuple[int, ...] = (0,)) -> str:
     print(" ".join(command[2:]), file=sys.stderr)
     completed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if completed.returncode not in codes:
-        sys.exit(f"the command ended with {completed.returncode}")
+        sys.exit(f"the command failed with exit code {completed.returncode}")
     return completed.stdout
 
 

@@ -1,7 +1,7 @@
 """How the time of ``mirembed evaluate`` grows with tracks and folds, and shrinks with workers.
 
-Each point is the whole command, its start included. Beside the seconds stands what a straight line through all points
-(least squares) gives there.
+Each point is the time of the whole command, including its start. The next column gives the value of a straight line
+fitted to all points (least squares).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _parse(words: Sequence[str] | None) -> Namespace:
     add_arguments(parser)
     parser.add_argument("--epochs", type=positive, default=10, metavar="N", help="default: 10")
     parser.add_argument(
-        "--checkpoint-every", type=int, default=10, metavar="N", help="epochs between two scorings; default: 10"
+        "--checkpoint-every", type=int, default=10, metavar="N", help="score every N epochs; default: 10"
     )
     parser.add_argument("--engine", choices=["numba", "torch"], default="numba", help="default: numba")
     parser.add_argument("--rounds", type=positive, default=2, metavar="N", help="runs of each point; default: 2")

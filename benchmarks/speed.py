@@ -1,7 +1,7 @@
-"""How fast mirembed is beside the obvious program: training, the whole of ``evaluate``, and embedding.
+"""Speed of mirembed compared with a naive program: training, all of ``evaluate``, and embedding.
 
-Programs take turns, and every one does the same work in each round: what disturbs the machine for a while disturbs
-all of them. Of several rounds the median counts.
+The programs take turns and do the same work in each round, so that other work on the machine slows all of them down.
+The result is the median of several rounds.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Turn:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Measure what the command line says and print a table of each."""
+    """Run the measurements given on the command line, and print a table for each."""
     arguments = _parse(words)
     print(describe())
     _prepare(arguments.engine)
@@ -85,7 +85,7 @@ def measure_training(problem: Problem, arguments: Namespace) -> None:
 
 
 def measure_evaluate(problem: Problem, store: Store, tracks: Tracks, arguments: Namespace) -> None:
-    """Run the whole evaluation, as a program of its own: its start included, and of mirembed its files."""
+    """Run the whole evaluation as a separate program; the time includes its start and, for mirembed, writing files."""
     every = arguments.checkpoint_every
 
     def by_naive() -> Turn:
@@ -108,7 +108,7 @@ def measure_evaluate(problem: Problem, store: Store, tracks: Tracks, arguments: 
 
 
 def measure_embedding(problem: Problem, arguments: Namespace) -> None:
-    """Embed every track; mirembed does it as the folds of ``evaluate`` do, each core for itself."""
+    """Embed every track; mirembed uses one process per core, as in the folds of ``evaluate``."""
     tracks = naive.features(problem.tracks(), np.arange(len(problem.frames.starts)))
     network = naive.Network(tracks[0].shape[1])
     n = len(tracks)
@@ -117,11 +117,11 @@ def measure_embedding(problem: Problem, arguments: Namespace) -> None:
         begin = time.perf_counter()
         naive.embed(network, tracks)
         seconds = time.perf_counter() - begin
-        return Turn(seconds, f"{1000 * seconds / n:.2f} ms a track")
+        return Turn(seconds, f"{1000 * seconds / n:.2f} ms per track")
 
     def by(engine: str, jobs: int) -> Turn:
         seconds = embed_on_cores(problem, engine, jobs).seconds / jobs
-        return Turn(seconds, f"{1000 * seconds / n:.2f} ms a track")
+        return Turn(seconds, f"{1000 * seconds / n:.2f} ms per track")
 
     programs: dict[str, Callable[[], Turn]] = {NAIVE: by_naive}
     for engine in arguments.engine:
@@ -202,7 +202,7 @@ def _parse(words: Sequence[str] | None) -> Namespace:
     parser.add_argument("--epochs", type=positive, default=5, metavar="N", help="of training alone; default: 5")
     parser.add_argument("--evaluate-epochs", type=positive, default=20, metavar="N", help="of evaluate; default: 20")
     parser.add_argument(
-        "--checkpoint-every", type=int, default=10, metavar="N", help="epochs between two scorings; default: 10"
+        "--checkpoint-every", type=int, default=10, metavar="N", help="score every N epochs; default: 10"
     )
     parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="turns of each program; default: 3")
     parser.add_argument(
