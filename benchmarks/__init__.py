@@ -2,7 +2,7 @@
 
 Three commands, each with ``--help``; their results are in `docs/performance.md`::
 
-    python -m benchmarks.speed      training, the whole of evaluate, and embedding, against `benchmarks.naive`
+    python -m benchmarks.speed      training, all of evaluate, and embedding, compared with `benchmarks.naive`
     python -m benchmarks.scaling    time against tracks, folds and workers
-    python -m benchmarks.memory     peak memory, and training from frames that memory does not hold
+    python -m benchmarks.memory     peak memory, and training from frames that do not fit into memory
 """

@@ -59,7 +59,7 @@ def main() -> None:
         folder = Path(name)
         for number in range(options.plugins):
             install(folder, number)
-        print(f"{time.strftime('%Y-%m-%d')}, {options.plugins} plugins, best of {options.runs}, processor time")
+        print(f"{time.strftime('%Y-%m-%d')}, {options.plugins} plugins, best of {options.runs}, CPU time")
         for words in (["--help"], ["plugins"]):
             bare, full = best_time(words, options.runs, None), best_time(words, options.runs, folder)
             print(f"mirembed {' '.join(words):8}{bare:6.3f} s without, {full:6.3f} s with: {full / bare:.2f} times")

@@ -31,7 +31,7 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Approaches to compare; repeatable. With two runs: one in both, or one in each. Default: all.",
+            help="Approaches to compare; repeatable. With two runs: one for both, or one for each. Default: all.",
         ),
     ] = None,
     top: Annotated[

@@ -108,7 +108,9 @@ def fetch(
     ] = None,
     max_size: Annotated[
         float | None,
-        typer.Option(metavar="GB", min=0, help="Limit of an archive's unpacked size. Default: 100 times its own size."),
+        typer.Option(
+            metavar="GB", min=0, help="Limit for the unpacked size of an archive. Default: 100 times its size."
+        ),
     ] = None,
     json: options.Json = False,
 ) -> None:

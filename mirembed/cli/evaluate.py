@@ -42,11 +42,11 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="random, stratified, grouped, or official splits. Default: stratified; random for regression.",
+            help="stratified (default for classes), random (default for regression), grouped, or official folds.",
         ),
     ] = None,
     splits: Annotated[
-        int | None, typer.Option(metavar="N", help="Number of random splits, instead of cross-validation.")
+        int | None, typer.Option(metavar="N", help="Use this number of random splits instead of cross-validation.")
     ] = None,
     test_size: Annotated[
         float | None,
@@ -76,7 +76,7 @@ def evaluate(
         int | None,
         typer.Option(
             metavar="N",
-            help=f"Also score after every N epochs, for the curves; 0: never. Default: {defaults.CHECKPOINT_EVERY}.",
+            help=f"Also score every N epochs, for learning curves; 0: never. Default: {defaults.CHECKPOINT_EVERY}.",
         ),
     ] = None,
     keep_models: Annotated[
@@ -103,14 +103,14 @@ def evaluate(
         bool,
         typer.Option(
             "--dry-run",
-            help="Print what would be trained and an estimate of the time, from a few measured steps; then stop.",
+            help="Only print what would be trained, with an estimate of its cost from a few measured steps.",
         ),
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Cross-validate: network, normalization and learner are fitted inside every fold.
+    """Cross-validate: fit network, normalization and learner inside every fold.
 
-    Prints the mean over the folds with its 95 % interval (Nadeau & Bengio). All out-of-fold predictions are saved.
+    Prints the mean over the folds with its 95 % interval (Nadeau & Bengio). Saves all out-of-fold predictions.
     """
     if executor == "local":
         options.train_soon(context)

@@ -21,7 +21,7 @@ def extract(
         str,
         typer.Option(
             metavar="NAME",
-            help="Library that computes the spectra: essentia, scipy, or auto (essentia if it is installed). "
+            help="Library that computes the spectra: essentia, scipy, or auto (the default; essentia if installed). "
             "Their results are interchangeable.",
         ),
     ] = "auto",
@@ -32,7 +32,7 @@ def extract(
         ),
     ] = None,
     max_failures: Annotated[
-        str | None, typer.Option(metavar="N|P%", help="Stop if more files, or a larger share of them, fail.")
+        str | None, typer.Option(metavar="N|P%", help="Stop if more than N files, or more than P % of them, fail.")
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry files that failed before.")] = False,
     prune: Annotated[
@@ -40,9 +40,9 @@ def extract(
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Compute the features of a dataset and put them into the store.
+    """Compute the features of a dataset and save them in the store.
 
-    Only what is missing or has changed is computed. Exit code 2: done, but some files failed.
+    Computes only what is missing or has changed. Exit code 2 means: done, but some files failed.
     With --json, progress and the final result are printed as JSON, one object per line.
     """
     from mirembed.datasets.catalog import list_dataset

@@ -30,7 +30,7 @@ AudioFolder: TypeAlias = Annotated[
 ]
 StoreFolder: TypeAlias = Annotated[
     Path,
-    typer.Option("--store", metavar="DIR", envvar="MIREMBED_STORE", help="Folder of features, models and runs."),
+    typer.Option("--store", metavar="DIR", envvar="MIREMBED_STORE", help="Folder for features, models and runs."),
 ]
 Similarities: TypeAlias = Annotated[
     list[str] | None,
@@ -63,7 +63,7 @@ Normalize: TypeAlias = Annotated[
 ]
 Exclude: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="WHAT", help="known-faults: leave out the tracks that are known to be faulty."),
+    typer.Option(metavar="WHAT", help="known-faults: leave out the tracks with known faults."),
 ]
 Jobs: TypeAlias = Annotated[
     int | None,
@@ -83,7 +83,7 @@ Scheduler: TypeAlias = Annotated[
 ]
 Device: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="auto (the default), cpu or cuda; auto uses a CUDA device if there is one."),
+    typer.Option(metavar="NAME", help="cpu, cuda, or auto (the default), which uses a CUDA device if there is one."),
 ]
 Engine: TypeAlias = Annotated[
     str | None,
@@ -124,7 +124,7 @@ def discover() -> Registry:
 
     registry = Registry.discover()
     for broken in registry.broken:
-        typer.echo(f"warning: {broken}; left out: {broken.remedy}", err=True)
+        typer.echo(f"warning: {broken}; not loaded; {broken.remedy}", err=True)
     return registry
 
 

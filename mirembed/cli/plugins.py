@@ -117,9 +117,9 @@ def check(
     audio: options.AudioFolder = None,
     json: options.Json = False,
 ) -> None:
-    """Check that a plugin does what its hook promises; exit code 1 if it does not.
+    """Check that a plugin does everything that its hook requires; exit code 1 if it does not.
 
-    If plugins of several kinds have the name, all of them are checked.
+    If several plugins of different kinds have this name, all of them are checked.
     """
     from mirembed.registry import Registry
     from mirembed.testing.checks import run_checks

@@ -28,7 +28,7 @@ def report(
 ) -> None:
     """Write the report of a run: an HTML page, figures (PNG, SVG) and tables (CSV, LaTeX).
 
-    An unfinished run is reported as far as it got.
+    For an unfinished run, it covers the folds finished so far.
     """
     from mirembed.reports import write_report
     from mirembed.runs import find_run

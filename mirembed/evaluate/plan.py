@@ -210,7 +210,7 @@ def choose_splits(settings: Settings, task: Task, official: Mapping[str, Sequenc
     if splits is not None and cv is not None:
         raise SpecError(f"--cv {cv} and --splits {splits}: choose cross-validation or repeated random splits")
     if test_size is not None and splits is None:
-        raise SpecError(f"--test-size {test_size:g} is for repeated random splits; give their number with --splits")
+        raise SpecError(f"--test-size {test_size:g} needs repeated random splits; set their number with --splits")
     scheme = settings.folds
     if scheme is None and splits is not None:
         scheme = "random"

@@ -71,7 +71,7 @@ def model_faults(folder: Path) -> Iterator[Fault]:
     try:
         digests = dict(read_json(folder / MANIFEST)["files"])
     except (StoreError, KeyError, TypeError, ValueError) as error:
-        yield Fault.of(folder, f"is not a model: {error}", "delete it and fit it again")
+        yield Fault.of(folder, f"is not a model: {error}", "delete it and run `mirembed fit` again")
         return
     for name, digest in digests.items():
         try:
