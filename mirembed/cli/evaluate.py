@@ -173,6 +173,7 @@ def _settings(
 
 def _text(result: Result) -> Iterator[str | Table]:
     from mirembed.runs.scores import describe_undefined
+    from mirembed.runs.summary import describe_chance
     from mirembed.statistics.metrics import metric_named
 
     scores = result.scores
@@ -188,4 +189,4 @@ def _text(result: Result) -> Iterator[str | Table]:
         if s.undefined:
             yield f"{s.method}: {describe_undefined(names[0], s.undefined)}"
     yield "95 % intervals: Nadeau & Bengio for means over folds, bootstrap over tracks for pooled scores."
-    yield result.describe_chance()
+    yield describe_chance(result.planned.tracks.task, result.chance)
