@@ -1,8 +1,7 @@
-"""What a dataset's listing must be.
+"""The rules for a dataset's listing.
 
-The host asks with `check_listing` before it uses a listing; the conformance checks of `mirembed.testing` ask one
-function for each of their promises. Every function yields what breaks a promise, and nothing for a sound listing.
-Each relies on the ones before it in `check_listing`.
+mirembed calls `check_listing` before it uses a listing; a conformance check in `mirembed.testing` calls one of the
+functions below. Each yields the violations that it finds, and relies on the functions before it in `check_listing`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ RESERVED_COLUMNS = frozenset(
         *("model", "in_sample", "embedding", "learner", "method", "score"),
     }
 )
-"""Columns that some table has beside the targets, so that no target can have their names."""
+"""Columns that some table has beside the targets, which therefore cannot have these names."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def check_listing(listing: Any, plugin: str) -> None:
     Parameters
     ----------
     listing : object
-        What a plugin returned, which no type checker may have seen.
+        What a plugin returned, which may be anything.
     plugin : str
         What to call the plugin in the message.
 
@@ -93,7 +92,7 @@ def types(listing: Any) -> Iterator[Violation]:
 def counts(listing: Listing) -> Iterator[Violation]:
     """Check that the absent tracks are counted and the notes are strings."""
     if not is_count(listing.absent):
-        what = f"returns absent={listing.absent!r}, expected a whole number from 0"
+        what = f"returns absent={listing.absent!r}, expected a whole number of 0 or more"
         yield Violation(what, "the tracks instead of their number, or more files than rows")
     notes: Any = listing.notes
     if isinstance(notes, str) or not isinstance(notes, Sequence) or not all(isinstance(note, str) for note in notes):
@@ -214,7 +213,7 @@ def paths(listing: Listing) -> Iterator[Violation]:
 
 
 def is_text(value: Any) -> bool:
-    """Whether a value is a string that is not empty and can be stored; a file's name need not be valid UTF-8."""
+    """Whether a value is a non-empty string that can be stored; file names may hold bytes that are not UTF-8."""
     try:
         return isinstance(value, str) and bool(value.encode())
     except UnicodeEncodeError:
@@ -222,5 +221,5 @@ def is_text(value: Any) -> bool:
 
 
 def is_count(value: Any) -> bool:
-    """Whether a value is a whole number from 0."""
+    """Whether a value is a whole number of 0 or more."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from types import FrameType
 from typing import Protocol
 
@@ -100,6 +101,16 @@ def counted(number: int, thing: str) -> str:
     ('1 epoch', '2 epochs')
     """
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def first_names(names: Sequence[str], most: int) -> str:
+    """Return the first of several names, and how many more there are.
+
+    >>> first_names(["blues", "jazz", "pop", "rock"], 2)
+    'blues, jazz and 2 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def duration(seconds: float) -> str:

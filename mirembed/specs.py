@@ -19,6 +19,9 @@ _KEY = r"[^\W\d]\w*"
 # A comma starts a new parameter only before "word=", so that values may hold commas.
 _NEXT_PARAMETER = re.compile(rf",(?={_KEY}=)")
 
+_WORDS: dict[Any, dict[str, Any]] = {bool: {"true": True, "false": False}, type(None): {"none": None}}
+"""How a spec writes the values of a type, in any case."""
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -97,10 +100,9 @@ class Parameter:
 
 def parameters_of(factory: Callable[..., Any]) -> list[Parameter]:
     """Return the keyword parameters of a factory, in the order of its signature."""
-    hints = typing.get_type_hints(factory.__init__ if isinstance(factory, type) else factory)  # type: ignore[misc]
     return [
-        Parameter(p.name, hints.get(p.name, str), p.default)
-        for p in inspect.signature(factory).parameters.values()
+        Parameter(p.name, str if p.annotation is p.empty else p.annotation, p.default)
+        for p in inspect.signature(factory, eval_str=True).parameters.values()
         if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
 
@@ -145,30 +147,16 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
 
 
 def _coerce(text: str, annotation: Any) -> Any:
+    """Convert text to the first alternative of an annotation that it fits; raise `ValueError` if it fits none."""
     for alternative in _alternatives(annotation):
         try:
-            return _coerce_one(text, alternative)
-        except ValueError:
+            if alternative in (int, float, str, Path):
+                return alternative(text)
+            if typing.get_origin(alternative) is typing.Literal:
+                return {str(choice): choice for choice in typing.get_args(alternative)}[text]
+            return _WORDS[alternative][text.lower()]
+        except (KeyError, ValueError):
             continue
-    raise ValueError(text)
-
-
-def _coerce_one(text: str, annotation: Any) -> Any:
-    if typing.get_origin(annotation) is typing.Literal:
-        for choice in typing.get_args(annotation):
-            if text == str(choice):
-                return choice
-        raise ValueError(text)
-    if annotation is bool:
-        if text.lower() not in ("true", "false"):
-            raise ValueError(text)
-        return text.lower() == "true"
-    if annotation is type(None):
-        if text.lower() != "none":
-            raise ValueError(text)
-        return None
-    if annotation in (int, float, str, Path):
-        return annotation(text)
     raise ValueError(text)
 
 

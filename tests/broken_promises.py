@@ -8,8 +8,7 @@ from unittest import SkipTest
 
 from mirembed.registry import Kind
 from mirembed.testing import ConformanceError
-from mirembed.testing.checks import AudioFolder
-from mirembed.testing.suites import checks
+from mirembed.testing.checks import AudioFolder, checks
 
 
 def failures(kind: Kind, factory: Callable[..., Any], audio: AudioFolder | None = None) -> dict[str, str]:

@@ -23,7 +23,7 @@ from test_extraction import run, stored
 
 from mirembed import workers
 from mirembed.errors import SpecError, WorkerError
-from mirembed.inventory.verify import verify
+from mirembed.inventory import verify
 from mirembed.store import FeatureStore
 from mirembed.store.root import Store
 from mirembed.workers import executor

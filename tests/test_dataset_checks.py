@@ -13,7 +13,7 @@ from mirembed import Archive, Card, Classification, DatasetError, Listing, Regre
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.testing import ConformanceError, check_dataset
-from mirembed.testing.suites import promises, run_checks
+from mirembed.testing.checks import promises, run_checks
 
 SOUND_CARD = Card("Tones", 4, "2 classes", "CC0", "", "Make them.", "<class>/<number>.wav")
 FILES = ("high/0.wav", "high/1.wav", "low/0.wav", "low/1.wav")

@@ -160,9 +160,9 @@ def test_the_version_is_the_same_everywhere():
 # Architecture and parameters
 
 
-def test_the_architecture_lists_the_rooms_on_their_floors():
-    rooms = table(sections(read("docs/architecture.md"), 2)["The rooms"])
-    assert {(room.strip("`").rstrip("/"), int(floor)) for floor, room, _ in rooms} == set(FLOOR.items())
+def test_the_architecture_lists_the_packages_in_their_layers():
+    rows = table(sections(read("docs/architecture.md"), 2)["The packages"])
+    assert {(package.strip("`").rstrip("/"), int(layer)) for layer, package, _ in rows} == set(FLOOR.items())
 
 
 def test_the_architecture_names_every_built_in_plugin():
@@ -198,7 +198,7 @@ def test_the_folder_dataset_is_described_with_its_parameters_and_endings():
     assert told == {
         parameter.name for parameter in parameters_of(Registry.discover().find("dataset", "folder").factory)
     }
-    assert set(re.findall(r"`(\.\w+)`", page.split("Audio is what ends in")[1].split("\n\n")[0])) == AUDIO_SUFFIXES
+    assert set(re.findall(r"`(\.\w+)`", page.split("recognized by their extension:")[1].split("\n\n")[0])) == AUDIO_SUFFIXES
 
 
 # Plugin examples

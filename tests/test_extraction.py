@@ -483,12 +483,12 @@ def act(task: tuple[str, int]) -> int:
 def test_a_task_that_crashes_its_worker_is_named_and_the_others_finish():
     tasks = [("return", 10), ("SIGSEGV", 11), ("return", 12), ("exit", 13)]
     outcomes = sorted(workers.run(act, tasks, jobs=2), key=lambda outcome: outcome.index)
-    assert outcomes == [
-        workers.Done(0, 10),
-        workers.Crashed(1, "native code ended its worker process (SIGSEGV)"),
-        workers.Done(2, 12),
-        workers.Crashed(3, "its worker process ended itself (exit code 3)"),
-    ]
+    done, crashed, also_done, left = outcomes
+    assert (done, also_done) == (workers.Done(0, 10), workers.Done(2, 12))
+    assert isinstance(crashed, workers.Crashed)
+    assert "native code (SIGSEGV)" in crashed.reason
+    assert isinstance(left, workers.Crashed)
+    assert re.search(r"code 3\b", left.reason)
 
 
 def test_tasks_handed_out_after_a_crash_share_a_worker():
@@ -539,7 +539,8 @@ def test_a_file_that_crashes_its_decoder_fails_and_the_others_are_extracted(mire
         env=nothing_to_call,
         code=2,
     )
-    assert f"{killer}: native code ended its worker process (SIGSEGV)" in completed.stdout
+    [line] = [line for line in completed.stdout.splitlines() if f"{killer}: " in line]
+    assert "native code (SIGSEGV)" in line
     store = FeatureStore(mirembed.folder / "s" / "datasets" / "folder")
     assert len(stored(store)) == 6
     assert [failure.id for failure in store.failures()] == ["low/killer.mp3"]

@@ -306,7 +306,7 @@ def test_two_distributions_may_share_a_module(monkeypatch, tmp_path):
     (tmp_path / "mirembed_two-1.0.dist-info" / "entry_points.txt").write_text("[mirembed]\nplugin = mirembed_one\n")
     monkeypatch.syspath_prepend(tmp_path)
     registry = Registry.discover()
-    assert registry.broken == ()
+    assert not registry.broken
     assert registry.create("learner", Spec("mirembed-two/x")) == "made"
 
 

@@ -14,7 +14,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from mirembed import Classification, MirembedError
 from mirembed.testing import ConformanceError, check_learner
-from mirembed.testing.suites import promises
+from mirembed.testing.checks import promises
 
 
 class Nearest(BaseEstimator):

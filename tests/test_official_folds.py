@@ -167,8 +167,8 @@ def test_unlisted_tracks_and_missing_tracks_are_counted() -> None:
     folds, notes = folds_of([split("abcxy", "de"), split("abc", "dez")])
     assert contents(folds) == [(0, [0, 1, 2], [3, 4]), (1, [0, 1, 2], [3, 4])]
     unlisted, missing = notes
-    assert unlisted.startswith("1 of 6 tracks is ")
-    assert missing.startswith("3 of the 8 tracks ")
+    assert unlisted.startswith("1 of 6 tracks ")
+    assert missing.startswith("3 of 8 tracks ")
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_notes_tell_what_to_know_about_the_split(one_split: tuple[RunFolder, lis
     listed = KERELIUK.train | KERELIUK.test
     n_tested = len(set(CLIPS) & KERELIUK.test)
     assert len([n for n in told if n.startswith(f"{len(set(CLIPS) - listed)} of {len(CLIPS)} tracks ")]) == 1
-    assert len([n for n in told if n.startswith(f"{len(listed - set(CLIPS))} of the 930 tracks ")]) == 1
+    assert len([n for n in told if n.startswith(f"{len(listed - set(CLIPS))} of 930 tracks ")]) == 1
     small, shared = dict.fromkeys(note for note in told if note.startswith("warning: "))
     assert f"only {n_tested} tracks" in small
     assert f"2 of {n_tested} test tracks" in shared

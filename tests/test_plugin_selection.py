@@ -173,8 +173,8 @@ def test_a_one_file_plugin_trains_in_workers_and_is_recorded_with_its_hash(mirem
     mirembed("--plugins-dir", folder, *find)
     gone = mirembed(*find, code=1)
     [line] = gone.stderr.splitlines()
-    assert line.startswith(f"error: the model {models['my-plugin.py/plain-sl']} ")
-    assert f"the learner 'means' of my-plugin.py {plugin['version']}" in line
+    assert line.startswith(f"error: the model {models['my-plugin.py/plain-sl'].name} ")
+    assert f"the similarity 'plain' of my-plugin.py {plugin['version']}" in line
     assert "--plugins-dir" in line
 
 

@@ -9,7 +9,7 @@ from third_party import install
 
 from mirembed.errors import UnknownNameError
 from mirembed.registry import HOOKS, Plugin, Registry
-from mirembed.registry.descriptions import describe, parameter_docs
+from mirembed.registry.plugins import describe, parameter_docs
 
 EXTRA = '''
     from typing import Literal
@@ -167,14 +167,14 @@ def test_an_unknown_name_is_an_error_with_a_suggestion(mirembed, command):
 
 def test_every_parameter_of_the_built_in_plugins_is_documented():
     registry = Registry.discover()
-    parameters = [(p.full_name, each) for p in registry.plugins for each in describe(registry, p).parameters]
+    parameters = [(p.full_name, each) for p in registry.plugins for each in describe(p, p.name).parameters]
     assert len(parameters) > 10
     assert [f"{name}: {parameter.name}" for name, parameter in parameters if not parameter.doc] == []
 
 
 def test_a_factory_without_signature_or_docstring_can_be_described():
     registry = Registry([Plugin("learner", "odd", dict, "", "mirembed-odd", "1.0")])
-    described = describe(registry, registry.plugins[0])
+    described = describe(registry.plugins[0], registry.plugins[0].name)
     assert described.parameters == []
     assert described.problem.startswith("ValueError: no signature found")
     assert parameter_docs(lambda: None) == {}

@@ -89,7 +89,7 @@ def discover(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Registry:
 def test_all_plugins_come_from_entry_points(monkeypatch):
     assert Registry.discover().plugins
     monkeypatch.setattr(importlib.metadata, "distributions", lambda: [])
-    assert Registry.discover().plugins == ()
+    assert not Registry.discover().plugins
 
 
 def test_plugins_are_listed_with_kind_name_distribution_and_version(mirembed, tmp_path):

@@ -19,7 +19,7 @@ import sklearn.metrics
 from report_pages import Page, records, report
 from small_reports import CLASSES, TARGETS, write_grid, write_report_run
 
-from mirembed.compare import paired_tests
+from mirembed.compare.paired_tests import paired_tests
 from mirembed.reports import WrittenReport, score_tables
 from mirembed.reports.embeddings import principal_components
 from mirembed.runs.folder import RunFolder

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirembed.hookspecs import Classification, Regression
-from mirembed.statistics import METRICS, bootstrap_interval, metric_named
+from mirembed.statistics.intervals import bootstrap_interval
+from mirembed.statistics.metrics import METRICS, metric_named
 
 
 def one_by_one(metric, truth, prediction, tracks, drawn):

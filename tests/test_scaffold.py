@@ -64,7 +64,7 @@ def test_a_new_plugin_is_found_under_its_name(kind, tmp_path, monkeypatch):
 
     monkeypatch.setenv("MIREMBED_PLUGINS_DIR", str(written.folder))
     registry = Registry.discover()
-    assert registry.broken == ()
+    assert not registry.broken
     assert registry.find(kind, f"new-{kind}").summary
     registry.create(kind, Spec(f"new-{kind}"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.testing import ConformanceError, check_similarity
-from mirembed.testing.suites import promises, run_checks
+from mirembed.testing.checks import promises, run_checks
 
 
 def products(x: Tensor) -> Tensor:
@@ -246,7 +247,7 @@ def test_outcomes_say_what_passed_what_failed_and_what_does_not_apply():
     plugins = registry(function(lambda x: products(x).softmax(dim=-1)))
     outcomes = {each.check: each for each in run_checks("similarity", plugins, Spec("products"))}
     assert list(outcomes) == [promise.name for promise in promises("similarity")]
-    assert outcomes["finite"].to_json() == {
+    assert asdict(outcomes["finite"]) == {
         "check": "finite",
         "promise": next(promise.text for promise in promises("similarity") if promise.name == "finite"),
         "status": "passed",

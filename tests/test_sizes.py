@@ -10,7 +10,7 @@ from mirembed.datasets.splits import Fold
 from mirembed.evaluate.plan import chance, fold_sizes, small_test_parts
 from mirembed.runs.scores import Scores, zero_width_warnings
 from mirembed.runs.summary import Sizes, describe_chance
-from mirembed.statistics import Interval
+from mirembed.statistics.intervals import Interval
 
 GENRES = Classification(("blues", "jazz", "rock"))
 

@@ -12,27 +12,19 @@ from hypothesis.extra.numpy import arrays
 
 from mirembed import Classification, Regression, Target
 from mirembed.errors import EvaluationError
-from mirembed.statistics import (
+from mirembed.statistics import cohens_d, cohens_dz, corrected_paired_t_test, hedges_g, holm, mcnemar_test, welch_t_test
+from mirembed.statistics.intervals import Interval, bootstrap_interval, nadeau_bengio_interval
+from mirembed.statistics.metrics import (
     METRICS,
-    Interval,
     accuracy,
-    bootstrap_interval,
-    cohens_d,
-    cohens_dz,
-    corrected_paired_t_test,
     headline,
-    hedges_g,
-    holm,
     macro_f1,
-    mcnemar_test,
     metric_named,
     metrics_for,
-    nadeau_bengio_interval,
     pearson_r,
     pearson_r_defined,
     r2_score,
     r_squared,
-    welch_t_test,
 )
 
 # Two ratings of ten raters: the worked example of Lakens (2013), doi 10.3389/fpsyg.2013.00863, table 1.

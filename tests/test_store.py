@@ -75,7 +75,7 @@ def fill(folder: Path, *shards: list[SpectrogramRow], info: DatasetInfo = CLASSE
 def frames_of(features: FeatureStore) -> dict[str, np.ndarray]:
     """Return the current frames by track id, read from the shards."""
     frames = {}
-    for table in features.read_frames():  # oldest shard first, so the latest row of a track wins
+    for table in features.read_frames(["id", "frames"]):  # oldest shard first, so the latest row of a track wins
         for track, values in zip(table["id"].to_pylist(), table["frames"], strict=True):
             frames[track] = np.array(values.as_py(), np.float32).reshape(-1, BANDS)
     return frames

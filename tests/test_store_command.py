@@ -24,8 +24,7 @@ from test_store import CLASSES, fill, frames_of, row
 
 from mirembed.errors import StoreBusyError, StoreError
 from mirembed.fit import fit
-from mirembed.inventory.contents import contents
-from mirembed.inventory.verify import verify
+from mirembed.inventory import contents, verify
 from mirembed.registry import Registry
 from mirembed.runs.folder import FORMAT
 from mirembed.store import FeatureStore, Store, compact
@@ -406,7 +405,7 @@ def test_a_merge_during_an_extraction_is_refused(tmp_path):
 def test_a_reader_during_a_merge_finds_every_track(tmp_path):
     features = small_shards(tmp_path)
     expected = frames_of(features)
-    reading = features.read_frames()
+    reading = features.read_frames(["id", "frames"])
     found = {next(reading)["id"][0].as_py()}
     compact.compact(FeatureStore(tmp_path))
     for table in reading:

@@ -4,8 +4,7 @@ soundfile decodes whatever it can open, because damaged files do not crash it. E
 the rest (M4A, WMA) and the MP3s that libsndfile may have cut short.
 """
 
-from mirembed.audio.decode_state import Decoder, Receiver
 from mirembed.audio.decoding import Audio, Sound, decode, decode_into
 from mirembed.audio.headers import PADDING
 
-__all__ = ["PADDING", "Audio", "Decoder", "Receiver", "Sound", "decode", "decode_into"]
+__all__ = ["PADDING", "Audio", "Sound", "decode", "decode_into"]

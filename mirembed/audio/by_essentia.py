@@ -96,8 +96,9 @@ def decode_by_essentia(path: Path, header: Header, receiver: Callable[[int], R],
             f"soundfile cannot decode this file ({before}), and Essentia, which might, cannot be imported ({missing}); "
             "convert it to FLAC or install Essentia"
         )
-    if _begins_like_a_playlist(path):
-        raise AudioError("a playlist, not an audio file")
+    with path.open("rb") as file:
+        if file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_PLAYLISTS):
+            raise AudioError("a playlist, not an audio file")
     long = header.stated > LONG_SECONDS or (not header.stated and path.stat().st_size > LONG_BYTES)
     try:
         with _plain_name(path) as name:
@@ -107,11 +108,6 @@ def decode_by_essentia(path: Path, header: Header, receiver: Callable[[int], R],
         raise AudioError(
             f"neither soundfile nor Essentia can decode this file ({reason}); convert it to FLAC or leave it out"
         ) from error
-
-
-def _begins_like_a_playlist(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_PLAYLISTS)
 
 
 @contextmanager

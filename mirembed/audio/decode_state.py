@@ -35,12 +35,12 @@ R = TypeVar("R", bound=Receiver)
 
 
 class DecodeState(Generic[R]):
-    """What is known of a file while it is being decoded.
+    """Checks, hashes and mixes down the samples of one file, and passes them to a receiver.
 
     Parameters
     ----------
     receiver : callable
-        Makes what takes the samples from the sampling rate in Hz.
+        Called with the sampling rate in Hz, it makes a `Receiver`.
     rate : int
     n_channels : int
     decoder : {"soundfile", "essentia"}
@@ -64,7 +64,7 @@ class DecodeState(Generic[R]):
 
     @property
     def seconds(self) -> float:
-        """Duration of what has been decoded."""
+        """Duration of the samples decoded so far."""
         return self.n_samples / self.rate
 
     def add(self, channels: NDArray[np.float32]) -> None:
@@ -74,7 +74,13 @@ class DecodeState(Generic[R]):
         self.n_samples += len(channels)
         require_bounded(self.seconds)
         self._hasher.update(channels.data.cast("B"))
-        mono = self._mean(channels)
+        # Channel by channel: numpy's mean over an axis of length two is many times slower.
+        mono: NDArray[np.float32] = channels[:, 0].copy()
+        with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite are counted instead
+            for channel in range(1, self._n_channels):
+                mono += channels[:, channel]
+        if self._n_channels > 1:
+            mono /= self._n_channels
         if not np.isfinite(mono).all():
             self._n_bad += int(channels.size - np.count_nonzero(np.isfinite(channels)))
         if not self._n_bad:
@@ -94,18 +100,6 @@ class DecodeState(Generic[R]):
             n_values = self.n_samples * self._n_channels
             raise AudioError(f"{self._n_bad} of {n_values} samples are NaN or infinite; export the file again")
         return self._hasher.hexdigest()
-
-    def _mean(self, channels: NDArray[np.float32]) -> NDArray[np.float32]:
-        import numpy as np
-
-        # Channel by channel: numpy's mean over an axis of length two is many times slower.
-        mono: NDArray[np.float32] = channels[:, 0].copy()
-        with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite are counted instead
-            for channel in range(1, self._n_channels):
-                mono += channels[:, channel]
-        if self._n_channels > 1:
-            mono /= self._n_channels
-        return mono
 
 
 def require_bounded(seconds: float) -> None:

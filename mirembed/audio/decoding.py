@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sound:
-    """What is known of a decoded file besides its samples.
+    """Facts about a decoded file, without its samples.
 
     Attributes
     ----------
@@ -73,8 +73,8 @@ def decode_into(path: Path, receiver: Callable[[int], R]) -> tuple[R, Sound]:
     path : pathlib.Path
         A regular file.
     receiver : callable
-        Makes what takes the samples (`Receiver`) from the sampling rate in Hz. It is called again when
-        a decoder turns out to have cut the file short; forget what the first receiver got.
+        Called with the sampling rate in Hz, it makes a `mirembed.audio.decode_state.Receiver`. It is called again
+        when a decoder turns out to have cut the file short; forget what the first receiver got.
 
     Returns
     -------

@@ -22,7 +22,7 @@ _SKIPPED = {
     "unreadable": ("folder", "no permission to read it"),
     "misnamed": ("audio file", "another file has the same name once both are written in UTF-8: rename one"),
 }
-"""What a walk skips, and why, for the note that counts it."""
+"""Kinds of paths that a walk skips, with a noun and the reason for the note that counts them."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class AudioFiles:
     others : int
         Number of files that are not audio.
     notes : tuple of str
-        What was skipped and why, one line per reason.
+        How many paths were skipped and why, one line per reason.
     """
 
     files: Mapping[str, Path]

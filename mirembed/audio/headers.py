@@ -24,7 +24,7 @@ _AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 
 @dataclass(frozen=True)
 class Header:
-    """What a file states about itself.
+    """The length of a file according to its own header.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Read what a file states. A header that cannot be read states nothing."""
+    """Read the header of a file; one that cannot be read states no length."""
     with path.open("rb") as file:
         start = file.read(12)
         if start[:4] in (b"RIFF", b"RF64") and start[8:] == b"WAVE":

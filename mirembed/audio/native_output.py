@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass
 class NativeOutput:
-    """What native libraries wrote while they were silenced.
+    """Output of native libraries while they were silenced.
 
     Attributes
     ----------

@@ -109,16 +109,16 @@ def _family(report: Comparison) -> str:
 
 
 def _row(test: PairedTest) -> list[str]:
-    from mirembed.statistics import metric_named
+    from mirembed.statistics.metrics import metric_named
 
     metric = metric_named(test.metric).label + (f" {test.target}" if test.target else "")
-    cells = [test.a, test.b, metric, f"{test.mean_a:.3f}", f"{test.mean_b:.3f}"]
+    cells = [test.a, test.b, metric, f"{test.mean_a:.3f}", f"{test.mean_b:.3f}", str(test.difference)]
     if test.t_test is None or test.p_holm is None:
-        return [*cells, f"{test.mean_a - test.mean_b:.3f}", "", "", "", "", test.verdict]
+        return [*cells, "", "", "", "", test.verdict]
     tested = test.t_test
     effect = "" if tested.effect is None else f"{tested.effect:.2f}"
     p_values = [_p_value(tested.p), _p_value(test.p_holm)]
-    return [*cells, str(tested.difference), f"{tested.statistic:.2f}", *p_values, effect, test.verdict]
+    return [*cells, f"{tested.statistic:.2f}", *p_values, effect, test.verdict]
 
 
 def _p_value(p: float) -> str:

@@ -40,13 +40,15 @@ def list_all(
 @app.command("show")
 def show(name: options.DatasetName, json: options.Json = False) -> None:
     """Show a dataset: where to get it, license, citation, expected files, official folds and known faults."""
+    from dataclasses import asdict
+
     from mirembed.cli.output import print_json
     from mirembed.datasets.catalog import describe
     from mirembed.specs import Spec
 
     description = describe(options.discover(), Spec.parse(name))
     if json:
-        print_json(description.to_json())
+        print_json(asdict(description))
         return
     for heading, text in description.paragraphs():
         typer.secho(heading, bold=True)
@@ -68,7 +70,7 @@ def check(
     from mirembed.cli.output import ConsoleProgress, print_json, print_table
     from mirembed.datasets.catalog import card_of, list_dataset, official_splits
     from mirembed.datasets.check import check as run
-    from mirembed.progress import counted
+    from mirembed.progress import counted, first_names
     from mirembed.specs import Spec
     from mirembed.store import Store
     from mirembed.store.root import slug
@@ -77,10 +79,10 @@ def check(
     spec = Spec.parse(name)
     place = Store(store)
     with ConsoleProgress() as progress:
-        listed = list_dataset(registry, spec, audio, place, progress)
+        listing, folder = list_dataset(registry, spec, audio, place, progress)
         report = run(
-            listed.listing,
-            listed.audio,
+            listing,
+            folder,
             card=card_of(registry, spec),
             schemes=official_splits(registry, spec),
             cache=place.root / "cache" / f"checks-{slug(str(spec))}.parquet",
@@ -88,10 +90,10 @@ def check(
             progress=progress,
         )
     if json:
-        print_json({"dataset": str(spec), "audio": str(listed.audio), **report.to_json()})
+        print_json({"dataset": str(spec), "audio": str(folder), **report.to_json()})
     else:
         if report.findings:
-            rows = [[f.level, f.kind, _names(f.tracks), f.text] for f in report.findings]
+            rows = [[f.level, f.kind, first_names(f.tracks, _SHOWN), f.text] for f in report.findings]
             print_table(["level", "kind", "tracks", "finding"], rows)
         n_errors = sum(finding.level == "error" for finding in report.findings)
         n_warnings = len(report.findings) - n_errors
@@ -100,11 +102,6 @@ def check(
             f"{counted(n_warnings, 'warning')}"
         )
     raise typer.Exit(0 if report.sound else 1)
-
-
-def _names(tracks: tuple[str, ...]) -> str:
-    shown = ", ".join(tracks[:_SHOWN])
-    return f"{shown} and {len(tracks) - _SHOWN} more" if len(tracks) > _SHOWN else shown
 
 
 @app.command("fetch")

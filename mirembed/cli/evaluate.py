@@ -171,7 +171,7 @@ def _print_result(result: Result) -> None:
 def _print_scores(scores: list[Scores], title: str) -> None:
     from mirembed.cli.output import print_table
     from mirembed.runs.scores import describe_undefined
-    from mirembed.statistics import metric_named
+    from mirembed.statistics.metrics import metric_named
 
     names = list(scores[0].intervals)
     rows = [[s.method, *(str(s.intervals[n]) for n in names), str(s.pooled[names[0]])] for s in scores]

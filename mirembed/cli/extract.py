@@ -64,14 +64,14 @@ def extract(
         EventProgress() if json else ConsoleProgress() as progress,
         options.on_executor(executor, scheduler, jobs),
     ):
-        listed = list_dataset(registry, spec, audio, place, progress)
+        listing, folder = list_dataset(registry, spec, audio, place, progress)
         place.create()
         summary = run(
             place.dataset(spec),
-            listed.listing,
+            listing,
             spec=str(spec),
             plugin=registry.provenance("dataset", spec),
-            audio=listed.audio,
+            audio=folder,
             jobs=options.jobs_or_cores(jobs),
             retry_failed=retry_failed,
             prune=prune,

@@ -155,8 +155,8 @@ def print_event(content: dict[str, Any]) -> None:
 
 
 def print_json(content: Any) -> None:
-    """Print JSON on standard output."""
-    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    """Print JSON on standard output; a path is a string."""
+    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:

@@ -10,7 +10,7 @@ import typer
 from mirembed.cli import options
 
 if TYPE_CHECKING:
-    from mirembed.registry.descriptions import Description
+    from mirembed.registry.plugins import Description
 
 app = typer.Typer(help="List the plugins; show, check or write one.", invoke_without_command=True)
 
@@ -33,17 +33,17 @@ def list_all(
 
     from mirembed.cli.output import print_json, print_table
     from mirembed.registry import Registry
-    from mirembed.registry.descriptions import describe
+    from mirembed.registry.plugins import describe
 
     registry = Registry.discover()
     plugins = registry.of_hook(hook)
     if json:
         print_json(
             {
-                "plugins": [describe(registry, plugin).to_json() for plugin in plugins],
+                "plugins": [describe(plugin, registry.shown_name(plugin)).to_json() for plugin in plugins],
                 "broken": [asdict(broken) for broken in registry.broken],
                 "left_out": [asdict(left_out) for left_out in registry.left_out],
-                "clashes": [str(clash) for clash in registry.clashes()],
+                "clashes": registry.clashes(),
             }
         )
         return
@@ -76,11 +76,11 @@ def show(
 
     from mirembed.cli.output import print_json
     from mirembed.registry import Registry
-    from mirembed.registry.descriptions import describe
+    from mirembed.registry.plugins import describe
 
     registry = Registry.discover()
     plugins, broken = registry.matching(name)
-    descriptions = [describe(registry, plugin) for plugin in plugins]
+    descriptions = [describe(plugin, registry.shown_name(plugin)) for plugin in plugins]
     if json:
         print_json({"plugins": [d.to_json() for d in descriptions], "broken": [asdict(b) for b in broken]})
         return
@@ -94,12 +94,13 @@ def show(
 def _print(description: Description) -> None:
     from mirembed.cli.output import print_table
 
-    typer.secho(f"{description.kind} {description.name}", bold=True)
-    if description.summary:
-        typer.echo(f"  {description.summary}")
-    typer.echo(f"  from    {description.distribution} {description.version}, {description.hook}")
-    typer.echo(f"  module  {description.module}")
-    typer.echo(f"  file    {description.file}")
+    plugin = description.plugin
+    typer.secho(f"{plugin.kind} {description.name}", bold=True)
+    if plugin.summary:
+        typer.echo(f"  {plugin.summary}")
+    typer.echo(f"  from    {plugin.distribution} {plugin.version}, {plugin.hook}")
+    typer.echo(f"  module  {plugin.module}")
+    typer.echo(f"  file    {plugin.file}")
     if description.problem:
         typer.echo(f"  unreadable parameters: {description.problem}")
     if description.parameters:
@@ -121,12 +122,13 @@ def check(
     """
     import contextlib
     import sys
+    from dataclasses import asdict
 
     from mirembed.cli.output import print_json, print_table
     from mirembed.progress import counted
     from mirembed.registry import Registry
     from mirembed.specs import Spec
-    from mirembed.testing.suites import run_checks
+    from mirembed.testing.checks import run_checks
 
     registry = Registry.discover()
     spec = Spec.parse(name)
@@ -136,7 +138,7 @@ def check(
     flat = [outcome for of_kind in outcomes.values() for outcome in of_kind]
     n_failed = sum(outcome.status == "failed" for outcome in flat)
     if json:
-        print_json({kind: [outcome.to_json() for outcome in of_kind] for kind, of_kind in outcomes.items()})
+        print_json({kind: [asdict(outcome) for outcome in of_kind] for kind, of_kind in outcomes.items()})
         raise typer.Exit(1 if n_failed else 0)
     for kind, of_kind in outcomes.items():
         print_table(["check", "", "promise"], [[o.check, o.status, o.promise] for o in of_kind], f"{kind} {spec}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +40,7 @@ def report(
     for line in written.progress:
         typer.echo(line, err=True)
     if json:
-        print_json(written.to_json())
+        print_json(asdict(written))
         return
     typer.echo(f"report: {written.page}")
     # Every figure and every table is written in two formats.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import typer
 from mirembed.cli import options
 
 if TYPE_CHECKING:
-    from mirembed.inventory.contents import Contents, DatasetSummary
+    from mirembed.inventory import Contents, DatasetSummary
     from mirembed.runs.summary import RunSummary
     from mirembed.store import Store
 
@@ -21,11 +22,11 @@ app = typer.Typer(help="Show what is in a store, verify it, or merge its small f
 def info(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False) -> None:
     """List the datasets, models and runs of a store."""
     from mirembed.cli.output import print_json
-    from mirembed.inventory.contents import contents
+    from mirembed.inventory import contents
 
     found = contents(_existing(store))
     if json:
-        print_json(found.to_json())
+        print_json(asdict(found))
     else:
         _print_contents(found)
 
@@ -37,14 +38,14 @@ def verify(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Jso
     Exit code 1 if anything is damaged.
     """
     from mirembed.cli.output import ConsoleProgress, print_json
-    from mirembed.inventory.verify import verify as run
+    from mirembed.inventory import verify as run
     from mirembed.progress import counted
 
     place = _existing(store)
     with ConsoleProgress() as progress:
         faults = run(place, progress)
     if json:
-        print_json({"sound": not faults, "faults": [fault.to_json() for fault in faults]})
+        print_json({"sound": not faults, "faults": [asdict(fault) for fault in faults]})
     else:
         for fault in faults:
             typer.echo(f"{fault.path} {fault.what}; {fault.advice}")
@@ -69,7 +70,7 @@ def compact(
         name = features.info().spec
         with ConsoleProgress() as progress:
             result = run(features, progress)
-        done.append({"dataset": name, **result.to_json()})
+        done.append({"dataset": name, **asdict(result)})
         if not json:
             before, after = counted(result.shards_before, "shard"), counted(result.shards_after, "shard")
             typer.echo(f"{name}: {before} ({size(result.bytes_before)}) -> {after} ({size(result.bytes_after)})")

@@ -4,19 +4,7 @@ The approaches are paired: same tracks, same seeds, same folds. Every number is 
 finished runs.
 """
 
-from mirembed.compare.comparison import Comparison, compare
-from mirembed.compare.disagreements import Disagreements, LargerError, Mistake
-from mirembed.compare.paired_tests import PairedTest, best_of, corrected, n_tested, paired_tests
+from mirembed.compare.comparison import Comparison, Disagreements, LargerError, Mistake, compare
+from mirembed.compare.paired_tests import PairedTest
 
-__all__ = [
-    "Comparison",
-    "Disagreements",
-    "LargerError",
-    "Mistake",
-    "PairedTest",
-    "best_of",
-    "compare",
-    "corrected",
-    "n_tested",
-    "paired_tests",
-]
+__all__ = ["Comparison", "Disagreements", "LargerError", "Mistake", "PairedTest", "compare"]

@@ -1,21 +1,95 @@
-"""Approaches compared: which pairs, whether two runs can be paired, which is higher, and where they disagree."""
+"""Compare approaches: choose the pairs, check that two runs can be paired, test differences, list disagreements."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from mirembed.compare.disagreements import Disagreements, disagreements
+import numpy as np
+
 from mirembed.compare.paired_tests import PairedTest, corrected, n_tested, paired_tests
 from mirembed.errors import EvaluationError
-from mirembed.hookspecs import Classification, Task
-from mirembed.runs.folder import flatten
+from mirembed.hookspecs import Classification, Regression, Task
+from mirembed.runs.folder import differing_settings
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import describe_undefined, n_undefined
+from mirembed.runs.tables import Predictions
 from mirembed.statistics import holm, mcnemar_test
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A track whose class only one approach gets right.
+
+    Attributes
+    ----------
+    track : str
+    label : str
+    prediction_a, prediction_b : str
+    times : int
+        How often; more than once with several seeds.
+    """
+
+    track: str
+    label: str
+    prediction_a: str
+    prediction_b: str
+    times: int
+
+
+@dataclass(frozen=True)
+class LargerError:
+    """A track and target that one approach predicts more closely.
+
+    Attributes
+    ----------
+    track : str
+    target : str
+    truth : float
+        In the target's own units.
+    error_a, error_b : float
+        Absolute errors, in the same units; means over the seeds.
+    """
+
+    track: str
+    target: str
+    truth: float
+    error_a: float
+    error_b: float
+
+
+Better: TypeAlias = tuple[Mistake, ...] | tuple[LargerError, ...]
+
+
+@dataclass(frozen=True)
+class Disagreements:
+    """Where two approaches disagree.
+
+    Attributes
+    ----------
+    a, b : str
+        The approaches.
+    count_a, count_b : int
+        Classification: predictions that only A, and only B, gets right. Regression: tracks and targets that A, and B,
+        predicts more closely.
+    better_a, better_b : tuple of Mistake, or of LargerError
+        Those where A, and B, is better; the most frequent mistakes, or the largest differences of error, first.
+    mcnemar_p : float or None
+        Of McNemar's exact test, Holm-corrected over the pairs. Only for a single split, which has no folds to test
+        over.
+    """
+
+    a: str
+    b: str
+    count_a: int
+    count_b: int
+    better_a: Better
+    better_b: Better
+    mcnemar_p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -34,7 +108,7 @@ class Comparison:
     repeated : bool
         Whether they are repeated random splits.
     notes : tuple of str
-        What else a reader should know, one line each.
+        Further remarks, one line each.
     tests : tuple of PairedTest
         Of the requested pairs, corrected over the whole family.
     disagreements : tuple of Disagreements
@@ -67,7 +141,7 @@ class Comparison:
             "notes": list(self.notes),
             "family": {"pairs": self.n_pairs, "tests": self.n_tested},
             "tests": [test.to_json() for test in self.tests],
-            "disagreements": [one.to_json() for one in self.disagreements],
+            "disagreements": [asdict(one) for one in self.disagreements],
         }
 
 
@@ -103,18 +177,20 @@ def compare(a: RunRecord, b: RunRecord | None = None, approaches: Sequence[str] 
     tests = tuple(test for test in of_family if (test.a, test.b) in pairs)
     single = a.n_parts == 1 and isinstance(a.task, Classification)
     found = {
-        (one, other): disagreements(a.task, one, other, a.predictions[one], b.predictions[other], top)
+        (one, other): _disagreements(a.task, one, other, a.predictions[one], b.predictions[other], top)
         for one, other in (family if single else pairs)
     }
     if single:
         p_values = holm([mcnemar_test(one.count_a, one.count_b) for one in found.values()])
         found = {pair: replace(found[pair], mcnemar_p=float(p)) for pair, p in zip(found, p_values, strict=True)}
+    settings = differing_settings(a.configuration, b.configuration)
+    settings.pop("methods", None)  # the methods are what is compared
     undefined = [_undefined(a, one) for one, _ in pairs] + [_undefined(b, other) for _, other in pairs]
     return Comparison(
         a=a.folder,
         b=b.folder,
         task=a.task,
-        settings={} if b is a else _differing_settings(a, b),
+        settings=settings,
         n_folds=a.n_parts,
         repeated=a.repeated,
         notes=tuple(dict.fromkeys(note for note in [*undefined, _untested(tests, a.n_folds)] if note)),
@@ -131,7 +207,7 @@ def _pairs_within(run: RunRecord, approaches: Sequence[str]) -> list[tuple[str, 
         _check_has(run, approach)
     if len(chosen) < 2:
         raise EvaluationError(
-            f"{chosen[0]} has nothing to be compared with: the run {run.folder.name} has {', '.join(run.predictions)}; "
+            f"nothing to compare {chosen[0]} with: the run {run.folder.name} has {', '.join(run.predictions)}; "
             "name two approaches (--approach), or a second run"
         )
     return list(combinations(chosen, 2))
@@ -170,11 +246,11 @@ def _check_paired(a: RunRecord, b: RunRecord) -> None:
     Raises
     ------
     EvaluationError
-        They did not; the message lists the differences. Or both are the same run.
+        They did not, and the message lists the differences; or both are the same run.
     """
     if a.folder.samefile(b.folder):
         raise EvaluationError(
-            f"{a.folder.name} is given twice; name it once to compare its approaches with one another, or another run"
+            f"{a.folder.name} is given twice; name it once to compare its approaches, or name another run"
         )
     one, other = a.configuration, b.configuration
     reasons = []
@@ -204,16 +280,6 @@ def _folds(run: RunRecord) -> str:
     return run.describe_folds() + size
 
 
-def _differing_settings(a: RunRecord, b: RunRecord) -> dict[str, tuple[Any, Any]]:
-    """Return the settings in which two runs differ, such as ``{"epochs": (100, 400)}``; not those that only one has."""
-    one, other = flatten(a.configuration), flatten(b.configuration)
-    return {
-        name: (one[name], other[name])
-        for name in one
-        if name in other and one[name] != other[name] and name != "methods"  # these are what is compared
-    }
-
-
 def _undefined(run: RunRecord, approach: str) -> str:
     """Describe in how many folds and targets the headline metric is undefined; empty where it is defined in all."""
     count = n_undefined(run.predictions[approach], run.task)
@@ -227,3 +293,48 @@ def _untested(tests: Sequence[PairedTest], n_folds: int) -> str:
     if n_folds == 1:
         return "not tested: each seed has a single split, and a test needs several folds"
     return "not tested: the difference is the same in all folds, so its variance cannot be estimated"
+
+
+def _disagreements(task: Task, a: str, b: str, of_a: Predictions, of_b: Predictions, top: int) -> Disagreements:
+    """Find the tracks on which two approaches disagree.
+
+    Parameters
+    ----------
+    task : Classification or Regression
+    a, b : str
+        The approaches.
+    of_a, of_b : Predictions
+        Row by row of the same tracks.
+    top : int
+        How many tracks to list for each approach.
+    """
+    if isinstance(task, Classification):
+        return _mistakes(task, a, b, of_a, of_b, top)
+    return _larger_errors(task, a, b, of_a, of_b, top)
+
+
+def _mistakes(task: Classification, a: str, b: str, of_a: Predictions, of_b: Predictions, top: int) -> Disagreements:
+    columns = [[task.classes[n] for n in column[:, 0]] for column in (of_a.truth, of_a.predicted, of_b.predicted)]
+    times = Counter(zip(of_a.ids.tolist(), *columns, strict=True))
+    most_often_first = sorted(times.items(), key=lambda item: (-item[1], item[0]))
+    found = [Mistake(track, label, in_a, in_b, count) for (track, label, in_a, in_b), count in most_often_first]
+    only_a = [one for one in found if one.prediction_a == one.label != one.prediction_b]
+    only_b = [one for one in found if one.prediction_b == one.label != one.prediction_a]
+    count_a, count_b = (sum(one.times for one in only) for only in (only_a, only_b))
+    return Disagreements(a, b, count_a, count_b, tuple(only_a[:top]), tuple(only_b[:top]))
+
+
+def _larger_errors(task: Regression, a: str, b: str, of_a: Predictions, of_b: Predictions, top: int) -> Disagreements:
+    ids, first, rows = np.unique(of_a.ids, return_index=True, return_inverse=True)
+    times = np.bincount(rows)
+    found = []
+    for column, target in enumerate(task.targets):
+        truth = of_a.truth[:, column]
+        error_a, error_b = (
+            (np.bincount(rows, np.abs(one.predicted[:, column] - truth)) / times).tolist() for one in (of_a, of_b)
+        )
+        values = zip(ids.tolist(), truth[first].tolist(), error_a, error_b, strict=True)
+        found += [LargerError(track, target.name, *numbers) for track, *numbers in values]
+    better_a = sorted((e for e in found if e.error_a < e.error_b), key=lambda e: e.error_a - e.error_b)
+    better_b = sorted((e for e in found if e.error_b < e.error_a), key=lambda e: e.error_b - e.error_a)
+    return Disagreements(a, b, len(better_a), len(better_b), tuple(better_a[:top]), tuple(better_b[:top]))

@@ -10,8 +10,9 @@ from typing import Any
 
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import Line, lines
-from mirembed.statistics import TTestResult, corrected_paired_t_test, holm, welch_t_test
+from mirembed.statistics.intervals import Interval
 from mirembed.statistics.metrics import is_constant
+from mirembed.statistics.significance import TTestResult, corrected_paired_t_test, holm, welch_t_test
 
 SIGNIFICANCE = 0.05
 """A corrected p-value below this is called significant."""
@@ -32,8 +33,8 @@ class PairedTest:
     mean_a, mean_b : float
         Means over the folds of all seeds.
     t_test : TTestResult or None
-        Not tested: a single split, and a difference that is the same in all folds, whose variance cannot be
-        estimated.
+        None if not tested: there is a single split, or the difference is the same in all folds, so that its variance
+        cannot be estimated.
     p_holm : float or None
         Holm-corrected over all tests of the table.
     p_welch : float or None
@@ -51,6 +52,16 @@ class PairedTest:
     t_test: TTestResult | None
     p_holm: float | None = None
     p_welch: float | None = None
+
+    @property
+    def line(self) -> Line:
+        """The line of the table of scores that is tested."""
+        return self.metric, self.target
+
+    @property
+    def difference(self) -> Interval:
+        """The mean difference A - B, with its interval if it was tested."""
+        return Interval(self.mean_a - self.mean_b, None, None) if self.t_test is None else self.t_test.difference
 
     @property
     def p(self) -> float | None:
@@ -76,7 +87,7 @@ class PairedTest:
             "target": self.target,
             "mean_a": self.mean_a,
             "mean_b": self.mean_b,
-            "difference": asdict(tested.difference) if tested else {"mean": self.mean_a - self.mean_b},
+            "difference": asdict(self.difference) if tested else {"mean": self.difference.mean},
             "t": _finite(tested.statistic) if tested else None,
             "df": tested.df if tested else None,
             "p": self.p,
@@ -126,14 +137,14 @@ def corrected(tests: Iterable[PairedTest]) -> tuple[PairedTest, ...]:
 
 
 def n_tested(tests: Iterable[PairedTest]) -> int:
-    """Return the number of tests that a correction runs over: what could not be tested is not counted."""
+    """Return the number of tests that a correction runs over; those that could not be run do not count."""
     return sum(test.p is not None for test in tests)
 
 
 def best_of(tests: Iterable[PairedTest], n_methods: int) -> dict[Line, str]:
-    """Return, for each line that has one, the method that is significantly higher than all ``n_methods - 1`` others."""
+    """Return the method that is significantly higher than all ``n_methods - 1`` others, for each line that has one."""
     higher = Counter(
-        ((test.metric, test.target), test.a if test.verdict == "A is higher" else test.b)
+        (test.line, test.a if test.verdict == "A is higher" else test.b)
         for test in tests
         if test.verdict in ("A is higher", "B is higher")
     )

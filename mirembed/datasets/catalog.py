@@ -1,31 +1,23 @@
-"""Find a dataset by name: what it is, what it lists in a folder, its official splits and known faults."""
+"""What dataset plugins say: descriptions, listings of folders, official splits and known faults."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirembed.errors import DatasetError, PluginError, SpecError
 from mirembed.hookspecs import Card, Listing, Split
 from mirembed.listings import check_listing
-from mirembed.progress import Progress, counted
+from mirembed.progress import Progress, counted, first_names
 from mirembed.registry import HOST, Registry, plugin_code
 from mirembed.specs import Spec
 from mirembed.store import Store
 
 if TYPE_CHECKING:
     from mirembed.store.tracks import Tracks
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A listing and the audio folder that it was made from."""
-
-    listing: Listing
-    audio: Path
 
 
 @dataclass(frozen=True)
@@ -84,29 +76,23 @@ class Description:
     schemes: Mapping[str, int]
     faults: Mapping[str, str]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the description as JSON."""
-        return asdict(self)
-
     def paragraphs(self) -> list[tuple[str, str]]:
         """Return headings and texts, without those that are unknown."""
         card = self.card
         texts = {self.name: card.title if card else self.summary}
         if card is not None:
             checked = [
-                "missing, unexpected, unreadable and truncated files; silence, clipping, duplicates, labels, groups"
+                "" if card.rate is None else f"sampling rate {card.rate} Hz",
+                "" if card.seconds is None else f"duration {card.seconds[0]:g} to {card.seconds[1]:g} s",
+                "missing, unexpected, unreadable and truncated files; silence, clipping, duplicates, labels, groups",
             ]
-            if card.seconds is not None:
-                checked.insert(0, f"duration {card.seconds[0]:g} to {card.seconds[1]:g} s")
-            if card.rate is not None:
-                checked.insert(0, f"sampling rate {card.rate} Hz")
             texts |= {
                 "Labels": card.labels,
                 "Tracks": str(card.n_tracks) if card.n_tracks else "",
                 "License": card.license,
                 "Where to get it": "\n".join(filter(None, [card.source, *(archive.url for archive in card.archives)])),
                 "Expected files": card.tree,
-                "Checked": "\n".join(checked),
+                "Checked": "\n".join(filter(None, checked)),
                 "Cite": card.citation,
             }
         texts["Parameters"] = self.parameters
@@ -195,15 +181,15 @@ def exclude_tracks(registry: Registry, tracks: Tracks, what: str | None, progres
     if not excluded:
         progress.note(f"none of the {len(faults)} known faults of {spec} are in the store")
         return tracks
-    more = f" and {len(excluded) - 10} more" if len(excluded) > 10 else ""
-    progress.note(
-        f"excluding {counted(len(excluded), 'track')} with known faults: {', '.join(list(excluded)[:10])}{more}"
-    )
+    count = counted(len(excluded), "track")
+    progress.note(f"excluding {count} with known faults: {first_names(list(excluded), 10)}")
     return tracks.without(excluded)
 
 
-def list_dataset(registry: Registry, spec: Spec, audio: Path | None, store: Store, progress: Progress) -> Listed:
-    """Ask a dataset plugin for its tracks, and check them.
+def list_dataset(
+    registry: Registry, spec: Spec, audio: Path | None, store: Store, progress: Progress
+) -> tuple[Listing, Path]:
+    """Ask a dataset plugin for its tracks, check them, and return them with the folder of their audio.
 
     Without ``audio``, a dataset that can synthesize its audio does so in the store; for others it is the folder that
     they were last extracted from.
@@ -218,8 +204,15 @@ def list_dataset(registry: Registry, spec: Spec, audio: Path | None, store: Stor
     plugin = registry.find("dataset", spec.name)
     with _plugin(registry, spec) as dataset:
         try:
-            if audio is None:
-                audio = _own_audio(dataset, spec, store, progress)
+            if audio is None and hasattr(dataset, "synthesize"):
+                store.create()
+                audio = store.audio(spec)
+                progress.note(f"synthesizing {spec.name} into {audio} ...")
+                dataset.synthesize(audio)
+            elif audio is None:
+                if not store.dataset(spec).exists:
+                    raise DatasetError(f"dataset {spec} needs its audio folder; give --audio DIR")
+                audio = Path(store.dataset(spec).info().audio)
             if not audio.is_dir():
                 what = "is not a folder" if audio.exists() else "does not exist"
                 raise DatasetError(f"--audio {audio} {what}; give the folder that holds the audio of {spec}")
@@ -229,20 +222,7 @@ def list_dataset(registry: Registry, spec: Spec, audio: Path | None, store: Stor
             raise DatasetError(f"cannot read the audio folder {audio}: {error.strerror or error}") from error
     for note in listing.notes:
         progress.note(note)
-    return Listed(listing, audio)
-
-
-def _own_audio(dataset: Any, spec: Spec, store: Store, progress: Progress) -> Path:
-    """Return the folder of the audio that a dataset synthesizes, or that it was last extracted from."""
-    if hasattr(dataset, "synthesize"):
-        store.create()
-        audio = store.audio(spec)
-        progress.note(f"synthesizing {spec.name} into {audio} ...")
-        dataset.synthesize(audio)
-        return audio
-    if not store.dataset(spec).exists:
-        raise DatasetError(f"dataset {spec} needs its audio folder; give --audio DIR")
-    return Path(store.dataset(spec).info().audio)
+    return listing, audio
 
 
 def _ask(registry: Registry, spec: Spec, method: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Check a copy of a dataset before anyone trains on it.
 
-Every file is decoded once (see `mirembed.datasets.measurements`); the functions below turn the measurements and the
-listing into findings, one function for each kind.
+Every file is decoded once (see `mirembed.datasets.measurements`). The functions below turn the measurements and the
+listing into findings.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from mirembed.hookspecs import Card, Classification, Listing, Split, Track
 from mirembed.progress import Progress, Silent, counted
 
 SILENT = 0.5
-"""Fraction of silence from which a track is reported."""
+"""A track is reported if at least this fraction of it is silent."""
 
 CLIPPED = 0.001
-"""Fraction of samples at full scale from which a track is reported: one in a thousand is audible."""
+"""A track is reported if at least this fraction of its samples is at full scale; one in a thousand is audible."""
 
 IMBALANCE = 3.0
-"""A largest class that is more than this many times the size of the smallest is reported."""
+"""Classes are reported if the largest is more than this many times the size of the smallest."""
 
 CONFLICT = 0.1
-"""Fraction of a target's range by which the values of one recording may differ."""
+"""Labels of one recording conflict if they differ by more than this fraction of a target's range."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Finding:
     kind : str
         ``unreadable``, ``exact duplicate`` ...
     level : {"error", "warning"}
-        A warning may be intended; an error hardly can be.
+        An error is almost certainly a mistake; a warning may be intended.
     tracks : tuple of str
         Ids of the affected tracks, or paths; empty for the dataset as a whole.
     text : str
@@ -100,7 +100,7 @@ def check(
     audio : pathlib.Path
         The audio folder.
     card : Card or None
-        What a complete copy should be like, where the dataset says so.
+        Describes a complete copy, if the dataset has one.
     schemes : mapping of str to sequence of Split
         Official splits.
     cache : pathlib.Path
@@ -124,9 +124,7 @@ def check(
 
 def _missing(listing: Listing, card: Card | None) -> Iterator[Finding]:
     """Report how many tracks of a complete copy are missing."""
-    expected = len(listing.tracks) + listing.absent
-    if card is not None and card.n_tracks:
-        expected = max(expected, card.n_tracks)
+    expected = max(len(listing.tracks) + listing.absent, card.n_tracks if card else 0)
     if expected > len(listing.tracks):
         yield Finding("missing", "error", (), f"{expected - len(listing.tracks)} of {expected} tracks missing")
 
@@ -217,7 +215,7 @@ def _crossing_groups(listing: Listing, schemes: Mapping[str, Sequence[Split]]) -
     groups = [track.group for track in listing.tracks]
     if all(group is None for group in groups):
         return
-    group_of = {track.id: track.group for track in listing.tracks}
+    group_of = defaultdict(lambda: None, {track.id: track.group for track in listing.tracks})
     scheme = default_scheme(listing.task)
     if isinstance(listing.task, Classification):
         labels = np.array([listing.task.classes.index(str(track.label)) for track in listing.tracks])
@@ -229,11 +227,7 @@ def _crossing_groups(listing: Listing, schemes: Mapping[str, Sequence[Split]]) -
         folds = []
     crossing = {f"10 {scheme} folds": groups_on_both_sides(folds, groups)}
     for name, splits in schemes.items():
-        count = 0
-        for split in splits:
-            training = {group_of.get(track) for track in split.train} - {None}
-            count += sum(group_of.get(track) in training for track in split.test)
-        crossing[f"the official folds {name}"] = count
+        crossing[f"the official folds {name}"] = groups_on_both_sides(splits, group_of)
     for folds_in_words, count in crossing.items():
         if count:
             text = f"in {folds_in_words}, {counted(count, 'test track')} with a group that is also in training"

@@ -1,7 +1,6 @@
 """Download one file over HTTP, resuming after any interruption, in this process or a later one.
 
-Why the standard library: pooch restarts an interrupted download, and what remains of it, checking a checksum, needs no
-dependency. urllib.request brings redirects, proxies and TLS.
+This uses urllib, which handles redirects, proxies and TLS, because pooch restarts interrupted downloads.
 """
 
 from __future__ import annotations
@@ -24,71 +23,54 @@ from mirembed.progress import Progress
 from mirembed.store.files import write_error
 
 CHUNK = 1 << 18
-"""Bytes that are held in memory at a time."""
+"""Bytes to read at a time."""
 MEGABYTE = 1e6
 
 TRANSIENT = {408, 429, 500, 502, 503, 504}
-"""HTTP statuses of a server that may answer later."""
+"""HTTP statuses after which another try may succeed."""
 HEADWAY = 1 << 20
 """A connection that delivered this many bytes before it broke does not count as a failure."""
 
 
-@dataclass(frozen=True)
-class Checksum:
-    """A checksum, written ``sha256:...`` or ``md5:...``.
+def parse_checksum(text: str) -> str:
+    """Read a checksum, ``sha256:...`` or ``md5:...``, and return it in lower case.
 
-    Attributes
-    ----------
-    algorithm : str
-        ``sha256`` or ``md5``.
-    digest : str
-        Hexadecimal digits in lower case.
+    >>> parse_checksum("MD5:0CC175B9C0F1B6A831C399E269772661")
+    'md5:0cc175b9c0f1b6a831c399e269772661'
+
+    Raises
+    ------
+    SpecError
+        If the text is not a checksum.
     """
+    checksum = text.strip().lower()
+    if not re.fullmatch("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", checksum):
+        raise SpecError(
+            f"{text!r} is not a checksum; expected sha256: and 64 hexadecimal digits, or md5: and 32 of them"
+        )
+    return checksum
 
-    algorithm: str
-    digest: str
 
-    def __str__(self) -> str:
-        return f"{self.algorithm}:{self.digest}"
+def checksum_of(path: Path, expected: str, progress: Progress) -> str:
+    """Compute the checksum of a file with the algorithm of the expected one.
 
-    @classmethod
-    def parse(cls, text: str) -> Checksum:
-        """Read a checksum.
-
-        >>> str(Checksum.parse("MD5:0CC175B9C0F1B6A831C399E269772661"))
-        'md5:0cc175b9c0f1b6a831c399e269772661'
-
-        Raises
-        ------
-        SpecError
-            If the text is not a checksum.
-        """
-        checksum = text.strip().lower()
-        if not re.fullmatch("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", checksum):
-            raise SpecError(
-                f"{text!r} is not a checksum; expected sha256: and 64 hexadecimal digits, or md5: and 32 of them"
-            )
-        return cls(*checksum.split(":"))
-
-    def of(self, path: Path, progress: Progress) -> Checksum:
-        """Compute the checksum of a file with the same algorithm.
-
-        Raises
-        ------
-        DatasetError
-            If the file cannot be read.
-        """
-        # Some datasets were published with MD5 only; it tells a damaged copy from a sound one.
-        digest = hashlib.new(self.algorithm, usedforsecurity=False)
-        try:
-            progress.start(f"checking {path.name} (MB)", path.stat().st_size / MEGABYTE)
-            with path.open("rb") as file:
-                while chunk := file.read(CHUNK):
-                    digest.update(chunk)
-                    progress.update(file.tell() / MEGABYTE)
-        except OSError as error:
-            raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
-        return Checksum(self.algorithm, digest.hexdigest())
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read.
+    """
+    algorithm = expected.partition(":")[0]
+    # Some datasets were published with MD5 only, which is enough to detect a damaged copy.
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    try:
+        progress.start(f"checking {path.name} (MB)", path.stat().st_size / MEGABYTE)
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+                progress.update(file.tell() / MEGABYTE)
+    except OSError as error:
+        raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
+    return f"{algorithm}:{digest.hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -119,7 +101,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise write_error(path, error, "--audio") from error
 
 
-def download(url: str, target: Path, checksum: Checksum, progress: Progress, policy: RetryPolicy) -> None:
+def download(url: str, target: Path, checksum: str, progress: Progress, policy: RetryPolicy) -> None:
     """Download a file; ``target`` appears once the file is complete and its checksum is right.
 
     Raises
@@ -132,12 +114,12 @@ def download(url: str, target: Path, checksum: Checksum, progress: Progress, pol
     part = _PartialFile(target)
     transfer = _Transfer(url, target.name, part, advice=elsewhere(checksum), progress=progress, policy=policy)
     transfer.complete()
-    found = checksum.of(part.path, progress)
+    found = checksum_of(part.path, checksum, progress)
     if found != checksum and part.resumed:
         progress.note(f"{target.name} was downloaded in pieces that do not fit together; downloading it again")
         part.discard()
         transfer.complete()
-        found = checksum.of(part.path, progress)
+        found = checksum_of(part.path, checksum, progress)
     if found != checksum:
         mismatch = target.with_name(f"{target.name}.mismatch")
         part.rename(mismatch)
@@ -148,7 +130,7 @@ def download(url: str, target: Path, checksum: Checksum, progress: Progress, pol
     part.rename(target)
 
 
-def elsewhere(checksum: Checksum) -> str:
+def elsewhere(checksum: str) -> str:
     """Say how to use a copy from somewhere else."""
     return f"get a copy with {checksum} elsewhere and give it with --url URL or --url FILE"
 
@@ -219,7 +201,7 @@ class _RetryError(Exception):
 
 @dataclass(frozen=True)
 class _Transfer:
-    """A file on its way from a server to a partial file."""
+    """The transfer of a file from a server to a partial file."""
 
     url: str
     name: str
@@ -313,7 +295,7 @@ class _Transfer:
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Return an opener for HTTP and HTTPS, and for no other scheme that a URL or a redirect may name."""
+    """Return an opener that refuses every scheme but HTTP and HTTPS, in redirects too."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),

@@ -2,8 +2,8 @@
 
 A fingerprint is a sequence of 24-bit words, one every 50 ms. A bit says whether the difference in energy between two
 neighboring bands is larger or smaller than it was a moment ago; gain, equalization, codecs and sampling rates hardly
-change it. In silence and steady tones nothing grows: their words are 0, carry no information and are never compared.
-Two tracks are compared bit by bit at every offset at which they share a word.
+change it. Words of silence and steady tones, where nothing changes, are 0 and never compared. Two tracks are compared
+bit by bit at every offset at which they share a word.
 
 Source: the bits are those of Haitsma & Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002, with
 energies averaged over 1.2 s, so that frames need not start at the same sample.
@@ -42,7 +42,7 @@ _MIN_WORDS = 100
 """Fewest words worth comparing. Together with the steps that the last one looks ahead, they are 6.6 s of audio."""
 
 _NEIGHBORS = 8
-"""Equal words that are considered for each word; loops and many copies have more."""
+"""Most equal words to consider for each word; loops and many copies have more."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Match:
     first, second : int
         Indices of the tracks.
     offset : float
-        In seconds; what is at t in the second track is at t + offset in the first.
+        In seconds: time t in the second track is time t + offset in the first.
     difference : float
         Fraction of differing bits, from 0 to `SAME`.
     """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from mirembed.datasets.download import Checksum, RetryPolicy, disk_errors, download, elsewhere
+from mirembed.datasets.download import RetryPolicy, checksum_of, disk_errors, download, elsewhere, parse_checksum
 from mirembed.datasets.unpack import is_archive, unpack
 from mirembed.errors import DatasetError, PluginError, SpecError
 from mirembed.hookspecs import Archive, Card
@@ -50,7 +50,7 @@ class Fetched:
     checksum : str
     n_files : int
     before : bool
-        Whether the content was there already, so that nothing was done.
+        Whether the content was already there.
     """
 
     name: str
@@ -65,7 +65,7 @@ class _Job:
 
     name: str
     source: str | Path
-    checksum: Checksum
+    checksum: str
     folder: Path
 
     @property
@@ -138,7 +138,7 @@ def _plan(name: str, archives: Sequence[Archive], audio: Path, options: FetchOpt
     for text in options.urls:
         file = chosen[0] if len(chosen) == 1 else _file_name(text)
         if file not in chosen:
-            raise SpecError(f"--url {text} may replace any of {', '.join(chosen)}; choose one with --archive FILE")
+            raise SpecError(f"--url {text} has the name of none of {', '.join(chosen)}; choose one with --archive FILE")
         if file in sources:
             raise SpecError(f"--url {sources[file]} and --url {text} replace the same archive, {file}; give one")
         sources[file] = text
@@ -149,7 +149,7 @@ def _plan(name: str, archives: Sequence[Archive], audio: Path, options: FetchOpt
         _Job(
             file,
             _source(sources.get(file, by_name[file].url)),
-            Checksum.parse(options.checksum if options.checksum and file in replaced else by_name[file].checksum),
+            parse_checksum(options.checksum if options.checksum and file in replaced else by_name[file].checksum),
             audio / by_name[file].folder,
         )
         for file in chosen
@@ -182,18 +182,17 @@ def _parse_url(text: str) -> SplitResult:
 
 def _fetch_archive(job: _Job, max_bytes: float | None, progress: Progress, policy: RetryPolicy) -> Fetched:
     files = _unpacked_before(job)
-    if files is not None:
-        progress.note(f"{job.name}: {counted(len(files), 'file')} already in {job.folder}")
-        return Fetched(job.name, str(job.checksum), len(files), before=True)
-    with disk_errors(job.folder):
-        job.folder.mkdir(parents=True, exist_ok=True)
-    copy = _verified_copy(job, progress, policy)
-    files = unpack(copy, job.name, job.folder, max_bytes, progress)
-    write_json(job.marker, {"checksum": str(job.checksum), "files": files})
-    progress.note(f"{job.name}: {counted(len(files), 'file')} in {job.folder}")
-    if copy == job.folder / job.name and is_archive(job.name):
-        progress.note(f"{copy} is no longer needed; keep it in case its host disappears, or delete it")
-    return Fetched(job.name, str(job.checksum), len(files), before=False)
+    before = files is not None
+    if files is None:
+        with disk_errors(job.folder):
+            job.folder.mkdir(parents=True, exist_ok=True)
+        copy = _verified_copy(job, progress, policy)
+        files = unpack(copy, job.name, job.folder, max_bytes, progress)
+        write_json(job.marker, {"checksum": job.checksum, "files": files})
+        if copy == job.folder / job.name and is_archive(job.name):
+            progress.note(f"{copy} is no longer needed; keep it in case its host disappears, or delete it")
+    progress.note(f"{job.name}: {counted(len(files), 'file')} {'already ' if before else ''}in {job.folder}")
+    return Fetched(job.name, job.checksum, len(files), before)
 
 
 def _unpacked_before(job: _Job) -> dict[str, int] | None:
@@ -202,7 +201,7 @@ def _unpacked_before(job: _Job) -> dict[str, int] | None:
         content = json.loads(job.marker.read_text(encoding="utf-8"))
         files: dict[str, int] = content["files"]
         here = all((job.folder / path).stat().st_size == size for path, size in files.items())
-        return files if here and content["checksum"] == str(job.checksum) else None
+        return files if here and content["checksum"] == job.checksum else None
     # Whatever is wrong with the marker or the files, fetching again repairs it.
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -215,7 +214,7 @@ def _verified_copy(job: _Job, progress: Progress, policy: RetryPolicy) -> Path:
         download(job.source, target, job.checksum, progress, policy)
         return target
     copy = job.source if isinstance(job.source, Path) else target
-    found = job.checksum.of(copy, progress)
+    found = checksum_of(copy, job.checksum, progress)
     if found == job.checksum:
         return copy
     raise DatasetError(

@@ -25,13 +25,13 @@ VERSION = 2
 """Version of the measurements; a cache of another version is ignored."""
 
 FULL_SCALE = 0.999
-"""Magnitude from which a sample counts as clipped."""
+"""A sample of at least this magnitude counts as clipped."""
 
 QUIET = -70.0
-"""Level in dB, relative to full scale, below which 50 ms are silence."""
+"""A stretch of 50 ms below this level, in dB relative to full scale, is silent."""
 
 WRITE_SECONDS = 60.0
-"""Interval between two writes of the whole cache: how much work a killed process loses."""
+"""The cache is written this often, so a killed process loses at most this much work."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Measurement:
 
 
 def measure_files(paths: Sequence[Path], cache: Path, jobs: int, progress: Progress) -> list[Measurement]:
-    """Measure files, or take the measurements of unchanged files from the cache.
+    """Measure files; measurements of unchanged files come from the cache.
 
     Parameters
     ----------
@@ -122,19 +122,17 @@ def measure_files(paths: Sequence[Path], cache: Path, jobs: int, progress: Progr
 
 def _measure(path: Path) -> Measurement:
     name = printable(path)
-    size, mtime = file_stamp(path)
+    stamp = file_stamp(path)
     try:
         audio = decode(path)
         # Raises what `extract` would: a rate too low for the bands, or less than one frame.
         log_mel(audio.samples[: audio.rate // 10], audio.rate)
-    except AudioError as error:
-        return Measurement(name, size, mtime, error=str(error))
-    except MemoryError:
-        return Measurement(name, size, mtime, error="not enough memory to decode it")
+    except (AudioError, MemoryError) as error:
+        reason = str(error) if isinstance(error, AudioError) else "not enough memory to decode it"
+        return Measurement(name, *stamp, error=reason)
     return Measurement(
-        path=name,
-        size=size,
-        mtime_ns=mtime,
+        name,
+        *stamp,
         rate=audio.rate,
         seconds=len(audio.samples) / audio.rate,
         silent=_silent_share(audio.samples, audio.rate),

@@ -19,6 +19,7 @@ from mirembed.hookspecs import Classification, Split, Task
 from mirembed.progress import counted
 
 if TYPE_CHECKING:
+    from _typeshed import SupportsGetItem
     from numpy.typing import NDArray
 
 Scheme: TypeAlias = Literal["random", "stratified", "grouped"]
@@ -37,7 +38,7 @@ class Fold:
         From 0.
     train, test : ndarray [n_train], [n_test], int64
         Rows of the tracks, ascending. In cross-validation every track is in the test part of one fold and in the
-        training part of all others; an official split may leave tracks out.
+        training parts of all others; an official split may leave tracks out.
     """
 
     index: int
@@ -94,7 +95,7 @@ def official_folds(
     EvaluationError
         If a split has no track to train on or to test on, a track in both parts, or a single class to train on.
     """
-    folds = []
+    parts = []
     for index, split in enumerate(splits):
         if shared := set(split.train) & set(split.test):
             raise EvaluationError(
@@ -109,21 +110,18 @@ def official_folds(
                 f"{counted(len(test), 'test track')} in the store; extract more of the dataset, or choose another "
                 "scheme (--folds)"
             )
-        folds.append(Fold(index, train, test))
+        parts.append((train, test))
     listed = {track for split in splits for track in split.train | split.test}
     outside = sum(track not in listed for track in ids)
     missing = len(listed - set(ids))
     notes = []
     if outside:
-        notes.append(
-            f"{outside} of {counted(len(ids), 'track')} {_are(outside)} not in this split and {_are(outside)} ignored"
-        )
+        notes.append(f"{outside} of {counted(len(ids), 'track')} ignored: not in this split")
     if missing:
         notes.append(
-            f"{missing} of the {counted(len(listed), 'track')} of this split {_are(missing)} missing: not in the "
-            "store, or excluded"
+            f"{missing} of {counted(len(listed), 'track')} of this split missing: not in the store, or excluded"
         )
-    return folds, [*notes, *_check_training_parts(task, labels, folds)]
+    return _folds(task, labels, parts, notes)
 
 
 def make_folds(
@@ -141,7 +139,7 @@ def make_folds(
     ----------
     task : Classification or Regression
     labels : ndarray [n_tracks], int64, or [n_tracks, n_targets]
-        Indices into ``task.classes``, or regression targets, of which only the number of rows counts.
+        Indices into ``task.classes``, or regression targets, whose values do not matter.
     scheme : {"random", "stratified", "grouped"}
     n_folds : int
         At least 2, at most the number of tracks, or of groups with ``grouped``.
@@ -154,7 +152,7 @@ def make_folds(
     -------
     folds : list of Fold
     notes : list of str
-        What a user should know about them, one line each.
+        Anything the user should know about them, one line each.
 
     Raises
     ------
@@ -163,20 +161,19 @@ def make_folds(
     """
     from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
-    _check_scheme(scheme, task)
-    _check_seed(seed)
-    _check_count("tracks", len(labels), n_folds)
+    if n_folds < 2:
+        raise EvaluationError(f"--cv is {n_folds}: cross-validation needs at least 2 folds")
     codes, notes = _group_codes(scheme, groups)
-    if codes is not None:
-        _check_count("groups", len(np.unique(codes)), n_folds)
+    things, count = ("tracks", len(labels)) if codes is None else ("groups", len(np.unique(codes)))
+    if count < n_folds:
+        raise EvaluationError(f"{count} {things} cannot make {n_folds} folds: use fewer folds (--cv)")
     notes += _check_classes(task, labels, scheme, n_folds)
     grouped = StratifiedGroupKFold if isinstance(task, Classification) else GroupKFold
     splitter = {"random": KFold, "stratified": StratifiedKFold, "grouped": grouped}[scheme]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about rare classes, which the notes report
-        splits = list(splitter(n_folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels, codes))
-    folds = _sorted_folds(splits)
-    return folds, [*notes, *_check_training_parts(task, labels, folds)]
+        parts = list(splitter(n_folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels, codes))
+    return _folds(task, labels, parts, notes)
 
 
 def make_splits(
@@ -213,29 +210,28 @@ def make_splits(
     """
     from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
 
-    _check_scheme(scheme, task)
-    _check_seed(seed)
     if n_splits < 1:
         raise EvaluationError(f"--splits is {n_splits}: expected at least 1")
     if not 0 < test_size < 1:
         raise EvaluationError(f"--test-size is {test_size:g}: expected a share of the tracks, between 0 and 1")
     codes, notes = _group_codes(scheme, groups)
-    notes += _check_classes(task, labels, "random", 1)
+    notes += _check_classes(task, labels, scheme, 1)
     splitter = {"random": ShuffleSplit, "stratified": StratifiedShuffleSplit, "grouped": GroupShuffleSplit}[scheme]
     try:
-        splits = list(
+        parts = list(
             splitter(n_splits, test_size=test_size, random_state=seed).split(np.zeros(len(labels)), labels, codes)
         )
     except ValueError as error:
         raise EvaluationError(
             f"cannot split {counted(len(labels), 'track')} with --folds {scheme} --test-size {test_size:g}: {error}"
         ) from error
-    folds = _sorted_folds(splits)
-    return folds, [*notes, *_check_training_parts(task, labels, folds)]
+    return _folds(task, labels, parts, notes)
 
 
-def groups_on_both_sides(folds: Sequence[Fold], groups: Groups) -> int:
+def groups_on_both_sides(folds: Iterable[Fold | Split], groups: SupportsGetItem[Any, str | None]) -> int:
     """Count the test tracks, over all folds, whose group is also in the training part of their fold.
+
+    ``groups`` gives the group of each track, by its row in a `Fold` or its id in a `Split`.
 
     >>> groups_on_both_sides([Fold(0, np.array([0, 1]), np.array([2, 3]))], ["ann", "bob", "ann", None])
     1
@@ -245,29 +241,6 @@ def groups_on_both_sides(folds: Sequence[Fold], groups: Groups) -> int:
         trained = {groups[row] for row in fold.train} - {None}
         count += sum(groups[row] in trained for row in fold.test)
     return count
-
-
-def _sorted_folds(splits: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> list[Fold]:
-    return [Fold(index, np.sort(train), np.sort(test)) for index, (train, test) in enumerate(splits)]
-
-
-def _check_scheme(scheme: Scheme, task: Task) -> None:
-    if scheme not in get_args(Scheme):
-        raise EvaluationError(f"--folds is {scheme!r}: expected {_SCHEMES}")
-    if scheme == "stratified" and not isinstance(task, Classification):
-        raise EvaluationError("stratified folds need classes, and this is a regression: use --folds random")
-
-
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**32:
-        raise EvaluationError(f"--seed is {seed}: expected a number from 0 to {2**32 - 1}")
-
-
-def _check_count(things: str, count: int, n_folds: int) -> None:
-    if n_folds < 2:
-        raise EvaluationError(f"--cv is {n_folds}: cross-validation needs at least 2 folds")
-    if count < n_folds:
-        raise EvaluationError(f"{count} {things} cannot make {n_folds} folds: use fewer folds (--cv)")
 
 
 def _group_codes(scheme: Scheme, groups: Groups | None) -> tuple[NDArray[np.int64] | None, list[str]]:
@@ -281,15 +254,15 @@ def _group_codes(scheme: Scheme, groups: Groups | None) -> tuple[NDArray[np.int6
     code_of: dict[str | int, int] = {}
     keys = [row if group is None else group for row, group in enumerate(groups)]
     codes = np.array([code_of.setdefault(key, len(code_of)) for key in keys], dtype=np.int64)
-    if not without_group:
-        return codes, []
-    have, each = ("has", "it counts as") if without_group == 1 else ("have", "each counts as")
-    return codes, [f"{counted(without_group, 'track')} {have} no group: {each} a group of its own"]
+    note = f"{counted(without_group, 'track')} without a group; such a track counts as a group of its own"
+    return codes, [note] if without_group else []
 
 
 def _check_classes(task: Task, labels: NDArray[Any], scheme: Scheme, n_folds: int) -> list[str]:
     """Check that there are enough classes and tracks of a class, and return a note about rare classes."""
     if not isinstance(task, Classification):
+        if scheme == "stratified":
+            raise EvaluationError("stratified folds need classes, and this is a regression: use --folds random")
         return []
     counts = np.bincount(labels, minlength=len(task.classes))
     if np.count_nonzero(counts) < 2:
@@ -306,10 +279,16 @@ def _check_classes(task: Task, labels: NDArray[Any], scheme: Scheme, n_folds: in
     return [f"classes with fewer tracks than the {n_folds} folds: {', '.join(rare)}"] if rare else []
 
 
-def _check_training_parts(task: Task, labels: NDArray[Any], folds: Sequence[Fold]) -> list[str]:
-    """Check that every training part holds two classes, and return a note about test classes that it lacks."""
+def _folds(
+    task: Task,
+    labels: NDArray[Any],
+    parts: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    notes: list[str],
+) -> tuple[list[Fold], list[str]]:
+    """Make folds of training and test rows; check that at least two classes are trained on, and note absent ones."""
+    folds = [Fold(index, np.sort(train), np.sort(test)) for index, (train, test) in enumerate(parts)]
     if not isinstance(task, Classification):
-        return []
+        return folds, notes
     absent = []
     for fold in folds:
         trained = np.unique(labels[fold.train])
@@ -320,8 +299,6 @@ def _check_training_parts(task: Task, labels: NDArray[Any], folds: Sequence[Fold
             )
         missing = np.setdiff1d(labels[fold.test], trained)
         absent += [f"{task.classes[label]} (fold {fold.index})" for label in missing]
-    return [f"test classes absent from training: {', '.join(absent)}"] if absent else []
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
+    if absent:
+        notes.append(f"test classes absent from training: {', '.join(absent)}")
+    return folds, notes

@@ -1,18 +1,15 @@
-"""Unpack archives that nobody vouches for."""
+"""Unpack archives from untrusted sources."""
 
 from __future__ import annotations
 
 import contextlib
 import filecmp
-import lzma
 import os
 import re
 import shutil
 import stat
-import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -20,34 +17,22 @@ from typing import IO
 
 from mirembed.datasets.download import CHUNK, MEGABYTE, disk_errors
 from mirembed.errors import DatasetError
-from mirembed.progress import Progress, counted
+from mirembed.progress import Progress, counted, first_names
 
-# The standard library reads the members, but does not write them. Its extract() makes links, which have got around the
-# "data" filter more than once, strips what should be refused, trusts the sizes that an archive states, and raises
-# the same OSError for a damaged archive and for a full disk.
+# The standard library only reads the members here. Its extract() creates links, which have bypassed the "data" filter
+# more than once, strips what should be refused, trusts the sizes that an archive states, and raises the same OSError
+# for a damaged archive and for a full disk.
 
 MAX_RATIO = 100
-"""An archive may unpack to this many times its size ..."""
+"""Largest size of an archive's content, relative to the archive."""
 MIN_ALLOWANCE = 10_000_000
-"""... or to this many bytes, if that is more: short texts compress well."""
+"""This many bytes are allowed in any case, because short texts compress well."""
 MAX_MEMBERS = 250_000
 MAX_DEPTH = 32
-"""Most folders within folders."""
+"""Deepest nesting of folders."""
 
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _ZIP = (".zip",)
-_DAMAGE = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    EOFError,
-    OSError,
-    KeyError,  # a hard link to nothing
-    ValueError,
-    RuntimeError,  # encrypted, or an unknown compression
-)
 
 
 def unpack(archive: Path, name: str, folder: Path, max_bytes: float | None, progress: Progress) -> dict[str, int]:
@@ -91,10 +76,9 @@ def unpack(archive: Path, name: str, folder: Path, max_bytes: float | None, prog
         files = _unpack_to(staging, archive, name, allowance, progress)
         if not files:
             raise DatasetError(f"{archive} contains no files; get another copy")
-        if conflicts := list(_conflicts(staging, folder)):
-            more = f" and {len(conflicts) - 1} more" if len(conflicts) > 1 else ""
+        if conflicts := list(map(str, _conflicts(staging, folder))):
             raise DatasetError(
-                f"{conflicts[0]}{more} would be overwritten with different content; nothing was unpacked\n"
+                f"{first_names(conflicts, 1)} would be overwritten with different content; nothing was unpacked\n"
                 "move what is there out of the way, or choose another folder with --audio"
             )
         with disk_errors(folder):
@@ -179,7 +163,9 @@ def _reading(archive: Path) -> Iterator[None]:
     """Turn whatever the standard library raises about an archive into a `DatasetError` that names it."""
     try:
         yield
-    except _DAMAGE as error:
+    except DatasetError:
+        raise
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DatasetError(f"cannot unpack {archive}: {reason}; get another copy, or unpack it yourself") from error
 
@@ -203,7 +189,7 @@ def _refusal(archive: Path, reason: str) -> DatasetError:
 
 
 def _conflicts(source: Path, target: Path) -> Iterator[Path]:
-    """Yield what is in the way: different content, a folder for a file, a file for a folder, a link for a folder."""
+    """Yield existing paths that are in the way: files with other content, or anything of another type."""
     for entry in sorted(source.iterdir()):
         existing = target / entry.name
         if not os.path.lexists(existing):

@@ -25,7 +25,7 @@ SHARD_FRAMES = 400_000
 """A shard is full at this many tracks or frames: about 60 MB, however long the tracks are."""
 
 SHARD_SECONDS = 20.0
-"""A shard is written when it is full or this old, which limits what a killed process loses."""
+"""A shard is written when it is full or this old, so that a killed process loses little."""
 
 _BATCHES_PER_THREAD = 4
 """Batches for each thread of a cluster, at least, so that all threads end at about the same time."""
@@ -101,9 +101,9 @@ class Extraction:
     tracks : sequence of Track
     audio : pathlib.Path
         The folder that holds their files.
-    options : ExtractOptions
+    options : ExtractOptions or None
     summary : Summary
-        Counts what has been done.
+        Updated as the work proceeds.
     progress : Progress
     max_failures : MaxFailures or None
     """
@@ -112,7 +112,7 @@ class Extraction:
     info: DatasetInfo
     tracks: Sequence[Track]
     audio: Path
-    options: ExtractOptions
+    options: ExtractOptions | None
     summary: Summary
     progress: Progress
     max_failures: MaxFailures | None
@@ -146,7 +146,8 @@ class Extraction:
             self._write()
 
     def _run_here(self, jobs: int) -> None:
-        for outcome in extract_files([track.path for track in self.tracks], jobs, self.options, self.audio):
+        outcomes = extract_files([track.path for track in self.tracks], jobs, self.options, self.audio)
+        for completed, outcome in enumerate(outcomes, 1):
             track, result = self.tracks[outcome.index], outcome.result
             if isinstance(result, str):
                 self._fail(track, result)
@@ -155,7 +156,7 @@ class Extraction:
                 self.summary.decoder_messages += result.decoder_messages
                 self._seconds += result.duration
                 self._shard.rows.append(SpectrogramRow.of(track, result))
-            self._update(outcome.number)
+            self._update(completed)
 
     def _run_on_cluster(self) -> None:
         """Extract in batches, whose shards the workers write themselves.
@@ -232,12 +233,12 @@ class _Batch:
     info: DatasetInfo
     tracks: tuple[Track, ...]
     audio: Path
-    options: ExtractOptions
+    options: ExtractOptions | None
 
 
 @dataclass
 class _BatchResult:
-    """What became of a batch, whose shards are written.
+    """The outcome of a batch, after its shards have been written.
 
     Attributes
     ----------

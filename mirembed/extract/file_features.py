@@ -39,7 +39,7 @@ class ExtractOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractedFile(FileFeatures):
-    """What a worker returns for one file.
+    """The features of one file, as a worker returns them.
 
     Attributes
     ----------
@@ -51,26 +51,8 @@ class ExtractedFile(FileFeatures):
 
 
 @dataclass(frozen=True)
-class FileOutcome:
-    """The features of one file, or the reason why there are none.
-
-    Attributes
-    ----------
-    index : int
-        Of the path in the call.
-    number : int
-        How many outcomes there are so far, including this one.
-    result : ExtractedFile or str
-    """
-
-    index: int
-    number: int
-    result: ExtractedFile | str
-
-
-@dataclass(frozen=True)
 class _File:
-    """What is sent to a worker. The path need not be valid UTF-8."""
+    """One file, as it is sent to a worker. The path need not be valid UTF-8."""
 
     path: Path
     folder: Path | None
@@ -79,7 +61,7 @@ class _File:
 
 def extract_files(
     paths: Sequence[Path], jobs: int, options: ExtractOptions | None = None, folder: Path | None = None
-) -> Iterator[FileOutcome]:
+) -> Iterator[workers.Done[ExtractedFile | str]]:
     """Compute the features of files in worker processes, in the order in which they are ready.
 
     Parameters
@@ -90,6 +72,11 @@ def extract_files(
     options : ExtractOptions, optional
     folder : pathlib.Path, optional
         Files that links or ``..`` put outside this folder are refused.
+
+    Yields
+    ------
+    workers.Done
+        The index of a path, and its features or the reason why there are none.
 
     Raises
     ------
@@ -102,9 +89,8 @@ def extract_files(
     files = [_File(path, folder, options.backend) for path in paths]
     limits = workers.Limits(lambda file: options.timeout or default_timeout(file.path), WORKER_MEMORY, WORKER_KEPT)
     outcomes = workers.run(_extract_file, files, max(1, jobs), per_worker=_IN_FLIGHT, limits=limits)
-    for number, outcome in enumerate(outcomes, 1):
-        result = outcome.reason if isinstance(outcome, workers.Crashed) else outcome.result
-        yield FileOutcome(outcome.index, number, result)
+    for outcome in outcomes:
+        yield outcome if isinstance(outcome, workers.Done) else workers.Done(outcome.index, outcome.reason)
 
 
 def _extract_file(file: _File) -> ExtractedFile | str:

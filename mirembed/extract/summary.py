@@ -1,4 +1,4 @@
-"""What an extraction did, in numbers and in words."""
+"""The summary of an extraction, in numbers and in words."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mirembed.store import Failure
 
 @dataclass
 class Summary:
-    """What an extraction did, in tracks.
+    """The numbers of tracks that an extraction added, kept, moved, and so on.
 
     Attributes
     ----------
     listed, absent : int
-        What the dataset listed, and annotated tracks without audio.
+        Tracks that the dataset listed, and annotated tracks without audio.
     extracted, unchanged, relabeled : int
         Extracted now; in the store already; in the store with another label or group, which is now the listed one.
     moved : int
@@ -54,24 +54,21 @@ class Summary:
         return {"dataset": dataset, **asdict(self)}
 
     def lines(self, dataset: str) -> list[str]:
-        """Return the summary in words, leaving out what did not happen."""
+        """Return the summary in words, without the counts that are zero."""
         stored = self.extracted + self.unchanged + self.kept
         lines = [f"{dataset}: {stored} of {counted(self.listed, 'track')} in the store, {self.extracted} of them new"]
         if self.unlisted:
             them = "it" if self.unlisted == 1 else "them"
             lines[0] += f", and {self.unlisted} no longer listed (--prune removes {them})"
-        if self.absent:
-            lines.append(f"{counted(self.absent, 'annotated track')} without audio")
-        if self.relabeled:
-            lines.append(f"{counted(self.relabeled, 'track')} with a new label or group, not decoded again")
-        if self.moved:
-            lines.append(f"{counted(self.moved, 'track')} moved or renamed, not decoded again")
-        if self.pruned:
-            lines.append(f"removed {counted(self.pruned, 'unlisted track')}")
-        if self.damaged:
-            lines.append(f"set aside {counted(len(self.damaged), 'damaged shard')}: {', '.join(self.damaged)}")
-        if self.decoder_messages:
-            lines.append(f"hid {counted(self.decoder_messages, 'line')} of decoder messages")
+        changes = [
+            (self.absent, f"{counted(self.absent, 'annotated track')} without audio"),
+            (self.relabeled, f"{counted(self.relabeled, 'track')} with a new label or group, not decoded again"),
+            (self.moved, f"{counted(self.moved, 'track')} moved or renamed, not decoded again"),
+            (self.pruned, f"removed {counted(self.pruned, 'unlisted track')}"),
+            (self.damaged, f"set aside {counted(len(self.damaged), 'damaged shard')}: {', '.join(self.damaged)}"),
+            (self.decoder_messages, f"hid {counted(self.decoder_messages, 'line')} of decoder messages"),
+        ]
+        lines += [line for happened, line in changes if happened]
         if self.failures:
             lines.append(f"{counted(len(self.failures), 'file')} failed (failures.parquet has all reasons):")
             lines += [f"  {failure.path}: {failure.reason}" for failure in self.failures[:10]]

@@ -94,7 +94,6 @@ def extract(
         listed = {**moved, **{track.id: track for track in tracks}}
         info = _refresh(store, rows, listed, info, prune, summary)
         missing = _missing(store, tracks, retry_failed, summary)
-        options = options or ExtractOptions()
         Extraction(store, info, missing, audio, options, summary, progress, max_failures).run(jobs)
         rows = store.index().to_pylist()
         _drop_replaced(store, rows, info)

@@ -65,7 +65,7 @@ def embed_files(model: Model, paths: Sequence[Path], jobs: int, progress: Progre
     waiting: dict[int, ExtractedFile] = {}
     n_frames = 0
     seconds = 0.0
-    for outcome in extract_files(paths, jobs):
+    for completed, outcome in enumerate(extract_files(paths, jobs), 1):
         if isinstance(outcome.result, str):
             failures[outcome.index] = outcome.result
         else:
@@ -76,7 +76,7 @@ def embed_files(model: Model, paths: Sequence[Path], jobs: int, progress: Progre
             rows |= _embed(model, waiting)
             waiting.clear()
             n_frames = 0
-        progress.update(outcome.number, failed=len(failures), audio_seconds=seconds)
+        progress.update(completed, failed=len(failures), audio_seconds=seconds)
     rows |= _embed(model, waiting)
     done = sorted(rows)
     return EmbeddedFiles(

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mirembed.errors import StoreError
-from mirembed.store.faults import Fault
-from mirembed.store.files import read_json
+from mirembed.store.files import Fault, read_json
 
 MANIFEST, NETWORK, LEARNER = "model.json", "network.safetensors", "learner.skops"
 

@@ -1,10 +1,10 @@
 """Plugins: finding them, choosing among them, and looking them up by name.
 
-``plugins`` defines a plugin and how its code is run; ``discovery`` selects and loads plugins; ``names`` is the registry
-that the rest of mirembed asks; ``descriptions`` describes a plugin without calling it.
+``plugins`` defines and describes a plugin, and runs its code; ``discovery`` selects and loads plugins; ``names`` is the
+registry that the rest of mirembed asks.
 """
 
-from mirembed.registry.names import Clash, Registry
+from mirembed.registry.names import Registry
 from mirembed.registry.plugins import HOOKS, HOST, BrokenPlugin, Kind, LeftOut, Plugin, plugin_code
 
-__all__ = ["HOOKS", "HOST", "BrokenPlugin", "Clash", "Kind", "LeftOut", "Plugin", "Registry", "plugin_code"]
+__all__ = ["HOOKS", "HOST", "BrokenPlugin", "Kind", "LeftOut", "Plugin", "Registry", "plugin_code"]

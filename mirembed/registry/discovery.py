@@ -17,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +59,16 @@ class Selection:
             Path(folder) if folder else None,
         )
 
-    def reason_left_out(self, distribution: str, entry_point: str, *, installed: bool) -> str | None:
-        """Return why a third-party plugin is not loaded, or None if it is."""
-        known = {_canonical(distribution), _canonical(entry_point)}
+    def reason_left_out(self, source: Source) -> str:
+        """Return why a plugin is not loaded; empty if it is."""
+        known = {_canonical(source.distribution), _canonical(source.entry_point)}
+        if source.distribution == HOST:
+            return ""
         if known & set(map(_canonical, self.refused)):
             return "--no-plugin"
-        if installed and self.allowed is not None and not known & set(map(_canonical, self.allowed)):
+        if not source.file_hash and self.allowed is not None and not known & set(map(_canonical, self.allowed)):
             return f"not in {ALLOWED}"
-        return None
+        return ""
 
     def check(self, known: Collection[str]) -> None:
         """Check that every name in the selection matches a plugin.
@@ -131,17 +134,14 @@ class Source:
         return BrokenPlugin(self.entry_point, self.distribution, self.version, one_line(error), details)
 
 
-@dataclass(frozen=True)
-class Discovered:
-    """The result of discovery."""
-
-    plugins: list[Plugin]
-    broken: list[BrokenPlugin]
-    left_out: list[LeftOut]
-
-
-def discover(selection: Selection) -> Discovered:
+def discover(selection: Selection) -> tuple[list[Plugin], list[BrokenPlugin], list[LeftOut]]:
     """Load the built-in plugins and the selected third-party ones.
+
+    Returns
+    -------
+    plugins : list of Plugin
+    broken : list of BrokenPlugin
+    left_out : list of LeftOut
 
     Raises
     ------
@@ -150,25 +150,24 @@ def discover(selection: Selection) -> Discovered:
     PluginError
         If the folder of one-file plugins does not exist.
     """
-    found = Discovered([], [], [])
-    sources = [*_installed(found.broken), *_files(selection.folder)]
+    plugins: list[Plugin] = []
+    broken: list[BrokenPlugin] = []
+    left_out: list[LeftOut] = []
+    sources = [*_installed(broken), *_files(selection.folder)]
     third_party = [source for source in sources if source.distribution != HOST]
     selection.check({name for source in third_party for name in (source.distribution, source.entry_point)})
     for source in sorted(sources, key=lambda source: (source.distribution, source.entry_point)):
-        reason = None
-        if source.distribution != HOST:
-            reason = selection.reason_left_out(source.distribution, source.entry_point, installed=not source.file_hash)
-        if reason is not None:
-            found.left_out.append(LeftOut(source.entry_point, source.distribution, reason))
+        if reason := selection.reason_left_out(source):
+            left_out.append(LeftOut(source.entry_point, source.distribution, reason))
             continue
         try:
             with contextlib.redirect_stdout(sys.stderr):
-                found.plugins.extend(_load(source, found.plugins))
+                plugins.extend(_load(source, plugins))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin may raise anything, even SystemExit
-            found.broken.append(source.broken(error))
-    return found
+            broken.append(source.broken(error))
+    return plugins, broken, left_out
 
 
 def _installed(broken: list[BrokenPlugin]) -> Iterator[Source]:
@@ -196,26 +195,22 @@ def _files(folder: Path | None) -> Iterator[Source]:
     for path in sorted(folder.glob("*.py")):
         if not path.name.startswith(("_", ".", "test_")):
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            yield Source(path.stem, path.name, f"sha256:{digest[:12]}", _file_loader(path), f"sha256:{digest}")
+            yield Source(path.stem, path.name, f"sha256:{digest[:12]}", partial(_load_file, path), f"sha256:{digest}")
 
 
-def _file_loader(path: Path) -> Callable[[], Any]:
+def _load_file(path: Path) -> Any:
     # The prefix keeps a file called random.py from hiding the module of that name. Saved estimators refer to it.
     name = "mirembed_file_" + re.sub(r"\W", "_", path.stem)
-
-    def load() -> Any:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None  # noqa: S101
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-        return module
-
-    return load
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # noqa: S101
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 def _load(source: Source, earlier: list[Plugin]) -> list[Plugin]:

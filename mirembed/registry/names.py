@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,38 +13,13 @@ from mirembed.registry.plugins import HOOKS, HOST, BrokenPlugin, Kind, LeftOut, 
 from mirembed.specs import Spec, bind, near_names, parameters_of
 
 
-@dataclass(frozen=True)
-class Clash:
-    """A name that several distributions register."""
-
-    kind: Kind
-    name: str
-    plugins: tuple[Plugin, ...]
-
-    def __str__(self) -> str:
-        third_party = [plugin for plugin in self.plugins if plugin.distribution != HOST]
-        full_names = " or ".join(plugin.full_name for plugin in third_party)
-        if len(third_party) < len(self.plugins):
-            return f"{self.kind} {self.name!r} is built in; for the other one write {full_names}"
-        return f"{self.kind} {self.name!r} is registered more than once; write {full_names}"
-
-
+@dataclass(frozen=True, eq=False)
 class Registry:
-    """All names that plugins have registered.
+    """All names that plugins have registered."""
 
-    Parameters
-    ----------
-    plugins : iterable of Plugin
-    broken : iterable of BrokenPlugin
-    left_out : iterable of LeftOut
-    """
-
-    def __init__(
-        self, plugins: Iterable[Plugin], broken: Iterable[BrokenPlugin] = (), left_out: Iterable[LeftOut] = ()
-    ) -> None:
-        self.plugins = tuple(plugins)
-        self.broken = tuple(broken)
-        self.left_out = tuple(left_out)
+    plugins: Sequence[Plugin]
+    broken: Sequence[BrokenPlugin] = ()
+    left_out: Sequence[LeftOut] = ()
 
     @classmethod
     def discover(cls) -> Registry:
@@ -56,10 +31,10 @@ class Registry:
             If a plugin is broken and ``MIREMBED_STRICT_PLUGINS=1`` is set, or the environment selects a plugin that
             does not exist.
         """
-        found = discover(Selection.from_environment())
-        if found.broken and os.environ.get("MIREMBED_STRICT_PLUGINS") == "1":
-            raise PluginError(f"{found.broken[0]}; fix or uninstall it, or unset MIREMBED_STRICT_PLUGINS")
-        return cls(found.plugins, found.broken, found.left_out)
+        registry = cls(*discover(Selection.from_environment()))
+        if registry.broken and os.environ.get("MIREMBED_STRICT_PLUGINS") == "1":
+            raise PluginError(f"{registry.broken[0]}; fix or uninstall it, or unset MIREMBED_STRICT_PLUGINS")
+        return registry
 
     def find(self, kind: Kind, name: str) -> Plugin:
         """Return the plugin with a bare or full name.
@@ -72,13 +47,11 @@ class Registry:
             If several third-party distributions register the bare name.
         """
         candidates = [p for p in self.plugins if p.kind == kind and name in (p.name, p.full_name)]
-        built_in = [p for p in candidates if p.distribution == HOST]
-        if built_in:
-            return built_in[0]
-        if len(candidates) == 1:
-            return candidates[0]
+        for plugin in candidates:
+            if plugin.distribution == HOST or len(candidates) == 1:
+                return plugin
         if candidates:
-            raise NameClashError(str(Clash(kind, name, tuple(candidates))))
+            raise NameClashError(_clash(candidates))
         raise UnknownNameError(self._unknown(kind, name))
 
     def find_any(self, name: str) -> list[Plugin]:
@@ -192,12 +165,12 @@ class Registry:
         others = [p for p in self.plugins if (p.kind, p.name) == (plugin.kind, plugin.name) and p != plugin]
         return plugin.name if plugin.distribution == HOST or not others else plugin.full_name
 
-    def clashes(self) -> list[Clash]:
-        """Return the names that several distributions register."""
+    def clashes(self) -> list[str]:
+        """Describe the names that several distributions register."""
         names: dict[tuple[Kind, str], list[Plugin]] = {}
         for plugin in self.plugins:
             names.setdefault((plugin.kind, plugin.name), []).append(plugin)
-        return [Clash(kind, name, tuple(several)) for (kind, name), several in names.items() if len(several) > 1]
+        return [_clash(plugins) for plugins in names.values() if len(plugins) > 1]
 
     def _unknown(self, kind: Kind | None, name: str) -> str:
         names = sorted({p.name for p in self.plugins if kind in (p.kind, None)})
@@ -209,3 +182,12 @@ class Registry:
         if self.left_out:
             message += f". Some plugins were left out: {'; '.join(map(str, self.left_out))}"
         return message
+
+
+def _clash(plugins: Sequence[Plugin]) -> str:
+    """Say that several plugins have one name, and how to choose one of them."""
+    kind, name = plugins[0].kind, plugins[0].name
+    third_party = [plugin.full_name for plugin in plugins if plugin.distribution != HOST]
+    if len(third_party) < len(plugins):
+        return f"{kind} {name!r} is built in; for the other one write {' or '.join(third_party)}"
+    return f"{kind} {name!r} is registered more than once; write {' or '.join(third_party)}"

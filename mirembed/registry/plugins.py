@@ -1,12 +1,13 @@
-"""What discovery finds (working plugins, broken ones, and those left out), and how a plugin's code is run."""
+"""Plugins that work, are broken or were left out; what is known about one before it is used; how its code is run."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from mirembed.errors import MirembedError, PluginError
@@ -53,6 +54,11 @@ class Plugin:
     def full_name(self) -> str:
         """``distribution/name``, which is unique among plugins of a kind."""
         return f"{self.distribution}/{self.name}"
+
+    @property
+    def hook(self) -> str:
+        """The hook that registered it."""
+        return HOOKS[self.kind]
 
     @property
     def parameters(self) -> str:
@@ -125,6 +131,90 @@ class LeftOut:
 
     def __str__(self) -> str:
         return f"plugin {self.entry_point!r} of {self.distribution} ({self.reason})"
+
+
+@dataclass(frozen=True)
+class ParameterDescription:
+    """A parameter that a spec can set.
+
+    Attributes
+    ----------
+    name, type : str
+    default : str or None
+        None if the parameter is required.
+    doc : str
+        From the ``Parameters`` section of the factory's docstring; empty if it has none.
+    """
+
+    name: str
+    type: str
+    default: str | None
+    doc: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """A registered name.
+
+    Attributes
+    ----------
+    plugin : Plugin
+    name : str
+        Its shortest unambiguous name.
+    parameters : list of ParameterDescription
+    problem : str
+        Why the parameters cannot be read; empty if they can.
+    """
+
+    plugin: Plugin
+    name: str
+    parameters: list[ParameterDescription]
+    problem: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the description as JSON."""
+        facts = {key: getattr(self.plugin, key) for key in _FACTS}
+        parameters = [asdict(parameter) for parameter in self.parameters]
+        return {**facts, "name": self.name, "parameters": parameters, "problem": self.problem}
+
+
+_FACTS = ("kind", "hook", "name", "summary", "distribution", "version", "entry_point", "module", "file", "file_hash")
+
+
+def describe(plugin: Plugin, name: str) -> Description:
+    """Describe a plugin without calling its factory; ``name`` is its shortest unambiguous name."""
+    parameters: list[ParameterDescription] = []
+    problem = ""
+    try:
+        docs = parameter_docs(plugin.factory)
+        for parameter in parameters_of(plugin.factory):
+            default = None if parameter.required else str(parameter.default)
+            doc = docs.get(parameter.name, "")
+            parameters.append(ParameterDescription(parameter.name, parameter.type_name, default, doc))
+    except Exception as error:
+        problem = one_line(error)
+    return Description(plugin, name, parameters, problem)
+
+
+def parameter_docs(factory: Callable[..., Any]) -> dict[str, str]:
+    """Return the documentation of each parameter of a factory, one line each.
+
+    It is read from the numpydoc section ``Parameters`` of the class, or else of its ``__init__``.
+    """
+    for documented in (factory, getattr(factory, "__init__", None)):
+        section = re.search(
+            r"^Parameters\n-{3,}\n(.*?)(?=^\S[^\n]*\n-{3,}$|\Z)",
+            inspect.getdoc(documented) or "",
+            re.MULTILINE | re.DOTALL,
+        )
+        if section is not None:
+            entries = re.findall(r"^(\S.*)\n((?:[ \t]+\S.*\n?|\s*\n)*)", section[1] + "\n", re.MULTILINE)
+            return {
+                name.strip(" *"): " ".join(text.split())
+                for names, text in entries
+                for name in names.partition(":")[0].split(",")
+            }
+    return {}
 
 
 @contextlib.contextmanager

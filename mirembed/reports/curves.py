@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mirembed.config.approaches import Method
 from mirembed.hookspecs import Classification
 from mirembed.reports import style
-from mirembed.reports.page import Section
+from mirembed.reports.page import Cell, Section, Table
 from mirembed.reports.style import Figure
-from mirembed.reports.tables import Cell, Table, interval_record
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import Line, fold_scores, line_label, lines
-from mirembed.statistics import Interval, metric_named
+from mirembed.statistics.intervals import Interval
+from mirembed.statistics.metrics import metric_named
 from mirembed.store.root import slug
 
 if TYPE_CHECKING:
@@ -25,33 +26,21 @@ _Curve = Mapping[int, Mapping[Line, Interval]]
 """Scores of a method by epoch and line: means over the folds with 95 % intervals."""
 
 
-@dataclass(frozen=True)
-class _Plot:
-    """A figure of curves: one line of the table of scores, for the methods of one learner."""
-
-    name: str
-    title: str
-    line: Line
-    methods: Sequence[str]
-
-
 def curves_section(run: RunRecord) -> Section:
-    """Return the learning curves; before any score, only the losses."""
+    """Return the learning curves; until anything is scored, only the losses."""
     losses = _loss_figures(run)
     curves = _learning_curves(run)
     epochs = sorted({epoch for curve in curves.values() for epoch in curve})
-    if not epochs:
-        return Section("Learning curves", figures=losses)
-    if len(epochs) == 1:
-        note = f"Only epoch {epochs[0]} was scored, so there are no curves; --checkpoint-every N scores every N epochs."
-        return Section("Learning curves", [note], figures=losses)
+    if len(epochs) < 2:
+        note = "Only epoch {} was scored, so there are no curves; --checkpoint-every N scores every N epochs."
+        return Section("Learning curves", [note.format(epoch) for epoch in epochs], figures=losses)
     note = (
         f"Scores on the test folds at each checkpoint, with the learner fitted anew: {_describe_mean(run)}. A hollow "
         "marker is the highest point of its curve. It was chosen on the test data, so results are always those of "
         "the last epoch. Horizontal lines are approaches that are not trained in epochs."
     )
     with style.styled():
-        figures = [_draw(run, curves, plot) for plot in _plots(run, curves)]
+        figures = _curve_figures(run, curves)
     return Section("Learning curves", [note], figures=[*figures, *losses], folded_tables=[_curve_table(run, curves)])
 
 
@@ -77,7 +66,7 @@ def _curve_table(run: RunRecord, curves: Mapping[str, _Curve]) -> Table:
         at_last, at_top = (Cell.of(curve[epoch][headline]) for epoch in (last, top))
         rows.append([Cell(method), Cell(str(last)), at_last, Cell(str(top)), at_top])
     records = [
-        {"method": method, "epoch": epoch, "metric": line[0], "target": line[1], **interval_record(interval)}
+        {"method": method, "epoch": epoch, "metric": line[0], "target": line[1], **asdict(interval)}
         for method, curve in curves.items()
         for epoch, by_line in curve.items()
         for line, interval in by_line.items()
@@ -99,57 +88,58 @@ def _highest(curve: _Curve, line: Line) -> int:
     return max(curve, key=lambda epoch: (curve[epoch][line].mean, -epoch))
 
 
-def _plots(run: RunRecord, curves: Mapping[str, _Curve]) -> Iterator[_Plot]:
-    """Yield a figure for each learner; for a single learner, one for the headline and each target."""
+def _curve_figures(run: RunRecord, curves: Mapping[str, _Curve]) -> list[Figure]:
+    """Draw the curves of the headline for each learner; if there is only one, those of each target too."""
     headline, *others = lines(run.task)
+    trained = [method for method in run.methods if method.name in curves]
     if len(run.learners) < 2:
-        for line in (headline, *(line for line in others if line[1] is not None)):
-            name = "curve" if line == headline else f"curve-{slug(str(line[1]))}"
-            yield _Plot(name, f"Learning curves: {line_label(line)}", line, list(curves))
-        return
-    for learner in run.learners:
-        methods = [m.name for m in run.methods if m.name in curves and (m.learner is None or str(m.learner) == learner)]
-        if methods:
-            yield _Plot(f"curve-{slug(learner)}", f"Learning curves with {learner}", headline, methods)
+        names = {headline: "curve"} | {line: f"curve-{slug(line[1])}" for line in others if line[1] is not None}
+        return [
+            _draw(run, curves, trained, line, name, f"Learning curves: {line_label(line)}")
+            for line, name in names.items()
+        ]
+    by_learner = {name: [m for m in trained if m.learner is None or str(m.learner) == name] for name in run.learners}
+    return [
+        _draw(run, curves, methods, headline, f"curve-{slug(learner)}", f"Learning curves with {learner}")
+        for learner, methods in by_learner.items()
+        if methods
+    ]
 
 
-def _draw(run: RunRecord, curves: Mapping[str, _Curve], plot: _Plot) -> Figure:
-    positions, methods = _positions(run), {method.name: method for method in run.methods}
+def _draw(
+    run: RunRecord, curves: Mapping[str, _Curve], methods: Sequence[Method], line: Line, name: str, title: str
+) -> Figure:
+    """Draw one line of the table of scores at each checkpoint, for the methods of one learner."""
+    positions = _positions(run)
     figure, axes = style.axes()
-    for name in plot.methods:
-        curve, approach = curves[name], methods[name].approach.name
+    for method in methods:
+        curve, approach = curves[method.name], method.approach.name
         position = positions[approach]
-        intervals = [curve[epoch][plot.line] for epoch in curve]
+        intervals = [by_line[line] for by_line in curve.values()]
         lows = [i.mean if i.low is None else i.low for i in intervals]
         highs = [i.mean if i.high is None else i.high for i in intervals]
         _plot_line(axes, list(curve), [i.mean for i in intervals], lows, highs, position, approach)
-        top = _highest(curve, plot.line)
-        axes.plot(
-            [top],
-            [curve[top][plot.line].mean],
-            style.marker(position),
-            color=style.color(position),
-            markerfacecolor=style.PAPER,
-            markersize=6.5,
-            zorder=4,
-        )
-    learner = next((methods[name].learner for name in plot.methods if methods[name].learner is not None), None)
+        top = _highest(curve, line)
+        hollow: dict[str, Any] = {"markerfacecolor": style.PAPER, "markersize": 6.5, "zorder": 4}
+        mean = curve[top][line].mean
+        axes.plot([top], [mean], style.marker(position), color=style.color(position), **hollow)
+    learner = next((method.learner for method in methods if method.learner is not None), None)
     untrained = [m for m in run.methods if not m.approach.trains and m.learner in (learner, None)]
     for number, method in enumerate(untrained, 1):
-        mean = run.interval(method.name, plot.line).mean
+        mean = run.interval(method.name, line).mean
         axes.axhline(mean, color=style.INK, linewidth=0.9, linestyle=style.dashes(number), label=method.approach.name)
-    axes.set(xlabel="epoch", ylabel=metric_named(plot.line[0]).label)
+    axes.set(xlabel="epoch", ylabel=metric_named(line[0]).label)
     axes.locator_params(axis="x", integer=True)
     low, high = axes.get_ylim()  # an interval may exceed the range of a score, which the axis need not show
     axes.set_ylim(max(low, -0.03 if isinstance(run.task, Classification) else -1.03), min(high, 1.03))
     style.legend(figure)
     caption = f"{_describe_mean(run).capitalize()}. Hollow: the highest point, chosen on the test data."
-    return style.draw(figure, plot.name, plot.title, caption)
+    return style.draw(figure, name, title, caption)
 
 
 def _loss_figures(run: RunRecord) -> list[Figure]:
-    """Draw the training loss of each network; nothing before any is trained."""
-    if run.curves is None:
+    """Draw the training loss of each network; no figure before the first training is finished."""
+    if not len(run.curves):
         return []
     approaches = np.array(run.curves["approach"].to_pylist())
     epochs, losses = run.curves["epoch"].to_numpy(), run.curves["loss"].to_numpy()
@@ -181,7 +171,7 @@ def _describe_mean(run: RunRecord) -> str:
 
 
 def _positions(run: RunRecord) -> dict[str, int]:
-    """Return the position of each trained approach, which decides its color, marker and dashes."""
+    """Return the position of each trained approach, which determines its color, marker and line style."""
     approaches = dict.fromkeys(method.approach.name for method in run.methods if method.approach.trains)
     return {approach: position for position, approach in enumerate(approaches)}
 

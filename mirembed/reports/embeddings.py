@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from mirembed.reports.page import Section
 from mirembed.reports.style import Figure
 from mirembed.runs.record import RunRecord
 from mirembed.specs import Spec
-from mirembed.statistics import pearson_r
+from mirembed.statistics.metrics import pearson_r
 from mirembed.store.files import read_table
 from mirembed.store.root import slug
 from mirembed.training.labels import TargetScale, one_hot, undeclared
@@ -29,7 +30,16 @@ if TYPE_CHECKING:
 _N_BINS = 10
 
 _MANY_TRACKS = 500
-"""If there are more training or test tracks, pairs are taken from a random sample of this size."""
+"""With more training or test tracks than this, pairs come from a random sample of this size."""
+
+_EMPHASIS: dict[str, dict[str, Any]] = {
+    "training": {"markersize": 4, "markeredgewidth": 0, "alpha": 0.35, "zorder": 2},
+    "test": {"markersize": 6, "markeredgewidth": 0.6, "alpha": 1, "zorder": 3},
+}
+"""The markers of training and test tracks on a map."""
+
+_Groups: TypeAlias = tuple[list[tuple[str, str, str]], NDArray[np.int64], list[str]]
+"""Groups of tracks on a map: name, color and marker of each group, then the group and the label of each track."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,29 +49,24 @@ class FoldEmbeddings:
     Attributes
     ----------
     approach : str
-    seed, fold, epoch : int
+    network : str
+        Seed, fold and epoch of the network.
     ids : list of str
     in_sample : ndarray [n_tracks], bool
         Whether the network was trained on the track.
     vectors : ndarray [n_tracks, units], float32
     labels : ndarray [n_tracks, 1], int64 class indices, or [n_tracks, n_targets], float64 in original units
     labeled : ndarray [n_tracks], bool
-        Whether the run holds the track's label; where it does not, ``labels`` is 0.
+        Whether the run holds the track's label; if not, ``labels`` is 0.
     """
 
     approach: str
-    seed: int
-    fold: int
-    epoch: int
+    network: str
     ids: list[str]
     in_sample: NDArray[np.bool_]
     vectors: NDArray[np.float32]
     labels: NDArray[Any]
     labeled: NDArray[np.bool_]
-
-    def describe(self) -> str:
-        """Return which of the approach's networks this is."""
-        return f"Seed {self.seed}, fold {self.fold}, epoch {self.epoch}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,29 +77,12 @@ class SimilarityPairs:
     ----------
     of_labels, of_embeddings : ndarray [n_pairs], float64
     n_tracks : int
-        All training or test tracks, also those left out of a sample.
+        Number of all training or test tracks, including those outside the sample.
     """
 
     of_labels: NDArray[np.float64]
     of_embeddings: NDArray[np.float64]
     n_tracks: int
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Tracks that share a color and a marker on a map.
-
-    Attributes
-    ----------
-    name, color, marker : str
-    tooltips : dict of int to str
-        The label of each track, by its row.
-    """
-
-    name: str
-    color: str
-    marker: str
-    tooltips: dict[int, str]
 
 
 def embedding_sections(run: RunRecord, registry: Registry, map_approach: str) -> list[Section]:
@@ -130,11 +118,9 @@ def read_embeddings(run: RunRecord) -> list[FoldEmbeddings]:
             rank = (run.configuration["seeds"].index(network["seed"]), network["fold"], -network["epoch"])
             if approach not in chosen or rank < chosen[approach][0]:
                 chosen[approach] = (rank, path)
-    order = {method.approach.name: position for position, method in enumerate(run.methods)}
-    in_order = sorted(chosen, key=lambda approach: order.get(approach, len(order)))
-    labels: dict[str, Any] = {}
-    for predictions in list(run.predictions.values())[:1]:
-        labels = dict(zip(predictions.ids.tolist(), predictions.truth, strict=True))
+    first = next(iter(run.predictions.values()))
+    labels = dict(zip(first.ids.tolist(), first.truth, strict=True))
+    in_order = [method.approach.name for method in run.first_methods if method.approach.name in chosen]
     return [_read_embeddings(run, chosen[approach][1], -chosen[approach][0][2], labels) for approach in in_order]
 
 
@@ -144,17 +130,14 @@ def _read_embeddings(run: RunRecord, path: Path, epoch: int, labels: Mapping[str
     table = read_table(path)
     table = table.filter(pc.equal(table["epoch"], epoch))
     ids = table["id"].to_pylist()
-    classes = isinstance(run.task, Classification)
-    unknown = np.zeros(1 if isinstance(run.task, Classification) else len(run.task.targets))
+    unknown = np.zeros(1, np.int64) if isinstance(run.task, Classification) else np.zeros(len(run.task.targets))
     return FoldEmbeddings(
         approach=table["approach"][0].as_py(),
-        seed=table["seed"][0].as_py(),
-        fold=table["fold"][0].as_py(),
-        epoch=epoch,
+        network=f"Seed {table['seed'][0]}, fold {table['fold'][0]}, epoch {epoch}",
         ids=ids,
         in_sample=np.array(table["in_sample"].to_pylist(), bool),
         vectors=table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(ids), -1),
-        labels=np.array([labels.get(track, unknown) for track in ids], np.int64 if classes else np.float64),
+        labels=np.array([labels.get(track, unknown) for track in ids], unknown.dtype),
         labeled=np.array([track in labels for track in ids], bool),
     )
 
@@ -162,7 +145,7 @@ def _read_embeddings(run: RunRecord, path: Path, epoch: int, labels: Mapping[str
 def _similarity_figures(
     run: RunRecord, embeddings: Sequence[FoldEmbeddings], registry: Registry
 ) -> tuple[list[Figure], list[str]]:
-    """Draw label against embedding similarity for each learned similarity; also return why some are missing."""
+    """Draw embedding against label similarity for each learned similarity; also return why figures are missing."""
     figures, problems = [], []
     for one in embeddings:
         if not run.configuration["approaches"].get(one.approach, {}).get("similarity"):
@@ -180,9 +163,9 @@ def _similarity_figures(
 def similarity_pairs(
     run: RunRecord, embeddings: FoldEmbeddings, registry: Registry, *, in_sample: bool
 ) -> SimilarityPairs:
-    """Return the similarities that the loss compares, for all pairs of training or of test tracks.
+    """Return the similarities that the loss compares, for all pairs of training tracks or of test tracks.
 
-    Of more than 500 tracks, 500 are drawn with a fixed seed: the number of pairs grows with the square.
+    If there are more than 500 tracks, 500 are drawn with a fixed seed, as the number of pairs grows quadratically.
 
     Raises
     ------
@@ -246,19 +229,19 @@ def _draw_similarities(embeddings: FoldEmbeddings, training: SimilarityPairs, te
             figure,
             f"similarity-{slug(embeddings.approach)}",
             f"Similarities of {embeddings.approach}",
-            f"{embeddings.describe()}: {len(test.of_labels)} pairs of test tracks, r = {r:.3f}.{sampled}",
+            f"{embeddings.network}: {len(test.of_labels)} pairs of test tracks, r = {r:.3f}.{sampled}",
         )
 
 
 def _bin(values: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.float64], list[NDArray[np.int64]]]:
-    """Put label similarities into bins of about equal counts, or one for each value where there are few.
+    """Put label similarities into bins of about equal counts; if there are few distinct values, one bin for each.
 
     Returns
     -------
     edges : ndarray [n_edges], float64
-        Of the bins; or the values, where there are few.
+        Edges of the bins; if there are few distinct values, these values.
     bins : list of ndarray, int64
-        The bin of each value, in arrays as those of ``values``.
+        The bin of each value, in arrays of the same shapes as ``values``.
     """
     together = np.concatenate(values)
     distinct = np.unique(np.round(together, 6))
@@ -284,7 +267,7 @@ def _draw_bins(
 
 
 def _map_figures(run: RunRecord, embeddings: Sequence[FoldEmbeddings], map_approach: str) -> list[Figure]:
-    """Draw a map of each network by class; for regression, those of one approach by each target."""
+    """Draw a map of each network by class; for regression, one for each target, of a single approach."""
     with style.styled():
         if isinstance(run.task, Classification):
             return [
@@ -312,54 +295,43 @@ def principal_components(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float
     return scores * signs, values[:2] ** 2 / total
 
 
-def _by_class(embeddings: FoldEmbeddings, classes: Sequence[str]) -> list[_Group]:
-    groups = []
-    for number, name in enumerate(classes):
-        rows = np.flatnonzero((embeddings.labels[:, 0] == number) & embeddings.labeled).tolist()
-        groups.append(_Group(name, style.color(number), style.marker(number), dict.fromkeys(rows, name)))
-    return [*groups, *_unlabeled(embeddings)]
+def _by_class(embeddings: FoldEmbeddings, classes: Sequence[str]) -> _Groups:
+    labels = embeddings.labels[:, 0]
+    looks = [(name, style.color(number), style.marker(number)) for number, name in enumerate(classes)]
+    return looks, labels, [classes[label] for label in labels]
 
 
-def _by_target(embeddings: FoldEmbeddings, column: int, target: str) -> list[_Group]:
+def _by_target(embeddings: FoldEmbeddings, column: int, target: str) -> _Groups:
     """Group the tracks into five ranges of a target with about equal counts."""
     values = embeddings.labels[:, column]
     edges = np.unique(np.quantile(values[embeddings.labeled], np.linspace(0, 1, len(style.RAMP) + 1)))
-    n_ranges = max(1, len(edges) - 1)
-    ranges = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, n_ranges - 1)
-    groups = []
-    for number in range(n_ranges):
-        rows = np.flatnonzero((ranges == number) & embeddings.labeled).tolist()
-        name = f"{edges[number]:.3g} to {edges[min(number + 1, len(edges) - 1)]:.3g}"
-        groups.append(_Group(name, *style.RAMP[number], {row: f"{target} {values[row]:.3g}" for row in rows}))
-    return [*groups, *_unlabeled(embeddings)]
+    limits = list(pairwise(edges)) or [(edges[0], edges[0])]  # all tracks may have the same value
+    looks = [(f"{low:.3g} to {high:.3g}", *look) for (low, high), look in zip(limits, style.RAMP, strict=False)]
+    groups = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(limits) - 1)
+    return looks, groups, [f"{target} {value:.3g}" for value in values]
 
 
-def _unlabeled(embeddings: FoldEmbeddings) -> list[_Group]:
-    """Group the tracks that are in no test fold, as in some official splits: the run does not hold their labels."""
-    rows = np.flatnonzero(~embeddings.labeled).tolist()
-    return [_Group("not tested", style.COLORS[6], "x", dict.fromkeys(rows, "not tested"))] if rows else []
-
-
-def _draw_map(name: str, title: str, embeddings: FoldEmbeddings, groups: Sequence[_Group]) -> Figure:
+def _draw_map(file_name: str, title: str, embeddings: FoldEmbeddings, grouped: _Groups) -> Figure:
     positions, shares = principal_components(embeddings.vectors)
     figure, axes = style.axes(height=4.4)
+    (looks, groups, labels), labeled = grouped, embeddings.labeled
+    groups = np.where(labeled, groups, len(looks))
+    if not labeled.all():
+        # Some official splits leave tracks out of all test folds, and the run does not hold their labels.
+        looks = [*looks, ("not tested", style.COLORS[6], "x")]
     tooltips: dict[str, list[str]] = {}
-    for number, group in enumerate(groups):
-        look: dict[str, Any] = {"color": group.color, "marker": group.marker, "linestyle": ""}
-        axes.plot([], [], markersize=6, label=group.name, **look)
-        for in_sample, side in ((True, "training"), (False, "test")):
-            rows = np.array([row for row in group.tooltips if embeddings.in_sample[row] == in_sample], np.int64)
-            emphasis: dict[str, Any] = (
-                {"markersize": 4, "markeredgewidth": 0, "alpha": 0.35, "zorder": 2}
-                if in_sample
-                else {"markersize": 6, "markeredgewidth": 0.6, "alpha": 1, "zorder": 3}
-            )
+    for number, (name, color, marker) in enumerate(looks):
+        look: dict[str, Any] = {"color": color, "marker": marker, "linestyle": ""}
+        axes.plot([], [], markersize=6, label=name, **look)
+        for side, emphasis in _EMPHASIS.items():
+            rows = np.flatnonzero((groups == number) & (embeddings.in_sample == (side == "training")))
             (points,) = axes.plot(*positions[rows].T, markeredgecolor=style.PAPER, **look, **emphasis)
             gid = f"points-{number}-{side}"
             points.set_gid(gid)
-            tooltips[gid] = [f"{embeddings.ids[row]}: {group.tooltips[row]}, {side} track" for row in rows.tolist()]
+            texts = [(embeddings.ids[row], labels[row] if labeled[row] else name) for row in rows.tolist()]
+            tooltips[gid] = [f"{track}: {text}, {side} track" for track, text in texts]
     axes.set(xlabel=f"first component ({shares[0]:.0%} of the variance)", ylabel=f"second ({shares[1]:.0%})")
     axes.set_aspect("equal", adjustable="datalim")
     style.legend(figure)
-    caption = f"{embeddings.describe()}: the two components explain {shares.sum():.0%} of the variance."
-    return style.draw(figure, f"map-{slug(name)}", title, caption, tooltips)
+    caption = f"{embeddings.network}: the two components explain {shares.sum():.0%} of the variance."
+    return style.draw(figure, f"map-{slug(file_name)}", title, caption, tooltips)

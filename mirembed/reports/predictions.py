@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mirembed import statistics
 from mirembed.config.approaches import Method
 from mirembed.hookspecs import Classification, Regression
 from mirembed.reports import style
-from mirembed.reports.page import Section
+from mirembed.reports.page import Cell, Section, Table
 from mirembed.reports.style import Figure
-from mirembed.reports.tables import Cell, Table
 from mirembed.runs.record import RunRecord
+from mirembed.statistics.metrics import pearson_r
 from mirembed.store.root import slug
 
 _FEW_CLASSES = 12
@@ -23,22 +21,18 @@ _MANY_POINTS = 1500
 
 
 def predictions_section(run: RunRecord) -> Section:
-    """Return confusion matrices for each approach but chance, or scatter plots of one method for each target."""
+    """Return the confusion matrix of each approach except chance; for regression, scatter plots of one method."""
     if isinstance(run.task, Regression):
         method = main_method(run)
         return Section("Predictions", figures=[] if method is None else _scatter_figures(run, run.task, method))
-    figures, tables = [], []
     with style.styled():
-        for method in _shown_methods(run):
-            name, title = f"confusion-{slug(method.approach.name)}", f"Confusion: {method.name}"
-            counts = _confusion(run, run.task, method)
-            figures.append(_confusion_figure(name, title, counts, run.task.classes))
-            tables.append(_confusion_table(name, title, counts, run.task.classes, method))
+        confusions = [_confusion(run, run.task, method) for method in _shown_methods(run)]
+    figures, tables = [figure for figure, _ in confusions], [table for _, table in confusions]
     return Section("Predictions", figures=figures, folded_tables=tables)
 
 
 def main_method(run: RunRecord) -> Method | None:
-    """Return the method of the first approach that learns a similarity, or else the first method but chance."""
+    """Return the method of the first approach that learns a similarity, or else the first that is not chance."""
     methods = _shown_methods(run)
     learned = [method for method in methods if method.approach.similarity is not None]
     return next(iter([*learned, *methods]), None)
@@ -48,40 +42,29 @@ def _shown_methods(run: RunRecord) -> list[Method]:
     return [method for method in run.first_methods if method.approach.name != "chance"]
 
 
-def _confusion(run: RunRecord, task: Classification, method: Method) -> NDArray[np.int64]:
-    """Count the predictions: ndarray ``[n_classes, n_classes]``, one row for each true class."""
-    predictions, n_classes = run.predictions[method.name], len(task.classes)
+def _confusion(run: RunRecord, task: Classification, method: Method) -> tuple[Figure, Table]:
+    """Count a method's predictions, with one row for each true class, as a figure and as a table."""
+    predictions, classes = run.predictions[method.name], task.classes
+    n_classes = len(classes)
     pairs = predictions.truth[:, 0] * n_classes + predictions.predicted[:, 0]
-    return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
-
-
-def _confusion_table(
-    name: str, title: str, counts: NDArray[np.int64], classes: tuple[str, ...], method: Method
-) -> Table:
-    rows = [
-        [Cell(label), *(Cell(str(count)) for count in of_label)]
-        for label, of_label in zip(classes, counts, strict=True)
-    ]
-    records = [
-        {"method": method.name, "label": label, "prediction": prediction, "count": int(counts[i, j])}
-        for i, label in enumerate(classes)
-        for j, prediction in enumerate(classes)
-    ]
-    caption = "Rows: labels. Columns: predictions. Counts over all folds and seeds."
-    return Table(name, title, caption, ["label", *classes], rows, records)
-
-
-def _confusion_figure(name: str, title: str, counts: NDArray[np.int64], classes: tuple[str, ...]) -> Figure:
+    counts = np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure, axes = style.axes(height=3.9)
-    style.shade_cells(axes, shares, 0.0, 1.0)
-    if len(classes) <= _FEW_CLASSES:
+    style.draw_cells(axes, shares, (0.0, 1.0), classes, classes)
+    if n_classes <= _FEW_CLASSES:
         for (i, j), count in np.ndenumerate(counts):
             style.write_cell(axes, i, j, str(count), shares[i, j])
-    style.label_cells(axes, classes, classes)
     axes.set(xlabel="prediction", ylabel="label")
+    name, title = f"confusion-{slug(method.approach.name)}", f"Confusion: {method.name}"
     caption = "Predictions for the tracks of each label, counted over all folds and seeds. Shade: share of the label."
-    return style.draw(figure, name, title, caption)
+    drawn = style.draw(figure, name, title, caption)
+    rows = [[Cell(label), *(Cell(str(count)) for count in row)] for label, row in zip(classes, counts, strict=True)]
+    records = [
+        {"method": method.name, "label": classes[i], "prediction": classes[j], "count": int(count)}
+        for (i, j), count in np.ndenumerate(counts)
+    ]
+    caption = "Rows: labels. Columns: predictions. Counts over all folds and seeds."
+    return drawn, Table(name, title, caption, ["label", *classes], rows, records)
 
 
 def _scatter_figures(run: RunRecord, task: Regression, method: Method) -> list[Figure]:
@@ -96,7 +79,7 @@ def _scatter_figures(run: RunRecord, task: Regression, method: Method) -> list[F
             axes.plot(truth, predicted, "o", color=style.COLORS[0], markersize=3.2, alpha=0.45, markeredgewidth=0)
             axes.lines[-1].set_rasterized(len(truth) > _MANY_POINTS)
             axes.set(xlabel=f"annotated {target.name}", ylabel=f"predicted {target.name}")
-            r = statistics.pearson_r(truth, predicted)
+            r = pearson_r(truth, predicted)
             caption = f"Each point is a track in a test fold, predicted by {method.name}. Pooled r = {r:.3f}."
             figures.append(style.draw(figure, f"scatter-{slug(target.name)}", f"Prediction of {target.name}", caption))
     return figures

@@ -1,24 +1,44 @@
-"""Write the report on a run, or on all runs of an experiment, to a folder."""
+"""The report on a run, or on all runs of an experiment: what it shows, and its files."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from mirembed.errors import StoreWriteError
+from mirembed.compare.paired_tests import PairedTest, best_of, corrected, n_tested
+from mirembed.config.approaches import Method
+from mirembed.errors import MirembedError, StoreWriteError
+from mirembed.hookspecs import Classification
 from mirembed.progress import Progress, Silent, counted
 from mirembed.registry import Registry
-from mirembed.reports.contents import overview_sections, run_part, run_title
-from mirembed.reports.page import RunPart, Section, render
-from mirembed.reports.score_tables import compare_methods
+from mirembed.reports.curves import curves_section
+from mirembed.reports.embeddings import embedding_sections
+from mirembed.reports.page import Cell, RunPart, Section, Table, render
+from mirembed.reports.predictions import main_method, predictions_section
+from mirembed.reports.score_tables import (
+    best_marks,
+    compare_methods,
+    learners_section,
+    scores_section,
+    shown_parameters,
+    significance_section,
+)
 from mirembed.runs.folder import RunFolder
-from mirembed.runs.record import read_members, read_run
+from mirembed.runs.record import RunRecord, read_members, read_run
+from mirembed.runs.scores import lines
+from mirembed.specs import Spec
+from mirembed.statistics.metrics import metric_named
+from mirembed.store import Store
 from mirembed.store.files import writing
 
 _GENERATOR = '<meta name="generator" content="mirembed">'
+
+_MANY_NOTES = 12
+_Column: TypeAlias = tuple[str, str | None]
+"""An approach and its learner. The name of a method also depends on how many learners its run has."""
 
 
 @dataclass(frozen=True)
@@ -30,22 +50,13 @@ class WrittenReport:
     page : pathlib.Path
     figures, tables : tuple of pathlib.Path
     progress : tuple of str
-        For each unfinished run, how far it has come.
+        For each unfinished run, how far it got.
     """
 
     page: Path
     figures: tuple[Path, ...]
     tables: tuple[Path, ...]
     progress: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the paths and the progress as JSON."""
-        return {
-            "page": str(self.page),
-            "figures": [str(path) for path in self.figures],
-            "tables": [str(path) for path in self.tables],
-            "progress": list(self.progress),
-        }
 
 
 def write_report(folder: Path, out: Path | None, registry: Registry, progress: Progress | None = None) -> WrittenReport:
@@ -76,14 +87,17 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
     for number, member in enumerate(folders, 1):
         run = read_run(member)
         runs.append((run, compare_methods(run)))
-        parts.append(run_part(*runs[-1], registry))
+        parts.append(_run_part(*runs[-1], registry))
         progress.update(number)
-    overview = [] if names is None else overview_sections(runs, len(names))
-    about = [run_title(run) for run, _ in runs] if names is None else [f"{len(runs)} of {counted(len(names), 'run')}."]
-    about.append(
-        "All numbers are computed from the stored predictions. Figures and tables are also saved next to this page."
-    )
-    html = render(f"Report on {folder.name}", about, overview, parts)
+    if names is None:
+        about, overview = parts[0].title, []
+    else:
+        about = f"{len(runs)} of {counted(len(names), 'run')}."
+        datasets = _dataset_table([run for run, _ in runs], named=True)
+        overview = [Section("Datasets", tables=[datasets])]
+        overview.append(Section("Scores", tables=[_overview_table(runs, len(names))]))
+    source = "All numbers come from the stored predictions. Figures and tables are also saved next to this page."
+    html = render(f"Report on {folder.name}", [about, source], overview, parts)
     with writing(out) as temporary:
         _write_files(temporary, html, overview, parts)
         if out.exists():
@@ -108,7 +122,11 @@ def _write_files(folder: Path, html: str, overview: Sequence[Section], parts: Se
     for name in ("figures", "tables"):
         (folder / name).mkdir(parents=True)
     (folder / "index.html").write_text(html, encoding="utf-8")
-    for prefix, section in _sections(overview, parts):
+    sections = [("", section) for section in overview]
+    for part in parts:
+        prefix = f"{part.name}-" if len(parts) > 1 else ""
+        sections += [(prefix, section) for section in part.sections]
+    for prefix, section in sections:
         for table in (*section.tables, *section.folded_tables):
             (folder / "tables" / f"{prefix}{table.name}.csv").write_text(table.to_csv(), encoding="utf-8")
             (folder / "tables" / f"{prefix}{table.name}.tex").write_text(table.to_latex(), encoding="utf-8")
@@ -117,9 +135,179 @@ def _write_files(folder: Path, html: str, overview: Sequence[Section], parts: Se
             (folder / "figures" / f"{prefix}{figure.name}.png").write_bytes(figure.png)
 
 
-def _sections(overview: Sequence[Section], parts: Sequence[RunPart]) -> Iterator[tuple[str, Section]]:
-    """Yield each section with the prefix of its files' names."""
-    yield from (("", section) for section in overview)
-    for part in parts:
-        prefix = f"{part.name}-" if len(parts) > 1 else ""
-        yield from ((prefix, section) for section in part.sections)
+def _run_part(run: RunRecord, tests: Sequence[PairedTest], registry: Registry) -> RunPart:
+    """Return the part of the page about a run; ``tests`` are those of `compare_methods`."""
+    sections = [Section("Dataset", tables=[_dataset_table([run])])]
+    if run.predictions:
+        sections += [scores_section(run, tests), curves_section(run), learners_section(run)]
+        sections += [significance_section(run, tests), predictions_section(run)]
+        method = main_method(run)
+        sections += embedding_sections(run, registry, method.approach.name if method else "")
+    else:
+        sections.append(curves_section(run))
+    sections += [_notes_section(run), _provenance_section(run)]
+    title = f"{run.configuration['dataset']['spec']}: {run.sizes.describe(run.describe_folds())}"
+    return RunPart(run.folder.name, title, _progress(run), [one for one in sections if not one.empty])
+
+
+def _dataset_table(runs: Sequence[RunRecord], *, named: bool = False) -> Table:
+    """Return the size, labels and folds of each run, with the runs' names if ``named``."""
+    rows, records = [], []
+    for run in runs:
+        task, configuration = run.task, run.configuration
+        labels = task.classes if isinstance(task, Classification) else [target.name for target in task.targets]
+        hours = _hours(run)
+        record = {
+            **({"run": run.folder.name} if named else {}),
+            "dataset": configuration["dataset"]["spec"],
+            "tracks": configuration["n_tracks"],
+            "excluded": len(configuration["excluded"]),
+            "hours": hours,
+            "task": "classification" if isinstance(task, Classification) else "regression",
+            "n_labels": len(labels),
+            "labels": ", ".join(labels),
+            "folds": run.describe_folds(),
+        }
+        shown = record | {"hours": "unknown" if hours is None else f"{hours:.2f}"}
+        rows.append([Cell(str(value)) for value in shown.values()])
+        records.append(record)
+    columns = ["number of labels" if name == "n_labels" else name for name in records[0]]
+    return Table(
+        "datasets", "Tracks, labels and folds", "Tracks and hours are counted after exclusions.", columns, rows, records
+    )
+
+
+def _hours(run: RunRecord) -> float | None:
+    """Return the hours of the run's tracks; None unless the store around the run still has all of them."""
+    root = next((folder for folder in run.folder.absolute().parents if (folder / "store.json").exists()), None)
+    if root is None:
+        return None
+    try:
+        index = Store(root).dataset(Spec.parse(run.configuration["dataset"]["spec"])).index()
+    except MirembedError:
+        return None
+    durations: dict[str, float] = {row["id"]: row["duration"] for row in index.to_pylist()}
+    used = [seconds for track, seconds in durations.items() if track not in run.configuration["excluded"]]
+    if len(used) != run.configuration["n_tracks"] or not {track for *_, track in run.tests} <= durations.keys():
+        return None
+    return sum(used) / 3600
+
+
+def _overview_table(runs: Sequence[tuple[RunRecord, tuple[PairedTest, ...]]], n_runs: int) -> Table:
+    """Return the headline score of each run and method; the best are marked after correcting over the whole table.
+
+    Parameters
+    ----------
+    runs : sequence of (RunRecord, tuple of PairedTest)
+        Those that have started, with the tests of their methods.
+    n_runs : int
+        Runs of the experiment.
+    """
+    tests = corrected(test for run, of_run in runs for test in of_run if test.line == lines(run.task)[0])
+    remaining = iter(tests)
+    columns = _columns([run for run, _ in runs])
+    rows, records = [], []
+    for run, of_run in runs:
+        line, name = lines(run.task)[0], run.folder.name
+        tests_of_run = [next(remaining) for test in of_run if test.line == line]
+        best = best_of(tests_of_run, len(run.first_methods)).get(line)
+        methods = {_column(method): method.name for method in run.first_methods if run.predictions}
+        unfinished = "" if run.finished else " (unfinished)"
+        cells = [
+            Cell(name),
+            Cell(f"{run.configuration['dataset']['spec']}{unfinished}"),
+            Cell(metric_named(line[0]).label),
+        ]
+        for column, label in columns.items():
+            if column not in methods:
+                cells.append(Cell(""))
+                continue
+            interval, is_best = run.interval(methods[column], line), methods[column] == best
+            cells.append(Cell.of(interval, best=is_best))
+            keys = {"run": name, "metric": line[0], "method": label, "approach": column[0], "learner": column[1]}
+            records.append({**keys, **asdict(interval), "best": is_best})
+        rows.append(cells)
+    several = any(run.n_folds > 1 for run, _ in runs)
+    means = "Means over the folds with 95 % intervals (Nadeau and Bengio)" if several else "Scores on single folds"
+    missing = n_runs - len(runs)
+    caption = (
+        f"{means}, each approach with the first learner of its run. "
+        f"{best_marks(n_tested(tests), 'every pair of methods in each row')}"
+    )
+    if missing:
+        caption += f" {missing} of {counted(n_runs, 'run')} {'has' if missing == 1 else 'have'} not started."
+    title = "Scores of each method on each dataset"
+    return Table("overview", title, caption, ["run", "dataset", "metric", *columns.values()], rows, records)
+
+
+def _columns(runs: Sequence[RunRecord]) -> dict[_Column, str]:
+    """Return the columns of the overview with their labels: the approach alone if it has one learner in all runs."""
+    columns = dict.fromkeys(_column(method) for run in runs if run.predictions for method in run.first_methods)
+    approaches = [approach for approach, _ in columns]
+    return {
+        (approach, learner): approach if approaches.count(approach) == 1 else f"{approach}+{learner}"
+        for approach, learner in columns
+    }
+
+
+def _column(method: Method) -> _Column:
+    return method.approach.name, None if method.learner is None else str(method.learner)
+
+
+def _notes_section(run: RunRecord) -> Section:
+    # The section of the scores, if there is one, has the warnings.
+    notes = [note for note in run.notes if not run.predictions or note not in run.warnings]
+    more = notes[_MANY_NOTES:]
+    folded = {counted(len(more), "more note"): "\n".join(more)} if more else {}
+    return Section("Notes", notes[:_MANY_NOTES], folded_texts=folded)
+
+
+def _provenance_section(run: RunRecord) -> Section:
+    configuration = run.configuration
+    facts = {
+        "command": run.manifest.get("command", ""),
+        "run": run.folder.name,
+        "started": run.manifest.get("started", ""),
+        "finished": run.manifest["finished"] or "not yet",
+        "dataset digest": configuration["dataset"]["digest"],
+        "seeds": ", ".join(map(str, configuration["seeds"])),
+        **{name: str(configuration.get(name, "")) for name in ("epochs", "batch", "normalize", "engine", "device")},
+        "versions": ", ".join(f"{name} {version}" for name, version in configuration.get("versions", {}).items()),
+        **_plugins(configuration),
+    }
+    rows = [[Cell(name), Cell(text)] for name, text in facts.items()]
+    records = [{"what": name, "value": text} for name, text in facts.items()]
+    title, caption = "Where the numbers come from", "From the run's manifest.json."
+    table = Table("provenance", title, caption, ["what", "value"], rows, records)
+    folded = {} if run.experiment is None else {"experiment.toml": run.experiment}
+    return Section("Provenance", tables=[table], folded_texts=folded)
+
+
+def _plugins(configuration: Mapping[str, Any]) -> dict[str, str]:
+    """Describe every plugin that the run used, with its distribution and parameters."""
+    plugins = {"dataset": configuration["dataset"].get("plugin") or {}}
+    for name, roles in configuration["approaches"].items():
+        plugins |= {f"{name}, {role.replace('_', ' ')}": plugin for role, plugin in roles.items() if plugin}
+    plugins |= {f"learner {spec}": plugin for spec, plugin in configuration["learners"].items() if plugin}
+    described = {}
+    for role, plugin in plugins.items():
+        if plugin.get("name"):
+            parameters = ", ".join(f"{name}={value}" for name, value in shown_parameters(plugin).items())
+            origin = f"{plugin.get('distribution', 'unknown')} {plugin.get('version', '')}".strip()
+            described[role] = f"{plugin['name']} of {origin}" + (f" ({parameters})" if parameters else "")
+    return described
+
+
+def _progress(run: RunRecord) -> str:
+    """Describe how far an unfinished run got; empty for a finished one."""
+    if run.finished:
+        return ""
+    scores = (
+        f"The scores are those of the {counted(run.n_folds, 'fold')} that every method has finished, and will change."
+        if run.n_folds
+        else "There are no scores until every method has finished the same fold."
+    )
+    return (
+        f"This run is unfinished: {run.n_done} of {counted(run.n_trainings, 'training')} done. {scores} Significance "
+        "is tested once the run is finished."
+    )

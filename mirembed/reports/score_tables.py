@@ -1,46 +1,53 @@
-"""The scores of a run's methods: its tables of scores, learners and significance, and the tests behind them."""
+"""The scores of a run's methods: tables of scores, of learners and of significance, and the tests behind them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import combinations
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from mirembed.compare import PairedTest, best_of, corrected, n_tested, paired_tests
+from mirembed.compare.paired_tests import PairedTest, best_of, corrected, n_tested, paired_tests
 from mirembed.config.approaches import Method
 from mirembed.progress import counted
 from mirembed.reports import style
-from mirembed.reports.page import Section
+from mirembed.reports.page import Cell, Section, Table
 from mirembed.reports.style import Figure
-from mirembed.reports.tables import Cell, Table, interval_record
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import Line, Scores, line_label, lines
 from mirembed.runs.summary import describe_chance
-from mirembed.statistics import Interval, metric_named
+from mirembed.statistics.intervals import Interval
+from mirembed.statistics.metrics import metric_named
 
 _MANY_ROWS = 50
 """A longer table of tests opens with a click."""
 
 _UNTESTABLE = "the variance of a difference cannot be estimated from a single split, or if it is the same in every fold"
 
+_LearnerCells: TypeAlias = Mapping[tuple[str, str], tuple[Interval, str]]
+"""The headline score and the match of the kernel, by approach and learner; every combination occurs."""
+
 
 def compare_methods(run: RunRecord) -> tuple[PairedTest, ...]:
-    """Test all pairs of methods in the table of scores, in each of its rows; nothing in an unfinished run."""
+    """Test all pairs of methods in each row of the table of scores; an unfinished run is not tested."""
     return _corrected_tests(run, combinations([method.name for method in run.first_methods], 2))
 
 
 def scores_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section:
     """Return the tables of scores, below the chance level and the run's warnings."""
-    squared = _squared_table(run)
-    return Section(
-        "Scores",
-        [describe_chance(run.task, run.configuration["chance"]), *run.warnings],
-        tables=[_best_table(run, tests)],
-        folded_tables=[*([] if squared is None else [squared]), _metrics_table(run)],
-    )
+    title = "Pearson's r of each method" if run.headline == "r" else "Scores of each method"
+    remark = best_marks(n_tested(tests), "every pair of methods in every row")
+    best = best_of(tests, len(run.first_methods))
+    tables = [_table_by_line(run, "scores", title, lines(run.task), remark, best)]
+    folded = [_metrics_table(run)]
+    if run.headline == "r":
+        squared: list[Line] = [("r_squared", target) for _, target in lines(run.task)]
+        remark = "The paper's coefficient of determination. Significance is tested for r, so no best is marked here."
+        folded.insert(0, _table_by_line(run, "scores-squared", "r² of each method", squared, remark, {}))
+    chance = describe_chance(run.task, run.configuration["chance"])
+    return Section("Scores", [chance, *run.warnings], tables=tables, folded_tables=folded)
 
 
 def learners_section(run: RunRecord) -> Section:
@@ -49,20 +56,24 @@ def learners_section(run: RunRecord) -> Section:
         return Section("Learners")
     kernels = {str(plugin["parameters"].get("kernel")) for plugin in run.configuration["learners"].values()}
     title = "Does the kernel have to match?" if len(kernels) > 1 else "Learners"
-    by_approach: dict[str, list[str]] = {}
-    for method in run.methods:
-        by_approach.setdefault(method.approach.name, []).append(method.name)
     headline = lines(run.task)[0]
-    pairs = [pair for methods in by_approach.values() for pair in combinations(methods, 2)]
+    cells = {
+        (method.approach.name, str(method.learner)): (run.interval(method.name, headline), _kernel_match(run, method))
+        for method in run.methods
+        if method.learner is not None
+    }
+    pairs = [(one.name, other.name) for one, other in combinations(run.methods, 2) if one.approach == other.approach]
     tests = _corrected_tests(run, pairs, headline)
     family = f"every pair of learners on the same network, in {metric_named(headline[0]).label}."
     tables = [_tests_table(run, "kernels-significance", "Learners on the same network", tests, family)] if tests else []
-    return Section(title, tables=[_learner_table(run)], figures=[_learner_figure(run)], folded_tables=tables)
+    return Section(
+        title, tables=[_learner_table(run, cells)], figures=[_learner_figure(run, cells)], folded_tables=tables
+    )
 
 
 def significance_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section:
     """Return the tests behind the table of scores; empty for an unfinished run."""
-    in_order = sorted(tests, key=lambda test: lines(run.task).index((test.metric, test.target)))
+    in_order = sorted(tests, key=lambda test: lines(run.task).index(test.line))
     family = f"every pair of methods in the table of scores, in each of its rows.{_first_learner(run)}"
     tables = [_tests_table(run, "significance", "Differences between methods", in_order, family)] if tests else []
     many = len(tests) > _MANY_ROWS
@@ -90,25 +101,11 @@ def shown_parameters(plugin: Mapping[str, Any]) -> Mapping[str, Any]:
 def _corrected_tests(
     run: RunRecord, pairs: Iterable[tuple[str, str]], line: Line | None = None
 ) -> tuple[PairedTest, ...]:
-    """Test pairs of methods in one row of the table of scores, or in all, and correct over these tests."""
+    """Test pairs of methods in one row of the table of scores, or in all rows, and correct over these tests."""
     if not run.finished:
         return ()
     tests = paired_tests(run, run, pairs)
-    return corrected(test for test in tests if line in (None, (test.metric, test.target)))
-
-
-def _best_table(run: RunRecord, tests: Sequence[PairedTest]) -> Table:
-    title = "Pearson's r of each method" if run.headline == "r" else "Scores of each method"
-    remark = best_marks(n_tested(tests), "every pair of methods in every row")
-    return _table_by_line(run, "scores", title, lines(run.task), remark, best_of(tests, len(run.first_methods)))
-
-
-def _squared_table(run: RunRecord) -> Table | None:
-    """Return r² of each target, the paper's measure; None for classification."""
-    if run.headline != "r":
-        return None
-    remark = "The paper's coefficient of determination. Significance is tested for r, so no best is marked here."
-    return _table_by_line(run, "scores-squared", "r² of each method", lines(run.task, "r_squared"), remark, {})
+    return corrected(test for test in tests if line in (None, test.line))
 
 
 def _table_by_line(
@@ -156,64 +153,50 @@ def _metrics_table(run: RunRecord) -> Table:
     return Table("metrics", "All metrics", caption, columns, rows, records)
 
 
-def _learner_table(run: RunRecord) -> Table:
-    line = lines(run.task)[0]
-    methods = _by_learner(run)
-    rows, records = [], []
-    for approach in dict.fromkeys(approach for approach, _ in methods):
-        cells = [Cell(approach)]
+def _learner_table(run: RunRecord, cells: _LearnerCells) -> Table:
+    metric = lines(run.task)[0][0]
+    rows = []
+    for approach in dict.fromkeys(approach for approach, _ in cells):
+        row = [Cell(approach)]
         for learner in run.learners:
-            method = methods.get((approach, learner))
-            if method is None:
-                cells.append(Cell(""))
-                continue
-            interval, match = run.interval(method.name, line), _kernel_match(run, method)
-            cell = Cell.of(interval)
-            cells.append(Cell(cell.text, f"{cell.detail} {match}".strip()))
-            keys = {"approach": approach, "learner": learner, "kernel": match, "metric": line[0]}
-            records.append({**keys, **interval_record(interval)})
-        rows.append(cells)
+            interval, match = cells[approach, learner]
+            shown = Cell.of(interval)
+            row.append(Cell(shown.text, f"{shown.detail} {match}".strip()))
+        rows.append(row)
+    records = [
+        {"approach": approach, "learner": learner, "kernel": match, "metric": metric, **asdict(interval)}
+        for (approach, learner), (interval, match) in cells.items()
+    ]
     caption = (
-        f"{_means(run, ' of ' + metric_named(line[0]).label)}. Rows: what the network learned. Columns: what predicts "
+        f"{_means(run, ' of ' + metric_named(metric).label)}. Rows: what the network learned. Columns: what predicts "
         "from its embeddings. “matching”: the kernel is the learned similarity with the same parameters; “same kind”: "
         "with other parameters."
     )
     return Table("kernels", "Learned similarity and kernel", caption, ["approach", *run.learners], rows, records)
 
 
-def _learner_figure(run: RunRecord) -> Figure:
-    line = lines(run.task)[0]
-    methods = _by_learner(run)
-    approaches = list(dict.fromkeys(approach for approach, _ in methods))
-    cells = {(approaches.index(approach), run.learners.index(learner)): m for (approach, learner), m in methods.items()}
-    intervals = {cell: run.interval(method.name, line) for cell, method in cells.items()}
-    means = np.full((len(approaches), len(run.learners)), np.nan)
-    for cell, interval in intervals.items():
-        means[cell] = interval.mean
-    low, high = float(np.nanmin(means)), float(np.nanmax(means))
+def _learner_figure(run: RunRecord, cells: _LearnerCells) -> Figure:
+    approaches = list(dict.fromkeys(approach for approach, _ in cells))
+    means = np.array([[cells[approach, learner][0].mean for learner in run.learners] for approach in approaches])
+    low, high = float(means.min()), float(means.max())
     span = (high - low) or 1.0
     with style.styled():
         figure, axes = style.axes(height=1.6 + 0.5 * len(approaches))
-        style.shade_cells(axes, means, low - 0.3 * span, high + 0.3 * span)
-        for (i, j), interval in intervals.items():
+        style.draw_cells(axes, means, (low - 0.3 * span, high + 0.3 * span), run.learners, approaches)
+        for (approach, learner), (interval, match) in cells.items():
+            i, j = approaches.index(approach), run.learners.index(learner)
             text = str(interval).replace(" ", "\n", 1)
             style.write_cell(axes, i, j, text, (interval.mean - low) / span * 0.8, fontsize=7)
-            if _kernel_match(run, cells[i, j]):
+            if match:
                 frame = [j, j + 1, j + 1, j, j], [i, i, i + 1, i + 1, i]
                 axes.plot(*frame, color=style.COLORS[1], linewidth=2.2, clip_on=False)
-        style.label_cells(axes, run.learners, approaches)
         axes.set(xlabel="learner", ylabel="approach")
         over = "mean and 95 % interval over the folds" if run.n_folds > 1 else "on a single fold"
         caption = (
-            f"Scores ({metric_named(line[0]).label}, {over}); darker is higher. Framed: the kernel is the learned "
+            f"Scores ({metric_named(run.headline).label}, {over}); darker is higher. Framed: the kernel is the learned "
             "similarity, with the same or other parameters."
         )
         return style.draw(figure, "kernels", "Learned similarity and kernel", caption)
-
-
-def _by_learner(run: RunRecord) -> dict[tuple[str, str], Method]:
-    """Return the methods with a learner, by approach and learner."""
-    return {(m.approach.name, str(m.learner)): m for m in run.methods if m.learner is not None}
 
 
 def _kernel_match(run: RunRecord, method: Method) -> str:
@@ -229,7 +212,7 @@ def _kernel_match(run: RunRecord, method: Method) -> str:
 
 
 def _kernel(learner: Mapping[str, Any], approach: str) -> Mapping[str, Any]:
-    """Return the similarity that is a learner's kernel, as the manifest describes a plugin; empty if it is none."""
+    """Return the manifest's description of the similarity that is a learner's kernel; empty if there is none."""
     described: Mapping[str, Any] = learner.get("kernels", {}).get(approach, {})
     parameters = shown_parameters(learner)
     if described or parameters.get("kernel") != "rbf":
@@ -240,31 +223,29 @@ def _kernel(learner: Mapping[str, Any], approach: str) -> Mapping[str, Any]:
 
 
 def _tests_table(run: RunRecord, name: str, title: str, tests: Sequence[PairedTest], family: str) -> Table:
-    several_lines = len({(test.metric, test.target) for test in tests}) > 1
+    several_lines = len({test.line for test in tests}) > 1
     rows, records = [], []
     for test in tests:
-        t_test, content = test.t_test, test.to_json()
+        content = test.to_json()
         columns = {"A": Cell(test.a), "B": Cell(test.b)}
         if several_lines:
             columns["score"] = Cell(test.target or metric_named(test.metric).label)
-        difference = Cell(f"{test.mean_a - test.mean_b:.3f}") if t_test is None else Cell.of(t_test.difference)
         verdict = {"A is higher": f"{test.a} is higher", "B is higher": f"{test.b} is higher"}
         content["verdict"] = verdict.get(test.verdict, test.verdict)
         columns |= {
-            "A - B": difference,
+            "A - B": Cell.of(test.difference),
             "p (Holm)": _p_value(test.p_holm),
             "verdict": Cell(content["verdict"]),
             "mean of A": Cell(f"{test.mean_a:.3f}"),
             "mean of B": Cell(f"{test.mean_b:.3f}"),
-            "t": _number(None if t_test is None else t_test.statistic),
+            "t": _number(content["t"]),
             "p": _p_value(test.p),
             **({"p (Welch)": _p_value(test.p_welch)} if run.repeated else {}),
-            "effect": _number(None if t_test is None else t_test.effect),
+            "effect": _number(content["effect"]),
         }
         rows.append(list(columns.values()))
-        of_difference = content.pop("difference")
-        numbers = {f"difference_{key}": of_difference.get(key) for key in ("mean", "low", "high")}
-        records.append({**content, **numbers})
+        del content["difference"]
+        records.append(content | {f"difference_{name}": value for name, value in asdict(test.difference).items()})
     return Table(name, title, _tests_caption(run, tests, family), list(columns), rows, records)
 
 
@@ -292,25 +273,26 @@ def _p_value(p: float | None) -> Cell:
 
 
 def _number(value: float | None) -> Cell:
-    return Cell("" if value is None or not math.isfinite(value) else f"{value:.2f}")
+    return Cell("" if value is None else f"{value:.2f}")
 
 
 def _metric_records(scores: Scores, headline: str) -> list[dict[str, Any]]:
-    over_folds = {(name, None, "folds"): interval for name, interval in scores.intervals.items()}
-    targets = {(headline, name, "folds"): interval for name, interval in scores.targets.items()}
-    pooled = {(name, None, "pooled"): interval for name, interval in scores.pooled.items()}
+    over_folds: dict[Line, Interval] = {(name, None): interval for name, interval in scores.intervals.items()}
+    over_folds |= {(headline, target): interval for target, interval in scores.targets.items()}
+    pooled: dict[Line, Interval] = {(name, None): interval for name, interval in scores.pooled.items()}
     return [
-        {**_record((metric, target), scores.method, interval), "over": over}
-        for (metric, target, over), interval in (over_folds | targets | pooled).items()
+        _record(line, scores.method, interval) | {"over": over}
+        for over, intervals in (("folds", over_folds), ("pooled", pooled))
+        for line, interval in intervals.items()
     ]
 
 
 def _record(line: Line, method: str, interval: Interval) -> dict[str, Any]:
-    return {"method": method, "metric": line[0], "target": line[1], **interval_record(interval)}
+    return {"method": method, "metric": line[0], "target": line[1], **asdict(interval)}
 
 
 def _means(run: RunRecord, of: str = "") -> str:
-    """Describe what the numbers of a table are; a single fold has neither means nor intervals."""
+    """Say what the numbers of a table are; a single fold has neither means nor intervals."""
     kind = "split" if run.repeated else "fold"
     finished = "" if run.finished else " that every method has finished"
     seeds = ", each averaged over its seeds" if run.official and len(run.configuration["seeds"]) > 1 else ""
@@ -320,7 +302,7 @@ def _means(run: RunRecord, of: str = "") -> str:
 
 
 def _first_learner(run: RunRecord) -> str:
-    """Return the sentence of a caption that names the learner of the methods, if the run has several."""
+    """Return the sentence of a caption that says which learner is shown; empty if the run has only one."""
     if len(run.learners) < 2:
         return ""
     return (

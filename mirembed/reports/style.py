@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 INK = "#23272d"
 GRID = "#d8dbe0"
 PAPER = "#fefefe"
-"""Text and lines, grid, and background. On the page they follow its theme."""
+"""Colors of text and lines, of the grid, and of the background. On the page they follow its theme."""
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
@@ -35,35 +36,12 @@ WIDTH = 4.2
 
 DPI = 150
 
-_STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9.5,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9.5,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "legend.fontsize": 8.5,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
+_STYLE_SHEET = Path(__file__).parent / "templates" / "figures.mplstyle"
+_STYLE_COLORS: dict[Any, Any] = {
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
     "grid.color": GRID,
-    "grid.linewidth": 0.6,
     "axes.facecolor": "none",
     "figure.facecolor": PAPER,
-    "lines.linewidth": 1.5,
-    "lines.markersize": 4,
-    "legend.frameon": False,
-    "svg.fonttype": "none",  # keep text as text: searchable, and in the page's color
-    "svg.hashsalt": "mirembed",
-    "text.parse_math": False,  # a name may contain a dollar sign
 }
 
 
@@ -95,36 +73,33 @@ def styled() -> Iterator[None]:
     """Apply the style inside a ``with`` block, and restore matplotlib's settings after it."""
     import matplotlib
 
-    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+    sheet = matplotlib.rc_params_from_file(_STYLE_SHEET, use_default_template=False)
+    with matplotlib.rc_context({**sheet, **_STYLE_COLORS}), warnings.catch_warnings():
         # Characters missing from the font become boxes in the PNG; in the SVG, the viewer picks the font.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
 
-def axes(height: float = 2.9, width: float = WIDTH) -> tuple[MatplotlibFigure, Axes]:
-    """Return an empty figure and its axes; sizes in inches. Call it inside `styled`."""
+def axes(height: float = 2.9) -> tuple[MatplotlibFigure, Axes]:
+    """Return an empty figure and its axes; the height is in inches. Call it inside `styled`."""
     from matplotlib.figure import Figure as MatplotlibFigure
 
-    figure = MatplotlibFigure(figsize=(width, height), layout="constrained")
+    figure = MatplotlibFigure(figsize=(WIDTH, height), layout="constrained")
     figure.patch.set_gid("background")
     return figure, figure.add_subplot()
 
 
-def legend(figure: MatplotlibFigure, columns: int = 3) -> None:
+def legend(figure: MatplotlibFigure) -> None:
     """Add a legend of all labeled lines below the axes."""
     # matplotlib labels unlabeled lines _child0, _child1, ...; its own legend would also skip a class named _other.
     handles = [line for line in figure.axes[0].lines if not re.fullmatch(r"_child\d+", str(line.get_label()))]
     if handles:
         labels = [str(line.get_label()) for line in handles]
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(handles)))
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(handles)))
 
 
 def draw(
-    figure: MatplotlibFigure,
-    name: str,
-    title: str,
-    caption: str,
-    points: Mapping[str, Sequence[str]] | None = None,
+    figure: MatplotlibFigure, name: str, title: str, caption: str, points: Mapping[str, Sequence[str]] | None = None
 ) -> Figure:
     """Render a figure as SVG and PNG; the same content gives the same bytes. Call it inside `styled`."""
     svg, png = io.BytesIO(), io.BytesIO()
@@ -135,31 +110,28 @@ def draw(
 
 
 def color(position: int) -> str:
-    """Return the color of the method or class at a position."""
+    """Return the color of the method or class at this position."""
     return COLORS[position % len(COLORS)]
 
 
 def marker(position: int) -> str:
-    """Return its marker. Pairs of color and marker repeat after 77 positions."""
+    """Return the marker at this position; pairs of color and marker repeat after 77."""
     return MARKERS[position % len(MARKERS)]
 
 
 def dashes(position: int) -> Any:
-    """Return its line style. Pairs of color and line style repeat after 35 positions."""
+    """Return the line style at this position; pairs of color and line style repeat after 35."""
     return DASHES[position % len(DASHES)]
 
 
-def shade_cells(axes: Axes, values: Any, low: float, high: float) -> None:
-    """Draw a matrix ``[n_rows, n_columns]`` as shaded cells, darker for higher values; NaN cells stay empty."""
-    import numpy as np
-
-    axes.pcolormesh(np.ma.masked_invalid(values), cmap="Blues", vmin=low, vmax=high, edgecolors=GRID, linewidth=0.5)
-    axes.set(xlim=(0, values.shape[1]), ylim=(values.shape[0], 0))
+def draw_cells(
+    axes: Axes, values: Any, limits: tuple[float, float], columns: Sequence[str], rows: Sequence[str]
+) -> None:
+    """Draw a matrix ``[n_rows, n_columns]`` as labeled cells, from pale at the lower limit to dark at the upper."""
+    low, high = limits
+    axes.pcolormesh(values, cmap="Blues", vmin=low, vmax=high, edgecolors=GRID, linewidth=0.5)
+    axes.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
     axes.grid(visible=False)
-
-
-def label_cells(axes: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:
-    """Label the columns and rows of a matrix of cells."""
     axes.set_xticks([j + 0.5 for j in range(len(columns))], columns, rotation=35, ha="right", rotation_mode="anchor")
     axes.set_yticks([i + 0.5 for i in range(len(rows))], rows)
     axes.tick_params(length=0)

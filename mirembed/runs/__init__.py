@@ -1,4 +1,4 @@
-"""Runs on disk: the only room that reads and writes them, and scores what they have predicted."""
+"""Runs on disk: the only package that reads, writes and scores them."""
 
 from mirembed.runs.folder import PartFolder, RunFolder
 from mirembed.runs.record import RunRecord, open_run, read_run

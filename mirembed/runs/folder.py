@@ -67,7 +67,7 @@ class PartFolder:
     folder : pathlib.Path
         Written as a whole when the training is finished and scored.
     unfinished : pathlib.Path
-        What its checkpoints leave until then.
+        Until then, holds what its checkpoints wrote.
     """
 
     folder: Path
@@ -79,13 +79,13 @@ class PartFolder:
         return self.folder.exists()
 
     def write_checkpoint(self, epoch: int, predictions: pa.Table, embeddings: pa.Table | None) -> None:
-        """Keep what the network of an epoch predicts, and its embeddings if they are wanted."""
+        """Write the predictions after an epoch, and the embeddings if they are kept."""
         if embeddings is not None:
             write_table(self.unfinished / f"{epoch:06d}-{_EMBEDDINGS}", embeddings)
         write_table(self.unfinished / f"{epoch:06d}-{PREDICTIONS}", predictions)
 
     def scored_epochs(self) -> list[int]:
-        """Return the epochs whose predictions `write_checkpoint` has kept, ascending."""
+        """Return the epochs that `write_checkpoint` has written, ascending."""
         return [epoch for epoch, _ in self._waiting(PREDICTIONS)]
 
     def write(
@@ -97,18 +97,18 @@ class PartFolder:
         *,
         checkpoint_epoch: int | None,
     ) -> None:
-        """Write the finished part, with what its checkpoints have left, which is then removed.
+        """Write the finished part, including what its checkpoints wrote, and delete their files.
 
         Parameters
         ----------
         predictions, embeddings : pyarrow.Table
-            After the last epoch; embeddings None where they are not kept.
+            After the last epoch; embeddings None if they are not kept.
         losses : sequence of float
-            One an epoch.
+            One per epoch.
         notes : mapping of str to sequence of str
             By method.
         checkpoint_epoch : int or None
-            The last epoch, where there is a table of checkpoints.
+            The last epoch; None if checkpoints are not scored.
         """
         import pyarrow as pa
 
@@ -129,16 +129,14 @@ class PartFolder:
 
     def read_notes(self) -> dict[str, list[str]]:
         """Return the notes about the models of a finished part, by method."""
-        notes: dict[str, list[str]] = read_json(self.folder / NOTES)
-        return notes
+        return dict(read_json(self.folder / NOTES))
 
     def read_losses(self) -> list[float]:
-        """Return the losses of a finished part, one an epoch."""
-        losses: list[float] = read_json(self.folder / _LOSSES)
-        return losses
+        """Return the losses of a finished part, one per epoch."""
+        return list(read_json(self.folder / _LOSSES))
 
     def _waiting(self, ending: str) -> list[tuple[int, Path]]:
-        """Return the epochs and files that `write_checkpoint` has left."""
+        """Return the epochs and files that `write_checkpoint` has written."""
         paths = sorted(self.unfinished.glob(f"[0-9]*-{ending}"))
         return [(int(path.name.partition("-")[0]), path) for path in paths]
 
@@ -157,7 +155,7 @@ class RunFolder:
         ----------
         runs : pathlib.Path
         name : str
-            Start of the folder's name; date and a digest of the configuration follow.
+            Start of the folder's name; the date and a digest of the configuration follow.
         configuration : mapping
             Everything that decides the numbers.
         command : str
@@ -212,7 +210,7 @@ class RunFolder:
         Raises
         ------
         StoreError
-            If it is not that of a run, or of another format.
+            If it is not the manifest of a run, or has another format.
         """
         content = read_json(self.folder / MANIFEST)
         known: dict[str, Any] = content if isinstance(content, dict) else {}
@@ -229,12 +227,12 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether the run is complete."""
         return self.manifest["finished"] is not None
 
     @property
     def state(self) -> str:
-        """``finished``, ``running`` (by some process, now) or ``interrupted``."""
+        """``finished``, ``running`` (in any process) or ``interrupted``."""
         if self.finished:
             return "finished"
         return "running" if is_held(self.folder) else "interrupted"
@@ -246,7 +244,7 @@ class RunFolder:
 
     @property
     def has_folds(self) -> bool:
-        """Whether the folds of the run are drawn: before that, there is nothing to read."""
+        """Whether the folds of the run have been drawn; until then, there is nothing to read."""
         return (self.folder / FOLDS).exists()
 
     @contextlib.contextmanager
@@ -289,15 +287,14 @@ class RunFolder:
         return [self.part(name) for name in names]
 
     def differences(self, configuration: Mapping[str, Any]) -> list[str]:
-        """Describe how another configuration differs in data, plugins and versions; nothing where there is no run."""
+        """Describe how another configuration differs in data, plugins and versions; empty if there is no run."""
         if not (self.folder / MANIFEST).exists():
             return []
-        then, now = flatten(self.manifest["configuration"]), flatten(configuration)
         sections = ("dataset", "spectrogram", "versions", "approaches", "learners")
         return [
-            f"{name} was {then[name]} and is {now[name]}"
-            for name in then
-            if name.partition(".")[0] in sections and name in now and then[name] != now[name]
+            f"{name} was {then} and is {now}"
+            for name, (then, now) in differing_settings(self.manifest["configuration"], configuration).items()
+            if name.partition(".")[0] in sections
         ]
 
     def write_experiment(self, text: str) -> None:
@@ -316,18 +313,16 @@ class RunFolder:
     def read_notes(self) -> list[str]:
         """Return the notes and warnings about the run."""
         path = self.folder / NOTES
-        notes: list[str] = read_json(path) if path.exists() else []
-        return notes
+        return list(read_json(path)) if path.exists() else []
 
     def write_scores(self, scores: Mapping[str, Any]) -> None:
         """Write the scores of each method, as JSON."""
         write_json(self.folder / SCORES, scores)
 
     def read_scores(self) -> dict[str, Any]:
-        """Return the scores of each method as `write_scores` got them; nothing before the run is scored."""
+        """Return what `write_scores` wrote; empty before the run is scored."""
         path = self.folder / SCORES
-        scores: dict[str, Any] = read_json(path) if path.exists() else {}
-        return scores
+        return dict(read_json(path)) if path.exists() else {}
 
     def merge_parts(self, parts: Sequence[PartFolder], methods: Sequence[str]) -> pa.Table:
         """Merge all trainings into the tables of the run, and return its predictions.
@@ -337,7 +332,7 @@ class RunFolder:
         parts : sequence of PartFolder
             By seed and fold.
         methods : sequence of str
-            All methods of the run, in the order in which the tables have them.
+            All methods of the run, in the order that the tables get.
         """
         import pyarrow as pa
 
@@ -362,7 +357,7 @@ class RunFolder:
         return merged
 
     def finish(self) -> None:
-        """Mark the run as complete and remove what was only needed on the way."""
+        """Mark the run as finished and delete the files of its parts and checkpoints."""
         manifest = self.manifest
         if not manifest["finished"]:
             now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -375,22 +370,22 @@ class RunFolder:
         return read_table(self.folder / FOLDS)
 
     def read_predictions(self) -> pa.Table | None:
-        """Return the predictions of the last epoch: of an unfinished run, those of its finished trainings."""
+        """Return the predictions after the last epoch; of an unfinished run, those of its finished trainings."""
         found = self._read(PREDICTIONS)
         if found is None and self.finished:
             raise StoreError(f"the run {self.folder} is damaged: {PREDICTIONS} is missing; evaluate again")
         return found
 
     def read_checkpoints(self) -> pa.Table | None:
-        """Return the predictions at all checkpoints; None where none were scored."""
+        """Return the predictions at all checkpoints; None if none were scored."""
         return self._read(CHECKPOINTS)
 
-    def read_curves(self) -> pa.Table | None:
-        """Return the loss of every epoch; None before a training is finished."""
+    def read_curves(self) -> pa.Table:
+        """Return the loss of every epoch; no rows before a training is finished."""
         if (self.folder / CURVES).exists():
             return read_table(self.folder / CURVES)
         parts = self.finished_parts()
-        return curves_table([(read_table(p.folder / PREDICTIONS), p.read_losses()) for p in parts]) if parts else None
+        return curves_table([(read_table(part.folder / PREDICTIONS), part.read_losses()) for part in parts])
 
     def embedding_files(self) -> list[Path]:
         """Return the tables of embeddings, one for each network and fold whose embeddings were kept."""
@@ -402,7 +397,7 @@ class RunFolder:
         return self.folder / "embeddings"
 
     def _read(self, name: str) -> pa.Table | None:
-        """Read a table of predictions, or what the finished trainings have of it."""
+        """Read a table of predictions; of an unfinished run, from its finished trainings."""
         import pyarrow as pa
 
         if (self.folder / name).exists():
@@ -417,15 +412,21 @@ def list_runs(runs: Path) -> list[RunFolder]:
     return [RunFolder(path.parent) for path in sorted(runs.glob(f"*/{MANIFEST}"))]
 
 
-def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings.
+def differing_settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the settings in which two configurations differ; those that only one has are left out.
 
-    >>> flatten({"epochs": 400, "dataset": {"spec": "gtzan"}})
-    {'epochs': 400, 'dataset.spec': 'gtzan'}
+    >>> differing_settings({"epochs": 9, "dataset": {"spec": "gtzan"}}, {"seeds": [0], "dataset": {"spec": "demo"}})
+    {'dataset.spec': ('gtzan', 'demo')}
     """
+    one, other = _flatten(a), _flatten(b)
+    return {name: (one[name], other[name]) for name in one if name in other and one[name] != other[name]}
+
+
+def _flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested mappings; the names of a setting's levels are joined by dots."""
     values: dict[str, Any] = {}
     for name, value in content.items():
-        values |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+        values |= _flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
     return values
 
 

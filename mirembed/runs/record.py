@@ -1,4 +1,4 @@
-"""A run in memory, finished or as far as it has come; and what is wrong with its files."""
+"""A run in memory, finished or not; and the faults of its files."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from mirembed.runs.scores import FoldScores, Line, Scores, fold_scores, over_fol
 from mirembed.runs.summary import Sizes, describe_folds, find_run
 from mirembed.runs.tables import KEYS, Predictions, table_rows
 from mirembed.specs import Spec
-from mirembed.statistics import Interval, headline
-from mirembed.store.faults import Fault, unreadable
-from mirembed.store.files import read_table
+from mirembed.statistics.intervals import Interval
+from mirembed.statistics.metrics import headline
+from mirembed.store.files import Fault, read_table, unreadable
 from mirembed.store.rows import task_from_json
 
 if TYPE_CHECKING:
@@ -46,10 +46,10 @@ class RunRecord:
     tests : list of (int, int, str)
         Seed, fold and id for each time that a track is tested, sorted.
     predictions : dict of str to Predictions
-        After the last epoch, for each method; rows sorted by seed, fold and id. In a finished run they are all
-        `tests`; in an unfinished one, of the folds that every method has finished; empty if there are none.
+        After the last epoch, for each method; rows sorted by seed, fold and id. A finished run has them for all
+        `tests`, an unfinished one for the folds that every method has finished; empty if there are none.
     n_done, n_trainings : int
-        Trainings that are finished, and all.
+        Number of finished trainings, and of all.
     """
 
     folder: Path
@@ -69,7 +69,7 @@ class RunRecord:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to train."""
+        """Whether the run is complete."""
         return self.manifest["finished"] is not None
 
     @property
@@ -89,12 +89,12 @@ class RunRecord:
 
     @property
     def n_parts(self) -> int:
-        """Number of folds or splits, those of all seeds."""
+        """Number of folds or splits, counted again for each seed."""
         return len({(seed, fold) for seed, fold, _ in self.tests})
 
     @property
     def n_folds(self) -> int:
-        """Number of folds that the means are over: those of all seeds that are scored, but an official split once."""
+        """Number of folds that means run over: the scored ones of all seeds, but each official split only once."""
         if not self.predictions:
             return 0
         of_part = next(iter(self.predictions.values())).fold_of_part
@@ -108,8 +108,7 @@ class RunRecord:
     @property
     def sizes(self) -> Sizes:
         """How many tracks the folds train on and test."""
-        n_tracks, n_used, n_test = (self.configuration[name] for name in ("n_tracks", "n_used", "n_test"))
-        return Sizes(n_tracks, n_used, self.n_train, n_test)
+        return Sizes(*(self.configuration[name] for name in ("n_tracks", "n_used", "n_train", "n_test")))
 
     def describe_folds(self) -> str:
         """Describe how the tracks are split: ``10 stratified folds``."""
@@ -120,7 +119,7 @@ class RunRecord:
 
     @property
     def headline(self) -> str:
-        """The name of the metric that stands for a method."""
+        """The name of the headline metric."""
         return headline(self.task).name
 
     @property
@@ -143,7 +142,7 @@ class RunRecord:
 
     @cached_property
     def scores(self) -> list[Scores]:
-        """The scores of each method: as stored with a finished run, otherwise computed from the predictions."""
+        """The scores of each method: stored with a finished run, otherwise computed from the predictions."""
         if self.finished:
             with contextlib.suppress(AttributeError, KeyError, StoreError, TypeError, ValueError):  # missing or damaged
                 stored = RunFolder(self.folder).read_scores()
@@ -160,7 +159,7 @@ class RunRecord:
 
     @cached_property
     def checkpoints(self) -> dict[str, dict[int, Predictions]]:
-        """The predictions of each method at each checkpoint, by epoch; empty where none were scored."""
+        """The predictions of each method at each checkpoint, by epoch; empty if none were scored."""
         with _damaged(self.folder):
             table = RunFolder(self.folder).read_checkpoints()
             if table is None or not self.predictions:
@@ -175,10 +174,9 @@ class RunRecord:
             return found
 
     @cached_property
-    def curves(self) -> pa.Table | None:
-        """The loss of every epoch of the finished trainings; None before there are any."""
-        curves = RunFolder(self.folder).read_curves()
-        return curves if curves is not None and len(curves) else None
+    def curves(self) -> pa.Table:
+        """The loss of every epoch of the finished trainings."""
+        return RunFolder(self.folder).read_curves()
 
     @cached_property
     def embedding_files(self) -> list[Path]:
@@ -192,7 +190,7 @@ class RunRecord:
 
     @property
     def warnings(self) -> list[str]:
-        """The notes that affect how its scores are to be read."""
+        """The notes that matter for reading the scores."""
         return [note for note in self.notes if note.startswith("warning: ")]
 
     @property
@@ -225,12 +223,12 @@ def open_run(runs: Path, name: str) -> RunRecord:
         names = ", ".join(f"{run.folder.name}/{member.folder.name}" for member in members)
         raise EvaluationError(f"{run.folder} holds several runs; name one of them: {names}")
     if not manifest["finished"]:
-        raise EvaluationError(f"the run {run.folder} is not finished; this resumes it: {manifest['command']}")
+        raise EvaluationError(f"the run {run.folder} is not finished; resume it with: {manifest['command']}")
     return _read(run)
 
 
 def read_run(folder: Path) -> RunRecord:
-    """Read a run, finished or not, with everything that its report shows.
+    """Read a run, finished or not, and everything that its report shows.
 
     Raises
     ------
@@ -253,7 +251,7 @@ def read_members(folder: Path) -> list[str] | None:
     Raises
     ------
     StoreError
-        It is damaged, or neither run nor experiment; or there is nothing to report.
+        It is damaged, is neither a run nor an experiment, or has nothing to report.
     """
     run = RunFolder(folder)
     manifest, members = run.manifest, run.members
@@ -264,14 +262,14 @@ def read_members(folder: Path) -> list[str] | None:
         )
     if not manifest["finished"] and not any(one.has_folds for one in members or [run]):
         raise StoreError(
-            f"the run {folder} has not started to train: nothing to report; this resumes it: {manifest['command']}"
+            f"the run {folder} has not started training: nothing to report; resume it with: {manifest['command']}"
         )
     return [member.folder.name for member in members] or None
 
 
 def _read_everything(run: RunFolder) -> RunRecord:
     record = _read(run)
-    # What is read later could vanish when the run finishes.
+    # Read these now: their files may vanish when the run finishes.
     _ = record.checkpoints, record.curves, record.embedding_files, record.notes
     return record
 
@@ -315,16 +313,15 @@ def _method(content: Mapping[str, Any]) -> Method:
 
 def _incomplete(found: Mapping[str, Predictions], methods: Sequence[str], tests: Sequence[Any]) -> list[str]:
     """Describe the methods whose sorted predictions are not those of the sorted tests of the folds."""
-    tests_of = {name: found[name].tests if name in found else [] for name in methods}
     return [
         f"has {len(of_method)} predictions of {name}; the folds test {counted(len(tests), 'track')}"
-        for name, of_method in tests_of.items()
-        if of_method != tests
+        for name in methods
+        if (of_method := found[name].tests if name in found else []) != tests
     ]
 
 
 def _finished_by_all(found: Mapping[str, Predictions], methods: Sequence[str]) -> dict[str, Predictions]:
-    """Keep the folds that every method has finished: the others would compare unlike tracks."""
+    """Keep the folds that every method has finished; other folds would compare methods on different tracks."""
     parts = [{(seed, fold) for seed, fold, _ in found[name].tests} if name in found else set() for name in methods]
     common = set.intersection(*parts)
     return {name: _only_parts(found[name], common) for name in methods} if common else {}
@@ -336,7 +333,7 @@ def _only_parts(predictions: Predictions, parts: Collection[tuple[int, int]]) ->
 
 @contextlib.contextmanager
 def _damaged(folder: Path) -> Iterator[None]:
-    """Turn the errors of tables and manifests without the expected content into one that says so."""
+    """Turn errors about missing or unexpected content into a `StoreError`."""
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
@@ -344,10 +341,10 @@ def _damaged(folder: Path) -> Iterator[None]:
 
 
 def run_faults(run: RunFolder) -> Iterator[Fault]:
-    """Yield what is wrong with a run or experiment.
+    """Yield the faults of a run or experiment.
 
-    A finished run must have a prediction for each test track of each fold, and the losses of all epochs; of an
-    unfinished one, every file must be readable.
+    A finished run must have a prediction for each test track of each fold, and the losses of all epochs. The files of
+    an unfinished one must be readable.
     """
     try:
         finished, members = run.finished, run.members
@@ -374,7 +371,7 @@ def run_faults(run: RunFolder) -> Iterator[Fault]:
 
 
 def _gaps(run: RunFolder) -> Iterator[Fault]:
-    """Yield what the tables of a finished run lack."""
+    """Yield what is missing from the tables of a finished run."""
     configuration = run.manifest["configuration"]
     predictions = _by_method(read_table(run.folder / PREDICTIONS), task_from_json(configuration["task"]))
     tests = sorted(table_rows(run.read_folds(), *KEYS))

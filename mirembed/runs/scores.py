@@ -1,4 +1,4 @@
-"""Scores of a run, from its predictions alone: anyone with the predictions gets the same numbers."""
+"""The scores of a run, computed from its predictions alone, so that anyone who has these gets the same numbers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,8 @@ from numpy.typing import NDArray
 
 from mirembed.hookspecs import Regression, Task
 from mirembed.runs.tables import Predictions
-from mirembed.statistics import (
-    Interval,
-    Metric,
-    bootstrap_interval,
-    headline,
-    metric_named,
-    metrics_for,
-    nadeau_bengio_interval,
-)
+from mirembed.statistics.intervals import Interval, bootstrap_interval, nadeau_bengio_interval
+from mirembed.statistics.metrics import Metric, headline, metric_named, metrics_for
 
 Line: TypeAlias = tuple[str, str | None]
 """A line of a table of scores: the name of a metric, and a target, or None for the mean over the targets."""
@@ -28,22 +21,15 @@ FoldScores: TypeAlias = dict[Line, NDArray[np.float64]]
 """The score of each of the `Predictions.parts`, ``[n_parts]``, by line."""
 
 
-def lines(task: Task, metric: str | None = None) -> list[Line]:
-    """Return the lines of a table of scores, the headline first.
-
-    Parameters
-    ----------
-    task : Classification or Regression
-    metric : str or None
-        None: all metrics that `mirembed.compare` tests.
-    """
-    chosen = [one.name for one in metrics_for(task) if (one.compared if metric is None else one.name == metric)]
-    targets = [target.name for target in task.targets] if isinstance(task, Regression) else []
-    return [line for name in chosen for line in [(name, None), *((name, t) for t in targets if len(targets) > 1)]]
+def lines(task: Task) -> list[Line]:
+    """Return the lines of the table of scores: of each metric that `mirembed.compare` tests, the headline first."""
+    targets = _target_names(task)
+    columns = [None, *(targets if len(targets) > 1 else [])]
+    return [(metric.name, target) for metric in metrics_for(task) if metric.compared for target in columns]
 
 
 def line_label(line: Line) -> str:
-    """Return a line's name for people.
+    """Return the label of a line in tables and figures.
 
     >>> line_label(("macro_f1", None)), line_label(("r", None)), line_label(("r", "valence"))
     ('macro-F1', 'r, mean', 'valence')
@@ -56,31 +42,22 @@ def fold_scores(predictions: Predictions, task: Task) -> FoldScores:
     """Compute every metric in each fold of each seed: the mean over the targets, and each target."""
     found: FoldScores = {}
     for metric in metrics_for(task):
-        by_target = part_scores(metric.function, predictions)
+        by_target = _part_scores(metric.function, predictions, predictions.parts)
         found[metric.name, None] = by_target.mean(axis=1)
-        if isinstance(task, Regression):
-            found |= {(metric.name, target.name): by_target[:, n] for n, target in enumerate(task.targets)}
+        found |= {(metric.name, target): by_target[:, n] for n, target in enumerate(_target_names(task))}
     return found
 
 
-def part_scores(
-    function: Callable[[NDArray[Any], NDArray[Any]], float],
-    predictions: Predictions,
-    parts: Sequence[NDArray[np.int64]] | None = None,
-) -> NDArray[np.float64]:
-    """Compute a function of truth and prediction for each part and target: ndarray ``[n_parts, n_targets]``.
+def _target_names(task: Task) -> list[str]:
+    return [target.name for target in task.targets] if isinstance(task, Regression) else []
 
-    Parameters
-    ----------
-    function : callable
-        Such as `Metric.function`.
-    predictions : Predictions
-    parts : sequence of ndarray of int64, or None
-        Rows; None: of each fold of each seed.
-    """
-    rows = predictions.parts if parts is None else parts
+
+def _part_scores(
+    function: Callable[[NDArray[Any], NDArray[Any]], float], predictions: Predictions, parts: list[NDArray[np.int64]]
+) -> NDArray[np.float64]:
+    """Compute a metric in each part, given by its rows, and for each target: ndarray ``[n_parts, n_targets]``."""
     columns = range(predictions.truth.shape[1])
-    values = [[function(predictions.truth[r, c], predictions.predicted[r, c]) for c in columns] for r in rows]
+    values = [[function(predictions.truth[r, c], predictions.predicted[r, c]) for c in columns] for r in parts]
     return np.array(values, np.float64)
 
 
@@ -89,7 +66,7 @@ def n_undefined(predictions: Predictions, task: Task) -> int:
     is_defined = headline(task).is_defined
     if is_defined is None:
         return 0
-    defined = part_scores(is_defined, predictions)
+    defined = _part_scores(is_defined, predictions, predictions.parts)
     return int(defined.size - defined.sum())
 
 
@@ -142,7 +119,7 @@ class Scores:
     targets : dict of str to Interval
         The headline metric of each target; empty for classification.
     undefined : int
-        Folds and targets in which the headline metric is undefined; they count as 0.
+        Number of folds and targets in which the headline metric is undefined; it is scored 0 there.
     """
 
     method: str
@@ -153,24 +130,23 @@ class Scores:
 
     def to_json(self) -> dict[str, Any]:
         """Return the scores as JSON: ``{"accuracy": {"mean", "low", "high"}, ..., "pooled": {...}}``."""
-        content: dict[str, Any] = {name: asdict(interval) for name, interval in self.intervals.items()}
-        content["pooled"] = {name: asdict(interval) for name, interval in self.pooled.items()}
+        fields = asdict(self)
+        content: dict[str, Any] = {**fields["intervals"], "pooled": fields["pooled"]}
         if self.targets:
-            content["targets"] = {name: asdict(interval) for name, interval in self.targets.items()}
-            content[f"undefined_{next(iter(self.intervals))}"] = self.undefined
+            content |= {"targets": fields["targets"], f"undefined_{next(iter(self.intervals))}": self.undefined}
         return content
 
     @classmethod
     def from_json(cls, method: str, content: Mapping[str, Any], task: Task) -> Scores:
-        """Read what `to_json` made.
+        """Read what `to_json` returned.
 
         Raises
         ------
         KeyError, TypeError, ValueError
-            The content is something else.
+            The content is not that.
         """
         metrics = [metric.name for metric in metrics_for(task)]
-        targets = [target.name for target in task.targets] if isinstance(task, Regression) else []
+        targets = _target_names(task)
         return cls(
             method=method,
             intervals={name: _interval(content[name]) for name in metrics},
@@ -200,23 +176,21 @@ def score(
     official : bool
         The folds are official splits, the same for every seed.
     """
-    return [_score_method(name, one, task, n_train, official) for name, one in predictions.items()]
-
-
-def _score_method(method: str, predictions: Predictions, task: Task, n_train: float, official: bool) -> Scores:
-    def interval(line: Line) -> Interval:
-        return over_folds(by_fold[line], predictions, n_train, official=official)
-
-    by_fold = fold_scores(predictions, task)
     metrics = metrics_for(task)
-    targets = task.targets if isinstance(task, Regression) else ()
-    return Scores(
-        method=method,
-        intervals={metric.name: interval((metric.name, None)) for metric in metrics},
-        pooled={metric.name: _pooled(metric, predictions) for metric in metrics},
-        targets={target.name: interval((metrics[0].name, target.name)) for target in targets},
-        undefined=n_undefined(predictions, task),
-    )
+    found = []
+    for method, one in predictions.items():
+        by_line = fold_scores(one, task)
+        over = {line: over_folds(values, one, n_train, official=official) for line, values in by_line.items()}
+        found.append(
+            Scores(
+                method=method,
+                intervals={metric.name: over[metric.name, None] for metric in metrics},
+                pooled={metric.name: _pooled(metric, one) for metric in metrics},
+                targets={target: over[metrics[0].name, target] for target in _target_names(task)},
+                undefined=n_undefined(one, task),
+            )
+        )
+    return found
 
 
 def _pooled(metric: Metric, predictions: Predictions) -> Interval:
@@ -230,7 +204,7 @@ def _pooled(metric: Metric, predictions: Predictions) -> Interval:
         for column in range(predictions.truth.shape[1])
     ]
     return bootstrap_interval(
-        float(part_scores(metric.function, predictions, predictions.of_seed).mean()),
+        float(_part_scores(metric.function, predictions, predictions.of_seed).mean()),
         # With few splits, a resample may draw no track that a seed has tested: its mean is over the other seeds.
         lambda drawn: np.nanmean([one(drawn) for one in resampled], axis=0),
         len(tracks),
@@ -238,9 +212,9 @@ def _pooled(metric: Metric, predictions: Predictions) -> Interval:
 
 
 def zero_width_warnings(scores: Sequence[Scores]) -> list[str]:
-    """Return a warning for each method that scores the same in all folds, whose interval looks like certainty.
+    """Return a warning for each method that scores the same in every fold: its interval would look like certainty.
 
-    Not for ``chance``: guessing does score the same on folds of one size.
+    ``chance`` gets none, as guessing does score the same on folds of equal size.
     """
     found = []
     for one in scores:

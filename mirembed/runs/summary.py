@@ -1,4 +1,4 @@
-"""A run in a few words: its folds, sizes and scores. Finding one by its name. No table is read."""
+"""Short descriptions of runs, and finding a run by its name. Reads no tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mirembed.errors import StoreError
 from mirembed.hookspecs import Classification, Task
 from mirembed.progress import counted
 from mirembed.runs.folder import MANIFEST, RunFolder, list_runs
-from mirembed.statistics import headline
+from mirembed.statistics.metrics import headline
 from mirembed.store.rows import task_from_json
 
 
@@ -26,7 +26,7 @@ def describe_folds(
     cv, splits : int or None
         Number of folds of cross-validation, or of repeated random splits; neither: official splits.
     n_official : int or None
-        Number of official splits, where it is known.
+        Number of official splits, if known.
     n_seeds : int
 
     >>> describe_folds("stratified", cv=10, splits=None)
@@ -52,9 +52,9 @@ class Sizes:
     n_tracks : int
         All that could take part.
     n_used : int
-        Those that some fold trains on or tests; an official split may leave tracks out.
+        Those that any fold trains on or tests; official splits may leave tracks out.
     n_train, n_test : float
-        Of a fold, the mean over the folds.
+        Per fold, means over the folds.
     """
 
     n_tracks: int
@@ -77,7 +77,7 @@ class Sizes:
 
 
 def describe_chance(task: Task, value: float) -> str:
-    """Return the line beside the scores that tells what guessing scores."""
+    """Return the line that says what guessing would score."""
     if isinstance(task, Classification):
         return f"Majority-class accuracy: {value:.3f}"
     return f"Chance: {headline(task).label} = 0"
@@ -124,7 +124,7 @@ class RunSummary:
     members: tuple[RunSummary, ...] = ()
 
     def describe(self) -> str:
-        """Return what tells the run from others: folds, epochs, several seeds, and scores or the state."""
+        """Return what distinguishes the run from others: folds, epochs, seeds if several, and scores or state."""
         if self.members:
             return f"{self.state} experiment of {counted(len(self.members), 'evaluation')}"
         if self.epochs is None:
@@ -134,7 +134,7 @@ class RunSummary:
         return ", ".join([*found, f"{self.metric} {self.describe_scores()}" if self.scores else self.state])
 
     def describe_scores(self) -> str:
-        """Return the approaches, each with its score where there is one: ``nn 0.417, rbf-sl 0.583``."""
+        """Return the approaches, with their scores if there are any: ``nn 0.417, rbf-sl 0.583``."""
         return ", ".join(f"{name} {mean:.3f}" for name, mean in self.scores.items()) or ", ".join(self.approaches)
 
 
@@ -146,12 +146,9 @@ def summarize(run: RunFolder, name: str | None = None) -> RunSummary:
         configuration = manifest["configuration"]
         started = manifest["started"]
         members = [member for member in run.members if (member.folder / MANIFEST).exists()]
-        inside = [member.folder for member in members]
-        files = [path for path in run.folder.rglob("*") if not any(path.is_relative_to(folder) for folder in inside)]
-        n_bytes = sum(path.stat().st_size for path in files if path.is_file())
+        n_bytes = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
         if run.members:
             summaries = tuple(summarize(member, f"{name}/{member.folder.name}") for member in members)
-            n_bytes += sum(member.bytes for member in summaries)
             return RunSummary(name, state, started=started, bytes=n_bytes, members=summaries)
         metric = headline(task_from_json(configuration["task"])).name
         return RunSummary(

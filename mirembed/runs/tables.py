@@ -39,23 +39,12 @@ def folds_table(ids: Sequence[str], folds: Mapping[int, Sequence[Fold]]) -> pa.T
     """Make the table of the folds of every seed."""
     import pyarrow as pa
 
-    rows = [
-        {"seed": seed, "id": ids[row], "fold": fold.index}
-        for seed, of_seed in folds.items()
-        for fold in of_seed
-        for row in fold.test
-    ]
-    return pa.Table.from_pylist(rows)
+    tests = [(seed, fold, row) for seed, of_seed in folds.items() for fold in of_seed for row in fold.test]
+    return pa.Table.from_pylist([{"seed": seed, "id": ids[row], "fold": fold.index} for seed, fold, row in tests])
 
 
 def predictions_table(
-    task: Task,
-    method: Method,
-    seed: int,
-    fold: int,
-    ids: Sequence[str],
-    truth: NDArray[Any],
-    predicted: NDArray[Any],
+    task: Task, method: Method, seed: int, fold: int, ids: Sequence[str], truth: NDArray[Any], predicted: NDArray[Any]
 ) -> pa.Table:
     """Make the table of what a method predicts for the test tracks of a fold.
 
@@ -142,10 +131,6 @@ def table_rows(table: pa.Table, *columns: str) -> list[tuple[Any, ...]]:
     return list(zip(*(table[column].to_pylist() for column in columns), strict=True))
 
 
-def _dtype(table: pa.Table, column: str) -> Any:
-    return table.schema.field(column).type.to_pandas_dtype()
-
-
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """The out-of-fold predictions of one method after one epoch, a row for each test of a track.
@@ -177,10 +162,10 @@ class Predictions:
                 np.array([[index[name]] for name in columns[column]]) for column in ("label", "prediction")
             )
         else:
-            names = [target.name for target in task.targets]
+            types = {field.name: field.type.to_pandas_dtype() for field in table.schema}
             truth, predicted = (
-                np.column_stack([np.array(columns[before + name], _dtype(table, before + name)) for name in names])
-                for before in ("", PREDICTED)
+                np.column_stack([np.array(columns[name], types[name]) for name in names])
+                for names in zip(*((target.name, PREDICTED + target.name) for target in task.targets), strict=True)
             )
         seeds, folds = (np.array(columns[name], np.int64) for name in ("seed", "fold"))
         return cls(seeds, folds, np.array(columns["id"], str), truth, predicted)

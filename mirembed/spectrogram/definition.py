@@ -11,13 +11,11 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mirembed.errors import AudioError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class SpectrogramParameters:
     Attributes
     ----------
     version : int
-        Version of what the other fields leave open: downmixing, power, decibels.
+        Version of the steps that the other fields do not describe: downmixing, power, decibels.
     frame_seconds, hop_seconds : float
         The hop is not rounded to samples: frame ``i`` starts at sample ``floor(i * hop_seconds * rate)``.
     window : str
@@ -108,8 +106,6 @@ def fft_size(rate: int, parameters: SpectrogramParameters) -> int:
 
 def band_edges(parameters: SpectrogramParameters = DEFAULTS) -> NDArray[np.float64]:
     """Return the edges of the triangles, ``[bands + 2]`` in Hz: band ``i`` spans edges ``i`` to ``i + 2``."""
-    import numpy as np
-
     linear = parameters.lowest_edge + parameters.linear_step * np.arange(parameters.linear_edges)
     n_logarithmic = parameters.bands + 2 - parameters.linear_edges
     logarithmic = linear[-1] * parameters.log_factor ** np.arange(1, n_logarithmic + 1)
@@ -131,8 +127,6 @@ def band_filters(rate: int, parameters: SpectrogramParameters) -> tuple[slice, N
     AudioError
         The sampling rate is too low for the bands.
     """
-    import numpy as np
-
     edges = band_edges(parameters)
     lowest_rate = 100 * math.ceil(2 * edges[-1] / 100)
     if rate < lowest_rate:

@@ -10,7 +10,10 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mirembed.audio import Sound, decode_into
 from mirembed.audio.by_essentia import essentia_algorithm, essentia_error
@@ -25,10 +28,6 @@ from mirembed.spectrogram.definition import (
     hop,
 )
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
 Backend = Literal["essentia", "scipy"]
 
 BACKENDS = ("auto", "essentia", "scipy")
@@ -37,13 +36,13 @@ BACKENDS = ("auto", "essentia", "scipy")
 BATCH_FRAMES = 64
 """Frames whose spectra are computed at once."""
 
-PowerSpectra: TypeAlias = "Callable[[list[NDArray[np.float32]]], NDArray[np.float32]]"
+PowerSpectra: TypeAlias = Callable[[list[NDArray[np.float32]]], NDArray[np.float32]]
 """From at most `BATCH_FRAMES` frames ``[length]`` to their power spectra ``[n_frames, n_bins]``."""
 
 
 @dataclass(frozen=True)
 class Spectrogram(Sound):
-    """The spectrogram of one file, and what is known of its sound.
+    """The spectrogram of one file, with facts about its sound.
 
     Attributes
     ----------
@@ -122,8 +121,6 @@ def log_mel(
     AudioError
         The sampling rate is too low for the bands; there is no full frame; a power is not finite.
     """
-    import numpy as np
-
     stream = LogMel(rate, parameters, choose_backend(backend))
     with np.errstate(over="ignore"):  # a sample too large for float32 shows in its power
         stream.add(np.ascontiguousarray(samples, dtype=np.float32))
@@ -147,8 +144,6 @@ class LogMel:
     """
 
     def __init__(self, rate: int, parameters: SpectrogramParameters, backend: Backend) -> None:
-        import numpy as np
-
         self._rate, self._parameters = rate, parameters
         self._length, self._hop = frame_length(rate, parameters), hop(rate, parameters)
         self._filters, self._power_spectra = _prepare(rate, parameters, backend)
@@ -164,8 +159,6 @@ class LogMel:
         AudioError
             A power is not finite.
         """
-        import numpy as np
-
         # From the first sample of the next frame on.
         known = np.concatenate([self._rest, samples]) if len(self._rest) else samples
         self._n_samples += len(samples)
@@ -174,7 +167,7 @@ class LogMel:
         numbers = np.arange(self._n_frames, n_frames + 1)
         starts = numbers * self._hop.numerator // self._hop.denominator - offset
         if len(starts) > 1:
-            self._decibels.append(self._in_decibels(self._powers(known, starts[:-1])))
+            self._decibels.append(self._in_decibels(known, starts[:-1]))
             self._n_frames = n_frames
         self._rest = known[max(0, int(starts[-1])) :].copy()
 
@@ -186,8 +179,6 @@ class LogMel:
         AudioError
             There is no full frame.
         """
-        import numpy as np
-
         if not self._decibels:
             raise AudioError(
                 f"{self._n_samples / self._rate:.3f} s long, shorter than one frame of "
@@ -197,21 +188,14 @@ class LogMel:
             self._decibels = [np.concatenate(self._decibels)]
         return self._decibels[0]
 
-    def _powers(self, samples: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the power in each band of the frames that begin at ``starts``, ``[n_frames, bands]``."""
-        import numpy as np
-
+    def _in_decibels(self, samples: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the spectrogram ``[n_frames, bands]`` of the frames that begin at ``starts``."""
         powers = np.empty((len(starts), self._filters.shape[1]))
-        with np.errstate(over="ignore", invalid="ignore"):  # the caller checks for values that are not finite
+        with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite are found below
             for first in range(0, len(starts), BATCH_FRAMES):
                 batch = starts[first : first + BATCH_FRAMES].tolist()
                 frames = [samples[start : start + self._length] for start in batch]
                 powers[first : first + len(batch)] = self._power_spectra(frames) @ self._filters
-        return powers
-
-    def _in_decibels(self, powers: NDArray[np.float64]) -> NDArray[np.float32]:
-        import numpy as np
-
         if not np.isfinite(powers).all():
             raise AudioError("samples are NaN or too large: full scale should be 1")
         decibels: NDArray[np.float32] = 10 * np.log10(np.maximum(powers, self._parameters.minimum_power))
@@ -222,9 +206,7 @@ class LogMel:
 def _prepare(
     rate: int, parameters: SpectrogramParameters, backend: Backend
 ) -> tuple[NDArray[np.float32], PowerSpectra]:
-    """Return the filters ``[n_bins, bands]``, scaled for the window, and what computes the power in their bins."""
-    import numpy as np
-
+    """Return the filters ``[n_bins, bands]``, scaled for the window, and a function for the power in their bins."""
     bins, filters = band_filters(rate, parameters)
     length, size = frame_length(rate, parameters), fft_size(rate, parameters)
     make = {"essentia": _by_essentia, "scipy": _by_scipy}[backend]
@@ -233,8 +215,6 @@ def _prepare(
 
 
 def _by_essentia(length: int, size: int, bins: slice, window: str) -> tuple[PowerSpectra, float]:
-    import numpy as np
-
     windowing = essentia_algorithm(
         "Windowing",
         type=window,
@@ -257,7 +237,6 @@ def _by_essentia(length: int, size: int, bins: slice, window: str) -> tuple[Powe
 
 
 def _by_scipy(length: int, size: int, bins: slice, window: str) -> tuple[PowerSpectra, float]:
-    import numpy as np
     from scipy.fft import rfft
 
     # scipy.signal has these windows too, but takes half a second and 60 MiB to import.

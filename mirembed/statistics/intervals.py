@@ -121,9 +121,7 @@ def finite_sample(scores: ArrayLike, at_least: int) -> NDArray[np.float64]:
         There are fewer than ``at_least``, or some are not finite.
     """
     scores = np.asarray(scores, dtype=np.float64)
-    if scores.ndim != 1 or not np.isfinite(scores).all():
-        raise EvaluationError(f"scores are {scores}: expected one finite number per fold")
-    if len(scores) < at_least:
+    if scores.ndim != 1 or len(scores) < at_least or not np.isfinite(scores).all():
         raise EvaluationError(f"scores are {scores}: expected one finite number per fold, and at least {at_least}")
     return scores
 
@@ -153,7 +151,7 @@ def bootstrap_interval(
         The metric of all tracks.
     of_resamples : callable
         The metric of resamples: numbers of the drawn tracks ``[n_resamples, n_tracks]`` to ``[n_resamples]``. See
-        `mirembed.statistics.resampling`.
+        `mirembed.statistics.metrics.Resampling`.
     n_tracks : int
     confidence : float
         Between 0 and 1.

@@ -21,19 +21,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mirembed.errors import EvaluationError
 from mirembed.hookspecs import Classification, Regression, Task
-from mirembed.statistics import resampling
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 ROUNDING = 1e-13
 """Relative to its largest value, the range below which an array counts as constant."""
+
+CONSTANT = 1e-14
+"""A variance below this, in units of the largest deviation, is 0 up to the rounding of sums of squares."""
 
 
 def accuracy(truth: ArrayLike, prediction: ArrayLike) -> float:
@@ -140,13 +142,127 @@ def _standardized(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return deviations / np.linalg.norm(deviations)
 
 
-Function: TypeAlias = "Callable[[NDArray[Any], NDArray[Any]], float]"
-"""Truth and prediction of each track to a number."""
+@dataclass(frozen=True)
+class Resampling:
+    """How a metric of many bootstrap resamples is computed at once, from sums over tracks.
+
+    The sums of the resamples are a product of two matrices: how often each resample drew each track, and the sums of
+    each track. A thousand resamples take about as long as one does otherwise.
+
+    Attributes
+    ----------
+    sums : callable
+        Truth and prediction, each ``[n]`` (class indices, or values of a target), to the terms of the sums
+        ``[n, n_sums]``.
+    metric : callable
+        Sums ``[..., n_sums]`` to the metric ``[...]``.
+    """
+
+    sums: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
+    metric: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+    def prepare(
+        self, truth: NDArray[Any], prediction: NDArray[Any], tracks: NDArray[np.int64], n_tracks: int
+    ) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+        """Add up the sums of each track, and return the function that computes the metric of resamples.
+
+        Parameters
+        ----------
+        truth, prediction : ndarray [n], class indices or values of a target
+        tracks : ndarray [n], int64
+            The number of the track of each prediction; a track may have several predictions, or none.
+        n_tracks : int
+
+        Returns
+        -------
+        callable
+            Drawn tracks ``[n_resamples, n_drawn]``, int64, to the metric of each resample ``[n_resamples]``, float64;
+            NaN for a resample without predictions.
+        """
+        terms = self.sums(truth, prediction)
+        sums = np.zeros((n_tracks, terms.shape[1]))
+        np.add.at(sums, tracks, terms)
+        n_predictions = np.bincount(tracks, minlength=n_tracks)
+
+        def resample(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+            bins = drawn + n_tracks * np.arange(len(drawn))[:, None]
+            counts = np.bincount(bins.ravel(), minlength=len(drawn) * n_tracks).reshape(len(drawn), n_tracks)
+            values = np.full(len(drawn), np.nan)
+            some = counts @ n_predictions > 0
+            values[some] = self.metric(counts[some] @ sums)
+            return values
+
+        return resample
+
+
+def _class_sums(truth: NDArray[Any], prediction: NDArray[Any]) -> NDArray[np.float64]:
+    """Return hits, labels and predictions of each class: ndarray ``[n, 3 * n_classes]``."""
+    classes = np.union1d(truth, prediction)
+    is_true, is_predicted = truth[:, None] == classes, prediction[:, None] == classes
+    return np.concatenate([is_true & is_predicted, is_true, is_predicted], axis=1).astype(np.float64)
+
+
+def _accuracy(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    hits, labels, _ = np.split(sums, 3, axis=-1)
+    accuracy: NDArray[np.float64] = hits.sum(axis=-1) / labels.sum(axis=-1)
+    return accuracy
+
+
+def _macro_f1(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    hits, labels, predictions = np.split(sums, 3, axis=-1)
+    occurs = labels + predictions > 0
+    f1 = 2 * hits / np.where(occurs, labels + predictions, 1)
+    mean: NDArray[np.float64] = f1.sum(axis=-1) / occurs.sum(axis=-1)
+    return mean
+
+
+def _target_sums(truth: NDArray[Any], prediction: NDArray[Any]) -> NDArray[np.float64]:
+    """Return count, moments of truth x and prediction y about their means, and squared error: ndarray ``[n, 7]``.
+
+    All are in units in which the largest deviation of x, and of y, is 1, so that no square underflows.
+    """
+    x, y = truth - truth.mean(), prediction - prediction.mean()
+    unit_x, unit_y = np.abs(x).max() or 1.0, np.abs(y).max() or 1.0
+    error = (truth - prediction) / unit_x
+    x, y = x / unit_x, y / unit_y
+    return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y, error**2], axis=1)
+
+
+def _moments(sums: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """Return variances of truth and prediction, their covariance, and the mean squared error."""
+    n, x, y, xx, yy, xy, error = np.moveaxis(sums, -1, 0)
+    x, y = x / n, y / n
+    variance_x, variance_y = xx / n - x**2, yy / n - y**2
+    return (
+        np.where(variance_x > CONSTANT, variance_x, 0),
+        np.where(variance_y > CONSTANT, variance_y, 0),
+        xy / n - x * y,
+        error / n,
+    )
+
+
+def _r(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    variance_x, variance_y, covariance, _ = _moments(sums)
+    product = variance_x * variance_y
+    r = np.where(product > 0, covariance / np.sqrt(np.where(product > 0, product, 1)), 0)
+    return np.clip(r, -1, 1)
+
+
+def _r2(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    variance_x, _, _, error = _moments(sums)
+    return np.where(variance_x > 0, 1 - error / np.where(variance_x > 0, variance_x, 1), 0)
+
+
+ACCURACY = Resampling(_class_sums, _accuracy)
+MACRO_F1 = Resampling(_class_sums, _macro_f1)
+R = Resampling(_target_sums, _r)
+R_SQUARED = Resampling(_target_sums, lambda sums: _r(sums) ** 2)
+R2 = Resampling(_target_sums, _r2)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One row of the table of metrics: everything that the rest of mirembed knows about a metric.
+    """One row of the table of metrics: all that the rest of mirembed needs to know about a metric.
 
     Attributes
     ----------
@@ -163,7 +279,7 @@ class Metric:
     is_defined : callable or None
         Truth and prediction to whether the metric is defined; where it is not, ``function`` returns 0. None: always.
     undefined : str
-        When the metric is undefined, for people: ``constant prediction``.
+        When the metric is undefined, as messages say it: ``constant prediction``.
     higher_is_better : bool
     compared : bool
         Whether `mirembed.compare` tests differences of it.
@@ -172,8 +288,8 @@ class Metric:
     name: str
     label: str
     task: type[Task]
-    function: Function
-    resampled: resampling.Resampling
+    function: Callable[[NDArray[Any], NDArray[Any]], float]
+    resampled: Resampling
     is_defined: Callable[[NDArray[Any], NDArray[Any]], bool] | None = None
     undefined: str = ""
     higher_is_better: bool = True
@@ -181,11 +297,11 @@ class Metric:
 
 
 METRICS = (
-    Metric("accuracy", "accuracy", Classification, accuracy, resampling.ACCURACY),
-    Metric("macro_f1", "macro-F1", Classification, macro_f1, resampling.MACRO_F1),
-    Metric("r", "r", Regression, pearson_r, resampling.R, pearson_r_defined, "constant prediction"),
-    Metric("r_squared", "r²", Regression, r_squared, resampling.R_SQUARED, compared=False),
-    Metric("r2", "R²", Regression, r2_score, resampling.R2, compared=False),
+    Metric("accuracy", "accuracy", Classification, accuracy, ACCURACY),
+    Metric("macro_f1", "macro-F1", Classification, macro_f1, MACRO_F1),
+    Metric("r", "r", Regression, pearson_r, R, pearson_r_defined, "constant prediction"),
+    Metric("r_squared", "r²", Regression, r_squared, R_SQUARED, compared=False),
+    Metric("r2", "R²", Regression, r2_score, R2, compared=False),
 )
 """Every metric, the headline of each task first."""
 
@@ -200,7 +316,7 @@ def metrics_for(task: Task) -> tuple[Metric, ...]:
 
 
 def headline(task: Task) -> Metric:
-    """Return the metric that stands for a method: accuracy of a classification, r of a regression."""
+    """Return the main metric of a task: accuracy for classification, r for regression."""
     return metrics_for(task)[0]
 
 

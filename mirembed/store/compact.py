@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mirembed.progress import Progress, Silent
 from mirembed.store.features import ROWS_PER_GROUP, FeatureStore, read_rows
@@ -34,10 +34,6 @@ class Compaction:
     bytes_before: int
     bytes_after: int
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the numbers as JSON."""
-        return asdict(self)
-
 
 def compact(features: FeatureStore, progress: Progress | None = None) -> Compaction:
     """Merge small shards; rows that later ones have replaced are dropped.
@@ -58,7 +54,9 @@ def compact(features: FeatureStore, progress: Progress | None = None) -> Compact
         features.check_parameters(info.parameters, "the rest of the store")
         before = features.shards()
         bytes_before = _size(before)
-        rows = _current_rows(features)
+        rows: dict[Path, set[int]] = {shard: set() for shard in before}
+        for track in features.index().select(["shard", "row"]).to_pylist():
+            rows[before[track["shard"]]].add(track["row"])
         for shard in before:
             if not rows[shard]:
                 shard.unlink()  # a merged shard has all its rows
@@ -79,17 +77,8 @@ def _size(shards: Iterable[Path]) -> int:
     return sum(shard.stat().st_size for shard in shards)
 
 
-def _current_rows(features: FeatureStore) -> dict[Path, set[int]]:
-    """Return, for each shard, the rows that no later one has replaced."""
-    shards = features.shards()
-    rows: dict[Path, set[int]] = {shard: set() for shard in shards}
-    for track in features.index().select(["shard", "row"]).to_pylist():
-        rows[shards[track["shard"]]].add(track["row"])
-    return rows
-
-
 def _groups(shards: Sequence[Path]) -> Iterator[list[Path]]:
-    """Yield the shards that are to be merged into one, in order."""
+    """Yield groups of shards to merge, each into one, in order."""
     group: list[Path] = []
     for shard in shards:
         size = shard.stat().st_size

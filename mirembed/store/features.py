@@ -31,7 +31,6 @@ from mirembed.store.rows import (
     Failure,
     SpectrogramRow,
     relabeled,
-    shard_encoding,
     spectrogram_schema,
     spectrogram_table,
     task_from_json,
@@ -148,14 +147,18 @@ class FeatureStore:
         """Return the path of a new shard, later than all others."""
         shards = self.shards()
         number = int(shards[-1].stem.split("-")[0]) + 1 if shards else 1
-        # The random part tells apart what several processes write, and stores that are copied into one folder.
+        # The random part keeps names unique when several processes write, or stores are copied into one folder.
         return self._shards / f"{number:06d}-{uuid.uuid4().hex[:8]}.parquet"
 
     @staticmethod
     def shard_writer(shard: Path, info: DatasetInfo) -> AbstractContextManager[pq.ParquetWriter]:
         """Return a writer of a shard, which appears when the ``with`` block ends without an error."""
         schema = spectrogram_schema(info)
-        return table_writer(shard, schema, **shard_encoding(schema))
+        # Decibels hardly repeat: a dictionary of them takes more room than they do, and four times as long to make.
+        # Storing their first bytes together, then their second and so on, lets them shrink to 60 % of that.
+        names = [name for name in schema.names if name != "frames"]
+        split = ["frames.list.element.list.element"]
+        return table_writer(shard, schema, use_dictionary=names, use_byte_stream_split=split)
 
     def rewrite(self, shard: Path, rows: Collection[int], tracks: Mapping[str, Track], info: DatasetInfo) -> None:
         """Keep only some rows of a shard, and give them ids, paths, labels and groups from ``tracks``.
@@ -214,7 +217,7 @@ class FeatureStore:
                 if shards == self.shards():  # otherwise they have just been merged
                     raise
 
-    def read_frames(self, columns: Sequence[str] = ("id", "frames")) -> Iterator[pa.Table]:
+    def read_frames(self, columns: list[str]) -> Iterator[pa.Table]:
         """Yield the row groups of all shards one after the other, which bounds memory.
 
         If shards are merged while this runs, the merged ones are read too, so a track may come twice.
@@ -248,7 +251,7 @@ def _read_index(shards: Sequence[Path]) -> pa.Table:
     return merged.take(pa.array([latest[track] for track in sorted(latest)], pa.int64()))
 
 
-def row_groups(shard: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+def row_groups(shard: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """Yield the row groups of a shard, verifying checksums.
 
     Raises
@@ -260,7 +263,7 @@ def row_groups(shard: Path, columns: Sequence[str] | None = None) -> Iterator[pa
 
     with reading_parquet(shard), pq.ParquetFile(shard, page_checksum_verification=True) as file:
         for group in range(file.num_row_groups):
-            yield file.read_row_group(group, columns=None if columns is None else list(columns))
+            yield file.read_row_group(group, columns=columns)
 
 
 def read_rows(shard: Path, rows: Collection[int]) -> Iterator[pa.Table]:

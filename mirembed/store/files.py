@@ -1,4 +1,4 @@
-"""Read and write files that appear whole or not at all: JSON, Parquet, folders; and locks on folders."""
+"""Read and write files that appear whole or not at all: JSON, Parquet, folders; locks on folders; faults in files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 TEMPORARY = ".tmp-"
-"""Prefix of names of what is being written; the host and the process follow."""
+"""Prefix of the names of folders for unfinished files; the host and the process follow."""
 
 
 @contextlib.contextmanager
@@ -39,9 +40,11 @@ def writing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path.parent)
         temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{platform.node()}-{os.getpid()}-", dir=path.parent))
-        yield temporary / path.name
-        _sync(temporary / path.name)
-        (temporary / path.name).replace(path)
+        new = temporary / path.name
+        yield new
+        for entry in (new, *new.rglob("*")):
+            _sync_file(entry)
+        new.replace(path)
         _sync_file(path.parent)
     except OSError as error:
         raise write_error(path, error) from error
@@ -51,7 +54,7 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def write_error(path: Path, error: OSError, flags: str = "--store, --out") -> StoreWriteError:
-    """Turn an error of the operating system into one that says what to do; ``flags`` choose another folder."""
+    """Turn an operating system error into one that says what to do; ``flags`` name the options for another folder."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         advice = "free some space and run the same command again; what was written so far is kept"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -63,7 +66,7 @@ def write_error(path: Path, error: OSError, flags: str = "--store, --out") -> St
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what processes on this host were writing into ``folder`` when they were killed."""
+    """Delete the unfinished files of killed processes of this host from ``folder``."""
     for leftover in folder.glob(f"{TEMPORARY}{platform.node()}-*"):
         if not being_written(leftover):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -204,9 +207,35 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
         return file.read(columns=columns)
 
 
-def _sync(path: Path) -> None:
-    for entry in [path, *path.rglob("*")] if path.is_dir() else [path]:
-        _sync_file(entry)
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong with a file or folder of a store, as ``mirembed store verify`` lists it.
+
+    Attributes
+    ----------
+    path : str
+    what, advice : str
+        The problem, and what to do about it.
+    """
+
+    path: str
+    what: str
+    advice: str
+
+    @classmethod
+    def of(cls, path: Path, error: Exception | str, advice: str) -> Fault:
+        """Turn an error into a fault, with other advice than the error's own."""
+        what = str(error).partition("; ")[0].removeprefix(f"{path} ")
+        return cls(str(path), what, advice)
+
+
+def unreadable(path: Path, advice: str) -> list[Fault]:
+    """Read a Parquet or JSON file; return a fault if it is missing or damaged, else nothing."""
+    try:
+        (read_json if path.suffix == ".json" else read_table)(path)
+    except StoreError as error:
+        return [Fault.of(path, error if path.exists() else "is missing", advice)]
+    return []
 
 
 def _sync_file(path: Path) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mirembed.store.files import writing
 
 KEPT_BYTES = 8 * 2**20
-"""About as much of a mapped file stays in a process's memory after use."""
+"""Roughly how much of a mapped file stays in a process's memory after use."""
 
 Runs = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Runs of rows: the first row of each, ``[n]``, and the number of its rows, ``[n]``."""
@@ -28,7 +28,7 @@ Runs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class FrameFile:
-    """Where the frames of tracks are in a flat file. Small: it is what is sent to worker processes.
+    """Where the frames of tracks are in a flat file. Small enough to send to worker processes.
 
     Attributes
     ----------
@@ -123,7 +123,7 @@ def reading_ahead(frames: NDArray[np.float32], parts: Sequence[Runs]) -> Iterato
 
     While the caller reads one part of a mapped file, the system reads the next in the background. Parts that were read
     leave the memory of this process, which would otherwise grow to the size of the file; the system may keep them.
-    For an array in memory this does nothing else than count.
+    For an array in memory it only yields the indices.
 
     Parameters
     ----------
@@ -138,9 +138,12 @@ def reading_ahead(frames: NDArray[np.float32], parts: Sequence[Runs]) -> Iterato
     row_bytes = frames.strides[0]
     kept = 0
     for index in range(len(parts)):
-        # Ask for the current part again: what the system has dropped since would be read page by page.
+        # Ask for the current part again: pages that the system has dropped since would be read one by one.
         for first, counts in parts[index : index + 2]:
-            _prefetch(mapping, row_bytes, first, counts)
+            begins = first * row_bytes // mmap.PAGESIZE * mmap.PAGESIZE
+            ends = np.minimum((first + counts) * row_bytes, len(mapping))
+            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+                mapping.madvise(mmap.MADV_WILLNEED, begin, end - begin)
         yield index
         kept += int(parts[index][1].sum()) * row_bytes
         if kept >= KEPT_BYTES:
@@ -155,14 +158,6 @@ def each_run(
     """Yield runs of rows ``[counts[i], n_bands]``, such as whole tracks, one after the other; see `reading_ahead`."""
     for run in reading_ahead(frames, list(zip(first[:, None], counts[:, None], strict=True))):
         yield frames[first[run] : first[run] + counts[run]]
-
-
-def _prefetch(mapping: mmap.mmap, row_bytes: int, first: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
-    """Let the system read rows of ``row_bytes`` bytes in the background."""
-    begins = first * row_bytes // mmap.PAGESIZE * mmap.PAGESIZE
-    ends = np.minimum((first + counts) * row_bytes, len(mapping))
-    for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-        mapping.madvise(mmap.MADV_WILLNEED, begin, end - begin)
 
 
 def _mapping(frames: NDArray[np.float32]) -> mmap.mmap | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FileFeatures:
-    """The features of one audio file, and what is known of the file.
+    """The features of one audio file, with facts about the file.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class FileFeatures:
     file_hash, audio_hash : str
         Digests of the file's bytes and of the decoded samples.
     backend : str
-        What computed the spectra, ``essentia`` or ``scipy``; not one of the parameters that have to agree.
+        The library that computed the spectra, ``essentia`` or ``scipy``; files of one store may differ in it.
     file_size, file_mtime_ns : int
         Bytes and nanoseconds, to recognize an unchanged file without reading it.
     frames : ndarray [n_frames, n_bands], float32, dB
@@ -157,16 +157,6 @@ def spectrogram_schema(info: DatasetInfo) -> pa.Schema:
         ("frames", pa.list_(pa.list_(pa.float32(), info.parameters["bands"]))),
     ]
     return pa.schema(fields, metadata={"mirembed.spectrogram": json.dumps(dict(info.parameters))})
-
-
-def shard_encoding(schema: pa.Schema) -> dict[str, Any]:
-    """Return the options with which pyarrow writes a shard.
-
-    Decibels hardly repeat: a dictionary of them takes more room than they do, and four times as long to make. Storing
-    their first bytes together, then their second and so on, lets them shrink to 60 % of that.
-    """
-    names = [name for name in schema.names if name != "frames"]
-    return {"use_dictionary": names, "use_byte_stream_split": ["frames.list.element.list.element"]}
 
 
 def spectrogram_table(rows: Sequence[SpectrogramRow], info: DatasetInfo) -> pa.Table:

@@ -45,7 +45,7 @@ class Tracks:
     excluded : mapping of str to str
         Ids of tracks that were left out on purpose, and why.
     notes : tuple of str
-        What a user should know: which tracks of the dataset are missing, and which are no longer listed.
+        Sentences for the user: which tracks of the dataset are missing, and which are no longer listed.
     """
 
     info: DatasetInfo
@@ -97,7 +97,7 @@ class Tracks:
 def open_tracks(store: FeatureStore, progress: Progress | None = None) -> Tracks:
     """Read the index of a dataset, and make its flat file unless it is there.
 
-    ``progress`` is told which tracks are missing or no longer listed, and which classes have no tracks.
+    ``progress`` gets notes about tracks that are missing or no longer listed, and classes without tracks.
 
     Raises
     ------

@@ -14,8 +14,8 @@ promise, says what happened on which input, and gives the usual cause.
 """
 
 from mirembed.errors import ConformanceError
-from mirembed.testing.checks import Check
-from mirembed.testing.suites import (
+from mirembed.testing.checks import (
+    Check,
     check_dataset,
     check_learner,
     check_similarity,

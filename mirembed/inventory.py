@@ -1,30 +1,115 @@
-"""Whether a store is sound: every file is read and checked against its checksums, and tables against each other."""
+"""What a store holds, and whether it is sound.
+
+Verifying a store reads every file, checks it against its checksums, and checks the tables against each other.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirembed.errors import MirembedError, StoreError
 from mirembed.hookspecs import Classification
-from mirembed.models.saved import MANIFEST, model_faults
+from mirembed.models.saved import MANIFEST, ModelSummary, list_models, model_faults, summarize_model
 from mirembed.progress import Progress, Silent, counted
-from mirembed.runs.folder import RunFolder
+from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.record import run_faults
-from mirembed.store.faults import Fault, unreadable
+from mirembed.runs.summary import RunSummary, summarize
 from mirembed.store.features import FeatureStore, compare_parameters, row_groups, shard_parameters
-from mirembed.store.files import TEMPORARY, being_written, is_held
+from mirembed.store.files import TEMPORARY, Fault, being_written, is_held, unreadable
 from mirembed.store.root import Store
 from mirembed.store.rows import DatasetInfo
 
 _EXTRACT_AGAIN = "run `mirembed extract` again with the dataset's --dataset and --audio"
 
 
-def verify(store: Store, progress: Progress | None = None) -> list[Fault]:
-    """Read everything in a store and list what is wrong with it.
+@dataclass(frozen=True)
+class DatasetSummary:
+    """One dataset of a store.
 
-    Nothing is changed. Files that another process is writing are skipped.
+    Attributes
+    ----------
+    dataset : str
+        As given to ``--dataset``.
+    state : {"complete", "incomplete", "being written", "damaged"}
+        Incomplete: some listed tracks are neither stored nor failed.
+    tracks, listed, failures : int
+    absent, unlisted : int
+        Annotated tracks without audio, and stored tracks that are no longer listed.
+    hours : float
+        Of music.
+    bytes, shards : int
+        Of the spectrograms.
+    backends : mapping of str to int
+        Number of tracks that each backend computed; see `SpectrogramRow.backend`.
+    embeddings : tuple of str
+        Models with a table of embeddings.
+    """
+
+    dataset: str
+    state: str
+    tracks: int = 0
+    listed: int = 0
+    failures: int = 0
+    absent: int = 0
+    unlisted: int = 0
+    hours: float = 0.0
+    bytes: int = 0
+    shards: int = 0
+    backends: Mapping[str, int] = field(default_factory=dict)
+    embeddings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything in a store."""
+
+    datasets: list[DatasetSummary]
+    models: list[ModelSummary]
+    runs: list[RunSummary]
+
+
+def contents(store: Store) -> Contents:
+    """List the contents of a store; whatever cannot be read is listed as damaged."""
+    return Contents(
+        [_summarize_dataset(features) for features in store.datasets()],
+        [summarize_model(folder) for folder in list_models(store.models)],
+        [summarize(run) for run in list_runs(store.runs)],
+    )
+
+
+def _summarize_dataset(features: FeatureStore) -> DatasetSummary:
+    import pyarrow.compute as pc
+
+    try:
+        info, index, failures = features.info(), features.index(), features.failures()
+    except StoreError:
+        return DatasetSummary(features.folder.name, "damaged")
+    complete = len(index) - info.n_unlisted + len(failures) >= info.n_listed
+    shards = features.shards()
+    backends = Counter(index["backend"].to_pylist() if len(index) else [])
+    return DatasetSummary(
+        dataset=info.spec,
+        state="being written" if is_held(features.folder) else "complete" if complete else "incomplete",
+        tracks=len(index),
+        listed=info.n_listed,
+        failures=len(failures),
+        absent=info.n_absent,
+        unlisted=info.n_unlisted,
+        hours=(pc.sum(index["duration"]).as_py() or 0.0) / 3600 if len(index) else 0.0,
+        bytes=sum(shard.stat().st_size for shard in shards),
+        shards=len(shards),
+        backends=dict(sorted(backends.items())),
+        embeddings=tuple(path.stem for path in sorted(features.embeddings.glob("*.parquet"))),
+    )
+
+
+def verify(store: Store, progress: Progress | None = None) -> list[Fault]:
+    """Read everything in a store and list its faults.
+
+    Changes nothing, and skips files that another process is writing.
     """
     progress = progress or Silent()
     datasets = [FeatureStore(path) for path in _folders(store.root / "datasets")]
@@ -69,9 +154,8 @@ def _dataset_faults(features: FeatureStore) -> Iterator[Fault]:
                 yield Fault.of(shard, error, make_again)
             continue
         seen.update(set(ids))
-        if len(set(ids)) < len(ids):
-            twice = next(track for track, count in Counter(ids).items() if count > 1)
-            yield Fault(str(shard), f"holds {twice!r} twice", make_again)
+        if twice := [track for track, count in Counter(ids).items() if count > 1]:
+            yield Fault(str(shard), f"holds {twice[0]!r} twice", make_again)
     twice_stored = sorted(track for track, count in seen.items() if count > 1)
     if twice_stored and not is_held(features.folder):
         yield Fault(

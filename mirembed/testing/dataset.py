@@ -1,20 +1,20 @@
-"""The checks of a dataset, run on a copy of its audio."""
+"""The checks of a dataset, run on a copy of its audio: every public function is one."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
 
 from mirembed import listings
-from mirembed.datasets.download import Checksum
+from mirembed.datasets.download import parse_checksum
 from mirembed.errors import DatasetError, SpecError
 from mirembed.hookspecs import Archive, Card, Dataset, Listing, Split
-from mirembed.progress import counted
-from mirembed.testing.checks import Broken, Subject, parameters
+from mirembed.progress import counted, first_names
+from mirembed.testing.checks import Broken, Subject, broken_by_errors
 
 _GIVEN = "the audio folder"
 
@@ -131,7 +131,7 @@ def untouched(subject: Subject) -> None:
         after = dict(_files(audio))
     if changed := sorted(name for name in {*before, *after} if before.get(name) != after.get(name)):
         raise Broken(
-            f"changes {changed[0]!r}" + (f" and {len(changed) - 1} more" if len(changed) > 1 else ""),
+            f"changes {first_names(list(map(repr, changed)), 1)}",
             given=_GIVEN,
             cause="a cache or index written beside the audio: the folder may be read-only, and belongs to the user",
         )
@@ -174,7 +174,7 @@ def _card_fault(card: Any) -> str:
         return "has a single archive, expected a tuple of archives"
     for archive in card.archives:
         try:
-            Checksum.parse(archive.checksum)
+            parse_checksum(archive.checksum)
         except SpecError as error:
             return f"has a checksum that cannot be read: {error}"
     return ""
@@ -219,25 +219,6 @@ def known_faults(subject: Subject) -> None:
             )
 
 
-PROMISES: tuple[Callable[[Subject], None], ...] = (
-    listing,
-    parameters,
-    task,
-    ids,
-    labels,
-    groups,
-    paths,
-    stable,
-    portable,
-    wrong_folder,
-    untouched,
-    notes,
-    card,
-    schemes,
-    known_faults,
-)
-
-
 def _require(violations: Iterator[listings.Violation]) -> None:
     """Raise `Broken` for the first violation, if there is one."""
     for violation in violations:
@@ -250,14 +231,12 @@ def _listed(subject: Subject) -> Listing:
 
 
 def _list(dataset: Dataset, audio: Path) -> Listing:
-    try:
+    with broken_by_errors(
+        "cannot list it",
+        given=f"{_GIVEN} {audio}",
+        cause="a folder that is not a copy of this dataset, or a missing table, file or column",
+    ):
         return dataset.listing(audio)
-    except Exception as error:
-        raise Broken(
-            f"cannot list it: {type(error).__name__}: {error}",
-            given=f"{_GIVEN} {audio}",
-            cause="a folder that is not a copy of this dataset, or a missing table, file or column",
-        ) from error
 
 
 def _ask(subject: Subject, method: str) -> Mapping[Any, Any]:
@@ -265,14 +244,9 @@ def _ask(subject: Subject, method: str) -> Mapping[Any, Any]:
     function = getattr(subject.create(), method, None)
     if function is None:
         raise SkipTest(f"it has no method {method}")
-    try:
+    cause = "a return value that is not a mapping, or reading the audio folder, which this method is not given"
+    with broken_by_errors("fails", given=f"{method}()", cause=cause):
         return dict(function())
-    except Exception as error:
-        raise Broken(
-            f"fails in {method}(): {type(error).__name__}: {error}",
-            given=f"{method}()",
-            cause="a return value that is not a mapping, or reading the audio folder, which this method is not given",
-        ) from error
 
 
 def _described(listed: Listing, audio: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The checks of a learner.
+"""The checks of a learner: every public function is one.
 
 The embeddings are synthetic: float32 ``[n, 50]``, in clusters that any learner can separate.
 """
@@ -17,7 +17,8 @@ from mirembed.errors import MirembedError, ModelError
 from mirembed.hookspecs import Classification, Estimator, Regression, Target, Task
 from mirembed.models.estimators import check_storable
 from mirembed.progress import counted
-from mirembed.testing.checks import Broken, Subject, parameters
+from mirembed.registry.plugins import one_line
+from mirembed.testing.checks import Broken, Subject, broken_by_errors
 
 UNITS = 50
 CLASSES = Classification(("blues", "jazz", "pop", "rock"))
@@ -65,17 +66,11 @@ def estimator(subject: Subject) -> None:
 
 def classes(subject: Subject) -> None:
     """Predict class indices [n] seen in training, even if a class has no training tracks."""
+    cause = "class names, or probabilities or one-hot vectors [n, n_classes]: take the argmax"
     for problem in _problems(subject, _classes(), _classes(without=1)):
         predicted = _fitted_predictions(subject, problem)
-        if predicted.shape != problem.y.shape or predicted.dtype.kind not in "iuf":
-            raise Broken(
-                f"predicts an array of shape {list(predicted.shape)} and type {predicted.dtype}, "
-                f"expected class indices of shape {list(problem.y.shape)}",
-                given=problem.given,
-                cause="class names, or probabilities or one-hot vectors [n, n_classes]: take the argmax",
-            )
-        strange = sorted({*predicted.tolist()} - {*problem.y.tolist()})
-        if strange:
+        _require_numbers(predicted, problem, "class indices", cause)
+        if strange := sorted({*predicted.tolist()} - {*problem.y.tolist()}):
             raise Broken(
                 f"predicts {strange}, expected some of {sorted({*problem.y.tolist()})}",
                 given=problem.given,
@@ -85,15 +80,10 @@ def classes(subject: Subject) -> None:
 
 def targets(subject: Subject) -> None:
     """Predict finite values [n, n_targets], even if there is only one target."""
+    cause = "an estimator for one target, which returns [n]: wrap it in sklearn's MultiOutputRegressor"
     for problem in _problems(subject, _targets(ONE_TARGET), _targets(THREE_TARGETS)):
         predicted = _fitted_predictions(subject, problem)
-        if predicted.shape != problem.y.shape or predicted.dtype.kind not in "iuf":
-            raise Broken(
-                f"predicts an array of shape {list(predicted.shape)} and type {predicted.dtype}, "
-                f"expected numbers of shape {list(problem.y.shape)}",
-                given=problem.given,
-                cause="an estimator for one target, which returns [n]: wrap it in sklearn's MultiOutputRegressor",
-            )
+        _require_numbers(predicted, problem, "numbers", cause)
         if not np.isfinite(predicted).all():
             raise Broken("predicts values that are not finite", given=problem.given, cause="a division by 0")
 
@@ -118,34 +108,24 @@ def learns(subject: Subject) -> None:
 
 def deterministic(subject: Subject) -> None:
     """Predict the same, to the bit, when fitted again to the same tracks."""
+    cause = "unseeded random numbers: pass random_state=0, or a parameter of the plugin"
     for problem in _problems(subject):
         first, second = (_fitted_predictions(subject, problem) for _ in range(2))
-        if not np.array_equal(first, second):
-            raise Broken(
-                f"predicts something different when fitted again: {_first_difference(second, first)}",
-                given=problem.given,
-                cause="unseeded random numbers: pass random_state=0, or a parameter of the plugin",
-            )
+        _require_same(second, first, "predicts something different when fitted again", problem, cause)
 
 
 def refit(subject: Subject) -> None:
     """Forget earlier training tracks when fitted to others."""
+    cause = "warm_start=True, or a fit that adds to earlier state: reset the state in fit"
     pairs = ((_classes(), _classes(without=1)), (_targets(THREE_TARGETS), _targets(THREE_TARGETS, seed=1)))
     for before, problem in pairs:
         for _ in _problems(subject, problem):
             expected = _fitted_predictions(subject, problem)
             if not np.array_equal(expected, _fitted_predictions(subject, problem)):
                 raise SkipTest("it is not deterministic, so this cannot be checked")
-            used = _estimator(subject, problem)
-            _fit(used, before)
-            _fit(used, problem)
-            predicted = _predict(used, problem)
-            if not np.array_equal(predicted, expected):
-                raise Broken(
-                    f"differs from an estimator that was never fitted before: {_first_difference(predicted, expected)}",
-                    given=problem.given,
-                    cause="warm_start=True, or a fit that adds to earlier state: reset the state in fit",
-                )
+            used = _fit(_fit(_estimator(subject, problem), before), problem)
+            what = "differs from an estimator that was never fitted before"
+            _require_same(_predict(used, problem), expected, what, problem, cause)
 
 
 def clone(subject: Subject) -> None:
@@ -157,16 +137,9 @@ def clone(subject: Subject) -> None:
         "unchanged, under its own name"
     )
     for problem in _problems(subject):
-        try:
+        with broken_by_errors("cannot be cloned", given=problem.given, cause=cause):
             copy = cloned(_estimator(subject, problem))
-        except Exception as error:
-            raise Broken(
-                f"cannot be cloned: {type(error).__name__}: {' '.join(str(error).split())}",
-                given=problem.given,
-                cause=cause,
-            ) from error
-        _fit(copy, problem)
-        _predict(copy, problem)
+        _predict(_fit(copy, problem), problem)
 
 
 def input_unchanged(subject: Subject) -> None:
@@ -190,8 +163,7 @@ def storable(subject: Subject) -> None:
     import skops.io
 
     for problem in _problems(subject):
-        fitted = _estimator(subject, problem)
-        _fit(fitted, problem)
+        fitted = _fit(_estimator(subject, problem), problem)
         try:
             check_storable(fitted, subject.spec, subject.registry)
         except ModelError as error:
@@ -202,35 +174,15 @@ def storable(subject: Subject) -> None:
                 "numpy arrays in a class of your own",
             ) from error
         data = skops.io.dumps(fitted)
-        try:
+        with broken_by_errors(
+            "cannot be loaded after it was stored",
+            given=problem.given,
+            cause="a lambda, or a class defined inside a function: define it at the top level of a module",
+        ):
             loaded = skops.io.loads(data, trusted=skops.io.get_untrusted_types(data=data))
-        except Exception as error:
-            raise Broken(
-                f"cannot be loaded after it was stored: {type(error).__name__}: {error}",
-                given=problem.given,
-                cause="a lambda, or a class defined inside a function: define it at the top level of a module",
-            ) from error
-        predicted, expected = _predict(loaded, problem), _predict(fitted, problem)
-        if not np.array_equal(predicted, expected):
-            raise Broken(
-                f"predicts something different once stored and loaded: {_first_difference(predicted, expected)}",
-                given=problem.given,
-                cause="learned state that is not an attribute of the estimator, such as a cache or a global",
-            )
-
-
-PROMISES: tuple[Callable[[Subject], None], ...] = (
-    estimator,
-    parameters,
-    classes,
-    targets,
-    learns,
-    deterministic,
-    refit,
-    clone,
-    input_unchanged,
-    storable,
-)
+        what = "predicts something different once stored and loaded"
+        cause = "learned state that is not an attribute of the estimator, such as a cache or a global"
+        _require_same(_predict(loaded, problem), _predict(fitted, problem), what, problem, cause)
 
 
 def _classes(without: int | None = None) -> Problem:
@@ -270,7 +222,7 @@ def _problems(subject: Subject, *problems: Problem) -> Iterator[Problem]:
             continue
         except Exception as error:
             raise Broken(
-                f"cannot make an estimator: {type(error).__name__}: {error}",
+                f"cannot make an estimator: {one_line(error)}",
                 given=problem.given,
                 cause="an unsupported task: raise MirembedError with a message that says so",
             ) from error
@@ -285,8 +237,9 @@ def _estimator(subject: Subject, problem: Problem) -> Estimator:
     return made
 
 
-def _fit(fitted: Estimator, problem: Problem) -> None:
-    _call(fitted.fit, problem.X.copy(), problem.y.copy(), given=problem.given, doing="fit")
+def _fit(estimator: Estimator, problem: Problem) -> Estimator:
+    _call(estimator.fit, problem.X.copy(), problem.y.copy(), given=problem.given, doing="fit")
+    return estimator
 
 
 def _predict(fitted: Estimator, problem: Problem) -> NDArray[Any]:
@@ -294,20 +247,13 @@ def _predict(fitted: Estimator, problem: Problem) -> NDArray[Any]:
 
 
 def _fitted_predictions(subject: Subject, problem: Problem) -> NDArray[Any]:
-    fitted = _estimator(subject, problem)
-    _fit(fitted, problem)
-    return _predict(fitted, problem)
+    return _predict(_fit(_estimator(subject, problem), problem), problem)
 
 
 def _call(method: Callable[..., Any], *arrays: NDArray[Any], given: str, doing: str) -> Any:
-    try:
+    cause = "an estimator that expects y [n] but gets [n, n_targets], or that expects more classes"
+    with broken_by_errors(f"fails to {doing}", given=given, cause=cause):
         return method(*arrays)
-    except Exception as error:
-        raise Broken(
-            f"fails to {doing}: {type(error).__name__}: {' '.join(str(error).split())}",
-            given=given,
-            cause="an estimator that expects y [n] but gets [n, n_targets], or that expects more classes",
-        ) from error
 
 
 def _least_correlation(predicted: NDArray[Any], y: NDArray[np.float64]) -> float:
@@ -317,8 +263,24 @@ def _least_correlation(predicted: NDArray[Any], y: NDArray[np.float64]) -> float
     return float(((centered * centered_y).sum(axis=0) / np.maximum(norms, 1e-12)).min())
 
 
-def _first_difference(values: NDArray[Any], expected: NDArray[Any]) -> str:
+def _require_numbers(predicted: NDArray[Any], problem: Problem, expected: str, cause: str) -> None:
+    """Raise `Broken` unless predictions are numbers in an array of the shape of the labels."""
+    if predicted.shape != problem.y.shape or predicted.dtype.kind not in "iuf":
+        raise Broken(
+            f"predicts an array of shape {list(predicted.shape)} and type {predicted.dtype}, "
+            f"expected {expected} of shape {list(problem.y.shape)}",
+            given=problem.given,
+            cause=cause,
+        )
+
+
+def _require_same(values: NDArray[Any], expected: NDArray[Any], what: str, problem: Problem, cause: str) -> None:
+    """Raise `Broken` unless two arrays of predictions are equal."""
+    if np.array_equal(values, expected):
+        return
     if values.shape != expected.shape:
-        return f"an array of shape {list(values.shape)}, expected {list(expected.shape)}"
-    index = tuple(int(i) for i in np.argwhere(values != expected)[0])
-    return f"{values[index]} for track {index[0]}, expected {expected[index]}"
+        difference = f"an array of shape {list(values.shape)}, expected {list(expected.shape)}"
+    else:
+        index = tuple(int(i) for i in np.argwhere(values != expected)[0])
+        difference = f"{values[index]} for track {index[0]}, expected {expected[index]}"
+    raise Broken(f"{what}: {difference}", given=problem.given, cause=cause)

@@ -1,4 +1,4 @@
-"""The checks of a similarity.
+"""The checks of a similarity: every public function is one.
 
 The vectors are random with fixed seeds, in float32 and within [-1, 1] like embeddings and label vectors. Comparisons
 allow for the rounding of float32; gradients are compared in float64.
@@ -7,16 +7,20 @@ allow for the rounding of float32; gradients are compared in float64.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from unittest import SkipTest
 
 import torch
 from torch import Tensor, nn
 
 from mirembed.hookspecs import Similarity
-from mirembed.testing.checks import Broken, Subject, parameters
+from mirembed.testing.checks import Broken, Subject, broken_by_errors
 
 TOLERANCE = 1e-4
 """The largest accepted difference, relative to the largest value."""
+
+_UNFORESEEN = "a case that the author did not consider"
+_RANDOM = "random vectors [6, 5]"
 
 
 def shape(subject: Subject) -> None:
@@ -38,26 +42,17 @@ def shape(subject: Subject) -> None:
 def finite(subject: Subject) -> None:
     """Be finite for all finite vectors, including zero, constant, equal and one-hot vectors."""
     similarity = _create(subject)
+    cause = "dividing by a norm or deviation of 0: add a small constant under the root; or an overflow in exp"
     for given, x in _special_vectors().items():
-        result = _call(similarity, x, given=given)
-        _require_finite(
-            result,
-            "is",
-            given,
-            "dividing by a norm or deviation of 0: add a small constant under the root; or an overflow in exp",
-        )
+        _require_finite(_call(similarity, x, given=given), "is", given, cause)
 
 
 def symmetric(subject: Subject) -> None:
     """Be symmetric: S(x, y) equals S(y, x)."""
     x = _vectors(6, 5)
     result = _call(_create(subject), x, given=_RANDOM)
-    if difference := _difference(result, result.mT):
-        raise Broken(
-            f"is not symmetric: {difference}",
-            given=_RANDOM,
-            cause="normalizing only the rows, as softmax does, or weighting only one of the two vectors",
-        )
+    cause = "normalizing only the rows, as softmax does, or weighting only one of the two vectors"
+    _require_same(result, result.mT, "is not symmetric", given=_RANDOM, cause=cause)
 
 
 def batch(subject: Subject) -> None:
@@ -67,11 +62,9 @@ def batch(subject: Subject) -> None:
     cause = "x.T, dim=0 or dim=1 (use x.mT, dim=-2 or dim=-1), or mean() or max() without dim"
     x = _vectors(2, 3, 6, 5)
     result = _call(similarity, x, given=given, cause=cause)
-    if result.shape != (2, 3, 6, 6):
-        raise Broken(f"returns the shape {list(result.shape)}, expected [2, 3, 6, 6]", given=given, cause=cause)
     single = torch.stack([_call(similarity, each, given=_RANDOM) for each in x.flatten(0, 1)])
-    if difference := _difference(result.flatten(0, 1), single):
-        raise Broken(f"differs from the result for each [6, 5] separately: {difference}", given=given, cause=cause)
+    expected = single.reshape(2, 3, *single.shape[1:])
+    _require_same(result, expected, "differs from the result for each [6, 5] separately", given=given, cause=cause)
 
 
 def dtype(subject: Subject) -> None:
@@ -107,16 +100,13 @@ def input_unchanged(subject: Subject) -> None:
 def deterministic(subject: Subject) -> None:
     """Return the same result every time, whatever it was called with in between."""
     similarity = _create(subject)
+    cause = "unseeded random numbers, or statistics kept between calls"
     x = _vectors(6, 5)
     first = _call(similarity, x, given=_RANDOM)
     _call(similarity, _vectors(4, 5, seed=1), given=_RANDOM)
     for again, which in ((similarity, "a second call"), (_create(subject), "a second object")):
-        if difference := _difference(_call(again, x, given=_RANDOM), first, tolerance=0.0):
-            raise Broken(
-                f"returns something different from {which}: {difference}",
-                given=_RANDOM,
-                cause="unseeded random numbers, or statistics kept between calls",
-            )
+        what = f"does not return the same from {which}"
+        _require_same(_call(again, x, given=_RANDOM), first, what, given=_RANDOM, cause=cause, tolerance=0.0)
 
 
 def gradient(subject: Subject) -> None:
@@ -137,31 +127,27 @@ def gradient(subject: Subject) -> None:
     with torch.no_grad():
         steps = step * torch.eye(x.numel(), dtype=x.dtype).reshape(-1, *x.shape)
         expected = torch.stack([(weighted_sum(x + s) - weighted_sum(x - s)) / (2 * step) for s in steps])
-    if difference := _difference(derivatives, expected.reshape(x.shape)):
-        raise Broken(f"has a gradient that differs from finite differences: {difference}", given=given, cause=cause)
+    what = "has a gradient that differs from finite differences"
+    _require_same(derivatives, expected.reshape(x.shape), what, given=given, cause=cause)
 
 
 def gradient_finite(subject: Subject) -> None:
     """Have a finite gradient for all finite vectors, including zero, constant, equal and one-hot vectors."""
     similarity = _create(subject)
+    cause = "sqrt(), norm() or cdist() at 0, where the slope is infinite: square the distance, or add a small constant"
     for given, vectors in _special_vectors().items():
         x = vectors.clone().requires_grad_()
         total = _call(similarity, x, given=given).sum()
         if not total.requires_grad:
             raise SkipTest("it has no gradient")
-        derivatives = _derivatives(total, x, given)
-        _require_finite(
-            derivatives,
-            "has a gradient that is",
-            given,
-            "sqrt(), norm() or cdist() at 0, where the slope is infinite: square the distance, or add a small constant",
-        )
+        _require_finite(_derivatives(total, x, given), "has a gradient that is", given, cause)
 
 
 def cross(subject: Subject) -> None:
     """Return from cross(x, y), if it has this method, the same as for x and y stacked."""
     similarity = _create(subject)
-    _require_cross_numpy(similarity)
+    if hasattr(similarity, "cross_numpy"):
+        _require_cross_numpy(similarity)
     if not hasattr(similarity, "cross"):
         raise SkipTest("it has no method cross, so x and y are stacked")
     for leading in ((), (2,)):
@@ -170,26 +156,18 @@ def cross(subject: Subject) -> None:
         cause = "two versions of the formula that differ, x and y swapped, or x.T instead of x.mT"
         (result,) = _call_cross(similarity, x, y, given=given, cause=cause)
         stacked = _call(similarity, torch.cat([x, y], dim=-2), given=given)[..., :6, 6:]
-        if result.shape != stacked.shape:
-            shapes = f"{list(result.shape)}, expected {list(stacked.shape)}"
-            raise Broken(f"cross returns the shape {shapes}", given=given, cause=cause)
-        if difference := _difference(result, stacked):
-            raise Broken(f"cross differs from the similarities of all pairs: {difference}", given=given, cause=cause)
+        _require_same(result, stacked, "cross differs from the similarities of all pairs", given=given, cause=cause)
 
 
-def _require_cross_numpy(similarity: Similarity) -> None:
-    """Check that ``cross_numpy``, if there is one, agrees with the similarities of all pairs."""
-    function = getattr(similarity, "cross_numpy", None)
-    if function is None:
-        return
+def _require_cross_numpy(similarity: Any) -> None:
+    """Check that ``cross_numpy`` agrees with the similarities of all pairs."""
     x, y = _vectors(6, 5).double(), _vectors(4, 5, seed=1).double()
     given, cause = "cross_numpy of random arrays [6, 5] and [4, 5]", "a formula written twice that differs"
     stacked = _call(similarity, torch.cat([x, y]), given=given)[:6, 6:]
-    result = _call(lambda x, y: torch.as_tensor(function(x.numpy(), y.numpy())), x, y, given=given, cause=cause)
-    if result.shape != stacked.shape:
-        raise Broken(f"returns the shape {list(result.shape)}, expected [6, 4]", given=given, cause=cause)
-    if place := _difference(result, stacked):
-        raise Broken(f"differs from the similarities of all pairs: {place}", given=given, cause=cause)
+    result = _call(
+        lambda x, y: torch.as_tensor(similarity.cross_numpy(x.numpy(), y.numpy())), x, y, given=given, cause=cause
+    )
+    _require_same(result, stacked, "cross_numpy differs from the similarities of all pairs", given=given, cause=cause)
 
 
 def device(subject: Subject) -> None:
@@ -208,25 +186,6 @@ def device(subject: Subject) -> None:
         raise SkipTest(f"this cannot be checked without a GPU: {error}") from error
     if found != name:
         raise Broken(f"returns a tensor on {found}", given=given, cause=cause)
-
-
-PROMISES: tuple[Callable[[Subject], None], ...] = (
-    shape,
-    parameters,
-    finite,
-    symmetric,
-    batch,
-    dtype,
-    input_unchanged,
-    deterministic,
-    gradient,
-    gradient_finite,
-    cross,
-    device,
-)
-
-_UNFORESEEN = "a case that the author did not consider"
-_RANDOM = "random vectors [6, 5]"
 
 
 def _vectors(*size: int, seed: int = 0) -> Tensor:
@@ -265,10 +224,8 @@ def _call(
     copy: bool = True,
 ) -> Tensor:
     """Call a plugin with copies of vectors, so that changing them in place does not affect other checks."""
-    try:
+    with broken_by_errors("raises an error", given=given, cause=cause):
         return function(*(each.clone() if copy else each for each in vectors))
-    except Exception as error:
-        raise Broken(f"raises {type(error).__name__}: {error}", given=given, cause=cause) from error
 
 
 def _call_cross(
@@ -280,27 +237,30 @@ def _call_cross(
 
 
 def _derivatives(total: Tensor, x: Tensor, given: str) -> Tensor:
-    try:
+    with broken_by_errors(
+        "has a gradient that cannot be computed",
+        given=given,
+        cause="an in-place operation, such as += or exp_(), that overwrites values needed for the gradient",
+    ):
         (derivatives,) = torch.autograd.grad(total, x)
-    except Exception as error:
-        raise Broken(
-            f"has a gradient that cannot be computed: {type(error).__name__}: {str(error).partition(':')[0]}",
-            given=given,
-            cause="an in-place operation, such as += or exp_(), that overwrites values needed for the gradient",
-        ) from error
     return derivatives
 
 
-def _difference(values: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> str:
-    """Describe where two tensors differ most; empty if they agree."""
+def _require_same(
+    values: Tensor, expected: Tensor, what: str, *, given: str, cause: str, tolerance: float = TOLERANCE
+) -> None:
+    """Raise `Broken` if two tensors differ in shape, or in a value by more than the tolerance."""
+    if values.shape != expected.shape:
+        shapes = f"the shape is {list(values.shape)}, expected {list(expected.shape)}"
+        raise Broken(f"{what}: {shapes}", given=given, cause=cause)
     values, expected = values.detach().double(), expected.detach().double()
     # Equal infinities and NaNs count as equal here: being finite is a promise of its own.
     same = (values == expected) | (values.isnan() & expected.isnan())
     gap = (values - expected).abs().nan_to_num(nan=torch.inf).masked_fill(same, 0)
-    if gap.max() <= tolerance * expected.abs().max().clamp(min=1e-6):
-        return ""
-    index = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape))
-    return f"{values[index]:.6g} at {list(index)}, expected {expected[index]:.6g}"
+    if not gap.max() <= tolerance * expected.abs().max().clamp(min=1e-6):
+        index = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape))
+        place = f"{values[index]:.6g} at {list(index)}, expected {expected[index]:.6g}"
+        raise Broken(f"{what}: {place}", given=given, cause=cause)
 
 
 def _require_finite(values: Tensor, verb: str, given: str, cause: str) -> None:

@@ -1,1 +1,0 @@
-"""What is in a store, and whether it is sound."""
