@@ -28,9 +28,9 @@ from mirembed.workers.trainings import run_trainings
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker is to do: the training of one fold, or with ``fold`` None the embedding of every track.
+    """A task for a worker: train one fold or, if ``fold`` is None, embed every track.
 
-    ``in_memory``: on an array of its own, in place of the mapped file.
+    ``in_memory``: use a separate array instead of the mapped file.
     """
 
     problem: Problem
@@ -41,10 +41,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Span:
-    """When a worker did it, in seconds of the system's clock, and what came of it.
+    """When a worker did its task, in seconds of the system's clock, and the results.
 
-    ``loss``: the mean of a track in the last epoch. ``processor``: seconds of processor time, those in the system
-    included. ``worker``: the process.
+    ``loss``: mean loss per track in the last epoch. ``processor``: seconds of CPU time, including time in the system.
+    ``worker``: the process.
     """
 
     begin: float
@@ -61,14 +61,13 @@ class Measured:
     Attributes
     ----------
     seconds : float
-        Of the busiest worker, all its tasks together, with data at hand and the engine loaded.
+        Time of the busiest worker for all its tasks, with data open and the engine loaded.
     others : float
-        Seconds for everything else: processes, imports, the engine, the statistics of the bands, and workers that have
-        nothing left to do.
+        Seconds for everything else: processes, imports, the engine, the statistics of the bands, and idle workers.
     loss : float
-        Mean loss of a track in the last epoch, over the folds.
+        Mean loss per track in the last epoch, over the folds.
     processor : float
-        Seconds of processor time of all workers; unlike the clock's, other programs hardly change them.
+        Seconds of CPU time of all workers; other programs hardly affect it.
     """
 
     seconds: float
@@ -154,7 +153,7 @@ def _measure(function: Callable[[Task, Callable[[int], None]], Span], tasks: Seq
 def evaluate_command(
     store: Store, tracks: Tracks, problem: Problem, *, jobs: int, engine: str, every: int
 ) -> list[str]:
-    """Return the words of the whole evaluation as a user would type it, scored after ``every`` so many epochs."""
+    """Return the command line of the whole evaluation, scored every ``every`` epochs."""
     return [
         *(sys.executable, "-m", "mirembed", "evaluate", "--json"),
         *("--store", str(store.root), "--dataset", tracks.info.spec),
@@ -166,12 +165,12 @@ def evaluate_command(
 
 
 def run_command(words: Sequence[str]) -> tuple[float, str]:
-    """Run a command; return seconds, and what it printed.
+    """Run a command; return its time in seconds and its output.
 
     Raises
     ------
     SystemExit
-        If it fails, with what it said.
+        If it fails, with its error output.
     """
     begin = time.perf_counter()
     done = subprocess.run(words, capture_output=True, text=True, check=False)

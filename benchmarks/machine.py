@@ -1,4 +1,4 @@
-"""The machine: in words, how fast it multiplies matrices and reads, and how much memory processes take on it."""
+"""The machine: its description, the speed of matrix products and of reading, and the memory use of processes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def describe() -> str:
 def sgemm_rates(cores: int) -> tuple[float, float]:
     """Return the FLOP/s of float32 matrix products on one thread, and on as many as there are cores, together.
 
-    Of the libraries of torch and of NumPy the faster counts; which one that is depends on the processor.
+    The result is that of the faster library, torch's or NumPy's, which depends on the processor.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,10 +1,10 @@
 """Memory use of mirembed compared with a naive program, and training from frames that do not fit into memory.
 
-Memory is that of all processes together; what they share counts once (proportional set size, Linux). For frames larger
-than memory no limit is imposed, which would take rights that few have: instead every page of their file leaves the
-system's cache, every second. So whatever is read comes from the disk, pages that were read ahead leave with the others,
-and what was in the cache counts as memory that was needed. ``CPU ms`` is the processor time of an excerpt: where other
-programs run, the clock says little.
+Memory is the total of all processes, with shared pages counted once (proportional set size, Linux). To simulate frames
+larger than memory, the benchmark drops all pages of their file from the system's cache every second, because a memory
+limit would need special rights. All reads therefore come from the disk, pages that were read ahead are dropped too, and
+cached pages count as memory in use. ``CPU ms`` is the CPU time per excerpt; on a busy machine, wall-clock time says
+little.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from mirembed.store.frame_file import FrameFile
 from mirembed.training.labels import one_hot
 
 REPEATED_TRACKS = 500
-"""Made-up tracks that fill a large file again and again."""
+"""Number of generated tracks that are repeated to fill a large file."""
 EXCERPT_BYTES = 2**14
-"""Of frames that an excerpt is made of, in whole pages."""
+"""Size of the frames of an excerpt, in whole pages."""
 PARTS = 10
 """A tenth of the large file is trained on in memory."""
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Measure what the command line says and print a table of each."""
+    """Run the measurements given on the command line, and print a table for each."""
     arguments = _parse(words)
     print(describe())
     if "evaluate" in arguments.parts:
@@ -74,7 +74,7 @@ def measure_evaluate(arguments: Namespace) -> None:
 
 
 def measure_large(path: Path, arguments: Namespace) -> None:
-    """Train on frames in memory, and on frames that have to be read from the disk, by turns."""
+    """Train alternately on frames in memory and on frames that must be read from the disk."""
     n_frames = arguments.frames
     n_tracks = max(PARTS, arguments.size * MEBIBYTE // (n_frames * SpectrogramParameters().bands * 4))
     frames = write_frames(path, n_tracks, n_frames)
@@ -109,7 +109,7 @@ def measure_large(path: Path, arguments: Namespace) -> None:
 
 @dataclass(frozen=True)
 class _Turn:
-    """Excerpts a second, milliseconds of processor time for each, mean loss, and the most memory in use."""
+    """Excerpts per second, milliseconds of CPU time per excerpt, mean loss, and peak memory."""
 
     rate: float
     processor: float
@@ -131,13 +131,13 @@ def _train(path: Path, problem: Problem, in_memory: bool, arguments: Namespace) 
 
 
 def _describe_disk(path: Path) -> str:
-    """Say how fast excerpts could be read if nothing else was done."""
+    """Return how fast excerpts could be read if the program did nothing else."""
     one, many = (random_reads(path, EXCERPT_BYTES, depth) for depth in (1, 32))
     return f"disk: {one:.0f} excerpts/s by random reads, one at a time; {many:.0f}/s, 32 at a time"
 
 
 def write_frames(path: Path, n_tracks: int, n_frames: int) -> FrameFile:
-    """Write the flat file of a large dataset, without the store that it would be derived from."""
+    """Write the flat file of a large dataset, without a store."""
     n_bands = SpectrogramParameters().bands
     repeated = [made_up_frames(number, n_frames, n_bands) for number in range(min(n_tracks, REPEATED_TRACKS))]
     frames = FrameFile.at(path, np.full(n_tracks, n_frames), n_bands)
@@ -172,12 +172,19 @@ def _parse(words: Sequence[str] | None) -> Namespace:
     parser.add_argument("--epochs", type=positive, default=1, metavar="N", help="default: %(default)s")
     parser.add_argument("--engine", choices=["numba", "torch"], default="numba", help="default: numba")
     parser.add_argument(
-        "--sizes", type=positive, nargs="+", default=[400, 4000], metavar="N", help="made-up tracks; default: 400 4000"
+        "--sizes",
+        type=positive,
+        nargs="+",
+        default=[400, 4000],
+        metavar="N",
+        help="generated tracks; default: 400 4000",
     )
-    parser.add_argument("--size", type=positive, default=12288, metavar="MIB", help="of the large file; default: 12288")
-    parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="turns on that file; default: 3")
     parser.add_argument(
-        "--folder", type=Path, metavar="DIR", help="where the large file goes; on a disk, not in memory"
+        "--size", type=positive, default=12288, metavar="MIB", help="size of the large file; default: 12288"
+    )
+    parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="rounds on that file; default: 3")
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="folder for the large file; on a disk, not in memory"
     )
     parser.add_argument(
         "--part",

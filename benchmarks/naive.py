@@ -1,8 +1,8 @@
-"""The obvious program: the same experiment as a reader of the paper would first write it with torch.
+"""The naive program: the same experiment as a reader of the paper would first write it with torch.
 
-A Dataset that cuts random excerpts, a DataLoader, two `torch.nn.GRU`, `torch.optim.Adadelta`, one fold after the
-other, full tracks embedded in batches of 32, and scikit-learn's SVMs. Torch chooses its number of threads. Nothing of
-mirembed is used.
+It uses a Dataset that cuts random excerpts, a DataLoader, two `torch.nn.GRU`, `torch.optim.Adadelta` and scikit-learn's
+SVMs, trains one fold after the other, and embeds full tracks in batches of 32. Torch chooses its number of threads. No
+code of mirembed is used.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def features(tracks: Sequence[NDArray[np.float32]], training: NDArray[np.int64])
 
 
 class Excerpts(Dataset[tuple[Tensor, Tensor]]):
-    """One random excerpt of each track, drawn anew whenever it is asked for, with the track's label."""
+    """One random excerpt of each track, drawn anew at each access, with the track's label."""
 
     def __init__(self, tracks: Sequence[Tensor], labels: Tensor) -> None:
         self.tracks, self.labels = tracks, labels
@@ -50,7 +50,7 @@ class Excerpts(Dataset[tuple[Tensor, Tensor]]):
 
 
 def collate(items: Sequence[tuple[Tensor, Tensor]]) -> Batch:
-    """Return frames ``[batch, time, inputs]``, their numbers ``[batch]``, and labels ``[batch, ...]``."""
+    """Return frames ``[batch, time, inputs]``, their counts ``[batch]``, and labels ``[batch, ...]``."""
     frames = [excerpt for excerpt, _ in items]
     return (
         pad_sequence(frames, batch_first=True),
@@ -165,7 +165,7 @@ def predict(
 
 
 def score(answers: NDArray[Any], predictions: NDArray[Any]) -> float:
-    """Return the accuracy, or Pearson's r, a mean over targets."""
+    """Return the accuracy, or Pearson's r averaged over targets."""
     if answers.ndim == 1:
         return float(np.mean(answers == predictions))
     pairs = zip(answers.T, predictions.T, strict=True)

@@ -1,4 +1,4 @@
-"""What both programs are given: tracks of a store, folds, and settings."""
+"""The input of both programs: tracks of a store, folds, and settings."""
 
 from __future__ import annotations
 
@@ -93,18 +93,18 @@ def positive(text: str) -> int:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what says on which data to measure, and how much of it."""
+    """Add the arguments that select the data and its size."""
     numbers: Any = {"type": positive, "metavar": "N"}
-    parser.add_argument("--store", type=Path, metavar="DIR", help="a real store, in place of made-up tracks")
-    parser.add_argument("--dataset", metavar="NAME", help="of that store; default: the only one in it")
-    parser.add_argument("--tracks", **numbers, default=400, help="made-up tracks; default: %(default)s")
-    parser.add_argument("--frames", **numbers, default=1200, help="of a made-up track; default: %(default)s")
+    parser.add_argument("--store", type=Path, metavar="DIR", help="a real store instead of generated tracks")
+    parser.add_argument("--dataset", metavar="NAME", help="a dataset in that store; default: the only one")
+    parser.add_argument("--tracks", **numbers, default=400, help="number of generated tracks; default: %(default)s")
+    parser.add_argument("--frames", **numbers, default=1200, help="frames per generated track; default: %(default)s")
     parser.add_argument("--folds", **numbers, default=10, help="default: %(default)s")
     parser.add_argument("--batch", **numbers, default=32, help="default: %(default)s")
     parser.add_argument("--approach", choices=["rbf-sl", "fl"], default="rbf-sl", help="default: %(default)s")
     parser.add_argument("--seed", type=int, metavar="N", default=0, help="default: %(default)s")
     parser.add_argument(
-        "--jobs", **numbers, default=workers.available_jobs(), help="mirembed's workers; default: cores"
+        "--jobs", **numbers, default=workers.available_jobs(), help="mirembed's workers; default: one per core"
     )
 
 
@@ -138,7 +138,7 @@ def make_problem(tracks: Tracks, arguments: Namespace, epochs: int) -> Problem:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a command; an error that mirembed expects is a line, and no traceback."""
+    """Run a command; an expected error of mirembed prints one line instead of a traceback."""
     try:
         main()
     except MirembedError as error:
@@ -147,7 +147,7 @@ def run(main: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def opened_store(arguments: Namespace) -> Iterator[tuple[Store, Tracks]]:
-    """Open the store of the command line, or make one; what is evaluated in it is deleted in the end."""
+    """Open the store given on the command line, or make one; runs made in it are deleted at the end."""
     with tempfile.TemporaryDirectory(prefix="mirembed-benchmark-") as folder:
         store = Store(Path(folder) / "store")
         dataset = None if arguments.dataset is None else Spec.parse(arguments.dataset)
@@ -163,7 +163,7 @@ def opened_store(arguments: Namespace) -> Iterator[tuple[Store, Tracks]]:
 
 
 def write_store(store: Store, n_tracks: int, n_frames: int) -> None:
-    """Write tracks of noise with a peak whose band is that of the track's class, ten classes by turns."""
+    """Write tracks of noise with a peak in the band of the track's class, cycling through ten classes."""
     parameters = SpectrogramParameters()
     classes = tuple(f"class-{number}" for number in range(N_CLASSES))
     store.create()
