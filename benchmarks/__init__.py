@@ -1,6 +1,6 @@
-"""Speed and memory use of mirembed, compared with a naive program on the same data.
+"""Compare the speed and memory of mirembed with those of a naive program on the same data.
 
-There are three commands, each with ``--help``; `docs/performance.md` gives the results::
+Three commands, each with ``--help``; their results are in `docs/performance.md`::
 
     python -m benchmarks.speed      training, all of evaluate, and embedding, compared with `benchmarks.naive`
     python -m benchmarks.scaling    time against tracks, folds and workers

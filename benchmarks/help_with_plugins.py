@@ -1,8 +1,8 @@
-"""Cost of installed plugins: the time of ``mirembed --help`` and ``mirembed plugins`` with no plugins and with many.
+"""Measure the cost of installed plugins: the time of ``mirembed --help`` and ``mirembed plugins``, with and without.
 
     python benchmarks/help_with_plugins.py --plugins 50 --runs 5
 
-Prints the best of several runs in seconds, and the ratio. Each plugin's module imports only mirembed.
+Prints the best of several runs in seconds, and the ratio. The module of each plugin imports only mirembed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def install(folder: Path, number: int) -> None:
 
 
 def best_time(words: list[str], runs: int, folder: Path | None) -> float:
-    """Return the shortest processor time in seconds: the machine may be busy with other things."""
+    """Return the shortest processor time in seconds; unlike elapsed time, other programs hardly change it."""
     paths = [str(folder) if folder else "", os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     times = []
@@ -50,10 +50,10 @@ def best_time(words: list[str], runs: int, folder: Path | None) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure according to the command line, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--plugins", type=int, default=50, help="number of plugins to install")
-    parser.add_argument("--runs", type=int, default=5, help="number of runs; the best counts")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each command, of which the best counts")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

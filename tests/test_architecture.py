@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import pytest
 from conftest import clean_environment, write_tones
+from small_runs import write_run
 from small_store import experiment, workers_run, write_classes
 
 import mirembed
@@ -247,6 +248,16 @@ def test_similar_on_stored_embeddings_imports_only_what_reads_them(fitted_store,
     printed, packages = run_in_process("similar", model, "000", "--store", str(fitted_store), "--json")
     assert len(json.loads(printed)["neighbors"]) == 10
     assert packages & HEAVY <= {"numpy", "pyarrow"}
+
+
+@pytest.mark.parametrize("words", [["compare", "run"], ["store", "info"], ["datasets"]], ids=" ".join)
+def test_commands_that_only_read_import_no_engine_and_no_learner(fitted_store, words):
+    if not (fitted_store / "runs" / "run").exists():
+        write_run(fitted_store / "runs" / "run")
+    flags = [] if words == ["datasets"] else ["--store", str(fitted_store)]
+    printed, packages = run_in_process(*words, *flags, "--json")
+    assert json.loads(printed)
+    assert packages & {"numba", "sklearn", "skops", "torch"} == set()
 
 
 @pytest.mark.parametrize("model", ["folder-rbf-sl", "folder-nn"])

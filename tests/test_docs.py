@@ -198,8 +198,8 @@ def test_the_folder_dataset_is_described_with_its_parameters_and_endings():
     assert told == {
         parameter.name for parameter in parameters_of(Registry.discover().find("dataset", "folder").factory)
     }
-    endings = page.split("recognized by their extension:")[1].split("\n\n")[0]
-    assert set(re.findall(r"`(\.\w+)`", endings)) == AUDIO_SUFFIXES
+    paragraph = page.split("recognized by their extension:")[1].split("\n\n")[0]
+    assert set(re.findall(r"`(\.\w+)`", paragraph)) == AUDIO_SUFFIXES
 
 
 # Plugin examples

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mirembed.cli import options
+from mirembed.cli.output import ConsoleProgress, EventProgress, print_event
 
 
 def extract(
     dataset: options.Dataset = None,
-    audio: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The dataset's audio folder. The demo synthesizes its own.")
-    ] = None,
+    audio: options.AudioFolder = None,
     store: options.StoreFolder = options.DEFAULT_STORE,
     jobs: options.Jobs = None,
     executor: options.Executor = "local",
@@ -47,23 +45,20 @@ def extract(
     Computes only what is missing or has changed. Exit code 2 means: done, but some files failed.
     With --json, progress and the final result are printed as JSON, one object per line.
     """
-    from mirembed.cli.output import ConsoleProgress, EventProgress, print_event
     from mirembed.datasets.catalog import list_dataset
     from mirembed.extract import ExtractOptions, MaxFailures
     from mirembed.extract import extract as run
     from mirembed.spectrogram import choose_backend
     from mirembed.store import Store
+    from mirembed.workers.executor import executor as on_executor
 
     registry = options.discover()
     limit = None if max_failures is None else MaxFailures.parse(max_failures)
     if backend != "auto":
         choose_backend(backend)
     place = Store(store)
-    spec = options.parse_dataset(dataset) or place.only_spec()
-    with (
-        EventProgress() if json else ConsoleProgress() as progress,
-        options.on_executor(executor, scheduler, jobs),
-    ):
+    spec = dataset or place.only_spec()
+    with EventProgress() if json else ConsoleProgress() as progress, on_executor(executor, scheduler, jobs):
         listing, folder = list_dataset(registry, spec, audio, place, progress)
         place.create()
         summary = run(
