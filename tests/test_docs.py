@@ -19,7 +19,7 @@ import typer
 from conftest import CLASSES, write_tones
 from pages import ROOT, blocks, invoke, named_files, read, sections, table, transcripts, write_examples
 from small_store import workers_run
-from test_architecture import FLOOR
+from test_architecture import LAYER
 from third_party import found_in
 
 import mirembed
@@ -162,7 +162,7 @@ def test_the_version_is_the_same_everywhere():
 
 def test_the_architecture_lists_the_packages_in_their_layers():
     rows = table(sections(read("docs/architecture.md"), 2)["The packages"])
-    assert {(package.strip("`").rstrip("/"), int(layer)) for layer, package, _ in rows} == set(FLOOR.items())
+    assert {(package.strip("`").rstrip("/"), int(layer)) for layer, package, _ in rows} == set(LAYER.items())
 
 
 def test_the_architecture_names_every_built_in_plugin():
