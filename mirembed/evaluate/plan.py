@@ -1,4 +1,4 @@
-"""What an evaluation will do on one dataset: its settings, its folds and its trainings."""
+"""The plan of an evaluation on one dataset: its settings, folds and trainings."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class PlannedRun:
         return f"{self.tracks.info.spec}: {self.sizes.describe(folds)}, {counted(settings.epochs, 'epoch')}"
 
     def configuration(self) -> dict[str, Any]:
-        """Return everything that decides the numbers, and what follows from the folds alone, as JSON."""
+        """Return everything that decides the numbers, and the sizes and chance level of the folds, as JSON."""
         tracks, settings, sizes = self.tracks, self.settings, self.sizes
         return {
             "dataset": {"spec": tracks.info.spec, "plugin": dict(tracks.info.plugin), "digest": tracks.digest},
@@ -212,7 +212,7 @@ def choose_splits(settings: Settings, task: Task, official: Mapping[str, Sequenc
     if splits is not None and cv is not None:
         raise SpecError(f"--cv {cv} and --splits {splits}: choose cross-validation or repeated random splits")
     if test_size is not None and splits is None:
-        raise SpecError(f"--test-size {test_size:g} is for repeated random splits; give their number with --splits")
+        raise SpecError(f"--test-size {test_size:g} needs repeated random splits; set their number with --splits")
     scheme = settings.folds
     if scheme is None and splits is not None:
         scheme = "random"
