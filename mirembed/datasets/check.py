@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mirembed.audio.files import audio_files
+from mirembed.config import defaults
 from mirembed.datasets.duplicates import same_recordings
 from mirembed.datasets.measurements import FULL_SCALE, QUIET, Measurement, measure_files
 from mirembed.datasets.splits import default_scheme, groups_on_both_sides, make_folds
@@ -222,7 +223,7 @@ def _crossing_groups(listing: Listing, schemes: Mapping[str, Sequence[Split]]) -
     else:
         labels = np.zeros(len(listing.tracks))
     try:
-        folds, _ = make_folds(listing.task, labels, scheme=scheme, n_folds=10, seed=0)
+        folds, _ = make_folds(listing.task, labels, scheme=scheme, n_folds=defaults.N_FOLDS, seed=0)
     except EvaluationError:
         folds = []
     crossing = {f"10 {scheme} folds": groups_on_both_sides(folds, groups)}
