@@ -226,7 +226,7 @@ def _crossing_groups(listing: Listing, schemes: Mapping[str, Sequence[Split]]) -
         folds, _ = make_folds(listing.task, labels, scheme=scheme, n_folds=defaults.N_FOLDS, seed=0)
     except EvaluationError:
         folds = []
-    crossing = {f"10 {scheme} folds": groups_on_both_sides(folds, groups)}
+    crossing = {f"{defaults.N_FOLDS} {scheme} folds": groups_on_both_sides(folds, groups)}
     for name, splits in schemes.items():
         crossing[f"the official folds {name}"] = groups_on_both_sides(splits, group_of)
     for folds_in_words, count in crossing.items():
