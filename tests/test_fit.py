@@ -15,7 +15,7 @@ from third_party import install
 
 from mirembed.errors import ModelError, SpecError, StoreBusyError
 from mirembed.fit import FittedModel, dataset, fit, transfer
-from mirembed.models.embeddings import ModelKey, read_embeddings
+from mirembed.models.embeddings import read_embeddings
 from mirembed.models.estimators import check_storable
 from mirembed.models.model import Model
 from mirembed.models.neighbors import neighbors
@@ -78,7 +78,7 @@ def content(folder: Path) -> dict[Path, bytes]:
 
 def is_whole(entry: FittedModel) -> bool:
     """Whether a model's embeddings are there and its own."""
-    ids, embeddings = read_embeddings(entry.embeddings, ModelKey.of(Model.load(entry.folder, REGISTRY)))
+    ids, embeddings = read_embeddings(entry.embeddings, Model.load(entry.folder, REGISTRY).provenance)
     return len(ids) == len(embeddings) == 18
 
 

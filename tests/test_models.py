@@ -27,7 +27,7 @@ from mirembed.errors import MirembedError, MismatchError, ModelError, PluginErro
 from mirembed.fit import FittedModel, transfer
 from mirembed.fit import fit as run_fit
 from mirembed.fit.job import fit_models
-from mirembed.models.embeddings import ModelKey, read_embeddings
+from mirembed.models.embeddings import read_embeddings
 from mirembed.models.model import Model, find_model
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
@@ -188,7 +188,7 @@ def test_a_damaged_manifest_is_an_error(model):
 
 def test_a_model_of_another_format_is_refused(model):
     write_json(model / "model.json", {**read_json(model / "model.json"), "format": 1})
-    with pytest.raises(ModelError, match=r"format 1\b.* format 2\b"):
+    with pytest.raises(ModelError, match=r"format 1\b.* format 3\b"):
         Model.load(model, REGISTRY)
 
 
@@ -306,7 +306,7 @@ def test_the_table_of_embeddings_holds_the_models_embeddings(fitted, classes):
         unchanging = table.select(["model", "epoch", "fold", "in_sample"]).to_pylist()
         assert unchanging == 18 * [{"model": entry.folder.name, "epoch": 2, "fold": None, "in_sample": True}]
         model = Model.load(entry.folder, REGISTRY)
-        ids, embeddings = read_embeddings(entry.embeddings, ModelKey.of(model))
+        ids, embeddings = read_embeddings(entry.embeddings, model.provenance)
         assert ids == tracks.ids
         np.testing.assert_array_equal(embeddings, embeddings_of(model, tracks))
 
@@ -318,7 +318,7 @@ def test_the_table_of_embeddings_has_a_column_for_each_target(targets, tmp_path)
 
 
 def test_embeddings_of_another_model_are_refused(fitted, classes):
-    other = ModelKey.of(Model.load(fitted[1].folder, REGISTRY))
+    other = Model.load(fitted[1].folder, REGISTRY).provenance
     with pytest.raises(StoreError, match="another model"):
         read_embeddings(fitted[0].embeddings, other)
     with pytest.raises(StoreError, match=r"nothing\.parquet is missing"):

@@ -161,9 +161,11 @@ def _settings(
 
 
 def _print_result(result: Result) -> None:
+    from mirembed.runs.summary import describe_chance
+
     _print_scores(result.scores, result.planned.describe())
     typer.echo("95 % intervals: Nadeau & Bengio for means over folds, bootstrap over tracks for pooled scores.")
-    typer.echo(result.describe_chance())
+    typer.echo(describe_chance(result.planned.tracks.task, result.chance))
 
 
 def _print_scores(scores: list[Scores], title: str) -> None:

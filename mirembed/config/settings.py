@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias
 
@@ -107,9 +107,7 @@ class Settings:
         for name in ("seed", "learner"):
             if not getattr(self, name):
                 raise SpecError(f"{flag(name)} is empty: expected at least one")
-            for value, times in Counter(getattr(self, name)).items():
-                if times > 1:
-                    raise SpecError(f"{flag(name)} {value} is given {times} times; give it once")
+            _refuse_repeats(flag(name), getattr(self, name))
         choices = typing.get_args(Normalize)
         if self.normalize not in choices:
             raise SpecError(f"--normalize {self.normalize}: expected {' or '.join(choices)}")
@@ -129,9 +127,7 @@ class Settings:
         if labels is not None and not any(approach.similarity for approach in approaches):
             listed = ", ".join(approach.name for approach in approaches)
             raise SpecError(f"--label-similarity {labels}: no approach given ({listed}) learns a similarity; omit it")
-        for name, times in Counter(approach.name for approach in approaches).items():
-            if times > 1:
-                raise SpecError(f"the approach {name} is given {times} times; give it once")
+        _refuse_repeats("the approach", [approach.name for approach in approaches])
         return approaches
 
     @property
@@ -226,6 +222,12 @@ def flag(name: str) -> str:
     '--test-size'
     """
     return f"--{key(name)}"
+
+
+def _refuse_repeats(what: str, values: Sequence[Any]) -> None:
+    for value, times in Counter(values).items():
+        if times > 1:
+            raise SpecError(f"{what} {value} is given {times} times; give it once")
 
 
 def _convert(value: Any, wanted: Any, where: str) -> Any:

@@ -1,4 +1,4 @@
-"""What an experiment will take, measured on two epochs of one training of each evaluation."""
+"""Estimates of the time, memory and disk space of an experiment, from two epochs of one training per evaluation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EPOCHS = 2
 
 @dataclass(frozen=True)
 class Cost:
-    """What one evaluation will take.
+    """The cost of one evaluation.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Cost:
     trainings : int
         Networks to train.
     epochs : int
-        Of each.
+        Epochs of each network.
     scorings : int
         How often learners are fitted to the embeddings of a fold and its test tracks predicted.
     seconds : float
@@ -65,7 +65,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What an experiment will take."""
+    """The cost of an experiment."""
 
     costs: tuple[Cost, ...]
     jobs: int
@@ -97,7 +97,7 @@ class _Measured:
 
 
 def estimate(planned: Sequence[PlannedRun], *, jobs: int, progress: Progress | None = None) -> Estimate:
-    """Measure two epochs and one scoring of each evaluation, and estimate what all of it will take.
+    """Measure two epochs and one scoring of each evaluation, and estimate the cost of all of it.
 
     Nothing is left on the disk.
 

@@ -20,7 +20,6 @@ from mirembed.provenance import versions
 from mirembed.registry import Kind, Registry
 from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.scores import Scores
-from mirembed.runs.summary import describe_chance
 from mirembed.specs import Spec
 from mirembed.store import Store
 from mirembed.store.root import slug
@@ -41,12 +40,8 @@ class Result:
         """The headline metric of the approach ``chance``, whether it was evaluated or not."""
         return float(self.run.manifest["configuration"]["chance"])
 
-    def describe_chance(self) -> str:
-        """Return the line beside the scores that tells what guessing scores."""
-        return describe_chance(self.planned.tracks.task, self.chance)
-
     def to_json(self) -> dict[str, Any]:
-        """Return the scores, and what they are about, as JSON."""
+        """Return the scores as JSON, with the dataset, the folds and the run."""
         tracks, settings, sizes = self.planned.tracks, self.planned.settings, self.planned.sizes
         return {
             "dataset": tracks.info.spec,

@@ -47,14 +47,6 @@ class FoldTraining:
     models: Path | None
     keep_embeddings: Literal["all", "last", "none"]
 
-    @property
-    def notes(self) -> dict[str, list[str]]:
-        """Warnings about its models, once it is finished, by method."""
-        where = f"(seed {self.job.settings.seed}, fold {self.job.settings.fold})"
-        return {
-            method: [f"{method}: {note} {where}" for note in notes] for method, notes in self.part.read_notes().items()
-        }
-
 
 def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
     """Fit the models of a training, predict its test tracks at every checkpoint, and write its part of the run.

@@ -1,4 +1,4 @@
-"""What an evaluation will do on one dataset: its settings, its folds and its trainings."""
+"""The plan of an evaluation on one dataset: its settings, folds and trainings."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class PlannedRun:
         return f"{self.tracks.info.spec}: {self.sizes.describe(folds)}, {counted(settings.epochs, 'epoch')}"
 
     def configuration(self) -> dict[str, Any]:
-        """Return everything that decides the numbers, and what follows from the folds alone, as JSON."""
+        """Return everything that decides the numbers, and the sizes and chance level of the folds, as JSON."""
         tracks, settings, sizes = self.tracks, self.settings, self.sizes
         return {
             "dataset": {"spec": tracks.info.spec, "plugin": dict(tracks.info.plugin), "digest": tracks.digest},

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mirembed.config import Settings, write_experiment
+from mirembed.config import write_experiment
 from mirembed.evaluate.fold import FoldTraining, train_fold
 from mirembed.evaluate.plan import PlannedRun
 from mirembed.progress import Progress, Silent, counted
@@ -46,7 +46,7 @@ def evaluate(
     command : str
         As typed, for the manifest.
     folder : pathlib.Path or None
-        The run's folder, if it is not to be chosen; a finished run in it is not run again.
+        The run's folder; by default a folder in ``runs``. A finished run in it is not run again.
     repeats : RunFolder or None
         The run that is repeated: differences that may change its numbers are noted.
 
@@ -83,9 +83,12 @@ def evaluate(
 
 
 def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: Progress) -> list[Scores]:
-    """Run the trainings that are missing, and write everything into the run but the mark that it is finished."""
-    for note in [*planned.fold_notes, *_unkept_models(planned.settings)]:
+    """Run the missing trainings, and write the whole run except the mark that it is finished."""
+    for note in planned.fold_notes:
         progress.note(note)
+    without = [approach.name for approach in planned.settings.approaches if approach.name in ("chance", "mel")]
+    if planned.settings.keep_models and without:
+        progress.note(f"--keep-models keeps no model of {', '.join(without)}: there is no network to keep")
     notes = [*planned.tracks.notes, *planned.fold_notes]  # those of the tracks were shown when they were opened
     run.write_notes(notes)
     run.write_folds(folds_table(planned.tracks.ids, planned.folds))
@@ -109,27 +112,18 @@ def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: P
     return scores
 
 
-def _unkept_models(settings: Settings) -> list[str]:
-    without = [approach.name for approach in settings.approaches if approach.name in ("chance", "mel")]
-    if not (settings.keep_models and without):
-        return []
-    return [f"--keep-models keeps no model of {', '.join(without)}: there is no network to keep"]
-
-
 def _run_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progress) -> None:
     """Run the trainings that are not finished, those without a network last."""
     missing = [training for training in trainings if not training.part.exists]
-    trained = [training for training in missing if training.job.approach.trains]
-    untrained = [training for training in missing if not training.job.approach.trains]
-    if trained:
-        epochs = trained[0].job.settings.epochs
-        description = f"training {counted(len(trained), 'network')} for {counted(epochs, 'epoch')}"
-        for _ in run_trainings(train_fold, trained, [epochs] * len(trained), jobs, progress, description):
-            pass
-    if untrained:
-        description = "scoring untrained baselines"
-        for _ in run_trainings(train_fold, untrained, [1] * len(untrained), jobs, progress, description):
-            pass
+    for trains in (True, False):
+        group = [training for training in missing if training.job.approach.trains == trains]
+        if group:
+            epochs, description = 1, "scoring untrained baselines"
+            if trains:
+                epochs = group[0].job.settings.epochs
+                description = f"training {counted(len(group), 'network')} for {counted(epochs, 'epoch')}"
+            for _ in run_trainings(train_fold, group, [epochs] * len(group), jobs, progress, description):
+                pass
 
 
 def _score(planned: PlannedRun, predictions: pa.Table) -> list[Scores]:
@@ -142,8 +136,9 @@ def _model_notes(trainings: Sequence[FoldTraining], progress: Progress) -> list[
     """Return the warnings about the models of a run; show the first of each method."""
     by_method: dict[str, list[str]] = {}
     for training in trainings:
-        for method, notes in training.notes.items():
-            by_method.setdefault(method, []).extend(notes)
+        where = f"(seed {training.job.settings.seed}, fold {training.job.settings.fold})"
+        for method, notes in training.part.read_notes().items():
+            by_method.setdefault(method, []).extend(f"{method}: {note} {where}" for note in notes)
     for notes in by_method.values():
         if notes:
             more = f"; the run's notes.json has {len(notes) - 1} more of these" if len(notes) > 1 else ""

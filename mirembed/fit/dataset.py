@@ -19,7 +19,7 @@ from mirembed.fit.job import Job, fit_models, training_provenance
 from mirembed.fit.names import checkpoint, reserving
 from mirembed.fit.resolve import choose_device, describe_plugins, describe_settings
 from mirembed.hookspecs import Classification, Regression
-from mirembed.models.embeddings import EmbeddingRows, ModelKey, write_embeddings
+from mirembed.models.embeddings import write_embeddings
 from mirembed.models.estimators import check_storable
 from mirembed.models.learners import check_learners, describe_learner, fit_learner
 from mirembed.models.model import Model
@@ -71,7 +71,7 @@ class FittedModel:
 
 @dataclass(frozen=True)
 class _Training:
-    """A network to train, and where its models (by method) and embeddings go."""
+    """A network to train, and the folders of its models (by method) and embeddings."""
 
     job: Job
     tracks: Tracks
@@ -85,7 +85,7 @@ class _Training:
 
     @property
     def is_resumed(self) -> bool:
-        """Whether an interrupted fit left anything of it."""
+        """Whether an interrupted fit has done part of it."""
         return self.is_saved or (self.job.checkpoint is not None and self.job.checkpoint.exists())
 
 
@@ -208,9 +208,7 @@ def _fit_training(training: _Training, on_epoch: Callable[[int], None]) -> list[
         model = _save_model(models.get(method.name), folder, method.learner, registry)
         if embeddings is None:
             embeddings = model.embed(job.frames.open(), job.frames.starts, job.frames.lengths)
-        path = _save_embeddings(
-            model, training.embeddings, training.tracks, embeddings, epoch=job.settings.epochs, in_sample=True
-        )
+        path = _save_embeddings(model, training.embeddings, training.tracks, embeddings, in_sample=True)
         saved.append(FittedModel(method.name, folder, path, model.provenance["loss"], model.provenance["notes"]))
     return saved
 
@@ -283,9 +281,7 @@ def transfer(
     with reserving(models, digest, wanted, exact=name is not None) as folders:
         [folder] = folders.values()
         model = _save_model(model, folder, learner, registry)
-        path = _save_embeddings(
-            model, store.embeddings, tracks, embeddings, epoch=settings["epochs"], in_sample=True if same else None
-        )
+        path = _save_embeddings(model, store.embeddings, tracks, embeddings, in_sample=True if same else None)
     return FittedModel(approach.name, folder, path, None, fitted.notes)
 
 
@@ -317,12 +313,12 @@ def _save_model(model: Model | None, folder: Path, learner: Spec | None, registr
 
 
 def _save_embeddings(
-    model: Model, folder: Path, tracks: Tracks, embeddings: NDArray[np.float32], *, epoch: int, in_sample: bool | None
+    model: Model, folder: Path, tracks: Tracks, embeddings: NDArray[np.float32], *, in_sample: bool | None
 ) -> Path:
-    key = ModelKey.of(model)
-    path = folder / f"{key.name}.parquet"
-    rows = EmbeddingRows(tracks.ids, embeddings, tracks.task, tracks.labels, epoch, in_sample)
-    write_embeddings(path, rows, key)
+    path = folder / f"{model.provenance['name']}.parquet"
+    write_embeddings(
+        path, tracks.ids, embeddings, model.provenance, task=tracks.task, labels=tracks.labels, in_sample=in_sample
+    )
     return path
 
 

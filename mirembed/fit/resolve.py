@@ -1,4 +1,4 @@
-"""Settings resolved before any work starts: plugins with all their parameters, and the device."""
+"""Resolving settings before any work starts: plugins with all their parameters, and the device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mirembed.registry import Registry
 
 
 def describe_plugins(settings: Settings, registry: Registry) -> dict[str, Any]:
-    """Return the approaches, methods and learners, with the plugins and parameters that they resolve to, as JSON.
+    """Return the approaches, methods and learners as JSON, with their plugins and all parameters.
 
     Every similarity and learner is created once, which checks its parameters.
 

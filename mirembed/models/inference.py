@@ -15,7 +15,7 @@ from mirembed.audio.files import printable
 from mirembed.errors import SpecError
 from mirembed.extract import ExtractedFile, extract_files
 from mirembed.hookspecs import Classification, Task
-from mirembed.models.embeddings import EmbeddingRows, ModelKey, write_embeddings
+from mirembed.models.embeddings import write_embeddings
 from mirembed.models.model import Model
 from mirembed.progress import Progress
 from mirembed.spectrogram import SpectrogramParameters
@@ -81,9 +81,7 @@ def embed_files(model: Model, paths: Sequence[Path], jobs: int, progress: Progre
     done = sorted(rows)
     return EmbeddedFiles(
         paths=[paths[index] for index in done],
-        embeddings=np.stack([rows[index] for index in done])
-        if done
-        else np.zeros((0, model.network.units), np.float32),
+        embeddings=np.array([rows[index] for index in done], np.float32).reshape(-1, model.network.units),
         failures=[(paths[index], failures[index]) for index in sorted(failures)],
     )
 
@@ -144,8 +142,7 @@ def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model) -> None:
     """
     names = [printable(file) for file in embedded.paths]
     if path.suffix.lower() == ".parquet":
-        rows = EmbeddingRows(names, embedded.embeddings, epoch=model.provenance["settings"]["epochs"])
-        write_embeddings(path, rows, ModelKey.of(model))
+        write_embeddings(path, names, embedded.embeddings, model.provenance)
         return
     columns = ["id", *(f"embedding_{unit}" for unit in range(embedded.embeddings.shape[1]))]
     _write_csv(

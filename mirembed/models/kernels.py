@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.errors import ModelError, PluginError
+from mirembed.errors import PluginError
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.training.similarity import PluginSimilarity
@@ -43,25 +43,6 @@ class Kernel:
         """Create the kernel of a description, with exactly the parameters that it lists."""
         similarity = PluginSimilarity.create(registry, exact_spec(described))
         return cls(described, similarity.double(), embeddings)
-
-    @classmethod
-    def load(
-        cls, registry: Registry, described: Mapping[str, Any], embeddings: NDArray[np.float32], model: str
-    ) -> Kernel:
-        """Create the kernel of a saved model.
-
-        Raises
-        ------
-        ModelError
-            If its similarity is not installed, or the installed version does not take its parameters.
-        """
-        try:
-            return cls.create(registry, described, embeddings)
-        except PluginError as error:
-            raise ModelError(
-                f"{model} needs the similarity {described['name']!r} as the kernel of its learner ({error}); "
-                f"install {described['distribution']}=={described['version']}"
-            ) from error
 
     def gram(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the similarities of tracks to the training tracks.

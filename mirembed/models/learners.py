@@ -1,4 +1,4 @@
-"""Learners: what a learner's spec resolves to, and fitting it to the embeddings of training tracks."""
+"""Learners: describing one with its kernel, and fitting it to the embeddings of the training tracks."""
 
 from __future__ import annotations
 
@@ -148,13 +148,13 @@ def check_learners(registry: Registry, learners: Sequence[Spec], task: Task) -> 
 
 @contextlib.contextmanager
 def _naming(registry: Registry, learner: Spec, purpose: str) -> Iterator[None]:
-    """Name the learner and the purpose in whatever its plugin raises."""
+    """Name the learner, and what it was doing, in the errors of its plugin."""
     with plugin_code(f"{registry.find('learner', learner.name).with_origin(learner)} fails to {purpose}"):
         yield
 
 
 def describe_learner(registry: Registry, learner: Spec, approaches: Sequence[Approach]) -> dict[str, Any]:
-    """Return what a learner resolves to, as `Registry.provenance` does, with its kernel by approach as ``kernels``.
+    """Describe a learner as `Registry.provenance` does, and add its kernel for each approach as ``kernels``.
 
     A learner that takes embeddings has no ``kernels``.
 

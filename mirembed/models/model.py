@@ -11,7 +11,8 @@ Nothing in it can run code when it is loaded. A model with the fused engine embe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from mirembed.training.excerpts import Normalization
 from mirembed.training.labels import TargetScale
 from mirembed.training.weights import NetworkWeights, OutputLayer
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass
@@ -128,13 +129,11 @@ class Model:
         return self.scale.unscale(outputs)
 
     def _learner_outputs(self, estimator: Estimator, embeddings: NDArray[np.float32]) -> NDArray[Any]:
-        n = len(embeddings)
+        n, shape, wanted = len(embeddings), embeddings.shape[:1], "finite values"
         if isinstance(self.task, Classification):
-            shape: tuple[int, ...] = (n,)
             wanted = f"class indices from 0 to {len(self.task.classes) - 1}"
         else:
             shape = (n, len(self.task.targets))
-            wanted = "finite values"
         if n == 0:  # scikit-learn refuses an empty array
             return np.zeros(shape)
         name = self._estimator_name()
@@ -214,18 +213,15 @@ class Model:
             If the folder is not a model, is damaged, has another format, or holds a learner of types that are not
             allowed.
         """
-        manifest = _read_manifest(folder)
-        arrays = _read_arrays(folder / NETWORK)
-        try:
-            return cls._assemble(folder, manifest, arrays, registry)
-        except (KeyError, TypeError, ValueError) as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise ModelError(f"the model {folder} is damaged ({reason}); fit it again") from error
+        with _damaged(folder):
+            return cls._assemble(folder, _read_manifest(folder), registry)
 
     @classmethod
-    def _assemble(
-        cls, folder: Path, manifest: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], registry: Registry
-    ) -> Model:
+    def _assemble(cls, folder: Path, manifest: Mapping[str, Any], registry: Registry) -> Model:
+        from safetensors.numpy import load_file
+
+        arrays = load_file(folder / NETWORK)
+
         def part(prefix: str) -> dict[str, NDArray[Any]]:
             start = f"{prefix}."
             return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
@@ -235,8 +231,14 @@ class Model:
         if not (has_learner or part("head")):
             raise KeyError(LEARNER)
         kernel = None
-        if manifest["kernel"] is not None:
-            kernel = Kernel.load(registry, manifest["kernel"], arrays["kernel.embeddings"], f"the model {folder}")
+        if (described := manifest["kernel"]) is not None:
+            try:
+                kernel = Kernel.create(registry, described, arrays["kernel.embeddings"])
+            except PluginError as error:
+                raise ModelError(
+                    f"the model {folder} needs the similarity {described['name']!r} as the kernel of its learner "
+                    f"({error}); install {described['distribution']}=={described['version']}"
+                ) from error
         return cls(
             task=task_from_json(manifest["task"]),
             network=NetworkWeights(
@@ -254,15 +256,18 @@ class Model:
 
     def _arrays(self, network: NetworkWeights) -> dict[str, NDArray[Any]]:
         """Return everything that goes into the safetensors file."""
-        arrays: dict[str, NDArray[Any]] = {f"network.{name}": array for name, array in network.arrays.items()}
-        if self.head is not None:
-            arrays |= {"head.weight": self.head.weight, "head.bias": self.head.bias}
-        arrays |= {"normalization.mean": self.normalization.mean, "normalization.std": self.normalization.std}
-        if self.scale is not None:
-            arrays |= {"scale.low": self.scale.low, "scale.high": self.scale.high}
-        if self.kernel is not None:
-            arrays["kernel.embeddings"] = self.kernel.embeddings
-        return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        parts: dict[str, Mapping[str, NDArray[Any]]] = {
+            "network": network.arrays,
+            "head": {} if self.head is None else vars(self.head),
+            "normalization": vars(self.normalization),
+            "scale": {} if self.scale is None else vars(self.scale),
+            "kernel": {} if self.kernel is None else {"embeddings": self.kernel.embeddings},
+        }
+        return {
+            f"{part}.{name}": np.ascontiguousarray(array)
+            for part, arrays in parts.items()
+            for name, array in arrays.items()
+        }
 
 
 def find_model(models: Path, name: str) -> Path:
@@ -291,40 +296,37 @@ def read_provenance(folder: Path) -> Mapping[str, Any]:
     ModelError
         If the folder is not a model, is damaged, or has another format.
     """
-    manifest = _read_manifest(folder)
-    try:
-        return {**manifest["provenance"], **_identity(folder)}
-    except (KeyError, TypeError) as error:
-        raise ModelError(f"the model {folder} is damaged ({type(error).__name__}: {error}); fit it again") from error
+    with _damaged(folder):
+        return {**_read_manifest(folder)["provenance"], **_identity(folder)}
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     """Read model.json, and check the digests of the other files."""
     try:
         manifest: dict[str, Any] = read_json(folder / MANIFEST)
-        if manifest.get("format") != FORMAT:
-            raise ModelError(
-                f"the model {folder} has format {manifest.get('format')}, and this mirembed reads format {FORMAT}; "
-                "use the version of mirembed that wrote it, or fit it again"
-            )
-        for name in (NETWORK, *manifest["files"]):
-            if file_digest(folder / name) != manifest["files"][name]:
-                raise ModelError(f"{folder / name} has changed since it was saved; fit the model again")
     except StoreError as error:
         raise ModelError(f"{folder} is not a model: {error}") from error
-    except (OSError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"the model {folder} is damaged ({type(error).__name__}: {error}); fit it again") from error
+    if manifest.get("format") != FORMAT:
+        raise ModelError(
+            f"the model {folder} has format {manifest.get('format')}, and this mirembed reads format {FORMAT}; "
+            "use the version of mirembed that wrote it, or fit it again"
+        )
+    for name in (NETWORK, *manifest["files"]):
+        if file_digest(folder / name) != manifest["files"][name]:
+            raise ModelError(f"{folder / name} has changed since it was saved; fit the model again")
     return manifest
 
 
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+@contextlib.contextmanager
+def _damaged(folder: Path) -> Iterator[None]:
+    """Report whatever reading a damaged model raises."""
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
 
     try:
-        return dict(load_file(path))
-    except SafetensorError as error:
-        raise ModelError(f"{path} is damaged ({error}); fit the model again") from error
+        yield
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ModelError(f"the model {folder} is damaged ({reason}); fit it again") from error
 
 
 def _identity(folder: Path) -> dict[str, str]:

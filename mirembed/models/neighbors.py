@@ -15,7 +15,7 @@ import numpy as np
 
 from mirembed.audio.files import audio_files, file_hash, printable
 from mirembed.errors import AudioError, MirembedError
-from mirembed.models.embeddings import ModelKey, read_embeddings
+from mirembed.models.embeddings import read_embeddings
 from mirembed.models.model import Model, find_model, read_provenance
 from mirembed.progress import Progress
 from mirembed.registry import Registry
@@ -102,8 +102,7 @@ def neighbors(
             query = embedded.embeddings[0]
     if inside is None or query is None:
         features = store.find(dataset or Spec.parse(provenance["dataset"]["spec"]))
-        key = ModelKey(provenance["name"], provenance["digest"])
-        names, candidates = read_embeddings(features.embeddings / f"{folder.name}.parquet", key)
+        names, candidates = read_embeddings(features.embeddings / f"{folder.name}.parquet", provenance)
         if query is None:
             query = candidates[_index_of(track, names)]
         else:

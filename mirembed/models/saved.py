@@ -1,4 +1,4 @@
-"""Saved models without loading them: what their files are called, what they are about, and what is wrong with them."""
+"""Saved models, without loading them: the names of their files, summaries, and faults."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def summarize_model(folder: Path) -> ModelSummary:
 
 
 def model_faults(folder: Path) -> Iterator[Fault]:
-    """Yield what is wrong with a model: its files must have the digests in its manifest."""
+    """Yield the faults of a model, whose files must have the digests in its manifest."""
     try:
         digests = dict(read_json(folder / MANIFEST)["files"])
     except (StoreError, KeyError, TypeError, ValueError) as error:
@@ -79,5 +79,5 @@ def model_faults(folder: Path) -> Iterator[Fault]:
         except OSError as error:
             yield Fault(str(folder / name), f"cannot be read: {error.strerror}", _FIT_AGAIN)
             continue
-        if digest.removeprefix("sha256:") != found:
+        if digest != found:
             yield Fault(str(folder / name), "has changed since it was fitted", _FIT_AGAIN)

@@ -36,10 +36,9 @@ class TargetScale:
         EvaluationError
             If an undeclared target is constant.
         """
-        low = np.array([np.nan if t.low is None else t.low for t in task.targets])
-        high = np.array([np.nan if t.high is None else t.high for t in task.targets])
-        low = np.where(np.isnan(low), labels.min(axis=0), low)
-        high = np.where(np.isnan(high), labels.max(axis=0), high)
+        columns = list(zip(task.targets, labels.T, strict=True))
+        low = np.array([values.min() if t.low is None else t.low for t, values in columns], np.float64)
+        high = np.array([values.max() if t.high is None else t.high for t, values in columns], np.float64)
         for target, bottom, top in zip(task.targets, low, high, strict=True):
             if not bottom < top:
                 raise EvaluationError(
@@ -67,7 +66,7 @@ def one_hot(indices: NDArray[np.int64], n_classes: int) -> NDArray[np.float32]:
 
 
 def undeclared(task: Task) -> Sequence[str]:
-    """Return the names of the regression targets without a declared range."""
+    """Return the names of the regression targets whose range is not declared."""
     if isinstance(task, Classification):
         return []
     return [target.name for target in task.targets if target.low is None or target.high is None]

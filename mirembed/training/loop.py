@@ -53,7 +53,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """The length, seed and place of a training.
+    """Length, seed, device and engine of a training.
 
     Attributes
     ----------
@@ -91,11 +91,6 @@ class Trained:
     network: EmbeddingNetwork
     head: nn.Linear | None
     losses: list[float] = field(default_factory=list)
-
-    @property
-    def modules(self) -> nn.ModuleDict:
-        """Everything that is trained."""
-        return nn.ModuleDict({"network": self.network} | ({} if self.head is None else {"head": self.head}))
 
 
 # All losses are sums over a batch, so that the optimizer treats all approaches alike; with means, Adadelta stalls.
@@ -191,14 +186,14 @@ def train(
         raise SpecError(f"--batch {settings.batch}: learning a similarity takes batches of at least 2 tracks")
     seed, device = (settings.seed, settings.fold), settings.device
     network = seeded_network(2 * data.frames.shape[1], seed)
-    n_outputs = data.label_vectors.shape[1]
-    trained = Trained(network, seeded_head(network.units, n_outputs, seed) if similarity is None else None)
-    modules = trained.modules.to(device)
+    head = seeded_head(network.units, data.label_vectors.shape[1], seed) if similarity is None else None
+    trained = Trained(network, head)
+    modules = nn.ModuleDict({"network": network} | ({} if head is None else {"head": head})).to(device)
     optimizer = Adadelta(modules.parameters())
     losses = trained.losses
     if checkpoint is not None and checkpoint.exists():
         losses += _restore_checkpoint(checkpoint, modules, optimizer)
-    batch_loss = _batch_loss(data, trained.head, similarity, label_similarity, device)
+    batch_loss = _batch_loss(data, head, similarity, label_similarity, device)
     differentiating = similarity.differentiating if isinstance(similarity, PluginSimilarity) else contextlib.nullcontext
     engine = make_engine(settings.engine, network)
     on_epoch(len(losses))
@@ -217,7 +212,7 @@ def train(
         if not np.isfinite(losses[-1]):
             raise EvaluationError(
                 f"the loss is {losses[-1]} after epoch {done}: the training of seed {settings.seed}, fold "
-                f"{settings.fold} diverged; {_suspicion(similarity)}"
+                f"{settings.fold} diverged; {_advice(similarity)}"
             )
         if settings.checkpoint_every and done % settings.checkpoint_every == 0 and done < settings.epochs:
             on_checkpoint(done, trained)
@@ -263,7 +258,7 @@ def _read_ahead(
         yield ahead[number]
 
 
-def _suspicion(similarity: Similarity | None) -> str:
+def _advice(similarity: Similarity | None) -> str:
     if similarity is None:
         return "check the labels"
     name = f"the similarity {similarity.name}" if isinstance(similarity, PluginSimilarity) else "the similarity"

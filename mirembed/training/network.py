@@ -118,7 +118,7 @@ def _seed_weights(module: nn.Module, seed: Sequence[int]) -> None:
 
 
 def to_device(array: NDArray[np.generic], device: str | torch.device) -> Tensor:
-    """Return an array as a tensor on a device. Every array that a network meets goes through here."""
+    """Return an array as a tensor on a device."""
     return torch.from_numpy(array).to(device)
 
 
@@ -161,32 +161,23 @@ class TorchEngine:
         of 32 tracks, with the state carried from block to block. That is why a track's embedding does not depend on
         its companions.
         """
-        embeddings = np.zeros((len(starts), self._network.units), np.float32)
+        network, device = self._network, self._network.device
+        embeddings = np.zeros((len(starts), network.units), np.float32)
         by_length = np.argsort(lengths, kind="stable")
         batches = [by_length[first : first + EMBED_BATCH] for first in range(0, len(starts), EMBED_BATCH)]
         with one_thread():
             for number in reading_ahead(frames, [(starts[rows], lengths[rows]) for rows in batches]):
                 rows = batches[number]
                 filled = np.resize(rows, EMBED_BATCH)
-                sums = self._sum_outputs(frames, starts[filled], lengths[filled], normalization)
-                embeddings[rows] = sums[: len(rows)] / lengths[rows, None].astype(np.float32)
+                first_state = second_state = None
+                total = torch.zeros(EMBED_BATCH, network.units, device=device)
+                for offset in range(0, int(lengths[filled].max()), EXCERPT_FRAMES):
+                    offsets = np.full(EMBED_BATCH, offset, np.int64)
+                    inputs, inside = gather(
+                        frames, starts[filled], lengths[filled], offsets, EXCERPT_FRAMES, normalization
+                    )
+                    hidden, first_state = network.first(to_device(inputs, device), first_state)
+                    output, second_state = network.second(hidden, second_state)
+                    total += (output * to_device(inside, device)[:, :, None]).sum(dim=1)
+                embeddings[rows] = total.cpu().numpy()[: len(rows)] / lengths[rows, None].astype(np.float32)
         return embeddings
-
-    def _sum_outputs(
-        self,
-        frames: NDArray[np.float32],
-        starts: NDArray[np.int64],
-        lengths: NDArray[np.int64],
-        normalization: Normalization,
-    ) -> NDArray[np.float32]:
-        """Sum the outputs of the last layer over time: ndarray ``[EMBED_BATCH, units]``."""
-        network = self._network
-        first_state = second_state = None
-        total = torch.zeros(EMBED_BATCH, network.units, device=network.device)
-        for offset in range(0, int(lengths.max()), EXCERPT_FRAMES):
-            offsets = np.full(EMBED_BATCH, offset, np.int64)
-            inputs, inside = gather(frames, starts, lengths, offsets, EXCERPT_FRAMES, normalization)
-            hidden, first_state = network.first(to_device(inputs, network.device), first_state)
-            output, second_state = network.second(hidden, second_state)
-            total += (output * to_device(inside, network.device)[:, :, None]).sum(dim=1)
-        return np.asarray(total.cpu().numpy())

@@ -23,10 +23,12 @@ class Adadelta:
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         self._parameters = list(parameters)
-        flat = torch.cat([parameter.detach().ravel() for parameter in self._parameters])
-        self._square_avg, self._acc_delta = torch.zeros_like(flat), torch.zeros_like(flat)
+        # The parameters become views of one flat tensor: one operation on all of them is cheaper than one on each.
+        self._flat = torch.cat([parameter.detach().ravel() for parameter in self._parameters])
+        for parameter, view in zip(self._parameters, self._like_parameters(self._flat), strict=True):
+            parameter.data = view
+        self._square_avg, self._acc_delta = torch.zeros_like(self._flat), torch.zeros_like(self._flat)
         self._steps = torch.zeros(len(self._parameters))
-        self._flat: Tensor | None = None
 
     def _like_parameters(self, flat: Tensor) -> list[Tensor]:
         """Return views of a flat tensor in the shapes of the parameters."""
@@ -35,14 +37,7 @@ class Adadelta:
 
     @torch.no_grad()
     def step(self, loss: Tensor) -> None:
-        """Take one step down the gradient of ``loss``.
-
-        The parameters become views of one flat tensor: one operation on all of them is cheaper than one on each.
-        """
-        if self._flat is None:
-            self._flat = torch.cat([parameter.detach().ravel() for parameter in self._parameters])
-            for parameter, view in zip(self._parameters, self._like_parameters(self._flat), strict=True):
-                parameter.data = view
+        """Take one step down the gradient of ``loss``."""
         gradient = torch.cat([part.ravel() for part in torch.autograd.grad(loss, self._parameters)])
         adadelta(
             [self._flat],

@@ -1,4 +1,4 @@
-"""Similarities of plugins: their results are checked, and errors name the plugin. Importing this imports no torch."""
+"""Similarities of plugins, with checked results and errors that name the plugin. This module imports no torch."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class PluginSimilarity:
     def ranking_similarities(
         self, query: NDArray[np.float32], candidates: NDArray[np.float32]
     ) -> NDArray[np.floating[Any]]:
-        """Return what `similarities_to` does in float64, without torch if the similarity has ``cross_numpy``.
+        """Return `similarities_to` in float64, without torch if the similarity has ``cross_numpy``.
 
         The values agree but for rounding. Use it to rank tracks.
 
@@ -114,7 +114,7 @@ class PluginSimilarity:
         return np.asarray(values[0])
 
     def differentiating(self) -> contextlib.AbstractContextManager[None]:
-        """Name this similarity in whatever is raised in a ``with`` block that computes its gradient."""
+        """Name this similarity in the errors of a ``with`` block that computes its gradient."""
         return plugin_code(f"the gradient of the similarity {self.name} fails")
 
     def _call(self, function: Callable[..., Tensor], *vectors: Tensor) -> Tensor:
@@ -145,6 +145,6 @@ class PluginSimilarity:
 
 
 def _is_module(similarity: Any) -> bool:
-    """Return whether a similarity is a torch module. Where torch was never imported, none can be."""
+    """Return whether a similarity is a torch module. As long as nothing has imported torch, none can be."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(similarity, torch.nn.Module)

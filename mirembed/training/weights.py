@@ -1,4 +1,4 @@
-"""Weights as arrays: what a model keeps. Reading them and computing with the fused engine needs no torch."""
+"""The weights of a network as arrays, as a model keeps them. Neither reading nor using them needs torch."""
 
 from __future__ import annotations
 

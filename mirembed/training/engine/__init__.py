@@ -68,13 +68,13 @@ class Engine(Protocol):
 
 
 def make_engine(engine: str, network: EmbeddingNetwork | NetworkWeights) -> Engine:
-    """Return an engine for a network, or for weights that are only to embed full tracks.
+    """Return an engine for a network, or for weights; with weights it can embed full tracks only.
 
     Parameters
     ----------
     engine : {"auto", "numba", "torch"}
-        ``auto`` is for embedding: ``numba`` where it works, else ``torch``. It chooses silently; call `prepare_engine`
-        first where compilation should be announced.
+        ``auto`` is for embedding: ``numba`` if it works here, else ``torch``. The choice is silent; call
+        `prepare_engine` first to announce a compilation.
     network : EmbeddingNetwork or NetworkWeights
     """
     if engine == "numba" or (engine == "auto" and reason_against_numba() is None):
@@ -88,13 +88,13 @@ def make_engine(engine: str, network: EmbeddingNetwork | NetworkWeights) -> Engi
 
 
 def prepare_engine(note: Callable[[str], None]) -> None:
-    """Compile or load the engine that ``auto`` stands for, before work with a progress bar starts."""
+    """Compile or load the engine that ``auto`` chooses, before a progress bar starts."""
     with _announcing_compilation(note):
         reason_against_numba()
 
 
 def import_engine() -> None:
-    """Import what ``auto`` stands for without compiling anything, in a process that workers are forked from."""
+    """Import what ``auto`` may choose, without compiling it, in a process that workers are forked from."""
     import mirembed.training.network
 
     if _reason_against_importing_numba() is None:
@@ -102,7 +102,7 @@ def import_engine() -> None:
 
 
 def choose_engine(engine: str, note: Callable[[str], None]) -> str:
-    """Resolve the engine of a training: ``auto`` is ``numba`` where it works and agrees with torch, else ``torch``.
+    """Resolve the engine of a training: ``auto`` is ``numba`` if it works here and agrees with torch, else ``torch``.
 
     Parameters
     ----------

@@ -1,11 +1,12 @@
-"""The fused engine as the rest of mirembed sees it.
+"""The fused engine: the way that the rest of mirembed uses it.
 
-The compiled code of `mirembed.training.engine.gru` checks nothing, so everything that it is given is checked here.
+The compiled code of `mirembed.training.engine.gru` checks nothing, so all its arguments are checked here.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -117,7 +118,7 @@ class FusedEngine:
 
 @functools.cache
 def _autograd_function() -> type[Function]:
-    """Define the engine as a node of torch's graph; only training needs it, and torch."""
+    """Define the engine as a node of torch's graph. Only training needs this, so only training imports torch."""
     import torch
 
     class Excerpts(torch.autograd.Function):
@@ -157,7 +158,7 @@ class _Tiles:
         return np.ascontiguousarray(in_lanes.transpose(0, 2, 1).reshape(-1, in_lanes.shape[1])[: self.n_tracks])
 
     def in_lanes(self, by_track: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Rearrange ``[n_tracks, n_units]`` to ``[n_tiles, n_units, LANES]``, with zeros where there is no track."""
+        """Rearrange ``[n_tracks, n_units]`` to ``[n_tiles, n_units, LANES]``, with zeros in unused lanes."""
         n_units = by_track.shape[1]
         filled = np.zeros((len(self.n_frames) * LANES, n_units), np.float32)
         filled[: self.n_tracks] = by_track
@@ -223,7 +224,7 @@ class Packing:
         self.sizes = [(n_in, n_hidden), (n_hidden, n_units)]
         self.shapes = list(parameter_shapes(n_in, n_hidden, n_units).values())
         # The compiled code adds up two biases. Where there is one, the other is the zero after all parameters.
-        zero = _total(self.shapes)
+        zero = sum(math.prod(shape) for shape in self.shapes)
         indices = _split(np.arange(zero), self.shapes)
         packed = [_panels(indices[first], indices[first + 1]) for first in (0, 4)]
         self._packed_shapes = [[panels.shape for panels in layer] for layer in packed]
@@ -249,7 +250,7 @@ class Packing:
         return first, second
 
     def gradients(self) -> tuple[Gradient, Gradient]:
-        """Return room for the gradients of both layers."""
+        """Return memory for the gradients of both layers."""
         first, second = (
             Gradient(
                 weights=_aligned(i + n, _filled(3 * n)),
@@ -286,7 +287,7 @@ def _filled(size: int) -> int:
 
 def _aligned(*shape: int) -> NDArray[np.float32]:
     """Return float32 zeros that begin at a cache line, so that no vector lies across two of them."""
-    size = 4 * int(np.prod(shape))
+    size = 4 * math.prod(shape)
     memory = np.zeros(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
     return memory[start : start + size].view(np.float32).reshape(shape)
@@ -312,11 +313,7 @@ def _layer(panels: Sequence[NDArray[np.float32]], biases: NDArray[np.float32]) -
     return Layer(new, reset_update, candidate, biases, to_state, to_inputs)
 
 
-def _total(shapes: Sequence[tuple[int, ...]]) -> int:
-    return sum(int(np.prod(shape)) for shape in shapes)
-
-
 def _split(flat: NDArray[Any], shapes: Sequence[tuple[int, ...]]) -> list[NDArray[Any]]:
     """Split a flat array into consecutive parts of these shapes."""
-    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
     return [part.reshape(shape) for part, shape in zip(np.split(flat[: ends[-1]], ends[:-1]), shapes, strict=True)]
