@@ -198,7 +198,10 @@ def test_the_folder_dataset_is_described_with_its_parameters_and_endings():
     assert told == {
         parameter.name for parameter in parameters_of(Registry.discover().find("dataset", "folder").factory)
     }
-    assert set(re.findall(r"`(\.\w+)`", page.split("recognized by their extension:")[1].split("\n\n")[0])) == AUDIO_SUFFIXES
+    assert (
+        set(re.findall(r"`(\.\w+)`", page.split("recognized by their extension:")[1].split("\n\n")[0]))
+        == AUDIO_SUFFIXES
+    )
 
 
 # Plugin examples
