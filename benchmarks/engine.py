@@ -1,4 +1,4 @@
-"""mirembed's side of the comparison: its own scheduler, training loop and engines, with a clock in the workers."""
+"""mirembed's side of the comparison: its own workers, training loop and engines, timed inside the workers."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from mirembed.workers.trainings import run_trainings
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker is to do: the training of one fold, or with ``fold`` None the embedding of every track.
+    """The task of a worker: train on one fold or, if ``fold`` is None, embed every track.
 
-    ``in_memory``: on an array of its own, in place of the mapped file.
+    ``in_memory``: use a copy of the frames in memory instead of the mapped file.
     """
 
     problem: Problem
@@ -41,10 +41,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Span:
-    """When a worker did it, in seconds of the system's clock, and what came of it.
+    """When a worker did its task, in seconds of the system's clock, and the outcome.
 
-    ``loss``: the mean of a track in the last epoch. ``processor``: seconds of processor time, those in the system
-    included. ``worker``: the process.
+    ``loss``: mean per track in the last epoch. ``processor``: seconds of processor time, user and system. ``worker``:
+    process id.
     """
 
     begin: float
@@ -61,14 +61,13 @@ class Measured:
     Attributes
     ----------
     seconds : float
-        Of the busiest worker, all its tasks together, with data at hand and the engine loaded.
+        Time of the busiest worker for all its tasks, once its data are open and its engine is loaded.
     others : float
-        Seconds for everything else: processes, imports, the engine, the statistics of the bands, and workers that have
-        nothing left to do.
+        Seconds for everything else: starting processes, imports, the engine, statistics of the bands, idle workers.
     loss : float
-        Mean loss of a track in the last epoch, over the folds.
+        Mean loss per track in the last epoch, over the folds.
     processor : float
-        Seconds of processor time of all workers; unlike the clock's, other programs hardly change them.
+        Processor time of all workers in seconds. Unlike elapsed time, it hardly depends on other programs.
     """
 
     seconds: float
@@ -78,7 +77,7 @@ class Measured:
 
 
 def run_training(task: Task, on_epoch: Callable[[int], None]) -> Span:
-    """Train one fold. Runs in a worker."""
+    """Train on one fold, in a worker."""
     problem = task.problem
     assert task.fold is not None
     rows = problem.folds[task.fold].train
@@ -115,7 +114,7 @@ def _training_data(task: Task, rows: NDArray[np.int64]) -> TrainingData:
 
 
 def run_embedding(task: Task, _on_epoch: Callable[[int], None]) -> Span:
-    """Embed every track. Runs in a worker."""
+    """Embed every track, in a worker."""
     frames, places = task.problem.frames.open(), task.problem.frames
     normalization = Normalization.fit(places.moments())
     with one_thread():
@@ -154,7 +153,7 @@ def _measure(function: Callable[[Task, Callable[[int], None]], Span], tasks: Seq
 def evaluate_command(
     store: Store, tracks: Tracks, problem: Problem, *, jobs: int, engine: str, every: int
 ) -> list[str]:
-    """Return the words of the whole evaluation as a user would type it, scored after ``every`` so many epochs."""
+    """Return the command of the whole evaluation as a user would type it; it scores after every ``every`` epochs."""
     return [
         *(sys.executable, "-m", "mirembed", "evaluate", "--json"),
         *("--store", str(store.root), "--dataset", tracks.info.spec),
@@ -166,12 +165,12 @@ def evaluate_command(
 
 
 def run_command(words: Sequence[str]) -> tuple[float, str]:
-    """Run a command; return seconds, and what it printed.
+    """Run a command; return the seconds it took and its output.
 
     Raises
     ------
     SystemExit
-        If it fails, with what it said.
+        If it fails, with its error messages.
     """
     begin = time.perf_counter()
     done = subprocess.run(words, capture_output=True, text=True, check=False)

@@ -1,8 +1,8 @@
-"""How fast extraction is: mirembed and librosa on the same files, by turns, in one run (``make bench-extract``).
+"""Measure extraction: mirembed and librosa take turns on the same files (``make bench-extract``).
 
-Both have the same number of worker processes, FFT size, hop and bands. librosa's pool is warmed up before its clock
-starts and keeps its spectrograms in memory; mirembed's clock includes the start of its workers, hashing, and the
-writing of the store. ``--memory N`` extracts N files instead and prints how much memory the processes hold on the way.
+Both use the same number of worker processes, FFT size, hop and bands. librosa's pool is warmed up before it is timed,
+and keeps its spectrograms in memory; mirembed's time includes starting its workers, hashing, and writing the store.
+``--memory N`` extracts N files instead and prints how much memory the processes use over time.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from mirembed.spectrogram.definition import fft_size, frame_length
 from mirembed.store import FeatureStore
 
 DISTINCT = 40
-"""Clips that are synthesized; a larger number of files is made of hard links to them."""
+"""Clips to synthesize; further files are hard links to them."""
 
 FORMATS = {"wav": (22_050, 1), "mp3": (44_100, 2)}
-"""Sampling rate (Hz) and channels of the files of each kind."""
+"""Sampling rate (Hz) and channels of each kind of file."""
 
 GOALS = {("essentia", "wav"): 2.0, ("essentia", "mp3"): 1.3, ("scipy", "wav"): 3.0}
-"""Times librosa's speed that each backend is to reach."""
+"""How many times faster than librosa each backend should be."""
 
 MEBIBYTE = 2**20
 
 
 def write_clips(folder: Path, kind: str, n_files: int, seconds: float) -> list[Path]:
-    """Write clips of chords with noise, 16 bit or 128 kbit/s and more."""
+    """Write clips of chords with noise: 16-bit WAV, or MP3 at 128 kbit/s or more."""
     import soundfile
 
     rate, channels = FORMATS[kind]
@@ -62,7 +62,7 @@ def write_clips(folder: Path, kind: str, n_files: int, seconds: float) -> list[P
 
 
 def by_librosa(path: Path) -> np.ndarray:
-    """In a worker: the log-mel spectrogram, with the FFT, hop and bands that mirembed has at this rate."""
+    """Compute a log-mel spectrogram with the FFT, hop and bands that mirembed uses at this rate, in a worker."""
     import librosa
 
     samples, rate = librosa.load(path, sr=None)
@@ -98,21 +98,21 @@ def run_mirembed(paths: Sequence[Path], jobs: int, backend: str) -> None:
 
 
 class Took(NamedTuple):
-    """Seconds of the clock, and seconds of processor in this process and its workers."""
+    """Elapsed seconds, and processor seconds of this process and its workers."""
 
     wall: float
     cpu: float
 
 
 def took(work: Callable[[], object]) -> Took:
-    """Call and return what it took."""
+    """Time a call."""
     wall, cpu = time.perf_counter(), processor_seconds()
     work()
     return Took(time.perf_counter() - wall, processor_seconds() - cpu)
 
 
 def processor_seconds() -> float:
-    """Return what this process, its living workers and those that have ended have used."""
+    """Return the processor time of this process and all its workers, ended ones included."""
     import psutil
 
     this = psutil.Process()
@@ -122,7 +122,7 @@ def processor_seconds() -> float:
 
 
 def compare(kind: str, n_files: int, seconds: float, jobs: int, rounds: int) -> list[str]:
-    """Extract the same files by turns; return what is to be printed."""
+    """Extract the same files with each program in turn; return the lines to print."""
     runs: dict[str, list[Took]] = {"librosa": [], "essentia": [], "scipy": []}
     with tempfile.TemporaryDirectory(prefix="mirembed-bench-") as folder:
         paths = write_clips(Path(folder), kind, n_files, seconds)
@@ -141,22 +141,22 @@ def compare(kind: str, n_files: int, seconds: float, jobs: int, rounds: int) -> 
         )
         best = min(times)
         line = f"  {name:<9}{best.wall:7.2f} s  {n_files * seconds / 3600 / best.wall:5.2f} h/s  "
-        line += f"{1000 * best.cpu / n_files:6.1f} ms of processor a file  "
-        line += f"{wall:5.2f} x librosa by the clock, {cpu:5.2f} x by processor time"
+        line += f"{1000 * best.cpu / n_files:6.1f} ms of processor time per file  "
+        line += f"{wall:5.2f} x librosa in elapsed time, {cpu:5.2f} x in processor time"
         goal = GOALS.get((name, kind))
         lines.append(line + (f" (goal {goal:g})" if goal else ""))
     return lines
 
 
 def start_up(backend: str) -> float:
-    """Return the seconds from the start of a worker to its first spectrogram, of a 1-s clip."""
+    """Return the seconds from starting a worker to its first spectrogram of a 1-s clip."""
     with tempfile.TemporaryDirectory(prefix="mirembed-bench-") as folder:
         paths = write_clips(Path(folder), "wav", 1, 1.0)
         return min(took(lambda: list(extract_files(paths, 1, ExtractOptions(backend)))).wall for _ in range(5))
 
 
 class MemoryWatch(threading.Thread):
-    """Looks several times a second how much memory this process and its workers hold."""
+    """Samples the memory of this process and its workers several times a second."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -164,7 +164,7 @@ class MemoryWatch(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
-        """Look until `end`."""
+        """Sample until `end` is called."""
         import psutil
 
         parent = psutil.Process(os.getpid())
@@ -178,7 +178,7 @@ class MemoryWatch(threading.Thread):
             self.samples.append((parent.memory_info().rss, max(workers, default=0)))
 
     def end(self) -> list[str]:
-        """Return, for each tenth of the time, the most that was held."""
+        """Return a line with the peak memory for each tenth of the time."""
         self._ended.set()
         self.join()
         tenths = np.array_split(np.array(self.samples), min(10, len(self.samples)))
@@ -190,7 +190,7 @@ class MemoryWatch(threading.Thread):
 
 
 def measure_memory(kind: str, n_files: int, seconds: float, jobs: int, backend: str) -> list[str]:
-    """Extract many files; return the memory of each tenth of the way."""
+    """Extract many files; return lines with the peak memory for each tenth of the time."""
     with tempfile.TemporaryDirectory(prefix="mirembed-bench-") as folder:
         paths = write_clips(Path(folder), kind, n_files, seconds)
         watch = MemoryWatch()
@@ -200,18 +200,18 @@ def measure_memory(kind: str, n_files: int, seconds: float, jobs: int, backend: 
 
 
 def main() -> None:
-    """Parse and print."""
+    """Measure according to the command line, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=300, help="of each kind")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of each file")
+    parser.add_argument("--files", type=int, default=300, help="number of files of each kind")
+    parser.add_argument("--seconds", type=float, default=30.0, help="duration of each file")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3, help="turns; the median of their ratios is told")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each program; the median ratio is printed")
     parser.add_argument("--kind", choices=sorted(FORMATS), action="append")
-    parser.add_argument("--memory", type=int, metavar="N", help="extract N files and show the memory, 10000 say")
+    parser.add_argument("--memory", type=int, metavar="N", help="extract N files, such as 10000, and print the memory")
     arguments = parser.parse_args()
     kinds = arguments.kind or ["wav", "mp3"]
     for backend in ("essentia", "scipy"):
-        print(f"{backend}: {start_up(backend):.2f} s from the start of a worker to its first spectrogram", flush=True)
+        print(f"{backend}: {start_up(backend):.2f} s from starting a worker to its first spectrogram", flush=True)
     for kind in kinds:
         if arguments.memory:
             for backend in ("essentia", "scipy"):

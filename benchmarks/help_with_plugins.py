@@ -1,8 +1,8 @@
-"""What installed plugins cost: the time of ``mirembed --help`` and ``mirembed plugins`` with none and with many.
+"""Measure the cost of installed plugins: the time of ``mirembed --help`` and ``mirembed plugins``, with and without.
 
     python benchmarks/help_with_plugins.py --plugins 50 --runs 5
 
-Prints the best of some runs in seconds, and the ratio; each plugin's own module imports nothing but mirembed.
+Prints the best of several runs in seconds, and the ratio. The module of each plugin imports only mirembed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def install(folder: Path, number: int) -> None:
 
 
 def best_time(words: list[str], runs: int, folder: Path | None) -> float:
-    """Return the shortest processor time in seconds: the machine may be busy with other things."""
+    """Return the shortest processor time in seconds; unlike elapsed time, other programs hardly change it."""
     paths = [str(folder) if folder else "", os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     times = []
@@ -50,16 +50,16 @@ def best_time(words: list[str], runs: int, folder: Path | None) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure according to the command line, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--plugins", type=int, default=50, help="how many to install")
-    parser.add_argument("--runs", type=int, default=5, help="of which the best counts")
+    parser.add_argument("--plugins", type=int, default=50, help="number of plugins to install")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each command, of which the best counts")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for number in range(options.plugins):
             install(folder, number)
-        print(f"{time.strftime('%Y-%m-%d')}, {options.plugins} plugins, best of {options.runs}, processor time")
+        print(f"{time.strftime('%Y-%m-%d')}, {options.plugins} plugins, best of {options.runs}, CPU time")
         for words in (["--help"], ["plugins"]):
             bare, full = best_time(words, options.runs, None), best_time(words, options.runs, folder)
             print(f"mirembed {' '.join(words):8}{bare:6.3f} s without, {full:6.3f} s with: {full / bare:.2f} times")

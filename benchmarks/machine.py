@@ -1,4 +1,4 @@
-"""The machine: in words, how fast it multiplies matrices and reads, and how much memory processes take on it."""
+"""The machine: its description, the speed of matrix products and disk reads, and the memory that processes use."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ SGEMM_SIZE = 512
 SGEMM_REPEATS = 50
 MEBIBYTE = 2**20
 CACHESTAT = 451
-"""Number of a system call that counts the pages of a file in the cache; Linux 6.5 and later."""
+"""Number of the system call that counts the cached pages of a file (Linux 6.5 and later)."""
 
 
 def describe() -> str:
-    """Return processor, memory and versions in a line."""
+    """Return the processor, memory and versions in one line."""
     model = platform.processor() or platform.machine()
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -41,9 +41,9 @@ def describe() -> str:
 
 
 def sgemm_rates(cores: int) -> tuple[float, float]:
-    """Return the FLOP/s of float32 matrix products on one thread, and on as many as there are cores, together.
+    """Return the FLOP/s of float32 matrix products on one thread, and on one thread per core together.
 
-    Of the libraries of torch and of NumPy the faster counts; which one that is depends on the processor.
+    The faster of torch and NumPy counts; which one that is depends on the processor.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -68,7 +68,7 @@ _PRODUCTS = (_multiply_by_torch, _multiply_by_numpy)
 
 
 def _multiply(make_product: Callable[[], Callable[[], object]]) -> float:
-    """Return the FLOP/s of one thread: of the fastest tenth of the products, for the machine may do other things."""
+    """Return the FLOP/s of one thread in the fastest tenth of the products, because other programs may disturb it."""
     product = make_product()
     times = []
     for _ in range(SGEMM_REPEATS):
@@ -79,9 +79,9 @@ def _multiply(make_product: Callable[[], Callable[[], object]]) -> float:
 
 
 def random_reads(path: Path, size: int, depth: int, seconds: float = 2.0) -> float:
-    """Return how many reads of ``size`` bytes, ``depth`` at a time, a disk serves a second at random places of a file.
+    """Return the random reads per second of ``size`` bytes from a file, ``depth`` at a time.
 
-    The file leaves the system's cache first, and no place is read twice.
+    The file is evicted from the system's cache first, and no place is read twice.
     """
     places = np.random.default_rng(depth).permutation(path.stat().st_size // size)
     with path.open("rb") as file, ThreadPoolExecutor(depth) as pool:
@@ -101,9 +101,9 @@ def random_reads(path: Path, size: int, depth: int, seconds: float = 2.0) -> flo
 
 
 class _Watcher:
-    """Does something again and again in a thread, for as long as a ``with`` block takes."""
+    """Calls `look` at regular intervals in a thread during a ``with`` block."""
 
-    interval = 1.0  # seconds; a look takes some 30 ms of a core
+    interval = 1.0  # seconds; `look` takes about 30 ms of a core
 
     def __enter__(self) -> Self:
         self._done = threading.Event()
@@ -121,19 +121,19 @@ class _Watcher:
             self.look()
 
     def look(self) -> None:
-        """Do it once."""
+        """Do the work once."""
         raise NotImplementedError
 
 
 class PeakMemory(_Watcher):
-    """The most memory, in bytes, that this process's children took together: `peak`.
+    """Measures `peak`: the most memory, in bytes, that this process's children used together.
 
-    Memory that processes share is divided among them (the proportional set size of Linux).
+    Shared memory is divided among the processes that share it (Linux's proportional set size).
 
     Parameters
     ----------
     of_all : bool
-        Count this process too.
+        Count this process, too.
     """
 
     def __init__(self, of_all: bool = False) -> None:
@@ -141,7 +141,7 @@ class PeakMemory(_Watcher):
         self._of_all = of_all
 
     def look(self) -> None:
-        """Add up what the processes take now."""
+        """Add up the memory of the processes."""
         own = psutil.Process()
         total = 0
         for process in [*([own] if self._of_all else []), *own.children(recursive=True)]:
@@ -151,7 +151,7 @@ class PeakMemory(_Watcher):
 
 
 class EvictedFile(_Watcher):
-    """A file whose pages leave the system's cache again and again; `peak` is the most, in bytes, that were in it.
+    """Evicts a file from the system's cache at regular intervals; `peak` is the most of it, in bytes, that was cached.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ class EvictedFile(_Watcher):
 
     def __enter__(self) -> Self:
         self._file = self._path.open("rb")
-        os.fsync(self._file.fileno())  # only what is on the disk can leave
+        os.fsync(self._file.fileno())  # only pages that are on the disk can be evicted
         self._evict()
         return super().__enter__()
 
@@ -173,7 +173,7 @@ class EvictedFile(_Watcher):
         self._file.close()
 
     def look(self) -> None:
-        """Count the pages in the cache, then let them go."""
+        """Count the cached pages, then evict them."""
         self.peak = max(self.peak, _cached_pages(self._file.fileno()) * mmap.PAGESIZE)
         self._evict()
 
@@ -182,9 +182,9 @@ class EvictedFile(_Watcher):
 
 
 def _cached_pages(descriptor: int) -> int:
-    """Return how many pages of an open file are in the system's cache."""
+    """Return the number of cached pages of an open file."""
     libc = ctypes.CDLL(None, use_errno=True)
-    from_to, counts = np.zeros(2, np.uint64), np.zeros(5, np.uint64)  # to 0: to the end
+    from_to, counts = np.zeros(2, np.uint64), np.zeros(5, np.uint64)  # length 0: to the end of the file
     if (
         libc.syscall(
             CACHESTAT, descriptor, ctypes.c_void_p(from_to.ctypes.data), ctypes.c_void_p(counts.ctypes.data), 0
@@ -192,7 +192,7 @@ def _cached_pages(descriptor: int) -> int:
         == 0
     ):
         return int(counts[0])
-    # An older system: looks at every page of the file, 15 ms of a core for each GiB.
+    # Older systems: ask for every page of the file, which takes 15 ms of a core per GiB.
     mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
     address = np.frombuffer(mapping, np.uint8).ctypes.data
     pages = np.zeros(-(-len(mapping) // mmap.PAGESIZE), np.uint8)

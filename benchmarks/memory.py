@@ -1,10 +1,9 @@
-"""How much memory mirembed takes, beside the obvious program, and how it trains when memory does not hold the frames.
+"""Measure memory: mirembed and the naive program, and training on frames larger than memory.
 
-Memory is that of all processes together; what they share counts once (proportional set size, Linux). For frames larger
-than memory no limit is imposed, which would take rights that few have: instead every page of their file leaves the
-system's cache, every second. So whatever is read comes from the disk, pages that were read ahead leave with the others,
-and what was in the cache counts as memory that was needed. ``CPU ms`` is the processor time of an excerpt: where other
-programs run, the clock says little.
+Memory is that of all processes together, with shared memory counted once (Linux's proportional set size). A memory
+limit would need privileges that few have. Instead, the file of frames is evicted from the system's cache every second:
+every read comes from the disk, pages read ahead are evicted with the others, and cached pages count as used memory.
+``CPU ms`` is the processor time per excerpt; if other programs run, elapsed time means little.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from benchmarks.problem import (
     N_CLASSES,
     Problem,
     add_arguments,
-    made_up_frames,
     make_problem,
     opened_store,
     positive,
     run,
+    synthetic_frames,
 )
 from benchmarks.speed import NAIVE, evaluate_naively
 from mirembed.datasets.splits import Fold
@@ -37,15 +36,15 @@ from mirembed.store.frame_file import FrameFile
 from mirembed.training.labels import one_hot
 
 REPEATED_TRACKS = 500
-"""Made-up tracks that fill a large file again and again."""
+"""Synthetic tracks, repeated to fill a large file."""
 EXCERPT_BYTES = 2**14
-"""Of frames that an excerpt is made of, in whole pages."""
+"""Size of the frames of an excerpt, in whole pages."""
 PARTS = 10
-"""A tenth of the large file is trained on in memory."""
+"""One of this many parts of the large file is trained on in memory."""
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Measure what the command line says and print a table of each."""
+    """Measure according to the command line, and print a table for each part."""
     arguments = _parse(words)
     print(describe())
     if "evaluate" in arguments.parts:
@@ -74,7 +73,7 @@ def measure_evaluate(arguments: Namespace) -> None:
 
 
 def measure_large(path: Path, arguments: Namespace) -> None:
-    """Train on frames in memory, and on frames that have to be read from the disk, by turns."""
+    """Train on frames in memory and on frames read from the disk, in turn."""
     n_frames = arguments.frames
     n_tracks = max(PARTS, arguments.size * MEBIBYTE // (n_frames * SpectrogramParameters().bands * 4))
     frames = write_frames(path, n_tracks, n_frames)
@@ -95,7 +94,7 @@ def measure_large(path: Path, arguments: Namespace) -> None:
     references = np.array([turn.rate for turn in turns["a tenth, in memory"]])
     for name, of_program in turns.items():
         rates = np.array([turn.rate for turn in of_program])
-        # Of each round for itself: what else the machine does changes from one to the next.
+        # Per round: the load of the machine changes from one round to the next.
         share = np.median(rates / references)
         processor = np.median([turn.processor for turn in of_program])
         largest = max(of_program, key=lambda turn: turn.peak)
@@ -109,7 +108,7 @@ def measure_large(path: Path, arguments: Namespace) -> None:
 
 @dataclass(frozen=True)
 class _Turn:
-    """Excerpts a second, milliseconds of processor time for each, mean loss, and the most memory in use."""
+    """Excerpts per second, milliseconds of processor time per excerpt, mean loss, and peak memory in bytes."""
 
     rate: float
     processor: float
@@ -131,22 +130,22 @@ def _train(path: Path, problem: Problem, in_memory: bool, arguments: Namespace) 
 
 
 def _describe_disk(path: Path) -> str:
-    """Say how fast excerpts could be read if nothing else was done."""
+    """Describe how fast excerpts could be read if nothing else were done."""
     one, many = (random_reads(path, EXCERPT_BYTES, depth) for depth in (1, 32))
     return f"disk: {one:.0f} excerpts/s by random reads, one at a time; {many:.0f}/s, 32 at a time"
 
 
 def write_frames(path: Path, n_tracks: int, n_frames: int) -> FrameFile:
-    """Write the flat file of a large dataset, without the store that it would be derived from."""
+    """Write the flat file of frames of a large dataset, without its store."""
     n_bands = SpectrogramParameters().bands
-    repeated = [made_up_frames(number, n_frames, n_bands) for number in range(min(n_tracks, REPEATED_TRACKS))]
+    repeated = [synthetic_frames(number, n_frames, n_bands) for number in range(min(n_tracks, REPEATED_TRACKS))]
     frames = FrameFile.at(path, np.full(n_tracks, n_frames), n_bands)
     frames.write((number, repeated[number % len(repeated)]) for number in range(n_tracks))
     return frames
 
 
 def _problem(frames: FrameFile, n_tracks: int, arguments: Namespace) -> Problem:
-    """Let every worker train one network on the first ``n_tracks`` tracks."""
+    """Return a problem in which every worker trains one network on the first ``n_tracks`` tracks."""
     classes = np.arange(n_tracks) % N_CLASSES
     rows = np.arange(n_tracks)
     return Problem(
@@ -172,13 +171,20 @@ def _parse(words: Sequence[str] | None) -> Namespace:
     parser.add_argument("--epochs", type=positive, default=1, metavar="N", help="default: %(default)s")
     parser.add_argument("--engine", choices=["numba", "torch"], default="numba", help="default: numba")
     parser.add_argument(
-        "--sizes", type=positive, nargs="+", default=[400, 4000], metavar="N", help="made-up tracks; default: 400 4000"
+        "--sizes",
+        type=positive,
+        nargs="+",
+        default=[400, 4000],
+        metavar="N",
+        help="synthetic tracks; default: 400 4000",
     )
-    parser.add_argument("--size", type=positive, default=12288, metavar="MIB", help="of the large file; default: 12288")
-    parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="turns on that file; default: 3")
     parser.add_argument(
-        "--folder", type=Path, metavar="DIR", help="where the large file goes; on a disk, not in memory"
+        "--size", type=positive, default=12288, metavar="MIB", help="size of the large file; default: 12288"
     )
+    parser.add_argument(
+        "--rounds", type=positive, default=3, metavar="N", help="turns of each training on that file; default: 3"
+    )
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="folder of the large file; on a disk, not in memory")
     parser.add_argument(
         "--part",
         dest="parts",

@@ -1,8 +1,8 @@
-"""The obvious program: the same experiment as a reader of the paper would first write it with torch.
+"""The naive program: the same experiment as a reader of the paper would first write it with torch.
 
-A Dataset that cuts random excerpts, a DataLoader, two `torch.nn.GRU`, `torch.optim.Adadelta`, one fold after the
-other, full tracks embedded in batches of 32, and scikit-learn's SVMs. Torch chooses its number of threads. Nothing of
-mirembed is used.
+It has a Dataset that cuts random excerpts, a DataLoader, two `torch.nn.GRU`, `torch.optim.Adadelta` and scikit-learn's
+SVMs; it trains one fold after the other and embeds full tracks in batches of 32. Torch chooses its number of threads.
+It uses nothing of mirembed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def features(tracks: Sequence[NDArray[np.float32]], training: NDArray[np.int64])
 
 
 class Excerpts(Dataset[tuple[Tensor, Tensor]]):
-    """One random excerpt of each track, drawn anew whenever it is asked for, with the track's label."""
+    """A random excerpt of each track, drawn anew at each access, with the track's label."""
 
     def __init__(self, tracks: Sequence[Tensor], labels: Tensor) -> None:
         self.tracks, self.labels = tracks, labels
@@ -50,7 +50,7 @@ class Excerpts(Dataset[tuple[Tensor, Tensor]]):
 
 
 def collate(items: Sequence[tuple[Tensor, Tensor]]) -> Batch:
-    """Return frames ``[batch, time, inputs]``, their numbers ``[batch]``, and labels ``[batch, ...]``."""
+    """Return frames ``[batch, time, inputs]``, numbers of frames ``[batch]``, and labels ``[batch, ...]``."""
     frames = [excerpt for excerpt, _ in items]
     return (
         pad_sequence(frames, batch_first=True),
@@ -114,7 +114,7 @@ def train(
     batch: int,
     seed: int,
 ) -> Iterator[tuple[Network, float]]:
-    """Train a network; yield it after every epoch, with the mean loss of a track.
+    """Train a network; yield it after every epoch, with the mean loss per track.
 
     Parameters
     ----------
@@ -153,20 +153,20 @@ def embed(network: Network, tracks: Sequence[Tensor]) -> NDArray[np.float32]:
 def predict(
     network: Network,
     tracks: Sequence[Tensor],
-    answers: NDArray[Any],
+    labels: NDArray[Any],
     training: NDArray[np.int64],
     test: NDArray[np.int64],
 ) -> NDArray[Any]:
-    """Fit an SVM to the embeddings of the training tracks and predict the answers of the test tracks."""
+    """Fit an SVM to the embeddings of the training tracks and predict the labels of the test tracks."""
     embeddings = embed(network, tracks)
-    learner = SVC() if answers.ndim == 1 else MultiOutputRegressor(SVR())
-    learner.fit(embeddings[training], answers[training])
+    learner = SVC() if labels.ndim == 1 else MultiOutputRegressor(SVR())
+    learner.fit(embeddings[training], labels[training])
     return np.asarray(learner.predict(embeddings[test]))
 
 
-def score(answers: NDArray[Any], predictions: NDArray[Any]) -> float:
-    """Return the accuracy, or Pearson's r, a mean over targets."""
-    if answers.ndim == 1:
-        return float(np.mean(answers == predictions))
-    pairs = zip(answers.T, predictions.T, strict=True)
+def score(labels: NDArray[Any], predictions: NDArray[Any]) -> float:
+    """Return the accuracy, or Pearson's r averaged over the targets."""
+    if labels.ndim == 1:
+        return float(np.mean(labels == predictions))
+    pairs = zip(labels.T, predictions.T, strict=True)
     return float(np.mean([np.corrcoef(truth, predicted)[0, 1] for truth, predicted in pairs]))

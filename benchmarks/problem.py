@@ -1,4 +1,4 @@
-"""What both programs are given: tracks of a store, folds, and settings."""
+"""The input of both programs: tracks of a store, folds, and settings."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ N_CLASSES = 10
 SHARD_TRACKS = 200
 
 TRAINING_FLOP = 411_000
-"""Of one frame, forward and backward.
+"""Floating-point operations per frame, forward and backward.
 
-A multiply-add counts 2. The matrices of a layer with n units and i inputs hold 3 n (i + n) weights: 300 * 180 and
+A multiply-add counts as 2. The matrices of a layer with n units and i inputs have 3 n (i + n) weights: 300 * 180 and
 150 * 150, together 76 500. Forward: 153 kFLOP. Backward: as much for the gradient of the weights, and as much for that
-of inputs and states, but for the first layer's inputs (300 * 80 weights), which have none: 258 kFLOP.
+of inputs and states, except the first layer's inputs (300 * 80 weights), which need none: 258 kFLOP.
 """
 EMBEDDING_FLOP = 153_000
-"""Of one frame, forward alone."""
+"""Floating-point operations per frame, forward only."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One experiment. Small: it travels to worker processes, and the frames stay in their file.
+    """One experiment. It is small, because it is sent to worker processes; the frames stay in their file.
 
     Attributes
     ----------
@@ -66,8 +66,8 @@ class Problem:
     seed: int
 
     @property
-    def answers(self) -> NDArray[Any]:
-        """What the SVMs predict: classes ``[n_tracks]``, or scaled targets ``[n_tracks, n_targets]``."""
+    def labels(self) -> NDArray[Any]:
+        """The labels that the SVMs learn: classes ``[n_tracks]``, or scaled targets ``[n_tracks, n_targets]``."""
         return self.label_vectors if self.classes is None else self.classes
 
     def tracks(self) -> list[NDArray[np.float32]]:
@@ -86,25 +86,25 @@ class Problem:
 
 
 def positive(text: str) -> int:
-    """Read a number that is at least 1."""
+    """Parse a number that is at least 1."""
     if (number := int(text)) < 1:
         raise ValueError
     return number
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add what says on which data to measure, and how much of it."""
+    """Add the flags that choose the data."""
     numbers: Any = {"type": positive, "metavar": "N"}
-    parser.add_argument("--store", type=Path, metavar="DIR", help="a real store, in place of made-up tracks")
-    parser.add_argument("--dataset", metavar="NAME", help="of that store; default: the only one in it")
-    parser.add_argument("--tracks", **numbers, default=400, help="made-up tracks; default: %(default)s")
-    parser.add_argument("--frames", **numbers, default=1200, help="of a made-up track; default: %(default)s")
+    parser.add_argument("--store", type=Path, metavar="DIR", help="use this store instead of synthetic tracks")
+    parser.add_argument("--dataset", metavar="NAME", help="dataset in that store; default: the only one")
+    parser.add_argument("--tracks", **numbers, default=400, help="number of synthetic tracks; default: %(default)s")
+    parser.add_argument("--frames", **numbers, default=1200, help="frames of a synthetic track; default: %(default)s")
     parser.add_argument("--folds", **numbers, default=10, help="default: %(default)s")
     parser.add_argument("--batch", **numbers, default=32, help="default: %(default)s")
     parser.add_argument("--approach", choices=["rbf-sl", "fl"], default="rbf-sl", help="default: %(default)s")
     parser.add_argument("--seed", type=int, metavar="N", default=0, help="default: %(default)s")
     parser.add_argument(
-        "--jobs", **numbers, default=workers.available_jobs(), help="mirembed's workers; default: cores"
+        "--jobs", **numbers, default=workers.available_jobs(), help="mirembed's workers; default: one per core"
     )
 
 
@@ -138,7 +138,7 @@ def make_problem(tracks: Tracks, arguments: Namespace, epochs: int) -> Problem:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a command; an error that mirembed expects is a line, and no traceback."""
+    """Run a command; print an expected error as one line without a traceback."""
     try:
         main()
     except MirembedError as error:
@@ -147,7 +147,7 @@ def run(main: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def opened_store(arguments: Namespace) -> Iterator[tuple[Store, Tracks]]:
-    """Open the store of the command line, or make one; what is evaluated in it is deleted in the end."""
+    """Open the store of the command line, or write a synthetic one. Runs in it are deleted at the end."""
     with tempfile.TemporaryDirectory(prefix="mirembed-benchmark-") as folder:
         store = Store(Path(folder) / "store")
         dataset = None if arguments.dataset is None else Spec.parse(arguments.dataset)
@@ -155,7 +155,7 @@ def opened_store(arguments: Namespace) -> Iterator[tuple[Store, Tracks]]:
             write_store(store, arguments.tracks, arguments.frames)
         else:
             Store(arguments.store).find(dataset)
-            # The runs of the benchmark do not belong beside the user's own.
+            # The benchmark must not add its runs to the user's store.
             store.root.mkdir()
             shutil.copy(arguments.store / "store.json", store.root)
             (store.root / "datasets").symlink_to((arguments.store / "datasets").resolve())
@@ -163,7 +163,7 @@ def opened_store(arguments: Namespace) -> Iterator[tuple[Store, Tracks]]:
 
 
 def write_store(store: Store, n_tracks: int, n_frames: int) -> None:
-    """Write tracks of noise with a peak whose band is that of the track's class, ten classes by turns."""
+    """Write tracks of ten classes in turn: noise with a peak in a band that depends on the class."""
     parameters = SpectrogramParameters()
     classes = tuple(f"class-{number}" for number in range(N_CLASSES))
     store.create()
@@ -174,13 +174,13 @@ def write_store(store: Store, n_tracks: int, n_frames: int) -> None:
     features.write_info(info)
     for first in range(0, n_tracks, SHARD_TRACKS):
         rows = [
-            _row(number, classes, made_up_frames(number, n_frames, parameters.bands))
+            _row(number, classes, synthetic_frames(number, n_frames, parameters.bands))
             for number in range(first, min(first + SHARD_TRACKS, n_tracks))
         ]
         features.append(rows, info)
 
 
-def made_up_frames(number: int, n_frames: int, n_bands: int) -> NDArray[np.float32]:
+def synthetic_frames(number: int, n_frames: int, n_bands: int) -> NDArray[np.float32]:
     """Return the frames of one track, dB: ndarray ``[n_frames, n_bands]``."""
     rng = np.random.default_rng(number)
     peak = (number % N_CLASSES + rng.normal(0, 0.7)) / N_CLASSES * n_bands

@@ -1,11 +1,11 @@
-"""Measure what docs/reproduction.md reports, and write it there.
+"""Measure the results in docs/reproduction.md, and write them into the page.
 
 ::
 
     python benchmarks/reproduction.py --store STORE --gtzan GTZAN
 
-``GTZAN`` is a folder of GTZAN, whole or in part; without it only the demo is measured. Every number comes from the
-real command; what is finished is not repeated, so that an interrupted measurement goes on.
+``GTZAN`` is a folder with all or some of GTZAN; without it, only the demo is measured. Every number comes from the real
+command. Finished evaluations are not repeated, so an interrupted measurement resumes.
 """
 
 from __future__ import annotations
@@ -36,20 +36,22 @@ EFFECTS = {
     "similarity of the labels (as of the embeddings)": [
         f"--similarity rbf --label-similarity {spec}" for spec in ("rbf", "cosine", "rbf:gamma=0.25")
     ],
-    "bands normalized by (`training`)": [f"--similarity rbf --normalize {whose}" for whose in ("training", "dataset")],
+    "tracks that normalize the bands (`training`)": [
+        f"--similarity rbf --normalize {tracks}" for tracks in ("training", "dataset")
+    ],
     "batch (32)": [f"--similarity rbf --batch {batch}" for batch in (16, 32, 64)],
 }
-"""What the paper leaves open, as flags; the first in brackets is what mirembed takes."""
+"""Choices that the paper leaves open, with the default in parentheses: the flags to compare."""
 
 
 def main() -> None:
     """Run the evaluations and put their tables into the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--store", type=Path, required=True, help="made if it is not there")
+    parser.add_argument("--store", type=Path, required=True, help="created if it does not exist")
     parser.add_argument("--gtzan", type=Path, help="a folder of GTZAN")
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--cv", type=int, default=10)
-    parser.add_argument("--decisions", metavar="TEXT", default="", help="only those whose name holds this text")
+    parser.add_argument("--decisions", metavar="TEXT", default="", help="only choices whose name contains this text")
     arguments = parser.parse_args()
     datasets = {"demo": ["--folds", "grouped"]}
     run(arguments.store, "extract", "--dataset", "demo")
@@ -105,7 +107,7 @@ def interval(scores: dict[str, Any]) -> str:
 
 
 def evaluate(store: Path, *words: object) -> dict[str, Any]:
-    """Return what ``mirembed evaluate --json`` prints; from the file of an earlier measurement, if there is one."""
+    """Return the output of ``mirembed evaluate --json``, from an earlier measurement if there is one."""
     name = hashlib.sha256(" ".join([mirembed.__version__, *map(str, words)]).encode()).hexdigest()[:16]
     kept = store / "reproduction" / f"{name}.json"
     if not kept.exists():
@@ -116,12 +118,12 @@ def evaluate(store: Path, *words: object) -> dict[str, Any]:
 
 
 def run(store: Path, *words: object, codes: tuple[int, ...] = (0,)) -> str:
-    """Run the command and return what it prints."""
+    """Run the command and return its output."""
     command = [sys.executable, "-m", "mirembed", *map(str, words), "--store", str(store)]
     print(" ".join(command[2:]), file=sys.stderr)
     completed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if completed.returncode not in codes:
-        sys.exit(f"the command ended with {completed.returncode}")
+        sys.exit(f"the command failed with exit code {completed.returncode}")
     return completed.stdout
 
 

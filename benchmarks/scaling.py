@@ -1,7 +1,7 @@
-"""How the time of ``mirembed evaluate`` grows with tracks and folds, and shrinks with workers.
+"""Measure how the time of ``mirembed evaluate`` grows with tracks and folds, and shrinks with workers.
 
-Each point is the whole command, its start included. Beside the seconds stands what a straight line through all points
-(least squares) gives there.
+Each point is the whole command, including its start. The column ``line`` is a straight line fitted to all points (least
+squares).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Seconds = dict[int, float]
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Measure what the command line says and print a table of each."""
+    """Measure according to the command line, and print a table for each quantity."""
     arguments = _parse(words)
     print(describe())
     print(f"evaluate, {arguments.epochs} epochs, scored every {arguments.checkpoint_every}; best of {arguments.rounds}")
@@ -44,7 +44,7 @@ def _changed(arguments: Namespace, **values: int) -> Namespace:
 
 
 def _measure(points: Mapping[int, Namespace], rounds: int) -> Seconds:
-    """Return the seconds of the evaluation at each point; the points take turns, and the best of all rounds counts."""
+    """Return the seconds of the evaluation at each point: the best of all rounds, in which the points take turns."""
     best: Seconds = {}
     stores: dict[int, tuple[Store, Tracks]] = {}
     with contextlib.ExitStack() as stack:
@@ -86,7 +86,7 @@ def _parse(words: Sequence[str] | None) -> Namespace:
     add_arguments(parser)
     parser.add_argument("--epochs", type=positive, default=10, metavar="N", help="default: 10")
     parser.add_argument(
-        "--checkpoint-every", type=int, default=10, metavar="N", help="epochs between two scorings; default: 10"
+        "--checkpoint-every", type=int, default=10, metavar="N", help="score after every N epochs; default: 10"
     )
     parser.add_argument("--engine", choices=["numba", "torch"], default="numba", help="default: numba")
     parser.add_argument("--rounds", type=positive, default=2, metavar="N", help="runs of each point; default: 2")

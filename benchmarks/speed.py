@@ -1,7 +1,7 @@
-"""How fast mirembed is beside the obvious program: training, the whole of ``evaluate``, and embedding.
+"""Measure the speed of mirembed and the naive program: training, the whole of ``evaluate``, and embedding.
 
-Programs take turns, and every one does the same work in each round: what disturbs the machine for a while disturbs
-all of them. Of several rounds the median counts.
+The programs take turns, and each does the same work in each round, so that a temporary load of the machine affects all
+of them. The median of the rounds counts.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ ONE_CORE = ", 1 core"
 
 @dataclass(frozen=True)
 class Turn:
-    """What one program needed in one round, and something to see that it did the same work as the others."""
+    """The time of one program in one round, and a result that shows that it did the same work as the others."""
 
     seconds: float
     result: str
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Measure what the command line says and print a table of each."""
+    """Measure according to the command line, and print a table for each part."""
     arguments = _parse(words)
     print(describe())
     _prepare(arguments.engine)
@@ -61,11 +61,11 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def measure_training(problem: Problem, arguments: Namespace) -> None:
-    """Train the networks of all folds: no full track is embedded and no SVM fitted."""
+    """Train the networks of all folds; embed no full track and fit no SVM."""
 
     def by_naive() -> Turn:
         tracks, seconds, losses = problem.tracks(), 0.0, []
-        # As mirembed loads its engine before the clock starts: torch imports its compiler for the first optimizer.
+        # Warm up, as mirembed does when it loads its engine: torch imports its compiler for the first optimizer.
         few = replace(problem.folds[0], train=problem.folds[0].train[: problem.batch])
         next(_train_naively(problem, naive.features(tracks, few.train), few))
         for fold in problem.folds:
@@ -78,14 +78,14 @@ def measure_training(problem: Problem, arguments: Namespace) -> None:
 
     def by(engine: str) -> Turn:
         measured = train_folds(problem, engine, arguments.jobs)
-        return Turn(measured.seconds, f"loss {measured.loss:.3f}, all else {measured.others:.1f} s")
+        return Turn(measured.seconds, f"loss {measured.loss:.3f}, everything else {measured.others:.1f} s")
 
-    title = f"training, {problem.epochs} epochs of {len(problem.folds)} networks, without what comes before them"
+    title = f"training, {problem.epochs} epochs of {len(problem.folds)} networks, without preparation"
     _measure(title, _programs(by_naive, by, arguments), problem.training_flop(), arguments)
 
 
 def measure_evaluate(problem: Problem, store: Store, tracks: Tracks, arguments: Namespace) -> None:
-    """Run the whole evaluation, as a program of its own: its start included, and of mirembed its files."""
+    """Run the whole evaluation as a program of its own, including its start and, for mirembed, writing its files."""
     every = arguments.checkpoint_every
 
     def by_naive() -> Turn:
@@ -108,7 +108,7 @@ def measure_evaluate(problem: Problem, store: Store, tracks: Tracks, arguments: 
 
 
 def measure_embedding(problem: Problem, arguments: Namespace) -> None:
-    """Embed every track; mirembed does it as the folds of ``evaluate`` do, each core for itself."""
+    """Embed every track. mirembed embeds them once on each core, as the folds of ``evaluate`` do."""
     tracks = naive.features(problem.tracks(), np.arange(len(problem.frames.starts)))
     network = naive.Network(tracks[0].shape[1])
     n = len(tracks)
@@ -117,11 +117,11 @@ def measure_embedding(problem: Problem, arguments: Namespace) -> None:
         begin = time.perf_counter()
         naive.embed(network, tracks)
         seconds = time.perf_counter() - begin
-        return Turn(seconds, f"{1000 * seconds / n:.2f} ms a track")
+        return Turn(seconds, f"{1000 * seconds / n:.2f} ms per track")
 
     def by(engine: str, jobs: int) -> Turn:
         seconds = embed_on_cores(problem, engine, jobs).seconds / jobs
-        return Turn(seconds, f"{1000 * seconds / n:.2f} ms a track")
+        return Turn(seconds, f"{1000 * seconds / n:.2f} ms per track")
 
     programs: dict[str, Callable[[], Turn]] = {NAIVE: by_naive}
     for engine in arguments.engine:
@@ -132,14 +132,14 @@ def measure_embedding(problem: Problem, arguments: Namespace) -> None:
 
 def evaluate_naively(problem: Problem, every: int) -> float:
     """Train and score one fold after the other; return the mean score of the last epoch."""
-    answers = problem.answers
+    labels = problem.labels
     scores = []
     for fold in problem.folds:
         tracks = naive.features(problem.tracks(), fold.train)
         for epoch, (network, _) in enumerate(_train_naively(problem, tracks, fold), 1):
             if epoch == problem.epochs or (every and epoch % every == 0):
-                predictions = naive.predict(network, tracks, answers, fold.train, fold.test)
-        scores.append(naive.score(answers[fold.test], predictions))
+                predictions = naive.predict(network, tracks, labels, fold.train, fold.test)
+        scores.append(naive.score(labels[fold.test], predictions))
     return float(np.mean(scores))
 
 
@@ -162,7 +162,7 @@ def _programs(
 
 
 def _measure(title: str, programs: Mapping[str, Callable[[], Turn]], flop: float, arguments: Namespace) -> None:
-    """Let the programs take turns and print what they needed."""
+    """Let the programs take turns, and print their times."""
     turns: dict[str, list[Turn]] = {name: [] for name in programs}
     rates = []
     for _ in range(arguments.rounds):
@@ -181,7 +181,7 @@ def _measure(title: str, programs: Mapping[str, Callable[[], Turn]], flop: float
         times = np.array([turn.seconds for turn in of_program])
         seconds = np.median(times)
         rate = flop / seconds
-        # What torch makes of its threads is its own affair: the naive program has the whole machine.
+        # The naive program may use the whole machine, with as many threads as torch chooses.
         share = rate / one / (1 if name.endswith(ONE_CORE) else arguments.jobs)
         span = f"({times.min():.2f} - {times.max():.2f})"
         numbers = f"{seconds:9.2f}{span:>18}{reference / seconds:8.2f}{rate / 1e9:9.1f}{share:10.0%}"
@@ -189,20 +189,22 @@ def _measure(title: str, programs: Mapping[str, Callable[[], Turn]], flop: float
 
 
 def _prepare(engines: Sequence[str]) -> None:
-    """Compile or load the fused engine, and print how long that took."""
+    """Compile or load the fused engine, and print the time."""
     if "numba" in engines:
         begin = time.perf_counter()
         choose_engine("numba", "cpu", print)
-        print(f"engine compiled or loaded, and checked against torch: {time.perf_counter() - begin:.1f} s")
+        print(f"fused engine compiled or loaded, and checked against torch: {time.perf_counter() - begin:.1f} s")
 
 
 def _parse(words: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser("python -m benchmarks.speed", description=__doc__)
     add_arguments(parser)
-    parser.add_argument("--epochs", type=positive, default=5, metavar="N", help="of training alone; default: 5")
-    parser.add_argument("--evaluate-epochs", type=positive, default=20, metavar="N", help="of evaluate; default: 20")
+    parser.add_argument("--epochs", type=positive, default=5, metavar="N", help="epochs of training; default: 5")
     parser.add_argument(
-        "--checkpoint-every", type=int, default=10, metavar="N", help="epochs between two scorings; default: 10"
+        "--evaluate-epochs", type=positive, default=20, metavar="N", help="epochs of evaluate; default: 20"
+    )
+    parser.add_argument(
+        "--checkpoint-every", type=int, default=10, metavar="N", help="score after every N epochs; default: 10"
     )
     parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="turns of each program; default: 3")
     parser.add_argument(

@@ -142,9 +142,9 @@ def _dataset_faults(features: FeatureStore) -> Iterator[Fault]:
         info = features.info()
     except StoreError as error:
         path = features.folder / "dataset.json"
-        yield Fault.of(path, error, f"delete it, and {_EXTRACT_AGAIN}: the spectrograms are kept")
+        yield Fault.of(path, error, f"delete it and {_EXTRACT_AGAIN}; the spectrograms are kept")
         return
-    make_again = f"delete it, and {_EXTRACT_AGAIN}: its tracks are computed again"
+    make_again = f"delete it and {_EXTRACT_AGAIN}, which computes its tracks again"
     seen: Counter[str] = Counter()
     for shard in features.shards():
         try:
@@ -155,17 +155,17 @@ def _dataset_faults(features: FeatureStore) -> Iterator[Fault]:
             continue
         seen.update(set(ids))
         if twice := [track for track, count in Counter(ids).items() if count > 1]:
-            yield Fault(str(shard), f"holds {twice[0]!r} twice", make_again)
+            yield Fault(str(shard), f"contains {twice[0]!r} twice", make_again)
     twice_stored = sorted(track for track, count in seen.items() if count > 1)
     if twice_stored and not is_held(features.folder):
         yield Fault(
             str(features.folder / "spectrograms"),
             f"has {counted(len(twice_stored), 'track')} in two shards ({twice_stored[0]!r} is one)",
-            f"{_EXTRACT_AGAIN}: it keeps the last row of each",
+            f"{_EXTRACT_AGAIN}, which keeps the last row of each",
         )
     for table in [features.folder / "failures.parquet", *sorted(features.embeddings.glob("*.parquet"))]:
         if table.exists():
-            yield from unreadable(table, "delete it and run the command that wrote it again")
+            yield from unreadable(table, "delete it and repeat the command that wrote it")
 
 
 def _shard_ids(shard: Path, info: DatasetInfo) -> list[str]:
@@ -194,6 +194,6 @@ def _leftovers(root: Path) -> Iterator[Fault]:
         if path.name.startswith(TEMPORARY) and not being_written(path):
             yield Fault(str(path), "was left by a process that was killed", "delete it")
         elif path.name.endswith(".damaged"):
-            yield Fault(str(path), "is a damaged shard that was set aside", "delete it: its tracks were computed again")
+            yield Fault(str(path), "is a damaged shard that was set aside", "delete it; its tracks were computed again")
         elif path.parent.name == "spectrograms" and path not in FeatureStore(path.parent.parent).shards():
             yield Fault(str(path), "is not a shard", "move it out of the store")

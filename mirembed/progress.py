@@ -123,3 +123,14 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def size(n_bytes: int) -> str:
+    """Return a rounded size of memory or of a file.
+
+    >>> size(12 * 2**10), size(3_565_158), size(1_288_490_189)
+    ('12 KiB', '3.4 MiB', '1.2 GiB')
+    """
+    if n_bytes < 2**20:
+        return f"{n_bytes / 2**10:.0f} KiB"
+    return f"{n_bytes / 2**20:.1f} MiB" if n_bytes < 2**30 else f"{n_bytes / 2**30:.1f} GiB"

@@ -17,7 +17,7 @@ TABLES = {
     "Pearson's r of each method": "scores",
     "r² of each method": "scores-squared",
     "All metrics": "metrics",
-    "Last and highest points of the curves": "curves",
+    "Last and best points of the curves": "curves",
     "Learned similarity and kernel": "kernels",
     "Learners on the same network": "kernels-significance",
     "Differences between methods": "significance",

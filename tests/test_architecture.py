@@ -1,4 +1,4 @@
-"""The house: who may import whom, what starting costs, and that nothing that is loaded can run code."""
+"""The layers of the core, what starting costs, and that nothing that is loaded can run code."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import pytest
 from conftest import clean_environment, write_tones
+from small_runs import write_run
 from small_store import experiment, workers_run, write_classes
 
 import mirembed
@@ -27,7 +28,7 @@ from mirembed.store import Store
 from mirembed.store.tracks import open_tracks
 from mirembed.training.engine import choose_engine, reason_against_numba
 
-FLOORS = [
+LAYERS = [
     {"errors", "hookspecs", "listings", "progress", "provenance", "specs"},
     {"audio", "config", "registry", "statistics", "workers"},
     {"spectrogram", "store"},
@@ -38,9 +39,9 @@ FLOORS = [
     {"reports"},
     {"cli"},
 ]
-"""The rooms of the core, the lowest floor first. A room imports lower floors; the modules of the ground each other."""
+"""The packages of the core, lowest layer first: each imports only lower layers, and modules of layer 0 each other."""
 
-FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+LAYER = {package: number for number, packages in enumerate(LAYERS) for package in packages}
 CORE = Path(mirembed.__file__).parent
 PLUGINS = ("mirembed_datasets", "mirembed_similarities", "mirembed_learners")
 HEAVY = {
@@ -86,12 +87,12 @@ def imports(trees: dict[Path, ast.Module]) -> Iterator[Import]:
                 yield from (Import(path, node.module, alias.name) for alias in node.names)
 
 
-def room(file: Path) -> str:
+def package(file: Path) -> str:
     return file.relative_to(CORE).parts[0].removesuffix(".py")
 
 
 def imported_file(found: Import) -> Path | None:
-    """The file of the core that is imported: a module, a room's door, or ``mirembed`` itself; None: another package."""
+    """The imported file of the core: a module, a package's ``__init__.py``, or that of ``mirembed``; None: not ours."""
     package, *parts = found.module.split(".")
     if package != "mirembed":
         return None
@@ -128,25 +129,25 @@ def test_plugins_import_only_the_public_names_of_the_core():
     assert [i for i in found if i.module != "mirembed" or i.name not in mirembed.__all__] == []
 
 
-def test_every_room_has_its_floor():
+def test_every_package_has_its_layer():
     doors = {"__init__.py", "__main__.py"}
-    built = {room(path) for path in CORE.rglob("*.py") if path.relative_to(CORE).parts[0] not in doors}
-    assert built == set(FLOOR)
+    built = {package(path) for path in CORE.rglob("*.py") if path.relative_to(CORE).parts[0] not in doors}
+    assert built == set(LAYER)
 
 
-def test_a_room_imports_only_rooms_on_lower_floors():
+def test_a_package_imports_only_packages_of_lower_layers():
     wrong = []
     for found in imports(sources("mirembed")):
         target = imported_file(found)
-        here, there = room(found.file), room(target) if target else None
-        if here in FLOOR and there in FLOOR and here != there and not FLOOR[there] < FLOOR[here] and FLOOR[here]:
+        here, there = package(found.file), package(target) if target else None
+        if here in LAYER and there in LAYER and here != there and not LAYER[there] < LAYER[here] and LAYER[here]:
             wrong.append(f"{found.file.relative_to(CORE)} imports {there}")
     assert wrong == []
 
 
-def test_the_ground_imports_nothing_above_it():
-    found = [i for i in imports(sources("mirembed")) if FLOOR.get(room(i.file)) == 0]
-    assert [i for i in found if (target := imported_file(i)) and FLOOR.get(room(target)) != 0] == []
+def test_layer_0_imports_nothing_above_it():
+    found = [i for i in imports(sources("mirembed")) if LAYER.get(package(i.file)) == 0]
+    assert [i for i in found if (target := imported_file(i)) and LAYER.get(package(target)) != 0] == []
 
 
 def test_no_imports_form_a_circle():
@@ -158,7 +159,7 @@ def test_no_imports_form_a_circle():
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the files
 
 
-def test_what_plugins_are_written_against_stands_on_the_ground_floor():
+def test_the_interface_for_plugins_comes_from_the_lowest_layers():
     found = {i.module for i in imports(sources("mirembed")) if i.file == CORE / "__init__.py"}
     ours = {module for module in found if module.startswith("mirembed")}
     assert ours == {"mirembed.audio.files", "mirembed.errors", "mirembed.hookspecs", "mirembed.progress"}
@@ -247,6 +248,16 @@ def test_similar_on_stored_embeddings_imports_only_what_reads_them(fitted_store,
     printed, packages = run_in_process("similar", model, "000", "--store", str(fitted_store), "--json")
     assert len(json.loads(printed)["neighbors"]) == 10
     assert packages & HEAVY <= {"numpy", "pyarrow"}
+
+
+@pytest.mark.parametrize("words", [["compare", "run"], ["store", "info"], ["datasets"]], ids=" ".join)
+def test_commands_that_only_read_import_no_engine_and_no_learner(fitted_store, words):
+    if not (fitted_store / "runs" / "run").exists():
+        write_run(fitted_store / "runs" / "run")
+    flags = [] if words == ["datasets"] else ["--store", str(fitted_store)]
+    printed, packages = run_in_process(*words, *flags, "--json")
+    assert json.loads(printed)
+    assert packages & {"numba", "sklearn", "skops", "torch"} == set()
 
 
 @pytest.mark.parametrize("model", ["folder-rbf-sl", "folder-nn"])

@@ -21,7 +21,7 @@ from conftest import CLASSES, clean_environment, write_tones
 from small_store import workers_run
 
 from mirembed.cli.main import app, main
-from mirembed.cli.output import print_table
+from mirembed.cli.output import print_json, print_table
 from mirembed.store.files import read_json, read_table
 
 pytestmark = pytest.mark.slow
@@ -404,6 +404,14 @@ def test_a_table_is_printed_word_for_word(capsys):
     shown = capsys.readouterr().out
     for text in ("[bold]", ":guitar:", "a[dask]", "[/]", r"\n", ":smile:", "[red]title"):
         assert text in shown
+
+
+def test_json_has_paths_as_strings_and_refuses_other_objects(capsys):
+    print_json({"page": Path("report/index.html")})
+    assert json.loads(capsys.readouterr().out) == {"page": "report/index.html"}
+    for value in (np.int64(3), {1}):
+        with pytest.raises(TypeError, match=type(value).__name__):
+            print_json({"value": value})
 
 
 HEAVY = ("torch", "numba", "sklearn")

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from small_runs import FOLDS, LABELS, N_FOLDS, N_TEST, OTHER, RIGHT, TARGETS, an
 
 from mirembed import Regression, Target
 from mirembed.compare import Comparison, LargerError, Mistake, compare
+from mirembed.compare.paired_tests import best_of, corrected, paired_tests
 from mirembed.errors import EvaluationError, StoreError
 from mirembed.runs import RunRecord, open_run
+from mirembed.statistics.metrics import METRICS
 from mirembed.store.files import read_table, write_json, write_table
 
 
@@ -74,6 +77,15 @@ def test_the_verdict_names_the_higher_only_if_it_is_significant(run):
         ("rbf-sl", "fl"): "not significant",
         ("nn", "fl"): "B is higher",
     }
+
+
+def test_the_lowest_method_is_the_best_by_a_metric_of_which_less_is_better(run, monkeypatch):
+    record = opened(run)
+    tests = corrected(paired_tests(record, record, [("rbf-sl", "nn")]))
+    assert best_of(tests, 2)["accuracy", None] == "rbf-sl"
+    less = [replace(metric, higher_is_better=False) if metric.name == "accuracy" else metric for metric in METRICS]
+    monkeypatch.setattr("mirembed.statistics.metrics.METRICS", tuple(less))
+    assert best_of(tests, 2)["accuracy", None] == "nn"
 
 
 def test_p_values_are_corrected_over_all_tests_of_the_table(tmp_path):

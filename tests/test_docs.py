@@ -19,7 +19,7 @@ import typer
 from conftest import CLASSES, write_tones
 from pages import ROOT, blocks, invoke, named_files, read, sections, table, transcripts, write_examples
 from small_store import workers_run
-from test_architecture import FLOOR
+from test_architecture import LAYER
 from third_party import found_in
 
 import mirembed
@@ -162,7 +162,7 @@ def test_the_version_is_the_same_everywhere():
 
 def test_the_architecture_lists_the_packages_in_their_layers():
     rows = table(sections(read("docs/architecture.md"), 2)["The packages"])
-    assert {(package.strip("`").rstrip("/"), int(layer)) for layer, package, _ in rows} == set(FLOOR.items())
+    assert {(package.strip("`").rstrip("/"), int(layer)) for layer, package, _ in rows} == set(LAYER.items())
 
 
 def test_the_architecture_names_every_built_in_plugin():
@@ -198,10 +198,8 @@ def test_the_folder_dataset_is_described_with_its_parameters_and_endings():
     assert told == {
         parameter.name for parameter in parameters_of(Registry.discover().find("dataset", "folder").factory)
     }
-    assert (
-        set(re.findall(r"`(\.\w+)`", page.split("recognized by their extension:")[1].split("\n\n")[0]))
-        == AUDIO_SUFFIXES
-    )
+    paragraph = page.split("recognized by their extension:")[1].split("\n\n")[0]
+    assert set(re.findall(r"`(\.\w+)`", paragraph)) == AUDIO_SUFFIXES
 
 
 # Plugin examples

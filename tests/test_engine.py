@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -22,9 +23,11 @@ from hypothesis import strategies as st
 from small_store import evaluate, experiment, noise_with_peak, workers_run, write_classes
 
 from mirembed.errors import EvaluationError, SpecError
+from mirembed.evaluate import plan_experiment
 from mirembed.fit import fit
 from mirembed.models.model import Model
 from mirembed.registry import Registry
+from mirembed.store import Store
 from mirembed.store.files import read_table
 from mirembed.store.frame_file import Moments
 from mirembed.store.tracks import open_tracks
@@ -419,6 +422,20 @@ def test_on_cuda_torch_is_chosen_without_compiling_the_fused_engine(monkeypatch)
     assert chosen("torch", "cuda") == ("torch", [])
     with pytest.raises(SpecError, match=r"--engine numba.*\bcuda\b.*--engine torch"):
         chosen("numba", "cuda")
+
+
+@pytest.mark.parametrize(("engine", "recorded"), [("auto", "torch"), ("torch", "torch"), ("numba", None)])
+def test_a_command_on_cuda_records_torch_or_refuses(engine, recorded, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(engines, "reason_against_numba", lambda **_: pytest.fail("the fused engine was compiled"))
+    features = write_classes(tmp_path / "s")
+    settings = experiment(engine=engine, device="cuda", cv=2)
+    with nullcontext() if recorded else pytest.raises(SpecError, match=r"--engine numba.*cuda"):
+        [planned] = plan_experiment([settings], Store(tmp_path / "s"), Registry.discover())
+        assert planned.configuration()["engine"] == recorded
+    if recorded is None:
+        with pytest.raises(SpecError, match=r"--engine numba.*cuda"):
+            fit(open_tracks(features), features, settings, Registry.discover(), tmp_path / "models", seed=0, jobs=1)
 
 
 def test_the_error_about_an_unknown_engine_lists_the_known_ones():

@@ -163,7 +163,7 @@ def test_curves_show_the_scores_at_the_checkpoints(classes):
         assert [float(record[k]) for k in ("mean", "low", "high")] == pytest.approx(corrected(values, 48, 12))
 
 
-def test_the_highest_point_of_a_curve_is_marked_as_chosen_on_the_test_data(classes):
+def test_the_best_point_of_a_curve_is_marked_as_chosen_on_the_test_data(classes):
     _, written = classes
     page = Page.of(written)
     heading, *rows = page.tables["curves"]

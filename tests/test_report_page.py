@@ -116,6 +116,11 @@ def test_names_of_classes_and_tracks_are_escaped(nasty):
     assert f"dataset = '{NASTY}'" in page.texts("pre")
 
 
+def test_a_report_counts_its_figures_and_tables_and_not_their_files(nasty):
+    assert nasty.n_figures == len([path for path in nasty.figures if path.suffix == ".svg"]) > 0
+    assert nasty.n_tables == len([path for path in nasty.tables if path.suffix == ".tex"]) > 0
+
+
 def test_figures_show_class_names_unchanged(nasty):
     (svg,) = [path for path in nasty.figures if path.name == "map-rbf-sl.svg"]
     words = {text.text for text in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}text")}
@@ -280,7 +285,7 @@ def test_a_manifest_without_configuration_is_an_error_that_names_the_file(tmp_pa
     manifest = json.loads((folder / "manifest.json").read_text())
     del manifest["configuration"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(StoreError, match=r"manifest\.json"):
+    with pytest.raises(StoreError, match=r"manifest\.json.* configuration"):
         report(folder)
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
+from sklearn.dummy import DummyClassifier
 
 from mirembed import Classification, Regression, Target
 from mirembed.datasets.splits import Fold
+from mirembed.evaluate.estimate import Cost
 from mirembed.evaluate.plan import chance, fold_sizes, small_test_parts
 from mirembed.runs.scores import Scores, zero_width_warnings
 from mirembed.runs.summary import Sizes, describe_chance
@@ -45,10 +49,21 @@ def test_chance_takes_the_class_from_the_training_tracks_and_is_scored_on_the_te
     assert chance(GENRES, labels, folds) == pytest.approx((1 / 4 + 2 / 4) / 2)
 
 
+def test_chance_is_scored_with_the_estimator_of_the_approach_chance(monkeypatch):
+    estimator = DummyClassifier(strategy="constant", constant=2)
+    monkeypatch.setattr("mirembed.evaluate.plan.chance_estimator", lambda task: estimator)
+    assert chance(GENRES, np.array([0, 0, 2, 1, 2]), {0: [fold(0, [0, 1, 2], [3, 4])]}) == 0.5
+
+
 def test_chance_is_the_majority_class_accuracy_or_no_correlation():
     targets = Regression((Target("valence"),))
     assert describe_chance(GENRES, 0.0904).endswith(": 0.090")
     assert describe_chance(targets, chance(targets, np.zeros((3, 1)), {})).endswith("r = 0")
+
+
+def test_an_estimate_names_large_sizes_as_the_store_does():
+    described = Cost("folder", 1, 2, 1, 60, memory=5 * 2**30, frames=3_565_158, disk=2**11).describe()
+    assert re.findall(r"[\d.]+ [KMG]iB", described) == ["5.0 GiB", "3.4 MiB", "2 KiB"]
 
 
 @pytest.mark.parametrize(

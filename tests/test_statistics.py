@@ -23,6 +23,7 @@ from mirembed.statistics.metrics import (
     metrics_for,
     pearson_r,
     pearson_r_defined,
+    r2_defined,
     r2_score,
     r_squared,
 )
@@ -118,11 +119,36 @@ def test_r2_of_a_constant_truth_is_0_for_any_prediction():
     assert r2_score([2.0, 2.0], [1.0, 5.0]) == 0
 
 
+@pytest.mark.parametrize(
+    ("truth", "prediction", "undefined"),
+    [
+        ([1.0, 2.0, 3.0], [3.0, 1.0, 2.0], set()),
+        ([1.0, 2.0, 3.0], [0.1, 0.1, 0.1], {"r", "r_squared"}),
+        ([0.1, 0.1, 0.1], [1.0, 2.0, 3.0], {"r", "r_squared", "r2"}),
+        ([1.0], [2.0], {"r", "r_squared", "r2"}),
+    ],
+)
+def test_every_metric_knows_when_it_is_undefined_and_why(truth, prediction, undefined):
+    rows = [metric for metric in METRICS if metric.is_defined and not metric.is_defined(truth, prediction)]
+    assert {metric.name for metric in rows} == undefined
+    constant = [name for name, values in (("truth", truth), ("prediction", prediction)) if len(set(values)) == 1]
+    for metric in rows:
+        assert metric.function(truth, prediction) == 0
+        assert any(name in metric.undefined for name in constant)
+
+
+@given(class_pairs, target_pairs)
+def test_no_score_is_outside_the_range_of_its_metric(classes, targets):
+    for metric in METRICS:
+        low, high = metric.range
+        assert low <= metric.function(*(classes if metric.task is Classification else targets)) <= high
+
+
 def test_r_of_tiny_numbers_is_defined():
     assert pearson_r(np.array([1.0, 2.0, 3.0]) * 1e-200, [1.0, 2.0, 3.0]) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("metric", [pearson_r_defined, *(metric.function for metric in METRICS)])
+@pytest.mark.parametrize("metric", [pearson_r_defined, r2_defined, *(metric.function for metric in METRICS)])
 @pytest.mark.parametrize(
     ("truth", "prediction", "message"),
     [

@@ -19,8 +19,7 @@ import pytest
 
 from mirembed import workers
 from mirembed.errors import WorkerError
-from mirembed.workers.forkserver import forkserver, forkserver_ahead
-from mirembed.workers.pool import _Pool
+from mirembed.workers.forkserver import forkserver
 
 MIB = 2**20
 
@@ -186,7 +185,7 @@ def test_an_exception_that_cannot_be_pickled_keeps_its_type_and_text(run):
 def test_workers_that_cannot_start_are_an_error(monkeypatch, forks):
     monkeypatch.setattr("sys.executable", "/bin/false")
     with (
-        pytest.raises(WorkerError, match="exit code 1"),
+        pytest.raises(WorkerError, match=r"exit code 1\b"),
         forkserver("test_workers:loaded") if forks else contextlib.nullcontext() as server,
     ):
         list(workers.run(act, [("return", 1)], 1, server=server))
@@ -210,7 +209,7 @@ def test_a_fork_server_survives_an_error_while_it_loads():
 @linux
 def test_one_fork_server_serves_a_whole_block_and_ends_with_it():
     servers = []
-    with forkserver_ahead("test_workers:loaded"):
+    with forkserver("test_workers:loaded"):
         for _ in range(2):
             with forkserver("os:abort") as server:
                 parents = {done.result for done in workers.run(act, [("parent", 0)] * 2, 2, server=server)}
@@ -262,10 +261,13 @@ def test_trainings_are_forked_with_their_imports_and_without_threads():
 def test_an_abandoned_run_does_not_wait_for_the_fork_server_to_load():
     with forkserver("test_workers:slowly") as server:
         begin = time.monotonic()
-        pool = _Pool(act, [("return", 1)], 1, 1, workers.Limits(), server)
-        pool.start()
-        time.sleep(0.5)
-        pool.stop()
+
+        def stop_soon() -> None:
+            if time.monotonic() - begin > 0.5:
+                raise TimeoutError
+
+        with pytest.raises(TimeoutError):
+            list(workers.run(act, [("return", 1)], 1, stop_soon, server=server))
         assert time.monotonic() - begin < 10
 
 

@@ -83,7 +83,7 @@ def audio_files(paths: Sequence[Path]) -> list[Path]:
             raise MirembedError(f"{path} does not exist; give audio files or folders of audio files")
         found = _walk(path)[0] if path.is_dir() else [path]
         if not found:
-            raise MirembedError(f"{path} holds no audio file ({' '.join(sorted(AUDIO_SUFFIXES))})")
+            raise MirembedError(f"{path} contains no audio files ({' '.join(sorted(AUDIO_SUFFIXES))})")
         files += found
     return list(dict.fromkeys(files))
 
@@ -96,9 +96,9 @@ def is_audio(path: Path) -> bool:
 def require_folder(root: Path) -> None:
     """Raise `DatasetError` unless ``root`` is a folder."""
     if not root.exists():
-        raise DatasetError(f"there is no folder {str(root)!r}; give the folder that holds the audio")
+        raise DatasetError(f"there is no folder {str(root)!r}; give the folder that contains the audio")
     if not root.is_dir():
-        raise DatasetError(f"{str(root)!r} is a file; give the folder that holds the audio")
+        raise DatasetError(f"{str(root)!r} is a file; give the folder that contains the audio")
 
 
 def require_inside(path: Path, folder: Path) -> None:

@@ -1,1 +1,1 @@
-"""The command line: one file a command; each parses, calls and prints."""
+"""The command line. Each command parses its flags, calls a function of another room and prints the result."""

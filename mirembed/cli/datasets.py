@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from textwrap import indent
 from typing import Annotated
 
 import typer
 
 from mirembed.cli import options
+from mirembed.cli.output import ConsoleProgress, Table, print_result
+from mirembed.progress import counted, first_names
 
 app = typer.Typer(help="List the datasets; show, check or fetch one.", invoke_without_command=True)
 
 _SHOWN = 5
-"""Tracks of a finding to name."""
+"""Tracks to name in a finding."""
 
 
 @app.callback()
@@ -22,37 +26,26 @@ def list_all(
     """List the datasets; show, check or fetch one."""
     if context.invoked_subcommand is not None:
         return
-    from mirembed.cli.output import print_json, print_table
     from mirembed.datasets.catalog import overview
     from mirembed.store import Store
 
-    rows = overview(options.discover(), Store(store))
-    if json:
-        print_json([row.to_json() for row in rows])
-        return
-    print_table(
-        ["name", "title", "tracks", "labels", "license", "in the store"],
-        [[r.name, r.card.title, str(r.card.n_tracks or ""), r.card.labels, r.card.license, r.stored] for r in rows],
-    )
-    typer.echo("mirembed datasets show NAME: where to get one, how to cite it, and the files it consists of.")
+    datasets = overview(options.discover(), Store(store))
+    columns = ["name", "title", "tracks", "labels", "license", "in the store"]
+    rows = [[d.name, d.card.title, d.card.n_tracks or "", d.card.labels, d.card.license, d.stored] for d in datasets]
+    hint = "mirembed datasets show NAME: where to get one, how to cite it, and the files it consists of."
+    print_result(json, lambda: [dataset.to_json() for dataset in datasets], [Table(columns, rows), hint])
 
 
 @app.command("show")
 def show(name: options.DatasetName, json: options.Json = False) -> None:
     """Show a dataset: where to get it, license, citation, expected files, official folds and known faults."""
-    from dataclasses import asdict
-
-    from mirembed.cli.output import print_json
     from mirembed.datasets.catalog import describe
-    from mirembed.specs import Spec
 
-    description = describe(options.discover(), Spec.parse(name))
-    if json:
-        print_json(asdict(description))
-        return
-    for heading, text in description.paragraphs():
-        typer.secho(heading, bold=True)
-        typer.echo("\n".join(f"  {line}" for line in text.splitlines()) + "\n")
+    description = describe(options.discover(), name)
+    paragraphs = [
+        f"{typer.style(heading, bold=True)}\n{indent(text, '  ')}\n" for heading, text in description.paragraphs()
+    ]
+    print_result(json, lambda: asdict(description), paragraphs)
 
 
 @app.command("check")
@@ -67,40 +60,36 @@ def check(
 
     Exit code 1 if there are errors; warnings alone give exit code 0.
     """
-    from mirembed.cli.output import ConsoleProgress, print_json, print_table
     from mirembed.datasets.catalog import card_of, list_dataset, official_splits
     from mirembed.datasets.check import check as run
-    from mirembed.progress import counted, first_names
-    from mirembed.specs import Spec
     from mirembed.store import Store
     from mirembed.store.root import slug
 
     registry = options.discover()
-    spec = Spec.parse(name)
     place = Store(store)
     with ConsoleProgress() as progress:
-        listing, folder = list_dataset(registry, spec, audio, place, progress)
+        listing, folder = list_dataset(registry, name, audio, place, progress)
         report = run(
             listing,
             folder,
-            card=card_of(registry, spec),
-            schemes=official_splits(registry, spec),
-            cache=place.root / "cache" / f"checks-{slug(str(spec))}.parquet",
+            card=card_of(registry, name),
+            schemes=official_splits(registry, name),
+            cache=place.root / "cache" / f"checks-{slug(str(name))}.parquet",
             jobs=options.jobs_or_cores(jobs),
             progress=progress,
         )
-    if json:
-        print_json({"dataset": str(spec), "audio": str(folder), **report.to_json()})
-    else:
-        if report.findings:
-            rows = [[f.level, f.kind, first_names(f.tracks, _SHOWN), f.text] for f in report.findings]
-            print_table(["level", "kind", "tracks", "finding"], rows)
-        n_errors = sum(finding.level == "error" for finding in report.findings)
-        n_warnings = len(report.findings) - n_errors
-        typer.echo(
-            f"{spec}: checked {counted(report.n_tracks, 'track')}: {counted(n_errors, 'error')}, "
-            f"{counted(n_warnings, 'warning')}"
-        )
+    n_errors = sum(finding.level == "error" for finding in report.findings)
+    n_warnings = len(report.findings) - n_errors
+    counts = f"{counted(n_errors, 'error')}, {counted(n_warnings, 'warning')}"
+    rows = [[f.level, f.kind, first_names(f.tracks, _SHOWN), f.text] for f in report.findings]
+    print_result(
+        json,
+        lambda: {"dataset": str(name), "audio": str(folder), **report.to_json()},
+        [
+            *([Table(["level", "kind", "tracks", "finding"], rows)] if rows else []),
+            f"{name}: checked {counted(report.n_tracks, 'track')}: {counts}",
+        ],
+    )
     raise typer.Exit(0 if report.sound else 1)
 
 
@@ -119,7 +108,9 @@ def fetch(
     ] = None,
     max_size: Annotated[
         float | None,
-        typer.Option(metavar="GB", min=0, help="Limit of an archive's unpacked size. Default: 100 times its own size."),
+        typer.Option(
+            metavar="GB", min=0, help="Limit for the unpacked size of an archive. Default: 100 times its size."
+        ),
     ] = None,
     json: options.Json = False,
 ) -> None:
@@ -127,23 +118,17 @@ def fetch(
 
     If interrupted, the same command resumes. Existing files are neither fetched again nor changed.
     """
-    from dataclasses import asdict
-
-    from mirembed.cli.output import ConsoleProgress, print_json
     from mirembed.datasets.catalog import card_of
     from mirembed.datasets.fetch import FetchOptions
     from mirembed.datasets.fetch import fetch as run
-    from mirembed.progress import counted
-    from mirembed.specs import Spec
 
-    card = card_of(options.discover(), Spec.parse(name))
+    card = card_of(options.discover(), name)
     choices = FetchOptions(archive, tuple(url or ()), checksum, None if max_size is None else max_size * 1e9)
     with ConsoleProgress() as progress:
-        fetched = run(name, card, audio, choices, progress)
-    if json:
-        print_json({"dataset": name, "audio": str(audio), "archives": [asdict(one) for one in fetched]})
-    else:
-        n_files = sum(one.n_files for one in fetched)
-        typer.echo(
-            f"{counted(n_files, 'file')} of {name} in {audio}; next: mirembed datasets check {name} --audio {audio}"
-        )
+        fetched = run(str(name), card, audio, choices, progress)
+    n_files = sum(one.n_files for one in fetched)
+    print_result(
+        json,
+        lambda: {"dataset": str(name), "audio": str(audio), "archives": [asdict(one) for one in fetched]},
+        [f"{counted(n_files, 'file')} of {name} in {audio}; next: mirembed datasets check {name} --audio {audio}"],
+    )

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mirembed.cli import options
+from mirembed.cli.output import ConsoleProgress, Table, print_result
 from mirembed.config import defaults
+from mirembed.errors import SpecError
 
 if TYPE_CHECKING:
     from mirembed.config import Settings
     from mirembed.evaluate import Result
-    from mirembed.runs import RunFolder, Scores
+    from mirembed.runs import RunFolder
+
+_KEEP = "What to save in the run"
+"""A panel of its own in the help: these long flags would leave the other ones too little room for their help."""
 
 
 def evaluate(
@@ -36,11 +42,11 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="random, stratified, grouped, or official splits. Default: stratified; random for regression.",
+            help="stratified (default for classes), random (default for regression), grouped, or official folds.",
         ),
     ] = None,
     splits: Annotated[
-        int | None, typer.Option(metavar="N", help="Number of random splits, instead of cross-validation.")
+        int | None, typer.Option(metavar="N", help="Use this number of random splits instead of cross-validation.")
     ] = None,
     test_size: Annotated[
         float | None,
@@ -70,16 +76,20 @@ def evaluate(
         int | None,
         typer.Option(
             metavar="N",
-            help=f"Also score after every N epochs, for the curves; 0: never. Default: {defaults.CHECKPOINT_EVERY}.",
+            help=f"Also score every N epochs, for learning curves; 0: never. Default: {defaults.CHECKPOINT_EVERY}.",
         ),
     ] = None,
     keep_models: Annotated[
-        bool | None, typer.Option("--keep-models/--no-keep-models", help="Save the models of all folds in the run.")
+        bool | None,
+        typer.Option(
+            "--keep-models/--no-keep-models", rich_help_panel=_KEEP, help="Save the models of all folds in the run."
+        ),
     ] = None,
     keep_embeddings: Annotated[
         bool | None,
         typer.Option(
             "--keep-embeddings/--no-keep-embeddings",
+            rich_help_panel=_KEEP,
             help="Save the embeddings of all tracks at every checkpoint of every fold.",
         ),
     ] = None,
@@ -93,22 +103,22 @@ def evaluate(
         bool,
         typer.Option(
             "--dry-run",
-            help="Print what would be trained and an estimate of the time, from a few measured steps; then stop.",
+            help="Only print what would be trained, with an estimate of its cost from a few measured steps.",
         ),
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Cross-validate: network, normalization and learner are fitted inside every fold.
+    """Cross-validate: fit network, normalization and learner inside every fold.
 
-    Prints the mean over the folds with its 95 % interval (Nadeau & Bengio). All out-of-fold predictions are saved.
+    Prints the mean over the folds with its 95 % interval (Nadeau & Bengio). Saves all out-of-fold predictions.
     """
     if executor == "local":
         options.train_soon(context)
-    from mirembed.cli.output import ConsoleProgress, print_json
     from mirembed.evaluate import plan_experiment, run_experiment
     from mirembed.evaluate.estimate import estimate
     from mirembed.runs import find_run
     from mirembed.store import Store
+    from mirembed.workers.executor import executor as on_executor
 
     registry = options.discover()
     place = Store(store)
@@ -116,7 +126,7 @@ def evaluate(
     repeats = None if config is None or is_file else find_run(place.runs, str(config))
     settings = _settings(context, config, repeats, preset)
     workers = options.jobs_or_cores(jobs)
-    with ConsoleProgress() as progress, options.on_executor(executor, scheduler, jobs):
+    with ConsoleProgress() as progress, on_executor(executor, scheduler, jobs):
         all_needed = preset is None or bool(dataset)
         planned = plan_experiment(settings, place, registry, all_needed=all_needed, progress=progress)
         if dry_run:
@@ -131,15 +141,17 @@ def evaluate(
                 progress=progress,
             )
     if dry_run:
-        print_json(costs.to_json()) if json else typer.echo(costs.describe())
+        print_result(json, costs.to_json, [costs.describe()])
         return
-    if json:
-        contents = [result.to_json() for result in results]
-        print_json(contents[0] if len(contents) == 1 else {"run": str(folder), "evaluations": contents})
-        return
-    for result in results:
-        _print_result(result)
-    typer.echo(f"predictions, folds and curves: {folder}")
+    contents = [result.to_json() for result in results]
+    print_result(
+        json,
+        lambda: contents[0] if len(contents) == 1 else {"run": str(folder), "evaluations": contents},
+        [
+            *(block for result in results for block in _text(result)),
+            f"predictions, folds and curves: {folder}",
+        ],
+    )
 
 
 def _settings(
@@ -147,7 +159,6 @@ def _settings(
 ) -> list[Settings]:
     """Return the settings of the experiment file, overridden by the flags that were given."""
     from mirembed.config import Settings, read_experiment, read_preset
-    from mirembed.errors import SpecError
 
     if config is not None and preset is not None:
         raise SpecError(f"--config {config} and --preset {preset} exclude each other; give one of them")
@@ -160,30 +171,22 @@ def _settings(
     return [one.updated(options.given_settings(context), "the command line") for one in settings]
 
 
-def _print_result(result: Result) -> None:
-    from mirembed.runs.summary import describe_chance
-
-    _print_scores(result.scores, result.planned.describe())
-    typer.echo("95 % intervals: Nadeau & Bengio for means over folds, bootstrap over tracks for pooled scores.")
-    typer.echo(describe_chance(result.planned.tracks.task, result.chance))
-
-
-def _print_scores(scores: list[Scores], title: str) -> None:
-    from mirembed.cli.output import print_table
+def _text(result: Result) -> Iterator[str | Table]:
     from mirembed.runs.scores import describe_undefined
+    from mirembed.runs.summary import describe_chance
     from mirembed.statistics.metrics import metric_named
 
+    scores = result.scores
     names = list(scores[0].intervals)
-    rows = [[s.method, *(str(s.intervals[n]) for n in names), str(s.pooled[names[0]])] for s in scores]
     labels = [metric_named(name).label for name in names]
     first = "method" if any("+" in s.method for s in scores) else "approach"
-    print_table([first, *labels, f"pooled {labels[0]}"], rows, title)
+    rows = [[s.method, *(s.intervals[name] for name in names), s.pooled[names[0]]] for s in scores]
+    yield Table([first, *labels, f"pooled {labels[0]}"], rows, result.planned.describe())
     if scores[0].targets:
-        targets = list(scores[0].targets)
-        print_table(
-            [f"{labels[0]} by target", *(s.method for s in scores)],
-            [[target, *(str(s.targets[target]) for s in scores)] for target in targets],
-        )
+        columns = [f"{labels[0]} by target", *(s.method for s in scores)]
+        yield Table(columns, [[target, *(s.targets[target] for s in scores)] for target in scores[0].targets])
     for s in scores:
         if s.undefined:
-            typer.echo(f"{s.method}: {describe_undefined(names[0], s.undefined)}")
+            yield f"{s.method}: {describe_undefined(names[0], s.undefined)}"
+    yield "95 % intervals: Nadeau & Bengio for means over folds, bootstrap over tracks for pooled scores."
+    yield describe_chance(result.planned.tracks.task, result.chance)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mirembed.cli import options
+from mirembed.cli.output import ConsoleProgress, EventProgress, print_event
 
 
 def extract(
     dataset: options.Dataset = None,
-    audio: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The dataset's audio folder. The demo synthesizes its own.")
-    ] = None,
+    audio: options.AudioFolder = None,
     store: options.StoreFolder = options.DEFAULT_STORE,
     jobs: options.Jobs = None,
     executor: options.Executor = "local",
@@ -23,7 +21,7 @@ def extract(
         str,
         typer.Option(
             metavar="NAME",
-            help="Library that computes the spectra: essentia, scipy, or auto (essentia if it is installed). "
+            help="Library that computes the spectra: essentia, scipy, or auto (the default; essentia if installed). "
             "Their results are interchangeable.",
         ),
     ] = "auto",
@@ -34,7 +32,7 @@ def extract(
         ),
     ] = None,
     max_failures: Annotated[
-        str | None, typer.Option(metavar="N|P%", help="Stop if more files, or a larger share of them, fail.")
+        str | None, typer.Option(metavar="N|P%", help="Stop if more than N files, or more than P % of them, fail.")
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry files that failed before.")] = False,
     prune: Annotated[
@@ -42,28 +40,25 @@ def extract(
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Compute the features of a dataset and put them into the store.
+    """Compute the features of a dataset and save them in the store.
 
-    Only what is missing or has changed is computed. Exit code 2: done, but some files failed.
+    Computes only what is missing or has changed. Exit code 2 means: done, but some files failed.
     With --json, progress and the final result are printed as JSON, one object per line.
     """
-    from mirembed.cli.output import ConsoleProgress, EventProgress, print_event
     from mirembed.datasets.catalog import list_dataset
     from mirembed.extract import ExtractOptions, MaxFailures
     from mirembed.extract import extract as run
     from mirembed.spectrogram import choose_backend
     from mirembed.store import Store
+    from mirembed.workers.executor import executor as on_executor
 
     registry = options.discover()
     limit = None if max_failures is None else MaxFailures.parse(max_failures)
     if backend != "auto":
         choose_backend(backend)
     place = Store(store)
-    spec = options.parse_dataset(dataset) or place.only_spec()
-    with (
-        EventProgress() if json else ConsoleProgress() as progress,
-        options.on_executor(executor, scheduler, jobs),
-    ):
+    spec = dataset or place.only_spec()
+    with EventProgress() if json else ConsoleProgress() as progress, on_executor(executor, scheduler, jobs):
         listing, folder = list_dataset(registry, spec, audio, place, progress)
         place.create()
         summary = run(

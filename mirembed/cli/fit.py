@@ -7,7 +7,10 @@ from typing import Annotated
 import typer
 
 from mirembed.cli import options
+from mirembed.cli.output import ConsoleProgress, print_result
 from mirembed.config import defaults
+from mirembed.errors import SpecError
+from mirembed.progress import counted
 
 
 def fit(
@@ -49,14 +52,11 @@ def fit(
     """Train on all tracks of a dataset; save the model and the embeddings of the tracks."""
     if network is None:
         options.train_soon(context)
-    from mirembed.cli.output import ConsoleProgress, print_json
     from mirembed.config import Settings
     from mirembed.datasets.catalog import exclude_tracks
-    from mirembed.errors import SpecError
     from mirembed.fit import fit as run
     from mirembed.fit import transfer
     from mirembed.models.model import find_model
-    from mirembed.progress import counted
     from mirembed.store import Store
     from mirembed.store.tracks import open_tracks
 
@@ -67,7 +67,7 @@ def fit(
     settings.check()
     registry = options.discover()
     place = Store(store)
-    features = place.find(options.parse_dataset(dataset))
+    features = place.find(dataset)
     command = options.command_line()
     with ConsoleProgress() as progress:
         tracks = exclude_tracks(registry, open_tracks(features, progress), exclude, progress)
@@ -91,11 +91,12 @@ def fit(
     for model in fitted:
         for note in model.notes:
             typer.echo(f"warning: {model.approach}: {note}", err=True)
-    if json:
-        print_json({"dataset": tracks.info.spec, "models": [model.to_json() for model in fitted]})
-        return
+    lines = []
     for model in fitted:
         loss = "" if model.loss is None else f", loss {model.loss:.4g} per track"
-        typer.echo(f"{model.approach}: fitted to {counted(len(tracks.ids), 'track')}{loss}")
-        typer.echo(f"  model       {model.folder}")
-        typer.echo(f"  embeddings  {model.embeddings}")
+        lines += [
+            f"{model.approach}: fitted to {counted(len(tracks.ids), 'track')}{loss}",
+            f"  model       {model.folder}",
+            f"  embeddings  {model.embeddings}",
+        ]
+    print_result(json, lambda: {"dataset": tracks.info.spec, "models": [model.to_json() for model in fitted]}, lines)

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from mirembed import MirembedError, __version__
-from mirembed.cli import compare, datasets, embed, evaluate, extract, fit, plugins, predict, report, similar, store
+from mirembed.cli import apply, compare, datasets, evaluate, extract, fit, plugins, report, store
 from mirembed.cli.output import keep_stdout_for_results, open_closed_streams
 from mirembed.progress import INTERRUPTED
 
@@ -30,14 +30,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.command("extract")(extract.extract)
-app.command("fit")(fit.fit)
-app.command("evaluate")(evaluate.evaluate)
-app.command("compare")(compare.compare)
-app.command("report")(report.report)
-app.command("embed")(embed.embed)
-app.command("predict")(predict.predict)
-app.command("similar")(similar.similar)
+for command in (
+    *(extract.extract, fit.fit, evaluate.evaluate, compare.compare, report.report),
+    *(apply.embed, apply.predict, apply.similar),
+):
+    app.command(command.__name__)(command)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(store.app, name="store")
@@ -90,7 +87,7 @@ def main() -> None:
 
 
 def _run(step: Callable[[], object]) -> int:
-    """Call ``step``, report its error in one or two lines, and return the exit code."""
+    """Call ``step``; report an error in one or two lines. Return the exit code."""
     try:
         code = step()
         if code == _TYPER_INTERRUPTED:

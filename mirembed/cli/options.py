@@ -1,34 +1,36 @@
-"""The flags that several commands share, each spelled and explained once, and how they are read."""
+"""The flags that several commands share, each defined once, and functions that read them."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import shlex
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from mirembed.config import defaults
+from mirembed.specs import Spec
 
 if TYPE_CHECKING:
     from mirembed.registry import Registry
-    from mirembed.specs import Spec
 
 Dataset: TypeAlias = Annotated[
-    str | None,
+    Spec | None,
     typer.Option(
         metavar="SPEC",
+        parser=Spec.parse,
         help="Dataset: NAME or NAME:PARAM=VALUE. Default: the only one in the store; demo if the store is empty.",
     ),
 ]
-AudioFolder: TypeAlias = Annotated[Path | None, typer.Option(metavar="DIR", help="The dataset's audio folder.")]
+AudioFolder: TypeAlias = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="The dataset's audio folder. The demo synthesizes its own.")
+]
 StoreFolder: TypeAlias = Annotated[
     Path,
-    typer.Option("--store", metavar="DIR", envvar="MIREMBED_STORE", help="Folder of features, models and runs."),
+    typer.Option("--store", metavar="DIR", envvar="MIREMBED_STORE", help="Folder for features, models and runs."),
 ]
 Similarities: TypeAlias = Annotated[
     list[str] | None,
@@ -44,7 +46,7 @@ Approaches: TypeAlias = Annotated[
 ]
 LabelSimilarity: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="SPEC", help="Similarity of the labels, if it is not that of the embeddings."),
+    typer.Option(metavar="SPEC", help="Similarity of the labels, if it differs from that of the embeddings."),
 ]
 Epochs: TypeAlias = Annotated[
     int | None, typer.Option(metavar="N", help=f"Passes over the training tracks. Default: {defaults.EPOCHS}.")
@@ -61,11 +63,13 @@ Normalize: TypeAlias = Annotated[
 ]
 Exclude: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="WHAT", help="known-faults: leave out the tracks that are known to be faulty."),
+    typer.Option(metavar="WHAT", help="known-faults: leave out the tracks with known faults."),
 ]
 Jobs: TypeAlias = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, help="Worker processes. Default: one per core. The results do not depend on it."),
+    typer.Option(
+        metavar="N", min=1, help="Worker processes. Default: one per core. Their number does not change the results."
+    ),
 ]
 Executor: TypeAlias = Annotated[
     str,
@@ -79,17 +83,20 @@ Scheduler: TypeAlias = Annotated[
 ]
 Device: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="auto (the default), cpu or cuda; auto uses a CUDA device if there is one."),
+    typer.Option(metavar="NAME", help="cpu, cuda, or auto (the default), which uses a CUDA device if there is one."),
 ]
 Engine: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Engine of the network: numba (fused, fast), torch, or auto (the default), which is numba where it works.",
+        help="Engine that computes the network: numba (the fused engine, fast), torch, or auto (the default): "
+        "numba where it works.",
     ),
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-DatasetName: TypeAlias = Annotated[str, typer.Argument(metavar="NAME", help="Dataset: NAME or NAME:PARAM=VALUE.")]
+DatasetName: TypeAlias = Annotated[
+    Spec, typer.Argument(metavar="NAME", parser=Spec.parse, help="Dataset: NAME or NAME:PARAM=VALUE.")
+]
 ModelName: TypeAlias = Annotated[str, typer.Argument(metavar="MODEL", help="Model: a folder, or a name in the store.")]
 AudioPaths: TypeAlias = Annotated[
     list[Path], typer.Argument(metavar="PATH...", help="Audio files, or folders of them.")
@@ -101,13 +108,6 @@ DEFAULT_STORE = Path("mirembed-store")
 def command_line() -> str:
     """Return the command as it was typed, for provenance."""
     return shlex.join(["mirembed", *sys.argv[1:]])
-
-
-def parse_dataset(text: str | None) -> Spec | None:
-    """Parse ``--dataset``."""
-    from mirembed.specs import Spec
-
-    return None if text is None else Spec.parse(text)
 
 
 def given_settings(context: typer.Context, leave_out: Collection[str] = ()) -> dict[str, Any]:
@@ -124,20 +124,8 @@ def discover() -> Registry:
 
     registry = Registry.discover()
     for broken in registry.broken:
-        typer.echo(f"warning: {broken}; left out: {broken.remedy}", err=True)
+        typer.echo(f"warning: {broken}; not loaded; {broken.remedy}", err=True)
     return registry
-
-
-@contextlib.contextmanager
-def on_executor(name: str, scheduler: str | None, jobs: int | None) -> Iterator[None]:
-    """Run the work of the ``with`` block where ``--executor`` says."""
-    from mirembed.errors import SpecError
-    from mirembed.workers.executor import executor
-
-    if name != "local" and jobs is not None:
-        raise SpecError(f"--jobs {jobs} and --executor {name}: the cluster sets the number of workers; omit --jobs")
-    with executor(name, scheduler):
-        yield
 
 
 def train_soon(context: typer.Context) -> None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 import time
-from collections.abc import Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
-from unicodedata import category
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import typer
 
 from mirembed.errors import MirembedError
 from mirembed.progress import duration, raise_if_interrupted
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
-    from rich.progress import TaskID
 
 _ESTIMATE_AFTER = 8.0
 """Seconds of work after which the remaining time is estimated."""
@@ -37,7 +38,6 @@ class ConsoleProgress:
 
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._bar: Bar | None = None
-        self._task: TaskID | None = None
         self._total = 0.0
         self._began = 0.0
         self._first: tuple[float, float] | None = None
@@ -46,9 +46,7 @@ class ConsoleProgress:
     def __enter__(self) -> ConsoleProgress:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop()
 
     def start(self, description: str, total: float) -> None:
@@ -78,16 +76,16 @@ class ConsoleProgress:
             transient=True,
         )
         self._bar.start()
-        self._task = self._bar.add_task(description, total=total, details="")
+        self._bar.add_task(description, total=total, details="")
 
     def update(self, completed: float, *, failed: int = 0, audio_seconds: float = 0.0) -> None:
-        """Move the bar; once it can be told, estimate the remaining time."""
+        """Move the bar; after some seconds of work, print once how long the rest will take."""
         raise_if_interrupted()
         now = time.monotonic()
-        if self._bar is not None and self._task is not None:
+        if self._bar is not None:
             details = [f"{audio_seconds / 3600 / max(now - self._began, 1e-3):.2f} h/s"] if audio_seconds else []
             details += [f"{failed} failed"] if failed else []
-            self._bar.update(self._task, completed=completed, details=", ".join(details))
+            self._bar.update(self._bar.task_ids[0], completed=completed, details=", ".join(details))
         # Counted from the first finished unit, so that starting processes and importing torch does not distort it.
         if completed > 0 and self._first is None:
             self._first = (now, completed)
@@ -111,7 +109,7 @@ class ConsoleProgress:
 
 
 class EventProgress(ConsoleProgress):
-    """Progress for programs: one JSON object per line on standard output; notes still go to standard error."""
+    """Progress for programs: one JSON object per line on standard output. Notes still go to standard error."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,6 +146,36 @@ class EventProgress(ConsoleProgress):
         )
 
 
+class Table(NamedTuple):
+    """A table to print: see `print_table`."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    title: str | None = None
+
+
+def print_result(as_json: bool, content: Callable[[], Any], text: Iterable[str | Table]) -> None:
+    """Print the result of a command on standard output.
+
+    Parameters
+    ----------
+    as_json : bool
+        The flag ``--json``.
+    content : callable
+        Returns the result for JSON.
+    text : iterable of str or Table
+        The result for people: lines and tables.
+    """
+    if as_json:
+        print_json(content())
+        return
+    for block in text:
+        if isinstance(block, Table):
+            print_table(*block)
+        else:
+            typer.echo(block)
+
+
 def print_event(content: dict[str, Any]) -> None:
     """Print one line of JSON and flush it: a program waits for it."""
     sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
@@ -155,28 +183,49 @@ def print_event(content: dict[str, Any]) -> None:
 
 
 def print_json(content: Any) -> None:
-    """Print JSON on standard output; a path is a string."""
-    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
+    """Print JSON on standard output; a path is a string.
+
+    Raises
+    ------
+    TypeError
+        If anything else is not JSON.
+    """
+    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, default=_path_to_json) + "\n")
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """Print a table on standard output; numbers are aligned to the right, control characters escaped."""
+def _path_to_json(value: object) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{value!r} of type {type(value).__name__} is not JSON")
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
+    """Print a table on standard output.
+
+    Numbers are aligned to the right, floats have three decimals, None is empty, and control characters are escaped.
+    """
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Table as RichTable
 
-    rows = [[one_line(cell) for cell in row] for row in rows]
-    table = Table()
+    texts = [[one_line(_text(value)) for value in row] for row in rows]
+    table = RichTable()
     for index, column in enumerate(columns):
-        numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
+        numeric = bool(texts) and all(re.fullmatch(r"[0-9.,+\[\] %-]+", row[index]) for row in texts)
         table.add_column(one_line(column), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
+    for row in texts:
         table.add_row(*row)
-    # What is printed may hold any text: "[dask]" is no markup, and ":note:" no emoji.
+    # A cell may hold any text: "[dask]" is no markup, and ":note:" no emoji.
     width = None if sys.stdout.isatty() else _PIPE_WIDTH
     console = Console(highlight=False, markup=False, emoji=False, width=width)
     if title is not None:
         console.print(one_line(title), style="bold", soft_wrap=True)
     console.print(table)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def one_line(text: str) -> str:
@@ -185,29 +234,11 @@ def one_line(text: str) -> str:
     >>> one_line("a\nb")
     'a\\nb'
     """
-    return "".join(
-        character.encode("unicode_escape").decode() if category(character) in ("Cc", "Zl", "Zp") else character
-        for character in text
-    )
-
-
-def size(n_bytes: int) -> str:
-    """Return a size for people.
-
-    >>> size(12 * 2**10), size(3_565_158), size(1_288_490_189)
-    ('12 KiB', '3.4 MiB', '1.2 GiB')
-    """
-    if n_bytes < 2**20:
-        return f"{n_bytes / 2**10:.0f} KiB"
-    return f"{n_bytes / 2**20:.1f} MiB" if n_bytes < 2**30 else f"{n_bytes / 2**30:.1f} GiB"
-
-
-def _is_number(text: str) -> bool:
-    return bool(text) and all(character in "0123456789.,-+[] %" for character in text)
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class _Results(io.FileIO):
-    """The file behind standard output. Once a write fails, everything after it is discarded."""
+    """The file behind standard output. After a failed write, it discards everything."""
 
     def write(self, data: Any) -> int:
         """Write bytes.

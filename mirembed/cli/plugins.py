@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mirembed.cli import options
+from mirembed.cli.output import Table, print_result
+from mirembed.progress import counted
+from mirembed.specs import Spec
 
 if TYPE_CHECKING:
-    from mirembed.registry.plugins import Description
+    from mirembed.registry.plugins import BrokenPlugin, Description
+    from mirembed.testing.checks import Outcome
 
 app = typer.Typer(help="List the plugins; show, check or write one.", invoke_without_command=True)
 
@@ -29,39 +37,35 @@ def list_all(
     """List the plugins with their origin, and those that are broken; show, check or write one."""
     if context.invoked_subcommand is not None:
         return
-    from dataclasses import asdict
-
-    from mirembed.cli.output import print_json, print_table
     from mirembed.registry import Registry
     from mirembed.registry.plugins import describe
 
     registry = Registry.discover()
     plugins = registry.of_hook(hook)
-    if json:
-        print_json(
-            {
-                "plugins": [describe(plugin, registry.shown_name(plugin)).to_json() for plugin in plugins],
-                "broken": [asdict(broken) for broken in registry.broken],
-                "left_out": [asdict(left_out) for left_out in registry.left_out],
-                "clashes": registry.clashes(),
-            }
-        )
-        return
-    columns = ["kind", "name", "summary", "distribution", "version"]
-    rows = [[p.kind, registry.shown_name(p), p.summary, p.distribution, p.version] for p in plugins]
-    if verbose:
-        columns.append("parameters")
-        for row, plugin in zip(rows, plugins, strict=True):
-            row.append(plugin.parameters)
-    print_table(columns, rows)
-    for clash in registry.clashes():
-        typer.echo(f"clash: {clash}")
-    for left_out in registry.left_out:
-        typer.echo(f"left out: {left_out}")
-    for broken in registry.broken:
-        typer.echo(f"broken: {broken}; {broken.remedy}")
-        if verbose:
-            typer.echo(broken.details)
+    columns = ["kind", "name", "summary", "distribution", "version", *["parameters"] * verbose]
+    rows = [
+        [p.kind, registry.shown_name(p), p.summary, p.distribution, p.version, *([p.parameters] if verbose else [])]
+        for p in plugins
+    ]
+    print_result(
+        json,
+        lambda: {
+            "plugins": [describe(plugin, registry.shown_name(plugin)).to_json() for plugin in plugins],
+            "broken": [asdict(broken) for broken in registry.broken],
+            "left_out": [asdict(left_out) for left_out in registry.left_out],
+            "clashes": registry.clashes(),
+        },
+        [
+            Table(columns, rows),
+            *(f"clash: {clash}" for clash in registry.clashes()),
+            *(f"left out: {left_out}" for left_out in registry.left_out),
+            *(_broken_text(broken, verbose) for broken in registry.broken),
+        ],
+    )
+
+
+def _broken_text(broken: BrokenPlugin, verbose: bool) -> str:
+    return f"broken: {broken}; {broken.remedy}" + f"\n{broken.details}" * verbose
 
 
 @app.command("show")
@@ -72,84 +76,74 @@ def show(
     json: options.Json = False,
 ) -> None:
     """Show a plugin: its parameters with types, defaults and meaning, and where it comes from."""
-    from dataclasses import asdict
-
-    from mirembed.cli.output import print_json
     from mirembed.registry import Registry
     from mirembed.registry.plugins import describe
 
     registry = Registry.discover()
     plugins, broken = registry.matching(name)
     descriptions = [describe(plugin, registry.shown_name(plugin)) for plugin in plugins]
-    if json:
-        print_json({"plugins": [d.to_json() for d in descriptions], "broken": [asdict(b) for b in broken]})
-        return
-    for description in descriptions:
-        _print(description)
-    for one in broken:
-        typer.echo(f"broken: {one}; {one.remedy}")
-        typer.echo(one.details)
+    print_result(
+        json,
+        lambda: {"plugins": [d.to_json() for d in descriptions], "broken": [asdict(b) for b in broken]},
+        [
+            *(block for description in descriptions for block in _text(description)),
+            *(_broken_text(one, verbose=True) for one in broken),
+        ],
+    )
 
 
-def _print(description: Description) -> None:
-    from mirembed.cli.output import print_table
-
+def _text(description: Description) -> Iterator[str | Table]:
     plugin = description.plugin
-    typer.secho(f"{plugin.kind} {description.name}", bold=True)
+    yield typer.style(f"{plugin.kind} {description.name}", bold=True)
     if plugin.summary:
-        typer.echo(f"  {plugin.summary}")
-    typer.echo(f"  from    {plugin.distribution} {plugin.version}, {plugin.hook}")
-    typer.echo(f"  module  {plugin.module}")
-    typer.echo(f"  file    {plugin.file}")
+        yield f"  {plugin.summary}"
+    yield f"  from    {plugin.distribution} {plugin.version}, {plugin.hook}"
+    yield f"  module  {plugin.module}"
+    yield f"  file    {plugin.file}"
     if description.problem:
-        typer.echo(f"  unreadable parameters: {description.problem}")
+        yield f"  unreadable parameters: {description.problem}"
     if description.parameters:
         rows = [[p.name, p.type, "required" if p.default is None else p.default, p.doc] for p in description.parameters]
-        print_table(["parameter", "type", "default", "meaning"], rows)
+        yield Table(["parameter", "type", "default", "meaning"], rows)
     elif not description.problem:
-        typer.echo("  no parameters")
+        yield "  no parameters"
 
 
 @app.command("check")
 def check(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A plugin: NAME or NAME:PARAM=VALUE.")],
-    audio: Annotated[Path | None, typer.Option(metavar="DIR", help="The audio folder of a dataset.")] = None,
+    spec: Annotated[
+        Spec, typer.Argument(metavar="NAME", parser=Spec.parse, help="A plugin: NAME or NAME:PARAM=VALUE.")
+    ],
+    audio: options.AudioFolder = None,
     json: options.Json = False,
 ) -> None:
-    """Check that a plugin does what its hook promises; exit code 1 if it does not.
+    """Check that a plugin does everything that its hook requires; exit code 1 if it does not.
 
-    If plugins of several kinds have the name, all of them are checked.
+    If several plugins of different kinds have this name, all of them are checked.
     """
-    import contextlib
-    import sys
-    from dataclasses import asdict
-
-    from mirembed.cli.output import print_json, print_table
-    from mirembed.progress import counted
     from mirembed.registry import Registry
-    from mirembed.specs import Spec
     from mirembed.testing.checks import run_checks
 
     registry = Registry.discover()
-    spec = Spec.parse(name)
     kinds = dict.fromkeys(plugin.kind for plugin in registry.find_any(spec.name))
     with contextlib.redirect_stdout(sys.stderr):  # what plugins print is not a result
         outcomes = {kind: run_checks(kind, registry, spec, audio) for kind in kinds}
     flat = [outcome for of_kind in outcomes.values() for outcome in of_kind]
     n_failed = sum(outcome.status == "failed" for outcome in flat)
-    if json:
-        print_json({kind: [asdict(outcome) for outcome in of_kind] for kind, of_kind in outcomes.items()})
-        raise typer.Exit(1 if n_failed else 0)
+    text: list[str | Table] = []
     for kind, of_kind in outcomes.items():
-        print_table(["check", "", "promise"], [[o.check, o.status, o.promise] for o in of_kind], f"{kind} {spec}")
-        for outcome in of_kind:
-            if outcome.status == "failed":
-                typer.echo(f"{outcome.check}: {outcome.reason}")
-                for label, text in (("given", outcome.given), ("usual cause", outcome.cause)):
-                    if text:
-                        typer.echo(f"  {label}: {text}")
-    typer.echo(f"{spec}: {counted(len(flat), 'check')}, {n_failed} failed")
+        text.append(
+            Table(["check", "", "promise"], [[o.check, o.status, o.promise] for o in of_kind], f"{kind} {spec}")
+        )
+        text += [_failure(outcome) for outcome in of_kind if outcome.status == "failed"]
+    text.append(f"{spec}: {counted(len(flat), 'check')}, {n_failed} failed")
+    print_result(json, lambda: {kind: [asdict(one) for one in of_kind] for kind, of_kind in outcomes.items()}, text)
     raise typer.Exit(1 if n_failed else 0)
+
+
+def _failure(outcome: Outcome) -> str:
+    details = {"given": outcome.given, "usual cause": outcome.cause}
+    return f"{outcome.check}: {outcome.reason}" + "".join(f"\n  {key}: {text}" for key, text in details.items() if text)
 
 
 @app.command("new")

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from mirembed.cli import options
+from mirembed.cli.output import ConsoleProgress, print_result
+from mirembed.progress import counted
 
 
 def report(
@@ -26,10 +28,8 @@ def report(
 ) -> None:
     """Write the report of a run: an HTML page, figures (PNG, SVG) and tables (CSV, LaTeX).
 
-    An unfinished run is reported as far as it got.
+    For an unfinished run, it covers the folds finished so far.
     """
-    from mirembed.cli.output import ConsoleProgress, print_json
-    from mirembed.progress import counted
     from mirembed.reports import write_report
     from mirembed.runs import find_run
     from mirembed.store import Store
@@ -39,10 +39,5 @@ def report(
         written = write_report(folder, out, options.discover(), progress)
     for line in written.progress:
         typer.echo(line, err=True)
-    if json:
-        print_json(asdict(written))
-        return
-    typer.echo(f"report: {written.page}")
-    # Every figure and every table is written in two formats.
-    n_figures, n_tables = len(written.figures) // 2, len(written.tables) // 2
-    typer.echo(f"{counted(n_figures, 'figure')} and {counted(n_tables, 'table')} beside it")
+    beside = f"{counted(written.n_figures, 'figure')} and {counted(written.n_tables, 'table')} beside it"
+    print_result(json, lambda: asdict(written), [f"report: {written.page}", beside])

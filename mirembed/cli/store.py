@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,26 +10,27 @@ from typing import TYPE_CHECKING
 import typer
 
 from mirembed.cli import options
+from mirembed.cli.output import ConsoleProgress, Table, print_result
+from mirembed.errors import StoreError
+from mirembed.progress import counted, size
 
 if TYPE_CHECKING:
     from mirembed.inventory import Contents, DatasetSummary
     from mirembed.runs.summary import RunSummary
     from mirembed.store import Store
 
-app = typer.Typer(help="Show what is in a store, verify it, or merge its small files.", no_args_is_help=True)
+app = typer.Typer(
+    name="store", help="Show what is in a store, verify it, or merge its small files.", no_args_is_help=True
+)
 
 
 @app.command("info")
 def info(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False) -> None:
     """List the datasets, models and runs of a store."""
-    from mirembed.cli.output import print_json
     from mirembed.inventory import contents
 
     found = contents(_existing(store))
-    if json:
-        print_json(asdict(found))
-    else:
-        _print_contents(found)
+    print_result(json, lambda: asdict(found), _tables(found))
 
 
 @app.command("verify")
@@ -37,19 +39,14 @@ def verify(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Jso
 
     Exit code 1 if anything is damaged.
     """
-    from mirembed.cli.output import ConsoleProgress, print_json
     from mirembed.inventory import verify as run
-    from mirembed.progress import counted
 
     place = _existing(store)
     with ConsoleProgress() as progress:
         faults = run(place, progress)
-    if json:
-        print_json({"sound": not faults, "faults": [asdict(fault) for fault in faults]})
-    else:
-        for fault in faults:
-            typer.echo(f"{fault.path} {fault.what}; {fault.advice}")
-        typer.echo(f"{store}: {counted(len(faults), 'fault')}" if faults else f"{store}: no faults")
+    lines = [f"{fault.path} {fault.what}; {fault.advice}" for fault in faults]
+    lines.append(f"{store}: {counted(len(faults), 'fault') if faults else 'no faults'}")
+    print_result(json, lambda: {"sound": not faults, "faults": [asdict(fault) for fault in faults]}, lines)
     raise typer.Exit(1 if faults else 0)
 
 
@@ -58,83 +55,70 @@ def compact(
     dataset: options.Dataset = None, store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False
 ) -> None:
     """Merge the small shards of a dataset, or of all datasets in the store."""
-    from mirembed.cli.output import ConsoleProgress, print_json, size
-    from mirembed.progress import counted
     from mirembed.store.compact import compact as run
 
     place = _existing(store)
-    spec = options.parse_dataset(dataset)
-    chosen = place.datasets() if spec is None else [place.find(spec)]
-    done = []
-    for features in chosen:
+    done, lines = [], []
+    for features in place.datasets() if dataset is None else [place.find(dataset)]:
         name = features.info().spec
         with ConsoleProgress() as progress:
             result = run(features, progress)
         done.append({"dataset": name, **asdict(result)})
-        if not json:
-            before, after = counted(result.shards_before, "shard"), counted(result.shards_after, "shard")
-            typer.echo(f"{name}: {before} ({size(result.bytes_before)}) -> {after} ({size(result.bytes_after)})")
-    if json:
-        print_json(done)
+        before, after = counted(result.shards_before, "shard"), counted(result.shards_after, "shard")
+        lines.append(f"{name}: {before} ({size(result.bytes_before)}) -> {after} ({size(result.bytes_after)})")
+    print_result(json, lambda: done, lines)
 
 
 def _existing(store: Path) -> Store:
-    from mirembed.errors import StoreError
     from mirembed.store import Store
 
-    place = Store(store)
     if not any((store / name).exists() for name in ("store.json", "datasets", "models", "runs")):
         raise StoreError(f"there is no store in {store}; create one with `mirembed extract`, or choose another --store")
-    return place
+    return Store(store)
 
 
-def _print_contents(found: Contents) -> None:
-    from mirembed.cli.output import print_table, size
-
-    print_table(
+def _tables(found: Contents) -> Iterator[Table]:
+    yield Table(
         ["dataset", "state", "tracks", "failed", "hours", "size", "shards", "computed by"],
         [
             [
                 one.dataset,
                 one.state,
                 _tracks(one),
-                str(one.failures),
+                one.failures,
                 f"{one.hours:.2f}",
                 size(one.bytes),
-                str(one.shards),
+                one.shards,
                 ", ".join(f"{backend} ({count})" for backend, count in one.backends.items()),
             ]
             for one in found.datasets
         ],
-        title="Datasets",
+        "Datasets",
     )
     if found.models:
-        print_table(
+        yield Table(
             ["model", "state", "dataset", "approach", "tracks", "size"],
-            [[m.model, m.state, m.dataset, m.approach, str(m.tracks), size(m.bytes)] for m in found.models],
-            title="Models",
+            [[m.model, m.state, m.dataset, m.approach, m.tracks, size(m.bytes)] for m in found.models],
+            "Models",
         )
     if found.runs:
         runs = [line for run in found.runs for line in (run, *run.members)]
         headlines = " or ".join(dict.fromkeys(run.metric for run in runs if run.metric)) or "score"
-        print_table(
+        yield Table(
             ["run", "state", "dataset", "folds", "epochs", "seeds", f"mean {headlines}", "started (UTC)", "size"],
             [_run_row(run) for run in runs],
-            title="Runs",
+            "Runs",
         )
 
 
 def _tracks(one: DatasetSummary) -> str:
-    """Return ``24 of 24``, with the tracks that the store or the dataset lacks."""
+    """Return the tracks in the store and those listed (``24 of 24``), and any that only one of them has."""
     absent = f", {one.absent} without audio" * bool(one.absent)
     unlisted = f", {one.unlisted} no longer listed" * bool(one.unlisted)
     return f"{one.tracks - one.unlisted} of {one.listed}{absent}{unlisted}"
 
 
-def _run_row(run: RunSummary) -> list[str]:
-    from mirembed.cli.output import size
-
-    what = run.describe_scores() or f"experiment of {len(run.members)}" * bool(run.members)
-    epochs, seeds = "" if run.epochs is None else str(run.epochs), ", ".join(map(str, run.seeds))
-    started = run.started[:16].replace("T", " ")
-    return [run.run, run.state, run.dataset, run.folds, epochs, seeds, what, started, size(run.bytes)]
+def _run_row(run: RunSummary) -> list[object]:
+    scores = run.describe_scores() or f"experiment of {len(run.members)}" * bool(run.members)
+    seeds, started = ", ".join(map(str, run.seeds)), run.started[:16].replace("T", " ")
+    return [run.run, run.state, run.dataset, run.folds, run.epochs, seeds, scores, started, size(run.bytes)]

@@ -216,7 +216,7 @@ def _pairs_within(run: RunRecord, approaches: Sequence[str]) -> list[tuple[str, 
 def _pairs_between(a: RunRecord, b: RunRecord, approaches: Sequence[str]) -> list[tuple[str, str]]:
     if len(approaches) > 2:
         raise EvaluationError(
-            f"{len(approaches)} approaches ({', '.join(approaches)}) for two runs: name one in each run, or one in both"
+            f"{len(approaches)} approaches ({', '.join(approaches)}) for two runs; give one for both, or one for each"
         )
     if approaches:
         pair = (approaches[0], approaches[-1])

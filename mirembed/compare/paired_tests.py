@@ -11,7 +11,7 @@ from typing import Any
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import Line, lines
 from mirembed.statistics.intervals import Interval
-from mirembed.statistics.metrics import is_constant
+from mirembed.statistics.metrics import is_constant, metric_named
 from mirembed.statistics.significance import TTestResult, corrected_paired_t_test, holm, welch_t_test
 
 SIGNIFICANCE = 0.05
@@ -69,13 +69,26 @@ class PairedTest:
         return None if self.t_test is None else self.t_test.p
 
     @property
+    def significant(self) -> bool:
+        """Whether the difference is significant after correction."""
+        return self.p_holm is not None and self.p_holm < SIGNIFICANCE
+
+    @property
     def verdict(self) -> str:
         """``A is higher`` or ``B is higher``, ``not significant``, or ``not tested``."""
         if self.p_holm is None:
             return "not tested"
-        if self.p_holm >= SIGNIFICANCE:
+        if not self.significant:
             return "not significant"
         return "A is higher" if self.mean_a > self.mean_b else "B is higher"
+
+    @property
+    def better(self) -> str | None:
+        """The approach that is significantly better, which need not be the higher one; None if neither is."""
+        if not self.significant:
+            return None
+        a_is_better = (self.mean_a > self.mean_b) == metric_named(self.metric).higher_is_better
+        return self.a if a_is_better else self.b
 
     def to_json(self) -> dict[str, Any]:
         """Return the test as JSON; infinite numbers are None."""
@@ -142,13 +155,9 @@ def n_tested(tests: Iterable[PairedTest]) -> int:
 
 
 def best_of(tests: Iterable[PairedTest], n_methods: int) -> dict[Line, str]:
-    """Return the method that is significantly higher than all ``n_methods - 1`` others, for each line that has one."""
-    higher = Counter(
-        (test.line, test.a if test.verdict == "A is higher" else test.b)
-        for test in tests
-        if test.verdict in ("A is higher", "B is higher")
-    )
-    return {line: method for (line, method), count in higher.items() if count == n_methods - 1}
+    """Return the method that is significantly better than all ``n_methods - 1`` others, for each line that has one."""
+    won = Counter((test.line, test.better) for test in tests)
+    return {line: method for (line, method), count in won.items() if method and count == n_methods - 1}
 
 
 def _finite(value: float | None) -> float | None:

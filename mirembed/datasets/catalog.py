@@ -215,7 +215,7 @@ def list_dataset(
                 audio = Path(store.dataset(spec).info().audio)
             if not audio.is_dir():
                 what = "is not a folder" if audio.exists() else "does not exist"
-                raise DatasetError(f"--audio {audio} {what}; give the folder that holds the audio of {spec}")
+                raise DatasetError(f"--audio {audio} {what}; give the folder with the audio of dataset {spec}")
             listing: Listing = dataset.listing(audio)
             check_listing(listing, str(spec) if plugin.distribution == HOST else plugin.with_origin(spec))
         except OSError as error:

@@ -14,7 +14,7 @@ import psutil
 
 from mirembed.evaluate.fold import FoldTraining, train_fold
 from mirembed.evaluate.plan import PlannedRun
-from mirembed.progress import Progress, Silent, counted, duration
+from mirembed.progress import Progress, Silent, counted, duration, size
 from mirembed.runs.folder import RunFolder
 from mirembed.workers.trainings import run_trainings
 
@@ -58,8 +58,8 @@ class Cost:
         """Return the cost in a line."""
         return (
             f"{self.name}: {counted(self.trainings, 'network')}, scored {counted(self.scorings, 'time')}: about "
-            f"{duration(self.seconds)}, {_size(self.memory)} of memory, {_size(self.frames)} of frames, "
-            f"{_size(self.disk)} of disk space"
+            f"{duration(self.seconds)}, {size(self.memory)} of memory, {size(self.frames)} of frames, "
+            f"{size(self.disk)} of disk space"
         )
 
 
@@ -162,7 +162,3 @@ def _measure(training: FoldTraining, on_epoch: Callable[[int], None]) -> _Measur
         shared=memory.rss - memory.uss,
         disk=sum(path.stat().st_size for path in training.part.folder.iterdir()),
     )
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 2**20:.0f} MiB" if n_bytes >= 2**20 else f"{n_bytes / 2**10:.0f} KiB"

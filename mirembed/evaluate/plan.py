@@ -25,12 +25,14 @@ from mirembed.evaluate.fold import FoldTraining
 from mirembed.fit.job import Job, training_provenance
 from mirembed.fit.resolve import describe_settings
 from mirembed.hookspecs import Classification, Split, Task
+from mirembed.models.baselines import chance_estimator
 from mirembed.models.learners import check_learners
 from mirembed.progress import counted
 from mirembed.provenance import versions
 from mirembed.registry import Registry
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.summary import Sizes, describe_folds
+from mirembed.statistics.metrics import accuracy
 from mirembed.store.root import slug
 from mirembed.store.rows import task_to_json
 from mirembed.store.tracks import Tracks
@@ -210,7 +212,7 @@ def choose_splits(settings: Settings, task: Task, official: Mapping[str, Sequenc
     if splits is not None and cv is not None:
         raise SpecError(f"--cv {cv} and --splits {splits}: choose cross-validation or repeated random splits")
     if test_size is not None and splits is None:
-        raise SpecError(f"--test-size {test_size:g} is for repeated random splits; give their number with --splits")
+        raise SpecError(f"--test-size {test_size:g} needs repeated random splits; set their number with --splits")
     scheme = settings.folds
     if scheme is None and splits is not None:
         scheme = "random"
@@ -302,9 +304,8 @@ def chance(task: Task, labels: NDArray[Any], folds: Folds) -> float:
     """
     if not isinstance(task, Classification):
         return 0.0
-    accuracies = [
-        np.mean(labels[fold.test] == np.bincount(labels[fold.train]).argmax())
-        for of_seed in folds.values()
-        for fold in of_seed
-    ]
+    accuracies = []
+    for fold in (fold for of_seed in folds.values() for fold in of_seed):
+        guesser = chance_estimator(task).fit(np.zeros((len(fold.train), 1)), labels[fold.train])
+        accuracies.append(accuracy(labels[fold.test], guesser.predict(np.zeros((len(fold.test), 1)))))
     return float(np.mean(accuracies))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +22,7 @@ from mirembed.models.estimators import check_storable
 from mirembed.models.learners import check_learners, describe_learner, fit_learner
 from mirembed.models.model import Model
 from mirembed.progress import Progress, Silent, counted
-from mirembed.provenance import versions
+from mirembed.provenance import content_digest, versions
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import FeatureStore
@@ -156,7 +154,7 @@ def fit(
         progress.note(
             f"no range is declared for {', '.join(undeclared(tracks.task))}; using the range of the tracks' labels"
         )
-    digest = _digest({**described, "seed": seed, "data": tracks.digest, "name": name, "versions": versions()})
+    digest = content_digest({**described, "seed": seed, "data": tracks.digest, "name": name, "versions": versions()})
     wanted = _wanted_names(tracks, [method.name for method in settings.methods], name)
     provenance = {**training_provenance(tracks, described, seed, command), "fit": digest}
     with reserving(models, digest, wanted, exact=name is not None) as folders, tracks.frames.in_use():
@@ -255,7 +253,7 @@ def transfer(
     described = describe_learner(registry, learner, [approach])
     settings = {**made["settings"], "learners": {str(learner): described}}
     content = {"network": made["digest"], "data": tracks.digest, "name": name, "versions": versions()}
-    digest = _digest({**settings, **content})
+    digest = content_digest({**settings, **content})
     origin = made.get("network_from", made)
     provenance = {
         **training_provenance(tracks, settings, made["seed"], command),
@@ -332,7 +330,3 @@ def _wanted_names(tracks: Tracks, endings: Sequence[str], name: str | None) -> d
             )
         return {ending: name if len(endings) == 1 else f"{name}-{slug(ending)}" for ending in endings}
     return {ending: f"{slug(tracks.info.spec.partition(':')[0])}-{slug(ending)}" for ending in endings}
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

@@ -283,8 +283,8 @@ def find_model(models: Path, name: str) -> Path:
             return folder
     known = [folder.name for folder in list_models(models)]
     raise ModelError(
-        f"{name!r} is neither a model's folder nor one of the store's models ({', '.join(known) or 'none yet'}); "
-        "`mirembed fit` makes one"
+        f"{name!r} is neither the folder of a model nor the name of a model in the store "
+        f"({', '.join(known) or 'none yet'}); create a model with `mirembed fit`"
     )
 
 

@@ -71,7 +71,7 @@ def model_faults(folder: Path) -> Iterator[Fault]:
     try:
         digests = list(read_json(folder / MANIFEST)["files"].items())
     except (StoreError, KeyError, TypeError, AttributeError) as error:
-        yield Fault.of(folder, f"is not a model: {error}", "delete it and fit it again")
+        yield Fault.of(folder, f"is not a model: {error}", "delete it and run `mirembed fit` again")
         return
     for name, digest in digests:
         try:

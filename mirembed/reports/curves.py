@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mirembed.config.approaches import Method
-from mirembed.hookspecs import Classification
 from mirembed.reports import style
 from mirembed.reports.page import Cell, Section, Table
 from mirembed.reports.style import Figure
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
 _Curve = Mapping[int, Mapping[Line, Interval]]
 """Scores of a method by epoch and line: means over the folds with 95 % intervals."""
 
+_MARGIN = 0.03
+"""How far an axis may exceed the range of its metric, so that points at the ends are visible as a whole."""
+
 
 def curves_section(run: RunRecord) -> Section:
     """Return the learning curves; until anything is scored, only the losses."""
@@ -36,7 +38,7 @@ def curves_section(run: RunRecord) -> Section:
         return Section("Learning curves", [note.format(epoch) for epoch in epochs], figures=losses)
     note = (
         f"Scores on the test folds at each checkpoint, with the learner fitted anew: {_describe_mean(run)}. A hollow "
-        "marker is the highest point of its curve. It was chosen on the test data, so results are always those of "
+        "marker is the best point of its curve. It was chosen on the test data, so results are always those of "
         "the last epoch. Horizontal lines are approaches that are not trained in epochs."
     )
     with style.styled():
@@ -58,11 +60,11 @@ def _learning_curves(run: RunRecord) -> dict[str, _Curve]:
 
 
 def _curve_table(run: RunRecord, curves: Mapping[str, _Curve]) -> Table:
-    """Return the last and the highest point of each curve; all points in the CSV."""
+    """Return the last and the best point of each curve; all points in the CSV."""
     headline = lines(run.task)[0]
     rows = []
     for method, curve in curves.items():
-        last, top = max(curve), _highest(curve, headline)
+        last, top = max(curve), _best(curve, headline)
         at_last, at_top = (Cell.of(curve[epoch][headline]) for epoch in (last, top))
         rows.append([Cell(method), Cell(str(last)), at_last, Cell(str(top)), at_top])
     records = [
@@ -74,18 +76,19 @@ def _curve_table(run: RunRecord, curves: Mapping[str, _Curve]) -> Table:
     metric = metric_named(headline[0]).label
     return Table(
         "curves",
-        "Last and highest points of the curves",
-        "Scores on the test folds. The highest point is chosen on the test data: it is not a result, and nothing else "
+        "Last and best points of the curves",
+        "Scores on the test folds. The best point is chosen on the test data: it is not a result, and nothing else "
         "in this report uses it.",
-        ["method", "last epoch", metric, "epoch of the highest", f"highest {metric} (chosen on the test data)"],
+        ["method", "last epoch", metric, "epoch of the best", f"best {metric} (chosen on the test data)"],
         rows,
         records,
     )
 
 
-def _highest(curve: _Curve, line: Line) -> int:
-    """Return the epoch with the highest mean, the earliest if several share it."""
-    return max(curve, key=lambda epoch: (curve[epoch][line].mean, -epoch))
+def _best(curve: _Curve, line: Line) -> int:
+    """Return the epoch with the best mean, the earliest if several share it."""
+    sign = 1 if metric_named(line[0]).higher_is_better else -1
+    return max(curve, key=lambda epoch: (sign * curve[epoch][line].mean, -epoch))
 
 
 def _curve_figures(run: RunRecord, curves: Mapping[str, _Curve]) -> list[Figure]:
@@ -119,7 +122,7 @@ def _draw(
         lows = [i.mean if i.low is None else i.low for i in intervals]
         highs = [i.mean if i.high is None else i.high for i in intervals]
         _plot_line(axes, list(curve), [i.mean for i in intervals], lows, highs, position, approach)
-        top = _highest(curve, line)
+        top = _best(curve, line)
         hollow: dict[str, Any] = {"markerfacecolor": style.PAPER, "markersize": 6.5, "zorder": 4}
         mean = curve[top][line].mean
         axes.plot([top], [mean], style.marker(position), color=style.color(position), **hollow)
@@ -131,9 +134,10 @@ def _draw(
     axes.set(xlabel="epoch", ylabel=metric_named(line[0]).label)
     axes.locator_params(axis="x", integer=True)
     low, high = axes.get_ylim()  # an interval may exceed the range of a score, which the axis need not show
-    axes.set_ylim(max(low, -0.03 if isinstance(run.task, Classification) else -1.03), min(high, 1.03))
+    lowest, highest = metric_named(line[0]).range
+    axes.set_ylim(max(low, lowest - _MARGIN), min(high, highest + _MARGIN))
     style.legend(figure)
-    caption = f"{_describe_mean(run).capitalize()}. Hollow: the highest point, chosen on the test data."
+    caption = f"{_describe_mean(run).capitalize()}. Hollow: the best point, chosen on the test data."
     return style.draw(figure, name, title, caption)
 
 

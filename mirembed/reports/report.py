@@ -58,6 +58,21 @@ class WrittenReport:
     tables: tuple[Path, ...]
     progress: tuple[str, ...]
 
+    @property
+    def n_figures(self) -> int:
+        """Number of figures, each of which is written in two formats."""
+        return _n_written(self.figures)
+
+    @property
+    def n_tables(self) -> int:
+        """Number of tables, each of which is written in two formats."""
+        return _n_written(self.tables)
+
+
+def _n_written(files: Sequence[Path]) -> int:
+    """Count files that differ in more than their format."""
+    return len({path.with_suffix("") for path in files})
+
 
 def write_report(folder: Path, out: Path | None, registry: Registry, progress: Progress | None = None) -> WrittenReport:
     """Write the report on a run, or on all runs of an experiment.

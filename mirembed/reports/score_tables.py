@@ -19,7 +19,7 @@ from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import Line, Scores, line_label, lines
 from mirembed.runs.summary import describe_chance
 from mirembed.statistics.intervals import Interval
-from mirembed.statistics.metrics import metric_named
+from mirembed.statistics.metrics import metric_named, metrics_for
 
 _MANY_ROWS = 50
 """A longer table of tests opens with a click."""
@@ -37,15 +37,25 @@ def compare_methods(run: RunRecord) -> tuple[PairedTest, ...]:
 
 def scores_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section:
     """Return the tables of scores, below the chance level and the run's warnings."""
-    title = "Pearson's r of each method" if run.headline == "r" else "Scores of each method"
+    compared = {name for name, _ in lines(run.task)}
+    title = metric_named(run.headline).title if len(compared) == 1 else "Scores"
     remark = best_marks(n_tested(tests), "every pair of methods in every row")
     best = best_of(tests, len(run.first_methods))
-    tables = [_table_by_line(run, "scores", title, lines(run.task), remark, best)]
-    folded = [_metrics_table(run)]
-    if run.headline == "r":
-        squared: list[Line] = [("r_squared", target) for _, target in lines(run.task)]
-        remark = "The paper's coefficient of determination. Significance is tested for r, so no best is marked here."
-        folded.insert(0, _table_by_line(run, "scores-squared", "r² of each method", squared, remark, {}))
+    tables = [_table_by_line(run, "scores", f"{title} of each method", lines(run.task), remark, best)]
+    targets = [target for name, target in lines(run.task) if name == run.headline]
+    folded = [
+        _table_by_line(
+            run,
+            metric.own_table,
+            f"{metric.title} of each method",
+            [(metric.name, target) for target in targets],
+            metric.remark,
+            {},
+        )
+        for metric in metrics_for(run.task)
+        if metric.own_table
+    ]
+    folded.append(_metrics_table(run))
     chance = describe_chance(run.task, run.configuration["chance"])
     return Section("Scores", [chance, *run.warnings], tables=tables, folded_tables=folded)
 
@@ -121,7 +131,8 @@ def _table_by_line(
             records.append(_record(line, method, interval) | {"best": is_best})
         rows.append(cells)
     caption = f"{_means(run)}. {remark}{_first_learner(run)}"
-    return Table(name, title, caption, ["target" if run.headline == "r" else "metric", *methods], rows, records)
+    first = "target" if len({metric for metric, _ in all_lines}) == 1 else "metric"
+    return Table(name, title, caption, [first, *methods], rows, records)
 
 
 def _metrics_table(run: RunRecord) -> Table:

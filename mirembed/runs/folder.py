@@ -21,7 +21,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +33,7 @@ import numpy as np
 
 from mirembed.config.files import EXPERIMENT_FILE
 from mirembed.errors import StoreError
+from mirembed.provenance import content_digest
 from mirembed.runs.tables import curves_table, with_epoch
 from mirembed.store.files import (
     exclusive,
@@ -83,10 +83,6 @@ class PartFolder:
         if embeddings is not None:
             write_table(self.unfinished / f"{epoch:06d}-{_EMBEDDINGS}", embeddings)
         write_table(self.unfinished / f"{epoch:06d}-{PREDICTIONS}", predictions)
-
-    def scored_epochs(self) -> list[int]:
-        """Return the epochs that `write_checkpoint` has written, ascending."""
-        return [epoch for epoch, _ in self._waiting(PREDICTIONS)]
 
     def write(
         self,
@@ -161,7 +157,7 @@ class RunFolder:
         command : str
             As typed.
         """
-        digest = _digest(configuration)
+        digest = content_digest(configuration)
         for folder in sorted(runs.glob(f"*-{digest}*"), reverse=True):
             if (folder / MANIFEST).exists() and not cls(folder).finished:
                 return cls(folder)
@@ -184,7 +180,7 @@ class RunFolder:
         run = cls(folder)
         if not (folder / MANIFEST).exists():
             return cls._start(folder, configuration, command)
-        if _digest(run.manifest["configuration"]) != _digest(configuration):
+        if content_digest(run.manifest["configuration"]) != content_digest(configuration):
             raise StoreError(
                 f"the run {folder} was started with another dataset, other versions or other settings; "
                 f"delete {folder.parent} to start over"
@@ -428,7 +424,3 @@ def _flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in content.items():
         values |= _flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
     return values
-
-
-def _digest(configuration: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()[:12]

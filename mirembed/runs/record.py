@@ -30,7 +30,7 @@ from mirembed.store.rows import task_from_json
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_EVALUATE_AGAIN = "delete the folder of the run and evaluate again: its manifest.json has the command"
+_EVALUATE_AGAIN = "copy the command from the run's manifest.json, delete the run's folder, and evaluate again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +221,7 @@ def open_run(runs: Path, name: str) -> RunRecord:
     manifest, members = run.manifest, run.members
     if members:
         names = ", ".join(f"{run.folder.name}/{member.folder.name}" for member in members)
-        raise EvaluationError(f"{run.folder} holds several runs; name one of them: {names}")
+        raise EvaluationError(f"{run.folder} contains several runs; choose one of them: {names}")
     if not manifest["finished"]:
         raise EvaluationError(f"the run {run.folder} is not finished; resume it with: {manifest['command']}")
     return _read(run)

@@ -74,7 +74,7 @@ def describe_undefined(name: str, count: int) -> str:
     """Describe in how many folds and targets a metric is undefined.
 
     >>> describe_undefined("r", 3)
-    'r is undefined in 3 folds and targets (constant prediction); scored 0'
+    'r is undefined in 3 folds and targets (constant truth or prediction); scored 0'
     """
     metric = metric_named(name)
     return f"{metric.label} is undefined in {count} folds and targets ({metric.undefined}); scored 0"

@@ -190,6 +190,6 @@ def find_run(runs: Path, name: str) -> RunFolder:
     names = ", ".join(run.folder.name for run in known[-5:]) or "none yet"
     more_names = f" and {len(known) - 5} more" if len(known) > 5 else ""
     raise StoreError(
-        f"no run {name!r}: give a run's folder, or its name in {runs} or a prefix of it ({names}{more_names}); "
-        "`mirembed evaluate` makes one"
+        f"no run {name!r}; give the folder of a run, or the start of a name in {runs} ({names}{more_names}); "
+        "create a run with `mirembed evaluate`"
     )

@@ -80,7 +80,7 @@ def write_plugin(kind: str, name: str, inside: Path, registry: Registry) -> Scaf
 
 def _check(kind: str, name: str, module: str, registry: Registry) -> None:
     if kind not in HOOKS:
-        raise SpecError(f"unknown kind of plugin {kind!r}; expected {', '.join(HOOKS)}")
+        raise SpecError(f"unknown kind of plugin {kind!r}; expected one of {', '.join(HOOKS)}")
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or len(name) > 50:
         raise SpecError(f"invalid plugin name {name!r}; use lower-case letters, digits and '-', as in my-{kind}")
     if name.startswith("mirembed"):
@@ -89,7 +89,7 @@ def _check(kind: str, name: str, module: str, registry: Registry) -> None:
         if (plugin.kind, plugin.name) == (kind, name):
             raise PluginError(f"{plugin.distribution} already has a {kind} {name!r}; choose another name")
     if importlib.util.find_spec(module) is not None:
-        raise PluginError(f"a module {module} already exists; choose another name than {name!r}")
+        raise PluginError(f"a module {module} already exists; choose a name other than {name!r}")
 
 
 def _class_name(kind: str, name: str) -> str:

@@ -64,7 +64,7 @@ def choose_backend(name: str) -> Backend:
         The name is unknown, or Essentia is wanted and cannot be imported.
     """
     if name not in BACKENDS:
-        raise SpecError(f"--backend {name}: expected {', '.join(BACKENDS)}")
+        raise SpecError(f"--backend {name}: expected {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}")
     if name == "scipy":
         return "scipy"
     error = essentia_error()

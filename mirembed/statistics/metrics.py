@@ -19,6 +19,7 @@ All metrics raise `EvaluationError` for arrays that are empty, differ in shape o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -116,6 +117,17 @@ def r2_score(truth: ArrayLike, prediction: ArrayLike) -> float:
         return 0.0
     residual = np.sum((truth - prediction) ** 2)
     return float(1 - residual / np.sum((truth - truth.mean()) ** 2))
+
+
+def r2_defined(truth: ArrayLike, prediction: ArrayLike) -> bool:
+    """Return whether R² is defined: the truth is not constant, up to float64 rounding. A single track is constant.
+
+    Parameters
+    ----------
+    truth, prediction : array [n_tracks], float
+    """
+    truth, _ = _validate(truth, prediction)
+    return not is_constant(truth)
 
 
 def _validate(truth: ArrayLike, prediction: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -268,40 +280,84 @@ class Metric:
     ----------
     name : str
         In JSON, CSV and code: ``macro_f1``.
-    label : str
-        In tables and figures: ``macro-F1``.
+    label, title : str
+        In tables and figures: ``r``; and at the start of a title: ``Pearson's r``.
     task : type
         `Classification` or `Regression`.
     function : callable
         Truth and prediction ``[n_tracks]`` to a float.
     resampled : Resampling
         The same metric of many bootstrap resamples at once.
+    range : (float, float)
+        The lowest and the highest possible value.
     is_defined : callable or None
         Truth and prediction to whether the metric is defined; where it is not, ``function`` returns 0. None: always.
     undefined : str
-        When the metric is undefined, as messages say it: ``constant prediction``.
+        When the metric is undefined, as messages say it: ``constant truth``.
     higher_is_better : bool
     compared : bool
         Whether `mirembed.compare` tests differences of it.
+    own_table : str
+        The name of the table in reports that shows this metric alone, for each target; empty: there is none.
+    remark : str
+        A sentence or two for the caption of that table.
     """
 
     name: str
     label: str
+    title: str
     task: type[Task]
     function: Callable[[NDArray[Any], NDArray[Any]], float]
     resampled: Resampling
+    range: tuple[float, float]
     is_defined: Callable[[NDArray[Any], NDArray[Any]], bool] | None = None
     undefined: str = ""
     higher_is_better: bool = True
     compared: bool = True
+    own_table: str = ""
+    remark: str = ""
 
 
 METRICS = (
-    Metric("accuracy", "accuracy", Classification, accuracy, ACCURACY),
-    Metric("macro_f1", "macro-F1", Classification, macro_f1, MACRO_F1),
-    Metric("r", "r", Regression, pearson_r, R, pearson_r_defined, "constant prediction"),
-    Metric("r_squared", "r²", Regression, r_squared, R_SQUARED, compared=False),
-    Metric("r2", "R²", Regression, r2_score, R2, compared=False),
+    Metric("accuracy", "accuracy", "Accuracy", Classification, accuracy, ACCURACY, (0, 1)),
+    Metric("macro_f1", "macro-F1", "Macro-F1", Classification, macro_f1, MACRO_F1, (0, 1)),
+    Metric(
+        "r",
+        "r",
+        "Pearson's r",
+        Regression,
+        pearson_r,
+        R,
+        (-1, 1),
+        is_defined=pearson_r_defined,
+        undefined="constant truth or prediction",
+    ),
+    Metric(
+        "r_squared",
+        "r²",
+        "r²",
+        Regression,
+        r_squared,
+        R_SQUARED,
+        (0, 1),
+        is_defined=pearson_r_defined,
+        undefined="constant truth or prediction",
+        compared=False,
+        own_table="scores-squared",
+        remark="The paper's coefficient of determination. Significance is tested for r, so no best is marked here.",
+    ),
+    Metric(
+        "r2",
+        "R²",
+        "R²",
+        Regression,
+        r2_score,
+        R2,
+        (-math.inf, 1),
+        is_defined=r2_defined,
+        undefined="constant truth",
+        compared=False,
+    ),
 )
 """Every metric, the headline of each task first."""
 

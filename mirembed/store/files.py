@@ -144,7 +144,7 @@ def read_json(path: Path) -> Any:
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise StoreError(
-            f"{path} is damaged: {error}; restore it, or delete it and run the command that wrote it again"
+            f"{path} is damaged: {error}; restore it, or delete it and repeat the command that wrote it"
         ) from error
 
 
@@ -188,7 +188,7 @@ def reading_parquet(path: Path) -> Iterator[None]:
         reason = str(error).splitlines()[0]
         raise StoreError(
             f"{path} cannot be read ({reason}); "
-            "delete it and run the command that wrote it again, which restores its content"
+            "delete it and repeat the command that wrote it, which restores its content"
         ) from error
 
 

@@ -199,10 +199,6 @@ class Moments:
             moments[:, row] = _track_moments(track)
         return cls(lengths, *moments)
 
-    def take(self, rows: NDArray[np.int64] | Sequence[int]) -> Moments:
-        """Return the moments of some of the tracks."""
-        return Moments(self.counts[rows], self.means[rows], self.squares[rows])
-
     def together(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return mean and variance of each band over the frames of all tracks, each frame counting once.
 

@@ -33,7 +33,7 @@ class Store:
         self.root = root
         self._marker = root / "store.json"
         if root.exists() and not root.is_dir():
-            raise StoreError(f"{root} is a file, not a folder; choose another place with --store")
+            raise StoreError(f"{root} is a file, not a folder; choose a folder with --store")
         if self._marker.exists():
             content = read_json(self._marker)
             version = content.get("format") if isinstance(content, dict) else None
@@ -107,7 +107,10 @@ class Store:
         ]
         if len(found) == 1:
             return found[0]
-        listed = f"the store {self.root} has {', '.join(specs)}" if specs else f"the store {self.root} is empty"
+        datasets = "dataset" if len(specs) == 1 else "datasets"
+        listed = f"the store {self.root} contains the {datasets} {', '.join(specs)}"
+        if not specs:
+            listed = f"the store {self.root} is empty"
         if found:
             raise StoreError(f"{listed}; choose one with --dataset")
         if spec is None:

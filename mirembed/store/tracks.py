@@ -6,8 +6,6 @@ memory read-only and so shared by all worker processes. It may be deleted at any
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from mirembed.errors import StoreError
 from mirembed.hookspecs import Classification, Task
 from mirembed.progress import Progress, Silent, counted
+from mirembed.provenance import content_digest
 from mirembed.store.features import FeatureStore
 from mirembed.store.frame_file import FrameFile, delete_unused
 from mirembed.store.rows import DatasetInfo, label_names
@@ -38,7 +37,6 @@ class Tracks:
     groups : list of str or None
     audio_hashes : list of str
         Equal for tracks with the same decoded samples.
-    durations : ndarray [n_tracks], seconds
     frames : FrameFile
     digest : str
         Changes with any id, label, group or audio sample.
@@ -54,7 +52,6 @@ class Tracks:
     labels: list[str] | NDArray[np.float64]
     groups: list[str | None]
     audio_hashes: list[str]
-    durations: NDArray[np.float64]
     frames: FrameFile
     digest: str
     excluded: Mapping[str, str] = field(default_factory=dict)
@@ -87,7 +84,6 @@ class Tracks:
             labels=labels,
             groups=[self.groups[row] for row in rows],
             audio_hashes=[self.audio_hashes[row] for row in rows],
-            durations=self.durations[rows],
             frames=self.frames.take(rows),
             digest=_digest([self.digest, ids]),
             excluded=excluded,
@@ -130,9 +126,8 @@ def open_tracks(store: FeatureStore, progress: Progress | None = None) -> Tracks
         labels=labels,
         groups=groups,
         audio_hashes=audio,
-        durations=index["duration"].to_numpy(),
         frames=_frame_file(store, index, info),
-        digest=_digest([info.task, info.parameters, ids, groups, np.asarray(labels).tolist(), audio]),
+        digest=_digest([str(info.task), dict(info.parameters), ids, groups, np.asarray(labels).tolist(), audio]),
         notes=tuple(notes),
     )
 
@@ -168,7 +163,7 @@ def _missing_and_unlisted(info: DatasetInfo, stored: Set[str], failed: Set[str])
 def _frame_file(store: FeatureStore, index: Any, info: DatasetInfo) -> FrameFile:
     bands = int(info.parameters["bands"])
     ids, audio = index["id"].to_pylist(), index["audio_hash"].to_pylist()
-    path = store.folder / "cache" / f"frames-{_digest([info.parameters, ids, audio])}.f32"
+    path = store.folder / "cache" / f"frames-{_digest([dict(info.parameters), ids, audio])}.f32"
     frames = FrameFile.at(path, index["n_frames"].to_numpy().astype(np.int64), bands)
     if not frames.is_whole:
         for old in path.parent.glob("frames-*.f32"):
@@ -193,4 +188,4 @@ def _read_tracks(
 
 
 def _digest(content: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:16]
+    return content_digest(content, 16, sort_keys=False)

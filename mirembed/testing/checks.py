@@ -121,7 +121,7 @@ class Subject:
     def _synthesize(self, audio: Path) -> None:
         dataset = self.create()
         if not hasattr(dataset, "synthesize"):
-            raise DatasetError(f"checking the dataset {self.spec} needs a copy of its audio; give the folder (--audio)")
+            raise DatasetError(f"to check the dataset {self.spec}, give the folder with a copy of its audio (--audio)")
         with broken_by_errors(
             "cannot synthesize its audio",
             given="an empty folder",

@@ -1,13 +1,12 @@
-"""Where runs work: in processes of this machine, or on the machines of a Dask cluster.
+"""Where work runs: in processes of this machine, or on the machines of a Dask cluster.
 
-The switch is joblib's own, so that it works in a Python program too::
+joblib's own setting switches to the cluster, so it works in a Python program, too::
 
     with joblib.parallel_config("dask", client=client):
         extract(...)
 
-The tasks go to Dask directly, not through joblib's ``Parallel``. That one computes in this process if the cluster has
-one thread, leaves arguments with a worker that loses them when it dies, and waits forever for a task that killed its
-worker.
+The tasks go to Dask directly, not through joblib's ``Parallel``, which computes in this process if the cluster has one
+thread, keeps arguments in a worker that may die with them, and waits forever for a task that killed its worker.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _TASKS_PER_THREAD = 2
 
 
 @contextlib.contextmanager
-def executor(name: str, scheduler: str | None) -> Iterator[None]:
+def executor(name: str, scheduler: str | None, jobs: int | None = None) -> Iterator[None]:
     """Run the work of the ``with`` block on a Dask cluster if ``name`` is ``"dask"``.
 
     Parameters
@@ -45,11 +44,13 @@ def executor(name: str, scheduler: str | None) -> Iterator[None]:
     name : {"local", "dask"}
     scheduler : str or None
         Address of the Dask scheduler: ``tcp://HOST:PORT``.
+    jobs : int or None
+        Number of worker processes, if the user chose one; not for a cluster.
 
     Raises
     ------
     SpecError
-        If the two contradict each other, or Dask is not installed.
+        If they contradict each other, or Dask is not installed.
     WorkerError
         If the scheduler cannot be reached.
     """
@@ -60,6 +61,8 @@ def executor(name: str, scheduler: str | None) -> Iterator[None]:
             raise SpecError(f"--scheduler {scheduler} needs --executor dask")
         yield
         return
+    if jobs is not None:
+        raise SpecError(f"--jobs {jobs} and --executor {name}: the cluster sets the number of workers; omit --jobs")
     if scheduler is None:
         raise SpecError("--executor dask needs the address of a scheduler: --scheduler tcp://HOST:8786")
     if not re.fullmatch(r"(tcp|tls|ws|wss)://\S+:\d+", scheduler):

@@ -1,8 +1,8 @@
 """A process that imports what workers need once and forks them, so that they start at once and share its memory.
 
-Importing torch and scikit-learn takes seconds and 260 MiB per process. The fork server does it once, on a core of its
-own, while the program still reads and plans. Linux only: elsewhere, system libraries do not survive a fork, and every
-worker starts from scratch.
+Importing torch and scikit-learn takes seconds and 260 MiB per process. For trainings, the fork server does it once, in
+parallel, while the program still reads and plans. Linux only: elsewhere, system libraries do not survive a fork, and
+every worker starts from scratch.
 
 Why not `multiprocessing.forkserver`? It starts a worker just as fast (medians 4.8 s and 5.2 s on a busy machine) with
 as much memory (263 MiB, all but 4 shared). But ``Process.start`` blocks until the preload ends, every worker runs the
@@ -20,7 +20,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -37,19 +36,8 @@ _CURRENT: ContextVar[ForkServer | None] = ContextVar("forkserver", default=None)
 
 
 @contextlib.contextmanager
-def forkserver_ahead(load: str) -> Iterator[None]:
-    """Start a fork server early; within the ``with`` block, every `forkserver` yields this one."""
-    with forkserver(load) as server:
-        token = _CURRENT.set(server)
-        try:
-            yield
-        finally:
-            _CURRENT.reset(token)
-
-
-@contextlib.contextmanager
 def forkserver(load: str) -> Iterator[ForkServer | None]:
-    """Yield the fork server that was started early, or else start one for the ``with`` block.
+    """Start a fork server for the ``with`` block; a block inside another one gets the server of the outer one.
 
     Parameters
     ----------
@@ -68,9 +56,11 @@ def forkserver(load: str) -> Iterator[ForkServer | None]:
         yield _CURRENT.get()
         return
     server = ForkServer(load)
+    _CURRENT.set(server)
     try:
         yield server
     finally:
+        _CURRENT.set(None)
         server.close()
 
 
@@ -89,13 +79,8 @@ class ForkServer:
 
     def __init__(self, load: str) -> None:
         self._control, there = socket.socketpair()
-        with there, _sigint_blocked():
+        with there:
             self.process = worker.start_python(f"{__name__}:serve", there.fileno(), load)
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the process is running."""
-        return self.process.poll() is None
 
     def fork(self, descriptor: int) -> Forked:
         """Request a worker that serves the pipe ``descriptor``; return without waiting for it to start."""
@@ -113,7 +98,7 @@ class ForkServer:
 
 
 class Forked:
-    """A forked worker process, with the methods of `mirembed.workers.worker.Process`.
+    """A forked worker process, with the methods of `subprocess.Popen` that a pool needs.
 
     Parameters
     ----------
@@ -135,12 +120,12 @@ class Forked:
     @property
     def pid(self) -> int | None:
         """Process id; None until the worker starts."""
-        self._receive(0)
+        self._receive()
         return self._pid
 
     def kill(self) -> None:
         """Kill the worker. One that has not started ends as soon as it does."""
-        self._receive(0)
+        self._receive()
         if self._code is not None:
             return
         if self._pid is None:
@@ -155,24 +140,22 @@ class Forked:
         Raises
         ------
         subprocess.TimeoutExpired
-            If it is still running after ``timeout`` seconds.
+            If nothing is heard of it for ``timeout`` seconds.
         """
-        end = None if timeout is None else time.monotonic() + timeout
         while self._code is None:
-            self._receive(None if end is None else max(0.0, end - time.monotonic()))
-            if self._code is None and end is not None and timeout is not None and time.monotonic() > end:
-                raise subprocess.TimeoutExpired("worker", timeout)
+            if not self._status.poll(timeout):
+                raise subprocess.TimeoutExpired("worker", timeout or 0)
+            self._receive()
         return self._code
 
-    def _receive(self, timeout: float | None) -> None:
-        """Receive what the server sends within ``timeout`` seconds."""
-        while self._code is None and self._status.poll(timeout):
+    def _receive(self) -> None:
+        """Receive what the server has sent."""
+        while self._code is None and self._status.poll():
             try:
-                pid, code = self._status.recv()
+                self._pid, code = self._status.recv()
             except (EOFError, OSError):  # the workers die with the server
                 self.is_orphan = True
-                pid, code = self._pid, -signal.SIGKILL
-            self._pid, timeout = pid, 0
+                code = -signal.SIGKILL
             if code is not None:
                 self._end(code)
 
@@ -234,7 +217,7 @@ def _run_worker(descriptor: int, status: Connection, server: int) -> NoReturn:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == server:
             status.send((os.getpid(), None))  # before the worker is ready: who may kill it knows its pid
-            worker.serve(descriptor)
+            worker.serve(descriptor, server)
         code = 0
     except BrokenPipeError:  # it was killed before it started
         pass
@@ -257,13 +240,3 @@ def _report_ended(statuses: dict[int, Connection]) -> None:
 def _send(status: Connection, pid: int | None, code: int) -> None:
     with status, contextlib.suppress(OSError):  # the program may have lost interest
         status.send((pid, code))
-
-
-@contextlib.contextmanager
-def _sigint_blocked() -> Iterator[None]:
-    """Block SIGINT in the processes started here: ctrl-C reaches every process, and only the program handles it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,4 +1,4 @@
-"""Many independent tasks in worker processes: `run`, and the thread behind it that keeps the workers busy."""
+"""Run many independent tasks in worker processes: `run`, and the thread that keeps the workers busy for it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import contextlib
 import os
 import queue
 import signal
+import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import Pipe
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
 from mirembed.errors import WorkerError
 from mirembed.progress import raise_if_interrupted
 from mirembed.workers.forkserver import Forked, ForkServer
-from mirembed.workers.worker import READY, Process, Worker, start_python
+from mirembed.workers.worker import GRACE, READY, start_python
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -39,7 +41,7 @@ class Done(Generic[Result]):
 
 @dataclass(frozen=True)
 class Crashed:
-    """Task number ``index`` ended its worker process, or was stopped; ``reason`` says why, in plain words."""
+    """Task number ``index`` ended its worker process or was stopped, for this ``reason``."""
 
     index: int
     reason: str
@@ -106,8 +108,9 @@ def run(
         Whatever ``function`` raises; the remaining tasks are abandoned.
     """
     pool = _Pool(function, arguments, jobs, per_worker, limits or Limits(), server)
+    thread = threading.Thread(target=pool.work, daemon=True)
     try:
-        pool.start()
+        thread.start()
         left = len(arguments)
         while left:
             raise_if_interrupted()
@@ -122,54 +125,93 @@ def run(
             left -= 1
             yield outcome
     finally:
-        pool.stop()
+        pool.stopped = True
+        if thread.ident is not None:
+            thread.join()
 
 
-class _Pool(threading.Thread):
-    """Calls a function on arguments in worker processes; the parameters are those of `run`.
+@dataclass
+class _Worker:
+    """A worker as its parent sees it.
+
+    Attributes
+    ----------
+    process : subprocess.Popen or Forked
+    connection : multiprocessing.connection.Connection
+        The parent's end of the pipe.
+    tasks : deque of (int, float or None)
+        Tasks sent to the worker and not finished, each with its time limit in seconds; the first one is running.
+    ready : bool
+        Whether the worker has started.
+    since : float
+        When the running task started, at the latest: seconds of the monotonic clock.
+    """
+
+    process: subprocess.Popen[bytes] | Forked
+    connection: Connection
+    tasks: deque[tuple[int, float | None]] = field(default_factory=deque)
+    ready: bool = False
+    since: float = 0.0
+
+    def kill(self) -> None:
+        """Kill the process and wait for its end."""
+        self.process.kill()
+        self.connection.close()
+        self.process.wait()
+
+    def finish(self) -> None:
+        """Wait for the process to exit after its connection was closed; kill it if it takes too long."""
+        try:
+            self.process.wait(timeout=GRACE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def resident_memory(self) -> int:
+        """Return the resident memory of the process in bytes; 0 if it has ended."""
+        import psutil
+
+        if (pid := self.process.pid) is None:
+            return 0
+        try:
+            return int(psutil.Process(pid).memory_info().rss)
+        except psutil.Error:
+            return 0
+
+
+@dataclass
+class _Pool:
+    """Calls a function on arguments in worker processes; the first parameters are those of `run`.
 
     Attributes
     ----------
     outcomes : queue.SimpleQueue of Done, Crashed or Exception
         Its size is bounded: results wait in the workers until the caller takes them. Nothing follows an exception.
         (Not a `queue.Queue`, because ctrl-C inside its ``get`` may corrupt its lock.)
+    suspects : list of int
+        Tasks whose worker was killed, perhaps because of another task; they are retried alone.
+    stopped : bool
+        Set by the caller: kill the workers and return.
     """
 
-    def __init__(
-        self,
-        function: Callable[[Any], Any],
-        arguments: Sequence[Any],
-        jobs: int,
-        per_worker: int,
-        limits: Limits,
-        server: ForkServer | None,
-    ) -> None:
-        super().__init__(daemon=True)
-        self.outcomes: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._function = function
-        self._arguments = arguments
-        self._jobs = jobs
-        self._per_worker = per_worker
-        self._limits = limits
-        self._server = server
-        self._waiting = list(range(len(arguments)))[::-1]
-        self._suspects: list[int] = []
-        self._workers: list[Worker] = []
-        self._failed_starts = 0
-        self._stopped = False
+    function: Callable[[Any], Any]
+    arguments: Sequence[Any]
+    jobs: int
+    per_worker: int
+    limits: Limits
+    server: ForkServer | None
+    outcomes: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
+    suspects: list[int] = field(default_factory=list)
+    workers: list[_Worker] = field(default_factory=list)
+    failed_starts: int = 0
+    stopped: bool = False
 
-    def stop(self) -> None:
-        """Kill the workers and end the thread."""
-        self._stopped = True
-        if self.ident is not None:
-            self.join()
+    def __post_init__(self) -> None:
+        self.waiting = list(range(len(self.arguments)))[::-1]
 
-    def run(self) -> None:
-        """Keep the workers busy until every task has an outcome. Called by ``start``."""
-        # Inherited by the workers: ctrl-C reaches every process of the terminal, and only the program handles it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    def work(self) -> None:
+        """Keep the workers busy until every task has an outcome."""
         try:
-            while not self._stopped and self._is_unfinished():
+            while not self.stopped and self._is_unfinished():
                 self._send_tasks()
                 self._receive()
                 self._enforce_limits()
@@ -177,62 +219,61 @@ class _Pool(threading.Thread):
             self._put(error)
         finally:
             if self._is_unfinished():
-                for worker in self._workers:
+                for worker in self.workers:
                     worker.kill()
             else:
-                for worker in self._workers:
+                for worker in self.workers:
                     worker.connection.close()
-                for worker in self._workers:
+                for worker in self.workers:
                     worker.finish()
 
     def _put(self, outcome: Done[Any] | Crashed | Exception) -> None:
-        while self.outcomes.qsize() >= max(2, self._per_worker * self._jobs) and not self._stopped:
+        while self.outcomes.qsize() >= max(2, self.per_worker * self.jobs) and not self.stopped:
             time.sleep(0.01)
         self.outcomes.put(outcome)
 
     def _is_unfinished(self) -> bool:
-        return bool(self._waiting or self._suspects or self._busy())
+        return bool(self.waiting or self.suspects or self._busy())
 
-    def _busy(self) -> list[Worker]:
-        return [worker for worker in self._workers if worker.tasks]
+    def _busy(self) -> list[_Worker]:
+        return [worker for worker in self.workers if worker.tasks]
 
     def _send_tasks(self) -> None:
-        if not self._waiting and self._suspects and not self._busy():
+        if not self.waiting and self.suspects and not self._busy():
             # One at a time: memory may have run out because of another task.
-            self._waiting.append(self._suspects.pop())
-            while len(self._workers) > 1:
-                self._workers.pop().kill()
-        while len(self._workers) < min(self._jobs, len(self._waiting) + len(self._busy())):
+            self.waiting.append(self.suspects.pop())
+            while len(self.workers) > 1:
+                self.workers.pop().kill()
+        while len(self.workers) < min(self.jobs, len(self.waiting) + len(self._busy())):
             self._start_worker()
-        for depth in range(self._per_worker):
-            for worker in self._workers:
-                if worker.ready and self._waiting and len(worker.tasks) == depth:
-                    self._send(worker, self._waiting.pop())
+        for depth in range(self.per_worker):
+            for worker in self.workers:
+                if worker.ready and self.waiting and len(worker.tasks) == depth:
+                    self._send(worker, self.waiting.pop())
 
     def _start_worker(self) -> None:
         here, there = Pipe()
         with there:
-            process: Process
-            if self._server is not None and self._server.is_alive:
-                process, parent = self._server.fork(there.fileno()), self._server.process.pid
+            process: subprocess.Popen[bytes] | Forked
+            if self.server is not None and self.server.process.poll() is None:
+                process = self.server.fork(there.fileno())
             else:
-                process, parent = start_python("mirembed.workers.worker:serve", there.fileno()), os.getpid()
-        worker = Worker(process, here)
-        self._workers.append(worker)
+                process = start_python("mirembed.workers.worker:serve", there.fileno(), os.getpid())
+        self.workers.append(_Worker(process, here))
         with contextlib.suppress(OSError):  # a worker that has died is found by `_receive`
-            here.send((self._function, parent))
+            here.send(self.function)
 
-    def _send(self, worker: Worker, task: int) -> None:
+    def _send(self, worker: _Worker, task: int) -> None:
         if not worker.tasks:
             worker.since = time.monotonic()
-        argument = self._arguments[task]
-        seconds = None if self._limits.seconds is None else self._limits.seconds(argument)
+        argument = self.arguments[task]
+        seconds = None if self.limits.seconds is None else self.limits.seconds(argument)
         worker.tasks.append((task, seconds))
         with contextlib.suppress(OSError):
             worker.connection.send((argument, seconds))
 
     def _receive(self) -> None:
-        by_connection = {worker.connection: worker for worker in self._workers}
+        by_connection = {worker.connection: worker for worker in self.workers}
         for connection in wait(list(by_connection), timeout=_POLL):
             worker = by_connection[connection]  # type: ignore[index]
             try:
@@ -241,43 +282,39 @@ class _Pool(threading.Thread):
                 self._handle_death(worker)
                 continue
             if message == READY:
-                worker.ready, self._failed_starts = True, 0
-            else:
-                self._handle_result(worker, *message)
+                worker.ready, self.failed_starts = True, 0
+                continue
+            succeeded, result = message
+            if not succeeded:
+                raise result
+            task, _ = worker.tasks.popleft()
+            self._put(Done(task, result))
+            worker.since = time.monotonic()
+            if self.limits.kept is not None and worker.resident_memory() > self.limits.kept:
+                self._remove(worker)
 
-    def _handle_result(self, worker: Worker, succeeded: bool, result: Any) -> None:
-        if not succeeded:
-            raise result
-        task, _ = worker.tasks.popleft()
-        self._put(Done(task, result))
-        worker.since = time.monotonic()
-        if self._limits.kept is not None and worker.resident_memory() > self._limits.kept:
-            self._remove(worker)
-
-    def _handle_death(self, worker: Worker) -> None:
+    def _handle_death(self, worker: _Worker) -> None:
         """Find out why a worker has died and whether its task is to blame."""
         code = worker.process.wait()
         if not worker.ready:
             # Workers whose fork server died start again from scratch, and may not need what it failed to load.
-            self._failed_starts += not (isinstance(worker.process, Forked) and worker.process.is_orphan)
-            if self._failed_starts == _MAX_FAILED_STARTS:
+            self.failed_starts += not (isinstance(worker.process, Forked) and worker.process.is_orphan)
+            if self.failed_starts == _MAX_FAILED_STARTS:
                 raise WorkerError(f"worker processes end before they start (exit code {code}); free some memory")
         elif worker.tasks:
             task, _ = worker.tasks.popleft()
             # The system sends SIGKILL when memory runs out, and not always to the culprit: retry the task alone.
-            if code == -signal.SIGKILL and not self._is_alone():
-                self._suspects.insert(0, task)
+            was_alone = not self.waiting and not self._busy() and len(self.workers) == 1
+            if code == -signal.SIGKILL and not was_alone:
+                self.suspects.insert(0, task)
             else:
                 self._put(Crashed(task, _crash_reason(code)))
         self._remove(worker)
 
-    def _is_alone(self) -> bool:
-        return not self._waiting and len(self._busy()) == 0 and len(self._workers) == 1
-
     def _enforce_limits(self) -> None:
         """Kill workers whose running task takes too much time or memory."""
         for worker in self._busy():
-            (task, seconds), memory = worker.tasks[0], self._limits.memory
+            (task, seconds), memory = worker.tasks[0], self.limits.memory
             if worker.connection.poll():
                 continue  # it has just finished
             if seconds is not None and time.monotonic() - worker.since > seconds:
@@ -290,10 +327,10 @@ class _Pool(threading.Thread):
             self._put(Crashed(task, reason))
             self._remove(worker)
 
-    def _remove(self, worker: Worker) -> None:
+    def _remove(self, worker: _Worker) -> None:
         """Kill a worker and put the tasks that it has not started back in the queue."""
-        self._waiting += [task for task, _ in reversed(worker.tasks)]
-        self._workers.remove(worker)
+        self.waiting += [task for task, _ in reversed(worker.tasks)]
+        self.workers.remove(worker)
         worker.kill()
 
 

@@ -16,7 +16,7 @@ from mirembed import workers
 from mirembed.errors import WorkerError
 from mirembed.progress import Progress
 from mirembed.workers.executor import is_cluster, run_on_cluster
-from mirembed.workers.forkserver import forkserver, forkserver_ahead
+from mirembed.workers.forkserver import ForkServer, forkserver
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -44,9 +44,9 @@ class _Call(Generic[Argument, Result]):
     folder: Path | None = None
 
 
-def prepare_trainings() -> contextlib.AbstractContextManager[None]:
+def prepare_trainings() -> contextlib.AbstractContextManager[ForkServer | None]:
     """Start the process that forks the workers of `run_trainings`, while the caller still plans in a ``with`` block."""
-    return forkserver_ahead(_LOAD)
+    return forkserver(_LOAD)
 
 
 def run_trainings(

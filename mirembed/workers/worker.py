@@ -1,4 +1,4 @@
-"""One worker process, from both ends of its pipe."""
+"""A worker process: how it is started, and the loop in which it calls a function on each argument it receives."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, Protocol
+from typing import Any
 
 READY = "ready"
 """The first message of a worker."""
@@ -29,22 +27,10 @@ _ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NU
 _ENVIRONMENT["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # required by torch's deterministic algorithms on CUDA
 
 
-class Process(Protocol):
-    """The part of `subprocess.Popen` that a worker needs."""
+def start_python(function: str, descriptor: int, argument: str | int) -> subprocess.Popen[bytes]:
+    """Start a Python process that calls ``function(descriptor, argument)`` with this process's ``sys.path``.
 
-    @property
-    def pid(self) -> int | None:
-        """Process id; None if it is not known yet."""
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for the process to end and return its exit code: ``-N`` if signal ``N`` ended it."""
-
-
-def start_python(function: str, descriptor: int, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start a Python process that calls ``function(descriptor, *arguments)`` with this process's ``sys.path``.
+    SIGINT is blocked in it: ctrl-C reaches every process of the terminal, and only the program handles it.
 
     Parameters
     ----------
@@ -53,72 +39,35 @@ def start_python(function: str, descriptor: int, *arguments: str) -> subprocess.
     descriptor : int
         An open file descriptor, which the process inherits.
     """
-    call = f"pkgutil.resolve_name({function!r})(*{(descriptor, *arguments)!r})"
-    return subprocess.Popen(  # noqa: S603, this Python and our own code
-        [sys.executable, "-c", f"import pkgutil, sys; sys.path[:] = sys.argv[1:]; {call}", *sys.path],
-        pass_fds=[descriptor],
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, **_ENVIRONMENT},
-    )
+    call = f"pkgutil.resolve_name({function!r})({descriptor}, {argument!r})"
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return subprocess.Popen(  # noqa: S603, this Python and our own code
+            [sys.executable, "-c", f"import pkgutil, sys; sys.path[:] = sys.argv[1:]; {call}", *sys.path],
+            pass_fds=[descriptor],
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **_ENVIRONMENT},
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@dataclass
-class Worker:
-    """A worker as its parent sees it.
-
-    Attributes
-    ----------
-    process : Process
-    connection : multiprocessing.connection.Connection
-        The parent's end of the pipe.
-    tasks : deque of (int, float or None)
-        Tasks sent to the worker and not finished, each with its time limit in seconds; the first one is running.
-    ready : bool
-        Whether the worker has started.
-    since : float
-        When the running task started, at the latest: seconds of the monotonic clock.
-    """
-
-    process: Process
-    connection: Connection
-    tasks: deque[tuple[int, float | None]] = field(default_factory=deque)
-    ready: bool = False
-    since: float = 0.0
-
-    def kill(self) -> None:
-        """Kill the process and wait for its end."""
-        self.process.kill()
-        self.connection.close()
-        self.process.wait()
-
-    def finish(self) -> None:
-        """Wait for the process to exit after its connection was closed; kill it if it takes too long."""
-        try:
-            self.process.wait(timeout=GRACE)
-        except subprocess.TimeoutExpired:
-            self.kill()
-
-    def resident_memory(self) -> int:
-        """Return the resident memory of the process in bytes; 0 if it has ended."""
-        import psutil
-
-        if (pid := self.process.pid) is None:
-            return 0
-        try:
-            return int(psutil.Process(pid).memory_info().rss)
-        except psutil.Error:
-            return 0
-
-
-def serve(descriptor: int) -> None:
+def serve(descriptor: int, parent: int) -> None:
     """Run the worker loop: call a function on every argument that arrives, until the pipe is closed.
 
-    The first message is ``(function, pid of the parent)``; every other is ``(argument, time limit or None)``.
+    The first message is the function; every other is ``(argument, time limit or None)``.
+
+    Parameters
+    ----------
+    descriptor : int
+        File descriptor of the pipe.
+    parent : int
+        Process id of the parent. The worker ends with it, even in the middle of a task.
     """
     connection = Connection(descriptor)
     try:
         try:
-            function, parent = connection.recv()
+            function = connection.recv()
         except Exception as error:  # the function cannot be imported here
             connection.send((False, error))
             return
@@ -156,7 +105,7 @@ def _picklable(error: Exception) -> Exception:
 
 
 def _exit_with(parent: int) -> None:
-    """Exit soon after the parent, which may be killed without a chance to say so."""
+    """Exit soon after the parent, even if the parent was killed."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

@@ -136,7 +136,7 @@ def find_home(
     here = audio.absolute()
     if here.name.lower() in parts and is_home(here.parent):
         return here.parent
-    raise DatasetError(f"no {title} clips in {str(audio)!r}, which holds {_contents(audio)}; expected {expected}")
+    raise DatasetError(f"no {title} clips in {str(audio)!r}, which contains {_contents(audio)}; expected {expected}")
 
 
 def list_class_folders(

@@ -102,7 +102,7 @@ class Folder:
         if not found.files:
             holds = "; ".join([counted(found.others, "other file"), *found.notes])
             raise DatasetError(
-                f"no audio files under {str(audio)!r}, which holds {holds}; "
+                f"no audio files in {str(audio)!r}, which contains {holds}; "
                 f"expected files ending in {', '.join(sorted(AUDIO_SUFFIXES))}"
             )
         if self.labels is None:

@@ -47,7 +47,7 @@ class Svm:
         elif self.gamma not in (None, "scale", "match"):
             raise ValueError(f"gamma is {self.gamma!r}; expected 'scale', 'match' or a finite number above 0")
         if self.gamma == "scale" and self.kernel != "rbf":
-            raise ValueError(f"gamma is 'scale', but only kernel=rbf has it, not kernel={self.kernel}; omit gamma")
+            raise ValueError(f"gamma=scale is only possible with kernel=rbf, not with kernel={self.kernel}; omit gamma")
         if self.gamma not in (None, "match") and self.kernel == "match":
             raise ValueError(f"gamma is {self.gamma!r}, but kernel=match takes it from the learned similarity")
         if not 0 <= self.epsilon < math.inf:
