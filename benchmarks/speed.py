@@ -192,7 +192,7 @@ def _prepare(engines: Sequence[str]) -> None:
     """Compile or load the fused engine, and print the time."""
     if "numba" in engines:
         begin = time.perf_counter()
-        choose_engine("numba", print)
+        choose_engine("numba", "cpu", print)
         print(f"fused engine compiled or loaded, and checked against torch: {time.perf_counter() - begin:.1f} s")
 
 

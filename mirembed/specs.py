@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import re
 import types
@@ -18,9 +19,6 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _KEY = r"[^\W\d]\w*"
 # A comma starts a new parameter only before "word=", so that values may hold commas.
 _NEXT_PARAMETER = re.compile(rf",(?={_KEY}=)")
-
-_WORDS: dict[Any, dict[str, Any]] = {bool: {"true": True, "false": False}, type(None): {"none": None}}
-"""How a spec writes the values of a type, in any case."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +98,12 @@ class Parameter:
 
 def parameters_of(factory: Callable[..., Any]) -> list[Parameter]:
     """Return the keyword parameters of a factory, in the order of its signature."""
+    function = factory.func if isinstance(factory, functools.partial) else factory
+    # Resolves strings and drops the metadata of Annotated, inside unions too.
+    annotations = typing.get_type_hints(function.__init__ if isinstance(function, type) else function)  # type: ignore[misc]
     return [
-        Parameter(p.name, str if p.annotation is p.empty else p.annotation, p.default)
-        for p in inspect.signature(factory, eval_str=True).parameters.values()
+        Parameter(p.name, annotations.get(p.name, str), p.default)
+        for p in inspect.signature(factory).parameters.values()
         if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
 
@@ -154,7 +155,10 @@ def _coerce(text: str, annotation: Any) -> Any:
                 return alternative(text)
             if typing.get_origin(alternative) is typing.Literal:
                 return {str(choice): choice for choice in typing.get_args(alternative)}[text]
-            return _WORDS[alternative][text.lower()]
+            if alternative is bool:
+                return {"true": True, "false": False}[text.lower()]
+            if alternative is types.NoneType:
+                return {"none": None}[text.lower()]
         except (KeyError, ValueError):
             continue
     raise ValueError(text)

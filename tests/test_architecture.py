@@ -236,7 +236,7 @@ def fitted_store(tmp_path_factory):
     """A store with a fitted model of each kind, by ``numba`` where it works."""
     store = tmp_path_factory.mktemp("fitted") / "store"
     features = write_classes(store)
-    engine = choose_engine("auto", lambda note: None)
+    engine = choose_engine("auto", "cpu", lambda note: None)
     with workers_run():
         described = experiment("rbf-sl", "nn", epochs=1, engine=engine)
         fit(open_tracks(features), features, described, Registry.discover(), Store(store).models, seed=0, jobs=1)

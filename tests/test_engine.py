@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -22,9 +23,11 @@ from hypothesis import strategies as st
 from small_store import evaluate, experiment, noise_with_peak, workers_run, write_classes
 
 from mirembed.errors import EvaluationError, SpecError
+from mirembed.evaluate import plan_experiment
 from mirembed.fit import fit
 from mirembed.models.model import Model
 from mirembed.registry import Registry
+from mirembed.store import Store
 from mirembed.store.files import read_table
 from mirembed.store.frame_file import Moments
 from mirembed.store.tracks import open_tracks
@@ -307,9 +310,9 @@ def afresh() -> Iterator[None]:
     engines.reason_against_numba.cache_clear()
 
 
-def chosen(engine: str) -> tuple[str, list[str]]:
+def chosen(engine: str, device: str = "cpu") -> tuple[str, list[str]]:
     notes: list[str] = []
-    return choose_engine(engine, notes.append), notes
+    return choose_engine(engine, device, notes.append), notes
 
 
 def test_numba_is_chosen_where_it_agrees_with_torch(afresh):
@@ -360,7 +363,7 @@ def test_torch_is_chosen_where_numba_does_not_work_and_the_reason_is_given(afres
     assert isinstance(make_engine("auto", EmbeddingNetwork(80)), TorchEngine)
     assert re.search(f"engine: torch.*{reason}", note)
     with pytest.raises(SpecError, match=f"--engine numba.*{reason}.*--engine torch"):
-        choose_engine("numba", print)
+        choose_engine("numba", "cpu", print)
 
 
 def test_the_self_check_compares_embeddings_and_gradients_with_torch(monkeypatch):
@@ -410,12 +413,37 @@ def test_torch_computes_networks_that_are_not_on_the_cpu():
         assert isinstance(make_engine("numba", EmbeddingNetwork(80)), TorchEngine)
 
 
+def test_on_cuda_torch_is_chosen_without_compiling_the_fused_engine(monkeypatch):
+    monkeypatch.setattr(engines, "reason_against_numba", lambda **_: pytest.fail("the fused engine was compiled"))
+    engine, [note] = chosen("auto", "cuda")
+    assert engine == "torch"
+    assert "torch" in note
+    assert "cuda" in note
+    assert chosen("torch", "cuda") == ("torch", [])
+    with pytest.raises(SpecError, match=r"--engine numba.*\bcuda\b.*--engine torch"):
+        chosen("numba", "cuda")
+
+
+@pytest.mark.parametrize(("engine", "recorded"), [("auto", "torch"), ("torch", "torch"), ("numba", None)])
+def test_a_command_on_cuda_records_torch_or_refuses(engine, recorded, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(engines, "reason_against_numba", lambda **_: pytest.fail("the fused engine was compiled"))
+    features = write_classes(tmp_path / "s")
+    settings = experiment(engine=engine, device="cuda", cv=2)
+    with nullcontext() if recorded else pytest.raises(SpecError, match=r"--engine numba.*cuda"):
+        [planned] = plan_experiment([settings], Store(tmp_path / "s"), Registry.discover())
+        assert planned.configuration()["engine"] == recorded
+    if recorded is None:
+        with pytest.raises(SpecError, match=r"--engine numba.*cuda"):
+            fit(open_tracks(features), features, settings, Registry.discover(), tmp_path / "models", seed=0, jobs=1)
+
+
 def test_the_error_about_an_unknown_engine_lists_the_known_ones():
     with pytest.raises(SpecError, match=r"--engine fortran.* auto, numba or torch"):
-        choose_engine("fortran", print)
+        choose_engine("fortran", "cpu", print)
 
 
-CHOOSE = "from mirembed.training.engine import choose_engine; print(choose_engine('auto', print))"
+CHOOSE = "from mirembed.training.engine import choose_engine; print(choose_engine('auto', 'cpu', print))"
 
 
 def choose_in_process(environment: dict[str, str]) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Annotated, Any, Literal, Optional
 
 import pytest
 from hypothesis import assume, given
@@ -163,6 +164,31 @@ def test_a_class_has_the_parameters_of_its_constructor():
         def __init__(self, gamma: float = 1.0, *rest: int, **more: int) -> None: ...
 
     assert [str(parameter) for parameter in parameters_of(Kernel)] == ["gamma: float = 1.0"]
+
+
+def test_annotations_are_resolved_wherever_they_are_strings_or_carry_metadata():
+    def factory(
+        *,
+        gamma: Annotated[float, "w"] = 1.0,
+        limit: Optional["float"] = None,  # noqa: UP037, UP045 - plugins may write it so
+        number: Annotated[int, []] = 0,  # metadata that cannot be hashed
+    ) -> None: ...
+
+    assert [str(parameter) for parameter in parameters_of(factory)] == [
+        "gamma: float = 1.0",
+        "limit: float = None",
+        "number: int = 0",
+    ]
+    for made in (factory, functools.partial(factory, number=3)):
+        arguments = bind(Spec.parse("factory:gamma=2,limit=0.5,number=4"), made)
+        assert arguments == {"gamma": 2.0, "limit": 0.5, "number": 4}
+
+
+def test_an_annotation_that_no_text_fits_is_a_parameter_error():
+    def factory(*, gamma: [1] = 1) -> None: ...  # cannot be hashed
+
+    with pytest.raises(ParameterError, match=r"gamma=2 .*\[1\]"):
+        bind(Spec.parse("factory:gamma=2"), factory)
 
 
 @pytest.mark.parametrize("annotation", ["int", "float", "str", "bool", "pathlib.Path", "Literal"])

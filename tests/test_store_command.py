@@ -11,8 +11,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +27,7 @@ from test_store import CLASSES, fill, frames_of, row
 from mirembed.errors import StoreBusyError, StoreError
 from mirembed.fit import fit
 from mirembed.inventory import contents, verify
+from mirembed.models.saved import NETWORK
 from mirembed.registry import Registry
 from mirembed.runs.folder import FORMAT
 from mirembed.store import FeatureStore, Store, compact
@@ -221,6 +224,17 @@ def change_weights(store: Path) -> Path:
     return first(store, "models/*/network.safetensors")
 
 
+def set_digests(name: str, change: Callable[[dict[str, Any]], Any], path: str) -> Callable[[Path], Path]:
+    def damage(store: Path) -> Path:
+        manifest = first(store, "models/*/model.json")
+        content = json.loads(manifest.read_text())
+        write_json(manifest, {**content, "files": change(content["files"])})
+        return manifest.parent / path
+
+    damage.__name__ = name
+    return damage
+
+
 def delete_learner(store: Path) -> Path:
     path = first(store, "models/*/learner.skops")
     path.unlink()
@@ -279,6 +293,12 @@ FAULTS = {
     put_in_a_nan: "not finite",
     name_an_unknown_class: "'unheard of'",
     change_weights: "changed",
+    set_digests("a number as digest", lambda files: {**files, NETWORK: 5}, NETWORK): "changed",
+    set_digests(
+        "a digest with a prefix", lambda files: {**files, NETWORK: f"sha256:{files[NETWORK]}"}, NETWORK
+    ): "changed",
+    set_digests("a number for all digests", lambda files: 5, ""): "is not a model",
+    set_digests("pairs of numbers for all digests", lambda files: [[1, 2]], ""): "is not a model",
     delete_learner: "cannot be read",
     delete_curves: "is missing",
     drop_a_prediction: "11 predictions of rbf-sl.* 12 ",

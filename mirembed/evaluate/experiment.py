@@ -107,8 +107,11 @@ def plan_experiment(
         if names.count(name) > 1:
             raise SpecError(f"two evaluations are named {name}; give each table [[evaluation]] its own name")
     # Only now, as the choice takes a second.
-    choose = cache(lambda engine: choose_engine(engine, progress.note))
-    return [replace(run, settings=replace(run.settings, engine=choose(run.settings.engine))) for run in planned]
+    choose = cache(lambda engine, device: choose_engine(engine, device, progress.note))
+    return [
+        replace(run, settings=replace(run.settings, engine=choose(run.settings.engine, run.settings.device)))
+        for run in planned
+    ]
 
 
 def _open(dataset: str, store: Store, needed: bool, progress: Progress) -> Tracks | None:

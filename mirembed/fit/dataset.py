@@ -147,7 +147,8 @@ def fit(
             )
     if any(approach.learns for approach in settings.approaches):
         check_learners(registry, settings.learners, tracks.task)
-    settings = replace(settings, engine=choose_engine(settings.engine, progress.note))  # takes a second
+    # Only now, as the choice takes a second.
+    settings = replace(settings, engine=choose_engine(settings.engine, settings.device, progress.note))
     described = describe_settings(settings, plugins)
     if undeclared(tracks.task):
         progress.note(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +61,10 @@ def check_storable(estimator: Estimator, learner: Spec, registry: Registry) -> N
         If skops cannot store it, or it holds types that may not be loaded.
     """
     plugin = registry.find("learner", learner.name)
-    foreign = _foreign_types(_import_skops().get_untrusted_types(data=dump_estimator(estimator)), plugin)
-    if foreign:
+    data = dump_estimator(estimator)
+    with _skops() as skops:
+        untrusted = skops.get_untrusted_types(data=data)
+    if foreign := _foreign_types(untrusted, plugin):
         raise ModelError(
             f"the {type(estimator).__name__} of the learner {learner} holds {', '.join(foreign)}; only estimators of "
             f"scikit-learn, arrays and types of {plugin.distribution} can be saved in a model"
@@ -75,7 +80,8 @@ def dump_estimator(estimator: Estimator) -> bytes:
         If skops cannot store it.
     """
     try:
-        return bytes(_import_skops().dumps(estimator))
+        with _skops() as skops:
+            return bytes(skops.dumps(estimator))
     except Exception as error:
         raise ModelError(
             f"the learner's {type(estimator).__name__} cannot be saved without pickle ({error}); "
@@ -98,9 +104,9 @@ def load_estimator(path: Path, learner: Mapping[str, Any], registry: Registry) -
     ModelError
         If the file cannot be read, or holds types other than those of scikit-learn and of the learner's plugin.
     """
-    skops = _import_skops()
     try:
-        untrusted: list[str] = skops.get_untrusted_types(file=path)
+        with _skops() as skops:
+            untrusted: list[str] = skops.get_untrusted_types(file=path)
     except Exception as error:
         raise ModelError(f"{path} was not loaded: skops cannot read it ({error}); fit the model again") from error
     if any(not _is_of_scikit_learn(name) for name in untrusted):
@@ -114,7 +120,8 @@ def load_estimator(path: Path, learner: Mapping[str, Any], registry: Registry) -
                 f"scikit-learn, arrays and types of {plugin.distribution} are allowed"
             )
     try:
-        estimator: Estimator = skops.load(path, trusted=untrusted)
+        with _skops() as skops:
+            estimator: Estimator = skops.load(path, trusted=untrusted)
     except Exception as error:
         raise ModelError(
             f"{path} was not loaded: {type(error).__name__}: {error}; install the versions listed in model.json, "
@@ -123,22 +130,71 @@ def load_estimator(path: Path, learner: Mapping[str, Any], registry: Registry) -
     return estimator
 
 
-def _import_skops() -> Any:
-    """Import skops.io without all of scikit-learn.
+_in_mirembed: ContextVar[bool] = ContextVar("_in_mirembed", default=False)
+"""Whether skops works for mirembed, in this thread."""
+_importing = threading.Lock()
 
-    When it is imported, skops calls `all_estimators`, which imports all of scikit-learn and would double the 1.6 s of
-    processor time that ``mirembed predict`` takes. Its list of trusted types stays empty; see `_is_of_scikit_learn`.
+
+@contextmanager
+def _skops() -> Iterator[Any]:
+    """Give skops.io to mirembed, without importing all of scikit-learn.
+
+    When it is imported, skops calls `all_estimators` to list the types that it trusts, which imports all of
+    scikit-learn, and torch. That would double the 1.6 s of processor time that ``mirembed predict`` takes. mirembed
+    needs no list: see `_is_of_scikit_learn`. Other users of skops in this process still find it: see `_EstimatorNames`.
     """
-    if "skops.io" not in sys.modules:
-        import sklearn.utils.discovery
+    token = _in_mirembed.set(True)
+    try:
+        with _importing:
+            if "skops.io" not in sys.modules:
+                _import_skops()
+        yield importlib.import_module("skops.io")
+    finally:
+        _in_mirembed.reset(token)
 
-        sklearn.utils.all_estimators = lambda *_args, **_kwargs: []
-        try:
-            importlib.import_module("skops.io")
-        finally:
-            # From where it is defined: another thread may be here too, and may have replaced it first.
-            sklearn.utils.all_estimators = sklearn.utils.discovery.all_estimators
-    return sys.modules["skops.io"]
+
+def _import_skops() -> None:
+    import sklearn.utils
+
+    all_estimators = sklearn.utils.all_estimators
+    # Another thread that asks meanwhile gets them all.
+    sklearn.utils.all_estimators = lambda *args, **kw: [] if _in_mirembed.get() else all_estimators(*args, **kw)
+    try:
+        importlib.import_module("skops.io")
+    finally:
+        sklearn.utils.all_estimators = all_estimators
+    for name in ("_trusted_types", "_general"):
+        module: Any = importlib.import_module(f"skops.io.{name}")
+        if not module.SKLEARN_ESTIMATOR_TYPE_NAMES:
+            module.SKLEARN_ESTIMATOR_TYPE_NAMES = _EstimatorNames()
+
+
+class _EstimatorNames(list[str]):
+    """skops' list of the names of scikit-learn's estimators, made on first use by anyone but mirembed."""
+
+    def __iter__(self) -> Iterator[str]:
+        self._fill()
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        self._fill()
+        return super().__len__()
+
+    def __add__(self, others: Any) -> Any:
+        self._fill()
+        return super().__add__(others)
+
+    def __contains__(self, name: object) -> bool:
+        self._fill()
+        return super().__contains__(name)
+
+    def _fill(self) -> None:
+        if super().__len__() or _in_mirembed.get():
+            return
+        from sklearn.utils import all_estimators
+
+        names = [f"{estimator.__module__}.{estimator.__name__}" for _, estimator in all_estimators()]
+        self[:] = [name for name in names if name.startswith("sklearn.")]
 
 
 def _foreign_types(untrusted: Sequence[str], plugin: Plugin) -> list[str]:

@@ -69,11 +69,11 @@ def summarize_model(folder: Path) -> ModelSummary:
 def model_faults(folder: Path) -> Iterator[Fault]:
     """Yield the faults of a model, whose files must have the digests in its manifest."""
     try:
-        digests = dict(read_json(folder / MANIFEST)["files"])
-    except (StoreError, KeyError, TypeError, ValueError) as error:
+        digests = list(read_json(folder / MANIFEST)["files"].items())
+    except (StoreError, KeyError, TypeError, AttributeError) as error:
         yield Fault.of(folder, f"is not a model: {error}", "delete it and run `mirembed fit` again")
         return
-    for name, digest in digests.items():
+    for name, digest in digests:
         try:
             found = file_digest(folder / name)
         except OSError as error:

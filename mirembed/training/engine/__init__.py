@@ -101,23 +101,30 @@ def import_engine() -> None:
         import mirembed.training.engine.fused  # noqa: F401
 
 
-def choose_engine(engine: str, note: Callable[[str], None]) -> str:
+def choose_engine(engine: str, device: str, note: Callable[[str], None]) -> str:
     """Resolve the engine of a training: ``auto`` is ``numba`` if it works here and agrees with torch, else ``torch``.
 
     Parameters
     ----------
     engine : {"auto", "numba", "torch"}
+    device : str
+        Where the network is trained: ``cpu``, or a device that only torch computes on.
     note : callable
         Receives the choice with its reason, and a notice when the engine has to be compiled.
 
     Raises
     ------
     SpecError
-        If ``engine`` is unknown, or is ``numba`` and cannot run here.
+        If ``engine`` is unknown, or is ``numba`` and cannot run here or on the device.
     """
     if engine not in ("auto", "numba", "torch"):
         raise SpecError(f"--engine {engine}: expected auto, numba or torch")
     if engine == "torch":
+        return "torch"
+    if device != "cpu":
+        if engine == "numba":
+            raise SpecError(f"--engine numba: it computes on the CPU only, not on {device}; use --engine torch")
+        note(f"engine: torch, which computes on {device}")
         return "torch"
     with _announcing_compilation(note):
         reason = reason_against_numba(gradients=True)
