@@ -42,7 +42,7 @@ def prepare(folder: Path) -> None:
             if known:
                 rows.append([track.id, track.group, *(f"{value:.1f}" for value in track.label)])
     with (folder / "moods.csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([["path", "artist", "arousal", "valence"], *rows])
+        csv.writer(file, lineterminator="\n").writerows([["path", "artist", "arousal", "valence"], *sorted(rows)])
 
 
 def run(command: str, folder: Path) -> str:
@@ -57,7 +57,7 @@ def run(command: str, folder: Path) -> str:
         text=True,
         check=False,
     )
-    return completed.stdout
+    return re.sub(r"^about .* left\n", "", completed.stdout, flags=re.MULTILINE)  # it depends on the machine
 
 
 def cut(printed: str, before: str) -> str:
