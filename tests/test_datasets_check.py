@@ -215,7 +215,7 @@ def test_audio_files_that_are_not_tracks_are_a_warning(music: Path) -> None:
     listed = Folder().listing(music)
     tracks = [track for track in listed.tracks if track.label != "new"]
     assert look(music, Listing(Classification(("jig", "reel")), tracks)).findings == (
-        Finding("unexpected", "warning", ("loose.wav", "new/take 1.flac"), "2 audio files not listed as tracks"),
+        Finding("unexpected", "warning", ("loose.wav", "new/take 1.flac"), "2 audio files outside the dataset"),
     )
 
 

@@ -170,7 +170,7 @@ def test_names_reserved_by_a_fit_in_another_process_are_taken(store, tmp_path):
     write_json(checkpoints / "0123456789ab.json", {"fl": "folder-fl", "nn": "mine"})
     with FileLock(checkpoints / "0123456789ab.lock"):
         assert fit_here(store, tmp_path, "fl")[0].folder.name == "folder-fl-2"
-        with pytest.raises(ModelError, match=r"mine already exists.*--name"):
+        with pytest.raises(StoreBusyError, match=r"another process .*mine.*--name"):
             fit_here(store, tmp_path, "fl", name="mine")
     assert fit_here(store, tmp_path, "fl", name="mine")[0].folder.name == "mine"  # that process was killed
 

@@ -32,7 +32,7 @@ def list_all(
     datasets = overview(options.discover(), Store(store))
     columns = ["name", "title", "tracks", "labels", "license", "in the store"]
     rows = [[d.name, d.card.title, d.card.n_tracks or "", d.card.labels, d.card.license, d.stored] for d in datasets]
-    hint = "mirembed datasets show NAME: where to get one, how to cite it, and the files it consists of."
+    hint = "`mirembed datasets show NAME` says where to get a dataset, how to cite it, and which files it has."
     print_result(json, lambda: [dataset.to_json() for dataset in datasets], [Table(columns, rows), hint])
 
 

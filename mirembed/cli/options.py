@@ -42,7 +42,12 @@ Similarities: TypeAlias = Annotated[
 ]
 Approaches: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--approach", metavar="NAME", help="Approach: nn, fl or SPEC-sl; repeatable. Default: rbf-sl."),
+    typer.Option(
+        "--approach",
+        metavar="NAME",
+        help=f"Approach: nn, fl or SPEC-sl; to evaluate, also chance, mel or untrained; repeatable. Default: "
+        f"{defaults.APPROACH}.",
+    ),
 ]
 LabelSimilarity: TypeAlias = Annotated[
     str | None,

@@ -197,7 +197,7 @@ def _unexpected(listing: Listing, audio: Path) -> Iterator[Finding]:
     except MirembedError:  # the tracks are elsewhere, or their suffixes are unusual
         return
     if paths := tuple(str(file.relative_to(audio)) for file in files if file.resolve() not in listed):
-        yield Finding("unexpected", "warning", paths, f"{counted(len(paths), 'audio file')} not listed as tracks")
+        yield Finding("unexpected", "warning", paths, f"{counted(len(paths), 'audio file')} outside the dataset")
 
 
 def _imbalance(listing: Listing) -> Iterator[Finding]:

@@ -67,7 +67,7 @@ def choose_scheme(name: str | None, task: Task, official: Collection[str] = ()) 
         return default_scheme(task)
     if name in get_args(Scheme) or name in official:
         return name
-    own = f", or its official {', '.join(official)}" if official else "; this dataset has no official splits"
+    own = f", or official splits ({', '.join(official)})" if official else "; this dataset has no official splits"
     raise SpecError(f"--folds {name}: expected {_SCHEMES}{own}")
 
 

@@ -160,7 +160,7 @@ def fit(
     with reserving(models, digest, wanted, exact=name is not None) as folders, tracks.frames.in_use():
         for method, folder in folders.items():
             if folder.name != wanted[method]:
-                progress.note(f"the model {wanted[method]} already exists; saving this one as {folder.name}")
+                progress.note(f"the name {wanted[method]} is taken; saving this model as {folder.name}")
         trainings = [
             _Training(
                 Job.of(

@@ -85,6 +85,8 @@ def _is_free_or_of(folder: Path, digest: str) -> bool:
 def _free_name(models: Path, name: str, others: Collection[str], *, exact: bool) -> str:
     chosen, number = name, 2
     while chosen in others or (models / chosen).exists():
+        if exact and chosen in others:
+            raise StoreBusyError(f"another process is fitting a model named {chosen}; choose another --name, or wait")
         if exact:
             raise ModelError(f"the model {models / chosen} already exists; choose another --name or delete it")
         chosen, number = f"{name}-{number}", number + 1

@@ -81,7 +81,9 @@ class Folder:
         columns = {"target": target, "group": group, "label": label, "path": path}
         given = [name for name, column in columns.items() if column is not None]
         if labels is None and given:
-            raise DatasetError(f"{given[0]}={columns[given[0]]} is a column of a table; add labels=FILE")
+            raise DatasetError(
+                f"{given[0]}={columns[given[0]]} names a column of a table, but there is no table; add labels=FILE"
+            )
         if target is not None and label is not None:
             raise DatasetError(f"target={target} is for numbers and label={label} for classes; give only one of them")
         self.labels = labels
