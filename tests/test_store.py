@@ -421,7 +421,7 @@ def test_a_foreign_parquet_file_among_the_shards_is_named(tmp_path):
 def test_a_damaged_dataset_file_is_named(tmp_path, content):
     features = fill(tmp_path)
     (tmp_path / "dataset.json").write_text(content)
-    with pytest.raises(StoreError, match=r"dataset\.json is damaged.*delete it and run"):
+    with pytest.raises(StoreError, match=r"dataset\.json is damaged.*delete it and "):
         features.info()
 
 

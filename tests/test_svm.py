@@ -112,7 +112,7 @@ def test_every_kernel_but_scikit_learns_own_rbf_is_precomputed(parameters, simil
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"kernel": "cosine", "gamma": "scale"}, "gamma is 'scale'.*kernel=cosine"),
+        ({"kernel": "cosine", "gamma": "scale"}, "gamma=scale.*kernel=cosine"),
         ({"kernel": "match", "gamma": 2.0}, r"gamma is 2\.0.*kernel=match"),
     ],
 )
