@@ -31,7 +31,8 @@ from mirembed.training.engine import choose_engine, reason_against_numba
 LAYERS = [
     {"errors", "hookspecs", "listings", "progress", "provenance", "specs"},
     {"audio", "config", "registry", "statistics", "workers"},
-    {"spectrogram", "store"},
+    {"features", "spectrogram"},
+    {"store"},
     {"extract", "scaffold", "training"},
     {"datasets", "models"},
     {"fit", "runs", "testing"},

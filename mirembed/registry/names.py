@@ -100,7 +100,7 @@ class Registry:
 
         Parameters
         ----------
-        kind : {"dataset", "similarity", "learner"}
+        kind : {"dataset", "features", "network", "similarity", "learner"}
         recorded : mapping
             What `provenance` returned when it was made.
         user : str
@@ -144,7 +144,7 @@ class Registry:
                 raise ParameterError(f"{kind} {spec}: {error}") from error
 
     def provenance(self, kind: Kind, spec: Spec) -> dict[str, Any]:
-        """Return what a spec resolves to: distribution, version, and the values of all parameters."""
+        """Return what a spec resolves to: distribution, version, digest of the code, and the values of all parameters."""
         plugin = self.find(kind, spec.name)
         given = bind(spec, plugin.factory)
         values = {p.name: given.get(p.name, p.default) for p in parameters_of(plugin.factory)}
@@ -153,6 +153,7 @@ class Registry:
             "name": plugin.name,
             "distribution": plugin.distribution,
             "version": plugin.version,
+            "code": plugin.code,
             **({"file_hash": plugin.file_hash} if plugin.file_hash else {}),
             "parameters": {
                 key: value if isinstance(value, bool | int | float | str | None) else str(value)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from mirembed.errors import MirembedError, PluginError
 from mirembed.specs import Spec, parameters_of
 
-Kind = Literal["dataset", "similarity", "learner"]
+Kind = Literal["dataset", "features", "network", "similarity", "learner"]
 
 HOOKS: dict[Kind, str] = {
     "dataset": "mirembed_register_datasets",
+    "features": "mirembed_register_features",
+    "network": "mirembed_register_networks",
     "similarity": "mirembed_register_similarities",
     "learner": "mirembed_register_learners",
 }
@@ -30,7 +35,7 @@ class Plugin:
 
     Attributes
     ----------
-    kind : {"dataset", "similarity", "learner"}
+    kind : {"dataset", "features", "network", "similarity", "learner"}
     name : str
     factory : callable
     summary : str
@@ -81,9 +86,31 @@ class Plugin:
         except TypeError:
             return ""
 
+    @property
+    def code(self) -> str:
+        """``sha256:...`` of its source: all Python files of the package that defines the factory, or its one file."""
+        if self.file_hash:
+            return self.file_hash
+        return _source_digest(self.module.partition(".")[0])
+
     def with_origin(self, spec: Spec) -> str:
         """Return the plugin's name for error messages: ``similarity rbf:gamma=2 of mirembed-extra 1.0``."""
         return f"{self.kind} {spec} of {self.distribution} {self.version}"
+
+
+@functools.cache
+def _source_digest(package: str) -> str:
+    """Return ``sha256:...`` of the Python files of an imported package or module; empty if it has none."""
+    file = getattr(sys.modules.get(package), "__file__", None)
+    if file is None:
+        return ""
+    path = Path(file)
+    files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
+    digest = hashlib.sha256()
+    for one in files:
+        digest.update(f"{one.relative_to(path.parent).as_posix()}\0{one.stat().st_size}\0".encode())
+        digest.update(one.read_bytes())
+    return f"sha256:{digest.hexdigest()}"
 
 
 @dataclass(frozen=True)
