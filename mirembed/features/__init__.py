@@ -1,4 +1,4 @@
-"""Features: from a spec such as ``logmel:bands=80+chroma`` to plugins, and what identifies the frames that they make."""
+"""Features: a spec such as ``logmel:bands=80+chroma``, its plugins, and what identifies the frames that they make."""
 
 from mirembed.features.info import FeaturesInfo, FeaturesPart, resolve_features, split_spec
 

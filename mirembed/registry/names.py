@@ -144,7 +144,7 @@ class Registry:
                 raise ParameterError(f"{kind} {spec}: {error}") from error
 
     def provenance(self, kind: Kind, spec: Spec) -> dict[str, Any]:
-        """Return what a spec resolves to: distribution, version, digest of the code, and the values of all parameters."""
+        """Return what a spec resolves to: distribution, version, code, and the values of all parameters."""
         plugin = self.find(kind, spec.name)
         given = bind(spec, plugin.factory)
         values = {p.name: given.get(p.name, p.default) for p in parameters_of(plugin.factory)}
