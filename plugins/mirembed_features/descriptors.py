@@ -109,11 +109,7 @@ _KEY = ("tonal.key_edma.fifths_cos", "tonal.key_edma.fifths_sin", "tonal.key_edm
 """The key as numbers: the position of its tonic on the circle of fifths, with C at the angle 0, and 1 for major."""
 
 NAMES: tuple[str, ...] = (
-    *(
-        name if size == 1 else f"{name}[{index}]"
-        for name, size in sorted(_SIZES.items())
-        for index in range(size)
-    ),
+    *(name if size == 1 else f"{name}[{index}]" for name, size in sorted(_SIZES.items()) for index in range(size)),
     *_KEY,
 )
 """The names of all values, in their order."""
@@ -191,9 +187,7 @@ def _too_long(seconds: float) -> AudioError:
 def _music_extractor(name: str) -> Any:
     from mirembed import essentia_algorithm
 
-    statistics = {
-        f"{group}Stats": list(STATISTICS) for group in ("lowlevel", "rhythm", "tonal", "mfcc", "gfcc")
-    }
+    statistics = {f"{group}Stats": list(STATISTICS) for group in ("lowlevel", "rhythm", "tonal", "mfcc", "gfcc")}
     extractor = essentia_algorithm("MusicExtractor", **statistics)
     try:
         with _quiet():

@@ -55,8 +55,8 @@ class Layout:
 class Onnx:
     """The output of an ONNX model for each window of a recording, computed by ONNX Runtime on one CPU thread.
 
-    Window ``i`` begins at ``i * hop`` seconds; zeros fill the last one, so that every sample is in a window. What is not
-    given is taken from the model where it says it.
+    Window ``i`` begins at ``i * hop`` seconds; zeros fill the last one, so that the end of the recording is in it. What
+    is not given is taken from the model where it says it.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Onnx:
         What the input is: samples; or patches [frames, 96] of the logarithmic mel spectrogram of MusiCNN, which needs
         Essentia. auto: musicnn if an axis of the input has 96 values and it has three or more axes, otherwise waveform.
     input : str or None
-        Name of the input; needed if there are several.
+        Name of the input. A model can have only one.
     output : str or None
         Name of the output; needed if there are several.
     pooling : {"mean", "flatten"}
@@ -114,8 +114,8 @@ class Onnx:
             raise ValueError(f"batch is {batch}; expected 1 to 1024 windows")
         self._file, self._pooling = Path(model), pooling
         self._session, self.digest = _load(self._file)
-        self._input = self._choose(input, "input", self._session.get_inputs())
-        self._output = self._choose(output, "output", self._session.get_outputs())
+        self._input = self._choose_input(input)
+        self._output = self._choose_output(output)
         self._layout = self._guess_layout(kind, rate, window)
         self._rate = MEL_RATE if self._layout.kind == "musicnn" else self._required_rate(rate)
         self._set_hop(hop)
@@ -179,16 +179,22 @@ class Onnx:
             outputs = outputs.reshape(len(outputs), -1, outputs.shape[-1]).mean(axis=1)
         return outputs.reshape(len(outputs), -1)[:n].astype(np.float32)
 
-    def _choose(self, name: str | None, what: str, known: Sequence[Any]) -> Any:
-        valid = [one for one in known if one.type in _TYPES]
-        found = [one for one in valid if one.name == name or name is None]
-        others = [one for one in known if one is not found[0]] if found else []
-        if len(found) != 1 or (what == "input" and others):
-            problem = f"it has no {what} {name} of floating-point numbers"
-            if name is None or found:
-                problem = f"{what}=... is needed" if what == "output" else "it needs several inputs, or none are numbers"
+    def _choose_input(self, name: str | None) -> Any:
+        inputs = self._session.get_inputs()
+        if name is not None and name not in {one.name for one in inputs}:
+            raise ValueError(f"{self._file}: no input {name}; {self._described}")
+        if len(inputs) != 1:
+            raise ValueError(f"{self._file}: expected a model with one input, the audio; {self._described}")
+        if inputs[0].type not in _TYPES:
+            raise ValueError(f"{self._file}: expected an input of floating-point numbers; {self._described}")
+        return inputs[0]
+
+    def _choose_output(self, name: str | None) -> Any:
+        outputs = [one for one in self._session.get_outputs() if one.type in _TYPES and name in (None, one.name)]
+        if len(outputs) != 1:
+            problem = "output=NAME is needed" if name is None else f"no output {name} of floating-point numbers"
             raise ValueError(f"{self._file}: {problem}; {self._described}")
-        return found[0]
+        return outputs[0]
 
     @property
     def _described(self) -> str:

@@ -1,6 +1,7 @@
 """The features ``vectors``: what was computed elsewhere, read from a table or a folder.
 
-A file is a Parquet, CSV or NPZ table, or a folder of ``.npy`` files. Nothing in it can run code, and no audio is decoded.
+A file is a Parquet, CSV or NPZ table, or a folder of ``.npy`` files. Nothing in it can run code, and no audio is
+decoded.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed import AUDIO_SUFFIXES, Audio, AudioError
+from mirembed import Audio, AudioError
 
 KEY_COLUMNS = ("id", "path")
 """A table names its tracks in a column, or an array, of one of these names."""
@@ -121,8 +122,9 @@ class Vectors:
         if by == "id":
             return [name for one in audio.ids for name in (one, _without_suffix(one))]
         folder = self._file if self._file.is_dir() else self._file.parent
-        absolute, relative = os.path.abspath(audio.path), os.path.relpath(audio.path, folder)
-        return [name for one in (relative, absolute) for name in (one, _without_suffix(one))]
+        places = [(audio.path.absolute(), folder.absolute()), (audio.path.resolve(), folder.resolve())]
+        names = [name for path, start in places for name in (os.path.relpath(path, start), str(path))]
+        return [name for one in names for name in (one, _without_suffix(one))]
 
 
 def _without_suffix(name: str) -> str:
@@ -131,6 +133,8 @@ def _without_suffix(name: str) -> str:
     >>> _without_suffix("pop/pop.00001.wav"), _without_suffix("pop/pop.00001")
     ('pop/pop.00001', 'pop/pop.00001')
     """
+    from mirembed import AUDIO_SUFFIXES
+
     suffix = PurePosixPath(name).suffix
     return name.removesuffix(suffix) if suffix.lower() in AUDIO_SUFFIXES else name
 
@@ -249,7 +253,8 @@ def _read_npz(file: Path, framed: bool) -> tuple[Literal["id", "path"] | None, M
     if names.ndim != 1 or names.dtype.kind not in "Uiu" or vectors.ndim not in (2, 3) or len(names) != len(vectors):
         raise ValueError(
             f"{key} is {names.dtype} {list(names.shape)} and {VECTORS} is {vectors.dtype} {list(vectors.shape)}; "
-            f"expected {key} [tracks], text or whole numbers, and {VECTORS} [tracks, values] or [tracks, frames, values]"
+            f"expected {key} [tracks] of text or whole numbers, and {VECTORS} [tracks, values] or "
+            "[tracks, frames, values]"
         )
     if not len(names):
         raise ValueError("it has no tracks")
@@ -314,7 +319,9 @@ def _one_width(headers: Iterable[tuple[str, tuple[int, ...], np.dtype[Any]]]) ->
         if first is None:
             first = name, shape[-1]
         if shape[-1] != first[1]:
-            raise ValueError(f"{first[0]!r} has {first[1]} values and {name!r} has {shape[-1]}; expected the same number")
+            raise ValueError(
+                f"{first[0]!r} has {first[1]} values and {name!r} has {shape[-1]}; expected the same number"
+            )
     assert first is not None  # noqa: S101
     if not first[1]:
         raise ValueError(f"{first[0]!r} has no values")
