@@ -217,7 +217,7 @@ def _untrained_features(job: Job, data: TrainingData) -> NetworkWeights | MelSta
     """Return the features of a baseline without training."""
     if job.approach.name == "chance":
         return NoFeatures()
-    if job.approach.name == "mel":
+    if job.approach.name == "stats":
         return MelStatistics.fit(data.frames, data.starts, data.lengths)
     return NetworkWeights.of(seeded_network(2 * data.frames.shape[1], job.seed))
 
