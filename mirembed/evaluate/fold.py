@@ -93,7 +93,7 @@ def _predict(
     embeddings = None
     if keep_embeddings:
         in_sample = np.isin(wanted, job.rows)
-        embeddings = embeddings_table(job.approach.name, seed, fold, epoch, ids, in_sample, vectors)
+        embeddings = embeddings_table(job.methods[0], seed, fold, epoch, ids, in_sample, vectors)
     return pa.concat_tables(predictions), embeddings
 
 

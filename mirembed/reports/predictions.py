@@ -21,7 +21,7 @@ _MANY_POINTS = 1500
 
 
 def predictions_section(run: RunRecord) -> Section:
-    """Return the confusion matrix of each approach except chance; for regression, scatter plots of one method."""
+    """Return the confusion matrix of each method except chance; for regression, scatter plots of one method."""
     if isinstance(run.task, Regression):
         method = main_method(run)
         return Section("Predictions", figures=[] if method is None else _scatter_figures(run, run.task, method))
@@ -55,7 +55,7 @@ def _confusion(run: RunRecord, task: Classification, method: Method) -> tuple[Fi
         for (i, j), count in np.ndenumerate(counts):
             style.write_cell(axes, i, j, str(count), shares[i, j])
     axes.set(xlabel="prediction", ylabel="label")
-    name, title = f"confusion-{slug(method.approach.name)}", f"Confusion: {method.name}"
+    name, title = f"confusion-{slug(method.label)}", f"Confusion: {method.name}"
     caption = "Predictions for the tracks of each label, counted over all folds and seeds. Shade: share of the label."
     drawn = style.draw(figure, name, title, caption)
     rows = [[Cell(label), *(Cell(str(count)) for count in row)] for label, row in zip(classes, counts, strict=True)]

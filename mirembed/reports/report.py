@@ -36,9 +36,15 @@ from mirembed.store.files import writing
 
 _GENERATOR = '<meta name="generator" content="mirembed">'
 
+_SETTINGS = ("epochs", "batch", "optimizer", "excerpt", "deltas", "normalize", "engine", "device")
+"""Settings that the table of provenance repeats."""
+
 _MANY_NOTES = 12
-_Column: TypeAlias = tuple[str, str | None]
-"""An approach and its learner. The name of a method also depends on how many learners its run has."""
+_Column: TypeAlias = tuple[str, str | None, str | None, str | None]
+"""Approach, learner, network and features. The name of a method also depends on how many of each its run has."""
+
+_SIGNS = ("", "+", "@", "@")
+"""Before each part of a column in its label."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +163,7 @@ def _run_part(run: RunRecord, tests: Sequence[PairedTest], registry: Registry) -
         sections += [scores_section(run, tests), curves_section(run), learners_section(run)]
         sections += [significance_section(run, tests), predictions_section(run)]
         method = main_method(run)
-        sections += embedding_sections(run, registry, method.approach.name if method else "")
+        sections += embedding_sections(run, registry, method.label if method else "")
     else:
         sections.append(curves_section(run))
     sections += [_notes_section(run), _provenance_section(run)]
@@ -239,14 +245,15 @@ def _overview_table(runs: Sequence[tuple[RunRecord, tuple[PairedTest, ...]]], n_
                 continue
             interval, is_best = run.interval(methods[column], line), methods[column] == best
             cells.append(Cell.of(interval, best=is_best))
-            keys = {"run": name, "metric": line[0], "method": label, "approach": column[0], "learner": column[1]}
+            parts = dict(zip(("approach", "learner", "network", "features"), column, strict=True))
+            keys = {"run": name, "metric": line[0], "method": label, **parts}
             records.append({**keys, **asdict(interval), "best": is_best})
         rows.append(cells)
     several = any(run.n_folds > 1 for run, _ in runs)
     means = "Means over the folds with 95 % intervals (Nadeau and Bengio)" if several else "Scores on single folds"
     missing = n_runs - len(runs)
     caption = (
-        f"{means}, each approach with the first learner of its run. "
+        f"{means}, each method with the first learner of its run. "
         f"{best_marks(n_tested(tests), 'every pair of methods in each row')}"
     )
     if missing:
@@ -256,17 +263,20 @@ def _overview_table(runs: Sequence[tuple[RunRecord, tuple[PairedTest, ...]]], n_
 
 
 def _columns(runs: Sequence[RunRecord]) -> dict[_Column, str]:
-    """Return the columns of the overview with their labels: the approach alone if it has one learner in all runs."""
+    """Return the columns of the overview with their labels: the approach, and what tells its columns apart."""
     columns = dict.fromkeys(_column(method) for run in runs if run.predictions for method in run.first_methods)
-    approaches = [approach for approach, _ in columns]
-    return {
-        (approach, learner): approach if approaches.count(approach) == 1 else f"{approach}+{learner}"
-        for approach, learner in columns
-    }
+    labels = {}
+    for column in columns:
+        of_approach = [other for other in columns if other[0] == column[0]]
+        several = [len(set(values)) > 1 for values in zip(*of_approach, strict=True)]
+        parts = zip(_SIGNS, column, several, strict=True)
+        labels[column] = column[0] + "".join(f"{sign}{part}" for sign, part, tells in parts if tells and part)
+    return labels
 
 
 def _column(method: Method) -> _Column:
-    return method.approach.name, None if method.learner is None else str(method.learner)
+    learner = None if method.learner is None else str(method.learner)
+    return method.approach.name, learner, method.network, method.features
 
 
 def _notes_section(run: RunRecord) -> Section:
@@ -286,7 +296,7 @@ def _provenance_section(run: RunRecord) -> Section:
         "finished": run.manifest["finished"] or "not yet",
         "dataset digest": configuration["dataset"]["digest"],
         "seeds": ", ".join(map(str, configuration["seeds"])),
-        **{name: str(configuration.get(name, "")) for name in ("epochs", "batch", "normalize", "engine", "device")},
+        **{name: str(configuration.get(name, "")) for name in _SETTINGS},
         "versions": ", ".join(f"{name} {version}" for name, version in configuration.get("versions", {}).items()),
         **_plugins(configuration),
     }
@@ -301,6 +311,9 @@ def _provenance_section(run: RunRecord) -> Section:
 def _plugins(configuration: Mapping[str, Any]) -> dict[str, str]:
     """Describe every plugin that the run used, with its distribution and parameters."""
     plugins = {"dataset": configuration["dataset"].get("plugin") or {}}
+    for features in configuration["features"].values():
+        plugins |= {f"features {part['spec']}": part["plugin"] for part in features["parts"]}
+    plugins |= {f"network {spec}": plugin for spec, plugin in configuration["networks"].items()}
     for name, roles in configuration["approaches"].items():
         plugins |= {f"{name}, {role.replace('_', ' ')}": plugin for role, plugin in roles.items() if plugin}
     plugins |= {f"learner {spec}": plugin for spec, plugin in configuration["learners"].items() if plugin}

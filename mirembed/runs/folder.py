@@ -49,7 +49,7 @@ from mirembed.store.files import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 2
+FORMAT = 3
 """Version of a run's files."""
 
 MANIFEST, FOLDS, CURVES, SCORES, NOTES = "manifest.json", "folds.parquet", "curves.parquet", "scores.json", "notes.json"
@@ -286,7 +286,7 @@ class RunFolder:
         """Describe how another configuration differs in data, plugins and versions; empty if there is no run."""
         if not (self.folder / MANIFEST).exists():
             return []
-        sections = ("dataset", "spectrogram", "versions", "approaches", "learners")
+        sections = ("dataset", "features", "networks", "versions", "approaches", "learners")
         return [
             f"{name} was {then} and is {now}"
             for name, (then, now) in differing_settings(self.manifest["configuration"], configuration).items()
