@@ -117,7 +117,7 @@ def write_report_run(
         "task": task_to_json(task),
         "n_tracks": n_tracks,
         "features": {spec: _features(spec) for spec in features},
-        "networks": {spec: _plugin(*spec.split(":", 1)) for spec in networks},
+        "networks": {spec: {"spec": spec, "plugin": _plugin(*spec.split(":", 1))} for spec in networks},
         "approaches": {name: _similarity(name) for name in skill},
         "learners": {spec: _learner(spec, list(skill)) for spec in learners},
         "methods": described,

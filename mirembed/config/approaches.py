@@ -143,6 +143,11 @@ class Method:
         return self.features, self.network, self.approach.training
 
     @property
+    def training_name(self) -> str:
+        """`training` in words, such as file names are made from."""
+        return self.approach.training + self.told_apart
+
+    @property
     def label(self) -> str:
         """The name without the learner: ``APPROACH@NETWORK@FEATURES``."""
         return self.approach.name + self.told_apart

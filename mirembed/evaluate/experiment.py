@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ from mirembed.datasets.catalog import exclude_tracks, official_splits
 from mirembed.errors import SpecError, StoreError, UnknownNameError
 from mirembed.evaluate.plan import PlannedRun, plan_run
 from mirembed.evaluate.run import evaluate
-from mirembed.fit.resolve import choose_device, describe_plugins
+from mirembed.features.info import FeaturesInfo, split_spec
+from mirembed.fit.resolve import choose_device, choose_engine_for, describe_plugins, resolve_settings
+from mirembed.fit.saved import SavedNetwork, needed_features, open_saved, with_saved
 from mirembed.progress import Progress, Silent
 from mirembed.provenance import versions
 from mirembed.registry import Kind, Registry
@@ -24,7 +25,6 @@ from mirembed.specs import Spec
 from mirembed.store import Store
 from mirembed.store.root import slug
 from mirembed.store.tracks import Tracks, open_tracks
-from mirembed.training.engine import choose_engine
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Result:
             "seeds": list(settings.seed),
             "epochs": settings.epochs,
             "chance": self.chance,
+            "methods": self.run.manifest["configuration"]["methods"],
             "notes": self.run.read_notes(),
             "run": str(self.run.folder),
             "approaches": {one.method: one.to_json() for one in self.scores},
@@ -86,55 +87,77 @@ def plan_experiment(
         If a setting is wrong, or a dataset is missing.
     """
     progress = progress or Silent()
-    opened: dict[str, Tracks | None] = {}
+    opened: dict[tuple[str, ...], Tracks | None] = {}
     planned: list[PlannedRun] = []
     for one in settings:
         one.check()
         one = replace(one, device=choose_device(one.device))
         require_plugins(one, registry, store.runs)
-        plugins = describe_plugins(one, registry)
+        one, of_settings = resolve_settings(one, registry)
+        saved = open_saved(one.approaches, store.models, registry)
+        plugins = describe_plugins(one, registry, saved)
+        features = needed_features(of_settings, with_saved(one.methods, saved), saved)
         for dataset in dict.fromkeys(one.dataset or [""]):
-            if dataset not in opened:
-                opened[dataset] = _open(dataset, store, all_needed, progress)
-            tracks = opened[dataset]
+            key = (dataset, *(info.spec for info in features))
+            if key not in opened:
+                opened[key] = _open(dataset, store, features, all_needed, progress)
+            tracks = opened[key]
             if tracks is not None:
-                planned.append(_plan_dataset(one, tracks, registry, plugins, progress))
+                planned.append(_plan_dataset(one, tracks, registry, plugins, saved, progress))
     if not planned:
-        wanted = ", ".join(name for name in opened if name)
+        wanted = ", ".join(dict.fromkeys(name for name, *_ in opened if name))
         raise StoreError(f"the store {store.root} has none of {wanted}; run `mirembed extract --dataset NAME` first")
     names = [run.name for run in planned]
     for name in names:
         if names.count(name) > 1:
             raise SpecError(f"two evaluations are named {name}; give each table [[evaluation]] its own name")
-    # Only now, as the choice takes a second.
-    choose = cache(lambda engine, device: choose_engine(engine, device, progress.note))
-    return [
-        replace(run, settings=replace(run.settings, engine=choose(run.settings.engine, run.settings.device)))
-        for run in planned
-    ]
+    return _with_engines(planned, registry, progress)  # only now, as the choice takes a second
 
 
-def _open(dataset: str, store: Store, needed: bool, progress: Progress) -> Tracks | None:
+def _with_engines(planned: Sequence[PlannedRun], registry: Registry, progress: Progress) -> list[PlannedRun]:
+    """Check the networks of runs, and choose their engines; each note about them is shown once."""
+    shown: set[str] = set()
+
+    def note(text: str) -> None:
+        if text not in shown:
+            shown.add(text)
+            progress.note(text)
+
+    chosen = []
+    for run in planned:
+        engine = choose_engine_for(run.settings, registry, run.methods, run.tracks.features, note)
+        chosen.append(replace(run, settings=replace(run.settings, engine=engine)))
+    return chosen
+
+
+def _open(
+    dataset: str, store: Store, features: Sequence[FeaturesInfo], needed: bool, progress: Progress
+) -> Tracks | None:
     try:
-        features = store.find(Spec.parse(dataset) if dataset else None)
+        stored = store.find(Spec.parse(dataset) if dataset else None)
     except StoreError as error:
         if needed:
             raise
         progress.note(f"warning: skipping {dataset}: {error}")
         return None
-    return open_tracks(features, progress)
+    return open_tracks(store, stored, features, progress)
 
 
 def _plan_dataset(
-    settings: Settings, tracks: Tracks, registry: Registry, plugins: Mapping[str, Any], progress: Progress
+    settings: Settings,
+    tracks: Tracks,
+    registry: Registry,
+    plugins: Mapping[str, Any],
+    saved: Mapping[str, SavedNetwork],
+    progress: Progress,
 ) -> PlannedRun:
     spec = tracks.info.spec
     name = settings.name if settings.name and len(settings.dataset) < 2 else f"{settings.name}-{spec}".strip("-")
     official = official_splits(registry, Spec.parse(spec), tracks.info.plugin)
     tracks = exclude_tracks(registry, tracks, settings.exclude, progress)
-    approaches = tuple(approach.name for approach in settings.approaches)
+    approaches = tuple(approach.name for approach in settings.approaches if approach.model is None)
     settings = replace(settings, dataset=(spec,), approach=approaches, similarity=())
-    return plan_run(settings, tracks, registry, plugins, official, slug(name))
+    return plan_run(settings, tracks, registry, plugins, official, slug(name), saved)
 
 
 def run_experiment(
@@ -204,6 +227,8 @@ def require_plugins(settings: Settings, registry: Registry, runs: Path) -> None:
         If there is such a plugin. Missing plugins that no run knows are reported where they are used.
     """
     specs: list[tuple[Kind, str]] = [("learner", learner.name) for learner in settings.learners]
+    specs += [("features", spec.name) for features in settings.features for spec in split_spec(features)]
+    specs += [("network", Spec.parse(network).name) for network in settings.network]
     for approach in settings.approaches:
         both = (approach.similarity, approach.label_similarity)
         specs += [("similarity", spec.name) for spec in both if spec is not None]
@@ -225,4 +250,8 @@ def _recorded_plugins(runs: Path, kind: Kind) -> Iterator[tuple[str, Mapping[str
                 found = list(configuration["learners"].values())
                 if kind == "similarity":
                     found = [plugin for plugins in configuration["approaches"].values() for plugin in plugins.values()]
+                if kind == "features":
+                    found = [part["plugin"] for one in configuration["features"].values() for part in one["parts"]]
+                if kind == "network":
+                    found = [network["plugin"] for network in configuration["networks"].values()]
                 yield from ((run.folder.name, plugin) for plugin in found if "distribution" in plugin)

@@ -38,6 +38,10 @@ class FoldTraining:
         Where its models go, if they are kept.
     keep_embeddings : {"all", "last", "none"}
         The checkpoints at which the embeddings of all tracks are kept.
+    saved : pathlib.Path or None
+        The model whose network is used as it is.
+    embeddings : pathlib.Path or None
+        Where `embed_saved` puts the embeddings by that network, which are the same in all folds.
     """
 
     job: Job
@@ -46,6 +50,8 @@ class FoldTraining:
     part: PartFolder
     models: Path | None
     keep_embeddings: Literal["all", "last", "none"]
+    saved: Path | None = None
+    embeddings: Path | None = None
 
 
 def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:

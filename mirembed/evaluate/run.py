@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirembed.config import write_experiment
-from mirembed.evaluate.fold import FoldTraining, train_fold
+from mirembed.evaluate.fold import FoldTraining, embed_saved, train_fold
 from mirembed.evaluate.plan import PlannedRun
 from mirembed.progress import Progress, Silent, counted
 from mirembed.runs.folder import RunFolder
@@ -86,9 +86,9 @@ def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: P
     """Run the missing trainings, and write the whole run except the mark that it is finished."""
     for note in planned.fold_notes:
         progress.note(note)
-    without = [approach.name for approach in planned.settings.approaches if approach.name in ("chance", "stats")]
+    without = [method.label for method in planned.methods if method.approach.name in ("chance", "stats")]
     if planned.settings.keep_models and without:
-        progress.note(f"--keep-models keeps no model of {', '.join(without)}: there is no network to keep")
+        progress.note(f"--keep-models keeps no model of {', '.join(dict.fromkeys(without))}: there is no network to keep")
     notes = [*planned.tracks.notes, *planned.fold_notes]  # those of the tracks were shown when they were opened
     run.write_notes(notes)
     run.write_folds(folds_table(planned.tracks.ids, planned.folds))
@@ -98,9 +98,10 @@ def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: P
         progress.note(f"resuming {run.folder}: {n_finished} of {counted(len(trainings), 'training')} finished")
     if names := undeclared(planned.tracks.task):
         progress.note(f"no range is declared for {', '.join(names)}; using the range of each fold's training tracks")
-    with planned.tracks.frames.in_use():
+    with planned.tracks.in_use():
+        embed_missing(trainings, jobs, progress)
         _run_missing(trainings, jobs, progress)
-    methods = [method.name for method in planned.settings.methods]
+    methods = [method.name for method in planned.methods]
     predictions = run.merge_parts([training.part for training in trainings], methods)
     notes += _model_notes(trainings, progress)
     scores = _score(planned, predictions)
@@ -112,13 +113,24 @@ def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: P
     return scores
 
 
+def embed_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progress) -> None:
+    """Embed all tracks once with each saved network that unfinished trainings use."""
+    missing = {one.embeddings: one for one in trainings if not one.part.exists and one.embeddings is not None}
+    todo = [training for path, training in missing.items() if not path.exists()]
+    if todo:
+        n_tracks = counted(len(todo[0].ids), "track")
+        description = f"embedding {n_tracks} with {counted(len(todo), 'saved network')}"
+        for _ in run_trainings(embed_saved, todo, [1] * len(todo), jobs, progress, description):
+            pass
+
+
 def _run_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progress) -> None:
     """Run the trainings that are not finished, those without a network last."""
     missing = [training for training in trainings if not training.part.exists]
     for trains in (True, False):
         group = [training for training in missing if training.job.approach.trains == trains]
         if group:
-            epochs, description = 1, "scoring untrained baselines"
+            epochs, description = 1, "scoring methods without training"
             if trains:
                 epochs = group[0].job.settings.epochs
                 description = f"training {counted(len(group), 'network')} for {counted(epochs, 'epoch')}"

@@ -313,7 +313,7 @@ def _plugins(configuration: Mapping[str, Any]) -> dict[str, str]:
     plugins = {"dataset": configuration["dataset"].get("plugin") or {}}
     for features in configuration["features"].values():
         plugins |= {f"features {part['spec']}": part["plugin"] for part in features["parts"]}
-    plugins |= {f"network {spec}": plugin for spec, plugin in configuration["networks"].items()}
+    plugins |= {f"network {spec}": network["plugin"] for spec, network in configuration["networks"].items()}
     for name, roles in configuration["approaches"].items():
         plugins |= {f"{name}, {role.replace('_', ' ')}": plugin for role, plugin in roles.items() if plugin}
     plugins |= {f"learner {spec}": plugin for spec, plugin in configuration["learners"].items() if plugin}
