@@ -246,7 +246,9 @@ def transfer(
     """
     base = Model.load(network, registry)
     made = base.provenance
-    compare_parameters(base.parameters, tracks.info.parameters, f"the model {network}", tracks.info.spec)
+    compare_parameters(
+        base.features.parts[0].plugin["parameters"], tracks.info.parameters, f"the model {network}", tracks.info.spec
+    )
     _check_trainable(tracks)
     check_learners(registry, [learner], tracks.task)
     approach = Approach("fl") if made["approach"] == "nn" else Approach.parse(made["approach"])

@@ -56,7 +56,12 @@ def embed_files(model: Model, paths: Sequence[Path], jobs: int, progress: Progre
     MismatchError
         If the model was trained on spectrograms that this version computes differently.
     """
-    compare_parameters(model.parameters, SpectrogramParameters().to_json(), "the model", "this version of mirembed")
+    compare_parameters(
+        model.features.parts[0].plugin["parameters"],
+        SpectrogramParameters().to_json(),
+        "the model",
+        "this version of mirembed",
+    )
     if model.engine == "auto":
         prepare_engine(progress.note)
     progress.start("embedding", len(paths))
