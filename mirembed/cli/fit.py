@@ -54,6 +54,7 @@ def fit(
         options.train_soon(context)
     from mirembed.config import Settings
     from mirembed.datasets.catalog import exclude_tracks
+    from mirembed.features import resolve_features
     from mirembed.fit import fit as run
     from mirembed.fit import transfer
     from mirembed.models.model import find_model
@@ -67,18 +68,20 @@ def fit(
     settings.check()
     registry = options.discover()
     place = Store(store)
-    features = place.find(dataset)
+    stored = place.find(dataset)
+    features = [resolve_features(registry, "logmel")]
     command = options.command_line()
     with ConsoleProgress() as progress:
-        tracks = exclude_tracks(registry, open_tracks(features, progress), exclude, progress)
+        opened = open_tracks(place, stored, features, progress)
+        tracks = exclude_tracks(registry, opened, exclude, progress)
         if network is not None:
             path = find_model(place.models, network)
             [spec] = settings.learners
-            fitted = [transfer(tracks, features, path, spec, registry, place.models, name=name, command=command)]
+            fitted = [transfer(tracks, place, path, spec, registry, place.models, name=name, command=command)]
         else:
             fitted = run(
                 tracks,
-                features,
+                place,
                 settings,
                 registry,
                 place.models,

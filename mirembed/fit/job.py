@@ -90,15 +90,16 @@ class Job:
             engine=settings.engine,
             checkpoint_every=settings.checkpoint_every,
         )
+        [(spec, features)] = tracks.features.items()
         return cls(
-            frames=tracks.frames,
+            frames=tracks.frames[spec],
             task=tracks.task,
             labels=tracks.label_array,
             rows=rows,
             normalize=settings.normalize,
             methods=methods,
             settings=training,
-            parameters=tracks.info.parameters,
+            parameters={"bands": features.values, "features": features.to_json()},
             provenance=provenance,
             checkpoint=checkpoint,
         )
