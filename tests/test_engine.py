@@ -20,7 +20,7 @@ import torch
 from conftest import clean_environment
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_store import evaluate, experiment, noise_with_peak, workers_run, write_classes
+from small_store import evaluate, experiment, noise_with_peak, open_tracks, workers_run, write_classes
 
 from mirembed.errors import EvaluationError, SpecError
 from mirembed.evaluate import plan_experiment
@@ -30,7 +30,6 @@ from mirembed.registry import Registry
 from mirembed.store import Store
 from mirembed.store.files import read_table
 from mirembed.store.frame_file import Moments
-from mirembed.store.tracks import open_tracks
 from mirembed.training import engine as engines
 from mirembed.training.engine import choose_engine, fused, gru, make_engine, vectors
 from mirembed.training.engine.fused import FusedEngine

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from sklearn.base import BaseEstimator
-from small_store import Notes, evaluate, experiment, run_here, workers_run, write_classes, write_targets
+from small_store import Notes, evaluate, experiment, open_tracks, run_here, workers_run, write_classes, write_targets
 from third_party import install
 
 from mirembed.errors import ModelError, SpecError, StoreBusyError
@@ -22,9 +22,8 @@ from mirembed.models.neighbors import neighbors
 from mirembed.progress import Silent
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
-from mirembed.store import FeatureStore, Store
+from mirembed.store import Store
 from mirembed.store.files import read_json, read_table, write_json
-from mirembed.store.tracks import open_tracks
 
 pytestmark = pytest.mark.slow
 
@@ -33,12 +32,12 @@ APPROACHES = ("rbf-sl", "nn", "fl")
 
 
 @pytest.fixture
-def store(tmp_path) -> FeatureStore:
+def store(tmp_path) -> Store:
     return write_classes(tmp_path / "store")
 
 
 def fit_here(
-    store: FeatureStore, models: Path, *approaches: str, run: Callable[..., Any] = run_here, **settings: Any
+    store: Store, models: Path, *approaches: str, run: Callable[..., Any] = run_here, **settings: Any
 ) -> list[FittedModel]:
     """Fit for two epochs, in this process."""
     with workers_run(run):
@@ -46,7 +45,7 @@ def fit_here(
         return fit(open_tracks(store), store, described, REGISTRY, models, seed=0, jobs=1, **settings)
 
 
-def transfer_here(store: FeatureStore, network: Path, models: Path, **settings: Any) -> FittedModel:
+def transfer_here(store: Store, network: Path, models: Path, **settings: Any) -> FittedModel:
     return transfer(open_tracks(store), store, network, Spec("svm"), REGISTRY, models, **settings)
 
 

@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from small_store import job, write_classes
+from small_store import job, open_tracks, write_classes
 
 from mirembed.fit.job import fit_models
 from mirembed.registry import Registry
 from mirembed.store.frame_file import KEPT_BYTES, FrameFile, Moments, each_run, reading_ahead
-from mirembed.store.tracks import open_tracks
 
 BANDS = 3
 
@@ -106,10 +105,12 @@ def test_a_file_that_could_not_be_written_does_not_exist(tmp_path):
 def test_the_statistics_of_a_fold_need_no_frame_to_be_read(tmp_path, normalize):
     tracks = open_tracks(write_classes(tmp_path))
     rows = np.arange(3, len(tracks.ids))
-    measured = tracks.frames if normalize == "dataset" else tracks.frames.take(rows)
-    frames = np.concatenate(list(each_run(tracks.frames.open(), measured.starts, measured.lengths))).astype(np.float64)
-    with tracks.frames.path.open("r+b") as file:
-        file.write(np.full(tracks.frames.shape, 1e6, np.float32).tobytes())  # but keep the moments
+    measured = tracks.frames if normalize == "dataset" else tracks.frames["logmel"].take(rows)
+    frames = np.concatenate(list(each_run(tracks.frames["logmel"].open(), measured.starts, measured.lengths))).astype(
+        np.float64
+    )
+    with tracks.frames["logmel"].path.open("r+b") as file:
+        file.write(np.full(tracks.frames["logmel"].shape, 1e6, np.float32).tobytes())  # but keep the moments
 
     model = fit_models(job(tracks, "mel", rows=rows, normalize=normalize), Registry.discover()).models["mel"]
     np.testing.assert_allclose(model.normalization.mean, frames.mean(axis=0), rtol=1e-6)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pytest
 import skops.io
 from sklearn.preprocessing import FunctionTransformer
-from small_store import experiment, job, workers_run, write_classes, write_targets
+from small_store import experiment, job, open_tracks, workers_run, write_classes, write_targets
 from third_party import install
 
 from mirembed import Task
@@ -31,26 +31,24 @@ from mirembed.models.embeddings import read_embeddings
 from mirembed.models.model import Model, find_model
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
-from mirembed.store import FeatureStore
+from mirembed.store import Store
 from mirembed.store.files import read_json, read_table, write_json
-from mirembed.store.tracks import Tracks, open_tracks
+from mirembed.store.tracks import Tracks
 
 REGISTRY = Registry.discover()
 
 
 @pytest.fixture(scope="module")
-def classes(tmp_path_factory) -> FeatureStore:
+def classes(tmp_path_factory) -> Store:
     return write_classes(tmp_path_factory.mktemp("classes"))
 
 
 @pytest.fixture(scope="module")
-def targets(tmp_path_factory) -> FeatureStore:
+def targets(tmp_path_factory) -> Store:
     return write_targets(tmp_path_factory.mktemp("targets"))
 
 
-def fit(
-    store: FeatureStore, models: Path, *approaches: str, name: str | None = None, **settings: Any
-) -> list[FittedModel]:
+def fit(store: Store, models: Path, *approaches: str, name: str | None = None, **settings: Any) -> list[FittedModel]:
     with workers_run():
         described = experiment(*approaches, **{"epochs": 2, **settings})
         return run_fit(
@@ -79,7 +77,7 @@ def replace_learner(model: Path, content: bytes) -> None:
 
 
 def embeddings_of(model: Model, tracks: Tracks) -> np.ndarray:
-    return model.embed(tracks.frames.open(), tracks.frames.starts, tracks.frames.lengths)
+    return model.embed(tracks.frames["logmel"].open(), tracks.frames["logmel"].starts, tracks.frames["logmel"].lengths)
 
 
 @pytest.mark.parametrize("approaches", [["rbf-sl"], ["nn", "fl"]], ids=["similarity", "baselines"])
@@ -234,7 +232,7 @@ class Unsound:
         return self
 
 
-def predict_with(learner: Unsound, store: FeatureStore) -> None:
+def predict_with(learner: Unsound, store: Store) -> None:
     registry = Registry([*REGISTRY.plugins, Plugin("learner", "unsound", lambda: learner, "", "mirembed-odd", "1.0")])
     model = fit_models(job(open_tracks(store), "fl", learner="unsound", epochs=1), registry).models["fl"]
     model.predict(np.zeros((4, 50), np.float32))

@@ -63,7 +63,8 @@ def fit(
     from mirembed.datasets.catalog import exclude_tracks
     from mirembed.fit import fit as run
     from mirembed.fit import transfer
-    from mirembed.models.model import find_model
+    from mirembed.fit.resolve import resolve_settings
+    from mirembed.fit.saved import SavedNetwork, needed_features
     from mirembed.store import Store
     from mirembed.store.tracks import open_tracks
 
@@ -74,18 +75,25 @@ def fit(
     settings.check()
     registry = options.discover()
     place = Store(store)
-    stored = place.find(dataset)
     command = options.command_line()
     with ConsoleProgress() as progress:
-        tracks = exclude_tracks(registry, open_tracks(stored, progress), exclude, progress)
+        if from_ is None:
+            settings, features = resolve_settings(settings, registry)
+            features = needed_features(features, settings.methods, {})
+        else:
+            network = SavedNetwork.open(place.models, from_)
+            network.check_stored(place, registry)
+            features = [network.features]
+        opened = open_tracks(place, place.find(dataset), features, progress)
+        tracks = exclude_tracks(registry, opened, exclude, progress)
         if from_ is not None:
-            path = find_model(place.models, from_)
             [spec] = settings.learners
-            fitted = [transfer(tracks, stored, path, spec, registry, place.models, name=name, command=command)]
+            path = network.folder
+            fitted = [transfer(tracks, place, path, spec, registry, place.models, name=name, command=command)]
         else:
             fitted = run(
                 tracks,
-                stored,
+                place,
                 settings,
                 registry,
                 place.models,

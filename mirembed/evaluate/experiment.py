@@ -94,7 +94,7 @@ def plan_experiment(
         one = replace(one, device=choose_device(one.device))
         require_plugins(one, registry, store.runs)
         one, of_settings = resolve_settings(one, registry)
-        saved = open_saved(one.approaches, store.models, registry)
+        saved = open_saved(one.approaches, store, registry)
         plugins = describe_plugins(one, registry, saved)
         features = needed_features(of_settings, with_saved(one.methods, saved), saved)
         for dataset in dict.fromkeys(one.dataset or [""]):

@@ -22,7 +22,7 @@ from mirembed.datasets.splits import (
     official_folds,
 )
 from mirembed.errors import SpecError
-from mirembed.evaluate.fold import FoldTraining
+from mirembed.evaluate.fold import FoldTraining, SavedEmbeddings
 from mirembed.fit.job import Job, training_provenance
 from mirembed.fit.resolve import describe_settings
 from mirembed.fit.saved import SavedNetwork, with_saved
@@ -141,7 +141,7 @@ class PlannedRun:
                 for methods in by_training(self.methods):
                     approach = methods[0].approach
                     name = f"{slug(methods[0].training_name)}-seed{seed}-fold{fold.index}"
-                    network = self.saved.get(approach.name)
+                    saved = self.saved.get(approach.name)
                     job = Job.of(
                         tracks,
                         rows=fold.train,
@@ -161,11 +161,15 @@ class PlannedRun:
                             part=run.part(name),
                             models=run.models if settings.keep_models else None,
                             keep_embeddings=self._kept_embeddings(approach.name, first),
-                            saved=None if network is None else network.folder,
-                            embeddings=None if network is None else run.checkpoints / f"{approach.name}.npy",
+                            saved=None if saved is None else self._saved_embeddings(saved, run),
                         )
                     )
         return trainings
+
+    def _saved_embeddings(self, saved: SavedNetwork, run: RunFolder) -> SavedEmbeddings:
+        trained_on = [row for row, name in enumerate(self.tracks.recordings) if name in saved.recordings]
+        path = run.checkpoints / f"{saved.folder.name}.npy"
+        return SavedEmbeddings(saved.folder, path, np.array(trained_on, np.int64))
 
     def _kept_embeddings(self, approach: str, first: bool) -> Literal["all", "last", "none"]:
         if approach == "chance":

@@ -86,9 +86,10 @@ def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: P
     """Run the missing trainings, and write the whole run except the mark that it is finished."""
     for note in planned.fold_notes:
         progress.note(note)
-    without = [method.label for method in planned.methods if method.approach.name in ("chance", "stats")]
+    unsaved = [one for one in planned.methods if one.approach.name in ("chance", "stats") or one.approach.model]
+    without = [method.label for method in unsaved]
     if planned.settings.keep_models and without:
-        progress.note(f"--keep-models keeps no model of {', '.join(dict.fromkeys(without))}: there is no network to keep")
+        progress.note(f"--keep-models keeps no model of {', '.join(dict.fromkeys(without))}: there is no new network to keep")
     notes = [*planned.tracks.notes, *planned.fold_notes]  # those of the tracks were shown when they were opened
     run.write_notes(notes)
     run.write_folds(folds_table(planned.tracks.ids, planned.folds))
@@ -115,7 +116,7 @@ def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: P
 
 def embed_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progress) -> None:
     """Embed all tracks once with each saved network that unfinished trainings use."""
-    missing = {one.embeddings: one for one in trainings if not one.part.exists and one.embeddings is not None}
+    missing = {one.saved.path: one for one in trainings if one.saved is not None and not one.part.exists}
     todo = [training for path, training in missing.items() if not path.exists()]
     if todo:
         n_tracks = counted(len(todo[0].ids), "track")

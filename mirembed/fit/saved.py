@@ -9,10 +9,11 @@ from typing import Any
 
 from mirembed.config import Approach, Method
 from mirembed.errors import MismatchError
-from mirembed.features.info import FeaturesInfo
-from mirembed.models.model import Model, find_model
+from mirembed.features.info import FeaturesInfo, resolve_features
+from mirembed.models.model import find_model, read_provenance, read_training
 from mirembed.progress import counted
 from mirembed.registry import Registry
+from mirembed.store import Store
 from mirembed.store.tracks import Tracks
 
 
@@ -38,7 +39,7 @@ class SavedNetwork:
     provenance: Mapping[str, Any]
 
     @classmethod
-    def open(cls, models: Path, name: str, registry: Registry) -> SavedNetwork:
+    def open(cls, models: Path, name: str) -> SavedNetwork:
         """Read the model with this folder, or this name in ``models``.
 
         Raises
@@ -47,8 +48,8 @@ class SavedNetwork:
             If there is none, or it is damaged.
         """
         folder = find_model(models, name)
-        model = Model.load(folder, registry)
-        return cls(folder.absolute(), model.features, frozenset(model.recordings), model.provenance)
+        features, recordings = read_training(folder)
+        return cls(folder, features, frozenset(recordings), read_provenance(folder))
 
     @property
     def learned(self) -> Approach:
@@ -73,6 +74,24 @@ class SavedNetwork:
             "approach": self.learned.name,
         }
 
+    def check_stored(self, store: Store, registry: Registry) -> None:
+        """Check that a store has the features of the model, or that they can still be extracted.
+
+        Raises
+        ------
+        MismatchError
+            If the store lacks them, and here they would be computed by other code.
+        PluginError
+            If the store lacks them, and so does this installation.
+        """
+        if all(store.features(part).exists for part in self.features.parts):
+            return
+        if resolve_features(registry, self.features.spec).digests != self.features.digests:
+            raise MismatchError(
+                f"the model {self.folder} was trained on {self.features.spec} as other code computed it, and the store "
+                f"{store.root} has no such frames; fit it again"
+            )
+
     def overlap_warning(self, tracks: Tracks, method: str) -> str | None:
         """Return a warning if the network was trained on recordings of these tracks."""
         n = sum(recording in self.recordings for recording in tracks.recordings)
@@ -85,16 +104,19 @@ class SavedNetwork:
         )
 
 
-def open_saved(approaches: Sequence[Approach], models: Path, registry: Registry) -> dict[str, SavedNetwork]:
+def open_saved(approaches: Sequence[Approach], store: Store, registry: Registry) -> dict[str, SavedNetwork]:
     """Read the models of the approaches that use one; return them by the approach's name.
 
     Raises
     ------
-    ModelError
-        See `SavedNetwork.open`.
+    MirembedError
+        See `SavedNetwork.open` and `SavedNetwork.check_stored`.
     """
     named = {approach.name: approach.model for approach in approaches if approach.model is not None}
-    return {name: SavedNetwork.open(models, model, registry) for name, model in named.items()}
+    found = {name: SavedNetwork.open(store.models, model) for name, model in named.items()}
+    for network in found.values():
+        network.check_stored(store, registry)
+    return found
 
 
 def with_saved(methods: Sequence[Method], saved: Mapping[str, SavedNetwork]) -> tuple[Method, ...]:

@@ -335,6 +335,19 @@ def read_provenance(folder: Path) -> Mapping[str, Any]:
         return {**_read_manifest(folder)["provenance"], **_identity(folder)}
 
 
+def read_training(folder: Path) -> tuple[FeaturesInfo, tuple[str, ...]]:
+    """Read the features that a model takes, and the recordings that it was fitted to, without loading it.
+
+    Raises
+    ------
+    ModelError
+        If the folder is not a model, is damaged, or has another format.
+    """
+    with _damaged(folder):
+        manifest = _read_manifest(folder)
+        return FeaturesInfo.from_json(manifest["features"]), tuple(manifest["recordings"])
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
     """Read model.json, and check the digests of the other files."""
     try:
