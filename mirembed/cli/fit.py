@@ -78,17 +78,17 @@ def fit(
     command = options.command_line()
     with ConsoleProgress() as progress:
         if from_ is None:
-            settings, features = resolve_settings(settings, registry)
-            features = needed_features(features, settings.methods, {})
+            settings, given_features = resolve_settings(settings, registry)
+            needed = needed_features(given_features, settings.methods, {})
         else:
-            network = SavedNetwork.open(place.models, from_)
-            network.check_stored(place, registry)
-            features = [network.features]
-        opened = open_tracks(place, place.find(dataset), features, progress)
+            saved = SavedNetwork.open(place.models, from_)
+            saved.check_stored(place, registry)
+            needed = [saved.features]
+        opened = open_tracks(place, place.find(dataset), needed, progress)
         tracks = exclude_tracks(registry, opened, exclude, progress)
         if from_ is not None:
             [spec] = settings.learners
-            path = network.folder
+            path = saved.folder
             fitted = [transfer(tracks, place, path, spec, registry, place.models, name=name, command=command)]
         else:
             fitted = run(

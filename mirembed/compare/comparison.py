@@ -236,15 +236,14 @@ def _pairs_between(a: RunRecord, b: RunRecord, approaches: Sequence[str]) -> lis
 
 
 def _differing_parts(a: RunRecord, b: RunRecord, pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[Any, Any]]:
-    """Return the features, network and learner in which the methods of each pair differ, although both may have them."""
+    """Return the features, networks and learners in which the methods of a pair differ, by a description."""
     in_a, in_b = ({method.name: method for method in run.methods} for run in (a, b))
-    found = {}
+    found: dict[str, tuple[Any, Any]] = {}
     for one, other in pairs:
-        names = one if one == other else f"{one} and {other}"
         for part in ("features", "network", "learner"):
-            values = tuple(None if (of := getattr(m, part)) is None else str(of) for m in (in_a[one], in_b[other]))
-            if values[0] != values[1]:
-                found[f"the {part} of {names}"] = values
+            here, there = (None if (of := getattr(m, part)) is None else str(of) for m in (in_a[one], in_b[other]))
+            if here != there:
+                found[f"the {part} of {one if one == other else f'{one} and {other}'}"] = (here, there)
     return found
 
 

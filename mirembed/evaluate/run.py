@@ -87,9 +87,9 @@ def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: P
     for note in planned.fold_notes:
         progress.note(note)
     unsaved = [one for one in planned.methods if one.approach.name in ("chance", "stats") or one.approach.model]
-    without = [method.label for method in unsaved]
-    if planned.settings.keep_models and without:
-        progress.note(f"--keep-models keeps no model of {', '.join(dict.fromkeys(without))}: there is no new network to keep")
+    if planned.settings.keep_models and unsaved:
+        without = ", ".join(dict.fromkeys(method.label for method in unsaved))
+        progress.note(f"--keep-models keeps no model of {without}: there is no new network to keep")
     notes = [*planned.tracks.notes, *planned.fold_notes]  # those of the tracks were shown when they were opened
     run.write_notes(notes)
     run.write_folds(folds_table(planned.tracks.ids, planned.folds))

@@ -86,9 +86,7 @@ def describe_plugins(
     }
 
 
-def _describe_approach(
-    approach: Approach, registry: Registry, saved: Mapping[str, SavedNetwork]
-) -> dict[str, Any]:
+def _describe_approach(approach: Approach, registry: Registry, saved: Mapping[str, SavedNetwork]) -> dict[str, Any]:
     if approach.model is not None:
         return {"model": saved[approach.name].described()}
     specs = {"similarity": approach.similarity, "label_similarity": approach.label_similarity}
