@@ -54,7 +54,7 @@ class Adadelta:
         eps: float = 1e-6,
         weight_decay: float = 0.0,
     ) -> None:
-        self._options = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}
+        self._options: dict[str, Any] = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}
         for name, value in self._options.items():
             if not 0 <= value <= (1 if name == "rho" else math.inf):
                 raise ValueError(f"{name} is {value}; expected 0 or more{', up to 1' if name == 'rho' else ''}")

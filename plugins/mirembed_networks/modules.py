@@ -272,7 +272,7 @@ class ConvolutionalRecurrent(nn.Module):
 
     def forward(self, frames: Tensor, inside: Tensor) -> Tensor:
         """Embed whole sequences: ``[batch, units]``."""
-        x = frames.unflatten(2, (self.planes, -1)).transpose(1, 2)  # [batch, planes, time, values]
+        x = frames.view(*frames.shape[:2], self.planes, -1).transpose(1, 2)  # [batch, planes, time, values]
         inside = inside[:, None, :, None]  # [batch, 1, time, 1]
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             # A convolution sees zeros beyond the last frame, whether or not there is padding.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,13 +115,14 @@ def _reference() -> EmbeddingModule:
         def forward(self, frames: Tensor, inside: Tensor) -> Tensor:
             outputs, _ = self.second(self.first(frames)[0])
             weights = inside / inside.sum(dim=1, keepdim=True)
-            return (outputs * weights[:, :, None]).sum(dim=1)
+            embeddings: Tensor = (outputs * weights[:, :, None]).sum(dim=1)
+            return embeddings
 
     module = Reference()
     with torch.no_grad():
         for parameter, values in zip(module.parameters(), _parameters(), strict=True):
             parameter.copy_(torch.from_numpy(values))
-    return module
+    return cast("EmbeddingModule", module)
 
 
 def _difference_from_torch(module: EmbeddingModule, sizes: tuple[int, int], values: int, n_tracks: int) -> float:
