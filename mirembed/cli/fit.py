@@ -69,7 +69,7 @@ def fit(
     registry = options.discover()
     place = Store(store)
     stored = place.find(dataset)
-    features = [resolve_features(registry, "logmel")]
+    features = [resolve_features(registry, defaults.FEATURES)]
     command = options.command_line()
     with ConsoleProgress() as progress:
         opened = open_tracks(place, stored, features, progress)

@@ -32,6 +32,13 @@ StoreFolder: TypeAlias = Annotated[
     Path,
     typer.Option("--store", metavar="DIR", envvar="MIREMBED_STORE", help="Folder for features, models and runs."),
 ]
+Features: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SPEC",
+        help=f"Features, such as logmel:bands=80; A+B stacks two; repeatable. Default: {defaults.FEATURES}.",
+    ),
+]
 Similarities: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
@@ -98,6 +105,7 @@ Engine: TypeAlias = Annotated[
         "numba where it works.",
     ),
 ]
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 DatasetName: TypeAlias = Annotated[
     Spec, typer.Argument(metavar="NAME", parser=Spec.parse, help="Dataset: NAME or NAME:PARAM=VALUE.")

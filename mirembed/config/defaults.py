@@ -1,5 +1,6 @@
 """The default values of all settings: command line, experiment files and training take them from here."""
 
+FEATURES = "logmel"
 APPROACH = "rbf-sl"
 LEARNER = "svm"
 EPOCHS = 400

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mirembed.config import Settings, write_experiment
+from mirembed.config import Settings, defaults, write_experiment
 from mirembed.datasets.catalog import exclude_tracks, official_splits
 from mirembed.errors import SpecError, StoreError, UnknownNameError
 from mirembed.evaluate.plan import PlannedRun, plan_run
@@ -96,7 +96,7 @@ def plan_experiment(
         plugins = describe_plugins(one, registry)
         for dataset in dict.fromkeys(one.dataset or [""]):
             if dataset not in opened:
-                features = [resolve_features(registry, "logmel")]
+                features = [resolve_features(registry, defaults.FEATURES)]
                 opened[dataset] = _open(dataset, store, features, all_needed, progress)
             tracks = opened[dataset]
             if tracks is not None:
