@@ -59,7 +59,7 @@ def extract(
     from mirembed.datasets.catalog import list_dataset
     from mirembed.extract import ExtractOptions, MaxFailures
     from mirembed.extract import extract as run
-    from mirembed.features import resolve_features
+    from mirembed.features import create_features, resolve_features
     from mirembed.store import Store
     from mirembed.workers.executor import executor as on_executor
 
@@ -69,6 +69,9 @@ def extract(
     spec = dataset or place.only_spec()
     known = place.dataset(spec).info().features if place.dataset(spec).exists else {}
     wanted = [resolve_features(registry, text) for text in features or [*known] or [defaults.FEATURES]]
+    if backend != "auto":  # otherwise each worker finds out for itself
+        for part in (part for one in wanted for part in one.parts):
+            create_features(registry, part, backend)
     with EventProgress() if json else ConsoleProgress() as progress, on_executor(executor, scheduler, jobs):
         listing, folder = list_dataset(registry, spec, audio, place, progress)
         place.create()

@@ -268,7 +268,7 @@ class Extraction:
 
     def _take(self, file: FileToExtract, result: _Outcome | str) -> None:
         """Take what became of a file, whose frames are stored or will be."""
-        wanted = [one for one in self.features if one.part.spec in file.features]
+        wanted = [one for one in self.features if one.part in file.features]
         if isinstance(result, str):
             self._fail(file, {one.name: result for one in wanted})
             return

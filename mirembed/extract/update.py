@@ -13,7 +13,7 @@ from mirembed.errors import StoreError
 from mirembed.extract.extraction import Extraction, Features, MaxFailures
 from mirembed.extract.file_features import ExtractOptions, FileToExtract
 from mirembed.extract.summary import Summary
-from mirembed.features.info import FeaturesInfo
+from mirembed.features.info import FeaturesInfo, FeaturesPart
 from mirembed.hookspecs import Classification, Listing, Task, Track
 from mirembed.progress import Progress, Silent, counted
 from mirembed.specs import Spec
@@ -280,7 +280,7 @@ def _missing(
     """Return the files that lack features, and the failures that remain, by id and features."""
     listed, wanted = {track.id for track in tracks}, {one.name for one in features}
     failures = {(one.id, one.features): one for one in dataset.failures() if one.id in listed}
-    files: dict[Path, tuple[list[str], set[str]]] = {}
+    files: dict[Path, tuple[list[str], list[FeaturesPart]]] = {}
     for track in tracks:
         stamp, recording = file_stamp(track.path), recordings.get(track.id)
         lacking = [one for one in features if recording is None or recording not in one.having]
@@ -291,17 +291,13 @@ def _missing(
             for name in wanted
             if (old := failures.get((track.id, name))) and (old.file_size, old.file_mtime_ns) == stamp
         }
-        again = [one.part.spec for one in lacking if retry_failed or one.name not in failed]
+        again = [one.part for one in lacking if retry_failed or one.name not in failed]
         if not lacking:
             summary.unchanged += 1
         elif again:
-            ids, specs = files.setdefault(track.path, ([], set()))
+            ids, parts = files.setdefault(track.path, ([], []))
             ids.append(track.id)
-            specs.update(again)
+            parts += [part for part in again if part not in parts]
         else:
             summary.failed_before += 1
-    order = [one.part.spec for one in features]
-    return [
-        FileToExtract(path, tuple(ids), tuple(spec for spec in order if spec in specs))
-        for path, (ids, specs) in files.items()
-    ], failures
+    return [FileToExtract(path, tuple(ids), tuple(parts)) for path, (ids, parts) in files.items()], failures

@@ -131,11 +131,11 @@ def _embed_decoded(
         )
     if model.engine == "auto":
         prepare_engine(progress.note)
-    specs = tuple(part.spec for part in features.parts)
     numbers = list(paths)
     waiting: dict[int, NDArray[np.float32]] = {}
     n_failed, seconds = 0, 0.0
-    for completed, outcome in enumerate(extract_files([FileToExtract(paths[n], (), specs) for n in numbers], jobs), 1):
+    files = [FileToExtract(paths[number], (), here.parts) for number in numbers]
+    for completed, outcome in enumerate(extract_files(files, jobs), 1):
         number, result = numbers[outcome.index], outcome.result
         if isinstance(result, str) or result.failures:
             n_failed += 1

@@ -22,7 +22,8 @@ def durations(store: Store) -> dict[str, float]:
     found: dict[str, float] = {}
     for shards in store.all_features():
         if len(index := shards.index()):
-            found |= dict(zip(index["recording"].to_pylist(), index["duration"].to_pylist(), strict=True))
+            for name, seconds in zip(index["recording"].to_pylist(), index["duration"].to_pylist(), strict=True):
+                found[name] = max(seconds, found.get(name, 0.0))  # 0 where the features did not need the audio
     return found
 
 
