@@ -15,7 +15,7 @@ from mirembed import Classification, Regression, Target, Task, workers
 from mirembed.config import Settings
 from mirembed.evaluate import evaluate as run_evaluation
 from mirembed.evaluate import plan_run
-from mirembed.features import FeaturesInfo, FeaturesPart
+from mirembed.features import FeaturesInfo, resolve_features
 from mirembed.fit.job import Job
 from mirembed.fit.resolve import describe_plugins
 from mirembed.hookspecs import Split
@@ -30,10 +30,7 @@ from mirembed.workers import trainings
 CLASSES = Classification(("high", "low", "middle"))
 TARGETS = Regression((Target("height", -100.0, 300.0), Target("depth")))
 BANDS = 40
-LOGMEL = FeaturesInfo(
-    "logmel",
-    (FeaturesPart("logmel", {"name": "logmel", "distribution": "mirembed", "version": "1"}, BANDS, 0.025, "0" * 32),),
-)
+LOGMEL = resolve_features(Registry.discover(), "logmel")
 
 
 def noise_with_peak(peak: float, n_frames: int, seed: int) -> np.ndarray:

@@ -286,7 +286,7 @@ def test_a_loaded_model_embeds_with_the_engine_that_trained_it_to_the_bit(tmp_pa
             tracks, features, experiment(epochs=1, engine="numba"), registry, tmp_path / "models", seed=0, jobs=1
         )
     stored = np.stack(read_table(fitted.embeddings)["embedding"].to_pylist())
-    frames = tracks.frames
+    frames = tracks.frames["logmel"]
 
     def embeddings() -> np.ndarray:
         return Model.load(fitted.folder, registry).embed(frames.open(), frames.starts, frames.lengths)

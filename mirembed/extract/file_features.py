@@ -179,9 +179,4 @@ def _extract_file(task: _Task) -> ExtractedFile | str:
 @functools.cache
 def _plugin(part: FeaturesPart, backend: str) -> Features:
     """Create the plugin that computes features, once for each worker."""
-    return create_features(_registry(), part, backend)
-
-
-@functools.cache
-def _registry() -> Registry:
-    return Registry.discover()
+    return create_features(Registry.discover(), part, backend)

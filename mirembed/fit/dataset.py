@@ -46,7 +46,7 @@ class FittedModel:
     approach : str
     folder : pathlib.Path
     embeddings : pathlib.Path
-        Folder with the Parquet table of the embeddings of all tracks.
+        Parquet table of the embeddings of all recordings.
     loss : float or None
         Mean loss per track in the last epoch; None if nothing was trained.
     notes : list of str
@@ -333,7 +333,7 @@ def _save_embeddings(
 ) -> Path:
     stored = store.embeddings(model.provenance["name"])
     stored.write(model.provenance["digest"], tracks.recordings, embeddings, in_sample)
-    return stored.folder
+    return stored.path
 
 
 def _wanted_names(tracks: Tracks, endings: Sequence[str], name: str | None) -> dict[str, str]:

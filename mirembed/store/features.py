@@ -124,6 +124,10 @@ class FeatureShards:
         with reading_parquet(shard):
             return int(pq.read_metadata(shard).num_rows)
 
+    def recordings(self, shard: Path) -> list[str]:
+        """Return the recording of each row of a shard."""
+        return [str(name) for name in read_table(shard, columns=["recording"])["recording"].to_pylist()]
+
     def append(self, rows: Sequence[RecordingRow], part: FeaturesPart) -> None:
         """Write rows as a new shard, later than all others.
 

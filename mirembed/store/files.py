@@ -156,6 +156,7 @@ def delete(path: Path) -> None:
     StoreWriteError
         It must not be deleted.
     """
+    remove_leftovers(path.parent)
     try:
         if path.is_dir() and not path.is_symlink():
             aside = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{platform.node()}-{os.getpid()}-", dir=path.parent))

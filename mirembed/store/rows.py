@@ -31,9 +31,9 @@ class RecordingRow:
     audio_hash : str or None
         Digest of the decoded samples; None if the features were made without decoding.
     duration : float
-        Seconds.
+        Seconds; 0 if nothing was decoded.
     rate : int
-        Sampling rate of the file in Hz.
+        Sampling rate of the file in Hz; likewise.
     backend : str
         The library that computed the frames, where the features have a choice; otherwise empty.
     file_size : int

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.errors import MismatchError, StoreError
-from mirembed.features.info import FeaturesInfo, FeaturesPart
+from mirembed.errors import StoreError
+from mirembed.features.info import FeaturesInfo, FeaturesPart, common_length
 from mirembed.hookspecs import Classification, Task
 from mirembed.progress import Progress, Silent, counted
 from mirembed.provenance import content_digest
@@ -26,9 +26,6 @@ from mirembed.store.datasets import DatasetStore
 from mirembed.store.frame_file import FrameFile, delete_unused
 from mirembed.store.root import Store, slug
 from mirembed.store.rows import DatasetInfo, StoredTrack
-
-STACKED_SECONDS = 1.0
-"""The frames of stacked features are cut to the shortest if they differ by no more than this."""
 
 
 @dataclass(frozen=True)
@@ -270,10 +267,13 @@ def _frame_file(
 ) -> FrameFile:
     """Return the flat file of all tracks of a dataset that have some features."""
     parts = [[known[part.digest][str(track.recording)] for track in tracks] for part in features.parts]
-    lengths = _common_lengths(features, tracks, np.array([[one.n_frames for one in part] for part in parts], np.int64))
+    lengths = [
+        common_length(features, [one.n_frames for one in of_track], track.id)
+        for track, *of_track in zip(tracks, *parts, strict=True)
+    ]
     digest = _digest([features.digests, [[one.digest for one in part] for part in parts]])
     folder, name = store.cache / dataset.folder.name, slug(features.spec)
-    frames = FrameFile.at(folder / f"{name}-{digest}.f32", lengths, features.values)
+    frames = FrameFile.at(folder / f"{name}-{digest}.f32", np.array(lengths, np.int64), features.values)
     if not frames.is_whole:
         for old in folder.glob(f"{glob.escape(name)}-{'[0-9a-f]' * 16}.f32"):
             delete_unused(old)
@@ -284,27 +284,6 @@ def _frame_file(
             numbers.setdefault(str(track.recording), []).append(number)
         frames.write(_pieces(store, features, numbers, known))
     return frames
-
-
-def _common_lengths(
-    features: FeaturesInfo, tracks: Sequence[StoredTrack], lengths: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Return the number of frames of each track, ``[n_tracks]``, from those of each part, ``[n_parts, n_tracks]``.
-
-    Raises
-    ------
-    MismatchError
-        They differ too much to be stacked.
-    """
-    apart = (lengths.max(axis=0) - lengths.min(axis=0)) * (features.hop or 0)
-    if len(tracks) and apart.max() > STACKED_SECONDS:
-        worst = int(apart.argmax())
-        frames = [f"{n} of {part.spec}" for n, part in zip(lengths[:, worst].tolist(), features.parts, strict=True)]
-        raise MismatchError(
-            f"{features.spec}: the frames of {tracks[worst].id} differ by {apart[worst]:.1f} s ({', '.join(frames)}); "
-            f"stacked features may differ by {STACKED_SECONDS:g} s; report it to the authors of the plugins"
-        )
-    return lengths.min(axis=0)  # type: ignore[no-any-return]
 
 
 def _link_to_equal(frames: FrameFile, others: Iterator[Any]) -> None:

@@ -47,14 +47,18 @@ class Scale(NamedTuple):
 
 
 LOWEST, STEP, LINEAR_STEPS, RATIO = 133.3333, 66.6667, 12, 1.0711703
-"""Slaney's bands: the lowest edge in Hz, twelve more in steps of 66.6667 Hz, then each at a ratio to the one below."""
+"""Slaney's bands: the lowest edge in Hz, twelve more in steps of 66.6667 Hz, then each at a ratio to the one below.
+
+A position on his scale counts these steps from the lowest edge."""
 
 
 def _slaney_position(frequency: float) -> float:
     top = LOWEST + STEP * LINEAR_STEPS
     if frequency <= top:
-        return (frequency - LOWEST) / STEP
-    return LINEAR_STEPS + math.log(frequency / top) / math.log(RATIO)
+        position = (frequency - LOWEST) / STEP
+    else:
+        position = LINEAR_STEPS + math.log(frequency / top) / math.log(RATIO)
+    return round(position, 6)  # so that 6853.8422 Hz is exactly 41 steps
 
 
 def _slaney_frequency(position: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -86,12 +90,10 @@ class Definition:
     def edges(self) -> NDArray[np.float64]:
         """Return the edges of the triangles, ``[bands + 2]`` in Hz: band ``i`` spans edges ``i`` to ``i + 2``.
 
-        They are at equal distances on the scale. The positions of the lowest and the highest are rounded to a
-        millionth of the scale's unit, so that 6853.8422 Hz is exactly 41 of Slaney's steps.
+        They are at equal distances on the scale, from ``low`` to ``high``.
         """
         scale = SCALES[self.scale]
-        low, high = (round(scale.position(frequency), 6) for frequency in (self.low, self.high))
-        return scale.frequency(np.linspace(low, high, self.bands + 2))
+        return scale.frequency(np.linspace(scale.position(self.low), scale.position(self.high), self.bands + 2))
 
     def frame_length(self, rate: int) -> int:
         """Return the number of samples in a frame: ``floor(frame * rate)``."""
@@ -200,8 +202,8 @@ class LogMel:
         if not 0 <= low < high <= MAX_FREQUENCY:
             raise ValueError(f"low={low:g},high={high:g}; expected 0 <= low < high <= {MAX_FREQUENCY:.0f} Hz")
         self.values, self.hop = bands, hop
-        self._definition = Definition(bands, frame, hop, low, high, scale)
-        if float(np.diff(self._definition.edges()).min()) < 1:
+        self.definition = Definition(bands, frame, hop, low, high, scale)
+        if float(np.diff(self.definition.edges()).min()) < 1:
             raise ValueError(f"bands={bands} from {low:g} to {high:g} Hz are too narrow; use fewer, or a wider range")
         self._backend = backend
         if backend == "essentia":
@@ -232,8 +234,8 @@ class LogMel:
         AudioError
             The sampling rate is too low for the bands; there is no full frame; a power is not finite.
         """
-        self._definition.require_rate(audio.rate)
-        stream = _Stream(audio.rate, self._definition, self.backend)
+        self.definition.require_rate(audio.rate)
+        stream = _Stream(audio.rate, self.definition, self.backend)
         for samples in audio.blocks():
             stream.add(samples)
         return stream.frames()
@@ -243,7 +245,7 @@ class _Stream:
     """The spectrogram of samples that arrive in pieces of any length."""
 
     def __init__(self, rate: int, definition: Definition, backend: Backend) -> None:
-        self._rate, self._definition = rate, definition
+        self._rate, self.definition = rate, definition
         self._length, self._hop = definition.frame_length(rate), definition.hop_length(rate)
         self._filters, self._power_spectra = _prepare(rate, definition, backend)
         self._n_samples = self._n_frames = 0
@@ -256,7 +258,7 @@ class _Stream:
         known = np.concatenate([self._rest, samples]) if len(self._rest) else samples
         self._n_samples += len(samples)
         offset = self._n_samples - len(known)
-        n_frames = self._definition.count_frames(self._n_samples, self._rate)
+        n_frames = self.definition.count_frames(self._n_samples, self._rate)
         numbers = np.arange(self._n_frames, n_frames + 1)
         starts = numbers * self._hop.numerator // self._hop.denominator - offset
         if len(starts) > 1:
@@ -268,7 +270,7 @@ class _Stream:
         """Return the spectrogram ``[n_frames, bands]`` of all samples."""
         if not self._decibels:
             raise AudioError(
-                f"{self._n_samples / self._rate:.3f} s long, shorter than one frame of {self._definition.frame:g} s; "
+                f"{self._n_samples / self._rate:.3f} s long, shorter than one frame of {self.definition.frame:g} s; "
                 "use a longer clip"
             )
         return np.concatenate(self._decibels) if len(self._decibels) > 1 else self._decibels[0]
