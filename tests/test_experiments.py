@@ -338,7 +338,7 @@ def test_two_ways_of_splitting_are_an_error():
 
 
 def test_the_finished_trainings_of_an_unfinished_run_can_be_read(tracks, tmp_path, monkeypatch):
-    from mirembed.evaluate import run as module
+    from mirembed.evaluate import experiment as module
 
     done = []
 

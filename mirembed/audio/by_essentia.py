@@ -15,9 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mirembed.audio.decode_state import BLOCK_VALUES, DecodeState, R
+from mirembed.audio.decode_state import BLOCK_VALUES, DecodeState, R, silenced
 from mirembed.audio.headers import Header
-from mirembed.audio.native_output import silenced
 from mirembed.errors import AudioError
 
 LONG_SECONDS = 20 * 60

@@ -1,9 +1,13 @@
-"""The state of one file's decoding: each block of samples is checked, hashed, mixed down and passed on."""
+"""What both decoders share: each block of samples is checked, hashed, mixed down and passed on, in silence."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
 
 from mirembed.errors import AudioError
@@ -106,3 +110,46 @@ def require_bounded(seconds: float) -> None:
     """Raise `AudioError` for audio longer than `MAX_HOURS`."""
     if seconds > MAX_HOURS * 3600:
         raise AudioError(f"{seconds / 3600:.1f} hours long, longer than the limit of {MAX_HOURS} hours; split the file")
+
+
+@dataclass
+class NativeOutput:
+    """Output of native libraries while they were silenced.
+
+    Attributes
+    ----------
+    lines : int
+        Number of lines; known once the ``with`` block of `silenced` has ended.
+    """
+
+    lines: int = 0
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[NativeOutput]:
+    """Count the lines that native libraries write to file descriptors 1 and 2 instead of showing them.
+
+    Anything that Python has printed before is flushed first. The descriptors belong to the whole process: what Python
+    prints inside the block, or in another thread, may be counted too.
+    """
+    output = NativeOutput()
+    _flush()
+    with os.fdopen(os.memfd_create("native-output"), "w+b") as sink:
+        terminal = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+        try:
+            for descriptor in terminal:
+                os.dup2(sink.fileno(), descriptor)
+            yield output
+        finally:
+            for descriptor, original in terminal.items():
+                os.dup2(original, descriptor)
+                os.close(original)
+            _flush()
+            sink.seek(0)
+            output.lines = sum(1 for _ in sink)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirembed.audio.by_essentia import decode_by_essentia
-from mirembed.audio.decode_state import BLOCK_VALUES, Decoder, DecodeState, R, require_bounded
+from mirembed.audio.decode_state import BLOCK_VALUES, Decoder, DecodeState, R, require_bounded, silenced
 from mirembed.audio.headers import PADDING, Header, read_header
-from mirembed.audio.native_output import silenced
 from mirembed.errors import AudioError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from mirembed import MirembedError, __version__
-from mirembed.cli import apply, compare, datasets, evaluate, extract, fit, plugins, report, store
+from mirembed.cli import apply, datasets, evaluate, extract, fit, plugins, runs, store
 from mirembed.cli.output import keep_stdout_for_results, open_closed_streams
 from mirembed.progress import INTERRUPTED
 
@@ -31,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 for command in (
-    *(extract.extract, fit.fit, evaluate.evaluate, compare.compare, report.report),
+    *(extract.extract, fit.fit, evaluate.evaluate, runs.compare, runs.report),
     *(apply.embed, apply.predict, apply.similar),
 ):
     app.command(command.__name__)(command)

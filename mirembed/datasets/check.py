@@ -22,7 +22,7 @@ from mirembed.datasets.measurements import FULL_SCALE, QUIET, Measurement, measu
 from mirembed.datasets.splits import default_scheme, groups_on_both_sides, make_folds
 from mirembed.errors import EvaluationError, MirembedError
 from mirembed.hookspecs import Card, Classification, Listing, Split, Track
-from mirembed.progress import Progress, Silent, counted
+from mirembed.progress import NO_PROGRESS, Progress, counted
 
 SILENT = 0.5
 """A track is reported if at least this fraction of it is silent."""
@@ -91,7 +91,7 @@ def check(
     schemes: Mapping[str, Sequence[Split]],
     cache: Path,
     jobs: int,
-    progress: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> CheckResult:
     """Decode every file of a dataset once and report what is wrong.
 
@@ -108,9 +108,9 @@ def check(
         Where measurements are kept, so that unchanged files are not decoded again.
     jobs : int
         Number of worker processes.
-    progress : Progress, optional
+    progress : Progress
     """
-    measured = measure_files([track.path for track in listing.tracks], cache, jobs, progress or Silent())
+    measured = measure_files([track.path for track in listing.tracks], cache, jobs, progress)
     by_id = {track.id: measurement for track, measurement in zip(listing.tracks, measured, strict=True)}
     found = [
         *_missing(listing, card),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed import workers
-from mirembed.audio import decode
+from mirembed.audio.decoding import decode
 from mirembed.audio.files import default_timeout, file_stamp, printable
 from mirembed.datasets.duplicates import fingerprint
 from mirembed.errors import AudioError, StoreError

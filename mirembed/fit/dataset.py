@@ -21,7 +21,7 @@ from mirembed.models.embeddings import write_embeddings
 from mirembed.models.estimators import check_storable
 from mirembed.models.learners import check_learners, describe_learner, fit_learner
 from mirembed.models.model import Model
-from mirembed.progress import Progress, Silent, counted
+from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.provenance import content_digest, versions
 from mirembed.registry import Registry
 from mirembed.specs import Spec
@@ -98,7 +98,7 @@ def fit(
     jobs: int,
     name: str | None = None,
     command: str = "",
-    progress: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> list[FittedModel]:
     """Train on all tracks and save one model for each method.
 
@@ -135,7 +135,6 @@ def fit(
     StoreBusyError
         If another process is running the same fit.
     """
-    progress = progress or Silent()
     settings = replace(settings, device=choose_device(settings.device))
     plugins = describe_plugins(settings, registry)
     _check_trainable(tracks)

@@ -12,7 +12,7 @@ Nothing in it can run code when it is loaded. A model with the fused engine embe
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -341,12 +341,6 @@ def named_predictions(task: Task, outputs: NDArray[Any]) -> list[dict[str, Any]]
     [{'label': 'rock'}, {'label': 'jazz'}]
     """
     if isinstance(task, Classification):
-        return [{"label": name} for name in class_names(task, outputs)]
+        return [{"label": task.classes[index]} for index in outputs]
     names = [target.name for target in task.targets]
     return [dict(zip(names, row, strict=True)) for row in outputs.tolist()]
-
-
-def class_names(task: Task, indices: Sequence[int] | NDArray[np.int64]) -> list[str]:
-    """Return the names of class indices."""
-    assert isinstance(task, Classification)  # noqa: S101
-    return [task.classes[int(index)] for index in indices]

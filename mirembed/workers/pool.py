@@ -18,8 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from mirembed.errors import WorkerError
 from mirembed.progress import raise_if_interrupted
-from mirembed.workers.forkserver import Forked, ForkServer
-from mirembed.workers.worker import GRACE, READY, start_python
+from mirembed.workers.processes import GRACE, READY, Forked, ForkServer, start_python
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -258,7 +257,7 @@ class _Pool:
             if self.server is not None and self.server.process.poll() is None:
                 process = self.server.fork(there.fileno())
             else:
-                process = start_python("mirembed.workers.worker:serve", there.fileno(), os.getpid())
+                process = start_python("mirembed.workers.processes:work", there.fileno(), os.getpid())
         self.workers.append(_Worker(process, here))
         with contextlib.suppress(OSError):  # a worker that has died is found by `_receive`
             here.send(self.function)

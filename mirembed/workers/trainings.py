@@ -16,7 +16,7 @@ from mirembed import workers
 from mirembed.errors import WorkerError
 from mirembed.progress import Progress
 from mirembed.workers.executor import is_cluster, run_on_cluster
-from mirembed.workers.forkserver import ForkServer, forkserver
+from mirembed.workers.processes import ForkServer, forkserver
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
