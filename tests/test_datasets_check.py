@@ -20,7 +20,6 @@ from conftest import Command
 from small_store import run_here
 
 from mirembed import Card, Classification, Listing, Regression, Split, Target, Track, workers
-from mirembed.datasets import measurements
 from mirembed.datasets.check import CheckResult, Finding, check
 from mirembed.progress import Silent
 from mirembed.store.files import write_table
@@ -480,8 +479,8 @@ def test_the_measurements_are_written_at_the_end_and_once_a_minute(
         written.append(path)
         write_table(path, table)
 
-    monkeypatch.setattr(measurements, "write_table", spy)
-    monkeypatch.setattr(measurements, "WRITE_SECONDS", seconds)
+    monkeypatch.setattr("mirembed.datasets.check.write_table", spy)
+    monkeypatch.setattr("mirembed.datasets.check.WRITE_SECONDS", seconds)
     for _ in range(2):  # nothing is new the second time
         look(music)
         assert len(written) == times

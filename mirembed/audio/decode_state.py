@@ -7,14 +7,12 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mirembed.errors import AudioError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 MAX_HOURS = 12
 """A file whose header states more is refused before it is decoded."""
@@ -73,8 +71,6 @@ class DecodeState(Generic[R]):
 
     def add(self, channels: NDArray[np.float32]) -> None:
         """Take the next samples, ``[n_samples, n_channels]``, C-contiguous."""
-        import numpy as np
-
         self.n_samples += len(channels)
         require_bounded(self.seconds)
         self._hasher.update(channels.data.cast("B"))
@@ -112,41 +108,28 @@ def require_bounded(seconds: float) -> None:
         raise AudioError(f"{seconds / 3600:.1f} hours long, longer than the limit of {MAX_HOURS} hours; split the file")
 
 
-@dataclass
-class NativeOutput:
-    """Output of native libraries while they were silenced.
-
-    Attributes
-    ----------
-    lines : int
-        Number of lines; known once the ``with`` block of `silenced` has ended.
-    """
-
-    lines: int = 0
-
-
 @contextlib.contextmanager
-def silenced() -> Iterator[NativeOutput]:
-    """Count the lines that native libraries write to file descriptors 1 and 2 instead of showing them.
+def silenced() -> Iterator[list[bytes]]:
+    """Keep the lines that native libraries write to file descriptors 1 and 2, instead of showing them.
 
     Anything that Python has printed before is flushed first. The descriptors belong to the whole process: what Python
-    prints inside the block, or in another thread, may be counted too.
+    prints inside the block, or in another thread, may be kept too. The list is empty until the block ends.
     """
-    output = NativeOutput()
+    lines: list[bytes] = []
     _flush()
     with os.fdopen(os.memfd_create("native-output"), "w+b") as sink:
         terminal = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
         try:
             for descriptor in terminal:
                 os.dup2(sink.fileno(), descriptor)
-            yield output
+            yield lines
         finally:
             for descriptor, original in terminal.items():
                 os.dup2(original, descriptor)
                 os.close(original)
             _flush()
             sink.seek(0)
-            output.lines = sum(1 for _ in sink)
+            lines += sink
 
 
 def _flush() -> None:

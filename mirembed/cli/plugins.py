@@ -18,7 +18,7 @@ from mirembed.specs import Spec
 
 if TYPE_CHECKING:
     from mirembed.registry.plugins import BrokenPlugin, Description
-    from mirembed.testing.checks import Outcome
+    from mirembed.testing import Outcome
 
 app = typer.Typer(help="List the plugins; show, check or write one.", invoke_without_command=True)
 
@@ -122,7 +122,7 @@ def check(
     If several plugins of different kinds have this name, all of them are checked.
     """
     from mirembed.registry import Registry
-    from mirembed.testing.checks import run_checks
+    from mirembed.testing import run_checks
 
     registry = Registry.discover()
     kinds = dict.fromkeys(plugin.kind for plugin in registry.find_any(spec.name))

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow as pa
 
 from mirembed.config import Settings, write_experiment
 from mirembed.datasets.catalog import exclude_tracks, official_splits
@@ -31,9 +33,6 @@ from mirembed.store.tracks import Tracks, open_tracks
 from mirembed.training.engine import choose_engine
 from mirembed.training.labels import undeclared
 from mirembed.workers.trainings import run_trainings
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 @dataclass(frozen=True)

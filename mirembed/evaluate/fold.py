@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mirembed.fit.job import Fitted, Job, fit_models
@@ -16,9 +17,6 @@ from mirembed.registry import Registry
 from mirembed.runs.folder import PartFolder
 from mirembed.runs.tables import embeddings_table, predictions_table
 from mirembed.store.root import slug
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,6 @@ def _predict(
     training: FoldTraining, fitted: Fitted, epoch: int, *, keep_embeddings: bool
 ) -> tuple[pa.Table, pa.Table | None]:
     """Return the predictions for the test tracks and, if they are kept, the embeddings of all tracks."""
-    import pyarrow as pa
-
     job, test, ids = training.job, training.test, training.ids
     seed, fold = job.seed
     wanted = np.arange(len(ids)) if keep_embeddings else test

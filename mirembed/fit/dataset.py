@@ -17,10 +17,10 @@ from mirembed.fit.job import Job, fit_models, training_provenance
 from mirembed.fit.names import checkpoint, reserving
 from mirembed.fit.resolve import choose_device, describe_plugins, describe_settings
 from mirembed.hookspecs import Classification, Regression
-from mirembed.models.embeddings import write_embeddings
 from mirembed.models.estimators import check_storable
 from mirembed.models.learners import check_learners, describe_learner, fit_learner
 from mirembed.models.model import Model
+from mirembed.models.saved import write_embeddings
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.provenance import content_digest, versions
 from mirembed.registry import Registry

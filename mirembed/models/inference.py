@@ -15,8 +15,8 @@ from mirembed.audio.files import printable
 from mirembed.errors import SpecError
 from mirembed.extract import ExtractedFile, extract_files
 from mirembed.hookspecs import Classification, Task
-from mirembed.models.embeddings import write_embeddings
 from mirembed.models.model import Model
+from mirembed.models.saved import write_embeddings
 from mirembed.progress import Progress
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store.features import compare_parameters

@@ -15,8 +15,8 @@ import numpy as np
 
 from mirembed.audio.files import audio_files, file_hash, printable
 from mirembed.errors import AudioError, MirembedError
-from mirembed.models.embeddings import read_embeddings
 from mirembed.models.model import Model, find_model, read_provenance
+from mirembed.models.saved import read_embeddings
 from mirembed.progress import Progress
 from mirembed.registry import Registry
 from mirembed.specs import Spec

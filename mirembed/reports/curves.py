@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from mirembed.config.approaches import Method
 from mirembed.reports import style
@@ -17,9 +18,6 @@ from mirembed.runs.scores import Line, fold_scores, line_label, lines
 from mirembed.statistics.intervals import Interval
 from mirembed.statistics.metrics import metric_named
 from mirembed.store.root import slug
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 _Curve = Mapping[int, Mapping[Line, Interval]]
 """Scores of a method by epoch and line: means over the folds with 95 % intervals."""

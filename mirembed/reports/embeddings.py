@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from mirembed.errors import EvaluationError, PluginError
@@ -23,9 +24,6 @@ from mirembed.statistics.metrics import pearson_r
 from mirembed.store.files import read_table
 from mirembed.store.root import slug
 from mirembed.training.labels import TargetScale, one_hot, undeclared
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 _N_BINS = 10
 

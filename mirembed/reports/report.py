@@ -17,11 +17,12 @@ from mirembed.registry import Registry
 from mirembed.reports.curves import curves_section
 from mirembed.reports.embeddings import embedding_sections
 from mirembed.reports.page import Cell, RunPart, Section, Table, render
-from mirembed.reports.predictions import main_method, predictions_section
-from mirembed.reports.score_tables import (
+from mirembed.reports.scores import (
     best_marks,
     compare_methods,
     learners_section,
+    main_method,
+    predictions_section,
     scores_section,
     shown_parameters,
     significance_section,

@@ -27,9 +27,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from mirembed.config.files import EXPERIMENT_FILE
 from mirembed.errors import StoreError
@@ -45,9 +46,6 @@ from mirembed.store.files import (
     write_table,
     writing,
 )
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 FORMAT = 2
 """Version of a run's files."""
@@ -106,8 +104,6 @@ class PartFolder:
         checkpoint_epoch : int or None
             The last epoch; None if checkpoints are not scored.
         """
-        import pyarrow as pa
-
         of_checkpoints = [read_table(path) for _, path in self._waiting(_EMBEDDINGS)]
         all_embeddings = [*of_checkpoints, *([] if embeddings is None else [embeddings])]
         with writing(self.folder) as temporary:
@@ -330,8 +326,6 @@ class RunFolder:
         methods : sequence of str
             All methods of the run, in the order that the tables get.
         """
-        import pyarrow as pa
-
         order = {method: position for position, method in enumerate(methods)}
         predictions = [read_table(part.folder / PREDICTIONS) for part in parts]
 
@@ -394,8 +388,6 @@ class RunFolder:
 
     def _read(self, name: str) -> pa.Table | None:
         """Read a table of predictions; of an unfinished run, from its finished trainings."""
-        import pyarrow as pa
-
         if (self.folder / name).exists():
             return read_table(self.folder / name)
         paths = [part.folder / name for part in self.finished_parts()]

@@ -18,7 +18,7 @@ from mirembed.hookspecs import Classification, Estimator, Regression, Target, Ta
 from mirembed.models.estimators import check_storable
 from mirembed.progress import counted
 from mirembed.registry.plugins import one_line
-from mirembed.testing.checks import Broken, Subject, broken_by_errors
+from mirembed.testing import Broken, Subject, broken_by_errors
 
 UNITS = 50
 CLASSES = Classification(("blues", "jazz", "pop", "rock"))

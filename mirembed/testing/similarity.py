@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mirembed.hookspecs import Similarity
-from mirembed.testing.checks import Broken, Subject, broken_by_errors
+from mirembed.testing import Broken, Subject, broken_by_errors
 
 TOLERANCE = 1e-4
 """The largest accepted difference, relative to the largest value."""
