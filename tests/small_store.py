@@ -13,14 +13,15 @@ import pytest
 
 from mirembed import Classification, Regression, Target, Task, workers
 from mirembed.config import Settings
-from mirembed.evaluate import evaluate as run_evaluation
-from mirembed.evaluate import plan_run
+from mirembed.evaluate.experiment import evaluate as run_evaluation
+from mirembed.evaluate.plan import plan_run
 from mirembed.fit.job import Job
 from mirembed.fit.resolve import describe_plugins
 from mirembed.hookspecs import Split
 from mirembed.progress import Silent
 from mirembed.registry import Registry
-from mirembed.runs import RunFolder, Scores
+from mirembed.runs.folder import RunFolder
+from mirembed.runs.scores import Scores
 from mirembed.specs import Spec
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow, Store

@@ -15,7 +15,7 @@ from audio_files import flash_bytes, loud_then_quiet, mp4_bytes, music, wav_byte
 from mirembed.audio import by_essentia
 from mirembed.audio.decode_state import silenced
 from mirembed.audio.decoding import decode
-from mirembed.audio.headers import PADDING
+from mirembed.audio.files import PADDING
 from mirembed.errors import AudioError
 
 RATE = 22_050

@@ -23,7 +23,8 @@ from mirembed.config import Settings
 from mirembed.errors import EvaluationError
 from mirembed.progress import Progress
 from mirembed.registry import Registry
-from mirembed.runs import RunFolder, Scores
+from mirembed.runs.folder import RunFolder
+from mirembed.runs.scores import Scores
 from mirembed.store.files import read_json, read_table
 from mirembed.store.tracks import Tracks, open_tracks
 

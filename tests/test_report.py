@@ -20,8 +20,8 @@ from report_pages import Page, records, report
 from small_reports import CLASSES, TARGETS, write_grid, write_report_run
 
 from mirembed.compare.paired_tests import paired_tests
-from mirembed.reports import WrittenReport
 from mirembed.reports.embeddings import principal_components
+from mirembed.reports.report import WrittenReport
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.record import read_run
 from mirembed.runs.scores import score

@@ -19,8 +19,8 @@ from small_reports import CLASSES, TARGETS, write_grid, write_report_run
 
 from mirembed import Classification, Regression, Target
 from mirembed.errors import StoreError, StoreWriteError
-from mirembed.reports import WrittenReport
 from mirembed.reports.page import Cell, Table
+from mirembed.reports.report import WrittenReport
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.record import read_run
 from mirembed.store.files import read_table, write_table

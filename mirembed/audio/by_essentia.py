@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mirembed.audio.decode_state import BLOCK_VALUES, DecodeState, R, silenced
-from mirembed.audio.headers import Header
+from mirembed.audio.files import Header
 from mirembed.errors import AudioError
 
 LONG_SECONDS = 20 * 60

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mirembed.audio.by_essentia import decode_by_essentia
 from mirembed.audio.decode_state import BLOCK_VALUES, Decoder, DecodeState, R, require_bounded, silenced
-from mirembed.audio.headers import PADDING, Header, read_header
+from mirembed.audio.files import PADDING, Header, read_header
 from mirembed.errors import AudioError
 
 

@@ -107,7 +107,7 @@ def similar(
     json: options.Json = False,
 ) -> None:
     """List the tracks most similar to one, by the similarity that the model learned."""
-    from mirembed.models.neighbors import neighbors
+    from mirembed.models.inference import neighbors
     from mirembed.store import Store
 
     registry = options.discover()

@@ -15,8 +15,8 @@ from mirembed.errors import SpecError
 
 if TYPE_CHECKING:
     from mirembed.config import Settings
-    from mirembed.evaluate import Result
-    from mirembed.runs import RunFolder
+    from mirembed.evaluate.experiment import Result
+    from mirembed.runs.folder import RunFolder
 
 _KEEP = "What to save in the run"
 """A panel of its own in the help: these long flags would leave the other ones too little room for their help."""
@@ -114,9 +114,9 @@ def evaluate(
     """
     if executor == "local":
         options.train_soon(context)
-    from mirembed.evaluate import plan_experiment, run_experiment
     from mirembed.evaluate.estimate import estimate
-    from mirembed.runs import find_run
+    from mirembed.evaluate.experiment import plan_experiment, run_experiment
+    from mirembed.runs.summary import find_run
     from mirembed.store import Store
     from mirembed.workers.executor import executor as on_executor
 

@@ -15,7 +15,8 @@ from mirembed.hookspecs import Classification
 from mirembed.progress import counted
 
 if TYPE_CHECKING:
-    from mirembed.compare import Comparison, Disagreements, PairedTest
+    from mirembed.compare.comparison import Comparison, Disagreements
+    from mirembed.compare.paired_tests import PairedTest
 
 
 _TOP = 10
@@ -50,8 +51,8 @@ def compare(
 
     Tests the paired differences over the folds (Nadeau & Bengio), corrected for all tests of the run (Holm).
     """
-    from mirembed.compare import compare as run
-    from mirembed.runs import open_run
+    from mirembed.compare.comparison import compare as run
+    from mirembed.runs.record import open_run
     from mirembed.store import Store
 
     runs = Store(store).runs
@@ -64,6 +65,8 @@ def compare(
 
 def _text(report: Comparison, brief: bool) -> Iterator[str | Table]:
     """Yield the tests and, unless ``brief``, the tracks on which each pair disagrees."""
+    from mirembed.compare.paired_tests import p_text
+
     yield from _tests(report)
     for found in report.disagreements:
         if not brief:
@@ -71,7 +74,7 @@ def _text(report: Comparison, brief: bool) -> Iterator[str | Table]:
         if found.mcnemar_p is not None:
             yield (
                 f"McNemar's exact test over the tracks of the two fitted models {found.a} (A) and {found.b} (B): "
-                f"p (Holm) {_p_value(found.mcnemar_p)}"
+                f"p (Holm) {p_text(found.mcnemar_p)}"
             )
     if brief:
         yield f"--top {_TOP} lists the tracks on which each pair disagrees"
@@ -107,6 +110,7 @@ def _tests(report: Comparison) -> Iterator[str | Table]:
 
 
 def _row(test: PairedTest) -> dict[str, object]:
+    from mirembed.compare.paired_tests import p_text
     from mirembed.statistics.metrics import metric_named
 
     tested = test.t_test
@@ -118,18 +122,12 @@ def _row(test: PairedTest) -> dict[str, object]:
         "mean of B": test.mean_b,
         "A - B": test.difference,
         "t": tested and f"{tested.statistic:.2f}",
-        "p": tested and _p_value(tested.p),
-        "p (Holm)": _p_value(test.p_holm),
-        "p (Welch)": _p_value(test.p_welch),
+        "p": tested and p_text(tested.p),
+        "p (Holm)": p_text(test.p_holm),
+        "p (Welch)": p_text(test.p_welch),
         "effect": None if tested is None or tested.effect is None else f"{tested.effect:.2f}",
         "verdict": test.verdict,
     }
-
-
-def _p_value(p: float | None) -> str:
-    if p is None:
-        return ""
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _disagreements(report: Comparison, found: Disagreements) -> str | Table:
@@ -162,8 +160,8 @@ def report(
 
     For an unfinished run, it covers the folds finished so far.
     """
-    from mirembed.reports import write_report
-    from mirembed.runs import find_run
+    from mirembed.reports.report import write_report
+    from mirembed.runs.summary import find_run
     from mirembed.store import Store
 
     folder = find_run(Store(store).runs, run).folder

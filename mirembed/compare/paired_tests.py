@@ -160,5 +160,12 @@ def best_of(tests: Iterable[PairedTest], n_methods: int) -> dict[Line, str]:
     return {line: method for (line, method), count in won.items() if method and count == n_methods - 1}
 
 
+def p_text(p: float | None) -> str:
+    """Return a p-value as tables show it; empty if there is none."""
+    if p is None:
+        return ""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None

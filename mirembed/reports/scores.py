@@ -13,13 +13,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from mirembed.compare.paired_tests import PairedTest, best_of, corrected, n_tested, paired_tests
+from mirembed.compare.paired_tests import PairedTest, best_of, corrected, n_tested, p_text, paired_tests
 from mirembed.config.approaches import Method
 from mirembed.hookspecs import Classification, Regression
 from mirembed.progress import counted
 from mirembed.reports import style
 from mirembed.reports.page import Cell, Section, Table
-from mirembed.reports.style import Figure
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import Line, Scores, line_label, lines
 from mirembed.runs.summary import describe_chance
@@ -216,7 +215,7 @@ def _learner_table(run: RunRecord, cells: _LearnerCells) -> Table:
     return Table("kernels", "Learned similarity and kernel", caption, ["approach", *run.learners], rows, records)
 
 
-def _learner_figure(run: RunRecord, cells: _LearnerCells) -> Figure:
+def _learner_figure(run: RunRecord, cells: _LearnerCells) -> style.Figure:
     approaches = list(dict.fromkeys(approach for approach, _ in cells))
     means = np.array([[cells[approach, learner][0].mean for learner in run.learners] for approach in approaches])
     low, high = float(means.min()), float(means.max())
@@ -275,13 +274,13 @@ def _tests_table(run: RunRecord, name: str, title: str, tests: Sequence[PairedTe
         content["verdict"] = verdict.get(test.verdict, test.verdict)
         columns |= {
             "A - B": Cell.of(test.difference),
-            "p (Holm)": _p_value(test.p_holm),
+            "p (Holm)": Cell(p_text(test.p_holm)),
             "verdict": Cell(content["verdict"]),
             "mean of A": Cell(f"{test.mean_a:.3f}"),
             "mean of B": Cell(f"{test.mean_b:.3f}"),
             "t": _number(content["t"]),
-            "p": _p_value(test.p),
-            **({"p (Welch)": _p_value(test.p_welch)} if run.repeated else {}),
+            "p": Cell(p_text(test.p)),
+            **({"p (Welch)": Cell(p_text(test.p_welch))} if run.repeated else {}),
             "effect": _number(content["effect"]),
         }
         rows.append(list(columns.values()))
@@ -307,10 +306,6 @@ def _tests_caption(run: RunRecord, tests: Sequence[PairedTest], family: str) -> 
             "differences, so no verdict rests on it."
         )
     return caption
-
-
-def _p_value(p: float | None) -> Cell:
-    return Cell("" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}")
 
 
 def _number(value: float | None) -> Cell:
@@ -355,7 +350,7 @@ def _shown_methods(run: RunRecord) -> list[Method]:
     return [method for method in run.first_methods if method.approach.name != "chance"]
 
 
-def _confusion(run: RunRecord, task: Classification, method: Method) -> tuple[Figure, Table]:
+def _confusion(run: RunRecord, task: Classification, method: Method) -> tuple[style.Figure, Table]:
     """Count a method's predictions, with one row for each true class, as a figure and as a table."""
     predictions, classes = run.predictions[method.name], task.classes
     n_classes = len(classes)
@@ -380,7 +375,7 @@ def _confusion(run: RunRecord, task: Classification, method: Method) -> tuple[Fi
     return drawn, Table(name, title, caption, ["label", *classes], rows, records)
 
 
-def _scatter_figures(run: RunRecord, task: Regression, method: Method) -> list[Figure]:
+def _scatter_figures(run: RunRecord, task: Regression, method: Method) -> list[style.Figure]:
     predictions = run.predictions[method.name]
     figures = []
     with style.styled():
