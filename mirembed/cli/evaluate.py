@@ -10,11 +10,11 @@ import typer
 
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
-from mirembed.config import defaults
+from mirembed.config import Settings, defaults, read_experiment, read_preset
 from mirembed.errors import SpecError
+from mirembed.store import Store
 
 if TYPE_CHECKING:
-    from mirembed.config import Settings
     from mirembed.evaluate.experiment import Result
     from mirembed.runs.folder import RunFolder
 
@@ -117,7 +117,6 @@ def evaluate(
     from mirembed.evaluate.estimate import estimate
     from mirembed.evaluate.experiment import plan_experiment, run_experiment
     from mirembed.runs.summary import find_run
-    from mirembed.store import Store
     from mirembed.workers.executor import executor as on_executor
 
     registry = options.discover()
@@ -158,8 +157,6 @@ def _settings(
     context: typer.Context, config: Path | None, repeats: RunFolder | None, preset: str | None
 ) -> list[Settings]:
     """Return the settings of the experiment file, overridden by the flags that were given."""
-    from mirembed.config import Settings, read_experiment, read_preset
-
     if config is not None and preset is not None:
         raise SpecError(f"--config {config} and --preset {preset} exclude each other; give one of them")
     if preset is not None:

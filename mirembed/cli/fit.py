@@ -8,9 +8,10 @@ import typer
 
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, print_result
-from mirembed.config import defaults
+from mirembed.config import Settings, defaults
 from mirembed.errors import SpecError
 from mirembed.progress import counted
+from mirembed.store import Store
 
 
 def fit(
@@ -52,12 +53,10 @@ def fit(
     """Train on all tracks of a dataset; save the model and the embeddings of the tracks."""
     if network is None:
         options.train_soon(context)
-    from mirembed.config import Settings
     from mirembed.datasets.catalog import exclude_tracks
     from mirembed.fit import fit as run
     from mirembed.fit import transfer
     from mirembed.models.model import find_model
-    from mirembed.store import Store
     from mirembed.store.tracks import open_tracks
 
     given = options.given_settings(context, leave_out=("name", "dataset", "exclude"))

@@ -7,15 +7,14 @@ import shlex
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from mirembed.config import defaults
+from mirembed.config import Settings, defaults
+from mirembed.config.settings import key
+from mirembed.registry import Registry
 from mirembed.specs import Spec
-
-if TYPE_CHECKING:
-    from mirembed.registry import Registry
 
 Dataset: TypeAlias = Annotated[
     Spec | None,
@@ -117,16 +116,12 @@ def command_line() -> str:
 
 def given_settings(context: typer.Context, leave_out: Collection[str] = ()) -> dict[str, Any]:
     """Return the flags that were given and are settings, by their keys in experiment files."""
-    from mirembed.config.settings import Settings, key
-
     names = {field.name for field in dataclasses.fields(Settings)} - set(leave_out)
     return {key(name): value for name, value in context.params.items() if name in names and value not in (None, [], ())}
 
 
 def discover() -> Registry:
     """Load the plugins and warn about broken ones."""
-    from mirembed.registry import Registry
-
     registry = Registry.discover()
     for broken in registry.broken:
         typer.echo(f"warning: {broken}; not loaded; {broken.remedy}", err=True)

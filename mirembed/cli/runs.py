@@ -13,6 +13,7 @@ from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
 from mirembed.hookspecs import Classification
 from mirembed.progress import counted
+from mirembed.store import Store
 
 if TYPE_CHECKING:
     from mirembed.compare.comparison import Comparison, Disagreements
@@ -53,7 +54,6 @@ def compare(
     """
     from mirembed.compare.comparison import compare as run
     from mirembed.runs.record import open_run
-    from mirembed.store import Store
 
     runs = Store(store).runs
     first = open_run(runs, run_a)
@@ -162,7 +162,6 @@ def report(
     """
     from mirembed.reports.report import write_report
     from mirembed.runs.summary import find_run
-    from mirembed.store import Store
 
     folder = find_run(Store(store).runs, run).folder
     with ConsoleProgress() as progress:
