@@ -168,5 +168,6 @@ def report(
         written = write_report(folder, out, options.discover(), progress)
     for line in written.progress:
         typer.echo(line, err=True)
-    beside = f"{counted(written.n_figures, 'figure')} and {counted(written.n_tables, 'table')} beside it"
+    n_figures, n_tables = len(written.figures) // 2, len(written.tables) // 2  # each is written in two formats
+    beside = f"{counted(n_figures, 'figure')} and {counted(n_tables, 'table')} beside it"
     print_result(json, lambda: asdict(written), [f"report: {written.page}", beside])

@@ -10,9 +10,9 @@ from typing import Any
 
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import Line, lines
+from mirembed.statistics import TTestResult, corrected_paired_t_test, holm, welch_t_test
 from mirembed.statistics.intervals import Interval
 from mirembed.statistics.metrics import is_constant, metric_named
-from mirembed.statistics.significance import TTestResult, corrected_paired_t_test, holm, welch_t_test
 
 SIGNIFICANCE = 0.05
 """A corrected p-value below this is called significant."""

@@ -65,7 +65,7 @@ class Measurement:
     ----------
     path : str
     size, mtime_ns : int
-        Bytes, and modification time in nanoseconds.
+        Bytes, and modification time in nanoseconds, as `mirembed.audio.files.file_stamp` returns them.
     error : str or None
         Why the file cannot be decoded; the other attributes are then 0 or empty.
     rate : int
@@ -76,7 +76,7 @@ class Measurement:
     audio_hash : str
         Digest of the decoded samples.
     words : bytes
-        The fingerprint as uint32.
+        The fingerprint as uint32, see `mirembed.datasets.duplicates`.
     """
 
     path: str
@@ -89,16 +89,6 @@ class Measurement:
     clipped: float = 0.0
     audio_hash: str = ""
     words: bytes = b""
-
-    @property
-    def stamp(self) -> tuple[int, int]:
-        """Size and modification time, as `mirembed.audio.files.file_stamp` returns them."""
-        return self.size, self.mtime_ns
-
-    @property
-    def fingerprint(self) -> NDArray[np.uint32]:
-        """The fingerprint, see `mirembed.datasets.duplicates`: ndarray ``[n_words]``, uint32."""
-        return np.frombuffer(self.words, np.uint32)
 
 
 @dataclass(frozen=True)
@@ -225,7 +215,7 @@ def _duplicates(listing: Listing, measured: Mapping[str, Measurement]) -> Iterat
             yield Finding("exact duplicate", "error", tuple(t.id for t in copies), "identical samples")
             yield from _conflicts(listing, copies)
         exact.update((a.id, b.id) for a, b in combinations(copies, 2))
-    for match in same_recordings([measured[track.id].fingerprint for track in tracks]):
+    for match in same_recordings([np.frombuffer(measured[track.id].words, np.uint32) for track in tracks]):
         first, second = tracks[match.first], tracks[match.second]
         if (first.id, second.id) in exact:
             continue
@@ -318,7 +308,7 @@ def measure_files(paths: Sequence[Path], cache: Path, jobs: int, progress: Progr
     known = _read_cache(cache)
     by_name = {printable(path): path for path in paths}
     stamps = {name: file_stamp(path) for name, path in by_name.items()}
-    done = {name: known[name] for name, stamp in stamps.items() if name in known and known[name].stamp == stamp}
+    done = {name: m for name, m in known.items() if (m.size, m.mtime_ns) == stamps.get(name)}
     missing = [path for name, path in by_name.items() if name not in done]
     progress.start("checking audio", len(missing))
     written_at = time.monotonic()

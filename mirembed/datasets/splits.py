@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 Scheme: TypeAlias = Literal["random", "stratified", "grouped"]
 Groups: TypeAlias = Sequence[str | None]
 
-_SCHEMES = ", ".join(get_args(Scheme))
-
 
 @dataclass(frozen=True, eq=False)
 class Fold:
@@ -68,7 +66,7 @@ def choose_scheme(name: str | None, task: Task, official: Collection[str] = ()) 
     if name in get_args(Scheme) or name in official:
         return name
     own = f", or official splits ({', '.join(official)})" if official else "; this dataset has no official splits"
-    raise SpecError(f"--folds {name}: expected {_SCHEMES}{own}")
+    raise SpecError(f"--folds {name}: expected {', '.join(get_args(Scheme))}{own}")
 
 
 def official_folds(

@@ -17,6 +17,7 @@ from mirembed.registry import Registry
 from mirembed.runs.folder import PartFolder
 from mirembed.runs.tables import embeddings_table, predictions_table
 from mirembed.store.root import slug
+from mirembed.training.weights import NetworkWeights
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _save_models(training: FoldTraining, fitted: Fitted, registry: Registry) -> 
     for method in training.job.methods:
         folder = training.models / f"{slug(method.name)}-seed{seed}-fold{fold}"
         model = fitted.models[method.name]
-        if folder.exists() or not model.savable:
+        if folder.exists() or not isinstance(model.network, NetworkWeights):
             continue
         if method.learner is not None and model.estimator is not None:
             check_storable(model.estimator, method.learner, registry)

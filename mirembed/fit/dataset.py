@@ -272,7 +272,7 @@ def transfer(
     fitted = fit_learner(
         registry, learner, approach, tracks.task, embeddings, tracks.label_array, scale, seed=(made["seed"], 0)
     )
-    fitted.put_into(model)
+    model.use(fitted)
     # Whether the network was trained on these tracks is unknown if it comes from other tracks, or from a fold.
     same = origin["dataset"]["digest"] == tracks.digest and origin.get("fold") is None
     wanted = _wanted_names(tracks, [f"from-{network.name}"], name)

@@ -24,7 +24,7 @@ from mirembed.errors import ModelError, PluginError, StoreError
 from mirembed.hookspecs import Classification, Estimator, Task
 from mirembed.models.baselines import MelStatistics, NoFeatures
 from mirembed.models.estimators import dump_estimator, load_estimator
-from mirembed.models.kernels import Kernel
+from mirembed.models.learners import FittedLearner, Kernel
 from mirembed.models.saved import LEARNER, MANIFEST, NETWORK, file_digest, list_models
 from mirembed.progress import counted
 from mirembed.registry import Registry, plugin_code
@@ -76,11 +76,6 @@ class Model:
     kernel: Kernel | None = None
     engine: str = "torch"
 
-    @property
-    def savable(self) -> bool:
-        """Whether the model has a network; others are baselines that cannot be saved."""
-        return isinstance(self.network, NetworkWeights)
-
     def embed(
         self, frames: NDArray[np.float32], starts: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> NDArray[np.float32]:
@@ -127,6 +122,11 @@ class Model:
             return np.asarray(outputs, np.int64)
         assert self.scale is not None  # noqa: S101
         return self.scale.unscale(outputs)
+
+    def use(self, learner: FittedLearner, *, notes: bool = True) -> None:
+        """Predict with a learner from now on."""
+        self.estimator, self.kernel = learner.estimator, learner.kernel
+        self.provenance = {**self.provenance, "notes": learner.notes if notes else []}
 
     def _learner_outputs(self, estimator: Estimator, embeddings: NDArray[np.float32]) -> NDArray[Any]:
         n, shape, wanted = len(embeddings), embeddings.shape[:1], "finite values"

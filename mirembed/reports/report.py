@@ -50,6 +50,7 @@ class WrittenReport:
     ----------
     page : pathlib.Path
     figures, tables : tuple of pathlib.Path
+        Each in two formats.
     progress : tuple of str
         For each unfinished run, how far it got.
     """
@@ -58,16 +59,6 @@ class WrittenReport:
     figures: tuple[Path, ...]
     tables: tuple[Path, ...]
     progress: tuple[str, ...]
-
-    @property
-    def n_figures(self) -> int:
-        """Number of figures, each of which is written in two formats."""
-        return len(self.figures) // 2
-
-    @property
-    def n_tables(self) -> int:
-        """Number of tables, each of which is written in two formats."""
-        return len(self.tables) // 2
 
 
 def write_report(folder: Path, out: Path | None, registry: Registry, progress: Progress = NO_PROGRESS) -> WrittenReport:

@@ -138,20 +138,17 @@ class Subject:
         with tempfile.TemporaryDirectory(prefix="mirembed-") as folder:
             if self.audio is not None:
                 self.audio(Path(folder))
+            elif not hasattr(dataset := self.create(), "synthesize"):
+                what = f"to check the dataset {self.spec}, give the folder with a copy of its audio (--audio)"
+                raise DatasetError(what)
             else:
-                self._synthesize(Path(folder))
+                with broken_by_errors(
+                    "cannot synthesize its audio",
+                    given="an empty folder",
+                    cause="a subfolder that does not exist yet: use mkdir(parents=True, exist_ok=True)",
+                ):
+                    dataset.synthesize(Path(folder))
             yield Path(folder)
-
-    def _synthesize(self, audio: Path) -> None:
-        dataset = self.create()
-        if not hasattr(dataset, "synthesize"):
-            raise DatasetError(f"to check the dataset {self.spec}, give the folder with a copy of its audio (--audio)")
-        with broken_by_errors(
-            "cannot synthesize its audio",
-            given="an empty folder",
-            cause="a subfolder that does not exist yet: use mkdir(parents=True, exist_ok=True)",
-        ):
-            dataset.synthesize(audio)
 
 
 def name_of(factory: Callable[..., Any]) -> str:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from mirembed.errors import SpecError, WorkerError
 from mirembed.progress import raise_if_interrupted
 from mirembed.provenance import versions
-from mirembed.workers.pool import Done
+from mirembed.workers import Done
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
