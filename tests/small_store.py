@@ -26,7 +26,7 @@ from mirembed.specs import Spec
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow, Store
 from mirembed.store.tracks import Tracks
-from mirembed.workers import trainings
+from mirembed.workers import executor
 
 CLASSES = Classification(("high", "low", "middle"))
 TARGETS = Regression((Target("height", -100.0, 300.0), Target("depth")))
@@ -165,6 +165,6 @@ def workers_run(run: Callable[..., Any] = run_here) -> Iterator[None]:
     """Let ``run`` do the work of worker processes inside the block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers, "run", run)
-        patch.setattr(trainings, "forkserver", lambda load: contextlib.nullcontext())
-        patch.setattr(trainings, "prepare_trainings", contextlib.nullcontext)
+        patch.setattr(executor, "forkserver", lambda load: contextlib.nullcontext())
+        patch.setattr(executor, "prepare_trainings", contextlib.nullcontext)
         yield

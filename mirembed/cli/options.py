@@ -130,7 +130,7 @@ def discover() -> Registry:
 
 def train_soon(context: typer.Context) -> None:
     """Start importing what trainings need in the background. Call it before any heavy import."""
-    from mirembed.workers.trainings import prepare_trainings
+    from mirembed.workers.executor import prepare_trainings
 
     context.with_resource(prepare_trainings())
 

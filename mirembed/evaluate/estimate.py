@@ -16,7 +16,7 @@ from mirembed.evaluate.fold import FoldTraining, train_fold
 from mirembed.evaluate.plan import PlannedRun
 from mirembed.progress import NO_PROGRESS, Progress, counted, duration, size
 from mirembed.runs.folder import RunFolder
-from mirembed.workers.trainings import run_trainings
+from mirembed.workers.executor import run_trainings
 
 _EPOCHS = 2
 

@@ -31,7 +31,7 @@ from mirembed.store.root import slug
 from mirembed.store.tracks import Tracks
 from mirembed.training.engine import choose_engine
 from mirembed.training.labels import TargetScale, undeclared
-from mirembed.workers.trainings import run_trainings
+from mirembed.workers.executor import run_trainings
 
 
 @dataclass(frozen=True)

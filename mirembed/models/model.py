@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 
 from mirembed.errors import ModelError, PluginError, StoreError
 from mirembed.hookspecs import Classification, Estimator, Task
@@ -174,8 +176,6 @@ class Model:
         ModelError
             If skops cannot store the learner's estimator.
         """
-        from safetensors.numpy import save
-
         network = self.network
         assert isinstance(network, NetworkWeights)  # noqa: S101
         with writing(folder) as temporary:
@@ -218,8 +218,6 @@ class Model:
 
     @classmethod
     def _assemble(cls, folder: Path, manifest: Mapping[str, Any], registry: Registry) -> Model:
-        from safetensors.numpy import load_file
-
         arrays = load_file(folder / NETWORK)
 
         def part(prefix: str) -> dict[str, NDArray[Any]]:
@@ -320,8 +318,6 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def _damaged(folder: Path) -> Iterator[None]:
     """Report whatever reading a damaged model raises."""
-    from safetensors import SafetensorError
-
     try:
         yield
     except (OSError, AttributeError, KeyError, TypeError, ValueError, SafetensorError) as error:

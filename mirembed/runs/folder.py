@@ -51,7 +51,7 @@ FORMAT = 2
 """Version of a run's files."""
 
 MANIFEST, FOLDS, CURVES, SCORES, NOTES = "manifest.json", "folds.parquet", "curves.parquet", "scores.json", "notes.json"
-PREDICTIONS, CHECKPOINTS = "predictions.parquet", "checkpoints.parquet"
+PREDICTIONS, CHECKPOINTS, EMBEDDINGS = "predictions.parquet", "checkpoints.parquet", "embeddings"
 
 _EMBEDDINGS, _LOSSES = "embeddings.parquet", "losses.json"
 
@@ -341,7 +341,7 @@ class RunFolder:
             merge(CHECKPOINTS, checkpoints)
         for part in parts:
             if (path := part.folder / _EMBEDDINGS).exists():
-                write_table(self._embeddings / f"{part.folder.name}.parquet", read_table(path))
+                write_table(self.folder / EMBEDDINGS / f"{part.folder.name}.parquet", read_table(path))
         losses = [part.read_losses() for part in parts]
         write_table(self.folder / CURVES, curves_table(list(zip(predictions, losses, strict=True))))
         return merged
@@ -379,12 +379,8 @@ class RunFolder:
 
     def embedding_files(self) -> list[Path]:
         """Return the tables of embeddings, one for each network and fold whose embeddings were kept."""
-        kept = sorted(self._embeddings.glob("*.parquet"))
+        kept = sorted((self.folder / EMBEDDINGS).glob("*.parquet"))
         return kept or [path for part in self.finished_parts() if (path := part.folder / _EMBEDDINGS).exists()]
-
-    @property
-    def _embeddings(self) -> Path:
-        return self.folder / "embeddings"
 
     def _read(self, name: str) -> pa.Table | None:
         """Read a table of predictions; of an unfinished run, from its finished trainings."""
