@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from mirembed.models.model import Model
 
 _Out: TypeAlias = Annotated[
-    Path | None,
-    typer.Option("--out", metavar="FILE", help="Write a .csv or .parquet file instead.", dir_okay=False),
+    Path | None, typer.Option("--out", metavar="FILE", help="Write a .csv or .parquet file instead.", dir_okay=False)
 ]
 
 _SHOWN = 6
@@ -95,8 +94,7 @@ def similar(
     track: Annotated[str, typer.Argument(metavar="TRACK", help="Track: an id in the store, or an audio file.")],
     top: Annotated[int, typer.Option(metavar="N", min=1, help="Number of neighbors.")] = 10,
     inside: Annotated[
-        Path | None,
-        typer.Option("--in", metavar="DIR", help="Search this folder of audio files instead of the store."),
+        Path | None, typer.Option("--in", metavar="DIR", help="Search this folder of audio files instead of the store.")
     ] = None,
     dataset: options.Dataset = None,
     store: options.StoreFolder = options.DEFAULT_STORE,

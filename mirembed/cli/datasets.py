@@ -97,8 +97,7 @@ def fetch(
     name: options.DatasetName,
     audio: Annotated[Path, typer.Option(metavar="DIR", help="The dataset's audio folder; it is created if necessary.")],
     url: Annotated[
-        list[str] | None,
-        typer.Option(metavar="URL|FILE", help="Get an archive from this address or file; repeatable."),
+        list[str] | None, typer.Option(metavar="URL|FILE", help="Get an archive from this address or file; repeatable.")
     ] = None,
     archive: Annotated[str | None, typer.Option(metavar="FILE", help="Fetch only the archive with this name.")] = None,
     checksum: Annotated[

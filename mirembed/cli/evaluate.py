@@ -25,8 +25,7 @@ _KEEP = "What to save in the run"
 def evaluate(
     context: typer.Context,
     dataset: Annotated[
-        list[str] | None,
-        typer.Option(metavar="SPEC", help="Dataset in the store; repeatable. Default: the only one."),
+        list[str] | None, typer.Option(metavar="SPEC", help="Dataset in the store; repeatable. Default: the only one.")
     ] = None,
     store: options.StoreFolder = options.DEFAULT_STORE,
     config: Annotated[
@@ -132,12 +131,7 @@ def evaluate(
             costs = estimate(planned, jobs=workers, progress=progress)
         else:
             folder, results = run_experiment(
-                planned,
-                place,
-                jobs=workers,
-                command=options.command_line(),
-                repeats=repeats,
-                progress=progress,
+                planned, place, jobs=workers, command=options.command_line(), repeats=repeats, progress=progress
             )
     if dry_run:
         print_result(json, costs.to_json, [costs.describe()])
@@ -146,10 +140,7 @@ def evaluate(
     print_result(
         json,
         lambda: contents[0] if len(contents) == 1 else {"run": str(folder), "evaluations": contents},
-        [
-            *(block for result in results for block in _text(result)),
-            f"predictions, folds and curves: {folder}",
-        ],
+        [*(block for result in results for block in _text(result)), f"predictions, folds and curves: {folder}"],
     )
 
 

@@ -24,8 +24,7 @@ def fit(
     learner: Annotated[
         str | None,
         typer.Option(
-            metavar="SPEC",
-            help=f"Learner, such as svm, svm:C=10 or svm:kernel=match. Default: {defaults.LEARNER}.",
+            metavar="SPEC", help=f"Learner, such as svm, svm:C=10 or svm:kernel=match. Default: {defaults.LEARNER}."
         ),
     ] = None,
     network: Annotated[
@@ -87,11 +86,10 @@ def fit(
                 command=command,
                 progress=progress,
             )
+    lines = []
     for model in fitted:
         for note in model.notes:
             typer.echo(f"warning: {model.approach}: {note}", err=True)
-    lines = []
-    for model in fitted:
         loss = "" if model.loss is None else f", loss {model.loss:.4g} per track"
         lines += [
             f"{model.approach}: fitted to {counted(len(tracks.ids), 'track')}{loss}",

@@ -50,8 +50,7 @@ def _print_version(value: bool) -> None:
 def _options(
     context: typer.Context,
     no_plugin: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Do not load this distribution or entry point; repeatable."),
+        list[str] | None, typer.Option(metavar="NAME", help="Do not load this distribution or entry point; repeatable.")
     ] = None,
     plugins_dir: Annotated[
         Path | None,
@@ -93,14 +92,12 @@ def _run(step: Callable[[], object]) -> int:
         if code == _TYPER_INTERRUPTED:
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
-    except typer.TyperException as error:  # a usage error
-        show = getattr(error, "show", None)
+    except (typer.TyperException, MirembedError) as error:
+        show = getattr(error, "show", None)  # a usage error shows the help, too
         if show is not None:
             show()
         else:
             _say(f"error: {error}")
-    except MirembedError as error:
-        _say(f"error: {error}")
     except (KeyboardInterrupt, typer.Abort):
         _say(INTERRUPTED)
     except BrokenPipeError:  # the reader of our output (head, say) has enough

@@ -28,8 +28,7 @@ AudioFolder: TypeAlias = Annotated[
     Path | None, typer.Option(metavar="DIR", help="The dataset's audio folder. The demo synthesizes its own.")
 ]
 StoreFolder: TypeAlias = Annotated[
-    Path,
-    typer.Option("--store", metavar="DIR", envvar="MIREMBED_STORE", help="Folder for features, models and runs."),
+    Path, typer.Option("--store", metavar="DIR", envvar="MIREMBED_STORE", help="Folder for features, models and runs.")
 ]
 Similarities: TypeAlias = Annotated[
     list[str] | None,
@@ -66,8 +65,7 @@ Normalize: TypeAlias = Annotated[
     ),
 ]
 Exclude: TypeAlias = Annotated[
-    str | None,
-    typer.Option(metavar="WHAT", help="known-faults: leave out the tracks with known faults."),
+    str | None, typer.Option(metavar="WHAT", help="known-faults: leave out the tracks with known faults.")
 ]
 Jobs: TypeAlias = Annotated[
     int | None,
@@ -78,8 +76,7 @@ Jobs: TypeAlias = Annotated[
 Executor: TypeAlias = Annotated[
     str,
     typer.Option(
-        metavar="NAME",
-        help=r"Where the work runs: local, or dask for a Dask cluster (pip install 'mirembed\[dask]').",
+        metavar="NAME", help=r"Where the work runs: local, or dask for a Dask cluster (pip install 'mirembed\[dask]')."
     ),
 ]
 Scheduler: TypeAlias = Annotated[

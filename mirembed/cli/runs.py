@@ -26,8 +26,7 @@ _TOP = 10
 
 def compare(
     run_a: Annotated[
-        str,
-        typer.Argument(metavar="RUN_A", help="Run: a folder, or an unambiguous prefix of a name in the store."),
+        str, typer.Argument(metavar="RUN_A", help="Run: a folder, or an unambiguous prefix of a name in the store.")
     ],
     run_b: Annotated[str | None, typer.Argument(metavar="RUN_B", help="A second run.")] = None,
     approach: Annotated[

@@ -123,13 +123,7 @@ def official_folds(
 
 
 def make_folds(
-    task: Task,
-    labels: NDArray[Any],
-    *,
-    scheme: Scheme,
-    n_folds: int,
-    seed: int,
-    groups: Groups | None = None,
+    task: Task, labels: NDArray[Any], *, scheme: Scheme, n_folds: int, seed: int, groups: Groups | None = None
 ) -> tuple[list[Fold], list[str]]:
     """Split tracks into folds for cross-validation; the same arguments give the same folds.
 
@@ -278,10 +272,7 @@ def _check_classes(task: Task, labels: NDArray[Any], scheme: Scheme, n_folds: in
 
 
 def _folds(
-    task: Task,
-    labels: NDArray[Any],
-    parts: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]],
-    notes: list[str],
+    task: Task, labels: NDArray[Any], parts: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]], notes: list[str]
 ) -> tuple[list[Fold], list[str]]:
     """Make folds of training and test rows; check that at least two classes are trained on, and note absent ones."""
     folds = [Fold(index, np.sort(train), np.sort(test)) for index, (train, test) in enumerate(parts)]

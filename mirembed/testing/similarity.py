@@ -217,11 +217,7 @@ def _create(subject: Subject) -> Similarity:
 
 
 def _call(
-    function: Callable[..., Tensor],
-    *vectors: Tensor,
-    given: str,
-    cause: str = _UNFORESEEN,
-    copy: bool = True,
+    function: Callable[..., Tensor], *vectors: Tensor, given: str, cause: str = _UNFORESEEN, copy: bool = True
 ) -> Tensor:
     """Call a plugin with copies of vectors, so that changing them in place does not affect other checks."""
     with broken_by_errors("raises an error", given=given, cause=cause):

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import numpy as np
 
@@ -27,11 +27,8 @@ from mirembed import workers
 from mirembed.errors import SpecError, WorkerError
 from mirembed.progress import Progress, raise_if_interrupted
 from mirembed.provenance import versions
-from mirembed.workers import Crashed, Done
+from mirembed.workers import Argument, Crashed, Done, Result
 from mirembed.workers.processes import ForkServer, forkserver
-
-Argument = TypeVar("Argument")
-Result = TypeVar("Result")
 
 EXECUTORS = ("local", "dask")
 """Values of ``--executor``."""
