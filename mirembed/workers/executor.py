@@ -39,7 +39,6 @@ CONNECT_TIMEOUT = 30
 _TASKS_PER_THREAD = 2
 """Tasks submitted ahead of time for each thread of the cluster."""
 
-
 _LOAD = "mirembed.fit.job:load"
 """Imports what trainings need, in the process that forks their workers. By name: not in this process."""
 
@@ -235,8 +234,8 @@ def run_trainings(
 ) -> Iterator[tuple[int, Result]]:
     """Call ``function(argument, on_epoch)`` for each argument in worker processes, and yield ``(index, result)``.
 
-    The results arrive in the order in which the trainings finish. On a cluster (see `executor`), each training
-    has its own process on a machine that sees the store and the current folder under the same paths.
+    The results arrive in the order in which the trainings finish. On a cluster (see `executor`), each training has
+    its own process on a machine that sees the store and the current folder under the same paths.
 
     Parameters
     ----------
