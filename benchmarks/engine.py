@@ -23,7 +23,7 @@ from mirembed.training.excerpts import Normalization
 from mirembed.training.loop import TrainingData, TrainingSettings, train
 from mirembed.training.network import one_thread, seeded_network
 from mirembed.training.similarity import PluginSimilarity
-from mirembed.workers.trainings import run_trainings
+from mirembed.workers.executor import run_trainings
 
 
 @dataclass(frozen=True)

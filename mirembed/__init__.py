@@ -5,9 +5,7 @@ Plugins are written against the names below. The command line is ``mirembed --he
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+from mirembed.audio.files import AUDIO_SUFFIXES, AudioFiles, find_audio, is_audio, require_folder
 from mirembed.errors import AudioError, DatasetError, MirembedError
 from mirembed.hookspecs import (
     Archive,
@@ -27,9 +25,6 @@ from mirembed.hookspecs import (
     hookimpl,
 )
 from mirembed.progress import counted
-
-if TYPE_CHECKING:
-    from mirembed.audio.files import AUDIO_SUFFIXES, AudioFiles, find_audio, is_audio, require_folder
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -58,20 +53,3 @@ __all__ = [
     "require_folder",
 ]
 __version__ = "0.1.0"
-
-_MODULES = dict.fromkeys(
-    ("AUDIO_SUFFIXES", "AudioFiles", "find_audio", "is_audio", "require_folder"), "mirembed.audio.files"
-)
-"""Where the public names are that are imported only when they are used."""
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_MODULES[name]), name)
-    globals()[name] = value  # so that the next use does not come here
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})

@@ -13,7 +13,7 @@ from pathlib import Path
 from mirembed.errors import MirembedError, StoreError
 from mirembed.hookspecs import Classification
 from mirembed.models.saved import MANIFEST, ModelSummary, list_models, model_faults, summarize_model
-from mirembed.progress import Progress, Silent, counted
+from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.record import run_faults
 from mirembed.runs.summary import RunSummary, summarize
@@ -106,12 +106,11 @@ def _summarize_dataset(features: FeatureStore) -> DatasetSummary:
     )
 
 
-def verify(store: Store, progress: Progress | None = None) -> list[Fault]:
+def verify(store: Store, progress: Progress = NO_PROGRESS) -> list[Fault]:
     """Read everything in a store and list its faults.
 
     Changes nothing, and skips files that another process is writing.
     """
-    progress = progress or Silent()
     datasets = [FeatureStore(path) for path in _folders(store.root / "datasets")]
     progress.start("verifying", sum(len(features.shards()) for features in datasets))
     faults: list[Fault] = []

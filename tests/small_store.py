@@ -13,19 +13,20 @@ import pytest
 
 from mirembed import Classification, Regression, Target, Task, workers
 from mirembed.config import Settings
-from mirembed.evaluate import evaluate as run_evaluation
-from mirembed.evaluate import plan_run
+from mirembed.evaluate.experiment import evaluate as run_evaluation
+from mirembed.evaluate.plan import plan_run
 from mirembed.fit.job import Job
 from mirembed.fit.resolve import describe_plugins
 from mirembed.hookspecs import Split
 from mirembed.progress import Silent
 from mirembed.registry import Registry
-from mirembed.runs import RunFolder, Scores
+from mirembed.runs.folder import RunFolder
+from mirembed.runs.scores import Scores
 from mirembed.specs import Spec
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow, Store
 from mirembed.store.tracks import Tracks
-from mirembed.workers import trainings
+from mirembed.workers import executor
 
 CLASSES = Classification(("high", "low", "middle"))
 TARGETS = Regression((Target("height", -100.0, 300.0), Target("depth")))
@@ -164,6 +165,6 @@ def workers_run(run: Callable[..., Any] = run_here) -> Iterator[None]:
     """Let ``run`` do the work of worker processes inside the block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers, "run", run)
-        patch.setattr(trainings, "forkserver", lambda load: contextlib.nullcontext())
-        patch.setattr(trainings, "prepare_trainings", contextlib.nullcontext)
+        patch.setattr(executor, "forkserver", lambda load: contextlib.nullcontext())
+        patch.setattr(executor, "prepare_trainings", contextlib.nullcontext)
         yield

@@ -20,7 +20,6 @@ from conftest import Command
 from small_store import run_here
 
 from mirembed import Card, Classification, Listing, Regression, Split, Target, Track, workers
-from mirembed.datasets import measurements
 from mirembed.datasets.check import CheckResult, Finding, check
 from mirembed.progress import Silent
 from mirembed.store.files import write_table
@@ -480,8 +479,8 @@ def test_the_measurements_are_written_at_the_end_and_once_a_minute(
         written.append(path)
         write_table(path, table)
 
-    monkeypatch.setattr(measurements, "write_table", spy)
-    monkeypatch.setattr(measurements, "WRITE_SECONDS", seconds)
+    monkeypatch.setattr("mirembed.datasets.check.write_table", spy)
+    monkeypatch.setattr("mirembed.datasets.check.WRITE_SECONDS", seconds)
     for _ in range(2):  # nothing is new the second time
         look(music)
         assert len(written) == times
@@ -508,7 +507,7 @@ def killer(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     halves = [write_mp3(folder / f"{x.ndim}.mp3", x, RATE, "CONSTANT", header=False).read_bytes()
               for x in (np.column_stack([mono, mono[::-1]]), mono)]  # fmt: skip
     (folder / "killer.mp3").write_bytes(b"".join(halves))
-    script = "import sys, pathlib, mirembed.audio; mirembed.audio.decode(pathlib.Path(sys.argv[1]))"
+    script = "import sys, pathlib, mirembed.audio.decoding as d; d.decode(pathlib.Path(sys.argv[1]))"
     code = subprocess.run([sys.executable, "-c", script, folder / "killer.mp3"], check=False).returncode
     if code != -signal.SIGSEGV:
         pytest.skip("this Essentia survives the file")

@@ -18,13 +18,15 @@ from sklearn.svm import SVC
 from small_store import CLASSES, Notes, class_frames, experiment, workers_run, write_classes, write_store, write_targets
 from small_store import evaluate as run_evaluation
 
-from mirembed.compare import compare
+from mirembed.compare.comparison import compare
 from mirembed.datasets.splits import make_splits
 from mirembed.errors import EvaluationError, SpecError
 from mirembed.evaluate.plan import choose_splits
 from mirembed.hookspecs import Classification, Split
 from mirembed.registry import Plugin, Registry
-from mirembed.runs import RunFolder, Scores, open_run
+from mirembed.runs.folder import RunFolder
+from mirembed.runs.record import open_run
+from mirembed.runs.scores import Scores
 from mirembed.store.tracks import Tracks, open_tracks
 
 pytestmark = pytest.mark.slow
@@ -338,7 +340,7 @@ def test_two_ways_of_splitting_are_an_error():
 
 
 def test_the_finished_trainings_of_an_unfinished_run_can_be_read(tracks, tmp_path, monkeypatch):
-    from mirembed.evaluate import run as module
+    from mirembed.evaluate import experiment as module
 
     done = []
 

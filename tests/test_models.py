@@ -27,8 +27,8 @@ from mirembed.errors import MirembedError, MismatchError, ModelError, PluginErro
 from mirembed.fit import FittedModel, transfer
 from mirembed.fit import fit as run_fit
 from mirembed.fit.job import fit_models
-from mirembed.models.embeddings import read_embeddings
 from mirembed.models.model import Model, find_model
+from mirembed.models.saved import read_embeddings
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.store import FeatureStore

@@ -3,8 +3,3 @@
 soundfile decodes whatever it can open, because damaged files do not crash it. Essentia, where it is installed, decodes
 the rest (M4A, WMA) and the MP3s that libsndfile may have cut short.
 """
-
-from mirembed.audio.decoding import Audio, Sound, decode, decode_into
-from mirembed.audio.headers import PADDING
-
-__all__ = ["PADDING", "Audio", "Sound", "decode", "decode_into"]

@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mirembed.audio.decode_state import BLOCK_VALUES, DecodeState, R
-from mirembed.audio.headers import Header
-from mirembed.audio.native_output import silenced
+import numpy as np
+
+from mirembed.audio.decode_state import BLOCK_VALUES, DecodeState, R, silenced
+from mirembed.audio.files import Header
 from mirembed.errors import AudioError
 
 LONG_SECONDS = 20 * 60
@@ -130,8 +131,6 @@ def _plain_name(path: Path) -> Iterator[str]:
 
 
 def _decode_in_memory(name: str, receiver: Callable[[int], R]) -> DecodeState[R]:
-    import numpy as np
-
     loader = _audio_loader()
     loader.__configure__(filename=name)
     samples, rate, n_channels, *_ = loader.__compute__()
@@ -161,8 +160,6 @@ def _audio_loader() -> Any:
 
 def _decode_to_disk(name: str, receiver: Callable[[int], R]) -> DecodeState[R]:
     """Decode to a temporary file, which holds only the mean of the channels."""
-    import numpy as np
-
     with tempfile.NamedTemporaryFile(prefix="mirembed-", suffix=".f32") as file:
         rate, n_samples = _write_mean(name, file.name)
         state = DecodeState(receiver, rate, 1, "essentia")

@@ -6,17 +6,15 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mirembed.audio.by_essentia import decode_by_essentia
-from mirembed.audio.decode_state import BLOCK_VALUES, Decoder, DecodeState, R, require_bounded
-from mirembed.audio.headers import PADDING, Header, read_header
-from mirembed.audio.native_output import silenced
+from mirembed.audio.decode_state import BLOCK_VALUES, Decoder, DecodeState, R, require_bounded, silenced
+from mirembed.audio.files import PADDING, Header, read_header
 from mirembed.errors import AudioError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def decode_into(path: Path, receiver: Callable[[int], R]) -> tuple[R, Sound]:
     if header.cut or state.seconds < header.stated - PADDING:
         stated = f" of {header.stated:.1f} s" if header.stated else ", and the end of the file is missing"
         raise AudioError(f"truncated: decoded {state.seconds:.1f} s{stated}; copy or download the file again")
-    return state.receiver, Sound(state.rate, state.n_samples, audio_hash, state.decoder, output.lines)
+    return state.receiver, Sound(state.rate, state.n_samples, audio_hash, state.decoder, len(output))
 
 
 def decode(path: Path) -> Audio:
@@ -116,8 +114,6 @@ def decode(path: Path) -> Audio:
     AudioError
         See `decode_into`.
     """
-    import numpy as np
-
     samples, sound = decode_into(path, _Samples)
     return Audio(**vars(sound), samples=np.concatenate(samples.blocks))
 

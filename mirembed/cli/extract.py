@@ -8,6 +8,7 @@ import typer
 
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, EventProgress, print_event
+from mirembed.store import Store
 
 
 def extract(
@@ -49,7 +50,6 @@ def extract(
     from mirembed.extract import ExtractOptions, MaxFailures
     from mirembed.extract import extract as run
     from mirembed.spectrogram import choose_backend
-    from mirembed.store import Store
     from mirembed.workers.executor import executor as on_executor
 
     registry = options.discover()

@@ -9,7 +9,6 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
@@ -190,13 +189,7 @@ def print_json(content: Any) -> None:
     TypeError
         If anything else is not JSON.
     """
-    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, default=_path_to_json) + "\n")
-
-
-def _path_to_json(value: object) -> str:
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{value!r} of type {type(value).__name__} is not JSON")
+    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, default=os.fspath) + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:

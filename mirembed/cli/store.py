@@ -13,11 +13,11 @@ from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
 from mirembed.errors import StoreError
 from mirembed.progress import counted, size
+from mirembed.store import Store
 
 if TYPE_CHECKING:
     from mirembed.inventory import Contents, DatasetSummary
     from mirembed.runs.summary import RunSummary
-    from mirembed.store import Store
 
 app = typer.Typer(
     name="store", help="Show what is in a store, verify it, or merge its small files.", no_args_is_help=True
@@ -70,7 +70,6 @@ def compact(
 
 
 def _existing(store: Path) -> Store:
-    from mirembed.store import Store
 
     if not any((store / name).exists() for name in ("store.json", "datasets", "models", "runs")):
         raise StoreError(f"there is no store in {store}; create one with `mirembed extract`, or choose another --store")

@@ -13,7 +13,7 @@ from mirembed.extract.extraction import Extraction, MaxFailures
 from mirembed.extract.file_features import ExtractOptions
 from mirembed.extract.summary import Summary
 from mirembed.hookspecs import Classification, Listing, Track
-from mirembed.progress import Progress, Silent
+from mirembed.progress import NO_PROGRESS, Progress
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, FeatureStore
 from mirembed.store.rows import label_names
@@ -34,7 +34,7 @@ def extract(
     prune: bool = False,
     options: ExtractOptions | None = None,
     max_failures: MaxFailures | None = None,
-    progress: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> Summary:
     """Bring a dataset's store up to date with its listing.
 
@@ -61,7 +61,7 @@ def extract(
     options : ExtractOptions, optional
     max_failures : MaxFailures, optional
         Stop when more files than this fail.
-    progress : Progress, optional
+    progress : Progress
 
     Raises
     ------
@@ -70,7 +70,6 @@ def extract(
     StoreError
         The store is busy, cannot be written, was made with other parameters, or holds another folder's tracks.
     """
-    progress = progress or Silent()
     tracks = listing.tracks
     parameters = SpectrogramParameters().to_json()
     info = DatasetInfo(

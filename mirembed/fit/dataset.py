@@ -17,11 +17,11 @@ from mirembed.fit.job import Job, fit_models, training_provenance
 from mirembed.fit.names import checkpoint, reserving
 from mirembed.fit.resolve import choose_device, describe_plugins, describe_settings
 from mirembed.hookspecs import Classification, Regression
-from mirembed.models.embeddings import write_embeddings
 from mirembed.models.estimators import check_storable
 from mirembed.models.learners import check_learners, describe_learner, fit_learner
 from mirembed.models.model import Model
-from mirembed.progress import Progress, Silent, counted
+from mirembed.models.saved import write_embeddings
+from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.provenance import content_digest, versions
 from mirembed.registry import Registry
 from mirembed.specs import Spec
@@ -31,7 +31,7 @@ from mirembed.store.root import slug
 from mirembed.store.tracks import Tracks
 from mirembed.training.engine import choose_engine
 from mirembed.training.labels import TargetScale, undeclared
-from mirembed.workers.trainings import run_trainings
+from mirembed.workers.executor import run_trainings
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def fit(
     jobs: int,
     name: str | None = None,
     command: str = "",
-    progress: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> list[FittedModel]:
     """Train on all tracks and save one model for each method.
 
@@ -135,7 +135,6 @@ def fit(
     StoreBusyError
         If another process is running the same fit.
     """
-    progress = progress or Silent()
     settings = replace(settings, device=choose_device(settings.device))
     plugins = describe_plugins(settings, registry)
     _check_trainable(tracks)
@@ -273,7 +272,7 @@ def transfer(
     fitted = fit_learner(
         registry, learner, approach, tracks.task, embeddings, tracks.label_array, scale, seed=(made["seed"], 0)
     )
-    fitted.put_into(model)
+    model.use(fitted)
     # Whether the network was trained on these tracks is unknown if it comes from other tracks, or from a fold.
     same = origin["dataset"]["digest"] == tracks.digest and origin.get("fold") is None
     wanted = _wanted_names(tracks, [f"from-{network.name}"], name)

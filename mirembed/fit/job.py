@@ -265,7 +265,7 @@ def _fit_learners(
             model.estimator.fit(embeddings, learner_targets(labels, scale))
         else:
             fitted = fit_learner(registry, learner, approach, job.task, embeddings, labels, scale, seed=job.seed)
-            fitted.put_into(model, notes=notes)
+            model.use(fitted, notes=notes)
     return Fitted(models, list(losses), embeddings)
 
 

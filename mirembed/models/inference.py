@@ -1,8 +1,13 @@
-"""Audio files to embeddings with a fitted model and no store, and tables of the results for other programs."""
+"""What a fitted model says: embeddings of audio files, tables of results for other programs, and the nearest tracks.
+
+Embedding audio files needs no store. Ranking stored embeddings needs no network, and with the built-in similarities no
+torch.
+"""
 
 from __future__ import annotations
 
 import csv
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,23 +16,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.audio.files import printable
-from mirembed.errors import SpecError
+from mirembed.audio.files import audio_files, file_hash, printable
+from mirembed.errors import AudioError, MirembedError, SpecError
 from mirembed.extract import ExtractedFile, extract_files
 from mirembed.hookspecs import Classification, Task
-from mirembed.models.embeddings import write_embeddings
-from mirembed.models.model import Model
+from mirembed.models.model import Model, find_model, read_provenance
+from mirembed.models.saved import read_embeddings, write_embeddings
 from mirembed.progress import Progress
+from mirembed.registry import Registry
+from mirembed.specs import Spec
 from mirembed.spectrogram import SpectrogramParameters
+from mirembed.store import FeatureStore, Store
 from mirembed.store.features import compare_parameters
 from mirembed.store.files import write_table, writing
 from mirembed.store.rows import label_names
 from mirembed.training.engine import prepare_engine
+from mirembed.training.similarity import PluginSimilarity
 
 SUFFIXES = (".csv", ".parquet")
 
 MAX_FRAMES = 400_000
 """Number of frames held at once: about 60 MB, however long the files are."""
+
+
+UNLEARNED = Spec("cosine")
+"""Ranks the embeddings of models that learned no similarity (``nn``, ``fl``)."""
 
 
 @dataclass(frozen=True)
@@ -155,3 +168,124 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(rows)
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """Tracks by descending similarity.
+
+    Attributes
+    ----------
+    query : str
+    similarity : str
+        Spec of the similarity that ranks them.
+    tracks : list of (str, float)
+    failures : list of (pathlib.Path, str)
+        Files of the searched folder that could not be read.
+    """
+
+    query: str
+    similarity: str
+    tracks: list[tuple[str, float]]
+    failures: list[tuple[Path, str]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the neighbors as JSON."""
+        return {
+            "query": self.query,
+            "similarity": self.similarity,
+            "neighbors": [{"track": name, "similarity": value} for name, value in self.tracks],
+            "failures": [{"path": printable(path), "reason": reason} for path, reason in self.failures],
+        }
+
+
+def neighbors(
+    store: Store,
+    registry: Registry,
+    model: str,
+    track: str,
+    *,
+    top: int,
+    inside: Path | None,
+    dataset: Spec | None,
+    jobs: int,
+    progress: Progress,
+) -> Neighbors:
+    """Rank tracks by their similarity to ``track``, which is left out itself.
+
+    Parameters
+    ----------
+    model : str
+        The folder of a model, or its name in the store.
+    track : str
+        An id among the stored embeddings, or an audio file.
+    inside : pathlib.Path or None
+        Search this folder of audio files in place of the store.
+    dataset : Spec or None
+        The dataset of the store to search; by default the one that the model was fitted to.
+
+    Raises
+    ------
+    MirembedError
+        If model, track or embeddings do not exist.
+    """
+    folder = find_model(store.models, model)
+    provenance = read_provenance(folder)
+    is_file = Path(track).is_file()
+    itself, failures = {track}, []
+    query = None
+    if is_file or inside is not None:
+        loaded = Model.load(folder, registry)
+        if is_file:
+            embedded = embed_files(loaded, [Path(track)], jobs, progress)
+            if embedded.failures:
+                raise AudioError(f"{printable(Path(track))}: {embedded.failures[0][1]}")
+            query = embedded.embeddings[0]
+    if inside is None or query is None:
+        features = store.find(dataset or Spec.parse(provenance["dataset"]["spec"]))
+        names, candidates = read_embeddings(features.embeddings / f"{folder.name}.parquet", provenance)
+        if query is None:
+            query = candidates[_index_of(track, names)]
+        else:
+            itself = _ids_of(features, Path(track))
+    if inside is not None:
+        embedded = embed_files(loaded, audio_files([inside]), jobs, progress)
+        names, candidates = [printable(path) for path in embedded.paths], embedded.embeddings
+        failures = embedded.failures
+        if is_file:
+            itself |= {printable(path) for path in embedded.paths if path.samefile(track)}
+    similarity = _learned_similarity(provenance, registry)
+    if similarity is None:
+        similarity = UNLEARNED
+        progress.note(f"{folder.name} learned no similarity; ranking by the {UNLEARNED} similarity of its embeddings")
+    values = PluginSimilarity.create(registry, similarity).ranking_similarities(query, candidates)
+    order = np.argsort(-values, kind="stable")
+    ranked = [(names[i], float(values[i])) for i in order if names[i] not in itself]
+    return Neighbors(track, str(similarity), ranked[:top], failures)
+
+
+def _ids_of(features: FeatureStore, path: Path) -> set[str]:
+    """Return the ids of the tracks whose audio is this file or a copy of it."""
+    index = features.index().select(["id", "path", "file_hash"]).to_pylist()
+    resolved, content = path.resolve(), file_hash(path)
+    return {row["id"] for row in index if Path(row["path"]).resolve() == resolved or row["file_hash"] == content}
+
+
+def _index_of(track: str, names: list[str]) -> int:
+    if track not in names:
+        near = difflib.get_close_matches(track, names) or names[:3]
+        raise MirembedError(
+            f"{track!r} is neither an audio file nor one of the {len(names)} tracks with stored embeddings, "
+            f"such as {', '.join(near)}"
+        )
+    return names.index(track)
+
+
+def _learned_similarity(provenance: Mapping[str, Any], registry: Registry) -> Spec | None:
+    """Return the similarity that a model learned, by its full name if another plugin has the short one now."""
+    entry = provenance["settings"]["approaches"].get(provenance["approach"], {})
+    if "similarity" not in entry:
+        return None
+    spec = Spec.parse(entry["similarity"]["spec"])
+    plugin = registry.require("similarity", entry["similarity"], f"the model {provenance['name']}")
+    return Spec(registry.shown_name(plugin), spec.parameters)

@@ -12,19 +12,21 @@ Nothing in it can run code when it is loaded. A model with the fused engine embe
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 
 from mirembed.errors import ModelError, PluginError, StoreError
 from mirembed.hookspecs import Classification, Estimator, Task
 from mirembed.models.baselines import MelStatistics, NoFeatures
 from mirembed.models.estimators import dump_estimator, load_estimator
-from mirembed.models.kernels import Kernel
+from mirembed.models.learners import FittedLearner, Kernel
 from mirembed.models.saved import LEARNER, MANIFEST, NETWORK, file_digest, list_models
 from mirembed.progress import counted
 from mirembed.registry import Registry, plugin_code
@@ -76,11 +78,6 @@ class Model:
     kernel: Kernel | None = None
     engine: str = "torch"
 
-    @property
-    def savable(self) -> bool:
-        """Whether the model has a network; others are baselines that cannot be saved."""
-        return isinstance(self.network, NetworkWeights)
-
     def embed(
         self, frames: NDArray[np.float32], starts: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> NDArray[np.float32]:
@@ -128,6 +125,11 @@ class Model:
         assert self.scale is not None  # noqa: S101
         return self.scale.unscale(outputs)
 
+    def use(self, learner: FittedLearner, *, notes: bool = True) -> None:
+        """Predict with a learner from now on."""
+        self.estimator, self.kernel = learner.estimator, learner.kernel
+        self.provenance = {**self.provenance, "notes": learner.notes if notes else []}
+
     def _learner_outputs(self, estimator: Estimator, embeddings: NDArray[np.float32]) -> NDArray[Any]:
         n, shape, wanted = len(embeddings), embeddings.shape[:1], "finite values"
         if isinstance(self.task, Classification):
@@ -174,8 +176,6 @@ class Model:
         ModelError
             If skops cannot store the learner's estimator.
         """
-        from safetensors.numpy import save
-
         network = self.network
         assert isinstance(network, NetworkWeights)  # noqa: S101
         with writing(folder) as temporary:
@@ -218,8 +218,6 @@ class Model:
 
     @classmethod
     def _assemble(cls, folder: Path, manifest: Mapping[str, Any], registry: Registry) -> Model:
-        from safetensors.numpy import load_file
-
         arrays = load_file(folder / NETWORK)
 
         def part(prefix: str) -> dict[str, NDArray[Any]]:
@@ -320,8 +318,6 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def _damaged(folder: Path) -> Iterator[None]:
     """Report whatever reading a damaged model raises."""
-    from safetensors import SafetensorError
-
     try:
         yield
     except (OSError, AttributeError, KeyError, TypeError, ValueError, SafetensorError) as error:
@@ -341,12 +337,6 @@ def named_predictions(task: Task, outputs: NDArray[Any]) -> list[dict[str, Any]]
     [{'label': 'rock'}, {'label': 'jazz'}]
     """
     if isinstance(task, Classification):
-        return [{"label": name} for name in class_names(task, outputs)]
+        return [{"label": task.classes[index]} for index in outputs]
     names = [target.name for target in task.targets]
     return [dict(zip(names, row, strict=True)) for row in outputs.tolist()]
-
-
-def class_names(task: Task, indices: Sequence[int] | NDArray[np.int64]) -> list[str]:
-    """Return the names of class indices."""
-    assert isinstance(task, Classification)  # noqa: S101
-    return [task.classes[int(index)] for index in indices]

@@ -15,8 +15,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.audio import Sound, decode_into
 from mirembed.audio.by_essentia import essentia_algorithm, essentia_error
+from mirembed.audio.decoding import Sound, decode_into
 from mirembed.errors import AudioError, SpecError
 from mirembed.spectrogram.definition import (
     DEFAULTS,

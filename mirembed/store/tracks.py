@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mirembed.errors import StoreError
 from mirembed.hookspecs import Classification, Task
-from mirembed.progress import Progress, Silent, counted
+from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.provenance import content_digest
 from mirembed.store.features import FeatureStore
 from mirembed.store.frame_file import FrameFile, delete_unused
@@ -90,7 +90,7 @@ class Tracks:
         )
 
 
-def open_tracks(store: FeatureStore, progress: Progress | None = None) -> Tracks:
+def open_tracks(store: FeatureStore, progress: Progress = NO_PROGRESS) -> Tracks:
     """Read the index of a dataset, and make its flat file unless it is there.
 
     ``progress`` gets notes about tracks that are missing or no longer listed, and classes without tracks.
@@ -100,7 +100,6 @@ def open_tracks(store: FeatureStore, progress: Progress | None = None) -> Tracks
     StoreError
         The dataset has no tracks, a shard is damaged, or the flat file cannot be written.
     """
-    progress = progress or Silent()
     info = store.info()
     store.check_parameters(info.parameters, "the rest of the store")
     index = store.index()
