@@ -490,7 +490,7 @@ def test_text_is_wrapped_to_fit_the_terminal(store):
     assert {"698", "1000", "2904", "mediaeval2013"} <= cells
 
 
-@pytest.mark.parametrize("words", [("similar",), ("datasets", "check"), ("evaluate",), ("store",)])
+@pytest.mark.parametrize("words", [("similar",), ("datasets", "check"), ("evaluate",), ("plugins",)])
 def test_help_shows_what_to_write_and_no_python_type(words):
     shown = run(*words, "--help").out
     assert re.search(r"--json +Print JSON", shown)

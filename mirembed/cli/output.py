@@ -242,7 +242,7 @@ def _column_widths(rows: Sequence[Sequence[str]], numeric: Sequence[bool], room:
     from rich.cells import cell_len
 
     cells = list(zip(*rows, strict=True))
-    natural = [max(map(cell_len, column)) for column in cells]
+    natural = [max(1, *map(cell_len, column)) for column in cells]
     words = [max((cell_len(word) for cell in column for word in cell.split()), default=1) for column in cells]
     least = [
         width if is_number else min(word, _LONG_WORD)
