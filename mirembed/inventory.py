@@ -81,24 +81,23 @@ def contents(store: Store) -> Contents:
 
 
 def _summarize_dataset(features: FeatureStore) -> DatasetSummary:
-    import pyarrow.compute as pc
-
     try:
-        info, index, failures = features.info(), features.index(), features.failures()
+        info, failures = features.info(), features.failures()
+        tracks = features.columns("backend", "duration").values()
     except StoreError:
         return DatasetSummary(features.folder.name, "damaged")
-    complete = len(index) - info.n_unlisted + len(failures) >= info.n_listed
+    complete = len(tracks) - info.n_unlisted + len(failures) >= info.n_listed
     shards = features.shards()
-    backends = Counter(index["backend"].to_pylist() if len(index) else [])
+    backends = Counter(backend for backend, _ in tracks)
     return DatasetSummary(
         dataset=info.spec,
         state="being written" if is_held(features.folder) else "complete" if complete else "incomplete",
-        tracks=len(index),
+        tracks=len(tracks),
         listed=info.n_listed,
         failures=len(failures),
         absent=info.n_absent,
         unlisted=info.n_unlisted,
-        hours=(pc.sum(index["duration"]).as_py() or 0.0) / 3600 if len(index) else 0.0,
+        hours=sum(duration for _, duration in tracks) / 3600,
         bytes=sum(shard.stat().st_size for shard in shards),
         shards=len(shards),
         backends=dict(sorted(backends.items())),

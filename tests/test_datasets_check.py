@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from archive_server import Notes
 from audio_files import write_mp3
 from conftest import Command
 from small_store import run_here
@@ -432,6 +433,19 @@ def test_a_failure_is_remembered_until_the_file_changes(music: Path) -> None:
     file.write_bytes(content)
     assert look(music, progress=third).sound
     assert (first.totals, second.totals, third.totals) == ([4], [0], [1])
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_cache_that_cannot_be_written_is_noted_once_and_the_check_goes_on(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirembed.datasets.check.WRITE_SECONDS", -1.0)  # write it after each file
+    (tmp_path / "file").touch()
+    cache = tmp_path / "file" / "cache.parquet"
+    progress = Notes()
+    assert look(music, cache=cache, progress=progress) == CheckResult(4, ())
+    [note] = progress.said
+    assert str(cache) in note
 
 
 @pytest.mark.usefixtures("in_process")

@@ -185,7 +185,7 @@ class TestServersThatFail:
         with socket.create_server(("127.0.0.1", 0)) as closed:
             port = closed.getsockname()[1]
         message = failure(Archive(f"http://127.0.0.1:{port}/labels.csv", sha256(LABELS)), tmp_path)
-        assert "Connection refused (3 tries)" in message
+        assert "127.0.0.1: Connection refused (3 tries)" in message
         assert "--url FILE" in message
 
     def test_a_premature_end_is_detected_without_a_length(

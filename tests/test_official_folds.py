@@ -176,7 +176,7 @@ def test_unlisted_tracks_and_missing_tracks_are_counted() -> None:
 @pytest.mark.parametrize(
     ("lists", "message"),
     [
-        (split("xyz", "abc"), "official split 1 .*0 training tracks .*3 test tracks"),
+        (split("xyz", "abc"), "official split 1 .*0 training tracks .*3 test tracks .*--folds stratified"),
         (split("abc", "xyz"), "official split 1 .*3 training tracks .*0 test tracks"),
         (split("abcd", "def"), "official split 1 .*1 track in both .* d;"),
         (split("ad", "bc"), "training part of fold 1 .*class 'high'"),

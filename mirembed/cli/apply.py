@@ -114,7 +114,7 @@ def similar(
             top=top,
             inside=inside,
             dataset=dataset,
-            jobs=options.jobs_or_cores(jobs),
+            jobs=jobs,
             progress=progress,
         )
     rows = [(rank, name, f"{value:.4f}") for rank, (name, value) in enumerate(found.tracks, 1)]

@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 
 from mirembed.cli import options
+from mirembed.cli.app import App
 from mirembed.cli.output import ConsoleProgress, Table, print_result
 from mirembed.progress import counted, first_names
 from mirembed.store import Store
 
-app = typer.Typer(help="List the datasets; show, check or fetch one.", invoke_without_command=True)
+app = App(help="List the datasets; show, check or fetch one.", invoke_without_command=True)
 
 _SHOWN = 5
 """Tracks to name in a finding."""

@@ -15,13 +15,14 @@ import typer
 
 from mirembed import MirembedError, __version__
 from mirembed.cli import apply, datasets, evaluate, extract, fit, plugins, runs, store
+from mirembed.cli.app import App
 from mirembed.cli.output import keep_stdout_for_results, open_closed_streams
 from mirembed.progress import INTERRUPTED
 
 _TYPER_INTERRUPTED = 130
 """Typer catches `KeyboardInterrupt` and returns this."""
 
-app = typer.Typer(
+app = App(
     name="mirembed",
     help="Music embeddings that copy the similarity between labels.",
     epilog="To start: mirembed extract, mirembed fit --similarity rbf, mirembed evaluate --cv 10. "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirembed.cli import options
+from mirembed.cli.app import App
 from mirembed.cli.output import Table, print_result
 from mirembed.progress import counted
 from mirembed.registry import BrokenPlugin, Registry
@@ -21,7 +22,7 @@ from mirembed.specs import Spec
 if TYPE_CHECKING:
     from mirembed.testing import Outcome
 
-app = typer.Typer(help="List the plugins; show, check or write one.", invoke_without_command=True)
+app = App(help="List the plugins; show, check or write one.", invoke_without_command=True)
 
 
 @app.callback()

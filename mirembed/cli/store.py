@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mirembed.cli import options
+from mirembed.cli.app import App
 from mirembed.cli.output import ConsoleProgress, Table, print_result
 from mirembed.errors import StoreError
 from mirembed.progress import counted, size
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
     from mirembed.inventory import Contents, DatasetSummary
     from mirembed.runs.summary import RunSummary
 
-app = typer.Typer(
-    name="store", help="Show what is in a store, verify it, or merge its small files.", no_args_is_help=True
-)
+app = App(name="store", help="Show what is in a store, verify it, or merge its small files.", no_args_is_help=True)
 
 
 @app.command("info")

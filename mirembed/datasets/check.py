@@ -24,7 +24,7 @@ from mirembed.audio.files import audio_files, default_timeout, file_stamp, print
 from mirembed.config import defaults
 from mirembed.datasets.duplicates import fingerprint, same_recordings
 from mirembed.datasets.splits import default_scheme, groups_on_both_sides, make_folds
-from mirembed.errors import AudioError, EvaluationError, MirembedError, StoreError
+from mirembed.errors import AudioError, EvaluationError, MirembedError, StoreError, StoreWriteError
 from mirembed.extract.file_features import WORKER_KEPT
 from mirembed.hookspecs import Card, Classification, Listing, Split, Track
 from mirembed.progress import NO_PROGRESS, Progress, counted
@@ -296,7 +296,8 @@ def measure_files(paths: Sequence[Path], cache: Path, jobs: int, progress: Progr
     ----------
     paths : sequence of pathlib.Path
     cache : pathlib.Path
-        Parquet file, written once a minute and on interruption, so that the next call resumes.
+        Parquet file, written once a minute and on interruption, so that the next call resumes. A note says if it
+        cannot be written.
     jobs : int
         Number of worker processes.
 
@@ -311,7 +312,7 @@ def measure_files(paths: Sequence[Path], cache: Path, jobs: int, progress: Progr
     done = {name: m for name, m in known.items() if (m.size, m.mtime_ns) == stamps.get(name)}
     missing = [path for name, path in by_name.items() if name not in done]
     progress.start("checking audio", len(missing))
-    written_at = time.monotonic()
+    written_at, writable = time.monotonic(), True
     try:
         # No limit on memory: all samples of a file are needed at once, however many there are.
         limits = workers.Limits(default_timeout, kept=WORKER_KEPT)
@@ -322,12 +323,12 @@ def measure_files(paths: Sequence[Path], cache: Path, jobs: int, progress: Progr
             else:
                 done[outcome.result.path] = outcome.result
             progress.update(number)
-            if time.monotonic() - written_at > WRITE_SECONDS:
-                _write_cache(cache, {**known, **done})
+            if writable and time.monotonic() - written_at > WRITE_SECONDS:
+                writable = _write_cache(cache, {**known, **done}, progress)
                 written_at = time.monotonic()
     finally:
-        if missing:
-            _write_cache(cache, {**known, **done})
+        if missing and writable:
+            _write_cache(cache, {**known, **done}, progress)
     return [done[printable(path)] for path in paths]
 
 
@@ -373,6 +374,12 @@ def _read_cache(cache: Path) -> dict[str, Measurement]:
     return {row["path"]: Measurement(**row) for row in rows}
 
 
-def _write_cache(cache: Path, measurements: dict[str, Measurement]) -> None:
+def _write_cache(cache: Path, measurements: dict[str, Measurement], progress: Progress) -> bool:
+    """Write the cache; note it if that is impossible, and return whether it was possible."""
     table = pa.Table.from_pylist([asdict(measurement) for measurement in measurements.values()])
-    write_table(cache, table.replace_schema_metadata({"mirembed.checks": str(VERSION)}))
+    try:
+        write_table(cache, table.replace_schema_metadata({"mirembed.checks": str(VERSION)}))
+    except StoreWriteError as error:
+        progress.note(f"warning: {error}; until then, each check measures all files again")
+        return False
+    return True

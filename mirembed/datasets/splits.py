@@ -105,8 +105,8 @@ def official_folds(
         if not (len(train) and len(test)):
             raise EvaluationError(
                 f"official split {index} has {counted(len(train), 'training track')} and "
-                f"{counted(len(test), 'test track')} in the store; extract more of the dataset, or choose another "
-                "scheme (--folds)"
+                f"{counted(len(test), 'test track')} in the store and needs both; extract a more complete copy of the "
+                f"dataset, or use other folds: --folds {default_scheme(task)}"
             )
         parts.append((train, test))
     listed = {track for split in splits for track in split.train | split.test}

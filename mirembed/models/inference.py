@@ -32,6 +32,7 @@ from mirembed.store.files import write_table, writing
 from mirembed.store.rows import label_names
 from mirembed.training.engine import prepare_engine
 from mirembed.training.similarity import PluginSimilarity
+from mirembed.workers import available_jobs
 
 SUFFIXES = (".csv", ".parquet")
 
@@ -208,7 +209,7 @@ def neighbors(
     top: int,
     inside: Path | None,
     dataset: Spec | None,
-    jobs: int,
+    jobs: int | None,
     progress: Progress,
 ) -> Neighbors:
     """Rank tracks by their similarity to ``track``, which is left out itself.
@@ -223,6 +224,8 @@ def neighbors(
         Search this folder of audio files in place of the store.
     dataset : Spec or None
         The dataset of the store to search; by default the one that the model was fitted to.
+    jobs : int or None
+        Worker processes; by default one per core.
 
     Raises
     ------
@@ -230,14 +233,16 @@ def neighbors(
         If model, track or embeddings do not exist.
     """
     folder = find_model(store.models, model)
+    files = [] if inside is None else audio_files([inside])
     provenance = read_provenance(folder)
     is_file = Path(track).is_file()
     itself, failures = {track}, []
     query = None
     if is_file or inside is not None:
+        n_jobs = jobs or available_jobs()
         loaded = Model.load(folder, registry)
         if is_file:
-            embedded = embed_files(loaded, [Path(track)], jobs, progress)
+            embedded = embed_files(loaded, [Path(track)], n_jobs, progress)
             if embedded.failures:
                 raise AudioError(f"{printable(Path(track))}: {embedded.failures[0][1]}")
             query = embedded.embeddings[0]
@@ -249,7 +254,7 @@ def neighbors(
         else:
             itself = _ids_of(features, Path(track))
     if inside is not None:
-        embedded = embed_files(loaded, audio_files([inside]), jobs, progress)
+        embedded = embed_files(loaded, files, n_jobs, progress)
         names, candidates = [printable(path) for path in embedded.paths], embedded.embeddings
         failures = embedded.failures
         if is_file:

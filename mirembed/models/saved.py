@@ -152,6 +152,7 @@ def read_embeddings(path: Path, model: Mapping[str, Any]) -> tuple[list[str], ND
     table = read_table(path)
     if (table.schema.metadata or {}).get(_METADATA.encode()) != model["digest"].encode():
         raise StoreError(f"{path} holds embeddings of another model than {model['name']}; fit the model again")
-    vectors = table["embedding"].combine_chunks().flatten().to_numpy()
+    # Not `flatten` or `to_numpy`, which import pyarrow.compute, and pandas where that is installed.
+    vectors = np.from_dlpack(table["embedding"].combine_chunks().values)
     # A copy, because Arrow's memory is read-only and torch warns about that.
     return table["id"].to_pylist(), np.array(vectors, np.float32).reshape(len(table), -1)

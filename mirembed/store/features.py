@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mirembed.errors import MismatchError, StoreError, StoreWriteError
 from mirembed.hookspecs import Track
@@ -40,6 +40,8 @@ from mirembed.store.rows import (
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+Result = TypeVar("Result")
 
 ROWS_PER_GROUP = 32
 """Tracks in a row group: about 6 MB of 30-s clips, small enough to stream."""
@@ -209,10 +211,20 @@ class FeatureStore:
 
         ``shard`` is the index in `shards`, and ``row`` the index in that shard.
         """
+        return self._read_shards(_read_index)
+
+    def columns(self, *names: str) -> dict[str, tuple[Any, ...]]:
+        """Return the values of some columns for each track, by id; with no names, the ids alone.
+
+        Faster than `index`: it does not import pyarrow.compute, or pandas where that is installed.
+        """
+        return self._read_shards(lambda shards: _read_columns(shards, names))
+
+    def _read_shards(self, read: Callable[[Sequence[Path]], Result]) -> Result:
         while True:
             shards = self.shards()
             try:
-                return _read_index(shards)
+                return read(shards)
             except StoreError:
                 if shards == self.shards():  # otherwise they have just been merged
                     raise
@@ -249,6 +261,15 @@ def _read_index(shards: Sequence[Path]) -> pa.Table:
     merged = pa.concat_tables(tables, promote_options="default")
     latest = {track: position for position, track in enumerate(merged["id"].to_pylist())}
     return merged.take(pa.array([latest[track] for track in sorted(latest)], pa.int64()))
+
+
+def _read_columns(shards: Sequence[Path], names: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    values: dict[str, tuple[Any, ...]] = {}
+    for shard in shards:
+        table = read_table(shard, columns=["id", *names])
+        ids, *others = (table[name].to_pylist() for name in ("id", *names))
+        values |= zip(ids, zip(*others, strict=True) if others else [()] * len(ids), strict=True)
+    return values
 
 
 def row_groups(shard: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from unittest import SkipTest
 
-from mirembed.errors import ConformanceError, DatasetError, MirembedError
+from mirembed.errors import ConformanceError, DatasetError, MirembedError, ParameterError
 from mirembed.registry import Kind, Plugin, Registry
 from mirembed.registry.plugins import one_line
 from mirembed.specs import Spec, bind, parameters_of
@@ -421,10 +421,19 @@ def run_checks(kind: Kind, registry: Registry, spec: Spec, audio: Path | None = 
     ------
     UnknownNameError, NameClashError
         If the spec matches no plugin, or several.
+    ParameterError
+        If the spec gives a parameter that the plugin does not have or a value of the wrong type, or omits one that it
+        needs.
     DatasetError
         If a dataset needs its audio folder.
     """
-    registry.find(kind, spec.name)
+    plugin = registry.find(kind, spec.name)
+    try:
+        bind(spec, plugin.factory)
+    except ParameterError:
+        raise
+    except Exception:  # noqa: S110 - parameters that cannot be read break a promise, which a check reports
+        pass
     first, *others = promises(kind)
     with _written_once(Subject(kind, registry, spec, audio)) as subject:
         outcomes = [first.outcome(subject)]
