@@ -224,8 +224,8 @@ def _rows(names: list[str], rows: NDArray[Any] | list[NDArray[Any]], framed: boo
             remedy = "; if they are its frames, give hop=SECONDS" if wide else ""
             raise ValueError(f"{name!r} has {len(indices)} rows{remedy}")
     if not wide:
-        arrays = {name: rows[indices[0]] for name, indices in where.items()}
-        return _by_track(((name, a.shape, a.dtype, lambda a=a: a) for name, a in arrays.items()), framed)
+        arrays = ((name, rows[indices[0]]) for name, indices in where.items())
+        return _by_track(((name, a.shape, a.dtype, functools.partial(np.asarray, a)) for name, a in arrays), framed)
     width = _one_width((name, row.shape, row.dtype) for name, row in zip(names, rows, strict=True))
     return {name: functools.partial(_take, rows, indices) for name, indices in where.items()}, width
 
