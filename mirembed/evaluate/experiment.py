@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mirembed.config import Settings, defaults, write_experiment
+from mirembed.config import Settings, write_experiment
 from mirembed.datasets.catalog import exclude_tracks, official_splits
 from mirembed.errors import SpecError, StoreError, UnknownNameError
 from mirembed.evaluate.plan import PlannedRun, plan_run
