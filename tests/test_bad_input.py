@@ -611,7 +611,7 @@ def test_a_model_of_other_spectrograms_is_refused_by_name(store, refused):
 
 
 @pytest.mark.parametrize(
-    "command", [["embed", "jazz", "tones"], ["similar", "jazz", "x"], ["fit", "--network", "jazz"]]
+    "command", [["embed", "jazz", "tones"], ["similar", "jazz", "x"], ["fit", "--from", "jazz"]]
 )
 def test_an_unknown_model_is_named_with_the_known_ones(store, refused, command):
     said = refused(*command)
