@@ -28,7 +28,7 @@ from small_store import (
 )
 from small_store import evaluate as run_evaluation
 
-from mirembed.compare import compare
+from mirembed.compare.comparison import compare
 from mirembed.datasets.splits import make_splits
 from mirembed.errors import EvaluationError, SpecError
 from mirembed.evaluate.plan import choose_splits
@@ -348,7 +348,7 @@ def test_two_ways_of_splitting_are_an_error():
 
 
 def test_the_finished_trainings_of_an_unfinished_run_can_be_read(tracks, tmp_path, monkeypatch):
-    from mirembed.evaluate import run as module
+    from mirembed.evaluate import experiment as module
 
     done = []
 

@@ -24,10 +24,11 @@ from small_store import workers_run
 
 from mirembed.config import Settings
 from mirembed.datasets.splits import make_folds
-from mirembed.evaluate import evaluate as evaluate_planned
-from mirembed.evaluate import fold, plan, plan_experiment
+from mirembed.evaluate import fold, plan
+from mirembed.evaluate.experiment import evaluate as evaluate_planned
+from mirembed.evaluate.experiment import plan_experiment
 from mirembed.registry import Registry
-from mirembed.runs import RunFolder
+from mirembed.runs.folder import RunFolder
 from mirembed.store import Store
 from mirembed_similarities import Rbf
 

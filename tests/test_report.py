@@ -20,8 +20,8 @@ from report_pages import Page, records, report
 from small_reports import CLASSES, TARGETS, write_grid, write_report_run
 
 from mirembed.compare.paired_tests import paired_tests
-from mirembed.reports import WrittenReport, score_tables
 from mirembed.reports.embeddings import principal_components
+from mirembed.reports.report import WrittenReport
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.record import read_run
 from mirembed.runs.scores import score
@@ -347,7 +347,7 @@ def test_an_untestable_difference_is_not_counted_and_marks_nothing(tmp_path, mon
         return replace(first, t_test=None), *others
 
     folder = write_report_run(tmp_path / "run", skill={"nn": 0.3, "rbf-sl": 1.0}, n_tracks=300)
-    monkeypatch.setattr(score_tables, "paired_tests", without_first)
+    monkeypatch.setattr("mirembed.reports.scores.paired_tests", without_first)
     written = report(folder)
     untested, tested = records(written, "significance")
     assert (untested["p"], untested["p_holm"], untested["verdict"]) == ("", "", "not tested")

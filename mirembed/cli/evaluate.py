@@ -10,13 +10,13 @@ import typer
 
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
-from mirembed.config import defaults
+from mirembed.config import Settings, defaults, read_experiment, read_preset
 from mirembed.errors import SpecError
+from mirembed.store import Store
 
 if TYPE_CHECKING:
-    from mirembed.config import Settings
-    from mirembed.evaluate import Result
-    from mirembed.runs import RunFolder
+    from mirembed.evaluate.experiment import Result
+    from mirembed.runs.folder import RunFolder
 
 _OF_TRAINING = ("features", "network", "epochs", "batch", "optimizer", "excerpt", "deltas", "normalize", "engine")
 """Settings that a network that is used as it is has already."""
@@ -28,8 +28,7 @@ _KEEP = "What to save in the run"
 def evaluate(
     context: typer.Context,
     dataset: Annotated[
-        list[str] | None,
-        typer.Option(metavar="SPEC", help="Dataset in the store; repeatable. Default: the only one."),
+        list[str] | None, typer.Option(metavar="SPEC", help="Dataset in the store; repeatable. Default: the only one.")
     ] = None,
     store: options.StoreFolder = options.DEFAULT_STORE,
     config: Annotated[
@@ -130,10 +129,9 @@ def evaluate(
     """
     if executor == "local":
         options.train_soon(context)
-    from mirembed.evaluate import plan_experiment, run_experiment
     from mirembed.evaluate.estimate import estimate
-    from mirembed.runs import find_run
-    from mirembed.store import Store
+    from mirembed.evaluate.experiment import plan_experiment, run_experiment
+    from mirembed.runs.summary import find_run
     from mirembed.workers.executor import executor as on_executor
 
     registry = options.discover()
@@ -149,12 +147,7 @@ def evaluate(
             costs = estimate(planned, jobs=workers, progress=progress)
         else:
             folder, results = run_experiment(
-                planned,
-                place,
-                jobs=workers,
-                command=options.command_line(),
-                repeats=repeats,
-                progress=progress,
+                planned, place, jobs=workers, command=options.command_line(), repeats=repeats, progress=progress
             )
     if dry_run:
         print_result(json, costs.to_json, [costs.describe()])
@@ -163,10 +156,7 @@ def evaluate(
     print_result(
         json,
         lambda: contents[0] if len(contents) == 1 else {"run": str(folder), "evaluations": contents},
-        [
-            *(block for result in results for block in _text(result)),
-            f"predictions, folds and curves: {folder}",
-        ],
+        [*(block for result in results for block in _text(result)), f"predictions, folds and curves: {folder}"],
     )
 
 
@@ -174,8 +164,6 @@ def _settings(
     context: typer.Context, config: Path | None, repeats: RunFolder | None, preset: str | None
 ) -> list[Settings]:
     """Return the settings of the experiment file, overridden by the flags that were given."""
-    from mirembed.config import Settings, read_experiment, read_preset
-
     if config is not None and preset is not None:
         raise SpecError(f"--config {config} and --preset {preset} exclude each other; give one of them")
     if preset is not None:

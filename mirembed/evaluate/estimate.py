@@ -12,12 +12,12 @@ from typing import Any, TypeAlias
 
 import psutil
 
+from mirembed.evaluate.experiment import embed_missing
 from mirembed.evaluate.fold import FoldTraining, train_fold
 from mirembed.evaluate.plan import PlannedRun
-from mirembed.evaluate.run import embed_missing
-from mirembed.progress import Progress, Silent, counted, duration, size
+from mirembed.progress import NO_PROGRESS, Progress, counted, duration, size
 from mirembed.runs.folder import RunFolder
-from mirembed.workers.trainings import run_trainings
+from mirembed.workers.executor import run_trainings
 
 _EPOCHS = 2
 
@@ -151,7 +151,7 @@ class _Measured:
     disk: int
 
 
-def estimate(planned: Sequence[PlannedRun], *, jobs: int, progress: Progress | None = None) -> Estimate:
+def estimate(planned: Sequence[PlannedRun], *, jobs: int, progress: Progress = NO_PROGRESS) -> Estimate:
     """Measure two epochs and one scoring of each features and network, and estimate the cost of all of it.
 
     Nothing is left on the disk.
@@ -162,7 +162,7 @@ def estimate(planned: Sequence[PlannedRun], *, jobs: int, progress: Progress | N
     jobs : int
         Worker processes.
     """
-    return Estimate(tuple(_estimate_run(one, jobs, progress or Silent()) for one in planned), jobs)
+    return Estimate(tuple(_estimate_run(one, jobs, progress) for one in planned), jobs)
 
 
 def _estimate_run(planned: PlannedRun, jobs: int, progress: Progress) -> Cost:

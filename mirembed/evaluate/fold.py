@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mirembed.fit.job import Fitted, Job, fit_models, fit_to_saved
@@ -18,9 +19,7 @@ from mirembed.runs.folder import PartFolder
 from mirembed.runs.tables import embeddings_table, predictions_table
 from mirembed.store.files import writing
 from mirembed.store.root import slug
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from mirembed.training.weights import NetworkWeights
 
 
 @dataclass(frozen=True)
@@ -120,8 +119,6 @@ def _predict(
     training: FoldTraining, fitted: Fitted, epoch: int, *, keep_embeddings: bool
 ) -> tuple[pa.Table, pa.Table | None]:
     """Return the predictions for the test tracks and, if they are kept, the embeddings of all tracks."""
-    import pyarrow as pa
-
     job, test, ids = training.job, training.test, training.ids
     seed, fold = job.seed
     wanted = np.arange(len(ids)) if keep_embeddings else test
@@ -165,7 +162,7 @@ def _save_models(training: FoldTraining, fitted: Fitted, registry: Registry) -> 
     for method in training.job.methods:
         folder = training.models / f"{slug(method.name)}-seed{seed}-fold{fold}"
         model = fitted.models[method.name]
-        if folder.exists() or not model.savable:
+        if folder.exists() or not isinstance(model.network, NetworkWeights):
             continue
         if method.learner is not None and model.estimator is not None:
             check_storable(model.estimator, method.learner, registry)

@@ -26,7 +26,7 @@ from mirembed.hookspecs import Classification, Regression
 from mirembed.models.estimators import check_storable
 from mirembed.models.learners import check_learners, describe_learner, fit_learner
 from mirembed.models.model import Model
-from mirembed.progress import Progress, Silent, counted
+from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.provenance import content_digest, versions
 from mirembed.registry import Registry
 from mirembed.specs import Spec
@@ -34,7 +34,7 @@ from mirembed.store import Store
 from mirembed.store.root import slug
 from mirembed.store.tracks import Tracks
 from mirembed.training.labels import TargetScale, undeclared
-from mirembed.workers.trainings import run_trainings
+from mirembed.workers.executor import run_trainings
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def fit(
     jobs: int,
     name: str | None = None,
     command: str = "",
-    progress: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> list[FittedModel]:
     """Train on all tracks and save one model for each method.
 
@@ -138,7 +138,6 @@ def fit(
     StoreBusyError
         If another process is running the same fit.
     """
-    progress = progress or Silent()
     settings, _ = resolve_settings(replace(settings, device=choose_device(settings.device)), registry)
     plugins = describe_plugins(settings, registry)
     _check_trainable(tracks)
@@ -290,7 +289,7 @@ def transfer(
     fitted = fit_learner(
         registry, learner, approach, tracks.task, embeddings, tracks.label_array, scale, seed=(made["seed"], 0)
     )
-    fitted.put_into(model)
+    model.use(fitted)
     # Whether the network was trained on these tracks is unknown if it comes from other tracks, or from a fold.
     same = origin["dataset"]["digest"] == tracks.digest and origin.get("fold") is None
     wanted = _wanted_names(tracks, [f"from-{network.name}"], name)

@@ -348,7 +348,7 @@ def _fit_learners(
             copy.estimator.fit(embeddings, learner_targets(labels, scale))
         else:
             fitted = fit_learner(registry, learner, approach, job.task, embeddings, labels, scale, seed=job.seed)
-            fitted.put_into(copy, notes=notes)
+            copy.use(fitted, notes=notes)
     return Fitted(models, list(losses), embeddings)
 
 

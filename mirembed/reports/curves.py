@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from mirembed.config.approaches import Method
 from mirembed.reports import style
 from mirembed.reports.page import Cell, Section, Table
-from mirembed.reports.style import Figure
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import Line, fold_scores, line_label, lines
 from mirembed.runs.tables import TRAINED, table_rows
 from mirembed.statistics.intervals import Interval
 from mirembed.statistics.metrics import metric_named
 from mirembed.store.root import slug
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 _Curve = Mapping[int, Mapping[Line, Interval]]
 """Scores of a method by epoch and line: means over the folds with 95 % intervals."""
@@ -92,7 +89,7 @@ def _best(curve: _Curve, line: Line) -> int:
     return max(curve, key=lambda epoch: (sign * curve[epoch][line].mean, -epoch))
 
 
-def _curve_figures(run: RunRecord, curves: Mapping[str, _Curve]) -> list[Figure]:
+def _curve_figures(run: RunRecord, curves: Mapping[str, _Curve]) -> list[style.Figure]:
     """Draw the curves of the headline for each learner; if there is only one, those of each target too."""
     headline, *others = lines(run.task)
     trained = [method for method in run.methods if method.name in curves]
@@ -112,7 +109,7 @@ def _curve_figures(run: RunRecord, curves: Mapping[str, _Curve]) -> list[Figure]
 
 def _draw(
     run: RunRecord, curves: Mapping[str, _Curve], methods: Sequence[Method], line: Line, name: str, title: str
-) -> Figure:
+) -> style.Figure:
     """Draw one line of the table of scores at each checkpoint, for the methods of one learner."""
     positions = _positions(run)
     figure, axes = style.axes()
@@ -141,7 +138,7 @@ def _draw(
     return style.draw(figure, name, title, caption)
 
 
-def _loss_figures(run: RunRecord) -> list[Figure]:
+def _loss_figures(run: RunRecord) -> list[style.Figure]:
     """Draw the training loss of each network; no figure before the first training is finished."""
     if not len(run.curves):
         return []

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from mirembed.errors import EvaluationError, PluginError
@@ -16,7 +17,6 @@ from mirembed.hookspecs import Classification
 from mirembed.registry import Registry
 from mirembed.reports import style
 from mirembed.reports.page import Section
-from mirembed.reports.style import Figure
 from mirembed.runs.record import RunRecord
 from mirembed.runs.tables import TRAINED
 from mirembed.specs import Spec
@@ -24,9 +24,6 @@ from mirembed.statistics.metrics import pearson_r
 from mirembed.store.files import read_table
 from mirembed.store.root import slug
 from mirembed.training.labels import TargetScale, one_hot, undeclared
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 _N_BINS = 10
 
@@ -153,7 +150,7 @@ def _read_embeddings(run: RunRecord, label: str, path: Path, epoch: int, labels:
 
 def _similarity_figures(
     run: RunRecord, embeddings: Sequence[FoldEmbeddings], registry: Registry
-) -> tuple[list[Figure], list[str]]:
+) -> tuple[list[style.Figure], list[str]]:
     """Draw embedding against label similarity for each learned similarity; also return why figures are missing."""
     figures, problems = [], []
     for one in embeddings:
@@ -216,7 +213,7 @@ def _label_vectors(run: RunRecord, embeddings: FoldEmbeddings) -> NDArray[np.flo
     return TargetScale.fit(run.task, embeddings.labels[training]).scale(embeddings.labels)
 
 
-def _draw_similarities(embeddings: FoldEmbeddings, training: SimilarityPairs, test: SimilarityPairs) -> Figure:
+def _draw_similarities(embeddings: FoldEmbeddings, training: SimilarityPairs, test: SimilarityPairs) -> style.Figure:
     with style.styled():
         figure, axes = style.axes(height=3.3)
         edges, bins = _bin([training.of_labels, test.of_labels])
@@ -275,7 +272,7 @@ def _draw_bins(
     axes.plot(at, median, marker, color=color, markerfacecolor=style.PAPER, markersize=5, label=label, zorder=4)
 
 
-def _map_figures(run: RunRecord, embeddings: Sequence[FoldEmbeddings], map_label: str) -> list[Figure]:
+def _map_figures(run: RunRecord, embeddings: Sequence[FoldEmbeddings], map_label: str) -> list[style.Figure]:
     """Draw a map of each network by class; for regression, one for each target, of a single network."""
     with style.styled():
         if isinstance(run.task, Classification):
@@ -319,7 +316,7 @@ def _by_target(embeddings: FoldEmbeddings, column: int, target: str) -> _Groups:
     return looks, groups, [f"{target} {value:.3g}" for value in values]
 
 
-def _draw_map(file_name: str, title: str, embeddings: FoldEmbeddings, grouped: _Groups) -> Figure:
+def _draw_map(file_name: str, title: str, embeddings: FoldEmbeddings, grouped: _Groups) -> style.Figure:
     positions, shares = principal_components(embeddings.vectors)
     figure, axes = style.axes(height=4.4)
     (looks, groups, labels), labeled = grouped, embeddings.labeled

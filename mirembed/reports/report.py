@@ -12,16 +12,17 @@ from mirembed.compare.paired_tests import PairedTest, best_of, corrected, n_test
 from mirembed.config.approaches import Method
 from mirembed.errors import MirembedError, StoreWriteError
 from mirembed.hookspecs import Classification
-from mirembed.progress import Progress, Silent, counted
+from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.registry import Registry
 from mirembed.reports.curves import curves_section
 from mirembed.reports.embeddings import embedding_sections
 from mirembed.reports.page import Cell, RunPart, Section, Table, render
-from mirembed.reports.predictions import main_method, predictions_section
-from mirembed.reports.score_tables import (
+from mirembed.reports.scores import (
     best_marks,
     compare_methods,
     learners_section,
+    main_method,
+    predictions_section,
     scores_section,
     shown_parameters,
     significance_section,
@@ -56,6 +57,7 @@ class WrittenReport:
     ----------
     page : pathlib.Path
     figures, tables : tuple of pathlib.Path
+        Each in two formats.
     progress : tuple of str
         For each unfinished run, how far it got.
     """
@@ -65,23 +67,8 @@ class WrittenReport:
     tables: tuple[Path, ...]
     progress: tuple[str, ...]
 
-    @property
-    def n_figures(self) -> int:
-        """Number of figures, each of which is written in two formats."""
-        return _n_written(self.figures)
 
-    @property
-    def n_tables(self) -> int:
-        """Number of tables, each of which is written in two formats."""
-        return _n_written(self.tables)
-
-
-def _n_written(files: Sequence[Path]) -> int:
-    """Count files that differ in more than their format."""
-    return len({path.with_suffix("") for path in files})
-
-
-def write_report(folder: Path, out: Path | None, registry: Registry, progress: Progress | None = None) -> WrittenReport:
+def write_report(folder: Path, out: Path | None, registry: Registry, progress: Progress = NO_PROGRESS) -> WrittenReport:
     """Write the report on a run, or on all runs of an experiment.
 
     Parameters
@@ -92,14 +79,13 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
         A new folder, or that of an earlier report, which is replaced. None: ``report`` in ``folder``.
     registry : Registry
         Creates the learned similarities, which the report computes again.
-    progress : Progress or None
+    progress : Progress
 
     Raises
     ------
     StoreError
         The run is damaged or has nothing to report yet, or the report cannot be written.
     """
-    progress = progress or Silent()
     out = out or folder / "report"
     _check_replaceable(out)
     names = read_members(folder)

@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mirembed.config.approaches import Approach, Method
@@ -26,9 +27,6 @@ from mirembed.statistics.intervals import Interval
 from mirembed.statistics.metrics import headline
 from mirembed.store.files import Fault, read_table, unreadable
 from mirembed.store.rows import task_from_json
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _EVALUATE_AGAIN = "copy the command from the run's manifest.json, delete the run's folder, and evaluate again"
 

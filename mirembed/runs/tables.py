@@ -16,18 +16,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mirembed.config.approaches import Method
+from mirembed.datasets.splits import Fold
 from mirembed.hookspecs import Classification, Task
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from mirembed.datasets.splits import Fold
 
 KEYS = ("seed", "fold", "id")
 """What identifies a test of a track."""
@@ -41,8 +38,6 @@ PREDICTED = "predicted_"
 
 def folds_table(ids: Sequence[str], folds: Mapping[int, Sequence[Fold]]) -> pa.Table:
     """Make the table of the folds of every seed."""
-    import pyarrow as pa
-
     tests = [(seed, fold, row) for seed, of_seed in folds.items() for fold in of_seed for row in fold.test]
     return pa.Table.from_pylist([{"seed": seed, "id": ids[row], "fold": fold.index} for seed, fold, row in tests])
 
@@ -60,8 +55,6 @@ def predictions_table(
     ids : sequence of str, of the test tracks
     truth, predicted : ndarray [n_test] of class indices, or [n_test, n_targets] in original units
     """
-    import pyarrow as pa
-
     n = len(ids)
     columns: dict[str, Any] = {
         "method": [method.name] * n,
@@ -85,8 +78,6 @@ def predictions_table(
 
 def with_epoch(predictions: pa.Table, epoch: int) -> pa.Table:
     """Make the rows of ``checkpoints.parquet`` from the predictions after one epoch."""
-    import pyarrow as pa
-
     after_fold = predictions.column_names.index("fold") + 1
     return predictions.add_column(after_fold, "epoch", pa.array([epoch] * len(predictions), pa.int64()))
 
@@ -104,8 +95,6 @@ def embeddings_table(
         Whether the network was trained on the track.
     vectors : ndarray [n_tracks, units], float32
     """
-    import pyarrow as pa
-
     n, units = vectors.shape
     return pa.table(
         {

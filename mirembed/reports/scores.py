@@ -1,4 +1,8 @@
-"""The scores of a run's methods: tables of scores, of learners and of significance, and the tests behind them."""
+"""The scores of a run's methods: tables of scores, learners and significance, the tests behind them, and predictions.
+
+Predictions are shown as confusion matrices for classes, and as scatter plots of predicted against true values for
+targets.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,27 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from mirembed.compare.paired_tests import PairedTest, best_of, corrected, n_tested, paired_tests
+from mirembed.compare.paired_tests import PairedTest, best_of, corrected, n_tested, p_text, paired_tests
 from mirembed.config.approaches import Method, columns
+from mirembed.hookspecs import Classification, Regression
 from mirembed.progress import counted
 from mirembed.reports import style
 from mirembed.reports.page import Cell, Section, Table
-from mirembed.reports.style import Figure
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import Line, Scores, line_label, lines
 from mirembed.runs.summary import describe_chance
 from mirembed.statistics.intervals import Interval
-from mirembed.statistics.metrics import metric_named, metrics_for
+from mirembed.statistics.metrics import metric_named, metrics_for, pearson_r
+from mirembed.store.root import slug
 
 _MANY_ROWS = 50
 """A longer table of tests opens with a click."""
+
+_FEW_CLASSES = 12
+"""With at most this many classes, the cells of a confusion matrix have room for their counts."""
+
+_MANY_POINTS = 1500
+"""With more points than this, a scatter plot stores them as a bitmap."""
 
 _UNTESTABLE = "the variance of a difference cannot be estimated from a single split, or if it is the same in every fold"
 
@@ -89,6 +100,24 @@ def significance_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section
     tables = [_tests_table(run, "significance", "Differences between methods", in_order, family)] if tests else []
     many = len(tests) > _MANY_ROWS
     return Section("Significance", tables=[] if many else tables, folded_tables=tables if many else [])
+
+
+def predictions_section(run: RunRecord) -> Section:
+    """Return the confusion matrix of each method except chance; for regression, scatter plots of one method."""
+    if isinstance(run.task, Regression):
+        method = main_method(run)
+        return Section("Predictions", figures=[] if method is None else _scatter_figures(run, run.task, method))
+    with style.styled():
+        confusions = [_confusion(run, run.task, method) for method in _shown_methods(run)]
+    figures, tables = [figure for figure, _ in confusions], [table for _, table in confusions]
+    return Section("Predictions", figures=figures, folded_tables=tables)
+
+
+def main_method(run: RunRecord) -> Method | None:
+    """Return the method of the first approach that learns a similarity, or else the first that is not chance."""
+    methods = _shown_methods(run)
+    learned = [method for method in methods if method.approach.similarity is not None]
+    return next(iter([*learned, *methods]), None)
 
 
 def best_marks(n_tests: int, family: str, across: str = "row") -> str:
@@ -208,7 +237,7 @@ def _learner_table(run: RunRecord, cells: _LearnerCells) -> Table:
     return Table("kernels", "Learned similarity and kernel", caption, ["approach", *run.learners], rows, records)
 
 
-def _learner_figure(run: RunRecord, cells: _LearnerCells) -> Figure:
+def _learner_figure(run: RunRecord, cells: _LearnerCells) -> style.Figure:
     labels = list(dict.fromkeys(label for label, _ in cells))
     means = np.array([[cells[label, learner][0].mean for learner in run.learners] for label in labels])
     low, high = float(means.min()), float(means.max())
@@ -267,13 +296,13 @@ def _tests_table(run: RunRecord, name: str, title: str, tests: Sequence[PairedTe
         content["verdict"] = verdict.get(test.verdict, test.verdict)
         columns |= {
             "A - B": Cell.of(test.difference),
-            "p (Holm)": _p_value(test.p_holm),
+            "p (Holm)": Cell(p_text(test.p_holm)),
             "verdict": Cell(content["verdict"]),
             "mean of A": Cell(f"{test.mean_a:.3f}"),
             "mean of B": Cell(f"{test.mean_b:.3f}"),
             "t": _number(content["t"]),
-            "p": _p_value(test.p),
-            **({"p (Welch)": _p_value(test.p_welch)} if run.repeated else {}),
+            "p": Cell(p_text(test.p)),
+            **({"p (Welch)": Cell(p_text(test.p_welch))} if run.repeated else {}),
             "effect": _number(content["effect"]),
         }
         rows.append(list(columns.values()))
@@ -299,10 +328,6 @@ def _tests_caption(run: RunRecord, tests: Sequence[PairedTest], family: str) -> 
             "differences, so no verdict rests on it."
         )
     return caption
-
-
-def _p_value(p: float | None) -> Cell:
-    return Cell("" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}")
 
 
 def _number(value: float | None) -> Cell:
@@ -349,3 +374,50 @@ def _first_learner(run: RunRecord) -> str:
     if len(run.learners) < 2:
         return ""
     return f" Each method is shown with its first learner, {run.learners[0]}; “All metrics” has the other learners too."
+
+
+def _shown_methods(run: RunRecord) -> list[Method]:
+    return [method for method in run.first_methods if method.approach.name != "chance"]
+
+
+def _confusion(run: RunRecord, task: Classification, method: Method) -> tuple[style.Figure, Table]:
+    """Count a method's predictions, with one row for each true class, as a figure and as a table."""
+    predictions, classes = run.predictions[method.name], task.classes
+    n_classes = len(classes)
+    pairs = predictions.truth[:, 0] * n_classes + predictions.predicted[:, 0]
+    counts = np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure, axes = style.axes(height=3.9)
+    style.draw_cells(axes, shares, (0.0, 1.0), classes, classes)
+    if n_classes <= _FEW_CLASSES:
+        for (i, j), count in np.ndenumerate(counts):
+            style.write_cell(axes, i, j, str(count), shares[i, j])
+    axes.set(xlabel="prediction", ylabel="label")
+    name, title = f"confusion-{slug(method.label)}", f"Confusion: {method.name}"
+    caption = "Predictions for the tracks of each label, counted over all folds and seeds. Shade: share of the label."
+    drawn = style.draw(figure, name, title, caption)
+    rows = [[Cell(label), *(Cell(str(count)) for count in row)] for label, row in zip(classes, counts, strict=True)]
+    records = [
+        {"method": method.name, "label": classes[i], "prediction": classes[j], "count": int(count)}
+        for (i, j), count in np.ndenumerate(counts)
+    ]
+    caption = "Rows: labels. Columns: predictions. Counts over all folds and seeds."
+    return drawn, Table(name, title, caption, ["label", *classes], rows, records)
+
+
+def _scatter_figures(run: RunRecord, task: Regression, method: Method) -> list[style.Figure]:
+    predictions = run.predictions[method.name]
+    figures = []
+    with style.styled():
+        for column, target in enumerate(task.targets):
+            truth, predicted = predictions.truth[:, column], predictions.predicted[:, column]
+            figure, axes = style.axes(height=3.6)
+            ends = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
+            axes.plot(ends, ends, color=style.INK, linewidth=0.8, linestyle=style.dashes(1))
+            axes.plot(truth, predicted, "o", color=style.COLORS[0], markersize=3.2, alpha=0.45, markeredgewidth=0)
+            axes.lines[-1].set_rasterized(len(truth) > _MANY_POINTS)
+            axes.set(xlabel=f"annotated {target.name}", ylabel=f"predicted {target.name}")
+            r = pearson_r(truth, predicted)
+            caption = f"Each point is a track in a test fold, predicted by {method.name}. Pooled r = {r:.3f}."
+            figures.append(style.draw(figure, f"scatter-{slug(target.name)}", f"Prediction of {target.name}", caption))
+    return figures
