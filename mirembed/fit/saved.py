@@ -51,6 +51,11 @@ class SavedNetwork:
         features, recordings = read_training(folder)
         return cls(folder, features, frozenset(recordings), read_provenance(folder))
 
+    def reference(self, models: Path) -> str:
+        """Return what finds the model again from any folder: its name in ``models``, or its absolute path."""
+        inside = self.folder.parent.resolve() == models.resolve()
+        return self.folder.name if inside else str(self.folder.absolute())
+
     @property
     def learned(self) -> Approach:
         """The approach that the network was trained for, with a learner in place of an output layer."""
