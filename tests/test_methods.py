@@ -30,11 +30,12 @@ from mirembed.errors import MismatchError, SpecError, StoreError, UnknownNameErr
 from mirembed.evaluate.estimate import estimate
 from mirembed.evaluate.experiment import Result, plan_experiment, run_experiment
 from mirembed.features import resolve_features
-from mirembed.fit import fit
+from mirembed.fit import fit, transfer
 from mirembed.models.model import Model
 from mirembed.progress import NO_PROGRESS, Progress
 from mirembed.registry import Registry
 from mirembed.runs.record import open_run
+from mirembed.specs import Spec
 from mirembed.store import Store
 from mirembed.store.files import read_json, write_json
 
@@ -246,6 +247,17 @@ def test_an_interrupted_evaluation_of_a_saved_network_is_resumed(other, models, 
     assert [note for note in notes.notes if "1 of 3 trainings" in note]
     again = run(other, from_=[str(models[0])], seed=(5,))
     assert predictions(resumed).equals(predictions(again))
+
+
+def test_only_the_recordings_of_the_network_count_for_a_transferred_model(other, models):
+    with workers_run():
+        tracks = open_tracks(other, features=[MEL20])
+        taken = transfer(tracks, other, models[0], Spec("svm"), REGISTRY, other.models, name="taken")
+    notes = Notes()
+    result = run(other, from_=["taken"], notes=notes)
+    assert [score.method for score in result.scores] == ["from-taken"]
+    assert [note for note in notes.notes if note.startswith("warning: 6 of 18 tracks ")]
+    assert read_json(taken.folder / "model.json")["recordings"] == read_json(models[0] / "model.json")["recordings"]
 
 
 def test_a_kernel_matches_the_similarity_that_a_saved_network_learned(store, other):

@@ -28,7 +28,7 @@ class SavedNetwork:
     features : FeaturesInfo
         What its frames are.
     recordings : frozenset of str
-        Those that the model was fitted to.
+        Those that it was trained on.
     provenance : mapping
         See `mirembed.models.model.Model`.
     """
