@@ -228,7 +228,7 @@ def test_saved_networks_stand_beside_other_approaches(store, models):
 
 
 def test_an_interrupted_evaluation_of_a_saved_network_is_resumed(other, models, monkeypatch):
-    from mirembed.evaluate import run as module
+    from mirembed.evaluate import experiment as module
 
     calls = []
 
