@@ -202,7 +202,7 @@ def _check_folder(
             f"{info.audio}; use another --store, or --prune to remove them"
         )
     if prune and len(gone) > PRUNE_FREELY * len(stored):
-        confirm(f"--prune removes {len(gone)} of the {counted(len(stored), 'track')} of {info.spec}")
+        confirm(f"remove {len(gone)} of the {counted(len(stored), 'track')} of {info.spec} from the store")
 
 
 def _refresh(
