@@ -707,7 +707,9 @@ def killer(audio: Path) -> Path:
     path.write_bytes(stereo.read_bytes() + mono.read_bytes())
     stereo.unlink()
     mono.unlink()
-    script = "import sys; from pathlib import Path; from mirembed.audio import decode; decode(Path(sys.argv[1]))"
+    script = (
+        "import sys; from pathlib import Path; from mirembed.audio.decoding import decode; decode(Path(sys.argv[1]))"
+    )
     code = subprocess.run([sys.executable, "-c", script, path], capture_output=True, check=False).returncode
     if code != -signal.SIGSEGV:
         pytest.skip(f"such a file does not crash this Essentia: exit code {code}")

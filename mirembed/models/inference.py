@@ -92,7 +92,7 @@ def embed_recordings(
     if "digest" in model.provenance:  # it is saved
         stored = store.embeddings(model.provenance["name"]).read(model.provenance["digest"])
         found = {name: stored[name] for name in recordings if name in stored}
-    features = features_of(model)
+    features = model.features
     shards = [store.features(part) for part in features.parts]
     left = set(recordings) - found.keys()
     if not left or not all(one.exists for one in shards):
@@ -122,7 +122,7 @@ def _embed_decoded(
     model: Model, registry: Registry, paths: Mapping[int, Path], jobs: int, progress: Progress
 ) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
     """Decode files, and yield their numbers with an embedding ``[units]`` or the reason why there is none."""
-    features = features_of(model)
+    features = model.features
     here = resolve_features(registry, features.spec)
     if here.digests != features.digests:
         raise MismatchError(
@@ -149,11 +149,6 @@ def _embed_decoded(
             waiting.clear()
         progress.update(completed, failed=n_failed, audio_seconds=seconds)
     yield from _embed(model, waiting).items()
-
-
-def features_of(model: Model) -> FeaturesInfo:
-    """Return the features that a model takes."""
-    return FeaturesInfo.from_json(model.parameters["features"])
 
 
 def stack(features: FeaturesInfo, parts: Sequence[NDArray[np.float32]], name: str) -> NDArray[np.float32]:

@@ -71,7 +71,7 @@ def features_of(folder: Path) -> list[str]:
     """Return the digests of the features that a model takes; none if it cannot be read."""
     try:
         manifest = read_json(folder / MANIFEST)
-        return FeaturesInfo.from_json(manifest["spectrogram"]["features"]).digests
+        return FeaturesInfo.from_json(manifest["features"]).digests
     except (StoreError, KeyError, TypeError):
         return []
 
