@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from mirembed.spectrogram import SpectrogramParameters
 
 from benchmarks.engine import evaluate_command, run_command, train_folds
 from benchmarks.machine import MEBIBYTE, EvictedFile, PeakMemory, describe, random_reads
@@ -31,7 +32,6 @@ from benchmarks.problem import (
 )
 from benchmarks.speed import NAIVE, evaluate_naively
 from mirembed.datasets.splits import Fold
-from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store.frame_file import FrameFile
 from mirembed.training.labels import one_hot
 
