@@ -129,6 +129,8 @@ def _whole_features(store: Store, shards: FeatureShards) -> Removal:
 
     def remove() -> None:
         for dataset in datasets:
+            if not dataset.exists:  # it has just been removed, too
+                continue
             with dataset.lock():
                 info = dataset.info()
                 kept = {spec: name for spec, name in info.features.items() if name != shards.name}

@@ -24,6 +24,7 @@ from conftest import clean_environment, write_tones
 from small_store import LOGMEL, evaluate, experiment, open_tracks, workers_run, write_classes
 from test_store import LINES, PART, fill, frames_of, make_store, row, track
 
+from mirembed import progress
 from mirembed.errors import SpecError, StoreBusyError, StoreError
 from mirembed.fit import fit
 from mirembed.inventory import contents, verify
@@ -128,7 +129,7 @@ def test_info_tells_the_disk_space_of_everything(mirembed, made):
     assert found["cache"] == bytes_of("cache/**/*") > 12 * 120 * 40 * 4
     assert found["audio"] == 0
     assert found["bytes"] == bytes_of("**/*")
-    assert f"{found['bytes'] / 2**20:.1f} MiB in total" in mirembed("store", "info", "--store", made).stdout
+    assert f"{progress.size(found['bytes'])} in total" in mirembed("store", "info", "--store", made).stdout
 
 
 def test_the_list_counts_tracks_without_audio_and_those_no_longer_listed(mirembed, store):
@@ -399,7 +400,7 @@ FAULTS = {
     delete_learner: "cannot be read",
     delete_curves: "is missing",
     drop_a_prediction: "11 predictions of rbf-sl.* 12 ",
-    drop_an_epoch: "1 of 2 epochs of rbf-sl, seed 0, fold 0",
+    drop_an_epoch: "1 of 2 epochs of rbf-sl.* seed 0, fold 0",
     leave_a_temporary_folder: "killed",
     set_a_shard_aside: "set aside",
     write_text("datasets/*/dataset.json"): "is damaged",
