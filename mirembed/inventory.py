@@ -13,13 +13,7 @@ from pathlib import Path
 
 from mirembed.errors import MirembedError, StoreError
 from mirembed.hookspecs import Classification
-from mirembed.models.saved import (
-    MANIFEST,
-    ModelSummary,
-    list_models,
-    model_faults,
-    summarize_model,
-)
+from mirembed.models.saved import MANIFEST, ModelSummary, list_models, model_faults, network_digest, summarize_model
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.record import run_faults
