@@ -151,6 +151,23 @@ def test_the_same_sound_in_another_file_has_the_same_audio_hash(store, audio):
     assert len({row["audio_hash"] for row in rows.values()}) == len(rows) - 1
 
 
+def test_recordings_of_tracks_are_written_now_and_then(store, audio, monkeypatch):
+    """So that a process that is killed need not read all its files again."""
+    monkeypatch.setattr(extract.extraction, "SHARD_ROWS", 2)
+    monkeypatch.setattr(extract.extraction, "TRACKS_SECONDS", 0)
+    found = []
+    write_tracks = DatasetStore.write_tracks
+
+    def spy(self, tracks, info):
+        tracks = list(tracks)
+        found.append(sum(track.recording is not None for track in tracks))
+        write_tracks(self, tracks, info)
+
+    monkeypatch.setattr(DatasetStore, "write_tracks", spy)
+    run(store, audio)
+    assert found == [0, 2, 4, 6, 6]
+
+
 def test_results_do_not_depend_on_the_number_of_workers(tmp_path, audio):
     one, many = Store(tmp_path / "one"), Store(tmp_path / "many")
     run(one, audio, jobs=1)
@@ -433,6 +450,8 @@ def test_a_second_dataset_of_the_same_files_decodes_nothing_and_reads_nothing(st
     other = Listing(Classification(("mood 0", "mood 1")), tracks)
     summary = run(store, audio, spec="moods", listing=other)
     assert (summary.extracted, summary.unchanged, summary.stored, decoded) == (0, 6, 6, [])
+    assert summary.known == 6
+    assert any(line.startswith("6 new tracks") for line in summary.lines("moods"))
     assert {track: row["label"] for track, row in stored(store, spec="moods").items()} == moods
     assert {row["label"] for row in stored(store, spec="folder").values()} == set(CLASSES)
     assert len(list(store.root.glob("features/*"))) == 1
@@ -445,7 +464,7 @@ def test_a_second_dataset_of_copied_and_renamed_files_decodes_only_new_ones(stor
     (copied / "low" / "low-0.wav").rename(copied / "high" / "new name.wav")
     soundfile.write(copied / "low" / "new.wav", tone(220, 0.4, seed=9), RATE)
     summary = run(store, copied, spec="copied")
-    assert (summary.extracted, summary.unchanged, summary.stored) == (1, 6, 7)
+    assert (summary.extracted, summary.unchanged, summary.known, summary.stored) == (1, 6, 6, 7)
     assert decoded == ["new.wav"]
     assert len(shards_of(store).index()) == 7
 

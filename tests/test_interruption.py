@@ -23,6 +23,7 @@ from small_store import evaluate, experiment, open_tracks, workers_run
 
 from mirembed.errors import StoreBusyError
 from mirembed.fit import fit
+from mirembed.inventory import verify
 from mirembed.registry import Registry
 from mirembed.store import Store
 from mirembed.store.tracks import Tracks
@@ -305,6 +306,23 @@ def test_a_second_extraction_into_the_same_store_is_refused_and_harms_nothing(mu
     first.communicate(timeout=120)
     assert first.returncode == 0
     assert content(tmp_path / "s") == uninterrupted[0]
+
+
+def test_two_datasets_of_the_same_music_may_be_extracted_at_once(music, uninterrupted, start, tmp_path):
+    ids = sorted(path.relative_to(music).as_posix() for path in music.rglob("*.*"))
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["path,label", *(f"{track},{number % 2}" for number, track in enumerate(ids))]))
+    first = start(tmp_path, *EXTRACT, music, "--store", "s", patch=STOP_AT_FIRST_SHARD)
+    flags = ("--dataset", f"folder:labels={table}", "--audio", music, "--store", "s", "--json")
+    completed = mirembed(tmp_path, "extract", *flags)
+    summary = json.loads(completed.stdout.splitlines()[-1])
+    assert (summary["known"], summary["stored"]) == (N_SHORT + 4 - summary["extracted"], N_SHORT + 4)
+    assert summary["known"] >= 128
+    os.killpg(first.pid, signal.SIGCONT)
+    first.communicate(timeout=120)
+    assert first.returncode == 0
+    assert content(tmp_path / "s") == uninterrupted[0]
+    assert verify(Store(tmp_path / "s")) == []
 
 
 # Training

@@ -27,6 +27,9 @@ SHARD_BYTES = 64_000_000
 SHARD_SECONDS = 20.0
 """A shard is written when it is full or this old, so that a killed process loses little."""
 
+TRACKS_SECONDS = 60.0
+"""Recordings of tracks are written this often. After a process was killed, later ones are found by reading the files."""
+
 _BATCHES_PER_THREAD = 4
 """Batches for each thread of a cluster, at least, so that all threads end at about the same time."""
 
@@ -207,7 +210,7 @@ class Extraction:
         self._n_failed = 0
         self._seconds = 0.0
         self._shards = _Shards(self.store, [one.part for one in self.features])
-        self._written_at = time.monotonic()
+        self._written_at = self._tracks_written_at = time.monotonic()
 
     def run(self, jobs: int) -> None:
         """Extract the files. Even if this ends with an exception, what has been done is kept.
@@ -230,7 +233,7 @@ class Extraction:
         finally:
             self._write()
             if self.files:
-                self.dataset.write_tracks(self.tracks.values(), self.dataset.info())
+                self._write_tracks()
         self._summarize()
 
     def _run_here(self, jobs: int) -> None:
@@ -317,6 +320,8 @@ class Extraction:
         self.progress.update(completed, failed=self._n_failed, audio_seconds=self._seconds)
         if self._shards.are_full or time.monotonic() - self._written_at > SHARD_SECONDS:
             self._write()
+            if time.monotonic() - self._tracks_written_at > TRACKS_SECONDS:
+                self._write_tracks()
 
     def _write(self) -> None:
         """Write the rows that are waiting, and the failures."""
@@ -324,6 +329,10 @@ class Extraction:
         self.summary.failures = [self.failures[key] for key in sorted(self.failures)]
         self.dataset.write_failures(self.summary.failures)
         self._written_at = time.monotonic()
+
+    def _write_tracks(self) -> None:
+        self.dataset.write_tracks(self.tracks.values(), self.dataset.info())
+        self._tracks_written_at = time.monotonic()
 
     def _summarize(self) -> None:
         """Count the listed tracks that the store has, and those whose file has changed and cannot be read."""

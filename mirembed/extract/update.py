@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,8 @@ def extract(
         tracks = _refresh(stored, listing.tracks, recordings, moved, prune, summary)
         _write(dataset, before, info, stored, tracks)
         wanted = [Features.of(part, store) for part in parts]
-        files, failures = _missing(dataset, listing.tracks, recordings, wanted, retry_failed, summary)
+        before_ids = {track.id for track in stored} | set(moved.values())
+        files, failures = _missing(dataset, listing.tracks, recordings, before_ids, wanted, retry_failed, summary)
         extraction = Extraction(
             store=store,
             dataset=dataset,
@@ -276,11 +277,15 @@ def _missing(
     dataset: DatasetStore,
     tracks: Sequence[Track],
     recordings: Mapping[str, str],
+    before: Collection[str],
     features: Sequence[Features],
     retry_failed: bool,
     summary: Summary,
 ) -> tuple[list[FileToExtract], dict[tuple[str, str], Failure]]:
-    """Return the files that lack features, and the failures that remain, by id and features."""
+    """Return the files that lack features, and the failures that remain, by id and features.
+
+    ``before`` has the ids that the dataset had already.
+    """
     listed, wanted = {track.id for track in tracks}, {one.name for one in features}
     failures = {(one.id, one.features): one for one in dataset.failures() if one.id in listed}
     files: dict[Path, tuple[list[str], list[FeaturesPart]]] = {}
@@ -297,6 +302,7 @@ def _missing(
         again = [one.part for one in lacking if retry_failed or one.name not in failed]
         if not lacking:
             summary.unchanged += 1
+            summary.known += track.id not in before
         elif again:
             ids, parts = files.setdefault(track.path, ([], []))
             ids.append(track.id)

@@ -173,13 +173,15 @@ class FeatureShards:
 
     def drop_replaced(self) -> None:
         """Remove the rows that later shards replace, unless another process is writing."""
+        try:
+            if len(self.index()) == sum(map(self.n_rows, self.shards())):
+                return
+        except StoreError:  # another process is merging them, and will drop those rows
+            return
         with contextlib.suppress(StoreBusyError), self.lock():
-            shards = self.shards()
-            current = self.current_rows(shards)
-            if sum(map(len, current.values())) < sum(map(self.n_rows, shards)):
-                part = self.part()
-                for shard in shards:
-                    self.keep(shard, current[shard], part)
+            part, shards = self.part(), self.shards()
+            for shard, rows in self.current_rows(shards).items():
+                self.keep(shard, rows, part)
 
     def current_rows(self, shards: Sequence[Path]) -> dict[Path, list[int]]:
         """Return the rows of each shard that no later one replaces."""
