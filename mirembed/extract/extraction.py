@@ -28,7 +28,7 @@ SHARD_SECONDS = 20.0
 """A shard is written when it is full or this old, so that a killed process loses little."""
 
 TRACKS_SECONDS = 60.0
-"""Recordings of tracks are written this often. After a process was killed, later ones are found by reading the files."""
+"""Recordings of tracks are written this often. Later ones are found by reading the files, if the process is killed."""
 
 _BATCHES_PER_THREAD = 4
 """Batches for each thread of a cluster, at least, so that all threads end at about the same time."""
