@@ -181,7 +181,7 @@ def test_two_readers_may_take_turns(clip, monkeypatch):
         pairs = list(zip(audio.blocks(), audio.blocks(), strict=True))
         return [np.concatenate(blocks) for blocks in zip(*pairs, strict=True)]
 
-    (first, second), _ = read_recording(clip, in_turns)
+    (first, second), _ = read_recording(clip, in_turns, keep=True)
     np.testing.assert_array_equal(first, decode(clip).samples)
     np.testing.assert_array_equal(second, first)
 

@@ -39,7 +39,7 @@ class OpenFile:
     decoder : {"soundfile", "essentia"}
     blocks : callable
         Each call decodes the file from its beginning: an iterator of arrays ``[n_samples, channels]``, float32,
-        C-contiguous.
+        C-contiguous, which are valid until the next one.
 
     Raises
     ------

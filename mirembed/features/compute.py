@@ -100,7 +100,7 @@ def compute(features: Sequence[tuple[FeaturesPart, Features]], path: Path, ids: 
 
     sound = None
     try:
-        _, sound = read_recording(path, use, ids)
+        _, sound = read_recording(path, use, ids, keep=len(features) > 1)
     except AudioError as error:
         deaf = {digest for digest in found if digest not in hearing}
         if all(isinstance(found[digest], str) for digest in deaf):
