@@ -14,18 +14,19 @@ import pytest
 from scipy.stats import pearsonr
 from scipy.stats import t as student
 from sklearn.metrics import accuracy_score, f1_score, r2_score
-from small_store import CLASSES, Notes, experiment, run_here, workers_run, write_classes, write_targets
+from small_store import CLASSES, Notes, experiment, open_tracks, run_here, workers_run, write_classes, write_targets
 from small_store import evaluate as run_evaluation
 from third_party import install
 
 from mirembed import workers
 from mirembed.config import Settings
 from mirembed.errors import EvaluationError
-from mirembed.progress import Progress
+from mirembed.progress import NO_PROGRESS, Progress
 from mirembed.registry import Registry
-from mirembed.runs import RunFolder, Scores
+from mirembed.runs.folder import RunFolder
+from mirembed.runs.scores import Scores
 from mirembed.store.files import read_json, read_table
-from mirembed.store.tracks import Tracks, open_tracks
+from mirembed.store.tracks import Tracks
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +42,7 @@ def evaluate(
     *,
     run: Callable[..., Any] = run_here,
     jobs: int = 1,
-    progress: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> tuple[RunFolder, list[Scores]]:
     """Evaluate without worker processes, unless ``run`` starts them."""
     settings = settings or three_folds()

@@ -12,7 +12,7 @@ import torch
 from audio_files import log_mel
 from conftest import CLASSES, RATE, tone
 from safetensors.torch import load_file, save_file
-from small_store import experiment, job, noise_with_peak, workers_run, write_classes
+from small_store import experiment, job, noise_with_peak, open_tracks, workers_run, write_classes
 
 from mirembed import Regression, Target
 from mirembed.errors import EvaluationError, PluginError, SpecError, StoreError
@@ -21,7 +21,6 @@ from mirembed.fit.job import fit_models
 from mirembed.models.model import Model
 from mirembed.registry import Plugin, Registry
 from mirembed.store.frame_file import Moments
-from mirembed.store.tracks import open_tracks
 from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization, epoch_batches, gather
 from mirembed.training.labels import TargetScale, one_hot
 from mirembed.training.loop import Trained, TrainingData, TrainingSettings, train

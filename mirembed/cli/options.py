@@ -7,15 +7,14 @@ import shlex
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from mirembed.config import defaults
+from mirembed.config import Settings, defaults
+from mirembed.config.settings import key
+from mirembed.registry import Registry
 from mirembed.specs import Spec
-
-if TYPE_CHECKING:
-    from mirembed.registry import Registry
 
 Dataset: TypeAlias = Annotated[
     Spec | None,
@@ -29,8 +28,18 @@ AudioFolder: TypeAlias = Annotated[
     Path | None, typer.Option(metavar="DIR", help="The dataset's audio folder. The demo synthesizes its own.")
 ]
 StoreFolder: TypeAlias = Annotated[
-    Path,
-    typer.Option("--store", metavar="DIR", envvar="MIREMBED_STORE", help="Folder for features, models and runs."),
+    Path, typer.Option("--store", metavar="DIR", envvar="MIREMBED_STORE", help="Folder for features, models and runs.")
+]
+Features: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SPEC",
+        help=f"Features, such as logmel:bands=80; A+B stacks two; repeatable. Default: {defaults.FEATURES}.",
+    ),
+]
+Networks: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(metavar="SPEC", help=f"Network, such as gru:hidden=200; repeatable. Default: {defaults.NETWORK}."),
 ]
 Similarities: TypeAlias = Annotated[
     list[str] | None,
@@ -45,7 +54,7 @@ Approaches: TypeAlias = Annotated[
     typer.Option(
         "--approach",
         metavar="NAME",
-        help=f"Approach: nn, fl or SPEC-sl; to evaluate, also chance, mel or untrained; repeatable. Default: "
+        help=f"Approach: nn, fl or SPEC-sl; to evaluate, also chance, stats or untrained; repeatable. Default: "
         f"{defaults.APPROACH}.",
     ),
 ]
@@ -59,6 +68,23 @@ Epochs: TypeAlias = Annotated[
 Batch: TypeAlias = Annotated[
     int | None, typer.Option(metavar="N", help=f"Excerpts per training step. Default: {defaults.BATCH}.")
 ]
+Optimizer: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="SPEC", help=f"Optimizer of torch, such as adam:lr=0.001. Default: {defaults.OPTIMIZER}."),
+]
+Excerpt: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="FRAMES", help=f"Length of the excerpt of each track in an epoch. Default: {defaults.EXCERPT}."
+    ),
+]
+Deltas: TypeAlias = Annotated[
+    bool | None,
+    typer.Option(
+        "--deltas/--no-deltas",
+        help="Append the differences of consecutive frames to the input. Default: for features with several frames.",
+    ),
+]
 Normalize: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -67,8 +93,7 @@ Normalize: TypeAlias = Annotated[
     ),
 ]
 Exclude: TypeAlias = Annotated[
-    str | None,
-    typer.Option(metavar="WHAT", help="known-faults: leave out the tracks with known faults."),
+    str | None, typer.Option(metavar="WHAT", help="known-faults: leave out the tracks with known faults.")
 ]
 Jobs: TypeAlias = Annotated[
     int | None,
@@ -79,8 +104,7 @@ Jobs: TypeAlias = Annotated[
 Executor: TypeAlias = Annotated[
     str,
     typer.Option(
-        metavar="NAME",
-        help=r"Where the work runs: local, or dask for a Dask cluster (pip install 'mirembed\[dask]').",
+        metavar="NAME", help=r"Where the work runs: local, or dask for a Dask cluster (pip install 'mirembed\[dask]')."
     ),
 ]
 Scheduler: TypeAlias = Annotated[
@@ -98,6 +122,7 @@ Engine: TypeAlias = Annotated[
         "numba where it works.",
     ),
 ]
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 DatasetName: TypeAlias = Annotated[
     Spec, typer.Argument(metavar="NAME", parser=Spec.parse, help="Dataset: NAME or NAME:PARAM=VALUE.")
@@ -117,16 +142,12 @@ def command_line() -> str:
 
 def given_settings(context: typer.Context, leave_out: Collection[str] = ()) -> dict[str, Any]:
     """Return the flags that were given and are settings, by their keys in experiment files."""
-    from mirembed.config.settings import Settings, key
-
     names = {field.name for field in dataclasses.fields(Settings)} - set(leave_out)
     return {key(name): value for name, value in context.params.items() if name in names and value not in (None, [], ())}
 
 
 def discover() -> Registry:
     """Load the plugins and warn about broken ones."""
-    from mirembed.registry import Registry
-
     registry = Registry.discover()
     for broken in registry.broken:
         typer.echo(f"warning: {broken}; not loaded; {broken.remedy}", err=True)
@@ -135,7 +156,7 @@ def discover() -> Registry:
 
 def train_soon(context: typer.Context) -> None:
     """Start importing what trainings need in the background. Call it before any heavy import."""
-    from mirembed.workers.trainings import prepare_trainings
+    from mirembed.workers.executor import prepare_trainings
 
     context.with_resource(prepare_trainings())
 

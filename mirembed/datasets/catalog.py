@@ -49,14 +49,14 @@ _LISTED_FACTS = ("title", "n_tracks", "labels", "license", "source", "citation")
 
 def overview(registry: Registry, store: Store) -> list[Overview]:
     """Return a row for every dataset plugin, sorted by name."""
-    infos = [(features, features.info()) for features in store.datasets()]
+    infos = [(dataset, dataset.info()) for dataset in store.datasets()]
     rows = []
     for plugin in sorted((p for p in registry.plugins if p.kind == "dataset"), key=registry.shown_name):
         name = registry.shown_name(plugin)
         card = getattr(plugin.factory, "card", None)
         stored = [
-            f"{len(features.index()) - info.n_unlisted} of {info.n_listed + info.n_absent}"
-            for features, info in infos
+            f"{dataset.n_listed()} of {info.n_listed + info.n_absent}"
+            for dataset, info in infos
             if Spec.parse(info.spec).name in (name, plugin.full_name)
         ]
         if not isinstance(card, Card):
@@ -207,7 +207,8 @@ def list_dataset(
             if audio is None and hasattr(dataset, "synthesize"):
                 store.create()
                 audio = store.audio(spec)
-                progress.note(f"synthesizing {spec.name} into {audio} ...")
+                if not _is_complete(dataset, audio):
+                    progress.note(f"synthesizing {spec.name} into {audio} ...")
                 dataset.synthesize(audio)
             elif audio is None:
                 if not store.dataset(spec).exists:
@@ -223,6 +224,13 @@ def list_dataset(
     for note in listing.notes:
         progress.note(note)
     return listing, audio
+
+
+def _is_complete(dataset: Any, audio: Path) -> bool:
+    """Whether a dataset that synthesizes its audio finds all of it in a folder."""
+    with contextlib.suppress(DatasetError, OSError):
+        return audio.is_dir() and not dataset.listing(audio).absent
+    return False
 
 
 def _ask(registry: Registry, spec: Spec, method: str) -> dict[str, Any]:

@@ -12,26 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.config import Approach, Settings
-from mirembed.errors import EvaluationError, SpecError
+from mirembed.errors import EvaluationError, MismatchError, SpecError
 from mirembed.fit.job import Job, fit_models, training_provenance
 from mirembed.fit.names import checkpoint, reserving
-from mirembed.fit.resolve import choose_device, describe_plugins, describe_settings
+from mirembed.fit.resolve import (
+    choose_device,
+    choose_engine_for,
+    describe_plugins,
+    describe_settings,
+    resolve_settings,
+)
 from mirembed.hookspecs import Classification, Regression
-from mirembed.models.embeddings import write_embeddings
 from mirembed.models.estimators import check_storable
 from mirembed.models.learners import check_learners, describe_learner, fit_learner
 from mirembed.models.model import Model
-from mirembed.progress import Progress, Silent, counted
+from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.provenance import content_digest, versions
 from mirembed.registry import Registry
 from mirembed.specs import Spec
-from mirembed.store import FeatureStore
-from mirembed.store.features import compare_parameters
+from mirembed.store import Store
 from mirembed.store.root import slug
 from mirembed.store.tracks import Tracks
-from mirembed.training.engine import choose_engine
 from mirembed.training.labels import TargetScale, undeclared
-from mirembed.workers.trainings import run_trainings
+from mirembed.workers.executor import run_trainings
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class FittedModel:
     approach : str
     folder : pathlib.Path
     embeddings : pathlib.Path
-        Parquet table of the embeddings of all tracks.
+        Parquet table of the embeddings of all recordings.
     loss : float or None
         Mean loss per track in the last epoch; None if nothing was trained.
     notes : list of str
@@ -69,12 +72,12 @@ class FittedModel:
 
 @dataclass(frozen=True)
 class _Training:
-    """A network to train, and the folders of its models (by method) and embeddings."""
+    """A network to train, the folders of its models (by method), and the store that gets their embeddings."""
 
     job: Job
     tracks: Tracks
     folders: Mapping[str, Path]
-    embeddings: Path
+    store: Path
 
     @property
     def is_saved(self) -> bool:
@@ -89,7 +92,7 @@ class _Training:
 
 def fit(
     tracks: Tracks,
-    store: FeatureStore,
+    store: Store,
     settings: Settings,
     registry: Registry,
     models: Path,
@@ -98,7 +101,7 @@ def fit(
     jobs: int,
     name: str | None = None,
     command: str = "",
-    progress: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> list[FittedModel]:
     """Train on all tracks and save one model for each method.
 
@@ -107,8 +110,8 @@ def fit(
     Parameters
     ----------
     tracks : Tracks
-    store : FeatureStore
-        The dataset's.
+    store : Store
+        Gets the embeddings of the tracks.
     settings : Settings
         Those of an evaluation (folds, seeds and so on) are ignored.
     registry : Registry
@@ -135,8 +138,7 @@ def fit(
     StoreBusyError
         If another process is running the same fit.
     """
-    progress = progress or Silent()
-    settings = replace(settings, device=choose_device(settings.device))
+    settings, _ = resolve_settings(replace(settings, device=choose_device(settings.device)), registry)
     plugins = describe_plugins(settings, registry)
     _check_trainable(tracks)
     for approach in settings.approaches:
@@ -148,7 +150,8 @@ def fit(
     if any(approach.learns for approach in settings.approaches):
         check_learners(registry, settings.learners, tracks.task)
     # Only now, as the choice takes a second.
-    settings = replace(settings, engine=choose_engine(settings.engine, settings.device, progress.note))
+    engine = choose_engine_for(settings, registry, settings.methods, tracks.features, progress.note)
+    settings = replace(settings, engine=engine)
     described = describe_settings(settings, plugins)
     if undeclared(tracks.task):
         progress.note(
@@ -157,7 +160,7 @@ def fit(
     digest = content_digest({**described, "seed": seed, "data": tracks.digest, "name": name, "versions": versions()})
     wanted = _wanted_names(tracks, [method.name for method in settings.methods], name)
     provenance = {**training_provenance(tracks, described, seed, command), "fit": digest}
-    with reserving(models, digest, wanted, exact=name is not None) as folders, tracks.frames.in_use():
+    with reserving(models, digest, wanted, exact=name is not None) as folders, tracks.in_use():
         for method, folder in folders.items():
             if folder.name != wanted[method]:
                 progress.note(f"the name {wanted[method]} is taken; saving this model as {folder.name}")
@@ -171,11 +174,11 @@ def fit(
                     seed=seed,
                     fold=0,
                     provenance=provenance,
-                    checkpoint=checkpoint(models, methods[0].approach.training, digest),
+                    checkpoint=checkpoint(models, methods[0].training_name, digest),
                 ),
                 tracks,
                 folders,
-                store.embeddings,
+                store.root,
             )
             for methods in settings.trainings
         ]
@@ -207,14 +210,14 @@ def _fit_training(training: _Training, on_epoch: Callable[[int], None]) -> list[
         model = _save_model(models.get(method.name), folder, method.learner, registry)
         if embeddings is None:
             embeddings = model.embed(job.frames.open(), job.frames.starts, job.frames.lengths)
-        path = _save_embeddings(model, training.embeddings, training.tracks, embeddings, in_sample=True)
+        path = _save_embeddings(model, Store(training.store), training.tracks, embeddings, in_sample=True)
         saved.append(FittedModel(method.name, folder, path, model.provenance["loss"], model.provenance["notes"]))
     return saved
 
 
 def transfer(
     tracks: Tracks,
-    store: FeatureStore,
+    store: Store,
     network: Path,
     learner: Spec,
     registry: Registry,
@@ -246,7 +249,12 @@ def transfer(
     """
     base = Model.load(network, registry)
     made = base.provenance
-    compare_parameters(base.parameters, tracks.info.parameters, f"the model {network}", tracks.info.spec)
+    if (frames := tracks.frames.get(base.features.spec)) is None or (
+        tracks.features[base.features.spec].digests != base.features.digests
+    ):
+        raise MismatchError(
+            f"the model {network} was trained on {base.features.spec}, which the tracks do not have; open them with it"
+        )
     _check_trainable(tracks)
     check_learners(registry, [learner], tracks.task)
     approach = Approach("fl") if made["approach"] == "nn" else Approach.parse(made["approach"])
@@ -268,19 +276,27 @@ def transfer(
         },
     }
     scale = TargetScale.fit(tracks.task, tracks.label_array) if isinstance(tracks.task, Regression) else None
-    model = replace(base, task=tracks.task, head=None, estimator=None, scale=scale, provenance=provenance)
-    embeddings = base.embed(tracks.frames.open(), tracks.frames.starts, tracks.frames.lengths)
+    model = replace(
+        base,
+        task=tracks.task,
+        head=None,
+        estimator=None,
+        scale=scale,
+        recordings=tuple(dict.fromkeys([*base.recordings, *tracks.recordings])),
+        provenance=provenance,
+    )
+    embeddings = base.embed(frames.open(), frames.starts, frames.lengths)
     fitted = fit_learner(
         registry, learner, approach, tracks.task, embeddings, tracks.label_array, scale, seed=(made["seed"], 0)
     )
-    fitted.put_into(model)
+    model.use(fitted)
     # Whether the network was trained on these tracks is unknown if it comes from other tracks, or from a fold.
     same = origin["dataset"]["digest"] == tracks.digest and origin.get("fold") is None
     wanted = _wanted_names(tracks, [f"from-{network.name}"], name)
     with reserving(models, digest, wanted, exact=name is not None) as folders:
         [folder] = folders.values()
         model = _save_model(model, folder, learner, registry)
-        path = _save_embeddings(model, store.embeddings, tracks, embeddings, in_sample=True if same else None)
+        path = _save_embeddings(model, store, tracks, embeddings, in_sample=True if same else None)
     return FittedModel(approach.name, folder, path, None, fitted.notes)
 
 
@@ -312,13 +328,11 @@ def _save_model(model: Model | None, folder: Path, learner: Spec | None, registr
 
 
 def _save_embeddings(
-    model: Model, folder: Path, tracks: Tracks, embeddings: NDArray[np.float32], *, in_sample: bool | None
+    model: Model, store: Store, tracks: Tracks, embeddings: NDArray[np.float32], *, in_sample: bool | None
 ) -> Path:
-    path = folder / f"{model.provenance['name']}.parquet"
-    write_embeddings(
-        path, tracks.ids, embeddings, model.provenance, task=tracks.task, labels=tracks.labels, in_sample=in_sample
-    )
-    return path
+    stored = store.embeddings(model.provenance["name"])
+    stored.write(model.provenance["digest"], tracks.recordings, embeddings, in_sample)
+    return stored.path
 
 
 def _wanted_names(tracks: Tracks, endings: Sequence[str], name: str | None) -> dict[str, str]:
