@@ -26,7 +26,7 @@ from mirembed.extract import ExtractOptions, FileToExtract, extract, extract_fil
 from mirembed.features import resolve_features
 from mirembed.progress import Silent, counted
 from mirembed.registry import Registry
-from mirembed.store import FeatureStore
+from mirembed.store import Store
 from mirembed_features.logmel import LogMel
 
 DISTINCT = 40
@@ -86,13 +86,16 @@ def by_librosa(path: Path) -> np.ndarray:
 def run_mirembed(paths: Sequence[Path], jobs: int, backend: str) -> None:
     """Extract the files into a new store."""
     tracks = [Track(path.name, path, "music") for path in paths]
-    with tempfile.TemporaryDirectory(prefix="mirembed-bench-") as store:
+    with tempfile.TemporaryDirectory(prefix="mirembed-bench-") as folder:
+        store = Store(Path(folder) / "store")
+        store.create()
         summary = extract(
-            FeatureStore(Path(store)),
+            store,
             Listing(Classification(("music",)), tracks),
             spec="folder",
             plugin={},
             audio=paths[0].parent,
+            features=[resolve_features(Registry.discover(), defaults.FEATURES)],
             jobs=jobs,
             options=ExtractOptions(backend),
             progress=Silent(),
