@@ -14,7 +14,8 @@ import soxr
 from audio_files import loud_then_quiet, music, spectrogram, write_mp3
 
 from mirembed import AudioError, SamplesAudio
-from mirembed.audio import decode, decoding, read_recording
+from mirembed.audio import decoding
+from mirembed.audio.decoding import decode, read_recording
 from mirembed.errors import MismatchError, PluginError, SpecError
 from mirembed.features import FeaturesInfo, compute, create_features, resolve_features, split_spec
 from mirembed.registry import Plugin, Registry

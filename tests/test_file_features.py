@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from audio_files import music, spectrogram
 
-from mirembed.audio import decode
+from mirembed.audio.decoding import decode
 from mirembed.errors import MismatchError, PluginError
 from mirembed.extract import ExtractedFile, ExtractOptions, FileToExtract, extract_files
 from mirembed.features import resolve_features

@@ -81,13 +81,13 @@ class ExtractedFile:
     backends : dict of str to str
         The library that computed the frames, by the digest of the features; empty where there is no choice.
     audio_hash : str or None
-        Digest of the decoded samples, see `mirembed.audio.Sound`; None if the file was not decoded.
+        Digest of the decoded samples, see `mirembed.audio.decoding.Sound`; None if the file was not decoded.
     duration : float
         Seconds; 0 if the file was not decoded.
     rate, channels : int
         Likewise.
     decoder_messages : int
-        See `mirembed.audio.Sound`.
+        See `mirembed.audio.decoding.Sound`.
     """
 
     recording: str

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirembed.audio import FileAudio, Sound, read_recording
+from mirembed.audio.decoding import FileAudio, Sound, read_recording
 from mirembed.errors import AudioError, MirembedError, MismatchError, PluginError
 from mirembed.features.info import FeaturesPart, describe_features
 from mirembed.hookspecs import Audio, Features
