@@ -86,11 +86,11 @@ def by_librosa(path: Path) -> np.ndarray:
 def run_mirembed(paths: Sequence[Path], jobs: int, backend: str) -> None:
     """Extract the files into a new store."""
     tracks = [Track(path.name, path, "music") for path in paths]
-    with tempfile.TemporaryDirectory(prefix="mirembed-bench-") as folder:
-        store = Store(Path(folder) / "store")
-        store.create()
+    with tempfile.TemporaryDirectory(prefix="mirembed-bench-") as store:
+        place = Store(Path(store))
+        place.create()
         summary = extract(
-            store,
+            place,
             Listing(Classification(("music",)), tracks),
             spec="folder",
             plugin={},

@@ -137,8 +137,9 @@ def _describe_disk(path: Path) -> str:
 
 def write_frames(path: Path, n_tracks: int, n_frames: int) -> FrameFile:
     """Write the flat file of frames of a large dataset, without its store."""
-    repeated = [synthetic_frames(number, n_frames, N_BANDS) for number in range(min(n_tracks, REPEATED_TRACKS))]
-    frames = FrameFile.at(path, np.full(n_tracks, n_frames), N_BANDS)
+    n_bands = N_BANDS
+    repeated = [synthetic_frames(number, n_frames, n_bands) for number in range(min(n_tracks, REPEATED_TRACKS))]
+    frames = FrameFile.at(path, np.full(n_tracks, n_frames), n_bands)
     frames.write((number, 0, repeated[number % len(repeated)]) for number in range(n_tracks))
     return frames
 

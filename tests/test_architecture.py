@@ -30,13 +30,13 @@ from mirembed.training.engine import choose_engine, reason_against_numba
 LAYERS = [
     {"errors", "hookspecs", "listings", "progress", "provenance", "specs"},
     {"audio", "config", "registry", "statistics", "workers"},
-    {"features", "spectrogram"},
+    {"features"},
     {"store"},
     {"extract", "scaffold", "training"},
     {"datasets", "models"},
     {"fit", "runs", "testing"},
     {"compare", "evaluate", "inventory"},
-    {"reports"},
+    {"removal", "reports"},
     {"cli"},
 ]
 """The packages of the core, lowest layer first: each imports only lower layers, and modules of layer 0 each other."""

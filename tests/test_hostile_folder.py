@@ -25,7 +25,8 @@ from mirembed.cli import output
 from mirembed.errors import DatasetError, SpecError, StoreWriteError
 from mirembed.extract import ExtractOptions, MaxFailures
 from mirembed.progress import Silent
-from mirembed.store import FeatureStore
+from mirembed.specs import Spec
+from mirembed.store import Store
 
 pytestmark = pytest.mark.slow
 
@@ -37,8 +38,8 @@ def audio(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> FeatureStore:
-    return FeatureStore(tmp_path / "store")
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
 
 
 def listing(*tracks: tuple[str, Path]) -> Listing:
@@ -70,7 +71,7 @@ def test_without_essentia_scipy_does_everything(mirembed, audio, without_essenti
     write_mp3(audio / "low" / "a.mp3", loud_then_quiet(2, 44_100), 44_100, "VARIABLE")
     arguments = ("--dataset", "folder", "--audio", audio, "--store", "s", "--jobs", 1)
     mirembed("extract", *arguments, env=without_essentia)
-    rows = stored(FeatureStore(mirembed.folder / "s" / "datasets" / "folder"))
+    rows = stored(Store(mirembed.folder / "s"))
     assert len(rows) == 7
     for track, row in rows.items():
         assert row["backend"] == "scipy"
@@ -201,8 +202,7 @@ def test_too_many_failures_stop_the_extraction_and_keep_what_is_done(mirembed, a
     arguments = ("extract", "--dataset", "folder", "--audio", audio, "--store", "s", "--jobs", 1, "--max-failures")
     completed = mirembed(*arguments, "3", code=1)
     assert re.search(r"error: 4 of 15 files failed.* --max-failures 3;.*bad-\d\.wav", completed.stderr)
-    features = FeatureStore(mirembed.folder / "s" / "datasets" / "folder")
-    assert len(features.failures()) == 4
+    assert len(Store(mirembed.folder / "s").dataset(Spec("folder")).failures()) == 4
     done = mirembed(*arguments, "50%", "--json", code=2)
     summary = json.loads(done.stdout.splitlines()[-1])
     assert (summary["extracted"] + summary["unchanged"], len(summary["failures"])) == (6, 9)

@@ -36,20 +36,20 @@ Start = Callable[..., subprocess.Popen]
 
 PATCHED = """
 import os, signal, sys
-from mirembed.store import Store
+from mirembed.store import FeatureShards
 
-append, appended = Store.append, []
+append, appended = FeatureShards.append, []
 
 class Swallows:
     def __del__(self):
         signal.raise_signal(signal.SIGINT)
 
-def patched(self, rows, info):
-    append(self, rows, info)
+def patched(self, rows, part):
+    append(self, rows, part)
     appended.append(rows)
     {patch}
 
-Store.append = patched
+FeatureShards.append = patched
 sys.argv[0] = "mirembed"
 from mirembed.__main__ import main
 main()
@@ -179,17 +179,21 @@ def kill(process: subprocess.Popen) -> None:
 
 
 def shards(store: Path) -> list[Path]:
-    return sorted(store.glob("datasets/folder/spectrograms/*.parquet"))
+    return sorted(store.glob("features/*/*.parquet"))
 
 
 def content(store: Path) -> dict[str, dict]:
-    """The rows of the spectrograms by track id; fails when a track has two, or when anything else lies there."""
-    folder = store / "datasets" / "folder"
+    """The tracks by id, with the rows of their recordings; fails when one has two, or when anything else lies there."""
     rows = [row for shard in shards(store) for row in pq.read_table(shard).to_pylist()]
-    assert len({row["id"] for row in rows}) == len(rows)
-    assert {path.name for path in (folder / "spectrograms").iterdir()} == {path.name for path in shards(store)}
-    assert {path.name for path in folder.iterdir()} == {".lock", "dataset.json", "failures.parquet", "spectrograms"}
-    return {row["id"]: {**row, "frames": np.array(row["frames"], np.float32).tobytes()} for row in rows}
+    recordings = {row["recording"]: {**row, "frames": np.array(row["frames"], np.float32).tobytes()} for row in rows}
+    assert len(recordings) == len(rows)
+    [folder] = (store / "features").iterdir()
+    names = {path.name for path in shards(store)}
+    assert {path.name for path in folder.iterdir()} == {".lock", "_features.json", *names}
+    folder = store / "datasets" / "folder"
+    assert {path.name for path in folder.iterdir()} == {".lock", "dataset.json", "failures.parquet", "tracks.parquet"}
+    tracks = pq.read_table(folder / "tracks.parquet").to_pylist()
+    return {track["id"]: {**track, **recordings[track["recording"]]} for track in tracks if track["recording"]}
 
 
 # Extraction
@@ -312,11 +316,12 @@ SETTINGS = ("--store", "s", "--epochs", EPOCHS, "--jobs", 1, "--engine", "torch"
 
 
 def tracks_of(folder: Path) -> Tracks:
-    return open_tracks(Store(folder / "s" / "datasets" / "folder"))
+    return open_tracks(Store(folder / "s"))
 
 
 def test_workers_of_a_training_ignore_ctrl_c_and_die_with_the_program(trained, start, tmp_path):
-    shutil.copytree(trained / "s" / "datasets", tmp_path / "s" / "datasets")
+    for name in ("features", "datasets"):
+        shutil.copytree(trained / "s" / name, tmp_path / "s" / name)
     shutil.copy(trained / "s" / "store.json", tmp_path / "s")
     process = start(tmp_path, "evaluate", "--cv", 3, "--store", "s", "--epochs", 100_000, "--jobs", 2)
     wait_until(lambda: list(tmp_path.glob("s/runs/*/checkpoints/*.safetensors")))

@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mirembed.audio.files import file_stamp
+from mirembed.audio.files import file_stamp, printable
 from mirembed.errors import DatasetError, SpecError, StoreError
 from mirembed.extract.file_features import ExtractedFile, ExtractOptions, FileToExtract, extract_files
 from mirembed.extract.summary import Summary
 from mirembed.features.info import FeaturesPart
 from mirembed.progress import Progress, counted
 from mirembed.store import DatasetStore, Failure, RecordingRow, Store, StoredTrack
-from mirembed.store.recordings import absolute
 from mirembed.workers.executor import is_cluster, n_threads, run_on_cluster
 
 SHARD_ROWS = 128
@@ -280,15 +279,16 @@ class Extraction:
                 for track in file.ids:
                     self.failures.pop((track, one.name), None)
         if result.extracted:
-            stamp = {"file_size": result.file_size, "file_mtime_ns": result.file_mtime_ns}
             for track in file.ids:
-                self.tracks[track] = replace(self.tracks[track], recording=result.recording, **stamp)
+                self.tracks[track] = replace(
+                    self.tracks[track],
+                    recording=result.recording,
+                    file_size=result.file_size,
+                    file_mtime_ns=result.file_mtime_ns,
+                )
             self.summary.extracted += len(file.ids)
-        if result.failures:
-            self._fail(
-                file,
-                {one.name: result.failures[one.part.digest] for one in wanted if one.part.digest in result.failures},
-            )
+        if reasons := {one.name: why for one in wanted if (why := result.failures.get(one.part.digest))}:
+            self._fail(file, reasons)
 
     def _fail(self, file: FileToExtract, reasons: Mapping[str, str]) -> None:
         size, mtime = file_stamp(file.path)
@@ -302,7 +302,7 @@ class Extraction:
             "with a larger --timeout if it took too long"
         )
         self._n_failed += 1
-        path = absolute(file.path)
+        path = printable(file.path)
         for track in file.ids:
             for name, reason in reasons.items():
                 self.failures[track, name] = Failure(track, path, name, reason, retry, size, mtime)

@@ -156,8 +156,10 @@ def _extract_file(task: _Task) -> ExtractedFile | str:
         if found.sound is not None:
             names = ("audio_hash", "duration", "rate", "channels", "decoder_messages")
             facts = {name: getattr(found.sound, name) for name in names}
+        if not (recording := file_hash(path)):
+            raise AudioError("vanished while it was being read")
         return ExtractedFile(
-            recording=file_hash(path),
+            recording=recording,
             file_size=size,
             file_mtime_ns=mtime,
             frames=found.frames,

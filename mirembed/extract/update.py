@@ -24,6 +24,9 @@ from mirembed.store.rows import label_names
 PRUNE_FREELY = 0.1
 """Share of a dataset's tracks that ``--prune`` may remove without asking."""
 
+READ_QUIETLY = 2**30
+"""Bytes of files whose reading takes so little time that it is not worth a message."""
+
 
 def extract(
     store: Store,
@@ -146,8 +149,9 @@ def _recognize(
             found[track.id] = recording
         elif known.has_size(track.path):
             unread.append(track)
-    if unread:
-        progress.start("comparing files with known recordings", len(unread))
+    if sum(file_stamp(track.path)[0] for track in unread) < READ_QUIETLY:
+        progress = NO_PROGRESS
+    progress.start("comparing files with known recordings", len(unread))
     for number, track in enumerate(unread, 1):
         if (recording := known.by_content(track.path)) is not None:
             found[track.id] = recording
@@ -201,7 +205,7 @@ def _check_folder(
             f"{info.audio}; use another --store, or --prune to remove them"
         )
     if prune and len(gone) > PRUNE_FREELY * len(stored):
-        confirm(f"--prune removes {len(gone)} of the {counted(len(stored), 'track')} of {info.spec}")
+        confirm(f"remove {len(gone)} of the {counted(len(stored), 'track')} of {info.spec} from the store")
 
 
 def _refresh(
