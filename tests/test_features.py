@@ -17,7 +17,8 @@ from mirembed import AudioError, SamplesAudio
 from mirembed.audio import decoding
 from mirembed.audio.decoding import decode, read_recording
 from mirembed.errors import MismatchError, PluginError, SpecError
-from mirembed.features import FeaturesInfo, compute, create_features, resolve_features, split_spec
+from mirembed.features import FeaturesInfo, resolve_features, split_spec
+from mirembed.features.compute import compute, create_features
 from mirembed.registry import Plugin, Registry
 
 RATE = 22_050

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from mirembed import workers
 from mirembed.audio.files import default_timeout, file_hash, file_stamp, require_inside
 from mirembed.errors import AudioError
-from mirembed.features import FeaturesPart, compute, create_features
+from mirembed.features import FeaturesPart
+from mirembed.features.compute import compute, create_features
 from mirembed.hookspecs import Features
 from mirembed.registry import Registry
 
@@ -36,7 +37,7 @@ class ExtractOptions:
     Attributes
     ----------
     backend : str
-        Value of the parameter ``backend`` of all features that have one: see `mirembed.features.create_features`.
+        Value of the parameter ``backend`` of all features that have one: see `mirembed.features.compute.create_features`.
     timeout : float or None
         Seconds that one file may take. None: see `mirembed.audio.files.default_timeout`.
     """
