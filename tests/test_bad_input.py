@@ -626,9 +626,7 @@ def test_a_model_of_other_spectrograms_is_refused_by_name(store, refused):
     assert "frame_seconds=0.1" in refused("embed", "folder-rbf-sl", "tones/low")
 
 
-@pytest.mark.parametrize(
-    "command", [["embed", "jazz", "tones"], ["similar", "jazz", "x"], ["fit", "--network", "jazz"]]
-)
+@pytest.mark.parametrize("command", [["embed", "jazz", "tones"], ["similar", "jazz", "x"], ["fit", "--from", "jazz"]])
 def test_an_unknown_model_is_named_with_the_known_ones(store, refused, command):
     said = refused(*command)
     assert re.search(r"'jazz'.*folder-rbf-sl", said)

@@ -157,7 +157,7 @@ def test_fit_prints_where_model_and_embeddings_are(store):
 
 def test_fit_reuses_a_network(store, target_store):
     model = store / "models" / "folder-rbf-sl"
-    [taken] = run("fit", "--store", target_store, "--network", model, "--json").json["models"]
+    [taken] = run("fit", "--store", target_store, "--from", model, "--json").json["models"]
     assert Path(taken["model"]).name.endswith("-from-folder-rbf-sl")
     assert taken["loss"] is None
 
@@ -173,10 +173,10 @@ def test_fit_reuses_a_network(store, target_store):
 )
 def test_options_that_would_change_a_reused_network_are_an_error(store, target_store, options):
     model = store / "models" / "folder-rbf-sl"
-    refused = run("fit", "--store", target_store, "--network", model, *options, code=1)
+    refused = run("fit", "--store", target_store, "--from", model, *options, code=1)
     listed = ", ".join(option for option in options if str(option).startswith("--"))
     [error] = refused.err.splitlines()
-    assert error.startswith("error: --network ")
+    assert error.startswith("error: --from ")
     assert listed in error
 
 

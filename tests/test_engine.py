@@ -488,4 +488,4 @@ def test_the_commands_record_their_engine(mirembed):
     assert manifest["provenance"]["settings"]["engine"] == "torch"
     refused = mirembed("evaluate", *options, "--cv", 3, "--engine", "numba", code=1, env={"NUMBA_DISABLE_JIT": "1"})
     assert re.search("--engine numba.*NUMBA_DISABLE_JIT", refused.stderr)
-    assert "--engine" in mirembed("fit", "--network", "x", "--engine", "torch", code=1).stderr
+    assert "--engine" in mirembed("fit", "--from", "x", "--engine", "torch", code=1).stderr

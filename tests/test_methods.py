@@ -32,6 +32,7 @@ from mirembed.evaluate.estimate import estimate
 from mirembed.features import resolve_features
 from mirembed.fit import fit
 from mirembed.models.model import Model
+from mirembed.progress import NO_PROGRESS, Progress
 from mirembed.registry import Registry
 from mirembed.runs import open_run
 from mirembed.store import Store
@@ -52,7 +53,7 @@ def write_both(root: Path, frames: Sequence[np.ndarray] = FRAMES, n_second: int 
     return store
 
 
-def run(store: Store, *approaches: str, notes: Notes | None = None, **settings: Any) -> Result:
+def run(store: Store, *approaches: str, notes: Progress = NO_PROGRESS, **settings: Any) -> Result:
     """Evaluate in this process."""
     wanted = experiment(*approaches, **{"cv": 3, "epochs": 3, **settings})
     with workers_run():

@@ -24,6 +24,7 @@ from small_store import Notes
 from mirembed import Classification, Regression, Target
 from mirembed.errors import MismatchError, StoreBusyError, StoreError, StoreWriteError
 from mirembed.features import FeaturesInfo, FeaturesPart
+from mirembed.progress import NO_PROGRESS, Progress
 from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, DatasetStore, Failure, FeatureShards, RecordingRow, Store, StoredTrack
 from mirembed.store.files import delete, is_held, read_json, read_table, size_of, write_json, writing
@@ -96,7 +97,7 @@ def make_store(
     return store
 
 
-def opened(store: Store, *features: FeaturesInfo, progress: object = None) -> Tracks:
+def opened(store: Store, *features: FeaturesInfo, progress: Progress = NO_PROGRESS) -> Tracks:
     return open_tracks(store, store.find(None), features or [LINES], progress)
 
 

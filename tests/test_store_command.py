@@ -635,6 +635,7 @@ def test_features_are_removed_by_their_name_or_spec(mirembed, store, by):
     mirembed("store", "rm", f"features:{folder.name if by == 'name' else 'logmel'}", "--store", store, "--yes")
     assert not folder.exists()
     assert verify(Store(store)) == []
+    assert Store(store).find(None).info().features == {}  # the next extraction does not compute them again
 
 
 def test_the_cache_is_removed_and_made_again(mirembed, store):
