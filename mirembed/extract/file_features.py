@@ -37,7 +37,7 @@ class ExtractOptions:
     Attributes
     ----------
     backend : str
-        Value of the parameter ``backend`` of all features that have one: see `mirembed.features.compute.create_features`.
+        Value of the parameter ``backend`` of all features that have one and whose spec does not set it.
     timeout : float or None
         Seconds that one file may take. None: see `mirembed.audio.files.default_timeout`.
     """

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from mirembed.errors import StoreError
 from mirembed.store.files import read_table, reading_parquet, write_table
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _DIGEST = b"mirembed.network"
 """Key of the digest of the network in the metadata of the table."""
