@@ -45,6 +45,7 @@ class StoredEmbeddings:
         in_sample : bool or None
             Whether the network was trained on these recordings; None if unknown.
         """
+        import numpy as np
         import pyarrow as pa
 
         rows = list({recording: row for row, recording in enumerate(recordings)}.values())
@@ -82,6 +83,8 @@ class StoredEmbeddings:
         StoreError
             The table is damaged.
         """
+        import numpy as np
+
         if self.digest() != digest:
             return {}
         table = read_table(self.path)
