@@ -25,6 +25,7 @@ from small_store import workers_run
 
 from mirembed.cli.main import app, main
 from mirembed.cli.output import print_json, print_table
+from mirembed.store import Store
 from mirembed.store.files import read_json, read_table
 
 pytestmark = pytest.mark.slow
@@ -113,8 +114,9 @@ def numbers(text: str) -> list[int]:
 
 
 def stored_embeddings(store: Path, model: str) -> dict[str, np.ndarray]:
-    table = read_table(next(store.glob(f"datasets/*/embeddings/{model}.parquet")))
-    return {row["id"]: np.array(row["embedding"], np.float32) for row in table.to_pylist()}
+    table = read_table(store / "embeddings" / model / "embeddings.parquet").to_pylist()
+    vectors = {row["recording"]: np.array(row["vector"], np.float32) for row in table}
+    return {track.id: vectors[track.recording] for track in Store(store).find(None).tracks()}
 
 
 def test_extract_reports_what_it_did(audio, tmp_path):
