@@ -15,6 +15,7 @@ from mirembed import Classification, Regression, Target, Task, workers
 from mirembed.config import Settings
 from mirembed.evaluate import evaluate as run_evaluation
 from mirembed.evaluate import plan_run
+from mirembed.features.info import FeaturesInfo, FeaturesPart
 from mirembed.fit.job import Job
 from mirembed.fit.resolve import describe_plugins
 from mirembed.hookspecs import Split
@@ -31,6 +32,9 @@ CLASSES = Classification(("high", "low", "middle"))
 TARGETS = Regression((Target("height", -100.0, 300.0), Target("depth")))
 PARAMETERS = SpectrogramParameters().to_json()
 BANDS = SpectrogramParameters().bands
+FEATURES = FeaturesInfo(
+    "logmel", (FeaturesPart("logmel", {"name": "logmel", "parameters": PARAMETERS}, BANDS, 0.025, "0" * 32),)
+)
 
 
 def noise_with_peak(peak: float, n_frames: int, seed: int) -> np.ndarray:
