@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_networks import network as plugin
 from small_networks import seeded
-from small_store import evaluate, experiment, noise_with_peak, workers_run, write_classes
+from small_store import evaluate, experiment, noise_with_peak, open_tracks, workers_run, write_classes
 
 from mirembed.errors import EvaluationError, SpecError
 from mirembed.evaluate import plan_experiment
@@ -32,7 +32,6 @@ from mirembed.registry import Registry
 from mirembed.store import Store
 from mirembed.store.files import read_table
 from mirembed.store.frame_file import Moments
-from mirembed.store.tracks import open_tracks
 from mirembed.training import engine as engines
 from mirembed.training.engine import NetworkUse, choose_engine, fused, gru, make_engine, self_check, vectors
 from mirembed.training.engine.by_torch import TorchEngine
@@ -363,7 +362,7 @@ def test_a_loaded_model_embeds_with_the_engine_that_trained_it_to_the_bit(tmp_pa
             tracks, features, experiment(epochs=1, engine="numba"), registry, tmp_path / "models", seed=0, jobs=1
         )
     stored = np.stack(read_table(fitted.embeddings)["embedding"].to_pylist())
-    frames = tracks.frames
+    frames = tracks.frames["logmel"]
 
     def embeddings() -> np.ndarray:
         return Model.load(fitted.folder, registry).embed(frames.open(), frames.starts, frames.lengths)

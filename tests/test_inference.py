@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import write_tones
 from small_networks import REGISTRY, network, seeded
-from small_store import BANDS, CLASSES, FEATURES, TARGETS, workers_run
+from small_store import BANDS, CLASSES, LOGMEL, TARGETS, workers_run
 
 from mirembed import Task
 from mirembed.hookspecs import Classification, Estimator
@@ -37,7 +37,7 @@ def untrained(task: Task = CLASSES, estimator: Estimator | None = None) -> Model
         head=OutputLayer.of(seeded_head(module.units, n_outputs, [0])) if estimator is None else None,
         estimator=estimator,
         scale=None if isinstance(task, Classification) else TargetScale(np.zeros(n_outputs), np.ones(n_outputs)),
-        features=FEATURES,
+        features=LOGMEL,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from small_networks import REGISTRY, Odd, network, odd, with_network
-from small_store import experiment, job, write_classes
+from small_store import experiment, job, open_tracks, write_classes
 from torch import Tensor, nn
 
 from mirembed.errors import ModelError, ParameterError, PluginError, UnknownNameError
@@ -18,7 +18,7 @@ from mirembed.fit.job import fit_models
 from mirembed.models.model import Model
 from mirembed.registry import Registry
 from mirembed.specs import Spec
-from mirembed.store.tracks import open_tracks
+from mirembed.store.tracks import Tracks
 from mirembed.training.engine.self_check import check_claim
 from mirembed.training.excerpts import InputForm
 from mirembed.training.network import NetworkChoice, PluginNetwork, resolve_network
@@ -203,6 +203,11 @@ def test_a_choice_survives_json():
     assert (choice.spec, choice.fused, choice.plugin["parameters"]["layers"]) == ("gru:hidden=30", (30, 50), 2)
 
 
+def place_of(tracks: Tracks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    frames = tracks.frames["logmel"]
+    return frames.open(), frames.starts, frames.lengths
+
+
 class Stateful(Mean):
     """Has a counter and a buffer besides its weights."""
 
@@ -231,7 +236,7 @@ def saved(tmp_path) -> tuple[Any, Model]:
 
 def test_a_model_keeps_buffers_and_needs_the_plugin_of_its_network_only_to_embed(saved, tmp_path):
     tracks, model = saved
-    place = tracks.frames.open(), tracks.frames.starts, tracks.frames.lengths
+    place = place_of(tracks)
     loaded = Model.load(tmp_path / "model", with_network(lambda: Odd(Stateful)))
     assert loaded.network.arrays["count"] == 2
     assert np.abs(loaded.network.arrays["seen"]).max() > 0
@@ -246,7 +251,7 @@ def test_a_plugin_that_creates_another_network_now_is_an_error(saved, tmp_path):
     tracks, _ = saved
     loaded = Model.load(tmp_path / "model", with_network(lambda: Odd(Mean)))
     with pytest.raises(ModelError, match=rf"{NAME}.*fit the model again"):
-        loaded.embed(tracks.frames.open(), tracks.frames.starts, tracks.frames.lengths)
+        loaded.embed(*place_of(tracks))
 
 
 def test_an_unknown_network_is_an_error_that_lists_what_there_is():
@@ -261,6 +266,6 @@ def test_the_fused_engine_needs_neither_the_plugin_nor_its_torch_module(tmp_path
     registry = with_network(lambda: Odd(like_gru(), fused=(20, 10)))
     model = fit_models(job(tracks, "nn", network=("odd",), engine="numba"), registry).models["nn"]
     model.save(tmp_path / "model")
-    place = tracks.frames.open(), tracks.frames.starts, tracks.frames.lengths
+    place = place_of(tracks)
     without = Model.load(tmp_path / "model", Registry.discover())
     np.testing.assert_array_equal(without.embed(*place), model.embed(*place))

@@ -14,7 +14,7 @@ from conftest import CLASSES, RATE, tone
 from safetensors.torch import load_file, save_file
 from small_networks import network, seeded
 from small_networks import odd as odd_network
-from small_store import experiment, job, noise_with_peak, workers_run, write_classes
+from small_store import experiment, job, noise_with_peak, open_tracks, workers_run, write_classes
 
 from mirembed import Regression, Target
 from mirembed.errors import EvaluationError, PluginError, SpecError, StoreError
@@ -23,7 +23,6 @@ from mirembed.fit.job import fit_models
 from mirembed.models.model import Model
 from mirembed.registry import Plugin, Registry
 from mirembed.store.frame_file import Moments
-from mirembed.store.tracks import open_tracks
 from mirembed.training.engine.by_torch import TorchEngine
 from mirembed.training.excerpts import InputForm, Normalization, epoch_batches, gather
 from mirembed.training.labels import TargetScale, one_hot

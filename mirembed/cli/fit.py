@@ -61,6 +61,7 @@ def fit(
         options.train_soon(context)
     from mirembed.config import Settings
     from mirembed.datasets.catalog import exclude_tracks
+    from mirembed.features import resolve_features
     from mirembed.fit import fit as run
     from mirembed.fit import transfer
     from mirembed.models.model import find_model
@@ -75,17 +76,19 @@ def fit(
     registry = options.discover()
     place = Store(store)
     stored = place.find(dataset)
+    features = [resolve_features(registry, spec) for spec in settings.features]
     command = options.command_line()
     with ConsoleProgress() as progress:
-        tracks = exclude_tracks(registry, open_tracks(stored, progress), exclude, progress)
+        opened = open_tracks(place, stored, features, progress)
+        tracks = exclude_tracks(registry, opened, exclude, progress)
         if from_ is not None:
             path = find_model(place.models, from_)
             [spec] = settings.learners
-            fitted = [transfer(tracks, stored, path, spec, registry, place.models, name=name, command=command)]
+            fitted = [transfer(tracks, place, path, spec, registry, place.models, name=name, command=command)]
         else:
             fitted = run(
                 tracks,
-                stored,
+                place,
                 settings,
                 registry,
                 place.models,

@@ -98,7 +98,7 @@ def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: P
         progress.note(f"resuming {run.folder}: {n_finished} of {counted(len(trainings), 'training')} finished")
     if names := undeclared(planned.tracks.task):
         progress.note(f"no range is declared for {', '.join(names)}; using the range of each fold's training tracks")
-    with planned.tracks.frames.in_use():
+    with planned.tracks.in_use():
         _run_missing(trainings, jobs, progress)
     methods = [method.name for method in planned.settings.methods]
     predictions = run.merge_parts([training.part for training in trainings], methods)

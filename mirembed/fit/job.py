@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from mirembed.config import Approach, Method, Settings
-from mirembed.features.info import FeaturesInfo, FeaturesPart
+from mirembed.features import FeaturesInfo
 from mirembed.hookspecs import Classification, Task
 from mirembed.models.baselines import InputStatistics, NoFeatures, chance_estimator
 from mirembed.models.learners import describe_learner, fit_learner, learner_targets
 from mirembed.models.model import Model
-from mirembed.provenance import content_digest, versions
+from mirembed.provenance import versions
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store.frame_file import FrameFile
@@ -90,7 +90,8 @@ class Job:
         checkpoint: Path | None,
     ) -> Job:
         """Return the job of training on some tracks of a dataset; ``settings`` have device and engine resolved."""
-        features = _features(tracks)
+        # Chance needs none.
+        features = tracks.features[methods[0].features or next(iter(tracks.features))]
         training = TrainingSettings(
             epochs=settings.epochs,
             batch=settings.batch,
@@ -103,7 +104,7 @@ class Job:
             checkpoint_every=settings.checkpoint_every,
         )
         return cls(
-            frames=tracks.frames,
+            frames=tracks.frames[features.spec],
             features=features,
             network=methods[0].network,
             task=tracks.task,
@@ -112,7 +113,7 @@ class Job:
             normalize=settings.normalize,
             methods=methods,
             settings=training,
-            recordings=tuple(tracks.audio_hashes[row] for row in rows),
+            recordings=tuple(tracks.recordings[row] for row in rows),
             provenance=provenance,
             checkpoint=checkpoint,
         )
@@ -303,14 +304,6 @@ def _fit_learners(
             fitted = fit_learner(registry, learner, approach, job.task, embeddings, labels, scale, seed=job.seed)
             fitted.put_into(model, notes=notes)
     return Fitted(models, list(losses), embeddings)
-
-
-def _features(tracks: Tracks) -> FeaturesInfo:
-    """Return the features of tracks with a spectrogram."""
-    parameters = dict(tracks.info.parameters)
-    plugin = {"spec": "logmel", "name": "logmel", "distribution": "mirembed", "version": "", "parameters": parameters}
-    digest = content_digest(parameters, 32)
-    return FeaturesInfo("logmel", (FeaturesPart("logmel", plugin, int(parameters["bands"]), 0.025, digest),))
 
 
 def training_provenance(tracks: Tracks, settings: Mapping[str, Any], seed: int, command: str) -> dict[str, Any]:
