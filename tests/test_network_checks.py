@@ -268,4 +268,5 @@ def test_the_fused_engine_needs_neither_the_plugin_nor_its_torch_module(tmp_path
     model.save(tmp_path / "model")
     place = place_of(tracks)
     without = Model.load(tmp_path / "model", Registry.discover())
+    without.engine = "numba"
     np.testing.assert_array_equal(without.embed(*place), model.embed(*place))

@@ -76,10 +76,10 @@ def fit(
     registry = options.discover()
     place = Store(store)
     stored = place.find(dataset)
-    features = [resolve_features(registry, spec) for spec in settings.features]
+    resolved = [resolve_features(registry, spec) for spec in settings.features]
     command = options.command_line()
     with ConsoleProgress() as progress:
-        opened = open_tracks(place, stored, features, progress)
+        opened = open_tracks(place, stored, resolved, progress)
         tracks = exclude_tracks(registry, opened, exclude, progress)
         if from_ is not None:
             path = find_model(place.models, from_)
