@@ -43,7 +43,13 @@ LAYERS = [
 
 LAYER = {package: number for number, packages in enumerate(LAYERS) for package in packages}
 CORE = Path(mirembed.__file__).parent
-PLUGINS = ("mirembed_datasets", "mirembed_features", "mirembed_similarities", "mirembed_learners")
+PLUGINS = (
+    "mirembed_datasets",
+    "mirembed_features",
+    "mirembed_networks",
+    "mirembed_similarities",
+    "mirembed_learners",
+)
 HEAVY = {
     *(
         "essentia",
