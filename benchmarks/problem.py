@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from mirembed.spectrogram import SpectrogramParameters
 from numpy.typing import NDArray
 
 from mirembed import Classification, workers
@@ -20,7 +21,6 @@ from mirembed.config import defaults
 from mirembed.datasets.splits import Fold, default_scheme, make_folds
 from mirembed.errors import MirembedError
 from mirembed.specs import Spec
-from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, SpectrogramRow, Store
 from mirembed.store.frame_file import FrameFile, each_run
 from mirembed.store.tracks import Tracks, open_tracks

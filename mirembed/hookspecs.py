@@ -219,11 +219,20 @@ class Audio(Protocol):
         Seconds that the header states; 0 if it states none. Only `blocks` tells for certain.
     """
 
-    path: Path
-    ids: tuple[str, ...]
-    rate: int
-    channels: int
-    duration: float
+    @property
+    def path(self) -> Path: ...  # noqa: D102
+
+    @property
+    def ids(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
+    def rate(self) -> int: ...  # noqa: D102
+
+    @property
+    def channels(self) -> int: ...  # noqa: D102
+
+    @property
+    def duration(self) -> float: ...  # noqa: D102
 
     def blocks(self, rate: int | None = None) -> Iterator[NDArray[np.float32]]:
         """Yield the samples in order: ndarray ``[n_samples]``, the mean of the channels; full scale is 1.

@@ -22,7 +22,7 @@ from mirembed.models.saved import (
     model_faults,
     summarize_model,
 )
-from mirembed.progress import Progress, Silent, counted
+from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.record import run_faults
 from mirembed.runs.summary import RunSummary, summarize
@@ -269,12 +269,11 @@ def _summarize_embeddings(stored: StoredEmbeddings, store: Store) -> EmbeddingsS
     return EmbeddingsSummary(name, state, n_recordings, n_bytes)
 
 
-def verify(store: Store, progress: Progress | None = None) -> list[Fault]:
+def verify(store: Store, progress: Progress = NO_PROGRESS) -> list[Fault]:
     """Read everything in a store and list its faults.
 
     Changes nothing, and skips files that another process is writing.
     """
-    progress = progress or Silent()
     features = [FeatureShards(path) for path in _folders(store.root / "features")]
     progress.start("verifying", sum(len(shards.shards()) for shards in features))
     faults: list[Fault] = []

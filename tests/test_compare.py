@@ -17,10 +17,10 @@ from conftest import Command, clean_environment
 from small_runs import FOLDS, LABELS, N_FOLDS, N_TEST, OTHER, RIGHT, TARGETS, answers, write_run
 
 from mirembed import Regression, Target
-from mirembed.compare import Comparison, LargerError, Mistake, compare
+from mirembed.compare.comparison import Comparison, LargerError, Mistake, compare
 from mirembed.compare.paired_tests import best_of, corrected, paired_tests
 from mirembed.errors import EvaluationError, StoreError
-from mirembed.runs import RunRecord, open_run
+from mirembed.runs.record import RunRecord, open_run
 from mirembed.statistics.metrics import METRICS
 from mirembed.store.files import read_table, write_json, write_table
 
@@ -464,8 +464,8 @@ def test_comparing_imports_neither_torch_nor_numba_nor_scikit_learn(run):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from mirembed.compare import compare\n"
-        "from mirembed.runs import open_run\n"
+        "from mirembed.compare.comparison import compare\n"
+        "from mirembed.runs.record import open_run\n"
         "print(compare(open_run(Path(), sys.argv[1])).n_tested)\n"
         "print(*sorted({'torch', 'numba', 'sklearn', 'matplotlib'} & sys.modules.keys()))\n"
     )

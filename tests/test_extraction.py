@@ -18,10 +18,10 @@ import pytest
 import soundfile
 from audio_files import loud_then_quiet, write_mp3
 from conftest import CLASSES, RATE, tone, write_tones
+from mirembed.spectrogram import spectrogram
 
 from mirembed import Classification, Listing, Track, extract, workers
 from mirembed.errors import StoreError
-from mirembed.spectrogram import spectrogram
 from mirembed.store import FeatureStore
 from mirembed_datasets.folder import Folder
 
@@ -523,7 +523,9 @@ def killer(audio: Path) -> Path:
     path.write_bytes(stereo.read_bytes() + mono.read_bytes())
     stereo.unlink()
     mono.unlink()
-    script = "import sys; from pathlib import Path; from mirembed.audio import decode; decode(Path(sys.argv[1]))"
+    script = (
+        "import sys; from pathlib import Path; from mirembed.audio.decoding import decode; decode(Path(sys.argv[1]))"
+    )
     code = subprocess.run([sys.executable, "-c", script, path], capture_output=True, check=False).returncode
     if code != -signal.SIGSEGV:
         pytest.skip(f"such a file does not crash this Essentia: exit code {code}")

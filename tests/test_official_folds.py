@@ -27,9 +27,11 @@ from mirembed.datasets.catalog import exclude_tracks
 from mirembed.datasets.splits import Fold, official_folds
 from mirembed.errors import EvaluationError, SpecError, StoreError
 from mirembed.evaluate.plan import choose_splits, plan_run
-from mirembed.progress import Silent
+from mirembed.progress import NO_PROGRESS, Progress
 from mirembed.registry import Registry
-from mirembed.runs import Predictions, RunFolder, Scores, score
+from mirembed.runs.folder import RunFolder
+from mirembed.runs.scores import Scores, score
+from mirembed.runs.tables import Predictions
 from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow, Store
 from mirembed.store.files import read_json, read_table
@@ -118,7 +120,7 @@ def evaluate(
     tracks: Tracks,
     official: Mapping[str, Sequence[Split]],
     runs: Path,
-    progress: Silent | None = None,
+    progress: Progress = NO_PROGRESS,
     seeds: Sequence[int] = (0,),
 ) -> tuple[RunFolder, list[Scores]]:
     """Evaluate one epoch of two approaches on official splits, in this process."""
@@ -175,7 +177,7 @@ def test_unlisted_tracks_and_missing_tracks_are_counted() -> None:
 @pytest.mark.parametrize(
     ("lists", "message"),
     [
-        (split("xyz", "abc"), "official split 1 .*0 training tracks .*3 test tracks"),
+        (split("xyz", "abc"), "official split 1 .*0 training tracks .*3 test tracks .*--folds stratified"),
         (split("abc", "xyz"), "official split 1 .*3 training tracks .*0 test tracks"),
         (split("abcd", "def"), "official split 1 .*1 track in both .* d;"),
         (split("ad", "bc"), "training part of fold 1 .*class 'high'"),

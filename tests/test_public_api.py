@@ -118,12 +118,10 @@ def test_every_public_name_is_documented(module: ModuleType):
     assert undocumented == []
 
 
-def test_importing_mirembed_is_cheap_and_what_is_imported_late_is_listed():
+def test_importing_mirembed_is_cheap():
     code = """
 import sys, mirembed
-assert set(mirembed.__all__) <= set(dir(mirembed))
-assert not {"mirembed.audio", "numpy", "soundfile", "torch"} & set(sys.modules), sorted(sys.modules)
-assert ".wav" in mirembed.AUDIO_SUFFIXES and mirembed.is_audio
+assert ".wav" in mirembed.AUDIO_SUFFIXES
 assert not {"numpy", "soundfile", "torch"} & set(sys.modules), sorted(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], env=clean_environment(), check=True)

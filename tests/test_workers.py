@@ -19,7 +19,7 @@ import pytest
 
 from mirembed import workers
 from mirembed.errors import WorkerError
-from mirembed.workers.forkserver import forkserver
+from mirembed.workers.processes import forkserver
 
 MIB = 2**20
 

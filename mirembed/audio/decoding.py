@@ -9,18 +9,16 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mirembed.audio.by_essentia import open_by_essentia
-from mirembed.audio.decode_state import BLOCK_VALUES, Decoder, DecodeState, OpenFile, mix, require_bounded
-from mirembed.audio.headers import PADDING, Header, read_header
-from mirembed.audio.native_output import NativeOutput, silenced
+from mirembed.audio.decode_state import BLOCK_VALUES, Decoder, DecodeState, OpenFile, mix, require_bounded, silenced
+from mirembed.audio.files import PADDING, Header, read_header
 from mirembed.audio.samples import resampled
 from mirembed.errors import AudioError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 KEPT_SAMPLES = 2**24
 """Samples that are kept so that a second reader need not decode them again: 64 MiB, or six minutes at 44.1 kHz."""
@@ -127,8 +125,6 @@ def decode(path: Path) -> DecodedFile:
     AudioError
         See `read_recording`.
     """
-    import numpy as np
-
     samples, sound = read_recording(path, lambda audio: np.concatenate(list(audio.blocks())))
     assert sound is not None  # noqa: S101
     return DecodedFile(**vars(sound), samples=samples)
@@ -301,7 +297,7 @@ class FileAudio:
         """Run decoders: silence them, and remember what goes wrong, after which nothing is decoded."""
         if self.problem is not None:
             raise self.problem
-        output = NativeOutput()
+        output: list[bytes] = []
         try:
             with silenced() as output:
                 yield
@@ -315,7 +311,7 @@ class FileAudio:
             self.problem = AudioError(f"cannot be read: {error.strerror or error}")
             raise self.problem from error
         finally:
-            self.messages += output.lines
+            self.messages += len(output)
 
 
 def _require_readable(path: Path) -> None:

@@ -15,7 +15,7 @@ from mirembed.extract.file_features import ExtractOptions, FileToExtract
 from mirembed.extract.summary import Summary
 from mirembed.features.info import FeaturesInfo, FeaturesPart
 from mirembed.hookspecs import Classification, Listing, Task, Track
-from mirembed.progress import Progress, Silent, counted
+from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, DatasetStore, Failure, Store, StoredTrack
 from mirembed.store.recordings import KnownRecordings, absolute
@@ -39,7 +39,7 @@ def extract(
     confirm: Callable[[str], None] = lambda question: None,
     options: ExtractOptions | None = None,
     max_failures: MaxFailures | None = None,
-    progress: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> Summary:
     """Bring a dataset of a store up to date with its listing.
 
@@ -79,7 +79,6 @@ def extract(
     StoreError
         The store is busy, cannot be written, or holds another folder's tracks.
     """
-    progress = progress or Silent()
     dataset = store.dataset(Spec.parse(spec))
     parts = list({part.digest: part for one in features for part in one.parts}.values())
     summary = Summary(listed=len(listing.tracks), absent=listing.absent)

@@ -15,21 +15,26 @@ from mirembed.config import Approach, Settings
 from mirembed.errors import EvaluationError, MismatchError, SpecError
 from mirembed.fit.job import Job, fit_models, training_provenance
 from mirembed.fit.names import checkpoint, reserving
-from mirembed.fit.resolve import choose_device, describe_plugins, describe_settings
+from mirembed.fit.resolve import (
+    choose_device,
+    choose_engine_for,
+    describe_plugins,
+    describe_settings,
+    resolve_settings,
+)
 from mirembed.hookspecs import Classification, Regression
 from mirembed.models.estimators import check_storable
 from mirembed.models.learners import check_learners, describe_learner, fit_learner
 from mirembed.models.model import Model
-from mirembed.progress import Progress, Silent, counted
+from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.provenance import content_digest, versions
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import Store
 from mirembed.store.root import slug
 from mirembed.store.tracks import Tracks
-from mirembed.training.engine import choose_engine
 from mirembed.training.labels import TargetScale, undeclared
-from mirembed.workers.trainings import run_trainings
+from mirembed.workers.executor import run_trainings
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ def fit(
     jobs: int,
     name: str | None = None,
     command: str = "",
-    progress: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> list[FittedModel]:
     """Train on all tracks and save one model for each method.
 
@@ -133,8 +138,7 @@ def fit(
     StoreBusyError
         If another process is running the same fit.
     """
-    progress = progress or Silent()
-    settings = replace(settings, device=choose_device(settings.device))
+    settings, _ = resolve_settings(replace(settings, device=choose_device(settings.device)), registry)
     plugins = describe_plugins(settings, registry)
     _check_trainable(tracks)
     for approach in settings.approaches:
@@ -146,7 +150,8 @@ def fit(
     if any(approach.learns for approach in settings.approaches):
         check_learners(registry, settings.learners, tracks.task)
     # Only now, as the choice takes a second.
-    settings = replace(settings, engine=choose_engine(settings.engine, settings.device, progress.note))
+    engine = choose_engine_for(settings, registry, settings.methods, tracks.features, progress.note)
+    settings = replace(settings, engine=engine)
     described = describe_settings(settings, plugins)
     if undeclared(tracks.task):
         progress.note(
@@ -169,7 +174,7 @@ def fit(
                     seed=seed,
                     fold=0,
                     provenance=provenance,
-                    checkpoint=checkpoint(models, methods[0].approach.training, digest),
+                    checkpoint=checkpoint(models, methods[0].training_name, digest),
                 ),
                 tracks,
                 folders,
@@ -244,10 +249,12 @@ def transfer(
     """
     base = Model.load(network, registry)
     made = base.provenance
-    [features] = tracks.features.values()
-    if base.features.digests != features.digests:
-        raise MismatchError(f"the model {network} needs the features {base.features.spec}, not {features.spec}")
-    frames = tracks.frames[features.spec]
+    if (frames := tracks.frames.get(base.features.spec)) is None or (
+        tracks.features[base.features.spec].digests != base.features.digests
+    ):
+        raise MismatchError(
+            f"the model {network} was trained on {base.features.spec}, which the tracks do not have; open them with it"
+        )
     _check_trainable(tracks)
     check_learners(registry, [learner], tracks.task)
     approach = Approach("fl") if made["approach"] == "nn" else Approach.parse(made["approach"])
@@ -269,12 +276,20 @@ def transfer(
         },
     }
     scale = TargetScale.fit(tracks.task, tracks.label_array) if isinstance(tracks.task, Regression) else None
-    model = replace(base, task=tracks.task, head=None, estimator=None, scale=scale, provenance=provenance)
+    model = replace(
+        base,
+        task=tracks.task,
+        head=None,
+        estimator=None,
+        scale=scale,
+        recordings=tuple(dict.fromkeys([*base.recordings, *tracks.recordings])),
+        provenance=provenance,
+    )
     embeddings = base.embed(frames.open(), frames.starts, frames.lengths)
     fitted = fit_learner(
         registry, learner, approach, tracks.task, embeddings, tracks.label_array, scale, seed=(made["seed"], 0)
     )
-    fitted.put_into(model)
+    model.use(fitted)
     # Whether the network was trained on these tracks is unknown if it comes from other tracks, or from a fold.
     same = origin["dataset"]["digest"] == tracks.digest and origin.get("fold") is None
     wanted = _wanted_names(tracks, [f"from-{network.name}"], name)

@@ -70,7 +70,8 @@ def summarize_model(folder: Path) -> ModelSummary:
 def features_of(folder: Path) -> list[str]:
     """Return the digests of the features that a model takes; none if it cannot be read."""
     try:
-        return FeaturesInfo.from_json(read_json(folder / MANIFEST)["features"]).digests
+        manifest = read_json(folder / MANIFEST)
+        return FeaturesInfo.from_json(manifest["features"]).digests
     except (StoreError, KeyError, TypeError):
         return []
 

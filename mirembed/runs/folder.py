@@ -27,9 +27,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from mirembed.config.files import EXPERIMENT_FILE
 from mirembed.errors import StoreError
@@ -46,14 +47,11 @@ from mirembed.store.files import (
     writing,
 )
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-FORMAT = 2
+FORMAT = 3
 """Version of a run's files."""
 
 MANIFEST, FOLDS, CURVES, SCORES, NOTES = "manifest.json", "folds.parquet", "curves.parquet", "scores.json", "notes.json"
-PREDICTIONS, CHECKPOINTS = "predictions.parquet", "checkpoints.parquet"
+PREDICTIONS, CHECKPOINTS, EMBEDDINGS = "predictions.parquet", "checkpoints.parquet", "embeddings"
 
 _EMBEDDINGS, _LOSSES = "embeddings.parquet", "losses.json"
 
@@ -106,8 +104,6 @@ class PartFolder:
         checkpoint_epoch : int or None
             The last epoch; None if checkpoints are not scored.
         """
-        import pyarrow as pa
-
         of_checkpoints = [read_table(path) for _, path in self._waiting(_EMBEDDINGS)]
         all_embeddings = [*of_checkpoints, *([] if embeddings is None else [embeddings])]
         with writing(self.folder) as temporary:
@@ -286,7 +282,7 @@ class RunFolder:
         """Describe how another configuration differs in data, plugins and versions; empty if there is no run."""
         if not (self.folder / MANIFEST).exists():
             return []
-        sections = ("dataset", "spectrogram", "versions", "approaches", "learners")
+        sections = ("dataset", "features", "networks", "versions", "approaches", "learners")
         return [
             f"{name} was {then} and is {now}"
             for name, (then, now) in differing_settings(self.manifest["configuration"], configuration).items()
@@ -330,8 +326,6 @@ class RunFolder:
         methods : sequence of str
             All methods of the run, in the order that the tables get.
         """
-        import pyarrow as pa
-
         order = {method: position for position, method in enumerate(methods)}
         predictions = [read_table(part.folder / PREDICTIONS) for part in parts]
 
@@ -347,7 +341,7 @@ class RunFolder:
             merge(CHECKPOINTS, checkpoints)
         for part in parts:
             if (path := part.folder / _EMBEDDINGS).exists():
-                write_table(self._embeddings / f"{part.folder.name}.parquet", read_table(path))
+                write_table(self.folder / EMBEDDINGS / f"{part.folder.name}.parquet", read_table(path))
         losses = [part.read_losses() for part in parts]
         write_table(self.folder / CURVES, curves_table(list(zip(predictions, losses, strict=True))))
         return merged
@@ -385,17 +379,11 @@ class RunFolder:
 
     def embedding_files(self) -> list[Path]:
         """Return the tables of embeddings, one for each network and fold whose embeddings were kept."""
-        kept = sorted(self._embeddings.glob("*.parquet"))
+        kept = sorted((self.folder / EMBEDDINGS).glob("*.parquet"))
         return kept or [path for part in self.finished_parts() if (path := part.folder / _EMBEDDINGS).exists()]
-
-    @property
-    def _embeddings(self) -> Path:
-        return self.folder / "embeddings"
 
     def _read(self, name: str) -> pa.Table | None:
         """Read a table of predictions; of an unfinished run, from its finished trainings."""
-        import pyarrow as pa
-
         if (self.folder / name).exists():
             return read_table(self.folder / name)
         paths = [part.folder / name for part in self.finished_parts()]
