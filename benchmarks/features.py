@@ -57,7 +57,7 @@ def main() -> None:
 def measure(spec: str, file: Path) -> None:
     """Print what features cost in this process, besides what importing and creating them does."""
     from mirembed import SamplesAudio
-    from mirembed.audio import read_recording
+    from mirembed.audio.decoding import read_recording
     from mirembed.registry import Registry
     from mirembed.specs import Spec
 

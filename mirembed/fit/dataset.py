@@ -245,7 +245,7 @@ def transfer(
     ModelError
         If ``name`` is taken, or a model with the learner could not be loaded again.
     MismatchError
-        If the network was trained on spectrograms with other parameters.
+        If the network was trained on other features.
     """
     base = Model.load(network, registry)
     made = base.provenance
