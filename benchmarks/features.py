@@ -57,7 +57,7 @@ def main() -> None:
 def measure(spec: str, file: Path) -> None:
     """Print the CPU time of features, without importing and creating them, and the peak memory of this process."""
     from mirembed import SamplesAudio
-    from mirembed.audio import read_recording
+    from mirembed.audio.decoding import read_recording
     from mirembed.registry import Registry
     from mirembed.specs import Spec
 

@@ -111,7 +111,7 @@ def test_the_statistics_of_a_fold_need_no_frame_to_be_read(tmp_path, normalize):
     with whole.path.open("r+b") as file:
         file.write(np.full(whole.shape, 1e6, np.float32).tobytes())  # but keep the moments
 
-    model = fit_models(job(tracks, "mel", rows=rows, normalize=normalize), Registry.discover()).models["mel"]
+    model = fit_models(job(tracks, "stats", rows=rows, normalize=normalize), Registry.discover()).models["stats"]
     np.testing.assert_allclose(model.normalization.mean, frames.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(model.normalization.std, frames.std(axis=0), rtol=1e-6)
 
