@@ -219,7 +219,7 @@ def _lists(names: list[str], column: Any) -> list[NDArray[Any]]:
     from pyarrow import compute
 
     flat = column
-    lengths = []
+    lengths: list[NDArray[np.int64]] = []
     while not flat.null_count and _is_list(flat.type) and len(lengths) < 2:
         lengths.append(compute.list_value_length(flat).to_numpy())
         flat = compute.list_flatten(flat)
