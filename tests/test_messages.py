@@ -99,6 +99,20 @@ mirembed evaluate --preset zzz
 mirembed evaluate --checkpoint-every -1
 mirembed evaluate --approach zzz
 mirembed evaluate --learner zzz
+mirembed evaluate --features logmell
+mirembed evaluate --features logmel:bands=20
+mirembed evaluate --features logmel+logmel
+mirembed evaluate --features logmel --features logmel
+mirembed evaluate --network gur
+mirembed evaluate --network gru:hidden=0
+mirembed evaluate --approach stats --network mlp
+mirembed evaluate --approach chance --features logmel:bands=20
+mirembed evaluate --optimizer adamm
+mirembed evaluate --optimizer adam:lr=big
+mirembed evaluate --excerpt 0
+mirembed evaluate --from nothing
+mirembed evaluate --from folder-rbf-sl --epochs 3
+mirembed evaluate --from folder-rbf-sl --from folder-rbf-sl
 
 # Runs
 mirembed compare
