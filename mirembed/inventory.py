@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mirembed.errors import MirembedError, StoreError
 from mirembed.hookspecs import Classification
-from mirembed.models.saved import MANIFEST, ModelSummary, list_models, model_faults, network_digest, summarize_model
+from mirembed.models.saved import MANIFEST, ModelSummary, is_network_of, list_models, model_faults, summarize_model
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.record import run_faults
@@ -178,7 +178,7 @@ def all_embeddings(store: Store) -> list[StoredEmbeddings]:
 
 
 def is_of_its_model(stored: StoredEmbeddings, store: Store) -> bool:
-    """Whether the model with the name of the embeddings exists and, as far as it can be read, its network made them.
+    """Whether the model with the name of the embeddings exists, and its network made them.
 
     Raises
     ------
@@ -186,7 +186,7 @@ def is_of_its_model(stored: StoredEmbeddings, store: Store) -> bool:
         The table cannot be read.
     """
     folder = store.models / stored.folder.name
-    return folder.exists() and network_digest(folder) in (None, stored.digest())
+    return folder.exists() and is_network_of(folder, stored.digest())
 
 
 def _recordings(shards: FeatureShards) -> set[str]:

@@ -261,6 +261,7 @@ def _frames(value: pa.ListScalar) -> NDArray[np.float32]:
 
 
 def _read_index(shards: Sequence[Path]) -> pa.Table:
+    import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -269,14 +270,15 @@ def _read_index(shards: Sequence[Path]) -> pa.Table:
         with reading_parquet(shard):
             columns = [name for name in pq.read_schema(shard).names if name != "frames"]
         table = read_table(shard, columns=columns)
-        table = table.append_column("shard", pa.array([number] * len(table), pa.int32()))
-        tables.append(table.append_column("row", pa.array(range(len(table)), pa.int64())))
+        # From numpy arrays: of lists, Arrow would find out whether they are something of pandas, and import it.
+        table = table.append_column("shard", pa.array(np.full(len(table), number, np.int32)))
+        tables.append(table.append_column("row", pa.array(np.arange(len(table)))))
     if not tables:
         fields = [("recording", pa.string()), ("file_size", pa.int64()), ("shard", pa.int32()), ("row", pa.int64())]
         return pa.schema(fields).empty_table()
     merged = pa.concat_tables(tables, promote_options="default")
     latest = {recording: position for position, recording in enumerate(merged["recording"].to_pylist())}
-    return merged.take(pa.array([latest[recording] for recording in sorted(latest)], pa.int64()))
+    return merged.take(pa.array(np.array([latest[recording] for recording in sorted(latest)], np.int64)))
 
 
 def row_groups(shard: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
