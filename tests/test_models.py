@@ -92,7 +92,12 @@ def test_a_loaded_model_embeds_and_predicts_as_the_saved_one_to_the_bit(request,
         predicted = model.predict(embeddings)
         np.testing.assert_array_equal(loaded.predict(embeddings), predicted)
         assert np.ptp(predicted) > 0
-        assert (loaded.task, dict(loaded.parameters)) == (model.task, dict(model.parameters))
+        assert (loaded.task, loaded.features, loaded.form, loaded.recordings) == (
+            model.task,
+            model.features,
+            model.form,
+            model.recordings,
+        )
         assert loaded.provenance["approach"] == name
 
 
@@ -186,7 +191,7 @@ def test_a_damaged_manifest_is_an_error(model):
 
 def test_a_model_of_another_format_is_refused(model):
     write_json(model / "model.json", {**read_json(model / "model.json"), "format": 1})
-    with pytest.raises(ModelError, match=r"format 1\b.* format 3\b"):
+    with pytest.raises(ModelError, match=r"format 1\b.* format 4\b"):
         Model.load(model, REGISTRY)
 
 

@@ -170,7 +170,7 @@ class PlannedRun:
 
     def _saved_embeddings(self, saved: SavedNetwork, run: RunFolder) -> SavedEmbeddings:
         trained_on = [row for row, name in enumerate(self.tracks.recordings) if name in saved.recordings]
-        path = run.checkpoints / f"{saved.folder.name}.npy"
+        path = run.checkpoints / f"{saved.folder.name}.safetensors"
         return SavedEmbeddings(saved.folder, path, np.array(trained_on, np.int64))
 
     def _kept_embeddings(self, approach: str, first: bool) -> Literal["all", "last", "none"]:

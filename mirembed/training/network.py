@@ -123,7 +123,7 @@ class PluginNetwork:
             If its plugin is missing; the message says what to install.
         """
         plugin = registry.require("network", choice.plugin, "this model")
-        return cls.create(registry, Spec(plugin.full_name, Spec.parse(choice.spec).parameters))
+        return cls(registry.create("network", Spec(plugin.full_name, Spec.parse(choice.spec).parameters)), choice)
 
     def module(self, inputs: int) -> EmbeddingModule:
         """Return a new module, with whatever weights the plugin gives it.
@@ -176,7 +176,8 @@ def seeded_head(units: int, outputs: int, seed: Sequence[int]) -> nn.Linear:
     import torch
     from torch import nn
 
-    head = nn.Linear(units, outputs)
+    with torch_draws([*seed, Stream.HEAD]):
+        head = nn.Linear(units, outputs)
     rng = np.random.default_rng([*seed, Stream.HEAD])
     for parameter in head.parameters():
         values = rng.uniform(-(units**-0.5), units**-0.5, parameter.shape).astype(np.float32)

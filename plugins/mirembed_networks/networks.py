@@ -116,7 +116,7 @@ class Crnn:
         If a parameter has another value, or ``planes`` does not divide the values of a frame.
     """
 
-    maps: int = 32
+    maps: int = 16
     blocks: int = 4
     planes: int = 1
     pool_frames: int = 2

@@ -111,7 +111,9 @@ def make_engine(
     """
     weights = network if isinstance(network, NetworkWeights) else None
     choice = choice if weights is None else weights.choice
-    if (engine == "numba" or (engine == "auto" and reason_against_numba() is None)) and fuses(network, choice, form):
+    known = choice is not None and choice.fused is not None
+    works = engine == "numba" or (engine == "auto" and known and reason_against_numba() is None)
+    if works and fuses(network, choice, form):
         from mirembed.training.engine.fused import FusedEngine
 
         assert choice is not None and choice.fused is not None  # noqa: S101
