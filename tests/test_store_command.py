@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import random
 import re
 import shutil
@@ -697,6 +698,23 @@ def test_nothing_is_removed_without_confirmation(mirembed, store):
     assert len(listed) == 3  # the model, its embeddings, the cached frames
     assert "--yes" in error
     assert remaining(store) == before
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n", 1), ("y", 0)])
+def test_on_a_terminal_the_user_is_asked(store, answer, code):
+    keyboard, terminal = pty.openpty()
+    command = [sys.executable, "-m", "mirembed", "store", "rm", "model:folder-rbf-sl", "--store", str(store)]
+    with subprocess.Popen(
+        command, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environment()
+    ) as process:
+        os.write(keyboard, f"{answer}\n".encode())
+        _, errors = process.communicate(timeout=60)
+    os.close(keyboard)
+    os.close(terminal)
+    assert "folder-rbf-sl: " in errors
+    assert "[y/N]" in errors
+    assert process.returncode == code
+    assert (store / "models" / "folder-rbf-sl").exists() == bool(code)
 
 
 @pytest.mark.parametrize(
