@@ -690,6 +690,14 @@ def test_nobody_can_tell_what_is_unused_where_a_dataset_is_damaged(store):
         plan_removals(Store(store), ["unused"])
 
 
+@pytest.mark.parametrize("name", ["dataset.json", "tracks.parquet"])
+def test_a_damaged_dataset_can_be_removed(store, name):
+    (store / "datasets" / "folder" / name).write_text("{")
+    [dataset, _] = plan_removals(Store(store), ["dataset:folder"])
+    dataset.remove()
+    assert not (store / "datasets" / "folder").exists()
+
+
 def test_nothing_is_removed_without_confirmation(mirembed, store):
     before = remaining(store)
     names = ("model:folder-rbf-sl", "cache")
