@@ -191,7 +191,7 @@ def is_of_its_model(stored: StoredEmbeddings, store: Store) -> bool:
 
 def _recordings(shards: FeatureShards) -> set[str]:
     try:
-        return set(shards.index()["recording"].to_pylist())
+        return set(shards.columns())
     except StoreError:
         return set()
 
@@ -199,20 +199,19 @@ def _recordings(shards: FeatureShards) -> set[str]:
 def _summarize_features(shards: FeatureShards, used: Collection[str]) -> FeaturesSummary:
     n_bytes, files = size_of(shards.folder), shards.shards()
     try:
-        part, index = shards.part(), shards.index()
+        part, recordings = shards.part(), shards.columns("duration", "backend")
     except StoreError:
         return FeaturesSummary(shards.name, "damaged", bytes=n_bytes, shards=len(files))
-    rows = index.select([name for name in ("recording", "duration", "backend") if name in index.column_names])
-    backends = Counter(row["backend"] for row in rows.to_pylist() if row.get("backend"))
+    backends = Counter(backend for _, backend in recordings.values() if backend)
     return FeaturesSummary(
         features=shards.name,
         state="being written" if is_held(shards.folder) else "complete",
         spec=part.spec,
         values=part.values,
         hop=part.hop,
-        recordings=len(index),
-        unused=len(set(index["recording"].to_pylist()) - set(used)),
-        hours=sum(row.get("duration", 0.0) for row in rows.to_pylist()) / 3600,
+        recordings=len(recordings),
+        unused=len(recordings.keys() - set(used)),
+        hours=sum(duration for duration, _ in recordings.values()) / 3600,
         bytes=n_bytes,
         shards=len(files),
         backends=dict(sorted(backends.items())),

@@ -177,15 +177,13 @@ def _unused(store: Store) -> Iterator[Removal]:
         if shards.name not in wanted:
             yield _whole_features(store, shards)
             continue
-        index = shards.index()
-        unused = [name not in used for name in index["recording"].to_pylist()]
-        if any(unused):
+        frames = {recording: n_frames for recording, (n_frames,) in shards.columns("n_frames").items()}
+        if unused := frames.keys() - used:
             _refuse_if_held(shards.folder)
-            frames = index["n_frames"].to_numpy()
-            share = frames[unused].sum() / frames.sum()
+            share = sum(frames[recording] for recording in unused) / sum(frames.values())
             yield Removal(
-                f"{counted(sum(unused), 'recording')} of the features {shards.name}",
-                round(size_of(*shards.shards()) * float(share)),
+                f"{counted(len(unused), 'recording')} of the features {shards.name}",
+                round(size_of(*shards.shards()) * share),
                 functools.partial(_remove_unused, store, shards),
             )
     for damaged in sorted((store.root / "features").glob("*/*.damaged")):
@@ -234,7 +232,7 @@ def _remove_unused(store: Store, shards: FeatureShards) -> None:
 
 def _described(shards: FeatureShards) -> str:
     try:
-        return counted(len(shards.index()), "recording")
+        return counted(len(shards.columns()), "recording")
     except StoreError:
         return "damaged"
 

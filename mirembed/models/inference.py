@@ -98,7 +98,7 @@ def embed_recordings(
     if not left or not all(one.exists for one in shards):
         return found
     for one in shards:
-        left &= set(one.index()["recording"].to_pylist())
+        left &= one.columns().keys()
     if left and model.engine == "auto":
         prepare_engine(progress.note)
     waiting: dict[str, list[NDArray[np.float32]]] = {}
