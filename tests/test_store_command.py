@@ -465,11 +465,11 @@ def test_following_the_advice_on_a_damaged_shard_repairs_the_store(mirembed, tmp
 
 def test_merging_small_shards_loses_nothing(tmp_path):
     features = small_shards(tmp_path)
-    index, frames = features.index(), frames_of(features)
+    facts, frames = features.columns("n_frames", "frames_digest", "duration"), frames_of(features)
     result = compact.compact(features)
     assert (result.shards_before, result.shards_after) == (10, 1)
     after = frames_of(features)
-    assert features.index().drop_columns(["shard", "row"]) == index.drop_columns(["shard", "row"])
+    assert features.columns("n_frames", "frames_digest", "duration") == facts
     assert after.keys() == frames.keys()
     for recording, values in frames.items():
         np.testing.assert_array_equal(after[recording], values)
@@ -503,7 +503,7 @@ def test_large_shards_stay_and_merged_ones_keep_to_the_limit(tmp_path, monkeypat
     compact.compact(features)
     assert large in features.shards()
     assert len(features.shards()) == 1 + 3
-    assert len(features.index()) == 9 * 3 + 5
+    assert len(features.columns()) == 9 * 3 + 5
 
 
 def test_replaced_rows_are_dropped(tmp_path):
@@ -542,14 +542,14 @@ def test_a_reader_during_a_merge_finds_every_recording(tmp_path):
         np.testing.assert_array_equal(found[recording], values)
 
 
-def test_an_index_that_is_read_during_a_merge_is_whole(tmp_path, monkeypatch):
+def test_what_is_listed_during_a_merge_is_whole(tmp_path, monkeypatch):
     features = small_shards(tmp_path)
     before = features.shards()
     compact.compact(FeatureShards(tmp_path))
     listings = iter([before])
     shards = FeatureShards.shards
     monkeypatch.setattr(FeatureShards, "shards", lambda self: next(listings, None) or shards(self))
-    assert len(features.index()) == 30
+    assert len(features.columns()) == 30
 
 
 KILLED = """
@@ -575,7 +575,7 @@ def test_a_merge_may_be_killed_at_any_moment(tmp_path):
         time.sleep(moments.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        assert set(features.index()["recording"].to_pylist()) == expected.keys()
+        assert features.columns().keys() == expected.keys()
     compact.compact(features)
     found = frames_of(features)
     assert sum(features.n_rows(shard) for shard in features.shards()) == len(expected)
@@ -623,7 +623,7 @@ def test_removing_a_dataset_keeps_its_features_until_they_are_removed_as_unused(
     mirembed("store", "rm", "dataset:folder", "--store", store, "--yes")
     assert not (store / "datasets" / "folder").exists()
     assert not (store / "cache" / "folder").exists()
-    assert len(Store(store).features(LOGMEL.parts[0]).index()) == 12
+    assert len(Store(store).features(LOGMEL.parts[0]).columns()) == 12
     flags = ("--store", store, "--yes", "--json")
     removed = json.loads(mirembed("store", "rm", "unused", *flags).stdout)["removed"]
     assert [(name in one["what"], "12 recordings" in one["what"]) for one in removed] == [(True, True)]

@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from mirembed.errors import MismatchError, StoreBusyError, StoreError, StoreWriteError
 from mirembed.features.info import FeaturesPart
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
     from numpy.typing import NDArray
-
-Result = TypeVar("Result")
 
 INFO = "_features.json"
 """pandas, pyarrow and others that read the folder ignore a file with this beginning."""
@@ -187,9 +185,10 @@ class FeatureShards:
 
     def current_rows(self, shards: Sequence[Path]) -> dict[Path, list[int]]:
         """Return the rows of each shard that no later one replaces."""
+        latest = {name: (shard, row) for shard in shards for row, name in enumerate(self.recordings(shard))}
         rows: dict[Path, list[int]] = {shard: [] for shard in shards}
-        for entry in _read_index(shards).select(["shard", "row"]).to_pylist():
-            rows[shards[entry["shard"]]].append(entry["row"])
+        for shard, row in latest.values():
+            rows[shard].append(row)
         return rows
 
     def set_aside_damaged(self) -> list[Path]:
@@ -203,10 +202,8 @@ class FeatureShards:
                     damaged.append(shard.rename(shard.with_suffix(".parquet.damaged")))
         return damaged
 
-    def index(self) -> pa.Table:
-        """Return all columns but ``frames``, with ``shard`` and ``row``; one row per recording, sorted by recording.
-
-        ``shard`` is the index in `shards`, and ``row`` the index in that shard.
+    def columns(self, *names: str) -> dict[str, tuple[Any, ...]]:
+        """Return the values of some columns for each recording, sorted by recording; with no names, only these.
 
         Raises
         ------
@@ -215,23 +212,13 @@ class FeatureShards:
         MismatchError
             A shard holds other features.
         """
-        return self._read_shards(_read_index)
-
-    def columns(self, *names: str) -> dict[str, tuple[Any, ...]]:
-        """Return the values of some columns for each recording; with no names, the recordings alone.
-
-        Faster than `index`: it does not import pyarrow.compute, or pandas where that is installed. Errors: see `index`.
-        """
-        return self._read_shards(lambda shards: _read_columns(shards, names))
-
-    def _read_shards(self, read: Callable[[Sequence[Path]], Result]) -> Result:
         while True:
             shards = self.shards()
             try:
                 digest = self.part().digest if shards else ""
                 for shard in shards:
                     check_digest(shard, digest)
-                return read(shards)
+                return _read_columns(shards, names)
             except StoreError:
                 if shards == self.shards():  # otherwise they have just been merged
                     raise
@@ -273,6 +260,7 @@ def _frames(value: pa.ListScalar) -> NDArray[np.float32]:
 
 
 def _read_columns(shards: Sequence[Path], names: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    # With Python's own types: Arrow's would import pyarrow.compute, and pandas where that is installed.
     rows: dict[str, tuple[Any, ...]] = {}
     for shard in shards:
         columns = read_table(shard, columns=["recording", *names]).to_pydict()
@@ -280,25 +268,6 @@ def _read_columns(shards: Sequence[Path], names: Sequence[str]) -> dict[str, tup
         values = zip(*columns.values(), strict=True) if names else [()] * len(recordings)
         rows |= dict(zip(recordings, values, strict=True))
     return {recording: rows[recording] for recording in sorted(rows)}
-
-
-def _read_index(shards: Sequence[Path]) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    tables = []
-    for number, shard in enumerate(shards):
-        with reading_parquet(shard):
-            columns = [name for name in pq.read_schema(shard).names if name != "frames"]
-        table = read_table(shard, columns=columns)
-        table = table.append_column("shard", pa.array([number] * len(table), pa.int32()))
-        tables.append(table.append_column("row", pa.array(range(len(table)), pa.int64())))
-    if not tables:
-        fields = [("recording", pa.string()), ("file_size", pa.int64()), ("shard", pa.int32()), ("row", pa.int64())]
-        return pa.schema(fields).empty_table()
-    merged = pa.concat_tables(tables, promote_options="default")
-    latest = {recording: position for position, recording in enumerate(merged["recording"].to_pylist())}
-    return merged.take(pa.array([latest[recording] for recording in sorted(latest)], pa.int64()))
 
 
 def row_groups(shard: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
