@@ -119,7 +119,7 @@ class Tracks:
 
 
 class _Frames(NamedTuple):
-    """What the index of a store says about the frames of a recording."""
+    """What the shards say about the frames of a recording."""
 
     n_frames: int
     digest: str
