@@ -173,7 +173,18 @@ mirembed store verify
 mirembed store info --store damaged-store
 mirembed store verify --store damaged-store
 mirembed store compact --store damaged-store
-mirembed store compact --dataset zzz
+mirembed store rm
+mirembed store rm zzz
+mirembed store rm model:zzz
+mirembed store rm run:zzz
+mirembed store rm dataset:zzz
+mirembed store rm features:zzz
+mirembed store rm model:folder-rbf-sl cache
+mirembed store rm unused
+mirembed store rm unused --store damaged-store
+mirembed fit --features zzz
+mirembed fit --features logmel:bands=60
+mirembed extract --features logmel+logmel:hop=0.01
 """
 """What is run, in this order and in the folder of `prepared`, where nothing takes more than a moment."""
 
