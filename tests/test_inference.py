@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import write_tones
+from mirembed.spectrogram import spectrogram
 from small_networks import REGISTRY, network, seeded
 from small_store import BANDS, CLASSES, LOGMEL, TARGETS, workers_run
 
@@ -18,7 +19,6 @@ from mirembed.models.model import Model
 from mirembed.progress import Silent
 from mirembed.registry import Registry
 from mirembed.specs import Spec
-from mirembed.spectrogram import spectrogram
 from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.labels import TargetScale
 from mirembed.training.network import seeded_head

@@ -19,12 +19,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from mirembed.spectrogram import SpectrogramParameters
 
 from mirembed import Classification, Regression, Target, Track
 from mirembed.errors import MismatchError, StoreBusyError, StoreError, StoreWriteError
 from mirembed.progress import Silent
 from mirembed.specs import Spec
-from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, Failure, FeatureStore, SpectrogramRow, Store
 from mirembed.store.files import read_json, read_table, write_json, writing
 from mirembed.store.root import slug
