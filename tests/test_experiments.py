@@ -34,7 +34,9 @@ from mirembed.errors import EvaluationError, SpecError
 from mirembed.evaluate.plan import choose_splits
 from mirembed.hookspecs import Classification, Split
 from mirembed.registry import Plugin, Registry
-from mirembed.runs import RunFolder, Scores, open_run
+from mirembed.runs.folder import RunFolder
+from mirembed.runs.record import open_run
+from mirembed.runs.scores import Scores
 from mirembed.store.tracks import Tracks
 
 pytestmark = pytest.mark.slow

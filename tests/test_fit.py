@@ -16,8 +16,8 @@ from third_party import install
 from mirembed.errors import ModelError, SpecError, StoreBusyError
 from mirembed.fit import FittedModel, dataset, fit, transfer
 from mirembed.models.estimators import check_storable
-from mirembed.models.inference import neighbors
 from mirembed.models.model import Model
+from mirembed.models.neighbors import neighbors
 from mirembed.progress import Silent
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec

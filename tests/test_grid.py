@@ -204,7 +204,8 @@ def test_a_dry_run_estimates_the_costs_and_leaves_nothing(work, capsys):
 
 def test_a_killed_experiment_is_finished_by_the_same_command_to_the_bit(work, grid, tmp_path):
     store = tmp_path / "s"
-    shutil.copytree(work / "s" / "datasets", store / "datasets")
+    for name in ("datasets", "features"):
+        shutil.copytree(work / "s" / name, store / name)
     shutil.copy(work / "s" / "store.json", store)
     command = [sys.executable, "-m", "mirembed", "evaluate", "--config", "experiment.toml", "--store", str(store)]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}

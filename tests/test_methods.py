@@ -24,16 +24,18 @@ from small_store import (
     write_store,
 )
 
-from mirembed.compare import compare
+from mirembed.compare.comparison import compare
 from mirembed.config import Settings
 from mirembed.errors import MismatchError, SpecError, StoreError, UnknownNameError
-from mirembed.evaluate import Result, plan_experiment, run_experiment
 from mirembed.evaluate.estimate import estimate
+from mirembed.evaluate.experiment import Result, plan_experiment, run_experiment
 from mirembed.features import resolve_features
-from mirembed.fit import fit
+from mirembed.fit import fit, transfer
 from mirembed.models.model import Model
+from mirembed.progress import NO_PROGRESS, Progress
 from mirembed.registry import Registry
-from mirembed.runs import open_run
+from mirembed.runs.record import open_run
+from mirembed.specs import Spec
 from mirembed.store import Store
 from mirembed.store.files import read_json, write_json
 
@@ -52,7 +54,7 @@ def write_both(root: Path, frames: Sequence[np.ndarray] = FRAMES, n_second: int 
     return store
 
 
-def run(store: Store, *approaches: str, notes: Notes | None = None, **settings: Any) -> Result:
+def run(store: Store, *approaches: str, notes: Progress = NO_PROGRESS, **settings: Any) -> Result:
     """Evaluate in this process."""
     wanted = experiment(*approaches, **{"cv": 3, "epochs": 3, **settings})
     with workers_run():
@@ -129,6 +131,7 @@ def test_tracks_are_those_with_all_features_and_the_others_are_counted(tmp_path)
     [note] = [note for note in notes.notes if "15 of the 18 tracks" in note]
     assert "3 " in note
     assert "--features logmel:bands=20" in note
+    assert [note for note in notes.notes if "18 have logmel, 15 have logmel:bands=20" in note]
 
 
 def test_a_dry_run_gives_the_cost_of_each_network_on_each_features(store):
@@ -200,6 +203,7 @@ def test_recordings_that_a_saved_network_was_trained_on_are_counted(other, model
     assert warning.startswith("warning: ")
     assert all(name in warning for name in ("from-folder-fl@gru", str(models[0].name)))
     assert warning in result.run.read_notes()
+    assert f'from = [\n    "{models[0]}",\n]' in (result.run.folder / "experiment.toml").read_text()
     kept = pd.read_parquet(next((result.run.folder / "embeddings").glob("*fold0.parquet")))
     assert kept["id"][kept["in_sample"]].tolist() == [f"{number:03d}" for number in range(6)]
 
@@ -218,12 +222,13 @@ def test_saved_networks_stand_beside_other_approaches(store, models):
     embeddings = pd.read_parquet(result.run.folder / "embeddings")
     assert embeddings[embeddings["approach"] == "from-folder-fl@mlp"]["in_sample"].all()
     assert set(predictions(result)["features"]) == {"logmel", "logmel:bands=20"}
+    assert 'from = [\n    "folder-fl@mlp",\n]' in (result.run.folder / "experiment.toml").read_text()
     record = open_run(result.run.folder.parent, result.run.folder.name)
     assert [method.label for method in record.first_methods] == ["rbf-sl", "from-folder-fl@mlp"]
 
 
 def test_an_interrupted_evaluation_of_a_saved_network_is_resumed(other, models, monkeypatch):
-    from mirembed.evaluate import run as module
+    from mirembed.evaluate import experiment as module
 
     calls = []
 
@@ -242,6 +247,17 @@ def test_an_interrupted_evaluation_of_a_saved_network_is_resumed(other, models, 
     assert [note for note in notes.notes if "1 of 3 trainings" in note]
     again = run(other, from_=[str(models[0])], seed=(5,))
     assert predictions(resumed).equals(predictions(again))
+
+
+def test_only_the_recordings_of_the_network_count_for_a_transferred_model(other, models):
+    with workers_run():
+        tracks = open_tracks(other, features=[MEL20])
+        taken = transfer(tracks, other, models[0], Spec("svm"), REGISTRY, other.models, name="taken")
+    notes = Notes()
+    result = run(other, from_=["taken"], notes=notes)
+    assert [score.method for score in result.scores] == ["from-taken"]
+    assert [note for note in notes.notes if note.startswith("warning: 6 of 18 tracks ")]
+    assert read_json(taken.folder / "model.json")["recordings"] == read_json(models[0] / "model.json")["recordings"]
 
 
 def test_a_kernel_matches_the_similarity_that_a_saved_network_learned(store, other):

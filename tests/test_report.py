@@ -436,6 +436,67 @@ def test_a_method_has_one_column_in_the_overview_whatever_its_runs_call_it(tmp_p
     ]
 
 
+@pytest.fixture(scope="module")
+def varied(tmp_path_factory) -> tuple[Path, WrittenReport]:
+    """A run with two networks, two features and two learners."""
+    folder = write_report_run(
+        tmp_path_factory.mktemp("runs") / "folder-1",
+        skill={"rbf-sl": 0.9, "stats": 0.6, "chance": 0.0},
+        networks=("gru", "mlp"),
+        features=("logmel", "logmel+chroma"),
+        learners=("svm", "svm:C=10"),
+    )
+    return folder, report(folder)
+
+
+VARIED = [
+    *(("rbf-sl", network, features) for network in ("gru", "mlp") for features in ("logmel", "logmel+chroma")),
+    *(("stats", "", features) for features in ("logmel", "logmel+chroma")),
+    ("chance", "", ""),
+]
+
+
+def test_methods_with_several_networks_and_features_are_rows_with_a_column_for_each_part(varied):
+    folder, written = varied
+    heading, *rows = Page.of(written).tables["scores"]
+    assert heading == ["approach", "network", "features", "accuracy", "macro-F1"]
+    assert [tuple(row[:3]) for row in rows] == VARIED
+    values = fold_scores(
+        stored(folder, "predictions.parquet", method="rbf-sl+svm@mlp@logmel+chroma"), of_classes("accuracy")
+    )
+    assert rows[3][3].replace("★", "") == shown(*corrected(values, 48, 12))
+    assert "in its column" in Page.of(written).captions["scores"]
+    metrics = Page.of(written).tables["metrics"]
+    assert metrics[0][:4] == ["approach", "learner", "network", "features"]
+    assert len(metrics) == 1 + 2 * 6 + 1
+    found = {(r["approach"], r["learner"], r["network"], r["features"]) for r in records(written, "scores")}
+    assert found == {(a, "" if a == "chance" else "svm", n, f) for a, n, f in VARIED}
+
+
+def test_learners_are_compared_and_figures_drawn_for_each_network_and_features(varied):
+    _, written = varied
+    pairs = {(test["a"], test["b"]) for test in records(written, "kernels-significance")}
+    assert ("rbf-sl+svm@mlp@logmel", "rbf-sl+svm:C=10@mlp@logmel") in pairs
+    assert len(pairs) == 6
+    figures = {path.stem for path in written.figures}
+    assert {"map-rbf-sl@gru@logmel", "map-rbf-sl@mlp@logmel+chroma", "similarity-rbf-sl@mlp@logmel"} <= figures
+    assert {"confusion-stats@logmel", "confusion-rbf-sl@gru@logmel"} <= figures
+    assert {row[0] for row in Page.of(written).tables["curves"][1:]} == {
+        f"rbf-sl+{learner}@{network}@{features}"
+        for learner in ("svm", "svm:C=10")
+        for network in ("gru", "mlp")
+        for features in ("logmel", "logmel+chroma")
+    }
+
+
+def test_the_overview_tells_columns_apart_by_what_differs(tmp_path):
+    for name, features in {"one": "logmel", "two": "chroma"}.items():
+        skill = {"nn": 0.3, "chance": 0.0}
+        write_report_run(tmp_path / "grid" / name, skill=skill, features=(features,), n_tracks=30)
+    written = report(write_grid(tmp_path / "grid", ["one", "two"]))
+    assert Page.of(written).tables["overview"][0][3:] == ["nn@logmel", "chance", "nn@chroma"]
+
+
 def test_the_overview_of_an_experiment_is_corrected_over_its_own_tests(tmp_path):
     clear = {"nn": 0.3, "rbf-sl": 1.0}
     write_report_run(tmp_path / "grid" / "one", skill=clear, n_tracks=300)

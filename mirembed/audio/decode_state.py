@@ -41,7 +41,7 @@ class OpenFile:
     decoder : {"soundfile", "essentia"}
     blocks : callable
         Each call decodes the file from its beginning: an iterator of arrays ``[n_samples, channels]``, float32,
-        C-contiguous.
+        C-contiguous, which are valid until the next one.
 
     Raises
     ------
@@ -140,19 +140,21 @@ def silenced() -> Iterator[list[bytes]]:
     """
     lines: list[bytes] = []
     _flush()
-    with os.fdopen(os.memfd_create("native-output"), "w+b") as sink:
-        terminal = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
-        try:
-            for descriptor in terminal:
-                os.dup2(sink.fileno(), descriptor)
-            yield lines
-        finally:
-            for descriptor, original in terminal.items():
-                os.dup2(original, descriptor)
-                os.close(original)
-            _flush()
-            sink.seek(0)
-            lines += sink
+    sink = os.memfd_create("native-output")
+    terminal = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    try:
+        for descriptor in terminal:
+            os.dup2(sink, descriptor)
+        yield lines
+    finally:
+        for descriptor, original in terminal.items():
+            os.dup2(original, descriptor)
+            os.close(original)
+        _flush()
+        with os.fdopen(sink, "rb") as written:
+            if os.fstat(sink).st_size:  # usually nothing was written, and this runs for every block of samples
+                written.seek(0)
+                lines += written
 
 
 def _flush() -> None:

@@ -73,7 +73,7 @@ class DecodedFile(Sound):
 
 
 def read_recording(
-    path: Path, use: Callable[[FileAudio], Result], ids: tuple[str, ...] = ()
+    path: Path, use: Callable[[FileAudio], Result], ids: tuple[str, ...] = (), *, keep: bool = False
 ) -> tuple[Result, Sound | None]:
     """Hand the audio of a file to a function, which reads it block by block.
 
@@ -92,6 +92,8 @@ def read_recording(
         is forgotten.
     ids : tuple of str
         The ids under which a dataset lists the file.
+    keep : bool
+        Keep samples that have been read, up to `KEPT_SAMPLES`, so that a second reader need not decode them again.
 
     Returns
     -------
@@ -110,11 +112,11 @@ def read_recording(
     """
     _require_readable(path)
     with contextlib.ExitStack() as stack:
-        audio = FileAudio(path, ids, stack)
+        audio = FileAudio(path, ids, stack, KEPT_SAMPLES if keep else 0)
         try:
             return _use(audio, use)
         except _NotDecodedError as reason:
-            return _use(FileAudio(path, ids, stack, str(reason), audio.messages), use)
+            return _use(audio.by_essentia(str(reason)), use)
 
 
 def decode(path: Path) -> DecodedFile:
@@ -149,10 +151,8 @@ class FileAudio:
     ids : tuple of str
     stack : contextlib.ExitStack
         Holds temporary files.
-    before : str
-        Why soundfile did not decode the file; empty to try it.
-    messages : int
-        Lines that native libraries wrote before.
+    keep : int
+        The number of samples to keep for a second reader.
 
     Attributes
     ----------
@@ -164,18 +164,22 @@ class FileAudio:
         Lines that native libraries have written.
     """
 
-    def __init__(
-        self, path: Path, ids: tuple[str, ...], stack: contextlib.ExitStack, before: str = "", messages: int = 0
-    ) -> None:
+    def __init__(self, path: Path, ids: tuple[str, ...], stack: contextlib.ExitStack, keep: int) -> None:
         self.path, self.ids = path, ids
         self.problem: AudioError | None = None
-        self.n_reads = 0
-        self.messages = messages
-        self._stack, self._before = stack, before
+        self.n_reads = self.messages = 0
+        self._stack, self._keep = stack, keep
+        self._before = ""
         self._decoded: Iterator[NDArray[np.float32]] | None = None
         self._kept: list[NDArray[np.float32]] = []
         self._n_decoded = self._n_kept = 0
         self._sound: Sound | None = None
+
+    def by_essentia(self, reason: str) -> FileAudio:
+        """Return the same audio, to be decoded by Essentia, because of what soundfile made of it."""
+        audio = FileAudio(self.path, self.ids, self._stack, self._keep)
+        audio.messages, audio._before = self.messages, reason
+        return audio
 
     @property
     def rate(self) -> int:
@@ -238,7 +242,7 @@ class FileAudio:
         if block is not None:
             self._n_decoded += 1
             self._n_kept += len(block)
-            if self._n_kept <= KEPT_SAMPLES:
+            if self._n_kept <= self._keep:
                 self._kept.append(block)
             else:
                 self._kept.clear()
@@ -359,14 +363,15 @@ def _sound_file(path: Path) -> Any:
 
 
 def _blocks_by_soundfile(path: Path, mpeg: Header | None) -> Iterator[NDArray[np.float32]]:
-    """Yield blocks ``[n_samples, channels]``; ``mpeg`` is the header of an MPEG file."""
+    """Yield blocks ``[n_samples, channels]``, each until the next; ``mpeg`` is the header of an MPEG file."""
+    import numpy as np
     import soundfile
 
     n_samples = 0
     with _sound_file(path) as file:
-        length = max(1, BLOCK_VALUES // file.channels)
+        buffer = np.empty((max(1, BLOCK_VALUES // file.channels), file.channels), np.float32)
         try:
-            while len(block := file.read(length, dtype="float32", always_2d=True)):
+            while len(block := file.read(out=buffer)):
                 n_samples += len(block)
                 yield block
         except soundfile.SoundFileError as error:

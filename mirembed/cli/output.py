@@ -195,8 +195,8 @@ def confirm(what: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin or not sys.stdin.isatty():
-        raise MirembedError(f"{what}: give --yes to confirm; nothing was removed")
-    if not typer.confirm(f"{what}?", err=True):
+        raise MirembedError(f"nothing was removed: give --yes to {what}")
+    if not typer.confirm(f"{what[0].upper()}{what[1:]}?", err=True):
         raise MirembedError("nothing was removed")
 
 

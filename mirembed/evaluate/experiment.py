@@ -102,7 +102,8 @@ def plan_experiment(
         require_plugins(one, registry, store.runs)
         one, of_settings = resolve_settings(one, registry)
         saved = open_saved(one.approaches, store, registry)
-        plugins = describe_plugins(one, registry, saved)
+        one = replace(one, from_=tuple(network.reference(store.models) for network in saved.values()))
+        plugins = describe_plugins(one, registry, saved, of_settings)
         features = needed_features(of_settings, with_saved(one.methods, saved), saved)
         for dataset in dict.fromkeys(one.dataset or [""]):
             key = (dataset, *(info.spec for info in features))

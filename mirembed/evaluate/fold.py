@@ -42,7 +42,9 @@ class SavedEmbeddings:
 
     def read(self) -> NDArray[np.float32]:
         """Return the embeddings: ndarray ``[n_tracks, units]``."""
-        found: NDArray[np.float32] = np.load(self.path, allow_pickle=False)
+        from safetensors.numpy import load_file
+
+        found: NDArray[np.float32] = load_file(self.path)["embeddings"]
         return found
 
 
@@ -106,12 +108,14 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
 
 def embed_saved(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
     """Embed all tracks with the saved network of a training, and keep the embeddings for all folds."""
+    from safetensors.numpy import save
+
     saved, frames = training.saved, training.job.frames
     assert saved is not None  # noqa: S101
     model = Model.load(saved.model, Registry.discover())
     vectors = model.embed(frames.open(), frames.starts, frames.lengths)
-    with writing(saved.path) as temporary, temporary.open("wb") as file:
-        np.save(file, vectors, allow_pickle=False)
+    with writing(saved.path) as temporary:
+        temporary.write_bytes(save({"embeddings": vectors}))
     on_epoch(1)
 
 

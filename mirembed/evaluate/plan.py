@@ -105,7 +105,9 @@ class PlannedRun:
             n_official=self.n_folds if self.official else None,
             n_seeds=len(settings.seed),
         )
-        return f"{self.tracks.info.spec}: {self.sizes.describe(folds)}, {counted(settings.epochs, 'epoch')}"
+        trains = any(method.approach.trains for method in self.methods)
+        epochs = f", {counted(settings.epochs, 'epoch')}" if trains else ""
+        return f"{self.tracks.info.spec}: {self.sizes.describe(folds)}{epochs}"
 
     def configuration(self) -> dict[str, Any]:
         """Return everything that decides the numbers, and the sizes and chance level of the folds, as JSON."""
@@ -168,7 +170,7 @@ class PlannedRun:
 
     def _saved_embeddings(self, saved: SavedNetwork, run: RunFolder) -> SavedEmbeddings:
         trained_on = [row for row, name in enumerate(self.tracks.recordings) if name in saved.recordings]
-        path = run.checkpoints / f"{saved.folder.name}.npy"
+        path = run.checkpoints / f"{saved.folder.name}.safetensors"
         return SavedEmbeddings(saved.folder, path, np.array(trained_on, np.int64))
 
     def _kept_embeddings(self, approach: str, first: bool) -> Literal["all", "last", "none"]:

@@ -138,8 +138,8 @@ def fit(
     StoreBusyError
         If another process is running the same fit.
     """
-    settings, _ = resolve_settings(replace(settings, device=choose_device(settings.device)), registry)
-    plugins = describe_plugins(settings, registry)
+    settings, features = resolve_settings(replace(settings, device=choose_device(settings.device)), registry)
+    plugins = describe_plugins(settings, registry, features=features)
     _check_trainable(tracks)
     for approach in settings.approaches:
         if not approach.trains:
@@ -276,15 +276,7 @@ def transfer(
         },
     }
     scale = TargetScale.fit(tracks.task, tracks.label_array) if isinstance(tracks.task, Regression) else None
-    model = replace(
-        base,
-        task=tracks.task,
-        head=None,
-        estimator=None,
-        scale=scale,
-        recordings=tuple(dict.fromkeys([*base.recordings, *tracks.recordings])),
-        provenance=provenance,
-    )
+    model = replace(base, task=tracks.task, head=None, estimator=None, scale=scale, provenance=provenance)
     embeddings = base.embed(frames.open(), frames.starts, frames.lengths)
     fitted = fit_learner(
         registry, learner, approach, tracks.task, embeddings, tracks.label_array, scale, seed=(made["seed"], 0)

@@ -300,8 +300,7 @@ def fit_to_saved(job: Job, saved: Model, embeddings: NDArray[np.float32], regist
     """
     labels = job.labels[job.rows]
     scale = None if isinstance(job.task, Classification) else TargetScale.fit(job.task, labels)
-    recordings = tuple(dict.fromkeys([*saved.recordings, *job.recordings]))
-    model = replace(saved, task=job.task, head=None, estimator=None, kernel=None, scale=scale, recordings=recordings)
+    model = replace(saved, task=job.task, head=None, estimator=None, kernel=None, scale=scale)
     return _fit_learners(job, registry, model, lambda: embeddings[job.rows])
 
 

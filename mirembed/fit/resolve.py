@@ -50,7 +50,10 @@ def resolve_settings(settings: Settings, registry: Registry) -> tuple[Settings, 
 
 
 def describe_plugins(
-    settings: Settings, registry: Registry, saved: Mapping[str, SavedNetwork] = _NO_MODELS
+    settings: Settings,
+    registry: Registry,
+    saved: Mapping[str, SavedNetwork] = _NO_MODELS,
+    features: Sequence[FeaturesInfo] | None = None,
 ) -> dict[str, Any]:
     """Return the methods as JSON, and all that they consist of, with their plugins and all parameters.
 
@@ -62,6 +65,8 @@ def describe_plugins(
     registry : Registry
     saved : mapping of str to SavedNetwork
         See `mirembed.fit.saved.open_saved`.
+    features : sequence of FeaturesInfo or None
+        What `resolve_settings` returned with ``settings``; None if they are not resolved yet.
 
     Raises
     ------
@@ -70,7 +75,8 @@ def describe_plugins(
     PluginError
         If a plugin is unknown, or rejects its parameters.
     """
-    settings, features = resolve_settings(settings, registry)
+    if features is None:
+        settings, features = resolve_settings(settings, registry)
     methods = with_saved(settings.methods, saved)
     networks = dict.fromkeys(method.network for method in methods if method.network is not None)
     approaches = list({method.approach.name: method.approach for method in methods}.values())

@@ -28,7 +28,7 @@ class SavedNetwork:
     features : FeaturesInfo
         What its frames are.
     recordings : frozenset of str
-        Those that the model was fitted to.
+        Those that it was trained on.
     provenance : mapping
         See `mirembed.models.model.Model`.
     """
@@ -50,6 +50,11 @@ class SavedNetwork:
         folder = find_model(models, name)
         features, recordings = read_training(folder)
         return cls(folder, features, frozenset(recordings), read_provenance(folder))
+
+    def reference(self, models: Path) -> str:
+        """Return what finds the model again from any folder: its name in ``models``, or its absolute path."""
+        inside = self.folder.parent.resolve() == models.resolve()
+        return self.folder.name if inside else str(self.folder.absolute())
 
     @property
     def learned(self) -> Approach:

@@ -63,7 +63,7 @@ class Model:
         None for classification.
     features : FeaturesInfo
     recordings : sequence of str
-        Of the tracks that it was fitted to.
+        Those that its network was trained on.
     provenance : mapping
         Approach, plugins, seed, versions and command; once the model is saved or loaded, also its name and digest.
     kernel : Kernel or None
@@ -336,7 +336,7 @@ def read_provenance(folder: Path) -> Mapping[str, Any]:
 
 
 def read_training(folder: Path) -> tuple[FeaturesInfo, tuple[str, ...]]:
-    """Read the features that a model takes, and the recordings that it was fitted to, without loading it.
+    """Read the features that a model takes, and the recordings that its network was trained on, without loading it.
 
     Raises
     ------

@@ -76,6 +76,14 @@ def features_of(folder: Path) -> list[str]:
         return []
 
 
+def network_digest(folder: Path) -> str | None:
+    """Return the digest that the network of a model should have; None if the model cannot be read."""
+    try:
+        return str(read_json(folder / MANIFEST)["files"][NETWORK])
+    except (StoreError, KeyError, TypeError):
+        return None
+
+
 def model_faults(folder: Path) -> Iterator[Fault]:
     """Yield the faults of a model, whose files must have the digests in its manifest."""
     try:

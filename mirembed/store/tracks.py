@@ -166,6 +166,9 @@ def open_tracks(
     names = {store.features(part).name for one in features for part in one.parts}
     failed = {failure.id for failure in dataset.failures() if failure.features in names}
     notes = _missing_and_unlisted(info, tracks, failed, _command(info, features))
+    if len({len(tracks), *map(len, having.values())}) > 1:
+        listed = ", ".join(f"{len(some)} have {spec}" for spec, some in having.items())
+        notes.append(f"using the {counted(len(tracks), 'track')} of {info.spec} that have all features ({listed})")
     for note in notes:
         progress.note(note)
     frames = {}
