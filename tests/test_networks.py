@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pages import read, sections
 from small_networks import REGISTRY, network, seeded
 
 from mirembed.errors import ParameterError
-from mirembed.specs import Spec
+from mirembed.specs import Spec, parameters_of
 from mirembed.store.frame_file import Moments
 from mirembed.training.engine.by_torch import TorchEngine
 from mirembed.training.excerpts import InputForm, Normalization, gather
@@ -233,3 +236,12 @@ def test_an_error_about_a_parameter_names_the_value(spec, fact):
 def test_planes_that_do_not_divide_the_input_are_an_error_once_it_is_known():
     with pytest.raises(ParameterError, match=r"crnn:planes=3: planes is 3.*\b80 inputs"):
         seeded("crnn:planes=3", 80, (0, 0))
+
+
+@pytest.mark.parametrize("name", ["gru", "crnn", "mlp"])
+def test_the_page_about_networks_lists_all_parameters_with_their_defaults(name):
+    listed = {}
+    for cells in re.findall(r"^\| (`.*?) \| (.*?) \|", sections(read("docs/networks.md"), 2)[name], re.MULTILINE):
+        listed |= dict(zip(*(re.findall(r"[\w.+]+", cell) for cell in cells), strict=True))
+    factory = REGISTRY.find("network", name).factory
+    assert listed == {one.name: str(one.default).lower() for one in parameters_of(factory)}
