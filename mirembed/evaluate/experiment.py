@@ -16,7 +16,7 @@ from mirembed.evaluate.plan import PlannedRun, plan_run
 from mirembed.evaluate.run import evaluate
 from mirembed.fit.resolve import choose_device, describe_plugins
 from mirembed.progress import Progress, Silent
-from mirembed.provenance import versions
+from mirembed.provenance import environment, recorded_plugins
 from mirembed.registry import Kind, Registry
 from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.scores import Scores
@@ -180,10 +180,10 @@ def run_experiment(
     configuration = {
         "grid": [one.name for one in planned],
         "experiment": text,
-        "datasets": {one.name: one.tracks.digest for one in planned},
-        "versions": versions(),
+        "evaluations": {one.name: one.configuration() for one in planned},
+        **environment(),
     }
-    whole = RunFolder.resume(store.runs, "experiment", configuration, command)
+    whole = RunFolder.resume(store.runs, "experiment", configuration, command, progress.note)
     with whole.lock():
         whole.write_experiment(text)
         results = []
@@ -221,8 +221,5 @@ def _recorded_plugins(runs: Path, kind: Kind) -> Iterator[tuple[str, Mapping[str
     for folder in reversed(list_runs(runs)):
         with contextlib.suppress(StoreError, KeyError, AttributeError, TypeError):
             for run in folder.members or [folder]:
-                configuration = run.manifest["configuration"]
-                found = list(configuration["learners"].values())
-                if kind == "similarity":
-                    found = [plugin for plugins in configuration["approaches"].values() for plugin in plugins.values()]
-                yield from ((run.folder.name, plugin) for plugin in found if "distribution" in plugin)
+                found = recorded_plugins(run.manifest["configuration"])
+                yield from ((run.folder.name, plugin) for plugin in found if plugin["kind"] == kind)

@@ -28,7 +28,7 @@ from mirembed.hookspecs import Classification, Split, Task
 from mirembed.models.baselines import chance_estimator
 from mirembed.models.learners import check_learners
 from mirembed.progress import counted
-from mirembed.provenance import versions
+from mirembed.provenance import content_digest, environment
 from mirembed.registry import Registry
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.summary import Sizes, describe_folds
@@ -64,6 +64,8 @@ class PlannedRun:
         Of each seed.
     fold_notes : list of str
         What a user should know about the folds.
+    plugin_files : mapping of str to bytes
+        The files in ``--plugins-dir`` that it uses, by name.
     """
 
     name: str
@@ -72,6 +74,7 @@ class PlannedRun:
     plugins: Mapping[str, Any]
     folds: Folds
     fold_notes: list[str]
+    plugin_files: Mapping[str, bytes]
 
     @property
     def official(self) -> bool:
@@ -116,8 +119,16 @@ class PlannedRun:
             "n_test": sizes.n_test,
             "chance": chance(tracks.task, tracks.label_array, self.folds),
             "excluded": dict(tracks.excluded),
-            "versions": versions(),
+            "folds_digest": self._folds_digest,
+            **environment(settings.device),
         }
+
+    @property
+    def _folds_digest(self) -> str:
+        """Of the folds of all seeds, which a plugin may decide."""
+        return content_digest(
+            [[[fold.train.tolist(), fold.test.tolist()] for fold in folds] for folds in self.folds.values()]
+        )
 
     def trainings(self, run: RunFolder) -> list[FoldTraining]:
         """Return all trainings of the run, whether finished or not, always in the same order."""
@@ -197,7 +208,8 @@ def plan_run(
     folds, notes = draw_folds(settings, tracks, official or {})
     if settings.keep_models:
         check_learners(registry, settings.learners, tracks.task)
-    return PlannedRun(name, settings, tracks, plugins, folds, notes)
+    files = registry.files([plugins, tracks.info.plugin])
+    return PlannedRun(name, settings, tracks, plugins, folds, notes, files)
 
 
 def choose_splits(settings: Settings, task: Task, official: Mapping[str, Sequence[Split]]) -> Settings:

@@ -70,7 +70,7 @@ def evaluate(
             progress.note(f"warning: {repeats.folder.name} may not be reproduced: {difference}")
     if folder is None:
         name = slug(planned.tracks.info.spec.partition(":")[0])
-        run = RunFolder.resume(runs, name, configuration, command)
+        run = RunFolder.resume(runs, name, configuration, command, progress.note)
     else:
         run = RunFolder.resume_at(folder, configuration, command)
     with run.lock():
@@ -93,6 +93,7 @@ def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: P
     run.write_notes(notes)
     run.write_folds(folds_table(planned.tracks.ids, planned.folds))
     run.write_experiment(write_experiment([planned.settings]))
+    run.write_plugins(planned.plugin_files)
     trainings = planned.trainings(run)
     if n_finished := sum(training.part.exists for training in trainings):
         progress.note(f"resuming {run.folder}: {n_finished} of {counted(len(trainings), 'training')} finished")

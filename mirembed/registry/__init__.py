@@ -1,7 +1,7 @@
 """Plugins: finding them, choosing among them, and looking them up by name.
 
-``plugins`` defines and describes a plugin, and runs its code; ``discovery`` selects and loads plugins; ``names`` is the
-registry that the rest of mirembed asks.
+``plugins`` defines and describes a plugin, and runs its code; ``source`` finds its source; ``discovery`` selects and
+loads plugins; ``names`` is the registry that the rest of mirembed asks.
 """
 
 from mirembed.registry.names import Registry

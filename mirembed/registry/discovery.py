@@ -18,7 +18,9 @@ import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import pluggy
@@ -194,19 +196,35 @@ def _files(folder: Path | None) -> Iterator[Source]:
         raise PluginError(f"no folder {folder}; --plugins-dir and {FOLDER} take a folder of one-file plugins")
     for path in sorted(folder.glob("*.py")):
         if not path.name.startswith(("_", ".", "test_")):
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            yield Source(path.stem, path.name, f"sha256:{digest[:12]}", partial(_load_file, path), f"sha256:{digest}")
+            source = path.read_bytes()
+            digest = hashlib.sha256(source).hexdigest()
+            load = partial(_load_file, path, source)
+            yield Source(path.stem, path.name, f"sha256:{digest[:12]}", load, f"sha256:{digest}")
 
 
-def _load_file(path: Path) -> Any:
+class _Loader(SourceFileLoader):
+    """Runs the source that was hashed: the file, or Python's bytecode of it, may be newer or older."""
+
+    def __init__(self, name: str, path: Path, source: bytes) -> None:
+        super().__init__(name, str(path))
+        self._source = source
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the code of the module."""
+        code: CodeType = self.source_to_code(self._source, self.path)
+        return code
+
+
+def _load_file(path: Path, source: bytes) -> Any:
     # The prefix keeps a file called random.py from hiding the module of that name. Saved estimators refer to it.
     name = "mirembed_file_" + re.sub(r"\W", "_", path.stem)
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None  # noqa: S101
+    loader = _Loader(name, path, source)
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec is not None  # noqa: S101
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
@@ -221,9 +239,10 @@ def _load(source: Source, earlier: list[Plugin]) -> list[Plugin]:
     manager.register(module)
     _check_hook_names(module)
     plugins: list[Plugin] = []
+    name = str(getattr(module, "__name__", type(module).__module__))
     for kind, hook in HOOKS.items():
         try:
-            getattr(manager.hook, hook)(register=_collector(kind, source, plugins))
+            getattr(manager.hook, hook)(register=_collector(kind, source, name, plugins))
         except MirembedError:
             raise
         except Exception as error:
@@ -238,7 +257,7 @@ def _load(source: Source, earlier: list[Plugin]) -> list[Plugin]:
     return plugins
 
 
-def _collector(kind: Kind, source: Source, plugins: list[Plugin]) -> Callable[..., None]:
+def _collector(kind: Kind, source: Source, module: str, plugins: list[Plugin]) -> Callable[..., None]:
     def register(name: str, factory: Callable[..., Any], *, summary: str = "") -> None:
         if not isinstance(name, str) or "/" in name or Spec.parse(name).parameters:
             raise PluginError(f"invalid name {name!r}; use only letters, digits, '.', '_' and '-'")
@@ -248,7 +267,7 @@ def _collector(kind: Kind, source: Source, plugins: list[Plugin]) -> Callable[..
             raise PluginError(f"the summary of {kind} {name!r} is {summary!r}; expected a line of text")
         if any(p.kind == kind and p.name == name for p in plugins):
             raise PluginError(f"{kind} {name!r} is registered twice")
-        origin = (source.distribution, source.version, source.entry_point, source.file_hash)
+        origin = (source.distribution, source.version, source.entry_point, source.file_hash, module)
         plugins.append(Plugin(kind, name, factory, summary, *origin))
 
     return register

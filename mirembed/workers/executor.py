@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from mirembed.errors import SpecError, WorkerError
 from mirembed.progress import raise_if_interrupted
-from mirembed.provenance import versions
+from mirembed.provenance import core_code, versions
 from mirembed.workers.pool import Done
 
 Argument = TypeVar("Argument")
@@ -133,7 +133,7 @@ def run_on_cluster(function: Callable[[Argument], Result], arguments: Sequence[A
 
     client = _client()
     waiting = iter(enumerate(arguments))
-    expected = versions()
+    expected = _installed()
     submitted: dict[Any, int] = {}
 
     def submit(number: int) -> list[Any]:
@@ -178,9 +178,14 @@ def _result(future: Any) -> Any:
         ) from error
 
 
+def _installed() -> dict[str, str]:
+    """Return the versions that affect results, and what identifies the source of mirembed."""
+    return {**versions(), "the source of mirembed": core_code()[: len("sha256:") + 12]}
+
+
 def _call(function: Callable[[Argument], Result], argument: Argument, expected: dict[str, str]) -> Result:
     """Call ``function`` in a worker of the cluster whose versions are those of the program."""
-    found = versions()
+    found = _installed()
     for name, version in expected.items():
         if found.get(name) != version:
             import platform
