@@ -33,7 +33,9 @@ from mirembed.hookspecs import (
 from mirembed.progress import counted
 
 if TYPE_CHECKING:
+    from mirembed.audio.by_essentia import essentia_algorithm, essentia_error
     from mirembed.audio.files import AUDIO_SUFFIXES, AudioFiles, find_audio, is_audio, require_folder
+    from mirembed.audio.samples import SamplesAudio
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -54,12 +56,15 @@ __all__ = [
     "NetworkModule",
     "Register",
     "Regression",
+    "SamplesAudio",
     "Similarity",
     "Split",
     "Target",
     "Task",
     "Track",
     "counted",
+    "essentia_algorithm",
+    "essentia_error",
     "find_audio",
     "hookimpl",
     "is_audio",
@@ -67,9 +72,16 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-_MODULES = dict.fromkeys(
-    ("AUDIO_SUFFIXES", "AudioFiles", "find_audio", "is_audio", "require_folder"), "mirembed.audio.files"
-)
+_MODULES = {
+    "AUDIO_SUFFIXES": "mirembed.audio.files",
+    "AudioFiles": "mirembed.audio.files",
+    "SamplesAudio": "mirembed.audio.samples",
+    "essentia_algorithm": "mirembed.audio.by_essentia",
+    "essentia_error": "mirembed.audio.by_essentia",
+    "find_audio": "mirembed.audio.files",
+    "is_audio": "mirembed.audio.files",
+    "require_folder": "mirembed.audio.files",
+}
 """Where the public names are that are imported only when they are used."""
 
 

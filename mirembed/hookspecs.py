@@ -228,13 +228,14 @@ class Audio(Protocol):
     def blocks(self, rate: int | None = None) -> Iterator[NDArray[np.float32]]:
         """Yield the samples in order: ndarray ``[n_samples]``, the mean of the channels; full scale is 1.
 
-        The blocks have any length, so hours of audio need no more memory than seconds. Each call starts at the
-        beginning; a second one may decode the file again. A file that is never asked for its blocks is not decoded.
+        The blocks have any length, so hours of audio need no more memory than seconds, and are read-only: copy one to
+        change it. Each call starts at the beginning; a second one may decode the file again. A file that is never
+        asked for its blocks is not decoded.
 
         Parameters
         ----------
         rate : int or None
-            Resample to this rate, in Hz; None for the rate of the file.
+            Resample to this rate, in Hz, with soxr; None for the rate of the file.
 
         Raises
         ------

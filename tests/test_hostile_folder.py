@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from audio_files import loud_then_quiet, mp4_bytes, wav_bytes, write_mp3
+from audio_files import loud_then_quiet, mp4_bytes, spectrogram, wav_bytes, write_mp3
 from conftest import RATE, tone, write_tones
 from fuzz import Report, watching
 from small_store import workers_run
@@ -25,7 +25,6 @@ from mirembed.cli import output
 from mirembed.errors import DatasetError, SpecError, StoreWriteError
 from mirembed.extract import ExtractOptions, MaxFailures
 from mirembed.progress import Silent
-from mirembed.spectrogram import spectrogram
 from mirembed.store import FeatureStore
 
 pytestmark = pytest.mark.slow
@@ -75,7 +74,7 @@ def test_without_essentia_scipy_does_everything(mirembed, audio, without_essenti
     assert len(rows) == 7
     for track, row in rows.items():
         assert row["backend"] == "scipy"
-        np.testing.assert_allclose(row["frames"], spectrogram(audio / track, backend="essentia").frames, atol=0.01)
+        np.testing.assert_allclose(row["frames"], spectrogram(audio / track, backend="essentia"), atol=0.01)
     assert run_here(mirembed.folder, "fit", "--store", "s", "--epochs", 1) == 0
     mirembed("predict", "folder-rbf-sl", audio / "low", "--store", "s", "--jobs", 1, env=without_essentia)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from audio_files import log_mel
 from conftest import CLASSES, RATE, tone
 from safetensors.torch import load_file, save_file
 from small_store import experiment, job, noise_with_peak, workers_run, write_classes
@@ -19,7 +20,6 @@ from mirembed.fit import fit
 from mirembed.fit.job import fit_models
 from mirembed.models.model import Model
 from mirembed.registry import Plugin, Registry
-from mirembed.spectrogram import log_mel
 from mirembed.store.frame_file import Moments
 from mirembed.store.tracks import open_tracks
 from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization, epoch_batches, gather

@@ -36,6 +36,8 @@ def act(task: tuple[str, Any]) -> Any:
             time.sleep(60)
     if what == "leak":
         LEAKED.append(b"x" * number * MIB)
+    if what == "count leaks":
+        return len(LEAKED)
     if what == "exit":
         os._exit(number)
     if what == "crash":
@@ -124,6 +126,12 @@ def test_a_worker_that_leaks_is_replaced(outcomes):
     first, _, *later = outcomes(tasks, limits=workers.Limits(kept=150 * MIB))
     assert {outcome.result for outcome in later} != {first.result}
     assert len({outcome.result for outcome in later}) == 1
+
+
+def test_a_worker_that_needs_much_memory_from_its_first_task_on_is_kept(outcomes):
+    tasks = [("leak", 200), ("count leaks", 0), ("count leaks", 0)]
+    _, *later = outcomes(tasks, limits=workers.Limits(kept=150 * MIB))
+    assert [outcome.result for outcome in later] == [1, 1]
 
 
 def test_a_task_whose_worker_is_killed_is_retried_once_and_alone(outcomes, tmp_path):

@@ -4,7 +4,8 @@ soundfile decodes whatever it can open, because damaged files do not crash it. E
 the rest (M4A, WMA) and the MP3s that libsndfile may have cut short.
 """
 
-from mirembed.audio.decoding import Audio, Sound, decode, decode_into
+from mirembed.audio.decoding import DecodedFile, FileAudio, Sound, decode, read_recording
 from mirembed.audio.headers import PADDING
+from mirembed.audio.samples import SamplesAudio
 
-__all__ = ["PADDING", "Audio", "Sound", "decode", "decode_into"]
+__all__ = ["PADDING", "DecodedFile", "FileAudio", "SamplesAudio", "Sound", "decode", "read_recording"]

@@ -1,5 +1,7 @@
 """The default values of all settings: command line, experiment files and training take them from here."""
 
+FEATURES = "logmel"
+NETWORK = "gru"
 APPROACH = "rbf-sl"
 LEARNER = "svm"
 EPOCHS = 400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,13 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed import workers
-from mirembed.audio import decode
+from mirembed.audio import SamplesAudio, decode
 from mirembed.audio.files import default_timeout, file_stamp, printable
+from mirembed.config import defaults
 from mirembed.datasets.duplicates import fingerprint
 from mirembed.errors import AudioError, StoreError
 from mirembed.extract.file_features import WORKER_KEPT
+from mirembed.hookspecs import Features
 from mirembed.progress import Progress
-from mirembed.spectrogram import log_mel
+from mirembed.registry import Registry
+from mirembed.specs import Spec
 from mirembed.store.files import read_table, write_table
 
 VERSION = 2
@@ -126,7 +130,7 @@ def _measure(path: Path) -> Measurement:
     try:
         audio = decode(path)
         # Raises what `extract` would: a rate too low for the bands, or less than one frame.
-        log_mel(audio.samples[: audio.rate // 10], audio.rate)
+        _features().extract(SamplesAudio(audio.samples[: audio.rate // 10], audio.rate))
     except (AudioError, MemoryError) as error:
         reason = str(error) if isinstance(error, AudioError) else "not enough memory to decode it"
         return Measurement(name, *stamp, error=reason)
@@ -140,6 +144,13 @@ def _measure(path: Path) -> Measurement:
         audio_hash=audio.audio_hash,
         words=fingerprint(audio.samples, audio.rate).tobytes(),
     )
+
+
+@functools.cache
+def _features() -> Features:
+    """Create the default features, once for each worker."""
+    features: Features = Registry.discover().create("features", Spec.parse(defaults.FEATURES))
+    return features
 
 
 def _silent_share(samples: NDArray[np.float32], rate: int) -> float:

@@ -12,11 +12,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mirembed.audio.files import file_stamp, printable
+from mirembed.config import defaults
 from mirembed.errors import DatasetError, SpecError, StoreError
-from mirembed.extract.file_features import ExtractOptions, extract_files
+from mirembed.extract.file_features import ExtractedFile, ExtractOptions, FileToExtract, extract_files
 from mirembed.extract.summary import Summary
+from mirembed.features import resolve_features
 from mirembed.hookspecs import Track
 from mirembed.progress import Progress, counted
+from mirembed.registry import Registry
 from mirembed.store import DatasetInfo, Failure, FeatureStore, SpectrogramRow
 from mirembed.workers.executor import is_cluster, n_threads, run_on_cluster
 
@@ -146,16 +149,16 @@ class Extraction:
             self._write()
 
     def _run_here(self, jobs: int) -> None:
-        outcomes = extract_files([track.path for track in self.tracks], jobs, self.options, self.audio)
+        outcomes = extract_files(_files(self.tracks), jobs, self.options, self.audio)
         for completed, outcome in enumerate(outcomes, 1):
-            track, result = self.tracks[outcome.index], outcome.result
+            track, result = self.tracks[outcome.index], _row_or_reason(self.tracks[outcome.index], outcome.result)
             if isinstance(result, str):
                 self._fail(track, result)
             else:
                 self._failures.pop(track.id, None)
-                self.summary.decoder_messages += result.decoder_messages
+                self.summary.decoder_messages += outcome.result.decoder_messages
                 self._seconds += result.duration
-                self._shard.rows.append(SpectrogramRow.of(track, result))
+                self._shard.rows.append(result)
             self._update(completed)
 
     def _run_on_cluster(self) -> None:
@@ -266,14 +269,41 @@ def _extract_batch(batch: _Batch) -> _BatchResult:
             "under the same path, and give that path as --store"
         )
     done = _BatchResult()
-    for outcome in extract_files([track.path for track in batch.tracks], 1, batch.options, batch.audio):
-        if isinstance(outcome.result, str):
-            done.failed.append((outcome.index, outcome.result))
+    for outcome in extract_files(_files(batch.tracks), 1, batch.options, batch.audio):
+        row = _row_or_reason(batch.tracks[outcome.index], outcome.result)
+        if isinstance(row, str):
+            done.failed.append((outcome.index, row))
             continue
-        shard.rows.append(SpectrogramRow.of(batch.tracks[outcome.index], outcome.result))
+        shard.rows.append(row)
         done.seconds += outcome.result.duration
         done.decoder_messages += outcome.result.decoder_messages
         if shard.is_full:
             done.extracted += shard.write()
     done.extracted += shard.write()
     return done
+
+
+def _files(tracks: Sequence[Track]) -> list[FileToExtract]:
+    parts = resolve_features(Registry.discover(), defaults.FEATURES).parts
+    return [FileToExtract(track.path, (track.id,), parts) for track in tracks]
+
+
+def _row_or_reason(track: Track, result: ExtractedFile | str) -> SpectrogramRow | str:
+    if isinstance(result, str):
+        return result
+    for reason in result.failures.values():
+        return reason
+    (digest,) = result.frames
+    return SpectrogramRow(
+        id=track.id,
+        label=track.label,
+        group=track.group,
+        path=printable(track.path),
+        duration=result.duration,
+        file_hash=result.recording,
+        audio_hash=result.audio_hash or "",
+        backend=result.backends[digest],
+        file_size=result.file_size,
+        file_mtime_ns=result.file_mtime_ns,
+        frames=result.frames[digest],
+    )

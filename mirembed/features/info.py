@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mirembed.errors import PluginError, SpecError
@@ -36,10 +36,15 @@ class FeaturesPart:
     """
 
     spec: str
-    plugin: Mapping[str, Any]
+    plugin: Mapping[str, Any] = field(hash=False)
     values: int
     hop: float | None
     digest: str
+
+    @property
+    def origin(self) -> str:
+        """Their name for error messages: ``features chroma of mirembed-extra 1.0``."""
+        return f"features {self.spec} of {self.plugin['distribution']} {self.plugin['version']}"
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ def resolve_features(registry: Registry, text: str) -> FeaturesInfo:
     PluginError
         If a plugin is unknown, rejects its parameters, or does not say its values and hop.
     """
-    parts = [_describe(registry, spec) for spec in split_spec(text)]
+    parts = [describe_features(registry, spec, registry.create("features", spec)) for spec in split_spec(text)]
     for part in parts:
         if part.hop != parts[0].hop:
             raise SpecError(
@@ -120,8 +125,14 @@ def resolve_features(registry: Registry, text: str) -> FeaturesInfo:
     return FeaturesInfo("+".join(part.spec for part in parts), tuple(parts))
 
 
-def _describe(registry: Registry, spec: Spec) -> FeaturesPart:
-    features: Features = registry.create("features", spec)
+def describe_features(registry: Registry, spec: Spec, features: Features) -> FeaturesPart:
+    """Describe features that were created from a spec.
+
+    Raises
+    ------
+    PluginError
+        The plugin does not say its values and hop.
+    """
     name = registry.find("features", spec.name).with_origin(spec)
     values, hop = getattr(features, "values", None), getattr(features, "hop", 0)
     if not isinstance(values, int) or values < 1:

@@ -12,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.audio.files import printable
+from mirembed.config import defaults
 from mirembed.errors import SpecError
-from mirembed.extract import ExtractedFile, extract_files
+from mirembed.extract import ExtractedFile, FileToExtract, extract_files
+from mirembed.features import resolve_features
 from mirembed.hookspecs import Classification, Task
 from mirembed.models.embeddings import write_embeddings
 from mirembed.models.model import Model
 from mirembed.progress import Progress
+from mirembed.registry import Registry
 from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store.features import compare_parameters
 from mirembed.store.files import write_table, writing
@@ -59,18 +62,21 @@ def embed_files(model: Model, paths: Sequence[Path], jobs: int, progress: Progre
     compare_parameters(model.parameters, SpectrogramParameters().to_json(), "the model", "this version of mirembed")
     if model.engine == "auto":
         prepare_engine(progress.note)
+    parts = resolve_features(Registry.discover(), defaults.FEATURES).parts
     progress.start("embedding", len(paths))
     failures: dict[int, str] = {}
     rows: dict[int, NDArray[np.float32]] = {}
     waiting: dict[int, ExtractedFile] = {}
     n_frames = 0
     seconds = 0.0
-    for completed, outcome in enumerate(extract_files(paths, jobs), 1):
+    for completed, outcome in enumerate(extract_files([FileToExtract(path, (), parts) for path in paths], jobs), 1):
         if isinstance(outcome.result, str):
             failures[outcome.index] = outcome.result
+        elif outcome.result.failures:
+            failures[outcome.index] = next(iter(outcome.result.failures.values()))
         else:
             waiting[outcome.index] = outcome.result
-            n_frames += len(outcome.result.frames)
+            n_frames += len(next(iter(outcome.result.frames.values())))
             seconds += outcome.result.duration
         if n_frames >= MAX_FRAMES:
             rows |= _embed(model, waiting)
@@ -89,9 +95,10 @@ def embed_files(model: Model, paths: Sequence[Path], jobs: int, progress: Progre
 def _embed(model: Model, files: dict[int, ExtractedFile]) -> dict[int, NDArray[np.float32]]:
     if not files:
         return {}
-    lengths = np.array([len(file.frames) for file in files.values()])
+    frames = [next(iter(file.frames.values())) for file in files.values()]
+    lengths = np.array([len(one) for one in frames])
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    embeddings = model.embed(np.concatenate([file.frames for file in files.values()]), starts, lengths)
+    embeddings = model.embed(np.concatenate(frames), starts, lengths)
     return dict(zip(files, embeddings, strict=True))
 
 

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.audio import Sound, decode_into
 from mirembed.audio.by_essentia import essentia_algorithm, essentia_error
 from mirembed.errors import AudioError, SpecError
 from mirembed.spectrogram.definition import (
@@ -40,21 +37,6 @@ PowerSpectra: TypeAlias = Callable[[list[NDArray[np.float32]]], NDArray[np.float
 """From at most `BATCH_FRAMES` frames ``[length]`` to their power spectra ``[n_frames, n_bins]``."""
 
 
-@dataclass(frozen=True)
-class Spectrogram(Sound):
-    """The spectrogram of one file, with facts about its sound.
-
-    Attributes
-    ----------
-    frames : ndarray [n_frames, n_bands], float32
-        Power in dB, at least -100.
-    backend : {"essentia", "scipy"}
-    """
-
-    frames: NDArray[np.float32]
-    backend: Backend
-
-
 def choose_backend(name: str) -> Backend:
     """Return the backend that a value of ``--backend`` stands for.
 
@@ -71,27 +53,6 @@ def choose_backend(name: str) -> Backend:
     if error and name == "essentia":
         raise SpecError(f"--backend essentia: Essentia cannot be imported ({error}); use --backend scipy")
     return "scipy" if error else "essentia"
-
-
-def spectrogram(path: Path, parameters: SpectrogramParameters = DEFAULTS, backend: str = "auto") -> Spectrogram:
-    """Decode a file and compute its spectrogram, block by block.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-    parameters : SpectrogramParameters
-    backend : {"auto", "essentia", "scipy"}
-
-    Raises
-    ------
-    AudioError
-        See `mirembed.audio.decode_into` and `log_mel`.
-    SpecError
-        See `choose_backend`.
-    """
-    chosen = choose_backend(backend)
-    stream, sound = decode_into(path, functools.partial(LogMel, parameters=parameters, backend=chosen))
-    return Spectrogram(**vars(sound), frames=stream.frames(), backend=chosen)
 
 
 def log_mel(
