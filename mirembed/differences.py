@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from mirembed.provenance import recorded_plugins
 
-_MADE_WITH = ("engine", "device", "processor", "backends", "dataset.digest", "folds_digest")
-"""What decides the numbers of a run besides the settings that somebody chose, besides versions and code."""
+_MADE_WITH = re.compile(
+    r"(code|version) of .*|versions\..*|engine|device|processor|folds_digest|dataset\.(digest|tracks)"
+    r"|features\..*\.(frames|backends)(\..*)?"
+)
+"""Names of what decides the numbers of a run besides its settings."""
 
 _FOLLOWS = frozenset(
     {
         *("code", "version", "versions", "file_hash", "processor", "engine", "device", "backends"),
-        *("digest", "frames", "folds_digest", "n_tracks", "n_used", "n_train", "n_test", "chance"),
+        *("digest", "tracks", "frames", "folds_digest", "n_tracks", "n_used", "n_train", "n_test", "chance"),
     }
 )
 """Names of entries that follow from plugins, store and machine, and not from the command."""
@@ -43,11 +47,7 @@ def made_with(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any
     one, other = a.get("versions", {}), b.get("versions", {})
     only_one = {*one} ^ {*other} if one and other else set()
     missing = {f"versions.{name}": (one.get(name), other.get(name)) for name in sorted(only_one)}
-    return missing | {
-        name: values
-        for name, values in differing_settings(a, b).items()
-        if name in _MADE_WITH or name.startswith(("versions.", "code of ", "version of ", "backends.", "frames."))
-    }
+    return missing | {name: values for name, values in differing_settings(a, b).items() if _MADE_WITH.fullmatch(name)}
 
 
 def ask_the_same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
@@ -66,9 +66,15 @@ def describe(differences: Mapping[str, tuple[Any, Any]], most: int = 3) -> str:
 
 
 def _flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings; the names of a setting's levels are joined by dots."""
+    """Flatten nested mappings, and lists of mappings by their specs; the names of levels are joined by dots."""
     values: dict[str, Any] = {}
     for name, value in content.items():
+        if (
+            isinstance(value, list | tuple)
+            and value
+            and all(isinstance(one, Mapping) and "spec" in one for one in value)
+        ):
+            value = {one["spec"]: one for one in value}
         if name in ("code", "version", "file_hash", "kind") and ("distribution" in content or "versions" in content):
             continue  # see _code
         values |= _flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}

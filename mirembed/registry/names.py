@@ -12,7 +12,17 @@ from typing import Any
 from mirembed.errors import NameClashError, ParameterError, PluginError, SpecError, UnknownNameError
 from mirembed.provenance import recorded_plugins
 from mirembed.registry.discovery import Selection, discover
-from mirembed.registry.plugins import HOOKS, HOST, BrokenPlugin, Kind, LeftOut, Plugin, plugin_code
+from mirembed.registry.plugins import (
+    COMMANDS_HOOK,
+    HOOKS,
+    HOST,
+    BrokenPlugin,
+    CommandHook,
+    Kind,
+    LeftOut,
+    Plugin,
+    plugin_code,
+)
 from mirembed.specs import Spec, bind, near_names, parameters_of
 
 
@@ -23,6 +33,7 @@ class Registry:
     plugins: Sequence[Plugin]
     broken: Sequence[BrokenPlugin] = ()
     left_out: Sequence[LeftOut] = ()
+    command_hooks: Sequence[CommandHook] = ()
 
     @classmethod
     def discover(cls) -> Registry:
@@ -79,10 +90,15 @@ class Registry:
             If there is no such hook.
         """
         kinds = {kind for kind, name in HOOKS.items() if hook in (kind, name, None)}
-        if not kinds:
-            known = f"{', '.join(HOOKS)}, or one of {', '.join(HOOKS.values())}"
+        if not kinds and not self.has_commands(hook):
+            known = f"{', '.join(HOOKS)}, command, or one of {', '.join([*HOOKS.values(), COMMANDS_HOOK])}"
             raise SpecError(f"unknown --hook {hook}; expected {known}")
         return [plugin for plugin in self.plugins if plugin.kind in kinds]
+
+    @staticmethod
+    def has_commands(hook: str | None) -> bool:
+        """Whether a kind or hook is that of commands, which are no plugins with a name and parameters; None is all."""
+        return hook in ("command", COMMANDS_HOOK, None)
 
     def matching(self, name: str) -> tuple[list[Plugin], list[BrokenPlugin]]:
         """Return the plugins that match a bare name, full name, distribution or entry point.

@@ -7,13 +7,17 @@ import functools
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mirembed.errors import MirembedError, PluginError
 from mirembed.registry.source import source_digest
 from mirembed.specs import Spec, parameters_of
+
+if TYPE_CHECKING:
+    import typer
 
 Kind = Literal["dataset", "features", "network", "similarity", "learner"]
 
@@ -24,6 +28,7 @@ HOOKS: dict[Kind, str] = {
     "similarity": "mirembed_register_similarities",
     "learner": "mirembed_register_learners",
 }
+COMMANDS_HOOK = "mirembed_register_commands"
 HOST = "mirembed"
 """The distribution of the built-in plugins, whose bare names always refer to them."""
 
@@ -105,6 +110,29 @@ class Plugin:
     def with_origin(self, spec: Spec) -> str:
         """Return the plugin's name for error messages: ``similarity rbf:gamma=2 of mirembed-extra 1.0``."""
         return f"{self.kind} {spec} of {self.distribution} {self.version}"
+
+
+@dataclass(frozen=True)
+class CommandHook:
+    """A plugin's ``mirembed_register_commands``, which is not called before a command of its own may be meant.
+
+    Attributes
+    ----------
+    entry_point, distribution, version : str
+    call : callable
+        Adds the commands to a ``typer.Typer``.
+    """
+
+    entry_point: str
+    distribution: str
+    version: str
+    call: Callable[[typer.Typer], None]
+
+    def broken(self, error: BaseException) -> BrokenPlugin:
+        """Record why it failed."""
+        details = "".join(traceback.format_exception(error))
+        text = f"{COMMANDS_HOOK} raised {one_line(error)}"
+        return BrokenPlugin(self.entry_point, self.distribution, self.version, text, details)
 
 
 @dataclass(frozen=True)

@@ -112,9 +112,8 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
         datasets = _dataset_table([run for run, _ in runs], named=True)
         overview = [Section("Datasets", tables=[datasets])]
         overview.append(Section("Scores", tables=[_overview_table(runs, len(names))]))
-        overview += (
-            [Section("Differences", paragraphs)] if (paragraphs := _made_differently([run for run, _ in runs])) else []
-        )
+        differences = Section("Differences", _made_differently([run for run, _ in runs]))
+        overview += [] if differences.empty else [differences]
     source = "All numbers come from the stored predictions. Figures and tables are also saved next to this page."
     html = render(f"Report on {folder.name}", [about, source], overview, parts)
     with writing(out) as temporary:
