@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed import Classification, workers
+from mirembed.config import defaults
 from mirembed.datasets.splits import Fold, default_scheme, make_folds
 from mirembed.errors import MirembedError
 from mirembed.specs import Spec
@@ -23,7 +24,6 @@ from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store import DatasetInfo, SpectrogramRow, Store
 from mirembed.store.frame_file import FrameFile, each_run
 from mirembed.store.tracks import Tracks, open_tracks
-from mirembed.training.excerpts import EXCERPT_FRAMES
 from mirembed.training.labels import TargetScale, one_hot
 
 N_CLASSES = 10
@@ -77,7 +77,7 @@ class Problem:
 
     def training_flop(self) -> float:
         """Return the floating-point operations of all trainings."""
-        used = np.minimum(self.frames.lengths, EXCERPT_FRAMES)
+        used = np.minimum(self.frames.lengths, defaults.EXCERPT)
         return float(TRAINING_FLOP * self.epochs * sum(int(used[fold.train].sum()) for fold in self.folds))
 
     def embedding_flop(self) -> float:

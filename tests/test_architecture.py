@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pytest
 from conftest import clean_environment, write_tones
 from small_runs import write_run
-from small_store import experiment, workers_run, write_classes
+from small_store import experiment, open_tracks, workers_run, write_classes
 
 import mirembed
 from mirembed import hookspecs
@@ -25,7 +25,6 @@ from mirembed.cli.main import app
 from mirembed.fit import fit
 from mirembed.registry import HOOKS, Registry
 from mirembed.store import Store
-from mirembed.store.tracks import open_tracks
 from mirembed.training.engine import choose_engine, reason_against_numba
 
 LAYERS = [

@@ -85,11 +85,11 @@ def test_a_wrong_file_is_an_error_that_says_where_and_what(text, facts):
 @pytest.mark.parametrize(
     ("settings", "facts"),
     [
-        ({"approach": ("rbf",)}, ["'rbf'", "nn, fl, chance, mel, untrained", "rbf-sl"]),
+        ({"approach": ("rbf",)}, ["'rbf'", "nn, fl, chance, stats, untrained", "rbf-sl"]),
         ({"approach": ("rbf:gamma-sl",)}, ["'gamma'", "param=value"]),
         ({"approach": ("nn", "nn")}, ["nn", "2 times"]),
         ({"approach": ("rbf-sl",), "similarity": ("rbf",)}, ["rbf-sl", "2 times"]),
-        ({"approach": ("nn", "mel"), "label_similarity": "cosine"}, ["--label-similarity cosine", "nn, mel"]),
+        ({"approach": ("nn", "stats"), "label_similarity": "cosine"}, ["--label-similarity cosine", "nn, stats"]),
         ({"learner": ("a b",)}, ["'a b'", "plugin"]),
     ],
 )

@@ -15,7 +15,17 @@ from sklearn.metrics import accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
-from small_store import CLASSES, Notes, class_frames, experiment, workers_run, write_classes, write_store, write_targets
+from small_store import (
+    CLASSES,
+    Notes,
+    class_frames,
+    experiment,
+    open_tracks,
+    workers_run,
+    write_classes,
+    write_store,
+    write_targets,
+)
 from small_store import evaluate as run_evaluation
 
 from mirembed.compare import compare
@@ -25,7 +35,7 @@ from mirembed.evaluate.plan import choose_splits
 from mirembed.hookspecs import Classification, Split
 from mirembed.registry import Plugin, Registry
 from mirembed.runs import RunFolder, Scores, open_run
-from mirembed.store.tracks import Tracks, open_tracks
+from mirembed.store.tracks import Tracks
 
 pytestmark = pytest.mark.slow
 
@@ -166,8 +176,8 @@ def test_all_embeddings_are_kept_when_asked(tracks, tmp_path):
 
 
 def frames_of(tracks: Tracks, row: int) -> np.ndarray:
-    start, length = tracks.frames.starts[row], tracks.frames.lengths[row]
-    return np.asarray(tracks.frames.open()[start : start + length], np.float64)
+    start, length = tracks.frames["logmel"].starts[row], tracks.frames["logmel"].lengths[row]
+    return np.asarray(tracks.frames["logmel"].open()[start : start + length], np.float64)
 
 
 def test_chance_predicts_the_most_frequent_class_of_the_training_tracks(tracks, run):

@@ -10,21 +10,19 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from sklearn.base import BaseEstimator
-from small_store import Notes, evaluate, experiment, run_here, workers_run, write_classes, write_targets
+from small_store import Notes, evaluate, experiment, open_tracks, run_here, workers_run, write_classes, write_targets
 from third_party import install
 
 from mirembed.errors import ModelError, SpecError, StoreBusyError
 from mirembed.fit import FittedModel, dataset, fit, transfer
-from mirembed.models.embeddings import read_embeddings
 from mirembed.models.estimators import check_storable
 from mirembed.models.model import Model
 from mirembed.models.neighbors import neighbors
 from mirembed.progress import Silent
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
-from mirembed.store import FeatureStore, Store
+from mirembed.store import Store, StoredEmbeddings
 from mirembed.store.files import read_json, read_table, write_json
-from mirembed.store.tracks import open_tracks
 
 pytestmark = pytest.mark.slow
 
@@ -33,12 +31,12 @@ APPROACHES = ("rbf-sl", "nn", "fl")
 
 
 @pytest.fixture
-def store(tmp_path) -> FeatureStore:
+def store(tmp_path) -> Store:
     return write_classes(tmp_path / "store")
 
 
 def fit_here(
-    store: FeatureStore, models: Path, *approaches: str, run: Callable[..., Any] = run_here, **settings: Any
+    store: Store, models: Path, *approaches: str, run: Callable[..., Any] = run_here, **settings: Any
 ) -> list[FittedModel]:
     """Fit for two epochs, in this process."""
     with workers_run(run):
@@ -46,7 +44,7 @@ def fit_here(
         return fit(open_tracks(store), store, described, REGISTRY, models, seed=0, jobs=1, **settings)
 
 
-def transfer_here(store: FeatureStore, network: Path, models: Path, **settings: Any) -> FittedModel:
+def transfer_here(store: Store, network: Path, models: Path, **settings: Any) -> FittedModel:
     return transfer(open_tracks(store), store, network, Spec("svm"), REGISTRY, models, **settings)
 
 
@@ -78,8 +76,8 @@ def content(folder: Path) -> dict[Path, bytes]:
 
 def is_whole(entry: FittedModel) -> bool:
     """Whether a model's embeddings are there and its own."""
-    ids, embeddings = read_embeddings(entry.embeddings, Model.load(entry.folder, REGISTRY).provenance)
-    return len(ids) == len(embeddings) == 18
+    digest = Model.load(entry.folder, REGISTRY).provenance["digest"]
+    return len(StoredEmbeddings(entry.embeddings.parent).read(digest)) == 18
 
 
 @pytest.mark.parametrize("name", [None, "mine"])
@@ -113,7 +111,7 @@ def test_all_tracks_are_embedded_once_for_all_models_of_a_network(store, tmp_pat
         fitted = fit(open_tracks(store), store, settings, REGISTRY, tmp_path / "all", seed=0, jobs=1)
     assert len(calls) == 1
     assert len(fitted) == 3
-    vectors = [read_table(entry.embeddings)["embedding"].to_pylist() for entry in fitted]
+    vectors = [read_table(entry.embeddings)["vector"].to_pylist() for entry in fitted]
     assert vectors[0] == vectors[1] == vectors[2]
     fit_here(store, tmp_path / "nn", "nn")
     assert len(calls) == 2

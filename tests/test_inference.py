@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import write_tones
-from small_store import BANDS, CLASSES, TARGETS, workers_run
+from small_networks import REGISTRY, network, seeded
+from small_store import BANDS, CLASSES, LOGMEL, TARGETS, workers_run
 
 from mirembed import Task
 from mirembed.hookspecs import Classification, Estimator
@@ -17,25 +18,26 @@ from mirembed.models.model import Model
 from mirembed.progress import Silent
 from mirembed.registry import Registry
 from mirembed.specs import Spec
-from mirembed.spectrogram import SpectrogramParameters, spectrogram
-from mirembed.training.excerpts import Normalization
+from mirembed.spectrogram import spectrogram
+from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.labels import TargetScale
-from mirembed.training.network import seeded_head, seeded_network
+from mirembed.training.network import seeded_head
 from mirembed.training.weights import NetworkWeights, OutputLayer
 
 
 def untrained(task: Task = CLASSES, estimator: Estimator | None = None) -> Model:
     """Return a model with initial weights, which predicts by its head if no estimator is given."""
-    network = seeded_network(2 * BANDS, [0])
+    module = seeded("gru", 2 * BANDS, [0])
     n_outputs = len(task.classes if isinstance(task, Classification) else task.targets)
     return Model(
         task=task,
-        network=NetworkWeights.of(network),
+        network=NetworkWeights.of(module, network("gru").choice, 2 * BANDS, REGISTRY),
         normalization=Normalization(np.full(BANDS, -60, np.float32), np.full(BANDS, 20, np.float32)),
-        head=OutputLayer.of(seeded_head(network.units, n_outputs, [0])) if estimator is None else None,
+        form=InputForm(),
+        head=OutputLayer.of(seeded_head(module.units, n_outputs, [0])) if estimator is None else None,
         estimator=estimator,
         scale=None if isinstance(task, Classification) else TargetScale(np.zeros(n_outputs), np.ones(n_outputs)),
-        parameters=SpectrogramParameters().to_json(),
+        features=LOGMEL,
     )
 
 

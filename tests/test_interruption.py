@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 from conftest import RATE, clean_environment, tone, wait_until, write_tones
-from small_store import evaluate, experiment, workers_run
+from small_store import evaluate, experiment, open_tracks, workers_run
 
 from mirembed.errors import StoreBusyError
 from mirembed.fit import fit
 from mirembed.registry import Registry
-from mirembed.store import FeatureStore
-from mirembed.store.tracks import Tracks, open_tracks
+from mirembed.store import Store
+from mirembed.store.tracks import Tracks
 
 pytestmark = pytest.mark.slow
 
@@ -36,9 +36,9 @@ Start = Callable[..., subprocess.Popen]
 
 PATCHED = """
 import os, signal, sys
-from mirembed.store import FeatureStore
+from mirembed.store import Store
 
-append, appended = FeatureStore.append, []
+append, appended = Store.append, []
 
 class Swallows:
     def __del__(self):
@@ -49,7 +49,7 @@ def patched(self, rows, info):
     appended.append(rows)
     {patch}
 
-FeatureStore.append = patched
+Store.append = patched
 sys.argv[0] = "mirembed"
 from mirembed.__main__ import main
 main()
@@ -312,7 +312,7 @@ SETTINGS = ("--store", "s", "--epochs", EPOCHS, "--jobs", 1, "--engine", "torch"
 
 
 def tracks_of(folder: Path) -> Tracks:
-    return open_tracks(FeatureStore(folder / "s" / "datasets" / "folder"))
+    return open_tracks(Store(folder / "s" / "datasets" / "folder"))
 
 
 def test_workers_of_a_training_ignore_ctrl_c_and_die_with_the_program(trained, start, tmp_path):
@@ -335,7 +335,7 @@ def test_a_fit_that_is_interrupted_and_killed_ends_with_the_same_weights(trained
     tracks, registry = tracks_of(trained), Registry.discover()
     with workers_run():
         (at_a_stroke,) = fit(
-            tracks, FeatureStore(tmp_path), experiment(epochs=EPOCHS), registry, tmp_path / "models", seed=0, jobs=1
+            tracks, Store(tmp_path), experiment(epochs=EPOCHS), registry, tmp_path / "models", seed=0, jobs=1
         )
     checkpoints = trained / "s" / "models" / ".checkpoints"
 

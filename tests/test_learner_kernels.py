@@ -14,7 +14,17 @@ from pages import blocks, invoke, read
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics.pairwise import cosine_similarity, laplacian_kernel, polynomial_kernel, rbf_kernel
 from sklearn.svm import SVC, SVR
-from small_store import CLASSES, TARGETS, evaluate, experiment, job, workers_run, write_classes, write_targets
+from small_store import (
+    CLASSES,
+    TARGETS,
+    evaluate,
+    experiment,
+    job,
+    open_tracks,
+    workers_run,
+    write_classes,
+    write_targets,
+)
 from third_party import install
 
 from mirembed import Task
@@ -28,9 +38,8 @@ from mirembed.models.learners import FittedLearner, fit_learner
 from mirembed.models.model import Model
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
-from mirembed.store import FeatureStore
+from mirembed.store import Store
 from mirembed.store.files import read_json
-from mirembed.store.tracks import open_tracks
 from mirembed.training.labels import TargetScale
 
 pytestmark = pytest.mark.slow
@@ -290,12 +299,12 @@ def test_the_error_names_a_learner_with_an_invalid_kernel(factory, message):
 
 
 @pytest.fixture(scope="module")
-def classes(tmp_path_factory) -> FeatureStore:
+def classes(tmp_path_factory) -> Store:
     return write_classes(tmp_path_factory.mktemp("classes"))
 
 
 @pytest.fixture(scope="module")
-def targets(tmp_path_factory) -> FeatureStore:
+def targets(tmp_path_factory) -> Store:
     return write_targets(tmp_path_factory.mktemp("targets"))
 
 
@@ -314,7 +323,9 @@ def test_a_loaded_model_predicts_as_the_saved_one_to_the_bit_alone_and_among_oth
     model = fit_models(job(tracks, "rbf-sl", learner=learner), REGISTRY).models["rbf-sl"]
     model.save(tmp_path / "model")
     loaded = Model.load(tmp_path / "model", REGISTRY)
-    embeddings = model.embed(tracks.frames.open(), tracks.frames.starts, tracks.frames.lengths)
+    embeddings = model.embed(
+        tracks.frames["logmel"].open(), tracks.frames["logmel"].starts, tracks.frames["logmel"].lengths
+    )
     predictions = loaded.predict(embeddings)
     np.testing.assert_array_equal(predictions, model.predict(embeddings))
     assert np.ptp(predictions) > 0

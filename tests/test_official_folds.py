@@ -15,6 +15,7 @@ import pytest
 from conftest import Command
 from scipy.stats import t as student
 from sklearn.metrics import accuracy_score
+from small_networks import seeded
 from small_store import CLASSES, PARAMETERS, TARGETS, Notes, experiment, noise_with_peak, workers_run, write_targets
 from small_store import evaluate as run_evaluation
 from typer.testing import CliRunner, Result
@@ -33,8 +34,8 @@ from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow, Store
 from mirembed.store.files import read_json, read_table
 from mirembed.store.tracks import Tracks, open_tracks
+from mirembed.training.engine.by_torch import TorchEngine
 from mirembed.training.excerpts import Normalization
-from mirembed.training.network import EmbeddingNetwork, TorchEngine
 from mirembed_datasets.gtzan import Gtzan
 
 pytestmark = pytest.mark.slow
@@ -471,7 +472,7 @@ def frames_of(tracks: Tracks, row: int, frames: np.ndarray) -> np.ndarray:
 
 def test_embeddings_equal_those_of_the_full_table_to_the_bit(tracks: Tracks) -> None:
     kept = tracks.without({tracks.ids[row]: "why" for row in range(0, len(tracks.ids), 3)})
-    network = EmbeddingNetwork(2 * PARAMETERS["bands"])
+    network = seeded("gru", 2 * PARAMETERS["bands"], (0, 0))
     normalization = Normalization.fit(tracks.frames.moments())
 
     def embeddings(of: Tracks) -> dict[str, np.ndarray]:

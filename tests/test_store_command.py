@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import clean_environment, write_tones
-from small_store import evaluate, experiment, workers_run, write_classes
+from small_store import evaluate, experiment, open_tracks, workers_run, write_classes
 from test_store import CLASSES, fill, frames_of, row
 
 from mirembed.errors import StoreBusyError, StoreError
@@ -30,9 +30,8 @@ from mirembed.inventory import contents, verify
 from mirembed.models.saved import NETWORK
 from mirembed.registry import Registry
 from mirembed.runs.folder import FORMAT
-from mirembed.store import FeatureStore, Store, compact
+from mirembed.store import Store, compact
 from mirembed.store.files import write_json, write_table
-from mirembed.store.tracks import open_tracks
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +53,7 @@ def store(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "s"))
 
 
-def small_shards(folder: Path, n_shards: int = 10, n_rows: int = 3) -> FeatureStore:
+def small_shards(folder: Path, n_shards: int = 10, n_rows: int = 3) -> Store:
     """A dataset's store of many small shards."""
     numbers = iter(range(n_shards * n_rows))
     return fill(
@@ -119,7 +118,7 @@ def test_an_unfinished_run_is_interrupted_or_running(store):
     manifest = next(store.glob("runs/*/manifest.json"))
     write_json(manifest, {**json.loads(manifest.read_text()), "finished": None})
     assert contents(Store(store)).runs[0].state == "interrupted"
-    with FeatureStore(manifest.parent).lock():
+    with Store(manifest.parent).lock():
         assert contents(Store(store)).runs[0].state == "running"
 
 
@@ -418,7 +417,7 @@ def test_a_merge_that_cannot_read_a_shard_changes_nothing(tmp_path):
 def test_a_merge_during_an_extraction_is_refused(tmp_path):
     features = small_shards(tmp_path, n_shards=2)
     with features.lock(), pytest.raises(StoreBusyError, match="another process"):
-        compact.compact(FeatureStore(tmp_path))
+        compact.compact(Store(tmp_path))
     assert len(features.shards()) == 2
 
 
@@ -427,7 +426,7 @@ def test_a_reader_during_a_merge_finds_every_track(tmp_path):
     expected = frames_of(features)
     reading = features.read_frames(["id", "frames"])
     found = {next(reading)["id"][0].as_py()}
-    compact.compact(FeatureStore(tmp_path))
+    compact.compact(Store(tmp_path))
     for table in reading:
         found.update(table["id"].to_pylist())
     assert found >= expected.keys() - {"001", "002"}  # which the first row group held
@@ -436,10 +435,10 @@ def test_a_reader_during_a_merge_finds_every_track(tmp_path):
 def test_an_index_that_is_read_during_a_merge_is_whole(tmp_path, monkeypatch):
     features = small_shards(tmp_path)
     before = features.shards()
-    compact.compact(FeatureStore(tmp_path))
+    compact.compact(Store(tmp_path))
     listings = iter([before])
-    shards = FeatureStore.shards
-    monkeypatch.setattr(FeatureStore, "shards", lambda self: next(listings, None) or shards(self))
+    shards = Store.shards
+    monkeypatch.setattr(Store, "shards", lambda self: next(listings, None) or shards(self))
     assert len(features.index()) == 30
 
 
@@ -447,10 +446,10 @@ KILLED = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from mirembed.store import FeatureStore, compact
+from mirembed.store import Store, compact
 compact.SHARD_BYTES = 8 * 2**10  # many shards, so that many moments fall between two writings
 print("ready", flush=True)
-compact.compact(FeatureStore(Path(sys.argv[1])))
+compact.compact(Store(Path(sys.argv[1])))
 """
 
 

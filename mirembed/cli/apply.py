@@ -78,9 +78,11 @@ def _embed(model: str, paths: list[Path], store: Path, jobs: int | None) -> tupl
     from mirembed.models.model import Model, find_model
     from mirembed.store import Store
 
-    loaded = Model.load(find_model(Store(store).models, model), options.discover())
+    registry, place = options.discover(), Store(store)
+    loaded = Model.load(find_model(place.models, model), registry)
     with ConsoleProgress() as progress:
-        return loaded, embed_files(loaded, audio_files(paths), options.jobs_or_cores(jobs), progress)
+        files = audio_files(paths)
+        return loaded, embed_files(loaded, files, registry, place, options.jobs_or_cores(jobs), progress)
 
 
 def _print(json: bool, content: dict[str, Any], table: Table, result: EmbeddedFiles, out: Path | None) -> None:

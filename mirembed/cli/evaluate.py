@@ -54,6 +54,8 @@ def evaluate(
             metavar="SHARE", help=f"Share of the tracks tested in each random split. Default: {defaults.TEST_SIZE}."
         ),
     ] = None,
+    features: options.Features = None,
+    network: options.Networks = None,
     similarity: options.Similarities = None,
     approach: options.Approaches = None,
     label_similarity: options.LabelSimilarity = None,
@@ -63,8 +65,19 @@ def evaluate(
             metavar="SPEC", help=f"Learner, such as svm or svm:C=10; repeatable. Default: {defaults.LEARNER}."
         ),
     ] = None,
+    from_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Also use the network of this model as it is, and fit only a learner in each fold; repeatable.",
+        ),
+    ] = None,
     epochs: options.Epochs = None,
     batch: options.Batch = None,
+    optimizer: options.Optimizer = None,
+    excerpt: options.Excerpt = None,
+    deltas: options.Deltas = None,
     seed: Annotated[
         list[int] | None,
         typer.Option(

@@ -6,6 +6,9 @@ APPROACH = "rbf-sl"
 LEARNER = "svm"
 EPOCHS = 400
 BATCH = 32
+OPTIMIZER = "adadelta"
+EXCERPT = 100
+"""Frames."""
 SEED = 0
 NORMALIZE = "training"
 DEVICE = "auto"

@@ -111,10 +111,10 @@ def estimate(planned: Sequence[PlannedRun], *, jobs: int, progress: Progress | N
 
 
 def _estimate_run(planned: PlannedRun, jobs: int, progress: Progress) -> Cost:
-    frames, settings = planned.tracks.frames, planned.settings
+    tracks, settings = planned.tracks, planned.settings
     for note in planned.fold_notes:
         progress.note(note)
-    with tempfile.TemporaryDirectory(prefix="mirembed-") as folder, frames.in_use():
+    with tempfile.TemporaryDirectory(prefix="mirembed-") as folder, tracks.in_use():
         trainings = planned.trainings(RunFolder.resume_at(Path(folder) / "run", {}, ""))
         trained = [training for training in trainings if training.job.approach.trains]
         # All networks have the same size; they differ in the number of their learners.
@@ -131,7 +131,7 @@ def _estimate_run(planned: PlannedRun, jobs: int, progress: Progress) -> Cost:
         scorings=scorings,
         seconds=(len(trained) * settings.epochs * measured.epoch + scorings * measured.scoring) / workers,
         memory=measured.shared + measured.memory * workers,
-        frames=math.prod(frames.shape) * 4,
+        frames=sum(math.prod(frames.shape) * 4 for frames in tracks.frames.values()),
         disk=measured.disk * scorings,
     )
 

@@ -9,11 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mirembed.config import Settings, write_experiment
+from mirembed.config import Settings, defaults, write_experiment
 from mirembed.datasets.catalog import exclude_tracks, official_splits
 from mirembed.errors import SpecError, StoreError, UnknownNameError
 from mirembed.evaluate.plan import PlannedRun, plan_run
 from mirembed.evaluate.run import evaluate
+from mirembed.features import FeaturesInfo, resolve_features
 from mirembed.fit.resolve import choose_device, describe_plugins
 from mirembed.progress import Progress, Silent
 from mirembed.provenance import environment, recorded_plugins
@@ -95,7 +96,8 @@ def plan_experiment(
         plugins = describe_plugins(one, registry)
         for dataset in dict.fromkeys(one.dataset or [""]):
             if dataset not in opened:
-                opened[dataset] = _open(dataset, store, all_needed, progress)
+                features = [resolve_features(registry, defaults.FEATURES)]
+                opened[dataset] = _open(dataset, store, features, all_needed, progress)
             tracks = opened[dataset]
             if tracks is not None:
                 planned.append(_plan_dataset(one, tracks, registry, plugins, progress))
@@ -114,15 +116,17 @@ def plan_experiment(
     ]
 
 
-def _open(dataset: str, store: Store, needed: bool, progress: Progress) -> Tracks | None:
+def _open(
+    dataset: str, store: Store, features: Sequence[FeaturesInfo], needed: bool, progress: Progress
+) -> Tracks | None:
     try:
-        features = store.find(Spec.parse(dataset) if dataset else None)
+        stored = store.find(Spec.parse(dataset) if dataset else None)
     except StoreError as error:
         if needed:
             raise
         progress.note(f"warning: skipping {dataset}: {error}")
         return None
-    return open_tracks(features, progress)
+    return open_tracks(store, stored, features, progress)
 
 
 def _plan_dataset(

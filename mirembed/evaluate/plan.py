@@ -110,7 +110,10 @@ class PlannedRun:
             "dataset": {"spec": tracks.info.spec, "plugin": dict(tracks.info.plugin), "digest": tracks.digest},
             "task": task_to_json(tracks.task),
             "n_tracks": len(tracks.ids),
-            "spectrogram": dict(tracks.info.parameters),
+            "features": {
+                spec: {**info.to_json(), "frames": tracks.frames_digests[spec], "backends": tracks.backends[spec]}
+                for spec, info in tracks.features.items()
+            },
             **describe_settings(settings, self.plugins),
             **{name: getattr(settings, name) for name in _RECORDED},
             "seeds": list(settings.seed),

@@ -86,7 +86,7 @@ def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: P
     """Run the missing trainings, and write the whole run except the mark that it is finished."""
     for note in planned.fold_notes:
         progress.note(note)
-    without = [approach.name for approach in planned.settings.approaches if approach.name in ("chance", "mel")]
+    without = [approach.name for approach in planned.settings.approaches if approach.name in ("chance", "stats")]
     if planned.settings.keep_models and without:
         progress.note(f"--keep-models keeps no model of {', '.join(without)}: there is no network to keep")
     notes = [*planned.tracks.notes, *planned.fold_notes]  # those of the tracks were shown when they were opened
@@ -99,7 +99,7 @@ def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: P
         progress.note(f"resuming {run.folder}: {n_finished} of {counted(len(trainings), 'training')} finished")
     if names := undeclared(planned.tracks.task):
         progress.note(f"no range is declared for {', '.join(names)}; using the range of each fold's training tracks")
-    with planned.tracks.frames.in_use():
+    with planned.tracks.in_use():
         _run_missing(trainings, jobs, progress)
     methods = [method.name for method in planned.settings.methods]
     predictions = run.merge_parts([training.part for training in trainings], methods)

@@ -18,11 +18,13 @@ class Summary:
     listed, absent : int
         Tracks that the dataset listed, and annotated tracks without audio.
     extracted, unchanged, relabeled : int
-        Extracted now; in the store already; in the store with another label or group, which is now the listed one.
+        Extracted now; known to the store already; stored with another label or group, which is now the listed one.
+    stored : int
+        Listed tracks whose features are in the store after this run.
     moved : int
-        In the store under another id, recognized by their content; they have the listed id now.
+        In the dataset under another id, recognized by their content; they have the listed id now.
     failures : list of Failure
-        Everything in the table of failures after this run.
+        Everything in the table of failures after this run: one for each track and features.
     failed_before : int
         Failures that were not tried again, because they failed in an earlier run and their files have not changed.
     kept : int
@@ -40,6 +42,7 @@ class Summary:
     extracted: int = 0
     unchanged: int = 0
     relabeled: int = 0
+    stored: int = 0
     moved: int = 0
     failures: list[Failure] = field(default_factory=list)
     failed_before: int = 0
@@ -55,8 +58,8 @@ class Summary:
 
     def lines(self, dataset: str) -> list[str]:
         """Return the summary in words, without the counts that are zero."""
-        stored = self.extracted + self.unchanged + self.kept
-        lines = [f"{dataset}: {stored} of {counted(self.listed, 'track')} in the store, {self.extracted} of them new"]
+        tracks = counted(self.listed, "track")
+        lines = [f"{dataset}: {self.stored} of {tracks} in the store, {self.extracted} of them new"]
         if self.unlisted:
             them = "it" if self.unlisted == 1 else "them"
             lines[0] += f", and {self.unlisted} no longer listed (--prune removes {them})"
@@ -70,10 +73,12 @@ class Summary:
         ]
         lines += [line for happened, line in changes if happened]
         if self.failures:
-            lines.append(f"{counted(len(self.failures), 'file')} failed (failures.parquet has all reasons):")
-            lines += [f"  {failure.path}: {failure.reason}" for failure in self.failures[:10]]
-            if len(self.failures) > 10:
-                lines.append(f"  and {len(self.failures) - 10} more")
+            reasons = list(dict.fromkeys((failure.path, failure.reason) for failure in self.failures))
+            n_files = len({path for path, _ in reasons})
+            lines.append(f"{counted(n_files, 'file')} failed (failures.parquet has all reasons):")
+            lines += [f"  {path}: {reason}" for path, reason in reasons[:10]]
+            if len(reasons) > 10:
+                lines.append(f"  and {len(reasons) - 10} more")
         if self.kept:
             lines.append(f"kept the earlier features of {counted(self.kept, 'failed file')}")
         if self.failed_before:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mirembed.errors import PluginError, SpecError
+from mirembed.errors import MismatchError, PluginError, SpecError
 from mirembed.hookspecs import Features
 from mirembed.provenance import content_digest
 from mirembed.registry import Registry
@@ -123,6 +123,36 @@ def resolve_features(registry: Registry, text: str) -> FeaturesInfo:
                 "features with the same hop can be stacked"
             )
     return FeaturesInfo("+".join(part.spec for part in parts), tuple(parts))
+
+
+STACKED_SECONDS = 1.0
+"""The frames of stacked features are cut to the shortest if they differ by no more than this."""
+
+
+def common_length(features: FeaturesInfo, lengths: Sequence[int], name: str) -> int:
+    """Return the number of frames that the stacked features of a recording are cut to.
+
+    Parameters
+    ----------
+    features : FeaturesInfo
+    lengths : sequence of int
+        Frames of each part.
+    name : str
+        Of the track or file, for the message.
+
+    Raises
+    ------
+    MismatchError
+        They differ too much.
+    """
+    apart = (max(lengths) - min(lengths)) * (features.hop or 0)
+    if apart > STACKED_SECONDS:
+        frames = [f"{length} of {part.spec}" for length, part in zip(lengths, features.parts, strict=True)]
+        raise MismatchError(
+            f"{features.spec}: the frames of {name} differ by {apart:.1f} s ({', '.join(frames)}); only "
+            f"{STACKED_SECONDS:g} s can be cut off to stack them; report it to the authors of the plugins"
+        )
+    return min(lengths)
 
 
 def describe_features(registry: Registry, spec: Spec, features: Features) -> FeaturesPart:

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from mirembed.config import Approach, Settings
 from mirembed.differences import describe
-from mirembed.errors import EvaluationError, SpecError
+from mirembed.errors import EvaluationError, MismatchError, SpecError
 from mirembed.fit.job import Job, fit_models, training_provenance
 from mirembed.fit.names import checkpoint, obstacles, reserving
 from mirembed.fit.resolve import choose_device, describe_plugins, describe_settings
 from mirembed.hookspecs import Classification, Regression
-from mirembed.models.embeddings import write_embeddings
 from mirembed.models.estimators import check_storable
 from mirembed.models.learners import check_learners, describe_learner, fit_learner
 from mirembed.models.model import Model
@@ -26,8 +25,7 @@ from mirembed.progress import Progress, Silent, counted
 from mirembed.provenance import content_digest, environment
 from mirembed.registry import Registry
 from mirembed.specs import Spec
-from mirembed.store import FeatureStore
-from mirembed.store.features import compare_parameters
+from mirembed.store import Store
 from mirembed.store.root import slug
 from mirembed.store.tracks import Tracks
 from mirembed.training.engine import choose_engine
@@ -44,7 +42,7 @@ class FittedModel:
     approach : str
     folder : pathlib.Path
     embeddings : pathlib.Path
-        Parquet table of the embeddings of all tracks.
+        Parquet table of the embeddings of all recordings.
     loss : float or None
         Mean loss per track in the last epoch; None if nothing was trained.
     notes : list of str
@@ -70,12 +68,12 @@ class FittedModel:
 
 @dataclass(frozen=True)
 class _Training:
-    """A network to train, and the folders of its models (by method) and embeddings."""
+    """A network to train, the folders of its models (by method), and the store that gets their embeddings."""
 
     job: Job
     tracks: Tracks
     folders: Mapping[str, Path]
-    embeddings: Path
+    store: Path
 
     @property
     def is_saved(self) -> bool:
@@ -90,7 +88,7 @@ class _Training:
 
 def fit(
     tracks: Tracks,
-    store: FeatureStore,
+    store: Store,
     settings: Settings,
     registry: Registry,
     models: Path,
@@ -108,8 +106,8 @@ def fit(
     Parameters
     ----------
     tracks : Tracks
-    store : FeatureStore
-        The dataset's.
+    store : Store
+        Gets the embeddings of the tracks.
     settings : Settings
         Those of an evaluation (folds, seeds and so on) are ignored.
     registry : Registry
@@ -162,7 +160,7 @@ def fit(
     provenance = {**training_provenance(tracks, described, seed, command), "fit": digest}
     if changed := obstacles(models, configuration):
         progress.note(f"fitting from the start, because the interrupted fit cannot be resumed: {describe(changed)}")
-    with reserving(models, configuration, wanted, exact=name is not None) as folders, tracks.frames.in_use():
+    with reserving(models, configuration, wanted, exact=name is not None) as folders, tracks.in_use():
         for method, folder in folders.items():
             if folder.name != wanted[method]:
                 progress.note(f"the name {wanted[method]} is taken; saving this model as {folder.name}")
@@ -180,7 +178,7 @@ def fit(
                 ),
                 tracks,
                 folders,
-                store.embeddings,
+                store.root,
             )
             for methods in settings.trainings
         ]
@@ -212,14 +210,14 @@ def _fit_training(training: _Training, on_epoch: Callable[[int], None]) -> list[
         model = _save_model(models.get(method.name), folder, method.learner, registry)
         if embeddings is None:
             embeddings = model.embed(job.frames.open(), job.frames.starts, job.frames.lengths)
-        path = _save_embeddings(model, training.embeddings, training.tracks, embeddings, in_sample=True)
+        path = _save_embeddings(model, Store(training.store), training.tracks, embeddings, in_sample=True)
         saved.append(FittedModel(method.name, folder, path, model.provenance["loss"], model.provenance["notes"]))
     return saved
 
 
 def transfer(
     tracks: Tracks,
-    store: FeatureStore,
+    store: Store,
     network: Path,
     learner: Spec,
     registry: Registry,
@@ -247,11 +245,14 @@ def transfer(
     ModelError
         If ``name`` is taken, or a model with the learner could not be loaded again.
     MismatchError
-        If the network was trained on spectrograms with other parameters.
+        If the network was trained on other features.
     """
     base = Model.load(network, registry)
     made = base.provenance
-    compare_parameters(base.parameters, tracks.info.parameters, f"the model {network}", tracks.info.spec)
+    [features] = tracks.features.values()
+    if base.features.digests != features.digests:
+        raise MismatchError(f"the model {network} needs the features {base.features.spec}, not {features.spec}")
+    frames = tracks.frames[features.spec]
     _check_trainable(tracks)
     check_learners(registry, [learner], tracks.task)
     approach = Approach("fl") if made["approach"] == "nn" else Approach.parse(made["approach"])
@@ -275,7 +276,7 @@ def transfer(
     }
     scale = TargetScale.fit(tracks.task, tracks.label_array) if isinstance(tracks.task, Regression) else None
     model = replace(base, task=tracks.task, head=None, estimator=None, scale=scale, provenance=provenance)
-    embeddings = base.embed(tracks.frames.open(), tracks.frames.starts, tracks.frames.lengths)
+    embeddings = base.embed(frames.open(), frames.starts, frames.lengths)
     fitted = fit_learner(
         registry, learner, approach, tracks.task, embeddings, tracks.label_array, scale, seed=(made["seed"], 0)
     )
@@ -286,7 +287,7 @@ def transfer(
     with reserving(models, configuration, wanted, exact=name is not None) as folders:
         [folder] = folders.values()
         model = _save_model(model, folder, learner, registry)
-        path = _save_embeddings(model, store.embeddings, tracks, embeddings, in_sample=True if same else None)
+        path = _save_embeddings(model, store, tracks, embeddings, in_sample=True if same else None)
     return FittedModel(approach.name, folder, path, None, fitted.notes)
 
 
@@ -318,13 +319,11 @@ def _save_model(model: Model | None, folder: Path, learner: Spec | None, registr
 
 
 def _save_embeddings(
-    model: Model, folder: Path, tracks: Tracks, embeddings: NDArray[np.float32], *, in_sample: bool | None
+    model: Model, store: Store, tracks: Tracks, embeddings: NDArray[np.float32], *, in_sample: bool | None
 ) -> Path:
-    path = folder / f"{model.provenance['name']}.parquet"
-    write_embeddings(
-        path, tracks.ids, embeddings, model.provenance, task=tracks.task, labels=tracks.labels, in_sample=in_sample
-    )
-    return path
+    stored = store.embeddings(model.provenance["name"])
+    stored.write(model.provenance["digest"], tracks.recordings, embeddings, in_sample)
+    return stored.path
 
 
 def _wanted_names(tracks: Tracks, endings: Sequence[str], name: str | None) -> dict[str, str]:

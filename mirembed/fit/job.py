@@ -15,19 +15,22 @@ import torch
 from numpy.typing import NDArray
 
 from mirembed.config import Approach, Method, Settings
+from mirembed.features import FeaturesInfo
 from mirembed.hookspecs import Classification, Task
-from mirembed.models.baselines import MelStatistics, NoFeatures, chance_estimator
+from mirembed.models.baselines import InputStatistics, NoFeatures, chance_estimator
 from mirembed.models.learners import describe_learner, fit_learner, learner_targets
 from mirembed.models.model import Model
 from mirembed.provenance import environment
 from mirembed.registry import Registry
+from mirembed.specs import Spec
 from mirembed.store.frame_file import FrameFile
 from mirembed.store.tracks import Tracks
 from mirembed.training.engine import import_engine
-from mirembed.training.excerpts import Normalization
+from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.labels import TargetScale, one_hot
 from mirembed.training.loop import Trained, TrainingData, TrainingSettings, train
-from mirembed.training.network import one_thread, seeded_network
+from mirembed.training.network import PluginNetwork, one_thread
+from mirembed.training.network_checks import checked_module
 from mirembed.training.similarity import PluginSimilarity
 from mirembed.training.weights import NetworkWeights, OutputLayer
 
@@ -39,18 +42,22 @@ class Job:
     Attributes
     ----------
     frames : FrameFile
+    features : FeaturesInfo
+        What the frames are.
+    network : str or None
+        The spec of the network; None for a baseline without one.
     task : Classification or Regression
     labels : ndarray [n_tracks] int64 class indices, or [n_tracks, n_targets] float64 in original units
     rows : ndarray [n_train], int64
         The training tracks.
     normalize : {"training", "dataset"}
-        Which tracks the band statistics come from. ``dataset`` is the paper's choice; it lets the test tracks' audio,
-        but none of their labels, into the network's input.
+        Which tracks the means and deviations of the input come from. ``dataset`` is the paper's choice; it lets the
+        test tracks' audio, but none of their labels, into the network's input.
     methods : tuple of Method
-        They share the network.
+        They share the features and the network.
     settings : TrainingSettings
-    parameters : mapping
-        Of the spectrogram.
+    recordings : tuple of str
+        Of the training tracks.
     provenance : mapping
         For the models' manifests, besides approach and learner.
     checkpoint : pathlib.Path or None
@@ -58,13 +65,15 @@ class Job:
     """
 
     frames: FrameFile
+    features: FeaturesInfo
+    network: str | None
     task: Task
     labels: NDArray[Any]
     rows: NDArray[np.int64]
     normalize: str
     methods: tuple[Method, ...]
     settings: TrainingSettings
-    parameters: Mapping[str, Any]
+    recordings: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
 
@@ -81,9 +90,13 @@ class Job:
         checkpoint: Path | None,
     ) -> Job:
         """Return the job of training on some tracks of a dataset; ``settings`` have device and engine resolved."""
+        # Chance needs none.
+        features = tracks.features[methods[0].features or next(iter(tracks.features))]
         training = TrainingSettings(
             epochs=settings.epochs,
             batch=settings.batch,
+            optimizer=settings.optimizer,
+            form=InputForm.of(features.hop, settings.excerpt, settings.deltas),
             seed=seed,
             fold=fold,
             device=settings.device,
@@ -91,17 +104,24 @@ class Job:
             checkpoint_every=settings.checkpoint_every,
         )
         return cls(
-            frames=tracks.frames,
+            frames=tracks.frames[features.spec],
+            features=features,
+            network=methods[0].network,
             task=tracks.task,
             labels=tracks.label_array,
             rows=rows,
             normalize=settings.normalize,
             methods=methods,
             settings=training,
-            parameters=tracks.info.parameters,
+            recordings=tuple(tracks.recordings[row] for row in rows),
             provenance=provenance,
             checkpoint=checkpoint,
         )
+
+    @property
+    def inputs(self) -> int:
+        """Values per frame of the network's input."""
+        return self.settings.form.inputs(self.features.values)
 
     @property
     def approach(self) -> Approach:
@@ -173,11 +193,12 @@ def fit_models(
     data, scale = _read_training_tracks(job)
     approach, device = job.approach, job.settings.device
     if not approach.trains:
-        return _fit_learners(job, registry, data, scale, _untrained_features(job, data))
+        return _fit_learners(job, registry, data, scale, _untrained_features(job, registry, data))
+    plugin = _network(job, registry)
 
     def fit_trained(trained: Trained, *, notes: bool) -> Fitted:
         # To a copy of the network, with which training may continue.
-        network = NetworkWeights.of(trained.network)
+        network = NetworkWeights.of(trained.network, plugin.choice, job.inputs, registry)
         head = None if trained.head is None else OutputLayer.of(trained.head)
         return _fit_learners(job, registry, data, scale, network, head, trained.losses, notes=notes)
 
@@ -192,7 +213,9 @@ def fit_models(
     if device.startswith("cuda"):
         torch.use_deterministic_algorithms(True)
     with one_thread():
-        trained = train(data, job.settings, similarity, label_similarity, job.checkpoint, on_epoch, fit_checkpoint)
+        trained = train(
+            data, plugin, job.settings, similarity, label_similarity, job.checkpoint, on_epoch, fit_checkpoint
+        )
     return fit_trained(trained, notes=True)
 
 
@@ -215,13 +238,25 @@ def _read_training_tracks(job: Job) -> tuple[TrainingData, TargetScale | None]:
     return data, scale
 
 
-def _untrained_features(job: Job, data: TrainingData) -> NetworkWeights | MelStatistics | NoFeatures:
+def _network(job: Job, registry: Registry) -> PluginNetwork:
+    assert job.network is not None  # noqa: S101
+    return PluginNetwork.create(registry, Spec.parse(job.network))
+
+
+def _untrained_features(
+    job: Job, registry: Registry, data: TrainingData
+) -> NetworkWeights | InputStatistics | NoFeatures:
     """Return the features of a baseline without training."""
+    form = job.settings.form
     if job.approach.name == "chance":
         return NoFeatures()
-    if job.approach.name == "mel":
-        return MelStatistics.fit(data.frames, data.starts, data.lengths)
-    return NetworkWeights.of(seeded_network(2 * data.frames.shape[1], job.seed))
+    if job.approach.name == "stats":
+        one_frame = job.features.hop is None
+        tracks = data.frames, data.starts, data.lengths
+        return InputStatistics.fit(*tracks, data.normalization, deltas=form.deltas, one_frame=one_frame)
+    network = _network(job, registry)
+    module = checked_module(network, job.inputs, job.seed, form, job.settings.engine, trained=False)
+    return NetworkWeights.of(module, network.choice, job.inputs, registry)
 
 
 def _fit_learners(
@@ -229,7 +264,7 @@ def _fit_learners(
     registry: Registry,
     data: TrainingData,
     scale: TargetScale | None,
-    network: NetworkWeights | MelStatistics | NoFeatures,
+    network: NetworkWeights | InputStatistics | NoFeatures,
     head: OutputLayer | None = None,
     losses: Sequence[float] = (),
     *,
@@ -245,10 +280,12 @@ def _fit_learners(
             task=job.task,
             network=network,
             normalization=data.normalization,
+            form=job.settings.form,
             head=head if learner is None else None,
             estimator=None,
             scale=scale,
-            parameters=job.parameters,
+            features=job.features,
+            recordings=job.recordings,
             engine=job.settings.engine,
             provenance={
                 **job.provenance,
@@ -286,6 +323,8 @@ def training_provenance(tracks: Tracks, settings: Mapping[str, Any], seed: int, 
             "spec": tracks.info.spec,
             "plugin": dict(tracks.info.plugin),
             "digest": tracks.digest,
+            "frames": dict(tracks.frames_digests),
+            "backends": dict(tracks.backends),
             "n_tracks": len(tracks.ids),
             "excluded": dict(tracks.excluded),
         },

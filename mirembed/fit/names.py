@@ -122,7 +122,12 @@ def _free_name(models: Path, name: str, others: Collection[str], *, exact: bool)
     return chosen
 
 
-def _reserved_by_others(folder: Path, marker: Path) -> set[str]:
+def names_being_fitted(models: Path) -> set[str]:
+    """Return the names of the models that running fits make."""
+    return _reserved_by_others(models / _FOLDER, None)
+
+
+def _reserved_by_others(folder: Path, marker: Path | None) -> set[str]:
     """Return the names that fits in other processes have reserved."""
     names: set[str] = set()
     for other in folder.glob("*.json"):

@@ -42,6 +42,8 @@ def describe_plugins(settings: Settings, registry: Registry) -> dict[str, Any]:
         "methods": [
             {
                 "name": method.name,
+                "features": method.features,
+                "network": method.network,
                 "approach": method.approach.name,
                 "learner": None if method.learner is None else str(method.learner),
             }
@@ -53,7 +55,7 @@ def describe_plugins(settings: Settings, registry: Registry) -> dict[str, Any]:
 
 def describe_settings(settings: Settings, plugins: Mapping[str, Any]) -> dict[str, Any]:
     """Return everything that decides the numbers of a training, as JSON: its `describe_plugins` and settings."""
-    names = ("epochs", "batch", "normalize", "engine", "device")
+    names = ("epochs", "batch", "optimizer", "excerpt", "deltas", "normalize", "engine", "device")
     return {**plugins, **{name: getattr(settings, name) for name in names}}
 
 

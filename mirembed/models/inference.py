@@ -1,29 +1,28 @@
-"""Audio files to embeddings with a fitted model and no store, and tables of the results for other programs."""
+"""Audio files to embeddings with a fitted model, and tables of the results for other programs."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.audio.files import printable
-from mirembed.config import defaults
-from mirembed.errors import SpecError
-from mirembed.extract import ExtractedFile, FileToExtract, extract_files
-from mirembed.features import resolve_features
+from mirembed.errors import MismatchError, SpecError
+from mirembed.extract import FileToExtract, extract_files
+from mirembed.features import FeaturesInfo, resolve_features
+from mirembed.features.info import common_length
 from mirembed.hookspecs import Classification, Task
-from mirembed.models.embeddings import write_embeddings
 from mirembed.models.model import Model
 from mirembed.progress import Progress
 from mirembed.registry import Registry
-from mirembed.spectrogram import SpectrogramParameters
-from mirembed.store.features import compare_parameters
+from mirembed.store import Store
 from mirembed.store.files import write_table, writing
+from mirembed.store.recordings import KnownRecordings
 from mirembed.store.rows import label_names
 from mirembed.training.engine import prepare_engine
 
@@ -51,39 +50,32 @@ class EmbeddedFiles:
     failures: list[tuple[Path, str]]
 
 
-def embed_files(model: Model, paths: Sequence[Path], jobs: int, progress: Progress) -> EmbeddedFiles:
-    """Embed audio files: spectrograms in worker processes, embeddings in this one.
+def embed_files(
+    model: Model, paths: Sequence[Path], registry: Registry, store: Store, jobs: int, progress: Progress
+) -> EmbeddedFiles:
+    """Embed audio files, without decoding those that the store knows.
+
+    Their embeddings are taken from the store where this model has made them, or are computed from stored frames. The
+    other files are decoded in worker processes; nothing is written to the store.
 
     Raises
     ------
     MismatchError
-        If the model was trained on spectrograms that this version computes differently.
+        If the model was trained on features that the installed plugins compute differently.
     """
-    compare_parameters(model.parameters, SpectrogramParameters().to_json(), "the model", "this version of mirembed")
-    if model.engine == "auto":
-        prepare_engine(progress.note)
-    parts = resolve_features(Registry.discover(), defaults.FEATURES).parts
+    known = KnownRecordings(store)
+    recordings = {index: name for index, path in enumerate(paths) if (name := known.of(path)) is not None}
     progress.start("embedding", len(paths))
+    vectors = embed_recordings(model, store, set(recordings.values()), progress)
+    rows = {index: vectors[name] for index, name in recordings.items() if name in vectors}
+    missing = [index for index in range(len(paths)) if index not in rows]
     failures: dict[int, str] = {}
-    rows: dict[int, NDArray[np.float32]] = {}
-    waiting: dict[int, ExtractedFile] = {}
-    n_frames = 0
-    seconds = 0.0
-    for completed, outcome in enumerate(extract_files([FileToExtract(path, (), parts) for path in paths], jobs), 1):
-        if isinstance(outcome.result, str):
-            failures[outcome.index] = outcome.result
-        elif outcome.result.failures:
-            failures[outcome.index] = next(iter(outcome.result.failures.values()))
-        else:
-            waiting[outcome.index] = outcome.result
-            n_frames += len(next(iter(outcome.result.frames.values())))
-            seconds += outcome.result.duration
-        if n_frames >= MAX_FRAMES:
-            rows |= _embed(model, waiting)
-            waiting.clear()
-            n_frames = 0
-        progress.update(completed, failed=len(failures), audio_seconds=seconds)
-    rows |= _embed(model, waiting)
+    if missing:
+        for index, embedded in _embed_decoded(model, registry, {i: paths[i] for i in missing}, jobs, progress):
+            if isinstance(embedded, str):
+                failures[index] = embedded
+            else:
+                rows[index] = embedded
     done = sorted(rows)
     return EmbeddedFiles(
         paths=[paths[index] for index in done],
@@ -92,14 +84,95 @@ def embed_files(model: Model, paths: Sequence[Path], jobs: int, progress: Progre
     )
 
 
-def _embed(model: Model, files: dict[int, ExtractedFile]) -> dict[int, NDArray[np.float32]]:
-    if not files:
+def embed_recordings(
+    model: Model, store: Store, recordings: Collection[str], progress: Progress
+) -> dict[str, NDArray[np.float32]]:
+    """Return the embeddings ``[units]`` of recordings that the store has embeddings or frames of; no file is read."""
+    found = {}
+    if "digest" in model.provenance:  # it is saved
+        stored = store.embeddings(model.provenance["name"]).read(model.provenance["digest"])
+        found = {name: stored[name] for name in recordings if name in stored}
+    features = model.features
+    shards = [store.features(part) for part in features.parts]
+    left = set(recordings) - found.keys()
+    if not left or not all(one.exists for one in shards):
+        return found
+    for one in shards:
+        left &= set(one.index()["recording"].to_pylist())
+    if left and model.engine == "auto":
+        prepare_engine(progress.note)
+    waiting: dict[str, list[NDArray[np.float32]]] = {}
+    n_frames = 0
+    for number, (name, frames) in enumerate(shards[0].frames_of(left), 1):
+        waiting[name] = [frames]
+        n_frames += len(frames)
+        if n_frames >= MAX_FRAMES or number == len(left):
+            for one in shards[1:]:
+                for other, values in one.frames_of(waiting):
+                    waiting[other].append(values)
+            stacked = {name: stack(features, parts, name) for name, parts in waiting.items()}
+            found |= _embed(model, stacked)
+            waiting.clear()
+            n_frames = 0
+        progress.update(len(found))
+    return found
+
+
+def _embed_decoded(
+    model: Model, registry: Registry, paths: Mapping[int, Path], jobs: int, progress: Progress
+) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
+    """Decode files, and yield their numbers with an embedding ``[units]`` or the reason why there is none."""
+    features = model.features
+    here = resolve_features(registry, features.spec)
+    if here.digests != features.digests:
+        raise MismatchError(
+            f"the model was trained on the features {features.spec}, which the installed plugins compute differently; "
+            "install the versions that it was trained with, or fit it again"
+        )
+    if model.engine == "auto":
+        prepare_engine(progress.note)
+    numbers = list(paths)
+    waiting: dict[int, NDArray[np.float32]] = {}
+    n_failed, seconds = 0, 0.0
+    files = [FileToExtract(paths[number], (), here.parts) for number in numbers]
+    for completed, outcome in enumerate(extract_files(files, jobs), 1):
+        number, result = numbers[outcome.index], outcome.result
+        if isinstance(result, str) or result.failures:
+            n_failed += 1
+            yield number, result if isinstance(result, str) else next(iter(result.failures.values()))
+        else:
+            frames = [result.frames[digest] for digest in features.digests]
+            waiting[number] = stack(features, frames, printable(paths[number]))
+            seconds += result.duration
+        if sum(map(len, waiting.values())) >= MAX_FRAMES:
+            yield from _embed(model, waiting).items()
+            waiting.clear()
+        progress.update(completed, failed=n_failed, audio_seconds=seconds)
+    yield from _embed(model, waiting).items()
+
+
+def stack(features: FeaturesInfo, parts: Sequence[NDArray[np.float32]], name: str) -> NDArray[np.float32]:
+    """Put the frames of stacked features side by side, cut to the shortest; ``name`` is for the message.
+
+    Raises
+    ------
+    MismatchError
+        They differ too much in length.
+    """
+    length = common_length(features, [len(part) for part in parts], name)
+    return np.concatenate([part[:length] for part in parts], axis=1)
+
+
+Key = TypeVar("Key")
+
+
+def _embed(model: Model, tracks: Mapping[Key, NDArray[np.float32]]) -> dict[Key, NDArray[np.float32]]:
+    if not tracks:
         return {}
-    frames = [next(iter(file.frames.values())) for file in files.values()]
-    lengths = np.array([len(one) for one in frames])
+    lengths = np.array([len(frames) for frames in tracks.values()])
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    embeddings = model.embed(np.concatenate(frames), starts, lengths)
-    return dict(zip(files, embeddings, strict=True))
+    embeddings = model.embed(np.concatenate(list(tracks.values())), starts, lengths)
+    return dict(zip(tracks, embeddings, strict=True))
 
 
 def check_suffix(path: Path | None) -> None:
@@ -140,7 +213,7 @@ def write_predictions(path: Path, rows: Sequence[Mapping[str, Any]], task: Task)
 
 
 def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model) -> None:
-    """Write embeddings of files: as Parquet the same table as `fit` writes, as CSV the id and numbered columns.
+    """Write one row per file: its path, and its embedding; in CSV, each value has a column.
 
     Raises
     ------
@@ -148,12 +221,21 @@ def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model) -> None:
         If the file cannot be written.
     """
     names = [printable(file) for file in embedded.paths]
+    units = embedded.embeddings.shape[1]
     if path.suffix.lower() == ".parquet":
-        write_embeddings(path, names, embedded.embeddings, model.provenance)
+        import pyarrow as pa
+
+        flat = pa.array(embedded.embeddings.reshape(-1), pa.float32())
+        columns = {
+            "id": pa.array(names, pa.string()),
+            "model": pa.array([model.provenance["name"]] * len(names), pa.string()),
+            "embedding": pa.FixedSizeListArray.from_arrays(flat, units),
+        }
+        write_table(path, pa.table(columns))
         return
-    columns = ["id", *(f"embedding_{unit}" for unit in range(embedded.embeddings.shape[1]))]
+    header = ["id", *(f"embedding_{unit}" for unit in range(units))]
     _write_csv(
-        path, columns, [[name, *vector] for name, vector in zip(names, embedded.embeddings.tolist(), strict=True)]
+        path, header, [[name, *vector] for name, vector in zip(names, embedded.embeddings.tolist(), strict=True)]
     )
 
 

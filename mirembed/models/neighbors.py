@@ -1,27 +1,33 @@
 """The tracks that are most similar to one, in the store or in a folder.
 
-Among stored embeddings this needs no network, and with the built-in similarities no torch.
+Among stored embeddings this needs no network, and with the built-in similarities no torch. Nothing is decoded that the
+store has frames of.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mirembed.audio.files import audio_files, file_hash, printable
-from mirembed.errors import AudioError, MirembedError
-from mirembed.models.embeddings import read_embeddings
+from mirembed.audio.files import audio_files, printable
+from mirembed.errors import AudioError, MirembedError, StoreError
 from mirembed.models.model import Model, find_model, read_provenance
-from mirembed.progress import Progress
+from mirembed.progress import Progress, counted
 from mirembed.registry import Registry
 from mirembed.specs import Spec
-from mirembed.store import FeatureStore, Store
+from mirembed.store import Store
+from mirembed.store.recordings import KnownRecordings
 from mirembed.training.similarity import PluginSimilarity
+
+if TYPE_CHECKING:
+    from mirembed.models.inference import EmbeddedFiles
 
 UNLEARNED = Spec("cosine")
 """Ranks the embeddings of models that learned no similarity (``nn``, ``fl``)."""
@@ -88,27 +94,39 @@ def neighbors(
     """
     folder = find_model(store.models, model)
     provenance = read_provenance(folder)
+    load = functools.cache(lambda: Model.load(folder, registry))
     is_file = Path(track).is_file()
     itself, failures = {track}, []
     query = None
-    if is_file or inside is not None:
-        from mirembed.models.inference import embed_files
-
-        loaded = Model.load(folder, registry)
-        if is_file:
-            embedded = embed_files(loaded, [Path(track)], jobs, progress)
-            if embedded.failures:
-                raise AudioError(f"{printable(Path(track))}: {embedded.failures[0][1]}")
-            query = embedded.embeddings[0]
-    if inside is None or query is None:
-        features = store.find(dataset or Spec.parse(provenance["dataset"]["spec"]))
-        names, candidates = read_embeddings(features.embeddings / f"{folder.name}.parquet", provenance)
-        if query is None:
+    if inside is None or not is_file:
+        stored = store.find(dataset or Spec.parse(provenance["dataset"]["spec"])).tracks()
+        vectors = store.embeddings(folder.name).read(provenance["digest"])
+        if lacking := {one.recording for one in stored if one.recording is not None} - vectors.keys():
+            vectors |= _embed_stored(load, store, lacking, progress)
+        having = [one for one in stored if one.recording in vectors]
+        if not having:
+            raise StoreError(
+                f"the store {store.root} has neither embeddings of the model {folder.name} nor frames that it takes; "
+                "search a folder with --in DIR, or fit the model on this store"
+            )
+        if len(having) < len(stored):
+            progress.note(f"leaving out {counted(len(stored) - len(having), 'track')} without the model's features")
+        names = [one.id for one in having]
+        candidates = np.array([vectors[one.recording] for one in having if one.recording is not None])
+        if not is_file:
             query = candidates[_index_of(track, names)]
         else:
-            itself = _ids_of(features, Path(track))
+            recording = KnownRecordings(store).of(Path(track))
+            itself = {one.id for one in stored if recording is not None and one.recording == recording}
+            itself |= {one.id for one in stored if Path(one.path).resolve() == Path(track).resolve()}
+            query = None if recording is None else vectors.get(recording)
+    if query is None:
+        embedded = _embed_files(load, [Path(track)], registry, store, jobs, progress)
+        if embedded.failures:
+            raise AudioError(f"{printable(Path(track))}: {embedded.failures[0][1]}")
+        query = embedded.embeddings[0]
     if inside is not None:
-        embedded = embed_files(loaded, audio_files([inside]), jobs, progress)
+        embedded = _embed_files(load, audio_files([inside]), registry, store, jobs, progress)
         names, candidates = [printable(path) for path in embedded.paths], embedded.embeddings
         failures = embedded.failures
         if is_file:
@@ -123,11 +141,21 @@ def neighbors(
     return Neighbors(track, str(similarity), ranked[:top], failures)
 
 
-def _ids_of(features: FeatureStore, path: Path) -> set[str]:
-    """Return the ids of the tracks whose audio is this file or a copy of it."""
-    index = features.index().select(["id", "path", "file_hash"]).to_pylist()
-    resolved, content = path.resolve(), file_hash(path)
-    return {row["id"] for row in index if Path(row["path"]).resolve() == resolved or row["file_hash"] == content}
+def _embed_stored(
+    load: Callable[[], Model], store: Store, recordings: Collection[str], progress: Progress
+) -> dict[str, NDArray[np.float32]]:
+    from mirembed.models.inference import embed_recordings
+
+    progress.start("embedding", len(recordings))
+    return embed_recordings(load(), store, recordings, progress)
+
+
+def _embed_files(
+    load: Callable[[], Model], paths: Sequence[Path], registry: Registry, store: Store, jobs: int, progress: Progress
+) -> EmbeddedFiles:
+    from mirembed.models.inference import embed_files
+
+    return embed_files(load(), paths, registry, store, jobs, progress)
 
 
 def _index_of(track: str, names: list[str]) -> int:

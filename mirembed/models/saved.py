@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mirembed.errors import StoreError
+from mirembed.features.info import FeaturesInfo
 from mirembed.store.files import Fault, read_json
 
 MANIFEST, NETWORK, LEARNER = "model.json", "network.safetensors", "learner.skops"
@@ -64,6 +65,14 @@ def summarize_model(folder: Path) -> ModelSummary:
         )
     except (StoreError, KeyError, TypeError):
         return ModelSummary(folder.name, "damaged")
+
+
+def features_of(folder: Path) -> list[str]:
+    """Return the digests of the features that a model takes; none if it cannot be read."""
+    try:
+        return FeaturesInfo.from_json(read_json(folder / MANIFEST)["features"]).digests
+    except (StoreError, KeyError, TypeError):
+        return []
 
 
 def model_faults(folder: Path) -> Iterator[Fault]:

@@ -34,6 +34,7 @@ from mirembed.specs import Spec
 from mirembed.statistics.metrics import metric_named
 from mirembed.store import Store
 from mirembed.store.files import writing
+from mirembed.store.recordings import durations
 
 _GENERATOR = '<meta name="generator" content="mirembed">'
 
@@ -201,12 +202,14 @@ def _hours(run: RunRecord) -> float | None:
     if root is None:
         return None
     try:
-        index = Store(root).dataset(Spec.parse(run.configuration["dataset"]["spec"])).index()
+        store = Store(root)
+        known = durations(store)
+        tracks = store.dataset(Spec.parse(run.configuration["dataset"]["spec"])).tracks()
     except MirembedError:
         return None
-    durations: dict[str, float] = {row["id"]: row["duration"] for row in index.to_pylist()}
-    used = [seconds for track, seconds in durations.items() if track not in run.configuration["excluded"]]
-    if len(used) != run.configuration["n_tracks"] or not {track for *_, track in run.tests} <= durations.keys():
+    stored = {track.id: known[track.recording] for track in tracks if track.recording in known}
+    used = [seconds for track, seconds in stored.items() if track not in run.configuration["excluded"]]
+    if len(used) != run.configuration["n_tracks"] or not {track for *_, track in run.tests} <= stored.keys():
         return None
     return sum(used) / 3600
 

@@ -289,7 +289,7 @@ def _read(run: RunFolder) -> RunRecord:
         elif problems := _incomplete(found, names, tests):
             raise ValueError(f"{PREDICTIONS} {problems[0]}")
         n_parts = len({(seed, fold) for seed, fold, _ in tests})
-        n_trainings = n_parts * len({method.approach.training for method in methods})
+        n_trainings = n_parts * len({method.training for method in methods})
         return RunRecord(
             folder=run.folder,
             manifest=manifest,
@@ -308,7 +308,8 @@ def _by_method(table: pa.Table, task: Task) -> dict[str, Predictions]:
 
 def _method(content: Mapping[str, Any]) -> Method:
     learner = None if content["learner"] is None else Spec.parse(content["learner"])
-    return Method(content["name"], Approach.parse(content["approach"]), learner)
+    approach = Approach.parse(content["approach"])
+    return Method(content["name"], content["features"], content["network"], approach, learner)
 
 
 def _incomplete(found: Mapping[str, Predictions], methods: Sequence[str], tests: Sequence[Any]) -> list[str]:
