@@ -17,7 +17,7 @@ import pytest
 from conftest import clean_environment, wait_until
 from pages import invoke
 from small_runs import write_run
-from small_store import Notes, evaluate, experiment, workers_run, write_classes
+from small_store import Notes, evaluate, experiment, open_tracks, workers_run, write_classes
 from third_party import found_in, install
 
 from mirembed import provenance
@@ -30,7 +30,6 @@ from mirembed.runs import RunFolder
 from mirembed.runs.folder import list_runs
 from mirembed.specs import Spec
 from mirembed.store.files import read_json
-from mirembed.store.tracks import open_tracks
 
 SLOW = """\
 import time

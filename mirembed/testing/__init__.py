@@ -17,10 +17,14 @@ from mirembed.errors import ConformanceError
 from mirembed.testing.checks import (
     Check,
     check_dataset,
+    check_features,
     check_learner,
+    check_network,
     check_similarity,
     dataset_checks,
+    features_checks,
     learner_checks,
+    network_checks,
     similarity_checks,
 )
 
@@ -28,9 +32,13 @@ __all__ = [
     "Check",
     "ConformanceError",
     "check_dataset",
+    "check_features",
     "check_learner",
+    "check_network",
     "check_similarity",
     "dataset_checks",
+    "features_checks",
     "learner_checks",
+    "network_checks",
     "similarity_checks",
 ]
