@@ -39,8 +39,9 @@ _UNFORESEEN = "a case that the author did not consider"
 
 def module(subject: Subject) -> None:
     """Return a new torch.nn.Module each time, or raise ValueError for a size of the frames that it cannot take."""
+    network = _network(subject)
     for inputs in _inputs(subject):
-        first, second = _seeded(subject, inputs), _seeded(subject, inputs)
+        first, second = _seeded(network, inputs), _seeded(network, inputs)
         if first is second:
             raise Broken(
                 "returns the same module every time",
@@ -52,7 +53,7 @@ def module(subject: Subject) -> None:
 def units(subject: Subject) -> None:
     """Return float32 embeddings [batch, units], with the units that the module declares, for any number of frames."""
     for inputs in _inputs(subject):
-        made = _seeded(subject, inputs).eval()
+        made = _seeded(_network(subject), inputs).eval()
         for batch, time in ((3, 40), (1, 40), (3, 1), (1, 1), (2, 137)):
             given = f"random frames [{batch}, {time}, {inputs}]"
             found = _embed(made, _frames(batch, time, inputs), torch.ones(batch, time), given)
@@ -68,7 +69,7 @@ def units(subject: Subject) -> None:
 def finite(subject: Subject) -> None:
     """Be finite for all finite frames: random, zero, constant and large ones."""
     for inputs in _inputs(subject):
-        made = _seeded(subject, inputs).eval()
+        made = _seeded(_network(subject), inputs).eval()
         inside = _inside()
         for given, frames in {
             _BATCH: _frames(len(LENGTHS), max(LENGTHS), inputs),
@@ -78,6 +79,21 @@ def finite(subject: Subject) -> None:
         }.items():
             cause = "dividing by a norm or deviation of 0: add a small constant; or an overflow in exp"
             _require_finite(_embed(made, frames, inside, given), "returns", given, cause)
+
+
+def deterministic(subject: Subject) -> None:
+    """Give the same embeddings every time in evaluation mode, and the same initial weights for the same seed."""
+    made, inputs = _module(subject)
+    frames, inside = _frames(len(LENGTHS), max(LENGTHS), inputs), _inside()
+    expected = _embed(made, frames, inside, _BATCH)
+    _embed(made, 2 * _frames(*frames.shape, seed=1), inside, _BATCH)
+    cause = (
+        "dropout without nn.Dropout, a state kept between calls, or random numbers of numpy or Python: draw weights "
+    )
+    cause += "with torch, or in initialize(module, rng)"
+    for again, which in ((made, "a second call"), (_seeded(_network(subject), inputs).eval(), "a second module")):
+        what = f"does not return the same from {which}"
+        _require_same(_embed(again, frames, inside, _BATCH), expected, what, _BATCH, cause, tolerance=0.0)
 
 
 def padding(subject: Subject) -> None:
@@ -97,27 +113,6 @@ def padding(subject: Subject) -> None:
         cut = _embed(made, frames[[row], :length], inside[[row], :length], given)
         padded = _embed(made, frames[[row]], inside[[row]], given)
         _require_same(cut, padded, "changes with the length of the padding", given, cause)
-
-
-def companions(subject: Subject) -> None:
-    """Ignore the other tracks: in a batch but for rounding, and in full-track embedding to the bit."""
-    made, inputs = _module(subject)
-    frames, inside = _frames(len(LENGTHS), max(LENGTHS), inputs), _inside()
-    together = _embed(made, frames, inside, _BATCH)
-    cause = "statistics over the batch, such as x.mean(dim=0) or a batch normalization in evaluation mode without "
-    cause += "running statistics"
-    for row in range(len(LENGTHS)):
-        given = f"{_BATCH}; track {row} alone"
-        alone = _embed(made, frames[[row]], inside[[row]], given)
-        _require_same(alone, together[[row]], "changes with the other tracks of a batch", given, cause)
-    tracks = _Tracks(inputs)
-    whole = tracks.embed(made, range(len(tracks.lengths)))
-    for rows in ([0], [2], [4, 1], [3, 3, 0]):
-        given = f"full tracks of {', '.join(str(tracks.lengths[row]) for row in rows)} frames"
-        found = tracks.embed(made, rows)
-        if not np.array_equal(found, whole[rows]):
-            what = f"by {np.abs(found - whole[rows]).max():.2g}, expected the same bits as with all tracks"
-            raise Broken(f"embeds full tracks differently with others beside them, {what}", given=given, cause=cause)
 
 
 def stream(subject: Subject) -> None:
@@ -144,6 +139,27 @@ def stream(subject: Subject) -> None:
         _require_same(found, expected, "streams to another result than in one piece", given, cause)
 
 
+def companions(subject: Subject) -> None:
+    """Ignore the other tracks: in a batch but for rounding, and in full-track embedding to the bit."""
+    made, inputs = _module(subject)
+    frames, inside = _frames(len(LENGTHS), max(LENGTHS), inputs), _inside()
+    together = _embed(made, frames, inside, _BATCH)
+    cause = "statistics over the batch, such as x.mean(dim=0) or a batch normalization in evaluation mode without "
+    cause += "running statistics"
+    for row in range(len(LENGTHS)):
+        given = f"{_BATCH}; track {row} alone"
+        alone = _embed(made, frames[[row]], inside[[row]], given)
+        _require_same(alone, together[[row]], "changes with the other tracks of a batch", given, cause)
+    tracks = _Tracks(inputs)
+    whole = tracks.embed(made, range(len(tracks.lengths)))
+    for rows in ([0], [2], [4, 1], [3, 3, 0]):
+        given = f"full tracks of {', '.join(str(tracks.lengths[row]) for row in rows)} frames"
+        found = tracks.embed(made, rows)
+        if not np.array_equal(found, whole[rows]):
+            what = f"by {np.abs(found - whole[rows]).max():.2g}, expected the same bits as with all tracks"
+            raise Broken(f"embeds full tracks differently with others beside them, {what}", given=given, cause=cause)
+
+
 def gradient(subject: Subject) -> None:
     """Have a gradient for every parameter that requires one."""
     made, inputs = _module(subject)
@@ -164,6 +180,8 @@ def gradient_finite(subject: Subject) -> None:
     made, inputs = _module(subject)
     made.train()
     parameters = {name: p for name, p in made.named_parameters() if p.requires_grad}
+    if not parameters:
+        raise SkipTest("it has no parameter that requires a gradient")
     shape = (len(LENGTHS), max(LENGTHS), inputs)
     for given, frames in {
         _BATCH: _frames(*shape),
@@ -183,26 +201,11 @@ def state(subject: Subject) -> None:
     cause = "numbers that are kept in plain attributes: use nn.Parameter or register_buffer; or bfloat16"
     with broken_by_errors("cannot be stored and loaded again", given=given, cause=cause):
         arrays = {name: value.detach().numpy().copy() for name, value in made.state_dict().items()}
-        other = _seeded(subject, inputs, seed=1).eval()
+        other = _seeded(_network(subject), inputs, seed=1).eval()
         other.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     frames, inside = _frames(len(LENGTHS), max(LENGTHS), inputs), _inside()
     expected = _embed(made, frames, inside, _BATCH)
     _require_same(_embed(other, frames, inside, given), expected, "embeds differently", given, cause, tolerance=0.0)
-
-
-def deterministic(subject: Subject) -> None:
-    """Give the same embeddings every time in evaluation mode, and the same initial weights for the same seed."""
-    made, inputs = _module(subject)
-    frames, inside = _frames(len(LENGTHS), max(LENGTHS), inputs), _inside()
-    expected = _embed(made, frames, inside, _BATCH)
-    _embed(made, 2 * _frames(*frames.shape, seed=1), inside, _BATCH)
-    cause = (
-        "dropout without nn.Dropout, a state kept between calls, or random numbers of numpy or Python: draw weights "
-    )
-    cause += "with torch, or in initialize(module, rng)"
-    for again, which in ((made, "a second call"), (_seeded(subject, inputs).eval(), "a second module")):
-        what = f"does not return the same from {which}"
-        _require_same(_embed(again, frames, inside, _BATCH), expected, what, _BATCH, cause, tolerance=0.0)
 
 
 def input_unchanged(subject: Subject) -> None:
@@ -263,9 +266,13 @@ class _Tracks:
 
     def embed(self, made: EmbeddingModule, rows: Any) -> Any:
         chosen = np.array([*rows])
-        engine = TorchEngine(made, InputForm(deltas=False), "the network")
-        with broken_by_errors("fails to embed full tracks", given="random frames", cause=_UNFORESEEN):
+        engine = TorchEngine(made, InputForm(deltas=False), "it")
+        try:
             return engine.embed_tracks(self.frames, self.starts[chosen], self.lengths[chosen], self.normalization)
+        except MirembedError as error:
+            given = f"full tracks of {', '.join(map(str, self.lengths[chosen]))} frames"
+            what = f"cannot embed full tracks: {one_line(error).partition('; report it')[0]}"
+            raise Broken(what, given=given, cause="stream or finish, see the check stream") from error
 
 
 def _network(subject: Subject) -> PluginNetwork:
@@ -294,9 +301,9 @@ def _inputs(subject: Subject) -> Iterator[int]:
         raise Broken(f"refuses all of them: {refused[0]}", given=given, cause="a size that is fixed in the plugin")
 
 
-def _seeded(subject: Subject, inputs: int, seed: int = 0) -> EmbeddingModule:
+def _seeded(network: PluginNetwork, inputs: int, seed: int = 0) -> EmbeddingModule:
     try:
-        return _network(subject).seeded(inputs, (seed, 0))
+        return network.seeded(inputs, (seed, 0))
     except MirembedError as error:
         raise Broken(
             one_line(error.__cause__ or error),
@@ -308,7 +315,7 @@ def _seeded(subject: Subject, inputs: int, seed: int = 0) -> EmbeddingModule:
 def _module(subject: Subject) -> tuple[EmbeddingModule, int]:
     """Return a module in evaluation mode, and the size of its frames."""
     inputs = next(_inputs(subject))
-    return _seeded(subject, inputs).eval(), inputs
+    return _seeded(_network(subject), inputs).eval(), inputs
 
 
 def _frames(batch: int, time: int, inputs: int, seed: int = 0) -> Tensor:
