@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from mirembed_features.logmel import LogMel
 
 from mirembed import Classification, Listing, Track
 from mirembed.config import defaults
@@ -28,6 +27,7 @@ from mirembed.features import resolve_features
 from mirembed.progress import Silent, counted
 from mirembed.registry import Registry
 from mirembed.store import FeatureStore
+from mirembed_features.logmel import LogMel
 
 DISTINCT = 40
 """Clips to synthesize; further files are hard links to them."""
