@@ -24,7 +24,7 @@ from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.loop import TrainingData, TrainingSettings, train
 from mirembed.training.network import PluginNetwork, one_thread
 from mirembed.training.similarity import PluginSimilarity
-from mirembed.workers.trainings import run_trainings
+from mirembed.workers.executor import run_trainings
 
 
 @dataclass(frozen=True)

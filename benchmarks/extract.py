@@ -26,7 +26,7 @@ from mirembed.extract import ExtractOptions, FileToExtract, extract, extract_fil
 from mirembed.features import resolve_features
 from mirembed.progress import Silent, counted
 from mirembed.registry import Registry
-from mirembed.store import FeatureStore
+from mirembed.store import Store
 from mirembed_features.logmel import LogMel
 
 DISTINCT = 40
@@ -87,12 +87,15 @@ def run_mirembed(paths: Sequence[Path], jobs: int, backend: str) -> None:
     """Extract the files into a new store."""
     tracks = [Track(path.name, path, "music") for path in paths]
     with tempfile.TemporaryDirectory(prefix="mirembed-bench-") as store:
+        place = Store(Path(store))
+        place.create()
         summary = extract(
-            FeatureStore(Path(store)),
+            place,
             Listing(Classification(("music",)), tracks),
             spec="folder",
             plugin={},
             audio=paths[0].parent,
+            features=[resolve_features(Registry.discover(), defaults.FEATURES)],
             jobs=jobs,
             options=ExtractOptions(backend),
             progress=Silent(),

@@ -5,7 +5,7 @@
 Each page runs from top to bottom in a new folder that holds what the pages assume: ``music`` (the first twelve demo
 clips of three styles), ``new`` (the other three of each) and ``moods.csv`` (their band, arousal and valence). A block
 whose commands show no output is only run, and one that does not call mirembed is left alone. Output that a page cuts
-short with ``…`` is cut again after as many lines.
+short with ``…`` is cut again after as many lines. The name of a run in a command becomes that of the newest run.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ STYLES = ("rock", "swing", "waltz")
 N_MUSIC = 12
 """Clips of each style in ``music``."""
 BLOCK = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
+RUN = re.compile(r"\b[a-z]+-\d{8}-\d{6}\b")
 COMMAND = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 
 
@@ -60,6 +61,14 @@ def run(command: str, folder: Path) -> str:
     return re.sub(r"^about .* left\n", "", completed.stdout, flags=re.MULTILINE)  # it depends on the machine
 
 
+def with_newest_run(command: str, folder: Path) -> str:
+    """Replace the name of a run by that of the newest run, without the digest at its end."""
+    if RUN.search(command) is None:
+        return command
+    newest = max((folder / "mirembed-store" / "runs").glob("[!.]*"), key=lambda run: run.stat().st_mtime)
+    return RUN.sub(newest.name.rpartition("-")[0], command)
+
+
 def cut(printed: str, before: str) -> str:
     """Shorten new output where the page shortens the old one."""
     if not before.endswith("…\n"):
@@ -83,6 +92,7 @@ def rewrite(page: Path) -> None:
                 print(f"{page}: {command}", file=sys.stderr)
                 if "RUN" in command or "GTZAN" in command or "HOST" in command or "paper" in command:
                     return block[0]
+                command = with_newest_run(command, folder)
                 printed = run(command, folder)
                 lines.append(f"$ {command}\n{cut(printed, before) if shown else before}")
             return "".join(lines)

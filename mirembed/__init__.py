@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mirembed.audio.files import AUDIO_SUFFIXES, AudioFiles, find_audio, is_audio, require_folder
 from mirembed.errors import AudioError, DatasetError, MirembedError
 from mirembed.hookspecs import (
     Archive,
@@ -34,7 +35,6 @@ from mirembed.progress import counted
 
 if TYPE_CHECKING:
     from mirembed.audio.by_essentia import essentia_algorithm, essentia_error
-    from mirembed.audio.files import AUDIO_SUFFIXES, AudioFiles, find_audio, is_audio, require_folder
     from mirembed.audio.samples import SamplesAudio
 
 __all__ = [
@@ -73,14 +73,9 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULES = {
-    "AUDIO_SUFFIXES": "mirembed.audio.files",
-    "AudioFiles": "mirembed.audio.files",
     "SamplesAudio": "mirembed.audio.samples",
     "essentia_algorithm": "mirembed.audio.by_essentia",
     "essentia_error": "mirembed.audio.by_essentia",
-    "find_audio": "mirembed.audio.files",
-    "is_audio": "mirembed.audio.files",
-    "require_folder": "mirembed.audio.files",
 }
 """Where the public names are that are imported only when they are used."""
 

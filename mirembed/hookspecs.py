@@ -203,27 +203,27 @@ class Dataset(Protocol):
 
 
 class Audio(Protocol):
-    """The audio of one recording, as `Features.extract` receives it.
+    """The audio of one recording, as `Features.extract` receives it."""
 
-    Attributes
-    ----------
-    path : pathlib.Path
-        The file.
-    ids : tuple of str
-        The ids under which the dataset lists the file; empty for files that no dataset lists.
-    rate : int
-        Sampling rate of the file in Hz.
-    channels : int
-        Number of channels of the file.
-    duration : float
-        Seconds that the header states; 0 if it states none. Only `blocks` tells for certain.
-    """
+    @property
+    def path(self) -> Path:
+        """The file."""
 
-    path: Path
-    ids: tuple[str, ...]
-    rate: int
-    channels: int
-    duration: float
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids under which the dataset lists the file; empty for files that no dataset lists."""
+
+    @property
+    def rate(self) -> int:
+        """Sampling rate of the file in Hz."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the file."""
+
+    @property
+    def duration(self) -> float:
+        """Seconds that the header states; 0 if it states none. Only `blocks` tells for certain."""
 
     def blocks(self, rate: int | None = None) -> Iterator[NDArray[np.float32]]:
         """Yield the samples in order: ndarray ``[n_samples]``, the mean of the channels; full scale is 1.

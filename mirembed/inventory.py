@@ -13,16 +13,8 @@ from pathlib import Path
 
 from mirembed.errors import MirembedError, StoreError
 from mirembed.hookspecs import Classification
-from mirembed.models.saved import (
-    MANIFEST,
-    NETWORK,
-    ModelSummary,
-    file_digest,
-    list_models,
-    model_faults,
-    summarize_model,
-)
-from mirembed.progress import Progress, Silent, counted
+from mirembed.models.saved import MANIFEST, ModelSummary, list_models, model_faults, network_digest, summarize_model
+from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.record import run_faults
 from mirembed.runs.summary import RunSummary, summarize
@@ -186,15 +178,15 @@ def all_embeddings(store: Store) -> list[StoredEmbeddings]:
 
 
 def is_of_its_model(stored: StoredEmbeddings, store: Store) -> bool:
-    """Whether the model with the name of the embeddings exists, and its network made them.
+    """Whether the model with the name of the embeddings exists and, as far as it can be read, its network made them.
 
     Raises
     ------
     StoreError
         The table cannot be read.
     """
-    network = store.models / stored.folder.name / NETWORK
-    return network.exists() and stored.digest() == file_digest(network)
+    folder = store.models / stored.folder.name
+    return folder.exists() and network_digest(folder) in (None, stored.digest())
 
 
 def _recordings(shards: FeatureShards) -> set[str]:
@@ -269,12 +261,11 @@ def _summarize_embeddings(stored: StoredEmbeddings, store: Store) -> EmbeddingsS
     return EmbeddingsSummary(name, state, n_recordings, n_bytes)
 
 
-def verify(store: Store, progress: Progress | None = None) -> list[Fault]:
+def verify(store: Store, progress: Progress = NO_PROGRESS) -> list[Fault]:
     """Read everything in a store and list its faults.
 
     Changes nothing, and skips files that another process is writing.
     """
-    progress = progress or Silent()
     features = [FeatureShards(path) for path in _folders(store.root / "features")]
     progress.start("verifying", sum(len(shards.shards()) for shards in features))
     faults: list[Fault] = []
@@ -282,10 +273,12 @@ def verify(store: Store, progress: Progress | None = None) -> list[Fault]:
         advice = f"{_EXTRACT_AGAIN}: it writes a new one"
         faults.append(Fault(str(store.root / "store.json"), "is missing", advice))
     done = 0
-    having: dict[str, set[str]] = {}
+    having: dict[str, set[str] | None] = {}
     for shards in features:
-        having[shards.name] = set()
-        faults += _features_faults(shards, having[shards.name])
+        recordings: set[str] = set()
+        found = list(_features_faults(shards, recordings))
+        having[shards.name] = None if found else recordings
+        faults += found
         done += len(shards.shards())
         progress.update(done)
     for folder in _folders(store.root / "datasets"):
@@ -354,7 +347,8 @@ def _read_shard(shard: Path, digest: str) -> list[str]:
     return recordings
 
 
-def _dataset_faults(dataset: DatasetStore, having: Mapping[str, Collection[str]]) -> Iterator[Fault]:
+def _dataset_faults(dataset: DatasetStore, having: Mapping[str, Collection[str] | None]) -> Iterator[Fault]:
+    """Yield the faults of a dataset; ``having`` has the recordings of stored features, None for damaged ones."""
     repeat = f"delete it and {_EXTRACT_AGAIN}: nothing is decoded again"
     path = dataset.folder / "dataset.json"
     try:
@@ -374,11 +368,13 @@ def _dataset_faults(dataset: DatasetStore, having: Mapping[str, Collection[str]]
         unknown = {str(track.label) for track in tracks} - set(info.task.classes)
         if unknown:
             yield Fault(str(path), f"has the label {min(unknown)!r}, which is not one of the dataset's classes", repeat)
-    used = [name for name in info.features.values() if name in having]
+    features = [having[name] for name in info.features.values() if name in having]
     lost = [
         track.id
         for track in tracks
-        if track.recording is not None and used and not any(track.recording in having[name] for name in used)
+        if features
+        and track.recording is not None
+        and all(recordings is not None and track.recording not in recordings for recordings in features)
     ]
     if lost and not is_held(dataset.folder):
         yield Fault(
@@ -402,12 +398,11 @@ def _embeddings_faults(stored: StoredEmbeddings, store: Store) -> Iterator[Fault
     except (KeyError, StoreError) as error:
         yield Fault.of(stored.path, error, advice)
         return
-    network = store.models / name / NETWORK
     if digest is None:
         yield Fault(path, "is missing", advice)
-    elif not network.exists():
+    elif not (store.models / name).exists():
         yield Fault(path, f"belongs to the model {name}, which the store does not have", advice)
-    elif digest != file_digest(network):
+    elif not is_of_its_model(stored, store):
         yield Fault(path, f"was made by another network than that of the model {name}", advice)
     elif not all(np.isfinite(vector).all() for vector in vectors.values()):
         yield Fault(path, "has embeddings that are not finite", advice)

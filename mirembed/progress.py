@@ -42,6 +42,9 @@ class Silent:
         """Do nothing."""
 
 
+NO_PROGRESS = Silent()
+
+
 class InterruptHandler:
     """Handler of SIGINT that raises `KeyboardInterrupt` and remembers it.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mirembed.errors import SpecError, StoreBusyError, StoreError
@@ -118,13 +118,23 @@ def _features(store: Store, name: str) -> Iterator[Removal]:
         names = " or ".join(f"features:{shards.name}" for shards in same_spec)
         raise StoreError(f"the store {store.root} has several features {name}; choose {names}")
     folder = same_spec[0].folder if same_spec else _existing("features", name, [shards.folder for shards in stored])
-    yield _whole_features(FeatureShards(folder))
+    yield _whole_features(store, FeatureShards(folder))
 
 
-def _whole_features(shards: FeatureShards) -> Removal:
-    _refuse_if_held(shards.folder)
+def _whole_features(store: Store, shards: FeatureShards) -> Removal:
+    """Remove features, which the next extraction of a dataset will not compute again unless it is asked to."""
+    datasets = [dataset for dataset in store.datasets() if shards.name in _features_of(dataset)]
+    for folder in (shards.folder, *(dataset.folder for dataset in datasets)):
+        _refuse_if_held(folder)
 
     def remove() -> None:
+        for dataset in datasets:
+            if not dataset.exists:  # it has just been removed, too
+                continue
+            with dataset.lock():
+                info = dataset.info()
+                kept = {spec: name for spec, name in info.features.items() if name != shards.name}
+                dataset.write_info(replace(info, features=kept))
         with shards.lock():
             delete(shards.folder)
 
@@ -154,7 +164,7 @@ def _unused(store: Store) -> Iterator[Removal]:
     used, wanted = used_recordings(_whole_datasets(store)), _wanted_features(store)
     for shards in store.all_features():
         if shards.name not in wanted:
-            yield _whole_features(shards)
+            yield _whole_features(store, shards)
             continue
         index = shards.index()
         unused = [name not in used for name in index["recording"].to_pylist()]
@@ -216,6 +226,14 @@ def _described(shards: FeatureShards) -> str:
         return counted(len(shards.index()), "recording")
     except StoreError:
         return "damaged"
+
+
+def _features_of(dataset: DatasetStore) -> Collection[str]:
+    """Return the names of the features that a dataset was extracted with; none if it is damaged."""
+    try:
+        return dataset.info().features.values()
+    except StoreError:
+        return ()
 
 
 def _spec(shards: FeatureShards) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 
 from mirembed import SamplesAudio
-from mirembed.audio import read_recording
+from mirembed.audio.decoding import read_recording
 from mirembed_features.logmel import LogMel
 
 

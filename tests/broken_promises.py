@@ -7,8 +7,7 @@ from typing import Any
 from unittest import SkipTest
 
 from mirembed.registry import Kind
-from mirembed.testing import ConformanceError
-from mirembed.testing.checks import AudioFolder, checks
+from mirembed.testing import AudioFolder, ConformanceError, checks
 
 
 def failures(kind: Kind, factory: Callable[..., Any], audio: AudioFolder | None = None) -> dict[str, str]:

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from mirembed.registry import Registry
-from mirembed.reports import WrittenReport, write_report
+from mirembed.reports.report import WrittenReport, write_report
 
 TABLES = {
     "Tracks, labels and folds": "datasets",

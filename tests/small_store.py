@@ -13,19 +13,20 @@ import pytest
 
 from mirembed import Classification, Regression, Target, Task, workers
 from mirembed.config import Settings
-from mirembed.evaluate import evaluate as run_evaluation
-from mirembed.evaluate import plan_run
+from mirembed.evaluate.experiment import evaluate as run_evaluation
+from mirembed.evaluate.plan import plan_run
 from mirembed.features import FeaturesInfo, resolve_features
 from mirembed.fit.job import Job
 from mirembed.fit.resolve import describe_plugins
 from mirembed.hookspecs import Split
-from mirembed.progress import Progress, Silent
+from mirembed.progress import NO_PROGRESS, Progress, Silent
 from mirembed.registry import Registry
-from mirembed.runs import RunFolder, Scores
+from mirembed.runs.folder import RunFolder
+from mirembed.runs.scores import Scores
 from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, RecordingRow, Store, StoredTrack, tracks
 from mirembed.store.tracks import Tracks
-from mirembed.workers import trainings
+from mirembed.workers import executor
 
 CLASSES = Classification(("high", "low", "middle"))
 TARGETS = Regression((Target("height", -100.0, 300.0), Target("depth")))
@@ -118,7 +119,7 @@ def write_frames(store: Store, features: FeaturesInfo, frames: Mapping[str, np.n
     shards.append(rows, part)
 
 
-def open_tracks(store: Store, progress: Progress | None = None, features: Sequence[FeaturesInfo] = (LOGMEL,)) -> Tracks:
+def open_tracks(store: Store, progress: Progress = NO_PROGRESS, features: Sequence[FeaturesInfo] = (LOGMEL,)) -> Tracks:
     """Open the only dataset of a store."""
     return tracks.open_tracks(store, store.find(None), features, progress)
 
@@ -210,6 +211,6 @@ def workers_run(run: Callable[..., Any] = run_here) -> Iterator[None]:
     """Let ``run`` do the work of worker processes inside the block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers, "run", run)
-        patch.setattr(trainings, "forkserver", lambda load: contextlib.nullcontext())
-        patch.setattr(trainings, "prepare_trainings", contextlib.nullcontext)
+        patch.setattr(executor, "forkserver", lambda load: contextlib.nullcontext())
+        patch.setattr(executor, "prepare_trainings", contextlib.nullcontext)
         yield

@@ -6,6 +6,9 @@ import contextlib
 import csv
 import io
 import json
+import os
+import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +25,7 @@ from small_store import workers_run
 
 from mirembed.cli.main import app, main
 from mirembed.cli.output import print_json, print_table
+from mirembed.store import Store
 from mirembed.store.files import read_json, read_table
 
 pytestmark = pytest.mark.slow
@@ -110,8 +114,9 @@ def numbers(text: str) -> list[int]:
 
 
 def stored_embeddings(store: Path, model: str) -> dict[str, np.ndarray]:
-    table = read_table(next(store.glob(f"datasets/*/embeddings/{model}.parquet")))
-    return {row["id"]: np.array(row["embedding"], np.float32) for row in table.to_pylist()}
+    table = read_table(store / "embeddings" / model / "embeddings.parquet").to_pylist()
+    vectors = {row["recording"]: np.array(row["vector"], np.float32) for row in table}
+    return {track.id: vectors[track.recording] for track in Store(store).find(None).tracks()}
 
 
 def test_extract_reports_what_it_did(audio, tmp_path):
@@ -152,7 +157,7 @@ def test_fit_prints_where_model_and_embeddings_are(store):
 
 def test_fit_reuses_a_network(store, target_store):
     model = store / "models" / "folder-rbf-sl"
-    [taken] = run("fit", "--store", target_store, "--network", model, "--json").json["models"]
+    [taken] = run("fit", "--store", target_store, "--from", model, "--json").json["models"]
     assert Path(taken["model"]).name.endswith("-from-folder-rbf-sl")
     assert taken["loss"] is None
 
@@ -168,10 +173,10 @@ def test_fit_reuses_a_network(store, target_store):
 )
 def test_options_that_would_change_a_reused_network_are_an_error(store, target_store, options):
     model = store / "models" / "folder-rbf-sl"
-    refused = run("fit", "--store", target_store, "--network", model, *options, code=1)
+    refused = run("fit", "--store", target_store, "--from", model, *options, code=1)
     listed = ", ".join(option for option in options if str(option).startswith("--"))
     [error] = refused.err.splitlines()
-    assert error.startswith("error: --network ")
+    assert error.startswith("error: --from ")
     assert listed in error
 
 
@@ -414,7 +419,9 @@ def test_json_has_paths_as_strings_and_refuses_other_objects(capsys):
             print_json({"value": value})
 
 
-HEAVY = ("torch", "numba", "sklearn")
+HEAVY = ("torch", "numba", "sklearn", "pandas")
+"""Slow to import. pandas is no dependency, but pyarrow imports it where it is installed."""
+
 LOADED = f"""
 import contextlib, io, sys
 from mirembed.cli.main import main
@@ -450,6 +457,52 @@ def test_commands_that_only_read_import_no_heavy_library(store, run_folder, argu
     )
     assert completed.returncode == 0, completed.stderr
     assert completed.stderr.splitlines()[-1] == "[]"
+
+
+def on_terminal(store: Path, columns: int, *words: object) -> str:
+    """Run the real command on a terminal and return what it prints."""
+    ours, theirs = pty.openpty()
+    environment = clean_environment({"MIREMBED_STORE": str(store), "COLUMNS": str(columns), "TERM": "xterm"})
+    command = [sys.executable, "-m", "mirembed", *map(str, words)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=theirs, env=environment) as process:
+        os.close(theirs)
+        printed = b""
+        with contextlib.suppress(OSError):  # on Linux, the end of the output is an error
+            while piece := os.read(ours, 65536):
+                printed += piece
+        os.close(ours)
+    assert process.returncode == 0
+    return re.sub(r"\x1b\[[0-9;]*m", "", printed.decode()).replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_numbers_are_whole_in_a_table_that_is_wider_than_the_terminal(store, run_folder, columns):
+    row = next(line for line in on_terminal(store, columns, "compare", run_folder).splitlines() if "rbf-sl │" in line)
+    cells = [cell.strip() for cell in row.split("│")]
+    assert re.fullmatch(r"-?\d\.\d{3} \[-?\d\.\d{3}, -?\d\.\d{3}\]", cells[6])
+    assert all(re.fullmatch(r"<?-?\d+\.\d+", cell) for cell in cells[4:6] + cells[7:11])
+
+
+def test_text_is_wrapped_to_fit_the_terminal(store):
+    printed = on_terminal(store, 80, "datasets")
+    table = printed[: printed.index("`")].splitlines()
+    assert {len(line) for line in table} == {80}
+    assert len(table) > 4 + 7 * 2
+    cells = {cell.strip() for line in table for cell in line.split("│")}
+    assert {"698", "1000", "2904", "mediaeval2013"} <= cells
+
+
+@pytest.mark.parametrize("words", [("similar",), ("datasets", "check"), ("evaluate",), ("plugins",)])
+def test_help_shows_what_to_write_and_no_python_type(words):
+    shown = run(*words, "--help").out
+    assert re.search(r"--json +Print JSON", shown)
+    assert not re.search(r"<\w+>", shown)
+
+
+def test_a_folder_to_search_is_checked_before_any_work(store):
+    failed = run("similar", "folder-rbf-sl", "low/low-1.wav", "--in", "nowhere", "--store", store, code=1)
+    assert "nowhere does not exist" in failed.err
+    assert "embedding" not in failed.err
 
 
 def test_version_is_printed():

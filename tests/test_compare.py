@@ -17,10 +17,10 @@ from conftest import Command, clean_environment
 from small_runs import FOLDS, LABELS, N_FOLDS, N_TEST, OTHER, RIGHT, TARGETS, answers, write_run
 
 from mirembed import Regression, Target
-from mirembed.compare import Comparison, LargerError, Mistake, compare
+from mirembed.compare.comparison import Comparison, LargerError, Mistake, compare
 from mirembed.compare.paired_tests import best_of, corrected, paired_tests
 from mirembed.errors import EvaluationError, StoreError
-from mirembed.runs import RunRecord, open_run
+from mirembed.runs.record import RunRecord, open_run
 from mirembed.statistics.metrics import METRICS
 from mirembed.store.files import read_table, write_json, write_table
 
@@ -261,7 +261,10 @@ def test_two_runs_are_compared_on_the_approaches_that_both_have(run, tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"dataset": {"spec": "folder", "digest": "4567"}, "n_tracks": 99}, "tracks.* 100 tracks.* 99"),
+        (
+            {"dataset": {"spec": "folder", "digest": "4567", "tracks": "4567"}, "n_tracks": 99},
+            "tracks.* 100 tracks.* 99",
+        ),
         ({"seeds": [1]}, r"seeds \(0 and 1\)"),
         ({"folds": "grouped", "cv": 10}, r"folds \(5 stratified folds and 10 grouped folds\)"),
         ({"cv": None, "splits": 5, "test_size": 0.25}, r"folds .* 5 stratified splits, test size 0.25\)"),
@@ -305,7 +308,7 @@ def test_approaches_that_two_runs_do_not_have_are_an_error(run, tmp_path):
         compare(opened(run), other)
     with pytest.raises(EvaluationError, match=r"other .*'nn'.* cosine-sl"):
         compare(opened(run), other, ["nn"])
-    with pytest.raises(EvaluationError, match=r"^3 approaches.*nn, fl, cosine-sl"):
+    with pytest.raises(EvaluationError, match=r"^3 methods.*nn, fl, cosine-sl"):
         compare(opened(run), other, ["nn", "fl", "cosine-sl"])
 
 
@@ -464,8 +467,8 @@ def test_comparing_imports_neither_torch_nor_numba_nor_scikit_learn(run):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from mirembed.compare import compare\n"
-        "from mirembed.runs import open_run\n"
+        "from mirembed.compare.comparison import compare\n"
+        "from mirembed.runs.record import open_run\n"
         "print(compare(open_run(Path(), sys.argv[1])).n_tested)\n"
         "print(*sorted({'torch', 'numba', 'sklearn', 'matplotlib'} & sys.modules.keys()))\n"
     )

@@ -13,8 +13,7 @@ import test_mediaeval2013_dataset as mediaeval2013
 
 from mirembed.registry import HOST, Registry
 from mirembed.specs import Spec
-from mirembed.testing import features_checks, learner_checks, network_checks, similarity_checks
-from mirembed.testing.checks import checks
+from mirembed.testing import checks, features_checks, learner_checks, network_checks, similarity_checks
 
 
 def write_folder(folder: Path) -> Path:

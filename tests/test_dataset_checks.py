@@ -12,8 +12,7 @@ from broken_promises import assert_breaks, failures
 from mirembed import Archive, Card, Classification, DatasetError, Listing, Regression, Split, Target, Task, Track
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
-from mirembed.testing import ConformanceError, check_dataset
-from mirembed.testing.checks import promises, run_checks
+from mirembed.testing import ConformanceError, check_dataset, promises, run_checks
 
 SOUND_CARD = Card("Tones", 4, "2 classes", "CC0", "", "Make them.", "<class>/<number>.wav")
 FILES = ("high/0.wav", "high/1.wav", "low/0.wav", "low/1.wav")

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from archive_server import Notes
 from audio_files import write_mp3
 from conftest import Command
 from small_store import run_here
 
 from mirembed import Card, Classification, Listing, Regression, Split, Target, Track, workers
-from mirembed.datasets import measurements
 from mirembed.datasets.check import CheckResult, Finding, check
 from mirembed.progress import Silent
 from mirembed.store.files import write_table
@@ -436,6 +436,19 @@ def test_a_failure_is_remembered_until_the_file_changes(music: Path) -> None:
 
 
 @pytest.mark.usefixtures("in_process")
+def test_a_cache_that_cannot_be_written_is_noted_once_and_the_check_goes_on(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirembed.datasets.check.WRITE_SECONDS", -1.0)  # write it after each file
+    (tmp_path / "file").touch()
+    cache = tmp_path / "file" / "cache.parquet"
+    progress = Notes()
+    assert look(music, cache=cache, progress=progress) == CheckResult(4, ())
+    [note] = progress.said
+    assert str(cache) in note
+
+
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("damage", ["cut", "garbage", "other table", "other version"])
 def test_a_damaged_cache_is_replaced(music: Path, tmp_path: Path, damage: str) -> None:
     import pyarrow as pa
@@ -480,8 +493,8 @@ def test_the_measurements_are_written_at_the_end_and_once_a_minute(
         written.append(path)
         write_table(path, table)
 
-    monkeypatch.setattr(measurements, "write_table", spy)
-    monkeypatch.setattr(measurements, "WRITE_SECONDS", seconds)
+    monkeypatch.setattr("mirembed.datasets.check.write_table", spy)
+    monkeypatch.setattr("mirembed.datasets.check.WRITE_SECONDS", seconds)
     for _ in range(2):  # nothing is new the second time
         look(music)
         assert len(written) == times
@@ -508,7 +521,7 @@ def killer(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     halves = [write_mp3(folder / f"{x.ndim}.mp3", x, RATE, "CONSTANT", header=False).read_bytes()
               for x in (np.column_stack([mono, mono[::-1]]), mono)]  # fmt: skip
     (folder / "killer.mp3").write_bytes(b"".join(halves))
-    script = "import sys, pathlib, mirembed.audio; mirembed.audio.decode(pathlib.Path(sys.argv[1]))"
+    script = "import sys, pathlib, mirembed.audio.decoding as d; d.decode(pathlib.Path(sys.argv[1]))"
     code = subprocess.run([sys.executable, "-c", script, folder / "killer.mp3"], check=False).returncode
     if code != -signal.SIGSEGV:
         pytest.skip("this Essentia survives the file")

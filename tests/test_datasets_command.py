@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from archive_server import Notes
 from conftest import Command, write_tones
 from small_store import write_classes
 from third_party import install
@@ -275,6 +276,35 @@ def test_a_dataset_in_the_store_is_checked_where_it_was_extracted_from(mirembed:
     assert [(finding["kind"], finding["tracks"]) for finding in report["findings"]] == [
         ("unreadable", ["low/low-0.wav"])
     ]
+
+
+class Chimes:
+    """A dataset that synthesizes its only track."""
+
+    def synthesize(self, audio: Path) -> None:
+        audio.mkdir(parents=True, exist_ok=True)
+        (audio / "chime.wav").touch()
+
+    def listing(self, audio: Path) -> Listing:
+        files = sorted(audio.glob("*.wav"))
+        tracks = [Track(file.stem, file, "bronze") for file in files]
+        return Listing(Classification(("bronze", "iron")), tracks, absent=1 - len(files))
+
+
+def test_synthesis_is_announced_only_if_audio_is_missing(tmp_path: Path) -> None:
+    plugins, store = registry(chimes=Chimes), Store(tmp_path)
+
+    def said() -> list[str]:
+        progress = Notes()
+        listing, folder = list_dataset(plugins, Spec.parse("chimes"), None, store, progress)
+        assert [track.path for track in listing.tracks] == [folder / "chime.wav"]
+        return progress.said
+
+    [announced] = said()
+    assert str(tmp_path) in announced
+    assert said() == []
+    (store.audio(Spec.parse("chimes")) / "chime.wav").unlink()
+    assert said() == [announced]
 
 
 def test_a_dataset_that_is_not_in_the_store_needs_its_audio_folder(mirembed: Command) -> None:

@@ -12,7 +12,7 @@ import pytest
 import scipy.signal
 import soundfile
 
-from mirembed.audio import decode
+from mirembed.audio.decoding import decode
 from mirembed.datasets.duplicates import SAME, Match, fingerprint, same_recordings
 from mirembed_datasets.synthesis.composition import draw_clip
 from mirembed_datasets.synthesis.synthesizer import render

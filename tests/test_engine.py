@@ -25,7 +25,7 @@ from small_networks import seeded
 from small_store import evaluate, experiment, noise_with_peak, open_tracks, workers_run, write_classes
 
 from mirembed.errors import EvaluationError, SpecError
-from mirembed.evaluate import plan_experiment
+from mirembed.evaluate.experiment import plan_experiment
 from mirembed.fit import fit
 from mirembed.models.model import Model
 from mirembed.registry import Registry

@@ -21,9 +21,10 @@ from third_party import install
 from mirembed import workers
 from mirembed.config import Settings
 from mirembed.errors import EvaluationError
-from mirembed.progress import Progress
+from mirembed.progress import NO_PROGRESS, Progress
 from mirembed.registry import Registry
-from mirembed.runs import RunFolder, Scores
+from mirembed.runs.folder import RunFolder
+from mirembed.runs.scores import Scores
 from mirembed.store.files import read_json, read_table
 from mirembed.store.tracks import Tracks
 
@@ -41,7 +42,7 @@ def evaluate(
     *,
     run: Callable[..., Any] = run_here,
     jobs: int = 1,
-    progress: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> tuple[RunFolder, list[Scores]]:
     """Evaluate without worker processes, unless ``run`` starts them."""
     settings = settings or three_folds()

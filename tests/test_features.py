@@ -14,9 +14,11 @@ import soxr
 from audio_files import loud_then_quiet, music, spectrogram, write_mp3
 
 from mirembed import AudioError, SamplesAudio
-from mirembed.audio import decode, decoding, read_recording
+from mirembed.audio import decoding
+from mirembed.audio.decoding import decode, read_recording
 from mirembed.errors import MismatchError, PluginError, SpecError
-from mirembed.features import FeaturesInfo, compute, create_features, resolve_features, split_spec
+from mirembed.features import FeaturesInfo, resolve_features, split_spec
+from mirembed.features.compute import compute, create_features
 from mirembed.registry import Plugin, Registry
 
 RATE = 22_050
@@ -181,7 +183,7 @@ def test_two_readers_may_take_turns(clip, monkeypatch):
         pairs = list(zip(audio.blocks(), audio.blocks(), strict=True))
         return [np.concatenate(blocks) for blocks in zip(*pairs, strict=True)]
 
-    (first, second), _ = read_recording(clip, in_turns)
+    (first, second), _ = read_recording(clip, in_turns, keep=True)
     np.testing.assert_array_equal(first, decode(clip).samples)
     np.testing.assert_array_equal(second, first)
 

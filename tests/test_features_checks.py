@@ -10,8 +10,7 @@ import pytest
 from broken_promises import assert_breaks, failures
 
 from mirembed import Audio, AudioError
-from mirembed.testing import check_features
-from mirembed.testing.checks import promises
+from mirembed.testing import check_features, promises
 
 
 class Loudness:

@@ -13,6 +13,7 @@ from archive_server import QUICK, Interrupted, Notes, Server, card_of, noise, se
 from mirembed import Archive, DatasetError
 from mirembed.datasets.fetch import FetchOptions, fetch
 from mirembed.errors import SpecError, StoreWriteError
+from mirembed.progress import NO_PROGRESS, Progress
 
 LABELS = noise(300_000)
 """A file that arrives in more than one piece; it needs no unpacking."""
@@ -38,9 +39,7 @@ def labels(server: Server) -> Archive:
     return server.serve("labels.csv", LABELS)
 
 
-def run(
-    archive: Archive, audio: Path, progress: Notes | Interrupted | None = None, options: FetchOptions | None = None
-):
+def run(archive: Archive, audio: Path, progress: Progress = NO_PROGRESS, options: FetchOptions | None = None):
     """Fetch one archive and return its content."""
     fetch("tiny", card_of(archive), audio, options, progress, QUICK)
     return (audio / "labels.csv").read_bytes()
@@ -186,7 +185,7 @@ class TestServersThatFail:
         with socket.create_server(("127.0.0.1", 0)) as closed:
             port = closed.getsockname()[1]
         message = failure(Archive(f"http://127.0.0.1:{port}/labels.csv", sha256(LABELS)), tmp_path)
-        assert "Connection refused (3 tries)" in message
+        assert "127.0.0.1: Connection refused (3 tries)" in message
         assert "--url FILE" in message
 
     def test_a_premature_end_is_detected_without_a_length(

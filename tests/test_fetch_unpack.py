@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mirembed import Archive, DatasetError
 from mirembed.datasets.fetch import Fetched, FetchOptions, fetch
-from mirembed.progress import Progress
+from mirembed.progress import NO_PROGRESS, Progress
 
 OUTSIDE = b"nobody may write here"
 
@@ -29,7 +29,7 @@ def audio(tmp_path: Path) -> Path:
 
 
 def unpack(
-    content: bytes, name: str, audio: Path, max_bytes: int | None = None, progress: Progress | None = None
+    content: bytes, name: str, audio: Path, max_bytes: int | None = None, progress: Progress = NO_PROGRESS
 ) -> list[Fetched]:
     """Fetch an archive that is a local file."""
     copy = audio.parent / name

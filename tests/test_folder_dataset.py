@@ -251,9 +251,15 @@ class TestTableOfClasses:
         listing = self.listing(audio, "path,label\nx/a.wav,slow\nx/z.wav,slow\ny/z.wav,fast\n")
         assert listing.absent == 2
         assert listing.task == Classification(("slow",))
-        unlisted, classes = listing.notes
+        unlisted, classes, absent = listing.notes
         assert "2 audio files (not listed in " in unlisted
         assert classes.endswith(": fast")
+        assert absent.endswith("labels.csv without audio: x/z.wav, y/z.wav")
+
+    def test_of_many_rows_without_audio_the_first_are_named(self, audio: Path) -> None:
+        rows = "".join(f"lost-{number}.wav,slow\n" for number in range(7))
+        (*_, absent) = self.listing(audio, f"path,label\nx/a.wav,slow\n{rows}").notes
+        assert absent.endswith(": lost-0.wav, lost-1.wav, lost-2.wav, lost-3.wav, lost-4.wav and 2 more")
 
     def test_a_table_of_other_files_is_an_error(self, audio: Path) -> None:
         with pytest.raises(DatasetError, match=r"none of the 2 tracks of .*, such as 'a\.wav'.*'path'"):

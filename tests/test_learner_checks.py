@@ -13,8 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from mirembed import Classification, MirembedError
-from mirembed.testing import ConformanceError, check_learner
-from mirembed.testing.checks import promises
+from mirembed.testing import ConformanceError, check_learner, promises
 
 
 class Nearest(BaseEstimator):

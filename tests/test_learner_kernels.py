@@ -33,8 +33,7 @@ from mirembed.errors import ModelError, PluginError, SpecError
 from mirembed.fit import transfer
 from mirembed.fit.job import fit_models
 from mirembed.fit.resolve import describe_plugins
-from mirembed.models.kernels import Kernel
-from mirembed.models.learners import FittedLearner, fit_learner
+from mirembed.models.learners import FittedLearner, Kernel, fit_learner
 from mirembed.models.model import Model
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec

@@ -238,7 +238,16 @@ def test_many_narrow_bands_all_hear_noise():
 @pytest.mark.parametrize(
     "given",
     [
-        *("bands=0", "bands=1025", "bands=500,high=200", "frame=0", "frame=nan", "hop=-1", "hop=1e9"),
+        *(
+            "bands=0",
+            "bands=1025",
+            "bands=500,high=200",
+            "frame=0",
+            "frame=nan",
+            "frame=0.001,high=500",
+            "hop=-1",
+            "hop=1e9",
+        ),
         *("low=-1", "low=7000", "low=nan", "high=inf", "high=1e9", "scale=mel", "backend=librosa"),
     ],
 )

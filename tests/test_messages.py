@@ -65,7 +65,7 @@ mirembed fit --device tpu
 mirembed fit --engine fast
 mirembed fit --exclude everything
 mirembed fit --name a/b
-mirembed fit --network nothing
+mirembed fit --from nothing
 mirembed fit --dataset gtzan
 mirembed fit --dataset zzz
 mirembed fit --store nowhere

@@ -12,8 +12,7 @@ import torch
 from broken_promises import assert_breaks, failures
 from torch import Tensor, nn
 
-from mirembed.testing import check_network
-from mirembed.testing.checks import promises
+from mirembed.testing import check_network, promises
 
 
 def mean(outputs: Tensor, inside: Tensor) -> Tensor:

@@ -227,6 +227,21 @@ def test_check_takes_parameters_and_a_shared_name(mirembed, extra):
     assert set(found) == {"learner", "similarity"}
 
 
+@pytest.mark.parametrize(
+    ("spec", "facts"),
+    [
+        ("documented:gama=2", ["'gama'", "gamma: float"]),
+        ("documented:gamma=wide", ["gamma=wide", "expected float"]),
+        ("documented", ["gamma=..."]),
+    ],
+)
+def test_check_refuses_parameters_that_the_plugin_does_not_take(mirembed, extra, spec, facts):
+    done = mirembed("plugins", "check", spec, env=extra, code=1)
+    assert done.stdout == ""
+    [error] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert [fact for fact in facts if fact not in error] == []
+
+
 def test_check_of_a_dataset_takes_its_audio_folder(mirembed, tones):
     [error] = mirembed("plugins", "check", "folder", code=1).stderr.splitlines()
     assert error.startswith("error: ")

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
-from mirembed.testing import ConformanceError, check_similarity
-from mirembed.testing.checks import promises, run_checks
+from mirembed.testing import ConformanceError, check_similarity, promises, run_checks
 
 
 def products(x: Tensor) -> Tensor:

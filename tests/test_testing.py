@@ -12,8 +12,7 @@ from pages import read, sections, table
 
 import mirembed.testing
 from mirembed.errors import UnknownNameError
-from mirembed.testing import Check, ConformanceError, check_similarity, learner_checks, similarity_checks
-from mirembed.testing.checks import promises
+from mirembed.testing import Check, ConformanceError, check_similarity, learner_checks, promises, similarity_checks
 
 PAGE = "docs/testing-plugins.md"
 TESTS = """

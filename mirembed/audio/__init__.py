@@ -3,9 +3,3 @@
 soundfile decodes whatever it can open, because damaged files do not crash it. Essentia, where it is installed, decodes
 the rest (M4A, WMA) and the MP3s that libsndfile may have cut short.
 """
-
-from mirembed.audio.decoding import DecodedFile, FileAudio, Sound, decode, read_recording
-from mirembed.audio.headers import PADDING
-from mirembed.audio.samples import SamplesAudio
-
-__all__ = ["PADDING", "DecodedFile", "FileAudio", "SamplesAudio", "Sound", "decode", "read_recording"]

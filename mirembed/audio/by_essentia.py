@@ -13,16 +13,14 @@ import wave
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mirembed.audio.decode_state import BLOCK_VALUES, OpenFile
-from mirembed.audio.headers import Header
-from mirembed.audio.native_output import silenced
+import numpy as np
+from numpy.typing import NDArray
+
+from mirembed.audio.decode_state import BLOCK_VALUES, OpenFile, silenced
+from mirembed.audio.files import Header
 from mirembed.errors import AudioError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 LONG_SECONDS = 20 * 60
 LONG_BYTES = 50 * 10**6
@@ -134,8 +132,6 @@ def _plain_name(path: Path) -> Iterator[str]:
 
 
 def _decode_in_memory(name: str) -> OpenFile:
-    import numpy as np
-
     loader = _audio_loader()
     loader.__configure__(filename=name)
     samples, rate, channels, *_ = loader.__compute__()
@@ -167,8 +163,6 @@ def _audio_loader() -> Any:
 
 def _decode_to_disk(name: str, stack: ExitStack) -> OpenFile:
     """Decode to a temporary file, which holds only the mean of the channels."""
-    import numpy as np
-
     file = Path(stack.enter_context(tempfile.NamedTemporaryFile(prefix="mirembed-", suffix=".f32")).name)  # noqa: SIM115
     rate, n_samples = _write_mean(name, str(file))
     if file.stat().st_size < 4 * n_samples:  # Essentia does not notice a full disk

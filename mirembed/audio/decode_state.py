@@ -1,17 +1,19 @@
-"""The state of one file's decoding: each block of samples is checked, hashed and mixed down."""
+"""What both decoders share: each block of samples is checked, hashed and mixed down, in silence."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mirembed.errors import AudioError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 MAX_HOURS = 12
 """A file whose header states more is refused before it is decoded."""
@@ -39,7 +41,7 @@ class OpenFile:
     decoder : {"soundfile", "essentia"}
     blocks : callable
         Each call decodes the file from its beginning: an iterator of arrays ``[n_samples, channels]``, float32,
-        C-contiguous.
+        C-contiguous, which are valid until the next one.
 
     Raises
     ------
@@ -85,8 +87,6 @@ class DecodeState:
         ndarray [n_samples], float32
             The mean of the channels, read-only; None once a sample was NaN or infinite.
         """
-        import numpy as np
-
         self.n_samples += len(block)
         require_bounded(self.seconds)
         self._hasher.update(block.data.cast("B"))
@@ -113,8 +113,6 @@ class DecodeState:
 
 def mix(block: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the mean of the channels of ``block [n_samples, channels]``: ndarray ``[n_samples]``, read-only."""
-    import numpy as np
-
     # Channel by channel: numpy's mean over an axis of length two is many times slower.
     mono: NDArray[np.float32] = block[:, 0].copy()
     channels = block.shape[1]
@@ -131,3 +129,35 @@ def require_bounded(seconds: float) -> None:
     """Raise `AudioError` for audio longer than `MAX_HOURS`."""
     if seconds > MAX_HOURS * 3600:
         raise AudioError(f"{seconds / 3600:.1f} hours long, longer than the limit of {MAX_HOURS} hours; split the file")
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[list[bytes]]:
+    """Keep the lines that native libraries write to file descriptors 1 and 2, instead of showing them.
+
+    Anything that Python has printed before is flushed first. The descriptors belong to the whole process: what Python
+    prints inside the block, or in another thread, may be kept too. The list is empty until the block ends.
+    """
+    lines: list[bytes] = []
+    _flush()
+    sink = os.memfd_create("native-output")
+    terminal = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    try:
+        for descriptor in terminal:
+            os.dup2(sink, descriptor)
+        yield lines
+    finally:
+        for descriptor, original in terminal.items():
+            os.dup2(original, descriptor)
+            os.close(original)
+        _flush()
+        with os.fdopen(sink, "rb") as written:
+            if os.fstat(sink).st_size:  # usually nothing was written, and this runs for every block of samples
+                written.seek(0)
+                lines += written
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()

@@ -9,18 +9,16 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mirembed.audio.by_essentia import open_by_essentia
-from mirembed.audio.decode_state import BLOCK_VALUES, Decoder, DecodeState, OpenFile, mix, require_bounded
-from mirembed.audio.headers import PADDING, Header, read_header
-from mirembed.audio.native_output import NativeOutput, silenced
+from mirembed.audio.decode_state import BLOCK_VALUES, Decoder, DecodeState, OpenFile, mix, require_bounded, silenced
+from mirembed.audio.files import PADDING, Header, read_header
 from mirembed.audio.samples import resampled
 from mirembed.errors import AudioError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 KEPT_SAMPLES = 2**24
 """Samples that are kept so that a second reader need not decode them again: 64 MiB, or six minutes at 44.1 kHz."""
@@ -75,7 +73,7 @@ class DecodedFile(Sound):
 
 
 def read_recording(
-    path: Path, use: Callable[[FileAudio], Result], ids: tuple[str, ...] = ()
+    path: Path, use: Callable[[FileAudio], Result], ids: tuple[str, ...] = (), *, keep: bool = False
 ) -> tuple[Result, Sound | None]:
     """Hand the audio of a file to a function, which reads it block by block.
 
@@ -94,6 +92,8 @@ def read_recording(
         is forgotten.
     ids : tuple of str
         The ids under which a dataset lists the file.
+    keep : bool
+        Keep samples that have been read, up to `KEPT_SAMPLES`, so that a second reader need not decode them again.
 
     Returns
     -------
@@ -112,11 +112,11 @@ def read_recording(
     """
     _require_readable(path)
     with contextlib.ExitStack() as stack:
-        audio = FileAudio(path, ids, stack)
+        audio = FileAudio(path, ids, stack, KEPT_SAMPLES if keep else 0)
         try:
             return _use(audio, use)
         except _NotDecodedError as reason:
-            return _use(FileAudio(path, ids, stack, str(reason), audio.messages), use)
+            return _use(audio.by_essentia(str(reason)), use)
 
 
 def decode(path: Path) -> DecodedFile:
@@ -127,8 +127,6 @@ def decode(path: Path) -> DecodedFile:
     AudioError
         See `read_recording`.
     """
-    import numpy as np
-
     samples, sound = read_recording(path, lambda audio: np.concatenate(list(audio.blocks())))
     assert sound is not None  # noqa: S101
     return DecodedFile(**vars(sound), samples=samples)
@@ -153,10 +151,8 @@ class FileAudio:
     ids : tuple of str
     stack : contextlib.ExitStack
         Holds temporary files.
-    before : str
-        Why soundfile did not decode the file; empty to try it.
-    messages : int
-        Lines that native libraries wrote before.
+    keep : int
+        The number of samples to keep for a second reader.
 
     Attributes
     ----------
@@ -168,18 +164,22 @@ class FileAudio:
         Lines that native libraries have written.
     """
 
-    def __init__(
-        self, path: Path, ids: tuple[str, ...], stack: contextlib.ExitStack, before: str = "", messages: int = 0
-    ) -> None:
+    def __init__(self, path: Path, ids: tuple[str, ...], stack: contextlib.ExitStack, keep: int) -> None:
         self.path, self.ids = path, ids
         self.problem: AudioError | None = None
-        self.n_reads = 0
-        self.messages = messages
-        self._stack, self._before = stack, before
+        self.n_reads = self.messages = 0
+        self._stack, self._keep = stack, keep
+        self._before = ""
         self._decoded: Iterator[NDArray[np.float32]] | None = None
         self._kept: list[NDArray[np.float32]] = []
         self._n_decoded = self._n_kept = 0
         self._sound: Sound | None = None
+
+    def by_essentia(self, reason: str) -> FileAudio:
+        """Return the same audio, to be decoded by Essentia, because of what soundfile made of it."""
+        audio = FileAudio(self.path, self.ids, self._stack, self._keep)
+        audio.messages, audio._before = self.messages, reason
+        return audio
 
     @property
     def rate(self) -> int:
@@ -242,7 +242,7 @@ class FileAudio:
         if block is not None:
             self._n_decoded += 1
             self._n_kept += len(block)
-            if self._n_kept <= KEPT_SAMPLES:
+            if self._n_kept <= self._keep:
                 self._kept.append(block)
             else:
                 self._kept.clear()
@@ -301,7 +301,7 @@ class FileAudio:
         """Run decoders: silence them, and remember what goes wrong, after which nothing is decoded."""
         if self.problem is not None:
             raise self.problem
-        output = NativeOutput()
+        output: list[bytes] = []
         try:
             with silenced() as output:
                 yield
@@ -315,7 +315,7 @@ class FileAudio:
             self.problem = AudioError(f"cannot be read: {error.strerror or error}")
             raise self.problem from error
         finally:
-            self.messages += output.lines
+            self.messages += len(output)
 
 
 def _require_readable(path: Path) -> None:
@@ -363,14 +363,15 @@ def _sound_file(path: Path) -> Any:
 
 
 def _blocks_by_soundfile(path: Path, mpeg: Header | None) -> Iterator[NDArray[np.float32]]:
-    """Yield blocks ``[n_samples, channels]``; ``mpeg`` is the header of an MPEG file."""
+    """Yield blocks ``[n_samples, channels]``, each until the next; ``mpeg`` is the header of an MPEG file."""
+    import numpy as np
     import soundfile
 
     n_samples = 0
     with _sound_file(path) as file:
-        length = max(1, BLOCK_VALUES // file.channels)
+        buffer = np.empty((max(1, BLOCK_VALUES // file.channels), file.channels), np.float32)
         try:
-            while len(block := file.read(length, dtype="float32", always_2d=True)):
+            while len(block := file.read(out=buffer)):
                 n_samples += len(block)
                 yield block
         except soundfile.SoundFileError as error:

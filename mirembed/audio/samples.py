@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mirembed.audio.decode_state import MAX_RATE
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 class SamplesAudio:
@@ -48,8 +47,6 @@ class SamplesAudio:
         ids: tuple[str, ...] = (),
         block: int = 2**19,
     ) -> None:
-        import numpy as np
-
         self.path, self.ids, self.rate = path, ids, rate
         with np.errstate(over="ignore"):
             self._samples = np.array(samples, np.float32).reshape(-1)  # a copy, which nobody else changes
@@ -89,7 +86,6 @@ def resampled(blocks: Iterator[NDArray[np.float32]], rate: int, wanted: int | No
 
 
 def _by_soxr(blocks: Iterator[NDArray[np.float32]], rate: int, wanted: int) -> Iterator[NDArray[np.float32]]:
-    import numpy as np
     import soxr
 
     stream = soxr.ResampleStream(rate, wanted, 1, dtype="float32", quality="HQ")

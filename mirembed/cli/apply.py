@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from mirembed.audio.files import audio_files, printable
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
 from mirembed.progress import counted
+from mirembed.store import Store
 
 if TYPE_CHECKING:
     from mirembed.models.inference import EmbeddedFiles
     from mirembed.models.model import Model
 
 _Out: TypeAlias = Annotated[
-    Path | None,
-    typer.Option("--out", metavar="FILE", help="Write a .csv or .parquet file instead.", dir_okay=False),
+    Path | None, typer.Option("--out", metavar="FILE", help="Write a .csv or .parquet file instead.", dir_okay=False)
 ]
 
 _SHOWN = 6
@@ -34,7 +35,6 @@ def embed(
     json: options.Json = False,
 ) -> None:
     """Compute the embeddings of audio files. They need no labels."""
-    from mirembed.audio.files import printable
     from mirembed.models.inference import check_suffix, write_embedded
 
     check_suffix(out)
@@ -57,7 +57,6 @@ def predict(
     json: options.Json = False,
 ) -> None:
     """Predict the class or the targets of audio files. They need no labels."""
-    from mirembed.audio.files import printable
     from mirembed.models.inference import check_suffix, write_predictions
     from mirembed.models.model import named_predictions
 
@@ -73,10 +72,8 @@ def predict(
 
 def _embed(model: str, paths: list[Path], store: Path, jobs: int | None) -> tuple[Model, EmbeddedFiles]:
     """Load a model and embed audio files and folders with it."""
-    from mirembed.audio.files import audio_files
     from mirembed.models.inference import embed_files
     from mirembed.models.model import Model, find_model
-    from mirembed.store import Store
 
     registry, place = options.discover(), Store(store)
     loaded = Model.load(find_model(place.models, model), registry)
@@ -86,7 +83,6 @@ def _embed(model: str, paths: list[Path], store: Path, jobs: int | None) -> tupl
 
 
 def _print(json: bool, content: dict[str, Any], table: Table, result: EmbeddedFiles, out: Path | None) -> None:
-    from mirembed.audio.files import printable
 
     failures = [{"path": printable(path), "reason": reason} for path, reason in result.failures]
     print_result(json, lambda: {**content, "failures": failures}, [table] if table.rows and out is None else [])
@@ -100,8 +96,7 @@ def similar(
     track: Annotated[str, typer.Argument(metavar="TRACK", help="Track: an id in the store, or an audio file.")],
     top: Annotated[int, typer.Option(metavar="N", min=1, help="Number of neighbors.")] = 10,
     inside: Annotated[
-        Path | None,
-        typer.Option("--in", metavar="DIR", help="Search this folder of audio files instead of the store."),
+        Path | None, typer.Option("--in", metavar="DIR", help="Search this folder of audio files instead of the store.")
     ] = None,
     dataset: options.Dataset = None,
     store: options.StoreFolder = options.DEFAULT_STORE,
@@ -110,7 +105,6 @@ def similar(
 ) -> None:
     """List the tracks most similar to one, by the similarity that the model learned."""
     from mirembed.models.neighbors import neighbors
-    from mirembed.store import Store
 
     registry = options.discover()
     with ConsoleProgress() as progress:
@@ -122,7 +116,7 @@ def similar(
             top=top,
             inside=inside,
             dataset=dataset,
-            jobs=options.jobs_or_cores(jobs),
+            jobs=jobs,
             progress=progress,
         )
     rows = [(rank, name, f"{value:.4f}") for rank, (name, value) in enumerate(found.tracks, 1)]

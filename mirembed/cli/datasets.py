@@ -10,10 +10,12 @@ from typing import Annotated
 import typer
 
 from mirembed.cli import options
+from mirembed.cli.app import App
 from mirembed.cli.output import ConsoleProgress, Table, print_result
 from mirembed.progress import counted, first_names
+from mirembed.store import Store
 
-app = typer.Typer(help="List the datasets; show, check or fetch one.", invoke_without_command=True)
+app = App(help="List the datasets; show, check or fetch one.", invoke_without_command=True)
 
 _SHOWN = 5
 """Tracks to name in a finding."""
@@ -27,7 +29,6 @@ def list_all(
     if context.invoked_subcommand is not None:
         return
     from mirembed.datasets.catalog import overview
-    from mirembed.store import Store
 
     datasets = overview(options.discover(), Store(store))
     columns = ["name", "title", "tracks", "labels", "license", "in the store"]
@@ -62,7 +63,6 @@ def check(
     """
     from mirembed.datasets.catalog import card_of, list_dataset, official_splits
     from mirembed.datasets.check import check as run
-    from mirembed.store import Store
     from mirembed.store.root import slug
 
     registry = options.discover()
@@ -98,8 +98,7 @@ def fetch(
     name: options.DatasetName,
     audio: Annotated[Path, typer.Option(metavar="DIR", help="The dataset's audio folder; it is created if necessary.")],
     url: Annotated[
-        list[str] | None,
-        typer.Option(metavar="URL|FILE", help="Get an archive from this address or file; repeatable."),
+        list[str] | None, typer.Option(metavar="URL|FILE", help="Get an archive from this address or file; repeatable.")
     ] = None,
     archive: Annotated[str | None, typer.Option(metavar="FILE", help="Fetch only the archive with this name.")] = None,
     checksum: Annotated[

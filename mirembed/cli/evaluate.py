@@ -10,13 +10,16 @@ import typer
 
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
-from mirembed.config import defaults
+from mirembed.config import Settings, defaults, read_experiment, read_preset
 from mirembed.errors import SpecError
+from mirembed.store import Store
 
 if TYPE_CHECKING:
-    from mirembed.config import Settings
-    from mirembed.evaluate import Result
-    from mirembed.runs import RunFolder
+    from mirembed.evaluate.experiment import Result
+    from mirembed.runs.folder import RunFolder
+
+_OF_TRAINING = ("features", "network", "epochs", "batch", "optimizer", "excerpt", "deltas", "normalize", "engine")
+"""Settings that a network that is used as it is has already."""
 
 _KEEP = "What to save in the run"
 """A panel of its own in the help: these long flags would leave the other ones too little room for their help."""
@@ -25,8 +28,7 @@ _KEEP = "What to save in the run"
 def evaluate(
     context: typer.Context,
     dataset: Annotated[
-        list[str] | None,
-        typer.Option(metavar="SPEC", help="Dataset in the store; repeatable. Default: the only one."),
+        list[str] | None, typer.Option(metavar="SPEC", help="Dataset in the store; repeatable. Default: the only one.")
     ] = None,
     store: options.StoreFolder = options.DEFAULT_STORE,
     config: Annotated[
@@ -127,10 +129,9 @@ def evaluate(
     """
     if executor == "local":
         options.train_soon(context)
-    from mirembed.evaluate import plan_experiment, run_experiment
     from mirembed.evaluate.estimate import estimate
-    from mirembed.runs import find_run
-    from mirembed.store import Store
+    from mirembed.evaluate.experiment import plan_experiment, run_experiment
+    from mirembed.runs.summary import find_run
     from mirembed.workers.executor import executor as on_executor
 
     registry = options.discover()
@@ -146,12 +147,7 @@ def evaluate(
             costs = estimate(planned, jobs=workers, progress=progress)
         else:
             folder, results = run_experiment(
-                planned,
-                place,
-                jobs=workers,
-                command=options.command_line(),
-                repeats=repeats,
-                progress=progress,
+                planned, place, jobs=workers, command=options.command_line(), repeats=repeats, progress=progress
             )
     if dry_run:
         print_result(json, costs.to_json, [costs.describe()])
@@ -160,10 +156,7 @@ def evaluate(
     print_result(
         json,
         lambda: contents[0] if len(contents) == 1 else {"run": str(folder), "evaluations": contents},
-        [
-            *(block for result in results for block in _text(result)),
-            f"predictions, folds and curves: {folder}",
-        ],
+        [*(block for result in results for block in _text(result)), f"predictions, folds and curves: {folder}"],
     )
 
 
@@ -171,8 +164,6 @@ def _settings(
     context: typer.Context, config: Path | None, repeats: RunFolder | None, preset: str | None
 ) -> list[Settings]:
     """Return the settings of the experiment file, overridden by the flags that were given."""
-    from mirembed.config import Settings, read_experiment, read_preset
-
     if config is not None and preset is not None:
         raise SpecError(f"--config {config} and --preset {preset} exclude each other; give one of them")
     if preset is not None:
@@ -181,10 +172,18 @@ def _settings(
         settings = read_experiment(config if repeats is None else repeats.folder)
     else:
         settings = [Settings()]
-    return [one.updated(options.given_settings(context), "the command line") for one in settings]
+    given = options.given_settings(context)
+    updated = [one.updated(given, "the command line") for one in settings]
+    of_training = [f"--{key}" for key in given if key in _OF_TRAINING]
+    if of_training and not any(approach.model is None for one in updated for approach in one.approaches):
+        raise SpecError(
+            f"--from uses a network as it was trained; omit {', '.join(of_training)}, or name an --approach to train"
+        )
+    return updated
 
 
 def _text(result: Result) -> Iterator[str | Table]:
+    from mirembed.config.approaches import columns
     from mirembed.runs.scores import describe_undefined
     from mirembed.runs.summary import describe_chance
     from mirembed.statistics.metrics import metric_named
@@ -192,12 +191,17 @@ def _text(result: Result) -> Iterator[str | Table]:
     scores = result.scores
     names = list(scores[0].intervals)
     labels = [metric_named(name).label for name in names]
-    first = "method" if any("+" in s.method for s in scores) else "approach"
-    rows = [[s.method, *(s.intervals[name] for name in names), s.pooled[names[0]]] for s in scores]
-    yield Table([first, *labels, f"pooled {labels[0]}"], rows, result.planned.describe())
-    if scores[0].targets:
-        columns = [f"{labels[0]} by target", *(s.method for s in scores)]
-        yield Table(columns, [[target, *(s.targets[target] for s in scores)] for target in scores[0].targets])
+    headings = columns(result.planned.methods)
+    named = list(zip(scores, zip(*headings.values(), strict=True), strict=True))
+    rows = [[*parts, *(s.intervals[name] for name in names), s.pooled[names[0]]] for s, parts in named]
+    yield Table([*headings, *labels, f"pooled {labels[0]}"], rows, result.planned.describe())
+    targets = list(scores[0].targets)
+    if targets and len(headings) > 1:
+        by_method = [[*parts, *(s.targets[target] for target in targets)] for s, parts in named]
+        yield Table([*headings, *(f"{labels[0]} {target}" for target in targets)], by_method)
+    elif targets:
+        by_target = [[target, *(s.targets[target] for s in scores)] for target in targets]
+        yield Table([f"{labels[0]} by target", *(s.method for s in scores)], by_target)
     for s in scores:
         if s.undefined:
             yield f"{s.method}: {describe_undefined(names[0], s.undefined)}"

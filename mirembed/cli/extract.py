@@ -59,7 +59,8 @@ def extract(
     from mirembed.datasets.catalog import list_dataset
     from mirembed.extract import ExtractOptions, MaxFailures
     from mirembed.extract import extract as run
-    from mirembed.features import create_features, resolve_features
+    from mirembed.features import resolve_features
+    from mirembed.features.compute import create_features
     from mirembed.store import Store
     from mirembed.workers.executor import executor as on_executor
 

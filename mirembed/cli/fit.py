@@ -8,9 +8,10 @@ import typer
 
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, print_result
-from mirembed.config import defaults
+from mirembed.config import Settings, defaults
 from mirembed.errors import SpecError
 from mirembed.progress import counted
+from mirembed.store import Store
 
 
 def fit(
@@ -25,8 +26,7 @@ def fit(
     learner: Annotated[
         str | None,
         typer.Option(
-            metavar="SPEC",
-            help=f"Learner, such as svm, svm:C=10 or svm:kernel=match. Default: {defaults.LEARNER}.",
+            metavar="SPEC", help=f"Learner, such as svm, svm:C=10 or svm:kernel=match. Default: {defaults.LEARNER}."
         ),
     ] = None,
     from_: Annotated[
@@ -59,13 +59,11 @@ def fit(
     """Train on all tracks of a dataset; save the model and the embeddings of the tracks."""
     if from_ is None:
         options.train_soon(context)
-    from mirembed.config import Settings
     from mirembed.datasets.catalog import exclude_tracks
-    from mirembed.features import resolve_features
     from mirembed.fit import fit as run
     from mirembed.fit import transfer
-    from mirembed.models.model import find_model
-    from mirembed.store import Store
+    from mirembed.fit.resolve import resolve_settings
+    from mirembed.fit.saved import SavedNetwork, needed_features
     from mirembed.store.tracks import open_tracks
 
     given = options.given_settings(context, leave_out=("name", "dataset", "exclude", "from_"))
@@ -75,15 +73,20 @@ def fit(
     settings.check()
     registry = options.discover()
     place = Store(store)
-    stored = place.find(dataset)
-    resolved = [resolve_features(registry, spec) for spec in settings.features]
     command = options.command_line()
     with ConsoleProgress() as progress:
-        opened = open_tracks(place, stored, resolved, progress)
+        if from_ is None:
+            settings, given_features = resolve_settings(settings, registry)
+            needed = needed_features(given_features, settings.methods, {})
+        else:
+            saved = SavedNetwork.open(place.models, from_)
+            saved.check_stored(place, registry)
+            needed = [saved.features]
+        opened = open_tracks(place, place.find(dataset), needed, progress)
         tracks = exclude_tracks(registry, opened, exclude, progress)
         if from_ is not None:
-            path = find_model(place.models, from_)
             [spec] = settings.learners
+            path = saved.folder
             fitted = [transfer(tracks, place, path, spec, registry, place.models, name=name, command=command)]
         else:
             fitted = run(
@@ -98,11 +101,10 @@ def fit(
                 command=command,
                 progress=progress,
             )
+    lines = []
     for model in fitted:
         for note in model.notes:
             typer.echo(f"warning: {model.approach}: {note}", err=True)
-    lines = []
-    for model in fitted:
         loss = "" if model.loss is None else f", loss {model.loss:.4g} per track"
         lines += [
             f"{model.approach}: fitted to {counted(len(tracks.ids), 'track')}{loss}",

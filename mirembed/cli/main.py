@@ -14,7 +14,8 @@ from typing import Annotated
 import typer
 
 from mirembed import MirembedError, __version__
-from mirembed.cli import apply, compare, datasets, evaluate, extract, fit, plugins, report, store
+from mirembed.cli import apply, datasets, evaluate, extract, fit, plugins, runs, store
+from mirembed.cli.app import App
 from mirembed.cli.output import keep_stdout_for_results, open_closed_streams
 from mirembed.cli.plugin_commands import CommandGroup
 from mirembed.progress import INTERRUPTED
@@ -22,7 +23,7 @@ from mirembed.progress import INTERRUPTED
 _TYPER_INTERRUPTED = 130
 """Typer catches `KeyboardInterrupt` and returns this."""
 
-app = typer.Typer(
+app = App(
     name="mirembed",
     cls=CommandGroup,
     help="Music embeddings that copy the similarity between labels.",
@@ -33,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 for command in (
-    *(extract.extract, fit.fit, evaluate.evaluate, compare.compare, report.report),
+    *(extract.extract, fit.fit, evaluate.evaluate, runs.compare, runs.report),
     *(apply.embed, apply.predict, apply.similar),
 ):
     app.command(command.__name__)(command)
@@ -97,14 +98,12 @@ def _run(step: Callable[[], object]) -> int:
         if code == _TYPER_INTERRUPTED:
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
-    except typer.TyperException as error:  # a usage error
-        show = getattr(error, "show", None)
+    except (typer.TyperException, MirembedError) as error:
+        show = getattr(error, "show", None)  # a usage error shows the help, too
         if show is not None:
             show()
         else:
             _say(f"error: {error}")
-    except MirembedError as error:
-        _say(f"error: {error}")
     except (KeyboardInterrupt, typer.Abort):
         _say(INTERRUPTED)
     except BrokenPipeError:  # the reader of our output (head, say) has enough

@@ -7,15 +7,14 @@ import shlex
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from mirembed.config import defaults
+from mirembed.config import Settings, defaults
+from mirembed.config.settings import key
+from mirembed.registry import Registry
 from mirembed.specs import Spec
-
-if TYPE_CHECKING:
-    from mirembed.registry import Registry
 
 Dataset: TypeAlias = Annotated[
     Spec | None,
@@ -29,8 +28,7 @@ AudioFolder: TypeAlias = Annotated[
     Path | None, typer.Option(metavar="DIR", help="The dataset's audio folder. The demo synthesizes its own.")
 ]
 StoreFolder: TypeAlias = Annotated[
-    Path,
-    typer.Option("--store", metavar="DIR", envvar="MIREMBED_STORE", help="Folder for features, models and runs."),
+    Path, typer.Option("--store", metavar="DIR", envvar="MIREMBED_STORE", help="Folder for features, models and runs.")
 ]
 Features: TypeAlias = Annotated[
     list[str] | None,
@@ -95,8 +93,7 @@ Normalize: TypeAlias = Annotated[
     ),
 ]
 Exclude: TypeAlias = Annotated[
-    str | None,
-    typer.Option(metavar="WHAT", help="known-faults: leave out the tracks with known faults."),
+    str | None, typer.Option(metavar="WHAT", help="known-faults: leave out the tracks with known faults.")
 ]
 Jobs: TypeAlias = Annotated[
     int | None,
@@ -107,8 +104,7 @@ Jobs: TypeAlias = Annotated[
 Executor: TypeAlias = Annotated[
     str,
     typer.Option(
-        metavar="NAME",
-        help=r"Where the work runs: local, or dask for a Dask cluster (pip install 'mirembed\[dask]').",
+        metavar="NAME", help=r"Where the work runs: local, or dask for a Dask cluster (pip install 'mirembed\[dask]')."
     ),
 ]
 Scheduler: TypeAlias = Annotated[
@@ -146,16 +142,12 @@ def command_line() -> str:
 
 def given_settings(context: typer.Context, leave_out: Collection[str] = ()) -> dict[str, Any]:
     """Return the flags that were given and are settings, by their keys in experiment files."""
-    from mirembed.config.settings import Settings, key
-
     names = {field.name for field in dataclasses.fields(Settings)} - set(leave_out)
     return {key(name): value for name, value in context.params.items() if name in names and value not in (None, [], ())}
 
 
 def discover() -> Registry:
     """Load the plugins and warn about broken ones."""
-    from mirembed.registry import Registry
-
     registry = Registry.discover()
     for broken in registry.broken:
         typer.echo(f"warning: {broken}; not loaded; {broken.remedy}", err=True)
@@ -164,7 +156,7 @@ def discover() -> Registry:
 
 def train_soon(context: typer.Context) -> None:
     """Start importing what trainings need in the background. Call it before any heavy import."""
-    from mirembed.workers.trainings import prepare_trainings
+    from mirembed.workers.executor import prepare_trainings
 
     context.with_resource(prepare_trainings())
 

@@ -9,7 +9,6 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
@@ -28,6 +27,9 @@ _EVENT_INTERVAL = 5.0
 
 _PIPE_WIDTH = 200
 """Columns of a table that is not printed on a terminal."""
+
+_LONG_WORD = 16
+"""Longer words, such as paths, may be broken to fit a table on the terminal."""
 
 
 class ConsoleProgress:
@@ -193,8 +195,8 @@ def confirm(what: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin or not sys.stdin.isatty():
-        raise MirembedError(f"{what}: give --yes to confirm; nothing was removed")
-    if not typer.confirm(f"{what}?", err=True):
+        raise MirembedError(f"nothing was removed: give --yes to {what}")
+    if not typer.confirm(f"{what[0].upper()}{what[1:]}?", err=True):
         raise MirembedError("nothing was removed")
 
 
@@ -212,36 +214,62 @@ def print_json(content: Any) -> None:
     TypeError
         If anything else is not JSON.
     """
-    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, default=_path_to_json) + "\n")
-
-
-def _path_to_json(value: object) -> str:
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{value!r} of type {type(value).__name__} is not JSON")
+    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, default=os.fspath) + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
     """Print a table on standard output.
 
-    Numbers are aligned to the right, floats have three decimals, None is empty, and control characters are escaped.
+    Numbers are aligned to the right and never wrapped, floats have three decimals, None is empty, and control
+    characters are escaped. Text is wrapped to fit the terminal; a table that cannot fit is printed as wide as it is.
     """
     from rich.console import Console
     from rich.table import Table as RichTable
 
     texts = [[one_line(_text(value)) for value in row] for row in rows]
-    table = RichTable()
-    for index, column in enumerate(columns):
-        numeric = bool(texts) and all(re.fullmatch(r"[0-9.,+\[\] %-]+", row[index]) for row in texts)
-        table.add_column(one_line(column), justify="right" if numeric else "left", overflow="fold")
+    columns = [one_line(column) for column in columns]
+    numeric = [_holds_numbers([row[index] for row in texts]) for index in range(len(columns))]
+    # A cell may hold any text: "[dask]" is no markup, and ":note:" no emoji.
+    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    frame = 3 * len(columns) + 1
+    widths = _column_widths([columns, *texts], numeric, console.width - frame)
+    table = RichTable(width=sum(widths) + frame)
+    for column, is_number, width in zip(columns, numeric, widths, strict=True):
+        table.add_column(column, justify="right" if is_number else "left", overflow="fold", width=width)
     for row in texts:
         table.add_row(*row)
-    # A cell may hold any text: "[dask]" is no markup, and ":note:" no emoji.
-    width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    console = Console(highlight=False, markup=False, emoji=False, width=width)
     if title is not None:
         console.print(one_line(title), style="bold", soft_wrap=True)
-    console.print(table)
+    console.print(table, crop=False)
+
+
+def _holds_numbers(cells: Sequence[str]) -> bool:
+    """Whether all cells are numbers, intervals, shares or sizes; some may be empty."""
+    return any(cells) and all(re.fullmatch(r"<?[0-9.,+\[\] %-]*( [KMG]iB)?", cell) for cell in cells)
+
+
+def _column_widths(rows: Sequence[Sequence[str]], numeric: Sequence[bool], room: int) -> list[int]:
+    """Return the width of each column: that of its longest cell, or less for text if all columns need more than room.
+
+    Text is narrowed to the width of its longest word, or to `_LONG_WORD` if that is less. If this is not enough, no
+    column is narrowed.
+    """
+    from rich.cells import cell_len
+
+    cells = list(zip(*rows, strict=True))
+    natural = [max(1, *map(cell_len, column)) for column in cells]
+    words = [max((cell_len(word) for cell in column for word in cell.split()), default=1) for column in cells]
+    least = [
+        width if is_number else min(word, _LONG_WORD)
+        for width, word, is_number in zip(natural, words, numeric, strict=True)
+    ]
+    widths = list(natural)
+    if sum(least) > room:
+        return widths
+    while sum(widths) > room:
+        _, widest = max((width, index) for index, width in enumerate(widths) if width > least[index])
+        widths[widest] -= 1
+    return widths
 
 
 def _text(value: object) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from mirembed.cli.app import App, Group
 from mirembed.errors import MirembedError, PluginError
 from mirembed.hookspecs import PROJECT
 
@@ -66,7 +67,7 @@ class PluginCommands:
     broken: list[BrokenPlugin]
 
 
-class CommandGroup(TyperGroup):
+class CommandGroup(Group):
     """mirembed's own commands, followed by those of plugins."""
 
     def list_commands(self, context: Any) -> list[str]:
@@ -148,7 +149,7 @@ def load_commands(hooks: Iterable[CommandHook], own: Collection[str]) -> PluginC
 
 
 def _call(hook: CommandHook) -> dict[str, Any]:
-    app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode="rich")
+    app = App(pretty_exceptions_enable=False, rich_markup_mode="rich")
     hook.call(app)
     if app.registered_callback is not None:
         raise PluginError("it defines a callback; add commands only, or a typer.Typer of its own with add_typer")

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirembed.cli import options
+from mirembed.cli.app import App
 from mirembed.cli.output import Table, print_result
 from mirembed.cli.plugin_commands import load_commands
 from mirembed.progress import counted
+from mirembed.registry import BrokenPlugin, Registry
+from mirembed.registry.plugins import Description, describe
 from mirembed.specs import Spec
 
 if TYPE_CHECKING:
-    from mirembed.registry.plugins import BrokenPlugin, Description
-    from mirembed.testing.checks import Outcome
+    from mirembed.testing import Outcome
 
-app = typer.Typer(help="List the plugins; show, check or write one.", invoke_without_command=True)
+app = App(help="List the plugins; show, check or write one.", invoke_without_command=True)
 
 
 @app.callback()
@@ -42,8 +44,6 @@ def list_all(
     """List the plugins with their origin, and those that are broken; show, check or write one."""
     if context.invoked_subcommand is not None:
         return
-    from mirembed.registry import Registry
-    from mirembed.registry.plugins import describe
 
     registry = Registry.discover()
     plugins = registry.of_hook(hook)
@@ -88,9 +88,6 @@ def show(
     json: options.Json = False,
 ) -> None:
     """Show a plugin: its parameters with types, defaults and meaning, and where it comes from."""
-    from mirembed.registry import Registry
-    from mirembed.registry.plugins import describe
-
     registry = Registry.discover()
     plugins, broken = registry.matching(name)
     descriptions = [describe(plugin, registry.shown_name(plugin)) for plugin in plugins]
@@ -133,8 +130,7 @@ def check(
 
     If several plugins of different kinds have this name, all of them are checked.
     """
-    from mirembed.registry import Registry
-    from mirembed.testing.checks import run_checks
+    from mirembed.testing import run_checks
 
     registry = Registry.discover()
     kinds = dict.fromkeys(plugin.kind for plugin in registry.find_any(spec.name))
@@ -169,7 +165,6 @@ def new(
     ] = Path(),
 ) -> None:
     """Write a distribution with one plugin, ready to install: module, metadata, test and README."""
-    from mirembed.registry import Registry
     from mirembed.scaffold import write_plugin
 
     written = write_plugin(kind, name, inside, Registry.discover())

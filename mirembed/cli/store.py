@@ -13,11 +13,11 @@ from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, confirm, print_result
 from mirembed.errors import StoreError
 from mirembed.progress import counted, size
+from mirembed.store import Store
 
 if TYPE_CHECKING:
     from mirembed.inventory import Contents, DatasetSummary
     from mirembed.runs.summary import RunSummary
-    from mirembed.store import Store
 
 app = typer.Typer(
     name="store",
@@ -97,7 +97,6 @@ def rm(
 
 
 def _existing(store: Path) -> Store:
-    from mirembed.store import Store
 
     if not any((store / name).exists() for name in ("store.json", "features", "datasets", "models", "runs")):
         raise StoreError(f"there is no store in {store}; create one with `mirembed extract`, or choose another --store")

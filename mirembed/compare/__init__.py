@@ -3,8 +3,3 @@
 The approaches are paired: same tracks, same seeds, same folds. Every number is computed from the predictions of
 finished runs.
 """
-
-from mirembed.compare.comparison import Comparison, Disagreements, LargerError, Mistake, compare
-from mirembed.compare.paired_tests import PairedTest
-
-__all__ = ["Comparison", "Disagreements", "LargerError", "Mistake", "PairedTest", "compare"]

@@ -10,9 +10,9 @@ from typing import Any
 
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import Line, lines
+from mirembed.statistics import TTestResult, corrected_paired_t_test, holm, welch_t_test
 from mirembed.statistics.intervals import Interval
 from mirembed.statistics.metrics import is_constant, metric_named
-from mirembed.statistics.significance import TTestResult, corrected_paired_t_test, holm, welch_t_test
 
 SIGNIFICANCE = 0.05
 """A corrected p-value below this is called significant."""
@@ -158,6 +158,13 @@ def best_of(tests: Iterable[PairedTest], n_methods: int) -> dict[Line, str]:
     """Return the method that is significantly better than all ``n_methods - 1`` others, for each line that has one."""
     won = Counter((test.line, test.better) for test in tests)
     return {line: method for (line, method), count in won.items() if method and count == n_methods - 1}
+
+
+def p_text(p: float | None) -> str:
+    """Return a p-value as tables show it; empty if there is none."""
+    if p is None:
+        return ""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _finite(value: float | None) -> float | None:

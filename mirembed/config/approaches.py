@@ -143,6 +143,11 @@ class Method:
         return self.features, self.network, self.approach.training
 
     @property
+    def training_name(self) -> str:
+        """`training` in words, such as file names are made from."""
+        return self.approach.training + self.told_apart
+
+    @property
     def label(self) -> str:
         """The name without the learner: ``APPROACH@NETWORK@FEATURES``."""
         return self.approach.name + self.told_apart
@@ -183,6 +188,28 @@ def combine(
         for network in (networks if approach.takes_network else [None])
         for one in (features if approach.takes_features else [None])
     )
+
+
+def columns(methods: Sequence[Method]) -> dict[str, list[str]]:
+    """Return what tells methods apart in a table, by the heading of a column: an entry for each method.
+
+    Their names, unless they differ in network or features; then a column for each part in which some differ.
+
+    >>> columns(combine(["logmel"], ["gru"], [Approach("fl"), Approach("chance")], [Spec("svm")]))
+    {'approach': ['fl', 'chance']}
+    >>> columns(combine(["logmel", "chroma"], ["gru"], [Approach("fl"), Approach("chance")], [Spec("svm")]))
+    {'approach': ['fl', 'fl', 'chance'], 'features': ['logmel', 'chroma', '']}
+    """
+    parts: dict[str, list[Spec | str | None]] = {
+        "learner": [method.learner for method in methods],
+        "network": [method.network for method in methods],
+        "features": [method.features for method in methods],
+    }
+    several = {name: values for name, values in parts.items() if len(set(map(str, values)) - {"None"}) > 1}
+    if not several.keys() & {"network", "features"}:
+        return {"method" if "learner" in several else "approach": [method.name for method in methods]}
+    shown = {name: ["" if value is None else str(value) for value in values] for name, values in several.items()}
+    return {"approach": [method.approach.name for method in methods], **shown}
 
 
 def by_training(methods: Iterable[Method]) -> list[tuple[Method, ...]]:

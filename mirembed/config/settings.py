@@ -188,7 +188,7 @@ class Settings:
         }
         for name, used in uses.items():
             given: tuple[str, ...] = getattr(self, name)
-            if not used and given != type(self).__dataclass_fields__[name].default:
+            if not used and given != getattr(Settings(), name):
                 raise SpecError(f"{flag(name)} {given[0]}: no approach given ({listed}) uses it; omit it")
 
     def updated(self, content: Mapping[str, Any], where: str) -> Settings:

@@ -207,7 +207,8 @@ def list_dataset(
             if audio is None and hasattr(dataset, "synthesize"):
                 store.create()
                 audio = store.audio(spec)
-                progress.note(f"synthesizing {spec.name} into {audio} ...")
+                if not _is_complete(dataset, audio):
+                    progress.note(f"synthesizing {spec.name} into {audio} ...")
                 dataset.synthesize(audio)
             elif audio is None:
                 if not store.dataset(spec).exists:
@@ -223,6 +224,13 @@ def list_dataset(
     for note in listing.notes:
         progress.note(note)
     return listing, audio
+
+
+def _is_complete(dataset: Any, audio: Path) -> bool:
+    """Whether a dataset that synthesizes its audio finds all of it in a folder."""
+    with contextlib.suppress(DatasetError, OSError):
+        return audio.is_dir() and not dataset.listing(audio).absent
+    return False
 
 
 def _ask(registry: Registry, spec: Spec, method: str) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Check a copy of a dataset before anyone trains on it.
 
-Every file is decoded once (see `mirembed.datasets.measurements`). The functions below turn the measurements and the
-listing into findings.
+Every file is measured once, in a worker process, and its measurements are cached until it changes. The functions below
+turn the measurements and the listing into findings.
 """
 
 from __future__ import annotations
 
+import functools
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,15 +16,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
-from mirembed.audio.files import audio_files
+from mirembed import workers
+from mirembed.audio.decoding import decode
+from mirembed.audio.files import audio_files, default_timeout, file_stamp, printable
+from mirembed.audio.samples import SamplesAudio
 from mirembed.config import defaults
-from mirembed.datasets.duplicates import same_recordings
-from mirembed.datasets.measurements import FULL_SCALE, QUIET, Measurement, measure_files
+from mirembed.datasets.duplicates import fingerprint, same_recordings
 from mirembed.datasets.splits import default_scheme, groups_on_both_sides, make_folds
-from mirembed.errors import EvaluationError, MirembedError
-from mirembed.hookspecs import Card, Classification, Listing, Split, Track
-from mirembed.progress import Progress, Silent, counted
+from mirembed.errors import AudioError, EvaluationError, MirembedError, StoreError, StoreWriteError
+from mirembed.extract.file_features import WORKER_KEPT
+from mirembed.hookspecs import Card, Classification, Features, Listing, Split, Track
+from mirembed.progress import NO_PROGRESS, Progress, counted
+from mirembed.registry import Registry
+from mirembed.specs import Spec
+from mirembed.store.files import read_table, write_table
 
 SILENT = 0.5
 """A track is reported if at least this fraction of it is silent."""
@@ -35,6 +45,53 @@ IMBALANCE = 3.0
 
 CONFLICT = 0.1
 """Labels of one recording conflict if they differ by more than this fraction of a target's range."""
+
+
+VERSION = 2
+"""Version of the measurements; a cache of another version is ignored."""
+
+FULL_SCALE = 0.999
+"""A sample of at least this magnitude counts as clipped."""
+
+QUIET = -70.0
+"""A stretch of 50 ms below this level, in dB relative to full scale, is silent."""
+
+WRITE_SECONDS = 60.0
+"""The cache is written this often, so a killed process loses at most this much work."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Measurements of one audio file.
+
+    Attributes
+    ----------
+    path : str
+    size, mtime_ns : int
+        Bytes, and modification time in nanoseconds, as `mirembed.audio.files.file_stamp` returns them.
+    error : str or None
+        Why the file cannot be decoded; the other attributes are then 0 or empty.
+    rate : int
+        Hz.
+    seconds : float
+    silent, clipped : float
+        Fraction of 50-ms stretches that are silent, and of samples at full scale.
+    audio_hash : str
+        Digest of the decoded samples.
+    words : bytes
+        The fingerprint as uint32, see `mirembed.datasets.duplicates`.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    error: str | None = None
+    rate: int = 0
+    seconds: float = 0.0
+    silent: float = 0.0
+    clipped: float = 0.0
+    audio_hash: str = ""
+    words: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -91,7 +148,7 @@ def check(
     schemes: Mapping[str, Sequence[Split]],
     cache: Path,
     jobs: int,
-    progress: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> CheckResult:
     """Decode every file of a dataset once and report what is wrong.
 
@@ -108,9 +165,9 @@ def check(
         Where measurements are kept, so that unchanged files are not decoded again.
     jobs : int
         Number of worker processes.
-    progress : Progress, optional
+    progress : Progress
     """
-    measured = measure_files([track.path for track in listing.tracks], cache, jobs, progress or Silent())
+    measured = measure_files([track.path for track in listing.tracks], cache, jobs, progress)
     by_id = {track.id: measurement for track, measurement in zip(listing.tracks, measured, strict=True)}
     found = [
         *_missing(listing, card),
@@ -161,7 +218,7 @@ def _duplicates(listing: Listing, measured: Mapping[str, Measurement]) -> Iterat
             yield Finding("exact duplicate", "error", tuple(t.id for t in copies), "identical samples")
             yield from _conflicts(listing, copies)
         exact.update((a.id, b.id) for a, b in combinations(copies, 2))
-    for match in same_recordings([measured[track.id].fingerprint for track in tracks]):
+    for match in same_recordings([np.frombuffer(measured[track.id].words, np.uint32) for track in tracks]):
         first, second = tracks[match.first], tracks[match.second]
         if (first.id, second.id) in exact:
             continue
@@ -233,3 +290,106 @@ def _crossing_groups(listing: Listing, schemes: Mapping[str, Sequence[Split]]) -
         if count:
             text = f"in {folds_in_words}, {counted(count, 'test track')} with a group that is also in training"
             yield Finding("groups", "warning", (), f"{text}; --folds grouped keeps groups apart")
+
+
+def measure_files(paths: Sequence[Path], cache: Path, jobs: int, progress: Progress) -> list[Measurement]:
+    """Measure files; measurements of unchanged files come from the cache.
+
+    Parameters
+    ----------
+    paths : sequence of pathlib.Path
+    cache : pathlib.Path
+        Parquet file, written once a minute and on interruption, so that the next call resumes. A note says if it
+        cannot be written.
+    jobs : int
+        Number of worker processes.
+
+    Returns
+    -------
+    list of Measurement
+        In the order of ``paths``.
+    """
+    known = _read_cache(cache)
+    by_name = {printable(path): path for path in paths}
+    stamps = {name: file_stamp(path) for name, path in by_name.items()}
+    done = {name: m for name, m in known.items() if (m.size, m.mtime_ns) == stamps.get(name)}
+    missing = [path for name, path in by_name.items() if name not in done]
+    progress.start("checking audio", len(missing))
+    written_at, writable = time.monotonic(), True
+    try:
+        # No limit on memory: all samples of a file are needed at once, however many there are.
+        limits = workers.Limits(default_timeout, kept=WORKER_KEPT)
+        for number, outcome in enumerate(workers.run(_measure, missing, jobs, limits=limits), 1):
+            if isinstance(outcome, workers.Crashed):
+                name = printable(missing[outcome.index])
+                done[name] = Measurement(name, *stamps[name], error=outcome.reason)
+            else:
+                done[outcome.result.path] = outcome.result
+            progress.update(number)
+            if writable and time.monotonic() - written_at > WRITE_SECONDS:
+                writable = _write_cache(cache, {**known, **done}, progress)
+                written_at = time.monotonic()
+    finally:
+        if missing and writable:
+            _write_cache(cache, {**known, **done}, progress)
+    return [done[printable(path)] for path in paths]
+
+
+def _measure(path: Path) -> Measurement:
+    name = printable(path)
+    stamp = file_stamp(path)
+    try:
+        audio = decode(path)
+        # Raises what `extract` would: a rate too low for the bands, or less than one frame.
+        _features().extract(SamplesAudio(audio.samples[: audio.rate // 10], audio.rate))
+    except (AudioError, MemoryError) as error:
+        reason = str(error) if isinstance(error, AudioError) else "not enough memory to decode it"
+        return Measurement(name, *stamp, error=reason)
+    return Measurement(
+        name,
+        *stamp,
+        rate=audio.rate,
+        seconds=len(audio.samples) / audio.rate,
+        silent=_silent_share(audio.samples, audio.rate),
+        clipped=float(np.mean(np.abs(audio.samples) >= FULL_SCALE)),
+        audio_hash=audio.audio_hash,
+        words=fingerprint(audio.samples, audio.rate).tobytes(),
+    )
+
+
+@functools.cache
+def _features() -> Features:
+    """Create the default features, once for each worker."""
+    features: Features = Registry.discover().create("features", Spec.parse(defaults.FEATURES))
+    return features
+
+
+def _silent_share(samples: NDArray[np.float32], rate: int) -> float:
+    length = min(len(samples), max(1, rate // 20))
+    stretches = samples[: len(samples) // length * length].reshape(-1, length)
+    power = np.einsum("ij,ij->i", stretches, stretches) / length
+    return float(np.mean(power < 10 ** (QUIET / 10)))
+
+
+def _read_cache(cache: Path) -> dict[str, Measurement]:
+    if not cache.exists():
+        return {}
+    try:
+        table = read_table(cache)
+    except StoreError:
+        return {}  # measure again
+    if (table.schema.metadata or {}).get(b"mirembed.checks") != str(VERSION).encode():
+        return {}
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return {row["path"]: Measurement(**row) for row in rows}
+
+
+def _write_cache(cache: Path, measurements: dict[str, Measurement], progress: Progress) -> bool:
+    """Write the cache; note it if that is impossible, and return whether it was possible."""
+    table = pa.Table.from_pylist([asdict(measurement) for measurement in measurements.values()])
+    try:
+        write_table(cache, table.replace_schema_metadata({"mirembed.checks": str(VERSION)}))
+    except StoreWriteError as error:
+        progress.note(f"warning: {error}; until then, each check measures all files again")
+        return False
+    return True

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from mirembed.errors import DatasetError, SpecError
 from mirembed.progress import Progress
@@ -219,13 +219,14 @@ class _Transfer:
                 self._receive()
                 return
             except (_RetryError, OSError, http.client.HTTPException) as error:
-                reason = str(getattr(error, "reason", error)) or type(error).__name__
+                reason = _reason(error, urlsplit(self.url).hostname)
             failures = 1 if self.part.size >= before + HEADWAY else failures + 1
             if failures >= self.policy.tries:
                 size = self.part.size
                 kept = f"; {_megabytes(size)} were kept, run the same command again to resume" if size else ""
                 raise DatasetError(
-                    f"cannot download {self.url}: {reason} ({failures} tries){kept}\nif the host is gone, {self.advice}"
+                    f"cannot download {self.url}: {reason} ({failures} tries){kept}\n"
+                    f"check the internet connection; if the host is gone, {self.advice}"
                 )
             pause = self.policy.pause * 2 ** (failures - 1)
             self.progress.note(f"{reason}; retrying in {pause:g} s")
@@ -292,6 +293,16 @@ class _Transfer:
         if error.code in TRANSIENT:
             raise _RetryError(answer)
         raise DatasetError(f"cannot download {self.url}: {answer}\n{self.advice}")
+
+
+def _reason(error: Exception, host: str | None) -> str:
+    """Say why a connection failed; of an error of the network, which host was meant."""
+    cause = error.reason if isinstance(error, URLError) else error
+    if isinstance(cause, TimeoutError):
+        return f"the connection to {host} timed out"
+    if isinstance(cause, OSError) and cause.strerror:
+        return f"no connection to {host}: {cause.strerror}"
+    return str(cause) or type(cause).__name__
 
 
 def _opener() -> urllib.request.OpenerDirector:

@@ -12,7 +12,7 @@ from mirembed.datasets.download import RetryPolicy, checksum_of, disk_errors, do
 from mirembed.datasets.unpack import is_archive, unpack
 from mirembed.errors import DatasetError, PluginError, SpecError
 from mirembed.hookspecs import Archive, Card
-from mirembed.progress import Progress, Silent, counted
+from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.store.files import exclusive, write_json
 
 
@@ -78,7 +78,7 @@ def fetch(
     card: Card | None,
     audio: Path,
     options: FetchOptions | None = None,
-    progress: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
     policy: RetryPolicy | None = None,
 ) -> list[Fetched]:
     """Download, verify and unpack the archives that a dataset's card names, one after the other.
@@ -95,7 +95,7 @@ def fetch(
     audio : pathlib.Path
         The audio folder; created if it does not exist.
     options : FetchOptions, optional
-    progress : Progress, optional
+    progress : Progress
     policy : RetryPolicy, optional
 
     Raises
@@ -112,7 +112,7 @@ def fetch(
     StoreWriteError
         If the disk is full or the folder is not writable.
     """
-    options, progress, policy = options or FetchOptions(), progress or Silent(), policy or RetryPolicy()
+    options, policy = options or FetchOptions(), policy or RetryPolicy()
     if card is None or not card.archives:
         source = f"source: {card.source}" if card is not None and card.source else "get its files yourself"
         raise DatasetError(f"dataset {name} has no archives to fetch; {source}")

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 Scheme: TypeAlias = Literal["random", "stratified", "grouped"]
 Groups: TypeAlias = Sequence[str | None]
 
-_SCHEMES = ", ".join(get_args(Scheme))
-
 
 @dataclass(frozen=True, eq=False)
 class Fold:
@@ -68,7 +66,7 @@ def choose_scheme(name: str | None, task: Task, official: Collection[str] = ()) 
     if name in get_args(Scheme) or name in official:
         return name
     own = f", or official splits ({', '.join(official)})" if official else "; this dataset has no official splits"
-    raise SpecError(f"--folds {name}: expected {_SCHEMES}{own}")
+    raise SpecError(f"--folds {name}: expected {', '.join(get_args(Scheme))}{own}")
 
 
 def official_folds(
@@ -107,8 +105,8 @@ def official_folds(
         if not (len(train) and len(test)):
             raise EvaluationError(
                 f"official split {index} has {counted(len(train), 'training track')} and "
-                f"{counted(len(test), 'test track')} in the store; extract more of the dataset, or choose another "
-                "scheme (--folds)"
+                f"{counted(len(test), 'test track')} in the store and needs both; extract a more complete copy of the "
+                f"dataset, or use other folds: --folds {default_scheme(task)}"
             )
         parts.append((train, test))
     listed = {track for split in splits for track in split.train | split.test}
@@ -125,13 +123,7 @@ def official_folds(
 
 
 def make_folds(
-    task: Task,
-    labels: NDArray[Any],
-    *,
-    scheme: Scheme,
-    n_folds: int,
-    seed: int,
-    groups: Groups | None = None,
+    task: Task, labels: NDArray[Any], *, scheme: Scheme, n_folds: int, seed: int, groups: Groups | None = None
 ) -> tuple[list[Fold], list[str]]:
     """Split tracks into folds for cross-validation; the same arguments give the same folds.
 
@@ -280,10 +272,7 @@ def _check_classes(task: Task, labels: NDArray[Any], scheme: Scheme, n_folds: in
 
 
 def _folds(
-    task: Task,
-    labels: NDArray[Any],
-    parts: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]],
-    notes: list[str],
+    task: Task, labels: NDArray[Any], parts: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]], notes: list[str]
 ) -> tuple[list[Fold], list[str]]:
     """Make folds of training and test rows; check that at least two classes are trained on, and note absent ones."""
     folds = [Fold(index, np.sort(train), np.sort(test)) for index, (train, test) in enumerate(parts)]

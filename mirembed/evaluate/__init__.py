@@ -1,7 +1,1 @@
 """Evaluation of all methods on the same folds: every network and learner is fitted inside its fold."""
-
-from mirembed.evaluate.experiment import Result, plan_experiment, run_experiment
-from mirembed.evaluate.plan import PlannedRun, plan_run
-from mirembed.evaluate.run import evaluate
-
-__all__ = ["PlannedRun", "Result", "evaluate", "plan_experiment", "plan_run", "run_experiment"]

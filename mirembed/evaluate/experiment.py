@@ -1,31 +1,38 @@
-"""Experiments: one or several evaluations, each on one or several datasets."""
+"""Experiments: one or several evaluations, each on one or several datasets.
+
+An evaluation on one dataset runs its trainings in worker processes, and scores their predictions.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mirembed.config import Settings, defaults, write_experiment
+import pyarrow as pa
+
+from mirembed.config import Settings, write_experiment
 from mirembed.datasets.catalog import exclude_tracks, official_splits
 from mirembed.errors import SpecError, StoreError, UnknownNameError
+from mirembed.evaluate.fold import FoldTraining, embed_saved, train_fold
 from mirembed.evaluate.plan import PlannedRun, plan_run
-from mirembed.evaluate.run import evaluate
-from mirembed.features import FeaturesInfo, resolve_features
-from mirembed.fit.resolve import choose_device, describe_plugins
-from mirembed.progress import Progress, Silent
+from mirembed.features.info import FeaturesInfo, split_spec
+from mirembed.fit.resolve import choose_device, choose_engine_for, describe_plugins, resolve_settings
+from mirembed.fit.saved import SavedNetwork, needed_features, open_saved, with_saved
+from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.provenance import environment, recorded_plugins
 from mirembed.registry import Kind, Registry
 from mirembed.runs.folder import RunFolder, list_runs
-from mirembed.runs.scores import Scores
+from mirembed.runs.scores import Scores, score, zero_width_warnings
+from mirembed.runs.tables import Predictions, folds_table
 from mirembed.specs import Spec
 from mirembed.store import Store
 from mirembed.store.root import slug
 from mirembed.store.tracks import Tracks, open_tracks
-from mirembed.training.engine import choose_engine
+from mirembed.training.labels import undeclared
+from mirembed.workers.executor import run_trainings
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ class Result:
             "seeds": list(settings.seed),
             "epochs": settings.epochs,
             "chance": self.chance,
+            "methods": self.run.manifest["configuration"]["methods"],
             "notes": self.run.read_notes(),
             "run": str(self.run.folder),
             "approaches": {one.method: one.to_json() for one in self.scores},
@@ -68,7 +76,7 @@ def plan_experiment(
     registry: Registry,
     *,
     all_needed: bool = True,
-    progress: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> list[PlannedRun]:
     """Open the datasets of an experiment, check its settings and draw its folds, before anything is trained.
 
@@ -86,34 +94,48 @@ def plan_experiment(
     MirembedError
         If a setting is wrong, or a dataset is missing.
     """
-    progress = progress or Silent()
-    opened: dict[str, Tracks | None] = {}
+    opened: dict[tuple[str, ...], Tracks | None] = {}
     planned: list[PlannedRun] = []
     for one in settings:
         one.check()
         one = replace(one, device=choose_device(one.device))
         require_plugins(one, registry, store.runs)
-        plugins = describe_plugins(one, registry)
+        one, of_settings = resolve_settings(one, registry)
+        saved = open_saved(one.approaches, store, registry)
+        one = replace(one, from_=tuple(network.reference(store.models) for network in saved.values()))
+        plugins = describe_plugins(one, registry, saved, of_settings)
+        features = needed_features(of_settings, with_saved(one.methods, saved), saved)
         for dataset in dict.fromkeys(one.dataset or [""]):
-            if dataset not in opened:
-                features = [resolve_features(registry, defaults.FEATURES)]
-                opened[dataset] = _open(dataset, store, features, all_needed, progress)
-            tracks = opened[dataset]
+            key = (dataset, *(info.spec for info in features))
+            if key not in opened:
+                opened[key] = _open(dataset, store, features, all_needed, progress)
+            tracks = opened[key]
             if tracks is not None:
-                planned.append(_plan_dataset(one, tracks, registry, plugins, progress))
+                planned.append(_plan_dataset(one, tracks, registry, plugins, saved, progress))
     if not planned:
-        wanted = ", ".join(name for name in opened if name)
+        wanted = ", ".join(dict.fromkeys(name for name, *_ in opened if name))
         raise StoreError(f"the store {store.root} has none of {wanted}; run `mirembed extract --dataset NAME` first")
     names = [run.name for run in planned]
     for name in names:
         if names.count(name) > 1:
             raise SpecError(f"two evaluations are named {name}; give each table [[evaluation]] its own name")
-    # Only now, as the choice takes a second.
-    choose = cache(lambda engine, device: choose_engine(engine, device, progress.note))
-    return [
-        replace(run, settings=replace(run.settings, engine=choose(run.settings.engine, run.settings.device)))
-        for run in planned
-    ]
+    return _with_engines(planned, registry, progress)  # only now, as the choice takes a second
+
+
+def _with_engines(planned: Sequence[PlannedRun], registry: Registry, progress: Progress) -> list[PlannedRun]:
+    """Check the networks of runs, and choose their engines; each note about them is shown once."""
+    shown: set[str] = set()
+
+    def note(text: str) -> None:
+        if text not in shown:
+            shown.add(text)
+            progress.note(text)
+
+    chosen = []
+    for run in planned:
+        engine = choose_engine_for(run.settings, registry, run.methods, run.tracks.features, note)
+        chosen.append(replace(run, settings=replace(run.settings, engine=engine)))
+    return chosen
 
 
 def _open(
@@ -130,15 +152,20 @@ def _open(
 
 
 def _plan_dataset(
-    settings: Settings, tracks: Tracks, registry: Registry, plugins: Mapping[str, Any], progress: Progress
+    settings: Settings,
+    tracks: Tracks,
+    registry: Registry,
+    plugins: Mapping[str, Any],
+    saved: Mapping[str, SavedNetwork],
+    progress: Progress,
 ) -> PlannedRun:
     spec = tracks.info.spec
     name = settings.name if settings.name and len(settings.dataset) < 2 else f"{settings.name}-{spec}".strip("-")
     official = official_splits(registry, Spec.parse(spec), tracks.info.plugin)
     tracks = exclude_tracks(registry, tracks, settings.exclude, progress)
-    approaches = tuple(approach.name for approach in settings.approaches)
+    approaches = tuple(approach.name for approach in settings.approaches if approach.model is None)
     settings = replace(settings, dataset=(spec,), approach=approaches, similarity=())
-    return plan_run(settings, tracks, registry, plugins, official, slug(name))
+    return plan_run(settings, tracks, registry, plugins, official, slug(name), saved)
 
 
 def run_experiment(
@@ -148,7 +175,7 @@ def run_experiment(
     jobs: int,
     command: str = "",
     repeats: RunFolder | None = None,
-    progress: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> tuple[Path, list[Result]]:
     """Run evaluations one after the other; return the folder that holds them, and the results.
 
@@ -171,7 +198,6 @@ def run_experiment(
     MirembedError
         If a training or a write fails.
     """
-    progress = progress or Silent()
 
     def run(one: PlannedRun, folder: Path | None = None, repeated: RunFolder | None = None) -> Result:
         done = evaluate(one, store.runs, jobs=jobs, command=command, folder=folder, repeats=repeated, progress=progress)
@@ -199,6 +225,144 @@ def run_experiment(
     return whole.folder, results
 
 
+def evaluate(
+    planned: PlannedRun,
+    runs: Path,
+    *,
+    jobs: int,
+    command: str = "",
+    folder: Path | None = None,
+    repeats: RunFolder | None = None,
+    progress: Progress = NO_PROGRESS,
+) -> tuple[RunFolder, list[Scores]]:
+    """Evaluate every method on the same folds.
+
+    Network, normalization and learner are fitted inside each fold, on its training tracks alone. An interrupted run is
+    resumed, and gets the numbers of an uninterrupted one.
+
+    Parameters
+    ----------
+    planned : PlannedRun
+    runs : pathlib.Path
+        The folder in which the run gets a folder of its own.
+    jobs : int
+        Worker processes; the numbers do not depend on it.
+    command : str
+        As typed, for the manifest.
+    folder : pathlib.Path or None
+        The run's folder; by default a folder in ``runs``. A finished run in it is not run again.
+    repeats : RunFolder or None
+        The run that is repeated: differences that may change its numbers are noted.
+
+    Returns
+    -------
+    run : RunFolder
+    scores : list of Scores
+        One for each method.
+
+    Raises
+    ------
+    MirembedError
+        If a plugin or a training fails.
+    StoreError
+        If the run cannot be written, or another process is running it.
+    """
+    configuration = planned.configuration()
+    if repeats is not None:
+        for difference in repeats.differences(configuration):
+            progress.note(f"warning: {repeats.folder.name} may not be reproduced: {difference}")
+    if folder is None:
+        name = slug(planned.tracks.info.spec.partition(":")[0])
+        run = RunFolder.resume(runs, name, configuration, command, progress.note)
+    else:
+        run = RunFolder.resume_at(folder, configuration, command)
+    with run.lock():
+        if run.finished:
+            scores = _score_all(planned, run.read_predictions())
+        else:
+            scores = _train_and_score(planned, run, jobs, progress)
+        run.finish()
+    return run, scores
+
+
+def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: Progress) -> list[Scores]:
+    """Run the missing trainings, and write the whole run except the mark that it is finished."""
+    for note in planned.fold_notes:
+        progress.note(note)
+    unsaved = [one for one in planned.methods if one.approach.name in ("chance", "stats") or one.approach.model]
+    if planned.settings.keep_models and unsaved:
+        without = ", ".join(dict.fromkeys(method.label for method in unsaved))
+        progress.note(f"--keep-models keeps no model of {without}: there is no new network to keep")
+    notes = [*planned.tracks.notes, *planned.fold_notes]  # those of the tracks were shown when they were opened
+    run.write_notes(notes)
+    run.write_folds(folds_table(planned.tracks.ids, planned.folds))
+    run.write_experiment(write_experiment([planned.settings]))
+    run.write_plugins(planned.plugin_files)
+    trainings = planned.trainings(run)
+    if n_finished := sum(training.part.exists for training in trainings):
+        progress.note(f"resuming {run.folder}: {n_finished} of {counted(len(trainings), 'training')} finished")
+    if names := undeclared(planned.tracks.task):
+        progress.note(f"no range is declared for {', '.join(names)}; using the range of each fold's training tracks")
+    with planned.tracks.in_use():
+        embed_missing(trainings, jobs, progress)
+        _run_missing(trainings, jobs, progress)
+    methods = [method.name for method in planned.methods]
+    predictions = run.merge_parts([training.part for training in trainings], methods)
+    notes += _model_notes(trainings, progress)
+    scores = _score_all(planned, predictions)
+    for warning in zero_width_warnings(scores):
+        progress.note(warning)
+        notes.append(warning)
+    run.write_notes(notes)
+    run.write_scores({one.method: one.to_json() for one in scores})
+    return scores
+
+
+def embed_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progress) -> None:
+    """Embed all tracks once with each saved network that unfinished trainings use."""
+    missing = {one.saved.path: one for one in trainings if one.saved is not None and not one.part.exists}
+    todo = [training for path, training in missing.items() if not path.exists()]
+    if todo:
+        n_tracks = counted(len(todo[0].ids), "track")
+        description = f"embedding {n_tracks} with {counted(len(todo), 'saved network')}"
+        for _ in run_trainings(embed_saved, todo, [1] * len(todo), jobs, progress, description):
+            pass
+
+
+def _run_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progress) -> None:
+    """Run the trainings that are not finished, those without a network last."""
+    missing = [training for training in trainings if not training.part.exists]
+    for trains in (True, False):
+        group = [training for training in missing if training.job.approach.trains == trains]
+        if group:
+            epochs, description = 1, "scoring methods without training"
+            if trains:
+                epochs = group[0].job.settings.epochs
+                description = f"training {counted(len(group), 'network')} for {counted(epochs, 'epoch')}"
+            for _ in run_trainings(train_fold, group, [epochs] * len(group), jobs, progress, description):
+                pass
+
+
+def _score_all(planned: PlannedRun, predictions: pa.Table) -> list[Scores]:
+    task = planned.tracks.task
+    by_method = Predictions.by_method(predictions, task)
+    return score(by_method, task, planned.sizes.n_train, official=planned.official)
+
+
+def _model_notes(trainings: Sequence[FoldTraining], progress: Progress) -> list[str]:
+    """Return the warnings about the models of a run; show the first of each method."""
+    by_method: dict[str, list[str]] = {}
+    for training in trainings:
+        where = f"(seed {training.job.settings.seed}, fold {training.job.settings.fold})"
+        for method, notes in training.part.read_notes().items():
+            by_method.setdefault(method, []).extend(f"{method}: {note} {where}" for note in notes)
+    for notes in by_method.values():
+        if notes:
+            more = f"; the run's notes.json has {len(notes) - 1} more of these" if len(notes) > 1 else ""
+            progress.note(f"warning: {notes[0]}{more}")
+    return [note for notes in by_method.values() for note in notes]
+
+
 def require_plugins(settings: Settings, registry: Registry, runs: Path) -> None:
     """Report what to install if a plugin of the settings is missing that an earlier run used.
 
@@ -208,6 +372,8 @@ def require_plugins(settings: Settings, registry: Registry, runs: Path) -> None:
         If there is such a plugin. Missing plugins that no run knows are reported where they are used.
     """
     specs: list[tuple[Kind, str]] = [("learner", learner.name) for learner in settings.learners]
+    specs += [("features", spec.name) for features in settings.features for spec in split_spec(features)]
+    specs += [("network", Spec.parse(network).name) for network in settings.network]
     for approach in settings.approaches:
         both = (approach.similarity, approach.label_similarity)
         specs += [("similarity", spec.name) for spec in both if spec is not None]

@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mirembed.audio.files import file_stamp
+from mirembed.audio.files import file_stamp, printable
 from mirembed.errors import DatasetError, SpecError, StoreError
 from mirembed.extract.file_features import ExtractedFile, ExtractOptions, FileToExtract, extract_files
 from mirembed.extract.summary import Summary
 from mirembed.features.info import FeaturesPart
 from mirembed.progress import Progress, counted
 from mirembed.store import DatasetStore, Failure, RecordingRow, Store, StoredTrack
-from mirembed.store.recordings import absolute
 from mirembed.workers.executor import is_cluster, n_threads, run_on_cluster
 
 SHARD_ROWS = 128
@@ -27,6 +26,9 @@ SHARD_BYTES = 64_000_000
 
 SHARD_SECONDS = 20.0
 """A shard is written when it is full or this old, so that a killed process loses little."""
+
+TRACKS_SECONDS = 60.0
+"""Recordings of tracks are written this often. Later ones are found by reading the files, if the process is killed."""
 
 _BATCHES_PER_THREAD = 4
 """Batches for each thread of a cluster, at least, so that all threads end at about the same time."""
@@ -208,7 +210,7 @@ class Extraction:
         self._n_failed = 0
         self._seconds = 0.0
         self._shards = _Shards(self.store, [one.part for one in self.features])
-        self._written_at = time.monotonic()
+        self._written_at = self._tracks_written_at = time.monotonic()
 
     def run(self, jobs: int) -> None:
         """Extract the files. Even if this ends with an exception, what has been done is kept.
@@ -231,7 +233,7 @@ class Extraction:
         finally:
             self._write()
             if self.files:
-                self.dataset.write_tracks(self.tracks.values(), self.dataset.info())
+                self._write_tracks()
         self._summarize()
 
     def _run_here(self, jobs: int) -> None:
@@ -280,15 +282,16 @@ class Extraction:
                 for track in file.ids:
                     self.failures.pop((track, one.name), None)
         if result.extracted:
-            stamp = {"file_size": result.file_size, "file_mtime_ns": result.file_mtime_ns}
             for track in file.ids:
-                self.tracks[track] = replace(self.tracks[track], recording=result.recording, **stamp)
+                self.tracks[track] = replace(
+                    self.tracks[track],
+                    recording=result.recording,
+                    file_size=result.file_size,
+                    file_mtime_ns=result.file_mtime_ns,
+                )
             self.summary.extracted += len(file.ids)
-        if result.failures:
-            self._fail(
-                file,
-                {one.name: result.failures[one.part.digest] for one in wanted if one.part.digest in result.failures},
-            )
+        if reasons := {one.name: why for one in wanted if (why := result.failures.get(one.part.digest))}:
+            self._fail(file, reasons)
 
     def _fail(self, file: FileToExtract, reasons: Mapping[str, str]) -> None:
         size, mtime = file_stamp(file.path)
@@ -302,7 +305,7 @@ class Extraction:
             "with a larger --timeout if it took too long"
         )
         self._n_failed += 1
-        path = absolute(file.path)
+        path = printable(file.path)
         for track in file.ids:
             for name, reason in reasons.items():
                 self.failures[track, name] = Failure(track, path, name, reason, retry, size, mtime)
@@ -317,6 +320,8 @@ class Extraction:
         self.progress.update(completed, failed=self._n_failed, audio_seconds=self._seconds)
         if self._shards.are_full or time.monotonic() - self._written_at > SHARD_SECONDS:
             self._write()
+            if time.monotonic() - self._tracks_written_at > TRACKS_SECONDS:
+                self._write_tracks()
 
     def _write(self) -> None:
         """Write the rows that are waiting, and the failures."""
@@ -324,6 +329,10 @@ class Extraction:
         self.summary.failures = [self.failures[key] for key in sorted(self.failures)]
         self.dataset.write_failures(self.summary.failures)
         self._written_at = time.monotonic()
+
+    def _write_tracks(self) -> None:
+        self.dataset.write_tracks(self.tracks.values(), self.dataset.info())
+        self._tracks_written_at = time.monotonic()
 
     def _summarize(self) -> None:
         """Count the listed tracks that the store has, and those whose file has changed and cannot be read."""

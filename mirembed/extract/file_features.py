@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from mirembed import workers
 from mirembed.audio.files import default_timeout, file_hash, file_stamp, require_inside
 from mirembed.errors import AudioError
-from mirembed.features import FeaturesPart, compute, create_features
+from mirembed.features import FeaturesPart
+from mirembed.features.compute import compute, create_features
 from mirembed.hookspecs import Features
 from mirembed.registry import Registry
 
@@ -36,7 +37,7 @@ class ExtractOptions:
     Attributes
     ----------
     backend : str
-        Value of the parameter ``backend`` of all features that have one: see `mirembed.features.create_features`.
+        Value of the parameter ``backend`` of all features that have one and whose spec does not set it.
     timeout : float or None
         Seconds that one file may take. None: see `mirembed.audio.files.default_timeout`.
     """
@@ -81,13 +82,13 @@ class ExtractedFile:
     backends : dict of str to str
         The library that computed the frames, by the digest of the features; empty where there is no choice.
     audio_hash : str or None
-        Digest of the decoded samples, see `mirembed.audio.Sound`; None if the file was not decoded.
+        Digest of the decoded samples, see `mirembed.audio.decoding.Sound`; None if the file was not decoded.
     duration : float
         Seconds; 0 if the file was not decoded.
     rate, channels : int
         Likewise.
     decoder_messages : int
-        See `mirembed.audio.Sound`.
+        See `mirembed.audio.decoding.Sound`.
     """
 
     recording: str
@@ -156,8 +157,10 @@ def _extract_file(task: _Task) -> ExtractedFile | str:
         if found.sound is not None:
             names = ("audio_hash", "duration", "rate", "channels", "decoder_messages")
             facts = {name: getattr(found.sound, name) for name in names}
+        if not (recording := file_hash(path)):
+            raise AudioError("vanished while it was being read")
         return ExtractedFile(
-            recording=file_hash(path),
+            recording=recording,
             file_size=size,
             file_mtime_ns=mtime,
             frames=found.frames,

@@ -21,6 +21,8 @@ class Summary:
         Extracted now; known to the store already; stored with another label or group, which is now the listed one.
     stored : int
         Listed tracks whose features are in the store after this run.
+    known : int
+        New in the dataset, but the store had their features already.
     moved : int
         In the dataset under another id, recognized by their content; they have the listed id now.
     failures : list of Failure
@@ -43,6 +45,7 @@ class Summary:
     unchanged: int = 0
     relabeled: int = 0
     stored: int = 0
+    known: int = 0
     moved: int = 0
     failures: list[Failure] = field(default_factory=list)
     failed_before: int = 0
@@ -67,6 +70,7 @@ class Summary:
             (self.absent, f"{counted(self.absent, 'annotated track')} without audio"),
             (self.relabeled, f"{counted(self.relabeled, 'track')} with a new label or group, not decoded again"),
             (self.moved, f"{counted(self.moved, 'track')} moved or renamed, not decoded again"),
+            (self.known, f"{counted(self.known, 'new track')} with audio that the store knew, not decoded again"),
             (self.pruned, f"removed {counted(self.pruned, 'unlisted track')}"),
             (self.damaged, f"set aside {counted(len(self.damaged), 'damaged shard')}: {', '.join(self.damaged)}"),
             (self.decoder_messages, f"hid {counted(self.decoder_messages, 'line')} of decoder messages"),

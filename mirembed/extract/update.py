@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from mirembed.extract.file_features import ExtractOptions, FileToExtract
 from mirembed.extract.summary import Summary
 from mirembed.features.info import FeaturesInfo, FeaturesPart
 from mirembed.hookspecs import Classification, Listing, Task, Track
-from mirembed.progress import Progress, Silent, counted
+from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, DatasetStore, Failure, Store, StoredTrack
 from mirembed.store.recordings import KnownRecordings, absolute
@@ -23,6 +23,9 @@ from mirembed.store.rows import label_names
 
 PRUNE_FREELY = 0.1
 """Share of a dataset's tracks that ``--prune`` may remove without asking."""
+
+READ_QUIETLY = 2**30
+"""Bytes of files whose reading takes so little time that it is not worth a message."""
 
 
 def extract(
@@ -39,7 +42,7 @@ def extract(
     confirm: Callable[[str], None] = lambda question: None,
     options: ExtractOptions | None = None,
     max_failures: MaxFailures | None = None,
-    progress: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> Summary:
     """Bring a dataset of a store up to date with its listing.
 
@@ -79,7 +82,6 @@ def extract(
     StoreError
         The store is busy, cannot be written, or holds another folder's tracks.
     """
-    progress = progress or Silent()
     dataset = store.dataset(Spec.parse(spec))
     parts = list({part.digest: part for one in features for part in one.parts}.values())
     summary = Summary(listed=len(listing.tracks), absent=listing.absent)
@@ -111,7 +113,8 @@ def extract(
         tracks = _refresh(stored, listing.tracks, recordings, moved, prune, summary)
         _write(dataset, before, info, stored, tracks)
         wanted = [Features.of(part, store) for part in parts]
-        files, failures = _missing(dataset, listing.tracks, recordings, wanted, retry_failed, summary)
+        before_ids = {track.id for track in stored} | set(moved.values())
+        files, failures = _missing(dataset, listing.tracks, recordings, before_ids, wanted, retry_failed, summary)
         extraction = Extraction(
             store=store,
             dataset=dataset,
@@ -147,8 +150,9 @@ def _recognize(
             found[track.id] = recording
         elif known.has_size(track.path):
             unread.append(track)
-    if unread:
-        progress.start("comparing files with known recordings", len(unread))
+    if sum(file_stamp(track.path)[0] for track in unread) < READ_QUIETLY:
+        progress = NO_PROGRESS
+    progress.start("comparing files with known recordings", len(unread))
     for number, track in enumerate(unread, 1):
         if (recording := known.by_content(track.path)) is not None:
             found[track.id] = recording
@@ -202,7 +206,7 @@ def _check_folder(
             f"{info.audio}; use another --store, or --prune to remove them"
         )
     if prune and len(gone) > PRUNE_FREELY * len(stored):
-        confirm(f"--prune removes {len(gone)} of the {counted(len(stored), 'track')} of {info.spec}")
+        confirm(f"remove {len(gone)} of the {counted(len(stored), 'track')} of {info.spec} from the store")
 
 
 def _refresh(
@@ -273,11 +277,15 @@ def _missing(
     dataset: DatasetStore,
     tracks: Sequence[Track],
     recordings: Mapping[str, str],
+    before: Collection[str],
     features: Sequence[Features],
     retry_failed: bool,
     summary: Summary,
 ) -> tuple[list[FileToExtract], dict[tuple[str, str], Failure]]:
-    """Return the files that lack features, and the failures that remain, by id and features."""
+    """Return the files that lack features, and the failures that remain, by id and features.
+
+    ``before`` has the ids that the dataset had already.
+    """
     listed, wanted = {track.id for track in tracks}, {one.name for one in features}
     failures = {(one.id, one.features): one for one in dataset.failures() if one.id in listed}
     files: dict[Path, tuple[list[str], list[FeaturesPart]]] = {}
@@ -294,6 +302,7 @@ def _missing(
         again = [one.part for one in lacking if retry_failed or one.name not in failed]
         if not lacking:
             summary.unchanged += 1
+            summary.known += track.id not in before
         elif again:
             ids, parts = files.setdefault(track.path, ([], []))
             ids.append(track.id)

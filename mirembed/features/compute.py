@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirembed.audio import FileAudio, Sound, read_recording
+from mirembed.audio.decoding import FileAudio, Sound, read_recording
 from mirembed.errors import AudioError, MirembedError, MismatchError, PluginError
 from mirembed.features.info import FeaturesPart, describe_features
 from mirembed.hookspecs import Audio, Features
@@ -100,7 +100,7 @@ def compute(features: Sequence[tuple[FeaturesPart, Features]], path: Path, ids: 
 
     sound = None
     try:
-        _, sound = read_recording(path, use, ids)
+        _, sound = read_recording(path, use, ids, keep=len(features) > 1)
     except AudioError as error:
         deaf = {digest for digest in found if digest not in hearing}
         if all(isinstance(found[digest], str) for digest in deaf):

@@ -16,21 +16,26 @@ from mirembed.differences import describe
 from mirembed.errors import EvaluationError, MismatchError, SpecError
 from mirembed.fit.job import Job, fit_models, training_provenance
 from mirembed.fit.names import checkpoint, obstacles, reserving
-from mirembed.fit.resolve import choose_device, describe_plugins, describe_settings
+from mirembed.fit.resolve import (
+    choose_device,
+    choose_engine_for,
+    describe_plugins,
+    describe_settings,
+    resolve_settings,
+)
 from mirembed.hookspecs import Classification, Regression
 from mirembed.models.estimators import check_storable
 from mirembed.models.learners import check_learners, describe_learner, fit_learner
 from mirembed.models.model import Model
-from mirembed.progress import Progress, Silent, counted
+from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.provenance import content_digest, environment
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import Store
 from mirembed.store.root import slug
 from mirembed.store.tracks import Tracks
-from mirembed.training.engine import choose_engine
 from mirembed.training.labels import TargetScale, undeclared
-from mirembed.workers.trainings import run_trainings
+from mirembed.workers.executor import run_trainings
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ def fit(
     jobs: int,
     name: str | None = None,
     command: str = "",
-    progress: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> list[FittedModel]:
     """Train on all tracks and save one model for each method.
 
@@ -134,9 +139,8 @@ def fit(
     StoreBusyError
         If another process is running the same fit.
     """
-    progress = progress or Silent()
-    settings = replace(settings, device=choose_device(settings.device))
-    plugins = describe_plugins(settings, registry)
+    settings, features = resolve_settings(replace(settings, device=choose_device(settings.device)), registry)
+    plugins = describe_plugins(settings, registry, features=features)
     _check_trainable(tracks)
     for approach in settings.approaches:
         if not approach.trains:
@@ -147,7 +151,8 @@ def fit(
     if any(approach.learns for approach in settings.approaches):
         check_learners(registry, settings.learners, tracks.task)
     # Only now, as the choice takes a second.
-    settings = replace(settings, engine=choose_engine(settings.engine, settings.device, progress.note))
+    engine = choose_engine_for(settings, registry, settings.methods, tracks.features, progress.note)
+    settings = replace(settings, engine=engine)
     described = describe_settings(settings, plugins)
     if undeclared(tracks.task):
         progress.note(
@@ -174,7 +179,7 @@ def fit(
                     seed=seed,
                     fold=0,
                     provenance=provenance,
-                    checkpoint=checkpoint(models, methods[0].approach.training, digest),
+                    checkpoint=checkpoint(models, methods[0].training_name, digest),
                 ),
                 tracks,
                 folders,
@@ -249,10 +254,12 @@ def transfer(
     """
     base = Model.load(network, registry)
     made = base.provenance
-    [features] = tracks.features.values()
-    if base.features.digests != features.digests:
-        raise MismatchError(f"the model {network} needs the features {base.features.spec}, not {features.spec}")
-    frames = tracks.frames[features.spec]
+    if (frames := tracks.frames.get(base.features.spec)) is None or (
+        tracks.features[base.features.spec].digests != base.features.digests
+    ):
+        raise MismatchError(
+            f"the model {network} was trained on {base.features.spec}, which the tracks do not have; open them with it"
+        )
     _check_trainable(tracks)
     check_learners(registry, [learner], tracks.task)
     approach = Approach("fl") if made["approach"] == "nn" else Approach.parse(made["approach"])
@@ -280,7 +287,7 @@ def transfer(
     fitted = fit_learner(
         registry, learner, approach, tracks.task, embeddings, tracks.label_array, scale, seed=(made["seed"], 0)
     )
-    fitted.put_into(model)
+    model.use(fitted)
     # Whether the network was trained on these tracks is unknown if it comes from other tracks, or from a fold.
     same = origin["dataset"]["digest"] == tracks.digest and origin.get("fold") is None
     wanted = _wanted_names(tracks, [f"from-{network.name}"], name)

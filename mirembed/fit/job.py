@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from mirembed.config import Approach, Method, Settings
-from mirembed.features import FeaturesInfo
+from mirembed.features.info import FeaturesInfo
 from mirembed.hookspecs import Classification, Task
 from mirembed.models.baselines import InputStatistics, NoFeatures, chance_estimator
 from mirembed.models.learners import describe_learner, fit_learner, learner_targets
@@ -90,8 +91,9 @@ class Job:
         checkpoint: Path | None,
     ) -> Job:
         """Return the job of training on some tracks of a dataset; ``settings`` have device and engine resolved."""
-        # Chance needs none.
-        features = tracks.features[methods[0].features or next(iter(tracks.features))]
+        # Chance has no features, so any will do.
+        spec = methods[0].features or next(iter(tracks.features))
+        features = tracks.features[spec]
         training = TrainingSettings(
             epochs=settings.epochs,
             batch=settings.batch,
@@ -104,7 +106,7 @@ class Job:
             checkpoint_every=settings.checkpoint_every,
         )
         return cls(
-            frames=tracks.frames[features.spec],
+            frames=tracks.frames[spec],
             features=features,
             network=methods[0].network,
             task=tracks.task,
@@ -193,14 +195,17 @@ def fit_models(
     data, scale = _read_training_tracks(job)
     approach, device = job.approach, job.settings.device
     if not approach.trains:
-        return _fit_learners(job, registry, data, scale, _untrained_features(job, registry, data))
+        model = _new_model(job, data, scale, _untrained_features(job, registry, data))
+        return _fit_learners(job, registry, model, partial(model.embed, data.frames, data.starts, data.lengths))
     plugin = _network(job, registry)
 
     def fit_trained(trained: Trained, *, notes: bool) -> Fitted:
         # To a copy of the network, with which training may continue.
         network = NetworkWeights.of(trained.network, plugin.choice, job.inputs, registry)
         head = None if trained.head is None else OutputLayer.of(trained.head)
-        return _fit_learners(job, registry, data, scale, network, head, trained.losses, notes=notes)
+        model = _new_model(job, data, scale, network, head)
+        vectors = partial(model.embed, data.frames, data.starts, data.lengths)
+        return _fit_learners(job, registry, model, vectors, trained.losses, notes=notes)
 
     def fit_checkpoint(epoch: int, trained: Trained) -> None:
         if on_checkpoint is not None:
@@ -259,34 +264,74 @@ def _untrained_features(
     return NetworkWeights.of(module, network.choice, job.inputs, registry)
 
 
-def _fit_learners(
+def _new_model(
     job: Job,
-    registry: Registry,
     data: TrainingData,
     scale: TargetScale | None,
     network: NetworkWeights | InputStatistics | NoFeatures,
     head: OutputLayer | None = None,
+) -> Model:
+    """Return a model that lacks a learner."""
+    return Model(
+        task=job.task,
+        network=network,
+        normalization=data.normalization,
+        form=job.settings.form,
+        head=head,
+        estimator=None,
+        scale=scale,
+        features=job.features,
+        recordings=job.recordings,
+        engine=job.settings.engine,
+    )
+
+
+def fit_to_saved(job: Job, saved: Model, embeddings: NDArray[np.float32], registry: Registry) -> Fitted:
+    """Fit only learners: to the embeddings of the training tracks by the network of a saved model.
+
+    Parameters
+    ----------
+    saved : Model
+    embeddings : ndarray [n_tracks, units]
+        Of all tracks, by its network.
+
+    Raises
+    ------
+    MirembedError
+        If a plugin fails, or the labels cannot be learned.
+    """
+    labels = job.labels[job.rows]
+    scale = None if isinstance(job.task, Classification) else TargetScale.fit(job.task, labels)
+    model = replace(saved, task=job.task, head=None, estimator=None, kernel=None, scale=scale)
+    return _fit_learners(job, registry, model, lambda: embeddings[job.rows])
+
+
+def _fit_learners(
+    job: Job,
+    registry: Registry,
+    model: Model,
+    embed: Callable[[], NDArray[np.float32]],
     losses: Sequence[float] = (),
     *,
     notes: bool = True,
 ) -> Fitted:
-    """Fit the learners from scratch to the embeddings of the training tracks, which are computed once."""
-    labels = job.labels[job.rows]
+    """Fit the learners from scratch to the embeddings of the training tracks, which are computed once.
+
+    Parameters
+    ----------
+    model : Model
+        Without a learner; each method gets a copy.
+    embed : callable
+        Returns the embeddings ``[n_train, units]``.
+    """
+    labels, scale = job.labels[job.rows], model.scale
     models: dict[str, Model] = {}
     embeddings: NDArray[np.float32] | None = None
     for method in job.methods:
         learner, approach = method.learner, method.approach
-        model = models[method.name] = Model(
-            task=job.task,
-            network=network,
-            normalization=data.normalization,
-            form=job.settings.form,
-            head=head if learner is None else None,
-            estimator=None,
-            scale=scale,
-            features=job.features,
-            recordings=job.recordings,
-            engine=job.settings.engine,
+        copy = models[method.name] = replace(
+            model,
+            head=model.head if learner is None else None,
             provenance={
                 **job.provenance,
                 "approach": approach.name,
@@ -295,16 +340,16 @@ def _fit_learners(
                 "loss": losses[-1] if losses else None,
             },
         )
-        if model.head is not None:
+        if copy.head is not None:
             continue
         if embeddings is None:
-            embeddings = model.embed(data.frames, data.starts, data.lengths)
+            embeddings = embed()
         if learner is None:
-            model.estimator = chance_estimator(job.task)
-            model.estimator.fit(embeddings, learner_targets(labels, scale))
+            copy.estimator = chance_estimator(job.task)
+            copy.estimator.fit(embeddings, learner_targets(labels, scale))
         else:
             fitted = fit_learner(registry, learner, approach, job.task, embeddings, labels, scale, seed=job.seed)
-            fitted.put_into(model, notes=notes)
+            copy.use(fitted, notes=notes)
     return Fitted(models, list(losses), embeddings)
 
 
@@ -323,8 +368,6 @@ def training_provenance(tracks: Tracks, settings: Mapping[str, Any], seed: int, 
             "spec": tracks.info.spec,
             "plugin": dict(tracks.info.plugin),
             "digest": tracks.digest,
-            "frames": dict(tracks.frames_digests),
-            "backends": dict(tracks.backends),
             "n_tracks": len(tracks.ids),
             "excluded": dict(tracks.excluded),
         },

@@ -1,10 +1,14 @@
-"""Learners: describing one with its kernel, and fitting it to the embeddings of the training tracks."""
+"""Learners: describing one with its kernel, and fitting it to the embeddings of the training tracks.
+
+A kernel is any registered similarity, which a learner names (see `mirembed.hookspecs.Learner`). Its estimator then
+receives similarities to the training tracks, a precomputed Gram matrix, in place of embeddings.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,18 +16,107 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.config import Approach
-from mirembed.errors import EvaluationError, SpecError
+from mirembed.errors import EvaluationError, PluginError, SpecError
 from mirembed.hookspecs import Classification, Estimator, Task
 from mirembed.models.estimators import check_storable
-from mirembed.models.kernels import Kernel, exact_spec
-from mirembed.models.model import Model
 from mirembed.progress import counted
 from mirembed.registry import Registry, plugin_code
 from mirembed.specs import Spec
 from mirembed.training.labels import TargetScale
+from mirembed.training.similarity import PluginSimilarity
 
 MATCH = "match"
 """As a kernel, the learned similarity; as the value of a kernel's parameter, the learned similarity's value."""
+
+
+TOLERANCE = 1e-6
+"""Rounding error allowed in a Gram matrix, relative to its largest eigenvalue or value."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A similarity together with the training tracks that others are compared with.
+
+    Attributes
+    ----------
+    described : mapping
+        Name, distribution, version and all parameters of the similarity, from `Registry.provenance`.
+    similarity : PluginSimilarity
+    embeddings : ndarray [n_train, units], float32
+    """
+
+    described: Mapping[str, Any]
+    similarity: PluginSimilarity
+    embeddings: NDArray[np.float32]
+
+    @classmethod
+    def create(cls, registry: Registry, described: Mapping[str, Any], embeddings: NDArray[np.float32]) -> Kernel:
+        """Create the kernel of a description, with exactly the parameters that it lists."""
+        similarity = PluginSimilarity.create(registry, exact_spec(described))
+        return cls(described, similarity.double(), embeddings)
+
+    def gram(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the similarities of tracks to the training tracks.
+
+        To the bit, a track's row does not depend on the other tracks.
+
+        Parameters
+        ----------
+        embeddings : ndarray [n, units]
+
+        Returns
+        -------
+        ndarray [n, n_train], float64
+
+        Raises
+        ------
+        PluginError
+            If the similarity fails, or its values are not finite.
+        """
+        candidates = self.embeddings.astype(np.float64)
+        rows = [self.similarity.similarities_to(query, candidates) for query in embeddings.astype(np.float64)]
+        gram = np.array(rows, np.float64).reshape(-1, len(candidates))
+        if not np.isfinite(gram).all():
+            raise PluginError(
+                f"the similarity {self.similarity.name} returned values that are not finite for embeddings of tracks; "
+                "check its parameters"
+            )
+        return gram
+
+    def training_gram(self) -> NDArray[np.float64]:
+        """Return the similarities ``[n_train, n_train]`` of the training tracks, symmetric to the bit.
+
+        Raises
+        ------
+        PluginError
+            If the similarity fails, or its values are not finite or not symmetric.
+        """
+        gram = self.gram(self.embeddings)
+        difference = float(np.abs(gram - gram.T).max())
+        if difference > TOLERANCE * np.abs(gram).max():
+            raise PluginError(
+                f"the similarity {self.similarity.name} is not a kernel: S(x, y) and S(y, x) differ by up to "
+                f"{difference:.3g}; report it to that plugin's authors"
+            )
+        return (gram + gram.T) / 2
+
+    def notes(self, gram: NDArray[np.float64]) -> list[str]:
+        """Return a note for the user if the training tracks' Gram matrix is not positive semi-definite, else none."""
+        eigenvalues = np.linalg.eigvalsh(gram)  # in ascending order
+        smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
+        if smallest >= -TOLERANCE * abs(largest):
+            return []
+        return [
+            f"the Gram matrix of {self.described['spec']} is not positive semi-definite (smallest eigenvalue "
+            f"{smallest:.3g}, largest {largest:.3g}), so a kernel machine may not find the best solution"
+        ]
+
+
+def exact_spec(described: Mapping[str, Any]) -> Spec:
+    """Return the spec of a described similarity with all its parameters, whatever defaults its plugin has now."""
+    values = {name: str(value) for name, value in described["parameters"].items() if value is not None}
+    given = Spec.parse(described["spec"]).parameters
+    return Spec(f"{described['distribution']}/{described['name']}", {**values, **given})
 
 
 @dataclass(frozen=True)
@@ -47,11 +140,6 @@ class FittedLearner:
     def notes(self) -> list[str]:
         """Notes for the user. They take the eigenvalues of the Gram matrix, so ask only when needed."""
         return [] if self.kernel is None or self.gram is None else self.kernel.notes(self.gram)
-
-    def put_into(self, model: Model, *, notes: bool = True) -> None:
-        """Make a model predict with this learner."""
-        model.estimator, model.kernel = self.estimator, self.kernel
-        model.provenance = {**model.provenance, "notes": self.notes if notes else []}
 
 
 def fit_learner(

@@ -20,13 +20,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 
 from mirembed.errors import ModelError, PluginError, StoreError, UnknownNameError
 from mirembed.features.info import FeaturesInfo
 from mirembed.hookspecs import Classification, Estimator, Task
 from mirembed.models.baselines import InputStatistics, NoFeatures
 from mirembed.models.estimators import dump_estimator, load_estimator
-from mirembed.models.kernels import Kernel
+from mirembed.models.learners import FittedLearner, Kernel
 from mirembed.models.saved import LEARNER, MANIFEST, NETWORK, file_digest, list_models
 from mirembed.progress import counted
 from mirembed.registry import Registry, plugin_code
@@ -61,7 +63,7 @@ class Model:
         None for classification.
     features : FeaturesInfo
     recordings : sequence of str
-        Of the tracks that it was fitted to.
+        Those that its network was trained on.
     provenance : mapping
         Approach, plugins, seed, versions and command; once the model is saved or loaded, also its name and digest.
     kernel : Kernel or None
@@ -83,11 +85,6 @@ class Model:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     kernel: Kernel | None = None
     engine: str = "torch"
-
-    @property
-    def savable(self) -> bool:
-        """Whether the model has a network; others are baselines that cannot be saved."""
-        return isinstance(self.network, NetworkWeights)
 
     def embed(
         self, frames: NDArray[np.float32], starts: NDArray[np.int64], lengths: NDArray[np.int64]
@@ -147,6 +144,11 @@ class Model:
         assert self.scale is not None  # noqa: S101
         return self.scale.unscale(outputs)
 
+    def use(self, learner: FittedLearner, *, notes: bool = True) -> None:
+        """Predict with a learner from now on."""
+        self.estimator, self.kernel = learner.estimator, learner.kernel
+        self.provenance = {**self.provenance, "notes": learner.notes if notes else []}
+
     def _learner_outputs(self, estimator: Estimator, embeddings: NDArray[np.float32]) -> NDArray[Any]:
         n, shape, wanted = len(embeddings), embeddings.shape[:1], "finite values"
         if isinstance(self.task, Classification):
@@ -193,8 +195,6 @@ class Model:
         ModelError
             If skops cannot store the learner's estimator.
         """
-        from safetensors.numpy import save
-
         network = self.network
         assert isinstance(network, NetworkWeights)  # noqa: S101
         with writing(folder) as temporary:
@@ -244,8 +244,6 @@ class Model:
 
     @classmethod
     def _assemble(cls, folder: Path, manifest: Mapping[str, Any], registry: Registry) -> Model:
-        from safetensors.numpy import load_file
-
         arrays = load_file(folder / NETWORK)
 
         def part(prefix: str) -> dict[str, NDArray[Any]]:
@@ -335,6 +333,19 @@ def read_provenance(folder: Path) -> Mapping[str, Any]:
         return {**_read_manifest(folder)["provenance"], **_identity(folder)}
 
 
+def read_training(folder: Path) -> tuple[FeaturesInfo, tuple[str, ...]]:
+    """Read the features that a model takes, and the recordings that its network was trained on, without loading it.
+
+    Raises
+    ------
+    ModelError
+        If the folder is not a model, is damaged, or has another format.
+    """
+    with _damaged(folder):
+        manifest = _read_manifest(folder)
+        return FeaturesInfo.from_json(manifest["features"]), tuple(manifest["recordings"])
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
     """Read model.json, and check the digests of the other files."""
     try:
@@ -355,8 +366,6 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def _damaged(folder: Path) -> Iterator[None]:
     """Report whatever reading a damaged model raises."""
-    from safetensors import SafetensorError
-
     try:
         yield
     except (OSError, AttributeError, KeyError, TypeError, ValueError, SafetensorError) as error:
@@ -376,12 +385,6 @@ def named_predictions(task: Task, outputs: NDArray[Any]) -> list[dict[str, Any]]
     [{'label': 'rock'}, {'label': 'jazz'}]
     """
     if isinstance(task, Classification):
-        return [{"label": name} for name in class_names(task, outputs)]
+        return [{"label": task.classes[index]} for index in outputs]
     names = [target.name for target in task.targets]
     return [dict(zip(names, row, strict=True)) for row in outputs.tolist()]
-
-
-def class_names(task: Task, indices: Sequence[int] | NDArray[np.int64]) -> list[str]:
-    """Return the names of class indices."""
-    assert isinstance(task, Classification)  # noqa: S101
-    return [task.classes[int(index)] for index in indices]

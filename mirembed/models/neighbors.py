@@ -71,7 +71,7 @@ def neighbors(
     top: int,
     inside: Path | None,
     dataset: Spec | None,
-    jobs: int,
+    jobs: int | None,
     progress: Progress,
 ) -> Neighbors:
     """Rank tracks by their similarity to ``track``, which is left out itself.
@@ -86,6 +86,8 @@ def neighbors(
         Search this folder of audio files in place of the store.
     dataset : Spec or None
         The dataset of the store to search; by default the one that the model was fitted to.
+    jobs : int or None
+        Worker processes; by default one per core.
 
     Raises
     ------
@@ -93,6 +95,7 @@ def neighbors(
         If model, track or embeddings do not exist.
     """
     folder = find_model(store.models, model)
+    files = [] if inside is None else audio_files([inside])
     provenance = read_provenance(folder)
     load = functools.cache(lambda: Model.load(folder, registry))
     is_file = Path(track).is_file()
@@ -126,7 +129,7 @@ def neighbors(
             raise AudioError(f"{printable(Path(track))}: {embedded.failures[0][1]}")
         query = embedded.embeddings[0]
     if inside is not None:
-        embedded = _embed_files(load, audio_files([inside]), registry, store, jobs, progress)
+        embedded = _embed_files(load, files, registry, store, jobs, progress)
         names, candidates = [printable(path) for path in embedded.paths], embedded.embeddings
         failures = embedded.failures
         if is_file:
@@ -151,11 +154,17 @@ def _embed_stored(
 
 
 def _embed_files(
-    load: Callable[[], Model], paths: Sequence[Path], registry: Registry, store: Store, jobs: int, progress: Progress
+    load: Callable[[], Model],
+    paths: Sequence[Path],
+    registry: Registry,
+    store: Store,
+    jobs: int | None,
+    progress: Progress,
 ) -> EmbeddedFiles:
     from mirembed.models.inference import embed_files
+    from mirembed.workers import available_jobs
 
-    return embed_files(load(), paths, registry, store, jobs, progress)
+    return embed_files(load(), paths, registry, store, jobs or available_jobs(), progress)
 
 
 def _index_of(track: str, names: list[str]) -> int:

@@ -70,9 +70,18 @@ def summarize_model(folder: Path) -> ModelSummary:
 def features_of(folder: Path) -> list[str]:
     """Return the digests of the features that a model takes; none if it cannot be read."""
     try:
-        return FeaturesInfo.from_json(read_json(folder / MANIFEST)["features"]).digests
+        manifest = read_json(folder / MANIFEST)
+        return FeaturesInfo.from_json(manifest["features"]).digests
     except (StoreError, KeyError, TypeError):
         return []
+
+
+def network_digest(folder: Path) -> str | None:
+    """Return the digest that the network of a model should have; None if the model cannot be read."""
+    try:
+        return str(read_json(folder / MANIFEST)["files"][NETWORK])
+    except (StoreError, KeyError, TypeError):
+        return None
 
 
 def model_faults(folder: Path) -> Iterator[Fault]:

@@ -19,14 +19,8 @@ _THEME = {INK: "currentColor", GRID: "var(--grid)", PAPER: "var(--paper)"}
 
 _LATEX = str.maketrans(
     {
+        **{character: f"\\{character}" for character in "{}$&#%_"},
         "\\": r"\textbackslash{}",
-        "{": r"\{",
-        "}": r"\}",
-        "$": r"\$",
-        "&": r"\&",
-        "#": r"\#",
-        "%": r"\%",
-        "_": r"\_",
         "^": r"\textasciicircum{}",
         "~": r"\textasciitilde{}",
         "<": r"\textless{}",

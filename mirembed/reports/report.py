@@ -13,16 +13,17 @@ from mirembed.config.approaches import Method
 from mirembed.differences import made_with
 from mirembed.errors import MirembedError, StoreWriteError
 from mirembed.hookspecs import Classification
-from mirembed.progress import Progress, Silent, counted
+from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.registry import Registry
 from mirembed.reports.curves import curves_section
 from mirembed.reports.embeddings import embedding_sections
 from mirembed.reports.page import Cell, RunPart, Section, Table, render
-from mirembed.reports.predictions import main_method, predictions_section
-from mirembed.reports.score_tables import (
+from mirembed.reports.scores import (
     best_marks,
     compare_methods,
     learners_section,
+    main_method,
+    predictions_section,
     scores_section,
     shown_parameters,
     significance_section,
@@ -38,9 +39,15 @@ from mirembed.store.recordings import durations
 
 _GENERATOR = '<meta name="generator" content="mirembed">'
 
+_SETTINGS = ("epochs", "batch", "optimizer", "excerpt", "deltas", "normalize", "engine", "device")
+"""Settings that the table of provenance repeats."""
+
 _MANY_NOTES = 12
-_Column: TypeAlias = tuple[str, str | None]
-"""An approach and its learner. The name of a method also depends on how many learners its run has."""
+_Column: TypeAlias = tuple[str, str | None, str | None, str | None]
+"""Approach, learner, network and features. The name of a method also depends on how many of each its run has."""
+
+_SIGNS = ("", "+", "@", "@")
+"""Before each part of a column in its label."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ class WrittenReport:
     ----------
     page : pathlib.Path
     figures, tables : tuple of pathlib.Path
+        Each in two formats.
     progress : tuple of str
         For each unfinished run, how far it got.
     """
@@ -60,23 +68,8 @@ class WrittenReport:
     tables: tuple[Path, ...]
     progress: tuple[str, ...]
 
-    @property
-    def n_figures(self) -> int:
-        """Number of figures, each of which is written in two formats."""
-        return _n_written(self.figures)
 
-    @property
-    def n_tables(self) -> int:
-        """Number of tables, each of which is written in two formats."""
-        return _n_written(self.tables)
-
-
-def _n_written(files: Sequence[Path]) -> int:
-    """Count files that differ in more than their format."""
-    return len({path.with_suffix("") for path in files})
-
-
-def write_report(folder: Path, out: Path | None, registry: Registry, progress: Progress | None = None) -> WrittenReport:
+def write_report(folder: Path, out: Path | None, registry: Registry, progress: Progress = NO_PROGRESS) -> WrittenReport:
     """Write the report on a run, or on all runs of an experiment.
 
     Parameters
@@ -87,14 +80,13 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
         A new folder, or that of an earlier report, which is replaced. None: ``report`` in ``folder``.
     registry : Registry
         Creates the learned similarities, which the report computes again.
-    progress : Progress or None
+    progress : Progress
 
     Raises
     ------
     StoreError
         The run is damaged or has nothing to report yet, or the report cannot be written.
     """
-    progress = progress or Silent()
     out = out or folder / "report"
     _check_replaceable(out)
     names = read_members(folder)
@@ -161,7 +153,7 @@ def _run_part(run: RunRecord, tests: Sequence[PairedTest], registry: Registry) -
         sections += [scores_section(run, tests), curves_section(run), learners_section(run)]
         sections += [significance_section(run, tests), predictions_section(run)]
         method = main_method(run)
-        sections += embedding_sections(run, registry, method.approach.name if method else "")
+        sections += embedding_sections(run, registry, method.label if method else "")
     else:
         sections.append(curves_section(run))
     sections += [_notes_section(run), _provenance_section(run)]
@@ -245,14 +237,15 @@ def _overview_table(runs: Sequence[tuple[RunRecord, tuple[PairedTest, ...]]], n_
                 continue
             interval, is_best = run.interval(methods[column], line), methods[column] == best
             cells.append(Cell.of(interval, best=is_best))
-            keys = {"run": name, "metric": line[0], "method": label, "approach": column[0], "learner": column[1]}
+            parts = dict(zip(("approach", "learner", "network", "features"), column, strict=True))
+            keys = {"run": name, "metric": line[0], "method": label, **parts}
             records.append({**keys, **asdict(interval), "best": is_best})
         rows.append(cells)
     several = any(run.n_folds > 1 for run, _ in runs)
     means = "Means over the folds with 95 % intervals (Nadeau and Bengio)" if several else "Scores on single folds"
     missing = n_runs - len(runs)
     caption = (
-        f"{means}, each approach with the first learner of its run. "
+        f"{means}, each method with the first learner of its run. "
         f"{best_marks(n_tested(tests), 'every pair of methods in each row')}"
     )
     if missing:
@@ -274,17 +267,20 @@ def _made_differently(runs: Sequence[RunRecord]) -> list[str]:
 
 
 def _columns(runs: Sequence[RunRecord]) -> dict[_Column, str]:
-    """Return the columns of the overview with their labels: the approach alone if it has one learner in all runs."""
+    """Return the columns of the overview with their labels: the approach, and what tells its columns apart."""
     columns = dict.fromkeys(_column(method) for run in runs if run.predictions for method in run.first_methods)
-    approaches = [approach for approach, _ in columns]
-    return {
-        (approach, learner): approach if approaches.count(approach) == 1 else f"{approach}+{learner}"
-        for approach, learner in columns
-    }
+    labels = {}
+    for column in columns:
+        of_approach = [other for other in columns if other[0] == column[0]]
+        several = [len(set(values)) > 1 for values in zip(*of_approach, strict=True)]
+        parts = zip(_SIGNS, column, several, strict=True)
+        labels[column] = column[0] + "".join(f"{sign}{part}" for sign, part, tells in parts if tells and part)
+    return labels
 
 
 def _column(method: Method) -> _Column:
-    return method.approach.name, None if method.learner is None else str(method.learner)
+    learner = None if method.learner is None else str(method.learner)
+    return method.approach.name, learner, method.network, method.features
 
 
 def _notes_section(run: RunRecord) -> Section:
@@ -302,11 +298,11 @@ def _provenance_section(run: RunRecord) -> Section:
         "run": run.folder.name,
         "started": run.manifest.get("started", ""),
         "finished": run.manifest["finished"] or "not yet",
-        "dataset digest": configuration["dataset"]["digest"],
-        "seeds": ", ".join(map(str, configuration["seeds"])),
-        **{name: str(configuration.get(name, "")) for name in ("epochs", "batch", "normalize", "engine", "device")},
         "processor": configuration.get("processor", ""),
         "code of mirembed": _short(configuration.get("code", "")),
+        "dataset digest": configuration["dataset"]["digest"],
+        "seeds": ", ".join(map(str, configuration["seeds"])),
+        **{name: str(configuration.get(name, "")) for name in _SETTINGS},
         "versions": ", ".join(f"{name} {version}" for name, version in configuration.get("versions", {}).items()),
         **_plugins(configuration),
     }
@@ -321,6 +317,9 @@ def _provenance_section(run: RunRecord) -> Section:
 def _plugins(configuration: Mapping[str, Any]) -> dict[str, str]:
     """Describe every plugin that the run used, with its distribution and parameters."""
     plugins = {"dataset": configuration["dataset"].get("plugin") or {}}
+    for features in configuration["features"].values():
+        plugins |= {f"features {part['spec']}": part["plugin"] for part in features["parts"]}
+    plugins |= {f"network {spec}": network["plugin"] for spec, network in configuration["networks"].items()}
     for name, roles in configuration["approaches"].items():
         plugins |= {f"{name}, {role.replace('_', ' ')}": plugin for role, plugin in roles.items() if plugin}
     plugins |= {f"learner {spec}": plugin for spec, plugin in configuration["learners"].items() if plugin}

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as MatplotlibFigure
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as MatplotlibFigure
 
 INK = "#23272d"
 GRID = "#d8dbe0"
@@ -71,8 +71,6 @@ class Figure:
 @contextmanager
 def styled() -> Iterator[None]:
     """Apply the style inside a ``with`` block, and restore matplotlib's settings after it."""
-    import matplotlib
-
     sheet = matplotlib.rc_params_from_file(_STYLE_SHEET, use_default_template=False)
     with matplotlib.rc_context({**sheet, **_STYLE_COLORS}), warnings.catch_warnings():
         # Characters missing from the font become boxes in the PNG; in the SVG, the viewer picks the font.
@@ -82,8 +80,6 @@ def styled() -> Iterator[None]:
 
 def axes(height: float = 2.9) -> tuple[MatplotlibFigure, Axes]:
     """Return an empty figure and its axes; the height is in inches. Call it inside `styled`."""
-    from matplotlib.figure import Figure as MatplotlibFigure
-
     figure = MatplotlibFigure(figsize=(WIDTH, height), layout="constrained")
     figure.patch.set_gid("background")
     return figure, figure.add_subplot()

@@ -28,9 +28,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from mirembed.config.files import EXPERIMENT_FILE
 from mirembed.differences import ask_the_same, describe, differing_settings, made_with
@@ -48,14 +49,12 @@ from mirembed.store.files import (
     writing,
 )
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-FORMAT = 2
+FORMAT = 3
 """Version of a run's files."""
 
 MANIFEST, FOLDS, CURVES, SCORES, NOTES = "manifest.json", "folds.parquet", "curves.parquet", "scores.json", "notes.json"
-PREDICTIONS, CHECKPOINTS, PLUGINS = "predictions.parquet", "checkpoints.parquet", "plugins"
+PREDICTIONS, CHECKPOINTS = "predictions.parquet", "checkpoints.parquet"
+EMBEDDINGS, PLUGINS = "embeddings", "plugins"
 
 _EMBEDDINGS, _LOSSES = "embeddings.parquet", "losses.json"
 
@@ -108,8 +107,6 @@ class PartFolder:
         checkpoint_epoch : int or None
             The last epoch; None if checkpoints are not scored.
         """
-        import pyarrow as pa
-
         of_checkpoints = [read_table(path) for _, path in self._waiting(_EMBEDDINGS)]
         all_embeddings = [*of_checkpoints, *([] if embeddings is None else [embeddings])]
         with writing(self.folder) as temporary:
@@ -313,7 +310,7 @@ class RunFolder:
         if not (self.folder / MANIFEST).exists():
             return []
         before = self.manifest["configuration"]
-        sections = ("dataset", "features", "network", "approaches", "learners")
+        sections = ("dataset", "features", "networks", "approaches", "learners")
         differing = {
             name: values
             for name, values in differing_settings(before, configuration).items()
@@ -367,8 +364,6 @@ class RunFolder:
         methods : sequence of str
             All methods of the run, in the order that the tables get.
         """
-        import pyarrow as pa
-
         order = {method: position for position, method in enumerate(methods)}
         predictions = [read_table(part.folder / PREDICTIONS) for part in parts]
 
@@ -384,7 +379,7 @@ class RunFolder:
             merge(CHECKPOINTS, checkpoints)
         for part in parts:
             if (path := part.folder / _EMBEDDINGS).exists():
-                write_table(self._embeddings / f"{part.folder.name}.parquet", read_table(path))
+                write_table(self.folder / EMBEDDINGS / f"{part.folder.name}.parquet", read_table(path))
         losses = [part.read_losses() for part in parts]
         write_table(self.folder / CURVES, curves_table(list(zip(predictions, losses, strict=True))))
         return merged
@@ -422,17 +417,11 @@ class RunFolder:
 
     def embedding_files(self) -> list[Path]:
         """Return the tables of embeddings, one for each network and fold whose embeddings were kept."""
-        kept = sorted(self._embeddings.glob("*.parquet"))
+        kept = sorted((self.folder / EMBEDDINGS).glob("*.parquet"))
         return kept or [path for part in self.finished_parts() if (path := part.folder / _EMBEDDINGS).exists()]
-
-    @property
-    def _embeddings(self) -> Path:
-        return self.folder / "embeddings"
 
     def _read(self, name: str) -> pa.Table | None:
         """Read a table of predictions; of an unfinished run, from its finished trainings."""
-        import pyarrow as pa
-
         if (self.folder / name).exists():
             return read_table(self.folder / name)
         paths = [part.folder / name for part in self.finished_parts()]

@@ -22,15 +22,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from mirembed.errors import EvaluationError
 from mirembed.hookspecs import Classification, Regression, Task
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
 
 ROUNDING = 1e-13
 """Relative to its largest value, the range below which an array counts as constant."""
@@ -265,13 +263,6 @@ def _r2(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(variance_x > 0, 1 - error / np.where(variance_x > 0, variance_x, 1), 0)
 
 
-ACCURACY = Resampling(_class_sums, _accuracy)
-MACRO_F1 = Resampling(_class_sums, _macro_f1)
-R = Resampling(_target_sums, _r)
-R_SQUARED = Resampling(_target_sums, lambda sums: _r(sums) ** 2)
-R2 = Resampling(_target_sums, _r2)
-
-
 @dataclass(frozen=True)
 class Metric:
     """One row of the table of metrics: all that the rest of mirembed needs to know about a metric.
@@ -319,15 +310,15 @@ class Metric:
 
 
 METRICS = (
-    Metric("accuracy", "accuracy", "Accuracy", Classification, accuracy, ACCURACY, (0, 1)),
-    Metric("macro_f1", "macro-F1", "Macro-F1", Classification, macro_f1, MACRO_F1, (0, 1)),
+    Metric("accuracy", "accuracy", "Accuracy", Classification, accuracy, Resampling(_class_sums, _accuracy), (0, 1)),
+    Metric("macro_f1", "macro-F1", "Macro-F1", Classification, macro_f1, Resampling(_class_sums, _macro_f1), (0, 1)),
     Metric(
         "r",
         "r",
         "Pearson's r",
         Regression,
         pearson_r,
-        R,
+        Resampling(_target_sums, _r),
         (-1, 1),
         is_defined=pearson_r_defined,
         undefined="constant truth or prediction",
@@ -338,7 +329,7 @@ METRICS = (
         "r²",
         Regression,
         r_squared,
-        R_SQUARED,
+        Resampling(_target_sums, lambda sums: _r(sums) ** 2),
         (0, 1),
         is_defined=pearson_r_defined,
         undefined="constant truth or prediction",
@@ -352,7 +343,7 @@ METRICS = (
         "R²",
         Regression,
         r2_score,
-        R2,
+        Resampling(_target_sums, _r2),
         (-math.inf, 1),
         is_defined=r2_defined,
         undefined="constant truth",

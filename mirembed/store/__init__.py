@@ -5,7 +5,7 @@
     mirembed-store/
       store.json                            version of the layout
       features/<name-digest>/               one row a recording: its hash, facts about it, and its frames
-        features.json                       plugin, parameters, values, hop
+        _features.json                      plugin, parameters, values, hop
         *.parquet
       datasets/<dataset>/                   one row a track: id, recording, labels, group, file
         dataset.json                        task, plugin, folder of the audio

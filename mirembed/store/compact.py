@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mirembed.progress import Progress, Silent
+from mirembed.progress import NO_PROGRESS, Progress
 from mirembed.store.features import ROWS_PER_GROUP, FeatureShards, check_digest, read_rows
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Compaction:
     bytes_after: int
 
 
-def compact(features: FeatureShards, progress: Progress | None = None) -> Compaction:
+def compact(features: FeatureShards, progress: Progress = NO_PROGRESS) -> Compaction:
     """Merge small shards; rows that later ones have replaced are dropped.
 
     A merged shard is complete and in place before its sources are deleted. If the program is killed, nothing is lost
@@ -48,7 +48,6 @@ def compact(features: FeatureShards, progress: Progress | None = None) -> Compac
     StoreError
         A shard cannot be read or holds other features, or there is no space for a merged one.
     """
-    progress = progress or Silent()
     with features.lock():
         part = features.part()
         before = features.shards()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from mirembed.errors import StoreError
 from mirembed.store.files import read_table, reading_parquet, write_table
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _DIGEST = b"mirembed.network"
 """Key of the digest of the network in the metadata of the table."""
@@ -43,6 +45,7 @@ class StoredEmbeddings:
         in_sample : bool or None
             Whether the network was trained on these recordings; None if unknown.
         """
+        import numpy as np
         import pyarrow as pa
 
         rows = list({recording: row for row, recording in enumerate(recordings)}.values())
@@ -80,6 +83,8 @@ class StoredEmbeddings:
         StoreError
             The table is damaged.
         """
+        import numpy as np
+
         if self.digest() != digest:
             return {}
         table = read_table(self.path)

@@ -1,4 +1,4 @@
-"""The frames of recordings by one features plugin: Parquet shards, one row a recording, and ``features.json``.
+"""The frames of recordings by one features plugin: Parquet shards, one row a recording, and ``_features.json``.
 
 Shards are only ever added, or replaced whole. If two hold the same recording, the later one counts. Several processes
 may add shards at the same time.
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
     from numpy.typing import NDArray
 
-INFO = "features.json"
+INFO = "_features.json"
+"""pandas, pyarrow and others that read the folder ignore a file with this beginning."""
 
 ROWS_PER_GROUP = 32
 """Recordings in a row group: about 6 MB of 30-s clips, small enough to stream."""
@@ -64,7 +65,7 @@ class FeatureShards:
         return self._info.exists()
 
     def part(self) -> FeaturesPart:
-        """Read ``features.json``.
+        """Read ``_features.json``.
 
         Raises
         ------
@@ -79,7 +80,7 @@ class FeatureShards:
             ) from error
 
     def create(self, part: FeaturesPart) -> None:
-        """Write ``features.json`` unless it is there."""
+        """Write ``_features.json`` unless it is there."""
         if not self.exists:
             write_json(self._info, {**asdict(part), "plugin": dict(part.plugin)})
 
@@ -172,13 +173,15 @@ class FeatureShards:
 
     def drop_replaced(self) -> None:
         """Remove the rows that later shards replace, unless another process is writing."""
+        try:
+            if len(self.index()) == sum(map(self.n_rows, self.shards())):
+                return
+        except StoreError:  # another process is merging them, and will drop those rows
+            return
         with contextlib.suppress(StoreBusyError), self.lock():
-            shards = self.shards()
-            current = self.current_rows(shards)
-            if sum(map(len, current.values())) < sum(map(self.n_rows, shards)):
-                part = self.part()
-                for shard in shards:
-                    self.keep(shard, current[shard], part)
+            part, shards = self.part(), self.shards()
+            for shard, rows in self.current_rows(shards).items():
+                self.keep(shard, rows, part)
 
     def current_rows(self, shards: Sequence[Path]) -> dict[Path, list[int]]:
         """Return the rows of each shard that no later one replaces."""

@@ -10,6 +10,7 @@ import platform
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 TEMPORARY = ".tmp-"
 """Prefix of the names of folders for unfinished files; the host and the process follow."""
+
+_ATTEMPTS = 5
+"""To share a folder, as `is_held` may have it for a moment; a tenth of a second apart."""
 
 
 @contextlib.contextmanager
@@ -126,9 +130,13 @@ def shared(folder: Path, busy: str) -> Iterator[None]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             file = held.enter_context((folder / ".lock").open("ab"))
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreBusyError(busy) from None
+            for attempt in range(_ATTEMPTS):
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    break
+                time.sleep(0.1 * (attempt + 1 < _ATTEMPTS))
+            else:
+                raise StoreBusyError(busy)
         except OSError as error:
             raise write_error(folder, error) from error
         yield

@@ -151,5 +151,5 @@ def slug(text: str) -> str:
     >>> slug("folder"), slug("rbf:gamma=2")
     ('folder', 'rbf_gamma=2-2056c451')
     """
-    clean = re.sub(r"[^\w.=+,-]+", "_", text)[:60]  # at most 240 bytes
+    clean = re.sub(r"[^\w.=+,@-]+", "_", text)[:60]  # at most 240 bytes
     return clean if clean == text else f"{clean}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mirembed.errors import StoreError
 from mirembed.features.info import FeaturesInfo, FeaturesPart, common_length
 from mirembed.hookspecs import Classification, Task
-from mirembed.progress import Progress, Silent, counted
+from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.provenance import content_digest
 from mirembed.store.datasets import DatasetStore
 from mirembed.store.frame_file import FrameFile, delete_unused
@@ -128,7 +128,7 @@ class _Frames(NamedTuple):
 
 
 def open_tracks(
-    store: Store, dataset: DatasetStore, features: Sequence[FeaturesInfo], progress: Progress | None = None
+    store: Store, dataset: DatasetStore, features: Sequence[FeaturesInfo], progress: Progress = NO_PROGRESS
 ) -> Tracks:
     """Read the tracks of a dataset that have all of some features, and make their flat files unless they are there.
 
@@ -149,7 +149,6 @@ def open_tracks(
     MismatchError
         The frames of stacked features differ in length, or a shard holds other features.
     """
-    progress = progress or Silent()
     info, stored = dataset.info(), dataset.tracks()
     known = {part.digest: _read_index(store, part, info) for one in features for part in one.parts}
     having = {one.spec: [track for track in stored if _has(track, one, known)] for one in features}
@@ -167,6 +166,9 @@ def open_tracks(
     names = {store.features(part).name for one in features for part in one.parts}
     failed = {failure.id for failure in dataset.failures() if failure.features in names}
     notes = _missing_and_unlisted(info, tracks, failed, _command(info, features))
+    if len({len(tracks), *map(len, having.values())}) > 1:
+        listed = ", ".join(f"{len(some)} have {spec}" for spec, some in having.items())
+        notes.append(f"using the {counted(len(tracks), 'track')} of {info.spec} that have all features ({listed})")
     for note in notes:
         progress.note(note)
     frames = {}

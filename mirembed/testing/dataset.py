@@ -14,7 +14,7 @@ from mirembed.datasets.download import parse_checksum
 from mirembed.errors import DatasetError, SpecError
 from mirembed.hookspecs import Archive, Card, Dataset, Listing, Split
 from mirembed.progress import counted, first_names
-from mirembed.testing.checks import Broken, Subject, broken_by_errors
+from mirembed.testing import Broken, Subject, broken_by_errors
 
 _GIVEN = "the audio folder"
 

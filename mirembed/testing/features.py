@@ -18,7 +18,7 @@ from mirembed.features import describe_features
 from mirembed.progress import counted
 from mirembed.registry.plugins import one_line
 from mirembed.specs import parameters_of
-from mirembed.testing.checks import Broken, Subject, broken_by_errors
+from mirembed.testing import Broken, Subject, broken_by_errors
 
 if TYPE_CHECKING:
     from mirembed.hookspecs import Features

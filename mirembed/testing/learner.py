@@ -18,7 +18,7 @@ from mirembed.hookspecs import Classification, Estimator, Regression, Target, Ta
 from mirembed.models.estimators import check_storable
 from mirembed.progress import counted
 from mirembed.registry.plugins import one_line
-from mirembed.testing.checks import Broken, Subject, broken_by_errors
+from mirembed.testing import Broken, Subject, broken_by_errors
 
 UNITS = 50
 CLASSES = Classification(("blues", "jazz", "pop", "rock"))
@@ -48,7 +48,7 @@ class Problem:
 def estimator(subject: Subject) -> None:
     """Make a new object with fit and predict for a task, or raise MirembedError for an unsupported task."""
     for problem in _problems(subject):
-        first, second = _estimator(subject, problem), _estimator(subject, problem)
+        first, second = subject.create().estimator(problem.task), subject.create().estimator(problem.task)
         for method in ("fit", "predict"):
             if not callable(getattr(first, method, None)):
                 raise Broken(
@@ -123,7 +123,7 @@ def refit(subject: Subject) -> None:
             expected = _fitted_predictions(subject, problem)
             if not np.array_equal(expected, _fitted_predictions(subject, problem)):
                 raise SkipTest("it is not deterministic, so this cannot be checked")
-            used = _fit(_fit(_estimator(subject, problem), before), problem)
+            used = _fit(_fit(subject.create().estimator(problem.task), before), problem)
             what = "differs from an estimator that was never fitted before"
             _require_same(_predict(used, problem), expected, what, problem, cause)
 
@@ -138,7 +138,7 @@ def clone(subject: Subject) -> None:
     )
     for problem in _problems(subject):
         with broken_by_errors("cannot be cloned", given=problem.given, cause=cause):
-            copy = cloned(_estimator(subject, problem))
+            copy = cloned(subject.create().estimator(problem.task))
         _predict(_fit(copy, problem), problem)
 
 
@@ -146,7 +146,7 @@ def input_unchanged(subject: Subject) -> None:
     """Leave embeddings and labels unchanged in fit and in predict."""
     for problem in _problems(subject):
         X, y = problem.X.copy(), problem.y.copy()
-        fitted = _estimator(subject, problem)
+        fitted = subject.create().estimator(problem.task)
         for method, arguments in (("fit", (X, y)), ("predict", (X,))):
             _call(getattr(fitted, method), *arguments, given=problem.given, doing=method)
             if not (np.array_equal(X, problem.X) and np.array_equal(y, problem.y)):
@@ -163,7 +163,7 @@ def storable(subject: Subject) -> None:
     import skops.io
 
     for problem in _problems(subject):
-        fitted = _fit(_estimator(subject, problem), problem)
+        fitted = _fit(subject.create().estimator(problem.task), problem)
         try:
             check_storable(fitted, subject.spec, subject.registry)
         except ModelError as error:
@@ -232,11 +232,6 @@ def _problems(subject: Subject, *problems: Problem) -> Iterator[Problem]:
         raise SkipTest(f"it does not support this task: {unsupported}")
 
 
-def _estimator(subject: Subject, problem: Problem) -> Estimator:
-    made: Estimator = subject.create().estimator(problem.task)
-    return made
-
-
 def _fit(estimator: Estimator, problem: Problem) -> Estimator:
     _call(estimator.fit, problem.X.copy(), problem.y.copy(), given=problem.given, doing="fit")
     return estimator
@@ -247,7 +242,7 @@ def _predict(fitted: Estimator, problem: Problem) -> NDArray[Any]:
 
 
 def _fitted_predictions(subject: Subject, problem: Problem) -> NDArray[Any]:
-    return _predict(_fit(_estimator(subject, problem), problem), problem)
+    return _predict(_fit(subject.create().estimator(problem.task), problem), problem)
 
 
 def _call(method: Callable[..., Any], *arrays: NDArray[Any], given: str, doing: str) -> Any:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mirembed.errors import MirembedError
 from mirembed.registry.plugins import one_line
-from mirembed.testing.checks import Broken, Subject, broken_by_errors
+from mirembed.testing import Broken, Subject, broken_by_errors
 from mirembed.training.engine.by_torch import TorchEngine
 from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.network import PluginNetwork, one_thread, torch_draws
@@ -86,7 +86,7 @@ def deterministic(subject: Subject) -> None:
     made, inputs = _module(subject)
     frames, inside = _frames(len(LENGTHS), max(LENGTHS), inputs), _inside()
     expected = _embed(made, frames, inside, _BATCH)
-    _embed(made, 2 * _frames(*frames.shape, seed=1), inside, _BATCH)
+    _embed(made, 2 * _frames(len(LENGTHS), max(LENGTHS), inputs, seed=1), inside, _BATCH)
     cause = (
         "dropout without nn.Dropout, a state kept between calls, or random numbers of numpy or Python: draw weights "
     )
@@ -105,7 +105,7 @@ def padding(subject: Subject) -> None:
         "a mean or maximum over all frames, or convolutions that see the padding: use inside, before each step that "
     )
     cause += "looks at several frames"
-    filled = torch.where(inside[:, :, None] > 0, frames, 3 * _frames(*frames.shape, seed=1))
+    filled = torch.where(inside[:, :, None] > 0, frames, 3 * _frames(len(LENGTHS), max(LENGTHS), inputs, seed=1))
     given = f"{_BATCH}, with other values in the padding"
     _require_same(_embed(made, filled, inside, given), expected, "changes with the padding", given, cause)
     for row, length in enumerate(LENGTHS):
@@ -131,7 +131,9 @@ def stream(subject: Subject) -> None:
         cause = "a state that is not passed on, or a piece of padding only: inside is 0 for a track that has ended"
         with broken_by_errors("raises an error", given=given, cause=cause), torch.no_grad():
             state: Any = None
-            for piece, of_inside in zip(frames.split(sizes, dim=1), inside.split(sizes, dim=1), strict=True):
+            for piece, of_inside in zip(
+                torch.split(frames, sizes, dim=1), torch.split(inside, sizes, dim=1), strict=True
+            ):
                 state = made.stream(piece.clone(), of_inside.clone(), state)  # type: ignore[operator]
             found = made.finish(state)  # type: ignore[operator]
         if not isinstance(found, Tensor):

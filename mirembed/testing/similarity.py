@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mirembed.hookspecs import Similarity
-from mirembed.testing.checks import Broken, Subject, broken_by_errors
+from mirembed.testing import Broken, Subject, broken_by_errors
 
 TOLERANCE = 1e-4
 """The largest accepted difference, relative to the largest value."""
@@ -217,11 +217,7 @@ def _create(subject: Subject) -> Similarity:
 
 
 def _call(
-    function: Callable[..., Tensor],
-    *vectors: Tensor,
-    given: str,
-    cause: str = _UNFORESEEN,
-    copy: bool = True,
+    function: Callable[..., Tensor], *vectors: Tensor, given: str, cause: str = _UNFORESEEN, copy: bool = True
 ) -> Tensor:
     """Call a plugin with copies of vectors, so that changing them in place does not affect other checks."""
     with broken_by_errors("raises an error", given=given, cause=cause):

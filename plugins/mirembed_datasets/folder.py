@@ -28,6 +28,8 @@ from mirembed_datasets.tables import Row, Table, read_table, unique
 
 PATH_COLUMNS = ("path", "file", "filename", "audio", "track", "id")
 CLASS_COLUMNS = ("label", "class", "genre", "style", "mood")
+SHOWN = 5
+"""Tracks without audio to name."""
 
 Label: TypeAlias = str | tuple[float, ...]
 
@@ -202,6 +204,9 @@ def _list_table(audio: Path, found: AudioFiles, table: Table, columns: _Columns)
         task = _classes(tracks)
         if missing := {str(entry.label) for entry in entries.values()}.difference(task.classes):
             notes.append(f"classes without audio: {', '.join(sorted(missing))}")
+    if absent := sorted(entries.keys() - found.files.keys()):
+        more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
+        notes.append(f"listed in {table.file} without audio: {', '.join(absent[:SHOWN])}{more}")
     return Listing(task, tracks, absent=len(entries) - len(tracks), notes=notes)
 
 

@@ -136,12 +136,12 @@ class Definition:
         return bins, np.clip(np.minimum(rising, falling), 0, None) * (2 / (high - low)) * width
 
     def require_rate(self, rate: int) -> None:
-        """Raise `AudioError` if a sampling rate is too low for the bands, or for two samples in a frame."""
-        lowest = math.ceil(max(2 * self.high, 2 / self.frame))
+        """Raise `AudioError` if a sampling rate is too low for the bands."""
+        lowest = math.ceil(2 * self.high)
         if rate < lowest:
             raise AudioError(
                 f"sampling rate {rate} Hz is too low: the bands reach {self.high:.0f} Hz and need at least {lowest} "
-                "Hz; use a recording of full bandwidth"
+                "Hz; use a recording of full bandwidth, or set a lower high"
             )
 
 
@@ -201,6 +201,8 @@ class LogMel:
                 raise ValueError(f"{name}={seconds:g}; expected seconds from 0.001 to 10")
         if not 0 <= low < high <= MAX_FREQUENCY:
             raise ValueError(f"low={low:g},high={high:g}; expected 0 <= low < high <= {MAX_FREQUENCY:.0f} Hz")
+        if frame * high < 1:
+            raise ValueError(f"frame={frame:g} is shorter than a period of high={high:g} Hz; use a longer one")
         self.values, self.hop = bands, hop
         self.definition = Definition(bands, frame, hop, low, high, scale)
         if float(np.diff(self.definition.edges()).min()) < 1:

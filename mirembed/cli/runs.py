@@ -1,20 +1,23 @@
-"""``mirembed compare``."""
+"""``mirembed compare`` and ``report``: what runs have shown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mirembed.cli import options
-from mirembed.cli.output import Table, print_result
+from mirembed.cli.output import ConsoleProgress, Table, print_result
 from mirembed.hookspecs import Classification
 from mirembed.progress import counted
+from mirembed.store import Store
 
 if TYPE_CHECKING:
-    from mirembed.compare import Comparison, Disagreements, PairedTest
+    from mirembed.compare.comparison import Comparison, Disagreements
+    from mirembed.compare.paired_tests import PairedTest
 
 
 _TOP = 10
@@ -23,15 +26,15 @@ _TOP = 10
 
 def compare(
     run_a: Annotated[
-        str,
-        typer.Argument(metavar="RUN_A", help="Run: a folder, or an unambiguous prefix of a name in the store."),
+        str, typer.Argument(metavar="RUN_A", help="Run: a folder, or an unambiguous prefix of a name in the store.")
     ],
     run_b: Annotated[str | None, typer.Argument(metavar="RUN_B", help="A second run.")] = None,
     approach: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Approaches to compare; repeatable. With two runs: one for both, or one for each. Default: all.",
+            help="Methods to compare, as the run names them; repeatable. With two runs: one for both, or one for each. "
+            "Default: all.",
         ),
     ] = None,
     top: Annotated[
@@ -45,13 +48,12 @@ def compare(
     store: options.StoreFolder = options.DEFAULT_STORE,
     json: options.Json = False,
 ) -> None:
-    """Compare the approaches of one run, or of two runs on the same folds: which is better, and on which tracks.
+    """Compare the methods of one run, or of two runs on the same folds: which is better, and on which tracks.
 
     Tests the paired differences over the folds (Nadeau & Bengio), corrected for all tests of the run (Holm).
     """
-    from mirembed.compare import compare as run
-    from mirembed.runs import open_run
-    from mirembed.store import Store
+    from mirembed.compare.comparison import compare as run
+    from mirembed.runs.record import open_run
 
     runs = Store(store).runs
     first = open_run(runs, run_a)
@@ -63,6 +65,8 @@ def compare(
 
 def _text(report: Comparison, brief: bool) -> Iterator[str | Table]:
     """Yield the tests and, unless ``brief``, the tracks on which each pair disagrees."""
+    from mirembed.compare.paired_tests import p_text
+
     yield from _tests(report)
     for found in report.disagreements:
         if not brief:
@@ -70,7 +74,7 @@ def _text(report: Comparison, brief: bool) -> Iterator[str | Table]:
         if found.mcnemar_p is not None:
             yield (
                 f"McNemar's exact test over the tracks of the two fitted models {found.a} (A) and {found.b} (B): "
-                f"p (Holm) {_p_value(found.mcnemar_p)}"
+                f"p (Holm) {p_text(found.mcnemar_p)}"
             )
     if brief:
         yield f"--top {_TOP} lists the tracks on which each pair disagrees"
@@ -106,6 +110,7 @@ def _tests(report: Comparison) -> Iterator[str | Table]:
 
 
 def _row(test: PairedTest) -> dict[str, object]:
+    from mirembed.compare.paired_tests import p_text
     from mirembed.statistics.metrics import metric_named
 
     tested = test.t_test
@@ -117,18 +122,12 @@ def _row(test: PairedTest) -> dict[str, object]:
         "mean of B": test.mean_b,
         "A - B": test.difference,
         "t": tested and f"{tested.statistic:.2f}",
-        "p": tested and _p_value(tested.p),
-        "p (Holm)": _p_value(test.p_holm),
-        "p (Welch)": _p_value(test.p_welch),
+        "p": tested and p_text(tested.p),
+        "p (Holm)": p_text(test.p_holm),
+        "p (Welch)": p_text(test.p_welch),
         "effect": None if tested is None or tested.effect is None else f"{tested.effect:.2f}",
         "verdict": test.verdict,
     }
-
-
-def _p_value(p: float | None) -> str:
-    if p is None:
-        return ""
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _disagreements(report: Comparison, found: Disagreements) -> str | Table:
@@ -142,3 +141,33 @@ def _disagreements(report: Comparison, found: Disagreements) -> str | Table:
     better = [("A", one) for one in found.better_a] + [("B", one) for one in found.better_b]
     rows = [[side, *asdict(one).values()] for side, one in better]
     return Table(columns, rows, title) if rows else title
+
+
+def report(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="Run or experiment: a folder, or an unambiguous prefix of a name in the store."
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Output folder. Default: the folder report inside the run.")
+    ] = None,
+    store: options.StoreFolder = options.DEFAULT_STORE,
+    json: options.Json = False,
+) -> None:
+    """Write the report of a run: an HTML page, figures (PNG, SVG) and tables (CSV, LaTeX).
+
+    For an unfinished run, it covers the folds finished so far.
+    """
+    from mirembed.reports.report import write_report
+    from mirembed.runs.summary import find_run
+
+    folder = find_run(Store(store).runs, run).folder
+    with ConsoleProgress() as progress:
+        written = write_report(folder, out, options.discover(), progress)
+    for line in written.progress:
+        typer.echo(line, err=True)
+    n_figures, n_tables = len(written.figures) // 2, len(written.tables) // 2  # each is written in two formats
+    beside = f"{counted(n_figures, 'figure')} and {counted(n_tables, 'table')} beside it"
+    print_result(json, lambda: asdict(written), [f"report: {written.page}", beside])
