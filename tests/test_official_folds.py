@@ -39,7 +39,7 @@ from mirembed.datasets.catalog import exclude_tracks
 from mirembed.datasets.splits import Fold, official_folds
 from mirembed.errors import EvaluationError, SpecError, StoreError
 from mirembed.evaluate.plan import choose_splits, plan_run
-from mirembed.progress import Silent
+from mirembed.progress import NO_PROGRESS, Progress
 from mirembed.registry import Registry
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.scores import Scores, score
@@ -123,7 +123,7 @@ def evaluate(
     tracks: Tracks,
     official: Mapping[str, Sequence[Split]],
     runs: Path,
-    progress: Silent | None = None,
+    progress: Progress = NO_PROGRESS,
     seeds: Sequence[int] = (0,),
 ) -> tuple[RunFolder, list[Scores]]:
     """Evaluate one epoch of two approaches on official splits, in this process."""
