@@ -41,7 +41,9 @@ from mirembed.errors import EvaluationError, SpecError, StoreError
 from mirembed.evaluate.plan import choose_splits, plan_run
 from mirembed.progress import Silent
 from mirembed.registry import Registry
-from mirembed.runs import Predictions, RunFolder, Scores, score
+from mirembed.runs.folder import RunFolder
+from mirembed.runs.scores import Scores, score
+from mirembed.runs.tables import Predictions
 from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, Store, StoredTrack
 from mirembed.store.files import read_json, read_table

@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mirembed.compare.paired_tests import PairedTest, corrected, n_tested, paired_tests
+from mirembed.differences import differing_settings, made_with
 from mirembed.errors import EvaluationError
 from mirembed.hookspecs import Classification, Regression, Task
-from mirembed.runs.folder import differing_settings
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import describe_undefined, n_undefined
 from mirembed.runs.tables import Predictions
@@ -183,7 +183,7 @@ def compare(a: RunRecord, b: RunRecord | None = None, approaches: Sequence[str] 
     if single:
         p_values = holm([mcnemar_test(one.count_a, one.count_b) for one in found.values()])
         found = {pair: replace(found[pair], mcnemar_p=float(p)) for pair, p in zip(found, p_values, strict=True)}
-    settings = differing_settings(a.configuration, b.configuration)
+    settings = differing_settings(a.configuration, b.configuration) | made_with(a.configuration, b.configuration)
     settings.pop("methods", None)  # the methods are what is compared
     if a is not b:
         settings |= _differing_parts(a, b, pairs)

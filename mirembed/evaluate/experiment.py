@@ -22,7 +22,7 @@ from mirembed.features.info import FeaturesInfo, split_spec
 from mirembed.fit.resolve import choose_device, choose_engine_for, describe_plugins, resolve_settings
 from mirembed.fit.saved import SavedNetwork, needed_features, open_saved, with_saved
 from mirembed.progress import NO_PROGRESS, Progress, counted
-from mirembed.provenance import versions
+from mirembed.provenance import environment, recorded_plugins
 from mirembed.registry import Kind, Registry
 from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.scores import Scores, score, zero_width_warnings
@@ -210,10 +210,10 @@ def run_experiment(
     configuration = {
         "grid": [one.name for one in planned],
         "experiment": text,
-        "datasets": {one.name: one.tracks.digest for one in planned},
-        "versions": versions(),
+        "evaluations": {one.name: one.configuration() for one in planned},
+        **environment(),
     }
-    whole = RunFolder.resume(store.runs, "experiment", configuration, command)
+    whole = RunFolder.resume(store.runs, "experiment", configuration, command, progress.note)
     with whole.lock():
         whole.write_experiment(text)
         results = []
@@ -273,7 +273,7 @@ def evaluate(
             progress.note(f"warning: {repeats.folder.name} may not be reproduced: {difference}")
     if folder is None:
         name = slug(planned.tracks.info.spec.partition(":")[0])
-        run = RunFolder.resume(runs, name, configuration, command)
+        run = RunFolder.resume(runs, name, configuration, command, progress.note)
     else:
         run = RunFolder.resume_at(folder, configuration, command)
     with run.lock():
@@ -297,6 +297,7 @@ def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: P
     run.write_notes(notes)
     run.write_folds(folds_table(planned.tracks.ids, planned.folds))
     run.write_experiment(write_experiment([planned.settings]))
+    run.write_plugins(planned.plugin_files)
     trainings = planned.trainings(run)
     if n_finished := sum(training.part.exists for training in trainings):
         progress.note(f"resuming {run.folder}: {n_finished} of {counted(len(trainings), 'training')} finished")
@@ -390,12 +391,5 @@ def _recorded_plugins(runs: Path, kind: Kind) -> Iterator[tuple[str, Mapping[str
     for folder in reversed(list_runs(runs)):
         with contextlib.suppress(StoreError, KeyError, AttributeError, TypeError):
             for run in folder.members or [folder]:
-                configuration = run.manifest["configuration"]
-                found = list(configuration["learners"].values())
-                if kind == "similarity":
-                    found = [plugin for plugins in configuration["approaches"].values() for plugin in plugins.values()]
-                if kind == "features":
-                    found = [part["plugin"] for one in configuration["features"].values() for part in one["parts"]]
-                if kind == "network":
-                    found = [network["plugin"] for network in configuration["networks"].values()]
-                yield from ((run.folder.name, plugin) for plugin in found if "distribution" in plugin)
+                found = recorded_plugins(run.manifest["configuration"])
+                yield from ((run.folder.name, plugin) for plugin in found if plugin["kind"] == kind)

@@ -30,7 +30,7 @@ from mirembed.hookspecs import Classification, Split, Task
 from mirembed.models.baselines import chance_estimator
 from mirembed.models.learners import check_learners
 from mirembed.progress import counted
-from mirembed.provenance import content_digest, versions
+from mirembed.provenance import content_digest, environment
 from mirembed.registry import Registry
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.summary import Sizes, describe_folds
@@ -69,6 +69,8 @@ class PlannedRun:
         What a user should know about the folds.
     saved : mapping of str to SavedNetwork
         The networks that are used as they are, by the name of the approach.
+    plugin_files : mapping of str to bytes
+        The files in ``--plugins-dir`` that it uses, by name.
     """
 
     name: str
@@ -79,6 +81,7 @@ class PlannedRun:
     folds: Folds
     fold_notes: list[str]
     saved: Mapping[str, SavedNetwork] = field(default_factory=dict)
+    plugin_files: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def official(self) -> bool:
@@ -112,6 +115,7 @@ class PlannedRun:
     def configuration(self) -> dict[str, Any]:
         """Return everything that decides the numbers, and the sizes and chance level of the folds, as JSON."""
         tracks, settings, sizes = self.tracks, self.settings, self.sizes
+        described = describe_settings(settings, self.plugins)
         return {
             "dataset": {
                 "spec": tracks.info.spec,
@@ -121,7 +125,11 @@ class PlannedRun:
             },
             "task": task_to_json(tracks.task),
             "n_tracks": len(tracks.ids),
-            **describe_settings(settings, self.plugins),
+            **described,
+            "features": {
+                spec: {**one, "frames": tracks.frames_digests[spec], "backends": tracks.backends[spec]}
+                for spec, one in described["features"].items()
+            },
             **{name: getattr(settings, name) for name in _RECORDED},
             "seeds": list(settings.seed),
             "n_used": sizes.n_used,
@@ -129,8 +137,16 @@ class PlannedRun:
             "n_test": sizes.n_test,
             "chance": chance(tracks.task, tracks.label_array, self.folds),
             "excluded": dict(tracks.excluded),
-            "versions": versions(),
+            "folds_digest": self._folds_digest,
+            **environment(settings.device),
         }
+
+    @property
+    def _folds_digest(self) -> str:
+        """Of the folds of all seeds, which a plugin may decide."""
+        return content_digest(
+            [[[fold.train.tolist(), fold.test.tolist()] for fold in folds] for folds in self.folds.values()]
+        )
 
     def trainings(self, run: RunFolder) -> list[FoldTraining]:
         """Return all trainings of the run, whether finished or not, always in the same order."""
@@ -224,7 +240,8 @@ def plan_run(
     overlaps = [network.overlap_warning(tracks, method) for method, network in saved.items()]
     notes += [warning for warning in overlaps if warning is not None]
     methods = with_saved(settings.methods, saved)
-    return PlannedRun(name, settings, methods, tracks, plugins, folds, notes, saved)
+    files = registry.files([plugins, tracks.info.plugin])
+    return PlannedRun(name, settings, methods, tracks, plugins, folds, notes, saved, files)
 
 
 def tracks_digest(tracks: Tracks) -> str:

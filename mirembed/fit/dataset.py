@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.config import Approach, Settings
+from mirembed.differences import describe
 from mirembed.errors import EvaluationError, MismatchError, SpecError
 from mirembed.fit.job import Job, fit_models, training_provenance
-from mirembed.fit.names import checkpoint, reserving
+from mirembed.fit.names import checkpoint, obstacles, reserving
 from mirembed.fit.resolve import (
     choose_device,
     choose_engine_for,
@@ -27,7 +28,7 @@ from mirembed.models.estimators import check_storable
 from mirembed.models.learners import check_learners, describe_learner, fit_learner
 from mirembed.models.model import Model
 from mirembed.progress import NO_PROGRESS, Progress, counted
-from mirembed.provenance import content_digest, versions
+from mirembed.provenance import content_digest, environment
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import Store
@@ -157,10 +158,14 @@ def fit(
         progress.note(
             f"no range is declared for {', '.join(undeclared(tracks.task))}; using the range of the tracks' labels"
         )
-    digest = content_digest({**described, "seed": seed, "data": tracks.digest, "name": name, "versions": versions()})
+    dataset = {"spec": tracks.info.spec, "digest": tracks.digest}
+    configuration = {**described, "dataset": dataset, "seed": seed, "name": name, **environment(settings.device)}
+    digest = content_digest(configuration)
     wanted = _wanted_names(tracks, [method.name for method in settings.methods], name)
     provenance = {**training_provenance(tracks, described, seed, command), "fit": digest}
-    with reserving(models, digest, wanted, exact=name is not None) as folders, tracks.in_use():
+    if changed := obstacles(models, configuration):
+        progress.note(f"fitting from the start, because the interrupted fit cannot be resumed: {describe(changed)}")
+    with reserving(models, configuration, wanted, exact=name is not None) as folders, tracks.in_use():
         for method, folder in folders.items():
             if folder.name != wanted[method]:
                 progress.note(f"the name {wanted[method]} is taken; saving this model as {folder.name}")
@@ -249,19 +254,21 @@ def transfer(
     """
     base = Model.load(network, registry)
     made = base.provenance
-    if (frames := tracks.frames.get(base.features.spec)) is None or (
-        tracks.features[base.features.spec].digests != base.features.digests
-    ):
+    features = tracks.features.get(base.features.spec)
+    if features is None or features.digests != base.features.digests:
         raise MismatchError(
-            f"the model {network} was trained on {base.features.spec}, which the tracks do not have; open them with it"
+            f"the model {network} needs the features {base.features.spec}, not {', '.join(tracks.features)}; open the "
+            "tracks with the features of the model"
         )
+    frames = tracks.frames[features.spec]
     _check_trainable(tracks)
     check_learners(registry, [learner], tracks.task)
     approach = Approach("fl") if made["approach"] == "nn" else Approach.parse(made["approach"])
     described = describe_learner(registry, learner, [approach])
     settings = {**made["settings"], "learners": {str(learner): described}}
-    content = {"network": made["digest"], "data": tracks.digest, "name": name, "versions": versions()}
-    digest = content_digest({**settings, **content})
+    dataset = {"spec": tracks.info.spec, "digest": tracks.digest}
+    configuration = {**settings, "network": made["digest"], "dataset": dataset, "name": name, **environment()}
+    digest = content_digest(configuration)
     origin = made.get("network_from", made)
     provenance = {
         **training_provenance(tracks, settings, made["seed"], command),
@@ -285,7 +292,7 @@ def transfer(
     # Whether the network was trained on these tracks is unknown if it comes from other tracks, or from a fold.
     same = origin["dataset"]["digest"] == tracks.digest and origin.get("fold") is None
     wanted = _wanted_names(tracks, [f"from-{network.name}"], name)
-    with reserving(models, digest, wanted, exact=name is not None) as folders:
+    with reserving(models, configuration, wanted, exact=name is not None) as folders:
         [folder] = folders.values()
         model = _save_model(model, folder, learner, registry)
         path = _save_embeddings(model, store, tracks, embeddings, in_sample=True if same else None)

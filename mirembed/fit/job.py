@@ -21,7 +21,7 @@ from mirembed.hookspecs import Classification, Task
 from mirembed.models.baselines import InputStatistics, NoFeatures, chance_estimator
 from mirembed.models.learners import describe_learner, fit_learner, learner_targets
 from mirembed.models.model import Model
-from mirembed.provenance import versions
+from mirembed.provenance import environment
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store.frame_file import FrameFile
@@ -188,8 +188,10 @@ def fit_models(
     Raises
     ------
     MirembedError
-        If a plugin fails, the training diverges, or the labels cannot be learned.
+        If a plugin fails or has other code than the job was planned with, the training diverges, or the labels cannot
+        be learned.
     """
+    registry.require_code(job.provenance.get("settings"), ("network", "similarity", "learner"), "this training")
     data, scale = _read_training_tracks(job)
     approach, device = job.approach, job.settings.device
     if not approach.trains:
@@ -372,5 +374,5 @@ def training_provenance(tracks: Tracks, settings: Mapping[str, Any], seed: int, 
         "settings": dict(settings),
         "seed": seed,
         "command": command,
-        "versions": versions(),
+        **environment(settings.get("device", "cpu")),
     }

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mirembed.errors import MirembedError, PluginError
+from mirembed.registry.source import source_digest
 from mirembed.specs import Spec, parameters_of
+
+if TYPE_CHECKING:
+    import typer
 
 Kind = Literal["dataset", "features", "network", "similarity", "learner"]
 
@@ -25,6 +28,7 @@ HOOKS: dict[Kind, str] = {
     "similarity": "mirembed_register_similarities",
     "learner": "mirembed_register_learners",
 }
+COMMANDS_HOOK = "mirembed_register_commands"
 HOST = "mirembed"
 """The distribution of the built-in plugins, whose bare names always refer to them."""
 
@@ -44,6 +48,8 @@ class Plugin:
     entry_point : str
     file_hash : str
         ``sha256:...`` for a file in ``--plugins-dir``; empty for an installed distribution.
+    hook_module : str
+        The module whose hook registered it.
     """
 
     kind: Kind
@@ -54,6 +60,7 @@ class Plugin:
     version: str
     entry_point: str = ""
     file_hash: str = ""
+    hook_module: str = ""
 
     @property
     def full_name(self) -> str:
@@ -76,7 +83,10 @@ class Plugin:
     @property
     def module(self) -> str:
         """The module that defines the factory."""
-        return str(getattr(self.factory, "__module__", None) or type(self.factory).__module__)
+        factory = self.factory
+        while isinstance(factory, functools.partial):
+            factory = factory.func
+        return str(getattr(factory, "__module__", None) or type(factory).__module__)
 
     @property
     def file(self) -> str:
@@ -87,30 +97,42 @@ class Plugin:
             return ""
 
     @property
+    def hook_file(self) -> str:
+        """The file of the module whose hook registered it; empty if unknown."""
+        return getattr(sys.modules.get(self.hook_module), "__file__", None) or ""
+
+    @property
     def code(self) -> str:
-        """``sha256:...`` of its source: all Python files of the package that defines the factory, or its one file."""
-        if self.file_hash:
-            return self.file_hash
-        return _source_digest(self.module.partition(".")[0])
+        """``sha256:...`` of its source (see `mirembed.registry.source`); empty if it has none."""
+        modules = filter(None, [self.hook_module, self.module])
+        return source_digest(tuple(dict.fromkeys(modules)), self.distribution, self.file_hash)
 
     def with_origin(self, spec: Spec) -> str:
         """Return the plugin's name for error messages: ``similarity rbf:gamma=2 of mirembed-extra 1.0``."""
         return f"{self.kind} {spec} of {self.distribution} {self.version}"
 
 
-@functools.cache
-def _source_digest(package: str) -> str:
-    """Return ``sha256:...`` of the Python files of an imported package or module; empty if it has none."""
-    file = getattr(sys.modules.get(package), "__file__", None)
-    if file is None:
-        return ""
-    path = Path(file)
-    files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
-    digest = hashlib.sha256()
-    for one in files:
-        digest.update(f"{one.relative_to(path.parent).as_posix()}\0{one.stat().st_size}\0".encode())
-        digest.update(one.read_bytes())
-    return f"sha256:{digest.hexdigest()}"
+@dataclass(frozen=True)
+class CommandHook:
+    """A plugin's ``mirembed_register_commands``, which is not called before a command of its own may be meant.
+
+    Attributes
+    ----------
+    entry_point, distribution, version : str
+    call : callable
+        Adds the commands to a ``typer.Typer``.
+    """
+
+    entry_point: str
+    distribution: str
+    version: str
+    call: Callable[[typer.Typer], None]
+
+    def broken(self, error: BaseException) -> BrokenPlugin:
+        """Record why it failed."""
+        details = "".join(traceback.format_exception(error))
+        text = f"{COMMANDS_HOOK} raised {one_line(error)}"
+        return BrokenPlugin(self.entry_point, self.distribution, self.version, text, details)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from mirembed.compare.paired_tests import PairedTest, best_of, corrected, n_tested
 from mirembed.config.approaches import Method
+from mirembed.differences import made_with
 from mirembed.errors import MirembedError, StoreWriteError
 from mirembed.hookspecs import Classification
 from mirembed.progress import NO_PROGRESS, Progress, counted
@@ -104,6 +105,8 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
         datasets = _dataset_table([run for run, _ in runs], named=True)
         overview = [Section("Datasets", tables=[datasets])]
         overview.append(Section("Scores", tables=[_overview_table(runs, len(names))]))
+        differences = Section("Differences", _made_differently([run for run, _ in runs]))
+        overview += [] if differences.empty else [differences]
     source = "All numbers come from the stored predictions. Figures and tables are also saved next to this page."
     html = render(f"Report on {folder.name}", [about, source], overview, parts)
     with writing(out) as temporary:
@@ -251,6 +254,18 @@ def _overview_table(runs: Sequence[tuple[RunRecord, tuple[PairedTest, ...]]], n_
     return Table("overview", title, caption, ["run", "dataset", "metric", *columns.values()], rows, records)
 
 
+def _made_differently(runs: Sequence[RunRecord]) -> list[str]:
+    """Describe how runs differ from the first in code, versions, engine and processor; frames differ by dataset."""
+    first, *others = runs
+    found = {run: made_with(first.configuration, run.configuration) for run in others}
+    return [
+        f"{run.folder.name} differs from {first.folder.name} in {name}: {there} instead of {here}."
+        for run, differences in found.items()
+        for name, (here, there) in differences.items()
+        if "digest" not in name
+    ]
+
+
 def _columns(runs: Sequence[RunRecord]) -> dict[_Column, str]:
     """Return the columns of the overview with their labels: the approach, and what tells its columns apart."""
     columns = dict.fromkeys(_column(method) for run in runs if run.predictions for method in run.first_methods)
@@ -283,6 +298,8 @@ def _provenance_section(run: RunRecord) -> Section:
         "run": run.folder.name,
         "started": run.manifest.get("started", ""),
         "finished": run.manifest["finished"] or "not yet",
+        "processor": configuration.get("processor", ""),
+        "code of mirembed": _short(configuration.get("code", "")),
         "dataset digest": configuration["dataset"]["digest"],
         "seeds": ", ".join(map(str, configuration["seeds"])),
         **{name: str(configuration.get(name, "")) for name in _SETTINGS},
@@ -311,8 +328,15 @@ def _plugins(configuration: Mapping[str, Any]) -> dict[str, str]:
         if plugin.get("name"):
             parameters = ", ".join(f"{name}={value}" for name, value in shown_parameters(plugin).items())
             origin = f"{plugin.get('distribution', 'unknown')} {plugin.get('version', '')}".strip()
+            if plugin.get("code") and not plugin.get("file_hash"):
+                origin += f", code {_short(plugin['code'])}"
             described[role] = f"{plugin['name']} of {origin}" + (f" ({parameters})" if parameters else "")
     return described
+
+
+def _short(code: str) -> str:
+    """Return the first digits of a digest of source."""
+    return code.removeprefix("sha256:")[:12]
 
 
 def _progress(run: RunRecord) -> str:

@@ -41,7 +41,7 @@ def write_plugin(kind: str, name: str, inside: Path, registry: Registry) -> Scaf
 
     Parameters
     ----------
-    kind : {"similarity", "dataset", "learner"}
+    kind : {"dataset", "features", "network", "similarity", "learner"}
     name : str
         The name under which the plugin registers.
     inside : pathlib.Path
