@@ -192,7 +192,7 @@ class Onnx:
     def _choose_output(self, name: str | None) -> Any:
         outputs = [one for one in self._session.get_outputs() if one.type in _TYPES and name in (None, one.name)]
         if len(outputs) != 1:
-            problem = "output=NAME is needed" if name is None else f"no output {name} of floating-point numbers"
+            problem = "add output=NAME" if name is None else f"no output {name} of floating-point numbers"
             raise ValueError(f"{self._file}: {problem}; {self._described}")
         return outputs[0]
 
@@ -220,7 +220,7 @@ class Onnx:
         stated = axes[0] if axes[-1] == 1 else axes[-1]
         needed = round(exact(window) * self._required_rate(rate)) if window is not None else stated
         if needed is None:
-            raise ValueError(f"{self._file}: window=SECONDS is needed, because it takes any; {self._described}")
+            raise ValueError(f"{self._file}: it takes windows of any length; add window=SECONDS; {self._described}")
         if stated is not None and needed != stated:
             raise ValueError(
                 f"{self._file}: window={window:g} is {needed} samples, and it takes {stated}; leave window out"
@@ -248,7 +248,7 @@ class Onnx:
 
     def _required_rate(self, rate: int | None) -> int:
         if rate is None:
-            raise ValueError(f"{self._file}: rate=HZ is needed, because a model does not say it; {self._described}")
+            raise ValueError(f"{self._file}: it does not say which rate it expects; add rate=HZ; {self._described}")
         return rate
 
     def _set_hop(self, seconds: float | None) -> None:
