@@ -40,13 +40,6 @@ FEATURES = (
     *("chroma", "chroma:size=36", "descriptors", "logmel", "logmel:backend=scipy"),
     "logmel:bands=80,frame=0.03,hop=0.01,scale=htk,low=0,high=8000",
 )
-    "chroma",
-    "chroma:size=36",
-    "descriptors",
-    "logmel",
-    "logmel:backend=scipy",
-    "logmel:bands=80,frame=0.03,hop=0.01,scale=htk,low=0,high=8000",
-)
 NETWORKS = (
     *("gru", "gru:cell=lstm,hidden=9,units=7,layers=3,dropout=0.3", "gru:bidirectional=true,hidden=9,units=7"),
     *("gru:pooling=mean+std", "gru:pooling=attention", "crnn:maps=3,hidden=9,units=7", "mlp", "mlp:layers=4,units=7"),

@@ -149,14 +149,6 @@ def test_a_hook_that_fails_takes_nothing_else_down(mirembed, env, tmp_path, body
     assert "kept" in {plugin["name"] for plugin in listed["plugins"]}
 
 
-def test_parameters_that_cannot_be_read_are_blamed_on_the_plugin(mirembed, tmp_path):
-    source = HOOK + "app.command()(weird)\n\nclass Odd: ...\n\ndef weird(value: Odd): ...\n"
-    env = install(tmp_path / "site", "mirembed-odd", source)
-    assert " weird " in mirembed("--help", env=env).stdout
-    for words in (["weird"], ["weird", "--help"]):
-        assert "command weird of mirembed-odd 1.0" in mirembed(*words, env=env, code=1).stderr
-
-
 def test_an_unknown_command_is_a_usage_error_that_says_what_failed_to_load(mirembed, env, tmp_path):
     install(tmp_path / "site", "mirembed-broken", "1 / 0")
     done = mirembed("nonsense", env=env, code=1)
