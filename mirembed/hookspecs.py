@@ -311,7 +311,7 @@ class NetworkModule(Protocol):
 
     ``stream(frames, inside, state)``
         Takes the next ``frames [batch, time, inputs]`` with ``inside [batch, time]`` and returns the new state; the
-        first ``state`` is None.
+        first ``state`` is None. For a track that has ended ``inside`` is 0 throughout.
     ``finish(state)``
         Returns the embeddings ``[batch, units]``.
 
@@ -334,7 +334,7 @@ class NetworkModule(Protocol):
 
 
 class Similarity(Protocol):
-    """A differentiable similarity of vectors.
+    """A differentiable similarity of vectors. It has no trainable weights; buffers and frozen parameters are fine.
 
     Two more members are optional:
 

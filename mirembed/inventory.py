@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mirembed.errors import MirembedError, StoreError
 from mirembed.hookspecs import Classification
-from mirembed.models.saved import MANIFEST, ModelSummary, list_models, model_faults, network_digest, summarize_model
+from mirembed.models.saved import MANIFEST, ModelSummary, is_network_of, list_models, model_faults, summarize_model
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.record import run_faults
@@ -178,7 +178,7 @@ def all_embeddings(store: Store) -> list[StoredEmbeddings]:
 
 
 def is_of_its_model(stored: StoredEmbeddings, store: Store) -> bool:
-    """Whether the model with the name of the embeddings exists and, as far as it can be read, its network made them.
+    """Whether the model with the name of the embeddings exists, and its network made them.
 
     Raises
     ------
@@ -186,12 +186,12 @@ def is_of_its_model(stored: StoredEmbeddings, store: Store) -> bool:
         The table cannot be read.
     """
     folder = store.models / stored.folder.name
-    return folder.exists() and network_digest(folder) in (None, stored.digest())
+    return folder.exists() and is_network_of(folder, stored.digest())
 
 
 def _recordings(shards: FeatureShards) -> set[str]:
     try:
-        return set(shards.index()["recording"].to_pylist())
+        return set(shards.columns())
     except StoreError:
         return set()
 
@@ -199,20 +199,19 @@ def _recordings(shards: FeatureShards) -> set[str]:
 def _summarize_features(shards: FeatureShards, used: Collection[str]) -> FeaturesSummary:
     n_bytes, files = size_of(shards.folder), shards.shards()
     try:
-        part, index = shards.part(), shards.index()
+        part, recordings = shards.part(), shards.columns("duration", "backend")
     except StoreError:
         return FeaturesSummary(shards.name, "damaged", bytes=n_bytes, shards=len(files))
-    rows = index.select([name for name in ("recording", "duration", "backend") if name in index.column_names])
-    backends = Counter(row["backend"] for row in rows.to_pylist() if row.get("backend"))
+    backends = Counter(backend for _, backend in recordings.values() if backend)
     return FeaturesSummary(
         features=shards.name,
         state="being written" if is_held(shards.folder) else "complete",
         spec=part.spec,
         values=part.values,
         hop=part.hop,
-        recordings=len(index),
-        unused=len(set(index["recording"].to_pylist()) - set(used)),
-        hours=sum(row.get("duration", 0.0) for row in rows.to_pylist()) / 3600,
+        recordings=len(recordings),
+        unused=len(recordings.keys() - set(used)),
+        hours=sum(duration for duration, _ in recordings.values()) / 3600,
         bytes=n_bytes,
         shards=len(files),
         backends=dict(sorted(backends.items())),

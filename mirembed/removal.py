@@ -97,18 +97,29 @@ def _run(store: Store, name: str) -> Iterator[Removal]:
 
 
 def _dataset(store: Store, name: str) -> Iterator[Removal]:
-    dataset = store.find(Spec.parse(name))
+    dataset = store.dataset(Spec.parse(name))
+    if not dataset.folder.exists():
+        specs = [_described_dataset(one)[0] for one in store.datasets()]
+        if [spec.partition(":")[0] for spec in specs].count(name) != 1:
+            raise StoreError(_no_such("dataset", name, specs))
+        dataset = store.find(Spec(name))
     _refuse_if_held(dataset.folder)
 
     def remove() -> None:
         with dataset.lock():
             delete(dataset.folder)
 
-    n_tracks = counted(len(dataset.tracks()), "track")
-    yield Removal(
-        f"the dataset {dataset.info().spec} ({n_tracks}; features and audio stay)", size_of(dataset.folder), remove
-    )
+    spec, tracks = _described_dataset(dataset)
+    yield Removal(f"the dataset {spec} ({tracks}; features and audio stay)", size_of(dataset.folder), remove)
     yield from _flat_files(store.cache / dataset.folder.name)
+
+
+def _described_dataset(dataset: DatasetStore) -> tuple[str, str]:
+    """Return the spec of a dataset, and the number of its tracks in words."""
+    try:
+        return dataset.info().spec, counted(len(dataset.tracks()), "track")
+    except StoreError:
+        return dataset.folder.name, "damaged"
 
 
 def _features(store: Store, name: str) -> Iterator[Removal]:
@@ -166,15 +177,13 @@ def _unused(store: Store) -> Iterator[Removal]:
         if shards.name not in wanted:
             yield _whole_features(store, shards)
             continue
-        index = shards.index()
-        unused = [name not in used for name in index["recording"].to_pylist()]
-        if any(unused):
+        frames = {recording: n_frames for recording, (n_frames,) in shards.columns("n_frames").items()}
+        if unused := frames.keys() - used:
             _refuse_if_held(shards.folder)
-            frames = index["n_frames"].to_numpy()
-            share = frames[unused].sum() / frames.sum()
+            share = sum(frames[recording] for recording in unused) / sum(frames.values())
             yield Removal(
-                f"{counted(sum(unused), 'recording')} of the features {shards.name}",
-                round(size_of(*shards.shards()) * float(share)),
+                f"{counted(len(unused), 'recording')} of the features {shards.name}",
+                round(size_of(*shards.shards()) * share),
                 functools.partial(_remove_unused, store, shards),
             )
     for damaged in sorted((store.root / "features").glob("*/*.damaged")):
@@ -223,7 +232,7 @@ def _remove_unused(store: Store, shards: FeatureShards) -> None:
 
 def _described(shards: FeatureShards) -> str:
     try:
-        return counted(len(shards.index()), "recording")
+        return counted(len(shards.columns()), "recording")
     except StoreError:
         return "damaged"
 
@@ -247,11 +256,14 @@ def _existing(kind: str, name: str, folders: Sequence[Path]) -> Path:
     for folder in folders:
         if folder.name == name:
             return folder
-    names = [folder.name for folder in folders]
+    raise StoreError(_no_such(kind, name, [folder.name for folder in folders]))
+
+
+def _no_such(kind: str, name: str, names: Sequence[str]) -> str:
     near = near_names(name, names)
     hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(names) or 'none'}"
     what = "embeddings of a model" if kind == "embeddings" else kind
-    raise StoreError(f"the store has no {what} called {name!r}; {hint}")
+    return f"the store has no {what} called {name!r}; {hint}"
 
 
 def _refuse_if_held(folder: Path) -> None:

@@ -343,7 +343,7 @@ def test_changed_labels_are_updated_without_audio_and_no_track_is_lost(run, stor
     rows = [f"{name}/{name}-{number}.wav,{name}" for name in CLASSES for number in range(3)]
     table.write_text("\n".join(["path,label", *rows]))
     dataset = ("--dataset", "folder:labels=labels.csv", "--json")
-    assert run("extract", *dataset, "--audio", "tones").json["extracted"] == 9
+    assert run("extract", *dataset, "--audio", "tones").json["known"] == 9  # in the dataset without labels
 
     for audio in (store.parent / "tones").rglob("*.wav"):  # none of them can be decoded any more
         status = audio.stat()
@@ -355,7 +355,8 @@ def test_changed_labels_are_updated_without_audio_and_no_track_is_lost(run, stor
     (line,) = run("extract", *dataset[:2]).out.splitlines()
     assert re.match(r"folder:labels=labels\.csv: 8 of 8 tracks.* 0 .*new.* 1 no longer listed", line)
 
-    done = run("extract", *dataset, "--prune").json
+    assert "--yes to remove 1 of the 9 tracks" in run("extract", *dataset[:2], "--prune", code=1).err
+    done = run("extract", *dataset, "--prune", "--yes").json
     assert (done["unchanged"], done["pruned"], done["unlisted"]) == (8, 1, 0)
 
 
@@ -408,13 +409,13 @@ def not_a_number(path: Path) -> None:
     ],
     ids=["shorter than a frame", "NaN", "text", "empty", "damaged"],
 )
-def test_a_file_without_sound_fails_and_the_others_are_extracted(run, store, features, name, write, reason):
+def test_a_file_without_sound_fails_and_the_others_are_extracted(run, store, dataset, name, write, reason):
     bad = store.parent / "tones" / "low" / name
     write(bad)
     result = run("extract", "--dataset", "folder", "--audio", "tones", code=2)
     assert re.match(r"folder: 9 of 10 tracks.* 0 .*new", result.out)
     assert f"tones/low/{name}: {reason}" in result.out
-    (failure,) = pq.read_table(features / "failures.parquet").to_pylist()
+    (failure,) = pq.read_table(dataset / "failures.parquet").to_pylist()
     assert failure["id"] == f"low/{name}"
     assert reason in failure["reason"]
 
@@ -615,15 +616,16 @@ def test_a_damaged_manifest_of_a_model_is_named(store, refused, content):
 def test_a_model_of_another_format_is_refused(store, refused):
     edit_json(store / "models" / "folder-rbf-sl" / "model.json", lambda content: content.update(format=1))
     said = refused("embed", "folder-rbf-sl", "tones/low")
-    assert re.search(r"models/folder-rbf-sl has format 1,.* format 3", said)
+    assert re.search(r"models/folder-rbf-sl has format 1,.* format 4", said)
 
 
-def test_a_model_of_other_spectrograms_is_refused_by_name(store, refused):
+def test_a_model_of_features_that_are_computed_differently_is_refused_by_name(store, refused):
     edit_json(
         store / "models" / "folder-rbf-sl" / "model.json",
-        lambda content: content["spectrogram"].update(frame_seconds=0.1),
+        lambda content: content["features"]["parts"][0].update(digest="5" * 32),
     )
-    assert "frame_seconds=0.1" in refused("embed", "folder-rbf-sl", "tones/low")
+    shutil.rmtree(store / "embeddings")
+    assert "features logmel" in refused("embed", "folder-rbf-sl", "tones/low")
 
 
 @pytest.mark.parametrize("command", [["embed", "jazz", "tones"], ["similar", "jazz", "x"], ["fit", "--from", "jazz"]])

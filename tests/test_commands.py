@@ -145,7 +145,7 @@ def test_fit_prints_where_model_and_embeddings_are(store):
         assert "loss" in line
         assert str(store / "models" / f"mine-{approach}") in done.out.split()
         assert (store / "models" / f"mine-{approach}" / "model.json").is_file()
-        assert str(store / "datasets" / "folder" / "embeddings" / f"mine-{approach}.parquet") in done.out
+        assert str(store / "embeddings" / f"mine-{approach}" / "embeddings.parquet") in done.out.split()
     listed = run("fit", "--store", store, "--epochs", 1, "--similarity", "cosine", "--json").json
     assert listed["dataset"] == "folder"
     [model] = listed["models"]
@@ -233,7 +233,7 @@ def test_embed_gives_the_embeddings_of_fit_to_the_bit_in_every_format(store, aud
     assert {row["id"] for row in rows} == expected.keys()
     for row in rows:
         np.testing.assert_array_equal(np.array(row["embedding"], np.float32), expected[row["id"]])
-        assert (row["model"], row["epoch"], row["in_sample"]) == ("folder-rbf-sl", 15, None)
+        assert row["model"] == "folder-rbf-sl"
 
     written = run(*command, "--out", tmp_path / "e.csv").err.splitlines()[-1]
     assert numbers(written) == [18]

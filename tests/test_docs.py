@@ -182,9 +182,19 @@ def test_the_architecture_names_every_built_in_plugin():
 
 def test_the_similarities_are_described_with_their_parameters():
     rows = table(sections(read("docs/researchers.md"), 2)["The method"])
-    told = {name: dict(re.findall(r"`(\w+)` = (\d+)", parameters)) for name, _, parameters in rows}
+    described = [row for row in rows if len(row) == 3]  # another table is about scales
+    told = {name: dict(re.findall(r"`(\w+)` = (\d+)", parameters)) for name, _, parameters in described}
     plugins = [p for p in Registry.discover().plugins if p.kind == "similarity" and p.distribution == "mirembed"]
     assert told == {p.name: {q.name: f"{q.default:g}" for q in parameters_of(p.factory)} for p in plugins}
+
+
+def test_the_features_are_described_with_their_parameters():
+    features = {p.name: p for p in Registry.discover().plugins if p.kind == "features" and p.distribution == "mirembed"}
+    page = sections(read("docs/features.md"), 2)
+    for name, plugin in features.items():
+        described = re.findall(r"`(\w+)`", " ".join(re.findall(r"(?m)^\| ((?:`\w+`(?:, )?)+) \|", page[name])))
+        expected = [parameter.name for parameter in parameters_of(plugin.factory)]
+        assert [one for one in described if one in expected] == expected, name
 
 
 def test_the_datasets_are_described_with_their_official_folds_and_faults():

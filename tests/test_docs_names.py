@@ -27,7 +27,7 @@ OTHER_FLAGS = {
     "CONTRIBUTING.md": {"--durations"},
 }
 """Flags of other programs, by page."""
-METADATA_KEYS = {"mirembed.model"}
+METADATA_KEYS = {"mirembed.features", "mirembed.network"}
 """Keys of metadata that look like modules."""
 NOT_OURS = {"pyproject.toml", "README.md"}
 """Files that every distribution has, so that a page may mean those of a plugin."""

@@ -361,7 +361,9 @@ def test_a_loaded_model_embeds_with_the_engine_that_trained_it_to_the_bit(tmp_pa
         [fitted] = fit(
             tracks, features, experiment(epochs=1, engine="numba"), registry, tmp_path / "models", seed=0, jobs=1
         )
-    stored = np.stack(read_table(fitted.embeddings)["embedding"].to_pylist())
+    table = read_table(fitted.embeddings)
+    vectors = dict(zip(table["recording"].to_pylist(), table["vector"].to_pylist(), strict=True))
+    stored = np.array([vectors[recording] for recording in tracks.recordings])
     frames = tracks.frames["logmel"]
 
     def embeddings() -> np.ndarray:

@@ -352,14 +352,14 @@ def test_a_copy_of_an_existing_file_is_a_track_of_its_own_and_is_not_decoded(sto
     assert (summary.moved, summary.extracted, summary.unchanged) == (0, 0, 7)
     assert decoded == []
     assert len(stored(store)) == 7
-    assert len(shards_of(store).index()) == 6
+    assert len(shards_of(store).columns()) == 6
 
 
 def test_copies_that_are_extracted_together_are_stored_once(store, audio):
     shutil.copy(audio / "low" / "low-0.wav", audio / "low" / "copy.wav")
     assert run(store, audio).extracted == 7
     assert len(stored(store)) == 7
-    assert len(shards_of(store).index()) == 6
+    assert len(shards_of(store).columns()) == 6
 
 
 def test_tracks_of_one_file_are_decoded_once(store, audio, decoded):
@@ -466,7 +466,7 @@ def test_a_second_dataset_of_copied_and_renamed_files_decodes_only_new_ones(stor
     summary = run(store, copied, spec="copied")
     assert (summary.extracted, summary.unchanged, summary.known, summary.stored) == (1, 6, 6, 7)
     assert decoded == ["new.wav"]
-    assert len(shards_of(store).index()) == 7
+    assert len(shards_of(store).columns()) == 7
 
 
 # Several features
@@ -503,7 +503,7 @@ def test_only_features_that_a_recording_lacks_are_computed(store, audio):
     summary = run(store, audio, LOGMEL, WIDE)
     assert (summary.extracted, summary.unchanged, summary.stored) == (7, 0, 7)
     assert {path: path.stat().st_ino for path in shards_of(store).shards()}.items() >= before.items()
-    assert len(shards_of(store).index()) == len(shards_of(store, WIDE).index()) == 7
+    assert len(shards_of(store).columns()) == len(shards_of(store, WIDE).columns()) == 7
 
 
 def test_features_that_fail_for_a_file_do_not_keep_others_from_it(store, audio, decoded):

@@ -110,7 +110,7 @@ def test_an_extraction_may_be_killed_at_any_moment(tmp_path, seconds):
             process.wait()
         store = Store(tmp_path / "s")
         for features in store.all_features():
-            features.index()  # every shard can be read
+            features.columns()  # every shard can be read
         for dataset in store.datasets():
             dataset.tracks()
     extract(tmp_path)

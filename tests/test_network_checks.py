@@ -86,11 +86,11 @@ BROKEN = {
     "units of zero": (broken(units=0), "units=0"),
     "units that are true": (broken(units=True), "units=True"),
     "wrong units": (broken(units=5), r"\(3, 4\); expected torch\.float32 \(3, 5\)"),
-    "wrong shape": (pooled(lambda mean, outputs, inside: outputs), r"\(3, 12, 4\)"),
+    "wrong shape": (pooled(lambda mean, outputs, inside: outputs), r"\(3, 100, 4\)"),
     "wrong type": (pooled(lambda mean, outputs, inside: mean.double()), "float64"),
     "no tensor": (pooled(lambda mean, outputs, inside: mean.tolist()), "list"),
     "not finite": (pooled(lambda mean, outputs, inside: mean / 0), "not finite"),
-    "raises": (pooled(lambda mean, outputs, inside: 1 / 0), r"\(3, 12, 80\).*ZeroDivisionError"),
+    "raises": (pooled(lambda mean, outputs, inside: 1 / 0), r"\(3, 100, 80\).*ZeroDivisionError"),
     "sees the values of padding": (pooled(lambda mean, outputs, inside: outputs.mean(dim=1)), "padding"),
     "sees the length of padding": (
         pooled(lambda mean, outputs, inside: (outputs * inside[:, :, None]).mean(dim=1)),

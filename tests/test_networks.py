@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pages import read, sections
 from small_networks import REGISTRY, network, seeded
 
 from mirembed.errors import ParameterError
-from mirembed.specs import Spec
+from mirembed.specs import Spec, parameters_of
 from mirembed.store.frame_file import Moments
 from mirembed.training.engine.by_torch import TorchEngine
 from mirembed.training.excerpts import InputForm, Normalization, gather
@@ -153,16 +156,17 @@ def test_pooling_is_a_mean_with_deviation_or_with_learned_weights():
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-def test_batch_normalization_leaves_out_padding_and_keeps_the_statistics_of_torch():
+def test_batch_normalization_is_that_of_torch_without_the_padding():
     ours, theirs = modules.InsideBatchNorm(3).train(), torch.nn.BatchNorm2d(3).train()
     x = torch.randn(4, 3, 10, 5, generator=torch.Generator().manual_seed(0))
     padded = torch.cat([x, torch.full((4, 3, 6, 5), 1e3)], dim=2)
     inside = torch.ones(4, 1, 16, 1)
     inside[:, :, 10:] = 0
-    torch.testing.assert_close(ours(padded, inside)[:, :, :10], theirs(x), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(ours.mean, theirs.running_mean)
-    torch.testing.assert_close(ours.variance, theirs.running_var, rtol=0.01, atol=0)  # torch's is unbiased
-    torch.testing.assert_close(ours.eval()(x, torch.ones(4, 1, 10, 1)), theirs.eval()(x), rtol=0.02, atol=1e-3)
+    for seen, mask in ((padded, inside), (x, None)):
+        torch.testing.assert_close(ours(seen, mask)[:, :, :10], theirs(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours.mean, theirs.running_mean)
+        torch.testing.assert_close(ours.variance, theirs.running_var)
+    torch.testing.assert_close(ours.eval()(padded, inside)[:, :, :10], theirs.eval()(x))
 
 
 def test_convolutions_are_those_of_choi_with_parameters():
@@ -232,3 +236,12 @@ def test_an_error_about_a_parameter_names_the_value(spec, fact):
 def test_planes_that_do_not_divide_the_input_are_an_error_once_it_is_known():
     with pytest.raises(ParameterError, match=r"crnn:planes=3: planes is 3.*\b80 inputs"):
         seeded("crnn:planes=3", 80, (0, 0))
+
+
+@pytest.mark.parametrize("name", ["gru", "crnn", "mlp"])
+def test_the_page_about_networks_lists_all_parameters_with_their_defaults(name):
+    listed = {}
+    for cells in re.findall(r"^\| (`.*?) \| (.*?) \|", sections(read("docs/networks.md"), 2)[name], re.MULTILINE):
+        listed |= dict(zip(*(re.findall(r"[\w.+]+", cell) for cell in cells), strict=True))
+    factory = REGISTRY.find("network", name).factory
+    assert listed == {one.name: str(one.default).lower() for one in parameters_of(factory)}

@@ -103,7 +103,7 @@ def opened(store: Store, *features: FeaturesInfo, progress: Progress = NO_PROGRE
 
 def frames_of(features: FeatureShards) -> dict[str, np.ndarray]:
     """Return the current frames by recording, read from the shards."""
-    return dict(features.frames_of(features.index()["recording"].to_pylist()))
+    return dict(features.frames_of(list(features.columns())))
 
 
 def names_in(folder: Path) -> set[str]:
@@ -113,17 +113,12 @@ def names_in(folder: Path) -> set[str]:
 # Shards
 
 
-def test_the_index_lists_appended_rows_sorted_by_recording(tmp_path):
+def test_appended_rows_are_listed_sorted_by_recording(tmp_path):
     features = fill(tmp_path, [row("b", 3, seed=1), row("a", 5)])
-    index = features.index()
-    assert index["recording"].to_pylist() == ["a", "b"]
-    assert index["n_frames"].to_pylist() == [5, 3]
-    assert index["file_size"].to_pylist() == [1000, 1001]
-    assert index["frames_digest"].to_pylist() == [
-        frames_digest(row("a", 5).frames),
-        frames_digest(row("b", 3, seed=1).frames),
-    ]
-    assert "frames" not in index.column_names
+    facts = features.columns("n_frames", "file_size", "frames_digest")
+    assert list(facts) == ["a", "b"]
+    assert facts["a"] == (5, 1000, frames_digest(row("a", 5).frames))
+    assert facts["b"] == (3, 1001, frames_digest(row("b", 3, seed=1).frames))
 
 
 def test_frames_are_read_back_to_the_bit(tmp_path):
@@ -145,9 +140,7 @@ def test_only_the_frames_that_are_asked_for_are_read(tmp_path):
 
 def test_the_later_of_two_rows_of_a_recording_counts(tmp_path):
     features = fill(tmp_path, [row("a", 3, seed=1), row("b", 4, seed=2)], [row("a", 6, seed=3)])
-    index = features.index()
-    assert index["recording"].to_pylist() == ["a", "b"]
-    assert index["audio_hash"].to_pylist() == ["audio 3", "audio 2"]
+    assert features.columns("audio_hash") == {"a": ("audio 3",), "b": ("audio 2",)}
     np.testing.assert_array_equal(frames_of(features)["a"], row("a", 6, seed=3).frames)
     assert [features.n_rows(shard) for shard in features.shards()] == [2, 1]
 
@@ -165,8 +158,8 @@ def test_replaced_rows_are_dropped_unless_another_process_is_writing(tmp_path):
     np.testing.assert_array_equal(frames_of(features)["b"], row("b", 4, seed=2).frames)
 
 
-def test_an_empty_store_has_an_empty_index(tmp_path):
-    assert len(fill(tmp_path).index()) == 0
+def test_empty_features_list_nothing(tmp_path):
+    assert len(fill(tmp_path).columns()) == 0
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
@@ -190,11 +183,11 @@ ROWS = st.lists(
 def test_any_recordings_are_read_back_unchanged(tmp_path_factory, rows):
     features = fill(tmp_path_factory.mktemp("features"), rows)
     frames = frames_of(features)
-    found = {one["recording"]: one for one in features.index().to_pylist()}
+    names = ("audio_hash", "duration", "rate", "backend", "file_size")
+    found = features.columns(*names)
     assert list(found) == sorted(one.recording for one in rows)
     for one in rows:
-        for column in ("audio_hash", "duration", "rate", "backend", "file_size"):
-            assert found[one.recording][column] == getattr(one, column)
+        assert found[one.recording] == tuple(getattr(one, name) for name in names)
         np.testing.assert_array_equal(frames[one.recording], one.frames)
 
 
@@ -252,7 +245,7 @@ def test_a_new_shard_is_the_latest_even_after_others_were_deleted(tmp_path):
     features = fill(tmp_path, [row("a", seed=1)], [row("a", seed=2)], [row("a", seed=3)])
     features.shards()[0].unlink()
     features.append([row("a", seed=4)], PART)
-    assert features.index()["audio_hash"].to_pylist() == ["audio 4"]
+    assert features.columns("audio_hash") == {"a": ("audio 4",)}
 
 
 def test_a_shard_without_kept_rows_is_deleted_and_one_with_all_of_them_stays(tmp_path):
@@ -263,7 +256,7 @@ def test_a_shard_without_kept_rows_is_deleted_and_one_with_all_of_them_stays(tmp
         features.keep(first, [], PART)
         features.keep(second, [0, 1], PART)
         features.keep(third, [1], PART)
-    assert features.index()["recording"].to_pylist() == ["b", "c", "e"]
+    assert list(features.columns()) == ["b", "c", "e"]
     assert (first.exists(), second.stat().st_ino) == (False, before)
 
 
@@ -346,9 +339,9 @@ def test_datasets_with_the_same_recordings_share_a_flat_file(tmp_path):
 
 def test_frames_that_vanish_while_they_are_read_are_noticed(tmp_path, monkeypatch):
     store = make_store(tmp_path, [track("a"), track("b")], [row("A", 5, seed=1), row("B", 3, seed=2)], [row("C", 4)])
-    index = store.features(PART).index()
+    facts = store.features(PART).columns("n_frames", "frames_digest", "backend", "audio_hash")
     store.features(PART).shards()[0].unlink()
-    monkeypatch.setattr(FeatureShards, "index", lambda self: index)
+    monkeypatch.setattr(FeatureShards, "columns", lambda self, *names: facts)
     with pytest.raises(StoreError, match=r"changed.*same command again"):
         opened(store)
 
@@ -493,9 +486,9 @@ def test_a_truncated_shard_is_named_and_set_aside(tmp_path, kept):
     size = shard.stat().st_size
     os.truncate(shard, int(kept * size) if isinstance(kept, float) else kept)
     with pytest.raises(StoreError, match=shard.name):
-        features.index()
+        features.columns()
     assert features.set_aside_damaged() == [shard.with_suffix(".parquet.damaged")]
-    assert features.index()["recording"].to_pylist() == ["b"]
+    assert list(features.columns()) == ["b"]
     assert features.set_aside_damaged() == []
 
 
@@ -503,7 +496,7 @@ def test_a_shard_of_other_features_is_refused(tmp_path):
     features = fill(tmp_path, [row("a")])
     features.append([row("b", values=3)], DOTS.parts[0])
     with pytest.raises(MismatchError, match=rf"{features.shards()[1].name}.*dots"):
-        features.index()
+        features.columns()
 
 
 def test_a_foreign_parquet_file_among_the_shards_is_named(tmp_path):
@@ -511,7 +504,7 @@ def test_a_foreign_parquet_file_among_the_shards_is_named(tmp_path):
     foreign = tmp_path / "000002-foreign.parquet"
     pq.write_table(pa.table({"x": [1]}), foreign)
     with pytest.raises(StoreError, match=f"{foreign.name} is not a"):
-        features.index()
+        features.columns()
 
 
 @pytest.mark.parametrize("content", ['{"spec": "fol', "[]", "{}", "null", '{"task": {"kind": "classification"}}'])
@@ -596,7 +589,7 @@ def test_leftovers_of_a_killed_writer_are_removed_by_the_next_one(tmp_path):
     for folder in (left, at_work):
         folder.mkdir(parents=True)
         (folder / "000002-x.parquet").write_bytes(b"half")
-    assert features.index()["recording"].to_pylist() == ["a"]
+    assert list(features.columns()) == ["a"]
     with features.lock():
         assert not left.exists()
         assert at_work.exists()

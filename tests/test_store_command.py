@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import random
 import re
 import shutil
@@ -464,11 +465,11 @@ def test_following_the_advice_on_a_damaged_shard_repairs_the_store(mirembed, tmp
 
 def test_merging_small_shards_loses_nothing(tmp_path):
     features = small_shards(tmp_path)
-    index, frames = features.index(), frames_of(features)
+    facts, frames = features.columns("n_frames", "frames_digest", "duration"), frames_of(features)
     result = compact.compact(features)
     assert (result.shards_before, result.shards_after) == (10, 1)
     after = frames_of(features)
-    assert features.index().drop_columns(["shard", "row"]) == index.drop_columns(["shard", "row"])
+    assert features.columns("n_frames", "frames_digest", "duration") == facts
     assert after.keys() == frames.keys()
     for recording, values in frames.items():
         np.testing.assert_array_equal(after[recording], values)
@@ -502,7 +503,7 @@ def test_large_shards_stay_and_merged_ones_keep_to_the_limit(tmp_path, monkeypat
     compact.compact(features)
     assert large in features.shards()
     assert len(features.shards()) == 1 + 3
-    assert len(features.index()) == 9 * 3 + 5
+    assert len(features.columns()) == 9 * 3 + 5
 
 
 def test_replaced_rows_are_dropped(tmp_path):
@@ -541,14 +542,14 @@ def test_a_reader_during_a_merge_finds_every_recording(tmp_path):
         np.testing.assert_array_equal(found[recording], values)
 
 
-def test_an_index_that_is_read_during_a_merge_is_whole(tmp_path, monkeypatch):
+def test_what_is_listed_during_a_merge_is_whole(tmp_path, monkeypatch):
     features = small_shards(tmp_path)
     before = features.shards()
     compact.compact(FeatureShards(tmp_path))
     listings = iter([before])
     shards = FeatureShards.shards
     monkeypatch.setattr(FeatureShards, "shards", lambda self: next(listings, None) or shards(self))
-    assert len(features.index()) == 30
+    assert len(features.columns()) == 30
 
 
 KILLED = """
@@ -574,7 +575,7 @@ def test_a_merge_may_be_killed_at_any_moment(tmp_path):
         time.sleep(moments.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        assert set(features.index()["recording"].to_pylist()) == expected.keys()
+        assert features.columns().keys() == expected.keys()
     compact.compact(features)
     found = frames_of(features)
     assert sum(features.n_rows(shard) for shard in features.shards()) == len(expected)
@@ -622,7 +623,7 @@ def test_removing_a_dataset_keeps_its_features_until_they_are_removed_as_unused(
     mirembed("store", "rm", "dataset:folder", "--store", store, "--yes")
     assert not (store / "datasets" / "folder").exists()
     assert not (store / "cache" / "folder").exists()
-    assert len(Store(store).features(LOGMEL.parts[0]).index()) == 12
+    assert len(Store(store).features(LOGMEL.parts[0]).columns()) == 12
     flags = ("--store", store, "--yes", "--json")
     removed = json.loads(mirembed("store", "rm", "unused", *flags).stdout)["removed"]
     assert [(name in one["what"], "12 recordings" in one["what"]) for one in removed] == [(True, True)]
@@ -689,6 +690,14 @@ def test_nobody_can_tell_what_is_unused_where_a_dataset_is_damaged(store):
         plan_removals(Store(store), ["unused"])
 
 
+@pytest.mark.parametrize("name", ["dataset.json", "tracks.parquet"])
+def test_a_damaged_dataset_can_be_removed(store, name):
+    (store / "datasets" / "folder" / name).write_text("{")
+    [dataset, _] = plan_removals(Store(store), ["dataset:folder"])
+    dataset.remove()
+    assert not (store / "datasets" / "folder").exists()
+
+
 def test_nothing_is_removed_without_confirmation(mirembed, store):
     before = remaining(store)
     names = ("model:folder-rbf-sl", "cache")
@@ -697,6 +706,23 @@ def test_nothing_is_removed_without_confirmation(mirembed, store):
     assert len(listed) == 3  # the model, its embeddings, the cached frames
     assert "--yes" in error
     assert remaining(store) == before
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n", 1), ("y", 0)])
+def test_on_a_terminal_the_user_is_asked(store, answer, code):
+    keyboard, terminal = pty.openpty()
+    command = [sys.executable, "-m", "mirembed", "store", "rm", "model:folder-rbf-sl", "--store", str(store)]
+    with subprocess.Popen(
+        command, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environment()
+    ) as process:
+        os.write(keyboard, f"{answer}\n".encode())
+        _, errors = process.communicate(timeout=60)
+    os.close(keyboard)
+    os.close(terminal)
+    assert "folder-rbf-sl: " in errors
+    assert "[y/N]" in errors
+    assert process.returncode == code
+    assert (store / "models" / "folder-rbf-sl").exists() == bool(code)
 
 
 @pytest.mark.parametrize(

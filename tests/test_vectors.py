@@ -47,6 +47,12 @@ def as_lists(folder: Path) -> Path:
     return folder / "v.parquet"
 
 
+def as_fixed_lists(folder: Path) -> Path:
+    values = pa.FixedSizeListArray.from_arrays(pa.array(np.ravel(list(VALUES.values()))), 3)
+    parquet.write_table(pa.table({"embedding": values, "id": list(VALUES)}), folder / "v.parquet", row_group_size=1)
+    return folder / "v.parquet"
+
+
 def as_npz_table(folder: Path) -> Path:
     np.savez(folder / "v.npz", id=list(VALUES), vectors=list(VALUES.values()))
     return folder / "v.npz"
@@ -65,7 +71,9 @@ def as_folder(folder: Path, tracks: dict[str, Any] = VALUES) -> Path:
     return folder / "v"
 
 
-@pytest.mark.parametrize("write", [as_csv, as_columns, as_lists, as_npz_table, as_npz_tracks, as_folder])
+@pytest.mark.parametrize(
+    "write", [as_csv, as_columns, as_lists, as_fixed_lists, as_npz_table, as_npz_tracks, as_folder]
+)
 def test_every_format_gives_each_track_its_vector(write: Callable[[Path], Path], tmp_path: Path) -> None:
     features = Vectors(write(tmp_path))
     assert (features.values, features.hop) == (3, None)
@@ -119,6 +127,8 @@ def test_an_id_needs_no_audio_suffix(tmp_path: Path) -> None:
     assert features.extract(recording("pop/x.y.mp3")).item() == 1
     with pytest.raises(AudioError, match=r"'pop/x'"):
         features.extract(recording("pop/x"))
+    with pytest.raises(AudioError, match=r"/music/a\.wav"):
+        features.extract(recording("pop/x.y.flac", path="/music/a.flac"))
 
 
 def test_a_path_is_relative_to_the_table_or_absolute(tmp_path: Path) -> None:
@@ -214,7 +224,13 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "text column": (lambda f: table(f, id=["x"], a=["loud"]), "column a is string"),
     "null": (lambda f: table(f, id=["x", None], a=[1.0, 2.0]), "column id"),
     "lists of several widths": (lambda f: table(f, id=["x", "y"], v=[[1.0], [1.0, 2.0]]), "'y' has 2"),
-    "lists of text": (lambda f: table(f, id=["x"], v=[["loud"]]), "'x' is"),
+    "lists of text": (lambda f: table(f, id=["x"], v=[["loud"]]), "string"),
+    "lists with a null": (lambda f: table(f, id=["x"], v=[[1.0, None]]), "1 empty"),
+    "frames of several widths": (
+        lambda f: table(f, id=["x", "y"], v=[[[1.0]], [[1.0], [1.0, 2.0]]]),
+        "'y' has 2 frames",
+    ),
+    "structs": (lambda f: table(f, id=["x"], v=[{"a": 1.0}]), "v.parquet"),
     "damaged Parquet": (lambda f: (f / "v.parquet").write_bytes(b"PAR1" * 9) and f / "v.parquet", "v.parquet"),
     "damaged NPZ": (lambda f: (f / "v.npz").write_bytes(b"PK\x03\x04" * 9) and f / "v.npz", "damaged"),
     "a pickle": (pickled, "damaged"),

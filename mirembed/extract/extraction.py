@@ -93,7 +93,7 @@ class Features:
     def of(cls, part: FeaturesPart, store: Store) -> Features:
         """Read which recordings the store has the features of."""
         shards = store.features(part)
-        return cls(part, shards.name, set(shards.index()["recording"].to_pylist()))
+        return cls(part, shards.name, set(shards.columns()))
 
 
 @dataclass

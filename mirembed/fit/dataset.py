@@ -254,12 +254,13 @@ def transfer(
     """
     base = Model.load(network, registry)
     made = base.provenance
-    if (frames := tracks.frames.get(base.features.spec)) is None or (
-        tracks.features[base.features.spec].digests != base.features.digests
-    ):
+    features = tracks.features.get(base.features.spec)
+    if features is None or features.digests != base.features.digests:
         raise MismatchError(
-            f"the model {network} was trained on {base.features.spec}, which the tracks do not have; open them with it"
+            f"the model {network} needs the features {base.features.spec}, not {', '.join(tracks.features)}; open the "
+            "tracks with the features of the model"
         )
+    frames = tracks.frames[features.spec]
     _check_trainable(tracks)
     check_learners(registry, [learner], tracks.task)
     approach = Approach("fl") if made["approach"] == "nn" else Approach.parse(made["approach"])

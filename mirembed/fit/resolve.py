@@ -95,10 +95,13 @@ def describe_plugins(
 def _describe_approach(approach: Approach, registry: Registry, saved: Mapping[str, SavedNetwork]) -> dict[str, Any]:
     if approach.model is not None:
         return {"model": saved[approach.name].described()}
+    # Only now, as it imports torch.
+    from mirembed.training.similarity import PluginSimilarity
+
     specs = {"similarity": approach.similarity, "label_similarity": approach.label_similarity}
     given = {role: spec for role, spec in specs.items() if spec is not None}
     for spec in {str(spec): spec for spec in given.values()}.values():
-        registry.create("similarity", spec)
+        PluginSimilarity.create(registry, spec)
     return {role: registry.provenance("similarity", spec) for role, spec in given.items()}
 
 

@@ -71,7 +71,9 @@ def embed_files(
     missing = [index for index in range(len(paths)) if index not in rows]
     failures: dict[int, str] = {}
     if missing:
-        for index, embedded in _embed_decoded(model, registry, {i: paths[i] for i in missing}, jobs, progress):
+        n_known = len(rows)
+        decoded = _embed_decoded(model, registry, {index: paths[index] for index in missing}, jobs, progress, n_known)
+        for index, embedded in decoded:
             if isinstance(embedded, str):
                 failures[index] = embedded
             else:
@@ -98,7 +100,7 @@ def embed_recordings(
     if not left or not all(one.exists for one in shards):
         return found
     for one in shards:
-        left &= set(one.index()["recording"].to_pylist())
+        left &= one.columns().keys()
     if left and model.engine == "auto":
         prepare_engine(progress.note)
     waiting: dict[str, list[NDArray[np.float32]]] = {}
@@ -119,9 +121,12 @@ def embed_recordings(
 
 
 def _embed_decoded(
-    model: Model, registry: Registry, paths: Mapping[int, Path], jobs: int, progress: Progress
+    model: Model, registry: Registry, paths: Mapping[int, Path], jobs: int, progress: Progress, n_known: int
 ) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
-    """Decode files, and yield their numbers with an embedding ``[units]`` or the reason why there is none."""
+    """Decode files, and yield their numbers with an embedding ``[units]`` or the reason why there is none.
+
+    ``n_known`` files count as done already in the progress.
+    """
     features = model.features
     here = resolve_features(registry, features.spec)
     if here.digests != features.digests:
@@ -147,7 +152,7 @@ def _embed_decoded(
         if sum(map(len, waiting.values())) >= MAX_FRAMES:
             yield from _embed(model, waiting).items()
             waiting.clear()
-        progress.update(completed, failed=n_failed, audio_seconds=seconds)
+        progress.update(n_known + completed, failed=n_failed, audio_seconds=seconds)
     yield from _embed(model, waiting).items()
 
 

@@ -263,11 +263,13 @@ class Model:
                     f"the model {folder} needs the similarity {described['name']!r} as the kernel of its learner "
                     f"({error}); install {described['distribution']}=={described['version']}"
                 ) from error
+        network, form = _read_network(manifest["network"], part("network"), registry), InputForm(**manifest["input"])
+        fused = provenance["settings"].get("engine") == "numba" and network.choice.fused is not None
         return cls(
             task=task_from_json(manifest["task"]),
-            network=_read_network(manifest["network"], part("network"), registry),
+            network=network,
             normalization=Normalization(**part("normalization")),
-            form=InputForm(**manifest["input"]),
+            form=form,
             head=OutputLayer(**part("head")) if part("head") else None,
             estimator=load_estimator(folder / LEARNER, provenance["learner"], registry) if has_learner else None,
             scale=TargetScale(**part("scale")) if part("scale") else None,
@@ -275,7 +277,7 @@ class Model:
             recordings=tuple(manifest["recordings"]),
             provenance=provenance,
             kernel=kernel,
-            engine="auto" if provenance["settings"].get("engine") == "numba" else "torch",
+            engine="auto" if fused and form.deltas else "torch",
         )
 
     def _arrays(self, network: NetworkWeights) -> dict[str, NDArray[Any]]:

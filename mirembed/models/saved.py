@@ -76,12 +76,13 @@ def features_of(folder: Path) -> list[str]:
         return []
 
 
-def network_digest(folder: Path) -> str | None:
-    """Return the digest that the network of a model should have; None if the model cannot be read."""
+def is_network_of(folder: Path, digest: str | None) -> bool:
+    """Whether the network of a model has a digest, by its manifest or by its file; true if the manifest is damaged."""
     try:
-        return str(read_json(folder / MANIFEST)["files"][NETWORK])
+        recorded = read_json(folder / MANIFEST)["files"][NETWORK]
     except (StoreError, KeyError, TypeError):
-        return None
+        return True
+    return digest == recorded or ((folder / NETWORK).exists() and digest == file_digest(folder / NETWORK))
 
 
 def model_faults(folder: Path) -> Iterator[Fault]:

@@ -88,7 +88,8 @@ class StoredEmbeddings:
         if self.digest() != digest:
             return {}
         table = read_table(self.path)
-        flat = table["vector"].combine_chunks().flatten().to_numpy()
+        # Not `flatten` or `to_numpy`, which import pyarrow.compute, and pandas where that is installed.
+        flat = np.from_dlpack(table["vector"].combine_chunks().values)
         # A copy, because Arrow's memory is read-only and torch warns about that.
         vectors = np.array(flat, np.float32).reshape(len(table), -1)
         return dict(zip(table["recording"].to_pylist(), vectors, strict=True))

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mirembed.errors import MismatchError, StoreBusyError, StoreError, StoreWriteError
 from mirembed.features.info import FeaturesPart
@@ -174,7 +174,7 @@ class FeatureShards:
     def drop_replaced(self) -> None:
         """Remove the rows that later shards replace, unless another process is writing."""
         try:
-            if len(self.index()) == sum(map(self.n_rows, self.shards())):
+            if len(self.columns()) == sum(map(self.n_rows, self.shards())):
                 return
         except StoreError:  # another process is merging them, and will drop those rows
             return
@@ -185,9 +185,10 @@ class FeatureShards:
 
     def current_rows(self, shards: Sequence[Path]) -> dict[Path, list[int]]:
         """Return the rows of each shard that no later one replaces."""
+        latest = {name: (shard, row) for shard in shards for row, name in enumerate(self.recordings(shard))}
         rows: dict[Path, list[int]] = {shard: [] for shard in shards}
-        for entry in _read_index(shards).select(["shard", "row"]).to_pylist():
-            rows[shards[entry["shard"]]].append(entry["row"])
+        for shard, row in latest.values():
+            rows[shard].append(row)
         return rows
 
     def set_aside_damaged(self) -> list[Path]:
@@ -201,10 +202,8 @@ class FeatureShards:
                     damaged.append(shard.rename(shard.with_suffix(".parquet.damaged")))
         return damaged
 
-    def index(self) -> pa.Table:
-        """Return all columns but ``frames``, with ``shard`` and ``row``; one row per recording, sorted by recording.
-
-        ``shard`` is the index in `shards`, and ``row`` the index in that shard.
+    def columns(self, *names: str) -> dict[str, tuple[Any, ...]]:
+        """Return the values of some columns for each recording, sorted by recording; with no names, only these.
 
         Raises
         ------
@@ -219,7 +218,7 @@ class FeatureShards:
                 digest = self.part().digest if shards else ""
                 for shard in shards:
                     check_digest(shard, digest)
-                return _read_index(shards)
+                return _read_columns(shards, names)
             except StoreError:
                 if shards == self.shards():  # otherwise they have just been merged
                     raise
@@ -260,23 +259,15 @@ def _frames(value: pa.ListScalar) -> NDArray[np.float32]:
     return frames.flatten().to_numpy().reshape(len(frames), -1)  # type: ignore[no-any-return]
 
 
-def _read_index(shards: Sequence[Path]) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    tables = []
-    for number, shard in enumerate(shards):
-        with reading_parquet(shard):
-            columns = [name for name in pq.read_schema(shard).names if name != "frames"]
-        table = read_table(shard, columns=columns)
-        table = table.append_column("shard", pa.array([number] * len(table), pa.int32()))
-        tables.append(table.append_column("row", pa.array(range(len(table)), pa.int64())))
-    if not tables:
-        fields = [("recording", pa.string()), ("file_size", pa.int64()), ("shard", pa.int32()), ("row", pa.int64())]
-        return pa.schema(fields).empty_table()
-    merged = pa.concat_tables(tables, promote_options="default")
-    latest = {recording: position for position, recording in enumerate(merged["recording"].to_pylist())}
-    return merged.take(pa.array([latest[recording] for recording in sorted(latest)], pa.int64()))
+def _read_columns(shards: Sequence[Path], names: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    # With Python's own types: Arrow's would import pyarrow.compute, and pandas where that is installed.
+    rows: dict[str, tuple[Any, ...]] = {}
+    for shard in shards:
+        columns = read_table(shard, columns=["recording", *names]).to_pydict()
+        recordings = columns.pop("recording")
+        values = zip(*columns.values(), strict=True) if names else [()] * len(recordings)
+        rows |= dict(zip(recordings, values, strict=True))
+    return {recording: rows[recording] for recording in sorted(rows)}
 
 
 def row_groups(shard: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:

@@ -21,9 +21,8 @@ def durations(store: Store) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for shards in store.all_features():
-        if len(index := shards.index()):
-            for name, seconds in zip(index["recording"].to_pylist(), index["duration"].to_pylist(), strict=True):
-                found[name] = max(seconds, found.get(name, 0.0))  # 0 where the features did not need the audio
+        for name, (seconds,) in shards.columns("duration").items():
+            found[name] = max(seconds, found.get(name, 0.0))  # 0 where the features did not need the audio
     return found
 
 
@@ -52,8 +51,7 @@ class KnownRecordings:
                         self._by_size.setdefault(track.file_size, set()).add(track.recording)
         for shards in store.all_features():
             with contextlib.suppress(StoreError):
-                index = shards.index()
-                for size, name in zip(index["file_size"].to_pylist(), index["recording"].to_pylist(), strict=True):
+                for name, (size,) in shards.columns("file_size").items():
                     self._by_size.setdefault(size, set()).add(name)
 
     def of(self, path: Path) -> str | None:

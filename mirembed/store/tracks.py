@@ -119,7 +119,7 @@ class Tracks:
 
 
 class _Frames(NamedTuple):
-    """What the index of a store says about the frames of a recording."""
+    """What the shards say about the frames of a recording."""
 
     n_frames: int
     digest: str
@@ -213,11 +213,8 @@ def _read_index(store: Store, part: FeaturesPart, info: DatasetInfo) -> dict[str
             f"the store {store.root} does not have the features {part.spec}{why}; run "
             f"`mirembed extract --dataset {info.spec} --features {part.spec}`"
         )
-    index = shards.index()
-    if len(index) == 0:
-        return {}
-    columns = [index[name].to_pylist() for name in ("recording", "n_frames", "frames_digest", "backend", "audio_hash")]
-    return {recording: _Frames(*facts) for recording, *facts in zip(*columns, strict=True)}
+    facts = shards.columns("n_frames", "frames_digest", "backend", "audio_hash")
+    return {recording: _Frames(*of_one) for recording, of_one in facts.items()}
 
 
 def _has(track: StoredTrack, features: FeaturesInfo, known: Mapping[str, Mapping[str, _Frames]]) -> bool:

@@ -102,15 +102,17 @@ class Vectors:
         by = self._by if self._by != "auto" else "id" if audio.ids else "path"
         if by == "id" and not audio.ids:
             raise AudioError(f"{self._file} names tracks by id, and no dataset lists this file; use by=path")
-        names = self._names(audio, by)
+        exact = self._names(audio, by)
+        names = exact if by in ("name", "stem") else [*exact, *map(_without_suffix, exact)]
         found = sorted({name for name in names if name in self._arrays})
         if not found:
             some = ", ".join(map(repr, list(self._arrays)[:2]))
             raise AudioError(f"{self._file} has nothing for {by} {names[0]!r}; it has {len(self._arrays)}: {some} ...")
         if len(found) > 1:
             raise AudioError(f"{self._file} has several for this file: {', '.join(map(repr, found))}; keep one")
-        if by in ("name", "stem") and self._used.setdefault(found[0], audio.path) != audio.path:
-            raise AudioError(f"{self._file}: {found[0]!r} is also the {by} of {self._used[found[0]]}; use by=id")
+        shared = by in ("name", "stem") or found[0] not in exact
+        if shared and self._used.setdefault(found[0], audio.path) != audio.path:
+            raise AudioError(f"{self._file}: {found[0]!r} fits {self._used[found[0]]} too; use whole ids or paths")
         return found[0]
 
     def _names(self, audio: Audio, by: str) -> list[str]:
@@ -120,11 +122,10 @@ class Vectors:
         if by == "stem":
             return [audio.path.stem]
         if by == "id":
-            return [name for one in audio.ids for name in (one, _without_suffix(one))]
+            return list(audio.ids)
         folder = self._file if self._file.is_dir() else self._file.parent
         places = [(audio.path.absolute(), folder.absolute()), (audio.path.resolve(), folder.resolve())]
-        names = [name for path, start in places for name in (os.path.relpath(path, start), str(path))]
-        return [name for one in names for name in (one, _without_suffix(one))]
+        return [name for path, start in places for name in (os.path.relpath(path, start), str(path))]
 
 
 def _without_suffix(name: str) -> str:
@@ -202,12 +203,47 @@ def _table(table: Any, key: str, framed: bool) -> tuple[Mapping[str, Load], int]
         if table.column(name).null_count:
             raise ValueError(f"column {name} has {table.column(name).null_count} empty cells")
     names = [str(name) for name in keys.to_pylist()]
-    if len(others) == 1 and pa.types.is_nested(types[others[0]]):
-        return _rows(names, [np.asarray(row) for row in table.column(others[0]).to_pylist()], framed)
+    if len(others) == 1 and _is_list(types[others[0]]):
+        return _rows(names, _lists(names, table.column(others[0])), framed)
     for name, type_ in types.items():
         if not (pa.types.is_integer(type_) or pa.types.is_floating(type_)):
             raise ValueError(f"column {name} is {type_}; expected numbers; leave it out")
-    return _rows(names, np.stack([table.column(name).to_numpy() for name in others], axis=1), framed)
+    with np.errstate(over="ignore"):
+        columns = [np.asarray(table.column(name).to_numpy(), np.float32) for name in others]
+    return _rows(names, np.stack(columns, axis=1), framed)
+
+
+def _lists(names: list[str], column: Any) -> list[NDArray[Any]]:
+    """Return an array for each row of a pyarrow column of lists, or of lists of lists."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    flat = column
+    lengths: list[NDArray[np.int64]] = []
+    while not flat.null_count and _is_list(flat.type) and len(lengths) < 2:
+        lengths.append(compute.list_value_length(flat).to_numpy())
+        flat = compute.list_flatten(flat)
+    if flat.null_count or not (pa.types.is_integer(flat.type) or pa.types.is_floating(flat.type)):
+        raise ValueError(f"its lists are of {flat.type} with {flat.null_count} empty places; expected numbers")
+    parts = np.split(flat.to_numpy(), np.cumsum(lengths[-1])[:-1])
+    if len(lengths) == 1:
+        return parts
+    arrays, first = [], 0
+    for name, n_frames in zip(names, lengths[0].tolist(), strict=True):
+        frames = parts[first : first + n_frames]
+        if len({len(frame) for frame in frames}) != 1:
+            raise ValueError(
+                f"{name!r} has {n_frames} frames, not all with as many values; expected one or more, equal"
+            )
+        arrays.append(np.stack(frames))
+        first += n_frames
+    return arrays
+
+
+def _is_list(type_: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_))
 
 
 def _rows(names: list[str], rows: NDArray[Any] | list[NDArray[Any]], framed: bool) -> tuple[Mapping[str, Load], int]:
@@ -242,14 +278,16 @@ def _read_npz(file: Path, framed: bool) -> tuple[Literal["id", "path"] | None, M
             members = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
             if VECTORS not in members:
                 headers = []
+                opened = functools.cache(functools.partial(np.load, file, allow_pickle=False))
                 for name in members:
                     with archive.open(f"{name}.npy") as member:
-                        headers.append((name, *_header(member, name), functools.partial(_load_member, file, name)))
+                        headers.append((name, *_header(member, name), functools.partial(_load_member, opened, name)))
                 return None, *_by_track(headers, framed)
     except zipfile.BadZipFile as error:
         raise ValueError("damaged, or not an NPZ file") from error
     key = _key_column(members)
-    names, vectors = _load_member(file, key), _load_member(file, VECTORS)
+    with np.load(file, allow_pickle=False) as table:
+        names, vectors = _load_member(lambda: table, key), _load_member(lambda: table, VECTORS)
     if names.ndim != 1 or names.dtype.kind not in "Uiu" or vectors.ndim not in (2, 3) or len(names) != len(vectors):
         raise ValueError(
             f"{key} is {names.dtype} {list(names.shape)} and {VECTORS} is {vectors.dtype} {list(vectors.shape)}; "
@@ -261,13 +299,11 @@ def _read_npz(file: Path, framed: bool) -> tuple[Literal["id", "path"] | None, M
     return key, *_rows([str(name) for name in names.tolist()], vectors, framed)
 
 
-def _load_member(file: Path, name: str) -> NDArray[Any]:
-    with np.load(file, allow_pickle=False) as opened:
-        try:
-            array: NDArray[Any] = opened[name]
-        except ValueError as error:
-            raise ValueError(f"{name!r}: {error}") from error
-    return array
+def _load_member(opened: Callable[[], Mapping[str, NDArray[Any]]], name: str) -> NDArray[Any]:
+    try:
+        return opened()[name]
+    except ValueError as error:
+        raise ValueError(f"{name!r}: {error}") from error
 
 
 def _npy_headers(folder: Path) -> Iterable[tuple[str, tuple[int, ...], np.dtype[Any], Load]]:

@@ -228,18 +228,20 @@ class InsideBatchNorm(nn.Module):
         self.register_buffer("mean", torch.zeros(maps))
         self.register_buffer("variance", torch.ones(maps))
 
-    def forward(self, x: Tensor, inside: Tensor) -> Tensor:
-        """Normalize ``x`` with ``inside [batch, 1, time, 1]``."""
-        mean, variance = self.mean, self.variance
-        if self.training:
-            share = inside / (inside.sum() * x.shape[3])
-            mean = (x * share).sum(dim=(0, 2, 3))
-            variance = ((x - mean[:, None, None]).square() * share).sum(dim=(0, 2, 3))
-            with torch.no_grad():
-                self.mean.lerp_(mean, self.momentum)
-                self.variance.lerp_(variance, self.momentum)
+    def forward(self, x: Tensor, inside: Tensor | None) -> Tensor:
+        """Normalize ``x`` with ``inside [batch, 1, time, 1]``; None if there is no padding."""
+        if inside is None or not self.training:
+            statistics = self.mean, self.variance, self.weight, self.bias
+            return functional.batch_norm(x, *statistics, self.training, self.momentum, self.epsilon)
+        count = inside.sum() * x.shape[3]
+        mean = (x * inside).sum(dim=(0, 2, 3)) / count
+        variance = ((x - mean[:, None, None]).square() * inside).sum(dim=(0, 2, 3)) / count
+        with torch.no_grad():
+            self.mean.lerp_(mean, self.momentum)
+            self.variance.lerp_(variance * count / (count - 1).clamp(min=1), self.momentum)
         scale = self.weight / (variance + self.epsilon).sqrt()
-        return (x - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]
+        shift = self.bias - mean * scale
+        return torch.addcmul(shift[:, None, None], x, scale[:, None, None])
 
 
 class ConvolutionalRecurrent(nn.Module):
@@ -273,19 +275,24 @@ class ConvolutionalRecurrent(nn.Module):
     def forward(self, frames: Tensor, inside: Tensor) -> Tensor:
         """Embed whole sequences: ``[batch, units]``."""
         x = frames.view(*frames.shape[:2], self.planes, -1).transpose(1, 2)  # [batch, planes, time, values]
-        inside = inside[:, None, :, None]  # [batch, 1, time, 1]
+        mask = None if inside.all() else inside[:, None, :, None]  # [batch, 1, time, 1]
+        x = _filled(x, mask, 0)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            # A convolution sees zeros beyond the last frame, whether or not there is padding.
-            x = functional.elu(norm(convolution(x * inside), inside))
-            x = self._pooled(x.masked_fill(inside == 0, -torch.inf))
-            inside = functional.max_pool2d(inside, (self.pool[0], 1), ceil_mode=True)
-            x = self.dropout(x.masked_fill(inside == 0, 0))
+            x = functional.elu(norm(convolution(x), mask))
+            x = functional.max_pool2d(_filled(x, mask, -torch.inf), self.pool, ceil_mode=True)
+            if mask is not None:
+                mask = functional.max_pool2d(mask, (self.pool[0], 1), ceil_mode=True)
+            # The next convolution sees zeros beyond the last frame, whether or not there is padding.
+            x = self.dropout(_filled(x, mask, 0))
         sequences = x.transpose(1, 2).flatten(2)  # [batch, time, maps * values]
-        embeddings: Tensor = self.recurrent(sequences, inside[:, 0, :, 0])
+        inside = torch.ones(sequences.shape[:2], device=x.device) if mask is None else mask[:, 0, :, 0]
+        embeddings: Tensor = self.recurrent(sequences, inside)
         return embeddings
 
-    def _pooled(self, x: Tensor) -> Tensor:
-        return functional.max_pool2d(x, self.pool, ceil_mode=True)
+
+def _filled(x: Tensor, mask: Tensor | None, value: float) -> Tensor:
+    """Replace what lies outside a mask; None if nothing does."""
+    return x if mask is None else x.masked_fill(mask == 0, value)
 
 
 class PerFrame(nn.Module):

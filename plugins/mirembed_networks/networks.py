@@ -26,9 +26,10 @@ class Gru:
     hidden : int
         Units of every layer but the last.
     units : int
-        Units of the last layer. The embedding is as long, twice as long with ``bidirectional``, and twice as long
+        Units of the last layer, and values of the embedding; twice as many with ``bidirectional``, and twice as many
         again with ``pooling=mean+std``.
     layers : int
+        Number of recurrent layers.
     cell : str
         ``gru`` or ``lstm``.
     bidirectional : bool
@@ -116,7 +117,7 @@ class Crnn:
         If a parameter has another value, or ``planes`` does not divide the values of a frame.
     """
 
-    maps: int = 32
+    maps: int = 16
     blocks: int = 4
     planes: int = 1
     pool_frames: int = 2
@@ -150,6 +151,7 @@ class Mlp:
     units : int
         Units of the last layer, which is the embedding.
     layers : int
+        Number of layers.
     dropout : float
         Fraction of the values between two layers that each step of training drops; 0 or more, below 1.
 

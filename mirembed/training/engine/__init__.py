@@ -111,7 +111,9 @@ def make_engine(
     """
     weights = network if isinstance(network, NetworkWeights) else None
     choice = choice if weights is None else weights.choice
-    if (engine == "numba" or (engine == "auto" and reason_against_numba() is None)) and fuses(network, choice, form):
+    known = choice is not None and choice.fused is not None
+    works = engine == "numba" or (engine == "auto" and known and reason_against_numba() is None)
+    if works and fuses(network, choice, form):
         from mirembed.training.engine.fused import FusedEngine
 
         assert choice is not None and choice.fused is not None  # noqa: S101
@@ -201,7 +203,7 @@ def choose_engine(engine: str, device: str, note: Callable[[str], None], uses: S
             for use_and_reason in by_torch:
                 note(f"engine: torch for {use_and_reason}")
             return "numba"
-        reason = f"numba cannot compute {by_torch[0]}"
+        reason = f"the fused engine cannot compute {by_torch[0]}"
     if engine == "numba":
         raise SpecError(f"--engine numba: {reason}; use --engine torch")
     note(f"engine: torch (slower), because {reason}")

@@ -137,8 +137,8 @@ class TorchEngine:
         """Embed each track by itself, in consecutive windows as long as an excerpt, averaged by their frames."""
         embeddings = np.zeros((len(starts), self._module.units), np.float32)
         for row in reading_ahead(frames, list(zip(starts[:, None], lengths[:, None], strict=True))):
-            n_frames = min(self._form.excerpt, int(lengths[row]))
-            offsets = np.arange(0, lengths[row], n_frames)  # [n_windows]
+            offsets = np.arange(0, lengths[row], self._form.excerpt)  # [n_windows]
+            n_frames = self._form.padded(lengths[[row]])
             total = np.zeros(self._module.units)
             for some in np.split(offsets, range(TRACKS, len(offsets), TRACKS)):
                 windows = np.repeat(starts[row], len(some)), np.repeat(lengths[row], len(some)), some

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mirembed.errors import PluginError
 from mirembed.store.frame_file import Moments
-from mirembed.training.excerpts import Normalization, gather
+from mirembed.training.excerpts import InputForm, Normalization, gather
 
 if TYPE_CHECKING:
     from mirembed.training.network import EmbeddingModule, PluginNetwork
@@ -36,7 +36,7 @@ def embedding_difference() -> float:
 
 def gradient_difference() -> float:
     """Compare embeddings and gradients of excerpts with torch's; return the largest relative difference."""
-    return _difference_from_torch(_reference(), SIZES, VALUES, n_tracks=20)  # more than a tile
+    return _difference_from_torch(_reference(), SIZES, VALUES, InputForm(), n_tracks=20)  # more than a tile
 
 
 def check_claim(network: PluginNetwork, inputs: int) -> None:
@@ -58,7 +58,7 @@ def check_claim(network: PluginNetwork, inputs: int) -> None:
         shapes = [tuple(tensor.shape) for tensor in found]
         if shapes != expected:
             raise PluginError(f"{says}, but its module has the parameters {shapes}; expected {expected}")
-    difference = _difference_from_torch(module, sizes, inputs // 2, n_tracks=3)
+    difference = _difference_from_torch(module, sizes, inputs // 2, InputForm(excerpt=12), n_tracks=3)
     if not difference < TOLERANCE:
         raise PluginError(
             f"{says}, but its module differs from two GRU layers and the mean over time by {difference:.1g}, more than "
@@ -125,7 +125,9 @@ def _reference() -> EmbeddingModule:
     return cast("EmbeddingModule", module)
 
 
-def _difference_from_torch(module: EmbeddingModule, sizes: tuple[int, int], values: int, n_tracks: int) -> float:
+def _difference_from_torch(
+    module: EmbeddingModule, sizes: tuple[int, int], values: int, form: InputForm, n_tracks: int
+) -> float:
     """Compare embeddings and gradients of excerpts by both engines; return the largest relative difference."""
     import torch
 
@@ -137,7 +139,7 @@ def _difference_from_torch(module: EmbeddingModule, sizes: tuple[int, int], valu
     direction = torch.from_numpy(np.random.default_rng(1).normal(size=(n_tracks, sizes[1])).astype(np.float32))
     results = []
     with one_thread():
-        for engine in (TorchEngine(module), FusedEngine(module, sizes)):
+        for engine in (TorchEngine(module, form), FusedEngine(module, sizes, form)):
             embeddings = engine.embed_excerpts(frames, starts, lengths, np.zeros_like(starts), normalization)
             # Not by `grad_outputs`, which makes torch import its compiler.
             gradients = torch.autograd.grad((embeddings * direction).sum(), list(module.parameters()))
