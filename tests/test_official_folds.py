@@ -39,7 +39,7 @@ from mirembed.datasets.catalog import exclude_tracks
 from mirembed.datasets.splits import Fold, official_folds
 from mirembed.errors import EvaluationError, SpecError, StoreError
 from mirembed.evaluate.plan import choose_splits, plan_run
-from mirembed.progress import Silent
+from mirembed.progress import NO_PROGRESS, Progress
 from mirembed.registry import Registry
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.scores import Scores, score
@@ -123,7 +123,7 @@ def evaluate(
     tracks: Tracks,
     official: Mapping[str, Sequence[Split]],
     runs: Path,
-    progress: Silent | None = None,
+    progress: Progress = NO_PROGRESS,
     seeds: Sequence[int] = (0,),
 ) -> tuple[RunFolder, list[Scores]]:
     """Evaluate one epoch of two approaches on official splits, in this process."""
@@ -442,7 +442,7 @@ def test_fit_leaves_known_faults_out_and_records_why(store: Path) -> None:
     assert manifest["provenance"]["dataset"]["excluded"] == {clip: FAULTS[clip] for clip in FAULTY}
     assert manifest["provenance"]["dataset"]["n_tracks"] == len(TRAIN + TEST)
     assert manifest["task"]["classes"] == ["blues", "jazz", "rock"]
-    assert read_table(Path(model["embeddings"]))["id"].to_pylist() == sorted(TRAIN + TEST)
+    assert sorted(read_table(Path(model["embeddings"]))["recording"].to_pylist()) == sorted(TRAIN + TEST)
 
 
 def test_a_run_without_the_faults_is_another_run(store: Path, tracks: Tracks) -> None:

@@ -163,6 +163,7 @@ def test_a_resolved_optimizer_has_all_parameters_that_a_spec_can_set():
         ("adamm", ["adamm", "adadelta", "adam,", "sgd"]),
         ("lbfgs", ["lbfgs", "adadelta", "sgd"]),
         ("sparseadam", ["sparse", "adam,"]),
+        ("muon", ["matrices", "adam,"]),
         ("adam:learning=1", ["'learning'", "lr=0.001", "betas=0.9,0.999", "amsgrad=false"]),
         ("adam:lr=fast", ["lr=fast", "0.001"]),
         ("adam:lr=nan", ["lr=nan"]),
@@ -182,4 +183,4 @@ def test_an_optimizer_that_does_not_exist_or_fit_is_refused_and_what_there_is_is
 @pytest.mark.parametrize("spec", ["adam:lr=-1", "sgd:nesterov=true", "adadelta:rho=1.5", "adadelta:lr=-0.1"])
 def test_a_value_that_an_optimizer_rejects_names_the_flag(spec):
     with pytest.raises(SpecError, match=f"--optimizer {spec}: "):
-        make_optimizer(spec, [torch.ones(2, requires_grad=True)])
+        resolve_optimizer(spec)

@@ -14,7 +14,11 @@ from torch.optim.adadelta import adadelta
 from mirembed.errors import SpecError
 from mirembed.specs import Spec
 
-_UNUSABLE = {"lbfgs": "computes its loss several times a step", "sparseadam": "takes sparse gradients only"}
+_UNUSABLE = {
+    "lbfgs": "computes its loss several times a step",
+    "muon": "takes matrices only, and networks have other weights too",
+    "sparseadam": "takes sparse gradients only",
+}
 _SWITCHES = ("foreach", "fused", "capturable", "differentiable", "maximize")
 """Parameters of torch's optimizers that concern how a step is computed, or turn it around."""
 
@@ -195,6 +199,7 @@ def resolve_optimizer(text: str) -> dict[str, Any]:
         If the optimizer is unknown or cannot be used, or does not take a parameter or its value; the message lists
         what there is.
     """
+    make_optimizer(text, [torch.zeros(1, requires_grad=True)])  # it may reject a value
     name, options = _parse(text)
     return {"name": name, "parameters": {**_settable(_factory(name)), **options}}
 

@@ -26,9 +26,10 @@ class Gru:
     hidden : int
         Units of every layer but the last.
     units : int
-        Units of the last layer. The embedding is as long, twice as long with ``bidirectional``, and twice as long
+        Units of the last layer, and values of the embedding; twice as many with ``bidirectional``, and twice as many
         again with ``pooling=mean+std``.
     layers : int
+        Number of recurrent layers.
     cell : str
         ``gru`` or ``lstm``.
     bidirectional : bool
@@ -150,6 +151,7 @@ class Mlp:
     units : int
         Units of the last layer, which is the embedding.
     layers : int
+        Number of layers.
     dropout : float
         Fraction of the values between two layers that each step of training drops; 0 or more, below 1.
 

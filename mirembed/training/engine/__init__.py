@@ -203,7 +203,7 @@ def choose_engine(engine: str, device: str, note: Callable[[str], None], uses: S
             for use_and_reason in by_torch:
                 note(f"engine: torch for {use_and_reason}")
             return "numba"
-        reason = f"numba cannot compute {by_torch[0]}"
+        reason = f"the fused engine cannot compute {by_torch[0]}"
     if engine == "numba":
         raise SpecError(f"--engine numba: {reason}; use --engine torch")
     note(f"engine: torch (slower), because {reason}")
