@@ -181,9 +181,9 @@ def test_the_architecture_names_every_built_in_plugin():
 
 
 def test_the_similarities_are_described_with_their_parameters():
-    rows = table(sections(read("docs/researchers.md"), 2)["The method"])
-    described = [row for row in rows if len(row) == 3]  # another table is about scales
-    told = {name: dict(re.findall(r"`(\w+)` = (\d+)", parameters)) for name, _, parameters in described}
+    [rows] = [rows for first, rows in TABLE.findall(read("docs/researchers.md")) if first == "Similarity"]
+    cells = [[cell.strip(" `") for cell in row.strip("|").split("|")] for row in rows.splitlines()]
+    told = {name: dict(re.findall(r"`?(\w+)`? = (\d+)", parameters)) for name, _, parameters in cells}
     plugins = [p for p in Registry.discover().plugins if p.kind == "similarity" and p.distribution == "mirembed"]
     assert told == {p.name: {q.name: f"{q.default:g}" for q in parameters_of(p.factory)} for p in plugins}
 
