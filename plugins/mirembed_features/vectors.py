@@ -119,8 +119,8 @@ class Vectors:
 
     def _entries(self, audio: Audio, by: str) -> list[str]:
         """Return the names in the file that fit the recording."""
-        names = self._names(audio, by)
-        names += [] if by in ("name", "stem") else map(_without_suffix, names)
+        exact = self._names(audio, by)
+        names = exact if by in ("name", "stem") else [*exact, *map(_without_suffix, exact)]
         return sorted({name for name in names if name in self._arrays})
 
     def _names(self, audio: Audio, by: str) -> list[str]:
