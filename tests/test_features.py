@@ -155,6 +155,22 @@ def test_a_plugin_that_changes_while_files_are_extracted_is_noticed():
         create_features(registry(x=changed), before)
 
 
+def test_another_backend_is_chosen_only_where_it_does_not_change_the_frames():
+    class Neutral(Levels):
+        neutral = ("backend",)
+
+        def __init__(self, backend: str = "auto"):
+            self.backend = backend
+
+    class Deciding(Neutral):
+        neutral = ()
+
+    for factory, chosen in ((Neutral, "other"), (Deciding, "auto"), (Levels, None)):
+        plugins = registry(x=factory)
+        features = create_features(plugins, resolve_features(plugins, "x").parts[0], "other")
+        assert getattr(features, "backend", None) == chosen
+
+
 # Hearing a recording
 
 
