@@ -26,8 +26,7 @@ from mirembed.errors import PluginError, StoreError
 from mirembed.provenance import environment, files_digest, processor, recorded_plugins, versions
 from mirembed.registry import Registry
 from mirembed.registry.source import source_digest
-from mirembed.runs import RunFolder
-from mirembed.runs.folder import list_runs
+from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.specs import Spec
 from mirembed.store.files import read_json
 

@@ -97,8 +97,12 @@ def test_a_change_of_the_code_makes_other_features_unless_the_version_promises_t
     class Promised(Levels):
         version = "1"
 
+    class OfCode(Plugin):
+        code = ""
+
     def of(factory, code):
-        return digest("x", Registry([Plugin("features", "x", factory, "", "x.py", "1", file_hash=code)]))
+        OfCode.code = code
+        return digest("x", Registry([OfCode("features", "x", factory, "", "x.py", "1")]))
 
     assert of(Levels, "sha256:1") != of(Levels, "sha256:2")
     assert of(Promised, "sha256:1") == of(Promised, "sha256:2")

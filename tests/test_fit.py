@@ -165,7 +165,8 @@ def test_another_fit_does_not_resume_an_interrupted_one(store, tmp_path):
 
 def test_names_reserved_by_a_fit_in_another_process_are_taken(store, tmp_path):
     checkpoints = tmp_path / ".checkpoints"
-    write_json(checkpoints / "0123456789ab.json", {"fl": "folder-fl", "nn": "mine"})
+    names = {"fl": "folder-fl", "nn": "mine"}
+    write_json(checkpoints / "0123456789ab.json", {"names": names, "configuration": {}})
     with FileLock(checkpoints / "0123456789ab.lock"):
         assert fit_here(store, tmp_path, "fl")[0].folder.name == "folder-fl-2"
         with pytest.raises(StoreBusyError, match=r"another process .*mine.*--name"):

@@ -84,7 +84,7 @@ def test_audio_and_label_of_a_test_track_reach_no_model_of_its_fold(tracks, tmp_
     before, after = fit_fold(tracks, 5, *approaches), fit_fold(replaced, 5, *approaches)
     for name, model in before.models.items():
         assert numbers(model)["mean"] != numbers(after.models[name])["mean"]
-        assert numbers(model)["first.weight_ih_l0"] != numbers(after.models[name])["first.weight_ih_l0"]
+        assert numbers(model)["layers.0.weight_ih_l0"] != numbers(after.models[name])["layers.0.weight_ih_l0"]
 
 
 def test_the_targets_of_a_test_track_do_not_stretch_the_scale_of_its_fold(target_tracks):

@@ -107,8 +107,8 @@ mirembed evaluate --network gur
 mirembed evaluate --network gru:hidden=0
 mirembed evaluate --approach stats --network mlp
 mirembed evaluate --approach chance --features logmel:bands=20
-mirembed evaluate --optimizer adamm
-mirembed evaluate --optimizer adam:lr=big
+mirembed evaluate --cv 3 --optimizer adamm
+mirembed evaluate --cv 3 --optimizer adam:lr=big
 mirembed evaluate --excerpt 0
 mirembed evaluate --from nothing
 mirembed evaluate --from folder-rbf-sl --epochs 3

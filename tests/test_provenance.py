@@ -17,7 +17,7 @@ def test_the_digest_of_settings_is_always_the_same():
 
 def test_the_digest_of_tracks_is_always_the_same():
     tracks = [str(Classification(("a", "b"))), PARAMETERS, ["x"], [None, "g"], [0.5]]
-    assert content_digest(tracks, 16, sort_keys=False) == "510d4007afb0ada4"
+    assert content_digest(tracks, 16, sort_keys=False) == "8824db8d0329d1c4"
 
 
 def test_content_that_is_not_json_has_no_digest():

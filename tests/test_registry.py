@@ -265,10 +265,12 @@ def test_provenance_contains_all_parameters():
 
     registry = Registry([similarity("rbf", "mirembed-extra", factory)])
     assert registry.provenance("similarity", Spec.parse("mirembed-extra/rbf:gamma=2")) == {
+        "kind": "similarity",
         "spec": "mirembed-extra/rbf:gamma=2",
         "name": "rbf",
         "distribution": "mirembed-extra",
         "version": "1.0",
+        "code": registry.plugins[0].code,
         "parameters": {"gamma": 2.0, "table": "a/b", "c": None},
     }
 

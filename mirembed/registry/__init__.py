@@ -246,7 +246,7 @@ class Registry:
     def _unknown(self, kind: Kind | None, name: str) -> str:
         names = sorted({p.name for p in self.plugins if kind in (p.kind, None)})
         near = near_names(name, names)
-        message = f"no {kind or 'plugin'} is called {name!r}; "
+        message = f"no {kind or 'plugin'} {'are' if kind == 'features' else 'is'} called {name!r}; "
         message += f"did you mean {' or '.join(near)}?" if near else f"available: {', '.join(names) or 'none'}"
         if self.broken:
             message += f". Some plugins failed to load: {'; '.join(map(str, self.broken))}"
