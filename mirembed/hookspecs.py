@@ -261,9 +261,10 @@ class Features(Protocol):
         A promise: as long as it stays the same, so do the frames. Without it, every change of the plugin's source makes
         other features, and the store computes them again.
     ``digest`` : str
-        Of anything that decides the frames besides the parameters, such as the content of a model's file.
+        Of anything that decides the frames besides the parameters and the files that they name, such as a folder.
     ``neutral`` : tuple of str
-        Names of parameters that do not change the frames, such as the path of that file.
+        Names of parameters that do not change the frames: the number of threads, or the path of a file whose content is
+        in ``digest``.
     ``backend`` : str
         The library that computes the frames, where there is a choice. It is recorded with each recording.
     """

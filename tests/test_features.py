@@ -116,6 +116,23 @@ def test_the_content_that_a_plugin_reads_makes_other_features():
     assert digest("x:content=a", registry(x=Reading)) != digest("x:content=b", registry(x=Reading))
 
 
+def test_a_file_that_a_parameter_names_makes_other_features_when_its_content_changes(tmp_path):
+    class Reading(Levels):
+        def __init__(self, model: Path):
+            pass
+
+    class Neutral(Reading):
+        neutral = ("model",)
+
+    found = {}
+    for content in ("a", "b"):
+        (tmp_path / "model").write_text(content)
+        for factory in (Reading, Neutral):
+            found[factory, content] = digest(f"x:model={tmp_path / 'model'}", registry(x=factory))
+    assert found[Reading, "a"] != found[Reading, "b"]
+    assert found[Neutral, "a"] == found[Neutral, "b"]
+
+
 def test_stacked_features_are_described_together_and_survive_json():
     info = resolve_features(registry(), "logmel:bands=80+logmel")
     assert (info.spec, info.values, info.hop, len(info.digests)) == ("logmel:bands=80+logmel", 120, 0.025, 2)

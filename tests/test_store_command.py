@@ -704,7 +704,7 @@ def test_unused_is_what_no_dataset_and_no_model_refers_to(tmp_path):
     inode = untouched.stat().st_ino
     (other,) = (replace(PART, spec="old", digest="7" * 32),)
     fill(store.features(other).folder, [row("A")], part=other)
-    store.embeddings("gone").write("0" * 64, ["A"], np.zeros((1, 50), np.float32), None)
+    store.embeddings("gone").write("0" * 64, ["A"], np.zeros((1, 50), np.float32), [])
     (store.features(PART).folder / "000009-x.parquet.damaged").write_bytes(b"x")
     (store.cache / "gone").mkdir(parents=True)
     (store.cache / "gone" / "lines-0.f32").write_bytes(b"x")
