@@ -172,14 +172,19 @@ class Registry:
             if recorded["kind"] not in kinds:
                 continue
             plugin = self.require(recorded["kind"], recorded, user)
-            spec = Spec(plugin.full_name, Spec.parse(recorded["spec"]).parameters)
-            now = self.provenance(plugin.kind, spec)
-            if plugin.code != recorded["code"] or now.get("files") != recorded.get("files"):
-                what = "other code" if plugin.code != recorded["code"] else "another file"
-                raise PluginError(
-                    f"{user} was planned with {what} of the {plugin.kind} {plugin.full_name}, which has changed "
-                    "since or differs on this machine; run the same command again"
-                )
+            if plugin.code != recorded["code"]:
+                other = "other code"
+            elif "files" in recorded and self._files_now(plugin, recorded["spec"]) != recorded["files"]:
+                other = "another file"
+            else:
+                continue
+            raise PluginError(
+                f"{user} was planned with {other} of the {plugin.kind} {plugin.full_name}, which has changed "
+                "since or differs on this machine; run the same command again"
+            )
+
+    def _files_now(self, plugin: Plugin, spec: str) -> Any:
+        return self.provenance(plugin.kind, Spec(plugin.full_name, Spec.parse(spec).parameters)).get("files")
 
     def files(self, content: Any) -> dict[str, bytes]:
         """Return the files in ``--plugins-dir`` that recorded settings use, by name.
