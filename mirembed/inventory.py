@@ -299,7 +299,7 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def _features_faults(shards: FeatureShards, recordings: set[str]) -> Iterator[Fault]:
-    """Yield the faults of stored features, and collect the recordings that they can be read of."""
+    """Yield the faults of stored features, and collect the recordings whose frames can be read."""
     try:
         digest = shards.part().digest
     except StoreError as error:
@@ -322,7 +322,7 @@ def _features_faults(shards: FeatureShards, recordings: set[str]) -> Iterator[Fa
     if twice_stored and not is_held(shards.folder):
         yield Fault(
             str(shards.folder),
-            f"has {counted(len(twice_stored), 'recording')} in two shards ({twice_stored[0]} is one)",
+            f"has {counted(len(twice_stored), 'recording')} in two shards (such as {twice_stored[0]})",
             "run `mirembed store compact`, which keeps the last row of each",
         )
 
@@ -378,7 +378,7 @@ def _dataset_faults(dataset: DatasetStore, having: Mapping[str, Collection[str] 
     if lost and not is_held(dataset.folder):
         yield Fault(
             str(path),
-            f"refers to recordings that the store does not have, of {counted(len(lost), 'track')} ({lost[0]!r} is one)",
+            f"refers to recordings that the store does not have, for {counted(len(lost), 'track')} (such as {lost[0]!r})",
             f"{_EXTRACT_AGAIN}, which computes them again",
         )
     failures = dataset.folder / "failures.parquet"

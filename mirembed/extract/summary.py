@@ -70,7 +70,7 @@ class Summary:
             (self.absent, f"{counted(self.absent, 'annotated track')} without audio"),
             (self.relabeled, f"{counted(self.relabeled, 'track')} with a new label or group, not decoded again"),
             (self.moved, f"{counted(self.moved, 'track')} moved or renamed, not decoded again"),
-            (self.known, f"{counted(self.known, 'new track')} whose recordings the store already had, not decoded again"),
+            (self.known, f"{counted(self.known, 'new track')} with features already in the store, not decoded again"),
             (self.pruned, f"removed {counted(self.pruned, 'unlisted track')}"),
             (self.damaged, f"set aside {counted(len(self.damaged), 'damaged shard')}: {', '.join(self.damaged)}"),
             (self.decoder_messages, f"hid {counted(self.decoder_messages, 'line')} of decoder messages"),

@@ -175,7 +175,7 @@ def fit_models(
 ) -> Fitted:
     """Train the network of a job on its training tracks and fit the learners to its embeddings.
 
-    No other track is read, except for the band statistics of ``normalize="dataset"``.
+    No other track is read, except for the statistics of ``normalize="dataset"``.
 
     Parameters
     ----------
