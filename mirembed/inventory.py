@@ -378,7 +378,7 @@ def _dataset_faults(dataset: DatasetStore, having: Mapping[str, Collection[str] 
     if lost and not is_held(dataset.folder):
         yield Fault(
             str(path),
-            f"refers to recordings that the store does not have, for {counted(len(lost), 'track')} (such as {lost[0]!r})",
+            f"refers to recordings that the store lacks, for {counted(len(lost), 'track')} (such as {lost[0]!r})",
             f"{_EXTRACT_AGAIN}, which computes them again",
         )
     failures = dataset.folder / "failures.parquet"

@@ -28,7 +28,7 @@ SHARD_SECONDS = 20.0
 """A shard is written when it is full or this old, so that a killed process loses little."""
 
 TRACKS_SECONDS = 60.0
-"""The table of tracks is written this often. If the process is killed, later recordings are found by reading the files."""
+"""How often the table of tracks is written. After a kill, later recordings are found by reading the files."""
 
 _BATCHES_PER_THREAD = 4
 """Batches for each thread of a cluster, at least, so that all threads end at about the same time."""

@@ -62,7 +62,7 @@ class Summary:
     def lines(self, dataset: str) -> list[str]:
         """Return the summary in words, without the counts that are zero."""
         tracks = counted(self.listed, "track")
-        lines = [f"{dataset}: {self.stored} of {tracks} in the store, {self.extracted} of them new"]
+        lines = [f"{dataset}: {self.stored} of {tracks} in the store, {self.extracted} extracted now"]
         if self.unlisted:
             them = "it" if self.unlisted == 1 else "them"
             lines[0] += f", and {self.unlisted} no longer listed (--prune removes {them})"

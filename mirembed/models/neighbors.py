@@ -1,7 +1,7 @@
 """The tracks that are most similar to one, in the store or in a folder.
 
-Comparing stored embeddings needs no network and, with the built-in similarities, no torch. Files whose frames are in the
-store are not decoded.
+Comparing stored embeddings needs no network and, with the built-in similarities, no torch. Files whose frames are in
+the store are not decoded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Optimizers: torch's, by the lower-case names of their classes, and Adadelta without the start-up cost of torch's class."""
+"""Optimizers: torch's, by the lower-case names of their classes, and Adadelta without the start-up cost of torch's."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from mirembed import Audio, AudioError
 from mirembed_features.framing import exact, windows
 
 ALIGNED = 0.05
-"""Seconds. Frame ``i`` has the same center as a frame of this length that begins at ``i * hop``, like those of `logmel`."""
+"""Seconds. Frame ``i`` has the center of a frame of this length that begins at ``i * hop``, as in `logmel`."""
 
 LOWEST, HIGHEST = 40.0, 5000.0
 """Hz: peaks outside this range are left out."""
