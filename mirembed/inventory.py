@@ -341,7 +341,7 @@ def _read_shard(shard: Path, digest: str) -> list[str]:
             if not np.isfinite(frames).all():
                 raise StoreError(f"the frames of the recording {row['recording']} have values that are not finite")
             if frames_digest(frames) != row["frames_digest"]:
-                raise StoreError(f"the frames of the recording {row['recording']} are not those of its frames_digest")
+                raise StoreError(f"the frames of the recording {row['recording']} do not match its frames_digest")
             recordings.append(row["recording"])
     return recordings
 
@@ -402,7 +402,7 @@ def _embeddings_faults(stored: StoredEmbeddings, store: Store) -> Iterator[Fault
     elif not (store.models / name).exists():
         yield Fault(path, f"belongs to the model {name}, which the store does not have", advice)
     elif not is_of_its_model(stored, store):
-        yield Fault(path, f"was made by another network than that of the model {name}", advice)
+        yield Fault(path, f"was computed by a network other than that of the model {name}", advice)
     elif not all(np.isfinite(vector).all() for vector in vectors.values()):
         yield Fault(path, "has embeddings that are not finite", advice)
 

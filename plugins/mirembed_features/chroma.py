@@ -1,8 +1,8 @@
 """The features ``chroma``: the strength of each pitch class, in whatever octave.
 
 Harmonic pitch class profiles after Gómez (Tonal Description of Music Audio Signals, Universitat Pompeu Fabra, 2006,
-chapter 3), computed by Essentia: each peak of a spectrum is added, with its power, to the pitch
-classes of the notes of which it can be a harmonic.
+chapter 3), computed by Essentia: the power of each spectral peak is added to the pitch classes of the notes of which it
+can be a harmonic.
 """
 
 from __future__ import annotations
