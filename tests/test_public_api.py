@@ -70,10 +70,14 @@ Check(promise: Promise, kind: Kind, plugin: str | Callable[..., Any], audio: Aud
     __call__(self) -> None
 ConformanceError(PluginError)
 check_dataset(dataset: str | Callable[..., Any], audio: AudioFolder | None = None) -> None
+check_features(features: str | Callable[..., Any]) -> None
 check_learner(learner: str | Callable[..., Any]) -> None
+check_network(network: str | Callable[..., Any]) -> None
 check_similarity(similarity: str | Callable[..., Any]) -> None
 dataset_checks(*datasets: str | Callable[..., Any], audio: AudioFolder | None = None) -> pytest.MarkDecorator
+features_checks(*features: str | Callable[..., Any]) -> pytest.MarkDecorator
 learner_checks(*learners: str | Callable[..., Any]) -> pytest.MarkDecorator
+network_checks(*networks: str | Callable[..., Any]) -> pytest.MarkDecorator
 similarity_checks(*similarities: str | Callable[..., Any]) -> pytest.MarkDecorator
 """
 HOOKS = """

@@ -177,7 +177,8 @@ def _settings(
     of_training = [f"--{key}" for key in given if key in _OF_TRAINING]
     if of_training and not any(approach.model is None for one in updated for approach in one.approaches):
         raise SpecError(
-            f"--from uses a network that is already trained; omit {', '.join(of_training)}, or train an --approach"
+            f"--from uses a network that is already trained; omit {', '.join(of_training)}, or also give an "
+            "--approach to train"
         )
     return updated
 

@@ -70,7 +70,7 @@ Batch: TypeAlias = Annotated[
 ]
 Optimizer: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="SPEC", help=f"torch optimizer, such as adam:lr=0.001. Default: {defaults.OPTIMIZER}."),
+    typer.Option(metavar="SPEC", help=f"Optimizer from torch, such as adam:lr=0.001. Default: {defaults.OPTIMIZER}."),
 ]
 Excerpt: TypeAlias = Annotated[
     int | None,
