@@ -1,8 +1,8 @@
 """Measure the built-in features: seconds of one core and peak memory (``make bench-features``).
 
 Each measurement runs in a process of its own, on a WAV file of generated music at 44.1 kHz, and includes decoding.
-``--basic-pitch`` also downloads a pretrained model of 230 kB, Spotify's Basic Pitch (Apache-2.0), with pip to a temporary
-folder, and checks that ``onnx`` recognizes the notes of a scale with it.
+``--basic-pitch`` also downloads a pretrained model of 230 kB, Spotify's Basic Pitch (Apache-2.0), with pip to a
+temporary folder, and checks that ``onnx`` recognizes the notes of a scale with it.
 """
 
 from __future__ import annotations

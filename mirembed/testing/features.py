@@ -1,7 +1,7 @@
 """The checks of features: every public function is one.
 
-The audio is synthetic: a few seconds of tones in noise, silence and clicks, at several sampling rates. A check is skipped
-if the features refuse its audio with an `AudioError`, for example because they need an entry in a table.
+The audio is synthetic: a few seconds of tones in noise, silence and clicks, at several sampling rates. A check is
+skipped if the features refuse its audio with an `AudioError`, for example because they need an entry in a table.
 """
 
 from __future__ import annotations

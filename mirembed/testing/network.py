@@ -1,7 +1,7 @@
 """The checks of a network: every public function is one.
 
-The frames are random with fixed seeds, like normalized features. Full tracks are embedded by the same engine as those of a
-dataset.
+The frames are random with fixed seeds, like normalized features. Full tracks are embedded by the same engine as those
+of a dataset.
 """
 
 from __future__ import annotations
@@ -159,7 +159,9 @@ def companions(subject: Subject) -> None:
         found = tracks.embed(made, rows)
         if not np.array_equal(found, whole[rows]):
             what = f"by {np.abs(found - whole[rows]).max():.2g}, expected the same bits as with all tracks"
-            raise Broken(f"embeds full tracks differently when others are embedded too, {what}", given=given, cause=cause)
+            raise Broken(
+                f"embeds full tracks differently when others are embedded too, {what}", given=given, cause=cause
+            )
 
 
 def gradient(subject: Subject) -> None:
