@@ -51,7 +51,7 @@ def made_with(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any
 
 
 def ask_the_same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Whether two configurations come from the same command, and differ at most in what carried it out."""
+    """Whether two configurations come from one command, and differ at most in code, versions, frames and machine."""
     return bool(_asked(a) == _asked(b))
 
 

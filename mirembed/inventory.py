@@ -304,7 +304,7 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def _features_faults(shards: FeatureShards, recordings: set[str]) -> Iterator[Fault]:
-    """Yield the faults of stored features, and collect the recordings that they can be read of."""
+    """Yield the faults of stored features, and collect the recordings whose frames can be read."""
     try:
         digest = shards.part().digest
     except StoreError as error:
@@ -329,7 +329,7 @@ def _features_faults(shards: FeatureShards, recordings: set[str]) -> Iterator[Fa
     if twice_stored and not is_held(shards.folder):
         yield Fault(
             str(shards.folder),
-            f"has {counted(len(twice_stored), 'recording')} in two shards ({twice_stored[0]} is one)",
+            f"has {counted(len(twice_stored), 'recording')} in two shards (such as {twice_stored[0]})",
             "run `mirembed store compact`, which keeps the last row of each",
         )
 
@@ -350,7 +350,7 @@ def _read_shard(shard: Path, digest: str) -> list[str]:
             if not np.isfinite(frames).all():
                 raise StoreError(f"the frames of the recording {row['recording']} have values that are not finite")
             if frames_digest(frames) != row["frames_digest"]:
-                raise StoreError(f"the frames of the recording {row['recording']} are not those of its frames_digest")
+                raise StoreError(f"the frames of the recording {row['recording']} do not match its frames_digest")
             recordings.append(row["recording"])
     return recordings
 
@@ -387,7 +387,7 @@ def _dataset_faults(dataset: DatasetStore, having: Mapping[str, Collection[str] 
     if lost and not is_held(dataset.folder):
         yield Fault(
             str(path),
-            f"refers to recordings that the store does not have, of {counted(len(lost), 'track')} ({lost[0]!r} is one)",
+            f"refers to recordings that the store lacks, for {counted(len(lost), 'track')} (such as {lost[0]!r})",
             f"{_EXTRACT_AGAIN}, which computes them again",
         )
     failures = dataset.folder / "failures.parquet"
@@ -411,7 +411,7 @@ def _embeddings_faults(stored: StoredEmbeddings, store: Store) -> Iterator[Fault
     elif not (store.models / name).exists():
         yield Fault(path, f"belongs to the model {name}, which the store does not have", advice)
     elif not is_of_its_model(stored, store):
-        yield Fault(path, f"was made by another network than that of the model {name}", advice)
+        yield Fault(path, f"was computed by a network other than that of the model {name}", advice)
     elif not all(np.isfinite(vector).all() for vector in vectors.values()):
         yield Fault(path, "has embeddings that are not finite", advice)
 

@@ -1,4 +1,4 @@
-"""Remove models, runs, datasets, features and caches from a store, and what nothing refers to any more."""
+"""Remove models, runs, datasets, features and caches from a store, and what is no longer used."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def plan_removals(store: Store, names: Sequence[str]) -> list[Removal]:
     SpecError
         A name is not one of `KINDS`.
     StoreError
-        The store does not have one of them, or it is damaged so that nobody can tell what is unused.
+        The store does not have one of them, or it is damaged so that it is not known what is unused.
     StoreBusyError
         One of them is being written.
     """
@@ -65,7 +65,7 @@ def plan_removals(store: Store, names: Sequence[str]) -> list[Removal]:
     for text in names:
         kind, colon, name = text.partition(":")
         if (kind in _NAMED) != bool(colon and name) or kind not in (*_NAMED, *_UNNAMED):
-            raise SpecError(f"{text!r} is not something to remove; expected {', '.join(KINDS[:-1])} or {KINDS[-1]}")
+            raise SpecError(f"{text!r} cannot be removed; expected {', '.join(KINDS[:-1])} or {KINDS[-1]}")
         found |= {one.what: one for one in (_NAMED[kind](store, name) if colon else _UNNAMED[kind](store))}
     return list(found.values())
 
@@ -128,7 +128,7 @@ def _features(store: Store, name: str) -> Iterator[Removal]:
     same_spec = [shards for shards in stored if _spec(shards) == name]
     if len(same_spec) > 1:
         names = " or ".join(f"features:{shards.name}" for shards in same_spec)
-        raise StoreError(f"the store {store.root} has several features {name}; choose {names}")
+        raise StoreError(f"the store {store.root} has {name} several times, from different code; choose {names}")
     folder = same_spec[0].folder if same_spec else _existing("features", name, [shards.folder for shards in stored])
     yield _whole_features(store, FeatureShards(folder))
 
@@ -218,7 +218,7 @@ def _whole_datasets(store: Store) -> list[DatasetStore]:
     Raises
     ------
     StoreError
-        One lacks its ``dataset.json``, so nobody can tell what it refers to.
+        One lacks its ``dataset.json``, so it is not known what it refers to.
     """
     for path in store.root.glob(f"datasets/*/{TRACKS}"):
         DatasetStore(path.parent).info()

@@ -74,7 +74,7 @@ def rm(
         typer.Argument(
             metavar="NAME...",
             help="model:NAME (with its embeddings), embeddings:NAME, run:NAME, dataset:SPEC, features:NAME, cache "
-            "(what is rebuilt when missing), or unused (what no dataset or model refers to).",
+            "(what is rebuilt if missing), or unused (what no dataset or model refers to).",
         ),
     ],
     store: options.StoreFolder = options.DEFAULT_STORE,

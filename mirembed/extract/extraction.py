@@ -28,7 +28,7 @@ SHARD_SECONDS = 20.0
 """A shard is written when it is full or this old, so that a killed process loses little."""
 
 TRACKS_SECONDS = 60.0
-"""Recordings of tracks are written this often. Later ones are found by reading the files, if the process is killed."""
+"""How often the table of tracks is written. After a kill, later recordings are found by reading the files."""
 
 _BATCHES_PER_THREAD = 4
 """Batches for each thread of a cluster, at least, so that all threads end at about the same time."""
@@ -82,7 +82,7 @@ class Features:
     name : str
         Under which they are stored.
     having : set of str
-        The recordings that the store has them of.
+        The recordings for which the store has them.
     """
 
     part: FeaturesPart
@@ -91,21 +91,21 @@ class Features:
 
     @classmethod
     def of(cls, part: FeaturesPart, store: Store) -> Features:
-        """Read which recordings the store has the features of."""
+        """Read for which recordings the store has the features."""
         shards = store.features(part)
         return cls(part, shards.name, set(shards.columns()))
 
 
 @dataclass
 class _Shards:
-    """Rows that are waiting to be written as one shard of each features."""
+    """Rows that are waiting to be written, as one shard for each set of features."""
 
     store: Store
     parts: Sequence[FeaturesPart]
     rows: dict[str, dict[str, RecordingRow]] = field(default_factory=dict)
 
     def add(self, file: ExtractedFile) -> None:
-        """Take the frames of a file; a recording that is waiting already is not stored twice."""
+        """Add the frames of a file, unless its recording is already waiting."""
         for digest, frames in file.frames.items():
             self.rows.setdefault(digest, {})[file.recording] = RecordingRow(
                 recording=file.recording,
@@ -230,7 +230,7 @@ class Extraction:
             self._update(completed)
 
     def _take(self, file: FileToExtract, result: ExtractedFile | str) -> None:
-        """Take what became of a file; its frames are stored or will be, and are not needed here."""
+        """Record the result for a file whose frames are stored or will be."""
         wanted = [one for one in self.features if one.part in file.features]
         if isinstance(result, str):
             self._fail(file, {one.name: result for one in wanted})
@@ -330,7 +330,7 @@ class _Batch:
 def _extract_batch(batch: _Batch) -> list[tuple[int, ExtractedFile | str]]:
     """Extract a batch on a worker of the cluster, in a process of its own, which a broken file may crash.
 
-    Return what became of each file, by its index, after the shards have been written.
+    Return the result for each file, by its index, after the shards have been written.
     """
     shards = _Shards(Store(batch.store), batch.parts)
     if not all(shards.store.features(part).exists for part in batch.parts):

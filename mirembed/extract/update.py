@@ -46,7 +46,7 @@ def extract(
 ) -> Summary:
     """Bring a dataset of a store up to date with its listing.
 
-    Only recordings that the store lacks are decoded. Whatever ends the program, the store stays valid and the next call
+    Only recordings that the store lacks are decoded. However the program ends, the store stays valid and the next call
     continues from there.
 
     Parameters

@@ -61,7 +61,7 @@ def create_features(registry: Registry, part: FeaturesPart, backend: str = "auto
         features = registry.create("features", Spec(spec.name, {**spec.parameters, "backend": backend}))
     if describe_features(registry, spec, features).digest != part.digest:
         raise MismatchError(
-            f"{part.origin}: its code, or a file that it reads, is not the one that the work began with; run the same "
+            f"{part.origin}: its code, or a file that it reads, has changed since the command started; run the same "
             "command again"
         )
     return features
@@ -122,7 +122,7 @@ def extract_frames(part: FeaturesPart, features: Features, audio: Audio) -> NDAr
     Raises
     ------
     PluginError
-        The plugin fails, or returns something else than it declared.
+        The plugin fails, or returns anything but what it declared.
     MirembedError
         Whatever the plugin raises on purpose: usually `AudioError`, for a recording that cannot have these features.
     """

@@ -103,7 +103,7 @@ class Registry:
 
     @staticmethod
     def has_commands(hook: str | None) -> bool:
-        """Whether a kind or hook is that of commands, which are no plugins with a name and parameters; None is all."""
+        """Whether a kind or hook is that of commands, which are not registered with a factory; None means all kinds."""
         return hook in ("command", COMMANDS_HOOK, None)
 
     def matching(self, name: str) -> tuple[list[Plugin], list[BrokenPlugin]]:
@@ -166,7 +166,7 @@ class Registry:
         UnknownNameError
             If a plugin is missing.
         PluginError
-            If the code of one, or a file that it reads, is another.
+            If the code of one, or a file that it reads, has changed.
         """
         for recorded in recorded_plugins(content):
             if recorded["kind"] not in kinds:

@@ -1,4 +1,4 @@
-"""The embeddings that one model made: one row a recording, in Parquet."""
+"""The embeddings from one model: one row per recording, in Parquet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frames of recordings by one features plugin: Parquet shards, one row a recording, and ``_features.json``.
+"""The frames of recordings by one features plugin: Parquet shards, one row per recording, and ``_features.json``.
 
 Shards are only ever added, or replaced whole. If two hold the same recording, the later one counts. Several processes
 may add shards at the same time.

@@ -26,7 +26,7 @@ TEMPORARY = ".tmp-"
 """Prefix of the names of folders for unfinished files; the host and the process follow."""
 
 _ATTEMPTS = 5
-"""To share a folder, as `is_held` may have it for a moment; a tenth of a second apart."""
+"""Of `shared`, a tenth of a second apart, because `is_held` may lock the folder for a moment."""
 
 
 @contextlib.contextmanager
@@ -115,7 +115,7 @@ def exclusive(folder: Path, busy: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def shared(folder: Path, busy: str) -> Iterator[None]:
-    """Hold the right to add files to ``folder`` beside other processes; nobody has it to himself in the meantime.
+    """Hold the right to add files to ``folder`` beside other processes; no process has exclusive access meanwhile.
 
     Raises
     ------

@@ -121,7 +121,7 @@ class _Example:
         self._check_same(
             self._embed(longer, self._inside(longer.shape[1])),
             embeddings,
-            "the padding behind a track changes its embedding; leave out the frames where inside is 0",
+            "the padding after a track changes its embedding; leave out the frames where inside is 0",
         )
         return embeddings
 
