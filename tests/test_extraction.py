@@ -519,7 +519,7 @@ def test_features_that_fail_for_a_file_do_not_keep_others_from_it(store, audio, 
     summary = run(store, audio, low, high)
     assert (summary.failed_before, summary.unchanged, summary.stored, decoded) == (1, 5, 5, [])
     summary = run(store, audio, low)
-    assert (summary.failed_before, summary.unchanged, summary.stored) == (0, 6, 6)
+    assert (summary.failed_before, summary.unchanged, summary.stored, summary.failures) == (0, 6, 6, [])
     assert [one.features for one in dataset_of(store).failures()] == [failure.features]
 
 

@@ -287,8 +287,10 @@ class Extraction:
     def _write(self) -> None:
         """Write the rows that are waiting, and the failures."""
         self._shards.write()
-        self.summary.failures = [self.failures[key] for key in sorted(self.failures)]
-        self.dataset.write_failures(self.summary.failures)
+        failures = [self.failures[key] for key in sorted(self.failures)]
+        self.dataset.write_failures(failures)
+        names = {one.name for one in self.features}
+        self.summary.failures = [one for one in failures if one.features in names]
         self._written_at = time.monotonic()
 
     def _write_tracks(self) -> None:
@@ -297,8 +299,7 @@ class Extraction:
 
     def _summarize(self) -> None:
         """Count the listed tracks that the store has, and those whose file has changed and cannot be read."""
-        names = {one.name for one in self.features}
-        failed = {one.id: (one.file_size, one.file_mtime_ns) for one in self.summary.failures if one.features in names}
+        failed = {one.id: (one.file_size, one.file_mtime_ns) for one in self.summary.failures}
         for track in self.tracks.values():
             if track.listed and all(track.recording in one.having for one in self.features):
                 self.summary.stored += 1

@@ -26,7 +26,7 @@ class Summary:
     moved : int
         In the dataset under another id, recognized by their content; they have the listed id now.
     failures : list of Failure
-        Everything in the table of failures after this run: one for each track and features.
+        All of these features that the table of failures has after this run: one for each track and features.
     failed_before : int
         Failures that were not tried again, because they failed in an earlier run and their files have not changed.
     kept : int
