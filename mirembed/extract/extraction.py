@@ -300,9 +300,13 @@ class Extraction:
     def _summarize(self) -> None:
         """Count the listed tracks that the store has, and those whose file has changed and cannot be read."""
         failed = {one.id: (one.file_size, one.file_mtime_ns) for one in self.summary.failures}
+        self.summary.having = {one.part.spec: 0 for one in self.features}
         for track in self.tracks.values():
-            if track.listed and all(track.recording in one.having for one in self.features):
+            had = [one.part.spec for one in self.features if track.recording in one.having]
+            if track.listed and had:
                 self.summary.stored += 1
+                for spec in had:
+                    self.summary.having[spec] += 1
                 self.summary.kept += failed.get(track.id, (track.file_size, track.file_mtime_ns)) != (
                     track.file_size,
                     track.file_mtime_ns,
