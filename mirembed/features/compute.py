@@ -49,13 +49,15 @@ def create_features(registry: Registry, part: FeaturesPart, backend: str = "auto
 
     Raises
     ------
+    UnknownNameError
+        It is missing; the message says what to install.
     PluginError
         It cannot be created here.
     MismatchError
         It is no longer the plugin that ``part`` describes.
     """
     spec = Spec.parse(part.spec)
-    factory = registry.find("features", spec.name).factory
+    factory = registry.require("features", part.plugin, "this command").factory
     chosen = spec
     if backend != "auto" and "backend" not in spec.parameters and "backend" in {p.name for p in parameters_of(factory)}:
         chosen = Spec(spec.name, {**spec.parameters, "backend": backend})
