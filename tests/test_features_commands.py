@@ -181,3 +181,16 @@ def test_failures_of_a_plugin_are_forgotten_once_it_is_mended(mirembed: Command,
     summary = extract(0)
     assert (summary["stored"], summary["failures"]) == (12, [])
     assert json.loads(mirembed("store", "info", "--json").stdout)["datasets"][0]["failures"] == 0
+
+
+def test_a_model_whose_features_are_missing_says_where_to_find_them(
+    mirembed: Command, audio: Path, plugins: Path
+) -> None:
+    (plugins / "bad.py").write_text(PLUGIN.replace("np.nan", "0.5"))
+    flags = ["--dataset", "folder", "--features", "bad:how=nan"]
+    mirembed("--plugins-dir", plugins, "extract", *flags, "--audio", audio)
+    mirembed("--plugins-dir", plugins, "fit", *flags, "--epochs", "1")
+    new = next(write_tones(audio.parent / "new", n_tracks=1, seconds=2).rglob("*.wav"))
+    found = mirembed("predict", "folder-rbf-sl", new, code=1)
+    assert "'bad' of bad.py" in found.stderr
+    assert "--plugins-dir" in found.stderr
