@@ -10,13 +10,13 @@ from mirembed.provenance import recorded_plugins
 
 _MADE_WITH = re.compile(
     r"(code|version) of .*|versions\..*|engine|device|processor|folds_digest|dataset\.(digest|tracks)"
-    r"|features\..*\.(frames|backends)(\..*)?"
+    r"|features\..*\.(frames|backends)(\..*)?|.*\.files\..*"
 )
 """Names of what decides the numbers of a run besides its settings."""
 
 _FOLLOWS = frozenset(
     {
-        *("code", "version", "versions", "file_hash", "processor", "engine", "device", "backends"),
+        *("code", "version", "versions", "file_hash", "files", "processor", "engine", "device", "backends"),
         *("digest", "tracks", "frames", "folds_digest", "n_tracks", "n_used", "n_train", "n_test", "chance"),
     }
 )

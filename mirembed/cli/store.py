@@ -97,7 +97,6 @@ def rm(
 
 
 def _existing(store: Path) -> Store:
-
     if not any((store / name).exists() for name in ("store.json", "features", "datasets", "models", "runs")):
         raise StoreError(f"there is no store in {store}; create one with `mirembed extract`, or choose another --store")
     return Store(store)

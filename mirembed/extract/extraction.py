@@ -132,45 +132,6 @@ class _Shards:
                 self.store.features(part).append(list(rows.values()), part)
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """The result for a file, without its frames.
-
-    Attributes
-    ----------
-    recording : str
-    file_size, file_mtime_ns : int
-    extracted : tuple of str
-        Digests of the features that the store gets.
-    failures : mapping of str to str
-        Reasons, by digests of the other features.
-    seconds : float
-        Of music.
-    decoder_messages : int
-        See `mirembed.audio.Sound`.
-    """
-
-    recording: str
-    file_size: int
-    file_mtime_ns: int
-    extracted: tuple[str, ...]
-    failures: Mapping[str, str]
-    seconds: float
-    decoder_messages: int
-
-    @classmethod
-    def of(cls, file: ExtractedFile) -> _Outcome:
-        return cls(
-            file.recording,
-            file.file_size,
-            file.file_mtime_ns,
-            tuple(file.frames),
-            file.failures,
-            file.duration,
-            file.decoder_messages,
-        )
-
-
 @dataclass
 class Extraction:
     """Computes the features of files, and writes them to the store shard by shard.
@@ -243,7 +204,7 @@ class Extraction:
                 self._take(file, result)
             else:
                 self._shards.add(result)
-                self._take(file, _Outcome.of(result))
+                self._take(file, result.without_frames())
             self._update(completed)
 
     def _run_on_cluster(self) -> None:
@@ -268,20 +229,20 @@ class Extraction:
             completed += len(batch)
             self._update(completed)
 
-    def _take(self, file: FileToExtract, result: _Outcome | str) -> None:
-        """Record the result for a file whose frames are stored or will be."""
+    def _take(self, file: FileToExtract, result: ExtractedFile | str) -> None:
+        """Record the result for a file. Its frames are stored or will be; they are not needed here."""
         wanted = [one for one in self.features if one.part in file.features]
         if isinstance(result, str):
             self._fail(file, {one.name: result for one in wanted})
             return
         self.summary.decoder_messages += result.decoder_messages
-        self._seconds += result.seconds
+        self._seconds += result.duration
         for one in wanted:
-            if one.part.digest in result.extracted:
+            if one.part.digest in result.frames:
                 one.having.add(result.recording)
                 for track in file.ids:
                     self.failures.pop((track, one.name), None)
-        if result.extracted:
+        if result.frames:
             for track in file.ids:
                 self.tracks[track] = replace(
                     self.tracks[track],
@@ -366,7 +327,7 @@ class _Batch:
     options: ExtractOptions
 
 
-def _extract_batch(batch: _Batch) -> list[tuple[int, _Outcome | str]]:
+def _extract_batch(batch: _Batch) -> list[tuple[int, ExtractedFile | str]]:
     """Extract a batch on a worker of the cluster, in a process of its own, which a broken file may crash.
 
     Return the result for each file, by its index, after the shards have been written.
@@ -377,13 +338,13 @@ def _extract_batch(batch: _Batch) -> list[tuple[int, _Outcome | str]]:
             f"the worker on {platform.node()} does not see {batch.store}; keep the store where all machines see it "
             "under the same path, and give that path as --store"
         )
-    done: list[tuple[int, _Outcome | str]] = []
+    done: list[tuple[int, ExtractedFile | str]] = []
     for outcome in extract_files(batch.files, 1, batch.options, batch.audio):
         if isinstance(outcome.result, str):
             done.append((outcome.index, outcome.result))
             continue
         shards.add(outcome.result)
-        done.append((outcome.index, _Outcome.of(outcome.result)))
+        done.append((outcome.index, outcome.result.without_frames()))
         if shards.are_full:
             shards.write()
     shards.write()

@@ -128,12 +128,13 @@ def shared(folder: Path, busy: str) -> Iterator[None]:
 
     with contextlib.ExitStack() as held:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file = held.enter_context((folder / ".lock").open("ab"))
             for attempt in range(_ATTEMPTS):
+                folder.mkdir(parents=True, exist_ok=True)
+                file = held.enter_context((folder / ".lock").open("ab"))
                 with contextlib.suppress(BlockingIOError):
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                    break
+                    if os.fstat(file.fileno()).st_nlink:  # otherwise the folder has just been deleted
+                        break
                 time.sleep(0.1 * (attempt + 1 < _ATTEMPTS))
             else:
                 raise StoreBusyError(busy)
