@@ -140,6 +140,22 @@ def test_features_that_the_store_lacks_are_named_with_the_command(mirembed: Comm
     assert "--features chroma" in found.stderr
 
 
+def test_features_from_before_that_cannot_be_computed_any_more_are_named_with_the_way_out(
+    mirembed: Command, audio: Path
+) -> None:
+    table = vectors(audio)
+    shape = ["extract", "--dataset", "folder", "--audio", audio]
+    mirembed(*shape, "--features", f"vectors:file={table}")
+    table.unlink()
+    found = mirembed(*shape, code=1)
+    assert f"folder was extracted with vectors:file={table} before" in found.stderr
+    [features] = mirembed.folder.glob("mirembed-store/features/*")
+    assert f"mirembed store rm features:{features.name}" in found.stderr
+    mirembed(*shape, "--features", "logmel")
+    mirembed("store", "rm", f"features:{features.name}", "--yes")
+    assert "12 of 12 tracks" in mirembed(*shape).stdout
+
+
 @pytest.mark.parametrize("spec", ["vectors:file=none.csv", "onnx:model=none.onnx,rate=16000", "chroma:size=13"])
 def test_bad_parameters_are_refused_before_any_work(spec: str, mirembed: Command, audio: Path) -> None:
     found = mirembed("extract", "--dataset", "folder", "--audio", audio, "--features", spec, code=1)

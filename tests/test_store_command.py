@@ -34,7 +34,7 @@ from mirembed.registry import Registry
 from mirembed.removal import plan_removals
 from mirembed.runs.folder import FORMAT, RunFolder
 from mirembed.specs import Spec
-from mirembed.store import FeatureShards, Store, compact
+from mirembed.store import Failure, FeatureShards, Store, compact
 from mirembed.store.files import size_of, write_json, write_table
 
 
@@ -267,6 +267,19 @@ def put_in_a_nan(store: Path) -> Path:
     return shards.shards()[-1]
 
 
+def leave_out_frames(store: Path) -> Path:
+    table = pq.read_table(shard_of(store))
+    position = table.schema.get_field_index("frames")
+    column = pa.nulls(len(table), table.schema.field(position).type)
+    pq.write_table(table.set_column(position, table.schema.field(position), column), shard_of(store))
+    return shard_of(store)
+
+
+def rename_features(store: Path) -> Path:
+    folder = shard_of(store).parent
+    return folder.rename(folder.with_name("chroma-0123456789ab"))
+
+
 def name_an_unknown_class(store: Path) -> Path:
     dataset = Store(store).datasets()[0]
     first, *others = dataset.tracks()
@@ -295,13 +308,13 @@ def remove_the_model(store: Path) -> Path:
 
 def give_the_embeddings_to_another_model(store: Path) -> Path:
     stored = Store(store).embeddings("folder-rbf-sl")
-    stored.write("0" * 64, ["A"], np.zeros((1, 50), np.float32), None)
+    stored.write("0" * 64, ["A"], np.zeros((1, 50), np.float32), [])
     return stored.path
 
 
 def put_a_nan_into_embeddings(store: Path) -> Path:
     stored = Store(store).embeddings("folder-rbf-sl")
-    stored.write(stored.digest(), ["A"], np.full((1, 50), np.nan, np.float32), None)
+    stored.write(stored.digest(), ["A"], np.full((1, 50), np.nan, np.float32), [])
     return stored.path
 
 
@@ -384,6 +397,8 @@ FAULTS = {
     claim_other_features: "5{32}",
     swap_frames: "frames_digest",
     put_in_a_nan: "not finite",
+    leave_out_frames: "is incomplete",
+    rename_features: "holds features with the digest",
     name_an_unknown_class: "'unheard of'",
     repeat_a_track: "'000' twice",
     delete_a_shard: "12 tracks",
@@ -640,6 +655,14 @@ def test_features_are_removed_by_their_name_or_spec(mirembed, store, by):
     assert Store(store).find(None).info().features == {}  # the next extraction does not compute them again
 
 
+def test_failures_of_removed_features_go_with_them(mirembed, store):
+    dataset, [removed] = Store(store).find(None), Store(store).find(None).info().features.values()
+    failures = [Failure("a.wav", "a.wav", name, "too short", "", 0, 0) for name in (removed, "chroma-012345678901")]
+    dataset.write_failures(failures)
+    mirembed("store", "rm", "features:logmel", "--store", store, "--yes")
+    assert dataset.failures() == failures[1:]
+
+
 def test_the_cache_is_removed_and_made_again(mirembed, store):
     [flat] = store.glob("cache/folder/*.f32")
     content = flat.read_bytes()
@@ -647,6 +670,29 @@ def test_the_cache_is_removed_and_made_again(mirembed, store):
     mirembed("store", "rm", "cache", "--store", store, "--yes")
     assert remaining(store) & {"cache/folder", "cache/checks-folder.parquet"} == set()
     assert open_tracks(Store(store)).frames["logmel"].path.read_bytes() == content
+
+
+def test_what_is_named_twice_is_removed_once(mirembed, store):
+    flags = ("--store", store, "--yes", "--json")
+    names = ("dataset:folder", "cache", "model:folder-rbf-sl", "embeddings:folder-rbf-sl")
+    size = size_of(*(store / name for name in ("datasets", "cache", "models/folder-rbf-sl", "embeddings")))
+    removed = json.loads(mirembed("store", "rm", *names, *flags).stdout)["removed"]
+    assert sum(one["bytes"] for one in removed) == size
+    assert remaining(store) & {"datasets/folder", "cache/folder", "models/folder-rbf-sl"} == set()
+
+
+def test_features_that_a_dataset_has_come_to_use_since_are_not_removed_as_unused(store):
+    place = Store(store)
+    dataset = place.find(None)
+    info = dataset.info()
+    for model in ("models", "runs"):
+        shutil.rmtree(store / model)
+    dataset.write_info(replace(info, features={}))
+    [features] = [one for one in plan_removals(place, ["unused"]) if "the features" in one.what]
+    dataset.write_info(info)
+    with pytest.raises(StoreBusyError, match=r"logmel"):
+        features.remove()
+    assert len(frames_of(place.features(LOGMEL.parts[0]))) == 12
 
 
 def test_a_flat_file_in_use_stays(store):
@@ -666,7 +712,7 @@ def test_unused_is_what_no_dataset_and_no_model_refers_to(tmp_path):
     inode = untouched.stat().st_ino
     (other,) = (replace(PART, spec="old", digest="7" * 32),)
     fill(store.features(other).folder, [row("A")], part=other)
-    store.embeddings("gone").write("0" * 64, ["A"], np.zeros((1, 50), np.float32), None)
+    store.embeddings("gone").write("0" * 64, ["A"], np.zeros((1, 50), np.float32), [])
     (store.features(PART).folder / "000009-x.parquet.damaged").write_bytes(b"x")
     (store.cache / "gone").mkdir(parents=True)
     (store.cache / "gone" / "lines-0.f32").write_bytes(b"x")

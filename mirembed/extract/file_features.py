@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ class ExtractOptions:
     Attributes
     ----------
     backend : str
-        Value of the parameter ``backend`` of all features that have one and whose spec does not set it.
+        Value of the parameter ``backend`` of features; see `mirembed.features.compute.create_features`.
     timeout : float or None
         Seconds that one file may take. None: see `mirembed.audio.files.default_timeout`.
     """
@@ -102,6 +102,10 @@ class ExtractedFile:
     rate: int = 0
     channels: int = 0
     decoder_messages: int = 0
+
+    def without_frames(self) -> ExtractedFile:
+        """Return the same with no frames, ``[0, values]``, of the same features."""
+        return replace(self, frames={digest: frames[:0].copy() for digest, frames in self.frames.items()})
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ class Summary:
     extracted, unchanged, relabeled : int
         Extracted now; known to the store already; stored with another label or group, which is now the listed one.
     stored : int
-        Listed tracks whose features are in the store after this run.
+        Listed tracks that the store has after this run, with some of the features that were asked for.
+    having : dict of str to int
+        How many of these have each features, by spec.
     known : int
         New in the dataset, but the store had their features already.
     moved : int
@@ -45,6 +47,7 @@ class Summary:
     unchanged: int = 0
     relabeled: int = 0
     stored: int = 0
+    having: dict[str, int] = field(default_factory=dict)
     known: int = 0
     moved: int = 0
     failures: list[Failure] = field(default_factory=list)
@@ -62,15 +65,16 @@ class Summary:
     def lines(self, dataset: str) -> list[str]:
         """Return the summary in words, without the counts that are zero."""
         tracks = counted(self.listed, "track")
-        lines = [f"{dataset}: {self.stored} of {tracks} in the store, {self.extracted} of them new"]
+        lines = [f"{dataset}: {self.stored} of {tracks} in the store, {self.extracted} extracted now"]
         if self.unlisted:
             them = "it" if self.unlisted == 1 else "them"
             lines[0] += f", and {self.unlisted} no longer listed (--prune removes {them})"
+        lines += [f"{spec}: {n} of {tracks}" for spec, n in self.having.items() if n < self.stored]
         changes = [
             (self.absent, f"{counted(self.absent, 'annotated track')} without audio"),
             (self.relabeled, f"{counted(self.relabeled, 'track')} with a new label or group, not decoded again"),
             (self.moved, f"{counted(self.moved, 'track')} moved or renamed, not decoded again"),
-            (self.known, f"{counted(self.known, 'new track')} with audio that the store knew, not decoded again"),
+            (self.known, f"{counted(self.known, 'new track')} with features already in the store, not decoded again"),
             (self.pruned, f"removed {counted(self.pruned, 'unlisted track')}"),
             (self.damaged, f"set aside {counted(len(self.damaged), 'damaged shard')}: {', '.join(self.damaged)}"),
             (self.decoder_messages, f"hid {counted(self.decoder_messages, 'line')} of decoder messages"),

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from mirembed.audio.files import file_stamp
-from mirembed.errors import StoreError
+from mirembed.config import defaults
+from mirembed.errors import PluginError, StoreError
 from mirembed.extract.extraction import Extraction, Features, MaxFailures
 from mirembed.extract.file_features import ExtractOptions, FileToExtract
 from mirembed.extract.summary import Summary
-from mirembed.features.info import FeaturesInfo, FeaturesPart
+from mirembed.features.info import FeaturesInfo, FeaturesPart, resolve_features
 from mirembed.hookspecs import Classification, Listing, Task, Track
 from mirembed.progress import NO_PROGRESS, Progress, counted
+from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, DatasetStore, Failure, Store, StoredTrack
 from mirembed.store.recordings import KnownRecordings, absolute
@@ -26,6 +28,28 @@ PRUNE_FREELY = 0.1
 
 READ_QUIETLY = 2**30
 """Bytes of files whose reading takes so little time that it is not worth a message."""
+
+
+def features_to_extract(registry: Registry, dataset: DatasetStore, given: Sequence[str]) -> list[FeaturesInfo]:
+    """Return the features that are given, else those that a dataset was extracted with before, else the default.
+
+    Raises
+    ------
+    SpecError, PluginError
+        See `resolve_features`. If features from before cannot be computed any more, the message says how to go on.
+    """
+    if given or not dataset.exists or not (before := dataset.info().features):
+        return [resolve_features(registry, text) for text in given or [defaults.FEATURES]]
+    found = []
+    for text, name in before.items():
+        try:
+            found.append(resolve_features(registry, text))
+        except PluginError as error:
+            raise type(error)(
+                f"{error}; {dataset.info().spec} was extracted with {text} before: choose others with --features, or "
+                f"run `mirembed store rm features:{name}`"
+            ) from error
+    return found
 
 
 def extract(
@@ -46,7 +70,7 @@ def extract(
 ) -> Summary:
     """Bring a dataset of a store up to date with its listing.
 
-    Only recordings that the store lacks are decoded. Whatever ends the program, the store stays valid and the next call
+    Only recordings that the store lacks are decoded. However the program ends, the store stays valid and the next call
     continues from there.
 
     Parameters

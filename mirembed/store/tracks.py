@@ -43,7 +43,7 @@ class Tracks:
     recordings : list of str
         Equal for tracks whose files have the same bytes.
     audio_hashes : list of str
-        Equal for tracks with the same decoded samples. The recording where nothing was decoded.
+        Equal for tracks with the same decoded samples. The recording where none of the features needed to decode.
     features : dict of str to FeaturesInfo
         By spec, as given.
     frames : dict of str to FrameFile
@@ -154,8 +154,7 @@ def open_tracks(
     having = {one.spec: [track for track in stored if _has(track, one, known)] for one in features}
     tracks = [track for track in stored if all(_has(track, one, known) for one in features)]
     if not tracks:
-        named, command = " and ".join(one.spec for one in features), _command(info, features)
-        raise StoreError(f"the store {store.root} has no tracks of {info.spec} with {named}; run {command}")
+        raise StoreError(_why_none(store, dataset, info, having, features))
     labels: list[str] | NDArray[np.float64]
     if isinstance(info.task, Classification):
         labels = [str(track.label) for track in tracks]
@@ -178,7 +177,7 @@ def open_tracks(
         frames[one.spec] = whole.take([rows[track.id] for track in tracks])
     ids, groups = [track.id for track in tracks], [track.group for track in tracks]
     recordings = [str(track.recording) for track in tracks]
-    first = known[features[0].parts[0].digest]
+    hashes = [{name: one.audio_hash for name, one in index.items() if one.audio_hash} for index in known.values()]
     of_frames = {
         one.spec: _digest([[digest, [known[digest][name].digest for name in recordings]] for digest in one.digests])
         for one in features
@@ -190,7 +189,7 @@ def open_tracks(
         labels=labels,
         groups=groups,
         recordings=recordings,
-        audio_hashes=[first[name].audio_hash or name for name in recordings],
+        audio_hashes=[next((found[name] for found in hashes if name in found), name) for name in recordings],
         features={one.spec: one for one in features},
         frames=frames,
         frames_digests=of_frames,
@@ -208,9 +207,10 @@ def _read_index(store: Store, part: FeaturesPart, info: DatasetInfo) -> dict[str
     shards = store.features(part)
     if not shards.exists:
         other = info.features.get(part.spec)
-        why = f" as this version computes them (it has {other})" if other not in (None, shards.name) else ""
+        changed = other not in (None, shards.name)
+        lack = f"has the features {part.spec} only by other code or from another file ({other})"
         raise StoreError(
-            f"the store {store.root} does not have the features {part.spec}{why}; run "
+            f"the store {store.root} {lack if changed else f'does not have the features {part.spec}'}; run "
             f"`mirembed extract --dataset {info.spec} --features {part.spec}`"
         )
     facts = shards.columns("n_frames", "frames_digest", "backend", "audio_hash")
@@ -219,6 +219,27 @@ def _read_index(store: Store, part: FeaturesPart, info: DatasetInfo) -> dict[str
 
 def _has(track: StoredTrack, features: FeaturesInfo, known: Mapping[str, Mapping[str, _Frames]]) -> bool:
     return all(track.recording in known[part.digest] for part in features.parts)
+
+
+def _why_none(
+    store: Store,
+    dataset: DatasetStore,
+    info: DatasetInfo,
+    having: Mapping[str, Sequence[StoredTrack]],
+    features: Sequence[FeaturesInfo],
+) -> str:
+    """Say which features no track has, and why as far as it is known, or that no track has all of them."""
+    lacking = [one for one in features if not having[one.spec]]
+    if not lacking:
+        listed = ", ".join(f"{len(some)} have {spec}" for spec, some in having.items())
+        return f"no track of {info.spec} in the store {store.root} has all features ({listed})"
+    named = " or ".join(one.spec for one in lacking)
+    message = f"no track of {info.spec} in the store {store.root} has {named}"
+    names = {store.features(part).name for one in lacking for part in one.parts}
+    if failed := [failure for failure in dataset.failures() if failure.features in names]:
+        n_failed = counted(len({failure.id for failure in failed}), "track")
+        return f"{message}; {n_failed} failed, the first one, {failed[0].id}: {failed[0].reason}"
+    return f"{message}; run {_command(info, lacking)}"
 
 
 def _command(info: DatasetInfo, features: Sequence[FeaturesInfo]) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mirembed.errors import PluginError
 from mirembed.registry import plugin_code
-from mirembed.training.engine import fuses
+from mirembed.training.engine import reason_against_fusing
 from mirembed.training.engine.by_torch import checked_embeddings
 from mirembed.training.engine.self_check import check_claim
 from mirembed.training.excerpts import BLOCK, InputForm
@@ -46,10 +46,10 @@ def checked_module(
         If a check fails.
     """
     check_network(network, inputs, form.excerpt, trained=trained)
-    module = network.seeded(inputs, seed)
-    if engine == "numba" and fuses(module, network.choice, form):
+    values = inputs // 2 if form.deltas else inputs
+    if engine == "numba" and reason_against_fusing(network.choice, values, form) is None:
         check_claim(network, inputs)
-    return module
+    return network.seeded(inputs, seed)
 
 
 def check_network(network: PluginNetwork, inputs: int, excerpt: int, *, trained: bool = True) -> None:
@@ -126,7 +126,7 @@ class _Example:
         self._check_same(
             self._embed(longer, self._inside(longer.shape[1])),
             embeddings,
-            "the padding behind a track changes its embedding; leave out the frames where inside is 0",
+            "the padding after a track changes its embedding; leave out the frames where inside is 0",
         )
         return embeddings
 
