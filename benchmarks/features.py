@@ -1,9 +1,8 @@
 """Measure the built-in features: seconds of one core and peak memory (``make bench-features``).
 
-Every measurement is a process of its own, on a WAV file of generated music at 44.1 kHz, and includes decoding.
-``--basic-pitch`` also downloads a pretrained
-model of 230 kB, Spotify's Basic Pitch (Apache-2.0), with pip to a temporary folder, and checks that ``onnx`` hears the
-notes of a scale with it.
+Each measurement runs in a process of its own, on a WAV file of generated music at 44.1 kHz, and includes decoding.
+``--basic-pitch`` also downloads a pretrained model of 230 kB, Spotify's Basic Pitch (Apache-2.0), with pip to a
+temporary folder, and checks that ``onnx`` recognizes the notes of a scale with it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ RATE = 44_100
 FEATURES = ("logmel", "logmel:backend=scipy", "logmel:bands=128,high=16000", "chroma", "chroma:size=36", "descriptors")
 BASIC_PITCH = "basic-pitch==0.4.0"
 SCALE = (57, 60, 62, 64, 65, 67, 69, 72)
-"""MIDI notes of the scale that Basic Pitch hears."""
+"""MIDI notes of the scale that Basic Pitch must recognize."""
 
 
 def main() -> None:

@@ -10,13 +10,13 @@ from mirembed.provenance import recorded_plugins
 
 _MADE_WITH = re.compile(
     r"(code|version) of .*|versions\..*|engine|device|processor|folds_digest|dataset\.(digest|tracks)"
-    r"|features\..*\.(frames|backends)(\..*)?"
+    r"|features\..*\.(frames|backends)(\..*)?|.*\.files\..*"
 )
 """Names of what decides the numbers of a run besides its settings."""
 
 _FOLLOWS = frozenset(
     {
-        *("code", "version", "versions", "file_hash", "processor", "engine", "device", "backends"),
+        *("code", "version", "versions", "file_hash", "files", "processor", "engine", "device", "backends"),
         *("digest", "tracks", "frames", "folds_digest", "n_tracks", "n_used", "n_train", "n_test", "chance"),
     }
 )
@@ -51,7 +51,7 @@ def made_with(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any
 
 
 def ask_the_same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Whether two configurations come from the same command, and differ at most in what carried it out."""
+    """Whether two configurations come from one command, and differ at most in code, versions, frames and machine."""
     return bool(_asked(a) == _asked(b))
 
 

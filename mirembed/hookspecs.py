@@ -223,7 +223,7 @@ class Audio(Protocol):
 
     @property
     def duration(self) -> float:
-        """Seconds that the header states; 0 if it states none. Only `blocks` tells for certain."""
+        """Seconds that the header states; 0 if it states none. Only `blocks` gives the true number of samples."""
 
     def blocks(self, rate: int | None = None) -> Iterator[NDArray[np.float32]]:
         """Yield the samples in order: ndarray ``[n_samples]``, the mean of the channels; full scale is 1.
@@ -258,12 +258,14 @@ class Features(Protocol):
     Four more attributes are optional:
 
     ``version`` : str
-        A promise: as long as it stays the same, so do the frames. Without it, every change of the plugin's source makes
-        other features, and the store computes them again.
+        A promise: as long as it stays the same, so do the frames. Without it, after any change to the plugin's source,
+        mirembed computes the features again.
     ``digest`` : str
-        Of anything that decides the frames besides the parameters, such as the content of a model's file.
+        Digest of anything else that the frames depend on besides the parameters and the files that they name, such as a
+        folder.
     ``neutral`` : tuple of str
-        Names of parameters that do not change the frames, such as the path of that file.
+        Names of parameters that do not change the frames: the number of threads, or the path of a file whose content is
+        in ``digest``.
     ``backend`` : str
         The library that computes the frames, where there is a choice. It is recorded with each recording.
     """
@@ -277,8 +279,8 @@ class Features(Protocol):
         Raises
         ------
         AudioError
-            If this recording cannot have such features, for example because it is too short: its reason is listed with
-            the failures, and the work goes on.
+            If this recording cannot have such features, for example because it is too short. The message is listed with
+            the failures, and the extraction continues.
         """
 
 

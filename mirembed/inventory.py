@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from mirembed.errors import MirembedError, StoreError
 from mirembed.hookspecs import Classification
@@ -23,6 +24,9 @@ from mirembed.store.features import INFO, check_digest, row_groups
 from mirembed.store.files import TEMPORARY, Fault, being_written, is_held, read_table, size_of, unreadable
 from mirembed.store.recordings import durations
 from mirembed.store.rows import frames_digest
+
+_Facts: TypeAlias = Mapping[str, tuple[float, str]]
+"""Seconds and backend of each recording of stored features."""
 
 _EXTRACT_AGAIN = "run `mirembed extract` again with the dataset's --dataset and --audio"
 
@@ -144,13 +148,14 @@ def contents(store: Store) -> Contents:
     for dataset in store.datasets():
         with contextlib.suppress(StoreError):
             used |= used_recordings([dataset])
-    having = {shards.name: _recordings(shards) for shards in store.all_features()}
+    features = store.all_features()
+    having = {shards.name: _facts(shards) for shards in features}
     try:
         seconds = durations(store)
     except StoreError:
         seconds = {}
     return Contents(
-        features=[_summarize_features(shards, used) for shards in store.all_features()],
+        features=[_summarize_features(shards, having[shards.name], used) for shards in features],
         datasets=[_summarize_dataset(dataset, having, seconds) for dataset in store.datasets()],
         embeddings=[_summarize_embeddings(stored, store) for stored in all_embeddings(store)],
         models=[summarize_model(folder) for folder in list_models(store.models)],
@@ -189,19 +194,18 @@ def is_of_its_model(stored: StoredEmbeddings, store: Store) -> bool:
     return folder.exists() and is_network_of(folder, stored.digest())
 
 
-def _recordings(shards: FeatureShards) -> set[str]:
+def _facts(shards: FeatureShards) -> _Facts | None:
     try:
-        return set(shards.columns())
+        return shards.columns("duration", "backend")
     except StoreError:
-        return set()
+        return None
 
 
-def _summarize_features(shards: FeatureShards, used: Collection[str]) -> FeaturesSummary:
+def _summarize_features(shards: FeatureShards, recordings: _Facts | None, used: Collection[str]) -> FeaturesSummary:
     n_bytes, files = size_of(shards.folder), shards.shards()
-    try:
-        part, recordings = shards.part(), shards.columns("duration", "backend")
-    except StoreError:
+    if recordings is None:
         return FeaturesSummary(shards.name, "damaged", bytes=n_bytes, shards=len(files))
+    part = shards.part()
     backends = Counter(backend for _, backend in recordings.values() if backend)
     return FeaturesSummary(
         features=shards.name,
@@ -219,7 +223,7 @@ def _summarize_features(shards: FeatureShards, used: Collection[str]) -> Feature
 
 
 def _summarize_dataset(
-    dataset: DatasetStore, having: Mapping[str, Collection[str]], seconds: Mapping[str, float]
+    dataset: DatasetStore, having: Mapping[str, _Facts | None], seconds: Mapping[str, float]
 ) -> DatasetSummary:
     try:
         info, tracks, failures = dataset.info(), dataset.tracks(), dataset.failures()
@@ -227,11 +231,12 @@ def _summarize_dataset(
         return DatasetSummary(dataset.folder.name, "damaged")
     known = [track for track in tracks if track.recording is not None]
     counts = {
-        spec: sum(track.recording in having.get(name, ()) for track in tracks) for spec, name in info.features.items()
+        spec: sum(track.recording in (having.get(name) or ()) for track in tracks)
+        for spec, name in info.features.items()
     }
     failed = {(failure.id, failure.features) for failure in failures}
     complete = all(
-        track.recording in having.get(name, ()) or (track.id, name) in failed
+        track.recording in (having.get(name) or ()) or (track.id, name) in failed
         for track in tracks
         if track.listed
         for name in info.features.values()
@@ -275,7 +280,7 @@ def verify(store: Store, progress: Progress = NO_PROGRESS) -> list[Fault]:
     having: dict[str, set[str] | None] = {}
     for shards in features:
         recordings: set[str] = set()
-        found = list(_features_faults(shards, recordings))
+        found = [*_features_faults(shards, recordings)]
         having[shards.name] = None if found else recordings
         faults += found
         done += len(shards.shards())
@@ -299,12 +304,14 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def _features_faults(shards: FeatureShards, recordings: set[str]) -> Iterator[Fault]:
-    """Yield the faults of stored features, and collect the recordings that they can be read of."""
+    """Yield the faults of stored features, and collect the recordings whose frames can be read."""
     try:
         digest = shards.part().digest
     except StoreError as error:
         yield Fault.of(shards.folder / INFO, error, f"delete it and {_EXTRACT_AGAIN}; the frames are kept")
         return
+    if not shards.name.endswith(f"-{digest[:12]}"):
+        yield Fault(str(shards.folder), f"holds features with the digest {digest}", "move it out of the store")
     make_again = f"delete it and {_EXTRACT_AGAIN}, which computes its recordings again"
     seen: Counter[str] = Counter()
     for shard in shards.shards():
@@ -322,7 +329,7 @@ def _features_faults(shards: FeatureShards, recordings: set[str]) -> Iterator[Fa
     if twice_stored and not is_held(shards.folder):
         yield Fault(
             str(shards.folder),
-            f"has {counted(len(twice_stored), 'recording')} in two shards ({twice_stored[0]} is one)",
+            f"has {counted(len(twice_stored), 'recording')} in two shards (such as {twice_stored[0]})",
             "run `mirembed store compact`, which keeps the last row of each",
         )
 
@@ -335,13 +342,15 @@ def _read_shard(shard: Path, digest: str) -> list[str]:
     recordings: list[str] = []
     for table in row_groups(shard):
         for row, value in zip(table.drop_columns(["frames"]).to_pylist(), table["frames"], strict=True):
+            if value.values is None or row["recording"] is None:
+                raise StoreError(f"the recording {row['recording']} is incomplete")
             frames = value.values.flatten().to_numpy().reshape(len(value.values), -1)
             if len(frames) != row["n_frames"]:
                 raise StoreError(f"the recording {row['recording']} has {len(frames)} frames, not {row['n_frames']}")
             if not np.isfinite(frames).all():
                 raise StoreError(f"the frames of the recording {row['recording']} have values that are not finite")
             if frames_digest(frames) != row["frames_digest"]:
-                raise StoreError(f"the frames of the recording {row['recording']} are not those of its frames_digest")
+                raise StoreError(f"the frames of the recording {row['recording']} do not match its frames_digest")
             recordings.append(row["recording"])
     return recordings
 
@@ -378,7 +387,7 @@ def _dataset_faults(dataset: DatasetStore, having: Mapping[str, Collection[str] 
     if lost and not is_held(dataset.folder):
         yield Fault(
             str(path),
-            f"refers to recordings that the store does not have, of {counted(len(lost), 'track')} ({lost[0]!r} is one)",
+            f"refers to recordings that the store lacks, for {counted(len(lost), 'track')} (such as {lost[0]!r})",
             f"{_EXTRACT_AGAIN}, which computes them again",
         )
     failures = dataset.folder / "failures.parquet"
@@ -402,7 +411,7 @@ def _embeddings_faults(stored: StoredEmbeddings, store: Store) -> Iterator[Fault
     elif not (store.models / name).exists():
         yield Fault(path, f"belongs to the model {name}, which the store does not have", advice)
     elif not is_of_its_model(stored, store):
-        yield Fault(path, f"was made by another network than that of the model {name}", advice)
+        yield Fault(path, f"was computed by a network other than that of the model {name}", advice)
     elif not all(np.isfinite(vector).all() for vector in vectors.values()):
         yield Fault(path, "has embeddings that are not finite", advice)
 

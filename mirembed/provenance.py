@@ -92,6 +92,12 @@ def files_digest(files: Iterable[tuple[str, Path]]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def recorded_plugins(content: Any) -> Iterator[Mapping[str, Any]]:
     """Yield what `mirembed.registry.Registry.provenance` returned, wherever it is in recorded settings.
 

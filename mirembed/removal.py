@@ -1,7 +1,8 @@
-"""Remove models, runs, datasets, features and caches from a store, and what nothing refers to any more."""
+"""Remove models, runs, datasets, features and caches from a store, and what is no longer used."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -56,17 +57,17 @@ def plan_removals(store: Store, names: Sequence[str]) -> list[Removal]:
     SpecError
         A name is not one of `KINDS`.
     StoreError
-        The store does not have one of them, or it is damaged so that nobody can tell what is unused.
+        The store does not have one of them, or it is damaged so that it is not known what is unused.
     StoreBusyError
         One of them is being written.
     """
-    found: list[Removal] = []
-    for text in dict.fromkeys(names):
+    found: dict[str, Removal] = {}
+    for text in names:
         kind, colon, name = text.partition(":")
         if (kind in _NAMED) != bool(colon and name) or kind not in (*_NAMED, *_UNNAMED):
-            raise SpecError(f"{text!r} is not something to remove; expected {', '.join(KINDS[:-1])} or {KINDS[-1]}")
-        found += _NAMED[kind](store, name) if colon else _UNNAMED[kind](store)
-    return found
+            raise SpecError(f"{text!r} cannot be removed; expected {', '.join(KINDS[:-1])} or {KINDS[-1]}")
+        found |= {one.what: one for one in (_NAMED[kind](store, name) if colon else _UNNAMED[kind](store))}
+    return list(found.values())
 
 
 def _model(store: Store, name: str) -> Iterator[Removal]:
@@ -127,21 +128,22 @@ def _features(store: Store, name: str) -> Iterator[Removal]:
     same_spec = [shards for shards in stored if _spec(shards) == name]
     if len(same_spec) > 1:
         names = " or ".join(f"features:{shards.name}" for shards in same_spec)
-        raise StoreError(f"the store {store.root} has several features {name}; choose {names}")
+        raise StoreError(f"the store {store.root} has {name} several times, from different code; choose {names}")
     folder = same_spec[0].folder if same_spec else _existing("features", name, [shards.folder for shards in stored])
     yield _whole_features(store, FeatureShards(folder))
 
 
 def _whole_features(store: Store, shards: FeatureShards) -> Removal:
     """Remove features, which the next extraction of a dataset will not compute again unless it is asked to."""
-    datasets = [dataset for dataset in store.datasets() if shards.name in _features_of(dataset)]
-    for folder in (shards.folder, *(dataset.folder for dataset in datasets)):
+
+    def datasets() -> list[DatasetStore]:
+        return [dataset for dataset in store.datasets() if shards.name in _features_of(dataset)]
+
+    for folder in (shards.folder, *(dataset.folder for dataset in datasets())):
         _refuse_if_held(folder)
 
     def remove() -> None:
-        for dataset in datasets:
-            if not dataset.exists:  # it has just been removed, too
-                continue
+        for dataset in datasets():
             with dataset.lock():
                 info = dataset.info()
                 kept = {spec: name for spec, name in info.features.items() if name != shards.name}
@@ -168,7 +170,7 @@ def _flat_files(folder: Path) -> Iterator[Removal]:
     def remove() -> None:
         for path in folder.glob("*.f32"):
             delete_unused(path)
-        if not any(folder.iterdir()):
+        with contextlib.suppress(OSError):  # a file is in use
             folder.rmdir()
 
     if folder.is_dir():
@@ -179,7 +181,8 @@ def _unused(store: Store) -> Iterator[Removal]:
     used, wanted = used_recordings(_whole_datasets(store)), _wanted_features(store)
     for shards in store.all_features():
         if shards.name not in wanted:
-            yield _whole_features(store, shards)
+            whole = _whole_features(store, shards)
+            yield replace(whole, remove=functools.partial(_remove_unwanted, store, shards, whole.remove))
             continue
         frames = {recording: n_frames for recording, (n_frames,) in shards.columns("n_frames").items()}
         if unused := frames.keys() - used:
@@ -219,11 +222,18 @@ def _whole_datasets(store: Store) -> list[DatasetStore]:
     Raises
     ------
     StoreError
-        One lacks its ``dataset.json``, so nobody can tell what it refers to.
+        One lacks its ``dataset.json``, so it is not known what it refers to.
     """
     for path in store.root.glob(f"datasets/*/{TRACKS}"):
         DatasetStore(path.parent).info()
     return store.datasets()
+
+
+def _remove_unwanted(store: Store, shards: FeatureShards, remove: Callable[[], None]) -> None:
+    """Remove features that nothing refers to, unless a dataset or a model has come to refer to them since."""
+    if shards.name in _wanted_features(store):
+        raise StoreBusyError(f"the features {shards.name} are used by now; run the same command again")
+    remove()
 
 
 def _remove_unused(store: Store, shards: FeatureShards) -> None:

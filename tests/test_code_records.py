@@ -24,7 +24,7 @@ from mirembed import provenance
 from mirembed.differences import ask_the_same, made_with
 from mirembed.errors import PluginError, StoreError
 from mirembed.provenance import environment, files_digest, processor, recorded_plugins, versions
-from mirembed.registry import Registry
+from mirembed.registry import Plugin, Registry
 from mirembed.registry.source import source_digest
 from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.specs import Spec
@@ -523,6 +523,27 @@ def test_listing_plugins_reads_no_source(monkeypatch, capsys):
     monkeypatch.setattr("mirembed.registry.plugins.source_digest", None)
     invoke("plugins", "--json")
     assert json.loads(capsys.readouterr().out)["plugins"]
+
+
+def test_a_file_that_a_parameter_names_is_recorded_and_may_not_change(tmp_path):
+    class Pretrained:
+        def __init__(self, weights: Path):
+            pass
+
+    registry = Registry([Plugin("network", "pretrained", Pretrained, "", "mirembed-test", "1")])
+    weights = tmp_path / "weights"
+
+    def recorded(content: str) -> dict[str, object]:
+        weights.write_text(content)
+        return {"networks": {"x": registry.provenance("network", Spec("pretrained", {"weights": str(weights)}))}}
+
+    before = recorded("1")
+    registry.require_code(before, ("network",), "this training")
+    after = recorded("2")
+    assert [*made_with(before, after)] == ["networks.x.files.weights"]
+    assert ask_the_same(before, after)
+    with pytest.raises(PluginError, match="another file of the network mirembed-test/pretrained"):
+        registry.require_code(before, ("network",), "this training")
 
 
 def test_a_worker_that_finds_other_code_says_so(tmp_path, monkeypatch):

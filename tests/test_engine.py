@@ -515,6 +515,7 @@ def test_on_cuda_torch_is_chosen_without_compiling_the_fused_engine(monkeypatch)
 @pytest.mark.parametrize(("engine", "recorded"), [("auto", "torch"), ("torch", "torch"), ("numba", None)])
 def test_a_command_on_cuda_records_torch_or_refuses(engine, recorded, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a graphics card")
     monkeypatch.setattr(engines, "reason_against_numba", lambda **_: pytest.fail("the fused engine was compiled"))
     features = write_classes(tmp_path / "s")
     settings = experiment(engine=engine, device="cuda", cv=2)

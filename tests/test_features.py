@@ -116,6 +116,23 @@ def test_the_content_that_a_plugin_reads_makes_other_features():
     assert digest("x:content=a", registry(x=Reading)) != digest("x:content=b", registry(x=Reading))
 
 
+def test_a_file_that_a_parameter_names_makes_other_features_when_its_content_changes(tmp_path):
+    class Reading(Levels):
+        def __init__(self, model: Path):
+            pass
+
+    class Neutral(Reading):
+        neutral = ("model",)
+
+    found = {}
+    for content in ("a", "b"):
+        (tmp_path / "model").write_text(content)
+        for factory in (Reading, Neutral):
+            found[factory, content] = digest(f"x:model={tmp_path / 'model'}", registry(x=factory))
+    assert found[Reading, "a"] != found[Reading, "b"]
+    assert found[Neutral, "a"] == found[Neutral, "b"]
+
+
 def test_stacked_features_are_described_together_and_survive_json():
     info = resolve_features(registry(), "logmel:bands=80+logmel")
     assert (info.spec, info.values, info.hop, len(info.digests)) == ("logmel:bands=80+logmel", 120, 0.025, 2)
@@ -157,6 +174,22 @@ def test_a_plugin_that_changes_while_files_are_extracted_is_noticed():
     changed = type("Changed", (Levels,), {"values": 2, "version": "2"})
     with pytest.raises(MismatchError, match="features x of mirembed-test"):
         create_features(registry(x=changed), before)
+
+
+def test_another_backend_is_chosen_only_where_it_does_not_change_the_frames():
+    class Neutral(Levels):
+        neutral = ("backend",)
+
+        def __init__(self, backend: str = "auto"):
+            self.backend = backend
+
+    class Deciding(Neutral):
+        neutral = ()
+
+    for factory, chosen in ((Neutral, "other"), (Deciding, "auto"), (Levels, None)):
+        plugins = registry(x=factory)
+        features = create_features(plugins, resolve_features(plugins, "x").parts[0], "other")
+        assert getattr(features, "backend", None) == chosen
 
 
 # Hearing a recording

@@ -15,8 +15,10 @@ from small_networks import REGISTRY, network, seeded
 from small_store import BANDS, CLASSES, LOGMEL, TARGETS, workers_run
 from test_extraction import WIDE, run
 
-from mirembed import Task
+from mirembed import Task, workers
 from mirembed.errors import MismatchError
+from mirembed.extract import ExtractedFile
+from mirembed.features import FeaturesInfo
 from mirembed.hookspecs import Classification, Estimator
 from mirembed.models import inference
 from mirembed.models.inference import EmbeddedFiles, embed_files
@@ -81,7 +83,7 @@ def test_only_so_many_spectrograms_are_held_at_once(tones, monkeypatch):
         return embed(frames, starts, lengths)
 
     monkeypatch.setattr(model, "embed", spy)
-    monkeypatch.setattr(inference, "MAX_FRAMES", 40)
+    monkeypatch.setattr(inference, "HELD_BYTES", 40 * BANDS * 4)
     np.testing.assert_array_equal(embed_here(model, tones).embeddings, expected)
     assert held == [44, 44, 11]
 
@@ -142,7 +144,7 @@ def test_stored_embeddings_of_the_model_are_taken_as_they_are(tones, extracted):
     model = untrained()
     recordings = [track.recording for track in extracted.find(None).tracks()]
     vectors = np.random.default_rng(0).random((len(recordings), model.network.units), np.float32)
-    extracted.embeddings("mine").write("digest", recordings, vectors, None)
+    extracted.embeddings("mine").write("digest", recordings, vectors, [])
     for digest, taken in (("digest", True), ("another", False)):
         model.provenance = {"name": "mine", "digest": digest}
         embedded = decoding_nothing(model, tones, extracted)
@@ -182,3 +184,33 @@ def test_a_model_of_features_that_are_computed_differently_here_decodes_nothing(
     model.features = replace(LOGMEL, parts=(replace(part, digest="7" * 32),))
     with pytest.raises(MismatchError, match="features logmel"):
         embed_here(model, tones)
+
+
+def test_a_file_whose_frames_cannot_be_stacked_is_a_failure_and_the_others_are_embedded(tones, monkeypatch):
+    parts = (LOGMEL.parts[0], replace(LOGMEL.parts[0], spec="other", digest="5" * 32))
+    both = FeaturesInfo("logmel+other", parts)
+
+    def extracted(files, jobs):
+        for index in range(len(files)):
+            lengths = (11, 11) if index else (11, 99)
+            frames = {part.digest: np.zeros((n, BANDS), np.float32) for part, n in zip(parts, lengths, strict=True)}
+            yield workers.Done(
+                index,
+                ExtractedFile(
+                    recording=str(index), file_size=1, file_mtime_ns=1, frames=frames, failures={}, backends={}
+                ),
+            )
+
+    monkeypatch.setattr(inference, "extract_files", extracted)
+    monkeypatch.setattr(inference, "resolve_features", lambda registry, spec: both)
+    model = replace(
+        untrained(),
+        network=NetworkWeights.of(seeded("gru", 4 * BANDS, [0]), network("gru").choice, 4 * BANDS, REGISTRY),
+        normalization=Normalization(np.zeros(2 * BANDS, np.float32), np.ones(2 * BANDS, np.float32)),
+        features=both,
+    )
+    found = embed_here(model, tones[:3])
+    assert found.paths == tones[1:3]
+    [(path, reason)] = found.failures
+    assert path == tones[0]
+    assert "11 of logmel, 99 of other" in reason

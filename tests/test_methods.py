@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from mirembed.config import Settings
 from mirembed.errors import MismatchError, SpecError, StoreError, UnknownNameError
 from mirembed.evaluate.estimate import estimate
 from mirembed.evaluate.experiment import Result, plan_experiment, run_experiment
-from mirembed.features import resolve_features
+from mirembed.features import FeaturesInfo, resolve_features
 from mirembed.fit import fit, transfer
 from mirembed.models.model import Model
 from mirembed.progress import NO_PROGRESS, Progress
@@ -287,6 +288,20 @@ def test_a_model_of_features_by_other_code_is_an_error(tmp_path, other, models):
     write_json(changed / "model.json", manifest)
     with pytest.raises(MismatchError, match=r"changed .*logmel:bands=20"):
         run(other, from_=[str(changed)])
+
+
+def test_evaluations_of_one_experiment_may_use_features_of_one_name_by_different_code(tmp_path):
+    store = write_store(tmp_path / "s", CLASSES, LABELS, FRAMES, features=MEL40)
+    with workers_run():
+        [model] = fit(open_tracks(store), store, experiment(epochs=1), REGISTRY, store.models, seed=0, jobs=1)
+    before = FeaturesInfo("logmel", (replace(MEL40.parts[0], digest="f" * 32),))
+    write_frames(store, before, {recording_of(one): one + 1 for one in FRAMES})
+    manifest = read_json(model.folder / "model.json")
+    write_json(model.folder / "model.json", {**manifest, "features": before.to_json()})
+    settings = [experiment("stats", name="now", cv=3), experiment(from_=(model.folder.name,), name="before", cv=3)]
+    now, then = plan_experiment(settings, store, REGISTRY)
+    assert now.tracks.features["logmel"] == MEL40
+    assert then.tracks.features["logmel"] == before
 
 
 # Errors before any work

@@ -337,7 +337,7 @@ def test_a_reused_network_is_the_same_to_the_bit_and_gets_a_new_learner(fitted, 
     assert model.provenance["network_from"]["model"] == source.folder.name
     assert model.provenance["network_from"]["digest"] == base.provenance["digest"]
     assert model.provenance["learner"]["parameters"]["C"] == 2
-    assert set(read_table(taken.embeddings)["in_sample"].to_pylist()) == {None}
+    assert set(read_table(taken.embeddings)["in_sample"].to_pylist()) == {False}
 
 
 def test_embeddings_of_a_reused_network_are_in_sample_on_its_own_training_tracks(fitted, classes, targets, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -10,6 +11,7 @@ import re
 import struct
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -420,6 +422,14 @@ def test_tracks_are_those_that_have_all_features(tmp_path):
     assert found.backends == {"lines": ["essentia"], "dots": ["essentia"]}
 
 
+def test_equal_audio_is_known_from_any_features_that_were_made_by_decoding(tmp_path):
+    store = make_store(tmp_path, [track("a"), track("b")], [row("A", seed=1), row("B", seed=1)])
+    vectors = [replace(row(name, values=3), audio_hash=None) for name in "AB"]
+    fill(store.features(DOTS.parts[0]).folder, vectors, part=DOTS.parts[0])
+    assert opened(store, DOTS).audio_hashes == ["A", "B"]
+    assert opened(store, DOTS, LINES).audio_hashes == ["audio 1", "audio 1"]
+
+
 def test_stacked_features_lie_side_by_side_and_end_with_the_shorter_one(tmp_path):
     lines = [row("A", 5, seed=1), row("B", 40, seed=2)]
     dots = [row("B", 2, seed=3, values=3), row("A", 6, seed=4, values=3)]
@@ -514,6 +524,14 @@ def test_a_shard_of_other_features_is_refused(tmp_path):
         features.columns()
 
 
+def test_a_shard_without_a_column_is_named(tmp_path):
+    features = fill(tmp_path, [row("a")])
+    [shard] = features.shards()
+    pq.write_table(pq.read_table(shard).drop_columns(["frames_digest"]), shard)
+    with pytest.raises(StoreError, match=f"{shard.name} is not a"):
+        features.columns("n_frames", "frames_digest")
+
+
 def test_a_foreign_parquet_file_among_the_shards_is_named(tmp_path):
     features = fill(tmp_path, [row("a")])
     foreign = tmp_path / "000002-foreign.parquet"
@@ -594,6 +612,22 @@ def test_several_processes_may_add_shards_while_none_rewrites_them(tmp_path):
         with pytest.raises(StoreBusyError, match=r"another process"), FeatureShards(tmp_path).adding():
             pass
     assert not is_held(tmp_path)
+
+
+def test_features_that_are_deleted_while_a_process_waits_for_them_are_begun_anew(tmp_path):
+    features = fill(tmp_path / "lines")
+    with contextlib.ExitStack() as held:
+        held.enter_context(features.lock())
+
+        def delete_and_let_go() -> None:
+            delete(features.folder)
+            held.close()
+
+        timer = threading.Timer(0.05, delete_and_let_go)
+        timer.start()
+        with FeatureShards(features.folder).adding():
+            timer.join()
+            assert is_held(features.folder)
 
 
 def test_leftovers_of_a_killed_writer_are_removed_by_the_next_one(tmp_path):

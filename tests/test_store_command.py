@@ -267,6 +267,19 @@ def put_in_a_nan(store: Path) -> Path:
     return shards.shards()[-1]
 
 
+def leave_out_frames(store: Path) -> Path:
+    table = pq.read_table(shard_of(store))
+    position = table.schema.get_field_index("frames")
+    column = pa.nulls(len(table), table.schema.field(position).type)
+    pq.write_table(table.set_column(position, table.schema.field(position), column), shard_of(store))
+    return shard_of(store)
+
+
+def rename_features(store: Path) -> Path:
+    folder = shard_of(store).parent
+    return folder.rename(folder.with_name("chroma-0123456789ab"))
+
+
 def name_an_unknown_class(store: Path) -> Path:
     dataset = Store(store).datasets()[0]
     first, *others = dataset.tracks()
@@ -295,13 +308,13 @@ def remove_the_model(store: Path) -> Path:
 
 def give_the_embeddings_to_another_model(store: Path) -> Path:
     stored = Store(store).embeddings("folder-rbf-sl")
-    stored.write("0" * 64, ["A"], np.zeros((1, 50), np.float32), None)
+    stored.write("0" * 64, ["A"], np.zeros((1, 50), np.float32), [])
     return stored.path
 
 
 def put_a_nan_into_embeddings(store: Path) -> Path:
     stored = Store(store).embeddings("folder-rbf-sl")
-    stored.write(stored.digest(), ["A"], np.full((1, 50), np.nan, np.float32), None)
+    stored.write(stored.digest(), ["A"], np.full((1, 50), np.nan, np.float32), [])
     return stored.path
 
 
@@ -384,6 +397,8 @@ FAULTS = {
     claim_other_features: "5{32}",
     swap_frames: "frames_digest",
     put_in_a_nan: "not finite",
+    leave_out_frames: "is incomplete",
+    rename_features: "holds features with the digest",
     name_an_unknown_class: "'unheard of'",
     repeat_a_track: "'000' twice",
     delete_a_shard: "12 tracks",
@@ -657,6 +672,29 @@ def test_the_cache_is_removed_and_made_again(mirembed, store):
     assert open_tracks(Store(store)).frames["logmel"].path.read_bytes() == content
 
 
+def test_what_is_named_twice_is_removed_once(mirembed, store):
+    flags = ("--store", store, "--yes", "--json")
+    names = ("dataset:folder", "cache", "model:folder-rbf-sl", "embeddings:folder-rbf-sl")
+    size = size_of(*(store / name for name in ("datasets", "cache", "models/folder-rbf-sl", "embeddings")))
+    removed = json.loads(mirembed("store", "rm", *names, *flags).stdout)["removed"]
+    assert sum(one["bytes"] for one in removed) == size
+    assert remaining(store) & {"datasets/folder", "cache/folder", "models/folder-rbf-sl"} == set()
+
+
+def test_features_that_a_dataset_has_come_to_use_since_are_not_removed_as_unused(store):
+    place = Store(store)
+    dataset = place.find(None)
+    info = dataset.info()
+    for model in ("models", "runs"):
+        shutil.rmtree(store / model)
+    dataset.write_info(replace(info, features={}))
+    [features] = [one for one in plan_removals(place, ["unused"]) if "the features" in one.what]
+    dataset.write_info(info)
+    with pytest.raises(StoreBusyError, match=r"logmel"):
+        features.remove()
+    assert len(frames_of(place.features(LOGMEL.parts[0]))) == 12
+
+
 def test_a_flat_file_in_use_stays(store):
     tracks = open_tracks(Store(store))
     with tracks.in_use():
@@ -674,7 +712,7 @@ def test_unused_is_what_no_dataset_and_no_model_refers_to(tmp_path):
     inode = untouched.stat().st_ino
     (other,) = (replace(PART, spec="old", digest="7" * 32),)
     fill(store.features(other).folder, [row("A")], part=other)
-    store.embeddings("gone").write("0" * 64, ["A"], np.zeros((1, 50), np.float32), None)
+    store.embeddings("gone").write("0" * 64, ["A"], np.zeros((1, 50), np.float32), [])
     (store.features(PART).folder / "000009-x.parquet.damaged").write_bytes(b"x")
     (store.cache / "gone").mkdir(parents=True)
     (store.cache / "gone" / "lines-0.f32").write_bytes(b"x")

@@ -46,7 +46,7 @@ class OpenFile:
     Raises
     ------
     AudioError
-        The sampling rate is not that of music.
+        The sampling rate is too high; the header is damaged.
     """
 
     rate: int

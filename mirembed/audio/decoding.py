@@ -88,8 +88,8 @@ def read_recording(
     path : pathlib.Path
         A regular file.
     use : callable
-        Called with the audio. It is called again when soundfile turns out to have cut the file short: its first result
-        is forgotten.
+        Called with the audio. It is called again if soundfile turns out to have cut the file short; its first result is
+        then discarded.
     ids : tuple of str
         The ids under which a dataset lists the file.
     keep : bool
@@ -136,7 +136,7 @@ def _use(audio: FileAudio, use: Callable[[FileAudio], Result]) -> tuple[Result, 
     try:
         result = use(audio)
     except Exception:
-        if audio.problem is not None:  # what the function made of it does not matter
+        if audio.problem is not None:  # the result of the function does not count
             raise audio.problem from None
         raise
     return result, audio.finish()
@@ -176,7 +176,7 @@ class FileAudio:
         self._sound: Sound | None = None
 
     def by_essentia(self, reason: str) -> FileAudio:
-        """Return the same audio, to be decoded by Essentia, because of what soundfile made of it."""
+        """Return the same audio, to be decoded by Essentia, because soundfile failed or may have cut it short."""
         audio = FileAudio(self.path, self.ids, self._stack, self._keep)
         audio.messages, audio._before = self.messages, reason
         return audio
@@ -201,7 +201,7 @@ class FileAudio:
         return self._blocks() if rate is None else resampled(self._blocks(), self.rate, rate)
 
     def finish(self) -> Sound | None:
-        """Decode what is left if anything was decoded, and return the facts about the whole.
+        """Decode the rest, if anything was decoded, and return the facts about the whole file.
 
         Raises
         ------
@@ -363,7 +363,7 @@ def _sound_file(path: Path) -> Any:
 
 
 def _blocks_by_soundfile(path: Path, mpeg: Header | None) -> Iterator[NDArray[np.float32]]:
-    """Yield blocks ``[n_samples, channels]``, each until the next; ``mpeg`` is the header of an MPEG file."""
+    """Yield blocks ``[n_samples, channels]``, each valid until the next; ``mpeg`` is the header of an MPEG file."""
     import numpy as np
     import soundfile
 

@@ -76,7 +76,7 @@ def resampled(blocks: Iterator[NDArray[np.float32]], rate: int, wanted: int | No
     Raises
     ------
     ValueError
-        The wanted rate is not that of audio.
+        The wanted rate is out of range.
     """
     if wanted is None or wanted == rate:
         return blocks

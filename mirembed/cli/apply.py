@@ -83,7 +83,6 @@ def _embed(model: str, paths: list[Path], store: Path, jobs: int | None) -> tupl
 
 
 def _print(json: bool, content: dict[str, Any], table: Table, result: EmbeddedFiles, out: Path | None) -> None:
-
     failures = [{"path": printable(path), "reason": reason} for path, reason in result.failures]
     print_result(json, lambda: {**content, "failures": failures}, [table] if table.rows and out is None else [])
     if out is not None:

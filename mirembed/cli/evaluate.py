@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mirembed.runs.folder import RunFolder
 
 _OF_TRAINING = ("features", "network", "epochs", "batch", "optimizer", "excerpt", "deltas", "normalize", "engine")
-"""Settings that a network that is used as it is has already."""
+"""Settings of training, which a saved network does not need."""
 
 _KEEP = "What to save in the run"
 """A panel of its own in the help: these long flags would leave the other ones too little room for their help."""
@@ -72,7 +72,7 @@ def evaluate(
         typer.Option(
             "--from",
             metavar="MODEL",
-            help="Also use the network of this model as it is, and fit only a learner in each fold; repeatable.",
+            help="Also evaluate the network of this model, fitting only a learner in each fold; repeatable.",
         ),
     ] = None,
     epochs: options.Epochs = None,
@@ -177,7 +177,8 @@ def _settings(
     of_training = [f"--{key}" for key in given if key in _OF_TRAINING]
     if of_training and not any(approach.model is None for one in updated for approach in one.approaches):
         raise SpecError(
-            f"--from uses a network as it was trained; omit {', '.join(of_training)}, or name an --approach to train"
+            f"--from uses a network that is already trained; omit {', '.join(of_training)}, or also give an "
+            "--approach to train"
         )
     return updated
 

@@ -20,7 +20,7 @@ def extract(
         typer.Option(
             metavar="SPEC",
             help="Features, such as logmel:bands=80; A+B computes both; repeatable. Default: those that the dataset "
-            f"was extracted with before, else {defaults.FEATURES}.",
+            f"was extracted with before; if there are none, {defaults.FEATURES}.",
         ),
     ] = None,
     jobs: options.Jobs = None,

@@ -32,7 +32,7 @@ def fit(
     from_: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="MODEL", help="Reuse the network of this model, and fit only a learner to this dataset."
+            "--from", metavar="MODEL", help="Reuse the network of this model; fit only a learner to this dataset."
         ),
     ] = None,
     epochs: options.Epochs = None,
@@ -68,7 +68,7 @@ def fit(
 
     given = options.given_settings(context, leave_out=("name", "dataset", "exclude", "from_"))
     if from_ is not None and (training := [f"--{key}" for key in given if key != "learner"]):
-        raise SpecError(f"--from reuses a network as it was trained; omit {', '.join(training)}")
+        raise SpecError(f"--from uses a network that is already trained; omit {', '.join(training)}")
     settings = Settings().updated(given, "the command line")
     settings.check()
     registry = options.discover()

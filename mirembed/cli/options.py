@@ -54,7 +54,7 @@ Approaches: TypeAlias = Annotated[
     typer.Option(
         "--approach",
         metavar="NAME",
-        help=f"Approach: nn, fl or SPEC-sl; to evaluate, also chance, stats or untrained; repeatable. Default: "
+        help=f"Approach: nn, fl or SPEC-sl; in evaluate, also chance, stats or untrained; repeatable. Default: "
         f"{defaults.APPROACH}.",
     ),
 ]
@@ -70,12 +70,12 @@ Batch: TypeAlias = Annotated[
 ]
 Optimizer: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="SPEC", help=f"Optimizer of torch, such as adam:lr=0.001. Default: {defaults.OPTIMIZER}."),
+    typer.Option(metavar="SPEC", help=f"Optimizer from torch, such as adam:lr=0.001. Default: {defaults.OPTIMIZER}."),
 ]
 Excerpt: TypeAlias = Annotated[
     int | None,
     typer.Option(
-        metavar="FRAMES", help=f"Length of the excerpt of each track in an epoch. Default: {defaults.EXCERPT}."
+        metavar="FRAMES", help=f"Length of the excerpt that each epoch takes from a track. Default: {defaults.EXCERPT}."
     ),
 ]
 Deltas: TypeAlias = Annotated[

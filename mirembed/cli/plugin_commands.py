@@ -1,9 +1,11 @@
-"""Commands of plugins: loaded only where one of them may be meant, and run so that their errors name the plugin."""
+"""Commands of plugins: loaded only if a command may be one of them; their errors name the plugin."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
+import sys
 import traceback
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
@@ -92,7 +94,7 @@ class CommandGroup(Group):
                 typer.echo(f"warning: {broken}; its commands are not available; {broken.remedy}", err=True)
             for reason in loaded.taken:
                 typer.echo(f"warning: {reason}", err=True)
-            context.meta[_LOADED] = PluginCommands(loaded.commands, [], [])  # each is said once
+            context.meta[_LOADED] = PluginCommands(loaded.commands, [], [])  # each is reported once
         return loaded.commands
 
     def _load(self, parameters: dict[str, Any]) -> PluginCommands:
@@ -119,7 +121,7 @@ def _may_have_plugins() -> bool:
 def load_commands(hooks: Iterable[CommandHook], own: Collection[str]) -> PluginCommands:
     """Call the hooks of plugins, and make their commands.
 
-    A hook that fails, or adds something else than commands, takes nothing else down.
+    A hook that fails, or adds anything but commands, does not affect the others.
 
     Parameters
     ----------
@@ -140,7 +142,9 @@ def load_commands(hooks: Iterable[CommandHook], own: Collection[str]) -> PluginC
         for name, command in added.items():
             if name in own or name in found.commands:
                 other = "mirembed" if name in own else found.commands[name].distribution
-                found.taken.append(f"the command {name} of {origin} is left out, because {other} has one of this name")
+                found.taken.append(
+                    f"the command {name} of {origin} is left out, because {other} already has one with this name"
+                )
                 continue
             _prepare(command, f"the command {name} of {origin}", hook.distribution)
             summary = command.get_short_help_str(limit=80)
@@ -150,7 +154,8 @@ def load_commands(hooks: Iterable[CommandHook], own: Collection[str]) -> PluginC
 
 def _call(hook: CommandHook) -> dict[str, Any]:
     app = App(pretty_exceptions_enable=False, rich_markup_mode="rich")
-    hook.call(app)
+    with contextlib.redirect_stdout(sys.stderr):  # what the hook prints is no command's result
+        hook.call(app)
     if app.registered_callback is not None:
         raise PluginError("it defines a callback; add commands only, or a typer.Typer of its own with add_typer")
     added = dict(typer.main.get_group(app).commands)
@@ -168,7 +173,7 @@ def _prepare(command: Any, origin: str, distribution: str) -> None:
     def guarded_context(*arguments: Any, **options: Any) -> Any:
         return _blaming(origin, lambda: make_context(*arguments, **options))
 
-    def guarded_invoke(context: Any) -> None:  # what a command returns is no exit code
+    def guarded_invoke(context: Any) -> None:  # a command's return value is not an exit code
         _blaming(origin, lambda: invoke(context))
 
     command.make_context, command.invoke = guarded_context, guarded_invoke

@@ -74,7 +74,7 @@ def rm(
         typer.Argument(
             metavar="NAME...",
             help="model:NAME (with its embeddings), embeddings:NAME, run:NAME, dataset:SPEC, features:NAME, cache "
-            "(what is rebuilt when missing), or unused (what no dataset or model refers to).",
+            "(what is rebuilt if missing), or unused (what no dataset or model refers to).",
         ),
     ],
     store: options.StoreFolder = options.DEFAULT_STORE,
@@ -97,7 +97,6 @@ def rm(
 
 
 def _existing(store: Path) -> Store:
-
     if not any((store / name).exists() for name in ("store.json", "features", "datasets", "models", "runs")):
         raise StoreError(f"there is no store in {store}; create one with `mirembed extract`, or choose another --store")
     return Store(store)

@@ -17,7 +17,7 @@ UNTRAINED_BASELINES = ("chance", "stats", "untrained")
 """What a trained network has to beat: no features, statistics of its input over time, an untrained network."""
 
 FROM = "from-"
-"""Before the name of a model: the approach that uses its network as it is."""
+"""Before the name of a model: the approach that uses its network without training it."""
 
 Training: TypeAlias = tuple[str | None, str | None, str]
 """Features, network and what it is trained for: methods with the same training share it."""
@@ -105,12 +105,12 @@ class Approach:
 
     @property
     def takes_features(self) -> bool:
-        """Whether ``--features`` concerns it: not ``chance``, and a saved network has its own."""
+        """Whether it takes ``--features``: ``chance`` needs none, and a saved network has its own."""
         return self.name != "chance" and self.model is None
 
     @property
     def takes_network(self) -> bool:
-        """Whether ``--network`` concerns it: ``untrained`` uses one too."""
+        """Whether it takes ``--network``; ``untrained`` does too."""
         return self.takes_features and self.name != "stats"
 
 
@@ -144,7 +144,7 @@ class Method:
 
     @property
     def training_name(self) -> str:
-        """`training` in words, such as file names are made from."""
+        """`training` as text, for the names of files."""
         return self.approach.training + self.told_apart
 
     @property

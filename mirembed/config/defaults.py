@@ -8,7 +8,7 @@ EPOCHS = 400
 BATCH = 32
 OPTIMIZER = "adadelta"
 EXCERPT = 100
-"""Frames."""
+"""Frames per excerpt."""
 SEED = 0
 NORMALIZE = "training"
 DEVICE = "auto"

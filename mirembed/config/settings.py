@@ -73,7 +73,7 @@ class Settings:
     exclude : str or None
         ``known-faults``, or None to exclude no track.
     checkpoint_every : int
-        Score after every so many epochs, for the curves; 0 scores after the last epoch only.
+        Number of epochs between scores, for the learning curves; 0 scores after the last epoch only.
     keep_models : bool
         Keep the models of all folds.
     keep_embeddings : bool
@@ -189,7 +189,7 @@ class Settings:
         for name, used in uses.items():
             given: tuple[str, ...] = getattr(self, name)
             if not used and given != getattr(Settings(), name):
-                raise SpecError(f"{flag(name)} {given[0]}: no approach given ({listed}) uses it; omit it")
+                raise SpecError(f"{flag(name)} {given[0]}: none of the approaches ({listed}) uses it; omit it")
 
     def updated(self, content: Mapping[str, Any], where: str) -> Settings:
         """Return a copy with the values of ``content``, whose keys are those of experiment files.

@@ -152,7 +152,7 @@ class _Measured:
 
 
 def estimate(planned: Sequence[PlannedRun], *, jobs: int, progress: Progress = NO_PROGRESS) -> Estimate:
-    """Measure two epochs and one scoring of each features and network, and estimate the cost of all of it.
+    """Measure two epochs and one scoring of each combination of features and network, and estimate the total cost.
 
     Nothing is left on the disk.
 

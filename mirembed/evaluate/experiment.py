@@ -106,7 +106,7 @@ def plan_experiment(
         plugins = describe_plugins(one, registry, saved, of_settings)
         features = needed_features(of_settings, with_saved(one.methods, saved), saved)
         for dataset in dict.fromkeys(one.dataset or [""]):
-            key = (dataset, *(info.spec for info in features))
+            key = (dataset, *(name for info in features for name in (info.spec, *info.digests)))
             if key not in opened:
                 opened[key] = _open(dataset, store, features, all_needed, progress)
             tracks = opened[key]

@@ -28,7 +28,7 @@ SHARD_SECONDS = 20.0
 """A shard is written when it is full or this old, so that a killed process loses little."""
 
 TRACKS_SECONDS = 60.0
-"""Recordings of tracks are written this often. Later ones are found by reading the files, if the process is killed."""
+"""How often the table of tracks is written. After a kill, later recordings are found by reading the files."""
 
 _BATCHES_PER_THREAD = 4
 """Batches for each thread of a cluster, at least, so that all threads end at about the same time."""
@@ -82,7 +82,7 @@ class Features:
     name : str
         Under which they are stored.
     having : set of str
-        The recordings that the store has them of.
+        The recordings for which the store has them.
     """
 
     part: FeaturesPart
@@ -91,21 +91,21 @@ class Features:
 
     @classmethod
     def of(cls, part: FeaturesPart, store: Store) -> Features:
-        """Read which recordings the store has the features of."""
+        """Read for which recordings the store has the features."""
         shards = store.features(part)
         return cls(part, shards.name, set(shards.columns()))
 
 
 @dataclass
 class _Shards:
-    """Rows that are waiting to be written as one shard of each features."""
+    """Rows that are waiting to be written, as one shard for each set of features."""
 
     store: Store
     parts: Sequence[FeaturesPart]
     rows: dict[str, dict[str, RecordingRow]] = field(default_factory=dict)
 
     def add(self, file: ExtractedFile) -> None:
-        """Take the frames of a file; a recording that is waiting already is not stored twice."""
+        """Add the frames of a file, unless its recording is already waiting."""
         for digest, frames in file.frames.items():
             self.rows.setdefault(digest, {})[file.recording] = RecordingRow(
                 recording=file.recording,
@@ -130,45 +130,6 @@ class _Shards:
         for part in self.parts:
             if rows := waiting.get(part.digest):
                 self.store.features(part).append(list(rows.values()), part)
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What became of a file, without its frames.
-
-    Attributes
-    ----------
-    recording : str
-    file_size, file_mtime_ns : int
-    extracted : tuple of str
-        Digests of the features that the store gets.
-    failures : mapping of str to str
-        Reasons, by digests of the other features.
-    seconds : float
-        Of music.
-    decoder_messages : int
-        See `mirembed.audio.Sound`.
-    """
-
-    recording: str
-    file_size: int
-    file_mtime_ns: int
-    extracted: tuple[str, ...]
-    failures: Mapping[str, str]
-    seconds: float
-    decoder_messages: int
-
-    @classmethod
-    def of(cls, file: ExtractedFile) -> _Outcome:
-        return cls(
-            file.recording,
-            file.file_size,
-            file.file_mtime_ns,
-            tuple(file.frames),
-            file.failures,
-            file.duration,
-            file.decoder_messages,
-        )
 
 
 @dataclass
@@ -243,7 +204,7 @@ class Extraction:
                 self._take(file, result)
             else:
                 self._shards.add(result)
-                self._take(file, _Outcome.of(result))
+                self._take(file, result.without_frames())
             self._update(completed)
 
     def _run_on_cluster(self) -> None:
@@ -268,20 +229,20 @@ class Extraction:
             completed += len(batch)
             self._update(completed)
 
-    def _take(self, file: FileToExtract, result: _Outcome | str) -> None:
-        """Take what became of a file, whose frames are stored or will be."""
+    def _take(self, file: FileToExtract, result: ExtractedFile | str) -> None:
+        """Record the result for a file whose frames are stored or will be."""
         wanted = [one for one in self.features if one.part in file.features]
         if isinstance(result, str):
             self._fail(file, {one.name: result for one in wanted})
             return
         self.summary.decoder_messages += result.decoder_messages
-        self._seconds += result.seconds
+        self._seconds += result.duration
         for one in wanted:
-            if one.part.digest in result.extracted:
+            if one.part.digest in result.frames:
                 one.having.add(result.recording)
                 for track in file.ids:
                     self.failures.pop((track, one.name), None)
-        if result.extracted:
+        if result.frames:
             for track in file.ids:
                 self.tracks[track] = replace(
                     self.tracks[track],
@@ -326,9 +287,10 @@ class Extraction:
     def _write(self) -> None:
         """Write the rows that are waiting, and the failures."""
         self._shards.write()
-        failures, names = [self.failures[key] for key in sorted(self.failures)], {one.name for one in self.features}
-        self.summary.failures = [one for one in failures if one.features in names]
+        failures = [self.failures[key] for key in sorted(self.failures)]
         self.dataset.write_failures(failures)
+        names = {one.name for one in self.features}
+        self.summary.failures = [one for one in failures if one.features in names]
         self._written_at = time.monotonic()
 
     def _write_tracks(self) -> None:
@@ -370,10 +332,10 @@ class _Batch:
     options: ExtractOptions
 
 
-def _extract_batch(batch: _Batch) -> list[tuple[int, _Outcome | str]]:
+def _extract_batch(batch: _Batch) -> list[tuple[int, ExtractedFile | str]]:
     """Extract a batch on a worker of the cluster, in a process of its own, which a broken file may crash.
 
-    Return what became of each file, by its index, after the shards have been written.
+    Return the result for each file, by its index, after the shards have been written.
     """
     shards = _Shards(Store(batch.store), batch.parts)
     if not all(shards.store.features(part).exists for part in batch.parts):
@@ -381,13 +343,13 @@ def _extract_batch(batch: _Batch) -> list[tuple[int, _Outcome | str]]:
             f"the worker on {platform.node()} does not see {batch.store}; keep the store where all machines see it "
             "under the same path, and give that path as --store"
         )
-    done: list[tuple[int, _Outcome | str]] = []
+    done: list[tuple[int, ExtractedFile | str]] = []
     for outcome in extract_files(batch.files, 1, batch.options, batch.audio):
         if isinstance(outcome.result, str):
             done.append((outcome.index, outcome.result))
             continue
         shards.add(outcome.result)
-        done.append((outcome.index, _Outcome.of(outcome.result)))
+        done.append((outcome.index, outcome.result.without_frames()))
         if shards.are_full:
             shards.write()
     shards.write()

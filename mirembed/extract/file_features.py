@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ class ExtractOptions:
     Attributes
     ----------
     backend : str
-        Value of the parameter ``backend`` of all features that have one and whose spec does not set it.
+        Value of the parameter ``backend`` of features; see `mirembed.features.compute.create_features`.
     timeout : float or None
         Seconds that one file may take. None: see `mirembed.audio.files.default_timeout`.
     """
@@ -103,6 +103,10 @@ class ExtractedFile:
     channels: int = 0
     decoder_messages: int = 0
 
+    def without_frames(self) -> ExtractedFile:
+        """Return the same with no frames, ``[0, values]``, of the same features."""
+        return replace(self, frames={digest: frames[:0].copy() for digest, frames in self.frames.items()})
+
 
 @dataclass(frozen=True)
 class _Task:
@@ -141,7 +145,11 @@ def extract_files(
     tasks = [_Task(file, folder, options.backend) for file in files]
     limits = workers.Limits(lambda task: options.timeout or default_timeout(task.file.path), WORKER_MEMORY, WORKER_KEPT)
     for outcome in workers.run(_extract_file, tasks, max(1, jobs), per_worker=_IN_FLIGHT, limits=limits):
-        yield outcome if isinstance(outcome, workers.Done) else workers.Done(outcome.index, outcome.reason)
+        if isinstance(outcome, workers.Done):
+            yield outcome
+        else:
+            origins = " and ".join(part.origin for part in files[outcome.index].features)
+            yield workers.Done(outcome.index, f"{outcome.reason}; it was computing {origins}")
 
 
 def _extract_file(task: _Task) -> ExtractedFile | str:

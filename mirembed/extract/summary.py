@@ -28,7 +28,7 @@ class Summary:
     moved : int
         In the dataset under another id, recognized by their content; they have the listed id now.
     failures : list of Failure
-        What the table of failures says about the features that were asked for: one for each track and features.
+        All of these features that the table of failures has after this run: one for each track and features.
     failed_before : int
         Failures that were not tried again, because they failed in an earlier run and their files have not changed.
     kept : int
@@ -65,7 +65,7 @@ class Summary:
     def lines(self, dataset: str) -> list[str]:
         """Return the summary in words, without the counts that are zero."""
         tracks = counted(self.listed, "track")
-        lines = [f"{dataset}: {self.stored} of {tracks} in the store, {self.extracted} of them new"]
+        lines = [f"{dataset}: {self.stored} of {tracks} in the store, {self.extracted} extracted now"]
         if self.unlisted:
             them = "it" if self.unlisted == 1 else "them"
             lines[0] += f", and {self.unlisted} no longer listed (--prune removes {them})"
@@ -74,7 +74,7 @@ class Summary:
             (self.absent, f"{counted(self.absent, 'annotated track')} without audio"),
             (self.relabeled, f"{counted(self.relabeled, 'track')} with a new label or group, not decoded again"),
             (self.moved, f"{counted(self.moved, 'track')} moved or renamed, not decoded again"),
-            (self.known, f"{counted(self.known, 'new track')} with audio that the store knew, not decoded again"),
+            (self.known, f"{counted(self.known, 'new track')} with features already in the store, not decoded again"),
             (self.pruned, f"removed {counted(self.pruned, 'unlisted track')}"),
             (self.damaged, f"set aside {counted(len(self.damaged), 'damaged shard')}: {', '.join(self.damaged)}"),
             (self.decoder_messages, f"hid {counted(self.decoder_messages, 'line')} of decoder messages"),

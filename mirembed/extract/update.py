@@ -70,7 +70,7 @@ def extract(
 ) -> Summary:
     """Bring a dataset of a store up to date with its listing.
 
-    Only recordings that the store lacks are decoded. Whatever ends the program, the store stays valid and the next call
+    Only recordings that the store lacks are decoded. However the program ends, the store stays valid and the next call
     continues from there.
 
     Parameters
@@ -138,7 +138,8 @@ def extract(
         _write(dataset, before, info, stored, tracks)
         wanted = [Features.of(part, store) for part in parts]
         before_ids = {track.id for track in stored} | set(moved.values())
-        files, failures = _missing(dataset, listing.tracks, recordings, before_ids, wanted, retry_failed, summary)
+        earlier = [one for one in dataset.failures() if one.features in info.features.values()]  # not replaced ones
+        files, failures = _missing(earlier, listing.tracks, recordings, before_ids, wanted, retry_failed, summary)
         extraction = Extraction(
             store=store,
             dataset=dataset,
@@ -298,7 +299,7 @@ def _with_classes(task: Task, others: Sequence[str]) -> Task:
 
 
 def _missing(
-    dataset: DatasetStore,
+    failures_before: Sequence[Failure],
     tracks: Sequence[Track],
     recordings: Mapping[str, str],
     before: Collection[str],
@@ -311,7 +312,7 @@ def _missing(
     ``before`` has the ids that the dataset had already.
     """
     listed, wanted = {track.id for track in tracks}, {one.name for one in features}
-    failures = {(one.id, one.features): one for one in dataset.failures() if one.id in listed}
+    failures = {(one.id, one.features): one for one in failures_before if one.id in listed}
     files: dict[Path, tuple[list[str], list[FeaturesPart]]] = {}
     for track in tracks:
         stamp, recording = file_stamp(track.path), recordings.get(track.id)

@@ -12,7 +12,7 @@ from mirembed.errors import AudioError, MirembedError, MismatchError, PluginErro
 from mirembed.features.info import FeaturesPart, describe_features
 from mirembed.hookspecs import Audio, Features
 from mirembed.registry import Registry, plugin_code
-from mirembed.specs import Spec, parameters_of
+from mirembed.specs import Spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,24 +45,26 @@ def create_features(registry: Registry, part: FeaturesPart, backend: str = "auto
     registry : Registry
     part : FeaturesPart
     backend : str
-        Value for its parameter ``backend``, if it has one that the spec does not set.
+        Value for its parameter ``backend``, if it has one that the spec does not set and that does not change the
+        frames (see ``neutral`` in `mirembed.hookspecs.Features`).
 
     Raises
     ------
+    UnknownNameError
+        It is missing; the message says what to install.
     PluginError
         It cannot be created here.
     MismatchError
         It is no longer the plugin that ``part`` describes.
     """
     spec = Spec.parse(part.spec)
-    factory = registry.find("features", spec.name).factory
-    chosen = spec
-    if backend != "auto" and "backend" not in spec.parameters and "backend" in {p.name for p in parameters_of(factory)}:
-        chosen = Spec(spec.name, {**spec.parameters, "backend": backend})
-    features: Features = registry.create("features", chosen)
+    registry.require("features", part.plugin, "this command")
+    features: Features = registry.create("features", spec)
+    if backend != "auto" and "backend" not in spec.parameters and "backend" in getattr(features, "neutral", ()):
+        features = registry.create("features", Spec(spec.name, {**spec.parameters, "backend": backend}))
     if describe_features(registry, spec, features).digest != part.digest:
         raise MismatchError(
-            f"{part.origin}: its code, or a file that it reads, is not the one that the work began with; run the same "
+            f"{part.origin}: its code, or a file that it reads, has changed since the command started; run the same "
             "command again"
         )
     return features
@@ -123,7 +125,7 @@ def extract_frames(part: FeaturesPart, features: Features, audio: Audio) -> NDAr
     Raises
     ------
     PluginError
-        The plugin fails, or returns something else than it declared.
+        The plugin fails, or returns anything but what it declared.
     MirembedError
         Whatever the plugin raises on purpose: usually `AudioError`, for a recording that cannot have these features.
     """

@@ -177,6 +177,7 @@ def describe_features(registry: Registry, spec: Spec, features: Features) -> Fea
             "parameters": {key: value for key, value in plugin["parameters"].items() if key not in neutral},
             "version": getattr(features, "version", None) or plugin["code"],
             "content": getattr(features, "digest", ""),
+            **({"files": plugin["files"]} if "files" in plugin else {}),
         },
         32,
     )

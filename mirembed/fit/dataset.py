@@ -215,7 +215,7 @@ def _fit_training(training: _Training, on_epoch: Callable[[int], None]) -> list[
         model = _save_model(models.get(method.name), folder, method.learner, registry)
         if embeddings is None:
             embeddings = model.embed(job.frames.open(), job.frames.starts, job.frames.lengths)
-        path = _save_embeddings(model, Store(training.store), training.tracks, embeddings, in_sample=True)
+        path = _save_embeddings(model, Store(training.store), training.tracks, embeddings)
         saved.append(FittedModel(method.name, folder, path, model.provenance["loss"], model.provenance["notes"]))
     return saved
 
@@ -289,13 +289,11 @@ def transfer(
         registry, learner, approach, tracks.task, embeddings, tracks.label_array, scale, seed=(made["seed"], 0)
     )
     model.use(fitted)
-    # Whether the network was trained on these tracks is unknown if it comes from other tracks, or from a fold.
-    same = origin["dataset"]["digest"] == tracks.digest and origin.get("fold") is None
     wanted = _wanted_names(tracks, [f"from-{network.name}"], name)
     with reserving(models, configuration, wanted, exact=name is not None) as folders:
         [folder] = folders.values()
         model = _save_model(model, folder, learner, registry)
-        path = _save_embeddings(model, store, tracks, embeddings, in_sample=True if same else None)
+        path = _save_embeddings(model, store, tracks, embeddings)
     return FittedModel(approach.name, folder, path, None, fitted.notes)
 
 
@@ -326,11 +324,9 @@ def _save_model(model: Model | None, folder: Path, learner: Spec | None, registr
     return model
 
 
-def _save_embeddings(
-    model: Model, store: Store, tracks: Tracks, embeddings: NDArray[np.float32], *, in_sample: bool | None
-) -> Path:
+def _save_embeddings(model: Model, store: Store, tracks: Tracks, embeddings: NDArray[np.float32]) -> Path:
     stored = store.embeddings(model.provenance["name"])
-    stored.write(model.provenance["digest"], tracks.recordings, embeddings, in_sample)
+    stored.write(model.provenance["digest"], tracks.recordings, embeddings, model.recordings)
     return stored.path
 
 

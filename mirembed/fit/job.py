@@ -175,7 +175,7 @@ def fit_models(
 ) -> Fitted:
     """Train the network of a job on its training tracks and fit the learners to its embeddings.
 
-    No other track is read, except for the band statistics of ``normalize="dataset"``.
+    No other track is read, except for the moments of all frames with ``normalize="dataset"``.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def fit_models(
         If a plugin fails or has other code than the job was planned with, the training diverges, or the labels cannot
         be learned.
     """
-    registry.require_code(job.provenance.get("settings"), ("network", "similarity", "learner"), "this training")
+    _require_code(job, registry)
     data, scale = _read_training_tracks(job)
     approach, device = job.approach, job.settings.device
     if not approach.trains:
@@ -222,6 +222,11 @@ def fit_models(
             data, plugin, job.settings, similarity, label_similarity, job.checkpoint, on_epoch, fit_checkpoint
         )
     return fit_trained(trained, notes=True)
+
+
+def _require_code(job: Job, registry: Registry) -> None:
+    """Refuse plugins whose code has changed since the job was planned."""
+    registry.require_code(job.provenance.get("settings"), ("network", "similarity", "learner"), "this training")
 
 
 def _read_training_tracks(job: Job) -> tuple[TrainingData, TargetScale | None]:
@@ -298,8 +303,9 @@ def fit_to_saved(job: Job, saved: Model, embeddings: NDArray[np.float32], regist
     Raises
     ------
     MirembedError
-        If a plugin fails, or the labels cannot be learned.
+        If a plugin fails or has other code than the job was planned with, or the labels cannot be learned.
     """
+    _require_code(job, registry)
     labels = job.labels[job.rows]
     scale = None if isinstance(job.task, Classification) else TargetScale.fit(job.task, labels)
     model = replace(saved, task=job.task, head=None, estimator=None, kernel=None, scale=scale)

@@ -151,7 +151,7 @@ def choose_engine_for(
     SpecError
         If the optimizer or the engine cannot be used.
     PluginError
-        If a network is not what it must be.
+        If a network fails a check.
     """
     from mirembed.training.engine import choose_engine
     from mirembed.training.network import PluginNetwork

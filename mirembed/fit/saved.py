@@ -1,4 +1,4 @@
-"""Networks of saved models that are used as they are, with their features and their normalization."""
+"""Networks of saved models that are used without training, with their features and their normalization."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ class SavedNetwork:
             return
         if resolve_features(registry, self.features.spec).digests != self.features.digests:
             raise MismatchError(
-                f"the model {self.folder} was trained on {self.features.spec} as other code computed it, and the store "
-                f"{store.root} has no such frames; fit it again"
+                f"the model {self.folder} was trained on {self.features.spec} computed by other code, and the store "
+                f"{store.root} does not have those frames; fit it again"
             )
 
     def overlap_warning(self, tracks: Tracks, method: str) -> str | None:
@@ -161,7 +161,7 @@ def needed_features(
         known = needed.setdefault(network.features.spec, network.features)
         if known.digests != network.features.digests:
             raise MismatchError(
-                f"the model {network.folder} was trained on {known.spec} of other code or parameters than "
+                f"the model {network.folder} was trained on {known.spec} with other code or parameters than "
                 f"{known.spec} has here; fit it again"
             )
     return list(needed.values()) or list(features[:1])

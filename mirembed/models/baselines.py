@@ -20,7 +20,7 @@ BLOCK = 10_000
 class InputStatistics:
     """Mean and standard deviation over time of what a network sees of a track, standardized on the training tracks.
 
-    Of features of one frame, that frame.
+    For features with one frame, that frame.
 
     Attributes
     ----------

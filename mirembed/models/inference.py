@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from mirembed.audio.files import printable
 from mirembed.errors import MismatchError, SpecError
-from mirembed.extract import FileToExtract, extract_files
+from mirembed.extract import ExtractedFile, FileToExtract, extract_files
 from mirembed.features import FeaturesInfo, resolve_features
 from mirembed.features.info import common_length
 from mirembed.hookspecs import Classification, Task
@@ -28,8 +29,8 @@ from mirembed.training.engine import prepare_engine
 
 SUFFIXES = (".csv", ".parquet")
 
-MAX_FRAMES = 400_000
-"""Number of frames held at once: about 60 MB, however long the files are."""
+HELD_BYTES = 64 * 2**20
+"""Frames of several files are held, to be embedded together, until they take so much memory."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,10 @@ def embed_files(
 def embed_recordings(
     model: Model, store: Store, recordings: Collection[str], progress: Progress
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the embeddings ``[units]`` of recordings that the store has embeddings or frames of; no file is read."""
+    """Return the embeddings ``[units]`` of recordings that the store has embeddings or frames of; no file is read.
+
+    Recordings whose frames cannot be stacked are left out.
+    """
     found = {}
     if "digest" in model.provenance:  # it is saved
         stored = store.embeddings(model.provenance["name"]).read(model.provenance["digest"])
@@ -104,19 +108,27 @@ def embed_recordings(
     if left and model.engine == "auto":
         prepare_engine(progress.note)
     waiting: dict[str, list[NDArray[np.float32]]] = {}
+
+    def embed_waiting() -> None:
+        for one in shards[1:]:
+            for name, frames in one.frames_of(waiting):
+                waiting[name].append(frames)
+        stacked = {}
+        for name, parts in waiting.items():
+            with contextlib.suppress(MismatchError):
+                stacked[name] = stack(features, parts, name)
+        found.update(_embed(model, stacked))
+        waiting.clear()
+        progress.update(len(found))
+
     n_frames = 0
-    for number, (name, frames) in enumerate(shards[0].frames_of(left), 1):
+    for name, frames in shards[0].frames_of(left):
         waiting[name] = [frames]
         n_frames += len(frames)
-        if n_frames >= MAX_FRAMES or number == len(left):
-            for one in shards[1:]:
-                for other, values in one.frames_of(waiting):
-                    waiting[other].append(values)
-            stacked = {name: stack(features, parts, name) for name, parts in waiting.items()}
-            found |= _embed(model, stacked)
-            waiting.clear()
+        if 4 * n_frames * features.values >= HELD_BYTES:
+            embed_waiting()
             n_frames = 0
-        progress.update(len(found))
+    embed_waiting()
     return found
 
 
@@ -141,19 +153,31 @@ def _embed_decoded(
     n_failed, seconds = 0, 0.0
     files = [FileToExtract(paths[number], (), here.parts) for number in numbers]
     for completed, outcome in enumerate(extract_files(files, jobs), 1):
-        number, result = numbers[outcome.index], outcome.result
-        if isinstance(result, str) or result.failures:
-            n_failed += 1
-            yield number, result if isinstance(result, str) else next(iter(result.failures.values()))
-        else:
-            frames = [result.frames[digest] for digest in features.digests]
-            waiting[number] = stack(features, frames, printable(paths[number]))
+        number = numbers[outcome.index]
+        result: ExtractedFile | NDArray[np.float32] | str = outcome.result
+        if isinstance(result, ExtractedFile):
             seconds += result.duration
-        if sum(map(len, waiting.values())) >= MAX_FRAMES:
+            result = _stacked(features, result, paths[number])
+        if isinstance(result, str):
+            n_failed += 1
+            yield number, result
+        else:
+            waiting[number] = result
+        if sum(frames.nbytes for frames in waiting.values()) >= HELD_BYTES:
             yield from _embed(model, waiting).items()
             waiting.clear()
         progress.update(n_known + completed, failed=n_failed, audio_seconds=seconds)
     yield from _embed(model, waiting).items()
+
+
+def _stacked(features: FeaturesInfo, file: ExtractedFile, path: Path) -> NDArray[np.float32] | str:
+    """Return the frames of a file, or the reason why it does not have them."""
+    for reason in file.failures.values():
+        return reason
+    try:
+        return stack(features, [file.frames[digest] for digest in features.digests], printable(path))
+    except MismatchError as error:
+        return str(error)
 
 
 def stack(features: FeaturesInfo, parts: Sequence[NDArray[np.float32]], name: str) -> NDArray[np.float32]:

@@ -29,8 +29,9 @@ from mirembed.hookspecs import Classification, Estimator, Task
 from mirembed.models.baselines import InputStatistics, NoFeatures
 from mirembed.models.estimators import dump_estimator, load_estimator
 from mirembed.models.learners import FittedLearner, Kernel
-from mirembed.models.saved import LEARNER, MANIFEST, NETWORK, file_digest, list_models
+from mirembed.models.saved import LEARNER, MANIFEST, NETWORK, list_models
 from mirembed.progress import counted
+from mirembed.provenance import file_digest
 from mirembed.registry import Registry, plugin_code
 from mirembed.store.files import read_json, write_json, writing
 from mirembed.store.rows import task_from_json, task_to_json

@@ -1,7 +1,7 @@
 """The tracks that are most similar to one, in the store or in a folder.
 
-Among stored embeddings this needs no network, and with the built-in similarities no torch. Nothing is decoded that the
-store has frames of.
+Comparing stored embeddings needs no network and, with the built-in similarities, no torch. Files whose frames are in
+the store are not decoded.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def neighbors(
     jobs: int | None,
     progress: Progress,
 ) -> Neighbors:
-    """Rank tracks by their similarity to ``track``, which is left out itself.
+    """Rank tracks by their similarity to ``track``, which itself is left out.
 
     Parameters
     ----------

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from mirembed.errors import StoreError
 from mirembed.features.info import FeaturesInfo
+from mirembed.provenance import file_digest
 from mirembed.store.files import Fault, read_json
 
 MANIFEST, NETWORK, LEARNER = "model.json", "network.safetensors", "learner.skops"
@@ -37,12 +37,6 @@ class ModelSummary:
     approach: str = ""
     tracks: int = 0
     bytes: int = 0
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def list_models(models: Path) -> list[Path]:

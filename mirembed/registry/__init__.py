@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mirembed.errors import NameClashError, ParameterError, PluginError, SpecError, UnknownNameError
-from mirembed.provenance import recorded_plugins
+from mirembed.provenance import file_digest, recorded_plugins
 from mirembed.registry.discovery import Selection, discover
 from mirembed.registry.plugins import (
     COMMANDS_HOOK,
@@ -103,7 +103,7 @@ class Registry:
 
     @staticmethod
     def has_commands(hook: str | None) -> bool:
-        """Whether a kind or hook is that of commands, which are no plugins with a name and parameters; None is all."""
+        """Whether a kind or hook is that of commands, which are not registered with a factory; None means all kinds."""
         return hook in ("command", COMMANDS_HOOK, None)
 
     def matching(self, name: str) -> tuple[list[Plugin], list[BrokenPlugin]]:
@@ -166,17 +166,25 @@ class Registry:
         UnknownNameError
             If a plugin is missing.
         PluginError
-            If the code of one is another.
+            If the code of one, or a file that it reads, has changed.
         """
         for recorded in recorded_plugins(content):
             if recorded["kind"] not in kinds:
                 continue
             plugin = self.require(recorded["kind"], recorded, user)
             if plugin.code != recorded["code"]:
-                raise PluginError(
-                    f"{user} was planned with other code of the {plugin.kind} {plugin.full_name}, which has changed "
-                    "since or differs on this machine; run the same command again"
-                )
+                other = "other code"
+            elif "files" in recorded and self._files_now(plugin, recorded["spec"]) != recorded["files"]:
+                other = "another file"
+            else:
+                continue
+            raise PluginError(
+                f"{user} was planned with {other} of the {plugin.kind} {plugin.full_name}, which has changed "
+                "since or differs on this machine; run the same command again"
+            )
+
+    def _files_now(self, plugin: Plugin, spec: str) -> Any:
+        return self.provenance(plugin.kind, Spec(plugin.full_name, Spec.parse(spec).parameters)).get("files")
 
     def files(self, content: Any) -> dict[str, bytes]:
         """Return the files in ``--plugins-dir`` that recorded settings use, by name.
@@ -213,7 +221,11 @@ class Registry:
                 raise ParameterError(f"{kind} {spec}: {error}") from error
 
     def provenance(self, kind: Kind, spec: Spec) -> dict[str, Any]:
-        """Return what a spec resolves to: distribution, version, code, and the values of all parameters."""
+        """Return what a spec resolves to: distribution, version, code, and the values of all parameters.
+
+        ``files`` has the digests of files that parameters name, except for datasets, whose listing says what they read,
+        and for parameters that features call neutral.
+        """
         plugin = self.find(kind, spec.name)
         given = bind(spec, plugin.factory)
         values = {p.name: given.get(p.name, p.default) for p in parameters_of(plugin.factory)}
@@ -229,6 +241,7 @@ class Registry:
                 key: value if isinstance(value, bool | int | float | str | None) else str(value)
                 for key, value in values.items()
             },
+            **({"files": files} if (files := _files(plugin, values)) else {}),
         }
 
     def shown_name(self, plugin: Plugin) -> str:
@@ -253,6 +266,16 @@ class Registry:
         if self.left_out:
             message += f". Some plugins were left out: {'; '.join(map(str, self.left_out))}"
         return message
+
+
+def _files(plugin: Plugin, values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digests of the files that parameters name, by parameter."""
+    neutral = getattr(plugin.factory, "neutral", ())
+    return {
+        name: file_digest(value)
+        for name, value in values.items()
+        if plugin.kind != "dataset" and isinstance(value, Path) and name not in neutral and value.is_file()
+    }
 
 
 def _clash(plugins: Sequence[Plugin]) -> str:

@@ -4,14 +4,14 @@
 
     mirembed-store/
       store.json                            version of the layout
-      features/<name-digest>/               one row a recording: its hash, facts about it, and its frames
+      features/<name-digest>/               one row per recording: its hash, facts about it, and its frames
         _features.json                      plugin, parameters, values, hop
         *.parquet
-      datasets/<dataset>/                   one row a track: id, recording, labels, group, file
+      datasets/<dataset>/                   one row per track: id, recording, labels, group, file
         dataset.json                        task, plugin, folder of the audio
         tracks.parquet
         failures.parquet
-      embeddings/<model>/*.parquet          one row a recording: its embedding
+      embeddings/<model>/*.parquet          one row per recording: its embedding
       models/<model>/
       runs/<run>/
       cache/                                rebuilt when missing

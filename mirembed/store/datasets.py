@@ -1,4 +1,4 @@
-"""One dataset of a store: its tracks, the files that failed, and ``dataset.json``. The frames are not here."""
+"""One dataset of a store: its tracks, the files that failed, and ``dataset.json``. It holds no frames."""
 
 from __future__ import annotations
 

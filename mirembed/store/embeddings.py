@@ -1,8 +1,8 @@
-"""The embeddings that one model made: one row a recording, in Parquet."""
+"""The embeddings from one model: one row per recording, in Parquet."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ class StoredEmbeddings:
         self.path = folder / "embeddings.parquet"
 
     def write(
-        self, digest: str, recordings: Sequence[str], vectors: NDArray[np.float32], in_sample: bool | None
+        self, digest: str, recordings: Sequence[str], vectors: NDArray[np.float32], trained_on: Collection[str]
     ) -> None:
         """Write the embeddings in place of those that are there.
 
@@ -42,18 +42,19 @@ class StoredEmbeddings:
         recordings : sequence of str
             A recording may occur several times, with the same vector.
         vectors : ndarray [n_recordings, units]
-        in_sample : bool or None
-            Whether the network was trained on these recordings; None if unknown.
+        trained_on : collection of str
+            The recordings that the network was trained on: they get True in the column ``in_sample``.
         """
         import numpy as np
         import pyarrow as pa
 
-        rows = list({recording: row for row, recording in enumerate(recordings)}.values())
+        of_recording = {recording: row for row, recording in enumerate(recordings)}
+        names, rows, known = list(of_recording), list(of_recording.values()), set(trained_on)
         flat = pa.array(np.ascontiguousarray(vectors[rows]).reshape(-1), pa.float32())
         columns = {
-            "recording": pa.array([recordings[row] for row in rows], pa.string()),
+            "recording": pa.array(names, pa.string()),
             "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
-            "in_sample": pa.array([in_sample] * len(rows), pa.bool_()),
+            "in_sample": pa.array([name in known for name in names], pa.bool_()),
         }
         write_table(self.path, pa.table(columns).replace_schema_metadata({_DIGEST: digest}))
 

@@ -1,4 +1,4 @@
-"""The frames of recordings by one features plugin: Parquet shards, one row a recording, and ``_features.json``.
+"""The frames of recordings by one features plugin: Parquet shards, one row per recording, and ``_features.json``.
 
 Shards are only ever added, or replaced whole. If two hold the same recording, the later one counts. Several processes
 may add shards at the same time.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -310,11 +310,15 @@ def check_digest(shard: Path, digest: str) -> None:
     import pyarrow.parquet as pq
 
     with reading_parquet(shard):
-        metadata = pq.read_schema(shard).metadata or {}
+        schema = pq.read_schema(shard)
     try:
-        found: Mapping[str, str] = json.loads(metadata[PART])
-        spec, other = found["spec"], found["digest"]
+        part = FeaturesPart(**json.loads((schema.metadata or {})[PART]))
+        is_shard = schema.equals(recordings_schema(part))
     except (KeyError, TypeError, ValueError):
-        raise StoreError(f"{shard} is not a shard of mirembed; move it out of the store") from None
-    if other != digest:
-        raise MismatchError(f"{shard} holds other features ({spec}, digest {other}); move it out of the store")
+        is_shard = False
+    if not is_shard:
+        raise StoreError(f"{shard} is not a shard of mirembed; move it out of the store")
+    if part.digest != digest:
+        raise MismatchError(
+            f"{shard} holds other features ({part.spec}, digest {part.digest}); move it out of the store"
+        )

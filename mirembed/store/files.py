@@ -26,7 +26,7 @@ TEMPORARY = ".tmp-"
 """Prefix of the names of folders for unfinished files; the host and the process follow."""
 
 _ATTEMPTS = 5
-"""To share a folder, as `is_held` may have it for a moment; a tenth of a second apart."""
+"""Of `shared`, a tenth of a second apart, because `is_held` may lock the folder for a moment."""
 
 
 @contextlib.contextmanager
@@ -115,7 +115,7 @@ def exclusive(folder: Path, busy: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def shared(folder: Path, busy: str) -> Iterator[None]:
-    """Hold the right to add files to ``folder`` beside other processes; nobody has it to himself in the meantime.
+    """Hold the right to add files to ``folder`` beside other processes; no process has exclusive access meanwhile.
 
     Raises
     ------
@@ -128,12 +128,13 @@ def shared(folder: Path, busy: str) -> Iterator[None]:
 
     with contextlib.ExitStack() as held:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file = held.enter_context((folder / ".lock").open("ab"))
             for attempt in range(_ATTEMPTS):
+                folder.mkdir(parents=True, exist_ok=True)
+                file = held.enter_context((folder / ".lock").open("ab"))
                 with contextlib.suppress(BlockingIOError):
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                    break
+                    if os.fstat(file.fileno()).st_nlink:  # otherwise the folder has just been deleted
+                        break
                 time.sleep(0.1 * (attempt + 1 < _ATTEMPTS))
             else:
                 raise StoreBusyError(busy)

@@ -102,7 +102,7 @@ class FrameFile:
     def open(self) -> NDArray[np.float32]:
         """Map the frames: ndarray ``[total frames, n_values]``, read-only.
 
-        Read it through `reading_ahead`: every page that was not asked for in advance has to be waited for.
+        Read it through `reading_ahead`: the process waits for every page that was not requested in advance.
         """
         frames = np.memmap(self.path, np.float32, "r", shape=self.shape)
         if mapping := _mapping(frames):

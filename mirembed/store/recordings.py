@@ -12,7 +12,7 @@ from mirembed.store.root import Store
 
 
 def durations(store: Store) -> dict[str, float]:
-    """Return the seconds of every recording that a store has frames of.
+    """Return the duration, in seconds, of every recording for which a store has frames.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def absolute(path: Path) -> str:
 
 
 class KnownRecordings:
-    """The recordings that a store has frames or tracks of.
+    """The recordings for which a store has frames or tracks.
 
     Parameters
     ----------

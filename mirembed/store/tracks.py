@@ -43,7 +43,7 @@ class Tracks:
     recordings : list of str
         Equal for tracks whose files have the same bytes.
     audio_hashes : list of str
-        Equal for tracks with the same decoded samples. The recording where nothing was decoded.
+        Equal for tracks with the same decoded samples. The recording where none of the features needed to decode.
     features : dict of str to FeaturesInfo
         By spec, as given.
     frames : dict of str to FrameFile
@@ -177,7 +177,7 @@ def open_tracks(
         frames[one.spec] = whole.take([rows[track.id] for track in tracks])
     ids, groups = [track.id for track in tracks], [track.group for track in tracks]
     recordings = [str(track.recording) for track in tracks]
-    first = known[features[0].parts[0].digest]
+    hashes = [{name: one.audio_hash for name, one in index.items() if one.audio_hash} for index in known.values()]
     of_frames = {
         one.spec: _digest([[digest, [known[digest][name].digest for name in recordings]] for digest in one.digests])
         for one in features
@@ -189,7 +189,7 @@ def open_tracks(
         labels=labels,
         groups=groups,
         recordings=recordings,
-        audio_hashes=[first[name].audio_hash or name for name in recordings],
+        audio_hashes=[next((found[name] for found in hashes if name in found), name) for name in recordings],
         features={one.spec: one for one in features},
         frames=frames,
         frames_digests=of_frames,

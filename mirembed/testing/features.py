@@ -1,7 +1,7 @@
 """The checks of features: every public function is one.
 
-The audio is made up: tones in noise, silence and clicks of a few seconds, at several sampling rates. Features that
-refuse it with an `AudioError`, because they need real recordings or an entry in a table, cannot be checked further.
+The audio is synthetic: a few seconds of tones in noise, silence and clicks, at several sampling rates. A check is
+skipped if the features refuse its audio with an `AudioError`, for example because they need an entry in a table.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def short(subject: Subject) -> None:
 
 
 def hop(subject: Subject) -> None:
-    """Return as many frames as the declared hop fits into the duration."""
+    """Return the number of frames that follows from the duration and the declared hop."""
     features = _create(subject)
     if features.hop is None:
         raise SkipTest("it declares no hop, but one frame per recording")
@@ -141,7 +141,7 @@ def hop(subject: Subject) -> None:
 
 
 def rates(subject: Subject) -> None:
-    """Return as many frames at every sampling rate, or refuse a rate with an AudioError."""
+    """Return the same number of frames at every sampling rate, or refuse a rate with an AudioError."""
     features = _create(subject)
     counts: dict[int, int] = {}
     for rate in RATES:
@@ -162,7 +162,7 @@ def rates(subject: Subject) -> None:
 
 
 def blocks(subject: Subject) -> None:
-    """Return the same, whatever the lengths of the blocks of samples."""
+    """Return the same frames, whatever the lengths of the blocks of samples."""
     features = _create(subject)
     expected = _frames(features, _music(), _MUSIC)
     for block in (100_000, 1000, 77):
@@ -173,7 +173,7 @@ def blocks(subject: Subject) -> None:
 
 
 def deterministic(subject: Subject) -> None:
-    """Return the same every time, to the bit, whatever it was called with in between."""
+    """Return the same frames every time, to the bit, whatever it was called with in between."""
     features = _create(subject)
     expected = _frames(features, _music(), _MUSIC)
     _frames(features, SamplesAudio(_noise(SECONDS), RATE), "noise")
@@ -212,7 +212,7 @@ def _extract(features: Features, audio: SamplesAudio, given: str, cause: str = _
     Raises
     ------
     unittest.SkipTest
-        It refuses the audio, about which nothing can be said then.
+        It refuses the audio, so that nothing can be checked.
     """
     if not callable(getattr(features, "extract", None)):
         raise Broken("has no method extract", given="the object that the factory returns", cause="another name for it")

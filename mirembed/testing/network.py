@@ -1,7 +1,7 @@
 """The checks of a network: every public function is one.
 
-The frames are random with fixed seeds, like normalized features. Full tracks are embedded by the engine that embeds
-those of a dataset.
+The frames are random with fixed seeds, like normalized features. Full tracks are embedded by the same engine as those
+of a dataset.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def module(subject: Subject) -> None:
             raise Broken(
                 "returns the same module every time",
                 given=f"frames of {inputs} values",
-                cause="a module made once in the factory: make a new one in module(inputs)",
+                cause="a module created once in the factory: create a new one in module(inputs)",
             )
 
 
@@ -97,7 +97,7 @@ def deterministic(subject: Subject) -> None:
 
 
 def padding(subject: Subject) -> None:
-    """Ignore the padding behind a track: what it holds, and how long it is."""
+    """Ignore the padding after a track: what it contains, and how long it is."""
     made, inputs = _module(subject)
     frames, inside = _frames(len(LENGTHS), max(LENGTHS), inputs), _inside()
     expected = _embed(made, frames, inside, _BATCH)
@@ -138,11 +138,11 @@ def stream(subject: Subject) -> None:
             found = made.finish(state)  # type: ignore[operator]
         if not isinstance(found, Tensor):
             raise Broken(f"returns {type(found).__name__} from finish", given=given, cause="a missing return")
-        _require_same(found, expected, "streams to another result than in one piece", given, cause)
+        _require_same(found, expected, "gives another result in pieces than in one piece", given, cause)
 
 
 def companions(subject: Subject) -> None:
-    """Ignore the other tracks: in a batch but for rounding, and in full-track embedding to the bit."""
+    """Ignore the other tracks: up to rounding in a batch, and to the bit when full tracks are embedded."""
     made, inputs = _module(subject)
     frames, inside = _frames(len(LENGTHS), max(LENGTHS), inputs), _inside()
     together = _embed(made, frames, inside, _BATCH)
@@ -159,7 +159,9 @@ def companions(subject: Subject) -> None:
         found = tracks.embed(made, rows)
         if not np.array_equal(found, whole[rows]):
             what = f"by {np.abs(found - whole[rows]).max():.2g}, expected the same bits as with all tracks"
-            raise Broken(f"embeds full tracks differently with others beside them, {what}", given=given, cause=cause)
+            raise Broken(
+                f"embeds full tracks differently when others are embedded too, {what}", given=given, cause=cause
+            )
 
 
 def gradient(subject: Subject) -> None:
@@ -296,7 +298,7 @@ def _inputs(subject: Subject) -> Iterator[int]:
             continue
         except Exception as error:
             given = f"frames of {inputs} values"
-            raise Broken(f"cannot make a module: {one_line(error)}", given=given, cause=_UNFORESEEN) from error
+            raise Broken(f"cannot create a module: {one_line(error)}", given=given, cause=_UNFORESEEN) from error
         yield inputs
     if len(refused) == len(INPUTS):
         given = f"frames of {', '.join(map(str, INPUTS))} values"

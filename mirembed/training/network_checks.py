@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mirembed.errors import PluginError
 from mirembed.registry import plugin_code
-from mirembed.training.engine import fuses
+from mirembed.training.engine import reason_against_fusing
 from mirembed.training.engine.by_torch import checked_embeddings
 from mirembed.training.engine.self_check import check_claim
 from mirembed.training.excerpts import BLOCK, InputForm
@@ -46,10 +46,10 @@ def checked_module(
         If a check fails.
     """
     check_network(network, inputs, form.excerpt, trained=trained)
-    module = network.seeded(inputs, seed)
-    if engine == "numba" and fuses(module, network.choice, form):
+    values = inputs // 2 if form.deltas else inputs
+    if engine == "numba" and reason_against_fusing(network.choice, values, form) is None:
         check_claim(network, inputs)
-    return module
+    return network.seeded(inputs, seed)
 
 
 def check_network(network: PluginNetwork, inputs: int, excerpt: int, *, trained: bool = True) -> None:
@@ -105,12 +105,17 @@ class _Example:
         self.inside = self._inside(time)
 
     def check_embeddings(self) -> Tensor:
-        """Check type, shape and values, and that neither padding nor companions matter; return the embeddings."""
+        """Check type, shape and values, and that nothing but a track's own frames matters; return the embeddings."""
         embeddings = self._embed(self.frames, self.inside)
         if not embeddings.isfinite().all():
             raise PluginError(
                 f"{self.name} returned values that are not finite for frames {tuple(self.frames.shape)} of normal noise"
             )
+        self._check_same(
+            self._embed(self.frames, self.inside),
+            embeddings,
+            "the same frames have another embedding the second time, even in evaluation mode",
+        )
         alone = torch.cat([self._embed(self.frames[[row]], self.inside[[row]]) for row in (0, 1)])
         self._check_same(
             alone, embeddings[:2], "the other tracks of a batch change an embedding, even in evaluation mode"
@@ -121,7 +126,7 @@ class _Example:
         self._check_same(
             self._embed(longer, self._inside(longer.shape[1])),
             embeddings,
-            "the padding behind a track changes its embedding; leave out the frames where inside is 0",
+            "the padding after a track changes its embedding; leave out the frames where inside is 0",
         )
         return embeddings
 

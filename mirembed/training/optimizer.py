@@ -1,4 +1,4 @@
-"""Optimizers: torch's, by the lower-case names of their classes, and Adadelta without its cost of starting."""
+"""Optimizers: torch's, by the lower-case names of their classes, and Adadelta without the start-up cost of torch's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UNUSABLE = {
     "sparseadam": "takes sparse gradients only",
 }
 _SWITCHES = ("foreach", "fused", "capturable", "differentiable", "maximize")
-"""Parameters of torch's optimizers that concern how a step is computed, or turn it around."""
+"""Parameters of torch's optimizers that affect only how a step is computed, or reverse it."""
 
 
 class Optimizer(Protocol):

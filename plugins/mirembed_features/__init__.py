@@ -15,6 +15,10 @@ def mirembed_register_features(register: Register) -> None:
     """Register the built-in features."""
     register("logmel", LogMel, summary="Log-mel spectrogram: power in mel bands, in dB")
     register("chroma", Chroma, summary="Strength of each pitch class (HPCP), aligned with logmel")
-    register("descriptors", Descriptors, summary="Essentia's low-level, rhythm and tonal descriptors, one vector")
-    register("vectors", Vectors, summary="Computed elsewhere: a Parquet, CSV or NPZ table, or a folder of .npy files")
-    register("onnx", Onnx, summary="Outputs of a network in an ONNX file, by window")
+    register(
+        "descriptors",
+        Descriptors,
+        summary="Essentia's low-level, rhythm and tonal descriptors, one vector per recording",
+    )
+    register("vectors", Vectors, summary="Vectors or frames that you computed elsewhere, from a table or a folder")
+    register("onnx", Onnx, summary="Outputs of a network in an ONNX file, one frame per window")

@@ -1,8 +1,8 @@
-"""The features ``chroma``: how much each pitch class sounds, whatever its octave.
+"""The features ``chroma``: the strength of each pitch class, in whatever octave.
 
 Harmonic pitch class profiles after Gómez (Tonal Description of Music Audio Signals, Universitat Pompeu Fabra, 2006,
-chapter 3), computed by Essentia: each peak of a spectrum is added, with its power, to the pitch
-classes of the notes whose harmonic it can be.
+chapter 3), computed by Essentia: the power of each spectral peak is added to the pitch classes of the notes of which it
+can be a harmonic.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mirembed import Audio, AudioError
 from mirembed_features.framing import exact, windows
 
 ALIGNED = 0.05
-"""Seconds. A frame has its center where a frame of this length that begins with it has its own, as `logmel` does."""
+"""Seconds. Frame ``i`` has the center of a frame of this length that begins at ``i * hop``, as in `logmel`."""
 
 LOWEST, HIGHEST = 40.0, 5000.0
 """Hz: peaks outside this range are left out."""
@@ -49,7 +49,7 @@ class Chroma:
     Parameters
     ----------
     size : {12, 36}
-        Values in a frame: one a semitone, or three.
+        Values in a frame: one per semitone, or three.
     frame : float
         Seconds in a frame, 0.05 to 2.
     hop : float

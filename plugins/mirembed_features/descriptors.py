@@ -1,4 +1,4 @@
-"""The features ``descriptors``: hand-crafted low-level, rhythm and tonal descriptors, one vector a recording.
+"""The features ``descriptors``: hand-crafted low-level, rhythm and tonal descriptors, one vector per recording.
 
 They are those of Essentia's MusicExtractor (Bogdanov et al., Essentia: An Audio Analysis Library for Music Information
 Retrieval, ISMIR 2013), which computed AcousticBrainz. Left out are descriptors whose size depends on the recording
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mirembed import Audio, AudioError
 
 RATE = 44_100
-"""Hz: what the extractor resamples to by itself, worse."""
+"""Hz: the rate that the extractor works at. Its own resampling is worse."""
 
 SHORTEST, LONGEST = 1.0, 1800.0
 """Seconds. The extractor keeps its frames in memory: 1.3 GB for the longest recording."""

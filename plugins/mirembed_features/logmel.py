@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed import Audio, AudioError
+from mirembed_features.framing import exact
 
 Backend = Literal["essentia", "scipy"]
 
@@ -97,11 +98,11 @@ class Definition:
 
     def frame_length(self, rate: int) -> int:
         """Return the number of samples in a frame: ``floor(frame * rate)``."""
-        return math.floor(_exact(self.frame) * rate)
+        return math.floor(exact(self.frame) * rate)
 
     def hop_length(self, rate: int) -> Fraction:
         """Return the number of samples from frame to frame, which need not be whole."""
-        return _exact(self.hop) * rate
+        return exact(self.hop) * rate
 
     def count_frames(self, n_samples: int, rate: int) -> int:
         """Return the number of full frames."""
@@ -143,11 +144,6 @@ class Definition:
                 f"sampling rate {rate} Hz is too low: the bands reach {self.high:.0f} Hz and need at least {lowest} "
                 "Hz; use a recording of full bandwidth, or set a lower high"
             )
-
-
-def _exact(seconds: float) -> Fraction:
-    # 0.025 as written: products of its binary value may fall just below the whole number that they should be.
-    return Fraction(str(seconds))
 
 
 class LogMel:

@@ -1,6 +1,6 @@
 """The features ``onnx``: a network exported to ONNX, on windows of a recording.
 
-Its input are samples, or patches of the mel spectrogram that the published models of the Music Technology Group expect
+The input is samples, or patches of the mel spectrogram that the published models of the Music Technology Group expect
 (MusiCNN, EffNet-Discogs: Alonso-Jiménez et al., TensorFlow Audio Models in Essentia, ICASSP 2020).
 """
 
@@ -55,8 +55,8 @@ class Layout:
 class Onnx:
     """The output of an ONNX model for each window of a recording, computed by ONNX Runtime on one CPU thread.
 
-    Window ``i`` begins at ``i * hop`` seconds; zeros fill the last one, so that the end of the recording is in it. What
-    is not given is taken from the model where it says it.
+    Window ``i`` begins at ``i * hop`` seconds; zeros fill the last one, so that the end of the recording is in it.
+    Parameters that are not given are taken from the model where possible.
 
     Parameters
     ----------
@@ -220,10 +220,12 @@ class Onnx:
         stated = axes[0] if axes[-1] == 1 else axes[-1]
         needed = round(exact(window) * self._required_rate(rate)) if window is not None else stated
         if needed is None:
-            raise ValueError(f"{self._file}: it takes windows of any length; add window=SECONDS; {self._described}")
+            raise ValueError(
+                f"{self._file}: window=SECONDS is needed, because the model takes any length; {self._described}"
+            )
         if stated is not None and needed != stated:
             raise ValueError(
-                f"{self._file}: window={window:g} is {needed} samples, and it takes {stated}; leave window out"
+                f"{self._file}: window={window:g} is {needed} samples, but the model takes {stated}; omit window"
             )
         shape = tuple(1 if axis == 1 else needed for axis in axes)
         return Layout("waveform", shape, batched, sizes[0] if batched else None)
@@ -248,7 +250,7 @@ class Onnx:
 
     def _required_rate(self, rate: int | None) -> int:
         if rate is None:
-            raise ValueError(f"{self._file}: it does not say which rate it expects; add rate=HZ; {self._described}")
+            raise ValueError(f"{self._file}: rate=HZ is needed, because a model does not state it; {self._described}")
         return rate
 
     def _set_hop(self, seconds: float | None) -> None:

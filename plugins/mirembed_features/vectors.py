@@ -1,4 +1,4 @@
-"""The features ``vectors``: what was computed elsewhere, read from a table or a folder.
+"""The features ``vectors``: vectors or frames that were computed elsewhere, read from a table or a folder.
 
 A file is a Parquet, CSV or NPZ table, or a folder of ``.npy`` files. Nothing in it can run code, and no audio is
 decoded.
@@ -32,8 +32,8 @@ class Vectors:
     """Vectors or frames that were computed elsewhere, by track.
 
     Parquet and CSV: a column ``id`` or ``path``, and a column of numbers for each value; Parquet may have the values in
-    a single column of lists instead. NPZ: arrays ``id`` or ``path`` and ``vectors``, one row a track; or an array for
-    each track, named by it. Folder: a file ``NAME.npy`` for each track, in subfolders if the names have any. With
+    a single column of lists instead. NPZ: arrays ``id`` or ``path`` and ``vectors``, one row per track; or an array for
+    each track, named after it. Folder: a file ``NAME.npy`` for each track, in subfolders if the names have any. With
     ``hop``, a track has frames: the rows of a table with its name, in their order, or an array ``[frames, values]``.
 
     Parameters
@@ -98,7 +98,7 @@ class Vectors:
         return values
 
     def _find(self, audio: Audio) -> str:
-        """Return the name in the file that is this recording's."""
+        """Return the name that this recording has in the file."""
         by = self._by if self._by != "auto" else "id" if audio.ids else "path"
         if by == "id" and not audio.ids:
             raise AudioError(f"{self._file} names tracks by id, and no dataset lists this file; use by=path")
@@ -108,13 +108,13 @@ class Vectors:
             others = [other for other in get_args(By)[1:] if self._entries(audio, other)]
             hint = f"; by={others[0]} finds {self._entries(audio, others[0])[0]!r}" if others else ""
             raise AudioError(
-                f"{self._file} has nothing for {by} {exact[0]!r}{hint}; it has {len(self._arrays)}: {some} ..."
+                f"{self._file} has no entry for {by} {exact[0]!r}{hint}; it has {len(self._arrays)}: {some} ..."
             )
         if len(found) > 1:
-            raise AudioError(f"{self._file} has several for this file: {', '.join(map(repr, found))}; keep one")
+            raise AudioError(f"{self._file} has several entries for this file: {', '.join(map(repr, found))}; keep one")
         shared = by in ("name", "stem") or found[0] not in exact
         if shared and self._used.setdefault(found[0], audio.path) != audio.path:
-            raise AudioError(f"{self._file}: {found[0]!r} fits {self._used[found[0]]} too; use whole ids or paths")
+            raise AudioError(f"{self._file}: {found[0]!r} also matches {self._used[found[0]]}; use whole ids or paths")
         return found[0]
 
     def _entries(self, audio: Audio, by: str) -> list[str]:
@@ -192,7 +192,7 @@ def _key_column(columns: list[str]) -> Literal["id", "path"]:
     found: list[Literal["id", "path"]] = [name for name in KEY_COLUMNS if name in columns]  # type: ignore[misc]
     if len(found) != 1 or len(set(columns)) < len(columns):
         shown = ", ".join(columns[:5]) + (" ..." if len(columns) > 5 else "")
-        raise ValueError(f"expected one column id or path, and different names of columns; it has {shown}")
+        raise ValueError(f"expected one column id or path, and distinct column names; it has {shown}")
     return found[0]
 
 
@@ -232,7 +232,7 @@ def _lists(names: list[str], column: Any) -> list[NDArray[Any]]:
         lengths.append(compute.list_value_length(flat).to_numpy())
         flat = compute.list_flatten(flat)
     if flat.null_count or not (pa.types.is_integer(flat.type) or pa.types.is_floating(flat.type)):
-        raise ValueError(f"its lists are of {flat.type} with {flat.null_count} empty places; expected numbers")
+        raise ValueError(f"its lists contain {flat.type} with {flat.null_count} missing values; expected numbers")
     parts = np.split(flat.to_numpy(), np.cumsum(lengths[-1])[:-1])
     if len(lengths) == 1:
         return parts
@@ -241,7 +241,7 @@ def _lists(names: list[str], column: Any) -> list[NDArray[Any]]:
         frames = parts[first : first + n_frames]
         if len({len(frame) for frame in frames}) != 1:
             raise ValueError(
-                f"{name!r} has {n_frames} frames, not all with as many values; expected one or more, equal"
+                f"{name!r} has {n_frames} frames with different numbers of values; expected one or more of equal length"
             )
         arrays.append(np.stack(frames))
         first += n_frames
@@ -255,7 +255,7 @@ def _is_list(type_: Any) -> bool:
 
 
 def _rows(names: list[str], rows: NDArray[Any] | list[NDArray[Any]], framed: bool) -> tuple[Mapping[str, Load], int]:
-    """Return functions for the arrays of tracks, from one array a name, and their width.
+    """Return functions for the arrays of tracks, from one array per name, and their width.
 
     With frames, several rows of one name are its frames.
     """
@@ -335,7 +335,7 @@ def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]
 def _by_track(
     headers: Iterable[tuple[str, tuple[int, ...], np.dtype[Any], Load]], framed: bool
 ) -> tuple[Mapping[str, Load], int]:
-    """Check one array a track: ``[values]``, or ``[frames, values]``."""
+    """Check one array per track: ``[values]``, or ``[frames, values]``."""
     loads: dict[str, Load] = {}
     checked = []
     for name, shape, dtype, load in headers:

@@ -1,6 +1,6 @@
 """The built-in networks as torch modules: from frames ``[batch, time, inputs]`` to embeddings ``[batch, units]``.
 
-All take ``inside [batch, time]``, which is 1 for the frames of a track and 0 for the padding behind its end. Whatever
+All take ``inside [batch, time]``, which is 1 for the frames of a track and 0 for the padding after its end. Whatever
 the padding holds, the embedding is the one that the track would have without it.
 """
 
@@ -207,7 +207,7 @@ class BidirectionalRecurrent(Recurrent):
 
 
 def _turned(frames: Tensor, inside: Tensor) -> Tensor:
-    """Reverse each sequence in time; its padding stays behind it."""
+    """Reverse each sequence in time; its padding stays after it."""
     time = torch.arange(frames.shape[1], device=frames.device)
     last = inside.sum(dim=1, keepdim=True).long() - 1  # [batch, 1]
     index = torch.where(time <= last, last - time, time)  # [batch, time]

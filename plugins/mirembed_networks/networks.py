@@ -39,12 +39,12 @@ class Gru:
         What the embedding takes from the outputs of the last layer: their ``mean``, ``mean+std`` or, with
         ``attention``, a mean with learned weights.
     dropout : float
-        Fraction of the values between two layers that each step of training drops; 0 or more, below 1.
+        Fraction of the values between two layers that is dropped in each training step; 0 or more, below 1.
 
     Raises
     ------
     ValueError
-        If a parameter has another value.
+        If a parameter is out of range.
     """
 
     hidden: int = 100
@@ -105,16 +105,16 @@ class Crnn:
         Number of equal parts of a frame that the first convolution sees side by side, like the colors of an image. With
         2, each value lies over its own difference, where differences are appended.
     pool_frames, pool_values : int
-        Each block keeps the largest of so many consecutive frames, and of so many neighboring values.
+        Each block keeps the maximum over this many consecutive frames and this many neighboring values.
     hidden, units : int
         Units of the two GRU layers; the embedding has ``units`` values.
     dropout : float
-        Fraction of the values that each block drops at each step of training; 0 or more, below 1.
+        Fraction of the values that each block drops in each training step; 0 or more, below 1.
 
     Raises
     ------
     ValueError
-        If a parameter has another value, or ``planes`` does not divide the values of a frame.
+        If a parameter is out of range, or ``planes`` does not divide the values of a frame.
     """
 
     maps: int = 16
@@ -142,7 +142,7 @@ class Crnn:
 class Mlp:
     """Fully connected layers with ReLU between them, applied to each frame, and the mean over time.
 
-    Meant for features of one frame; on several frames it knows nothing of their order.
+    Meant for features with one frame; if there are several, their order is not used.
 
     Parameters
     ----------
@@ -153,12 +153,12 @@ class Mlp:
     layers : int
         Number of layers.
     dropout : float
-        Fraction of the values between two layers that each step of training drops; 0 or more, below 1.
+        Fraction of the values between two layers that is dropped in each training step; 0 or more, below 1.
 
     Raises
     ------
     ValueError
-        If a parameter has another value.
+        If a parameter is out of range.
     """
 
     hidden: int = 100

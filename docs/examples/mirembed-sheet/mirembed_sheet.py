@@ -26,8 +26,8 @@ def sheet(
     if not files:
         raise MirembedError(f"{audio} contains no audio files")
     write(files, out)
-    typer.echo(f"{out}: {counted(len(files), 'row')}; correct the labels, then: mirembed extract --audio {audio}")
-    typer.echo(f"--dataset folder:labels={out}")
+    typer.echo(f"{out}: {counted(len(files), 'row')}; correct the labels, then run:")
+    typer.echo(f"mirembed extract --dataset folder:labels={out} --audio {audio}")
 
 
 def write(files: Mapping[str, Path], out: Path) -> None:

@@ -73,7 +73,7 @@ class Engine(Protocol):
 
         Parameters
         ----------
-        frames : ndarray [total_frames, n_bands], dB
+        frames : ndarray [total_frames, values]
         starts, lengths : ndarray [batch]
             First row and number of frames of each track.
         offsets : ndarray [batch]

@@ -201,9 +201,9 @@ def _tiles(
     normalization: Normalization,
 ) -> _Tiles:
     """Check a batch and lay it out, with up to ``n_frames`` frames of each track from its offset on."""
-    n_bands = len(normalization.mean)
-    if frames.dtype != np.float32 or frames.ndim != 2 or frames.shape[1] != n_bands or not frames.flags.c_contiguous:
-        raise ValueError(f"frames are {frames.dtype} {frames.shape}; expected float32 [total frames, {n_bands}]")
+    n_values = len(normalization.mean)
+    if frames.dtype != np.float32 or frames.ndim != 2 or frames.shape[1] != n_values or not frames.flags.c_contiguous:
+        raise ValueError(f"frames are {frames.dtype} {frames.shape}; expected float32 [total frames, {n_values}]")
     if len(starts) == 0:
         raise ValueError("there is no track to embed")
     outside = (starts < 0) | (starts + lengths > len(frames)) | (offsets < 0) | (offsets >= lengths)

@@ -62,7 +62,7 @@ def check_claim(network: PluginNetwork, inputs: int) -> None:
     if not difference < TOLERANCE:
         raise PluginError(
             f"{says}, but its module differs from two GRU layers and the mean over time by {difference:.1g}, more than "
-            f"{TOLERANCE:g}; such a network has no attribute fused"
+            f"{TOLERANCE:g}; remove its attribute fused"
         )
 
 

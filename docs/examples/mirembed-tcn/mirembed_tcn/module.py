@@ -23,7 +23,7 @@ class Convolutions(nn.Module):
         mask = inside[:, None, :]  # [batch, 1, time]
         outputs = frames.mT  # [batch, inputs, time]
         for layer in self.layers:
-            # Behind the end of a track there must be zeros, as there are behind the end of a batch.
+            # After the end of a track there must be zeros, as there are after the end of the batch.
             outputs = layer(outputs * mask).relu()  # [batch, channels, time]
         mean = (outputs * mask).sum(dim=2) / mask.sum(dim=2)  # [batch, channels]
         embedding: Tensor = self.output(mean)
