@@ -237,7 +237,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "null": (lambda f: table(f, id=["x", None], a=[1.0, 2.0]), "column id"),
     "lists of several widths": (lambda f: table(f, id=["x", "y"], v=[[1.0], [1.0, 2.0]]), "'y' has 2"),
     "lists of text": (lambda f: table(f, id=["x"], v=[["loud"]]), "string"),
-    "lists with a null": (lambda f: table(f, id=["x"], v=[[1.0, None]]), "1 empty"),
+    "lists with a null": (lambda f: table(f, id=["x"], v=[[1.0, None]]), "1 missing"),
     "frames of several widths": (
         lambda f: table(f, id=["x", "y"], v=[[[1.0]], [[1.0], [1.0, 2.0]]]),
         "'y' has 2 frames",
