@@ -261,7 +261,8 @@ class Features(Protocol):
         A promise: as long as it stays the same, so do the frames. Without it, after any change to the plugin's source,
         mirembed computes the features again.
     ``digest`` : str
-        Digest of anything that the frames depend on besides the parameters and the files that they name: a folder, say.
+        Digest of anything else that the frames depend on besides the parameters and the files that they name, such as a
+        folder.
     ``neutral`` : tuple of str
         Names of parameters that do not change the frames: the number of threads, or the path of a file whose content is
         in ``digest``.

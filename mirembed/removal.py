@@ -148,6 +148,10 @@ def _whole_features(store: Store, shards: FeatureShards) -> Removal:
                 info = dataset.info()
                 kept = {spec: name for spec, name in info.features.items() if name != shards.name}
                 dataset.write_info(replace(info, features=kept))
+                failures = dataset.failures()
+                others = [failure for failure in failures if failure.features != shards.name]
+                if others != failures:
+                    dataset.write_failures(others)
         with shards.lock():
             delete(shards.folder)
 

@@ -205,13 +205,17 @@ N_FILES = 100
 def lose_a_worker(machines: Cluster, command: subprocess.Popen, condition=lambda: True) -> None:
     """Kill a worker while it works on a task, once the condition is true; a new one has come, so that two are left."""
     machines.add_worker()
-    lost = machines.workers.pop(0)
+    working: list[subprocess.Popen] = []
 
     def works() -> bool:
-        return bool(psutil.Process(lost.pid).children(recursive=True))  # the worker process of its task
+        with_task = [one for one in machines.workers if psutil.Process(one.pid).children(recursive=True)]
+        working[:] = with_task[:1]
+        return bool(working)
 
     wait_until(lambda: (condition() and works()) or command.poll() is not None)
     assert command.poll() is None, "the command ended before a worker could be lost"
+    [lost] = working
+    machines.workers.remove(lost)
     lost.send_signal(signal.SIGKILL)
     lost.wait()
 

@@ -392,6 +392,18 @@ def chosen(engine: str, device: str = "cpu", uses: Sequence[NetworkUse] = ()) ->
     return choose_engine(engine, device, notes.append, uses), notes
 
 
+def test_networks_of_torch_are_listed_once_with_all_their_features_and_compile_nothing(afresh, monkeypatch):
+    monkeypatch.setattr(engines, "gradient_difference", lambda: pytest.fail("compiled"))
+    choices = [plugin(spec).choice for spec in ("mlp", "gru:layers=1")]
+    uses = [NetworkUse(choice, features, 40, InputForm()) for choice in choices for features in ("logmel", "chroma")]
+    engine, notes = chosen("auto", uses=uses)
+    assert engine == "torch"
+    assert [re.search(r"for (.+) on (.+), because", note).groups() for note in notes] == [
+        ("mlp", "logmel, chroma"),
+        ("gru:layers=1", "logmel, chroma"),
+    ]
+
+
 def test_numba_is_chosen_where_it_agrees_with_torch(afresh):
     engine, notes = chosen("auto")
     assert engine == "numba"
@@ -503,6 +515,7 @@ def test_on_cuda_torch_is_chosen_without_compiling_the_fused_engine(monkeypatch)
 @pytest.mark.parametrize(("engine", "recorded"), [("auto", "torch"), ("torch", "torch"), ("numba", None)])
 def test_a_command_on_cuda_records_torch_or_refuses(engine, recorded, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a graphics card")
     monkeypatch.setattr(engines, "reason_against_numba", lambda **_: pytest.fail("the fused engine was compiled"))
     features = write_classes(tmp_path / "s")
     settings = experiment(engine=engine, device="cuda", cv=2)

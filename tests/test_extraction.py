@@ -510,16 +510,18 @@ def test_features_that_fail_for_a_file_do_not_keep_others_from_it(store, audio, 
     low, high = (resolve_features(Registry.discover(), f"logmel:high={hertz}") for hertz in (4000, 7900))
     soundfile.write(audio / "low" / "low-1.wav", tone(220, 0.3, seed=9), 11_025)
     summary = run(store, audio, low, high)
-    assert (summary.extracted, summary.stored) == (6, 5)
+    assert (summary.extracted, summary.stored) == (6, 6)
+    assert summary.having == {"logmel:high=4000": 6, "logmel:high=7900": 5}
+    assert "logmel:high=7900: 5 of 6 tracks" in summary.lines("folder")
     [failure] = summary.failures
     assert (failure.id, failure.features) == ("low/low-1.wav", shards_of(store, high).name)
     assert "11025 Hz" in failure.reason
     assert (len(stored(store, low)), len(stored(store, high))) == (6, 5)
     decoded.clear()
     summary = run(store, audio, low, high)
-    assert (summary.failed_before, summary.unchanged, summary.stored, decoded) == (1, 5, 5, [])
+    assert (summary.failed_before, summary.unchanged, summary.stored, decoded) == (1, 5, 6, [])
     summary = run(store, audio, low)
-    assert (summary.failed_before, summary.unchanged, summary.stored) == (0, 6, 6)
+    assert (summary.failed_before, summary.unchanged, summary.stored, summary.failures) == (0, 6, 6, [])
     assert [one.features for one in dataset_of(store).failures()] == [failure.features]
 
 

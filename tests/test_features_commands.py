@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,6 +13,8 @@ from test_onnx import dense
 pytestmark = pytest.mark.slow
 
 PLUGIN = """
+import os
+
 import numpy as np
 from mirembed import hookimpl
 
@@ -23,6 +26,8 @@ class Bad:
 
     def extract(self, audio):
         n = round(sum(map(len, audio.blocks())) / audio.rate / 0.025) - 1
+        if self.how == "exit":
+            os._exit(3)
         return {
             "nan": np.full((n, 2), np.nan, np.float32),
             "width": np.zeros((n, 3), np.float32),
@@ -99,6 +104,13 @@ def test_a_plugin_that_breaks_its_word_is_named(
     assert n_rows(mirembed.folder, "logmel") == 12
 
 
+def test_a_plugin_that_ends_its_worker_is_named(mirembed: Command, audio: Path, plugins: Path) -> None:
+    flags = ["--dataset", "folder", "--audio", audio, "--features", "bad:how=exit"]
+    found = mirembed("--plugins-dir", plugins, "extract", *flags, code=2)
+    assert "code 3" in found.stdout
+    assert "bad:how=exit of bad.py" in found.stdout
+
+
 @pytest.mark.parametrize(("hop", "shown"), [("0.05", "0.05 s"), ("none", "one vector")])
 def test_a_hop_that_cannot_be_stacked_is_refused(
     hop: str, shown: str, mirembed: Command, audio: Path, plugins: Path
@@ -128,6 +140,22 @@ def test_features_that_the_store_lacks_are_named_with_the_command(mirembed: Comm
     assert "--features chroma" in found.stderr
 
 
+def test_features_from_before_that_cannot_be_computed_any_more_are_named_with_the_way_out(
+    mirembed: Command, audio: Path
+) -> None:
+    table = vectors(audio)
+    shape = ["extract", "--dataset", "folder", "--audio", audio]
+    mirembed(*shape, "--features", f"vectors:file={table}")
+    table.unlink()
+    found = mirembed(*shape, code=1)
+    assert f"folder was extracted with vectors:file={table} before" in found.stderr
+    [features] = mirembed.folder.glob("mirembed-store/features/*")
+    assert f"mirembed store rm features:{features.name}" in found.stderr
+    mirembed(*shape, "--features", "logmel")
+    mirembed("store", "rm", f"features:{features.name}", "--yes")
+    assert "12 of 12 tracks" in mirembed(*shape).stdout
+
+
 @pytest.mark.parametrize("spec", ["vectors:file=none.csv", "onnx:model=none.onnx,rate=16000", "chroma:size=13"])
 def test_bad_parameters_are_refused_before_any_work(spec: str, mirembed: Command, audio: Path) -> None:
     found = mirembed("extract", "--dataset", "folder", "--audio", audio, "--features", spec, code=1)
@@ -139,3 +167,30 @@ def test_one_vector_a_recording_needs_no_sound(mirembed: Command, audio: Path) -
     broken = audio / "low" / "low-0.wav"
     broken.write_bytes(broken.read_bytes()[:44])
     mirembed("extract", "--dataset", "folder", "--audio", audio, "--features", f"vectors:file={vectors(audio)}")
+
+
+def test_failures_of_a_plugin_are_forgotten_once_it_is_mended(mirembed: Command, audio: Path, plugins: Path) -> None:
+    def extract(code: int) -> dict[str, object]:
+        flags = ["--dataset", "folder", "--audio", audio, "--features", "bad:how=nan", "--json"]
+        lines = mirembed("--plugins-dir", plugins, "extract", *flags, code=code).stdout.splitlines()
+        summary: dict[str, object] = json.loads(lines[-1])
+        return summary
+
+    assert extract(2)["stored"] == 0
+    (plugins / "bad.py").write_text(PLUGIN.replace("np.nan", "0.5"))
+    summary = extract(0)
+    assert (summary["stored"], summary["failures"]) == (12, [])
+    assert json.loads(mirembed("store", "info", "--json").stdout)["datasets"][0]["failures"] == 0
+
+
+def test_a_model_whose_features_are_missing_says_where_to_find_them(
+    mirembed: Command, audio: Path, plugins: Path
+) -> None:
+    (plugins / "bad.py").write_text(PLUGIN.replace("np.nan", "0.5"))
+    flags = ["--dataset", "folder", "--features", "bad:how=nan"]
+    mirembed("--plugins-dir", plugins, "extract", *flags, "--audio", audio)
+    mirembed("--plugins-dir", plugins, "fit", *flags, "--epochs", "1")
+    new = next(write_tones(audio.parent / "new", n_tracks=1, seconds=2).rglob("*.wav"))
+    found = mirembed("predict", "folder-rbf-sl", new, code=1)
+    assert "'bad' of bad.py" in found.stderr
+    assert "--plugins-dir" in found.stderr

@@ -97,6 +97,7 @@ BROKEN = {
         "padding",
     ),
     "sees companions": (pooled(lambda mean, outputs, inside: mean - mean.mean(dim=0)), "other tracks"),
+    "draws noise": (pooled(lambda mean, outputs, inside: mean + torch.randn_like(mean)), "second time"),
     "has no gradient": (pooled(lambda mean, outputs, inside: mean.detach()), "no weight"),
     "has a gradient that is not finite": (
         pooled(lambda mean, outputs, inside: mean + (mean - mean).abs().sqrt()),

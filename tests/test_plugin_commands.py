@@ -149,6 +149,14 @@ def test_a_hook_that_fails_takes_nothing_else_down(mirembed, env, tmp_path, body
     assert "kept" in {plugin["name"] for plugin in listed["plugins"]}
 
 
+def test_what_a_hook_prints_is_no_result(mirembed, env, tmp_path):
+    install(tmp_path / "site", "mirembed-chatty", HOOK + "print('noise')\n    app.command('other')(lambda: None)\n")
+    done = mirembed("shout", env=env)
+    assert done.stdout == "HELLO\n"
+    assert "noise" in done.stderr
+    assert "noise" not in mirembed("plugins", "--json", env=env).stdout
+
+
 def test_an_unknown_command_is_a_usage_error_that_says_what_failed_to_load(mirembed, env, tmp_path):
     install(tmp_path / "site", "mirembed-broken", "1 / 0")
     done = mirembed("nonsense", env=env, code=1)

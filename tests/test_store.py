@@ -452,7 +452,7 @@ def test_stacked_features_that_differ_by_more_than_a_second_are_refused(tmp_path
         opened(store, BOTH)
 
 
-@pytest.mark.parametrize(("recorded", "fact"), [({}, "features dots;"), ({"dots": "dots-0"}, "it has dots-0")])
+@pytest.mark.parametrize(("recorded", "fact"), [({}, "features dots;"), ({"dots": "dots-0"}, r"\(dots-0\)")])
 def test_features_that_the_store_lacks_are_named_with_the_command(tmp_path, recorded, fact):
     store = make_store(tmp_path, [track("a")], [row("A")], info=replace(CLASSES, features=recorded))
     with pytest.raises(StoreError, match=rf"{fact}.*`mirembed extract --dataset folder --features dots`"):
@@ -461,8 +461,23 @@ def test_features_that_the_store_lacks_are_named_with_the_command(tmp_path, reco
 
 def test_a_dataset_without_tracks_that_have_the_features_cannot_be_opened(tmp_path):
     store = make_store(tmp_path, [track("a")])
-    with pytest.raises(StoreError, match=r"no tracks of folder with lines; run `mirembed extract --dataset folder"):
+    with pytest.raises(StoreError, match=r"no track of folder.* has lines; run `mirembed extract --dataset folder"):
         opened(store)
+
+
+def test_only_features_that_no_track_has_are_named_with_what_is_known_of_the_reason(tmp_path):
+    store = make_store(tmp_path, [track("a"), track("b")], [row("A")])
+    with_dots(store, row("B", values=3))
+    with pytest.raises(StoreError, match=r"has all features \(1 have lines, 1 have dots\)"):
+        opened(store, LINES, DOTS)
+    name = store.features(DOTS.parts[0]).name
+    only_lines = make_store(tmp_path / "other", [track("a")], [row("A")])
+    only_lines.features(DOTS.parts[0]).create(DOTS.parts[0])
+    with pytest.raises(StoreError, match=r"has dots; run `mirembed extract --dataset folder --features dots`"):
+        opened(only_lines, LINES, DOTS)
+    only_lines.find(None).write_failures([Failure("a", "a.wav", name, "too short", "", 0, 0)])
+    with pytest.raises(StoreError, match=r"has dots; 1 track failed.* a: too short"):
+        opened(only_lines, LINES, DOTS)
 
 
 # Damage

@@ -34,7 +34,7 @@ from mirembed.registry import Registry
 from mirembed.removal import plan_removals
 from mirembed.runs.folder import FORMAT, RunFolder
 from mirembed.specs import Spec
-from mirembed.store import FeatureShards, Store, compact
+from mirembed.store import Failure, FeatureShards, Store, compact
 from mirembed.store.files import size_of, write_json, write_table
 
 
@@ -653,6 +653,14 @@ def test_features_are_removed_by_their_name_or_spec(mirembed, store, by):
     assert not folder.exists()
     assert verify(Store(store)) == []
     assert Store(store).find(None).info().features == {}  # the next extraction does not compute them again
+
+
+def test_failures_of_removed_features_go_with_them(mirembed, store):
+    dataset, [removed] = Store(store).find(None), Store(store).find(None).info().features.values()
+    failures = [Failure("a.wav", "a.wav", name, "too short", "", 0, 0) for name in (removed, "chroma-012345678901")]
+    dataset.write_failures(failures)
+    mirembed("store", "rm", "features:logmel", "--store", store, "--yes")
+    assert dataset.failures() == failures[1:]
 
 
 def test_the_cache_is_removed_and_made_again(mirembed, store):

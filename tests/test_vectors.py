@@ -165,6 +165,15 @@ def test_a_track_that_is_missing_is_named_with_what_there_is(tmp_path: Path) -> 
         Vectors(as_csv(tmp_path)).extract(recording())
 
 
+@pytest.mark.parametrize(("path", "by"), [("pop/1.wav", "path"), ("elsewhere/x.wav", "name"), ("x.mp3", "stem")])
+def test_a_track_that_is_named_in_another_way_is_found_by_it_on_advice(path: str, by: str, tmp_path: Path) -> None:
+    file = csv(tmp_path / "v.csv", "id,a\npop/1.wav,1\nx.wav,2\nx,3\n")
+    track = recording("0815", path=str(tmp_path / path))
+    with pytest.raises(AudioError, match=f"by={by} finds"):
+        Vectors(file).extract(track)
+    assert Vectors(file, by=by).extract(track).shape == (1, 1)
+
+
 def test_the_digest_is_of_the_content(tmp_path: Path) -> None:
     first = Vectors(as_csv(tmp_path)).digest
     moved = (tmp_path / "v.csv").rename(tmp_path / "w.csv")

@@ -57,9 +57,8 @@ def extract(
     With --json, progress and the final result are printed as JSON, one object per line.
     """
     from mirembed.datasets.catalog import list_dataset
-    from mirembed.extract import ExtractOptions, MaxFailures
+    from mirembed.extract import ExtractOptions, MaxFailures, features_to_extract
     from mirembed.extract import extract as run
-    from mirembed.features import resolve_features
     from mirembed.features.compute import create_features
     from mirembed.store import Store
     from mirembed.workers.executor import executor as on_executor
@@ -68,8 +67,7 @@ def extract(
     limit = None if max_failures is None else MaxFailures.parse(max_failures)
     place = Store(store)
     spec = dataset or place.only_spec()
-    known = place.dataset(spec).info().features if place.dataset(spec).exists else {}
-    wanted = [resolve_features(registry, text) for text in features or [*known] or [defaults.FEATURES]]
+    wanted = features_to_extract(registry, place.dataset(spec), features or [])
     if backend != "auto":  # otherwise each worker finds out for itself
         for part in (part for one in wanted for part in one.parts):
             create_features(registry, part, backend)

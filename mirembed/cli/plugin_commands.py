@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
+import sys
 import traceback
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
@@ -152,7 +154,8 @@ def load_commands(hooks: Iterable[CommandHook], own: Collection[str]) -> PluginC
 
 def _call(hook: CommandHook) -> dict[str, Any]:
     app = App(pretty_exceptions_enable=False, rich_markup_mode="rich")
-    hook.call(app)
+    with contextlib.redirect_stdout(sys.stderr):  # what the hook prints is no command's result
+        hook.call(app)
     if app.registered_callback is not None:
         raise PluginError("it defines a callback; add commands only, or a typer.Typer of its own with add_typer")
     added = dict(typer.main.get_group(app).commands)

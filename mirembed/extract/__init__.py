@@ -2,6 +2,14 @@
 
 from mirembed.extract.extraction import MaxFailures
 from mirembed.extract.file_features import ExtractedFile, ExtractOptions, FileToExtract, extract_files
-from mirembed.extract.update import extract
+from mirembed.extract.update import extract, features_to_extract
 
-__all__ = ["ExtractOptions", "ExtractedFile", "FileToExtract", "MaxFailures", "extract", "extract_files"]
+__all__ = [
+    "ExtractOptions",
+    "ExtractedFile",
+    "FileToExtract",
+    "MaxFailures",
+    "extract",
+    "extract_files",
+    "features_to_extract",
+]

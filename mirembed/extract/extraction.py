@@ -230,7 +230,7 @@ class Extraction:
             self._update(completed)
 
     def _take(self, file: FileToExtract, result: ExtractedFile | str) -> None:
-        """Record the result for a file. Its frames are stored or will be; they are not needed here."""
+        """Record the result for a file whose frames are stored or will be."""
         wanted = [one for one in self.features if one.part in file.features]
         if isinstance(result, str):
             self._fail(file, {one.name: result for one in wanted})
@@ -287,8 +287,10 @@ class Extraction:
     def _write(self) -> None:
         """Write the rows that are waiting, and the failures."""
         self._shards.write()
-        self.summary.failures = [self.failures[key] for key in sorted(self.failures)]
-        self.dataset.write_failures(self.summary.failures)
+        failures = [self.failures[key] for key in sorted(self.failures)]
+        self.dataset.write_failures(failures)
+        names = {one.name for one in self.features}
+        self.summary.failures = [one for one in failures if one.features in names]
         self._written_at = time.monotonic()
 
     def _write_tracks(self) -> None:
@@ -297,11 +299,14 @@ class Extraction:
 
     def _summarize(self) -> None:
         """Count the listed tracks that the store has, and those whose file has changed and cannot be read."""
-        names = {one.name for one in self.features}
-        failed = {one.id: (one.file_size, one.file_mtime_ns) for one in self.summary.failures if one.features in names}
+        failed = {one.id: (one.file_size, one.file_mtime_ns) for one in self.summary.failures}
+        self.summary.having = {one.part.spec: 0 for one in self.features}
         for track in self.tracks.values():
-            if track.listed and all(track.recording in one.having for one in self.features):
+            had = [one.part.spec for one in self.features if track.recording in one.having]
+            if track.listed and had:
                 self.summary.stored += 1
+                for spec in had:
+                    self.summary.having[spec] += 1
                 self.summary.kept += failed.get(track.id, (track.file_size, track.file_mtime_ns)) != (
                     track.file_size,
                     track.file_mtime_ns,

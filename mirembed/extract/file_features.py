@@ -145,7 +145,11 @@ def extract_files(
     tasks = [_Task(file, folder, options.backend) for file in files]
     limits = workers.Limits(lambda task: options.timeout or default_timeout(task.file.path), WORKER_MEMORY, WORKER_KEPT)
     for outcome in workers.run(_extract_file, tasks, max(1, jobs), per_worker=_IN_FLIGHT, limits=limits):
-        yield outcome if isinstance(outcome, workers.Done) else workers.Done(outcome.index, outcome.reason)
+        if isinstance(outcome, workers.Done):
+            yield outcome
+        else:
+            origins = " and ".join(part.origin for part in files[outcome.index].features)
+            yield workers.Done(outcome.index, f"{outcome.reason}; it was computing {origins}")
 
 
 def _extract_file(task: _Task) -> ExtractedFile | str:

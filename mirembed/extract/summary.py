@@ -20,13 +20,15 @@ class Summary:
     extracted, unchanged, relabeled : int
         Extracted now; known to the store already; stored with another label or group, which is now the listed one.
     stored : int
-        Listed tracks whose features are in the store after this run.
+        Listed tracks that the store has after this run, with some of the features that were asked for.
+    having : dict of str to int
+        How many of these have each features, by spec.
     known : int
         New in the dataset, but the store had their features already.
     moved : int
         In the dataset under another id, recognized by their content; they have the listed id now.
     failures : list of Failure
-        Everything in the table of failures after this run: one for each track and features.
+        All of these features that the table of failures has after this run: one for each track and features.
     failed_before : int
         Failures that were not tried again, because they failed in an earlier run and their files have not changed.
     kept : int
@@ -45,6 +47,7 @@ class Summary:
     unchanged: int = 0
     relabeled: int = 0
     stored: int = 0
+    having: dict[str, int] = field(default_factory=dict)
     known: int = 0
     moved: int = 0
     failures: list[Failure] = field(default_factory=list)
@@ -66,6 +69,7 @@ class Summary:
         if self.unlisted:
             them = "it" if self.unlisted == 1 else "them"
             lines[0] += f", and {self.unlisted} no longer listed (--prune removes {them})"
+        lines += [f"{spec}: {n} of {tracks}" for spec, n in self.having.items() if n < self.stored]
         changes = [
             (self.absent, f"{counted(self.absent, 'annotated track')} without audio"),
             (self.relabeled, f"{counted(self.relabeled, 'track')} with a new label or group, not decoded again"),

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from mirembed.audio.files import file_stamp
-from mirembed.errors import StoreError
+from mirembed.config import defaults
+from mirembed.errors import PluginError, StoreError
 from mirembed.extract.extraction import Extraction, Features, MaxFailures
 from mirembed.extract.file_features import ExtractOptions, FileToExtract
 from mirembed.extract.summary import Summary
-from mirembed.features.info import FeaturesInfo, FeaturesPart
+from mirembed.features.info import FeaturesInfo, FeaturesPart, resolve_features
 from mirembed.hookspecs import Classification, Listing, Task, Track
 from mirembed.progress import NO_PROGRESS, Progress, counted
+from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, DatasetStore, Failure, Store, StoredTrack
 from mirembed.store.recordings import KnownRecordings, absolute
@@ -26,6 +28,28 @@ PRUNE_FREELY = 0.1
 
 READ_QUIETLY = 2**30
 """Bytes of files whose reading takes so little time that it is not worth a message."""
+
+
+def features_to_extract(registry: Registry, dataset: DatasetStore, given: Sequence[str]) -> list[FeaturesInfo]:
+    """Return the features that are given, else those that a dataset was extracted with before, else the default.
+
+    Raises
+    ------
+    SpecError, PluginError
+        See `resolve_features`. If features from before cannot be computed any more, the message says how to go on.
+    """
+    if given or not dataset.exists or not (before := dataset.info().features):
+        return [resolve_features(registry, text) for text in given or [defaults.FEATURES]]
+    found = []
+    for text, name in before.items():
+        try:
+            found.append(resolve_features(registry, text))
+        except PluginError as error:
+            raise type(error)(
+                f"{error}; {dataset.info().spec} was extracted with {text} before: choose others with --features, or "
+                f"run `mirembed store rm features:{name}`"
+            ) from error
+    return found
 
 
 def extract(
@@ -114,7 +138,8 @@ def extract(
         _write(dataset, before, info, stored, tracks)
         wanted = [Features.of(part, store) for part in parts]
         before_ids = {track.id for track in stored} | set(moved.values())
-        files, failures = _missing(dataset, listing.tracks, recordings, before_ids, wanted, retry_failed, summary)
+        earlier = [one for one in dataset.failures() if one.features in info.features.values()]  # not replaced ones
+        files, failures = _missing(earlier, listing.tracks, recordings, before_ids, wanted, retry_failed, summary)
         extraction = Extraction(
             store=store,
             dataset=dataset,
@@ -274,7 +299,7 @@ def _with_classes(task: Task, others: Sequence[str]) -> Task:
 
 
 def _missing(
-    dataset: DatasetStore,
+    failures_before: Sequence[Failure],
     tracks: Sequence[Track],
     recordings: Mapping[str, str],
     before: Collection[str],
@@ -287,7 +312,7 @@ def _missing(
     ``before`` has the ids that the dataset had already.
     """
     listed, wanted = {track.id for track in tracks}, {one.name for one in features}
-    failures = {(one.id, one.features): one for one in dataset.failures() if one.id in listed}
+    failures = {(one.id, one.features): one for one in failures_before if one.id in listed}
     files: dict[Path, tuple[list[str], list[FeaturesPart]]] = {}
     for track in tracks:
         stamp, recording = file_stamp(track.path), recordings.get(track.id)

@@ -50,12 +50,15 @@ def create_features(registry: Registry, part: FeaturesPart, backend: str = "auto
 
     Raises
     ------
+    UnknownNameError
+        It is missing; the message says what to install.
     PluginError
         It cannot be created here.
     MismatchError
         It is no longer the plugin that ``part`` describes.
     """
     spec = Spec.parse(part.spec)
+    registry.require("features", part.plugin, "this command")
     features: Features = registry.create("features", spec)
     if backend != "auto" and "backend" not in spec.parameters and "backend" in getattr(features, "neutral", ()):
         features = registry.create("features", Spec(spec.name, {**spec.parameters, "backend": backend}))

@@ -154,8 +154,7 @@ def open_tracks(
     having = {one.spec: [track for track in stored if _has(track, one, known)] for one in features}
     tracks = [track for track in stored if all(_has(track, one, known) for one in features)]
     if not tracks:
-        named, command = " and ".join(one.spec for one in features), _command(info, features)
-        raise StoreError(f"the store {store.root} has no tracks of {info.spec} with {named}; run {command}")
+        raise StoreError(_why_none(store, dataset, info, having, features))
     labels: list[str] | NDArray[np.float64]
     if isinstance(info.task, Classification):
         labels = [str(track.label) for track in tracks]
@@ -208,9 +207,10 @@ def _read_index(store: Store, part: FeaturesPart, info: DatasetInfo) -> dict[str
     shards = store.features(part)
     if not shards.exists:
         other = info.features.get(part.spec)
-        why = f" as this version computes them (it has {other})" if other not in (None, shards.name) else ""
+        changed = other not in (None, shards.name)
+        lack = f"has the features {part.spec} only by other code or from another file ({other})"
         raise StoreError(
-            f"the store {store.root} does not have the features {part.spec}{why}; run "
+            f"the store {store.root} {lack if changed else f'does not have the features {part.spec}'}; run "
             f"`mirembed extract --dataset {info.spec} --features {part.spec}`"
         )
     facts = shards.columns("n_frames", "frames_digest", "backend", "audio_hash")
@@ -219,6 +219,27 @@ def _read_index(store: Store, part: FeaturesPart, info: DatasetInfo) -> dict[str
 
 def _has(track: StoredTrack, features: FeaturesInfo, known: Mapping[str, Mapping[str, _Frames]]) -> bool:
     return all(track.recording in known[part.digest] for part in features.parts)
+
+
+def _why_none(
+    store: Store,
+    dataset: DatasetStore,
+    info: DatasetInfo,
+    having: Mapping[str, Sequence[StoredTrack]],
+    features: Sequence[FeaturesInfo],
+) -> str:
+    """Say which features no track has, and why as far as it is known, or that no track has all of them."""
+    lacking = [one for one in features if not having[one.spec]]
+    if not lacking:
+        listed = ", ".join(f"{len(some)} have {spec}" for spec, some in having.items())
+        return f"no track of {info.spec} in the store {store.root} has all features ({listed})"
+    named = " or ".join(one.spec for one in lacking)
+    message = f"no track of {info.spec} in the store {store.root} has {named}"
+    names = {store.features(part).name for one in lacking for part in one.parts}
+    if failed := [failure for failure in dataset.failures() if failure.features in names]:
+        n_failed = counted(len({failure.id for failure in failed}), "track")
+        return f"{message}; {n_failed} failed, the first one, {failed[0].id}: {failed[0].reason}"
+    return f"{message}; run {_command(info, lacking)}"
 
 
 def _command(info: DatasetInfo, features: Sequence[FeaturesInfo]) -> str:

@@ -105,12 +105,17 @@ class _Example:
         self.inside = self._inside(time)
 
     def check_embeddings(self) -> Tensor:
-        """Check type, shape and values, and that neither padding nor companions matter; return the embeddings."""
+        """Check type, shape and values, and that nothing but a track's own frames matters; return the embeddings."""
         embeddings = self._embed(self.frames, self.inside)
         if not embeddings.isfinite().all():
             raise PluginError(
                 f"{self.name} returned values that are not finite for frames {tuple(self.frames.shape)} of normal noise"
             )
+        self._check_same(
+            self._embed(self.frames, self.inside),
+            embeddings,
+            "the same frames have another embedding the second time, even in evaluation mode",
+        )
         alone = torch.cat([self._embed(self.frames[[row]], self.inside[[row]]) for row in (0, 1)])
         self._check_same(
             alone, embeddings[:2], "the other tracks of a batch change an embedding, even in evaluation mode"

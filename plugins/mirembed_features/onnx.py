@@ -192,7 +192,7 @@ class Onnx:
     def _choose_output(self, name: str | None) -> Any:
         outputs = [one for one in self._session.get_outputs() if one.type in _TYPES and name in (None, one.name)]
         if len(outputs) != 1:
-            problem = "output=NAME is needed" if name is None else f"no output {name} of floating-point numbers"
+            problem = "add output=NAME" if name is None else f"no output {name} of floating-point numbers"
             raise ValueError(f"{self._file}: {problem}; {self._described}")
         return outputs[0]
 

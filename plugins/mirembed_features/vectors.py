@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,18 +102,26 @@ class Vectors:
         by = self._by if self._by != "auto" else "id" if audio.ids else "path"
         if by == "id" and not audio.ids:
             raise AudioError(f"{self._file} names tracks by id, and no dataset lists this file; use by=path")
-        exact = self._names(audio, by)
-        names = exact if by in ("name", "stem") else [*exact, *map(_without_suffix, exact)]
-        found = sorted({name for name in names if name in self._arrays})
+        exact, found = self._names(audio, by), self._entries(audio, by)
         if not found:
             some = ", ".join(map(repr, list(self._arrays)[:2]))
-            raise AudioError(f"{self._file} has no entry for {by} {names[0]!r}; it has {len(self._arrays)}: {some} ...")
+            others = [other for other in get_args(By)[1:] if self._entries(audio, other)]
+            hint = f"; by={others[0]} finds {self._entries(audio, others[0])[0]!r}" if others else ""
+            raise AudioError(
+                f"{self._file} has no entry for {by} {exact[0]!r}{hint}; it has {len(self._arrays)}: {some} ..."
+            )
         if len(found) > 1:
             raise AudioError(f"{self._file} has several entries for this file: {', '.join(map(repr, found))}; keep one")
         shared = by in ("name", "stem") or found[0] not in exact
         if shared and self._used.setdefault(found[0], audio.path) != audio.path:
             raise AudioError(f"{self._file}: {found[0]!r} also matches {self._used[found[0]]}; use whole ids or paths")
         return found[0]
+
+    def _entries(self, audio: Audio, by: str) -> list[str]:
+        """Return the names in the file that fit the recording."""
+        names = self._names(audio, by)
+        names += [] if by in ("name", "stem") else map(_without_suffix, names)
+        return sorted({name for name in names if name in self._arrays})
 
     def _names(self, audio: Audio, by: str) -> list[str]:
         """Return what the recording may be called, the first as an example for messages."""

@@ -50,9 +50,6 @@ class NetworkUse:
     values: int
     form: InputForm
 
-    def __str__(self) -> str:
-        return f"the network {self.choice.spec} on {self.features}"
-
     @property
     def reason_for_torch(self) -> str | None:
         """Why torch has to compute it, or None if the fused engine can."""
@@ -131,9 +128,9 @@ def reason_against_fusing(choice: NetworkChoice, values: int, form: InputForm) -
     Call it only where the fused engine works at all.
     """
     if choice.fused is None:
-        return "it is not two GRU layers and the mean over time"
+        return "the fused engine computes only two GRU layers and their mean over time"
     if not form.deltas:
-        return "its input has no differences"
+        return "the input has no differences"
     from mirembed.training.engine.vectors import LANES
 
     return f"frames of {values} values are too small; it takes {LANES} or more" if values < LANES else None
@@ -193,21 +190,35 @@ def choose_engine(engine: str, device: str, note: Callable[[str], None], uses: S
             raise SpecError(f"--engine numba: it computes on the CPU only, not on {device}; use --engine torch")
         note(f"engine: torch, which computes on {device}")
         return "torch"
-    with _announcing_compilation(note):
-        reason = reason_against_numba(gradients=True)
+    if (reason := _reason_against_importing_numba()) is None:
+        by_torch = _computed_by_torch(uses)
+        if uses and all(use.reason_for_torch for use in uses):  # nothing to compile
+            if engine == "numba":
+                raise SpecError(f"--engine numba: it cannot compute {by_torch[0]}; use --engine torch")
+            for some in by_torch:
+                note(f"engine: torch (slower) for {some}")
+            return "torch"
+        with _announcing_compilation(note):
+            reason = reason_against_numba(gradients=True)
     if reason is None:
-        by_torch = [f"{use}, because {use.reason_for_torch}" for use in uses if use.reason_for_torch]
-        if not uses or len(by_torch) < len(uses):
-            if engine == "auto":
-                note("engine: numba, which agrees with torch")
-            for use_and_reason in by_torch:
-                note(f"engine: torch for {use_and_reason}")
-            return "numba"
-        reason = f"the fused engine cannot compute {by_torch[0]}"
+        if engine == "auto":
+            note("engine: numba, which agrees with torch")
+        for some in by_torch:
+            note(f"engine: torch for {some}")
+        return "numba"
     if engine == "numba":
         raise SpecError(f"--engine numba: {reason}; use --engine torch")
     note(f"engine: torch (slower), because {reason}")
     return "torch"
+
+
+def _computed_by_torch(uses: Sequence[NetworkUse]) -> list[str]:
+    """Return the networks that only torch computes, each with its features and the reason."""
+    features: dict[tuple[str, str], list[str]] = {}
+    for use in uses:
+        if reason := use.reason_for_torch:
+            features.setdefault((use.choice.spec, reason), []).append(use.features)
+    return [f"{spec} on {', '.join(some)}, because {reason}" for (spec, reason), some in features.items()]
 
 
 @functools.cache
