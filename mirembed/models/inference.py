@@ -140,6 +140,8 @@ def _embed_decoded(
     ``n_known`` files count as done already in the progress.
     """
     features = model.features
+    for part in features.parts:
+        registry.require("features", part.plugin, "this model")
     here = resolve_features(registry, features.spec)
     if here.digests != features.digests:
         raise MismatchError(
