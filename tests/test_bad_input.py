@@ -353,7 +353,7 @@ def test_changed_labels_are_updated_without_audio_and_no_track_is_lost(run, stor
     done = run("extract", *dataset).json
     assert (done["relabeled"], done["unlisted"], done["extracted"], done["failures"]) == (3, 1, 0, [])
     (line,) = run("extract", *dataset[:2]).out.splitlines()
-    assert re.match(r"folder:labels=labels\.csv: 8 of 8 tracks.* 0 .*new.* 1 no longer listed", line)
+    assert re.match(r"folder:labels=labels\.csv: 8 of 8 tracks.* 0 extracted.* 1 no longer listed", line)
 
     assert "--yes to remove 1 of the 9 tracks" in run("extract", *dataset[:2], "--prune", code=1).err
     done = run("extract", *dataset, "--prune", "--yes").json
@@ -413,7 +413,7 @@ def test_a_file_without_sound_fails_and_the_others_are_extracted(run, store, dat
     bad = store.parent / "tones" / "low" / name
     write(bad)
     result = run("extract", "--dataset", "folder", "--audio", "tones", code=2)
-    assert re.match(r"folder: 9 of 10 tracks.* 0 .*new", result.out)
+    assert re.match(r"folder: 9 of 10 tracks.* 0 extracted now", result.out)
     assert f"tones/low/{name}: {reason}" in result.out
     (failure,) = pq.read_table(dataset / "failures.parquet").to_pylist()
     assert failure["id"] == f"low/{name}"
@@ -524,7 +524,7 @@ def test_a_truncated_shard_is_named_and_extract_replaces_it(run, store, features
     os.truncate(broken, broken.stat().st_size // 2)
     assert f"{broken.name} cannot be read" in refused("evaluate", "--cv", 2)
     result = run("extract")
-    assert re.match(r"folder: 9 of 9 tracks.* 9 .*new", result.out)
+    assert re.match(r"folder: 9 of 9 tracks.* 9 extracted now", result.out)
     assert re.search(f"1 damaged shard: mirembed-store/features/logmel-[0-9a-f]+/{broken.name}", result.out)
     assert frames(features) == whole
 
@@ -703,7 +703,7 @@ def test_extract_on_a_full_disk_keeps_the_store_and_continues_later(mirembed, st
     assert re.search(r"mirembed-store/features/logmel-[0-9a-f]+/000002-.*File too large; free", said)
     assert (shard(features), shard(features).read_bytes()) == before
     assert sorted(path.name for path in features.glob("[!.]*")) == [before[0].name, "_features.json"]
-    assert re.match(r"folder: 18 of 18 tracks.* 9 .*new", mirembed(*extract).stdout)
+    assert re.match(r"folder: 18 of 18 tracks.* 9 extracted now", mirembed(*extract).stdout)
 
 
 @pytest.mark.parametrize(
@@ -747,7 +747,7 @@ def test_on_a_really_full_disk_the_same_command_continues_once_there_is_space(mi
     completed = with_own_mounts(
         store.parent, mount, f"{extract} || echo failed: $?", "mount -o remount,size=9m disk", extract
     )
-    assert re.fullmatch(r"failed: 1\nfolder: 9 of 9 tracks.* 9 .*new\n", completed.stdout)
+    assert re.fullmatch(r"failed: 1\nfolder: 9 of 9 tracks.* 9 extracted now\n", completed.stdout)
     assert "No space left on device; free" in completed.stderr
     assert completed.returncode == 0
 

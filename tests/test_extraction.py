@@ -281,7 +281,7 @@ def test_unlisted_tracks_are_kept_with_their_class(store, audio, decoded):
     summary = run(store, audio)
     assert (summary.listed, summary.unlisted, summary.pruned) == (4, 2, 0)
     (line,) = summary.lines("folder")
-    assert re.match(r"folder: 4 of 4 tracks.* 0 .*new.* 2 no longer listed \(--prune removes them\)", line)
+    assert re.match(r"folder: 4 of 4 tracks.* 0 extracted.* 2 no longer listed \(--prune removes them\)", line)
     assert (dataset_of(store).info().n_listed, dataset_of(store).info().n_unlisted) == (4, 2)
     assert len(stored(store)) == 6
     assert set(dataset_of(store).info().task.classes) == set(CLASSES)

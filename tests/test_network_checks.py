@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mirembed.errors import ModelError, ParameterError, PluginError, UnknownNameError
 from mirembed.fit.job import fit_models
 from mirembed.models.model import Model
-from mirembed.registry import Registry
+from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.store.tracks import Tracks
 from mirembed.training.engine.self_check import check_claim
@@ -271,3 +271,15 @@ def test_the_fused_engine_needs_neither_the_plugin_nor_its_torch_module(tmp_path
     without = Model.load(tmp_path / "model", Registry.discover())
     without.engine = "numba"
     np.testing.assert_array_equal(without.embed(*place), model.embed(*place))
+
+
+def test_weights_are_not_put_into_other_code_of_a_third_party_network():
+    class Edited(Plugin):
+        code = "sha256:2"
+
+    registry = with_network(lambda: Odd(lambda inputs: torch.nn.Linear(inputs, 3)))
+    choice = PluginNetwork.create(registry, Spec("odd")).choice
+    assert PluginNetwork.recorded(registry, choice).choice == choice
+    edited = Registry([Edited("network", "odd", lambda: None, "", "mirembed-odd", "1.0")])
+    with pytest.raises(PluginError, match=r"odd of mirembed-odd 1\.0.*code"):
+        PluginNetwork.recorded(edited, choice)

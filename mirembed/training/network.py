@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mirembed.errors import ParameterError, PluginError
 from mirembed.hookspecs import Network
-from mirembed.registry import Registry, plugin_code
+from mirembed.registry import HOST, Registry, plugin_code
 from mirembed.specs import Spec
 from mirembed.training.excerpts import Stream
 
@@ -121,8 +121,15 @@ class PluginNetwork:
         ------
         UnknownNameError
             If its plugin is missing; the message says what to install.
+        PluginError
+            If it is a third-party plugin whose code has changed: the weights belong to the code that trained them.
         """
         plugin = registry.require("network", choice.plugin, "this model")
+        if plugin.distribution != HOST and plugin.code != choice.plugin["code"]:
+            raise PluginError(
+                f"this model was fitted with other code of {choice.name}, which has changed since; restore that code, or "
+                "fit the model again"
+            )
         return cls(registry.create("network", Spec(plugin.full_name, Spec.parse(choice.spec).parameters)), choice)
 
     def module(self, inputs: int) -> EmbeddingModule:
