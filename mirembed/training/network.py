@@ -127,8 +127,8 @@ class PluginNetwork:
         plugin = registry.require("network", choice.plugin, "this model")
         if plugin.distribution != HOST and plugin.code != choice.plugin["code"]:
             raise PluginError(
-                f"this model was fitted with other code of {choice.name}, which has changed since; restore that code, or "
-                "fit the model again"
+                f"this model was fitted with other code of {choice.name}, which has changed since; restore that code, "
+                "or fit the model again"
             )
         return cls(registry.create("network", Spec(plugin.full_name, Spec.parse(choice.spec).parameters)), choice)
 
