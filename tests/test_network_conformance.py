@@ -202,7 +202,7 @@ BROKEN: dict[str, tuple[Callable[[], object], str, str]] = {
     "float64": (after(lambda x: x.double()), "units companions", "float64"),
     "an error for one frame": (
         before(lambda x: x + x.std(dim=1, keepdim=True) if x.shape[1] > 1 else x.reshape(-1, 7)),
-        "units padding companions",
+        "units padding",
         "RuntimeError",
     ),
     "NaN for frames of zeros": (
