@@ -403,7 +403,7 @@ FAULTS = {
     repeat_a_track: "'000' twice",
     delete_a_shard: "12 tracks",
     remove_the_model: "folder-rbf-sl",
-    give_the_embeddings_to_another_model: "another network",
+    give_the_embeddings_to_another_model: "network other than",
     put_a_nan_into_embeddings: "not finite",
     add_a_foreign_file: "not a shard",
     change_weights: "changed",
