@@ -8,13 +8,14 @@
 # make bench, make bench-scaling, make bench-memory   speed against a simple program; growth; memory
 # make bench-startup   CPU time of commands that answer at once
 # make bench-extract   extraction against librosa, on the same files
+# make bench-features   time and memory of all features, with a pretrained model that it downloads
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= demo
 
 .PHONY: demo test quick lint types unit messages fuzz torture bench bench-scaling bench-memory bench-startup \
-	bench-extract format clean
+	bench-extract bench-features format clean
 
 demo: $(VENV)/.installed
 	mkdir -p $(DEMO)
@@ -61,6 +62,9 @@ bench-startup: $(VENV)/.installed
 
 bench-extract: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/extract.py --files $(or $(FILES),300) --jobs $(or $(JOBS),2)
+
+bench-features: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.features --basic-pitch
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .

@@ -16,12 +16,13 @@ from benchmarks.problem import Problem
 from mirembed.config.approaches import Approach
 from mirembed.progress import Silent
 from mirembed.registry import Registry
+from mirembed.specs import Spec
 from mirembed.store import Store
 from mirembed.store.tracks import Tracks
 from mirembed.training.engine import make_engine
-from mirembed.training.excerpts import Normalization
+from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.loop import TrainingData, TrainingSettings, train
-from mirembed.training.network import one_thread, seeded_network
+from mirembed.training.network import PluginNetwork, one_thread
 from mirembed.training.similarity import PluginSimilarity
 from mirembed.workers.executor import run_trainings
 
@@ -85,15 +86,17 @@ def run_training(task: Task, on_epoch: Callable[[int], None]) -> Span:
         epochs=problem.epochs, batch=problem.batch, seed=problem.seed, fold=task.fold, engine=task.engine
     )
     approach = Approach.parse(problem.approach)
+    registry = Registry.discover()
+    network = PluginNetwork.create(registry, Spec("gru"))
     similarity = None
     if approach.similarity is not None:
-        similarity = PluginSimilarity.create(Registry.discover(), approach.similarity)
+        similarity = PluginSimilarity.create(registry, approach.similarity)
     with one_thread():
         few = _training_data(task, rows[: problem.batch])
-        train(few, replace(settings, epochs=1), similarity)  # loads the engine
+        train(few, network, replace(settings, epochs=1), similarity)  # loads the engine
         data = _training_data(task, rows)
         begin, used = time.perf_counter(), time.process_time()
-        trained = train(data, settings, similarity, on_epoch=on_epoch)
+        trained = train(data, network, settings, similarity, on_epoch=on_epoch)
     return Span(begin, time.perf_counter(), trained.losses[-1], time.process_time() - used)
 
 
@@ -118,7 +121,10 @@ def run_embedding(task: Task, _on_epoch: Callable[[int], None]) -> Span:
     frames, places = task.problem.frames.open(), task.problem.frames
     normalization = Normalization.fit(places.moments())
     with one_thread():
-        engine = make_engine(task.engine, seeded_network(2 * frames.shape[1], (0, 0)))
+        form = InputForm()
+        network = PluginNetwork.create(Registry.discover(), Spec("gru"))
+        module = network.seeded(form.inputs(frames.shape[1]), (0, 0))
+        engine = make_engine(task.engine, module, form, network.choice)
         engine.embed_tracks(frames, places.starts[:16], places.lengths[:16], normalization)
         begin = time.perf_counter()
         engine.embed_tracks(frames, places.starts, places.lengths, normalization)

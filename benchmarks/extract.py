@@ -21,11 +21,13 @@ from typing import NamedTuple
 import numpy as np
 
 from mirembed import Classification, Listing, Track
-from mirembed.extract import ExtractOptions, extract, extract_files
+from mirembed.config import defaults
+from mirembed.extract import ExtractOptions, FileToExtract, extract, extract_files
+from mirembed.features import resolve_features
 from mirembed.progress import Silent, counted
-from mirembed.spectrogram.definition import DEFAULTS as PARAMETERS
-from mirembed.spectrogram.definition import fft_size, frame_length
-from mirembed.store import FeatureStore
+from mirembed.registry import Registry
+from mirembed.store import Store
+from mirembed_features.logmel import LogMel
 
 DISTINCT = 40
 """Clips to synthesize; further files are hard links to them."""
@@ -66,16 +68,17 @@ def by_librosa(path: Path) -> np.ndarray:
     import librosa
 
     samples, rate = librosa.load(path, sr=None)
+    definition = LogMel().definition
     power = librosa.feature.melspectrogram(
         y=samples,
         sr=rate,
-        n_fft=fft_size(rate, PARAMETERS),
-        win_length=frame_length(rate, PARAMETERS),
-        hop_length=int(PARAMETERS.hop_seconds * rate),
-        window=PARAMETERS.window,
-        n_mels=PARAMETERS.bands,
-        fmin=PARAMETERS.lowest_edge,
-        fmax=6854,
+        n_fft=definition.fft_size(rate),
+        win_length=definition.frame_length(rate),
+        hop_length=int(definition.hop_length(rate)),
+        window="hamming",
+        n_mels=definition.bands,
+        fmin=definition.low,
+        fmax=definition.high,
     )
     return librosa.power_to_db(power)
 
@@ -84,12 +87,15 @@ def run_mirembed(paths: Sequence[Path], jobs: int, backend: str) -> None:
     """Extract the files into a new store."""
     tracks = [Track(path.name, path, "music") for path in paths]
     with tempfile.TemporaryDirectory(prefix="mirembed-bench-") as store:
+        place = Store(Path(store))
+        place.create()
         summary = extract(
-            FeatureStore(Path(store)),
+            place,
             Listing(Classification(("music",)), tracks),
             spec="folder",
             plugin={},
             audio=paths[0].parent,
+            features=[resolve_features(Registry.discover(), defaults.FEATURES)],
             jobs=jobs,
             options=ExtractOptions(backend),
             progress=Silent(),
@@ -152,7 +158,9 @@ def start_up(backend: str) -> float:
     """Return the seconds from starting a worker to its first spectrogram of a 1-s clip."""
     with tempfile.TemporaryDirectory(prefix="mirembed-bench-") as folder:
         paths = write_clips(Path(folder), "wav", 1, 1.0)
-        return min(took(lambda: list(extract_files(paths, 1, ExtractOptions(backend)))).wall for _ in range(5))
+        parts = resolve_features(Registry.discover(), defaults.FEATURES).parts
+        files = [FileToExtract(path, (), parts) for path in paths]
+        return min(took(lambda: list(extract_files(files, 1, ExtractOptions(backend)))).wall for _ in range(5))
 
 
 class MemoryWatch(threading.Thread):

@@ -20,6 +20,7 @@ import numpy as np
 from benchmarks.engine import evaluate_command, run_command, train_folds
 from benchmarks.machine import MEBIBYTE, EvictedFile, PeakMemory, describe, random_reads
 from benchmarks.problem import (
+    N_BANDS,
     N_CLASSES,
     Problem,
     add_arguments,
@@ -31,7 +32,6 @@ from benchmarks.problem import (
 )
 from benchmarks.speed import NAIVE, evaluate_naively
 from mirembed.datasets.splits import Fold
-from mirembed.spectrogram import SpectrogramParameters
 from mirembed.store.frame_file import FrameFile
 from mirembed.training.labels import one_hot
 
@@ -75,7 +75,7 @@ def measure_evaluate(arguments: Namespace) -> None:
 def measure_large(path: Path, arguments: Namespace) -> None:
     """Train on frames in memory and on frames read from the disk, in turn."""
     n_frames = arguments.frames
-    n_tracks = max(PARTS, arguments.size * MEBIBYTE // (n_frames * SpectrogramParameters().bands * 4))
+    n_tracks = max(PARTS, arguments.size * MEBIBYTE // (n_frames * N_BANDS * 4))
     frames = write_frames(path, n_tracks, n_frames)
     whole = _problem(frames, n_tracks, arguments)
     tenth = replace(_problem(frames, n_tracks // PARTS, arguments), epochs=PARTS * arguments.epochs)
@@ -137,10 +137,10 @@ def _describe_disk(path: Path) -> str:
 
 def write_frames(path: Path, n_tracks: int, n_frames: int) -> FrameFile:
     """Write the flat file of frames of a large dataset, without its store."""
-    n_bands = SpectrogramParameters().bands
+    n_bands = N_BANDS
     repeated = [synthetic_frames(number, n_frames, n_bands) for number in range(min(n_tracks, REPEATED_TRACKS))]
     frames = FrameFile.at(path, np.full(n_tracks, n_frames), n_bands)
-    frames.write((number, repeated[number % len(repeated)]) for number in range(n_tracks))
+    frames.write((number, 0, repeated[number % len(repeated)]) for number in range(n_tracks))
     return frames
 
 

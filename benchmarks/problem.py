@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import shutil
 import tempfile
 from argparse import ArgumentParser, Namespace
@@ -16,17 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed import Classification, workers
+from mirembed.config import defaults
 from mirembed.datasets.splits import Fold, default_scheme, make_folds
 from mirembed.errors import MirembedError
+from mirembed.features import resolve_features
+from mirembed.registry import Registry
 from mirembed.specs import Spec
-from mirembed.spectrogram import SpectrogramParameters
-from mirembed.store import DatasetInfo, SpectrogramRow, Store
+from mirembed.store import DatasetInfo, RecordingRow, Store, StoredTrack
 from mirembed.store.frame_file import FrameFile, each_run
 from mirembed.store.tracks import Tracks, open_tracks
-from mirembed.training.excerpts import EXCERPT_FRAMES
 from mirembed.training.labels import TargetScale, one_hot
 
 N_CLASSES = 10
+N_BANDS = 40
 SHARD_TRACKS = 200
 
 TRAINING_FLOP = 411_000
@@ -77,7 +78,7 @@ class Problem:
 
     def training_flop(self) -> float:
         """Return the floating-point operations of all trainings."""
-        used = np.minimum(self.frames.lengths, EXCERPT_FRAMES)
+        used = np.minimum(self.frames.lengths, defaults.EXCERPT)
         return float(TRAINING_FLOP * self.epochs * sum(int(used[fold.train].sum()) for fold in self.folds))
 
     def embedding_flop(self) -> float:
@@ -126,7 +127,7 @@ def make_problem(tracks: Tracks, arguments: Namespace, epochs: int) -> Problem:
         groups=tracks.groups,
     )
     return Problem(
-        frames=tracks.frames,
+        frames=tracks.frames[defaults.FEATURES],
         label_vectors=label_vectors,
         classes=labels if isinstance(task, Classification) else None,
         folds=folds,
@@ -158,26 +159,25 @@ def opened_store(arguments: Namespace) -> Iterator[tuple[Store, Tracks]]:
             # The benchmark must not add its runs to the user's store.
             store.root.mkdir()
             shutil.copy(arguments.store / "store.json", store.root)
-            (store.root / "datasets").symlink_to((arguments.store / "datasets").resolve())
-        yield store, open_tracks(store.find(dataset))
+            for name in ("features", "datasets"):
+                (store.root / name).symlink_to((arguments.store / name).resolve())
+        yield store, open_tracks(store, store.find(dataset), [resolve_features(Registry.discover(), defaults.FEATURES)])
 
 
 def write_store(store: Store, n_tracks: int, n_frames: int) -> None:
     """Write tracks of ten classes in turn: noise with a peak in a band that depends on the class."""
-    parameters = SpectrogramParameters()
     classes = tuple(f"class-{number}" for number in range(N_CLASSES))
     store.create()
-    features = store.dataset(Spec("folder"))
-    info = DatasetInfo(
-        "folder", {"name": "folder"}, Classification(classes), parameters.to_json(), "audio", n_tracks, 0
-    )
-    features.write_info(info)
+    dataset = store.dataset(Spec("folder"))
+    info = DatasetInfo("folder", {"name": "folder"}, Classification(classes), "audio", n_tracks, 0)
+    dataset.write_info(info)
+    dataset.write_tracks([_track(number, classes) for number in range(n_tracks)], info)
+    [part] = resolve_features(Registry.discover(), defaults.FEATURES).parts
+    features = store.features(part)
+    features.create(part)
     for first in range(0, n_tracks, SHARD_TRACKS):
-        rows = [
-            _row(number, classes, synthetic_frames(number, n_frames, parameters.bands))
-            for number in range(first, min(first + SHARD_TRACKS, n_tracks))
-        ]
-        features.append(rows, info)
+        numbers = range(first, min(first + SHARD_TRACKS, n_tracks))
+        features.append([_row(number, synthetic_frames(number, n_frames, N_BANDS)) for number in numbers], part)
 
 
 def synthetic_frames(number: int, n_frames: int, n_bands: int) -> NDArray[np.float32]:
@@ -189,17 +189,25 @@ def synthetic_frames(number: int, n_frames: int, n_bands: int) -> NDArray[np.flo
     return cast(NDArray[np.float32], noise * np.float32(8) + (bump - np.float32(50)))
 
 
-def _row(number: int, classes: tuple[str, ...], frames: NDArray[np.float32]) -> SpectrogramRow:
-    return SpectrogramRow(
+def _track(number: int, classes: tuple[str, ...]) -> StoredTrack:
+    return StoredTrack(
         id=f"{number:06d}",
+        recording=f"{number}",
         label=classes[number % N_CLASSES],
         group=None,
-        path=f"audio/{number:06d}.wav",
-        duration=len(frames) * 0.025,
-        file_hash=f"{number}",
-        audio_hash=hashlib.sha256(frames.tobytes()).hexdigest(),
-        backend="scipy",
+        path=f"/audio/{number:06d}.wav",
         file_size=1,
         file_mtime_ns=1,
+    )
+
+
+def _row(number: int, frames: NDArray[np.float32]) -> RecordingRow:
+    return RecordingRow(
+        recording=f"{number}",
+        audio_hash=f"{number}",
+        duration=len(frames) * 0.025,
+        rate=22_050,
+        backend="scipy",
+        file_size=1,
         frames=frames,
     )

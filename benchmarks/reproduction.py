@@ -24,7 +24,7 @@ from mirembed.specs import Spec
 PAGE = Path(__file__).parents[1] / "docs" / "reproduction.md"
 BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
 
-METHODS = ("nn", "fl", "rbf-sl", "cosine-sl", "polynomial-sl", "chance", "mel", "untrained")
+METHODS = ("nn", "fl", "rbf-sl", "cosine-sl", "polynomial-sl", "chance", "stats", "untrained")
 KERNELS = ("svm", "svm:kernel=rbf,gamma=1", "svm:kernel=cosine", "svm:kernel=polynomial")
 
 EFFECTS = {

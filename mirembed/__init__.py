@@ -5,16 +5,23 @@ Plugins are written against the names below. The command line is ``mirembed --he
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from mirembed.audio.files import AUDIO_SUFFIXES, AudioFiles, find_audio, is_audio, require_folder
 from mirembed.errors import AudioError, DatasetError, MirembedError
 from mirembed.hookspecs import (
     Archive,
+    Audio,
     Card,
     Classification,
     Dataset,
     Estimator,
+    Features,
     Learner,
     Listing,
+    Network,
+    NetworkModule,
     Register,
     Regression,
     Similarity,
@@ -26,9 +33,14 @@ from mirembed.hookspecs import (
 )
 from mirembed.progress import counted
 
+if TYPE_CHECKING:
+    from mirembed.audio.by_essentia import essentia_algorithm, essentia_error
+    from mirembed.audio.samples import SamplesAudio
+
 __all__ = [
     "AUDIO_SUFFIXES",
     "Archive",
+    "Audio",
     "AudioError",
     "AudioFiles",
     "Card",
@@ -36,20 +48,45 @@ __all__ = [
     "Dataset",
     "DatasetError",
     "Estimator",
+    "Features",
     "Learner",
     "Listing",
     "MirembedError",
+    "Network",
+    "NetworkModule",
     "Register",
     "Regression",
+    "SamplesAudio",
     "Similarity",
     "Split",
     "Target",
     "Task",
     "Track",
     "counted",
+    "essentia_algorithm",
+    "essentia_error",
     "find_audio",
     "hookimpl",
     "is_audio",
     "require_folder",
 ]
 __version__ = "0.1.0"
+
+_MODULES = {
+    "SamplesAudio": "mirembed.audio.samples",
+    "essentia_algorithm": "mirembed.audio.by_essentia",
+    "essentia_error": "mirembed.audio.by_essentia",
+}
+"""Where the public names are that are imported only when they are used."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value  # so that the next use does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

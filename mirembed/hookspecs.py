@@ -1,7 +1,8 @@
 """The extension points, and the types that pass through them.
 
-A plugin is a module, found through the entry-point group ``mirembed``, that implements one or more of the three hooks
-below. Each hook receives ``register`` and calls it once for every dataset, similarity or learner that it provides::
+A plugin is a module, found through the entry-point group ``mirembed``, that implements one or more of the hooks below.
+Each ``register`` hook receives ``register`` and calls it once for every dataset, features, network, similarity or
+learner that it provides::
 
     from mirembed import hookimpl
 
@@ -16,7 +17,7 @@ The factory (``Laplacian``) is called only when its name is used. Users set its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -25,6 +26,7 @@ import pluggy
 
 if TYPE_CHECKING:
     import numpy as np
+    import typer
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -200,8 +202,141 @@ class Dataset(Protocol):
         """Return the tracks in the folder ``audio``; raise ``DatasetError`` if it does not hold this dataset."""
 
 
+class Audio(Protocol):
+    """The audio of one recording, as `Features.extract` receives it."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids under which the dataset lists the file; empty for files that no dataset lists."""
+
+    @property
+    def rate(self) -> int:
+        """Sampling rate of the file in Hz."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the file."""
+
+    @property
+    def duration(self) -> float:
+        """Seconds that the header states; 0 if it states none. Only `blocks` gives the true number of samples."""
+
+    def blocks(self, rate: int | None = None) -> Iterator[NDArray[np.float32]]:
+        """Yield the samples in order: ndarray ``[n_samples]``, the mean of the channels; full scale is 1.
+
+        The blocks have any length, so hours of audio need no more memory than seconds, and are read-only: copy one to
+        change it. Each call starts at the beginning; a second one may decode the file again. A file that is never
+        asked for its blocks is not decoded.
+
+        Parameters
+        ----------
+        rate : int or None
+            Resample to this rate, in Hz, with soxr; None for the rate of the file.
+
+        Raises
+        ------
+        AudioError
+            The file cannot be decoded, or is damaged. Do not catch it.
+        """
+
+
+class Features(Protocol):
+    """Turns the audio of a recording into frames.
+
+    Attributes
+    ----------
+    values : int
+        Number of values in a frame.
+    hop : float or None
+        Seconds from one frame to the next, the same at every sampling rate; None if a recording has one vector, which
+        is a single frame.
+
+    Four more attributes are optional:
+
+    ``version`` : str
+        A promise: as long as it stays the same, so do the frames. Without it, after any change to the plugin's source,
+        mirembed computes the features again.
+    ``digest`` : str
+        Digest of anything else that the frames depend on besides the parameters and the files that they name, such as a
+        folder.
+    ``neutral`` : tuple of str
+        Names of parameters that do not change the frames: the number of threads, or the path of a file whose content is
+        in ``digest``.
+    ``backend`` : str
+        The library that computes the frames, where there is a choice. It is recorded with each recording.
+    """
+
+    values: int
+    hop: float | None
+
+    def extract(self, audio: Audio) -> NDArray[np.float32]:
+        """Return the frames of a recording: ndarray ``[n_frames, values]``, finite; frame ``i`` begins at ``i * hop``.
+
+        Raises
+        ------
+        AudioError
+            If this recording cannot have such features, for example because it is too short. The message is listed with
+            the failures, and the extraction continues.
+        """
+
+
+class Network(Protocol):
+    """Builds the torch module that turns the frames of tracks into embeddings.
+
+    Two more members are optional:
+
+    ``initialize(module, rng)``
+        Draws the initial weights of ``module`` with the ``numpy.random.Generator`` ``rng``. Without it, they are the
+        ones that torch draws, with a seed from the same source.
+    ``fused``
+        ``(hidden, units)`` if the module is exactly a GRU from ``inputs`` to ``hidden``, a GRU from ``hidden`` to
+        ``units`` and the mean over time, with torch's parameters in torch's order: the fused engine may compute it.
+    """
+
+    def module(self, inputs: int) -> NetworkModule:
+        """Return a new network for frames of ``inputs`` values."""
+
+
+class NetworkModule(Protocol):
+    """A `torch.nn.Module` from frames to embeddings.
+
+    Attributes
+    ----------
+    units : int
+        Size of an embedding.
+
+    A module may also process tracks of any length piece by piece, with the same result as in one piece:
+
+    ``stream(frames, inside, state)``
+        Takes the next ``frames [batch, time, inputs]`` with ``inside [batch, time]`` and returns the new state; the
+        first ``state`` is None. For a track that has ended ``inside`` is 0 throughout.
+    ``finish(state)``
+        Returns the embeddings ``[batch, units]``.
+
+    Without these, a full track is embedded in consecutive windows as long as an excerpt, and its embedding is the mean
+    of theirs, weighted by their frames.
+    """
+
+    units: int
+
+    def __call__(self, frames: Tensor, inside: Tensor) -> Tensor:
+        """Embed a batch of sequences: Tensor ``[batch, units]``.
+
+        Parameters
+        ----------
+        frames : Tensor [batch, time, inputs]
+        inside : Tensor [batch, time]
+            1 for frames of the track; 0 for the padding at the end of a short one, which must not change its embedding.
+            No embedding depends on the other tracks of the batch.
+        """
+
+
 class Similarity(Protocol):
-    """A differentiable similarity of vectors.
+    """A differentiable similarity of vectors. It has no trainable weights; buffers and frozen parameters are fine.
 
     Two more members are optional:
 
@@ -261,6 +396,16 @@ def mirembed_register_datasets(register: Register) -> None:
 
 
 @hookspec
+def mirembed_register_features(register: Register) -> None:
+    """Register features: factories of objects with the methods of `Features`."""
+
+
+@hookspec
+def mirembed_register_networks(register: Register) -> None:
+    """Register networks: factories of objects with the methods of `Network`."""
+
+
+@hookspec
 def mirembed_register_similarities(register: Register) -> None:
     """Register similarities: factories of callables with the signature of `Similarity`."""
 
@@ -268,3 +413,8 @@ def mirembed_register_similarities(register: Register) -> None:
 @hookspec
 def mirembed_register_learners(register: Register) -> None:
     """Register learners: factories of objects with the methods of `Learner`."""
+
+
+@hookspec
+def mirembed_register_commands(app: typer.Typer) -> None:
+    """Add commands to the command line: ``@app.command()``."""

@@ -19,8 +19,9 @@ from mirembed.hookspecs import Classification, Listing, Regression, Target, Task
 
 RESERVED_COLUMNS = frozenset(
     {
-        *("id", "group", "path", "duration", "file_hash", "audio_hash", "backend", "file_size", "file_mtime_ns"),
-        *("n_frames", "frames", "shard", "row", "label", "prediction", "approach", "seed", "fold", "epoch", "loss"),
+        *("id", "recording", "group", "path", "file_size", "file_mtime_ns", "listed", "audio_hash", "duration", "rate"),
+        *("backend", "n_frames", "frames_digest", "frames", "shard", "row", "vector", "features", "network"),
+        *("label", "prediction", "approach", "seed", "fold", "epoch", "loss"),
         *("model", "in_sample", "embedding", "learner", "method", "score"),
     }
 )

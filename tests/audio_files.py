@@ -8,6 +8,10 @@ from typing import Literal
 import numpy as np
 import soundfile
 
+from mirembed import SamplesAudio
+from mirembed.audio.decoding import read_recording
+from mirembed_features.logmel import LogMel
+
 
 def music(seconds: float, rate: int) -> np.ndarray:
     """Return two chords with silence between them: the same signal at every rate, with nothing above 6 kHz."""
@@ -96,3 +100,13 @@ def mp4_bytes(mp3: bytes, rate: int) -> bytes:
         return box(b"moov", head, box(b"trak", track, media))
 
     return kind + movie(len(kind) + len(movie(0)) + 8) + box(b"mdat", mp3)
+
+
+def log_mel(samples: np.ndarray, rate: int, **parameters: object) -> np.ndarray:
+    """Return the spectrogram of samples by the features ``logmel``."""
+    return LogMel(**parameters).extract(SamplesAudio(samples, rate))
+
+
+def spectrogram(path: Path, **parameters: object) -> np.ndarray:
+    """Return the spectrogram of a file by the features ``logmel``."""
+    return read_recording(path, LogMel(**parameters).extract)[0]

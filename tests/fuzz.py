@@ -22,8 +22,11 @@ import psutil
 import soundfile
 from audio_files import flash_bytes, loud_then_quiet, mp4_bytes, write_mp3
 
-from mirembed.extract import ExtractOptions, extract_files
+from mirembed.config import defaults
+from mirembed.extract import ExtractOptions, FileToExtract, extract_files
 from mirembed.extract.file_features import WORKER_MEMORY
+from mirembed.features import resolve_features
+from mirembed.registry import Registry
 
 WRITTEN = {
     "pcm8.wav": ("WAV", "PCM_U8"),
@@ -146,12 +149,16 @@ def fuzz(folder: Path, n_files: int, seed: int, jobs: int) -> Report:
     report = Report()
     seen: Counter[int] = Counter()
     with watching(report):
-        for outcome in extract_files(paths, jobs, ExtractOptions(timeout=60)):
+        parts = resolve_features(Registry.discover(), defaults.FEATURES).parts
+        files = [FileToExtract(path, (), parts) for path in paths]
+        for outcome in extract_files(files, jobs, ExtractOptions(timeout=60)):
             seen[outcome.index] += 1
             path, result = paths[outcome.index], outcome.result
+            if not isinstance(result, str) and result.failures:
+                (result,) = result.failures.values()
             if not isinstance(result, str):
                 kind = "extracted"
-                if not np.isfinite(result.frames).all():
+                if not all(np.isfinite(frames).all() for frames in result.frames.values()):
                     report.unclear.append(f"{path.name}: not finite")
             elif "worker process" in result or "was stopped" in result:
                 kind = "lost: " + result

@@ -10,7 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from mirembed import Classification, Regression, Target, Task
+from mirembed.config.approaches import Approach, combine
 from mirembed.runs.folder import FORMAT
+from mirembed.runs.tables import TRAINED
+from mirembed.specs import Spec
 from mirembed.store.files import write_json, write_table
 from mirembed.store.root import slug
 from mirembed.store.rows import task_to_json
@@ -18,26 +21,29 @@ from mirembed.store.rows import task_to_json
 CLASSES = Classification(("blues", "jazz", "rock"))
 TARGETS = Regression((Target("valence", 1, 9), Target("arousal", 1, 9)))
 EPOCHS = (10, 20, 30)
-BASELINES = ("chance", "mel", "untrained")
+BASELINES = ("chance", "stats", "untrained")
 
 PARAMETERS: dict[str, dict[str, Any]] = {"rbf": {"gamma": 1.0}, "svm": {"kernel": "rbf", "gamma": None}}
 """The parameters of plugins with their defaults."""
 
-SKILL = {"nn": 0.75, "fl": 0.7, "rbf-sl": 0.98, "cosine-sl": 0.72, "mel": 0.6, "chance": 0.0}
+SKILL = {"nn": 0.75, "fl": 0.7, "rbf-sl": 0.98, "cosine-sl": 0.72, "stats": 0.6, "chance": 0.0}
 """How close the predictions of each approach are to the truth, from 0 to 1."""
 
 
-def methods(approaches: Sequence[str], learners: Sequence[str]) -> list[dict[str, Any]]:
+def methods(
+    approaches: Sequence[str], learners: Sequence[str], networks: Sequence[str], features: Sequence[str]
+) -> list[dict[str, Any]]:
     """Return the methods of a run as in its manifest."""
-    found = []
-    for approach in approaches:
-        if approach in ("nn", "chance"):
-            found.append({"name": approach, "approach": approach, "learner": None})
-            continue
-        for learner in learners:
-            name = approach if len(learners) == 1 else f"{approach}+{learner}"
-            found.append({"name": name, "approach": approach, "learner": learner})
-    return found
+    return [
+        {
+            "name": method.name,
+            "approach": method.approach.name,
+            "learner": None if method.learner is None else str(method.learner),
+            "network": method.network,
+            "features": method.features,
+        }
+        for method in combine(features, networks, map(Approach.parse, approaches), list(map(Spec.parse, learners)))
+    ]
 
 
 def write_report_run(
@@ -46,6 +52,8 @@ def write_report_run(
     *,
     skill: Mapping[str, float] = SKILL,
     learners: Sequence[str] = ("svm",),
+    networks: Sequence[str] = ("gru",),
+    features: Sequence[str] = ("logmel",),
     n_tracks: int = 60,
     n_folds: int = 5,
     splits: int | None = None,
@@ -69,7 +77,7 @@ def write_report_run(
     if official:
         once = _tests(rng, names, n_folds, n_official, seeds[:1])
         folds = [(seed, fold, track) for seed in seeds for _, fold, track in once]
-    described = methods(list(skill), learners)
+    described = methods(list(skill), learners, networks, features)
     rows = [
         {**_method(method), "seed": seed, "fold": fold, "epoch": epoch, "id": names[track]}
         | _prediction(rng, task, truth, values, track, skill[method["approach"]] * epoch / EPOCHS[-1])
@@ -83,14 +91,15 @@ def write_report_run(
     )
     last = [{k: v for k, v in row.items() if k != "epoch"} for row in rows if row["epoch"] == EPOCHS[-1]]
     checkpoints = [row for row in rows if row["approach"] not in BASELINES]
-    trained = [approach for approach in skill if approach not in BASELINES]
+    trained = list({_network(method): None for method in described if method["approach"] not in BASELINES})
     if done is None:
         write_table(folder / "predictions.parquet", _table(last[::-1]))
         write_table(folder / "checkpoints.parquet", _table(checkpoints[::-1]))
         write_table(folder / "curves.parquet", _losses(rng, trained, folds))
-        for number, approach in enumerate(trained):
-            path = folder / "embeddings" / f"{slug(approach)}.parquet"
-            write_table(path, _embeddings(rng, approach, number, names, folds, task, truth, values))
+        for number, network in enumerate(trained):
+            several = [part for part, all_of in zip(network[1:], (networks, features), strict=True) if len(all_of) > 1]
+            path = folder / "embeddings" / f"{slug('@'.join([network[0], *several]))}.parquet"
+            write_table(path, _embeddings(rng, network, number, names, folds, task, truth, values))
     else:
         for method in described:
             for seed, fold in sorted({(s, f) for s, f, _ in folds})[:done]:
@@ -104,14 +113,19 @@ def write_report_run(
     write_json(folder / "notes.json", list(notes))
     n_test = len(folds) / len({(s, f) for s, f, _ in folds})
     content = {
-        "dataset": {"spec": "folder", "plugin": _plugin("folder"), "digest": "0123abcd"},
+        "dataset": {"spec": "folder", "plugin": _plugin("folder"), "digest": "0123abcd", "tracks": "0123"},
         "task": task_to_json(task),
         "n_tracks": n_tracks,
+        "features": {spec: _features(spec) for spec in features},
+        "networks": {spec: {"spec": spec, "plugin": _plugin(*spec.split(":", 1))} for spec in networks},
         "approaches": {name: _similarity(name) for name in skill},
         "learners": {spec: _learner(spec, list(skill)) for spec in learners},
         "methods": described,
         "epochs": EPOCHS[-1],
         "batch": 32,
+        "optimizer": "adadelta",
+        "excerpt": 100,
+        "deltas": None,
         "normalize": "training",
         "engine": "torch",
         "device": "cpu",
@@ -170,7 +184,16 @@ def _tests(
 
 
 def _method(method: Mapping[str, Any]) -> dict[str, Any]:
-    return {"method": method["name"], "approach": method["approach"], "learner": method["learner"]}
+    return {"method": method["name"], **{name: method[name] for name in ("approach", "learner", "network", "features")}}
+
+
+def _network(method: Mapping[str, Any]) -> tuple[str, str, str]:
+    return method["approach"], method["network"], method["features"]
+
+
+def _features(spec: str) -> dict[str, Any]:
+    parts = [{"spec": part, "plugin": _plugin(*part.split(":", 1))} for part in spec.split("+")]
+    return {"spec": spec, "parts": [{**part, "values": 40, "hop": 0.025, "digest": "00"} for part in parts]}
 
 
 def _prediction(
@@ -188,17 +211,21 @@ def _prediction(
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Return predictions as a table whose column learner is text even if no row has one."""
+    """Return predictions as a table whose columns are text even if no row has a learner, network or features."""
     table = pa.Table.from_pylist(rows)
-    position = table.column_names.index("learner")
-    return table.set_column(position, "learner", table["learner"].cast(pa.string()))
+    for name in ("learner", "network", "features"):
+        table = table.set_column(table.column_names.index(name), name, table[name].cast(pa.string()))
+    return table
 
 
-def _losses(rng: np.random.Generator, trained: Sequence[str], folds: Sequence[tuple[int, int, int]]) -> pa.Table:
+def _losses(
+    rng: np.random.Generator, trained: Sequence[tuple[str, str, str]], folds: Sequence[tuple[int, int, int]]
+) -> pa.Table:
     return pa.Table.from_pylist(
         [
-            {"approach": a, "seed": s, "fold": f, "epoch": e, "loss": (n + 1) * float(rng.uniform(0.9, 1.1)) / e}
-            for n, a in enumerate(trained)
+            {**dict(zip(TRAINED, network, strict=True)), "seed": s, "fold": f, "epoch": e}
+            | {"loss": (n + 1) * float(rng.uniform(0.9, 1.1)) / e}
+            for n, network in enumerate(trained)
             for s, f in sorted({(s, f) for s, f, _ in folds})
             for e in range(1, EPOCHS[-1] + 1)
         ]
@@ -207,7 +234,7 @@ def _losses(rng: np.random.Generator, trained: Sequence[str], folds: Sequence[tu
 
 def _embeddings(
     rng: np.random.Generator,
-    approach: str,
+    network: tuple[str, str, str],
     number: int,
     names: Sequence[str],
     folds: Sequence[tuple[int, int, int]],
@@ -224,7 +251,7 @@ def _embeddings(
     n = len(names)
     return pa.table(
         {
-            "approach": [approach] * n,
+            **{name: [part] * n for name, part in zip(TRAINED, network, strict=True)},
             "seed": pa.array([seed] * n, pa.int64()),
             "fold": pa.array([fold] * n, pa.int64()),
             "epoch": pa.array([EPOCHS[-1]] * n, pa.int64()),

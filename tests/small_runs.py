@@ -61,6 +61,8 @@ def write_run(
             "method": approach,
             "approach": approach,
             "learner": "svm",
+            "network": "gru",
+            "features": "logmel",
             "seed": seed,
             "fold": fold,
             "id": track,
@@ -72,11 +74,14 @@ def write_run(
     ]
     write_table(folder / "predictions.parquet", pa.Table.from_pylist(rows[::-1]))
     content = {
-        "dataset": {"spec": "folder", "digest": "0123"},
+        "dataset": {"spec": "folder", "digest": "0123", "tracks": "0123"},
         "task": task_to_json(task),
         "n_tracks": len(truth),
         "approaches": {approach: {} for approach in predictions},
-        "methods": [{"name": approach, "approach": approach, "learner": "svm"} for approach in predictions],
+        "methods": [
+            {"name": name, "approach": name, "learner": "svm", "network": "gru", "features": "logmel"}
+            for name in predictions
+        ],
         "epochs": 400,
         "folds": "stratified",
         "cv": N_FOLDS,

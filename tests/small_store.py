@@ -15,23 +15,23 @@ from mirembed import Classification, Regression, Target, Task, workers
 from mirembed.config import Settings
 from mirembed.evaluate.experiment import evaluate as run_evaluation
 from mirembed.evaluate.plan import plan_run
+from mirembed.features import FeaturesInfo, resolve_features
 from mirembed.fit.job import Job
 from mirembed.fit.resolve import describe_plugins
 from mirembed.hookspecs import Split
-from mirembed.progress import Silent
+from mirembed.progress import NO_PROGRESS, Progress, Silent
 from mirembed.registry import Registry
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.scores import Scores
 from mirembed.specs import Spec
-from mirembed.spectrogram import SpectrogramParameters
-from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow, Store
+from mirembed.store import DatasetInfo, RecordingRow, Store, StoredTrack, tracks
 from mirembed.store.tracks import Tracks
 from mirembed.workers import executor
 
 CLASSES = Classification(("high", "low", "middle"))
 TARGETS = Regression((Target("height", -100.0, 300.0), Target("depth")))
-PARAMETERS = SpectrogramParameters().to_json()
-BANDS = SpectrogramParameters().bands
+BANDS = 40
+LOGMEL = resolve_features(Registry.discover(), "logmel")
 
 
 def noise_with_peak(peak: float, n_frames: int, seed: int) -> np.ndarray:
@@ -51,31 +51,77 @@ def write_store(
     labels: Sequence[Any],
     frames: Sequence[np.ndarray],
     groups: Sequence[str | None] | None = None,
-) -> FeatureStore:
-    """Write the dataset ``folder`` of a new store, as if its tracks ``000``, ``001``, ... had been extracted."""
+    *,
+    dataset: str = "folder",
+    features: FeaturesInfo = LOGMEL,
+) -> Store:
+    """Write a dataset into a store, as if its tracks ``000``, ``001``, ... had been extracted.
+
+    ``features`` has one part, to which the frames ``[n_frames, values]`` of the tracks belong; further features of the
+    same recordings may be added with `write_frames`.
+    """
     store = Store(root)
     store.create()
-    features = store.dataset(Spec("folder"))
-    info = DatasetInfo("folder", {"name": "folder"}, task, PARAMETERS, "audio", len(labels), 0)
+    stored = store.dataset(Spec(dataset))
+    [part] = features.parts
+    info = DatasetInfo(
+        spec=dataset,
+        plugin={"name": dataset},
+        task=task,
+        audio="audio",
+        n_listed=len(labels),
+        n_absent=0,
+        features={part.spec: store.features(part).name},
+    )
+    recordings = [recording_of(one) for one in frames]
+    stored.write_info(info)
+    stored.write_tracks(
+        [
+            StoredTrack(
+                id=f"{number:03d}",
+                recording=recordings[number],
+                label=label,
+                group=None if groups is None else groups[number],
+                path=f"/audio/{number:03d}.wav",
+                file_size=1,
+                file_mtime_ns=1,
+            )
+            for number, label in enumerate(labels)
+        ],
+        info,
+    )
+    write_frames(store, features, dict(zip(recordings, frames, strict=True)))
+    return store
+
+
+def recording_of(frames: np.ndarray) -> str:
+    """Return the recording that is said to have these frames."""
+    return hashlib.sha256(frames.tobytes()).hexdigest()[:32]
+
+
+def write_frames(store: Store, features: FeaturesInfo, frames: Mapping[str, np.ndarray]) -> None:
+    """Add a shard: the frames of recordings, by features of one part."""
+    [part] = features.parts
+    shards = store.features(part)
+    shards.create(part)
     rows = [
-        SpectrogramRow(
-            id=f"{number:03d}",
-            label=label,
-            group=None if groups is None else groups[number],
-            path=f"audio/{number:03d}.wav",
-            duration=len(frames[number]) * 0.025,
-            file_hash=f"{number}",
-            audio_hash=hashlib.sha256(frames[number].tobytes()).hexdigest(),
+        RecordingRow(
+            recording=recording,
+            audio_hash=f"audio {recording}",
+            duration=len(values) * (part.hop or 1.0),
+            rate=22_050,
             backend="essentia",
             file_size=1,
-            file_mtime_ns=1,
-            frames=frames[number],
+            frames=values,
         )
-        for number, label in enumerate(labels)
+        for recording, values in frames.items()
     ]
-    features.write_info(info)
-    features.append(rows, info)
-    return features
+    shards.append(rows, part)
+
+
+def open_tracks(store: Store, progress: Progress = NO_PROGRESS, features: Sequence[FeaturesInfo] = (LOGMEL,)) -> Tracks:
+    """Open the only dataset of a store."""
+    return tracks.open_tracks(store, store.find(None), features, progress)
 
 
 def class_frames(labels: Sequence[str], n_frames: int = 120) -> list[np.ndarray]:
@@ -84,13 +130,13 @@ def class_frames(labels: Sequence[str], n_frames: int = 120) -> list[np.ndarray]
     return [noise_with_peak(peaks[label], n_frames + 7 * i, seed=i) for i, label in enumerate(labels)]
 
 
-def write_classes(root: Path, n_tracks: int = 18, groups: Sequence[str | None] | None = None) -> FeatureStore:
+def write_classes(root: Path, n_tracks: int = 18, groups: Sequence[str | None] | None = None) -> Store:
     """Write a store of tracks of three classes, taking turns."""
     labels = [CLASSES.classes[number % 3] for number in range(n_tracks)]
     return write_store(root, CLASSES, labels, class_frames(labels), groups)
 
 
-def write_targets(root: Path, n_tracks: int = 24) -> FeatureStore:
+def write_targets(root: Path, n_tracks: int = 24) -> Store:
     """Write a store of tracks whose ``height`` can be heard, and whose ``depth`` is noise around 5."""
     rng = np.random.default_rng(0)
     peaks = rng.uniform(0, 1, n_tracks)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pytest
 from conftest import clean_environment, write_tones
 from small_runs import write_run
-from small_store import experiment, workers_run, write_classes
+from small_store import experiment, open_tracks, workers_run, write_classes
 
 import mirembed
 from mirembed import hookspecs
@@ -25,25 +25,31 @@ from mirembed.cli.main import app
 from mirembed.fit import fit
 from mirembed.registry import HOOKS, Registry
 from mirembed.store import Store
-from mirembed.store.tracks import open_tracks
 from mirembed.training.engine import choose_engine, reason_against_numba
 
 LAYERS = [
-    {"errors", "hookspecs", "listings", "progress", "provenance", "specs"},
+    {"differences", "errors", "hookspecs", "listings", "progress", "provenance", "specs"},
     {"audio", "config", "registry", "statistics", "workers"},
-    {"spectrogram", "store"},
+    {"features"},
+    {"store"},
     {"extract", "scaffold", "training"},
     {"datasets", "models"},
     {"fit", "runs", "testing"},
     {"compare", "evaluate", "inventory"},
-    {"reports"},
+    {"removal", "reports"},
     {"cli"},
 ]
 """The packages of the core, lowest layer first: each imports only lower layers, and modules of layer 0 each other."""
 
 LAYER = {package: number for number, packages in enumerate(LAYERS) for package in packages}
 CORE = Path(mirembed.__file__).parent
-PLUGINS = ("mirembed_datasets", "mirembed_similarities", "mirembed_learners")
+PLUGINS = (
+    "mirembed_datasets",
+    "mirembed_features",
+    "mirembed_networks",
+    "mirembed_similarities",
+    "mirembed_learners",
+)
 HEAVY = {
     *(
         "essentia",
@@ -56,6 +62,7 @@ HEAVY = {
         "sklearn",
         "skops",
         "soundfile",
+        "soxr",
         "torch",
     ),
 }
@@ -162,7 +169,8 @@ def test_no_imports_form_a_circle():
 def test_the_interface_for_plugins_comes_from_the_lowest_layers():
     found = {i.module for i in imports(sources("mirembed")) if i.file == CORE / "__init__.py"}
     ours = {module for module in found if module.startswith("mirembed")}
-    assert ours == {"mirembed.audio.files", "mirembed.errors", "mirembed.hookspecs", "mirembed.progress"}
+    audio = {"mirembed.audio.by_essentia", "mirembed.audio.files", "mirembed.audio.samples"}
+    assert ours == {*audio, "mirembed.errors", "mirembed.hookspecs", "mirembed.progress"}
 
 
 def test_the_built_in_plugins_come_through_the_entry_points_of_the_group():
@@ -174,9 +182,8 @@ def test_the_built_in_plugins_come_through_the_entry_points_of_the_group():
 def test_the_extension_points_are_those_that_their_page_describes():
     page = " ".join(hookspecs.__doc__.split())
     marked = {name for name, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec")}
-    assert marked == set(HOOKS.values())
+    assert marked == {*HOOKS.values(), "mirembed_register_commands"}
     assert f"the entry-point group ``{hookspecs.PROJECT}``" in page
-    assert "three hooks" in page
 
     example = re.search(r"( {4}from mirembed import hookimpl.*?)\n\nThe factory", hookspecs.__doc__, re.DOTALL)[1]
     registered = {}
@@ -227,8 +234,10 @@ def test_nothing_is_loaded_that_can_run_code():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func)
-                assert name not in ("torch.load", "joblib.load", "np.load", "numpy.load", "eval", "exec"), path
-                assert all(keyword.arg != "allow_pickle" for keyword in node.keywords), path
+                assert name not in ("torch.load", "joblib.load", "eval", "exec"), path
+                uses = [name, *map(ast.unparse, node.args)]  # as the argument of functools.partial too
+                safe = [ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg == "allow_pickle"]
+                assert safe == ["False"] * ({"np.load", "numpy.load"} & {*uses} != set()), path
 
 
 @pytest.fixture(scope="module")

@@ -121,17 +121,23 @@ def store(mirembed, prepared: Path) -> Path:
 
 @pytest.fixture
 def features(store: Path) -> Path:
+    (path,) = (store / "features").iterdir()
+    return path
+
+
+@pytest.fixture
+def dataset(store: Path) -> Path:
     return store / "datasets" / "folder"
 
 
 def shard(features: Path) -> Path:
-    (path,) = features.glob("spectrograms/*.parquet")
+    (path,) = features.glob("*.parquet")
     return path
 
 
 def frames(features: Path) -> dict[str, list]:
-    """The spectrograms by track id."""
-    return {row["id"]: row["frames"] for row in pq.read_table(shard(features)).to_pylist()}
+    """The frames by recording."""
+    return {row["recording"]: row["frames"] for row in pq.read_table(shard(features)).to_pylist()}
 
 
 def edit_json(path: Path, change: Callable[[dict], object]) -> None:
@@ -337,7 +343,7 @@ def test_changed_labels_are_updated_without_audio_and_no_track_is_lost(run, stor
     rows = [f"{name}/{name}-{number}.wav,{name}" for name in CLASSES for number in range(3)]
     table.write_text("\n".join(["path,label", *rows]))
     dataset = ("--dataset", "folder:labels=labels.csv", "--json")
-    assert run("extract", *dataset, "--audio", "tones").json["extracted"] == 9
+    assert run("extract", *dataset, "--audio", "tones").json["known"] == 9  # in the dataset without labels
 
     for audio in (store.parent / "tones").rglob("*.wav"):  # none of them can be decoded any more
         status = audio.stat()
@@ -347,9 +353,10 @@ def test_changed_labels_are_updated_without_audio_and_no_track_is_lost(run, stor
     done = run("extract", *dataset).json
     assert (done["relabeled"], done["unlisted"], done["extracted"], done["failures"]) == (3, 1, 0, [])
     (line,) = run("extract", *dataset[:2]).out.splitlines()
-    assert re.match(r"folder:labels=labels\.csv: 8 of 8 tracks.* 0 .*new.* 1 no longer listed", line)
+    assert re.match(r"folder:labels=labels\.csv: 8 of 8 tracks.* 0 extracted.* 1 no longer listed", line)
 
-    done = run("extract", *dataset, "--prune").json
+    assert "--yes to remove 1 of the 9 tracks" in run("extract", *dataset[:2], "--prune", code=1).err
+    done = run("extract", *dataset, "--prune", "--yes").json
     assert (done["unchanged"], done["pruned"], done["unlisted"]) == (8, 1, 0)
 
 
@@ -402,13 +409,13 @@ def not_a_number(path: Path) -> None:
     ],
     ids=["shorter than a frame", "NaN", "text", "empty", "damaged"],
 )
-def test_a_file_without_sound_fails_and_the_others_are_extracted(run, store, features, name, write, reason):
+def test_a_file_without_sound_fails_and_the_others_are_extracted(run, store, dataset, name, write, reason):
     bad = store.parent / "tones" / "low" / name
     write(bad)
     result = run("extract", "--dataset", "folder", "--audio", "tones", code=2)
-    assert re.match(r"folder: 9 of 10 tracks.* 0 .*new", result.out)
+    assert re.match(r"folder: 9 of 10 tracks.* 0 extracted now", result.out)
     assert f"tones/low/{name}: {reason}" in result.out
-    (failure,) = pq.read_table(features / "failures.parquet").to_pylist()
+    (failure,) = pq.read_table(dataset / "failures.parquet").to_pylist()
     assert failure["id"] == f"low/{name}"
     assert reason in failure["reason"]
 
@@ -485,32 +492,30 @@ def test_with_two_datasets_one_has_to_be_chosen(run, store, refused):
 
 @pytest.mark.parametrize("command", [["extract"], ["fit"], ["evaluate"], ["embed", "folder-rbf-sl", "tones"]])
 def test_a_store_of_another_format_is_refused(store, refused, command):
-    edit_json(store / "store.json", lambda content: content.update(format=2))
+    edit_json(store / "store.json", lambda content: content.update(format=1))
     said = refused(*command)
-    assert re.search(r"store mirembed-store has format 2,.* format 1;.*--store", said)
+    assert re.search(r"store mirembed-store has format 1,.* format 2;.*--store", said)
 
 
 def test_a_file_in_place_of_the_store_is_refused(store, refused):
     assert re.search(r"tones/low/low-0\.wav is a file.*--store", refused("fit", "--store", "tones/low/low-0.wav"))
 
 
-@pytest.mark.parametrize("command", ["extract", "fit", "evaluate"])
-def test_spectrograms_with_other_parameters_are_refused_by_name(store, features, refused, command):
-    edit_json(features / "dataset.json", lambda content: content["parameters"].update(hop_seconds=0.01))
-    said = refused(command)
-    assert "hop_seconds=0.01" in said
-    assert "needs hop_seconds=0.0" in said
-    assert "another --store" in said
+@pytest.mark.parametrize("command", ["fit", "evaluate"])
+def test_features_that_the_store_lacks_are_named_with_the_command_that_computes_them(run, store, refused, command):
+    said = refused(command, "--features", "logmel:bands=60")
+    [extract] = re.findall(r"`mirembed (extract [^`]*)`", said)
+    run(*extract.split())
+    run(command, "--features", "logmel:bands=60", "--epochs", 1, *["--cv", 2] * (command == "evaluate"))
 
 
 @pytest.mark.parametrize("command", ["extract", "fit", "evaluate"])
-def test_a_shard_with_other_parameters_is_refused_by_name(store, features, refused, command):
+def test_a_shard_of_other_features_is_refused_by_name(store, features, refused, command):
     table = pq.read_table(shard(features))
-    parameters = json.loads(table.schema.metadata[b"mirembed.spectrogram"])
-    metadata = {"mirembed.spectrogram": json.dumps({**parameters, "window": "hann"})}
+    part = json.loads(table.schema.metadata[b"mirembed.features"])
+    metadata = {"mirembed.features": json.dumps({**part, "spec": "logmel:hop=0.01", "digest": "5" * 32})}
     pq.write_table(table.replace_schema_metadata(metadata), shard(features))
-    said = refused(command)
-    assert re.search(f"{shard(features).name}.*window=hann.*window=hamming", said)
+    assert re.search(rf"{shard(features).name}.*logmel:hop=0\.01", refused(command))
 
 
 def test_a_truncated_shard_is_named_and_extract_replaces_it(run, store, features, refused):
@@ -519,14 +524,14 @@ def test_a_truncated_shard_is_named_and_extract_replaces_it(run, store, features
     os.truncate(broken, broken.stat().st_size // 2)
     assert f"{broken.name} cannot be read" in refused("evaluate", "--cv", 2)
     result = run("extract")
-    assert re.match(r"folder: 9 of 9 tracks.* 9 .*new", result.out)
-    assert re.search(f"1 damaged shard: mirembed-store/datasets/folder/spectrograms/{broken.name}", result.out)
+    assert re.match(r"folder: 9 of 9 tracks.* 9 extracted now", result.out)
+    assert re.search(f"1 damaged shard: mirembed-store/features/logmel-[0-9a-f]+/{broken.name}", result.out)
     assert frames(features) == whole
 
 
 def test_a_flipped_bit_in_a_shard_is_noticed_and_the_advice_helps(run, store, features, refused):
     whole = frames(features)
-    shutil.rmtree(features / "cache")
+    shutil.rmtree(store / "cache")
     flip_bit(shard(features))
     said = refused("evaluate", "--cv", 2)
     assert f"{shard(features).name} cannot be read" in said
@@ -537,25 +542,37 @@ def test_a_flipped_bit_in_a_shard_is_noticed_and_the_advice_helps(run, store, fe
 
 
 @pytest.mark.parametrize("content", ['{"spec": "fol', "[]", "{}"])
-def test_a_damaged_dataset_file_is_named_and_the_advice_helps(run, store, features, refused, content):
-    (features / "dataset.json").write_text(content)
+def test_a_damaged_dataset_file_is_named_and_the_advice_helps(run, store, dataset, refused, content):
+    (dataset / "dataset.json").write_text(content)
     for command in ("extract", "fit", "evaluate"):
         said = refused(command)
         assert "dataset.json is damaged" in said
         assert "delete it and " in said
-    (features / "dataset.json").unlink()
+    (dataset / "dataset.json").unlink()
     assert run("extract", "--dataset", "folder", "--audio", "tones", "--json").json["unchanged"] == 9
     run("fit", "--epochs", 1)
 
 
-def test_a_damaged_table_of_failures_is_named_and_the_advice_helps(run, store, features, refused):
-    (features / "failures.parquet").write_text("nonsense")
+@pytest.mark.parametrize("name", ["failures.parquet", "tracks.parquet"])
+def test_a_damaged_table_of_a_dataset_is_named_and_the_advice_helps(run, store, dataset, refused, name):
+    (dataset / name).write_text("nonsense")
     for command in ("extract", "fit"):
         said = refused(command)
-        assert "failures.parquet cannot be read" in said
+        assert f"{name} cannot be read" in said
         assert "delete it and " in said
-    (features / "failures.parquet").unlink()
+    (dataset / name).unlink()
     assert run("extract", "--json").json["unchanged"] == 9
+
+
+def test_a_damaged_description_of_features_is_named_and_the_advice_helps(run, store, features, refused):
+    (features / "_features.json").write_text("{")
+    for command in ("extract", "fit"):
+        said = refused(command)
+        assert "_features.json is damaged" in said
+        assert "delete it and " in said
+    (features / "_features.json").unlink()
+    assert run("extract", "--json").json["unchanged"] == 9
+    run("fit", "--epochs", 1)
 
 
 # Models
@@ -599,20 +616,19 @@ def test_a_damaged_manifest_of_a_model_is_named(store, refused, content):
 def test_a_model_of_another_format_is_refused(store, refused):
     edit_json(store / "models" / "folder-rbf-sl" / "model.json", lambda content: content.update(format=1))
     said = refused("embed", "folder-rbf-sl", "tones/low")
-    assert re.search(r"models/folder-rbf-sl has format 1,.* format 3", said)
+    assert re.search(r"models/folder-rbf-sl has format 1,.* format 4", said)
 
 
-def test_a_model_of_other_spectrograms_is_refused_by_name(store, refused):
+def test_a_model_of_features_that_are_computed_differently_is_refused_by_name(store, refused):
     edit_json(
         store / "models" / "folder-rbf-sl" / "model.json",
-        lambda content: content["spectrogram"].update(frame_seconds=0.1),
+        lambda content: content["features"]["parts"][0].update(digest="5" * 32),
     )
-    assert "frame_seconds=0.1" in refused("embed", "folder-rbf-sl", "tones/low")
+    shutil.rmtree(store / "embeddings")
+    assert "features logmel" in refused("embed", "folder-rbf-sl", "tones/low")
 
 
-@pytest.mark.parametrize(
-    "command", [["embed", "jazz", "tones"], ["similar", "jazz", "x"], ["fit", "--network", "jazz"]]
-)
+@pytest.mark.parametrize("command", [["embed", "jazz", "tones"], ["similar", "jazz", "x"], ["fit", "--from", "jazz"]])
 def test_an_unknown_model_is_named_with_the_known_ones(store, refused, command):
     said = refused(*command)
     assert re.search(r"'jazz'.*folder-rbf-sl", said)
@@ -684,23 +700,23 @@ def test_extract_on_a_full_disk_keeps_the_store_and_continues_later(mirembed, st
     extract = ("extract", "--dataset", "folder", "--audio", "tones", "--jobs", 1)
     completed = mirembed(*extract, code=1, preexec_fn=at_most(50_000))
     said = message(completed.stderr)
-    assert re.search(r"mirembed-store/datasets/folder/spectrograms/000002-.*File too large; free", said)
+    assert re.search(r"mirembed-store/features/logmel-[0-9a-f]+/000002-.*File too large; free", said)
     assert (shard(features), shard(features).read_bytes()) == before
-    assert [path.name for path in features.glob("spectrograms/*")] == [before[0].name]
-    assert re.match(r"folder: 18 of 18 tracks.* 9 .*new", mirembed(*extract).stdout)
+    assert sorted(path.name for path in features.glob("[!.]*")) == [before[0].name, "_features.json"]
+    assert re.match(r"folder: 18 of 18 tracks.* 9 extracted now", mirembed(*extract).stdout)
 
 
 @pytest.mark.parametrize(
     ("command", "size", "place"),
     [
-        (["fit"], 20_000, "datasets/folder/cache/"),
+        (["fit"], 20_000, "cache/folder/"),
         (["fit", "--epochs", 1], 100_000, "models/folder-rbf-sl-2"),
         (["evaluate", "--cv", 2, "--epochs", 10], 100_000, "runs/folder-"),
     ],
     ids=["frames", "model", "checkpoint"],
 )
 def test_training_on_a_full_disk_keeps_the_store(mirembed, store, features, command, size, place):
-    shutil.rmtree(features / "cache")
+    shutil.rmtree(store / "cache")
     before = files(store)
     completed = mirembed(*command, "--jobs", 1, code=1, preexec_fn=at_most(size))
     said = message(completed.stderr)
@@ -731,7 +747,7 @@ def test_on_a_really_full_disk_the_same_command_continues_once_there_is_space(mi
     completed = with_own_mounts(
         store.parent, mount, f"{extract} || echo failed: $?", "mount -o remount,size=9m disk", extract
     )
-    assert re.fullmatch(r"failed: 1\nfolder: 9 of 9 tracks.* 9 .*new\n", completed.stdout)
+    assert re.fullmatch(r"failed: 1\nfolder: 9 of 9 tracks.* 9 extracted now\n", completed.stdout)
     assert "No space left on device; free" in completed.stderr
     assert completed.returncode == 0
 

@@ -7,16 +7,17 @@ import re
 import numpy as np
 import pytest
 import torch
+from small_networks import seeded
 from small_store import workers_run
 
 from benchmarks import machine, memory, naive, scaling, speed
 from benchmarks.problem import EMBEDDING_FLOP, TRAINING_FLOP
 from mirembed.store.frame_file import Moments
 from mirembed.training.engine import make_engine
-from mirembed.training.excerpts import Normalization
+from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.labels import one_hot
 from mirembed.training.loop import similarity_loss
-from mirembed.training.network import one_thread, seeded_network
+from mirembed.training.network import one_thread
 from mirembed_similarities import Rbf
 
 pytestmark = pytest.mark.slow
@@ -40,12 +41,12 @@ def frames():
 
 
 def test_the_naive_network_embeds_tracks_as_mirembed_does(frames):
-    network, theirs = naive.Network(80), seeded_network(80, (0, 0))
-    network.load_state_dict(theirs.state_dict())
+    network, theirs = naive.Network(80), seeded("gru", 80, (0, 0))
+    network.load_state_dict(dict(zip(network.state_dict(), theirs.state_dict().values(), strict=True)))
     training = np.array([0, 1, 2])
     tracks = naive.features(np.split(frames, STARTS[1:]), training)
     normalization = Normalization.fit(Moments.of(frames, STARTS[training], LENGTHS[training]))
-    expected = make_engine("torch", theirs).embed_tracks(frames, STARTS, LENGTHS, normalization)
+    expected = make_engine("torch", theirs, InputForm()).embed_tracks(frames, STARTS, LENGTHS, normalization)
     np.testing.assert_allclose(naive.embed(network, tracks), expected, atol=1e-5)
 
 
@@ -65,9 +66,9 @@ def test_the_naive_excerpts_begin_anywhere_and_short_tracks_are_used_whole(frame
 
 
 def test_the_operations_are_two_for_each_weight_and_product():
-    network = seeded_network(80, (0, 0))
+    network = seeded("gru", 80, (0, 0))
     weights = sum(p.numel() for p in network.parameters() if p.ndim == 2)
-    of_the_input = network.first.weight_ih_l0.numel()
+    of_the_input = network.layers[0].weight_ih_l0.numel()
     assert 2 * weights == EMBEDDING_FLOP
     assert 2 * (3 * weights - of_the_input) == TRAINING_FLOP
 

@@ -261,7 +261,10 @@ def test_two_runs_are_compared_on_the_approaches_that_both_have(run, tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"dataset": {"spec": "folder", "digest": "4567"}, "n_tracks": 99}, "tracks.* 100 tracks.* 99"),
+        (
+            {"dataset": {"spec": "folder", "digest": "4567", "tracks": "4567"}, "n_tracks": 99},
+            "tracks.* 100 tracks.* 99",
+        ),
         ({"seeds": [1]}, r"seeds \(0 and 1\)"),
         ({"folds": "grouped", "cv": 10}, r"folds \(5 stratified folds and 10 grouped folds\)"),
         ({"cv": None, "splits": 5, "test_size": 0.25}, r"folds .* 5 stratified splits, test size 0.25\)"),
@@ -305,7 +308,7 @@ def test_approaches_that_two_runs_do_not_have_are_an_error(run, tmp_path):
         compare(opened(run), other)
     with pytest.raises(EvaluationError, match=r"other .*'nn'.* cosine-sl"):
         compare(opened(run), other, ["nn"])
-    with pytest.raises(EvaluationError, match=r"^3 approaches.*nn, fl, cosine-sl"):
+    with pytest.raises(EvaluationError, match=r"^3 methods.*nn, fl, cosine-sl"):
         compare(opened(run), other, ["nn", "fl", "cosine-sl"])
 
 

@@ -46,6 +46,9 @@ def test_unnamed_evaluations_are_numbered():
 
 def test_written_settings_are_read_back_unchanged():
     settings = [
+        Settings(
+            name="c", features=("logmel", "a+b:x=1"), network=("gru:hidden=20",), from_=("demo-fl",), deltas=False
+        ),
         Settings(name="a", dataset=("demo:task=regression",), approach=("rbf:gamma=2-sl",), cv=4, seed=(1, 2)),
         Settings(name='b "quoted"', splits=3, test_size=0.25, keep_models=True, learner=("svm", "svm:C=2")),
     ]
@@ -85,12 +88,18 @@ def test_a_wrong_file_is_an_error_that_says_where_and_what(text, facts):
 @pytest.mark.parametrize(
     ("settings", "facts"),
     [
-        ({"approach": ("rbf",)}, ["'rbf'", "nn, fl, chance, mel, untrained", "rbf-sl"]),
+        ({"approach": ("rbf",)}, ["'rbf'", "nn, fl, chance, stats, untrained", "rbf-sl"]),
         ({"approach": ("rbf:gamma-sl",)}, ["'gamma'", "param=value"]),
         ({"approach": ("nn", "nn")}, ["nn", "2 times"]),
         ({"approach": ("rbf-sl",), "similarity": ("rbf",)}, ["rbf-sl", "2 times"]),
-        ({"approach": ("nn", "mel"), "label_similarity": "cosine"}, ["--label-similarity cosine", "nn, mel"]),
+        ({"approach": ("nn", "stats"), "label_similarity": "cosine"}, ["--label-similarity cosine", "nn, stats"]),
         ({"learner": ("a b",)}, ["'a b'", "plugin"]),
+        ({"network": ("a b",)}, ["'a b'", "plugin"]),
+        ({"optimizer": "adam:"}, ["''", "'adam:'"]),
+        ({"approach": ("stats",), "network": ("mlp",)}, ["--network mlp", "stats"]),
+        ({"approach": ("chance",), "features": ("chroma",)}, ["--features chroma", "chance"]),
+        ({"from_": ("m",), "features": ("chroma",)}, ["--features chroma", "from-m"]),
+        ({"from_": ("a/m", "b/m")}, ["from-m", "2 times"]),
     ],
 )
 def test_wrong_approaches_and_learners_are_errors_before_any_work(settings, facts):
@@ -103,6 +112,40 @@ def test_approaches_and_similarities_add_up_and_rbf_is_the_default():
     names = [one.name for one in Settings(approach=("nn",), similarity=("rbf:gamma=2", "cosine")).approaches]
     assert names == ["nn", "rbf:gamma=2-sl", "cosine-sl"]
     assert [one.name for one in Settings().approaches] == ["rbf-sl"]
+
+
+def test_models_are_approaches_and_replace_the_default():
+    assert [one.name for one in Settings(from_=("runs/x/models/fl-seed0-fold0",)).approaches] == ["from-fl-seed0-fold0"]
+    both = Settings(approach=("nn",), from_=("a", "b")).approaches
+    assert [(one.name, one.model, one.trains, one.learns) for one in both] == [
+        ("nn", None, True, False),
+        ("from-a", "a", False, True),
+        ("from-b", "b", False, True),
+    ]
+
+
+def test_a_method_is_named_after_what_there_is_several_of():
+    settings = Settings(
+        approach=("rbf-sl", "nn", "stats", "untrained", "chance"),
+        features=("logmel", "chroma"),
+        network=("gru", "mlp"),
+        from_=("m",),
+    )
+    assert [method.name for method in settings.methods] == [
+        *("rbf-sl@gru@logmel", "rbf-sl@gru@chroma", "rbf-sl@mlp@logmel", "rbf-sl@mlp@chroma"),
+        *("nn@gru@logmel", "nn@gru@chroma", "nn@mlp@logmel", "nn@mlp@chroma"),
+        *("stats@logmel", "stats@chroma"),
+        *("untrained@gru@logmel", "untrained@gru@chroma", "untrained@mlp@logmel", "untrained@mlp@chroma"),
+        *("chance", "from-m"),
+    ]
+    assert len(settings.trainings) == len(settings.methods)
+    assert [len(group) for group in Settings(approach=("nn", "fl"), network=("gru", "mlp")).trainings] == [2, 2]
+
+
+@pytest.mark.parametrize("learners", [("svm",), ("svm", "svm:C=2")])
+def test_the_label_of_a_method_is_its_name_without_the_learner(learners):
+    settings = Settings(approach=("fl", "nn"), network=("gru", "mlp"), learner=learners)
+    assert {method.label for method in settings.methods} == {"fl@gru", "fl@mlp", "nn@gru", "nn@mlp"}
 
 
 def test_an_unreadable_file_is_an_error(tmp_path):

@@ -13,7 +13,7 @@ import test_mediaeval2013_dataset as mediaeval2013
 
 from mirembed.registry import HOST, Registry
 from mirembed.specs import Spec
-from mirembed.testing import checks, learner_checks, similarity_checks
+from mirembed.testing import checks, features_checks, learner_checks, network_checks, similarity_checks
 
 
 def write_folder(folder: Path) -> Path:
@@ -36,6 +36,24 @@ COPIES = {
 }
 SIMILARITIES = ("rbf", "rbf:gamma=2.5", "cosine", "polynomial", "polynomial:gamma=0.5,c=1,d=3")
 LEARNERS = ("svm", "svm:C=10,gamma=0.5,epsilon=0.01")
+FEATURES = (
+    *("chroma", "chroma:size=36", "descriptors", "logmel", "logmel:backend=scipy"),
+    "logmel:bands=80,frame=0.03,hop=0.01,scale=htk,low=0,high=8000",
+)
+NETWORKS = (
+    *("gru", "gru:cell=lstm,hidden=9,units=7,layers=3,dropout=0.3", "gru:bidirectional=true,hidden=9,units=7"),
+    *("gru:pooling=mean+std", "gru:pooling=attention", "crnn:maps=3,hidden=9,units=7", "mlp", "mlp:layers=4,units=7"),
+)
+
+
+@features_checks(*FEATURES)
+def test_the_built_in_features_pass_every_check(check):
+    check()
+
+
+@network_checks(*NETWORKS)
+def test_the_built_in_networks_pass_every_check(check):
+    check()
 
 
 @similarity_checks(*SIMILARITIES)
@@ -59,5 +77,9 @@ def test_the_built_in_datasets_pass_every_check(check):
 
 def test_every_built_in_plugin_is_checked():
     own = {(plugin.kind, plugin.name) for plugin in Registry.discover().plugins if plugin.distribution == HOST}
-    specs = {"similarity": SIMILARITIES, "learner": LEARNERS, "dataset": COPIES}
+    specs = {
+        **{"similarity": SIMILARITIES, "learner": LEARNERS, "dataset": COPIES},
+        # The last two read a file, with which their own tests check them.
+        **{"features": (*FEATURES, "vectors", "onnx"), "network": NETWORKS},
+    }
     assert own == {(kind, Spec.parse(spec).name) for kind, texts in specs.items() for spec in texts}

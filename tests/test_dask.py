@@ -20,12 +20,11 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 from conftest import RATE, clean_environment, tone, wait_until, write_tones
-from test_extraction import run, stored
+from test_extraction import run, shards_of, stored
 
 from mirembed import workers
 from mirembed.errors import SpecError, WorkerError
 from mirembed.inventory import verify
-from mirembed.store import FeatureStore
 from mirembed.store.root import Store
 from mirembed.workers import executor
 
@@ -153,13 +152,13 @@ def test_joblibs_backend_is_the_switch(machines):
 
 def test_a_cluster_writes_the_store_that_this_machine_would(on_machines, audio, tmp_path):
     (audio / "low" / "broken.wav").write_bytes(b"no audio")
-    remote, local = FeatureStore(tmp_path / "remote"), FeatureStore(tmp_path / "local")
+    remote, local = Store(tmp_path / "remote"), Store(tmp_path / "local")
     there = run(remote, audio)
     with joblib.parallel_config("loky"):
         here = run(local, audio)
     assert (there.extracted, there.unchanged) == (here.extracted, here.unchanged) == (12, 0)
     assert [(f.id, f.reason) for f in there.failures] == [(f.id, f.reason) for f in here.failures]
-    assert len(remote.shards()) > 1  # written by the workers, a shard for each batch
+    assert len(shards_of(remote).shards()) > 1  # written by the workers, a shard for each batch
     expected, found = stored(local), stored(remote)
     assert found.keys() == expected.keys()
     for track in expected:
@@ -206,13 +205,17 @@ N_FILES = 100
 def lose_a_worker(machines: Cluster, command: subprocess.Popen, condition=lambda: True) -> None:
     """Kill a worker while it works on a task, once the condition is true; a new one has come, so that two are left."""
     machines.add_worker()
-    lost = machines.workers.pop(0)
+    working: list[subprocess.Popen] = []
 
     def works() -> bool:
-        return bool(psutil.Process(lost.pid).children(recursive=True))  # the worker process of its task
+        with_task = [one for one in machines.workers if psutil.Process(one.pid).children(recursive=True)]
+        working[:] = with_task[:1]
+        return bool(working)
 
     wait_until(lambda: (condition() and works()) or command.poll() is not None)
     assert command.poll() is None, "the command ended before a worker could be lost"
+    [lost] = working
+    machines.workers.remove(lost)
     lost.send_signal(signal.SIGKILL)
     lost.wait()
 
@@ -224,11 +227,11 @@ def test_other_workers_take_over_the_files_of_a_lost_worker(machines, tmp_path):
         soundfile.write(audio / "noise" / f"{number:02d}.wav", tone(220, 10.0, seed=number), RATE)
     flags = ("--dataset", "folder", "--audio", audio, "--store", "s", "--json")
     with started(tmp_path, "extract", *flags, "--executor", "dask", "--scheduler", machines.address) as process:
-        lose_a_worker(machines, process, lambda: any(tmp_path.glob("s/datasets/folder/spectrograms/*.parquet")))
+        lose_a_worker(machines, process, lambda: any(tmp_path.glob("s/features/*/*.parquet")))
         output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert json.loads(output.splitlines()[-1])["failures"] == []
-    found = stored(FeatureStore(tmp_path / "s" / "datasets" / "folder"))  # fails if a track occurs twice
+    found = stored(Store(tmp_path / "s"))  # fails if a recording occurs twice
     assert set(found) == {f"noise/{number:02d}.wav" for number in range(N_FILES)}
     assert verify(Store(tmp_path / "s")) == []
 

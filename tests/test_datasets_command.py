@@ -126,18 +126,18 @@ def test_the_table_says_the_same(mirembed: Command) -> None:
 
 
 def test_the_list_says_how_much_is_in_the_store(tmp_path: Path) -> None:
-    features = write_classes(tmp_path, n_tracks=18)
+    dataset = write_classes(tmp_path, n_tracks=18).find(None)
     shown = {row.name: row.stored for row in overview(registry(), Store(tmp_path))}
     assert shown == {**dict.fromkeys(BUILT_IN, ""), "folder": "18 of 18"}
-    features.write_info(replace(features.info(), n_listed=20, n_absent=5))
-    Store(tmp_path).dataset(Spec.parse("demo")).write_info(replace(features.info(), spec="demo:task=regression"))
+    dataset.write_info(replace(dataset.info(), n_listed=20, n_absent=5))
+    Store(tmp_path).dataset(Spec.parse("demo")).write_info(replace(dataset.info(), spec="demo:task=regression"))
     shown = {row.name: row.stored for row in overview(registry(), Store(tmp_path))}
     assert (shown["folder"], shown["demo"], shown["gtzan"]) == ("18 of 25", "0 of 25", "")
 
 
 def test_all_forms_of_a_dataset_in_the_store_are_counted(tmp_path: Path) -> None:
-    info = write_classes(tmp_path, n_tracks=3).info()
-    store = Store(tmp_path)
+    store = write_classes(tmp_path, n_tracks=3)
+    info = store.find(None).info()
     for spec, n_listed in (("bells", 3), ("bells:tower=north", 2), ("mirembed-bells/bells", 1)):
         store.dataset(Spec.parse(spec)).write_info(replace(info, spec=spec, n_listed=n_listed))
     shown = {row.name: row.stored for row in overview(registry(bells=Bells), store)}

@@ -29,8 +29,11 @@ from mirembed import (
     Classification,
     Dataset,
     Estimator,
+    Features,
     Learner,
     Listing,
+    Network,
+    NetworkModule,
     Regression,
     Similarity,
     Split,
@@ -43,6 +46,7 @@ from mirembed.cli.main import app
 from mirembed.datasets.catalog import describe
 from mirembed.errors import MirembedError
 from mirembed.registry import HOOKS, Registry
+from mirembed.registry.plugins import COMMANDS_HOOK
 from mirembed.specs import Spec, parameters_of
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -86,7 +90,7 @@ def check_spec(kind: str, spec: Spec) -> None:
         registry.find(kind, spec.name)  # of an example's plugin, which is not installed here
         registry.create(kind, spec)
         return
-    examples = {"laplacian", "knn", "moods", "csvmood", "forest"}
+    examples = {"laplacian", "knn", "moods", "csvmood", "forest", "shape", "tcn"}
     assert spec.name.rpartition("/")[2] in {*examples, "rbf"}, f"{kind} {spec}"
 
 
@@ -177,10 +181,20 @@ def test_the_architecture_names_every_built_in_plugin():
 
 
 def test_the_similarities_are_described_with_their_parameters():
-    rows = table(sections(read("docs/researchers.md"), 2)["The method"])
-    told = {name: dict(re.findall(r"`(\w+)` = (\d+)", parameters)) for name, _, parameters in rows}
+    [rows] = [rows for first, rows in TABLE.findall(read("docs/researchers.md")) if first == "Similarity"]
+    cells = [[cell.strip(" `") for cell in row.strip("|").split("|")] for row in rows.splitlines()]
+    told = {name: dict(re.findall(r"`?(\w+)`? = (\d+)", parameters)) for name, _, parameters in cells}
     plugins = [p for p in Registry.discover().plugins if p.kind == "similarity" and p.distribution == "mirembed"]
     assert told == {p.name: {q.name: f"{q.default:g}" for q in parameters_of(p.factory)} for p in plugins}
+
+
+def test_the_features_are_described_with_their_parameters():
+    features = {p.name: p for p in Registry.discover().plugins if p.kind == "features" and p.distribution == "mirembed"}
+    page = sections(read("docs/features.md"), 2)
+    for name, plugin in features.items():
+        described = re.findall(r"`(\w+)`", " ".join(re.findall(r"(?m)^\| ((?:`\w+`(?:, )?)+) \|", page[name])))
+        expected = [parameter.name for parameter in parameters_of(plugin.factory)]
+        assert [one for one in described if one in expected] == expected, name
 
 
 def test_the_datasets_are_described_with_their_official_folds_and_faults():
@@ -228,7 +242,7 @@ def test_the_tutorial_begins_with_what_plugins_new_writes(tmp_path, monkeypatch,
 
 def test_every_hook_has_its_section_and_no_other():
     titles = [title for title in sections(read("docs/plugin-authors.md"), 2) if "`mirembed_" in title]
-    assert sorted(re.search(r"`(\w+)`", title)[1] for title in titles) == sorted(HOOKS.values())
+    assert sorted(re.search(r"`(\w+)`", title)[1] for title in titles) == sorted([*HOOKS.values(), COMMANDS_HOOK])
     for title in titles:
         hook = re.search(r"`(.+)`", title)[1]
         code = read("docs/plugin-authors.md") + read("docs/plugin-tutorial.md")
@@ -262,6 +276,22 @@ def test_the_section_of_a_hook_tells_every_member_and_field_that_it_knows_and_no
     rows = [row for rows in tables if rows[0] == "Class" for row in rows[1].splitlines()]
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     assert {first.strip("`"): set(re.findall(r"`(\w+)`", text)) for first, text in cells} == fields
+
+
+@pytest.mark.parametrize(("kind", "protocols"), [("features", [Features]), ("network", [Network, NetworkModule])])
+def test_the_section_of_features_and_networks_tells_every_member(kind, protocols):
+    [section] = [text for title, text in sections(read("docs/plugin-authors.md"), 2).items() if HOOKS[kind] in title]
+    members = set()
+    for protocol in protocols:
+        members |= {*protocol.__annotations__}
+        members |= {*re.findall(r"^``(\w+(?:\([\w, ]*\))?)``(?: :|$)", inspect.getdoc(protocol), re.MULTILINE)}
+        members |= {
+            f"{name}({', '.join([*inspect.signature(function).parameters][1:])})"
+            for name, function in vars(protocol).items()
+            if inspect.isfunction(function) and (name == "__call__" or not name.startswith("_"))
+        }
+    rows = [row for first, row in TABLE.findall(section) if first == "Member"]
+    assert {cell.strip(" `") for row in rows for cell in FIRST_CELL.findall(row)} == members
 
 
 def test_the_public_names_are_listed():

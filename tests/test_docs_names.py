@@ -27,7 +27,9 @@ OTHER_FLAGS = {
     "CONTRIBUTING.md": {"--durations"},
 }
 """Flags of other programs, by page."""
-METADATA_KEYS = {"mirembed.model"}
+COMMANDS_OF_EXAMPLES = {"sheet"}
+"""Commands that the plugins in docs/examples add."""
+METADATA_KEYS = {"mirembed.features", "mirembed.network"}
 """Keys of metadata that look like modules."""
 NOT_OURS = {"pyproject.toml", "README.md"}
 """Files that every distribution has, so that a page may mean those of a plugin."""
@@ -116,6 +118,8 @@ def test_every_command_of_mirembed_exists_with_its_flags(page):
         while rest and rest[0].startswith("--"):  # options of the program, which take a value or are alone
             assert rest[0] in flags(typer.main.get_command(app)), f"{page}: {' '.join(words)}"
             rest = rest[1:] if len(rest) == 1 or rest[0] in ("--help", "--version") else rest[2:]
+        if rest and rest[0] in COMMANDS_OF_EXAMPLES:
+            continue
         command, left = find(rest)
         if rest and not re.fullmatch(r"[A-Z…]+|\W*", rest[0]):
             assert left != rest, f"{page}: no command {' '.join(words)}"

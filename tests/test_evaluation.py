@@ -14,7 +14,7 @@ import pytest
 from scipy.stats import pearsonr
 from scipy.stats import t as student
 from sklearn.metrics import accuracy_score, f1_score, r2_score
-from small_store import CLASSES, Notes, experiment, run_here, workers_run, write_classes, write_targets
+from small_store import CLASSES, Notes, experiment, open_tracks, run_here, workers_run, write_classes, write_targets
 from small_store import evaluate as run_evaluation
 from third_party import install
 
@@ -26,7 +26,7 @@ from mirembed.registry import Registry
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.scores import Scores
 from mirembed.store.files import read_json, read_table
-from mirembed.store.tracks import Tracks, open_tracks
+from mirembed.store.tracks import Tracks
 
 pytestmark = pytest.mark.slow
 

@@ -74,7 +74,11 @@ def test_the_examples_are_built_installed_used_and_uninstalled(python, tmp_path)
         ("similarity", "laplacian", "mirembed-laplacian"),
         ("dataset", "csvmood", "mirembed-csvmood"),
         ("learner", "forest", "mirembed-forest"),
+        ("features", "shape", "mirembed-shape"),
+        ("network", "tcn", "mirembed-tcn"),
     }
+    assert [(c["name"], c["distribution"]) for c in listed["commands"]] == [("sheet", "mirembed-sheet")]
+    assert "sheet" in python("-m", "mirembed", "--help").stdout
     assert listed["broken"] == []
 
     music = write_music(tmp_path / "MUSIC")
@@ -83,7 +87,18 @@ def test_the_examples_are_built_installed_used_and_uninstalled(python, tmp_path)
     how = ["--similarity", "laplacian:gamma=0.2", "--learner", "forest:trees=10", "--epochs", 2, "--jobs", 1]
     evaluated = python("-m", "mirembed", "evaluate", "--folds", "grouped", "--cv", 3, *how, "--json")
     assert set(json.loads(evaluated.stdout)["approaches"]) == {"laplacian:gamma=0.2-sl"}
-    python("-m", "mirembed", "fit", *how, "--name", "moods")
+    python("-m", "mirembed", "extract", "--dataset", "csvmood", "--audio", music, "--features", "logmel+shape")
+    chosen = ["--network", "tcn:channels=8,layers=2", "--features", "logmel+shape", "--features", "shape"]
+    evaluated = python("-m", "mirembed", "evaluate", "--folds", "grouped", "--cv", 3, *how, *chosen, "--json")
+    assert len(json.loads(evaluated.stdout)["approaches"]) == 2
+
+    done = python("-m", "mirembed", "sheet", music)
+    assert "9 rows" in done.stdout
+    again = python("-m", "mirembed", "sheet", music, code=1)
+    [error] = again.stderr.splitlines()
+    assert error.startswith("error: labels.csv ")
+
+    python("-m", "mirembed", "fit", *how, "--network", "tcn:channels=8,layers=2", "--name", "moods")
     predicted = json.loads(python("-m", "mirembed", "predict", "moods", music / "low", "--json").stdout)
     assert all(1 <= row[mood] <= 9 for row in predicted["predictions"] for mood in ("valence", "arousal"))
 
@@ -111,5 +126,7 @@ def test_the_commands_on_an_example_page_are_valid(example):
     commands = list(transcripts(page))
     assert commands
     for words, _ in commands:
+        if words[0] == "sheet" or words[-1] == "sheet":
+            continue  # its own command, see above
         command, rest = named(words)
         command.make_context("mirembed", rest.copy())

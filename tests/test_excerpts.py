@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from mirembed.config.defaults import EXCERPT
 from mirembed.store.frame_file import Moments
-from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization, draw_offsets, epoch_batches, gather
+from mirembed.training.excerpts import Normalization, draw_offsets, epoch_batches, gather
 
 track_lengths = st.lists(st.integers(1, 250), min_size=1, max_size=40).map(np.array)
 decibels = st.floats(-100, 40, width=32)
@@ -98,7 +99,7 @@ def test_the_first_difference_of_a_track_is_zero_whatever_precedes_it():
 def test_a_short_track_is_used_whole_and_its_padding_is_marked():
     frames, starts, lengths = random_tracks(30, 130)
     normalization = Normalization.fit(Moments.of(frames, starts, lengths))
-    inputs, inside = gather(frames, starts, lengths, np.array([0, 12]), EXCERPT_FRAMES, normalization)
+    inputs, inside = gather(frames, starts, lengths, np.array([0, 12]), EXCERPT, normalization)
     np.testing.assert_array_equal(inside, [[1] * 30 + [0] * 70, [1] * 100])
     np.testing.assert_allclose(inputs[0, :30], expected_inputs(frames[:30], normalization), rtol=1e-4, atol=1e-5)
     assert np.isfinite(inputs).all()
@@ -108,21 +109,21 @@ def test_an_excerpt_beyond_the_end_of_a_track_holds_nothing_of_the_next_track():
     frames, starts, lengths = random_tracks(30, 130)
     normalization = Normalization.fit(Moments.of(frames, starts, lengths))
     frames[30:] = 1e6
-    inputs, inside = gather(frames, starts[:1], lengths[:1], np.array([100]), EXCERPT_FRAMES, normalization)
+    inputs, inside = gather(frames, starts[:1], lengths[:1], np.array([100]), EXCERPT, normalization)
     np.testing.assert_array_equal(inside, 0)
     assert np.abs(inputs).max() < 100
 
 
 @given(track_lengths, st.integers(0, 2**32))
 def test_an_excerpt_lies_inside_its_track(lengths, seed):
-    offsets = draw_offsets(np.random.default_rng(seed), lengths)
+    offsets = draw_offsets(np.random.default_rng(seed), lengths, EXCERPT)
     assert (offsets >= 0).all()
-    assert (offsets <= np.maximum(lengths - EXCERPT_FRAMES, 0)).all()
+    assert (offsets <= np.maximum(lengths - EXCERPT, 0)).all()
 
 
 def test_all_positions_of_an_excerpt_are_equally_likely():
-    lengths = np.full(20_000, EXCERPT_FRAMES + 3)
-    counts = np.bincount(draw_offsets(np.random.default_rng(0), lengths))
+    lengths = np.full(20_000, EXCERPT + 3)
+    counts = np.bincount(draw_offsets(np.random.default_rng(0), lengths, EXCERPT))
     np.testing.assert_allclose(counts, 5_000, rtol=0.05)
 
 
@@ -135,7 +136,7 @@ def test_an_epoch_takes_one_excerpt_of_every_track(lengths, batch, seed, fold, e
     assert sizes[:-1] == [batch] * (len(sizes) - 1)
     assert 1 <= sizes[-1] <= batch
     for rows, offsets in batches:
-        assert (offsets <= np.maximum(lengths[rows] - EXCERPT_FRAMES, 0)).all()
+        assert (offsets <= np.maximum(lengths[rows] - EXCERPT, 0)).all()
 
 
 def drawn(seed: int, fold: int, epoch: int) -> list[list[list[int]]]:

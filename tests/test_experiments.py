@@ -15,7 +15,17 @@ from sklearn.metrics import accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
-from small_store import CLASSES, Notes, class_frames, experiment, workers_run, write_classes, write_store, write_targets
+from small_store import (
+    CLASSES,
+    Notes,
+    class_frames,
+    experiment,
+    open_tracks,
+    workers_run,
+    write_classes,
+    write_store,
+    write_targets,
+)
 from small_store import evaluate as run_evaluation
 
 from mirembed.compare.comparison import compare
@@ -27,7 +37,7 @@ from mirembed.registry import Plugin, Registry
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.record import open_run
 from mirembed.runs.scores import Scores
-from mirembed.store.tracks import Tracks, open_tracks
+from mirembed.store.tracks import Tracks
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +74,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Tracks:
 @pytest.fixture(scope="module")
 def run(tracks: Tracks, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """Trained and untrained approaches with two learners, scored every second epoch of five."""
-    approaches = ("nn", "fl", "rbf-sl", "chance", "mel", "untrained")
+    approaches = ("nn", "fl", "rbf-sl", "chance", "stats", "untrained")
     settings = {**FOLDS, "checkpoint_every": 2, "learner": LEARNERS, "epochs": 5}
     return evaluate(tracks, tmp_path_factory.mktemp("runs"), *approaches, **settings)
 
@@ -86,8 +96,8 @@ def test_every_approach_that_needs_a_learner_is_combined_with_each(run):
         "rbf-sl+svm": ("rbf-sl", "svm"),
         "rbf-sl+svm:C=10": ("rbf-sl", "svm:C=10"),
         "chance": ("chance", None),
-        "mel+svm": ("mel", "svm"),
-        "mel+svm:C=10": ("mel", "svm:C=10"),
+        "stats+svm": ("stats", "svm"),
+        "stats+svm:C=10": ("stats", "svm:C=10"),
         "untrained+svm": ("untrained", "svm"),
         "untrained+svm:C=10": ("untrained", "svm:C=10"),
     }
@@ -145,7 +155,7 @@ def test_the_embeddings_of_the_first_fold_are_kept(run, tracks):
     folds = table(run, "folds.parquet")
     tested = set(folds[folds["fold"] == 0]["id"])
     names = {path.stem for path in run.embedding_files()}
-    assert names == {f"{name}-seed0-fold0" for name in ("baseline", "mel", "untrained")} | {
+    assert names == {f"{name}-seed0-fold0" for name in ("baseline", "stats", "untrained")} | {
         path.stem for path in run.embedding_files() if path.stem.startswith("rbf")
     }
     for path in run.embedding_files():
@@ -168,8 +178,8 @@ def test_all_embeddings_are_kept_when_asked(tracks, tmp_path):
 
 
 def frames_of(tracks: Tracks, row: int) -> np.ndarray:
-    start, length = tracks.frames.starts[row], tracks.frames.lengths[row]
-    return np.asarray(tracks.frames.open()[start : start + length], np.float64)
+    start, length = tracks.frames["logmel"].starts[row], tracks.frames["logmel"].lengths[row]
+    return np.asarray(tracks.frames["logmel"].open()[start : start + length], np.float64)
 
 
 def test_chance_predicts_the_most_frequent_class_of_the_training_tracks(tracks, run):
@@ -214,23 +224,23 @@ def test_mel_is_an_svm_on_standardized_means_and_deviations_of_the_bands(tracks,
     for fold in range(3):
         tested = np.isin(tracks.ids, folds[folds["fold"] == fold]["id"])
         pipeline = make_pipeline(StandardScaler(), SVC(C=10)).fit(features[~tested], labels[~tested])
-        rows = predictions[(predictions["method"] == "mel+svm:C=10") & (predictions["fold"] == fold)]
+        rows = predictions[(predictions["method"] == "stats+svm:C=10") & (predictions["fold"] == fold)]
         assert rows["prediction"].tolist() == pipeline.predict(features[tested]).tolist()
 
 
 def test_the_mean_of_the_training_tracks_has_no_correlation(targets, tmp_path):
-    run, [chance, mel] = evaluate_and_score(targets, tmp_path, "chance", "mel", folds="random", cv=3)
+    run, [chance, stats] = evaluate_and_score(targets, tmp_path, "chance", "stats", folds="random", cv=3)
     assert chance.intervals["r"].mean == 0
     assert chance.undefined == 6
-    assert mel.targets["height"].mean > 0.9
+    assert stats.targets["height"].mean > 0.9
     assert run.read_curves().num_rows == 0
     assert run.read_checkpoints() is None
 
 
 def test_a_baseline_without_training_cannot_be_saved_as_a_model(mirembed, tones):
     mirembed("extract", "--dataset", "folder", "--audio", str(tones))
-    result = mirembed("fit", "--approach", "mel", code=1)
-    assert "error: --approach mel " in result.stderr
+    result = mirembed("fit", "--approach", "stats", code=1)
+    assert "error: --approach stats " in result.stderr
     assert "evaluate" in result.stderr
 
 
@@ -281,7 +291,7 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, list[
     labels = [CLASSES.classes[number % 3] for number in range(18)]
     wrong = [CLASSES.classes[(number + (number % 4 == 0)) % 3] for number in range(18)]
     tracks = open_tracks(write_store(folder / "store", CLASSES, wrong, class_frames(labels)))
-    return evaluate_and_score(tracks, folder, "untrained", "mel", "chance", splits=6, test_size=0.25)
+    return evaluate_and_score(tracks, folder, "untrained", "stats", "chance", splits=6, test_size=0.25)
 
 
 def test_a_split_is_scored_like_a_fold(repeated):
@@ -387,7 +397,7 @@ def test_a_learner_that_uses_the_global_generator_repeats_its_numbers(tracks, tm
             return Drawing()
 
     registry = Registry([*REGISTRY.plugins, Plugin("learner", "unseeded", Unseeded, "", "mirembed-odd", "1.0")])
-    settings = experiment("mel", learner="unseeded", **FOLDS)
+    settings = experiment("stats", learner="unseeded", **FOLDS)
     tables = []
     for place in ("a", "b"):
         with workers_run(), pytest.MonkeyPatch.context() as patch:
@@ -400,16 +410,16 @@ def test_a_learner_that_uses_the_global_generator_repeats_its_numbers(tracks, tm
 
 
 def test_an_unused_label_similarity_is_an_error():
-    with pytest.raises(SpecError, match=r"--label-similarity cosine: .*nn, mel"):
-        experiment("nn", "mel", label_similarity="cosine").check()
+    with pytest.raises(SpecError, match=r"--label-similarity cosine: .*nn, stats"):
+        experiment("nn", "stats", label_similarity="cosine").check()
 
 
 def test_approaches_without_a_model_to_keep_are_named(tracks, tmp_path):
     notes = Notes()
     with workers_run():
-        settings = experiment("mel", "untrained", **FOLDS, keep_models=True)
+        settings = experiment("stats", "untrained", **FOLDS, keep_models=True)
         run_evaluation(tracks, settings, REGISTRY, tmp_path, progress=notes)
     [note] = [note for note in notes.notes if "--keep-models" in note]
-    assert "mel" in note
+    assert "stats" in note
     assert "untrained" not in note
     assert len(list(tmp_path.glob("*/models/untrained-*"))) == 3

@@ -16,16 +16,22 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from audio_files import loud_then_quiet, write_mp3
+from audio_files import loud_then_quiet, spectrogram, write_mp3
 from conftest import CLASSES, RATE, tone, write_tones
 
 from mirembed import Classification, Listing, Track, extract, workers
 from mirembed.errors import StoreError
-from mirembed.spectrogram import spectrogram
-from mirembed.store import FeatureStore
+from mirembed.extract.summary import Summary
+from mirembed.features import FeaturesInfo, resolve_features
+from mirembed.registry import Registry
+from mirembed.specs import Spec
+from mirembed.store import DatasetStore, FeatureShards, Store
 from mirembed_datasets.folder import Folder
 
 pytestmark = pytest.mark.slow
+
+LOGMEL = resolve_features(Registry.discover(), "logmel")
+WIDE = resolve_features(Registry.discover(), "logmel:bands=60")
 
 
 @pytest.fixture
@@ -35,8 +41,8 @@ def audio(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> FeatureStore:
-    return FeatureStore(tmp_path / "store")
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
 
 
 @pytest.fixture
@@ -45,32 +51,65 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     run = workers.run
 
-    def spy(function: Callable, files: list, jobs: int, **options: object) -> Iterator:
-        names.extend(file.path.name for file in files)
-        return run(function, files, jobs, **options)
+    def spy(function: Callable, tasks: list, jobs: int, **options: object) -> Iterator:
+        names.extend(task.file.path.name for task in tasks)
+        return run(function, tasks, jobs, **options)
 
     monkeypatch.setattr(workers, "run", spy)
     return names
 
 
-def run(store: FeatureStore, audio: Path, *, jobs: int = 1, listing: Listing | None = None, **options: object):
+def run(
+    store: Store,
+    audio: Path,
+    *features: FeaturesInfo,
+    spec: str = "folder",
+    jobs: int = 1,
+    listing: Listing | None = None,
+    **options: object,
+) -> Summary:
     """Extract a folder; the dataset is `folder`, with the table ``labels.csv`` if it exists."""
     if listing is None:
         table = audio / "labels.csv"
         listing = (Folder(labels=table, group="artist") if table.exists() else Folder()).listing(audio)
-    return extract.extract(store, listing, spec="folder", plugin={}, audio=audio, jobs=jobs, **options)
+    store.create()
+    return extract.extract(
+        store,
+        listing,
+        spec=spec,
+        plugin={},
+        audio=audio,
+        features=features or [LOGMEL],
+        jobs=jobs,
+        **options,
+    )
 
 
-def stored(store: FeatureStore) -> dict[str, dict]:
-    """Return the rows of the shards by track id, with ``frames``; fail if a track has two."""
-    rows = [row for shard in store.shards() for row in pq.read_table(shard).to_pylist()]
-    assert len({row["id"] for row in rows}) == len(rows)
-    return {row["id"]: {**row, "frames": np.array(row["frames"], np.float32)} for row in rows}
+def dataset_of(store: Store) -> DatasetStore:
+    return store.dataset(Spec("folder"))
 
 
-def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Return the inode and content of every Parquet file: rewriting a file changes its inode."""
-    return {path.name: (path.stat().st_ino, path.read_bytes()) for path in folder.glob("spectrograms/*")}
+def shards_of(store: Store, features: FeaturesInfo = LOGMEL) -> FeatureShards:
+    return store.features(features.parts[0])
+
+
+def stored(store: Store, features: FeaturesInfo = LOGMEL, spec: str | None = None) -> dict[str, dict]:
+    """Return the tracks by id, each with the row of its recording; fail if a recording has two."""
+    rows = [row for shard in shards_of(store, features).shards() for row in pq.read_table(shard).to_pylist()]
+    recordings = {row.pop("recording"): {**row, "frames": np.array(row["frames"], np.float32)} for row in rows}
+    assert len(recordings) == len(rows)
+    dataset = store.find(None) if spec is None else store.dataset(Spec.parse(spec))
+    return {
+        track.id: {**vars(track), **recordings[track.recording]}
+        for track in dataset.tracks()
+        if track.recording in recordings
+    }
+
+
+def snapshot(store: Store) -> dict[str, tuple[int, bytes]]:
+    """Return the inode and content of every shard and table of tracks: rewriting a file changes its inode."""
+    files = [*store.root.glob("features/*/*.parquet"), *store.root.glob("datasets/*/tracks.parquet")]
+    return {path.name: (path.stat().st_ino, path.read_bytes()) for path in files}
 
 
 # Rows
@@ -85,8 +124,8 @@ def test_each_track_gets_one_row_with_its_label_and_group(store, audio):
         "low/low-0.wav": ("calm", "Nina"),
         "high/high-1.wav": ("wild", None),
     }
-    assert store.info().task == Classification(("calm", "wild"))
-    assert store.info().audio == str(audio)
+    assert dataset_of(store).info().task == Classification(("calm", "wild"))
+    assert dataset_of(store).info().audio == str(audio)
 
 
 def test_each_row_describes_its_file(store, audio):
@@ -94,11 +133,11 @@ def test_each_row_describes_its_file(store, audio):
     for track, row in stored(store).items():
         path = audio / track
         assert row["path"] == str(path)
-        assert row["file_hash"] == hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        assert row["recording"] == hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
         assert (row["file_size"], row["file_mtime_ns"]) == (path.stat().st_size, path.stat().st_mtime_ns)
         assert row["duration"] == pytest.approx(0.3)
         assert row["n_frames"] == len(row["frames"]) == 11
-        np.testing.assert_array_equal(row["frames"], spectrogram(path).frames)
+        np.testing.assert_array_equal(row["frames"], spectrogram(path))
 
 
 def test_the_same_sound_in_another_file_has_the_same_audio_hash(store, audio):
@@ -108,12 +147,29 @@ def test_the_same_sound_in_another_file_has_the_same_audio_hash(store, audio):
     rows = stored(store)
     original, copy = rows["low/low-0.wav"], rows["low/copy.flac"]
     assert copy["audio_hash"] == original["audio_hash"]
-    assert copy["file_hash"] != original["file_hash"]
+    assert copy["recording"] != original["recording"]
     assert len({row["audio_hash"] for row in rows.values()}) == len(rows) - 1
 
 
+def test_recordings_of_tracks_are_written_now_and_then(store, audio, monkeypatch):
+    """So that a process that is killed need not read all its files again."""
+    monkeypatch.setattr(extract.extraction, "SHARD_ROWS", 2)
+    monkeypatch.setattr(extract.extraction, "TRACKS_SECONDS", 0)
+    found = []
+    write_tracks = DatasetStore.write_tracks
+
+    def spy(self, tracks, info):
+        tracks = list(tracks)
+        found.append(sum(track.recording is not None for track in tracks))
+        write_tracks(self, tracks, info)
+
+    monkeypatch.setattr(DatasetStore, "write_tracks", spy)
+    run(store, audio)
+    assert found == [0, 2, 4, 6, 6]
+
+
 def test_results_do_not_depend_on_the_number_of_workers(tmp_path, audio):
-    one, many = FeatureStore(tmp_path / "one"), FeatureStore(tmp_path / "many")
+    one, many = Store(tmp_path / "one"), Store(tmp_path / "many")
     run(one, audio, jobs=1)
     run(many, audio, jobs=3)
     expected, found = stored(one), stored(many)
@@ -133,14 +189,16 @@ def test_annotated_tracks_without_audio_are_counted_and_do_not_fail(store, audio
 def test_shards_are_written_as_soon_as_they_are_full(store, audio, monkeypatch):
     monkeypatch.setattr(extract.extraction, "SHARD_ROWS", 4)
     run(store, audio)
-    assert [store.n_rows(shard) for shard in store.shards()] == [4, 2]
+    shards = shards_of(store)
+    assert [shards.n_rows(shard) for shard in shards.shards()] == [4, 2]
     assert len(stored(store)) == 6
 
 
 def test_shards_of_long_tracks_have_fewer_rows(store, audio, monkeypatch):
-    monkeypatch.setattr(extract.extraction, "SHARD_FRAMES", 30)  # each track has 11
+    monkeypatch.setattr(extract.extraction, "SHARD_BYTES", 30 * 40 * 4)  # each track has 11 frames
     run(store, audio)
-    assert [store.n_rows(shard) for shard in store.shards()] == [3, 3]
+    shards = shards_of(store)
+    assert [shards.n_rows(shard) for shard in shards.shards()] == [3, 3]
 
 
 # The next run
@@ -148,12 +206,12 @@ def test_shards_of_long_tracks_have_fewer_rows(store, audio, monkeypatch):
 
 def test_a_second_run_does_nothing(store, audio, decoded):
     run(store, audio)
-    before = snapshot(store.folder)
+    before = snapshot(store)
     decoded.clear()
     summary = run(store, audio)
     assert (summary.extracted, summary.unchanged) == (0, 6)
     assert decoded == []
-    assert snapshot(store.folder) == before
+    assert snapshot(store) == before
 
 
 def test_a_touched_file_is_not_decoded_again(store, audio, decoded):
@@ -166,13 +224,14 @@ def test_a_touched_file_is_not_decoded_again(store, audio, decoded):
 
 def test_a_new_file_is_added(store, audio, decoded):
     run(store, audio)
-    before = snapshot(store.folder)
+    before = snapshot(store)
     decoded.clear()
     soundfile.write(audio / "low" / "new.wav", tone(220, 0.4, seed=9), RATE)
     summary = run(store, audio)
     assert (summary.extracted, summary.unchanged) == (1, 6)
     assert decoded == ["new.wav"]
-    assert before.items() <= snapshot(store.folder).items()
+    before.pop("tracks.parquet")
+    assert before.items() <= snapshot(store).items()
     assert len(stored(store)) == 7
 
 
@@ -186,7 +245,7 @@ def test_a_changed_file_replaces_its_row(store, audio, decoded):
     assert (summary.extracted, summary.unchanged) == (1, 5)
     assert decoded == ["low-0.wav"]
     after = stored(store)
-    np.testing.assert_array_equal(after["low/low-0.wav"]["frames"], spectrogram(path).frames)
+    np.testing.assert_array_equal(after["low/low-0.wav"]["frames"], spectrogram(path))
     assert after["low/low-0.wav"]["n_frames"] == 19
     for track in before.keys() - {"low/low-0.wav"}:
         np.testing.assert_array_equal(after[track]["frames"], before[track]["frames"])
@@ -211,7 +270,7 @@ def test_labels_and_groups_are_updated_without_decoding(store, audio, decoded):
     }
     for track in before:
         np.testing.assert_array_equal(after[track]["frames"], before[track]["frames"])
-    assert store.info().task == Classification(("a", "c"))
+    assert dataset_of(store).info().task == Classification(("a", "c"))
     assert run(store, audio).relabeled == 0
 
 
@@ -222,10 +281,10 @@ def test_unlisted_tracks_are_kept_with_their_class(store, audio, decoded):
     summary = run(store, audio)
     assert (summary.listed, summary.unlisted, summary.pruned) == (4, 2, 0)
     (line,) = summary.lines("folder")
-    assert re.match(r"folder: 4 of 4 tracks.* 0 .*new.* 2 no longer listed \(--prune removes them\)", line)
-    assert (store.info().n_listed, store.info().n_unlisted) == (4, 2)
+    assert re.match(r"folder: 4 of 4 tracks.* 0 extracted.* 2 no longer listed \(--prune removes them\)", line)
+    assert (dataset_of(store).info().n_listed, dataset_of(store).info().n_unlisted) == (4, 2)
     assert len(stored(store)) == 6
-    assert set(store.info().task.classes) == set(CLASSES)
+    assert set(dataset_of(store).info().task.classes) == set(CLASSES)
     assert decoded == []
 
 
@@ -237,9 +296,9 @@ def test_prune_removes_unlisted_tracks(store, audio, decoded):
     assert (summary.listed, summary.unlisted, summary.pruned) == (4, 0, 2)
     assert summary.lines("folder")[0].startswith("folder: 4 of 4 tracks")
     assert "removed 2 unlisted tracks" in summary.lines("folder")
-    assert store.info().n_unlisted == 0
+    assert dataset_of(store).info().n_unlisted == 0
     assert {track.split("/")[0] for track in stored(store)} == {"middle", "high"}
-    assert set(store.info().task.classes) == {"middle", "high"}
+    assert set(dataset_of(store).info().task.classes) == {"middle", "high"}
     assert decoded == []
 
 
@@ -255,7 +314,7 @@ def test_a_renamed_file_is_recognized_by_its_content(store, audio, decoded):
     after = stored(store)
     assert after.keys() == before.keys() - {"low/low-0.wav"} | {"high/renamed.wav"}
     row, old = after["high/renamed.wav"], before["low/low-0.wav"]
-    assert (row["path"], row["label"], row["file_hash"]) == (str(path), "high", old["file_hash"])
+    assert (row["path"], row["label"], row["recording"]) == (str(path), "high", old["recording"])
     np.testing.assert_array_equal(row["frames"], old["frames"])
     assert run(store, audio).moved == 0
 
@@ -268,38 +327,58 @@ def test_a_folder_whose_files_are_all_renamed_is_recognized_by_their_content(sto
     summary = run(store, audio)
     assert (summary.moved, summary.extracted) == (6, 0)
     assert decoded == []
-    assert store.info().task == Classification(tuple(sorted(f"all-{name}" for name in CLASSES)))
+    assert dataset_of(store).info().task == Classification(tuple(sorted(f"all-{name}" for name in CLASSES)))
     assert set(stored(store)) == {path.relative_to(audio).as_posix() for path in audio.rglob("*.wav")}
 
 
-def test_only_one_of_two_copies_takes_the_row_of_a_deleted_file(store, audio, decoded):
+def test_only_one_of_two_copies_takes_the_place_of_a_deleted_file(store, audio, decoded):
     run(store, audio)
     decoded.clear()
     path = audio / "low" / "low-0.wav"
     shutil.copy(path, audio / "low" / "copy-1.wav")
     path.rename(audio / "low" / "copy-2.wav")
     summary = run(store, audio)
-    assert (summary.moved, summary.extracted) == (1, 1)
-    assert decoded == ["copy-2.wav"]
+    assert (summary.moved, summary.extracted, summary.unchanged, summary.stored) == (1, 0, 7, 7)
+    assert decoded == []
+    rows = stored(store)
+    assert rows["low/copy-1.wav"]["recording"] == rows["low/copy-2.wav"]["recording"]
 
 
-def test_a_copy_of_an_existing_file_is_a_track_of_its_own(store, audio, decoded):
+def test_a_copy_of_an_existing_file_is_a_track_of_its_own_and_is_not_decoded(store, audio, decoded):
     run(store, audio)
     decoded.clear()
     shutil.copy(audio / "low" / "low-0.wav", audio / "low" / "copy.wav")
     summary = run(store, audio)
-    assert (summary.moved, summary.extracted) == (0, 1)
-    assert decoded == ["copy.wav"]
+    assert (summary.moved, summary.extracted, summary.unchanged) == (0, 0, 7)
+    assert decoded == []
+    assert len(stored(store)) == 7
+    assert len(shards_of(store).columns()) == 6
 
 
-def test_files_that_swap_names_are_decoded_again(store, audio):
+def test_copies_that_are_extracted_together_are_stored_once(store, audio):
+    shutil.copy(audio / "low" / "low-0.wav", audio / "low" / "copy.wav")
+    assert run(store, audio).extracted == 7
+    assert len(stored(store)) == 7
+    assert len(shards_of(store).columns()) == 6
+
+
+def test_tracks_of_one_file_are_decoded_once(store, audio, decoded):
+    path = audio / "low" / "low-0.wav"
+    listing = Listing(Classification(("a", "b")), [Track("one", path, "a"), Track("two", path, "b")])
+    summary = run(store, audio, listing=listing)
+    assert (summary.extracted, decoded) == (2, ["low-0.wav"])
+    assert {row["label"] for row in stored(store).values()} == {"a", "b"}
+
+
+def test_files_that_swap_names_are_recognized_by_their_content(store, audio, decoded):
     run(store, audio)
+    decoded.clear()
     first, second, third = audio / "low" / "low-0.wav", audio / "low" / "low-1.wav", audio / "third"
     for old, new in ((first, third), (second, first), (third, second)):
         old.rename(new)
-    run(store, audio)
+    assert (run(store, audio).unchanged, decoded) == (6, [])
     for track, row in stored(store).items():
-        np.testing.assert_array_equal(row["frames"], spectrogram(audio / track).frames)
+        np.testing.assert_array_equal(row["frames"], spectrogram(audio / track))
 
 
 def test_a_moved_folder_is_recognized_by_its_tracks(store, audio, tmp_path, decoded):
@@ -308,36 +387,36 @@ def test_a_moved_folder_is_recognized_by_its_tracks(store, audio, tmp_path, deco
     moved = audio.rename(tmp_path / "moved")
     assert run(store, moved).unchanged == 6
     assert decoded == []
-    assert store.info().audio == str(moved)
+    assert dataset_of(store).info().audio == str(moved)
 
 
 def test_another_folder_is_refused(store, audio, tmp_path):
     run(store, audio)
-    before = snapshot(store.folder)
+    before = snapshot(store)
     other = tmp_path / "other"
     (other / "loud").mkdir(parents=True)
     soundfile.write(other / "loud" / "a.wav", tone(220, 0.3, seed=0), RATE)
     with pytest.raises(StoreError, match=r"6 tracks of folder from .*audio.*none.*other.*--store"):
         run(store, other)
-    assert snapshot(store.folder) == before
-    assert store.info().audio == str(audio)
+    assert snapshot(store) == before
+    assert dataset_of(store).info().audio == str(audio)
 
 
 def test_other_kinds_of_labels_are_refused(store, audio):
     run(store, audio)
-    before = snapshot(store.folder)
+    before = snapshot(store)
     (audio / "numbers.csv").write_text("path,valence\nlow/low-0.wav,1\nlow/low-1.wav,2\n")
     listing = Folder(labels=audio / "numbers.csv", target="valence").listing(audio)
     with pytest.raises(StoreError, match=r"folder.*valence.*the store .*label;.*--store"):
         run(store, audio, listing=listing)
-    assert snapshot(store.folder) == before
+    assert snapshot(store) == before
 
 
-def test_a_damaged_shard_is_set_aside_and_its_tracks_are_extracted_again(store, audio, monkeypatch):
+def test_a_damaged_shard_is_set_aside_and_its_recordings_are_extracted_again(store, audio, monkeypatch):
     monkeypatch.setattr(extract.extraction, "SHARD_ROWS", 4)
     run(store, audio)
     expected = stored(store)
-    shard = store.shards()[0]
+    shard = shards_of(store).shards()[0]
     os.truncate(shard, shard.stat().st_size // 2)
     summary = run(store, audio)
     assert (summary.extracted, summary.unchanged) == (4, 2)
@@ -345,6 +424,129 @@ def test_a_damaged_shard_is_set_aside_and_its_tracks_are_extracted_again(store, 
     assert any("set aside" in line and f"{shard}.damaged" in line for line in summary.lines("folder"))
     for track, row in stored(store).items():
         np.testing.assert_array_equal(row["frames"], expected[track]["frames"])
+
+
+def test_a_deleted_table_of_tracks_is_made_again_without_decoding(store, audio, decoded):
+    run(store, audio)
+    expected = stored(store)
+    decoded.clear()
+    for name in ("tracks.parquet", "dataset.json"):
+        (dataset_of(store).folder / name).unlink()
+        assert run(store, audio).unchanged == 6
+        assert stored(store).keys() == expected.keys()
+    assert decoded == []
+
+
+# Several datasets
+
+
+def test_a_second_dataset_of_the_same_files_decodes_nothing_and_reads_nothing(store, audio, decoded, monkeypatch):
+    run(store, audio)
+    decoded.clear()
+    listing = Folder().listing(audio)
+    moods = {track.id: f"mood {number % 2}" for number, track in enumerate(listing.tracks)}
+    tracks = [Track(track.id, track.path, moods[track.id]) for track in listing.tracks]
+    monkeypatch.setattr("mirembed.store.recordings.file_hash", lambda path: pytest.fail(f"{path} is read"))
+    other = Listing(Classification(("mood 0", "mood 1")), tracks)
+    summary = run(store, audio, spec="moods", listing=other)
+    assert (summary.extracted, summary.unchanged, summary.stored, decoded) == (0, 6, 6, [])
+    assert summary.known == 6
+    assert any(line.startswith("6 new tracks") for line in summary.lines("moods"))
+    assert {track: row["label"] for track, row in stored(store, spec="moods").items()} == moods
+    assert {row["label"] for row in stored(store, spec="folder").values()} == set(CLASSES)
+    assert len(list(store.root.glob("features/*"))) == 1
+
+
+def test_a_second_dataset_of_copied_and_renamed_files_decodes_only_new_ones(store, audio, tmp_path, decoded):
+    run(store, audio)
+    decoded.clear()
+    copied = Path(shutil.copytree(audio, tmp_path / "copied", copy_function=shutil.copyfile))
+    (copied / "low" / "low-0.wav").rename(copied / "high" / "new name.wav")
+    soundfile.write(copied / "low" / "new.wav", tone(220, 0.4, seed=9), RATE)
+    summary = run(store, copied, spec="copied")
+    assert (summary.extracted, summary.unchanged, summary.known, summary.stored) == (1, 6, 6, 7)
+    assert decoded == ["new.wav"]
+    assert len(shards_of(store).columns()) == 7
+
+
+# Several features
+
+
+def test_each_features_are_stored_on_their_own_and_a_file_is_decoded_once(store, audio, decoded):
+    summary = run(store, audio, LOGMEL, WIDE)
+    assert (summary.extracted, len(decoded)) == (6, 6)
+    assert dataset_of(store).info().features == {
+        "logmel": shards_of(store).name,
+        "logmel:bands=60": shards_of(store, WIDE).name,
+    }
+    for track, row in stored(store, WIDE).items():
+        np.testing.assert_array_equal(row["frames"], spectrogram(audio / track, bands=60))
+        np.testing.assert_array_equal(stored(store)[track]["frames"], spectrogram(audio / track))
+
+
+def test_stacked_features_are_stored_as_their_parts(store, audio, decoded):
+    run(store, audio)
+    decoded.clear()
+    both = resolve_features(Registry.discover(), "logmel+logmel:bands=60")
+    assert run(store, audio, both).extracted == 6
+    assert len(decoded) == 6
+    assert len(stored(store, WIDE)) == 6
+    decoded.clear()
+    assert run(store, audio, LOGMEL, WIDE, both).unchanged == 6
+    assert decoded == []
+
+
+def test_only_features_that_a_recording_lacks_are_computed(store, audio):
+    run(store, audio)
+    before = {path: path.stat().st_ino for path in shards_of(store).shards()}
+    soundfile.write(audio / "low" / "new.wav", tone(220, 0.4, seed=9), RATE)
+    summary = run(store, audio, LOGMEL, WIDE)
+    assert (summary.extracted, summary.unchanged, summary.stored) == (7, 0, 7)
+    assert {path: path.stat().st_ino for path in shards_of(store).shards()}.items() >= before.items()
+    assert len(shards_of(store).columns()) == len(shards_of(store, WIDE).columns()) == 7
+
+
+def test_features_that_fail_for_a_file_do_not_keep_others_from_it(store, audio, decoded):
+    low, high = (resolve_features(Registry.discover(), f"logmel:high={hertz}") for hertz in (4000, 7900))
+    soundfile.write(audio / "low" / "low-1.wav", tone(220, 0.3, seed=9), 11_025)
+    summary = run(store, audio, low, high)
+    assert (summary.extracted, summary.stored) == (6, 6)
+    assert summary.having == {"logmel:high=4000": 6, "logmel:high=7900": 5}
+    assert "logmel:high=7900: 5 of 6 tracks" in summary.lines("folder")
+    [failure] = summary.failures
+    assert (failure.id, failure.features) == ("low/low-1.wav", shards_of(store, high).name)
+    assert "11025 Hz" in failure.reason
+    assert (len(stored(store, low)), len(stored(store, high))) == (6, 5)
+    decoded.clear()
+    summary = run(store, audio, low, high)
+    assert (summary.failed_before, summary.unchanged, summary.stored, decoded) == (1, 5, 6, [])
+    summary = run(store, audio, low)
+    assert (summary.failed_before, summary.unchanged, summary.stored, summary.failures) == (0, 6, 6, [])
+    assert [one.features for one in dataset_of(store).failures()] == [failure.features]
+
+
+# Removing unlisted tracks
+
+
+@pytest.mark.parametrize(("n_gone", "asks"), [(1, False), (3, True)])
+def test_pruning_more_than_a_tenth_is_confirmed_first(store, audio, n_gone, asks):
+    write_tones(audio, n_tracks=4, seconds=0.3)  # 12
+    run(store, audio)
+    before = snapshot(store)
+    for number in range(n_gone):
+        (audio / "low" / f"low-{number}.wav").unlink()
+
+    def refuse(what: str) -> None:
+        assert f"{n_gone} of the 12 tracks" in what
+        raise KeyError(what)
+
+    if asks:
+        with pytest.raises(KeyError):
+            run(store, audio, prune=True, confirm=refuse)
+        assert snapshot(store) == before
+        assert run(store, audio, prune=True).pruned == n_gone
+    else:
+        assert run(store, audio, prune=True, confirm=refuse).pruned == n_gone
 
 
 # Failures
@@ -355,11 +557,12 @@ def test_failures_are_stored_with_the_reason_and_advice(store, audio):
     (audio / "low" / "text.mp3").write_text("not music")
     summary = run(store, audio)
     assert (summary.listed, summary.extracted) == (8, 6)
-    table = pq.read_table(store.folder / "failures.parquet")
-    assert table.column_names == ["id", "path", "reason", "retry", "file_size", "file_mtime_ns"]
+    table = pq.read_table(dataset_of(store).folder / "failures.parquet")
+    assert table.column_names == ["id", "path", "features", "reason", "retry", "file_size", "file_mtime_ns"]
     empty, text = table.to_pylist()
     assert (empty["id"], text["id"]) == ("low/empty.wav", "low/text.mp3")
     assert empty["path"] == str(audio / "low" / "empty.wav")
+    assert empty["features"] == shards_of(store).name
     assert "empty file" in empty["reason"]
     assert "neither soundfile nor Essentia" in text["reason"]
     assert "--retry-failed" in empty["retry"]
@@ -391,7 +594,7 @@ def test_a_failed_file_is_tried_again_only_when_it_changes_or_on_request(store, 
     soundfile.write(bad, tone(220, 0.3, seed=5), RATE)
     summary = run(store, audio)
     assert decoded == ["bad.wav", "bad.wav"]
-    assert (summary.extracted, summary.failures, store.failures()) == (1, [], [])
+    assert (summary.extracted, summary.failures, dataset_of(store).failures()) == (1, [], [])
 
 
 def test_a_file_that_becomes_unreadable_fails_and_keeps_its_old_row(store, audio, decoded):
@@ -409,18 +612,20 @@ def test_a_file_that_becomes_unreadable_fails_and_keeps_its_old_row(store, audio
     np.testing.assert_array_equal(stored(store)["low/low-0.wav"]["frames"], before)
     (audio / "low" / "low-0.wav").write_bytes(good)
     summary = run(store, audio)
-    assert (summary.unchanged, summary.kept, summary.failures, store.failures()) == (6, 0, [], [])
+    assert (summary.unchanged, summary.kept, summary.failures, dataset_of(store).failures()) == (6, 0, [], [])
 
 
 def test_any_exception_of_a_decoder_fails_one_file_only(store, audio, monkeypatch):
-    def fail_on_one(path: Path, **_: object):
+    compute = extract.file_features.compute
+
+    def fail_on_one(features: object, path: Path, ids: tuple[str, ...]):
         if path.name == "low-0.wav":
             raise KeyError("chunk")
-        return spectrogram(path)
+        return compute(features, path, ids)
 
     from small_store import workers_run  # imports torch, and workers import this file
 
-    monkeypatch.setattr(extract.file_features, "spectrogram", fail_on_one)
+    monkeypatch.setattr(extract.file_features, "compute", fail_on_one)
     with workers_run():
         summary = run(store, audio)
     assert summary.extracted == 5
@@ -434,7 +639,7 @@ def test_failures_of_unlisted_tracks_are_dropped(store, audio):
     run(store, audio)
     bad.unlink()
     assert run(store, audio).failures == []
-    assert store.failures() == []
+    assert dataset_of(store).failures() == []
 
 
 def test_decoder_messages_are_counted_and_not_shown(store, audio, capfd):
@@ -543,9 +748,9 @@ def test_a_file_that_crashes_its_decoder_fails_and_the_others_are_extracted(mire
     )
     [line] = [line for line in completed.stdout.splitlines() if f"{killer}: " in line]
     assert "native code (SIGSEGV)" in line
-    store = FeatureStore(mirembed.folder / "s" / "datasets" / "folder")
+    store = Store(mirembed.folder / "s")
     assert len(stored(store)) == 6
-    assert [failure.id for failure in store.failures()] == ["low/killer.mp3"]
+    assert [failure.id for failure in dataset_of(store).failures()] == ["low/killer.mp3"]
     killer.unlink()
     mirembed("extract", "--dataset", "folder", "--store", "s", code=0)
-    assert store.failures() == []
+    assert dataset_of(store).failures() == []

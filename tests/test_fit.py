@@ -10,21 +10,19 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from sklearn.base import BaseEstimator
-from small_store import Notes, evaluate, experiment, run_here, workers_run, write_classes, write_targets
+from small_store import Notes, evaluate, experiment, open_tracks, run_here, workers_run, write_classes, write_targets
 from third_party import install
 
 from mirembed.errors import ModelError, SpecError, StoreBusyError
 from mirembed.fit import FittedModel, dataset, fit, transfer
 from mirembed.models.estimators import check_storable
-from mirembed.models.inference import neighbors
 from mirembed.models.model import Model
-from mirembed.models.saved import read_embeddings
+from mirembed.models.neighbors import neighbors
 from mirembed.progress import Silent
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
-from mirembed.store import FeatureStore, Store
+from mirembed.store import Store, StoredEmbeddings
 from mirembed.store.files import read_json, read_table, write_json
-from mirembed.store.tracks import open_tracks
 
 pytestmark = pytest.mark.slow
 
@@ -33,12 +31,12 @@ APPROACHES = ("rbf-sl", "nn", "fl")
 
 
 @pytest.fixture
-def store(tmp_path) -> FeatureStore:
+def store(tmp_path) -> Store:
     return write_classes(tmp_path / "store")
 
 
 def fit_here(
-    store: FeatureStore, models: Path, *approaches: str, run: Callable[..., Any] = run_here, **settings: Any
+    store: Store, models: Path, *approaches: str, run: Callable[..., Any] = run_here, **settings: Any
 ) -> list[FittedModel]:
     """Fit for two epochs, in this process."""
     with workers_run(run):
@@ -46,7 +44,7 @@ def fit_here(
         return fit(open_tracks(store), store, described, REGISTRY, models, seed=0, jobs=1, **settings)
 
 
-def transfer_here(store: FeatureStore, network: Path, models: Path, **settings: Any) -> FittedModel:
+def transfer_here(store: Store, network: Path, models: Path, **settings: Any) -> FittedModel:
     return transfer(open_tracks(store), store, network, Spec("svm"), REGISTRY, models, **settings)
 
 
@@ -78,8 +76,8 @@ def content(folder: Path) -> dict[Path, bytes]:
 
 def is_whole(entry: FittedModel) -> bool:
     """Whether a model's embeddings are there and its own."""
-    ids, embeddings = read_embeddings(entry.embeddings, Model.load(entry.folder, REGISTRY).provenance)
-    return len(ids) == len(embeddings) == 18
+    digest = Model.load(entry.folder, REGISTRY).provenance["digest"]
+    return len(StoredEmbeddings(entry.embeddings.parent).read(digest)) == 18
 
 
 @pytest.mark.parametrize("name", [None, "mine"])
@@ -113,7 +111,7 @@ def test_all_tracks_are_embedded_once_for_all_models_of_a_network(store, tmp_pat
         fitted = fit(open_tracks(store), store, settings, REGISTRY, tmp_path / "all", seed=0, jobs=1)
     assert len(calls) == 1
     assert len(fitted) == 3
-    vectors = [read_table(entry.embeddings)["embedding"].to_pylist() for entry in fitted]
+    vectors = [read_table(entry.embeddings)["vector"].to_pylist() for entry in fitted]
     assert vectors[0] == vectors[1] == vectors[2]
     fit_here(store, tmp_path / "nn", "nn")
     assert len(calls) == 2
@@ -167,7 +165,8 @@ def test_another_fit_does_not_resume_an_interrupted_one(store, tmp_path):
 
 def test_names_reserved_by_a_fit_in_another_process_are_taken(store, tmp_path):
     checkpoints = tmp_path / ".checkpoints"
-    write_json(checkpoints / "0123456789ab.json", {"fl": "folder-fl", "nn": "mine"})
+    names = {"fl": "folder-fl", "nn": "mine"}
+    write_json(checkpoints / "0123456789ab.json", {"names": names, "configuration": {}})
     with FileLock(checkpoints / "0123456789ab.lock"):
         assert fit_here(store, tmp_path, "fl")[0].folder.name == "folder-fl-2"
         with pytest.raises(StoreBusyError, match=r"another process .*mine.*--name"):
@@ -216,11 +215,14 @@ def test_the_model_of_a_fold_has_the_provenance_of_any_other_model(store, tmp_pa
 
 
 def test_the_network_of_a_fold_can_be_transferred(store, tmp_path, fold_model):
-    """Whether it was trained on a track is unknown then, and after a further transfer."""
+    """Its embeddings say which recordings it was trained on, after a further transfer too."""
+    trained_on = set(Model.load(fold_model, REGISTRY).recordings)
     taken = transfer_here(store, fold_model, tmp_path)
     again = transfer_here(store, taken.folder, tmp_path, name="again")
     for entry in (taken, again):
-        assert set(read_table(entry.embeddings)["in_sample"].to_pylist()) == {None}
+        rows = read_table(entry.embeddings).select(["recording", "in_sample"]).to_pylist()
+        assert 0 < len(trained_on) < len(rows)
+        assert {row["recording"] for row in rows if row["in_sample"]} == trained_on
     found = neighbors(
         Store(tmp_path / "store"),
         REGISTRY,
@@ -235,12 +237,12 @@ def test_the_network_of_a_fold_can_be_transferred(store, tmp_path, fold_model):
     assert (found.similarity, len(found.tracks)) == ("rbf", 3)
 
 
-def test_only_a_network_of_exactly_the_same_tracks_is_known_to_be_trained_on_them(store, tmp_path):
+def test_embeddings_are_in_sample_where_the_network_was_trained_on_the_recording(store, tmp_path):
     [network] = fit_here(store, tmp_path, "fl")
     same = transfer_here(store, network.folder, tmp_path)
     other = transfer_here(write_targets(tmp_path / "targets"), network.folder, tmp_path)
     assert set(read_table(same.embeddings)["in_sample"].to_pylist()) == {True}
-    assert set(read_table(other.embeddings)["in_sample"].to_pylist()) == {None}
+    assert set(read_table(other.embeddings)["in_sample"].to_pylist()) == {False}
 
 
 WRAPPER = """

@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from small_store import job, write_classes
+from small_store import job, open_tracks, write_classes
 
 from mirembed.fit.job import fit_models
 from mirembed.registry import Registry
 from mirembed.store.frame_file import KEPT_BYTES, FrameFile, Moments, each_run, reading_ahead
-from mirembed.store.tracks import open_tracks
 
 BANDS = 3
 
@@ -77,7 +76,7 @@ def test_frames_and_moments_are_read_back_whatever_the_order_of_writing(tmp_path
     frames, starts, lengths = laid_out(tracks)
     file = FrameFile.at(tmp_path_factory.mktemp("cache") / "frames.f32", lengths, BANDS)
     assert not file.is_whole
-    file.write((number, tracks[number]) for number in data.draw(st.permutations(range(len(tracks)))))
+    file.write((number, 0, tracks[number]) for number in data.draw(st.permutations(range(len(tracks)))))
     assert file.is_whole
 
     np.testing.assert_array_equal(file.open(), frames)
@@ -94,7 +93,7 @@ def test_a_file_that_could_not_be_written_does_not_exist(tmp_path):
     file = FrameFile.at(tmp_path / "frames.f32", np.array([4, 4]), BANDS)
 
     def tracks():
-        yield 0, np.zeros((4, BANDS), np.float32)
+        yield 0, 0, np.zeros((4, BANDS), np.float32)
         raise KeyError("the second track")
 
     with pytest.raises(KeyError):
@@ -106,12 +105,13 @@ def test_a_file_that_could_not_be_written_does_not_exist(tmp_path):
 def test_the_statistics_of_a_fold_need_no_frame_to_be_read(tmp_path, normalize):
     tracks = open_tracks(write_classes(tmp_path))
     rows = np.arange(3, len(tracks.ids))
-    measured = tracks.frames if normalize == "dataset" else tracks.frames.take(rows)
-    frames = np.concatenate(list(each_run(tracks.frames.open(), measured.starts, measured.lengths))).astype(np.float64)
-    with tracks.frames.path.open("r+b") as file:
-        file.write(np.full(tracks.frames.shape, 1e6, np.float32).tobytes())  # but keep the moments
+    whole = tracks.frames["logmel"]
+    measured = whole if normalize == "dataset" else whole.take(rows)
+    frames = np.concatenate(list(each_run(whole.open(), measured.starts, measured.lengths))).astype(np.float64)
+    with whole.path.open("r+b") as file:
+        file.write(np.full(whole.shape, 1e6, np.float32).tobytes())  # but keep the moments
 
-    model = fit_models(job(tracks, "mel", rows=rows, normalize=normalize), Registry.discover()).models["mel"]
+    model = fit_models(job(tracks, "stats", rows=rows, normalize=normalize), Registry.discover()).models["stats"]
     np.testing.assert_allclose(model.normalization.mean, frames.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(model.normalization.std, frames.std(axis=0), rtol=1e-6)
 
@@ -143,7 +143,7 @@ def test_each_part_and_the_next_are_requested_ahead(tmp_path, monkeypatch):
     advised = Advised(monkeypatch)
     n_frames = 2**16
     file = FrameFile.at(tmp_path / "frames.f32", np.array([n_frames]), 32)  # rows of 128 bytes, 8 MiB
-    file.write([(0, np.random.default_rng(0).random((n_frames, 32), np.float32))])
+    file.write([(0, 0, np.random.default_rng(0).random((n_frames, 32), np.float32))])
     frames = file.open()
     parts = [(np.array([first, first + 100]), np.array([50, 60])) for first in range(0, n_frames, 2**13)]
     for expected, number in enumerate(reading_ahead(frames, parts)):
@@ -161,7 +161,7 @@ def test_what_was_read_leaves_the_memory_of_the_process_regularly(tmp_path, monk
     advised = Advised(monkeypatch)
     n_frames = 3 * KEPT_BYTES // 128
     file = FrameFile.at(tmp_path / "frames.f32", np.array([n_frames]), 32)
-    file.write([(0, np.ones((n_frames, 32), np.float32))])
+    file.write([(0, 0, np.ones((n_frames, 32), np.float32))])
     first = np.arange(0, n_frames, 2**12)
     total = sum(float(run.sum()) for run in each_run(file.open(), first, np.full(len(first), 2**12)))
     assert total == n_frames * 32

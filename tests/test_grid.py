@@ -36,7 +36,7 @@ pytestmark = pytest.mark.slow
 
 EXPERIMENT = """
 epochs = 12
-approach = ["rbf-sl", "mel"]
+approach = ["rbf-sl", "stats"]
 
 [[evaluation]]
 name = "folds"
@@ -115,7 +115,7 @@ def test_each_evaluation_has_a_folder_in_the_folder_of_the_experiment(grid):
     assert manifest["configuration"]["grid"] == members
     assert manifest["finished"]
     for member in members:
-        assert set(pd.read_parquet(grid / member / "predictions.parquet")["method"]) == {"rbf-sl", "mel"}
+        assert set(pd.read_parquet(grid / member / "predictions.parquet")["method"]) == {"rbf-sl", "stats"}
     assert (grid / "folds-gtzan" / "checkpoints.parquet").exists()
     assert not (grid / "splits" / "checkpoints.parquet").exists()
 
@@ -145,10 +145,10 @@ def test_a_run_is_repeated_by_its_name_and_flags_override_its_settings(work, gri
     evaluate(work, "--config", grid / "splits")
     run = newest(work, "folder")
     assert (run / "predictions.parquet").read_bytes() == (grid / "splits" / "predictions.parquet").read_bytes()
-    evaluate(work, "--config", run.name, "--approach", "mel", "--cv", 2)
+    evaluate(work, "--config", run.name, "--approach", "stats", "--cv", 2)
     other = newest(work, "folder")
     settings = tomllib.loads((other / "experiment.toml").read_text())
-    assert (settings["approach"], settings["cv"], settings.get("splits")) == (["mel"], 2, None)
+    assert (settings["approach"], settings["cv"], settings.get("splits")) == (["stats"], 2, None)
 
 
 def test_an_experiment_cannot_be_compared_but_its_runs_can(work, grid, capsys):
@@ -161,15 +161,15 @@ def test_an_experiment_cannot_be_compared_but_its_runs_can(work, grid, capsys):
 
 def test_several_datasets_can_be_given_as_flags(work, capsys):
     capsys.readouterr()
-    evaluate(work, "--dataset", "folder", "--dataset", "gtzan", "--approach", "mel", "--cv", 2, "--json")
+    evaluate(work, "--dataset", "folder", "--dataset", "gtzan", "--approach", "stats", "--cv", 2, "--json")
     content = json.loads(capsys.readouterr().out)
     assert [one["dataset"] for one in content["evaluations"]] == ["folder", "gtzan"]
-    assert [set(one["approaches"]) for one in content["evaluations"]] == [{"mel"}] * 2
+    assert [set(one["approaches"]) for one in content["evaluations"]] == [{"stats"}] * 2
 
 
 def test_a_preset_skips_datasets_that_the_store_lacks_and_says_so(work, capsys):
     capsys.readouterr()
-    evaluate(work, "--preset", "paper", "--approach", "mel", "--learner", "svm", "--cv", 2, "--json")
+    evaluate(work, "--preset", "paper", "--approach", "stats", "--learner", "svm", "--cv", 2, "--json")
     captured = capsys.readouterr()
     assert [line for line in captured.err.splitlines() if line.startswith("warning: ") and "emotify" in line]
     assert [one["dataset"] for one in json.loads(captured.out)["evaluations"]] == ["gtzan", "gtzan"]
@@ -204,7 +204,8 @@ def test_a_dry_run_estimates_the_costs_and_leaves_nothing(work, capsys):
 
 def test_a_killed_experiment_is_finished_by_the_same_command_to_the_bit(work, grid, tmp_path):
     store = tmp_path / "s"
-    shutil.copytree(work / "s" / "datasets", store / "datasets")
+    for name in ("datasets", "features"):
+        shutil.copytree(work / "s" / name, store / name)
     shutil.copy(work / "s" / "store.json", store)
     command = [sys.executable, "-m", "mirembed", "evaluate", "--config", "experiment.toml", "--store", str(store)]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
@@ -232,7 +233,7 @@ def test_a_killed_experiment_is_finished_by_the_same_command_to_the_bit(work, gr
 def test_impossible_folds_are_an_error_before_anything_is_trained(work, capsys):
     before = sorted((work / "s" / "runs").iterdir())
     capsys.readouterr()
-    evaluate(work, "--dataset", "folder", "--dataset", "gtzan", "--approach", "mel", "--cv", 9, code=1)
+    evaluate(work, "--dataset", "folder", "--dataset", "gtzan", "--approach", "stats", "--cv", 9, code=1)
     assert "(--cv)" in capsys.readouterr().err
     assert sorted((work / "s" / "runs").iterdir()) == before
 
@@ -243,7 +244,7 @@ def test_repeating_a_run_with_other_data_causes_a_warning(work, grid, capsys):
     content["configuration"]["dataset"]["digest"] = "0123"
     manifest.write_text(json.dumps(content))
     capsys.readouterr()
-    evaluate(work, "--config", grid / "splits", "--approach", "mel")
+    evaluate(work, "--config", grid / "splits", "--approach", "stats")
     [warning] = [line for line in capsys.readouterr().err.splitlines() if "dataset.digest was 0123" in line]
     assert warning.startswith("warning: splits ")
 

@@ -1,15 +1,24 @@
-"""Embedding audio files with a model and no store: in order, and in bounded memory."""
+"""Embedding audio files with a model: in order, in bounded memory, and without decoding what a store knows."""
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_tones
-from small_store import BANDS, CLASSES, TARGETS, workers_run
+import soundfile
+from audio_files import spectrogram
+from conftest import RATE, tone, write_tones
+from small_networks import REGISTRY, network, seeded
+from small_store import BANDS, CLASSES, LOGMEL, TARGETS, workers_run
+from test_extraction import WIDE, run
 
-from mirembed import Task
+from mirembed import Task, workers
+from mirembed.errors import MismatchError
+from mirembed.extract import ExtractedFile
+from mirembed.features import FeaturesInfo
 from mirembed.hookspecs import Classification, Estimator
 from mirembed.models import inference
 from mirembed.models.inference import EmbeddedFiles, embed_files
@@ -17,31 +26,34 @@ from mirembed.models.model import Model
 from mirembed.progress import Silent
 from mirembed.registry import Registry
 from mirembed.specs import Spec
-from mirembed.spectrogram import SpectrogramParameters, spectrogram
-from mirembed.training.excerpts import Normalization
+from mirembed.store import Store
+from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.labels import TargetScale
-from mirembed.training.network import seeded_head, seeded_network
+from mirembed.training.network import seeded_head
 from mirembed.training.weights import NetworkWeights, OutputLayer
+
+NOWHERE = Store(Path("no such folder"))
 
 
 def untrained(task: Task = CLASSES, estimator: Estimator | None = None) -> Model:
     """Return a model with initial weights, which predicts by its head if no estimator is given."""
-    network = seeded_network(2 * BANDS, [0])
+    module = seeded("gru", 2 * BANDS, [0])
     n_outputs = len(task.classes if isinstance(task, Classification) else task.targets)
     return Model(
         task=task,
-        network=NetworkWeights.of(network),
+        network=NetworkWeights.of(module, network("gru").choice, 2 * BANDS, REGISTRY),
         normalization=Normalization(np.full(BANDS, -60, np.float32), np.full(BANDS, 20, np.float32)),
-        head=OutputLayer.of(seeded_head(network.units, n_outputs, [0])) if estimator is None else None,
+        form=InputForm(),
+        head=OutputLayer.of(seeded_head(module.units, n_outputs, [0])) if estimator is None else None,
         estimator=estimator,
         scale=None if isinstance(task, Classification) else TargetScale(np.zeros(n_outputs), np.ones(n_outputs)),
-        parameters=SpectrogramParameters().to_json(),
+        features=LOGMEL,
     )
 
 
-def embed_here(model: Model, paths: list[Path]) -> EmbeddedFiles:
+def embed_here(model: Model, paths: list[Path], store: Store = NOWHERE) -> EmbeddedFiles:
     with workers_run():
-        return embed_files(model, paths, 1, Silent())
+        return embed_files(model, paths, REGISTRY, store, 1, Silent())
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +67,7 @@ def test_the_embedding_of_a_file_is_that_of_its_spectrogram(tones):
     embedded = embed_here(model, tones)
     assert (embedded.paths, embedded.failures) == (tones, [])
     for path, embedding in zip(tones, embedded.embeddings, strict=True):
-        frames = spectrogram(path).frames
+        frames = spectrogram(path)
         (expected,) = model.embed(frames, np.array([0]), np.array([len(frames)]))
         np.testing.assert_array_equal(embedding, expected)
 
@@ -71,7 +83,7 @@ def test_only_so_many_spectrograms_are_held_at_once(tones, monkeypatch):
         return embed(frames, starts, lengths)
 
     monkeypatch.setattr(model, "embed", spy)
-    monkeypatch.setattr(inference, "MAX_FRAMES", 40)
+    monkeypatch.setattr(inference, "HELD_BYTES", 40 * BANDS * 4)
     np.testing.assert_array_equal(embed_here(model, tones).embeddings, expected)
     assert held == [44, 44, 11]
 
@@ -95,3 +107,110 @@ def test_no_files_give_no_embeddings_and_no_predictions(learner, task, shape):
     predicted = model.predict(embedded.embeddings)
     assert predicted.shape == shape
     assert predicted.dtype == (np.int64 if task == CLASSES else np.float64)
+
+
+# Files that a store knows
+
+
+@pytest.fixture(scope="module")
+def extracted(tones, tmp_path_factory) -> Store:
+    """A store with the frames of the tones."""
+    store = Store(tmp_path_factory.mktemp("extracted") / "store")
+    with workers_run():
+        run(store, tones[0].parent.parent)
+    return store
+
+
+def decoding_nothing(model: Model, paths: list[Path], store: Store) -> EmbeddedFiles:
+    """Embed files in a place where no file can be decoded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "extract_files", lambda files, *_: pytest.fail(f"{files} are decoded"))
+        return embed_here(model, paths, store)
+
+
+def test_files_that_a_store_has_frames_of_are_not_decoded(tones, extracted, tmp_path):
+    model = untrained()
+    copies = [tmp_path / f"{number}.wav" for number in range(len(tones))]
+    for path, copy in zip(tones, copies, strict=True):
+        shutil.copyfile(path, copy)
+    expected = embed_here(model, tones).embeddings
+    for paths in (tones, copies):
+        embedded = decoding_nothing(model, paths, extracted)
+        assert (embedded.paths, embedded.failures) == (paths, [])
+        np.testing.assert_array_equal(embedded.embeddings, expected)
+
+
+def test_stored_embeddings_of_the_model_are_taken_as_they_are(tones, extracted):
+    model = untrained()
+    recordings = [track.recording for track in extracted.find(None).tracks()]
+    vectors = np.random.default_rng(0).random((len(recordings), model.network.units), np.float32)
+    extracted.embeddings("mine").write("digest", recordings, vectors, [])
+    for digest, taken in (("digest", True), ("another", False)):
+        model.provenance = {"name": "mine", "digest": digest}
+        embedded = decoding_nothing(model, tones, extracted)
+        by_id = sorted(str(path) for path in tones)
+        assert [str(path) for path in embedded.paths] == by_id
+        assert np.array_equal(embedded.embeddings, vectors) == taken
+
+
+def test_only_files_that_the_store_does_not_know_are_decoded(tones, extracted, tmp_path, monkeypatch):
+    model = untrained()
+    new = tmp_path / "new.wav"
+    soundfile.write(new, tone(300, 0.3, seed=50), RATE)
+    decoded = []
+    extract_files = inference.extract_files
+
+    def spy(files, *options):
+        decoded.extend(file.path for file in files)
+        return extract_files(files, *options)
+
+    monkeypatch.setattr(inference, "extract_files", spy)
+    embedded = embed_here(model, [tones[3], new, tones[1]], extracted)
+    assert (embedded.paths, decoded) == ([tones[3], new, tones[1]], [new])
+    expected = embed_here(model, [tones[3], new, tones[1]])
+    np.testing.assert_array_equal(embedded.embeddings, expected.embeddings)
+
+
+def test_frames_of_other_features_are_not_taken(tones, extracted):
+    model = untrained()
+    model.features = WIDE
+    found = inference.embed_recordings(model, extracted, ["any"], Silent())
+    assert found == {}
+
+
+def test_a_model_of_features_that_are_computed_differently_here_decodes_nothing(tones):
+    [part] = LOGMEL.parts
+    model = untrained()
+    model.features = replace(LOGMEL, parts=(replace(part, digest="7" * 32),))
+    with pytest.raises(MismatchError, match="features logmel"):
+        embed_here(model, tones)
+
+
+def test_a_file_whose_frames_cannot_be_stacked_is_a_failure_and_the_others_are_embedded(tones, monkeypatch):
+    parts = (LOGMEL.parts[0], replace(LOGMEL.parts[0], spec="other", digest="5" * 32))
+    both = FeaturesInfo("logmel+other", parts)
+
+    def extracted(files, jobs):
+        for index in range(len(files)):
+            lengths = (11, 11) if index else (11, 99)
+            frames = {part.digest: np.zeros((n, BANDS), np.float32) for part, n in zip(parts, lengths, strict=True)}
+            yield workers.Done(
+                index,
+                ExtractedFile(
+                    recording=str(index), file_size=1, file_mtime_ns=1, frames=frames, failures={}, backends={}
+                ),
+            )
+
+    monkeypatch.setattr(inference, "extract_files", extracted)
+    monkeypatch.setattr(inference, "resolve_features", lambda registry, spec: both)
+    model = replace(
+        untrained(),
+        network=NetworkWeights.of(seeded("gru", 4 * BANDS, [0]), network("gru").choice, 4 * BANDS, REGISTRY),
+        normalization=Normalization(np.zeros(2 * BANDS, np.float32), np.ones(2 * BANDS, np.float32)),
+        features=both,
+    )
+    found = embed_here(model, tones[:3])
+    assert found.paths == tones[1:3]
+    [(path, reason)] = found.failures
+    assert path == tones[0]
+    assert "11 of logmel, 99 of other" in reason

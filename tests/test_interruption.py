@@ -19,13 +19,14 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 from conftest import RATE, clean_environment, tone, wait_until, write_tones
-from small_store import evaluate, experiment, workers_run
+from small_store import evaluate, experiment, open_tracks, workers_run
 
 from mirembed.errors import StoreBusyError
 from mirembed.fit import fit
+from mirembed.inventory import verify
 from mirembed.registry import Registry
-from mirembed.store import FeatureStore
-from mirembed.store.tracks import Tracks, open_tracks
+from mirembed.store import Store
+from mirembed.store.tracks import Tracks
 
 pytestmark = pytest.mark.slow
 
@@ -36,20 +37,20 @@ Start = Callable[..., subprocess.Popen]
 
 PATCHED = """
 import os, signal, sys
-from mirembed.store import FeatureStore
+from mirembed.store import FeatureShards
 
-append, appended = FeatureStore.append, []
+append, appended = FeatureShards.append, []
 
 class Swallows:
     def __del__(self):
         signal.raise_signal(signal.SIGINT)
 
-def patched(self, rows, info):
-    append(self, rows, info)
+def patched(self, rows, part):
+    append(self, rows, part)
     appended.append(rows)
     {patch}
 
-FeatureStore.append = patched
+FeatureShards.append = patched
 sys.argv[0] = "mirembed"
 from mirembed.__main__ import main
 main()
@@ -179,17 +180,21 @@ def kill(process: subprocess.Popen) -> None:
 
 
 def shards(store: Path) -> list[Path]:
-    return sorted(store.glob("datasets/folder/spectrograms/*.parquet"))
+    return sorted(store.glob("features/*/*.parquet"))
 
 
 def content(store: Path) -> dict[str, dict]:
-    """The rows of the spectrograms by track id; fails when a track has two, or when anything else lies there."""
-    folder = store / "datasets" / "folder"
+    """The tracks by id, with the rows of their recordings; fails when one has two, or when anything else lies there."""
     rows = [row for shard in shards(store) for row in pq.read_table(shard).to_pylist()]
-    assert len({row["id"] for row in rows}) == len(rows)
-    assert {path.name for path in (folder / "spectrograms").iterdir()} == {path.name for path in shards(store)}
-    assert {path.name for path in folder.iterdir()} == {".lock", "dataset.json", "failures.parquet", "spectrograms"}
-    return {row["id"]: {**row, "frames": np.array(row["frames"], np.float32).tobytes()} for row in rows}
+    recordings = {row["recording"]: {**row, "frames": np.array(row["frames"], np.float32).tobytes()} for row in rows}
+    assert len(recordings) == len(rows)
+    [folder] = (store / "features").iterdir()
+    names = {path.name for path in shards(store)}
+    assert {path.name for path in folder.iterdir()} == {".lock", "_features.json", *names}
+    folder = store / "datasets" / "folder"
+    assert {path.name for path in folder.iterdir()} == {".lock", "dataset.json", "failures.parquet", "tracks.parquet"}
+    tracks = pq.read_table(folder / "tracks.parquet").to_pylist()
+    return {track["id"]: {**track, **recordings[track["recording"]]} for track in tracks if track["recording"]}
 
 
 # Extraction
@@ -303,6 +308,23 @@ def test_a_second_extraction_into_the_same_store_is_refused_and_harms_nothing(mu
     assert content(tmp_path / "s") == uninterrupted[0]
 
 
+def test_two_datasets_of_the_same_music_may_be_extracted_at_once(music, uninterrupted, start, tmp_path):
+    ids = sorted(path.relative_to(music).as_posix() for path in music.rglob("*.*"))
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["path,label", *(f"{track},{number % 2}" for number, track in enumerate(ids))]))
+    first = start(tmp_path, *EXTRACT, music, "--store", "s", patch=STOP_AT_FIRST_SHARD)
+    flags = ("--dataset", f"folder:labels={table}", "--audio", music, "--store", "s", "--json")
+    completed = mirembed(tmp_path, "extract", *flags)
+    summary = json.loads(completed.stdout.splitlines()[-1])
+    assert (summary["known"], summary["stored"]) == (N_SHORT + 4 - summary["extracted"], N_SHORT + 4)
+    assert summary["known"] >= 128
+    os.killpg(first.pid, signal.SIGCONT)
+    first.communicate(timeout=120)
+    assert first.returncode == 0
+    assert content(tmp_path / "s") == uninterrupted[0]
+    assert verify(Store(tmp_path / "s")) == []
+
+
 # Training
 
 
@@ -312,11 +334,12 @@ SETTINGS = ("--store", "s", "--epochs", EPOCHS, "--jobs", 1, "--engine", "torch"
 
 
 def tracks_of(folder: Path) -> Tracks:
-    return open_tracks(FeatureStore(folder / "s" / "datasets" / "folder"))
+    return open_tracks(Store(folder / "s"))
 
 
 def test_workers_of_a_training_ignore_ctrl_c_and_die_with_the_program(trained, start, tmp_path):
-    shutil.copytree(trained / "s" / "datasets", tmp_path / "s" / "datasets")
+    for name in ("features", "datasets"):
+        shutil.copytree(trained / "s" / name, tmp_path / "s" / name)
     shutil.copy(trained / "s" / "store.json", tmp_path / "s")
     process = start(tmp_path, "evaluate", "--cv", 3, "--store", "s", "--epochs", 100_000, "--jobs", 2)
     wait_until(lambda: list(tmp_path.glob("s/runs/*/checkpoints/*.safetensors")))
@@ -335,7 +358,7 @@ def test_a_fit_that_is_interrupted_and_killed_ends_with_the_same_weights(trained
     tracks, registry = tracks_of(trained), Registry.discover()
     with workers_run():
         (at_a_stroke,) = fit(
-            tracks, FeatureStore(tmp_path), experiment(epochs=EPOCHS), registry, tmp_path / "models", seed=0, jobs=1
+            tracks, Store(tmp_path), experiment(epochs=EPOCHS), registry, tmp_path / "models", seed=0, jobs=1
         )
     checkpoints = trained / "s" / "models" / ".checkpoints"
 

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import CLASSES, RATE, clean_environment, tone, wait_until, write_tones
-from test_extraction import stored
+from test_extraction import LOGMEL, stored
 from test_interruption import living
 
-from mirembed.store import FeatureStore
+from mirembed.store import Store
 
 pytestmark = pytest.mark.slow
 
@@ -74,13 +74,13 @@ def write_labels(audio: Path, turn: int) -> None:
     (audio / "labels.csv").write_text("\n".join(["path,label", *lines]))
 
 
-def assert_like_a_fresh_extraction(folder: Path, features: FeatureStore) -> None:
+def assert_like_a_fresh_extraction(folder: Path) -> None:
     """Finish the extraction, and compare the store to one that was written without interruption."""
     extract(folder)
-    found = stored(features)
-    shutil.rmtree(features.folder)
+    found = stored(Store(folder / "s"))
+    shutil.rmtree(folder / "s")
     extract(folder)
-    expected = stored(features)
+    expected = stored(Store(folder / "s"))
     assert found.keys() == expected.keys()
     for track, row in expected.items():
         np.testing.assert_array_equal(found[track].pop("frames"), row.pop("frames"))
@@ -98,11 +98,6 @@ def seconds(tmp_path) -> float:
     return seconds
 
 
-def features_of(folder: Path) -> FeatureStore:
-    [dataset] = (folder / "s" / "datasets").iterdir()
-    return FeatureStore(dataset)
-
-
 def test_an_extraction_may_be_killed_at_any_moment(tmp_path, seconds):
     """Each run finds new labels and a changed file, so that shards are written, rewritten and dropped."""
     rng = np.random.default_rng(6)
@@ -113,12 +108,15 @@ def test_an_extraction_may_be_killed_at_any_moment(tmp_path, seconds):
             time.sleep(rng.uniform(0.2, 1.1) * seconds)
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        for dataset in tmp_path.glob("s/datasets/*"):
-            if (features := FeatureStore(dataset)).exists:
-                ids = features.index()["id"].to_pylist()  # every shard can be read
-                assert len(ids) == len(set(ids))
+        store = Store(tmp_path / "s")
+        for features in store.all_features():
+            features.columns()  # every shard can be read
+        for dataset in store.datasets():
+            dataset.tracks()
     extract(tmp_path)
-    assert_like_a_fresh_extraction(tmp_path, features_of(tmp_path))
+    assert len(stored(Store(tmp_path / "s"))) == 48
+    assert Store(tmp_path / "s").features(LOGMEL.parts[0]).set_aside_damaged() == []
+    assert_like_a_fresh_extraction(tmp_path)
 
 
 def test_an_extraction_may_be_interrupted_at_any_moment(tmp_path, seconds):
@@ -148,8 +146,8 @@ def test_an_extraction_may_be_interrupted_at_any_moment(tmp_path, seconds):
         assert not list(tmp_path.glob("s/**/.tmp-*"))
     assert n_interrupted
     extract(tmp_path)
-    assert_like_a_fresh_extraction(tmp_path, features_of(tmp_path))
+    assert_like_a_fresh_extraction(tmp_path)
 
 
 def n_shards(folder: Path) -> int:
-    return len(list(folder.glob("s/datasets/*/spectrograms/[0-9]*.parquet")))
+    return len(list(folder.glob("s/features/*/[0-9]*.parquet")))

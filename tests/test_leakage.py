@@ -10,13 +10,22 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import RATE, tone
-from small_store import CLASSES, class_frames, job, noise_with_peak, write_classes, write_store, write_targets
+from small_store import (
+    CLASSES,
+    class_frames,
+    job,
+    noise_with_peak,
+    open_tracks,
+    write_classes,
+    write_store,
+    write_targets,
+)
 
 from mirembed.fit.job import Fitted, fit_models
 from mirembed.models.model import Model
 from mirembed.registry import Registry
 from mirembed.store.files import read_table
-from mirembed.store.tracks import Tracks, open_tracks
+from mirembed.store.tracks import Tracks
 
 pytestmark = pytest.mark.slow
 
@@ -75,7 +84,7 @@ def test_audio_and_label_of_a_test_track_reach_no_model_of_its_fold(tracks, tmp_
     before, after = fit_fold(tracks, 5, *approaches), fit_fold(replaced, 5, *approaches)
     for name, model in before.models.items():
         assert numbers(model)["mean"] != numbers(after.models[name])["mean"]
-        assert numbers(model)["first.weight_ih_l0"] != numbers(after.models[name])["first.weight_ih_l0"]
+        assert numbers(model)["layers.0.weight_ih_l0"] != numbers(after.models[name])["layers.0.weight_ih_l0"]
 
 
 def test_the_targets_of_a_test_track_do_not_stretch_the_scale_of_its_fold(target_tracks):
@@ -88,8 +97,8 @@ def test_the_targets_of_a_test_track_do_not_stretch_the_scale_of_its_fold(target
 
 
 def test_dataset_normalization_lets_the_test_tracks_audio_in_and_is_not_the_default(tracks):
-    frames = tracks.frames.open().astype(np.float64)
-    training = np.delete(frames, range(tracks.frames.starts[4], tracks.frames.starts[5]), axis=0)
+    frames = tracks.frames["logmel"].open().astype(np.float64)
+    training = np.delete(frames, range(tracks.frames["logmel"].starts[4], tracks.frames["logmel"].starts[5]), axis=0)
     ours, papers = fit_fold(tracks, 4), fit_fold(tracks, 4, normalize="dataset")
     for fitted, expected in [(ours, training), (papers, frames)]:
         normalization = fitted.models["rbf-sl"].normalization

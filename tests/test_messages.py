@@ -65,7 +65,7 @@ mirembed fit --device tpu
 mirembed fit --engine fast
 mirembed fit --exclude everything
 mirembed fit --name a/b
-mirembed fit --network nothing
+mirembed fit --from nothing
 mirembed fit --dataset gtzan
 mirembed fit --dataset zzz
 mirembed fit --store nowhere
@@ -99,6 +99,20 @@ mirembed evaluate --preset zzz
 mirembed evaluate --checkpoint-every -1
 mirembed evaluate --approach zzz
 mirembed evaluate --learner zzz
+mirembed evaluate --features logmell
+mirembed evaluate --features logmel:bands=20
+mirembed evaluate --features logmel+logmel
+mirembed evaluate --features logmel --features logmel
+mirembed evaluate --network gur
+mirembed evaluate --network gru:hidden=0
+mirembed evaluate --approach stats --network mlp
+mirembed evaluate --approach chance --features logmel:bands=20
+mirembed evaluate --cv 3 --optimizer adamm
+mirembed evaluate --cv 3 --optimizer adam:lr=big
+mirembed evaluate --excerpt 0
+mirembed evaluate --from nothing
+mirembed evaluate --from folder-rbf-sl --epochs 3
+mirembed evaluate --from folder-rbf-sl --from folder-rbf-sl
 
 # Runs
 mirembed compare
@@ -159,7 +173,18 @@ mirembed store verify
 mirembed store info --store damaged-store
 mirembed store verify --store damaged-store
 mirembed store compact --store damaged-store
-mirembed store compact --dataset zzz
+mirembed store rm
+mirembed store rm zzz
+mirembed store rm model:zzz
+mirembed store rm run:zzz
+mirembed store rm dataset:zzz
+mirembed store rm features:zzz
+mirembed store rm model:folder-rbf-sl cache
+mirembed store rm unused
+mirembed store rm unused --store damaged-store
+mirembed fit --features zzz
+mirembed fit --features logmel:bands=60
+mirembed extract --features logmel+logmel:hop=0.01
 """
 """What is run, in this order and in the folder of `prepared`, where nothing takes more than a moment."""
 

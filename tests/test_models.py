@@ -19,38 +19,36 @@ import pyarrow as pa
 import pytest
 import skops.io
 from sklearn.preprocessing import FunctionTransformer
-from small_store import experiment, job, workers_run, write_classes, write_targets
+from small_store import LOGMEL, experiment, job, open_tracks, workers_run, write_classes, write_frames, write_targets
 from third_party import install
 
 from mirembed import Task
-from mirembed.errors import MirembedError, MismatchError, ModelError, PluginError, StoreError
+from mirembed.errors import MirembedError, MismatchError, ModelError, PluginError
+from mirembed.features import FeaturesInfo
 from mirembed.fit import FittedModel, transfer
 from mirembed.fit import fit as run_fit
 from mirembed.fit.job import fit_models
 from mirembed.models.model import Model, find_model
-from mirembed.models.saved import read_embeddings
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
-from mirembed.store import FeatureStore
+from mirembed.store import Store
 from mirembed.store.files import read_json, read_table, write_json
-from mirembed.store.tracks import Tracks, open_tracks
+from mirembed.store.tracks import Tracks
 
 REGISTRY = Registry.discover()
 
 
 @pytest.fixture(scope="module")
-def classes(tmp_path_factory) -> FeatureStore:
+def classes(tmp_path_factory) -> Store:
     return write_classes(tmp_path_factory.mktemp("classes"))
 
 
 @pytest.fixture(scope="module")
-def targets(tmp_path_factory) -> FeatureStore:
+def targets(tmp_path_factory) -> Store:
     return write_targets(tmp_path_factory.mktemp("targets"))
 
 
-def fit(
-    store: FeatureStore, models: Path, *approaches: str, name: str | None = None, **settings: Any
-) -> list[FittedModel]:
+def fit(store: Store, models: Path, *approaches: str, name: str | None = None, **settings: Any) -> list[FittedModel]:
     with workers_run():
         described = experiment(*approaches, **{"epochs": 2, **settings})
         return run_fit(
@@ -79,7 +77,7 @@ def replace_learner(model: Path, content: bytes) -> None:
 
 
 def embeddings_of(model: Model, tracks: Tracks) -> np.ndarray:
-    return model.embed(tracks.frames.open(), tracks.frames.starts, tracks.frames.lengths)
+    return model.embed(tracks.frames["logmel"].open(), tracks.frames["logmel"].starts, tracks.frames["logmel"].lengths)
 
 
 @pytest.mark.parametrize("approaches", [["rbf-sl"], ["nn", "fl"]], ids=["similarity", "baselines"])
@@ -94,7 +92,12 @@ def test_a_loaded_model_embeds_and_predicts_as_the_saved_one_to_the_bit(request,
         predicted = model.predict(embeddings)
         np.testing.assert_array_equal(loaded.predict(embeddings), predicted)
         assert np.ptp(predicted) > 0
-        assert (loaded.task, dict(loaded.parameters)) == (model.task, dict(model.parameters))
+        assert (loaded.task, loaded.features, loaded.form, loaded.recordings) == (
+            model.task,
+            model.features,
+            model.form,
+            model.recordings,
+        )
         assert loaded.provenance["approach"] == name
 
 
@@ -188,7 +191,7 @@ def test_a_damaged_manifest_is_an_error(model):
 
 def test_a_model_of_another_format_is_refused(model):
     write_json(model / "model.json", {**read_json(model / "model.json"), "format": 1})
-    with pytest.raises(ModelError, match=r"format 1\b.* format 3\b"):
+    with pytest.raises(ModelError, match=r"format 1\b.* format 4\b"):
         Model.load(model, REGISTRY)
 
 
@@ -234,7 +237,7 @@ class Unsound:
         return self
 
 
-def predict_with(learner: Unsound, store: FeatureStore) -> None:
+def predict_with(learner: Unsound, store: Store) -> None:
     registry = Registry([*REGISTRY.plugins, Plugin("learner", "unsound", lambda: learner, "", "mirembed-odd", "1.0")])
     model = fit_models(job(open_tracks(store), "fl", learner="unsound", epochs=1), registry).models["fl"]
     model.predict(np.zeros((4, 50), np.float32))
@@ -296,33 +299,23 @@ def test_the_manifest_of_a_model_says_how_it_was_made(fitted, classes):
         assert {"mirembed", "torch", "numpy", "scikit-learn"} <= provenance["versions"].keys()
 
 
-def test_the_table_of_embeddings_holds_the_models_embeddings(fitted, classes):
+def test_the_table_of_embeddings_has_the_models_embedding_of_each_recording(fitted, classes):
     tracks = open_tracks(classes)
     for entry in fitted:
         table = read_table(entry.embeddings)
-        assert table.column_names == ["id", "label", "model", "epoch", "fold", "in_sample", "embedding"]
-        assert table.schema.field("embedding").type == pa.list_(pa.float32(), 50)
-        assert (table["id"].to_pylist(), table["label"].to_pylist()) == (tracks.ids, tracks.labels)
-        unchanging = table.select(["model", "epoch", "fold", "in_sample"]).to_pylist()
-        assert unchanging == 18 * [{"model": entry.folder.name, "epoch": 2, "fold": None, "in_sample": True}]
+        assert table.column_names == ["recording", "vector", "in_sample"]
+        assert table.schema.field("vector").type == pa.list_(pa.float32(), 50)
+        assert set(table["in_sample"].to_pylist()) == {True}
         model = Model.load(entry.folder, REGISTRY)
-        ids, embeddings = read_embeddings(entry.embeddings, model.provenance)
-        assert ids == tracks.ids
-        np.testing.assert_array_equal(embeddings, embeddings_of(model, tracks))
+        stored = classes.embeddings(entry.folder.name).read(model.provenance["digest"])
+        assert list(stored) == tracks.recordings
+        np.testing.assert_array_equal(list(stored.values()), embeddings_of(model, tracks))
 
 
-def test_the_table_of_embeddings_has_a_column_for_each_target(targets, tmp_path):
-    [entry] = fit(targets, tmp_path, "fl")
-    table, tracks = read_table(entry.embeddings), open_tracks(targets)
-    np.testing.assert_array_equal(np.column_stack([table["height"], table["depth"]]), tracks.labels)
-
-
-def test_embeddings_of_another_model_are_refused(fitted, classes):
+def test_embeddings_of_another_model_are_not_taken_for_its_own(fitted, classes):
     other = Model.load(fitted[1].folder, REGISTRY).provenance
-    with pytest.raises(StoreError, match="another model"):
-        read_embeddings(fitted[0].embeddings, other)
-    with pytest.raises(StoreError, match=r"nothing\.parquet is missing"):
-        read_embeddings(classes.embeddings / "nothing.parquet", other)
+    assert classes.embeddings(fitted[0].folder.name).read(other["digest"]) == {}
+    assert classes.embeddings("nothing").read(other["digest"]) == {}
 
 
 @pytest.mark.parametrize("approach", ["rbf-sl", "nn", "fl"])
@@ -344,7 +337,7 @@ def test_a_reused_network_is_the_same_to_the_bit_and_gets_a_new_learner(fitted, 
     assert model.provenance["network_from"]["model"] == source.folder.name
     assert model.provenance["network_from"]["digest"] == base.provenance["digest"]
     assert model.provenance["learner"]["parameters"]["C"] == 2
-    assert set(read_table(taken.embeddings)["in_sample"].to_pylist()) == {None}
+    assert set(read_table(taken.embeddings)["in_sample"].to_pylist()) == {False}
 
 
 def test_embeddings_of_a_reused_network_are_in_sample_on_its_own_training_tracks(fitted, classes, targets, tmp_path):
@@ -356,11 +349,13 @@ def test_embeddings_of_a_reused_network_are_in_sample_on_its_own_training_tracks
     assert set(read_table(back.embeddings)["in_sample"].to_pylist()) == {True}
 
 
-def test_a_network_for_other_spectrograms_is_refused(fitted, classes, tmp_path):
+def test_a_network_for_other_features_is_refused(fitted, classes, tmp_path):
+    [part] = LOGMEL.parts
+    finer = FeaturesInfo("logmel:hop=0.01", (replace(part, spec="logmel:hop=0.01", digest="1" * 32),))
     tracks = open_tracks(classes)
-    info = replace(tracks.info, parameters={**tracks.info.parameters, "hop_seconds": 0.01})
-    with pytest.raises(MismatchError, match=r"hop_seconds=0\.025.* folder .*hop_seconds=0\.01"):
-        transfer(replace(tracks, info=info), classes, fitted[0].folder, Spec("svm"), REGISTRY, tmp_path)
+    write_frames(classes, finer, dict.fromkeys(tracks.recordings, np.zeros((9, 40), np.float32)))
+    with pytest.raises(MismatchError, match=r"logmel, not logmel:hop=0\.01"):
+        transfer(open_tracks(classes, features=[finer]), classes, fitted[0].folder, Spec("svm"), REGISTRY, tmp_path)
 
 
 def test_models_get_free_names(classes, tmp_path):

@@ -1,4 +1,4 @@
-"""The recurrent network, against its equations written out in float64."""
+"""The default network against its equations written out in float64, and how torch embeds tracks with it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_networks import seeded
 
 from mirembed.store.frame_file import Moments
+from mirembed.training.engine.by_torch import TorchEngine
 from mirembed.training.excerpts import Normalization, gather
-from mirembed.training.network import EmbeddingNetwork, TorchEngine, seeded_head, seeded_network
+from mirembed.training.network import seeded_head
 
 BANDS = 40
 MAX_FRAMES = 250
@@ -35,9 +37,9 @@ def gru(layer: torch.nn.GRU, x: np.ndarray) -> np.ndarray:
     return np.array(states)
 
 
-def reference(network: EmbeddingNetwork, x: np.ndarray) -> np.ndarray:
+def reference(network: torch.nn.Module, x: np.ndarray) -> np.ndarray:
     """Return the embedding of one sequence ``x [time, inputs]``."""
-    return gru(network.second, gru(network.first, x.astype(np.float64))).mean(axis=0)
+    return gru(network.layers[1], gru(network.layers[0], x.astype(np.float64))).mean(axis=0)
 
 
 def sequences(*shape: int) -> torch.Tensor:
@@ -45,9 +47,9 @@ def sequences(*shape: int) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def network() -> EmbeddingNetwork:
+def network() -> torch.nn.Module:
     # Larger than the initial weights, so that the gates are not all half open.
-    network = seeded_network(2 * BANDS, (7, 3))
+    network = seeded("gru", 2 * BANDS, (7, 3))
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(3)
@@ -73,16 +75,16 @@ def test_the_network_is_two_grus_and_a_mean_over_time(network):
 
 
 def test_the_layers_are_those_of_the_paper():
-    shapes = {name: tuple(parameter.shape) for name, parameter in seeded_network(80, (0, 0)).named_parameters()}
+    shapes = {name: tuple(parameter.shape) for name, parameter in seeded("gru", 80, (0, 0)).named_parameters()}
     assert shapes == {
-        "first.weight_ih_l0": (300, 80),
-        "first.weight_hh_l0": (300, 100),
-        "first.bias_ih_l0": (300,),
-        "first.bias_hh_l0": (300,),
-        "second.weight_ih_l0": (150, 100),
-        "second.weight_hh_l0": (150, 50),
-        "second.bias_ih_l0": (150,),
-        "second.bias_hh_l0": (150,),
+        "layers.0.weight_ih_l0": (300, 80),
+        "layers.0.weight_hh_l0": (300, 100),
+        "layers.0.bias_ih_l0": (300,),
+        "layers.0.bias_hh_l0": (300,),
+        "layers.1.weight_ih_l0": (150, 100),
+        "layers.1.weight_hh_l0": (150, 50),
+        "layers.1.bias_ih_l0": (150,),
+        "layers.1.bias_hh_l0": (150,),
     }
 
 
@@ -152,18 +154,18 @@ def weights(module: torch.nn.Module) -> np.ndarray:
 
 def test_initial_weights_depend_on_seed_and_fold_alone():
     torch.manual_seed(1)
-    network, head = seeded_network(80, (5, 2)), seeded_head(50, 10, (5, 2))
+    network, head = seeded("gru", 80, (5, 2)), seeded_head(50, 10, (5, 2))
     torch.manual_seed(2)
-    np.testing.assert_array_equal(weights(seeded_network(80, (5, 2))), weights(network))
+    np.testing.assert_array_equal(weights(seeded("gru", 80, (5, 2))), weights(network))
     np.testing.assert_array_equal(weights(seeded_head(50, 10, (5, 2))), weights(head))
     for other in [(5, 3), (6, 2), (2, 5), (5, 0)]:
-        assert not np.array_equal(weights(seeded_network(80, other)), weights(network))
+        assert not np.array_equal(weights(seeded("gru", 80, other)), weights(network))
         assert not np.array_equal(weights(seeded_head(50, 10, other)), weights(head))
 
 
 def test_initial_weights_have_the_ranges_of_torch():
-    network, head = seeded_network(80, (0, 0)), seeded_head(50, 200, (0, 0))
-    for module, bound in [(network.first, 100**-0.5), (network.second, 50**-0.5), (head, 50**-0.5)]:
+    network, head = seeded("gru", 80, (0, 0)), seeded_head(50, 200, (0, 0))
+    for module, bound in [(network.layers[0], 100**-0.5), (network.layers[1], 50**-0.5), (head, 50**-0.5)]:
         values = weights(module)
         assert np.abs(values).max() <= bound
         assert values.std() == pytest.approx(bound / 3**0.5, rel=0.05)

@@ -15,7 +15,20 @@ import pytest
 from conftest import Command
 from scipy.stats import t as student
 from sklearn.metrics import accuracy_score
-from small_store import CLASSES, PARAMETERS, TARGETS, Notes, experiment, noise_with_peak, workers_run, write_targets
+from small_networks import seeded
+from small_store import (
+    BANDS,
+    CLASSES,
+    LOGMEL,
+    TARGETS,
+    Notes,
+    experiment,
+    noise_with_peak,
+    open_tracks,
+    workers_run,
+    write_frames,
+    write_targets,
+)
 from small_store import evaluate as run_evaluation
 from typer.testing import CliRunner, Result
 
@@ -32,11 +45,11 @@ from mirembed.runs.folder import RunFolder
 from mirembed.runs.scores import Scores, score
 from mirembed.runs.tables import Predictions
 from mirembed.specs import Spec
-from mirembed.store import DatasetInfo, FeatureStore, SpectrogramRow, Store
+from mirembed.store import DatasetInfo, Store, StoredTrack
 from mirembed.store.files import read_json, read_table
-from mirembed.store.tracks import Tracks, open_tracks
+from mirembed.store.tracks import Tracks
+from mirembed.training.engine.by_torch import TorchEngine
 from mirembed.training.excerpts import Normalization
-from mirembed.training.network import EmbeddingNetwork, TorchEngine
 from mirembed_datasets.gtzan import Gtzan
 
 pytestmark = pytest.mark.slow
@@ -68,35 +81,26 @@ def peak_of(clip: str, misleading: bool) -> float:
     return (peak + 0.4) % 1 if misleading else peak
 
 
-def write_gtzan(root: Path, clips: Sequence[str], groups: Mapping[str, str]) -> FeatureStore:
+def write_gtzan(root: Path, clips: Sequence[str], groups: Mapping[str, str]) -> Store:
     """Write a store as if these clips had been extracted.
 
     Each genre is a peak in other bands, but for every fourth clip, which is misleading.
     """
     store = Store(root)
     store.create()
-    features = store.dataset(Spec("gtzan"))
+    dataset = store.dataset(Spec("gtzan"))
     genres = Classification(tuple(sorted({clip.split(".")[0] for clip in clips})))
-    info = DatasetInfo("gtzan", {"name": "gtzan"}, genres, PARAMETERS, "audio", len(clips), 1000 - len(clips))
-    rows = [
-        SpectrogramRow(
-            id=clip,
-            label=clip.split(".")[0],
-            group=groups.get(clip),
-            path=f"{clip}.wav",
-            duration=3.0 + number,
-            file_hash=clip,
-            audio_hash=clip,
-            file_size=1,
-            file_mtime_ns=1,
-            backend="essentia",
-            frames=noise_with_peak(peak_of(clip, misleading=number % 4 == 3), 120 + 7 * number, seed=number),
-        )
+    info = DatasetInfo("gtzan", {"name": "gtzan"}, genres, "audio", len(clips), 1000 - len(clips))
+    dataset.write_info(info)
+    dataset.write_tracks(
+        [StoredTrack(clip, clip, clip.split(".")[0], groups.get(clip), f"{clip}.wav", 1, 1) for clip in clips], info
+    )
+    frames = [
+        noise_with_peak(peak_of(clip, misleading=number % 4 == 3), 120 + 7 * number, seed=number)
         for number, clip in enumerate(clips)
     ]
-    features.write_info(info)
-    features.append(rows, info)
-    return features
+    write_frames(store, LOGMEL, dict(zip(clips, frames, strict=True)))
+    return store
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +116,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tracks(store: Path) -> Tracks:
-    return open_tracks(Store(store).dataset(Spec("gtzan")))
+    return open_tracks(Store(store))
 
 
 def evaluate(
@@ -176,7 +180,7 @@ def test_unlisted_tracks_and_missing_tracks_are_counted() -> None:
 @pytest.mark.parametrize(
     ("lists", "message"),
     [
-        (split("xyz", "abc"), "official split 1 .*0 training tracks .*3 test tracks .*--folds stratified"),
+        (split("xyz", "abc"), "official split 1 .*0 training tracks .*3 test tracks"),
         (split("abc", "xyz"), "official split 1 .*3 training tracks .*0 test tracks"),
         (split("abcd", "def"), "official split 1 .*1 track in both .* d;"),
         (split("ad", "bc"), "training part of fold 1 .*class 'high'"),
@@ -438,7 +442,7 @@ def test_fit_leaves_known_faults_out_and_records_why(store: Path) -> None:
     assert manifest["provenance"]["dataset"]["excluded"] == {clip: FAULTS[clip] for clip in FAULTY}
     assert manifest["provenance"]["dataset"]["n_tracks"] == len(TRAIN + TEST)
     assert manifest["task"]["classes"] == ["blues", "jazz", "rock"]
-    assert read_table(Path(model["embeddings"]))["id"].to_pylist() == sorted(TRAIN + TEST)
+    assert sorted(read_table(Path(model["embeddings"]))["recording"].to_pylist()) == sorted(TRAIN + TEST)
 
 
 def test_a_run_without_the_faults_is_another_run(store: Path, tracks: Tracks) -> None:
@@ -455,29 +459,30 @@ def test_the_remaining_tracks_keep_their_frames_labels_and_groups(tracks: Tracks
     kept = tracks.without(left_out)
     assert kept.excluded == left_out
     assert kept.ids == [clip for clip in tracks.ids if clip not in left_out]
-    frames = tracks.frames.open()
+    frames = tracks.frames["logmel"].open()
     for row, clip in enumerate(kept.ids):
         before = tracks.ids.index(clip)
         assert (kept.labels[row], kept.groups[row]) == (tracks.labels[before], tracks.groups[before])
         np.testing.assert_array_equal(
-            frames_of(kept, row, kept.frames.open()),
+            frames_of(kept, row, kept.frames["logmel"].open()),
             frames_of(tracks, before, frames),
         )
     assert len(tracks.ids) == len(CLIPS)
 
 
 def frames_of(tracks: Tracks, row: int, frames: np.ndarray) -> np.ndarray:
-    start = tracks.frames.starts[row]
-    return frames[start : start + tracks.frames.lengths[row]]
+    places = tracks.frames["logmel"]
+    return frames[places.starts[row] : places.starts[row] + places.lengths[row]]
 
 
 def test_embeddings_equal_those_of_the_full_table_to_the_bit(tracks: Tracks) -> None:
     kept = tracks.without({tracks.ids[row]: "why" for row in range(0, len(tracks.ids), 3)})
-    network = EmbeddingNetwork(2 * PARAMETERS["bands"])
-    normalization = Normalization.fit(tracks.frames.moments())
+    network = seeded("gru", 2 * BANDS, (0, 0))
+    normalization = Normalization.fit(tracks.frames["logmel"].moments())
 
     def embeddings(of: Tracks) -> dict[str, np.ndarray]:
-        rows = TorchEngine(network).embed_tracks(of.frames.open(), of.frames.starts, of.frames.lengths, normalization)
+        frames = of.frames["logmel"]
+        rows = TorchEngine(network).embed_tracks(frames.open(), frames.starts, frames.lengths, normalization)
         return dict(zip(of.ids, rows, strict=True))
 
     full, part = embeddings(tracks), embeddings(kept)

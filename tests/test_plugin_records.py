@@ -137,7 +137,7 @@ def test_a_run_and_a_model_record_the_distribution_of_every_plugin(work):
 
 
 def test_an_evaluation_without_its_dataset_plugin_says_what_to_install(last_line):
-    assert_says_what_to_install(last_line("evaluate", "--approach", "mel"), "dataset", "initials")
+    assert_says_what_to_install(last_line("evaluate", "--approach", "stats"), "dataset", "initials")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ from mirembed import hookspecs
 MIREMBED = """
 AUDIO_SUFFIXES = frozenset
 Archive(url: str, checksum: str, folder: str = '.')
+Audio
+    blocks(self, rate: int | None = None) -> Iterator[NDArray[np.float32]]
 AudioError(MirembedError)
 AudioFiles(files: Mapping[str, Path], others: int, notes: tuple[str, ...])
 Card(title: str, n_tracks: int, labels: str, license: str, citation: str, source: str, tree: str,
@@ -34,13 +36,21 @@ DatasetError(MirembedError)
 Estimator
     fit(self, X: NDArray[np.floating], y: NDArray[Any]) -> Any
     predict(self, X: NDArray[np.floating]) -> NDArray[Any]
+Features
+    extract(self, audio: Audio) -> NDArray[np.float32]
 Learner
     estimator(self, task: Task) -> Estimator
 Listing(task: Task, tracks: Sequence[Track], absent: int = 0, notes: Sequence[str] = ())
 MirembedError(Exception)
+Network
+    module(self, inputs: int) -> NetworkModule
+NetworkModule
+    __call__(self, frames: Tensor, inside: Tensor) -> Tensor
 Register
     __call__(self, name: str, factory: Callable[..., Any], *, summary: str = '') -> None
 Regression(targets: tuple[Target, ...])
+SamplesAudio
+    blocks(self, rate: int | None = None) -> Iterator[NDArray[np.float32]]
 Similarity
     __call__(self, x: Tensor) -> Tensor
 Split(train: frozenset[str], test: frozenset[str])
@@ -48,6 +58,8 @@ Target(name: str, low: float | None = None, high: float | None = None)
 Task = Classification | Regression
 Track(id: str, path: Path, label: str | tuple[float, ...], group: str | None = None)
 counted(number: int, thing: str) -> str
+essentia_algorithm(name: str, **parameters: object) -> Any
+essentia_error() -> str | None
 find_audio(root: Path) -> AudioFiles
 hookimpl = HookimplMarker
 is_audio(path: Path) -> bool
@@ -58,15 +70,22 @@ Check(promise: Promise, kind: Kind, plugin: str | Callable[..., Any], audio: Aud
     __call__(self) -> None
 ConformanceError(PluginError)
 check_dataset(dataset: str | Callable[..., Any], audio: AudioFolder | None = None) -> None
+check_features(features: str | Callable[..., Any]) -> None
 check_learner(learner: str | Callable[..., Any]) -> None
+check_network(network: str | Callable[..., Any]) -> None
 check_similarity(similarity: str | Callable[..., Any]) -> None
 dataset_checks(*datasets: str | Callable[..., Any], audio: AudioFolder | None = None) -> pytest.MarkDecorator
+features_checks(*features: str | Callable[..., Any]) -> pytest.MarkDecorator
 learner_checks(*learners: str | Callable[..., Any]) -> pytest.MarkDecorator
+network_checks(*networks: str | Callable[..., Any]) -> pytest.MarkDecorator
 similarity_checks(*similarities: str | Callable[..., Any]) -> pytest.MarkDecorator
 """
 HOOKS = """
+mirembed_register_commands(app: typer.Typer) -> None
 mirembed_register_datasets(register: Register) -> None
+mirembed_register_features(register: Register) -> None
 mirembed_register_learners(register: Register) -> None
+mirembed_register_networks(register: Register) -> None
 mirembed_register_similarities(register: Register) -> None
 """
 
@@ -78,6 +97,7 @@ def signature(function: Any) -> str:
 
 def described(name: str, value: Any) -> list[str]:
     """Return a name with its signature and, for a class, the methods that others write or call."""
+    value = inspect.unwrap(value)
     if inspect.isfunction(value):
         return [name + signature(value)]
     if not inspect.isclass(value):

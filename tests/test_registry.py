@@ -265,10 +265,12 @@ def test_provenance_contains_all_parameters():
 
     registry = Registry([similarity("rbf", "mirembed-extra", factory)])
     assert registry.provenance("similarity", Spec.parse("mirembed-extra/rbf:gamma=2")) == {
+        "kind": "similarity",
         "spec": "mirembed-extra/rbf:gamma=2",
         "name": "rbf",
         "distribution": "mirembed-extra",
         "version": "1.0",
+        "code": registry.plugins[0].code,
         "parameters": {"gamma": 2.0, "table": "a/b", "c": None},
     }
 
@@ -375,8 +377,8 @@ def test_a_third_party_dataset_is_extracted(mirembed, tones, third_party):
     assert "18 of 18" in done.stdout
     assert "2 annotated tracks" in done.stdout
     assert "initials are labels" in done.stderr
-    [shard] = mirembed.folder.glob("mirembed-store/datasets/initials/spectrograms/*.parquet")
-    table = pq.read_table(shard, columns=["id", "label", "group"])
+    tracks = mirembed.folder / "mirembed-store" / "datasets" / "initials" / "tracks.parquet"
+    table = pq.read_table(tracks, columns=["id", "label", "group"])
     assert {"id": "low-3.wav", "label": "l", "group": "low"} in table.to_pylist()
 
 

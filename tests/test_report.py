@@ -94,7 +94,7 @@ def shown(mean: float, low: float, high: float) -> str:
 @pytest.mark.parametrize(("metric", "label"), [("accuracy", "accuracy"), ("macro_f1", "macro-F1")])
 def test_class_scores_agree_with_scikit_learn(metric, label, classes):
     folder, written = classes
-    for method in ("nn", "rbf-sl", "mel", "chance"):
+    for method in ("nn", "rbf-sl", "stats", "chance"):
         values = fold_scores(stored(folder, "predictions.parquet", method=method), of_classes(metric))
         expected = corrected(values, n_train=48, n_test=12)
         (record,) = [r for r in records(written, "scores") if (r["method"], r["metric"]) == (method, metric)]
@@ -242,11 +242,11 @@ def test_repeated_splits_also_get_the_p_value_of_welch(tmp_path, classes):
 
 def test_confusion_matrices_agree_with_scikit_learn(classes):
     folder, written = classes
-    table = stored(folder, "predictions.parquet", method="mel")
+    table = stored(folder, "predictions.parquet", method="stats")
     expected = sklearn.metrics.confusion_matrix(table["label"], table["prediction"], labels=CLASSES.classes)
-    assert [int(record["count"]) for record in records(written, "confusion-mel")] == expected.ravel().tolist()
+    assert [int(record["count"]) for record in records(written, "confusion-stats")] == expected.ravel().tolist()
     rows = [[str(count) for count in row] for row in expected]
-    assert [row[1:] for row in Page.of(written).tables["confusion-mel"][1:]] == rows
+    assert [row[1:] for row in Page.of(written).tables["confusion-stats"][1:]] == rows
 
 
 def test_similarities_compare_label_vectors_with_embeddings(targets):
@@ -361,7 +361,7 @@ def test_an_untestable_difference_is_not_counted_and_marks_nothing(tmp_path, mon
 def test_a_kernel_matches_only_the_same_function(tmp_path):
     learners = ("svm:gamma=1,kernel=rbf", "svm:gamma=2,kernel=rbf", "svm:gamma=scale,kernel=rbf", "svm",
                 "svm:kernel=prior.py/rbf", "svm:kernel=match", "other.py/svm:gamma=1,kernel=rbf")  # fmt: skip
-    skill = {"nn": 0.3, "rbf-sl": 0.9, "rbf:gamma=2-sl": 0.8, "prior.py/rbf-sl": 0.7, "mel": 0.5}
+    skill = {"nn": 0.3, "rbf-sl": 0.9, "rbf:gamma=2-sl": 0.8, "prior.py/rbf-sl": 0.7, "stats": 0.5}
     written = report(write_report_run(tmp_path / "run", skill=skill, learners=learners, n_tracks=30))
     found = {(record["approach"], record["learner"]): record["kernel"] for record in records(written, "kernels")}
     same = "same kind"
@@ -369,7 +369,7 @@ def test_a_kernel_matches_only_the_same_function(tmp_path):
         "rbf-sl": ["matching", same, same, same, "", "matching", ""],
         "rbf:gamma=2-sl": [same, "matching", same, same, "", "matching", ""],
         "prior.py/rbf-sl": ["", "", "", "", "matching", "matching", ""],
-        "mel": [""] * 7,
+        "stats": [""] * 7,
     }
     assert found == {
         (a, learner): kind for a, of in expected.items() for learner, kind in zip(learners, of, strict=True)
@@ -378,7 +378,7 @@ def test_a_kernel_matches_only_the_same_function(tmp_path):
 
 @pytest.mark.parametrize("done", [4, 5, None])
 def test_an_official_split_counts_once_with_the_mean_over_its_finished_seeds(done, tmp_path):
-    skill = {"nn": 0.4, "rbf-sl": 0.8, "mel": 0.5}
+    skill = {"nn": 0.4, "rbf-sl": 0.8, "stats": 0.5}
     folder = write_report_run(
         tmp_path / "grid" / "run", skill=skill, official="ISMIR", n_official=3, seeds=(3, 4), done=done
     )
@@ -422,18 +422,79 @@ def test_similarities_of_many_tracks_are_those_of_a_random_sample(tmp_path):
 
 
 def test_a_method_has_one_column_in_the_overview_whatever_its_runs_call_it(tmp_path):
-    skill = {"nn": 0.3, "rbf-sl": 0.9, "mel": 0.5}
+    skill = {"nn": 0.3, "rbf-sl": 0.9, "stats": 0.5}
     for name, learners in {"three": ("svm", "ridge", "knn"), "one": ("svm",), "other": ("ridge",)}.items():
-        write_report_run(tmp_path / "grid" / name, skill=skill if name != "other" else {"nn": 0.3, "mel": 0.5},
+        write_report_run(tmp_path / "grid" / name, skill=skill if name != "other" else {"nn": 0.3, "stats": 0.5},
                          learners=learners, n_tracks=30)  # fmt: skip
     written = report(write_grid(tmp_path / "grid", ["three", "one", "other"]))
     heading, *rows = Page.of(written).tables["overview"]
-    assert heading == ["run", "dataset", "metric", "nn", "rbf-sl", "mel+svm", "mel+ridge"]
+    assert heading == ["run", "dataset", "metric", "nn", "rbf-sl", "stats+svm", "stats+ridge"]
     assert [[row[0], *map(bool, row[3:])] for row in rows] == [
         ["three", True, True, True, False],
         ["one", True, True, True, False],
         ["other", True, False, False, True],
     ]
+
+
+@pytest.fixture(scope="module")
+def varied(tmp_path_factory) -> tuple[Path, WrittenReport]:
+    """A run with two networks, two features and two learners."""
+    folder = write_report_run(
+        tmp_path_factory.mktemp("runs") / "folder-1",
+        skill={"rbf-sl": 0.9, "stats": 0.6, "chance": 0.0},
+        networks=("gru", "mlp"),
+        features=("logmel", "logmel+chroma"),
+        learners=("svm", "svm:C=10"),
+    )
+    return folder, report(folder)
+
+
+VARIED = [
+    *(("rbf-sl", network, features) for network in ("gru", "mlp") for features in ("logmel", "logmel+chroma")),
+    *(("stats", "", features) for features in ("logmel", "logmel+chroma")),
+    ("chance", "", ""),
+]
+
+
+def test_methods_with_several_networks_and_features_are_rows_with_a_column_for_each_part(varied):
+    folder, written = varied
+    heading, *rows = Page.of(written).tables["scores"]
+    assert heading == ["approach", "network", "features", "accuracy", "macro-F1"]
+    assert [tuple(row[:3]) for row in rows] == VARIED
+    values = fold_scores(
+        stored(folder, "predictions.parquet", method="rbf-sl+svm@mlp@logmel+chroma"), of_classes("accuracy")
+    )
+    assert rows[3][3].replace("★", "") == shown(*corrected(values, 48, 12))
+    assert "in its column" in Page.of(written).captions["scores"]
+    metrics = Page.of(written).tables["metrics"]
+    assert metrics[0][:4] == ["approach", "learner", "network", "features"]
+    assert len(metrics) == 1 + 2 * 6 + 1
+    found = {(r["approach"], r["learner"], r["network"], r["features"]) for r in records(written, "scores")}
+    assert found == {(a, "" if a == "chance" else "svm", n, f) for a, n, f in VARIED}
+
+
+def test_learners_are_compared_and_figures_drawn_for_each_network_and_features(varied):
+    _, written = varied
+    pairs = {(test["a"], test["b"]) for test in records(written, "kernels-significance")}
+    assert ("rbf-sl+svm@mlp@logmel", "rbf-sl+svm:C=10@mlp@logmel") in pairs
+    assert len(pairs) == 6
+    figures = {path.stem for path in written.figures}
+    assert {"map-rbf-sl@gru@logmel", "map-rbf-sl@mlp@logmel+chroma", "similarity-rbf-sl@mlp@logmel"} <= figures
+    assert {"confusion-stats@logmel", "confusion-rbf-sl@gru@logmel"} <= figures
+    assert {row[0] for row in Page.of(written).tables["curves"][1:]} == {
+        f"rbf-sl+{learner}@{network}@{features}"
+        for learner in ("svm", "svm:C=10")
+        for network in ("gru", "mlp")
+        for features in ("logmel", "logmel+chroma")
+    }
+
+
+def test_the_overview_tells_columns_apart_by_what_differs(tmp_path):
+    for name, features in {"one": "logmel", "two": "chroma"}.items():
+        skill = {"nn": 0.3, "chance": 0.0}
+        write_report_run(tmp_path / "grid" / name, skill=skill, features=(features,), n_tracks=30)
+    written = report(write_grid(tmp_path / "grid", ["one", "two"]))
+    assert Page.of(written).tables["overview"][0][3:] == ["nn@logmel", "chance", "nn@chroma"]
 
 
 def test_the_overview_of_an_experiment_is_corrected_over_its_own_tests(tmp_path):

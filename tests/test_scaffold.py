@@ -95,7 +95,7 @@ def test_an_invalid_name_is_refused(tmp_path, name):
         ("similarity", "rbf", ["mirembed already has", "similarity 'rbf'"]),
         ("learner", "similarities", ["module mirembed_similarities", "'similarities'"]),
         ("learner", "mirembed-x", ["'mirembed-x'", "mirembed-NAME"]),
-        ("kernel", "x", ["'kernel'", "dataset, similarity, learner"]),
+        ("kernel", "x", ["'kernel'", "dataset, features, network, similarity, learner"]),
     ],
 )
 def test_a_name_that_is_taken_is_refused(mirembed, kind, name, facts):

@@ -62,7 +62,7 @@ def test_chance_is_the_majority_class_accuracy_or_no_correlation():
 
 
 def test_an_estimate_names_large_sizes_as_the_store_does():
-    described = Cost("folder", 1, 2, 1, 60, memory=5 * 2**30, frames=3_565_158, disk=2**11).describe()
+    described = Cost("folder", 1, 2, 1, 60, memory=5 * 2**30, frames=3_565_158, disk=2**11, parts=()).describe()
     assert re.findall(r"[\d.]+ [KMG]iB", described) == ["5.0 GiB", "3.4 MiB", "2 KiB"]
 
 

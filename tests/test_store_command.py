@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import random
 import re
 import shutil
@@ -21,31 +22,32 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import clean_environment, write_tones
-from small_store import evaluate, experiment, workers_run, write_classes
-from test_store import CLASSES, fill, frames_of, row
+from small_store import LOGMEL, evaluate, experiment, open_tracks, workers_run, write_classes
+from test_store import LINES, PART, fill, frames_of, make_store, row, track
 
-from mirembed.errors import StoreBusyError, StoreError
+from mirembed import progress
+from mirembed.errors import SpecError, StoreBusyError, StoreError
 from mirembed.fit import fit
 from mirembed.inventory import contents, verify
 from mirembed.models.saved import NETWORK
 from mirembed.registry import Registry
-from mirembed.runs.folder import FORMAT
-from mirembed.store import FeatureStore, Store, compact
-from mirembed.store.files import write_json, write_table
-from mirembed.store.tracks import open_tracks
+from mirembed.removal import plan_removals
+from mirembed.runs.folder import FORMAT, RunFolder
+from mirembed.specs import Spec
+from mirembed.store import Failure, FeatureShards, Store, compact
+from mirembed.store.files import size_of, write_json, write_table
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a dataset, a model and a run."""
-    root = tmp_path_factory.mktemp("made") / "s"
-    features = write_classes(root, n_tracks=12)
-    features.write_failures([])
-    tracks, registry = open_tracks(features), Registry.discover()
+    store = write_classes(tmp_path_factory.mktemp("made") / "s", n_tracks=12)
+    store.find(None).write_failures([])
+    tracks, registry = open_tracks(store), Registry.discover()
     with workers_run():
-        fit(tracks, features, experiment(epochs=1), registry, root / "models", seed=0, jobs=1)
-        evaluate(tracks, experiment(epochs=2, cv=2), registry, root / "runs")
-    return root
+        fit(tracks, store, experiment(epochs=1), registry, store.models, seed=0, jobs=1)
+        evaluate(tracks, experiment(epochs=2, cv=2), registry, store.runs)
+    return store.root
 
 
 @pytest.fixture
@@ -54,8 +56,8 @@ def store(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "s"))
 
 
-def small_shards(folder: Path, n_shards: int = 10, n_rows: int = 3) -> FeatureStore:
-    """A dataset's store of many small shards."""
+def small_shards(folder: Path, n_shards: int = 10, n_rows: int = 3) -> FeatureShards:
+    """Features in many small shards."""
     numbers = iter(range(n_shards * n_rows))
     return fill(
         folder,
@@ -64,7 +66,7 @@ def small_shards(folder: Path, n_shards: int = 10, n_rows: int = 3) -> FeatureSt
 
 
 def shard_of(store: Path) -> Path:
-    return next(store.glob("datasets/*/spectrograms/*.parquet"))
+    return next(store.glob("features/*/*.parquet"))
 
 
 def flip(path: Path, at: float) -> None:
@@ -77,24 +79,34 @@ def flip(path: Path, at: float) -> None:
 # Contents
 
 
-def test_info_lists_datasets_models_and_runs(mirembed, made):
+def test_info_lists_everything_in_the_store(mirembed, made):
     found = json.loads(mirembed("store", "info", "--store", made, "--json").stdout)
-    (dataset,), (model,), (run,) = found["datasets"], found["models"], found["runs"]
+    (features,), (dataset,), (model,), (run,) = (found[kind] for kind in ("features", "datasets", "models", "runs"))
+    assert (features["features"], features["spec"], features["values"]) == (
+        Store(made).features(LOGMEL.parts[0]).name,
+        "logmel",
+        40,
+    )
+    assert (features["state"], features["recordings"], features["unused"]) == ("complete", 12, 0)
+    assert features["backends"] == {"essentia": 12}
     assert (dataset["dataset"], dataset["state"], dataset["tracks"], dataset["failures"]) == (
         "folder",
         "complete",
         12,
         0,
     )
-    assert dataset["bytes"] == shard_of(made).stat().st_size
-    assert dataset["hours"] == pytest.approx(pq.read_table(shard_of(made))["duration"].to_numpy().sum() / 3600)
-    assert dataset["backends"] == {"essentia": 12}
+    assert dataset["features"] == {"logmel": 12}
+    hours = pq.read_table(shard_of(made))["duration"].to_numpy().sum() / 3600
+    assert (features["hours"], dataset["hours"]) == (pytest.approx(hours), pytest.approx(hours))
     assert (model["model"], model["dataset"], model["approach"], model["tracks"]) == (
         "folder-rbf-sl",
         "folder",
         "rbf-sl",
         12,
     )
+    assert [(one["model"], one["state"], one["recordings"]) for one in found["embeddings"]] == [
+        ("folder-rbf-sl", "complete", 12)
+    ]
     assert (run["state"], run["dataset"], run["approaches"]) == ("finished", "folder", ["rbf-sl"])
     accuracy = json.loads((made / "runs" / run["run"] / "scores.json").read_text())["rbf-sl"]["accuracy"]["mean"]
     assert (run["folds"], run["epochs"], run["seeds"]) == ("2 stratified folds", 2, [0])
@@ -105,21 +117,40 @@ def test_info_lists_datasets_models_and_runs(mirembed, made):
         assert word in printed
 
 
+def test_info_tells_the_disk_space_of_everything(mirembed, made):
+    found = json.loads(mirembed("store", "info", "--store", made, "--json").stdout)
+
+    def bytes_of(*patterns: str) -> int:
+        files = {path for pattern in patterns for path in made.glob(pattern) if path.is_file()}
+        return sum(path.stat().st_size for path in files)
+
+    assert found["features"][0]["bytes"] == bytes_of("features/*/*", "features/*/.lock")
+    assert found["datasets"][0]["bytes"] == bytes_of("datasets/**/*")
+    assert found["embeddings"][0]["bytes"] == bytes_of("embeddings/**/*")
+    assert found["cache"] == bytes_of("cache/**/*") > 12 * 120 * 40 * 4
+    assert found["audio"] == 0
+    assert found["bytes"] == bytes_of("**/*")
+    assert f"{progress.size(found['bytes'])} in total" in mirembed("store", "info", "--store", made).stdout
+
+
 def test_the_list_counts_tracks_without_audio_and_those_no_longer_listed(mirembed, store):
-    features = Store(store).datasets()[0]
-    features.write_info(replace(features.info(), n_listed=11, n_absent=988, n_unlisted=1))
+    dataset = Store(store).datasets()[0]
+    info = replace(dataset.info(), n_listed=11, n_absent=988, n_unlisted=1)
+    first, *others = dataset.tracks()
+    dataset.write_info(info)
+    dataset.write_tracks([replace(first, listed=False), *others], info)
     printed = " ".join(mirembed("store", "info", "--store", store).stdout.split())
     for number in ("11 of 11", " 988 ", "1 no longer listed"):
         assert number in printed
-    [dataset] = contents(Store(store)).datasets
-    assert (dataset.state, dataset.absent, dataset.unlisted) == ("complete", 988, 1)
+    [found] = contents(Store(store)).datasets
+    assert (found.state, found.absent, found.unlisted) == ("complete", 988, 1)
 
 
 def test_an_unfinished_run_is_interrupted_or_running(store):
     manifest = next(store.glob("runs/*/manifest.json"))
     write_json(manifest, {**json.loads(manifest.read_text()), "finished": None})
     assert contents(Store(store)).runs[0].state == "interrupted"
-    with FeatureStore(manifest.parent).lock():
+    with RunFolder(manifest.parent).lock():
         assert contents(Store(store)).runs[0].state == "running"
 
 
@@ -144,24 +175,37 @@ def test_the_runs_of_an_experiment_are_listed_under_it(store):
     assert [(one.run, one.state, one.dataset) for one in run.members] == [("experiment-1/one", "finished", "folder")]
 
 
-def test_a_dataset_with_tracks_that_were_never_tried_is_incomplete(tmp_path):
-    Store(tmp_path).create()
-    fill(tmp_path / "datasets" / "folder", [row("a")])  # CLASSES lists three
-    (dataset,) = contents(Store(tmp_path)).datasets
-    assert (dataset.state, dataset.tracks, dataset.listed) == ("incomplete", 1, 3)
+def test_a_dataset_with_tracks_that_lack_its_features_is_incomplete(tmp_path):
+    store = make_store(tmp_path, [track("a"), track("b")], [row("A")])
+    (dataset,) = contents(store).datasets
+    assert (dataset.state, dataset.tracks, dataset.listed, dataset.features) == ("incomplete", 2, 3, {"lines": 1})
 
 
-def test_damaged_datasets_models_and_runs_are_listed_as_such(mirembed, store):
-    for name in ("models/*/model.json", "runs/*/manifest.json"):
+def test_recordings_that_no_dataset_refers_to_are_counted(tmp_path):
+    store = make_store(tmp_path, [track("a")], [row("A"), row("B"), row("C")])
+    (features,) = contents(store).features
+    assert (features.recordings, features.unused) == (3, 2)
+
+
+def test_what_is_being_written_is_listed_as_such(tmp_path):
+    store = make_store(tmp_path, [track("a")], [row("A")])
+    with store.find(None).lock(), store.features(PART).adding():
+        found = contents(store)
+    assert (found.datasets[0].state, found.features[0].state) == ("being written", "being written")
+
+
+def test_whatever_is_damaged_is_listed_as_such(mirembed, store):
+    for name in ("models/*/model.json", "runs/*/manifest.json", "datasets/*/dataset.json", "embeddings/*/*.parquet"):
         next(store.glob(name)).write_text("{")
     os.truncate(shard_of(store), 100)
     found = json.loads(mirembed("store", "info", "--store", store, "--json").stdout)
-    assert {kind: [one["state"] for one in found[kind]] for kind in found} == {kind: ["damaged"] for kind in found}
+    states = {kind: [one["state"] for one in found[kind]] for kind in found if isinstance(found[kind], list)}
+    assert states == {kind: ["damaged"] for kind in ("features", "datasets", "embeddings", "models", "runs")}
 
 
-@pytest.mark.parametrize("command", ["info", "verify", "compact"])
+@pytest.mark.parametrize("command", ["info", "verify", "compact", "rm"])
 def test_a_folder_without_a_store_is_an_error(mirembed, command):
-    error = mirembed("store", command, code=1).stderr
+    error = mirembed("store", command, *["unused"] * (command == "rm"), code=1).stderr
     assert error.startswith("error: ")
     assert "mirembed-store" in error
     assert "mirembed extract" in error
@@ -185,7 +229,7 @@ def damage_frames(store: Path) -> Path:
     return shard_of(store)
 
 
-def double_ids(store: Path) -> Path:
+def double_recordings(store: Path) -> Path:
     shutil.copy(shard_of(store), shard_of(store).with_name("000002-0123abcd.parquet"))
     return shard_of(store).parent
 
@@ -196,27 +240,88 @@ def repeat_a_row(store: Path) -> Path:
     return shard_of(store)
 
 
-def use_other_parameters(store: Path) -> Path:
+def claim_other_features(store: Path) -> Path:
     table = pq.read_table(shard_of(store))
-    parameters = json.loads(table.schema.metadata[b"mirembed.spectrogram"])
-    metadata = {"mirembed.spectrogram": json.dumps({**parameters, "bands": 41})}
+    part = json.loads(table.schema.metadata[b"mirembed.features"])
+    metadata = {"mirembed.features": json.dumps({**part, "digest": "5" * 32})}
     pq.write_table(table.replace_schema_metadata(metadata), shard_of(store))
     return shard_of(store)
 
 
+def swap_frames(store: Path) -> Path:
+    """Write other frames into a shard, in a file without any damage."""
+    table = pq.read_table(shard_of(store))
+    frames = table["frames"].to_pylist()
+    frames[2][7][3] += 1e-3
+    position = table.schema.get_field_index("frames")
+    column = pa.array(frames, table.schema.field("frames").type)
+    pq.write_table(table.set_column(position, table.schema.field(position), column), shard_of(store))
+    return shard_of(store)
+
+
 def put_in_a_nan(store: Path) -> Path:
-    features = Store(store).datasets()[0]
-    info = features.info()
-    bad = row("nan", label=info.task.classes[0])
+    shards = FeatureShards(shard_of(store).parent)
+    bad = row("nan")
     bad.frames[1, 2] = np.nan
-    features.append([bad], info)
-    return features.shards()[-1]
+    shards.append([bad], shards.part())
+    return shards.shards()[-1]
+
+
+def leave_out_frames(store: Path) -> Path:
+    table = pq.read_table(shard_of(store))
+    position = table.schema.get_field_index("frames")
+    column = pa.nulls(len(table), table.schema.field(position).type)
+    pq.write_table(table.set_column(position, table.schema.field(position), column), shard_of(store))
+    return shard_of(store)
+
+
+def rename_features(store: Path) -> Path:
+    folder = shard_of(store).parent
+    return folder.rename(folder.with_name("chroma-0123456789ab"))
 
 
 def name_an_unknown_class(store: Path) -> Path:
-    features = Store(store).datasets()[0]
-    features.append([row("other", label="unheard of")], features.info())
-    return features.shards()[-1]
+    dataset = Store(store).datasets()[0]
+    first, *others = dataset.tracks()
+    dataset.write_tracks([replace(first, label="unheard of"), *others], dataset.info())
+    return dataset.folder / "tracks.parquet"
+
+
+def repeat_a_track(store: Path) -> Path:
+    dataset = Store(store).datasets()[0]
+    tracks = dataset.tracks()
+    dataset.write_tracks([tracks[0], *tracks], dataset.info())
+    return dataset.folder / "tracks.parquet"
+
+
+def delete_a_shard(store: Path) -> Path:
+    shards = FeatureShards(shard_of(store).parent)
+    shards.append([row("other")], shards.part())
+    shards.shards()[0].unlink()
+    return store / "datasets" / "folder" / "tracks.parquet"
+
+
+def remove_the_model(store: Path) -> Path:
+    shutil.rmtree(store / "models" / "folder-rbf-sl")
+    return first(store, "embeddings/*/*.parquet")
+
+
+def give_the_embeddings_to_another_model(store: Path) -> Path:
+    stored = Store(store).embeddings("folder-rbf-sl")
+    stored.write("0" * 64, ["A"], np.zeros((1, 50), np.float32), [])
+    return stored.path
+
+
+def put_a_nan_into_embeddings(store: Path) -> Path:
+    stored = Store(store).embeddings("folder-rbf-sl")
+    stored.write(stored.digest(), ["A"], np.full((1, 50), np.nan, np.float32), [])
+    return stored.path
+
+
+def add_a_foreign_file(store: Path) -> Path:
+    path = shard_of(store).parent / "notes.txt"
+    path.write_text("x")
+    return path
 
 
 def change_weights(store: Path) -> Path:
@@ -287,11 +392,20 @@ def write_text(pattern: str):
 
 FAULTS = {
     damage_frames: "cannot be read",
-    double_ids: "12 tracks",
+    double_recordings: "12 recordings",
     repeat_a_row: "twice",
-    use_other_parameters: "bands=41",
+    claim_other_features: "5{32}",
+    swap_frames: "frames_digest",
     put_in_a_nan: "not finite",
+    leave_out_frames: "is incomplete",
+    rename_features: "holds features with the digest",
     name_an_unknown_class: "'unheard of'",
+    repeat_a_track: "'000' twice",
+    delete_a_shard: "12 tracks",
+    remove_the_model: "folder-rbf-sl",
+    give_the_embeddings_to_another_model: "network other than",
+    put_a_nan_into_embeddings: "not finite",
+    add_a_foreign_file: "not a shard",
     change_weights: "changed",
     set_digests("a number as digest", lambda files: {**files, NETWORK: 5}, NETWORK): "changed",
     set_digests(
@@ -302,12 +416,14 @@ FAULTS = {
     delete_learner: "cannot be read",
     delete_curves: "is missing",
     drop_a_prediction: "11 predictions of rbf-sl.* 12 ",
-    drop_an_epoch: "1 of 2 epochs of rbf-sl, seed 0, fold 0",
+    drop_an_epoch: "1 of 2 epochs of rbf-sl.* seed 0, fold 0",
     leave_a_temporary_folder: "killed",
     set_a_shard_aside: "set aside",
     write_text("datasets/*/dataset.json"): "is damaged",
     write_text("datasets/*/failures.parquet"): "cannot be read",
-    write_text("datasets/*/embeddings/*.parquet"): "cannot be read",
+    write_text("datasets/*/tracks.parquet"): "cannot be read",
+    write_text("features/*/_features.json"): "is damaged",
+    write_text("embeddings/*/*.parquet"): "cannot be read",
     write_text("runs/*/scores.json"): "is damaged",
 }
 
@@ -364,16 +480,23 @@ def test_following_the_advice_on_a_damaged_shard_repairs_the_store(mirembed, tmp
 
 def test_merging_small_shards_loses_nothing(tmp_path):
     features = small_shards(tmp_path)
-    index, frames, digest = features.index(), frames_of(features), open_tracks(features).digest
+    facts, frames = features.columns("n_frames", "frames_digest", "duration"), frames_of(features)
     result = compact.compact(features)
     assert (result.shards_before, result.shards_after) == (10, 1)
     after = frames_of(features)
-    assert features.index().drop_columns(["shard", "row"]) == index.drop_columns(["shard", "row"])
+    assert features.columns("n_frames", "frames_digest", "duration") == facts
     assert after.keys() == frames.keys()
-    for track, values in frames.items():
-        np.testing.assert_array_equal(after[track], values)
-    assert open_tracks(features).digest == digest
+    for recording, values in frames.items():
+        np.testing.assert_array_equal(after[recording], values)
     assert pq.ParquetFile(features.shards()[0]).metadata.num_row_groups == 1
+
+
+def test_merging_changes_no_digest_and_no_flat_file(tmp_path):
+    store = make_store(tmp_path, [track("a"), track("b")], [row("A", 5)], [row("B", 3, seed=1)])
+    before = open_tracks(store, features=[LINES])
+    compact.compact(store.features(PART))
+    after = open_tracks(store, features=[LINES])
+    assert (after.digest, after.frames["lines"].path) == (before.digest, before.frames["lines"].path)
 
 
 def test_merging_again_changes_nothing(tmp_path):
@@ -388,14 +511,14 @@ def test_merging_again_changes_nothing(tmp_path):
 def test_large_shards_stay_and_merged_ones_keep_to_the_limit(tmp_path, monkeypatch):
     features = small_shards(tmp_path, n_shards=9)
     size = features.shards()[0].stat().st_size
-    features.append([row(f"large {number}", 400, seed=number) for number in range(5)], CLASSES)
+    features.append([row(f"large {number}", 400, seed=number) for number in range(5)], PART)
     large = features.shards()[-1]
     monkeypatch.setattr(compact, "SHARD_BYTES", 4 * size)
     assert large.stat().st_size > 2 * size
     compact.compact(features)
     assert large in features.shards()
     assert len(features.shards()) == 1 + 3
-    assert len(features.index()) == 9 * 3 + 5
+    assert len(features.columns()) == 9 * 3 + 5
 
 
 def test_replaced_rows_are_dropped(tmp_path):
@@ -417,40 +540,40 @@ def test_a_merge_that_cannot_read_a_shard_changes_nothing(tmp_path):
 
 def test_a_merge_during_an_extraction_is_refused(tmp_path):
     features = small_shards(tmp_path, n_shards=2)
-    with features.lock(), pytest.raises(StoreBusyError, match="another process"):
-        compact.compact(FeatureStore(tmp_path))
+    with features.adding(), pytest.raises(StoreBusyError, match="another process"):
+        compact.compact(FeatureShards(tmp_path))
     assert len(features.shards()) == 2
 
 
-def test_a_reader_during_a_merge_finds_every_track(tmp_path):
+def test_a_reader_during_a_merge_finds_every_recording(tmp_path):
     features = small_shards(tmp_path)
     expected = frames_of(features)
-    reading = features.read_frames(["id", "frames"])
-    found = {next(reading)["id"][0].as_py()}
-    compact.compact(FeatureStore(tmp_path))
-    for table in reading:
-        found.update(table["id"].to_pylist())
-    assert found >= expected.keys() - {"001", "002"}  # which the first row group held
+    reading = features.frames_of(expected)
+    found = dict([next(reading)])
+    compact.compact(FeatureShards(tmp_path))
+    found |= dict(reading)
+    assert found.keys() == expected.keys()
+    for recording, values in expected.items():
+        np.testing.assert_array_equal(found[recording], values)
 
 
-def test_an_index_that_is_read_during_a_merge_is_whole(tmp_path, monkeypatch):
+def test_what_is_listed_during_a_merge_is_whole(tmp_path, monkeypatch):
     features = small_shards(tmp_path)
     before = features.shards()
-    compact.compact(FeatureStore(tmp_path))
+    compact.compact(FeatureShards(tmp_path))
     listings = iter([before])
-    shards = FeatureStore.shards
-    monkeypatch.setattr(FeatureStore, "shards", lambda self: next(listings, None) or shards(self))
-    assert len(features.index()) == 30
+    shards = FeatureShards.shards
+    monkeypatch.setattr(FeatureShards, "shards", lambda self: next(listings, None) or shards(self))
+    assert len(features.columns()) == 30
 
 
 KILLED = """
 import sys
-from dataclasses import replace
 from pathlib import Path
-from mirembed.store import FeatureStore, compact
+from mirembed.store import FeatureShards, compact
 compact.SHARD_BYTES = 8 * 2**10  # many shards, so that many moments fall between two writings
 print("ready", flush=True)
-compact.compact(FeatureStore(Path(sys.argv[1])))
+compact.compact(FeatureShards(Path(sys.argv[1])))
 """
 
 
@@ -467,17 +590,214 @@ def test_a_merge_may_be_killed_at_any_moment(tmp_path):
         time.sleep(moments.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        assert set(features.index()["id"].to_pylist()) == expected.keys()
+        assert features.columns().keys() == expected.keys()
     compact.compact(features)
     found = frames_of(features)
     assert sum(features.n_rows(shard) for shard in features.shards()) == len(expected)
-    for track, values in expected.items():
-        np.testing.assert_array_equal(found[track], values)
+    for recording, values in expected.items():
+        np.testing.assert_array_equal(found[recording], values)
 
 
-def test_compact_reports_each_dataset(mirembed, tmp_path):
-    Store(tmp_path / "s").create()
-    small_shards(tmp_path / "s" / "datasets" / "folder")
+def test_compact_reports_each_features(mirembed, tmp_path):
+    store = Store(tmp_path / "s")
+    store.create()
+    name = small_shards(store.features(PART).folder).name
     (done,) = json.loads(mirembed("store", "compact", "--store", tmp_path / "s", "--json").stdout)
-    assert (done["dataset"], done["shards_before"], done["shards_after"]) == ("folder", 10, 1)
-    assert mirembed("store", "compact", "--store", tmp_path / "s").stdout.startswith("folder: 1 shard (")
+    assert (done["features"], done["shards_before"], done["shards_after"]) == (name, 10, 1)
+    assert mirembed("store", "compact", "--store", tmp_path / "s").stdout.startswith(f"{name}: 1 shard (")
+
+
+# Removing
+
+
+def remaining(store: Path) -> set[str]:
+    """The folders and files of a store, down to single models, runs, datasets and features."""
+    return {path.relative_to(store).as_posix() for path in store.glob("*/[!.]*")}
+
+
+def test_a_model_is_removed_with_its_embeddings(mirembed, store):
+    before = remaining(store)
+    completed = mirembed("store", "rm", "model:folder-rbf-sl", "--store", store, "--yes")
+    assert before - remaining(store) == {"models/folder-rbf-sl", "embeddings/folder-rbf-sl"}
+    assert "folder-rbf-sl: " in completed.stderr
+    assert "KiB" in completed.stdout
+    assert verify(Store(store)) == []
+
+
+def test_a_run_is_removed_by_the_beginning_of_its_name(mirembed, store):
+    [run] = (store / "runs").glob("folder*")
+    size = size_of(run)
+    flags = ("--store", store, "--yes", "--json")
+    removed = json.loads(mirembed("store", "rm", f"run:{run.name[:15]}", *flags).stdout)["removed"]
+    assert [(one["what"].split()[-1], one["bytes"]) for one in removed] == [(run.name, size)]
+    assert not run.exists()
+
+
+def test_removing_a_dataset_keeps_its_features_until_they_are_removed_as_unused(mirembed, store):
+    name = shard_of(store).parent.name
+    mirembed("store", "rm", "dataset:folder", "--store", store, "--yes")
+    assert not (store / "datasets" / "folder").exists()
+    assert not (store / "cache" / "folder").exists()
+    assert len(Store(store).features(LOGMEL.parts[0]).columns()) == 12
+    flags = ("--store", store, "--yes", "--json")
+    removed = json.loads(mirembed("store", "rm", "unused", *flags).stdout)["removed"]
+    assert [(name in one["what"], "12 recordings" in one["what"]) for one in removed] == [(True, True)]
+    assert not list(store.glob("features/*/*.parquet"))
+    assert json.loads(mirembed("store", "rm", "unused", *flags).stdout)["removed"] == []
+
+
+@pytest.mark.parametrize("by", ["name", "spec"])
+def test_features_are_removed_by_their_name_or_spec(mirembed, store, by):
+    folder = shard_of(store).parent
+    mirembed("store", "rm", f"features:{folder.name if by == 'name' else 'logmel'}", "--store", store, "--yes")
+    assert not folder.exists()
+    assert verify(Store(store)) == []
+    assert Store(store).find(None).info().features == {}  # the next extraction does not compute them again
+
+
+def test_failures_of_removed_features_go_with_them(mirembed, store):
+    dataset, [removed] = Store(store).find(None), Store(store).find(None).info().features.values()
+    failures = [Failure("a.wav", "a.wav", name, "too short", "", 0, 0) for name in (removed, "chroma-012345678901")]
+    dataset.write_failures(failures)
+    mirembed("store", "rm", "features:logmel", "--store", store, "--yes")
+    assert dataset.failures() == failures[1:]
+
+
+def test_the_cache_is_removed_and_made_again(mirembed, store):
+    [flat] = store.glob("cache/folder/*.f32")
+    content = flat.read_bytes()
+    (store / "cache" / "checks-folder.parquet").write_bytes(b"x")
+    mirembed("store", "rm", "cache", "--store", store, "--yes")
+    assert remaining(store) & {"cache/folder", "cache/checks-folder.parquet"} == set()
+    assert open_tracks(Store(store)).frames["logmel"].path.read_bytes() == content
+
+
+def test_what_is_named_twice_is_removed_once(mirembed, store):
+    flags = ("--store", store, "--yes", "--json")
+    names = ("dataset:folder", "cache", "model:folder-rbf-sl", "embeddings:folder-rbf-sl")
+    size = size_of(*(store / name for name in ("datasets", "cache", "models/folder-rbf-sl", "embeddings")))
+    removed = json.loads(mirembed("store", "rm", *names, *flags).stdout)["removed"]
+    assert sum(one["bytes"] for one in removed) == size
+    assert remaining(store) & {"datasets/folder", "cache/folder", "models/folder-rbf-sl"} == set()
+
+
+def test_features_that_a_dataset_has_come_to_use_since_are_not_removed_as_unused(store):
+    place = Store(store)
+    dataset = place.find(None)
+    info = dataset.info()
+    for model in ("models", "runs"):
+        shutil.rmtree(store / model)
+    dataset.write_info(replace(info, features={}))
+    [features] = [one for one in plan_removals(place, ["unused"]) if "the features" in one.what]
+    dataset.write_info(info)
+    with pytest.raises(StoreBusyError, match=r"logmel"):
+        features.remove()
+    assert len(frames_of(place.features(LOGMEL.parts[0]))) == 12
+
+
+def test_a_flat_file_in_use_stays(store):
+    tracks = open_tracks(Store(store))
+    with tracks.in_use():
+        for removal in plan_removals(Store(store), ["cache"]):
+            removal.remove()
+        assert tracks.frames["logmel"].is_whole
+
+
+def test_unused_is_what_no_dataset_and_no_model_refers_to(tmp_path):
+    store = make_store(
+        tmp_path, [track("a"), track("b", "C")], [row("A"), row("B", seed=1)], [row("C", seed=2)], [row("D", seed=3)]
+    )
+    kept = frames_of(store.features(PART))
+    untouched = store.features(PART).shards()[1]
+    inode = untouched.stat().st_ino
+    (other,) = (replace(PART, spec="old", digest="7" * 32),)
+    fill(store.features(other).folder, [row("A")], part=other)
+    store.embeddings("gone").write("0" * 64, ["A"], np.zeros((1, 50), np.float32), [])
+    (store.features(PART).folder / "000009-x.parquet.damaged").write_bytes(b"x")
+    (store.cache / "gone").mkdir(parents=True)
+    (store.cache / "gone" / "lines-0.f32").write_bytes(b"x")
+    planned = plan_removals(store, ["unused"])
+    what = " ".join(removal.what for removal in planned)
+    for fact in (f"2 recordings of the features {store.features(PART).name}", store.features(other).name, "gone"):
+        assert fact in what
+    for removal in planned:
+        removal.remove()
+    found = frames_of(store.features(PART))
+    assert found.keys() == {"A", "C"}
+    np.testing.assert_array_equal(found["A"], kept["A"])
+    assert untouched.stat().st_ino == inode
+    assert remaining(tmp_path) == {f"features/{store.features(PART).name}", "datasets/folder"}
+    assert plan_removals(store, ["unused"]) == []
+
+
+def test_nobody_can_tell_what_is_unused_where_a_dataset_is_damaged(store):
+    (store / "datasets" / "folder" / "dataset.json").unlink()
+    with pytest.raises(StoreError, match=r"dataset\.json"):
+        plan_removals(Store(store), ["unused"])
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "tracks.parquet"])
+def test_a_damaged_dataset_can_be_removed(store, name):
+    (store / "datasets" / "folder" / name).write_text("{")
+    [dataset, _] = plan_removals(Store(store), ["dataset:folder"])
+    dataset.remove()
+    assert not (store / "datasets" / "folder").exists()
+
+
+def test_nothing_is_removed_without_confirmation(mirembed, store):
+    before = remaining(store)
+    names = ("model:folder-rbf-sl", "cache")
+    completed = mirembed("store", "rm", *names, "--store", store, code=1, stdin=subprocess.DEVNULL)
+    *listed, error = completed.stderr.splitlines()
+    assert len(listed) == 3  # the model, its embeddings, the cached frames
+    assert "--yes" in error
+    assert remaining(store) == before
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n", 1), ("y", 0)])
+def test_on_a_terminal_the_user_is_asked(store, answer, code):
+    keyboard, terminal = pty.openpty()
+    command = [sys.executable, "-m", "mirembed", "store", "rm", "model:folder-rbf-sl", "--store", str(store)]
+    with subprocess.Popen(
+        command, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environment()
+    ) as process:
+        os.write(keyboard, f"{answer}\n".encode())
+        _, errors = process.communicate(timeout=60)
+    os.close(keyboard)
+    os.close(terminal)
+    assert "folder-rbf-sl: " in errors
+    assert "[y/N]" in errors
+    assert process.returncode == code
+    assert (store / "models" / "folder-rbf-sl").exists() == bool(code)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "fact"),
+    [
+        ("model:nothing", StoreError, "folder-rbf-sl"),
+        ("run:nothing", StoreError, "'nothing'"),
+        ("run:../models/folder-rbf-sl", StoreError, "folder-rbf-sl"),
+        ("dataset:nothing", StoreError, "folder"),
+        ("features:nothing", StoreError, "logmel-"),
+        ("folder-rbf-sl", SpecError, "model:NAME"),
+        ("model:", SpecError, "model:NAME"),
+        ("cache:x", SpecError, "model:NAME"),
+        ("everything", SpecError, "unused"),
+    ],
+)
+def test_what_does_not_exist_cannot_be_removed(store, name, error, fact):
+    with pytest.raises(error, match=fact):
+        plan_removals(Store(store), [name])
+
+
+def test_what_is_being_written_is_not_removed(store):
+    place = Store(store)
+    [run] = (store / "runs").glob("folder*")
+    writing = [
+        ("dataset:folder", place.dataset(Spec("folder")).lock()),
+        ("features:logmel", place.features(LOGMEL.parts[0]).adding()),
+        (f"run:{run.name}", RunFolder(run).lock()),
+    ]
+    for name, lock in writing:
+        with lock, pytest.raises(StoreBusyError, match="another process"):
+            plan_removals(place, [name])

@@ -31,7 +31,14 @@ TESTS = """
 
 
 @pytest.mark.parametrize(
-    ("title", "kind"), [("Similarities", "similarity"), ("Learners", "learner"), ("Datasets", "dataset")]
+    ("title", "kind"),
+    [
+        ("Similarities", "similarity"),
+        ("Learners", "learner"),
+        ("Datasets", "dataset"),
+        ("Features", "features"),
+        ("Networks", "network"),
+    ],
 )
 def test_the_page_lists_every_check_with_its_promise(title, kind):
     rows = table(sections(read(PAGE), 2)[title])

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from audio_files import log_mel
 from conftest import CLASSES, RATE, tone
 from safetensors.torch import load_file, save_file
-from small_store import experiment, job, noise_with_peak, workers_run, write_classes
+from small_networks import network, seeded
+from small_networks import odd as odd_network
+from small_store import experiment, job, noise_with_peak, open_tracks, workers_run, write_classes
 
 from mirembed import Regression, Target
 from mirembed.errors import EvaluationError, PluginError, SpecError, StoreError
@@ -19,13 +22,13 @@ from mirembed.fit import fit
 from mirembed.fit.job import fit_models
 from mirembed.models.model import Model
 from mirembed.registry import Plugin, Registry
-from mirembed.spectrogram import log_mel
 from mirembed.store.frame_file import Moments
-from mirembed.store.tracks import open_tracks
-from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization, epoch_batches, gather
+from mirembed.training.engine.by_torch import TorchEngine
+from mirembed.training.excerpts import InputForm, Normalization, epoch_batches, gather
 from mirembed.training.labels import TargetScale, one_hot
-from mirembed.training.loop import Trained, TrainingData, TrainingSettings, train
-from mirembed.training.network import TorchEngine, one_thread, seeded_head, seeded_network
+from mirembed.training.loop import Trained, TrainingData, TrainingSettings
+from mirembed.training.loop import train as train_network
+from mirembed.training.network import one_thread, seeded_head
 from mirembed.training.similarity import PluginSimilarity
 from mirembed_similarities.similarities import Cosine, Rbf
 
@@ -69,10 +72,17 @@ def settings(epochs: int, batch: int = 32, **others: Any) -> TrainingSettings:
     return TrainingSettings(epochs, batch, **others)
 
 
+def train(
+    data: TrainingData, chosen: TrainingSettings, *similarities: Any, spec: str = "gru", **others: Any
+) -> Trained:
+    """Train a built-in network."""
+    return train_network(data, network(spec), chosen, *similarities, **others)
+
+
 def first_embeddings(data: TrainingData) -> tuple[np.ndarray, np.ndarray]:
     """The rows of the first batch of seed 0, and the initial network's embeddings of their excerpts."""
     [(rows, offsets)] = epoch_batches((0, 0), 0, data.lengths, 32)
-    engine = TorchEngine(seeded_network(80, (0, 0)))
+    engine = TorchEngine(seeded("gru", 80, (0, 0)))
     embeddings = engine.embed_excerpts(data.frames, data.starts[rows], data.lengths[rows], offsets, data.normalization)
     return rows, embeddings.detach().numpy().astype(np.float64)
 
@@ -106,20 +116,18 @@ def test_the_loss_of_a_classification_baseline_is_the_cross_entropy_of_its_outpu
 
 def test_three_epochs_are_three_steps_of_adadelta(data):
     """Learning rate 1, rho 0.95, epsilon 1e-6 (Zeiler, arXiv:1212.5701), on the sum over the batch's pairs."""
-    network = seeded_network(80, (4, 1))
-    squares = [np.zeros(parameter.shape) for parameter in network.parameters()]
-    squared_steps = [np.zeros(parameter.shape) for parameter in network.parameters()]
+    module = seeded("gru", 80, (4, 1))
+    squares = [np.zeros(parameter.shape) for parameter in module.parameters()]
+    squared_steps = [np.zeros(parameter.shape) for parameter in module.parameters()]
     losses = []
     for epoch in range(3):
         [(rows, offsets)] = epoch_batches((4, 1), epoch, data.lengths, 32)
-        inputs, inside = gather(
-            data.frames, data.starts[rows], data.lengths[rows], offsets, EXCERPT_FRAMES, data.normalization
-        )
-        embeddings = network(torch.from_numpy(inputs), torch.from_numpy(inside))
+        inputs, inside = gather(data.frames, data.starts[rows], data.lengths[rows], offsets, 100, data.normalization)
+        embeddings = module(torch.from_numpy(inputs), torch.from_numpy(inside))
         loss = ((Rbf()(embeddings) - Rbf()(torch.from_numpy(data.label_vectors[rows]))) ** 2).sum()
-        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        gradients = torch.autograd.grad(loss, list(module.parameters()))
         losses.append(loss.item() / 9)
-        for i, (parameter, gradient) in enumerate(zip(network.parameters(), gradients, strict=True)):
+        for i, (parameter, gradient) in enumerate(zip(module.parameters(), gradients, strict=True)):
             gradient = gradient.double().numpy()
             squares[i] = 0.95 * squares[i] + 0.05 * gradient**2
             step = np.sqrt(squared_steps[i] + 1e-6) / np.sqrt(squares[i] + 1e-6) * gradient
@@ -129,7 +137,7 @@ def test_three_epochs_are_three_steps_of_adadelta(data):
 
     trained = train(data, TrainingSettings(epochs=3, batch=32, seed=4, fold=1), Rbf())
     np.testing.assert_allclose(trained.losses, losses, rtol=1e-4)
-    for ours, theirs in zip(network.parameters(), trained.network.parameters(), strict=True):
+    for ours, theirs in zip(module.parameters(), trained.network.parameters(), strict=True):
         np.testing.assert_allclose(theirs.detach(), ours.detach(), rtol=0, atol=1e-5)
 
 
@@ -156,11 +164,11 @@ def test_training_depends_on_seed_and_fold_alone(data):
 def test_all_approaches_start_from_the_same_weights_and_see_the_same_excerpts(data, monkeypatch):
     started, seen = [], []
 
-    def recording(frames, starts, lengths, offsets, n_frames, normalization):
+    def recording(frames, starts, lengths, offsets, n_frames, normalization, *, deltas):
         seen[-1].append((starts.tolist(), offsets.tolist()))
-        return gather(frames, starts, lengths, offsets, n_frames, normalization)
+        return gather(frames, starts, lengths, offsets, n_frames, normalization, deltas=deltas)
 
-    monkeypatch.setattr("mirembed.training.network.gather", recording)
+    monkeypatch.setattr("mirembed.training.engine.by_torch.gather", recording)
     for similarity in (Rbf(), Cosine(), None):
         seen.append([])
         started.append(train(data, settings(0, seed=3, fold=1), similarity).network.state_dict())
@@ -189,12 +197,105 @@ def test_a_resumed_training_equals_an_uninterrupted_one_to_the_bit(data, similar
     assert same_to_the_bit(resumed, whole)
 
 
+@pytest.mark.parametrize(
+    ("spec", "optimizer"),
+    [
+        ("gru:dropout=0.5", "adadelta"),
+        ("gru:cell=lstm,pooling=attention", "adam:lr=0.01"),
+        ("crnn:maps=2,blocks=2,dropout=0.3", "sgd:lr=0.0001,momentum=0.9"),
+        ("mlp:dropout=0.2", "rmsprop:lr=0.001"),
+    ],
+)
+def test_draws_buffers_and_optimizers_are_resumed_to_the_bit(data, spec, optimizer, tmp_path):
+    def interrupt(epoch: int) -> None:
+        torch.rand(1)  # somebody else draws too
+        if epoch == 11:
+            raise KeyboardInterrupt
+
+    chosen, checkpoint = settings(12, batch=4, optimizer=optimizer), tmp_path / "checkpoint.safetensors"
+    whole = train(data, chosen, Rbf(), spec=spec)
+    with pytest.raises(KeyboardInterrupt):
+        train(data, chosen, Rbf(), spec=spec, checkpoint=checkpoint, on_epoch=interrupt)
+    torch.manual_seed(0)
+    resumed = train(data, chosen, Rbf(), spec=spec, checkpoint=checkpoint)
+    assert resumed.losses == whole.losses
+    states = resumed.network.state_dict(), whole.network.state_dict()
+    assert all(torch.equal(states[0][name], value) for name, value in states[1].items())
+
+
+def test_dropout_draws_anew_in_each_epoch_and_leaves_the_generator_of_others_alone(data):
+    torch.manual_seed(3)
+    expected = torch.rand(5)
+    torch.manual_seed(3)
+    frozen = settings(2, optimizer="sgd:lr=0")
+    one, two = train(data, frozen, None, spec="mlp:dropout=0.5").losses
+    assert torch.equal(torch.rand(5), expected)
+    same, _ = train(data, frozen, None, spec="mlp:dropout=0.5").losses
+    other, _ = train(data, replace(frozen, seed=1), None, spec="mlp:dropout=0.5").losses
+    assert one == same
+    assert len({one, two, other}) == 3
+
+
+def test_excerpts_have_the_length_that_is_set_and_differences_only_if_they_are_wanted(data):
+    seen = []
+
+    class Spy(torch.nn.Linear):
+        units = 2
+
+        def forward(self, frames: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+            seen.append((tuple(frames.shape), inside.sum(dim=1).tolist()))
+            weights = inside / inside.sum(dim=1, keepdim=True)
+            return (super().forward(frames) * weights[:, :, None]).sum(dim=1)
+
+    spy = odd_network(lambda inputs: Spy(inputs, 2))
+    for form, expected in [
+        (InputForm(7), (9, 7, 80)),
+        (InputForm(7, deltas=False), (9, 7, 40)),
+        (InputForm(1000), (9, 200, 80)),
+    ]:
+        train_network(data, spy, settings(1, form=form), Rbf())
+        shape, counts = seen[-1]
+        assert shape == expected
+        assert sorted(counts) == [min(form.excerpt, length) for length in data.lengths]
+
+
+def test_features_of_one_frame_are_trained_on_with_any_network(tmp_path):
+    rng = np.random.default_rng(0)
+    classes = np.arange(30) % 3
+    frames = [rng.normal(3 * label, 1, (1, 12)).astype(np.float32) for label in classes]
+    one_frame = training_data(frames, classes)
+    form = InputForm.of(None, excerpt=100, deltas=None)
+    for spec in ("mlp", "gru", "crnn:blocks=2"):
+        losses = train(one_frame, settings(30, form=form), Rbf(), spec=spec).losses
+        assert losses[-1] < losses[0]
+
+
+def test_weights_that_two_layers_share_are_checkpointed(data, tmp_path):
+    class Tied(torch.nn.Module):
+        units = 4
+
+        def __init__(self, inputs: int) -> None:
+            super().__init__()
+            self.first = self.again = torch.nn.Linear(inputs, 4)
+
+        def forward(self, frames: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+            outputs = (self.first(frames) + self.again(frames)) * inside[:, :, None]
+            return outputs.sum(dim=1) / inside.sum(dim=1, keepdim=True)
+
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    whole = train_network(data, odd_network(Tied), settings(12), Rbf(), checkpoint=checkpoint)
+    resumed = train_network(data, odd_network(Tied), settings(12), Rbf(), checkpoint=checkpoint)
+    assert resumed.losses == whole.losses
+
+
 def test_divergence_is_an_error_that_names_the_epoch(data):
     def exploding(x: torch.Tensor) -> torch.Tensor:
         return 1e30 * x @ x.mT
 
     with pytest.raises(EvaluationError, match=r"(inf|nan) after epoch 1\b.*similarity"):
         train(data, settings(3), exploding)
+    with pytest.raises(EvaluationError, match=r"after epoch \d.*--optimizer sgd:lr=1e\+30"):
+        train(data, settings(30, optimizer="sgd:lr=1e+30"), spec="mlp")
 
 
 def odd(function: Callable[..., Any]) -> PluginSimilarity:
@@ -247,31 +348,46 @@ def test_a_wrong_ranking_by_numpy_is_an_error_of_the_similarity(returned):
 
 
 class Weighted(torch.nn.Module):
-    """A similarity with parameters and a buffer of its own."""
+    """A similarity with a parameter and a buffer of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, trainable: bool) -> None:
         super().__init__()
-        self.weight = torch.nn.Parameter(torch.tensor(0.5))
+        self.weight = torch.nn.Parameter(torch.tensor(0.5), requires_grad=trainable)
         self.register_buffer("shift", torch.tensor(0.1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.weight * x @ x.mT + self.shift
 
 
-def test_a_similarity_that_is_a_module_is_not_trained(tmp_path):
+def with_similarity(factory: Callable[[], Any]) -> Registry:
+    plugin = Plugin("similarity", "weighted", factory, "", "mirembed-odd", "1.0")
+    return Registry([*Registry.discover().plugins, plugin])
+
+
+def test_a_similarity_with_buffers_and_frozen_parameters_is_not_trained(tmp_path):
     created = []
 
     def weighted() -> Weighted:
-        created.append(Weighted())
+        created.append(Weighted(trainable=False))
         return created[-1]
 
-    plugin = Plugin("similarity", "weighted", weighted, "", "mirembed-odd", "1.0")
-    registry = Registry([*Registry.discover().plugins, plugin])
     checkpoint = tmp_path / "checkpoint.safetensors"
     training = job(open_tracks(write_classes(tmp_path)), "weighted-sl", epochs=10)
-    fit_models(replace(training, checkpoint=checkpoint), registry)
+    fit_models(replace(training, checkpoint=checkpoint), with_similarity(weighted))
     assert [similarity.weight.item() for similarity in created] == [0.5, 0.5]
     assert [name for name in load_file(checkpoint) if "weight" in name and "weight_" not in name] == []
+
+
+def test_a_similarity_with_trainable_weights_is_refused(tmp_path):
+    training = job(open_tracks(write_classes(tmp_path)), "weighted-sl")
+    with pytest.raises(PluginError, match=r"weighted of mirembed-odd 1\.0 .*\(weight\).*requires_grad=False"):
+        fit_models(training, with_similarity(lambda: Weighted(trainable=True)))
+
+
+def test_trainable_weights_that_a_similarity_hides_are_refused_where_it_is_used(data):
+    hidden = torch.tensor(0.5, requires_grad=True)
+    with pytest.raises(PluginError, match=r"odd:gamma=2 .*trainable"):
+        train(data, settings(1), odd(lambda x: hidden * x @ x.mT))
 
 
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-100], lambda content: content[8:]])

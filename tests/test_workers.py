@@ -36,6 +36,7 @@ def act(task: tuple[str, Any]) -> Any:
             time.sleep(60)
     if what == "leak":
         LEAKED.append(b"x" * number * MIB)
+        return os.getpid()
     if what == "exit":
         os._exit(number)
     if what == "crash":
@@ -124,6 +125,11 @@ def test_a_worker_that_leaks_is_replaced(outcomes):
     first, _, *later = outcomes(tasks, limits=workers.Limits(kept=150 * MIB))
     assert {outcome.result for outcome in later} != {first.result}
     assert len({outcome.result for outcome in later}) == 1
+
+
+def test_a_worker_that_needs_much_memory_from_its_first_task_on_is_kept(outcomes):
+    tasks = [("leak", 200), ("process", 0), ("process", 0)]
+    assert len({outcome.result for outcome in outcomes(tasks, limits=workers.Limits(kept=150 * MIB))}) == 1
 
 
 def test_a_task_whose_worker_is_killed_is_retried_once_and_alone(outcomes, tmp_path):

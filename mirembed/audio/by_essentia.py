@@ -10,14 +10,15 @@ import functools
 import os
 import tempfile
 import wave
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mirembed.audio.decode_state import BLOCK_VALUES, DecodeState, R, silenced
+from mirembed.audio.decode_state import BLOCK_VALUES, OpenFile, silenced
 from mirembed.audio.files import Header
 from mirembed.errors import AudioError
 
@@ -75,17 +76,17 @@ def essentia_algorithm(name: str, **parameters: object) -> Any:
     return instance
 
 
-def decode_by_essentia(path: Path, header: Header, receiver: Callable[[int], R], before: str) -> DecodeState[R]:
-    """Decode a file.
+def open_by_essentia(path: Path, header: Header, before: str, stack: ExitStack) -> OpenFile:
+    """Decode a file, to memory or, if it is long, to disk.
 
     Parameters
     ----------
     path : pathlib.Path
     header : Header
-    receiver : callable
-        See `DecodeState`.
     before : str
         Why soundfile did not decode it.
+    stack : contextlib.ExitStack
+        Closes the temporary file.
 
     Raises
     ------
@@ -103,7 +104,7 @@ def decode_by_essentia(path: Path, header: Header, receiver: Callable[[int], R],
     long = header.stated > LONG_SECONDS or (not header.stated and path.stat().st_size > LONG_BYTES)
     try:
         with _plain_name(path) as name:
-            return _decode_to_disk(name, receiver) if long else _decode_in_memory(name, receiver)
+            return _decode_to_disk(name, stack) if long else _decode_in_memory(name)
     except RuntimeError as error:
         reason = str(error).rpartition("AudioLoader: ")[2].rpartition("error = ")[2]
         raise AudioError(
@@ -130,15 +131,17 @@ def _plain_name(path: Path) -> Iterator[str]:
         yield absolute
 
 
-def _decode_in_memory(name: str, receiver: Callable[[int], R]) -> DecodeState[R]:
+def _decode_in_memory(name: str) -> OpenFile:
     loader = _audio_loader()
     loader.__configure__(filename=name)
-    samples, rate, n_channels, *_ = loader.__compute__()
-    state = DecodeState(receiver, int(rate), int(n_channels), "essentia")
-    for start in range(0, len(samples), BLOCK_VALUES // 2):
-        # Mono comes as the left channel of two.
-        state.add(np.ascontiguousarray(samples[start : start + BLOCK_VALUES // 2, :n_channels]))
-    return state
+    samples, rate, channels, *_ = loader.__compute__()
+
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        for start in range(0, len(samples), BLOCK_VALUES // 2):
+            # Mono comes as the left channel of two.
+            yield np.ascontiguousarray(samples[start : start + BLOCK_VALUES // 2, : int(channels)])
+
+    return OpenFile(int(rate), int(channels), 0.0, "essentia", blocks)
 
 
 @functools.cache
@@ -158,16 +161,19 @@ def _audio_loader() -> Any:
     return loader
 
 
-def _decode_to_disk(name: str, receiver: Callable[[int], R]) -> DecodeState[R]:
+def _decode_to_disk(name: str, stack: ExitStack) -> OpenFile:
     """Decode to a temporary file, which holds only the mean of the channels."""
-    with tempfile.NamedTemporaryFile(prefix="mirembed-", suffix=".f32") as file:
-        rate, n_samples = _write_mean(name, file.name)
-        state = DecodeState(receiver, rate, 1, "essentia")
-        while block := file.read(4 * BLOCK_VALUES):
-            state.add(np.frombuffer(block[: len(block) // 4 * 4], np.float32).reshape(-1, 1))
-        if state.n_samples < n_samples:  # Essentia does not notice a full disk
-            raise AudioError(f"no disk space in {Path(file.name).parent} to decode it; free some or set TMPDIR")
-    return state
+    file = Path(stack.enter_context(tempfile.NamedTemporaryFile(prefix="mirembed-", suffix=".f32")).name)  # noqa: SIM115
+    rate, n_samples = _write_mean(name, str(file))
+    if file.stat().st_size < 4 * n_samples:  # Essentia does not notice a full disk
+        raise AudioError(f"no disk space in {file.parent} to decode it; free some or set TMPDIR")
+
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        with file.open("rb") as samples:
+            while block := samples.read(4 * BLOCK_VALUES):
+                yield np.frombuffer(block, np.float32).reshape(-1, 1)
+
+    return OpenFile(rate, 1, 0.0, "essentia", blocks)
 
 
 def _write_mean(name: str, raw: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What both decoders share: each block of samples is checked, hashed, mixed down and passed on, in silence."""
+"""What both decoders share: each block of samples is checked, hashed and mixed down, in silence."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Generic, Literal, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,65 +27,73 @@ BLOCK_VALUES = 2**19
 Decoder = Literal["soundfile", "essentia"]
 
 
-class Receiver(Protocol):
-    """Takes the samples of one file in order."""
+@dataclass(frozen=True)
+class OpenFile:
+    """A file that a decoder has opened.
 
-    def add(self, samples: NDArray[np.float32]) -> None:
-        """Take the next samples, ``[n_samples]``: the mean of the channels, all finite; full scale is 1."""
-
-
-R = TypeVar("R", bound=Receiver)
-
-
-class DecodeState(Generic[R]):
-    """Checks, hashes and mixes down the samples of one file, and passes them to a receiver.
-
-    Parameters
+    Attributes
     ----------
-    receiver : callable
-        Called with the sampling rate in Hz, it makes a `Receiver`.
     rate : int
-    n_channels : int
+        Sampling rate in Hz.
+    channels : int
+    seconds : float
+        Duration according to the decoder, without decoding; 0 if unknown.
     decoder : {"soundfile", "essentia"}
+    blocks : callable
+        Each call decodes the file from its beginning: an iterator of arrays ``[n_samples, channels]``, float32,
+        C-contiguous, which are valid until the next one.
 
     Raises
     ------
     AudioError
-        The sampling rate is not that of music.
+        The sampling rate is too high; the header is damaged.
     """
 
-    def __init__(self, receiver: Callable[[int], R], rate: int, n_channels: int, decoder: Decoder) -> None:
-        if not 1 <= rate <= MAX_RATE:
-            raise AudioError(f"sampling rate {rate} Hz, expected at most {MAX_RATE}; the header is damaged")
-        self.rate = rate
-        self.decoder = decoder
+    rate: int
+    channels: int
+    seconds: float
+    decoder: Decoder
+    blocks: Callable[[], Iterator[NDArray[np.float32]]]
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.rate <= MAX_RATE:
+            raise AudioError(f"sampling rate {self.rate} Hz, expected at most {MAX_RATE}; the header is damaged")
+
+
+class DecodeState:
+    """Checks, hashes and mixes down the samples of one file.
+
+    Parameters
+    ----------
+    rate, channels : int
+    """
+
+    def __init__(self, rate: int, channels: int) -> None:
         self.n_samples = 0
-        self.receiver = receiver(rate)
-        self._n_channels = n_channels
+        self._rate, self._channels = rate, channels
         self._n_bad = 0
-        self._hasher = hashlib.blake2b(f"{rate} Hz, {n_channels} channels".encode(), digest_size=16)
+        self._hasher = hashlib.blake2b(f"{rate} Hz, {channels} channels".encode(), digest_size=16)
 
     @property
     def seconds(self) -> float:
         """Duration of the samples decoded so far."""
-        return self.n_samples / self.rate
+        return self.n_samples / self._rate
 
-    def add(self, channels: NDArray[np.float32]) -> None:
-        """Take the next samples, ``[n_samples, n_channels]``, C-contiguous."""
-        self.n_samples += len(channels)
+    def add(self, block: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Take the next samples, ``[n_samples, channels]``, C-contiguous.
+
+        Returns
+        -------
+        ndarray [n_samples], float32
+            The mean of the channels, read-only; None once a sample was NaN or infinite.
+        """
+        self.n_samples += len(block)
         require_bounded(self.seconds)
-        self._hasher.update(channels.data.cast("B"))
-        # Channel by channel: numpy's mean over an axis of length two is many times slower.
-        mono: NDArray[np.float32] = channels[:, 0].copy()
-        with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite are counted instead
-            for channel in range(1, self._n_channels):
-                mono += channels[:, channel]
-        if self._n_channels > 1:
-            mono /= self._n_channels
+        self._hasher.update(block.data.cast("B"))
+        mono = mix(block)
         if not np.isfinite(mono).all():
-            self._n_bad += int(channels.size - np.count_nonzero(np.isfinite(channels)))
-        if not self._n_bad:
-            self.receiver.add(mono)
+            self._n_bad += int(block.size - np.count_nonzero(np.isfinite(block)))
+        return None if self._n_bad else mono
 
     def finish(self) -> str:
         """Return the digest of all samples.
@@ -97,9 +106,23 @@ class DecodeState(Generic[R]):
         if not self.n_samples:
             raise AudioError("no samples: the file is nothing but a header")
         if self._n_bad:
-            n_values = self.n_samples * self._n_channels
+            n_values = self.n_samples * self._channels
             raise AudioError(f"{self._n_bad} of {n_values} samples are NaN or infinite; export the file again")
         return self._hasher.hexdigest()
+
+
+def mix(block: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean of the channels of ``block [n_samples, channels]``: ndarray ``[n_samples]``, read-only."""
+    # Channel by channel: numpy's mean over an axis of length two is many times slower.
+    mono: NDArray[np.float32] = block[:, 0].copy()
+    channels = block.shape[1]
+    with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite are counted instead
+        for channel in range(1, channels):
+            mono += block[:, channel]
+    if channels > 1:
+        mono /= channels
+    mono.flags.writeable = False  # several features may read it
+    return mono
 
 
 def require_bounded(seconds: float) -> None:
@@ -117,19 +140,21 @@ def silenced() -> Iterator[list[bytes]]:
     """
     lines: list[bytes] = []
     _flush()
-    with os.fdopen(os.memfd_create("native-output"), "w+b") as sink:
-        terminal = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
-        try:
-            for descriptor in terminal:
-                os.dup2(sink.fileno(), descriptor)
-            yield lines
-        finally:
-            for descriptor, original in terminal.items():
-                os.dup2(original, descriptor)
-                os.close(original)
-            _flush()
-            sink.seek(0)
-            lines += sink
+    sink = os.memfd_create("native-output")
+    terminal = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    try:
+        for descriptor in terminal:
+            os.dup2(sink, descriptor)
+        yield lines
+    finally:
+        for descriptor, original in terminal.items():
+            os.dup2(original, descriptor)
+            os.close(original)
+        _flush()
+        with os.fdopen(sink, "rb") as written:
+            if os.fstat(sink).st_size:  # usually nothing was written, and this runs for every block of samples
+                written.seek(0)
+                lines += written
 
 
 def _flush() -> None:

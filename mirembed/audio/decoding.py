@@ -1,20 +1,29 @@
-"""Decode one audio file block by block, with soundfile, or with Essentia where soundfile fails or may cut it short."""
+"""Read one audio file block by block, with soundfile, or with Essentia where soundfile fails or may cut it short."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.audio.by_essentia import decode_by_essentia
-from mirembed.audio.decode_state import BLOCK_VALUES, Decoder, DecodeState, R, require_bounded, silenced
+from mirembed.audio.by_essentia import open_by_essentia
+from mirembed.audio.decode_state import BLOCK_VALUES, Decoder, DecodeState, OpenFile, mix, require_bounded, silenced
 from mirembed.audio.files import PADDING, Header, read_header
+from mirembed.audio.samples import resampled
 from mirembed.errors import AudioError
+
+KEPT_SAMPLES = 2**24
+"""Samples that are kept so that a second reader need not decode them again: 64 MiB, or six minutes at 44.1 kHz."""
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,8 @@ class Sound:
     ----------
     rate : int
         Sampling rate of the file in Hz.
+    channels : int
+        As the decoder returned them.
     n_samples : int
         Per channel.
     audio_hash : str
@@ -36,6 +47,7 @@ class Sound:
     """
 
     rate: int
+    channels: int
     n_samples: int
     audio_hash: str
     decoder: Decoder
@@ -48,7 +60,7 @@ class Sound:
 
 
 @dataclass(frozen=True)
-class Audio(Sound):
+class DecodedFile(Sound):
     """The decoded samples of one file.
 
     Attributes
@@ -60,72 +72,250 @@ class Audio(Sound):
     samples: NDArray[np.float32]
 
 
-def decode_into(path: Path, receiver: Callable[[int], R]) -> tuple[R, Sound]:
-    """Decode one file block by block: hours of music need no more memory than seconds.
+def read_recording(
+    path: Path, use: Callable[[FileAudio], Result], ids: tuple[str, ...] = (), *, keep: bool = False
+) -> tuple[Result, Sound | None]:
+    """Hand the audio of a file to a function, which reads it block by block.
 
-    Essentia crashes the process on an MP3 whose number of channels changes midway. Decode files of unknown origin in
-    a process that you can afford to lose.
+    Hours of music need no more memory than seconds. What the function leaves unread is decoded after it, so that the
+    whole file is checked and hashed; if it reads nothing, nothing is decoded.
+
+    Essentia crashes the process on an MP3 whose number of channels changes midway. Read files of unknown origin in a
+    process that you can afford to lose.
 
     Parameters
     ----------
     path : pathlib.Path
         A regular file.
-    receiver : callable
-        Called with the sampling rate in Hz, it makes a `mirembed.audio.decode_state.Receiver`. It is called again
-        when a decoder turns out to have cut the file short; forget what the first receiver got.
+    use : callable
+        Called with the audio. It is called again if soundfile turns out to have cut the file short; its first result is
+        then discarded.
+    ids : tuple of str
+        The ids under which a dataset lists the file.
+    keep : bool
+        Keep samples that have been read, up to `KEPT_SAMPLES`, so that a second reader need not decode them again.
 
     Returns
     -------
-    receiver : Receiver
-        The last one made, which got all samples.
-    sound : Sound
+    result
+        What ``use`` returned.
+    sound : Sound or None
+        None if nothing was decoded.
 
     Raises
     ------
     AudioError
         Not a regular file; not audio; damaged; shorter than its header states; longer than 12 hours; no samples, or
-        samples that are NaN or infinite; or what the receiver raises. The message does not repeat the path.
+        samples that are NaN or infinite. The message does not repeat the path.
+    Exception
+        Whatever ``use`` raises, unless the audio was at fault.
     """
     _require_readable(path)
-    with silenced() as output:
+    with contextlib.ExitStack() as stack:
+        audio = FileAudio(path, ids, stack, KEPT_SAMPLES if keep else 0)
         try:
-            header = read_header(path)
-            require_bounded(header.stated)
-            try:
-                state = _decode_by_soundfile(path, header, receiver)
-            except _NotDecodedError as reason:
-                state = decode_by_essentia(path, header, receiver, str(reason))
-            audio_hash = state.finish()
-        except MemoryError as error:
-            raise AudioError("the samples do not fit in memory; split the file") from error
-        except OSError as error:
-            raise AudioError(f"cannot be read: {error.strerror or error}") from error
-    if header.cut or state.seconds < header.stated - PADDING:
-        stated = f" of {header.stated:.1f} s" if header.stated else ", and the end of the file is missing"
-        raise AudioError(f"truncated: decoded {state.seconds:.1f} s{stated}; copy or download the file again")
-    return state.receiver, Sound(state.rate, state.n_samples, audio_hash, state.decoder, len(output))
+            return _use(audio, use)
+        except _NotDecodedError as reason:
+            return _use(audio.by_essentia(str(reason)), use)
 
 
-def decode(path: Path) -> Audio:
+def decode(path: Path) -> DecodedFile:
     """Decode a whole file into memory.
 
     Raises
     ------
     AudioError
-        See `decode_into`.
+        See `read_recording`.
     """
-    samples, sound = decode_into(path, _Samples)
-    return Audio(**vars(sound), samples=np.concatenate(samples.blocks))
+    samples, sound = read_recording(path, lambda audio: np.concatenate(list(audio.blocks())))
+    assert sound is not None  # noqa: S101
+    return DecodedFile(**vars(sound), samples=samples)
 
 
-class _Samples:
-    """Keeps all samples."""
+def _use(audio: FileAudio, use: Callable[[FileAudio], Result]) -> tuple[Result, Sound | None]:
+    try:
+        result = use(audio)
+    except Exception:
+        if audio.problem is not None:  # the result of the function does not count
+            raise audio.problem from None
+        raise
+    return result, audio.finish()
 
-    def __init__(self, rate: int) -> None:
-        self.blocks: list[NDArray[np.float32]] = []
 
-    def add(self, samples: NDArray[np.float32]) -> None:
-        self.blocks.append(samples)
+class FileAudio:
+    """The audio of one file, see `mirembed.Audio`.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    ids : tuple of str
+    stack : contextlib.ExitStack
+        Holds temporary files.
+    keep : int
+        The number of samples to keep for a second reader.
+
+    Attributes
+    ----------
+    problem : AudioError or None
+        What was wrong with the file, once it is known.
+    n_reads : int
+        How many times its blocks were read, from the beginning or in part.
+    messages : int
+        Lines that native libraries have written.
+    """
+
+    def __init__(self, path: Path, ids: tuple[str, ...], stack: contextlib.ExitStack, keep: int) -> None:
+        self.path, self.ids = path, ids
+        self.problem: AudioError | None = None
+        self.n_reads = self.messages = 0
+        self._stack, self._keep = stack, keep
+        self._before = ""
+        self._decoded: Iterator[NDArray[np.float32]] | None = None
+        self._kept: list[NDArray[np.float32]] = []
+        self._n_decoded = self._n_kept = 0
+        self._sound: Sound | None = None
+
+    def by_essentia(self, reason: str) -> FileAudio:
+        """Return the same audio, to be decoded by Essentia, because soundfile failed or may have cut it short."""
+        audio = FileAudio(self.path, self.ids, self._stack, self._keep)
+        audio.messages, audio._before = self.messages, reason
+        return audio
+
+    @property
+    def rate(self) -> int:
+        """Sampling rate of the file in Hz."""
+        return self._file.rate
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the file."""
+        return self._file.channels
+
+    @property
+    def duration(self) -> float:
+        """Seconds that the header states; 0 if it states none."""
+        return self._header.stated or self._file.seconds
+
+    def blocks(self, rate: int | None = None) -> Iterator[NDArray[np.float32]]:
+        """Yield the samples in order; see `mirembed.Audio.blocks`."""
+        return self._blocks() if rate is None else resampled(self._blocks(), self.rate, rate)
+
+    def finish(self) -> Sound | None:
+        """Decode the rest, if anything was decoded, and return the facts about the whole file.
+
+        Raises
+        ------
+        AudioError
+            See `read_recording`.
+        """
+        if self.problem is not None:
+            raise self.problem
+        if self._decoded is None:
+            return None
+        while self._next() is not None:
+            pass
+        return self._sound
+
+    def _blocks(self) -> Iterator[NDArray[np.float32]]:
+        self.n_reads += 1
+        position = 0
+        while True:
+            if position < len(self._kept):
+                block = self._kept[position]
+            elif position < self._n_decoded:  # it was not kept
+                yield from self._decoded_again(position)
+                return
+            elif (found := self._next()) is not None:
+                block = found
+            else:
+                return
+            yield block
+            position += 1
+
+    def _next(self) -> NDArray[np.float32] | None:
+        """Decode the next block that nobody has read yet; return None at the end."""
+        if self.problem is not None:
+            raise self.problem
+        if self._decoded is None:
+            self._decoded = self._decode()
+        block = next(self._decoded, None)
+        if block is not None:
+            self._n_decoded += 1
+            self._n_kept += len(block)
+            if self._n_kept <= self._keep:
+                self._kept.append(block)
+            else:
+                self._kept.clear()
+        return block
+
+    def _decode(self) -> Iterator[NDArray[np.float32]]:
+        """Decode the file, check it and hash it."""
+        file = self._file
+        state, blocks = DecodeState(file.rate, file.channels), file.blocks()
+        while True:
+            with self._guarded():
+                block = next(blocks, None)
+                if block is None:
+                    break
+                mono = state.add(block)
+            if mono is not None:
+                yield mono
+        with self._guarded():
+            audio_hash = state.finish()
+            header = self._header
+            if header.cut or state.seconds < header.stated - PADDING:
+                stated = f" of {header.stated:.1f} s" if header.stated else ", and the end of the file is missing"
+                raise AudioError(f"truncated: decoded {state.seconds:.1f} s{stated}; copy or download the file again")
+        self._sound = Sound(file.rate, file.channels, state.n_samples, audio_hash, file.decoder, self.messages)
+
+    def _decoded_again(self, first: int) -> Iterator[NDArray[np.float32]]:
+        """Decode the file once more, from block number ``first`` on."""
+        blocks = itertools.islice(self._file.blocks(), first, None)
+        while True:
+            with self._guarded():
+                block = next(blocks, None)
+            if block is None:
+                return
+            yield mix(block)
+
+    @functools.cached_property
+    def _header(self) -> Header:
+        with self._guarded():
+            header = read_header(self.path)
+            require_bounded(header.stated)
+        return header
+
+    @functools.cached_property
+    def _file(self) -> OpenFile:
+        header = self._header
+        with self._guarded():
+            if not self._before:
+                try:
+                    return _open_by_soundfile(self.path, header)
+                except _NotDecodedError as reason:
+                    self._before = str(reason)
+            return open_by_essentia(self.path, header, self._before, self._stack)
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Run decoders: silence them, and remember what goes wrong, after which nothing is decoded."""
+        if self.problem is not None:
+            raise self.problem
+        output: list[bytes] = []
+        try:
+            with silenced() as output:
+                yield
+        except AudioError as error:
+            self.problem = error
+            raise
+        except MemoryError as error:
+            self.problem = AudioError("the samples do not fit in memory; split the file")
+            raise self.problem from error
+        except OSError as error:
+            self.problem = AudioError(f"cannot be read: {error.strerror or error}")
+            raise self.problem from error
+        finally:
+            self.messages += len(output)
 
 
 def _require_readable(path: Path) -> None:
@@ -144,45 +334,59 @@ def _require_readable(path: Path) -> None:
         raise AudioError(f"cannot be read: {error}") from error
 
 
-class _NotDecodedError(Exception):
+class _NotDecodedError(AudioError):
     """soundfile cannot decode a file, or not to its end; another decoder might. The message says why."""
 
 
-def _decode_by_soundfile(path: Path, header: Header, receiver: Callable[[int], R]) -> DecodeState[R]:
+def _open_by_soundfile(path: Path, header: Header) -> OpenFile:
+    with _sound_file(path) as file:
+        is_mpeg = file.subtype.startswith("MPEG")
+        # In MPEG, and in a FLAC that was written to a pipe, it is an estimate or unknown.
+        seconds = 0.0 if is_mpeg or file.frames == 2**63 - 1 else file.frames / max(1, file.samplerate)
+        require_bounded(seconds)
+        blocks = functools.partial(_blocks_by_soundfile, path, header if is_mpeg else None)
+        return OpenFile(file.samplerate, file.channels, seconds, "soundfile", blocks)
+
+
+def _sound_file(path: Path) -> Any:
     import soundfile
 
     try:
-        opened = soundfile.SoundFile(os.fsencode(path))
+        file = soundfile.SoundFile(os.fsencode(path))
     # The last two are raised for a suffix (.raw) that soundfile takes for samples without a header.
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
         reason = str(getattr(error, "error_string", None) or "unknown format")
         raise _NotDecodedError(reason.rstrip(".")) from error
-    with opened as file:
-        # soundfile would seek after each block, to where it already is; in a FLAC that states no length this fails.
-        file.seekable = lambda: False
-        is_mpeg = file.subtype.startswith("MPEG")
-        n_stated = file.frames
-        unstated = n_stated == 2**63 - 1  # as in a FLAC that was written to a pipe
-        if not is_mpeg and not unstated:  # for MPEG it may be an estimate
-            require_bounded(n_stated / file.samplerate)
-        state = DecodeState(receiver, file.samplerate, file.channels, "soundfile")
-        length = max(1, BLOCK_VALUES // file.channels)
+    # soundfile would seek after each block, to where it already is; in a FLAC that states no length this fails.
+    file.seekable = lambda: False
+    return file
+
+
+def _blocks_by_soundfile(path: Path, mpeg: Header | None) -> Iterator[NDArray[np.float32]]:
+    """Yield blocks ``[n_samples, channels]``, each valid until the next; ``mpeg`` is the header of an MPEG file."""
+    import numpy as np
+    import soundfile
+
+    n_samples = 0
+    with _sound_file(path) as file:
+        buffer = np.empty((max(1, BLOCK_VALUES // file.channels), file.channels), np.float32)
         try:
-            while len(block := file.read(length, dtype="float32", always_2d=True)):
-                state.add(block)
+            while len(block := file.read(out=buffer)):
+                n_samples += len(block)
+                yield block
         except soundfile.SoundFileError as error:
-            if is_mpeg:
+            if mpeg:
                 raise _NotDecodedError(f"damaged: {error}") from error
             raise AudioError(f"damaged or truncated ({error}); copy or download it again") from error
-    if is_mpeg and not _is_whole(state, n_stated, header):
-        raise _NotDecodedError(f"possibly cut short at {state.seconds:.1f} s")
-    return state
+        seconds = n_samples / file.samplerate
+        if mpeg and not _is_whole(mpeg, seconds, below_limit=n_samples < file.frames):
+            raise _NotDecodedError(f"possibly cut short at {seconds:.1f} s")
 
 
-def _is_whole(state: DecodeState[Any], limit: int, header: Header) -> bool:
+def _is_whole(header: Header, seconds: float, *, below_limit: bool) -> bool:
     """Whether libsndfile is certain to have decoded an MPEG file to its end.
 
-    It stops at the first stretch of junk, and at ``limit`` samples: the number in the Xing or Info header or, without
+    It stops at the first stretch of junk, and at a limit: the number of samples in the Xing or Info header or, without
     one, an estimate, the file's size over the size of the first frame. So damaged, variable-bit-rate and concatenated
     files are cut without an error. Two lengths must agree with the decoded one: the header's, and that of all the
     file's bytes at the header's bit rate. Without a header there is only the second, which is as wrong as the estimate
@@ -190,5 +394,5 @@ def _is_whole(state: DecodeState[Any], limit: int, header: Header) -> bool:
     constant bit rate it does, because the estimate rounds the frame size down and counts the tags as music.
     """
     lengths = [header.by_size, header.stated or header.by_size]
-    agree = all(abs(state.seconds - length) <= PADDING for length in lengths)
-    return agree and (header.stated > 0 or state.n_samples < limit)
+    agree = all(abs(seconds - length) <= PADDING for length in lengths)
+    return agree and (header.stated > 0 or below_limit)

@@ -12,8 +12,8 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 class App(typer.Typer):
     """A Typer that shows a flag without a value (not ``--json <bool>``) and an argument without its Python type."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(cls=_Group, **settings)
+    def __init__(self, cls: type[TyperGroup] | None = None, **settings: Any) -> None:
+        super().__init__(cls=cls or Group, **settings)
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
         """Return a decorator that adds a command."""
@@ -25,8 +25,11 @@ class _Command(TyperCommand):
         return _without_types(super().get_params(ctx))
 
 
-class _Group(TyperGroup):
+class Group(TyperGroup):
+    """The class of command groups."""
+
     def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, without the types of flags and arguments."""
         return _without_types(super().get_params(ctx))
 
 

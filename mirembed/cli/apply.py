@@ -75,13 +75,14 @@ def _embed(model: str, paths: list[Path], store: Path, jobs: int | None) -> tupl
     from mirembed.models.inference import embed_files
     from mirembed.models.model import Model, find_model
 
-    loaded = Model.load(find_model(Store(store).models, model), options.discover())
+    registry, place = options.discover(), Store(store)
+    loaded = Model.load(find_model(place.models, model), registry)
     with ConsoleProgress() as progress:
-        return loaded, embed_files(loaded, audio_files(paths), options.jobs_or_cores(jobs), progress)
+        files = audio_files(paths)
+        return loaded, embed_files(loaded, files, registry, place, options.jobs_or_cores(jobs), progress)
 
 
 def _print(json: bool, content: dict[str, Any], table: Table, result: EmbeddedFiles, out: Path | None) -> None:
-
     failures = [{"path": printable(path), "reason": reason} for path, reason in result.failures]
     print_result(json, lambda: {**content, "failures": failures}, [table] if table.rows and out is None else [])
     if out is not None:
@@ -102,7 +103,7 @@ def similar(
     json: options.Json = False,
 ) -> None:
     """List the tracks most similar to one, by the similarity that the model learned."""
-    from mirembed.models.inference import neighbors
+    from mirembed.models.neighbors import neighbors
 
     registry = options.discover()
     with ConsoleProgress() as progress:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from mirembed.evaluate.experiment import Result
     from mirembed.runs.folder import RunFolder
 
+_OF_TRAINING = ("features", "network", "epochs", "batch", "optimizer", "excerpt", "deltas", "normalize", "engine")
+"""Settings of training, which a saved network does not need."""
+
 _KEEP = "What to save in the run"
 """A panel of its own in the help: these long flags would leave the other ones too little room for their help."""
 
@@ -53,6 +56,8 @@ def evaluate(
             metavar="SHARE", help=f"Share of the tracks tested in each random split. Default: {defaults.TEST_SIZE}."
         ),
     ] = None,
+    features: options.Features = None,
+    network: options.Networks = None,
     similarity: options.Similarities = None,
     approach: options.Approaches = None,
     label_similarity: options.LabelSimilarity = None,
@@ -62,8 +67,19 @@ def evaluate(
             metavar="SPEC", help=f"Learner, such as svm or svm:C=10; repeatable. Default: {defaults.LEARNER}."
         ),
     ] = None,
+    from_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Also evaluate the network of this model, fitting only a learner in each fold; repeatable.",
+        ),
+    ] = None,
     epochs: options.Epochs = None,
     batch: options.Batch = None,
+    optimizer: options.Optimizer = None,
+    excerpt: options.Excerpt = None,
+    deltas: options.Deltas = None,
     seed: Annotated[
         list[int] | None,
         typer.Option(
@@ -156,10 +172,19 @@ def _settings(
         settings = read_experiment(config if repeats is None else repeats.folder)
     else:
         settings = [Settings()]
-    return [one.updated(options.given_settings(context), "the command line") for one in settings]
+    given = options.given_settings(context)
+    updated = [one.updated(given, "the command line") for one in settings]
+    of_training = [f"--{key}" for key in given if key in _OF_TRAINING]
+    if of_training and not any(approach.model is None for one in updated for approach in one.approaches):
+        raise SpecError(
+            f"--from uses a network that is already trained; omit {', '.join(of_training)}, or also give an "
+            "--approach to train"
+        )
+    return updated
 
 
 def _text(result: Result) -> Iterator[str | Table]:
+    from mirembed.config.approaches import columns
     from mirembed.runs.scores import describe_undefined
     from mirembed.runs.summary import describe_chance
     from mirembed.statistics.metrics import metric_named
@@ -167,12 +192,17 @@ def _text(result: Result) -> Iterator[str | Table]:
     scores = result.scores
     names = list(scores[0].intervals)
     labels = [metric_named(name).label for name in names]
-    first = "method" if any("+" in s.method for s in scores) else "approach"
-    rows = [[s.method, *(s.intervals[name] for name in names), s.pooled[names[0]]] for s in scores]
-    yield Table([first, *labels, f"pooled {labels[0]}"], rows, result.planned.describe())
-    if scores[0].targets:
-        columns = [f"{labels[0]} by target", *(s.method for s in scores)]
-        yield Table(columns, [[target, *(s.targets[target] for s in scores)] for target in scores[0].targets])
+    headings = columns(result.planned.methods)
+    named = list(zip(scores, zip(*headings.values(), strict=True), strict=True))
+    rows = [[*parts, *(s.intervals[name] for name in names), s.pooled[names[0]]] for s, parts in named]
+    yield Table([*headings, *labels, f"pooled {labels[0]}"], rows, result.planned.describe())
+    targets = list(scores[0].targets)
+    if targets and len(headings) > 1:
+        by_method = [[*parts, *(s.targets[target] for target in targets)] for s, parts in named]
+        yield Table([*headings, *(f"{labels[0]} {target}" for target in targets)], by_method)
+    elif targets:
+        by_target = [[target, *(s.targets[target] for s in scores)] for target in targets]
+        yield Table([f"{labels[0]} by target", *(s.method for s in scores)], by_target)
     for s in scores:
         if s.undefined:
             yield f"{s.method}: {describe_undefined(names[0], s.undefined)}"

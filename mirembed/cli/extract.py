@@ -7,14 +7,22 @@ from typing import Annotated
 import typer
 
 from mirembed.cli import options
-from mirembed.cli.output import ConsoleProgress, EventProgress, print_event
-from mirembed.store import Store
+from mirembed.cli.output import ConsoleProgress, EventProgress, confirm, print_event
+from mirembed.config import defaults
 
 
 def extract(
     dataset: options.Dataset = None,
     audio: options.AudioFolder = None,
     store: options.StoreFolder = options.DEFAULT_STORE,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SPEC",
+            help="Features, such as logmel:bands=80; A+B computes both; repeatable. Default: those that the dataset "
+            f"was extracted with before; if there are none, {defaults.FEATURES}.",
+        ),
+    ] = None,
     jobs: options.Jobs = None,
     executor: options.Executor = "local",
     scheduler: options.Scheduler = None,
@@ -39,37 +47,44 @@ def extract(
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove tracks from the store that the dataset no longer lists.")
     ] = False,
+    yes: options.Yes = False,
     json: options.Json = False,
 ) -> None:
     """Compute the features of a dataset and save them in the store.
 
-    Computes only what is missing or has changed. Exit code 2 means: done, but some files failed.
+    Computes only what is missing or has changed; recordings that the store knows, whatever their names and datasets,
+    are not decoded again. Exit code 2 means: done, but some files failed.
     With --json, progress and the final result are printed as JSON, one object per line.
     """
     from mirembed.datasets.catalog import list_dataset
-    from mirembed.extract import ExtractOptions, MaxFailures
+    from mirembed.extract import ExtractOptions, MaxFailures, features_to_extract
     from mirembed.extract import extract as run
-    from mirembed.spectrogram import choose_backend
+    from mirembed.features.compute import create_features
+    from mirembed.store import Store
     from mirembed.workers.executor import executor as on_executor
 
     registry = options.discover()
     limit = None if max_failures is None else MaxFailures.parse(max_failures)
-    if backend != "auto":
-        choose_backend(backend)
     place = Store(store)
     spec = dataset or place.only_spec()
+    wanted = features_to_extract(registry, place.dataset(spec), features or [])
+    if backend != "auto":  # otherwise each worker finds out for itself
+        for part in (part for one in wanted for part in one.parts):
+            create_features(registry, part, backend)
     with EventProgress() if json else ConsoleProgress() as progress, on_executor(executor, scheduler, jobs):
         listing, folder = list_dataset(registry, spec, audio, place, progress)
         place.create()
         summary = run(
-            place.dataset(spec),
+            place,
             listing,
             spec=str(spec),
             plugin=registry.provenance("dataset", spec),
             audio=folder,
+            features=wanted,
             jobs=options.jobs_or_cores(jobs),
             retry_failed=retry_failed,
             prune=prune,
+            confirm=lambda what: confirm(what, yes),
             options=ExtractOptions(backend, timeout),
             max_failures=limit,
             progress=progress,

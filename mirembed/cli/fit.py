@@ -18,6 +18,8 @@ def fit(
     context: typer.Context,
     dataset: options.Dataset = None,
     store: options.StoreFolder = options.DEFAULT_STORE,
+    features: options.Features = None,
+    network: options.Networks = None,
     similarity: options.Similarities = None,
     approach: options.Approaches = None,
     label_similarity: options.LabelSimilarity = None,
@@ -27,12 +29,17 @@ def fit(
             metavar="SPEC", help=f"Learner, such as svm, svm:C=10 or svm:kernel=match. Default: {defaults.LEARNER}."
         ),
     ] = None,
-    network: Annotated[
+    from_: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Reuse the network of this model, and fit only a learner to this dataset."),
+        typer.Option(
+            "--from", metavar="MODEL", help="Reuse the network of this model; fit only a learner to this dataset."
+        ),
     ] = None,
     epochs: options.Epochs = None,
     batch: options.Batch = None,
+    optimizer: options.Optimizer = None,
+    excerpt: options.Excerpt = None,
+    deltas: options.Deltas = None,
     seed: Annotated[
         int | None,
         typer.Option(
@@ -50,33 +57,41 @@ def fit(
     json: options.Json = False,
 ) -> None:
     """Train on all tracks of a dataset; save the model and the embeddings of the tracks."""
-    if network is None:
+    if from_ is None:
         options.train_soon(context)
     from mirembed.datasets.catalog import exclude_tracks
     from mirembed.fit import fit as run
     from mirembed.fit import transfer
-    from mirembed.models.model import find_model
+    from mirembed.fit.resolve import resolve_settings
+    from mirembed.fit.saved import SavedNetwork, needed_features
     from mirembed.store.tracks import open_tracks
 
-    given = options.given_settings(context, leave_out=("name", "dataset", "exclude"))
-    if network is not None and (training := [f"--{key}" for key in given if key != "learner"]):
-        raise SpecError(f"--network reuses a network as it was trained; omit {', '.join(training)}")
+    given = options.given_settings(context, leave_out=("name", "dataset", "exclude", "from_"))
+    if from_ is not None and (training := [f"--{key}" for key in given if key != "learner"]):
+        raise SpecError(f"--from uses a network that is already trained; omit {', '.join(training)}")
     settings = Settings().updated(given, "the command line")
     settings.check()
     registry = options.discover()
     place = Store(store)
-    features = place.find(dataset)
     command = options.command_line()
     with ConsoleProgress() as progress:
-        tracks = exclude_tracks(registry, open_tracks(features, progress), exclude, progress)
-        if network is not None:
-            path = find_model(place.models, network)
+        if from_ is None:
+            settings, given_features = resolve_settings(settings, registry)
+            needed = needed_features(given_features, settings.methods, {})
+        else:
+            saved = SavedNetwork.open(place.models, from_)
+            saved.check_stored(place, registry)
+            needed = [saved.features]
+        opened = open_tracks(place, place.find(dataset), needed, progress)
+        tracks = exclude_tracks(registry, opened, exclude, progress)
+        if from_ is not None:
             [spec] = settings.learners
-            fitted = [transfer(tracks, features, path, spec, registry, place.models, name=name, command=command)]
+            path = saved.folder
+            fitted = [transfer(tracks, place, path, spec, registry, place.models, name=name, command=command)]
         else:
             fitted = run(
                 tracks,
-                features,
+                place,
                 settings,
                 registry,
                 place.models,

@@ -17,6 +17,7 @@ from mirembed import MirembedError, __version__
 from mirembed.cli import apply, datasets, evaluate, extract, fit, plugins, runs, store
 from mirembed.cli.app import App
 from mirembed.cli.output import keep_stdout_for_results, open_closed_streams
+from mirembed.cli.plugin_commands import CommandGroup
 from mirembed.progress import INTERRUPTED
 
 _TYPER_INTERRUPTED = 130
@@ -24,6 +25,7 @@ _TYPER_INTERRUPTED = 130
 
 app = App(
     name="mirembed",
+    cls=CommandGroup,
     help="Music embeddings that copy the similarity between labels.",
     epilog="To start: mirembed extract, mirembed fit --similarity rbf, mirembed evaluate --cv 10. "
     "Without --dataset, they use demo music that mirembed synthesizes.",
@@ -51,12 +53,14 @@ def _print_version(value: bool) -> None:
 def _options(
     context: typer.Context,
     no_plugin: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Do not load this distribution or entry point; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME", is_eager=True, help="Do not load this distribution or entry point; repeatable."),
     ] = None,
     plugins_dir: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
+            is_eager=True,
             help="Also load the Python files of this folder as plugins. Environment: MIREMBED_PLUGINS_DIR.",
         ),
     ] = None,
@@ -64,6 +68,7 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
+    # The first two options are eager because the help shows the commands of the selected plugins.
     from mirembed.registry.discovery import selecting
 
     context.with_resource(selecting(no_plugin or [], plugins_dir))

@@ -30,6 +30,17 @@ AudioFolder: TypeAlias = Annotated[
 StoreFolder: TypeAlias = Annotated[
     Path, typer.Option("--store", metavar="DIR", envvar="MIREMBED_STORE", help="Folder for features, models and runs.")
 ]
+Features: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SPEC",
+        help=f"Features, such as logmel:bands=80; A+B stacks two; repeatable. Default: {defaults.FEATURES}.",
+    ),
+]
+Networks: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(metavar="SPEC", help=f"Network, such as gru:hidden=200; repeatable. Default: {defaults.NETWORK}."),
+]
 Similarities: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
@@ -43,7 +54,7 @@ Approaches: TypeAlias = Annotated[
     typer.Option(
         "--approach",
         metavar="NAME",
-        help=f"Approach: nn, fl or SPEC-sl; to evaluate, also chance, mel or untrained; repeatable. Default: "
+        help=f"Approach: nn, fl or SPEC-sl; in evaluate, also chance, stats or untrained; repeatable. Default: "
         f"{defaults.APPROACH}.",
     ),
 ]
@@ -56,6 +67,23 @@ Epochs: TypeAlias = Annotated[
 ]
 Batch: TypeAlias = Annotated[
     int | None, typer.Option(metavar="N", help=f"Excerpts per training step. Default: {defaults.BATCH}.")
+]
+Optimizer: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="SPEC", help=f"Optimizer from torch, such as adam:lr=0.001. Default: {defaults.OPTIMIZER}."),
+]
+Excerpt: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="FRAMES", help=f"Length of the excerpt that each epoch takes from a track. Default: {defaults.EXCERPT}."
+    ),
+]
+Deltas: TypeAlias = Annotated[
+    bool | None,
+    typer.Option(
+        "--deltas/--no-deltas",
+        help="Append the differences of consecutive frames to the input. Default: for features with several frames.",
+    ),
 ]
 Normalize: TypeAlias = Annotated[
     str | None,
@@ -94,6 +122,7 @@ Engine: TypeAlias = Annotated[
         "numba where it works.",
     ),
 ]
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 DatasetName: TypeAlias = Annotated[
     Spec, typer.Argument(metavar="NAME", parser=Spec.parse, help="Dataset: NAME or NAME:PARAM=VALUE.")

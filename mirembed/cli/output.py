@@ -178,6 +178,28 @@ def print_result(as_json: bool, content: Callable[[], Any], text: Iterable[str |
             typer.echo(block)
 
 
+def confirm(what: str, yes: bool) -> None:
+    """Ask whether to go on, unless the user said ``--yes``.
+
+    Parameters
+    ----------
+    what : str
+        What is about to happen, such as ``remove 3.4 MiB from mirembed-store``.
+    yes : bool
+
+    Raises
+    ------
+    MirembedError
+        The answer is no, or there is nobody to ask.
+    """
+    if yes:
+        return
+    if not sys.stdin or not sys.stdin.isatty():
+        raise MirembedError(f"nothing was removed: give --yes to {what}")
+    if not typer.confirm(f"{what[0].upper()}{what[1:]}?", err=True):
+        raise MirembedError("nothing was removed")
+
+
 def print_event(content: dict[str, Any]) -> None:
     """Print one line of JSON and flush it: a program waits for it."""
     sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")

@@ -14,6 +14,7 @@ import typer
 from mirembed.cli import options
 from mirembed.cli.app import App
 from mirembed.cli.output import Table, print_result
+from mirembed.cli.plugin_commands import load_commands
 from mirembed.progress import counted
 from mirembed.registry import BrokenPlugin, Registry
 from mirembed.registry.plugins import Description, describe
@@ -29,7 +30,11 @@ app = App(help="List the plugins; show, check or write one.", invoke_without_com
 def list_all(
     context: typer.Context,
     hook: Annotated[
-        str | None, typer.Option(metavar="KIND", help="Only dataset, similarity or learner plugins.")
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Only plugins of this kind: dataset, features, network, similarity, learner or command.",
+        ),
     ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Show parameters, and the tracebacks of broken plugins.")
@@ -42,24 +47,31 @@ def list_all(
 
     registry = Registry.discover()
     plugins = registry.of_hook(hook)
+    own = [*getattr(context.find_root().command, "commands", ())]
+    of_plugins = load_commands(registry.command_hooks if registry.has_commands(hook) else (), own)
+    commands = list(of_plugins.commands.values())
     columns = ["kind", "name", "summary", "distribution", "version", *["parameters"] * verbose]
     rows = [
         [p.kind, registry.shown_name(p), p.summary, p.distribution, p.version, *([p.parameters] if verbose else [])]
         for p in plugins
     ]
+    rows += [["command", c.name, c.summary, c.distribution, c.version, *[""] * verbose] for c in commands]
+    clashes = [*registry.clashes(), *of_plugins.taken]
+    broken = [*registry.broken, *of_plugins.broken]
     print_result(
         json,
         lambda: {
             "plugins": [describe(plugin, registry.shown_name(plugin)).to_json() for plugin in plugins],
-            "broken": [asdict(broken) for broken in registry.broken],
+            "commands": [command.to_json() for command in commands],
+            "broken": [asdict(one) for one in broken],
             "left_out": [asdict(left_out) for left_out in registry.left_out],
-            "clashes": registry.clashes(),
+            "clashes": clashes,
         },
         [
             Table(columns, rows),
-            *(f"clash: {clash}" for clash in registry.clashes()),
+            *(f"clash: {clash}" for clash in clashes),
             *(f"left out: {left_out}" for left_out in registry.left_out),
-            *(_broken_text(broken, verbose) for broken in registry.broken),
+            *(_broken_text(one, verbose) for one in broken),
         ],
     )
 
@@ -144,7 +156,7 @@ def _failure(outcome: Outcome) -> str:
 
 @app.command("new")
 def new(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="similarity, dataset or learner.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="dataset, features, network, similarity or learner.")],
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="Name of the plugin: lower-case letters, digits and '-'.")
     ],

@@ -33,7 +33,8 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Approaches to compare; repeatable. With two runs: one for both, or one for each. Default: all.",
+            help="Methods to compare, as the run names them; repeatable. With two runs: one for both, or one for each. "
+            "Default: all.",
         ),
     ] = None,
     top: Annotated[
@@ -47,7 +48,7 @@ def compare(
     store: options.StoreFolder = options.DEFAULT_STORE,
     json: options.Json = False,
 ) -> None:
-    """Compare the approaches of one run, or of two runs on the same folds: which is better, and on which tracks.
+    """Compare the methods of one run, or of two runs on the same folds: which is better, and on which tracks.
 
     Tests the paired differences over the folds (Nadeau & Bengio), corrected for all tests of the run (Holm).
     """

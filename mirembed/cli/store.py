@@ -1,17 +1,16 @@
-"""``mirembed store``: show, verify and compact a store."""
+"""``mirembed store``: show, verify, compact and clean up a store."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mirembed.cli import options
-from mirembed.cli.app import App
-from mirembed.cli.output import ConsoleProgress, Table, print_result
+from mirembed.cli.output import ConsoleProgress, Table, confirm, print_result
 from mirembed.errors import StoreError
 from mirembed.progress import counted, size
 from mirembed.store import Store
@@ -20,12 +19,16 @@ if TYPE_CHECKING:
     from mirembed.inventory import Contents, DatasetSummary
     from mirembed.runs.summary import RunSummary
 
-app = App(name="store", help="Show what is in a store, verify it, or merge its small files.", no_args_is_help=True)
+app = typer.Typer(
+    name="store",
+    help="Show what is in a store, verify it, merge its small files, or remove something.",
+    no_args_is_help=True,
+)
 
 
 @app.command("info")
 def info(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False) -> None:
-    """List the datasets, models and runs of a store."""
+    """List what is in a store, with the disk space that it takes."""
     from mirembed.inventory import contents
 
     found = contents(_existing(store))
@@ -50,34 +53,77 @@ def verify(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Jso
 
 
 @app.command("compact")
-def compact(
-    dataset: options.Dataset = None, store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False
-) -> None:
-    """Merge the small shards of a dataset, or of all datasets in the store."""
+def compact(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False) -> None:
+    """Merge the small files of a store's features."""
     from mirembed.store.compact import compact as run
 
-    place = _existing(store)
     done, lines = [], []
-    for features in place.datasets() if dataset is None else [place.find(dataset)]:
-        name = features.info().spec
+    for features in _existing(store).all_features():
         with ConsoleProgress() as progress:
             result = run(features, progress)
-        done.append({"dataset": name, **asdict(result)})
+        done.append({"features": features.name, **asdict(result)})
         before, after = counted(result.shards_before, "shard"), counted(result.shards_after, "shard")
-        lines.append(f"{name}: {before} ({size(result.bytes_before)}) -> {after} ({size(result.bytes_after)})")
+        lines.append(f"{features.name}: {before} ({size(result.bytes_before)}) -> {after} ({size(result.bytes_after)})")
     print_result(json, lambda: done, lines)
 
 
-def _existing(store: Path) -> Store:
+@app.command("rm")
+def rm(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME...",
+            help="model:NAME (with its embeddings), embeddings:NAME, run:NAME, dataset:SPEC, features:NAME, cache "
+            "(what is rebuilt if missing), or unused (what no dataset or model refers to).",
+        ),
+    ],
+    store: options.StoreFolder = options.DEFAULT_STORE,
+    yes: options.Yes = False,
+    json: options.Json = False,
+) -> None:
+    """Remove models, runs, datasets, features or caches from a store, after saying what and how much."""
+    from mirembed.removal import plan_removals
 
-    if not any((store / name).exists() for name in ("store.json", "datasets", "models", "runs")):
+    planned = plan_removals(_existing(store), names)
+    total = size(sum(removal.bytes for removal in planned))
+    for removal in planned:
+        typer.echo(f"{removal.what}: {size(removal.bytes)}", err=True)
+    if planned:
+        confirm(f"remove {total} from {store}", yes)
+    for removal in planned:
+        removal.remove()
+    removed = [{"what": removal.what, "bytes": removal.bytes} for removal in planned]
+    print_result(json, lambda: {"removed": removed}, [f"removed {total}" if planned else "nothing to remove"])
+
+
+def _existing(store: Path) -> Store:
+    if not any((store / name).exists() for name in ("store.json", "features", "datasets", "models", "runs")):
         raise StoreError(f"there is no store in {store}; create one with `mirembed extract`, or choose another --store")
     return Store(store)
 
 
-def _tables(found: Contents) -> Iterator[Table]:
+def _tables(found: Contents) -> Iterator[Table | str]:
     yield Table(
-        ["dataset", "state", "tracks", "failed", "hours", "size", "shards", "computed by"],
+        ["features", "state", "spec", "values", "recordings", "unused", "hours", "size", "shards", "computed by"],
+        [
+            [
+                one.features,
+                one.state,
+                one.spec,
+                one.values,
+                one.recordings,
+                one.unused,
+                f"{one.hours:.2f}",
+                size(one.bytes),
+                one.shards,
+                ", ".join(f"{backend} ({count})" for backend, count in one.backends.items()),
+            ]
+            for one in found.features
+        ],
+        "Features",
+    )
+    yield Table(
+        ["dataset", "state", "tracks", "failed", "hours", "features", "size"],
         [
             [
                 one.dataset,
@@ -85,9 +131,8 @@ def _tables(found: Contents) -> Iterator[Table]:
                 _tracks(one),
                 one.failures,
                 f"{one.hours:.2f}",
+                ", ".join(f"{spec} ({count})" for spec, count in one.features.items()),
                 size(one.bytes),
-                one.shards,
-                ", ".join(f"{backend} ({count})" for backend, count in one.backends.items()),
             ]
             for one in found.datasets
         ],
@@ -99,6 +144,12 @@ def _tables(found: Contents) -> Iterator[Table]:
             [[m.model, m.state, m.dataset, m.approach, m.tracks, size(m.bytes)] for m in found.models],
             "Models",
         )
+    if found.embeddings:
+        yield Table(
+            ["embeddings of", "state", "recordings", "size"],
+            [[one.model, one.state, one.recordings, size(one.bytes)] for one in found.embeddings],
+            "Embeddings",
+        )
     if found.runs:
         runs = [line for run in found.runs for line in (run, *run.members)]
         headlines = " or ".join(dict.fromkeys(run.metric for run in runs if run.metric)) or "score"
@@ -107,6 +158,9 @@ def _tables(found: Contents) -> Iterator[Table]:
             [_run_row(run) for run in runs],
             "Runs",
         )
+    parts = {"cache": found.cache, "synthesized audio": found.audio}
+    rest = ", ".join(f"{name} {size(n_bytes)}" for name, n_bytes in parts.items() if n_bytes)
+    yield f"{size(found.bytes)} in total" + f" ({rest})" * bool(rest)
 
 
 def _tracks(one: DatasetSummary) -> str:

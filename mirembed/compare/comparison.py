@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mirembed.compare.paired_tests import PairedTest, corrected, n_tested, paired_tests
+from mirembed.differences import differing_settings, made_with
 from mirembed.errors import EvaluationError
 from mirembed.hookspecs import Classification, Regression, Task
-from mirembed.runs.folder import differing_settings
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import describe_undefined, n_undefined
 from mirembed.runs.tables import Predictions
@@ -183,8 +183,10 @@ def compare(a: RunRecord, b: RunRecord | None = None, approaches: Sequence[str] 
     if single:
         p_values = holm([mcnemar_test(one.count_a, one.count_b) for one in found.values()])
         found = {pair: replace(found[pair], mcnemar_p=float(p)) for pair, p in zip(found, p_values, strict=True)}
-    settings = differing_settings(a.configuration, b.configuration)
+    settings = differing_settings(a.configuration, b.configuration) | made_with(a.configuration, b.configuration)
     settings.pop("methods", None)  # the methods are what is compared
+    if a is not b:
+        settings |= _differing_parts(a, b, pairs)
     undefined = [_undefined(a, one) for one, _ in pairs] + [_undefined(b, other) for _, other in pairs]
     return Comparison(
         a=a.folder,
@@ -208,7 +210,7 @@ def _pairs_within(run: RunRecord, approaches: Sequence[str]) -> list[tuple[str, 
     if len(chosen) < 2:
         raise EvaluationError(
             f"nothing to compare {chosen[0]} with: the run {run.folder.name} has {', '.join(run.predictions)}; "
-            "name two approaches (--approach), or a second run"
+            "name two methods (--approach), or a second run"
         )
     return list(combinations(chosen, 2))
 
@@ -216,7 +218,7 @@ def _pairs_within(run: RunRecord, approaches: Sequence[str]) -> list[tuple[str, 
 def _pairs_between(a: RunRecord, b: RunRecord, approaches: Sequence[str]) -> list[tuple[str, str]]:
     if len(approaches) > 2:
         raise EvaluationError(
-            f"{len(approaches)} approaches ({', '.join(approaches)}) for two runs; give one for both, or one for each"
+            f"{len(approaches)} methods ({', '.join(approaches)}) for two runs; give one for both, or one for each"
         )
     if approaches:
         pair = (approaches[0], approaches[-1])
@@ -226,17 +228,29 @@ def _pairs_between(a: RunRecord, b: RunRecord, approaches: Sequence[str]) -> lis
     shared = [(approach, approach) for approach in a.predictions if approach in b.predictions]
     if not shared:
         raise EvaluationError(
-            f"the runs have no approach in common: {a.folder.name} has {', '.join(a.predictions)}; {b.folder.name} has "
+            f"the runs have no method in common: {a.folder.name} has {', '.join(a.predictions)}; {b.folder.name} has "
             f"{', '.join(b.predictions)}; name one in each: --approach {next(iter(a.predictions))} "
             f"--approach {next(iter(b.predictions))}"
         )
     return shared
 
 
+def _differing_parts(a: RunRecord, b: RunRecord, pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[Any, Any]]:
+    """Return the features, networks and learners in which the methods of a pair differ, by a description."""
+    in_a, in_b = ({method.name: method for method in run.methods} for run in (a, b))
+    found: dict[str, tuple[Any, Any]] = {}
+    for one, other in pairs:
+        for part in ("features", "network", "learner"):
+            here, there = (None if (of := getattr(m, part)) is None else str(of) for m in (in_a[one], in_b[other]))
+            if here != there:
+                found[f"the {part} of {one if one == other else f'{one} and {other}'}"] = (here, there)
+    return found
+
+
 def _check_has(run: RunRecord, approach: str) -> None:
     if approach not in run.predictions:
         raise EvaluationError(
-            f"the run {run.folder.name} has no approach {approach!r}; it has {', '.join(run.predictions)}"
+            f"the run {run.folder.name} has no method {approach!r}; it has {', '.join(run.predictions)}"
         )
 
 
@@ -254,9 +268,9 @@ def _check_paired(a: RunRecord, b: RunRecord) -> None:
         )
     one, other = a.configuration, b.configuration
     reasons = []
-    if one["dataset"]["digest"] != other["dataset"]["digest"] or a.task != b.task:
+    if one["dataset"]["tracks"] != other["dataset"]["tracks"] or a.task != b.task:
         reasons.append(
-            "different tracks, labels, audio or spectrogram settings "
+            "different tracks, labels or audio "
             f"({one['dataset']['spec']} with {one['n_tracks']} tracks, "
             f"{other['dataset']['spec']} with {other['n_tracks']})"
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
 
 from mirembed.errors import SpecError
 from mirembed.specs import Spec
@@ -11,27 +13,37 @@ from mirembed.specs import Spec
 NETWORK_BASELINES = ("nn", "fl")
 """Both train a network to predict labels: ``nn`` uses its predictions, ``fl`` gives its embeddings to a learner."""
 
-UNTRAINED_BASELINES = ("chance", "mel", "untrained")
-"""What a trained network has to beat: no features, statistics of the mel bands, an untrained network."""
+UNTRAINED_BASELINES = ("chance", "stats", "untrained")
+"""What a trained network has to beat: no features, statistics of its input over time, an untrained network."""
+
+FROM = "from-"
+"""Before the name of a model: the approach that uses its network without training it."""
+
+Training: TypeAlias = tuple[str | None, str | None, str]
+"""Features, network and what it is trained for: methods with the same training share it."""
 
 
 @dataclass(frozen=True)
 class Approach:
-    """A way to make predictions: ``nn``, ``fl``, learning a similarity, or a baseline without training.
+    """A way to make predictions: ``nn``, ``fl``, similarity learning, a baseline without training, or a saved network.
 
     Attributes
     ----------
     name : str
-        As typed: ``nn``, ``fl``, ``rbf-sl``, ``rbf:gamma=2-sl``, ``chance``, ``mel``, ``untrained``.
+        As typed: ``nn``, ``fl``, ``rbf-sl``, ``rbf:gamma=2-sl``, ``chance``, ``stats``, ``untrained``; of a saved
+        network, ``from-`` and the name of its model.
     similarity : Spec or None
         Compares embeddings; None for the baselines.
     label_similarity : Spec or None
         Compares labels; None for the baselines.
+    model : str or None
+        The model whose network and normalization are used as they are: a folder, or a name in the store.
     """
 
     name: str
     similarity: Spec | None = None
     label_similarity: Spec | None = None
+    model: str | None = None
 
     @classmethod
     def parse(cls, text: str, label_similarity: Spec | None = None) -> Approach:
@@ -56,51 +68,153 @@ class Approach:
         similarity = Spec.parse(text.removesuffix("-sl"))
         return cls(f"{similarity}-sl", similarity, label_similarity or similarity)
 
+    @classmethod
+    def of_model(cls, model: str, similarity: Spec | None = None) -> Approach:
+        """Return the approach that gives the embeddings of a saved network to a learner.
+
+        >>> Approach.of_model("mirembed-store/models/demo-rbf-sl").name
+        'from-demo-rbf-sl'
+
+        Parameters
+        ----------
+        model : str
+            Its folder, or its name in the store.
+        similarity : Spec or None
+            What the network learned, if that is known.
+        """
+        return cls(f"{FROM}{Path(model).name}", similarity, model=model)
+
     @property
     def training(self) -> str:
-        """Identifies the network: approaches with the same value, such as ``nn`` and ``fl``, share one training."""
+        """What a network is trained for: approaches with the same value, such as ``nn`` and ``fl``, share a network."""
         if self.name in NETWORK_BASELINES:
             return "baseline"
-        return self.name if self.similarity is None else f"{self.similarity} | {self.label_similarity}"
+        if self.model is not None or self.similarity is None:
+            return self.name
+        return f"{self.similarity} | {self.label_similarity}"
 
     @property
     def trains(self) -> bool:
         """Whether a network is trained."""
-        return self.name not in UNTRAINED_BASELINES
+        return self.name not in UNTRAINED_BASELINES and self.model is None
 
     @property
     def learns(self) -> bool:
         """Whether a learner makes the predictions."""
         return self.name not in ("nn", "chance")
 
+    @property
+    def takes_features(self) -> bool:
+        """Whether it takes ``--features``: ``chance`` needs none, and a saved network has its own."""
+        return self.name != "chance" and self.model is None
+
+    @property
+    def takes_network(self) -> bool:
+        """Whether it takes ``--network``; ``untrained`` does too."""
+        return self.takes_features and self.name != "stats"
+
 
 @dataclass(frozen=True)
 class Method:
-    """An approach together with the learner that makes its predictions.
+    """One row of a table of results: an approach with the features, the network and the learner that it uses.
 
     Attributes
     ----------
     name : str
-        The approach's name; ``APPROACH+LEARNER`` where there are several learners.
+        ``APPROACH+LEARNER@NETWORK@FEATURES``; each part but the first only where there are several to tell apart.
+    features : str or None
+        None for ``chance``, which has none. A saved network has its model's, which are known once the model is read.
+    network : str or None
+        None for ``stats`` and ``chance``, and for a saved network.
     approach : Approach
     learner : Spec or None
         None for approaches without a learner: ``nn``, ``chance``.
     """
 
     name: str
+    features: str | None
+    network: str | None
     approach: Approach
     learner: Spec | None
 
+    @property
+    def training(self) -> Training:
+        """Identifies the embeddings: methods with the same value share one training."""
+        return self.features, self.network, self.approach.training
 
-def combine(approaches: Iterable[Approach], learners: Sequence[Spec]) -> tuple[Method, ...]:
-    """Combine every approach with every learner; an approach without a learner makes one method.
+    @property
+    def training_name(self) -> str:
+        """`training` as text, for the names of files."""
+        return self.approach.training + self.told_apart
 
-    >>> [method.name for method in combine([Approach("nn"), Approach("fl")], [Spec("svm"), Spec("knn")])]
+    @property
+    def label(self) -> str:
+        """The name without the learner: ``APPROACH@NETWORK@FEATURES``."""
+        return self.approach.name + self.told_apart
+
+    @property
+    def told_apart(self) -> str:
+        """The end of the name, ``@NETWORK@FEATURES``; each part only where there are several to tell apart."""
+        with_learner = f"{self.approach.name}+{self.learner}"
+        return self.name.removeprefix(with_learner if self.name.startswith(with_learner) else self.approach.name)
+
+
+def combine(
+    features: Sequence[str], networks: Sequence[str], approaches: Iterable[Approach], learners: Sequence[Spec]
+) -> tuple[Method, ...]:
+    """Combine every approach with every learner, network and features that it takes.
+
+    >>> svm, knn = Spec("svm"), Spec("knn")
+    >>> [method.name for method in combine(["logmel"], ["gru"], [Approach("nn"), Approach("fl")], [svm, knn])]
     ['nn', 'fl+svm', 'fl+knn']
+    >>> approaches = [Approach("fl"), Approach("stats"), Approach("chance")]
+    >>> [method.name for method in combine(["logmel", "chroma"], ["gru"], approaches, [svm])]
+    ['fl@logmel', 'fl@chroma', 'stats@logmel', 'stats@chroma', 'chance']
     """
-    several = len(learners) > 1
+
+    def apart(sign: str, value: str | Spec | None, several: Sequence[object]) -> str:
+        return f"{sign}{value}" if value is not None and len(several) > 1 else ""
+
     return tuple(
-        Method(f"{approach.name}+{learner}" if several and learner else approach.name, approach, learner)
+        Method(
+            approach.name + apart("+", learner, learners) + apart("@", network, networks) + apart("@", one, features),
+            one,
+            network,
+            approach,
+            learner,
+        )
         for approach in approaches
         for learner in (learners if approach.learns else [None])
+        for network in (networks if approach.takes_network else [None])
+        for one in (features if approach.takes_features else [None])
     )
+
+
+def columns(methods: Sequence[Method]) -> dict[str, list[str]]:
+    """Return what tells methods apart in a table, by the heading of a column: an entry for each method.
+
+    Their names, unless they differ in network or features; then a column for each part in which some differ.
+
+    >>> columns(combine(["logmel"], ["gru"], [Approach("fl"), Approach("chance")], [Spec("svm")]))
+    {'approach': ['fl', 'chance']}
+    >>> columns(combine(["logmel", "chroma"], ["gru"], [Approach("fl"), Approach("chance")], [Spec("svm")]))
+    {'approach': ['fl', 'fl', 'chance'], 'features': ['logmel', 'chroma', '']}
+    """
+    parts: dict[str, list[Spec | str | None]] = {
+        "learner": [method.learner for method in methods],
+        "network": [method.network for method in methods],
+        "features": [method.features for method in methods],
+    }
+    several = {name: values for name, values in parts.items() if len(set(map(str, values)) - {"None"}) > 1}
+    if not several.keys() & {"network", "features"}:
+        return {"method" if "learner" in several else "approach": [method.name for method in methods]}
+    shown = {name: ["" if value is None else str(value) for value in values] for name, values in several.items()}
+    return {"approach": [method.approach.name for method in methods], **shown}
+
+
+def by_training(methods: Iterable[Method]) -> list[tuple[Method, ...]]:
+    """Group methods by the training that they share."""
+    groups: dict[Training, list[Method]] = {}
+    for method in methods:
+        groups.setdefault(method.training, []).append(method)
+    return [tuple(group) for group in groups.values()]

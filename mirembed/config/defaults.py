@@ -1,9 +1,14 @@
 """The default values of all settings: command line, experiment files and training take them from here."""
 
+FEATURES = "logmel"
+NETWORK = "gru"
 APPROACH = "rbf-sl"
 LEARNER = "svm"
 EPOCHS = 400
 BATCH = 32
+OPTIMIZER = "adadelta"
+EXCERPT = 100
+"""Frames per excerpt."""
 SEED = 0
 NORMALIZE = "training"
 DEVICE = "auto"

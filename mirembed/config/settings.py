@@ -10,12 +10,12 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias
 
 from mirembed.config import defaults
-from mirembed.config.approaches import Approach, Method, combine
+from mirembed.config.approaches import Approach, Method, by_training, combine
 from mirembed.errors import SpecError
 from mirembed.specs import Spec, near_names
 
 Normalize: TypeAlias = Literal["training", "dataset"]
-"""Which tracks the band statistics of the normalization come from."""
+"""Which tracks the means and deviations of the normalization come from."""
 
 _RESERVED_NAMES = ("report", "manifest.json", "experiment.toml")
 """Other entries in the folder of an experiment."""
@@ -41,13 +41,23 @@ class Settings:
         Name of the evaluation, if an experiment has several.
     dataset : tuple of str
         By default the only dataset in the store.
+    features, network : tuple of str
+        Each is combined with every approach that takes one. Features joined by ``+`` are stacked.
     approach, similarity : tuple of str
-        Together they give `approaches`; ``rbf-sl`` if both are empty.
+        With ``from_`` they give `approaches`; ``rbf-sl`` if all are empty.
+    from_ : tuple of str
+        Models whose networks are used as they are: folders, or names in the store.
     label_similarity : str or None
         Compares labels; by default, labels are compared by the similarity that compares embeddings.
     learner : tuple of str
         Each is combined with every approach that needs one.
     epochs, batch : int
+    optimizer : str
+        Of torch, with its parameters: ``adadelta``, ``adam:lr=0.001``.
+    excerpt : int
+        Frames of each track in an epoch; features of one frame ignore it.
+    deltas : bool or None
+        Whether the differences of consecutive frames are appended to the input; None: for features with several frames.
     seed : tuple of int
         Each draws its own folds, weights and excerpts.
     folds : str or None
@@ -59,11 +69,11 @@ class Settings:
     test_size : float or None
         Fraction of the tracks (with ``grouped``, of the groups) that each random split tests.
     normalize : {"training", "dataset"}
-        Which tracks the band statistics come from.
+        Which tracks the means and deviations of the input come from.
     exclude : str or None
         ``known-faults``, or None to exclude no track.
     checkpoint_every : int
-        Score after every so many epochs, for the curves; 0 scores after the last epoch only.
+        Number of epochs between scores, for the learning curves; 0 scores after the last epoch only.
     keep_models : bool
         Keep the models of all folds.
     keep_embeddings : bool
@@ -76,12 +86,18 @@ class Settings:
 
     name: str = ""
     dataset: tuple[str, ...] = ()
+    features: tuple[str, ...] = (defaults.FEATURES,)
+    network: tuple[str, ...] = (defaults.NETWORK,)
     approach: tuple[str, ...] = ()
     similarity: tuple[str, ...] = ()
+    from_: tuple[str, ...] = ()
     label_similarity: str | None = None
     learner: tuple[str, ...] = (defaults.LEARNER,)
     epochs: int = defaults.EPOCHS
     batch: int = defaults.BATCH
+    optimizer: str = defaults.OPTIMIZER
+    excerpt: int = defaults.EXCERPT
+    deltas: bool | None = None
     seed: tuple[int, ...] = (defaults.SEED,)
     folds: str | None = None
     cv: int | None = None
@@ -96,7 +112,7 @@ class Settings:
     engine: str = defaults.ENGINE
 
     def __post_init__(self) -> None:
-        for name, lowest in {"epochs": 1, "batch": 1, "checkpoint_every": 0}.items():
+        for name, lowest in {"epochs": 1, "batch": 1, "excerpt": 1, "checkpoint_every": 0}.items():
             if getattr(self, name) < lowest:
                 raise SpecError(f"{flag(name)} is {getattr(self, name)}: expected at least {lowest}")
         if self.name.startswith(".") or self.name in _RESERVED_NAMES:
@@ -104,7 +120,7 @@ class Settings:
         for seed in self.seed:
             if not 0 <= seed < 2**32:
                 raise SpecError(f"--seed is {seed}: expected a number from 0 to {2**32 - 1}")
-        for name in ("seed", "learner"):
+        for name in ("features", "network", "learner", "seed"):
             if not getattr(self, name):
                 raise SpecError(f"{flag(name)} is empty: expected at least one")
             _refuse_repeats(flag(name), getattr(self, name))
@@ -114,7 +130,7 @@ class Settings:
 
     @property
     def approaches(self) -> tuple[Approach, ...]:
-        """The approaches that ``approach`` and ``similarity`` name.
+        """The approaches that ``approach``, ``similarity`` and ``from_`` name.
 
         Raises
         ------
@@ -123,7 +139,10 @@ class Settings:
         """
         labels = None if self.label_similarity is None else Spec.parse(self.label_similarity)
         names = [*self.approach, *(f"{Spec.parse(similarity)}-sl" for similarity in self.similarity)]
-        approaches = tuple(Approach.parse(name, labels) for name in names or [defaults.APPROACH])
+        if not names and not self.from_:
+            names = [defaults.APPROACH]
+        saved = [Approach.of_model(model) for model in self.from_]
+        approaches = (*(Approach.parse(name, labels) for name in names), *saved)
         if labels is not None and not any(approach.similarity for approach in approaches):
             listed = ", ".join(approach.name for approach in approaches)
             raise SpecError(f"--label-similarity {labels}: no approach given ({listed}) learns a similarity; omit it")
@@ -143,26 +162,34 @@ class Settings:
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        """Every approach combined with every learner."""
-        return combine(self.approaches, self.learners)
+        """Every approach combined with the learners, networks and features that it takes."""
+        networks = [str(Spec.parse(network)) for network in self.network]
+        return combine(self.features, networks, self.approaches, self.learners)
 
     @property
     def trainings(self) -> list[tuple[Method, ...]]:
-        """The methods, grouped by the network that they share."""
-        groups: dict[str, list[Method]] = {}
-        for method in self.methods:
-            groups.setdefault(method.approach.training, []).append(method)
-        return [tuple(group) for group in groups.values()]
+        """The methods, grouped by the training that they share."""
+        return by_training(self.methods)
 
     def check(self) -> None:
-        """Parse approaches and learners, so that a typo is reported before any work starts.
+        """Parse everything that names a plugin, so that a typo is reported before any work starts.
 
         Raises
         ------
         SpecError
-            If one is malformed, see `approaches` and `learners`.
+            If something is malformed, see `approaches` and `learners`; or features or networks are given that no
+            approach uses.
         """
-        _ = self.methods
+        _ = self.methods, Spec.parse(self.optimizer)
+        listed = ", ".join(approach.name for approach in self.approaches)
+        uses = {
+            "features": any(approach.takes_features for approach in self.approaches),
+            "network": any(approach.takes_network for approach in self.approaches),
+        }
+        for name, used in uses.items():
+            given: tuple[str, ...] = getattr(self, name)
+            if not used and given != getattr(Settings(), name):
+                raise SpecError(f"{flag(name)} {given[0]}: none of the approaches ({listed}) uses it; omit it")
 
     def updated(self, content: Mapping[str, Any], where: str) -> Settings:
         """Return a copy with the values of ``content``, whose keys are those of experiment files.
@@ -209,10 +236,10 @@ class Settings:
 def key(name: str) -> str:
     """Return the spelling of an attribute in a file.
 
-    >>> key("test_size")
-    'test-size'
+    >>> key("test_size"), key("from_")
+    ('test-size', 'from')
     """
-    return name.replace("_", "-")
+    return name.rstrip("_").replace("_", "-")
 
 
 def flag(name: str) -> str:

@@ -49,14 +49,14 @@ _LISTED_FACTS = ("title", "n_tracks", "labels", "license", "source", "citation")
 
 def overview(registry: Registry, store: Store) -> list[Overview]:
     """Return a row for every dataset plugin, sorted by name."""
-    infos = [(features, features.info()) for features in store.datasets()]
+    infos = [(dataset, dataset.info()) for dataset in store.datasets()]
     rows = []
     for plugin in sorted((p for p in registry.plugins if p.kind == "dataset"), key=registry.shown_name):
         name = registry.shown_name(plugin)
         card = getattr(plugin.factory, "card", None)
         stored = [
-            f"{len(features.columns()) - info.n_unlisted} of {info.n_listed + info.n_absent}"
-            for features, info in infos
+            f"{dataset.n_listed()} of {info.n_listed + info.n_absent}"
+            for dataset, info in infos
             if Spec.parse(info.spec).name in (name, plugin.full_name)
         ]
         if not isinstance(card, Card):

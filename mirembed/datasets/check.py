@@ -6,6 +6,7 @@ turn the measurements and the listing into findings.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,14 +22,16 @@ from numpy.typing import NDArray
 from mirembed import workers
 from mirembed.audio.decoding import decode
 from mirembed.audio.files import audio_files, default_timeout, file_stamp, printable
+from mirembed.audio.samples import SamplesAudio
 from mirembed.config import defaults
 from mirembed.datasets.duplicates import fingerprint, same_recordings
 from mirembed.datasets.splits import default_scheme, groups_on_both_sides, make_folds
 from mirembed.errors import AudioError, EvaluationError, MirembedError, StoreError, StoreWriteError
 from mirembed.extract.file_features import WORKER_KEPT
-from mirembed.hookspecs import Card, Classification, Listing, Split, Track
+from mirembed.hookspecs import Card, Classification, Features, Listing, Split, Track
 from mirembed.progress import NO_PROGRESS, Progress, counted
-from mirembed.spectrogram import log_mel
+from mirembed.registry import Registry
+from mirembed.specs import Spec
 from mirembed.store.files import read_table, write_table
 
 SILENT = 0.5
@@ -338,7 +341,7 @@ def _measure(path: Path) -> Measurement:
     try:
         audio = decode(path)
         # Raises what `extract` would: a rate too low for the bands, or less than one frame.
-        log_mel(audio.samples[: audio.rate // 10], audio.rate)
+        _features().extract(SamplesAudio(audio.samples[: audio.rate // 10], audio.rate))
     except (AudioError, MemoryError) as error:
         reason = str(error) if isinstance(error, AudioError) else "not enough memory to decode it"
         return Measurement(name, *stamp, error=reason)
@@ -352,6 +355,13 @@ def _measure(path: Path) -> Measurement:
         audio_hash=audio.audio_hash,
         words=fingerprint(audio.samples, audio.rate).tobytes(),
     )
+
+
+@functools.cache
+def _features() -> Features:
+    """Create the default features, once for each worker."""
+    features: Features = Registry.discover().create("features", Spec.parse(defaults.FEATURES))
+    return features
 
 
 def _silent_share(samples: NDArray[np.float32], rate: int) -> float:

@@ -1,4 +1,4 @@
-"""Estimates of the time, memory and disk space of an experiment, from two epochs of one training per evaluation."""
+"""Estimates of the time, memory and disk space of an experiment, from two epochs of one training of each kind."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import psutil
 
+from mirembed.evaluate.experiment import embed_missing
 from mirembed.evaluate.fold import FoldTraining, train_fold
 from mirembed.evaluate.plan import PlannedRun
 from mirembed.progress import NO_PROGRESS, Progress, counted, duration, size
@@ -19,6 +20,56 @@ from mirembed.runs.folder import RunFolder
 from mirembed.workers.executor import run_trainings
 
 _EPOCHS = 2
+
+_Kind: TypeAlias = tuple[str | None, str | None, bool]
+"""Features, network, and whether it is trained: trainings of one kind cost the same."""
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """The cost of trainings with the same features and network.
+
+    Attributes
+    ----------
+    features, network : str or None
+        None for methods without.
+    trained : bool
+        Whether the network is trained; otherwise only learners are fitted.
+    trainings : int
+        How many there are.
+    scorings : int
+        How often learners are fitted to the embeddings of a fold and its test tracks predicted.
+    seconds : float
+        Of each, in one worker process.
+    memory : int
+        Bytes of a worker process, without shared memory.
+    shared : int
+        Bytes of the memory that the worker processes share.
+    disk : int
+        Bytes that all of them write into the run folder.
+    """
+
+    features: str | None
+    network: str | None
+    trained: bool
+    trainings: int
+    scorings: int
+    seconds: float
+    memory: int
+    shared: int
+    disk: int
+
+    def describe(self) -> str:
+        """Return the cost in a line."""
+        what = " on ".join(name for name in (self.network, self.features) if name is not None) or "no features"
+        if not self.trained:
+            what += ", not trained"
+        many = counted(self.trainings, "training" if self.trained else "fit")
+        return f"{what}: {many}, about {_seconds(self.seconds)} each"
+
+
+def _seconds(seconds: float) -> str:
+    return duration(seconds) if seconds >= 1 else f"{seconds:.1g} s"
 
 
 @dataclass(frozen=True)
@@ -40,9 +91,11 @@ class Cost:
     memory : int
         Bytes of all worker processes together, with shared memory counted once.
     frames : int
-        Bytes of the file with all frames, which the workers share and the system may drop from memory.
+        Bytes of the files with all frames, which the workers share and the system may drop from memory.
     disk : int
         Bytes of the run folder.
+    parts : tuple of TrainingCost
+        By features and network.
     """
 
     name: str
@@ -53,14 +106,16 @@ class Cost:
     memory: int
     frames: int
     disk: int
+    parts: tuple[TrainingCost, ...]
 
     def describe(self) -> str:
-        """Return the cost in a line."""
-        return (
+        """Return the cost in a line, and a line for each of its parts."""
+        whole = (
             f"{self.name}: {counted(self.trainings, 'network')}, scored {counted(self.scorings, 'time')}: about "
             f"{duration(self.seconds)}, {size(self.memory)} of memory, {size(self.frames)} of frames, "
             f"{size(self.disk)} of disk space"
         )
+        return "\n".join([whole, *(f"  {part.describe()}" for part in self.parts)])
 
 
 @dataclass(frozen=True)
@@ -80,7 +135,7 @@ class Estimate:
         return {"evaluations": [asdict(cost) for cost in self.costs], "jobs": self.jobs, "seconds": self.seconds}
 
     def describe(self) -> str:
-        """Return the costs, a line each, and their sum."""
+        """Return the costs and their sum."""
         lines = [cost.describe() for cost in self.costs]
         return "\n".join([*lines, f"total: about {duration(self.seconds)} with --jobs {self.jobs}; nothing was saved"])
 
@@ -97,7 +152,7 @@ class _Measured:
 
 
 def estimate(planned: Sequence[PlannedRun], *, jobs: int, progress: Progress = NO_PROGRESS) -> Estimate:
-    """Measure two epochs and one scoring of each evaluation, and estimate the cost of all of it.
+    """Measure two epochs and one scoring of each combination of features and network, and estimate the total cost.
 
     Nothing is left on the disk.
 
@@ -111,28 +166,54 @@ def estimate(planned: Sequence[PlannedRun], *, jobs: int, progress: Progress = N
 
 
 def _estimate_run(planned: PlannedRun, jobs: int, progress: Progress) -> Cost:
-    frames, settings = planned.tracks.frames, planned.settings
     for note in planned.fold_notes:
         progress.note(note)
-    with tempfile.TemporaryDirectory(prefix="mirembed-") as folder, frames.in_use():
+    with tempfile.TemporaryDirectory(prefix="mirembed-") as folder, planned.tracks.in_use():
         trainings = planned.trainings(RunFolder.resume_at(Path(folder) / "run", {}, ""))
-        trained = [training for training in trainings if training.job.approach.trains]
-        # All networks have the same size; they differ in the number of their learners.
-        sample = max(trained or trainings, key=lambda training: len(training.job.methods))
+        kinds: dict[_Kind, list[FoldTraining]] = {}
+        for training in trainings:
+            method = training.job.methods[0]
+            kinds.setdefault((method.features, method.network, method.approach.trains), []).append(training)
+        # Trainings of one kind have the same size; they differ in the number of their learners.
+        samples = [max(group, key=lambda one: len(one.job.methods)) for group in kinds.values()]
+        embed_missing(samples, 1, progress)
         description = f"measuring {_EPOCHS} epochs of {planned.describe()}"
-        [(_, measured)] = run_trainings(_measure, [_shorten(sample)], [_EPOCHS], 1, progress, description)
-    checkpoints = math.ceil(settings.epochs / settings.checkpoint_every) - 1 if settings.checkpoint_every else 0
-    scorings = len(trainings) + len(trained) * checkpoints
+        arguments, epochs = [_shorten(sample) for sample in samples], [_EPOCHS] * len(samples)
+        measured = dict(run_trainings(_measure, arguments, epochs, 1, progress, description))
+    parts = tuple(
+        _cost(kind, len(group), measured[number], planned) for number, (kind, group) in enumerate(kinds.items())
+    )
     workers = min(jobs, len(trainings))
     return Cost(
         name=planned.describe(),
-        trainings=len(trained),
-        epochs=settings.epochs,
-        scorings=scorings,
-        seconds=(len(trained) * settings.epochs * measured.epoch + scorings * measured.scoring) / workers,
-        memory=measured.shared + measured.memory * workers,
-        frames=math.prod(frames.shape) * 4,
-        disk=measured.disk * scorings,
+        trainings=sum(part.trainings for part in parts if part.trained),
+        epochs=planned.settings.epochs,
+        scorings=sum(part.scorings for part in parts),
+        seconds=sum(part.seconds * part.trainings for part in parts) / workers,
+        memory=max(part.shared + part.memory * workers for part in parts),
+        frames=sum(math.prod(frames.shape) * 4 for frames in planned.tracks.frames.values()),
+        disk=sum(part.disk for part in parts),
+        parts=parts,
+    )
+
+
+def _cost(kind: _Kind, n: int, measured: _Measured, planned: PlannedRun) -> TrainingCost:
+    """Return the cost of ``n`` trainings of a kind."""
+    features, network, trained = kind
+    settings = planned.settings
+    scorings = 1
+    if trained and settings.checkpoint_every:
+        scorings = math.ceil(settings.epochs / settings.checkpoint_every)
+    return TrainingCost(
+        features=features,
+        network=network,
+        trained=trained,
+        trainings=n,
+        scorings=n * scorings,
+        seconds=(settings.epochs * measured.epoch if trained else 0.0) + scorings * measured.scoring,
+        memory=measured.memory,
+        shared=measured.shared,
+        disk=measured.disk * n * scorings,
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,13 @@ import pyarrow as pa
 from mirembed.config import Settings, write_experiment
 from mirembed.datasets.catalog import exclude_tracks, official_splits
 from mirembed.errors import SpecError, StoreError, UnknownNameError
-from mirembed.evaluate.fold import FoldTraining, train_fold
+from mirembed.evaluate.fold import FoldTraining, embed_saved, train_fold
 from mirembed.evaluate.plan import PlannedRun, plan_run
-from mirembed.fit.resolve import choose_device, describe_plugins
+from mirembed.features.info import FeaturesInfo, split_spec
+from mirembed.fit.resolve import choose_device, choose_engine_for, describe_plugins, resolve_settings
+from mirembed.fit.saved import SavedNetwork, needed_features, open_saved, with_saved
 from mirembed.progress import NO_PROGRESS, Progress, counted
-from mirembed.provenance import versions
+from mirembed.provenance import environment, recorded_plugins
 from mirembed.registry import Kind, Registry
 from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.scores import Scores, score, zero_width_warnings
@@ -30,7 +31,6 @@ from mirembed.specs import Spec
 from mirembed.store import Store
 from mirembed.store.root import slug
 from mirembed.store.tracks import Tracks, open_tracks
-from mirembed.training.engine import choose_engine
 from mirembed.training.labels import undeclared
 from mirembed.workers.executor import run_trainings
 
@@ -63,6 +63,7 @@ class Result:
             "seeds": list(settings.seed),
             "epochs": settings.epochs,
             "chance": self.chance,
+            "methods": self.run.manifest["configuration"]["methods"],
             "notes": self.run.read_notes(),
             "run": str(self.run.folder),
             "approaches": {one.method: one.to_json() for one in self.scores},
@@ -93,55 +94,78 @@ def plan_experiment(
     MirembedError
         If a setting is wrong, or a dataset is missing.
     """
-    opened: dict[str, Tracks | None] = {}
+    opened: dict[tuple[str, ...], Tracks | None] = {}
     planned: list[PlannedRun] = []
     for one in settings:
         one.check()
         one = replace(one, device=choose_device(one.device))
         require_plugins(one, registry, store.runs)
-        plugins = describe_plugins(one, registry)
+        one, of_settings = resolve_settings(one, registry)
+        saved = open_saved(one.approaches, store, registry)
+        one = replace(one, from_=tuple(network.reference(store.models) for network in saved.values()))
+        plugins = describe_plugins(one, registry, saved, of_settings)
+        features = needed_features(of_settings, with_saved(one.methods, saved), saved)
         for dataset in dict.fromkeys(one.dataset or [""]):
-            if dataset not in opened:
-                opened[dataset] = _open(dataset, store, all_needed, progress)
-            tracks = opened[dataset]
+            key = (dataset, *(name for info in features for name in (info.spec, *info.digests)))
+            if key not in opened:
+                opened[key] = _open(dataset, store, features, all_needed, progress)
+            tracks = opened[key]
             if tracks is not None:
-                planned.append(_plan_dataset(one, tracks, registry, plugins, progress))
+                planned.append(_plan_dataset(one, tracks, registry, plugins, saved, progress))
     if not planned:
-        wanted = ", ".join(name for name in opened if name)
+        wanted = ", ".join(dict.fromkeys(name for name, *_ in opened if name))
         raise StoreError(f"the store {store.root} has none of {wanted}; run `mirembed extract --dataset NAME` first")
     names = [run.name for run in planned]
     for name in names:
         if names.count(name) > 1:
             raise SpecError(f"two evaluations are named {name}; give each table [[evaluation]] its own name")
-    # Only now, as the choice takes a second.
-    choose = cache(lambda engine, device: choose_engine(engine, device, progress.note))
-    return [
-        replace(run, settings=replace(run.settings, engine=choose(run.settings.engine, run.settings.device)))
-        for run in planned
-    ]
+    return _with_engines(planned, registry, progress)  # only now, as the choice takes a second
 
 
-def _open(dataset: str, store: Store, needed: bool, progress: Progress) -> Tracks | None:
+def _with_engines(planned: Sequence[PlannedRun], registry: Registry, progress: Progress) -> list[PlannedRun]:
+    """Check the networks of runs, and choose their engines; each note about them is shown once."""
+    shown: set[str] = set()
+
+    def note(text: str) -> None:
+        if text not in shown:
+            shown.add(text)
+            progress.note(text)
+
+    chosen = []
+    for run in planned:
+        engine = choose_engine_for(run.settings, registry, run.methods, run.tracks.features, note)
+        chosen.append(replace(run, settings=replace(run.settings, engine=engine)))
+    return chosen
+
+
+def _open(
+    dataset: str, store: Store, features: Sequence[FeaturesInfo], needed: bool, progress: Progress
+) -> Tracks | None:
     try:
-        features = store.find(Spec.parse(dataset) if dataset else None)
+        stored = store.find(Spec.parse(dataset) if dataset else None)
     except StoreError as error:
         if needed:
             raise
         progress.note(f"warning: skipping {dataset}: {error}")
         return None
-    return open_tracks(features, progress)
+    return open_tracks(store, stored, features, progress)
 
 
 def _plan_dataset(
-    settings: Settings, tracks: Tracks, registry: Registry, plugins: Mapping[str, Any], progress: Progress
+    settings: Settings,
+    tracks: Tracks,
+    registry: Registry,
+    plugins: Mapping[str, Any],
+    saved: Mapping[str, SavedNetwork],
+    progress: Progress,
 ) -> PlannedRun:
     spec = tracks.info.spec
     name = settings.name if settings.name and len(settings.dataset) < 2 else f"{settings.name}-{spec}".strip("-")
     official = official_splits(registry, Spec.parse(spec), tracks.info.plugin)
     tracks = exclude_tracks(registry, tracks, settings.exclude, progress)
-    approaches = tuple(approach.name for approach in settings.approaches)
+    approaches = tuple(approach.name for approach in settings.approaches if approach.model is None)
     settings = replace(settings, dataset=(spec,), approach=approaches, similarity=())
-    return plan_run(settings, tracks, registry, plugins, official, slug(name))
+    return plan_run(settings, tracks, registry, plugins, official, slug(name), saved)
 
 
 def run_experiment(
@@ -186,10 +210,10 @@ def run_experiment(
     configuration = {
         "grid": [one.name for one in planned],
         "experiment": text,
-        "datasets": {one.name: one.tracks.digest for one in planned},
-        "versions": versions(),
+        "evaluations": {one.name: one.configuration() for one in planned},
+        **environment(),
     }
-    whole = RunFolder.resume(store.runs, "experiment", configuration, command)
+    whole = RunFolder.resume(store.runs, "experiment", configuration, command, progress.note)
     with whole.lock():
         whole.write_experiment(text)
         results = []
@@ -249,7 +273,7 @@ def evaluate(
             progress.note(f"warning: {repeats.folder.name} may not be reproduced: {difference}")
     if folder is None:
         name = slug(planned.tracks.info.spec.partition(":")[0])
-        run = RunFolder.resume(runs, name, configuration, command)
+        run = RunFolder.resume(runs, name, configuration, command, progress.note)
     else:
         run = RunFolder.resume_at(folder, configuration, command)
     with run.lock():
@@ -265,21 +289,24 @@ def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: P
     """Run the missing trainings, and write the whole run except the mark that it is finished."""
     for note in planned.fold_notes:
         progress.note(note)
-    without = [approach.name for approach in planned.settings.approaches if approach.name in ("chance", "mel")]
-    if planned.settings.keep_models and without:
-        progress.note(f"--keep-models keeps no model of {', '.join(without)}: there is no network to keep")
+    unsaved = [one for one in planned.methods if one.approach.name in ("chance", "stats") or one.approach.model]
+    if planned.settings.keep_models and unsaved:
+        without = ", ".join(dict.fromkeys(method.label for method in unsaved))
+        progress.note(f"--keep-models keeps no model of {without}: there is no new network to keep")
     notes = [*planned.tracks.notes, *planned.fold_notes]  # those of the tracks were shown when they were opened
     run.write_notes(notes)
     run.write_folds(folds_table(planned.tracks.ids, planned.folds))
     run.write_experiment(write_experiment([planned.settings]))
+    run.write_plugins(planned.plugin_files)
     trainings = planned.trainings(run)
     if n_finished := sum(training.part.exists for training in trainings):
         progress.note(f"resuming {run.folder}: {n_finished} of {counted(len(trainings), 'training')} finished")
     if names := undeclared(planned.tracks.task):
         progress.note(f"no range is declared for {', '.join(names)}; using the range of each fold's training tracks")
-    with planned.tracks.frames.in_use():
+    with planned.tracks.in_use():
+        embed_missing(trainings, jobs, progress)
         _run_missing(trainings, jobs, progress)
-    methods = [method.name for method in planned.settings.methods]
+    methods = [method.name for method in planned.methods]
     predictions = run.merge_parts([training.part for training in trainings], methods)
     notes += _model_notes(trainings, progress)
     scores = _score_all(planned, predictions)
@@ -291,13 +318,24 @@ def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: P
     return scores
 
 
+def embed_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progress) -> None:
+    """Embed all tracks once with each saved network that unfinished trainings use."""
+    missing = {one.saved.path: one for one in trainings if one.saved is not None and not one.part.exists}
+    todo = [training for path, training in missing.items() if not path.exists()]
+    if todo:
+        n_tracks = counted(len(todo[0].ids), "track")
+        description = f"embedding {n_tracks} with {counted(len(todo), 'saved network')}"
+        for _ in run_trainings(embed_saved, todo, [1] * len(todo), jobs, progress, description):
+            pass
+
+
 def _run_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progress) -> None:
     """Run the trainings that are not finished, those without a network last."""
     missing = [training for training in trainings if not training.part.exists]
     for trains in (True, False):
         group = [training for training in missing if training.job.approach.trains == trains]
         if group:
-            epochs, description = 1, "scoring untrained baselines"
+            epochs, description = 1, "scoring methods without training"
             if trains:
                 epochs = group[0].job.settings.epochs
                 description = f"training {counted(len(group), 'network')} for {counted(epochs, 'epoch')}"
@@ -334,6 +372,8 @@ def require_plugins(settings: Settings, registry: Registry, runs: Path) -> None:
         If there is such a plugin. Missing plugins that no run knows are reported where they are used.
     """
     specs: list[tuple[Kind, str]] = [("learner", learner.name) for learner in settings.learners]
+    specs += [("features", spec.name) for features in settings.features for spec in split_spec(features)]
+    specs += [("network", Spec.parse(network).name) for network in settings.network]
     for approach in settings.approaches:
         both = (approach.similarity, approach.label_similarity)
         specs += [("similarity", spec.name) for spec in both if spec is not None]
@@ -351,8 +391,5 @@ def _recorded_plugins(runs: Path, kind: Kind) -> Iterator[tuple[str, Mapping[str
     for folder in reversed(list_runs(runs)):
         with contextlib.suppress(StoreError, KeyError, AttributeError, TypeError):
             for run in folder.members or [folder]:
-                configuration = run.manifest["configuration"]
-                found = list(configuration["learners"].values())
-                if kind == "similarity":
-                    found = [plugin for plugins in configuration["approaches"].values() for plugin in plugins.values()]
-                yield from ((run.folder.name, plugin) for plugin in found if "distribution" in plugin)
+                found = recorded_plugins(run.manifest["configuration"])
+                yield from ((run.folder.name, plugin) for plugin in found if plugin["kind"] == kind)

@@ -11,13 +11,41 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mirembed.fit.job import Fitted, Job, fit_models
+from mirembed.fit.job import Fitted, Job, fit_models, fit_to_saved
 from mirembed.models.estimators import check_storable
+from mirembed.models.model import Model
 from mirembed.registry import Registry
 from mirembed.runs.folder import PartFolder
 from mirembed.runs.tables import embeddings_table, predictions_table
+from mirembed.store.files import writing
 from mirembed.store.root import slug
 from mirembed.training.weights import NetworkWeights
+
+
+@dataclass(frozen=True)
+class SavedEmbeddings:
+    """The embeddings of all tracks by a saved network, which are the same in all folds.
+
+    Attributes
+    ----------
+    model : pathlib.Path
+        Its folder.
+    path : pathlib.Path
+        Where `embed_saved` puts the embeddings.
+    trained_on : ndarray, int64
+        Rows of the tracks that the network was trained on.
+    """
+
+    model: Path
+    path: Path
+    trained_on: NDArray[np.int64]
+
+    def read(self) -> NDArray[np.float32]:
+        """Return the embeddings: ndarray ``[n_tracks, units]``."""
+        from safetensors.numpy import load_file
+
+        found: NDArray[np.float32] = load_file(self.path)["embeddings"]
+        return found
 
 
 @dataclass(frozen=True)
@@ -37,6 +65,8 @@ class FoldTraining:
         Where its models go, if they are kept.
     keep_embeddings : {"all", "last", "none"}
         The checkpoints at which the embeddings of all tracks are kept.
+    saved : SavedEmbeddings or None
+        Of a network that is not trained but used as it is.
     """
 
     job: Job
@@ -45,6 +75,7 @@ class FoldTraining:
     part: PartFolder
     models: Path | None
     keep_embeddings: Literal["all", "last", "none"]
+    saved: SavedEmbeddings | None = None
 
 
 def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
@@ -61,7 +92,10 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
         training.part.write_checkpoint(epoch, *_predict(training, fitted, epoch, keep_embeddings=keep))
 
     scores_checkpoints = bool(job.settings.checkpoint_every) and job.approach.trains
-    fitted = fit_models(job, registry, on_epoch, write_checkpoint if scores_checkpoints else None)
+    if training.saved is None:
+        fitted = fit_models(job, registry, on_epoch, write_checkpoint if scores_checkpoints else None)
+    else:
+        fitted = fit_to_saved(job, Model.load(training.saved.model, registry), training.saved.read(), registry)
     _save_models(training, fitted, registry)
     last = job.settings.epochs if job.approach.trains else 0
     predictions, embeddings = _predict(training, fitted, last, keep_embeddings=training.keep_embeddings != "none")
@@ -72,6 +106,19 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
         job.checkpoint.unlink(missing_ok=True)
 
 
+def embed_saved(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
+    """Embed all tracks with the saved network of a training, and keep the embeddings for all folds."""
+    from safetensors.numpy import save
+
+    saved, frames = training.saved, training.job.frames
+    assert saved is not None  # noqa: S101
+    model = Model.load(saved.model, Registry.discover())
+    vectors = model.embed(frames.open(), frames.starts, frames.lengths)
+    with writing(saved.path) as temporary:
+        temporary.write_bytes(save({"embeddings": vectors}))
+    on_epoch(1)
+
+
 def _predict(
     training: FoldTraining, fitted: Fitted, epoch: int, *, keep_embeddings: bool
 ) -> tuple[pa.Table, pa.Table | None]:
@@ -79,7 +126,8 @@ def _predict(
     job, test, ids = training.job, training.test, training.ids
     seed, fold = job.seed
     wanted = np.arange(len(ids)) if keep_embeddings else test
-    vectors = _embed(job, fitted, wanted)  # [n_tracks, units]
+    saved = training.saved
+    vectors = _embed(job, fitted, wanted) if saved is None else saved.read()  # [n_tracks, units]
     tested = [ids[row] for row in test]
     predictions = [
         predictions_table(
@@ -89,8 +137,8 @@ def _predict(
     ]
     embeddings = None
     if keep_embeddings:
-        in_sample = np.isin(wanted, job.rows)
-        embeddings = embeddings_table(job.approach.name, seed, fold, epoch, ids, in_sample, vectors)
+        in_sample = np.isin(wanted, job.rows if saved is None else saved.trained_on)
+        embeddings = embeddings_table(job.methods[0], seed, fold, epoch, ids, in_sample, vectors)
     return pa.concat_tables(predictions), embeddings
 
 
@@ -112,7 +160,7 @@ def _embed(job: Job, fitted: Fitted, wanted: NDArray[np.int64]) -> NDArray[np.fl
 
 def _save_models(training: FoldTraining, fitted: Fitted, registry: Registry) -> None:
     """Save the models that have a network, if models are kept."""
-    if training.models is None:
+    if training.models is None or training.saved is not None:
         return
     seed, fold = training.job.seed
     for method in training.job.methods:

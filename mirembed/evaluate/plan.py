@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.config import Settings, defaults
+from mirembed.config import Method, Settings, defaults
+from mirembed.config.approaches import by_training
 from mirembed.datasets.splits import (
     Fold,
     Scheme,
@@ -21,14 +22,15 @@ from mirembed.datasets.splits import (
     official_folds,
 )
 from mirembed.errors import SpecError
-from mirembed.evaluate.fold import FoldTraining
+from mirembed.evaluate.fold import FoldTraining, SavedEmbeddings
 from mirembed.fit.job import Job, training_provenance
 from mirembed.fit.resolve import describe_settings
+from mirembed.fit.saved import SavedNetwork, with_saved
 from mirembed.hookspecs import Classification, Split, Task
 from mirembed.models.baselines import chance_estimator
 from mirembed.models.learners import check_learners
 from mirembed.progress import counted
-from mirembed.provenance import versions
+from mirembed.provenance import content_digest, environment
 from mirembed.registry import Registry
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.summary import Sizes, describe_folds
@@ -57,6 +59,7 @@ class PlannedRun:
         Of its folder, if it is one of several of an experiment.
     settings : Settings
         For this dataset, with all defaults filled in.
+    methods : tuple of Method
     tracks : Tracks
     plugins : mapping
         See `mirembed.fit.resolve.describe_plugins`.
@@ -64,14 +67,21 @@ class PlannedRun:
         Of each seed.
     fold_notes : list of str
         What a user should know about the folds.
+    saved : mapping of str to SavedNetwork
+        The networks that are used as they are, by the name of the approach.
+    plugin_files : mapping of str to bytes
+        The files in ``--plugins-dir`` that it uses, by name.
     """
 
     name: str
     settings: Settings
+    methods: tuple[Method, ...]
     tracks: Tracks
     plugins: Mapping[str, Any]
     folds: Folds
     fold_notes: list[str]
+    saved: Mapping[str, SavedNetwork] = field(default_factory=dict)
+    plugin_files: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def official(self) -> bool:
@@ -98,17 +108,28 @@ class PlannedRun:
             n_official=self.n_folds if self.official else None,
             n_seeds=len(settings.seed),
         )
-        return f"{self.tracks.info.spec}: {self.sizes.describe(folds)}, {counted(settings.epochs, 'epoch')}"
+        trains = any(method.approach.trains for method in self.methods)
+        epochs = f", {counted(settings.epochs, 'epoch')}" if trains else ""
+        return f"{self.tracks.info.spec}: {self.sizes.describe(folds)}{epochs}"
 
     def configuration(self) -> dict[str, Any]:
         """Return everything that decides the numbers, and the sizes and chance level of the folds, as JSON."""
         tracks, settings, sizes = self.tracks, self.settings, self.sizes
+        described = describe_settings(settings, self.plugins)
         return {
-            "dataset": {"spec": tracks.info.spec, "plugin": dict(tracks.info.plugin), "digest": tracks.digest},
+            "dataset": {
+                "spec": tracks.info.spec,
+                "plugin": dict(tracks.info.plugin),
+                "digest": tracks.digest,
+                "tracks": tracks_digest(tracks),
+            },
             "task": task_to_json(tracks.task),
             "n_tracks": len(tracks.ids),
-            "spectrogram": dict(tracks.info.parameters),
-            **describe_settings(settings, self.plugins),
+            **described,
+            "features": {
+                spec: {**one, "frames": tracks.frames_digests[spec], "backends": tracks.backends[spec]}
+                for spec, one in described["features"].items()
+            },
             **{name: getattr(settings, name) for name in _RECORDED},
             "seeds": list(settings.seed),
             "n_used": sizes.n_used,
@@ -116,8 +137,16 @@ class PlannedRun:
             "n_test": sizes.n_test,
             "chance": chance(tracks.task, tracks.label_array, self.folds),
             "excluded": dict(tracks.excluded),
-            "versions": versions(),
+            "folds_digest": self._folds_digest,
+            **environment(settings.device),
         }
+
+    @property
+    def _folds_digest(self) -> str:
+        """Of the folds of all seeds, which a plugin may decide."""
+        return content_digest(
+            [[[fold.train.tolist(), fold.test.tolist()] for fold in folds] for folds in self.folds.values()]
+        )
 
     def trainings(self, run: RunFolder) -> list[FoldTraining]:
         """Return all trainings of the run, whether finished or not, always in the same order."""
@@ -127,9 +156,10 @@ class PlannedRun:
         for seed, folds in self.folds.items():
             provenance = training_provenance(tracks, described, seed, command)
             for fold in folds:
-                for methods in settings.trainings:
+                for methods in by_training(self.methods):
                     approach = methods[0].approach
-                    name = f"{slug(approach.training)}-seed{seed}-fold{fold.index}"
+                    name = f"{slug(methods[0].training_name)}-seed{seed}-fold{fold.index}"
+                    saved = self.saved.get(approach.name)
                     job = Job.of(
                         tracks,
                         rows=fold.train,
@@ -149,9 +179,15 @@ class PlannedRun:
                             part=run.part(name),
                             models=run.models if settings.keep_models else None,
                             keep_embeddings=self._kept_embeddings(approach.name, first),
+                            saved=None if saved is None else self._saved_embeddings(saved, run),
                         )
                     )
         return trainings
+
+    def _saved_embeddings(self, saved: SavedNetwork, run: RunFolder) -> SavedEmbeddings:
+        trained_on = [row for row, name in enumerate(self.tracks.recordings) if name in saved.recordings]
+        path = run.checkpoints / f"{saved.folder.name}.safetensors"
+        return SavedEmbeddings(saved.folder, path, np.array(trained_on, np.int64))
 
     def _kept_embeddings(self, approach: str, first: bool) -> Literal["all", "last", "none"]:
         if approach == "chance":
@@ -168,6 +204,7 @@ def plan_run(
     plugins: Mapping[str, Any],
     official: Mapping[str, Sequence[Split]] | None = None,
     name: str = "",
+    saved: Mapping[str, SavedNetwork] | None = None,
 ) -> PlannedRun:
     """Plan an evaluation on one dataset: fill in how the tracks are split, and draw the folds.
 
@@ -183,6 +220,8 @@ def plan_run(
         The official splits of the dataset.
     name : str
         Of the run's folder, if it is one of several of an experiment.
+    saved : mapping of str to SavedNetwork, or None
+        See `mirembed.fit.saved.open_saved`.
 
     Raises
     ------
@@ -197,7 +236,18 @@ def plan_run(
     folds, notes = draw_folds(settings, tracks, official or {})
     if settings.keep_models:
         check_learners(registry, settings.learners, tracks.task)
-    return PlannedRun(name, settings, tracks, plugins, folds, notes)
+    saved = saved or {}
+    overlaps = [network.overlap_warning(tracks, method) for method, network in saved.items()]
+    notes += [warning for warning in overlaps if warning is not None]
+    methods = with_saved(settings.methods, saved)
+    files = registry.files([plugins, tracks.info.plugin])
+    return PlannedRun(name, settings, methods, tracks, plugins, folds, notes, saved, files)
+
+
+def tracks_digest(tracks: Tracks) -> str:
+    """Return a digest of tracks, labels and recordings, whatever their features: what two runs must share."""
+    labels = np.asarray(tracks.labels).tolist()
+    return content_digest([task_to_json(tracks.task), tracks.ids, labels, tracks.groups, tracks.recordings], 16)
 
 
 def choose_splits(settings: Settings, task: Task, official: Mapping[str, Sequence[Split]]) -> Settings:

@@ -1,4 +1,4 @@
-"""Compute the features of tracks, here or on a cluster, and write them to the store shard by shard."""
+"""Compute the features of files, here or on a cluster, and write them to the store shard by shard."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ import os
 import platform
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mirembed.audio.files import file_stamp, printable
 from mirembed.errors import DatasetError, SpecError, StoreError
-from mirembed.extract.file_features import ExtractOptions, extract_files
+from mirembed.extract.file_features import ExtractedFile, ExtractOptions, FileToExtract, extract_files
 from mirembed.extract.summary import Summary
-from mirembed.hookspecs import Track
+from mirembed.features.info import FeaturesPart
 from mirembed.progress import Progress, counted
-from mirembed.store import DatasetInfo, Failure, FeatureStore, SpectrogramRow
+from mirembed.store import DatasetStore, Failure, RecordingRow, Store, StoredTrack
 from mirembed.workers.executor import is_cluster, n_threads, run_on_cluster
 
 SHARD_ROWS = 128
-SHARD_FRAMES = 400_000
-"""A shard is full at this many tracks or frames: about 60 MB, however long the tracks are."""
+SHARD_BYTES = 64_000_000
+"""A shard is full at this many recordings or bytes of frames, however long the recordings are."""
 
 SHARD_SECONDS = 20.0
 """A shard is written when it is full or this old, so that a killed process loses little."""
+
+TRACKS_SECONDS = 60.0
+"""How often the table of tracks is written. After a kill, later recordings are found by reading the files."""
 
 _BATCHES_PER_THREAD = 4
 """Batches for each thread of a cluster, at least, so that all threads end at about the same time."""
@@ -70,62 +73,108 @@ class MaxFailures:
 
 
 @dataclass
-class _Shard:
-    """Rows that are waiting to be written as one shard."""
+class Features:
+    """Features that an extraction computes.
 
-    store: FeatureStore
-    info: DatasetInfo
-    rows: list[SpectrogramRow] = field(default_factory=list)
+    Attributes
+    ----------
+    part : FeaturesPart
+    name : str
+        Under which they are stored.
+    having : set of str
+        The recordings for which the store has them.
+    """
+
+    part: FeaturesPart
+    name: str
+    having: set[str]
+
+    @classmethod
+    def of(cls, part: FeaturesPart, store: Store) -> Features:
+        """Read for which recordings the store has the features."""
+        shards = store.features(part)
+        return cls(part, shards.name, set(shards.columns()))
+
+
+@dataclass
+class _Shards:
+    """Rows that are waiting to be written, as one shard for each set of features."""
+
+    store: Store
+    parts: Sequence[FeaturesPart]
+    rows: dict[str, dict[str, RecordingRow]] = field(default_factory=dict)
+
+    def add(self, file: ExtractedFile) -> None:
+        """Add the frames of a file, unless its recording is already waiting."""
+        for digest, frames in file.frames.items():
+            self.rows.setdefault(digest, {})[file.recording] = RecordingRow(
+                recording=file.recording,
+                audio_hash=file.audio_hash,
+                duration=file.duration,
+                rate=file.rate,
+                backend=file.backends[digest],
+                file_size=file.file_size,
+                frames=frames,
+            )
 
     @property
-    def is_full(self) -> bool:
-        return len(self.rows) >= SHARD_ROWS or sum(len(row.frames) for row in self.rows) >= SHARD_FRAMES
+    def are_full(self) -> bool:
+        return any(
+            len(rows) >= SHARD_ROWS or sum(row.frames.nbytes for row in rows.values()) >= SHARD_BYTES
+            for rows in self.rows.values()
+        )
 
-    def write(self) -> int:
-        """Write the rows, and return their number."""
+    def write(self) -> None:
         # Emptied first: a shard that could not be written is not tried a second time on the way out.
-        rows, self.rows = self.rows, []
-        if rows:
-            self.store.append(rows, self.info)
-        return len(rows)
+        waiting, self.rows = self.rows, {}
+        for part in self.parts:
+            if rows := waiting.get(part.digest):
+                self.store.features(part).append(list(rows.values()), part)
 
 
 @dataclass
 class Extraction:
-    """Computes the features of tracks, and writes them to the store shard by shard.
+    """Computes the features of files, and writes them to the store shard by shard.
 
     Parameters
     ----------
-    store : FeatureStore
-    info : DatasetInfo
-    tracks : sequence of Track
+    store : Store
+    dataset : DatasetStore
+    features : sequence of Features
+    files : sequence of FileToExtract
+    tracks : dict of str to StoredTrack
+        All tracks of the dataset by id; they get their recordings.
+    failures : dict of (str, str) to Failure
+        By id and name of the features; updated as the work proceeds.
     audio : pathlib.Path
-        The folder that holds their files.
-    options : ExtractOptions or None
+        The folder that holds the files.
+    options : ExtractOptions
     summary : Summary
         Updated as the work proceeds.
     progress : Progress
     max_failures : MaxFailures or None
     """
 
-    store: FeatureStore
-    info: DatasetInfo
-    tracks: Sequence[Track]
+    store: Store
+    dataset: DatasetStore
+    features: Sequence[Features]
+    files: Sequence[FileToExtract]
+    tracks: dict[str, StoredTrack]
+    failures: dict[tuple[str, str], Failure]
     audio: Path
-    options: ExtractOptions | None
+    options: ExtractOptions
     summary: Summary
     progress: Progress
     max_failures: MaxFailures | None
 
     def __post_init__(self) -> None:
-        self._failures = {failure.id: failure for failure in self.summary.failures}
         self._n_failed = 0
         self._seconds = 0.0
-        self._shard = _Shard(self.store, self.info)
-        self._written_at = time.monotonic()
+        self._shards = _Shards(self.store, [one.part for one in self.features])
+        self._written_at = self._tracks_written_at = time.monotonic()
 
     def run(self, jobs: int) -> None:
-        """Extract the tracks. Even if this ends with an exception, what has been done is kept.
+        """Extract the files. Even if this ends with an exception, what has been done is kept.
 
         Raises
         ------
@@ -136,7 +185,7 @@ class Extraction:
         StoreError
             The store cannot be written, or a worker of the cluster does not see it.
         """
-        self.progress.start("extracting", len(self.tracks))
+        self.progress.start("extracting", len(self.files))
         try:
             if is_cluster():
                 self._run_on_cluster()
@@ -144,18 +193,18 @@ class Extraction:
                 self._run_here(jobs)
         finally:
             self._write()
+            if self.files:
+                self._write_tracks()
+        self._summarize()
 
     def _run_here(self, jobs: int) -> None:
-        outcomes = extract_files([track.path for track in self.tracks], jobs, self.options, self.audio)
-        for completed, outcome in enumerate(outcomes, 1):
-            track, result = self.tracks[outcome.index], outcome.result
+        for completed, outcome in enumerate(extract_files(self.files, jobs, self.options, self.audio), 1):
+            file, result = self.files[outcome.index], outcome.result
             if isinstance(result, str):
-                self._fail(track, result)
+                self._take(file, result)
             else:
-                self._failures.pop(track.id, None)
-                self.summary.decoder_messages += result.decoder_messages
-                self._seconds += result.duration
-                self._shard.rows.append(SpectrogramRow.of(track, result))
+                self._shards.add(result)
+                self._take(file, result.without_frames())
             self._update(completed)
 
     def _run_on_cluster(self) -> None:
@@ -164,28 +213,49 @@ class Extraction:
         A batch that is lost with its worker is given to another. If the first one had already written its shards, the
         rows are there twice, and the last ones count.
         """
-        size = max(1, min(SHARD_ROWS, math.ceil(len(self.tracks) / (_BATCHES_PER_THREAD * n_threads()))))
-        tracks = [replace(track, path=track.path.absolute()) for track in self.tracks]
-        store, audio = self.store.folder.absolute(), self.audio.absolute()
+        size = max(1, min(SHARD_ROWS, math.ceil(len(self.files) / (_BATCHES_PER_THREAD * n_threads()))))
+        files = [replace(file, path=file.path.absolute()) for file in self.files]
+        root, audio = self.store.root.absolute(), self.audio.absolute()
+        parts = tuple(one.part for one in self.features)
         batches = [
-            _Batch(store, self.info, tuple(tracks[first : first + size]), audio, self.options)
-            for first in range(0, len(tracks), size)
+            _Batch(root, parts, tuple(files[first : first + size]), audio, self.options)
+            for first in range(0, len(files), size)
         ]
         completed = 0
         for outcome in run_on_cluster(_extract_batch, batches):
-            batch, done = batches[outcome.index].tracks, outcome.result
-            self.summary.extracted += done.extracted
-            self.summary.decoder_messages += done.decoder_messages
-            self._seconds += done.seconds
-            for track in batch:
-                self._failures.pop(track.id, None)
-            for index, reason in done.failed:
-                self._fail(batch[index], reason)
+            batch = batches[outcome.index].files
+            for index, result in outcome.result:
+                self._take(batch[index], result)
             completed += len(batch)
             self._update(completed)
 
-    def _fail(self, track: Track, reason: str) -> None:
-        size, mtime = file_stamp(track.path)
+    def _take(self, file: FileToExtract, result: ExtractedFile | str) -> None:
+        """Record the result for a file whose frames are stored or will be."""
+        wanted = [one for one in self.features if one.part in file.features]
+        if isinstance(result, str):
+            self._fail(file, {one.name: result for one in wanted})
+            return
+        self.summary.decoder_messages += result.decoder_messages
+        self._seconds += result.duration
+        for one in wanted:
+            if one.part.digest in result.frames:
+                one.having.add(result.recording)
+                for track in file.ids:
+                    self.failures.pop((track, one.name), None)
+        if result.frames:
+            for track in file.ids:
+                self.tracks[track] = replace(
+                    self.tracks[track],
+                    recording=result.recording,
+                    file_size=result.file_size,
+                    file_mtime_ns=result.file_mtime_ns,
+                )
+            self.summary.extracted += len(file.ids)
+        if reasons := {one.name: why for one in wanted if (why := result.failures.get(one.part.digest))}:
+            self._fail(file, reasons)
+
+    def _fail(self, file: FileToExtract, reasons: Mapping[str, str]) -> None:
+        size, mtime = file_stamp(file.path)
         if size < 0 and not _has_entries(self.audio):
             raise DatasetError(
                 f"the audio folder {self.audio} has vanished; bring it back and run the same command again: "
@@ -196,25 +266,51 @@ class Extraction:
             "with a larger --timeout if it took too long"
         )
         self._n_failed += 1
-        self._failures[track.id] = Failure(track.id, printable(track.path), reason, retry, size, mtime)
+        path = printable(file.path)
+        for track in file.ids:
+            for name, reason in reasons.items():
+                self.failures[track, name] = Failure(track, path, name, reason, retry, size, mtime)
         n_listed = self.summary.listed
         if self.max_failures is not None and self.max_failures.exceeded_by(self._n_failed, n_listed):
             raise DatasetError(
                 f"{self._n_failed} of {counted(n_listed, 'file')} failed, more than --max-failures "
-                f"{self.max_failures}; the last one: {printable(track.path)}: {reason}"
+                f"{self.max_failures}; the last one: {path}: {next(iter(reasons.values()))}"
             )
 
     def _update(self, completed: int) -> None:
         self.progress.update(completed, failed=self._n_failed, audio_seconds=self._seconds)
-        if self._shard.is_full or time.monotonic() - self._written_at > SHARD_SECONDS:
+        if self._shards.are_full or time.monotonic() - self._written_at > SHARD_SECONDS:
             self._write()
+            if time.monotonic() - self._tracks_written_at > TRACKS_SECONDS:
+                self._write_tracks()
 
     def _write(self) -> None:
         """Write the rows that are waiting, and the failures."""
-        self.summary.extracted += self._shard.write()
-        self.summary.failures = sorted(self._failures.values(), key=lambda failure: failure.id)
-        self.store.write_failures(self.summary.failures)
+        self._shards.write()
+        failures = [self.failures[key] for key in sorted(self.failures)]
+        self.dataset.write_failures(failures)
+        names = {one.name for one in self.features}
+        self.summary.failures = [one for one in failures if one.features in names]
         self._written_at = time.monotonic()
+
+    def _write_tracks(self) -> None:
+        self.dataset.write_tracks(self.tracks.values(), self.dataset.info())
+        self._tracks_written_at = time.monotonic()
+
+    def _summarize(self) -> None:
+        """Count the listed tracks that the store has, and those whose file has changed and cannot be read."""
+        failed = {one.id: (one.file_size, one.file_mtime_ns) for one in self.summary.failures}
+        self.summary.having = {one.part.spec: 0 for one in self.features}
+        for track in self.tracks.values():
+            had = [one.part.spec for one in self.features if track.recording in one.having]
+            if track.listed and had:
+                self.summary.stored += 1
+                for spec in had:
+                    self.summary.having[spec] += 1
+                self.summary.kept += failed.get(track.id, (track.file_size, track.file_mtime_ns)) != (
+                    track.file_size,
+                    track.file_mtime_ns,
+                )
 
 
 def _has_entries(folder: Path) -> bool:
@@ -227,53 +323,34 @@ def _has_entries(folder: Path) -> bool:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Tracks for one worker of a cluster, and where their rows go. Paths are absolute, the same on every machine."""
+    """Files for one worker of a cluster, and where their rows go. Paths are absolute, the same on every machine."""
 
     store: Path
-    info: DatasetInfo
-    tracks: tuple[Track, ...]
+    parts: tuple[FeaturesPart, ...]
+    files: tuple[FileToExtract, ...]
     audio: Path
-    options: ExtractOptions | None
+    options: ExtractOptions
 
 
-@dataclass
-class _BatchResult:
-    """The outcome of a batch, after its shards have been written.
+def _extract_batch(batch: _Batch) -> list[tuple[int, ExtractedFile | str]]:
+    """Extract a batch on a worker of the cluster, in a process of its own, which a broken file may crash.
 
-    Attributes
-    ----------
-    extracted : int
-    failed : list of (int, str)
-        Indices in the batch, and reasons.
-    seconds : float
-        Of music.
-    decoder_messages : int
-        See `mirembed.audio.Sound`.
+    Return the result for each file, by its index, after the shards have been written.
     """
-
-    extracted: int = 0
-    failed: list[tuple[int, str]] = field(default_factory=list)
-    seconds: float = 0.0
-    decoder_messages: int = 0
-
-
-def _extract_batch(batch: _Batch) -> _BatchResult:
-    """Extract a batch on a worker of the cluster, in a process of its own, which a broken file may crash."""
-    shard = _Shard(FeatureStore(batch.store), batch.info)
-    if not shard.store.exists:
+    shards = _Shards(Store(batch.store), batch.parts)
+    if not all(shards.store.features(part).exists for part in batch.parts):
         raise StoreError(
             f"the worker on {platform.node()} does not see {batch.store}; keep the store where all machines see it "
             "under the same path, and give that path as --store"
         )
-    done = _BatchResult()
-    for outcome in extract_files([track.path for track in batch.tracks], 1, batch.options, batch.audio):
+    done: list[tuple[int, ExtractedFile | str]] = []
+    for outcome in extract_files(batch.files, 1, batch.options, batch.audio):
         if isinstance(outcome.result, str):
-            done.failed.append((outcome.index, outcome.result))
+            done.append((outcome.index, outcome.result))
             continue
-        shard.rows.append(SpectrogramRow.of(batch.tracks[outcome.index], outcome.result))
-        done.seconds += outcome.result.duration
-        done.decoder_messages += outcome.result.decoder_messages
-        if shard.is_full:
-            done.extracted += shard.write()
-    done.extracted += shard.write()
+        shards.add(outcome.result)
+        done.append((outcome.index, outcome.result.without_frames()))
+        if shards.are_full:
+            shards.write()
+    shards.write()
     return done

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mirembed import workers
 from mirembed.audio.files import default_timeout, file_hash, file_stamp, require_inside
 from mirembed.errors import AudioError
-from mirembed.spectrogram import choose_backend, spectrogram
-from mirembed.store import FileFeatures
+from mirembed.features import FeaturesPart
+from mirembed.features.compute import compute, create_features
+from mirembed.hookspecs import Features
+from mirembed.registry import Registry
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 WORKER_MEMORY = 3 * 2**30
 """Bytes. Half an hour of stereo that only Essentia can decode takes a third of it."""
@@ -28,7 +36,8 @@ class ExtractOptions:
 
     Attributes
     ----------
-    backend : {"auto", "essentia", "scipy"}
+    backend : str
+        Value of the parameter ``backend`` of features; see `mirembed.features.compute.create_features`.
     timeout : float or None
         Seconds that one file may take. None: see `mirembed.audio.files.default_timeout`.
     """
@@ -37,36 +46,83 @@ class ExtractOptions:
     timeout: float | None = None
 
 
+@dataclass(frozen=True)
+class FileToExtract:
+    """One file, as it is sent to a worker.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        Need not be valid UTF-8.
+    ids : tuple of str
+        The ids under which a dataset lists it.
+    features : tuple of FeaturesPart
+        What to compute.
+    """
+
+    path: Path
+    ids: tuple[str, ...]
+    features: tuple[FeaturesPart, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
-class ExtractedFile(FileFeatures):
+class ExtractedFile:
     """The features of one file, as a worker returns them.
 
     Attributes
     ----------
+    recording : str
+        BLAKE2b digest of the file's bytes, see `mirembed.audio.files.file_hash`.
+    file_size, file_mtime_ns : int
+        Bytes and nanoseconds, to recognize an unchanged file without reading it.
+    frames : dict of str to ndarray [n_frames, values], float32
+        By the digest of the features.
+    failures : dict of str to str
+        Why other features could not be computed, by their digest.
+    backends : dict of str to str
+        The library that computed the frames, by the digest of the features; empty where there is no choice.
+    audio_hash : str or None
+        Digest of the decoded samples, see `mirembed.audio.decoding.Sound`; None if the file was not decoded.
+    duration : float
+        Seconds; 0 if the file was not decoded.
+    rate, channels : int
+        Likewise.
     decoder_messages : int
-        See `mirembed.audio.Sound`.
+        See `mirembed.audio.decoding.Sound`.
     """
 
-    decoder_messages: int
+    recording: str
+    file_size: int
+    file_mtime_ns: int
+    frames: dict[str, NDArray[np.float32]]
+    failures: dict[str, str]
+    backends: dict[str, str]
+    audio_hash: str | None = None
+    duration: float = 0.0
+    rate: int = 0
+    channels: int = 0
+    decoder_messages: int = 0
+
+    def without_frames(self) -> ExtractedFile:
+        """Return the same with no frames, ``[0, values]``, of the same features."""
+        return replace(self, frames={digest: frames[:0].copy() for digest, frames in self.frames.items()})
 
 
 @dataclass(frozen=True)
-class _File:
-    """One file, as it is sent to a worker. The path need not be valid UTF-8."""
-
-    path: Path
+class _Task:
+    file: FileToExtract
     folder: Path | None
     backend: str
 
 
 def extract_files(
-    paths: Sequence[Path], jobs: int, options: ExtractOptions | None = None, folder: Path | None = None
+    files: Sequence[FileToExtract], jobs: int, options: ExtractOptions | None = None, folder: Path | None = None
 ) -> Iterator[workers.Done[ExtractedFile | str]]:
     """Compute the features of files in worker processes, in the order in which they are ready.
 
     Parameters
     ----------
-    paths : sequence of pathlib.Path
+    files : sequence of FileToExtract
     jobs : int
         Worker processes.
     options : ExtractOptions, optional
@@ -76,39 +132,49 @@ def extract_files(
     Yields
     ------
     workers.Done
-        The index of a path, and its features or the reason why there are none.
+        The index of a file, and its features or the reason why there are none at all.
 
     Raises
     ------
-    SpecError
-        The backend is not available.
+    PluginError
+        A plugin cannot be created in a worker, or does not take the backend.
+    MismatchError
+        A worker finds another version of a plugin than this process.
     """
     options = options or ExtractOptions()
-    if options.backend != "auto":  # each worker finds out for itself
-        choose_backend(options.backend)
-    files = [_File(path, folder, options.backend) for path in paths]
-    limits = workers.Limits(lambda file: options.timeout or default_timeout(file.path), WORKER_MEMORY, WORKER_KEPT)
-    outcomes = workers.run(_extract_file, files, max(1, jobs), per_worker=_IN_FLIGHT, limits=limits)
-    for outcome in outcomes:
-        yield outcome if isinstance(outcome, workers.Done) else workers.Done(outcome.index, outcome.reason)
+    tasks = [_Task(file, folder, options.backend) for file in files]
+    limits = workers.Limits(lambda task: options.timeout or default_timeout(task.file.path), WORKER_MEMORY, WORKER_KEPT)
+    for outcome in workers.run(_extract_file, tasks, max(1, jobs), per_worker=_IN_FLIGHT, limits=limits):
+        if isinstance(outcome, workers.Done):
+            yield outcome
+        else:
+            origins = " and ".join(part.origin for part in files[outcome.index].features)
+            yield workers.Done(outcome.index, f"{outcome.reason}; it was computing {origins}")
 
 
-def _extract_file(file: _File) -> ExtractedFile | str:
-    path = file.path
+def _extract_file(task: _Task) -> ExtractedFile | str:
+    file, path = task.file, task.file.path
+    # Not inside the block below: if a plugin cannot be created, no file can be extracted.
+    features = [(part, _plugin(part, task.backend)) for part in file.features]
     try:
-        if file.folder is not None:
-            require_inside(path, file.folder)
+        if task.folder is not None:
+            require_inside(path, task.folder)
         size, mtime = file_stamp(path)
-        found = spectrogram(path, backend=file.backend)
+        found = compute(features, path, file.ids)
+        facts = {}
+        if found.sound is not None:
+            names = ("audio_hash", "duration", "rate", "channels", "decoder_messages")
+            facts = {name: getattr(found.sound, name) for name in names}
+        if not (recording := file_hash(path)):
+            raise AudioError("vanished while it was being read")
         return ExtractedFile(
-            frames=found.frames,
-            duration=found.duration,
-            file_hash=file_hash(path),
-            audio_hash=found.audio_hash,
-            backend=found.backend,
+            recording=recording,
             file_size=size,
             file_mtime_ns=mtime,
-            decoder_messages=found.decoder_messages,
+            frames=found.frames,
+            failures=found.failures,
+            backends={part.digest: str(getattr(plugin, "backend", "")) for part, plugin in features},
+            **facts,
         )
     except AudioError as error:
         return str(error)
@@ -119,3 +185,9 @@ def _extract_file(file: _File) -> ExtractedFile | str:
     # Decoders meet all kinds of files, and a single one must not end the work on all others.
     except Exception as error:
         return f"cannot be read: {type(error).__name__}: {error}"
+
+
+@functools.cache
+def _plugin(part: FeaturesPart, backend: str) -> Features:
+    """Create the plugin that computes features, once for each worker."""
+    return create_features(Registry.discover(), part, backend)

@@ -18,11 +18,17 @@ class Summary:
     listed, absent : int
         Tracks that the dataset listed, and annotated tracks without audio.
     extracted, unchanged, relabeled : int
-        Extracted now; in the store already; in the store with another label or group, which is now the listed one.
+        Extracted now; known to the store already; stored with another label or group, which is now the listed one.
+    stored : int
+        Listed tracks that the store has after this run, with some of the features that were asked for.
+    having : dict of str to int
+        How many of these have each features, by spec.
+    known : int
+        New in the dataset, but the store had their features already.
     moved : int
-        In the store under another id, recognized by their content; they have the listed id now.
+        In the dataset under another id, recognized by their content; they have the listed id now.
     failures : list of Failure
-        Everything in the table of failures after this run.
+        All of these features that the table of failures has after this run: one for each track and features.
     failed_before : int
         Failures that were not tried again, because they failed in an earlier run and their files have not changed.
     kept : int
@@ -40,6 +46,9 @@ class Summary:
     extracted: int = 0
     unchanged: int = 0
     relabeled: int = 0
+    stored: int = 0
+    having: dict[str, int] = field(default_factory=dict)
+    known: int = 0
     moved: int = 0
     failures: list[Failure] = field(default_factory=list)
     failed_before: int = 0
@@ -55,25 +64,29 @@ class Summary:
 
     def lines(self, dataset: str) -> list[str]:
         """Return the summary in words, without the counts that are zero."""
-        stored = self.extracted + self.unchanged + self.kept
-        lines = [f"{dataset}: {stored} of {counted(self.listed, 'track')} in the store, {self.extracted} of them new"]
+        tracks = counted(self.listed, "track")
+        lines = [f"{dataset}: {self.stored} of {tracks} in the store, {self.extracted} extracted now"]
         if self.unlisted:
             them = "it" if self.unlisted == 1 else "them"
             lines[0] += f", and {self.unlisted} no longer listed (--prune removes {them})"
+        lines += [f"{spec}: {n} of {tracks}" for spec, n in self.having.items() if n < self.stored]
         changes = [
             (self.absent, f"{counted(self.absent, 'annotated track')} without audio"),
             (self.relabeled, f"{counted(self.relabeled, 'track')} with a new label or group, not decoded again"),
             (self.moved, f"{counted(self.moved, 'track')} moved or renamed, not decoded again"),
+            (self.known, f"{counted(self.known, 'new track')} with features already in the store, not decoded again"),
             (self.pruned, f"removed {counted(self.pruned, 'unlisted track')}"),
             (self.damaged, f"set aside {counted(len(self.damaged), 'damaged shard')}: {', '.join(self.damaged)}"),
             (self.decoder_messages, f"hid {counted(self.decoder_messages, 'line')} of decoder messages"),
         ]
         lines += [line for happened, line in changes if happened]
         if self.failures:
-            lines.append(f"{counted(len(self.failures), 'file')} failed (failures.parquet has all reasons):")
-            lines += [f"  {failure.path}: {failure.reason}" for failure in self.failures[:10]]
-            if len(self.failures) > 10:
-                lines.append(f"  and {len(self.failures) - 10} more")
+            reasons = list(dict.fromkeys((failure.path, failure.reason) for failure in self.failures))
+            n_files = len({path for path, _ in reasons})
+            lines.append(f"{counted(n_files, 'file')} failed (failures.parquet has all reasons):")
+            lines += [f"  {path}: {reason}" for path, reason in reasons[:10]]
+            if len(reasons) > 10:
+                lines.append(f"  and {len(reasons) - 10} more")
         if self.kept:
             lines.append(f"kept the earlier features of {counted(self.kept, 'failed file')}")
         if self.failed_before:

@@ -1,49 +1,81 @@
-"""Bring a dataset's store up to date with its listing: only what is missing or changed is decoded."""
+"""Bring a dataset of a store up to date with its listing: only recordings that the store lacks are decoded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mirembed.audio.files import file_hash, file_stamp
-from mirembed.errors import StoreError
-from mirembed.extract.extraction import Extraction, MaxFailures
-from mirembed.extract.file_features import ExtractOptions
+from mirembed.audio.files import file_stamp
+from mirembed.config import defaults
+from mirembed.errors import PluginError, StoreError
+from mirembed.extract.extraction import Extraction, Features, MaxFailures
+from mirembed.extract.file_features import ExtractOptions, FileToExtract
 from mirembed.extract.summary import Summary
-from mirembed.hookspecs import Classification, Listing, Track
-from mirembed.progress import NO_PROGRESS, Progress
-from mirembed.spectrogram import SpectrogramParameters
-from mirembed.store import DatasetInfo, FeatureStore
+from mirembed.features.info import FeaturesInfo, FeaturesPart, resolve_features
+from mirembed.hookspecs import Classification, Listing, Task, Track
+from mirembed.progress import NO_PROGRESS, Progress, counted
+from mirembed.registry import Registry
+from mirembed.specs import Spec
+from mirembed.store import DatasetInfo, DatasetStore, Failure, Store, StoredTrack
+from mirembed.store.recordings import KnownRecordings, absolute
 from mirembed.store.rows import label_names
 
-Row = Mapping[str, Any]
-"""A row of `FeatureStore.index`."""
+PRUNE_FREELY = 0.1
+"""Share of a dataset's tracks that ``--prune`` may remove without asking."""
+
+READ_QUIETLY = 2**30
+"""Bytes of files whose reading takes so little time that it is not worth a message."""
+
+
+def features_to_extract(registry: Registry, dataset: DatasetStore, given: Sequence[str]) -> list[FeaturesInfo]:
+    """Return the features that are given, else those that a dataset was extracted with before, else the default.
+
+    Raises
+    ------
+    SpecError, PluginError
+        See `resolve_features`. If features from before cannot be computed any more, the message says how to go on.
+    """
+    if given or not dataset.exists or not (before := dataset.info().features):
+        return [resolve_features(registry, text) for text in given or [defaults.FEATURES]]
+    found = []
+    for text, name in before.items():
+        try:
+            found.append(resolve_features(registry, text))
+        except PluginError as error:
+            raise type(error)(
+                f"{error}; {dataset.info().spec} was extracted with {text} before: choose others with --features, or "
+                f"run `mirembed store rm features:{name}`"
+            ) from error
+    return found
 
 
 def extract(
-    store: FeatureStore,
+    store: Store,
     listing: Listing,
     *,
     spec: str,
     plugin: Mapping[str, Any],
     audio: Path,
+    features: Sequence[FeaturesInfo],
     jobs: int,
     retry_failed: bool = False,
     prune: bool = False,
+    confirm: Callable[[str], None] = lambda question: None,
     options: ExtractOptions | None = None,
     max_failures: MaxFailures | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> Summary:
-    """Bring a dataset's store up to date with its listing.
+    """Bring a dataset of a store up to date with its listing.
 
-    Only what is missing or changed is decoded. Whatever ends the program, the store stays valid and the next call
+    Only recordings that the store lacks are decoded. However the program ends, the store stays valid and the next call
     continues from there.
 
     Parameters
     ----------
-    store : FeatureStore
+    store : Store
     listing : Listing
         Checked by `mirembed.listings.check_listing`.
     spec : str
@@ -52,180 +84,254 @@ def extract(
         Provenance of the dataset plugin.
     audio : pathlib.Path
         The folder that was listed; files that links put outside it fail.
+    features : sequence of FeaturesInfo
+        Stacked features are stored as their parts.
     jobs : int
         Worker processes.
     retry_failed : bool
         Try files again that failed before and have not changed.
     prune : bool
         Remove tracks that are not listed.
+    confirm : callable
+        Called with a question before more than a tenth of the tracks are removed; raises an error to prevent it.
     options : ExtractOptions, optional
     max_failures : MaxFailures, optional
         Stop when more files than this fail.
-    progress : Progress
+    progress : Progress, optional
 
     Raises
     ------
     DatasetError
         See `Extraction.run`.
     StoreError
-        The store is busy, cannot be written, was made with other parameters, or holds another folder's tracks.
+        The store is busy, cannot be written, or holds another folder's tracks.
     """
-    tracks = listing.tracks
-    parameters = SpectrogramParameters().to_json()
-    info = DatasetInfo(
-        spec, plugin, listing.task, parameters, str(audio.resolve()), n_listed=len(tracks), n_absent=listing.absent
-    )
-    with store.lock():
-        summary = Summary(listed=len(tracks), absent=listing.absent)
-        summary.damaged = [str(path) for path in store.set_aside_damaged()]
-        if not store.exists:
-            store.write_info(info)
-        store.check_parameters(parameters, "this version of mirembed")
-        rows = store.index().to_pylist()
-        moved = _moved_tracks(rows, tracks)
-        known = {track.id for track in tracks} & {row["id"] for row in rows}
-        # Another folder may hold some of the same files; one in which all were renamed holds most of them.
-        if not known and not prune and len(moved) < len(rows) / 2:
-            raise StoreError(
-                f"the store already has {len(rows)} tracks of {spec} from {store.info().audio}, and none of them is in "
-                f"{info.audio}; use another --store, or --prune to remove them"
-            )
-        listed = {**moved, **{track.id: track for track in tracks}}
-        info = _refresh(store, rows, listed, info, prune, summary)
-        missing = _missing(store, tracks, retry_failed, summary)
-        Extraction(store, info, missing, audio, options, summary, progress, max_failures).run(jobs)
-        rows = store.index().to_pylist()
-        _drop_replaced(store, rows, info)
-        summary.kept = len({failure.id for failure in summary.failures} & {row["id"] for row in rows})
+    dataset = store.dataset(Spec.parse(spec))
+    parts = list({part.digest: part for one in features for part in one.parts}.values())
+    summary = Summary(listed=len(listing.tracks), absent=listing.absent)
+    with dataset.lock(), contextlib.ExitStack() as adding:
+        before = dataset.info() if dataset.exists else None
+        stored = dataset.tracks() if before else []
+        for part in parts:
+            shards = store.features(part)
+            adding.enter_context(shards.adding())
+            shards.create(part)
+            summary.damaged += [str(path) for path in shards.set_aside_damaged()]
+        info = DatasetInfo(
+            spec=spec,
+            plugin=plugin,
+            task=listing.task,
+            audio=str(audio.resolve()),
+            n_listed=len(listing.tracks),
+            n_absent=listing.absent,
+            features={
+                **(before.features if before else {}),
+                **{part.spec: store.features(part).name for part in parts},
+            },
+        )
+        recordings = _recognize(store, stored, listing.tracks, progress)
+        moved = _moved_tracks(stored, listing.tracks, recordings)
+        if before is not None:
+            _check_labels(dataset, before, info, stored)
+            _check_folder(before, info, stored, listing.tracks, moved, prune, confirm)
+        tracks = _refresh(stored, listing.tracks, recordings, moved, prune, summary)
+        _write(dataset, before, info, stored, tracks)
+        wanted = [Features.of(part, store) for part in parts]
+        before_ids = {track.id for track in stored} | set(moved.values())
+        earlier = [one for one in dataset.failures() if one.features in info.features.values()]  # not replaced ones
+        files, failures = _missing(earlier, listing.tracks, recordings, before_ids, wanted, retry_failed, summary)
+        extraction = Extraction(
+            store=store,
+            dataset=dataset,
+            features=wanted,
+            files=files,
+            tracks=tracks,
+            failures=failures,
+            audio=audio,
+            options=options or ExtractOptions(),
+            summary=summary,
+            progress=progress,
+            max_failures=max_failures,
+        )
+        extraction.run(jobs)
+        adding.close()
+        for part in parts:
+            store.features(part).drop_replaced()
     return summary
 
 
-def _moved_tracks(rows: Sequence[Row], tracks: Sequence[Track]) -> dict[str, Track]:
-    """Find the tracks that the store has under an id that is no longer listed.
-
-    Returns
-    -------
-    dict of str to Track
-        By the stored id, the listed track whose file has the same bytes. If several stored tracks have these bytes,
-        each is used once.
-    """
-    listed = {track.id for track in tracks}
-    stored = {row["id"] for row in rows}
-    gone: dict[int, dict[str, list[str]]] = {}
-    for row in rows:
-        if row["id"] not in listed:
-            gone.setdefault(row["file_size"], {}).setdefault(row["file_hash"], []).append(row["id"])
-    found: dict[str, Track] = {}
+def _recognize(
+    store: Store, stored: Sequence[StoredTrack], tracks: Sequence[Track], progress: Progress
+) -> dict[str, str]:
+    """Return the recordings of the listed tracks whose files, as they are now, the store knows; by id."""
+    known, before = KnownRecordings(store), {track.id: track for track in stored}
+    found: dict[str, str] = {}
+    unread = []
     for track in tracks:
-        # Only a file of the right size is worth reading.
-        same_size = {} if track.id in stored else gone.get(file_stamp(track.path)[0], {})
-        if same_size and (same := same_size.get(file_hash(track.path))):
-            found[same.pop(0)] = track
+        stamp, old = file_stamp(track.path), before.get(track.id)
+        if old is not None and old.recording is not None and (old.file_size, old.file_mtime_ns) == stamp:
+            found[track.id] = old.recording
+        elif (recording := known.by_stamp(track.path)) is not None:
+            found[track.id] = recording
+        elif known.has_size(track.path):
+            unread.append(track)
+    if sum(file_stamp(track.path)[0] for track in unread) < READ_QUIETLY:
+        progress = NO_PROGRESS
+    progress.start("comparing files with known recordings", len(unread))
+    for number, track in enumerate(unread, 1):
+        if (recording := known.by_content(track.path)) is not None:
+            found[track.id] = recording
+        progress.update(number)
     return found
 
 
-def _refresh(
-    store: FeatureStore,
-    rows: Sequence[Row],
-    listed: Mapping[str, Track],
+def _moved_tracks(
+    stored: Sequence[StoredTrack], tracks: Sequence[Track], recordings: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the new ids of stored tracks that are no longer listed, by their old ids.
+
+    The file of a new track has the same bytes. If several stored tracks have them, each is used once.
+    """
+    listed = {track.id for track in tracks}
+    known = {track.id for track in stored}
+    gone: dict[str | None, list[str]] = {}
+    for old in stored:
+        if old.id not in listed:
+            gone.setdefault(old.recording, []).append(old.id)
+    new = [track.id for track in tracks if track.id not in known and track.id in recordings]
+    return {same.pop(0): track for track in new if (same := gone.get(recordings[track]))}
+
+
+def _check_labels(dataset: DatasetStore, before: DatasetInfo, info: DatasetInfo, stored: Sequence[StoredTrack]) -> None:
+    """Refuse labels of another kind than those of the stored tracks."""
+    names, old = label_names(info.task), label_names(before.task)
+    if stored and names != old:
+        raise StoreError(
+            f"{info.spec} now has the labels {', '.join(names)}, but the store {dataset.folder} has {', '.join(old)}; "
+            f"extract into another --store, or run `mirembed store rm dataset:{info.spec}`: nothing is decoded again"
+        )
+
+
+def _check_folder(
+    before: DatasetInfo,
     info: DatasetInfo,
+    stored: Sequence[StoredTrack],
+    tracks: Sequence[Track],
+    moved: Mapping[str, str],
+    prune: bool,
+    confirm: Callable[[str], None],
+) -> None:
+    """Refuse another folder, and let the user confirm if many tracks are to be removed."""
+    listed = {track.id for track in tracks}
+    gone = [track.id for track in stored if track.id not in listed and track.id not in moved]
+    # Another folder may hold some of the same files; one in which all were renamed holds most of them.
+    if stored and not prune and not any(track.id in listed for track in stored) and len(moved) < len(stored) / 2:
+        raise StoreError(
+            f"the store already has {len(stored)} tracks of {info.spec} from {before.audio}, and none of them is in "
+            f"{info.audio}; use another --store, or --prune to remove them"
+        )
+    if prune and len(gone) > PRUNE_FREELY * len(stored):
+        confirm(f"remove {len(gone)} of the {counted(len(stored), 'track')} of {info.spec} from the store")
+
+
+def _refresh(
+    stored: Sequence[StoredTrack],
+    listed: Sequence[Track],
+    recordings: Mapping[str, str],
+    moved: Mapping[str, str],
     prune: bool,
     summary: Summary,
-) -> DatasetInfo:
-    """Bring ids, labels and groups of the stored tracks up to date; with ``prune``, remove unlisted tracks.
+) -> dict[str, StoredTrack]:
+    """Return the tracks as they are before anything is extracted, by id: listed ones first, then those that are not.
 
-    Parameters
-    ----------
-    rows
-        The index of the store.
-    listed : mapping of str to Track
-        Listed tracks by the id under which they are, or would be, stored.
-
-    Returns
-    -------
-    DatasetInfo
-        The new ``dataset.json``, with the classes of unlisted tracks that are kept.
+    A track whose file has changed keeps its recording until the new one is extracted.
     """
-    before, names = store.info().task, label_names(info.task)
-    if rows and names != label_names(before):
-        raise StoreError(
-            f"{info.spec} now has the labels {', '.join(names)}, but the store {store.folder} has "
-            f"{', '.join(label_names(before))}; extract into another --store, or delete that folder"
+    before = {moved.get(track.id, track.id): track for track in stored}
+    tracks: dict[str, StoredTrack] = {}
+    for track in listed:
+        old = before.pop(track.id, None)
+        recording, stamp = recordings.get(track.id), file_stamp(track.path)
+        if recording is None:
+            recording = old.recording if old else None
+            stamp = (old.file_size, old.file_mtime_ns) if old else (-1, -1)
+        tracks[track.id] = StoredTrack(
+            track.id, recording, track.label, track.group, absolute(track.path), *stamp, listed=True
         )
-    if isinstance(info.task, Classification) and isinstance(before, Classification):
-        # A process that is killed while it relabels leaves both old and new labels.
-        store.write_info(_with_classes(info, before.classes))
-        info = _with_classes(info, [row["label"] for row in rows if row["id"] not in listed and not prune])
-    current: dict[str, Track] = {}
-    kept: dict[int, list[int]] = {}
-    changed: set[int] = set()
-    for row in rows:
-        stored = _stored_track(row, names)
-        track = listed.get(stored.id)
-        if track is None and prune:
-            summary.pruned += 1
-            changed.add(row["shard"])
-            continue
-        if track is None:
-            summary.unlisted += 1
-        elif track.id != stored.id:
-            summary.moved += 1
-            changed.add(row["shard"])
-        elif (track.label, track.group) != (stored.label, stored.group):
-            summary.relabeled += 1
-            changed.add(row["shard"])
-        current[stored.id] = track or stored
-        kept.setdefault(row["shard"], []).append(row["row"])
-    shards = store.shards()
-    for number in changed:
-        store.rewrite(shards[number], kept.get(number, []), current, info)
-    info = replace(info, n_unlisted=summary.unlisted)
-    store.write_info(info)
-    return info
+        if old is not None and old.id == track.id:
+            summary.relabeled += (track.label, track.group) != (old.label, old.group)
+    summary.moved = len(moved)
+    gone = [track for track in before.values() if track.recording is not None]
+    if prune:
+        summary.pruned = len(gone)
+        return tracks
+    summary.unlisted = len(gone)
+    return tracks | {track.id: replace(track, listed=False) for track in gone}
 
 
-def _with_classes(info: DatasetInfo, others: Iterable[str]) -> DatasetInfo:
-    assert isinstance(info.task, Classification)  # noqa: S101
-    classes = info.task.classes
-    return replace(info, task=Classification((*classes, *sorted(set(others) - set(classes)))))
+def _write(
+    dataset: DatasetStore,
+    before: DatasetInfo | None,
+    info: DatasetInfo,
+    stored: Sequence[StoredTrack],
+    tracks: Mapping[str, StoredTrack],
+) -> None:
+    """Write the dataset unless it is there as it should be."""
+    unlisted = [track for track in tracks.values() if not track.listed]
+    info = replace(
+        info, n_unlisted=len(unlisted), task=_with_classes(info.task, [str(track.label) for track in unlisted])
+    )
+    if info != before:
+        # A process that is killed here leaves the old labels.
+        old = before.task if before else info.task
+        dataset.write_info(
+            replace(info, task=_with_classes(info.task, old.classes)) if isinstance(old, Classification) else info
+        )
+    if sorted(tracks.values(), key=lambda track: track.id) != list(stored) or not stored:
+        dataset.write_tracks(tracks.values(), info)
+    if info != before:
+        dataset.write_info(info)
 
 
-def _stored_track(row: Row, names: Sequence[str]) -> Track:
-    label = tuple(row[name] for name in names)
-    return Track(row["id"], Path(row["path"]), label[0] if isinstance(label[0], str) else label, row["group"])
+def _with_classes(task: Task, others: Sequence[str]) -> Task:
+    if not isinstance(task, Classification):
+        return task
+    return Classification((*task.classes, *sorted(set(others) - set(task.classes))))
 
 
-def _missing(store: FeatureStore, tracks: Sequence[Track], retry_failed: bool, summary: Summary) -> list[Track]:
-    """Return the listed tracks whose file, as it is now, is not in the store."""
-    stored = {row["id"]: row for row in store.index().to_pylist()}
-    listed = {track.id for track in tracks}
-    failed = {failure.id: failure for failure in store.failures() if failure.id in listed}
-    missing = []
+def _missing(
+    failures_before: Sequence[Failure],
+    tracks: Sequence[Track],
+    recordings: Mapping[str, str],
+    before: Collection[str],
+    features: Sequence[Features],
+    retry_failed: bool,
+    summary: Summary,
+) -> tuple[list[FileToExtract], dict[tuple[str, str], Failure]]:
+    """Return the files that lack features, and the failures that remain, by id and features.
+
+    ``before`` has the ids that the dataset had already.
+    """
+    listed, wanted = {track.id for track in tracks}, {one.name for one in features}
+    failures = {(one.id, one.features): one for one in failures_before if one.id in listed}
+    files: dict[Path, tuple[list[str], list[FeaturesPart]]] = {}
     for track in tracks:
-        stamp = file_stamp(track.path)
-        row, failure = stored.get(track.id), failed.get(track.id)
-        if row is not None and (
-            (row["file_size"], row["file_mtime_ns"]) == stamp or row["file_hash"] == file_hash(track.path)
-        ):
-            # A stamp that differs stays: refreshing it would rewrite the frames of the whole shard.
+        stamp, recording = file_stamp(track.path), recordings.get(track.id)
+        lacking = [one for one in features if recording is None or recording not in one.having]
+        for name in wanted - {one.name for one in lacking}:
+            failures.pop((track.id, name), None)
+        failed = {
+            name
+            for name in wanted
+            if (old := failures.get((track.id, name))) and (old.file_size, old.file_mtime_ns) == stamp
+        }
+        again = [one.part for one in lacking if retry_failed or one.name not in failed]
+        if not lacking:
             summary.unchanged += 1
-            failed.pop(track.id, None)
-        elif failure is not None and (failure.file_size, failure.file_mtime_ns) == stamp and not retry_failed:
-            summary.failed_before += 1
+            summary.known += track.id not in before
+        elif again:
+            ids, parts = files.setdefault(track.path, ([], []))
+            ids.append(track.id)
+            parts += [part for part in again if part not in parts]
         else:
-            missing.append(track)
-    summary.failures = list(failed.values())
-    return missing
-
-
-def _drop_replaced(store: FeatureStore, rows: Sequence[Row], info: DatasetInfo) -> None:
-    """Remove the rows of files that have changed, whose new rows are in later shards."""
-    names = label_names(info.task)
-    tracks = {row["id"]: _stored_track(row, names) for row in rows}
-    latest: dict[int, list[int]] = {}
-    for row in rows:
-        latest.setdefault(row["shard"], []).append(row["row"])
-    for number, shard in enumerate(store.shards()):
-        current = latest.get(number, [])
-        if len(current) < store.n_rows(shard):
-            store.rewrite(shard, current, tracks, info)
+            summary.failed_before += 1
+    return [FileToExtract(path, tuple(ids), tuple(parts)) for path, (ids, parts) in files.items()], failures

@@ -12,24 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.config import Approach, Settings
-from mirembed.errors import EvaluationError, SpecError
+from mirembed.differences import describe
+from mirembed.errors import EvaluationError, MismatchError, SpecError
 from mirembed.fit.job import Job, fit_models, training_provenance
-from mirembed.fit.names import checkpoint, reserving
-from mirembed.fit.resolve import choose_device, describe_plugins, describe_settings
+from mirembed.fit.names import checkpoint, obstacles, reserving
+from mirembed.fit.resolve import (
+    choose_device,
+    choose_engine_for,
+    describe_plugins,
+    describe_settings,
+    resolve_settings,
+)
 from mirembed.hookspecs import Classification, Regression
 from mirembed.models.estimators import check_storable
 from mirembed.models.learners import check_learners, describe_learner, fit_learner
 from mirembed.models.model import Model
-from mirembed.models.saved import write_embeddings
 from mirembed.progress import NO_PROGRESS, Progress, counted
-from mirembed.provenance import content_digest, versions
+from mirembed.provenance import content_digest, environment
 from mirembed.registry import Registry
 from mirembed.specs import Spec
-from mirembed.store import FeatureStore
-from mirembed.store.features import compare_parameters
+from mirembed.store import Store
 from mirembed.store.root import slug
 from mirembed.store.tracks import Tracks
-from mirembed.training.engine import choose_engine
 from mirembed.training.labels import TargetScale, undeclared
 from mirembed.workers.executor import run_trainings
 
@@ -43,7 +47,7 @@ class FittedModel:
     approach : str
     folder : pathlib.Path
     embeddings : pathlib.Path
-        Parquet table of the embeddings of all tracks.
+        Parquet table of the embeddings of all recordings.
     loss : float or None
         Mean loss per track in the last epoch; None if nothing was trained.
     notes : list of str
@@ -69,12 +73,12 @@ class FittedModel:
 
 @dataclass(frozen=True)
 class _Training:
-    """A network to train, and the folders of its models (by method) and embeddings."""
+    """A network to train, the folders of its models (by method), and the store that gets their embeddings."""
 
     job: Job
     tracks: Tracks
     folders: Mapping[str, Path]
-    embeddings: Path
+    store: Path
 
     @property
     def is_saved(self) -> bool:
@@ -89,7 +93,7 @@ class _Training:
 
 def fit(
     tracks: Tracks,
-    store: FeatureStore,
+    store: Store,
     settings: Settings,
     registry: Registry,
     models: Path,
@@ -107,8 +111,8 @@ def fit(
     Parameters
     ----------
     tracks : Tracks
-    store : FeatureStore
-        The dataset's.
+    store : Store
+        Gets the embeddings of the tracks.
     settings : Settings
         Those of an evaluation (folds, seeds and so on) are ignored.
     registry : Registry
@@ -135,8 +139,8 @@ def fit(
     StoreBusyError
         If another process is running the same fit.
     """
-    settings = replace(settings, device=choose_device(settings.device))
-    plugins = describe_plugins(settings, registry)
+    settings, features = resolve_settings(replace(settings, device=choose_device(settings.device)), registry)
+    plugins = describe_plugins(settings, registry, features=features)
     _check_trainable(tracks)
     for approach in settings.approaches:
         if not approach.trains:
@@ -147,16 +151,21 @@ def fit(
     if any(approach.learns for approach in settings.approaches):
         check_learners(registry, settings.learners, tracks.task)
     # Only now, as the choice takes a second.
-    settings = replace(settings, engine=choose_engine(settings.engine, settings.device, progress.note))
+    engine = choose_engine_for(settings, registry, settings.methods, tracks.features, progress.note)
+    settings = replace(settings, engine=engine)
     described = describe_settings(settings, plugins)
     if undeclared(tracks.task):
         progress.note(
             f"no range is declared for {', '.join(undeclared(tracks.task))}; using the range of the tracks' labels"
         )
-    digest = content_digest({**described, "seed": seed, "data": tracks.digest, "name": name, "versions": versions()})
+    dataset = {"spec": tracks.info.spec, "digest": tracks.digest}
+    configuration = {**described, "dataset": dataset, "seed": seed, "name": name, **environment(settings.device)}
+    digest = content_digest(configuration)
     wanted = _wanted_names(tracks, [method.name for method in settings.methods], name)
     provenance = {**training_provenance(tracks, described, seed, command), "fit": digest}
-    with reserving(models, digest, wanted, exact=name is not None) as folders, tracks.frames.in_use():
+    if changed := obstacles(models, configuration):
+        progress.note(f"fitting from the start, because the interrupted fit cannot be resumed: {describe(changed)}")
+    with reserving(models, configuration, wanted, exact=name is not None) as folders, tracks.in_use():
         for method, folder in folders.items():
             if folder.name != wanted[method]:
                 progress.note(f"the name {wanted[method]} is taken; saving this model as {folder.name}")
@@ -170,11 +179,11 @@ def fit(
                     seed=seed,
                     fold=0,
                     provenance=provenance,
-                    checkpoint=checkpoint(models, methods[0].approach.training, digest),
+                    checkpoint=checkpoint(models, methods[0].training_name, digest),
                 ),
                 tracks,
                 folders,
-                store.embeddings,
+                store.root,
             )
             for methods in settings.trainings
         ]
@@ -206,14 +215,14 @@ def _fit_training(training: _Training, on_epoch: Callable[[int], None]) -> list[
         model = _save_model(models.get(method.name), folder, method.learner, registry)
         if embeddings is None:
             embeddings = model.embed(job.frames.open(), job.frames.starts, job.frames.lengths)
-        path = _save_embeddings(model, training.embeddings, training.tracks, embeddings, in_sample=True)
+        path = _save_embeddings(model, Store(training.store), training.tracks, embeddings)
         saved.append(FittedModel(method.name, folder, path, model.provenance["loss"], model.provenance["notes"]))
     return saved
 
 
 def transfer(
     tracks: Tracks,
-    store: FeatureStore,
+    store: Store,
     network: Path,
     learner: Spec,
     registry: Registry,
@@ -241,18 +250,25 @@ def transfer(
     ModelError
         If ``name`` is taken, or a model with the learner could not be loaded again.
     MismatchError
-        If the network was trained on spectrograms with other parameters.
+        If the network was trained on other features.
     """
     base = Model.load(network, registry)
     made = base.provenance
-    compare_parameters(base.parameters, tracks.info.parameters, f"the model {network}", tracks.info.spec)
+    features = tracks.features.get(base.features.spec)
+    if features is None or features.digests != base.features.digests:
+        raise MismatchError(
+            f"the model {network} needs the features {base.features.spec}, not {', '.join(tracks.features)}; open the "
+            "tracks with the features of the model"
+        )
+    frames = tracks.frames[features.spec]
     _check_trainable(tracks)
     check_learners(registry, [learner], tracks.task)
     approach = Approach("fl") if made["approach"] == "nn" else Approach.parse(made["approach"])
     described = describe_learner(registry, learner, [approach])
     settings = {**made["settings"], "learners": {str(learner): described}}
-    content = {"network": made["digest"], "data": tracks.digest, "name": name, "versions": versions()}
-    digest = content_digest({**settings, **content})
+    dataset = {"spec": tracks.info.spec, "digest": tracks.digest}
+    configuration = {**settings, "network": made["digest"], "dataset": dataset, "name": name, **environment()}
+    digest = content_digest(configuration)
     origin = made.get("network_from", made)
     provenance = {
         **training_provenance(tracks, settings, made["seed"], command),
@@ -268,18 +284,16 @@ def transfer(
     }
     scale = TargetScale.fit(tracks.task, tracks.label_array) if isinstance(tracks.task, Regression) else None
     model = replace(base, task=tracks.task, head=None, estimator=None, scale=scale, provenance=provenance)
-    embeddings = base.embed(tracks.frames.open(), tracks.frames.starts, tracks.frames.lengths)
+    embeddings = base.embed(frames.open(), frames.starts, frames.lengths)
     fitted = fit_learner(
         registry, learner, approach, tracks.task, embeddings, tracks.label_array, scale, seed=(made["seed"], 0)
     )
     model.use(fitted)
-    # Whether the network was trained on these tracks is unknown if it comes from other tracks, or from a fold.
-    same = origin["dataset"]["digest"] == tracks.digest and origin.get("fold") is None
     wanted = _wanted_names(tracks, [f"from-{network.name}"], name)
-    with reserving(models, digest, wanted, exact=name is not None) as folders:
+    with reserving(models, configuration, wanted, exact=name is not None) as folders:
         [folder] = folders.values()
         model = _save_model(model, folder, learner, registry)
-        path = _save_embeddings(model, store.embeddings, tracks, embeddings, in_sample=True if same else None)
+        path = _save_embeddings(model, store, tracks, embeddings)
     return FittedModel(approach.name, folder, path, None, fitted.notes)
 
 
@@ -310,14 +324,10 @@ def _save_model(model: Model | None, folder: Path, learner: Spec | None, registr
     return model
 
 
-def _save_embeddings(
-    model: Model, folder: Path, tracks: Tracks, embeddings: NDArray[np.float32], *, in_sample: bool | None
-) -> Path:
-    path = folder / f"{model.provenance['name']}.parquet"
-    write_embeddings(
-        path, tracks.ids, embeddings, model.provenance, task=tracks.task, labels=tracks.labels, in_sample=in_sample
-    )
-    return path
+def _save_embeddings(model: Model, store: Store, tracks: Tracks, embeddings: NDArray[np.float32]) -> Path:
+    stored = store.embeddings(model.provenance["name"])
+    stored.write(model.provenance["digest"], tracks.recordings, embeddings, model.recordings)
+    return stored.path
 
 
 def _wanted_names(tracks: Tracks, endings: Sequence[str], name: str | None) -> dict[str, str]:

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,22 @@ import torch
 from numpy.typing import NDArray
 
 from mirembed.config import Approach, Method, Settings
+from mirembed.features.info import FeaturesInfo
 from mirembed.hookspecs import Classification, Task
-from mirembed.models.baselines import MelStatistics, NoFeatures, chance_estimator
+from mirembed.models.baselines import InputStatistics, NoFeatures, chance_estimator
 from mirembed.models.learners import describe_learner, fit_learner, learner_targets
 from mirembed.models.model import Model
-from mirembed.provenance import versions
+from mirembed.provenance import environment
 from mirembed.registry import Registry
+from mirembed.specs import Spec
 from mirembed.store.frame_file import FrameFile
 from mirembed.store.tracks import Tracks
 from mirembed.training.engine import import_engine
-from mirembed.training.excerpts import Normalization
+from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.labels import TargetScale, one_hot
 from mirembed.training.loop import Trained, TrainingData, TrainingSettings, train
-from mirembed.training.network import one_thread, seeded_network
+from mirembed.training.network import PluginNetwork, one_thread
+from mirembed.training.network_checks import checked_module
 from mirembed.training.similarity import PluginSimilarity
 from mirembed.training.weights import NetworkWeights, OutputLayer
 
@@ -39,18 +43,22 @@ class Job:
     Attributes
     ----------
     frames : FrameFile
+    features : FeaturesInfo
+        What the frames are.
+    network : str or None
+        The spec of the network; None for a baseline without one.
     task : Classification or Regression
     labels : ndarray [n_tracks] int64 class indices, or [n_tracks, n_targets] float64 in original units
     rows : ndarray [n_train], int64
         The training tracks.
     normalize : {"training", "dataset"}
-        Which tracks the band statistics come from. ``dataset`` is the paper's choice; it lets the test tracks' audio,
-        but none of their labels, into the network's input.
+        Which tracks the means and deviations of the input come from. ``dataset`` is the paper's choice; it lets the
+        test tracks' audio, but none of their labels, into the network's input.
     methods : tuple of Method
-        They share the network.
+        They share the features and the network.
     settings : TrainingSettings
-    parameters : mapping
-        Of the spectrogram.
+    recordings : tuple of str
+        Of the training tracks.
     provenance : mapping
         For the models' manifests, besides approach and learner.
     checkpoint : pathlib.Path or None
@@ -58,13 +66,15 @@ class Job:
     """
 
     frames: FrameFile
+    features: FeaturesInfo
+    network: str | None
     task: Task
     labels: NDArray[Any]
     rows: NDArray[np.int64]
     normalize: str
     methods: tuple[Method, ...]
     settings: TrainingSettings
-    parameters: Mapping[str, Any]
+    recordings: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
 
@@ -81,9 +91,14 @@ class Job:
         checkpoint: Path | None,
     ) -> Job:
         """Return the job of training on some tracks of a dataset; ``settings`` have device and engine resolved."""
+        # Chance has no features, so any will do.
+        spec = methods[0].features or next(iter(tracks.features))
+        features = tracks.features[spec]
         training = TrainingSettings(
             epochs=settings.epochs,
             batch=settings.batch,
+            optimizer=settings.optimizer,
+            form=InputForm.of(features.hop, settings.excerpt, settings.deltas),
             seed=seed,
             fold=fold,
             device=settings.device,
@@ -91,17 +106,24 @@ class Job:
             checkpoint_every=settings.checkpoint_every,
         )
         return cls(
-            frames=tracks.frames,
+            frames=tracks.frames[spec],
+            features=features,
+            network=methods[0].network,
             task=tracks.task,
             labels=tracks.label_array,
             rows=rows,
             normalize=settings.normalize,
             methods=methods,
             settings=training,
-            parameters=tracks.info.parameters,
+            recordings=tuple(tracks.recordings[row] for row in rows),
             provenance=provenance,
             checkpoint=checkpoint,
         )
+
+    @property
+    def inputs(self) -> int:
+        """Values per frame of the network's input."""
+        return self.settings.form.inputs(self.features.values)
 
     @property
     def approach(self) -> Approach:
@@ -153,7 +175,7 @@ def fit_models(
 ) -> Fitted:
     """Train the network of a job on its training tracks and fit the learners to its embeddings.
 
-    No other track is read, except for the band statistics of ``normalize="dataset"``.
+    No other track is read, except for the moments of all frames with ``normalize="dataset"``.
 
     Parameters
     ----------
@@ -166,18 +188,24 @@ def fit_models(
     Raises
     ------
     MirembedError
-        If a plugin fails, the training diverges, or the labels cannot be learned.
+        If a plugin fails or has other code than the job was planned with, the training diverges, or the labels cannot
+        be learned.
     """
+    _require_code(job, registry)
     data, scale = _read_training_tracks(job)
     approach, device = job.approach, job.settings.device
     if not approach.trains:
-        return _fit_learners(job, registry, data, scale, _untrained_features(job, data))
+        model = _new_model(job, data, scale, _untrained_features(job, registry, data))
+        return _fit_learners(job, registry, model, partial(model.embed, data.frames, data.starts, data.lengths))
+    plugin = _network(job, registry)
 
     def fit_trained(trained: Trained, *, notes: bool) -> Fitted:
         # To a copy of the network, with which training may continue.
-        network = NetworkWeights.of(trained.network)
+        network = NetworkWeights.of(trained.network, plugin.choice, job.inputs, registry)
         head = None if trained.head is None else OutputLayer.of(trained.head)
-        return _fit_learners(job, registry, data, scale, network, head, trained.losses, notes=notes)
+        model = _new_model(job, data, scale, network, head)
+        vectors = partial(model.embed, data.frames, data.starts, data.lengths)
+        return _fit_learners(job, registry, model, vectors, trained.losses, notes=notes)
 
     def fit_checkpoint(epoch: int, trained: Trained) -> None:
         if on_checkpoint is not None:
@@ -190,8 +218,15 @@ def fit_models(
     if device.startswith("cuda"):
         torch.use_deterministic_algorithms(True)
     with one_thread():
-        trained = train(data, job.settings, similarity, label_similarity, job.checkpoint, on_epoch, fit_checkpoint)
+        trained = train(
+            data, plugin, job.settings, similarity, label_similarity, job.checkpoint, on_epoch, fit_checkpoint
+        )
     return fit_trained(trained, notes=True)
+
+
+def _require_code(job: Job, registry: Registry) -> None:
+    """Refuse plugins whose code has changed since the job was planned."""
+    registry.require_code(job.provenance.get("settings"), ("network", "similarity", "learner"), "this training")
 
 
 def _read_training_tracks(job: Job) -> tuple[TrainingData, TargetScale | None]:
@@ -213,41 +248,96 @@ def _read_training_tracks(job: Job) -> tuple[TrainingData, TargetScale | None]:
     return data, scale
 
 
-def _untrained_features(job: Job, data: TrainingData) -> NetworkWeights | MelStatistics | NoFeatures:
+def _network(job: Job, registry: Registry) -> PluginNetwork:
+    assert job.network is not None  # noqa: S101
+    return PluginNetwork.create(registry, Spec.parse(job.network))
+
+
+def _untrained_features(
+    job: Job, registry: Registry, data: TrainingData
+) -> NetworkWeights | InputStatistics | NoFeatures:
     """Return the features of a baseline without training."""
+    form = job.settings.form
     if job.approach.name == "chance":
         return NoFeatures()
-    if job.approach.name == "mel":
-        return MelStatistics.fit(data.frames, data.starts, data.lengths)
-    return NetworkWeights.of(seeded_network(2 * data.frames.shape[1], job.seed))
+    if job.approach.name == "stats":
+        one_frame = job.features.hop is None
+        tracks = data.frames, data.starts, data.lengths
+        return InputStatistics.fit(*tracks, data.normalization, deltas=form.deltas, one_frame=one_frame)
+    network = _network(job, registry)
+    module = checked_module(network, job.inputs, job.seed, form, job.settings.engine, trained=False)
+    return NetworkWeights.of(module, network.choice, job.inputs, registry)
+
+
+def _new_model(
+    job: Job,
+    data: TrainingData,
+    scale: TargetScale | None,
+    network: NetworkWeights | InputStatistics | NoFeatures,
+    head: OutputLayer | None = None,
+) -> Model:
+    """Return a model that lacks a learner."""
+    return Model(
+        task=job.task,
+        network=network,
+        normalization=data.normalization,
+        form=job.settings.form,
+        head=head,
+        estimator=None,
+        scale=scale,
+        features=job.features,
+        recordings=job.recordings,
+        engine=job.settings.engine,
+    )
+
+
+def fit_to_saved(job: Job, saved: Model, embeddings: NDArray[np.float32], registry: Registry) -> Fitted:
+    """Fit only learners: to the embeddings of the training tracks by the network of a saved model.
+
+    Parameters
+    ----------
+    saved : Model
+    embeddings : ndarray [n_tracks, units]
+        Of all tracks, by its network.
+
+    Raises
+    ------
+    MirembedError
+        If a plugin fails or has other code than the job was planned with, or the labels cannot be learned.
+    """
+    _require_code(job, registry)
+    labels = job.labels[job.rows]
+    scale = None if isinstance(job.task, Classification) else TargetScale.fit(job.task, labels)
+    model = replace(saved, task=job.task, head=None, estimator=None, kernel=None, scale=scale)
+    return _fit_learners(job, registry, model, lambda: embeddings[job.rows])
 
 
 def _fit_learners(
     job: Job,
     registry: Registry,
-    data: TrainingData,
-    scale: TargetScale | None,
-    network: NetworkWeights | MelStatistics | NoFeatures,
-    head: OutputLayer | None = None,
+    model: Model,
+    embed: Callable[[], NDArray[np.float32]],
     losses: Sequence[float] = (),
     *,
     notes: bool = True,
 ) -> Fitted:
-    """Fit the learners from scratch to the embeddings of the training tracks, which are computed once."""
-    labels = job.labels[job.rows]
+    """Fit the learners from scratch to the embeddings of the training tracks, which are computed once.
+
+    Parameters
+    ----------
+    model : Model
+        Without a learner; each method gets a copy.
+    embed : callable
+        Returns the embeddings ``[n_train, units]``.
+    """
+    labels, scale = job.labels[job.rows], model.scale
     models: dict[str, Model] = {}
     embeddings: NDArray[np.float32] | None = None
     for method in job.methods:
         learner, approach = method.learner, method.approach
-        model = models[method.name] = Model(
-            task=job.task,
-            network=network,
-            normalization=data.normalization,
-            head=head if learner is None else None,
-            estimator=None,
-            scale=scale,
-            parameters=job.parameters,
-            engine=job.settings.engine,
+        copy = models[method.name] = replace(
+            model,
+            head=model.head if learner is None else None,
             provenance={
                 **job.provenance,
                 "approach": approach.name,
@@ -256,16 +346,16 @@ def _fit_learners(
                 "loss": losses[-1] if losses else None,
             },
         )
-        if model.head is not None:
+        if copy.head is not None:
             continue
         if embeddings is None:
-            embeddings = model.embed(data.frames, data.starts, data.lengths)
+            embeddings = embed()
         if learner is None:
-            model.estimator = chance_estimator(job.task)
-            model.estimator.fit(embeddings, learner_targets(labels, scale))
+            copy.estimator = chance_estimator(job.task)
+            copy.estimator.fit(embeddings, learner_targets(labels, scale))
         else:
             fitted = fit_learner(registry, learner, approach, job.task, embeddings, labels, scale, seed=job.seed)
-            model.use(fitted, notes=notes)
+            copy.use(fitted, notes=notes)
     return Fitted(models, list(losses), embeddings)
 
 
@@ -290,5 +380,5 @@ def training_provenance(tracks: Tracks, settings: Mapping[str, Any], seed: int, 
         "settings": dict(settings),
         "seed": seed,
         "command": command,
-        "versions": versions(),
+        **environment(settings.get("device", "cpu")),
     }

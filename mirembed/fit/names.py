@@ -2,7 +2,7 @@
 
 The folder ``.checkpoints`` beside the models holds for each unfinished fit::
 
-    DIGEST.json                       the names of its models
+    DIGEST.json                       the names of its models, and its configuration
     DIGEST.lock                       held while it runs
     TRAINING-DIGEST.safetensors       where an interrupted training resumes from
 """
@@ -12,8 +12,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from mirembed.differences import ask_the_same, made_with
 from mirembed.errors import ModelError, StoreBusyError, StoreError
+from mirembed.provenance import content_digest
 from mirembed.store.files import read_json, write_error, write_json
 from mirembed.store.root import slug
 
@@ -26,14 +29,16 @@ def checkpoint(models: Path, training: str, digest: str) -> Path:
 
 
 @contextlib.contextmanager
-def reserving(models: Path, digest: str, wanted: Mapping[str, str], *, exact: bool) -> Iterator[dict[str, Path]]:
+def reserving(
+    models: Path, configuration: Mapping[str, Any], wanted: Mapping[str, str], *, exact: bool
+) -> Iterator[dict[str, Path]]:
     """Reserve the names of a fit's models until the block ends; an interrupted fit gets the names that it had.
 
     Parameters
     ----------
     models : pathlib.Path
-    digest : str
-        Of everything that decides what the fit makes; its saved models have it as ``fit`` in their provenance.
+    configuration : mapping
+        Everything that decides what the fit makes; its saved models have the digest as ``fit`` in their provenance.
     wanted : mapping of str to str
         The preferred name of each model, by method.
     exact : bool
@@ -51,11 +56,11 @@ def reserving(models: Path, digest: str, wanted: Mapping[str, str], *, exact: bo
     ModelError
         If a name is taken.
     """
-    folder = models / _FOLDER
+    folder, digest = models / _FOLDER, content_digest(configuration)
     marker = folder / f"{digest}.json"
     with contextlib.ExitStack() as held:
         with _lock(folder / ".lock", wait=True):  # one process at a time chooses names
-            before = read_json(marker) if marker.exists() else {}
+            before = read_json(marker)["names"] if marker.exists() else {}
             others = _reserved_by_others(folder, marker)
             names = {}
             for method, name in wanted.items():
@@ -66,11 +71,35 @@ def reserving(models: Path, digest: str, wanted: Mapping[str, str], *, exact: bo
                     names[method] = _free_name(models, name, others, exact=exact)
             if not held.enter_context(_lock(marker.with_suffix(".lock"), wait=False)):
                 raise StoreBusyError(f"another process is running the same fit ({marker}); wait until it ends")
-            write_json(marker, names)
+            write_json(marker, {"names": names, "configuration": configuration})
         yield {method: models / name for method, name in names.items()}
         with _lock(folder / ".lock", wait=True):
-            for path in folder.glob(f"*{digest}.*"):
-                path.unlink()
+            for finished in (digest, *_superseded(models, configuration)):
+                for path in folder.glob(f"*{finished}.*"):
+                    path.unlink()
+
+
+def obstacles(models: Path, configuration: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return why an interrupted fit of the same command cannot be resumed, see `mirembed.differences.made_with`.
+
+    Empty if there is no such fit, or if it can be.
+    """
+    if (models / _FOLDER / f"{content_digest(configuration)}.json").exists():
+        return {}
+    for before in _superseded(models, configuration).values():
+        return made_with(before, configuration)
+    return {}
+
+
+def _superseded(models: Path, configuration: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the configurations of interrupted fits of the same command that cannot be resumed, by their digests."""
+    found = {}
+    for marker in sorted((models / _FOLDER).glob("*.json")):
+        with _lock(marker.with_suffix(".lock"), wait=False) as abandoned:
+            before = read_json(marker)["configuration"] if abandoned else {}
+        if marker.stem != content_digest(configuration) and ask_the_same(before, configuration):
+            found[marker.stem] = before
+    return found
 
 
 def _is_free_or_of(folder: Path, digest: str) -> bool:
@@ -93,13 +122,18 @@ def _free_name(models: Path, name: str, others: Collection[str], *, exact: bool)
     return chosen
 
 
-def _reserved_by_others(folder: Path, marker: Path) -> set[str]:
+def names_being_fitted(models: Path) -> set[str]:
+    """Return the names of the models that running fits make."""
+    return _reserved_by_others(models / _FOLDER, None)
+
+
+def _reserved_by_others(folder: Path, marker: Path | None) -> set[str]:
     """Return the names that fits in other processes have reserved."""
     names: set[str] = set()
     for other in folder.glob("*.json"):
         if other != marker:
             with _lock(other.with_suffix(".lock"), wait=False) as abandoned:
-                names |= set() if abandoned else set(read_json(other).values())
+                names |= set() if abandoned else set(read_json(other)["names"].values())
     return names
 
 

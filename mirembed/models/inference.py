@@ -1,47 +1,36 @@
-"""What a fitted model says: embeddings of audio files, tables of results for other programs, and the nearest tracks.
-
-Embedding audio files needs no store. Ranking stored embeddings needs no network, and with the built-in similarities no
-torch.
-"""
+"""Audio files to embeddings with a fitted model, and tables of the results for other programs."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.audio.files import audio_files, file_hash, printable
-from mirembed.errors import AudioError, MirembedError, SpecError
-from mirembed.extract import ExtractedFile, extract_files
+from mirembed.audio.files import printable
+from mirembed.errors import MismatchError, SpecError
+from mirembed.extract import ExtractedFile, FileToExtract, extract_files
+from mirembed.features import FeaturesInfo, resolve_features
+from mirembed.features.info import common_length
 from mirembed.hookspecs import Classification, Task
-from mirembed.models.model import Model, find_model, read_provenance
-from mirembed.models.saved import read_embeddings, write_embeddings
+from mirembed.models.model import Model
 from mirembed.progress import Progress
 from mirembed.registry import Registry
-from mirembed.specs import Spec
-from mirembed.spectrogram import SpectrogramParameters
-from mirembed.store import FeatureStore, Store
-from mirembed.store.features import compare_parameters
+from mirembed.store import Store
 from mirembed.store.files import write_table, writing
+from mirembed.store.recordings import KnownRecordings
 from mirembed.store.rows import label_names
 from mirembed.training.engine import prepare_engine
-from mirembed.training.similarity import PluginSimilarity
-from mirembed.workers import available_jobs
 
 SUFFIXES = (".csv", ".parquet")
 
-MAX_FRAMES = 400_000
-"""Number of frames held at once: about 60 MB, however long the files are."""
-
-
-UNLEARNED = Spec("cosine")
-"""Ranks the embeddings of models that learned no similarity (``nn``, ``fl``)."""
+HELD_BYTES = 64 * 2**20
+"""Frames of several files are held, to be embedded together, until they take so much memory."""
 
 
 @dataclass(frozen=True)
@@ -62,36 +51,34 @@ class EmbeddedFiles:
     failures: list[tuple[Path, str]]
 
 
-def embed_files(model: Model, paths: Sequence[Path], jobs: int, progress: Progress) -> EmbeddedFiles:
-    """Embed audio files: spectrograms in worker processes, embeddings in this one.
+def embed_files(
+    model: Model, paths: Sequence[Path], registry: Registry, store: Store, jobs: int, progress: Progress
+) -> EmbeddedFiles:
+    """Embed audio files, without decoding those that the store knows.
+
+    Their embeddings are taken from the store where this model has made them, or are computed from stored frames. The
+    other files are decoded in worker processes; nothing is written to the store.
 
     Raises
     ------
     MismatchError
-        If the model was trained on spectrograms that this version computes differently.
+        If the model was trained on features that the installed plugins compute differently.
     """
-    compare_parameters(model.parameters, SpectrogramParameters().to_json(), "the model", "this version of mirembed")
-    if model.engine == "auto":
-        prepare_engine(progress.note)
+    known = KnownRecordings(store)
+    recordings = {index: name for index, path in enumerate(paths) if (name := known.of(path)) is not None}
     progress.start("embedding", len(paths))
+    vectors = embed_recordings(model, store, set(recordings.values()), progress)
+    rows = {index: vectors[name] for index, name in recordings.items() if name in vectors}
+    missing = [index for index in range(len(paths)) if index not in rows]
     failures: dict[int, str] = {}
-    rows: dict[int, NDArray[np.float32]] = {}
-    waiting: dict[int, ExtractedFile] = {}
-    n_frames = 0
-    seconds = 0.0
-    for completed, outcome in enumerate(extract_files(paths, jobs), 1):
-        if isinstance(outcome.result, str):
-            failures[outcome.index] = outcome.result
-        else:
-            waiting[outcome.index] = outcome.result
-            n_frames += len(outcome.result.frames)
-            seconds += outcome.result.duration
-        if n_frames >= MAX_FRAMES:
-            rows |= _embed(model, waiting)
-            waiting.clear()
-            n_frames = 0
-        progress.update(completed, failed=len(failures), audio_seconds=seconds)
-    rows |= _embed(model, waiting)
+    if missing:
+        n_known = len(rows)
+        decoded = _embed_decoded(model, registry, {index: paths[index] for index in missing}, jobs, progress, n_known)
+        for index, embedded in decoded:
+            if isinstance(embedded, str):
+                failures[index] = embedded
+            else:
+                rows[index] = embedded
     done = sorted(rows)
     return EmbeddedFiles(
         paths=[paths[index] for index in done],
@@ -100,13 +87,123 @@ def embed_files(model: Model, paths: Sequence[Path], jobs: int, progress: Progre
     )
 
 
-def _embed(model: Model, files: dict[int, ExtractedFile]) -> dict[int, NDArray[np.float32]]:
-    if not files:
+def embed_recordings(
+    model: Model, store: Store, recordings: Collection[str], progress: Progress
+) -> dict[str, NDArray[np.float32]]:
+    """Return the embeddings ``[units]`` of recordings that the store has embeddings or frames of; no file is read.
+
+    Recordings whose frames cannot be stacked are left out.
+    """
+    found = {}
+    if "digest" in model.provenance:  # it is saved
+        stored = store.embeddings(model.provenance["name"]).read(model.provenance["digest"])
+        found = {name: stored[name] for name in recordings if name in stored}
+    features = model.features
+    shards = [store.features(part) for part in features.parts]
+    left = set(recordings) - found.keys()
+    if not left or not all(one.exists for one in shards):
+        return found
+    for one in shards:
+        left &= one.columns().keys()
+    if left and model.engine == "auto":
+        prepare_engine(progress.note)
+    waiting: dict[str, list[NDArray[np.float32]]] = {}
+
+    def embed_waiting() -> None:
+        for one in shards[1:]:
+            for name, frames in one.frames_of(waiting):
+                waiting[name].append(frames)
+        stacked = {}
+        for name, parts in waiting.items():
+            with contextlib.suppress(MismatchError):
+                stacked[name] = stack(features, parts, name)
+        found.update(_embed(model, stacked))
+        waiting.clear()
+        progress.update(len(found))
+
+    n_frames = 0
+    for name, frames in shards[0].frames_of(left):
+        waiting[name] = [frames]
+        n_frames += len(frames)
+        if 4 * n_frames * features.values >= HELD_BYTES:
+            embed_waiting()
+            n_frames = 0
+    embed_waiting()
+    return found
+
+
+def _embed_decoded(
+    model: Model, registry: Registry, paths: Mapping[int, Path], jobs: int, progress: Progress, n_known: int
+) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
+    """Decode files, and yield their numbers with an embedding ``[units]`` or the reason why there is none.
+
+    ``n_known`` files count as done already in the progress.
+    """
+    features = model.features
+    for part in features.parts:
+        registry.require("features", part.plugin, "this model")
+    here = resolve_features(registry, features.spec)
+    if here.digests != features.digests:
+        raise MismatchError(
+            f"the model was trained on the features {features.spec}, which the installed plugins compute differently; "
+            "install the versions that it was trained with, or fit it again"
+        )
+    if model.engine == "auto":
+        prepare_engine(progress.note)
+    numbers = list(paths)
+    waiting: dict[int, NDArray[np.float32]] = {}
+    n_failed, seconds = 0, 0.0
+    files = [FileToExtract(paths[number], (), here.parts) for number in numbers]
+    for completed, outcome in enumerate(extract_files(files, jobs), 1):
+        number = numbers[outcome.index]
+        result: ExtractedFile | NDArray[np.float32] | str = outcome.result
+        if isinstance(result, ExtractedFile):
+            seconds += result.duration
+            result = _stacked(features, result, paths[number])
+        if isinstance(result, str):
+            n_failed += 1
+            yield number, result
+        else:
+            waiting[number] = result
+        if sum(frames.nbytes for frames in waiting.values()) >= HELD_BYTES:
+            yield from _embed(model, waiting).items()
+            waiting.clear()
+        progress.update(n_known + completed, failed=n_failed, audio_seconds=seconds)
+    yield from _embed(model, waiting).items()
+
+
+def _stacked(features: FeaturesInfo, file: ExtractedFile, path: Path) -> NDArray[np.float32] | str:
+    """Return the frames of a file, or the reason why it does not have them."""
+    for reason in file.failures.values():
+        return reason
+    try:
+        return stack(features, [file.frames[digest] for digest in features.digests], printable(path))
+    except MismatchError as error:
+        return str(error)
+
+
+def stack(features: FeaturesInfo, parts: Sequence[NDArray[np.float32]], name: str) -> NDArray[np.float32]:
+    """Put the frames of stacked features side by side, cut to the shortest; ``name`` is for the message.
+
+    Raises
+    ------
+    MismatchError
+        They differ too much in length.
+    """
+    length = common_length(features, [len(part) for part in parts], name)
+    return np.concatenate([part[:length] for part in parts], axis=1)
+
+
+Key = TypeVar("Key")
+
+
+def _embed(model: Model, tracks: Mapping[Key, NDArray[np.float32]]) -> dict[Key, NDArray[np.float32]]:
+    if not tracks:
         return {}
-    lengths = np.array([len(file.frames) for file in files.values()])
+    lengths = np.array([len(frames) for frames in tracks.values()])
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    embeddings = model.embed(np.concatenate([file.frames for file in files.values()]), starts, lengths)
-    return dict(zip(files, embeddings, strict=True))
+    embeddings = model.embed(np.concatenate(list(tracks.values())), starts, lengths)
+    return dict(zip(tracks, embeddings, strict=True))
 
 
 def check_suffix(path: Path | None) -> None:
@@ -147,7 +244,7 @@ def write_predictions(path: Path, rows: Sequence[Mapping[str, Any]], task: Task)
 
 
 def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model) -> None:
-    """Write embeddings of files: as Parquet the same table as `fit` writes, as CSV the id and numbered columns.
+    """Write one row per file: its path, and its embedding; in CSV, each value has a column.
 
     Raises
     ------
@@ -155,12 +252,21 @@ def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model) -> None:
         If the file cannot be written.
     """
     names = [printable(file) for file in embedded.paths]
+    units = embedded.embeddings.shape[1]
     if path.suffix.lower() == ".parquet":
-        write_embeddings(path, names, embedded.embeddings, model.provenance)
+        import pyarrow as pa
+
+        flat = pa.array(embedded.embeddings.reshape(-1), pa.float32())
+        columns = {
+            "id": pa.array(names, pa.string()),
+            "model": pa.array([model.provenance["name"]] * len(names), pa.string()),
+            "embedding": pa.FixedSizeListArray.from_arrays(flat, units),
+        }
+        write_table(path, pa.table(columns))
         return
-    columns = ["id", *(f"embedding_{unit}" for unit in range(embedded.embeddings.shape[1]))]
+    header = ["id", *(f"embedding_{unit}" for unit in range(units))]
     _write_csv(
-        path, columns, [[name, *vector] for name, vector in zip(names, embedded.embeddings.tolist(), strict=True)]
+        path, header, [[name, *vector] for name, vector in zip(names, embedded.embeddings.tolist(), strict=True)]
     )
 
 
@@ -169,128 +275,3 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(rows)
-
-
-@dataclass(frozen=True)
-class Neighbors:
-    """Tracks by descending similarity.
-
-    Attributes
-    ----------
-    query : str
-    similarity : str
-        Spec of the similarity that ranks them.
-    tracks : list of (str, float)
-    failures : list of (pathlib.Path, str)
-        Files of the searched folder that could not be read.
-    """
-
-    query: str
-    similarity: str
-    tracks: list[tuple[str, float]]
-    failures: list[tuple[Path, str]]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the neighbors as JSON."""
-        return {
-            "query": self.query,
-            "similarity": self.similarity,
-            "neighbors": [{"track": name, "similarity": value} for name, value in self.tracks],
-            "failures": [{"path": printable(path), "reason": reason} for path, reason in self.failures],
-        }
-
-
-def neighbors(
-    store: Store,
-    registry: Registry,
-    model: str,
-    track: str,
-    *,
-    top: int,
-    inside: Path | None,
-    dataset: Spec | None,
-    jobs: int | None,
-    progress: Progress,
-) -> Neighbors:
-    """Rank tracks by their similarity to ``track``, which is left out itself.
-
-    Parameters
-    ----------
-    model : str
-        The folder of a model, or its name in the store.
-    track : str
-        An id among the stored embeddings, or an audio file.
-    inside : pathlib.Path or None
-        Search this folder of audio files in place of the store.
-    dataset : Spec or None
-        The dataset of the store to search; by default the one that the model was fitted to.
-    jobs : int or None
-        Worker processes; by default one per core.
-
-    Raises
-    ------
-    MirembedError
-        If model, track or embeddings do not exist.
-    """
-    folder = find_model(store.models, model)
-    files = [] if inside is None else audio_files([inside])
-    provenance = read_provenance(folder)
-    is_file = Path(track).is_file()
-    itself, failures = {track}, []
-    query = None
-    if is_file or inside is not None:
-        n_jobs = jobs or available_jobs()
-        loaded = Model.load(folder, registry)
-        if is_file:
-            embedded = embed_files(loaded, [Path(track)], n_jobs, progress)
-            if embedded.failures:
-                raise AudioError(f"{printable(Path(track))}: {embedded.failures[0][1]}")
-            query = embedded.embeddings[0]
-    if inside is None or query is None:
-        features = store.find(dataset or Spec.parse(provenance["dataset"]["spec"]))
-        names, candidates = read_embeddings(features.embeddings / f"{folder.name}.parquet", provenance)
-        if query is None:
-            query = candidates[_index_of(track, names)]
-        else:
-            itself = _ids_of(features, Path(track))
-    if inside is not None:
-        embedded = embed_files(loaded, files, n_jobs, progress)
-        names, candidates = [printable(path) for path in embedded.paths], embedded.embeddings
-        failures = embedded.failures
-        if is_file:
-            itself |= {printable(path) for path in embedded.paths if path.samefile(track)}
-    similarity = _learned_similarity(provenance, registry)
-    if similarity is None:
-        similarity = UNLEARNED
-        progress.note(f"{folder.name} learned no similarity; ranking by the {UNLEARNED} similarity of its embeddings")
-    values = PluginSimilarity.create(registry, similarity).ranking_similarities(query, candidates)
-    order = np.argsort(-values, kind="stable")
-    ranked = [(names[i], float(values[i])) for i in order if names[i] not in itself]
-    return Neighbors(track, str(similarity), ranked[:top], failures)
-
-
-def _ids_of(features: FeatureStore, path: Path) -> set[str]:
-    """Return the ids of the tracks whose audio is this file or a copy of it."""
-    index = features.index().select(["id", "path", "file_hash"]).to_pylist()
-    resolved, content = path.resolve(), file_hash(path)
-    return {row["id"] for row in index if Path(row["path"]).resolve() == resolved or row["file_hash"] == content}
-
-
-def _index_of(track: str, names: list[str]) -> int:
-    if track not in names:
-        near = difflib.get_close_matches(track, names) or names[:3]
-        raise MirembedError(
-            f"{track!r} is neither an audio file nor one of the {len(names)} tracks with stored embeddings, "
-            f"such as {', '.join(near)}"
-        )
-    return names.index(track)
-
-
-def _learned_similarity(provenance: Mapping[str, Any], registry: Registry) -> Spec | None:
-    """Return the similarity that a model learned, by its full name if another plugin has the short one now."""
-    entry = provenance["settings"]["approaches"].get(provenance["approach"], {})
-    if "similarity" not in entry:
-        return None
-    spec = Spec.parse(entry["similarity"]["spec"])
-    plugin = registry.require("similarity", entry["similarity"], f"the model {provenance['name']}")
-    return Spec(registry.shown_name(plugin), spec.parameters)

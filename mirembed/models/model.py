@@ -2,18 +2,19 @@
 
 On disk a model is a folder::
 
-    model.json             task, approach, learner, spectrogram parameters, provenance, digests of the files
+    model.json             task, approach, learner, features, network, provenance, digests of the files
     network.safetensors    weights, normalization, target scale, the training tracks' embeddings for a kernel
     learner.skops          the scikit-learn estimator; absent for the approach nn
 
-Nothing in it can run code when it is loaded. A model with the fused engine embeds and predicts without torch.
+Nothing in it can run code when it is loaded. With the fused engine a model embeds and predicts without torch, and
+without the plugin of its network.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,42 +23,48 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from mirembed.errors import ModelError, PluginError, StoreError
+from mirembed.errors import ModelError, PluginError, StoreError, UnknownNameError
+from mirembed.features.info import FeaturesInfo
 from mirembed.hookspecs import Classification, Estimator, Task
-from mirembed.models.baselines import MelStatistics, NoFeatures
+from mirembed.models.baselines import InputStatistics, NoFeatures
 from mirembed.models.estimators import dump_estimator, load_estimator
 from mirembed.models.learners import FittedLearner, Kernel
-from mirembed.models.saved import LEARNER, MANIFEST, NETWORK, file_digest, list_models
+from mirembed.models.saved import LEARNER, MANIFEST, NETWORK, list_models
 from mirembed.progress import counted
+from mirembed.provenance import file_digest
 from mirembed.registry import Registry, plugin_code
 from mirembed.store.files import read_json, write_json, writing
 from mirembed.store.rows import task_from_json, task_to_json
 from mirembed.training.engine import make_engine
-from mirembed.training.excerpts import Normalization
+from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.labels import TargetScale
+from mirembed.training.network import NetworkChoice
 from mirembed.training.weights import NetworkWeights, OutputLayer
 
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass
 class Model:
-    """Everything between a spectrogram and a prediction.
+    """Everything between the frames of a track and a prediction.
 
     Attributes
     ----------
     task : Classification or Regression
-    network : NetworkWeights, MelStatistics or NoFeatures
+    network : NetworkWeights, InputStatistics or NoFeatures
         The latter two stand in for the network of a baseline.
     normalization : Normalization
+    form : InputForm
+        How frames become the network's input.
     head : OutputLayer or None
         The network's own output layer, for the approach ``nn``.
     estimator : Estimator or None
         The fitted learner, for all other approaches.
     scale : TargetScale or None
         None for classification.
-    parameters : mapping
-        Parameters of the spectrogram.
+    features : FeaturesInfo
+    recordings : sequence of str
+        Those that its network was trained on.
     provenance : mapping
         Approach, plugins, seed, versions and command; once the model is saved or loaded, also its name and digest.
     kernel : Kernel or None
@@ -68,12 +75,14 @@ class Model:
     """
 
     task: Task
-    network: NetworkWeights | MelStatistics | NoFeatures
+    network: NetworkWeights | InputStatistics | NoFeatures
     normalization: Normalization
+    form: InputForm
     head: OutputLayer | None
     estimator: Estimator | None
     scale: TargetScale | None
-    parameters: Mapping[str, Any]
+    features: FeaturesInfo
+    recordings: Sequence[str] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     kernel: Kernel | None = None
     engine: str = "torch"
@@ -87,13 +96,24 @@ class Model:
 
         Parameters
         ----------
-        frames : ndarray [total_frames, n_bands], dB
+        frames : ndarray [total_frames, values]
         starts, lengths : ndarray [n_tracks]
             First row and number of frames of each track.
+
+        Raises
+        ------
+        ModelError
+            If torch has to compute the network, and its plugin is missing or creates another network now.
+        PluginError
+            If the network fails.
         """
         if not isinstance(self.network, NetworkWeights):
             return self.network.embed(frames, starts, lengths)
-        return make_engine(self.engine, self.network).embed_tracks(frames, starts, lengths, self.normalization)
+        try:
+            engine = make_engine(self.engine, self.network, self.form)
+        except UnknownNameError as error:
+            raise ModelError(str(error)) from error
+        return engine.embed_tracks(frames, starts, lengths, self.normalization)
 
     def predict(self, embeddings: NDArray[np.float32]) -> NDArray[Any]:
         """Predict from embeddings.
@@ -188,8 +208,15 @@ class Model:
                 {
                     "format": FORMAT,
                     "task": task_to_json(self.task),
-                    "network": {"hidden": network.hidden, "units": network.units},
-                    "spectrogram": dict(self.parameters),
+                    "features": self.features.to_json(),
+                    "input": asdict(self.form),
+                    "network": {
+                        **network.choice.to_json(),
+                        "inputs": network.inputs,
+                        "units": network.units,
+                        "arrays": list(network.arrays),
+                    },
+                    "recordings": list(self.recordings),
                     "kernel": None if self.kernel is None else dict(self.kernel.described),
                     "provenance": dict(self.provenance),
                     "files": {path.name: file_digest(path) for path in sorted(temporary.iterdir())},
@@ -237,19 +264,21 @@ class Model:
                     f"the model {folder} needs the similarity {described['name']!r} as the kernel of its learner "
                     f"({error}); install {described['distribution']}=={described['version']}"
                 ) from error
+        network, form = _read_network(manifest["network"], part("network"), registry), InputForm(**manifest["input"])
+        fused = provenance["settings"].get("engine") == "numba" and network.choice.fused is not None
         return cls(
             task=task_from_json(manifest["task"]),
-            network=NetworkWeights(
-                inputs=2 * int(manifest["spectrogram"]["bands"]), **manifest["network"], arrays=part("network")
-            ),
+            network=network,
             normalization=Normalization(**part("normalization")),
+            form=form,
             head=OutputLayer(**part("head")) if part("head") else None,
             estimator=load_estimator(folder / LEARNER, provenance["learner"], registry) if has_learner else None,
             scale=TargetScale(**part("scale")) if part("scale") else None,
-            parameters=manifest["spectrogram"],
+            features=FeaturesInfo.from_json(manifest["features"]),
+            recordings=tuple(manifest["recordings"]),
             provenance=provenance,
             kernel=kernel,
-            engine="auto" if provenance["settings"].get("engine") == "numba" else "torch",
+            engine="auto" if fused and form.deltas else "torch",
         )
 
     def _arrays(self, network: NetworkWeights) -> dict[str, NDArray[Any]]:
@@ -262,10 +291,19 @@ class Model:
             "kernel": {} if self.kernel is None else {"embeddings": self.kernel.embeddings},
         }
         return {
-            f"{part}.{name}": np.ascontiguousarray(array)
+            f"{part}.{name}": np.asarray(array, order="C")
             for part, arrays in parts.items()
             for name, array in arrays.items()
         }
+
+
+def _read_network(
+    described: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], registry: Registry
+) -> NetworkWeights:
+    ordered = {name: arrays[name] for name in described["arrays"]}
+    return NetworkWeights(
+        NetworkChoice.from_json(described), int(described["inputs"]), int(described["units"]), ordered, registry
+    )
 
 
 def find_model(models: Path, name: str) -> Path:
@@ -296,6 +334,19 @@ def read_provenance(folder: Path) -> Mapping[str, Any]:
     """
     with _damaged(folder):
         return {**_read_manifest(folder)["provenance"], **_identity(folder)}
+
+
+def read_training(folder: Path) -> tuple[FeaturesInfo, tuple[str, ...]]:
+    """Read the features that a model takes, and the recordings that its network was trained on, without loading it.
+
+    Raises
+    ------
+    ModelError
+        If the folder is not a model, is damaged, or has another format.
+    """
+    with _damaged(folder):
+        manifest = _read_manifest(folder)
+        return FeaturesInfo.from_json(manifest["features"]), tuple(manifest["recordings"])
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

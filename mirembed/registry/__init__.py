@@ -1,19 +1,32 @@
 """Plugins: finding them, choosing among them, and looking them up by name.
 
-``plugins`` defines and describes a plugin, and runs its code; ``discovery`` selects and loads plugins; the registry
-knows which plugin a name refers to, and the rest of mirembed asks it.
+``plugins`` defines and describes a plugin, and runs its code; ``source`` finds its source; ``discovery`` selects and
+loads plugins; the registry knows which plugin a name refers to, and the rest of mirembed asks it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mirembed.errors import NameClashError, ParameterError, PluginError, SpecError, UnknownNameError
+from mirembed.provenance import file_digest, recorded_plugins
 from mirembed.registry.discovery import Selection, discover
-from mirembed.registry.plugins import HOOKS, HOST, BrokenPlugin, Kind, LeftOut, Plugin, plugin_code
+from mirembed.registry.plugins import (
+    COMMANDS_HOOK,
+    HOOKS,
+    HOST,
+    BrokenPlugin,
+    CommandHook,
+    Kind,
+    LeftOut,
+    Plugin,
+    plugin_code,
+)
 from mirembed.specs import Spec, bind, near_names, parameters_of
 
 __all__ = ["HOOKS", "HOST", "BrokenPlugin", "Kind", "LeftOut", "Plugin", "Registry", "plugin_code"]
@@ -26,6 +39,7 @@ class Registry:
     plugins: Sequence[Plugin]
     broken: Sequence[BrokenPlugin] = ()
     left_out: Sequence[LeftOut] = ()
+    command_hooks: Sequence[CommandHook] = ()
 
     @classmethod
     def discover(cls) -> Registry:
@@ -82,10 +96,15 @@ class Registry:
             If there is no such hook.
         """
         kinds = {kind for kind, name in HOOKS.items() if hook in (kind, name, None)}
-        if not kinds:
-            known = f"{', '.join(HOOKS)}, or one of {', '.join(HOOKS.values())}"
+        if not kinds and not self.has_commands(hook):
+            known = f"{', '.join(HOOKS)}, command, or one of {', '.join([*HOOKS.values(), COMMANDS_HOOK])}"
             raise SpecError(f"unknown --hook {hook}; expected {known}")
         return [plugin for plugin in self.plugins if plugin.kind in kinds]
+
+    @staticmethod
+    def has_commands(hook: str | None) -> bool:
+        """Whether a kind or hook is that of commands, which are not registered with a factory; None means all kinds."""
+        return hook in ("command", COMMANDS_HOOK, None)
 
     def matching(self, name: str) -> tuple[list[Plugin], list[BrokenPlugin]]:
         """Return the plugins that match a bare name, full name, distribution or entry point.
@@ -106,7 +125,7 @@ class Registry:
 
         Parameters
         ----------
-        kind : {"dataset", "similarity", "learner"}
+        kind : {"dataset", "features", "network", "similarity", "learner"}
         recorded : mapping
             What `provenance` returned when it was made.
         user : str
@@ -130,6 +149,58 @@ class Registry:
             raise UnknownNameError(f"{message}missing; give the folder of this file with --plugins-dir")
         raise UnknownNameError(f"{message}not installed; install {distribution}=={version}")
 
+    def require_code(self, content: Any, kinds: Collection[Kind], user: str) -> None:
+        """Check that plugins in recorded settings are here, and have the code that was recorded.
+
+        Parameters
+        ----------
+        content : JSON
+            With what `provenance` returned anywhere in it.
+        kinds : collection of {"dataset", "features", "network", "similarity", "learner"}
+            Those to check.
+        user : str
+            What needs the plugins: ``this training``.
+
+        Raises
+        ------
+        UnknownNameError
+            If a plugin is missing.
+        PluginError
+            If the code of one, or a file that it reads, has changed.
+        """
+        for recorded in recorded_plugins(content):
+            if recorded["kind"] not in kinds:
+                continue
+            plugin = self.require(recorded["kind"], recorded, user)
+            if plugin.code != recorded["code"]:
+                other = "other code"
+            elif "files" in recorded and self._files_now(plugin, recorded["spec"]) != recorded["files"]:
+                other = "another file"
+            else:
+                continue
+            raise PluginError(
+                f"{user} was planned with {other} of the {plugin.kind} {plugin.full_name}, which has changed "
+                "since or differs on this machine; run the same command again"
+            )
+
+    def _files_now(self, plugin: Plugin, spec: str) -> Any:
+        return self.provenance(plugin.kind, Spec(plugin.full_name, Spec.parse(spec).parameters)).get("files")
+
+    def files(self, content: Any) -> dict[str, bytes]:
+        """Return the files in ``--plugins-dir`` that recorded settings use, by name.
+
+        A file that is missing, or has changed since it was used, is left out.
+        """
+        files: dict[str, bytes] = {}
+        paths = {plugin.distribution: Path(plugin.hook_file) for plugin in self.plugins if plugin.file_hash}
+        for recorded in recorded_plugins(content):
+            path = paths.get(recorded["distribution"])
+            if path is not None and "file_hash" in recorded and path.is_file():
+                source = path.read_bytes()
+                if f"sha256:{hashlib.sha256(source).hexdigest()}" == recorded["file_hash"]:
+                    files[path.name] = source
+        return files
+
     def create(self, kind: Kind, spec: Spec) -> Any:
         """Call the factory that a spec names, with its parameters.
 
@@ -150,20 +221,27 @@ class Registry:
                 raise ParameterError(f"{kind} {spec}: {error}") from error
 
     def provenance(self, kind: Kind, spec: Spec) -> dict[str, Any]:
-        """Return what a spec resolves to: distribution, version, and the values of all parameters."""
+        """Return what a spec resolves to: distribution, version, code, and the values of all parameters.
+
+        ``files`` has the digests of files that parameters name, except for datasets, whose listing says what they read,
+        and for parameters that features call neutral.
+        """
         plugin = self.find(kind, spec.name)
         given = bind(spec, plugin.factory)
         values = {p.name: given.get(p.name, p.default) for p in parameters_of(plugin.factory)}
         return {
+            "kind": kind,
             "spec": str(spec),
             "name": plugin.name,
             "distribution": plugin.distribution,
             "version": plugin.version,
+            "code": plugin.code,
             **({"file_hash": plugin.file_hash} if plugin.file_hash else {}),
             "parameters": {
                 key: value if isinstance(value, bool | int | float | str | None) else str(value)
                 for key, value in values.items()
             },
+            **({"files": files} if (files := _files(plugin, values)) else {}),
         }
 
     def shown_name(self, plugin: Plugin) -> str:
@@ -181,13 +259,23 @@ class Registry:
     def _unknown(self, kind: Kind | None, name: str) -> str:
         names = sorted({p.name for p in self.plugins if kind in (p.kind, None)})
         near = near_names(name, names)
-        message = f"no {kind or 'plugin'} is called {name!r}; "
+        message = f"no {kind or 'plugin'} {'are' if kind == 'features' else 'is'} called {name!r}; "
         message += f"did you mean {' or '.join(near)}?" if near else f"available: {', '.join(names) or 'none'}"
         if self.broken:
             message += f". Some plugins failed to load: {'; '.join(map(str, self.broken))}"
         if self.left_out:
             message += f". Some plugins were left out: {'; '.join(map(str, self.left_out))}"
         return message
+
+
+def _files(plugin: Plugin, values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digests of the files that parameters name, by parameter."""
+    neutral = getattr(plugin.factory, "neutral", ())
+    return {
+        name: file_digest(value)
+        for name, value in values.items()
+        if plugin.kind != "dataset" and isinstance(value, Path) and name not in neutral and value.is_file()
+    }
 
 
 def _clash(plugins: Sequence[Plugin]) -> str:

@@ -18,15 +18,30 @@ import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from typing import Any
+from types import CodeType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
 
 from mirembed import hookspecs
 from mirembed.errors import MirembedError, PluginError, UnknownNameError
-from mirembed.registry.plugins import HOOKS, HOST, BrokenPlugin, Kind, LeftOut, Plugin, one_line
+from mirembed.registry.plugins import (
+    COMMANDS_HOOK,
+    HOOKS,
+    HOST,
+    BrokenPlugin,
+    CommandHook,
+    Kind,
+    LeftOut,
+    Plugin,
+    one_line,
+)
 from mirembed.specs import Spec, near_names
+
+if TYPE_CHECKING:
+    import typer
 
 ALLOWED, REFUSED, FOLDER = "MIREMBED_PLUGINS", "MIREMBED_NO_PLUGINS", "MIREMBED_PLUGINS_DIR"
 
@@ -134,14 +149,17 @@ class Source:
         return BrokenPlugin(self.entry_point, self.distribution, self.version, one_line(error), details)
 
 
-def discover(selection: Selection) -> tuple[list[Plugin], list[BrokenPlugin], list[LeftOut]]:
-    """Load the built-in plugins and the selected third-party ones.
+class Found(NamedTuple):
+    """What `discover` finds."""
 
-    Returns
-    -------
-    plugins : list of Plugin
-    broken : list of BrokenPlugin
-    left_out : list of LeftOut
+    plugins: list[Plugin]
+    broken: list[BrokenPlugin]
+    left_out: list[LeftOut]
+    command_hooks: list[CommandHook]
+
+
+def discover(selection: Selection, *, built_in: bool = True) -> Found:
+    """Load the built-in plugins, unless they are not wanted, and the selected third-party ones.
 
     Raises
     ------
@@ -150,24 +168,26 @@ def discover(selection: Selection) -> tuple[list[Plugin], list[BrokenPlugin], li
     PluginError
         If the folder of one-file plugins does not exist.
     """
-    plugins: list[Plugin] = []
-    broken: list[BrokenPlugin] = []
-    left_out: list[LeftOut] = []
-    sources = [*_installed(broken), *_files(selection.folder)]
+    found = Found([], [], [], [])
+    sources = [*_installed(found.broken), *_files(selection.folder)]
     third_party = [source for source in sources if source.distribution != HOST]
     selection.check({name for source in third_party for name in (source.distribution, source.entry_point)})
-    for source in sorted(sources, key=lambda source: (source.distribution, source.entry_point)):
+    wanted = sources if built_in else third_party
+    for source in sorted(wanted, key=lambda source: (source.distribution, source.entry_point)):
         if reason := selection.reason_left_out(source):
-            left_out.append(LeftOut(source.entry_point, source.distribution, reason))
+            found.left_out.append(LeftOut(source.entry_point, source.distribution, reason))
             continue
         try:
             with contextlib.redirect_stdout(sys.stderr):
-                plugins.extend(_load(source, plugins))
+                plugins, command_hooks = _load(source, found.plugins)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin may raise anything, even SystemExit
-            broken.append(source.broken(error))
-    return plugins, broken, left_out
+            found.broken.append(source.broken(error))
+        else:
+            found.plugins.extend(plugins)
+            found.command_hooks.extend(command_hooks)
+    return found
 
 
 def _installed(broken: list[BrokenPlugin]) -> Iterator[Source]:
@@ -194,51 +214,78 @@ def _files(folder: Path | None) -> Iterator[Source]:
         raise PluginError(f"no folder {folder}; --plugins-dir and {FOLDER} take a folder of one-file plugins")
     for path in sorted(folder.glob("*.py")):
         if not path.name.startswith(("_", ".", "test_")):
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            yield Source(path.stem, path.name, f"sha256:{digest[:12]}", partial(_load_file, path), f"sha256:{digest}")
+            source = path.read_bytes()
+            digest = hashlib.sha256(source).hexdigest()
+            load = partial(_load_file, path, source)
+            yield Source(path.stem, path.name, f"sha256:{digest[:12]}", load, f"sha256:{digest}")
 
 
-def _load_file(path: Path) -> Any:
+class _Loader(SourceFileLoader):
+    """Runs the source that was hashed: the file, or Python's bytecode of it, may be newer or older."""
+
+    def __init__(self, name: str, path: Path, source: bytes) -> None:
+        super().__init__(name, str(path))
+        self._source = source
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the code of the module."""
+        code: CodeType = self.source_to_code(self._source, self.path)
+        return code
+
+
+def _load_file(path: Path, source: bytes) -> Any:
     # The prefix keeps a file called random.py from hiding the module of that name. Saved estimators refer to it.
     name = "mirembed_file_" + re.sub(r"\W", "_", path.stem)
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None  # noqa: S101
+    loader = _Loader(name, path, source)
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec is not None  # noqa: S101
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
     return module
 
 
-def _load(source: Source, earlier: list[Plugin]) -> list[Plugin]:
-    """Load one plugin and return what its hooks register."""
+def _load(source: Source, earlier: list[Plugin]) -> tuple[list[Plugin], list[CommandHook]]:
+    """Load one plugin and return what its hooks register, and its hook for commands if it has one."""
     module = source.load()
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     manager.register(module)
     _check_hook_names(module)
     plugins: list[Plugin] = []
+    name = str(getattr(module, "__name__", type(module).__module__))
     for kind, hook in HOOKS.items():
         try:
-            getattr(manager.hook, hook)(register=_collector(kind, source, plugins))
+            getattr(manager.hook, hook)(register=_collector(kind, source, name, plugins))
         except MirembedError:
             raise
         except Exception as error:
             raise PluginError(f"{hook} raised {one_line(error)}") from error
-    if not plugins:
-        raise PluginError(f"registers nothing; it needs at least one of the hooks {', '.join(HOOKS.values())}")
+    hook_of_commands = getattr(manager.hook, COMMANDS_HOOK)
+    call = partial(_add_commands, hook_of_commands)
+    command_hooks = [CommandHook(source.entry_point, source.distribution, source.version, call)]
+    if not hook_of_commands.get_hookimpls():
+        command_hooks = []
+    if not plugins and not command_hooks:
+        hooks = ", ".join([*HOOKS.values(), COMMANDS_HOOK])
+        raise PluginError(f"registers nothing; it needs at least one of the hooks {hooks}")
     for plugin in plugins:
         if any((p.kind, p.full_name) == (plugin.kind, plugin.full_name) for p in earlier):
             raise PluginError(
                 f"{plugin.kind} {plugin.name!r} is already registered by another entry point of {source.distribution}"
             )
-    return plugins
+    return plugins, command_hooks
 
 
-def _collector(kind: Kind, source: Source, plugins: list[Plugin]) -> Callable[..., None]:
+def _add_commands(hook: pluggy.HookCaller, app: typer.Typer) -> None:
+    hook(app=app)
+
+
+def _collector(kind: Kind, source: Source, module: str, plugins: list[Plugin]) -> Callable[..., None]:
     def register(name: str, factory: Callable[..., Any], *, summary: str = "") -> None:
         if not isinstance(name, str) or "/" in name or Spec.parse(name).parameters:
             raise PluginError(f"invalid name {name!r}; use only letters, digits, '.', '_' and '-'")
@@ -248,7 +295,7 @@ def _collector(kind: Kind, source: Source, plugins: list[Plugin]) -> Callable[..
             raise PluginError(f"the summary of {kind} {name!r} is {summary!r}; expected a line of text")
         if any(p.kind == kind and p.name == name for p in plugins):
             raise PluginError(f"{kind} {name!r} is registered twice")
-        origin = (source.distribution, source.version, source.entry_point, source.file_hash)
+        origin = (source.distribution, source.version, source.entry_point, source.file_hash, module)
         plugins.append(Plugin(kind, name, factory, summary, *origin))
 
     return register
@@ -256,7 +303,7 @@ def _collector(kind: Kind, source: Source, plugins: list[Plugin]) -> Callable[..
 
 def _check_hook_names(module: Any) -> None:
     """Reject functions that are meant to be hooks but are not: pluggy ignores them silently."""
-    known = list(HOOKS.values())
+    known = [*HOOKS.values(), COMMANDS_HOOK]
     for name in dir(module):
         member = getattr(module, name, None)
         if not inspect.isroutine(member):

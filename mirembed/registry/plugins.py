@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mirembed.errors import MirembedError, PluginError
+from mirembed.registry.source import source_digest
 from mirembed.specs import Spec, parameters_of
 
-Kind = Literal["dataset", "similarity", "learner"]
+if TYPE_CHECKING:
+    import typer
+
+Kind = Literal["dataset", "features", "network", "similarity", "learner"]
 
 HOOKS: dict[Kind, str] = {
     "dataset": "mirembed_register_datasets",
+    "features": "mirembed_register_features",
+    "network": "mirembed_register_networks",
     "similarity": "mirembed_register_similarities",
     "learner": "mirembed_register_learners",
 }
+COMMANDS_HOOK = "mirembed_register_commands"
 HOST = "mirembed"
 """The distribution of the built-in plugins, whose bare names always refer to them."""
 
@@ -30,7 +39,7 @@ class Plugin:
 
     Attributes
     ----------
-    kind : {"dataset", "similarity", "learner"}
+    kind : {"dataset", "features", "network", "similarity", "learner"}
     name : str
     factory : callable
     summary : str
@@ -39,6 +48,8 @@ class Plugin:
     entry_point : str
     file_hash : str
         ``sha256:...`` for a file in ``--plugins-dir``; empty for an installed distribution.
+    hook_module : str
+        The module whose hook registered it.
     """
 
     kind: Kind
@@ -49,6 +60,7 @@ class Plugin:
     version: str
     entry_point: str = ""
     file_hash: str = ""
+    hook_module: str = ""
 
     @property
     def full_name(self) -> str:
@@ -71,7 +83,10 @@ class Plugin:
     @property
     def module(self) -> str:
         """The module that defines the factory."""
-        return str(getattr(self.factory, "__module__", None) or type(self.factory).__module__)
+        factory = self.factory
+        while isinstance(factory, functools.partial):
+            factory = factory.func
+        return str(getattr(factory, "__module__", None) or type(factory).__module__)
 
     @property
     def file(self) -> str:
@@ -81,9 +96,43 @@ class Plugin:
         except TypeError:
             return ""
 
+    @property
+    def hook_file(self) -> str:
+        """The file of the module whose hook registered it; empty if unknown."""
+        return getattr(sys.modules.get(self.hook_module), "__file__", None) or ""
+
+    @property
+    def code(self) -> str:
+        """``sha256:...`` of its source (see `mirembed.registry.source`); empty if it has none."""
+        modules = filter(None, [self.hook_module, self.module])
+        return source_digest(tuple(dict.fromkeys(modules)), self.distribution, self.file_hash)
+
     def with_origin(self, spec: Spec) -> str:
         """Return the plugin's name for error messages: ``similarity rbf:gamma=2 of mirembed-extra 1.0``."""
         return f"{self.kind} {spec} of {self.distribution} {self.version}"
+
+
+@dataclass(frozen=True)
+class CommandHook:
+    """A plugin's ``mirembed_register_commands``, which is not called before a command of its own may be meant.
+
+    Attributes
+    ----------
+    entry_point, distribution, version : str
+    call : callable
+        Adds the commands to a ``typer.Typer``.
+    """
+
+    entry_point: str
+    distribution: str
+    version: str
+    call: Callable[[typer.Typer], None]
+
+    def broken(self, error: BaseException) -> BrokenPlugin:
+        """Record why it failed."""
+        details = "".join(traceback.format_exception(error))
+        text = f"{COMMANDS_HOOK} raised {one_line(error)}"
+        return BrokenPlugin(self.entry_point, self.distribution, self.version, text, details)
 
 
 @dataclass(frozen=True)

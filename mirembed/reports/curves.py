@@ -14,6 +14,7 @@ from mirembed.reports import style
 from mirembed.reports.page import Cell, Section, Table
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import Line, fold_scores, line_label, lines
+from mirembed.runs.tables import TRAINED, table_rows
 from mirembed.statistics.intervals import Interval
 from mirembed.statistics.metrics import metric_named
 from mirembed.store.root import slug
@@ -113,12 +114,11 @@ def _draw(
     positions = _positions(run)
     figure, axes = style.axes()
     for method in methods:
-        curve, approach = curves[method.name], method.approach.name
-        position = positions[approach]
+        curve, position = curves[method.name], positions[method.label]
         intervals = [by_line[line] for by_line in curve.values()]
         lows = [i.mean if i.low is None else i.low for i in intervals]
         highs = [i.mean if i.high is None else i.high for i in intervals]
-        _plot_line(axes, list(curve), [i.mean for i in intervals], lows, highs, position, approach)
+        _plot_line(axes, list(curve), [i.mean for i in intervals], lows, highs, position, method.label)
         top = _best(curve, line)
         hollow: dict[str, Any] = {"markerfacecolor": style.PAPER, "markersize": 6.5, "zorder": 4}
         mean = curve[top][line].mean
@@ -127,7 +127,7 @@ def _draw(
     untrained = [m for m in run.methods if not m.approach.trains and m.learner in (learner, None)]
     for number, method in enumerate(untrained, 1):
         mean = run.interval(method.name, line).mean
-        axes.axhline(mean, color=style.INK, linewidth=0.9, linestyle=style.dashes(number), label=method.approach.name)
+        axes.axhline(mean, color=style.INK, linewidth=0.9, linestyle=style.dashes(number), label=method.label)
     axes.set(xlabel="epoch", ylabel=metric_named(line[0]).label)
     axes.locator_params(axis="x", integer=True)
     low, high = axes.get_ylim()  # an interval may exceed the range of a score, which the axis need not show
@@ -142,18 +142,19 @@ def _loss_figures(run: RunRecord) -> list[style.Figure]:
     """Draw the training loss of each network; no figure before the first training is finished."""
     if not len(run.curves):
         return []
-    approaches = np.array(run.curves["approach"].to_pylist())
+    labels = {(m.approach.name, m.network, m.features): m.label for m in run.methods}
+    trained = np.array([labels[network] for network in table_rows(run.curves, *TRAINED)])
     epochs, losses = run.curves["epoch"].to_numpy(), run.curves["loss"].to_numpy()
     with style.styled():
         figure, axes = style.axes()
-        for approach, position in _positions(run).items():
-            rows = approaches == approach
+        for label, position in _positions(run).items():
+            rows = trained == label
             if not rows.any():
                 continue
             steps = np.unique(epochs[rows])
             values = [losses[rows & (epochs == step)] for step in steps]
             means, lows, highs = ([function(v) for v in values] for function in (np.mean, np.min, np.max))
-            _plot_line(axes, steps, means, lows, highs, position, approach)
+            _plot_line(axes, steps, means, lows, highs, position, label)
         axes.set(xlabel="epoch", ylabel="loss per track", yscale="log")
         axes.locator_params(axis="x", integer=True)
         low, high = axes.get_ylim()
@@ -172,9 +173,9 @@ def _describe_mean(run: RunRecord) -> str:
 
 
 def _positions(run: RunRecord) -> dict[str, int]:
-    """Return the position of each trained approach, which determines its color, marker and line style."""
-    approaches = dict.fromkeys(method.approach.name for method in run.methods if method.approach.trains)
-    return {approach: position for position, approach in enumerate(approaches)}
+    """Return the position of each trained network, which determines its color, marker and line style."""
+    labels = dict.fromkeys(method.label for method in run.methods if method.approach.trains)
+    return {label: position for position, label in enumerate(labels)}
 
 
 def _plot_line(

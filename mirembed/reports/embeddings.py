@@ -18,6 +18,7 @@ from mirembed.registry import Registry
 from mirembed.reports import style
 from mirembed.reports.page import Section
 from mirembed.runs.record import RunRecord
+from mirembed.runs.tables import TRAINED
 from mirembed.specs import Spec
 from mirembed.statistics.metrics import pearson_r
 from mirembed.store.files import read_table
@@ -46,7 +47,9 @@ class FoldEmbeddings:
     Attributes
     ----------
     approach : str
-    network : str
+    label : str
+        Approach, and network and features where the run has several.
+    fold : str
         Seed, fold and epoch of the network.
     ids : list of str
     in_sample : ndarray [n_tracks], bool
@@ -58,7 +61,8 @@ class FoldEmbeddings:
     """
 
     approach: str
-    network: str
+    label: str
+    fold: str
     ids: list[str]
     in_sample: NDArray[np.bool_]
     vectors: NDArray[np.float32]
@@ -82,11 +86,11 @@ class SimilarityPairs:
     n_tracks: int
 
 
-def embedding_sections(run: RunRecord, registry: Registry, map_approach: str) -> list[Section]:
-    """Return the sections on similarities and maps; for regression, the maps are those of ``map_approach``."""
+def embedding_sections(run: RunRecord, registry: Registry, map_label: str) -> list[Section]:
+    """Return the sections on similarities and maps; for regression, the maps are those of ``map_label``."""
     embeddings = read_embeddings(run)
     figures, problems = _similarity_figures(run, embeddings, registry)
-    maps = _map_figures(run, embeddings, map_approach)
+    maps = _map_figures(run, embeddings, map_label)
     about_figures = (
         "How similar pairs of tracks are by their labels and by their embeddings: the two similarities that the "
         "training loss compares. Points are medians, thick bars cover half of the pairs, thin lines nine in ten. "
@@ -106,22 +110,26 @@ def embedding_sections(run: RunRecord, registry: Registry, map_approach: str) ->
 
 
 def read_embeddings(run: RunRecord) -> list[FoldEmbeddings]:
-    """Return each approach's embeddings from the first seed's first fold."""
-    keys = ["approach", "seed", "fold", "epoch"]
-    chosen: dict[str, tuple[tuple[int, int, int], Path]] = {}
+    """Return each network's embeddings from the first seed's first fold."""
+    keys = [*TRAINED, "seed", "fold", "epoch"]
+    chosen: dict[tuple[str | None, ...], tuple[tuple[int, int, int], Path]] = {}
     for path in run.embedding_files:
-        for network in read_table(path, keys).group_by(keys).aggregate([]).to_pylist():
-            approach = network["approach"]
-            rank = (run.configuration["seeds"].index(network["seed"]), network["fold"], -network["epoch"])
-            if approach not in chosen or rank < chosen[approach][0]:
-                chosen[approach] = (rank, path)
+        for found in read_table(path, keys).group_by(keys).aggregate([]).to_pylist():
+            network = tuple(found[name] for name in TRAINED)
+            rank = (run.configuration["seeds"].index(found["seed"]), found["fold"], -found["epoch"])
+            if network not in chosen or rank < chosen[network][0]:
+                chosen[network] = (rank, path)
     first = next(iter(run.predictions.values()))
     labels = dict(zip(first.ids.tolist(), first.truth, strict=True))
-    in_order = [method.approach.name for method in run.first_methods if method.approach.name in chosen]
-    return [_read_embeddings(run, chosen[approach][1], -chosen[approach][0][2], labels) for approach in in_order]
+    read = []
+    for method in run.first_methods:
+        if found := chosen.get((method.approach.name, method.network, method.features)):
+            rank, path = found
+            read.append(_read_embeddings(run, method.label, path, -rank[2], labels))
+    return read
 
 
-def _read_embeddings(run: RunRecord, path: Path, epoch: int, labels: Mapping[str, Any]) -> FoldEmbeddings:
+def _read_embeddings(run: RunRecord, label: str, path: Path, epoch: int, labels: Mapping[str, Any]) -> FoldEmbeddings:
     import pyarrow.compute as pc
 
     table = read_table(path)
@@ -130,7 +138,8 @@ def _read_embeddings(run: RunRecord, path: Path, epoch: int, labels: Mapping[str
     unknown = np.zeros(1, np.int64) if isinstance(run.task, Classification) else np.zeros(len(run.task.targets))
     return FoldEmbeddings(
         approach=table["approach"][0].as_py(),
-        network=f"Seed {table['seed'][0]}, fold {table['fold'][0]}, epoch {epoch}",
+        label=label,
+        fold=f"Seed {table['seed'][0]}, fold {table['fold'][0]}, epoch {epoch}",
         ids=ids,
         in_sample=np.array(table["in_sample"].to_pylist(), bool),
         vectors=table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(ids), -1),
@@ -145,12 +154,12 @@ def _similarity_figures(
     """Draw embedding against label similarity for each learned similarity; also return why figures are missing."""
     figures, problems = [], []
     for one in embeddings:
-        if not run.configuration["approaches"].get(one.approach, {}).get("similarity"):
+        if not run.configuration["approaches"].get(one.approach, {}).get("label_similarity"):
             continue
         try:
             training, test = (similarity_pairs(run, one, registry, in_sample=side) for side in (True, False))
         except (PluginError, EvaluationError) as error:
-            problems.append(f"No similarity figure for {one.approach}: {error}")
+            problems.append(f"No similarity figure for {one.label}: {error}")
             continue
         if len(test.of_labels) > 1:
             figures.append(_draw_similarities(one, training, test))
@@ -224,9 +233,9 @@ def _draw_similarities(embeddings: FoldEmbeddings, training: SimilarityPairs, te
         sampled = f" Random sample (fixed seed): {' and '.join(samples)}." if samples else ""
         return style.draw(
             figure,
-            f"similarity-{slug(embeddings.approach)}",
-            f"Similarities of {embeddings.approach}",
-            f"{embeddings.network}: {len(test.of_labels)} pairs of test tracks, r = {r:.3f}.{sampled}",
+            f"similarity-{slug(embeddings.label)}",
+            f"Similarities of {embeddings.label}",
+            f"{embeddings.fold}: {len(test.of_labels)} pairs of test tracks, r = {r:.3f}.{sampled}",
         )
 
 
@@ -263,17 +272,16 @@ def _draw_bins(
     axes.plot(at, median, marker, color=color, markerfacecolor=style.PAPER, markersize=5, label=label, zorder=4)
 
 
-def _map_figures(run: RunRecord, embeddings: Sequence[FoldEmbeddings], map_approach: str) -> list[style.Figure]:
-    """Draw a map of each network by class; for regression, one for each target, of a single approach."""
+def _map_figures(run: RunRecord, embeddings: Sequence[FoldEmbeddings], map_label: str) -> list[style.Figure]:
+    """Draw a map of each network by class; for regression, one for each target, of a single network."""
     with style.styled():
         if isinstance(run.task, Classification):
             return [
-                _draw_map(one.approach, f"Map of {one.approach}", one, _by_class(one, run.task.classes))
-                for one in embeddings
+                _draw_map(one.label, f"Map of {one.label}", one, _by_class(one, run.task.classes)) for one in embeddings
             ]
-        chosen = [one for one in embeddings if one.approach == map_approach] or list(embeddings)
+        chosen = [one for one in embeddings if one.label == map_label] or list(embeddings)
         return [
-            _draw_map(target.name, f"Map of {one.approach}: {target.name}", one, _by_target(one, column, target.name))
+            _draw_map(target.name, f"Map of {one.label}: {target.name}", one, _by_target(one, column, target.name))
             for one in chosen[:1]
             for column, target in enumerate(run.task.targets)
         ]
@@ -330,5 +338,5 @@ def _draw_map(file_name: str, title: str, embeddings: FoldEmbeddings, grouped: _
     axes.set(xlabel=f"first component ({shares[0]:.0%} of the variance)", ylabel=f"second ({shares[1]:.0%})")
     axes.set_aspect("equal", adjustable="datalim")
     style.legend(figure)
-    caption = f"{embeddings.network}: the two components explain {shares.sum():.0%} of the variance."
+    caption = f"{embeddings.fold}: the two components explain {shares.sum():.0%} of the variance."
     return style.draw(figure, f"map-{slug(file_name)}", title, caption, tooltips)

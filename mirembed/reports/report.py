@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from mirembed.compare.paired_tests import PairedTest, best_of, corrected, n_tested
 from mirembed.config.approaches import Method
+from mirembed.differences import made_with
 from mirembed.errors import MirembedError, StoreWriteError
 from mirembed.hookspecs import Classification
 from mirembed.progress import NO_PROGRESS, Progress, counted
@@ -34,12 +35,19 @@ from mirembed.specs import Spec
 from mirembed.statistics.metrics import metric_named
 from mirembed.store import Store
 from mirembed.store.files import writing
+from mirembed.store.recordings import durations
 
 _GENERATOR = '<meta name="generator" content="mirembed">'
 
+_SETTINGS = ("epochs", "batch", "optimizer", "excerpt", "deltas", "normalize", "engine", "device")
+"""Settings that the table of provenance repeats."""
+
 _MANY_NOTES = 12
-_Column: TypeAlias = tuple[str, str | None]
-"""An approach and its learner. The name of a method also depends on how many learners its run has."""
+_Column: TypeAlias = tuple[str, str | None, str | None, str | None]
+"""Approach, learner, network and features. The name of a method also depends on how many of each its run has."""
+
+_SIGNS = ("", "+", "@", "@")
+"""Before each part of a column in its label."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,8 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
         datasets = _dataset_table([run for run, _ in runs], named=True)
         overview = [Section("Datasets", tables=[datasets])]
         overview.append(Section("Scores", tables=[_overview_table(runs, len(names))]))
+        differences = Section("Differences", _made_differently([run for run, _ in runs]))
+        overview += [] if differences.empty else [differences]
     source = "All numbers come from the stored predictions. Figures and tables are also saved next to this page."
     html = render(f"Report on {folder.name}", [about, source], overview, parts)
     with writing(out) as temporary:
@@ -143,7 +153,7 @@ def _run_part(run: RunRecord, tests: Sequence[PairedTest], registry: Registry) -
         sections += [scores_section(run, tests), curves_section(run), learners_section(run)]
         sections += [significance_section(run, tests), predictions_section(run)]
         method = main_method(run)
-        sections += embedding_sections(run, registry, method.approach.name if method else "")
+        sections += embedding_sections(run, registry, method.label if method else "")
     else:
         sections.append(curves_section(run))
     sections += [_notes_section(run), _provenance_section(run)]
@@ -184,12 +194,14 @@ def _hours(run: RunRecord) -> float | None:
     if root is None:
         return None
     try:
-        index = Store(root).dataset(Spec.parse(run.configuration["dataset"]["spec"])).index()
+        store = Store(root)
+        known = durations(store)
+        tracks = store.dataset(Spec.parse(run.configuration["dataset"]["spec"])).tracks()
     except MirembedError:
         return None
-    durations: dict[str, float] = {row["id"]: row["duration"] for row in index.to_pylist()}
-    used = [seconds for track, seconds in durations.items() if track not in run.configuration["excluded"]]
-    if len(used) != run.configuration["n_tracks"] or not {track for *_, track in run.tests} <= durations.keys():
+    stored = {track.id: known[track.recording] for track in tracks if track.recording in known}
+    used = [seconds for track, seconds in stored.items() if track not in run.configuration["excluded"]]
+    if len(used) != run.configuration["n_tracks"] or not {track for *_, track in run.tests} <= stored.keys():
         return None
     return sum(used) / 3600
 
@@ -225,14 +237,15 @@ def _overview_table(runs: Sequence[tuple[RunRecord, tuple[PairedTest, ...]]], n_
                 continue
             interval, is_best = run.interval(methods[column], line), methods[column] == best
             cells.append(Cell.of(interval, best=is_best))
-            keys = {"run": name, "metric": line[0], "method": label, "approach": column[0], "learner": column[1]}
+            parts = dict(zip(("approach", "learner", "network", "features"), column, strict=True))
+            keys = {"run": name, "metric": line[0], "method": label, **parts}
             records.append({**keys, **asdict(interval), "best": is_best})
         rows.append(cells)
     several = any(run.n_folds > 1 for run, _ in runs)
     means = "Means over the folds with 95 % intervals (Nadeau and Bengio)" if several else "Scores on single folds"
     missing = n_runs - len(runs)
     caption = (
-        f"{means}, each approach with the first learner of its run. "
+        f"{means}, each method with the first learner of its run. "
         f"{best_marks(n_tested(tests), 'every pair of methods in each row')}"
     )
     if missing:
@@ -241,18 +254,33 @@ def _overview_table(runs: Sequence[tuple[RunRecord, tuple[PairedTest, ...]]], n_
     return Table("overview", title, caption, ["run", "dataset", "metric", *columns.values()], rows, records)
 
 
+def _made_differently(runs: Sequence[RunRecord]) -> list[str]:
+    """Describe how runs differ from the first in code, versions, engine and processor; frames differ by dataset."""
+    first, *others = runs
+    found = {run: made_with(first.configuration, run.configuration) for run in others}
+    return [
+        f"{run.folder.name} differs from {first.folder.name} in {name}: {there} instead of {here}."
+        for run, differences in found.items()
+        for name, (here, there) in differences.items()
+        if "digest" not in name
+    ]
+
+
 def _columns(runs: Sequence[RunRecord]) -> dict[_Column, str]:
-    """Return the columns of the overview with their labels: the approach alone if it has one learner in all runs."""
+    """Return the columns of the overview with their labels: the approach, and what tells its columns apart."""
     columns = dict.fromkeys(_column(method) for run in runs if run.predictions for method in run.first_methods)
-    approaches = [approach for approach, _ in columns]
-    return {
-        (approach, learner): approach if approaches.count(approach) == 1 else f"{approach}+{learner}"
-        for approach, learner in columns
-    }
+    labels = {}
+    for column in columns:
+        of_approach = [other for other in columns if other[0] == column[0]]
+        several = [len(set(values)) > 1 for values in zip(*of_approach, strict=True)]
+        parts = zip(_SIGNS, column, several, strict=True)
+        labels[column] = column[0] + "".join(f"{sign}{part}" for sign, part, tells in parts if tells and part)
+    return labels
 
 
 def _column(method: Method) -> _Column:
-    return method.approach.name, None if method.learner is None else str(method.learner)
+    learner = None if method.learner is None else str(method.learner)
+    return method.approach.name, learner, method.network, method.features
 
 
 def _notes_section(run: RunRecord) -> Section:
@@ -270,9 +298,11 @@ def _provenance_section(run: RunRecord) -> Section:
         "run": run.folder.name,
         "started": run.manifest.get("started", ""),
         "finished": run.manifest["finished"] or "not yet",
+        "processor": configuration.get("processor", ""),
+        "code of mirembed": _short(configuration.get("code", "")),
         "dataset digest": configuration["dataset"]["digest"],
         "seeds": ", ".join(map(str, configuration["seeds"])),
-        **{name: str(configuration.get(name, "")) for name in ("epochs", "batch", "normalize", "engine", "device")},
+        **{name: str(configuration.get(name, "")) for name in _SETTINGS},
         "versions": ", ".join(f"{name} {version}" for name, version in configuration.get("versions", {}).items()),
         **_plugins(configuration),
     }
@@ -287,6 +317,9 @@ def _provenance_section(run: RunRecord) -> Section:
 def _plugins(configuration: Mapping[str, Any]) -> dict[str, str]:
     """Describe every plugin that the run used, with its distribution and parameters."""
     plugins = {"dataset": configuration["dataset"].get("plugin") or {}}
+    for features in configuration["features"].values():
+        plugins |= {f"features {part['spec']}": part["plugin"] for part in features["parts"]}
+    plugins |= {f"network {spec}": network["plugin"] for spec, network in configuration["networks"].items()}
     for name, roles in configuration["approaches"].items():
         plugins |= {f"{name}, {role.replace('_', ' ')}": plugin for role, plugin in roles.items() if plugin}
     plugins |= {f"learner {spec}": plugin for spec, plugin in configuration["learners"].items() if plugin}
@@ -295,8 +328,15 @@ def _plugins(configuration: Mapping[str, Any]) -> dict[str, str]:
         if plugin.get("name"):
             parameters = ", ".join(f"{name}={value}" for name, value in shown_parameters(plugin).items())
             origin = f"{plugin.get('distribution', 'unknown')} {plugin.get('version', '')}".strip()
+            if plugin.get("code") and not plugin.get("file_hash"):
+                origin += f", code {_short(plugin['code'])}"
             described[role] = f"{plugin['name']} of {origin}" + (f" ({parameters})" if parameters else "")
     return described
+
+
+def _short(code: str) -> str:
+    """Return the first digits of a digest of source."""
+    return code.removeprefix("sha256:")[:12]
 
 
 def _progress(run: RunRecord) -> str:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mirembed.compare.paired_tests import PairedTest, best_of, corrected, n_tested, p_text, paired_tests
-from mirembed.config.approaches import Method
+from mirembed.config.approaches import Method, columns
 from mirembed.hookspecs import Classification, Regression
 from mirembed.progress import counted
 from mirembed.reports import style
@@ -38,7 +38,7 @@ _MANY_POINTS = 1500
 _UNTESTABLE = "the variance of a difference cannot be estimated from a single split, or if it is the same in every fold"
 
 _LearnerCells: TypeAlias = Mapping[tuple[str, str], tuple[Interval, str]]
-"""The headline score and the match of the kernel, by approach and learner; every combination occurs."""
+"""The headline score and the match of the kernel, by `Method.label` and learner; every combination occurs."""
 
 
 def compare_methods(run: RunRecord) -> tuple[PairedTest, ...]:
@@ -50,7 +50,8 @@ def scores_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section:
     """Return the tables of scores, below the chance level and the run's warnings."""
     compared = {name for name, _ in lines(run.task)}
     title = metric_named(run.headline).title if len(compared) == 1 else "Scores"
-    remark = best_marks(n_tested(tests), "every pair of methods in every row")
+    across = "column" if _methods_are_rows(run) else "row"
+    remark = best_marks(n_tested(tests), f"every pair of methods in every {across}", across)
     best = best_of(tests, len(run.first_methods))
     tables = [_table_by_line(run, "scores", f"{title} of each method", lines(run.task), remark, best)]
     targets = [target for name, target in lines(run.task) if name == run.headline]
@@ -72,18 +73,18 @@ def scores_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section:
 
 
 def learners_section(run: RunRecord) -> Section:
-    """Return the scores of each approach with each learner; empty for a run with a single learner."""
+    """Return the scores of each network with each learner; empty for a run with a single learner."""
     if len(run.learners) < 2:
         return Section("Learners")
     kernels = {str(plugin["parameters"].get("kernel")) for plugin in run.configuration["learners"].values()}
     title = "Does the kernel have to match?" if len(kernels) > 1 else "Learners"
     headline = lines(run.task)[0]
     cells = {
-        (method.approach.name, str(method.learner)): (run.interval(method.name, headline), _kernel_match(run, method))
+        (method.label, str(method.learner)): (run.interval(method.name, headline), _kernel_match(run, method))
         for method in run.methods
         if method.learner is not None
     }
-    pairs = [(one.name, other.name) for one, other in combinations(run.methods, 2) if one.approach == other.approach]
+    pairs = [(one.name, other.name) for one, other in combinations(run.methods, 2) if one.label == other.label]
     tests = _corrected_tests(run, pairs, headline)
     family = f"every pair of learners on the same network, in {metric_named(headline[0]).label}."
     tables = [_tests_table(run, "kernels-significance", "Learners on the same network", tests, family)] if tests else []
@@ -95,14 +96,14 @@ def learners_section(run: RunRecord) -> Section:
 def significance_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section:
     """Return the tests behind the table of scores; empty for an unfinished run."""
     in_order = sorted(tests, key=lambda test: lines(run.task).index(test.line))
-    family = f"every pair of methods in the table of scores, in each of its rows.{_first_learner(run)}"
+    family = f"every pair of methods in the table of scores, in each of its metrics.{_first_learner(run)}"
     tables = [_tests_table(run, "significance", "Differences between methods", in_order, family)] if tests else []
     many = len(tests) > _MANY_ROWS
     return Section("Significance", tables=[] if many else tables, folded_tables=tables if many else [])
 
 
 def predictions_section(run: RunRecord) -> Section:
-    """Return the confusion matrix of each approach except chance; for regression, scatter plots of one method."""
+    """Return the confusion matrix of each method except chance; for regression, scatter plots of one method."""
     if isinstance(run.task, Regression):
         method = main_method(run)
         return Section("Predictions", figures=[] if method is None else _scatter_figures(run, run.task, method))
@@ -119,13 +120,13 @@ def main_method(run: RunRecord) -> Method | None:
     return next(iter([*learned, *methods]), None)
 
 
-def best_marks(n_tests: int, family: str) -> str:
-    """Return the sentence of a caption that explains which cells are marked as best."""
+def best_marks(n_tests: int, family: str, across: str = "row") -> str:
+    """Return the sentence of a caption that explains which cells are marked as best, ``across`` a row or column."""
     if not n_tests:
         return "No differences were tested, so no score is marked as best."
     return (
-        "Bold with a star: significantly better than every other method in its row, baselines included, after Holm's "
-        f"correction over the {counted(n_tests, 'test')} of this table ({family})."
+        f"Bold with a star: significantly better than every other method in its {across}, baselines included, after "
+        f"Holm's correction over the {counted(n_tests, 'test')} of this table ({family})."
     )
 
 
@@ -150,18 +151,30 @@ def _corrected_tests(
 def _table_by_line(
     run: RunRecord, name: str, title: str, all_lines: Sequence[Line], remark: str, best: Mapping[Line, str]
 ) -> Table:
-    methods = [method.name for method in run.first_methods]
-    rows, records = [], []
+    methods = run.first_methods
+    cells: dict[Line, list[Cell]] = {}
+    records = []
     for line in all_lines:
-        cells = [Cell(line_label(line))]
+        cells[line] = []
         for method in methods:
-            interval, is_best = run.interval(method, line), best.get(line) == method
-            cells.append(Cell.of(interval, best=is_best))
+            interval, is_best = run.interval(method.name, line), best.get(line) == method.name
+            cells[line].append(Cell.of(interval, best=is_best))
             records.append(_record(line, method, interval) | {"best": is_best})
-        rows.append(cells)
     caption = f"{_means(run)}. {remark}{_first_learner(run)}"
+    labels = [line_label(line) for line in all_lines]
+    if _methods_are_rows(run):
+        headings = columns(methods)
+        of_methods = zip(*headings.values(), *cells.values(), strict=True)
+        rows = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in of_methods]
+        return Table(name, title, caption, [*headings, *labels], rows, records)
     first = "target" if len({metric for metric, _ in all_lines}) == 1 else "metric"
-    return Table(name, title, caption, [first, *methods], rows, records)
+    rows = [[Cell(label), *of_line] for label, of_line in zip(labels, cells.values(), strict=True)]
+    return Table(name, title, caption, [first, *(method.name for method in methods)], rows, records)
+
+
+def _methods_are_rows(run: RunRecord) -> bool:
+    """Whether the methods of a run differ in network or features, so that their names would be too long for columns."""
+    return len(columns(run.first_methods)) > 1
 
 
 def _metrics_table(run: RunRecord) -> Table:
@@ -169,43 +182,52 @@ def _metrics_table(run: RunRecord) -> Table:
     scores = {one.method: one for one in run.scores}
     by_method = [scores[method.name] for method in run.methods]
     labels = {name: metric_named(name).label for name in by_method[0].intervals}
-    columns = ["method", *labels.values(), *(f"pooled {label}" for label in labels.values())]
+    headings = columns(run.methods)
+    if len(headings) == 1:
+        headings = {"method": [one.method for one in by_method]}
+    names = [*headings, *labels.values(), *(f"pooled {label}" for label in labels.values())]
     rows = [
         [
-            Cell(one.method),
+            *(Cell(heading) for heading in heading_of),
             *(Cell.of(one.intervals[name]) for name in labels),
             *(Cell.of(one.pooled[name]) for name in labels),
         ]
-        for one in by_method
+        for one, *heading_of in zip(by_method, *headings.values(), strict=True)
     ]
     caption = (
         f"{_means(run)}. Pooled: over the predictions of all folds together, with 95 % bootstrap intervals over tracks."
     )
     if any(one.undefined for one in by_method):
         metric = metric_named(run.headline)
-        columns.append(f"undefined {metric.label}")
+        names.append(f"undefined {metric.label}")
         rows = [[*row, Cell(str(one.undefined))] for row, one in zip(rows, by_method, strict=True)]
         caption += (
             f" Where {metric.label} is undefined ({metric.undefined}), it is scored 0; the last column counts these "
             "folds and targets."
         )
-    records = [record for one in by_method for record in _metric_records(one, run.headline)]
-    return Table("metrics", "All metrics", caption, columns, rows, records)
+    records = [
+        record
+        for method, one in zip(run.methods, by_method, strict=True)
+        for record in _metric_records(method, one, run.headline)
+    ]
+    return Table("metrics", "All metrics", caption, names, rows, records)
 
 
 def _learner_table(run: RunRecord, cells: _LearnerCells) -> Table:
     metric = lines(run.task)[0][0]
     rows = []
-    for approach in dict.fromkeys(approach for approach, _ in cells):
-        row = [Cell(approach)]
+    for label in dict.fromkeys(label for label, _ in cells):
+        row = [Cell(label)]
         for learner in run.learners:
-            interval, match = cells[approach, learner]
+            interval, match = cells[label, learner]
             shown = Cell.of(interval)
             row.append(Cell(shown.text, f"{shown.detail} {match}".strip()))
         rows.append(row)
     records = [
-        {"approach": approach, "learner": learner, "kernel": match, "metric": metric, **asdict(interval)}
-        for (approach, learner), (interval, match) in cells.items()
+        {**_parts(method), "kernel": match, "metric": metric, **asdict(interval)}
+        for method in run.methods
+        if method.learner is not None
+        for interval, match in [cells[method.label, str(method.learner)]]
     ]
     caption = (
         f"{_means(run, ' of ' + metric_named(metric).label)}. Rows: what the network learned. Columns: what predicts "
@@ -216,15 +238,15 @@ def _learner_table(run: RunRecord, cells: _LearnerCells) -> Table:
 
 
 def _learner_figure(run: RunRecord, cells: _LearnerCells) -> style.Figure:
-    approaches = list(dict.fromkeys(approach for approach, _ in cells))
-    means = np.array([[cells[approach, learner][0].mean for learner in run.learners] for approach in approaches])
+    labels = list(dict.fromkeys(label for label, _ in cells))
+    means = np.array([[cells[label, learner][0].mean for learner in run.learners] for label in labels])
     low, high = float(means.min()), float(means.max())
     span = (high - low) or 1.0
     with style.styled():
-        figure, axes = style.axes(height=1.6 + 0.5 * len(approaches))
-        style.draw_cells(axes, means, (low - 0.3 * span, high + 0.3 * span), run.learners, approaches)
-        for (approach, learner), (interval, match) in cells.items():
-            i, j = approaches.index(approach), run.learners.index(learner)
+        figure, axes = style.axes(height=1.6 + 0.5 * len(labels))
+        style.draw_cells(axes, means, (low - 0.3 * span, high + 0.3 * span), run.learners, labels)
+        for (label, learner), (interval, match) in cells.items():
+            i, j = labels.index(label), run.learners.index(learner)
             text = str(interval).replace(" ", "\n", 1)
             style.write_cell(axes, i, j, text, (interval.mean - low) / span * 0.8, fontsize=7)
             if match:
@@ -312,19 +334,29 @@ def _number(value: float | None) -> Cell:
     return Cell("" if value is None else f"{value:.2f}")
 
 
-def _metric_records(scores: Scores, headline: str) -> list[dict[str, Any]]:
+def _metric_records(method: Method, scores: Scores, headline: str) -> list[dict[str, Any]]:
     over_folds: dict[Line, Interval] = {(name, None): interval for name, interval in scores.intervals.items()}
     over_folds |= {(headline, target): interval for target, interval in scores.targets.items()}
     pooled: dict[Line, Interval] = {(name, None): interval for name, interval in scores.pooled.items()}
     return [
-        _record(line, scores.method, interval) | {"over": over}
+        _record(line, method, interval) | {"over": over}
         for over, intervals in (("folds", over_folds), ("pooled", pooled))
         for line, interval in intervals.items()
     ]
 
 
-def _record(line: Line, method: str, interval: Interval) -> dict[str, Any]:
-    return {"method": method, "metric": line[0], "target": line[1], **asdict(interval)}
+def _record(line: Line, method: Method, interval: Interval) -> dict[str, Any]:
+    return {"method": method.name, **_parts(method), "metric": line[0], "target": line[1], **asdict(interval)}
+
+
+def _parts(method: Method) -> dict[str, str | None]:
+    learner = None if method.learner is None else str(method.learner)
+    return {
+        "approach": method.approach.name,
+        "learner": learner,
+        "network": method.network,
+        "features": method.features,
+    }
 
 
 def _means(run: RunRecord, of: str = "") -> str:
@@ -341,9 +373,7 @@ def _first_learner(run: RunRecord) -> str:
     """Return the sentence of a caption that says which learner is shown; empty if the run has only one."""
     if len(run.learners) < 2:
         return ""
-    return (
-        f" Each approach is shown with its first learner, {run.learners[0]}; “All metrics” has the other learners too."
-    )
+    return f" Each method is shown with its first learner, {run.learners[0]}; “All metrics” has the other learners too."
 
 
 def _shown_methods(run: RunRecord) -> list[Method]:
@@ -363,7 +393,7 @@ def _confusion(run: RunRecord, task: Classification, method: Method) -> tuple[st
         for (i, j), count in np.ndenumerate(counts):
             style.write_cell(axes, i, j, str(count), shares[i, j])
     axes.set(xlabel="prediction", ylabel="label")
-    name, title = f"confusion-{slug(method.approach.name)}", f"Confusion: {method.name}"
+    name, title = f"confusion-{slug(method.label)}", f"Confusion: {method.name}"
     caption = "Predictions for the tracks of each label, counted over all folds and seeds. Shade: share of the label."
     drawn = style.draw(figure, name, title, caption)
     rows = [[Cell(label), *(Cell(str(count)) for count in row)] for label, row in zip(classes, counts, strict=True)]

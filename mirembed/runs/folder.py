@@ -11,6 +11,7 @@
     embeddings/            of the first fold after the last epoch; with --keep-embeddings of all
     scores.json            the scores of each method
     notes.json             notes and warnings about tracks, folds and models
+    plugins/               the files in --plugins-dir that the run uses
     parts/, checkpoints/   until the run finishes: finished trainings, and those that were interrupted
     models/                the models of the folds, with --keep-models
 
@@ -23,7 +24,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,7 @@ import numpy as np
 import pyarrow as pa
 
 from mirembed.config.files import EXPERIMENT_FILE
+from mirembed.differences import ask_the_same, describe, differing_settings, made_with
 from mirembed.errors import StoreError
 from mirembed.provenance import content_digest
 from mirembed.runs.tables import curves_table, with_epoch
@@ -47,11 +49,12 @@ from mirembed.store.files import (
     writing,
 )
 
-FORMAT = 2
+FORMAT = 3
 """Version of a run's files."""
 
 MANIFEST, FOLDS, CURVES, SCORES, NOTES = "manifest.json", "folds.parquet", "curves.parquet", "scores.json", "notes.json"
-PREDICTIONS, CHECKPOINTS, EMBEDDINGS = "predictions.parquet", "checkpoints.parquet", "embeddings"
+PREDICTIONS, CHECKPOINTS = "predictions.parquet", "checkpoints.parquet"
+EMBEDDINGS, PLUGINS = "embeddings", "plugins"
 
 _EMBEDDINGS, _LOSSES = "embeddings.parquet", "losses.json"
 
@@ -140,8 +143,17 @@ class RunFolder:
     folder: Path
 
     @classmethod
-    def resume(cls, runs: Path, name: str, configuration: Mapping[str, Any], command: str) -> RunFolder:
+    def resume(
+        cls,
+        runs: Path,
+        name: str,
+        configuration: Mapping[str, Any],
+        command: str,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> RunFolder:
         """Return the unfinished run with this configuration, or start a new one.
+
+        A run is never resumed with other code, frames, versions, engine or processor.
 
         Parameters
         ----------
@@ -152,17 +164,33 @@ class RunFolder:
             Everything that decides the numbers.
         command : str
             As typed.
+        note : callable
+            Called with the reason why the interrupted run of the same command is not resumed, if there is one.
         """
         digest = content_digest(configuration)
         for folder in sorted(runs.glob(f"*-{digest}*"), reverse=True):
             if (folder / MANIFEST).exists() and not cls(folder).finished:
                 return cls(folder)
+        if (other := cls._interrupted(runs, configuration)) is not None:
+            changed = made_with(other.manifest["configuration"], configuration)
+            note(f"starting a new run, because {other.folder.name} cannot be resumed: {describe(changed)}")
         first = folder = runs / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{digest}"
         number = 2
         while folder.exists():
             folder = first.with_name(f"{first.name}-{number}")
             number += 1
         return cls._start(folder, configuration, command)
+
+    @classmethod
+    def _interrupted(cls, runs: Path, configuration: Mapping[str, Any]) -> RunFolder | None:
+        """Return the latest run of the same command, if it was interrupted and made with something else."""
+        latest: tuple[str, RunFolder] | None = None
+        for run in list_runs(runs):
+            with contextlib.suppress(StoreError):  # not a run, or of another format
+                manifest = run.manifest
+                if ask_the_same(manifest["configuration"], configuration):
+                    latest = max(filter(None, [latest, (manifest["started"], run)]), key=lambda pair: pair[0])
+        return latest[1] if latest is not None and latest[1].state == "interrupted" else None
 
     @classmethod
     def resume_at(cls, folder: Path, configuration: Mapping[str, Any], command: str) -> RunFolder:
@@ -176,11 +204,10 @@ class RunFolder:
         run = cls(folder)
         if not (folder / MANIFEST).exists():
             return cls._start(folder, configuration, command)
-        if content_digest(run.manifest["configuration"]) != content_digest(configuration):
-            raise StoreError(
-                f"the run {folder} was started with another dataset, other versions or other settings; "
-                f"delete {folder.parent} to start over"
-            )
+        before = run.manifest["configuration"]
+        if content_digest(before) != content_digest(configuration):
+            changed = describe(differing_settings(before, configuration)) or "the settings differ"
+            raise StoreError(f"cannot resume {folder}: {changed}; delete {folder.parent} to start over")
         return run
 
     @classmethod
@@ -282,12 +309,23 @@ class RunFolder:
         """Describe how another configuration differs in data, plugins and versions; empty if there is no run."""
         if not (self.folder / MANIFEST).exists():
             return []
-        sections = ("dataset", "spectrogram", "versions", "approaches", "learners")
+        before = self.manifest["configuration"]
+        sections = ("dataset", "features", "networks", "approaches", "learners")
+        differing = {
+            name: values
+            for name, values in differing_settings(before, configuration).items()
+            if name.partition(".")[0] in sections
+        }
         return [
             f"{name} was {then} and is {now}"
-            for name, (then, now) in differing_settings(self.manifest["configuration"], configuration).items()
-            if name.partition(".")[0] in sections
+            for name, (then, now) in (differing | made_with(before, configuration)).items()
         ]
+
+    def write_plugins(self, files: Mapping[str, bytes]) -> None:
+        """Keep the files in ``--plugins-dir`` that the run uses, by name."""
+        for name, source in files.items():
+            with writing(self.folder / PLUGINS / name) as temporary:
+                temporary.write_bytes(source)
 
     def write_experiment(self, text: str) -> None:
         """Write the experiment file that repeats the run."""
@@ -394,21 +432,3 @@ class RunFolder:
 def list_runs(runs: Path) -> list[RunFolder]:
     """Return the runs and experiments of a store, by name."""
     return [RunFolder(path.parent) for path in sorted(runs.glob(f"*/{MANIFEST}"))]
-
-
-def differing_settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the settings in which two configurations differ; those that only one has are left out.
-
-    >>> differing_settings({"epochs": 9, "dataset": {"spec": "gtzan"}}, {"seeds": [0], "dataset": {"spec": "demo"}})
-    {'dataset.spec': ('gtzan', 'demo')}
-    """
-    one, other = _flatten(a), _flatten(b)
-    return {name: (one[name], other[name]) for name in one if name in other and one[name] != other[name]}
-
-
-def _flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings; the names of a setting's levels are joined by dots."""
-    values: dict[str, Any] = {}
-    for name, value in content.items():
-        values |= _flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return values

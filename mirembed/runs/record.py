@@ -21,7 +21,7 @@ from mirembed.progress import counted
 from mirembed.runs.folder import CURVES, FOLDS, PREDICTIONS, SCORES, RunFolder
 from mirembed.runs.scores import FoldScores, Line, Scores, fold_scores, over_folds, score
 from mirembed.runs.summary import Sizes, describe_folds, find_run
-from mirembed.runs.tables import KEYS, Predictions, table_rows
+from mirembed.runs.tables import KEYS, TRAINED, Predictions, table_rows
 from mirembed.specs import Spec
 from mirembed.statistics.intervals import Interval
 from mirembed.statistics.metrics import headline
@@ -122,10 +122,10 @@ class RunRecord:
 
     @property
     def first_methods(self) -> list[Method]:
-        """Each approach with its first learner: the methods that the tables of scores compare."""
+        """Each approach, network and features with their first learner: the methods that tables of scores compare."""
         first: dict[str, Method] = {}
         for method in self.methods:
-            first.setdefault(method.approach.name, method)
+            first.setdefault(method.label, method)
         return list(first.values())
 
     @property
@@ -277,7 +277,7 @@ def _read(run: RunFolder) -> RunRecord:
     configuration = manifest["configuration"]
     with _damaged(run.folder):
         task = task_from_json(configuration["task"])
-        methods = tuple(_method(content) for content in configuration["methods"])
+        methods = tuple(_method(content, configuration["approaches"]) for content in configuration["methods"])
         names = [method.name for method in methods]
         tests = sorted(table_rows(run.read_folds(), *KEYS))
         table = run.read_predictions()
@@ -287,7 +287,7 @@ def _read(run: RunFolder) -> RunRecord:
         elif problems := _incomplete(found, names, tests):
             raise ValueError(f"{PREDICTIONS} {problems[0]}")
         n_parts = len({(seed, fold) for seed, fold, _ in tests})
-        n_trainings = n_parts * len({method.approach.training for method in methods})
+        n_trainings = n_parts * len({method.training for method in methods})
         return RunRecord(
             folder=run.folder,
             manifest=manifest,
@@ -304,9 +304,12 @@ def _by_method(table: pa.Table, task: Task) -> dict[str, Predictions]:
     return {name: predictions.sorted() for name, predictions in Predictions.by_method(table, task).items()}
 
 
-def _method(content: Mapping[str, Any]) -> Method:
+def _method(content: Mapping[str, Any], approaches: Mapping[str, Any]) -> Method:
     learner = None if content["learner"] is None else Spec.parse(content["learner"])
-    return Method(content["name"], Approach.parse(content["approach"]), learner)
+    name = content["approach"]
+    model = approaches[name].get("model")
+    approach = Approach.parse(name) if model is None else Approach.of_model(model["name"])
+    return Method(content["name"], content["features"], content["network"], approach, learner)
 
 
 def _incomplete(found: Mapping[str, Predictions], methods: Sequence[str], tests: Sequence[Any]) -> list[str]:
@@ -376,9 +379,10 @@ def _gaps(run: RunFolder) -> Iterator[Fault]:
     for problem in _incomplete(predictions, [method["name"] for method in configuration["methods"]], tests):
         yield Fault(str(run.folder / PREDICTIONS), problem, _EVALUATE_AGAIN)
     epochs: dict[tuple[Any, ...], set[int]] = {}
-    for *training, epoch in table_rows(read_table(run.folder / CURVES), "approach", "seed", "fold", "epoch"):
+    for *training, epoch in table_rows(read_table(run.folder / CURVES), *TRAINED, "seed", "fold", "epoch"):
         epochs.setdefault(tuple(training), set()).add(epoch)
-    for (name, seed, fold), found in epochs.items():
+    for (*names, seed, fold), found in epochs.items():
         if found != set(range(1, configuration["epochs"] + 1)):
-            what = f"has {len(found)} of {configuration['epochs']} epochs of {name}, seed {seed}, fold {fold}"
+            network = ", ".join(name for name in names if name)
+            what = f"has {len(found)} of {configuration['epochs']} epochs of {network}, seed {seed}, fold {fold}"
             yield Fault(str(run.folder / CURVES), what, _EVALUATE_AGAIN)

@@ -1,13 +1,14 @@
 """The tables of a run: their columns, and the arrays of predictions that scores are computed from.
 
-========================  ==============================================================================
+========================  ==================================================================================
 ``folds.parquet``         seed, id, fold: one row for each time that a track is tested
-``predictions.parquet``   method, approach, learner, seed, fold, id; then label and prediction of classes,
-                          or each target's name and ``predicted_`` with the name
+``predictions.parquet``   method, approach, learner, network, features, seed, fold, id; then label and prediction
+                          of classes, or each target's name and ``predicted_`` with the name
 ``checkpoints.parquet``   the same with the column epoch after fold
-``curves.parquet``        approach, seed, fold, epoch, loss
-``embeddings/``           approach, seed, fold, epoch, id, in_sample (whether the network trained on it), embedding
-========================  ==============================================================================
+``curves.parquet``        approach, network, features, seed, fold, epoch, loss
+``embeddings/``           approach, network, features, seed, fold, epoch, id, in_sample (whether the network trained on
+                          it), embedding
+========================  ==================================================================================
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from mirembed.hookspecs import Classification, Task
 
 KEYS = ("seed", "fold", "id")
 """What identifies a test of a track."""
+
+TRAINED = ("approach", "network", "features")
+"""What identifies the network of a fold, and with it curves and embeddings."""
 
 PREDICTED = "predicted_"
 """Before a target's name: the column of its predictions."""
@@ -56,6 +60,8 @@ def predictions_table(
         "method": [method.name] * n,
         "approach": [method.approach.name] * n,
         "learner": pa.array([None if method.learner is None else str(method.learner)] * n, pa.string()),
+        "network": pa.array([method.network] * n, pa.string()),
+        "features": pa.array([method.features] * n, pa.string()),
         "seed": pa.array([seed] * n, pa.int64()),
         "fold": pa.array([fold] * n, pa.int64()),
         "id": list(ids),
@@ -77,12 +83,14 @@ def with_epoch(predictions: pa.Table, epoch: int) -> pa.Table:
 
 
 def embeddings_table(
-    approach: str, seed: int, fold: int, epoch: int, ids: Sequence[str], in_sample: NDArray[np.bool_], vectors: Any
+    method: Method, seed: int, fold: int, epoch: int, ids: Sequence[str], in_sample: NDArray[np.bool_], vectors: Any
 ) -> pa.Table:
     """Make the table of the embeddings of all tracks.
 
     Parameters
     ----------
+    method : Method
+        The first of those that share the embeddings.
     in_sample : ndarray [n_tracks], bool
         Whether the network was trained on the track.
     vectors : ndarray [n_tracks, units], float32
@@ -90,7 +98,9 @@ def embeddings_table(
     n, units = vectors.shape
     return pa.table(
         {
-            "approach": [approach] * n,
+            "approach": [method.approach.name] * n,
+            "network": pa.array([method.network] * n, pa.string()),
+            "features": pa.array([method.features] * n, pa.string()),
             "seed": pa.array([seed] * n, pa.int64()),
             "fold": pa.array([fold] * n, pa.int64()),
             "epoch": pa.array([epoch] * n, pa.int64()),
@@ -103,14 +113,17 @@ def embeddings_table(
 
 def curves_table(trainings: Sequence[tuple[pa.Table, Sequence[float]]]) -> pa.Table:
     """Make the table of losses from the predictions and the losses of each training, one loss an epoch."""
+    import pyarrow as pa
+
+    keys = (*TRAINED, "seed", "fold")
     rows = [
-        {"approach": approach, "seed": seed, "fold": fold, "epoch": epoch, "loss": loss}
+        {**dict(zip(keys, values, strict=True)), "epoch": epoch, "loss": loss}
         for predictions, losses in trainings
-        for approach, seed, fold in dict.fromkeys(table_rows(predictions, "approach", "seed", "fold"))
+        for values in dict.fromkeys(table_rows(predictions, *keys))
         for epoch, loss in enumerate(losses, 1)
     ]
-    numbers = dict.fromkeys(("seed", "fold", "epoch"), pa.int64())
-    return pa.Table.from_pylist(rows, schema=pa.schema({"approach": pa.string(), **numbers, "loss": pa.float64()}))
+    names, numbers = dict.fromkeys(TRAINED, pa.string()), dict.fromkeys(("seed", "fold", "epoch"), pa.int64())
+    return pa.Table.from_pylist(rows, schema=pa.schema({**names, **numbers, "loss": pa.float64()}))
 
 
 def table_rows(table: pa.Table, *columns: str) -> list[tuple[Any, ...]]:

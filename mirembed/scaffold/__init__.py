@@ -41,7 +41,7 @@ def write_plugin(kind: str, name: str, inside: Path, registry: Registry) -> Scaf
 
     Parameters
     ----------
-    kind : {"similarity", "dataset", "learner"}
+    kind : {"dataset", "features", "network", "similarity", "learner"}
     name : str
         The name under which the plugin registers.
     inside : pathlib.Path
@@ -87,7 +87,7 @@ def _check(kind: str, name: str, module: str, registry: Registry) -> None:
         raise SpecError(f"invalid plugin name {name!r}; omit 'mirembed': the distribution will be called mirembed-NAME")
     for plugin in registry.plugins:
         if (plugin.kind, plugin.name) == (kind, name):
-            raise PluginError(f"{plugin.distribution} already has a {kind} {name!r}; choose another name")
+            raise PluginError(f"{plugin.distribution} already has the {kind} {name!r}; choose another name")
     if importlib.util.find_spec(module) is not None:
         raise PluginError(f"a module {module} already exists; choose a name other than {name!r}")
 

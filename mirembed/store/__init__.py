@@ -1,22 +1,37 @@
-"""The store: features, failures, embeddings, models and runs, as Parquet, JSON, safetensors and skops.
+"""The store: features, datasets, embeddings, models and runs, as Parquet, JSON, safetensors and skops.
 
 ::
 
     mirembed-store/
       store.json                            version of the layout
-      datasets/<dataset>/dataset.json       task, spectrogram parameters, provenance
-      datasets/<dataset>/spectrograms/*.parquet
-      datasets/<dataset>/failures.parquet
-      datasets/<dataset>/embeddings/<model>.parquet
-      datasets/<dataset>/cache/             rebuilt when missing
+      features/<name-digest>/               one row per recording: its hash, facts about it, and its frames
+        _features.json                      plugin, parameters, values, hop
+        *.parquet
+      datasets/<dataset>/                   one row per track: id, recording, labels, group, file
+        dataset.json                        task, plugin, folder of the audio
+        tracks.parquet
+        failures.parquet
+      embeddings/<model>/*.parquet          one row per recording: its embedding
       models/<model>/
       runs/<run>/
+      cache/                                rebuilt when missing
 
 Every file appears whole or not at all: it is written under a temporary name and then renamed.
 """
 
-from mirembed.store.features import FeatureStore
+from mirembed.store.datasets import DatasetStore
+from mirembed.store.embeddings import StoredEmbeddings
+from mirembed.store.features import FeatureShards
 from mirembed.store.root import Store
-from mirembed.store.rows import DatasetInfo, Failure, FileFeatures, SpectrogramRow
+from mirembed.store.rows import DatasetInfo, Failure, RecordingRow, StoredTrack
 
-__all__ = ["DatasetInfo", "Failure", "FeatureStore", "FileFeatures", "SpectrogramRow", "Store"]
+__all__ = [
+    "DatasetInfo",
+    "DatasetStore",
+    "Failure",
+    "FeatureShards",
+    "RecordingRow",
+    "Store",
+    "StoredEmbeddings",
+    "StoredTrack",
+]

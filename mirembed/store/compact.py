@@ -1,4 +1,4 @@
-"""Merge the small shards of a dataset."""
+"""Merge the small shards of stored features."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirembed.progress import NO_PROGRESS, Progress
-from mirembed.store.features import ROWS_PER_GROUP, FeatureStore, read_rows
+from mirembed.store.features import ROWS_PER_GROUP, FeatureShards, check_digest, read_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,7 +22,7 @@ GROUP_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Compaction:
-    """The shards of a dataset before and after merging.
+    """The shards of stored features before and after merging.
 
     Attributes
     ----------
@@ -35,34 +35,33 @@ class Compaction:
     bytes_after: int
 
 
-def compact(features: FeatureStore, progress: Progress = NO_PROGRESS) -> Compaction:
+def compact(features: FeatureShards, progress: Progress = NO_PROGRESS) -> Compaction:
     """Merge small shards; rows that later ones have replaced are dropped.
 
     A merged shard is complete and in place before its sources are deleted. If the program is killed, nothing is lost
-    and the next call continues; programs that read at the same time find every track.
+    and the next call continues; programs that read at the same time find every recording.
 
     Raises
     ------
     StoreBusyError
-        Another process is writing to the dataset.
+        Another process is writing to the features.
     StoreError
-        A shard cannot be read or was made with other parameters, or there is no space for a merged one.
+        A shard cannot be read or holds other features, or there is no space for a merged one.
     """
     with features.lock():
-        info = features.info()
-        features.check_parameters(info.parameters, "the rest of the store")
+        part = features.part()
         before = features.shards()
+        for shard in before:
+            check_digest(shard, part.digest)
         bytes_before = _size(before)
-        rows: dict[Path, set[int]] = {shard: set() for shard in before}
-        for track in features.index().select(["shard", "row"]).to_pylist():
-            rows[before[track["shard"]]].add(track["row"])
+        rows = features.current_rows(before)
         for shard in before:
             if not rows[shard]:
                 shard.unlink()  # a merged shard has all its rows
         groups = list(_groups([shard for shard in before if rows[shard]]))
         progress.start("merging", len(groups))
         for number, shards in enumerate(groups, 1):
-            with features.shard_writer(features.next_shard(), info) as writer:
+            with features.shard_writer(features.next_shard(), part) as writer:
                 for table in _regrouped(table for shard in shards for table in read_rows(shard, rows[shard])):
                     writer.write_table(table, row_group_size=ROWS_PER_GROUP)
             for shard in shards:

@@ -8,7 +8,9 @@ import json
 import os
 import platform
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 TEMPORARY = ".tmp-"
 """Prefix of the names of folders for unfinished files; the host and the process follow."""
+
+_ATTEMPTS = 5
+"""Of `shared`, a tenth of a second apart, because `is_held` may lock the folder for a moment."""
 
 
 @contextlib.contextmanager
@@ -108,18 +113,80 @@ def exclusive(folder: Path, busy: str) -> Iterator[None]:
         lock.release()
 
 
+@contextlib.contextmanager
+def shared(folder: Path, busy: str) -> Iterator[None]:
+    """Hold the right to add files to ``folder`` beside other processes; no process has exclusive access meanwhile.
+
+    Raises
+    ------
+    StoreBusyError
+        Another process has the `exclusive` right; the message is ``busy``.
+    StoreWriteError
+        The folder cannot be written.
+    """
+    import fcntl
+
+    with contextlib.ExitStack() as held:
+        try:
+            for attempt in range(_ATTEMPTS):
+                folder.mkdir(parents=True, exist_ok=True)
+                file = held.enter_context((folder / ".lock").open("ab"))
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    if os.fstat(file.fileno()).st_nlink:  # otherwise the folder has just been deleted
+                        break
+                time.sleep(0.1 * (attempt + 1 < _ATTEMPTS))
+            else:
+                raise StoreBusyError(busy)
+        except OSError as error:
+            raise write_error(folder, error) from error
+        yield
+
+
 def is_held(folder: Path) -> bool:
-    """Whether a process holds the right to write into ``folder`` at this moment; see `exclusive`."""
+    """Whether a process writes into ``folder`` at this moment; see `exclusive` and `shared`."""
     import fcntl
 
     try:
         with (folder / ".lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:  # nobody has ever held it, or it must not be read
         return False
     return False
+
+
+def delete(path: Path) -> None:
+    """Delete a file or folder, which is there as a whole or not at all; a missing one is no error.
+
+    Raises
+    ------
+    StoreWriteError
+        It must not be deleted.
+    """
+    remove_leftovers(path.parent)
+    try:
+        if path.is_dir() and not path.is_symlink():
+            aside = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{platform.node()}-{os.getpid()}-", dir=path.parent))
+            path.replace(aside / path.name)
+            shutil.rmtree(aside)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def size_of(*paths: Path) -> int:
+    """Return the bytes of files and of all files in folders; a file with several names counts once."""
+    found: dict[tuple[int, int], int] = {}
+    for path in paths:
+        for entry in (path, *path.rglob("*")):
+            with contextlib.suppress(OSError):  # it may vanish in the meantime
+                status = entry.lstat()
+                if not stat.S_ISDIR(status.st_mode):
+                    found[status.st_dev, status.st_ino] = status.st_size
+    return sum(found.values())
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -1,7 +1,7 @@
-"""The frames of many tracks in one flat file: writing it, reading it with little memory, and the moments of its bands.
+"""The frames of many tracks in one flat file: writing it, reading it with little memory, and the moments of its values.
 
-The file begins with the frames of all tracks, float32 ``[total frames, n_bands]``. The moments of each track follow,
-float64 ``[n_tracks, 2, n_bands]``: means, and sums of squared deviations.
+The file begins with the frames of all tracks, float32 ``[total frames, n_values]``. The moments of each track follow,
+float64 ``[n_tracks, 2, n_values]``: means, and sums of squared deviations.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class FrameFile:
     ----------
     path : pathlib.Path
     shape : (int, int)
-        Frames and bands of the whole file.
+        Frames and values per frame of the whole file.
     n_tracks : int
         Tracks of the whole file.
     positions : ndarray, int64
@@ -51,9 +51,9 @@ class FrameFile:
     lengths: NDArray[np.int64]
 
     @classmethod
-    def at(cls, path: Path, lengths: NDArray[np.int64], n_bands: int) -> FrameFile:
+    def at(cls, path: Path, lengths: NDArray[np.int64], n_values: int) -> FrameFile:
         """Lay out a file for tracks of ``lengths [n_tracks]`` frames, one after the other."""
-        shape = (int(lengths.sum()), n_bands)
+        shape = (int(lengths.sum()), n_values)
         return cls(path, shape, len(lengths), np.arange(len(lengths)), np.cumsum(lengths) - lengths, lengths)
 
     def take(self, rows: NDArray[np.int64] | Sequence[int]) -> FrameFile:
@@ -66,8 +66,14 @@ class FrameFile:
         moment_bytes = self.n_tracks * 2 * self.shape[1] * 8
         return self.path.exists() and self.path.stat().st_size == self._frame_bytes + moment_bytes
 
-    def write(self, tracks: Iterable[tuple[int, NDArray[np.float32]]]) -> None:
-        """Write the file from every track's number and frames ``[n_frames, n_bands]``, dB, in any order.
+    def write(self, pieces: Iterable[tuple[int, int, NDArray[np.float32]]]) -> None:
+        """Write the file from pieces in any order.
+
+        Parameters
+        ----------
+        pieces : iterable of (int, int, ndarray)
+            The number of a track, a first column, and values ``[n_frames, n_columns]`` for the columns from there on.
+            Frames beyond the length of the track are cut. Together, the pieces fill the file.
 
         Raises
         ------
@@ -75,18 +81,28 @@ class FrameFile:
             The disk is full or the folder cannot be written.
         """
         moments = np.zeros((self.n_tracks, 2, self.shape[1]))
-        with writing(self.path) as temporary, temporary.open("wb") as file:
-            for track, frames in tracks:
-                file.seek(int(self.starts[track]) * self.shape[1] * 4)
-                file.write(frames.astype(np.float32, copy=False).tobytes())
-                moments[track] = _track_moments(frames)
+        with writing(self.path) as temporary, temporary.open("w+b") as file:
+            file.truncate(self._frame_bytes)
+            for track, column, values in pieces:
+                values = values[: self.lengths[track]].astype(np.float32, copy=False)
+                columns = slice(column, column + values.shape[1])
+                first = int(self.starts[track]) * self.shape[1] * 4
+                block = values
+                if values.shape[1] < self.shape[1]:  # other pieces have the other columns
+                    file.seek(first)
+                    content = file.read(len(values) * self.shape[1] * 4)
+                    block = np.frombuffer(content, np.float32).reshape(len(values), -1).copy()
+                    block[:, columns] = values
+                file.seek(first)
+                file.write(block.tobytes())
+                moments[track, :, columns] = _track_moments(values)
             file.seek(self._frame_bytes)
             file.write(moments.tobytes())
 
     def open(self) -> NDArray[np.float32]:
-        """Map the frames: ndarray ``[total frames, n_bands]``, dB, read-only.
+        """Map the frames: ndarray ``[total frames, n_values]``, read-only.
 
-        Read it through `reading_ahead`: every page that was not asked for in advance has to be waited for.
+        Read it through `reading_ahead`: the process waits for every page that was not requested in advance.
         """
         frames = np.memmap(self.path, np.float32, "r", shape=self.shape)
         if mapping := _mapping(frames):
@@ -127,7 +143,7 @@ def reading_ahead(frames: NDArray[np.float32], parts: Sequence[Runs]) -> Iterato
 
     Parameters
     ----------
-    frames : ndarray [total_frames, n_bands]
+    frames : ndarray [total_frames, n_values]
     parts : sequence of (ndarray [n], ndarray [n])
         The first row and the number of rows of everything that is read in a part.
     """
@@ -155,7 +171,7 @@ def reading_ahead(frames: NDArray[np.float32], parts: Sequence[Runs]) -> Iterato
 def each_run(
     frames: NDArray[np.float32], first: NDArray[np.int64], counts: NDArray[np.int64]
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield runs of rows ``[counts[i], n_bands]``, such as whole tracks, one after the other; see `reading_ahead`."""
+    """Yield runs of rows ``[counts[i], n_values]``, such as whole tracks, one after the other; see `reading_ahead`."""
     for run in reading_ahead(frames, list(zip(first[:, None], counts[:, None], strict=True))):
         yield frames[first[run] : first[run] + counts[run]]
 
@@ -170,14 +186,14 @@ def _mapping(frames: NDArray[np.float32]) -> mmap.mmap | None:
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and squared deviations of every band of every track: enough for the statistics of any set of tracks.
+    """Mean and squared deviations of every value of every track: enough for the statistics of any set of tracks.
 
     Attributes
     ----------
     counts : ndarray [n_tracks], int64
         Frames of each track.
-    means : ndarray [n_tracks, n_bands], float64, dB
-    squares : ndarray [n_tracks, n_bands], float64, dB²
+    means : ndarray [n_tracks, n_values], float64
+    squares : ndarray [n_tracks, n_values], float64
         Sums of squared deviations from the mean of the same track.
     """
 
@@ -191,7 +207,7 @@ class Moments:
 
         Parameters
         ----------
-        frames : ndarray [total_frames, n_bands], dB
+        frames : ndarray [total_frames, n_values]
         starts, lengths : ndarray [n_tracks]
         """
         moments = np.zeros((2, len(starts), frames.shape[1]))
@@ -200,7 +216,7 @@ class Moments:
         return cls(lengths, *moments)
 
     def together(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return mean and variance of each band over the frames of all tracks, each frame counting once.
+        """Return mean and variance of each value over the frames of all tracks, each frame counting once.
 
         Chan, Golub & LeVeque, "Algorithms for computing the sample variance", The American Statistician 37 (1983):
         squared deviations within the tracks, plus those of the tracks' means. Unlike a difference of sums of squares
@@ -208,8 +224,8 @@ class Moments:
 
         Returns
         -------
-        mean, variance : ndarray [n_bands], float64
-            In dB and dB²; the variance is the mean squared deviation.
+        mean, variance : ndarray [n_values], float64
+            The variance is the mean squared deviation.
         """
         counts = self.counts[:, None]
         total = self.counts.sum()
@@ -219,7 +235,7 @@ class Moments:
 
 
 def _track_moments(track: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and sum of squared deviations of each band of a track ``[n_frames, n_bands]``."""
+    """Return mean and sum of squared deviations of each column of a track ``[n_frames, n_values]``."""
     frames = np.asarray(track, np.float64)
     mean = frames.mean(axis=0)
     return mean, np.square(frames - mean).sum(axis=0)

@@ -7,16 +7,20 @@ import re
 from pathlib import Path
 
 from mirembed.errors import StoreError
+from mirembed.features.info import FeaturesPart
 from mirembed.specs import Spec, near_names
-from mirembed.store.features import FeatureStore
+from mirembed.store.datasets import DatasetStore
+from mirembed.store.embeddings import StoredEmbeddings
+from mirembed.store.features import INFO as FEATURES_INFO
+from mirembed.store.features import FeatureShards
 from mirembed.store.files import read_json, write_json
 
-FORMAT = 1
+FORMAT = 2
 """Version of the store's layout; a store of another version is refused."""
 
 
 class Store:
-    """A folder with spectrograms, embeddings, models and runs.
+    """A folder with features, datasets, embeddings, models and runs.
 
     Parameters
     ----------
@@ -39,8 +43,8 @@ class Store:
             version = content.get("format") if isinstance(content, dict) else None
             if version != FORMAT:
                 raise StoreError(
-                    f"the store {root} has format {version}, this mirembed reads format {FORMAT}; "
-                    "use the version of mirembed that wrote it, or another --store"
+                    f"the store {root} has format {version}, this mirembed reads format {FORMAT}; use the version of "
+                    "mirembed that wrote it, or another --store and run `mirembed extract` again"
                 )
 
     def create(self) -> None:
@@ -60,17 +64,35 @@ class Store:
         """The folder of the evaluation runs."""
         return self.root / "runs"
 
+    @property
+    def cache(self) -> Path:
+        """The folder of everything that is rebuilt when missing."""
+        return self.root / "cache"
+
     def audio(self, spec: Spec) -> Path:
         """Return where a dataset that synthesizes its audio keeps it, whatever its parameters."""
         return self.root / "audio" / slug(spec.name)
 
-    def dataset(self, spec: Spec) -> FeatureStore:
-        """Return the features of a dataset, which may not have been extracted yet."""
-        return FeatureStore(self.root / "datasets" / slug(str(spec)))
+    def features(self, part: FeaturesPart) -> FeatureShards:
+        """Return the frames by one features plugin, which may not have been extracted yet."""
+        name = slug(str(part.plugin["name"]))
+        return FeatureShards(self.root / "features" / f"{name}-{part.digest[:12]}")
 
-    def datasets(self) -> list[FeatureStore]:
+    def all_features(self) -> list[FeatureShards]:
+        """Return all features that have been extracted into this store."""
+        return [FeatureShards(path.parent) for path in sorted(self.root.glob(f"features/*/{FEATURES_INFO}"))]
+
+    def embeddings(self, model: str) -> StoredEmbeddings:
+        """Return the embeddings that a model made; there may be none."""
+        return StoredEmbeddings(self.root / "embeddings" / model)
+
+    def dataset(self, spec: Spec) -> DatasetStore:
+        """Return a dataset, which may not have been extracted yet."""
+        return DatasetStore(self.root / "datasets" / slug(str(spec)))
+
+    def datasets(self) -> list[DatasetStore]:
         """Return the datasets that have been extracted into this store."""
-        return [FeatureStore(path.parent) for path in sorted(self.root.glob("datasets/*/dataset.json"))]
+        return [DatasetStore(path.parent) for path in sorted(self.root.glob("datasets/*/dataset.json"))]
 
     def only_spec(self) -> Spec:
         """Return the spec of the only dataset of the store, or ``demo`` if the store is empty.
@@ -82,7 +104,7 @@ class Store:
         """
         return Spec.parse(self.find(None).info().spec) if self.datasets() else Spec("demo")
 
-    def find(self, spec: Spec | None) -> FeatureStore:
+    def find(self, spec: Spec | None) -> DatasetStore:
         """Return the dataset that the user means.
 
         Parameters
@@ -129,5 +151,5 @@ def slug(text: str) -> str:
     >>> slug("folder"), slug("rbf:gamma=2")
     ('folder', 'rbf_gamma=2-2056c451')
     """
-    clean = re.sub(r"[^\w.=+,-]+", "_", text)[:60]  # at most 240 bytes
+    clean = re.sub(r"[^\w.=+,@-]+", "_", text)[:60]  # at most 240 bytes
     return clean if clean == text else f"{clean}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

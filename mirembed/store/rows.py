@@ -1,78 +1,110 @@
-"""The rows of a dataset's tables, the label columns of its task, and the content of ``dataset.json``."""
+"""The rows of the store: recordings with their frames, tracks, failures, and ``dataset.json``."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mirembed.audio.files import printable
-from mirembed.hookspecs import Classification, Regression, Target, Task, Track
+from mirembed.features.info import FeaturesPart
+from mirembed.hookspecs import Classification, Regression, Target, Task
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
+PART = b"mirembed.features"
+"""Key of the features in the metadata of a shard."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class FileFeatures:
-    """The features of one audio file, with facts about the file.
+class RecordingRow:
+    """The frames of a recording, with facts about the recording.
 
     Attributes
     ----------
+    recording : str
+        BLAKE2b digest of the file's bytes, 32 hexadecimal digits.
+    audio_hash : str or None
+        Digest of the decoded samples; None if the features were made without decoding.
     duration : float
-        Seconds.
-    file_hash, audio_hash : str
-        Digests of the file's bytes and of the decoded samples.
+        Seconds; 0 if nothing was decoded.
+    rate : int
+        Sampling rate of the file in Hz; likewise.
     backend : str
-        The library that computed the spectra, ``essentia`` or ``scipy``; files of one store may differ in it.
-    file_size, file_mtime_ns : int
-        Bytes and nanoseconds, to recognize an unchanged file without reading it.
-    frames : ndarray [n_frames, n_bands], float32, dB
+        The library that computed the frames, where the features have a choice; otherwise empty.
+    file_size : int
+        Bytes.
+    frames : ndarray [n_frames, values], float32
     """
 
+    recording: str
+    audio_hash: str | None
     duration: float
-    file_hash: str
-    audio_hash: str
+    rate: int
     backend: str
     file_size: int
-    file_mtime_ns: int
     frames: NDArray[np.float32]
 
 
-@dataclass(frozen=True, kw_only=True)
-class SpectrogramRow(FileFeatures):
-    """One track of the store.
+def frames_digest(frames: NDArray[np.float32]) -> str:
+    """Return the BLAKE2b digest of the bytes of frames ``[n_frames, values]``, 32 hexadecimal digits."""
+    import numpy as np
+
+    return hashlib.blake2b(np.ascontiguousarray(frames, "<f4").data, digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class StoredTrack:
+    """A track of a dataset.
 
     Attributes
     ----------
-    id, group, path
-        As the dataset lists them; ``path`` is where the audio was found.
+    id : str
+    recording : str or None
+        None until the file has been read.
     label : str or tuple of float
         The class, or one value per target in original units.
+    group : str or None
+    path : str
+        The audio file, absolute.
+    file_size, file_mtime_ns : int
+        Bytes and nanoseconds, to recognize an unchanged file without reading it; -1 until it has been read.
+    listed : bool
+        Whether the dataset still lists the track.
     """
 
     id: str
+    recording: str | None
     label: str | tuple[float, ...]
     group: str | None
     path: str
-
-    @classmethod
-    def of(cls, track: Track, features: FileFeatures) -> SpectrogramRow:
-        """Combine a track with the features of its file."""
-        known = {field.name: getattr(features, field.name) for field in fields(FileFeatures)}
-        return cls(id=track.id, label=track.label, group=track.group, path=printable(track.path), **known)
+    file_size: int
+    file_mtime_ns: int
+    listed: bool = True
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A file whose features could not be computed, and how to try again."""
+    """A file without some features, and how to try again.
+
+    Attributes
+    ----------
+    id, path : str
+        Of the track.
+    features : str
+        The features that it lacks; see `mirembed.store.features.FeatureShards.name`.
+    reason, retry : str
+    file_size, file_mtime_ns : int
+        Of the file that failed; a changed file is tried again.
+    """
 
     id: str
     path: str
+    features: str
     reason: str
     retry: str
     file_size: int
@@ -90,24 +122,24 @@ class DatasetInfo:
     plugin : mapping
         Name, distribution, version and parameters of the dataset plugin.
     task : Classification or Regression
-    parameters : mapping
-        Of the spectrogram.
     audio : str
         The audio folder.
     n_listed, n_absent : int
         Tracks that the dataset listed, and annotated tracks without audio.
     n_unlisted : int
         Tracks of the store that the dataset no longer lists.
+    features : mapping of str to str
+        What the dataset was extracted with: names of stored features by spec.
     """
 
     spec: str
     plugin: Mapping[str, Any]
     task: Task
-    parameters: Mapping[str, Any]
     audio: str
     n_listed: int
     n_absent: int
     n_unlisted: int = 0
+    features: Mapping[str, str] = field(default_factory=dict)
 
 
 def task_to_json(task: Task) -> dict[str, Any]:
@@ -137,62 +169,81 @@ def label_names(task: Task) -> list[str]:
     return ["label"] if isinstance(task, Classification) else [target.name for target in task.targets]
 
 
-def spectrogram_schema(info: DatasetInfo) -> pa.Schema:
-    """Return the schema of a shard; its metadata holds the parameters of the spectrogram."""
+def recordings_schema(part: FeaturesPart) -> pa.Schema:
+    """Return the schema of a shard; its metadata holds the features."""
     import pyarrow as pa
 
-    label = pa.string() if isinstance(info.task, Classification) else pa.float64()
     fields = [
-        ("id", pa.string()),
-        *((name, label) for name in label_names(info.task)),
-        ("group", pa.string()),
-        ("path", pa.string()),
-        ("duration", pa.float64()),
-        ("file_hash", pa.string()),
+        ("recording", pa.string()),
         ("audio_hash", pa.string()),
+        ("duration", pa.float64()),
+        ("rate", pa.int64()),
         ("backend", pa.string()),
         ("file_size", pa.int64()),
-        ("file_mtime_ns", pa.int64()),
         ("n_frames", pa.int64()),
-        ("frames", pa.list_(pa.list_(pa.float32(), info.parameters["bands"]))),
+        ("frames_digest", pa.string()),
+        ("frames", pa.list_(pa.list_(pa.float32(), part.values))),
     ]
-    return pa.schema(fields, metadata={"mirembed.spectrogram": json.dumps(dict(info.parameters))})
+    return pa.schema(fields, metadata={PART: json.dumps({**asdict(part), "plugin": dict(part.plugin)})})
 
 
-def spectrogram_table(rows: Sequence[SpectrogramRow], info: DatasetInfo) -> pa.Table:
+def recordings_table(rows: Sequence[RecordingRow], part: FeaturesPart) -> pa.Table:
     """Return rows as the table of a shard."""
     import numpy as np
     import pyarrow as pa
 
     lengths = [len(row.frames) for row in rows]
     values = np.concatenate([row.frames.reshape(-1) for row in rows])
-    frames = pa.FixedSizeListArray.from_arrays(pa.array(values, pa.float32()), info.parameters["bands"])
+    frames = pa.FixedSizeListArray.from_arrays(pa.array(values, pa.float32()), part.values)
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-    columns: dict[str, Any] = {field.name: [getattr(row, field.name) for row in rows] for field in fields(FileFeatures)}
-    columns |= {"n_frames": lengths, "frames": pa.ListArray.from_arrays(offsets, frames)}
-    return _table({**columns, **_track_columns(rows, info.task)}, info)
-
-
-def relabeled(table: pa.Table, tracks: Sequence[Track], info: DatasetInfo) -> pa.Table:
-    """Return rows of a shard with the ids, paths, labels and groups of ``tracks``, one for each row."""
-    columns = dict(zip(table.column_names, table.columns, strict=True))
-    return _table({**columns, **_track_columns(tracks, info.task)}, info)
-
-
-def _table(columns: Mapping[str, Any], info: DatasetInfo) -> pa.Table:
-    import pyarrow as pa
-
-    schema = spectrogram_schema(info)
+    columns: dict[str, Any] = {
+        "n_frames": lengths,
+        "frames_digest": [frames_digest(row.frames) for row in rows],
+        "frames": pa.ListArray.from_arrays(offsets, frames),
+    }
+    schema = recordings_schema(part)
+    for name in schema.names:
+        if name not in columns:
+            columns[name] = [getattr(row, name) for row in rows]
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def _track_columns(tracks: Sequence[Track | SpectrogramRow], task: Task) -> dict[str, list[Any]]:
-    """Return the columns that come from a dataset's listing, by name."""
-    columns: dict[str, list[Any]] = {
-        "id": [track.id for track in tracks],
-        "group": [track.group for track in tracks],
-        "path": [printable(Path(track.path)) for track in tracks],
-    }
-    if isinstance(task, Classification):
-        return {**columns, "label": [track.label for track in tracks]}
-    return {**columns, **{name: [track.label[i] for track in tracks] for i, name in enumerate(label_names(task))}}
+def tracks_schema(task: Task) -> pa.Schema:
+    """Return the schema of ``tracks.parquet``."""
+    import pyarrow as pa
+
+    label = pa.string() if isinstance(task, Classification) else pa.float64()
+    return pa.schema(
+        [
+            ("id", pa.string()),
+            ("recording", pa.string()),
+            *((name, label) for name in label_names(task)),
+            ("group", pa.string()),
+            ("path", pa.string()),
+            ("file_size", pa.int64()),
+            ("file_mtime_ns", pa.int64()),
+            ("listed", pa.bool_()),
+        ]
+    )
+
+
+def tracks_table(tracks: Iterable[StoredTrack], task: Task) -> pa.Table:
+    """Return tracks as a table, sorted by id."""
+    import pyarrow as pa
+
+    names = label_names(task)
+    rows = []
+    for track in sorted(tracks, key=lambda track: track.id):
+        values = (track.label,) if isinstance(track.label, str) else track.label
+        rows.append({**vars(track), **dict(zip(names, values, strict=True))})
+    return pa.Table.from_pylist(rows, schema=tracks_schema(task))
+
+
+def stored_tracks(table: pa.Table, task: Task) -> list[StoredTrack]:
+    """Return the rows of a table that `tracks_table` made."""
+    names = label_names(task)
+    tracks = []
+    for row in table.to_pylist():
+        values = tuple(row.pop(name) for name in names)
+        tracks.append(StoredTrack(label=values[0] if isinstance(task, Classification) else values, **row))
+    return tracks

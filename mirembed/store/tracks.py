@@ -1,31 +1,36 @@
-"""The tracks of a dataset with their labels, and all their frames in one flat file for training.
+"""The tracks of a dataset with their labels, and the frames of each features in one flat file for training.
 
-Random excerpts need random access, which Parquet does not offer. The flat file is derived from the shards, mapped into
+Random excerpts need random access, which Parquet does not offer. A flat file is derived from the shards, mapped into
 memory read-only and so shared by all worker processes. It may be deleted at any time and is rebuilt when missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+import contextlib
+import glob
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.errors import StoreError
+from mirembed.features.info import FeaturesInfo, FeaturesPart, common_length
 from mirembed.hookspecs import Classification, Task
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.provenance import content_digest
-from mirembed.store.features import FeatureStore
+from mirembed.store.datasets import DatasetStore
 from mirembed.store.frame_file import FrameFile, delete_unused
-from mirembed.store.rows import DatasetInfo, label_names
+from mirembed.store.root import Store, slug
+from mirembed.store.rows import DatasetInfo, StoredTrack
 
 
 @dataclass(frozen=True)
 class Tracks:
-    """The tracks of a dataset that have a spectrogram, sorted by id.
+    """The tracks of a dataset that have all of some features, sorted by id.
 
     Attributes
     ----------
@@ -35,11 +40,20 @@ class Tracks:
     ids : list of str
     labels : list of str, or ndarray [n_tracks, n_targets], float64, original units
     groups : list of str or None
+    recordings : list of str
+        Equal for tracks whose files have the same bytes.
     audio_hashes : list of str
-        Equal for tracks with the same decoded samples.
-    frames : FrameFile
+        Equal for tracks with the same decoded samples. The recording where none of the features needed to decode.
+    features : dict of str to FeaturesInfo
+        By spec, as given.
+    frames : dict of str to FrameFile
+        By spec, as given.
+    frames_digests : dict of str to str
+        By spec, as given; changes with any frame, and with the order of the tracks.
+    backends : dict of str to list of str
+        By spec, as given: the libraries that computed the frames, where the features have a choice.
     digest : str
-        Changes with any id, label, group or audio sample.
+        Changes with any id, label, group or frame.
     excluded : mapping of str to str
         Ids of tracks that were left out on purpose, and why.
     notes : tuple of str
@@ -51,8 +65,12 @@ class Tracks:
     ids: list[str]
     labels: list[str] | NDArray[np.float64]
     groups: list[str | None]
+    recordings: list[str]
     audio_hashes: list[str]
-    frames: FrameFile
+    features: dict[str, FeaturesInfo]
+    frames: dict[str, FrameFile]
+    frames_digests: dict[str, str]
+    backends: dict[str, list[str]]
     digest: str
     excluded: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -83,52 +101,150 @@ class Tracks:
             ids=ids,
             labels=labels,
             groups=[self.groups[row] for row in rows],
+            recordings=[self.recordings[row] for row in rows],
             audio_hashes=[self.audio_hashes[row] for row in rows],
-            frames=self.frames.take(rows),
+            frames={spec: frames.take(rows) for spec, frames in self.frames.items()},
+            frames_digests={spec: _digest([digest, ids]) for spec, digest in self.frames_digests.items()},
             digest=_digest([self.digest, ids]),
             excluded=excluded,
         )
 
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep other processes from deleting the flat files while worker processes open them again and again."""
+        with contextlib.ExitStack() as held:
+            for frames in self.frames.values():
+                held.enter_context(frames.in_use())
+            yield
 
-def open_tracks(store: FeatureStore, progress: Progress = NO_PROGRESS) -> Tracks:
-    """Read the index of a dataset, and make its flat file unless it is there.
 
-    ``progress`` gets notes about tracks that are missing or no longer listed, and classes without tracks.
+class _Frames(NamedTuple):
+    """What the shards say about the frames of a recording."""
+
+    n_frames: int
+    digest: str
+    backend: str
+    audio_hash: str | None
+
+
+def open_tracks(
+    store: Store, dataset: DatasetStore, features: Sequence[FeaturesInfo], progress: Progress = NO_PROGRESS
+) -> Tracks:
+    """Read the tracks of a dataset that have all of some features, and make their flat files unless they are there.
+
+    Parameters
+    ----------
+    store : Store
+    dataset : DatasetStore
+    features : sequence of FeaturesInfo
+        At least one.
+    progress : Progress, optional
+        Gets notes about tracks that are missing or no longer listed, and classes without tracks.
 
     Raises
     ------
     StoreError
-        The dataset has no tracks, a shard is damaged, or the flat file cannot be written.
+        The store does not have the features, no track has all of them, a shard is damaged, or a flat file cannot be
+        written.
+    MismatchError
+        The frames of stacked features differ in length, or a shard holds other features.
     """
-    info = store.info()
-    store.check_parameters(info.parameters, "the rest of the store")
-    index = store.index()
-    if len(index) == 0:
-        raise StoreError(f"the store {store.folder} has no spectrograms; run `mirembed extract` again")
-    ids = index["id"].to_pylist()
-    groups = index["group"].to_pylist()
-    audio = index["audio_hash"].to_pylist()
+    info, stored = dataset.info(), dataset.tracks()
+    known = {part.digest: _read_index(store, part, info) for one in features for part in one.parts}
+    having = {one.spec: [track for track in stored if _has(track, one, known)] for one in features}
+    tracks = [track for track in stored if all(_has(track, one, known) for one in features)]
+    if not tracks:
+        raise StoreError(_why_none(store, dataset, info, having, features))
     labels: list[str] | NDArray[np.float64]
     if isinstance(info.task, Classification):
-        labels = index["label"].to_pylist()
+        labels = [str(track.label) for track in tracks]
         if empty := sorted(set(info.task.classes) - set(labels)):
             progress.note(f"leaving out classes without tracks in the store: {', '.join(empty)}")
     else:
-        labels = np.column_stack([index[name].to_numpy() for name in label_names(info.task)])
-    notes = _missing_and_unlisted(info, set(ids), {failure.id for failure in store.failures()})
+        labels = np.array([track.label for track in tracks], np.float64)
+    names = {store.features(part).name for one in features for part in one.parts}
+    failed = {failure.id for failure in dataset.failures() if failure.features in names}
+    notes = _missing_and_unlisted(info, tracks, failed, _command(info, features))
+    if len({len(tracks), *map(len, having.values())}) > 1:
+        listed = ", ".join(f"{len(some)} have {spec}" for spec, some in having.items())
+        notes.append(f"using the {counted(len(tracks), 'track')} of {info.spec} that have all features ({listed})")
     for note in notes:
         progress.note(note)
+    frames = {}
+    for one in features:
+        rows = {track.id: row for row, track in enumerate(having[one.spec])}
+        whole = _frame_file(store, dataset, having[one.spec], one, known)
+        frames[one.spec] = whole.take([rows[track.id] for track in tracks])
+    ids, groups = [track.id for track in tracks], [track.group for track in tracks]
+    recordings = [str(track.recording) for track in tracks]
+    hashes = [{name: one.audio_hash for name, one in index.items() if one.audio_hash} for index in known.values()]
+    of_frames = {
+        one.spec: _digest([[digest, [known[digest][name].digest for name in recordings]] for digest in one.digests])
+        for one in features
+    }
     return Tracks(
         info=info,
         task=_without_empty_classes(info.task, labels),
         ids=ids,
         labels=labels,
         groups=groups,
-        audio_hashes=audio,
-        frames=_frame_file(store, index, info),
-        digest=_digest([str(info.task), dict(info.parameters), ids, groups, np.asarray(labels).tolist(), audio]),
+        recordings=recordings,
+        audio_hashes=[next((found[name] for found in hashes if name in found), name) for name in recordings],
+        features={one.spec: one for one in features},
+        frames=frames,
+        frames_digests=of_frames,
+        backends={
+            one.spec: sorted({known[digest][name].backend for digest in one.digests for name in recordings} - {""})
+            for one in features
+        },
+        digest=_digest([str(info.task), ids, groups, np.asarray(labels).tolist(), of_frames]),
         notes=tuple(notes),
     )
+
+
+def _read_index(store: Store, part: FeaturesPart, info: DatasetInfo) -> dict[str, _Frames]:
+    """Return what the store knows about the frames of each recording."""
+    shards = store.features(part)
+    if not shards.exists:
+        other = info.features.get(part.spec)
+        changed = other not in (None, shards.name)
+        lack = f"has the features {part.spec} only by other code or from another file ({other})"
+        raise StoreError(
+            f"the store {store.root} {lack if changed else f'does not have the features {part.spec}'}; run "
+            f"`mirembed extract --dataset {info.spec} --features {part.spec}`"
+        )
+    facts = shards.columns("n_frames", "frames_digest", "backend", "audio_hash")
+    return {recording: _Frames(*of_one) for recording, of_one in facts.items()}
+
+
+def _has(track: StoredTrack, features: FeaturesInfo, known: Mapping[str, Mapping[str, _Frames]]) -> bool:
+    return all(track.recording in known[part.digest] for part in features.parts)
+
+
+def _why_none(
+    store: Store,
+    dataset: DatasetStore,
+    info: DatasetInfo,
+    having: Mapping[str, Sequence[StoredTrack]],
+    features: Sequence[FeaturesInfo],
+) -> str:
+    """Say which features no track has, and why as far as it is known, or that no track has all of them."""
+    lacking = [one for one in features if not having[one.spec]]
+    if not lacking:
+        listed = ", ".join(f"{len(some)} have {spec}" for spec, some in having.items())
+        return f"no track of {info.spec} in the store {store.root} has all features ({listed})"
+    named = " or ".join(one.spec for one in lacking)
+    message = f"no track of {info.spec} in the store {store.root} has {named}"
+    names = {store.features(part).name for one in lacking for part in one.parts}
+    if failed := [failure for failure in dataset.failures() if failure.features in names]:
+        n_failed = counted(len({failure.id for failure in failed}), "track")
+        return f"{message}; {n_failed} failed, the first one, {failed[0].id}: {failed[0].reason}"
+    return f"{message}; run {_command(info, lacking)}"
+
+
+def _command(info: DatasetInfo, features: Sequence[FeaturesInfo]) -> str:
+    flags = "".join(f" --features {one.spec}" for one in features)
+    return f"`mirembed extract --dataset {info.spec}{flags}`"
 
 
 def _without_empty_classes(task: Task, labels: Sequence[str] | NDArray[np.float64]) -> Task:
@@ -138,52 +254,90 @@ def _without_empty_classes(task: Task, labels: Sequence[str] | NDArray[np.float6
     return Classification(tuple(name for name in task.classes if name in present))
 
 
-def _missing_and_unlisted(info: DatasetInfo, stored: Set[str], failed: Set[str]) -> list[str]:
+def _missing_and_unlisted(
+    info: DatasetInfo, tracks: Sequence[StoredTrack], failed: set[str], command: str
+) -> list[str]:
     """Say which tracks of the dataset are not in the store, and which of the store are no longer in the dataset."""
     notes = []
-    n_listed, n_failed = len(stored) - info.n_unlisted, len(failed - stored)
+    n_unlisted = sum(not track.listed for track in tracks)
+    n_listed, n_failed = len(tracks) - n_unlisted, len(failed - {track.id for track in tracks})
     reasons = {
         "without audio": info.n_absent,
         "failed": n_failed,
-        "not extracted yet: run `mirembed extract` again": info.n_listed - n_listed - n_failed,
+        f"not extracted yet: run {command}": info.n_listed - n_listed - n_failed,
     }
     if why := ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count > 0):
         whole = counted(info.n_listed + info.n_absent, "track")
         notes.append(f"the store has {n_listed} of the {whole} of {info.spec} ({why})")
-    if info.n_unlisted:
-        are, them = ("are", "them") if info.n_unlisted > 1 else ("is", "it")
+    if n_unlisted:
+        are, them = ("are", "them") if n_unlisted > 1 else ("is", "it")
         notes.append(
-            f"{info.n_unlisted} of the {counted(len(stored), 'track')} in the store {are} no longer listed but still "
+            f"{n_unlisted} of the {counted(len(tracks), 'track')} in the store {are} no longer listed but still "
             f"used; `mirembed extract --prune` removes {them}"
         )
     return notes
 
 
-def _frame_file(store: FeatureStore, index: Any, info: DatasetInfo) -> FrameFile:
-    bands = int(info.parameters["bands"])
-    ids, audio = index["id"].to_pylist(), index["audio_hash"].to_pylist()
-    path = store.folder / "cache" / f"frames-{_digest([dict(info.parameters), ids, audio])}.f32"
-    frames = FrameFile.at(path, index["n_frames"].to_numpy().astype(np.int64), bands)
+def _frame_file(
+    store: Store,
+    dataset: DatasetStore,
+    tracks: Sequence[StoredTrack],
+    features: FeaturesInfo,
+    known: Mapping[str, Mapping[str, _Frames]],
+) -> FrameFile:
+    """Return the flat file of all tracks of a dataset that have some features."""
+    parts = [[known[part.digest][str(track.recording)] for track in tracks] for part in features.parts]
+    lengths = [
+        common_length(features, [one.n_frames for one in of_track], track.id)
+        for track, *of_track in zip(tracks, *parts, strict=True)
+    ]
+    digest = _digest([features.digests, [[one.digest for one in part] for part in parts]])
+    folder, name = store.cache / dataset.folder.name, slug(features.spec)
+    frames = FrameFile.at(folder / f"{name}-{digest}.f32", np.array(lengths, np.int64), features.values)
     if not frames.is_whole:
-        for old in path.parent.glob("frames-*.f32"):
+        for old in folder.glob(f"{glob.escape(name)}-{'[0-9a-f]' * 16}.f32"):
             delete_unused(old)
-        # By id and content, not by position: `extract` may be rewriting the shards at this moment.
-        numbers = {key: track for track, key in enumerate(zip(ids, audio, strict=True))}
-        frames.write(_read_tracks(store, numbers, bands))
+        _link_to_equal(frames, store.cache.glob(f"*/*-{digest}.f32"))
+    if not frames.is_whole:
+        numbers: dict[str, list[int]] = {}
+        for number, track in enumerate(tracks):
+            numbers.setdefault(str(track.recording), []).append(number)
+        frames.write(_pieces(store, features, numbers, known))
     return frames
 
 
-def _read_tracks(
-    store: FeatureStore, missing: dict[tuple[str, str], int], bands: int
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield the numbers that ``missing`` has for ids and audio hashes, with their frames ``[n_frames, bands]``."""
-    for group in store.read_frames(["id", "audio_hash", "frames"]):
-        rows = zip(group["id"].to_pylist(), group["audio_hash"].to_pylist(), group["frames"], strict=True)
-        for track, audio, values in rows:
-            if (track, audio) in missing:
-                yield missing.pop((track, audio)), values.values.flatten().to_numpy().reshape(-1, bands)
-    if missing:
-        raise StoreError(f"the store {store.folder} changed while it was being read; run the same command again")
+def _link_to_equal(frames: FrameFile, others: Iterator[Any]) -> None:
+    """Give a flat file that another dataset has made, such as one with other labels, a second name."""
+    for other in others:
+        if replace(frames, path=other).is_whole:
+            with contextlib.suppress(OSError):
+                frames.path.parent.mkdir(parents=True, exist_ok=True)
+                frames.path.unlink(missing_ok=True)
+                os.link(other, frames.path)
+                return
+
+
+def _pieces(
+    store: Store,
+    features: FeaturesInfo,
+    numbers: Mapping[str, Sequence[int]],
+    known: Mapping[str, Mapping[str, _Frames]],
+) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+    """Yield what `FrameFile.write` takes; ``numbers`` has the tracks of each recording."""
+    column = 0
+    for part in features.parts:
+        missing = set(numbers)
+        # By recording, not by position: `store compact` may be merging the shards at this moment.
+        for recording, frames in store.features(part).frames_of(numbers):
+            if len(frames) == known[part.digest][recording].n_frames:
+                missing.remove(recording)
+            for number in numbers[recording]:
+                yield number, column, frames
+        if missing:
+            raise StoreError(
+                f"{store.features(part).folder} changed while it was being read; run the same command again"
+            )
+        column += part.values
 
 
 def _digest(content: list[Any]) -> str:

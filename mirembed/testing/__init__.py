@@ -37,10 +37,14 @@ __all__ = [
     "Check",
     "ConformanceError",
     "check_dataset",
+    "check_features",
     "check_learner",
+    "check_network",
     "check_similarity",
     "dataset_checks",
+    "features_checks",
     "learner_checks",
+    "network_checks",
     "similarity_checks",
 ]
 
@@ -81,7 +85,7 @@ class Subject:
 
     Attributes
     ----------
-    kind : {"dataset", "similarity", "learner"}
+    kind : {"dataset", "features", "network", "similarity", "learner"}
     registry : Registry
     spec : Spec
     audio : AudioFolder or None
@@ -237,7 +241,7 @@ class Check:
     Attributes
     ----------
     promise : Promise
-    kind : {"dataset", "similarity", "learner"}
+    kind : {"dataset", "features", "network", "similarity", "learner"}
     plugin : str or callable
         A spec, or a factory.
     audio : AudioFolder or None
@@ -347,6 +351,42 @@ def check_learner(learner: str | Callable[..., Any]) -> None:
     _check("learner", learner)
 
 
+def check_features(features: str | Callable[..., Any]) -> None:
+    """Run all checks of features.
+
+    Parameters
+    ----------
+    features : str or callable
+        The spec of installed features, such as ``loudness:window=0.1``, or a factory.
+
+    Raises
+    ------
+    ConformanceError
+        At the first broken promise: what happened, on which input, and the usual cause.
+    UnknownNameError, NameClashError
+        If the spec matches no plugin, or several.
+    """
+    _check("features", features)
+
+
+def check_network(network: str | Callable[..., Any]) -> None:
+    """Run all checks of a network.
+
+    Parameters
+    ----------
+    network : str or callable
+        The spec of an installed network, such as ``tcn:units=20``, or a factory.
+
+    Raises
+    ------
+    ConformanceError
+        At the first broken promise: what happened, on which input, and the usual cause.
+    UnknownNameError, NameClashError
+        If the spec matches no plugin, or several.
+    """
+    _check("network", network)
+
+
 def check_dataset(dataset: str | Callable[..., Any], audio: AudioFolder | None = None) -> None:
     """Run all checks of a dataset.
 
@@ -392,6 +432,28 @@ def learner_checks(*learners: str | Callable[..., Any]) -> pytest.MarkDecorator:
     return _parametrize("learner", learners)
 
 
+def features_checks(*features: str | Callable[..., Any]) -> pytest.MarkDecorator:
+    """Turn a test that calls its argument ``check`` into one pytest test per check of all features.
+
+    Parameters
+    ----------
+    *features : str or callable
+        As for `check_features`.
+    """
+    return _parametrize("features", features)
+
+
+def network_checks(*networks: str | Callable[..., Any]) -> pytest.MarkDecorator:
+    """Turn a test that calls its argument ``check`` into one pytest test per check of each network.
+
+    Parameters
+    ----------
+    *networks : str or callable
+        As for `check_network`.
+    """
+    return _parametrize("network", networks)
+
+
 def dataset_checks(*datasets: str | Callable[..., Any], audio: AudioFolder | None = None) -> pytest.MarkDecorator:
     """Turn a test that calls its argument ``check`` into one pytest test per check of each dataset.
 
@@ -411,7 +473,7 @@ def run_checks(kind: Kind, registry: Registry, spec: Spec, audio: Path | None = 
 
     Parameters
     ----------
-    kind : {"dataset", "similarity", "learner"}
+    kind : {"dataset", "features", "network", "similarity", "learner"}
     registry : Registry
     spec : Spec
     audio : pathlib.Path or None

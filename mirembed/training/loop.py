@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,15 +15,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mirembed.config import defaults
 from mirembed.errors import EvaluationError, SpecError, StoreError
 from mirembed.hookspecs import Similarity
 from mirembed.store.files import writing
 from mirembed.store.frame_file import reading_ahead
 from mirembed.training.engine import make_engine
-from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization, epoch_batches
-from mirembed.training.network import EmbeddingNetwork, seeded_head, seeded_network, to_device
-from mirembed.training.optimizer import Adadelta
+from mirembed.training.excerpts import InputForm, Normalization, Stream, epoch_batches
+from mirembed.training.network import PluginNetwork, seed_torch, seeded_head, to_device, torch_draws
+from mirembed.training.network_checks import checked_module
+from mirembed.training.optimizer import Optimizer, make_optimizer
 from mirembed.training.similarity import PluginSimilarity
+
+if TYPE_CHECKING:
+    from mirembed.training.network import EmbeddingModule
 
 CHECKPOINT_EPOCHS = 10
 
@@ -33,7 +39,7 @@ class TrainingData:
 
     Attributes
     ----------
-    frames : ndarray [total_frames, n_bands], dB
+    frames : ndarray [total_frames, values]
     starts, lengths : ndarray [n_tracks]
         First row and number of frames of each training track.
     label_vectors : ndarray [n_tracks, n_classes or n_targets], float32
@@ -53,13 +59,17 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Length, seed, device and engine of a training.
+    """Length, optimizer, input, seed, device and engine of a training.
 
     Attributes
     ----------
     epochs, batch : int
+    optimizer : str
+        A spec; see `mirembed.training.optimizer`.
+    form : InputForm
     seed, fold : int
-        Together they determine initial weights, order and excerpts. A model of all tracks has fold 0.
+        Together they determine initial weights, order, excerpts, and what the network draws in each epoch. A model of
+        all tracks has fold 0.
     device : str
     engine : {"numba", "torch"}
     checkpoint_every : int
@@ -68,6 +78,8 @@ class TrainingSettings:
 
     epochs: int
     batch: int
+    optimizer: str = defaults.OPTIMIZER
+    form: InputForm = field(default_factory=InputForm)
     seed: int = 0
     fold: int = 0
     device: str = "cpu"
@@ -81,14 +93,14 @@ class Trained:
 
     Attributes
     ----------
-    network : EmbeddingNetwork
+    network : EmbeddingModule
     head : torch.nn.Linear or None
         The output layer of the baselines ``nn`` and ``fl``.
     losses : list of float
         Mean loss per track in each epoch.
     """
 
-    network: EmbeddingNetwork
+    network: EmbeddingModule
     head: nn.Linear | None
     losses: list[float] = field(default_factory=list)
 
@@ -148,6 +160,7 @@ def regression_loss(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def train(
     data: TrainingData,
+    network: PluginNetwork,
     settings: TrainingSettings,
     similarity: Similarity | None = None,
     label_similarity: Similarity | None = None,
@@ -160,6 +173,7 @@ def train(
     Parameters
     ----------
     data : TrainingData
+    network : PluginNetwork
     settings : TrainingSettings
     similarity, label_similarity : Similarity or None
         None for the baselines. Without ``label_similarity``, labels are compared by ``similarity``.
@@ -174,52 +188,57 @@ def train(
     Raises
     ------
     SpecError
-        If a batch holds no pair for a similarity to compare.
+        If a batch holds no pair for a similarity to compare, or the optimizer cannot be used.
     StoreError
         If the checkpoint is damaged.
     EvaluationError
         If the loss is no longer finite.
     PluginError
-        If the similarity fails.
+        If the network or the similarity fails.
     """
     if similarity is not None and settings.batch < 2:
         raise SpecError(f"--batch {settings.batch}: learning a similarity takes batches of at least 2 tracks")
-    seed, device = (settings.seed, settings.fold), settings.device
-    network = seeded_network(2 * data.frames.shape[1], seed)
-    head = seeded_head(network.units, data.label_vectors.shape[1], seed) if similarity is None else None
-    trained = Trained(network, head)
-    modules = nn.ModuleDict({"network": network} | ({} if head is None else {"head": head})).to(device)
-    optimizer = Adadelta(modules.parameters())
+    seed, device, form = (settings.seed, settings.fold), settings.device, settings.form
+    inputs = form.inputs(data.frames.shape[1])
+    module = checked_module(network, inputs, seed, form, settings.engine)
+    head = seeded_head(module.units, data.label_vectors.shape[1], seed) if similarity is None else None
+    trained = Trained(module, head)
+    modules = nn.ModuleDict({"network": module} | ({} if head is None else {"head": head})).to(device)
+    modules.train()
+    optimizer = make_optimizer(settings.optimizer, (one for one in modules.parameters() if one.requires_grad))
     losses = trained.losses
     if checkpoint is not None and checkpoint.exists():
         losses += _restore_checkpoint(checkpoint, modules, optimizer)
     batch_loss = _batch_loss(data, head, similarity, label_similarity, device)
     differentiating = similarity.differentiating if isinstance(similarity, PluginSimilarity) else contextlib.nullcontext
-    engine = make_engine(settings.engine, network)
+    engine = make_engine(settings.engine, module, form, network.choice)
     on_epoch(len(losses))
-    while len(losses) < settings.epochs:
-        total = torch.zeros((), device=device)
-        for rows, offsets in _read_ahead(data, seed, len(losses), settings.batch):
-            embeddings = engine.embed_excerpts(
-                data.frames, data.starts[rows], data.lengths[rows], offsets, data.normalization
-            )  # [batch, units]
-            loss = batch_loss(embeddings, rows)
-            with differentiating():
-                optimizer.step(loss)
-            total += loss.detach()
-        losses.append(float(total) / len(data.lengths))
-        done = len(losses)
-        if not np.isfinite(losses[-1]):
-            raise EvaluationError(
-                f"the loss is {losses[-1]} after epoch {done}: the training of seed {settings.seed}, fold "
-                f"{settings.fold} diverged; {_advice(similarity)}"
-            )
-        if settings.checkpoint_every and done % settings.checkpoint_every == 0 and done < settings.epochs:
-            on_checkpoint(done, trained)
-        # After on_checkpoint, so that a resumed training has already done everything that it skips.
-        if checkpoint is not None and done % CHECKPOINT_EPOCHS == 0:
-            _save_checkpoint(checkpoint, modules, optimizer, losses)
-        on_epoch(done)
+    with torch_draws([*seed, Stream.STEPS], device):
+        while len(losses) < settings.epochs:
+            # Anew for each epoch, so that a resumed training draws what it would have drawn.
+            seed_torch([*seed, Stream.STEPS, len(losses)], device)
+            total = torch.zeros((), device=device)
+            for rows, offsets in _read_ahead(data, settings, len(losses)):
+                embeddings = engine.embed_excerpts(
+                    data.frames, data.starts[rows], data.lengths[rows], offsets, data.normalization
+                )  # [batch, units]
+                loss = batch_loss(embeddings, rows)
+                with differentiating():
+                    optimizer.step(loss)
+                total += loss.detach()
+            losses.append(float(total) / len(data.lengths))
+            done = len(losses)
+            if not np.isfinite(losses[-1]):
+                raise EvaluationError(
+                    f"the loss is {losses[-1]} after epoch {done}: the training of seed {settings.seed}, fold "
+                    f"{settings.fold} diverged; {_advice(settings, similarity)}"
+                )
+            if settings.checkpoint_every and done % settings.checkpoint_every == 0 and done < settings.epochs:
+                on_checkpoint(done, trained)
+            # After on_checkpoint, so that a resumed training has already done everything that it skips.
+            if checkpoint is not None and done % CHECKPOINT_EPOCHS == 0:
+                _save_checkpoint(checkpoint, modules, optimizer, losses)
+            on_epoch(done)
     return trained
 
 
@@ -247,39 +266,45 @@ def _batch_loss(
 
 
 def _read_ahead(
-    data: TrainingData, seed: tuple[int, int], epoch: int, batch: int
+    data: TrainingData, settings: TrainingSettings, epoch: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield the batches of an epoch while the frames of the next ones are being read."""
-    ahead = list(epoch_batches(seed, epoch, data.lengths, batch))
+    seed, excerpt = (settings.seed, settings.fold), settings.form.excerpt
+    ahead = list(epoch_batches(seed, epoch, data.lengths, settings.batch, excerpt))
     # An excerpt and, for its first difference, the frame before it.
     first = [data.starts[rows] + np.maximum(offsets - 1, 0) for rows, offsets in ahead]
-    runs = [(each, np.full(len(each), EXCERPT_FRAMES + 1)) for each in first]
+    counts = [np.minimum(excerpt, data.lengths[rows] - offsets) + 1 for rows, offsets in ahead]
+    runs = list(zip(first, counts, strict=True))
     for number in reading_ahead(data.frames, runs):
         yield ahead[number]
 
 
-def _advice(similarity: Similarity | None) -> str:
+def _advice(settings: TrainingSettings, similarity: Similarity | None) -> str:
+    if settings.optimizer != defaults.OPTIMIZER:
+        return f"try other parameters of --optimizer {settings.optimizer}"
     if similarity is None:
         return "check the labels"
     name = f"the similarity {similarity.name}" if isinstance(similarity, PluginSimilarity) else "the similarity"
     return f"check the parameters of {name}, and its gradient with `mirembed plugins check`"
 
 
-def _save_checkpoint(path: Path, modules: nn.Module, optimizer: Adadelta, losses: list[float]) -> None:
+def _save_checkpoint(path: Path, modules: nn.Module, optimizer: Optimizer, losses: list[float]) -> None:
     """Replace a checkpoint: weights, the optimizer's state and the losses so far in one file."""
     from safetensors.torch import save
 
     tensors = {f"module.{name}": tensor for name, tensor in modules.state_dict().items()}
     tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer.state().items()}
     content = save(
-        {name: tensor.contiguous() for name, tensor in tensors.items()}, metadata={"losses": json.dumps(losses)}
+        # Copies, because weights that two layers share would be refused.
+        {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()},
+        metadata={"losses": json.dumps(losses)},
     )
     with writing(path) as temporary:
         # Not by save_file, whose errors do not distinguish a full disk from other causes.
         temporary.write_bytes(content)
 
 
-def _restore_checkpoint(path: Path, modules: nn.Module, optimizer: Adadelta) -> list[float]:
+def _restore_checkpoint(path: Path, modules: nn.Module, optimizer: Optimizer) -> list[float]:
     """Load a checkpoint into modules and optimizer, and return the losses of its epochs.
 
     Raises

@@ -1,183 +1,239 @@
-"""The recurrent network in torch, frames to embedding, and the engine that computes it with torch's own layers."""
+"""Networks of plugins: what describes them, and their torch modules with seeded weights.
+
+Importing this module imports no torch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from mirembed.store.frame_file import reading_ahead
-from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization, Stream, gather
+from mirembed.errors import ParameterError, PluginError
+from mirembed.hookspecs import Network
+from mirembed.registry import HOST, Registry, plugin_code
+from mirembed.specs import Spec
+from mirembed.training.excerpts import Stream
 
-HIDDEN = 100
-UNITS = 50
-"""Sizes of the two recurrent layers; the second is the size of the embedding."""
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
-EMBED_BATCH = 32
+    class EmbeddingModule(nn.Module):
+        """What a `mirembed.hookspecs.NetworkModule` is to the type checker."""
+
+        units: int
+
+
+@dataclass(frozen=True)
+class NetworkChoice:
+    """A network with all its parameters. It is small, and is kept with a model.
+
+    Attributes
+    ----------
+    spec : str
+        As given: ``gru:hidden=200``.
+    plugin : mapping
+        See `mirembed.registry.Registry.provenance`.
+    fused : (int, int) or None
+        Sizes of the two layers, if the plugin says that the fused engine may compute it; see
+        `mirembed.hookspecs.Network`.
+    """
+
+    spec: str
+    plugin: Mapping[str, Any]
+    fused: tuple[int, int] | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name in error messages: ``network gru of mirembed 0.1.0``."""
+        return f"network {self.spec} of {self.plugin['distribution']} {self.plugin['version']}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON."""
+        return {**asdict(self), "plugin": dict(self.plugin)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> NetworkChoice:
+        """Read what `to_json` returned."""
+        fused = content["fused"]
+        return cls(content["spec"], content["plugin"], None if fused is None else (int(fused[0]), int(fused[1])))
+
+
+def resolve_network(registry: Registry, text: str) -> NetworkChoice:
+    """Create the network that a spec names, which checks its parameters, and describe it.
+
+    Raises
+    ------
+    SpecError
+        If the spec is malformed.
+    PluginError
+        If the plugin is unknown, or rejects its parameters.
+    """
+    return PluginNetwork.create(registry, Spec.parse(text)).choice
+
+
+@dataclass(frozen=True)
+class PluginNetwork:
+    """A network whose plugin is named in errors.
+
+    Attributes
+    ----------
+    network : Network
+    choice : NetworkChoice
+    """
+
+    network: Network
+    choice: NetworkChoice
+
+    @property
+    def name(self) -> str:
+        """Its name in error messages."""
+        return self.choice.name
+
+    @classmethod
+    def create(cls, registry: Registry, spec: Spec) -> PluginNetwork:
+        """Create the network that a spec names.
+
+        Raises
+        ------
+        PluginError
+            If the plugin is unknown, rejects its parameters, or has a wrong ``fused``.
+        """
+        network: Network = registry.create("network", spec)
+        fused = getattr(network, "fused", None)
+        choice = NetworkChoice(str(spec), registry.provenance("network", spec), fused)
+        if fused is not None and not (
+            isinstance(fused, tuple) and len(fused) == 2 and all(isinstance(size, int) and size > 0 for size in fused)
+        ):
+            raise PluginError(f"{choice.name}: fused is {fused!r}; expected the sizes of two layers, or None")
+        return cls(network, choice)
+
+    @classmethod
+    def recorded(cls, registry: Registry, choice: NetworkChoice) -> PluginNetwork:
+        """Create the network that a model was fitted with.
+
+        Raises
+        ------
+        UnknownNameError
+            If its plugin is missing; the message says what to install.
+        PluginError
+            If it is a third-party plugin whose code has changed: the weights belong to the code that trained them.
+        """
+        plugin = registry.require("network", choice.plugin, "this model")
+        if plugin.distribution != HOST and plugin.code != choice.plugin["code"]:
+            raise PluginError(
+                f"this model was fitted with other code of {choice.name}, which has changed since; restore that code, "
+                "or fit the model again"
+            )
+        return cls(registry.create("network", Spec(plugin.full_name, Spec.parse(choice.spec).parameters)), choice)
+
+    def module(self, inputs: int) -> EmbeddingModule:
+        """Return a new module, with whatever weights the plugin gives it.
+
+        Raises
+        ------
+        PluginError
+            If the plugin fails, or returns anything but a `torch.nn.Module` with ``units``.
+        """
+        from torch import nn
+
+        with plugin_code(f"{self.name} fails for frames of {inputs} values"):
+            try:
+                module = self.network.module(inputs)
+            except ValueError as error:
+                raise ParameterError(f"network {self.choice.spec}: {error}") from error
+        if not isinstance(module, nn.Module):
+            raise PluginError(f"{self.name} returned {type(module).__name__}; expected a torch.nn.Module")
+        units = getattr(module, "units", None)
+        if not isinstance(units, int) or isinstance(units, bool) or units < 1:
+            raise PluginError(
+                f"the module of {self.name} has units={units!r}; expected the size of an embedding, 1 or more"
+            )
+        return cast("EmbeddingModule", module)
+
+    def seeded(self, inputs: int, seed: Sequence[int]) -> EmbeddingModule:
+        """Return a new module whose initial weights depend on ``seed`` alone; see `module`."""
+        with torch_draws([*seed, Stream.NETWORK]):
+            module = self.module(inputs)
+            initialize = getattr(self.network, "initialize", None)
+            if initialize is not None:
+                with plugin_code(f"{self.name} fails to draw its initial weights"):
+                    initialize(module, np.random.default_rng([*seed, Stream.NETWORK]))
+        return module
+
+
+def seeded_network(registry: Registry, choice: NetworkChoice, inputs: int, seed: Sequence[int]) -> EmbeddingModule:
+    """Return a new module of a network, whose initial weights depend on ``seed`` alone.
+
+    Raises
+    ------
+    PluginError
+        See `PluginNetwork`.
+    """
+    return PluginNetwork.create(registry, Spec.parse(choice.spec)).seeded(inputs, seed)
+
+
+def seeded_head(units: int, outputs: int, seed: Sequence[int]) -> nn.Linear:
+    """Return a linear output layer whose initial weights depend on ``seed`` alone: uniform from ±1/√units."""
+    import torch
+    from torch import nn
+
+    with torch_draws([*seed, Stream.HEAD]):
+        head = nn.Linear(units, outputs)
+    rng = np.random.default_rng([*seed, Stream.HEAD])
+    for parameter in head.parameters():
+        values = rng.uniform(-(units**-0.5), units**-0.5, parameter.shape).astype(np.float32)
+        with torch.no_grad():
+            parameter.copy_(torch.from_numpy(values))
+    return head
+
+
+def seed_torch(seed: Sequence[int], device: str = "cpu") -> None:
+    """Seed torch's generators of the CPU and of a device."""
+    import torch
+
+    number = int(np.random.SeedSequence(list(seed)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    # Not by torch.manual_seed, which seeds the generators of all devices.
+    torch.default_generator.manual_seed(number)
+    if device.startswith("cuda"):
+        torch.cuda.manual_seed_all(number)
+
+
+@contextlib.contextmanager
+def torch_draws(seed: Sequence[int], device: str = "cpu") -> Iterator[None]:
+    """Let torch draw from a seed in a ``with`` block; afterwards its generator goes on as if nothing had happened."""
+    import torch
+
+    state = torch.default_generator.get_state()
+    try:
+        seed_torch(seed, device)
+        yield
+    finally:
+        torch.default_generator.set_state(state)
 
 
 class one_thread:  # noqa: N801 - used as a function
     """Run torch on one thread within a ``with`` block: sums keep one order, and processes share the cores."""
 
     def __enter__(self) -> None:
+        import torch
+
         self._threads = torch.get_num_threads()
         torch.set_num_threads(1)
 
     def __exit__(self, *_: object) -> None:
+        import torch
+
         torch.set_num_threads(self._threads)
-
-
-class EmbeddingNetwork(nn.Module):
-    """Two recurrent layers and the mean over time: GRU 80→100, GRU 100→50.
-
-    The gates have torch's form: the reset gate is applied after the matrix product.
-
-    Parameters
-    ----------
-    inputs : int
-        Values per frame: twice the number of bands.
-    hidden, units : int
-        Sizes of the layers.
-    """
-
-    def __init__(self, inputs: int, hidden: int = HIDDEN, units: int = UNITS) -> None:
-        super().__init__()
-        self.inputs, self.hidden, self.units = inputs, hidden, units
-        self.first = nn.GRU(inputs, hidden, batch_first=True)
-        self.second = nn.GRU(hidden, units, batch_first=True)
-
-    @property
-    def device(self) -> torch.device:
-        """The device of all parameters."""
-        return next(self.parameters()).device
-
-    @property
-    def on_cpu(self) -> bool:
-        """Whether numpy can read the parameters where they are."""
-        return self.device.type == "cpu"
-
-    @property
-    def arrays(self) -> Mapping[str, NDArray[np.float32]]:
-        """The parameters as arrays by name, in torch's order, without a copy; on the CPU only."""
-        return {name: parameter.detach().numpy() for name, parameter in self.named_parameters()}
-
-    def forward(self, frames: Tensor, inside: Tensor) -> Tensor:
-        """Embed whole sequences.
-
-        Parameters
-        ----------
-        frames : Tensor [batch, time, inputs]
-        inside : Tensor [batch, time]
-            1 for frames that count, 0 for the padding at the end of a short sequence.
-
-        Returns
-        -------
-        Tensor [batch, units]
-        """
-        hidden, _ = self.first(frames)  # [batch, time, hidden]
-        output, _ = self.second(hidden)  # [batch, time, units]
-        weights = inside / inside.sum(dim=1, keepdim=True)  # [batch, time]
-        embedding: Tensor = (output * weights[:, :, None]).sum(dim=1)  # [batch, units]
-        return embedding
-
-
-def seeded_network(inputs: int, seed: Sequence[int]) -> EmbeddingNetwork:
-    """Return a network whose initial weights depend on ``seed`` alone."""
-    network = EmbeddingNetwork(inputs)
-    _seed_weights(network, [*seed, Stream.NETWORK])
-    return network
-
-
-def seeded_head(units: int, outputs: int, seed: Sequence[int]) -> nn.Linear:
-    """Return a linear output layer whose initial weights depend on ``seed`` alone."""
-    head = nn.Linear(units, outputs)
-    _seed_weights(head, [*seed, Stream.HEAD])
-    return head
-
-
-def _seed_weights(module: nn.Module, seed: Sequence[int]) -> None:
-    """Draw every parameter uniformly from ±1/√n, as torch does.
-
-    For a GRU n is its number of units, for a linear layer its number of inputs.
-    """
-    rng = np.random.default_rng(list(seed))
-    for layer in module.modules():
-        if isinstance(layer, nn.GRU):
-            bound = layer.hidden_size**-0.5
-        elif isinstance(layer, nn.Linear):
-            bound = layer.in_features**-0.5
-        else:
-            continue
-        for parameter in layer.parameters(recurse=False):
-            values = rng.uniform(-bound, bound, parameter.shape).astype(np.float32)
-            with torch.no_grad():
-                parameter.copy_(torch.from_numpy(values))
 
 
 def to_device(array: NDArray[np.generic], device: str | torch.device) -> Tensor:
     """Return an array as a tensor on a device."""
+    import torch
+
     return torch.from_numpy(array).to(device)
-
-
-class TorchEngine:
-    """Computes the network with torch's own layers, on any processor and device; an `Engine`.
-
-    Parameters
-    ----------
-    network : EmbeddingNetwork
-    """
-
-    def __init__(self, network: EmbeddingNetwork) -> None:
-        self._network = network
-
-    def embed_excerpts(
-        self,
-        frames: NDArray[np.float32],
-        starts: NDArray[np.int64],
-        lengths: NDArray[np.int64],
-        offsets: NDArray[np.int64],
-        normalization: Normalization,
-    ) -> Tensor:
-        """See `mirembed.training.engine.Engine`."""
-        device = self._network.device
-        inputs, inside = gather(frames, starts, lengths, offsets, EXCERPT_FRAMES, normalization)
-        embeddings: Tensor = self._network(to_device(inputs, device), to_device(inside, device))
-        return embeddings
-
-    @torch.inference_mode()
-    def embed_tracks(
-        self,
-        frames: NDArray[np.float32],
-        starts: NDArray[np.int64],
-        lengths: NDArray[np.int64],
-        normalization: Normalization,
-    ) -> NDArray[np.float32]:
-        """See `mirembed.training.engine.Engine`.
-
-        Every matrix product has the same shape, whatever the number and lengths of the tracks: blocks of 100 frames
-        of 32 tracks, with the state carried from block to block. That is why a track's embedding does not depend on
-        its companions.
-        """
-        network, device = self._network, self._network.device
-        embeddings = np.zeros((len(starts), network.units), np.float32)
-        by_length = np.argsort(lengths, kind="stable")
-        batches = [by_length[first : first + EMBED_BATCH] for first in range(0, len(starts), EMBED_BATCH)]
-        with one_thread():
-            for number in reading_ahead(frames, [(starts[rows], lengths[rows]) for rows in batches]):
-                rows = batches[number]
-                filled = np.resize(rows, EMBED_BATCH)
-                first_state = second_state = None
-                total = torch.zeros(EMBED_BATCH, network.units, device=device)
-                for offset in range(0, int(lengths[filled].max()), EXCERPT_FRAMES):
-                    offsets = np.full(EMBED_BATCH, offset, np.int64)
-                    inputs, inside = gather(
-                        frames, starts[filled], lengths[filled], offsets, EXCERPT_FRAMES, normalization
-                    )
-                    hidden, first_state = network.first(to_device(inputs, device), first_state)
-                    output, second_state = network.second(hidden, second_state)
-                    total += (output * to_device(inside, device)[:, :, None]).sum(dim=1)
-                embeddings[rows] = total.cpu().numpy()[: len(rows)] / lengths[rows, None].astype(np.float32)
-        return embeddings

@@ -1,16 +1,43 @@
-"""Adadelta (Zeiler, arXiv:1212.5701)."""
+"""Optimizers: torch's, by the lower-case names of their classes, and Adadelta without the start-up cost of torch's."""
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.optim.adadelta import adadelta
 
+from mirembed.errors import SpecError
+from mirembed.specs import Spec
+
+_UNUSABLE = {
+    "lbfgs": "computes its loss several times a step",
+    "muon": "takes matrices only, and networks have other weights too",
+    "sparseadam": "takes sparse gradients only",
+}
+_SWITCHES = ("foreach", "fused", "capturable", "differentiable", "maximize")
+"""Parameters of torch's optimizers that affect only how a step is computed, or reverse it."""
+
+
+class Optimizer(Protocol):
+    """Changes parameters in place; see `make_optimizer`."""
+
+    def step(self, loss: Tensor) -> None:
+        """Take one step down the gradient of ``loss``."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the tensors that a checkpoint needs, by name; they may be the optimizer's own."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a `state`; raise `ValueError` if it belongs to other parameters."""
+
 
 class Adadelta:
-    """Adadelta with learning rate 1, rho 0.95 and epsilon 1e-6, to the bit as `torch.optim.Adadelta` computes it.
+    """Adadelta (Zeiler, arXiv:1212.5701), to the bit as `torch.optim.Adadelta` computes it.
 
     The first object of that class imports torch's compiler, which costs every worker process a second and 90 MB. The
     function beneath it does not.
@@ -19,9 +46,22 @@ class Adadelta:
     ----------
     parameters : iterable of Tensor
         Changed in place.
+    lr, rho, eps, weight_decay : float
+        See `torch.optim.Adadelta`.
     """
 
-    def __init__(self, parameters: Iterable[Tensor]) -> None:
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float = 1.0,
+        rho: float = 0.95,
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self._options: dict[str, Any] = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}
+        for name, value in self._options.items():
+            if not 0 <= value <= (1 if name == "rho" else math.inf):
+                raise ValueError(f"{name} is {value}; expected 0 or more{', up to 1' if name == 'rho' else ''}")
         self._parameters = list(parameters)
         # The parameters become views of one flat tensor: one operation on all of them is cheaper than one on each.
         self._flat = torch.cat([parameter.detach().ravel() for parameter in self._parameters])
@@ -38,19 +78,16 @@ class Adadelta:
     @torch.no_grad()
     def step(self, loss: Tensor) -> None:
         """Take one step down the gradient of ``loss``."""
-        gradient = torch.cat([part.ravel() for part in torch.autograd.grad(loss, self._parameters)])
+        gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True, materialize_grads=True)
         adadelta(
             [self._flat],
-            [gradient],
+            [torch.cat([part.ravel() for part in gradients])],
             [self._square_avg],
             [self._acc_delta],
             [self._steps],
             foreach=False,
-            lr=1.0,
-            rho=0.95,
-            eps=1e-6,
-            weight_decay=0.0,
             maximize=False,
+            **self._options,
         )
 
     def state(self) -> dict[str, Tensor]:
@@ -77,3 +114,160 @@ class Adadelta:
             if tensor.shape != state[name].shape:
                 raise ValueError(f"{name} of the optimizer has the shape {tuple(state[name].shape)}")
             tensor.copy_(state[name])
+
+
+class TorchOptimizer:
+    """An optimizer of torch; an `Optimizer`.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._optimizer = optimizer
+        self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def step(self, loss: Tensor) -> None:
+        """Take one step down the gradient of ``loss``."""
+        gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self._optimizer.step()
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the tensors that a checkpoint needs, by name."""
+        return {
+            f"{number}.{name}": value
+            for number, values in self._optimizer.state_dict()["state"].items()
+            for name, value in values.items()
+            if value is not None
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a `state`.
+
+        Raises
+        ------
+        ValueError
+            If it belongs to other parameters.
+        """
+        by_parameter: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in state.items():
+            number, _, kind = name.partition(".")
+            by_parameter.setdefault(int(number), {})[kind] = tensor
+        if not set(by_parameter) <= set(range(len(self._parameters))):
+            raise ValueError(
+                f"the optimizer's state is for {len(by_parameter)} parameters, not {len(self._parameters)}"
+            )
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": by_parameter, "param_groups": groups})
+
+
+def make_optimizer(text: str, parameters: Iterable[Tensor]) -> Optimizer:
+    """Return the optimizer that a spec names: ``adadelta``, ``adam:lr=0.001``, ``sgd:lr=0.01,momentum=0.9``.
+
+    Parameters
+    ----------
+    text : str
+    parameters : iterable of Tensor
+        Changed in place.
+
+    Raises
+    ------
+    SpecError
+        See `resolve_optimizer`.
+    """
+    name, options = _parse(text)
+    factory = _factory(name)
+    try:
+        optimizer = factory(list(parameters), **options)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise SpecError(f"--optimizer {text}: {error}") from error
+    return optimizer if isinstance(optimizer, Adadelta) else TorchOptimizer(optimizer)
+
+
+def resolve_optimizer(text: str) -> dict[str, Any]:
+    """Return the name of an optimizer and the values of all parameters that can be set.
+
+    >>> resolve_optimizer("adadelta:lr=0.5")
+    {'name': 'adadelta', 'parameters': {'lr': 0.5, 'rho': 0.95, 'eps': 1e-06, 'weight_decay': 0.0}}
+
+    Raises
+    ------
+    SpecError
+        If the optimizer is unknown or cannot be used, or does not take a parameter or its value; the message lists
+        what there is.
+    """
+    make_optimizer(text, [torch.zeros(1, requires_grad=True)])  # it may reject a value
+    name, options = _parse(text)
+    return {"name": name, "parameters": {**_settable(_factory(name)), **options}}
+
+
+def _names() -> dict[str, type]:
+    """Return torch's optimizers by lower-case name."""
+    found = {key.lower(): value for key, value in vars(torch.optim).items() if isinstance(value, type)}
+    return {
+        key: value
+        for key, value in sorted(found.items())
+        if issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
+    }
+
+
+def _factory(name: str) -> Any:
+    return Adadelta if name == "adadelta" else _names()[name]
+
+
+def _settable(factory: Any) -> dict[str, Any]:
+    """Return the parameters that a spec can set, with their defaults: numbers, truth values and tuples of numbers."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(factory).parameters.items()
+        if name not in _SWITCHES and all(isinstance(value, bool | int | float) for value in _values(parameter.default))
+    }
+
+
+def _values(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _parse(text: str) -> tuple[str, dict[str, Any]]:
+    """Return an optimizer's name, and the parameters given for it."""
+    spec = Spec.parse(text)
+    usable = [name for name in _names() if name not in _UNUSABLE]
+    if spec.name in _UNUSABLE:
+        raise SpecError(f"--optimizer {text}: {spec.name} {_UNUSABLE[spec.name]}; expected one of {', '.join(usable)}")
+    if spec.name not in usable:
+        raise SpecError(f"--optimizer {text}: no such optimizer; expected one of {', '.join(usable)}")
+    settable = _settable(_factory(spec.name))
+    listed = ", ".join(f"{name}={_written(value)}" for name, value in settable.items())
+    options = {}
+    for name, given in spec.parameters.items():
+        if name not in settable:
+            raise SpecError(f"--optimizer {text}: {spec.name} has no parameter {name!r}; its parameters: {listed}")
+        try:
+            options[name] = _convert(given, settable[name])
+        except (KeyError, ValueError):
+            raise SpecError(
+                f"--optimizer {text}: invalid {name}={given}; expected a value like {_written(settable[name])}; "
+                f"the parameters of {spec.name}: {listed}"
+            ) from None
+    return spec.name, options
+
+
+def _convert(given: str, default: Any) -> Any:
+    if isinstance(default, tuple):
+        parts = given.split(",")
+        if len(parts) != len(default):
+            raise ValueError
+        return tuple(_convert(part, value) for part, value in zip(parts, default, strict=True))
+    if isinstance(default, bool):
+        return {"true": True, "false": False}[given.lower()]
+    number = float(given)
+    if not math.isfinite(number):
+        raise ValueError
+    return int(number) if isinstance(default, int) and number.is_integer() and "." not in given else number
+
+
+def _written(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()

@@ -39,12 +39,27 @@ class PluginSimilarity:
 
     @classmethod
     def create(cls, registry: Registry, spec: Spec, device: str = "cpu") -> PluginSimilarity:
-        """Create the similarity that a spec names. None of its parameters is ever trained."""
+        """Create the similarity that a spec names.
+
+        Raises
+        ------
+        PluginError
+            If the plugin is unknown, rejects its parameters, or creates a module with trainable weights.
+        """
         plugin = registry.find("similarity", spec.name)
-        similarity = registry.create("similarity", spec)
-        if _is_module(similarity):
-            similarity.to(device).requires_grad_(False)
-        return cls(similarity, f"{spec} of {plugin.distribution} {plugin.version}")
+        created = cls(registry.create("similarity", spec), f"{spec} of {plugin.distribution} {plugin.version}")
+        if _is_module(created.similarity):
+            module: Any = created.similarity
+            if trainable := [name for name, parameter in module.named_parameters() if parameter.requires_grad]:
+                raise created._untrainable(f" ({', '.join(trainable)})")
+            module.to(device)
+        return created
+
+    def _untrainable(self, which: str = "") -> PluginError:
+        return PluginError(
+            f"the similarity {self.name} has trainable weights{which}, but a similarity is never trained: give them "
+            "requires_grad=False, or register them as buffers"
+        )
 
     def double(self) -> PluginSimilarity:
         """Convert the similarity's own parameters, if it has any, to float64."""
@@ -130,6 +145,8 @@ class PluginSimilarity:
             raise PluginError(f"{returned} {kind} for vectors {shapes}; expected a floating-point tensor")
         if tuple(result.shape) != expected:
             raise PluginError(f"{returned} the shape {tuple(result.shape)} for vectors {shapes}; expected {expected}")
+        if result.requires_grad and not any(v.requires_grad for v in vectors):
+            raise self._untrainable()
         if vectors[0].requires_grad and not result.requires_grad:
             raise PluginError(
                 f"{returned} a tensor without gradient for vectors {shapes}; compute it with torch alone, "

@@ -3,76 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mirembed.errors import ModelError, PluginError
+from mirembed.registry import Registry
+from mirembed.training.network import NetworkChoice, PluginNetwork
+
 if TYPE_CHECKING:
     from torch import nn
 
-    from mirembed.training.network import EmbeddingNetwork
-
-
-def parameter_shapes(inputs: int, hidden: int, units: int) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the network's parameters by torch's names, in torch's order.
-
-    The rows of each hold the gates r, z and n.
-    """
-    return {
-        f"{layer}.{name}_l0": shape
-        for layer, n_in, n in (("first", inputs, hidden), ("second", hidden, units))
-        for name, shape in (
-            ("weight_ih", (3 * n, n_in)),
-            ("weight_hh", (3 * n, n)),
-            ("bias_ih", (3 * n,)),
-            ("bias_hh", (3 * n,)),
-        )
-    }
+    from mirembed.training.network import EmbeddingModule
 
 
 @dataclass(frozen=True)
 class NetworkWeights:
-    """The weights of an `mirembed.training.network.EmbeddingNetwork`.
+    """The weights of a network.
 
     Attributes
     ----------
-    inputs, hidden, units : int
-        Values per frame, and the sizes of the two layers.
-    arrays : dict of str to ndarray, float32
-        The parameters by torch's names, in torch's order.
+    choice : NetworkChoice
+        Which network it is.
+    inputs, units : int
+        Values per frame of its input, and of an embedding.
+    arrays : mapping of str to ndarray
+        Parameters and buffers by torch's names, in torch's order.
+    registry : Registry
+        Has the plugin that creates the module, where one is needed.
     """
 
+    choice: NetworkChoice
     inputs: int
-    hidden: int
     units: int
-    arrays: Mapping[str, NDArray[np.float32]]
-
-    on_cpu = True
-
-    def __post_init__(self) -> None:
-        expected = parameter_shapes(self.inputs, self.hidden, self.units)
-        found = {name: array.shape for name, array in self.arrays.items()}
-        if found != expected:
-            raise ValueError(f"the network's arrays have the shapes {found}; expected {expected}")
-        object.__setattr__(self, "arrays", {name: self.arrays[name] for name in expected})
+    arrays: Mapping[str, NDArray[Any]]
+    registry: Registry = field(repr=False, compare=False)
 
     @classmethod
-    def of(cls, network: EmbeddingNetwork) -> NetworkWeights:
+    def of(cls, module: EmbeddingModule, choice: NetworkChoice, inputs: int, registry: Registry) -> NetworkWeights:
         """Copy the weights of a network on any device."""
-        arrays = {name: parameter.detach().cpu().numpy().copy() for name, parameter in network.named_parameters()}
-        return cls(network.inputs, network.hidden, network.units, arrays)
+        arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in module.state_dict().items()}
+        return cls(choice, inputs, module.units, arrays, registry)
 
-    def module(self) -> EmbeddingNetwork:
-        """Return a torch module with these weights, on the CPU."""
+    def module(self) -> EmbeddingModule:
+        """Return a torch module with these weights, on the CPU, for embedding.
+
+        Raises
+        ------
+        UnknownNameError
+            If the network's plugin is missing.
+        ModelError
+            If the plugin creates another network now.
+        """
         import torch
 
-        from mirembed.training.network import EmbeddingNetwork
-
-        network = EmbeddingNetwork(self.inputs, self.hidden, self.units)
-        network.load_state_dict({name: torch.tensor(array) for name, array in self.arrays.items()})
-        return network.eval()
+        network = PluginNetwork.recorded(self.registry, self.choice)
+        try:
+            module = network.module(self.inputs)
+            module.load_state_dict({name: torch.tensor(array) for name, array in self.arrays.items()})
+        except (PluginError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ModelError(
+                f"the weights do not fit the {network.name}, which has changed since ({reason}); install the version "
+                "that the model was fitted with, or fit the model again"
+            ) from error
+        module.eval()
+        return module
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,8 @@ class Limits:
     memory : int or None
         Memory of a worker while a task runs, in bytes.
     kept : int or None
-        Memory of a worker after a task, in bytes. A worker that keeps more, because something leaks, is replaced.
+        Memory of a worker after a task, in bytes. A worker that keeps more, because something leaks, is replaced,
+        unless that is less than twice what it kept after another task, because it has loaded something large.
     """
 
     seconds: Callable[[Any], float] | None = None
@@ -148,6 +149,8 @@ class _Worker:
         Whether the worker has started.
     since : float
         When the running task started, at the latest: seconds of the monotonic clock.
+    least : int or None
+        The least memory that it kept after a task, in bytes.
     """
 
     process: subprocess.Popen[bytes] | Forked
@@ -155,6 +158,13 @@ class _Worker:
     tasks: deque[tuple[int, float | None]] = field(default_factory=deque)
     ready: bool = False
     since: float = 0.0
+    least: int | None = None
+
+    def keeps_too_much(self, kept: int) -> bool:
+        """Whether it should be replaced after a task: see `Limits.kept`."""
+        memory = self.resident_memory()
+        self.least = memory if self.least is None else min(memory, self.least)
+        return memory > max(kept, 2 * self.least)
 
     def kill(self) -> None:
         """Kill the process and wait for its end."""
@@ -293,7 +303,7 @@ class _Pool:
             task, _ = worker.tasks.popleft()
             self._put(Done(task, result))
             worker.since = time.monotonic()
-            if self.limits.kept is not None and worker.resident_memory() > self.limits.kept:
+            if self.limits.kept is not None and worker.keeps_too_much(self.limits.kept):
                 self._remove(worker)
 
     def _handle_death(self, worker: _Worker) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 from mirembed import workers
 from mirembed.errors import SpecError, WorkerError
 from mirembed.progress import Progress, raise_if_interrupted
-from mirembed.provenance import versions
+from mirembed.provenance import core_code, versions
 from mirembed.workers import Argument, Crashed, Done, Result
 from mirembed.workers.processes import ForkServer, forkserver
 
@@ -141,7 +141,7 @@ def run_on_cluster(function: Callable[[Argument], Result], arguments: Sequence[A
 
     client = _client()
     waiting = iter(enumerate(arguments))
-    expected = versions()
+    expected = _installed()
     submitted: dict[Any, int] = {}
 
     def submit(number: int) -> list[Any]:
@@ -186,9 +186,14 @@ def _result(future: Any) -> Any:
         ) from error
 
 
+def _installed() -> dict[str, str]:
+    """Return the versions that affect results, and what identifies the source of mirembed."""
+    return {**versions(), "the source of mirembed": core_code()[: len("sha256:") + 12]}
+
+
 def _call(function: Callable[[Argument], Result], argument: Argument, expected: dict[str, str]) -> Result:
     """Call ``function`` in a worker of the cluster whose versions are those of the program."""
-    found = versions()
+    found = _installed()
     for name, version in expected.items():
         if found.get(name) != version:
             import platform

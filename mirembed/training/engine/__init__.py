@@ -1,8 +1,8 @@
 """The engines that compute embeddings and their gradients, and the choice between them.
 
-``numba`` is the fused engine, compiled for this processor; ``torch`` uses torch's own `torch.nn.GRU`. Both take the
-same weights, excerpts and loss; their numbers differ by rounding. Nothing in the store depends on the engine, but a run
-is never finished with another engine than the one it was started with.
+``numba`` is the fused engine, compiled for this processor, which computes two GRU layers and the mean over time; torch
+computes all other networks. Both take the same weights, excerpts and loss; their numbers differ by rounding. Nothing in
+the store depends on the engine, but a run is never finished with another engine than the one it was started with.
 
 Importing this module imports neither torch nor Numba.
 """
@@ -11,25 +11,49 @@ from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.errors import SpecError
-from mirembed.store.frame_file import Moments
-from mirembed.training.excerpts import Normalization, gather
-from mirembed.training.weights import NetworkWeights, parameter_shapes
+from mirembed.training.engine.self_check import TOLERANCE, embedding_difference, gradient_difference
+from mirembed.training.excerpts import InputForm, Normalization
+from mirembed.training.network import NetworkChoice
+from mirembed.training.weights import NetworkWeights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mirembed.training.network import EmbeddingNetwork
+    from mirembed.training.network import EmbeddingModule
 
-TOLERANCE = 1e-4
-"""Largest difference that the self-check accepts, relative to the largest value of its kind."""
+
+@dataclass(frozen=True)
+class NetworkUse:
+    """A network, and the features that it is used with.
+
+    Attributes
+    ----------
+    choice : NetworkChoice
+    features : str
+        Their spec.
+    values : int
+        Values per frame.
+    form : InputForm
+    """
+
+    choice: NetworkChoice
+    features: str
+    values: int
+    form: InputForm
+
+    @property
+    def reason_for_torch(self) -> str | None:
+        """Why torch has to compute it, or None if the fused engine can."""
+        return reason_against_fusing(self.choice, self.values, self.form)
 
 
 class Engine(Protocol):
@@ -49,7 +73,7 @@ class Engine(Protocol):
 
         Parameters
         ----------
-        frames : ndarray [total_frames, n_bands], dB
+        frames : ndarray [total_frames, values]
         starts, lengths : ndarray [batch]
             First row and number of frames of each track.
         offsets : ndarray [batch]
@@ -67,24 +91,59 @@ class Engine(Protocol):
         """Embed full tracks: ndarray ``[n_tracks, units]``. To the bit, none depends on the other tracks."""
 
 
-def make_engine(engine: str, network: EmbeddingNetwork | NetworkWeights) -> Engine:
-    """Return an engine for a network, or for weights; with weights it can embed full tracks only.
+def make_engine(
+    engine: str, network: EmbeddingModule | NetworkWeights, form: InputForm, choice: NetworkChoice | None = None
+) -> Engine:
+    """Return an engine for a module, or for weights; with weights it can embed full tracks only.
 
     Parameters
     ----------
     engine : {"auto", "numba", "torch"}
         ``auto`` is for embedding: ``numba`` if it works here, else ``torch``. The choice is silent; call
-        `prepare_engine` first to announce a compilation.
-    network : EmbeddingNetwork or NetworkWeights
+        `prepare_engine` first to announce a compilation. With ``numba`` torch computes what the fused engine cannot.
+    network : EmbeddingModule or NetworkWeights
+    form : InputForm
+    choice : NetworkChoice or None
+        Which network a module is; None if nothing is known. Weights say it themselves.
     """
-    if engine == "numba" or (engine == "auto" and reason_against_numba() is None):
-        from mirembed.training.engine.fused import FusedEngine, supports
+    weights = network if isinstance(network, NetworkWeights) else None
+    choice = choice if weights is None else weights.choice
+    known = choice is not None and choice.fused is not None
+    works = engine == "numba" or (engine == "auto" and known and reason_against_numba() is None)
+    if works and fuses(network, choice, form):
+        from mirembed.training.engine.fused import FusedEngine
 
-        if supports(network):
-            return FusedEngine(network)
-    from mirembed.training.network import TorchEngine
+        assert choice is not None and choice.fused is not None  # noqa: S101
+        parameters = network if weights is None else list(weights.arrays.values())
+        return FusedEngine(parameters, choice.fused, form)  # type: ignore[arg-type]
+    from mirembed.training.engine.by_torch import TorchEngine
 
-    return TorchEngine(network.module() if isinstance(network, NetworkWeights) else network)
+    module = network if weights is None else weights.module()
+    return TorchEngine(module, form, "the network" if choice is None else choice.name)  # type: ignore[arg-type]
+
+
+def reason_against_fusing(choice: NetworkChoice, values: int, form: InputForm) -> str | None:
+    """Return why torch has to compute a network for features of so many values, or None if the fused engine can.
+
+    Call it only where the fused engine works at all.
+    """
+    if choice.fused is None:
+        return "the fused engine computes only two GRU layers and their mean over time"
+    if not form.deltas:
+        return "the input has no differences"
+    from mirembed.training.engine.vectors import LANES
+
+    return f"frames of {values} values are too small; it takes {LANES} or more" if values < LANES else None
+
+
+def fuses(network: EmbeddingModule | NetworkWeights, choice: NetworkChoice | None, form: InputForm) -> bool:
+    """Return whether the fused engine can compute a network where it is."""
+    if choice is None or choice.fused is None:
+        return False
+    if isinstance(network, NetworkWeights):
+        return reason_against_fusing(choice, network.inputs // 2, form) is None
+    first = next(iter(network.parameters()))
+    return first.device.type == "cpu" and reason_against_fusing(choice, first.shape[-1] // 2, form) is None
 
 
 def prepare_engine(note: Callable[[str], None]) -> None:
@@ -95,27 +154,32 @@ def prepare_engine(note: Callable[[str], None]) -> None:
 
 def import_engine() -> None:
     """Import what ``auto`` may choose, without compiling it, in a process that workers are forked from."""
-    import mirembed.training.network
+    import mirembed.training.engine.by_torch
 
     if _reason_against_importing_numba() is None:
         import mirembed.training.engine.fused  # noqa: F401
 
 
-def choose_engine(engine: str, device: str, note: Callable[[str], None]) -> str:
-    """Resolve the engine of a training: ``auto`` is ``numba`` if it works here and agrees with torch, else ``torch``.
+def choose_engine(engine: str, device: str, note: Callable[[str], None], uses: Sequence[NetworkUse] = ()) -> str:
+    """Resolve the engine of trainings: ``auto`` is ``numba`` if it works here and agrees with torch, else ``torch``.
+
+    ``numba`` means that the fused engine computes the networks that it can, and torch the others.
 
     Parameters
     ----------
     engine : {"auto", "numba", "torch"}
     device : str
-        Where the network is trained: ``cpu``, or a device that only torch computes on.
+        Where the networks are trained: ``cpu``, or a device that only torch computes on.
     note : callable
         Receives the choice with its reason, and a notice when the engine has to be compiled.
+    uses : sequence of NetworkUse
+        The networks that will be computed; none if that is not known.
 
     Raises
     ------
     SpecError
-        If ``engine`` is unknown, or is ``numba`` and cannot run here or on the device.
+        If ``engine`` is unknown, or is ``numba`` and cannot run here or on the device, or can compute none of the
+        networks.
     """
     if engine not in ("auto", "numba", "torch"):
         raise SpecError(f"--engine {engine}: expected auto, numba or torch")
@@ -126,16 +190,35 @@ def choose_engine(engine: str, device: str, note: Callable[[str], None]) -> str:
             raise SpecError(f"--engine numba: it computes on the CPU only, not on {device}; use --engine torch")
         note(f"engine: torch, which computes on {device}")
         return "torch"
-    with _announcing_compilation(note):
-        reason = reason_against_numba(gradients=True)
+    if (reason := _reason_against_importing_numba()) is None:
+        by_torch = _computed_by_torch(uses)
+        if uses and all(use.reason_for_torch for use in uses):  # nothing to compile
+            if engine == "numba":
+                raise SpecError(f"--engine numba: it cannot compute {by_torch[0]}; use --engine torch")
+            for some in by_torch:
+                note(f"engine: torch (slower) for {some}")
+            return "torch"
+        with _announcing_compilation(note):
+            reason = reason_against_numba(gradients=True)
     if reason is None:
         if engine == "auto":
             note("engine: numba, which agrees with torch")
+        for some in by_torch:
+            note(f"engine: torch for {some}")
         return "numba"
     if engine == "numba":
         raise SpecError(f"--engine numba: {reason}; use --engine torch")
     note(f"engine: torch (slower), because {reason}")
     return "torch"
+
+
+def _computed_by_torch(uses: Sequence[NetworkUse]) -> list[str]:
+    """Return the networks that only torch computes, each with its features and the reason."""
+    features: dict[tuple[str, str], list[str]] = {}
+    for use in uses:
+        if reason := use.reason_for_torch:
+            features.setdefault((use.choice.spec, reason), []).append(use.features)
+    return [f"{spec} on {', '.join(some)}, because {reason}" for (spec, reason), some in features.items()]
 
 
 @functools.cache
@@ -152,7 +235,7 @@ def reason_against_numba(*, gradients: bool = False) -> str | None:
     if (reason := _reason_against_importing_numba()) is not None:
         return reason
     try:
-        difference = _gradient_difference() if gradients else _embedding_difference()
+        difference = gradient_difference() if gradients else embedding_difference()
     except Exception as error:  # whatever Numba and LLVM raise on a system that they do not support
         message = str(error).strip().partition("\n")[0]
         return f"the fused engine does not compile ({type(error).__name__}: {message})"
@@ -173,69 +256,6 @@ def _reason_against_importing_numba() -> str | None:
     if platform.machine() in ("x86_64", "AMD64") and not get_host_cpu_features().get("avx2"):
         return "this processor has no AVX2"
     return None
-
-
-def _example(n_tracks: int) -> tuple[NetworkWeights, tuple[Any, ...], Normalization]:
-    """Return random weights, and frames, starts, lengths and normalization of tracks to check an engine with."""
-    n_bands = 40
-    rng = np.random.default_rng(0)
-    lengths = np.resize([9, 40, 1, 25], n_tracks)  # shorter than an excerpt
-    starts = np.cumsum(lengths) - lengths
-    frames = rng.normal(-50, 10, (int(lengths.sum()), n_bands)).astype(np.float32)
-    sizes = (2 * n_bands, 100, 50)
-    arrays = {
-        name: rng.uniform(-0.12, 0.12, shape).astype(np.float32) for name, shape in parameter_shapes(*sizes).items()
-    }
-    normalization = Normalization.fit(Moments.of(frames, starts, lengths))
-    return NetworkWeights(*sizes, arrays), (frames, starts, lengths), normalization
-
-
-def _embedding_difference() -> float:
-    """Compare embeddings of full tracks by the fused engine with numpy's; return the largest relative difference."""
-    from mirembed.training.engine.fused import FusedEngine
-
-    weights, (frames, starts, lengths), normalization = _example(n_tracks=3)
-    ours = FusedEngine(weights).embed_tracks(frames, starts, lengths, normalization)
-    inputs, _ = gather(frames, starts, lengths, np.zeros_like(starts), int(lengths.max()), normalization)
-    outputs = _gru(_gru(inputs.astype(np.float64), weights, "first"), weights, "second")  # [n_tracks, time, units]
-    theirs = np.array([of_track[:length].mean(axis=0) for of_track, length in zip(outputs, lengths, strict=True)])
-    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
-
-
-def _gru(inputs: NDArray[np.float64], weights: NetworkWeights, layer: str) -> NDArray[np.float64]:
-    """Compute one layer by numpy: states ``[n, time, units]`` from ``inputs [n, time, n_in]``."""
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    w_i, w_h, b_i, b_h = (weights.arrays[f"{layer}.{name}_l0"] for name in names)
-    state = np.zeros((len(inputs), w_h.shape[1]))
-    states = []
-    for frame in inputs.swapaxes(0, 1):
-        r_i, z_i, n_i = np.split(frame @ w_i.T + b_i, 3, axis=1)
-        r_h, z_h, n_h = np.split(state @ w_h.T + b_h, 3, axis=1)
-        reset, update = 1 / (1 + np.exp(-r_i - r_h)), 1 / (1 + np.exp(-z_i - z_h))
-        new = np.tanh(n_i + reset * n_h)
-        state = new + update * (state - new)
-        states.append(state)
-    return np.stack(states, axis=1)
-
-
-def _gradient_difference() -> float:
-    """Compare embeddings and gradients of excerpts with torch's; return the largest relative difference."""
-    import torch
-
-    from mirembed.training.engine.fused import FusedEngine
-    from mirembed.training.network import TorchEngine, one_thread
-
-    weights, (frames, starts, lengths), normalization = _example(n_tracks=20)  # more than a tile
-    network = weights.module()
-    direction = torch.from_numpy(np.random.default_rng(1).normal(size=(20, weights.units)).astype(np.float32))
-    values = []
-    with one_thread():
-        for engine in (TorchEngine(network), FusedEngine(network)):
-            embeddings = engine.embed_excerpts(frames, starts, lengths, np.zeros_like(starts), normalization)
-            # Not by `grad_outputs`, which makes torch import its compiler.
-            gradients = torch.autograd.grad((embeddings * direction).sum(), list(network.parameters()))
-            values.append([embeddings.detach(), *gradients])
-    return max(float((ours - theirs).abs().max() / theirs.abs().max()) for theirs, ours in zip(*values, strict=True))
 
 
 @contextmanager

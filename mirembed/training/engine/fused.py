@@ -6,6 +6,7 @@ The compiled code of `mirembed.training.engine.gru` checks nothing, so all its a
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,36 +19,51 @@ from mirembed.store.frame_file import Runs, reading_ahead
 from mirembed.training.engine import gru
 from mirembed.training.engine.gru import CHUNK, Gradient, Layer, Tape
 from mirembed.training.engine.vectors import LANES, ROWS
-from mirembed.training.excerpts import EXCERPT_FRAMES, Normalization
-from mirembed.training.weights import NetworkWeights, parameter_shapes
+from mirembed.training.excerpts import InputForm, Normalization
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.autograd import Function
 
-    from mirembed.training.network import EmbeddingNetwork
+    from mirembed.training.network import EmbeddingModule
 
 _ALIGNMENT = 64
 
 
-def supports(network: EmbeddingNetwork | NetworkWeights) -> bool:
-    """Return whether the fused engine can compute a network of this size on this device."""
-    sizes = (network.inputs, network.hidden, network.units)
-    return network.on_cpu and all(size % ROWS == 0 for size in sizes) and network.inputs // 2 >= LANES
+def parameter_shapes(inputs: int, hidden: int, units: int) -> list[tuple[int, ...]]:
+    """Return the shapes of the parameters in torch's order: of each layer W_i, W_h, b_i and b_h.
+
+    The rows of each hold the gates r, z and n.
+    """
+    return [
+        shape
+        for n_in, n in ((inputs, hidden), (hidden, units))
+        for shape in ((3 * n, n_in), (3 * n, n), (3 * n,), (3 * n,))
+    ]
 
 
 class FusedEngine:
-    """Computes the network with code compiled for this processor; an `Engine`.
+    """Computes two GRU layers and the mean over time with code compiled for this processor; an `Engine`.
 
     Parameters
     ----------
-    network : EmbeddingNetwork or NetworkWeights
-        One that this engine `supports`. Only an EmbeddingNetwork can embed excerpts, for its gradients.
+    network : EmbeddingModule, or sequence of ndarray
+        With the parameters of `parameter_shapes`, on the CPU. Only a module can embed excerpts, for its gradients.
+    sizes : (int, int)
+        Units of the two layers.
+    form : InputForm
+        With differences.
     """
 
-    def __init__(self, network: EmbeddingNetwork | NetworkWeights) -> None:
-        self._network = network
-        self._packing = Packing(network.inputs, network.hidden, network.units)
+    def __init__(
+        self,
+        network: EmbeddingModule | Sequence[NDArray[np.float32]],
+        sizes: tuple[int, int],
+        form: InputForm | None = None,
+    ) -> None:
+        self._network, self._form = network, form or InputForm()
+        self._units = sizes[1]
+        self._packing = Packing(self._arrays()[0].shape[1], *sizes)
         self._gradients = self._packing.gradients()
         self._tapes: list[tuple[Tape, Tape]] = []
         self._on_tape: _Tiles | None = None
@@ -61,10 +77,13 @@ class FusedEngine:
         normalization: Normalization,
     ) -> Tensor:
         """See `mirembed.training.engine.Engine`."""
-        assert not isinstance(self._network, NetworkWeights)  # noqa: S101
-        tiles = _tiles(frames, starts, lengths, offsets, EXCERPT_FRAMES, normalization)
+        assert not isinstance(self._network, Sequence)  # noqa: S101
+        tiles = _tiles(frames, starts, lengths, offsets, self._form.excerpt, normalization)
+        longest = self._form.padded(lengths)
+        if self._tapes and len(self._tapes[0][0].gates) < longest:
+            self._tapes.clear()
         while len(self._tapes) < len(tiles.n_frames):
-            self._tapes.append(self._packing.tapes(EXCERPT_FRAMES + 1, EXCERPT_FRAMES))
+            self._tapes.append(self._packing.tapes(longest + 1, longest))
         function: Any = _autograd_function()
         embeddings: Tensor = function.apply(self, tiles, *self._network.parameters())
         return embeddings
@@ -77,29 +96,35 @@ class FusedEngine:
         normalization: Normalization,
     ) -> NDArray[np.float32]:
         """See `mirembed.training.engine.Engine`."""
-        embeddings = np.zeros((len(starts), self._network.units), np.float32)
+        embeddings = np.zeros((len(starts), self._units), np.float32)
         if len(starts) == 0:
             return embeddings
         order = np.argsort(lengths, kind="stable")
         tiles = _tiles(frames, starts[order], lengths[order], np.zeros_like(order), None, normalization)
         layers = self._layers()
         tapes = self._packing.tapes(2, 1)
-        out = tiles.room(self._network.units)
+        out = tiles.room(self._packing.units)
         for tile in reading_ahead(frames, tiles.runs()):
             gru.forward(tiles.sequences, tile, tiles.n_frames[tile], *layers, *tapes, out)
-        embeddings[order] = tiles.by_track(out)
+        embeddings[order] = tiles.by_track(out, self._units)
         return embeddings
 
+    def _arrays(self) -> list[NDArray[np.float32]]:
+        """Return the parameters in torch's order, without a copy."""
+        if isinstance(self._network, Sequence):
+            return list(self._network)
+        return [parameter.detach().numpy() for parameter in self._network.parameters()]
+
     def _layers(self) -> tuple[Layer, Layer]:
-        return self._packing.layers(list(self._network.arrays.values()))
+        return self._packing.layers(self._arrays())
 
     def _forward(self, tiles: _Tiles) -> NDArray[np.float32]:
         self._layers_of_forward = self._layers()
         self._on_tape = tiles
-        out = tiles.room(self._network.units)
+        out = tiles.room(self._packing.units)
         for tile, n_frames in enumerate(tiles.n_frames):
             gru.forward(tiles.sequences, tile, n_frames, *self._layers_of_forward, *self._tapes[tile], out)
-        return tiles.by_track(out)
+        return tiles.by_track(out, self._units)
 
     def _backward(self, tiles: _Tiles, gradient: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         if self._on_tape is not tiles:
@@ -108,7 +133,7 @@ class FusedEngine:
         for layer in self._gradients:
             layer.weights[:] = 0
             layer.biases[:] = 0
-        room = tiles.in_lanes(gradient)
+        room = tiles.in_lanes(gradient, self._packing.units)
         for tile, n_frames in enumerate(tiles.n_frames):
             gru.backward(
                 tiles.sequences, tile, n_frames, *self._layers_of_forward, *self._tapes[tile], room, *self._gradients
@@ -153,15 +178,15 @@ class _Tiles:
         """Return an array for embeddings in lanes: ``[n_tiles, n_units, LANES]``."""
         return _aligned(len(self.n_frames), n_units, LANES)
 
-    def by_track(self, in_lanes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Rearrange ``[n_tiles, n_units, LANES]`` to ``[n_tracks, n_units]``."""
-        return np.ascontiguousarray(in_lanes.transpose(0, 2, 1).reshape(-1, in_lanes.shape[1])[: self.n_tracks])
+    def by_track(self, in_lanes: NDArray[np.float32], n_units: int) -> NDArray[np.float32]:
+        """Rearrange ``[n_tiles, n_units or more, LANES]`` to ``[n_tracks, n_units]``."""
+        rows = in_lanes.transpose(0, 2, 1).reshape(-1, in_lanes.shape[1])
+        return np.ascontiguousarray(rows[: self.n_tracks, :n_units])
 
-    def in_lanes(self, by_track: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Rearrange ``[n_tracks, n_units]`` to ``[n_tiles, n_units, LANES]``, with zeros in unused lanes."""
-        n_units = by_track.shape[1]
+    def in_lanes(self, by_track: NDArray[np.float32], n_units: int) -> NDArray[np.float32]:
+        """Rearrange ``[n_tracks, n_units or fewer]`` to ``[n_tiles, n_units, LANES]``, with zeros elsewhere."""
         filled = np.zeros((len(self.n_frames) * LANES, n_units), np.float32)
-        filled[: self.n_tracks] = by_track
+        filled[: self.n_tracks, : by_track.shape[1]] = by_track
         lanes = self.room(n_units)
         lanes[:] = filled.reshape(-1, LANES, n_units).transpose(0, 2, 1)
         return lanes
@@ -176,9 +201,9 @@ def _tiles(
     normalization: Normalization,
 ) -> _Tiles:
     """Check a batch and lay it out, with up to ``n_frames`` frames of each track from its offset on."""
-    n_bands = len(normalization.mean)
-    if frames.dtype != np.float32 or frames.ndim != 2 or frames.shape[1] != n_bands or not frames.flags.c_contiguous:
-        raise ValueError(f"frames are {frames.dtype} {frames.shape}; expected float32 [total frames, {n_bands}]")
+    n_values = len(normalization.mean)
+    if frames.dtype != np.float32 or frames.ndim != 2 or frames.shape[1] != n_values or not frames.flags.c_contiguous:
+        raise ValueError(f"frames are {frames.dtype} {frames.shape}; expected float32 [total frames, {n_values}]")
     if len(starts) == 0:
         raise ValueError("there is no track to embed")
     outside = (starts < 0) | (starts + lengths > len(frames)) | (offsets < 0) | (offsets >= lengths)
@@ -214,18 +239,33 @@ class Packing:
     Both orders are permutations. They are found once, by arranging the indices of the elements in place of the
     elements; a step of training then costs one `numpy.take` each way.
 
+    The compiled code takes sizes that are multiples of ROWS. Others are filled up with inputs and units whose weights
+    are 0: such a unit stays 0, and so do all gradients through it.
+
     Parameters
     ----------
     n_in, n_hidden, n_units : int
-        Sizes of the input and of the two layers: multiples of ROWS.
+        Sizes of the input and of the two layers.
+
+    Attributes
+    ----------
+    units : int
+        ``n_units``, filled up.
     """
 
     def __init__(self, n_in: int, n_hidden: int, n_units: int) -> None:
-        self.sizes = [(n_in, n_hidden), (n_hidden, n_units)]
-        self.shapes = list(parameter_shapes(n_in, n_hidden, n_units).values())
+        self.true_sizes = [(n_in, n_hidden), (n_hidden, n_units)]
+        filled = [_filled(size, ROWS) for size in (n_in, n_hidden, n_units)]
+        self.sizes = list(itertools.pairwise(filled))
+        self.units = filled[-1]
+        self.shapes = parameter_shapes(n_in, n_hidden, n_units)
         # The compiled code adds up two biases. Where there is one, the other is the zero after all parameters.
         zero = sum(math.prod(shape) for shape in self.shapes)
-        indices = _split(np.arange(zero), self.shapes)
+        filled_shapes = parameter_shapes(*filled)
+        indices = [
+            _fill_up(index, shape, zero)
+            for index, shape in zip(_split(np.arange(zero), self.shapes), filled_shapes, strict=True)
+        ]
         packed = [_panels(indices[first], indices[first + 1]) for first in (0, 4)]
         self._packed_shapes = [[panels.shape for panels in layer] for layer in packed]
         self._weights = np.concatenate([panels.ravel() for layer in packed for panels in layer])
@@ -270,19 +310,37 @@ class Packing:
     def _gradient_order(self) -> NDArray[np.int64]:
         order = []
         start = 0
-        for i, n in self.sizes:
+        for (i, n), true in zip(self.sizes, self.true_sizes, strict=True):
             columns = _filled(3 * n)
             weights = start + np.arange((i + n) * columns).reshape(i + n, columns)
             biases = start + weights.size + np.arange(4 * n)
             from_inputs, from_state = weights[:i, : 3 * n].T, weights[i:, : 3 * n].T  # gates n, r, z; gates r, z, c
-            order += [np.roll(from_inputs, -n, axis=0), from_state, np.roll(biases[: 3 * n], -n), biases[n:]]
+            order += [
+                _cut(np.roll(from_inputs, -n, axis=0), *true),
+                _cut(from_state, true[1], true[1]),
+                _cut(np.roll(biases[: 3 * n], -n), *true),
+                _cut(biases[n:], *true),
+            ]
             start += weights.size + biases.size
         return np.concatenate([part.ravel() for part in order])
 
 
-def _filled(size: int) -> int:
-    """Round up to a multiple of LANES."""
-    return -(-size // LANES) * LANES
+def _filled(size: int, unit: int = LANES) -> int:
+    """Round up to a multiple of a unit."""
+    return -(-size // unit) * unit
+
+
+def _fill_up(index: NDArray[np.int64], shape: tuple[int, ...], filling: int) -> NDArray[np.int64]:
+    """Fill up a parameter, ``[3 n]`` or ``[3 n, n_in]``, to a larger shape, gate by gate."""
+    gates, larger = index.reshape(3, -1, *index.shape[1:]), (3, shape[0] // 3, *shape[1:])
+    widths = [(0, new - old) for new, old in zip(larger, gates.shape, strict=True)]
+    return np.pad(gates, widths, constant_values=filling).reshape(shape)
+
+
+def _cut(index: NDArray[np.int64], n_in: int, n: int) -> NDArray[np.int64]:
+    """Take what `_fill_up` has added from a parameter of a layer of ``n`` units."""
+    gates = index.reshape(3, -1, *index.shape[1:])[:, :n]
+    return gates if index.ndim == 1 else gates[:, :, :n_in]
 
 
 def _aligned(*shape: int) -> NDArray[np.float32]:

@@ -110,13 +110,13 @@ class Gradient(NamedTuple):
 class Sequences(NamedTuple):
     """The sequences of all tiles, and how their frames become inputs."""
 
-    frames: NDArray[np.float32]  # [total_frames, n_bands], dB
+    frames: NDArray[np.float32]  # [total_frames, n_values]
     first: NDArray[np.int64]  # [n_tiles, LANES]: first row of the track
     offset: NDArray[np.int64]  # [n_tiles, LANES]: frames of the track before the sequence
     length: NDArray[np.int64]  # [n_tiles, LANES]: frames of the sequence
     weight: NDArray[np.float32]  # [n_tiles, LANES]: of each frame in the sum over time
-    mean: NDArray[np.float32]  # [n_bands]
-    scale: NDArray[np.float32]  # [n_bands]: 1 / standard deviation
+    mean: NDArray[np.float32]  # [n_values]
+    scale: NDArray[np.float32]  # [n_values]: 1 / standard deviation
 
 
 # ---- one frame of one layer ---------------------------------------------------------------------------------------
@@ -185,35 +185,35 @@ def forward_frame(first, second, inputs1, inputs2, gates1, gates2, now, after, a
 
 
 @compiled
-def gather(sequences, tile, time, lane_rows, bands):
-    """Write the raw frames ``time`` of a tile to ``bands [n_bands (filled up), LANES]``.
+def gather(sequences, tile, time, lane_rows, raw):
+    """Write the raw frames ``time`` of a tile to ``raw [n_values (filled up), LANES]``.
 
     Before the start of a track and beyond the end of a sequence the nearest frame is repeated.
     """
-    n_bands = sequences.frames.shape[1]
+    n_values = sequences.frames.shape[1]
     for lane in range(LANES):
         frame = min(time, sequences.length[tile, lane] - 1)
         row = sequences.first[tile, lane] + max(0, sequences.offset[tile, lane] + frame)
-        for band in range(0, n_bands - LANES, LANES):
-            store(lane_rows, (lane, band), load(sequences.frames, (row, band)))
-        store(lane_rows, (lane, n_bands - LANES), load(sequences.frames, (row, n_bands - LANES)))
-    for band in range(0, bands.shape[0], LANES):
-        transpose(lane_rows, (0, band), lane_rows.shape[1], bands, (band, 0), LANES)
+        for column in range(0, n_values - LANES, LANES):
+            store(lane_rows, (lane, column), load(sequences.frames, (row, column)))
+        store(lane_rows, (lane, n_values - LANES), load(sequences.frames, (row, n_values - LANES)))
+    for column in range(0, raw.shape[0], LANES):
+        transpose(lane_rows, (0, column), lane_rows.shape[1], raw, (column, 0), LANES)
 
 
 @compiled
-def read_frame(sequences, tile, time, lane_rows, bands, before, inputs, at):
-    """Write normalized bands and their first differences to ``inputs[at]``.
+def read_frame(sequences, tile, time, lane_rows, raw, before, inputs, at):
+    """Write normalized values and their first differences to ``inputs[at]``.
 
-    ``before [n_bands (filled up), LANES]`` holds the previous frame, and afterwards this one.
+    ``before [n_values (filled up), LANES]`` holds the previous frame, and afterwards this one.
     """
-    n_bands = sequences.frames.shape[1]
-    gather(sequences, tile, time, lane_rows, bands)
-    for band in range(n_bands):
-        value, scale = load(bands, (band, 0)), splat(sequences.scale[band])
-        store(inputs, (at, band, 0), (value - splat(sequences.mean[band])) * scale)
-        store(inputs, (at, n_bands + band, 0), (value - load(before, (band, 0))) * scale)
-        store(before, (band, 0), value)
+    n_values = sequences.frames.shape[1]
+    gather(sequences, tile, time, lane_rows, raw)
+    for column in range(n_values):
+        value, scale = load(raw, (column, 0)), splat(sequences.scale[column])
+        store(inputs, (at, column, 0), (value - splat(sequences.mean[column])) * scale)
+        store(inputs, (at, n_values + column, 0), (value - load(before, (column, 0))) * scale)
+        store(before, (column, 0), value)
 
 
 @compiled
@@ -238,7 +238,7 @@ def forward(sequences, tile, n_frames, first, second, tape1, tape2, embeddings):
     n_in, n1, n2 = first.new.shape[1], first.candidate.shape[1], second.candidate.shape[1]
     filled = (sequences.frames.shape[1] + LANES - 1) // LANES * LANES
     lane_rows = np.zeros((LANES, filled), np.float32)
-    bands, before = np.zeros((filled, LANES), np.float32), np.zeros((filled, LANES), np.float32)
+    raw, before = np.zeros((filled, LANES), np.float32), np.zeros((filled, LANES), np.float32)
     weights, part = np.zeros(LANES, np.float32), np.zeros((n2, LANES), np.float32)
     tape1.inputs[0, n_in:] = 0
     tape2.inputs[0, n1:] = 0
@@ -247,7 +247,7 @@ def forward(sequences, tile, n_frames, first, second, tape1, tape2, embeddings):
     for time in range(n_frames):
         now, after = time % tape1.inputs.shape[0], (time + 1) % tape1.inputs.shape[0]
         at = time % tape1.gates.shape[0]
-        read_frame(sequences, tile, time, lane_rows, bands, before, tape1.inputs, now)
+        read_frame(sequences, tile, time, lane_rows, raw, before, tape1.inputs, now)
         forward_frame(first, second, tape1.inputs, tape2.inputs, tape1.gates, tape2.gates, now, after, at)
         weight = frame_weights(sequences, tile, time, weights)
         for unit in range(n2):

@@ -1,0 +1,146 @@
+"""One dataset of a store: its tracks, the files that failed, and ``dataset.json``. It holds no frames."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from mirembed.errors import StoreError, StoreWriteError
+from mirembed.store.files import (
+    exclusive,
+    read_json,
+    read_table,
+    remove_leftovers,
+    write_json,
+    write_table,
+)
+from mirembed.store.rows import (
+    DatasetInfo,
+    Failure,
+    StoredTrack,
+    label_names,
+    stored_tracks,
+    task_from_json,
+    task_to_json,
+    tracks_table,
+)
+
+INFO, TRACKS, FAILURES = "dataset.json", "tracks.parquet", "failures.parquet"
+
+
+class DatasetStore:
+    """The tracks of one dataset.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._info, self._tracks, self._failures = (folder / name for name in (INFO, TRACKS, FAILURES))
+
+    @property
+    def exists(self) -> bool:
+        """Whether the dataset has been extracted."""
+        return self._info.exists()
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the exclusive right to write, which ends with the process at the latest.
+
+        Raises
+        ------
+        StoreBusyError
+            Another process holds it.
+        """
+        busy = f"another process is writing to {self.folder}; wait until it ends, or use another --store"
+        with exclusive(self.folder, busy):
+            remove_leftovers(self.folder)
+            try:
+                yield
+            finally:
+                remove_leftovers(self.folder)
+
+    def info(self) -> DatasetInfo:
+        """Read ``dataset.json``.
+
+        Raises
+        ------
+        StoreError
+            It is missing or damaged.
+        """
+        content = read_json(self._info)
+        try:
+            return DatasetInfo(**{**content, "task": task_from_json(content["task"])})
+        except (KeyError, TypeError) as error:
+            raise StoreError(
+                f"{self._info} is damaged ({error}); delete it and run `mirembed extract` again with --dataset and "
+                "--audio: nothing is decoded again"
+            ) from error
+
+    def write_info(self, info: DatasetInfo) -> None:
+        """Write ``dataset.json``."""
+        write_json(self._info, {**asdict(info), "task": task_to_json(info.task)})
+
+    def tracks(self) -> list[StoredTrack]:
+        """Return the tracks, sorted by id.
+
+        Raises
+        ------
+        StoreError
+            The table is damaged, or has other label columns than ``dataset.json`` says.
+        """
+        if not self._tracks.exists():
+            return []
+        task, table = self.info().task, read_table(self._tracks)
+        try:
+            return stored_tracks(table, task)
+        except (KeyError, TypeError) as error:
+            raise StoreError(
+                f"{self._tracks} does not have the labels {', '.join(label_names(task))} of {INFO}; delete both and "
+                "run `mirembed extract` again with --dataset and --audio: nothing is decoded again"
+            ) from error
+
+    def n_listed(self) -> int:
+        """Return the number of tracks that have a recording and are still listed."""
+        return sum(track.listed and track.recording is not None for track in self.tracks())
+
+    def write_tracks(self, tracks: Iterable[StoredTrack], info: DatasetInfo) -> None:
+        """Replace the tracks.
+
+        Raises
+        ------
+        StoreWriteError
+            The table cannot be written, or the folder has vanished.
+        """
+        self._require_present()
+        write_table(self._tracks, tracks_table(tracks, info.task))
+
+    def failures(self) -> list[Failure]:
+        """Return the files that failed."""
+        return [Failure(**row) for row in read_table(self._failures).to_pylist()] if self._failures.exists() else []
+
+    def write_failures(self, failures: Iterable[Failure]) -> None:
+        """Replace the table of failures.
+
+        Raises
+        ------
+        StoreWriteError
+            The table cannot be written, or the folder has vanished.
+        """
+        import pyarrow as pa
+
+        self._require_present()
+        texts = [(name, pa.string()) for name in ("id", "path", "features", "reason", "retry")]
+        schema = pa.schema([*texts, ("file_size", pa.int64()), ("file_mtime_ns", pa.int64())])
+        write_table(self._failures, pa.Table.from_pylist([asdict(failure) for failure in failures], schema=schema))
+
+    def _require_present(self) -> None:
+        """Refuse to begin a second store under the mount point of a drive that held the first."""
+        if not self.exists:
+            raise StoreWriteError(
+                f"{self.folder} vanished while it was being written; bring it back and run the same command again"
+            )

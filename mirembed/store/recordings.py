@@ -1,0 +1,72 @@
+"""Recognize the files whose recordings a store has, so that they need not be decoded."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from mirembed.audio.files import file_hash, file_stamp, printable
+from mirembed.errors import StoreError
+from mirembed.store.root import Store
+
+
+def durations(store: Store) -> dict[str, float]:
+    """Return the duration, in seconds, of every recording for which a store has frames.
+
+    Raises
+    ------
+    StoreError
+        A shard is damaged.
+    """
+    found: dict[str, float] = {}
+    for shards in store.all_features():
+        for name, (seconds,) in shards.columns("duration").items():
+            found[name] = max(seconds, found.get(name, 0.0))  # 0 where the features did not need the audio
+    return found
+
+
+def absolute(path: Path) -> str:
+    """Return a path as tables hold it: absolute, and with bytes that are not UTF-8 escaped; links are not followed."""
+    return printable(Path(os.path.abspath(path)))  # noqa: PTH100
+
+
+class KnownRecordings:
+    """The recordings for which a store has frames or tracks.
+
+    Parameters
+    ----------
+    store : Store
+        What is damaged in it is left out.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._by_stamp: dict[tuple[str, int, int], str] = {}
+        self._by_size: dict[int, set[str]] = {}
+        for dataset in store.datasets():
+            with contextlib.suppress(StoreError):
+                for track in dataset.tracks():
+                    if track.recording is not None:
+                        self._by_stamp[track.path, track.file_size, track.file_mtime_ns] = track.recording
+                        self._by_size.setdefault(track.file_size, set()).add(track.recording)
+        for shards in store.all_features():
+            with contextlib.suppress(StoreError):
+                for name, (size,) in shards.columns("file_size").items():
+                    self._by_size.setdefault(size, set()).add(name)
+
+    def of(self, path: Path) -> str | None:
+        """Return the recording of a file, or None if the store does not have it."""
+        return self.by_stamp(path) or (self.by_content(path) if self.has_size(path) else None)
+
+    def by_stamp(self, path: Path) -> str | None:
+        """Return the recording that a dataset found in a file of this path, size and modification time."""
+        return self._by_stamp.get((absolute(path), *file_stamp(path)))
+
+    def has_size(self, path: Path) -> bool:
+        """Whether a recording has the size of this file, so that it is worth reading."""
+        return file_stamp(path)[0] in self._by_size
+
+    def by_content(self, path: Path) -> str | None:
+        """Return the recording with the bytes of this file, which is read."""
+        recording = file_hash(path)
+        return recording if recording in self._by_size.get(file_stamp(path)[0], ()) else None
