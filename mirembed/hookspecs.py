@@ -268,6 +268,12 @@ class Features(Protocol):
         in ``digest``.
     ``backend`` : str
         The library that computes the frames, where there is a choice. It is recorded with each recording.
+
+    One method is optional:
+
+    ``unmatched(tracks)``
+        Receives the `Track` objects of a dataset before anything is computed, and returns the names of whatever matches
+        none of them, such as rows of a table; the user is told.
     """
 
     values: int

@@ -91,6 +91,17 @@ def test_a_track_that_a_table_lacks_is_a_failure_of_these_features_alone(mirembe
     assert rows == {"logmel": 12, "vectors": 11}
 
 
+def test_entries_that_no_track_matches_are_named(mirembed: Command, audio: Path) -> None:
+    file = vectors(audio)
+    with file.open("a", encoding="utf-8") as table:
+        table.write(file.read_text().splitlines()[1].replace("high-0", "nobody") + "\n")
+    flags = ["--features", f"vectors:file={file}"]
+    found = mirembed("extract", "--dataset", "folder", "--audio", audio, *flags)
+    [line] = [line for line in found.stderr.splitlines() if "no track" in line]
+    assert "nobody" in line
+    assert n_rows(mirembed.folder, "vectors") == 12
+
+
 @pytest.mark.parametrize(("how", "fact"), [("nan", "NaN"), ("width", "3]"), ("none", "no frames"), ("list", "list")])
 def test_a_plugin_that_breaks_its_word_is_named(
     how: str, fact: str, mirembed: Command, audio: Path, plugins: Path

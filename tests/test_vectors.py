@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from mirembed import AudioError, SamplesAudio
+from mirembed import AudioError, SamplesAudio, Track
 from mirembed.errors import ParameterError
 from mirembed.features import resolve_features
 from mirembed.registry import Registry
@@ -175,6 +175,13 @@ def test_a_track_that_is_named_in_another_way_is_found_by_it_on_advice(path: str
     with pytest.raises(AudioError, match=f"by={by} finds"):
         Vectors(file).extract(track)
     assert Vectors(file, by=by).extract(track).shape == (1, 1)
+
+
+def test_entries_that_no_track_matches_are_found(tmp_path: Path) -> None:
+    vectors = Vectors(csv(tmp_path / "v.csv", "id,a\nx,1\ny,2\nz,3\n"))
+    tracks = [Track(name, Path("/music") / name, "low") for name in ("y", "x.wav")]
+    assert vectors.unmatched(tracks) == ["z"]
+    assert vectors.unmatched([]) == ["x", "y", "z"]
 
 
 def test_the_digest_is_of_the_content(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def extract(
     from mirembed.datasets.catalog import list_dataset
     from mirembed.extract import ExtractOptions, MaxFailures, features_to_extract
     from mirembed.extract import extract as run
-    from mirembed.features.compute import create_features
+    from mirembed.features.compute import create_features, unmatched_notes
     from mirembed.store import Store
     from mirembed.workers.executor import executor as on_executor
 
@@ -68,11 +68,14 @@ def extract(
     place = Store(store)
     spec = dataset or place.only_spec()
     wanted = features_to_extract(registry, place.dataset(spec), features or [])
+    parts = [part for one in wanted for part in one.parts]
     if backend != "auto":  # otherwise each worker finds out for itself
-        for part in (part for one in wanted for part in one.parts):
+        for part in parts:
             create_features(registry, part, backend)
     with EventProgress() if json else ConsoleProgress() as progress, on_executor(executor, scheduler, jobs):
         listing, folder = list_dataset(registry, spec, audio, place, progress)
+        for note in unmatched_notes(registry, parts, listing.tracks):
+            progress.note(note)
         place.create()
         summary = run(
             place,

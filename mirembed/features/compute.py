@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mirembed.audio.decoding import FileAudio, Sound, read_recording
 from mirembed.errors import AudioError, MirembedError, MismatchError, PluginError
 from mirembed.features.info import FeaturesPart, describe_features
-from mirembed.hookspecs import Audio, Features
+from mirembed.hookspecs import Audio, Features, Track
+from mirembed.progress import first_names
 from mirembed.registry import Registry, plugin_code
 from mirembed.specs import Spec
 
@@ -68,6 +69,25 @@ def create_features(registry: Registry, part: FeaturesPart, backend: str = "auto
             "command again"
         )
     return features
+
+
+def unmatched_notes(registry: Registry, parts: Sequence[FeaturesPart], tracks: Sequence[Track]) -> list[str]:
+    """Return a note for each features that have something no track matches, such as rows of a table.
+
+    Raises
+    ------
+    PluginError
+        A plugin fails to tell.
+    """
+    notes = []
+    for part in parts:
+        features = registry.create("features", Spec.parse(part.spec))
+        if hasattr(features, "unmatched"):
+            with plugin_code(f"{part.origin} fails to compare what it has with the tracks"):
+                names = [str(name) for name in features.unmatched(tracks)]
+            if names:
+                notes.append(f"{part.spec}: no track matches {first_names(names, 3)}")
+    return notes
 
 
 def compute(features: Sequence[tuple[FeaturesPart, Features]], path: Path, ids: tuple[str, ...] = ()) -> Computed:

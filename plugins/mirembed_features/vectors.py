@@ -9,14 +9,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed import Audio, AudioError
+from mirembed import Audio, AudioError, Track
 
 KEY_COLUMNS = ("id", "path")
 """A table names its tracks in a column, or an array, of one of these names."""
@@ -102,11 +102,11 @@ class Vectors:
         by = self._by if self._by != "auto" else "id" if audio.ids else "path"
         if by == "id" and not audio.ids:
             raise AudioError(f"{self._file} names tracks by id, and no dataset lists this file; use by=path")
-        exact, found = self._names(audio, by), self._entries(audio, by)
+        exact, found = self._names(audio.path, audio.ids, by), self._entries(audio.path, audio.ids, by)
         if not found:
             some = ", ".join(map(repr, list(self._arrays)[:2]))
-            others = [other for other in get_args(By)[1:] if self._entries(audio, other)]
-            hint = f"; by={others[0]} finds {self._entries(audio, others[0])[0]!r}" if others else ""
+            entries = {other: self._entries(audio.path, audio.ids, other) for other in get_args(By)[1:]}
+            hint = next((f"; by={other} finds {names[0]!r}" for other, names in entries.items() if names), "")
             raise AudioError(
                 f"{self._file} has no entry for {by} {exact[0]!r}{hint}; it has {len(self._arrays)}: {some} ..."
             )
@@ -117,23 +117,28 @@ class Vectors:
             raise AudioError(f"{self._file}: {found[0]!r} also matches {self._used[found[0]]}; use whole ids or paths")
         return found[0]
 
-    def _entries(self, audio: Audio, by: str) -> list[str]:
-        """Return the names in the file that fit the recording."""
-        exact = self._names(audio, by)
+    def unmatched(self, tracks: Sequence[Track]) -> list[str]:
+        """Return the names in the file that none of the tracks of a dataset has."""
+        by = self._by if self._by != "auto" else "id"
+        return sorted(set(self._arrays).difference(*(self._entries(one.path, (one.id,), by) for one in tracks)))
+
+    def _entries(self, path: Path, ids: Sequence[str], by: str) -> list[str]:
+        """Return the names in the file that fit a recording."""
+        exact = self._names(path, ids, by)
         names = exact if by in ("name", "stem") else [*exact, *map(_without_suffix, exact)]
         return sorted({name for name in names if name in self._arrays})
 
-    def _names(self, audio: Audio, by: str) -> list[str]:
-        """Return what the recording may be called, the first as an example for messages."""
+    def _names(self, path: Path, ids: Sequence[str], by: str) -> list[str]:
+        """Return what a recording may be called, the first as an example for messages."""
         if by == "name":
-            return [audio.path.name]
+            return [path.name]
         if by == "stem":
-            return [audio.path.stem]
+            return [path.stem]
         if by == "id":
-            return list(audio.ids)
+            return list(ids)
         folder = self._file if self._file.is_dir() else self._file.parent
-        places = [(audio.path.absolute(), folder.absolute()), (audio.path.resolve(), folder.resolve())]
-        return [name for path, start in places for name in (os.path.relpath(path, start), str(path))]
+        places = [(path.absolute(), folder.absolute()), (path.resolve(), folder.resolve())]
+        return [name for place, start in places for name in (os.path.relpath(place, start), str(place))]
 
 
 def _without_suffix(name: str) -> str:
