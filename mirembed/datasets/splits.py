@@ -156,9 +156,9 @@ def make_folds(
     if n_folds < 2:
         raise EvaluationError(f"--cv is {n_folds}: cross-validation needs at least 2 folds")
     codes, notes = _group_codes(scheme, groups)
-    things, count = ("tracks", len(labels)) if codes is None else ("groups", len(np.unique(codes)))
+    thing, count = ("track", len(labels)) if codes is None else ("group", len(np.unique(codes)))
     if count < n_folds:
-        raise EvaluationError(f"{count} {things} cannot make {n_folds} folds: use fewer folds (--cv)")
+        raise EvaluationError(f"{counted(count, thing)} cannot make {n_folds} folds: use fewer folds (--cv)")
     notes += _check_classes(task, labels, scheme, n_folds)
     grouped = StratifiedGroupKFold if isinstance(task, Classification) else GroupKFold
     splitter = {"random": KFold, "stratified": StratifiedKFold, "grouped": grouped}[scheme]
