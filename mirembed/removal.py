@@ -75,8 +75,8 @@ def _model(store: Store, name: str) -> Iterator[Removal]:
     if name in names_being_fitted(store.models):
         raise StoreBusyError(f"another process is fitting the model {name}; wait until it ends")
     yield Removal(f"the model {name}", size_of(folder), functools.partial(delete, folder))
-    if (embeddings := store.embeddings(name).folder).exists():
-        yield Removal(f"the embeddings of the model {name}", size_of(embeddings), functools.partial(delete, embeddings))
+    if store.embeddings(name).folder.exists():
+        yield from _embeddings(store, name)
 
 
 def _embeddings(store: Store, name: str) -> Iterator[Removal]:

@@ -195,7 +195,9 @@ def _blaming(origin: str, step: Callable[[], T]) -> T:
     except BaseException as error:
         if os.environ.get("MIREMBED_DEBUG"):
             traceback.print_exception(error)
-        text = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+        from mirembed.registry.plugins import one_line
+
         raise PluginError(
-            f"{origin} fails: {text}\nreport it to that plugin's authors, with the output under MIREMBED_DEBUG=1"
+            f"{origin} fails: {one_line(error)}\n"
+            "report it to that plugin's authors, with the output under MIREMBED_DEBUG=1"
         ) from error

@@ -41,6 +41,10 @@ class FeaturesPart:
     hop: float | None
     digest: str
 
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON."""
+        return {**asdict(self), "plugin": dict(self.plugin)}
+
     @property
     def origin(self) -> str:
         """Their name for error messages: ``features chroma of mirembed-extra 1.0``."""
@@ -79,7 +83,7 @@ class FeaturesInfo:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON."""
-        return {"spec": self.spec, "parts": [{**asdict(part), "plugin": dict(part.plugin)} for part in self.parts]}
+        return {"spec": self.spec, "parts": [part.to_json() for part in self.parts]}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> FeaturesInfo:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.config import Approach, Settings
+from mirembed.config import Settings
 from mirembed.differences import describe
 from mirembed.errors import EvaluationError, MismatchError, SpecError
 from mirembed.fit.job import Job, fit_models, training_provenance
@@ -23,6 +23,7 @@ from mirembed.fit.resolve import (
     describe_settings,
     resolve_settings,
 )
+from mirembed.fit.saved import learned_approach, network_origin
 from mirembed.hookspecs import Classification, Regression
 from mirembed.models.estimators import check_storable
 from mirembed.models.learners import check_learners, describe_learner, fit_learner
@@ -263,13 +264,13 @@ def transfer(
     frames = tracks.frames[features.spec]
     _check_trainable(tracks)
     check_learners(registry, [learner], tracks.task)
-    approach = Approach("fl") if made["approach"] == "nn" else Approach.parse(made["approach"])
+    approach = learned_approach(made)
     described = describe_learner(registry, learner, [approach])
     settings = {**made["settings"], "learners": {str(learner): described}}
     dataset = {"spec": tracks.info.spec, "digest": tracks.digest}
     configuration = {**settings, "network": made["digest"], "dataset": dataset, "name": name, **environment()}
     digest = content_digest(configuration)
-    origin = made.get("network_from", made)
+    origin = network_origin(made)
     provenance = {
         **training_provenance(tracks, settings, made["seed"], command),
         "fit": digest,

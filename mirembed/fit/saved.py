@@ -17,6 +17,18 @@ from mirembed.store import Store
 from mirembed.store.tracks import Tracks
 
 
+def learned_approach(provenance: Mapping[str, Any]) -> Approach:
+    """Return the approach that a model's network was trained for, with a learner in place of an output layer."""
+    made: str = provenance["approach"]
+    return Approach("fl") if made == "nn" else Approach.parse(made)
+
+
+def network_origin(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the provenance of the model that a model's network was trained for: another one, if it was transferred."""
+    found: Mapping[str, Any] = provenance.get("network_from", provenance)
+    return found
+
+
 @dataclass(frozen=True)
 class SavedNetwork:
     """The network of a saved model.
@@ -58,19 +70,12 @@ class SavedNetwork:
 
     @property
     def learned(self) -> Approach:
-        """The approach that the network was trained for, with a learner in place of an output layer."""
-        made: str = self.provenance["approach"]
-        return Approach("fl") if made == "nn" else Approach.parse(made)
-
-    @property
-    def origin(self) -> Mapping[str, Any]:
-        """The provenance of the model that the network was trained for, if this one was transferred."""
-        found: Mapping[str, Any] = self.provenance.get("network_from", self.provenance)
-        return found
+        """See `learned_approach`."""
+        return learned_approach(self.provenance)
 
     def described(self) -> dict[str, Any]:
         """Return what identifies the network, as JSON."""
-        origin = self.origin
+        origin = network_origin(self.provenance)
         return {
             "name": self.folder.name,
             "digest": self.provenance["digest"],

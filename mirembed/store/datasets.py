@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 
-from mirembed.errors import StoreError, StoreWriteError
-from mirembed.store.files import (
-    exclusive,
-    read_json,
-    read_table,
-    remove_leftovers,
-    write_json,
-    write_table,
-)
+from mirembed.errors import StoreError
+from mirembed.store.files import only_writer, read_json, read_table, require_present, write_json, write_table
 from mirembed.store.rows import (
     DatasetInfo,
     Failure,
@@ -47,8 +40,7 @@ class DatasetStore:
         """Whether the dataset has been extracted."""
         return self._info.exists()
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Hold the exclusive right to write, which ends with the process at the latest.
 
         Raises
@@ -56,13 +48,7 @@ class DatasetStore:
         StoreBusyError
             Another process holds it.
         """
-        busy = f"another process is writing to {self.folder}; wait until it ends, or use another --store"
-        with exclusive(self.folder, busy):
-            remove_leftovers(self.folder)
-            try:
-                yield
-            finally:
-                remove_leftovers(self.folder)
+        return only_writer(self.folder)
 
     def info(self) -> DatasetInfo:
         """Read ``dataset.json``.
@@ -116,7 +102,7 @@ class DatasetStore:
         StoreWriteError
             The table cannot be written, or the folder has vanished.
         """
-        self._require_present()
+        require_present(self._info)
         write_table(self._tracks, tracks_table(tracks, info.task))
 
     def failures(self) -> list[Failure]:
@@ -133,14 +119,7 @@ class DatasetStore:
         """
         import pyarrow as pa
 
-        self._require_present()
+        require_present(self._info)
         texts = [(name, pa.string()) for name in ("id", "path", "features", "reason", "retry")]
         schema = pa.schema([*texts, ("file_size", pa.int64()), ("file_mtime_ns", pa.int64())])
         write_table(self._failures, pa.Table.from_pylist([asdict(failure) for failure in failures], schema=schema))
-
-    def _require_present(self) -> None:
-        """Refuse to begin a second store under the mount point of a drive that held the first."""
-        if not self.exists:
-            raise StoreWriteError(
-                f"{self.folder} vanished while it was being written; bring it back and run the same command again"
-            )

@@ -11,18 +11,18 @@ import json
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirembed.errors import MismatchError, StoreBusyError, StoreError, StoreWriteError
+from mirembed.errors import MismatchError, StoreBusyError, StoreError
 from mirembed.features.info import FeaturesPart
 from mirembed.store.files import (
-    exclusive,
+    busy_message,
+    only_writer,
     read_json,
     read_table,
     reading_parquet,
-    remove_leftovers,
+    require_present,
     shared,
     table_writer,
     write_json,
@@ -82,7 +82,7 @@ class FeatureShards:
     def create(self, part: FeaturesPart) -> None:
         """Write ``_features.json`` unless it is there."""
         if not self.exists:
-            write_json(self._info, {**asdict(part), "plugin": dict(part.plugin)})
+            write_json(self._info, part.to_json())
 
     def adding(self) -> AbstractContextManager[None]:
         """Hold the right to add shards, as other processes may at the same time.
@@ -92,10 +92,9 @@ class FeatureShards:
         StoreBusyError
             Another process holds the `lock`.
         """
-        return shared(self.folder, self._busy)
+        return shared(self.folder, busy_message(self.folder))
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Hold the exclusive right to write, which ends with the process at the latest.
 
         Raises
@@ -103,16 +102,7 @@ class FeatureShards:
         StoreBusyError
             Another process is writing.
         """
-        with exclusive(self.folder, self._busy):
-            remove_leftovers(self.folder)
-            try:
-                yield
-            finally:
-                remove_leftovers(self.folder)
-
-    @property
-    def _busy(self) -> str:
-        return f"another process is writing to {self.folder}; wait until it ends, or use another --store"
+        return only_writer(self.folder)
 
     def shards(self) -> list[Path]:
         """Return the shard files, oldest first."""
@@ -137,11 +127,7 @@ class FeatureShards:
         StoreWriteError
             The shard cannot be written, or the folder has vanished.
         """
-        # Otherwise a second store would begin under the mount point of a drive that held the first.
-        if not self.exists:
-            raise StoreWriteError(
-                f"{self.folder} vanished while it was being written; bring it back and run the same command again"
-            )
+        require_present(self._info)
         with self.shard_writer(self.next_shard(), part) as writer:
             writer.write_table(recordings_table(rows, part), row_group_size=ROWS_PER_GROUP)
 

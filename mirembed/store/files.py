@@ -143,6 +143,43 @@ def shared(folder: Path, busy: str) -> Iterator[None]:
         yield
 
 
+def busy_message(folder: Path) -> str:
+    """Return what a second process is told about a folder of the store that another one is writing to."""
+    return f"another process is writing to {folder}; wait until it ends, or use another --store"
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Hold the `exclusive` right to write into a folder of the store, without the leftovers of killed processes.
+
+    Raises
+    ------
+    StoreBusyError
+        Another process is writing.
+    StoreWriteError
+        The folder cannot be written.
+    """
+    with exclusive(folder, busy_message(folder)):
+        remove_leftovers(folder)
+        try:
+            yield
+        finally:
+            remove_leftovers(folder)
+
+
+def require_present(marker: Path) -> None:
+    """Refuse to begin a second store under the mount point of a drive that held the first, whose ``marker`` is gone.
+
+    Raises
+    ------
+    StoreWriteError
+    """
+    if not marker.exists():
+        raise StoreWriteError(
+            f"{marker.parent} vanished while it was being written; bring it back and run the same command again"
+        )
+
+
 def is_held(folder: Path) -> bool:
     """Whether a process writes into ``folder`` at this moment; see `exclusive` and `shared`."""
     import fcntl

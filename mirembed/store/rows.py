@@ -184,7 +184,7 @@ def recordings_schema(part: FeaturesPart) -> pa.Schema:
         ("frames_digest", pa.string()),
         ("frames", pa.list_(pa.list_(pa.float32(), part.values))),
     ]
-    return pa.schema(fields, metadata={PART: json.dumps({**asdict(part), "plugin": dict(part.plugin)})})
+    return pa.schema(fields, metadata={PART: json.dumps(part.to_json())})
 
 
 def recordings_table(rows: Sequence[RecordingRow], part: FeaturesPart) -> pa.Table:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mirembed.errors import MirembedError
 from mirembed.registry.plugins import one_line
 from mirembed.testing import Broken, Subject, broken_by_errors
+from mirembed.testing.tensors import dtype_name, require_finite, require_same
 from mirembed.training.engine.by_torch import TorchEngine
 from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.network import PluginNetwork, one_thread, torch_draws
@@ -29,9 +30,6 @@ INPUTS = (80, 12, 1)
 
 LENGTHS = (40, 13, 1, 20)
 """Frames of the tracks of a batch."""
-
-TOLERANCE = 1e-4
-"""The largest accepted difference, relative to the largest value."""
 
 _BATCH = f"random frames of {len(LENGTHS)} tracks, padded to {max(LENGTHS)} frames"
 _UNFORESEEN = "a case that the author did not consider"
@@ -59,7 +57,7 @@ def units(subject: Subject) -> None:
             found = _embed(made, _frames(batch, time, inputs), torch.ones(batch, time), given)
             if found.dtype != torch.float32 or found.shape != (batch, made.units):
                 raise Broken(
-                    f"returns {_name(found.dtype)} {list(found.shape)}, expected float32 {[batch, made.units]}",
+                    f"returns {dtype_name(found.dtype)} {list(found.shape)}, expected float32 {[batch, made.units]}",
                     given=given,
                     cause="units of another layer, squeeze() without dim, or the batch along the second axis (pass "
                     "batch_first=True)",
@@ -78,7 +76,7 @@ def finite(subject: Subject) -> None:
             "frames a hundred standard deviations from the mean": 100 * _frames(len(LENGTHS), max(LENGTHS), inputs),
         }.items():
             cause = "dividing by a norm or deviation of 0: add a small constant; or an overflow in exp"
-            _require_finite(_embed(made, frames, inside, given), "returns", given, cause)
+            require_finite(_embed(made, frames, inside, given), "returns", given, cause)
 
 
 def deterministic(subject: Subject) -> None:
@@ -93,7 +91,7 @@ def deterministic(subject: Subject) -> None:
     cause += "with torch, or in initialize(module, rng)"
     for again, which in ((made, "a second call"), (_seeded(_network(subject), inputs).eval(), "a second module")):
         what = f"does not return the same from {which}"
-        _require_same(_embed(again, frames, inside, _BATCH), expected, what, _BATCH, cause, tolerance=0.0)
+        require_same(_embed(again, frames, inside, _BATCH), expected, what, _BATCH, cause, tolerance=0.0)
 
 
 def padding(subject: Subject) -> None:
@@ -107,12 +105,12 @@ def padding(subject: Subject) -> None:
     cause += "looks at several frames"
     filled = torch.where(inside[:, :, None] > 0, frames, 3 * _frames(len(LENGTHS), max(LENGTHS), inputs, seed=1))
     given = f"{_BATCH}, with other values in the padding"
-    _require_same(_embed(made, filled, inside, given), expected, "changes with the padding", given, cause)
+    require_same(_embed(made, filled, inside, given), expected, "changes with the padding", given, cause)
     for row, length in enumerate(LENGTHS):
         given = f"random frames of one track, {length} of {max(LENGTHS)} frames without padding"
         cut = _embed(made, frames[[row], :length], inside[[row], :length], given)
         padded = _embed(made, frames[[row]], inside[[row]], given)
-        _require_same(cut, padded, "changes with the length of the padding", given, cause)
+        require_same(cut, padded, "changes with the length of the padding", given, cause)
 
 
 def stream(subject: Subject) -> None:
@@ -138,7 +136,7 @@ def stream(subject: Subject) -> None:
             found = made.finish(state)  # type: ignore[operator]
         if not isinstance(found, Tensor):
             raise Broken(f"returns {type(found).__name__} from finish", given=given, cause="a missing return")
-        _require_same(found, expected, "gives another result in pieces than in one piece", given, cause)
+        require_same(found, expected, "gives another result in pieces than in one piece", given, cause)
 
 
 def companions(subject: Subject) -> None:
@@ -151,7 +149,7 @@ def companions(subject: Subject) -> None:
     for row in range(len(LENGTHS)):
         given = f"{_BATCH}; track {row} alone"
         alone = _embed(made, frames[[row]], inside[[row]], given)
-        _require_same(alone, together[[row]], "changes with the other tracks of a batch", given, cause)
+        require_same(alone, together[[row]], "changes with the other tracks of a batch", given, cause)
     tracks = _Tracks(inputs)
     whole = tracks.embed(made, range(len(tracks.lengths)))
     for rows in ([0], [2], [4, 1], [3, 3, 0]):
@@ -195,7 +193,7 @@ def gradient_finite(subject: Subject) -> None:
         cause = "sqrt(), std() or norm() at 0, where the slope is infinite: add a small constant under the root"
         for name, values in _gradients(made, parameters, frames, given, cause).items():
             if values is not None:
-                _require_finite(values, f"has for the parameter {name} a gradient that is", given, cause)
+                require_finite(values, f"has for the parameter {name} a gradient that is", given, cause)
 
 
 def state(subject: Subject) -> None:
@@ -209,7 +207,7 @@ def state(subject: Subject) -> None:
         other.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     frames, inside = _frames(len(LENGTHS), max(LENGTHS), inputs), _inside()
     expected = _embed(made, frames, inside, _BATCH)
-    _require_same(_embed(other, frames, inside, given), expected, "embeds differently", given, cause, tolerance=0.0)
+    require_same(_embed(other, frames, inside, given), expected, "embeds differently", given, cause, tolerance=0.0)
 
 
 def input_unchanged(subject: Subject) -> None:
@@ -353,31 +351,3 @@ def _gradients(
         total = (embeddings * weights).sum()
         found = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
     return dict(zip(parameters, found, strict=True))
-
-
-def _require_same(
-    values: Tensor, expected: Tensor, what: str, given: str, cause: str, tolerance: float = TOLERANCE
-) -> None:
-    """Raise `Broken` if two tensors differ in shape, or in a value by more than the tolerance."""
-    if values.shape != expected.shape:
-        shapes = f"the shape is {list(values.shape)}, expected {list(expected.shape)}"
-        raise Broken(f"{what}: {shapes}", given=given, cause=cause)
-    # Being finite is a promise of its own.
-    same = (values == expected) | (values.isnan() & expected.isnan())
-    gap = (values - expected).abs().nan_to_num(nan=torch.inf).masked_fill(same, 0)
-    if not gap.max() <= tolerance * expected.abs().max().clamp(min=1e-6):
-        index = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape))
-        place = f"{values[index]:.6g} at {list(index)}, expected {expected[index]:.6g}"
-        raise Broken(f"{what}: {place}", given=given, cause=cause)
-
-
-def _require_finite(values: Tensor, verb: str, given: str, cause: str) -> None:
-    strange = values[~torch.isfinite(values)]
-    if len(strange):
-        raise Broken(
-            f"{verb} {strange[0].item()} in {len(strange)} of {values.numel()} places", given=given, cause=cause
-        )
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -15,9 +15,7 @@ from torch import Tensor, nn
 
 from mirembed.hookspecs import Similarity
 from mirembed.testing import Broken, Subject, broken_by_errors
-
-TOLERANCE = 1e-4
-"""The largest accepted difference, relative to the largest value."""
+from mirembed.testing.tensors import dtype_name, require_finite, require_same
 
 _UNFORESEEN = "a case that the author did not consider"
 _RANDOM = "random vectors [6, 5]"
@@ -44,7 +42,7 @@ def finite(subject: Subject) -> None:
     similarity = _create(subject)
     cause = "dividing by a norm or deviation of 0: add a small constant under the root; or an overflow in exp"
     for given, x in _special_vectors().items():
-        _require_finite(_call(similarity, x, given=given), "is", given, cause)
+        require_finite(_call(similarity, x, given=given), "is", given, cause)
 
 
 def symmetric(subject: Subject) -> None:
@@ -52,7 +50,7 @@ def symmetric(subject: Subject) -> None:
     x = _vectors(6, 5)
     result = _call(_create(subject), x, given=_RANDOM)
     cause = "normalizing only the rows, as softmax does, or weighting only one of the two vectors"
-    _require_same(result, result.mT, "is not symmetric", given=_RANDOM, cause=cause)
+    require_same(result, result.mT, "is not symmetric", given=_RANDOM, cause=cause)
 
 
 def batch(subject: Subject) -> None:
@@ -64,7 +62,7 @@ def batch(subject: Subject) -> None:
     result = _call(similarity, x, given=given, cause=cause)
     single = torch.stack([_call(similarity, each, given=_RANDOM) for each in x.flatten(0, 1)])
     expected = single.reshape(2, 3, *single.shape[1:])
-    _require_same(result, expected, "differs from the result for each [6, 5] separately", given=given, cause=cause)
+    require_same(result, expected, "differs from the result for each [6, 5] separately", given=given, cause=cause)
 
 
 def dtype(subject: Subject) -> None:
@@ -72,11 +70,11 @@ def dtype(subject: Subject) -> None:
     similarity = _create(subject)
     for expected in (torch.float32, torch.float64):
         x = _vectors(6, 5).to(expected)
-        given = f"{_RANDOM}, {_name(expected)}"
+        given = f"{_RANDOM}, {dtype_name(expected)}"
         for result in (_call(similarity, x, given=given), *_call_cross(similarity, x, x[:4], given=given)):
             if result.dtype != expected:
                 raise Broken(
-                    f"returns {_name(result.dtype)}, expected {_name(expected)}",
+                    f"returns {dtype_name(result.dtype)}, expected {dtype_name(expected)}",
                     given=given,
                     cause="float() or double(), or a tensor created without dtype=x.dtype",
                 )
@@ -106,7 +104,7 @@ def deterministic(subject: Subject) -> None:
     _call(similarity, _vectors(4, 5, seed=1), given=_RANDOM)
     for again, which in ((similarity, "a second call"), (_create(subject), "a second object")):
         what = f"does not return the same from {which}"
-        _require_same(_call(again, x, given=_RANDOM), first, what, given=_RANDOM, cause=cause, tolerance=0.0)
+        require_same(_call(again, x, given=_RANDOM), first, what, given=_RANDOM, cause=cause, tolerance=0.0)
 
 
 def gradient(subject: Subject) -> None:
@@ -128,7 +126,7 @@ def gradient(subject: Subject) -> None:
         steps = step * torch.eye(x.numel(), dtype=x.dtype).reshape(-1, *x.shape)
         expected = torch.stack([(weighted_sum(x + s) - weighted_sum(x - s)) / (2 * step) for s in steps])
     what = "has a gradient that differs from finite differences"
-    _require_same(derivatives, expected.reshape(x.shape), what, given=given, cause=cause)
+    require_same(derivatives, expected.reshape(x.shape), what, given=given, cause=cause)
 
 
 def gradient_finite(subject: Subject) -> None:
@@ -140,7 +138,7 @@ def gradient_finite(subject: Subject) -> None:
         total = _call(similarity, x, given=given).sum()
         if not total.requires_grad:
             raise SkipTest("it has no gradient")
-        _require_finite(_derivatives(total, x, given), "has a gradient that is", given, cause)
+        require_finite(_derivatives(total, x, given), "has a gradient that is", given, cause)
 
 
 def cross(subject: Subject) -> None:
@@ -156,7 +154,7 @@ def cross(subject: Subject) -> None:
         cause = "two versions of the formula that differ, x and y swapped, or x.T instead of x.mT"
         (result,) = _call_cross(similarity, x, y, given=given, cause=cause)
         stacked = _call(similarity, torch.cat([x, y], dim=-2), given=given)[..., :6, 6:]
-        _require_same(result, stacked, "cross differs from the similarities of all pairs", given=given, cause=cause)
+        require_same(result, stacked, "cross differs from the similarities of all pairs", given=given, cause=cause)
 
 
 def _require_cross_numpy(similarity: Any) -> None:
@@ -167,7 +165,7 @@ def _require_cross_numpy(similarity: Any) -> None:
     result = _call(
         lambda x, y: torch.as_tensor(similarity.cross_numpy(x.numpy(), y.numpy())), x, y, given=given, cause=cause
     )
-    _require_same(result, stacked, "cross_numpy differs from the similarities of all pairs", given=given, cause=cause)
+    require_same(result, stacked, "cross_numpy differs from the similarities of all pairs", given=given, cause=cause)
 
 
 def device(subject: Subject) -> None:
@@ -240,32 +238,3 @@ def _derivatives(total: Tensor, x: Tensor, given: str) -> Tensor:
     ):
         (derivatives,) = torch.autograd.grad(total, x)
     return derivatives
-
-
-def _require_same(
-    values: Tensor, expected: Tensor, what: str, *, given: str, cause: str, tolerance: float = TOLERANCE
-) -> None:
-    """Raise `Broken` if two tensors differ in shape, or in a value by more than the tolerance."""
-    if values.shape != expected.shape:
-        shapes = f"the shape is {list(values.shape)}, expected {list(expected.shape)}"
-        raise Broken(f"{what}: {shapes}", given=given, cause=cause)
-    values, expected = values.detach().double(), expected.detach().double()
-    # Equal infinities and NaNs count as equal here: being finite is a promise of its own.
-    same = (values == expected) | (values.isnan() & expected.isnan())
-    gap = (values - expected).abs().nan_to_num(nan=torch.inf).masked_fill(same, 0)
-    if not gap.max() <= tolerance * expected.abs().max().clamp(min=1e-6):
-        index = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape))
-        place = f"{values[index]:.6g} at {list(index)}, expected {expected[index]:.6g}"
-        raise Broken(f"{what}: {place}", given=given, cause=cause)
-
-
-def _require_finite(values: Tensor, verb: str, given: str, cause: str) -> None:
-    strange = values[~torch.isfinite(values)]
-    if len(strange):
-        raise Broken(
-            f"{verb} {strange[0].item()} in {len(strange)} of {values.numel()} places", given=given, cause=cause
-        )
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

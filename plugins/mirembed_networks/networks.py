@@ -56,9 +56,7 @@ class Gru:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self, "hidden", "units", "layers")
-        if self.dropout and self.layers == 1:
-            raise ValueError(f"dropout is {self.dropout}, but with layers=1 there is nothing between two layers")
+        _check_layers(self)
 
     @property
     def fused(self) -> tuple[int, int] | None:
@@ -167,15 +165,20 @@ class Mlp:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self, "hidden", "units", "layers")
-        if self.dropout and self.layers == 1:
-            raise ValueError(f"dropout is {self.dropout}, but with layers=1 there is nothing between two layers")
+        _check_layers(self)
 
     def module(self, inputs: int) -> PerFrame:
         """Return a new network."""
         from mirembed_networks.modules import PerFrame
 
         return PerFrame(inputs, self.hidden, self.units, self.layers, self.dropout)
+
+
+def _check_layers(network: Gru | Mlp) -> None:
+    """Check the parameters of a network with dropout between its layers."""
+    _check(network, "hidden", "units", "layers")
+    if network.dropout and network.layers == 1:
+        raise ValueError(f"dropout is {network.dropout}, but with layers=1 there is nothing between two layers")
 
 
 def _check(network: Any, *counts: str) -> None:
