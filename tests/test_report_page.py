@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import re
@@ -19,6 +20,7 @@ from small_reports import CLASSES, TARGETS, write_grid, write_report_run
 
 from mirembed import Classification, Regression, Target
 from mirembed.errors import StoreError, StoreWriteError
+from mirembed.reports import style
 from mirembed.reports.page import Cell, Table
 from mirembed.reports.report import WrittenReport
 from mirembed.runs.folder import RunFolder
@@ -389,3 +391,21 @@ def test_a_single_checkpoint_makes_no_curve(tmp_path):
 def test_the_provenance_has_gamma_as_a_user_would_set_it(tmp_path):
     page = Page.of(report(write_report_run(tmp_path / "run", skill=SMALL, n_tracks=30)))
     assert "gamma=scale" in dict(page.tables["provenance"][1:])["learner svm"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "n_columns"),
+    [(["nn", "fl", "rbf-sl"], 3), (["rbf-sl@gru@logmel"] * 4, 2), (["rbf-sl@gru@logmel+chroma"] * 4, 1)],
+)
+def test_a_legend_has_as_many_columns_as_fit_into_the_figure(labels: list[str], n_columns: int) -> None:
+    with style.styled():
+        figure, axes = style.axes()
+        for position, label in enumerate(labels):
+            axes.plot([0, 1], [position, position], style.marker(position), label=label)
+        style.legend(figure)
+        figure.savefig(io.BytesIO(), format="png")
+    [legend] = figure.legends
+    assert legend._ncols == n_columns
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width

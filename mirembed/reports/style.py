@@ -17,6 +17,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as MatplotlibFigure
 
 INK = "#23272d"
@@ -86,12 +87,16 @@ def axes(height: float = 2.9) -> tuple[MatplotlibFigure, Axes]:
 
 
 def legend(figure: MatplotlibFigure) -> None:
-    """Add a legend of all labeled lines below the axes."""
+    """Add a legend of all labeled lines below the axes, in as many columns as fit."""
     # matplotlib labels unlabeled lines _child0, _child1, ...; its own legend would also skip a class named _other.
     handles = [line for line in figure.axes[0].lines if not re.fullmatch(r"_child\d+", str(line.get_label()))]
-    if handles:
-        labels = [str(line.get_label()) for line in handles]
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(handles)))
+    labels = [str(line.get_label()) for line in handles]
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    for n_columns in range(min(3, len(handles)), 0, -1):
+        added = figure.legend(handles, labels, loc="outside lower center", ncols=n_columns)
+        if n_columns == 1 or added.get_window_extent(renderer).width <= figure.bbox.width:
+            return
+        added.remove()
 
 
 def draw(
