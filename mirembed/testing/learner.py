@@ -205,6 +205,7 @@ def storable(subject: Subject) -> None:
 
     for problem in _problems(subject):
         fitted = _fit(subject, subject.create().estimator(problem.task), problem)
+        fitted = getattr(fitted, "best_estimator_", fitted)  # of a search of scikit-learn, mirembed stores only this
         try:
             check_storable(fitted, subject.spec, subject.registry)
         except ModelError as error:
