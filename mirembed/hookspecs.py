@@ -51,6 +51,20 @@ class Classification:
 
 
 @dataclass(frozen=True)
+class Tags:
+    """The task of predicting, for each of several tags, whether a track has it; a track may have any, or none.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        The tags, in the order of the label vector: it is 1 at index ``i`` if the track has the tag ``classes[i]``, and
+        0 otherwise.
+    """
+
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Target:
     """One quantity to predict, and the range of values that its annotators could give.
 
@@ -73,7 +87,7 @@ class Regression:
     targets: tuple[Target, ...]
 
 
-Task: TypeAlias = Classification | Regression
+Task: TypeAlias = Classification | Tags | Regression
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The tables of a run: their columns, and the arrays of predictions that scores are computed from.
 
 ========================  ==================================================================================
-``folds.parquet``         seed, id, fold: one row for each time that a track is tested
+``folds.parquet``         seed, id, fold, group: one row for each time that a track is tested; group null if it has none
 ``predictions.parquet``   method, approach, learner, network, features, seed, fold, id; then label and prediction
                           of classes, or each target's name and ``predicted_`` with the name
 ``checkpoints.parquet``   the same with the column epoch after fold
@@ -36,10 +36,17 @@ PREDICTED = "predicted_"
 """Before a target's name: the column of its predictions."""
 
 
-def folds_table(ids: Sequence[str], folds: Mapping[int, Sequence[Fold]]) -> pa.Table:
-    """Make the table of the folds of every seed."""
-    tests = [(seed, fold, row) for seed, of_seed in folds.items() for fold in of_seed for row in fold.test]
-    return pa.Table.from_pylist([{"seed": seed, "id": ids[row], "fold": fold.index} for seed, fold, row in tests])
+def folds_table(ids: Sequence[str], folds: Mapping[int, Sequence[Fold]], groups: Sequence[str | None]) -> pa.Table:
+    """Make the table of the folds of every seed; ``groups`` has the group of each track."""
+    tests = [(seed, fold.index, row) for seed, of_seed in folds.items() for fold in of_seed for row in fold.test]
+    return pa.table(
+        {
+            "seed": pa.array([seed for seed, _, _ in tests], pa.int64()),
+            "id": pa.array([ids[row] for _, _, row in tests], pa.string()),
+            "fold": pa.array([fold for _, fold, _ in tests], pa.int64()),
+            "group": pa.array([groups[row] for _, _, row in tests], pa.string()),
+        }
+    )
 
 
 def predictions_table(
@@ -140,7 +147,9 @@ class Predictions:
     seeds, folds : ndarray [n_rows], int64
     ids : ndarray [n_rows], str
     truth, predicted : ndarray [n_rows, n_targets]
-        In original units; class indices ``[n_rows, 1]``.
+        In original units; class indices ``[n_rows, 1]``; tags 0 or 1.
+    scores : ndarray [n_rows, n_tags], float64, or None
+        Of tags only: higher for tags that a track more likely has.
     """
 
     seeds: NDArray[np.int64]
@@ -148,6 +157,7 @@ class Predictions:
     ids: NDArray[np.str_]
     truth: NDArray[Any]
     predicted: NDArray[Any]
+    scores: NDArray[np.float64] | None = None
 
     @classmethod
     def from_table(cls, table: pa.Table, task: Task) -> Predictions:
@@ -186,7 +196,8 @@ class Predictions:
 
     def take(self, rows: NDArray[Any]) -> Predictions:
         """Return some rows, by number or mask."""
-        return Predictions(*(getattr(self, field.name)[rows] for field in fields(self)))
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Predictions(**{name: None if value is None else value[rows] for name, value in values.items()})
 
     def sorted(self) -> Predictions:
         """Return the rows sorted by seed, fold and id."""
