@@ -11,7 +11,7 @@ import typer
 
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
-from mirembed.hookspecs import Classification
+from mirembed.hookspecs import Regression
 from mirembed.progress import counted
 from mirembed.store import Store
 
@@ -132,7 +132,7 @@ def _row(test: PairedTest) -> dict[str, object]:
 
 def _disagreements(report: Comparison, found: Disagreements) -> str | Table:
     a, b = f"{found.a} (A)", f"{found.b} (B)"
-    if isinstance(report.task, Classification):
+    if not isinstance(report.task, Regression):
         title = f"{a} right, {b} wrong: {found.count_a}; the reverse: {found.count_b}"
         columns = ["better", "track", "label", "A predicts", "B predicts", "times"]
     else:

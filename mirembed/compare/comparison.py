@@ -19,7 +19,6 @@ from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import describe_undefined, undefined
 from mirembed.runs.tables import Predictions
 from mirembed.statistics import holm, mcnemar_test
-from mirembed.store.rows import tags_of
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,8 @@ class Disagreements:
     a, b : str
         The approaches.
     count_a, count_b : int
-        Classification: predictions that only A, and only B, gets right. Regression: tracks and targets that A, and B,
-        predicts more closely.
+        Classification: predictions that only A, and only B, gets right. Tags: the same for each tag of each track.
+        Regression: tracks and targets that A, and B, predicts more closely.
     better_a, better_b : tuple of Mistake, or of LargerError
         Those where A, and B, is better; the most frequent mistakes, or the largest differences of error, first.
     mcnemar_p : float or None
@@ -332,24 +331,31 @@ def _disagreements(task: Task, a: str, b: str, of_a: Predictions, of_b: Predicti
 
 def _mistakes(task: Classification, a: str, b: str, of_a: Predictions, of_b: Predictions, top: int) -> Disagreements:
     columns = [[task.classes[n] for n in column[:, 0]] for column in (of_a.truth, of_a.predicted, of_b.predicted)]
-    return _disagreeing(columns, a, b, of_a, top)
+    return _disagreeing(of_a.ids.tolist(), columns, a, b, top)
 
 
-def _disagreeing(columns: Sequence[Sequence[str]], a: str, b: str, of_a: Predictions, top: int) -> Disagreements:
-    """Find the tracks that only one is right about; ``columns`` are their labels and what A and B predict."""
-    times = Counter(zip(of_a.ids.tolist(), *columns, strict=True))
+def _wrong_tags(task: Tags, a: str, b: str, of_a: Predictions, of_b: Predictions, top: int) -> Disagreements:
+    """Compare what is said of each tag of each track: ``piano`` or ``not piano``."""
+    rows, tags = np.nonzero(of_a.predicted != of_b.predicted)
+    columns = [
+        [
+            task.classes[tag] if has else f"not {task.classes[tag]}"
+            for tag, has in zip(tags, said[rows, tags], strict=True)
+        ]
+        for said in (of_a.truth, of_a.predicted, of_b.predicted)
+    ]
+    return _disagreeing(of_a.ids[rows].tolist(), columns, a, b, top)
+
+
+def _disagreeing(ids: Sequence[str], columns: Sequence[Sequence[str]], a: str, b: str, top: int) -> Disagreements:
+    """Find the predictions that only one gets right; ``columns`` are the labels and what A and B predict."""
+    times = Counter(zip(ids, *columns, strict=True))
     most_often_first = sorted(times.items(), key=lambda item: (-item[1], item[0]))
     found = [Mistake(track, label, in_a, in_b, count) for (track, label, in_a, in_b), count in most_often_first]
     only_a = [one for one in found if one.prediction_a == one.label != one.prediction_b]
     only_b = [one for one in found if one.prediction_b == one.label != one.prediction_a]
     count_a, count_b = (sum(one.times for one in only) for only in (only_a, only_b))
     return Disagreements(a, b, count_a, count_b, tuple(only_a[:top]), tuple(only_b[:top]))
-
-
-def _wrong_tags(task: Tags, a: str, b: str, of_a: Predictions, of_b: Predictions, top: int) -> Disagreements:
-    """Compare the sets of tags: a prediction is right where all tags are."""
-    columns = [[", ".join(tags_of(row, task)) for row in rows] for rows in (of_a.truth, of_a.predicted, of_b.predicted)]
-    return _disagreeing(columns, a, b, of_a, top)
 
 
 def _larger_errors(task: Regression, a: str, b: str, of_a: Predictions, of_b: Predictions, top: int) -> Disagreements:
