@@ -83,6 +83,8 @@ def write_run(
             for name in predictions
         ],
         "epochs": 400,
+        "metric": None,
+        "bootstrap": "tracks",
         "folds": "stratified",
         "cv": N_FOLDS,
         "splits": None,

@@ -16,7 +16,7 @@ from mirembed.differences import differing_settings, made_with
 from mirembed.errors import EvaluationError
 from mirembed.hookspecs import Classification, Regression, Tags, Task
 from mirembed.runs.record import RunRecord
-from mirembed.runs.scores import describe_undefined, n_undefined
+from mirembed.runs.scores import describe_undefined, undefined
 from mirembed.runs.tables import Predictions
 from mirembed.statistics import holm, mcnemar_test
 from mirembed.store.rows import tags_of
@@ -188,7 +188,7 @@ def compare(a: RunRecord, b: RunRecord | None = None, approaches: Sequence[str] 
     settings.pop("methods", None)  # the methods are what is compared
     if a is not b:
         settings |= _differing_parts(a, b, pairs)
-    undefined = [_undefined(a, one) for one, _ in pairs] + [_undefined(b, other) for _, other in pairs]
+    left_out = [_undefined(a, one) for one, _ in pairs] + [_undefined(b, other) for _, other in pairs]
     return Comparison(
         a=a.folder,
         b=b.folder,
@@ -196,7 +196,7 @@ def compare(a: RunRecord, b: RunRecord | None = None, approaches: Sequence[str] 
         settings=settings,
         n_folds=a.n_parts,
         repeated=a.repeated,
-        notes=tuple(dict.fromkeys(note for note in [*undefined, _untested(tests, a.n_folds)] if note)),
+        notes=tuple(dict.fromkeys(note for note in [*left_out, _untested(tests, a.n_folds)] if note)),
         tests=tests,
         disagreements=tuple(found[pair] for pair in pairs),
         n_pairs=len(family),
@@ -297,8 +297,8 @@ def _folds(run: RunRecord) -> str:
 
 def _undefined(run: RunRecord, approach: str) -> str:
     """Describe in how many folds and targets the headline metric is undefined; empty where it is defined in all."""
-    count = n_undefined(run.predictions[approach], run.task)
-    return f"{approach} in {run.folder.name}: {describe_undefined(run.headline, count)}" if count else ""
+    counts = undefined(run.predictions[approach], run.task, run.headline)
+    return f"{approach} in {run.folder.name}: {describe_undefined(run.headline, counts)}" if counts else ""
 
 
 def _untested(tests: Sequence[PairedTest], n_folds: int) -> str:

@@ -8,11 +8,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from mirembed.runs.record import RunRecord
-from mirembed.runs.scores import Line, lines
+from mirembed.runs.scores import Line, lines, paired_scores
 from mirembed.statistics import TTestResult, corrected_paired_t_test, holm, welch_t_test
 from mirembed.statistics.intervals import Interval
-from mirembed.statistics.metrics import is_constant, metric_named
+from mirembed.statistics.metrics import metric_named
+from mirembed.statistics.samples import is_constant, nan_mean
 
 SIGNIFICANCE = 0.05
 """A corrected p-value below this is called significant."""
@@ -30,8 +33,8 @@ class PairedTest:
         A name in `mirembed.statistics.METRICS`.
     target : str or None
         None: the mean over the targets in a fold.
-    mean_a, mean_b : float
-        Means over the folds of all seeds.
+    mean_a, mean_b : float or None
+        Means over the folds of all seeds, of what is defined for both; None: nothing is.
     t_test : TTestResult or None
         None if not tested: there is a single split, or the difference is the same in all folds, so that its variance
         cannot be estimated.
@@ -47,8 +50,8 @@ class PairedTest:
     b: str
     metric: str
     target: str | None
-    mean_a: float
-    mean_b: float
+    mean_a: float | None
+    mean_b: float | None
     t_test: TTestResult | None
     p_holm: float | None = None
     p_welch: float | None = None
@@ -61,7 +64,11 @@ class PairedTest:
     @property
     def difference(self) -> Interval:
         """The mean difference A - B, with its interval if it was tested."""
-        return Interval(self.mean_a - self.mean_b, None, None) if self.t_test is None else self.t_test.difference
+        if self.t_test is not None:
+            return self.t_test.difference
+        if self.mean_a is None or self.mean_b is None:
+            return Interval(None, None, None)
+        return Interval(self.mean_a - self.mean_b, None, None)
 
     @property
     def p(self) -> float | None:
@@ -80,14 +87,18 @@ class PairedTest:
             return "not tested"
         if not self.significant:
             return "not significant"
-        return "A is higher" if self.mean_a > self.mean_b else "B is higher"
+        return "A is higher" if self._a_is_higher else "B is higher"
+
+    @property
+    def _a_is_higher(self) -> bool:
+        return (self.difference.mean or 0) > 0
 
     @property
     def better(self) -> str | None:
         """The approach that is significantly better, which need not be the higher one; None if neither is."""
         if not self.significant:
             return None
-        a_is_better = (self.mean_a > self.mean_b) == metric_named(self.metric).higher_is_better
+        a_is_better = self._a_is_higher == metric_named(self.metric).higher_is_better
         return self.a if a_is_better else self.b
 
     def to_json(self) -> dict[str, Any]:
@@ -121,21 +132,22 @@ def paired_tests(a: RunRecord, b: RunRecord, pairs: Iterable[tuple[str, str]]) -
     pairs : iterable of (str, str)
         An approach of ``a`` and one of ``b``.
     """
-    return tuple(_test(a, b, pair, line) for pair in pairs for line in lines(a.task))
+    return tuple(_test(a, b, pair, line) for pair in pairs for line in lines(a.task, a.headline))
 
 
 def _test(a: RunRecord, b: RunRecord, pair: tuple[str, str], line: Line) -> PairedTest:
-    scores_a, scores_b = a.fold_scores[pair[0]][line], b.fold_scores[pair[1]][line]
+    scores_a, scores_b = paired_scores(a.fold_scores[pair[0]], b.fold_scores[pair[1]], line)
     differences = scores_a - scores_b
     if a.official:  # more seeds do not add test tracks to an official split
-        differences = differences.reshape(a.n_seeds, -1).mean(axis=0)
+        differences = nan_mean(differences.reshape(a.n_seeds, -1), axis=0)
+    scores_a, scores_b, differences = (values[~np.isnan(values)] for values in (scores_a, scores_b, differences))
     testable = len(differences) > 1 and not (is_constant(differences) and differences.any())
     n_test = len(a.tests) / a.n_parts
     return PairedTest(
         *pair,
         *line,
-        mean_a=float(scores_a.mean()),
-        mean_b=float(scores_b.mean()),
+        mean_a=float(scores_a.mean()) if len(scores_a) else None,
+        mean_b=float(scores_b.mean()) if len(scores_b) else None,
         t_test=corrected_paired_t_test(differences, a.n_train, n_test) if testable else None,
         p_welch=welch_t_test(scores_a, scores_b).p if a.repeated and len(scores_a) > 1 else None,
     )

@@ -68,6 +68,8 @@ class Settings:
         Number of repeated random splits, instead of cross-validation.
     test_size : float or None
         Fraction of the tracks (with ``grouped``, of the groups) that each random split tests.
+    metric : str or None
+        The headline metric, for tables, curves, tests and what is selected; the default depends on the task.
     normalize : {"training", "dataset"}
         Which tracks the means and deviations of the input come from.
     exclude : str or None
@@ -103,6 +105,7 @@ class Settings:
     cv: int | None = None
     splits: int | None = None
     test_size: float | None = None
+    metric: str | None = None
     normalize: str = defaults.NORMALIZE
     exclude: str | None = None
     checkpoint_every: int = defaults.CHECKPOINT_EVERY

@@ -217,12 +217,12 @@ def _overview_table(runs: Sequence[tuple[RunRecord, tuple[PairedTest, ...]]], n_
     n_runs : int
         Runs of the experiment.
     """
-    tests = corrected(test for run, of_run in runs for test in of_run if test.line == lines(run.task)[0])
+    tests = corrected(test for run, of_run in runs for test in of_run if test.line == lines(run.task, run.headline)[0])
     remaining = iter(tests)
     columns = _columns([run for run, _ in runs])
     rows, records = [], []
     for run, of_run in runs:
-        line, name = lines(run.task)[0], run.folder.name
+        line, name = lines(run.task, run.headline)[0], run.folder.name
         tests_of_run = [next(remaining) for test in of_run if test.line == line]
         best = best_of(tests_of_run, len(run.first_methods)).get(line)
         methods = {_column(method): method.name for method in run.first_methods if run.predictions}
