@@ -246,8 +246,8 @@ def plan_run(
     settings = replace(settings, metric=headline(tracks.task, settings.metric).name)
     settings = choose_splits(settings, tracks.task, official or {})
     folds, notes = draw_folds(settings, tracks, official or {})
-    if settings.keep_models:
-        check_learners(registry, settings.learners, tracks.task)
+    if any(approach.learns for approach in settings.approaches):
+        check_learners(registry, settings.learners, tracks.task, saved=settings.keep_models)
     saved = saved or {}
     overlaps = [network.overlap_warning(tracks, method) for method, network in saved.items()]
     notes += [warning for warning in overlaps if warning is not None]

@@ -150,7 +150,7 @@ def fit(
                 "use `mirembed evaluate` to score it"
             )
     if any(approach.learns for approach in settings.approaches):
-        check_learners(registry, settings.learners, tracks.task)
+        check_learners(registry, settings.learners, tracks.task, saved=True)
     # Only now, as the choice takes a second.
     engine = choose_engine_for(settings, registry, settings.methods, tracks.features, progress.note)
     settings = replace(settings, engine=engine)
@@ -263,7 +263,7 @@ def transfer(
         )
     frames = tracks.frames[features.spec]
     _check_trainable(tracks)
-    check_learners(registry, [learner], tracks.task)
+    check_learners(registry, [learner], tracks.task, saved=True)
     approach = learned_approach(made)
     described = describe_learner(registry, learner, [approach])
     settings = {**made["settings"], "learners": {str(learner): described}}

@@ -242,8 +242,13 @@ def new_estimator(registry: Registry, learner: Spec, task: Task) -> Estimator:
     return estimator
 
 
-def check_learners(registry: Registry, learners: Sequence[Spec], task: Task) -> None:
-    """Refuse learners whose models could be saved but not loaded again, before anything is trained.
+def check_learners(registry: Registry, learners: Sequence[Spec], task: Task, *, saved: bool) -> None:
+    """Refuse learners that cannot learn a task, before anything is trained.
+
+    Parameters
+    ----------
+    saved : bool
+        Whether their models will be saved: also refuse those that could be saved but not loaded again.
 
     Raises
     ------
@@ -253,7 +258,9 @@ def check_learners(registry: Registry, learners: Sequence[Spec], task: Task) -> 
         See `mirembed.models.estimators.check_storable`.
     """
     for learner in learners:
-        check_storable(new_estimator(registry, learner, task), learner, registry)
+        estimator = new_estimator(registry, learner, task)
+        if saved:
+            check_storable(estimator, learner, registry)
 
 
 @contextlib.contextmanager
