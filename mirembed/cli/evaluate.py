@@ -87,6 +87,8 @@ def evaluate(
         ),
     ] = None,
     normalize: options.Normalize = None,
+    select: options.Select = None,
+    inner_cv: options.InnerCv = None,
     checkpoint_every: Annotated[
         int | None,
         typer.Option(
@@ -186,6 +188,7 @@ def _settings(
 def _text(result: Result) -> Iterator[str | Table]:
     from mirembed.config.approaches import columns
     from mirembed.runs.scores import describe_undefined
+    from mirembed.runs.selection import chosen_counts
     from mirembed.runs.summary import describe_chance
     from mirembed.statistics.metrics import metric_named
 
@@ -206,5 +209,14 @@ def _text(result: Result) -> Iterator[str | Table]:
     for s in scores:
         if s.undefined:
             yield f"{s.method}: {describe_undefined(names[0], s.undefined)}"
+    if result.selection:
+        yield Table(
+            ["method", "chosen", "in"],
+            [
+                [method, values, f"{n} of {n_folds} folds"]
+                for method, values, n, n_folds in chosen_counts(result.selection)
+            ],
+            f"Chosen by {labels[0]} in inner folds of the training tracks",
+        )
     yield "95 % intervals: Nadeau & Bengio for means over folds, bootstrap over tracks for pooled scores."
     yield describe_chance(result.planned.tracks.task, result.chance)

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from mirembed.config import defaults
 from mirembed.config.approaches import Approach, Method, by_training, combine
+from mirembed.config.selection import EPOCH, Choice, checkpoints, parse_choices
 from mirembed.errors import SpecError
 from mirembed.specs import Spec, near_names
 
@@ -68,6 +69,10 @@ class Settings:
         Number of repeated random splits, instead of cross-validation.
     test_size : float or None
         Fraction of the tracks (with ``grouped``, of the groups) that each random split tests.
+    select : tuple of str
+        What is chosen inside the folds: ``learner.C=0.1|1|10``, ``epoch``; see `mirembed.config.selection`.
+    inner_cv : int
+        Number of inner folds, in which ``select`` compares the values.
     normalize : {"training", "dataset"}
         Which tracks the means and deviations of the input come from.
     exclude : str or None
@@ -103,6 +108,8 @@ class Settings:
     cv: int | None = None
     splits: int | None = None
     test_size: float | None = None
+    select: tuple[str, ...] = ()
+    inner_cv: int = defaults.INNER_FOLDS
     normalize: str = defaults.NORMALIZE
     exclude: str | None = None
     checkpoint_every: int = defaults.CHECKPOINT_EVERY
@@ -112,7 +119,7 @@ class Settings:
     engine: str = defaults.ENGINE
 
     def __post_init__(self) -> None:
-        for name, lowest in {"epochs": 1, "batch": 1, "excerpt": 1, "checkpoint_every": 0}.items():
+        for name, lowest in {"epochs": 1, "batch": 1, "excerpt": 1, "checkpoint_every": 0, "inner_cv": 2}.items():
             if getattr(self, name) < lowest:
                 raise SpecError(f"{flag(name)} is {getattr(self, name)}: expected at least {lowest}")
         if self.name.startswith(".") or self.name in _RESERVED_NAMES:
@@ -171,6 +178,23 @@ class Settings:
         """The methods, grouped by the training that they share."""
         return by_training(self.methods)
 
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """What is chosen inside the folds, parsed.
+
+        Raises
+        ------
+        SpecError
+            If something is malformed, given twice, or leaves nothing to choose.
+        """
+        choices = parse_choices(self.select)
+        if EPOCH in self.select and len(checkpoints(self.epochs, self.checkpoint_every)) < 2:
+            raise SpecError(
+                f"--select epoch: {self.epochs} epochs with a checkpoint every {self.checkpoint_every} leave nothing to "
+                "choose; set --checkpoint-every to a smaller number, at least 1"
+            )
+        return choices
+
     def check(self) -> None:
         """Parse everything that names a plugin, so that a typo is reported before any work starts.
 
@@ -178,9 +202,11 @@ class Settings:
         ------
         SpecError
             If something is malformed, see `approaches` and `learners`; or features or networks are given that no
-            approach uses.
+            approach uses, or inner folds where nothing is chosen.
         """
-        _ = self.methods, Spec.parse(self.optimizer)
+        _ = self.methods, Spec.parse(self.optimizer), self.choices
+        if self.inner_cv != defaults.INNER_FOLDS and not self.select:
+            raise SpecError(f"--inner-cv {self.inner_cv}: nothing is chosen in inner folds; give --select, or omit it")
         listed = ", ".join(approach.name for approach in self.approaches)
         uses = {
             "features": any(approach.takes_features for approach in self.approaches),

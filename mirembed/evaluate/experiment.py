@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from mirembed.provenance import environment, recorded_plugins
 from mirembed.registry import Kind, Registry
 from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.scores import Scores, score, zero_width_warnings
+from mirembed.runs.selection import Chosen, read_chosen
 from mirembed.runs.tables import Predictions, folds_table
 from mirembed.specs import Spec
 from mirembed.store import Store
@@ -42,6 +44,11 @@ class Result:
     planned: PlannedRun
     run: RunFolder
     scores: list[Scores]
+
+    @cached_property
+    def selection(self) -> list[Chosen]:
+        """What was chosen inside the folds."""
+        return read_chosen(self.run.read_selection())
 
     @property
     def chance(self) -> float:
@@ -63,6 +70,7 @@ class Result:
             "seeds": list(settings.seed),
             "epochs": settings.epochs,
             "chance": self.chance,
+            **({"selection": [one.to_json() for one in self.selection]} if self.selection else {}),
             "methods": self.run.manifest["configuration"]["methods"],
             "notes": self.run.read_notes(),
             "run": str(self.run.folder),
@@ -133,7 +141,7 @@ def _with_engines(planned: Sequence[PlannedRun], registry: Registry, progress: P
 
     chosen = []
     for run in planned:
-        engine = choose_engine_for(run.settings, registry, run.methods, run.tracks.features, note)
+        engine = choose_engine_for(run.settings, registry, run.all_methods, run.tracks.features, note)
         chosen.append(replace(run, settings=replace(run.settings, engine=engine)))
     return chosen
 
@@ -335,11 +343,14 @@ def _run_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progres
     for trains in (True, False):
         group = [training for training in missing if training.job.approach.trains == trains]
         if group:
-            epochs, description = 1, "scoring methods without training"
+            epochs, description = [1] * len(group), "scoring methods without training"
             if trains:
-                epochs = group[0].job.settings.epochs
-                description = f"training {counted(len(group), 'network')} for {counted(epochs, 'epoch')}"
-            for _ in run_trainings(train_fold, group, [epochs] * len(group), jobs, progress, description):
+                epochs = [training.epochs for training in group]
+                n_inner = sum(one.selection.n_inner_networks for one in group if one.selection is not None)
+                inner = f" and {counted(n_inner, 'network')} of inner folds" if n_inner else ""
+                length = counted(group[0].job.settings.epochs, "epoch")
+                description = f"training {counted(len(group), 'network')}{inner} for {length}"
+            for _ in run_trainings(train_fold, group, epochs, jobs, progress, description):
                 pass
 
 

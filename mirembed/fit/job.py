@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -160,6 +160,11 @@ class Fitted:
         return {name: model.provenance["notes"] for name, model in self.models.items()}
 
 
+ChooseMethods: TypeAlias = Callable[[Model, NDArray[np.float32]], Sequence[Method]]
+"""Returns the methods of a job with their learners, from a model without one and the embeddings ``[n_train, units]``
+of the training tracks."""
+
+
 def load() -> None:
     """Import what nearly every job needs, in the process that workers are forked from."""
     import sklearn.svm  # noqa: F401
@@ -172,6 +177,7 @@ def fit_models(
     registry: Registry,
     on_epoch: Callable[[int], None] = lambda epoch: None,
     on_checkpoint: Callable[[int, Fitted], None] | None = None,
+    choose: ChooseMethods | None = None,
 ) -> Fitted:
     """Train the network of a job on its training tracks and fit the learners to its embeddings.
 
@@ -184,6 +190,8 @@ def fit_models(
     on_checkpoint : callable or None
         Called with the number of finished epochs and the models at that point, with learners fitted from scratch; see
         `mirembed.training.loop.train`.
+    choose : callable or None
+        Chooses the learners; None: they are those of the job.
 
     Raises
     ------
@@ -196,7 +204,8 @@ def fit_models(
     approach, device = job.approach, job.settings.device
     if not approach.trains:
         model = _new_model(job, data, scale, _untrained_features(job, registry, data))
-        return _fit_learners(job, registry, model, partial(model.embed, data.frames, data.starts, data.lengths))
+        vectors = partial(model.embed, data.frames, data.starts, data.lengths)
+        return fit_learners(job, registry, model, vectors, choose=choose)
     plugin = _network(job, registry)
 
     def fit_trained(trained: Trained, *, notes: bool) -> Fitted:
@@ -205,7 +214,7 @@ def fit_models(
         head = None if trained.head is None else OutputLayer.of(trained.head)
         model = _new_model(job, data, scale, network, head)
         vectors = partial(model.embed, data.frames, data.starts, data.lengths)
-        return _fit_learners(job, registry, model, vectors, trained.losses, notes=notes)
+        return fit_learners(job, registry, model, vectors, trained.losses, notes=notes, choose=choose)
 
     def fit_checkpoint(epoch: int, trained: Trained) -> None:
         if on_checkpoint is not None:
@@ -291,7 +300,13 @@ def _new_model(
     )
 
 
-def fit_to_saved(job: Job, saved: Model, embeddings: NDArray[np.float32], registry: Registry) -> Fitted:
+def fit_to_saved(
+    job: Job,
+    saved: Model,
+    embeddings: NDArray[np.float32],
+    registry: Registry,
+    choose: ChooseMethods | None = None,
+) -> Fitted:
     """Fit only learners: to the embeddings of the training tracks by the network of a saved model.
 
     Parameters
@@ -299,6 +314,8 @@ def fit_to_saved(job: Job, saved: Model, embeddings: NDArray[np.float32], regist
     saved : Model
     embeddings : ndarray [n_tracks, units]
         Of all tracks, by its network.
+    choose : callable or None
+        See `fit_models`.
 
     Raises
     ------
@@ -309,10 +326,10 @@ def fit_to_saved(job: Job, saved: Model, embeddings: NDArray[np.float32], regist
     labels = job.labels[job.rows]
     scale = None if isinstance(job.task, Classification) else TargetScale.fit(job.task, labels)
     model = replace(saved, task=job.task, head=None, estimator=None, kernel=None, scale=scale)
-    return _fit_learners(job, registry, model, lambda: embeddings[job.rows])
+    return fit_learners(job, registry, model, lambda: embeddings[job.rows], choose=choose)
 
 
-def _fit_learners(
+def fit_learners(
     job: Job,
     registry: Registry,
     model: Model,
@@ -320,6 +337,7 @@ def _fit_learners(
     losses: Sequence[float] = (),
     *,
     notes: bool = True,
+    choose: ChooseMethods | None = None,
 ) -> Fitted:
     """Fit the learners from scratch to the embeddings of the training tracks, which are computed once.
 
@@ -329,11 +347,17 @@ def _fit_learners(
         Without a learner; each method gets a copy.
     embed : callable
         Returns the embeddings ``[n_train, units]``.
+    losses : sequence of float
+        Of the training of the network.
+    notes : bool
+        Whether the models get notes.
+    choose : callable or None
+        See `fit_models`.
     """
     labels, scale = job.labels[job.rows], model.scale
     models: dict[str, Model] = {}
-    embeddings: NDArray[np.float32] | None = None
-    for method in job.methods:
+    embeddings = None if choose is None else embed()
+    for method in job.methods if choose is None or embeddings is None else choose(model, embeddings):
         learner, approach = method.learner, method.approach
         copy = models[method.name] = replace(
             model,

@@ -5,9 +5,12 @@
 ``predictions.parquet``   method, approach, learner, network, features, seed, fold, id; then label and prediction
                           of classes, or each target's name and ``predicted_`` with the name
 ``checkpoints.parquet``   the same with the column epoch after fold
-``curves.parquet``        approach, network, features, seed, fold, epoch, loss
-``embeddings/``           approach, network, features, seed, fold, epoch, id, in_sample (whether the network trained on
-                          it), embedding
+``curves.parquet``        approach, learner, network, features, seed, fold, epoch, loss
+``selection.parquet``     method, seed, fold, candidate (numbered in the order that wins ties), a column for each choice
+                          (``learner.C``, ``epoch``; null where a method has no such choice), inner_fold, score (null
+                          where it is undefined), chosen
+``embeddings/``           approach, learner, network, features, seed, fold, epoch, id, in_sample (whether the network
+                          trained on it), embedding; of methods that share a network, those of the first
 ========================  ==================================================================================
 """
 
@@ -23,17 +26,27 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mirembed.config.approaches import Method
+from mirembed.config.selection import EPOCH
 from mirembed.datasets.splits import Fold
 from mirembed.hookspecs import Classification, Task
 
 KEYS = ("seed", "fold", "id")
 """What identifies a test of a track."""
 
-TRAINED = ("approach", "network", "features")
-"""What identifies the network of a fold, and with it curves and embeddings."""
+TRAINED = ("approach", "learner", "network", "features")
+"""What identifies the network of a fold, and with it curves and embeddings: methods may choose different networks."""
+
+SELECTION_KEYS = ("method", "seed", "fold")
+"""What identifies a choice inside a fold."""
 
 PREDICTED = "predicted_"
 """Before a target's name: the column of its predictions."""
+
+
+def network_of(method: Method) -> tuple[str | None, ...]:
+    """Return the values of the columns `TRAINED`."""
+    learner = None if method.learner is None else str(method.learner)
+    return method.approach.name, learner, method.network, method.features
 
 
 def folds_table(ids: Sequence[str], folds: Mapping[int, Sequence[Fold]]) -> pa.Table:
@@ -99,6 +112,7 @@ def embeddings_table(
     return pa.table(
         {
             "approach": [method.approach.name] * n,
+            "learner": pa.array([None if method.learner is None else str(method.learner)] * n, pa.string()),
             "network": pa.array([method.network] * n, pa.string()),
             "features": pa.array([method.features] * n, pa.string()),
             "seed": pa.array([seed] * n, pa.int64()),
@@ -124,6 +138,25 @@ def curves_table(trainings: Sequence[tuple[pa.Table, Sequence[float]]]) -> pa.Ta
     ]
     names, numbers = dict.fromkeys(TRAINED, pa.string()), dict.fromkeys(("seed", "fold", "epoch"), pa.int64())
     return pa.Table.from_pylist(rows, schema=pa.schema({**names, **numbers, "loss": pa.float64()}))
+
+
+def selection_table(rows: Sequence[Mapping[str, Any]], predictions: pa.Table) -> pa.Table:
+    """Make the table of the scores in the inner folds of one fold.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        The columns of ``selection.parquet`` but seed and fold; the values of choices are text.
+    predictions : pyarrow.Table
+        Of the same fold.
+    """
+    place = {name: predictions[name][0].as_py() for name in ("seed", "fold")}
+    numbers = ("seed", "fold", "candidate", "inner_fold", EPOCH)
+    types = {name: pa.int64() for name in numbers} | {"score": pa.float64(), "chosen": pa.bool_()}
+    front, back = ["method", "seed", "fold", "candidate"], ["inner_fold", "score", "chosen"]
+    columns = [*front, *(name for name in rows[0] if name not in (*front, *back)), *back]
+    content = [{**row, **place, **({EPOCH: int(row[EPOCH])} if row.get(EPOCH) else {})} for row in rows]
+    return pa.Table.from_pylist(content, schema=pa.schema({name: types.get(name, pa.string()) for name in columns}))
 
 
 def table_rows(table: pa.Table, *columns: str) -> list[tuple[Any, ...]]:
