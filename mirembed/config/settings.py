@@ -190,8 +190,8 @@ class Settings:
         choices = parse_choices(self.select)
         if EPOCH in self.select and len(checkpoints(self.epochs, self.checkpoint_every)) < 2:
             raise SpecError(
-                f"--select epoch: {self.epochs} epochs with a checkpoint every {self.checkpoint_every} leave nothing to "
-                "choose; set --checkpoint-every to a smaller number, at least 1"
+                f"--select epoch: {self.epochs} epochs with a checkpoint every {self.checkpoint_every} leave nothing "
+                "to choose; set --checkpoint-every to a smaller number, at least 1"
             )
         return choices
 

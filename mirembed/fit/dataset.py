@@ -82,7 +82,7 @@ class FittedModel:
 
 @dataclass(frozen=True)
 class _Training:
-    """A network to train, the folders of its models (by method), the store that gets their embeddings, what is chosen."""
+    """A network to train, the folders of its models by method, the store for their embeddings, and what is chosen."""
 
     job: Job
     tracks: Tracks
@@ -175,7 +175,7 @@ def fit(
             f"no range is declared for {', '.join(undeclared(tracks.task))}; using the range of the tracks' labels"
         )
     dataset = {"spec": tracks.info.spec, "digest": tracks.digest}
-    selected = {}
+    selected: dict[str, Any] = {}
     if selection is not None:
         selected = {"select": list(settings.select), "inner": content_digest(selection.inner.tolist())}
         selected |= {"metric": selection.metric, "checkpoint_every": settings.checkpoint_every}

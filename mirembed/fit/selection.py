@@ -81,11 +81,10 @@ class Chosen:
             "metric": self.metric.name,
             "chosen": dict(self.candidate.values),
             "candidates": [
-                {
-                    "values": dict(one.candidate.values),
-                    "mean": _or_none(one.mean),
-                    "scores": [*map(_or_none, one.scores)],
-                }
+                {**one.candidate.values, "mean": _or_none(one.mean), "scores": [*map(_or_none, one.scores)]}
+                for one in self.scored
+            ],
+        }
                 for one in self.scored
             ],
         }
@@ -191,10 +190,9 @@ class _LearnerChoice:
         metric = metric_named(self._selection.metric)
         scores = []
         for train, test in self._selection.splits:
-            inner = _inner_job(job, train, methods)
-            scale = None if model.scale is None else _scale(inner)
-            of_inner = replace(model, scale=scale, head=None)
-            fitted = fit_learners(inner, self._registry, of_inner, partial(embeddings.take, train, 0), notes=False)
+            inner, of_train = _inner_job(job, train, methods), embeddings[train]
+            without = replace(model, scale=_scale(inner), head=None)
+            fitted = fit_learners(inner, self._registry, without, partial(np.asarray, of_train), notes=False)
             scores.append(_score(job, metric, fitted, job.rows[test], embeddings[test]))
         self.chosen = {
             name: Chosen(metric, [Scored(one, tuple(by_name[one.name] for by_name in scores)) for one in some])
