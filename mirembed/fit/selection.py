@@ -85,9 +85,6 @@ class Chosen:
                 for one in self.scored
             ],
         }
-                for one in self.scored
-            ],
-        }
 
 
 @dataclass(frozen=True)
