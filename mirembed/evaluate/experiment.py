@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from mirembed.fit.saved import SavedNetwork, needed_features, open_saved, with_s
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.provenance import environment, recorded_plugins
 from mirembed.registry import Kind, Registry
+from mirembed.runs.cost import MethodsCost, costs, costs_to_json
 from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.scores import Scores, score, zero_width_warnings
 from mirembed.runs.tables import Predictions, folds_table
@@ -48,6 +50,12 @@ class Result:
         """The headline metric of the approach ``chance``, whether it was evaluated or not."""
         return float(self.run.manifest["configuration"]["chance"])
 
+    @cached_property
+    def costs(self) -> list[MethodsCost]:
+        """What the trainings cost, by the methods that share a network."""
+        table = self.run.read_cost()
+        return [] if table is None else costs(table)
+
     def to_json(self) -> dict[str, Any]:
         """Return the scores as JSON, with the dataset, the folds and the run."""
         tracks, settings, sizes = self.planned.tracks, self.planned.settings, self.planned.sizes
@@ -62,11 +70,13 @@ class Result:
             "n_folds": self.planned.n_folds,
             "seeds": list(settings.seed),
             "epochs": settings.epochs,
+            "ensemble": settings.ensemble,
             "chance": self.chance,
             "methods": self.run.manifest["configuration"]["methods"],
             "notes": self.run.read_notes(),
             "run": str(self.run.folder),
             "approaches": {one.method: one.to_json() for one in self.scores},
+            "cost": costs_to_json(self.costs),
         }
 
 
@@ -335,11 +345,12 @@ def _run_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progres
     for trains in (True, False):
         group = [training for training in missing if training.job.approach.trains == trains]
         if group:
-            epochs, description = 1, "scoring methods without training"
+            epochs, description = [1] * len(group), "scoring methods without training"
             if trains:
-                epochs = group[0].job.settings.epochs
-                description = f"training {counted(len(group), 'network')} for {counted(epochs, 'epoch')}"
-            for _ in run_trainings(train_fold, group, [epochs] * len(group), jobs, progress, description):
+                epochs = [training.job.epochs for training in group]
+                n_networks = counted(sum(training.job.ensemble for training in group), "network")
+                description = f"training {n_networks} for {counted(group[0].job.settings.epochs, 'epoch')}"
+            for _ in run_trainings(train_fold, group, epochs, jobs, progress, description):
                 pass
 
 

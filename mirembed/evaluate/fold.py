@@ -14,12 +14,16 @@ from numpy.typing import NDArray
 from mirembed.fit.job import Fitted, Job, fit_models, fit_to_saved
 from mirembed.models.estimators import check_storable
 from mirembed.models.model import Model
+from mirembed.provenance import processor
 from mirembed.registry import Registry
 from mirembed.runs.folder import PartFolder
 from mirembed.runs.tables import embeddings_table, predictions_table
 from mirembed.store.files import writing
 from mirembed.store.root import slug
-from mirembed.training.weights import NetworkWeights
+from mirembed.workers.cost import Meter
+
+_COST_INTERVAL = 5.0
+"""Seconds between two notes of the cost of an unfinished training."""
 
 
 @dataclass(frozen=True)
@@ -85,25 +89,42 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
     """
     if training.part.exists:
         return
-    registry, job = Registry.discover(), training.job
+    registry, job, part = Registry.discover(), training.job, training.part
+    meter, before = Meter(), part.read_cost(resumed=job.is_resumed)
+    noted = before
+
+    def note_epoch(epoch: int) -> None:
+        nonlocal noted
+        so_far = before + meter.read()
+        if so_far.wall_seconds - noted.wall_seconds > _COST_INTERVAL:  # what an interruption may leave uncounted
+            part.write_cost(so_far)
+            noted = so_far
+        on_epoch(epoch)
 
     def write_checkpoint(epoch: int, fitted: Fitted) -> None:
         keep = training.keep_embeddings == "all"
-        training.part.write_checkpoint(epoch, *_predict(training, fitted, epoch, keep_embeddings=keep))
+        part.write_checkpoint(epoch, *_predict(training, fitted, epoch, keep_embeddings=keep))
 
     scores_checkpoints = bool(job.settings.checkpoint_every) and job.approach.trains
     if training.saved is None:
-        fitted = fit_models(job, registry, on_epoch, write_checkpoint if scores_checkpoints else None)
+        fitted = fit_models(job, registry, note_epoch, write_checkpoint if scores_checkpoints else None)
     else:
         fitted = fit_to_saved(job, Model.load(training.saved.model, registry), training.saved.read(), registry)
     _save_models(training, fitted, registry)
     last = job.settings.epochs if job.approach.trains else 0
     predictions, embeddings = _predict(training, fitted, last, keep_embeddings=training.keep_embeddings != "none")
-    training.part.write(
-        predictions, embeddings, fitted.losses, fitted.notes, checkpoint_epoch=last if scores_checkpoints else None
+    part.write(
+        predictions,
+        embeddings,
+        fitted.losses,
+        fitted.notes,
+        before + meter.read(),
+        processor(job.settings.device),
+        checkpoint_epoch=last if scores_checkpoints else None,
     )
-    if job.checkpoint is not None:
-        job.checkpoint.unlink(missing_ok=True)
+    for checkpoint in job.checkpoints:
+        if checkpoint is not None:
+            checkpoint.unlink(missing_ok=True)
 
 
 def embed_saved(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
@@ -131,7 +152,14 @@ def _predict(
     tested = [ids[row] for row in test]
     predictions = [
         predictions_table(
-            job.task, method, seed, fold, tested, job.labels[test], fitted.models[method.name].predict(vectors[test])
+            job.task,
+            method,
+            seed,
+            fold,
+            tested,
+            job.labels[test],
+            fitted.models[method.name].predict(vectors[test]),
+            fitted.models[method.name].probabilities(vectors[test]),
         )
         for method in job.methods
     ]
@@ -166,7 +194,7 @@ def _save_models(training: FoldTraining, fitted: Fitted, registry: Registry) -> 
     for method in training.job.methods:
         folder = training.models / f"{slug(method.name)}-seed{seed}-fold{fold}"
         model = fitted.models[method.name]
-        if folder.exists() or not isinstance(model.network, NetworkWeights):
+        if folder.exists() or not model.members:
             continue
         if method.learner is not None and model.estimator is not None:
             check_storable(model.estimator, method.learner, registry)

@@ -110,6 +110,8 @@ class PlannedRun:
         )
         trains = any(method.approach.trains for method in self.methods)
         epochs = f", {counted(settings.epochs, 'epoch')}" if trains else ""
+        if settings.ensemble > 1:
+            epochs += f", ensembles of {settings.ensemble} networks"
         return f"{self.tracks.info.spec}: {self.sizes.describe(folds)}{epochs}"
 
     def configuration(self) -> dict[str, Any]:
@@ -169,6 +171,7 @@ class PlannedRun:
                         fold=fold.index,
                         provenance={**provenance, "fold": fold.index},
                         checkpoint=run.checkpoints / f"{name}.safetensors",
+                        grouped=self._grouped(folds),
                     )
                     first = seed == settings.seed[0] and fold.index == 0
                     trainings.append(
@@ -183,6 +186,14 @@ class PlannedRun:
                         )
                     )
         return trainings
+
+    def _grouped(self, folds: Sequence[Fold]) -> bool:
+        """Whether inner folds keep groups apart, as the folds do."""
+        if not self.official:
+            return self.settings.folds == "grouped"
+        return any(group is not None for group in self.tracks.groups) and not groups_on_both_sides(
+            folds, self.tracks.groups
+        )
 
     def _saved_embeddings(self, saved: SavedNetwork, run: RunFolder) -> SavedEmbeddings:
         trained_on = [row for row, name in enumerate(self.tracks.recordings) if name in saved.recordings]

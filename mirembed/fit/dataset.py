@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mirembed.config import Settings
 from mirembed.differences import describe
 from mirembed.errors import EvaluationError, MismatchError, SpecError
+from mirembed.fit.calibrate import calibrated
 from mirembed.fit.job import Job, fit_models, training_provenance
 from mirembed.fit.names import checkpoint, obstacles, reserving
 from mirembed.fit.resolve import (
@@ -89,7 +90,7 @@ class _Training:
     @property
     def is_resumed(self) -> bool:
         """Whether an interrupted fit has done part of it."""
-        return self.is_saved or (self.job.checkpoint is not None and self.job.checkpoint.exists())
+        return self.is_saved or self.job.is_resumed
 
 
 def fit(
@@ -181,6 +182,7 @@ def fit(
                     fold=0,
                     provenance=provenance,
                     checkpoint=checkpoint(models, methods[0].training_name, digest),
+                    grouped=_has_groups(tracks),
                 ),
                 tracks,
                 folders,
@@ -190,8 +192,9 @@ def fit(
         ]
         if any(training.is_resumed for training in trainings):
             progress.note("resuming the interrupted fit")
-        epochs = [settings.epochs] * len(trainings)
-        description = f"training for {counted(settings.epochs, 'epoch')}"
+        epochs = [training.job.epochs for training in trainings]
+        networks = "" if settings.ensemble == 1 else f" {counted(settings.ensemble * len(trainings), 'network')}"
+        description = f"training{networks} for {counted(settings.epochs, 'epoch')}"
         fitted: dict[str, FittedModel] = {}
         for _, saved in run_trainings(_fit_training, trainings, epochs, jobs, progress, description):
             fitted |= {model.approach: model for model in saved}
@@ -209,7 +212,7 @@ def _fit_training(training: _Training, on_epoch: Callable[[int], None]) -> list[
     if not training.is_saved:
         fitted = fit_models(job, registry, on_epoch)
         models, embeddings = fitted.models, fitted.embeddings
-    on_epoch(job.settings.epochs)
+    on_epoch(job.epochs)
     saved = []
     for method in job.methods:
         folder = training.folders[method.name]
@@ -284,11 +287,21 @@ def transfer(
         },
     }
     scale = TargetScale.fit(tracks.task, tracks.label_array) if isinstance(tracks.task, Regression) else None
-    model = replace(base, task=tracks.task, head=None, estimator=None, scale=scale, provenance=provenance)
-    embeddings = base.embed(frames.open(), frames.starts, frames.lengths)
-    fitted = fit_learner(
-        registry, learner, approach, tracks.task, embeddings, tracks.label_array, scale, seed=(made["seed"], 0)
+    model = replace(
+        base,
+        task=tracks.task,
+        head=None,
+        estimator=None,
+        calibration=None,
+        scale=scale,
+        provenance=provenance,
+        learner_recordings=tuple(tracks.recordings),
     )
+    embeddings = base.embed(frames.open(), frames.starts, frames.lengths)
+    labels, seed = tracks.label_array, (made["seed"], 0)
+    fitted = fit_learner(registry, learner, approach, tracks.task, embeddings, labels, scale, seed=seed)
+    groups = tracks.group_codes if _has_groups(tracks) else None
+    fitted = calibrated(registry, learner, tracks.task, fitted, embeddings, labels, groups, seed=seed)
     model.use(fitted)
     wanted = _wanted_names(tracks, [f"from-{network.name}"], name)
     with reserving(models, configuration, wanted, exact=name is not None) as folders:
@@ -296,6 +309,11 @@ def transfer(
         model = _save_model(model, folder, learner, registry)
         path = _save_embeddings(model, store, tracks, embeddings)
     return FittedModel(approach.name, folder, path, None, fitted.notes)
+
+
+def _has_groups(tracks: Tracks) -> bool:
+    """Whether any track has a group, so that inner folds keep groups apart."""
+    return any(group is not None for group in tracks.groups)
 
 
 def _check_trainable(tracks: Tracks) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mirembed.config import Approach
 from mirembed.errors import EvaluationError, PluginError, SpecError
 from mirembed.hookspecs import Classification, Estimator, Task
+from mirembed.models.calibration import Calibration, class_values
 from mirembed.models.estimators import check_storable
 from mirembed.progress import counted
 from mirembed.registry import Registry, plugin_code
@@ -130,16 +131,23 @@ class FittedLearner:
         The similarity whose Gram matrix the estimator takes; None if it takes embeddings.
     gram : ndarray [n_train, n_train] or None
         The Gram matrix of the kernel.
+    calibration : Calibration or None
+        See `calibrate`.
+    uncalibrated : str or None
+        Why it has no calibration, if that needs an explanation.
     """
 
     estimator: Estimator
     kernel: Kernel | None = None
     gram: NDArray[np.float64] | None = None
+    calibration: Calibration | None = None
+    uncalibrated: str | None = None
 
     @property
     def notes(self) -> list[str]:
         """Notes for the user. They take the eigenvalues of the Gram matrix, so ask only when needed."""
-        return [] if self.kernel is None or self.gram is None else self.kernel.notes(self.gram)
+        of_kernel = [] if self.kernel is None or self.gram is None else self.kernel.notes(self.gram)
+        return of_kernel if self.uncalibrated is None else [*of_kernel, f"no probabilities: {self.uncalibrated}"]
 
 
 def fit_learner(
@@ -175,15 +183,72 @@ def fit_learner(
     """
     if isinstance(task, Classification) and len(np.unique(labels)) < 2:
         raise EvaluationError("the training tracks have one class only; a learner needs at least two")
-    estimator = new_estimator(registry, learner, task)
     kernel: Kernel | None = None
     gram: NDArray[np.float64] | None = None
     if kernels := describe_learner(registry, learner, [approach]).get("kernels"):
         kernel = Kernel.create(registry, kernels[approach.name], embeddings)
         gram = kernel.training_gram()
-    with _naming(registry, learner, f"fit {counted(len(embeddings), 'track')}"), _seeded(seed):
-        estimator.fit(embeddings if gram is None else gram, learner_targets(labels, scale))
-    return FittedLearner(estimator, kernel, gram)
+    X = embeddings if gram is None else gram
+    return FittedLearner(_fit(registry, learner, task, X, learner_targets(labels, scale), seed), kernel, gram)
+
+
+def _fit(
+    registry: Registry, learner: Spec, task: Task, X: NDArray[np.floating], y: NDArray[Any], seed: Sequence[int]
+) -> Estimator:
+    estimator = new_estimator(registry, learner, task)
+    with _naming(registry, learner, f"fit {counted(len(X), 'track')}"), _seeded(seed):
+        estimator.fit(X, y)
+    return estimator
+
+
+def calibrate(
+    registry: Registry,
+    learner: Spec,
+    task: Classification,
+    fitted: FittedLearner,
+    embeddings: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    folds: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    *,
+    seed: Sequence[int],
+) -> Calibration | None:
+    """Fit sigmoids to the decision values of the training tracks, each by a learner that was fitted without the track.
+
+    Parameters
+    ----------
+    fitted : FittedLearner
+        Fitted to all training tracks.
+    embeddings : ndarray [n_train, units]
+    labels : ndarray [n_train], int64
+        Class indices.
+    folds : sequence of (ndarray, ndarray)
+        Positions of the tracks to fit a learner to, and of those to compute decision values of; in each fold.
+    seed : sequence of int
+        See `fit_learner`.
+
+    Returns
+    -------
+    Calibration or None
+        None if the estimator has no decision value for each class.
+
+    Raises
+    ------
+    PluginError
+        If the learner fails.
+    """
+    gram, n_classes = fitted.gram, len(task.classes)
+    values = np.full((len(labels), n_classes), np.nan)
+    for number, (train, test) in enumerate(folds, 1):
+        inside, outside = (
+            embeddings[rows] if gram is None else gram[np.ix_(rows, train)] for rows in (train, test)
+        )  # [n, units], or [n, n_train of the fold]
+        estimator = _fit(registry, learner, task, inside, labels[train], [*seed, number])
+        with _naming(registry, learner, f"score {counted(len(test), 'track')}"):
+            found = class_values(estimator, outside, n_classes)
+        if found is None:
+            return None
+        values[test] = found
+    return Calibration.fit(values, labels[:, None] == np.arange(n_classes))
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 On disk a model is a folder::
 
     model.json             task, approach, learner, features, network, provenance, digests of the files
-    network.safetensors    weights, normalization, target scale, the training tracks' embeddings for a kernel
+    network.safetensors    weights, normalization, target scale, calibration, the training embeddings for a kernel
     learner.skops          the scikit-learn estimator; absent for the approach nn
 
 Nothing in it can run code when it is loaded. With the fused engine a model embeds and predicts without torch, and
@@ -25,8 +25,9 @@ from safetensors.numpy import load_file, save
 
 from mirembed.errors import ModelError, PluginError, StoreError, UnknownNameError
 from mirembed.features.info import FeaturesInfo
-from mirembed.hookspecs import Classification, Estimator, Task
+from mirembed.hookspecs import Classification, Estimator, Regression, Task
 from mirembed.models.baselines import InputStatistics, NoFeatures
+from mirembed.models.calibration import Calibration, class_values, normalized, softmax
 from mirembed.models.estimators import dump_estimator, load_estimator
 from mirembed.models.learners import FittedLearner, Kernel
 from mirembed.models.saved import LEARNER, MANIFEST, NETWORK, list_models
@@ -39,7 +40,7 @@ from mirembed.training.engine import make_engine
 from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.labels import TargetScale
 from mirembed.training.network import NetworkChoice
-from mirembed.training.weights import NetworkWeights, OutputLayer
+from mirembed.training.weights import Ensemble, NetworkWeights, OutputLayer
 
 FORMAT = 4
 
@@ -51,7 +52,7 @@ class Model:
     Attributes
     ----------
     task : Classification or Regression
-    network : NetworkWeights, InputStatistics or NoFeatures
+    network : NetworkWeights, Ensemble, InputStatistics or NoFeatures
         The latter two stand in for the network of a baseline.
     normalization : Normalization
     form : InputForm
@@ -67,15 +68,19 @@ class Model:
         Those that its network was trained on.
     provenance : mapping
         Approach, plugins, seed, versions and command; once the model is saved or loaded, also its name and digest.
+    learner_recordings : sequence of str
+        Those that its learner was fitted to, if they are not those of the network.
     kernel : Kernel or None
         The similarity whose Gram matrix the estimator takes; None if it takes embeddings.
+    calibration : Calibration or None
+        What turns the learner's decision values into probabilities.
     engine : {"auto", "numba", "torch"}
         The engine that computes embeddings. A loaded model uses the engine it was trained with, if that works here, so
         that its embeddings are the same to the bit.
     """
 
     task: Task
-    network: NetworkWeights | InputStatistics | NoFeatures
+    network: NetworkWeights | Ensemble | InputStatistics | NoFeatures
     normalization: Normalization
     form: InputForm
     head: OutputLayer | None
@@ -84,8 +89,22 @@ class Model:
     features: FeaturesInfo
     recordings: Sequence[str] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    learner_recordings: Sequence[str] = ()
     kernel: Kernel | None = None
+    calibration: Calibration | None = None
     engine: str = "torch"
+
+    @property
+    def members(self) -> tuple[NetworkWeights, ...]:
+        """The networks of an ensemble, or the only network; empty for a baseline without one."""
+        if isinstance(self.network, Ensemble):
+            return self.network.members
+        return (self.network,) if isinstance(self.network, NetworkWeights) else ()
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """The recordings that its network or its learner was fitted to."""
+        return frozenset(self.recordings) | frozenset(self.learner_recordings)
 
     def embed(
         self, frames: NDArray[np.float32], starts: NDArray[np.int64], lengths: NDArray[np.int64]
@@ -107,13 +126,14 @@ class Model:
         PluginError
             If the network fails.
         """
-        if not isinstance(self.network, NetworkWeights):
+        if isinstance(self.network, InputStatistics | NoFeatures):
             return self.network.embed(frames, starts, lengths)
         try:
-            engine = make_engine(self.engine, self.network, self.form)
+            engines = [make_engine(self.engine, member, self.form) for member in self.members]
         except UnknownNameError as error:
             raise ModelError(str(error)) from error
-        return engine.embed_tracks(frames, starts, lengths, self.normalization)
+        vectors = [engine.embed_tracks(frames, starts, lengths, self.normalization) for engine in engines]
+        return vectors[0] if len(vectors) == 1 else np.concatenate(vectors, axis=1)
 
     def predict(self, embeddings: NDArray[np.float32]) -> NDArray[Any]:
         """Predict from embeddings.
@@ -145,9 +165,52 @@ class Model:
         assert self.scale is not None  # noqa: S101
         return self.scale.unscale(outputs)
 
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether `probabilities` returns any."""
+        return not isinstance(self.task, Regression) and (self.head is not None or self.calibration is not None)
+
+    def probabilities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64] | None:
+        """Return the probability of each class.
+
+        Those of a learner are calibrated on training tracks that it was not fitted to; the most probable class may
+        differ from `predict`, which the learner decides by itself. Those of the approach ``nn`` are the softmax of its
+        outputs, and are not calibrated.
+
+        Parameters
+        ----------
+        embeddings : ndarray [n_tracks, units]
+
+        Returns
+        -------
+        ndarray [n_tracks, n_classes], float64, or None
+            None for targets, and if there is nothing to calibrate.
+
+        Raises
+        ------
+        PluginError
+            If the learner's estimator fails.
+        """
+        if not isinstance(self.task, Classification):
+            return None
+        if self.head is not None:
+            return softmax(self.head(embeddings))
+        if self.calibration is None or self.estimator is None:
+            return None
+        n, n_classes = len(embeddings), len(self.task.classes)
+        if n == 0:  # scikit-learn refuses an empty array
+            return np.zeros((0, n_classes))
+        name = self._estimator_name()
+        X = embeddings if self.kernel is None else self.kernel.gram(embeddings)
+        with plugin_code(f"{name} fails to score {counted(n, 'track')}"):
+            values = class_values(self.estimator, X, n_classes)
+        if values is None:
+            raise PluginError(f"{name} has no finite decision value for each of its classes; fit the model again")
+        return normalized(self.calibration(values))
+
     def use(self, learner: FittedLearner, *, notes: bool = True) -> None:
         """Predict with a learner from now on."""
-        self.estimator, self.kernel = learner.estimator, learner.kernel
+        self.estimator, self.kernel, self.calibration = learner.estimator, learner.kernel, learner.calibration
         self.provenance = {**self.provenance, "notes": learner.notes if notes else []}
 
     def _learner_outputs(self, estimator: Estimator, embeddings: NDArray[np.float32]) -> NDArray[Any]:
@@ -196,11 +259,10 @@ class Model:
         ModelError
             If skops cannot store the learner's estimator.
         """
-        network = self.network
-        assert isinstance(network, NetworkWeights)  # noqa: S101
+        [network, *_] = self.members
         with writing(folder) as temporary:
             temporary.mkdir()
-            (temporary / NETWORK).write_bytes(save(self._arrays(network)))
+            (temporary / NETWORK).write_bytes(save(self._arrays()))
             if self.estimator is not None:
                 (temporary / LEARNER).write_bytes(dump_estimator(self.estimator))
             write_json(
@@ -215,8 +277,10 @@ class Model:
                         "inputs": network.inputs,
                         "units": network.units,
                         "arrays": list(network.arrays),
+                        "members": len(self.members),
                     },
                     "recordings": list(self.recordings),
+                    "learner_recordings": list(self.learner_recordings),
                     "kernel": None if self.kernel is None else dict(self.kernel.described),
                     "provenance": dict(self.provenance),
                     "files": {path.name: file_digest(path) for path in sorted(temporary.iterdir())},
@@ -264,11 +328,15 @@ class Model:
                     f"the model {folder} needs the similarity {described['name']!r} as the kernel of its learner "
                     f"({error}); install {described['distribution']}=={described['version']}"
                 ) from error
-        network, form = _read_network(manifest["network"], part("network"), registry), InputForm(**manifest["input"])
-        fused = provenance["settings"].get("engine") == "numba" and network.choice.fused is not None
+        members = tuple(
+            _read_network(manifest["network"], part(_prefix(number)), registry)
+            for number in range(manifest["network"]["members"])
+        )
+        form = InputForm(**manifest["input"])
+        fused = provenance["settings"].get("engine") == "numba" and members[0].choice.fused is not None
         return cls(
             task=task_from_json(manifest["task"]),
-            network=network,
+            network=members[0] if len(members) == 1 else Ensemble(members),
             normalization=Normalization(**part("normalization")),
             form=form,
             head=OutputLayer(**part("head")) if part("head") else None,
@@ -276,18 +344,21 @@ class Model:
             scale=TargetScale(**part("scale")) if part("scale") else None,
             features=FeaturesInfo.from_json(manifest["features"]),
             recordings=tuple(manifest["recordings"]),
+            learner_recordings=tuple(manifest["learner_recordings"]),
             provenance=provenance,
             kernel=kernel,
+            calibration=Calibration(**part("calibration")) if part("calibration") else None,
             engine="auto" if fused and form.deltas else "torch",
         )
 
-    def _arrays(self, network: NetworkWeights) -> dict[str, NDArray[Any]]:
+    def _arrays(self) -> dict[str, NDArray[Any]]:
         """Return everything that goes into the safetensors file."""
         parts: dict[str, Mapping[str, NDArray[Any]]] = {
-            "network": network.arrays,
+            **{_prefix(number): member.arrays for number, member in enumerate(self.members)},
             "head": {} if self.head is None else vars(self.head),
             "normalization": vars(self.normalization),
             "scale": {} if self.scale is None else vars(self.scale),
+            "calibration": {} if self.calibration is None else vars(self.calibration),
             "kernel": {} if self.kernel is None else {"embeddings": self.kernel.embeddings},
         }
         return {
@@ -295,6 +366,11 @@ class Model:
             for part, arrays in parts.items()
             for name, array in arrays.items()
         }
+
+
+def _prefix(member: int) -> str:
+    """Return what the names of a network's weights begin with in the safetensors file."""
+    return f"network{member}" if member else "network"
 
 
 def _read_network(

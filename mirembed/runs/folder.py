@@ -8,6 +8,7 @@
     predictions.parquet    one row for each method, seed, fold and test track: label and prediction after the last epoch
     checkpoints.parquet    the same at every checkpoint
     curves.parquet         the loss of every epoch
+    cost.parquet           time, memory and processor of every training
     embeddings/            of the first fold after the last epoch; with --keep-embeddings of all
     scores.json            the scores of each method
     notes.json             notes and warnings about tracks, folds and models
@@ -25,7 +26,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from mirembed.config.files import EXPERIMENT_FILE
 from mirembed.differences import ask_the_same, describe, differing_settings, made_with
 from mirembed.errors import StoreError
 from mirembed.provenance import content_digest
-from mirembed.runs.tables import curves_table, with_epoch
+from mirembed.runs.tables import cost_table, curves_table, with_epoch
 from mirembed.store.files import (
     exclusive,
     is_held,
@@ -48,15 +49,16 @@ from mirembed.store.files import (
     write_table,
     writing,
 )
+from mirembed.workers.cost import Cost
 
 FORMAT = 3
 """Version of a run's files."""
 
 MANIFEST, FOLDS, CURVES, SCORES, NOTES = "manifest.json", "folds.parquet", "curves.parquet", "scores.json", "notes.json"
-PREDICTIONS, CHECKPOINTS = "predictions.parquet", "checkpoints.parquet"
+PREDICTIONS, CHECKPOINTS, COST = "predictions.parquet", "checkpoints.parquet", "cost.parquet"
 EMBEDDINGS, PLUGINS = "embeddings", "plugins"
 
-_EMBEDDINGS, _LOSSES = "embeddings.parquet", "losses.json"
+_EMBEDDINGS, _LOSSES, _COST = "embeddings.parquet", "losses.json", "cost.json"
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,29 @@ class PartFolder:
             write_table(self.unfinished / f"{epoch:06d}-{_EMBEDDINGS}", embeddings)
         write_table(self.unfinished / f"{epoch:06d}-{PREDICTIONS}", predictions)
 
+    def read_cost(self, *, resumed: bool) -> Cost:
+        """Return the cost of an unfinished part so far.
+
+        Parameters
+        ----------
+        resumed : bool
+            Whether it was interrupted: if so, and nothing is known about the cost, a session of unknown cost counts.
+        """
+        path = self.unfinished / _COST
+        return Cost(**read_json(path)) if path.exists() else Cost(sessions=int(resumed))
+
+    def write_cost(self, cost: Cost) -> None:
+        """Note the cost of an unfinished part so far."""
+        write_json(self.unfinished / _COST, asdict(cost))
+
     def write(
         self,
         predictions: pa.Table,
         embeddings: pa.Table | None,
         losses: Sequence[float],
         notes: Mapping[str, Sequence[str]],
+        cost: Cost,
+        processor: str,
         *,
         checkpoint_epoch: int | None,
     ) -> None:
@@ -104,6 +123,9 @@ class PartFolder:
             One per epoch.
         notes : mapping of str to sequence of str
             By method.
+        cost : Cost
+            Of all sessions.
+        processor : str
         checkpoint_epoch : int or None
             The last epoch; None if checkpoints are not scored.
         """
@@ -120,6 +142,7 @@ class PartFolder:
                 write_table(temporary / _EMBEDDINGS, pa.concat_tables(all_embeddings))
             (temporary / _LOSSES).write_text(json.dumps(list(losses)))
             (temporary / NOTES).write_text(json.dumps(notes))
+            write_json(temporary / _COST, {**asdict(cost), "processor": processor})
         shutil.rmtree(self.unfinished, ignore_errors=True)
 
     def read_notes(self) -> dict[str, list[str]]:
@@ -129,6 +152,10 @@ class PartFolder:
     def read_losses(self) -> list[float]:
         """Return the losses of a finished part, one per epoch."""
         return list(read_json(self.folder / _LOSSES))
+
+    def read_final_cost(self) -> dict[str, Any]:
+        """Return the cost of a finished part and its processor."""
+        return dict(read_json(self.folder / _COST))
 
     def _waiting(self, ending: str) -> list[tuple[int, Path]]:
         """Return the epochs and files that `write_checkpoint` has written."""
@@ -382,6 +409,8 @@ class RunFolder:
                 write_table(self.folder / EMBEDDINGS / f"{part.folder.name}.parquet", read_table(path))
         losses = [part.read_losses() for part in parts]
         write_table(self.folder / CURVES, curves_table(list(zip(predictions, losses, strict=True))))
+        of_parts = [part.read_final_cost() for part in parts]
+        write_table(self.folder / COST, cost_table(list(zip(predictions, of_parts, strict=True))))
         return merged
 
     def finish(self) -> None:
@@ -414,6 +443,15 @@ class RunFolder:
             return read_table(self.folder / CURVES)
         parts = self.finished_parts()
         return curves_table([(read_table(part.folder / PREDICTIONS), part.read_losses()) for part in parts])
+
+    def read_cost(self) -> pa.Table | None:
+        """Return the cost of every finished training; None if it was not recorded."""
+        if (self.folder / COST).exists():
+            return read_table(self.folder / COST)
+        if self.finished:
+            return None
+        parts = self.finished_parts()
+        return cost_table([(read_table(part.folder / PREDICTIONS), part.read_final_cost()) for part in parts])
 
     def embedding_files(self) -> list[Path]:
         """Return the tables of embeddings, one for each network and fold whose embeddings were kept."""

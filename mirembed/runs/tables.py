@@ -6,6 +6,8 @@
                           of classes, or each target's name and ``predicted_`` with the name
 ``checkpoints.parquet``   the same with the column epoch after fold
 ``curves.parquet``        approach, network, features, seed, fold, epoch, loss
+``cost.parquet``          methods (a list: those that share the network), network, features, seed, fold, wall_seconds,
+                          cpu_seconds, peak_memory, sessions, processor; see `mirembed.workers.cost.Cost`
 ``embeddings/``           approach, network, features, seed, fold, epoch, id, in_sample (whether the network trained on
                           it), embedding
 ========================  ==================================================================================
@@ -124,6 +126,24 @@ def curves_table(trainings: Sequence[tuple[pa.Table, Sequence[float]]]) -> pa.Ta
     ]
     names, numbers = dict.fromkeys(TRAINED, pa.string()), dict.fromkeys(("seed", "fold", "epoch"), pa.int64())
     return pa.Table.from_pylist(rows, schema=pa.schema({**names, **numbers, "loss": pa.float64()}))
+
+
+def cost_table(trainings: Sequence[tuple[pa.Table, Mapping[str, Any]]]) -> pa.Table:
+    """Make the table of costs from the predictions of each training and its cost and processor."""
+    keys = ("network", "features", "seed", "fold")
+    rows = []
+    for predictions, cost in trainings:
+        first = dict(zip(keys, table_rows(predictions.slice(0, 1), *keys)[0], strict=True))
+        rows.append({"methods": list(dict.fromkeys(predictions["method"].to_pylist())), **first, **cost})
+    columns = {
+        "methods": pa.list_(pa.string()),
+        **dict.fromkeys(("network", "features"), pa.string()),
+        **dict.fromkeys(("seed", "fold"), pa.int64()),
+        **dict.fromkeys(("wall_seconds", "cpu_seconds"), pa.float64()),
+        **dict.fromkeys(("peak_memory", "sessions"), pa.int64()),
+        "processor": pa.string(),
+    }
+    return pa.Table.from_pylist(rows, schema=pa.schema(columns))
 
 
 def table_rows(table: pa.Table, *columns: str) -> list[tuple[Any, ...]]:
