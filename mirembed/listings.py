@@ -19,9 +19,9 @@ from mirembed.hookspecs import Classification, Listing, Regression, Target, Task
 
 RESERVED_COLUMNS = frozenset(
     {
-        *("id", "recording", "group", "path", "known", "file_size", "file_mtime_ns", "listed", "audio_hash", "duration", "rate"),
+        *("id", "recording", "group", "path", "file_size", "file_mtime_ns", "listed", "audio_hash", "duration", "rate"),
         *("backend", "n_frames", "frames_digest", "frames", "shard", "row", "vector", "features", "network"),
-        *("label", "prediction", "approach", "seed", "fold", "epoch", "loss"),
+        *("label", "known", "prediction", "approach", "seed", "fold", "epoch", "loss"),
         *("model", "in_sample", "embedding", "learner", "method", "score"),
     }
 )

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from mirembed.evaluate.experiment import Result
     from mirembed.runs.folder import RunFolder
 
-_OF_TRAINING = ("features", "network", "epochs", "batch", "optimizer", "excerpt", "deltas", "normalize", "engine", "ensemble")
+_OF_TRAINING = (
+    *("features", "network", "epochs", "batch", "optimizer", "excerpt", "deltas", "ensemble", "normalize", "engine"),
+)
 """Settings of training, which a saved network does not need."""
 
 _KEEP = "What to save in the run"

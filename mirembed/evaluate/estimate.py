@@ -186,9 +186,7 @@ def _estimate_run(planned: PlannedRun, jobs: int, progress: Progress) -> Cost:
         arguments = [_shorten(sample) for sample in samples]
         epochs = [max(1, argument.job.epochs) for argument in arguments]
         measured = dict(run_trainings(_measure, arguments, epochs, 1, progress, description))
-    parts = tuple(
-        _cost(kind, group, measured[number], planned) for number, (kind, group) in enumerate(kinds.items())
-    )
+    parts = tuple(_cost(kind, group, measured[number], planned) for number, (kind, group) in enumerate(kinds.items()))
     workers = min(jobs, len(trainings))
     return Cost(
         name=planned.describe(),

@@ -159,7 +159,7 @@ def _predict(
             tested,
             job.labels[test],
             fitted.models[method.name].predict(vectors[test]),
-            fitted.models[method.name].probabilities(vectors[test]),
+            probabilities=fitted.models[method.name].probabilities(vectors[test]),
         )
         for method in job.methods
     ]

@@ -50,6 +50,8 @@ class Job:
         The spec of the network; None for a baseline without one.
     task : Classification or Regression
     labels : ndarray [n_tracks] int64 class indices, or [n_tracks, n_targets] float64 in original units
+    groups : ndarray [n_tracks], int64
+        See `mirembed.store.tracks.Tracks.group_codes`.
     rows : ndarray [n_train], int64
         The training tracks.
     normalize : {"training", "dataset"}
@@ -77,6 +79,7 @@ class Job:
     network: str | None
     task: Task
     labels: NDArray[Any]
+    groups: NDArray[np.int64]
     rows: NDArray[np.int64]
     normalize: str
     methods: tuple[Method, ...]
@@ -123,6 +126,7 @@ class Job:
             network=methods[0].network,
             task=tracks.task,
             labels=tracks.label_array,
+            groups=tracks.group_codes,
             rows=rows,
             normalize=settings.normalize,
             methods=methods,
@@ -407,9 +411,7 @@ def _fit_learners(
             fitted = fit_learner(registry, learner, approach, job.task, embeddings, labels, scale, seed=job.seed)
             if last and job.calibrate:
                 groups = job.groups[job.rows] if job.grouped else None
-                fitted = calibrated(
-                    registry, learner, job.task, fitted, embeddings, labels, groups, seed=job.seed
-                )
+                fitted = calibrated(registry, learner, job.task, fitted, embeddings, labels, groups, seed=job.seed)
             copy.use(fitted, notes=last)
     return Fitted(models, list(losses), embeddings)
 

@@ -42,8 +42,10 @@ class Calibration:
         truth : ndarray [n_tracks, n_classes]
             Whether the track is of the class.
         """
-        columns = [fit_sigmoid(of_one[known := ~np.isnan(of_one)], is_one[known]) for of_one, is_one in
-                   zip(values.T, truth.T, strict=True)]
+        columns = [
+            fit_sigmoid(of_one[known := ~np.isnan(of_one)], is_one[known])
+            for of_one, is_one in zip(values.T, truth.T, strict=True)
+        ]
         slope, intercept = np.array(columns, np.float64).reshape(-1, 2).T
         return cls(slope, intercept)
 

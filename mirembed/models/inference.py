@@ -258,9 +258,7 @@ def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model) -> None:
         write_table(path, pa.table(columns))
         return
     header = ["id", *(f"embedding_{unit}" for unit in range(units))]
-    write_csv(
-        path, header, [[name, *vector] for name, vector in zip(names, embedded.embeddings.tolist(), strict=True)]
-    )
+    write_csv(path, header, [[name, *vector] for name, vector in zip(names, embedded.embeddings.tolist(), strict=True)])
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -47,7 +47,7 @@ class MethodsCost:
 
 
 def costs(table: pa.Table) -> list[MethodsCost]:
-    """Sum up the rows of ``cost.parquet``, by the methods that share a network; see `mirembed.runs.tables.cost_table`."""
+    """Sum up the rows of ``cost.parquet``, see `mirembed.runs.tables.cost_table`, by methods that share a network."""
     names = ("wall_seconds", "cpu_seconds", "peak_memory", "sessions")
     parts: dict[tuple[Any, ...], list[tuple[Cost, str]]] = {}
     for methods, network, features, processor, *values in table_rows(

@@ -3,8 +3,9 @@
 ========================  ==================================================================================
 ``folds.parquet``         seed, id, fold: one row for each time that a track is tested
 ``predictions.parquet``   method, approach, learner, network, features, seed, fold, id; then label and prediction
-                          of classes, or each target's name and ``predicted_`` with the name
-``checkpoints.parquet``   the same with the column epoch after fold
+                          of classes with ``probability_`` and the name of each, null where a method has none; or
+                          each target's name and ``predicted_`` with the name
+``checkpoints.parquet``   the same with the column epoch after fold, without probabilities
 ``curves.parquet``        approach, network, features, seed, fold, epoch, loss
 ``cost.parquet``          methods (a list: those that share the network), network, features, seed, fold, wall_seconds,
                           cpu_seconds, peak_memory, sessions, processor; see `mirembed.workers.cost.Cost`
@@ -16,7 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,13 +27,16 @@ from numpy.typing import NDArray
 
 from mirembed.config.approaches import Method
 from mirembed.datasets.splits import Fold
-from mirembed.hookspecs import Classification, Task
+from mirembed.hookspecs import Classification, Regression, Task
 
 KEYS = ("seed", "fold", "id")
 """What identifies a test of a track."""
 
 TRAINED = ("approach", "network", "features")
 """What identifies the network of a fold, and with it curves and embeddings."""
+
+PROBABILITY = "probability_"
+"""Before the name of a class or tag: the column of its probabilities."""
 
 PREDICTED = "predicted_"
 """Before a target's name: the column of its predictions."""
@@ -45,7 +49,14 @@ def folds_table(ids: Sequence[str], folds: Mapping[int, Sequence[Fold]]) -> pa.T
 
 
 def predictions_table(
-    task: Task, method: Method, seed: int, fold: int, ids: Sequence[str], truth: NDArray[Any], predicted: NDArray[Any]
+    task: Task,
+    method: Method,
+    seed: int,
+    fold: int,
+    ids: Sequence[str],
+    truth: NDArray[Any],
+    predicted: NDArray[Any],
+    probabilities: NDArray[np.float64] | None = None,
 ) -> pa.Table:
     """Make the table of what a method predicts for the test tracks of a fold.
 
@@ -56,6 +67,8 @@ def predictions_table(
     seed, fold : int
     ids : sequence of str, of the test tracks
     truth, predicted : ndarray [n_test] of class indices, or [n_test, n_targets] in original units
+    probabilities : ndarray [n_test, n_classes], float64, or None
+        None where the method has none.
     """
     n = len(ids)
     columns: dict[str, Any] = {
@@ -75,11 +88,16 @@ def predictions_table(
         for position, target in enumerate(task.targets):
             columns[target.name] = truth[:, position]
             columns[PREDICTED + target.name] = predicted[:, position]
+    if not isinstance(task, Regression):
+        for position, name in enumerate(task.classes):
+            values = [None] * n if probabilities is None else probabilities[:, position]
+            columns[PROBABILITY + name] = pa.array(values, pa.float64())
     return pa.table(columns)
 
 
 def with_epoch(predictions: pa.Table, epoch: int) -> pa.Table:
     """Make the rows of ``checkpoints.parquet`` from the predictions after one epoch."""
+    predictions = predictions.select([name for name in predictions.column_names if not name.startswith(PROBABILITY)])
     after_fold = predictions.column_names.index("fold") + 1
     return predictions.add_column(after_fold, "epoch", pa.array([epoch] * len(predictions), pa.int64()))
 
@@ -161,6 +179,8 @@ class Predictions:
     ids : ndarray [n_rows], str
     truth, predicted : ndarray [n_rows, n_targets]
         In original units; class indices ``[n_rows, 1]``.
+    probabilities : ndarray [n_rows, n_classes], float64, or None
+        Of each class; None for targets and where they are not known.
     """
 
     seeds: NDArray[np.int64]
@@ -168,6 +188,7 @@ class Predictions:
     ids: NDArray[np.str_]
     truth: NDArray[Any]
     predicted: NDArray[Any]
+    probabilities: NDArray[np.float64] | None = None
 
     @classmethod
     def from_table(cls, table: pa.Table, task: Task) -> Predictions:
@@ -188,7 +209,8 @@ class Predictions:
                 for names in zip(*((target.name, PREDICTED + target.name) for target in task.targets), strict=True)
             )
         seeds, folds = (np.array(columns[name], np.int64) for name in ("seed", "fold"))
-        return cls(seeds, folds, np.array(columns["id"], str), truth, predicted)
+        found = cls(seeds, folds, np.array(columns["id"], str), truth, predicted)
+        return replace(found, probabilities=_probabilities(columns, task))
 
     @classmethod
     def by_columns(cls, table: pa.Table, task: Task, *columns: str) -> dict[tuple[Any, ...], Predictions]:
@@ -197,7 +219,8 @@ class Predictions:
         for row, values in enumerate(table_rows(table, *columns)):
             rows.setdefault(values, []).append(row)
         whole = cls.from_table(table, task)
-        return {values: whole.take(np.array(some)) for values, some in rows.items()}
+        parts = {values: whole.take(np.array(some)) for values, some in rows.items()}
+        return {values: part._without_nan() for values, part in parts.items()}
 
     @classmethod
     def by_method(cls, table: pa.Table, task: Task) -> dict[str, Predictions]:
@@ -206,7 +229,14 @@ class Predictions:
 
     def take(self, rows: NDArray[Any]) -> Predictions:
         """Return some rows, by number or mask."""
-        return Predictions(*(getattr(self, field.name)[rows] for field in fields(self)))
+        arrays: list[Any] = [getattr(self, field.name) for field in fields(self)]
+        taken: list[Any] = [None if array is None else array[rows] for array in arrays]
+        return Predictions(*taken)
+
+    def _without_nan(self) -> Predictions:
+        """Return the predictions of a method, without probabilities if it has none."""
+        missing = self.probabilities is not None and bool(np.isnan(self.probabilities).all())
+        return replace(self, probabilities=None) if missing else self
 
     def sorted(self) -> Predictions:
         """Return the rows sorted by seed, fold and id."""
@@ -233,3 +263,11 @@ class Predictions:
     def of_seed(self) -> list[NDArray[np.int64]]:
         """The rows of each seed."""
         return [np.flatnonzero(self.seeds == seed) for seed in np.unique(self.seeds)]
+
+
+def _probabilities(columns: Mapping[str, Sequence[Any]], task: Task) -> NDArray[np.float64] | None:
+    """Return the probabilities ``[n_rows, n_classes]``; NaN where a method has none; None if all have none."""
+    if isinstance(task, Regression) or not all(PROBABILITY + name in columns for name in task.classes):
+        return None
+    found = np.column_stack([np.array(columns[PROBABILITY + name], np.float64) for name in task.classes])
+    return None if np.isnan(found).all() else found

@@ -82,6 +82,13 @@ class Tracks:
             return np.array([self.task.classes.index(label) for label in self.labels], np.int64)
         return np.asarray(self.labels)
 
+    @cached_property
+    def group_codes(self) -> NDArray[np.int64]:
+        """The number of the group of each track ``[n_tracks]``; a track without a group is a group of its own."""
+        numbers: dict[str | int, int] = {}
+        keys = [row if group is None else group for row, group in enumerate(self.groups)]
+        return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
+
     def without(self, excluded: Mapping[str, str]) -> Tracks:
         """Return the tracks that ``excluded`` does not name, without classes that this empties.
 
