@@ -29,7 +29,7 @@ from mirembed.config.approaches import Approach
 from mirembed.errors import EvaluationError
 from mirembed.fit.calibrate import calibrated, inner_folds
 from mirembed.fit.job import Fitted, fit_models
-from mirembed.models.calibration import class_values, fit_sigmoid, normalized
+from mirembed.models.calibration import decision_values, fit_sigmoid, normalized
 from mirembed.models.learners import FittedLearner, fit_learner
 from mirembed.models.model import Model
 from mirembed.registry import Plugin, Registry
@@ -119,12 +119,13 @@ def fit(learner: str, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = 
     """Fit and calibrate a learner."""
     task, spec = task_of(y.max() + 1), Spec.parse(learner)
     fitted = fit_learner(REGISTRY, spec, Approach("fl"), task, X, y, None, seed=SEED)
-    return calibrated(REGISTRY, spec, task, fitted, X, y, groups, seed=SEED)
+    codes = np.arange(len(y)) if groups is None else groups
+    return calibrated(REGISTRY, spec, task, fitted, X, y, codes, grouped=groups is not None, seed=SEED)
 
 
 def probabilities(fitted: FittedLearner, X: np.ndarray, n_classes: int) -> np.ndarray:
     inputs = X if fitted.kernel is None else fitted.kernel.gram(X)
-    return normalized(fitted.calibration(class_values(fitted.estimator, inputs, n_classes)))
+    return normalized(fitted.calibration(decision_values(fitted.estimator, "it", task_of(n_classes), inputs)))
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 5])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mirembed.datasets.splits import default_scheme, make_folds
 from mirembed.errors import EvaluationError, PluginError
-from mirembed.hookspecs import Classification, Task
+from mirembed.hookspecs import Regression, Task
 from mirembed.models.learners import FittedLearner, calibrate
 from mirembed.registry import Registry
 from mirembed.specs import Spec
@@ -28,8 +28,9 @@ def calibrated(
     fitted: FittedLearner,
     embeddings: NDArray[np.float32],
     labels: NDArray[Any],
-    groups: NDArray[np.int64] | None,
+    groups: NDArray[np.int64],
     *,
+    grouped: bool,
     seed: Sequence[int],
 ) -> FittedLearner:
     """Return a fitted learner with what turns its decision values into probabilities, or with the reason why not.
@@ -40,16 +41,18 @@ def calibrated(
     ----------
     embeddings : ndarray [n_train, units]
     labels : ndarray [n_train, ...]
-    groups : ndarray [n_train], int64, or None
-        The numbers of the groups that inner folds keep apart, if they are to keep any.
+    groups : ndarray [n_train], int64
+        See `mirembed.store.tracks.Tracks.group_codes`.
+    grouped : bool
+        Whether inner folds keep groups apart.
     seed : sequence of int
         Draws the inner folds.
     """
-    if not isinstance(task, Classification):
+    if isinstance(task, Regression):
         return fitted
     try:
-        folds = inner_folds(task, labels, groups, N_FOLDS, seed=seed)
-        calibration = calibrate(registry, learner, task, fitted, embeddings, labels, folds, seed=seed)
+        folds = inner_folds(task, labels, groups if grouped else None, N_FOLDS, seed=seed)
+        calibration = calibrate(registry, learner, task, fitted, embeddings, labels, folds, seed=seed, groups=groups)
     except (EvaluationError, PluginError) as error:
         return replace(fitted, uncalibrated=str(error))
     return replace(fitted, calibration=calibration)
@@ -86,7 +89,7 @@ def inner_folds(
         try:
             folds, _ = make_folds(task, labels, scheme=scheme, n_folds=n, seed=number, groups=names)
         except EvaluationError as error:
-            reason = error
+            reason = str(error).partition(":")[0]  # without the advice, which is about --cv
         else:
             return [(fold.train, fold.test) for fold in folds]
     raise EvaluationError(f"the training tracks cannot be split into inner folds: {reason}")

@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.hookspecs import Estimator
+from mirembed.hookspecs import Classification, Estimator, Tags, Task
+from mirembed.models.outputs import LEARNED, tag_scores
+from mirembed.progress import counted
+from mirembed.registry import plugin_code
 
 _MOST_STEPS = 100
 _TOLERANCE = 1e-10
@@ -120,23 +123,41 @@ def fit_sigmoid(values: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[
     return slope, float(weights[1] - slope * center)
 
 
-def class_values(estimator: Estimator, X: NDArray[np.floating], n_classes: int) -> NDArray[np.float64] | None:
-    """Return the decision values of a fitted classifier, larger for a more likely class.
-
-    They are its ``decision_function``, or else its ``predict_proba``.
+def decision_values(
+    estimator: Estimator, name: str, task: Task, X: NDArray[Any], constant: NDArray[np.int64] | None = None
+) -> NDArray[np.float64] | None:
+    """Return the decision values of a fitted estimator, larger for a more likely class or tag.
 
     Parameters
     ----------
     estimator : Estimator
-    X : ndarray [n_tracks, n_values]
-        Embeddings, or a Gram matrix.
-    n_classes : int
+    name : str
+        What to call it in messages.
+    task : Classification or Tags
+    X : ndarray [n_tracks, units], or [n_tracks, n_train] for a precomputed kernel
+    constant : ndarray [n_tags], int64, or None
+        See `mirembed.models.outputs.constant_tags`.
 
     Returns
     -------
     ndarray [n_tracks, n_classes], float64, or None
-        NaN for classes that it was not fitted to; None if it has no value for each class.
+        NaN for classes and tags about which it has learned nothing; None if it has no value for each class.
+
+    Raises
+    ------
+    PluginError
+        If the estimator fails.
     """
+    if isinstance(task, Tags):
+        scores = tag_scores(estimator, name, task, X, constant)
+        return scores if constant is None else np.where(constant == LEARNED, scores, np.nan)
+    assert isinstance(task, Classification)  # noqa: S101
+    with plugin_code(f"{name} fails to score {counted(len(X), 'track')}"):
+        return _class_values(estimator, X, len(task.classes))
+
+
+def _class_values(estimator: Estimator, X: NDArray[np.floating], n_classes: int) -> NDArray[np.float64] | None:
+    """Return ``decision_function``, or else ``predict_proba``, by class: ndarray ``[n_tracks, n_classes]``."""
     method = getattr(estimator, "decision_function", None) or getattr(estimator, "predict_proba", None)
     classes = getattr(estimator, "classes_", None)
     if method is None or classes is None:

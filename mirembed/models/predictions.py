@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from mirembed.audio.files import printable
 from mirembed.errors import ModelError, SpecError
-from mirembed.hookspecs import Regression, Task
+from mirembed.hookspecs import Regression, Tags, Task
 from mirembed.models.inference import EmbeddedFiles, write_csv
 from mirembed.models.model import Model, named_predictions
 from mirembed.store.files import write_table
-from mirembed.store.rows import label_names
+from mirembed.store.rows import label_names, label_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
