@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from mirembed.evaluate.experiment import Result
     from mirembed.runs.folder import RunFolder
 
-_OF_TRAINING = ("features", "network", "epochs", "batch", "optimizer", "excerpt", "deltas", "normalize", "engine")
+_OF_TRAINING = (
+    *("features", "network", "epochs", "batch", "optimizer", "excerpt", "deltas", "ensemble", "normalize", "engine"),
+)
 """Settings of training, which a saved network does not need."""
 
 _KEEP = "What to save in the run"
@@ -80,6 +82,7 @@ def evaluate(
     optimizer: options.Optimizer = None,
     excerpt: options.Excerpt = None,
     deltas: options.Deltas = None,
+    ensemble: options.Ensemble = None,
     seed: Annotated[
         list[int] | None,
         typer.Option(
@@ -187,6 +190,7 @@ def _settings(
 
 def _text(result: Result) -> Iterator[str | Table]:
     from mirembed.config.approaches import columns
+    from mirembed.runs.cost import describe_costs
     from mirembed.runs.scores import describe_undefined
     from mirembed.runs.selection import chosen_counts
     from mirembed.runs.summary import describe_chance
@@ -220,3 +224,5 @@ def _text(result: Result) -> Iterator[str | Table]:
         )
     yield "95 % intervals: Nadeau & Bengio for means over folds, bootstrap over tracks for pooled scores."
     yield describe_chance(result.planned.tracks.task, result.chance)
+    if result.costs:
+        yield describe_costs(result.costs)

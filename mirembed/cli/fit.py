@@ -40,6 +40,7 @@ def fit(
     optimizer: options.Optimizer = None,
     excerpt: options.Excerpt = None,
     deltas: options.Deltas = None,
+    ensemble: options.Ensemble = None,
     seed: Annotated[
         int | None,
         typer.Option(

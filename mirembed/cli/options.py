@@ -85,6 +85,14 @@ Deltas: TypeAlias = Annotated[
         help="Append the differences of consecutive frames to the input. Default: for features with several frames.",
     ),
 ]
+Ensemble: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Train N networks from different seeds and use their embeddings side by side. "
+        f"Default: {defaults.ENSEMBLE}.",
+    ),
+]
 Normalize: TypeAlias = Annotated[
     str | None,
     typer.Option(

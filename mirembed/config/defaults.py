@@ -9,6 +9,7 @@ BATCH = 32
 OPTIMIZER = "adadelta"
 EXCERPT = 100
 """Frames per excerpt."""
+ENSEMBLE = 1
 SEED = 0
 NORMALIZE = "training"
 DEVICE = "auto"

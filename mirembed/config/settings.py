@@ -59,6 +59,8 @@ class Settings:
         Frames of each track in an epoch; features of one frame ignore it.
     deltas : bool or None
         Whether the differences of consecutive frames are appended to the input; None: for features with several frames.
+    ensemble : int
+        Number of networks that are trained from different seeds and used as one, their embeddings side by side.
     seed : tuple of int
         Each draws its own folds, weights and excerpts.
     folds : str or None
@@ -103,6 +105,7 @@ class Settings:
     optimizer: str = defaults.OPTIMIZER
     excerpt: int = defaults.EXCERPT
     deltas: bool | None = None
+    ensemble: int = defaults.ENSEMBLE
     seed: tuple[int, ...] = (defaults.SEED,)
     folds: str | None = None
     cv: int | None = None
@@ -119,7 +122,8 @@ class Settings:
     engine: str = defaults.ENGINE
 
     def __post_init__(self) -> None:
-        for name, lowest in {"epochs": 1, "batch": 1, "excerpt": 1, "checkpoint_every": 0, "inner_cv": 2}.items():
+        lowest_values = {"epochs": 1, "batch": 1, "excerpt": 1, "ensemble": 1, "checkpoint_every": 0, "inner_cv": 2}
+        for name, lowest in lowest_values.items():
             if getattr(self, name) < lowest:
                 raise SpecError(f"{flag(name)} is {getattr(self, name)}: expected at least {lowest}")
         if self.name.startswith(".") or self.name in _RESERVED_NAMES:
@@ -201,8 +205,8 @@ class Settings:
         Raises
         ------
         SpecError
-            If something is malformed, see `approaches` and `learners`; or features or networks are given that no
-            approach uses, or inner folds where nothing is chosen.
+            If something is malformed, see `approaches` and `learners`; or features, networks or an ensemble are given
+            that no approach uses, or inner folds where nothing is chosen.
         """
         _ = self.methods, Spec.parse(self.optimizer), self.choices
         if self.inner_cv != defaults.INNER_FOLDS and not self.select:
@@ -211,11 +215,13 @@ class Settings:
         uses = {
             "features": any(approach.takes_features for approach in self.approaches),
             "network": any(approach.takes_network for approach in self.approaches),
+            "ensemble": any(approach.takes_network for approach in self.approaches),
         }
         for name, used in uses.items():
-            given: tuple[str, ...] = getattr(self, name)
+            given = getattr(self, name)
             if not used and given != getattr(Settings(), name):
-                raise SpecError(f"{flag(name)} {given[0]}: none of the approaches ({listed}) uses it; omit it")
+                shown = given[0] if isinstance(given, tuple) else given
+                raise SpecError(f"{flag(name)} {shown}: none of the approaches ({listed}) uses it; omit it")
 
     def updated(self, content: Mapping[str, Any], where: str) -> Settings:
         """Return a copy with the values of ``content``, whose keys are those of experiment files.

@@ -36,7 +36,9 @@ class TrainingCost:
     trained : bool
         Whether the network is trained; otherwise only learners are fitted.
     trainings : int
-        How many there are.
+        How many there are; the networks of an ensemble are one training.
+    ensemble : int
+        Networks of each training.
     scorings : int
         How often learners are fitted to the embeddings of a fold and its test tracks predicted.
     seconds : float
@@ -53,6 +55,7 @@ class TrainingCost:
     network: str | None
     trained: bool
     trainings: int
+    ensemble: int
     scorings: int
     seconds: float
     memory: int
@@ -65,6 +68,8 @@ class TrainingCost:
         if not self.trained:
             what += ", not trained"
         many = counted(self.trainings, "training" if self.trained else "fit")
+        if self.ensemble > 1:
+            many += f" of {self.ensemble} networks"
         return f"{what}: {many}, about {_seconds(self.seconds)} each"
 
 
@@ -142,7 +147,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class _Measured:
-    """Seconds of an epoch and of a scoring; bytes of a worker's own memory, of its shared memory and on disk."""
+    """Seconds of an epoch of a network and of a scoring; bytes of a worker's own and shared memory, and on disk."""
 
     epoch: float
     scoring: float
@@ -178,15 +183,14 @@ def _estimate_run(planned: PlannedRun, jobs: int, progress: Progress) -> Cost:
         samples = [max(group, key=lambda one: len(one.job.methods)) for group in kinds.values()]
         embed_missing(samples, 1, progress)
         description = f"measuring {_EPOCHS} epochs of {planned.describe()}"
-        arguments, epochs = [_shorten(sample) for sample in samples], [_EPOCHS] * len(samples)
+        arguments = [_shorten(sample) for sample in samples]
+        epochs = [max(1, argument.job.epochs) for argument in arguments]
         measured = dict(run_trainings(_measure, arguments, epochs, 1, progress, description))
-    parts = tuple(
-        _cost(kind, len(group), measured[number], planned) for number, (kind, group) in enumerate(kinds.items())
-    )
+    parts = tuple(_cost(kind, group, measured[number], planned) for number, (kind, group) in enumerate(kinds.items()))
     workers = min(jobs, len(trainings))
     return Cost(
         name=planned.describe(),
-        trainings=sum(part.trainings for part in parts if part.trained),
+        trainings=sum(part.trainings * part.ensemble for part in parts if part.trained),
         epochs=planned.settings.epochs,
         scorings=sum(part.scorings for part in parts),
         seconds=sum(part.seconds * part.trainings for part in parts) / workers,
@@ -197,10 +201,10 @@ def _estimate_run(planned: PlannedRun, jobs: int, progress: Progress) -> Cost:
     )
 
 
-def _cost(kind: _Kind, n: int, measured: _Measured, planned: PlannedRun) -> TrainingCost:
-    """Return the cost of ``n`` trainings of a kind."""
+def _cost(kind: _Kind, group: Sequence[FoldTraining], measured: _Measured, planned: PlannedRun) -> TrainingCost:
+    """Return the cost of the trainings of a kind."""
     features, network, trained = kind
-    settings = planned.settings
+    n, settings = len(group), planned.settings
     scorings = 1
     if trained and settings.checkpoint_every:
         scorings = math.ceil(settings.epochs / settings.checkpoint_every)
@@ -209,8 +213,9 @@ def _cost(kind: _Kind, n: int, measured: _Measured, planned: PlannedRun) -> Trai
         network=network,
         trained=trained,
         trainings=n,
+        ensemble=group[0].job.ensemble,
         scorings=n * scorings,
-        seconds=(settings.epochs * measured.epoch if trained else 0.0) + scorings * measured.scoring,
+        seconds=group[0].job.epochs * measured.epoch + scorings * measured.scoring,
         memory=measured.memory,
         shared=measured.shared,
         disk=measured.disk * n * scorings,
@@ -219,7 +224,9 @@ def _cost(kind: _Kind, n: int, measured: _Measured, planned: PlannedRun) -> Trai
 
 def _shorten(training: FoldTraining) -> FoldTraining:
     settings = replace(training.job.settings, epochs=_EPOCHS, checkpoint_every=0)
-    job = replace(training.job, settings=settings, checkpoint=None)
+    # Learners are calibrated after the last epoch only, which hardly matters where there are many checkpoints.
+    calibrate = not (training.job.approach.trains and training.job.settings.checkpoint_every)
+    job = replace(training.job, settings=settings, checkpoint=None, calibrate=calibrate)
     keep = training.keep_embeddings
     return replace(training, job=job, models=None, keep_embeddings="all" if keep == "all" else "none")
 

@@ -25,6 +25,7 @@ from mirembed.fit.saved import SavedNetwork, needed_features, open_saved, with_s
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.provenance import environment, recorded_plugins
 from mirembed.registry import Kind, Registry
+from mirembed.runs.cost import MethodsCost, costs, costs_to_json
 from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.scores import Scores, score, zero_width_warnings
 from mirembed.runs.selection import Chosen, read_chosen
@@ -55,6 +56,12 @@ class Result:
         """The headline metric of the approach ``chance``, whether it was evaluated or not."""
         return float(self.run.manifest["configuration"]["chance"])
 
+    @cached_property
+    def costs(self) -> list[MethodsCost]:
+        """What the trainings cost, by the methods that share a network."""
+        table = self.run.read_cost()
+        return [] if table is None else costs(table)
+
     def to_json(self) -> dict[str, Any]:
         """Return the scores as JSON, with the dataset, the folds and the run."""
         tracks, settings, sizes = self.planned.tracks, self.planned.settings, self.planned.sizes
@@ -69,12 +76,14 @@ class Result:
             "n_folds": self.planned.n_folds,
             "seeds": list(settings.seed),
             "epochs": settings.epochs,
+            "ensemble": settings.ensemble,
             "chance": self.chance,
             **({"selection": [one.to_json() for one in self.selection]} if self.selection else {}),
             "methods": self.run.manifest["configuration"]["methods"],
             "notes": self.run.read_notes(),
             "run": str(self.run.folder),
             "approaches": {one.method: one.to_json() for one in self.scores},
+            "cost": costs_to_json(self.costs),
         }
 
 
@@ -346,10 +355,11 @@ def _run_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progres
             epochs, description = [1] * len(group), "scoring methods without training"
             if trains:
                 epochs = [training.epochs for training in group]
-                n_inner = sum(one.selection.n_inner_networks for one in group if one.selection is not None)
-                inner = f" and {counted(n_inner, 'network')} of inner folds" if n_inner else ""
+                n_networks = counted(sum(training.job.ensemble for training in group), "network")
+                n_inner = sum(one.job.ensemble * one.selection.n_inner_networks for one in group if one.selection)
+                inner = f" and {counted(n_inner, 'network')} in inner folds" if n_inner else ""
                 length = counted(group[0].job.settings.epochs, "epoch")
-                description = f"training {counted(len(group), 'network')}{inner} for {length}"
+                description = f"training {n_networks}{inner} for {length}"
             for _ in run_trainings(train_fold, group, epochs, jobs, progress, description):
                 pass
 

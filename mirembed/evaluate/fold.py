@@ -13,15 +13,20 @@ from numpy.typing import NDArray
 
 from mirembed.fit.candidates import Selection
 from mirembed.fit.job import Fitted, Job
-from mirembed.fit.selection import fit_selected, inner_results, total_epochs
+from mirembed.fit.selection import fit_selected, inner_results, is_resumed, total_epochs
+from mirembed.hookspecs import Tags
 from mirembed.models.estimators import check_storable
 from mirembed.models.model import Model
+from mirembed.provenance import processor
 from mirembed.registry import Registry
 from mirembed.runs.folder import Output, PartFolder
 from mirembed.runs.tables import embeddings_table, predictions_table
 from mirembed.store.files import writing
 from mirembed.store.root import slug
-from mirembed.training.weights import NetworkWeights
+from mirembed.workers.cost import Meter
+
+_COST_INTERVAL = 5.0
+"""Seconds between two notes of the cost of an unfinished training."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +100,21 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
     """
     if training.part.exists:
         return
-    registry, job = Registry.discover(), training.job
+    registry, job, part = Registry.discover(), training.job, training.part
+    meter, before = Meter(), part.read_cost(resumed=is_resumed(job))
+    noted = before
+
+    def note_epoch(epoch: int) -> None:
+        nonlocal noted
+        so_far = before + meter.read()
+        if so_far.wall_seconds - noted.wall_seconds > _COST_INTERVAL:  # what an interruption may leave uncounted
+            part.write_cost(so_far)
+            noted = so_far
+        on_epoch(epoch)
 
     def write_checkpoint(final: Job, epoch: int, fitted: Fitted) -> None:
         keep = training.keep_embeddings == "all"
-        training.part.write_checkpoint(epoch, *_predict(training, final, fitted, epoch, keep_embeddings=keep))
+        part.write_checkpoint(epoch, *_predict(training, final, fitted, epoch, keep_embeddings=keep))
 
     scores_checkpoints = bool(job.settings.checkpoint_every) and job.approach.trains
     saved = training.saved
@@ -107,7 +122,7 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
         job,
         training.selection,
         registry,
-        on_epoch,
+        note_epoch,
         write_checkpoint if scores_checkpoints else None,
         None if saved is None else (Model.load(saved.model, registry), saved.read()),
     )
@@ -117,11 +132,10 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
         last = final.settings.epochs if job.approach.trains else 0
         keep = training.keep_embeddings != "none"
         predictions, embeddings = _predict(training, final, fitted, last, keep_embeddings=keep)
-        outputs.append(
-            Output(predictions, embeddings, fitted.losses, fitted.notes, last if scores_checkpoints else None)
-        )
-    training.part.write(outputs, list(selected.rows()))
-    for path in [inner_results(job), *(final.checkpoint for final, _ in selected.trainings)]:
+        checkpoint_epoch = last if scores_checkpoints else None
+        outputs.append(Output(predictions, embeddings, fitted.losses, fitted.notes, checkpoint_epoch))
+    part.write(outputs, before + meter.read(), processor(job.settings.device), list(selected.rows()))
+    for path in [inner_results(job), *(path for final, _ in selected.trainings for path in final.checkpoints)]:
         if path is not None:
             path.unlink(missing_ok=True)
 
@@ -154,12 +168,13 @@ def _predict(
     saved = training.saved
     vectors = _embed(job, fitted, wanted) if saved is None else saved.read()  # [n_tracks, units]
     tested = [ids[row] for row in test]
-    predictions = [
-        predictions_table(
-            job.task, method, seed, fold, tested, job.labels[test], fitted.models[method.name].predict(vectors[test])
-        )
-        for method in methods
-    ]
+    predictions = []
+    for method in methods:
+        model = fitted.models[method.name]
+        predicted, probabilities = model.predict(vectors[test]), model.probabilities(vectors[test])
+        scores = model.scores(vectors[test]) if isinstance(job.task, Tags) else None
+        made = job.task, method, seed, fold, tested, job.labels[test], predicted, scores, probabilities
+        predictions.append(predictions_table(*made))
     embeddings = None
     if keep_embeddings:
         in_sample = np.isin(wanted, job.rows if saved is None else saved.trained_on)
@@ -193,7 +208,7 @@ def _save_models(training: FoldTraining, fitted: Fitted, registry: Registry) -> 
             continue
         folder = training.models / f"{slug(method.name)}-seed{seed}-fold{fold}"
         model = fitted.models[method.name]
-        if folder.exists() or not isinstance(model.network, NetworkWeights):
+        if folder.exists() or not model.members:
             continue
         if method.learner is not None and model.estimator is not None:
             check_storable(model.estimator, method.learner, registry)

@@ -27,7 +27,7 @@ from mirembed.fit.candidates import Candidate, Selection, draw_inner_folds, inne
 from mirembed.fit.job import Job, training_provenance
 from mirembed.fit.resolve import describe_settings
 from mirembed.fit.saved import SavedNetwork, with_saved
-from mirembed.hookspecs import Classification, Split, Task
+from mirembed.hookspecs import Classification, Split, Tags, Task
 from mirembed.models.baselines import chance_estimator
 from mirembed.models.learners import check_learners
 from mirembed.progress import counted
@@ -132,6 +132,8 @@ class PlannedRun:
         )
         trains = any(method.approach.trains for method in self.methods)
         epochs = f", {counted(settings.epochs, 'epoch')}" if trains else ""
+        if settings.ensemble > 1:
+            epochs += f", ensembles of {settings.ensemble} networks"
         inner = f", {', '.join(settings.select)} chosen in {self.n_inner} inner folds" if settings.select else ""
         return f"{self.tracks.info.spec}: {self.sizes.describe(folds)}{epochs}{inner}"
 
@@ -200,6 +202,7 @@ class PlannedRun:
                         fold=fold.index,
                         provenance={**provenance, "fold": fold.index},
                         checkpoint=run.checkpoints / f"{name}.safetensors",
+                        grouped=self._grouped(folds),
                     )
                     first = seed == settings.seed[0] and fold.index == 0
                     trainings.append(
@@ -222,6 +225,14 @@ class PlannedRun:
         choices = tuple(choice.name for choice in self.settings.choices)
         metric = headline(self.tracks.task).name
         return Selection(metric, choices, self.candidates, self.inner[seed, fold]).of(methods)
+
+    def _grouped(self, folds: Sequence[Fold]) -> bool:
+        """Whether inner folds keep groups apart, as the folds do."""
+        if not self.official:
+            return self.settings.folds == "grouped"
+        return any(group is not None for group in self.tracks.groups) and not groups_on_both_sides(
+            folds, self.tracks.groups
+        )
 
     def _saved_embeddings(self, saved: SavedNetwork, run: RunFolder) -> SavedEmbeddings:
         trained_on = [row for row, name in enumerate(self.tracks.recordings) if name in saved.recordings]
@@ -414,8 +425,11 @@ def chance(task: Task, labels: NDArray[Any], folds: Folds) -> float:
     """Return the score of the approach ``chance``.
 
     Classification: the accuracy on the test tracks of always predicting the most frequent class of the training
-    tracks, averaged over the folds. Regression: r, which is 0 for a constant prediction.
+    tracks, averaged over the folds. Tags: ROC-AUC, which is 0.5 for constant scores. Regression: r, which is 0 for a
+    constant prediction.
     """
+    if isinstance(task, Tags):
+        return 0.5
     if not isinstance(task, Classification):
         return 0.0
     accuracies = []

@@ -15,6 +15,7 @@ from mirembed.config import Method, Settings
 from mirembed.datasets.splits import Fold, choose_scheme
 from mirembed.differences import describe
 from mirembed.errors import EvaluationError, MismatchError, SpecError
+from mirembed.fit.calibrate import calibrated
 from mirembed.fit.candidates import Selection, draw_inner_folds, inner_scheme, plan_candidates
 from mirembed.fit.job import Job, training_provenance
 from mirembed.fit.names import checkpoint, obstacles, reserving
@@ -26,8 +27,8 @@ from mirembed.fit.resolve import (
     resolve_settings,
 )
 from mirembed.fit.saved import learned_approach, network_origin
-from mirembed.fit.selection import fit_selected, total_epochs
-from mirembed.hookspecs import Classification, Regression
+from mirembed.fit.selection import fit_selected, is_resumed, total_epochs
+from mirembed.hookspecs import Classification, Tags
 from mirembed.models.estimators import check_storable
 from mirembed.models.learners import check_learners, describe_learner, fit_learner
 from mirembed.models.model import Model
@@ -39,7 +40,7 @@ from mirembed.statistics.metrics import headline
 from mirembed.store import Store
 from mirembed.store.root import slug
 from mirembed.store.tracks import Tracks
-from mirembed.training.labels import TargetScale, undeclared
+from mirembed.training.labels import scale_for, undeclared
 from mirembed.workers.executor import run_trainings
 
 
@@ -98,7 +99,7 @@ class _Training:
     @property
     def is_resumed(self) -> bool:
         """Whether an interrupted fit has done part of it."""
-        return self.is_saved or (self.job.checkpoint is not None and self.job.checkpoint.exists())
+        return self.is_saved or is_resumed(self.job)
 
 
 def fit(
@@ -201,6 +202,7 @@ def fit(
                     fold=0,
                     provenance=provenance,
                     checkpoint=checkpoint(models, methods[0].training_name, digest),
+                    grouped=_has_groups(tracks),
                 ),
                 tracks,
                 folders,
@@ -212,7 +214,8 @@ def fit(
         if any(training.is_resumed for training in trainings):
             progress.note("resuming the interrupted fit")
         epochs = [total_epochs(training.job, training.selection) for training in trainings]
-        description = f"training for {counted(settings.epochs, 'epoch')}"
+        networks = "" if settings.ensemble == 1 else f" {counted(settings.ensemble * len(trainings), 'network')}"
+        description = f"training{networks} for {counted(settings.epochs, 'epoch')}"
         fitted: dict[str, FittedModel] = {}
         for _, saved in run_trainings(_fit_training, trainings, epochs, jobs, progress, description):
             fitted |= {model.approach: model for model in saved}
@@ -346,12 +349,22 @@ def transfer(
             "fold": origin.get("fold"),
         },
     }
-    scale = TargetScale.fit(tracks.task, tracks.label_array) if isinstance(tracks.task, Regression) else None
-    model = replace(base, task=tracks.task, head=None, estimator=None, scale=scale, provenance=provenance)
-    embeddings = base.embed(frames.open(), frames.starts, frames.lengths)
-    fitted = fit_learner(
-        registry, learner, approach, tracks.task, embeddings, tracks.label_array, scale, seed=(made["seed"], 0)
+    labels, groups, seed = tracks.label_array, tracks.group_codes, (made["seed"], 0)
+    scale = scale_for(tracks.task, labels)
+    model = replace(
+        base,
+        task=tracks.task,
+        head=None,
+        estimator=None,
+        calibration=None,
+        scale=scale,
+        provenance=provenance,
+        learner_recordings=tuple(tracks.recordings),
     )
+    embeddings = base.embed(frames.open(), frames.starts, frames.lengths)
+    fitted = fit_learner(registry, learner, approach, tracks.task, embeddings, labels, scale, seed=seed, groups=groups)
+    known = tracks.task, fitted, embeddings, labels, groups
+    fitted = calibrated(registry, learner, *known, grouped=_has_groups(tracks), seed=seed)
     model.use(fitted)
     wanted = _wanted_names(tracks, [f"from-{network.name}"], name)
     with reserving(models, configuration, wanted, exact=name is not None) as folders:
@@ -361,13 +374,18 @@ def transfer(
     return FittedModel(approach.name, folder, path, None, fitted.notes)
 
 
+def _has_groups(tracks: Tracks) -> bool:
+    """Whether any track has a group, so that inner folds keep groups apart."""
+    return any(group is not None for group in tracks.groups)
+
+
 def _check_trainable(tracks: Tracks) -> None:
     """Refuse tracks that nothing can be learned from.
 
     Raises
     ------
     EvaluationError
-        If there are fewer than two tracks or classes.
+        If there are fewer than two tracks or classes, or all tracks have the same tags.
     """
     if len(tracks.ids) < 2:
         raise EvaluationError(f"{tracks.info.spec} has {counted(len(tracks.ids), 'track')}: at least two are needed")
@@ -375,6 +393,10 @@ def _check_trainable(tracks: Tracks) -> None:
         raise EvaluationError(
             f"all {len(tracks.ids)} tracks of {tracks.info.spec} are of class {tracks.task.classes[0]!r}: at least two "
             "classes are needed"
+        )
+    if isinstance(tracks.task, Tags) and len(np.unique(tracks.label_array, axis=0)) < 2:
+        raise EvaluationError(
+            f"all {len(tracks.ids)} tracks of {tracks.info.spec} have the same tags, so there is nothing to learn"
         )
 
 

@@ -117,7 +117,7 @@ def _describe_method(method: Method) -> dict[str, Any]:
 
 def describe_settings(settings: Settings, plugins: Mapping[str, Any]) -> dict[str, Any]:
     """Return everything that decides the numbers of a training, as JSON: its `describe_plugins` and settings."""
-    names = ("epochs", "batch", "optimizer", "excerpt", "deltas", "normalize", "engine", "device")
+    names = ("epochs", "batch", "optimizer", "excerpt", "deltas", "normalize", "ensemble", "engine", "device")
     return {**plugins, **{name: getattr(settings, name) for name in names}}
 
 

@@ -21,12 +21,12 @@ from mirembed.config import Method
 from mirembed.fit.candidates import Candidate, Selection
 from mirembed.fit.job import Fitted, Job, fit_learners, fit_models, fit_to_saved
 from mirembed.fit.resolve import describe_chosen
-from mirembed.hookspecs import Classification
+from mirembed.hookspecs import Tags
 from mirembed.models.model import Model
 from mirembed.registry import Registry
 from mirembed.statistics.metrics import Metric, metric_named
 from mirembed.store.files import read_json, write_json
-from mirembed.training.labels import TargetScale
+from mirembed.training.labels import scale_for
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,18 @@ class Selected:
 
 def total_epochs(job: Job, selection: Selection | None) -> int:
     """Return how many epochs `fit_selected` trains for, at most if each training ends at the last epoch."""
-    return job.settings.epochs * (1 if selection is None else selection.n_inner_networks + 1)
+    return job.epochs * (1 if selection is None else selection.n_inner_networks + 1)
 
 
 def inner_results(job: Job) -> Path | None:
     """Return the file that keeps the scores of the inner folds until the training is finished."""
     return None if job.checkpoint is None else job.checkpoint.with_suffix(".inner")
+
+
+def is_resumed(job: Job) -> bool:
+    """Whether an interrupted `fit_selected` has done part of a job."""
+    kept = inner_results(job)
+    return job.is_resumed or (kept is not None and kept.exists())
 
 
 def fit_selected(
@@ -188,8 +194,8 @@ class _LearnerChoice:
         scores = []
         for train, test in self._selection.splits:
             inner, of_train = _inner_job(job, train, methods), embeddings[train]
-            without = replace(model, scale=_scale(inner), head=None)
-            fitted = fit_learners(inner, self._registry, without, partial(np.asarray, of_train), notes=False)
+            without = replace(model, scale=scale_for(job.task, job.labels[inner.rows]), head=None)
+            fitted = fit_learners(inner, self._registry, without, partial(np.asarray, of_train), last=False)
             scores.append(_score(job, metric, fitted, job.rows[test], embeddings[test]))
         self.chosen = {
             name: Chosen(metric, [Scored(one, tuple(by_name[one.name] for by_name in scores)) for one in some])
@@ -215,7 +221,7 @@ def _with_networks(
         for name, some in selection.candidates.items()
     }
     trainings = []
-    done = total - job.settings.epochs
+    done = total - job.epochs
     for final in _chosen_jobs(job, [one.candidate for one in chosen.values()], registry):
         at_checkpoint = None if on_checkpoint is None else partial(on_checkpoint, final)
 
@@ -223,7 +229,7 @@ def _with_networks(
             on_epoch(min(total, before + epoch))
 
         trainings.append((final, fit_models(final, registry, count, at_checkpoint)))
-        done += final.settings.epochs
+        done += final.epochs
     return _recorded(trainings, chosen, selection)
 
 
@@ -238,18 +244,18 @@ class _InnerTrainings:
 
     def run(self, on_epoch: Callable[[int], None]) -> dict[tuple[Any, str, int], tuple[float, ...]]:
         """Train what is not finished; return the scores in the inner folds by network, name and epochs."""
-        epochs, splits = self._job.settings.epochs, self._selection.splits
+        last, splits = self._job.settings.epochs, self._selection.splits
         found: dict[tuple[Any, str, int], tuple[float, ...]] = {}
         for number, candidates in enumerate(self._selection.networks):
             for inner_fold in range(len(splits)):
-                done = (number * len(splits) + inner_fold) * epochs
+                done = (number * len(splits) + inner_fold) * self._job.epochs
 
                 def count(epoch: int, before: int = done) -> None:
                     on_epoch(before + epoch)
 
-                if self._key(number, inner_fold, epochs) not in self._kept:
+                if self._key(number, inner_fold, last) not in self._kept:
                     self._train(number, candidates, inner_fold, count)
-                count(epochs)
+                count(self._job.epochs)
             for one in candidates:
                 kept = [self._kept[self._key(number, inner, one.epochs)][one.name] for inner in range(len(splits))]
                 found[one.network, one.name, one.epochs] = tuple(math.nan if v is None else v for v in kept)
@@ -282,8 +288,9 @@ class _InnerTrainings:
 
         fitted = fit_models(inner, self._registry, count, keep if scores_epochs else None)
         keep(job.settings.epochs, fitted)
-        if checkpoint is not None:
-            checkpoint.unlink(missing_ok=True)
+        for path in inner.checkpoints:
+            if path is not None:
+                path.unlink(missing_ok=True)
 
     @staticmethod
     def _key(number: int, inner_fold: int, epoch: int) -> str:
@@ -315,8 +322,8 @@ def _chosen_jobs(job: Job, chosen: Sequence[Candidate], registry: Registry) -> l
 
 def _inner_job(job: Job, positions: NDArray[np.int64], methods: tuple[Method, ...]) -> Job:
     """Return a job on some of the training tracks."""
-    recordings = tuple(job.recordings[position] for position in positions)
-    return replace(job, rows=job.rows[positions], methods=methods, recordings=recordings, checkpoint=None)
+    rows, recordings = job.rows[positions], tuple(job.recordings[position] for position in positions)
+    return replace(job, rows=rows, methods=methods, recordings=recordings, checkpoint=None, calibrate=False)
 
 
 def _as_methods(candidates: Sequence[Candidate]) -> tuple[Method, ...]:
@@ -324,18 +331,15 @@ def _as_methods(candidates: Sequence[Candidate]) -> tuple[Method, ...]:
     return tuple({one.name: replace(one.method, name=one.name) for one in candidates}.values())
 
 
-def _scale(job: Job) -> TargetScale | None:
-    """Return the scale of the training tracks' targets; None for classes."""
-    return None if isinstance(job.task, Classification) else TargetScale.fit(job.task, job.labels[job.rows])
-
-
 def _score(
     job: Job, metric: Metric, fitted: Fitted, rows: NDArray[np.int64], vectors: NDArray[np.float32]
 ) -> dict[str, float]:
-    """Return the metric of each model on some tracks, the mean over the targets; NaN where it is undefined."""
-    return {
-        name: _mean_score(metric, job.labels[rows], model.predict(vectors)) for name, model in fitted.models.items()
-    }
+    """Return the metric of each model on some tracks, the mean over targets or tags; NaN where it is undefined."""
+    scores = {}
+    for name, model in fitted.models.items():
+        outputs = model.scores(vectors) if isinstance(job.task, Tags) else model.predict(vectors)
+        scores[name] = _mean_score(metric, job.labels[rows], outputs)
+    return scores
 
 
 def _mean_score(metric: Metric, truth: NDArray[Any], predicted: NDArray[Any]) -> float:

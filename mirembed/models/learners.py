@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from mirembed.config import Approach
 from mirembed.errors import EvaluationError, PluginError, SpecError
-from mirembed.hookspecs import Classification, Estimator, Task
+from mirembed.hookspecs import Classification, Estimator, Regression, Tags, Task
+from mirembed.models.calibration import Calibration, decision_values
 from mirembed.models.estimators import check_storable
+from mirembed.models.outputs import LEARNED, constant_tags, learned_task
 from mirembed.progress import counted
 from mirembed.registry import Registry, plugin_code
 from mirembed.specs import Spec
@@ -130,16 +132,26 @@ class FittedLearner:
         The similarity whose Gram matrix the estimator takes; None if it takes embeddings.
     gram : ndarray [n_train, n_train] or None
         The Gram matrix of the kernel.
+    constant : ndarray [n_tags], int64, or None
+        Of tags: see `mirembed.models.outputs.constant_tags`. The estimator knows only the learned ones.
+    calibration : Calibration or None
+        See `calibrate`.
+    uncalibrated : str or None
+        Why it has no calibration, if that needs an explanation.
     """
 
     estimator: Estimator
     kernel: Kernel | None = None
     gram: NDArray[np.float64] | None = None
+    constant: NDArray[np.int64] | None = None
+    calibration: Calibration | None = None
+    uncalibrated: str | None = None
 
     @property
     def notes(self) -> list[str]:
         """Notes for the user. They take the eigenvalues of the Gram matrix, so ask only when needed."""
-        return [] if self.kernel is None or self.gram is None else self.kernel.notes(self.gram)
+        of_kernel = [] if self.kernel is None or self.gram is None else self.kernel.notes(self.gram)
+        return of_kernel if self.uncalibrated is None else [*of_kernel, f"no probabilities: {self.uncalibrated}"]
 
 
 def fit_learner(
@@ -152,38 +164,128 @@ def fit_learner(
     scale: TargetScale | None,
     *,
     seed: Sequence[int],
+    groups: NDArray[np.int64] | None = None,
 ) -> FittedLearner:
     """Fit a learner to the embeddings and labels of the training tracks, or to the Gram matrix of its kernel.
+
+    About a tag that all training tracks have, or none, there is nothing to learn: the learner does not see it.
 
     Parameters
     ----------
     approach : Approach
         The approach of the network; a kernel may be the similarity that it learned.
     embeddings : ndarray [n_train, units]
-    labels : ndarray [n_train] int64 class indices, or [n_train, n_targets] float64 in original units
+    labels : ndarray
+        As `mirembed.store.tracks.Tracks.label_array`.
     scale : TargetScale or None
-        None for classification.
+        For regression.
     seed : sequence of int
         Seeds the global random generators during the fit, for estimators without a seed of their own.
+    groups : ndarray [n_train], int64, or None
+        For learners that take groups: equal numbers are of the same group. None: each track is a group of its own.
 
     Raises
     ------
     EvaluationError
-        If the training tracks have one class only.
+        If the training tracks have one class only, or all have the same tags.
     PluginError
         If the learner or its kernel fails.
     """
     if isinstance(task, Classification) and len(np.unique(labels)) < 2:
         raise EvaluationError("the training tracks have one class only; a learner needs at least two")
-    estimator = new_estimator(registry, learner, task)
     kernel: Kernel | None = None
     gram: NDArray[np.float64] | None = None
     if kernels := describe_learner(registry, learner, [approach]).get("kernels"):
         kernel = Kernel.create(registry, kernels[approach.name], embeddings)
         gram = kernel.training_gram()
-    with _naming(registry, learner, f"fit {counted(len(embeddings), 'track')}"), _seeded(seed):
-        estimator.fit(embeddings if gram is None else gram, learner_targets(labels, scale))
-    return FittedLearner(estimator, kernel, gram)
+    X = embeddings if gram is None else gram
+    estimator, constant = _fit(registry, learner, task, X, labels, scale, groups, seed)
+    return FittedLearner(estimator, kernel, gram, constant)
+
+
+def _fit(
+    registry: Registry,
+    learner: Spec,
+    task: Task,
+    X: NDArray[np.floating],
+    labels: NDArray[Any],
+    scale: TargetScale | None,
+    groups: NDArray[np.int64] | None,
+    seed: Sequence[int],
+) -> tuple[Estimator, NDArray[np.int64] | None]:
+    """Fit a new estimator to embeddings or a Gram matrix; return it, and which tags are constant."""
+    constant = constant_tags(labels) if isinstance(task, Tags) else None
+    if constant is not None:
+        if not (constant == LEARNED).any():
+            raise EvaluationError("the training tracks all have the same tags, so there is nothing to learn")
+        task, labels = learned_task(task, constant), labels[:, constant == LEARNED]
+    estimator = new_estimator(registry, learner, task)
+    with _naming(registry, learner, f"fit {counted(len(X), 'track')}"), _seeded(seed):
+        groups = np.arange(len(X)) if groups is None else groups
+        given = {"groups": groups} if takes_groups(registry, learner) else {}
+        estimator.fit(X, learner_targets(labels, scale), **given)
+    return estimator, constant
+
+
+def calibrate(
+    registry: Registry,
+    learner: Spec,
+    task: Task,
+    fitted: FittedLearner,
+    embeddings: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    folds: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    *,
+    seed: Sequence[int],
+    groups: NDArray[np.int64] | None = None,
+) -> Calibration | None:
+    """Fit sigmoids to the decision values of the training tracks, each by a learner that was fitted without the track.
+
+    Parameters
+    ----------
+    task : Classification or Tags
+    fitted : FittedLearner
+        Fitted to all training tracks.
+    embeddings : ndarray [n_train, units]
+    labels : ndarray [n_train] class indices, or [n_train, n_tags] of 0 and 1
+    folds : sequence of (ndarray, ndarray)
+        Positions of the tracks to fit a learner to, and of those to compute decision values of; in each fold.
+    seed, groups
+        See `fit_learner`.
+
+    Returns
+    -------
+    Calibration or None
+        None if the estimator has no decision value for each class.
+
+    Raises
+    ------
+    EvaluationError
+        If there is nothing to learn in a fold.
+    PluginError
+        If the learner fails.
+    """
+    assert not isinstance(task, Regression)  # noqa: S101
+    gram, n_classes = fitted.gram, len(task.classes)
+    values = np.full((len(labels), n_classes), np.nan)
+    name = f"the estimator of the learner {learner}"
+    for number, (train, test) in enumerate(folds, 1):
+        inside, outside = (
+            embeddings[rows] if gram is None else gram[np.ix_(rows, train)] for rows in (train, test)
+        )  # [n, units], or [n, n_train of the fold]
+        of_fold = None if groups is None else groups[train]
+        estimator, constant = _fit(registry, learner, task, inside, labels[train], None, of_fold, [*seed, number])
+        found = decision_values(estimator, name, task, outside, constant)
+        if found is None:
+            return None
+        values[test] = found
+    truth = labels.astype(bool) if isinstance(task, Tags) else labels[:, None] == np.arange(n_classes)
+    return Calibration.fit(values, truth)
+
+
+def takes_groups(registry: Registry, learner: Spec) -> bool:
+    """Return whether the estimators of a learner are fitted with groups."""
+    return bool(getattr(registry.create("learner", learner), "takes_groups", False))
 
 
 @contextlib.contextmanager
@@ -201,7 +303,7 @@ def _seeded(seed: Sequence[int]) -> Iterator[None]:
 
 
 def learner_targets(labels: NDArray[Any], scale: TargetScale | None) -> NDArray[Any]:
-    """Return the ``y`` of a learner: class indices, or scaled targets."""
+    """Return the ``y`` of a learner: class indices, tags of 0 and 1, or scaled targets."""
     return labels if scale is None else scale.scale(labels)
 
 

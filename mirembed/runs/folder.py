@@ -8,6 +8,7 @@
     predictions.parquet    one row for each method, seed, fold and test track: label and prediction after the last epoch
     checkpoints.parquet    the same at every checkpoint
     curves.parquet         the loss of every epoch
+    cost.parquet           time, memory and processor of every training
     selection.parquet      with --select: the scores of all candidates in the inner folds, and which were chosen
     embeddings/            of the first fold after the last epoch; with --keep-embeddings of all
     scores.json            the scores of each method
@@ -26,7 +27,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from mirembed.config.files import EXPERIMENT_FILE
 from mirembed.differences import ask_the_same, describe, differing_settings, made_with
 from mirembed.errors import StoreError
 from mirembed.provenance import content_digest
-from mirembed.runs.tables import curves_table, selection_table, with_epoch
+from mirembed.runs.tables import cost_table, curves_table, selection_table, with_epoch
 from mirembed.store.files import (
     exclusive,
     is_held,
@@ -50,15 +51,17 @@ from mirembed.store.files import (
     writing,
 )
 from mirembed.store.root import slug
+from mirembed.workers.cost import Cost
 
-FORMAT = 3
+FORMAT = 4
 """Version of a run's files."""
 
 MANIFEST, FOLDS, CURVES, SCORES, NOTES = "manifest.json", "folds.parquet", "curves.parquet", "scores.json", "notes.json"
-PREDICTIONS, CHECKPOINTS, SELECTION = "predictions.parquet", "checkpoints.parquet", "selection.parquet"
+PREDICTIONS, CHECKPOINTS, COST = "predictions.parquet", "checkpoints.parquet", "cost.parquet"
+SELECTION = "selection.parquet"
 EMBEDDINGS, PLUGINS = "embeddings", "plugins"
 
-_EMBEDDINGS, _LOSSES = "embeddings.parquet", "losses.json"
+_EMBEDDINGS, _LOSSES, _COST = "embeddings.parquet", "losses.json", "cost.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,13 +117,33 @@ class PartFolder:
             write_table(self.unfinished / f"{name}-{_EMBEDDINGS}", embeddings)
         write_table(self.unfinished / f"{name}-{PREDICTIONS}", predictions)
 
-    def write(self, outputs: Sequence[Output], selection: Sequence[Mapping[str, Any]] = ()) -> None:
+    def read_cost(self, *, resumed: bool) -> Cost:
+        """Return the cost of an unfinished part so far.
+
+        Parameters
+        ----------
+        resumed : bool
+            Whether it was interrupted: if so, and nothing is known about the cost, a session of unknown cost counts.
+        """
+        path = self.unfinished / _COST
+        return Cost(**read_json(path)) if path.exists() else Cost(sessions=int(resumed))
+
+    def write_cost(self, cost: Cost) -> None:
+        """Note the cost of an unfinished part so far."""
+        write_json(self.unfinished / _COST, asdict(cost))
+
+    def write(
+        self, outputs: Sequence[Output], cost: Cost, processor: str, selection: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         """Write the finished part, including what its checkpoints wrote, and delete their files.
 
         Parameters
         ----------
         outputs : sequence of Output
             One for each network.
+        cost : Cost
+            Of all sessions.
+        processor : str
         selection : sequence of mapping
             Rows of `mirembed.runs.tables.selection_table`, without seed and fold; empty if nothing was chosen.
         """
@@ -144,6 +167,7 @@ class PartFolder:
                 write_table(temporary / SELECTION, selection_table(selection, outputs[0].predictions))
             (temporary / _LOSSES).write_text(json.dumps(losses))
             (temporary / NOTES).write_text(json.dumps({name: one.notes[name] for one in outputs for name in one.notes}))
+            write_json(temporary / _COST, {**asdict(cost), "processor": processor})
         shutil.rmtree(self.unfinished, ignore_errors=True)
 
     def read_notes(self) -> dict[str, list[str]]:
@@ -158,6 +182,10 @@ class PartFolder:
             (table.filter(pa.array(np.isin(methods, one["methods"]))), list(one["losses"]))
             for one in read_json(self.folder / _LOSSES)
         ]
+
+    def read_final_cost(self) -> dict[str, Any]:
+        """Return the cost of a finished part and its processor."""
+        return dict(read_json(self.folder / _COST))
 
     def _waiting(self, ending: str) -> list[tuple[int, Path]]:
         """Return the epochs and files that `write_checkpoint` has written."""
@@ -412,6 +440,8 @@ class RunFolder:
         if chosen := [read_table(path) for part in parts if (path := part.folder / SELECTION).exists()]:
             merge(SELECTION, chosen)
         write_table(self.folder / CURVES, curves_table([one for part in parts for one in part.read_losses()]))
+        of_parts = [part.read_final_cost() for part in parts]
+        write_table(self.folder / COST, cost_table(list(zip(predictions, of_parts, strict=True))))
         return merged
 
     def finish(self) -> None:
@@ -447,6 +477,15 @@ class RunFolder:
     def read_selection(self) -> pa.Table | None:
         """Return what was chosen inside the folds, and between what; None if nothing was."""
         return self._read(SELECTION)
+
+    def read_cost(self) -> pa.Table | None:
+        """Return the cost of every finished training; None if it was not recorded."""
+        if (self.folder / COST).exists():
+            return read_table(self.folder / COST)
+        if self.finished:
+            return None
+        parts = self.finished_parts()
+        return cost_table([(read_table(part.folder / PREDICTIONS), part.read_final_cost()) for part in parts])
 
     def embedding_files(self) -> list[Path]:
         """Return the tables of embeddings, one for each network and fold whose embeddings were kept."""

@@ -19,6 +19,7 @@ from mirembed.config.selection import EPOCH
 from mirembed.errors import EvaluationError, StoreError
 from mirembed.hookspecs import Task
 from mirembed.progress import counted
+from mirembed.runs.cost import MethodsCost, costs
 from mirembed.runs.folder import CURVES, FOLDS, PREDICTIONS, SCORES, RunFolder
 from mirembed.runs.scores import FoldScores, Line, Scores, fold_scores, over_folds, score
 from mirembed.runs.selection import Chosen, read_chosen
@@ -41,7 +42,7 @@ class RunRecord:
     ----------
     folder : pathlib.Path
     manifest : mapping
-    task : Classification or Regression
+    task : Classification, Tags or Regression
     methods : tuple of Method
     tests : list of (int, int, str)
         Seed, fold and id for each time that a track is tested, sorted.
@@ -183,6 +184,12 @@ class RunRecord:
         return RunFolder(self.folder).read_curves()
 
     @cached_property
+    def costs(self) -> list[MethodsCost]:
+        """What the finished trainings cost, by the methods that share a network; empty if it was not recorded."""
+        table = RunFolder(self.folder).read_cost()
+        return [] if table is None else costs(table)
+
+    @cached_property
     def embedding_files(self) -> list[Path]:
         """The tables of embeddings, one for each network and fold whose embeddings were kept."""
         return RunFolder(self.folder).embedding_files()
@@ -280,7 +287,7 @@ def read_members(folder: Path) -> list[str] | None:
 def _read_everything(run: RunFolder) -> RunRecord:
     record = _read(run)
     # Read these now: their files may vanish when the run finishes.
-    _ = record.checkpoints, record.curves, record.embedding_files, record.notes, record.selection
+    _ = record.checkpoints, record.curves, record.embedding_files, record.notes, record.costs, record.selection
     return record
 
 
