@@ -214,7 +214,7 @@ def _with_networks(
 ) -> Selected:
     """Choose networks, epochs and learners in inner folds, then train the chosen networks on all training tracks."""
     total = total_epochs(job, selection)
-    scores = _InnerTrainings(job, selection, registry).run(on_epoch)
+    scores = _inner_scores(job, selection, registry, on_epoch)
     metric = metric_named(selection.metric)
     chosen = {
         name: Chosen(metric, [Scored(one, scores[one.network, one.name, one.epochs]) for one in some])
@@ -233,68 +233,88 @@ def _with_networks(
     return _recorded(trainings, chosen, selection)
 
 
-class _InnerTrainings:
-    """The trainings in inner folds, and the scores of their networks with all learners at all their checkpoints."""
+@dataclass(frozen=True)
+class InnerTraining:
+    """A training in an inner fold.
 
-    def __init__(self, job: Job, selection: Selection, registry: Registry) -> None:
-        self._job, self._selection, self._registry = job, selection, registry
-        self._metric = metric_named(selection.metric)
-        path = inner_results(job)
-        self._kept: dict[str, dict[str, float | None]] = read_json(path) if path is not None and path.exists() else {}
+    Attributes
+    ----------
+    number : int
+        Of the network, in `Selection.networks`.
+    fold : int
+        Number of the inner fold.
+    candidates : list of Candidate
+        Those that share the network.
+    job : Job
+        On the training tracks of the inner fold, with a method for each candidate.
+    test : ndarray [n_test], int64
+        Rows of the test tracks of the inner fold.
+    """
 
-    def run(self, on_epoch: Callable[[int], None]) -> dict[tuple[Any, str, int], tuple[float, ...]]:
-        """Train what is not finished; return the scores in the inner folds by network, name and epochs."""
-        last, splits = self._job.settings.epochs, self._selection.splits
-        found: dict[tuple[Any, str, int], tuple[float, ...]] = {}
-        for number, candidates in enumerate(self._selection.networks):
-            for inner_fold in range(len(splits)):
-                done = (number * len(splits) + inner_fold) * self._job.epochs
+    number: int
+    fold: int
+    candidates: list[Candidate]
+    job: Job
+    test: NDArray[np.int64]
 
-                def count(epoch: int, before: int = done) -> None:
-                    on_epoch(before + epoch)
 
-                if self._key(number, inner_fold, last) not in self._kept:
-                    self._train(number, candidates, inner_fold, count)
-                count(self._job.epochs)
-            for one in candidates:
-                kept = [self._kept[self._key(number, inner, one.epochs)][one.name] for inner in range(len(splits))]
-                found[one.network, one.name, one.epochs] = tuple(math.nan if v is None else v for v in kept)
-        return found
+def inner_trainings(job: Job, selection: Selection) -> list[InnerTraining]:
+    """Return the trainings that compare the candidates of a job; none if only learners are chosen."""
+    if not selection.of_network:
+        return []
+    found = []
+    for number, candidates in enumerate(selection.networks):
+        first = candidates[0]
+        # Networks are scored before their last epoch only where the epoch is chosen.
+        every = job.settings.checkpoint_every if len({one.epochs for one in candidates}) > 1 else 0
+        settings = replace(job.settings, optimizer=first.optimizer, checkpoint_every=every)
+        for fold, (train, test) in enumerate(selection.splits):
+            inner = replace(
+                _inner_job(job, train, _as_methods(candidates)),
+                network=first.method.network,
+                settings=settings,
+                checkpoint=None if job.checkpoint is None else job.checkpoint.with_suffix(f".{number}-{fold}.inner"),
+            )
+            found.append(InnerTraining(number, fold, candidates, inner, job.rows[test]))
+    return found
 
-    def _train(
-        self, number: int, candidates: Sequence[Candidate], inner_fold: int, count: Callable[[int], None]
-    ) -> None:
-        """Train a network in an inner fold, and score it."""
-        job, first = self._job, candidates[0]
-        train, test = self._selection.splits[inner_fold]
-        rows, frames = job.rows[test], job.frames
-        checkpoint = None if job.checkpoint is None else job.checkpoint.with_suffix(f".{number}-{inner_fold}.inner")
-        scores_epochs = len({one.epochs for one in candidates}) > 1
-        every = job.settings.checkpoint_every if scores_epochs else 0
-        inner = replace(
-            _inner_job(job, train, _as_methods(candidates)),
-            network=first.method.network,
-            settings=replace(job.settings, optimizer=first.optimizer, checkpoint_every=every),
-            checkpoint=checkpoint,
-        )
 
-        def keep(epoch: int, fitted: Fitted) -> None:
+def _inner_scores(
+    job: Job, selection: Selection, registry: Registry, on_epoch: Callable[[int], None]
+) -> dict[tuple[Any, str, int], tuple[float, ...]]:
+    """Train in the inner folds what is not finished; return the scores by network, name and epochs."""
+    path = inner_results(job)
+    kept: dict[str, dict[str, float | None]] = read_json(path) if path is not None and path.exists() else {}
+    metric, frames = metric_named(selection.metric), job.frames
+    found: dict[tuple[Any, str, int], tuple[float, ...]] = {}
+    for order, inner in enumerate(inner_trainings(job, selection)):
+
+        def count(epoch: int, before: int = order * job.epochs) -> None:
+            on_epoch(before + epoch)
+
+        def key(epoch: int, of: InnerTraining = inner) -> str:
+            return f"network {of.number}, inner fold {of.fold}, epoch {epoch}"
+
+        def keep(epoch: int, fitted: Fitted, of: InnerTraining = inner) -> None:
             [model, *_] = fitted.models.values()
-            vectors = model.embed(frames.open(), frames.starts[rows], frames.lengths[rows])
-            scores = _score(job, self._metric, fitted, rows, vectors)
-            self._kept[self._key(number, inner_fold, epoch)] = {name: _or_none(one) for name, one in scores.items()}
-            if (path := inner_results(job)) is not None:
-                write_json(path, self._kept)
-
-        fitted = fit_models(inner, self._registry, count, keep if scores_epochs else None)
-        keep(job.settings.epochs, fitted)
-        for path in inner.checkpoints:
+            vectors = model.embed(frames.open(), frames.starts[of.test], frames.lengths[of.test])
+            scores = _score(job, metric, fitted, of.test, vectors)
+            kept[key(epoch, of)] = {name: _or_none(score) for name, score in scores.items()}
             if path is not None:
-                path.unlink(missing_ok=True)
+                write_json(path, kept)
 
-    @staticmethod
-    def _key(number: int, inner_fold: int, epoch: int) -> str:
-        return f"network {number}, inner fold {inner_fold}, epoch {epoch}"
+        if key(job.settings.epochs) not in kept:
+            fitted = fit_models(inner.job, registry, count, keep if inner.job.settings.checkpoint_every else None)
+            keep(job.settings.epochs, fitted)
+            for checkpoint in inner.job.checkpoints:
+                if checkpoint is not None:
+                    checkpoint.unlink(missing_ok=True)
+        count(job.epochs)
+        for one in inner.candidates:
+            score = kept[key(one.epochs)][one.name]
+            place = one.network, one.name, one.epochs
+            found[place] = (*found.get(place, ()), math.nan if score is None else score)
+    return found
 
 
 def _chosen_jobs(job: Job, chosen: Sequence[Candidate], registry: Registry) -> list[Job]:
