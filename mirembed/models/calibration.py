@@ -69,18 +69,20 @@ class Calibration:
 def sigmoid(values: NDArray[Any]) -> NDArray[np.float64]:
     """Return ``1 / (1 + exp(-value))`` in float64, without overflow."""
     small = np.exp(-np.abs(values.astype(np.float64)))
-    return np.where(values >= 0, 1, small) / (1 + small)
+    found: NDArray[np.float64] = np.where(values >= 0, 1, small) / (1 + small)
+    return found
 
 
 def softmax(values: NDArray[Any]) -> NDArray[np.float64]:
     """Return the softmax of each row, in float64."""
     powers = np.exp(values.astype(np.float64) - values.max(axis=1, keepdims=True, initial=-np.inf))
-    return powers / powers.sum(axis=1, keepdims=True)
+    return normalized(powers)
 
 
 def normalized(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the probabilities of classes ``[n, n_classes]`` that exclude each other: each row sums up to 1."""
-    return probabilities / probabilities.sum(axis=1, keepdims=True)
+    found: NDArray[np.float64] = probabilities / probabilities.sum(axis=1, keepdims=True)
+    return found
 
 
 def fit_sigmoid(values: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, float]:

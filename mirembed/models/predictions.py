@@ -79,16 +79,16 @@ class Ranking:
             that are not probable enough. Tags: lists of them, as ``label`` and ``probability``.
         """
         assert not isinstance(task, Regression)  # noqa: S101
-        rows = []
+        rows: list[dict[str, Any]] = []
         for values in probabilities:
             order = np.argsort(-values, kind="stable")[: self.top]
             found = [(task.classes[one], float(values[one])) for one in order if values[one] >= self.min_score]
             if isinstance(task, Tags):
                 rows.append({"label": [tag for tag, _ in found], "probability": [value for _, value in found]})
                 continue
-            padded = [*found, *[(None, None)] * (self.top - len(found))]
-            names = self.columns(task)
-            rows.append(dict(zip(names, (part for pair in padded for part in pair), strict=True)))
+            cells: list[Any] = [part for pair in found for part in pair]
+            missing = [None] * (2 * (self.top - len(found)))
+            rows.append(dict(zip(self.columns(task), [*cells, *missing], strict=True)))
         return rows
 
     def columns(self, task: Task) -> list[str]:
