@@ -89,6 +89,7 @@ def write_run(
         "cv": N_FOLDS,
         "splits": None,
         "test_size": None,
+        "select": [],
         "n_used": len(truth),
         "n_test": N_TEST,
         "n_train": (N_FOLDS - 1) * N_TEST,

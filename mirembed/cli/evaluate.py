@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from mirembed.evaluate.experiment import Result
     from mirembed.runs.folder import RunFolder
 
-_OF_TRAINING = ("features", "network", "epochs", "batch", "optimizer", "excerpt", "deltas", "normalize", "engine")
+_OF_TRAINING = (
+    *("features", "network", "epochs", "batch", "optimizer", "excerpt", "deltas", "ensemble", "normalize", "engine"),
+)
 """Settings of training, which a saved network does not need."""
 
 _KEEP = "What to save in the run"
@@ -80,6 +82,7 @@ def evaluate(
     optimizer: options.Optimizer = None,
     excerpt: options.Excerpt = None,
     deltas: options.Deltas = None,
+    ensemble: options.Ensemble = None,
     seed: Annotated[
         list[int] | None,
         typer.Option(
@@ -95,6 +98,8 @@ def evaluate(
         ),
     ] = None,
     normalize: options.Normalize = None,
+    select: options.Select = None,
+    inner_cv: options.InnerCv = None,
     checkpoint_every: Annotated[
         int | None,
         typer.Option(
@@ -193,7 +198,9 @@ def _settings(
 
 def _text(result: Result) -> Iterator[str | Table]:
     from mirembed.config.approaches import columns
+    from mirembed.runs.cost import describe_costs
     from mirembed.runs.scores import describe_undefined
+    from mirembed.runs.selection import chosen_counts
     from mirembed.runs.summary import describe_chance
     from mirembed.statistics.metrics import metric_named
 
@@ -216,6 +223,17 @@ def _text(result: Result) -> Iterator[str | Table]:
     for s in scores:
         if headline in s.undefined:
             yield f"{s.method}: {describe_undefined(headline, s.undefined[headline])}"
+    if result.selection:
+        yield Table(
+            ["method", "chosen", "in"],
+            [
+                [method, values, f"{n} of {n_folds} folds"]
+                for method, values, n, n_folds in chosen_counts(result.selection)
+            ],
+            f"Chosen by {labels[0]} in inner folds of the training tracks",
+        )
     units = "tracks" if result.planned.bootstrap_groups is None else "groups"
     yield f"95 % intervals: Nadeau & Bengio for means over folds, bootstrap over {units} for pooled scores."
     yield describe_chance(headline, result.chance)
+    if result.costs:
+        yield describe_costs(result.costs)

@@ -40,6 +40,7 @@ def fit(
     optimizer: options.Optimizer = None,
     excerpt: options.Excerpt = None,
     deltas: options.Deltas = None,
+    ensemble: options.Ensemble = None,
     seed: Annotated[
         int | None,
         typer.Option(
@@ -47,6 +48,19 @@ def fit(
         ),
     ] = None,
     normalize: options.Normalize = None,
+    select: options.Select = None,
+    inner_cv: options.InnerCv = None,
+    folds: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="How --select draws its inner folds: stratified, random or grouped."),
+    ] = None,
+    checkpoint_every: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help=f"Epochs between the checkpoints of --select epoch. Default: {defaults.CHECKPOINT_EVERY}.",
+        ),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the model. Default: DATASET-APPROACH.")
     ] = None,
@@ -64,6 +78,7 @@ def fit(
     from mirembed.fit import transfer
     from mirembed.fit.resolve import resolve_settings
     from mirembed.fit.saved import SavedNetwork, needed_features
+    from mirembed.runs.selection import describe_values
     from mirembed.store.tracks import open_tracks
 
     given = options.given_settings(context, leave_out=("name", "dataset", "exclude", "from_"))
@@ -71,6 +86,8 @@ def fit(
         raise SpecError(f"--from uses a network that is already trained; omit {', '.join(training)}")
     settings = Settings().updated(given, "the command line")
     settings.check()
+    if not settings.select and (of_selection := [f"--{key}" for key in given if key in ("folds", "checkpoint-every")]):
+        raise SpecError(f"{', '.join(of_selection)}: used only to choose something; give --select, or omit it")
     registry = options.discover()
     place = Store(store)
     command = options.command_line()
@@ -110,5 +127,6 @@ def fit(
             f"{model.approach}: fitted to {counted(len(tracks.ids), 'track')}{loss}",
             f"  model       {model.folder}",
             f"  embeddings  {model.embeddings}",
+            *([f"  chosen      {describe_values(model.chosen)}"] if model.chosen else []),
         ]
     print_result(json, lambda: {"dataset": tracks.info.spec, "models": [model.to_json() for model in fitted]}, lines)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from mirembed.fit.saved import SavedNetwork, needed_features, open_saved, with_s
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.provenance import environment, recorded_plugins
 from mirembed.registry import Kind, Registry
+from mirembed.runs.cost import MethodsCost, costs, costs_to_json
 from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.scores import Scores, score, zero_width_warnings
+from mirembed.runs.selection import Chosen, read_chosen
 from mirembed.runs.tables import Predictions, folds_table
 from mirembed.specs import Spec
 from mirembed.statistics.metrics import metric_named
@@ -44,11 +47,22 @@ class Result:
     run: RunFolder
     scores: list[Scores]
 
+    @cached_property
+    def selection(self) -> list[Chosen]:
+        """What was chosen inside the folds."""
+        return read_chosen(self.run.read_selection())
+
     @property
     def chance(self) -> float | None:
         """The headline metric of the approach ``chance``, whether it was evaluated or not; None where undefined."""
         found: float | None = self.run.manifest["configuration"]["chance"]
         return found
+
+    @cached_property
+    def costs(self) -> list[MethodsCost]:
+        """What the trainings cost, by the methods that share a network."""
+        table = self.run.read_cost()
+        return [] if table is None else costs(table)
 
     def to_json(self) -> dict[str, Any]:
         """Return the scores as JSON, with the dataset, the folds and the run."""
@@ -66,11 +80,14 @@ class Result:
             "epochs": settings.epochs,
             "metric": settings.metric,
             "chance": self.chance,
+            "ensemble": settings.ensemble,
             "bootstrap": self.run.manifest["configuration"]["bootstrap"],
+            **({"selection": [one.to_json() for one in self.selection]} if self.selection else {}),
             "methods": self.run.manifest["configuration"]["methods"],
             "notes": self.run.read_notes(),
             "run": str(self.run.folder),
             "approaches": {one.method: one.to_json() for one in self.scores},
+            "cost": costs_to_json(self.costs),
         }
 
 
@@ -139,7 +156,7 @@ def _with_engines(planned: Sequence[PlannedRun], registry: Registry, progress: P
 
     chosen = []
     for run in planned:
-        engine = choose_engine_for(run.settings, registry, run.methods, run.tracks.features, note)
+        engine = choose_engine_for(run.settings, registry, run.all_methods, run.tracks.features, note)
         chosen.append(replace(run, settings=replace(run.settings, engine=engine)))
     return chosen
 
@@ -341,11 +358,15 @@ def _run_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progres
     for trains in (True, False):
         group = [training for training in missing if training.job.approach.trains == trains]
         if group:
-            epochs, description = 1, "scoring methods without training"
+            epochs, description = [1] * len(group), "scoring methods without training"
             if trains:
-                epochs = group[0].job.settings.epochs
-                description = f"training {counted(len(group), 'network')} for {counted(epochs, 'epoch')}"
-            for _ in run_trainings(train_fold, group, [epochs] * len(group), jobs, progress, description):
+                epochs = [training.epochs for training in group]
+                n_networks = counted(sum(training.job.ensemble for training in group), "network")
+                n_inner = sum(one.job.ensemble * one.selection.n_inner_networks for one in group if one.selection)
+                inner = f" and {counted(n_inner, 'network')} in inner folds" if n_inner else ""
+                length = counted(group[0].job.settings.epochs, "epoch")
+                description = f"training {n_networks}{inner} for {length}"
+            for _ in run_trainings(train_fold, group, epochs, jobs, progress, description):
                 pass
 
 

@@ -23,6 +23,7 @@ from mirembed.datasets.splits import (
 )
 from mirembed.errors import SpecError
 from mirembed.evaluate.fold import FoldTraining, SavedEmbeddings
+from mirembed.fit.candidates import Candidate, Selection, draw_inner_folds, inner_scheme, plan_candidates
 from mirembed.fit.job import Job, training_provenance
 from mirembed.fit.resolve import describe_settings
 from mirembed.fit.saved import SavedNetwork, with_saved
@@ -45,7 +46,18 @@ from mirembed.store.tracks import Tracks
 Folds: TypeAlias = Mapping[int, Sequence[Fold]]
 """The folds of each seed."""
 
-_RECORDED = ("metric", "folds", "cv", "splits", "test_size", "checkpoint_every", "keep_models", "keep_embeddings")
+_RECORDED = (
+    "metric",
+    "folds",
+    "cv",
+    "splits",
+    "test_size",
+    "select",
+    "inner_cv",
+    "checkpoint_every",
+    "keep_models",
+    "keep_embeddings",
+)
 """Settings of an evaluation that its manifest repeats, besides those of the training."""
 
 _SMALL_TEST_PART = 10
@@ -74,6 +86,10 @@ class PlannedRun:
         The networks that are used as they are, by the name of the approach.
     plugin_files : mapping of str to bytes
         The files in ``--plugins-dir`` that it uses, by name.
+    candidates : mapping of str to tuple of Candidate
+        What is compared inside the folds, by method.
+    inner : mapping of (int, int) to ndarray
+        The inner folds of each seed and fold, see `mirembed.fit.candidates.Selection`; empty if nothing is chosen.
     """
 
     name: str
@@ -85,6 +101,8 @@ class PlannedRun:
     fold_notes: list[str]
     saved: Mapping[str, SavedNetwork] = field(default_factory=dict)
     plugin_files: Mapping[str, bytes] = field(default_factory=dict)
+    candidates: Mapping[str, tuple[Candidate, ...]] = field(default_factory=dict)
+    inner: Mapping[tuple[int, int], NDArray[np.int64]] = field(default_factory=dict)
 
     @property
     def official(self) -> bool:
@@ -95,6 +113,11 @@ class PlannedRun:
     def n_folds(self) -> int:
         """Number of folds or splits of each seed."""
         return len(self.folds[self.settings.seed[0]])
+
+    @property
+    def all_methods(self) -> tuple[Method, ...]:
+        """The methods with everything that may be chosen for them."""
+        return tuple(one.method for some in self.candidates.values() for one in some) or self.methods
 
     @cached_property
     def sizes(self) -> Sizes:
@@ -120,7 +143,15 @@ class PlannedRun:
         )
         trains = any(method.approach.trains for method in self.methods)
         epochs = f", {counted(settings.epochs, 'epoch')}" if trains else ""
-        return f"{self.tracks.info.spec}: {self.sizes.describe(folds)}{epochs}"
+        if settings.ensemble > 1:
+            epochs += f", ensembles of {settings.ensemble} networks"
+        inner = f", {', '.join(settings.select)} chosen in {self.n_inner} inner folds" if settings.select else ""
+        return f"{self.tracks.info.spec}: {self.sizes.describe(folds)}{epochs}{inner}"
+
+    @property
+    def n_inner(self) -> int:
+        """The largest number of inner folds of a fold; 0 if nothing is chosen."""
+        return max((int(inner.max()) + 1 for inner in self.inner.values()), default=0)
 
     def configuration(self) -> dict[str, Any]:
         """Return everything that decides the numbers, and the sizes and chance level of the folds, as JSON."""
@@ -154,9 +185,12 @@ class PlannedRun:
 
     @property
     def _folds_digest(self) -> str:
-        """Of the folds of all seeds, which a plugin may decide."""
+        """Of the folds of all seeds, which a plugin may decide, with their inner folds."""
         return content_digest(
-            [[[fold.train.tolist(), fold.test.tolist()] for fold in folds] for folds in self.folds.values()]
+            [
+                [[[fold.train.tolist(), fold.test.tolist()] for fold in folds] for folds in self.folds.values()],
+                *([[inner.tolist() for inner in self.inner.values()]] if self.inner else []),
+            ]
         )
 
     def trainings(self, run: RunFolder) -> list[FoldTraining]:
@@ -180,6 +214,7 @@ class PlannedRun:
                         fold=fold.index,
                         provenance={**provenance, "fold": fold.index},
                         checkpoint=run.checkpoints / f"{name}.safetensors",
+                        grouped=self._grouped(folds),
                     )
                     first = seed == settings.seed[0] and fold.index == 0
                     trainings.append(
@@ -191,9 +226,25 @@ class PlannedRun:
                             models=run.models if settings.keep_models else None,
                             keep_embeddings=self._kept_embeddings(approach.name, first),
                             saved=None if saved is None else self._saved_embeddings(saved, run),
+                            selection=self._selection(methods, seed, fold.index),
                         )
                     )
         return trainings
+
+    def _selection(self, methods: Sequence[Method], seed: int, fold: int) -> Selection | None:
+        if not self.inner:
+            return None
+        choices = tuple(choice.name for choice in self.settings.choices)
+        metric = headline(self.tracks.task, self.settings.metric).name
+        return Selection(metric, choices, self.candidates, self.inner[seed, fold]).of(methods)
+
+    def _grouped(self, folds: Sequence[Fold]) -> bool:
+        """Whether inner folds keep groups apart, as the folds do."""
+        if not self.official:
+            return self.settings.folds == "grouped"
+        return any(group is not None for group in self.tracks.groups) and not groups_on_both_sides(
+            folds, self.tracks.groups
+        )
 
     def _saved_embeddings(self, saved: SavedNetwork, run: RunFolder) -> SavedEmbeddings:
         trained_on = [row for row, name in enumerate(self.tracks.recordings) if name in saved.recordings]
@@ -237,7 +288,9 @@ def plan_run(
     Raises
     ------
     SpecError
-        If the settings of the splits are wrong, or the metric is not one of the task.
+        If the settings of the splits or of what is chosen are wrong, or the metric is not one of the task.
+    PluginError
+        If a plugin rejects a value to choose from, or a learner cannot learn the task.
     EvaluationError
         If the tracks cannot be split this way.
     ModelError
@@ -246,14 +299,36 @@ def plan_run(
     settings = replace(settings, metric=headline(tracks.task, settings.metric).name)
     settings = choose_splits(settings, tracks.task, official or {})
     folds, notes = draw_folds(settings, tracks, official or {})
-    if any(approach.learns for approach in settings.approaches):
-        check_learners(registry, settings.learners, tracks.task, saved=settings.keep_models)
     saved = saved or {}
     overlaps = [network.overlap_warning(tracks, method) for method, network in saved.items()]
     notes += [warning for warning in overlaps if warning is not None]
     methods = with_saved(settings.methods, saved)
     files = registry.files([plugins, tracks.info.plugin])
-    return PlannedRun(name, settings, methods, tracks, plugins, folds, notes, saved, files)
+    planned = PlannedRun(name, settings, methods, tracks, plugins, folds, notes, saved, files)
+    if settings.select:
+        candidates = plan_candidates(settings, methods, registry, describe_settings(settings, plugins))
+        planned = replace(planned, candidates=candidates, inner=_inner_folds(settings, tracks, folds))
+    learners = {str(one.learner): one.learner for one in planned.all_methods if one.learner is not None}
+    check_learners(registry, list(learners.values()), tracks.task, saved=settings.keep_models)
+    return planned
+
+
+def _inner_folds(settings: Settings, tracks: Tracks, folds: Folds) -> dict[tuple[int, int], NDArray[np.int64]]:
+    """Return the inner folds of each seed and fold: those that the fold has, otherwise drawn as it was.
+
+    Raises
+    ------
+    EvaluationError
+        If training tracks cannot be split again.
+    """
+    task, labels, groups = tracks.task, tracks.label_array, tracks.groups
+    scheme = inner_scheme(str(settings.folds), task, folds[settings.seed[0]], groups)
+    n_folds = settings.inner_cv
+    return {
+        (seed, fold.index): draw_inner_folds(task, labels, groups, fold, scheme=scheme, n_folds=n_folds, seed=seed)
+        for seed, of_seed in folds.items()
+        for fold in of_seed
+    }
 
 
 def tracks_digest(tracks: Tracks) -> str:

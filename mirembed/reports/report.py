@@ -40,7 +40,7 @@ from mirembed.store.rows import task_to_json
 
 _GENERATOR = '<meta name="generator" content="mirembed">'
 
-_SETTINGS = ("epochs", "batch", "optimizer", "excerpt", "deltas", "normalize", "engine", "device")
+_SETTINGS = ("epochs", "batch", "optimizer", "excerpt", "deltas", "normalize", "ensemble", "engine", "device")
 """Settings that the table of provenance repeats."""
 
 _MANY_NOTES = 12
