@@ -28,7 +28,7 @@ from mirembed.store import Store
 from mirembed.training.engine import choose_engine, reason_against_numba
 
 LAYERS = [
-    {"differences", "errors", "hookspecs", "listings", "progress", "provenance", "specs"},
+    {"differences", "errors", "hookspecs", "interruption", "listings", "progress", "provenance", "specs"},
     {"audio", "config", "registry", "statistics", "workers"},
     {"features"},
     {"store"},

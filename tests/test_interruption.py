@@ -37,13 +37,15 @@ Start = Callable[..., subprocess.Popen]
 
 PATCHED = """
 import os, signal, sys
+from mirembed.interruption import interruptible, was_interrupted
 from mirembed.store import FeatureShards
 
 append, appended = FeatureShards.append, []
 
 class Swallows:
     def __del__(self):
-        signal.raise_signal(signal.SIGINT)
+        with interruptible():
+            signal.raise_signal(signal.SIGINT)
 
 def patched(self, rows, part):
     append(self, rows, part)
@@ -59,12 +61,10 @@ STOP_AT_FIRST_SHARD = "if len(appended) == 1: os.kill(os.getpid(), signal.SIGSTO
 INTERRUPT_IN_DEL = "if len(appended) == 1: Swallows()"
 HANG_ON_INTERRUPT = """
     if len(appended) > 1: return
-    try:
-        os.kill(os.getpid(), signal.SIGSTOP)
-        while True: signal.pause()
-    except KeyboardInterrupt:
-        print("hanging", file=sys.stderr, flush=True)
-        while True: signal.pause()
+    os.kill(os.getpid(), signal.SIGSTOP)
+    while not was_interrupted(): pass
+    print("hanging", file=sys.stderr, flush=True)
+    while True: signal.pause()
 """
 
 

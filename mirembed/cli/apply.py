@@ -11,6 +11,7 @@ import typer
 from mirembed.audio.files import audio_files, printable
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
+from mirembed.interruption import STARTS_OVER, say_when_interrupted
 from mirembed.progress import counted
 from mirembed.store import Store
 
@@ -75,6 +76,7 @@ def _embed(model: str, paths: list[Path], store: Path, jobs: int | None) -> tupl
     from mirembed.models.inference import embed_files
     from mirembed.models.model import Model, find_model
 
+    say_when_interrupted(STARTS_OVER)
     registry, place = options.discover(), Store(store)
     loaded = Model.load(find_model(place.models, model), registry)
     with ConsoleProgress() as progress:

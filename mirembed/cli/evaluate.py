@@ -12,6 +12,7 @@ from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
 from mirembed.config import Settings, defaults, read_experiment, read_preset
 from mirembed.errors import SpecError
+from mirembed.interruption import RESUMES, STARTS_OVER, say_when_interrupted
 from mirembed.store import Store
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def evaluate(
 
     Prints the mean over the folds with its 95 % interval (Nadeau & Bengio). Saves all out-of-fold predictions.
     """
+    say_when_interrupted(STARTS_OVER if dry_run else RESUMES)
     if executor == "local":
         options.train_soon(context)
     from mirembed.evaluate.estimate import estimate

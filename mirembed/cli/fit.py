@@ -10,6 +10,7 @@ from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, print_result
 from mirembed.config import Settings, defaults
 from mirembed.errors import SpecError
+from mirembed.interruption import RESUMES, STARTS_OVER, say_when_interrupted
 from mirembed.progress import counted
 from mirembed.store import Store
 
@@ -57,6 +58,7 @@ def fit(
     json: options.Json = False,
 ) -> None:
     """Train on all tracks of a dataset; save the model and the embeddings of the tracks."""
+    say_when_interrupted(RESUMES if from_ is None else STARTS_OVER)
     if from_ is None:
         options.train_soon(context)
     from mirembed.datasets.catalog import exclude_tracks

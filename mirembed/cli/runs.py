@@ -12,6 +12,7 @@ import typer
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
 from mirembed.hookspecs import Classification
+from mirembed.interruption import STARTS_OVER, say_when_interrupted
 from mirembed.progress import counted
 from mirembed.store import Store
 
@@ -163,6 +164,7 @@ def report(
     from mirembed.reports.report import write_report
     from mirembed.runs.summary import find_run
 
+    say_when_interrupted(STARTS_OVER)
     folder = find_run(Store(store).runs, run).folder
     with ConsoleProgress() as progress:
         written = write_report(folder, out, options.discover(), progress)

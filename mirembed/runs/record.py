@@ -17,6 +17,7 @@ from mirembed.config.approaches import Approach, Method
 from mirembed.config.files import EXPERIMENT_FILE
 from mirembed.errors import EvaluationError, StoreError
 from mirembed.hookspecs import Task
+from mirembed.interruption import interruptible
 from mirembed.progress import counted
 from mirembed.runs.folder import CURVES, FOLDS, PREDICTIONS, SCORES, RunFolder
 from mirembed.runs.scores import FoldScores, Line, Scores, fold_scores, over_folds, score
@@ -225,6 +226,7 @@ def open_run(runs: Path, name: str) -> RunRecord:
     return _read(run)
 
 
+@interruptible()
 def read_run(folder: Path) -> RunRecord:
     """Read a run, finished or not, and everything that its report shows.
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.hookspecs import Regression, Task
+from mirembed.interruption import interruptible
 from mirembed.runs.tables import Predictions
 from mirembed.statistics.intervals import Interval, bootstrap_interval, nadeau_bengio_interval
 from mirembed.statistics.metrics import Metric, headline, metric_named, metrics_for
@@ -161,6 +162,7 @@ def _interval(content: Mapping[str, Any]) -> Interval:
     return Interval(float(content["mean"]), low, high)
 
 
+@interruptible()
 def score(
     predictions: Mapping[str, Predictions], task: Task, n_train: float, *, official: bool = False
 ) -> list[Scores]:
