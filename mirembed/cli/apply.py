@@ -11,7 +11,7 @@ import typer
 from mirembed.audio.files import audio_files, printable
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
-from mirembed.interruption import STARTS_OVER, say_when_interrupted
+from mirembed.interruption import STARTS_OVER, interruptible, say_when_interrupted
 from mirembed.progress import counted
 from mirembed.store import Store
 
@@ -36,7 +36,8 @@ def embed(
     json: options.Json = False,
 ) -> None:
     """Compute the embeddings of audio files. They need no labels."""
-    from mirembed.models.inference import check_suffix, write_embedded
+    with interruptible():
+        from mirembed.models.inference import check_suffix, write_embedded
 
     check_suffix(out)
     loaded, result = _embed(model, paths, store, jobs)
@@ -58,8 +59,9 @@ def predict(
     json: options.Json = False,
 ) -> None:
     """Predict the class or the targets of audio files. They need no labels."""
-    from mirembed.models.inference import check_suffix, write_predictions
-    from mirembed.models.model import named_predictions
+    with interruptible():
+        from mirembed.models.inference import check_suffix, write_predictions
+        from mirembed.models.model import named_predictions
 
     check_suffix(out)
     loaded, result = _embed(model, paths, store, jobs)

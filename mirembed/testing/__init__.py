@@ -308,7 +308,8 @@ def parameters(subject: Subject) -> None:
 def promises(kind: Kind) -> tuple[Promise, ...]:
     """Return the promises of a kind of plugin; a plugin that breaks the first one cannot be used at all."""
     # Imported only here, because these modules import torch and scikit-learn.
-    module = importlib.import_module(f"mirembed.testing.{kind}")
+    with interruptible():
+        module = importlib.import_module(f"mirembed.testing.{kind}")
     functions: list[Any] = [member for member in vars(module).values() if inspect.isfunction(member)]
     first, *others = [f for f in functions if f.__module__ == module.__name__ and not f.__name__.startswith("_")]
     return tuple(map(Promise.of, (first, parameters, *others)))
