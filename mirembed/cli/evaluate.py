@@ -12,6 +12,7 @@ from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
 from mirembed.config import Settings, defaults, read_experiment, read_preset
 from mirembed.errors import SpecError
+from mirembed.interruption import RESUMES, STARTS_OVER, interruptible, say_when_interrupted
 from mirembed.store import Store
 
 if TYPE_CHECKING:
@@ -140,12 +141,14 @@ def evaluate(
 
     Prints the mean over the folds with its 95 % interval (Nadeau & Bengio). Saves all out-of-fold predictions.
     """
+    say_when_interrupted(STARTS_OVER if dry_run else RESUMES)
     if executor == "local":
         options.train_soon(context)
-    from mirembed.evaluate.estimate import estimate
-    from mirembed.evaluate.experiment import plan_experiment, run_experiment
-    from mirembed.runs.summary import find_run
-    from mirembed.workers.executor import executor as on_executor
+    with interruptible():
+        from mirembed.evaluate.estimate import estimate
+        from mirembed.evaluate.experiment import plan_experiment, run_experiment
+        from mirembed.runs.summary import find_run
+        from mirembed.workers.executor import executor as on_executor
 
     registry = options.discover()
     place = Store(store)

@@ -12,6 +12,7 @@ import typer
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
 from mirembed.hookspecs import Classification
+from mirembed.interruption import STARTS_OVER, interruptible, say_when_interrupted
 from mirembed.progress import counted
 from mirembed.store import Store
 
@@ -52,8 +53,9 @@ def compare(
 
     Tests the paired differences over the folds (Nadeau & Bengio), corrected for all tests of the run (Holm).
     """
-    from mirembed.compare.comparison import compare as run
-    from mirembed.runs.record import open_run
+    with interruptible():
+        from mirembed.compare.comparison import compare as run
+        from mirembed.runs.record import open_run
 
     runs = Store(store).runs
     first = open_run(runs, run_a)
@@ -160,9 +162,11 @@ def report(
 
     For an unfinished run, it covers the folds finished so far.
     """
-    from mirembed.reports.report import write_report
-    from mirembed.runs.summary import find_run
+    with interruptible():
+        from mirembed.reports.report import write_report
+        from mirembed.runs.summary import find_run
 
+    say_when_interrupted(STARTS_OVER)
     folder = find_run(Store(store).runs, run).folder
     with ConsoleProgress() as progress:
         written = write_report(folder, out, options.discover(), progress)

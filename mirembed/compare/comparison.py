@@ -15,6 +15,7 @@ from mirembed.compare.paired_tests import PairedTest, corrected, n_tested, paire
 from mirembed.differences import differing_settings, made_with
 from mirembed.errors import EvaluationError
 from mirembed.hookspecs import Classification, Regression, Tags, Task
+from mirembed.interruption import interruptible
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import describe_undefined, undefined
 from mirembed.runs.tables import Predictions
@@ -146,6 +147,7 @@ class Comparison:
         }
 
 
+@interruptible()
 def compare(a: RunRecord, b: RunRecord | None = None, approaches: Sequence[str] = (), top: int = 10) -> Comparison:
     """Compare approaches of one run with one another, or those of two runs.
 

@@ -28,6 +28,7 @@ from mirembed.fit.job import Job, training_provenance
 from mirembed.fit.resolve import describe_settings
 from mirembed.fit.saved import SavedNetwork, with_saved
 from mirembed.hookspecs import Split, Tags, Task
+from mirembed.interruption import interruptible
 from mirembed.models.baselines import chance_estimator
 from mirembed.models.learners import check_learners
 from mirembed.progress import counted
@@ -366,6 +367,7 @@ def choose_splits(settings: Settings, task: Task, official: Mapping[str, Sequenc
     return replace(settings, folds=scheme, test_size=defaults.TEST_SIZE if test_size is None else test_size)
 
 
+@interruptible()
 def draw_folds(settings: Settings, tracks: Tracks, official: Mapping[str, Sequence[Split]]) -> tuple[Folds, list[str]]:
     """Draw the folds of every seed, as `choose_splits` says; return them, and each note about them once.
 

@@ -13,6 +13,7 @@ from mirembed.config.approaches import Method
 from mirembed.differences import made_with
 from mirembed.errors import MirembedError, StoreWriteError
 from mirembed.hookspecs import Regression
+from mirembed.interruption import interruptible
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.registry import Registry
 from mirembed.reports.curves import curves_section
@@ -95,9 +96,10 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
     progress.start(f"writing the report on {folder.name}", len(folders))
     runs, parts = [], []
     for number, member in enumerate(folders, 1):
-        run = read_run(member)
-        runs.append((run, compare_methods(run)))
-        parts.append(_run_part(*runs[-1], registry))
+        with interruptible():
+            run = read_run(member)
+            runs.append((run, compare_methods(run)))
+            parts.append(_run_part(*runs[-1], registry))
         progress.update(number)
     if names is None:
         about, overview = parts[0].title, []
@@ -109,7 +111,8 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
         differences = Section("Differences", _made_differently([run for run, _ in runs]))
         overview += [] if differences.empty else [differences]
     source = "All numbers come from the stored predictions. Figures and tables are also saved next to this page."
-    html = render(f"Report on {folder.name}", [about, source], overview, parts)
+    with interruptible():
+        html = render(f"Report on {folder.name}", [about, source], overview, parts)
     with writing(out) as temporary:
         _write_files(temporary, html, overview, parts)
         if out.exists():

@@ -18,6 +18,7 @@ from mirembed.config.files import EXPERIMENT_FILE
 from mirembed.config.selection import EPOCH
 from mirembed.errors import EvaluationError, StoreError
 from mirembed.hookspecs import Task
+from mirembed.interruption import interruptible
 from mirembed.progress import counted
 from mirembed.runs.cost import MethodsCost, costs
 from mirembed.runs.folder import CURVES, FOLDS, PREDICTIONS, SCORES, RunFolder
@@ -254,6 +255,7 @@ def open_run(runs: Path, name: str) -> RunRecord:
     return _read(run)
 
 
+@interruptible()
 def read_run(folder: Path) -> RunRecord:
     """Read a run, finished or not, and everything that its report shows.
 
