@@ -54,6 +54,7 @@ def mirembed_register_similarities(register):
 EVALUATE = ("evaluate", "--store", "s", "--cv", "3", "--epochs", "2", "--engine", "torch", "--similarity", "own")
 FIT = ("fit", "--store", "s", "--epochs", "12", "--engine", "torch", "--similarity", "own")
 
+
 def edit(path: Path) -> None:
     path.write_text(path.read_text().replace("return self.factor *", "return 2 * self.factor *"))
 
