@@ -60,6 +60,7 @@ def fit(
     if from_ is None:
         options.train_soon(context)
     from mirembed.datasets.catalog import exclude_tracks
+    from mirembed.datasets.changes import noting_changes
     from mirembed.fit import fit as run
     from mirembed.fit import transfer
     from mirembed.fit.resolve import resolve_settings
@@ -82,7 +83,7 @@ def fit(
             saved = SavedNetwork.open(place.models, from_)
             saved.check_stored(place, registry)
             needed = [saved.features]
-        opened = open_tracks(place, place.find(dataset), needed, progress)
+        opened = noting_changes(registry, place, open_tracks(place, place.find(dataset), needed, progress), progress)
         tracks = exclude_tracks(registry, opened, exclude, progress)
         if from_ is not None:
             [spec] = settings.learners

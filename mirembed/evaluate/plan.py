@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mirembed.config import Method, Settings, defaults
 from mirembed.config.approaches import by_training
+from mirembed.config.comparisons import Comparisons
 from mirembed.datasets.splits import (
     Fold,
     Scheme,
@@ -98,6 +99,11 @@ class PlannedRun:
         """How many tracks the folds train on and test."""
         return fold_sizes(self.folds, len(self.tracks.ids))
 
+    @property
+    def comparisons(self) -> Comparisons:
+        """The comparisons that are declared before training."""
+        return Comparisons.of(self.methods, self.settings.against, self.settings.primary)
+
     def describe(self) -> str:
         """Describe dataset, folds and epochs in one line."""
         settings = self.settings
@@ -131,6 +137,7 @@ class PlannedRun:
                 for spec, one in described["features"].items()
             },
             **{name: getattr(settings, name) for name in _RECORDED},
+            "comparisons": self.comparisons.to_json(),
             "seeds": list(settings.seed),
             "n_used": sizes.n_used,
             "n_train": sizes.n_train,
@@ -226,7 +233,7 @@ def plan_run(
     Raises
     ------
     SpecError
-        If the settings of the splits are wrong.
+        If the settings of the splits or comparisons are wrong.
     EvaluationError
         If the tracks cannot be split this way.
     ModelError
@@ -240,6 +247,7 @@ def plan_run(
     overlaps = [network.overlap_warning(tracks, method) for method, network in saved.items()]
     notes += [warning for warning in overlaps if warning is not None]
     methods = with_saved(settings.methods, saved)
+    Comparisons.of(methods, settings.against, settings.primary)  # before it takes long to find out that one is unknown
     files = registry.files([plugins, tracks.info.plugin])
     return PlannedRun(name, settings, methods, tracks, plugins, folds, notes, saved, files)
 

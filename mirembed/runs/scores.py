@@ -28,6 +28,18 @@ def lines(task: Task) -> list[Line]:
     return [(metric.name, target) for metric in metrics_for(task) if metric.compared for target in columns]
 
 
+def all_lines(task: Task, metric: str) -> list[Line]:
+    """Return."""
+    names = [metric, *(one.name for one in metrics_for(task) if one.name != metric)]
+    targets = _target_names(task)
+    return [(name, t) for name in names for t in [None, *(targets if len(targets) > 1 else [])]]
+
+
+def paired_scores(a: FoldScores, b: FoldScores, line: Line) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return."""
+    return a[line], b[line]
+
+
 def line_label(line: Line) -> str:
     """Return the label of a line in tables and figures.
 
