@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from mirembed.compare.paired_tests import RunMethod
-from mirembed.hookspecs import Classification, Regression, Task
+from mirembed.hookspecs import Classification, Regression, Tags, Task
 from mirembed.runs.tables import Predictions
 
 
@@ -35,14 +35,14 @@ class Mistake:
 
 @dataclass(frozen=True)
 class LargerError:
-    """A track and target that one method predicts more closely.
+    """A track and target, or tag, that one method predicts more closely.
 
     Attributes
     ----------
     track : str
     target : str
     truth : float
-        In the target's own units.
+        In the target's own units; 1 for a track that has the tag, and 0 for one that does not.
     error_a, error_b : float
         Absolute errors, in the same units; means over the seeds.
     """
@@ -69,8 +69,8 @@ class Disagreements:
     a, b : str
         The methods.
     count_a, count_b : int
-        Classification: predictions that only A, and only B, gets right. Regression: tracks and targets that A, and B,
-        predicts more closely.
+        Classification: predictions that only A, and only B, gets right. Otherwise: tracks and targets, or tags, that A,
+        and B, predicts more closely.
     better_a, better_b : tuple of Mistake, or of LargerError
         Those where A, and B, is better; the most frequent mistakes, or the largest differences of error, first.
     run_a, run_b : int
@@ -103,7 +103,10 @@ def disagreements(task: Task, a: RunMethod, b: RunMethod, top: int) -> Disagreem
         How many tracks to list for each method.
     """
     of_a, of_b = (one.run.predictions[one.method] for one in (a, b))
-    found = _larger_errors(task, of_a, of_b, top) if isinstance(task, Regression) else _mistakes(task, of_a, of_b, top)
+    if isinstance(task, Classification):
+        found = _mistakes(task, of_a, of_b, top)
+    else:
+        found = _larger_errors(task, of_a, of_b, top)
     return Disagreements(a.method, b.method, *found, a.number, b.number)
 
 
@@ -118,17 +121,18 @@ def _mistakes(task: Classification, of_a: Predictions, of_b: Predictions, top: i
     return count_a, count_b, tuple(only_a[:top]), tuple(only_b[:top])
 
 
-def _larger_errors(task: Regression, of_a: Predictions, of_b: Predictions, top: int) -> _Found:
+def _larger_errors(task: Tags | Regression, of_a: Predictions, of_b: Predictions, top: int) -> _Found:
     ids, first, rows = np.unique(of_a.ids, return_index=True, return_inverse=True)
     times = np.bincount(rows)
     found = []
-    for column, target in enumerate(task.targets):
+    names = task.classes if isinstance(task, Tags) else [target.name for target in task.targets]
+    for column, name in enumerate(names):
         truth = of_a.truth[:, column]
         error_a, error_b = (
             (np.bincount(rows, np.abs(one.predicted[:, column] - truth)) / times).tolist() for one in (of_a, of_b)
         )
         values = zip(ids.tolist(), truth[first].tolist(), error_a, error_b, strict=True)
-        found += [LargerError(track, target.name, *numbers) for track, *numbers in values]
+        found += [LargerError(track, name, *numbers) for track, *numbers in values]
     better_a = sorted((e for e in found if e.error_a < e.error_b), key=lambda e: e.error_a - e.error_b)
     better_b = sorted((e for e in found if e.error_b < e.error_a), key=lambda e: e.error_b - e.error_a)
     return len(better_a), len(better_b), tuple(better_a[:top]), tuple(better_b[:top])

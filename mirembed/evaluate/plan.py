@@ -27,7 +27,7 @@ from mirembed.evaluate.fold import FoldTraining, SavedEmbeddings
 from mirembed.fit.job import Job, training_provenance
 from mirembed.fit.resolve import describe_settings
 from mirembed.fit.saved import SavedNetwork, with_saved
-from mirembed.hookspecs import Classification, Split, Task
+from mirembed.hookspecs import Classification, Split, Tags, Task
 from mirembed.models.baselines import chance_estimator
 from mirembed.models.learners import check_learners
 from mirembed.progress import counted
@@ -358,8 +358,11 @@ def chance(task: Task, labels: NDArray[Any], folds: Folds) -> float:
     """Return the score of the approach ``chance``.
 
     Classification: the accuracy on the test tracks of always predicting the most frequent class of the training
-    tracks, averaged over the folds. Regression: r, which is 0 for a constant prediction.
+    tracks, averaged over the folds. Tags: ROC-AUC, which is 0.5 for constant scores. Regression: r, which is 0 for a
+    constant prediction.
     """
+    if isinstance(task, Tags):
+        return 0.5
     if not isinstance(task, Classification):
         return 0.0
     accuracies = []

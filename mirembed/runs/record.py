@@ -40,7 +40,7 @@ class RunRecord:
     ----------
     folder : pathlib.Path
     manifest : mapping
-    task : Classification or Regression
+    task : Classification, Tags or Regression
     methods : tuple of Method
     comparisons : Comparisons
         Those that were declared before training.
