@@ -93,7 +93,7 @@ def test_pairs_are_a_key_of_experiment_files():
 
 @pytest.mark.parametrize("value", ['["fl", "nn"]', '[["fl"]]', '[["fl", 1]]', '"fl"', '[["fl", "nn", "rbf-sl"]]'])
 def test_what_is_not_a_list_of_pairs_is_an_error(value):
-    with pytest.raises(SpecError, match="x.toml: primary"):
+    with pytest.raises(SpecError, match=r"x\.toml: primary"):
         parse_experiment(f"primary = {value}\n", "x.toml")
 
 
