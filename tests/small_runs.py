@@ -91,6 +91,8 @@ def write_run(
         ],
         "comparisons": declared(list(predictions)).to_json(),
         "epochs": 400,
+        "metric": None,
+        "bootstrap": "tracks",
         "folds": "stratified",
         "cv": N_FOLDS,
         "splits": None,

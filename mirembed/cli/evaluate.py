@@ -93,6 +93,14 @@ def evaluate(
             metavar="N", min=0, help=f"Seed of folds, weights and excerpts; repeatable. Default: {defaults.SEED}."
         ),
     ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Main metric, such as macro_f1, rmse or average_precision. Default: accuracy for classes, roc_auc for "
+            "tags, r for targets.",
+        ),
+    ] = None,
     normalize: options.Normalize = None,
     checkpoint_every: Annotated[
         int | None,
@@ -214,21 +222,24 @@ def _text(result: Result) -> Iterator[str | Table]:
     from mirembed.statistics.metrics import metric_named
 
     scores = result.scores
-    names = list(scores[0].intervals)
-    labels = [metric_named(name).label for name in names]
+    headline = scores[0].headline
+    shown = [name for name, column in scores[0].intervals if column is None]
+    shown = [name for name in shown if name == headline or metric_named(name).in_text]
+    labels = [metric_named(name).label for name in shown]
     headings = columns(result.planned.methods)
     named = list(zip(scores, zip(*headings.values(), strict=True), strict=True))
-    rows = [[*parts, *(s.intervals[name] for name in names), s.pooled[names[0]]] for s, parts in named]
+    rows = [[*parts, *(s.intervals[name, None] for name in shown), s.pooled[headline, None]] for s, parts in named]
     yield Table([*headings, *labels, f"pooled {labels[0]}"], rows, result.planned.describe())
-    targets = list(scores[0].targets)
-    if targets and len(headings) > 1:
-        by_method = [[*parts, *(s.targets[target] for target in targets)] for s, parts in named]
-        yield Table([*headings, *(f"{labels[0]} {target}" for target in targets)], by_method)
-    elif targets:
-        by_target = [[target, *(s.targets[target] for s in scores)] for target in targets]
-        yield Table([f"{labels[0]} by target", *(s.method for s in scores)], by_target)
+    by = list(scores[0].by_column)
+    if by and len(headings) > 1:
+        by_method = [[*parts, *(s.by_column[name] for name in by)] for s, parts in named]
+        yield Table([*headings, *(f"{labels[0]} {name}" for name in by)], by_method)
+    elif by:
+        by_name = [[name, *(s.by_column[name] for s in scores)] for name in by]
+        yield Table([f"{labels[0]} by {metric_named(headline).column}", *(s.method for s in scores)], by_name)
     for s in scores:
-        if s.undefined:
-            yield f"{s.method}: {describe_undefined(names[0], s.undefined)}"
-    yield "95 % intervals: Nadeau & Bengio for means over folds, bootstrap over tracks for pooled scores."
-    yield describe_chance(result.planned.tracks.task, result.chance)
+        if headline in s.undefined:
+            yield f"{s.method}: {describe_undefined(headline, s.undefined[headline])}"
+    units = "tracks" if result.planned.bootstrap_groups is None else "groups"
+    yield f"95 % intervals: Nadeau & Bengio for means over folds, bootstrap over {units} for pooled scores."
+    yield describe_chance(headline, result.chance)

@@ -16,7 +16,7 @@ from mirembed.differences import differing_settings, made_with
 from mirembed.errors import EvaluationError
 from mirembed.hookspecs import Classification, Task
 from mirembed.runs.record import RunRecord
-from mirembed.runs.scores import describe_undefined, n_undefined
+from mirembed.runs.scores import describe_undefined, undefined
 from mirembed.statistics import holm, mcnemar_test
 
 
@@ -221,8 +221,8 @@ def _notes(runs: Sequence[RunRecord], found: Sequence[Family], shown: Sequence[F
     compared = dict.fromkeys(key for test in tests for key in ((test.run_a, test.a), (test.run_b, test.b)))
     for number, method in compared:
         run = runs[number - 1]
-        if count := n_undefined(run.predictions[method], run.task):
-            notes.append(f"{method} in {run.folder.name}: {describe_undefined(run.headline, count)}")
+        if counts := undefined(run.predictions[method], run.task, run.headline):
+            notes.append(f"{method} in {run.folder.name}: {describe_undefined(run.headline, counts)}")
     if untested := _untested(tests, first.n_parts):
         notes.append(untested)
     return tuple(dict.fromkeys(notes))

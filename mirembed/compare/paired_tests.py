@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import Line, paired_scores
 from mirembed.statistics import TTestResult, corrected_paired_t_test, holm, welch_t_test
 from mirembed.statistics.intervals import Interval
-from mirembed.statistics.metrics import is_constant, metric_named
+from mirembed.statistics.metrics import metric_named
+from mirembed.statistics.samples import is_constant, nan_mean
 
 SIGNIFICANCE = 0.05
 """A corrected p-value below this is called significant."""
@@ -90,8 +90,9 @@ class PairedTest:
         """The mean difference A - B, with its interval if it was tested."""
         if self.t_test is not None:
             return self.t_test.difference
-        known = self.mean_a is not None and self.mean_b is not None
-        return Interval(self.mean_a - self.mean_b if known else None, None, None)
+        if self.mean_a is None or self.mean_b is None:
+            return Interval(None, None, None)
+        return Interval(self.mean_a - self.mean_b, None, None)
 
     @property
     def p(self) -> float | None:
@@ -121,8 +122,7 @@ class PairedTest:
 
     @property
     def _a_is_higher(self) -> bool:
-        mean = self.difference.mean
-        return mean is not None and mean > 0
+        return (self.difference.mean or 0) > 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the test as JSON; infinite numbers are None."""
@@ -153,7 +153,7 @@ def paired_test(a: RunMethod, b: RunMethod, line: Line) -> PairedTest:
     run = a.run
     scores_a, scores_b = paired_scores(run.fold_scores[a.method], b.run.fold_scores[b.method], line)  # [n_parts]
     if run.official:  # more seeds do not add test tracks to an official split
-        scores_a, scores_b = (_over_seeds(scores, run.n_seeds) for scores in (scores_a, scores_b))
+        scores_a, scores_b = (nan_mean(scores.reshape(run.n_seeds, -1), axis=0) for scores in (scores_a, scores_b))
     defined = np.isfinite(scores_a - scores_b)
     scores_a, scores_b = scores_a[defined], scores_b[defined]
     differences = scores_a - scores_b
@@ -171,13 +171,6 @@ def paired_test(a: RunMethod, b: RunMethod, line: Line) -> PairedTest:
         run_a=a.number,
         run_b=b.number,
     )
-
-
-def _over_seeds(scores: NDArray[np.float64], n_seeds: int) -> NDArray[np.float64]:
-    """Return the mean of each official split over the seeds in which it is defined; NaN where it is in none."""
-    by_seed = np.ma.masked_invalid(scores.reshape(n_seeds, -1))
-    mean: NDArray[np.float64] = by_seed.mean(axis=0).filled(np.nan)
-    return mean
 
 
 def corrected(tests: Iterable[PairedTest]) -> tuple[PairedTest, ...]:

@@ -70,6 +70,8 @@ class Settings:
         Number of repeated random splits, instead of cross-validation.
     test_size : float or None
         Fraction of the tracks (with ``grouped``, of the groups) that each random split tests.
+    metric : str or None
+        The headline metric, for tables, curves, tests and what is selected; the default depends on the task.
     against : str or None
         The method that the others are compared with; by default the first that is trained.
     primary : tuple of (str, str)
@@ -109,6 +111,7 @@ class Settings:
     cv: int | None = None
     splits: int | None = None
     test_size: float | None = None
+    metric: str | None = None
     against: str | None = None
     primary: tuple[tuple[str, str], ...] = ()
     normalize: str = defaults.NORMALIZE

@@ -29,6 +29,7 @@ from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.scores import Scores, score, zero_width_warnings
 from mirembed.runs.tables import Predictions, folds_table
 from mirembed.specs import Spec
+from mirembed.statistics.metrics import metric_named
 from mirembed.store import Store
 from mirembed.store.root import slug
 from mirembed.store.tracks import Tracks, open_tracks
@@ -45,9 +46,10 @@ class Result:
     scores: list[Scores]
 
     @property
-    def chance(self) -> float:
-        """The headline metric of the approach ``chance``, whether it was evaluated or not."""
-        return float(self.run.manifest["configuration"]["chance"])
+    def chance(self) -> float | None:
+        """The headline metric of the approach ``chance``, whether it was evaluated or not; None where undefined."""
+        found: float | None = self.run.manifest["configuration"]["chance"]
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Return the scores as JSON, with the dataset, the folds and the run."""
@@ -63,7 +65,9 @@ class Result:
             "n_folds": self.planned.n_folds,
             "seeds": list(settings.seed),
             "epochs": settings.epochs,
+            "metric": settings.metric,
             "chance": self.chance,
+            "bootstrap": self.run.manifest["configuration"]["bootstrap"],
             "methods": self.run.manifest["configuration"]["methods"],
             "notes": self.run.read_notes(),
             "run": str(self.run.folder),
@@ -99,6 +103,8 @@ def plan_experiment(
     planned: list[PlannedRun] = []
     for one in settings:
         one.check()
+        if one.metric is not None:
+            metric_named(one.metric)
         one = replace(one, device=choose_device(one.device))
         require_plugins(one, registry, store.runs)
         one, of_settings = resolve_settings(one, registry)
@@ -296,7 +302,7 @@ def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: P
         progress.note(f"--keep-models keeps no model of {without}: there is no new network to keep")
     notes = [*planned.tracks.notes, *planned.fold_notes]  # those of the tracks were shown when they were opened
     run.write_notes(notes)
-    run.write_folds(folds_table(planned.tracks.ids, planned.folds))
+    run.write_folds(folds_table(planned.tracks.ids, planned.folds, planned.tracks.groups))
     run.write_experiment(write_experiment([planned.settings]))
     run.write_plugins(planned.plugin_files)
     trainings = planned.trainings(run)
@@ -347,7 +353,14 @@ def _run_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progres
 def _score_all(planned: PlannedRun, predictions: pa.Table) -> list[Scores]:
     task = planned.tracks.task
     by_method = Predictions.by_method(predictions, task)
-    return score(by_method, task, planned.sizes.n_train, official=planned.official)
+    return score(
+        by_method,
+        task,
+        planned.sizes.n_train,
+        metric=planned.settings.metric,
+        official=planned.official,
+        groups=planned.bootstrap_groups,
+    )
 
 
 def _model_notes(trainings: Sequence[FoldTraining], progress: Progress) -> list[str]:

@@ -27,15 +27,18 @@ from mirembed.evaluate.fold import FoldTraining, SavedEmbeddings
 from mirembed.fit.job import Job, training_provenance
 from mirembed.fit.resolve import describe_settings
 from mirembed.fit.saved import SavedNetwork, with_saved
-from mirembed.hookspecs import Classification, Split, Tags, Task
+from mirembed.hookspecs import Split, Tags, Task
 from mirembed.models.baselines import chance_estimator
 from mirembed.models.learners import check_learners
 from mirembed.progress import counted
 from mirembed.provenance import content_digest, environment
 from mirembed.registry import Registry
 from mirembed.runs.folder import RunFolder
+from mirembed.runs.scores import fold_scores
 from mirembed.runs.summary import Sizes, describe_folds
-from mirembed.statistics.metrics import accuracy
+from mirembed.runs.tables import Predictions
+from mirembed.statistics.metrics import headline
+from mirembed.statistics.samples import nan_mean
 from mirembed.store.root import slug
 from mirembed.store.rows import task_to_json
 from mirembed.store.tracks import Tracks
@@ -43,7 +46,7 @@ from mirembed.store.tracks import Tracks
 Folds: TypeAlias = Mapping[int, Sequence[Fold]]
 """The folds of each seed."""
 
-_RECORDED = ("folds", "cv", "splits", "test_size", "checkpoint_every", "keep_models", "keep_embeddings")
+_RECORDED = ("metric", "folds", "cv", "splits", "test_size", "checkpoint_every", "keep_models", "keep_embeddings")
 """Settings of an evaluation that its manifest repeats, besides those of the training."""
 
 _SMALL_TEST_PART = 10
@@ -99,6 +102,13 @@ class PlannedRun:
         """How many tracks the folds train on and test."""
         return fold_sizes(self.folds, len(self.tracks.ids))
 
+    @cached_property
+    def bootstrap_groups(self) -> dict[str, str] | None:
+        """The groups of tracks, by id, which the bootstrap draws; None where folds do not keep groups apart."""
+        groups = {track: group for track, group in zip(self.tracks.ids, self.tracks.groups, strict=True) if group}
+        folds = [fold for of_seed in self.folds.values() for fold in of_seed]
+        return groups if groups and not groups_on_both_sides(folds, self.tracks.groups) else None
+
     @property
     def comparisons(self) -> Comparisons:
         """The comparisons that are declared before training."""
@@ -142,7 +152,8 @@ class PlannedRun:
             "n_used": sizes.n_used,
             "n_train": sizes.n_train,
             "n_test": sizes.n_test,
-            "chance": chance(tracks.task, tracks.label_array, self.folds),
+            "chance": chance(tracks.task, tracks.label_array, self.folds, settings.metric),
+            "bootstrap": "tracks" if self.bootstrap_groups is None else "groups",
             "excluded": dict(tracks.excluded),
             "folds_digest": self._folds_digest,
             **environment(settings.device),
@@ -233,12 +244,13 @@ def plan_run(
     Raises
     ------
     SpecError
-        If the settings of the splits or comparisons are wrong.
+        If the settings of the splits or comparisons are wrong, or the metric is not one of the task.
     EvaluationError
         If the tracks cannot be split this way.
     ModelError
         If models are to be kept, and one with a learner could not be loaded again.
     """
+    settings = replace(settings, metric=headline(tracks.task, settings.metric).name)
     settings = choose_splits(settings, tracks.task, official or {})
     folds, notes = draw_folds(settings, tracks, official or {})
     if settings.keep_models:
@@ -247,7 +259,7 @@ def plan_run(
     overlaps = [network.overlap_warning(tracks, method) for method, network in saved.items()]
     notes += [warning for warning in overlaps if warning is not None]
     methods = with_saved(settings.methods, saved)
-    Comparisons.of(methods, settings.against, settings.primary)  # before it takes long to find out that one is unknown
+    Comparisons.of(methods, settings.against, settings.primary)  # an unknown method is reported before any training
     files = registry.files([plugins, tracks.info.plugin])
     return PlannedRun(name, settings, methods, tracks, plugins, folds, notes, saved, files)
 
@@ -354,19 +366,30 @@ def fold_sizes(folds: Folds, n_tracks: int) -> Sizes:
     )
 
 
-def chance(task: Task, labels: NDArray[Any], folds: Folds) -> float:
-    """Return the score of the approach ``chance``.
+def chance(task: Task, labels: NDArray[Any], folds: Folds, metric: str | None = None) -> float | None:
+    """Return the score of the approach ``chance`` on the test tracks, a mean over the folds; None if undefined in all.
 
-    Classification: the accuracy on the test tracks of always predicting the most frequent class of the training
-    tracks, averaged over the folds. Tags: ROC-AUC, which is 0.5 for constant scores. Regression: r, which is 0 for a
-    constant prediction.
+    It always predicts the most frequent class of the training tracks, their majority for each tag, or the mean of each
+    target. ``metric`` is the headline; None: the default of the task.
     """
-    if isinstance(task, Tags):
-        return 0.5
-    if not isinstance(task, Classification):
-        return 0.0
-    accuracies = []
-    for fold in (fold for of_seed in folds.values() for fold in of_seed):
-        guesser = chance_estimator(task).fit(np.zeros((len(fold.train), 1)), labels[fold.train])
-        accuracies.append(accuracy(labels[fold.test], guesser.predict(np.zeros((len(fold.test), 1)))))
-    return float(np.mean(accuracies))
+    tests = [(seed, fold) for seed, of_seed in folds.items() for fold in of_seed]
+    n_test = [len(fold.test) for _, fold in tests]
+    guesses = [
+        chance_estimator(task)
+        .fit(np.zeros((len(fold.train), 1)), labels[fold.train])
+        .predict(np.zeros((len(fold.test), 1)))
+        for _, fold in tests
+    ]
+    truth = np.concatenate([labels[fold.test] for _, fold in tests])
+    predicted = np.concatenate(guesses).reshape(len(truth), -1)
+    predictions = Predictions(
+        seeds=np.repeat([seed for seed, _ in tests], n_test),
+        folds=np.repeat([fold.index for _, fold in tests], n_test),
+        ids=np.concatenate([fold.test for _, fold in tests]).astype(str),
+        truth=truth.reshape(len(truth), -1),
+        predicted=predicted,
+        scores=predicted.astype(np.float64) if isinstance(task, Tags) else None,
+    )
+    name = headline(task, metric).name
+    score = float(nan_mean(fold_scores(predictions, task, [name])[name, None]))
+    return None if np.isnan(score) else score

@@ -222,7 +222,7 @@ def _overview_table(runs: Sequence[tuple[RunRecord, tuple[Family, ...]]], n_runs
     columns = _columns([run for run, _ in runs])
     rows, records = [], []
     for run, families in runs:
-        line, name = lines(run.task)[0], run.folder.name
+        line, name = lines(run.task, run.headline)[0], run.folder.name
         best = best_of(declared_tests(families))
         methods = {_column(method): method.name for method in run.first_methods if run.predictions}
         unfinished = "" if run.finished else " (unfinished)"

@@ -21,10 +21,11 @@ from mirembed.progress import counted
 from mirembed.reports import style
 from mirembed.reports.page import Cell, Section, Table
 from mirembed.runs.record import RunRecord
-from mirembed.runs.scores import Line, Scores, line_label, lines
+from mirembed.runs.scores import Line, line_label, lines
 from mirembed.runs.summary import describe_chance
 from mirembed.statistics.intervals import Interval
-from mirembed.statistics.metrics import metric_named, metrics_for, pearson_r
+from mirembed.statistics.metrics import metric_named, metrics_for
+from mirembed.statistics.target_metrics import pearson_r
 from mirembed.store.root import slug
 
 _FEW_CLASSES = 12
@@ -51,15 +52,12 @@ def declared_tests(families: Iterable[Family]) -> list[PairedTest]:
 
 def scores_section(run: RunRecord, families: Sequence[Family]) -> Section:
     """Return the tables of scores, below the chance level and the run's warnings."""
-    compared = {name for name, _ in lines(run.task)}
+    compared = {name for name, _ in lines(run.task, run.headline)}
     title = metric_named(run.headline).title if len(compared) == 1 else "Scores"
     declared = declared_tests(families)
-    tables = [
-        _table_by_line(
-            run, "scores", f"{title} of each method", lines(run.task), best_marks(n_tested(declared)), best_of(declared)
-        )
-    ]
-    targets = [target for name, target in lines(run.task) if name == run.headline]
+    shown, remark = lines(run.task, run.headline), best_marks(n_tested(declared))
+    tables = [_table_by_line(run, "scores", f"{title} of each method", shown, remark, best_of(declared))]
+    targets = [target for name, target in shown if name == run.headline]
     folded = [
         _table_by_line(
             run,
@@ -72,7 +70,7 @@ def scores_section(run: RunRecord, families: Sequence[Family]) -> Section:
         if metric.own_table
     ]
     folded.append(_metrics_table(run))
-    chance = describe_chance(run.task, run.configuration["chance"])
+    chance = describe_chance(run.headline, run.configuration["chance"])
     return Section("Scores", [chance, *run.warnings], tables=tables, folded_tables=folded)
 
 
@@ -82,7 +80,7 @@ def learners_section(run: RunRecord) -> Section:
         return Section("Learners")
     kernels = {str(plugin["parameters"].get("kernel")) for plugin in run.configuration["learners"].values()}
     title = "Does the kernel have to match?" if len(kernels) > 1 else "Learners"
-    headline = lines(run.task)[0]
+    headline = lines(run.task, run.headline)[0]
     cells = {
         (method.label, str(method.learner)): (run.interval(method.name, headline), _kernel_match(run, method))
         for method in run.methods
@@ -191,7 +189,8 @@ def _metrics_table(run: RunRecord) -> Table:
     """Return all metrics of each method, over folds and pooled."""
     scores = {one.method: one for one in run.scores}
     by_method = [scores[method.name] for method in run.methods]
-    labels = {name: metric_named(name).label for name in by_method[0].intervals}
+    means = [name for name, column in by_method[0].intervals if column is None]
+    labels = {name: metric_named(name).label for name in means}
     headings = columns(run.methods)
     if len(headings) == 1:
         headings = {"method": [one.method for one in by_method]}
@@ -199,32 +198,36 @@ def _metrics_table(run: RunRecord) -> Table:
     rows = [
         [
             *(Cell(heading) for heading in heading_of),
-            *(Cell.of(one.intervals[name]) for name in labels),
-            *(Cell.of(one.pooled[name]) for name in labels),
+            *(Cell.of(one.intervals[name, None]) for name in labels),
+            *(Cell.of(one.pooled[name, None]) for name in labels),
         ]
         for one, *heading_of in zip(by_method, *headings.values(), strict=True)
     ]
+    units = "tracks" if run.groups is None else "groups"
     caption = (
-        f"{_means(run)}. Pooled: over the predictions of all folds together, with 95 % bootstrap intervals over tracks."
+        f"{_means(run)}. Pooled: over the predictions of all folds together, with 95 % bootstrap intervals over "
+        f"{units}."
     )
-    if any(one.undefined for one in by_method):
+    if any(run.headline in one.undefined for one in by_method):
         metric = metric_named(run.headline)
         names.append(f"undefined {metric.label}")
-        rows = [[*row, Cell(str(one.undefined))] for row, one in zip(rows, by_method, strict=True)]
+        counts = [sum(one.undefined.get(run.headline, {}).values()) for one in by_method]
+        rows = [[*row, Cell(str(count))] for row, count in zip(rows, counts, strict=True)]
         caption += (
-            f" Where {metric.label} is undefined ({metric.undefined}), it is scored 0; the last column counts these "
-            "folds and targets."
+            f" Where {metric.label} is undefined ({' or '.join(metric.reasons)}), it is left out of the mean; the last "
+            f"column counts these folds and {metric.column}s."
         )
     records = [
-        record
+        _record(line, method, interval) | {"over": over}
         for method, one in zip(run.methods, by_method, strict=True)
-        for record in _metric_records(method, one, run.headline)
+        for over, intervals in (("folds", one.intervals), ("pooled", one.pooled))
+        for line, interval in intervals.items()
     ]
     return Table("metrics", "All metrics", caption, names, rows, records)
 
 
 def _learner_table(run: RunRecord, cells: _LearnerCells) -> Table:
-    metric = lines(run.task)[0][0]
+    metric = run.headline
     rows = []
     for label in dict.fromkeys(label for label, _ in cells):
         row = [Cell(label)]
@@ -249,8 +252,9 @@ def _learner_table(run: RunRecord, cells: _LearnerCells) -> Table:
 
 def _learner_figure(run: RunRecord, cells: _LearnerCells) -> style.Figure:
     labels = list(dict.fromkeys(label for label, _ in cells))
-    means = np.array([[cells[label, learner][0].mean for learner in run.learners] for label in labels])
-    low, high = float(means.min()), float(means.max())
+    means = np.array([[cells[label, learner][0].mean for learner in run.learners] for label in labels], np.float64)
+    defined = means[~np.isnan(means)]
+    low, high = (float(defined.min()), float(defined.max())) if len(defined) else (0.0, 1.0)
     span = (high - low) or 1.0
     with style.styled():
         figure, axes = style.axes(height=1.6 + 0.5 * len(labels))
@@ -258,7 +262,8 @@ def _learner_figure(run: RunRecord, cells: _LearnerCells) -> style.Figure:
         for (label, learner), (interval, match) in cells.items():
             i, j = labels.index(label), run.learners.index(learner)
             text = str(interval).replace(" ", "\n", 1)
-            style.write_cell(axes, i, j, text, (interval.mean - low) / span * 0.8, fontsize=7)
+            shade = 0.0 if interval.mean is None else (interval.mean - low) / span * 0.8
+            style.write_cell(axes, i, j, text, shade, fontsize=7)
             if match:
                 frame = [j, j + 1, j + 1, j, j], [i, i, i + 1, i + 1, i]
                 axes.plot(*frame, color=style.COLORS[1], linewidth=2.2, clip_on=False)
@@ -308,8 +313,8 @@ def _tests_table(run: RunRecord, name: str, title: str, tests: Sequence[PairedTe
             "A - B": Cell.of(test.difference),
             "p (Holm)": Cell(p_text(test.p_holm)),
             "verdict": Cell(content["verdict"]),
-            "mean of A": _number(test.mean_a, 3),
-            "mean of B": _number(test.mean_b, 3),
+            "mean of A": Cell(_score(test.mean_a)),
+            "mean of B": Cell(_score(test.mean_b)),
             "t": _number(content["t"]),
             "p": Cell(p_text(test.p)),
             **({"p (Welch)": Cell(p_text(test.p_welch))} if run.repeated else {}),
@@ -340,19 +345,12 @@ def _tests_caption(run: RunRecord, tests: Sequence[PairedTest], family: str) -> 
     return caption
 
 
-def _number(value: float | None, digits: int = 2) -> Cell:
-    return Cell("" if value is None else f"{value:.{digits}f}")
+def _score(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
 
 
-def _metric_records(method: Method, scores: Scores, headline: str) -> list[dict[str, Any]]:
-    over_folds: dict[Line, Interval] = {(name, None): interval for name, interval in scores.intervals.items()}
-    over_folds |= {(headline, target): interval for target, interval in scores.targets.items()}
-    pooled: dict[Line, Interval] = {(name, None): interval for name, interval in scores.pooled.items()}
-    return [
-        _record(line, method, interval) | {"over": over}
-        for over, intervals in (("folds", over_folds), ("pooled", pooled))
-        for line, interval in intervals.items()
-    ]
+def _number(value: float | None) -> Cell:
+    return Cell("" if value is None else f"{value:.2f}")
 
 
 def _record(line: Line, method: Method, interval: Interval) -> dict[str, Any]:

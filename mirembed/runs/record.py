@@ -51,6 +51,8 @@ class RunRecord:
         `tests`, an unfinished one for the folds that every method has finished; empty if there are none.
     n_done, n_trainings : int
         Number of finished trainings, and of all.
+    groups : mapping of str to str, or None
+        The groups of test tracks, by id, if the folds keep groups apart; the bootstrap then draws groups.
     """
 
     folder: Path
@@ -62,6 +64,7 @@ class RunRecord:
     predictions: dict[str, Predictions]
     n_done: int
     n_trainings: int
+    groups: Mapping[str, str] | None = None
 
     @property
     def configuration(self) -> Mapping[str, Any]:
@@ -122,7 +125,7 @@ class RunRecord:
     @property
     def headline(self) -> str:
         """The name of the headline metric."""
-        return headline(self.task).name
+        return headline(self.task, self.configuration["metric"]).name
 
     @property
     def first_methods(self) -> list[Method]:
@@ -148,16 +151,23 @@ class RunRecord:
         if self.finished:
             with contextlib.suppress(AttributeError, KeyError, StoreError, TypeError, ValueError):  # missing or damaged
                 stored = RunFolder(self.folder).read_scores()
-                return [Scores.from_json(name, stored[name], self.task) for name in self.predictions]
-        return score(self.predictions, self.task, self.n_train, official=self.official)
+                return [Scores.from_json(name, stored[name], self.task, self.headline) for name in self.predictions]
+        return score(
+            self.predictions,
+            self.task,
+            self.n_train,
+            metric=self.headline,
+            official=self.official,
+            groups=self.groups,
+        )
 
     def interval(self, method: str, line: Line) -> Interval:
         """Return the mean of a method's score over the folds with its 95 % interval."""
-        return self.over_folds(self.fold_scores[method][line], self.predictions[method])
+        return self.over_folds(line, self.fold_scores[method][line], self.predictions[method])
 
-    def over_folds(self, values: NDArray[np.float64], predictions: Predictions) -> Interval:
+    def over_folds(self, line: Line, values: NDArray[np.float64], predictions: Predictions) -> Interval:
         """Return the mean over the folds of a score ``[n_parts]``; see `mirembed.runs.scores.over_folds`."""
-        return over_folds(values, predictions, self.n_train, official=self.official)
+        return over_folds(line, values, predictions, self.n_train, official=self.official)
 
     @cached_property
     def checkpoints(self) -> dict[str, dict[int, Predictions]]:
@@ -283,7 +293,8 @@ def _read(run: RunFolder) -> RunRecord:
         task = task_from_json(configuration["task"])
         methods = tuple(_method(content, configuration["approaches"]) for content in configuration["methods"])
         names = [method.name for method in methods]
-        tests = sorted(table_rows(run.read_folds(), *KEYS))
+        folds = run.read_folds()
+        tests = sorted(table_rows(folds, *KEYS))
         table = run.read_predictions()
         found = {} if table is None else _by_method(table, task)
         if not manifest["finished"]:
@@ -302,7 +313,12 @@ def _read(run: RunFolder) -> RunRecord:
             predictions={name: found[name] for name in names if name in found},
             n_done=n_trainings if manifest["finished"] else len(run.finished_parts()),
             n_trainings=n_trainings,
+            groups=_groups(folds) if configuration["bootstrap"] == "groups" else None,
         )
+
+
+def _groups(folds: pa.Table) -> dict[str, str]:
+    return {track: group for track, group in table_rows(folds, "id", "group") if group is not None}
 
 
 def _by_method(table: pa.Table, task: Task) -> dict[str, Predictions]:
