@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,7 @@ from mirembed.interruption import RESUMES, STARTS_OVER, interruptible, say_when_
 from mirembed.store import Store
 
 if TYPE_CHECKING:
+    from mirembed.compare.families import Family
     from mirembed.evaluate.experiment import Result
     from mirembed.runs.folder import RunFolder
 
@@ -57,6 +58,12 @@ def evaluate(
         float | None,
         typer.Option(
             metavar="SHARE", help=f"Share of the tracks tested in each random split. Default: {defaults.TEST_SIZE}."
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METHOD", help="Method that the others are compared with. Default: the first that is trained."
         ),
     ] = None,
     features: options.Features = None,
@@ -145,8 +152,10 @@ def evaluate(
     if executor == "local":
         options.train_soon(context)
     with interruptible():
+        from mirembed.compare.families import describe_best, run_families
         from mirembed.evaluate.estimate import estimate
         from mirembed.evaluate.experiment import plan_experiment, run_experiment
+        from mirembed.runs.record import open_run
         from mirembed.runs.summary import find_run
         from mirembed.workers.executor import executor as on_executor
 
@@ -168,11 +177,17 @@ def evaluate(
     if dry_run:
         print_result(json, costs.to_json, [costs.describe()])
         return
-    contents = [result.to_json() for result in results]
+    contents, blocks = [], []
+    for result in results:
+        record = open_run(place.runs, str(result.run.folder))
+        declared = [family for family in run_families(record) if not family.exploratory]
+        contents.append(result.to_json() | {"comparisons": [family.to_json() for family in declared]})
+        blocks += [*_text(result), *_comparisons(declared)]
+        blocks += [describe_best(record, declared)] if declared else []
     print_result(
         json,
         lambda: contents[0] if len(contents) == 1 else {"run": str(folder), "evaluations": contents},
-        [*(block for result in results for block in _text(result)), f"predictions, folds and curves: {folder}"],
+        [*blocks, f"predictions, folds and curves: {folder}"],
     )
 
 
@@ -197,6 +212,15 @@ def _settings(
             "--approach to train"
         )
     return updated
+
+
+def _comparisons(declared: Sequence[Family]) -> Iterator[str | Table]:
+    """Yield the tests of the families that were declared before training."""
+    from mirembed.compare.paired_tests import p_text
+
+    for family in declared:
+        rows = [[test.a, test.b, test.difference, p_text(test.p_holm), test.verdict] for test in family.tests]
+        yield Table(["A", "B", "A - B", "p (Holm)", "verdict"], rows, family.describe())
 
 
 def _text(result: Result) -> Iterator[str | Table]:

@@ -77,6 +77,7 @@ def fit(
         options.train_soon(context)
     with interruptible():
         from mirembed.datasets.catalog import exclude_tracks
+        from mirembed.datasets.changes import noting_changes
         from mirembed.fit import fit as run
         from mirembed.fit import transfer
         from mirembed.fit.resolve import resolve_settings
@@ -102,7 +103,7 @@ def fit(
             saved = SavedNetwork.open(place.models, from_)
             saved.check_stored(place, registry)
             needed = [saved.features]
-        opened = open_tracks(place, place.find(dataset), needed, progress)
+        opened = noting_changes(registry, place, open_tracks(place, place.find(dataset), needed, progress), progress)
         tracks = exclude_tracks(registry, opened, exclude, progress)
         if from_ is not None:
             [spec] = settings.learners

@@ -26,6 +26,8 @@ _REPLACES = {
     "splits": ("cv",),
     "approach": ("similarity",),
     "similarity": ("approach",),
+    "against": ("primary",),
+    "primary": ("against",),
 }
 """Settings that go back to their defaults when another gets a new value."""
 
@@ -77,6 +79,10 @@ class Settings:
         What is chosen inside the folds: ``learner.C=0.1|1|10``, ``epoch``; see `mirembed.config.selection`.
     inner_cv : int
         Number of inner folds, in which ``select`` compares the values.
+    against : str or None
+        The method that the others are compared with; by default the first that is trained.
+    primary : tuple of (str, str)
+        The pairs of methods to compare instead; only in files. See `mirembed.config.comparisons`.
     normalize : {"training", "dataset"}
         Which tracks the means and deviations of the input come from.
     exclude : str or None
@@ -116,6 +122,8 @@ class Settings:
     metric: str | None = None
     select: tuple[str, ...] = ()
     inner_cv: int = defaults.INNER_FOLDS
+    against: str | None = None
+    primary: tuple[tuple[str, str], ...] = ()
     normalize: str = defaults.NORMALIZE
     exclude: str | None = None
     checkpoint_every: int = defaults.CHECKPOINT_EVERY
@@ -295,9 +303,13 @@ def _refuse_repeats(what: str, values: Sequence[Any]) -> None:
 def _convert(value: Any, wanted: Any, where: str) -> Any:
     """Check a value of a file against the type of an attribute of `Settings`."""
     if typing.get_origin(wanted) is tuple:
-        item = typing.get_args(wanted)[0]
-        values = value if isinstance(value, list | tuple) else [value]
-        return tuple(_convert(one, item, where) for one in values)
+        items = typing.get_args(wanted)
+        if items[-1] is Ellipsis:
+            values = value if isinstance(value, list | tuple) else [value]
+            return tuple(_convert(one, items[0], where) for one in values)
+        if not isinstance(value, list | tuple) or len(value) != len(items):
+            raise SpecError(f'{where} has {value!r}: expected a list of {len(items)}, such as [["rbf-sl", "nn"]]')
+        return tuple(_convert(one, item, where) for one, item in zip(value, items, strict=True))
     [kind] = [one for one in typing.get_args(wanted) or (wanted,) if one is not types.NoneType]
     if kind is float and type(value) is int:
         value = float(value)

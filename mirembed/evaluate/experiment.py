@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from mirembed.config import Settings, write_experiment
 from mirembed.datasets.catalog import exclude_tracks, official_splits
+from mirembed.datasets.changes import noting_changes
 from mirembed.errors import SpecError, StoreError, UnknownNameError
 from mirembed.evaluate.fold import FoldTraining, embed_saved, train_fold
 from mirembed.evaluate.plan import PlannedRun, plan_run
@@ -131,7 +132,7 @@ def plan_experiment(
         for dataset in dict.fromkeys(one.dataset or [""]):
             key = (dataset, *(name for info in features for name in (info.spec, *info.digests)))
             if key not in opened:
-                opened[key] = _open(dataset, store, features, all_needed, progress)
+                opened[key] = _open(dataset, store, features, registry, all_needed, progress)
             tracks = opened[key]
             if tracks is not None:
                 planned.append(_plan_dataset(one, tracks, registry, plugins, saved, progress))
@@ -162,7 +163,7 @@ def _with_engines(planned: Sequence[PlannedRun], registry: Registry, progress: P
 
 
 def _open(
-    dataset: str, store: Store, features: Sequence[FeaturesInfo], needed: bool, progress: Progress
+    dataset: str, store: Store, features: Sequence[FeaturesInfo], registry: Registry, needed: bool, progress: Progress
 ) -> Tracks | None:
     try:
         stored = store.find(Spec.parse(dataset) if dataset else None)
@@ -171,7 +172,7 @@ def _open(
             raise
         progress.note(f"warning: skipping {dataset}: {error}")
         return None
-    return open_tracks(store, stored, features, progress)
+    return noting_changes(registry, store, open_tracks(store, stored, features, progress), progress)
 
 
 def _plan_dataset(

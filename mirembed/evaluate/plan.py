@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mirembed.config import Method, Settings, defaults
 from mirembed.config.approaches import by_training
+from mirembed.config.comparisons import Comparisons
 from mirembed.datasets.splits import (
     Fold,
     Scheme,
@@ -132,6 +133,11 @@ class PlannedRun:
         folds = [fold for of_seed in self.folds.values() for fold in of_seed]
         return groups if groups and not groups_on_both_sides(folds, self.tracks.groups) else None
 
+    @property
+    def comparisons(self) -> Comparisons:
+        """The comparisons that are declared before training."""
+        return Comparisons.of(self.methods, self.settings.against, self.settings.primary)
+
     def describe(self) -> str:
         """Describe dataset, folds and epochs in one line."""
         settings = self.settings
@@ -173,6 +179,7 @@ class PlannedRun:
                 for spec, one in described["features"].items()
             },
             **{name: getattr(settings, name) for name in _RECORDED},
+            "comparisons": self.comparisons.to_json(),
             "seeds": list(settings.seed),
             "n_used": sizes.n_used,
             "n_train": sizes.n_train,
@@ -289,7 +296,8 @@ def plan_run(
     Raises
     ------
     SpecError
-        If the settings of the splits or of what is chosen are wrong, or the metric is not one of the task.
+        If the settings of the splits, of what is chosen or of the comparisons are wrong, or the task does not have
+        the metric.
     PluginError
         If a plugin rejects a value to choose from, or a learner cannot learn the task.
     EvaluationError
@@ -304,6 +312,7 @@ def plan_run(
     overlaps = [network.overlap_warning(tracks, method) for method, network in saved.items()]
     notes += [warning for warning in overlaps if warning is not None]
     methods = with_saved(settings.methods, saved)
+    Comparisons.of(methods, settings.against, settings.primary)  # an unknown method is reported before any training
     files = registry.files([plugins, tracks.info.plugin])
     planned = PlannedRun(name, settings, methods, tracks, plugins, folds, notes, saved, files)
     if settings.select:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mirembed.config.approaches import Approach, Method
+from mirembed.config.comparisons import Comparisons
 from mirembed.config.files import EXPERIMENT_FILE
 from mirembed.config.selection import EPOCH
 from mirembed.errors import EvaluationError, StoreError
@@ -45,6 +46,8 @@ class RunRecord:
     manifest : mapping
     task : Classification, Tags or Regression
     methods : tuple of Method
+    comparisons : Comparisons
+        Those that were declared before training.
     tests : list of (int, int, str)
         Seed, fold and id for each time that a track is tested, sorted.
     predictions : dict of str to Predictions
@@ -60,6 +63,7 @@ class RunRecord:
     manifest: Mapping[str, Any]
     task: Task
     methods: tuple[Method, ...]
+    comparisons: Comparisons
     tests: list[tuple[int, int, str]]
     predictions: dict[str, Predictions]
     n_done: int
@@ -325,6 +329,7 @@ def _read(run: RunFolder) -> RunRecord:
             manifest=manifest,
             task=task,
             methods=methods,
+            comparisons=Comparisons.from_json(configuration["comparisons"]),
             tests=tests,
             predictions={name: found[name] for name in names if name in found},
             n_done=n_trainings if manifest["finished"] else len(run.finished_parts()),
