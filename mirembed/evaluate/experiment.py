@@ -58,8 +58,9 @@ class Result:
             "n_used": sizes.n_used,
             "n_train": sizes.n_train,
             "n_test": sizes.n_test,
-            "folds": settings.folds,
+            "folds": self.planned.folds_name,
             "n_folds": self.planned.n_folds,
+            "train_size": self.planned.train_size,
             "seeds": list(settings.seed),
             "epochs": settings.epochs,
             "chance": self.chance,
@@ -111,7 +112,7 @@ def plan_experiment(
                 opened[key] = _open(dataset, store, features, all_needed, progress)
             tracks = opened[key]
             if tracks is not None:
-                planned.append(_plan_dataset(one, tracks, registry, plugins, saved, progress))
+                planned += _plan_dataset(one, tracks, registry, plugins, saved, progress)
     if not planned:
         wanted = ", ".join(dict.fromkeys(name for name, *_ in opened if name))
         raise StoreError(f"the store {store.root} has none of {wanted}; run `mirembed extract --dataset NAME` first")
@@ -158,14 +159,28 @@ def _plan_dataset(
     plugins: Mapping[str, Any],
     saved: Mapping[str, SavedNetwork],
     progress: Progress,
-) -> PlannedRun:
+) -> list[PlannedRun]:
+    """Plan a run on one dataset, or one for each of several ``--train-size``."""
     spec = tracks.info.spec
     name = settings.name if settings.name and len(settings.dataset) < 2 else f"{settings.name}-{spec}".strip("-")
     official = official_splits(registry, Spec.parse(spec), tracks.info.plugin)
     tracks = exclude_tracks(registry, tracks, settings.exclude, progress)
     approaches = tuple(approach.name for approach in settings.approaches if approach.model is None)
     settings = replace(settings, dataset=(spec,), approach=approaches, similarity=())
-    return plan_run(settings, tracks, registry, plugins, official, slug(name), saved)
+    if len(settings.train_size) < 2:
+        return [plan_run(settings, tracks, registry, plugins, official, slug(name), saved)]
+    return [
+        plan_run(
+            replace(settings, train_size=(size,)),
+            tracks,
+            registry,
+            plugins,
+            official,
+            slug(f"{name or spec}-train-{size:g}"),
+            saved,
+        )
+        for size in settings.train_size
+    ]
 
 
 def run_experiment(
@@ -206,7 +221,7 @@ def run_experiment(
     if len(planned) == 1:
         result = run(planned[0], repeated=repeats)
         return result.run.folder, [result]
-    text = write_experiment([replace(one.settings, name=one.name) for one in planned])
+    text = write_experiment([replace(one.stored_settings(f"{one.name}/"), name=one.name) for one in planned])
     configuration = {
         "grid": [one.name for one in planned],
         "experiment": text,
@@ -296,8 +311,10 @@ def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: P
     notes = [*planned.tracks.notes, *planned.fold_notes]  # those of the tracks were shown when they were opened
     run.write_notes(notes)
     run.write_folds(folds_table(planned.tracks.ids, planned.folds))
-    run.write_experiment(write_experiment([planned.settings]))
+    run.write_experiment(write_experiment([planned.stored_settings()]))
     run.write_plugins(planned.plugin_files)
+    if planned.folds_file is not None:
+        run.write_folds_file(planned.folds_file.name, planned.folds_file.content)
     trainings = planned.trainings(run)
     if n_finished := sum(training.part.exists for training in trainings):
         progress.note(f"resuming {run.folder}: {n_finished} of {counted(len(trainings), 'training')} finished")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from mirembed.config import Method, Settings, defaults
 from mirembed.config.approaches import by_training
+from mirembed.config.settings import is_folds_file
+from mirembed.datasets.folds_file import FoldsFile, own_folds, read_folds_file
 from mirembed.datasets.splits import (
     Fold,
     Scheme,
@@ -21,6 +24,7 @@ from mirembed.datasets.splits import (
     make_splits,
     official_folds,
 )
+from mirembed.datasets.train_size import shrunk_folds
 from mirembed.errors import SpecError
 from mirembed.evaluate.fold import FoldTraining, SavedEmbeddings
 from mirembed.fit.job import Job, training_provenance
@@ -32,7 +36,7 @@ from mirembed.models.learners import check_learners
 from mirembed.progress import counted
 from mirembed.provenance import content_digest, environment
 from mirembed.registry import Registry
-from mirembed.runs.folder import RunFolder
+from mirembed.runs.folder import FOLDS_FILE_FOLDER, RunFolder
 from mirembed.runs.summary import Sizes, describe_folds
 from mirembed.statistics.metrics import accuracy
 from mirembed.store.root import slug
@@ -42,7 +46,7 @@ from mirembed.store.tracks import Tracks
 Folds: TypeAlias = Mapping[int, Sequence[Fold]]
 """The folds of each seed."""
 
-_RECORDED = ("folds", "cv", "splits", "test_size", "checkpoint_every", "keep_models", "keep_embeddings")
+_RECORDED = ("cv", "splits", "test_size", "checkpoint_every", "keep_models", "keep_embeddings")
 """Settings of an evaluation that its manifest repeats, besides those of the training."""
 
 _SMALL_TEST_PART = 10
@@ -71,6 +75,8 @@ class PlannedRun:
         The networks that are used as they are, by the name of the approach.
     plugin_files : mapping of str to bytes
         The files in ``--plugins-dir`` that it uses, by name.
+    folds_file : FoldsFile or None
+        The table that gives the folds.
     """
 
     name: str
@@ -82,16 +88,39 @@ class PlannedRun:
     fold_notes: list[str]
     saved: Mapping[str, SavedNetwork] = field(default_factory=dict)
     plugin_files: Mapping[str, bytes] = field(default_factory=dict)
+    folds_file: FoldsFile | None = None
 
     @property
     def official(self) -> bool:
-        """Whether the folds are official splits of the dataset, the same for every seed."""
+        """Whether the folds are official splits of the dataset, or those of a table: the same for every seed."""
         return self.settings.cv is None and self.settings.splits is None
 
     @property
     def n_folds(self) -> int:
         """Number of folds or splits of each seed."""
         return len(self.folds[self.settings.seed[0]])
+
+    @property
+    def folds_name(self) -> str:
+        """The scheme, the name of official splits, or that of the table of folds."""
+        return str(self.settings.folds) if self.folds_file is None else self.folds_file.name
+
+    @property
+    def train_size(self) -> float:
+        """The share of each fold's training tracks that is trained on."""
+        return self.settings.train_size[0] if self.settings.train_size else 1.0
+
+    def stored_settings(self, folder: str = "") -> Settings:
+        """Return the settings that repeat the run from its own files.
+
+        Parameters
+        ----------
+        folder : str
+            From the experiment file to the folder of the run, with a slash at the end.
+        """
+        if self.folds_file is None:
+            return self.settings
+        return replace(self.settings, folds=f"{folder}{FOLDS_FILE_FOLDER}/{self.folds_file.name}")
 
     @cached_property
     def sizes(self) -> Sizes:
@@ -102,11 +131,12 @@ class PlannedRun:
         """Describe dataset, folds and epochs in one line."""
         settings = self.settings
         folds = describe_folds(
-            str(settings.folds),
+            self.folds_name,
             cv=settings.cv,
             splits=settings.splits,
             n_official=self.n_folds if self.official else None,
             n_seeds=len(settings.seed),
+            train_size=self.train_size,
         )
         trains = any(method.approach.trains for method in self.methods)
         epochs = f", {counted(settings.epochs, 'epoch')}" if trains else ""
@@ -130,6 +160,8 @@ class PlannedRun:
                 spec: {**one, "frames": tracks.frames_digests[spec], "backends": tracks.backends[spec]}
                 for spec, one in described["features"].items()
             },
+            "folds": self.folds_name,
+            "train_size": self.train_size,
             **{name: getattr(settings, name) for name in _RECORDED},
             "seeds": list(settings.seed),
             "n_used": sizes.n_used,
@@ -145,7 +177,10 @@ class PlannedRun:
     def _folds_digest(self) -> str:
         """Of the folds of all seeds, which a plugin may decide."""
         return content_digest(
-            [[[fold.train.tolist(), fold.test.tolist()] for fold in folds] for folds in self.folds.values()]
+            [
+                [[fold.train.tolist(), fold.test.tolist(), *_listed(fold.inner)] for fold in folds]
+                for folds in self.folds.values()
+            ]
         )
 
     def trainings(self, run: RunFolder) -> list[FoldTraining]:
@@ -226,14 +261,15 @@ def plan_run(
     Raises
     ------
     SpecError
-        If the settings of the splits are wrong.
+        If the settings of the splits are wrong, or a table of folds does not fit the tracks.
     EvaluationError
         If the tracks cannot be split this way.
     ModelError
         If models are to be kept, and one with a learner could not be loaded again.
     """
     settings = choose_splits(settings, tracks.task, official or {})
-    folds, notes = draw_folds(settings, tracks, official or {})
+    file = read_folds_file(Path(str(settings.folds))) if is_folds_file(settings.folds) else None
+    folds, notes = draw_folds(settings, tracks, official or {}, file)
     if settings.keep_models:
         check_learners(registry, settings.learners, tracks.task)
     saved = saved or {}
@@ -241,7 +277,12 @@ def plan_run(
     notes += [warning for warning in overlaps if warning is not None]
     methods = with_saved(settings.methods, saved)
     files = registry.files([plugins, tracks.info.plugin])
-    return PlannedRun(name, settings, methods, tracks, plugins, folds, notes, saved, files)
+    return PlannedRun(name, settings, methods, tracks, plugins, folds, notes, saved, files, file)
+
+
+def _listed(inner: NDArray[np.int64] | None) -> list[list[int]]:
+    """Return the inner folds of the training tracks in a list, which is empty if there are none."""
+    return [] if inner is None else [inner.tolist()]
 
 
 def tracks_digest(tracks: Tracks) -> str:
@@ -267,23 +308,26 @@ def choose_splits(settings: Settings, task: Task, official: Mapping[str, Sequenc
     if scheme is None and splits is not None:
         scheme = "random"
     scheme = choose_scheme(scheme, task, official)
-    if scheme in official:
+    if scheme in official or is_folds_file(scheme):
+        what = "official splits" if scheme in official else "folds of a table"
         for flag, number in (("cv", cv), ("splits", splits)):
             if number is not None:
-                raise SpecError(
-                    f"--{flag} {number} and --folds {scheme}: the number of official splits is fixed; omit --{flag}"
-                )
+                raise SpecError(f"--{flag} {number} and --folds {scheme}: the number of {what} is fixed; omit --{flag}")
         return replace(settings, folds=scheme)
     if splits is None:
         return replace(settings, folds=scheme, cv=defaults.N_FOLDS if cv is None else cv)
     return replace(settings, folds=scheme, test_size=defaults.TEST_SIZE if test_size is None else test_size)
 
 
-def draw_folds(settings: Settings, tracks: Tracks, official: Mapping[str, Sequence[Split]]) -> tuple[Folds, list[str]]:
+def draw_folds(
+    settings: Settings, tracks: Tracks, official: Mapping[str, Sequence[Split]], file: FoldsFile | None = None
+) -> tuple[Folds, list[str]]:
     """Draw the folds of every seed, as `choose_splits` says; return them, and each note about them once.
 
     Raises
     ------
+    SpecError
+        If the table ``file`` of the folds does not fit the tracks.
     EvaluationError
         If the tracks cannot be split this way.
     """
@@ -298,10 +342,16 @@ def draw_folds(settings: Settings, tracks: Tracks, official: Mapping[str, Sequen
             made = make_splits(
                 task, labels, scheme=scheme, n_splits=n_splits, test_size=test_size, seed=seed, groups=groups
             )
+        elif file is not None:
+            made = own_folds(task, labels, file, tracks.ids, {*tracks.excluded, *tracks.lacking})
         else:
             made = official_folds(task, labels, official[scheme], tracks.ids)
         folds[seed] = made[0]
         notes |= dict.fromkeys(made[1])
+        for size in settings.train_size:
+            whole_groups = groups if scheme == "grouped" else None
+            folds[seed], more = shrunk_folds(task, labels, made[0], size, seed=seed, groups=whole_groups)
+            notes |= dict.fromkeys(more)
     return folds, [*notes, *_warnings(tracks, folds[settings.seed[0]])]
 
 

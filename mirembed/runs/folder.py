@@ -12,6 +12,7 @@
     scores.json            the scores of each method
     notes.json             notes and warnings about tracks, folds and models
     plugins/               the files in --plugins-dir that the run uses
+    folds/                 the table that was given with --folds
     parts/, checkpoints/   until the run finishes: finished trainings, and those that were interrupted
     models/                the models of the folds, with --keep-models
 
@@ -55,6 +56,8 @@ FORMAT = 3
 MANIFEST, FOLDS, CURVES, SCORES, NOTES = "manifest.json", "folds.parquet", "curves.parquet", "scores.json", "notes.json"
 PREDICTIONS, CHECKPOINTS = "predictions.parquet", "checkpoints.parquet"
 EMBEDDINGS, PLUGINS = "embeddings", "plugins"
+FOLDS_FILE_FOLDER = "folds"
+"""Holds the table that was given with ``--folds``, under its own name."""
 
 _EMBEDDINGS, _LOSSES = "embeddings.parquet", "losses.json"
 
@@ -326,6 +329,11 @@ class RunFolder:
         for name, source in files.items():
             with writing(self.folder / PLUGINS / name) as temporary:
                 temporary.write_bytes(source)
+
+    def write_folds_file(self, name: str, content: bytes) -> None:
+        """Keep the table that was given with ``--folds``."""
+        with writing(self.folder / FOLDS_FILE_FOLDER / name) as temporary:
+            temporary.write_bytes(content)
 
     def write_experiment(self, text: str) -> None:
         """Write the experiment file that repeats the run."""
