@@ -6,6 +6,7 @@ An evaluation on one dataset runs its trainings in worker processes, and scores 
 from __future__ import annotations
 
 import contextlib
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +15,16 @@ from typing import Any
 import pyarrow as pa
 
 from mirembed.config import Settings, write_experiment
+from mirembed.config.settings import is_folds_file
 from mirembed.datasets.catalog import exclude_tracks, official_splits
+from mirembed.datasets.splits import Scheme
 from mirembed.errors import SpecError, StoreError, UnknownNameError
 from mirembed.evaluate.fold import FoldTraining, embed_saved, train_fold
 from mirembed.evaluate.plan import PlannedRun, plan_run
 from mirembed.features.info import FeaturesInfo, split_spec
 from mirembed.fit.resolve import choose_device, choose_engine_for, describe_plugins, resolve_settings
 from mirembed.fit.saved import SavedNetwork, needed_features, open_saved, with_saved
+from mirembed.hookspecs import Split
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.provenance import environment, recorded_plugins
 from mirembed.registry import Kind, Registry
@@ -112,7 +116,8 @@ def plan_experiment(
                 opened[key] = _open(dataset, store, features, all_needed, progress)
             tracks = opened[key]
             if tracks is not None:
-                planned += _plan_dataset(one, tracks, registry, plugins, saved, progress)
+                official = _official(one, tracks, store, registry)
+                planned += _plan_dataset(one, tracks, registry, plugins, official, saved, progress)
     if not planned:
         wanted = ", ".join(dict.fromkeys(name for name, *_ in opened if name))
         raise StoreError(f"the store {store.root} has none of {wanted}; run `mirembed extract --dataset NAME` first")
@@ -152,18 +157,31 @@ def _open(
     return open_tracks(store, stored, features, progress)
 
 
+def _official(settings: Settings, tracks: Tracks, store: Store, registry: Registry) -> Mapping[str, Sequence[Split]]:
+    """Return the official splits of a dataset; those that came with its audio only if the settings may name them."""
+    spec = Spec.parse(tracks.info.spec)
+    official = official_splits(registry, spec, tracks.info.plugin)
+    if (
+        settings.folds is None
+        or settings.folds in (*typing.get_args(Scheme), *official)
+        or is_folds_file(settings.folds)
+    ):
+        return official
+    return {**official, **store.dataset(spec).schemes()}
+
+
 def _plan_dataset(
     settings: Settings,
     tracks: Tracks,
     registry: Registry,
     plugins: Mapping[str, Any],
+    official: Mapping[str, Sequence[Split]],
     saved: Mapping[str, SavedNetwork],
     progress: Progress,
 ) -> list[PlannedRun]:
     """Plan a run on one dataset, or one for each of several ``--train-size``."""
     spec = tracks.info.spec
     name = settings.name if settings.name and len(settings.dataset) < 2 else f"{settings.name}-{spec}".strip("-")
-    official = official_splits(registry, Spec.parse(spec), tracks.info.plugin)
     tracks = exclude_tracks(registry, tracks, settings.exclude, progress)
     approaches = tuple(approach.name for approach in settings.approaches if approach.model is None)
     settings = replace(settings, dataset=(spec,), approach=approaches, similarity=())
