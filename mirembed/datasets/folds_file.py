@@ -200,4 +200,6 @@ def _csv_rows(path: Path, content: bytes) -> Iterator[tuple[str, dict[str, str]]
                 )
             yield f"line {reader.line_num}", {name.strip(): value.strip() for name, value in row.items()}
     except csv.Error as error:
-        raise SpecError(f"--folds {path}, line {reader.line_num}: malformed quotation marks ({error})") from error
+        raise SpecError(
+            f"--folds {path}, line {reader.reader.line_num}: malformed quotation marks ({error})"
+        ) from error

@@ -139,7 +139,7 @@ def official_folds(
         notes.append(f"{outside} of {counted(len(ids), 'track')} ignored: not in {source}")
     if missing:
         notes.append(f"{missing} of {counted(len(listed), 'track')} of {source} missing: not in the store, or excluded")
-    folds, notes = checked_folds(task, labels, parts, notes)
+    folds, notes = checked_folds(task, labels, parts, notes, remedy="use other folds (--folds)")
     return [
         replace(fold, inner=_inner(split.inner, [ids[row] for row in fold.train]))
         for fold, split in zip(folds, splits, strict=True)

@@ -161,11 +161,8 @@ def _official(settings: Settings, tracks: Tracks, store: Store, registry: Regist
     """Return the official splits of a dataset; those that came with its audio only if the settings may name them."""
     spec = Spec.parse(tracks.info.spec)
     official = official_splits(registry, spec, tracks.info.plugin)
-    if (
-        settings.folds is None
-        or settings.folds in (*typing.get_args(Scheme), *official)
-        or is_folds_file(settings.folds)
-    ):
+    known = (None, *typing.get_args(Scheme), *official)
+    if settings.folds in known or is_folds_file(settings.folds):
         return official
     return {**official, **store.dataset(spec).schemes()}
 
