@@ -51,6 +51,20 @@ class Classification:
 
 
 @dataclass(frozen=True)
+class Tags:
+    """The task of predicting, for each of several tags, whether a track has it; a track may have any, or none.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        The tags, in the order of the label vector: it is 1 at index ``i`` if the track has the tag ``classes[i]``, and
+        0 otherwise.
+    """
+
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Target:
     """One quantity to predict, and the range of values that its annotators could give.
 
@@ -73,7 +87,9 @@ class Regression:
     targets: tuple[Target, ...]
 
 
-Task: TypeAlias = Classification | Regression
+Task: TypeAlias = Classification | Tags | Regression
+
+Label: TypeAlias = str | frozenset[str] | tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -87,15 +103,15 @@ class Track:
         own number. Never an absolute path.
     path : pathlib.Path
         The audio file.
-    label : str or tuple of float
-        A class of the task, or one value per target, in the dataset's own units.
+    label : str, frozenset of str or tuple of float
+        A class of the task; its tags, which may be none; or one value per target, in the dataset's own units.
     group : str or None
         Tracks of the same group, usually an artist, are kept on the same side of a grouped split.
     """
 
     id: str
     path: Path
-    label: str | tuple[float, ...]
+    label: str | frozenset[str] | tuple[float, ...]
     group: str | None = None
 
 
@@ -124,7 +140,7 @@ class Listing:
 
     Attributes
     ----------
-    task : Classification or Regression
+    task : Classification, Tags or Regression
     tracks : sequence of Track
     absent : int
         The number of annotated tracks whose audio is missing. It is reported, and is not an error.
@@ -389,8 +405,13 @@ class Estimator(Protocol):
 class Learner(Protocol):
     """Builds the scikit-learn estimator that predicts labels from embeddings.
 
-    One more member is optional:
+    Two more members are optional:
 
+    ``takes_groups`` : bool
+        Whether `Estimator.fit` also receives ``groups``, an int64 array ``[n_train]``, by keyword. Tracks with the same
+        number are of the same group, usually an artist; a track without a group has a number of its own. A learner
+        that selects parameters by inner cross-validation can so keep groups apart, as scikit-learn's ``GridSearchCV``
+        does with ``GroupKFold``.
     ``kernel_similarity``
         The spec of a registered similarity to use as the estimator's kernel, such as ``polynomial:d=3``, or None. If
         there is one, the estimator receives float64 Gram matrices instead of embeddings: `Estimator.fit` the
@@ -402,8 +423,13 @@ class Learner(Protocol):
     def estimator(self, task: Task) -> Estimator:
         """Return a new, unfitted estimator for ``task``.
 
-        For a classification, ``y`` is an int64 array ``[n]`` of indices into ``task.classes``; for a regression, a
-        float64 array ``[n, n_targets]`` of targets scaled to [0, 1].
+        For classes, ``y`` is an int64 array ``[n]`` of indices into ``task.classes``. For tags, it is an int64 array
+        ``[n, n_tags]`` of 0 and 1; ``task.classes`` has only the tags that some training tracks have and others lack,
+        as nothing can be learned about the rest. For a regression, it is a float64 array ``[n, n_targets]`` of targets
+        scaled to [0, 1].
+
+        Tags are ranked by the estimator's ``decision_function``, or else by its ``predict_proba``, or else by its
+        predictions.
         """
 
 

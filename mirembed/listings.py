@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from mirembed.errors import DatasetError, MirembedError, PluginError
-from mirembed.hookspecs import Classification, Listing, Regression, Split, Target, Task, Track
+from mirembed.hookspecs import Classification, Listing, Regression, Split, Tags, Target, Task, Track
 from mirembed.progress import counted
 
 RESERVED_COLUMNS = frozenset(
@@ -110,13 +110,16 @@ def presence(listing: Listing) -> Iterator[Violation]:
 
 
 def task(listing: Listing) -> Iterator[Violation]:
-    """Check that the task has distinct classes, or targets with distinct, free names and increasing ranges."""
+    """Check that the task has distinct classes or tags, or targets with distinct, free names and increasing ranges."""
     cause = "a list instead of a tuple, a missing comma in (name,), or a duplicated name"
     found: Any = listing.task
     if isinstance(found, Classification):
         kind, names = "classes", found.classes
+    elif isinstance(found, Tags):
+        kind, names = "tags", found.classes
     elif not isinstance(found, Regression):
-        yield Violation(f"has the task {found!r}, expected Classification(...) or Regression(...)", cause)
+        what = f"has the task {found!r}, expected Classification(...), Tags(...) or Regression(...)"
+        yield Violation(what, cause)
         return
     elif not isinstance(found.targets, Sequence) or not found.targets or not _all_targets(found.targets):
         yield Violation(f"has the targets {found.targets!r}, expected a tuple of mirembed.Target", cause)
@@ -126,6 +129,8 @@ def task(listing: Listing) -> Iterator[Violation]:
     if isinstance(names, str) or not isinstance(names, Sequence):
         yield Violation(f"has the {kind} {names!r}, expected a tuple of names", cause)
         return
+    if kind == "tags" and not names:
+        yield Violation("has no tags, expected a tuple with at least one", cause, error=DatasetError)
     seen: set[str] = set()
     for name in names:
         if not is_text(name):
@@ -168,10 +173,10 @@ def ids(listing: Listing) -> Iterator[Violation]:
 
 
 def labels(listing: Listing) -> Iterator[Violation]:
-    """Check that each label is one of the classes, or has a finite value within the range of each target."""
+    """Check that each label is a class, a frozenset of tags, or finite values within the ranges of the targets."""
     cause = (
         "a track without a label in the table: leave it out and count it in the notes; "
-        "or another spelling of a class, or a range that is too narrow"
+        "or another spelling of a class or tag, tags in a list, or a range that is too narrow"
     )
     for track in listing.tracks:
         if expected := _expected_label(track.label, listing.task):
@@ -185,6 +190,11 @@ def _expected_label(label: Any, task: Task) -> str:
         if isinstance(label, str) and label in task.classes:
             return ""
         return f"expected one of the classes {', '.join(task.classes)}"
+    if isinstance(task, Tags):
+        if not isinstance(label, frozenset):
+            return "expected a frozenset of tags"
+        unknown = sorted(label - set(task.classes), key=str)
+        return f"where {unknown[0]!r} is not one of the task's {counted(len(task.classes), 'tag')}" if unknown else ""
     if isinstance(label, str) or not isinstance(label, Sequence) or len(label) != len(task.targets):
         names = ", ".join(target.name for target in task.targets)
         return f"expected a tuple with a value for each target ({names})"

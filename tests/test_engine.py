@@ -24,6 +24,7 @@ from small_networks import network as plugin
 from small_networks import seeded
 from small_store import evaluate, experiment, noise_with_peak, open_tracks, workers_run, write_classes
 
+from mirembed import Classification, Regression, Target
 from mirembed.errors import EvaluationError, SpecError
 from mirembed.evaluate.experiment import plan_experiment
 from mirembed.fit import fit
@@ -274,7 +275,9 @@ def data() -> TrainingData:
     starts = np.cumsum(lengths) - lengths
     frames = np.concatenate(tracks)
     normalization = Normalization.fit(Moments.of(frames, starts, lengths))
-    return TrainingData(frames, starts, lengths, one_hot(classes, 3), classes, normalization)
+    return TrainingData(
+        frames, starts, lengths, Classification(("low", "middle", "high")), one_hot(classes, 3), normalization
+    )
 
 
 def weights(trained: Trained) -> torch.Tensor:
@@ -325,7 +328,9 @@ def test_frames_in_a_file_give_the_same_numbers_and_do_not_stay_in_memory(tmp_pa
     for source in (frames, np.memmap(tmp_path / "frames.f32", np.float32, "r", shape=shape)):
         before = memory_of_files()
         normalization = Normalization.fit(Moments.of(source, starts, lengths))
-        data = TrainingData(source, starts, lengths, labels, None, normalization)
+        data = TrainingData(
+            source, starts, lengths, Regression((Target("a"), Target("b"), Target("c"))), labels, normalization
+        )
         trained = train(data, plugin(), TrainingSettings(epochs=1, batch=8, engine=engine))
         embeddings = made(engine, network).embed_tracks(source, starts, lengths, normalization)
         results.append((weights(trained), torch.from_numpy(embeddings)))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from small_store import workers_run, write_classes
 from typer.testing import CliRunner
 
-from mirembed import Classification, Regression, Target
+from mirembed import Classification, Regression, Tags, Target
 from mirembed.cli.main import app
 from mirembed.datasets.splits import Fold, make_folds
 from mirembed.datasets.train_size import shrunk_folds
@@ -33,7 +33,11 @@ def shrunk(labels: np.ndarray, size: float, seed: int = 0, groups: Sequence[str 
     """Return folds of labels ``[n]`` of three classes, or targets ``[n, 1]``, with a share of their training tracks."""
     task, scheme = (CLASSES, "stratified") if labels.ndim == 1 else (TARGETS, "random")
     folds, _ = make_folds(task, labels, scheme="grouped" if groups else scheme, n_folds=3, seed=seed, groups=groups)
-    return shrunk_folds(task, labels, folds, size, seed=seed, groups=groups)[0]
+    codes = None
+    if groups is not None:
+        named = sorted({group for group in groups if group is not None})
+        codes = np.array([-row if group is None else named.index(group) + 1 for row, group in enumerate(groups)])
+    return shrunk_folds(task, labels, folds, size, seed=seed, groups=codes)[0]
 
 
 @given(counts=st.lists(st.integers(12, 40), min_size=3, max_size=3), seed=st.integers(0, 99))
@@ -63,6 +67,14 @@ def test_only_fold_and_seed_decide_which_tracks_are_kept() -> None:
     made = [[fold.train.tolist() for fold in shrunk(labels, 0.5, seed)] for seed in (0, 0, 1)]
     assert made[0] == made[1]
     assert made[0] != made[2]
+
+
+def test_tracks_with_the_same_rarest_tag_keep_their_share() -> None:
+    """Ten tracks are rare and common, 30 only common, 20 have no tag."""
+    labels = np.repeat([[1, 1], [1, 0], [0, 0]], [10, 30, 20], axis=0)
+    folds = [Fold(0, np.arange(60), np.array([60]))]
+    [half], _ = shrunk_folds(Tags(("common", "rare")), np.vstack([labels, [1, 1]]), folds, 0.5, seed=0)
+    np.testing.assert_array_equal(labels[half.train].sum(axis=0), [20, 5])
 
 
 def test_whole_groups_are_kept() -> None:

@@ -56,8 +56,8 @@ def predict(
     jobs: options.Jobs = None,
     json: options.Json = False,
 ) -> None:
-    """Predict the class or the targets of audio files. They need no labels."""
-    from mirembed.models.inference import check_suffix, write_predictions
+    """Predict the class, the tags or the targets of audio files. They need no labels."""
+    from mirembed.models.inference import check_suffix, in_words, write_predictions
     from mirembed.models.model import named_predictions
 
     check_suffix(out)
@@ -66,7 +66,7 @@ def predict(
     rows = [{"path": printable(path), **values} for path, values in zip(result.paths, predictions, strict=True)]
     if out is not None:
         write_predictions(out, rows, loaded.task)
-    table = Table(list(rows[0]) if rows else [], [list(row.values()) for row in rows])
+    table = Table(list(rows[0]) if rows else [], [list(in_words(row).values()) for row in rows])
     _print(json, {"predictions": rows}, table, result, out)
 
 

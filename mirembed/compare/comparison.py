@@ -14,11 +14,12 @@ import numpy as np
 from mirembed.compare.paired_tests import PairedTest, corrected, n_tested, paired_tests
 from mirembed.differences import differing_settings, made_with
 from mirembed.errors import EvaluationError
-from mirembed.hookspecs import Classification, Regression, Task
+from mirembed.hookspecs import Classification, Regression, Tags, Task
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import describe_undefined, n_undefined
 from mirembed.runs.tables import Predictions
 from mirembed.statistics import holm, mcnemar_test
+from mirembed.store.rows import tags_of
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Comparison:
     ----------
     a, b : pathlib.Path
         The runs; the same where approaches of one run are compared.
-    task : Classification or Regression
+    task : Classification, Tags or Regression
     settings : mapping of str to (Any, Any)
         The settings in which the runs differ.
     n_folds : int
@@ -314,7 +315,7 @@ def _disagreements(task: Task, a: str, b: str, of_a: Predictions, of_b: Predicti
 
     Parameters
     ----------
-    task : Classification or Regression
+    task : Classification, Tags or Regression
     a, b : str
         The approaches.
     of_a, of_b : Predictions
@@ -324,11 +325,18 @@ def _disagreements(task: Task, a: str, b: str, of_a: Predictions, of_b: Predicti
     """
     if isinstance(task, Classification):
         return _mistakes(task, a, b, of_a, of_b, top)
+    if isinstance(task, Tags):
+        return _wrong_tags(task, a, b, of_a, of_b, top)
     return _larger_errors(task, a, b, of_a, of_b, top)
 
 
 def _mistakes(task: Classification, a: str, b: str, of_a: Predictions, of_b: Predictions, top: int) -> Disagreements:
     columns = [[task.classes[n] for n in column[:, 0]] for column in (of_a.truth, of_a.predicted, of_b.predicted)]
+    return _disagreeing(columns, a, b, of_a, top)
+
+
+def _disagreeing(columns: Sequence[Sequence[str]], a: str, b: str, of_a: Predictions, top: int) -> Disagreements:
+    """Find the tracks that only one is right about; ``columns`` are their labels and what A and B predict."""
     times = Counter(zip(of_a.ids.tolist(), *columns, strict=True))
     most_often_first = sorted(times.items(), key=lambda item: (-item[1], item[0]))
     found = [Mistake(track, label, in_a, in_b, count) for (track, label, in_a, in_b), count in most_often_first]
@@ -336,6 +344,12 @@ def _mistakes(task: Classification, a: str, b: str, of_a: Predictions, of_b: Pre
     only_b = [one for one in found if one.prediction_b == one.label != one.prediction_a]
     count_a, count_b = (sum(one.times for one in only) for only in (only_a, only_b))
     return Disagreements(a, b, count_a, count_b, tuple(only_a[:top]), tuple(only_b[:top]))
+
+
+def _wrong_tags(task: Tags, a: str, b: str, of_a: Predictions, of_b: Predictions, top: int) -> Disagreements:
+    """Compare the sets of tags: a prediction is right where all tags are."""
+    columns = [[", ".join(tags_of(row, task)) for row in rows] for rows in (of_a.truth, of_a.predicted, of_b.predicted)]
+    return _disagreeing(columns, a, b, of_a, top)
 
 
 def _larger_errors(task: Regression, a: str, b: str, of_a: Predictions, of_b: Predictions, top: int) -> Disagreements:

@@ -169,7 +169,7 @@ def make_folds(
 
     Parameters
     ----------
-    task : Classification or Regression
+    task : Classification, Tags or Regression
     labels : ndarray [n_tracks], int64, or [n_tracks, n_targets]
         Indices into ``task.classes``, or regression targets, whose values do not matter.
     scheme : {"random", "stratified", "grouped"}

@@ -8,19 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mirembed.datasets.splits import Fold, Groups, checked_folds, renumbered
-from mirembed.hookspecs import Classification, Task
+from mirembed.datasets.splits import Fold, checked_folds, renumbered
+from mirembed.hookspecs import Classification, Tags, Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
 def shrunk_folds(
-    task: Task, labels: NDArray[Any], folds: Sequence[Fold], size: float, *, seed: int, groups: Groups | None = None
+    task: Task,
+    labels: NDArray[Any],
+    folds: Sequence[Fold],
+    size: float,
+    *,
+    seed: int,
+    groups: NDArray[np.int64] | None = None,
 ) -> tuple[list[Fold], list[str]]:
     """Keep a share of each fold's training tracks; test parts stay as they are.
 
-    A larger share contains every smaller one. Classes keep their proportions, up to one track each. Which tracks are
+    A larger share contains every smaller one. Classes keep their proportions, up to one track each, and so do tracks with the same rarest tag. Which tracks are
     kept depends on the fold and the seed only.
 
     Parameters
@@ -31,9 +37,8 @@ def shrunk_folds(
     size : float
         Above 0, at most 1. At least one track, or group, is kept.
     seed : int
-    groups : sequence of str or None, optional
-        Of all tracks: keep whole groups, as many as come closest to the share of the tracks. A track without a group is
-        a group of its own.
+    groups : ndarray [n_tracks], int64, optional
+        The number of each track's group: keep whole groups, as many as come closest to the share of the tracks.
 
     Returns
     -------
@@ -48,7 +53,7 @@ def shrunk_folds(
     if size == 1:
         return list(folds), []
     strata = _strata(task, labels)
-    units = np.arange(len(labels)) if groups is None else _group_codes(groups)
+    units = np.arange(len(labels)) if groups is None else groups
     kept = [
         _kept(units[fold.train], strata[fold.train], size, np.random.default_rng([seed, fold.index])) for fold in folds
     ]
@@ -64,14 +69,11 @@ def _strata(task: Task, labels: NDArray[Any]) -> NDArray[np.int64]:
     """Return a number for each track: tracks with the same number keep their share of the training tracks."""
     if isinstance(task, Classification):
         return np.asarray(labels, np.int64)
+    if isinstance(task, Tags):  # the rarest of its tags, as rare ones are the first to lose their share
+        rarest_first = np.argsort(labels.sum(axis=0), kind="stable")
+        first = labels[:, rarest_first].argmax(axis=1)
+        return np.where(labels.any(axis=1), first, len(task.classes))
     return np.zeros(len(labels), np.int64)
-
-
-def _group_codes(groups: Groups) -> NDArray[np.int64]:
-    """Return a number for the group of each track; a track without a group has a number of its own."""
-    code_of: dict[str | int, int] = {}
-    keys = [row if group is None else group for row, group in enumerate(groups)]
-    return np.array([code_of.setdefault(key, len(code_of)) for key in keys], np.int64)
 
 
 def _kept(

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mirembed.fit.job import Fitted, Job, fit_models, fit_to_saved
+from mirembed.hookspecs import Tags
 from mirembed.models.estimators import check_storable
 from mirembed.models.model import Model
 from mirembed.registry import Registry
@@ -129,12 +130,12 @@ def _predict(
     saved = training.saved
     vectors = _embed(job, fitted, wanted) if saved is None else saved.read()  # [n_tracks, units]
     tested = [ids[row] for row in test]
-    predictions = [
-        predictions_table(
-            job.task, method, seed, fold, tested, job.labels[test], fitted.models[method.name].predict(vectors[test])
-        )
-        for method in job.methods
-    ]
+    predictions = []
+    for method in job.methods:
+        model = fitted.models[method.name]
+        predicted = model.predict(vectors[test])
+        scores = model.scores(vectors[test]) if isinstance(job.task, Tags) else None
+        predictions.append(predictions_table(job.task, method, seed, fold, tested, job.labels[test], predicted, scores))
     embeddings = None
     if keep_embeddings:
         in_sample = np.isin(wanted, job.rows if saved is None else saved.trained_on)

@@ -30,7 +30,7 @@ from mirembed.evaluate.fold import FoldTraining, SavedEmbeddings
 from mirembed.fit.job import Job, training_provenance
 from mirembed.fit.resolve import describe_settings
 from mirembed.fit.saved import SavedNetwork, with_saved
-from mirembed.hookspecs import Classification, Split, Task
+from mirembed.hookspecs import Classification, Split, Tags, Task
 from mirembed.models.baselines import chance_estimator
 from mirembed.models.learners import check_learners
 from mirembed.progress import counted
@@ -349,7 +349,7 @@ def draw_folds(
         folds[seed] = made[0]
         notes |= dict.fromkeys(made[1])
         for size in settings.train_size:
-            whole_groups = groups if scheme == "grouped" else None
+            whole_groups = tracks.group_codes if scheme == "grouped" else None
             folds[seed], more = shrunk_folds(task, labels, made[0], size, seed=seed, groups=whole_groups)
             notes |= dict.fromkeys(more)
     return folds, [*notes, *_warnings(tracks, folds[settings.seed[0]])]
@@ -400,8 +400,11 @@ def chance(task: Task, labels: NDArray[Any], folds: Folds) -> float:
     """Return the score of the approach ``chance``.
 
     Classification: the accuracy on the test tracks of always predicting the most frequent class of the training
-    tracks, averaged over the folds. Regression: r, which is 0 for a constant prediction.
+    tracks, averaged over the folds. Tags: ROC-AUC, which is 0.5 for constant scores. Regression: r, which is 0 for a
+    constant prediction.
     """
+    if isinstance(task, Tags):
+        return 0.5
     if not isinstance(task, Classification):
         return 0.0
     accuracies = []

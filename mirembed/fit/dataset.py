@@ -24,7 +24,7 @@ from mirembed.fit.resolve import (
     resolve_settings,
 )
 from mirembed.fit.saved import learned_approach, network_origin
-from mirembed.hookspecs import Classification, Regression
+from mirembed.hookspecs import Classification, Tags
 from mirembed.models.estimators import check_storable
 from mirembed.models.learners import check_learners, describe_learner, fit_learner
 from mirembed.models.model import Model
@@ -35,7 +35,7 @@ from mirembed.specs import Spec
 from mirembed.store import Store
 from mirembed.store.root import slug
 from mirembed.store.tracks import Tracks
-from mirembed.training.labels import TargetScale, undeclared
+from mirembed.training.labels import scale_for, undeclared
 from mirembed.workers.executor import run_trainings
 
 
@@ -283,11 +283,12 @@ def transfer(
             "fold": origin.get("fold"),
         },
     }
-    scale = TargetScale.fit(tracks.task, tracks.label_array) if isinstance(tracks.task, Regression) else None
+    labels, groups = tracks.label_array, tracks.group_codes
+    scale = scale_for(tracks.task, labels)
     model = replace(base, task=tracks.task, head=None, estimator=None, scale=scale, provenance=provenance)
     embeddings = base.embed(frames.open(), frames.starts, frames.lengths)
     fitted = fit_learner(
-        registry, learner, approach, tracks.task, embeddings, tracks.label_array, scale, seed=(made["seed"], 0)
+        registry, learner, approach, tracks.task, embeddings, labels, scale, seed=(made["seed"], 0), groups=groups
     )
     model.use(fitted)
     wanted = _wanted_names(tracks, [f"from-{network.name}"], name)
@@ -304,7 +305,7 @@ def _check_trainable(tracks: Tracks) -> None:
     Raises
     ------
     EvaluationError
-        If there are fewer than two tracks or classes.
+        If there are fewer than two tracks or classes, or all tracks have the same tags.
     """
     if len(tracks.ids) < 2:
         raise EvaluationError(f"{tracks.info.spec} has {counted(len(tracks.ids), 'track')}: at least two are needed")
@@ -312,6 +313,10 @@ def _check_trainable(tracks: Tracks) -> None:
         raise EvaluationError(
             f"all {len(tracks.ids)} tracks of {tracks.info.spec} are of class {tracks.task.classes[0]!r}: at least two "
             "classes are needed"
+        )
+    if isinstance(tracks.task, Tags) and len(np.unique(tracks.label_array, axis=0)) < 2:
+        raise EvaluationError(
+            f"all {len(tracks.ids)} tracks of {tracks.info.spec} have the same tags, so there is nothing to learn"
         )
 
 

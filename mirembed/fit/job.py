@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mirembed.config import Approach, Method, Settings
 from mirembed.features.info import FeaturesInfo
-from mirembed.hookspecs import Classification, Task
+from mirembed.hookspecs import Task
 from mirembed.models.baselines import InputStatistics, NoFeatures, chance_estimator
 from mirembed.models.learners import describe_learner, fit_learner, learner_targets
 from mirembed.models.model import Model
@@ -28,7 +28,7 @@ from mirembed.store.frame_file import FrameFile
 from mirembed.store.tracks import Tracks
 from mirembed.training.engine import import_engine
 from mirembed.training.excerpts import InputForm, Normalization
-from mirembed.training.labels import TargetScale, one_hot
+from mirembed.training.labels import TargetScale, label_vectors, scale_for
 from mirembed.training.loop import Trained, TrainingData, TrainingSettings, train
 from mirembed.training.network import PluginNetwork, one_thread
 from mirembed.training.network_checks import checked_module
@@ -47,8 +47,11 @@ class Job:
         What the frames are.
     network : str or None
         The spec of the network; None for a baseline without one.
-    task : Classification or Regression
-    labels : ndarray [n_tracks] int64 class indices, or [n_tracks, n_targets] float64 in original units
+    task : Classification, Tags or Regression
+    labels : ndarray
+        See `mirembed.store.tracks.Tracks.label_array`.
+    groups : ndarray [n_tracks], int64
+        See `mirembed.store.tracks.Tracks.group_codes`.
     rows : ndarray [n_train], int64
         The training tracks.
     normalize : {"training", "dataset"}
@@ -70,6 +73,7 @@ class Job:
     network: str | None
     task: Task
     labels: NDArray[Any]
+    groups: NDArray[np.int64]
     rows: NDArray[np.int64]
     normalize: str
     methods: tuple[Method, ...]
@@ -111,6 +115,7 @@ class Job:
             network=methods[0].network,
             task=tracks.task,
             labels=tracks.label_array,
+            groups=tracks.group_codes,
             rows=rows,
             normalize=settings.normalize,
             methods=methods,
@@ -230,19 +235,15 @@ def _require_code(job: Job, registry: Registry) -> None:
 
 
 def _read_training_tracks(job: Job) -> tuple[TrainingData, TargetScale | None]:
-    """Return what the network is trained on, and the scale of its targets; None for classification."""
+    """Return what the network is trained on, and the scale of its targets, if it has any."""
     frames, labels = job.frames.take(job.rows), job.labels[job.rows]
-    if isinstance(job.task, Classification):
-        scale, classes, label_vectors = None, labels, one_hot(labels, len(job.task.classes))
-    else:
-        scale, classes = TargetScale.fit(job.task, labels), None
-        label_vectors = scale.scale(labels).astype(np.float32)
+    scale = scale_for(job.task, labels)
     data = TrainingData(
         frames=frames.open(),
         starts=frames.starts,
         lengths=frames.lengths,
-        label_vectors=label_vectors,
-        classes=classes,
+        task=job.task,
+        label_vectors=label_vectors(job.task, labels, scale),
         normalization=Normalization.fit((frames if job.normalize == "training" else job.frames).moments()),
     )
     return data, scale
@@ -306,9 +307,8 @@ def fit_to_saved(job: Job, saved: Model, embeddings: NDArray[np.float32], regist
         If a plugin fails or has other code than the job was planned with, or the labels cannot be learned.
     """
     _require_code(job, registry)
-    labels = job.labels[job.rows]
-    scale = None if isinstance(job.task, Classification) else TargetScale.fit(job.task, labels)
-    model = replace(saved, task=job.task, head=None, estimator=None, kernel=None, scale=scale)
+    scale = scale_for(job.task, job.labels[job.rows])
+    model = replace(saved, task=job.task, head=None, estimator=None, kernel=None, constant_tags=None, scale=scale)
     return _fit_learners(job, registry, model, lambda: embeddings[job.rows])
 
 
@@ -354,7 +354,10 @@ def _fit_learners(
             copy.estimator = chance_estimator(job.task)
             copy.estimator.fit(embeddings, learner_targets(labels, scale))
         else:
-            fitted = fit_learner(registry, learner, approach, job.task, embeddings, labels, scale, seed=job.seed)
+            groups = job.groups[job.rows]
+            fitted = fit_learner(
+                registry, learner, approach, job.task, embeddings, labels, scale, seed=job.seed, groups=groups
+            )
             copy.use(fitted, notes=notes)
     return Fitted(models, list(losses), embeddings)
 

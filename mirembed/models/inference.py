@@ -17,14 +17,14 @@ from mirembed.errors import MismatchError, SpecError
 from mirembed.extract import ExtractedFile, FileToExtract, extract_files
 from mirembed.features import FeaturesInfo, resolve_features
 from mirembed.features.info import common_length
-from mirembed.hookspecs import Classification, Task
+from mirembed.hookspecs import Task
 from mirembed.models.model import Model
 from mirembed.progress import Progress
 from mirembed.registry import Registry
 from mirembed.store import Store
 from mirembed.store.files import write_table, writing
 from mirembed.store.recordings import KnownRecordings
-from mirembed.store.rows import label_names
+from mirembed.store.rows import label_names, label_type
 from mirembed.training.engine import prepare_engine
 
 SUFFIXES = (".csv", ".parquet")
@@ -225,7 +225,7 @@ def write_predictions(path: Path, rows: Sequence[Mapping[str, Any]], task: Task)
     path : pathlib.Path
     rows : sequence of mapping
         With the key ``path`` and those of `mirembed.models.model.named_predictions`.
-    task : Classification or Regression
+    task : Classification, Tags or Regression
 
     Raises
     ------
@@ -236,11 +236,19 @@ def write_predictions(path: Path, rows: Sequence[Mapping[str, Any]], task: Task)
     if path.suffix.lower() == ".parquet":
         import pyarrow as pa
 
-        kind = pa.string() if isinstance(task, Classification) else pa.float64()
-        schema = pa.schema([("path", pa.string()), *((name, kind) for name in names)])
+        schema = pa.schema([("path", pa.string()), *((name, label_type(task)) for name in names)])
         write_table(path, pa.Table.from_pylist([dict(row) for row in rows], schema=schema))
         return
-    _write_csv(path, ["path", *names], [list(row.values()) for row in rows])
+    _write_csv(path, ["path", *names], [list(in_words(row).values()) for row in rows])
+
+
+def in_words(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with its tags as one text, for tables whose cells hold no lists.
+
+    >>> in_words({"path": "a.wav", "label": ["calm", "piano"]})
+    {'path': 'a.wav', 'label': 'calm, piano'}
+    """
+    return {name: ", ".join(value) if isinstance(value, list) else value for name, value in row.items()}
 
 
 def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model) -> None:

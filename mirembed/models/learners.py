@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from mirembed.config import Approach
 from mirembed.errors import EvaluationError, PluginError, SpecError
-from mirembed.hookspecs import Classification, Estimator, Task
+from mirembed.hookspecs import Classification, Estimator, Tags, Task
 from mirembed.models.estimators import check_storable
+from mirembed.models.outputs import LEARNED, constant_tags, learned_task
 from mirembed.progress import counted
 from mirembed.registry import Registry, plugin_code
 from mirembed.specs import Spec
@@ -130,11 +131,14 @@ class FittedLearner:
         The similarity whose Gram matrix the estimator takes; None if it takes embeddings.
     gram : ndarray [n_train, n_train] or None
         The Gram matrix of the kernel.
+    constant : ndarray [n_tags], int64, or None
+        Of tags: see `mirembed.models.outputs.constant_tags`. The estimator knows only the learned ones.
     """
 
     estimator: Estimator
     kernel: Kernel | None = None
     gram: NDArray[np.float64] | None = None
+    constant: NDArray[np.int64] | None = None
 
     @property
     def notes(self) -> list[str]:
@@ -152,29 +156,40 @@ def fit_learner(
     scale: TargetScale | None,
     *,
     seed: Sequence[int],
+    groups: NDArray[np.int64] | None = None,
 ) -> FittedLearner:
     """Fit a learner to the embeddings and labels of the training tracks, or to the Gram matrix of its kernel.
+
+    About a tag that all training tracks have, or none, there is nothing to learn: the learner does not see it.
 
     Parameters
     ----------
     approach : Approach
         The approach of the network; a kernel may be the similarity that it learned.
     embeddings : ndarray [n_train, units]
-    labels : ndarray [n_train] int64 class indices, or [n_train, n_targets] float64 in original units
+    labels : ndarray
+        As `mirembed.store.tracks.Tracks.label_array`.
     scale : TargetScale or None
-        None for classification.
+        For regression.
     seed : sequence of int
         Seeds the global random generators during the fit, for estimators without a seed of their own.
+    groups : ndarray [n_train], int64, or None
+        For learners that take groups: equal numbers are of the same group. None: each track is a group of its own.
 
     Raises
     ------
     EvaluationError
-        If the training tracks have one class only.
+        If the training tracks have one class only, or all have the same tags.
     PluginError
         If the learner or its kernel fails.
     """
     if isinstance(task, Classification) and len(np.unique(labels)) < 2:
         raise EvaluationError("the training tracks have one class only; a learner needs at least two")
+    constant = constant_tags(labels) if isinstance(task, Tags) else None
+    if constant is not None:
+        if not (constant == LEARNED).any():
+            raise EvaluationError("the training tracks all have the same tags, so there is nothing to learn")
+        task, labels = learned_task(task, constant), labels[:, constant == LEARNED]
     estimator = new_estimator(registry, learner, task)
     kernel: Kernel | None = None
     gram: NDArray[np.float64] | None = None
@@ -182,8 +197,15 @@ def fit_learner(
         kernel = Kernel.create(registry, kernels[approach.name], embeddings)
         gram = kernel.training_gram()
     with _naming(registry, learner, f"fit {counted(len(embeddings), 'track')}"), _seeded(seed):
-        estimator.fit(embeddings if gram is None else gram, learner_targets(labels, scale))
-    return FittedLearner(estimator, kernel, gram)
+        groups = np.arange(len(embeddings)) if groups is None else groups
+        given = {"groups": groups} if takes_groups(registry, learner) else {}
+        estimator.fit(embeddings if gram is None else gram, learner_targets(labels, scale), **given)
+    return FittedLearner(estimator, kernel, gram, constant)
+
+
+def takes_groups(registry: Registry, learner: Spec) -> bool:
+    """Return whether the estimators of a learner are fitted with groups."""
+    return bool(getattr(registry.create("learner", learner), "takes_groups", False))
 
 
 @contextlib.contextmanager
@@ -201,7 +223,7 @@ def _seeded(seed: Sequence[int]) -> Iterator[None]:
 
 
 def learner_targets(labels: NDArray[Any], scale: TargetScale | None) -> NDArray[Any]:
-    """Return the ``y`` of a learner: class indices, or scaled targets."""
+    """Return the ``y`` of a learner: class indices, tags of 0 and 1, or scaled targets."""
     return labels if scale is None else scale.scale(labels)
 
 

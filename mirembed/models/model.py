@@ -3,7 +3,8 @@
 On disk a model is a folder::
 
     model.json             task, approach, learner, features, network, provenance, digests of the files
-    network.safetensors    weights, normalization, target scale, the training tracks' embeddings for a kernel
+    network.safetensors    weights, normalization, target scale, constant tags, the training tracks' embeddings for a
+                           kernel
     learner.skops          the scikit-learn estimator; absent for the approach nn
 
 Nothing in it can run code when it is loaded. With the fused engine a model embeds and predicts without torch, and
@@ -25,23 +26,23 @@ from safetensors.numpy import load_file, save
 
 from mirembed.errors import ModelError, PluginError, StoreError, UnknownNameError
 from mirembed.features.info import FeaturesInfo
-from mirembed.hookspecs import Classification, Estimator, Task
+from mirembed.hookspecs import Classification, Estimator, Regression, Tags, Task
 from mirembed.models.baselines import InputStatistics, NoFeatures
 from mirembed.models.estimators import dump_estimator, load_estimator
 from mirembed.models.learners import FittedLearner, Kernel
+from mirembed.models.outputs import predictions, tag_scores
 from mirembed.models.saved import LEARNER, MANIFEST, NETWORK, list_models
-from mirembed.progress import counted
 from mirembed.provenance import file_digest
-from mirembed.registry import Registry, plugin_code
+from mirembed.registry import Registry
 from mirembed.store.files import read_json, write_json, writing
-from mirembed.store.rows import task_from_json, task_to_json
+from mirembed.store.rows import tags_of, task_from_json, task_to_json
 from mirembed.training.engine import make_engine
 from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.labels import TargetScale
 from mirembed.training.network import NetworkChoice
 from mirembed.training.weights import NetworkWeights, OutputLayer
 
-FORMAT = 4
+FORMAT = 5
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Model:
 
     Attributes
     ----------
-    task : Classification or Regression
+    task : Classification, Tags or Regression
     network : NetworkWeights, InputStatistics or NoFeatures
         The latter two stand in for the network of a baseline.
     normalization : Normalization
@@ -61,7 +62,7 @@ class Model:
     estimator : Estimator or None
         The fitted learner, for all other approaches.
     scale : TargetScale or None
-        None for classification.
+        For regression.
     features : FeaturesInfo
     recordings : sequence of str
         Those that its network was trained on.
@@ -69,6 +70,9 @@ class Model:
         Approach, plugins, seed, versions and command; once the model is saved or loaded, also its name and digest.
     kernel : Kernel or None
         The similarity whose Gram matrix the estimator takes; None if it takes embeddings.
+    constant_tags : ndarray [n_tags], int64, or None
+        What the model predicts for tags that all training tracks had (1) or none (0), which the estimator does not
+        know; -1 for the others. None: the estimator knows all, or the task has no tags.
     engine : {"auto", "numba", "torch"}
         The engine that computes embeddings. A loaded model uses the engine it was trained with, if that works here, so
         that its embeddings are the same to the bit.
@@ -85,6 +89,7 @@ class Model:
     recordings: Sequence[str] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     kernel: Kernel | None = None
+    constant_tags: NDArray[np.int64] | None = None
     engine: str = "torch"
 
     def embed(
@@ -125,59 +130,63 @@ class Model:
         Returns
         -------
         ndarray
-            Classification: ``[n_tracks]`` int64, class indices. Regression: ``[n_tracks, n_targets]`` float64,
-            original units.
+            Classification: ``[n_tracks]`` int64, class indices. Tags: ``[n_tracks, n_tags]`` int64, 0 or 1.
+            Regression: ``[n_tracks, n_targets]`` float64, original units.
 
         Raises
         ------
         PluginError
-            If the learner's estimator fails, or predicts anything but classes or finite values.
+            If the learner's estimator fails, or predicts anything but classes, tags or finite values.
         """
         if self.estimator is not None:
-            outputs = self._learner_outputs(self.estimator, embeddings)
+            X = self._estimator_inputs(embeddings)
+            outputs = predictions(self.estimator, self._estimator_name(), self.task, X, self.constant_tags)
         else:
-            assert self.head is not None  # noqa: S101
-            outputs = self.head(embeddings)
+            outputs = self._head_outputs(embeddings)
             if isinstance(self.task, Classification):
                 outputs = outputs.argmax(axis=1)
-        if isinstance(self.task, Classification):
+            elif isinstance(self.task, Tags):
+                outputs = outputs > 0
+        if not isinstance(self.task, Regression):
             return np.asarray(outputs, np.int64)
         assert self.scale is not None  # noqa: S101
         return self.scale.unscale(outputs)
 
+    def scores(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the scores that rank tracks by each tag: ndarray ``[n_tracks, n_tags]``; larger is more likely.
+
+        For the approach ``nn``, these are the logits. For the others, see `mirembed.models.outputs.tag_scores`.
+
+        Parameters
+        ----------
+        embeddings : ndarray [n_tracks, units]
+
+        Raises
+        ------
+        TypeError
+            If the task is not `Tags`.
+        PluginError
+            If the learner's estimator fails, or returns anything but finite values.
+        """
+        if not isinstance(self.task, Tags):
+            raise TypeError(f"scores are of tags, and the task is {self.task!r}")
+        if self.estimator is None:
+            return self._head_outputs(embeddings).astype(np.float64)
+        X = self._estimator_inputs(embeddings)
+        return tag_scores(self.estimator, self._estimator_name(), self.task, X, self.constant_tags)
+
     def use(self, learner: FittedLearner, *, notes: bool = True) -> None:
         """Predict with a learner from now on."""
-        self.estimator, self.kernel = learner.estimator, learner.kernel
+        self.estimator, self.kernel, self.constant_tags = learner.estimator, learner.kernel, learner.constant
         self.provenance = {**self.provenance, "notes": learner.notes if notes else []}
 
-    def _learner_outputs(self, estimator: Estimator, embeddings: NDArray[np.float32]) -> NDArray[Any]:
-        n, shape, wanted = len(embeddings), embeddings.shape[:1], "finite values"
-        if isinstance(self.task, Classification):
-            wanted = f"class indices from 0 to {len(self.task.classes) - 1}"
-        else:
-            shape = (n, len(self.task.targets))
-        if n == 0:  # scikit-learn refuses an empty array
-            return np.zeros(shape)
-        name = self._estimator_name()
-        X = embeddings if self.kernel is None else self.kernel.gram(embeddings)
-        with plugin_code(f"{name} fails to predict {counted(n, 'track')}"):
-            outputs = np.asarray(estimator.predict(X))
-        if outputs.shape != shape or outputs.dtype.kind not in "iuf":
-            raise PluginError(
-                f"{name} predicted an array of shape {outputs.shape} and type {outputs.dtype}; "
-                f"expected {wanted} in the shape {shape}"
-            )
-        if isinstance(self.task, Classification):
-            wrong = ~np.isin(outputs, range(len(self.task.classes)))
-        else:
-            wrong = ~np.isfinite(outputs)
-        if wrong.any():
-            first = tuple(np.argwhere(wrong)[0].tolist())
-            raise PluginError(
-                f"{name} predicted {outputs[first]} for track {first[0]} "
-                f"({counted(int(wrong.sum()), 'such value')} in total); expected {wanted}"
-            )
-        return outputs
+    def _head_outputs(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        assert self.head is not None  # noqa: S101
+        return self.head(embeddings)
+
+    def _estimator_inputs(self, embeddings: NDArray[np.float32]) -> NDArray[Any]:
+        """Return what the estimator takes: embeddings, or their similarities to the training tracks."""
+        return embeddings if self.kernel is None or not len(embeddings) else self.kernel.gram(embeddings)
 
     def _estimator_name(self) -> str:
         name = type(self.estimator).__name__
@@ -278,6 +287,7 @@ class Model:
             recordings=tuple(manifest["recordings"]),
             provenance=provenance,
             kernel=kernel,
+            constant_tags=arrays.get("tags.constant"),
             engine="auto" if fused and form.deltas else "torch",
         )
 
@@ -289,6 +299,7 @@ class Model:
             "normalization": vars(self.normalization),
             "scale": {} if self.scale is None else vars(self.scale),
             "kernel": {} if self.kernel is None else {"embeddings": self.kernel.embeddings},
+            "tags": {} if self.constant_tags is None else {"constant": self.constant_tags},
         }
         return {
             f"{part}.{name}": np.asarray(array, order="C")
@@ -384,10 +395,14 @@ def _identity(folder: Path) -> dict[str, str]:
 def named_predictions(task: Task, outputs: NDArray[Any]) -> list[dict[str, Any]]:
     """Turn the result of `Model.predict` into one mapping per track, from ``label`` or target names to values.
 
+    The label of tags is the list of those that are predicted.
+
     >>> named_predictions(Classification(("jazz", "rock")), np.array([1, 0]))
     [{'label': 'rock'}, {'label': 'jazz'}]
     """
     if isinstance(task, Classification):
         return [{"label": task.classes[index]} for index in outputs]
+    if isinstance(task, Tags):
+        return [{"label": tags_of(row, task)} for row in outputs]
     names = [target.name for target in task.targets]
     return [dict(zip(names, row, strict=True)) for row in outputs.tolist()]

@@ -12,7 +12,7 @@ from mirembed.compare.paired_tests import PairedTest, best_of, corrected, n_test
 from mirembed.config.approaches import Method
 from mirembed.differences import made_with
 from mirembed.errors import MirembedError, StoreWriteError
-from mirembed.hookspecs import Classification
+from mirembed.hookspecs import Regression
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.registry import Registry
 from mirembed.reports.curves import curves_section
@@ -36,6 +36,7 @@ from mirembed.statistics.metrics import metric_named
 from mirembed.store import Store
 from mirembed.store.files import writing
 from mirembed.store.recordings import durations
+from mirembed.store.rows import task_to_json
 
 _GENERATOR = '<meta name="generator" content="mirembed">'
 
@@ -166,7 +167,7 @@ def _dataset_table(runs: Sequence[RunRecord], *, named: bool = False) -> Table:
     rows, records = [], []
     for run in runs:
         task, configuration = run.task, run.configuration
-        labels = task.classes if isinstance(task, Classification) else [target.name for target in task.targets]
+        labels = [target.name for target in task.targets] if isinstance(task, Regression) else task.classes
         hours = _hours(run)
         record = {
             **({"run": run.folder.name} if named else {}),
@@ -174,7 +175,7 @@ def _dataset_table(runs: Sequence[RunRecord], *, named: bool = False) -> Table:
             "tracks": configuration["n_tracks"],
             "excluded": len(configuration["excluded"]),
             "hours": hours,
-            "task": "classification" if isinstance(task, Classification) else "regression",
+            "task": task_to_json(task)["kind"],
             "n_labels": len(labels),
             "labels": ", ".join(labels),
             "folds": run.describe_folds(),

@@ -15,7 +15,7 @@ import numpy as np
 
 from mirembed.compare.paired_tests import PairedTest, best_of, corrected, n_tested, p_text, paired_tests
 from mirembed.config.approaches import Method, columns
-from mirembed.hookspecs import Classification, Regression
+from mirembed.hookspecs import Classification, Regression, Tags
 from mirembed.progress import counted
 from mirembed.reports import style
 from mirembed.reports.page import Cell, Section, Table
@@ -103,10 +103,12 @@ def significance_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section
 
 
 def predictions_section(run: RunRecord) -> Section:
-    """Return the confusion matrix of each method except chance; for regression, scatter plots of one method."""
+    """Return the confusion matrix of each method except chance; for targets, scatter plots of one method."""
     if isinstance(run.task, Regression):
         method = main_method(run)
         return Section("Predictions", figures=[] if method is None else _scatter_figures(run, run.task, method))
+    if isinstance(run.task, Tags):
+        return Section("Predictions")
     with style.styled():
         confusions = [_confusion(run, run.task, method) for method in _shown_methods(run)]
     figures, tables = [figure for figure, _ in confusions], [table for _, table in confusions]

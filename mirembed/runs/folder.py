@@ -50,7 +50,7 @@ from mirembed.store.files import (
     writing,
 )
 
-FORMAT = 3
+FORMAT = 4
 """Version of a run's files."""
 
 MANIFEST, FOLDS, CURVES, SCORES, NOTES = "manifest.json", "folds.parquet", "curves.parquet", "scores.json", "notes.json"

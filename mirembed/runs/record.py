@@ -39,7 +39,7 @@ class RunRecord:
     ----------
     folder : pathlib.Path
     manifest : mapping
-    task : Classification or Regression
+    task : Classification, Tags or Regression
     methods : tuple of Method
     tests : list of (int, int, str)
         Seed, fold and id for each time that a track is tested, sorted.

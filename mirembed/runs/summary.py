@@ -95,7 +95,7 @@ def describe_chance(task: Task, value: float) -> str:
     """Return the line that says what guessing would score."""
     if isinstance(task, Classification):
         return f"Majority-class accuracy: {value:.3f}"
-    return f"Chance: {headline(task).label} = 0"
+    return f"Chance: {headline(task).label} = {value:g}"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 ========================  ==================================================================================
 ``folds.parquet``         seed, id, fold: one row for each time that a track is tested
 ``predictions.parquet``   method, approach, learner, network, features, seed, fold, id; then label and prediction
-                          of classes, or each target's name and ``predicted_`` with the name
+                          of classes or tags, and ``score_`` with each tag's name; or each target's name and
+                          ``predicted_`` with the name
 ``checkpoints.parquet``   the same with the column epoch after fold
 ``curves.parquet``        approach, network, features, seed, fold, epoch, loss
 ``embeddings/``           approach, network, features, seed, fold, epoch, id, in_sample (whether the network trained on
@@ -24,7 +25,9 @@ from numpy.typing import NDArray
 
 from mirembed.config.approaches import Method
 from mirembed.datasets.splits import Fold
-from mirembed.hookspecs import Classification, Task
+from mirembed.hookspecs import Classification, Tags, Task
+from mirembed.store.rows import label_type, tags_of
+from mirembed.store.tracks import tag_array
 
 KEYS = ("seed", "fold", "id")
 """What identifies a test of a track."""
@@ -36,6 +39,10 @@ PREDICTED = "predicted_"
 """Before a target's name: the column of its predictions."""
 
 
+SCORE = "score_"
+"""Before a tag's name: the column of the scores that rank tracks by it."""
+
+
 def folds_table(ids: Sequence[str], folds: Mapping[int, Sequence[Fold]]) -> pa.Table:
     """Make the table of the folds of every seed."""
     tests = [(seed, fold, row) for seed, of_seed in folds.items() for fold in of_seed for row in fold.test]
@@ -43,17 +50,28 @@ def folds_table(ids: Sequence[str], folds: Mapping[int, Sequence[Fold]]) -> pa.T
 
 
 def predictions_table(
-    task: Task, method: Method, seed: int, fold: int, ids: Sequence[str], truth: NDArray[Any], predicted: NDArray[Any]
+    task: Task,
+    method: Method,
+    seed: int,
+    fold: int,
+    ids: Sequence[str],
+    truth: NDArray[Any],
+    predicted: NDArray[Any],
+    scores: NDArray[np.float64] | None = None,
 ) -> pa.Table:
     """Make the table of what a method predicts for the test tracks of a fold.
 
     Parameters
     ----------
-    task : Classification or Regression
+    task : Classification, Tags or Regression
     method : Method
     seed, fold : int
     ids : sequence of str, of the test tracks
-    truth, predicted : ndarray [n_test] of class indices, or [n_test, n_targets] in original units
+    truth, predicted : ndarray
+        Class indices ``[n_test]``, tags ``[n_test, n_tags]`` of 0 and 1, or targets ``[n_test, n_targets]`` in original
+        units.
+    scores : ndarray [n_test, n_tags], or None
+        Of tags: see `mirembed.models.model.Model.scores`.
     """
     n = len(ids)
     columns: dict[str, Any] = {
@@ -69,6 +87,11 @@ def predictions_table(
     if isinstance(task, Classification):
         for name, indices in (("label", truth), ("prediction", predicted)):
             columns[name] = [task.classes[int(index)] for index in indices]
+    elif isinstance(task, Tags):
+        for name, tags in (("label", truth), ("prediction", predicted)):
+            columns[name] = pa.array([tags_of(row, task) for row in tags], label_type(task))
+        if scores is not None:
+            columns |= {SCORE + tag: scores[:, position] for position, tag in enumerate(task.classes)}
     else:
         for position, target in enumerate(task.targets):
             columns[target.name] = truth[:, position]
@@ -140,7 +163,9 @@ class Predictions:
     seeds, folds : ndarray [n_rows], int64
     ids : ndarray [n_rows], str
     truth, predicted : ndarray [n_rows, n_targets]
-        In original units; class indices ``[n_rows, 1]``.
+        In original units; class indices ``[n_rows, 1]``; tags ``[n_rows, n_tags]`` of 0 and 1.
+    scores : ndarray [n_rows, n_tags], float64, or None
+        The scores that rank tracks by each tag; larger is more likely.
     """
 
     seeds: NDArray[np.int64]
@@ -148,6 +173,7 @@ class Predictions:
     ids: NDArray[np.str_]
     truth: NDArray[Any]
     predicted: NDArray[Any]
+    scores: NDArray[np.float64] | None = None
 
     @classmethod
     def from_table(cls, table: pa.Table, task: Task) -> Predictions:
@@ -156,11 +182,16 @@ class Predictions:
         Columns go through lists: with pyarrow's own conversion to arrays, pandas would be imported.
         """
         columns = {name: table[name].to_pylist() for name in table.column_names}
+        scores = None
         if isinstance(task, Classification):
             index = {name: number for number, name in enumerate(task.classes)}
             truth, predicted = (
                 np.array([[index[name]] for name in columns[column]]) for column in ("label", "prediction")
             )
+        elif isinstance(task, Tags):
+            truth, predicted = (tag_array(task, columns[column]) for column in ("label", "prediction"))
+            if all(SCORE + tag in columns for tag in task.classes):
+                scores = np.column_stack([np.array(columns[SCORE + tag], np.float64) for tag in task.classes])
         else:
             types = {field.name: field.type.to_pandas_dtype() for field in table.schema}
             truth, predicted = (
@@ -168,7 +199,7 @@ class Predictions:
                 for names in zip(*((target.name, PREDICTED + target.name) for target in task.targets), strict=True)
             )
         seeds, folds = (np.array(columns[name], np.int64) for name in ("seed", "fold"))
-        return cls(seeds, folds, np.array(columns["id"], str), truth, predicted)
+        return cls(seeds, folds, np.array(columns["id"], str), truth, predicted, scores)
 
     @classmethod
     def by_columns(cls, table: pa.Table, task: Task, *columns: str) -> dict[tuple[Any, ...], Predictions]:
@@ -186,7 +217,9 @@ class Predictions:
 
     def take(self, rows: NDArray[Any]) -> Predictions:
         """Return some rows, by number or mask."""
-        return Predictions(*(getattr(self, field.name)[rows] for field in fields(self)))
+        arrays: list[Any] = [getattr(self, field.name) for field in fields(self)]
+        taken: list[Any] = [None if array is None else array[rows] for array in arrays]
+        return Predictions(*taken)
 
     def sorted(self) -> Predictions:
         """Return the rows sorted by seed, fold and id."""

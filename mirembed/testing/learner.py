@@ -34,7 +34,7 @@ class Problem:
     ----------
     given : str
         Its description in messages.
-    task : Classification or Regression
+    task : Classification, Tags or Regression
     X : ndarray [n, UNITS], float32
     y : ndarray [n] int64 class indices, or [n, n_targets] float64 from 0 to 1
     """

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from mirembed.config import defaults
 from mirembed.errors import EvaluationError, SpecError, StoreError
-from mirembed.hookspecs import Similarity
+from mirembed.hookspecs import Classification, Similarity, Tags, Task
 from mirembed.store.files import writing
 from mirembed.store.frame_file import reading_ahead
 from mirembed.training.engine import make_engine
@@ -42,18 +42,18 @@ class TrainingData:
     frames : ndarray [total_frames, values]
     starts, lengths : ndarray [n_tracks]
         First row and number of frames of each training track.
-    label_vectors : ndarray [n_tracks, n_classes or n_targets], float32
-        One-hot, or targets scaled to [0, 1].
-    classes : ndarray [n_tracks], int64, or None
-        Class indices; None for regression.
+    task : Classification, Tags or Regression
+        Decides the loss of the baselines ``nn`` and ``fl``.
+    label_vectors : ndarray [n_tracks, n_classes, n_tags or n_targets], float32
+        One-hot, 0 or 1 for each tag, or targets scaled to [0, 1].
     normalization : Normalization
     """
 
     frames: NDArray[np.float32]
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
+    task: Task
     label_vectors: NDArray[np.float32]
-    classes: NDArray[np.int64] | None
     normalization: Normalization
 
 
@@ -140,6 +140,25 @@ def classification_loss(logits: Tensor, classes: Tensor) -> Tensor:
     Tensor []
     """
     return functional.cross_entropy(logits, classes, reduction="sum")
+
+
+def tags_loss(logits: Tensor, tags: Tensor) -> Tensor:
+    """Return the binary cross-entropy of a batch, summed over tracks and tags.
+
+    It is ``-sum_ij (tags_ij log p_ij + (1 - tags_ij) log(1 - p_ij))`` where ``p`` is the sigmoid of the logits.
+
+    Parameters
+    ----------
+    logits : Tensor [n, n_tags]
+        Outputs before the sigmoid.
+    tags : Tensor [n, n_tags]
+        0 or 1.
+
+    Returns
+    -------
+    Tensor []
+    """
+    return functional.binary_cross_entropy_with_logits(logits, tags, reduction="sum")
 
 
 def regression_loss(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -251,16 +270,16 @@ def _batch_loss(
 ) -> Callable[[Tensor, NDArray[np.int64]], Tensor]:
     """Return the loss as a function of ``embeddings [batch, units]`` of the training tracks ``rows [batch]``."""
     label_vectors = to_device(data.label_vectors, device)
-    classes = None if data.classes is None else to_device(data.classes, device)
+    classes = to_device(data.label_vectors.argmax(axis=1), device) if isinstance(data.task, Classification) else None
 
     def loss(embeddings: Tensor, rows: NDArray[np.int64]) -> Tensor:
         if similarity is not None:
             return similarity_loss(similarity(embeddings), (label_similarity or similarity)(label_vectors[rows]))
         assert head is not None  # noqa: S101
         outputs = head(embeddings)  # [batch, n_outputs]
-        if classes is None:
-            return regression_loss(outputs, label_vectors[rows])
-        return classification_loss(outputs, classes[rows])
+        if classes is not None:
+            return classification_loss(outputs, classes[rows])
+        return (tags_loss if isinstance(data.task, Tags) else regression_loss)(outputs, label_vectors[rows])
 
     return loss
 
