@@ -26,8 +26,8 @@ def shrunk_folds(
 ) -> tuple[list[Fold], list[str]]:
     """Keep a share of each fold's training tracks; test parts stay as they are.
 
-    A larger share contains every smaller one. Classes keep their proportions, up to one track each, and so do tracks with the same rarest tag. Which tracks are
-    kept depends on the fold and the seed only.
+    A larger share contains every smaller one. Classes keep their proportions, up to one track each, and so do tracks
+    with the same rarest tag. Which tracks are kept depends on the fold and the seed only.
 
     Parameters
     ----------
