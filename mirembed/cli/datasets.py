@@ -76,7 +76,7 @@ def check(
             listing,
             folder,
             card=card_of(registry, name),
-            schemes=official_splits(registry, name),
+            schemes={**official_splits(registry, name), **listing.schemes},
             cache=place.root / "cache" / f"checks-{slug(str(name))}.parquet",
             jobs=options.jobs_or_cores(jobs),
             progress=progress,

@@ -48,7 +48,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="stratified (default for classes), random (default for regression), grouped, or official folds.",
+            help="stratified (default for classes), random (default for regression), grouped, official folds, or a "
+            "table with the columns id and fold.",
         ),
     ] = None,
     splits: Annotated[
@@ -64,6 +65,14 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="METHOD", help="Method that the others are compared with. Default: the first that is trained."
+        ),
+    ] = None,
+    train_size: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SHARE",
+            callback=options.shares,
+            help="Train on this share of each fold's training tracks; 0.25|0.5|1 or repeatable, a run for each.",
         ),
     ] = None,
     features: options.Features = None,

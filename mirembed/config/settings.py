@@ -18,6 +18,9 @@ from mirembed.specs import Spec, near_names
 Normalize: TypeAlias = Literal["training", "dataset"]
 """Which tracks the means and deviations of the normalization come from."""
 
+FOLDS_FILES = (".csv", ".tsv", ".parquet")
+"""Endings of tables with folds."""
+
 _RESERVED_NAMES = ("report", "manifest.json", "experiment.toml")
 """Other entries in the folder of an experiment."""
 
@@ -66,13 +69,16 @@ class Settings:
     seed : tuple of int
         Each draws its own folds, weights and excerpts.
     folds : str or None
-        ``random``, ``stratified``, ``grouped``, or official splits of the dataset; the default depends on the task.
+        ``random``, ``stratified``, ``grouped``, official splits of the dataset, or a table with the fold of each track
+        (see `is_folds_file`); the default depends on the task.
     cv : int or None
         Number of folds.
     splits : int or None
         Number of repeated random splits, instead of cross-validation.
     test_size : float or None
         Fraction of the tracks (with ``grouped``, of the groups) that each random split tests.
+    train_size : tuple of float
+        Shares of each fold's training tracks, an evaluation each; all of them if empty.
     metric : str or None
         The headline metric, for tables, curves, tests and what is selected; the default depends on the task.
     select : tuple of str
@@ -119,6 +125,7 @@ class Settings:
     cv: int | None = None
     splits: int | None = None
     test_size: float | None = None
+    train_size: tuple[float, ...] = ()
     metric: str | None = None
     select: tuple[str, ...] = ()
     inner_cv: int = defaults.INNER_FOLDS
@@ -146,6 +153,10 @@ class Settings:
             if not getattr(self, name):
                 raise SpecError(f"{flag(name)} is empty: expected at least one")
             _refuse_repeats(flag(name), getattr(self, name))
+        for size in self.train_size:
+            if not 0 < size <= 1:
+                raise SpecError(f"--train-size is {size:g}: expected a share of the training tracks, such as 0.5")
+        _refuse_repeats("--train-size", self.train_size)
         choices = typing.get_args(Normalize)
         if self.normalize not in choices:
             raise SpecError(f"--normalize {self.normalize}: expected {' or '.join(choices)}")
@@ -274,6 +285,15 @@ class Settings:
             for name, value in content.items()
             if value not in (None, (), "")
         }
+
+
+def is_folds_file(folds: str | None) -> bool:
+    """Whether ``--folds`` names a table: its ending says so.
+
+    >>> is_folds_file("artists.csv"), is_folds_file("stratified")
+    (True, False)
+    """
+    return folds is not None and folds.lower().endswith(FOLDS_FILES)
 
 
 def key(name: str) -> str:

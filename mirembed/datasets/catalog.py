@@ -97,6 +97,7 @@ class Description:
             }
         texts["Parameters"] = self.parameters
         folds = [f"--folds {name}: {counted(count, 'split')}" for name, count in self.schemes.items()]
+        folds += [f"--folds {name}: its lists come with the audio" for name in (card.folds if card else ())]
         texts["Official folds"] = "\n".join(folds)
         if self.faults:
             listed = "\n".join(f"{track}: {reason}" for track, reason in self.faults.items())

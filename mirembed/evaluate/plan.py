@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from mirembed.config import Method, Settings, defaults
 from mirembed.config.approaches import by_training
 from mirembed.config.comparisons import Comparisons
+from mirembed.config.settings import is_folds_file
+from mirembed.datasets.folds_file import FoldsFile, own_folds, read_folds_file
 from mirembed.datasets.splits import (
     Fold,
     Scheme,
@@ -22,6 +25,7 @@ from mirembed.datasets.splits import (
     make_splits,
     official_folds,
 )
+from mirembed.datasets.train_size import shrunk_folds
 from mirembed.errors import SpecError
 from mirembed.evaluate.fold import FoldTraining, SavedEmbeddings
 from mirembed.fit.candidates import Candidate, Selection, draw_inner_folds, inner_scheme, plan_candidates
@@ -35,7 +39,7 @@ from mirembed.models.learners import check_learners
 from mirembed.progress import counted
 from mirembed.provenance import content_digest, environment
 from mirembed.registry import Registry
-from mirembed.runs.folder import RunFolder
+from mirembed.runs.folder import FOLDS_FILE_FOLDER, RunFolder
 from mirembed.runs.scores import fold_scores
 from mirembed.runs.summary import Sizes, describe_folds
 from mirembed.runs.tables import Predictions
@@ -50,7 +54,6 @@ Folds: TypeAlias = Mapping[int, Sequence[Fold]]
 
 _RECORDED = (
     "metric",
-    "folds",
     "cv",
     "splits",
     "test_size",
@@ -92,6 +95,8 @@ class PlannedRun:
         What is compared inside the folds, by method.
     inner : mapping of (int, int) to ndarray
         The inner folds of each seed and fold, see `mirembed.fit.candidates.Selection`; empty if nothing is chosen.
+    folds_file : FoldsFile or None
+        The table that gives the folds.
     """
 
     name: str
@@ -105,10 +110,11 @@ class PlannedRun:
     plugin_files: Mapping[str, bytes] = field(default_factory=dict)
     candidates: Mapping[str, tuple[Candidate, ...]] = field(default_factory=dict)
     inner: Mapping[tuple[int, int], NDArray[np.int64]] = field(default_factory=dict)
+    folds_file: FoldsFile | None = None
 
     @property
     def official(self) -> bool:
-        """Whether the folds are official splits of the dataset, the same for every seed."""
+        """Whether the folds are official splits of the dataset, or those of a table: the same for every seed."""
         return self.settings.cv is None and self.settings.splits is None
 
     @property
@@ -120,6 +126,28 @@ class PlannedRun:
     def all_methods(self) -> tuple[Method, ...]:
         """The methods with everything that may be chosen for them."""
         return tuple(one.method for some in self.candidates.values() for one in some) or self.methods
+
+    @property
+    def folds_name(self) -> str:
+        """The scheme, the name of official splits, or that of the table of folds."""
+        return str(self.settings.folds) if self.folds_file is None else self.folds_file.name
+
+    @property
+    def train_size(self) -> float:
+        """The share of each fold's training tracks that is trained on."""
+        return self.settings.train_size[0] if self.settings.train_size else 1.0
+
+    def stored_settings(self, folder: str = "") -> Settings:
+        """Return the settings that repeat the run from its own files.
+
+        Parameters
+        ----------
+        folder : str
+            From the experiment file to the folder of the run, with a slash at the end.
+        """
+        if self.folds_file is None:
+            return self.settings
+        return replace(self.settings, folds=f"{folder}{FOLDS_FILE_FOLDER}/{self.folds_file.name}")
 
     @cached_property
     def sizes(self) -> Sizes:
@@ -142,11 +170,12 @@ class PlannedRun:
         """Describe dataset, folds and epochs in one line."""
         settings = self.settings
         folds = describe_folds(
-            str(settings.folds),
+            self.folds_name,
             cv=settings.cv,
             splits=settings.splits,
             n_official=self.n_folds if self.official else None,
             n_seeds=len(settings.seed),
+            train_size=self.train_size,
         )
         trains = any(method.approach.trains for method in self.methods)
         epochs = f", {counted(settings.epochs, 'epoch')}" if trains else ""
@@ -178,6 +207,8 @@ class PlannedRun:
                 spec: {**one, "frames": tracks.frames_digests[spec], "backends": tracks.backends[spec]}
                 for spec, one in described["features"].items()
             },
+            "folds": self.folds_name,
+            "train_size": self.train_size,
             **{name: getattr(settings, name) for name in _RECORDED},
             "comparisons": self.comparisons.to_json(),
             "seeds": list(settings.seed),
@@ -196,7 +227,10 @@ class PlannedRun:
         """Of the folds of all seeds, which a plugin may decide, with their inner folds."""
         return content_digest(
             [
-                [[[fold.train.tolist(), fold.test.tolist()] for fold in folds] for folds in self.folds.values()],
+                [
+                    [[fold.train.tolist(), fold.test.tolist(), *_listed(fold.inner)] for fold in folds]
+                    for folds in self.folds.values()
+                ],
                 *([[inner.tolist() for inner in self.inner.values()]] if self.inner else []),
             ]
         )
@@ -297,7 +331,7 @@ def plan_run(
     ------
     SpecError
         If the settings of the splits, of what is chosen or of the comparisons are wrong, or the task does not have
-        the metric.
+        the metric; or a table of folds does not fit the tracks.
     PluginError
         If a plugin rejects a value to choose from, or a learner cannot learn the task.
     EvaluationError
@@ -307,14 +341,15 @@ def plan_run(
     """
     settings = replace(settings, metric=headline(tracks.task, settings.metric).name)
     settings = choose_splits(settings, tracks.task, official or {})
-    folds, notes = draw_folds(settings, tracks, official or {})
+    file = read_folds_file(Path(str(settings.folds))) if is_folds_file(settings.folds) else None
+    folds, notes = draw_folds(settings, tracks, official or {}, file)
     saved = saved or {}
     overlaps = [network.overlap_warning(tracks, method) for method, network in saved.items()]
     notes += [warning for warning in overlaps if warning is not None]
     methods = with_saved(settings.methods, saved)
     Comparisons.of(methods, settings.against, settings.primary)  # an unknown method is reported before any training
     files = registry.files([plugins, tracks.info.plugin])
-    planned = PlannedRun(name, settings, methods, tracks, plugins, folds, notes, saved, files)
+    planned = PlannedRun(name, settings, methods, tracks, plugins, folds, notes, saved, files, folds_file=file)
     if settings.select:
         candidates = plan_candidates(settings, methods, registry, describe_settings(settings, plugins))
         planned = replace(planned, candidates=candidates, inner=_inner_folds(settings, tracks, folds))
@@ -341,6 +376,11 @@ def _inner_folds(settings: Settings, tracks: Tracks, folds: Folds) -> dict[tuple
     }
 
 
+def _listed(inner: NDArray[np.int64] | None) -> list[list[int]]:
+    """Return the inner folds of the training tracks in a list, which is empty if there are none."""
+    return [] if inner is None else [inner.tolist()]
+
+
 def tracks_digest(tracks: Tracks) -> str:
     """Return a digest of tracks, labels and recordings, whatever their features: what two runs must share."""
     labels = np.asarray(tracks.labels).tolist()
@@ -364,12 +404,11 @@ def choose_splits(settings: Settings, task: Task, official: Mapping[str, Sequenc
     if scheme is None and splits is not None:
         scheme = "random"
     scheme = choose_scheme(scheme, task, official)
-    if scheme in official:
+    if scheme in official or is_folds_file(scheme):
+        what = "official splits" if scheme in official else "folds of a table"
         for flag, number in (("cv", cv), ("splits", splits)):
             if number is not None:
-                raise SpecError(
-                    f"--{flag} {number} and --folds {scheme}: the number of official splits is fixed; omit --{flag}"
-                )
+                raise SpecError(f"--{flag} {number} and --folds {scheme}: the number of {what} is fixed; omit --{flag}")
         return replace(settings, folds=scheme)
     if splits is None:
         return replace(settings, folds=scheme, cv=defaults.N_FOLDS if cv is None else cv)
@@ -377,11 +416,15 @@ def choose_splits(settings: Settings, task: Task, official: Mapping[str, Sequenc
 
 
 @interruptible()
-def draw_folds(settings: Settings, tracks: Tracks, official: Mapping[str, Sequence[Split]]) -> tuple[Folds, list[str]]:
+def draw_folds(
+    settings: Settings, tracks: Tracks, official: Mapping[str, Sequence[Split]], file: FoldsFile | None = None
+) -> tuple[Folds, list[str]]:
     """Draw the folds of every seed, as `choose_splits` says; return them, and each note about them once.
 
     Raises
     ------
+    SpecError
+        If the table ``file`` of the folds does not fit the tracks.
     EvaluationError
         If the tracks cannot be split this way.
     """
@@ -396,10 +439,16 @@ def draw_folds(settings: Settings, tracks: Tracks, official: Mapping[str, Sequen
             made = make_splits(
                 task, labels, scheme=scheme, n_splits=n_splits, test_size=test_size, seed=seed, groups=groups
             )
+        elif file is not None:
+            made = own_folds(task, labels, file, tracks.ids, {*tracks.excluded, *tracks.lacking})
         else:
             made = official_folds(task, labels, official[scheme], tracks.ids)
         folds[seed] = made[0]
         notes |= dict.fromkeys(made[1])
+        for size in settings.train_size:
+            whole_groups = tracks.group_codes if scheme == "grouped" else None
+            folds[seed], more = shrunk_folds(task, labels, made[0], size, seed=seed, groups=whole_groups)
+            notes |= dict.fromkeys(more)
     return folds, [*notes, *_warnings(tracks, folds[settings.seed[0]])]
 
 

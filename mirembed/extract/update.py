@@ -137,6 +137,7 @@ def extract(
             _check_folder(before, info, stored, listing.tracks, moved, prune, confirm)
         tracks = _refresh(stored, listing.tracks, recordings, moved, prune, summary)
         _write(dataset, before, info, stored, tracks)
+        dataset.write_schemes(listing.schemes)
         wanted = [Features.of(part, store) for part in parts]
         before_ids = {track.id for track in stored} | set(moved.values())
         earlier = [one for one in dataset.failures() if one.features in info.features.values()]  # not replaced ones

@@ -88,7 +88,7 @@ class RunRecord:
 
     @property
     def official(self) -> bool:
-        """Whether the folds are official splits, the same for every seed."""
+        """Whether the folds are official splits, or those of a table: the same for every seed."""
         return self.configuration["cv"] is None and not self.repeated
 
     @property
@@ -115,6 +115,11 @@ class RunRecord:
         return float(self.configuration["n_train"])
 
     @property
+    def train_size(self) -> float:
+        """The share of each fold's training tracks that was trained on."""
+        return float(self.configuration["train_size"])
+
+    @property
     def sizes(self) -> Sizes:
         """How many tracks the folds train on and test."""
         return Sizes(*(self.configuration[name] for name in ("n_tracks", "n_used", "n_train", "n_test")))
@@ -124,7 +129,9 @@ class RunRecord:
         n_official = self.n_parts // self.n_seeds if self.official else None
         cv, splits = self.configuration["cv"], self.configuration["splits"]
         scheme = self.configuration["folds"]
-        return describe_folds(scheme, cv=cv, splits=splits, n_official=n_official, n_seeds=self.n_seeds)
+        return describe_folds(
+            scheme, cv=cv, splits=splits, n_official=n_official, n_seeds=self.n_seeds, train_size=self.train_size
+        )
 
     @property
     def headline(self) -> str:
