@@ -110,8 +110,8 @@ def _training_data(task: Task, rows: NDArray[np.int64]) -> TrainingData:
         frames=frames,
         starts=places.starts[rows],
         lengths=places.lengths[rows],
+        task=problem.task,
         label_vectors=problem.label_vectors[rows],
-        classes=None if problem.classes is None else problem.classes[rows],
         normalization=Normalization.fit(places.take(rows).moments()),
     )
 

@@ -31,6 +31,7 @@ from benchmarks.problem import (
     synthetic_frames,
 )
 from benchmarks.speed import NAIVE, evaluate_naively
+from mirembed import Classification
 from mirembed.datasets.splits import Fold
 from mirembed.store.frame_file import FrameFile
 from mirembed.training.labels import one_hot
@@ -150,8 +151,8 @@ def _problem(frames: FrameFile, n_tracks: int, arguments: Namespace) -> Problem:
     rows = np.arange(n_tracks)
     return Problem(
         frames=frames.take(rows),
+        task=Classification(tuple(map(str, range(N_CLASSES)))),
         label_vectors=one_hot(classes, N_CLASSES),
-        classes=classes,
         folds=[Fold(index, rows, rows[:0]) for index in range(arguments.jobs)],
         approach=arguments.approach,
         epochs=arguments.epochs,

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed import Classification, workers
+from mirembed import Classification, Task, workers
 from mirembed.config import defaults
 from mirembed.datasets.splits import Fold, default_scheme, make_folds
 from mirembed.errors import MirembedError
@@ -24,7 +24,7 @@ from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, RecordingRow, Store, StoredTrack
 from mirembed.store.frame_file import FrameFile, each_run
 from mirembed.store.tracks import Tracks, open_tracks
-from mirembed.training.labels import TargetScale, one_hot
+from mirembed.training.labels import label_vectors, scale_for
 
 N_CLASSES = 10
 N_BANDS = 40
@@ -48,10 +48,9 @@ class Problem:
     Attributes
     ----------
     frames : FrameFile
-    label_vectors : ndarray [n_tracks, n_classes or n_targets], float32
-        One-hot, or targets scaled to [0, 1].
-    classes : ndarray [n_tracks], int64, or None
-        Class indices; None for regression.
+    label_vectors : ndarray [n_tracks, n_classes, n_tags or n_targets], float32
+        One-hot, 0 or 1 for each tag, or targets scaled to [0, 1].
+    task : Classification, Tags or Regression
     folds : list of Fold
     approach : {"rbf-sl", "fl"}
     epochs, batch, seed : int
@@ -59,7 +58,7 @@ class Problem:
 
     frames: FrameFile
     label_vectors: NDArray[np.float32]
-    classes: NDArray[np.int64] | None
+    task: Task
     folds: list[Fold]
     approach: str
     epochs: int
@@ -69,7 +68,7 @@ class Problem:
     @property
     def labels(self) -> NDArray[Any]:
         """The labels that the SVMs learn: classes ``[n_tracks]``, or scaled targets ``[n_tracks, n_targets]``."""
-        return self.label_vectors if self.classes is None else self.classes
+        return self.label_vectors.argmax(axis=1) if isinstance(self.task, Classification) else self.label_vectors
 
     def tracks(self) -> list[NDArray[np.float32]]:
         """Return the frames of every track in memory."""
@@ -112,12 +111,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def make_problem(tracks: Tracks, arguments: Namespace, epochs: int) -> Problem:
     """Draw the folds that ``mirembed evaluate`` draws."""
     task = tracks.task
-    if isinstance(task, Classification):
-        labels: NDArray[Any] = tracks.label_array
-        label_vectors = one_hot(labels, len(task.classes))
-    else:
-        labels = np.asarray(tracks.labels)
-        label_vectors = TargetScale.fit(task, labels).scale(labels).astype(np.float32)
+    labels = tracks.label_array
     folds, _ = make_folds(
         task,
         labels,
@@ -128,8 +122,8 @@ def make_problem(tracks: Tracks, arguments: Namespace, epochs: int) -> Problem:
     )
     return Problem(
         frames=tracks.frames[defaults.FEATURES],
-        label_vectors=label_vectors,
-        classes=labels if isinstance(task, Classification) else None,
+        task=task,
+        label_vectors=label_vectors(task, labels, scale_for(task, labels)),
         folds=folds,
         approach=arguments.approach,
         epochs=epochs,

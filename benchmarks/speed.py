@@ -23,6 +23,7 @@ from benchmarks import naive
 from benchmarks.engine import embed_on_cores, evaluate_command, run_command, train_folds
 from benchmarks.machine import describe, sgemm_rates
 from benchmarks.problem import Problem, add_arguments, make_problem, opened_store, positive, run
+from mirembed import Classification
 from mirembed.datasets.splits import Fold
 from mirembed.store import Store
 from mirembed.store.tracks import Tracks
@@ -98,7 +99,9 @@ def measure_evaluate(problem: Problem, store: Store, tracks: Tracks, arguments: 
         words = evaluate_command(store, tracks, problem, jobs=arguments.jobs, engine=engine, every=every)
         seconds, printed = run_command(words)
         scores = json.loads(printed)["approaches"][problem.approach]
-        return Turn(seconds, f"score {scores['accuracy' if problem.classes is not None else 'r']['mean']:.3f}")
+        return Turn(
+            seconds, f"score {scores['accuracy' if isinstance(problem.task, Classification) else 'r']['mean']:.3f}"
+        )
 
     epochs = range(1, problem.epochs + 1)
     scored = sum(epoch == problem.epochs or (every > 0 and epoch % every == 0) for epoch in epochs)
@@ -148,7 +151,7 @@ def _train_naively(problem: Problem, tracks: Sequence[Tensor], fold: Fold) -> It
         [tracks[row] for row in fold.train],
         torch.from_numpy(problem.label_vectors[fold.train]),
         approach=problem.approach,
-        classification=problem.classes is not None,
+        classification=isinstance(problem.task, Classification),
         epochs=problem.epochs,
         batch=problem.batch,
         seed=problem.seed + fold.index,

@@ -26,11 +26,13 @@ from mirembed.hookspecs import (
     Regression,
     Similarity,
     Split,
+    Tags,
     Target,
     Task,
     Track,
     hookimpl,
 )
+from mirembed.interruption import uninterruptible
 from mirembed.progress import counted
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ __all__ = [
     "SamplesAudio",
     "Similarity",
     "Split",
+    "Tags",
     "Target",
     "Task",
     "Track",
@@ -69,6 +72,7 @@ __all__ = [
     "hookimpl",
     "is_audio",
     "require_folder",
+    "uninterruptible",
 ]
 __version__ = "0.1.0"
 

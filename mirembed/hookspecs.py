@@ -17,8 +17,8 @@ The factory (``Laplacian``) is called only when its name is used. Users set its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -89,6 +89,8 @@ class Regression:
 
 Task: TypeAlias = Classification | Tags | Regression
 
+Label: TypeAlias = str | frozenset[str] | tuple[float, ...]
+
 
 @dataclass(frozen=True)
 class Track:
@@ -101,16 +103,35 @@ class Track:
         own number. Never an absolute path.
     path : pathlib.Path
         The audio file.
-    label : str or tuple of float
-        A class of the task, or one value per target, in the dataset's own units.
+    label : str, frozenset of str or tuple of float
+        A class of the task; its tags, which may be none; or one value per target, in the dataset's own units.
     group : str or None
         Tracks of the same group, usually an artist, are kept on the same side of a grouped split.
     """
 
     id: str
     path: Path
-    label: str | tuple[float, ...]
+    label: str | frozenset[str] | tuple[float, ...]
     group: str | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """One fold of an official scheme.
+
+    Attributes
+    ----------
+    train, test : frozenset of str
+        The ids of its training tracks and of its test tracks.
+    inner : tuple of frozenset of str
+        The test parts of its inner folds, on which ``--select`` makes its choices; a validation part is a single one.
+        Their tracks belong to ``train``, too; an inner fold trains on the others. Empty if choices are made on inner
+        folds that mirembed draws.
+    """
+
+    train: frozenset[str]
+    test: frozenset[str]
+    inner: tuple[frozenset[str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,18 +140,21 @@ class Listing:
 
     Attributes
     ----------
-    task : Classification or Regression
+    task : Classification, Tags or Regression
     tracks : sequence of Track
     absent : int
         The number of annotated tracks whose audio is missing. It is reported, and is not an error.
     notes : sequence of str
         Anything else the user should know, one line each.
+    schemes : mapping of str to sequence of Split
+        By their names for ``--folds``: official folds whose lists come with the audio. The store keeps them.
     """
 
     task: Task
     tracks: Sequence[Track]
     absent: int = 0
     notes: Sequence[str] = ()
+    schemes: Mapping[str, Sequence[Split]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -175,6 +199,8 @@ class Card:
         The sampling rate of all files in Hz, or None if they differ.
     seconds : (float, float) or None
         The durations of the shortest and the longest track in an intact copy.
+    folds : tuple of str
+        The names of the official folds whose lists come with the audio; see `Listing`.
     """
 
     title: str
@@ -187,14 +213,7 @@ class Card:
     archives: tuple[Archive, ...] = ()
     rate: int | None = None
     seconds: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class Split:
-    """One fold of an official scheme: the ids of its training tracks and of its test tracks."""
-
-    train: frozenset[str]
-    test: frozenset[str]
+    folds: tuple[str, ...] = ()
 
 
 class Dataset(Protocol):
@@ -207,7 +226,8 @@ class Dataset(Protocol):
     ``card``
         A `Card`.
     ``schemes()``
-        A mapping of names, for ``--folds``, to official folds: a sequence of `Split`.
+        A mapping of names, for ``--folds``, to official folds: a sequence of `Split`. It is called without an audio
+        folder; folds whose lists come with the audio are in the `Listing`.
     ``known_faults()``
         A mapping of track ids to the published reasons for excluding them with ``--exclude known-faults``.
     """
@@ -385,8 +405,13 @@ class Estimator(Protocol):
 class Learner(Protocol):
     """Builds the scikit-learn estimator that predicts labels from embeddings.
 
-    One more member is optional:
+    Two more members are optional:
 
+    ``takes_groups`` : bool
+        Whether `Estimator.fit` also receives ``groups``, an int64 array ``[n_train]``, by keyword. Tracks with the same
+        number are of the same group, usually an artist; a track without a group has a number of its own. A learner
+        that selects parameters by inner cross-validation can so keep groups apart, as scikit-learn's ``GridSearchCV``
+        does with ``GroupKFold``.
     ``kernel_similarity``
         The spec of a registered similarity to use as the estimator's kernel, such as ``polynomial:d=3``, or None. If
         there is one, the estimator receives float64 Gram matrices instead of embeddings: `Estimator.fit` the
@@ -398,8 +423,13 @@ class Learner(Protocol):
     def estimator(self, task: Task) -> Estimator:
         """Return a new, unfitted estimator for ``task``.
 
-        For a classification, ``y`` is an int64 array ``[n]`` of indices into ``task.classes``; for a regression, a
-        float64 array ``[n, n_targets]`` of targets scaled to [0, 1].
+        For classes, ``y`` is an int64 array ``[n]`` of indices into ``task.classes``. For tags, it is an int64 array
+        ``[n, n_tags]`` of 0 and 1; ``task.classes`` has only the tags that some training tracks have and others lack,
+        as nothing can be learned about the rest. For a regression, it is a float64 array ``[n, n_targets]`` of targets
+        scaled to [0, 1].
+
+        Tags are ranked by the estimator's ``decision_function``, or else by its ``predict_proba``, or else by its
+        predictions.
         """
 
 

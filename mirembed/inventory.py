@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mirembed.errors import MirembedError, StoreError
-from mirembed.hookspecs import Classification
+from mirembed.hookspecs import Regression
+from mirembed.interruption import interruptible
 from mirembed.models.saved import MANIFEST, ModelSummary, is_network_of, list_models, model_faults, summarize_model
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.runs.folder import RunFolder, list_runs
@@ -23,7 +24,7 @@ from mirembed.store import DatasetStore, FeatureShards, Store, StoredEmbeddings
 from mirembed.store.features import INFO, check_digest, row_groups
 from mirembed.store.files import TEMPORARY, Fault, being_written, is_held, read_table, size_of, unreadable
 from mirembed.store.recordings import durations
-from mirembed.store.rows import frames_digest
+from mirembed.store.rows import classes_of, frames_digest
 
 _Facts: TypeAlias = Mapping[str, tuple[float, str]]
 """Seconds and backend of each recording of stored features."""
@@ -142,6 +143,7 @@ class Contents:
     bytes: int
 
 
+@interruptible()
 def contents(store: Store) -> Contents:
     """List the contents of a store; whatever cannot be read is listed as damaged."""
     used: set[str] = set()
@@ -280,11 +282,19 @@ def verify(store: Store, progress: Progress = NO_PROGRESS) -> list[Fault]:
     having: dict[str, set[str] | None] = {}
     for shards in features:
         recordings: set[str] = set()
-        found = [*_features_faults(shards, recordings)]
+        with interruptible():
+            found = [*_features_faults(shards, recordings)]
         having[shards.name] = None if found else recordings
         faults += found
         done += len(shards.shards())
         progress.update(done)
+    return [*faults, *_other_faults(store, having)]
+
+
+@interruptible()
+def _other_faults(store: Store, having: Mapping[str, set[str] | None]) -> list[Fault]:
+    """Return the faults of everything but features; see `_dataset_faults`."""
+    faults: list[Fault] = []
     for folder in _folders(store.root / "datasets"):
         faults += _dataset_faults(DatasetStore(folder), having)
     for stored in all_embeddings(store):
@@ -372,8 +382,8 @@ def _dataset_faults(dataset: DatasetStore, having: Mapping[str, Collection[str] 
         return
     if twice := [track for track, count in Counter(track.id for track in tracks).items() if count > 1]:
         yield Fault(str(path), f"contains {twice[0]!r} twice", repeat)
-    if isinstance(info.task, Classification) and not is_held(dataset.folder):
-        unknown = {str(track.label) for track in tracks} - set(info.task.classes)
+    if not isinstance(info.task, Regression) and not is_held(dataset.folder):
+        unknown = frozenset[str]().union(*(classes_of(track.label) for track in tracks)) - set(info.task.classes)
         if unknown:
             yield Fault(str(path), f"has the label {min(unknown)!r}, which is not one of the dataset's classes", repeat)
     features = [having[name] for name in info.features.values() if name in having]

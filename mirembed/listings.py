@@ -7,7 +7,7 @@ functions below. Each yields the violations that it finds, and relies on the fun
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from numbers import Real
@@ -15,13 +15,14 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from mirembed.errors import DatasetError, MirembedError, PluginError
-from mirembed.hookspecs import Classification, Listing, Regression, Target, Task, Track
+from mirembed.hookspecs import Classification, Listing, Regression, Split, Tags, Target, Task, Track
+from mirembed.progress import counted
 
 RESERVED_COLUMNS = frozenset(
     {
         *("id", "recording", "group", "path", "file_size", "file_mtime_ns", "listed", "audio_hash", "duration", "rate"),
         *("backend", "n_frames", "frames_digest", "frames", "shard", "row", "vector", "features", "network"),
-        *("label", "prediction", "approach", "seed", "fold", "epoch", "loss"),
+        *("label", "known", "prediction", "approach", "seed", "fold", "epoch", "loss"),
         *("model", "in_sample", "embedding", "learner", "method", "score"),
     }
 )
@@ -71,7 +72,7 @@ def check_listing(listing: Any, plugin: str) -> None:
         DatasetError: "check --audio and its annotations, or report it to that plugin's authors",
         PluginError: "report it to that plugin's authors",
     }
-    checks = (types, counts, task, presence, ids, labels, groups, paths)
+    checks = (types, counts, task, presence, ids, labels, groups, paths, schemes)
     for violation in chain.from_iterable(check(listing) for check in checks):
         raise violation.error(f"{plugin} {violation.what}; {advice[violation.error]}")
 
@@ -109,13 +110,16 @@ def presence(listing: Listing) -> Iterator[Violation]:
 
 
 def task(listing: Listing) -> Iterator[Violation]:
-    """Check that the task has distinct classes, or targets with distinct, free names and increasing ranges."""
+    """Check that the task has distinct classes or tags, or targets with distinct, free names and increasing ranges."""
     cause = "a list instead of a tuple, a missing comma in (name,), or a duplicated name"
     found: Any = listing.task
     if isinstance(found, Classification):
         kind, names = "classes", found.classes
+    elif isinstance(found, Tags):
+        kind, names = "tags", found.classes
     elif not isinstance(found, Regression):
-        yield Violation(f"has the task {found!r}, expected Classification(...) or Regression(...)", cause)
+        what = f"has the task {found!r}, expected Classification(...), Tags(...) or Regression(...)"
+        yield Violation(what, cause)
         return
     elif not isinstance(found.targets, Sequence) or not found.targets or not _all_targets(found.targets):
         yield Violation(f"has the targets {found.targets!r}, expected a tuple of mirembed.Target", cause)
@@ -125,6 +129,8 @@ def task(listing: Listing) -> Iterator[Violation]:
     if isinstance(names, str) or not isinstance(names, Sequence):
         yield Violation(f"has the {kind} {names!r}, expected a tuple of names", cause)
         return
+    if kind == "tags" and not names:
+        yield Violation("has no tags, expected a tuple with at least one", cause, error=DatasetError)
     seen: set[str] = set()
     for name in names:
         if not is_text(name):
@@ -167,10 +173,10 @@ def ids(listing: Listing) -> Iterator[Violation]:
 
 
 def labels(listing: Listing) -> Iterator[Violation]:
-    """Check that each label is one of the classes, or has a finite value within the range of each target."""
+    """Check that each label is a class, a frozenset of tags, or finite values within the ranges of the targets."""
     cause = (
         "a track without a label in the table: leave it out and count it in the notes; "
-        "or another spelling of a class, or a range that is too narrow"
+        "or another spelling of a class or tag, tags in a list, or a range that is too narrow"
     )
     for track in listing.tracks:
         if expected := _expected_label(track.label, listing.task):
@@ -184,6 +190,11 @@ def _expected_label(label: Any, task: Task) -> str:
         if isinstance(label, str) and label in task.classes:
             return ""
         return f"expected one of the classes {', '.join(task.classes)}"
+    if isinstance(task, Tags):
+        if not isinstance(label, frozenset):
+            return "expected a frozenset of tags"
+        unknown = sorted(label - set(task.classes), key=str)
+        return f"where {unknown[0]!r} is not one of the task's {counted(len(task.classes), 'tag')}" if unknown else ""
     if isinstance(label, str) or not isinstance(label, Sequence) or len(label) != len(task.targets):
         names = ", ".join(target.name for target in task.targets)
         return f"expected a tuple with a value for each target ({names})"
@@ -203,6 +214,48 @@ def groups(listing: Listing) -> Iterator[Violation]:
         if track.group is not None and not is_text(track.group):
             what = f"gives {track.id!r} the group {track.group!r}, {expected}"
             yield Violation(what, cause, f"the file {track.path}", DatasetError)
+
+
+def schemes(listing: Listing) -> Iterator[Violation]:
+    """Check that official folds are sequences of `Split` with each id on one side only."""
+    found: Any = listing.schemes
+    if not isinstance(found, Mapping):
+        yield Violation(f"returns schemes={found!r}, expected a mapping of names to sequences of Split", "a list")
+        return
+    for name, splits in found.items():
+        yield from scheme(name, splits)
+
+
+def scheme(name: Any, splits: Any) -> Iterator[Violation]:
+    """Check that official folds have a name and are a sequence of `Split` with each id on one side only."""
+    given = f"the folds {name!r}"
+    if not is_text(name) or isinstance(splits, str) or not isinstance(splits, Sequence) or not splits:
+        what = f"has {splits!r}, expected a sequence of Split"
+        yield Violation(what, "a single Split: put it in a list", given)
+        return
+    for number, split in enumerate(splits):
+        if fault := _split_fault(split):
+            cause = "train and test tables with different spellings of ids, or with tracks in common"
+            yield Violation(f"has a split that {fault}", cause, f"{given}, split {number}")
+
+
+def _split_fault(split: Any) -> str:
+    if not isinstance(split, Split):
+        return f"is {split!r}, expected a Split"
+    for side in ("train", "test"):
+        found = getattr(split, side)
+        if not isinstance(found, frozenset) or not found or not all(map(is_text, found)):
+            return f"has {side}={found!r}, expected a non-empty frozenset of ids"
+    if shared := sorted(split.train & split.test):
+        return f"has {counted(len(shared), 'id')} in both train and test, such as {shared[0]!r}"
+    inner: Any = split.inner
+    if not isinstance(inner, tuple) or not all(isinstance(tested, frozenset) and tested for tested in inner):
+        return f"has inner={inner!r}, expected a tuple of non-empty frozensets of ids"
+    if outside := sorted(frozenset().union(*inner) - split.train):
+        return f"has {outside[0]!r} in an inner fold and not in train"
+    if sum(map(len, inner)) > len(frozenset().union(*inner)):
+        return "tests an id in two inner folds"
+    return ""
 
 
 def paths(listing: Listing) -> Iterator[Violation]:

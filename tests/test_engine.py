@@ -24,6 +24,7 @@ from small_networks import network as plugin
 from small_networks import seeded
 from small_store import evaluate, experiment, noise_with_peak, open_tracks, workers_run, write_classes
 
+from mirembed import Classification, Regression, Target
 from mirembed.errors import EvaluationError, SpecError
 from mirembed.evaluate.experiment import plan_experiment
 from mirembed.fit import fit
@@ -274,7 +275,9 @@ def data() -> TrainingData:
     starts = np.cumsum(lengths) - lengths
     frames = np.concatenate(tracks)
     normalization = Normalization.fit(Moments.of(frames, starts, lengths))
-    return TrainingData(frames, starts, lengths, one_hot(classes, 3), classes, normalization)
+    return TrainingData(
+        frames, starts, lengths, Classification(("low", "middle", "high")), one_hot(classes, 3), normalization
+    )
 
 
 def weights(trained: Trained) -> torch.Tensor:
@@ -325,7 +328,9 @@ def test_frames_in_a_file_give_the_same_numbers_and_do_not_stay_in_memory(tmp_pa
     for source in (frames, np.memmap(tmp_path / "frames.f32", np.float32, "r", shape=shape)):
         before = memory_of_files()
         normalization = Normalization.fit(Moments.of(source, starts, lengths))
-        data = TrainingData(source, starts, lengths, labels, None, normalization)
+        data = TrainingData(
+            source, starts, lengths, Regression((Target("a"), Target("b"), Target("c"))), labels, normalization
+        )
         trained = train(data, plugin(), TrainingSettings(epochs=1, batch=8, engine=engine))
         embeddings = made(engine, network).embed_tracks(source, starts, lengths, normalization)
         results.append((weights(trained), torch.from_numpy(embeddings)))
@@ -570,12 +575,12 @@ def test_numbas_cache_notices_changes_of_the_vectors():
 
 def test_the_commands_record_their_engine(mirembed):
     write_classes(mirembed.folder / "store")
-    options = ("--store", "store", "--epochs", 1)
-    completed = mirembed("fit", *options, "--json", env={"NUMBA_DISABLE_JIT": "1"})
+    options, without_numba = ("--store", "store", "--epochs", 1), {"NUMBA_DISABLE_JIT": "1"}
+    completed = mirembed("fit", *options, "--json", env=without_numba, process=True)
     assert re.search("engine: torch.*NUMBA_DISABLE_JIT", completed.stderr)
     [model] = json.loads(completed.stdout)["models"]
     manifest = json.loads((mirembed.folder / model["model"] / "model.json").read_text())
     assert manifest["provenance"]["settings"]["engine"] == "torch"
-    refused = mirembed("evaluate", *options, "--cv", 3, "--engine", "numba", code=1, env={"NUMBA_DISABLE_JIT": "1"})
+    refused = mirembed("evaluate", *options, "--cv", 3, "--engine", "numba", code=1, env=without_numba, process=True)
     assert re.search("--engine numba.*NUMBA_DISABLE_JIT", refused.stderr)
     assert "--engine" in mirembed("fit", "--from", "x", "--engine", "torch", code=1).stderr

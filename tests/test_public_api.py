@@ -54,9 +54,10 @@ SamplesAudio
 Similarity
     __call__(self, x: Tensor) -> Tensor
 Split(train: frozenset[str], test: frozenset[str])
+Tags(classes: tuple[str, ...])
 Target(name: str, low: float | None = None, high: float | None = None)
-Task = Classification | Regression
-Track(id: str, path: Path, label: str | tuple[float, ...], group: str | None = None)
+Task = Classification | Tags | Regression
+Track(id: str, path: Path, label: str | frozenset[str] | tuple[float, ...], group: str | None = None)
 counted(number: int, thing: str) -> str
 essentia_algorithm(name: str, **parameters: object) -> Any
 essentia_error() -> str | None
@@ -64,6 +65,7 @@ find_audio(root: Path) -> AudioFiles
 hookimpl = HookimplMarker
 is_audio(path: Path) -> bool
 require_folder(root: Path) -> None
+uninterruptible() -> Iterator[None]
 """
 TESTING = """
 Check(promise: Promise, kind: Kind, plugin: str | Callable[..., Any], audio: AudioFolder | None = None)

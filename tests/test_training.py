@@ -16,7 +16,7 @@ from small_networks import network, seeded
 from small_networks import odd as odd_network
 from small_store import experiment, job, noise_with_peak, open_tracks, workers_run, write_classes
 
-from mirembed import Regression, Target
+from mirembed import Classification, Regression, Tags, Target
 from mirembed.errors import EvaluationError, PluginError, SpecError, StoreError
 from mirembed.fit import fit
 from mirembed.fit.job import fit_models
@@ -31,6 +31,8 @@ from mirembed.training.loop import train as train_network
 from mirembed.training.network import one_thread, seeded_head
 from mirembed.training.similarity import PluginSimilarity
 from mirembed_similarities.similarities import Cosine, Rbf
+
+THREE_CLASSES = Classification(("low", "middle", "high"))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def training_data(frames: list[np.ndarray], classes: np.ndarray) -> TrainingData
     starts = np.cumsum(lengths) - lengths
     together = np.concatenate(frames)
     normalization = Normalization.fit(Moments.of(together, starts, lengths))
-    return TrainingData(together, starts, lengths, one_hot(classes, 3), classes, normalization)
+    return TrainingData(together, starts, lengths, THREE_CLASSES, one_hot(classes, 3), normalization)
 
 
 @pytest.fixture(autouse=True)
@@ -101,8 +103,19 @@ def test_the_loss_of_a_regression_baseline_is_the_squared_error_of_its_output_la
     rows, embeddings = first_embeddings(data)
     weight, bias = (parameter.detach().numpy() for parameter in seeded_head(50, 2, (0, 0)).parameters())
     expected = ((embeddings @ weight.T + bias - targets[rows]) ** 2).sum() / 9
-    regression = replace(data, label_vectors=targets, classes=None)
+    regression = replace(data, label_vectors=targets, task=Regression((Target("valence"), Target("arousal"))))
     assert train(regression, settings(1)).losses == [pytest.approx(expected, rel=1e-5)]
+
+
+def test_the_loss_of_a_tags_baseline_is_the_binary_cross_entropy_of_its_output_layer(data):
+    rows, embeddings = first_embeddings(data)
+    weight, bias = (parameter.detach().numpy() for parameter in seeded_head(50, 3, (0, 0)).parameters())
+    tags = np.random.default_rng(0).integers(0, 2, (9, 3)).astype(np.float32)
+    tags[0] = 0
+    p = 1 / (1 + np.exp(-(embeddings @ weight.T + bias)))
+    expected = -(tags[rows] * np.log(p) + (1 - tags[rows]) * np.log(1 - p)).sum() / 9
+    tagged = replace(data, label_vectors=tags, task=Tags(("calm", "drums", "piano")))
+    assert train(tagged, settings(1)).losses == [pytest.approx(expected, rel=1e-5)]
 
 
 def test_the_loss_of_a_classification_baseline_is_the_cross_entropy_of_its_output_layer(data):
@@ -110,7 +123,7 @@ def test_the_loss_of_a_classification_baseline_is_the_cross_entropy_of_its_outpu
     weight, bias = (parameter.detach().numpy() for parameter in seeded_head(50, 3, (0, 0)).parameters())
     logits = embeddings @ weight.T + bias
     log_softmax = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    expected = -log_softmax[np.arange(9), data.classes[rows]].sum() / 9
+    expected = -log_softmax[np.arange(9), data.label_vectors.argmax(axis=1)[rows]].sum() / 9
     assert train(data, settings(1)).losses == [pytest.approx(expected, rel=1e-5)]
 
 

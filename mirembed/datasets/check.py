@@ -6,6 +6,7 @@ turn the measurements and the listing into findings.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections import Counter, defaultdict
@@ -28,11 +29,14 @@ from mirembed.datasets.duplicates import fingerprint, same_recordings
 from mirembed.datasets.splits import default_scheme, groups_on_both_sides, make_folds
 from mirembed.errors import AudioError, EvaluationError, MirembedError, StoreError, StoreWriteError
 from mirembed.extract.file_features import WORKER_KEPT
-from mirembed.hookspecs import Card, Classification, Features, Listing, Split, Track
+from mirembed.hookspecs import Card, Classification, Features, Listing, Regression, Split, Tags, Track
+from mirembed.interruption import interruptible
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store.files import read_table, write_table
+from mirembed.store.rows import classes_of
+from mirembed.store.tracks import tag_array
 
 SILENT = 0.5
 """A track is reported if at least this fraction of it is silent."""
@@ -169,14 +173,15 @@ def check(
     """
     measured = measure_files([track.path for track in listing.tracks], cache, jobs, progress)
     by_id = {track.id: measurement for track, measurement in zip(listing.tracks, measured, strict=True)}
-    found = [
-        *_missing(listing, card),
-        *_faulty(listing.tracks, by_id, card),
-        *_duplicates(listing, by_id),
-        *_unexpected(listing, audio),
-        *_imbalance(listing),
-        *_crossing_groups(listing, schemes),
-    ]
+    with interruptible():
+        found = [
+            *_missing(listing, card),
+            *_faulty(listing.tracks, by_id, card),
+            *_duplicates(listing, by_id),
+            *_unexpected(listing, audio),
+            *_imbalance(listing),
+            *_crossing_groups(listing, schemes),
+        ]
     return CheckResult(len(listing.tracks), tuple(sorted(found, key=lambda finding: finding.level)))
 
 
@@ -231,8 +236,8 @@ def _duplicates(listing: Listing, measured: Mapping[str, Measurement]) -> Iterat
 def _conflicts(listing: Listing, copies: Sequence[Track]) -> Iterator[Finding]:
     """Report labels that differ between copies of one recording."""
     ids = tuple(track.id for track in copies)
-    if isinstance(listing.task, Classification):
-        labels = sorted({str(track.label) for track in copies})
+    if not isinstance(listing.task, Regression):
+        labels = sorted({", ".join(sorted(classes_of(track.label))) or "no tag" for track in copies})
         if len(labels) > 1:
             yield Finding("conflicting labels", "error", ids, f"one recording, labeled {' and '.join(labels)}")
         return
@@ -258,11 +263,22 @@ def _unexpected(listing: Listing, audio: Path) -> Iterator[Finding]:
 
 
 def _imbalance(listing: Listing) -> Iterator[Finding]:
-    """Report classes of very different sizes."""
-    if not isinstance(listing.task, Classification):
+    """Report classes of very different sizes, tags that no track or every track has, and tracks without tags."""
+    task = listing.task
+    if isinstance(task, Regression):
         return
-    counts = Counter(dict.fromkeys(listing.task.classes, 0))
-    counts.update(str(track.label) for track in listing.tracks)
+    counts = Counter(dict.fromkeys(task.classes, 0))
+    counts.update(name for track in listing.tracks for name in classes_of(track.label))
+    if isinstance(task, Tags):
+        for tags, share in (
+            ([tag for tag in task.classes if not counts[tag]], "no track"),
+            ([tag for tag in task.classes if counts[tag] == len(listing.tracks)], "every track"),
+        ):
+            if tags:
+                yield Finding("imbalance", "warning", (), f"tags of {share}: {', '.join(tags)}")
+        if without := tuple(track.id for track in listing.tracks if not track.label):
+            yield Finding("no tags", "warning", without, f"{counted(len(without), 'track')} without a tag")
+        return
     (large, most), (small, least) = counts.most_common()[0], counts.most_common()[-1]
     if most > IMBALANCE * least:
         yield Finding("imbalance", "warning", (), f"{large!r} has {counted(most, 'track')}, {small!r} has {least}")
@@ -277,6 +293,8 @@ def _crossing_groups(listing: Listing, schemes: Mapping[str, Sequence[Split]]) -
     scheme = default_scheme(listing.task)
     if isinstance(listing.task, Classification):
         labels = np.array([listing.task.classes.index(str(track.label)) for track in listing.tracks])
+    elif isinstance(listing.task, Tags):
+        labels = tag_array(listing.task, [classes_of(track.label) for track in listing.tracks])
     else:
         labels = np.zeros(len(listing.tracks))
     try:
@@ -316,19 +334,20 @@ def measure_files(paths: Sequence[Path], cache: Path, jobs: int, progress: Progr
     missing = [path for name, path in by_name.items() if name not in done]
     progress.start("checking audio", len(missing))
     written_at, writable = time.monotonic(), True
+    # No limit on memory: all samples of a file are needed at once, however many there are.
+    limits = workers.Limits(default_timeout, kept=WORKER_KEPT)
     try:
-        # No limit on memory: all samples of a file are needed at once, however many there are.
-        limits = workers.Limits(default_timeout, kept=WORKER_KEPT)
-        for number, outcome in enumerate(workers.run(_measure, missing, jobs, limits=limits), 1):
-            if isinstance(outcome, workers.Crashed):
-                name = printable(missing[outcome.index])
-                done[name] = Measurement(name, *stamps[name], error=outcome.reason)
-            else:
-                done[outcome.result.path] = outcome.result
-            progress.update(number)
-            if writable and time.monotonic() - written_at > WRITE_SECONDS:
-                writable = _write_cache(cache, {**known, **done}, progress)
-                written_at = time.monotonic()
+        with contextlib.closing(workers.run(_measure, missing, jobs, limits=limits)) as outcomes:
+            for number, outcome in enumerate(outcomes, 1):
+                if isinstance(outcome, workers.Crashed):
+                    name = printable(missing[outcome.index])
+                    done[name] = Measurement(name, *stamps[name], error=outcome.reason)
+                else:
+                    done[outcome.result.path] = outcome.result
+                progress.update(number)
+                if writable and time.monotonic() - written_at > WRITE_SECONDS:
+                    writable = _write_cache(cache, {**known, **done}, progress)
+                    written_at = time.monotonic()
     finally:
         if missing and writable:
             _write_cache(cache, {**known, **done}, progress)

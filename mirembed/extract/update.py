@@ -15,13 +15,14 @@ from mirembed.extract.extraction import Extraction, Features, MaxFailures
 from mirembed.extract.file_features import ExtractOptions, FileToExtract
 from mirembed.extract.summary import Summary
 from mirembed.features.info import FeaturesInfo, FeaturesPart, resolve_features
-from mirembed.hookspecs import Classification, Listing, Task, Track
+from mirembed.hookspecs import Classification, Listing, Regression, Tags, Task, Track
+from mirembed.interruption import interruptible, raise_if_interrupted
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, DatasetStore, Failure, Store, StoredTrack
 from mirembed.store.recordings import KnownRecordings, absolute
-from mirembed.store.rows import label_names
+from mirembed.store.rows import classes_of, label_names
 
 PRUNE_FREELY = 0.1
 """Share of a dataset's tracks that ``--prune`` may remove without asking."""
@@ -136,6 +137,7 @@ def extract(
             _check_folder(before, info, stored, listing.tracks, moved, prune, confirm)
         tracks = _refresh(stored, listing.tracks, recordings, moved, prune, summary)
         _write(dataset, before, info, stored, tracks)
+        dataset.write_schemes(listing.schemes)
         wanted = [Features.of(part, store) for part in parts]
         before_ids = {track.id for track in stored} | set(moved.values())
         earlier = [one for one in dataset.failures() if one.features in info.features.values()]  # not replaced ones
@@ -168,6 +170,7 @@ def _recognize(
     found: dict[str, str] = {}
     unread = []
     for track in tracks:
+        raise_if_interrupted()
         stamp, old = file_stamp(track.path), before.get(track.id)
         if old is not None and old.recording is not None and (old.file_size, old.file_mtime_ns) == stamp:
             found[track.id] = old.recording
@@ -204,12 +207,19 @@ def _moved_tracks(
 
 def _check_labels(dataset: DatasetStore, before: DatasetInfo, info: DatasetInfo, stored: Sequence[StoredTrack]) -> None:
     """Refuse labels of another kind than those of the stored tracks."""
-    names, old = label_names(info.task), label_names(before.task)
+    names, old = _kind(info.task), _kind(before.task)
     if stored and names != old:
         raise StoreError(
-            f"{info.spec} now has the labels {', '.join(names)}, but the store {dataset.folder} has {', '.join(old)}; "
+            f"{info.spec} now has {names} as labels, but the store {dataset.folder} has {old}; "
             f"extract into another --store, or run `mirembed store rm dataset:{info.spec}`: nothing is decoded again"
         )
+
+
+def _kind(task: Task) -> str:
+    """Return what the labels of a task are, in words: a change of it takes other columns."""
+    if isinstance(task, Regression):
+        return f"the targets {', '.join(label_names(task))}"
+    return "tags" if isinstance(task, Tags) else "classes"
 
 
 def _check_folder(
@@ -234,6 +244,7 @@ def _check_folder(
         confirm(f"remove {len(gone)} of the {counted(len(stored), 'track')} of {info.spec} from the store")
 
 
+@interruptible()
 def _refresh(
     stored: Sequence[StoredTrack],
     listed: Sequence[Track],
@@ -277,27 +288,28 @@ def _write(
 ) -> None:
     """Write the dataset unless it is there as it should be."""
     unlisted = [track for track in tracks.values() if not track.listed]
-    info = replace(
-        info, n_unlisted=len(unlisted), task=_with_classes(info.task, [str(track.label) for track in unlisted])
-    )
+    names = frozenset[str]().union(*(classes_of(track.label) for track in unlisted))
+    info = replace(info, n_unlisted=len(unlisted), task=_with_classes(info.task, names))
     if info != before:
         # A process that is killed here leaves the old labels.
         old = before.task if before else info.task
-        dataset.write_info(
-            replace(info, task=_with_classes(info.task, old.classes)) if isinstance(old, Classification) else info
-        )
+        others = () if isinstance(old, Regression) else old.classes
+        dataset.write_info(replace(info, task=_with_classes(info.task, others)))
     if sorted(tracks.values(), key=lambda track: track.id) != list(stored) or not stored:
         dataset.write_tracks(tracks.values(), info)
     if info != before:
         dataset.write_info(info)
 
 
-def _with_classes(task: Task, others: Sequence[str]) -> Task:
-    if not isinstance(task, Classification):
+def _with_classes(task: Task, others: Collection[str]) -> Task:
+    """Return a task with further classes or tags."""
+    if isinstance(task, Regression):
         return task
-    return Classification((*task.classes, *sorted(set(others) - set(task.classes))))
+    kind = Classification if isinstance(task, Classification) else Tags
+    return kind((*task.classes, *sorted(set(others) - set(task.classes))))
 
 
+@interruptible()
 def _missing(
     failures_before: Sequence[Failure],
     tracks: Sequence[Track],

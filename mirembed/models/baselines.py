@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.hookspecs import Classification, Estimator, Task
+from mirembed.hookspecs import Estimator, Regression, Task
 from mirembed.store.frame_file import reading_ahead
 from mirembed.training.excerpts import Normalization, gather
 
@@ -118,9 +118,9 @@ class NoFeatures:
 
 
 def chance_estimator(task: Task) -> Estimator:
-    """Return an estimator that always predicts the most frequent class, or the mean of each target."""
+    """Return an estimator that always predicts the most frequent class, the majority for each tag, or mean targets."""
     from sklearn.dummy import DummyClassifier, DummyRegressor
 
     estimator: Estimator
-    estimator = DummyClassifier(strategy="most_frequent") if isinstance(task, Classification) else DummyRegressor()
+    estimator = DummyRegressor() if isinstance(task, Regression) else DummyClassifier(strategy="most_frequent")
     return estimator

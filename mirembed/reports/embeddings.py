@@ -9,23 +9,29 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import pyarrow as pa
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from mirembed.config.approaches import Method
 from mirembed.errors import EvaluationError, PluginError
-from mirembed.hookspecs import Classification
+from mirembed.hookspecs import Classification, Regression, Tags
 from mirembed.registry import Registry
 from mirembed.reports import style
 from mirembed.reports.page import Section
 from mirembed.runs.record import RunRecord
-from mirembed.runs.tables import TRAINED
+from mirembed.runs.tables import TRAINED, network_of, table_rows
 from mirembed.specs import Spec
 from mirembed.statistics.target_metrics import pearson_r
 from mirembed.store.files import read_table
 from mirembed.store.root import slug
-from mirembed.training.labels import TargetScale, one_hot, undeclared
+from mirembed.store.rows import tags_of
+from mirembed.training.labels import label_vectors, scale_for, undeclared
 
 _N_BINS = 10
+
+_MAPPED_TAGS = 6
+"""Maps are drawn of so many tags, the most frequent ones."""
 
 _MANY_TRACKS = 500
 """With more training or test tracks than this, pairs come from a random sample of this size."""
@@ -55,7 +61,9 @@ class FoldEmbeddings:
     in_sample : ndarray [n_tracks], bool
         Whether the network was trained on the track.
     vectors : ndarray [n_tracks, units], float32
-    labels : ndarray [n_tracks, 1], int64 class indices, or [n_tracks, n_targets], float64 in original units
+    labels : ndarray
+        Class indices ``[n_tracks, 1]``, int64; tags ``[n_tracks, n_tags]``, int64 0 or 1; or targets
+        ``[n_tracks, n_targets]``, float64 in original units.
     labeled : ndarray [n_tracks], bool
         Whether the run holds the track's label; if not, ``labels`` is 0.
     """
@@ -87,7 +95,7 @@ class SimilarityPairs:
 
 
 def embedding_sections(run: RunRecord, registry: Registry, map_label: str) -> list[Section]:
-    """Return the sections on similarities and maps; for regression, the maps are those of ``map_label``."""
+    """Return the sections on similarities and maps; for tags and targets, the maps are those of ``map_label``."""
     embeddings = read_embeddings(run)
     figures, problems = _similarity_figures(run, embeddings, registry)
     maps = _map_figures(run, embeddings, map_label)
@@ -123,22 +131,27 @@ def read_embeddings(run: RunRecord) -> list[FoldEmbeddings]:
     labels = dict(zip(first.ids.tolist(), first.truth, strict=True))
     read = []
     for method in run.first_methods:
-        if found := chosen.get((method.approach.name, method.network, method.features)):
+        if found := chosen.get(network_of(method)):
             rank, path = found
-            read.append(_read_embeddings(run, method.label, path, -rank[2], labels))
+            read.append(_read_embeddings(run, method, path, -rank[2], labels))
     return read
 
 
-def _read_embeddings(run: RunRecord, label: str, path: Path, epoch: int, labels: Mapping[str, Any]) -> FoldEmbeddings:
-    import pyarrow.compute as pc
-
+def _read_embeddings(
+    run: RunRecord, method: Method, path: Path, epoch: int, labels: Mapping[str, Any]
+) -> FoldEmbeddings:
     table = read_table(path)
-    table = table.filter(pc.equal(table["epoch"], epoch))
+    wanted = (*network_of(method), epoch)
+    table = table.filter(pa.array([found == wanted for found in table_rows(table, *TRAINED, "epoch")]))
     ids = table["id"].to_pylist()
-    unknown = np.zeros(1, np.int64) if isinstance(run.task, Classification) else np.zeros(len(run.task.targets))
+    unknown: NDArray[Any]
+    if isinstance(run.task, Regression):
+        unknown = np.zeros(len(run.task.targets))
+    else:
+        unknown = np.zeros(len(run.task.classes) if isinstance(run.task, Tags) else 1, np.int64)
     return FoldEmbeddings(
         approach=table["approach"][0].as_py(),
-        label=label,
+        label=method.label,
         fold=f"Seed {table['seed'][0]}, fold {table['fold'][0]}, epoch {epoch}",
         ids=ids,
         in_sample=np.array(table["in_sample"].to_pylist(), bool),
@@ -202,15 +215,14 @@ def similarity_pairs(
 
 def _label_vectors(run: RunRecord, embeddings: FoldEmbeddings) -> NDArray[np.floating[Any]]:
     """Return the label vectors ``[n_tracks, n]`` that the network was trained with."""
-    if isinstance(run.task, Classification):
-        return one_hot(embeddings.labels[:, 0], len(run.task.classes))
     training = embeddings.in_sample
     if undeclared(run.task) and not embeddings.labeled[training].all():
         raise EvaluationError(
             "the range of its labels is unknown: none is declared, and some training tracks are never tested, so that "
             "the run does not hold their labels"
         )
-    return TargetScale.fit(run.task, embeddings.labels[training]).scale(embeddings.labels)
+    labels = embeddings.labels[:, 0] if isinstance(run.task, Classification) else embeddings.labels
+    return label_vectors(run.task, labels, scale_for(run.task, embeddings.labels[training]))
 
 
 def _draw_similarities(embeddings: FoldEmbeddings, training: SimilarityPairs, test: SimilarityPairs) -> style.Figure:
@@ -273,13 +285,21 @@ def _draw_bins(
 
 
 def _map_figures(run: RunRecord, embeddings: Sequence[FoldEmbeddings], map_label: str) -> list[style.Figure]:
-    """Draw a map of each network by class; for regression, one for each target, of a single network."""
+    """Draw a map of each network by class; else one for each target, or the most frequent tags, of one network."""
     with style.styled():
         if isinstance(run.task, Classification):
             return [
                 _draw_map(one.label, f"Map of {one.label}", one, _by_class(one, run.task.classes)) for one in embeddings
             ]
         chosen = [one for one in embeddings if one.label == map_label] or list(embeddings)
+        if isinstance(run.task, Tags):
+            tags = run.task
+            return [
+                _draw_map(tags.classes[number], f"Map of {one.label}: {tags.classes[number]}", one, grouped)
+                for one in chosen[:1]
+                for number in np.argsort(-one.labels.sum(axis=0), kind="stable")[:_MAPPED_TAGS]
+                for grouped in [_by_tag(one, int(number), tags)]
+            ]
         return [
             _draw_map(target.name, f"Map of {one.label}: {target.name}", one, _by_target(one, column, target.name))
             for one in chosen[:1]
@@ -304,6 +324,13 @@ def _by_class(embeddings: FoldEmbeddings, classes: Sequence[str]) -> _Groups:
     labels = embeddings.labels[:, 0]
     looks = [(name, style.color(number), style.marker(number)) for number, name in enumerate(classes)]
     return looks, labels, [classes[label] for label in labels]
+
+
+def _by_tag(embeddings: FoldEmbeddings, number: int, task: Tags) -> _Groups:
+    """Group the tracks into those with a tag and those without it; their labels are all their tags."""
+    tag = task.classes[number]
+    looks = [(f"not {tag}", style.COLORS[4], style.marker(0)), (tag, style.COLORS[1], style.marker(1))]
+    return looks, embeddings.labels[:, number], [", ".join(tags_of(row, task)) or "no tag" for row in embeddings.labels]
 
 
 def _by_target(embeddings: FoldEmbeddings, column: int, target: str) -> _Groups:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.hookspecs import Classification, Regression, Tags, Task
+from mirembed.interruption import interruptible
 from mirembed.runs.tables import Predictions
 from mirembed.statistics.intervals import Interval, nadeau_bengio_interval, percentile_interval
 from mirembed.statistics.metrics import Metric, headline, metric_named, metrics_for
@@ -278,6 +279,7 @@ def _interval(content: Mapping[str, Any]) -> Interval:
     return Interval(*(None if content[key] is None else float(content[key]) for key in ("mean", "low", "high")))
 
 
+@interruptible()
 def score(
     predictions: Mapping[str, Predictions],
     task: Task,

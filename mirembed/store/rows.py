@@ -1,15 +1,15 @@
-"""The rows of the store: recordings with their frames, tracks, failures, and ``dataset.json``."""
+"""The rows of the store: recordings with their frames, tracks, failures, official folds, and ``dataset.json``."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mirembed.features.info import FeaturesPart
-from mirembed.hookspecs import Classification, Regression, Target, Task
+from mirembed.hookspecs import Classification, Label, Regression, Split, Tags, Target, Task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,8 +66,8 @@ class StoredTrack:
     id : str
     recording : str or None
         None until the file has been read.
-    label : str or tuple of float
-        The class, or one value per target in original units.
+    label : str, frozenset of str or tuple of float
+        The class, the tags, or one value per target in original units.
     group : str or None
     path : str
         The audio file, absolute.
@@ -79,7 +79,7 @@ class StoredTrack:
 
     id: str
     recording: str | None
-    label: str | tuple[float, ...]
+    label: Label
     group: str | None
     path: str
     file_size: int
@@ -121,7 +121,7 @@ class DatasetInfo:
         As given to ``--dataset``.
     plugin : mapping
         Name, distribution, version and parameters of the dataset plugin.
-    task : Classification or Regression
+    task : Classification, Tags or Regression
     audio : str
         The audio folder.
     n_listed, n_absent : int
@@ -150,6 +150,8 @@ def task_to_json(task: Task) -> dict[str, Any]:
     """
     if isinstance(task, Classification):
         return {"kind": "classification", "classes": list(task.classes)}
+    if isinstance(task, Tags):
+        return {"kind": "tags", "classes": list(task.classes)}
     return {"kind": "regression", "targets": [asdict(target) for target in task.targets]}
 
 
@@ -157,16 +159,81 @@ def task_from_json(content: Mapping[str, Any]) -> Task:
     """Read what `task_to_json` wrote."""
     if content["kind"] == "classification":
         return Classification(tuple(content["classes"]))
+    if content["kind"] == "tags":
+        return Tags(tuple(content["classes"]))
     return Regression(tuple(Target(**target) for target in content["targets"]))
 
 
 def label_names(task: Task) -> list[str]:
-    """Return the names of the label columns: ``label``, or the names of the targets.
+    """Return the names of the label columns: ``label`` of classes and of tags, or the names of the targets.
 
     >>> label_names(Regression((Target("valence"), Target("arousal"))))
     ['valence', 'arousal']
     """
-    return ["label"] if isinstance(task, Classification) else [target.name for target in task.targets]
+    return [target.name for target in task.targets] if isinstance(task, Regression) else ["label"]
+
+
+def label_type(task: Task) -> pa.DataType:
+    """Return the type of each of the label columns."""
+    import pyarrow as pa
+
+    if isinstance(task, Tags):
+        return pa.list_(pa.string())
+    return pa.string() if isinstance(task, Classification) else pa.float64()
+
+
+def in_order(tags: Collection[str], task: Tags) -> list[str]:
+    """Return the tags of a track in the order of the task, then those that the task lacks.
+
+    >>> in_order(frozenset({"piano", "calm"}), Tags(("calm", "drums", "piano")))
+    ['calm', 'piano']
+    """
+    return [tag for tag in task.classes if tag in tags] + sorted(set(tags) - set(task.classes))
+
+
+def tags_of(row: NDArray[Any], task: Tags) -> list[str]:
+    """Return the tags whose value in a row ``[n_tags]`` is not 0, in the order of the task."""
+    return [task.classes[number] for number in row.nonzero()[0]]
+
+
+def classes_of(label: Label) -> frozenset[str]:
+    """Return the class, or the tags, of a label; those of target values are none."""
+    if isinstance(label, str):
+        return frozenset({label})
+    return label if isinstance(label, frozenset) else frozenset()
+
+
+def schemes_table(schemes: Mapping[str, Sequence[Split]]) -> pa.Table:
+    """Return official folds as a table: one row for each track of each split."""
+    import pyarrow as pa
+
+    rows = [
+        {"scheme": scheme, "split": number, "id": track, "part": part, "inner": inner.get(track)}
+        for scheme, splits in schemes.items()
+        for number, split in enumerate(splits)
+        for inner in [{track: number for number, tested in enumerate(split.inner) for track in tested}]
+        for part, tracks in (("train", split.train), ("test", split.test))
+        for track in sorted(tracks)
+    ]
+    texts, numbers = dict.fromkeys(("scheme", "id", "part"), pa.string()), dict.fromkeys(("split", "inner"), pa.int64())
+    return pa.Table.from_pylist(rows, schema=pa.schema({**texts, **numbers}))
+
+
+def stored_schemes(table: pa.Table) -> dict[str, list[Split]]:
+    """Return the official folds of a table that `schemes_table` made."""
+    columns = (table[name].to_pylist() for name in ("scheme", "split", "id", "part", "inner"))
+    parts: dict[tuple[str, int], dict[str, set[str]]] = {}
+    inner_folds: dict[tuple[str, int], dict[int, set[str]]] = {}
+    for scheme, number, track, part, inner in zip(*columns, strict=True):
+        parts.setdefault((scheme, number), {"train": set(), "test": set()})[part].add(track)
+        if inner is not None:
+            inner_folds.setdefault((scheme, number), {}).setdefault(inner, set()).add(track)
+    schemes: dict[str, list[Split]] = {}
+    for key in sorted(parts):
+        tests = (frozenset(tracks) for _, tracks in sorted(inner_folds.get(key, {}).items()))
+        split = Split(frozenset(parts[key]["train"]), frozenset(parts[key]["test"]), tuple(tests))
+        schemes.setdefault(key[0], []).append(split)
+    return schemes
 
 
 def recordings_schema(part: FeaturesPart) -> pa.Schema:
@@ -212,12 +279,11 @@ def tracks_schema(task: Task) -> pa.Schema:
     """Return the schema of ``tracks.parquet``."""
     import pyarrow as pa
 
-    label = pa.string() if isinstance(task, Classification) else pa.float64()
     return pa.schema(
         [
             ("id", pa.string()),
             ("recording", pa.string()),
-            *((name, label) for name in label_names(task)),
+            *((name, label_type(task)) for name in label_names(task)),
             ("group", pa.string()),
             ("path", pa.string()),
             ("file_size", pa.int64()),
@@ -234,7 +300,10 @@ def tracks_table(tracks: Iterable[StoredTrack], task: Task) -> pa.Table:
     names = label_names(task)
     rows = []
     for track in sorted(tracks, key=lambda track: track.id):
-        values = (track.label,) if isinstance(track.label, str) else track.label
+        if isinstance(task, Tags):
+            values: tuple[Any, ...] = (in_order(classes_of(track.label), task),)
+        else:
+            values = (track.label,) if isinstance(track.label, str) else tuple(track.label)
         rows.append({**vars(track), **dict(zip(names, values, strict=True))})
     return pa.Table.from_pylist(rows, schema=tracks_schema(task))
 
@@ -242,8 +311,11 @@ def tracks_table(tracks: Iterable[StoredTrack], task: Task) -> pa.Table:
 def stored_tracks(table: pa.Table, task: Task) -> list[StoredTrack]:
     """Return the rows of a table that `tracks_table` made."""
     names = label_names(task)
+    if isinstance(task, Tags) and table.schema.field("label").type != label_type(task):
+        raise KeyError("label")
     tracks = []
     for row in table.to_pylist():
         values = tuple(row.pop(name) for name in names)
-        tracks.append(StoredTrack(label=values[0] if isinstance(task, Classification) else values, **row))
+        label = values if isinstance(task, Regression) else values[0]
+        tracks.append(StoredTrack(label=frozenset(label) if isinstance(task, Tags) else label, **row))
     return tracks

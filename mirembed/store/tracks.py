@@ -9,23 +9,28 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.errors import StoreError
 from mirembed.features.info import FeaturesInfo, FeaturesPart, common_length
-from mirembed.hookspecs import Classification, Task
-from mirembed.progress import NO_PROGRESS, Progress, counted
+from mirembed.hookspecs import Classification, Regression, Tags, Task
+from mirembed.progress import NO_PROGRESS, Progress, counted, first_names
 from mirembed.provenance import content_digest
 from mirembed.store.datasets import DatasetStore
 from mirembed.store.frame_file import FrameFile, delete_unused
 from mirembed.store.root import Store, slug
-from mirembed.store.rows import DatasetInfo, StoredTrack
+from mirembed.store.rows import DatasetInfo, StoredTrack, classes_of
+
+Labels: TypeAlias = list[str] | NDArray[Any]
+
+_NAMED_TAGS = 10
+"""Tags that a note names; it counts the others."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,12 @@ class Tracks:
     Attributes
     ----------
     info : DatasetInfo
-    task : Classification or Regression
-        Without classes that have no track.
+    task : Classification, Tags or Regression
+        Without classes and tags that no track has.
     ids : list of str
-    labels : list of str, or ndarray [n_tracks, n_targets], float64, original units
+    labels : list of str, or ndarray
+        Classes; or tags ``[n_tracks, n_tags]``, int64, 1 where the track has the tag and 0 elsewhere; or targets
+        ``[n_tracks, n_targets]``, float64, in original units.
     groups : list of str or None
     recordings : list of str
         Equal for tracks whose files have the same bytes.
@@ -56,6 +63,8 @@ class Tracks:
         Changes with any id, label, group or frame.
     excluded : mapping of str to str
         Ids of tracks that were left out on purpose, and why.
+    lacking : frozenset of str
+        Ids of the dataset's tracks that lack some of the features.
     notes : tuple of str
         Sentences for the user: which tracks of the dataset are missing, and which are no longer listed.
     """
@@ -63,7 +72,7 @@ class Tracks:
     info: DatasetInfo
     task: Task
     ids: list[str]
-    labels: list[str] | NDArray[np.float64]
+    labels: Labels
     groups: list[str | None]
     recordings: list[str]
     audio_hashes: list[str]
@@ -73,17 +82,25 @@ class Tracks:
     backends: dict[str, list[str]]
     digest: str
     excluded: Mapping[str, str] = field(default_factory=dict)
+    lacking: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
     @cached_property
     def label_array(self) -> NDArray[Any]:
-        """Class indices ``[n_tracks]``, int64, or targets ``[n_tracks, n_targets]``, float64, in original units."""
+        """Class indices ``[n_tracks]``, int64; tags ``[n_tracks, n_tags]``, int64 0 or 1; or targets as in `labels`."""
         if isinstance(self.task, Classification):
             return np.array([self.task.classes.index(label) for label in self.labels], np.int64)
         return np.asarray(self.labels)
 
+    @cached_property
+    def group_codes(self) -> NDArray[np.int64]:
+        """The number of the group of each track ``[n_tracks]``; a track without a group is a group of its own."""
+        numbers: dict[str | int, int] = {}
+        keys = [row if group is None else group for row, group in enumerate(self.groups)]
+        return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
+
     def without(self, excluded: Mapping[str, str]) -> Tracks:
-        """Return the tracks that ``excluded`` does not name, without classes that this empties.
+        """Return the tracks that ``excluded`` does not name, without classes and tags that this empties.
 
         Raises
         ------
@@ -94,10 +111,11 @@ class Tracks:
         if not rows:
             raise StoreError(f"all {len(self.ids)} tracks of {self.info.spec} are excluded")
         labels = self.labels[rows] if isinstance(self.labels, np.ndarray) else [self.labels[row] for row in rows]
+        task, labels = _without_empty_classes(self.task, labels)
         ids = [self.ids[row] for row in rows]
         return replace(
             self,
-            task=_without_empty_classes(self.task, labels),
+            task=task,
             ids=ids,
             labels=labels,
             groups=[self.groups[row] for row in rows],
@@ -139,7 +157,8 @@ def open_tracks(
     features : sequence of FeaturesInfo
         At least one.
     progress : Progress, optional
-        Gets notes about tracks that are missing or no longer listed, and classes without tracks.
+        Gets notes about tracks that are missing or no longer listed, classes and tags that no track has, tags that
+        every track has, and tracks without tags.
 
     Raises
     ------
@@ -155,13 +174,7 @@ def open_tracks(
     tracks = [track for track in stored if all(_has(track, one, known) for one in features)]
     if not tracks:
         raise StoreError(_why_none(store, dataset, info, having, features))
-    labels: list[str] | NDArray[np.float64]
-    if isinstance(info.task, Classification):
-        labels = [str(track.label) for track in tracks]
-        if empty := sorted(set(info.task.classes) - set(labels)):
-            progress.note(f"leaving out classes without tracks in the store: {', '.join(empty)}")
-    else:
-        labels = np.array([track.label for track in tracks], np.float64)
+    task, labels = _labels(info.task, tracks, progress)
     names = {store.features(part).name for one in features for part in one.parts}
     failed = {failure.id for failure in dataset.failures() if failure.features in names}
     notes = _missing_and_unlisted(info, tracks, failed, _command(info, features))
@@ -184,7 +197,7 @@ def open_tracks(
     }
     return Tracks(
         info=info,
-        task=_without_empty_classes(info.task, labels),
+        task=task,
         ids=ids,
         labels=labels,
         groups=groups,
@@ -198,6 +211,7 @@ def open_tracks(
             for one in features
         },
         digest=_digest([str(info.task), ids, groups, np.asarray(labels).tolist(), of_frames]),
+        lacking=frozenset(track.id for track in stored).difference(ids),
         notes=tuple(notes),
     )
 
@@ -247,11 +261,53 @@ def _command(info: DatasetInfo, features: Sequence[FeaturesInfo]) -> str:
     return f"`mirembed extract --dataset {info.spec}{flags}`"
 
 
-def _without_empty_classes(task: Task, labels: Sequence[str] | NDArray[np.float64]) -> Task:
-    if not isinstance(task, Classification):
-        return task
-    present = set(labels)
-    return Classification(tuple(name for name in task.classes if name in present))
+def _labels(task: Task, tracks: Sequence[StoredTrack], progress: Progress) -> tuple[Task, Labels]:
+    """Return the task and the labels of tracks without classes and tags that none has, and say what is left out."""
+    labels: Labels
+    if isinstance(task, Classification):
+        labels = [str(track.label) for track in tracks]
+    elif isinstance(task, Tags):
+        labels = tag_array(task, [classes_of(track.label) for track in tracks])
+    else:
+        labels = np.array([track.label for track in tracks], np.float64)
+    kept, labels = _without_empty_classes(task, labels)
+    if isinstance(task, Regression) or isinstance(kept, Regression):
+        return kept, labels
+    if empty := sorted(set(task.classes) - set(kept.classes)):
+        things = "classes without tracks" if isinstance(task, Classification) else "tags of no track"
+        shown = ", ".join(empty) if isinstance(task, Classification) else first_names(empty, _NAMED_TAGS)
+        progress.note(f"leaving out {things} in the store: {shown}")
+    if isinstance(kept, Tags) and isinstance(labels, np.ndarray):
+        if everywhere := [tag for tag, column in zip(kept.classes, labels.T, strict=True) if column.all()]:
+            progress.note(
+                f"tags of every track, about which nothing can be learned: {first_names(everywhere, _NAMED_TAGS)}"
+            )
+        if without := int((labels.sum(axis=1) == 0).sum()):
+            progress.note(f"{without} of {counted(len(labels), 'track')} without a tag")
+    return kept, labels
+
+
+def tag_array(task: Tags, labels: Sequence[Collection[str]]) -> NDArray[np.int64]:
+    """Return the tags of tracks as an array ``[n_tracks, n_tags]``: 1 where the track has the tag, 0 elsewhere.
+
+    >>> tag_array(Tags(("calm", "drums", "piano")), [{"piano", "calm"}, set()]).tolist()
+    [[1, 0, 1], [0, 0, 0]]
+    """
+    column = {tag: number for number, tag in enumerate(task.classes)}
+    array = np.zeros((len(labels), len(column)), np.int64)
+    for row, tags in enumerate(labels):
+        array[row, [column[tag] for tag in tags]] = 1
+    return array
+
+
+def _without_empty_classes(task: Task, labels: Labels) -> tuple[Task, Labels]:
+    if isinstance(task, Classification):
+        present = set(labels)
+        return Classification(tuple(name for name in task.classes if name in present)), labels
+    if isinstance(task, Tags) and isinstance(labels, np.ndarray):
+        used = np.flatnonzero(labels.any(axis=0))
+        return Tags(tuple(task.classes[number] for number in used)), labels[:, used]
+    return task, labels
 
 
 def _missing_and_unlisted(

@@ -1,4 +1,4 @@
-"""Label vectors: one-hot for classes, targets scaled to [0, 1] for regression."""
+"""Label vectors: one-hot for classes, 0 or 1 for each tag, targets scaled to [0, 1] for regression."""
 
 from __future__ import annotations
 
@@ -65,8 +65,41 @@ def one_hot(indices: NDArray[np.int64], n_classes: int) -> NDArray[np.float32]:
     return np.eye(n_classes, dtype=np.float32)[indices]
 
 
+def label_vectors(task: Task, labels: NDArray[Any], scale: TargetScale | None) -> NDArray[np.float32]:
+    """Return the label vectors of tracks, which networks learn from: ndarray ``[n, n_classes, n_tags or n_targets]``.
+
+    A track without tags has the zero vector.
+
+    Parameters
+    ----------
+    task : Classification, Tags or Regression
+    labels : ndarray
+        As `mirembed.store.tracks.Tracks.label_array`.
+    scale : TargetScale or None
+        For regression.
+
+    >>> from mirembed import Tags
+    >>> label_vectors(Tags(("calm", "loud")), np.array([[0, 1], [0, 0]]), None).tolist()
+    [[0.0, 1.0], [0.0, 0.0]]
+    """
+    if isinstance(task, Classification):
+        return one_hot(labels, len(task.classes))
+    return (labels if scale is None else scale.scale(labels)).astype(np.float32)
+
+
+def scale_for(task: Task, labels: NDArray[Any]) -> TargetScale | None:
+    """Return the scale of regression targets, fitted to the labels of training tracks; None for classes and tags.
+
+    Raises
+    ------
+    EvaluationError
+        See `TargetScale.fit`.
+    """
+    return TargetScale.fit(task, labels) if isinstance(task, Regression) else None
+
+
 def undeclared(task: Task) -> Sequence[str]:
     """Return the names of the regression targets whose range is not declared."""
-    if isinstance(task, Classification):
+    if not isinstance(task, Regression):
         return []
     return [target.name for target in task.targets if target.low is None or target.high is None]
