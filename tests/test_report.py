@@ -80,11 +80,13 @@ def of_target(name: str) -> Callable[[Rows], float]:
     return lambda rows: scipy.stats.pearsonr(rows[name], rows[f"predicted_{name}"])[0]
 
 
-def corrected(values: np.ndarray, n_train: float, n_test: float) -> tuple[float, float, float]:
-    """Return the mean and the 95 % interval of Nadeau and Bengio."""
+def corrected(
+    values: np.ndarray, n_train: float, n_test: float, lowest: float = 0, highest: float = 1
+) -> tuple[float, float, float]:
+    """Return the mean and the 95 % interval of Nadeau and Bengio, cut to the range of a metric."""
     error = np.sqrt((1 / len(values) + n_test / n_train) * values.var(ddof=1))
     half_width = scipy.stats.t.ppf(0.975, len(values) - 1) * error
-    return values.mean(), values.mean() - half_width, values.mean() + half_width
+    return values.mean(), max(values.mean() - half_width, lowest), min(values.mean() + half_width, highest)
 
 
 def shown(mean: float, low: float, high: float) -> str:
@@ -108,7 +110,7 @@ def test_target_scores_agree_with_scipy(targets):
     for target in ("valence", "arousal"):
         for method in ("fl", "cosine-sl", "chance"):
             values = fold_scores(stored(folder, "predictions.parquet", method=method), of_target(target))
-            expected = corrected(values, n_train=48, n_test=12)
+            expected = corrected(values, n_train=48, n_test=12, lowest=-1)
             (record,) = [r for r in records(written, "scores") if (r["method"], r["target"]) == (method, target)]
             assert [float(record[key]) for key in ("mean", "low", "high")] == pytest.approx(expected)
             assert page.cell("scores", target, method) == shown(*expected)
@@ -122,7 +124,8 @@ def test_pooled_scores_agree_with_scipy_and_scikit_learn(targets):
     names = ("valence", "arousal")
     r = np.mean([scipy.stats.pearsonr(table[n], table[f"predicted_{n}"])[0] for n in names])
     r2 = np.mean([sklearn.metrics.r2_score(table[n], table[f"predicted_{n}"]) for n in names])
-    found = {(x["metric"], x["over"]): x for x in records(written, "metrics") if x["method"] == "nn"}
+    means = [x for x in records(written, "metrics") if x["method"] == "nn" and not x["target"]]
+    found = {(x["metric"], x["over"]): x for x in means}
     assert float(found["r", "pooled"]["mean"]) == pytest.approx(r)
     assert float(found["r2", "pooled"]["mean"]) == pytest.approx(r2)
     assert Page.of(written).cell("metrics", "nn", "pooled R²").startswith(f"{r2:.3f} [")
@@ -135,11 +138,11 @@ def test_stored_scores_are_not_computed_again(task, tmp_path, monkeypatch):
     stored = score(run.predictions, run.task, run.n_train)
     RunFolder(folder).write_scores({one.method: one.to_json() for one in stored})
     expected = records(report(folder, tmp_path / "before"), "metrics")
-    monkeypatch.setattr("mirembed.runs.scores.bootstrap_interval", None)
+    monkeypatch.setattr("mirembed.runs.scores.percentile_interval", None)
     assert records(report(folder, tmp_path / "after"), "metrics") == expected
     pooled = [record for record in expected if (record["method"], record["over"]) == ("nn", "pooled")]
-    assert {record["metric"]: float(record["low"]) for record in pooled} == {
-        name: interval.low for name, interval in stored[0].pooled.items()
+    assert {(record["metric"], record["target"] or None): float(record["low"]) for record in pooled} == {
+        line: interval.low for line, interval in stored[0].pooled.items()
     }
 
 
@@ -192,7 +195,7 @@ def test_tests_agree_with_scipy_and_are_corrected_together(classes):
             fold_scores(stored(folder, "predictions.parquet", method=test[side]), of_classes(test["metric"]))
             for side in "ab"
         )
-        mean, low, high = corrected(a - b, 48, 12)
+        mean, low, high = corrected(a - b, 48, 12, -np.inf, np.inf)
         t = scipy.stats.ttest_1samp(a - b, 0).statistic * np.sqrt((1 / 5) / (1 / 5 + 12 / 48))
         p_values.append(2 * scipy.stats.t(4).sf(abs(t)))
         assert [float(test[f"difference_{k}"]) for k in ("mean", "low", "high")] == pytest.approx([mean, low, high])
