@@ -10,6 +10,7 @@ from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, print_result
 from mirembed.config import Settings, defaults
 from mirembed.errors import SpecError
+from mirembed.interruption import RESUMES, STARTS_OVER, interruptible, say_when_interrupted
 from mirembed.progress import counted
 from mirembed.store import Store
 
@@ -71,15 +72,18 @@ def fit(
     json: options.Json = False,
 ) -> None:
     """Train on all tracks of a dataset; save the model and the embeddings of the tracks."""
+    say_when_interrupted(RESUMES if from_ is None else STARTS_OVER)
     if from_ is None:
         options.train_soon(context)
-    from mirembed.datasets.catalog import exclude_tracks
-    from mirembed.fit import fit as run
-    from mirembed.fit import transfer
-    from mirembed.fit.resolve import resolve_settings
-    from mirembed.fit.saved import SavedNetwork, needed_features
-    from mirembed.runs.selection import describe_values
-    from mirembed.store.tracks import open_tracks
+    with interruptible():
+        from mirembed.datasets.catalog import exclude_tracks
+        from mirembed.datasets.changes import noting_changes
+        from mirembed.fit import fit as run
+        from mirembed.fit import transfer
+        from mirembed.fit.resolve import resolve_settings
+        from mirembed.fit.saved import SavedNetwork, needed_features
+        from mirembed.runs.selection import describe_values
+        from mirembed.store.tracks import open_tracks
 
     given = options.given_settings(context, leave_out=("name", "dataset", "exclude", "from_"))
     if from_ is not None and (training := [f"--{key}" for key in given if key != "learner"]):
@@ -99,7 +103,7 @@ def fit(
             saved = SavedNetwork.open(place.models, from_)
             saved.check_stored(place, registry)
             needed = [saved.features]
-        opened = open_tracks(place, place.find(dataset), needed, progress)
+        opened = noting_changes(registry, place, open_tracks(place, place.find(dataset), needed, progress), progress)
         tracks = exclude_tracks(registry, opened, exclude, progress)
         if from_ is not None:
             [spec] = settings.learners

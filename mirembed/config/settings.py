@@ -18,6 +18,9 @@ from mirembed.specs import Spec, near_names
 Normalize: TypeAlias = Literal["training", "dataset"]
 """Which tracks the means and deviations of the normalization come from."""
 
+FOLDS_FILES = (".csv", ".tsv", ".parquet")
+"""Endings of tables with folds."""
+
 _RESERVED_NAMES = ("report", "manifest.json", "experiment.toml")
 """Other entries in the folder of an experiment."""
 
@@ -26,6 +29,8 @@ _REPLACES = {
     "splits": ("cv",),
     "approach": ("similarity",),
     "similarity": ("approach",),
+    "against": ("primary",),
+    "primary": ("against",),
 }
 """Settings that go back to their defaults when another gets a new value."""
 
@@ -64,17 +69,26 @@ class Settings:
     seed : tuple of int
         Each draws its own folds, weights and excerpts.
     folds : str or None
-        ``random``, ``stratified``, ``grouped``, or official splits of the dataset; the default depends on the task.
+        ``random``, ``stratified``, ``grouped``, official splits of the dataset, or a table with the fold of each track
+        (see `is_folds_file`); the default depends on the task.
     cv : int or None
         Number of folds.
     splits : int or None
         Number of repeated random splits, instead of cross-validation.
     test_size : float or None
         Fraction of the tracks (with ``grouped``, of the groups) that each random split tests.
+    train_size : tuple of float
+        Shares of each fold's training tracks, an evaluation each; all of them if empty.
+    metric : str or None
+        The headline metric, for tables, curves, tests and what is selected; the default depends on the task.
     select : tuple of str
         What is chosen inside the folds: ``learner.C=0.1|1|10``, ``epoch``; see `mirembed.config.selection`.
     inner_cv : int
         Number of inner folds, in which ``select`` compares the values.
+    against : str or None
+        The method that the others are compared with; by default the first that is trained.
+    primary : tuple of (str, str)
+        The pairs of methods to compare instead; only in files. See `mirembed.config.comparisons`.
     normalize : {"training", "dataset"}
         Which tracks the means and deviations of the input come from.
     exclude : str or None
@@ -111,8 +125,12 @@ class Settings:
     cv: int | None = None
     splits: int | None = None
     test_size: float | None = None
+    train_size: tuple[float, ...] = ()
+    metric: str | None = None
     select: tuple[str, ...] = ()
     inner_cv: int = defaults.INNER_FOLDS
+    against: str | None = None
+    primary: tuple[tuple[str, str], ...] = ()
     normalize: str = defaults.NORMALIZE
     exclude: str | None = None
     checkpoint_every: int = defaults.CHECKPOINT_EVERY
@@ -135,6 +153,10 @@ class Settings:
             if not getattr(self, name):
                 raise SpecError(f"{flag(name)} is empty: expected at least one")
             _refuse_repeats(flag(name), getattr(self, name))
+        for size in self.train_size:
+            if not 0 < size <= 1:
+                raise SpecError(f"--train-size is {size:g}: expected a share of the training tracks, such as 0.5")
+        _refuse_repeats("--train-size", self.train_size)
         choices = typing.get_args(Normalize)
         if self.normalize not in choices:
             raise SpecError(f"--normalize {self.normalize}: expected {' or '.join(choices)}")
@@ -265,6 +287,15 @@ class Settings:
         }
 
 
+def is_folds_file(folds: str | None) -> bool:
+    """Whether ``--folds`` names a table: its ending says so.
+
+    >>> is_folds_file("artists.csv"), is_folds_file("stratified")
+    (True, False)
+    """
+    return folds is not None and folds.lower().endswith(FOLDS_FILES)
+
+
 def key(name: str) -> str:
     """Return the spelling of an attribute in a file.
 
@@ -292,9 +323,13 @@ def _refuse_repeats(what: str, values: Sequence[Any]) -> None:
 def _convert(value: Any, wanted: Any, where: str) -> Any:
     """Check a value of a file against the type of an attribute of `Settings`."""
     if typing.get_origin(wanted) is tuple:
-        item = typing.get_args(wanted)[0]
-        values = value if isinstance(value, list | tuple) else [value]
-        return tuple(_convert(one, item, where) for one in values)
+        items = typing.get_args(wanted)
+        if items[-1] is Ellipsis:
+            values = value if isinstance(value, list | tuple) else [value]
+            return tuple(_convert(one, items[0], where) for one in values)
+        if not isinstance(value, list | tuple) or len(value) != len(items):
+            raise SpecError(f'{where} has {value!r}: expected a list of {len(items)}, such as [["rbf-sl", "nn"]]')
+        return tuple(_convert(one, item, where) for one, item in zip(value, items, strict=True))
     [kind] = [one for one in typing.get_args(wanted) or (wanted,) if one is not types.NoneType]
     if kind is float and type(value) is int:
         value = float(value)

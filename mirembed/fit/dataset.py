@@ -166,7 +166,7 @@ def fit(
         selection = _plan_selection(settings, tracks, registry, plugins, seed)
         methods = [one.method for some in selection.candidates.values() for one in some]
     learners = {str(method.learner): method.learner for method in methods if method.learner is not None}
-    check_learners(registry, list(learners.values()), tracks.task)
+    check_learners(registry, list(learners.values()), tracks.task, saved=True)
     # Only now, as the choice takes a second.
     engine = choose_engine_for(settings, registry, methods, tracks.features, progress.note)
     settings = replace(settings, engine=engine)
@@ -272,7 +272,7 @@ def _plan_selection(
     everything = Fold(0, np.arange(len(tracks.ids)), np.zeros(0, np.int64))
     scheme = inner_scheme(choose_scheme(settings.folds, tracks.task), tracks.task, [], tracks.groups)
     return Selection(
-        headline(tracks.task).name,
+        headline(tracks.task, settings.metric).name,
         tuple(choice.name for choice in settings.choices),
         plan_candidates(settings, settings.methods, registry, describe_settings(settings, plugins)),
         draw_inner_folds(
@@ -329,7 +329,7 @@ def transfer(
         )
     frames = tracks.frames[features.spec]
     _check_trainable(tracks)
-    check_learners(registry, [learner], tracks.task)
+    check_learners(registry, [learner], tracks.task, saved=True)
     approach = learned_approach(made)
     described = describe_learner(registry, learner, [approach])
     settings = {**made["settings"], "learners": {str(learner): described}}

@@ -25,6 +25,7 @@ from mirembed.hookspecs import Tags
 from mirembed.models.model import Model
 from mirembed.registry import Registry
 from mirembed.statistics.metrics import Metric, metric_named
+from mirembed.statistics.samples import nan_mean
 from mirembed.store.files import read_json, write_json
 from mirembed.training.labels import scale_for
 
@@ -363,19 +364,18 @@ def _score(
 
 
 def _mean_score(metric: Metric, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
-    """Return the mean of a metric over the targets whose truth does not leave it undefined.
+    """Return the mean of a metric over the targets or tags whose truth does not leave it undefined.
 
-    Where only the prediction does, it counts as 0, which is what a function returns there: a candidate must not gain
-    by predicting a constant.
+    Where only the prediction does, it counts as 0: a candidate must not gain by predicting a constant.
     """
-    columns = zip(truth.reshape(len(truth), -1).T, predicted.reshape(len(truth), -1).T, strict=True)
-    varying = np.arange(len(truth))
-    values = [
-        metric.function(real, guess)
-        for real, guess in columns
-        if metric.is_defined is None or metric.is_defined(real, varying)
-    ]
-    return float(np.mean(values)) if values else math.nan
+    if metric.column is None:
+        return float(metric.function(truth, predicted))
+    scores = np.array(metric.function(truth, predicted))  # [n_columns]
+    causes = metric.why_undefined(truth, predicted)
+    for column, cause in zip(np.flatnonzero(np.isnan(scores)), causes, strict=True):
+        if cause == "constant prediction":
+            scores[column] = 0
+    return float(nan_mean(scores))
 
 
 def _recorded(

@@ -341,8 +341,13 @@ def new_estimator(registry: Registry, learner: Spec, task: Task) -> Estimator:
     return estimator
 
 
-def check_learners(registry: Registry, learners: Sequence[Spec], task: Task) -> None:
-    """Refuse learners whose models could be saved but not loaded again, before anything is trained.
+def check_learners(registry: Registry, learners: Sequence[Spec], task: Task, *, saved: bool) -> None:
+    """Refuse learners that cannot learn a task, before anything is trained.
+
+    Parameters
+    ----------
+    saved : bool
+        Whether their models will be saved: also refuse those that could be saved but not loaded again.
 
     Each is fitted to a few random numbers: some estimators get what cannot be stored only then.
 
@@ -355,6 +360,8 @@ def check_learners(registry: Registry, learners: Sequence[Spec], task: Task) -> 
     """
     for learner in learners:
         estimator = new_estimator(registry, learner, task)
+        if not saved:
+            continue
         with contextlib.suppress(MirembedError), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # there is nothing to learn from random numbers
             estimator = _fitted_to_noise(registry, learner, task)

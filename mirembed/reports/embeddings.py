@@ -22,7 +22,7 @@ from mirembed.reports.page import Section
 from mirembed.runs.record import RunRecord
 from mirembed.runs.tables import TRAINED, network_of, table_rows
 from mirembed.specs import Spec
-from mirembed.statistics.metrics import pearson_r
+from mirembed.statistics.target_metrics import pearson_r
 from mirembed.store.files import read_table
 from mirembed.store.root import slug
 from mirembed.store.rows import tags_of

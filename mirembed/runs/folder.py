@@ -14,6 +14,7 @@
     scores.json            the scores of each method
     notes.json             notes and warnings about tracks, folds and models
     plugins/               the files in --plugins-dir that the run uses
+    folds/                 the table that was given with --folds
     parts/, checkpoints/   until the run finishes: finished trainings, and those that were interrupted
     models/                the models of the folds, with --keep-models
 
@@ -60,6 +61,8 @@ MANIFEST, FOLDS, CURVES, SCORES, NOTES = "manifest.json", "folds.parquet", "curv
 PREDICTIONS, CHECKPOINTS, COST = "predictions.parquet", "checkpoints.parquet", "cost.parquet"
 SELECTION = "selection.parquet"
 EMBEDDINGS, PLUGINS = "embeddings", "plugins"
+FOLDS_FILE_FOLDER = "folds"
+"""Holds the table that was given with ``--folds``, under its own name."""
 
 _EMBEDDINGS, _LOSSES, _COST = "embeddings.parquet", "losses.json", "cost.json"
 
@@ -383,6 +386,11 @@ class RunFolder:
         for name, source in files.items():
             with writing(self.folder / PLUGINS / name) as temporary:
                 temporary.write_bytes(source)
+
+    def write_folds_file(self, name: str, content: bytes) -> None:
+        """Keep the table that was given with ``--folds``."""
+        with writing(self.folder / FOLDS_FILE_FOLDER / name) as temporary:
+            temporary.write_bytes(content)
 
     def write_experiment(self, text: str) -> None:
         """Write the experiment file that repeats the run."""

@@ -14,10 +14,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mirembed.config.approaches import Approach, Method
+from mirembed.config.comparisons import Comparisons
 from mirembed.config.files import EXPERIMENT_FILE
 from mirembed.config.selection import EPOCH
 from mirembed.errors import EvaluationError, StoreError
 from mirembed.hookspecs import Task
+from mirembed.interruption import interruptible
 from mirembed.progress import counted
 from mirembed.runs.cost import MethodsCost, costs
 from mirembed.runs.folder import CURVES, FOLDS, PREDICTIONS, SCORES, RunFolder
@@ -44,6 +46,8 @@ class RunRecord:
     manifest : mapping
     task : Classification, Tags or Regression
     methods : tuple of Method
+    comparisons : Comparisons
+        Those that were declared before training.
     tests : list of (int, int, str)
         Seed, fold and id for each time that a track is tested, sorted.
     predictions : dict of str to Predictions
@@ -51,16 +55,20 @@ class RunRecord:
         `tests`, an unfinished one for the folds that every method has finished; empty if there are none.
     n_done, n_trainings : int
         Number of finished trainings, and of all.
+    groups : mapping of str to str, or None
+        The groups of test tracks, by id, if the folds keep groups apart; the bootstrap then draws groups.
     """
 
     folder: Path
     manifest: Mapping[str, Any]
     task: Task
     methods: tuple[Method, ...]
+    comparisons: Comparisons
     tests: list[tuple[int, int, str]]
     predictions: dict[str, Predictions]
     n_done: int
     n_trainings: int
+    groups: Mapping[str, str] | None = None
 
     @property
     def configuration(self) -> Mapping[str, Any]:
@@ -80,7 +88,7 @@ class RunRecord:
 
     @property
     def official(self) -> bool:
-        """Whether the folds are official splits, the same for every seed."""
+        """Whether the folds are official splits, or those of a table: the same for every seed."""
         return self.configuration["cv"] is None and not self.repeated
 
     @property
@@ -107,6 +115,11 @@ class RunRecord:
         return float(self.configuration["n_train"])
 
     @property
+    def train_size(self) -> float:
+        """The share of each fold's training tracks that was trained on."""
+        return float(self.configuration["train_size"])
+
+    @property
     def sizes(self) -> Sizes:
         """How many tracks the folds train on and test."""
         return Sizes(*(self.configuration[name] for name in ("n_tracks", "n_used", "n_train", "n_test")))
@@ -116,12 +129,14 @@ class RunRecord:
         n_official = self.n_parts // self.n_seeds if self.official else None
         cv, splits = self.configuration["cv"], self.configuration["splits"]
         scheme = self.configuration["folds"]
-        return describe_folds(scheme, cv=cv, splits=splits, n_official=n_official, n_seeds=self.n_seeds)
+        return describe_folds(
+            scheme, cv=cv, splits=splits, n_official=n_official, n_seeds=self.n_seeds, train_size=self.train_size
+        )
 
     @property
     def headline(self) -> str:
         """The name of the headline metric."""
-        return headline(self.task).name
+        return headline(self.task, self.configuration["metric"]).name
 
     @property
     def first_methods(self) -> list[Method]:
@@ -147,16 +162,23 @@ class RunRecord:
         if self.finished:
             with contextlib.suppress(AttributeError, KeyError, StoreError, TypeError, ValueError):  # missing or damaged
                 stored = RunFolder(self.folder).read_scores()
-                return [Scores.from_json(name, stored[name], self.task) for name in self.predictions]
-        return score(self.predictions, self.task, self.n_train, official=self.official)
+                return [Scores.from_json(name, stored[name], self.task, self.headline) for name in self.predictions]
+        return score(
+            self.predictions,
+            self.task,
+            self.n_train,
+            metric=self.headline,
+            official=self.official,
+            groups=self.groups,
+        )
 
     def interval(self, method: str, line: Line) -> Interval:
         """Return the mean of a method's score over the folds with its 95 % interval."""
-        return self.over_folds(self.fold_scores[method][line], self.predictions[method])
+        return self.over_folds(line, self.fold_scores[method][line], self.predictions[method])
 
-    def over_folds(self, values: NDArray[np.float64], predictions: Predictions) -> Interval:
+    def over_folds(self, line: Line, values: NDArray[np.float64], predictions: Predictions) -> Interval:
         """Return the mean over the folds of a score ``[n_parts]``; see `mirembed.runs.scores.over_folds`."""
-        return over_folds(values, predictions, self.n_train, official=self.official)
+        return over_folds(line, values, predictions, self.n_train, official=self.official)
 
     @cached_property
     def checkpoints(self) -> dict[str, dict[int, Predictions]]:
@@ -244,6 +266,7 @@ def open_run(runs: Path, name: str) -> RunRecord:
     return _read(run)
 
 
+@interruptible()
 def read_run(folder: Path) -> RunRecord:
     """Read a run, finished or not, and everything that its report shows.
 
@@ -298,7 +321,8 @@ def _read(run: RunFolder) -> RunRecord:
         task = task_from_json(configuration["task"])
         methods = tuple(_method(content, configuration["approaches"]) for content in configuration["methods"])
         names = [method.name for method in methods]
-        tests = sorted(table_rows(run.read_folds(), *KEYS))
+        folds = run.read_folds()
+        tests = sorted(table_rows(folds, *KEYS))
         table = run.read_predictions()
         found = {} if table is None else _by_method(table, task)
         if not manifest["finished"]:
@@ -312,11 +336,17 @@ def _read(run: RunFolder) -> RunRecord:
             manifest=manifest,
             task=task,
             methods=methods,
+            comparisons=Comparisons.from_json(configuration["comparisons"]),
             tests=tests,
             predictions={name: found[name] for name in names if name in found},
             n_done=n_trainings if manifest["finished"] else len(run.finished_parts()),
             n_trainings=n_trainings,
+            groups=_groups(folds) if configuration["bootstrap"] == "groups" else None,
         )
+
+
+def _groups(folds: pa.Table) -> dict[str, str]:
+    return {track: group for track, group in table_rows(folds, "id", "group") if group is not None}
 
 
 def _by_method(table: pa.Table, task: Task) -> dict[str, Predictions]:

@@ -1,7 +1,7 @@
 """The tables of a run: their columns, and the arrays of predictions that scores are computed from.
 
 ========================  ==================================================================================
-``folds.parquet``         seed, id, fold: one row for each time that a track is tested
+``folds.parquet``         seed, id, fold, group: one row for each time that a track is tested; group null if it has none
 ``predictions.parquet``   method, approach, learner, network, features, seed, fold, id; then label and prediction
                           of classes or tags, ``score_`` with each tag's name, and ``probability_`` with the name of
                           each class or tag, null where a method has none; or each target's name and ``predicted_`` with
@@ -62,10 +62,17 @@ def network_of(method: Method) -> tuple[str | None, ...]:
     return method.approach.name, learner, method.network, method.features
 
 
-def folds_table(ids: Sequence[str], folds: Mapping[int, Sequence[Fold]]) -> pa.Table:
-    """Make the table of the folds of every seed."""
-    tests = [(seed, fold, row) for seed, of_seed in folds.items() for fold in of_seed for row in fold.test]
-    return pa.Table.from_pylist([{"seed": seed, "id": ids[row], "fold": fold.index} for seed, fold, row in tests])
+def folds_table(ids: Sequence[str], folds: Mapping[int, Sequence[Fold]], groups: Sequence[str | None]) -> pa.Table:
+    """Make the table of the folds of every seed; ``groups`` has the group of each track."""
+    tests = [(seed, fold.index, row) for seed, of_seed in folds.items() for fold in of_seed for row in fold.test]
+    return pa.table(
+        {
+            "seed": pa.array([seed for seed, _, _ in tests], pa.int64()),
+            "id": pa.array([ids[row] for _, _, row in tests], pa.string()),
+            "fold": pa.array([fold for _, fold, _ in tests], pa.int64()),
+            "group": pa.array([groups[row] for _, _, row in tests], pa.string()),
+        }
+    )
 
 
 def predictions_table(

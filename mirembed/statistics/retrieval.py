@@ -126,12 +126,14 @@ def label_gains(labels: NDArray[Any], row: int) -> NDArray[np.float64]:
         Targets scaled to [0, 1].
     row : int
     """
+    gains: NDArray[np.float64]
     if labels.ndim == 1:
-        return (labels == labels[row]).astype(np.float64)
-    if labels.dtype.kind == "f":
-        return np.clip(1 - np.abs(labels - labels[row]).mean(axis=1), 0, None)
-    both, either = (labels & labels[row]).sum(axis=1), (labels | labels[row]).sum(axis=1)
-    gains: NDArray[np.float64] = both / np.maximum(either, 1)
+        gains = (labels == labels[row]).astype(np.float64)
+    elif labels.dtype.kind == "f":
+        gains = np.clip(1 - np.abs(labels - labels[row]).mean(axis=1), 0, None)
+    else:
+        both, either = (labels & labels[row]).sum(axis=1), (labels | labels[row]).sum(axis=1)
+        gains = both / np.maximum(either, 1)
     return gains
 
 
