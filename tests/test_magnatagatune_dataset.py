@@ -42,8 +42,8 @@ def make_copy(root: Path, text: str = "", info: str | None = "") -> Path:
     (root / "annotations_final.csv").write_text(text or annotations())
     if info is not None:
         artists = {
-            "2": "American Bach  Soloists",
-            "6": "American Bach Soloists",
+            "2": "Bach  Soloists",
+            "6": "Bach Soloists",
             "10": "Nina",
             "11": "Nina",
             "99": "Other",
@@ -97,7 +97,7 @@ def test_the_usual_split_is_by_folder_with_c_to_validate_on(tmp_path: Path) -> N
 
 def test_the_group_is_the_artist(tmp_path: Path) -> None:
     listing = MagnaTagATune().listing(make_copy(tmp_path))
-    assert [track.group for track in listing.tracks] == [*["American Bach Soloists"] * 2, "Nina", "Nina", None]
+    assert [track.group for track in listing.tracks] == [*["Bach Soloists"] * 2, "Nina", "Nina", None]
     assert any(note.startswith("1 clip without a group") for note in listing.notes)
 
 
