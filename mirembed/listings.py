@@ -22,7 +22,7 @@ RESERVED_COLUMNS = frozenset(
     {
         *("id", "recording", "group", "path", "file_size", "file_mtime_ns", "listed", "audio_hash", "duration", "rate"),
         *("backend", "n_frames", "frames_digest", "frames", "shard", "row", "vector", "features", "network"),
-        *("label", "prediction", "approach", "seed", "fold", "epoch", "loss"),
+        *("label", "known", "prediction", "approach", "seed", "fold", "epoch", "loss"),
         *("model", "in_sample", "embedding", "learner", "method", "score"),
     }
 )

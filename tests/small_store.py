@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mirembed import Classification, Regression, Target, Task, workers
+from mirembed import Classification, Regression, Tags, Target, Task, workers
 from mirembed.config import Settings
 from mirembed.evaluate.experiment import evaluate as run_evaluation
 from mirembed.evaluate.plan import plan_run
@@ -29,6 +29,7 @@ from mirembed.store.tracks import Tracks
 from mirembed.workers import executor
 
 CLASSES = Classification(("high", "low", "middle"))
+TAGS = Tags(("high", "low", "middle"))
 TARGETS = Regression((Target("height", -100.0, 300.0), Target("depth")))
 BANDS = 40
 LOGMEL = resolve_features(Registry.discover(), "logmel")
@@ -134,6 +135,17 @@ def write_classes(root: Path, n_tracks: int = 18, groups: Sequence[str | None] |
     """Write a store of tracks of three classes, taking turns."""
     labels = [CLASSES.classes[number % 3] for number in range(n_tracks)]
     return write_store(root, CLASSES, labels, class_frames(labels), groups)
+
+
+def write_tags(root: Path, n_tracks: int = 24, groups: Sequence[str | None] | None = None) -> Store:
+    """Write a store of tracks that have each subset of three tags in turn, with a peak for each tag."""
+    labels = [frozenset(tag for bit, tag in enumerate(TAGS.classes) if number >> bit & 1) for number in range(n_tracks)]
+    frames = []
+    for number, tags in enumerate(labels):
+        peaks = [noise_with_peak({"low": 0.1, "middle": 0.5, "high": 0.9}[tag], 120, seed=number) for tag in tags]
+        quiet = np.random.default_rng(number).normal(-60, 3, (120, BANDS)).astype(np.float32)
+        frames.append(np.max([quiet, *peaks], axis=0))
+    return write_store(root, TAGS, labels, frames, groups)
 
 
 def write_targets(root: Path, n_tracks: int = 24) -> Store:

@@ -28,7 +28,7 @@ from mirembed.store import Store
 from mirembed.training.engine import choose_engine, reason_against_numba
 
 LAYERS = [
-    {"differences", "errors", "hookspecs", "listings", "progress", "provenance", "specs"},
+    {"differences", "errors", "hookspecs", "interruption", "listings", "progress", "provenance", "specs"},
     {"audio", "config", "registry", "statistics", "workers"},
     {"features"},
     {"store"},
@@ -170,7 +170,7 @@ def test_the_interface_for_plugins_comes_from_the_lowest_layers():
     found = {i.module for i in imports(sources("mirembed")) if i.file == CORE / "__init__.py"}
     ours = {module for module in found if module.startswith("mirembed")}
     audio = {"mirembed.audio.by_essentia", "mirembed.audio.files", "mirembed.audio.samples"}
-    assert ours == {*audio, "mirembed.errors", "mirembed.hookspecs", "mirembed.progress"}
+    assert ours == {*audio, "mirembed.errors", "mirembed.hookspecs", "mirembed.interruption", "mirembed.progress"}
 
 
 def test_the_built_in_plugins_come_through_the_entry_points_of_the_group():

@@ -575,12 +575,12 @@ def test_numbas_cache_notices_changes_of_the_vectors():
 
 def test_the_commands_record_their_engine(mirembed):
     write_classes(mirembed.folder / "store")
-    options = ("--store", "store", "--epochs", 1)
-    completed = mirembed("fit", *options, "--json", env={"NUMBA_DISABLE_JIT": "1"})
+    options, without_numba = ("--store", "store", "--epochs", 1), {"NUMBA_DISABLE_JIT": "1"}
+    completed = mirembed("fit", *options, "--json", env=without_numba, process=True)
     assert re.search("engine: torch.*NUMBA_DISABLE_JIT", completed.stderr)
     [model] = json.loads(completed.stdout)["models"]
     manifest = json.loads((mirembed.folder / model["model"] / "model.json").read_text())
     assert manifest["provenance"]["settings"]["engine"] == "torch"
-    refused = mirembed("evaluate", *options, "--cv", 3, "--engine", "numba", code=1, env={"NUMBA_DISABLE_JIT": "1"})
+    refused = mirembed("evaluate", *options, "--cv", 3, "--engine", "numba", code=1, env=without_numba, process=True)
     assert re.search("--engine numba.*NUMBA_DISABLE_JIT", refused.stderr)
     assert "--engine" in mirembed("fit", "--from", "x", "--engine", "torch", code=1).stderr

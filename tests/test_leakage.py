@@ -119,7 +119,7 @@ def test_the_command_keeps_a_replaced_test_track_out_of_its_folds_models(mirembe
         (tones / "labels.csv").write_text("path,label\n" + rows)
         mirembed("extract", "--dataset", "folder:labels=labels.csv", "--audio", tones)
         options = ["--folds", "random", "--cv", 2, "--epochs", 2, "--keep-models", "--jobs", jobs]
-        run = mirembed.folder / json.loads(mirembed("evaluate", *options, "--json").stdout)["run"]
+        run = mirembed.folder / json.loads(mirembed("evaluate", *options, "--json", process=jobs > 1).stdout)["run"]
         folds = {row["id"]: row["fold"] for row in read_table(run / "folds.parquet").to_pylist()}
         models = [run / "models" / f"rbf-sl-seed0-fold{fold}" for fold in (0, 1)]
         return models[folds[track]], models[1 - folds[track]]

@@ -65,6 +65,7 @@ find_audio(root: Path) -> AudioFiles
 hookimpl = HookimplMarker
 is_audio(path: Path) -> bool
 require_folder(root: Path) -> None
+uninterruptible() -> Iterator[None]
 """
 TESTING = """
 Check(promise: Promise, kind: Kind, plugin: str | Callable[..., Any], audio: AudioFolder | None = None)

@@ -86,12 +86,31 @@ Deltas: TypeAlias = Annotated[
         help="Append the differences of consecutive frames to the input. Default: for features with several frames.",
     ),
 ]
+Ensemble: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Train N networks from different seeds and use their embeddings side by side. "
+        f"Default: {defaults.ENSEMBLE}.",
+    ),
+]
 Normalize: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="TRACKS",
         help="Tracks whose statistics normalize the input: training (the default), or dataset (all, as in the paper).",
     ),
+]
+Select: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CHOICE",
+        help="Choose in inner folds of the training tracks: learner.C=0.1|1|10, similarity.gamma=0.5|1|2, epoch; "
+        "repeatable.",
+    ),
+]
+InnerCv: TypeAlias = Annotated[
+    int | None, typer.Option(metavar="N", help=f"Inner folds of --select. Default: {defaults.INNER_FOLDS}.")
 ]
 Exclude: TypeAlias = Annotated[
     str | None, typer.Option(metavar="WHAT", help="known-faults: leave out the tracks with known faults.")

@@ -1,7 +1,7 @@
 """How tracks are split: into folds for cross-validation, repeatedly at random, or as a dataset's authors did.
 
-Three schemes: ``random``; ``stratified``, each fold with the class proportions of the whole; ``grouped``, no group
-(usually an artist) in both the training and the test part of a fold, and class proportions as close to stratified as
+Three schemes: ``random``; ``stratified``, each fold with the proportions of classes or tags of the whole; ``grouped``,
+no group (usually an artist) in both the training and the test part of a fold, and proportions as close to stratified as
 that allows.
 """
 
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from mirembed.config.settings import FOLDS_FILES, is_folds_file
+from mirembed.datasets.tag_folds import distribute_groups, rare_tags, stratify_tags, tag_notes
 from mirembed.errors import EvaluationError, SpecError
-from mirembed.hookspecs import Classification, Split, Task
+from mirembed.hookspecs import Classification, Regression, Split, Tags, Task
 from mirembed.progress import counted
 
 if TYPE_CHECKING:
@@ -63,12 +64,12 @@ class Fold:
 
 
 def default_scheme(task: Task) -> Scheme:
-    """Return ``stratified`` for classification, ``random`` for regression.
+    """Return ``stratified`` for classes and tags, ``random`` for regression.
 
     >>> default_scheme(Classification(("blues", "jazz")))
     'stratified'
     """
-    return "stratified" if isinstance(task, Classification) else "random"
+    return "random" if isinstance(task, Regression) else "stratified"
 
 
 def choose_scheme(name: str | None, task: Task, official: Collection[str] = ()) -> str:
@@ -170,8 +171,8 @@ def make_folds(
     Parameters
     ----------
     task : Classification, Tags or Regression
-    labels : ndarray [n_tracks], int64, or [n_tracks, n_targets]
-        Indices into ``task.classes``, or regression targets, whose values do not matter.
+    labels : ndarray [n_tracks], int64, or [n_tracks, n_tags], int64, or [n_tracks, n_targets]
+        Indices into ``task.classes``, tags of 0 and 1, or regression targets, whose values do not matter.
     scheme : {"random", "stratified", "grouped"}
     n_folds : int
         At least 2, at most the number of tracks, or of groups with ``grouped``.
@@ -200,6 +201,13 @@ def make_folds(
     if count < n_folds:
         raise EvaluationError(f"{counted(count, thing)} cannot make {n_folds} folds: use fewer folds (--cv)")
     notes += _check_classes(task, labels, scheme, n_folds)
+    if isinstance(task, Tags) and scheme != "random":
+        if codes is None:
+            fold_of = stratify_tags(labels, [1 / n_folds] * n_folds, seed)
+        else:
+            fold_of = distribute_groups(labels, codes, n_folds, seed)
+        tests = [fold_of == fold for fold in range(n_folds)]
+        return checked_folds(task, labels, [(np.flatnonzero(~test), np.flatnonzero(test)) for test in tests], notes)
     grouped = StratifiedGroupKFold if isinstance(task, Classification) else GroupKFold
     splitter = {"random": KFold, "stratified": StratifiedKFold, "grouped": grouped}[scheme]
     with warnings.catch_warnings():
@@ -248,6 +256,14 @@ def make_splits(
         raise EvaluationError(f"--test-size is {test_size:g}: expected a share of the tracks, between 0 and 1")
     codes, notes = _group_codes(scheme, groups)
     notes += _check_classes(task, labels, scheme, 1)
+    if isinstance(task, Tags) and scheme == "stratified":
+        tests = [stratify_tags(labels, [1 - test_size, test_size], (seed, number)) > 0 for number in range(n_splits)]
+        if any(test.all() or not test.any() for test in tests):
+            raise EvaluationError(
+                f"{counted(len(labels), 'track')} are too few for --folds stratified --test-size {test_size:g}: a "
+                "training or test part would be empty"
+            )
+        return checked_folds(task, labels, [(np.flatnonzero(~test), np.flatnonzero(test)) for test in tests], notes)
     splitter = {"random": ShuffleSplit, "stratified": StratifiedShuffleSplit, "grouped": GroupShuffleSplit}[scheme]
     try:
         parts = list(
@@ -291,11 +307,15 @@ def _group_codes(scheme: Scheme, groups: Groups | None) -> tuple[NDArray[np.int6
 
 
 def _check_classes(task: Task, labels: NDArray[Any], scheme: Scheme, n_folds: int) -> list[str]:
-    """Check that there are enough classes and tracks of a class, and return a note about rare classes."""
-    if not isinstance(task, Classification):
+    """Check that there are enough classes and tracks of a class, and return a note about rare classes or tags."""
+    if isinstance(task, Regression):
         if scheme == "stratified":
-            raise EvaluationError("stratified folds need classes, and this is a regression: use --folds random")
+            raise EvaluationError("stratified folds need classes or tags, and this is a regression: use --folds random")
         return []
+    if isinstance(task, Tags):
+        if (labels == labels[0]).all():
+            raise EvaluationError(f"all {len(labels)} tracks have the same tags, so there is nothing to learn")
+        return [] if scheme == "random" else rare_tags(task, labels, n_folds)
     counts = np.bincount(labels, minlength=len(task.classes))
     if np.count_nonzero(counts) < 2:
         name = task.classes[int(counts.argmax())]
@@ -319,10 +339,18 @@ def checked_folds(
     *,
     remedy: str = "use fewer folds (--cv), another --seed or another scheme (--folds)",
 ) -> tuple[list[Fold], list[str]]:
-    """Make folds of training and test rows; check that at least two classes are trained on, and note absent ones."""
+    """Make folds of training and test rows; check that there is something to learn, and note what is absent."""
     folds = [Fold(index, np.sort(train), np.sort(test)) for index, (train, test) in enumerate(parts)]
-    if not isinstance(task, Classification):
+    if isinstance(task, Regression):
         return folds, notes
+    if isinstance(task, Tags):
+        for fold in folds:
+            if (labels[fold.train] == labels[fold.train[0]]).all():
+                raise EvaluationError(
+                    f"the training tracks of fold {fold.index} all have the same tags: use fewer folds (--cv), another "
+                    "--seed or another scheme (--folds)"
+                )
+        return folds, [*notes, *tag_notes(task, labels, [(fold.train, fold.test) for fold in folds])]
     absent = []
     for fold in folds:
         trained = np.unique(labels[fold.train])

@@ -9,6 +9,7 @@ import contextlib
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pyarrow as pa
 from mirembed.config import Settings, write_experiment
 from mirembed.config.settings import is_folds_file
 from mirembed.datasets.catalog import exclude_tracks, official_splits
+from mirembed.datasets.changes import noting_changes
 from mirembed.datasets.splits import Scheme
 from mirembed.errors import SpecError, StoreError, UnknownNameError
 from mirembed.evaluate.fold import FoldTraining, embed_saved, train_fold
@@ -28,10 +30,13 @@ from mirembed.hookspecs import Split
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.provenance import environment, recorded_plugins
 from mirembed.registry import Kind, Registry
+from mirembed.runs.cost import MethodsCost, costs, costs_to_json
 from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.scores import Scores, score, zero_width_warnings
+from mirembed.runs.selection import Chosen, read_chosen
 from mirembed.runs.tables import Predictions, folds_table
 from mirembed.specs import Spec
+from mirembed.statistics.metrics import metric_named
 from mirembed.store import Store
 from mirembed.store.root import slug
 from mirembed.store.tracks import Tracks, open_tracks
@@ -47,10 +52,22 @@ class Result:
     run: RunFolder
     scores: list[Scores]
 
+    @cached_property
+    def selection(self) -> list[Chosen]:
+        """What was chosen inside the folds."""
+        return read_chosen(self.run.read_selection())
+
     @property
-    def chance(self) -> float:
-        """The headline metric of the approach ``chance``, whether it was evaluated or not."""
-        return float(self.run.manifest["configuration"]["chance"])
+    def chance(self) -> float | None:
+        """The headline metric of the approach ``chance``, whether it was evaluated or not; None where undefined."""
+        found: float | None = self.run.manifest["configuration"]["chance"]
+        return found
+
+    @cached_property
+    def costs(self) -> list[MethodsCost]:
+        """What the trainings cost, by the methods that share a network."""
+        table = self.run.read_cost()
+        return [] if table is None else costs(table)
 
     def to_json(self) -> dict[str, Any]:
         """Return the scores as JSON, with the dataset, the folds and the run."""
@@ -67,11 +84,16 @@ class Result:
             "train_size": self.planned.train_size,
             "seeds": list(settings.seed),
             "epochs": settings.epochs,
+            "metric": settings.metric,
             "chance": self.chance,
+            "ensemble": settings.ensemble,
+            "bootstrap": self.run.manifest["configuration"]["bootstrap"],
+            **({"selection": [one.to_json() for one in self.selection]} if self.selection else {}),
             "methods": self.run.manifest["configuration"]["methods"],
             "notes": self.run.read_notes(),
             "run": str(self.run.folder),
             "approaches": {one.method: one.to_json() for one in self.scores},
+            "cost": costs_to_json(self.costs),
         }
 
 
@@ -103,6 +125,8 @@ def plan_experiment(
     planned: list[PlannedRun] = []
     for one in settings:
         one.check()
+        if one.metric is not None:
+            metric_named(one.metric)
         one = replace(one, device=choose_device(one.device))
         require_plugins(one, registry, store.runs)
         one, of_settings = resolve_settings(one, registry)
@@ -113,7 +137,7 @@ def plan_experiment(
         for dataset in dict.fromkeys(one.dataset or [""]):
             key = (dataset, *(name for info in features for name in (info.spec, *info.digests)))
             if key not in opened:
-                opened[key] = _open(dataset, store, features, all_needed, progress)
+                opened[key] = _open(dataset, store, features, registry, all_needed, progress)
             tracks = opened[key]
             if tracks is not None:
                 official = _official(one, tracks, store, registry)
@@ -139,13 +163,13 @@ def _with_engines(planned: Sequence[PlannedRun], registry: Registry, progress: P
 
     chosen = []
     for run in planned:
-        engine = choose_engine_for(run.settings, registry, run.methods, run.tracks.features, note)
+        engine = choose_engine_for(run.settings, registry, run.all_methods, run.tracks.features, note)
         chosen.append(replace(run, settings=replace(run.settings, engine=engine)))
     return chosen
 
 
 def _open(
-    dataset: str, store: Store, features: Sequence[FeaturesInfo], needed: bool, progress: Progress
+    dataset: str, store: Store, features: Sequence[FeaturesInfo], registry: Registry, needed: bool, progress: Progress
 ) -> Tracks | None:
     try:
         stored = store.find(Spec.parse(dataset) if dataset else None)
@@ -154,7 +178,7 @@ def _open(
             raise
         progress.note(f"warning: skipping {dataset}: {error}")
         return None
-    return open_tracks(store, stored, features, progress)
+    return noting_changes(registry, store, open_tracks(store, stored, features, progress), progress)
 
 
 def _official(settings: Settings, tracks: Tracks, store: Store, registry: Registry) -> Mapping[str, Sequence[Split]]:
@@ -325,7 +349,7 @@ def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: P
         progress.note(f"--keep-models keeps no model of {without}: there is no new network to keep")
     notes = [*planned.tracks.notes, *planned.fold_notes]  # those of the tracks were shown when they were opened
     run.write_notes(notes)
-    run.write_folds(folds_table(planned.tracks.ids, planned.folds))
+    run.write_folds(folds_table(planned.tracks.ids, planned.folds, planned.tracks.groups))
     run.write_experiment(write_experiment([planned.stored_settings()]))
     run.write_plugins(planned.plugin_files)
     if planned.folds_file is not None:
@@ -367,18 +391,29 @@ def _run_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progres
     for trains in (True, False):
         group = [training for training in missing if training.job.approach.trains == trains]
         if group:
-            epochs, description = 1, "scoring methods without training"
+            epochs, description = [1] * len(group), "scoring methods without training"
             if trains:
-                epochs = group[0].job.settings.epochs
-                description = f"training {counted(len(group), 'network')} for {counted(epochs, 'epoch')}"
-            for _ in run_trainings(train_fold, group, [epochs] * len(group), jobs, progress, description):
+                epochs = [training.epochs for training in group]
+                n_networks = counted(sum(training.job.ensemble for training in group), "network")
+                n_inner = sum(one.job.ensemble * one.selection.n_inner_networks for one in group if one.selection)
+                inner = f" and {counted(n_inner, 'network')} in inner folds" if n_inner else ""
+                length = counted(group[0].job.settings.epochs, "epoch")
+                description = f"training {n_networks}{inner} for {length}"
+            for _ in run_trainings(train_fold, group, epochs, jobs, progress, description):
                 pass
 
 
 def _score_all(planned: PlannedRun, predictions: pa.Table) -> list[Scores]:
     task = planned.tracks.task
     by_method = Predictions.by_method(predictions, task)
-    return score(by_method, task, planned.sizes.n_train, official=planned.official)
+    return score(
+        by_method,
+        task,
+        planned.sizes.n_train,
+        metric=planned.settings.metric,
+        official=planned.official,
+        groups=planned.bootstrap_groups,
+    )
 
 
 def _model_notes(trainings: Sequence[FoldTraining], progress: Progress) -> list[str]:

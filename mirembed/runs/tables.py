@@ -1,21 +1,27 @@
 """The tables of a run: their columns, and the arrays of predictions that scores are computed from.
 
 ========================  ==================================================================================
-``folds.parquet``         seed, id, fold: one row for each time that a track is tested
+``folds.parquet``         seed, id, fold, group: one row for each time that a track is tested; group null if it has none
 ``predictions.parquet``   method, approach, learner, network, features, seed, fold, id; then label and prediction
-                          of classes or tags, and ``score_`` with each tag's name; or each target's name and
-                          ``predicted_`` with the name
-``checkpoints.parquet``   the same with the column epoch after fold
-``curves.parquet``        approach, network, features, seed, fold, epoch, loss
-``embeddings/``           approach, network, features, seed, fold, epoch, id, in_sample (whether the network trained on
-                          it), embedding
+                          of classes or tags, ``score_`` with each tag's name, and ``probability_`` with the name of
+                          each class or tag, null where a method has none; or each target's name and ``predicted_`` with
+                          the name
+``checkpoints.parquet``   the same with the column epoch after fold, without probabilities
+``curves.parquet``        approach, learner, network, features, seed, fold, epoch, loss
+``cost.parquet``          methods (a list: those that share the network), network, features, seed, fold, wall_seconds,
+                          cpu_seconds, peak_memory, sessions, processor; see `mirembed.workers.cost.Cost`
+``selection.parquet``     method, seed, fold, candidate (numbered in the order that wins ties), a column for each choice
+                          (``learner.C``, ``epoch``; null where a method has no such choice), inner_fold, score (null
+                          where it is undefined), chosen
+``embeddings/``           approach, learner, network, features, seed, fold, epoch, id, in_sample (whether the network
+                          trained on it), embedding; of methods that share a network, those of the first
 ========================  ==================================================================================
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,16 +30,23 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mirembed.config.approaches import Method
+from mirembed.config.selection import EPOCH
 from mirembed.datasets.splits import Fold
-from mirembed.hookspecs import Classification, Tags, Task
+from mirembed.hookspecs import Classification, Regression, Tags, Task
 from mirembed.store.rows import label_type, tags_of
 from mirembed.store.tracks import tag_array
 
 KEYS = ("seed", "fold", "id")
 """What identifies a test of a track."""
 
-TRAINED = ("approach", "network", "features")
-"""What identifies the network of a fold, and with it curves and embeddings."""
+TRAINED = ("approach", "learner", "network", "features")
+"""What identifies the network of a fold, and with it curves and embeddings: methods may choose different networks."""
+
+SELECTION_KEYS = ("method", "seed", "fold")
+"""What identifies a choice inside a fold."""
+
+PROBABILITY = "probability_"
+"""Before the name of a class or tag: the column of its probabilities."""
 
 PREDICTED = "predicted_"
 """Before a target's name: the column of its predictions."""
@@ -43,10 +56,23 @@ SCORE = "score_"
 """Before a tag's name: the column of the scores that rank tracks by it."""
 
 
-def folds_table(ids: Sequence[str], folds: Mapping[int, Sequence[Fold]]) -> pa.Table:
-    """Make the table of the folds of every seed."""
-    tests = [(seed, fold, row) for seed, of_seed in folds.items() for fold in of_seed for row in fold.test]
-    return pa.Table.from_pylist([{"seed": seed, "id": ids[row], "fold": fold.index} for seed, fold, row in tests])
+def network_of(method: Method) -> tuple[str | None, ...]:
+    """Return the values of the columns `TRAINED`."""
+    learner = None if method.learner is None else str(method.learner)
+    return method.approach.name, learner, method.network, method.features
+
+
+def folds_table(ids: Sequence[str], folds: Mapping[int, Sequence[Fold]], groups: Sequence[str | None]) -> pa.Table:
+    """Make the table of the folds of every seed; ``groups`` has the group of each track."""
+    tests = [(seed, fold.index, row) for seed, of_seed in folds.items() for fold in of_seed for row in fold.test]
+    return pa.table(
+        {
+            "seed": pa.array([seed for seed, _, _ in tests], pa.int64()),
+            "id": pa.array([ids[row] for _, _, row in tests], pa.string()),
+            "fold": pa.array([fold for _, fold, _ in tests], pa.int64()),
+            "group": pa.array([groups[row] for _, _, row in tests], pa.string()),
+        }
+    )
 
 
 def predictions_table(
@@ -58,6 +84,7 @@ def predictions_table(
     truth: NDArray[Any],
     predicted: NDArray[Any],
     scores: NDArray[np.float64] | None = None,
+    probabilities: NDArray[np.float64] | None = None,
 ) -> pa.Table:
     """Make the table of what a method predicts for the test tracks of a fold.
 
@@ -72,6 +99,8 @@ def predictions_table(
         units.
     scores : ndarray [n_test, n_tags], or None
         Of tags: see `mirembed.models.model.Model.scores`.
+    probabilities : ndarray [n_test, n_classes], float64, or None
+        Of classes and tags; None where the method has none.
     """
     n = len(ids)
     columns: dict[str, Any] = {
@@ -96,11 +125,16 @@ def predictions_table(
         for position, target in enumerate(task.targets):
             columns[target.name] = truth[:, position]
             columns[PREDICTED + target.name] = predicted[:, position]
+    if not isinstance(task, Regression):
+        for position, name in enumerate(task.classes):
+            values = [None] * n if probabilities is None else probabilities[:, position]
+            columns[PROBABILITY + name] = pa.array(values, pa.float64())
     return pa.table(columns)
 
 
 def with_epoch(predictions: pa.Table, epoch: int) -> pa.Table:
     """Make the rows of ``checkpoints.parquet`` from the predictions after one epoch."""
+    predictions = predictions.select([name for name in predictions.column_names if not name.startswith(PROBABILITY)])
     after_fold = predictions.column_names.index("fold") + 1
     return predictions.add_column(after_fold, "epoch", pa.array([epoch] * len(predictions), pa.int64()))
 
@@ -122,6 +156,7 @@ def embeddings_table(
     return pa.table(
         {
             "approach": [method.approach.name] * n,
+            "learner": pa.array([None if method.learner is None else str(method.learner)] * n, pa.string()),
             "network": pa.array([method.network] * n, pa.string()),
             "features": pa.array([method.features] * n, pa.string()),
             "seed": pa.array([seed] * n, pa.int64()),
@@ -149,6 +184,43 @@ def curves_table(trainings: Sequence[tuple[pa.Table, Sequence[float]]]) -> pa.Ta
     return pa.Table.from_pylist(rows, schema=pa.schema({**names, **numbers, "loss": pa.float64()}))
 
 
+def selection_table(rows: Sequence[Mapping[str, Any]], predictions: pa.Table) -> pa.Table:
+    """Make the table of the scores in the inner folds of one fold.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        The columns of ``selection.parquet`` but seed and fold; the values of choices are text.
+    predictions : pyarrow.Table
+        Of the same fold.
+    """
+    place = {name: predictions[name][0].as_py() for name in ("seed", "fold")}
+    numbers = ("seed", "fold", "candidate", "inner_fold", EPOCH)
+    types = {name: pa.int64() for name in numbers} | {"score": pa.float64(), "chosen": pa.bool_()}
+    front, back = ["method", "seed", "fold", "candidate"], ["inner_fold", "score", "chosen"]
+    columns = [*front, *(name for name in rows[0] if name not in (*front, *back)), *back]
+    content = [{**row, **place, **({EPOCH: int(row[EPOCH])} if row.get(EPOCH) else {})} for row in rows]
+    return pa.Table.from_pylist(content, schema=pa.schema({name: types.get(name, pa.string()) for name in columns}))
+
+
+def cost_table(trainings: Sequence[tuple[pa.Table, Mapping[str, Any]]]) -> pa.Table:
+    """Make the table of costs from the predictions of each training and its cost and processor."""
+    keys = ("network", "features", "seed", "fold")
+    rows = []
+    for predictions, cost in trainings:
+        first = dict(zip(keys, table_rows(predictions.slice(0, 1), *keys)[0], strict=True))
+        rows.append({"methods": list(dict.fromkeys(predictions["method"].to_pylist())), **first, **cost})
+    columns = {
+        "methods": pa.list_(pa.string()),
+        **dict.fromkeys(("network", "features"), pa.string()),
+        **dict.fromkeys(("seed", "fold"), pa.int64()),
+        **dict.fromkeys(("wall_seconds", "cpu_seconds"), pa.float64()),
+        **dict.fromkeys(("peak_memory", "sessions"), pa.int64()),
+        "processor": pa.string(),
+    }
+    return pa.Table.from_pylist(rows, schema=pa.schema(columns))
+
+
 def table_rows(table: pa.Table, *columns: str) -> list[tuple[Any, ...]]:
     """Return some columns of a table as one tuple a row."""
     return list(zip(*(table[column].to_pylist() for column in columns), strict=True))
@@ -166,6 +238,8 @@ class Predictions:
         In original units; class indices ``[n_rows, 1]``; tags ``[n_rows, n_tags]`` of 0 and 1.
     scores : ndarray [n_rows, n_tags], float64, or None
         The scores that rank tracks by each tag; larger is more likely.
+    probabilities : ndarray [n_rows, n_classes], float64, or None
+        Of each class or tag; None for targets, and where the method has none.
     """
 
     seeds: NDArray[np.int64]
@@ -174,6 +248,7 @@ class Predictions:
     truth: NDArray[Any]
     predicted: NDArray[Any]
     scores: NDArray[np.float64] | None = None
+    probabilities: NDArray[np.float64] | None = None
 
     @classmethod
     def from_table(cls, table: pa.Table, task: Task) -> Predictions:
@@ -199,7 +274,8 @@ class Predictions:
                 for names in zip(*((target.name, PREDICTED + target.name) for target in task.targets), strict=True)
             )
         seeds, folds = (np.array(columns[name], np.int64) for name in ("seed", "fold"))
-        return cls(seeds, folds, np.array(columns["id"], str), truth, predicted, scores)
+        ids, probabilities = np.array(columns["id"], str), _probabilities(columns, task)
+        return cls(seeds, folds, ids, truth, predicted, scores, probabilities)
 
     @classmethod
     def by_columns(cls, table: pa.Table, task: Task, *columns: str) -> dict[tuple[Any, ...], Predictions]:
@@ -208,7 +284,8 @@ class Predictions:
         for row, values in enumerate(table_rows(table, *columns)):
             rows.setdefault(values, []).append(row)
         whole = cls.from_table(table, task)
-        return {values: whole.take(np.array(some)) for values, some in rows.items()}
+        parts = {values: whole.take(np.array(some)) for values, some in rows.items()}
+        return {values: part._without_nan() for values, part in parts.items()}
 
     @classmethod
     def by_method(cls, table: pa.Table, task: Task) -> dict[str, Predictions]:
@@ -220,6 +297,11 @@ class Predictions:
         arrays: list[Any] = [getattr(self, field.name) for field in fields(self)]
         taken: list[Any] = [None if array is None else array[rows] for array in arrays]
         return Predictions(*taken)
+
+    def _without_nan(self) -> Predictions:
+        """Return the predictions of a method, without probabilities if it has none."""
+        missing = self.probabilities is not None and bool(np.isnan(self.probabilities).all())
+        return replace(self, probabilities=None) if missing else self
 
     def sorted(self) -> Predictions:
         """Return the rows sorted by seed, fold and id."""
@@ -246,3 +328,11 @@ class Predictions:
     def of_seed(self) -> list[NDArray[np.int64]]:
         """The rows of each seed."""
         return [np.flatnonzero(self.seeds == seed) for seed in np.unique(self.seeds)]
+
+
+def _probabilities(columns: Mapping[str, Sequence[Any]], task: Task) -> NDArray[np.float64] | None:
+    """Return the probabilities ``[n_rows, n_classes]``; NaN where a method has none; None if all have none."""
+    if isinstance(task, Regression) or not all(PROBABILITY + name in columns for name in task.classes):
+        return None
+    found = np.column_stack([np.array(columns[PROBABILITY + name], np.float64) for name in task.classes])
+    return None if np.isnan(found).all() else found
