@@ -427,7 +427,7 @@ class TestTables:
             ("t.jsonl", b'{"path": "a.wav"}\n{"path": \n', "line 2: not JSON"),
             ("t.jsonl", b'["a.wav"]\n', "line 1: expected a JSON object"),
             ("t.json", b'[\n{"path": "a.wav"}\n]\n', "line 1: not JSON"),
-            ("t.jsonl", b'{"path": ["a.wav"]}\n', r"line 1: \['a.wav'\] is not a string or a number"),
+            ("t.jsonl", b'{"path": {"file": "a.wav"}}\n', r"line 1: \{.*\} is not a string or a number"),
         ],
     )
     def test_a_malformed_table_is_an_error_that_names_the_line(
