@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
+from conftest import RATE, Command, tone
 
 from mirembed import DatasetError, Listing, Split, Tags
+from mirembed.specs import Spec
+from mirembed.store import Store
 from mirembed_datasets.mtg_jamendo import MtgJamendo
 
 HEADER = "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS"
@@ -174,3 +180,20 @@ def test_another_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "rock").mkdir()
     with pytest.raises(DatasetError, match="no MTG-Jamendo clips"):
         MtgJamendo().listing(tmp_path)
+
+
+@pytest.mark.slow
+def test_official_folds_are_kept_in_the_store_and_evaluated(tmp_path: Path, mirembed: Command) -> None:
+    copy = make_copy(tmp_path)
+    for number, file in enumerate(sorted(copy.rglob("*.mp3"))):
+        soundfile.write(file, tone(300.0 * (number + 1), 1.0, seed=number), RATE, format="MP3")
+    store = tmp_path / "s"
+    mirembed("extract", "--dataset", "mtg_jamendo", "--audio", copy, "--store", store, "--jobs", 1)
+    assert Store(store).dataset(Spec("mtg_jamendo")).schemes() == MtgJamendo().listing(copy).schemes
+    shutil.rmtree(copy / "data")
+    evaluate = ("evaluate", "--store", store, "--approach", "stats", "--jobs", 1, "--json")
+    report = json.loads(mirembed(*evaluate, "--folds", "split-0").stdout)
+    assert (report["folds"], report["n_folds"], report["n_train"], report["n_test"]) == ("split-0", 1, 3, 1)
+    assert json.loads(mirembed(*evaluate, "--folds", "splits").stdout)["n_folds"] == 5
+    assert "split-0, " in mirembed(*evaluate, "--folds", "split-9", code=1).stderr
+    mirembed("extract", "--dataset", "mtg_jamendo", "--store", store, code=1)
