@@ -11,12 +11,14 @@ import typer
 from mirembed.audio.files import audio_files, printable
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
+from mirembed.interruption import STARTS_OVER, interruptible, say_when_interrupted
 from mirembed.progress import counted
 from mirembed.store import Store
 
 if TYPE_CHECKING:
     from mirembed.models.inference import EmbeddedFiles
     from mirembed.models.model import Model
+    from mirembed.registry import Registry
 
 _Out: TypeAlias = Annotated[
     Path | None, typer.Option("--out", metavar="FILE", help="Write a .csv or .parquet file instead.", dir_okay=False)
@@ -35,10 +37,13 @@ def embed(
     json: options.Json = False,
 ) -> None:
     """Compute the embeddings of audio files. They need no labels."""
-    from mirembed.models.inference import check_suffix, write_embedded
+    with interruptible():
+        from mirembed.models.inference import check_suffix, write_embedded
 
     check_suffix(out)
-    loaded, result = _embed(model, paths, store, jobs)
+    registry = options.discover()
+    loaded = _load(model, registry, store)
+    result = _embed(loaded, registry, paths, store, jobs)
     vectors = dict(zip(map(printable, result.paths), result.embeddings, strict=True))
     if out is not None:
         write_embedded(out, result, loaded)
@@ -52,34 +57,69 @@ def predict(
     model: options.ModelName,
     paths: options.AudioPaths,
     store: options.StoreFolder = options.DEFAULT_STORE,
+    top: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Name the N most probable classes or tags, with their probabilities."),
+    ] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="Name only classes or tags of at least this probability, from 0 to 1."),
+    ] = None,
+    skip_known: Annotated[
+        bool, typer.Option("--skip-known", help="Leave out the recordings that the model was fitted to.")
+    ] = False,
     out: _Out = None,
     jobs: options.Jobs = None,
     json: options.Json = False,
 ) -> None:
     """Predict the class, the tags or the targets of audio files. They need no labels."""
-    from mirembed.models.inference import check_suffix, in_words, write_predictions
-    from mirembed.models.model import named_predictions
+    with interruptible():
+        from mirembed.models.inference import check_suffix
+        from mirembed.models.predictions import (
+            Ranking,
+            in_words,
+            prediction_columns,
+            prediction_rows,
+            write_predictions,
+        )
 
     check_suffix(out)
-    loaded, result = _embed(model, paths, store, jobs)
-    predictions = named_predictions(loaded.task, loaded.predict(result.embeddings))
-    rows = [{"path": printable(path), **values} for path, values in zip(result.paths, predictions, strict=True)]
+    registry = options.discover()
+    loaded = _load(model, registry, store)
+    ranking = Ranking.of(loaded, top, min_score)
+    result = _embed(loaded, registry, paths, store, jobs)
+    n_files = len(result.paths)
+    if skip_known:
+        result = result.without(loaded.trained_on)
+    rows, columns = prediction_rows(loaded, result, ranking), prediction_columns(loaded.task, ranking)
     if out is not None:
-        write_predictions(out, rows, loaded.task)
-    table = Table(list(rows[0]) if rows else [], [list(in_words(row).values()) for row in rows])
-    _print(json, {"predictions": rows}, table, result, out)
+        write_predictions(out, rows, loaded.task, columns)
+    if skip_known:
+        typer.echo(f"left out {counted(n_files - len(rows), 'file')} that the model was fitted to", err=True)
+    if ranking is not None and loaded.calibration is None:
+        typer.echo("warning: these probabilities are the network's own outputs, which are not calibrated", err=True)
+    content: dict[str, Any] = {"predictions": rows}
+    if ranking is not None:
+        content["calibrated"] = loaded.calibration is not None
+    if skip_known:
+        content["skipped"] = n_files - len(rows)
+    table = Table(columns, [in_words(row, ranking) for row in rows])
+    _print(json, content, table, result, out)
 
 
-def _embed(model: str, paths: list[Path], store: Path, jobs: int | None) -> tuple[Model, EmbeddedFiles]:
-    """Load a model and embed audio files and folders with it."""
+def _embed(model: Model, registry: Registry, paths: list[Path], store: Path, jobs: int | None) -> EmbeddedFiles:
+    """Embed audio files and folders."""
     from mirembed.models.inference import embed_files
+
+    with ConsoleProgress() as progress:
+        return embed_files(model, audio_files(paths), registry, Store(store), options.jobs_or_cores(jobs), progress)
+
+
+def _load(model: str, registry: Registry, store: Path) -> Model:
     from mirembed.models.model import Model, find_model
 
-    registry, place = options.discover(), Store(store)
-    loaded = Model.load(find_model(place.models, model), registry)
-    with ConsoleProgress() as progress:
-        files = audio_files(paths)
-        return loaded, embed_files(loaded, files, registry, place, options.jobs_or_cores(jobs), progress)
+    say_when_interrupted(STARTS_OVER)
+    return Model.load(find_model(Store(store).models, model), registry)
 
 
 def _print(json: bool, content: dict[str, Any], table: Table, result: EmbeddedFiles, out: Path | None) -> None:

@@ -9,6 +9,7 @@ BATCH = 32
 OPTIMIZER = "adadelta"
 EXCERPT = 100
 """Frames per excerpt."""
+ENSEMBLE = 1
 SEED = 0
 NORMALIZE = "training"
 DEVICE = "auto"
@@ -16,5 +17,6 @@ ENGINE = "auto"
 
 N_FOLDS = 10
 TEST_SIZE = 0.1
+INNER_FOLDS = 3
 CHECKPOINT_EVERY = 10
 """Epochs between two scored checkpoints of an evaluation."""

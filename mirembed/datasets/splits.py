@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from mirembed.config.settings import FOLDS_FILES, is_folds_file
 from mirembed.datasets.tag_folds import distribute_groups, rare_tags, stratify_tags, tag_notes
 from mirembed.errors import EvaluationError, SpecError
 from mirembed.hookspecs import Classification, Regression, Split, Tags, Task
@@ -38,11 +39,28 @@ class Fold:
     train, test : ndarray [n_train], [n_test], int64
         Rows of the tracks, ascending. In cross-validation every track is in the test part of one fold and in the
         training parts of all others; an official split may leave tracks out.
+    inner : ndarray [n_train], int64, or None
+        The inner fold that tests each training track, from 0; -1 for a track that all inner folds train on. None if
+        inner folds are to be drawn.
     """
 
     index: int
     train: NDArray[np.int64]
     test: NDArray[np.int64]
+    inner: NDArray[np.int64] | None = None
+
+    def inner_folds(self) -> list[Fold]:
+        """Return the inner folds that ``inner`` gives, as rows of the tracks; none if it is None.
+
+        >>> fold = Fold(0, np.array([0, 1, 2, 5]), np.array([3, 4]), inner=np.array([0, 1, -1, 0]))
+        >>> [(one.train.tolist(), one.test.tolist()) for one in fold.inner_folds()]
+        [([1, 2], [0, 5]), ([0, 2, 5], [1])]
+        """
+        inner = self.inner
+        if inner is None:
+            return []
+        numbers = range(int(inner.max()) + 1)
+        return [Fold(number, self.train[inner != number], self.train[inner == number]) for number in numbers]
 
 
 def default_scheme(task: Task) -> Scheme:
@@ -55,7 +73,7 @@ def default_scheme(task: Task) -> Scheme:
 
 
 def choose_scheme(name: str | None, task: Task, official: Collection[str] = ()) -> str:
-    """Check ``--folds``: a `Scheme`, or one of the dataset's official splits; None is the task's default.
+    """Check ``--folds``: a `Scheme`, an official split of the dataset, or a table; None is the task's default.
 
     Raises
     ------
@@ -64,16 +82,17 @@ def choose_scheme(name: str | None, task: Task, official: Collection[str] = ()) 
     """
     if name is None:
         return default_scheme(task)
-    if name in get_args(Scheme) or name in official:
+    if name in get_args(Scheme) or name in official or is_folds_file(name):
         return name
-    own = f", or official splits ({', '.join(official)})" if official else "; this dataset has no official splits"
-    raise SpecError(f"--folds {name}: expected {', '.join(get_args(Scheme))}{own}")
+    table = f"or a table ({', '.join(f'FILE{ending}' for ending in FOLDS_FILES)})"
+    own = f"official splits ({', '.join(official)}), {table}" if official else f"{table}; it has no official splits"
+    raise SpecError(f"--folds {name}: expected {', '.join(get_args(Scheme))}, {own}")
 
 
 def official_folds(
-    task: Task, labels: NDArray[Any], splits: Sequence[Split], ids: Sequence[str]
+    task: Task, labels: NDArray[Any], splits: Sequence[Split], ids: Sequence[str], *, source: str = "this split"
 ) -> tuple[list[Fold], list[str]]:
-    """Turn the official splits of a dataset into folds of the tracks in the store.
+    """Turn splits that name their tracks into folds of the tracks in the store.
 
     Parameters
     ----------
@@ -82,10 +101,13 @@ def official_folds(
     splits : sequence of Split
     ids : sequence of str
         Of all tracks, in the order of their rows.
+    source : str
+        Where the splits come from, for the notes.
 
     Returns
     -------
     folds : list of Fold
+        Inner folds of which no track is in the store are left out.
     notes : list of str
         How many tracks are in no split, and how many tracks of the splits are missing.
 
@@ -115,12 +137,30 @@ def official_folds(
     missing = len(listed - set(ids))
     notes = []
     if outside:
-        notes.append(f"{outside} of {counted(len(ids), 'track')} ignored: not in this split")
+        notes.append(f"{outside} of {counted(len(ids), 'track')} ignored: not in {source}")
     if missing:
-        notes.append(
-            f"{missing} of {counted(len(listed), 'track')} of this split missing: not in the store, or excluded"
-        )
-    return _folds(task, labels, parts, notes)
+        notes.append(f"{missing} of {counted(len(listed), 'track')} of {source} missing: not in the store, or excluded")
+    folds, notes = checked_folds(task, labels, parts, notes, remedy="use other folds (--folds)")
+    return [
+        replace(fold, inner=_inner(split.inner, [ids[row] for row in fold.train]))
+        for fold, split in zip(folds, splits, strict=True)
+    ], notes
+
+
+def _inner(tests: Sequence[frozenset[str]], ids: Sequence[str]) -> NDArray[np.int64] | None:
+    """Return the inner fold that tests each training track, see `Fold`; ``tests`` has the ids that each one tests."""
+    number_of = {track: number for number, tested in enumerate(tests) for track in tested}
+    return renumbered(np.array([number_of.get(track, -1) for track in ids], np.int64))
+
+
+def renumbered(inner: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Return inner folds numbered without gaps; None if there are none left.
+
+    >>> renumbered(np.array([2, -1, 0, 2]))
+    array([ 1, -1,  0,  1])
+    """
+    left = np.unique(inner[inner >= 0])
+    return np.where(inner < 0, -1, np.searchsorted(left, inner)) if len(left) else None
 
 
 def make_folds(
@@ -167,13 +207,13 @@ def make_folds(
         else:
             fold_of = distribute_groups(labels, codes, n_folds, seed)
         tests = [fold_of == fold for fold in range(n_folds)]
-        return _folds(task, labels, [(np.flatnonzero(~test), np.flatnonzero(test)) for test in tests], notes)
+        return checked_folds(task, labels, [(np.flatnonzero(~test), np.flatnonzero(test)) for test in tests], notes)
     grouped = StratifiedGroupKFold if isinstance(task, Classification) else GroupKFold
     splitter = {"random": KFold, "stratified": StratifiedKFold, "grouped": grouped}[scheme]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about rare classes, which the notes report
         parts = list(splitter(n_folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels, codes))
-    return _folds(task, labels, parts, notes)
+    return checked_folds(task, labels, parts, notes)
 
 
 def make_splits(
@@ -223,7 +263,7 @@ def make_splits(
                 f"{counted(len(labels), 'track')} are too few for --folds stratified --test-size {test_size:g}: a "
                 "training or test part would be empty"
             )
-        return _folds(task, labels, [(np.flatnonzero(~test), np.flatnonzero(test)) for test in tests], notes)
+        return checked_folds(task, labels, [(np.flatnonzero(~test), np.flatnonzero(test)) for test in tests], notes)
     splitter = {"random": ShuffleSplit, "stratified": StratifiedShuffleSplit, "grouped": GroupShuffleSplit}[scheme]
     try:
         parts = list(
@@ -233,7 +273,7 @@ def make_splits(
         raise EvaluationError(
             f"cannot split {counted(len(labels), 'track')} with --folds {scheme} --test-size {test_size:g}: {error}"
         ) from error
-    return _folds(task, labels, parts, notes)
+    return checked_folds(task, labels, parts, notes)
 
 
 def groups_on_both_sides(folds: Iterable[Fold | Split], groups: SupportsGetItem[Any, str | None]) -> int:
@@ -291,8 +331,13 @@ def _check_classes(task: Task, labels: NDArray[Any], scheme: Scheme, n_folds: in
     return [f"classes with fewer tracks than the {n_folds} folds: {', '.join(rare)}"] if rare else []
 
 
-def _folds(
-    task: Task, labels: NDArray[Any], parts: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]], notes: list[str]
+def checked_folds(
+    task: Task,
+    labels: NDArray[Any],
+    parts: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    notes: list[str],
+    *,
+    remedy: str = "use fewer folds (--cv), another --seed or another scheme (--folds)",
 ) -> tuple[list[Fold], list[str]]:
     """Make folds of training and test rows; check that there is something to learn, and note what is absent."""
     folds = [Fold(index, np.sort(train), np.sort(test)) for index, (train, test) in enumerate(parts)]
@@ -311,8 +356,7 @@ def _folds(
         trained = np.unique(labels[fold.train])
         if len(trained) < 2:
             raise EvaluationError(
-                f"the training part of fold {fold.index} holds only class {task.classes[trained[0]]!r}: use fewer "
-                "folds (--cv), another --seed or another scheme (--folds)"
+                f"the training part of fold {fold.index} holds only class {task.classes[trained[0]]!r}: {remedy}"
             )
         missing = np.setdiff1d(labels[fold.test], trained)
         absent += [f"{task.classes[label]} (fold {fold.index})" for label in missing]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mirembed.config import Approach, Method, Settings
 from mirembed.features.info import FeaturesInfo
+from mirembed.fit.calibrate import calibrated
 from mirembed.hookspecs import Task
 from mirembed.models.baselines import InputStatistics, NoFeatures, chance_estimator
 from mirembed.models.learners import describe_learner, fit_learner, learner_targets
@@ -29,11 +30,11 @@ from mirembed.store.tracks import Tracks
 from mirembed.training.engine import import_engine
 from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.labels import TargetScale, label_vectors, scale_for
-from mirembed.training.loop import Trained, TrainingData, TrainingSettings, train
+from mirembed.training.loop import Training, TrainingData, TrainingSettings, train_together
 from mirembed.training.network import PluginNetwork, one_thread
 from mirembed.training.network_checks import checked_module
 from mirembed.training.similarity import PluginSimilarity
-from mirembed.training.weights import NetworkWeights, OutputLayer
+from mirembed.training.weights import Ensemble, NetworkWeights, OutputLayer
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,13 @@ class Job:
     provenance : mapping
         For the models' manifests, besides approach and learner.
     checkpoint : pathlib.Path or None
-        Where an interrupted training resumes from.
+        Where an interrupted training resumes from; see `checkpoints`.
+    ensemble : int
+        Number of networks to train, which are used as one.
+    grouped : bool
+        Whether inner folds keep groups apart.
+    calibrate : bool
+        Whether the models at the end get probabilities, for which every learner is fitted a few more times.
     """
 
     frames: FrameFile
@@ -81,6 +88,9 @@ class Job:
     recordings: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Path | None = None
+    ensemble: int = 1
+    grouped: bool = False
+    calibrate: bool = True
 
     @classmethod
     def of(
@@ -93,6 +103,8 @@ class Job:
         fold: int,
         provenance: Mapping[str, Any],
         checkpoint: Path | None,
+        *,
+        grouped: bool = False,
     ) -> Job:
         """Return the job of training on some tracks of a dataset; ``settings`` have device and engine resolved."""
         # Chance has no features, so any will do.
@@ -123,7 +135,32 @@ class Job:
             recordings=tuple(tracks.recordings[row] for row in rows),
             provenance=provenance,
             checkpoint=checkpoint,
+            ensemble=settings.ensemble if methods[0].network is not None else 1,
+            grouped=grouped,
         )
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all networks that are trained."""
+        return self.settings.epochs * self.ensemble if self.approach.trains else 0
+
+    @property
+    def members(self) -> list[TrainingSettings]:
+        """The settings of each network."""
+        return [replace(self.settings, member=number) for number in range(self.ensemble)]
+
+    @property
+    def checkpoints(self) -> list[Path | None]:
+        """Where each network resumes from."""
+        first = self.checkpoint
+        if first is None:
+            return [None] * self.ensemble
+        return [first, *(first.with_name(f"{first.stem}.{n}{first.suffix}") for n in range(1, self.ensemble))]
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether an interrupted training has done part of it."""
+        return any(path is not None and path.exists() for path in self.checkpoints)
 
     @property
     def inputs(self) -> int:
@@ -165,6 +202,11 @@ class Fitted:
         return {name: model.provenance["notes"] for name, model in self.models.items()}
 
 
+ChooseMethods: TypeAlias = Callable[[Model, NDArray[np.float32]], Sequence[Method]]
+"""Returns the methods of a job with their learners, from a model without one and the embeddings ``[n_train, units]``
+of the training tracks."""
+
+
 def load() -> None:
     """Import what nearly every job needs, in the process that workers are forked from."""
     import sklearn.svm  # noqa: F401
@@ -177,6 +219,7 @@ def fit_models(
     registry: Registry,
     on_epoch: Callable[[int], None] = lambda epoch: None,
     on_checkpoint: Callable[[int, Fitted], None] | None = None,
+    choose: ChooseMethods | None = None,
 ) -> Fitted:
     """Train the network of a job on its training tracks and fit the learners to its embeddings.
 
@@ -185,10 +228,12 @@ def fit_models(
     Parameters
     ----------
     on_epoch : callable
-        Called with the number of finished epochs.
+        Called with the number of finished epochs, over all networks.
     on_checkpoint : callable or None
-        Called with the number of finished epochs and the models at that point, with learners fitted from scratch; see
-        `mirembed.training.loop.train`.
+        Called with the number of finished epochs of each network and the models at that point, with learners fitted
+        from scratch; see `mirembed.training.loop.train_together`.
+    choose : callable or None
+        Chooses the learners; None: they are those of the job.
 
     Raises
     ------
@@ -201,20 +246,23 @@ def fit_models(
     approach, device = job.approach, job.settings.device
     if not approach.trains:
         model = _new_model(job, data, scale, _untrained_features(job, registry, data))
-        return _fit_learners(job, registry, model, partial(model.embed, data.frames, data.starts, data.lengths))
+        vectors = partial(model.embed, data.frames, data.starts, data.lengths)
+        return fit_learners(job, registry, model, vectors, choose=choose)
     plugin = _network(job, registry)
 
-    def fit_trained(trained: Trained, *, notes: bool) -> Fitted:
-        # To a copy of the network, with which training may continue.
-        network = NetworkWeights.of(trained.network, plugin.choice, job.inputs, registry)
-        head = None if trained.head is None else OutputLayer.of(trained.head)
-        model = _new_model(job, data, scale, network, head)
+    def fit_trained(*, last: bool) -> Fitted:
+        # To copies of the networks, with which training may continue.
+        members = [one.trained for one in trainings]
+        network = _together([NetworkWeights.of(one.network, plugin.choice, job.inputs, registry) for one in members])
+        heads = [OutputLayer.of(one.head) for one in members if one.head is not None]
+        model = _new_model(job, data, scale, network, OutputLayer.mean(heads) if heads else None)
         vectors = partial(model.embed, data.frames, data.starts, data.lengths)
-        return _fit_learners(job, registry, model, vectors, trained.losses, notes=notes)
+        losses = [float(np.mean(of_epoch)) for of_epoch in zip(*(one.losses for one in members), strict=True)]
+        return fit_learners(job, registry, model, vectors, losses, last=last, choose=choose)
 
-    def fit_checkpoint(epoch: int, trained: Trained) -> None:
+    def fit_checkpoint(epoch: int) -> None:
         if on_checkpoint is not None:
-            on_checkpoint(epoch, fit_trained(trained, notes=False))
+            on_checkpoint(epoch, fit_trained(last=False))
 
     similarity, label_similarity = (
         None if spec is None else PluginSimilarity.create(registry, spec, device)
@@ -223,10 +271,16 @@ def fit_models(
     if device.startswith("cuda"):
         torch.use_deterministic_algorithms(True)
     with one_thread():
-        trained = train(
-            data, plugin, job.settings, similarity, label_similarity, job.checkpoint, on_epoch, fit_checkpoint
-        )
-    return fit_trained(trained, notes=True)
+        trainings = [
+            Training(data, plugin, settings, similarity, label_similarity, checkpoint)
+            for settings, checkpoint in zip(job.members, job.checkpoints, strict=True)
+        ]
+        train_together(trainings, job.settings, on_epoch, fit_checkpoint)
+    return fit_trained(last=True)
+
+
+def _together(networks: Sequence[NetworkWeights]) -> NetworkWeights | Ensemble:
+    return networks[0] if len(networks) == 1 else Ensemble(tuple(networks))
 
 
 def _require_code(job: Job, registry: Registry) -> None:
@@ -256,7 +310,7 @@ def _network(job: Job, registry: Registry) -> PluginNetwork:
 
 def _untrained_features(
     job: Job, registry: Registry, data: TrainingData
-) -> NetworkWeights | InputStatistics | NoFeatures:
+) -> NetworkWeights | Ensemble | InputStatistics | NoFeatures:
     """Return the features of a baseline without training."""
     form = job.settings.form
     if job.approach.name == "chance":
@@ -266,15 +320,18 @@ def _untrained_features(
         tracks = data.frames, data.starts, data.lengths
         return InputStatistics.fit(*tracks, data.normalization, deltas=form.deltas, one_frame=one_frame)
     network = _network(job, registry)
-    module = checked_module(network, job.inputs, job.seed, form, job.settings.engine, trained=False)
-    return NetworkWeights.of(module, network.choice, job.inputs, registry)
+    modules = [
+        checked_module(network, job.inputs, settings.entropy, form, settings.engine, trained=False)
+        for settings in job.members
+    ]
+    return _together([NetworkWeights.of(module, network.choice, job.inputs, registry) for module in modules])
 
 
 def _new_model(
     job: Job,
     data: TrainingData,
     scale: TargetScale | None,
-    network: NetworkWeights | InputStatistics | NoFeatures,
+    network: NetworkWeights | Ensemble | InputStatistics | NoFeatures,
     head: OutputLayer | None = None,
 ) -> Model:
     """Return a model that lacks a learner."""
@@ -292,7 +349,13 @@ def _new_model(
     )
 
 
-def fit_to_saved(job: Job, saved: Model, embeddings: NDArray[np.float32], registry: Registry) -> Fitted:
+def fit_to_saved(
+    job: Job,
+    saved: Model,
+    embeddings: NDArray[np.float32],
+    registry: Registry,
+    choose: ChooseMethods | None = None,
+) -> Fitted:
     """Fit only learners: to the embeddings of the training tracks by the network of a saved model.
 
     Parameters
@@ -300,6 +363,8 @@ def fit_to_saved(job: Job, saved: Model, embeddings: NDArray[np.float32], regist
     saved : Model
     embeddings : ndarray [n_tracks, units]
         Of all tracks, by its network.
+    choose : callable or None
+        See `fit_models`.
 
     Raises
     ------
@@ -308,18 +373,20 @@ def fit_to_saved(job: Job, saved: Model, embeddings: NDArray[np.float32], regist
     """
     _require_code(job, registry)
     scale = scale_for(job.task, job.labels[job.rows])
-    model = replace(saved, task=job.task, head=None, estimator=None, kernel=None, constant_tags=None, scale=scale)
-    return _fit_learners(job, registry, model, lambda: embeddings[job.rows])
+    nothing: dict[str, Any] = dict.fromkeys(("head", "estimator", "kernel", "constant_tags", "calibration"))
+    model = replace(saved, task=job.task, scale=scale, **nothing)
+    return fit_learners(job, registry, model, lambda: embeddings[job.rows], choose=choose)
 
 
-def _fit_learners(
+def fit_learners(
     job: Job,
     registry: Registry,
     model: Model,
     embed: Callable[[], NDArray[np.float32]],
     losses: Sequence[float] = (),
     *,
-    notes: bool = True,
+    last: bool = True,
+    choose: ChooseMethods | None = None,
 ) -> Fitted:
     """Fit the learners from scratch to the embeddings of the training tracks, which are computed once.
 
@@ -329,11 +396,17 @@ def _fit_learners(
         Without a learner; each method gets a copy.
     embed : callable
         Returns the embeddings ``[n_train, units]``.
+    losses : sequence of float
+        Of the training of the network.
+    last : bool
+        Whether training has ended: only then are the learners calibrated, and notes about them made.
+    choose : callable or None
+        See `fit_models`.
     """
     labels, scale = job.labels[job.rows], model.scale
     models: dict[str, Model] = {}
-    embeddings: NDArray[np.float32] | None = None
-    for method in job.methods:
+    embeddings = None if choose is None else embed()
+    for method in job.methods if choose is None or embeddings is None else choose(model, embeddings):
         learner, approach = method.learner, method.approach
         copy = models[method.name] = replace(
             model,
@@ -358,7 +431,10 @@ def _fit_learners(
             fitted = fit_learner(
                 registry, learner, approach, job.task, embeddings, labels, scale, seed=job.seed, groups=groups
             )
-            copy.use(fitted, notes=notes)
+            if last and job.calibrate:
+                known = job.task, fitted, embeddings, labels, groups
+                fitted = calibrated(registry, learner, *known, grouped=job.grouped, seed=job.seed)
+            copy.use(fitted, notes=last)
     return Fitted(models, list(losses), embeddings)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,14 +17,13 @@ from mirembed.errors import MismatchError, SpecError
 from mirembed.extract import ExtractedFile, FileToExtract, extract_files
 from mirembed.features import FeaturesInfo, resolve_features
 from mirembed.features.info import common_length
-from mirembed.hookspecs import Task
+from mirembed.interruption import raise_if_interrupted
 from mirembed.models.model import Model
 from mirembed.progress import Progress
 from mirembed.registry import Registry
 from mirembed.store import Store
 from mirembed.store.files import write_table, writing
 from mirembed.store.recordings import KnownRecordings
-from mirembed.store.rows import label_names, label_type
 from mirembed.training.engine import prepare_engine
 
 SUFFIXES = (".csv", ".parquet")
@@ -41,14 +40,27 @@ class EmbeddedFiles:
     ----------
     paths : list of pathlib.Path
         Files that could be read.
+    recordings : list of str
+        Of these files.
     embeddings : ndarray [n_files, units], float32
     failures : list of (pathlib.Path, str)
         The other files, with the reason.
     """
 
     paths: list[Path]
+    recordings: list[str]
     embeddings: NDArray[np.float32]
     failures: list[tuple[Path, str]]
+
+    def without(self, recordings: Collection[str]) -> EmbeddedFiles:
+        """Return the files that are none of these recordings."""
+        rows = [row for row, recording in enumerate(self.recordings) if recording not in recordings]
+        return EmbeddedFiles(
+            [self.paths[row] for row in rows],
+            [self.recordings[row] for row in rows],
+            self.embeddings[rows],
+            self.failures,
+        )
 
 
 def embed_files(
@@ -73,15 +85,18 @@ def embed_files(
     failures: dict[int, str] = {}
     if missing:
         n_known = len(rows)
-        decoded = _embed_decoded(model, registry, {index: paths[index] for index in missing}, jobs, progress, n_known)
-        for index, embedded in decoded:
-            if isinstance(embedded, str):
-                failures[index] = embedded
-            else:
-                rows[index] = embedded
+        left = {index: paths[index] for index in missing}
+        with contextlib.closing(_embed_decoded(model, registry, left, jobs, progress, n_known)) as decoded:
+            for index, found in decoded:
+                if isinstance(found, str):
+                    failures[index] = found
+                else:
+                    recordings[index], rows[index] = found
+    raise_if_interrupted()
     done = sorted(rows)
     return EmbeddedFiles(
         paths=[paths[index] for index in done],
+        recordings=[recordings[index] for index in done],
         embeddings=np.array([rows[index] for index in done], np.float32).reshape(-1, model.network.units),
         failures=[(paths[index], failures[index]) for index in sorted(failures)],
     )
@@ -134,8 +149,8 @@ def embed_recordings(
 
 def _embed_decoded(
     model: Model, registry: Registry, paths: Mapping[int, Path], jobs: int, progress: Progress, n_known: int
-) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
-    """Decode files, and yield their numbers with an embedding ``[units]`` or the reason why there is none.
+) -> Generator[tuple[int, tuple[str, NDArray[np.float32]] | str], None, None]:
+    """Decode files, and yield their numbers with recording and embedding ``[units]``, or the reason why there is none.
 
     ``n_known`` files count as done already in the progress.
     """
@@ -152,24 +167,32 @@ def _embed_decoded(
         prepare_engine(progress.note)
     numbers = list(paths)
     waiting: dict[int, NDArray[np.float32]] = {}
+    recordings: dict[int, str] = {}
     n_failed, seconds = 0, 0.0
+
+    def embed_waiting() -> Iterator[tuple[int, tuple[str, NDArray[np.float32]]]]:
+        for number, vector in _embed(model, waiting).items():
+            yield number, (recordings.pop(number), vector)
+        waiting.clear()
+
     files = [FileToExtract(paths[number], (), here.parts) for number in numbers]
-    for completed, outcome in enumerate(extract_files(files, jobs), 1):
-        number = numbers[outcome.index]
-        result: ExtractedFile | NDArray[np.float32] | str = outcome.result
-        if isinstance(result, ExtractedFile):
-            seconds += result.duration
-            result = _stacked(features, result, paths[number])
-        if isinstance(result, str):
-            n_failed += 1
-            yield number, result
-        else:
-            waiting[number] = result
-        if sum(frames.nbytes for frames in waiting.values()) >= HELD_BYTES:
-            yield from _embed(model, waiting).items()
-            waiting.clear()
-        progress.update(n_known + completed, failed=n_failed, audio_seconds=seconds)
-    yield from _embed(model, waiting).items()
+    with contextlib.closing(extract_files(files, jobs)) as outcomes:
+        for completed, outcome in enumerate(outcomes, 1):
+            number = numbers[outcome.index]
+            result: ExtractedFile | NDArray[np.float32] | str = outcome.result
+            if isinstance(result, ExtractedFile):
+                seconds += result.duration
+                recordings[number] = result.recording
+                result = _stacked(features, result, paths[number])
+            if isinstance(result, str):
+                n_failed += 1
+                yield number, result
+            else:
+                waiting[number] = result
+            if sum(frames.nbytes for frames in waiting.values()) >= HELD_BYTES:
+                yield from embed_waiting()
+            progress.update(n_known + completed, failed=n_failed, audio_seconds=seconds)
+    yield from embed_waiting()
 
 
 def _stacked(features: FeaturesInfo, file: ExtractedFile, path: Path) -> NDArray[np.float32] | str:
@@ -217,40 +240,6 @@ def check_suffix(path: Path | None) -> None:
         raise SpecError(f"--out {path}: expected a file name ending in {' or '.join(SUFFIXES)}")
 
 
-def write_predictions(path: Path, rows: Sequence[Mapping[str, Any]], task: Task) -> None:
-    """Write one row per file, CSV or Parquet: its path, and the predicted label or targets.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-    rows : sequence of mapping
-        With the key ``path`` and those of `mirembed.models.model.named_predictions`.
-    task : Classification, Tags or Regression
-
-    Raises
-    ------
-    StoreWriteError
-        If the file cannot be written.
-    """
-    names = label_names(task)
-    if path.suffix.lower() == ".parquet":
-        import pyarrow as pa
-
-        schema = pa.schema([("path", pa.string()), *((name, label_type(task)) for name in names)])
-        write_table(path, pa.Table.from_pylist([dict(row) for row in rows], schema=schema))
-        return
-    _write_csv(path, ["path", *names], [list(in_words(row).values()) for row in rows])
-
-
-def in_words(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row with its tags as one text, for tables whose cells hold no lists.
-
-    >>> in_words({"path": "a.wav", "label": ["calm", "piano"]})
-    {'path': 'a.wav', 'label': 'calm, piano'}
-    """
-    return {name: ", ".join(value) if isinstance(value, list) else value for name, value in row.items()}
-
-
 def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model) -> None:
     """Write one row per file: its path, and its embedding; in CSV, each value has a column.
 
@@ -273,12 +262,17 @@ def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model) -> None:
         write_table(path, pa.table(columns))
         return
     header = ["id", *(f"embedding_{unit}" for unit in range(units))]
-    _write_csv(
-        path, header, [[name, *vector] for name, vector in zip(names, embedded.embeddings.tolist(), strict=True)]
-    )
+    write_csv(path, header, [[name, *vector] for name, vector in zip(names, embedded.embeddings.tolist(), strict=True)])
 
 
-def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Write a table as CSV.
+
+    Raises
+    ------
+    StoreWriteError
+        If the file cannot be written.
+    """
     with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)

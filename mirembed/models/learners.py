@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.config import Approach
-from mirembed.errors import EvaluationError, PluginError, SpecError
-from mirembed.hookspecs import Classification, Estimator, Tags, Task
+from mirembed.errors import EvaluationError, MirembedError, PluginError, SpecError
+from mirembed.hookspecs import Classification, Estimator, Regression, Tags, Task
+from mirembed.models.calibration import Calibration, decision_values
 from mirembed.models.estimators import check_storable
 from mirembed.models.outputs import LEARNED, constant_tags, learned_task
 from mirembed.progress import counted
@@ -133,17 +135,27 @@ class FittedLearner:
         The Gram matrix of the kernel.
     constant : ndarray [n_tags], int64, or None
         Of tags: see `mirembed.models.outputs.constant_tags`. The estimator knows only the learned ones.
+    calibration : Calibration or None
+        See `calibrate`.
+    uncalibrated : str or None
+        Why it has no calibration, if that needs an explanation.
+    chosen : mapping or None
+        The parameters that a search of scikit-learn, such as ``GridSearchCV``, chose for the estimator.
     """
 
     estimator: Estimator
     kernel: Kernel | None = None
     gram: NDArray[np.float64] | None = None
     constant: NDArray[np.int64] | None = None
+    calibration: Calibration | None = None
+    uncalibrated: str | None = None
+    chosen: Mapping[str, Any] | None = None
 
     @property
     def notes(self) -> list[str]:
         """Notes for the user. They take the eigenvalues of the Gram matrix, so ask only when needed."""
-        return [] if self.kernel is None or self.gram is None else self.kernel.notes(self.gram)
+        of_kernel = [] if self.kernel is None or self.gram is None else self.kernel.notes(self.gram)
+        return of_kernel if self.uncalibrated is None else [*of_kernel, f"no probabilities: {self.uncalibrated}"]
 
 
 def fit_learner(
@@ -185,22 +197,109 @@ def fit_learner(
     """
     if isinstance(task, Classification) and len(np.unique(labels)) < 2:
         raise EvaluationError("the training tracks have one class only; a learner needs at least two")
+    kernel: Kernel | None = None
+    gram: NDArray[np.float64] | None = None
+    if kernels := describe_learner(registry, learner, [approach]).get("kernels"):
+        kernel = Kernel.create(registry, kernels[approach.name], embeddings)
+        gram = kernel.training_gram()
+    X = embeddings if gram is None else gram
+    fitted, constant = _fit(registry, learner, task, X, labels, scale, groups, seed)
+    estimator, chosen = _best_of_search(fitted)
+    return FittedLearner(estimator, kernel, gram, constant, chosen=chosen)
+
+
+def _best_of_search(estimator: Any) -> tuple[Estimator, dict[str, Any] | None]:
+    """Return what a search of scikit-learn found, and its parameters; other estimators as they are.
+
+    The search itself predicts the same, but holds much that need not be stored, and functions that cannot be.
+    """
+    if not (hasattr(estimator, "best_estimator_") and hasattr(estimator, "best_params_")):
+        return estimator, None
+    found = estimator.best_params_.items()
+    chosen = {
+        name: value if isinstance(value, bool | int | float | str | None) else str(value) for name, value in found
+    }
+    return estimator.best_estimator_, chosen
+
+
+def _fit(
+    registry: Registry,
+    learner: Spec,
+    task: Task,
+    X: NDArray[np.floating],
+    labels: NDArray[Any],
+    scale: TargetScale | None,
+    groups: NDArray[np.int64] | None,
+    seed: Sequence[int],
+) -> tuple[Estimator, NDArray[np.int64] | None]:
+    """Fit a new estimator to embeddings or a Gram matrix; return it, and which tags are constant."""
     constant = constant_tags(labels) if isinstance(task, Tags) else None
     if constant is not None:
         if not (constant == LEARNED).any():
             raise EvaluationError("the training tracks all have the same tags, so there is nothing to learn")
         task, labels = learned_task(task, constant), labels[:, constant == LEARNED]
     estimator = new_estimator(registry, learner, task)
-    kernel: Kernel | None = None
-    gram: NDArray[np.float64] | None = None
-    if kernels := describe_learner(registry, learner, [approach]).get("kernels"):
-        kernel = Kernel.create(registry, kernels[approach.name], embeddings)
-        gram = kernel.training_gram()
-    with _naming(registry, learner, f"fit {counted(len(embeddings), 'track')}"), _seeded(seed):
-        groups = np.arange(len(embeddings)) if groups is None else groups
+    with _naming(registry, learner, f"fit {counted(len(X), 'track')}"), _seeded(seed):
+        groups = np.arange(len(X)) if groups is None else groups
         given = {"groups": groups} if takes_groups(registry, learner) else {}
-        estimator.fit(embeddings if gram is None else gram, learner_targets(labels, scale), **given)
-    return FittedLearner(estimator, kernel, gram, constant)
+        estimator.fit(X, learner_targets(labels, scale), **given)
+    return estimator, constant
+
+
+def calibrate(
+    registry: Registry,
+    learner: Spec,
+    task: Task,
+    fitted: FittedLearner,
+    embeddings: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    folds: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    *,
+    seed: Sequence[int],
+    groups: NDArray[np.int64] | None = None,
+) -> Calibration | None:
+    """Fit sigmoids to the decision values of the training tracks, each by a learner that was fitted without the track.
+
+    Parameters
+    ----------
+    task : Classification or Tags
+    fitted : FittedLearner
+        Fitted to all training tracks.
+    embeddings : ndarray [n_train, units]
+    labels : ndarray [n_train] class indices, or [n_train, n_tags] of 0 and 1
+    folds : sequence of (ndarray, ndarray)
+        Positions of the tracks to fit a learner to, and of those to compute decision values of; in each fold.
+    seed, groups
+        See `fit_learner`.
+
+    Returns
+    -------
+    Calibration or None
+        None if the estimator has no decision value for each class.
+
+    Raises
+    ------
+    EvaluationError
+        If there is nothing to learn in a fold.
+    PluginError
+        If the learner fails.
+    """
+    assert not isinstance(task, Regression)  # noqa: S101
+    gram, n_classes = fitted.gram, len(task.classes)
+    values = np.full((len(labels), n_classes), np.nan)
+    name = f"the estimator of the learner {learner}"
+    for number, (train, test) in enumerate(folds, 1):
+        inside, outside = (
+            embeddings[rows] if gram is None else gram[np.ix_(rows, train)] for rows in (train, test)
+        )  # [n, units], or [n, n_train of the fold]
+        of_fold = None if groups is None else groups[train]
+        estimator, constant = _fit(registry, learner, task, inside, labels[train], None, of_fold, [*seed, number])
+        found = decision_values(estimator, name, task, outside, constant)
+        if found is None:
+            return None
+        values[test] = found
+    truth = labels.astype(bool) if isinstance(task, Tags) else labels[:, None] == np.arange(n_classes)
+    return Calibration.fit(values, truth)
 
 
 def takes_groups(registry: Registry, learner: Spec) -> bool:
@@ -250,6 +349,8 @@ def check_learners(registry: Registry, learners: Sequence[Spec], task: Task, *, 
     saved : bool
         Whether their models will be saved: also refuse those that could be saved but not loaded again.
 
+    Each is fitted to a few random numbers: some estimators get what cannot be stored only then.
+
     Raises
     ------
     PluginError
@@ -259,8 +360,28 @@ def check_learners(registry: Registry, learners: Sequence[Spec], task: Task, *, 
     """
     for learner in learners:
         estimator = new_estimator(registry, learner, task)
-        if saved:
-            check_storable(estimator, learner, registry)
+        if not saved:
+            continue
+        with contextlib.suppress(MirembedError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # there is nothing to learn from random numbers
+            estimator = _fitted_to_noise(registry, learner, task)
+        check_storable(estimator, learner, registry)
+
+
+def _fitted_to_noise(registry: Registry, learner: Spec, task: Task) -> Estimator:
+    """Return the estimator of a learner, fitted to random embeddings and labels."""
+    n_labels = len(task.targets) if isinstance(task, Regression) else len(task.classes)
+    n = 20 * n_labels if isinstance(task, Classification) else 40
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 50)).astype(np.float32)
+    labels: NDArray[Any] = np.arange(n) % n_labels
+    if isinstance(task, Tags):
+        labels = rng.integers(0, 2, (n, n_labels))
+    elif isinstance(task, Regression):
+        labels = rng.uniform(size=(n, n_labels))
+    gram = None if _kernel_spec(registry, learner) is None else (X @ X.T).astype(np.float64)
+    fitted, _ = _fit(registry, learner, task, X if gram is None else gram, labels, None, None, (0, 0))
+    return _best_of_search(fitted)[0]
 
 
 @contextlib.contextmanager

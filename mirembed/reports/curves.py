@@ -14,7 +14,7 @@ from mirembed.reports import style
 from mirembed.reports.page import Cell, Section, Table
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import Line, fold_scores, line_label, lines
-from mirembed.runs.tables import TRAINED, table_rows
+from mirembed.runs.tables import TRAINED, network_of, table_rows
 from mirembed.statistics.intervals import Interval
 from mirembed.statistics.metrics import metric_named
 from mirembed.store.root import slug
@@ -150,7 +150,7 @@ def _loss_figures(run: RunRecord) -> list[style.Figure]:
     """Draw the training loss of each network; no figure before the first training is finished."""
     if not len(run.curves):
         return []
-    labels = {(m.approach.name, m.network, m.features): m.label for m in run.methods}
+    labels = {network_of(method): method.label for method in run.methods}
     trained = np.array([labels[network] for network in table_rows(run.curves, *TRAINED)])
     epochs, losses = run.curves["epoch"].to_numpy(), run.curves["loss"].to_numpy()
     with style.styled():

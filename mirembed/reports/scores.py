@@ -6,14 +6,15 @@ targets.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from itertools import combinations
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from mirembed.compare.paired_tests import PairedTest, best_of, corrected, n_tested, p_text, paired_tests
+from mirembed.compare.families import Family, run_families
+from mirembed.compare.paired_tests import PairedTest, RunMethod, best_of, corrected, n_tested, p_text, paired_test
 from mirembed.config.approaches import Method, columns
 from mirembed.hookspecs import Classification, Regression, Tags
 from mirembed.progress import counted
@@ -27,9 +28,6 @@ from mirembed.statistics.metrics import metric_named, metrics_for
 from mirembed.statistics.target_metrics import pearson_r
 from mirembed.store.root import slug
 
-_MANY_ROWS = 50
-"""A longer table of tests opens with a click."""
-
 _FEW_CLASSES = 12
 """With at most this many classes, the cells of a confusion matrix have room for their counts."""
 
@@ -42,20 +40,24 @@ _LearnerCells: TypeAlias = Mapping[tuple[str, str], tuple[Interval, str]]
 """The headline score and the match of the kernel, by `Method.label` and learner; every combination occurs."""
 
 
-def compare_methods(run: RunRecord) -> tuple[PairedTest, ...]:
-    """Test all pairs of methods in each row of the table of scores; an unfinished run is not tested."""
-    return _corrected_tests(run, combinations([method.name for method in run.first_methods], 2))
+def compare_methods(run: RunRecord) -> tuple[Family, ...]:
+    """Test the methods of a run; an unfinished run is not tested."""
+    return run_families(run) if run.finished else ()
 
 
-def scores_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section:
+def declared_tests(families: Iterable[Family]) -> list[PairedTest]:
+    """Return the tests of the families that were declared before training."""
+    return [test for family in families if not family.exploratory for test in family.tests]
+
+
+def scores_section(run: RunRecord, families: Sequence[Family]) -> Section:
     """Return the tables of scores, below the chance level and the run's warnings."""
     compared = {name for name, _ in lines(run.task, run.headline)}
     title = metric_named(run.headline).title if len(compared) == 1 else "Scores"
-    across = "column" if _methods_are_rows(run) else "row"
-    remark = best_marks(n_tested(tests), f"every pair of methods in every {across}", across)
-    best = best_of(tests, len(run.first_methods))
-    tables = [_table_by_line(run, "scores", f"{title} of each method", lines(run.task, run.headline), remark, best)]
-    targets = [target for name, target in lines(run.task, run.headline) if name == run.headline]
+    declared = declared_tests(families)
+    shown, remark = lines(run.task, run.headline), best_marks(n_tested(declared))
+    tables = [_table_by_line(run, "scores", f"{title} of each method", shown, remark, best_of(declared))]
+    targets = [target for name, target in shown if name == run.headline]
     folded = [
         _table_by_line(
             run,
@@ -63,7 +65,6 @@ def scores_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section:
             f"{metric.title} of each method",
             [(metric.name, target) for target in targets],
             metric.remark,
-            {},
         )
         for metric in metrics_for(run.task)
         if metric.own_table
@@ -86,21 +87,35 @@ def learners_section(run: RunRecord) -> Section:
         if method.learner is not None
     }
     pairs = [(one.name, other.name) for one, other in combinations(run.methods, 2) if one.label == other.label]
-    tests = _corrected_tests(run, pairs, headline)
-    family = f"every pair of learners on the same network, in {metric_named(headline[0]).label}."
+    methods = [(RunMethod(run, one), RunMethod(run, other)) for one, other in pairs if run.finished]
+    tests = corrected(paired_test(*pair, headline) for pair in methods)
+    family = (
+        f"exploratory, over the {counted(n_tested(tests), 'test')} of every pair of learners on the same network, in "
+        f"{metric_named(headline[0]).label}."
+    )
     tables = [_tests_table(run, "kernels-significance", "Learners on the same network", tests, family)] if tests else []
     return Section(
         title, tables=[_learner_table(run, cells)], figures=[_learner_figure(run, cells)], folded_tables=tables
     )
 
 
-def significance_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section:
-    """Return the tests behind the table of scores; empty for an unfinished run."""
-    in_order = sorted(tests, key=lambda test: lines(run.task, run.headline).index(test.line))
-    family = f"every pair of methods in the table of scores, in each of its metrics.{_first_learner(run)}"
-    tables = [_tests_table(run, "significance", "Differences between methods", in_order, family)] if tests else []
-    many = len(tests) > _MANY_ROWS
-    return Section("Significance", tables=[] if many else tables, folded_tables=tables if many else [])
+def significance_section(run: RunRecord, families: Sequence[Family]) -> Section:
+    """Return the tests of the methods, those that were declared first; empty for an unfinished run."""
+    declared = [family for family in families if not family.exploratory]
+    others = [family for family in families if family.exploratory]
+    tables = [_families_table(run, "significance", "Declared comparisons", declared)] if declared else []
+    folded = [_families_table(run, "exploratory", "Exploratory comparisons", others)] if others else []
+    return Section("Significance", tables=tables, folded_tables=folded)
+
+
+def _families_table(run: RunRecord, name: str, title: str, families: Sequence[Family]) -> Table:
+    tests = [test for family in families for test in family.tests]
+    described = ". ".join(family.describe() for family in families)
+    of_test = [family.name for family in families for _ in family.tests]
+    table = _tests_table(run, name, title, tests, f"{described}.")
+    rows = [[Cell(family), *row] for family, row in zip(of_test, table.rows, strict=True)]
+    records = [{"family": family, **record} for family, record in zip(of_test, table.records, strict=True)]
+    return replace(table, columns=["family", *table.columns], rows=rows, records=records)
 
 
 def predictions_section(run: RunRecord) -> Section:
@@ -123,13 +138,13 @@ def main_method(run: RunRecord) -> Method | None:
     return next(iter([*learned, *methods]), None)
 
 
-def best_marks(n_tests: int, family: str, across: str = "row") -> str:
-    """Return the sentence of a caption that explains which cells are marked as best, ``across`` a row or column."""
+def best_marks(n_tests: int) -> str:
+    """Return the sentence of a caption that explains which scores are marked."""
     if not n_tests:
-        return "No differences were tested, so no score is marked as best."
+        return "No declared comparison was tested, so no score is marked."
     return (
-        f"Bold with a star: significantly better than every other method in its {across}, baselines included, after "
-        f"Holm's correction over the {counted(n_tests, 'test')} of this table ({family})."
+        "Bold with a star: significantly better in every comparison of the method that was declared before training, "
+        "after Holm's correction. Other scores are not marked."
     )
 
 
@@ -141,18 +156,8 @@ def shown_parameters(plugin: Mapping[str, Any]) -> Mapping[str, Any]:
     return parameters
 
 
-def _corrected_tests(
-    run: RunRecord, pairs: Iterable[tuple[str, str]], line: Line | None = None
-) -> tuple[PairedTest, ...]:
-    """Test pairs of methods in one row of the table of scores, or in all rows, and correct over these tests."""
-    if not run.finished:
-        return ()
-    tests = paired_tests(run, run, pairs)
-    return corrected(test for test in tests if line in (None, test.line))
-
-
 def _table_by_line(
-    run: RunRecord, name: str, title: str, all_lines: Sequence[Line], remark: str, best: Mapping[Line, str]
+    run: RunRecord, name: str, title: str, all_lines: Sequence[Line], remark: str, best: Collection[str] = ()
 ) -> Table:
     methods = run.first_methods
     cells: dict[Line, list[Cell]] = {}
@@ -160,7 +165,7 @@ def _table_by_line(
     for line in all_lines:
         cells[line] = []
         for method in methods:
-            interval, is_best = run.interval(method.name, line), best.get(line) == method.name
+            interval, is_best = run.interval(method.name, line), line == (run.headline, None) and method.name in best
             cells[line].append(Cell.of(interval, best=is_best))
             records.append(_record(line, method, interval) | {"best": is_best})
     caption = f"{_means(run)}. {remark}{_first_learner(run)}"
@@ -327,7 +332,7 @@ def _tests_caption(run: RunRecord, tests: Sequence[PairedTest], family: str) -> 
         return f"Nothing could be tested: {_UNTESTABLE}."
     caption = (
         "Paired differences over the folds; 95 % intervals and t-tests use the variance of Nadeau and Bengio. Holm's "
-        f"correction is over the {counted(tested, 'test')} of this table: {family} Effect: Hedges' g of the paired "
+        f"correction: {family} Effect: Hedges' g of the paired "
         "differences. A difference that is not significant does not show that the methods are equal."
     )
     if tested < len(tests):

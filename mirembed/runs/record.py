@@ -14,12 +14,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mirembed.config.approaches import Approach, Method
+from mirembed.config.comparisons import Comparisons
 from mirembed.config.files import EXPERIMENT_FILE
+from mirembed.config.selection import EPOCH
 from mirembed.errors import EvaluationError, StoreError
 from mirembed.hookspecs import Task
+from mirembed.interruption import interruptible
 from mirembed.progress import counted
+from mirembed.runs.cost import MethodsCost, costs
 from mirembed.runs.folder import CURVES, FOLDS, PREDICTIONS, SCORES, RunFolder
 from mirembed.runs.scores import FoldScores, Line, Scores, fold_scores, over_folds, score
+from mirembed.runs.selection import Chosen, read_chosen
 from mirembed.runs.summary import Sizes, describe_folds, find_run
 from mirembed.runs.tables import KEYS, TRAINED, Predictions, table_rows
 from mirembed.specs import Spec
@@ -41,6 +46,8 @@ class RunRecord:
     manifest : mapping
     task : Classification, Tags or Regression
     methods : tuple of Method
+    comparisons : Comparisons
+        Those that were declared before training.
     tests : list of (int, int, str)
         Seed, fold and id for each time that a track is tested, sorted.
     predictions : dict of str to Predictions
@@ -56,6 +63,7 @@ class RunRecord:
     manifest: Mapping[str, Any]
     task: Task
     methods: tuple[Method, ...]
+    comparisons: Comparisons
     tests: list[tuple[int, int, str]]
     predictions: dict[str, Predictions]
     n_done: int
@@ -80,7 +88,7 @@ class RunRecord:
 
     @property
     def official(self) -> bool:
-        """Whether the folds are official splits, the same for every seed."""
+        """Whether the folds are official splits, or those of a table: the same for every seed."""
         return self.configuration["cv"] is None and not self.repeated
 
     @property
@@ -107,6 +115,11 @@ class RunRecord:
         return float(self.configuration["n_train"])
 
     @property
+    def train_size(self) -> float:
+        """The share of each fold's training tracks that was trained on."""
+        return float(self.configuration["train_size"])
+
+    @property
     def sizes(self) -> Sizes:
         """How many tracks the folds train on and test."""
         return Sizes(*(self.configuration[name] for name in ("n_tracks", "n_used", "n_train", "n_test")))
@@ -116,7 +129,9 @@ class RunRecord:
         n_official = self.n_parts // self.n_seeds if self.official else None
         cv, splits = self.configuration["cv"], self.configuration["splits"]
         scheme = self.configuration["folds"]
-        return describe_folds(scheme, cv=cv, splits=splits, n_official=n_official, n_seeds=self.n_seeds)
+        return describe_folds(
+            scheme, cv=cv, splits=splits, n_official=n_official, n_seeds=self.n_seeds, train_size=self.train_size
+        )
 
     @property
     def headline(self) -> str:
@@ -167,7 +182,10 @@ class RunRecord:
 
     @cached_property
     def checkpoints(self) -> dict[str, dict[int, Predictions]]:
-        """The predictions of each method at each checkpoint, by epoch; empty if none were scored."""
+        """The predictions of each method at each checkpoint that all its folds reached, by epoch.
+
+        Empty if no checkpoints were scored. Folds end at different epochs where the epoch was chosen inside them.
+        """
         with _damaged(self.folder):
             table = RunFolder(self.folder).read_checkpoints()
             if table is None or not self.predictions:
@@ -177,7 +195,8 @@ class RunRecord:
             by_columns = Predictions.by_columns(table, self.task, "method", "epoch")
             order = {method.name: number for number, method in enumerate(self.methods)}
             for name, epoch in sorted(by_columns, key=lambda key: (order[key[0]], key[1])):
-                if len((predictions := _only_parts(by_columns[name, epoch], scored)).ids):
+                predictions = _only_parts(by_columns[name, epoch], scored)
+                if {(seed, fold) for seed, fold, _ in predictions.tests} == scored:
                     found.setdefault(name, {})[epoch] = predictions.sorted()
             return found
 
@@ -187,9 +206,21 @@ class RunRecord:
         return RunFolder(self.folder).read_curves()
 
     @cached_property
+    def costs(self) -> list[MethodsCost]:
+        """What the finished trainings cost, by the methods that share a network; empty if it was not recorded."""
+        table = RunFolder(self.folder).read_cost()
+        return [] if table is None else costs(table)
+
+    @cached_property
     def embedding_files(self) -> list[Path]:
         """The tables of embeddings, one for each network and fold whose embeddings were kept."""
         return RunFolder(self.folder).embedding_files()
+
+    @cached_property
+    def selection(self) -> list[Chosen]:
+        """What was chosen inside the folds, by method, seed and fold; empty if nothing was."""
+        with _damaged(self.folder):
+            return read_chosen(RunFolder(self.folder).read_selection())
 
     @cached_property
     def notes(self) -> list[str]:
@@ -235,6 +266,7 @@ def open_run(runs: Path, name: str) -> RunRecord:
     return _read(run)
 
 
+@interruptible()
 def read_run(folder: Path) -> RunRecord:
     """Read a run, finished or not, and everything that its report shows.
 
@@ -278,7 +310,7 @@ def read_members(folder: Path) -> list[str] | None:
 def _read_everything(run: RunFolder) -> RunRecord:
     record = _read(run)
     # Read these now: their files may vanish when the run finishes.
-    _ = record.checkpoints, record.curves, record.embedding_files, record.notes
+    _ = record.checkpoints, record.curves, record.embedding_files, record.notes, record.costs, record.selection
     return record
 
 
@@ -304,6 +336,7 @@ def _read(run: RunFolder) -> RunRecord:
             manifest=manifest,
             task=task,
             methods=methods,
+            comparisons=Comparisons.from_json(configuration["comparisons"]),
             tests=tests,
             predictions={name: found[name] for name in names if name in found},
             n_done=n_trainings if manifest["finished"] else len(run.finished_parts()),
@@ -398,7 +431,9 @@ def _gaps(run: RunFolder) -> Iterator[Fault]:
     for *training, epoch in table_rows(read_table(run.folder / CURVES), *TRAINED, "seed", "fold", "epoch"):
         epochs.setdefault(tuple(training), set()).add(epoch)
     for (*names, seed, fold), found in epochs.items():
-        if found != set(range(1, configuration["epochs"] + 1)):
+        # Where the epoch was chosen, the training ended there.
+        last = max(found) if EPOCH in configuration["select"] else configuration["epochs"]
+        if found != set(range(1, last + 1)):
             network = ", ".join(name for name in names if name)
-            what = f"has {len(found)} of {configuration['epochs']} epochs of {network}, seed {seed}, fold {fold}"
+            what = f"has {len(found)} of {last} epochs of {network}, seed {seed}, fold {fold}"
             yield Fault(str(run.folder / CURVES), what, _EVALUATE_AGAIN)

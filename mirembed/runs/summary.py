@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mirembed.config.settings import is_folds_file
 from mirembed.errors import StoreError
 from mirembed.progress import counted
 from mirembed.runs.folder import MANIFEST, RunFolder, list_runs
@@ -14,31 +15,45 @@ from mirembed.store.rows import task_from_json
 
 
 def describe_folds(
-    scheme: str, *, cv: int | None, splits: int | None, n_official: int | None = None, n_seeds: int = 1
+    scheme: str,
+    *,
+    cv: int | None,
+    splits: int | None,
+    n_official: int | None = None,
+    n_seeds: int = 1,
+    train_size: float = 1.0,
 ) -> str:
     """Describe how the tracks are split.
 
     Parameters
     ----------
     scheme : str
-        ``random``, ``stratified``, ``grouped``, or the name of official splits.
+        ``random``, ``stratified``, ``grouped``, or the name of official splits or of a table.
     cv, splits : int or None
-        Number of folds of cross-validation, or of repeated random splits; neither: official splits.
+        Number of folds of cross-validation, or of repeated random splits; neither: official splits, or a table.
     n_official : int or None
-        Number of official splits, if known.
+        Number of official splits, or of the folds of the table, if known.
     n_seeds : int
+    train_size : float
+        Share of the training tracks that is trained on.
 
     >>> describe_folds("stratified", cv=10, splits=None)
     '10 stratified folds'
     >>> describe_folds("artist", cv=None, splits=None, n_official=1, n_seeds=3)
     '1 official artist split, 3 seeds'
+    >>> describe_folds("mine.csv", cv=None, splits=None, n_official=5, train_size=0.5)
+    '5 folds of mine.csv, train size 0.5'
     """
     if cv is not None:
         folds = counted(cv, f"{scheme} fold")
     elif splits is not None:
         folds = counted(splits, f"{scheme} split")
+    elif is_folds_file(scheme):
+        folds = f"{'folds' if n_official is None else counted(n_official, 'fold')} of {scheme}"
     else:
         folds = f"official {scheme} splits" if n_official is None else counted(n_official, f"official {scheme} split")
+    if train_size < 1:
+        folds += f", train size {train_size:g}"
     return f"{folds}, {n_seeds} seeds" if n_seeds > 1 else folds
 
 
@@ -170,7 +185,12 @@ def summarize(run: RunFolder, name: str | None = None) -> RunSummary:
             state,
             dataset=configuration["dataset"]["spec"],
             approaches=tuple(configuration["approaches"]),
-            folds=describe_folds(configuration["folds"], cv=configuration["cv"], splits=configuration["splits"]),
+            folds=describe_folds(
+                configuration["folds"],
+                cv=configuration["cv"],
+                splits=configuration["splits"],
+                train_size=configuration["train_size"],
+            ),
             epochs=configuration["epochs"],
             seeds=tuple(configuration["seeds"]),
             metric=metric,

@@ -60,7 +60,9 @@ def nan_mean(values: NDArray[np.float64], axis: int | None = None) -> NDArray[np
 def divided(numerator: ArrayLike, denominator: ArrayLike) -> NDArray[np.float64]:
     """Divide element by element; the result is NaN where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(*(np.asarray(one, np.float64) for one in (numerator, denominator)))
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator != 0)
+    quotient: NDArray[np.float64]
+    quotient = np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator != 0)
+    return quotient
 
 
 def tie_ends(values: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

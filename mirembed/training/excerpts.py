@@ -24,6 +24,9 @@ class Stream(IntEnum):
     EXCERPTS = 2
     STEPS = 3
     """What the network itself draws in an epoch, such as dropout."""
+    MEMBER = 4
+    """Begins the streams of a further network of an ensemble."""
+    INNER_FOLDS = 5
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from mirembed.store.files import writing
 from mirembed.store.frame_file import reading_ahead
 from mirembed.training.engine import make_engine
 from mirembed.training.excerpts import InputForm, Normalization, Stream, epoch_batches
-from mirembed.training.network import PluginNetwork, seed_torch, seeded_head, to_device, torch_draws
+from mirembed.training.network import PluginNetwork, seeded_head, to_device, torch_draws
 from mirembed.training.network_checks import checked_module
 from mirembed.training.optimizer import Optimizer, make_optimizer
 from mirembed.training.similarity import PluginSimilarity
@@ -68,12 +68,14 @@ class TrainingSettings:
         A spec; see `mirembed.training.optimizer`.
     form : InputForm
     seed, fold : int
-        Together they determine initial weights, order, excerpts, and what the network draws in each epoch. A model of
-        all tracks has fold 0.
+        With ``member`` they determine initial weights, order, excerpts, and what the network draws in each epoch. A
+        model of all tracks has fold 0.
     device : str
     engine : {"numba", "torch"}
     checkpoint_every : int
-        ``on_checkpoint`` is called each time this many epochs are done; 0 means never.
+        Epochs between two checkpoints; 0 means that there are none.
+    member : int
+        Which network of an ensemble it is; each has weights, excerpts and draws of its own.
     """
 
     epochs: int
@@ -85,6 +87,17 @@ class TrainingSettings:
     device: str = "cpu"
     engine: str = "torch"
     checkpoint_every: int = 0
+    member: int = 0
+
+    @property
+    def entropy(self) -> tuple[int, ...]:
+        """What everything random depends on: seed and fold, and the member of an ensemble.
+
+        >>> TrainingSettings(epochs=1, batch=2, seed=7, fold=3).entropy
+        (7, 3)
+        """
+        of_member = () if self.member == 0 else (int(Stream.MEMBER), self.member)
+        return (self.seed, self.fold, *of_member)
 
 
 @dataclass
@@ -177,17 +190,8 @@ def regression_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     return functional.mse_loss(outputs, targets, reduction="sum")
 
 
-def train(
-    data: TrainingData,
-    network: PluginNetwork,
-    settings: TrainingSettings,
-    similarity: Similarity | None = None,
-    label_similarity: Similarity | None = None,
-    checkpoint: Path | None = None,
-    on_epoch: Callable[[int], None] = lambda epoch: None,
-    on_checkpoint: Callable[[int, Trained], None] = lambda epoch, trained: None,
-) -> Trained:
-    """Train a network from scratch, or from where ``checkpoint`` left it.
+class Training:
+    """A network that is being trained: from scratch, or from where ``checkpoint`` left it.
 
     Parameters
     ----------
@@ -197,12 +201,12 @@ def train(
     similarity, label_similarity : Similarity or None
         None for the baselines. Without ``label_similarity``, labels are compared by ``similarity``.
     checkpoint : pathlib.Path or None
-        Written every tenth epoch, and read at the start if it exists.
-    on_epoch : callable
-        Receives the number of epochs done.
-    on_checkpoint : callable
-        Receives the number of epochs done and the network at that point, before the last epoch. Training continues with
-        that network, so it must not be changed. After an interruption it may be called again for the same epochs.
+        Where `save` writes, and what is read now if it exists.
+
+    Attributes
+    ----------
+    trained : Trained
+        The network so far. Training continues with it, so it must not be changed.
 
     Raises
     ------
@@ -210,55 +214,142 @@ def train(
         If a batch holds no pair for a similarity to compare, or the optimizer cannot be used.
     StoreError
         If the checkpoint is damaged.
-    EvaluationError
-        If the loss is no longer finite.
     PluginError
-        If the network or the similarity fails.
+        If the network fails a check.
     """
-    if similarity is not None and settings.batch < 2:
-        raise SpecError(f"--batch {settings.batch}: learning a similarity takes batches of at least 2 tracks")
-    seed, device, form = (settings.seed, settings.fold), settings.device, settings.form
-    inputs = form.inputs(data.frames.shape[1])
-    module = checked_module(network, inputs, seed, form, settings.engine)
-    head = seeded_head(module.units, data.label_vectors.shape[1], seed) if similarity is None else None
-    trained = Trained(module, head)
-    modules = nn.ModuleDict({"network": module} | ({} if head is None else {"head": head})).to(device)
-    modules.train()
-    optimizer = make_optimizer(settings.optimizer, (one for one in modules.parameters() if one.requires_grad))
-    losses = trained.losses
-    if checkpoint is not None and checkpoint.exists():
-        losses += _restore_checkpoint(checkpoint, modules, optimizer)
-    batch_loss = _batch_loss(data, head, similarity, label_similarity, device)
-    differentiating = similarity.differentiating if isinstance(similarity, PluginSimilarity) else contextlib.nullcontext
-    engine = make_engine(settings.engine, module, form, network.choice)
-    on_epoch(len(losses))
-    with torch_draws([*seed, Stream.STEPS], device):
-        while len(losses) < settings.epochs:
-            # Anew for each epoch, so that a resumed training draws what it would have drawn.
-            seed_torch([*seed, Stream.STEPS, len(losses)], device)
-            total = torch.zeros((), device=device)
-            for rows, offsets in _read_ahead(data, settings, len(losses)):
-                embeddings = engine.embed_excerpts(
+
+    def __init__(
+        self,
+        data: TrainingData,
+        network: PluginNetwork,
+        settings: TrainingSettings,
+        similarity: Similarity | None = None,
+        label_similarity: Similarity | None = None,
+        checkpoint: Path | None = None,
+    ) -> None:
+        if similarity is not None and settings.batch < 2:
+            raise SpecError(f"--batch {settings.batch}: learning a similarity takes batches of at least 2 tracks")
+        self._data, self._settings, self._similarity, self._checkpoint = data, settings, similarity, checkpoint
+        seed, form = settings.entropy, settings.form
+        module = checked_module(network, form.inputs(data.frames.shape[1]), seed, form, settings.engine)
+        head = seeded_head(module.units, data.label_vectors.shape[1], seed) if similarity is None else None
+        self.trained = Trained(module, head)
+        parts = {"network": module} | ({} if head is None else {"head": head})
+        self._modules = nn.ModuleDict(parts).to(settings.device)
+        self._modules.train()
+        trainable = (one for one in self._modules.parameters() if one.requires_grad)
+        self._optimizer = make_optimizer(settings.optimizer, trainable)
+        if checkpoint is not None and checkpoint.exists():
+            self.trained.losses += _restore_checkpoint(checkpoint, self._modules, self._optimizer)
+        self._batch_loss = _batch_loss(data, head, similarity, label_similarity, settings.device)
+        self._engine = make_engine(settings.engine, module, form, network.choice)
+
+    @property
+    def done(self) -> int:
+        """Number of finished epochs."""
+        return len(self.trained.losses)
+
+    def run_epoch(self) -> None:
+        """Take every training track once.
+
+        Raises
+        ------
+        EvaluationError
+            If the loss is no longer finite.
+        PluginError
+            If the network or the similarity fails.
+        """
+        data, settings = self._data, self._settings
+        total = torch.zeros((), device=settings.device)
+        # Anew for each epoch, so that a resumed training draws what it would have drawn.
+        with torch_draws([*settings.entropy, Stream.STEPS, self.done], settings.device):
+            for rows, offsets in _read_ahead(data, settings, self.done):
+                embeddings = self._engine.embed_excerpts(
                     data.frames, data.starts[rows], data.lengths[rows], offsets, data.normalization
                 )  # [batch, units]
-                loss = batch_loss(embeddings, rows)
-                with differentiating():
-                    optimizer.step(loss)
+                loss = self._batch_loss(embeddings, rows)
+                with self._differentiating():
+                    self._optimizer.step(loss)
                 total += loss.detach()
-            losses.append(float(total) / len(data.lengths))
-            done = len(losses)
-            if not np.isfinite(losses[-1]):
-                raise EvaluationError(
-                    f"the loss is {losses[-1]} after epoch {done}: the training of seed {settings.seed}, fold "
-                    f"{settings.fold} diverged; {_advice(settings, similarity)}"
-                )
-            if settings.checkpoint_every and done % settings.checkpoint_every == 0 and done < settings.epochs:
-                on_checkpoint(done, trained)
-            # After on_checkpoint, so that a resumed training has already done everything that it skips.
-            if checkpoint is not None and done % CHECKPOINT_EPOCHS == 0:
-                _save_checkpoint(checkpoint, modules, optimizer, losses)
-            on_epoch(done)
-    return trained
+        self.trained.losses.append(float(total) / len(data.lengths))
+        if not np.isfinite(self.trained.losses[-1]):
+            raise EvaluationError(
+                f"the loss is {self.trained.losses[-1]} after epoch {self.done}: the training of seed {settings.seed}, "
+                f"fold {settings.fold} diverged; {_advice(settings, self._similarity)}"
+            )
+
+    def save(self) -> None:
+        """Write the checkpoint after every tenth epoch, if there is to be one."""
+        if self._checkpoint is not None and self.done % CHECKPOINT_EPOCHS == 0:
+            _save_checkpoint(self._checkpoint, self._modules, self._optimizer, self.trained.losses)
+
+    def _differentiating(self) -> contextlib.AbstractContextManager[object]:
+        similarity = self._similarity
+        return similarity.differentiating() if isinstance(similarity, PluginSimilarity) else contextlib.nullcontext()
+
+
+def train(
+    data: TrainingData,
+    network: PluginNetwork,
+    settings: TrainingSettings,
+    similarity: Similarity | None = None,
+    label_similarity: Similarity | None = None,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[int], None] = lambda epoch: None,
+) -> Trained:
+    """Train a single network to its last epoch; see `Training` and `train_together`."""
+    training = Training(data, network, settings, similarity, label_similarity, checkpoint)
+    train_together([training], settings, on_epoch)
+    return training.trained
+
+
+def train_together(
+    trainings: Sequence[Training],
+    settings: TrainingSettings,
+    on_epoch: Callable[[int], None] = lambda epoch: None,
+    on_checkpoint: Callable[[int], None] = lambda epoch: None,
+) -> None:
+    """Train networks side by side: each to a checkpoint, then each to the next.
+
+    Parameters
+    ----------
+    trainings : sequence of Training
+    settings : TrainingSettings
+        Epochs and checkpoints are those of all networks.
+    on_epoch : callable
+        Receives the number of epochs done, over all networks.
+    on_checkpoint : callable
+        Receives the number of epochs that each network has done, before the last. After an interruption it may be
+        called again for the same number.
+
+    Raises
+    ------
+    MirembedError
+        See `Training.run_epoch`.
+    """
+
+    def tick() -> None:
+        on_epoch(sum(one.done for one in trainings))
+
+    tick()
+    every, last = settings.checkpoint_every, settings.epochs
+    for stop in [*(range(every, last, every) if every else ()), last]:
+        if all(one.done >= stop for one in trainings):
+            continue
+        # A network that was saved here or later has been to this checkpoint.
+        is_new = all(one.done < stop for one in trainings)
+        for one in trainings:
+            while one.done < stop:
+                one.run_epoch()
+                if one.done < stop:
+                    one.save()
+                    tick()
+        if is_new and stop < last:
+            on_checkpoint(stop)
+        for one in trainings:
+            if one.done == stop:
+                one.save()  # after on_checkpoint, so that a resumed training has already done everything that it skips
+        tick()
 
 
 def _batch_loss(
@@ -288,8 +379,8 @@ def _read_ahead(
     data: TrainingData, settings: TrainingSettings, epoch: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield the batches of an epoch while the frames of the next ones are being read."""
-    seed, excerpt = (settings.seed, settings.fold), settings.form.excerpt
-    ahead = list(epoch_batches(seed, epoch, data.lengths, settings.batch, excerpt))
+    excerpt = settings.form.excerpt
+    ahead = list(epoch_batches(settings.entropy, epoch, data.lengths, settings.batch, excerpt))
     # An excerpt and, for its first difference, the frame before it.
     first = [data.starts[rows] + np.maximum(offsets - 1, 0) for rows, offsets in ahead]
     counts = [np.minimum(excerpt, data.lengths[rows] - offsets) + 1 for rows, offsets in ahead]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,24 @@ class NetworkWeights:
 
 
 @dataclass(frozen=True)
+class Ensemble:
+    """Networks that are used as one, with their embeddings side by side.
+
+    Attributes
+    ----------
+    members : tuple of NetworkWeights
+        The same network, trained from different seeds.
+    """
+
+    members: tuple[NetworkWeights, ...]
+
+    @property
+    def units(self) -> int:
+        """Values of an embedding."""
+        return sum(member.units for member in self.members)
+
+
+@dataclass(frozen=True)
 class OutputLayer:
     """The linear output layer of the approach ``nn``.
 
@@ -90,6 +108,14 @@ class OutputLayer:
     def of(cls, layer: nn.Linear) -> OutputLayer:
         """Copy the weights of a layer on any device."""
         return cls(*(parameter.detach().cpu().numpy().copy() for parameter in (layer.weight, layer.bias)))
+
+    @classmethod
+    def mean(cls, layers: Sequence[OutputLayer]) -> OutputLayer:
+        """Return the layer whose outputs, for embeddings side by side, are the mean of the outputs of layers."""
+        if len(layers) == 1:
+            return layers[0]
+        weight = np.concatenate([layer.weight for layer in layers], axis=1) / len(layers)
+        return cls(weight.astype(np.float32), np.mean([layer.bias for layer in layers], axis=0).astype(np.float32))
 
     def __call__(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the outputs ``[n, n_outputs]`` for ``embeddings [n, units]``."""

@@ -7,7 +7,18 @@ import wave
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from mirembed import Card, Classification, DatasetError, Listing, Regression, Tags, Target, Task, Track
+from mirembed import (
+    Card,
+    Classification,
+    DatasetError,
+    Listing,
+    Regression,
+    Tags,
+    Target,
+    Task,
+    Track,
+    uninterruptible,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,13 +141,14 @@ def _write_wav(path: Path, samples: NDArray[np.int16], sample_rate: int) -> None
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file, wave.open(file) as wav:
-                wav.setparams((1, 2, sample_rate, len(samples), "NONE", "not compressed"))
-                wav.writeframes(samples.astype("<i2").tobytes())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with uninterruptible():
+            try:
+                with temporary.open("wb") as file, wave.open(file) as wav:
+                    wav.setparams((1, 2, sample_rate, len(samples), "NONE", "not compressed"))
+                    wav.writeframes(samples.astype("<i2").tobytes())
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
     except OSError as error:
         raise DatasetError(
             f"cannot write {path}: {error.strerror}; choose a writable folder, or free some space"

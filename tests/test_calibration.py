@@ -1,0 +1,331 @@
+"""Calibrated probabilities: against scikit-learn, and only from tracks that the learner was not fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.special import expit
+from scipy.special import softmax as softmax_of
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.svm import SVC
+from small_store import (
+    evaluate,
+    experiment,
+    job,
+    open_tracks,
+    workers_run,
+    write_classes,
+    write_targets,
+)
+
+from mirembed import Classification, Task
+from mirembed.config.approaches import Approach
+from mirembed.errors import EvaluationError
+from mirembed.fit.calibrate import calibrated, inner_folds
+from mirembed.fit.job import Fitted, fit_models
+from mirembed.models.calibration import decision_values, fit_sigmoid, normalized
+from mirembed.models.learners import FittedLearner, fit_learner
+from mirembed.models.model import Model
+from mirembed.registry import Plugin, Registry
+from mirembed.runs.record import open_run
+from mirembed.specs import Spec
+from mirembed.store.files import read_table
+from mirembed.store.tracks import Tracks
+
+SEED = (4, 2)
+
+
+class Memorizing(ClassifierMixin, BaseEstimator):
+    """Is certain about the tracks that it was fitted to, and guesses the class of others."""
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Memorizing:
+        self.classes_ = np.unique(y)
+        self.known_ = {row.tobytes(): label for row, label in zip(X, y, strict=True)}
+        return self
+
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        rng = np.random.default_rng(0)
+        guesses = [self.known_.get(row.tobytes(), rng.choice(self.classes_)) for row in X]
+        return 10.0 * (np.array(guesses)[:, None] == self.classes_)
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return self.classes_[self.decision_function(X).argmax(axis=1)]
+
+
+class Predicting(BaseEstimator):
+    """Has neither decision values nor probabilities."""
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Predicting:
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return np.full(len(X), self.classes_[0])
+
+
+class Demanding(Memorizing):
+    """Cannot be fitted to few tracks."""
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Memorizing:
+        if len(X) < 60:
+            raise ValueError("too few tracks for me")
+        return super().fit(X, y)
+
+
+class Learner:
+    def __init__(self, estimator: Any) -> None:
+        self.made = estimator
+
+    def estimator(self, task: Task) -> Any:
+        return self.made()
+
+
+LEARNERS = {
+    "forest": lambda: RandomForestClassifier(n_estimators=20, random_state=0),
+    "memorizing": Memorizing,
+    "predicting": Predicting,
+    "demanding": Demanding,
+}
+REGISTRY = Registry(
+    [
+        *Registry.discover().plugins,
+        *(
+            Plugin("learner", name, lambda made=made: Learner(made), "", f"mirembed-{name}", "1.0")
+            for name, made in LEARNERS.items()
+        ),
+    ]
+)
+
+
+def draw(n: int, n_classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return embeddings that say something about their classes, and the classes."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % n_classes
+    centers = np.random.default_rng(99).normal(size=(n_classes, 6))
+    return (centers[labels] + 1.5 * rng.normal(size=(n, 6))).astype(np.float32), labels
+
+
+def task_of(n_classes: int) -> Classification:
+    return Classification(tuple(f"class {number}" for number in range(n_classes)))
+
+
+def fit(learner: str, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> FittedLearner:
+    """Fit and calibrate a learner."""
+    task, spec = task_of(y.max() + 1), Spec.parse(learner)
+    fitted = fit_learner(REGISTRY, spec, Approach("fl"), task, X, y, None, seed=SEED)
+    codes = np.arange(len(y)) if groups is None else groups
+    return calibrated(REGISTRY, spec, task, fitted, X, y, codes, grouped=groups is not None, seed=SEED)
+
+
+def probabilities(fitted: FittedLearner, X: np.ndarray, n_classes: int) -> np.ndarray:
+    inputs = X if fitted.kernel is None else fitted.kernel.gram(X)
+    return normalized(fitted.calibration(decision_values(fitted.estimator, "it", task_of(n_classes), inputs)))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 5])
+@pytest.mark.parametrize(
+    ("learner", "reference"),
+    [("svm", SVC()), ("svm:C=0.3,gamma=0.2", SVC(C=0.3, gamma=0.2)), ("forest", LEARNERS["forest"]())],
+)
+def test_probabilities_agree_with_scikit_learn(learner, reference, n_classes):
+    X, y = draw(160, n_classes)
+    folds = inner_folds(task_of(n_classes), y, None, 5, seed=SEED)
+    expected = CalibratedClassifierCV(reference, ensemble=False, cv=folds).fit(X, y)
+    others, _ = draw(40, n_classes, seed=1)
+    found = probabilities(fit(learner, X, y), others, n_classes)
+    np.testing.assert_allclose(found, expected.predict_proba(others), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+def test_a_precomputed_kernel_gives_the_probabilities_of_scikit_learns_own():
+    X, y = draw(120, 3)
+    others, _ = draw(30, 3, seed=1)
+    folds = inner_folds(task_of(3), y, None, 5, seed=SEED)
+    gram = rbf_kernel(X.astype(np.float64), gamma=0.5)
+    expected = CalibratedClassifierCV(SVC(kernel="precomputed"), ensemble=False, cv=folds).fit(gram, y)
+    found = probabilities(fit("svm:kernel=rbf:gamma=0.5", X, y), others, 3)
+    reference = expected.predict_proba(rbf_kernel(others.astype(np.float64), X.astype(np.float64), gamma=0.5))
+    np.testing.assert_allclose(found, reference, rtol=0, atol=1e-4)
+
+
+def test_a_sigmoid_is_the_most_likely_one():
+    rng = np.random.default_rng(0)
+    values = rng.normal(3, 50, 4000)
+    truth = rng.random(4000) < expit(0.04 * values - 1)
+    slope, intercept = fit_sigmoid(values, truth)
+    assert slope == pytest.approx(0.04, rel=0.1)
+    assert intercept == pytest.approx(-1, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("values", "truth", "expected"),
+    [
+        ([1.0, 2.0, 3.0], [False] * 3, 1 / 5),
+        ([1.0, 2.0, 3.0], [True] * 3, 4 / 5),
+        ([2.0] * 4, [True, False, True, False], 1 / 2),
+        ([], [], 1 / 2),
+    ],
+    ids=["no positive", "no negative", "constant values", "nothing"],
+)
+def test_values_that_tell_nothing_give_a_constant_probability(values, truth, expected):
+    slope, intercept = fit_sigmoid(np.array(values), np.array(truth, bool))
+    assert slope == 0
+    assert expit(intercept) == pytest.approx(expected)
+
+
+def test_probabilities_of_classes_that_are_told_apart_without_error_stay_below_one():
+    slope, intercept = fit_sigmoid(np.repeat([-1.0, 1.0], 20), np.repeat([False, True], 20))
+    assert expit(slope + intercept) == pytest.approx(21 / 22)
+    assert expit(-slope + intercept) == pytest.approx(1 / 22)
+
+
+def test_a_learner_that_memorizes_its_training_tracks_is_not_believed():
+    X, _ = draw(90, 3)
+    y = np.random.default_rng(5).permutation(np.arange(90) % 3)
+    found = probabilities(fit("memorizing", X, y), X, 3)
+    assert found.max() < 0.6
+
+
+def test_inner_folds_keep_groups_apart_and_follow_seed_and_fold():
+    _, y = draw(60, 3)
+    groups = np.arange(60) // 4
+    task = task_of(3)
+    folds = inner_folds(task, y, groups, 5, seed=SEED)
+    assert len(folds) == 5
+    assert np.array_equal(np.sort(np.concatenate([test for _, test in folds])), np.arange(60))
+    for train, test in folds:
+        assert not set(groups[train]) & set(groups[test])
+    again, other = inner_folds(task, y, groups, 5, seed=SEED), inner_folds(task, y, groups, 5, seed=(4, 3))
+    assert all(np.array_equal(ours[1], theirs[1]) for ours, theirs in zip(folds, again, strict=True))
+    assert not all(np.array_equal(ours[1], theirs[1]) for ours, theirs in zip(folds, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("y", "groups", "n_folds"),
+    [([0, 1] * 3, None, 3), ([0, 1] * 10, [*range(4)] * 5, 4), ([0, 0, 0, 0, 1, 1], None, 4)],
+    ids=["few tracks of each class", "few groups", "a rare class"],
+)
+def test_there_are_as_many_inner_folds_as_can_be_made(y, groups, n_folds):
+    found = inner_folds(task_of(2), np.array(y), None if groups is None else np.array(groups), 5, seed=SEED)
+    assert len(found) == n_folds
+
+
+def test_inner_folds_that_cannot_be_made_are_an_error_and_leave_a_learner_without_probabilities():
+    X, y = draw(8, 2)
+    groups = np.arange(8) % 2  # each holds one class
+    with pytest.raises(EvaluationError, match="inner folds"):
+        inner_folds(task_of(2), y, groups, 5, seed=SEED)
+    fitted = fit("svm", X, y, groups)
+    assert fitted.calibration is None
+    [note] = fitted.notes
+    assert "probabilities" in note
+
+
+def test_a_learner_that_fails_on_inner_folds_has_no_probabilities_but_a_note():
+    fitted = fit("demanding", *draw(60, 3))
+    assert fitted.calibration is None
+    [note] = fitted.notes
+    assert "too few tracks for me" in note
+
+
+def test_a_learner_without_decision_values_has_no_probabilities():
+    fitted = fit("predicting", *draw(60, 3))
+    assert (fitted.calibration, fitted.notes) == (None, [])
+
+
+# Models
+
+
+@pytest.fixture(scope="module")
+def tracks(tmp_path_factory) -> Tracks:
+    groups = [f"artist {number // 3}" for number in range(30)]
+    return open_tracks(write_classes(tmp_path_factory.mktemp("classes"), 30, groups))
+
+
+def fitted_models(tracks: Tracks, *approaches: str, **settings: Any) -> Fitted:
+    return fit_models(job(tracks, *approaches, **settings), Registry.discover())
+
+
+def embeddings_of(model: Model, tracks: Tracks) -> np.ndarray:
+    frames = tracks.frames["logmel"]
+    return model.embed(frames.open(), frames.starts, frames.lengths)
+
+
+@pytest.mark.parametrize("learner", ["svm", "svm:kernel=match"])
+def test_a_loaded_model_has_the_probabilities_of_the_saved_one_to_the_bit_alone_and_among_others(
+    tracks, tmp_path, learner
+):
+    model = fitted_models(tracks, learner=learner).models["rbf-sl"]
+    model.save(tmp_path / "model")
+    loaded = Model.load(tmp_path / "model", Registry.discover())
+    embeddings = embeddings_of(model, tracks)
+    found = model.probabilities(embeddings)
+    assert (found.shape, found.dtype) == ((30, 3), np.float64)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    np.testing.assert_array_equal(loaded.probabilities(embeddings), found)
+    np.testing.assert_array_equal(loaded.probabilities(embeddings[7:8]), found[7:8])
+    assert loaded.probabilities(embeddings[:0]).shape == (0, 3)
+
+
+def test_the_probabilities_of_nn_are_the_softmax_of_its_outputs(tracks):
+    model = fitted_models(tracks, "nn").models["nn"]
+    embeddings = embeddings_of(model, tracks)
+    found = model.probabilities(embeddings)
+    np.testing.assert_allclose(found, softmax_of(model.head(embeddings).astype(np.float64), axis=1), rtol=1e-12)
+    np.testing.assert_array_equal(found.argmax(axis=1), model.predict(embeddings))
+    assert model.calibration is None
+
+
+def test_targets_have_no_probabilities(tmp_path):
+    tracks = open_tracks(write_targets(tmp_path))
+    for model in fitted_models(tracks, "nn", "fl").models.values():
+        assert model.probabilities(embeddings_of(model, tracks)) is None
+
+
+def run(tracks: Tracks, runs: Any, approaches: Sequence[str], **settings: Any) -> Any:
+    with workers_run():
+        described = experiment(*approaches, **{"epochs": 2, "cv": 3, **settings})
+        folder, _ = evaluate(tracks, described, Registry.discover(), runs)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_run_keeps_the_probabilities_of_every_method_that_has_any(tracks, tmp_path):
+    folder = run(tracks, tmp_path, ["chance", "stats", "nn", "fl"], checkpoint_every=1)
+    names = [f"probability_{name}" for name in ("high", "low", "middle")]
+    for row in read_table(folder.folder / "predictions.parquet").to_pylist():
+        found = [row[name] for name in names]
+        if row["approach"] == "chance":
+            assert found == [None] * 3
+        else:
+            assert sum(found) == pytest.approx(1)
+    assert not set(names) & set(read_table(folder.folder / "checkpoints.parquet").column_names)
+    record = open_run(tmp_path, folder.folder.name)
+    assert record.predictions["chance"].probabilities is None
+    assert record.predictions["fl"].probabilities.shape == (30, 3)
+    assert record.checkpoints["fl"][2].probabilities is None
+
+
+@pytest.mark.slow
+def test_inner_folds_keep_groups_apart_where_the_folds_do(tracks, tmp_path, monkeypatch):
+    from mirembed.fit import calibrate
+
+    seen = []
+    original = calibrate.inner_folds
+
+    def spy(task, labels, groups, n_folds, *, seed):
+        seen.append(groups)
+        return original(task, labels, groups, n_folds, seed=seed)
+
+    monkeypatch.setattr(calibrate, "inner_folds", spy)
+    run(tracks, tmp_path / "apart", ["stats"], folds="grouped")
+    assert [len(set(groups)) for groups in seen] == [len(groups) // 3 for groups in seen]
+    seen.clear()
+    run(tracks, tmp_path / "mixed", ["stats"])
+    assert seen == [None] * 3
