@@ -71,10 +71,8 @@ class Metric:
     higher_is_better : bool
     source : {"predictions", "retrieval"}
         The table of a run that it is computed from.
-    in_text : bool
-        Whether ``mirembed evaluate`` prints it in its table, even if it is not the headline.
-    compared : bool
-        Whether `mirembed.compare` tests differences of it, even if it is not the headline.
+    in_brief : bool
+        Whether tables without room for every metric show it, even if it is not the headline.
     own_table : str
         The name of the table in reports that shows this metric alone, for each target; empty: there is none.
     remark : str
@@ -93,8 +91,7 @@ class Metric:
     has_mean: bool = True
     higher_is_better: bool = True
     source: Literal["predictions", "retrieval"] = "predictions"
-    in_text: bool = False
-    compared: bool = False
+    in_brief: bool = False
     own_table: str = ""
     remark: str = ""
 
@@ -125,8 +122,7 @@ METRICS = (
         class_metrics.accuracy,
         Resampling(_COUNTS, class_metrics.resampled_accuracy),
         (0, 1),
-        in_text=True,
-        compared=True,
+        in_brief=True,
     ),
     Metric(
         "macro_f1",
@@ -136,8 +132,7 @@ METRICS = (
         class_metrics.macro_f1,
         Resampling(_COUNTS, class_metrics.resampled_macro_f1),
         (0, 1),
-        in_text=True,
-        compared=True,
+        in_brief=True,
     ),
     Metric(
         "balanced_accuracy",
@@ -170,8 +165,7 @@ METRICS = (
         (0, 1),
         column="tag",
         reasons=("no positive", "no negative"),
-        in_text=True,
-        compared=True,
+        in_brief=True,
     ),
     Metric(
         "average_precision",
@@ -183,8 +177,7 @@ METRICS = (
         (0, 1),
         column="tag",
         reasons=("no positive",),
-        in_text=True,
-        compared=True,
+        in_brief=True,
     ),
     Metric(
         "r",
@@ -196,8 +189,7 @@ METRICS = (
         (-1, 1),
         column="target",
         reasons=("constant truth", "constant prediction"),
-        in_text=True,
-        compared=True,
+        in_brief=True,
     ),
     Metric(
         "r_squared",
@@ -209,7 +201,7 @@ METRICS = (
         (0, 1),
         column="target",
         reasons=("constant truth", "constant prediction"),
-        in_text=True,
+        in_brief=True,
         own_table="scores-squared",
         remark="The paper's coefficient of determination. Significance is tested for r, so no best is marked here.",
     ),
@@ -223,7 +215,7 @@ METRICS = (
         (-math.inf, 1),
         column="target",
         reasons=("constant truth",),
-        in_text=True,
+        in_brief=True,
     ),
     Metric(
         "spearman",
