@@ -293,7 +293,7 @@ def test_other_settings_do_not_resume_an_unfinished_run(tracks, tmp_path):
 
 
 def test_the_numbers_do_not_depend_on_worker_processes(tracks, tmp_path):
-    settings = three_folds("rbf-sl", "nn", epochs=2)
+    settings = three_folds("nn", epochs=2, engine="torch")
     here, _ = evaluate(tracks, tmp_path / "here", settings)
     there, _ = evaluate(tracks, tmp_path / "there", settings, run=workers.run, jobs=2)
     for table in ("predictions", "curves", "folds"):
