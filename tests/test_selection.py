@@ -446,7 +446,7 @@ def test_a_constant_prediction_counts_as_no_correlation_and_a_constant_truth_as_
     registry = Registry.discover()
     tracks = open_tracks(write_targets(tmp_path / "store"))
     labels = tracks.labels.copy()
-    labels[:, 1] = np.where(np.arange(len(labels)) < 2, [3.0] * len(labels), 4.0)
+    labels[:, 0] = 100
     tracks = replace(tracks, labels=labels)
     settings = {"learner": "sloped", "select": ("learner.slope=0|1|-1",)}
     plan = planned(tracks, "stats", registry=registry, **settings)
@@ -478,6 +478,14 @@ def test_inner_folds_of_a_table_are_used(tracks, tmp_path):
     table.write_text("\n".join(["id,fold,inner_fold", *(line[:-1] + "0" for line in lines)]) + "\n")
     with pytest.raises(EvaluationError, match="inner fold 0 of fold 0"):
         planned(tracks, "stats", **settings)
+
+
+def test_inner_folds_in_which_a_target_is_constant_are_refused_before_any_training(tmp_path):
+    tracks = open_tracks(write_targets(tmp_path / "store"))
+    labels = tracks.labels.copy()
+    labels[:, 1] = np.arange(len(labels)) == 0  # whatever tests the first track trains on zeros alone
+    with pytest.raises(EvaluationError, match="depth"):
+        planned(replace(tracks, labels=labels), "stats", select=("learner.C=1|10",))
 
 
 def test_nothing_is_chosen_for_methods_without_the_parameter(tracks, tmp_path):
@@ -639,15 +647,8 @@ SEARCHING = """
     from mirembed import hookimpl
     from sklearn.metrics import accuracy_score, make_scorer
     from sklearn.model_selection import GridSearchCV, GroupKFold
-    from sklearn.multioutput import MultiOutputClassifier
-    from sklearn.preprocessing import FunctionTransformer
     from sklearn.pipeline import make_pipeline
-    from sklearn.multioutput import MultiOutputRegressor
-from sklearn.svm import SVC, SVR
-
-
-    def double(X):
-        return 2 * X
+    from sklearn.svm import SVC
 
 
     class Searching:
@@ -660,7 +661,7 @@ from sklearn.svm import SVC, SVR
 
     class Nested:
         def estimator(self, task):
-            return make_pipeline(GridSearchCV(SVC(), {"C": [1.0, 10.0]}, cv=2))
+            return make_pipeline(GridSearchCV(SVC(), {"C": [1.0, 10.0]}, scoring=make_scorer(accuracy_score), cv=2))
 
 
     @hookimpl

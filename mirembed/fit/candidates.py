@@ -23,6 +23,7 @@ from mirembed.progress import counted
 from mirembed.registry import Kind, Registry
 from mirembed.specs import Spec, parameters_of
 from mirembed.training.excerpts import Stream
+from mirembed.training.labels import scale_for
 
 Groups: TypeAlias = Sequence[str | None]
 
@@ -272,16 +273,16 @@ def draw_inner_folds(
     inner = np.full(len(fold.train), -1, np.int64)
     for one in folds:
         inner[one.test] = one.index
-    return inner
+    return checked_inner_folds(task, labels, fold, inner)
 
 
 def checked_inner_folds(task: Task, labels: NDArray[Any], fold: Fold, inner: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the inner folds that a fold has, once it is clear that something can be learned in each.
+    """Return the inner folds of a fold, once it is clear that something can be learned in each.
 
     Raises
     ------
     EvaluationError
-        If an inner fold has too few training tracks, or only one class of them.
+        If an inner fold has too few training tracks, or only one class, or a target of unknown range that is constant.
     """
     for one in range(int(inner.max()) + 1):
         trained = fold.train[inner != one]
@@ -290,4 +291,5 @@ def checked_inner_folds(task: Task, labels: NDArray[Any], fold: Fold, inner: NDA
                 f"inner fold {one} of fold {fold.index} leaves {counted(len(trained), 'track')} to train on, and takes "
                 "at least two, of two classes; change the inner folds"
             )
+        scale_for(task, labels[trained])
     return inner

@@ -180,7 +180,7 @@ def fit_selected(
 
 
 class _LearnerChoice:
-    """Chooses learners by their scores in inner folds of the embeddings; `decisions` has the result of the last call."""
+    """Chooses learners by their scores in inner folds of the embeddings; `decisions` is about the last call."""
 
     def __init__(self, job: Job, selection: Selection, registry: Registry) -> None:
         self._job, self._selection, self._registry = job, selection, registry
