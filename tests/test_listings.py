@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mirembed import Classification, DatasetError, Listing, Regression, Tags, Target, Track
+from mirembed import Classification, DatasetError, Listing, Regression, Split, Tags, Target, Track
 from mirembed.errors import PluginError
 from mirembed.listings import RESERVED_COLUMNS, check_listing
 from mirembed.store.rows import tracks_schema
@@ -19,6 +19,7 @@ TAGS = Tags(("a", "b"))
 VALENCE = Regression((Target("valence", 1, 9),))
 TRACKS = (Track("good", Path("good.wav"), "a"), Track("x", Path("x.wav"), "b"))
 NOT_UTF8 = os.fsdecode(b"caf\xe9.wav")
+SPLIT = Split(frozenset("ab"), frozenset("c"), (frozenset("a"),))
 
 
 def error_of(listing, error=DatasetError):
@@ -141,6 +142,13 @@ def test_all_columns_of_the_store_are_reserved():
         (Listing(CLASSES, TRACKS, absent=None), "absent=None"),
         (Listing(CLASSES, TRACKS, notes="a note"), "'a note'"),
         (Listing(CLASSES, TRACKS, notes=[7]), "[7]"),
+        (Listing(CLASSES, TRACKS, schemes=[SPLIT]), "schemes="),
+        (Listing(CLASSES, TRACKS, schemes={"artists": SPLIT}), "sequence of Split"),
+        (Listing(CLASSES, TRACKS, schemes={"artists": []}), "[]"),
+        (Listing(CLASSES, TRACKS, schemes={"artists": [replace(SPLIT, test=frozenset("ab"))]}), "2 ids in both"),
+        (Listing(CLASSES, TRACKS, schemes={"artists": [replace(SPLIT, inner=frozenset("a"))]}), "inner="),
+        (Listing(CLASSES, TRACKS, schemes={"artists": [replace(SPLIT, inner=(frozenset("c"),))]}), "'c' in an inner"),
+        (Listing(CLASSES, TRACKS, schemes={"artists": [replace(SPLIT, inner=(frozenset("a"),) * 2)]}), "two inner"),
     ],
 )
 def test_wrong_types_are_the_plugins_fault(listing, value):

@@ -163,6 +163,15 @@ def test_the_whole_share_has_the_numbers_of_a_run_without_shares(store: Path, re
     assert json.loads(result.stdout)["train_size"] == 1
 
 
+def test_a_table_shows_the_headline_metric_by_share(store: Path, report: dict[str, Any]) -> None:
+    with workers_run():
+        words = ["evaluate", "--store", store, "--cv", 3, "--approach", "stats", "--train-size", "0.25|1"]
+        said = CliRunner().invoke(app, [*map(str, words)]).stdout
+    last = said[said.index("by train size") :]
+    assert re.findall(r"[\d.]+ \(\d+ tracks\)", last) == ["0.25 (6 tracks)", "1 (24 tracks)"]
+    assert len(re.findall(r"│ stats", last)) == 1
+
+
 @pytest.mark.parametrize("size", ["0", "1.5", "-0.5", "nan", "half", "0.5|"])
 def test_a_share_is_a_number_above_0_and_at_most_1(store: Path, size: str) -> None:
     with pytest.raises(SpecError, match=f"--train-size .*{re.escape(size)}.*: expected"):

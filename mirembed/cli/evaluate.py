@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -186,6 +187,7 @@ def evaluate(
         contents.append(result.to_json() | {"comparisons": [family.to_json() for family in declared]})
         blocks += [*_text(result), *_comparisons(declared)]
         blocks += [describe_best(record, declared)] if declared else []
+    blocks += _by_train_size(results)
     print_result(
         json,
         lambda: contents[0] if len(contents) == 1 else {"run": str(folder), "evaluations": contents},
@@ -223,6 +225,28 @@ def _comparisons(declared: Sequence[Family]) -> Iterator[str | Table]:
     for family in declared:
         rows = [[test.a, test.b, test.difference, p_text(test.p_holm), test.verdict] for test in family.tests]
         yield Table(["A", "B", "A - B", "p (Holm)", "verdict"], rows, family.describe())
+
+
+def _by_train_size(results: Sequence[Result]) -> Iterator[Table]:
+    """Yield a table of the headline metric for each dataset that was evaluated with several ``--train-size``."""
+    from mirembed.config.approaches import columns
+    from mirembed.statistics.metrics import metric_named
+
+    alike: dict[Settings, list[Result]] = {}
+    for result in results:
+        alike.setdefault(replace(result.planned.settings, train_size=(), name=""), []).append(result)
+    for of_sizes in alike.values():
+        if len(of_sizes) < 2:
+            continue
+        planned, headline = of_sizes[0].planned, of_sizes[0].scores[0].headline
+        headings = columns(planned.methods)
+        sizes = [f"{one.planned.train_size:g} ({one.planned.sizes.n_train:.0f} tracks)" for one in of_sizes]
+        rows = [
+            [*parts, *(one.scores[number].intervals[headline, None] for one in of_sizes)]
+            for number, parts in enumerate(zip(*headings.values(), strict=True))
+        ]
+        title = f"{planned.tracks.info.spec}: {metric_named(headline).label} by train size"
+        yield Table([*headings, *sizes], rows, title)
 
 
 def _text(result: Result) -> Iterator[str | Table]:
