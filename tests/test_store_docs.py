@@ -24,6 +24,7 @@ from mirembed import statistics
 
 pytestmark = pytest.mark.slow
 
+STYLES = ("bossa", "house", "jig")
 TASKS = {"classification": [], "regression": ["arousal", "valence"]}
 """Targets of each task."""
 
@@ -32,7 +33,7 @@ TASKS = {"classification": [], "regression": ["arousal", "valence"]}
 def work(tmp_path_factory) -> Iterator[Path]:
     """A folder with one folder per task, each with a store of tones that has every kind of file."""
     folder = tmp_path_factory.mktemp("work")
-    for style, frequency in zip(("bossa", "house", "jig"), CLASSES.values(), strict=True):
+    for style, frequency in zip(STYLES, CLASSES.values(), strict=True):
         (folder / "audio" / style).mkdir(parents=True)
         for number in range(4):
             clip = folder / "audio" / style / f"{style}-{number:02d}.wav"
@@ -66,7 +67,9 @@ def described_columns(body: str, targets: list[str]) -> dict[str, str]:
     """Return the columns of a section's table and their types, for classification if there are no targets."""
     columns = {}
     for name, kind, what in table(body):
-        if "TARGET" in name:
+        if "CLASS" in name:
+            columns |= {} if targets else {name.replace("CLASS", style): kind for style in STYLES}
+        elif "TARGET" in name:
             columns |= {name.replace("TARGET", target): kind for target in targets}
         elif not targets or "classification only" not in what:
             columns[name] = kind
@@ -75,6 +78,8 @@ def described_columns(body: str, targets: list[str]) -> dict[str, str]:
 
 def short_type(kind: pa.DataType) -> str:
     """Return an Arrow type in the words of docs/store.md."""
+    if pa.types.is_list(kind) and pa.types.is_string(kind.value_type):
+        return "list<string>"
     if pa.types.is_list(kind):
         return short_type(kind.value_type).replace("[", "[n_frames, ")
     if pa.types.is_fixed_size_list(kind):
