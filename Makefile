@@ -4,7 +4,7 @@
 # make messages   write tests/messages.txt, the snapshot of everything that the program says
 # make format     fix the style
 # make fuzz       extract thousands of damaged files of every format
-# make torture    kill extraction at 200 random moments, and interrupt it at 100
+# make torture    kill and interrupt extraction, and every other command, at 200 random moments
 # make bench, make bench-scaling, make bench-memory   speed against a simple program; growth; memory
 # make bench-startup   CPU time of commands that answer at once
 # make bench-extract   extraction against librosa, on the same files
@@ -34,10 +34,10 @@ types: $(VENV)/.installed-test
 
 unit: $(VENV)/.installed-test
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
 
 quick: lint
-	$(BIN)/python -m pytest -n 2 -q -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow"
 
 messages: $(VENV)/.installed-test
 	$(BIN)/python tests/test_messages.py
@@ -46,7 +46,7 @@ fuzz: $(VENV)/.installed-test
 	$(BIN)/python tests/fuzz.py --files $(or $(FILES),5000) --seed $(or $(SEED),0)
 
 torture: $(VENV)/.installed-test
-	MIREMBED_KILLS=200 $(BIN)/python -m pytest tests/test_kills.py
+	MIREMBED_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest tests/test_kills.py tests/test_interrupted_commands.py
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.speed

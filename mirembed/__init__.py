@@ -32,6 +32,7 @@ from mirembed.hookspecs import (
     Track,
     hookimpl,
 )
+from mirembed.interruption import uninterruptible
 from mirembed.progress import counted
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ __all__ = [
     "hookimpl",
     "is_audio",
     "require_folder",
+    "uninterruptible",
 ]
 __version__ = "0.1.0"
 

@@ -1,17 +1,13 @@
 """``mirembed`` and ``python -m mirembed``: handles ctrl-C before anything large is imported."""
 
-import sys
-
-from mirembed.progress import handle_interrupts
+from mirembed.interruption import handle_interrupts
 
 
 def main() -> None:
     """Run the program; see `mirembed.cli.main`."""
     handle_interrupts()
-    try:
-        from mirembed.cli.main import main as run
-    except KeyboardInterrupt:
-        sys.exit("interrupted")
+    from mirembed.cli.main import main as run
+
     run()
 
 

@@ -17,8 +17,8 @@ The factory (``Laplacian``) is called only when its name is used. Users set its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -116,6 +116,25 @@ class Track:
 
 
 @dataclass(frozen=True)
+class Split:
+    """One fold of an official scheme.
+
+    Attributes
+    ----------
+    train, test : frozenset of str
+        The ids of its training tracks and of its test tracks.
+    inner : tuple of frozenset of str
+        The test parts of its inner folds, on which ``--select`` makes its choices; a validation part is a single one.
+        Their tracks belong to ``train``, too; an inner fold trains on the others. Empty if choices are made on inner
+        folds that mirembed draws.
+    """
+
+    train: frozenset[str]
+    test: frozenset[str]
+    inner: tuple[frozenset[str], ...] = ()
+
+
+@dataclass(frozen=True)
 class Listing:
     """The tracks that a dataset finds in an audio folder.
 
@@ -127,12 +146,15 @@ class Listing:
         The number of annotated tracks whose audio is missing. It is reported, and is not an error.
     notes : sequence of str
         Anything else the user should know, one line each.
+    schemes : mapping of str to sequence of Split
+        By their names for ``--folds``: official folds whose lists come with the audio. The store keeps them.
     """
 
     task: Task
     tracks: Sequence[Track]
     absent: int = 0
     notes: Sequence[str] = ()
+    schemes: Mapping[str, Sequence[Split]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -177,6 +199,8 @@ class Card:
         The sampling rate of all files in Hz, or None if they differ.
     seconds : (float, float) or None
         The durations of the shortest and the longest track in an intact copy.
+    folds : tuple of str
+        The names of the official folds whose lists come with the audio; see `Listing`.
     """
 
     title: str
@@ -189,14 +213,7 @@ class Card:
     archives: tuple[Archive, ...] = ()
     rate: int | None = None
     seconds: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class Split:
-    """One fold of an official scheme: the ids of its training tracks and of its test tracks."""
-
-    train: frozenset[str]
-    test: frozenset[str]
+    folds: tuple[str, ...] = ()
 
 
 class Dataset(Protocol):
@@ -209,7 +226,8 @@ class Dataset(Protocol):
     ``card``
         A `Card`.
     ``schemes()``
-        A mapping of names, for ``--folds``, to official folds: a sequence of `Split`.
+        A mapping of names, for ``--folds``, to official folds: a sequence of `Split`. It is called without an audio
+        folder; folds whose lists come with the audio are in the `Listing`.
     ``known_faults()``
         A mapping of track ids to the published reasons for excluding them with ``--exclude known-faults``.
     """

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from mirembed.errors import MirembedError, StoreError
 from mirembed.hookspecs import Regression
+from mirembed.interruption import interruptible
 from mirembed.models.saved import MANIFEST, ModelSummary, is_network_of, list_models, model_faults, summarize_model
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.runs.folder import RunFolder, list_runs
@@ -142,6 +143,7 @@ class Contents:
     bytes: int
 
 
+@interruptible()
 def contents(store: Store) -> Contents:
     """List the contents of a store; whatever cannot be read is listed as damaged."""
     used: set[str] = set()
@@ -280,11 +282,19 @@ def verify(store: Store, progress: Progress = NO_PROGRESS) -> list[Fault]:
     having: dict[str, set[str] | None] = {}
     for shards in features:
         recordings: set[str] = set()
-        found = [*_features_faults(shards, recordings)]
+        with interruptible():
+            found = [*_features_faults(shards, recordings)]
         having[shards.name] = None if found else recordings
         faults += found
         done += len(shards.shards())
         progress.update(done)
+    return [*faults, *_other_faults(store, having)]
+
+
+@interruptible()
+def _other_faults(store: Store, having: Mapping[str, set[str] | None]) -> list[Fault]:
+    """Return the faults of everything but features; see `_dataset_faults`."""
+    faults: list[Fault] = []
     for folder in _folders(store.root / "datasets"):
         faults += _dataset_faults(DatasetStore(folder), having)
     for stored in all_embeddings(store):

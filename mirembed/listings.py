@@ -7,7 +7,7 @@ functions below. Each yields the violations that it finds, and relies on the fun
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from numbers import Real
@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from mirembed.errors import DatasetError, MirembedError, PluginError
-from mirembed.hookspecs import Classification, Listing, Regression, Tags, Target, Task, Track
+from mirembed.hookspecs import Classification, Listing, Regression, Split, Tags, Target, Task, Track
 from mirembed.progress import counted
 
 RESERVED_COLUMNS = frozenset(
@@ -72,7 +72,7 @@ def check_listing(listing: Any, plugin: str) -> None:
         DatasetError: "check --audio and its annotations, or report it to that plugin's authors",
         PluginError: "report it to that plugin's authors",
     }
-    checks = (types, counts, task, presence, ids, labels, groups, paths)
+    checks = (types, counts, task, presence, ids, labels, groups, paths, schemes)
     for violation in chain.from_iterable(check(listing) for check in checks):
         raise violation.error(f"{plugin} {violation.what}; {advice[violation.error]}")
 
@@ -214,6 +214,48 @@ def groups(listing: Listing) -> Iterator[Violation]:
         if track.group is not None and not is_text(track.group):
             what = f"gives {track.id!r} the group {track.group!r}, {expected}"
             yield Violation(what, cause, f"the file {track.path}", DatasetError)
+
+
+def schemes(listing: Listing) -> Iterator[Violation]:
+    """Check that official folds are sequences of `Split` with each id on one side only."""
+    found: Any = listing.schemes
+    if not isinstance(found, Mapping):
+        yield Violation(f"returns schemes={found!r}, expected a mapping of names to sequences of Split", "a list")
+        return
+    for name, splits in found.items():
+        yield from scheme(name, splits)
+
+
+def scheme(name: Any, splits: Any) -> Iterator[Violation]:
+    """Check that official folds have a name and are a sequence of `Split` with each id on one side only."""
+    given = f"the folds {name!r}"
+    if not is_text(name) or isinstance(splits, str) or not isinstance(splits, Sequence) or not splits:
+        what = f"has {splits!r}, expected a sequence of Split"
+        yield Violation(what, "a single Split: put it in a list", given)
+        return
+    for number, split in enumerate(splits):
+        if fault := _split_fault(split):
+            cause = "train and test tables with different spellings of ids, or with tracks in common"
+            yield Violation(f"has a split that {fault}", cause, f"{given}, split {number}")
+
+
+def _split_fault(split: Any) -> str:
+    if not isinstance(split, Split):
+        return f"is {split!r}, expected a Split"
+    for side in ("train", "test"):
+        found = getattr(split, side)
+        if not isinstance(found, frozenset) or not found or not all(map(is_text, found)):
+            return f"has {side}={found!r}, expected a non-empty frozenset of ids"
+    if shared := sorted(split.train & split.test):
+        return f"has {counted(len(shared), 'id')} in both train and test, such as {shared[0]!r}"
+    inner: Any = split.inner
+    if not isinstance(inner, tuple) or not all(isinstance(tested, frozenset) and tested for tested in inner):
+        return f"has inner={inner!r}, expected a tuple of non-empty frozensets of ids"
+    if outside := sorted(frozenset().union(*inner) - split.train):
+        return f"has {outside[0]!r} in an inner fold and not in train"
+    if sum(map(len, inner)) > len(frozenset().union(*inner)):
+        return "tests an id in two inner folds"
+    return ""
 
 
 def paths(listing: Listing) -> Iterator[Violation]:

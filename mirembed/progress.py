@@ -1,19 +1,9 @@
-"""Progress of long work and its interruption by ctrl-C, and numbers in words."""
+"""Progress of long work, and numbers in words."""
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import time
 from collections.abc import Sequence
-from types import FrameType
 from typing import Protocol
-
-INTERRUPTED = "interrupted; finished work is kept, and the same command resumes from there"
-
-_REPEATED = 0.3
-"""Seconds within which a second SIGINT is the same ctrl-C: the terminal and a parent program may both send it."""
 
 
 class Progress(Protocol):
@@ -43,58 +33,6 @@ class Silent:
 
 
 NO_PROGRESS = Silent()
-
-
-class InterruptHandler:
-    """Handler of SIGINT that raises `KeyboardInterrupt` and remembers it.
-
-    Python swallows exceptions raised inside a ``__del__`` or a callback, and the program would run on. Long work
-    therefore calls `raise_if_interrupted` between its steps. A second ctrl-C ends the program at once; the store
-    survives that as it survives SIGKILL.
-
-    Attributes
-    ----------
-    interrupted_at : float or None
-        When ctrl-C was pressed first: seconds of the monotonic clock.
-    """
-
-    def __init__(self) -> None:
-        self.interrupted_at: float | None = None
-
-    def __call__(self, signal_number: int, frame: FrameType | None) -> None:
-        """Raise `KeyboardInterrupt` the first time, and exit the second time."""
-        now = time.monotonic()
-        if self.interrupted_at is None:
-            self.interrupted_at = now
-            raise KeyboardInterrupt
-        if now - self.interrupted_at > _REPEATED:
-            show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar hides it
-            os.write(2, f"{show_cursor}{INTERRUPTED}\n".encode())
-            os._exit(1)
-
-
-def handle_interrupts() -> None:
-    """Install an `InterruptHandler`, unless the program was started with SIGINT ignored (``nohup``, ``&``)."""
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        return
-    signal.signal(signal.SIGINT, InterruptHandler())
-    report = sys.unraisablehook
-
-    def report_unless_interrupted(unraisable: sys.UnraisableHookArgs) -> None:
-        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
-            report(unraisable)
-
-    sys.unraisablehook = report_unless_interrupted
-
-
-def raise_if_interrupted() -> None:
-    """Raise `KeyboardInterrupt` if ctrl-C was pressed, even if an earlier `KeyboardInterrupt` was swallowed.
-
-    Does nothing unless `handle_interrupts` was called.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    if isinstance(handler, InterruptHandler) and handler.interrupted_at is not None:
-        raise KeyboardInterrupt
 
 
 def counted(number: int, thing: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mirembed.errors import SpecError, StoreBusyError, StoreError
 from mirembed.fit.names import names_being_fitted
+from mirembed.interruption import interruptible, raise_if_interrupted
 from mirembed.inventory import all_embeddings, is_of_its_model, used_recordings
 from mirembed.models.saved import features_of, list_models
 from mirembed.progress import counted
@@ -43,6 +44,7 @@ class Removal:
     remove: Callable[[], None]
 
 
+@interruptible()
 def plan_removals(store: Store, names: Sequence[str]) -> list[Removal]:
     """Find what is to be removed. Nothing is removed yet.
 
@@ -240,6 +242,7 @@ def _remove_unused(store: Store, shards: FeatureShards) -> None:
     with shards.lock():
         used, part = used_recordings(_whole_datasets(store)), shards.part()
         for shard, rows in shards.current_rows(shards.shards()).items():
+            raise_if_interrupted()
             names = shards.recordings(shard)
             shards.keep(shard, [row for row in rows if names[row] in used], part)
 

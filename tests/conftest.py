@@ -1,19 +1,26 @@
-"""Shared by several test files: the real command, and small music that is quick to learn."""
+"""Shared by several test files: the command, and small music that is quick to learn."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from hypothesis import settings
+
+# The workers of pytest-xdist share the cores; threads that wait for each other would take time from all of them.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
 
 settings.register_profile("mirembed", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("mirembed")
@@ -60,36 +67,93 @@ def tones(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def mirembed(tmp_path: Path) -> Command:
-    """The real command, in its own process and an empty folder.
+    """The command, in an empty folder; in this process, tasks of workers included, unless it needs one of its own.
 
     ``mirembed("extract", "--dataset", "gtzan", code=1)`` checks the exit code (default 0) and that no traceback was
-    printed. ``env`` is added to the environment.
+    printed. ``env`` is added to the environment. With ``process=True``, or any option of `subprocess.run`, the command
+    runs in its own process: for worker processes, output of native code, and variables that libraries read.
     """
     folder = tmp_path / "work"
     folder.mkdir()
 
     def run(
-        *arguments: object, code: int | None = 0, env: Mapping[str, str] | None = None, **options: object
+        *arguments: object,
+        code: int | None = 0,
+        env: Mapping[str, str] | None = None,
+        process: bool = False,
+        **options: object,
     ) -> subprocess.CompletedProcess[str]:
-        environment = clean_environment(env)
-        if "preexec_fn" in options:  # takes rights or space away: coverage could not write its data
-            environment = {name: value for name, value in environment.items() if not name.startswith("COVERAGE_")}
-        completed = subprocess.run(
-            [sys.executable, "-m", "mirembed", *map(str, arguments)],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-            **options,
-        )
+        runner = run_process if process or options else run_here
+        completed = runner(folder, list(map(str, arguments)), env, **options)
         assert "Traceback" not in completed.stderr, completed.stderr
         assert code is None or completed.returncode == code, (completed.stdout, completed.stderr)
         return completed
 
     run.folder = folder
     return run
+
+
+def run_process(
+    folder: Path, arguments: Sequence[str], env: Mapping[str, str] | None = None, **options: object
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in its own process."""
+    return subprocess.run(
+        [sys.executable, "-m", "mirembed", *arguments],
+        cwd=folder,
+        env=clean_environment(env),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        **options,
+    )
+
+
+def run_here(
+    folder: Path, arguments: Sequence[str], env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in this process: to import everything anew takes longer than most of what the tests do."""
+    from small_store import workers_run
+
+    from mirembed.cli.main import main
+    from mirembed.extract import file_features
+    from mirembed.registry.source import source_digest
+
+    for cached in (source_digest, file_features._plugin):  # a plugin may have been edited since the last command
+        cached.cache_clear()
+    environment = clean_environment(env)
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        workers_run(),
+        pytest.MonkeyPatch.context() as patch,
+        importing_from(environment.get("PYTHONPATH", "")),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as end,
+    ):
+        for name in os.environ.keys() - environment.keys():
+            patch.delenv(name)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["mirembed", *arguments])
+        main()
+    return subprocess.CompletedProcess(arguments, end.value.code, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def importing_from(path: str) -> Iterator[None]:
+    """Import from the folders of a PYTHONPATH inside the block, and forget what was imported from them."""
+    folders = tuple(folder for folder in path.split(os.pathsep) if folder and folder not in sys.path)
+    before = set(sys.modules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*folders, *sys.path])
+        patch.setattr(sys, "dont_write_bytecode", True)
+        importlib.invalidate_caches()
+        yield
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(folders):
+            del sys.modules[name]
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:

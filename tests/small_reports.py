@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from mirembed import Classification, Regression, Target, Task
-from mirembed.config.approaches import Approach, combine
+from mirembed.config.approaches import Approach, Method, combine
+from mirembed.config.comparisons import Comparisons
 from mirembed.runs.folder import FORMAT
 from mirembed.runs.tables import TRAINED
 from mirembed.specs import Spec
@@ -42,8 +43,14 @@ def methods(
             "network": method.network,
             "features": method.features,
         }
-        for method in combine(features, networks, map(Approach.parse, approaches), list(map(Spec.parse, learners)))
+        for method in _combined(approaches, learners, networks, features)
     ]
+
+
+def _combined(
+    approaches: Sequence[str], learners: Sequence[str], networks: Sequence[str], features: Sequence[str]
+) -> tuple[Method, ...]:
+    return combine(features, networks, map(Approach.parse, approaches), list(map(Spec.parse, learners)))
 
 
 def write_report_run(
@@ -121,7 +128,10 @@ def write_report_run(
         "approaches": {name: _similarity(name) for name in skill},
         "learners": {spec: _learner(spec, list(skill)) for spec in learners},
         "methods": described,
+        "comparisons": Comparisons.of(_combined(list(skill), learners, networks, features)).to_json(),
         "epochs": EPOCHS[-1],
+        "metric": None,
+        "bootstrap": "tracks",
         "batch": 32,
         "optimizer": "adadelta",
         "excerpt": 100,
@@ -136,7 +146,7 @@ def write_report_run(
         "n_used": n_tracks,
         "n_train": n_tracks - n_test,
         "n_test": n_test,
-        "chance": 0.25 if truth is not None else 0.0,
+        "chance": 0.25 if truth is not None else None,
         "excluded": {},
         "seeds": list(seeds),
         "checkpoint_every": 10,

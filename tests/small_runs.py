@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from mirembed import Classification, Regression, Target, Task
+from mirembed.config.approaches import Approach, Method
+from mirembed.config.comparisons import Comparisons
 from mirembed.runs.folder import FORMAT
 from mirembed.store.files import write_json, write_table
 from mirembed.store.rows import task_to_json
@@ -30,6 +32,11 @@ def answers(right: Sequence[int]) -> list[str]:
         label if number % N_TEST < right[fold] else OTHER[label]
         for number, (label, fold) in enumerate(zip(LABELS, FOLDS, strict=True))
     ]
+
+
+def declared(methods: Sequence[str]) -> Comparisons:
+    """Return the comparisons that an evaluation of methods declares if it is told nothing else."""
+    return Comparisons.of([Method(name, "logmel", "gru", Approach.parse(name), None) for name in methods])
 
 
 def write_run(
@@ -82,11 +89,15 @@ def write_run(
             {"name": name, "approach": name, "learner": "svm", "network": "gru", "features": "logmel"}
             for name in predictions
         ],
+        "comparisons": declared(list(predictions)).to_json(),
         "epochs": 400,
+        "metric": None,
+        "bootstrap": "tracks",
         "folds": "stratified",
         "cv": N_FOLDS,
         "splits": None,
         "test_size": None,
+        "select": [],
         "n_used": len(truth),
         "n_test": N_TEST,
         "n_train": (N_FOLDS - 1) * N_TEST,

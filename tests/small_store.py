@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mirembed import Classification, Regression, Target, Task, workers
+from mirembed import Classification, Regression, Tags, Target, Task, workers
 from mirembed.config import Settings
 from mirembed.evaluate.experiment import evaluate as run_evaluation
 from mirembed.evaluate.plan import plan_run
@@ -26,9 +26,11 @@ from mirembed.runs.scores import Scores
 from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, RecordingRow, Store, StoredTrack, tracks
 from mirembed.store.tracks import Tracks
+from mirembed.training.engine import choose_engine
 from mirembed.workers import executor
 
 CLASSES = Classification(("high", "low", "middle"))
+TAGS = Tags(("high", "low", "middle"))
 TARGETS = Regression((Target("height", -100.0, 300.0), Target("depth")))
 BANDS = 40
 LOGMEL = resolve_features(Registry.discover(), "logmel")
@@ -136,6 +138,17 @@ def write_classes(root: Path, n_tracks: int = 18, groups: Sequence[str | None] |
     return write_store(root, CLASSES, labels, class_frames(labels), groups)
 
 
+def write_tags(root: Path, n_tracks: int = 24, groups: Sequence[str | None] | None = None) -> Store:
+    """Write a store of tracks that have each subset of three tags in turn, with a peak for each tag."""
+    labels = [frozenset(tag for bit, tag in enumerate(TAGS.classes) if number >> bit & 1) for number in range(n_tracks)]
+    frames = []
+    for number, tags in enumerate(labels):
+        peaks = [noise_with_peak({"low": 0.1, "middle": 0.5, "high": 0.9}[tag], 120, seed=number) for tag in tags]
+        quiet = np.random.default_rng(number).normal(-60, 3, (120, BANDS)).astype(np.float32)
+        frames.append(np.max([quiet, *peaks], axis=0))
+    return write_store(root, TAGS, labels, frames, groups)
+
+
 def write_targets(root: Path, n_tracks: int = 24) -> Store:
     """Write a store of tracks whose ``height`` can be heard, and whose ``depth`` is noise around 5."""
     rng = np.random.default_rng(0)
@@ -147,7 +160,9 @@ def write_targets(root: Path, n_tracks: int = 24) -> Store:
 
 def experiment(*approaches: str, **settings: Any) -> Settings:
     """Return the settings of a short experiment, with no score before the last epoch; default ``rbf-sl``."""
-    short = {"epochs": 5, "checkpoint_every": 0, "device": "cpu", "engine": "torch"}
+    short = {"epochs": 5, "checkpoint_every": 0, "device": "cpu"}
+    if "engine" not in settings:
+        settings["engine"] = choose_engine("auto", "cpu", lambda note: None)
     if isinstance(settings.get("learner"), str):
         settings["learner"] = (settings["learner"],)
     return Settings(approach=approaches, **{**short, **settings})

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from conftest import clean_environment, wait_until
+from conftest import run_here
 from pages import invoke
 from small_runs import write_run
 from small_store import Notes, evaluate, experiment, open_tracks, workers_run, write_classes
@@ -26,33 +24,35 @@ from mirembed.errors import PluginError, StoreError
 from mirembed.provenance import environment, files_digest, processor, recorded_plugins, versions
 from mirembed.registry import Plugin, Registry
 from mirembed.registry.source import source_digest
-from mirembed.runs.folder import RunFolder, list_runs
+from mirembed.runs.folder import PartFolder, RunFolder, list_runs
 from mirembed.specs import Spec
 from mirembed.store.files import read_json
 
-SLOW = """\
-import time
+PLUGIN = """\
+import glob
+import os
 
 from mirembed import hookimpl
 
 
-class Slow:
+class Own:
     def __init__(self, factor: float = 1.0):
         self.factor = factor
 
     def __call__(self, x):
-        time.sleep(0.02)
+        if glob.glob(os.environ.get("INTERRUPT_AT", "")):
+            raise KeyboardInterrupt
         return self.factor * x @ x.mT
 
 
 @hookimpl
 def mirembed_register_similarities(register):
-    register("slow", Slow)
+    register("own", Own)
 """
-EVALUATE = ("evaluate", "--store", "s", "--cv", "3", "--epochs", "40", "--jobs", "1", "--engine", "torch")
-FIT = ("fit", "--store", "s", "--epochs", "100", "--jobs", "1", "--engine", "torch", "--similarity", "slow")
+"""A similarity that presses ctrl-C once a file exists."""
 
-Edit = Callable[[], None]
+EVALUATE = ("evaluate", "--store", "s", "--cv", "3", "--epochs", "2", "--engine", "torch", "--similarity", "own")
+FIT = ("fit", "--store", "s", "--epochs", "12", "--engine", "torch", "--similarity", "own")
 
 
 def edit(path: Path) -> None:
@@ -70,47 +70,20 @@ def plugin(request: pytest.FixtureRequest, work: Path) -> tuple[tuple[str, ...],
     """The flags and variables that add a similarity, and the file to edit: one file, or the module of a package."""
     if request.param == "file":
         (work / "mine").mkdir()
-        source = work / "mine" / "slow.py"
-        source.write_text(SLOW)
+        source = work / "mine" / "own.py"
+        source.write_text(PLUGIN)
         return ("--plugins-dir", "mine"), {}, source
-    glue = "from slow_model.core import mirembed_register_similarities\n"
-    environment = install(work / "site", "mirembed-slow", glue)
-    package = work / "site" / "slow_model"
+    glue = "from own_model.core import mirembed_register_similarities\n"
+    environment = install(work / "site", "mirembed-own", glue)
+    package = work / "site" / "own_model"
     package.mkdir()
     (package / "__init__.py").touch()
-    (package / "core.py").write_text(SLOW)
+    (package / "core.py").write_text(PLUGIN)
     return (), environment, package / "core.py"
 
 
-def kill_when(condition: Callable[[], object], work: Path, words: tuple[str, ...], env: Mapping[str, str]) -> None:
-    """Start the command, and kill it with its workers as soon as the condition holds."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mirembed", *words],
-        cwd=work,
-        env=clean_environment(env),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        wait_until(lambda: condition() or process.poll() is not None)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        _, errors = process.communicate()
-    assert process.returncode == -signal.SIGKILL, errors.decode()
-
-
-def run(work: Path, words: tuple[str, ...], env: Mapping[str, str], code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "mirembed", *words],
-        cwd=work,
-        env=clean_environment(env),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
+def run(work: Path, words: Sequence[str], env: Mapping[str, str], code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = run_here(work, words, env)
     assert done.returncode == code, done.stderr
     return done
 
@@ -118,8 +91,8 @@ def run(work: Path, words: tuple[str, ...], env: Mapping[str, str], code: int = 
 @pytest.mark.slow
 def test_a_run_is_not_resumed_with_other_code_and_says_why(plugin, work):
     flags, env, source = plugin
-    words = (*flags, *EVALUATE, "--similarity", "slow")
-    kill_when(lambda: list(work.glob("s/runs/*/parts/*fold0/predictions.parquet")), work, words, env)
+    words = (*flags, *EVALUATE)
+    run(work, words, {**env, "INTERRUPT_AT": "s/runs/*/parts/*fold0"}, code=1)
     [first] = (work / "s" / "runs").iterdir()
     before = {path: path.read_bytes() for path in first.rglob("*.parquet")}
 
@@ -137,11 +110,11 @@ def test_a_run_is_not_resumed_with_other_code_and_says_why(plugin, work):
     again = run(work, (*words, "--json"), env)  # the latest run of this command is finished: nothing to explain
     assert first.name not in again.stderr
 
-    source.write_text(SLOW)
+    source.write_text(PLUGIN)
     resumed = run(work, (*words, "--json"), env)
     assert work / json.loads(resumed.stdout)["run"] == first
     [line] = [line for line in resumed.stderr.splitlines() if first.name in line]
-    assert " of 3 trainings" in line
+    assert "1 of 3 trainings" in line
 
 
 def _similarity(folder: Path) -> Mapping[str, str]:
@@ -153,40 +126,35 @@ def _similarity(folder: Path) -> Mapping[str, str]:
 def test_a_fit_is_not_resumed_with_other_code_and_says_why(plugin, work):
     flags, env, source = plugin
     checkpoints = work / "s" / "models" / ".checkpoints"
-    kill_when(lambda: list(checkpoints.glob("*.safetensors")), work, (*flags, *FIT), env)
+    run(work, (*flags, *FIT), {**env, "INTERRUPT_AT": "s/models/.checkpoints/*.safetensors"}, code=1)
+    assert list(checkpoints.glob("*.safetensors"))
     edit(source)
     done = run(work, (*flags, *FIT, "--json"), env)
     assert [line for line in done.stderr.splitlines() if "code of similarity" in line]
     assert not [line for line in done.stderr.splitlines() if "resuming" in line]
     [model] = json.loads(done.stdout)["models"]
     used = read_json(work / model["model"] / "model.json")["provenance"]
-    assert used["settings"]["approaches"]["slow-sl"]["similarity"]["code"].startswith("sha256:")
+    assert used["settings"]["approaches"]["own-sl"]["similarity"]["code"].startswith("sha256:")
     assert (used["processor"], used["code"]) == (processor(), provenance.core_code())
     assert list(checkpoints.glob("[!.]*.safetensors")) == []  # those of the old code were of no more use
     assert "code of similarity" not in run(work, (*flags, *FIT), env).stderr
 
 
 @pytest.mark.slow
-def test_a_plugin_that_is_edited_while_a_run_trains_fails_the_run_clearly(work):
+def test_a_plugin_that_is_edited_while_a_run_trains_fails_the_run_clearly(work, monkeypatch):
     (work / "mine").mkdir()
-    source = work / "mine" / "slow.py"
-    source.write_text(SLOW)
-    words = ("--plugins-dir", "mine", *EVALUATE, "--similarity", "slow")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mirembed", *words],
-        cwd=work,
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_until(lambda: list(work.glob("s/runs/*/checkpoints/*fold0*")) or process.poll() is not None)
-    edit(source)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1, errors
-    [error] = [line for line in errors.splitlines() if line.startswith("error: ")]
-    assert "similarity slow.py/slow" in error
-    assert "Traceback" not in errors
+    source = work / "mine" / "own.py"
+    source.write_text(PLUGIN)
+    write = PartFolder.write
+
+    def edit_and_write(*arguments: object, **options: object) -> None:
+        edit(source)
+        write(*arguments, **options)
+
+    monkeypatch.setattr(PartFolder, "write", edit_and_write)
+    done = run(work, ("--plugins-dir", "mine", *EVALUATE), {}, code=1)
+    [error] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "similarity own.py/own" in error
     [part] = work.glob("s/runs/*/parts/*")  # of the code that the run records
     assert part.name.endswith("fold0")
 
@@ -194,16 +162,16 @@ def test_a_plugin_that_is_edited_while_a_run_trains_fails_the_run_clearly(work):
 @pytest.mark.slow
 def test_a_file_that_a_run_used_is_copied_into_it_and_can_repeat_it(work):
     (work / "mine").mkdir()
-    (work / "mine" / "slow.py").write_text(SLOW)
-    (work / "mine" / "unused.py").write_text(SLOW.replace('"slow"', '"unused"'))
-    words = ("evaluate", "--store", "s", "--cv", "2", "--epochs", "1", "--jobs", "1", "--similarity", "slow", "--json")
+    (work / "mine" / "own.py").write_text(PLUGIN)
+    (work / "mine" / "unused.py").write_text(PLUGIN.replace('"own"', '"unused"'))
+    words = ("evaluate", "--store", "s", "--cv", "2", "--epochs", "1", "--similarity", "own", "--json")
     done = run(work, ("--plugins-dir", "mine", *words), {})
     folder = work / json.loads(done.stdout)["run"]
     [copy] = (folder / "plugins").iterdir()
-    assert (copy.name, copy.read_text()) == ("slow.py", SLOW)
-    assert _similarity(folder)["file_hash"] == f"sha256:{hashlib.sha256(SLOW.encode()).hexdigest()}"
+    assert (copy.name, copy.read_text()) == ("own.py", PLUGIN)
+    assert _similarity(folder)["file_hash"] == f"sha256:{hashlib.sha256(PLUGIN.encode()).hexdigest()}"
 
-    edit(work / "mine" / "slow.py")
+    edit(work / "mine" / "own.py")
     repeated = run(work, ("--plugins-dir", str(folder / "plugins"), *words), {})
     other = work / json.loads(repeated.stdout)["run"]
     assert (other / "predictions.parquet").read_bytes() == (folder / "predictions.parquet").read_bytes()
@@ -215,10 +183,10 @@ def test_an_interrupted_experiment_is_not_resumed_with_other_code(work, monkeypa
     monkeypatch.chdir(work)
     (work / "e.toml").write_text(
         'epochs = 1\ncv = 2\n[[evaluation]]\nname = "a"\napproach = ["chance"]\n'
-        '[[evaluation]]\nname = "b"\nsimilarity = ["slow"]\n'
+        '[[evaluation]]\nname = "b"\nsimilarity = ["own"]\n'
     )
     (work / "mine").mkdir()
-    (work / "mine" / "slow.py").write_text(SLOW)
+    (work / "mine" / "own.py").write_text(PLUGIN)
     words = ["--plugins-dir", "mine", "evaluate", "--store", "s", "--config", "e.toml", "--jobs", "1", "--json"]
     with workers_run():
         invoke(*words)
@@ -227,13 +195,13 @@ def test_an_interrupted_experiment_is_not_resumed_with_other_code(work, monkeypa
         manifest = read_json(folder / "manifest.json")
         (folder / "manifest.json").write_text(json.dumps({**manifest, "finished": None}))
     capsys.readouterr()
-    edit(work / "mine" / "slow.py")
+    edit(work / "mine" / "own.py")
     with workers_run():
         invoke(*words)
     out, err = capsys.readouterr()
     assert json.loads(out)
     assert len(list((work / "s" / "runs").iterdir())) == 2
-    assert [line for line in err.splitlines() if first.name in line and "code of similarity slow.py/slow" in line]
+    assert [line for line in err.splitlines() if first.name in line and "code of similarity own.py/own" in line]
 
 
 # What a manifest holds

@@ -518,11 +518,15 @@ def test_a_store_with_several_datasets_requires_a_choice(audio, tmp_path):
 
 
 def test_the_demo_works_out_of_the_box(mirembed):
-    """The three commands of a first run and what comes next, each in its own process."""
-    assert numbers(mirembed("extract").stdout.splitlines()[0]) == [120, 120, 120]
+    """The three commands of a first run, and what comes next."""
+    assert numbers(mirembed("extract", process=True).stdout.splitlines()[0]) == [120, 120, 120]
     assert 120 in numbers(mirembed("fit", "--similarity", "rbf", "--epochs", 1).stdout.splitlines()[0])
-    printed = json.loads(mirembed("evaluate", "--cv", 2, "--epochs", 1, "--json").stdout)
+    printed = json.loads(mirembed("evaluate", "--cv", 2, "--epochs", 1, "--json", process=True).stdout)
     assert printed["approaches"]["rbf-sl"]["accuracy"]["mean"] > 0.125
+
+    report = json.loads(mirembed("datasets", "check", "demo", "--json").stdout)
+    assert report["n_tracks"] == 120
+    assert {(finding["kind"], finding["level"]) for finding in report["findings"]} == {("groups", "warning")}
 
     waltzes = mirembed.folder / "mirembed-store" / "audio" / "demo" / "waltz"
     mirembed("embed", "demo-rbf-sl", waltzes, "--out", "waltzes.parquet")
@@ -534,8 +538,8 @@ def test_the_demo_works_out_of_the_box(mirembed):
 
 def test_real_genres_are_told_apart(mirembed, real_data):
     """100 clips of GTZAN, ten genres: chance is 0.1."""
-    mirembed("extract", "--dataset", "gtzan", "--audio", real_data / "gtzan_mini" / "genres")
-    printed = json.loads(mirembed("evaluate", "--cv", 3, "--epochs", 25, "--json").stdout)
+    mirembed("extract", "--dataset", "gtzan", "--audio", real_data / "gtzan_mini" / "genres", process=True)
+    printed = json.loads(mirembed("evaluate", "--cv", 3, "--epochs", 25, "--json", process=True).stdout)
     assert printed["n_tracks"] == 100
     assert printed["approaches"]["rbf-sl"]["accuracy"]["low"] > 0.1
     assert printed["approaches"]["rbf-sl"]["accuracy"]["mean"] > 0.3

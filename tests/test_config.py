@@ -16,7 +16,7 @@ from mirembed.errors import SpecError
 def test_every_flag_that_decides_the_numbers_is_a_key_and_every_key_is_a_flag():
     how = {"store", "config", "preset", "jobs", "executor", "scheduler", "dry_run", "json"}
     flags = set(inspect.signature(command.evaluate).parameters) - {"context", *how}
-    keys = {field.name for field in fields(Settings)} - {"name"}
+    keys = {field.name for field in fields(Settings)} - {"name", "primary"}
     assert flags == keys
 
 

@@ -28,6 +28,7 @@ COPIES = {
     "ballroom": lambda folder: ballroom.make_copy(folder, most=2),
     "demo": write_demo,
     "demo:task=regression": write_demo,
+    "demo:task=tags": write_demo,
     "emotify": emotify.make_copy,
     "folder": write_folder,
     "gtzan": gtzan.make_copy,
@@ -35,7 +36,7 @@ COPIES = {
     "mediaeval2013": mediaeval2013.make_copy,
 }
 SIMILARITIES = ("rbf", "rbf:gamma=2.5", "cosine", "polynomial", "polynomial:gamma=0.5,c=1,d=3")
-LEARNERS = ("svm", "svm:C=10,gamma=0.5,epsilon=0.01")
+LEARNERS = ("svm", "svm:C=10,gamma=0.5,epsilon=0.01", "svm:class_weight=balanced")
 FEATURES = (
     *("chroma", "chroma:size=36", "descriptors", "logmel", "logmel:backend=scipy"),
     "logmel:bands=80,frame=0.03,hop=0.01,scale=htk,low=0,high=8000",

@@ -171,7 +171,9 @@ def test_too_many_failures_end_the_extraction_on_a_cluster(machines, audio, mire
     for number in range(3):
         (audio / "low" / f"broken-{number}.wav").write_bytes(b"no audio")
     arguments = ("--dataset", "folder", "--audio", audio, "--max-failures", 1)
-    completed = mirembed("extract", *arguments, "--executor", "dask", "--scheduler", machines.address, code=1)
+    completed = mirembed(
+        "extract", *arguments, "--executor", "dask", "--scheduler", machines.address, code=1, process=True
+    )
     assert "--max-failures 1" in completed.stderr
 
 
@@ -238,7 +240,7 @@ def test_other_workers_take_over_the_files_of_a_lost_worker(machines, tmp_path):
 
 def test_other_workers_take_over_the_folds_of_a_lost_worker(machines, mirembed):
     audio = write_tones(mirembed.folder / "tones", n_tracks=3, seconds=1.0)
-    mirembed("extract", "--dataset", "folder", "--audio", audio, "--jobs", 1)
+    mirembed("extract", "--dataset", "folder", "--audio", audio)
     settings = ("evaluate", "--cv", 2, "--epochs", 6)
     with started(mirembed.folder, *settings, "--executor", "dask", "--scheduler", machines.address) as process:
         lose_a_worker(machines, process)
@@ -246,7 +248,7 @@ def test_other_workers_take_over_the_folds_of_a_lost_worker(machines, mirembed):
     assert process.returncode == 0, errors
     runs = mirembed.folder / "mirembed-store" / "runs"
     (remote,) = runs.iterdir()
-    mirembed(*settings, "--jobs", 1)
+    mirembed(*settings)
     (local,) = set(runs.iterdir()) - {remote}
     for name in ("predictions.parquet", "curves.parquet", "folds.parquet"):
         assert pq.read_table(remote / name) == pq.read_table(local / name)

@@ -12,7 +12,7 @@ from math import log2
 import numpy as np
 import pytest
 
-from mirembed import Classification, DatasetError, Regression, Target
+from mirembed import Classification, DatasetError, Regression, Tags, Target
 from mirembed_datasets.demo import Demo
 from mirembed_datasets.synthesis.composition import CLIP_SECONDS, TIMING, compose, draw_clip, draw_clips
 from mirembed_datasets.synthesis.styles import PARTS, STYLES
@@ -82,6 +82,30 @@ def test_the_regression_task_lists_the_same_tracks_with_arousal_and_valence(audi
     assert emotions.task == Regression((Target("arousal", 1, 9), Target("valence", 1, 9)))
     assert [track.id for track in emotions.tracks] == [track.id for track in styles.tracks]
     assert [track.group for track in emotions.tracks] == [track.group for track in styles.tracks]
+
+
+def test_the_tags_are_the_instruments_and_four_traits(audio):
+    styles, tagged = Demo().listing(audio), Demo(task="tags").listing(audio)
+    assert isinstance(tagged.task, Tags)
+    assert len(tagged.task.classes) == 20
+    assert tagged.task.classes[-4:] == ("fast", "minor", "bright", "loud")
+    assert [track.id for track in tagged.tracks] == [track.id for track in styles.tracks]
+    for clip, track in zip(CLIPS, tagged.tracks, strict=True):
+        instruments = {clip.band.instruments[part] for part in ("bass", "chords", "lead")}
+        assert track.label - {"fast", "minor", "bright", "loud"} == instruments
+        assert ("fast" in track.label) == (clip.tempo >= 120)
+        assert ("minor" in track.label) == (clip.mode in ("minor", "dorian"))
+        assert ("bright" in track.label, "loud" in track.label) == (clip.brightness > 0.3, clip.loudness > 0.3)
+
+
+def test_every_tag_is_of_several_bands_and_of_no_majority(audio):
+    tracks = Demo(task="tags").listing(audio).tracks
+    bands = defaultdict(set)
+    for track in tracks:
+        for tag in track.label:
+            bands[tag].add(track.group)
+    assert min(map(len, bands.values())) >= 3
+    assert max(Counter(tag for track in tracks for tag in track.label).values()) < 60
 
 
 def test_emotions_follow_the_stated_formula(audio):

@@ -203,6 +203,7 @@ def test_the_datasets_are_described_with_their_official_folds_and_faults():
         known = describe(registry, Spec(name))
         assert (tracks, labels) == (str(known.card.n_tracks), known.card.labels)
         assert dict(re.findall(r"`(\w+)` \((\d+)\)", folds)) == {key: str(n) for key, n in known.schemes.items()}
+        assert all(f"`{scheme}`" in folds for scheme in known.card.folds[:1] + known.card.folds[-1:])
         assert faults == str(len(known.faults) or "")
 
 

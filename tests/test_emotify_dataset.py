@@ -7,13 +7,14 @@ from collections import defaultdict
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import mutagen
 import numpy as np
 import pytest
 import soundfile
 
-from mirembed import DatasetError, Listing, Regression, Target
+from mirembed import DatasetError, Listing, Regression, Tags, Target
 from mirembed_datasets.emotify import Emotify
 
 EMOTIONS = (
@@ -93,6 +94,33 @@ def test_a_track_is_found_by_its_id_and_labeled_with_its_mean_ratings(tmp_path: 
     assert labels["103"] == (1, 0, 0, 0, 0, 0, 0, 0, 0)
     assert labels["400"] == (1,) * 9
     assert listing.absent == 0
+
+
+def test_an_emotion_that_enough_listeners_felt_is_a_tag(tmp_path: Path) -> None:
+    """Track 1 has three listeners: two felt solemnity, two nostalgia, one joyful activation and one tension."""
+    copy = make_copy(tmp_path)
+    listing = Emotify(task="tags", threshold=0.5).listing(copy)
+    assert listing.task == Tags(EMOTIONS)
+    labels = {track.id: track.label for track in listing.tracks}
+    assert labels["1"] == {"solemnity", "nostalgia"}
+    assert labels["400"] == set(EMOTIONS)
+    labels = {track.id: track.label for track in Emotify(task="tags").listing(copy).tracks}
+    assert labels["1"] == {"solemnity", "nostalgia", "joyful_activation", "tension"}
+    exactly = Emotify(task="tags", threshold=1.0).listing(copy)
+    assert [track.label for track in exactly.tracks][:2] == [frozenset(), {"sadness"}]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"threshold": 0.5}, "threshold=0.5 .*task=tags"),
+        ({"task": "tags", "threshold": 0.0}, "threshold=0 "),
+        ({"task": "tags", "threshold": 1.5}, "threshold=1.5 "),
+    ],
+)
+def test_a_threshold_is_a_fraction_and_for_tags(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        Emotify(**parameters)
 
 
 def test_tracks_are_sorted_by_number(tmp_path: Path) -> None:

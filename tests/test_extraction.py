@@ -745,6 +745,7 @@ def test_a_file_that_crashes_its_decoder_fails_and_the_others_are_extracted(mire
         *("--dataset", "folder", "--audio", audio, "--store", "s", "--jobs", 2),
         env=nothing_to_call,
         code=2,
+        process=True,
     )
     [line] = [line for line in completed.stdout.splitlines() if f"{killer}: " in line]
     assert "native code (SIGSEGV)" in line

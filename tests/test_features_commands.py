@@ -117,7 +117,7 @@ def test_a_plugin_that_breaks_its_word_is_named(
 
 def test_a_plugin_that_ends_its_worker_is_named(mirembed: Command, audio: Path, plugins: Path) -> None:
     flags = ["--dataset", "folder", "--audio", audio, "--features", "bad:how=exit"]
-    found = mirembed("--plugins-dir", plugins, "extract", *flags, code=2)
+    found = mirembed("--plugins-dir", plugins, "extract", *flags, code=2, process=True)
     assert "code 3" in found.stdout
     assert "bad:how=exit of bad.py" in found.stdout
 

@@ -268,7 +268,7 @@ class TestTheCommand:
         return {**environment, "PYTHONPATH": f"{folder}:{environment.get('PYTHONPATH', '')}"}
 
     def start(self, environment: dict[str, str], *arguments: object, before: str = "") -> subprocess.Popen[str]:
-        program = f"{before}from mirembed.cli.main import main\nmain()"
+        program = f"{before}from mirembed.__main__ import main\nmain()"
         command = [sys.executable, "-c", program, "datasets", "fetch", *map(str, arguments)]
         return subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

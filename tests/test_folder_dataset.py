@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirembed import Classification, DatasetError, Listing, Regression, Target
+from mirembed import Classification, DatasetError, Listing, Regression, Tags, Target
 from mirembed_datasets.folder import Folder
 from mirembed_datasets.tables import read_table
 
@@ -323,15 +323,91 @@ class TestTableOfTargets:
             self.listing(audio, "path,v\nx/a.wav,1\n", target)
 
 
+class TestTableOfTags:
+    def listing(self, audio: Path, text: str, tags: str = "tags", name: str = "labels.csv", **columns: str) -> Listing:
+        (audio / name).write_text(text, encoding="utf-8")
+        return Folder(labels=audio / name, tags=tags, **columns).listing(audio)
+
+    @pytest.mark.parametrize(
+        "cells",
+        [
+            ("rock;calm", "", "calm ; slow"),
+            ("rock|calm", "", "calm | slow |"),
+            ("rock, calm", "", "slow,calm"),
+            ('["rock", "calm"]', "[]", '["calm", "slow"]'),
+            ("rock;calm", "[]", '["calm", "slow"]'),
+        ],
+    )
+    def test_a_cell_lists_the_tags_of_a_track(self, audio: Path, cells: tuple[str, str, str]) -> None:
+        rows = "".join(f"{file}\t{cell}\n" for file, cell in zip(("x/a.wav", "x/b.mp3", "y/c.wav"), cells, strict=True))
+        listing = self.listing(audio, f"path\ttags\n{rows}")
+        assert listing.task == Tags(("calm", "rock", "slow"))
+        assert labels(listing) == {
+            "x/a.wav": frozenset({"rock", "calm"}),
+            "x/b.mp3": frozenset(),
+            "y/c.wav": frozenset({"calm", "slow"}),
+        }
+
+    def test_the_first_separator_that_occurs_in_the_column_separates_all_cells(self, audio: Path) -> None:
+        listing = self.listing(audio, 'path,tags\nx/a.wav,"rock, hard; calm"\ny/c.wav,"drum, bass"\n')
+        assert labels(listing) == {"x/a.wav": {"rock, hard", "calm"}, "y/c.wav": {"drum, bass"}}
+        assert labels(self.listing(audio, "path,tags\nx/a.wav,new age\n")) == {"x/a.wav": {"new age"}}
+
+    def test_json_lines_have_lists(self, audio: Path) -> None:
+        rows = [{"path": "x/a.wav", "tags": ["rock", "calm"]}, {"path": "y/c.wav", "tags": []}]
+        listing = self.listing(audio, "\n".join(map(json.dumps, rows)), name="l.jsonl")
+        assert labels(listing) == {"x/a.wav": {"rock", "calm"}, "y/c.wav": frozenset()}
+
+    @pytest.mark.parametrize("tags", ["calm+rock", "*"])
+    def test_each_column_of_0_and_1_is_a_tag(self, audio: Path, tags: str) -> None:
+        text = "artist,calm,path,rock\nNina,1,x/a.wav,0\nNina,0,x/b.mp3,0\nSun Ra,true,y/c.wav,1\n"
+        listing = self.listing(audio, text, tags, group="artist")
+        assert listing.task == Tags(("calm", "rock"))
+        assert labels(listing) == {"x/a.wav": {"calm"}, "x/b.mp3": frozenset(), "y/c.wav": {"calm", "rock"}}
+        assert [track.group for track in listing.tracks] == ["Nina", "Nina", "Sun Ra"]
+
+    def test_a_single_column_of_0_and_1_is_a_tag(self, audio: Path) -> None:
+        listing = self.listing(audio, "path,calm\nx/a.wav,1\ny/c.wav,0\n", "calm")
+        assert listing.task == Tags(("calm",))
+        assert labels(listing) == {"x/a.wav": {"calm"}, "y/c.wav": frozenset()}
+
+    def test_a_column_with_a_plus_in_its_name_is_a_column(self, audio: Path) -> None:
+        assert labels(self.listing(audio, "path,a+b\nx/a.wav,rock;calm\n", "a+b")) == {"x/a.wav": {"rock", "calm"}}
+
+    def test_tags_without_audio_are_noted(self, audio: Path) -> None:
+        listing = self.listing(audio, "path,tags\nx/a.wav,rock\nz/z.wav,rock;slow\n")
+        assert listing.task == Tags(("rock",))
+        assert "tags without audio: slow" in listing.notes
+
+    @pytest.mark.parametrize(
+        ("text", "tags", "message"),
+        [
+            ("path,calm,rock\nx/a.wav,1,0\ny/c.wav,2,0\n", "calm+rock", "line 3: '2' in column 'calm' is not 0 or 1"),
+            ("path,calm,rock\nx/a.wav,1,\n", "*", "line 2: column 'rock' is empty"),
+            ("path,calm\nx/a.wav,1\n", "calm+mood", "no column 'mood'"),
+            ("path,calm\nx/a.wav,1\n", "calm+calm", r"tags=calm\+calm is not"),
+            ("path\nx/a.wav\n", "*", "no columns left"),
+            ("path\ttags\nx/a.wav\t['rock']\n", "tags", r"line 2: \"\['rock'\]\" in column 'tags' is not a JSON list"),
+            ("path\ttags\nx/a.wav\t[1]\n", "tags", r"line 2: '\[1\]' in column 'tags' is not a JSON list"),
+            ("path,tags,other\nx/a.wav,,1\ny/c.wav,;,1\n", "tags", "'tags' has no tag for any of the 2 tracks"),
+        ],
+    )
+    def test_what_is_no_tag_is_an_error(self, audio: Path, text: str, tags: str, message: str) -> None:
+        with pytest.raises(DatasetError, match=message):
+            self.listing(audio, text, tags)
+
+
 class TestParameters:
-    @pytest.mark.parametrize("column", ["target", "group", "label", "path"])
+    @pytest.mark.parametrize("column", ["target", "tags", "group", "label", "path"])
     def test_a_column_without_a_table_is_an_error(self, column: str) -> None:
         with pytest.raises(DatasetError, match=f"{column}=a .* labels=FILE"):
             Folder(**{column: "a"})
 
-    def test_classes_and_targets_together_are_an_error(self) -> None:
-        with pytest.raises(DatasetError, match=r"target=a .*label=b"):
-            Folder(labels=Path("t.csv"), target="a", label="b")
+    @pytest.mark.parametrize("two", [("label", "target"), ("label", "tags"), ("tags", "target")])
+    def test_two_kinds_of_labels_are_an_error(self, two: tuple[str, str]) -> None:
+        one, other = two
+        with pytest.raises(DatasetError, match=rf"{one}=a .*{other}=b"):
+            Folder(labels=Path("t.csv"), **{one: "a", other: "b"})
 
     def test_a_missing_table_is_an_error(self, audio: Path) -> None:
         with pytest.raises(DatasetError, match=r"no file 'none\.csv' in the current folder or in '.*audio'"):
@@ -351,7 +427,7 @@ class TestTables:
             ("t.jsonl", b'{"path": "a.wav"}\n{"path": \n', "line 2: not JSON"),
             ("t.jsonl", b'["a.wav"]\n', "line 1: expected a JSON object"),
             ("t.json", b'[\n{"path": "a.wav"}\n]\n', "line 1: not JSON"),
-            ("t.jsonl", b'{"path": ["a.wav"]}\n', r"line 1: \['a.wav'\] is not a string or a number"),
+            ("t.jsonl", b'{"path": {"file": "a.wav"}}\n', r"line 1: \{.*\} is not a string or a number"),
         ],
     )
     def test_a_malformed_table_is_an_error_that_names_the_line(

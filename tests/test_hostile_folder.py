@@ -74,25 +74,25 @@ def test_the_store_records_the_backend_of_each_track_and_accepts_both(store, aud
 def test_without_essentia_scipy_does_everything(mirembed, audio, without_essentia):
     write_mp3(audio / "low" / "a.mp3", loud_then_quiet(2, 44_100), 44_100, "VARIABLE")
     arguments = ("--dataset", "folder", "--audio", audio, "--store", "s", "--jobs", 1)
-    mirembed("extract", *arguments, env=without_essentia)
+    mirembed("extract", *arguments, env=without_essentia, process=True)
     rows = stored(Store(mirembed.folder / "s"))
     assert len(rows) == 7
     for track, row in rows.items():
         assert row["backend"] == "scipy"
         np.testing.assert_allclose(row["frames"], spectrogram(audio / track, backend="essentia"), atol=0.01)
     assert run_here(mirembed.folder, "fit", "--store", "s", "--epochs", 1) == 0
-    mirembed("predict", "folder-rbf-sl", audio / "low", "--store", "s", "--jobs", 1, env=without_essentia)
+    mirembed("predict", "folder-rbf-sl", audio / "low", "--store", "s", "--jobs", 1, env=without_essentia, process=True)
 
 
 def test_without_essentia_an_m4a_fails_and_says_why(mirembed, audio, without_essentia):
     mp3 = write_mp3(audio / "a.mp3", loud_then_quiet(2, 44_100), 44_100, "CONSTANT")
     (audio / "low" / "a.m4a").write_bytes(mp4_bytes(mp3.read_bytes(), 44_100))
     arguments = ("--dataset", "folder", "--audio", audio, "--store", "s", "--jobs", 1)
-    completed = mirembed("extract", *arguments, env=without_essentia, code=2)
+    completed = mirembed("extract", *arguments, env=without_essentia, process=True, code=2)
     assert re.search(
         r"a\.m4a: soundfile.*Format not recogni.ed.*no wheel for this platform.*install Essentia", completed.stdout
     )
-    completed = mirembed("extract", *arguments, "--backend", "essentia", env=without_essentia, code=1)
+    completed = mirembed("extract", *arguments, "--backend", "essentia", env=without_essentia, process=True, code=1)
     assert re.fullmatch(r"error: .*backend=essentia:.*no wheel for this platform.*scipy\n", completed.stderr)
 
 

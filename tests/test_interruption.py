@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import random
 import shutil
 import signal
@@ -20,6 +21,7 @@ import pytest
 import soundfile
 from conftest import RATE, clean_environment, tone, wait_until, write_tones
 from small_store import evaluate, experiment, open_tracks, workers_run
+from third_party import install
 
 from mirembed.errors import StoreBusyError
 from mirembed.fit import fit
@@ -37,13 +39,15 @@ Start = Callable[..., subprocess.Popen]
 
 PATCHED = """
 import os, signal, sys
+from mirembed.interruption import interruptible, was_interrupted
 from mirembed.store import FeatureShards
 
 append, appended = FeatureShards.append, []
 
 class Swallows:
     def __del__(self):
-        signal.raise_signal(signal.SIGINT)
+        with interruptible():
+            signal.raise_signal(signal.SIGINT)
 
 def patched(self, rows, part):
     append(self, rows, part)
@@ -59,12 +63,10 @@ STOP_AT_FIRST_SHARD = "if len(appended) == 1: os.kill(os.getpid(), signal.SIGSTO
 INTERRUPT_IN_DEL = "if len(appended) == 1: Swallows()"
 HANG_ON_INTERRUPT = """
     if len(appended) > 1: return
-    try:
-        os.kill(os.getpid(), signal.SIGSTOP)
-        while True: signal.pause()
-    except KeyboardInterrupt:
-        print("hanging", file=sys.stderr, flush=True)
-        while True: signal.pause()
+    os.kill(os.getpid(), signal.SIGSTOP)
+    while not was_interrupted(): pass
+    print("hanging", file=sys.stderr, flush=True)
+    while True: signal.pause()
 """
 
 
@@ -417,3 +419,118 @@ def test_an_evaluation_that_is_interrupted_and_killed_ends_with_the_same_numbers
     names = {path.name for path in at_a_stroke.iterdir()}
     assert {path.name for path in resumed.iterdir()} == {*names, "experiment.toml"}
     assert len(pq.read_table(resumed / "predictions.parquet")) == len(tracks.ids)
+
+
+# Where ctrl-C need not wait
+
+
+PLUGIN = """
+import ctypes, threading, time
+from pathlib import Path
+from mirembed import hookimpl, uninterruptible
+from mirembed.interruption import raise_if_interrupted, was_interrupted
+
+def rest():
+    Path("begun").touch()
+    time.sleep(60)
+
+def write():
+    with uninterruptible():
+        Path("begun").touch()
+        while not was_interrupted():
+            time.sleep(0.01)
+        time.sleep(0.5)
+        Path("written").touch()
+    time.sleep(60)
+
+def native():
+    lock, acquire = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
+    acquire(lock)
+    Path("begun").touch()
+    acquire(lock)
+
+def deaf():
+    Path("begun").touch()
+    while True:
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            pass
+
+def fill():
+    Path("begun").touch()
+    print(10**6 * "x")
+
+def think():
+    with uninterruptible():
+        Path("begun").touch()
+        while not was_interrupted():
+            time.sleep(0.01)
+        thread = threading.Thread(target=lambda: raise_if_interrupted() or Path("written").touch())
+        thread.start()
+        thread.join()
+
+@hookimpl
+def mirembed_register_commands(app):
+    for command in (rest, write, native, deaf, fill, think):
+        app.command()(command)
+"""
+
+
+@pytest.fixture
+def begin(start, tmp_path, monkeypatch) -> Start:
+    """Start a command of a plugin, and wait until it has begun."""
+    monkeypatch.setenv("PYTHONPATH", install(tmp_path / "site", "mirembed-slow", PLUGIN)["PYTHONPATH"])
+
+    def run(name: str) -> subprocess.Popen:
+        process = start(tmp_path, name)
+        wait_until((tmp_path / "begun").exists)
+        return process
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["rest", "native", "deaf"])
+def test_ctrl_c_ends_a_command_of_a_plugin_whatever_it_does(begin, name):
+    """At once, or after two seconds if native code does not return or the exception is swallowed."""
+    began = time.monotonic()
+    assert interrupt(begin(name)) == ("", "")
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("name", ["write", "think"])
+def test_ctrl_c_waits_until_a_plugin_has_written_and_leaves_other_threads_alone(begin, name, tmp_path):
+    assert interrupt(begin(name)) == ("", "")
+    assert (tmp_path / "written").exists()
+
+
+def test_ctrl_c_ends_a_command_whose_output_nobody_reads(begin):
+    process = begin("fill")
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=30) == 1
+    assert process.communicate()[1] == "interrupted\n"
+
+
+def test_ctrl_c_answers_a_question(trained, tmp_path):
+    shutil.copytree(trained / "s", tmp_path / "s")
+    keyboard, terminal = pty.openpty()
+    process = subprocess.Popen(
+        command("store", "rm", "dataset:folder", "--store", "s"),
+        cwd=tmp_path,
+        env=clean_environment(),
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    asked = ""
+    while "?" not in asked:
+        asked += process.stderr.read(1)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=30)
+    os.close(keyboard)
+    os.close(terminal)
+    assert (process.returncode, output.strip()) == (1, "")
+    assert errors.split()[-1] == "interrupted"
+    assert (tmp_path / "s" / "datasets" / "folder" / "tracks.parquet").exists()

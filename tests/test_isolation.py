@@ -248,6 +248,7 @@ def test_output_of_plugins_never_mixes_with_the_json(mirembed, store, tmp_path):
         *("evaluate", "--store", store, "--similarity", "talks", "--learner", "talks"),
         *("--cv", 2, "--epochs", 1, "--jobs", 1, "--json"),
         env=environment,
+        process=True,
     )
     assert json.loads(done.stdout)["approaches"]["talks-sl"]["accuracy"]["mean"] == pytest.approx(1 / 3, abs=0.2)
     said = set(done.stderr.splitlines())

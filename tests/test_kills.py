@@ -23,7 +23,7 @@ from mirembed.store import Store
 
 pytestmark = pytest.mark.slow
 
-N_KILLS = int(os.environ.get("MIREMBED_KILLS", "20"))
+N_KILLS = int(os.environ.get("MIREMBED_KILLS", "8"))
 N_INTERRUPTIONS = max(1, N_KILLS // 2)
 SHARD_ROWS = 4
 """Tracks in a shard: few, so that many moments fall between two writes."""

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from broken_promises import assert_breaks, failures
 from sklearn.base import BaseEstimator
+from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from mirembed import Classification, MirembedError
+from mirembed import Classification, MirembedError, Regression
 from mirembed.testing import ConformanceError, check_learner, promises
 
 
@@ -58,18 +59,35 @@ class Flat(Nearest):
 class NotFinite(Nearest):
     def predict(self, X: np.ndarray) -> Any:
         predicted = super().predict(X)
-        return predicted * np.inf if predicted.ndim > 1 else predicted
+        return predicted * np.inf if predicted.dtype == float else predicted
 
 
 class Constant(Nearest):
     def predict(self, X: np.ndarray) -> Any:
-        return np.repeat(self.y_[:1], len(X), axis=0)
+        is_tags = self.y_.ndim > 1 and self.y_.dtype != float
+        return super().predict(X) if is_tags else np.repeat(self.y_[:1], len(X), axis=0)
+
+
+class Probabilities(Nearest):
+    def predict(self, X: np.ndarray) -> Any:
+        predicted = super().predict(X)
+        return 0.25 + predicted / 2 if predicted.ndim > 1 and predicted.dtype != float else predicted
+
+
+class Backwards(Nearest):
+    def decision_function(self, X: np.ndarray) -> Any:
+        return -super().predict(X)
+
+
+class FlatScores(Nearest):
+    def decision_function(self, X: np.ndarray) -> Any:
+        return super().predict(X).ravel()
 
 
 class Noisy(Nearest):
     def fit(self, X: np.ndarray, y: np.ndarray) -> Noisy:
         super().fit(X, y)
-        if y.ndim > 1:
+        if y.dtype == float:
             self.y_ += np.random.default_rng().normal(0, 1e-6, y.shape)
         return self
 
@@ -85,7 +103,7 @@ class Collecting(Nearest):
 
     def predict(self, X: np.ndarray) -> Any:
         predicted = super().predict(X)
-        return predicted + len(self.y_) * 1e-9 if predicted.ndim > 1 else predicted
+        return predicted + len(self.y_) * 1e-9 if predicted.dtype == float else predicted
 
 
 class Foreign:
@@ -164,6 +182,13 @@ class Shares:
         return SHARED
 
 
+class CountsGroups:
+    takes_groups = 0
+
+    def estimator(self, task: object) -> object:
+        return Nearest()
+
+
 class Untyped:
     def __init__(self, k=1) -> None:
         self.k = k
@@ -197,6 +222,10 @@ BROKEN: dict[str, tuple[type, str, str]] = {
         "learns",
         "accuracy = 0.25, expected above 0.5",
     ),
+    "tags as probabilities": (learner(Probabilities), "tags learns", "0.25"),
+    "scores of the absence of a tag": (learner(Backwards), "tags", "'calm'"),
+    "scores in another shape": (learner(FlatScores), "tags", "shape (120,)"),
+    "a number for takes_groups": (CountsGroups, "groups", "takes_groups=0"),
     "random numbers": (
         learner(Noisy),
         "deterministic",
@@ -242,7 +271,17 @@ class Neighbors:
         self.k = k
 
     def estimator(self, task: object) -> object:
-        return (KNeighborsClassifier if isinstance(task, Classification) else KNeighborsRegressor)(self.k)
+        return (KNeighborsRegressor if isinstance(task, Regression) else KNeighborsClassifier)(self.k)
+
+
+class Selecting:
+    """Chooses a parameter on inner folds that keep groups apart."""
+
+    takes_groups = True
+
+    def estimator(self, task: object) -> object:
+        kind = KNeighborsRegressor if isinstance(task, Regression) else KNeighborsClassifier
+        return GridSearchCV(kind(), {"n_neighbors": [1, 3]}, cv=GroupKFold(3))
 
 
 class ClassesOnly:
@@ -257,7 +296,7 @@ class CrashesForRegression:
         return KNeighborsClassifier(len(task.classes))
 
 
-@pytest.mark.parametrize("correct", [Neighbors, learner(Nearest), ClassesOnly])
+@pytest.mark.parametrize("correct", [Neighbors, Selecting, learner(Nearest), ClassesOnly])
 def test_a_correct_learner_passes_every_check_even_if_it_does_not_support_a_task(correct):
     assert failures("learner", correct) == {}
 

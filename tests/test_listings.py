@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mirembed import Classification, DatasetError, Listing, Regression, Target, Track
+from mirembed import Classification, DatasetError, Listing, Regression, Split, Tags, Target, Track
 from mirembed.errors import PluginError
 from mirembed.listings import RESERVED_COLUMNS, check_listing
 from mirembed.store.rows import tracks_schema
 
 CLASSES = Classification(("a", "b"))
+TAGS = Tags(("a", "b"))
 VALENCE = Regression((Target("valence", 1, 9),))
 TRACKS = (Track("good", Path("good.wav"), "a"), Track("x", Path("x.wav"), "b"))
 NOT_UTF8 = os.fsdecode(b"caf\xe9.wav")
+SPLIT = Split(frozenset("ab"), frozenset("c"), (frozenset("a"),))
 
 
 def error_of(listing, error=DatasetError):
@@ -31,6 +33,31 @@ def error_of(listing, error=DatasetError):
 def test_sound_listings_pass():
     check_listing(Listing(CLASSES, TRACKS, absent=2, notes=["a note"]), "test")
     check_listing(Listing(Regression((Target("valence", 1, 9),)), [Track("x", Path("x.wav"), (5,))]), "test")
+
+
+def test_a_track_may_have_any_tags_or_none():
+    labels = (frozenset({"a", "b"}), frozenset({"b"}), frozenset())
+    check_listing(Listing(TAGS, [Track(str(n), Path(f"{n}.wav"), label) for n, label in enumerate(labels)]), "test")
+
+
+@pytest.mark.parametrize("label", ["a", ("a",), {"a"}, ["a", "a"], None, 1])
+def test_tags_come_in_a_frozenset_which_has_none_twice(label):
+    assert f"the label {label!r}, expected a frozenset" in error_of(Listing(TAGS, [Track("x", Path("x.wav"), label)]))
+
+
+@pytest.mark.parametrize("tag", ["c", "A", "", 7])
+def test_an_unknown_tag_is_refused(tag):
+    message = error_of(Listing(TAGS, [Track("x", Path("x.wav"), frozenset({"a", tag}))]))
+    assert f"{tag!r} is not one of" in message
+
+
+def test_a_listing_without_tags_is_refused():
+    assert "no tags" in error_of(Listing(Tags(()), [Track("x", Path("x.wav"), frozenset())]))
+
+
+@pytest.mark.parametrize("tags", [("a", "a"), ("a", ""), "ab", ("a", 7)])
+def test_tags_have_distinct_names(tags):
+    error_of(Listing(Tags(tags), [Track("x", Path("x.wav"), frozenset())]), PluginError)
 
 
 def test_a_listing_without_tracks_asks_for_another_folder():
@@ -115,6 +142,13 @@ def test_all_columns_of_the_store_are_reserved():
         (Listing(CLASSES, TRACKS, absent=None), "absent=None"),
         (Listing(CLASSES, TRACKS, notes="a note"), "'a note'"),
         (Listing(CLASSES, TRACKS, notes=[7]), "[7]"),
+        (Listing(CLASSES, TRACKS, schemes=[SPLIT]), "schemes="),
+        (Listing(CLASSES, TRACKS, schemes={"artists": SPLIT}), "sequence of Split"),
+        (Listing(CLASSES, TRACKS, schemes={"artists": []}), "[]"),
+        (Listing(CLASSES, TRACKS, schemes={"artists": [replace(SPLIT, test=frozenset("ab"))]}), "2 ids in both"),
+        (Listing(CLASSES, TRACKS, schemes={"artists": [replace(SPLIT, inner=frozenset("a"))]}), "inner="),
+        (Listing(CLASSES, TRACKS, schemes={"artists": [replace(SPLIT, inner=(frozenset("c"),))]}), "'c' in an inner"),
+        (Listing(CLASSES, TRACKS, schemes={"artists": [replace(SPLIT, inner=(frozenset("a"),) * 2)]}), "two inner"),
     ],
 )
 def test_wrong_types_are_the_plugins_fault(listing, value):

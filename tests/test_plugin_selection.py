@@ -162,7 +162,7 @@ def test_a_one_file_plugin_trains_in_workers_and_is_recorded_with_its_hash(mirem
     write_classes(tmp_path / "store", 9)
     options = ["--store", tmp_path / "store", "--epochs", 1, "--jobs", 1]
     chosen = ["--approach", "my-plugin.py/plain-sl", "--learner", "means"]
-    fitted = mirembed("--plugins-dir", "../experiments", "fit", *options, *chosen, "--json")
+    fitted = mirembed("--plugins-dir", "../experiments", "fit", *options, *chosen, "--json", process=True)
     models = {model["approach"]: Path(model["model"]) for model in json.loads(fitted.stdout)["models"]}
     used = read_json(models["my-plugin.py/plain-sl"] / "model.json")["provenance"]["settings"]
     for plugin in (*used["learners"].values(), used["approaches"]["my-plugin.py/plain-sl"]["similarity"]):

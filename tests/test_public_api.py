@@ -28,7 +28,8 @@ Audio
 AudioError(MirembedError)
 AudioFiles(files: Mapping[str, Path], others: int, notes: tuple[str, ...])
 Card(title: str, n_tracks: int, labels: str, license: str, citation: str, source: str, tree: str,
-    archives: tuple[Archive, ...] = (), rate: int | None = None, seconds: tuple[float, float] | None = None)
+    archives: tuple[Archive, ...] = (), rate: int | None = None, seconds: tuple[float, float] | None = None,
+    folds: tuple[str, ...] = ())
 Classification(classes: tuple[str, ...])
 Dataset
     listing(self, audio: Path) -> Listing
@@ -40,7 +41,8 @@ Features
     extract(self, audio: Audio) -> NDArray[np.float32]
 Learner
     estimator(self, task: Task) -> Estimator
-Listing(task: Task, tracks: Sequence[Track], absent: int = 0, notes: Sequence[str] = ())
+Listing(task: Task, tracks: Sequence[Track], absent: int = 0, notes: Sequence[str] = (),
+    schemes: Mapping[str, Sequence[Split]] = <factory>)
 MirembedError(Exception)
 Network
     module(self, inputs: int) -> NetworkModule
@@ -53,7 +55,7 @@ SamplesAudio
     blocks(self, rate: int | None = None) -> Iterator[NDArray[np.float32]]
 Similarity
     __call__(self, x: Tensor) -> Tensor
-Split(train: frozenset[str], test: frozenset[str])
+Split(train: frozenset[str], test: frozenset[str], inner: tuple[frozenset[str], ...] = ())
 Tags(classes: tuple[str, ...])
 Target(name: str, low: float | None = None, high: float | None = None)
 Task = Classification | Tags | Regression
@@ -65,6 +67,7 @@ find_audio(root: Path) -> AudioFiles
 hookimpl = HookimplMarker
 is_audio(path: Path) -> bool
 require_folder(root: Path) -> None
+uninterruptible() -> Iterator[None]
 """
 TESTING = """
 Check(promise: Promise, kind: Kind, plugin: str | Callable[..., Any], audio: AudioFolder | None = None)

@@ -57,8 +57,15 @@ def test_chance_is_scored_with_the_estimator_of_the_approach_chance(monkeypatch)
 
 def test_chance_is_the_majority_class_accuracy_or_no_correlation():
     targets = Regression((Target("valence"),))
-    assert describe_chance(GENRES, 0.0904).endswith(": 0.090")
-    assert describe_chance(targets, chance(targets, np.zeros((3, 1)), {})).endswith("r = 0")
+    labels, folds = np.array([[1.0], [2.0], [4.0], [3.0], [5.0]]), {0: [fold(0, [0, 1], [2, 3, 4])]}
+    assert describe_chance("accuracy", 0.0904).endswith(": 0.090")
+    assert chance(targets, labels, folds) is None
+    assert describe_chance("r", None).startswith("Chance: no r,")
+
+
+def test_chance_has_the_error_of_the_mean_of_the_training_tracks():
+    targets, folds = Regression((Target("valence"),)), {0: [fold(0, [0, 1], [2]), fold(1, [1, 2], [0])]}
+    assert chance(targets, np.array([[1.0], [2.0], [4.0]]), folds, "mae") == pytest.approx((2.5 + 2) / 2)
 
 
 def test_an_estimate_names_large_sizes_as_the_store_does():
@@ -79,7 +86,7 @@ def test_a_test_part_with_fewer_than_ten_tracks_causes_a_warning(n_test, warned)
 
 def test_the_same_score_in_every_fold_causes_a_warning_except_for_chance():
     intervals = {"rbf-sl": (1.0, 1.0), "nn": (0.8, 1.2), "chance": (1.0, 1.0), "fl": (None, None)}
-    scores = [Scores(name, {"accuracy": Interval(1.0, *ends)}, {}, {}, 0) for name, ends in intervals.items()]
+    scores = [Scores(name, {("accuracy", None): Interval(1.0, *ends)}, {}, {}) for name, ends in intervals.items()]
     [warning] = zero_width_warnings(scores)
     assert warning.startswith("warning: rbf-sl ")
     assert "accuracy 1.000" in warning

@@ -1,166 +1,24 @@
-"""Metrics, intervals and significance tests, against other implementations and worked examples."""
+"""Intervals over folds and significance tests, against other implementations and worked examples."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import scipy.stats
-import sklearn.metrics
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mirembed import Classification, Regression, Target
 from mirembed.errors import EvaluationError
 from mirembed.statistics import cohens_d, cohens_dz, corrected_paired_t_test, hedges_g, holm, mcnemar_test, welch_t_test
-from mirembed.statistics.intervals import Interval, bootstrap_interval, nadeau_bengio_interval
-from mirembed.statistics.metrics import (
-    METRICS,
-    accuracy,
-    headline,
-    macro_f1,
-    metric_named,
-    metrics_for,
-    pearson_r,
-    pearson_r_defined,
-    r2_defined,
-    r2_score,
-    r_squared,
-)
+from mirembed.statistics.intervals import Interval, nadeau_bengio_interval
 
 # Two ratings of ten raters: the worked example of Lakens (2013), doi 10.3389/fpsyg.2013.00863, table 1.
 FILM_A = np.array([9.0, 7, 8, 9, 8, 9, 9, 10, 9, 9])
 FILM_B = np.array([9.0, 6, 7, 8, 7, 9, 8, 8, 8, 7])
 
-class_pairs = st.integers(1, 40).flatmap(lambda n: arrays(np.int64, (2, n), elements=st.integers(0, 5)))
-# steps of 0.01 as of a rating scale: two values are equal or well apart
-target_pairs = st.integers(2, 40).flatmap(
-    lambda n: arrays(np.int64, (2, n), elements=st.integers(-500, 500)).map(lambda steps: steps / 100)
-)
-
 score_samples = arrays(np.float64, st.integers(2, 20), elements=st.integers(0, 1000)).map(lambda steps: steps / 1000)
 p_values = arrays(np.float64, st.integers(0, 12), elements=st.floats(0, 1))
-
-
-@given(class_pairs)
-def test_accuracy_and_macro_f1_are_those_of_scikit_learn(pair):
-    truth, prediction = pair
-    assert accuracy(truth, prediction) == pytest.approx(sklearn.metrics.accuracy_score(truth, prediction))
-    expected = sklearn.metrics.f1_score(truth, prediction, average="macro", zero_division=0)
-    assert macro_f1(truth, prediction) == pytest.approx(expected)
-
-
-def test_each_task_has_its_metrics_the_headline_first():
-    classes, targets = Classification(("blues", "jazz")), Regression((Target("valence"),))
-    assert [metric.name for metric in metrics_for(classes)] == ["accuracy", "macro_f1"]
-    assert [metric.name for metric in metrics_for(targets)] == ["r", "r_squared", "r2"]
-    assert (headline(classes).name, headline(targets).name) == ("accuracy", "r")
-    assert {metric.name: metric for metric in METRICS} == {metric.name: metric_named(metric.name) for metric in METRICS}
-
-
-def test_macro_f1_worked_by_hand():
-    # class 0: 2*1/(2+1); class 1: 2*1/(1+2); class 3, predicted only: 0; class 2, in neither, does not count
-    assert macro_f1([0, 0, 1], [0, 1, 1]) == pytest.approx((2 / 3 + 2 / 3) / 2)
-    assert macro_f1([0, 0, 1], [0, 3, 1]) == pytest.approx((2 / 3 + 1 + 0) / 3)
-
-
-@given(target_pairs)
-def test_pearson_r_is_that_of_scipy(pair):
-    truth, prediction = pair
-    assume(np.ptp(truth) and np.ptp(prediction))
-    assert pearson_r_defined(truth, prediction)
-    expected = scipy.stats.pearsonr(truth, prediction).statistic
-    assert pearson_r(truth, prediction) == pytest.approx(expected, abs=1e-12)
-    assert r_squared(truth, prediction) == pytest.approx(expected**2, abs=1e-12)
-
-
-@given(target_pairs)
-def test_r2_is_that_of_scikit_learn(pair):
-    truth, prediction = pair
-    assume(np.ptp(truth))
-    expected = sklearn.metrics.r2_score(truth, prediction)
-    assert r2_score(truth, prediction) == pytest.approx(expected, rel=1e-9, abs=1e-9)
-
-
-@given(target_pairs, st.floats(0.1, 10), st.floats(-10, 10))
-def test_r_ignores_scale_and_offset_and_r_squared_ignores_sign_too(pair, scale, offset):
-    truth, prediction = pair
-    assume(np.ptp(truth) and np.ptp(prediction))
-    moved = scale * prediction + offset
-    assert pearson_r(truth, moved) == pytest.approx(pearson_r(truth, prediction), abs=1e-9)
-    assert r_squared(truth, -moved) == pytest.approx(r_squared(truth, prediction), abs=1e-9)
-
-
-def test_a_perfect_but_shifted_prediction_has_r_1_and_r2_below_0():
-    truth = np.array([0.0, 1.0, 2.0])
-    assert pearson_r(truth, truth + 3) == pytest.approx(1)
-    assert r2_score(truth, truth + 3) == pytest.approx(1 - 27 / 2)
-    assert r2_score(truth, truth) == 1
-
-
-@pytest.mark.parametrize(
-    ("truth", "prediction"),
-    [
-        ([1.0, 2.0, 3.0], [0.1, 0.1, 0.1]),
-        ([0.1, 0.1, 0.1], [1.0, 2.0, 3.0]),
-        ([0.0, 0.0], [0.0, 0.0]),
-        ([1.0, 2.0, 3.0], [0.3, 0.1 + 0.2, 0.3]),  # equal up to rounding
-        ([1.0], [2.0]),
-    ],
-)
-def test_r_of_a_constant_is_undefined_and_scores_0(truth, prediction):
-    assert not pearson_r_defined(truth, prediction)
-    assert pearson_r(truth, prediction) == 0
-    assert r_squared(truth, prediction) == 0
-
-
-def test_r2_of_a_constant_truth_is_0_for_any_prediction():
-    assert r2_score([2.0, 2.0], [2.0, 2.0]) == 0
-    assert r2_score([2.0, 2.0], [1.0, 5.0]) == 0
-
-
-@pytest.mark.parametrize(
-    ("truth", "prediction", "undefined"),
-    [
-        ([1.0, 2.0, 3.0], [3.0, 1.0, 2.0], set()),
-        ([1.0, 2.0, 3.0], [0.1, 0.1, 0.1], {"r", "r_squared"}),
-        ([0.1, 0.1, 0.1], [1.0, 2.0, 3.0], {"r", "r_squared", "r2"}),
-        ([1.0], [2.0], {"r", "r_squared", "r2"}),
-    ],
-)
-def test_every_metric_knows_when_it_is_undefined_and_why(truth, prediction, undefined):
-    rows = [metric for metric in METRICS if metric.is_defined and not metric.is_defined(truth, prediction)]
-    assert {metric.name for metric in rows} == undefined
-    constant = [name for name, values in (("truth", truth), ("prediction", prediction)) if len(set(values)) == 1]
-    for metric in rows:
-        assert metric.function(truth, prediction) == 0
-        assert any(name in metric.undefined for name in constant)
-
-
-@given(class_pairs, target_pairs)
-def test_no_score_is_outside_the_range_of_its_metric(classes, targets):
-    for metric in METRICS:
-        low, high = metric.range
-        assert low <= metric.function(*(classes if metric.task is Classification else targets)) <= high
-
-
-def test_r_of_tiny_numbers_is_defined():
-    assert pearson_r(np.array([1.0, 2.0, 3.0]) * 1e-200, [1.0, 2.0, 3.0]) == pytest.approx(1)
-
-
-@pytest.mark.parametrize("metric", [pearson_r_defined, r2_defined, *(metric.function for metric in METRICS)])
-@pytest.mark.parametrize(
-    ("truth", "prediction", "message"),
-    [
-        ([], [], r"\(0,\)"),
-        ([1, 2], [1], r"\(2,\).*\(1,\)"),
-        ([[1], [2]], [[1], [2]], r"\(2, 1\)"),
-        ([1, 2, 3], [1, np.nan, np.inf], "prediction.* 2 of 3 "),
-    ],
-)
-def test_arrays_that_cannot_be_scored_are_an_error(metric, truth, prediction, message):
-    with pytest.raises(EvaluationError, match=message):
-        metric(truth, prediction)
 
 
 def test_the_interval_worked_by_hand():
@@ -207,25 +65,21 @@ def test_an_empty_part_has_no_interval(sizes):
         nadeau_bengio_interval([0.5, 0.6], *sizes)
 
 
+def test_an_interval_is_cut_to_the_range_of_its_metric_and_its_mean_is_kept():
+    assert Interval(0.9, 0.7, 1.1).within(0, 1) == Interval(0.9, 0.7, 1)
+    assert Interval(-0.1, -0.4, 0.2).within(-np.inf, 1) == Interval(-0.1, -0.4, 0.2)
+    assert Interval(0.9, None, None).within(0, 1) == Interval(0.9, None, None)
+
+
+def test_what_is_undefined_in_every_fold_is_called_so():
+    assert str(Interval(None, None, None)) == "undefined"
+    assert str(Interval(0.5, 0.25, 0.75)) == "0.500 [0.250, 0.750]"
+
+
 @pytest.mark.parametrize("confidence", [0, 1, 95])
 def test_a_confidence_lies_between_0_and_1(confidence):
     with pytest.raises(ValueError, match="out of range"):
         nadeau_bengio_interval([0.5, 0.6], 90, 10, confidence)
-
-
-def resampled(metric):
-    """Return a metric of one resample after another, for `bootstrap_interval`."""
-    return lambda drawn: np.array([metric(tracks) for tracks in drawn])
-
-
-def test_the_bootstrap_interval_is_the_percentile_interval_of_scipy():
-    values = np.random.default_rng(3).normal(size=30)
-    interval = bootstrap_interval(values.mean(), lambda drawn: values[drawn].mean(axis=1), len(values))
-    expected = scipy.stats.bootstrap(
-        (values,), np.mean, n_resamples=1000, method="percentile", rng=np.random.default_rng(0)
-    ).confidence_interval
-    assert interval.mean == values.mean()
-    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=0.03)
 
 
 def test_the_corrected_paired_t_test_worked_by_hand():
@@ -380,62 +234,3 @@ def test_holms_correction_rejects_what_the_sequential_procedure_rejects(raw, lev
 def test_p_values_are_numbers_from_0_to_1(raw):
     with pytest.raises(ValueError, match="from 0 to 1"):
         holm(raw)
-
-
-def by_hand(metric, n_tracks, confidence=0.95):
-    """Return the percentile bootstrap interval of another generator, of more resamples."""
-    rng = np.random.default_rng(7)
-    values = [metric(rng.integers(0, n_tracks, n_tracks)) for _ in range(5000)]
-    return np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-
-
-@pytest.mark.parametrize("confidence", [0.8, 0.95])
-@pytest.mark.parametrize("measure", [accuracy, macro_f1, pearson_r, r2_score])
-def test_the_bootstrap_interval_is_the_percentile_interval_over_tracks(measure, confidence):
-    rng = np.random.default_rng(0)
-    truth = rng.integers(0, 3, 60)
-    prediction = np.where(rng.random(60) < 0.7, truth, rng.integers(0, 3, 60))
-
-    def metric(drawn):
-        return measure(truth[drawn], prediction[drawn])
-
-    interval = bootstrap_interval(measure(truth, prediction), resampled(metric), 60, confidence)
-    low, high = by_hand(metric, 60, confidence)
-    assert interval.mean == measure(truth, prediction)
-    assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.12 * (high - low))
-
-
-def test_the_bootstrap_interval_of_a_mean_is_near_that_of_the_normal_distribution():
-    values = np.random.default_rng(1).normal(5, 2, 400)
-    interval = bootstrap_interval(values.mean(), lambda drawn: values[drawn].mean(axis=1), 400, resamples=4000)
-    error = values.std() / np.sqrt(400)
-    expected = (values.mean() - 1.96 * error, values.mean() + 1.96 * error)
-    assert (interval.low, interval.high) == pytest.approx(expected, abs=0.1 * error)
-
-
-def test_the_same_call_gives_the_same_bootstrap_interval():
-    values = np.random.default_rng(2).random(30)
-    one, other = (bootstrap_interval(values.mean(), lambda drawn: values[drawn].mean(axis=1), 30) for _ in range(2))
-    assert one == other
-    assert one.low < one.mean < one.high
-
-
-def test_a_resample_draws_as_many_tracks_as_there_are():
-    seen = []
-
-    def metric(drawn):
-        seen.append(drawn)
-        return 0.0
-
-    assert bootstrap_interval(0, resampled(metric), 12, resamples=50) == Interval(0, 0, 0)
-    assert len(seen) == 50
-    assert all(len(drawn) == 12 and drawn.min() >= 0 and drawn.max() < 12 for drawn in seen)
-    assert any(len(np.unique(drawn)) < 12 for drawn in seen)
-
-
-def test_a_single_track_has_no_bootstrap_interval():
-    assert bootstrap_interval(1, resampled(len), 1) == Interval(1, None, None)
-
-
-def test_two_tracks_have_the_bootstrap_interval_of_four_outcomes():
-    assert bootstrap_interval(0.5, resampled(np.mean), 2) == Interval(0.5, 0, 1)

@@ -12,11 +12,12 @@ import pytest
 from sklearn.base import clone
 from sklearn.svm import SVC, SVR
 
-from mirembed import Classification, Regression, Target
+from mirembed import Classification, MirembedError, Regression, Tags, Target
 from mirembed_learners import mirembed_register_learners
 from mirembed_learners.svm import Svm
 
 CLASSES = Classification(("blues", "jazz", "rock"))
+TAGS = Tags(("calm", "drums", "piano"))
 TARGETS = Regression((Target("arousal"), Target("valence")))
 
 
@@ -47,6 +48,36 @@ def test_each_target_has_an_svr_of_its_own(embeddings):
     np.testing.assert_array_equal(predicted, expected)
 
 
+def test_each_tag_has_an_svc_of_its_own_against_the_rest(embeddings):
+    tags = np.random.default_rng(1).integers(0, 2, (30, 3))
+    fitted = Svm().estimator(TAGS).fit(embeddings, tags)
+    of_tags = [SVC(kernel="rbf", C=1.0, gamma="scale").fit(embeddings, tag) for tag in tags.T]
+    expected = np.stack([one.predict(embeddings) for one in of_tags], axis=1)
+    np.testing.assert_array_equal(fitted.predict(embeddings), expected)
+    expected = np.stack([one.decision_function(embeddings) for one in of_tags], axis=1)
+    np.testing.assert_allclose(fitted.decision_function(embeddings), expected)
+
+
+def test_balanced_class_weights_make_rare_classes_and_tags_count_as_much_as_frequent_ones(embeddings):
+    balanced = Svm(class_weight="balanced")
+    classes = np.repeat([0, 1, 2], [20, 6, 4])
+    svc = SVC(class_weight={0: 30 / (3 * 20), 1: 30 / (3 * 6), 2: 30 / (3 * 4)})
+    expected = svc.fit(embeddings, classes).decision_function(embeddings)
+    fitted = balanced.estimator(CLASSES).fit(embeddings, classes)
+    np.testing.assert_allclose(fitted.decision_function(embeddings), expected)
+    rare = np.arange(30) < 3
+    tags = np.stack([rare, ~rare, np.arange(30) % 2], axis=1).astype(int)
+    svc = SVC(class_weight={0: 30 / (2 * 27), 1: 30 / (2 * 3)})
+    expected = svc.fit(embeddings, rare).decision_function(embeddings)
+    fitted = balanced.estimator(TAGS).fit(embeddings, tags)
+    np.testing.assert_allclose(fitted.decision_function(embeddings)[:, 0], expected)
+
+
+def test_a_regression_has_no_class_weights():
+    with pytest.raises(MirembedError, match="class_weight is 'balanced'"):
+        Svm(class_weight="balanced").estimator(TARGETS)
+
+
 def test_a_single_target_keeps_its_column(embeddings):
     estimator = Svm().estimator(Regression((Target("valence"),)))
     assert estimator.fit(embeddings, np.linspace(0, 1, 30)[:, None]).predict(embeddings).shape == (30, 1)
@@ -59,7 +90,7 @@ def test_parameters_reach_the_estimator():
     assert regressor.items() >= {"estimator__C": 3.0, "estimator__gamma": 0.5, "estimator__epsilon": 0.01}.items()
 
 
-@pytest.mark.parametrize("task", [CLASSES, TARGETS])
+@pytest.mark.parametrize("task", [CLASSES, TAGS, TARGETS])
 def test_each_call_builds_a_new_estimator_that_can_be_cloned(task):
     svm = Svm()
     first, second = svm.estimator(task), svm.estimator(task)
@@ -100,7 +131,7 @@ def test_an_error_about_a_parameter_gives_its_name_and_value(parameters):
         ({"kernel": "mirembed-extra/rbf:gamma=2"}, "mirembed-extra/rbf:gamma=2"),
     ],
 )
-@pytest.mark.parametrize("task", [CLASSES, TARGETS])
+@pytest.mark.parametrize("task", [CLASSES, TAGS, TARGETS])
 def test_every_kernel_but_scikit_learns_own_rbf_is_precomputed(parameters, similarity, task):
     svm = Svm(**parameters)
     assert svm.kernel_similarity == similarity

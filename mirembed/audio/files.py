@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mirembed.errors import AudioError, DatasetError, MirembedError
+from mirembed.interruption import interruptible
 from mirembed.progress import counted
 
 AUDIO_SUFFIXES = frozenset(
@@ -156,6 +157,7 @@ def file_stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
+@interruptible()
 def file_hash(path: Path) -> str:
     """Return the BLAKE2b digest of a file's bytes, 32 hexadecimal digits; empty if it cannot be read."""
     # Opening a pipe or a device would wait forever.
@@ -173,6 +175,7 @@ def default_timeout(path: Path) -> float:
     return 300 + max(0, file_stamp(path)[0]) / 1e6
 
 
+@interruptible()
 def _walk(root: Path) -> tuple[list[Path], Counter[str]]:
     """Return the audio files under ``root``, sorted, and how many paths were skipped for which reason."""
     home = root.resolve()

@@ -11,6 +11,7 @@ import typer
 from mirembed.audio.files import audio_files, printable
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
+from mirembed.interruption import STARTS_OVER, interruptible, say_when_interrupted
 from mirembed.progress import counted
 from mirembed.store import Store
 
@@ -36,7 +37,8 @@ def embed(
     json: options.Json = False,
 ) -> None:
     """Compute the embeddings of audio files. They need no labels."""
-    from mirembed.models.inference import check_suffix, write_embedded
+    with interruptible():
+        from mirembed.models.inference import check_suffix, write_embedded
 
     check_suffix(out)
     registry = options.discover()
@@ -71,8 +73,15 @@ def predict(
     json: options.Json = False,
 ) -> None:
     """Predict the class, the tags or the targets of audio files. They need no labels."""
-    from mirembed.models.inference import check_suffix
-    from mirembed.models.predictions import Ranking, in_words, prediction_columns, prediction_rows, write_predictions
+    with interruptible():
+        from mirembed.models.inference import check_suffix
+        from mirembed.models.predictions import (
+            Ranking,
+            in_words,
+            prediction_columns,
+            prediction_rows,
+            write_predictions,
+        )
 
     check_suffix(out)
     registry = options.discover()
@@ -109,6 +118,7 @@ def _embed(model: Model, registry: Registry, paths: list[Path], store: Path, job
 def _load(model: str, registry: Registry, store: Path) -> Model:
     from mirembed.models.model import Model, find_model
 
+    say_when_interrupted(STARTS_OVER)
     return Model.load(find_model(Store(store).models, model), registry)
 
 

@@ -12,6 +12,7 @@ import typer
 from mirembed.cli import options
 from mirembed.cli.app import App
 from mirembed.cli.output import ConsoleProgress, Table, print_result
+from mirembed.interruption import RESUMES, interruptible, say_when_interrupted
 from mirembed.progress import counted, first_names
 from mirembed.store import Store
 
@@ -61,10 +62,12 @@ def check(
 
     Exit code 1 if there are errors; warnings alone give exit code 0.
     """
-    from mirembed.datasets.catalog import card_of, list_dataset, official_splits
-    from mirembed.datasets.check import check as run
-    from mirembed.store.root import slug
+    with interruptible():
+        from mirembed.datasets.catalog import card_of, list_dataset, official_splits
+        from mirembed.datasets.check import check as run
+        from mirembed.store.root import slug
 
+    say_when_interrupted(RESUMES)
     registry = options.discover()
     place = Store(store)
     with ConsoleProgress() as progress:
@@ -73,7 +76,7 @@ def check(
             listing,
             folder,
             card=card_of(registry, name),
-            schemes=official_splits(registry, name),
+            schemes={**official_splits(registry, name), **listing.schemes},
             cache=place.root / "cache" / f"checks-{slug(str(name))}.parquet",
             jobs=options.jobs_or_cores(jobs),
             progress=progress,
@@ -121,6 +124,7 @@ def fetch(
     from mirembed.datasets.fetch import FetchOptions
     from mirembed.datasets.fetch import fetch as run
 
+    say_when_interrupted(RESUMES)
     card = card_of(options.discover(), name)
     choices = FetchOptions(archive, tuple(url or ()), checksum, None if max_size is None else max_size * 1e9)
     with ConsoleProgress() as progress:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +13,11 @@ from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
 from mirembed.config import Settings, defaults, read_experiment, read_preset
 from mirembed.errors import SpecError
+from mirembed.interruption import RESUMES, STARTS_OVER, interruptible, say_when_interrupted
 from mirembed.store import Store
 
 if TYPE_CHECKING:
+    from mirembed.compare.families import Family
     from mirembed.evaluate.experiment import Result
     from mirembed.runs.folder import RunFolder
 
@@ -46,7 +49,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="stratified (default for classes), random (default for regression), grouped, or official folds.",
+            help="stratified (default for classes), random (default for regression), grouped, official folds, or a "
+            "table with the columns id and fold.",
         ),
     ] = None,
     splits: Annotated[
@@ -56,6 +60,20 @@ def evaluate(
         float | None,
         typer.Option(
             metavar="SHARE", help=f"Share of the tracks tested in each random split. Default: {defaults.TEST_SIZE}."
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METHOD", help="Method that the others are compared with. Default: the first that is trained."
+        ),
+    ] = None,
+    train_size: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SHARE",
+            callback=options.shares,
+            help="Train on this share of each fold's training tracks; 0.25|0.5|1 or repeatable, a run for each.",
         ),
     ] = None,
     features: options.Features = None,
@@ -89,7 +107,17 @@ def evaluate(
             metavar="N", min=0, help=f"Seed of folds, weights and excerpts; repeatable. Default: {defaults.SEED}."
         ),
     ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Main metric, such as macro_f1, rmse or average_precision. Default: accuracy for classes, roc_auc for "
+            "tags, r for targets.",
+        ),
+    ] = None,
     normalize: options.Normalize = None,
+    select: options.Select = None,
+    inner_cv: options.InnerCv = None,
     checkpoint_every: Annotated[
         int | None,
         typer.Option(
@@ -130,12 +158,16 @@ def evaluate(
 
     Prints the mean over the folds with its 95 % interval (Nadeau & Bengio). Saves all out-of-fold predictions.
     """
+    say_when_interrupted(STARTS_OVER if dry_run else RESUMES)
     if executor == "local":
         options.train_soon(context)
-    from mirembed.evaluate.estimate import estimate
-    from mirembed.evaluate.experiment import plan_experiment, run_experiment
-    from mirembed.runs.summary import find_run
-    from mirembed.workers.executor import executor as on_executor
+    with interruptible():
+        from mirembed.compare.families import describe_best, run_families
+        from mirembed.evaluate.estimate import estimate
+        from mirembed.evaluate.experiment import plan_experiment, run_experiment
+        from mirembed.runs.record import open_run
+        from mirembed.runs.summary import find_run
+        from mirembed.workers.executor import executor as on_executor
 
     registry = options.discover()
     place = Store(store)
@@ -155,11 +187,18 @@ def evaluate(
     if dry_run:
         print_result(json, costs.to_json, [costs.describe()])
         return
-    contents = [result.to_json() for result in results]
+    contents, blocks = [], []
+    for result in results:
+        record = open_run(place.runs, str(result.run.folder))
+        declared = [family for family in run_families(record) if not family.exploratory]
+        contents.append(result.to_json() | {"comparisons": [family.to_json() for family in declared]})
+        blocks += [*_text(result), *_comparisons(declared)]
+        blocks += [describe_best(record, declared)] if declared else []
+    blocks += _by_train_size(results)
     print_result(
         json,
         lambda: contents[0] if len(contents) == 1 else {"run": str(folder), "evaluations": contents},
-        [*(block for result in results for block in _text(result)), f"predictions, folds and curves: {folder}"],
+        [*blocks, f"predictions, folds and curves: {folder}"],
     )
 
 
@@ -186,31 +225,75 @@ def _settings(
     return updated
 
 
+def _comparisons(declared: Sequence[Family]) -> Iterator[str | Table]:
+    """Yield the tests of the families that were declared before training."""
+    from mirembed.compare.paired_tests import p_text
+
+    for family in declared:
+        rows = [[test.a, test.b, test.difference, p_text(test.p_holm), test.verdict] for test in family.tests]
+        yield Table(["A", "B", "A - B", "p (Holm)", "verdict"], rows, family.describe())
+
+
+def _by_train_size(results: Sequence[Result]) -> Iterator[Table]:
+    """Yield a table of the headline metric for each dataset that was evaluated with several ``--train-size``."""
+    from mirembed.config.approaches import columns
+    from mirembed.statistics.metrics import metric_named
+
+    alike: dict[Settings, list[Result]] = {}
+    for result in results:
+        alike.setdefault(replace(result.planned.settings, train_size=(), name=""), []).append(result)
+    for of_sizes in alike.values():
+        if len(of_sizes) < 2:
+            continue
+        planned, headline = of_sizes[0].planned, of_sizes[0].scores[0].headline
+        headings = columns(planned.methods)
+        sizes = [f"{one.planned.train_size:g} ({one.planned.sizes.n_train:.0f} tracks)" for one in of_sizes]
+        rows = [
+            [*parts, *(one.scores[number].intervals[headline, None] for one in of_sizes)]
+            for number, parts in enumerate(zip(*headings.values(), strict=True))
+        ]
+        title = f"{planned.tracks.info.spec}: {metric_named(headline).label} by train size"
+        yield Table([*headings, *sizes], rows, title)
+
+
 def _text(result: Result) -> Iterator[str | Table]:
     from mirembed.config.approaches import columns
     from mirembed.runs.cost import describe_costs
     from mirembed.runs.scores import describe_undefined
+    from mirembed.runs.selection import chosen_counts
     from mirembed.runs.summary import describe_chance
     from mirembed.statistics.metrics import metric_named
 
     scores = result.scores
-    names = list(scores[0].intervals)
-    labels = [metric_named(name).label for name in names]
+    headline = scores[0].headline
+    shown = [name for name, column in scores[0].intervals if column is None]
+    shown = [name for name in shown if name == headline or metric_named(name).in_text]
+    labels = [metric_named(name).label for name in shown]
     headings = columns(result.planned.methods)
     named = list(zip(scores, zip(*headings.values(), strict=True), strict=True))
-    rows = [[*parts, *(s.intervals[name] for name in names), s.pooled[names[0]]] for s, parts in named]
+    rows = [[*parts, *(s.intervals[name, None] for name in shown), s.pooled[headline, None]] for s, parts in named]
     yield Table([*headings, *labels, f"pooled {labels[0]}"], rows, result.planned.describe())
-    targets = list(scores[0].targets)
-    if targets and len(headings) > 1:
-        by_method = [[*parts, *(s.targets[target] for target in targets)] for s, parts in named]
-        yield Table([*headings, *(f"{labels[0]} {target}" for target in targets)], by_method)
-    elif targets:
-        by_target = [[target, *(s.targets[target] for s in scores)] for target in targets]
-        yield Table([f"{labels[0]} by target", *(s.method for s in scores)], by_target)
+    by = list(scores[0].by_column)
+    if by and len(headings) > 1:
+        by_method = [[*parts, *(s.by_column[name] for name in by)] for s, parts in named]
+        yield Table([*headings, *(f"{labels[0]} {name}" for name in by)], by_method)
+    elif by:
+        by_name = [[name, *(s.by_column[name] for s in scores)] for name in by]
+        yield Table([f"{labels[0]} by {metric_named(headline).column}", *(s.method for s in scores)], by_name)
     for s in scores:
-        if s.undefined:
-            yield f"{s.method}: {describe_undefined(names[0], s.undefined)}"
-    yield "95 % intervals: Nadeau & Bengio for means over folds, bootstrap over tracks for pooled scores."
-    yield describe_chance(result.planned.tracks.task, result.chance)
+        if headline in s.undefined:
+            yield f"{s.method}: {describe_undefined(headline, s.undefined[headline])}"
+    if result.selection:
+        yield Table(
+            ["method", "chosen", "in"],
+            [
+                [method, values, f"{n} of {n_folds} folds"]
+                for method, values, n, n_folds in chosen_counts(result.selection)
+            ],
+            f"Chosen by {labels[0]} in inner folds of the training tracks",
+        )
+    units = "tracks" if result.planned.bootstrap_groups is None else "groups"
+    yield f"95 % intervals: Nadeau & Bengio for means over folds, bootstrap over {units} for pooled scores."
+    yield describe_chance(headline, result.chance)
     if result.costs:
         yield describe_costs(result.costs)

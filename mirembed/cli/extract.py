@@ -9,6 +9,7 @@ import typer
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, EventProgress, confirm, print_event
 from mirembed.config import defaults
+from mirembed.interruption import RESUMES, say_when_interrupted
 
 
 def extract(
@@ -63,6 +64,7 @@ def extract(
     from mirembed.store import Store
     from mirembed.workers.executor import executor as on_executor
 
+    say_when_interrupted(RESUMES)
     registry = options.discover()
     limit = None if max_failures is None else MaxFailures.parse(max_failures)
     place = Store(store)

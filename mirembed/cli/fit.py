@@ -10,6 +10,7 @@ from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, print_result
 from mirembed.config import Settings, defaults
 from mirembed.errors import SpecError
+from mirembed.interruption import RESUMES, STARTS_OVER, interruptible, say_when_interrupted
 from mirembed.progress import counted
 from mirembed.store import Store
 
@@ -48,6 +49,19 @@ def fit(
         ),
     ] = None,
     normalize: options.Normalize = None,
+    select: options.Select = None,
+    inner_cv: options.InnerCv = None,
+    folds: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="How --select draws its inner folds: stratified, random or grouped."),
+    ] = None,
+    checkpoint_every: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help=f"Epochs between the checkpoints of --select epoch. Default: {defaults.CHECKPOINT_EVERY}.",
+        ),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the model. Default: DATASET-APPROACH.")
     ] = None,
@@ -58,20 +72,26 @@ def fit(
     json: options.Json = False,
 ) -> None:
     """Train on all tracks of a dataset; save the model and the embeddings of the tracks."""
+    say_when_interrupted(RESUMES if from_ is None else STARTS_OVER)
     if from_ is None:
         options.train_soon(context)
-    from mirembed.datasets.catalog import exclude_tracks
-    from mirembed.fit import fit as run
-    from mirembed.fit import transfer
-    from mirembed.fit.resolve import resolve_settings
-    from mirembed.fit.saved import SavedNetwork, needed_features
-    from mirembed.store.tracks import open_tracks
+    with interruptible():
+        from mirembed.datasets.catalog import exclude_tracks
+        from mirembed.datasets.changes import noting_changes
+        from mirembed.fit import fit as run
+        from mirembed.fit import transfer
+        from mirembed.fit.resolve import resolve_settings
+        from mirembed.fit.saved import SavedNetwork, needed_features
+        from mirembed.runs.selection import describe_values
+        from mirembed.store.tracks import open_tracks
 
     given = options.given_settings(context, leave_out=("name", "dataset", "exclude", "from_"))
     if from_ is not None and (training := [f"--{key}" for key in given if key != "learner"]):
         raise SpecError(f"--from uses a network that is already trained; omit {', '.join(training)}")
     settings = Settings().updated(given, "the command line")
     settings.check()
+    if not settings.select and (of_selection := [f"--{key}" for key in given if key in ("folds", "checkpoint-every")]):
+        raise SpecError(f"{', '.join(of_selection)}: used only to choose something; give --select, or omit it")
     registry = options.discover()
     place = Store(store)
     command = options.command_line()
@@ -83,7 +103,7 @@ def fit(
             saved = SavedNetwork.open(place.models, from_)
             saved.check_stored(place, registry)
             needed = [saved.features]
-        opened = open_tracks(place, place.find(dataset), needed, progress)
+        opened = noting_changes(registry, place, open_tracks(place, place.find(dataset), needed, progress), progress)
         tracks = exclude_tracks(registry, opened, exclude, progress)
         if from_ is not None:
             [spec] = settings.learners
@@ -111,5 +131,6 @@ def fit(
             f"{model.approach}: fitted to {counted(len(tracks.ids), 'track')}{loss}",
             f"  model       {model.folder}",
             f"  embeddings  {model.embeddings}",
+            *([f"  chosen      {describe_values(model.chosen)}"] if model.chosen else []),
         ]
     print_result(json, lambda: {"dataset": tracks.info.spec, "models": [model.to_json() for model in fitted]}, lines)

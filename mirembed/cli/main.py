@@ -18,7 +18,7 @@ from mirembed.cli import apply, datasets, evaluate, extract, fit, plugins, runs,
 from mirembed.cli.app import App
 from mirembed.cli.output import keep_stdout_for_results, open_closed_streams
 from mirembed.cli.plugin_commands import CommandGroup
-from mirembed.progress import INTERRUPTED
+from mirembed.interruption import end_quietly, interruption_message, raise_if_interrupted, was_interrupted
 
 _TYPER_INTERRUPTED = 130
 """Typer catches `KeyboardInterrupt` and returns this."""
@@ -81,14 +81,19 @@ def main() -> None:
     # Importing torch and scikit-learn makes a million objects that live until the end. Looking for garbage among them
     # again and again, and once more at exit, would take a second.
     gc.set_threshold(50_000, 20, 100)
-    code = _run(lambda: app(standalone_mode=False))
-    code = _run(sys.stdout.flush) or code
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        # Nothing is left to interrupt but threads that hang; libraries would print tracebacks while they shut down.
-        signal.signal(signal.SIGINT, lambda *_: os._exit(code))
-        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    code = _run(_command)
+    if not was_interrupted():
+        code = _run(sys.stdout.flush) or code
+    # Nothing is left to interrupt but threads that hang; libraries would print tracebacks while they shut down.
+    end_quietly(code)
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     gc.freeze()
     sys.exit(code)
+
+
+def _command() -> object:
+    raise_if_interrupted()  # while this was imported
+    return app(standalone_mode=False)
 
 
 def _run(step: Callable[[], object]) -> int:
@@ -98,21 +103,30 @@ def _run(step: Callable[[], object]) -> int:
         if code == _TYPER_INTERRUPTED:
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
-    except (typer.TyperException, MirembedError) as error:
+    except (KeyboardInterrupt, typer.Abort):
+        pass
+    except Exception as error:
+        if not was_interrupted():  # otherwise it is what a library made of ctrl-C
+            return _report(error)
+    _say(interruption_message())
+    return 1
+
+
+def _report(error: Exception) -> int:
+    """Say what went wrong and return the exit code."""
+    if isinstance(error, BrokenPipeError):  # the reader of our output (head, say) has enough
+        return 0
+    if isinstance(error, (typer.TyperException, MirembedError)):
         show = getattr(error, "show", None)  # a usage error shows the help, too
         if show is not None:
             show()
         else:
             _say(f"error: {error}")
-    except (KeyboardInterrupt, typer.Abort):
-        _say(INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output (head, say) has enough
-        return 0
-    except OSError as error:
+    elif isinstance(error, OSError):
         _say(f"error: cannot use {error.filename or 'a file'}: {error.strerror or error}; check its permissions")
-    except Exception as error:
+    else:
         if os.environ.get("MIREMBED_DEBUG"):
-            raise
+            raise error
         _say(f"error: this is a bug in mirembed: {type(error).__name__}: {error}")
         _say("please report it, with the output of the same command under MIREMBED_DEBUG=1")
     return 1

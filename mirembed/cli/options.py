@@ -13,6 +13,7 @@ import typer
 
 from mirembed.config import Settings, defaults
 from mirembed.config.settings import key
+from mirembed.errors import SpecError
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 
@@ -100,6 +101,17 @@ Normalize: TypeAlias = Annotated[
         help="Tracks whose statistics normalize the input: training (the default), or dataset (all, as in the paper).",
     ),
 ]
+Select: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CHOICE",
+        help="Choose in inner folds of the training tracks: learner.C=0.1|1|10, similarity.gamma=0.5|1|2, epoch; "
+        "repeatable.",
+    ),
+]
+InnerCv: TypeAlias = Annotated[
+    int | None, typer.Option(metavar="N", help=f"Inner folds of --select. Default: {defaults.INNER_FOLDS}.")
+]
 Exclude: TypeAlias = Annotated[
     str | None, typer.Option(metavar="WHAT", help="known-faults: leave out the tracks with known faults.")
 ]
@@ -152,6 +164,25 @@ def given_settings(context: typer.Context, leave_out: Collection[str] = ()) -> d
     """Return the flags that were given and are settings, by their keys in experiment files."""
     names = {field.name for field in dataclasses.fields(Settings)} - set(leave_out)
     return {key(name): value for name, value in context.params.items() if name in names and value not in (None, [], ())}
+
+
+def shares(given: list[str] | None) -> list[float] | None:
+    """Parse shares that are separated by ``|``.
+
+    >>> shares(["0.25|0.5", "1"])
+    [0.25, 0.5, 1.0]
+
+    Raises
+    ------
+    SpecError
+        If one is not a number.
+    """
+    if given is None:
+        return None
+    try:
+        return [float(text) for several in given for text in several.split("|")]
+    except ValueError as error:
+        raise SpecError(f"--train-size {'|'.join(given)}: expected shares such as 0.25|0.5|1") from error
 
 
 def discover() -> Registry:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import typer
 
 from mirembed.errors import MirembedError
-from mirembed.progress import duration, raise_if_interrupted
+from mirembed.interruption import interruptible, raise_if_interrupted
+from mirembed.progress import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -196,7 +197,9 @@ def confirm(what: str, yes: bool) -> None:
         return
     if not sys.stdin or not sys.stdin.isatty():
         raise MirembedError(f"nothing was removed: give --yes to {what}")
-    if not typer.confirm(f"{what[0].upper()}{what[1:]}?", err=True):
+    with interruptible():
+        confirmed = typer.confirm(f"{what[0].upper()}{what[1:]}?", err=True)
+    if not confirmed:
         raise MirembedError("nothing was removed")
 
 
@@ -288,7 +291,7 @@ def one_line(text: str) -> str:
 
 
 class _Results(io.FileIO):
-    """The file behind standard output. After a failed write, it discards everything."""
+    """The file behind standard output. After a write that failed or was interrupted, it discards everything."""
 
     def write(self, data: Any) -> int:
         """Write bytes.
@@ -301,13 +304,20 @@ class _Results(io.FileIO):
             If the file cannot be written for another reason.
         """
         try:
-            return super().write(data)
+            with interruptible():  # the reader of a pipe may make it wait
+                return super().write(data)
+        except KeyboardInterrupt:
+            self._discard()
+            raise
         except OSError as error:
-            # Otherwise Python tries again when it closes the file at exit, and complains once more.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            self._discard()
             if isinstance(error, BrokenPipeError):
                 raise
             raise MirembedError(f"cannot write to standard output ({error.strerror})") from error
+
+    def _discard(self) -> None:
+        """Discard what is written from now on: at exit, Python would try again, and complain or wait once more."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
 
 
 def open_closed_streams() -> None:

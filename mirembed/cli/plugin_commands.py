@@ -18,6 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 from mirembed.cli.app import App, Group
 from mirembed.errors import MirembedError, PluginError
 from mirembed.hookspecs import PROJECT
+from mirembed.interruption import interruptible
 
 if TYPE_CHECKING:
     from mirembed.registry.plugins import BrokenPlugin, CommandHook
@@ -132,7 +133,8 @@ def load_commands(hooks: Iterable[CommandHook], own: Collection[str]) -> PluginC
     found = PluginCommands({}, [], [])
     for hook in hooks:
         try:
-            added = _call(hook)
+            with interruptible():
+                added = _call(hook)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin may raise anything, even SystemExit
@@ -182,7 +184,8 @@ def _prepare(command: Any, origin: str, distribution: str) -> None:
 def _blaming(origin: str, step: Callable[[], T]) -> T:
     """Call ``step``; errors that are not meant for the user become a `PluginError` that names the command."""
     try:
-        return step()
+        with interruptible():
+            return step()
     except _OUR_OWN:
         raise
     except (KeyboardInterrupt, typer.Abort):

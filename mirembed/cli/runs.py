@@ -11,54 +11,64 @@ import typer
 
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
-from mirembed.hookspecs import Classification
+from mirembed.hookspecs import Regression
+from mirembed.interruption import STARTS_OVER, interruptible, say_when_interrupted
 from mirembed.progress import counted
 from mirembed.store import Store
 
 if TYPE_CHECKING:
-    from mirembed.compare.comparison import Comparison, Disagreements
+    from mirembed.compare.comparison import Comparison
+    from mirembed.compare.disagreements import Disagreements
+    from mirembed.compare.families import Family
     from mirembed.compare.paired_tests import PairedTest
 
 
 _TOP = 10
-"""Tracks to list per approach, by default."""
+"""Tracks to list per method, by default."""
+
+_MANY_TESTS = 50
+"""Of a larger exploratory family, only the significant tests are printed."""
 
 
 def compare(
-    run_a: Annotated[
-        str, typer.Argument(metavar="RUN_A", help="Run: a folder, or an unambiguous prefix of a name in the store.")
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Runs: folders, or unambiguous prefixes of names in the store."),
     ],
-    run_b: Annotated[str | None, typer.Argument(metavar="RUN_B", help="A second run.")] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METHOD",
+            help="Method that the others are compared with. Default: as declared before training; with several runs, "
+            "the same method of the first run.",
+        ),
+    ] = None,
     approach: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Methods to compare, as the run names them; repeatable. With two runs: one for both, or one for each. "
-            "Default: all.",
-        ),
+        typer.Option(metavar="METHOD", help="Show only the pairs of these methods; repeatable. Default: all."),
     ] = None,
     top: Annotated[
         int | None,
         typer.Option(
             metavar="N",
             min=0,
-            help="Tracks to list per approach. Default: 10; with several pairs, 10 in JSON and otherwise none.",
+            help="Tracks to list per method. Default: 10; with several pairs, 10 in JSON and otherwise none.",
         ),
     ] = None,
     store: options.StoreFolder = options.DEFAULT_STORE,
     json: options.Json = False,
 ) -> None:
-    """Compare the methods of one run, or of two runs on the same folds: which is better, and on which tracks.
+    """Compare the methods of a run, or of several runs on the same folds: which is better, and on which tracks.
 
-    Tests the paired differences over the folds (Nadeau & Bengio), corrected for all tests of the run (Holm).
+    Tests the paired differences over the folds (Nadeau & Bengio), corrected for all tests of a family (Holm).
     """
-    from mirembed.compare.comparison import compare as run
-    from mirembed.runs.record import open_run
+    with interruptible():
+        from mirembed.compare.comparison import compare as run
+        from mirembed.runs.record import open_run
 
-    runs = Store(store).runs
-    first = open_run(runs, run_a)
-    second = None if run_b is None else open_run(runs, run_b)
-    report = run(first, second, approach or [], _TOP if top is None else top)
+    folder = Store(store).runs
+    opened = [open_run(folder, name) for name in runs]
+    report = run(opened, against=against, methods=approach or [], top=_TOP if top is None else top)
     brief = top is None and len(report.disagreements) > 1
     print_result(json, report.to_json, _text(report, brief))
 
@@ -69,54 +79,73 @@ def _text(report: Comparison, brief: bool) -> Iterator[str | Table]:
 
     yield from _tests(report)
     for found in report.disagreements:
+        a, b = (f"{name} ({side})" for name, side in zip(_labels(report, found), "AB", strict=True))
         if not brief:
-            yield _disagreements(report, found)
+            yield _disagreements(report, found, a, b)
         if found.mcnemar_p is not None:
             yield (
-                f"McNemar's exact test over the tracks of the two fitted models {found.a} (A) and {found.b} (B): "
-                f"p (Holm) {p_text(found.mcnemar_p)}"
+                f"McNemar's exact test over the tracks of the two fitted models {a} and {b}: p (Holm) "
+                f"{p_text(found.mcnemar_p)}"
             )
     if brief:
         yield f"--top {_TOP} lists the tracks on which each pair disagrees"
 
 
+def _labels(report: Comparison, of: PairedTest | Disagreements) -> tuple[str, str]:
+    """Return the names of A and B."""
+    return report.label(of.a, of.run_a), report.label(of.b, of.run_b)
+
+
 def _tests(report: Comparison) -> Iterator[str | Table]:
-    kind = "random split" if report.repeated else "fold"
-    runs = report.a.name if report.a == report.b else f"A: {report.a.name}, B: {report.b.name}"
-    rows = [_row(test) for test in report.tests]
+    kind = counted(report.n_folds, "random split" if report.repeated else "fold")
+    if len(report.runs) == 1:
+        yield f"{report.runs[0].name}: {kind}"
+    else:
+        yield f"{len(report.runs)} runs: {kind}"
+        yield from (f"run {number}: {run.name}" for number, run in enumerate(report.runs, 1))
     has_welch = any(test.p_welch is not None for test in report.tests)
-    if not has_welch:
-        for row in rows:
-            del row["p (Welch)"]
-    yield Table(list(rows[0]), [list(row.values()) for row in rows], f"{runs}: {counted(report.n_folds, kind)}")
+    for family in report.families:
+        yield from _family(report, family, has_welch)
     if any(test.t_test is not None for test in report.tests):
         yield (
             "Paired over the folds; 95 % intervals and t-tests: Nadeau & Bengio; effect: Hedges' g of the paired "
-            "differences."
+            "differences. Exploratory tests raise questions; only a family that was declared answers one."
         )
-        n_shown, over = len(report.disagreements), counted(report.n_tested, "test")
-        if n_shown == report.n_pairs:
-            yield f"Holm correction over {over}."
-        else:
-            yield f"Shown: {n_shown} of {report.n_pairs} pairs; Holm correction over all {over} of the run."
     if has_welch:
         yield (
             "Welch's test is the paper's. Unpaired and uncorrected, it treats overlapping splits as independent and "
             "finds too many differences; the verdicts do not use it."
         )
-    for name, (one, other) in report.settings.items():
-        yield f"the runs differ in {name}: {one} and {other}"
+    for name, values in report.settings.items():
+        listed = ", ".join(str(value) for value in values[:-1])
+        yield f"the runs differ in {name}: {listed} and {values[-1]}"
     yield from report.notes
 
 
-def _row(test: PairedTest) -> dict[str, object]:
+def _family(report: Comparison, family: Family, has_welch: bool) -> Iterator[str | Table]:
+    tests, title = family.tests, family.describe()
+    if family.exploratory and len(tests) > _MANY_TESTS:
+        tests = tuple(test for test in tests if test.significant)
+        title += f"; the {len(tests)} with p (Holm) < 0.05 are listed, and --json has all"
+    if not tests:
+        yield title
+        return
+    rows = [_row(report, test) for test in tests]
+    if not has_welch:
+        for row in rows:
+            del row["p (Welch)"]
+    yield Table(list(rows[0]), [list(row.values()) for row in rows], title)
+
+
+def _row(report: Comparison, test: PairedTest) -> dict[str, object]:
     from mirembed.compare.paired_tests import p_text
     from mirembed.statistics.metrics import metric_named
 
     tested = test.t_test
+    a, b = _labels(report, test)
     return {
-        "A": test.a,
-        "B": test.b,
+        "A": a,
+        "B": b,
         "metric": metric_named(test.metric).label + (f" {test.target}" if test.target else ""),
         "mean of A": test.mean_a,
         "mean of B": test.mean_b,
@@ -130,9 +159,8 @@ def _row(test: PairedTest) -> dict[str, object]:
     }
 
 
-def _disagreements(report: Comparison, found: Disagreements) -> str | Table:
-    a, b = f"{found.a} (A)", f"{found.b} (B)"
-    if isinstance(report.task, Classification):
+def _disagreements(report: Comparison, found: Disagreements, a: str, b: str) -> str | Table:
+    if not isinstance(report.task, Regression):
         title = f"{a} right, {b} wrong: {found.count_a}; the reverse: {found.count_b}"
         columns = ["better", "track", "label", "A predicts", "B predicts", "times"]
     else:
@@ -160,9 +188,11 @@ def report(
 
     For an unfinished run, it covers the folds finished so far.
     """
-    from mirembed.reports.report import write_report
-    from mirembed.runs.summary import find_run
+    with interruptible():
+        from mirembed.reports.report import write_report
+        from mirembed.runs.summary import find_run
 
+    say_when_interrupted(STARTS_OVER)
     folder = find_run(Store(store).runs, run).folder
     with ConsoleProgress() as progress:
         written = write_report(folder, out, options.discover(), progress)

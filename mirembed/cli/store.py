@@ -12,6 +12,7 @@ import typer
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, confirm, print_result
 from mirembed.errors import StoreError
+from mirembed.interruption import RESUMES, raise_if_interrupted, say_when_interrupted
 from mirembed.progress import counted, size
 from mirembed.store import Store
 
@@ -57,6 +58,7 @@ def compact(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Js
     """Merge the small files of a store's features."""
     from mirembed.store.compact import compact as run
 
+    say_when_interrupted(RESUMES)
     done, lines = [], []
     for features in _existing(store).all_features():
         with ConsoleProgress() as progress:
@@ -90,7 +92,9 @@ def rm(
         typer.echo(f"{removal.what}: {size(removal.bytes)}", err=True)
     if planned:
         confirm(f"remove {total} from {store}", yes)
+    say_when_interrupted("interrupted; what was removed before stays removed, and the rest is unchanged")
     for removal in planned:
+        raise_if_interrupted()
         removal.remove()
     removed = [{"what": removal.what, "bytes": removal.bytes} for removal in planned]
     print_result(json, lambda: {"removed": removed}, [f"removed {total}" if planned else "nothing to remove"])

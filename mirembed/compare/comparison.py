@@ -1,272 +1,285 @@
-"""Compare approaches: choose the pairs, check that two runs can be paired, test differences, list disagreements."""
+"""Compare methods of one run, or of several on the same folds: choose pairs, test them, list disagreements."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import combinations
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
-
-from mirembed.compare.paired_tests import PairedTest, corrected, n_tested, paired_tests
+from mirembed.compare.disagreements import Disagreements, disagreements
+from mirembed.compare.families import Family, families, run_families
+from mirembed.compare.paired_tests import PairedTest, RunMethod, RunPair
+from mirembed.config.approaches import UNTRAINED_BASELINES
+from mirembed.config.comparisons import Comparisons
 from mirembed.differences import differing_settings, made_with
 from mirembed.errors import EvaluationError
-from mirembed.hookspecs import Classification, Regression, Tags, Task
+from mirembed.hookspecs import Classification, Task
+from mirembed.interruption import interruptible
 from mirembed.runs.record import RunRecord
-from mirembed.runs.scores import describe_undefined, n_undefined
-from mirembed.runs.tables import Predictions
+from mirembed.runs.scores import describe_undefined, undefined
 from mirembed.statistics import holm, mcnemar_test
-from mirembed.store.rows import tags_of
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A track whose class only one approach gets right.
-
-    Attributes
-    ----------
-    track : str
-    label : str
-    prediction_a, prediction_b : str
-    times : int
-        How often; more than once with several seeds.
-    """
-
-    track: str
-    label: str
-    prediction_a: str
-    prediction_b: str
-    times: int
-
-
-@dataclass(frozen=True)
-class LargerError:
-    """A track and target that one approach predicts more closely.
-
-    Attributes
-    ----------
-    track : str
-    target : str
-    truth : float
-        In the target's own units.
-    error_a, error_b : float
-        Absolute errors, in the same units; means over the seeds.
-    """
-
-    track: str
-    target: str
-    truth: float
-    error_a: float
-    error_b: float
-
-
-Better: TypeAlias = tuple[Mistake, ...] | tuple[LargerError, ...]
-
-
-@dataclass(frozen=True)
-class Disagreements:
-    """Where two approaches disagree.
-
-    Attributes
-    ----------
-    a, b : str
-        The approaches.
-    count_a, count_b : int
-        Classification: predictions that only A, and only B, gets right. Regression: tracks and targets that A, and B,
-        predicts more closely.
-    better_a, better_b : tuple of Mistake, or of LargerError
-        Those where A, and B, is better; the most frequent mistakes, or the largest differences of error, first.
-    mcnemar_p : float or None
-        Of McNemar's exact test, Holm-corrected over the pairs. Only for a single split, which has no folds to test
-        over.
-    """
-
-    a: str
-    b: str
-    count_a: int
-    count_b: int
-    better_a: Better
-    better_b: Better
-    mcnemar_p: float | None = None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Pairs of approaches, compared.
+    """Methods, compared in pairs.
 
     Attributes
     ----------
-    a, b : pathlib.Path
-        The runs; the same where approaches of one run are compared.
-    task : Classification, Tags or Regression
-    settings : mapping of str to (Any, Any)
-        The settings in which the runs differ.
+    runs : tuple of pathlib.Path
+        One, or several that tested the same tracks in the same folds.
+    task : Task
+    settings : mapping of str to tuple
+        The settings in which the runs differ, with the value of each run.
     n_folds : int
         Folds, or random splits, of all seeds.
     repeated : bool
         Whether they are repeated random splits.
     notes : tuple of str
         Further remarks, one line each.
-    tests : tuple of PairedTest
-        Of the requested pairs, corrected over the whole family.
+    families : tuple of Family
+        The tests, by the family over which they are corrected.
     disagreements : tuple of Disagreements
-        One for each of these pairs.
-    n_pairs, n_tested : int
-        The family of Holm's correction: all pairs of the run, whichever of them were requested; of two
-        runs, the pairs that are compared. What could not be tested is not counted.
+        One for each pair that is tested on the headline metric.
     """
 
-    a: Path
-    b: Path
+    runs: tuple[Path, ...]
     task: Task
-    settings: Mapping[str, tuple[Any, Any]]
+    settings: Mapping[str, tuple[Any, ...]]
     n_folds: int
     repeated: bool
     notes: tuple[str, ...]
-    tests: tuple[PairedTest, ...]
+    families: tuple[Family, ...]
     disagreements: tuple[Disagreements, ...]
-    n_pairs: int
-    n_tested: int
+
+    @property
+    def tests(self) -> tuple[PairedTest, ...]:
+        """The tests of all families."""
+        return tuple(test for family in self.families for test in family.tests)
+
+    def label(self, method: str, run: int) -> str:
+        """Return the name of a method, with the number of its run if there are several."""
+        return f"run {run}: {method}" if len(self.runs) > 1 else method
 
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as JSON."""
         return {
-            "a": str(self.a),
-            "b": str(self.b),
-            "settings": dict(self.settings),
+            "runs": [str(run) for run in self.runs],
+            "settings": {name: list(values) for name, values in self.settings.items()},
             "n_folds": self.n_folds,
             "repeated": self.repeated,
             "notes": list(self.notes),
-            "family": {"pairs": self.n_pairs, "tests": self.n_tested},
-            "tests": [test.to_json() for test in self.tests],
+            "families": [family.to_json() for family in self.families],
             "disagreements": [asdict(one) for one in self.disagreements],
         }
 
 
-def compare(a: RunRecord, b: RunRecord | None = None, approaches: Sequence[str] = (), top: int = 10) -> Comparison:
-    """Compare approaches of one run with one another, or those of two runs.
+@interruptible()
+def compare(
+    runs: Sequence[RunRecord], *, against: str | None = None, methods: Sequence[str] = (), top: int = 10
+) -> Comparison:
+    """Compare the methods of one run with one another, or those of several runs with those of the first.
 
-    Holm's correction runs over all pairs of a run, even if only some are requested: choosing them after the results
-    are known must not make a difference significant.
+    One run is compared as it declared before training, unless ``against`` names another reference. Of several runs,
+    each method is compared with the one of the same name in the first run, or else with the first one that is trained
+    there.
+
+    Holm's correction runs over whole families, even if only some methods are shown: choosing them after the results are
+    known must not make a difference significant.
 
     Parameters
     ----------
-    a, b : RunRecord
-        Finished runs. ``b`` None: approaches of ``a`` are compared with one another.
-    approaches : sequence of str
-        Within one run, two or more of its approaches; none for all. For two runs, one in ``a`` and one in ``b``, or
-        one that both have; none for all that both have.
+    runs : sequence of RunRecord
+        Finished.
+    against : str or None
+        The method that all others are compared with, of the first run that has it.
+    methods : sequence of str
+        Show only pairs of these; none for all.
     top : int
-        How many tracks to list for each pair and approach.
+        How many tracks to list for each pair and method.
 
     Raises
     ------
     EvaluationError
-        The runs cannot be paired, or do not have the approaches.
+        The runs cannot be paired, or do not have the methods.
     """
-    if b is None:
-        b, pairs = a, _pairs_within(a, approaches)
-        requested = {frozenset(pair) for pair in pairs}
-        family = [*pairs, *(pair for pair in combinations(a.predictions, 2) if frozenset(pair) not in requested)]
+    first, *others = runs
+    for name in (*methods, *([] if against is None else [against])):
+        _check_has(runs, name)
+    if others:
+        for other in others:
+            _check_paired(first, other)
+        _check_different(runs)
+        found = families(*_pairs_of_runs(runs, against), declared=False)
     else:
-        pairs = family = _pairs_between(a, b, approaches)
-        _check_paired(a, b)
-    of_family = corrected(paired_tests(a, b, family))
-    tests = tuple(test for test in of_family if (test.a, test.b) in pairs)
-    single = a.n_parts == 1 and isinstance(a.task, Classification)
-    found = {
-        (one, other): _disagreements(a.task, one, other, a.predictions[one], b.predictions[other], top)
-        for one, other in (family if single else pairs)
-    }
-    if single:
-        p_values = holm([mcnemar_test(one.count_a, one.count_b) for one in found.values()])
-        found = {pair: replace(found[pair], mcnemar_p=float(p)) for pair, p in zip(found, p_values, strict=True)}
-    settings = differing_settings(a.configuration, b.configuration) | made_with(a.configuration, b.configuration)
-    settings.pop("methods", None)  # the methods are what is compared
-    if a is not b:
-        settings |= _differing_parts(a, b, pairs)
-    undefined = [_undefined(a, one) for one, _ in pairs] + [_undefined(b, other) for _, other in pairs]
+        _check_several(first, methods)
+        wanted = None if against is None else Comparisons.of(first.methods, against)
+        found = run_families(first, wanted)
+    shown = [_showing(family, methods) for family in found]
+    if not any(family.tests for family in shown):
+        raise EvaluationError(
+            f"no pair of the methods {', '.join(methods)} is compared; omit --approach, or name a reference: "
+            f"--against {methods[0]}"
+        )
+    headline = [family for family in found if family.tests[0].line == (first.headline, None)]
     return Comparison(
-        a=a.folder,
-        b=b.folder,
-        task=a.task,
-        settings=settings,
-        n_folds=a.n_parts,
-        repeated=a.repeated,
-        notes=tuple(dict.fromkeys(note for note in [*undefined, _untested(tests, a.n_folds)] if note)),
-        tests=tests,
-        disagreements=tuple(found[pair] for pair in pairs),
-        n_pairs=len(family),
-        n_tested=n_tested(of_family),
+        runs=tuple(run.folder for run in runs),
+        task=first.task,
+        settings=_differences(runs, found),
+        n_folds=first.n_parts,
+        repeated=first.repeated,
+        notes=_notes(runs, found, shown),
+        families=tuple(family for family in shown if family.tests),
+        disagreements=tuple(one for family in headline for one in _disagreements(runs, family, methods, top)),
     )
 
 
-def _pairs_within(run: RunRecord, approaches: Sequence[str]) -> list[tuple[str, str]]:
-    chosen = list(dict.fromkeys(approaches)) or list(run.predictions)
-    for approach in chosen:
-        _check_has(run, approach)
+def _pairs_of_runs(
+    runs: Sequence[RunRecord], against: str | None
+) -> tuple[list[RunPair], list[RunPair], list[RunPair]]:
+    """Return the primary pairs of several runs, those with baselines, and those of other methods with the first run."""
+    every = [RunMethod(run, method, number) for number, run in enumerate(runs, 1) for method in run.predictions]
+    in_first = {one.method: one for one in every if one.number == 1}
+    baselines = {(n, m.name) for n, run in enumerate(runs, 1) for m in run.methods if _is_baseline(m.approach.name)}
+    if against is None:
+        reference = next((one for one in in_first.values() if (1, one.method) not in baselines), every[0])
+        pairs = [(one, in_first.get(one.method, reference)) for one in every if one.number > 1]
+    else:
+        reference = next(one for one in every if one.method == against)
+        pairs = [(one, reference) for one in every if one is not reference]
+    primary = [(a, b) for a, b in pairs if (a.number, a.method) not in baselines]
+    # A baseline is B, as within one run, unless it is compared with itself in the other run.
+    with_baselines = [(a, b) if a.method == b.method else (b, a) for a, b in pairs if (a.number, a.method) in baselines]
+    used = {frozenset(pair) for pair in pairs}
+    others = [
+        (one, other)
+        for one in every
+        for other in in_first.values()
+        if one.number > 1 and frozenset((one, other)) not in used
+    ]
+    return primary, with_baselines, others
+
+
+def _is_baseline(approach: str) -> bool:
+    return approach in UNTRAINED_BASELINES
+
+
+def _showing(family: Family, methods: Sequence[str]) -> Family:
+    """Return a family of which only the tests between some methods are shown; none for all."""
+    if not methods:
+        return family
+    return replace(family, tests=tuple(test for test in family.tests if {test.a, test.b} <= {*methods}))
+
+
+def _disagreements(runs: Sequence[RunRecord], family: Family, methods: Sequence[str], top: int) -> list[Disagreements]:
+    """Return the disagreements of a family's pairs that are shown; on a single split, with McNemar's test of them."""
+    first = runs[0]
+    pairs = [
+        (RunMethod(runs[test.run_a - 1], test.a, test.run_a), RunMethod(runs[test.run_b - 1], test.b, test.run_b))
+        for test in family.tests
+    ]
+    found = [disagreements(first.task, a, b, top) for a, b in pairs]
+    if first.n_parts == 1 and isinstance(first.task, Classification):
+        p_values = holm([mcnemar_test(one.count_a, one.count_b) for one in found])
+        found = [replace(one, mcnemar_p=float(p)) for one, p in zip(found, p_values, strict=True)]
+    return [one for one in found if not methods or {one.a, one.b} <= {*methods}]
+
+
+def _differences(runs: Sequence[RunRecord], found: Sequence[Family]) -> dict[str, tuple[Any, ...]]:
+    """Return the settings in which runs differ, and the parts in which their methods do, with the value of each run."""
+    first, *others = runs
+    each = [
+        differing_settings(first.configuration, run.configuration) | made_with(first.configuration, run.configuration)
+        for run in others
+    ]
+    names = dict.fromkeys(name for one in each for name in one)
+    settings: dict[str, tuple[Any, ...]] = {}
+    for name in names:
+        before = next(one[name][0] for one in each if name in one)
+        settings[name] = (before, *(one[name][1] if name in one else before for one in each))
+    compared = [name for name in settings if name == "methods" or name.startswith("comparisons.")]
+    for name in compared:  # what is compared is no difference between the runs
+        del settings[name]
+    methods = {(number, method.name): method for number, run in enumerate(runs, 1) for method in run.methods}
+    for test in (test for family in found for test in family.tests if test.run_a != test.run_b):
+        of_pair = ((test.run_a, test.a), (test.run_b, test.b))
+        for part in ("features", "network", "learner"):
+            values = {key: getattr(methods[key], part) for key in of_pair}
+            if len({str(value) for value in values.values()}) > 1:
+                named = " and ".join(dict.fromkeys(method for _, method in reversed(of_pair)))
+                by_run = {number: None if value is None else str(value) for (number, _), value in values.items()}
+                known = settings.get(name := f"the {part} of {named}", (None,) * len(runs))
+                settings[name] = tuple(by_run.get(number, old) for number, old in enumerate(known, 1))
+    return settings
+
+
+def _notes(runs: Sequence[RunRecord], found: Sequence[Family], shown: Sequence[Family]) -> tuple[str, ...]:
+    first = runs[0]
+    tests = [test for family in shown for test in family.tests]
+    notes = []
+    if len(runs) == 1 and any(not family.declared and not family.exploratory for family in found):
+        notes.append(f"the run declared other comparisons: {_declared(first.comparisons)}")
+    compared = dict.fromkeys(key for test in tests for key in ((test.run_a, test.a), (test.run_b, test.b)))
+    for number, method in compared:
+        run = runs[number - 1]
+        if counts := undefined(run.predictions[method], run.task, run.headline):
+            notes.append(f"{method} in {run.folder.name}: {describe_undefined(run.headline, counts)}")
+    if untested := _untested(tests, first.n_parts):
+        notes.append(untested)
+    return tuple(dict.fromkeys(notes))
+
+
+def _declared(comparisons: Comparisons) -> str:
+    """Describe what a run declared, in a few words."""
+    if comparisons.reference is not None:
+        return f"every method against {comparisons.reference}"
+    return ", ".join(f"{a} against {b}" for a, b in comparisons.primary)
+
+
+def _untested(tests: Sequence[PairedTest], n_folds: int) -> str:
+    """Explain why some pairs are not tested; empty where all are."""
+    if all(test.t_test is not None for test in tests):
+        return ""
+    if n_folds == 1:
+        return "not tested: each seed has a single split, and a test needs several folds"
+    return (
+        "not tested: the metric is undefined in too many folds, or the difference is the same in all of them, so that "
+        "its variance cannot be estimated"
+    )
+
+
+def _check_has(runs: Sequence[RunRecord], method: str) -> None:
+    if not any(method in run.predictions for run in runs):
+        has = "; ".join(f"{run.folder.name} has {', '.join(run.predictions)}" for run in runs)
+        raise EvaluationError(f"there is no method {method!r}: {has}")
+
+
+def _check_several(run: RunRecord, methods: Sequence[str]) -> None:
+    chosen = list(dict.fromkeys(methods)) or list(run.predictions)
     if len(chosen) < 2:
         raise EvaluationError(
             f"nothing to compare {chosen[0]} with: the run {run.folder.name} has {', '.join(run.predictions)}; "
             "name two methods (--approach), or a second run"
         )
-    return list(combinations(chosen, 2))
 
 
-def _pairs_between(a: RunRecord, b: RunRecord, approaches: Sequence[str]) -> list[tuple[str, str]]:
-    if len(approaches) > 2:
-        raise EvaluationError(
-            f"{len(approaches)} methods ({', '.join(approaches)}) for two runs; give one for both, or one for each"
-        )
-    if approaches:
-        pair = (approaches[0], approaches[-1])
-        for run, approach in zip((a, b), pair, strict=True):
-            _check_has(run, approach)
-        return [pair]
-    shared = [(approach, approach) for approach in a.predictions if approach in b.predictions]
-    if not shared:
-        raise EvaluationError(
-            f"the runs have no method in common: {a.folder.name} has {', '.join(a.predictions)}; {b.folder.name} has "
-            f"{', '.join(b.predictions)}; name one in each: --approach {next(iter(a.predictions))} "
-            f"--approach {next(iter(b.predictions))}"
-        )
-    return shared
-
-
-def _differing_parts(a: RunRecord, b: RunRecord, pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[Any, Any]]:
-    """Return the features, networks and learners in which the methods of a pair differ, by a description."""
-    in_a, in_b = ({method.name: method for method in run.methods} for run in (a, b))
-    found: dict[str, tuple[Any, Any]] = {}
-    for one, other in pairs:
-        for part in ("features", "network", "learner"):
-            here, there = (None if (of := getattr(m, part)) is None else str(of) for m in (in_a[one], in_b[other]))
-            if here != there:
-                found[f"the {part} of {one if one == other else f'{one} and {other}'}"] = (here, there)
-    return found
-
-
-def _check_has(run: RunRecord, approach: str) -> None:
-    if approach not in run.predictions:
-        raise EvaluationError(
-            f"the run {run.folder.name} has no method {approach!r}; it has {', '.join(run.predictions)}"
-        )
+def _check_different(runs: Sequence[RunRecord]) -> None:
+    for number, run in enumerate(runs):
+        if any(run.folder.samefile(other.folder) for other in runs[:number]):
+            raise EvaluationError(
+                f"{run.folder.name} is given twice; name it once to compare its methods, or name another run"
+            )
 
 
 def _check_paired(a: RunRecord, b: RunRecord) -> None:
-    """Check that two different runs tested the same tracks in the same folds.
+    """Check that two runs tested the same tracks in the same folds, and are scored by the same metric.
 
     Raises
     ------
     EvaluationError
-        They did not, and the message lists the differences; or both are the same run.
+        They did not, and the message lists the differences.
     """
-    if a.folder.samefile(b.folder):
-        raise EvaluationError(
-            f"{a.folder.name} is given twice; name it once to compare its approaches, or name another run"
-        )
     one, other = a.configuration, b.configuration
     reasons = []
     if one["dataset"]["tracks"] != other["dataset"]["tracks"] or a.task != b.task:
@@ -283,86 +296,15 @@ def _check_paired(a: RunRecord, b: RunRecord) -> None:
     if not reasons and a.tests != b.tests:
         moved = len(a.tests) - len({*a.tests} & {*b.tests})
         reasons.append(f"different folds ({moved} of {len(a.tests)} test tracks are in another fold)")
+    if not reasons and a.headline != b.headline:
+        reasons.append(f"different metrics ({a.headline} and {b.headline})")
     if reasons:
         raise EvaluationError(
             f"the runs {a.folder.name} and {b.folder.name} cannot be paired: {'; '.join(reasons)}.\n"
-            "Evaluate both on the same dataset, with the same --seed, --folds, --cv and --exclude"
+            "Evaluate both on the same dataset, with the same --seed, --folds, --cv, --exclude and --metric"
         )
 
 
 def _folds(run: RunRecord) -> str:
     size = f", test size {run.configuration['test_size']:g}" if run.repeated else ""
     return run.describe_folds() + size
-
-
-def _undefined(run: RunRecord, approach: str) -> str:
-    """Describe in how many folds and targets the headline metric is undefined; empty where it is defined in all."""
-    count = n_undefined(run.predictions[approach], run.task)
-    return f"{approach} in {run.folder.name}: {describe_undefined(run.headline, count)}" if count else ""
-
-
-def _untested(tests: Sequence[PairedTest], n_folds: int) -> str:
-    """Explain why some pairs are not tested; empty where all are."""
-    if all(test.t_test is not None for test in tests):
-        return ""
-    if n_folds == 1:
-        return "not tested: each seed has a single split, and a test needs several folds"
-    return "not tested: the difference is the same in all folds, so its variance cannot be estimated"
-
-
-def _disagreements(task: Task, a: str, b: str, of_a: Predictions, of_b: Predictions, top: int) -> Disagreements:
-    """Find the tracks on which two approaches disagree.
-
-    Parameters
-    ----------
-    task : Classification, Tags or Regression
-    a, b : str
-        The approaches.
-    of_a, of_b : Predictions
-        Row by row of the same tracks.
-    top : int
-        How many tracks to list for each approach.
-    """
-    if isinstance(task, Classification):
-        return _mistakes(task, a, b, of_a, of_b, top)
-    if isinstance(task, Tags):
-        return _wrong_tags(task, a, b, of_a, of_b, top)
-    return _larger_errors(task, a, b, of_a, of_b, top)
-
-
-def _mistakes(task: Classification, a: str, b: str, of_a: Predictions, of_b: Predictions, top: int) -> Disagreements:
-    columns = [[task.classes[n] for n in column[:, 0]] for column in (of_a.truth, of_a.predicted, of_b.predicted)]
-    return _disagreeing(columns, a, b, of_a, top)
-
-
-def _disagreeing(columns: Sequence[Sequence[str]], a: str, b: str, of_a: Predictions, top: int) -> Disagreements:
-    """Find the tracks that only one is right about; ``columns`` are their labels and what A and B predict."""
-    times = Counter(zip(of_a.ids.tolist(), *columns, strict=True))
-    most_often_first = sorted(times.items(), key=lambda item: (-item[1], item[0]))
-    found = [Mistake(track, label, in_a, in_b, count) for (track, label, in_a, in_b), count in most_often_first]
-    only_a = [one for one in found if one.prediction_a == one.label != one.prediction_b]
-    only_b = [one for one in found if one.prediction_b == one.label != one.prediction_a]
-    count_a, count_b = (sum(one.times for one in only) for only in (only_a, only_b))
-    return Disagreements(a, b, count_a, count_b, tuple(only_a[:top]), tuple(only_b[:top]))
-
-
-def _wrong_tags(task: Tags, a: str, b: str, of_a: Predictions, of_b: Predictions, top: int) -> Disagreements:
-    """Compare the sets of tags: a prediction is right where all tags are."""
-    columns = [[", ".join(tags_of(row, task)) for row in rows] for rows in (of_a.truth, of_a.predicted, of_b.predicted)]
-    return _disagreeing(columns, a, b, of_a, top)
-
-
-def _larger_errors(task: Regression, a: str, b: str, of_a: Predictions, of_b: Predictions, top: int) -> Disagreements:
-    ids, first, rows = np.unique(of_a.ids, return_index=True, return_inverse=True)
-    times = np.bincount(rows)
-    found = []
-    for column, target in enumerate(task.targets):
-        truth = of_a.truth[:, column]
-        error_a, error_b = (
-            (np.bincount(rows, np.abs(one.predicted[:, column] - truth)) / times).tolist() for one in (of_a, of_b)
-        )
-        values = zip(ids.tolist(), truth[first].tolist(), error_a, error_b, strict=True)
-        found += [LargerError(track, target.name, *numbers) for track, *numbers in values]
-    better_a = sorted((e for e in found if e.error_a < e.error_b), key=lambda e: e.error_a - e.error_b)
-    better_b = sorted((e for e in found if e.error_b < e.error_a), key=lambda e: e.error_b - e.error_a)
-    return Disagreements(a, b, len(better_a), len(better_b), tuple(better_a[:top]), tuple(better_b[:top]))

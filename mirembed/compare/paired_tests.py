@@ -1,21 +1,43 @@
-"""Paired tests of approaches over the folds, and the correction for their number."""
+"""Paired tests of methods over the folds, and the correction for their number."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
 
 from mirembed.runs.record import RunRecord
-from mirembed.runs.scores import Line, lines
+from mirembed.runs.scores import Line, paired_scores
 from mirembed.statistics import TTestResult, corrected_paired_t_test, holm, welch_t_test
 from mirembed.statistics.intervals import Interval
-from mirembed.statistics.metrics import is_constant, metric_named
+from mirembed.statistics.metrics import metric_named
+from mirembed.statistics.samples import is_constant, nan_mean
 
 SIGNIFICANCE = 0.05
 """A corrected p-value below this is called significant."""
+
+
+class RunMethod(NamedTuple):
+    """A method of a run.
+
+    Attributes
+    ----------
+    run : RunRecord
+    method : str
+    number : int
+        Of the run among those that are compared, from 1.
+    """
+
+    run: RunRecord
+    method: str
+    number: int = 1
+
+
+RunPair: TypeAlias = tuple[RunMethod, RunMethod]
+"""Methods A and B, of one run or of two that tested the same tracks in the same folds."""
 
 
 @dataclass(frozen=True)
@@ -25,33 +47,38 @@ class PairedTest:
     Attributes
     ----------
     a, b : str
-        The approaches.
+        The methods.
     metric : str
         A name in `mirembed.statistics.METRICS`.
     target : str or None
-        None: the mean over the targets in a fold.
-    mean_a, mean_b : float
-        Means over the folds of all seeds.
+        A target, tag or class; None: the mean over all of them in a fold.
+    mean_a, mean_b : float or None
+        Means over the folds of all seeds, of folds and targets in which the metric is defined for both methods; None if
+        there are none.
     t_test : TTestResult or None
-        None if not tested: there is a single split, or the difference is the same in all folds, so that its variance
-        cannot be estimated.
+        None if not tested: there are fewer than two folds to compare, or the difference is the same in all of them, so
+        that its variance cannot be estimated.
     p_holm : float or None
-        Holm-corrected over all tests of the table.
+        Holm-corrected over the family of the test.
     p_welch : float or None
         Of Welch's unpaired test over repeated random splits, uncorrected: the paper's test. It assumes that the splits
         are independent, which they are not, so it finds too many differences; no verdict rests on it. None for other
         folds.
+    run_a, run_b : int
+        Numbers of the runs among those that are compared, from 1.
     """
 
     a: str
     b: str
     metric: str
     target: str | None
-    mean_a: float
-    mean_b: float
+    mean_a: float | None
+    mean_b: float | None
     t_test: TTestResult | None
     p_holm: float | None = None
     p_welch: float | None = None
+    run_a: int = 1
+    run_b: int = 1
 
     @property
     def line(self) -> Line:
@@ -61,7 +88,11 @@ class PairedTest:
     @property
     def difference(self) -> Interval:
         """The mean difference A - B, with its interval if it was tested."""
-        return Interval(self.mean_a - self.mean_b, None, None) if self.t_test is None else self.t_test.difference
+        if self.t_test is not None:
+            return self.t_test.difference
+        if self.mean_a is None or self.mean_b is None:
+            return Interval(None, None, None)
+        return Interval(self.mean_a - self.mean_b, None, None)
 
     @property
     def p(self) -> float | None:
@@ -80,15 +111,18 @@ class PairedTest:
             return "not tested"
         if not self.significant:
             return "not significant"
-        return "A is higher" if self.mean_a > self.mean_b else "B is higher"
+        return "A is higher" if self._a_is_higher else "B is higher"
 
     @property
     def better(self) -> str | None:
-        """The approach that is significantly better, which need not be the higher one; None if neither is."""
+        """The method that is significantly better, which need not be the higher one; None if neither is."""
         if not self.significant:
             return None
-        a_is_better = (self.mean_a > self.mean_b) == metric_named(self.metric).higher_is_better
-        return self.a if a_is_better else self.b
+        return self.a if self._a_is_higher == metric_named(self.metric).higher_is_better else self.b
+
+    @property
+    def _a_is_higher(self) -> bool:
+        return (self.difference.mean or 0) > 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the test as JSON; infinite numbers are None."""
@@ -111,38 +145,36 @@ class PairedTest:
         }
 
 
-def paired_tests(a: RunRecord, b: RunRecord, pairs: Iterable[tuple[str, str]]) -> tuple[PairedTest, ...]:
-    """Test pairs of approaches on every compared metric and target, without correcting for their number.
+def paired_test(a: RunMethod, b: RunMethod, line: Line) -> PairedTest:
+    """Test two methods on a line of the table of scores, without correcting for other tests.
 
-    Parameters
-    ----------
-    a, b : RunRecord
-        The same run, or two that tested the same tracks in the same folds.
-    pairs : iterable of (str, str)
-        An approach of ``a`` and one of ``b``.
+    Only folds and targets count in which the metric is defined for both methods.
     """
-    return tuple(_test(a, b, pair, line) for pair in pairs for line in lines(a.task))
-
-
-def _test(a: RunRecord, b: RunRecord, pair: tuple[str, str], line: Line) -> PairedTest:
-    scores_a, scores_b = a.fold_scores[pair[0]][line], b.fold_scores[pair[1]][line]
+    run = a.run
+    scores_a, scores_b = paired_scores(run.fold_scores[a.method], b.run.fold_scores[b.method], line)  # [n_parts]
+    if run.official:  # more seeds do not add test tracks to an official split
+        scores_a, scores_b = (nan_mean(scores.reshape(run.n_seeds, -1), axis=0) for scores in (scores_a, scores_b))
+    defined = np.isfinite(scores_a - scores_b)
+    scores_a, scores_b = scores_a[defined], scores_b[defined]
     differences = scores_a - scores_b
-    if a.official:  # more seeds do not add test tracks to an official split
-        differences = differences.reshape(a.n_seeds, -1).mean(axis=0)
+    n_train = min(run.n_train, b.run.n_train)  # the fewer, the larger the variance
     testable = len(differences) > 1 and not (is_constant(differences) and differences.any())
-    n_test = len(a.tests) / a.n_parts
+    n_test = len(run.tests) / run.n_parts
     return PairedTest(
-        *pair,
+        a.method,
+        b.method,
         *line,
-        mean_a=float(scores_a.mean()),
-        mean_b=float(scores_b.mean()),
-        t_test=corrected_paired_t_test(differences, a.n_train, n_test) if testable else None,
-        p_welch=welch_t_test(scores_a, scores_b).p if a.repeated and len(scores_a) > 1 else None,
+        mean_a=float(scores_a.mean()) if len(scores_a) else None,
+        mean_b=float(scores_b.mean()) if len(scores_b) else None,
+        t_test=corrected_paired_t_test(differences, n_train, n_test) if testable else None,
+        p_welch=welch_t_test(scores_a, scores_b).p if run.repeated and len(differences) > 1 else None,
+        run_a=a.number,
+        run_b=b.number,
     )
 
 
 def corrected(tests: Iterable[PairedTest]) -> tuple[PairedTest, ...]:
-    """Apply Holm's correction to the p-values of these tests, and of no others."""
+    """Apply Holm's correction to the p-values of a family of tests."""
     family = tuple(tests)
     p_values = [test.p for test in family if test.p is not None]
     of_family = iter(holm(p_values).tolist())
@@ -154,10 +186,13 @@ def n_tested(tests: Iterable[PairedTest]) -> int:
     return sum(test.p is not None for test in tests)
 
 
-def best_of(tests: Iterable[PairedTest], n_methods: int) -> dict[Line, str]:
-    """Return the method that is significantly better than all ``n_methods - 1`` others, for each line that has one."""
-    won = Counter((test.line, test.better) for test in tests)
-    return {line: method for (line, method), count in won.items() if method and count == n_methods - 1}
+def best_of(tests: Iterable[PairedTest]) -> set[str]:
+    """Return the methods that are significantly better in all of these tests in which they take part."""
+    better: dict[str, bool] = {}
+    for test in tests:
+        for method in (test.a, test.b):
+            better[method] = better.get(method, True) and test.better == method
+    return {method for method, in_all in better.items() if in_all}
 
 
 def p_text(p: float | None) -> str:

@@ -17,5 +17,6 @@ ENGINE = "auto"
 
 N_FOLDS = 10
 TEST_SIZE = 0.1
+INNER_FOLDS = 3
 CHECKPOINT_EVERY = 10
 """Epochs between two scored checkpoints of an evaluation."""

@@ -16,10 +16,11 @@ The keys are the flags of ``mirembed evaluate``. Presets are experiment files th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mirembed.config.settings import Settings
+from mirembed.config.settings import Settings, is_folds_file
 from mirembed.errors import SpecError
 
 EXPERIMENT_FILE = "experiment.toml"
@@ -28,6 +29,8 @@ EXPERIMENT_FILE = "experiment.toml"
 
 def read_experiment(path: Path) -> list[Settings]:
     """Read an experiment file; for the folder of a run, the one in it.
+
+    A table of folds is looked for from the folder of the file.
 
     Raises
     ------
@@ -41,7 +44,10 @@ def read_experiment(path: Path) -> list[Settings]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise SpecError(f"--config {path}: cannot be read ({reason}); expected an experiment file or a run") from error
-    return parse_experiment(text, str(path))
+    return [
+        replace(one, folds=str(path.parent / one.folds)) if one.folds is not None and is_folds_file(one.folds) else one
+        for one in parse_experiment(text, str(path))
+    ]
 
 
 def read_preset(name: str) -> list[Settings]:

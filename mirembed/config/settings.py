@@ -11,11 +11,15 @@ from typing import Any, Literal, TypeAlias
 
 from mirembed.config import defaults
 from mirembed.config.approaches import Approach, Method, by_training, combine
+from mirembed.config.selection import EPOCH, Choice, checkpoints, parse_choices
 from mirembed.errors import SpecError
 from mirembed.specs import Spec, near_names
 
 Normalize: TypeAlias = Literal["training", "dataset"]
 """Which tracks the means and deviations of the normalization come from."""
+
+FOLDS_FILES = (".csv", ".tsv", ".parquet")
+"""Endings of tables with folds."""
 
 _RESERVED_NAMES = ("report", "manifest.json", "experiment.toml")
 """Other entries in the folder of an experiment."""
@@ -25,6 +29,8 @@ _REPLACES = {
     "splits": ("cv",),
     "approach": ("similarity",),
     "similarity": ("approach",),
+    "against": ("primary",),
+    "primary": ("against",),
 }
 """Settings that go back to their defaults when another gets a new value."""
 
@@ -63,13 +69,26 @@ class Settings:
     seed : tuple of int
         Each draws its own folds, weights and excerpts.
     folds : str or None
-        ``random``, ``stratified``, ``grouped``, or official splits of the dataset; the default depends on the task.
+        ``random``, ``stratified``, ``grouped``, official splits of the dataset, or a table with the fold of each track
+        (see `is_folds_file`); the default depends on the task.
     cv : int or None
         Number of folds.
     splits : int or None
         Number of repeated random splits, instead of cross-validation.
     test_size : float or None
         Fraction of the tracks (with ``grouped``, of the groups) that each random split tests.
+    train_size : tuple of float
+        Shares of each fold's training tracks, an evaluation each; all of them if empty.
+    metric : str or None
+        The headline metric, for tables, curves, tests and what is selected; the default depends on the task.
+    select : tuple of str
+        What is chosen inside the folds: ``learner.C=0.1|1|10``, ``epoch``; see `mirembed.config.selection`.
+    inner_cv : int
+        Number of inner folds, in which ``select`` compares the values.
+    against : str or None
+        The method that the others are compared with; by default the first that is trained.
+    primary : tuple of (str, str)
+        The pairs of methods to compare instead; only in files. See `mirembed.config.comparisons`.
     normalize : {"training", "dataset"}
         Which tracks the means and deviations of the input come from.
     exclude : str or None
@@ -106,6 +125,12 @@ class Settings:
     cv: int | None = None
     splits: int | None = None
     test_size: float | None = None
+    train_size: tuple[float, ...] = ()
+    metric: str | None = None
+    select: tuple[str, ...] = ()
+    inner_cv: int = defaults.INNER_FOLDS
+    against: str | None = None
+    primary: tuple[tuple[str, str], ...] = ()
     normalize: str = defaults.NORMALIZE
     exclude: str | None = None
     checkpoint_every: int = defaults.CHECKPOINT_EVERY
@@ -115,7 +140,8 @@ class Settings:
     engine: str = defaults.ENGINE
 
     def __post_init__(self) -> None:
-        for name, lowest in {"epochs": 1, "batch": 1, "excerpt": 1, "ensemble": 1, "checkpoint_every": 0}.items():
+        lowest_values = {"epochs": 1, "batch": 1, "excerpt": 1, "ensemble": 1, "checkpoint_every": 0, "inner_cv": 2}
+        for name, lowest in lowest_values.items():
             if getattr(self, name) < lowest:
                 raise SpecError(f"{flag(name)} is {getattr(self, name)}: expected at least {lowest}")
         if self.name.startswith(".") or self.name in _RESERVED_NAMES:
@@ -127,6 +153,10 @@ class Settings:
             if not getattr(self, name):
                 raise SpecError(f"{flag(name)} is empty: expected at least one")
             _refuse_repeats(flag(name), getattr(self, name))
+        for size in self.train_size:
+            if not 0 < size <= 1:
+                raise SpecError(f"--train-size is {size:g}: expected a share of the training tracks, such as 0.5")
+        _refuse_repeats("--train-size", self.train_size)
         choices = typing.get_args(Normalize)
         if self.normalize not in choices:
             raise SpecError(f"--normalize {self.normalize}: expected {' or '.join(choices)}")
@@ -174,6 +204,23 @@ class Settings:
         """The methods, grouped by the training that they share."""
         return by_training(self.methods)
 
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """What is chosen inside the folds, parsed.
+
+        Raises
+        ------
+        SpecError
+            If something is malformed, given twice, or leaves nothing to choose.
+        """
+        choices = parse_choices(self.select)
+        if EPOCH in self.select and len(checkpoints(self.epochs, self.checkpoint_every)) < 2:
+            raise SpecError(
+                f"--select epoch: {self.epochs} epochs with a checkpoint every {self.checkpoint_every} leave nothing "
+                "to choose; set --checkpoint-every to a smaller number, at least 1"
+            )
+        return choices
+
     def check(self) -> None:
         """Parse everything that names a plugin, so that a typo is reported before any work starts.
 
@@ -181,9 +228,11 @@ class Settings:
         ------
         SpecError
             If something is malformed, see `approaches` and `learners`; or features, networks or an ensemble are given
-            that no approach uses.
+            that no approach uses, or inner folds where nothing is chosen.
         """
-        _ = self.methods, Spec.parse(self.optimizer)
+        _ = self.methods, Spec.parse(self.optimizer), self.choices
+        if self.inner_cv != defaults.INNER_FOLDS and not self.select:
+            raise SpecError(f"--inner-cv {self.inner_cv}: nothing is chosen in inner folds; give --select, or omit it")
         listed = ", ".join(approach.name for approach in self.approaches)
         uses = {
             "features": any(approach.takes_features for approach in self.approaches),
@@ -238,6 +287,15 @@ class Settings:
         }
 
 
+def is_folds_file(folds: str | None) -> bool:
+    """Whether ``--folds`` names a table: its ending says so.
+
+    >>> is_folds_file("artists.csv"), is_folds_file("stratified")
+    (True, False)
+    """
+    return folds is not None and folds.lower().endswith(FOLDS_FILES)
+
+
 def key(name: str) -> str:
     """Return the spelling of an attribute in a file.
 
@@ -265,9 +323,13 @@ def _refuse_repeats(what: str, values: Sequence[Any]) -> None:
 def _convert(value: Any, wanted: Any, where: str) -> Any:
     """Check a value of a file against the type of an attribute of `Settings`."""
     if typing.get_origin(wanted) is tuple:
-        item = typing.get_args(wanted)[0]
-        values = value if isinstance(value, list | tuple) else [value]
-        return tuple(_convert(one, item, where) for one in values)
+        items = typing.get_args(wanted)
+        if items[-1] is Ellipsis:
+            values = value if isinstance(value, list | tuple) else [value]
+            return tuple(_convert(one, items[0], where) for one in values)
+        if not isinstance(value, list | tuple) or len(value) != len(items):
+            raise SpecError(f'{where} has {value!r}: expected a list of {len(items)}, such as [["rbf-sl", "nn"]]')
+        return tuple(_convert(one, item, where) for one, item in zip(value, items, strict=True))
     [kind] = [one for one in typing.get_args(wanted) or (wanted,) if one is not types.NoneType]
     if kind is float and type(value) is int:
         value = float(value)

@@ -97,6 +97,7 @@ class Description:
             }
         texts["Parameters"] = self.parameters
         folds = [f"--folds {name}: {counted(count, 'split')}" for name, count in self.schemes.items()]
+        folds += [f"--folds {name}: its lists come with the audio" for name in (card.folds if card else ())]
         texts["Official folds"] = "\n".join(folds)
         if self.faults:
             listed = "\n".join(f"{track}: {reason}" for track, reason in self.faults.items())
@@ -201,7 +202,6 @@ def list_dataset(
     PluginError
         If the plugin is unknown or fails.
     """
-    plugin = registry.find("dataset", spec.name)
     with _plugin(registry, spec) as dataset:
         try:
             if audio is None and hasattr(dataset, "synthesize"):
@@ -217,13 +217,36 @@ def list_dataset(
             if not audio.is_dir():
                 what = "is not a folder" if audio.exists() else "does not exist"
                 raise DatasetError(f"--audio {audio} {what}; give the folder with the audio of dataset {spec}")
-            listing: Listing = dataset.listing(audio)
-            check_listing(listing, str(spec) if plugin.distribution == HOST else plugin.with_origin(spec))
         except OSError as error:
-            raise DatasetError(f"cannot read the audio folder {audio}: {error.strerror or error}") from error
+            raise _unreadable(audio, error) from error
+    listing = read_listing(registry, spec, audio)
     for note in listing.notes:
         progress.note(note)
     return listing, audio
+
+
+def read_listing(registry: Registry, spec: Spec, audio: Path) -> Listing:
+    """Ask a dataset plugin for the tracks in a folder, and check them.
+
+    Raises
+    ------
+    DatasetError
+        If the folder cannot be read or is not this dataset's, or the listing is not sound.
+    PluginError
+        If the plugin is unknown or fails.
+    """
+    plugin = registry.find("dataset", spec.name)
+    with _plugin(registry, spec) as dataset:
+        try:
+            listing: Listing = dataset.listing(audio)
+        except OSError as error:
+            raise _unreadable(audio, error) from error
+        check_listing(listing, str(spec) if plugin.distribution == HOST else plugin.with_origin(spec))
+    return listing
+
+
+def _unreadable(audio: Path | None, error: OSError) -> DatasetError:
+    return DatasetError(f"cannot read the audio folder {audio}: {error.strerror or error}")
 
 
 def _is_complete(dataset: Any, audio: Path) -> bool:

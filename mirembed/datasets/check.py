@@ -6,6 +6,7 @@ turn the measurements and the listing into findings.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections import Counter, defaultdict
@@ -29,6 +30,7 @@ from mirembed.datasets.splits import default_scheme, groups_on_both_sides, make_
 from mirembed.errors import AudioError, EvaluationError, MirembedError, StoreError, StoreWriteError
 from mirembed.extract.file_features import WORKER_KEPT
 from mirembed.hookspecs import Card, Classification, Features, Listing, Regression, Split, Tags, Track
+from mirembed.interruption import interruptible
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.registry import Registry
 from mirembed.specs import Spec
@@ -171,14 +173,15 @@ def check(
     """
     measured = measure_files([track.path for track in listing.tracks], cache, jobs, progress)
     by_id = {track.id: measurement for track, measurement in zip(listing.tracks, measured, strict=True)}
-    found = [
-        *_missing(listing, card),
-        *_faulty(listing.tracks, by_id, card),
-        *_duplicates(listing, by_id),
-        *_unexpected(listing, audio),
-        *_imbalance(listing),
-        *_crossing_groups(listing, schemes),
-    ]
+    with interruptible():
+        found = [
+            *_missing(listing, card),
+            *_faulty(listing.tracks, by_id, card),
+            *_duplicates(listing, by_id),
+            *_unexpected(listing, audio),
+            *_imbalance(listing),
+            *_crossing_groups(listing, schemes),
+        ]
     return CheckResult(len(listing.tracks), tuple(sorted(found, key=lambda finding: finding.level)))
 
 
@@ -331,19 +334,20 @@ def measure_files(paths: Sequence[Path], cache: Path, jobs: int, progress: Progr
     missing = [path for name, path in by_name.items() if name not in done]
     progress.start("checking audio", len(missing))
     written_at, writable = time.monotonic(), True
+    # No limit on memory: all samples of a file are needed at once, however many there are.
+    limits = workers.Limits(default_timeout, kept=WORKER_KEPT)
     try:
-        # No limit on memory: all samples of a file are needed at once, however many there are.
-        limits = workers.Limits(default_timeout, kept=WORKER_KEPT)
-        for number, outcome in enumerate(workers.run(_measure, missing, jobs, limits=limits), 1):
-            if isinstance(outcome, workers.Crashed):
-                name = printable(missing[outcome.index])
-                done[name] = Measurement(name, *stamps[name], error=outcome.reason)
-            else:
-                done[outcome.result.path] = outcome.result
-            progress.update(number)
-            if writable and time.monotonic() - written_at > WRITE_SECONDS:
-                writable = _write_cache(cache, {**known, **done}, progress)
-                written_at = time.monotonic()
+        with contextlib.closing(workers.run(_measure, missing, jobs, limits=limits)) as outcomes:
+            for number, outcome in enumerate(outcomes, 1):
+                if isinstance(outcome, workers.Crashed):
+                    name = printable(missing[outcome.index])
+                    done[name] = Measurement(name, *stamps[name], error=outcome.reason)
+                else:
+                    done[outcome.result.path] = outcome.result
+                progress.update(number)
+                if writable and time.monotonic() - written_at > WRITE_SECONDS:
+                    writable = _write_cache(cache, {**known, **done}, progress)
+                    written_at = time.monotonic()
     finally:
         if missing and writable:
             _write_cache(cache, {**known, **done}, progress)

@@ -19,6 +19,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
 
 from mirembed.errors import DatasetError, SpecError
+from mirembed.interruption import interruptible
 from mirembed.progress import Progress
 from mirembed.store.files import write_error
 
@@ -230,7 +231,8 @@ class _Transfer:
                 )
             pause = self.policy.pause * 2 ** (failures - 1)
             self.progress.note(f"{reason}; retrying in {pause:g} s")
-            time.sleep(pause)
+            with interruptible():
+                time.sleep(pause)
 
     def _receive(self) -> None:
         """Connect once and append what the server sends to the partial file.
@@ -245,7 +247,9 @@ class _Transfer:
         try:
             headers = {"User-Agent": "mirembed", **self.part.headers(self.url)}
             request = urllib.request.Request(_quoted(self.url), headers=headers)  # noqa: S310 - see _opener
-            with _opener().open(request, timeout=self.policy.timeout) as response:
+            with interruptible():
+                response = _opener().open(request, timeout=self.policy.timeout)
+            with response:
                 self._append(response)
         except HTTPError as error:
             error.close()
@@ -271,7 +275,7 @@ class _Transfer:
         self.progress.start(f"downloading {self.name} (MB)", (total or 0) / MEGABYTE)
         size = start
         try:
-            while chunk := response.read1(CHUNK):
+            while chunk := _read(response):
                 self.part.append(chunk)
                 size += len(chunk)
                 self.progress.update(size / MEGABYTE)
@@ -303,6 +307,12 @@ def _reason(error: Exception, host: str | None) -> str:
     if isinstance(cause, OSError) and cause.strerror:
         return f"no connection to {host}: {cause.strerror}"
     return str(cause) or type(cause).__name__
+
+
+@interruptible()
+def _read(response: http.client.HTTPResponse) -> bytes:
+    """Wait for some bytes, and return them; none at the end."""
+    return response.read1(CHUNK)
 
 
 def _opener() -> urllib.request.OpenerDirector:

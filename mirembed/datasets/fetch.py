@@ -12,6 +12,7 @@ from mirembed.datasets.download import RetryPolicy, checksum_of, disk_errors, do
 from mirembed.datasets.unpack import is_archive, unpack
 from mirembed.errors import DatasetError, PluginError, SpecError
 from mirembed.hookspecs import Archive, Card
+from mirembed.interruption import interruptible
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.store.files import exclusive, write_json
 
@@ -195,6 +196,7 @@ def _fetch_archive(job: _Job, max_bytes: float | None, progress: Progress, polic
     return Fetched(job.name, job.checksum, len(files), before)
 
 
+@interruptible()
 def _unpacked_before(job: _Job) -> dict[str, int] | None:
     """Return the files of an archive that was unpacked before, if all of them are still there."""
     try:

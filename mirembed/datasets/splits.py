@@ -1,7 +1,7 @@
 """How tracks are split: into folds for cross-validation, repeatedly at random, or as a dataset's authors did.
 
-Three schemes: ``random``; ``stratified``, each fold with the class proportions of the whole; ``grouped``, no group
-(usually an artist) in both the training and the test part of a fold, and class proportions as close to stratified as
+Three schemes: ``random``; ``stratified``, each fold with the proportions of classes or tags of the whole; ``grouped``,
+no group (usually an artist) in both the training and the test part of a fold, and proportions as close to stratified as
 that allows.
 """
 
@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from mirembed.config.settings import FOLDS_FILES, is_folds_file
+from mirembed.datasets.tag_folds import distribute_groups, rare_tags, stratify_tags, tag_notes
 from mirembed.errors import EvaluationError, SpecError
-from mirembed.hookspecs import Classification, Split, Task
+from mirembed.hookspecs import Classification, Regression, Split, Tags, Task
 from mirembed.progress import counted
 
 if TYPE_CHECKING:
@@ -37,24 +39,41 @@ class Fold:
     train, test : ndarray [n_train], [n_test], int64
         Rows of the tracks, ascending. In cross-validation every track is in the test part of one fold and in the
         training parts of all others; an official split may leave tracks out.
+    inner : ndarray [n_train], int64, or None
+        The inner fold that tests each training track, from 0; -1 for a track that all inner folds train on. None if
+        inner folds are to be drawn.
     """
 
     index: int
     train: NDArray[np.int64]
     test: NDArray[np.int64]
+    inner: NDArray[np.int64] | None = None
+
+    def inner_folds(self) -> list[Fold]:
+        """Return the inner folds that ``inner`` gives, as rows of the tracks; none if it is None.
+
+        >>> fold = Fold(0, np.array([0, 1, 2, 5]), np.array([3, 4]), inner=np.array([0, 1, -1, 0]))
+        >>> [(one.train.tolist(), one.test.tolist()) for one in fold.inner_folds()]
+        [([1, 2], [0, 5]), ([0, 2, 5], [1])]
+        """
+        inner = self.inner
+        if inner is None:
+            return []
+        numbers = range(int(inner.max()) + 1)
+        return [Fold(number, self.train[inner != number], self.train[inner == number]) for number in numbers]
 
 
 def default_scheme(task: Task) -> Scheme:
-    """Return ``stratified`` for classification, ``random`` for regression.
+    """Return ``stratified`` for classes and tags, ``random`` for regression.
 
     >>> default_scheme(Classification(("blues", "jazz")))
     'stratified'
     """
-    return "stratified" if isinstance(task, Classification) else "random"
+    return "random" if isinstance(task, Regression) else "stratified"
 
 
 def choose_scheme(name: str | None, task: Task, official: Collection[str] = ()) -> str:
-    """Check ``--folds``: a `Scheme`, or one of the dataset's official splits; None is the task's default.
+    """Check ``--folds``: a `Scheme`, an official split of the dataset, or a table; None is the task's default.
 
     Raises
     ------
@@ -63,16 +82,17 @@ def choose_scheme(name: str | None, task: Task, official: Collection[str] = ()) 
     """
     if name is None:
         return default_scheme(task)
-    if name in get_args(Scheme) or name in official:
+    if name in get_args(Scheme) or name in official or is_folds_file(name):
         return name
-    own = f", or official splits ({', '.join(official)})" if official else "; this dataset has no official splits"
-    raise SpecError(f"--folds {name}: expected {', '.join(get_args(Scheme))}{own}")
+    table = f"or a table ({', '.join(f'FILE{ending}' for ending in FOLDS_FILES)})"
+    own = f"official splits ({', '.join(official)}), {table}" if official else f"{table}; it has no official splits"
+    raise SpecError(f"--folds {name}: expected {', '.join(get_args(Scheme))}, {own}")
 
 
 def official_folds(
-    task: Task, labels: NDArray[Any], splits: Sequence[Split], ids: Sequence[str]
+    task: Task, labels: NDArray[Any], splits: Sequence[Split], ids: Sequence[str], *, source: str = "this split"
 ) -> tuple[list[Fold], list[str]]:
-    """Turn the official splits of a dataset into folds of the tracks in the store.
+    """Turn splits that name their tracks into folds of the tracks in the store.
 
     Parameters
     ----------
@@ -81,10 +101,13 @@ def official_folds(
     splits : sequence of Split
     ids : sequence of str
         Of all tracks, in the order of their rows.
+    source : str
+        Where the splits come from, for the notes.
 
     Returns
     -------
     folds : list of Fold
+        Inner folds of which no track is in the store are left out.
     notes : list of str
         How many tracks are in no split, and how many tracks of the splits are missing.
 
@@ -114,12 +137,30 @@ def official_folds(
     missing = len(listed - set(ids))
     notes = []
     if outside:
-        notes.append(f"{outside} of {counted(len(ids), 'track')} ignored: not in this split")
+        notes.append(f"{outside} of {counted(len(ids), 'track')} ignored: not in {source}")
     if missing:
-        notes.append(
-            f"{missing} of {counted(len(listed), 'track')} of this split missing: not in the store, or excluded"
-        )
-    return _folds(task, labels, parts, notes)
+        notes.append(f"{missing} of {counted(len(listed), 'track')} of {source} missing: not in the store, or excluded")
+    folds, notes = checked_folds(task, labels, parts, notes, remedy="use other folds (--folds)")
+    return [
+        replace(fold, inner=_inner(split.inner, [ids[row] for row in fold.train]))
+        for fold, split in zip(folds, splits, strict=True)
+    ], notes
+
+
+def _inner(tests: Sequence[frozenset[str]], ids: Sequence[str]) -> NDArray[np.int64] | None:
+    """Return the inner fold that tests each training track, see `Fold`; ``tests`` has the ids that each one tests."""
+    number_of = {track: number for number, tested in enumerate(tests) for track in tested}
+    return renumbered(np.array([number_of.get(track, -1) for track in ids], np.int64))
+
+
+def renumbered(inner: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Return inner folds numbered without gaps; None if there are none left.
+
+    >>> renumbered(np.array([2, -1, 0, 2]))
+    array([ 1, -1,  0,  1])
+    """
+    left = np.unique(inner[inner >= 0])
+    return np.where(inner < 0, -1, np.searchsorted(left, inner)) if len(left) else None
 
 
 def make_folds(
@@ -130,8 +171,8 @@ def make_folds(
     Parameters
     ----------
     task : Classification, Tags or Regression
-    labels : ndarray [n_tracks], int64, or [n_tracks, n_targets]
-        Indices into ``task.classes``, or regression targets, whose values do not matter.
+    labels : ndarray [n_tracks], int64, or [n_tracks, n_tags], int64, or [n_tracks, n_targets]
+        Indices into ``task.classes``, tags of 0 and 1, or regression targets, whose values do not matter.
     scheme : {"random", "stratified", "grouped"}
     n_folds : int
         At least 2, at most the number of tracks, or of groups with ``grouped``.
@@ -160,12 +201,19 @@ def make_folds(
     if count < n_folds:
         raise EvaluationError(f"{counted(count, thing)} cannot make {n_folds} folds: use fewer folds (--cv)")
     notes += _check_classes(task, labels, scheme, n_folds)
+    if isinstance(task, Tags) and scheme != "random":
+        if codes is None:
+            fold_of = stratify_tags(labels, [1 / n_folds] * n_folds, seed)
+        else:
+            fold_of = distribute_groups(labels, codes, n_folds, seed)
+        tests = [fold_of == fold for fold in range(n_folds)]
+        return checked_folds(task, labels, [(np.flatnonzero(~test), np.flatnonzero(test)) for test in tests], notes)
     grouped = StratifiedGroupKFold if isinstance(task, Classification) else GroupKFold
     splitter = {"random": KFold, "stratified": StratifiedKFold, "grouped": grouped}[scheme]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about rare classes, which the notes report
         parts = list(splitter(n_folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels, codes))
-    return _folds(task, labels, parts, notes)
+    return checked_folds(task, labels, parts, notes)
 
 
 def make_splits(
@@ -208,6 +256,14 @@ def make_splits(
         raise EvaluationError(f"--test-size is {test_size:g}: expected a share of the tracks, between 0 and 1")
     codes, notes = _group_codes(scheme, groups)
     notes += _check_classes(task, labels, scheme, 1)
+    if isinstance(task, Tags) and scheme == "stratified":
+        tests = [stratify_tags(labels, [1 - test_size, test_size], (seed, number)) > 0 for number in range(n_splits)]
+        if any(test.all() or not test.any() for test in tests):
+            raise EvaluationError(
+                f"{counted(len(labels), 'track')} are too few for --folds stratified --test-size {test_size:g}: a "
+                "training or test part would be empty"
+            )
+        return checked_folds(task, labels, [(np.flatnonzero(~test), np.flatnonzero(test)) for test in tests], notes)
     splitter = {"random": ShuffleSplit, "stratified": StratifiedShuffleSplit, "grouped": GroupShuffleSplit}[scheme]
     try:
         parts = list(
@@ -217,7 +273,7 @@ def make_splits(
         raise EvaluationError(
             f"cannot split {counted(len(labels), 'track')} with --folds {scheme} --test-size {test_size:g}: {error}"
         ) from error
-    return _folds(task, labels, parts, notes)
+    return checked_folds(task, labels, parts, notes)
 
 
 def groups_on_both_sides(folds: Iterable[Fold | Split], groups: SupportsGetItem[Any, str | None]) -> int:
@@ -251,11 +307,15 @@ def _group_codes(scheme: Scheme, groups: Groups | None) -> tuple[NDArray[np.int6
 
 
 def _check_classes(task: Task, labels: NDArray[Any], scheme: Scheme, n_folds: int) -> list[str]:
-    """Check that there are enough classes and tracks of a class, and return a note about rare classes."""
-    if not isinstance(task, Classification):
+    """Check that there are enough classes and tracks of a class, and return a note about rare classes or tags."""
+    if isinstance(task, Regression):
         if scheme == "stratified":
-            raise EvaluationError("stratified folds need classes, and this is a regression: use --folds random")
+            raise EvaluationError("stratified folds need classes or tags, and this is a regression: use --folds random")
         return []
+    if isinstance(task, Tags):
+        if (labels == labels[0]).all():
+            raise EvaluationError(f"all {len(labels)} tracks have the same tags, so there is nothing to learn")
+        return [] if scheme == "random" else rare_tags(task, labels, n_folds)
     counts = np.bincount(labels, minlength=len(task.classes))
     if np.count_nonzero(counts) < 2:
         name = task.classes[int(counts.argmax())]
@@ -271,20 +331,32 @@ def _check_classes(task: Task, labels: NDArray[Any], scheme: Scheme, n_folds: in
     return [f"classes with fewer tracks than the {n_folds} folds: {', '.join(rare)}"] if rare else []
 
 
-def _folds(
-    task: Task, labels: NDArray[Any], parts: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]], notes: list[str]
+def checked_folds(
+    task: Task,
+    labels: NDArray[Any],
+    parts: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    notes: list[str],
+    *,
+    remedy: str = "use fewer folds (--cv), another --seed or another scheme (--folds)",
 ) -> tuple[list[Fold], list[str]]:
-    """Make folds of training and test rows; check that at least two classes are trained on, and note absent ones."""
+    """Make folds of training and test rows; check that there is something to learn, and note what is absent."""
     folds = [Fold(index, np.sort(train), np.sort(test)) for index, (train, test) in enumerate(parts)]
-    if not isinstance(task, Classification):
+    if isinstance(task, Regression):
         return folds, notes
+    if isinstance(task, Tags):
+        for fold in folds:
+            if (labels[fold.train] == labels[fold.train[0]]).all():
+                raise EvaluationError(
+                    f"the training tracks of fold {fold.index} all have the same tags: use fewer folds (--cv), another "
+                    "--seed or another scheme (--folds)"
+                )
+        return folds, [*notes, *tag_notes(task, labels, [(fold.train, fold.test) for fold in folds])]
     absent = []
     for fold in folds:
         trained = np.unique(labels[fold.train])
         if len(trained) < 2:
             raise EvaluationError(
-                f"the training part of fold {fold.index} holds only class {task.classes[trained[0]]!r}: use fewer "
-                "folds (--cv), another --seed or another scheme (--folds)"
+                f"the training part of fold {fold.index} holds only class {task.classes[trained[0]]!r}: {remedy}"
             )
         missing = np.setdiff1d(labels[fold.test], trained)
         absent += [f"{task.classes[label]} (fold {fold.index})" for label in missing]

@@ -17,6 +17,7 @@ from typing import IO
 
 from mirembed.datasets.download import CHUNK, MEGABYTE, disk_errors
 from mirembed.errors import DatasetError
+from mirembed.interruption import interruptible, raise_if_interrupted
 from mirembed.progress import Progress, counted, first_names
 
 # The standard library only reads the members here. Its extract() creates links, which have bypassed the "data" filter
@@ -76,7 +77,9 @@ def unpack(archive: Path, name: str, folder: Path, max_bytes: float | None, prog
         files = _unpack_to(staging, archive, name, allowance, progress)
         if not files:
             raise DatasetError(f"{archive} contains no files; get another copy")
-        if conflicts := list(map(str, _conflicts(staging, folder))):
+        with interruptible():
+            conflicts = list(map(str, _conflicts(staging, folder)))
+        if conflicts:
             raise DatasetError(
                 f"{first_names(conflicts, 1)} would be overwritten with different content; nothing was unpacked\n"
                 "move what is there out of the way, or choose another folder with --audio"
@@ -113,6 +116,7 @@ def _unpack_to(folder: Path, archive: Path, name: str, allowance: float, progres
                     continue
                 with file:
                     for chunk in content:
+                        raise_if_interrupted()
                         unpacked += len(chunk)  # what really comes, since an archive may state wrong sizes
                         if unpacked > allowance:
                             limit = f"{allowance / MEGABYTE:g} MB"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,14 +15,15 @@ import psutil
 from mirembed.evaluate.experiment import embed_missing
 from mirembed.evaluate.fold import FoldTraining, train_fold
 from mirembed.evaluate.plan import PlannedRun
+from mirembed.fit.selection import inner_trainings
 from mirembed.progress import NO_PROGRESS, Progress, counted, duration, size
 from mirembed.runs.folder import RunFolder
 from mirembed.workers.executor import run_trainings
 
 _EPOCHS = 2
 
-_Kind: TypeAlias = tuple[str | None, str | None, bool]
-"""Features, network, and whether it is trained: trainings of one kind cost the same."""
+_Kind: TypeAlias = tuple[str | None, str | None, bool, bool]
+"""Features, network, whether it is trained, and whether in an inner fold: trainings of one kind cost the same."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class TrainingCost:
         None for methods without.
     trained : bool
         Whether the network is trained; otherwise only learners are fitted.
+    inner : bool
+        Whether in inner folds, to choose something.
     trainings : int
         How many there are; the networks of an ensemble are one training.
     ensemble : int
@@ -54,6 +57,7 @@ class TrainingCost:
     features: str | None
     network: str | None
     trained: bool
+    inner: bool
     trainings: int
     ensemble: int
     scorings: int
@@ -67,6 +71,8 @@ class TrainingCost:
         what = " on ".join(name for name in (self.network, self.features) if name is not None) or "no features"
         if not self.trained:
             what += ", not trained"
+        if self.inner:
+            what += ", in inner folds"
         many = counted(self.trainings, "training" if self.trained else "fit")
         if self.ensemble > 1:
             many += f" of {self.ensemble} networks"
@@ -86,7 +92,7 @@ class Cost:
     name : str
         Dataset and folds.
     trainings : int
-        Networks to train.
+        Networks to train, those of inner folds included.
     epochs : int
         Epochs of each network.
     scorings : int
@@ -176,9 +182,9 @@ def _estimate_run(planned: PlannedRun, jobs: int, progress: Progress) -> Cost:
     with tempfile.TemporaryDirectory(prefix="mirembed-") as folder, planned.tracks.in_use():
         trainings = planned.trainings(RunFolder.resume_at(Path(folder) / "run", {}, ""))
         kinds: dict[_Kind, list[FoldTraining]] = {}
-        for training in trainings:
+        for training, is_inner in (pair for one in trainings for pair in _with_inner(one)):
             method = training.job.methods[0]
-            kinds.setdefault((method.features, method.network, method.approach.trains), []).append(training)
+            kinds.setdefault((method.features, method.network, method.approach.trains, is_inner), []).append(training)
         # Trainings of one kind have the same size; they differ in the number of their learners.
         samples = [max(group, key=lambda one: len(one.job.methods)) for group in kinds.values()]
         embed_missing(samples, 1, progress)
@@ -186,7 +192,7 @@ def _estimate_run(planned: PlannedRun, jobs: int, progress: Progress) -> Cost:
         arguments = [_shorten(sample) for sample in samples]
         epochs = [max(1, argument.job.epochs) for argument in arguments]
         measured = dict(run_trainings(_measure, arguments, epochs, 1, progress, description))
-    parts = tuple(_cost(kind, group, measured[number], planned) for number, (kind, group) in enumerate(kinds.items()))
+    parts = tuple(_cost(kind, group, measured[number]) for number, (kind, group) in enumerate(kinds.items()))
     workers = min(jobs, len(trainings))
     return Cost(
         name=planned.describe(),
@@ -201,10 +207,26 @@ def _estimate_run(planned: PlannedRun, jobs: int, progress: Progress) -> Cost:
     )
 
 
-def _cost(kind: _Kind, group: Sequence[FoldTraining], measured: _Measured, planned: PlannedRun) -> TrainingCost:
+def _with_inner(training: FoldTraining) -> Iterator[tuple[FoldTraining, bool]]:
+    """Yield a training and those in its inner folds, and whether they are such.
+
+    Which network is chosen is not known; that of the command stands for it.
+    """
+    selection = training.selection
+    if selection is None or not selection.of_network:
+        yield training, False
+        return
+    yield replace(training, selection=None), False
+    for number, inner in enumerate(inner_trainings(training.job, selection)):
+        part = replace(training.part, folder=training.part.folder.with_name(f"{training.part.folder.name}-{number}"))
+        of_inner = replace(training, job=inner.job, test=inner.test, part=part, keep_embeddings="none", selection=None)
+        yield of_inner, True
+
+
+def _cost(kind: _Kind, group: Sequence[FoldTraining], measured: _Measured) -> TrainingCost:
     """Return the cost of the trainings of a kind."""
-    features, network, trained = kind
-    n, settings = len(group), planned.settings
+    features, network, trained, inner = kind
+    n, settings = len(group), group[0].job.settings
     scorings = 1
     if trained and settings.checkpoint_every:
         scorings = math.ceil(settings.epochs / settings.checkpoint_every)
@@ -212,20 +234,21 @@ def _cost(kind: _Kind, group: Sequence[FoldTraining], measured: _Measured, plann
         features=features,
         network=network,
         trained=trained,
+        inner=inner,
         trainings=n,
         ensemble=group[0].job.ensemble,
         scorings=n * scorings,
         seconds=group[0].job.epochs * measured.epoch + scorings * measured.scoring,
         memory=measured.memory,
         shared=measured.shared,
-        disk=measured.disk * n * scorings,
+        disk=0 if inner else measured.disk * n * scorings,
     )
 
 
 def _shorten(training: FoldTraining) -> FoldTraining:
     settings = replace(training.job.settings, epochs=_EPOCHS, checkpoint_every=0)
     # Learners are calibrated after the last epoch only, which hardly matters where there are many checkpoints.
-    calibrate = not (training.job.approach.trains and training.job.settings.checkpoint_every)
+    calibrate = training.job.calibrate and not (training.job.approach.trains and training.job.settings.checkpoint_every)
     job = replace(training.job, settings=settings, checkpoint=None, calibrate=calibrate)
     keep = training.keep_embeddings
     return replace(training, job=job, models=None, keep_embeddings="all" if keep == "all" else "none")

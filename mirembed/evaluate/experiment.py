@@ -6,6 +6,7 @@ An evaluation on one dataset runs its trainings in worker processes, and scores 
 from __future__ import annotations
 
 import contextlib
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,21 +16,27 @@ from typing import Any
 import pyarrow as pa
 
 from mirembed.config import Settings, write_experiment
+from mirembed.config.settings import is_folds_file
 from mirembed.datasets.catalog import exclude_tracks, official_splits
+from mirembed.datasets.changes import noting_changes
+from mirembed.datasets.splits import Scheme
 from mirembed.errors import SpecError, StoreError, UnknownNameError
 from mirembed.evaluate.fold import FoldTraining, embed_saved, train_fold
 from mirembed.evaluate.plan import PlannedRun, plan_run
 from mirembed.features.info import FeaturesInfo, split_spec
 from mirembed.fit.resolve import choose_device, choose_engine_for, describe_plugins, resolve_settings
 from mirembed.fit.saved import SavedNetwork, needed_features, open_saved, with_saved
+from mirembed.hookspecs import Split
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.provenance import environment, recorded_plugins
 from mirembed.registry import Kind, Registry
 from mirembed.runs.cost import MethodsCost, costs, costs_to_json
 from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.scores import Scores, score, zero_width_warnings
+from mirembed.runs.selection import Chosen, read_chosen
 from mirembed.runs.tables import Predictions, folds_table
 from mirembed.specs import Spec
+from mirembed.statistics.metrics import metric_named
 from mirembed.store import Store
 from mirembed.store.root import slug
 from mirembed.store.tracks import Tracks, open_tracks
@@ -45,10 +52,16 @@ class Result:
     run: RunFolder
     scores: list[Scores]
 
+    @cached_property
+    def selection(self) -> list[Chosen]:
+        """What was chosen inside the folds."""
+        return read_chosen(self.run.read_selection())
+
     @property
-    def chance(self) -> float:
-        """The headline metric of the approach ``chance``, whether it was evaluated or not."""
-        return float(self.run.manifest["configuration"]["chance"])
+    def chance(self) -> float | None:
+        """The headline metric of the approach ``chance``, whether it was evaluated or not; None where undefined."""
+        found: float | None = self.run.manifest["configuration"]["chance"]
+        return found
 
     @cached_property
     def costs(self) -> list[MethodsCost]:
@@ -66,12 +79,16 @@ class Result:
             "n_used": sizes.n_used,
             "n_train": sizes.n_train,
             "n_test": sizes.n_test,
-            "folds": settings.folds,
+            "folds": self.planned.folds_name,
             "n_folds": self.planned.n_folds,
+            "train_size": self.planned.train_size,
             "seeds": list(settings.seed),
             "epochs": settings.epochs,
-            "ensemble": settings.ensemble,
+            "metric": settings.metric,
             "chance": self.chance,
+            "ensemble": settings.ensemble,
+            "bootstrap": self.run.manifest["configuration"]["bootstrap"],
+            **({"selection": [one.to_json() for one in self.selection]} if self.selection else {}),
             "methods": self.run.manifest["configuration"]["methods"],
             "notes": self.run.read_notes(),
             "run": str(self.run.folder),
@@ -108,6 +125,8 @@ def plan_experiment(
     planned: list[PlannedRun] = []
     for one in settings:
         one.check()
+        if one.metric is not None:
+            metric_named(one.metric)
         one = replace(one, device=choose_device(one.device))
         require_plugins(one, registry, store.runs)
         one, of_settings = resolve_settings(one, registry)
@@ -118,10 +137,11 @@ def plan_experiment(
         for dataset in dict.fromkeys(one.dataset or [""]):
             key = (dataset, *(name for info in features for name in (info.spec, *info.digests)))
             if key not in opened:
-                opened[key] = _open(dataset, store, features, all_needed, progress)
+                opened[key] = _open(dataset, store, features, registry, all_needed, progress)
             tracks = opened[key]
             if tracks is not None:
-                planned.append(_plan_dataset(one, tracks, registry, plugins, saved, progress))
+                official = _official(one, tracks, store, registry)
+                planned += _plan_dataset(one, tracks, registry, plugins, official, saved, progress)
     if not planned:
         wanted = ", ".join(dict.fromkeys(name for name, *_ in opened if name))
         raise StoreError(f"the store {store.root} has none of {wanted}; run `mirembed extract --dataset NAME` first")
@@ -143,13 +163,13 @@ def _with_engines(planned: Sequence[PlannedRun], registry: Registry, progress: P
 
     chosen = []
     for run in planned:
-        engine = choose_engine_for(run.settings, registry, run.methods, run.tracks.features, note)
+        engine = choose_engine_for(run.settings, registry, run.all_methods, run.tracks.features, note)
         chosen.append(replace(run, settings=replace(run.settings, engine=engine)))
     return chosen
 
 
 def _open(
-    dataset: str, store: Store, features: Sequence[FeaturesInfo], needed: bool, progress: Progress
+    dataset: str, store: Store, features: Sequence[FeaturesInfo], registry: Registry, needed: bool, progress: Progress
 ) -> Tracks | None:
     try:
         stored = store.find(Spec.parse(dataset) if dataset else None)
@@ -158,7 +178,17 @@ def _open(
             raise
         progress.note(f"warning: skipping {dataset}: {error}")
         return None
-    return open_tracks(store, stored, features, progress)
+    return noting_changes(registry, store, open_tracks(store, stored, features, progress), progress)
+
+
+def _official(settings: Settings, tracks: Tracks, store: Store, registry: Registry) -> Mapping[str, Sequence[Split]]:
+    """Return the official splits of a dataset; those that came with its audio only if the settings may name them."""
+    spec = Spec.parse(tracks.info.spec)
+    official = official_splits(registry, spec, tracks.info.plugin)
+    known = (None, *typing.get_args(Scheme), *official)
+    if settings.folds in known or is_folds_file(settings.folds):
+        return official
+    return {**official, **store.dataset(spec).schemes()}
 
 
 def _plan_dataset(
@@ -166,16 +196,30 @@ def _plan_dataset(
     tracks: Tracks,
     registry: Registry,
     plugins: Mapping[str, Any],
+    official: Mapping[str, Sequence[Split]],
     saved: Mapping[str, SavedNetwork],
     progress: Progress,
-) -> PlannedRun:
+) -> list[PlannedRun]:
+    """Plan a run on one dataset, or one for each of several ``--train-size``."""
     spec = tracks.info.spec
     name = settings.name if settings.name and len(settings.dataset) < 2 else f"{settings.name}-{spec}".strip("-")
-    official = official_splits(registry, Spec.parse(spec), tracks.info.plugin)
     tracks = exclude_tracks(registry, tracks, settings.exclude, progress)
     approaches = tuple(approach.name for approach in settings.approaches if approach.model is None)
     settings = replace(settings, dataset=(spec,), approach=approaches, similarity=())
-    return plan_run(settings, tracks, registry, plugins, official, slug(name), saved)
+    if len(settings.train_size) < 2:
+        return [plan_run(settings, tracks, registry, plugins, official, slug(name), saved)]
+    return [
+        plan_run(
+            replace(settings, train_size=(size,)),
+            tracks,
+            registry,
+            plugins,
+            official,
+            slug(f"{name or spec}-train-{size:g}"),
+            saved,
+        )
+        for size in settings.train_size
+    ]
 
 
 def run_experiment(
@@ -216,7 +260,7 @@ def run_experiment(
     if len(planned) == 1:
         result = run(planned[0], repeated=repeats)
         return result.run.folder, [result]
-    text = write_experiment([replace(one.settings, name=one.name) for one in planned])
+    text = write_experiment([replace(one.stored_settings(f"{one.name}/"), name=one.name) for one in planned])
     configuration = {
         "grid": [one.name for one in planned],
         "experiment": text,
@@ -305,9 +349,11 @@ def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: P
         progress.note(f"--keep-models keeps no model of {without}: there is no new network to keep")
     notes = [*planned.tracks.notes, *planned.fold_notes]  # those of the tracks were shown when they were opened
     run.write_notes(notes)
-    run.write_folds(folds_table(planned.tracks.ids, planned.folds))
-    run.write_experiment(write_experiment([planned.settings]))
+    run.write_folds(folds_table(planned.tracks.ids, planned.folds, planned.tracks.groups))
+    run.write_experiment(write_experiment([planned.stored_settings()]))
     run.write_plugins(planned.plugin_files)
+    if planned.folds_file is not None:
+        run.write_folds_file(planned.folds_file.name, planned.folds_file.content)
     trainings = planned.trainings(run)
     if n_finished := sum(training.part.exists for training in trainings):
         progress.note(f"resuming {run.folder}: {n_finished} of {counted(len(trainings), 'training')} finished")
@@ -347,9 +393,12 @@ def _run_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progres
         if group:
             epochs, description = [1] * len(group), "scoring methods without training"
             if trains:
-                epochs = [training.job.epochs for training in group]
+                epochs = [training.epochs for training in group]
                 n_networks = counted(sum(training.job.ensemble for training in group), "network")
-                description = f"training {n_networks} for {counted(group[0].job.settings.epochs, 'epoch')}"
+                n_inner = sum(one.job.ensemble * one.selection.n_inner_networks for one in group if one.selection)
+                inner = f" and {counted(n_inner, 'network')} in inner folds" if n_inner else ""
+                length = counted(group[0].job.settings.epochs, "epoch")
+                description = f"training {n_networks}{inner} for {length}"
             for _ in run_trainings(train_fold, group, epochs, jobs, progress, description):
                 pass
 
@@ -357,7 +406,14 @@ def _run_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progres
 def _score_all(planned: PlannedRun, predictions: pa.Table) -> list[Scores]:
     task = planned.tracks.task
     by_method = Predictions.by_method(predictions, task)
-    return score(by_method, task, planned.sizes.n_train, official=planned.official)
+    return score(
+        by_method,
+        task,
+        planned.sizes.n_train,
+        metric=planned.settings.metric,
+        official=planned.official,
+        groups=planned.bootstrap_groups,
+    )
 
 
 def _model_notes(trainings: Sequence[FoldTraining], progress: Progress) -> list[str]:

@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mirembed.fit.job import Fitted, Job, fit_models, fit_to_saved
+from mirembed.fit.candidates import Selection
+from mirembed.fit.job import Fitted, Job
+from mirembed.fit.selection import fit_selected, inner_results, is_resumed, total_epochs
 from mirembed.hookspecs import Tags
 from mirembed.models.estimators import check_storable
 from mirembed.models.model import Model
 from mirembed.provenance import processor
 from mirembed.registry import Registry
-from mirembed.runs.folder import PartFolder
+from mirembed.runs.folder import Output, PartFolder
 from mirembed.runs.tables import embeddings_table, predictions_table
+from mirembed.statistics.retrieval import retrieve
 from mirembed.store.files import writing
 from mirembed.store.root import slug
+from mirembed.training.similarity import PluginSimilarity
 from mirembed.workers.cost import Meter
 
 _COST_INTERVAL = 5.0
@@ -72,6 +76,8 @@ class FoldTraining:
         The checkpoints at which the embeddings of all tracks are kept.
     saved : SavedEmbeddings or None
         Of a network that is not trained but used as it is.
+    selection : Selection or None
+        What is chosen for its methods; None if nothing is.
     """
 
     job: Job
@@ -81,6 +87,12 @@ class FoldTraining:
     models: Path | None
     keep_embeddings: Literal["all", "last", "none"]
     saved: SavedEmbeddings | None = None
+    selection: Selection | None = None
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs it trains for, those of inner folds included."""
+        return total_epochs(self.job, self.selection)
 
 
 def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
@@ -91,7 +103,7 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
     if training.part.exists:
         return
     registry, job, part = Registry.discover(), training.job, training.part
-    meter, before = Meter(), part.read_cost(resumed=job.is_resumed)
+    meter, before = Meter(), part.read_cost(resumed=is_resumed(job))
     noted = before
 
     def note_epoch(epoch: int) -> None:
@@ -102,30 +114,32 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
             noted = so_far
         on_epoch(epoch)
 
-    def write_checkpoint(epoch: int, fitted: Fitted) -> None:
+    def write_checkpoint(final: Job, epoch: int, fitted: Fitted) -> None:
         keep = training.keep_embeddings == "all"
-        part.write_checkpoint(epoch, *_predict(training, fitted, epoch, keep_embeddings=keep))
+        part.write_checkpoint(epoch, *_predict(training, final, fitted, epoch, keep_embeddings=keep))
 
     scores_checkpoints = bool(job.settings.checkpoint_every) and job.approach.trains
-    if training.saved is None:
-        fitted = fit_models(job, registry, note_epoch, write_checkpoint if scores_checkpoints else None)
-    else:
-        fitted = fit_to_saved(job, Model.load(training.saved.model, registry), training.saved.read(), registry)
-    _save_models(training, fitted, registry)
-    last = job.settings.epochs if job.approach.trains else 0
-    predictions, embeddings = _predict(training, fitted, last, keep_embeddings=training.keep_embeddings != "none")
-    part.write(
-        predictions,
-        embeddings,
-        fitted.losses,
-        fitted.notes,
-        before + meter.read(),
-        processor(job.settings.device),
-        checkpoint_epoch=last if scores_checkpoints else None,
+    saved = training.saved
+    selected = fit_selected(
+        job,
+        training.selection,
+        registry,
+        note_epoch,
+        write_checkpoint if scores_checkpoints else None,
+        None if saved is None else (Model.load(saved.model, registry), saved.read()),
     )
-    for checkpoint in job.checkpoints:
-        if checkpoint is not None:
-            checkpoint.unlink(missing_ok=True)
+    outputs: list[Output] = []
+    for final, fitted in selected.trainings:
+        _save_models(training, fitted, registry)
+        last = final.settings.epochs if job.approach.trains else 0
+        keep = training.keep_embeddings != "none"
+        predictions, embeddings = _predict(training, final, fitted, last, keep_embeddings=keep, registry=registry)
+        checkpoint_epoch = last if scores_checkpoints else None
+        outputs.append(Output(predictions, embeddings, fitted.losses, fitted.notes, checkpoint_epoch))
+    part.write(outputs, before + meter.read(), processor(job.settings.device), list(selected.rows()))
+    for path in [inner_results(job), *(path for final, _ in selected.trainings for path in final.checkpoints)]:
+        if path is not None:
+            path.unlink(missing_ok=True)
 
 
 def embed_saved(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
@@ -142,27 +156,64 @@ def embed_saved(training: FoldTraining, on_epoch: Callable[[int], None]) -> None
 
 
 def _predict(
-    training: FoldTraining, fitted: Fitted, epoch: int, *, keep_embeddings: bool
+    training: FoldTraining,
+    final: Job,
+    fitted: Fitted,
+    epoch: int,
+    *,
+    keep_embeddings: bool,
+    registry: Registry | None = None,
 ) -> tuple[pa.Table, pa.Table | None]:
-    """Return the predictions for the test tracks and, if they are kept, the embeddings of all tracks."""
+    """Return the predictions for the test tracks and, if they are kept, the embeddings of all tracks.
+
+    The methods of ``final`` share a network. In the tables they are what they were before anything was chosen. With
+    ``registry``, the neighbors of the test tracks are scored too.
+    """
     job, test, ids = training.job, training.test, training.ids
     seed, fold = job.seed
+    names = {method.name for method in final.methods}
+    methods = [method for method in job.methods if method.name in names]
     wanted = np.arange(len(ids)) if keep_embeddings else test
     saved = training.saved
     vectors = _embed(job, fitted, wanted) if saved is None else saved.read()  # [n_tracks, units]
     tested = [ids[row] for row in test]
+    retrieval = None if registry is None else _retrieve(final, fitted, test, vectors[test], registry)
     predictions = []
-    for method in job.methods:
+    for method in methods:
         model = fitted.models[method.name]
         predicted, probabilities = model.predict(vectors[test]), model.probabilities(vectors[test])
         scores = model.scores(vectors[test]) if isinstance(job.task, Tags) else None
         made = job.task, method, seed, fold, tested, job.labels[test], predicted, scores, probabilities
-        predictions.append(predictions_table(*made))
+        predictions.append(predictions_table(*made, retrieval))
     embeddings = None
     if keep_embeddings:
         in_sample = np.isin(wanted, job.rows if saved is None else saved.trained_on)
-        embeddings = embeddings_table(job.methods[0], seed, fold, epoch, ids, in_sample, vectors)
+        embeddings = embeddings_table(methods[0], seed, fold, epoch, ids, in_sample, vectors)
     return pa.concat_tables(predictions), embeddings
+
+
+def _retrieve(
+    job: Job, fitted: Fitted, test: NDArray[np.int64], vectors: NDArray[np.float32], registry: Registry
+) -> dict[str, NDArray[np.float64]] | None:
+    """Score the neighbors of the test tracks ``[n_test, units]`` by the learned similarity, and else by distance.
+
+    Distance decides where similarities are equal, as those of an RBF may be that rounds to 1 or 0. None for an approach
+    without an embedding.
+    """
+    if job.approach.name == "chance":
+        return None
+    learned = job.approach.similarity
+    similarity = None if learned is None else PluginSimilarity.create(registry, learned)
+
+    def similarities_to(query: int) -> NDArray[np.floating[Any]]:
+        closeness: NDArray[np.floating[Any]] = -np.linalg.norm(vectors.astype(np.float64) - vectors[query], axis=1)
+        if similarity is None:
+            return closeness
+        return np.stack([similarity.ranking_similarities(vectors[query], vectors), closeness])
+
+    [model, *_] = fitted.models.values()
+    labels = job.labels[test] if model.scale is None else model.scale.scale(job.labels[test])
+    return retrieve(similarities_to, labels, job.groups[test])
 
 
 def _embed(job: Job, fitted: Fitted, wanted: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -187,6 +238,8 @@ def _save_models(training: FoldTraining, fitted: Fitted, registry: Registry) -> 
         return
     seed, fold = training.job.seed
     for method in training.job.methods:
+        if method.name not in fitted.models:
+            continue
         folder = training.models / f"{slug(method.name)}-seed{seed}-fold{fold}"
         model = fitted.models[method.name]
         if folder.exists() or not model.members:

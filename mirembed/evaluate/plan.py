@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 
 from mirembed.config import Method, Settings, defaults
 from mirembed.config.approaches import by_training
+from mirembed.config.comparisons import Comparisons
+from mirembed.config.settings import is_folds_file
+from mirembed.datasets.folds_file import FoldsFile, own_folds, read_folds_file
 from mirembed.datasets.splits import (
     Fold,
     Scheme,
@@ -21,20 +25,26 @@ from mirembed.datasets.splits import (
     make_splits,
     official_folds,
 )
+from mirembed.datasets.train_size import shrunk_folds
 from mirembed.errors import SpecError
 from mirembed.evaluate.fold import FoldTraining, SavedEmbeddings
+from mirembed.fit.candidates import Candidate, Selection, draw_inner_folds, inner_scheme, plan_candidates
 from mirembed.fit.job import Job, training_provenance
 from mirembed.fit.resolve import describe_settings
 from mirembed.fit.saved import SavedNetwork, with_saved
-from mirembed.hookspecs import Classification, Split, Tags, Task
+from mirembed.hookspecs import Split, Tags, Task
+from mirembed.interruption import interruptible
 from mirembed.models.baselines import chance_estimator
 from mirembed.models.learners import check_learners
 from mirembed.progress import counted
 from mirembed.provenance import content_digest, environment
 from mirembed.registry import Registry
-from mirembed.runs.folder import RunFolder
+from mirembed.runs.folder import FOLDS_FILE_FOLDER, RunFolder
+from mirembed.runs.scores import fold_scores
 from mirembed.runs.summary import Sizes, describe_folds
-from mirembed.statistics.metrics import accuracy
+from mirembed.runs.tables import Predictions
+from mirembed.statistics.metrics import headline
+from mirembed.statistics.samples import nan_mean
 from mirembed.store.root import slug
 from mirembed.store.rows import task_to_json
 from mirembed.store.tracks import Tracks
@@ -42,7 +52,17 @@ from mirembed.store.tracks import Tracks
 Folds: TypeAlias = Mapping[int, Sequence[Fold]]
 """The folds of each seed."""
 
-_RECORDED = ("folds", "cv", "splits", "test_size", "checkpoint_every", "keep_models", "keep_embeddings")
+_RECORDED = (
+    "metric",
+    "cv",
+    "splits",
+    "test_size",
+    "select",
+    "inner_cv",
+    "checkpoint_every",
+    "keep_models",
+    "keep_embeddings",
+)
 """Settings of an evaluation that its manifest repeats, besides those of the training."""
 
 _SMALL_TEST_PART = 10
@@ -71,6 +91,12 @@ class PlannedRun:
         The networks that are used as they are, by the name of the approach.
     plugin_files : mapping of str to bytes
         The files in ``--plugins-dir`` that it uses, by name.
+    candidates : mapping of str to tuple of Candidate
+        What is compared inside the folds, by method.
+    inner : mapping of (int, int) to ndarray
+        The inner folds of each seed and fold, see `mirembed.fit.candidates.Selection`; empty if nothing is chosen.
+    folds_file : FoldsFile or None
+        The table that gives the folds.
     """
 
     name: str
@@ -82,10 +108,13 @@ class PlannedRun:
     fold_notes: list[str]
     saved: Mapping[str, SavedNetwork] = field(default_factory=dict)
     plugin_files: Mapping[str, bytes] = field(default_factory=dict)
+    candidates: Mapping[str, tuple[Candidate, ...]] = field(default_factory=dict)
+    inner: Mapping[tuple[int, int], NDArray[np.int64]] = field(default_factory=dict)
+    folds_file: FoldsFile | None = None
 
     @property
     def official(self) -> bool:
-        """Whether the folds are official splits of the dataset, the same for every seed."""
+        """Whether the folds are official splits of the dataset, or those of a table: the same for every seed."""
         return self.settings.cv is None and self.settings.splits is None
 
     @property
@@ -93,26 +122,72 @@ class PlannedRun:
         """Number of folds or splits of each seed."""
         return len(self.folds[self.settings.seed[0]])
 
+    @property
+    def all_methods(self) -> tuple[Method, ...]:
+        """The methods with everything that may be chosen for them."""
+        return tuple(one.method for some in self.candidates.values() for one in some) or self.methods
+
+    @property
+    def folds_name(self) -> str:
+        """The scheme, the name of official splits, or that of the table of folds."""
+        return str(self.settings.folds) if self.folds_file is None else self.folds_file.name
+
+    @property
+    def train_size(self) -> float:
+        """The share of each fold's training tracks that is trained on."""
+        return self.settings.train_size[0] if self.settings.train_size else 1.0
+
+    def stored_settings(self, folder: str = "") -> Settings:
+        """Return the settings that repeat the run from its own files.
+
+        Parameters
+        ----------
+        folder : str
+            From the experiment file to the folder of the run, with a slash at the end.
+        """
+        if self.folds_file is None:
+            return self.settings
+        return replace(self.settings, folds=f"{folder}{FOLDS_FILE_FOLDER}/{self.folds_file.name}")
+
     @cached_property
     def sizes(self) -> Sizes:
         """How many tracks the folds train on and test."""
         return fold_sizes(self.folds, len(self.tracks.ids))
 
+    @cached_property
+    def bootstrap_groups(self) -> dict[str, str] | None:
+        """The groups of tracks, by id, which the bootstrap draws; None where folds do not keep groups apart."""
+        groups = {track: group for track, group in zip(self.tracks.ids, self.tracks.groups, strict=True) if group}
+        folds = [fold for of_seed in self.folds.values() for fold in of_seed]
+        return groups if groups and not groups_on_both_sides(folds, self.tracks.groups) else None
+
+    @property
+    def comparisons(self) -> Comparisons:
+        """The comparisons that are declared before training."""
+        return Comparisons.of(self.methods, self.settings.against, self.settings.primary)
+
     def describe(self) -> str:
         """Describe dataset, folds and epochs in one line."""
         settings = self.settings
         folds = describe_folds(
-            str(settings.folds),
+            self.folds_name,
             cv=settings.cv,
             splits=settings.splits,
             n_official=self.n_folds if self.official else None,
             n_seeds=len(settings.seed),
+            train_size=self.train_size,
         )
         trains = any(method.approach.trains for method in self.methods)
         epochs = f", {counted(settings.epochs, 'epoch')}" if trains else ""
         if settings.ensemble > 1:
             epochs += f", ensembles of {settings.ensemble} networks"
-        return f"{self.tracks.info.spec}: {self.sizes.describe(folds)}{epochs}"
+        inner = f", {', '.join(settings.select)} chosen in {self.n_inner} inner folds" if settings.select else ""
+        return f"{self.tracks.info.spec}: {self.sizes.describe(folds)}{epochs}{inner}"
+
+    @property
+    def n_inner(self) -> int:
+        """The largest number of inner folds of a fold; 0 if nothing is chosen."""
+        return max((int(inner.max()) + 1 for inner in self.inner.values()), default=0)
 
     def configuration(self) -> dict[str, Any]:
         """Return everything that decides the numbers, and the sizes and chance level of the folds, as JSON."""
@@ -132,12 +207,16 @@ class PlannedRun:
                 spec: {**one, "frames": tracks.frames_digests[spec], "backends": tracks.backends[spec]}
                 for spec, one in described["features"].items()
             },
+            "folds": self.folds_name,
+            "train_size": self.train_size,
             **{name: getattr(settings, name) for name in _RECORDED},
+            "comparisons": self.comparisons.to_json(),
             "seeds": list(settings.seed),
             "n_used": sizes.n_used,
             "n_train": sizes.n_train,
             "n_test": sizes.n_test,
-            "chance": chance(tracks.task, tracks.label_array, self.folds),
+            "chance": chance(tracks.task, tracks.label_array, self.folds, settings.metric),
+            "bootstrap": "tracks" if self.bootstrap_groups is None else "groups",
             "excluded": dict(tracks.excluded),
             "folds_digest": self._folds_digest,
             **environment(settings.device),
@@ -145,9 +224,15 @@ class PlannedRun:
 
     @property
     def _folds_digest(self) -> str:
-        """Of the folds of all seeds, which a plugin may decide."""
+        """Of the folds of all seeds, which a plugin may decide, with their inner folds."""
         return content_digest(
-            [[[fold.train.tolist(), fold.test.tolist()] for fold in folds] for folds in self.folds.values()]
+            [
+                [
+                    [[fold.train.tolist(), fold.test.tolist(), *_listed(fold.inner)] for fold in folds]
+                    for folds in self.folds.values()
+                ],
+                *([[inner.tolist() for inner in self.inner.values()]] if self.inner else []),
+            ]
         )
 
     def trainings(self, run: RunFolder) -> list[FoldTraining]:
@@ -183,9 +268,17 @@ class PlannedRun:
                             models=run.models if settings.keep_models else None,
                             keep_embeddings=self._kept_embeddings(approach.name, first),
                             saved=None if saved is None else self._saved_embeddings(saved, run),
+                            selection=self._selection(methods, seed, fold.index),
                         )
                     )
         return trainings
+
+    def _selection(self, methods: Sequence[Method], seed: int, fold: int) -> Selection | None:
+        if not self.inner:
+            return None
+        choices = tuple(choice.name for choice in self.settings.choices)
+        metric = headline(self.tracks.task, self.settings.metric).name
+        return Selection(metric, choices, self.candidates, self.inner[seed, fold]).of(methods)
 
     def _grouped(self, folds: Sequence[Fold]) -> bool:
         """Whether inner folds keep groups apart, as the folds do."""
@@ -237,22 +330,55 @@ def plan_run(
     Raises
     ------
     SpecError
-        If the settings of the splits are wrong.
+        If the settings of the splits, of what is chosen or of the comparisons are wrong, or the task does not have
+        the metric; or a table of folds does not fit the tracks.
+    PluginError
+        If a plugin rejects a value to choose from, or a learner cannot learn the task.
     EvaluationError
         If the tracks cannot be split this way.
     ModelError
         If models are to be kept, and one with a learner could not be loaded again.
     """
+    settings = replace(settings, metric=headline(tracks.task, settings.metric).name)
     settings = choose_splits(settings, tracks.task, official or {})
-    folds, notes = draw_folds(settings, tracks, official or {})
-    if settings.keep_models:
-        check_learners(registry, settings.learners, tracks.task)
+    file = read_folds_file(Path(str(settings.folds))) if is_folds_file(settings.folds) else None
+    folds, notes = draw_folds(settings, tracks, official or {}, file)
     saved = saved or {}
     overlaps = [network.overlap_warning(tracks, method) for method, network in saved.items()]
     notes += [warning for warning in overlaps if warning is not None]
     methods = with_saved(settings.methods, saved)
+    Comparisons.of(methods, settings.against, settings.primary)  # an unknown method is reported before any training
     files = registry.files([plugins, tracks.info.plugin])
-    return PlannedRun(name, settings, methods, tracks, plugins, folds, notes, saved, files)
+    planned = PlannedRun(name, settings, methods, tracks, plugins, folds, notes, saved, files, folds_file=file)
+    if settings.select:
+        candidates = plan_candidates(settings, methods, registry, describe_settings(settings, plugins))
+        planned = replace(planned, candidates=candidates, inner=_inner_folds(settings, tracks, folds))
+    learners = {str(one.learner): one.learner for one in planned.all_methods if one.learner is not None}
+    check_learners(registry, list(learners.values()), tracks.task, saved=settings.keep_models)
+    return planned
+
+
+def _inner_folds(settings: Settings, tracks: Tracks, folds: Folds) -> dict[tuple[int, int], NDArray[np.int64]]:
+    """Return the inner folds of each seed and fold: those that the fold has, otherwise drawn as it was.
+
+    Raises
+    ------
+    EvaluationError
+        If training tracks cannot be split again.
+    """
+    task, labels, groups = tracks.task, tracks.label_array, tracks.groups
+    scheme = inner_scheme(str(settings.folds), task, folds[settings.seed[0]], groups)
+    n_folds = settings.inner_cv
+    return {
+        (seed, fold.index): draw_inner_folds(task, labels, groups, fold, scheme=scheme, n_folds=n_folds, seed=seed)
+        for seed, of_seed in folds.items()
+        for fold in of_seed
+    }
+
+
+def _listed(inner: NDArray[np.int64] | None) -> list[list[int]]:
+    """Return the inner folds of the training tracks in a list, which is empty if there are none."""
+    return [] if inner is None else [inner.tolist()]
 
 
 def tracks_digest(tracks: Tracks) -> str:
@@ -278,23 +404,27 @@ def choose_splits(settings: Settings, task: Task, official: Mapping[str, Sequenc
     if scheme is None and splits is not None:
         scheme = "random"
     scheme = choose_scheme(scheme, task, official)
-    if scheme in official:
+    if scheme in official or is_folds_file(scheme):
+        what = "official splits" if scheme in official else "folds of a table"
         for flag, number in (("cv", cv), ("splits", splits)):
             if number is not None:
-                raise SpecError(
-                    f"--{flag} {number} and --folds {scheme}: the number of official splits is fixed; omit --{flag}"
-                )
+                raise SpecError(f"--{flag} {number} and --folds {scheme}: the number of {what} is fixed; omit --{flag}")
         return replace(settings, folds=scheme)
     if splits is None:
         return replace(settings, folds=scheme, cv=defaults.N_FOLDS if cv is None else cv)
     return replace(settings, folds=scheme, test_size=defaults.TEST_SIZE if test_size is None else test_size)
 
 
-def draw_folds(settings: Settings, tracks: Tracks, official: Mapping[str, Sequence[Split]]) -> tuple[Folds, list[str]]:
+@interruptible()
+def draw_folds(
+    settings: Settings, tracks: Tracks, official: Mapping[str, Sequence[Split]], file: FoldsFile | None = None
+) -> tuple[Folds, list[str]]:
     """Draw the folds of every seed, as `choose_splits` says; return them, and each note about them once.
 
     Raises
     ------
+    SpecError
+        If the table ``file`` of the folds does not fit the tracks.
     EvaluationError
         If the tracks cannot be split this way.
     """
@@ -309,10 +439,16 @@ def draw_folds(settings: Settings, tracks: Tracks, official: Mapping[str, Sequen
             made = make_splits(
                 task, labels, scheme=scheme, n_splits=n_splits, test_size=test_size, seed=seed, groups=groups
             )
+        elif file is not None:
+            made = own_folds(task, labels, file, tracks.ids, {*tracks.excluded, *tracks.lacking})
         else:
             made = official_folds(task, labels, official[scheme], tracks.ids)
         folds[seed] = made[0]
         notes |= dict.fromkeys(made[1])
+        for size in settings.train_size:
+            whole_groups = tracks.group_codes if scheme == "grouped" else None
+            folds[seed], more = shrunk_folds(task, labels, made[0], size, seed=seed, groups=whole_groups)
+            notes |= dict.fromkeys(more)
     return folds, [*notes, *_warnings(tracks, folds[settings.seed[0]])]
 
 
@@ -357,19 +493,30 @@ def fold_sizes(folds: Folds, n_tracks: int) -> Sizes:
     )
 
 
-def chance(task: Task, labels: NDArray[Any], folds: Folds) -> float:
-    """Return the score of the approach ``chance``.
+def chance(task: Task, labels: NDArray[Any], folds: Folds, metric: str | None = None) -> float | None:
+    """Return the score of the approach ``chance`` on the test tracks, a mean over the folds; None if undefined in all.
 
-    Classification: the accuracy on the test tracks of always predicting the most frequent class of the training
-    tracks, averaged over the folds. Tags: ROC-AUC, which is 0.5 for constant scores. Regression: r, which is 0 for a
-    constant prediction.
+    It always predicts the most frequent class of the training tracks, their majority for each tag, or the mean of each
+    target. ``metric`` is the headline; None: the default of the task.
     """
-    if isinstance(task, Tags):
-        return 0.5
-    if not isinstance(task, Classification):
-        return 0.0
-    accuracies = []
-    for fold in (fold for of_seed in folds.values() for fold in of_seed):
-        guesser = chance_estimator(task).fit(np.zeros((len(fold.train), 1)), labels[fold.train])
-        accuracies.append(accuracy(labels[fold.test], guesser.predict(np.zeros((len(fold.test), 1)))))
-    return float(np.mean(accuracies))
+    tests = [(seed, fold) for seed, of_seed in folds.items() for fold in of_seed]
+    n_test = [len(fold.test) for _, fold in tests]
+    guesses = [
+        chance_estimator(task)
+        .fit(np.zeros((len(fold.train), 1)), labels[fold.train])
+        .predict(np.zeros((len(fold.test), 1)))
+        for _, fold in tests
+    ]
+    truth = np.concatenate([labels[fold.test] for _, fold in tests])
+    predicted = np.concatenate(guesses).reshape(len(truth), -1)
+    predictions = Predictions(
+        seeds=np.repeat([seed for seed, _ in tests], n_test),
+        folds=np.repeat([fold.index for _, fold in tests], n_test),
+        ids=np.concatenate([fold.test for _, fold in tests]).astype(str),
+        truth=truth.reshape(len(truth), -1),
+        predicted=predicted,
+        scores=predicted.astype(np.float64) if isinstance(task, Tags) else None,
+    )
+    name = headline(task, metric).name
+    score = float(nan_mean(fold_scores(predictions, task, [name])[name, None]))
+    return None if np.isnan(score) else score

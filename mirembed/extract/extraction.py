@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import platform
@@ -198,14 +199,15 @@ class Extraction:
         self._summarize()
 
     def _run_here(self, jobs: int) -> None:
-        for completed, outcome in enumerate(extract_files(self.files, jobs, self.options, self.audio), 1):
-            file, result = self.files[outcome.index], outcome.result
-            if isinstance(result, str):
-                self._take(file, result)
-            else:
-                self._shards.add(result)
-                self._take(file, result.without_frames())
-            self._update(completed)
+        with contextlib.closing(extract_files(self.files, jobs, self.options, self.audio)) as outcomes:
+            for completed, outcome in enumerate(outcomes, 1):
+                file, result = self.files[outcome.index], outcome.result
+                if isinstance(result, str):
+                    self._take(file, result)
+                else:
+                    self._shards.add(result)
+                    self._take(file, result.without_frames())
+                self._update(completed)
 
     def _run_on_cluster(self) -> None:
         """Extract in batches, whose shards the workers write themselves.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,7 +118,7 @@ class _Task:
 
 def extract_files(
     files: Sequence[FileToExtract], jobs: int, options: ExtractOptions | None = None, folder: Path | None = None
-) -> Iterator[workers.Done[ExtractedFile | str]]:
+) -> Generator[workers.Done[ExtractedFile | str], None, None]:
     """Compute the features of files in worker processes, in the order in which they are ready.
 
     Parameters
@@ -144,12 +145,14 @@ def extract_files(
     options = options or ExtractOptions()
     tasks = [_Task(file, folder, options.backend) for file in files]
     limits = workers.Limits(lambda task: options.timeout or default_timeout(task.file.path), WORKER_MEMORY, WORKER_KEPT)
-    for outcome in workers.run(_extract_file, tasks, max(1, jobs), per_worker=_IN_FLIGHT, limits=limits):
-        if isinstance(outcome, workers.Done):
-            yield outcome
-        else:
-            origins = " and ".join(part.origin for part in files[outcome.index].features)
-            yield workers.Done(outcome.index, f"{outcome.reason}; it was computing {origins}")
+    results = workers.run(_extract_file, tasks, max(1, jobs), per_worker=_IN_FLIGHT, limits=limits)
+    with contextlib.closing(results):
+        for outcome in results:
+            if isinstance(outcome, workers.Done):
+                yield outcome
+            else:
+                origins = " and ".join(part.origin for part in files[outcome.index].features)
+                yield workers.Done(outcome.index, f"{outcome.reason}; it was computing {origins}")
 
 
 def _extract_file(task: _Task) -> ExtractedFile | str:

@@ -16,6 +16,7 @@ from mirembed.extract.file_features import ExtractOptions, FileToExtract
 from mirembed.extract.summary import Summary
 from mirembed.features.info import FeaturesInfo, FeaturesPart, resolve_features
 from mirembed.hookspecs import Classification, Listing, Regression, Tags, Task, Track
+from mirembed.interruption import interruptible, raise_if_interrupted
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.registry import Registry
 from mirembed.specs import Spec
@@ -136,6 +137,7 @@ def extract(
             _check_folder(before, info, stored, listing.tracks, moved, prune, confirm)
         tracks = _refresh(stored, listing.tracks, recordings, moved, prune, summary)
         _write(dataset, before, info, stored, tracks)
+        dataset.write_schemes(listing.schemes)
         wanted = [Features.of(part, store) for part in parts]
         before_ids = {track.id for track in stored} | set(moved.values())
         earlier = [one for one in dataset.failures() if one.features in info.features.values()]  # not replaced ones
@@ -168,6 +170,7 @@ def _recognize(
     found: dict[str, str] = {}
     unread = []
     for track in tracks:
+        raise_if_interrupted()
         stamp, old = file_stamp(track.path), before.get(track.id)
         if old is not None and old.recording is not None and (old.file_size, old.file_mtime_ns) == stamp:
             found[track.id] = old.recording
@@ -241,6 +244,7 @@ def _check_folder(
         confirm(f"remove {len(gone)} of the {counted(len(stored), 'track')} of {info.spec} from the store")
 
 
+@interruptible()
 def _refresh(
     stored: Sequence[StoredTrack],
     listed: Sequence[Track],
@@ -305,6 +309,7 @@ def _with_classes(task: Task, others: Collection[str]) -> Task:
     return kind((*task.classes, *sorted(set(others) - set(task.classes))))
 
 
+@interruptible()
 def _missing(
     failures_before: Sequence[Failure],
     tracks: Sequence[Track],

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.config import Settings
+from mirembed.config import Method, Settings
+from mirembed.datasets.splits import Fold, choose_scheme
 from mirembed.differences import describe
 from mirembed.errors import EvaluationError, MismatchError, SpecError
 from mirembed.fit.calibrate import calibrated
-from mirembed.fit.job import Job, fit_models, training_provenance
+from mirembed.fit.candidates import Selection, draw_inner_folds, inner_scheme, plan_candidates
+from mirembed.fit.job import Job, training_provenance
 from mirembed.fit.names import checkpoint, obstacles, reserving
 from mirembed.fit.resolve import (
     choose_device,
@@ -25,6 +27,7 @@ from mirembed.fit.resolve import (
     resolve_settings,
 )
 from mirembed.fit.saved import learned_approach, network_origin
+from mirembed.fit.selection import fit_selected, is_resumed, total_epochs
 from mirembed.hookspecs import Classification, Tags
 from mirembed.models.estimators import check_storable
 from mirembed.models.learners import check_learners, describe_learner, fit_learner
@@ -33,6 +36,7 @@ from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.provenance import content_digest, environment
 from mirembed.registry import Registry
 from mirembed.specs import Spec
+from mirembed.statistics.metrics import headline
 from mirembed.store import Store
 from mirembed.store.root import slug
 from mirembed.store.tracks import Tracks
@@ -54,6 +58,8 @@ class FittedModel:
         Mean loss per track in the last epoch; None if nothing was trained.
     notes : list of str
         Warnings about the model.
+    chosen : mapping of str to str
+        What was chosen for it, by the name of the choice.
     """
 
     approach: str
@@ -61,6 +67,7 @@ class FittedModel:
     embeddings: Path
     loss: float | None
     notes: list[str]
+    chosen: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the attributes as JSON."""
@@ -70,17 +77,19 @@ class FittedModel:
             "embeddings": str(self.embeddings),
             "loss": self.loss,
             "notes": self.notes,
+            "chosen": dict(self.chosen),
         }
 
 
 @dataclass(frozen=True)
 class _Training:
-    """A network to train, the folders of its models (by method), and the store that gets their embeddings."""
+    """A network to train, the folders of its models by method, the store for their embeddings, and what is chosen."""
 
     job: Job
     tracks: Tracks
     folders: Mapping[str, Path]
     store: Path
+    selection: Selection | None = None
 
     @property
     def is_saved(self) -> bool:
@@ -90,7 +99,7 @@ class _Training:
     @property
     def is_resumed(self) -> bool:
         """Whether an interrupted fit has done part of it."""
-        return self.is_saved or self.job.is_resumed
+        return self.is_saved or is_resumed(self.job)
 
 
 def fit(
@@ -116,7 +125,8 @@ def fit(
     store : Store
         Gets the embeddings of the tracks.
     settings : Settings
-        Those of an evaluation (folds, seeds and so on) are ignored.
+        Those of an evaluation (number of folds, seeds and so on) are ignored; ``folds`` says how the inner folds of
+        ``select`` are drawn.
     registry : Registry
     models : pathlib.Path
         The folder in which each model gets a folder of its own; none is overwritten.
@@ -150,10 +160,15 @@ def fit(
                 f"--approach {approach.name} trains no network, so there is no model to save; "
                 "use `mirembed evaluate` to score it"
             )
-    if any(approach.learns for approach in settings.approaches):
-        check_learners(registry, settings.learners, tracks.task)
+    methods: Sequence[Method] = settings.methods
+    selection = None
+    if settings.select:
+        selection = _plan_selection(settings, tracks, registry, plugins, seed)
+        methods = [one.method for some in selection.candidates.values() for one in some]
+    learners = {str(method.learner): method.learner for method in methods if method.learner is not None}
+    check_learners(registry, list(learners.values()), tracks.task, saved=True)
     # Only now, as the choice takes a second.
-    engine = choose_engine_for(settings, registry, settings.methods, tracks.features, progress.note)
+    engine = choose_engine_for(settings, registry, methods, tracks.features, progress.note)
     settings = replace(settings, engine=engine)
     described = describe_settings(settings, plugins)
     if undeclared(tracks.task):
@@ -161,7 +176,12 @@ def fit(
             f"no range is declared for {', '.join(undeclared(tracks.task))}; using the range of the tracks' labels"
         )
     dataset = {"spec": tracks.info.spec, "digest": tracks.digest}
-    configuration = {**described, "dataset": dataset, "seed": seed, "name": name, **environment(settings.device)}
+    selected: dict[str, Any] = {}
+    if selection is not None:
+        selected = {"select": list(settings.select), "inner": content_digest(selection.inner.tolist())}
+        selected |= {"metric": selection.metric, "checkpoint_every": settings.checkpoint_every}
+    made = {"dataset": dataset, "seed": seed, "name": name, **environment(settings.device)}
+    configuration = {**described, **selected, **made}
     digest = content_digest(configuration)
     wanted = _wanted_names(tracks, [method.name for method in settings.methods], name)
     provenance = {**training_provenance(tracks, described, seed, command), "fit": digest}
@@ -187,12 +207,13 @@ def fit(
                 tracks,
                 folders,
                 store.root,
+                None if selection is None else selection.of(methods),
             )
             for methods in settings.trainings
         ]
         if any(training.is_resumed for training in trainings):
             progress.note("resuming the interrupted fit")
-        epochs = [training.job.epochs for training in trainings]
+        epochs = [total_epochs(training.job, training.selection) for training in trainings]
         networks = "" if settings.ensemble == 1 else f" {counted(settings.ensemble * len(trainings), 'network')}"
         description = f"training{networks} for {counted(settings.epochs, 'epoch')}"
         fitted: dict[str, FittedModel] = {}
@@ -208,20 +229,62 @@ def _fit_training(training: _Training, on_epoch: Callable[[int], None]) -> list[
     """
     registry, job = Registry.discover(), training.job
     models: dict[str, Model] = {}
-    embeddings: NDArray[np.float32] | None = None
+    embeddings: dict[tuple[tuple[str, str], ...], NDArray[np.float32]] = {}
     if not training.is_saved:
-        fitted = fit_models(job, registry, on_epoch)
-        models, embeddings = fitted.models, fitted.embeddings
-    on_epoch(job.epochs)
+        for _, fitted in fit_selected(job, training.selection, registry, on_epoch).trainings:
+            models |= fitted.models
+            if fitted.embeddings is not None:
+                embeddings[_of_network(next(iter(fitted.models.values())))] = fitted.embeddings
+    on_epoch(total_epochs(job, training.selection))
     saved = []
     for method in job.methods:
         folder = training.folders[method.name]
         model = _save_model(models.get(method.name), folder, method.learner, registry)
-        if embeddings is None:
-            embeddings = model.embed(job.frames.open(), job.frames.starts, job.frames.lengths)
-        path = _save_embeddings(model, Store(training.store), training.tracks, embeddings)
-        saved.append(FittedModel(method.name, folder, path, model.provenance["loss"], model.provenance["notes"]))
+        network = _of_network(model)
+        if network not in embeddings:
+            embeddings[network] = model.embed(job.frames.open(), job.frames.starts, job.frames.lengths)
+        path = _save_embeddings(model, Store(training.store), training.tracks, embeddings[network])
+        made = model.provenance
+        saved.append(FittedModel(method.name, folder, path, made["loss"], made["notes"], _chosen(model)))
     return saved
+
+
+def _chosen(model: Model) -> dict[str, str]:
+    """Return what was chosen for a model, by the name of the choice."""
+    return dict(model.provenance.get("selection", {}).get("chosen", {}))
+
+
+def _of_network(model: Model) -> tuple[tuple[str, str], ...]:
+    """Return what was chosen for the network of a model: models of a training with the same value share it."""
+    return tuple((name, value) for name, value in _chosen(model).items() if not name.startswith("learner."))
+
+
+def _plan_selection(
+    settings: Settings, tracks: Tracks, registry: Registry, plugins: Mapping[str, Any], seed: int
+) -> Selection:
+    """Return what is chosen for all methods, with inner folds of all tracks.
+
+    Raises
+    ------
+    MirembedError
+        If nothing can be chosen this way, or the tracks cannot be split.
+    """
+    everything = Fold(0, np.arange(len(tracks.ids)), np.zeros(0, np.int64))
+    scheme = inner_scheme(choose_scheme(settings.folds, tracks.task), tracks.task, [], tracks.groups)
+    return Selection(
+        headline(tracks.task, settings.metric).name,
+        tuple(choice.name for choice in settings.choices),
+        plan_candidates(settings, settings.methods, registry, describe_settings(settings, plugins)),
+        draw_inner_folds(
+            tracks.task,
+            tracks.label_array,
+            tracks.groups,
+            everything,
+            scheme=scheme,
+            n_folds=settings.inner_cv,
+            seed=seed,
+        ),
+    )
 
 
 def transfer(
@@ -266,7 +329,7 @@ def transfer(
         )
     frames = tracks.frames[features.spec]
     _check_trainable(tracks)
-    check_learners(registry, [learner], tracks.task)
+    check_learners(registry, [learner], tracks.task, saved=True)
     approach = learned_approach(made)
     described = describe_learner(registry, learner, [approach])
     settings = {**made["settings"], "learners": {str(learner): described}}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -202,6 +202,11 @@ class Fitted:
         return {name: model.provenance["notes"] for name, model in self.models.items()}
 
 
+ChooseMethods: TypeAlias = Callable[[Model, NDArray[np.float32]], Sequence[Method]]
+"""Returns the methods of a job with their learners, from a model without one and the embeddings ``[n_train, units]``
+of the training tracks."""
+
+
 def load() -> None:
     """Import what nearly every job needs, in the process that workers are forked from."""
     import sklearn.svm  # noqa: F401
@@ -214,6 +219,7 @@ def fit_models(
     registry: Registry,
     on_epoch: Callable[[int], None] = lambda epoch: None,
     on_checkpoint: Callable[[int, Fitted], None] | None = None,
+    choose: ChooseMethods | None = None,
 ) -> Fitted:
     """Train the network of a job on its training tracks and fit the learners to its embeddings.
 
@@ -226,6 +232,8 @@ def fit_models(
     on_checkpoint : callable or None
         Called with the number of finished epochs of each network and the models at that point, with learners fitted
         from scratch; see `mirembed.training.loop.train_together`.
+    choose : callable or None
+        Chooses the learners; None: they are those of the job.
 
     Raises
     ------
@@ -238,7 +246,8 @@ def fit_models(
     approach, device = job.approach, job.settings.device
     if not approach.trains:
         model = _new_model(job, data, scale, _untrained_features(job, registry, data))
-        return _fit_learners(job, registry, model, partial(model.embed, data.frames, data.starts, data.lengths))
+        vectors = partial(model.embed, data.frames, data.starts, data.lengths)
+        return fit_learners(job, registry, model, vectors, choose=choose)
     plugin = _network(job, registry)
 
     def fit_trained(*, last: bool) -> Fitted:
@@ -249,7 +258,7 @@ def fit_models(
         model = _new_model(job, data, scale, network, OutputLayer.mean(heads) if heads else None)
         vectors = partial(model.embed, data.frames, data.starts, data.lengths)
         losses = [float(np.mean(of_epoch)) for of_epoch in zip(*(one.losses for one in members), strict=True)]
-        return _fit_learners(job, registry, model, vectors, losses, last=last)
+        return fit_learners(job, registry, model, vectors, losses, last=last, choose=choose)
 
     def fit_checkpoint(epoch: int) -> None:
         if on_checkpoint is not None:
@@ -340,7 +349,13 @@ def _new_model(
     )
 
 
-def fit_to_saved(job: Job, saved: Model, embeddings: NDArray[np.float32], registry: Registry) -> Fitted:
+def fit_to_saved(
+    job: Job,
+    saved: Model,
+    embeddings: NDArray[np.float32],
+    registry: Registry,
+    choose: ChooseMethods | None = None,
+) -> Fitted:
     """Fit only learners: to the embeddings of the training tracks by the network of a saved model.
 
     Parameters
@@ -348,6 +363,8 @@ def fit_to_saved(job: Job, saved: Model, embeddings: NDArray[np.float32], regist
     saved : Model
     embeddings : ndarray [n_tracks, units]
         Of all tracks, by its network.
+    choose : callable or None
+        See `fit_models`.
 
     Raises
     ------
@@ -358,10 +375,10 @@ def fit_to_saved(job: Job, saved: Model, embeddings: NDArray[np.float32], regist
     scale = scale_for(job.task, job.labels[job.rows])
     nothing: dict[str, Any] = dict.fromkeys(("head", "estimator", "kernel", "constant_tags", "calibration"))
     model = replace(saved, task=job.task, scale=scale, **nothing)
-    return _fit_learners(job, registry, model, lambda: embeddings[job.rows])
+    return fit_learners(job, registry, model, lambda: embeddings[job.rows], choose=choose)
 
 
-def _fit_learners(
+def fit_learners(
     job: Job,
     registry: Registry,
     model: Model,
@@ -369,6 +386,7 @@ def _fit_learners(
     losses: Sequence[float] = (),
     *,
     last: bool = True,
+    choose: ChooseMethods | None = None,
 ) -> Fitted:
     """Fit the learners from scratch to the embeddings of the training tracks, which are computed once.
 
@@ -378,13 +396,17 @@ def _fit_learners(
         Without a learner; each method gets a copy.
     embed : callable
         Returns the embeddings ``[n_train, units]``.
+    losses : sequence of float
+        Of the training of the network.
     last : bool
         Whether training has ended: only then are the learners calibrated, and notes about them made.
+    choose : callable or None
+        See `fit_models`.
     """
     labels, scale = job.labels[job.rows], model.scale
     models: dict[str, Model] = {}
-    embeddings: NDArray[np.float32] | None = None
-    for method in job.methods:
+    embeddings = None if choose is None else embed()
+    for method in job.methods if choose is None or embeddings is None else choose(model, embeddings):
         learner, approach = method.learner, method.approach
         copy = models[method.name] = replace(
             model,

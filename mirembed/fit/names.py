@@ -16,6 +16,7 @@ from typing import Any
 
 from mirembed.differences import ask_the_same, made_with
 from mirembed.errors import ModelError, StoreBusyError, StoreError
+from mirembed.interruption import interruptible
 from mirembed.provenance import content_digest
 from mirembed.store.files import read_json, write_error, write_json
 from mirembed.store.root import slug
@@ -145,7 +146,8 @@ def _lock(path: Path, *, wait: bool) -> Iterator[bool]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path, timeout=-1 if wait else 0)
-        lock.acquire()
+        with interruptible():
+            lock.acquire()
     except Timeout:
         yield False
         return

@@ -121,6 +121,49 @@ def describe_settings(settings: Settings, plugins: Mapping[str, Any]) -> dict[st
     return {**plugins, **{name: getattr(settings, name) for name in names}}
 
 
+def describe_chosen(
+    described: Mapping[str, Any], methods: Sequence[Method], optimizer: str, epochs: int, registry: Registry
+) -> dict[str, Any]:
+    """Return `describe_settings` of a training whose methods, optimizer and epochs were chosen.
+
+    Parameters
+    ----------
+    described : mapping
+        `describe_settings` before the choice.
+    methods : sequence of Method
+        With what was chosen for them.
+    optimizer : str
+    epochs : int
+
+    Raises
+    ------
+    SpecError, PluginError
+        See `describe_plugins`.
+    """
+    networks = dict.fromkeys(method.network for method in methods if method.network is not None)
+    approaches = {method.approach.name: method.approach for method in methods}
+    learners = {str(method.learner): method.learner for method in methods if method.learner is not None}
+    if optimizer != described["optimizer"]:
+        from mirembed.training.optimizer import resolve_optimizer
+
+        resolve_optimizer(optimizer)
+    return {
+        **described,
+        "networks": {spec: resolve_network(registry, spec).to_json() for spec in networks},
+        "approaches": {
+            name: described["approaches"][name] if one.model is not None else _describe_approach(one, registry, {})
+            for name, one in approaches.items()
+        },
+        "methods": [_describe_method(method) for method in methods],
+        "learners": {
+            name: describe_learner(registry, spec, [method.approach for method in methods if method.learner == spec])
+            for name, spec in learners.items()
+        },
+        "optimizer": optimizer,
+        "epochs": epochs,
+    }
+
+
 def network_uses(
     settings: Settings, registry: Registry, methods: Sequence[Method], features: Mapping[str, FeaturesInfo]
 ) -> list[NetworkUse]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from mirembed.errors import MismatchError, SpecError
 from mirembed.extract import ExtractedFile, FileToExtract, extract_files
 from mirembed.features import FeaturesInfo, resolve_features
 from mirembed.features.info import common_length
+from mirembed.interruption import raise_if_interrupted
 from mirembed.models.model import Model
 from mirembed.progress import Progress
 from mirembed.registry import Registry
@@ -84,12 +85,14 @@ def embed_files(
     failures: dict[int, str] = {}
     if missing:
         n_known = len(rows)
-        decoded = _embed_decoded(model, registry, {index: paths[index] for index in missing}, jobs, progress, n_known)
-        for index, found in decoded:
-            if isinstance(found, str):
-                failures[index] = found
-            else:
-                recordings[index], rows[index] = found
+        left = {index: paths[index] for index in missing}
+        with contextlib.closing(_embed_decoded(model, registry, left, jobs, progress, n_known)) as decoded:
+            for index, found in decoded:
+                if isinstance(found, str):
+                    failures[index] = found
+                else:
+                    recordings[index], rows[index] = found
+    raise_if_interrupted()
     done = sorted(rows)
     return EmbeddedFiles(
         paths=[paths[index] for index in done],
@@ -146,7 +149,7 @@ def embed_recordings(
 
 def _embed_decoded(
     model: Model, registry: Registry, paths: Mapping[int, Path], jobs: int, progress: Progress, n_known: int
-) -> Iterator[tuple[int, tuple[str, NDArray[np.float32]] | str]]:
+) -> Generator[tuple[int, tuple[str, NDArray[np.float32]] | str], None, None]:
     """Decode files, and yield their numbers with recording and embedding ``[units]``, or the reason why there is none.
 
     ``n_known`` files count as done already in the progress.
@@ -173,21 +176,22 @@ def _embed_decoded(
         waiting.clear()
 
     files = [FileToExtract(paths[number], (), here.parts) for number in numbers]
-    for completed, outcome in enumerate(extract_files(files, jobs), 1):
-        number = numbers[outcome.index]
-        result: ExtractedFile | NDArray[np.float32] | str = outcome.result
-        if isinstance(result, ExtractedFile):
-            seconds += result.duration
-            recordings[number] = result.recording
-            result = _stacked(features, result, paths[number])
-        if isinstance(result, str):
-            n_failed += 1
-            yield number, result
-        else:
-            waiting[number] = result
-        if sum(frames.nbytes for frames in waiting.values()) >= HELD_BYTES:
-            yield from embed_waiting()
-        progress.update(n_known + completed, failed=n_failed, audio_seconds=seconds)
+    with contextlib.closing(extract_files(files, jobs)) as outcomes:
+        for completed, outcome in enumerate(outcomes, 1):
+            number = numbers[outcome.index]
+            result: ExtractedFile | NDArray[np.float32] | str = outcome.result
+            if isinstance(result, ExtractedFile):
+                seconds += result.duration
+                recordings[number] = result.recording
+                result = _stacked(features, result, paths[number])
+            if isinstance(result, str):
+                n_failed += 1
+                yield number, result
+            else:
+                waiting[number] = result
+            if sum(frames.nbytes for frames in waiting.values()) >= HELD_BYTES:
+                yield from embed_waiting()
+            progress.update(n_known + completed, failed=n_failed, audio_seconds=seconds)
     yield from embed_waiting()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.config import Approach
-from mirembed.errors import EvaluationError, PluginError, SpecError
+from mirembed.errors import EvaluationError, MirembedError, PluginError, SpecError
 from mirembed.hookspecs import Classification, Estimator, Regression, Tags, Task
 from mirembed.models.calibration import Calibration, decision_values
 from mirembed.models.estimators import check_storable
@@ -138,6 +139,8 @@ class FittedLearner:
         See `calibrate`.
     uncalibrated : str or None
         Why it has no calibration, if that needs an explanation.
+    chosen : mapping or None
+        The parameters that a search of scikit-learn, such as ``GridSearchCV``, chose for the estimator.
     """
 
     estimator: Estimator
@@ -146,6 +149,7 @@ class FittedLearner:
     constant: NDArray[np.int64] | None = None
     calibration: Calibration | None = None
     uncalibrated: str | None = None
+    chosen: Mapping[str, Any] | None = None
 
     @property
     def notes(self) -> list[str]:
@@ -199,8 +203,23 @@ def fit_learner(
         kernel = Kernel.create(registry, kernels[approach.name], embeddings)
         gram = kernel.training_gram()
     X = embeddings if gram is None else gram
-    estimator, constant = _fit(registry, learner, task, X, labels, scale, groups, seed)
-    return FittedLearner(estimator, kernel, gram, constant)
+    fitted, constant = _fit(registry, learner, task, X, labels, scale, groups, seed)
+    estimator, chosen = _best_of_search(fitted)
+    return FittedLearner(estimator, kernel, gram, constant, chosen=chosen)
+
+
+def _best_of_search(estimator: Any) -> tuple[Estimator, dict[str, Any] | None]:
+    """Return what a search of scikit-learn found, and its parameters; other estimators as they are.
+
+    The search itself predicts the same, but holds much that need not be stored, and functions that cannot be.
+    """
+    if not (hasattr(estimator, "best_estimator_") and hasattr(estimator, "best_params_")):
+        return estimator, None
+    found = estimator.best_params_.items()
+    chosen = {
+        name: value if isinstance(value, bool | int | float | str | None) else str(value) for name, value in found
+    }
+    return estimator.best_estimator_, chosen
 
 
 def _fit(
@@ -322,8 +341,15 @@ def new_estimator(registry: Registry, learner: Spec, task: Task) -> Estimator:
     return estimator
 
 
-def check_learners(registry: Registry, learners: Sequence[Spec], task: Task) -> None:
-    """Refuse learners whose models could be saved but not loaded again, before anything is trained.
+def check_learners(registry: Registry, learners: Sequence[Spec], task: Task, *, saved: bool) -> None:
+    """Refuse learners that cannot learn a task, before anything is trained.
+
+    Parameters
+    ----------
+    saved : bool
+        Whether their models will be saved: also refuse those that could be saved but not loaded again.
+
+    Each is fitted to a few random numbers: some estimators get what cannot be stored only then.
 
     Raises
     ------
@@ -333,7 +359,29 @@ def check_learners(registry: Registry, learners: Sequence[Spec], task: Task) -> 
         See `mirembed.models.estimators.check_storable`.
     """
     for learner in learners:
-        check_storable(new_estimator(registry, learner, task), learner, registry)
+        estimator = new_estimator(registry, learner, task)
+        if not saved:
+            continue
+        with contextlib.suppress(MirembedError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # there is nothing to learn from random numbers
+            estimator = _fitted_to_noise(registry, learner, task)
+        check_storable(estimator, learner, registry)
+
+
+def _fitted_to_noise(registry: Registry, learner: Spec, task: Task) -> Estimator:
+    """Return the estimator of a learner, fitted to random embeddings and labels."""
+    n_labels = len(task.targets) if isinstance(task, Regression) else len(task.classes)
+    n = 20 * n_labels if isinstance(task, Classification) else 40
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 50)).astype(np.float32)
+    labels: NDArray[Any] = np.arange(n) % n_labels
+    if isinstance(task, Tags):
+        labels = rng.integers(0, 2, (n, n_labels))
+    elif isinstance(task, Regression):
+        labels = rng.uniform(size=(n, n_labels))
+    gram = None if _kernel_spec(registry, learner) is None else (X @ X.T).astype(np.float64)
+    fitted, _ = _fit(registry, learner, task, X if gram is None else gram, labels, None, None, (0, 0))
+    return _best_of_search(fitted)[0]
 
 
 @contextlib.contextmanager

@@ -239,7 +239,8 @@ class Model:
         """Predict with a learner from now on."""
         self.estimator, self.kernel, self.constant_tags = learner.estimator, learner.kernel, learner.constant
         self.calibration = learner.calibration
-        self.provenance = {**self.provenance, "notes": learner.notes if notes else []}
+        by_search = {} if learner.chosen is None else {"chosen_by_learner": dict(learner.chosen)}
+        self.provenance = {**self.provenance, **by_search, "notes": learner.notes if notes else []}
 
     def _head_outputs(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         assert self.head is not None  # noqa: S101

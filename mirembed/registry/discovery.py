@@ -27,6 +27,7 @@ import pluggy
 
 from mirembed import hookspecs
 from mirembed.errors import MirembedError, PluginError, UnknownNameError
+from mirembed.interruption import interruptible
 from mirembed.registry.plugins import (
     COMMANDS_HOOK,
     HOOKS,
@@ -178,7 +179,7 @@ def discover(selection: Selection, *, built_in: bool = True) -> Found:
             found.left_out.append(LeftOut(source.entry_point, source.distribution, reason))
             continue
         try:
-            with contextlib.redirect_stdout(sys.stderr):
+            with contextlib.redirect_stdout(sys.stderr), interruptible():
                 plugins, command_hooks = _load(source, found.plugins)
         except KeyboardInterrupt:
             raise

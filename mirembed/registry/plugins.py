@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from mirembed.errors import MirembedError, PluginError
+from mirembed.interruption import interruptible, raise_if_interrupted
 from mirembed.registry.source import source_digest
 from mirembed.specs import Spec, parameters_of
 
@@ -268,7 +269,7 @@ def parameter_docs(factory: Callable[..., Any]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def plugin_code(failure: str) -> Iterator[None]:
-    """Run a plugin's code in a ``with`` block, sending what it prints to standard error.
+    """Run a plugin's code in a ``with`` block, sending what it prints to standard error. It is `interruptible`.
 
     Parameters
     ----------
@@ -282,11 +283,12 @@ def plugin_code(failure: str) -> Iterator[None]:
         the user what to fix, and `KeyboardInterrupt`, which is the user's ctrl-C.
     """
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), interruptible():
             yield
     except (MirembedError, KeyboardInterrupt):
         raise
     except BaseException as error:
+        raise_if_interrupted()  # it is what the plugin made of ctrl-C
         raise PluginError(f"{failure}: {one_line(error)}; report it to that plugin's authors") from error
 
 

@@ -14,7 +14,7 @@ from mirembed.reports import style
 from mirembed.reports.page import Cell, Section, Table
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import Line, fold_scores, line_label, lines
-from mirembed.runs.tables import TRAINED, table_rows
+from mirembed.runs.tables import TRAINED, network_of, table_rows
 from mirembed.statistics.intervals import Interval
 from mirembed.statistics.metrics import metric_named
 from mirembed.store.root import slug
@@ -49,7 +49,8 @@ def _learning_curves(run: RunRecord) -> dict[str, _Curve]:
     return {
         method: {
             epoch: {
-                line: run.over_folds(values, predictions) for line, values in fold_scores(predictions, run.task).items()
+                line: run.over_folds(line, values, predictions)
+                for line, values in fold_scores(predictions, run.task).items()
             }
             for epoch, predictions in by_epoch.items()
         }
@@ -59,7 +60,7 @@ def _learning_curves(run: RunRecord) -> dict[str, _Curve]:
 
 def _curve_table(run: RunRecord, curves: Mapping[str, _Curve]) -> Table:
     """Return the last and the best point of each curve; all points in the CSV."""
-    headline = lines(run.task)[0]
+    headline = lines(run.task, run.headline)[0]
     rows = []
     for method, curve in curves.items():
         last, top = max(curve), _best(curve, headline)
@@ -84,14 +85,19 @@ def _curve_table(run: RunRecord, curves: Mapping[str, _Curve]) -> Table:
 
 
 def _best(curve: _Curve, line: Line) -> int:
-    """Return the epoch with the best mean, the earliest if several share it."""
+    """Return the epoch with the best mean, the earliest if several share it; the first if none is defined."""
     sign = 1 if metric_named(line[0]).higher_is_better else -1
-    return max(curve, key=lambda epoch: (sign * curve[epoch][line].mean, -epoch))
+
+    def height(epoch: int) -> float:
+        mean = curve[epoch][line].mean
+        return -np.inf if mean is None else sign * mean
+
+    return max(curve, key=lambda epoch: (height(epoch), -epoch))
 
 
 def _curve_figures(run: RunRecord, curves: Mapping[str, _Curve]) -> list[style.Figure]:
     """Draw the curves of the headline for each learner; if there is only one, those of each target too."""
-    headline, *others = lines(run.task)
+    headline, *others = lines(run.task, run.headline)
     trained = [method for method in run.methods if method.name in curves]
     if len(run.learners) < 2:
         names = {headline: "curve"} | {line: f"curve-{slug(line[1])}" for line in others if line[1] is not None}
@@ -116,17 +122,19 @@ def _draw(
     for method in methods:
         curve, position = curves[method.name], positions[method.label]
         intervals = [by_line[line] for by_line in curve.values()]
-        lows = [i.mean if i.low is None else i.low for i in intervals]
-        highs = [i.mean if i.high is None else i.high for i in intervals]
-        _plot_line(axes, list(curve), [i.mean for i in intervals], lows, highs, position, method.label)
+        means = [np.nan if i.mean is None else i.mean for i in intervals]
+        lows = [mean if i.low is None else i.low for i, mean in zip(intervals, means, strict=True)]
+        highs = [mean if i.high is None else i.high for i, mean in zip(intervals, means, strict=True)]
+        _plot_line(axes, list(curve), means, lows, highs, position, method.label)
         top = _best(curve, line)
         hollow: dict[str, Any] = {"markerfacecolor": style.PAPER, "markersize": 6.5, "zorder": 4}
-        mean = curve[top][line].mean
-        axes.plot([top], [mean], style.marker(position), color=style.color(position), **hollow)
+        axes.plot([top], [means[list(curve).index(top)]], style.marker(position), color=style.color(position), **hollow)
     learner = next((method.learner for method in methods if method.learner is not None), None)
     untrained = [m for m in run.methods if not m.approach.trains and m.learner in (learner, None)]
     for number, method in enumerate(untrained, 1):
         mean = run.interval(method.name, line).mean
+        if mean is None:
+            continue
         axes.axhline(mean, color=style.INK, linewidth=0.9, linestyle=style.dashes(number), label=method.label)
     axes.set(xlabel="epoch", ylabel=metric_named(line[0]).label)
     axes.locator_params(axis="x", integer=True)
@@ -142,7 +150,7 @@ def _loss_figures(run: RunRecord) -> list[style.Figure]:
     """Draw the training loss of each network; no figure before the first training is finished."""
     if not len(run.curves):
         return []
-    labels = {(m.approach.name, m.network, m.features): m.label for m in run.methods}
+    labels = {network_of(method): method.label for method in run.methods}
     trained = np.array([labels[network] for network in table_rows(run.curves, *TRAINED)])
     epochs, losses = run.curves["epoch"].to_numpy(), run.curves["loss"].to_numpy()
     with style.styled():

@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import pyarrow as pa
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from mirembed.config.approaches import Method
 from mirembed.errors import EvaluationError, PluginError
 from mirembed.hookspecs import Classification, Regression, Tags
 from mirembed.registry import Registry
 from mirembed.reports import style
 from mirembed.reports.page import Section
 from mirembed.runs.record import RunRecord
-from mirembed.runs.tables import TRAINED
+from mirembed.runs.tables import TRAINED, network_of, table_rows
 from mirembed.specs import Spec
-from mirembed.statistics.metrics import pearson_r
+from mirembed.statistics.target_metrics import pearson_r
 from mirembed.store.files import read_table
 from mirembed.store.root import slug
 from mirembed.store.rows import tags_of
@@ -129,17 +131,18 @@ def read_embeddings(run: RunRecord) -> list[FoldEmbeddings]:
     labels = dict(zip(first.ids.tolist(), first.truth, strict=True))
     read = []
     for method in run.first_methods:
-        if found := chosen.get((method.approach.name, method.network, method.features)):
+        if found := chosen.get(network_of(method)):
             rank, path = found
-            read.append(_read_embeddings(run, method.label, path, -rank[2], labels))
+            read.append(_read_embeddings(run, method, path, -rank[2], labels))
     return read
 
 
-def _read_embeddings(run: RunRecord, label: str, path: Path, epoch: int, labels: Mapping[str, Any]) -> FoldEmbeddings:
-    import pyarrow.compute as pc
-
+def _read_embeddings(
+    run: RunRecord, method: Method, path: Path, epoch: int, labels: Mapping[str, Any]
+) -> FoldEmbeddings:
     table = read_table(path)
-    table = table.filter(pc.equal(table["epoch"], epoch))
+    wanted = (*network_of(method), epoch)
+    table = table.filter(pa.array([found == wanted for found in table_rows(table, *TRAINED, "epoch")]))
     ids = table["id"].to_pylist()
     unknown: NDArray[Any]
     if isinstance(run.task, Regression):
@@ -148,7 +151,7 @@ def _read_embeddings(run: RunRecord, label: str, path: Path, epoch: int, labels:
         unknown = np.zeros(len(run.task.classes) if isinstance(run.task, Tags) else 1, np.int64)
     return FoldEmbeddings(
         approach=table["approach"][0].as_py(),
-        label=label,
+        label=method.label,
         fold=f"Seed {table['seed'][0]}, fold {table['fold'][0]}, epoch {epoch}",
         ids=ids,
         in_sample=np.array(table["in_sample"].to_pylist(), bool),

@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from mirembed.compare.paired_tests import PairedTest, best_of, corrected, n_tested
+from mirembed.compare.families import Family
+from mirembed.compare.paired_tests import best_of, n_tested
 from mirembed.config.approaches import Method
 from mirembed.differences import made_with
 from mirembed.errors import MirembedError, StoreWriteError
 from mirembed.hookspecs import Regression
+from mirembed.interruption import interruptible
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.registry import Registry
 from mirembed.reports.curves import curves_section
@@ -21,6 +23,7 @@ from mirembed.reports.page import Cell, RunPart, Section, Table, render
 from mirembed.reports.scores import (
     best_marks,
     compare_methods,
+    declared_tests,
     learners_section,
     main_method,
     predictions_section,
@@ -95,9 +98,10 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
     progress.start(f"writing the report on {folder.name}", len(folders))
     runs, parts = [], []
     for number, member in enumerate(folders, 1):
-        run = read_run(member)
-        runs.append((run, compare_methods(run)))
-        parts.append(_run_part(*runs[-1], registry))
+        with interruptible():
+            run = read_run(member)
+            runs.append((run, compare_methods(run)))
+            parts.append(_run_part(*runs[-1], registry))
         progress.update(number)
     if names is None:
         about, overview = parts[0].title, []
@@ -109,7 +113,8 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
         differences = Section("Differences", _made_differently([run for run, _ in runs]))
         overview += [] if differences.empty else [differences]
     source = "All numbers come from the stored predictions. Figures and tables are also saved next to this page."
-    html = render(f"Report on {folder.name}", [about, source], overview, parts)
+    with interruptible():
+        html = render(f"Report on {folder.name}", [about, source], overview, parts)
     with writing(out) as temporary:
         _write_files(temporary, html, overview, parts)
         if out.exists():
@@ -147,12 +152,12 @@ def _write_files(folder: Path, html: str, overview: Sequence[Section], parts: Se
             (folder / "figures" / f"{prefix}{figure.name}.png").write_bytes(figure.png)
 
 
-def _run_part(run: RunRecord, tests: Sequence[PairedTest], registry: Registry) -> RunPart:
-    """Return the part of the page about a run; ``tests`` are those of `compare_methods`."""
+def _run_part(run: RunRecord, families: Sequence[Family], registry: Registry) -> RunPart:
+    """Return the part of the page about a run; ``families`` are those of `compare_methods`."""
     sections = [Section("Dataset", tables=[_dataset_table([run])])]
     if run.predictions:
-        sections += [scores_section(run, tests), curves_section(run), learners_section(run)]
-        sections += [significance_section(run, tests), predictions_section(run)]
+        sections += [scores_section(run, families), curves_section(run), learners_section(run)]
+        sections += [significance_section(run, families), predictions_section(run)]
         method = main_method(run)
         sections += embedding_sections(run, registry, method.label if method else "")
     else:
@@ -207,24 +212,21 @@ def _hours(run: RunRecord) -> float | None:
     return sum(used) / 3600
 
 
-def _overview_table(runs: Sequence[tuple[RunRecord, tuple[PairedTest, ...]]], n_runs: int) -> Table:
-    """Return the headline score of each run and method; the best are marked after correcting over the whole table.
+def _overview_table(runs: Sequence[tuple[RunRecord, tuple[Family, ...]]], n_runs: int) -> Table:
+    """Return the headline score of each run and method.
 
     Parameters
     ----------
-    runs : sequence of (RunRecord, tuple of PairedTest)
+    runs : sequence of (RunRecord, tuple of Family)
         Those that have started, with the tests of their methods.
     n_runs : int
         Runs of the experiment.
     """
-    tests = corrected(test for run, of_run in runs for test in of_run if test.line == lines(run.task)[0])
-    remaining = iter(tests)
     columns = _columns([run for run, _ in runs])
     rows, records = [], []
-    for run, of_run in runs:
-        line, name = lines(run.task)[0], run.folder.name
-        tests_of_run = [next(remaining) for test in of_run if test.line == line]
-        best = best_of(tests_of_run, len(run.first_methods)).get(line)
+    for run, families in runs:
+        line, name = lines(run.task, run.headline)[0], run.folder.name
+        best = best_of(declared_tests(families))
         methods = {_column(method): method.name for method in run.first_methods if run.predictions}
         unfinished = "" if run.finished else " (unfinished)"
         cells = [
@@ -236,7 +238,7 @@ def _overview_table(runs: Sequence[tuple[RunRecord, tuple[PairedTest, ...]]], n_
             if column not in methods:
                 cells.append(Cell(""))
                 continue
-            interval, is_best = run.interval(methods[column], line), methods[column] == best
+            interval, is_best = run.interval(methods[column], line), methods[column] in best
             cells.append(Cell.of(interval, best=is_best))
             parts = dict(zip(("approach", "learner", "network", "features"), column, strict=True))
             keys = {"run": name, "metric": line[0], "method": label, **parts}
@@ -245,10 +247,8 @@ def _overview_table(runs: Sequence[tuple[RunRecord, tuple[PairedTest, ...]]], n_
     several = any(run.n_folds > 1 for run, _ in runs)
     means = "Means over the folds with 95 % intervals (Nadeau and Bengio)" if several else "Scores on single folds"
     missing = n_runs - len(runs)
-    caption = (
-        f"{means}, each method with the first learner of its run. "
-        f"{best_marks(n_tested(tests), 'every pair of methods in each row')}"
-    )
+    tests = [test for _, families in runs for test in declared_tests(families)]
+    caption = f"{means}, each method with the first learner of its run. {best_marks(n_tested(tests))}"
     if missing:
         caption += f" {missing} of {counted(n_runs, 'run')} {'has' if missing == 1 else 'have'} not started."
     title = "Scores of each method on each dataset"

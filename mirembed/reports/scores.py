@@ -6,28 +6,27 @@ targets.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from itertools import combinations
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from mirembed.compare.paired_tests import PairedTest, best_of, corrected, n_tested, p_text, paired_tests
+from mirembed.compare.families import Family, run_families
+from mirembed.compare.paired_tests import PairedTest, RunMethod, best_of, corrected, n_tested, p_text, paired_test
 from mirembed.config.approaches import Method, columns
 from mirembed.hookspecs import Classification, Regression, Tags
 from mirembed.progress import counted
 from mirembed.reports import style
 from mirembed.reports.page import Cell, Section, Table
 from mirembed.runs.record import RunRecord
-from mirembed.runs.scores import Line, Scores, line_label, lines
+from mirembed.runs.scores import Line, line_label, lines
 from mirembed.runs.summary import describe_chance
 from mirembed.statistics.intervals import Interval
-from mirembed.statistics.metrics import metric_named, metrics_for, pearson_r
+from mirembed.statistics.metrics import metric_named, metrics_for
+from mirembed.statistics.target_metrics import pearson_r
 from mirembed.store.root import slug
-
-_MANY_ROWS = 50
-"""A longer table of tests opens with a click."""
 
 _FEW_CLASSES = 12
 """With at most this many classes, the cells of a confusion matrix have room for their counts."""
@@ -41,20 +40,24 @@ _LearnerCells: TypeAlias = Mapping[tuple[str, str], tuple[Interval, str]]
 """The headline score and the match of the kernel, by `Method.label` and learner; every combination occurs."""
 
 
-def compare_methods(run: RunRecord) -> tuple[PairedTest, ...]:
-    """Test all pairs of methods in each row of the table of scores; an unfinished run is not tested."""
-    return _corrected_tests(run, combinations([method.name for method in run.first_methods], 2))
+def compare_methods(run: RunRecord) -> tuple[Family, ...]:
+    """Test the methods of a run; an unfinished run is not tested."""
+    return run_families(run) if run.finished else ()
 
 
-def scores_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section:
+def declared_tests(families: Iterable[Family]) -> list[PairedTest]:
+    """Return the tests of the families that were declared before training."""
+    return [test for family in families if not family.exploratory for test in family.tests]
+
+
+def scores_section(run: RunRecord, families: Sequence[Family]) -> Section:
     """Return the tables of scores, below the chance level and the run's warnings."""
-    compared = {name for name, _ in lines(run.task)}
+    compared = {name for name, _ in lines(run.task, run.headline)}
     title = metric_named(run.headline).title if len(compared) == 1 else "Scores"
-    across = "column" if _methods_are_rows(run) else "row"
-    remark = best_marks(n_tested(tests), f"every pair of methods in every {across}", across)
-    best = best_of(tests, len(run.first_methods))
-    tables = [_table_by_line(run, "scores", f"{title} of each method", lines(run.task), remark, best)]
-    targets = [target for name, target in lines(run.task) if name == run.headline]
+    declared = declared_tests(families)
+    shown, remark = lines(run.task, run.headline), best_marks(n_tested(declared))
+    tables = [_table_by_line(run, "scores", f"{title} of each method", shown, remark, best_of(declared))]
+    targets = [target for name, target in shown if name == run.headline]
     folded = [
         _table_by_line(
             run,
@@ -62,13 +65,12 @@ def scores_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section:
             f"{metric.title} of each method",
             [(metric.name, target) for target in targets],
             metric.remark,
-            {},
         )
         for metric in metrics_for(run.task)
         if metric.own_table
     ]
     folded.append(_metrics_table(run))
-    chance = describe_chance(run.task, run.configuration["chance"])
+    chance = describe_chance(run.headline, run.configuration["chance"])
     return Section("Scores", [chance, *run.warnings], tables=tables, folded_tables=folded)
 
 
@@ -78,28 +80,42 @@ def learners_section(run: RunRecord) -> Section:
         return Section("Learners")
     kernels = {str(plugin["parameters"].get("kernel")) for plugin in run.configuration["learners"].values()}
     title = "Does the kernel have to match?" if len(kernels) > 1 else "Learners"
-    headline = lines(run.task)[0]
+    headline = lines(run.task, run.headline)[0]
     cells = {
         (method.label, str(method.learner)): (run.interval(method.name, headline), _kernel_match(run, method))
         for method in run.methods
         if method.learner is not None
     }
     pairs = [(one.name, other.name) for one, other in combinations(run.methods, 2) if one.label == other.label]
-    tests = _corrected_tests(run, pairs, headline)
-    family = f"every pair of learners on the same network, in {metric_named(headline[0]).label}."
+    methods = [(RunMethod(run, one), RunMethod(run, other)) for one, other in pairs if run.finished]
+    tests = corrected(paired_test(*pair, headline) for pair in methods)
+    family = (
+        f"exploratory, over the {counted(n_tested(tests), 'test')} of every pair of learners on the same network, in "
+        f"{metric_named(headline[0]).label}."
+    )
     tables = [_tests_table(run, "kernels-significance", "Learners on the same network", tests, family)] if tests else []
     return Section(
         title, tables=[_learner_table(run, cells)], figures=[_learner_figure(run, cells)], folded_tables=tables
     )
 
 
-def significance_section(run: RunRecord, tests: Sequence[PairedTest]) -> Section:
-    """Return the tests behind the table of scores; empty for an unfinished run."""
-    in_order = sorted(tests, key=lambda test: lines(run.task).index(test.line))
-    family = f"every pair of methods in the table of scores, in each of its metrics.{_first_learner(run)}"
-    tables = [_tests_table(run, "significance", "Differences between methods", in_order, family)] if tests else []
-    many = len(tests) > _MANY_ROWS
-    return Section("Significance", tables=[] if many else tables, folded_tables=tables if many else [])
+def significance_section(run: RunRecord, families: Sequence[Family]) -> Section:
+    """Return the tests of the methods, those that were declared first; empty for an unfinished run."""
+    declared = [family for family in families if not family.exploratory]
+    others = [family for family in families if family.exploratory]
+    tables = [_families_table(run, "significance", "Declared comparisons", declared)] if declared else []
+    folded = [_families_table(run, "exploratory", "Exploratory comparisons", others)] if others else []
+    return Section("Significance", tables=tables, folded_tables=folded)
+
+
+def _families_table(run: RunRecord, name: str, title: str, families: Sequence[Family]) -> Table:
+    tests = [test for family in families for test in family.tests]
+    described = ". ".join(family.describe() for family in families)
+    of_test = [family.name for family in families for _ in family.tests]
+    table = _tests_table(run, name, title, tests, f"{described}.")
+    rows = [[Cell(family), *row] for family, row in zip(of_test, table.rows, strict=True)]
+    records = [{"family": family, **record} for family, record in zip(of_test, table.records, strict=True)]
+    return replace(table, columns=["family", *table.columns], rows=rows, records=records)
 
 
 def predictions_section(run: RunRecord) -> Section:
@@ -122,13 +138,13 @@ def main_method(run: RunRecord) -> Method | None:
     return next(iter([*learned, *methods]), None)
 
 
-def best_marks(n_tests: int, family: str, across: str = "row") -> str:
-    """Return the sentence of a caption that explains which cells are marked as best, ``across`` a row or column."""
+def best_marks(n_tests: int) -> str:
+    """Return the sentence of a caption that explains which scores are marked."""
     if not n_tests:
-        return "No differences were tested, so no score is marked as best."
+        return "No declared comparison was tested, so no score is marked."
     return (
-        f"Bold with a star: significantly better than every other method in its {across}, baselines included, after "
-        f"Holm's correction over the {counted(n_tests, 'test')} of this table ({family})."
+        "Bold with a star: significantly better in every comparison of the method that was declared before training, "
+        "after Holm's correction. Other scores are not marked."
     )
 
 
@@ -140,18 +156,8 @@ def shown_parameters(plugin: Mapping[str, Any]) -> Mapping[str, Any]:
     return parameters
 
 
-def _corrected_tests(
-    run: RunRecord, pairs: Iterable[tuple[str, str]], line: Line | None = None
-) -> tuple[PairedTest, ...]:
-    """Test pairs of methods in one row of the table of scores, or in all rows, and correct over these tests."""
-    if not run.finished:
-        return ()
-    tests = paired_tests(run, run, pairs)
-    return corrected(test for test in tests if line in (None, test.line))
-
-
 def _table_by_line(
-    run: RunRecord, name: str, title: str, all_lines: Sequence[Line], remark: str, best: Mapping[Line, str]
+    run: RunRecord, name: str, title: str, all_lines: Sequence[Line], remark: str, best: Collection[str] = ()
 ) -> Table:
     methods = run.first_methods
     cells: dict[Line, list[Cell]] = {}
@@ -159,7 +165,7 @@ def _table_by_line(
     for line in all_lines:
         cells[line] = []
         for method in methods:
-            interval, is_best = run.interval(method.name, line), best.get(line) == method.name
+            interval, is_best = run.interval(method.name, line), line == (run.headline, None) and method.name in best
             cells[line].append(Cell.of(interval, best=is_best))
             records.append(_record(line, method, interval) | {"best": is_best})
     caption = f"{_means(run)}. {remark}{_first_learner(run)}"
@@ -183,7 +189,8 @@ def _metrics_table(run: RunRecord) -> Table:
     """Return all metrics of each method, over folds and pooled."""
     scores = {one.method: one for one in run.scores}
     by_method = [scores[method.name] for method in run.methods]
-    labels = {name: metric_named(name).label for name in by_method[0].intervals}
+    means = [name for name, column in by_method[0].intervals if column is None]
+    labels = {name: metric_named(name).label for name in means}
     headings = columns(run.methods)
     if len(headings) == 1:
         headings = {"method": [one.method for one in by_method]}
@@ -191,32 +198,36 @@ def _metrics_table(run: RunRecord) -> Table:
     rows = [
         [
             *(Cell(heading) for heading in heading_of),
-            *(Cell.of(one.intervals[name]) for name in labels),
-            *(Cell.of(one.pooled[name]) for name in labels),
+            *(Cell.of(one.intervals[name, None]) for name in labels),
+            *(Cell.of(one.pooled[name, None]) for name in labels),
         ]
         for one, *heading_of in zip(by_method, *headings.values(), strict=True)
     ]
+    units = "tracks" if run.groups is None else "groups"
     caption = (
-        f"{_means(run)}. Pooled: over the predictions of all folds together, with 95 % bootstrap intervals over tracks."
+        f"{_means(run)}. Pooled: over the predictions of all folds together, with 95 % bootstrap intervals over "
+        f"{units}."
     )
-    if any(one.undefined for one in by_method):
+    if any(run.headline in one.undefined for one in by_method):
         metric = metric_named(run.headline)
         names.append(f"undefined {metric.label}")
-        rows = [[*row, Cell(str(one.undefined))] for row, one in zip(rows, by_method, strict=True)]
+        counts = [sum(one.undefined.get(run.headline, {}).values()) for one in by_method]
+        rows = [[*row, Cell(str(count))] for row, count in zip(rows, counts, strict=True)]
         caption += (
-            f" Where {metric.label} is undefined ({metric.undefined}), it is scored 0; the last column counts these "
-            "folds and targets."
+            f" Where {metric.label} is undefined ({' or '.join(metric.reasons)}), it is left out of the mean; the last "
+            f"column counts these folds and {metric.column}s."
         )
     records = [
-        record
+        _record(line, method, interval) | {"over": over}
         for method, one in zip(run.methods, by_method, strict=True)
-        for record in _metric_records(method, one, run.headline)
+        for over, intervals in (("folds", one.intervals), ("pooled", one.pooled))
+        for line, interval in intervals.items()
     ]
     return Table("metrics", "All metrics", caption, names, rows, records)
 
 
 def _learner_table(run: RunRecord, cells: _LearnerCells) -> Table:
-    metric = lines(run.task)[0][0]
+    metric = run.headline
     rows = []
     for label in dict.fromkeys(label for label, _ in cells):
         row = [Cell(label)]
@@ -241,8 +252,9 @@ def _learner_table(run: RunRecord, cells: _LearnerCells) -> Table:
 
 def _learner_figure(run: RunRecord, cells: _LearnerCells) -> style.Figure:
     labels = list(dict.fromkeys(label for label, _ in cells))
-    means = np.array([[cells[label, learner][0].mean for learner in run.learners] for label in labels])
-    low, high = float(means.min()), float(means.max())
+    means = np.array([[cells[label, learner][0].mean for learner in run.learners] for label in labels], np.float64)
+    defined = means[~np.isnan(means)]
+    low, high = (float(defined.min()), float(defined.max())) if len(defined) else (0.0, 1.0)
     span = (high - low) or 1.0
     with style.styled():
         figure, axes = style.axes(height=1.6 + 0.5 * len(labels))
@@ -250,7 +262,8 @@ def _learner_figure(run: RunRecord, cells: _LearnerCells) -> style.Figure:
         for (label, learner), (interval, match) in cells.items():
             i, j = labels.index(label), run.learners.index(learner)
             text = str(interval).replace(" ", "\n", 1)
-            style.write_cell(axes, i, j, text, (interval.mean - low) / span * 0.8, fontsize=7)
+            shade = 0.0 if interval.mean is None else (interval.mean - low) / span * 0.8
+            style.write_cell(axes, i, j, text, shade, fontsize=7)
             if match:
                 frame = [j, j + 1, j + 1, j, j], [i, i, i + 1, i + 1, i]
                 axes.plot(*frame, color=style.COLORS[1], linewidth=2.2, clip_on=False)
@@ -300,8 +313,8 @@ def _tests_table(run: RunRecord, name: str, title: str, tests: Sequence[PairedTe
             "A - B": Cell.of(test.difference),
             "p (Holm)": Cell(p_text(test.p_holm)),
             "verdict": Cell(content["verdict"]),
-            "mean of A": Cell(f"{test.mean_a:.3f}"),
-            "mean of B": Cell(f"{test.mean_b:.3f}"),
+            "mean of A": Cell(_score(test.mean_a)),
+            "mean of B": Cell(_score(test.mean_b)),
             "t": _number(content["t"]),
             "p": Cell(p_text(test.p)),
             **({"p (Welch)": Cell(p_text(test.p_welch))} if run.repeated else {}),
@@ -319,7 +332,7 @@ def _tests_caption(run: RunRecord, tests: Sequence[PairedTest], family: str) -> 
         return f"Nothing could be tested: {_UNTESTABLE}."
     caption = (
         "Paired differences over the folds; 95 % intervals and t-tests use the variance of Nadeau and Bengio. Holm's "
-        f"correction is over the {counted(tested, 'test')} of this table: {family} Effect: Hedges' g of the paired "
+        f"correction: {family} Effect: Hedges' g of the paired "
         "differences. A difference that is not significant does not show that the methods are equal."
     )
     if tested < len(tests):
@@ -332,19 +345,12 @@ def _tests_caption(run: RunRecord, tests: Sequence[PairedTest], family: str) -> 
     return caption
 
 
+def _score(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
 def _number(value: float | None) -> Cell:
     return Cell("" if value is None else f"{value:.2f}")
-
-
-def _metric_records(method: Method, scores: Scores, headline: str) -> list[dict[str, Any]]:
-    over_folds: dict[Line, Interval] = {(name, None): interval for name, interval in scores.intervals.items()}
-    over_folds |= {(headline, target): interval for target, interval in scores.targets.items()}
-    pooled: dict[Line, Interval] = {(name, None): interval for name, interval in scores.pooled.items()}
-    return [
-        _record(line, method, interval) | {"over": over}
-        for over, intervals in (("folds", over_folds), ("pooled", pooled))
-        for line, interval in intervals.items()
-    ]
 
 
 def _record(line: Line, method: Method, interval: Interval) -> dict[str, Any]:

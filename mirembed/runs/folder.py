@@ -9,10 +9,12 @@
     checkpoints.parquet    the same at every checkpoint
     curves.parquet         the loss of every epoch
     cost.parquet           time, memory and processor of every training
+    selection.parquet      with --select: the scores of all candidates in the inner folds, and which were chosen
     embeddings/            of the first fold after the last epoch; with --keep-embeddings of all
     scores.json            the scores of each method
     notes.json             notes and warnings about tracks, folds and models
     plugins/               the files in --plugins-dir that the run uses
+    folds/                 the table that was given with --folds
     parts/, checkpoints/   until the run finishes: finished trainings, and those that were interrupted
     models/                the models of the folds, with --keep-models
 
@@ -38,7 +40,7 @@ from mirembed.config.files import EXPERIMENT_FILE
 from mirembed.differences import ask_the_same, describe, differing_settings, made_with
 from mirembed.errors import StoreError
 from mirembed.provenance import content_digest
-from mirembed.runs.tables import cost_table, curves_table, with_epoch
+from mirembed.runs.tables import cost_table, curves_table, selection_table, with_epoch
 from mirembed.store.files import (
     exclusive,
     is_held,
@@ -49,6 +51,7 @@ from mirembed.store.files import (
     write_table,
     writing,
 )
+from mirembed.store.root import slug
 from mirembed.workers.cost import Cost
 
 FORMAT = 4
@@ -56,9 +59,37 @@ FORMAT = 4
 
 MANIFEST, FOLDS, CURVES, SCORES, NOTES = "manifest.json", "folds.parquet", "curves.parquet", "scores.json", "notes.json"
 PREDICTIONS, CHECKPOINTS, COST = "predictions.parquet", "checkpoints.parquet", "cost.parquet"
+SELECTION = "selection.parquet"
 EMBEDDINGS, PLUGINS = "embeddings", "plugins"
+FOLDS_FILE_FOLDER = "folds"
+"""Holds the table that was given with ``--folds``, under its own name."""
 
 _EMBEDDINGS, _LOSSES, _COST = "embeddings.parquet", "losses.json", "cost.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """What a part says about one network of its fold.
+
+    Attributes
+    ----------
+    predictions : pyarrow.Table
+        After the last epoch.
+    embeddings : pyarrow.Table or None
+        After the last epoch; None if they are not kept.
+    losses : list of float
+        One per epoch.
+    notes : mapping of str to sequence of str
+        By method.
+    checkpoint_epoch : int or None
+        The last epoch; None if checkpoints are not scored.
+    """
+
+    predictions: pa.Table
+    embeddings: pa.Table | None
+    losses: list[float]
+    notes: Mapping[str, Sequence[str]]
+    checkpoint_epoch: int | None
 
 
 @dataclass(frozen=True)
@@ -83,9 +114,11 @@ class PartFolder:
 
     def write_checkpoint(self, epoch: int, predictions: pa.Table, embeddings: pa.Table | None) -> None:
         """Write the predictions after an epoch, and the embeddings if they are kept."""
+        # Networks that different methods chose have checkpoints of their own.
+        name = f"{epoch:06d}-{slug(predictions['method'][0].as_py())}"
         if embeddings is not None:
-            write_table(self.unfinished / f"{epoch:06d}-{_EMBEDDINGS}", embeddings)
-        write_table(self.unfinished / f"{epoch:06d}-{PREDICTIONS}", predictions)
+            write_table(self.unfinished / f"{name}-{_EMBEDDINGS}", embeddings)
+        write_table(self.unfinished / f"{name}-{PREDICTIONS}", predictions)
 
     def read_cost(self, *, resumed: bool) -> Cost:
         """Return the cost of an unfinished part so far.
@@ -103,45 +136,40 @@ class PartFolder:
         write_json(self.unfinished / _COST, asdict(cost))
 
     def write(
-        self,
-        predictions: pa.Table,
-        embeddings: pa.Table | None,
-        losses: Sequence[float],
-        notes: Mapping[str, Sequence[str]],
-        cost: Cost,
-        processor: str,
-        *,
-        checkpoint_epoch: int | None,
+        self, outputs: Sequence[Output], cost: Cost, processor: str, selection: Sequence[Mapping[str, Any]] = ()
     ) -> None:
         """Write the finished part, including what its checkpoints wrote, and delete their files.
 
         Parameters
         ----------
-        predictions, embeddings : pyarrow.Table
-            After the last epoch; embeddings None if they are not kept.
-        losses : sequence of float
-            One per epoch.
-        notes : mapping of str to sequence of str
-            By method.
+        outputs : sequence of Output
+            One for each network.
         cost : Cost
             Of all sessions.
         processor : str
-        checkpoint_epoch : int or None
-            The last epoch; None if checkpoints are not scored.
+        selection : sequence of mapping
+            Rows of `mirembed.runs.tables.selection_table`, without seed and fold; empty if nothing was chosen.
         """
-        of_checkpoints = [read_table(path) for _, path in self._waiting(_EMBEDDINGS)]
-        all_embeddings = [*of_checkpoints, *([] if embeddings is None else [embeddings])]
+        kept = [read_table(path) for _, path in self._waiting(_EMBEDDINGS)]
+        kept += [one.embeddings for one in outputs if one.embeddings is not None]
+        last = [(one.checkpoint_epoch, one.predictions) for one in outputs if one.checkpoint_epoch is not None]
+        methods = [list(dict.fromkeys(one.predictions["method"].to_pylist())) for one in outputs]
+        losses = [{"methods": names, "losses": one.losses} for names, one in zip(methods, outputs, strict=True)]
         with writing(self.folder) as temporary:
             temporary.mkdir()
-            write_table(temporary / PREDICTIONS, predictions)
-            if checkpoint_epoch is not None:
+            write_table(temporary / PREDICTIONS, pa.concat_tables([one.predictions for one in outputs]))
+            if last:
                 scored = [(epoch, read_table(path)) for epoch, path in self._waiting(PREDICTIONS)]
-                tables = [with_epoch(table, epoch) for epoch, table in [*scored, (checkpoint_epoch, predictions)]]
-                write_table(temporary / CHECKPOINTS, pa.concat_tables(tables))
-            if all_embeddings:
-                write_table(temporary / _EMBEDDINGS, pa.concat_tables(all_embeddings))
-            (temporary / _LOSSES).write_text(json.dumps(list(losses)))
-            (temporary / NOTES).write_text(json.dumps(notes))
+                write_table(
+                    temporary / CHECKPOINTS,
+                    pa.concat_tables([with_epoch(table, epoch) for epoch, table in [*scored, *last]]),
+                )
+            if kept:
+                write_table(temporary / _EMBEDDINGS, pa.concat_tables(kept))
+            if selection:
+                write_table(temporary / SELECTION, selection_table(selection, outputs[0].predictions))
+            (temporary / _LOSSES).write_text(json.dumps(losses))
+            (temporary / NOTES).write_text(json.dumps({name: one.notes[name] for one in outputs for name in one.notes}))
             write_json(temporary / _COST, {**asdict(cost), "processor": processor})
         shutil.rmtree(self.unfinished, ignore_errors=True)
 
@@ -149,9 +177,14 @@ class PartFolder:
         """Return the notes about the models of a finished part, by method."""
         return dict(read_json(self.folder / NOTES))
 
-    def read_losses(self) -> list[float]:
-        """Return the losses of a finished part, one per epoch."""
-        return list(read_json(self.folder / _LOSSES))
+    def read_losses(self) -> list[tuple[pa.Table, list[float]]]:
+        """Return the losses of each network of a finished part, one per epoch, and the predictions of its methods."""
+        table = read_table(self.folder / PREDICTIONS)
+        methods = np.array(table["method"].to_pylist())
+        return [
+            (table.filter(pa.array(np.isin(methods, one["methods"]))), list(one["losses"]))
+            for one in read_json(self.folder / _LOSSES)
+        ]
 
     def read_final_cost(self) -> dict[str, Any]:
         """Return the cost of a finished part and its processor."""
@@ -354,6 +387,11 @@ class RunFolder:
             with writing(self.folder / PLUGINS / name) as temporary:
                 temporary.write_bytes(source)
 
+    def write_folds_file(self, name: str, content: bytes) -> None:
+        """Keep the table that was given with ``--folds``."""
+        with writing(self.folder / FOLDS_FILE_FOLDER / name) as temporary:
+            temporary.write_bytes(content)
+
     def write_experiment(self, text: str) -> None:
         """Write the experiment file that repeats the run."""
         with writing(self.folder / EXPERIMENT_FILE) as temporary:
@@ -407,8 +445,9 @@ class RunFolder:
         for part in parts:
             if (path := part.folder / _EMBEDDINGS).exists():
                 write_table(self.folder / EMBEDDINGS / f"{part.folder.name}.parquet", read_table(path))
-        losses = [part.read_losses() for part in parts]
-        write_table(self.folder / CURVES, curves_table(list(zip(predictions, losses, strict=True))))
+        if chosen := [read_table(path) for part in parts if (path := part.folder / SELECTION).exists()]:
+            merge(SELECTION, chosen)
+        write_table(self.folder / CURVES, curves_table([one for part in parts for one in part.read_losses()]))
         of_parts = [part.read_final_cost() for part in parts]
         write_table(self.folder / COST, cost_table(list(zip(predictions, of_parts, strict=True))))
         return merged
@@ -441,8 +480,11 @@ class RunFolder:
         """Return the loss of every epoch; no rows before a training is finished."""
         if (self.folder / CURVES).exists():
             return read_table(self.folder / CURVES)
-        parts = self.finished_parts()
-        return curves_table([(read_table(part.folder / PREDICTIONS), part.read_losses()) for part in parts])
+        return curves_table([one for part in self.finished_parts() for one in part.read_losses()])
+
+    def read_selection(self) -> pa.Table | None:
+        """Return what was chosen inside the folds, and between what; None if nothing was."""
+        return self._read(SELECTION)
 
     def read_cost(self) -> pa.Table | None:
         """Return the cost of every finished training; None if it was not recorded."""

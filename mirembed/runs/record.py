@@ -14,13 +14,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mirembed.config.approaches import Approach, Method
+from mirembed.config.comparisons import Comparisons
 from mirembed.config.files import EXPERIMENT_FILE
+from mirembed.config.selection import EPOCH
 from mirembed.errors import EvaluationError, StoreError
 from mirembed.hookspecs import Task
+from mirembed.interruption import interruptible
 from mirembed.progress import counted
 from mirembed.runs.cost import MethodsCost, costs
 from mirembed.runs.folder import CURVES, FOLDS, PREDICTIONS, SCORES, RunFolder
 from mirembed.runs.scores import FoldScores, Line, Scores, fold_scores, over_folds, score
+from mirembed.runs.selection import Chosen, read_chosen
 from mirembed.runs.summary import Sizes, describe_folds, find_run
 from mirembed.runs.tables import KEYS, TRAINED, Predictions, table_rows
 from mirembed.specs import Spec
@@ -42,6 +46,8 @@ class RunRecord:
     manifest : mapping
     task : Classification, Tags or Regression
     methods : tuple of Method
+    comparisons : Comparisons
+        Those that were declared before training.
     tests : list of (int, int, str)
         Seed, fold and id for each time that a track is tested, sorted.
     predictions : dict of str to Predictions
@@ -49,16 +55,20 @@ class RunRecord:
         `tests`, an unfinished one for the folds that every method has finished; empty if there are none.
     n_done, n_trainings : int
         Number of finished trainings, and of all.
+    groups : mapping of str to str, or None
+        The groups of test tracks, by id, if the folds keep groups apart; the bootstrap then draws groups.
     """
 
     folder: Path
     manifest: Mapping[str, Any]
     task: Task
     methods: tuple[Method, ...]
+    comparisons: Comparisons
     tests: list[tuple[int, int, str]]
     predictions: dict[str, Predictions]
     n_done: int
     n_trainings: int
+    groups: Mapping[str, str] | None = None
 
     @property
     def configuration(self) -> Mapping[str, Any]:
@@ -78,7 +88,7 @@ class RunRecord:
 
     @property
     def official(self) -> bool:
-        """Whether the folds are official splits, the same for every seed."""
+        """Whether the folds are official splits, or those of a table: the same for every seed."""
         return self.configuration["cv"] is None and not self.repeated
 
     @property
@@ -105,6 +115,11 @@ class RunRecord:
         return float(self.configuration["n_train"])
 
     @property
+    def train_size(self) -> float:
+        """The share of each fold's training tracks that was trained on."""
+        return float(self.configuration["train_size"])
+
+    @property
     def sizes(self) -> Sizes:
         """How many tracks the folds train on and test."""
         return Sizes(*(self.configuration[name] for name in ("n_tracks", "n_used", "n_train", "n_test")))
@@ -114,12 +129,14 @@ class RunRecord:
         n_official = self.n_parts // self.n_seeds if self.official else None
         cv, splits = self.configuration["cv"], self.configuration["splits"]
         scheme = self.configuration["folds"]
-        return describe_folds(scheme, cv=cv, splits=splits, n_official=n_official, n_seeds=self.n_seeds)
+        return describe_folds(
+            scheme, cv=cv, splits=splits, n_official=n_official, n_seeds=self.n_seeds, train_size=self.train_size
+        )
 
     @property
     def headline(self) -> str:
         """The name of the headline metric."""
-        return headline(self.task).name
+        return headline(self.task, self.configuration["metric"]).name
 
     @property
     def first_methods(self) -> list[Method]:
@@ -145,20 +162,30 @@ class RunRecord:
         if self.finished:
             with contextlib.suppress(AttributeError, KeyError, StoreError, TypeError, ValueError):  # missing or damaged
                 stored = RunFolder(self.folder).read_scores()
-                return [Scores.from_json(name, stored[name], self.task) for name in self.predictions]
-        return score(self.predictions, self.task, self.n_train, official=self.official)
+                return [Scores.from_json(name, stored[name], self.task, self.headline) for name in self.predictions]
+        return score(
+            self.predictions,
+            self.task,
+            self.n_train,
+            metric=self.headline,
+            official=self.official,
+            groups=self.groups,
+        )
 
     def interval(self, method: str, line: Line) -> Interval:
         """Return the mean of a method's score over the folds with its 95 % interval."""
-        return self.over_folds(self.fold_scores[method][line], self.predictions[method])
+        return self.over_folds(line, self.fold_scores[method][line], self.predictions[method])
 
-    def over_folds(self, values: NDArray[np.float64], predictions: Predictions) -> Interval:
+    def over_folds(self, line: Line, values: NDArray[np.float64], predictions: Predictions) -> Interval:
         """Return the mean over the folds of a score ``[n_parts]``; see `mirembed.runs.scores.over_folds`."""
-        return over_folds(values, predictions, self.n_train, official=self.official)
+        return over_folds(line, values, predictions, self.n_train, official=self.official)
 
     @cached_property
     def checkpoints(self) -> dict[str, dict[int, Predictions]]:
-        """The predictions of each method at each checkpoint, by epoch; empty if none were scored."""
+        """The predictions of each method at each checkpoint that all its folds reached, by epoch.
+
+        Empty if no checkpoints were scored. Folds end at different epochs where the epoch was chosen inside them.
+        """
         with _damaged(self.folder):
             table = RunFolder(self.folder).read_checkpoints()
             if table is None or not self.predictions:
@@ -168,7 +195,8 @@ class RunRecord:
             by_columns = Predictions.by_columns(table, self.task, "method", "epoch")
             order = {method.name: number for number, method in enumerate(self.methods)}
             for name, epoch in sorted(by_columns, key=lambda key: (order[key[0]], key[1])):
-                if len((predictions := _only_parts(by_columns[name, epoch], scored)).ids):
+                predictions = _only_parts(by_columns[name, epoch], scored)
+                if {(seed, fold) for seed, fold, _ in predictions.tests} == scored:
                     found.setdefault(name, {})[epoch] = predictions.sorted()
             return found
 
@@ -187,6 +215,12 @@ class RunRecord:
     def embedding_files(self) -> list[Path]:
         """The tables of embeddings, one for each network and fold whose embeddings were kept."""
         return RunFolder(self.folder).embedding_files()
+
+    @cached_property
+    def selection(self) -> list[Chosen]:
+        """What was chosen inside the folds, by method, seed and fold; empty if nothing was."""
+        with _damaged(self.folder):
+            return read_chosen(RunFolder(self.folder).read_selection())
 
     @cached_property
     def notes(self) -> list[str]:
@@ -232,6 +266,7 @@ def open_run(runs: Path, name: str) -> RunRecord:
     return _read(run)
 
 
+@interruptible()
 def read_run(folder: Path) -> RunRecord:
     """Read a run, finished or not, and everything that its report shows.
 
@@ -275,7 +310,7 @@ def read_members(folder: Path) -> list[str] | None:
 def _read_everything(run: RunFolder) -> RunRecord:
     record = _read(run)
     # Read these now: their files may vanish when the run finishes.
-    _ = record.checkpoints, record.curves, record.embedding_files, record.notes, record.costs
+    _ = record.checkpoints, record.curves, record.embedding_files, record.notes, record.costs, record.selection
     return record
 
 
@@ -286,7 +321,8 @@ def _read(run: RunFolder) -> RunRecord:
         task = task_from_json(configuration["task"])
         methods = tuple(_method(content, configuration["approaches"]) for content in configuration["methods"])
         names = [method.name for method in methods]
-        tests = sorted(table_rows(run.read_folds(), *KEYS))
+        folds = run.read_folds()
+        tests = sorted(table_rows(folds, *KEYS))
         table = run.read_predictions()
         found = {} if table is None else _by_method(table, task)
         if not manifest["finished"]:
@@ -300,11 +336,17 @@ def _read(run: RunFolder) -> RunRecord:
             manifest=manifest,
             task=task,
             methods=methods,
+            comparisons=Comparisons.from_json(configuration["comparisons"]),
             tests=tests,
             predictions={name: found[name] for name in names if name in found},
             n_done=n_trainings if manifest["finished"] else len(run.finished_parts()),
             n_trainings=n_trainings,
+            groups=_groups(folds) if configuration["bootstrap"] == "groups" else None,
         )
+
+
+def _groups(folds: pa.Table) -> dict[str, str]:
+    return {track: group for track, group in table_rows(folds, "id", "group") if group is not None}
 
 
 def _by_method(table: pa.Table, task: Task) -> dict[str, Predictions]:
@@ -389,7 +431,9 @@ def _gaps(run: RunFolder) -> Iterator[Fault]:
     for *training, epoch in table_rows(read_table(run.folder / CURVES), *TRAINED, "seed", "fold", "epoch"):
         epochs.setdefault(tuple(training), set()).add(epoch)
     for (*names, seed, fold), found in epochs.items():
-        if found != set(range(1, configuration["epochs"] + 1)):
+        # Where the epoch was chosen, the training ended there.
+        last = max(found) if EPOCH in configuration["select"] else configuration["epochs"]
+        if found != set(range(1, last + 1)):
             network = ", ".join(name for name in names if name)
-            what = f"has {len(found)} of {configuration['epochs']} epochs of {network}, seed {seed}, fold {fold}"
+            what = f"has {len(found)} of {last} epochs of {network}, seed {seed}, fold {fold}"
             yield Fault(str(run.folder / CURVES), what, _EVALUATE_AGAIN)

@@ -6,40 +6,54 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mirembed.config.settings import is_folds_file
 from mirembed.errors import StoreError
-from mirembed.hookspecs import Classification, Task
 from mirembed.progress import counted
 from mirembed.runs.folder import MANIFEST, RunFolder, list_runs
-from mirembed.statistics.metrics import headline
+from mirembed.statistics.metrics import headline, metric_named
 from mirembed.store.rows import task_from_json
 
 
 def describe_folds(
-    scheme: str, *, cv: int | None, splits: int | None, n_official: int | None = None, n_seeds: int = 1
+    scheme: str,
+    *,
+    cv: int | None,
+    splits: int | None,
+    n_official: int | None = None,
+    n_seeds: int = 1,
+    train_size: float = 1.0,
 ) -> str:
     """Describe how the tracks are split.
 
     Parameters
     ----------
     scheme : str
-        ``random``, ``stratified``, ``grouped``, or the name of official splits.
+        ``random``, ``stratified``, ``grouped``, or the name of official splits or of a table.
     cv, splits : int or None
-        Number of folds of cross-validation, or of repeated random splits; neither: official splits.
+        Number of folds of cross-validation, or of repeated random splits; neither: official splits, or a table.
     n_official : int or None
-        Number of official splits, if known.
+        Number of official splits, or of the folds of the table, if known.
     n_seeds : int
+    train_size : float
+        Share of the training tracks that is trained on.
 
     >>> describe_folds("stratified", cv=10, splits=None)
     '10 stratified folds'
     >>> describe_folds("artist", cv=None, splits=None, n_official=1, n_seeds=3)
     '1 official artist split, 3 seeds'
+    >>> describe_folds("mine.csv", cv=None, splits=None, n_official=5, train_size=0.5)
+    '5 folds of mine.csv, train size 0.5'
     """
     if cv is not None:
         folds = counted(cv, f"{scheme} fold")
     elif splits is not None:
         folds = counted(splits, f"{scheme} split")
+    elif is_folds_file(scheme):
+        folds = f"{'folds' if n_official is None else counted(n_official, 'fold')} of {scheme}"
     else:
         folds = f"official {scheme} splits" if n_official is None else counted(n_official, f"official {scheme} split")
+    if train_size < 1:
+        folds += f", train size {train_size:g}"
     return f"{folds}, {n_seeds} seeds" if n_seeds > 1 else folds
 
 
@@ -76,11 +90,25 @@ class Sizes:
         return f"{tracks}, {folds} ({about}{self.n_train:.0f} train, {self.n_test:.0f} test)"
 
 
-def describe_chance(task: Task, value: float) -> str:
-    """Return the line that says what guessing would score."""
-    if isinstance(task, Classification):
-        return f"Majority-class accuracy: {value:.3f}"
-    return f"Chance: {headline(task).label} = {value:g}"
+def describe_chance(metric: str, value: float | None) -> str:
+    """Return the line that says what guessing would score.
+
+    Parameters
+    ----------
+    metric : str
+        Of the score.
+    value : float or None
+        None if guesses, which are constant, have no score.
+
+    >>> describe_chance("rmse", 1.5)
+    'Chance: RMSE 1.500'
+    >>> describe_chance("r", None)
+    'Chance: no r, as it is undefined for constant predictions'
+    """
+    label = metric_named(metric).label
+    if value is None:
+        return f"Chance: no {label}, as it is undefined for constant predictions"
+    return f"Majority-class accuracy: {value:.3f}" if metric == "accuracy" else f"Chance: {label} {value:.3f}"
 
 
 @dataclass(frozen=True)
@@ -100,9 +128,9 @@ class RunSummary:
     epochs : int or None
     seeds : tuple of int
     metric : str
-        Of the `scores`: ``accuracy`` or ``r``.
-    scores : mapping of str to float
-        The mean over the folds of each method; empty before the run is scored.
+        Of the `scores`: ``accuracy``, for example.
+    scores : mapping of str to (float or None)
+        The mean over the folds of each method, None if it is undefined in all; empty before the run is scored.
     started : str
         UTC, ISO 8601.
     bytes : int
@@ -118,7 +146,7 @@ class RunSummary:
     epochs: int | None = None
     seeds: tuple[int, ...] = ()
     metric: str = ""
-    scores: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float | None] = field(default_factory=dict)
     started: str = ""
     bytes: int = 0
     members: tuple[RunSummary, ...] = ()
@@ -135,7 +163,8 @@ class RunSummary:
 
     def describe_scores(self) -> str:
         """Return the approaches, with their scores if there are any: ``nn 0.417, rbf-sl 0.583``."""
-        return ", ".join(f"{name} {mean:.3f}" for name, mean in self.scores.items()) or ", ".join(self.approaches)
+        scores = [f"{name} {'undefined' if mean is None else f'{mean:.3f}'}" for name, mean in self.scores.items()]
+        return ", ".join(scores or self.approaches)
 
 
 def summarize(run: RunFolder, name: str | None = None) -> RunSummary:
@@ -150,17 +179,22 @@ def summarize(run: RunFolder, name: str | None = None) -> RunSummary:
         if run.members:
             summaries = tuple(summarize(member, f"{name}/{member.folder.name}") for member in members)
             return RunSummary(name, state, started=started, bytes=n_bytes, members=summaries)
-        metric = headline(task_from_json(configuration["task"])).name
+        metric = headline(task_from_json(configuration["task"]), configuration["metric"]).name
         return RunSummary(
             name,
             state,
             dataset=configuration["dataset"]["spec"],
             approaches=tuple(configuration["approaches"]),
-            folds=describe_folds(configuration["folds"], cv=configuration["cv"], splits=configuration["splits"]),
+            folds=describe_folds(
+                configuration["folds"],
+                cv=configuration["cv"],
+                splits=configuration["splits"],
+                train_size=configuration["train_size"],
+            ),
             epochs=configuration["epochs"],
             seeds=tuple(configuration["seeds"]),
             metric=metric,
-            scores={method: float(values[metric]["mean"]) for method, values in run.read_scores().items()},
+            scores={method: values[metric]["mean"] for method, values in run.read_scores().items()},
             started=started,
             bytes=n_bytes,
         )

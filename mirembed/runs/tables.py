@@ -1,17 +1,21 @@
 """The tables of a run: their columns, and the arrays of predictions that scores are computed from.
 
 ========================  ==================================================================================
-``folds.parquet``         seed, id, fold: one row for each time that a track is tested
+``folds.parquet``         seed, id, fold, group: one row for each time that a track is tested; group null if it has none
 ``predictions.parquet``   method, approach, learner, network, features, seed, fold, id; then label and prediction
                           of classes or tags, ``score_`` with each tag's name, and ``probability_`` with the name of
                           each class or tag, null where a method has none; or each target's name and ``predicted_`` with
-                          the name
-``checkpoints.parquet``   the same with the column epoch after fold, without probabilities
-``curves.parquet``        approach, network, features, seed, fold, epoch, loss
+                          the name; then ``retrieval_`` with the name of each score of a query
+                          (`mirembed.statistics.retrieval`), null where it is undefined
+``checkpoints.parquet``   the same with the column epoch after fold, without probabilities and retrieval
+``curves.parquet``        approach, learner, network, features, seed, fold, epoch, loss
 ``cost.parquet``          methods (a list: those that share the network), network, features, seed, fold, wall_seconds,
                           cpu_seconds, peak_memory, sessions, processor; see `mirembed.workers.cost.Cost`
-``embeddings/``           approach, network, features, seed, fold, epoch, id, in_sample (whether the network trained on
-                          it), embedding
+``selection.parquet``     method, seed, fold, candidate (numbered in the order that wins ties), a column for each choice
+                          (``learner.C``, ``epoch``; null where a method has no such choice), inner_fold, score (null
+                          where it is undefined), chosen
+``embeddings/``           approach, learner, network, features, seed, fold, epoch, id, in_sample (whether the network
+                          trained on it), embedding; of methods that share a network, those of the first
 ========================  ==================================================================================
 """
 
@@ -27,16 +31,21 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mirembed.config.approaches import Method
+from mirembed.config.selection import EPOCH
 from mirembed.datasets.splits import Fold
 from mirembed.hookspecs import Classification, Regression, Tags, Task
+from mirembed.statistics.retrieval import OCCURRENCE, QUERY_SCORES
 from mirembed.store.rows import label_type, tags_of
 from mirembed.store.tracks import tag_array
 
 KEYS = ("seed", "fold", "id")
 """What identifies a test of a track."""
 
-TRAINED = ("approach", "network", "features")
-"""What identifies the network of a fold, and with it curves and embeddings."""
+TRAINED = ("approach", "learner", "network", "features")
+"""What identifies the network of a fold, and with it curves and embeddings: methods may choose different networks."""
+
+SELECTION_KEYS = ("method", "seed", "fold")
+"""What identifies a choice inside a fold."""
 
 PROBABILITY = "probability_"
 """Before the name of a class or tag: the column of its probabilities."""
@@ -45,14 +54,30 @@ PREDICTED = "predicted_"
 """Before a target's name: the column of its predictions."""
 
 
+RETRIEVAL = "retrieval_"
+"""Before the name of a score of a query: how well the neighbors of a test track among the others suit it."""
+
 SCORE = "score_"
 """Before a tag's name: the column of the scores that rank tracks by it."""
 
 
-def folds_table(ids: Sequence[str], folds: Mapping[int, Sequence[Fold]]) -> pa.Table:
-    """Make the table of the folds of every seed."""
-    tests = [(seed, fold, row) for seed, of_seed in folds.items() for fold in of_seed for row in fold.test]
-    return pa.Table.from_pylist([{"seed": seed, "id": ids[row], "fold": fold.index} for seed, fold, row in tests])
+def network_of(method: Method) -> tuple[str | None, ...]:
+    """Return the values of the columns `TRAINED`."""
+    learner = None if method.learner is None else str(method.learner)
+    return method.approach.name, learner, method.network, method.features
+
+
+def folds_table(ids: Sequence[str], folds: Mapping[int, Sequence[Fold]], groups: Sequence[str | None]) -> pa.Table:
+    """Make the table of the folds of every seed; ``groups`` has the group of each track."""
+    tests = [(seed, fold.index, row) for seed, of_seed in folds.items() for fold in of_seed for row in fold.test]
+    return pa.table(
+        {
+            "seed": pa.array([seed for seed, _, _ in tests], pa.int64()),
+            "id": pa.array([ids[row] for _, _, row in tests], pa.string()),
+            "fold": pa.array([fold for _, fold, _ in tests], pa.int64()),
+            "group": pa.array([groups[row] for _, _, row in tests], pa.string()),
+        }
+    )
 
 
 def predictions_table(
@@ -65,6 +90,7 @@ def predictions_table(
     predicted: NDArray[Any],
     scores: NDArray[np.float64] | None = None,
     probabilities: NDArray[np.float64] | None = None,
+    retrieval: Mapping[str, NDArray[np.float64]] | None = None,
 ) -> pa.Table:
     """Make the table of what a method predicts for the test tracks of a fold.
 
@@ -81,6 +107,8 @@ def predictions_table(
         Of tags: see `mirembed.models.model.Model.scores`.
     probabilities : ndarray [n_test, n_classes], float64, or None
         Of classes and tags; None where the method has none.
+    retrieval : mapping of str to ndarray [n_test], float64, or None
+        The `QUERY_SCORES` of the test tracks; None where the method has no embedding.
     """
     n = len(ids)
     columns: dict[str, Any] = {
@@ -109,12 +137,16 @@ def predictions_table(
         for position, name in enumerate(task.classes):
             values = [None] * n if probabilities is None else probabilities[:, position]
             columns[PROBABILITY + name] = pa.array(values, pa.float64())
+    for name in QUERY_SCORES:
+        values = [None] * n if retrieval is None else retrieval[name]
+        columns[RETRIEVAL + name] = pa.array(values, pa.float64(), from_pandas=True)  # null for NaN
     return pa.table(columns)
 
 
 def with_epoch(predictions: pa.Table, epoch: int) -> pa.Table:
     """Make the rows of ``checkpoints.parquet`` from the predictions after one epoch."""
-    predictions = predictions.select([name for name in predictions.column_names if not name.startswith(PROBABILITY)])
+    left_out = (PROBABILITY, RETRIEVAL)
+    predictions = predictions.select([name for name in predictions.column_names if not name.startswith(left_out)])
     after_fold = predictions.column_names.index("fold") + 1
     return predictions.add_column(after_fold, "epoch", pa.array([epoch] * len(predictions), pa.int64()))
 
@@ -136,6 +168,7 @@ def embeddings_table(
     return pa.table(
         {
             "approach": [method.approach.name] * n,
+            "learner": pa.array([None if method.learner is None else str(method.learner)] * n, pa.string()),
             "network": pa.array([method.network] * n, pa.string()),
             "features": pa.array([method.features] * n, pa.string()),
             "seed": pa.array([seed] * n, pa.int64()),
@@ -161,6 +194,25 @@ def curves_table(trainings: Sequence[tuple[pa.Table, Sequence[float]]]) -> pa.Ta
     ]
     names, numbers = dict.fromkeys(TRAINED, pa.string()), dict.fromkeys(("seed", "fold", "epoch"), pa.int64())
     return pa.Table.from_pylist(rows, schema=pa.schema({**names, **numbers, "loss": pa.float64()}))
+
+
+def selection_table(rows: Sequence[Mapping[str, Any]], predictions: pa.Table) -> pa.Table:
+    """Make the table of the scores in the inner folds of one fold.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        The columns of ``selection.parquet`` but seed and fold; the values of choices are text.
+    predictions : pyarrow.Table
+        Of the same fold.
+    """
+    place = {name: predictions[name][0].as_py() for name in ("seed", "fold")}
+    numbers = ("seed", "fold", "candidate", "inner_fold", EPOCH)
+    types = {name: pa.int64() for name in numbers} | {"score": pa.float64(), "chosen": pa.bool_()}
+    front, back = ["method", "seed", "fold", "candidate"], ["inner_fold", "score", "chosen"]
+    columns = [*front, *(name for name in rows[0] if name not in (*front, *back)), *back]
+    content = [{**row, **place, **({EPOCH: int(row[EPOCH])} if row.get(EPOCH) else {})} for row in rows]
+    return pa.Table.from_pylist(content, schema=pa.schema({name: types.get(name, pa.string()) for name in columns}))
 
 
 def cost_table(trainings: Sequence[tuple[pa.Table, Mapping[str, Any]]]) -> pa.Table:
@@ -200,6 +252,8 @@ class Predictions:
         The scores that rank tracks by each tag; larger is more likely.
     probabilities : ndarray [n_rows, n_classes], float64, or None
         Of each class or tag; None for targets, and where the method has none.
+    retrieval : mapping of str to ndarray [n_rows], float64, or None
+        The `QUERY_SCORES` of each test track, NaN where undefined; None where the method has no embedding.
     """
 
     seeds: NDArray[np.int64]
@@ -209,6 +263,7 @@ class Predictions:
     predicted: NDArray[Any]
     scores: NDArray[np.float64] | None = None
     probabilities: NDArray[np.float64] | None = None
+    retrieval: Mapping[str, NDArray[np.float64]] | None = None
 
     @classmethod
     def from_table(cls, table: pa.Table, task: Task) -> Predictions:
@@ -235,7 +290,10 @@ class Predictions:
             )
         seeds, folds = (np.array(columns[name], np.int64) for name in ("seed", "fold"))
         ids, probabilities = np.array(columns["id"], str), _probabilities(columns, task)
-        return cls(seeds, folds, ids, truth, predicted, scores, probabilities)
+        retrieval = None
+        if all(RETRIEVAL + name in columns for name in QUERY_SCORES):
+            retrieval = {name: np.array(columns[RETRIEVAL + name], np.float64) for name in QUERY_SCORES}
+        return cls(seeds, folds, ids, truth, predicted, scores, probabilities, retrieval)
 
     @classmethod
     def by_columns(cls, table: pa.Table, task: Task, *columns: str) -> dict[tuple[Any, ...], Predictions]:
@@ -254,14 +312,21 @@ class Predictions:
 
     def take(self, rows: NDArray[Any]) -> Predictions:
         """Return some rows, by number or mask."""
-        arrays: list[Any] = [getattr(self, field.name) for field in fields(self)]
-        taken: list[Any] = [None if array is None else array[rows] for array in arrays]
-        return Predictions(*taken)
+        arrays: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        of_queries = arrays.pop("retrieval")
+        taken: dict[str, Any] = {name: None if array is None else array[rows] for name, array in arrays.items()}
+        if of_queries is not None:
+            taken["retrieval"] = {name: array[rows] for name, array in of_queries.items()}
+        return Predictions(**taken)
 
     def _without_nan(self) -> Predictions:
-        """Return the predictions of a method, without probabilities if it has none."""
-        missing = self.probabilities is not None and bool(np.isnan(self.probabilities).all())
-        return replace(self, probabilities=None) if missing else self
+        """Return the predictions of a method without probabilities and scores of retrieval, if it has none."""
+        found = self
+        if self.probabilities is not None and np.isnan(self.probabilities).all():
+            found = replace(found, probabilities=None)
+        if self.retrieval is not None and np.isnan(self.retrieval[OCCURRENCE]).all():
+            found = replace(found, retrieval=None)
+        return found
 
     def sorted(self) -> Predictions:
         """Return the rows sorted by seed, fold and id."""

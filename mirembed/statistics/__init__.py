@@ -1,7 +1,7 @@
 """Significance tests of the difference between two approaches, and effect sizes.
 
 All tests are two-sided. A difference is the first approach minus the second. `mirembed.statistics.metrics` has the
-metrics, `mirembed.statistics.intervals` the confidence intervals.
+metrics, `mirembed.statistics.intervals` the confidence intervals, `mirembed.statistics.resampling` the bootstrap.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mirembed.statistics.intervals import Interval, deviation, finite_sample, nadeau_bengio_error, student_interval
-from mirembed.statistics.metrics import is_constant
+from mirembed.statistics.samples import is_constant
 
 
 @dataclass(frozen=True)

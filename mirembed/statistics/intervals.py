@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mirembed.errors import EvaluationError
-from mirembed.statistics.metrics import is_constant
+from mirembed.statistics.samples import is_constant
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over folds and its confidence interval.
+    """A mean over folds, or a pooled score, and its confidence interval.
 
     Attributes
     ----------
-    mean : float
+    mean : float or None
+        None: undefined in every fold.
     low, high : float or None
-        None for a single fold or track. Not clipped to the range of the metric.
+        None for a single fold or track.
     """
 
-    mean: float
+    mean: float | None
     low: float | None
     high: float | None
 
+    def within(self, lowest: float, highest: float) -> Interval:
+        """Return the interval cut to the range of a metric, which the interval of a mean may exceed.
+
+        >>> Interval(0.9, 0.75, 1.05).within(0, 1)
+        Interval(mean=0.9, low=0.75, high=1.0)
+        """
+        if self.low is None or self.high is None:
+            return self
+        return Interval(self.mean, max(self.low, float(lowest)), min(self.high, float(highest)))
+
     def __str__(self) -> str:
+        if self.mean is None:
+            return "undefined"
         if self.low is None or self.high is None:
             return f"{self.mean:.3f}"
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
@@ -125,46 +137,28 @@ def finite_sample(scores: ArrayLike, at_least: int) -> NDArray[np.float64]:
 
 def deviation(values: NDArray[np.float64]) -> float:
     """Return the unbiased standard deviation; exactly 0 for values that are equal up to rounding."""
-    return 0.0 if is_constant(values) else float(values.std(ddof=1))
+    return 0.0 if bool(is_constant(values)) else float(values.std(ddof=1))
 
 
-def bootstrap_interval(
-    value: float,
-    of_resamples: Callable[[NDArray[np.int64]], NDArray[np.float64]],
-    n_tracks: int,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-) -> Interval:
-    """Compute the percentile bootstrap interval over tracks of a metric of pooled predictions.
+def percentile_interval(value: float | None, resampled: NDArray[np.float64], confidence: float = 0.95) -> Interval:
+    """Return a metric with its percentile bootstrap interval.
 
-    It covers the choice of test tracks, not of training tracks: no network is trained again. The same call gives the
-    same interval.
+    It covers the choice of test tracks, not of training tracks: no network is trained again.
 
     Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
 
     Parameters
     ----------
-    value : float
-        The metric of all tracks.
-    of_resamples : callable
-        The metric of resamples: numbers of the drawn tracks ``[n_resamples, n_tracks]`` to ``[n_resamples]``. See
-        `mirembed.statistics.metrics.Resampling`.
-    n_tracks : int
+    value : float or None
+        The metric of all tracks; None where it is undefined.
+    resampled : ndarray [n_resamples], float64
+        The metric of each resample, NaN where it is undefined: these resamples are left out. See
+        `mirembed.statistics.resampling`.
     confidence : float
         Between 0 and 1.
-    resamples : int
     """
-    from scipy.stats import bootstrap
-
-    if n_tracks < 2:
+    resampled = resampled[~np.isnan(resampled)]
+    if value is None or not len(resampled):
         return Interval(value, None, None)
-    result = bootstrap(
-        (np.arange(n_tracks),),
-        lambda drawn, axis: of_resamples(np.atleast_2d(drawn)),
-        n_resamples=resamples,
-        vectorized=True,
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
-    return Interval(value, float(result.confidence_interval.low), float(result.confidence_interval.high))
+    low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(value, float(low), float(high))

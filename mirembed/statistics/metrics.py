@@ -1,266 +1,54 @@
-"""The metrics of predictions, and one table of them: `METRICS`.
+"""The metrics of predictions: one table of them, `METRICS`.
 
 Conventions
 -----------
-Truth comes first, prediction second; both are one-dimensional arrays of the same length with a value for each track,
-regression targets in the dataset's own units. A metric is one number for one fold (or all folds pooled)
-and one target. Where a metric is undefined it is 0, never NaN; `Metric.is_defined` tells the cases apart, so that a
-caller can count and report them.
+Truth comes first, prediction second, both arrays with a row for each track. A metric gives one number for one fold (or
+for all folds pooled) and each *column*: a target, a tag or a class. Where it is undefined it is NaN, and the table
+knows why (`Metric.reasons`), so that a caller can count these cases and leave them out of means.
 
-Three names that papers confuse:
-
-- r is Pearson's correlation, from -1 to 1.
-- r² is its square, from 0 to 1, the "coefficient of determination" of Jakubik & Kwaśnicka. Scale, offset and
-  sign of a prediction do not change it.
-- R² is 1 - SS_res / SS_tot, at most 1, and below 0 for a prediction that is worse than the mean of the truth.
-
-All metrics raise `EvaluationError` for arrays that are empty, differ in shape or are not finite.
+The functions are in `mirembed.statistics.class_metrics`, `mirembed.statistics.tag_metrics` and
+`mirembed.statistics.target_metrics`. All raise `EvaluationError` for arrays that are empty, differ in shape or are not
+finite.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from mirembed.errors import EvaluationError
-from mirembed.hookspecs import Classification, Regression, Task
+from mirembed.errors import SpecError
+from mirembed.hookspecs import Classification, Regression, Tags, Task
+from mirembed.specs import near_names
+from mirembed.statistics import class_metrics, retrieval, tag_metrics, target_metrics
+from mirembed.statistics.resampling import Resampling
+from mirembed.statistics.samples import is_constant
 
-ROUNDING = 1e-13
-"""Relative to its largest value, the range below which an array counts as constant."""
+Reason: TypeAlias = Literal[
+    "constant truth",
+    "constant prediction",
+    "no positive",
+    "no negative",
+    "no query with enough candidates",
+    "equal counts",
+]
+"""Why a metric is undefined."""
 
-CONSTANT = 1e-14
-"""A variance below this, in units of the largest deviation, is 0 up to the rounding of sums of squares."""
+_HOLDS: Mapping[Reason, Callable[[NDArray[Any], NDArray[Any]], NDArray[np.bool_]]] = {
+    "constant truth": lambda truth, _: is_constant(truth),
+    "constant prediction": lambda _, prediction: is_constant(prediction),
+    "no positive": lambda truth, _: np.asarray(~truth.any(axis=0)),
+    "no negative": lambda truth, _: np.asarray(truth.all(axis=0)),
+    "no query with enough candidates": lambda truth, _: np.asarray(~truth.any(axis=0)),
+    "equal counts": lambda _, prediction: is_constant(prediction),
+}
+"""Whether each reason holds, for truth and prediction ``[n, n_columns]``."""
 
-
-def accuracy(truth: ArrayLike, prediction: ArrayLike) -> float:
-    """Return the fraction of tracks with the right class, from 0 to 1.
-
-    Parameters
-    ----------
-    truth, prediction : array [n_tracks], int
-        Class indices.
-    """
-    truth, prediction = _validate(truth, prediction)
-    return float(np.mean(truth == prediction))
-
-
-def macro_f1(truth: ArrayLike, prediction: ArrayLike) -> float:
-    """Return the unweighted mean of the F1 scores of the classes, from 0 to 1.
-
-    The mean runs over the classes that occur in truth or prediction, as scikit-learn's ``f1_score`` with
-    ``average="macro"`` does. The F1 score of a class that occurs in neither is 0/0: to count it as 0 would
-    penalize a prediction for a class that a small fold happens to lack. A class that is predicted but not true,
-    or true but never predicted, scores 0.
-
-    Parameters
-    ----------
-    truth, prediction : array [n_tracks], int
-        Class indices.
-    """
-    truth, prediction = _validate(truth, prediction)
-    classes = np.union1d(truth, prediction)
-    is_true = truth[:, None] == classes  # [n_tracks, n_classes]
-    is_predicted = prediction[:, None] == classes
-    hits = np.sum(is_true & is_predicted, axis=0)
-    return float(np.mean(2 * hits / (is_true.sum(axis=0) + is_predicted.sum(axis=0))))
-
-
-def pearson_r(truth: ArrayLike, prediction: ArrayLike) -> float:
-    """Return Pearson's correlation, from -1 to 1; 0 where it is not defined (see `pearson_r_defined`).
-
-    Parameters
-    ----------
-    truth, prediction : array [n_tracks], float
-    """
-    truth, prediction = _validate(truth, prediction)
-    if is_constant(truth) or is_constant(prediction):
-        return 0.0
-    return float(np.clip(_standardized(truth) @ _standardized(prediction), -1, 1))
-
-
-def pearson_r_defined(truth: ArrayLike, prediction: ArrayLike) -> bool:
-    """Return whether r is defined: neither array is constant, up to float64 rounding. A single track is constant.
-
-    Parameters
-    ----------
-    truth, prediction : array [n_tracks], float
-    """
-    return not any(is_constant(values) for values in _validate(truth, prediction))
-
-
-def r_squared(truth: ArrayLike, prediction: ArrayLike) -> float:
-    """Return r², the square of `pearson_r`, from 0 to 1. Not R², which is `r2_score`.
-
-    Parameters
-    ----------
-    truth, prediction : array [n_tracks], float
-    """
-    return pearson_r(truth, prediction) ** 2
-
-
-def r2_score(truth: ArrayLike, prediction: ArrayLike) -> float:
-    """Return R² = 1 - SS_res / SS_tot, at most 1; 0 for a constant truth, where it is undefined.
-
-    Parameters
-    ----------
-    truth, prediction : array [n_tracks], float
-    """
-    truth, prediction = _validate(truth, prediction)
-    if is_constant(truth):
-        return 0.0
-    residual = np.sum((truth - prediction) ** 2)
-    return float(1 - residual / np.sum((truth - truth.mean()) ** 2))
-
-
-def r2_defined(truth: ArrayLike, prediction: ArrayLike) -> bool:
-    """Return whether R² is defined: the truth is not constant, up to float64 rounding. A single track is constant.
-
-    Parameters
-    ----------
-    truth, prediction : array [n_tracks], float
-    """
-    truth, _ = _validate(truth, prediction)
-    return not is_constant(truth)
-
-
-def _validate(truth: ArrayLike, prediction: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return both as float64, which represents class indices exactly."""
-    truth, prediction = np.asarray(truth, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
-    if truth.ndim != 1 or truth.shape != prediction.shape or not truth.size:
-        raise EvaluationError(
-            f"truth has shape {truth.shape}, prediction {prediction.shape}: expected one value per track"
-        )
-    for name, values in (("truth", truth), ("prediction", prediction)):
-        if bad := int(np.count_nonzero(~np.isfinite(values))):
-            raise EvaluationError(f"{name}: {bad} of {values.size} values are not finite numbers")
-    return truth, prediction
-
-
-def is_constant(values: NDArray[np.float64]) -> bool:
-    """Return whether the values are the same up to float64 rounding."""
-    return bool(np.ptp(values) <= ROUNDING * np.abs(values).max())
-
-
-def _standardized(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shift and scale values, which are not constant, to mean 0 and norm 1."""
-    deviations: NDArray[np.float64] = (values - values.mean()) / np.ptp(values)  # so that no square underflows
-    return deviations / np.linalg.norm(deviations)
-
-
-@dataclass(frozen=True)
-class Resampling:
-    """How a metric of many bootstrap resamples is computed at once, from sums over tracks.
-
-    The sums of the resamples are a product of two matrices: how often each resample drew each track, and the sums of
-    each track. A thousand resamples take about as long as one does otherwise.
-
-    Attributes
-    ----------
-    sums : callable
-        Truth and prediction, each ``[n]`` (class indices, or values of a target), to the terms of the sums
-        ``[n, n_sums]``.
-    metric : callable
-        Sums ``[..., n_sums]`` to the metric ``[...]``.
-    """
-
-    sums: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
-    metric: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-
-    def prepare(
-        self, truth: NDArray[Any], prediction: NDArray[Any], tracks: NDArray[np.int64], n_tracks: int
-    ) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
-        """Add up the sums of each track, and return the function that computes the metric of resamples.
-
-        Parameters
-        ----------
-        truth, prediction : ndarray [n], class indices or values of a target
-        tracks : ndarray [n], int64
-            The number of the track of each prediction; a track may have several predictions, or none.
-        n_tracks : int
-
-        Returns
-        -------
-        callable
-            Drawn tracks ``[n_resamples, n_drawn]``, int64, to the metric of each resample ``[n_resamples]``, float64;
-            NaN for a resample without predictions.
-        """
-        terms = self.sums(truth, prediction)
-        sums = np.zeros((n_tracks, terms.shape[1]))
-        np.add.at(sums, tracks, terms)
-        n_predictions = np.bincount(tracks, minlength=n_tracks)
-
-        def resample(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
-            bins = drawn + n_tracks * np.arange(len(drawn))[:, None]
-            counts = np.bincount(bins.ravel(), minlength=len(drawn) * n_tracks).reshape(len(drawn), n_tracks)
-            values = np.full(len(drawn), np.nan)
-            some = counts @ n_predictions > 0
-            values[some] = self.metric(counts[some] @ sums)
-            return values
-
-        return resample
-
-
-def _class_sums(truth: NDArray[Any], prediction: NDArray[Any]) -> NDArray[np.float64]:
-    """Return hits, labels and predictions of each class: ndarray ``[n, 3 * n_classes]``."""
-    classes = np.union1d(truth, prediction)
-    is_true, is_predicted = truth[:, None] == classes, prediction[:, None] == classes
-    return np.concatenate([is_true & is_predicted, is_true, is_predicted], axis=1).astype(np.float64)
-
-
-def _accuracy(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    hits, labels, _ = np.split(sums, 3, axis=-1)
-    accuracy: NDArray[np.float64] = hits.sum(axis=-1) / labels.sum(axis=-1)
-    return accuracy
-
-
-def _macro_f1(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    hits, labels, predictions = np.split(sums, 3, axis=-1)
-    occurs = labels + predictions > 0
-    f1 = 2 * hits / np.where(occurs, labels + predictions, 1)
-    mean: NDArray[np.float64] = f1.sum(axis=-1) / occurs.sum(axis=-1)
-    return mean
-
-
-def _target_sums(truth: NDArray[Any], prediction: NDArray[Any]) -> NDArray[np.float64]:
-    """Return count, moments of truth x and prediction y about their means, and squared error: ndarray ``[n, 7]``.
-
-    All are in units in which the largest deviation of x, and of y, is 1, so that no square underflows.
-    """
-    x, y = truth - truth.mean(), prediction - prediction.mean()
-    unit_x, unit_y = np.abs(x).max() or 1.0, np.abs(y).max() or 1.0
-    error = (truth - prediction) / unit_x
-    x, y = x / unit_x, y / unit_y
-    return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y, error**2], axis=1)
-
-
-def _moments(sums: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """Return variances of truth and prediction, their covariance, and the mean squared error."""
-    n, x, y, xx, yy, xy, error = np.moveaxis(sums, -1, 0)
-    x, y = x / n, y / n
-    variance_x, variance_y = xx / n - x**2, yy / n - y**2
-    return (
-        np.where(variance_x > CONSTANT, variance_x, 0),
-        np.where(variance_y > CONSTANT, variance_y, 0),
-        xy / n - x * y,
-        error / n,
-    )
-
-
-def _r(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    variance_x, variance_y, covariance, _ = _moments(sums)
-    product = variance_x * variance_y
-    r = np.where(product > 0, covariance / np.sqrt(np.where(product > 0, product, 1)), 0)
-    return np.clip(r, -1, 1)
-
-
-def _r2(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    variance_x, _, _, error = _moments(sums)
-    return np.where(variance_x > 0, 1 - error / np.where(variance_x > 0, variance_x, 1), 0)
+Column: TypeAlias = Literal["class", "tag", "target"]
 
 
 @dataclass(frozen=True)
@@ -270,24 +58,34 @@ class Metric:
     Attributes
     ----------
     name : str
-        In JSON, CSV and code: ``macro_f1``.
+        In JSON, CSV, code and ``--metric``: ``macro_f1``.
     label, title : str
         In tables and figures: ``r``; and at the start of a title: ``Pearson's r``.
-    task : type
-        `Classification` or `Regression`.
+    task : type, or tuple of types
+        `Classification`, `Tags` or `Regression`.
     function : callable
-        Truth and prediction ``[n_tracks]`` to a float.
+        Truth and prediction to the metric, float64. Without ``column``: class indices ``[n_tracks]`` to ``[]``.
+        Otherwise ``[n_tracks, n_columns]`` to ``[n_columns]``: of classes and tags, the truth is 0 or 1; of tags, the
+        prediction is a score. Of ``retrieval``, the truth ``[n_tracks, 1]`` is 1 for queries that have a score, and the
+        prediction is that score.
     resampled : Resampling
-        The same metric of many bootstrap resamples at once.
+        The same metric of many bootstrap resamples at once. It takes a column for each class, tag or target.
     range : (float, float)
         The lowest and the highest possible value.
-    is_defined : callable or None
-        Truth and prediction to whether the metric is defined; where it is not, ``function`` returns 0. None: always.
-    undefined : str
-        When the metric is undefined, as messages say it: ``constant truth``.
+    column : {"class", "tag", "target"} or None
+        What it has a value for; None: a single value for all classes.
+    reasons : tuple of Reason
+        Why it can be undefined: the first that holds is the cause.
+    has_mean : bool
+        Whether the mean over the columns is a score too, and the metric can be the headline.
     higher_is_better : bool
+    source : {"predictions", "retrieval"}
+        What it is computed from: predictions, or the neighbors of test tracks (`mirembed.statistics.retrieval`), which
+        depend on the embeddings alone.
+    in_text : bool
+        Whether ``mirembed evaluate`` prints it in its table, even if it is not the headline.
     compared : bool
-        Whether `mirembed.compare` tests differences of it.
+        Whether `mirembed.compare` tests differences of it, even if it is not the headline.
     own_table : str
         The name of the table in reports that shows this metric alone, for each target; empty: there is none.
     remark : str
@@ -297,43 +95,147 @@ class Metric:
     name: str
     label: str
     title: str
-    task: type[Task]
-    function: Callable[[NDArray[Any], NDArray[Any]], float]
+    task: type[Task] | tuple[type[Task], ...]
+    function: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
     resampled: Resampling
     range: tuple[float, float]
-    is_defined: Callable[[NDArray[Any], NDArray[Any]], bool] | None = None
-    undefined: str = ""
+    column: Column | None = None
+    reasons: tuple[Reason, ...] = ()
+    has_mean: bool = True
     higher_is_better: bool = True
-    compared: bool = True
+    source: Literal["predictions", "retrieval"] = "predictions"
+    in_text: bool = False
+    compared: bool = False
     own_table: str = ""
     remark: str = ""
 
+    def why_undefined(self, truth: NDArray[Any], prediction: NDArray[Any]) -> list[Reason]:
+        """Return the reason why the metric is undefined, for each column where it is.
+
+        Parameters
+        ----------
+        truth, prediction : ndarray [n, n_columns]
+
+        >>> truth, prediction = np.array([[1.0, 1.0], [2.0, 1.0]]), np.array([[3.0, 0.0], [3.0, 1.0]])
+        >>> metric_named("r").why_undefined(truth, prediction)
+        ['constant prediction', 'constant truth']
+        """
+        holding = {reason: _HOLDS[reason](truth, prediction) for reason in self.reasons}
+        causes = [next((r for r in self.reasons if holding[r][column]), None) for column in range(truth.shape[1])]
+        return [cause for cause in causes if cause is not None]
+
+
+def _of_queries(name: str, label: str, *tasks: type[Task]) -> Metric:
+    """Return a metric of retrieval that is a mean over queries."""
+    return Metric(
+        name,
+        label,
+        label[0].upper() + label[1:] if label.islower() else label,
+        tasks,
+        retrieval.mean_of_queries,
+        Resampling(retrieval.query_sums, retrieval.resampled_mean),
+        (0, 1),
+        reasons=("no query with enough candidates",),
+        source="retrieval",
+    )
+
+
+_COUNTS, _MOMENTS = class_metrics.class_counts, target_metrics.moments
 
 METRICS = (
-    Metric("accuracy", "accuracy", "Accuracy", Classification, accuracy, Resampling(_class_sums, _accuracy), (0, 1)),
-    Metric("macro_f1", "macro-F1", "Macro-F1", Classification, macro_f1, Resampling(_class_sums, _macro_f1), (0, 1)),
+    Metric(
+        "accuracy",
+        "accuracy",
+        "Accuracy",
+        Classification,
+        class_metrics.accuracy,
+        Resampling(_COUNTS, class_metrics.resampled_accuracy),
+        (0, 1),
+        in_text=True,
+        compared=True,
+    ),
+    Metric(
+        "macro_f1",
+        "macro-F1",
+        "Macro-F1",
+        Classification,
+        class_metrics.macro_f1,
+        Resampling(_COUNTS, class_metrics.resampled_macro_f1),
+        (0, 1),
+        in_text=True,
+        compared=True,
+    ),
+    Metric(
+        "balanced_accuracy",
+        "balanced accuracy",
+        "Balanced accuracy",
+        Classification,
+        class_metrics.balanced_accuracy,
+        Resampling(_COUNTS, class_metrics.resampled_balanced_accuracy),
+        (0, 1),
+    ),
+    Metric(
+        "recall",
+        "recall",
+        "Recall",
+        Classification,
+        class_metrics.recall,
+        Resampling(_COUNTS, class_metrics.resampled_recall),
+        (0, 1),
+        column="class",
+        reasons=("no positive",),
+        has_mean=False,
+    ),
+    Metric(
+        "roc_auc",
+        "ROC-AUC",
+        "ROC-AUC",
+        Tags,
+        tag_metrics.roc_auc,
+        Resampling(tag_metrics.rankings, tag_metrics.resampled_roc_auc),
+        (0, 1),
+        column="tag",
+        reasons=("no positive", "no negative"),
+        in_text=True,
+        compared=True,
+    ),
+    Metric(
+        "average_precision",
+        "average precision",
+        "Average precision",
+        Tags,
+        tag_metrics.average_precision,
+        Resampling(tag_metrics.rankings, tag_metrics.resampled_average_precision),
+        (0, 1),
+        column="tag",
+        reasons=("no positive",),
+        in_text=True,
+        compared=True,
+    ),
     Metric(
         "r",
         "r",
         "Pearson's r",
         Regression,
-        pearson_r,
-        Resampling(_target_sums, _r),
+        target_metrics.pearson_r,
+        Resampling(_MOMENTS, target_metrics.resampled_r),
         (-1, 1),
-        is_defined=pearson_r_defined,
-        undefined="constant truth or prediction",
+        column="target",
+        reasons=("constant truth", "constant prediction"),
+        in_text=True,
+        compared=True,
     ),
     Metric(
         "r_squared",
         "r²",
         "r²",
         Regression,
-        r_squared,
-        Resampling(_target_sums, lambda sums: _r(sums) ** 2),
+        target_metrics.r_squared,
+        Resampling(_MOMENTS, target_metrics.resampled_r_squared),
         (0, 1),
-        is_defined=pearson_r_defined,
-        undefined="constant truth or prediction",
-        compared=False,
+        column="target",
+        reasons=("constant truth", "constant prediction"),
+        in_text=True,
         own_table="scores-squared",
         remark="The paper's coefficient of determination. Significance is tested for r, so no best is marked here.",
     ),
@@ -342,29 +244,113 @@ METRICS = (
         "R²",
         "R²",
         Regression,
-        r2_score,
-        Resampling(_target_sums, _r2),
+        target_metrics.r2_score,
+        Resampling(_MOMENTS, target_metrics.resampled_r2),
         (-math.inf, 1),
-        is_defined=r2_defined,
-        undefined="constant truth",
-        compared=False,
+        column="target",
+        reasons=("constant truth",),
+        in_text=True,
+    ),
+    Metric(
+        "spearman",
+        "Spearman",
+        "Spearman's correlation",
+        Regression,
+        target_metrics.spearman,
+        Resampling(target_metrics.rank_correlations, target_metrics.same),
+        (-1, 1),
+        column="target",
+        reasons=("constant truth", "constant prediction"),
+    ),
+    Metric(
+        "rmse",
+        "RMSE",
+        "RMSE",
+        Regression,
+        target_metrics.rmse,
+        Resampling(_MOMENTS, target_metrics.resampled_rmse),
+        (0, math.inf),
+        column="target",
+        higher_is_better=False,
+    ),
+    Metric(
+        "mae",
+        "MAE",
+        "MAE",
+        Regression,
+        target_metrics.mae,
+        Resampling(_MOMENTS, target_metrics.resampled_mae),
+        (0, math.inf),
+        column="target",
+        higher_is_better=False,
+    ),
+    Metric(
+        "ccc",
+        "CCC",
+        "Concordance",
+        Regression,
+        target_metrics.ccc,
+        Resampling(_MOMENTS, target_metrics.resampled_ccc),
+        (-1, 1),
+        column="target",
+        reasons=("constant truth",),
+    ),
+    _of_queries(retrieval.PRECISION, f"precision at {retrieval.K}", Classification, Tags),
+    _of_queries(retrieval.AVERAGE_PRECISION, "mean average precision", Classification, Tags),
+    _of_queries(retrieval.R_PRECISION, "R-precision", Classification, Tags),
+    _of_queries(retrieval.NDCG, f"nDCG at {retrieval.K}", Tags, Regression),
+    Metric(
+        "hubness",
+        "hubness",
+        "Hubness",
+        (Classification, Tags, Regression),
+        retrieval.hubness_of_tracks,
+        Resampling(retrieval.query_sums, retrieval.resampled_hubness),
+        (-math.inf, math.inf),
+        reasons=("equal counts",),
+        higher_is_better=False,
+        source="retrieval",
     ),
 )
-"""Every metric, the headline of each task first."""
+"""Every metric, the default headline of each task first."""
 
 
-def metrics_for(task: Task) -> tuple[Metric, ...]:
-    """Return the metrics of a task, the headline first.
+def metrics_for(task: Task, metric: str | None = None) -> tuple[Metric, ...]:
+    """Return the metrics of a task, the headline first: ``metric``, or the default.
 
-    >>> [metric.name for metric in metrics_for(Classification(("blues", "jazz")))]
-    ['accuracy', 'macro_f1']
+    >>> [metric.name for metric in metrics_for(Classification(("blues", "jazz")), "macro_f1")]
+    ['macro_f1', 'accuracy', 'balanced_accuracy', 'recall', 'precision_at_5', 'map', 'r_precision', 'hubness']
+
+    Raises
+    ------
+    SpecError
+        See `headline`.
     """
-    return tuple(metric for metric in METRICS if isinstance(task, metric.task))
+    first = headline(task, metric)
+    others = (one for one in METRICS if isinstance(task, one.task) and one.name != first.name)
+    return (first, *others)
 
 
-def headline(task: Task) -> Metric:
-    """Return the main metric of a task: accuracy for classification, r for regression."""
-    return metrics_for(task)[0]
+def headline(task: Task, metric: str | None = None) -> Metric:
+    """Return the main metric of a task: the one of this name, or accuracy of classes, ROC-AUC of tags, r of targets.
+
+    Raises
+    ------
+    SpecError
+        There is no such metric, or the task has no such score.
+    """
+    able = [one for one in METRICS if isinstance(task, one.task) and one.has_mean and one.source == "predictions"]
+    if metric is None:
+        return able[0]
+    chosen = metric_named(metric)
+    if chosen not in able:
+        *names, last = [one.name for one in able]
+        kinds = {Classification: "classes", Tags: "tags", Regression: "targets"}
+        raise SpecError(
+            f"--metric {metric} is not a score of {kinds[type(task)]}, which this dataset has; "
+            f"choose {', '.join(names)} or {last}"
+        )
+    return chosen
 
 
 def metric_named(name: str) -> Metric:
@@ -372,5 +358,15 @@ def metric_named(name: str) -> Metric:
 
     >>> metric_named("macro_f1").label
     'macro-F1'
+
+    Raises
+    ------
+    SpecError
+        There is none.
     """
-    return next(metric for metric in METRICS if metric.name == name)
+    found = {metric.name: metric for metric in METRICS}
+    if name not in found:
+        near = near_names(name, found, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(found)}"
+        raise SpecError(f"--metric {name}: unknown metric; {hint}")
+    return found[name]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mirembed.interruption import raise_if_interrupted
 from mirembed.progress import NO_PROGRESS, Progress
 from mirembed.store.features import ROWS_PER_GROUP, FeatureShards, check_digest, read_rows
 
@@ -61,6 +62,7 @@ def compact(features: FeatureShards, progress: Progress = NO_PROGRESS) -> Compac
         groups = list(_groups([shard for shard in before if rows[shard]]))
         progress.start("merging", len(groups))
         for number, shards in enumerate(groups, 1):
+            raise_if_interrupted()
             with features.shard_writer(features.next_shard(), part) as writer:
                 for table in _regrouped(table for shard in shards for table in read_rows(shard, rows[shard])):
                     writer.write_table(table, row_group_size=ROWS_PER_GROUP)

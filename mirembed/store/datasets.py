@@ -1,26 +1,29 @@
-"""One dataset of a store: its tracks, the files that failed, and ``dataset.json``. It holds no frames."""
+"""One dataset of a store: tracks, official folds, files that failed, and ``dataset.json``. It holds no frames."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 
 from mirembed.errors import StoreError
+from mirembed.hookspecs import Split
 from mirembed.store.files import only_writer, read_json, read_table, require_present, write_json, write_table
 from mirembed.store.rows import (
     DatasetInfo,
     Failure,
     StoredTrack,
     label_names,
+    schemes_table,
+    stored_schemes,
     stored_tracks,
     task_from_json,
     task_to_json,
     tracks_table,
 )
 
-INFO, TRACKS, FAILURES = "dataset.json", "tracks.parquet", "failures.parquet"
+INFO, TRACKS, FAILURES, SCHEMES = "dataset.json", "tracks.parquet", "failures.parquet", "schemes.parquet"
 
 
 class DatasetStore:
@@ -34,6 +37,7 @@ class DatasetStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._info, self._tracks, self._failures = (folder / name for name in (INFO, TRACKS, FAILURES))
+        self._schemes = folder / SCHEMES
 
     @property
     def exists(self) -> bool:
@@ -104,6 +108,30 @@ class DatasetStore:
         """
         require_present(self._info)
         write_table(self._tracks, tracks_table(tracks, info.task))
+
+    def schemes(self) -> dict[str, list[Split]]:
+        """Return the official folds that came with the audio, by their names for ``--folds``.
+
+        Raises
+        ------
+        StoreError
+            The table is damaged.
+        """
+        return stored_schemes(read_table(self._schemes)) if self._schemes.exists() else {}
+
+    def write_schemes(self, schemes: Mapping[str, Sequence[Split]]) -> None:
+        """Replace the official folds that came with the audio.
+
+        Raises
+        ------
+        StoreWriteError
+            The table cannot be written, or the folder has vanished.
+        """
+        require_present(self._info)
+        if schemes:
+            write_table(self._schemes, schemes_table(schemes))
+        else:
+            self._schemes.unlink(missing_ok=True)
 
     def failures(self) -> list[Failure]:
         """Return the files that failed."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mirembed.errors import MismatchError, StoreBusyError, StoreError
 from mirembed.features.info import FeaturesPart
+from mirembed.interruption import raise_if_interrupted
 from mirembed.store.files import (
     busy_message,
     only_writer,
@@ -249,6 +250,7 @@ def _read_columns(shards: Sequence[Path], names: Sequence[str]) -> dict[str, tup
     # With Python's own types: Arrow's would import pyarrow.compute, and pandas where that is installed.
     rows: dict[str, tuple[Any, ...]] = {}
     for shard in shards:
+        raise_if_interrupted()
         columns = read_table(shard, columns=["recording", *names]).to_pydict()
         recordings = columns.pop("recording")
         values = zip(*columns.values(), strict=True) if names else [()] * len(recordings)
@@ -268,6 +270,7 @@ def row_groups(shard: Path, columns: list[str] | None = None) -> Iterator[pa.Tab
 
     with reading_parquet(shard), pq.ParquetFile(shard, page_checksum_verification=True) as file:
         for group in range(file.num_row_groups):
+            raise_if_interrupted()
             yield file.read_row_group(group, columns=columns)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirembed.errors import StoreBusyError, StoreError, StoreWriteError
+from mirembed.interruption import uninterruptible
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +34,7 @@ _ATTEMPTS = 5
 def writing(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces ``path``, a file or folder, when the block ends without an error.
 
-    The content reaches the disk before the name does.
+    The content reaches the disk before the name does. Ctrl-C waits until the block ends.
 
     Raises
     ------
@@ -41,21 +42,22 @@ def writing(path: Path) -> Iterator[Path]:
         The disk is full or the folder cannot be written; the message says which.
     """
     temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(path.parent)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{platform.node()}-{os.getpid()}-", dir=path.parent))
-        new = temporary / path.name
-        yield new
-        for entry in (new, *new.rglob("*")):
-            _sync_file(entry)
-        new.replace(path)
-        _sync_file(path.parent)
-    except OSError as error:
-        raise write_error(path, error) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with uninterruptible():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(path.parent)
+            temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{platform.node()}-{os.getpid()}-", dir=path.parent))
+            new = temporary / path.name
+            yield new
+            for entry in (new, *new.rglob("*")):
+                _sync_file(entry)
+            new.replace(path)
+            _sync_file(path.parent)
+        except OSError as error:
+            raise write_error(path, error) from error
+        finally:
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_error(path: Path, error: OSError, flags: str = "--store, --out") -> StoreWriteError:
@@ -194,6 +196,7 @@ def is_held(folder: Path) -> bool:
     return False
 
 
+@uninterruptible()
 def delete(path: Path) -> None:
     """Delete a file or folder, which is there as a whole or not at all; a missing one is no error.
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mirembed.interruption import raise_if_interrupted
 from mirembed.store.files import writing
 
 KEPT_BYTES = 8 * 2**20
@@ -84,6 +85,7 @@ class FrameFile:
         with writing(self.path) as temporary, temporary.open("w+b") as file:
             file.truncate(self._frame_bytes)
             for track, column, values in pieces:
+                raise_if_interrupted()
                 values = values[: self.lengths[track]].astype(np.float32, copy=False)
                 columns = slice(column, column + values.shape[1])
                 first = int(self.starts[track]) * self.shape[1] * 4

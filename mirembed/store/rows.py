@@ -1,4 +1,4 @@
-"""The rows of the store: recordings with their frames, tracks, failures, and ``dataset.json``."""
+"""The rows of the store: recordings with their frames, tracks, failures, official folds, and ``dataset.json``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mirembed.features.info import FeaturesPart
-from mirembed.hookspecs import Classification, Label, Regression, Tags, Target, Task
+from mirembed.hookspecs import Classification, Label, Regression, Split, Tags, Target, Task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -201,6 +201,39 @@ def classes_of(label: Label) -> frozenset[str]:
     if isinstance(label, str):
         return frozenset({label})
     return label if isinstance(label, frozenset) else frozenset()
+
+
+def schemes_table(schemes: Mapping[str, Sequence[Split]]) -> pa.Table:
+    """Return official folds as a table: one row for each track of each split."""
+    import pyarrow as pa
+
+    rows = [
+        {"scheme": scheme, "split": number, "id": track, "part": part, "inner": inner.get(track)}
+        for scheme, splits in schemes.items()
+        for number, split in enumerate(splits)
+        for inner in [{track: number for number, tested in enumerate(split.inner) for track in tested}]
+        for part, tracks in (("train", split.train), ("test", split.test))
+        for track in sorted(tracks)
+    ]
+    texts, numbers = dict.fromkeys(("scheme", "id", "part"), pa.string()), dict.fromkeys(("split", "inner"), pa.int64())
+    return pa.Table.from_pylist(rows, schema=pa.schema({**texts, **numbers}))
+
+
+def stored_schemes(table: pa.Table) -> dict[str, list[Split]]:
+    """Return the official folds of a table that `schemes_table` made."""
+    columns = (table[name].to_pylist() for name in ("scheme", "split", "id", "part", "inner"))
+    parts: dict[tuple[str, int], dict[str, set[str]]] = {}
+    inner_folds: dict[tuple[str, int], dict[int, set[str]]] = {}
+    for scheme, number, track, part, inner in zip(*columns, strict=True):
+        parts.setdefault((scheme, number), {"train": set(), "test": set()})[part].add(track)
+        if inner is not None:
+            inner_folds.setdefault((scheme, number), {}).setdefault(inner, set()).add(track)
+    schemes: dict[str, list[Split]] = {}
+    for key in sorted(parts):
+        tests = (frozenset(tracks) for _, tracks in sorted(inner_folds.get(key, {}).items()))
+        split = Split(frozenset(parts[key]["train"]), frozenset(parts[key]["test"]), tuple(tests))
+        schemes.setdefault(key[0], []).append(split)
+    return schemes
 
 
 def recordings_schema(part: FeaturesPart) -> pa.Schema:

@@ -63,6 +63,8 @@ class Tracks:
         Changes with any id, label, group or frame.
     excluded : mapping of str to str
         Ids of tracks that were left out on purpose, and why.
+    lacking : frozenset of str
+        Ids of the dataset's tracks that lack some of the features.
     notes : tuple of str
         Sentences for the user: which tracks of the dataset are missing, and which are no longer listed.
     """
@@ -80,6 +82,7 @@ class Tracks:
     backends: dict[str, list[str]]
     digest: str
     excluded: Mapping[str, str] = field(default_factory=dict)
+    lacking: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
     @cached_property
@@ -208,6 +211,7 @@ def open_tracks(
             for one in features
         },
         digest=_digest([str(info.task), ids, groups, np.asarray(labels).tolist(), of_frames]),
+        lacking=frozenset(track.id for track in stored).difference(ids),
         notes=tuple(notes),
     )
 

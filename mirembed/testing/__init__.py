@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from unittest import SkipTest
 
 from mirembed.errors import ConformanceError, DatasetError, MirembedError, ParameterError
+from mirembed.interruption import interruptible, raise_if_interrupted
 from mirembed.registry import Kind, Plugin, Registry
 from mirembed.registry.plugins import one_line
 from mirembed.specs import Spec, bind, parameters_of
@@ -74,8 +75,10 @@ class Broken(Exception):  # noqa: N818 - never reaches users: `Check` turns it i
 def broken_by_errors(what: str, *, given: str, cause: str) -> Iterator[None]:
     """Raise `Broken` if the plugin's code in a ``with`` block raises an error, which is quoted after ``what``."""
     try:
-        yield
+        with interruptible():
+            yield
     except Exception as error:
+        raise_if_interrupted()  # it is what the plugin made of ctrl-C
         raise Broken(f"{what}: {one_line(error)}", given=given, cause=cause) from error
 
 
@@ -225,6 +228,7 @@ class Promise:
 
     def outcome(self, subject: Subject) -> Outcome:
         """Check the promise and return the outcome."""
+        raise_if_interrupted()
         try:
             self.check(subject)
         except SkipTest as skip:
@@ -304,7 +308,8 @@ def parameters(subject: Subject) -> None:
 def promises(kind: Kind) -> tuple[Promise, ...]:
     """Return the promises of a kind of plugin; a plugin that breaks the first one cannot be used at all."""
     # Imported only here, because these modules import torch and scikit-learn.
-    module = importlib.import_module(f"mirembed.testing.{kind}")
+    with interruptible():
+        module = importlib.import_module(f"mirembed.testing.{kind}")
     functions: list[Any] = [member for member in vars(module).values() if inspect.isfunction(member)]
     first, *others = [f for f in functions if f.__module__ == module.__name__ and not f.__name__.startswith("_")]
     return tuple(map(Promise.of, (first, parameters, *others)))

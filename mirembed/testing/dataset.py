@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
@@ -12,8 +12,8 @@ from unittest import SkipTest
 from mirembed import listings
 from mirembed.datasets.download import parse_checksum
 from mirembed.errors import DatasetError, SpecError
-from mirembed.hookspecs import Archive, Card, Dataset, Listing, Split
-from mirembed.progress import counted, first_names
+from mirembed.hookspecs import Archive, Card, Dataset, Listing
+from mirembed.progress import first_names
 from mirembed.testing import Broken, Subject, broken_by_errors
 
 _GIVEN = "the audio folder"
@@ -27,7 +27,7 @@ def listing(subject: Subject) -> None:
 
 
 def task(subject: Subject) -> None:
-    """Have a task with distinct classes, or with distinctly named targets whose low is below their high."""
+    """Have a task with distinct classes or tags, or with distinctly named targets whose low is below their high."""
     _require(listings.task(_listed(subject)))
 
 
@@ -44,7 +44,7 @@ def ids(subject: Subject) -> None:
 
 
 def labels(subject: Subject) -> None:
-    """Give every track a label: one of the classes, or a finite value within the range of each target."""
+    """Give every track a label: a class, a frozenset of tags, or a finite value within the range of each target."""
     _require(listings.labels(_listed(subject)))
 
 
@@ -182,30 +182,12 @@ def _card_fault(card: Any) -> str:
 
 def schemes(subject: Subject) -> None:
     """Give its official folds, if it has any, as named sequences of Split, with each id on one side only."""
+    listed = _listed(subject)
+    _require(listings.schemes(listed))
+    if listed.schemes and not hasattr(subject.create(), "schemes"):
+        return
     for name, splits in _ask(subject, "schemes").items():
-        given = f"the folds {name!r}"
-        if not listings.is_text(name) or isinstance(splits, str) or not isinstance(splits, Sequence) or not splits:
-            what = f"has {splits!r}, expected a sequence of Split"
-            raise Broken(what, given=given, cause="a single Split: put it in a list")
-        for number, split in enumerate(splits):
-            if fault := _split_fault(split):
-                raise Broken(
-                    f"has a split that {fault}",
-                    given=f"{given}, split {number}",
-                    cause="train and test tables with different spellings of ids, or with tracks in common",
-                )
-
-
-def _split_fault(split: Any) -> str:
-    if not isinstance(split, Split):
-        return f"is {split!r}, expected a Split"
-    for side in ("train", "test"):
-        found = getattr(split, side)
-        if not isinstance(found, frozenset) or not found or not all(map(listings.is_text, found)):
-            return f"has {side}={found!r}, expected a non-empty frozenset of ids"
-    if shared := sorted(split.train & split.test):
-        return f"has {counted(len(shared), 'id')} in both train and test, such as {shared[0]!r}"
-    return ""
+        _require(listings.scheme(name, splits))
 
 
 def known_faults(subject: Subject) -> None:

@@ -14,14 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.errors import MirembedError, ModelError
-from mirembed.hookspecs import Classification, Estimator, Regression, Target, Task
+from mirembed.hookspecs import Classification, Estimator, Regression, Tags, Target, Task
 from mirembed.models.estimators import check_storable
+from mirembed.models.learners import takes_groups
+from mirembed.models.outputs import tag_scores
 from mirembed.progress import counted
 from mirembed.registry.plugins import one_line
 from mirembed.testing import Broken, Subject, broken_by_errors
 
 UNITS = 50
 CLASSES = Classification(("blues", "jazz", "pop", "rock"))
+TAGS = Tags(("calm", "drums", "piano"))
 ONE_TARGET = Regression((Target("valence", 0, 1),))
 THREE_TARGETS = Regression((Target("valence", 0, 1), Target("arousal", 0, 1), Target("tension", 0, 1)))
 
@@ -36,7 +39,9 @@ class Problem:
         Its description in messages.
     task : Classification, Tags or Regression
     X : ndarray [n, UNITS], float32
-    y : ndarray [n] int64 class indices, or [n, n_targets] float64 from 0 to 1
+    y : ndarray
+        Class indices ``[n]``, int64; tags ``[n, n_tags]``, int64 0 or 1; or targets ``[n, n_targets]``, float64 from 0
+        to 1.
     """
 
     given: str
@@ -78,6 +83,37 @@ def classes(subject: Subject) -> None:
             )
 
 
+def tags(subject: Subject) -> None:
+    """Predict 0 or 1 for each tag [n, n_tags], and score tracks that have a tag higher than others."""
+    cause = "an estimator for classes, or probabilities: wrap it in sklearn's OneVsRestClassifier"
+    for problem in _problems(subject, _tags()):
+        fitted = _fit(subject, subject.create().estimator(problem.task), problem)
+        predicted = _predict(fitted, problem)
+        _require_numbers(predicted, problem, "0 or 1 for each tag", cause)
+        if strange := sorted({*predicted.ravel().tolist()} - {0, 1}):
+            raise Broken(f"predicts {strange}, expected 0 or 1", given=problem.given, cause=cause)
+        _require_ranking(fitted, problem)
+
+
+def groups(subject: Subject) -> None:
+    """Fit with the groups of the tracks, if it takes groups; have True or False as takes_groups."""
+    found = getattr(subject.create(), "takes_groups", None)
+    if found is None:
+        raise SkipTest("it has no takes_groups")
+    if not isinstance(found, bool):
+        raise Broken(f"has takes_groups={found!r}, expected True or False", given="takes_groups", cause="a method")
+    if not found:
+        raise SkipTest("its takes_groups is False")
+    for problem in _problems(subject):
+        with broken_by_errors(
+            "fails to fit with groups",
+            given=f"{problem.given}, groups of 2 tracks",
+            cause="an estimator whose fit takes no groups, or a splitter that needs more groups: wrap the estimator in "
+            "sklearn's GridSearchCV with a GroupKFold",
+        ):
+            _fit(subject, subject.create().estimator(problem.task), problem)
+
+
 def targets(subject: Subject) -> None:
     """Predict finite values [n, n_targets], even if there is only one target."""
     cause = "an estimator for one target, which returns [n]: wrap it in sklearn's MultiOutputRegressor"
@@ -90,11 +126,11 @@ def targets(subject: Subject) -> None:
 
 def learns(subject: Subject) -> None:
     """Beat chance on embeddings that any learner can separate."""
-    for problem in _problems(subject, _classes(), _targets(THREE_TARGETS)):
+    for problem in _problems(subject):
         predicted = _fitted_predictions(subject, problem)
         if predicted.shape != problem.y.shape:
             raise SkipTest(f"its predictions have the shape {list(predicted.shape)}, which cannot be scored")
-        if isinstance(problem.task, Classification):
+        if not isinstance(problem.task, Regression):
             score, measure = float((predicted == problem.y).mean()), "accuracy"
         else:
             score, measure = _least_correlation(predicted, problem.y), "r"
@@ -117,13 +153,17 @@ def deterministic(subject: Subject) -> None:
 def refit(subject: Subject) -> None:
     """Forget earlier training tracks when fitted to others."""
     cause = "warm_start=True, or a fit that adds to earlier state: reset the state in fit"
-    pairs = ((_classes(), _classes(without=1)), (_targets(THREE_TARGETS), _targets(THREE_TARGETS, seed=1)))
+    pairs = (
+        (_classes(), _classes(without=1)),
+        (_tags(), _tags(seed=1)),
+        (_targets(THREE_TARGETS), _targets(THREE_TARGETS, seed=1)),
+    )
     for before, problem in pairs:
         for _ in _problems(subject, problem):
             expected = _fitted_predictions(subject, problem)
             if not np.array_equal(expected, _fitted_predictions(subject, problem)):
                 raise SkipTest("it is not deterministic, so this cannot be checked")
-            used = _fit(_fit(subject.create().estimator(problem.task), before), problem)
+            used = _fit(subject, _fit(subject, subject.create().estimator(problem.task), before), problem)
             what = "differs from an estimator that was never fitted before"
             _require_same(_predict(used, problem), expected, what, problem, cause)
 
@@ -139,7 +179,7 @@ def clone(subject: Subject) -> None:
     for problem in _problems(subject):
         with broken_by_errors("cannot be cloned", given=problem.given, cause=cause):
             copy = cloned(subject.create().estimator(problem.task))
-        _predict(_fit(copy, problem), problem)
+        _predict(_fit(subject, copy, problem), problem)
 
 
 def input_unchanged(subject: Subject) -> None:
@@ -148,7 +188,8 @@ def input_unchanged(subject: Subject) -> None:
         X, y = problem.X.copy(), problem.y.copy()
         fitted = subject.create().estimator(problem.task)
         for method, arguments in (("fit", (X, y)), ("predict", (X,))):
-            _call(getattr(fitted, method), *arguments, given=problem.given, doing=method)
+            extra = _groups(subject, problem) if method == "fit" else {}
+            _call(getattr(fitted, method), *arguments, given=problem.given, doing=method, **extra)
             if not (np.array_equal(X, problem.X) and np.array_equal(y, problem.y)):
                 changed = "the labels" if np.array_equal(X, problem.X) else "the embeddings"
                 raise Broken(
@@ -163,7 +204,8 @@ def storable(subject: Subject) -> None:
     import skops.io
 
     for problem in _problems(subject):
-        fitted = _fit(subject.create().estimator(problem.task), problem)
+        fitted = _fit(subject, subject.create().estimator(problem.task), problem)
+        fitted = getattr(fitted, "best_estimator_", fitted)  # of a search of scikit-learn, mirembed stores only this
         try:
             check_storable(fitted, subject.spec, subject.registry)
         except ModelError as error:
@@ -196,6 +238,14 @@ def _classes(without: int | None = None) -> Problem:
     return Problem(given, CLASSES, X[kept], y[kept])
 
 
+def _tags(seed: int = 0) -> Problem:
+    """Return 40 tracks whose embeddings are sums of vectors for their tags; some tracks have none."""
+    rng = np.random.default_rng(seed)
+    y = (np.arange(40)[:, None] >> np.arange(len(TAGS.classes))) % 2
+    X = y @ rng.uniform(-1, 1, (len(TAGS.classes), UNITS)) + rng.normal(0, 0.05, (40, UNITS))
+    return Problem("40 embeddings with any of 3 tags", TAGS, X.astype(np.float32), y)
+
+
 def _targets(task: Regression, seed: int = 0) -> Problem:
     """Return 40 tracks whose embeddings are functions of their targets."""
     rng = np.random.default_rng(seed)
@@ -214,7 +264,7 @@ def _problems(subject: Subject, *problems: Problem) -> Iterator[Problem]:
     """
     learner = subject.create()
     unsupported, found = "", False
-    for problem in problems or (_classes(), _targets(THREE_TARGETS)):
+    for problem in problems or (_classes(), _tags(), _targets(THREE_TARGETS)):
         try:
             learner.estimator(problem.task)
         except MirembedError as error:
@@ -232,9 +282,15 @@ def _problems(subject: Subject, *problems: Problem) -> Iterator[Problem]:
         raise SkipTest(f"it does not support this task: {unsupported}")
 
 
-def _fit(estimator: Estimator, problem: Problem) -> Estimator:
-    _call(estimator.fit, problem.X.copy(), problem.y.copy(), given=problem.given, doing="fit")
+def _fit(subject: Subject, estimator: Estimator, problem: Problem) -> Estimator:
+    arrays = problem.X.copy(), problem.y.copy()
+    _call(estimator.fit, *arrays, given=problem.given, doing="fit", **_groups(subject, problem))
     return estimator
+
+
+def _groups(subject: Subject, problem: Problem) -> dict[str, NDArray[np.int64]]:
+    """Return the groups of two tracks that a learner which takes groups is fitted with."""
+    return {"groups": np.arange(len(problem.X)) // 2} if takes_groups(subject.registry, subject.spec) else {}
 
 
 def _predict(fitted: Estimator, problem: Problem) -> NDArray[Any]:
@@ -242,13 +298,13 @@ def _predict(fitted: Estimator, problem: Problem) -> NDArray[Any]:
 
 
 def _fitted_predictions(subject: Subject, problem: Problem) -> NDArray[Any]:
-    return _predict(_fit(subject.create().estimator(problem.task), problem), problem)
+    return _predict(_fit(subject, subject.create().estimator(problem.task), problem), problem)
 
 
-def _call(method: Callable[..., Any], *arrays: NDArray[Any], given: str, doing: str) -> Any:
-    cause = "an estimator that expects y [n] but gets [n, n_targets], or that expects more classes"
+def _call(method: Callable[..., Any], *arrays: NDArray[Any], given: str, doing: str, **named: NDArray[np.int64]) -> Any:
+    cause = "an estimator that expects y [n] but gets [n, n_tags] or [n, n_targets], or that expects more classes"
     with broken_by_errors(f"fails to {doing}", given=given, cause=cause):
-        return method(*arrays)
+        return method(*arrays, **named)
 
 
 def _least_correlation(predicted: NDArray[Any], y: NDArray[np.float64]) -> float:
@@ -256,6 +312,29 @@ def _least_correlation(predicted: NDArray[Any], y: NDArray[np.float64]) -> float
     centered, centered_y = predicted - predicted.mean(axis=0), y - y.mean(axis=0)
     norms = np.linalg.norm(centered, axis=0) * np.linalg.norm(centered_y, axis=0)
     return float(((centered * centered_y).sum(axis=0) / np.maximum(norms, 1e-12)).min())
+
+
+def _require_ranking(fitted: Estimator, problem: Problem) -> None:
+    """Raise `Broken` unless the scores of tags are finite, and on average higher for the tracks that have the tag."""
+    task = problem.task
+    assert isinstance(task, Tags)  # noqa: S101
+    try:
+        scores = tag_scores(fitted, "its estimator", task, problem.X.copy())
+    except MirembedError as error:
+        raise Broken(
+            f"cannot score tags: {error}",
+            given=problem.given,
+            cause="a decision_function or predict_proba in another form: expected [n, n_tags]",
+        ) from error
+    has = problem.y > 0
+    for number, tag in enumerate(task.classes):
+        with_tag, without = scores[has[:, number], number].mean(), scores[~has[:, number], number].mean()
+        if not with_tag > without:
+            raise Broken(
+                f"scores tracks with the tag {tag!r} with {with_tag:.3g} on average, others with {without:.3g}",
+                given=problem.given,
+                cause="a decision_function or predict_proba of the absence of the tag, or tags in another order",
+            )
 
 
 def _require_numbers(predicted: NDArray[Any], problem: Problem, expected: str, cause: str) -> None:

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
 from mirembed.errors import WorkerError
-from mirembed.progress import raise_if_interrupted
+from mirembed.interruption import raise_if_interrupted
 from mirembed.workers.processes import GRACE, READY, Forked, ForkServer, start_python
 
 Argument = TypeVar("Argument")
@@ -199,7 +199,6 @@ class _Pool:
     ----------
     outcomes : queue.SimpleQueue of Done, Crashed or Exception
         Its size is bounded: results wait in the workers until the caller takes them. Nothing follows an exception.
-        (Not a `queue.Queue`, because ctrl-C inside its ``get`` may corrupt its lock.)
     suspects : list of int
         Tasks whose worker was killed, perhaps because of another task; they are retried alone.
     stopped : bool

@@ -25,7 +25,8 @@ import numpy as np
 
 from mirembed import workers
 from mirembed.errors import SpecError, WorkerError
-from mirembed.progress import Progress, raise_if_interrupted
+from mirembed.interruption import interruptible
+from mirembed.progress import Progress
 from mirembed.provenance import core_code, versions
 from mirembed.workers import Argument, Crashed, Done, Result
 from mirembed.workers.processes import ForkServer, forkserver
@@ -88,7 +89,8 @@ def _connect(scheduler: str) -> Any:
     except ImportError:
         raise SpecError("--executor dask: Dask is not installed; pip install 'mirembed[dask]'") from None
     try:
-        return Client(scheduler, timeout=CONNECT_TIMEOUT, set_as_default=False)
+        with interruptible():
+            return Client(scheduler, timeout=CONNECT_TIMEOUT, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise WorkerError(
@@ -112,7 +114,8 @@ def n_threads() -> int:
     """
     client = _client()
     try:
-        client.wait_for_workers(1, timeout=CONNECT_TIMEOUT)
+        with interruptible():
+            client.wait_for_workers(1, timeout=CONNECT_TIMEOUT)
     except TimeoutError:
         address = client.scheduler.address
         raise WorkerError(f"the scheduler {address} has no workers; start some with `dask worker {address}`") from None
@@ -152,9 +155,10 @@ def run_on_cluster(function: Callable[[Argument], Result], arguments: Sequence[A
 
     completed = as_completed(submit(_TASKS_PER_THREAD * n_threads()), loop=client.loop)
     try:
-        for future in completed:
-            raise_if_interrupted()
-            result = _result(future)
+        while submitted:
+            with interruptible():
+                future = next(completed)
+                result = _result(future)
             completed.update(submit(1))
             yield Done(submitted.pop(future), result)
     finally:

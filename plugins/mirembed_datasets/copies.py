@@ -50,7 +50,7 @@ def find_copy(
         is not a clip of the dataset.
     original : str
         File name suffix in the published archive, such as ``.wav``. If a clip has several files, the one with this
-        suffix is chosen, or else the first by suffix and name.
+        suffix is chosen, or else the first by suffix and name; shorter names come first.
     title, expected, parts, depth
         See `find_home`.
 
@@ -80,9 +80,9 @@ def choose_files(
         else:
             files.setdefault(clip, []).append(file)
 
-    def preference(file: Path) -> tuple[bool, str, str]:
+    def preference(file: Path) -> tuple[bool, str, int, str]:
         suffix = file.suffix.lower()
-        return suffix != original, suffix, file.name
+        return suffix != original, suffix, len(file.name), file.name
 
     notes = []
     if spare := sum(len(several) - 1 for several in files.values()):

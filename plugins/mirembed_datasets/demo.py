@@ -7,7 +7,18 @@ import wave
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from mirembed import Card, Classification, DatasetError, Listing, Regression, Target, Task, Track
+from mirembed import (
+    Card,
+    Classification,
+    DatasetError,
+    Listing,
+    Regression,
+    Tags,
+    Target,
+    Task,
+    Track,
+    uninterruptible,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,10 +36,12 @@ class Demo:
 
     Parameters
     ----------
-    task : {"classification", "regression"}
-        The label is the style, or arousal and valence in [1, 9]; the audio is the same. No listeners were involved:
-        with ``pace = log2(tempo / 110) / 0.75``, with ornaments, loudness and brightness in [-1, 1], and with mode 1
-        for major, 0.5 for mixolydian, -0.5 for dorian and -1 for minor,
+    task : {"classification", "tags", "regression"}
+        The label is the style; or the instruments of bass, chords and melody, with ``fast`` (120 beats per minute or
+        more), ``minor`` (or dorian), ``bright`` and ``loud`` (brightness or loudness above 0.3) as further tags; or
+        arousal and valence in [1, 9]. The audio is the same. No listeners were involved: with
+        ``pace = log2(tempo / 110) / 0.75``, with ornaments, loudness and brightness in [-1, 1], and with mode 1 for
+        major, 0.5 for mixolydian, -0.5 for dorian and -1 for minor,
 
         - arousal = 5 + 4 (0.45 pace + 0.2 ornaments + 0.2 loudness + 0.15 brightness),
         - valence = 5 + 4 (0.4 mode + 0.25 pace + 0.35 brightness).
@@ -37,7 +50,7 @@ class Demo:
     card: ClassVar[Card] = Card(
         title="Synthesized music in eight styles",
         n_tracks=120,
-        labels="8 styles, or arousal and valence from 1 to 9",
+        labels="8 styles, or 20 tags, or arousal and valence from 1 to 9",
         license="that of mirembed, which synthesizes it",
         citation="",
         source="mirembed extract synthesizes it",
@@ -46,7 +59,7 @@ class Demo:
         seconds=(9.9, 10.1),
     )
 
-    def __init__(self, *, task: Literal["classification", "regression"] = "classification") -> None:
+    def __init__(self, *, task: Literal["classification", "tags", "regression"] = "classification") -> None:
         self.task = task
 
     def synthesize(self, audio: Path) -> int:
@@ -97,12 +110,30 @@ class Demo:
     def _listed_task(self) -> Task:
         if self.task == "regression":
             return Regression((Target("arousal", low=1, high=9), Target("valence", low=1, high=9)))
-        from mirembed_datasets.synthesis.styles import STYLES
+        from mirembed_datasets.synthesis.styles import PITCHED, STYLES
 
+        if self.task == "tags":
+            instruments = (name for style in STYLES for part in PITCHED for name in style.instruments[part])
+            return Tags((*dict.fromkeys(instruments), "fast", "minor", "bright", "loud"))
         return Classification(tuple(style.name for style in STYLES))
 
-    def _label(self, clip: Clip) -> str | tuple[float, ...]:
-        return (clip.arousal, clip.valence) if self.task == "regression" else clip.style.name
+    def _label(self, clip: Clip) -> str | frozenset[str] | tuple[float, ...]:
+        if self.task == "regression":
+            return clip.arousal, clip.valence
+        return _tags(clip) if self.task == "tags" else clip.style.name
+
+
+def _tags(clip: Clip) -> frozenset[str]:
+    from mirembed_datasets.synthesis.styles import PITCHED
+
+    traits = {
+        "fast": clip.tempo >= 120,
+        "minor": clip.mode in ("minor", "dorian"),
+        "bright": clip.brightness > 0.3,
+        "loud": clip.loudness > 0.3,
+    }
+    instruments = (clip.band.instruments[part] for part in PITCHED)
+    return frozenset([*instruments, *(name for name, present in traits.items() if present)])
 
 
 def _write_wav(path: Path, samples: NDArray[np.int16], sample_rate: int) -> None:
@@ -110,13 +141,14 @@ def _write_wav(path: Path, samples: NDArray[np.int16], sample_rate: int) -> None
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file, wave.open(file) as wav:
-                wav.setparams((1, 2, sample_rate, len(samples), "NONE", "not compressed"))
-                wav.writeframes(samples.astype("<i2").tobytes())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with uninterruptible():
+            try:
+                with temporary.open("wb") as file, wave.open(file) as wav:
+                    wav.setparams((1, 2, sample_rate, len(samples), "NONE", "not compressed"))
+                    wav.writeframes(samples.astype("<i2").tobytes())
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
     except OSError as error:
         raise DatasetError(
             f"cannot write {path}: {error.strerror}; choose a writable folder, or free some space"

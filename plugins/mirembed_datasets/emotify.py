@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
-from mirembed import Archive, Card, DatasetError, Listing, Regression, Target, Track, counted
+from mirembed import Archive, Card, DatasetError, Listing, Regression, Tags, Target, Track, counted
 from mirembed_datasets.copies import files_by_class, find_copy, notes_on_copy, number_of
 from mirembed_datasets.tables import Row, Table, find_table, read_table
 
@@ -26,12 +27,14 @@ EMOTIONS = (
     "tension",
     "sadness",
 )
+THRESHOLD = 0.25
+"""Fraction of listeners who felt an emotion that is a tag."""
 SITE = "http://www2.projects.science.uu.nl/memotion/emotifydata"
 
 CARD = Card(
     title="Emotify",
     n_tracks=N_CLIPS,
-    labels="9 emotions, each the fraction of listeners who felt it",
+    labels="9 emotions: the fraction of listeners who felt each, or those that enough of them felt",
     license="none stated; users are asked to cite the article",
     citation="""\
 @article{aljanaki2016,
@@ -60,8 +63,20 @@ emotifymusic/
 class Emotify:
     """The clips of the game Emotify, and the emotions that its players felt.
 
-    Ids are those of ``data.csv``, 1 to 400. A target is the fraction of a clip's listeners who chose the emotion. The
-    group is the artist in the tags of the file.
+    Ids are those of ``data.csv``, 1 to 400. The group is the artist in the tags of the file.
+
+    Parameters
+    ----------
+    task : {"regression", "tags"}
+        A target is the fraction of a clip's listeners who chose the emotion. An emotion is a tag of a clip if that
+        fraction is at least ``threshold``.
+    threshold : float, optional
+        Above 0, at most 1. Default: 0.25.
+
+    Raises
+    ------
+    DatasetError
+        The threshold is out of range, or given for another task.
 
     References
     ----------
@@ -70,6 +85,14 @@ class Emotify:
     """
 
     card = CARD
+
+    def __init__(self, *, task: Literal["regression", "tags"] = "regression", threshold: float | None = None) -> None:
+        if threshold is not None and task != "tags":
+            raise DatasetError(f"threshold={threshold:g} is for tags; add task=tags")
+        if threshold is not None and not 0 < threshold <= 1:
+            raise DatasetError(f"threshold={threshold:g} is not a fraction of listeners, such as {THRESHOLD:g}")
+        self.task = task
+        self.threshold = THRESHOLD if threshold is None else threshold
 
     def listing(self, audio: Path) -> Listing:
         """List the clips of a complete or partial copy.
@@ -104,7 +127,7 @@ class Emotify:
                 f"{file} has no ratings for the {counted(len(copy.files), 'clip')} in {str(copy.home)!r}; "
                 f"the complete table has {N_RATINGS} rows for {N_CLIPS} tracks"
             )
-        tracks = [Track(clip, copy.files[clip], labels[clip], _artist(copy.files[clip])) for clip in rated]
+        tracks = [Track(clip, copy.files[clip], self._label(labels[clip]), _artist(copy.files[clip])) for clip in rated]
         notes = notes_on_copy(audio, copy.home, len(tracks), N_CLIPS)
         if len(table.rows) != N_RATINGS:
             notes.append(
@@ -115,8 +138,14 @@ class Emotify:
             notes.append(f"skipped {counted(unrated, 'clip')} (no ratings in {file})")
         if ungrouped := sum(track.group is None for track in tracks):
             notes.append(f"{counted(ungrouped, 'clip')} without a group: no artist in the tags of the file")
-        task = Regression(tuple(Target(emotion, 0.0, 1.0) for emotion in EMOTIONS))
+        targets = Regression(tuple(Target(emotion, 0.0, 1.0) for emotion in EMOTIONS))
+        task = targets if self.task == "regression" else Tags(EMOTIONS)
         return Listing(task, tracks, absent=len(labels) - len(tracks), notes=[*notes, *copy.skipped])
+
+    def _label(self, felt: tuple[float, ...]) -> tuple[float, ...] | frozenset[str]:
+        if self.task == "regression":
+            return felt
+        return frozenset(emotion for emotion, share in zip(EMOTIONS, felt, strict=True) if share >= self.threshold)
 
 
 def _id(genre: str, file: Path) -> str | None:

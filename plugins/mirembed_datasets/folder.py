@@ -17,6 +17,7 @@ from mirembed import (
     DatasetError,
     Listing,
     Regression,
+    Tags,
     Target,
     Task,
     Track,
@@ -31,14 +32,17 @@ CLASS_COLUMNS = ("label", "class", "genre", "style", "mood")
 SHOWN = 5
 """Tracks without audio to name."""
 
-Label: TypeAlias = str | tuple[float, ...]
+SEPARATORS = ";|,"
+"""Of tags in a list; the first that occurs anywhere in the column."""
+
+Label: TypeAlias = str | frozenset[str] | tuple[float, ...]
 
 
 class Folder:
     """A folder of audio files.
 
     Without a table, each folder in the audio folder is a class, and the audio files in it, at any depth, are its
-    tracks. With a table, each row names a track and its class or targets.
+    tracks. With a table, each row names a track and its class, tags or targets.
 
     Parameters
     ----------
@@ -47,6 +51,10 @@ class Folder:
         the table are relative to the audio folder and may lack the suffix.
     target : str, optional
         Columns with the targets of a regression, joined by ``+``. Their range is that of the training tracks.
+    tags : str, optional
+        Column with the tags of a track, as a JSON list or separated by ``;``, ``|`` or ``,`` (the first of these that
+        occurs in the column); an empty cell is a track without tags. Or columns of 0 and 1, one a tag, joined by ``+``;
+        ``*`` for all that remain.
     group : str, optional
         Column of the group that must not be in both the training and the test part of a fold, such as the artist.
     label : str, optional
@@ -58,13 +66,13 @@ class Folder:
     Raises
     ------
     DatasetError
-        A column is given without a table, or both ``label`` and ``target`` are given.
+        A column is given without a table, or more than one of ``label``, ``tags`` and ``target`` is given.
     """
 
     card: ClassVar[Card] = Card(
         title="Your own files: one folder per class, or a table of labels",
         n_tracks=0,
-        labels="your classes, or your targets",
+        labels="your classes, tags or targets",
         license="that of your music",
         citation="",
         source="your disk",
@@ -76,20 +84,24 @@ class Folder:
         *,
         labels: Path | None = None,
         target: str | None = None,
+        tags: str | None = None,
         group: str | None = None,
         label: str | None = None,
         path: str | None = None,
     ) -> None:
-        columns = {"target": target, "group": group, "label": label, "path": path}
+        columns = {"target": target, "tags": tags, "group": group, "label": label, "path": path}
         given = [name for name, column in columns.items() if column is not None]
         if labels is None and given:
             raise DatasetError(
                 f"{given[0]}={columns[given[0]]} names a column of a table, but there is no table; add labels=FILE"
             )
-        if target is not None and label is not None:
-            raise DatasetError(f"target={target} is for numbers and label={label} for classes; give only one of them")
+        tasks = {"label": "classes", "tags": "tags", "target": "numbers"}
+        if len(chosen := [name for name in tasks if columns[name] is not None]) > 1:
+            listed = " and ".join(f"{name}={columns[name]} is for {tasks[name]}" for name in chosen)
+            raise DatasetError(f"{listed}; give only one of them")
         self.labels = labels
         self.target = target
+        self.tags = tags
         self.group = group
         self.label = label
         self.path = path
@@ -124,7 +136,9 @@ class Folder:
             )
         group = table.column(self.group) if self.group is not None else None
         if self.target is not None:
-            return _Columns(path, group, targets=_targets(self.target, table))
+            return _Columns(path, group, targets=_several("target", self.target, table))
+        if self.tags is not None:
+            return _tag_columns(self.tags, table, path, group)
         if self.label is not None:
             return _Columns(path, group, label=table.column(self.label))
         return _Columns(path, group, label=_class_column(table, used={path, group}))
@@ -132,17 +146,34 @@ class Folder:
 
 @dataclass(frozen=True)
 class _Columns:
-    """The columns of a table that are used: ``label``, or ``targets`` if it is None."""
+    """The columns of a table that are used.
+
+    Attributes
+    ----------
+    path : str
+    group : str or None
+    label : str or None
+        Of the classes; or of lists of tags, if they have a ``separator``.
+    separator : str
+    tags, targets : tuple of str
+        Columns of 0 and 1, or of numbers.
+    """
 
     path: str
     group: str | None
     label: str | None = None
+    separator: str = ""
+    tags: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
 
     def entry(self, row: Row) -> _Entry:
         group = None if self.group is None else row.values[self.group] or None
+        if self.label is not None and self.separator:
+            return _Entry(frozenset(row.strings(self.label, self.separator)), group)
         if self.label is not None:
             return _Entry(row.text(self.label), group)
+        if self.tags:
+            return _Entry(frozenset(tag for tag in self.tags if row.yes_or_no(tag)), group)
         return _Entry(tuple(row.number(target) for target in self.targets), group)
 
 
@@ -154,7 +185,8 @@ class _Entry:
     group: str | None
 
     def __str__(self) -> str:
-        return f"{self.label!r}" if self.group is None else f"{self.label!r} in group {self.group!r}"
+        label = sorted(self.label) if isinstance(self.label, frozenset) else self.label
+        return f"{label!r}" if self.group is None else f"{label!r} in group {self.group!r}"
 
 
 def _list_class_folders(audio: Path, found: AudioFiles) -> Listing:
@@ -198,12 +230,15 @@ def _list_table(audio: Path, found: AudioFiles, table: Table, columns: _Columns)
     if columns.group is not None and (ungrouped := sum(track.group is None for track in tracks)):
         notes.append(f"{counted(ungrouped, 'track')} without a group: column {columns.group!r} is empty")
     task: Task
-    if columns.label is None:
+    if columns.targets:
         task = Regression(tuple(Target(target) for target in columns.targets))
+    elif columns.tags:
+        task = Tags(columns.tags)
     else:
-        task = _classes(tracks)
-        if missing := {str(entry.label) for entry in entries.values()}.difference(task.classes):
-            notes.append(f"classes without audio: {', '.join(sorted(missing))}")
+        task = _tags(tracks, columns) if columns.separator else _classes(tracks)
+        if missing := {name for entry in entries.values() for name in _names(entry.label)}.difference(task.classes):
+            kind = "tags" if columns.separator else "classes"
+            notes.append(f"{kind} without audio: {', '.join(sorted(missing))}")
     if absent := sorted(entries.keys() - found.files.keys()):
         more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
         notes.append(f"listed in {table.file} without audio: {', '.join(absent[:SHOWN])}{more}")
@@ -239,11 +274,31 @@ def _existing(labels: Path, audio: Path) -> Path:
     )
 
 
-def _targets(names: str, table: Table) -> tuple[str, ...]:
-    targets = tuple(name.strip() for name in names.split("+"))
-    if not all(targets) or len(set(targets)) < len(targets):
-        raise DatasetError(f"target={names} is not a list of distinct columns, such as valence+arousal")
-    return tuple(table.column(target) for target in targets)
+def _several(parameter: str, names: str, table: Table) -> tuple[str, ...]:
+    """Return the columns that a parameter names, joined by ``+``."""
+    columns = tuple(name.strip() for name in names.split("+"))
+    if not all(columns) or len(set(columns)) < len(columns):
+        example = {"target": "valence+arousal", "tags": "calm+piano"}[parameter]
+        raise DatasetError(f"{parameter}={names} is not a list of distinct columns, such as {example}")
+    return tuple(table.column(column) for column in columns)
+
+
+def _tag_columns(names: str, table: Table, path: str, group: str | None) -> _Columns:
+    """Choose between columns of 0 and 1 and a column of lists, and find the separator of these."""
+    if names == "*":
+        others = tuple(column for column in table.columns if column not in (path, group))
+        if not others:
+            raise DatasetError(f"tags=*: {table.file} has no columns left for tags; it has {table.named_columns()}")
+        return _Columns(path, group, tags=others)
+    if names not in table.columns and "+" in names:
+        return _Columns(path, group, tags=_several("tags", names, table))
+    column = table.column(names)
+    values = [row.values[column] for row in table.rows]
+    if {value.lower() for value in values} <= {"0", "1", "true", "false"}:
+        return _Columns(path, group, tags=(column,))
+    lists = [value for value in values if not value.startswith("[")]
+    found = (separator for separator in SEPARATORS if any(separator in value for value in lists))
+    return _Columns(path, group, label=column, separator=next(found, SEPARATORS[0]))
 
 
 def _class_column(table: Table, used: set[str | None]) -> str:
@@ -263,6 +318,21 @@ def _usual(names: Sequence[str], columns: Sequence[str]) -> str | None:
     """Return the column with the first of ``names`` that exists, in upper or lower case."""
     spelled = {column.lower(): column for column in reversed(columns)}
     return next((spelled[name] for name in names if name in spelled), None)
+
+
+def _names(label: Label) -> frozenset[str]:
+    """Return the class, or the tags, of a label."""
+    return label if isinstance(label, frozenset) else frozenset({str(label)})
+
+
+def _tags(tracks: list[Track], columns: _Columns) -> Tags:
+    tags = sorted({tag for track in tracks for tag in _names(track.label)})
+    if not tags:
+        raise DatasetError(
+            f"column {columns.label!r} has no tag for any of the {counted(len(tracks), 'track')} with audio; give the "
+            "column with the tags, tags=COLUMN"
+        )
+    return Tags(tuple(tags))
 
 
 def _classes(tracks: list[Track]) -> Classification:

@@ -72,6 +72,34 @@ class Row:
             raise DatasetError(f"{self}: {number:g} in column {column!r} is not an integer")
         return int(number)
 
+    def yes_or_no(self, column: str) -> bool:
+        """Return whether ``column`` is 1 or true; raise `DatasetError` if it is not 0 or false either."""
+        text = self.text(column)
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        if text in ("0", "1"):
+            return text == "1"
+        raise DatasetError(f"{self}: {text!r} in column {column!r} is not 0 or 1")
+
+    def strings(self, column: str, separator: str) -> list[str]:
+        """Return the texts in ``column``: those of a JSON list, or those between separators; empty ones are left out.
+
+        Raises
+        ------
+        DatasetError
+            The value begins like a JSON list and is none, or one with something else than strings.
+        """
+        text = self.values[column]
+        if not text.startswith("["):
+            return [one for part in text.split(separator) if (one := part.strip())]
+        try:
+            found = json.loads(text)
+        except json.JSONDecodeError:
+            found = None
+        if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+            raise DatasetError(f'{self}: {text!r} in column {column!r} is not a JSON list of texts, such as ["a", "b"]')
+        return [one.strip() for one in found if one.strip()]
+
 
 @dataclass(frozen=True)
 class Table:
@@ -101,20 +129,37 @@ class Table:
         return ", ".join(map(repr, self.columns))
 
 
+def read_rows(file: Path, *, open_ended: bool = False) -> Iterator[Row]:
+    """Yield the rows of a table one by one, for tables that are too large for `read_table`.
+
+    Parameters
+    ----------
+    file : pathlib.Path
+    open_ended : bool, optional
+        In a row of a CSV file, the last column may have several values, which are joined by tabs, or none.
+
+    Raises
+    ------
+    DatasetError
+        See `read_table`.
+    """
+    text = read_text(file)
+    return _json_rows(file, text) if file.suffix.lower() in JSON_SUFFIXES else _csv_rows(file, text, open_ended)
+
+
 def read_table(file: Path) -> Table:
     """Read a table of labels.
 
-    A file with the suffix ``.jsonl``, ``.ndjson`` or ``.json`` has one JSON object per line. In any other file, the
-    first line names the columns and decides the delimiter. A byte order mark, Windows line endings, blank lines and
-    white space around names and values are ignored.
+    A file with the suffix ``.jsonl``, ``.ndjson`` or ``.json`` has one JSON object per line; a list becomes its JSON
+    text. In any other file, the first line names the columns and decides the delimiter. A byte order mark, Windows line
+    endings, blank lines and white space around names and values are ignored.
 
     Raises
     ------
     DatasetError
         The file cannot be read, is not UTF-8, has no rows, or has a malformed row.
     """
-    text = _read_text(file)
-    rows = tuple(_json_rows(file, text) if file.suffix.lower() in JSON_SUFFIXES else _csv_rows(file, text))
+    rows = tuple(read_rows(file))
     if not rows:
         raise DatasetError(f"{file} has no rows; expected a line that names the columns, and one line per track")
     columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
@@ -170,7 +215,8 @@ def find_table(name: str, home: Path, *, folders: Sequence[str] = (".",), source
     raise DatasetError(f"no {name} in {str(home)!r} or the two folders above it; {source}")
 
 
-def _read_text(file: Path) -> str:
+def read_text(file: Path) -> str:
+    """Return the text of a file; raise `DatasetError` if it cannot be read or is not UTF-8."""
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -182,7 +228,7 @@ def _read_text(file: Path) -> str:
         raise DatasetError(f"{file}, line {line}: not UTF-8; save the table as UTF-8") from error
 
 
-def _csv_rows(file: Path, text: str) -> Iterator[Row]:
+def _csv_rows(file: Path, text: str, open_ended: bool) -> Iterator[Row]:
     delimiter = _delimiter(text)
     # strict: an unclosed quotation mark is an error, where it would otherwise swallow the rest of the file
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
@@ -195,6 +241,9 @@ def _csv_rows(file: Path, text: str) -> Iterator[Row]:
             if not columns:
                 columns = _distinct(values, file)
                 continue
+            if open_ended:
+                last = len(columns) - 1
+                values = [*values[:last], "\t".join(values[last:])]
             if len(values) != len(columns):
                 raise DatasetError(
                     f"{file}, line {reader.line_num}: {counted(len(values), 'value')} for {len(columns)} columns; "
@@ -246,4 +295,6 @@ def _json_value(value: object, file: Path, number: int) -> str:
         return value.strip()
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, list):
+        return json.dumps(value, ensure_ascii=False)
     raise DatasetError(f"{file}, line {number}: {value!r} is not a string or a number")

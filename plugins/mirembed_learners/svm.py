@@ -1,4 +1,4 @@
-"""scikit-learn's support vector machine, as a classifier and a regressor."""
+"""scikit-learn's support vector machine, for classes, tags and regression targets."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from mirembed import Classification, Estimator, Task
+from mirembed import Estimator, MirembedError, Regression, Tags, Task
 
 
 @dataclass(frozen=True)
 class Svm:
-    """An SVC for classes, or one SVR per regression target.
+    """An SVC for classes, one SVC for each tag (one against the rest), or one SVR for each regression target.
 
     Parameters
     ----------
@@ -26,6 +26,9 @@ class Svm:
         default of any other kernel.
     epsilon : float
         Half the width of the penalty-free tube, on targets scaled to [0, 1]; 0 or more. Regression only.
+    class_weight : "balanced" or None
+        ``balanced`` multiplies C, for each class, by n_tracks / (n_classes * tracks of the class), and for each tag
+        likewise with the tracks that have it and those that lack it. Not for regression.
 
     Raises
     ------
@@ -37,6 +40,7 @@ class Svm:
     C: float = 1.0
     gamma: float | Literal["scale", "match"] | None = None
     epsilon: float = 0.1
+    class_weight: Literal["balanced"] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.C < math.inf:
@@ -66,7 +70,14 @@ class Svm:
         return f"{name}:{','.join(parameters)}" if parameters else name
 
     def estimator(self, task: Task) -> Estimator:
-        """Return a new, unfitted ``SVC``, or a ``MultiOutputRegressor`` of ``SVR`` for regression."""
+        """Return a new, unfitted ``SVC``, for tags in a ``OneVsRestClassifier``; a ``MultiOutputRegressor`` of ``SVR``.
+
+        Raises
+        ------
+        MirembedError
+            If the targets of a regression are to have class weights.
+        """
+        from sklearn.multiclass import OneVsRestClassifier
         from sklearn.multioutput import MultiOutputRegressor
         from sklearn.svm import SVC, SVR
 
@@ -74,8 +85,12 @@ class Svm:
         if self.kernel_similarity is not None:
             kernel = {"kernel": "precomputed"}
         estimator: Estimator
-        if isinstance(task, Classification):
-            estimator = SVC(C=self.C, **kernel)
-        else:
+        if isinstance(task, Regression):
+            if self.class_weight is not None:
+                raise MirembedError(
+                    f"class_weight is {self.class_weight!r}, but a regression has no classes; omit class_weight"
+                )
             estimator = MultiOutputRegressor(SVR(C=self.C, epsilon=self.epsilon, **kernel))
-        return estimator
+            return estimator
+        estimator = SVC(C=self.C, class_weight=self.class_weight, **kernel)
+        return OneVsRestClassifier(estimator) if isinstance(task, Tags) else estimator

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mirembed import Classification, hookimpl
+from mirembed import Regression, hookimpl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,10 +43,10 @@ class Forest:
 
         options = {"n_estimators": self.trees, "max_depth": self.depth, "random_state": self.seed}
         estimator: Estimator
-        if isinstance(task, Classification):
-            estimator = RandomForestClassifier(**options)
-        else:
+        if isinstance(task, Regression):
             estimator = MultiOutputRegressor(RandomForestRegressor(**options))
+        else:
+            estimator = RandomForestClassifier(**options)
         return estimator
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.errors import SpecError
+from mirembed.interruption import interruptible
 from mirembed.training.engine.self_check import TOLERANCE, embedding_difference, gradient_difference
 from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.network import NetworkChoice
@@ -222,6 +223,7 @@ def _computed_by_torch(uses: Sequence[NetworkUse]) -> list[str]:
 
 
 @functools.cache
+@interruptible()
 def reason_against_numba(*, gradients: bool = False) -> str | None:
     """Return why the fused engine cannot be used here, or None if it can.
 

@@ -1,0 +1,188 @@
+"""Ctrl-C: a flag that work checks between its steps, so that it never stops in the middle of a write.
+
+An exception may not come at any moment: it would be lost inside a ``__del__``, and between the creation of a temporary
+folder and the ``try`` that removes it, it would leave the folder behind. SIGINT therefore only sets a flag. Work calls
+`raise_if_interrupted` between its steps, and declares what may stop anywhere as `interruptible`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import NoReturn
+
+RESUMES = "interrupted; finished work is kept, and the same command resumes from there"
+STARTS_OVER = "interrupted; the same command starts from the beginning"
+
+_REPEATED = 0.3
+"""Seconds within which a second SIGINT is the same ctrl-C: the terminal and a parent program may both send it."""
+
+_PATIENCE = 2.0
+"""Seconds after which the program ends if ctrl-C has not ended an `interruptible` block."""
+
+
+class InterruptHandler:
+    """Handler of SIGINT.
+
+    Attributes
+    ----------
+    interrupted : bool
+        Whether ctrl-C was pressed.
+    at_once : bool
+        Whether the main thread is inside `interruptible`, where ctrl-C raises `KeyboardInterrupt`.
+    message : str
+        What the user is told at the end.
+    """
+
+    def __init__(self) -> None:
+        self.interrupted = False
+        self.at_once = False
+        self.message = "interrupted"
+
+    def __call__(self, signal_number: int, frame: FrameType | None) -> None:
+        """Set the flag; Python calls this in the main thread, once native code has returned."""
+        first, self.interrupted = not self.interrupted, True
+        if first and self.at_once:
+            raise KeyboardInterrupt
+
+    def watch(self, signals: int) -> None:
+        """End the program at once if ctrl-C is pressed twice, or does not end an `interruptible` block.
+
+        Native code may keep the main thread busy for minutes, and foreign code may swallow the exception: therefore
+        this runs in a thread of its own. The store survives this end as it survives SIGKILL.
+
+        Parameters
+        ----------
+        signals : int
+            File descriptor of a pipe from which the number of each signal arrives.
+        """
+        while os.read(signals, 1)[0] != signal.SIGINT:
+            pass
+        pressed = time.monotonic()
+        while True:
+            again = bool(select.select([signals], [], [], 0.1)[0]) and os.read(signals, 1)[0] == signal.SIGINT
+            seconds = time.monotonic() - pressed
+            if again and seconds > _REPEATED:
+                self._end()
+            if self.at_once and seconds > _PATIENCE:
+                self._end()
+
+    def _end(self) -> NoReturn:
+        show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar hides it
+        os.write(2, f"{show_cursor}{self.message}\n".encode())
+        os._exit(1)
+
+
+def handle_interrupts() -> None:
+    """Install an `InterruptHandler`, unless the program was started with SIGINT ignored (``nohup``, ``&``)."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return
+    handler = InterruptHandler()
+    signals, arrived = os.pipe()
+    os.set_blocking(arrived, False)
+    signal.signal(signal.SIGINT, handler)
+    signal.set_wakeup_fd(arrived, warn_on_full_buffer=False)
+    threading.Thread(target=handler.watch, args=(signals,), daemon=True).start()
+    report = sys.unraisablehook
+
+    def report_unless_interrupted(unraisable: sys.UnraisableHookArgs) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            report(unraisable)
+
+    sys.unraisablehook = report_unless_interrupted
+
+
+def raise_if_interrupted() -> None:
+    """Raise `KeyboardInterrupt` if ctrl-C was pressed, even if an earlier `KeyboardInterrupt` was swallowed.
+
+    Does nothing in other threads than the main one, and unless `handle_interrupts` was called.
+    """
+    if was_interrupted():
+        raise KeyboardInterrupt
+
+
+def was_interrupted() -> bool:
+    """Whether the next `raise_if_interrupted` raises."""
+    handler = _handler()
+    return handler is not None and handler.interrupted
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let ctrl-C raise `KeyboardInterrupt` anywhere in the ``with`` block, or in the function that this decorates.
+
+    For computing, reading and waiting that cannot check for ctrl-C, such as the code of plugins. If that does not end
+    the block within two seconds, because native code does not return or the exception is lost, the program ends there.
+    Nothing that must be cleaned up may be in the block, except inside `uninterruptible`.
+
+    Raises
+    ------
+    KeyboardInterrupt
+    """
+    with _raising(at_once=True):
+        yield
+
+
+@contextlib.contextmanager
+def uninterruptible() -> Iterator[None]:
+    """Let ctrl-C wait until the ``with`` block ends, or the function that this decorates.
+
+    mirembed runs the code of plugins so that ctrl-C raises `KeyboardInterrupt` in it at once. A plugin that writes a
+    file puts the writing into this block, so that no half of it is left.
+
+    >>> with uninterruptible():
+    ...     pass
+    """
+    with _raising(at_once=False):
+        yield
+
+
+@contextlib.contextmanager
+def _raising(*, at_once: bool) -> Iterator[None]:
+    handler = _handler()
+    if handler is None:
+        yield
+        return
+    before, handler.at_once = handler.at_once, at_once
+    try:
+        if at_once:
+            raise_if_interrupted()
+        yield
+    finally:
+        handler.at_once = before
+    if at_once or before:
+        raise_if_interrupted()
+
+
+def say_when_interrupted(message: str) -> None:
+    """Set what the user is told if ctrl-C ends the program: what is kept, and how to go on."""
+    if (handler := _handler()) is not None:
+        handler.message = message
+
+
+def interruption_message() -> str:
+    """Return what the user is told after ctrl-C."""
+    handler = _handler()
+    return InterruptHandler().message if handler is None else handler.message
+
+
+def end_quietly(code: int) -> None:
+    """Let ctrl-C end the program with this exit code, saying nothing, from now on: its work is done."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        return
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, lambda *_: os._exit(code))
+
+
+def _handler() -> InterruptHandler | None:
+    """Return the handler, in the main thread of a program that has one."""
+    handler = signal.getsignal(signal.SIGINT)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    return handler if in_main_thread and isinstance(handler, InterruptHandler) else None
