@@ -24,11 +24,7 @@ from mirembed import statistics
 
 pytestmark = pytest.mark.slow
 
-<<<<<<< HEAD
 STYLES = ("bossa", "house", "jig")
-TASKS = {"classification": [], "regression": ["arousal", "valence"]}
-"""Targets of each task."""
-=======
 TASKS = ("classification", "regression", "tags")
 TARGETS = ("arousal", "valence")
 TAGS = (
@@ -36,7 +32,6 @@ TAGS = (
     *("strings", "saw", "fast", "minor", "bright", "loud"),
 )
 """Those that the few clips of the test have."""
->>>>>>> dev
 
 
 @pytest.fixture(scope="module")
@@ -77,27 +72,18 @@ def described_columns(body: str, task: str) -> dict[str, str]:
     """Return the columns of a section's table and their types, for a task."""
     columns = {}
     for name, kind, what in table(body):
-<<<<<<< HEAD
-        if "CLASS" in name:
-            columns |= {} if targets else {name.replace("CLASS", style): kind for style in STYLES}
-        elif "TARGET" in name:
-            columns |= {name.replace("TARGET", target): kind for target in targets}
-        elif not targets or "classification only" not in what:
-=======
         if any(f"{other} only" in what for other in TASKS if other != task):
             continue
-        if word := next((word for word in ("TARGET", "TAG") if word in name), None):
-            columns |= {name.replace(word, one): kind for one in (TARGETS if word == "TARGET" else TAGS)}
+        names = {"TARGET": TARGETS, "TAG": TAGS, "CLASS": STYLES}
+        if word := next((word for word in names if word in name), None):
+            columns |= {name.replace(word, one): kind for one in names[word]}
         else:
->>>>>>> dev
             columns[name] = kind
     return columns
 
 
 def short_type(kind: pa.DataType) -> str:
     """Return an Arrow type in the words of docs/store.md."""
-    if pa.types.is_list(kind) and pa.types.is_string(kind.value_type):
-        return "list<string>"
     if pa.types.is_list(kind):
         inner = short_type(kind.value_type)
         return inner.replace("[", "[n_frames, ") if "[" in inner else f"list of {inner}"
