@@ -34,10 +34,10 @@ types: $(VENV)/.installed-test
 
 unit: $(VENV)/.installed-test
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
 
 quick: lint
-	$(BIN)/python -m pytest -n 2 -q -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow"
 
 messages: $(VENV)/.installed-test
 	$(BIN)/python tests/test_messages.py

@@ -25,7 +25,7 @@ _REPEATED = 0.3
 """Seconds within which a second SIGINT is the same ctrl-C: the terminal and a parent program may both send it."""
 
 _PATIENCE = 2.0
-"""Seconds that native code inside `interruptible` may take to return to Python before the program is ended."""
+"""Seconds after which the program ends if ctrl-C has not ended an `interruptible` block."""
 
 
 class InterruptHandler:
@@ -53,10 +53,10 @@ class InterruptHandler:
             raise KeyboardInterrupt
 
     def watch(self, signals: int) -> None:
-        """End the program at once if ctrl-C is pressed twice, or if native code that may stop anywhere goes on.
+        """End the program at once if ctrl-C is pressed twice, or does not end an `interruptible` block.
 
-        Runs in a thread of its own, because native code can keep the main thread busy for minutes. The store survives
-        this end as it survives SIGKILL.
+        Native code may keep the main thread busy for minutes, and foreign code may swallow the exception: therefore
+        this runs in a thread of its own. The store survives this end as it survives SIGKILL.
 
         Parameters
         ----------
@@ -71,7 +71,7 @@ class InterruptHandler:
             seconds = time.monotonic() - pressed
             if again and seconds > _REPEATED:
                 self._end()
-            if self.at_once and not self.interrupted and seconds > _PATIENCE:
+            if self.at_once and seconds > _PATIENCE:
                 self._end()
 
     def _end(self) -> NoReturn:
@@ -118,9 +118,9 @@ def was_interrupted() -> bool:
 def interruptible() -> Iterator[None]:
     """Let ctrl-C raise `KeyboardInterrupt` anywhere in the ``with`` block, or in the function that this decorates.
 
-    For computing, reading and waiting that cannot check for ctrl-C, such as the code of plugins. If native code does
-    not return to Python within two seconds, the program ends there. Nothing that must be cleaned up may be in the
-    block, except inside `uninterruptible`.
+    For computing, reading and waiting that cannot check for ctrl-C, such as the code of plugins. If that does not end
+    the block within two seconds, because native code does not return or the exception is lost, the program ends there.
+    Nothing that must be cleaned up may be in the block, except inside `uninterruptible`.
 
     Raises
     ------

@@ -18,6 +18,10 @@ import pytest
 import soundfile
 from hypothesis import settings
 
+# The workers of pytest-xdist share the cores; threads that wait for each other would take time from all of them.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
 settings.register_profile("mirembed", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("mirembed")
 

@@ -20,7 +20,8 @@ TABLES = {
     "Last and best points of the curves": "curves",
     "Learned similarity and kernel": "kernels",
     "Learners on the same network": "kernels-significance",
-    "Differences between methods": "significance",
+    "Declared comparisons": "significance",
+    "Exploratory comparisons": "exploratory",
     "Where the numbers come from": "provenance",
 }
 """The names of the tables' files, by the titles of the tables."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -11,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -642,13 +643,15 @@ def test_a_name_that_is_taken_is_refused_before_training(store, refused):
 # A full disk, and no permission
 
 
-def at_most(size: int) -> Callable[[], None]:
-    """For ``preexec_fn``: no file may grow beyond ``size`` bytes, as if the disk were full."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-    return limit
+@contextlib.contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond ``size`` bytes inside the block."""
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
 
 def test_control_characters_in_names_do_not_break_a_table(capsys):
@@ -681,7 +684,7 @@ def test_output_to_a_closed_standard_output_is_discarded(mirembed, store, argume
 
 
 def test_ctrl_c_at_the_very_end_shows_nothing(tmp_path):
-    slow_end = "import atexit, sys, time; atexit.register(lambda: print('ending', flush=True) or time.sleep(1)); "
+    slow_end = "import atexit, sys, time; atexit.register(lambda: print('ending', flush=True) or time.sleep(0.5)); "
     program = [sys.executable, "-c", slow_end + "from mirembed.cli.main import main; main()", "--version"]
     with subprocess.Popen(
         program, cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -698,7 +701,8 @@ def test_extract_on_a_full_disk_keeps_the_store_and_continues_later(mirembed, st
         soundfile.write(store.parent / "tones" / "low" / f"new-{number}.wav", tone(220, 3, seed=number), RATE)
     before = shard(features), shard(features).read_bytes()
     extract = ("extract", "--dataset", "folder", "--audio", "tones", "--jobs", 1)
-    completed = mirembed(*extract, code=1, preexec_fn=at_most(50_000))
+    with full_disk(50_000):
+        completed = mirembed(*extract, code=1)
     said = message(completed.stderr)
     assert re.search(r"mirembed-store/features/logmel-[0-9a-f]+/000002-.*File too large; free", said)
     assert (shard(features), shard(features).read_bytes()) == before
@@ -718,7 +722,8 @@ def test_extract_on_a_full_disk_keeps_the_store_and_continues_later(mirembed, st
 def test_training_on_a_full_disk_keeps_the_store(mirembed, store, features, command, size, place):
     shutil.rmtree(store / "cache")
     before = files(store)
-    completed = mirembed(*command, "--jobs", 1, code=1, preexec_fn=at_most(size))
+    with full_disk(size):
+        completed = mirembed(*command, "--jobs", 1, code=1)
     said = message(completed.stderr)
     assert re.search(f"mirembed-store/{place}.*File too large; free", said)
     assert files(store).items() >= before.items()

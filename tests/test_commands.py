@@ -518,11 +518,15 @@ def test_a_store_with_several_datasets_requires_a_choice(audio, tmp_path):
 
 
 def test_the_demo_works_out_of_the_box(mirembed):
-    """The three commands of a first run, each in its own process, and what comes next."""
+    """The three commands of a first run, and what comes next."""
     assert numbers(mirembed("extract", process=True).stdout.splitlines()[0]) == [120, 120, 120]
-    assert 120 in numbers(mirembed("fit", "--similarity", "rbf", "--epochs", 1, process=True).stdout.splitlines()[0])
+    assert 120 in numbers(mirembed("fit", "--similarity", "rbf", "--epochs", 1).stdout.splitlines()[0])
     printed = json.loads(mirembed("evaluate", "--cv", 2, "--epochs", 1, "--json", process=True).stdout)
     assert printed["approaches"]["rbf-sl"]["accuracy"]["mean"] > 0.125
+
+    report = json.loads(mirembed("datasets", "check", "demo", "--json").stdout)
+    assert report["n_tracks"] == 120
+    assert {(finding["kind"], finding["level"]) for finding in report["findings"]} == {("groups", "warning")}
 
     waltzes = mirembed.folder / "mirembed-store" / "audio" / "demo" / "waltz"
     mirembed("embed", "demo-rbf-sl", waltzes, "--out", "waltzes.parquet")

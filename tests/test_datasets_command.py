@@ -312,10 +312,3 @@ def test_a_dataset_that_is_not_in_the_store_needs_its_audio_folder(mirembed: Com
     assert completed.stderr.startswith("error: dataset gtzan ")
     assert "--audio" in completed.stderr
     assert not (mirembed.folder / "mirembed-store").exists()
-
-
-@pytest.mark.slow
-def test_the_demo_dataset_is_synthesized_and_sound(mirembed: Command) -> None:
-    report = json.loads(mirembed("datasets", "check", "demo", "--json").stdout)
-    assert report["n_tracks"] == 120
-    assert {(finding["kind"], finding["level"]) for finding in report["findings"]} == {("groups", "warning")}

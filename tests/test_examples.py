@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import CLASSES, clean_environment, write_tones
+from conftest import CLASSES, clean_environment, run_here, write_tones
 from pages import ROOT, transcripts
 from test_docs import named
+from third_party import found_in
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +52,8 @@ def python(tmp_path: Path) -> Run:
         assert "Traceback" not in completed.stderr, completed.stderr
         return completed
 
+    run.packages = packages
+    run.folder = work
     return run
 
 
@@ -63,6 +66,12 @@ def write_music(folder: Path) -> Path:
 
 
 def test_the_examples_are_built_installed_used_and_uninstalled(python, tmp_path):
+    def mirembed(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run the command in this process, with the packages of that environment."""
+        completed = run_here(python.folder, list(map(str, arguments)), found_in(python.packages))
+        assert completed.returncode == code, (completed.stdout, completed.stderr)
+        return completed
+
     wheels = tmp_path / "wheels"
     python("-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, *EXAMPLES)
     built = sorted(wheels.iterdir())
@@ -78,28 +87,28 @@ def test_the_examples_are_built_installed_used_and_uninstalled(python, tmp_path)
         ("network", "tcn", "mirembed-tcn"),
     }
     assert [(c["name"], c["distribution"]) for c in listed["commands"]] == [("sheet", "mirembed-sheet")]
-    assert "sheet" in python("-m", "mirembed", "--help").stdout
+    assert "sheet" in mirembed("--help").stdout
     assert listed["broken"] == []
 
     music = write_music(tmp_path / "MUSIC")
-    extracted = python("-m", "mirembed", "extract", "--dataset", "csvmood", "--audio", music, "--json")
+    extracted = mirembed("extract", "--dataset", "csvmood", "--audio", music, "--json")
     assert json.loads(extracted.stdout)["extracted"] == 9
-    how = ["--similarity", "laplacian:gamma=0.2", "--learner", "forest:trees=10", "--epochs", 2, "--jobs", 1]
-    evaluated = python("-m", "mirembed", "evaluate", "--folds", "grouped", "--cv", 3, *how, "--json")
+    how = ["--similarity", "laplacian:gamma=0.2", "--learner", "forest:trees=10", "--epochs", 1]
+    evaluated = mirembed("evaluate", "--folds", "grouped", "--cv", 3, *how, "--json")
     assert set(json.loads(evaluated.stdout)["approaches"]) == {"laplacian:gamma=0.2-sl"}
-    python("-m", "mirembed", "extract", "--dataset", "csvmood", "--audio", music, "--features", "logmel+shape")
+    mirembed("extract", "--dataset", "csvmood", "--audio", music, "--features", "logmel+shape")
     chosen = ["--network", "tcn:channels=8,layers=2", "--features", "logmel+shape", "--features", "shape"]
-    evaluated = python("-m", "mirembed", "evaluate", "--folds", "grouped", "--cv", 3, *how, *chosen, "--json")
+    evaluated = mirembed("evaluate", "--folds", "grouped", "--cv", 3, *how, *chosen, "--json")
     assert len(json.loads(evaluated.stdout)["approaches"]) == 2
 
-    done = python("-m", "mirembed", "sheet", music)
+    done = mirembed("sheet", music)
     assert "9 rows" in done.stdout
-    again = python("-m", "mirembed", "sheet", music, code=1)
+    again = mirembed("sheet", music, code=1)
     [error] = again.stderr.splitlines()
     assert error.startswith("error: labels.csv ")
 
-    python("-m", "mirembed", "fit", *how, "--network", "tcn:channels=8,layers=2", "--name", "moods")
-    predicted = json.loads(python("-m", "mirembed", "predict", "moods", music / "low", "--json").stdout)
+    mirembed("fit", *how, "--network", "tcn:channels=8,layers=2", "--name", "moods")
+    predicted = json.loads(mirembed("predict", "moods", music / "low", "--json").stdout)
     assert all(1 <= row[mood] <= 9 for row in predicted["predictions"] for mood in ("valence", "arousal"))
 
     # With importlib, so that the installed modules are tested and not the files beside the tests.
@@ -107,9 +116,9 @@ def test_the_examples_are_built_installed_used_and_uninstalled(python, tmp_path)
     assert re.search(r"^\d+ passed", tested.stdout, re.MULTILINE), tested.stdout
 
     python("-m", "pip", "uninstall", "--yes", *NAMES)
-    left = json.loads(python("-m", "mirembed", "plugins", "--json").stdout)["plugins"]
+    left = json.loads(mirembed("plugins", "--json").stdout)["plugins"]
     assert {p["distribution"] for p in left}.isdisjoint(NAMES)
-    gone = python("-m", "mirembed", "fit", "--similarity", "laplacian", code=1)
+    gone = mirembed("fit", "--similarity", "laplacian", code=1)
     assert "'laplacian'" in gone.stderr
 
 

@@ -304,8 +304,9 @@ def test_a_split_is_scored_like_a_fold(repeated):
     assert len(by_split) == 6
     assert scores[0].intervals["accuracy", None].mean == pytest.approx(np.mean(by_split))
     spread = np.std(by_split, ddof=1) * np.sqrt(1 / 6 + 5 / 13)
-    half = (scores[0].intervals["accuracy", None].high - scores[0].intervals["accuracy", None].low) / 2
-    assert half == pytest.approx(2.570581835636314 * spread)  # t(0.975, 5)
+    interval, half = scores[0].intervals["accuracy", None], 2.570581835636314 * spread  # t(0.975, 5)
+    expected = max(interval.mean - half, 0), min(interval.mean + half, 1)
+    assert (interval.low, interval.high) == pytest.approx(expected)
 
 
 def test_pooled_scores_of_splits_draw_tracks_and_not_rows(repeated):

@@ -449,6 +449,14 @@ def native():
     Path("begun").touch()
     acquire(lock)
 
+def deaf():
+    Path("begun").touch()
+    while True:
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            pass
+
 def fill():
     Path("begun").touch()
     print(10**6 * "x")
@@ -464,7 +472,7 @@ def think():
 
 @hookimpl
 def mirembed_register_commands(app):
-    for command in (rest, write, native, fill, think):
+    for command in (rest, write, native, deaf, fill, think):
         app.command()(command)
 """
 
@@ -482,9 +490,9 @@ def begin(start, tmp_path, monkeypatch) -> Start:
     return run
 
 
-@pytest.mark.parametrize("name", ["rest", "native"])
+@pytest.mark.parametrize("name", ["rest", "native", "deaf"])
 def test_ctrl_c_ends_a_command_of_a_plugin_whatever_it_does(begin, name):
-    """Python code at once, and native code that does not return after two seconds."""
+    """At once, or after two seconds if native code does not return or the exception is swallowed."""
     began = time.monotonic()
     assert interrupt(begin(name)) == ("", "")
     assert time.monotonic() - began < 10

@@ -108,26 +108,25 @@ def test_dataset_normalization_lets_the_test_tracks_audio_in_and_is_not_the_defa
 
 
 def test_the_command_keeps_a_replaced_test_track_out_of_its_folds_models(mirembed, tones):
-    """The second run also has other worker processes."""
     files = sorted(path.relative_to(tones).as_posix() for path in tones.rglob("*.wav"))
     labels = {file: file.split("/")[0] for file in files}
     track = "low/low-1.wav"
 
-    def fold_models(jobs: int) -> tuple[Path, Path]:
+    def fold_models() -> tuple[Path, Path]:
         """Return the model in whose test part the track stands, and the one that it trained."""
         rows = "".join(f"{file},{label}\n" for file, label in labels.items())
         (tones / "labels.csv").write_text("path,label\n" + rows)
         mirembed("extract", "--dataset", "folder:labels=labels.csv", "--audio", tones)
-        options = ["--folds", "random", "--cv", 2, "--epochs", 2, "--keep-models", "--jobs", jobs]
-        run = mirembed.folder / json.loads(mirembed("evaluate", *options, "--json", process=jobs > 1).stdout)["run"]
+        options = ["--folds", "random", "--cv", 2, "--epochs", 2, "--keep-models"]
+        run = mirembed.folder / json.loads(mirembed("evaluate", *options, "--json").stdout)["run"]
         folds = {row["id"]: row["fold"] for row in read_table(run / "folds.parquet").to_pylist()}
         models = [run / "models" / f"rbf-sl-seed0-fold{fold}" for fold in (0, 1)]
         return models[folds[track]], models[1 - folds[track]]
 
-    before = fold_models(jobs=1)
+    before = fold_models()
     soundfile.write(tones / track, tone(1500.0, 2.0, seed=5), RATE)
     labels[track] = "high"
-    after = fold_models(jobs=2)
+    after = fold_models()
 
     networks = [(model / "network.safetensors").read_bytes() for model in (*before, *after)]
     assert networks[0] == networks[2]

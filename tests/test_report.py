@@ -19,7 +19,7 @@ import sklearn.metrics
 from report_pages import Page, records, report
 from small_reports import CLASSES, TARGETS, write_grid, write_report_run
 
-from mirembed.compare.paired_tests import paired_tests
+from mirembed.compare.paired_tests import paired_test
 from mirembed.reports.embeddings import principal_components
 from mirembed.reports.report import WrittenReport
 from mirembed.runs.folder import RunFolder
@@ -80,11 +80,13 @@ def of_target(name: str) -> Callable[[Rows], float]:
     return lambda rows: scipy.stats.pearsonr(rows[name], rows[f"predicted_{name}"])[0]
 
 
-def corrected(values: np.ndarray, n_train: float, n_test: float) -> tuple[float, float, float]:
-    """Return the mean and the 95 % interval of Nadeau and Bengio."""
+def corrected(
+    values: np.ndarray, n_train: float, n_test: float, lowest: float = 0, highest: float = 1
+) -> tuple[float, float, float]:
+    """Return the mean and the 95 % interval of Nadeau and Bengio, cut to the range of a metric."""
     error = np.sqrt((1 / len(values) + n_test / n_train) * values.var(ddof=1))
     half_width = scipy.stats.t.ppf(0.975, len(values) - 1) * error
-    return values.mean(), values.mean() - half_width, values.mean() + half_width
+    return values.mean(), max(values.mean() - half_width, lowest), min(values.mean() + half_width, highest)
 
 
 def shown(mean: float, low: float, high: float) -> str:
@@ -108,7 +110,7 @@ def test_target_scores_agree_with_scipy(targets):
     for target in ("valence", "arousal"):
         for method in ("fl", "cosine-sl", "chance"):
             values = fold_scores(stored(folder, "predictions.parquet", method=method), of_target(target))
-            expected = corrected(values, n_train=48, n_test=12)
+            expected = corrected(values, n_train=48, n_test=12, lowest=-1)
             (record,) = [r for r in records(written, "scores") if (r["method"], r["target"]) == (method, target)]
             assert [float(record[key]) for key in ("mean", "low", "high")] == pytest.approx(expected)
             assert page.cell("scores", target, method) == shown(*expected)
@@ -122,7 +124,8 @@ def test_pooled_scores_agree_with_scipy_and_scikit_learn(targets):
     names = ("valence", "arousal")
     r = np.mean([scipy.stats.pearsonr(table[n], table[f"predicted_{n}"])[0] for n in names])
     r2 = np.mean([sklearn.metrics.r2_score(table[n], table[f"predicted_{n}"]) for n in names])
-    found = {(x["metric"], x["over"]): x for x in records(written, "metrics") if x["method"] == "nn"}
+    means = [x for x in records(written, "metrics") if x["method"] == "nn" and not x["target"]]
+    found = {(x["metric"], x["over"]): x for x in means}
     assert float(found["r", "pooled"]["mean"]) == pytest.approx(r)
     assert float(found["r2", "pooled"]["mean"]) == pytest.approx(r2)
     assert Page.of(written).cell("metrics", "nn", "pooled R²").startswith(f"{r2:.3f} [")
@@ -135,11 +138,11 @@ def test_stored_scores_are_not_computed_again(task, tmp_path, monkeypatch):
     stored = score(run.predictions, run.task, run.n_train)
     RunFolder(folder).write_scores({one.method: one.to_json() for one in stored})
     expected = records(report(folder, tmp_path / "before"), "metrics")
-    monkeypatch.setattr("mirembed.runs.scores.bootstrap_interval", None)
+    monkeypatch.setattr("mirembed.runs.scores.percentile_interval", None)
     assert records(report(folder, tmp_path / "after"), "metrics") == expected
     pooled = [record for record in expected if (record["method"], record["over"]) == ("nn", "pooled")]
-    assert {record["metric"]: float(record["low"]) for record in pooled} == {
-        name: interval.low for name, interval in stored[0].pooled.items()
+    assert {(record["metric"], record["target"] or None): float(record["low"]) for record in pooled} == {
+        line: interval.low for line, interval in stored[0].pooled.items()
     }
 
 
@@ -182,22 +185,34 @@ def holm(p_values: list[float]) -> np.ndarray:
     return rising[np.argsort(order)]
 
 
-def test_tests_agree_with_scipy_and_are_corrected_together(classes):
+def test_tests_agree_with_scipy_and_are_corrected_by_family(classes):
     folder, written = classes
     tests = records(written, "significance")
-    assert len(tests) == 30
-    p_values = []
-    for test in tests:
-        a, b = (
-            fold_scores(stored(folder, "predictions.parquet", method=test[side]), of_classes(test["metric"]))
-            for side in "ab"
-        )
-        mean, low, high = corrected(a - b, 48, 12)
-        t = scipy.stats.ttest_1samp(a - b, 0).statistic * np.sqrt((1 / 5) / (1 / 5 + 12 / 48))
-        p_values.append(2 * scipy.stats.t(4).sf(abs(t)))
-        assert [float(test[f"difference_{k}"]) for k in ("mean", "low", "high")] == pytest.approx([mean, low, high])
-        assert (float(test["t"]), float(test["p"])) == pytest.approx((t, p_values[-1]))
-    assert [float(test["p_holm"]) for test in tests] == pytest.approx(holm(p_values))
+    families = {name: [test for test in tests if test["family"] == name] for name in ("primary", "baselines")}
+    assert {name: [(test["a"], test["b"]) for test in of_family] for name, of_family in families.items()} == {
+        "primary": [("fl", "nn"), ("rbf-sl", "nn"), ("cosine-sl", "nn")],
+        "baselines": [("nn", "stats"), ("nn", "chance")],
+    }
+    for of_family in families.values():
+        p_values = []
+        for test in of_family:
+            a, b = (
+                fold_scores(stored(folder, "predictions.parquet", method=test[side]), of_classes(test["metric"]))
+                for side in "ab"
+            )
+            mean, low, high = corrected(a - b, 48, 12, -np.inf, np.inf)
+            t = scipy.stats.ttest_1samp(a - b, 0).statistic * np.sqrt((1 / 5) / (1 / 5 + 12 / 48))
+            p_values.append(2 * scipy.stats.t(4).sf(abs(t)))
+            assert [float(test[f"difference_{k}"]) for k in ("mean", "low", "high")] == pytest.approx([mean, low, high])
+            assert (float(test["t"]), float(test["p"])) == pytest.approx((t, p_values[-1]))
+        assert [float(test["p_holm"]) for test in of_family] == pytest.approx(holm(p_values))
+
+
+def test_everything_that_was_not_declared_is_exploratory(classes):
+    _, written = classes
+    families = {test["family"] for test in records(written, "exploratory")}
+    assert families == {"other pairs", "other metrics", "classes"}
+    assert "exploratory" in Page.of(written).captions["exploratory"]
 
 
 def test_only_a_significant_difference_names_the_better_method(classes):
@@ -210,18 +225,18 @@ def test_only_a_significant_difference_names_the_better_method(classes):
             assert test["verdict"] == f"{higher} is higher"
 
 
-def test_a_score_is_marked_only_if_it_is_better_than_every_other_in_its_row(tmp_path):
+def test_a_headline_score_is_marked_only_if_it_is_better_in_every_declared_comparison(tmp_path):
     clear = {"nn": 0.3, "rbf-sl": 1.0, "chance": 0.0}
     marked = report(write_report_run(tmp_path / "clear", skill=clear, n_tracks=300))
     assert {(r["method"], r["metric"]) for r in records(marked, "scores") if r["best"] == "True"} == {
-        ("rbf-sl", "accuracy"),
-        ("rbf-sl", "macro_f1"),
+        ("rbf-sl", "accuracy")
     }
     assert Page.of(marked).cell("scores", "accuracy", "rbf-sl").startswith("1.000★")
     latex = next(path for path in marked.tables if path.name == "scores.tex").read_text()
-    assert latex.count(r"\textbf{1.000}") == 2
+    assert latex.count(r"\textbf{1.000}") == 1
 
-    close = report(write_report_run(tmp_path / "close", skill={**clear, "fl": 0.995}, n_tracks=300))
+    skill = {"rbf-sl": 1.0, "fl": 0.995, "chance": 0.0}
+    close = report(write_report_run(tmp_path / "close", skill=skill, n_tracks=300))
     assert all(record["best"] == "False" for record in records(close, "scores"))
     assert "★" not in close.page.read_text()
 
@@ -229,10 +244,10 @@ def test_a_score_is_marked_only_if_it_is_better_than_every_other_in_its_row(tmp_
 def test_repeated_splits_also_get_the_p_value_of_welch(tmp_path, classes):
     folder = write_report_run(tmp_path / "run", skill={"nn": 0.5, "rbf-sl": 0.8}, splits=8)
     written = report(folder)
-    (test, _) = records(written, "significance")
+    (test,) = records(written, "significance")
     a, b = (
         fold_scores(stored(folder, "predictions.parquet", method=method), of_classes("accuracy"))
-        for method in ("nn", "rbf-sl")
+        for method in ("rbf-sl", "nn")
     )
     assert float(test["p_welch"]) == pytest.approx(scipy.stats.ttest_ind(a, b, equal_var=False).pvalue)
     assert float(test["p_welch"]) < float(test["p"])
@@ -313,25 +328,19 @@ def test_learners_are_compared_on_the_same_network(kernels):
     }
 
 
-def test_each_table_is_corrected_over_its_own_tests_and_gives_their_number(kernels):
+def test_each_family_is_corrected_over_its_own_tests_and_gives_their_number(kernels):
     _, written = kernels
-    first = ["nn", "rbf-sl+svm:kernel=rbf", "cosine-sl+svm:kernel=rbf"]
     tests = records(written, "significance")
-    pairs = list(itertools.combinations(first, 2))
-    assert [(test["metric"], test["a"], test["b"]) for test in tests] == [
-        (metric, *pair) for metric in ("accuracy", "macro_f1") for pair in pairs
-    ]
-    for name in ("significance", "kernels-significance"):
-        found = records(written, name)
+    names = [f"{approach}+{learner}" for approach in ("rbf-sl", "cosine-sl") for learner in LEARNERS]
+    assert [(test["metric"], test["a"], test["b"]) for test in tests] == [("accuracy", name, "nn") for name in names]
+    pairs = records(written, "kernels-significance")
+    page = Page.of(written)
+    for name, found in (("significance", tests), ("kernels-significance", pairs)):
         expected = holm([float(test["p"]) for test in found])
         assert [float(test["p_holm"]) for test in found] == pytest.approx(expected)
-    page = Page.of(written)
-    assert page.tables["scores"][0] == ["metric", *first]
-    for name in ("scores", "significance"):
-        assert "6 tests" in page.captions[name]
-        assert "every pair of methods" in page.captions[name]
-        assert "first learner, svm:kernel=rbf" in page.captions[name]
-    assert "6 tests" in page.captions["kernels-significance"]
+        assert f"{len(found)} tests" in page.captions[name]
+    assert page.tables["scores"][0] == ["metric", "nn", *(f"{a}+{LEARNERS[0]}" for a in ("rbf-sl", "cosine-sl"))]
+    assert "first learner, svm:kernel=rbf" in page.captions["scores"]
     assert "every pair of learners on the same network" in page.captions["kernels-significance"]
 
 
@@ -342,19 +351,21 @@ def test_the_table_of_all_metrics_includes_the_other_learners(kernels):
 
 
 def test_an_untestable_difference_is_not_counted_and_marks_nothing(tmp_path, monkeypatch):
-    def without_first(*arguments, **options):
-        first, *others = paired_tests(*arguments, **options)
-        return replace(first, t_test=None), *others
+    def only_some(a, b, line):
+        test = paired_test(a, b, line)
+        return replace(test, t_test=None) if a.method == "fl" else test
 
-    folder = write_report_run(tmp_path / "run", skill={"nn": 0.3, "rbf-sl": 1.0}, n_tracks=300)
-    monkeypatch.setattr("mirembed.reports.scores.paired_tests", without_first)
+    folder = write_report_run(tmp_path / "run", skill={"nn": 0.3, "rbf-sl": 1.0, "fl": 1.0}, n_tracks=300)
+    monkeypatch.setattr("mirembed.compare.families.paired_test", only_some)
     written = report(folder)
-    untested, tested = records(written, "significance")
+    tested, untested = records(written, "significance")
     assert (untested["p"], untested["p_holm"], untested["verdict"]) == ("", "", "not tested")
     assert tested["p_holm"] == tested["p"]
-    assert [r["metric"] for r in records(written, "scores") if r["best"] == "True"] == ["macro_f1"]
+    assert [(r["method"], r["metric"]) for r in records(written, "scores") if r["best"] == "True"] == [
+        ("rbf-sl", "accuracy")
+    ]
     caption = Page.of(written).captions["significance"]
-    assert "the 1 test of this table" in caption
+    assert "over 1 test" in caption
     assert "Not tested" in caption
 
 
@@ -497,7 +508,7 @@ def test_the_overview_tells_columns_apart_by_what_differs(tmp_path):
     assert Page.of(written).tables["overview"][0][3:] == ["nn@logmel", "chance", "nn@chroma"]
 
 
-def test_the_overview_of_an_experiment_is_corrected_over_its_own_tests(tmp_path):
+def test_the_overview_of_an_experiment_shows_every_run_that_has_started(tmp_path):
     clear = {"nn": 0.3, "rbf-sl": 1.0}
     write_report_run(tmp_path / "grid" / "one", skill=clear, n_tracks=300)
     write_report_run(tmp_path / "grid" / "two", TARGETS, skill={**clear, "fl": 0.31})
@@ -508,7 +519,6 @@ def test_the_overview_of_an_experiment_is_corrected_over_its_own_tests(tmp_path)
         *(("two", "r", m) for m in ("nn", "rbf-sl", "fl")),
     ]
     page = Page.of(written)
-    assert "4 tests" in page.captions["overview"]
     assert "1 of 3 runs has not started" in page.captions["overview"]
     assert [(r["run"], r["tracks"]) for r in records(written, "datasets")] == [("one", "300"), ("two", "60")]
     assert [row[0] for row in page.tables["overview"][1:]] == ["one", "two"]

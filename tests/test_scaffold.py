@@ -33,24 +33,25 @@ def run(*command: object, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", HOOKS)
-def test_a_new_plugin_passes_its_tests_and_the_linter(mirembed, kind):
-    done = mirembed("plugins", "new", kind, "my-own")
-    folder = mirembed.folder / "mirembed-my-own"
-    files = ["pyproject.toml", "mirembed_my_own.py", "test_my_own.py", "README.md"]
-    assert done.stdout.splitlines()[:4] == [f"mirembed-my-own/{name}" for name in files]
-    assert sorted(path.name for path in folder.iterdir()) == sorted(files)
+def test_new_plugins_pass_their_tests_and_the_linter(mirembed):
+    for kind in HOOKS:
+        done = mirembed("plugins", "new", kind, f"my-{kind}")
+        folder = mirembed.folder / f"mirembed-my-{kind}"
+        files = ["pyproject.toml", f"mirembed_my_{kind}.py", f"test_my_{kind}.py", "README.md"]
+        assert done.stdout.splitlines()[:4] == [f"{folder.name}/{name}" for name in files]
+        assert sorted(path.name for path in folder.iterdir()) == sorted(files)
 
-    tested = run("pytest", "-q", "-p", "no:cacheprovider", folder=folder)
+    tested = run("pytest", "-p", "no:cacheprovider", folder=mirembed.folder)
     assert tested.returncode == 0, tested.stdout
-    assert " passed" in tested.stdout
     assert "failed" not in tested.stdout
+    for kind in HOOKS:
+        assert re.search(rf"test_my_{kind}\.py \.+", tested.stdout), tested.stdout
     lines = ["--config", "line-length = 120", "--isolated"]
-    assert (
-        run("ruff", "check", *lines, "--select", "E,F,W,I,N,UP,B", ".", folder=folder).stdout == "All checks passed!\n"
-    )
-    styled = run("ruff", "format", "--check", *lines, ".", folder=folder)
-    assert styled.returncode == 0, styled.stdout
+    for folder in mirembed.folder.iterdir():
+        linted = run("ruff", "check", *lines, "--select", "E,F,W,I,N,UP,B", ".", folder=folder)
+        assert linted.stdout == "All checks passed!\n"
+        styled = run("ruff", "format", "--check", *lines, ".", folder=folder)
+        assert styled.returncode == 0, styled.stdout
 
 
 @pytest.mark.parametrize("kind", HOOKS)

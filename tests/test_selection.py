@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from small_store import (
 )
 from third_party import install
 
+from mirembed import Split
 from mirembed.config import Settings
 from mirembed.config.selection import Choice
 from mirembed.datasets.splits import Fold
@@ -81,9 +83,15 @@ def tracks(store) -> Tracks:
     return open_tracks(store)
 
 
-def planned(tracks: Tracks, *approaches: str, registry: Registry = REGISTRY, **settings: Any) -> PlannedRun:
+def planned(
+    tracks: Tracks,
+    *approaches: str,
+    registry: Registry = REGISTRY,
+    official: Mapping[str, Sequence[Split]] | None = None,
+    **settings: Any,
+) -> PlannedRun:
     described = experiment(*approaches, **{"cv": 3, "epochs": 4, **settings})
-    return plan_run(described, tracks, registry, describe_plugins(described, registry))
+    return plan_run(described, tracks, registry, describe_plugins(described, registry), official)
 
 
 def run(tracks: Tracks, runs: Path, *approaches: str, registry: Registry = REGISTRY, **settings: Any) -> RunFolder:
@@ -205,11 +213,10 @@ def test_inner_folds_split_the_training_tracks_by_the_outer_scheme(tracks):
         inner = plan.inner[0, fold.index]
         assert set(inner) == {0, 1, 2}
         for number in range(3):
-            inside, outside = (
-                {tracks.groups[row] for row in fold.train[side]} for side in (inner == number, inner != number)
-            )
-            assert inside
-            assert not inside & outside
+            tested, trained = fold.train[inner == number], fold.train[inner != number]
+            artists = {tracks.groups[row] for row in tested}
+            assert artists
+            assert not artists & {tracks.groups[row] for row in trained}
     stratified = planned(tracks, "stats", select=("learner.C=1|10",))
     for fold in stratified.folds[0]:
         for number in range(3):
@@ -361,6 +368,12 @@ def test_nothing_is_chosen_for_methods_without_the_parameter(tracks, tmp_path):
 # No test track is seen
 
 
+PARTS = [frozenset(f"{row:03d}" for row in range(36) if row // 4 % 3 == part) for part in range(3)]
+BY_ARTIST = {"official": {"artist": [Split(frozenset().union(*PARTS) - part, part) for part in PARTS]}}
+BY_ARTIST |= {"folds": "artist", "cv": None}
+"""Folds that do not depend on the labels, as those that are drawn may."""
+
+
 def replaced_tracks(tmp_path: Path, row: int) -> Tracks:
     """Return the tracks with another label and other audio for one of them."""
     labels = [CLASSES.classes[number % 3] for number in range(36)]
@@ -377,11 +390,11 @@ def replaced_tracks(tmp_path: Path, row: int) -> Tracks:
     [("stats", ["learner.C=0.01|1|100"]), ("rbf-sl", ["learner.C=0.1|10", "similarity.gamma=0.1|5", "epoch"])],
 )
 def test_a_test_track_changes_no_choice_of_its_fold(tracks, tmp_path, approach, choices):
-    settings = {"select": tuple(choices), "folds": "grouped", "checkpoint_every": 2}
+    settings = {"select": tuple(choices), "checkpoint_every": 2, **BY_ARTIST}
     before = planned(tracks, approach, **settings)
     [number] = [fold.index for fold in before.folds[0] if 5 in fold.test]
     after = planned(replaced_tracks(tmp_path, 5), approach, **settings)
-    assert before.folds[0][number].test.tolist() == after.folds[0][number].test.tolist()
+    assert before.inner[0, number].tolist() == after.inner[0, number].tolist()
 
     def choose(plan: PlannedRun, fold: int) -> list[dict[str, Any]]:
         return list(select_once(plan, fold).rows())
@@ -393,18 +406,16 @@ def test_a_test_track_changes_no_choice_of_its_fold(tracks, tmp_path, approach, 
 
 def test_a_planted_leak_is_caught(tracks, tmp_path):
     """An inner fold that trains on a test track of the outer fold gives other scores when that track is replaced."""
-    settings = {"select": ("learner.C=0.01|1|100",), "folds": "grouped"}
+    settings = {"select": ("learner.C=0.01|1|100",), **BY_ARTIST}
     plans = [planned(one, "stats", **settings) for one in (tracks, replaced_tracks(tmp_path, 5))]
     [number] = [fold.index for fold in plans[0].folds[0] if 5 in fold.test]
     found = []
     for plan in plans:
-        training = plan.trainings(RunFolder(Path("unused")))[number]
-        selection = training.selection
-        leaking = replace(
-            training.job, rows=np.append(training.job.rows, 5), recordings=(*training.job.recordings, "x")
-        )
-        selection = replace(selection, inner=np.append(selection.inner, -1))
-        found.append(list(fit_selected(replace(leaking, checkpoint=None), selection, REGISTRY).rows()))
+        training = training_of(plan, number)
+        recordings = (*training.job.recordings, plan.tracks.recordings[5])
+        leaking = replace(training.job, rows=np.append(training.job.rows, 5), recordings=recordings)
+        selection = replace(training.selection, inner=np.append(training.selection.inner, -1))
+        found.append(list(fit_selected(leaking, selection, REGISTRY).rows()))
     assert found[0] != found[1]
 
 
@@ -609,8 +620,8 @@ def test_the_commands_show_what_was_chosen(mirembed, tones):
 @pytest.mark.parametrize(
     ("arguments", "facts"),
     [
-        (["evaluate", "--select", "learner.D=1|2"], ["learner.D", "C: float"]),
-        (["evaluate", "--select", "learner.C=1|2", "--inner-cv", 50], ["--inner-cv 50"]),
+        (["evaluate", "--cv", 2, "--select", "learner.D=1|2"], ["learner.D", "C: float"]),
+        (["evaluate", "--cv", 2, "--select", "learner.C=1|2", "--inner-cv", 50], ["--inner-cv 50"]),
         (["fit", "--select", "learner.C=1|0"], ["C is 0"]),
         (["fit", "--folds", "grouped"], ["--folds", "--select"]),
         (["fit", "--select", "learner.C=1|2", "--folds", "official"], ["official"]),

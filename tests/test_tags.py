@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from conftest import write_tones
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
@@ -29,12 +30,15 @@ from small_store import (
     write_tags,
 )
 
-from mirembed import Classification, Tags
+from mirembed import Classification, Listing, Tags, Track, extract
 from mirembed.config import Approach
 from mirembed.errors import EvaluationError, PluginError, StoreError
 from mirembed.evaluate.fold import FoldTraining, train_fold
+from mirembed.extract.summary import Summary
+from mirembed.features import resolve_features
 from mirembed.fit import fit
 from mirembed.fit.job import fit_models
+from mirembed.inventory import verify
 from mirembed.models.learners import fit_learner
 from mirembed.models.model import Model, named_predictions
 from mirembed.models.outputs import LEARNED, predictions, tag_scores
@@ -42,6 +46,7 @@ from mirembed.registry import Plugin, Registry
 from mirembed.runs.folder import PartFolder
 from mirembed.runs.tables import Predictions, predictions_table
 from mirembed.specs import Spec
+from mirembed.store import Store
 from mirembed.store.files import read_table
 from mirembed.store.rows import task_from_json, task_to_json
 from mirembed.training.labels import label_vectors
@@ -132,6 +137,47 @@ def test_a_table_of_classes_is_not_read_as_tags(tmp_path):
     dataset.write_info(replace(dataset.info(), task=TAGS))
     with pytest.raises(StoreError, match=r"tracks\.parquet"):
         dataset.tracks()
+
+
+# Extracting
+
+
+def extract_tags(store: Store, audio: Path, labels: dict[str, Any], task: Any = TAGS) -> Summary:
+    """Extract the files of a folder that have labels."""
+    store.create()
+    tracks = [Track(name, audio / name, label) for name, label in labels.items()]
+    features = [resolve_features(REGISTRY, "logmel")]
+    return extract.extract(store, Listing(task, tracks), spec="own", plugin={}, audio=audio, features=features, jobs=1)
+
+
+@pytest.mark.slow
+def test_new_tags_of_known_files_are_stored_without_decoding(tmp_path):
+    audio, store = write_tones(tmp_path / "audio", n_tracks=1, seconds=0.3), Store(tmp_path / "store")
+    names = sorted(path.relative_to(audio).as_posix() for path in audio.rglob("*.wav"))
+    first, second, third = names
+    extract_tags(store, audio, {first: frozenset({"low"}), second: frozenset(), third: frozenset({"low", "high"})})
+    summary = extract_tags(
+        store, audio, {first: frozenset({"low"}), second: frozenset({"high"})}, Tags(("low", "high"))
+    )
+    assert (summary.extracted, summary.relabeled, summary.unlisted) == (0, 1, 1)
+    dataset = store.find(None)
+    assert {track.id: track.label for track in dataset.tracks()} == {
+        first: {"low"},
+        second: {"high"},
+        third: {"low", "high"},
+    }
+    extract_tags(store, audio, {first: frozenset(), second: frozenset()}, Tags(("other",)))
+    assert dataset.info().task == Tags(("other", "high", "low"))
+    assert verify(store) == []
+
+
+@pytest.mark.slow
+def test_classes_do_not_replace_tags(tmp_path):
+    audio, store = write_tones(tmp_path / "audio", n_tracks=1, seconds=0.3), Store(tmp_path / "store")
+    names = sorted(path.relative_to(audio).as_posix() for path in audio.rglob("*.wav"))
+    extract_tags(store, audio, dict.fromkeys(names, frozenset({"low"})))
+    with pytest.raises(StoreError, match=r"classes.*tags.*\n?.*store rm dataset:own"):
+        extract_tags(store, audio, dict.fromkeys(names, "low"), Classification(("low", "high")))
 
 
 # Label vectors

@@ -152,7 +152,7 @@ def test_results_wait_in_the_workers_until_the_caller_takes_them(run, tmp_path):
     begun = tmp_path / "begun"
     results = run(act, [("begin", begun)] * 12, 1, per_worker=2)
     next(results)
-    time.sleep(1)
+    time.sleep(0.5)
     assert begun.stat().st_size < 8
     assert len(list(results)) == 11
 

@@ -11,7 +11,7 @@ import typer
 
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
-from mirembed.hookspecs import Classification, Tags
+from mirembed.hookspecs import Regression
 from mirembed.interruption import STARTS_OVER, interruptible, say_when_interrupted
 from mirembed.progress import counted
 from mirembed.store import Store
@@ -160,13 +160,12 @@ def _row(report: Comparison, test: PairedTest) -> dict[str, object]:
 
 
 def _disagreements(report: Comparison, found: Disagreements, a: str, b: str) -> str | Table:
-    if isinstance(report.task, Classification):
+    if not isinstance(report.task, Regression):
         title = f"{a} right, {b} wrong: {found.count_a}; the reverse: {found.count_b}"
         columns = ["better", "track", "label", "A predicts", "B predicts", "times"]
     else:
-        part = "tag" if isinstance(report.task, Tags) else "target"
         title = f"{a} closer than {b}: {counted(found.count_a, 'prediction')}; the reverse: {found.count_b}"
-        columns = ["better", "track", part, "truth", "error of A", "error of B"]
+        columns = ["better", "track", "target", "truth", "error of A", "error of B"]
     better = [("A", one) for one in found.better_a] + [("B", one) for one in found.better_b]
     rows = [[side, *asdict(one).values()] for side, one in better]
     return Table(columns, rows, title) if rows else title

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -69,8 +70,8 @@ class Disagreements:
     a, b : str
         The methods.
     count_a, count_b : int
-        Classification: predictions that only A, and only B, gets right. Otherwise: tracks and targets, or tags, that A,
-        and B, predicts more closely.
+        Classification: predictions that only A, and only B, gets right. Tags: the same for each tag of each track.
+        Regression: tracks and targets that A, and B, predicts more closely.
     better_a, better_b : tuple of Mistake, or of LargerError
         Those where A, and B, is better; the most frequent mistakes, or the largest differences of error, first.
     run_a, run_b : int
@@ -105,6 +106,8 @@ def disagreements(task: Task, a: RunMethod, b: RunMethod, top: int) -> Disagreem
     of_a, of_b = (one.run.predictions[one.method] for one in (a, b))
     if isinstance(task, Classification):
         found = _mistakes(task, of_a, of_b, top)
+    elif isinstance(task, Tags):
+        found = _wrong_tags(task, of_a, of_b, top)
     else:
         found = _larger_errors(task, of_a, of_b, top)
     return Disagreements(a.method, b.method, *found, a.number, b.number)
@@ -112,7 +115,25 @@ def disagreements(task: Task, a: RunMethod, b: RunMethod, top: int) -> Disagreem
 
 def _mistakes(task: Classification, of_a: Predictions, of_b: Predictions, top: int) -> _Found:
     columns = [[task.classes[n] for n in column[:, 0]] for column in (of_a.truth, of_a.predicted, of_b.predicted)]
-    times = Counter(zip(of_a.ids.tolist(), *columns, strict=True))
+    return _disagreeing(of_a.ids.tolist(), columns, top)
+
+
+def _wrong_tags(task: Tags, of_a: Predictions, of_b: Predictions, top: int) -> _Found:
+    """Compare what is said of each tag of each track: ``piano`` or ``not piano``."""
+    rows, tags = np.nonzero(of_a.predicted != of_b.predicted)
+    columns = [
+        [
+            task.classes[tag] if has else f"not {task.classes[tag]}"
+            for tag, has in zip(tags, said[rows, tags], strict=True)
+        ]
+        for said in (of_a.truth, of_a.predicted, of_b.predicted)
+    ]
+    return _disagreeing(of_a.ids[rows].tolist(), columns, top)
+
+
+def _disagreeing(ids: Sequence[str], columns: Sequence[Sequence[str]], top: int) -> _Found:
+    """Find the predictions that only one gets right; ``columns`` are the labels and what A and B predict."""
+    times = Counter(zip(ids, *columns, strict=True))
     most_often_first = sorted(times.items(), key=lambda item: (-item[1], item[0]))
     found = [Mistake(track, label, in_a, in_b, count) for (track, label, in_a, in_b), count in most_often_first]
     only_a = [one for one in found if one.prediction_a == one.label != one.prediction_b]
@@ -121,18 +142,17 @@ def _mistakes(task: Classification, of_a: Predictions, of_b: Predictions, top: i
     return count_a, count_b, tuple(only_a[:top]), tuple(only_b[:top])
 
 
-def _larger_errors(task: Tags | Regression, of_a: Predictions, of_b: Predictions, top: int) -> _Found:
+def _larger_errors(task: Regression, of_a: Predictions, of_b: Predictions, top: int) -> _Found:
     ids, first, rows = np.unique(of_a.ids, return_index=True, return_inverse=True)
     times = np.bincount(rows)
     found = []
-    names = task.classes if isinstance(task, Tags) else [target.name for target in task.targets]
-    for column, name in enumerate(names):
+    for column, target in enumerate(task.targets):
         truth = of_a.truth[:, column]
         error_a, error_b = (
             (np.bincount(rows, np.abs(one.predicted[:, column] - truth)) / times).tolist() for one in (of_a, of_b)
         )
         values = zip(ids.tolist(), truth[first].tolist(), error_a, error_b, strict=True)
-        found += [LargerError(track, name, *numbers) for track, *numbers in values]
+        found += [LargerError(track, target.name, *numbers) for track, *numbers in values]
     better_a = sorted((e for e in found if e.error_a < e.error_b), key=lambda e: e.error_a - e.error_b)
     better_b = sorted((e for e in found if e.error_b < e.error_a), key=lambda e: e.error_b - e.error_a)
     return len(better_a), len(better_b), tuple(better_a[:top]), tuple(better_b[:top])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,8 +21,10 @@ from mirembed.provenance import processor
 from mirembed.registry import Registry
 from mirembed.runs.folder import Output, PartFolder
 from mirembed.runs.tables import embeddings_table, predictions_table
+from mirembed.statistics.retrieval import retrieve
 from mirembed.store.files import writing
 from mirembed.store.root import slug
+from mirembed.training.similarity import PluginSimilarity
 from mirembed.workers.cost import Meter
 
 _COST_INTERVAL = 5.0
@@ -131,7 +133,7 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
         _save_models(training, fitted, registry)
         last = final.settings.epochs if job.approach.trains else 0
         keep = training.keep_embeddings != "none"
-        predictions, embeddings = _predict(training, final, fitted, last, keep_embeddings=keep)
+        predictions, embeddings = _predict(training, final, fitted, last, keep_embeddings=keep, registry=registry)
         checkpoint_epoch = last if scores_checkpoints else None
         outputs.append(Output(predictions, embeddings, fitted.losses, fitted.notes, checkpoint_epoch))
     part.write(outputs, before + meter.read(), processor(job.settings.device), list(selected.rows()))
@@ -154,11 +156,18 @@ def embed_saved(training: FoldTraining, on_epoch: Callable[[int], None]) -> None
 
 
 def _predict(
-    training: FoldTraining, final: Job, fitted: Fitted, epoch: int, *, keep_embeddings: bool
+    training: FoldTraining,
+    final: Job,
+    fitted: Fitted,
+    epoch: int,
+    *,
+    keep_embeddings: bool,
+    registry: Registry | None = None,
 ) -> tuple[pa.Table, pa.Table | None]:
     """Return the predictions for the test tracks and, if they are kept, the embeddings of all tracks.
 
-    The methods of ``final`` share a network. In the tables they are what they were before anything was chosen.
+    The methods of ``final`` share a network. In the tables they are what they were before anything was chosen. With
+    ``registry``, the neighbors of the test tracks are scored too.
     """
     job, test, ids = training.job, training.test, training.ids
     seed, fold = job.seed
@@ -168,18 +177,43 @@ def _predict(
     saved = training.saved
     vectors = _embed(job, fitted, wanted) if saved is None else saved.read()  # [n_tracks, units]
     tested = [ids[row] for row in test]
+    retrieval = None if registry is None else _retrieve(final, fitted, test, vectors[test], registry)
     predictions = []
     for method in methods:
         model = fitted.models[method.name]
         predicted, probabilities = model.predict(vectors[test]), model.probabilities(vectors[test])
         scores = model.scores(vectors[test]) if isinstance(job.task, Tags) else None
         made = job.task, method, seed, fold, tested, job.labels[test], predicted, scores, probabilities
-        predictions.append(predictions_table(*made))
+        predictions.append(predictions_table(*made, retrieval))
     embeddings = None
     if keep_embeddings:
         in_sample = np.isin(wanted, job.rows if saved is None else saved.trained_on)
         embeddings = embeddings_table(methods[0], seed, fold, epoch, ids, in_sample, vectors)
     return pa.concat_tables(predictions), embeddings
+
+
+def _retrieve(
+    job: Job, fitted: Fitted, test: NDArray[np.int64], vectors: NDArray[np.float32], registry: Registry
+) -> dict[str, NDArray[np.float64]] | None:
+    """Score the neighbors of the test tracks ``[n_test, units]`` by the learned similarity, and else by distance.
+
+    Distance decides where similarities are equal, as those of an RBF may be that rounds to 1 or 0. None for an approach
+    without an embedding.
+    """
+    if job.approach.name == "chance":
+        return None
+    learned = job.approach.similarity
+    similarity = None if learned is None else PluginSimilarity.create(registry, learned)
+
+    def similarities_to(query: int) -> NDArray[np.floating[Any]]:
+        closeness: NDArray[np.floating[Any]] = -np.linalg.norm(vectors.astype(np.float64) - vectors[query], axis=1)
+        if similarity is None:
+            return closeness
+        return np.stack([similarity.ranking_similarities(vectors[query], vectors), closeness])
+
+    [model, *_] = fitted.models.values()
+    labels = job.labels[test] if model.scale is None else model.scale.scale(job.labels[test])
+    return retrieve(similarities_to, labels, job.groups[test])
 
 
 def _embed(job: Job, fitted: Fitted, wanted: NDArray[np.int64]) -> NDArray[np.float32]:

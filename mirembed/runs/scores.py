@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
@@ -16,6 +16,7 @@ from mirembed.runs.tables import Predictions
 from mirembed.statistics.intervals import Interval, nadeau_bengio_interval, percentile_interval
 from mirembed.statistics.metrics import Metric, headline, metric_named, metrics_for
 from mirembed.statistics.resampling import resample_counts
+from mirembed.statistics.retrieval import OCCURRENCE
 from mirembed.statistics.samples import nan_mean
 
 Line: TypeAlias = tuple[str, str | None]
@@ -132,31 +133,47 @@ class _Columns:
         Truth is 0 or 1 for classes and tags. Values are predictions; of tags, scores.
     whole : (ndarray, ndarray) or None
         Of classes: the class indices ``[n_rows]``, true and predicted.
+    retrieval : dict of str to ndarray [n_rows], float64, or None
+        See `Predictions`.
     """
 
     truth: NDArray[np.float64]
     values: NDArray[np.float64]
     whole: tuple[NDArray[Any], NDArray[Any]] | None = None
+    retrieval: Mapping[str, NDArray[np.float64]] | None = None
 
     @classmethod
     def of(cls, predictions: Predictions, task: Task) -> _Columns:
         if isinstance(task, Classification):
             whole = predictions.truth[:, 0], predictions.predicted[:, 0]
             truth, values = (indices[:, None] == np.arange(len(task.classes)) for indices in whole)
-            return cls(truth.astype(np.float64), values.astype(np.float64), whole)
+            return cls(truth.astype(np.float64), values.astype(np.float64), whole, predictions.retrieval)
         values = predictions.scores if isinstance(task, Tags) else predictions.predicted
-        return cls(predictions.truth.astype(np.float64), np.asarray(values, np.float64))
+        truth = predictions.truth.astype(np.float64)
+        return cls(truth, np.asarray(values, np.float64), retrieval=predictions.retrieval)
+
+    def inputs(self, metric: Metric) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return truth and values ``[n_rows, n_columns]`` for a metric."""
+        if metric.source == "predictions":
+            return self.truth, self.values
+        nothing = np.full(len(self.truth), np.nan)
+        name = OCCURRENCE if metric.name == "hubness" else metric.name
+        found = (self.retrieval or {}).get(name, nothing)[:, None]  # [n_rows, 1]
+        return (~np.isnan(found)).astype(np.float64), np.nan_to_num(found)
 
     def scores(self, metric: Metric, parts: Sequence[NDArray[np.int64]]) -> NDArray[np.float64]:
         """Compute a metric in each part, given by its rows: ndarray ``[n_parts, n_columns]``."""
-        truth, values = (self.truth, self.values) if metric.column or self.whole is None else self.whole
+        truth, values = self.inputs(metric)
+        if metric.column is None and self.whole is not None and metric.source == "predictions":
+            truth, values = self.whole
         return np.array([np.atleast_1d(metric.function(truth[rows], values[rows])) for rows in parts])
 
     def undefined(self, metric: Metric, parts: Sequence[NDArray[np.int64]]) -> Undefined:
         """Count the parts and columns in which a metric is undefined."""
-        if not metric.reasons:
+        if not metric.reasons or (metric.source == "retrieval" and self.retrieval is None):
             return {}
-        return dict(Counter(why for rows in parts for why in metric.why_undefined(self.truth[rows], self.values[rows])))
+        truth, values = self.inputs(metric)
+        return dict(Counter(why for rows in parts for why in metric.why_undefined(truth[rows], values[rows])))
 
 
 def undefined(predictions: Predictions, task: Task, metric: str) -> Undefined:
@@ -352,17 +369,19 @@ def _resampled(
     if len(number) < 2:
         return {}
     metrics, seeds = metrics_for(task), predictions.of_seed
-    prepared = {
-        prepare: [prepare(columns.truth[rows], columns.values[rows], units[rows], len(number)) for rows in seeds]
-        for prepare in dict.fromkeys(metric.resampled.prepare for metric in metrics)
-    }
+    # Metrics with the same inputs may share what is prepared.
+    key = {one.name: (one.resampled.prepare, one.name if one.source == "retrieval" else "") for one in metrics}
+    prepared: dict[Any, list[Callable[[NDArray[np.float64]], Any]]] = {}
+    for metric in metrics:
+        if key[metric.name] not in prepared:
+            truth, values = columns.inputs(metric)
+            prepare = metric.resampled.prepare
+            prepared[key[metric.name]] = [prepare(truth[r], values[r], units[r], len(number)) for r in seeds]
     found: dict[Line, list[NDArray[np.float64]]] = {}
     for counts in resample_counts(len(number)):
-        statistics = {prepare: [of_seed(counts) for of_seed in of_seeds] for prepare, of_seeds in prepared.items()}
+        statistics = {name: [of_seed(counts) for of_seed in of_seeds] for name, of_seeds in prepared.items()}
         for metric in metrics:
-            of_seeds = [
-                metric.resampled.metric(one).reshape(len(counts), -1) for one in statistics[metric.resampled.prepare]
-            ]
+            of_seeds = [metric.resampled.metric(one).reshape(len(counts), -1) for one in statistics[key[metric.name]]]
             for line, scores in _by_line(metric, task, np.stack(of_seeds)).items():  # [n_seeds, n_resamples]
                 found.setdefault(line, []).append(nan_mean(scores, axis=0))
     return {line: np.concatenate(chunks) for line, chunks in found.items()}

@@ -5,8 +5,9 @@
 ``predictions.parquet``   method, approach, learner, network, features, seed, fold, id; then label and prediction
                           of classes or tags, ``score_`` with each tag's name, and ``probability_`` with the name of
                           each class or tag, null where a method has none; or each target's name and ``predicted_`` with
-                          the name
-``checkpoints.parquet``   the same with the column epoch after fold, without probabilities
+                          the name; then ``retrieval_`` with the name of each score of a query
+                          (`mirembed.statistics.retrieval`), null where it is undefined
+``checkpoints.parquet``   the same with the column epoch after fold, without probabilities and retrieval
 ``curves.parquet``        approach, learner, network, features, seed, fold, epoch, loss
 ``cost.parquet``          methods (a list: those that share the network), network, features, seed, fold, wall_seconds,
                           cpu_seconds, peak_memory, sessions, processor; see `mirembed.workers.cost.Cost`
@@ -33,6 +34,7 @@ from mirembed.config.approaches import Method
 from mirembed.config.selection import EPOCH
 from mirembed.datasets.splits import Fold
 from mirembed.hookspecs import Classification, Regression, Tags, Task
+from mirembed.statistics.retrieval import OCCURRENCE, QUERY_SCORES
 from mirembed.store.rows import label_type, tags_of
 from mirembed.store.tracks import tag_array
 
@@ -51,6 +53,9 @@ PROBABILITY = "probability_"
 PREDICTED = "predicted_"
 """Before a target's name: the column of its predictions."""
 
+
+RETRIEVAL = "retrieval_"
+"""Before the name of a score of a query: how well the neighbors of a test track among the others suit it."""
 
 SCORE = "score_"
 """Before a tag's name: the column of the scores that rank tracks by it."""
@@ -85,6 +90,7 @@ def predictions_table(
     predicted: NDArray[Any],
     scores: NDArray[np.float64] | None = None,
     probabilities: NDArray[np.float64] | None = None,
+    retrieval: Mapping[str, NDArray[np.float64]] | None = None,
 ) -> pa.Table:
     """Make the table of what a method predicts for the test tracks of a fold.
 
@@ -101,6 +107,8 @@ def predictions_table(
         Of tags: see `mirembed.models.model.Model.scores`.
     probabilities : ndarray [n_test, n_classes], float64, or None
         Of classes and tags; None where the method has none.
+    retrieval : mapping of str to ndarray [n_test], float64, or None
+        The `QUERY_SCORES` of the test tracks; None where the method has no embedding.
     """
     n = len(ids)
     columns: dict[str, Any] = {
@@ -129,12 +137,16 @@ def predictions_table(
         for position, name in enumerate(task.classes):
             values = [None] * n if probabilities is None else probabilities[:, position]
             columns[PROBABILITY + name] = pa.array(values, pa.float64())
+    for name in QUERY_SCORES:
+        values = [None] * n if retrieval is None else retrieval[name]
+        columns[RETRIEVAL + name] = pa.array(values, pa.float64(), from_pandas=True)  # null for NaN
     return pa.table(columns)
 
 
 def with_epoch(predictions: pa.Table, epoch: int) -> pa.Table:
     """Make the rows of ``checkpoints.parquet`` from the predictions after one epoch."""
-    predictions = predictions.select([name for name in predictions.column_names if not name.startswith(PROBABILITY)])
+    left_out = (PROBABILITY, RETRIEVAL)
+    predictions = predictions.select([name for name in predictions.column_names if not name.startswith(left_out)])
     after_fold = predictions.column_names.index("fold") + 1
     return predictions.add_column(after_fold, "epoch", pa.array([epoch] * len(predictions), pa.int64()))
 
@@ -240,6 +252,8 @@ class Predictions:
         The scores that rank tracks by each tag; larger is more likely.
     probabilities : ndarray [n_rows, n_classes], float64, or None
         Of each class or tag; None for targets, and where the method has none.
+    retrieval : mapping of str to ndarray [n_rows], float64, or None
+        The `QUERY_SCORES` of each test track, NaN where undefined; None where the method has no embedding.
     """
 
     seeds: NDArray[np.int64]
@@ -249,6 +263,7 @@ class Predictions:
     predicted: NDArray[Any]
     scores: NDArray[np.float64] | None = None
     probabilities: NDArray[np.float64] | None = None
+    retrieval: Mapping[str, NDArray[np.float64]] | None = None
 
     @classmethod
     def from_table(cls, table: pa.Table, task: Task) -> Predictions:
@@ -275,7 +290,10 @@ class Predictions:
             )
         seeds, folds = (np.array(columns[name], np.int64) for name in ("seed", "fold"))
         ids, probabilities = np.array(columns["id"], str), _probabilities(columns, task)
-        return cls(seeds, folds, ids, truth, predicted, scores, probabilities)
+        retrieval = None
+        if all(RETRIEVAL + name in columns for name in QUERY_SCORES):
+            retrieval = {name: np.array(columns[RETRIEVAL + name], np.float64) for name in QUERY_SCORES}
+        return cls(seeds, folds, ids, truth, predicted, scores, probabilities, retrieval)
 
     @classmethod
     def by_columns(cls, table: pa.Table, task: Task, *columns: str) -> dict[tuple[Any, ...], Predictions]:
@@ -294,14 +312,21 @@ class Predictions:
 
     def take(self, rows: NDArray[Any]) -> Predictions:
         """Return some rows, by number or mask."""
-        arrays: list[Any] = [getattr(self, field.name) for field in fields(self)]
-        taken: list[Any] = [None if array is None else array[rows] for array in arrays]
-        return Predictions(*taken)
+        arrays: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        of_queries = arrays.pop("retrieval")
+        taken: dict[str, Any] = {name: None if array is None else array[rows] for name, array in arrays.items()}
+        if of_queries is not None:
+            taken["retrieval"] = {name: array[rows] for name, array in of_queries.items()}
+        return Predictions(**taken)
 
     def _without_nan(self) -> Predictions:
-        """Return the predictions of a method, without probabilities if it has none."""
-        missing = self.probabilities is not None and bool(np.isnan(self.probabilities).all())
-        return replace(self, probabilities=None) if missing else self
+        """Return the predictions of a method without probabilities and scores of retrieval, if it has none."""
+        found = self
+        if self.probabilities is not None and np.isnan(self.probabilities).all():
+            found = replace(found, probabilities=None)
+        if self.retrieval is not None and np.isnan(self.retrieval[OCCURRENCE]).all():
+            found = replace(found, retrieval=None)
+        return found
 
     def sorted(self) -> Predictions:
         """Return the rows sorted by seed, fold and id."""

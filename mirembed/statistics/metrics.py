@@ -24,11 +24,18 @@ from numpy.typing import NDArray
 from mirembed.errors import SpecError
 from mirembed.hookspecs import Classification, Regression, Tags, Task
 from mirembed.specs import near_names
-from mirembed.statistics import class_metrics, tag_metrics, target_metrics
+from mirembed.statistics import class_metrics, retrieval, tag_metrics, target_metrics
 from mirembed.statistics.resampling import Resampling
 from mirembed.statistics.samples import is_constant
 
-Reason: TypeAlias = Literal["constant truth", "constant prediction", "no positive", "no negative"]
+Reason: TypeAlias = Literal[
+    "constant truth",
+    "constant prediction",
+    "no positive",
+    "no negative",
+    "no query with enough candidates",
+    "equal counts",
+]
 """Why a metric is undefined."""
 
 _HOLDS: Mapping[Reason, Callable[[NDArray[Any], NDArray[Any]], NDArray[np.bool_]]] = {
@@ -36,6 +43,8 @@ _HOLDS: Mapping[Reason, Callable[[NDArray[Any], NDArray[Any]], NDArray[np.bool_]
     "constant prediction": lambda _, prediction: is_constant(prediction),
     "no positive": lambda truth, _: np.asarray(~truth.any(axis=0)),
     "no negative": lambda truth, _: np.asarray(truth.all(axis=0)),
+    "no query with enough candidates": lambda truth, _: np.asarray(~truth.any(axis=0)),
+    "equal counts": lambda _, prediction: is_constant(prediction),
 }
 """Whether each reason holds, for truth and prediction ``[n, n_columns]``."""
 
@@ -52,12 +61,13 @@ class Metric:
         In JSON, CSV, code and ``--metric``: ``macro_f1``.
     label, title : str
         In tables and figures: ``r``; and at the start of a title: ``Pearson's r``.
-    task : type
+    task : type, or tuple of types
         `Classification`, `Tags` or `Regression`.
     function : callable
         Truth and prediction to the metric, float64. Without ``column``: class indices ``[n_tracks]`` to ``[]``.
         Otherwise ``[n_tracks, n_columns]`` to ``[n_columns]``: of classes and tags, the truth is 0 or 1; of tags, the
-        prediction is a score.
+        prediction is a score. Of ``retrieval``, the truth ``[n_tracks, 1]`` is 1 for queries that have a score, and the
+        prediction is that score.
     resampled : Resampling
         The same metric of many bootstrap resamples at once. It takes a column for each class, tag or target.
     range : (float, float)
@@ -70,7 +80,8 @@ class Metric:
         Whether the mean over the columns is a score too, and the metric can be the headline.
     higher_is_better : bool
     source : {"predictions", "retrieval"}
-        The table of a run that it is computed from.
+        What it is computed from: predictions, or the neighbors of test tracks (`mirembed.statistics.retrieval`), which
+        depend on the embeddings alone.
     in_text : bool
         Whether ``mirembed evaluate`` prints it in its table, even if it is not the headline.
     compared : bool
@@ -84,7 +95,7 @@ class Metric:
     name: str
     label: str
     title: str
-    task: type[Task]
+    task: type[Task] | tuple[type[Task], ...]
     function: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
     resampled: Resampling
     range: tuple[float, float]
@@ -112,6 +123,21 @@ class Metric:
         holding = {reason: _HOLDS[reason](truth, prediction) for reason in self.reasons}
         causes = [next((r for r in self.reasons if holding[r][column]), None) for column in range(truth.shape[1])]
         return [cause for cause in causes if cause is not None]
+
+
+def _of_queries(name: str, label: str, *tasks: type[Task]) -> Metric:
+    """Return a metric of retrieval that is a mean over queries."""
+    return Metric(
+        name,
+        label,
+        label[0].upper() + label[1:] if label.islower() else label,
+        tasks,
+        retrieval.mean_of_queries,
+        Resampling(retrieval.query_sums, retrieval.resampled_mean),
+        (0, 1),
+        reasons=("no query with enough candidates",),
+        source="retrieval",
+    )
 
 
 _COUNTS, _MOMENTS = class_metrics.class_counts, target_metrics.moments
@@ -269,6 +295,22 @@ METRICS = (
         column="target",
         reasons=("constant truth",),
     ),
+    _of_queries(retrieval.PRECISION, f"precision at {retrieval.K}", Classification, Tags),
+    _of_queries(retrieval.AVERAGE_PRECISION, "mean average precision", Classification, Tags),
+    _of_queries(retrieval.R_PRECISION, "R-precision", Classification, Tags),
+    _of_queries(retrieval.NDCG, f"nDCG at {retrieval.K}", Tags, Regression),
+    Metric(
+        "hubness",
+        "hubness",
+        "Hubness",
+        (Classification, Tags, Regression),
+        retrieval.hubness_of_tracks,
+        Resampling(retrieval.query_sums, retrieval.resampled_hubness),
+        (-math.inf, math.inf),
+        reasons=("equal counts",),
+        higher_is_better=False,
+        source="retrieval",
+    ),
 )
 """Every metric, the default headline of each task first."""
 
@@ -277,7 +319,7 @@ def metrics_for(task: Task, metric: str | None = None) -> tuple[Metric, ...]:
     """Return the metrics of a task, the headline first: ``metric``, or the default.
 
     >>> [metric.name for metric in metrics_for(Classification(("blues", "jazz")), "macro_f1")]
-    ['macro_f1', 'accuracy', 'balanced_accuracy', 'recall']
+    ['macro_f1', 'accuracy', 'balanced_accuracy', 'recall', 'precision_at_5', 'map', 'r_precision', 'hubness']
 
     Raises
     ------
@@ -297,7 +339,7 @@ def headline(task: Task, metric: str | None = None) -> Metric:
     SpecError
         There is no such metric, or the task has no such score.
     """
-    able = [one for one in METRICS if isinstance(task, one.task) and one.has_mean]
+    able = [one for one in METRICS if isinstance(task, one.task) and one.has_mean and one.source == "predictions"]
     if metric is None:
         return able[0]
     chosen = metric_named(metric)

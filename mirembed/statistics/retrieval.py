@@ -9,14 +9,23 @@ are left out, because tracks of one artist or album sound alike whatever their l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mirembed.statistics.resampling import sums_by_unit
+from mirembed.statistics.samples import divided
+
 K = 5
 """Neighbors that precision at k, nDCG at k and hubness look at."""
+
+PRECISION, AVERAGE_PRECISION, R_PRECISION, NDCG = f"precision_at_{K}", "map", "r_precision", f"ndcg_at_{K}"
+OCCURRENCE = "k_occurrence"
+
+QUERY_SCORES = (PRECISION, AVERAGE_PRECISION, R_PRECISION, NDCG, OCCURRENCE)
+"""What `retrieve` returns of each query, in the order of the columns of a run."""
 
 
 def precision_at_k(relevant: NDArray[np.bool_], k: int = K) -> float:
@@ -94,10 +103,11 @@ def ndcg_at_k(gains: NDArray[np.float64], k: int = K) -> float:
     return float(gains[:k] @ discounts / (np.sort(gains)[::-1][:k] @ discounts))
 
 
-def hubness(k_occurrences: NDArray[np.integer[Any]]) -> float:
+def hubness(k_occurrences: NDArray[np.number[Any]]) -> float:
     """Return the skewness of the k-occurrences: how often each track is among the ``k`` nearest of the others.
 
-    0 for symmetric counts; above 1, a few hubs are neighbors of everything. NaN if all tracks occur equally often.
+    0 for symmetric counts; above 1, a few tracks (hubs) are neighbors of very many. NaN without tracks, and if all
+    occur equally often.
 
     >>> round(hubness(np.array([0, 0, 0, 4])), 3)
     1.155
@@ -107,8 +117,10 @@ def hubness(k_occurrences: NDArray[np.integer[Any]]) -> float:
 
     Parameters
     ----------
-    k_occurrences : ndarray [n_tracks], int
+    k_occurrences : ndarray [n_tracks]
     """
+    if not len(k_occurrences):
+        return np.nan
     deviations = k_occurrences - k_occurrences.mean()
     variance = float(np.mean(deviations**2))
     return float(np.mean(deviations**3) / variance**1.5) if variance else np.nan
@@ -140,46 +152,84 @@ def label_gains(labels: NDArray[Any], row: int) -> NDArray[np.float64]:
 def retrieve(
     similarities_to: Callable[[int], NDArray[np.floating[Any]]],
     labels: NDArray[Any],
-    groups: Sequence[str | None] | None = None,
+    groups: NDArray[np.int64] | None = None,
     k: int = K,
-) -> dict[str, NDArray[Any]]:
+) -> dict[str, NDArray[np.float64]]:
     """Rank the other tracks for each track, and score the rankings.
 
-    Candidates of equal similarity are ranked in the order of the tracks.
+    Candidates that are equally similar in every respect are ranked in the order of the tracks.
 
     Parameters
     ----------
     similarities_to : callable
-        The number of a track to the similarities ``[n_tracks]`` of all tracks to it; larger is more similar.
+        The number of a track to the similarities of all tracks to it: ``[n_tracks]``, or ``[n_kinds, n_tracks]``, of
+        which a later kind decides where the earlier ones are equal. Larger is more similar.
     labels : ndarray
         As for `label_gains`. A candidate is relevant if its gain is not 0; targets have gains only.
-    groups : sequence of str or None, optional
-        Of each track; a track without a group is a group of its own.
+    groups : ndarray [n_tracks], int64, optional
+        The number of each track's group; candidates of the query's own group are left out.
     k : int
 
     Returns
     -------
-    dict of str to ndarray [n_tracks]
-        ``precision_at_k``, ``map`` (the average precision of each query), ``r_precision`` and ``ndcg``, float64, NaN
-        where undefined; ``k_occurrence``, int64.
+    dict of str to ndarray [n_tracks], float64
+        The `QUERY_SCORES`: of each query precision at k, average precision, R-precision and nDCG at k, NaN where
+        undefined; and how often each track is among the ``k`` nearest of another.
     """
     n_tracks = len(labels)
+    groups = np.arange(n_tracks) if groups is None else groups
     has_relevant = not (labels.ndim == 2 and labels.dtype.kind == "f")
-    known = np.array([None] * n_tracks if groups is None else list(groups), object)
-    scores = {name: np.full(n_tracks, np.nan) for name in ("precision_at_k", "map", "r_precision", "ndcg")}
-    occurrences = np.zeros(n_tracks, np.int64)
+    scores = {name: np.full(n_tracks, np.nan) for name in QUERY_SCORES}
+    scores[OCCURRENCE] = np.zeros(n_tracks)
     for query in range(n_tracks):
-        allowed = np.arange(n_tracks) != query
-        if known[query] is not None:
-            allowed &= known != known[query]
-        candidates = np.flatnonzero(allowed)
-        ranked = candidates[np.argsort(-similarities_to(query)[candidates], kind="stable")]
+        candidates = np.flatnonzero(groups != groups[query])
+        similarities = np.atleast_2d(similarities_to(query))[:, candidates]
+        ranked = candidates[np.lexsort(-similarities[::-1])]
         gains = label_gains(labels, query)[ranked]
-        occurrences[ranked[:k]] += 1
-        scores["ndcg"][query] = ndcg_at_k(gains, k)
+        scores[OCCURRENCE][ranked[:k]] += 1
+        scores[NDCG][query] = ndcg_at_k(gains, k)
         if has_relevant:
             relevant = gains > 0
-            scores["precision_at_k"][query] = precision_at_k(relevant, k)
-            scores["map"][query] = average_precision(relevant)
-            scores["r_precision"][query] = r_precision(relevant)
-    return {**scores, "k_occurrence": occurrences}
+            scores[PRECISION][query] = precision_at_k(relevant, k)
+            scores[AVERAGE_PRECISION][query] = average_precision(relevant)
+            scores[R_PRECISION][query] = r_precision(relevant)
+    return scores
+
+
+def mean_of_queries(defined: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean score of the queries that have one: ndarray ``[1]``, NaN if there are none.
+
+    Parameters
+    ----------
+    defined : ndarray [n, 1], float64
+        1 for a query that has a score, otherwise 0.
+    scores : ndarray [n, 1], float64
+        0 where there is none.
+    """
+    return divided(scores.sum(axis=0), defined.sum(axis=0))
+
+
+def hubness_of_tracks(defined: NDArray[np.float64], occurrences: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `hubness` in the form of a metric: ndarray ``[1]``, of occurrences ``[n, 1]``."""
+    return np.array([hubness(occurrences[defined > 0])])
+
+
+def query_sums(
+    defined: NDArray[np.float64], scores: NDArray[np.float64], units: NDArray[np.int64], n_units: int
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """Prepare the sums of resamples ``[n_resamples, 4]``: the number of scores, and their first three powers."""
+    terms = np.concatenate([defined, scores, scores**2, scores**3], axis=1)
+    return sums_by_unit(terms, units, n_units)
+
+
+def resampled_mean(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean score of the queries of each resample."""
+    return divided(sums[:, 1], sums[:, 0])
+
+
+def resampled_hubness(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the skewness of the k-occurrences of each resample."""
+    mean, square, cube = (divided(sums[:, power], sums[:, 0]) for power in (1, 2, 3))
+    variance = square - mean**2
+    skew = cube - 3 * mean * square + 2 * mean**3
+    return divided(skew, np.where(variance > 1e-12, variance, 0) ** 1.5)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.interruption import raise_if_interrupted
+from mirembed.interruption import interruptible
 from mirembed.store.frame_file import Runs, reading_ahead
 from mirembed.training.engine import gru
 from mirembed.training.engine.gru import CHUNK, Gradient, Layer, Tape
@@ -106,8 +106,8 @@ class FusedEngine:
         tapes = self._packing.tapes(2, 1)
         out = tiles.room(self._packing.units)
         for tile in reading_ahead(frames, tiles.runs()):
-            raise_if_interrupted()
-            gru.forward(tiles.sequences, tile, tiles.n_frames[tile], *layers, *tapes, out)
+            with interruptible():  # several hours of music take seconds
+                gru.forward(tiles.sequences, tile, tiles.n_frames[tile], *layers, *tapes, out)
         embeddings[order] = tiles.by_track(out, self._units)
         return embeddings
 
