@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -83,6 +83,28 @@ class Approach:
             What the network learned, if that is known.
         """
         return cls(f"{FROM}{Path(model).name}", similarity, model=model)
+
+    def with_parameters(
+        self, similarity: Mapping[str, str], label_similarity: Mapping[str, str], *, labels_follow: bool
+    ) -> Approach:
+        """Return the approach with other parameters of its similarities.
+
+        >>> Approach.parse("rbf-sl").with_parameters({"gamma": "2"}, {}, labels_follow=True).name
+        'rbf:gamma=2-sl'
+
+        Parameters
+        ----------
+        similarity, label_similarity : mapping of str to str
+            The parameters that change.
+        labels_follow : bool
+            Whether labels are compared as embeddings are, because the user did not say otherwise.
+        """
+        if self.similarity is None or self.label_similarity is None:
+            return self
+        changed = Spec(self.similarity.name, {**self.similarity.parameters, **similarity})
+        labels = changed if labels_follow else self.label_similarity
+        labels = Spec(labels.name, {**labels.parameters, **label_similarity})
+        return Approach(f"{changed}-sl", changed, labels)
 
     @property
     def training(self) -> str:

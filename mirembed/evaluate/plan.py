@@ -64,6 +64,7 @@ _RECORDED = (
     "cv",
     "splits",
     "test_size",
+    "label_similarity",
     "select",
     "inner_cv",
     "checkpoint_every",

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.config import Approach, Method, Settings
+from mirembed.config import Method, Settings
 from mirembed.config.selection import EPOCH, Choice, checkpoints
 from mirembed.datasets.splits import Fold, Scheme, default_scheme, groups_on_both_sides, make_folds
 from mirembed.errors import EvaluationError, SpecError
@@ -202,16 +202,16 @@ def _why_none(choice: Choice, methods: Sequence[Method], settings: Settings, reg
 
 
 def _candidate(method: Method, values: Mapping[Choice, str], settings: Settings) -> Candidate:
+    def given(part: str) -> dict[str, str]:
+        return {choice.parameter: value for choice, value in values.items() if choice.part == part}
+
     def changed(part: str, spec: Spec) -> Spec:
-        given = {choice.parameter: value for choice, value in values.items() if choice.part == part}
-        return Spec(spec.name, {**spec.parameters, **given})
+        return Spec(spec.name, {**spec.parameters, **given(part)})
 
     approach, learner, network = method.approach, method.learner, method.network
-    if approach.trains and approach.similarity is not None and approach.label_similarity is not None:
-        similarity = changed("similarity", approach.similarity)
-        # Labels are compared as embeddings are, unless the user says otherwise.
-        labels = similarity if settings.label_similarity is None else approach.label_similarity
-        approach = Approach(f"{similarity}-sl", similarity, changed("label-similarity", labels))
+    if approach.trains:
+        follow = settings.label_similarity is None
+        approach = approach.with_parameters(given("similarity"), given("label-similarity"), labels_follow=follow)
     if learner is not None:
         learner = changed("learner", learner)
     if network is not None:

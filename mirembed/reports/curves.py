@@ -7,23 +7,23 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from mirembed.config.approaches import Method
+from mirembed.config.selection import EPOCH
 from mirembed.reports import style
 from mirembed.reports.page import Cell, Section, Table
 from mirembed.runs.record import RunRecord
-from mirembed.runs.scores import Line, fold_scores, line_label, lines
+from mirembed.runs.scores import Line, column_names, fold_scores, line_label, lines
 from mirembed.runs.tables import TRAINED, network_of, table_rows
 from mirembed.statistics.intervals import Interval
-from mirembed.statistics.metrics import metric_named
+from mirembed.statistics.metrics import metric_named, metrics_for
 from mirembed.store.root import slug
 
 _Curve = Mapping[int, Mapping[Line, Interval]]
 """Scores of a method by epoch and line: means over the folds with 95 % intervals."""
 
-_MARGIN = 0.03
-"""How far an axis may exceed the range of its metric, so that points at the ends are visible as a whole."""
+_MANY_TARGETS = 12
+"""With more targets or tags than this, curves are drawn of their mean alone."""
 
 
 def curves_section(run: RunRecord) -> Section:
@@ -36,8 +36,8 @@ def curves_section(run: RunRecord) -> Section:
         return Section("Learning curves", [note.format(epoch) for epoch in epochs], figures=losses)
     note = (
         f"Scores on the test folds at each checkpoint, with the learner fitted anew: {_describe_mean(run)}. A hollow "
-        "marker is the best point of its curve. It was chosen on the test data, so results are always those of "
-        "the last epoch. Horizontal lines are approaches that are not trained in epochs."
+        f"marker is the best point of its curve. It was chosen on the test data, so results are {_results(run)}. "
+        "Horizontal lines are approaches that are not trained in epochs."
     )
     with style.styled():
         figures = _curve_figures(run, curves)
@@ -45,12 +45,13 @@ def curves_section(run: RunRecord) -> Section:
 
 
 def _learning_curves(run: RunRecord) -> dict[str, _Curve]:
-    """Return the curve of each method."""
+    """Return the curve of each method, in every metric of predictions."""
+    metrics = [metric.name for metric in metrics_for(run.task) if metric.source == "predictions"]
     return {
         method: {
             epoch: {
                 line: run.over_folds(line, values, predictions)
-                for line, values in fold_scores(predictions, run.task).items()
+                for line, values in fold_scores(predictions, run.task, metrics).items()
             }
             for epoch, predictions in by_epoch.items()
         }
@@ -98,6 +99,8 @@ def _best(curve: _Curve, line: Line) -> int:
 def _curve_figures(run: RunRecord, curves: Mapping[str, _Curve]) -> list[style.Figure]:
     """Draw the curves of the headline for each learner; if there is only one, those of each target too."""
     headline, *others = lines(run.task, run.headline)
+    if len(column_names(run.task)) > _MANY_TARGETS:
+        others = []
     trained = [method for method in run.methods if method.name in curves]
     if len(run.learners) < 2:
         names = {headline: "curve"} | {line: f"curve-{slug(line[1])}" for line in others if line[1] is not None}
@@ -122,13 +125,12 @@ def _draw(
     for method in methods:
         curve, position = curves[method.name], positions[method.label]
         intervals = [by_line[line] for by_line in curve.values()]
-        means = [np.nan if i.mean is None else i.mean for i in intervals]
-        lows = [mean if i.low is None else i.low for i, mean in zip(intervals, means, strict=True)]
-        highs = [mean if i.high is None else i.high for i, mean in zip(intervals, means, strict=True)]
-        _plot_line(axes, list(curve), means, lows, highs, position, method.label)
+        style.draw_curve(axes, list(curve), intervals, position, method.label)
         top = _best(curve, line)
+        at_top = curve[top][line].mean
         hollow: dict[str, Any] = {"markerfacecolor": style.PAPER, "markersize": 6.5, "zorder": 4}
-        axes.plot([top], [means[list(curve).index(top)]], style.marker(position), color=style.color(position), **hollow)
+        if at_top is not None:
+            axes.plot([top], [at_top], style.marker(position), color=style.color(position), **hollow)
     learner = next((method.learner for method in methods if method.learner is not None), None)
     untrained = [m for m in run.methods if not m.approach.trains and m.learner in (learner, None)]
     for number, method in enumerate(untrained, 1):
@@ -138,9 +140,7 @@ def _draw(
         axes.axhline(mean, color=style.INK, linewidth=0.9, linestyle=style.dashes(number), label=method.label)
     axes.set(xlabel="epoch", ylabel=metric_named(line[0]).label)
     axes.locator_params(axis="x", integer=True)
-    low, high = axes.get_ylim()  # an interval may exceed the range of a score, which the axis need not show
-    lowest, highest = metric_named(line[0]).range
-    axes.set_ylim(max(low, lowest - _MARGIN), min(high, highest + _MARGIN))
+    style.keep_in_range(axes, metric_named(line[0]))
     style.legend(figure)
     caption = f"{_describe_mean(run).capitalize()}. Hollow: the best point, chosen on the test data."
     return style.draw(figure, name, title, caption)
@@ -161,8 +161,8 @@ def _loss_figures(run: RunRecord) -> list[style.Figure]:
                 continue
             steps = np.unique(epochs[rows])
             values = [losses[rows & (epochs == step)] for step in steps]
-            means, lows, highs = ([function(v) for v in values] for function in (np.mean, np.min, np.max))
-            _plot_line(axes, steps, means, lows, highs, position, label)
+            ranges = [Interval(one.mean(), one.min(), one.max()) for one in values]
+            style.draw_curve(axes, steps.tolist(), ranges, position, label)
         axes.set(xlabel="epoch", ylabel="loss per track", yscale="log")
         axes.locator_params(axis="x", integer=True)
         low, high = axes.get_ylim()
@@ -176,6 +176,15 @@ def _loss_figures(run: RunRecord) -> list[style.Figure]:
         return [style.draw(figure, "loss", "Training loss", caption)]
 
 
+def _results(run: RunRecord) -> str:
+    """Say of which epoch the results of the run are."""
+    return (
+        "those of the epoch that was chosen in each fold"
+        if EPOCH in run.configuration["select"]
+        else ("always those of the last epoch")
+    )
+
+
 def _describe_mean(run: RunRecord) -> str:
     return "mean over the folds, with its 95 % interval as a band" if run.n_folds > 1 else "scores on a single fold"
 
@@ -184,25 +193,3 @@ def _positions(run: RunRecord) -> dict[str, int]:
     """Return the position of each trained network, which determines its color, marker and line style."""
     labels = dict.fromkeys(method.label for method in run.methods if method.approach.trains)
     return {label: position for position, label in enumerate(labels)}
-
-
-def _plot_line(
-    axes: Axes,
-    epochs: Any,
-    means: Sequence[float],
-    lows: Sequence[float],
-    highs: Sequence[float],
-    position: int,
-    label: str,
-) -> None:
-    color = style.color(position)
-    axes.fill_between(epochs, lows, highs, color=color, alpha=0.13, linewidth=0)
-    axes.plot(
-        epochs,
-        means,
-        color=color,
-        linestyle=style.dashes(position),
-        marker=style.marker(position),
-        markevery=max(1, len(means) // 8),
-        label=label,
-    )

@@ -13,13 +13,14 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from mirembed.config.approaches import Method
+from mirembed.config.approaches import Approach, Method
 from mirembed.errors import EvaluationError, PluginError
 from mirembed.hookspecs import Classification, Regression, Tags
 from mirembed.registry import Registry
 from mirembed.reports import style
 from mirembed.reports.page import Section
 from mirembed.runs.record import RunRecord
+from mirembed.runs.selection import describe_values
 from mirembed.runs.tables import TRAINED, network_of, table_rows
 from mirembed.specs import Spec
 from mirembed.statistics.target_metrics import pearson_r
@@ -55,8 +56,8 @@ class FoldEmbeddings:
     approach : str
     label : str
         Approach, and network and features where the run has several.
-    fold : str
-        Seed, fold and epoch of the network.
+    seed, fold, epoch : int
+        Of the network.
     ids : list of str
     in_sample : ndarray [n_tracks], bool
         Whether the network was trained on the track.
@@ -66,16 +67,26 @@ class FoldEmbeddings:
         ``[n_tracks, n_targets]``, float64 in original units.
     labeled : ndarray [n_tracks], bool
         Whether the run holds the track's label; if not, ``labels`` is 0.
+    chosen : mapping of str to str
+        What was chosen for the network and its learner inside the fold, by the name of the choice.
     """
 
     approach: str
     label: str
-    fold: str
+    seed: int
+    fold: int
+    epoch: int
     ids: list[str]
     in_sample: NDArray[np.bool_]
     vectors: NDArray[np.float32]
     labels: NDArray[Any]
     labeled: NDArray[np.bool_]
+    chosen: Mapping[str, str]
+
+    @property
+    def place(self) -> str:
+        """Seed, fold and epoch of the network."""
+        return f"Seed {self.seed}, fold {self.fold}, epoch {self.epoch}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +155,8 @@ def _read_embeddings(
     wanted = (*network_of(method), epoch)
     table = table.filter(pa.array([found == wanted for found in table_rows(table, *TRAINED, "epoch")]))
     ids = table["id"].to_pylist()
+    seed, fold = (table[name][0].as_py() for name in ("seed", "fold"))
+    chosen = [one.values for one in run.selection if (one.method, one.seed, one.fold) == (method.name, seed, fold)]
     unknown: NDArray[Any]
     if isinstance(run.task, Regression):
         unknown = np.zeros(len(run.task.targets))
@@ -152,12 +165,15 @@ def _read_embeddings(
     return FoldEmbeddings(
         approach=table["approach"][0].as_py(),
         label=method.label,
-        fold=f"Seed {table['seed'][0]}, fold {table['fold'][0]}, epoch {epoch}",
+        seed=seed,
+        fold=fold,
+        epoch=epoch,
         ids=ids,
         in_sample=np.array(table["in_sample"].to_pylist(), bool),
         vectors=table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(ids), -1),
         labels=np.array([labels.get(track, unknown) for track in ids], unknown.dtype),
         labeled=np.array([track in labels for track in ids], bool),
+        chosen=chosen[0] if chosen else {},
     )
 
 
@@ -184,6 +200,8 @@ def similarity_pairs(
 ) -> SimilarityPairs:
     """Return the similarities that the loss compares, for all pairs of training tracks or of test tracks.
 
+    Where their parameters were chosen inside the fold, they are those of the fold's network.
+
     If there are more than 500 tracks, 500 are drawn with a fixed seed, as the number of pairs grows quadratically.
 
     Raises
@@ -203,14 +221,30 @@ def similarity_pairs(
         rows = np.sort(np.random.default_rng(0).choice(rows, _MANY_TRACKS, replace=False))
     upper = np.triu_indices(len(rows), k=1)
 
-    def similarities(role: str, vectors: NDArray[Any]) -> NDArray[np.float64]:
-        spec = Spec.parse(run.configuration["approaches"][embeddings.approach][role]["spec"])
+    def similarities(spec: Spec, vectors: NDArray[Any]) -> NDArray[np.float64]:
         similarity = PluginSimilarity.create(registry, spec)
         found: NDArray[np.float64] = similarity(torch.from_numpy(vectors[rows].astype(np.float64))).numpy()
         return found[upper]
 
-    of_embeddings = similarities("similarity", embeddings.vectors)
-    return SimilarityPairs(similarities("label_similarity", _label_vectors(run, embeddings)), of_embeddings, n_tracks)
+    similarity, label_similarity = _trained_with(run, embeddings)
+    of_embeddings = similarities(similarity, embeddings.vectors)
+    of_labels = similarities(label_similarity, _label_vectors(run, embeddings))
+    return SimilarityPairs(of_labels, of_embeddings, n_tracks)
+
+
+def _trained_with(run: RunRecord, embeddings: FoldEmbeddings) -> list[Spec]:
+    """Return the similarities of embeddings and of labels that the network of the fold was trained with."""
+    roles = run.configuration["approaches"][embeddings.approach]
+    similarity, labels = (Spec.parse(roles[role]["spec"]) for role in ("similarity", "label_similarity"))
+
+    def chosen(part: str) -> dict[str, str]:
+        return {name.removeprefix(part): value for name, value in embeddings.chosen.items() if name.startswith(part)}
+
+    follow = run.configuration["label_similarity"] is None
+    approach = Approach(embeddings.approach, similarity, labels).with_parameters(
+        chosen("similarity."), chosen("label-similarity."), labels_follow=follow
+    )
+    return [spec for spec in (approach.similarity, approach.label_similarity) if spec is not None]
 
 
 def _label_vectors(run: RunRecord, embeddings: FoldEmbeddings) -> NDArray[np.floating[Any]]:
@@ -242,12 +276,13 @@ def _draw_similarities(embeddings: FoldEmbeddings, training: SimilarityPairs, te
             for side, pairs in (("training", training), ("test", test))
             if pairs.n_tracks > _MANY_TRACKS
         ]
+        chosen = f" (chosen: {describe_values(embeddings.chosen)})" if embeddings.chosen else ""
         sampled = f" Random sample (fixed seed): {' and '.join(samples)}." if samples else ""
         return style.draw(
             figure,
             f"similarity-{slug(embeddings.label)}",
             f"Similarities of {embeddings.label}",
-            f"{embeddings.fold}: {len(test.of_labels)} pairs of test tracks, r = {r:.3f}.{sampled}",
+            f"{embeddings.place}{chosen}: {len(test.of_labels)} pairs of test tracks, r = {r:.3f}.{sampled}",
         )
 
 
@@ -365,5 +400,5 @@ def _draw_map(file_name: str, title: str, embeddings: FoldEmbeddings, grouped: _
     axes.set(xlabel=f"first component ({shares[0]:.0%} of the variance)", ylabel=f"second ({shares[1]:.0%})")
     axes.set_aspect("equal", adjustable="datalim")
     style.legend(figure)
-    caption = f"{embeddings.fold}: the two components explain {shares.sum():.0%} of the variance."
+    caption = f"{embeddings.place}: the two components explain {shares.sum():.0%} of the variance."
     return style.draw(figure, f"map-{slug(file_name)}", title, caption, tooltips)

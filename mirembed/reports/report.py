@@ -17,20 +17,21 @@ from mirembed.hookspecs import Regression
 from mirembed.interruption import interruptible
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.registry import Registry
-from mirembed.reports.curves import curves_section
-from mirembed.reports.embeddings import embedding_sections
-from mirembed.reports.page import Cell, RunPart, Section, Table, render
-from mirembed.reports.scores import (
-    best_marks,
+from mirembed.reports.captions import best_marks
+from mirembed.reports.comparisons import (
     compare_methods,
     declared_tests,
     learners_section,
-    main_method,
-    predictions_section,
-    scores_section,
     shown_parameters,
     significance_section,
 )
+from mirembed.reports.curves import curves_section
+from mirembed.reports.embeddings import embedding_sections
+from mirembed.reports.page import Cell, RunPart, Section, Table, render
+from mirembed.reports.predictions import main_method, predictions_section, probabilities_section
+from mirembed.reports.scores import retrieval_section, scores_section
+from mirembed.reports.train_sizes import train_sizes_section
+from mirembed.reports.trainings import cost_section, selection_section
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.record import RunRecord, read_members, read_run
 from mirembed.runs.scores import lines
@@ -43,7 +44,10 @@ from mirembed.store.rows import task_to_json
 
 _GENERATOR = '<meta name="generator" content="mirembed">'
 
-_SETTINGS = ("epochs", "batch", "optimizer", "excerpt", "deltas", "normalize", "ensemble", "engine", "device")
+_SETTINGS = (
+    *("epochs", "batch", "optimizer", "excerpt", "deltas", "normalize", "ensemble", "engine", "device"),
+    *("train_size", "select", "inner_cv", "bootstrap"),
+)
 """Settings that the table of provenance repeats."""
 
 _MANY_NOTES = 12
@@ -110,8 +114,9 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
         datasets = _dataset_table([run for run, _ in runs], named=True)
         overview = [Section("Datasets", tables=[datasets])]
         overview.append(Section("Scores", tables=[_overview_table(runs, len(names))]))
+        overview.append(train_sizes_section([run for run, _ in runs]))
         differences = Section("Differences", _made_differently([run for run, _ in runs]))
-        overview += [] if differences.empty else [differences]
+        overview = [section for section in [*overview, differences] if not section.empty]
     source = "All numbers come from the stored predictions. Figures and tables are also saved next to this page."
     with interruptible():
         html = render(f"Report on {folder.name}", [about, source], overview, parts)
@@ -156,13 +161,14 @@ def _run_part(run: RunRecord, families: Sequence[Family], registry: Registry) ->
     """Return the part of the page about a run; ``families`` are those of `compare_methods`."""
     sections = [Section("Dataset", tables=[_dataset_table([run])])]
     if run.predictions:
-        sections += [scores_section(run, families), curves_section(run), learners_section(run)]
-        sections += [significance_section(run, families), predictions_section(run)]
+        sections += [scores_section(run, families), significance_section(run, families), retrieval_section(run)]
+        sections += [selection_section(run), curves_section(run), learners_section(run)]
+        sections += [predictions_section(run), probabilities_section(run)]
         method = main_method(run)
         sections += embedding_sections(run, registry, method.label if method else "")
     else:
         sections.append(curves_section(run))
-    sections += [_notes_section(run), _provenance_section(run)]
+    sections += [cost_section(run), _notes_section(run), _provenance_section(run)]
     title = f"{run.configuration['dataset']['spec']}: {run.sizes.describe(run.describe_folds())}"
     return RunPart(run.folder.name, title, _progress(run), [one for one in sections if not one.empty])
 
@@ -303,7 +309,8 @@ def _provenance_section(run: RunRecord) -> Section:
         "code of mirembed": _short(configuration.get("code", "")),
         "dataset digest": configuration["dataset"]["digest"],
         "seeds": ", ".join(map(str, configuration["seeds"])),
-        **{name: str(configuration.get(name, "")) for name in _SETTINGS},
+        **{name: _setting(configuration.get(name)) for name in _SETTINGS},
+        "metric": run.headline,
         "versions": ", ".join(f"{name} {version}" for name, version in configuration.get("versions", {}).items()),
         **_plugins(configuration),
     }
@@ -313,6 +320,12 @@ def _provenance_section(run: RunRecord) -> Section:
     table = Table("provenance", title, caption, ["what", "value"], rows, records)
     folded = {} if run.experiment is None else {"experiment.toml": run.experiment}
     return Section("Provenance", tables=[table], folded_texts=folded)
+
+
+def _setting(value: Any) -> str:
+    if value is None:
+        return ""
+    return "; ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _plugins(configuration: Mapping[str, Any]) -> dict[str, str]:

@@ -16,9 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as MatplotlibFigure
+
+from mirembed.statistics.intervals import Interval
+from mirembed.statistics.metrics import Metric
 
 INK = "#23272d"
 GRID = "#d8dbe0"
@@ -31,6 +35,9 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5
 
 RAMP = (("#0072b2", "v"), ("#56b4e9", "d"), ("#8f8f8f", "o"), ("#e69f00", "s"), ("#d55e00", "^"))
 """Colors and markers from low to high values."""
+
+_MARGIN = 0.03
+"""How far an axis may exceed the range of its metric, so that points at the ends are visible as a whole."""
 
 WIDTH = 4.2
 """Figure width in inches: fits a phone without shrinking the text."""
@@ -86,6 +93,14 @@ def axes(height: float = 2.9) -> tuple[MatplotlibFigure, Axes]:
     return figure, figure.add_subplot()
 
 
+def axes_above(height: float, ratios: tuple[float, float]) -> tuple[MatplotlibFigure, tuple[Axes, Axes]]:
+    """Return an empty figure and its two axes, one above the other, which share the x-axis. Call it inside `styled`."""
+    figure = MatplotlibFigure(figsize=(WIDTH, height), layout="constrained")
+    figure.patch.set_gid("background")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=ratios)
+    return figure, (upper, lower)
+
+
 def legend(figure: MatplotlibFigure) -> None:
     """Add a legend of all labeled lines below the axes, in as many columns as fit."""
     # matplotlib labels unlabeled lines _child0, _child1, ...; its own legend would also skip a class named _other.
@@ -123,6 +138,23 @@ def marker(position: int) -> str:
 def dashes(position: int) -> Any:
     """Return the line style at this position; pairs of color and line style repeat after 35."""
     return DASHES[position % len(DASHES)]
+
+
+def draw_curve(axes: Axes, x: Sequence[float], intervals: Sequence[Interval], position: int, label: str) -> None:
+    """Draw means over ``x`` as a line, with their intervals as a band; undefined means leave a gap."""
+    means = [np.nan if one.mean is None else one.mean for one in intervals]
+    lows = [mean if one.low is None else one.low for one, mean in zip(intervals, means, strict=True)]
+    highs = [mean if one.high is None else one.high for one, mean in zip(intervals, means, strict=True)]
+    axes.fill_between(x, lows, highs, color=color(position), alpha=0.13, linewidth=0)
+    look: dict[str, Any] = {"color": color(position), "linestyle": dashes(position), "marker": marker(position)}
+    axes.plot(x, means, markevery=max(1, len(means) // 8), label=label, **look)
+
+
+def keep_in_range(axes: Axes, metric: Metric) -> None:
+    """Cut the vertical axis to the range of a metric, which an interval may exceed."""
+    low, high = axes.get_ylim()
+    lowest, highest = metric.range
+    axes.set_ylim(max(low, lowest - _MARGIN), min(high, highest + _MARGIN))
 
 
 def draw_cells(

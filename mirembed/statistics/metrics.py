@@ -84,10 +84,6 @@ class Metric:
         depend on the embeddings alone.
     in_brief : bool
         Whether tables without room for every metric show it, even if it is not the headline.
-    own_table : str
-        The name of the table in reports that shows this metric alone, for each target; empty: there is none.
-    remark : str
-        A sentence or two for the caption of that table.
     """
 
     name: str
@@ -103,8 +99,6 @@ class Metric:
     higher_is_better: bool = True
     source: Literal["predictions", "retrieval"] = "predictions"
     in_brief: bool = False
-    own_table: str = ""
-    remark: str = ""
 
     def why_undefined(self, truth: NDArray[Any], prediction: NDArray[Any]) -> list[Reason]:
         """Return the reason why the metric is undefined, for each column where it is.
@@ -228,8 +222,6 @@ METRICS = (
         column="target",
         reasons=("constant truth", "constant prediction"),
         in_brief=True,
-        own_table="scores-squared",
-        remark="The paper's coefficient of determination. Significance is tested for r, so no best is marked here.",
     ),
     Metric(
         "r2",
