@@ -18,8 +18,15 @@ TABLES = {
     "Scores of each method on each dataset": "overview",
     "Scores of each method": "scores",
     "Pearson's r of each method": "scores",
-    "r² of each method": "scores-squared",
+    "ROC-AUC of each method": "scores",
     "All metrics": "metrics",
+    "All metrics, pooled": "pooled",
+    "Undefined scores": "undefined",
+    "Neighbors of test tracks": "retrieval",
+    "What was chosen": "selection",
+    "What was chosen in each fold": "selection-folds",
+    "Reliability of the probabilities": "reliability",
+    "Cost": "cost",
     "Last and best points of the curves": "curves",
     "Learned similarity and kernel": "kernels",
     "Learners on the same network": "kernels-significance",
@@ -105,8 +112,13 @@ class Page(HTMLParser):
     @staticmethod
     def name(title: str) -> str:
         """Return the name of a table's file."""
-        confusion, _, approach = title.partition(": ")
-        return f"confusion-{approach}" if confusion == "Confusion" else TABLES[title]
+        kind, _, what = title.partition(": ")
+        if kind in ("Confusion", "Tags"):
+            return f"{kind.lower()}-{what}"
+        if kind.endswith("by number of training tracks"):
+            return f"train-sizes-{what}"
+        metric, _, column = title.partition(" of each ")
+        return f"scores-{metric}" if column in ("class", "tag", "target") else TABLES[title]
 
     def cell(self, name: str, row: str, column: str) -> str:
         """Return the text of a table's cell."""

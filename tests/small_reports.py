@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mirembed import Classification, Regression, Target, Task
+from mirembed import Classification, Regression, Tags, Target, Task
 from mirembed.config.approaches import Approach, Method, combine
 from mirembed.config.comparisons import Comparisons
 from mirembed.runs.folder import FORMAT
 from mirembed.runs.tables import TRAINED
 from mirembed.specs import Spec
+from mirembed.statistics.retrieval import QUERY_SCORES
 from mirembed.store.files import write_json, write_table
 from mirembed.store.root import slug
-from mirembed.store.rows import task_to_json
+from mirembed.store.rows import tags_of, task_to_json
 
 CLASSES = Classification(("blues", "jazz", "rock"))
 TARGETS = Regression((Target("valence", 1, 9), Target("arousal", 1, 9)))
+TAGS = Tags(("calm", "guitar", "loud"))
 EPOCHS = (10, 20, 30)
 BASELINES = ("chance", "stats", "untrained")
 
@@ -70,16 +72,25 @@ def write_report_run(
     official: str | None = None,
     n_official: int = 1,
     notes: Sequence[str] = (),
+    probabilities: bool = False,
+    retrieval: bool = False,
+    selection: Sequence[Mapping[str, Any]] = (),
+    cost: Sequence[Mapping[str, Any]] = (),
     **configuration: Any,
 ) -> Path:
     """Write a run; with ``done``, an unfinished one in which every method has finished that many folds.
 
-    ``official`` names ``n_official`` official splits, the same for every seed.
+    ``official`` names ``n_official`` official splits, the same for every seed. With ``probabilities`` and
+    ``retrieval``, predictions have these columns. ``selection`` and ``cost`` are the rows of these tables.
     """
     rng = np.random.default_rng(7)
     names = list(ids or [f"{number:03d}" for number in range(n_tracks)])
-    truth = rng.integers(0, len(task.classes), n_tracks) if isinstance(task, Classification) else None
-    values = None if truth is not None else rng.uniform(1, 9, (n_tracks, len(task.targets)))
+    truth = values = None
+    if isinstance(task, Regression):
+        values = rng.uniform(1, 9, (n_tracks, len(task.targets)))
+    else:
+        shape = (n_tracks, len(task.classes)) if isinstance(task, Tags) else n_tracks
+        truth = rng.integers(0, 2 if isinstance(task, Tags) else len(task.classes), shape)
     folds = _tests(rng, names, n_folds, splits, seeds)
     if official:
         once = _tests(rng, names, n_folds, n_official, seeds[:1])
@@ -97,15 +108,27 @@ def write_report_run(
         pa.Table.from_pylist([{"seed": s, "id": names[track], "fold": f} for s, f, track in folds]),
     )
     last = [{k: v for k, v in row.items() if k != "epoch"} for row in rows if row["epoch"] == EPOCHS[-1]]
+    drawn = np.random.default_rng(8)
+    last = [
+        row
+        | (_probabilities(drawn, task, row["approach"]) if probabilities else {})
+        | (_retrieval(drawn, row["approach"]) if retrieval else {})
+        for row in last
+    ]
+    if selection:
+        write_table(folder / "selection.parquet", pa.Table.from_pylist(list(selection)))
+    if cost:
+        write_table(folder / "cost.parquet", pa.Table.from_pylist(list(cost)))
     checkpoints = [row for row in rows if row["approach"] not in BASELINES]
-    trained = list({_network(method): None for method in described if method["approach"] not in BASELINES})
+    trained = [_trained(method) for method in described if method["approach"] not in BASELINES]
     if done is None:
         write_table(folder / "predictions.parquet", _table(last[::-1]))
         write_table(folder / "checkpoints.parquet", _table(checkpoints[::-1]))
         write_table(folder / "curves.parquet", _losses(rng, trained, folds))
-        for number, network in enumerate(trained):
-            several = [part for part, all_of in zip(network[1:], (networks, features), strict=True) if len(all_of) > 1]
-            path = folder / "embeddings" / f"{slug('@'.join([network[0], *several]))}.parquet"
+        first = {(one["approach"], one["network"], one["features"]): one for one in reversed(trained)}
+        for number, ((approach, *parts), network) in enumerate(reversed(first.items())):
+            several = [part for part, all_of in zip(parts, (networks, features), strict=True) if len(all_of) > 1]
+            path = folder / "embeddings" / f"{slug('@'.join([approach, *several]))}.parquet"
             write_table(path, _embeddings(rng, network, number, names, folds, task, truth, values))
     else:
         for method in described:
@@ -144,6 +167,9 @@ def write_report_run(
         "splits": splits,
         "test_size": n_test / n_tracks if splits else None,
         "train_size": 1.0,
+        "label_similarity": None,
+        "select": [],
+        "inner_cv": 3,
         "n_used": n_tracks,
         "n_train": n_tracks - n_test,
         "n_test": n_test,
@@ -198,8 +224,9 @@ def _method(method: Mapping[str, Any]) -> dict[str, Any]:
     return {"method": method["name"], **{name: method[name] for name in ("approach", "learner", "network", "features")}}
 
 
-def _network(method: Mapping[str, Any]) -> tuple[str, str, str]:
-    return method["approach"], method["network"], method["features"]
+def _trained(method: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return what identifies the network of a method."""
+    return {name: method[name] for name in TRAINED}
 
 
 def _features(spec: str) -> dict[str, Any]:
@@ -214,11 +241,32 @@ def _prediction(
         right = rng.random() < skill
         guess = truth[track] if right else rng.integers(0, len(task.classes))
         return {"label": task.classes[truth[track]], "prediction": task.classes[guess]}
+    if isinstance(task, Tags):
+        scores = skill * truth[track] + (1 - skill) * rng.random(len(task.classes))
+        tags = {"label": tags_of(truth[track], task), "prediction": tags_of(scores > 0.5, task)}
+        return tags | {f"score_{tag}": float(score) for tag, score in zip(task.classes, scores, strict=True)}
     predicted = skill * values[track] + (1 - skill) * rng.uniform(1, 9, len(task.targets))
     columns = {}
     for number, target in enumerate(task.targets):
         columns |= {target.name: values[track, number], f"predicted_{target.name}": predicted[number]}
     return columns
+
+
+def _probabilities(rng: np.random.Generator, task: Task, approach: str) -> dict[str, float | None]:
+    """Return the columns of a method's probabilities; ``chance`` has none."""
+    n = len(task.classes)
+    drawn = rng.dirichlet(np.ones(n)) if isinstance(task, Classification) else rng.random(n)
+    values = [None] * n if approach == "chance" else drawn.tolist()
+    return {f"probability_{name}": value for name, value in zip(task.classes, values, strict=True)}
+
+
+def _retrieval(rng: np.random.Generator, approach: str) -> dict[str, float | None]:
+    """Return the columns of a query's scores, of which the first is sometimes undefined; ``chance`` has none."""
+    values: list[float | None] = [*rng.random(4).tolist(), float(rng.integers(0, 20))]
+    if rng.random() < 0.1:
+        values[0] = None
+    values = [None] * 5 if approach == "chance" else values
+    return {f"retrieval_{name}": value for name, value in zip(QUERY_SCORES, values, strict=True)}
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -230,28 +278,21 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 
 def _losses(
-    rng: np.random.Generator, trained: Sequence[tuple[str, str, str]], folds: Sequence[tuple[int, int, int]]
+    rng: np.random.Generator, trained: Sequence[Mapping[str, Any]], folds: Sequence[tuple[int, int, int]]
 ) -> pa.Table:
     rows = [
-        {**_trained(network), "seed": s, "fold": f, "epoch": e} | {"loss": (n + 1) * float(rng.uniform(0.9, 1.1)) / e}
+        {**network, "seed": s, "fold": f, "epoch": e} | {"loss": (n + 1) * float(rng.uniform(0.9, 1.1)) / e}
         for n, network in enumerate(trained)
         for s, f in sorted({(s, f) for s, f, _ in folds})
         for e in range(1, EPOCHS[-1] + 1)
     ]
-    return _table(rows or [{**_trained(("", "", "")), "seed": 0, "fold": 0, "epoch": 0, "loss": 0.0}]).slice(
-        0, len(rows)
-    )
-
-
-def _trained(network: tuple[str, str, str]) -> dict[str, str | None]:
-    """Return what identifies a network, which no learner has chosen."""
-    approach, of, features = network
-    return dict(zip(TRAINED, (approach, None, of, features), strict=True))
+    nothing = {**dict.fromkeys(TRAINED, ""), "seed": 0, "fold": 0, "epoch": 0, "loss": 0.0}
+    return _table(rows or [nothing]).slice(0, len(rows))
 
 
 def _embeddings(
     rng: np.random.Generator,
-    network: tuple[str, str, str],
+    network: Mapping[str, Any],
     number: int,
     names: Sequence[str],
     folds: Sequence[tuple[int, int, int]],
@@ -261,14 +302,16 @@ def _embeddings(
 ) -> pa.Table:
     seed, fold, _ = folds[0]
     tested = {track for s, f, track in folds if (s, f) == (seed, fold)}
-    centers = (
-        np.eye(8)[truth] if isinstance(task, Classification) else values @ rng.normal(0, 0.2, (values.shape[1], 8))
-    )
+    if isinstance(task, Classification):
+        centers = np.eye(8)[truth]
+    else:
+        columns = truth if isinstance(task, Tags) else values
+        centers = columns @ rng.normal(0, 0.2, (columns.shape[1], 8))
     vectors = (centers + rng.normal(0, 0.3 + 0.1 * number, (len(names), 8))).astype(np.float32)
     n = len(names)
     return pa.table(
         {
-            **{name: pa.array([part] * n, pa.string()) for name, part in _trained(network).items()},
+            **{name: pa.array([part] * n, pa.string()) for name, part in network.items()},
             "seed": pa.array([seed] * n, pa.int64()),
             "fold": pa.array([fold] * n, pa.int64()),
             "epoch": pa.array([EPOCHS[-1]] * n, pa.int64()),

@@ -115,7 +115,7 @@ def test_target_scores_agree_with_scipy(targets):
             assert [float(record[key]) for key in ("mean", "low", "high")] == pytest.approx(expected)
             assert page.cell("scores", target, method) == shown(*expected)
             squared = shown(*corrected(values**2, n_train=48, n_test=12))
-            assert page.cell("scores-squared", target, method) == squared
+            assert page.cell("scores-r²", target, method) == squared
 
 
 def test_pooled_scores_agree_with_scipy_and_scikit_learn(targets):
@@ -124,11 +124,10 @@ def test_pooled_scores_agree_with_scipy_and_scikit_learn(targets):
     names = ("valence", "arousal")
     r = np.mean([scipy.stats.pearsonr(table[n], table[f"predicted_{n}"])[0] for n in names])
     r2 = np.mean([sklearn.metrics.r2_score(table[n], table[f"predicted_{n}"]) for n in names])
-    means = [x for x in records(written, "metrics") if x["method"] == "nn" and not x["target"]]
-    found = {(x["metric"], x["over"]): x for x in means}
-    assert float(found["r", "pooled"]["mean"]) == pytest.approx(r)
-    assert float(found["r2", "pooled"]["mean"]) == pytest.approx(r2)
-    assert Page.of(written).cell("metrics", "nn", "pooled R²").startswith(f"{r2:.3f} [")
+    found = {x["metric"]: x for x in records(written, "pooled") if x["method"] == "nn" and not x["target"]}
+    assert float(found["r"]["mean"]) == pytest.approx(r)
+    assert float(found["r2"]["mean"]) == pytest.approx(r2)
+    assert Page.of(written).cell("pooled", "nn", "R²").startswith(f"{r2:.3f} [")
 
 
 @pytest.mark.parametrize("task", [CLASSES, TARGETS])
@@ -137,10 +136,10 @@ def test_stored_scores_are_not_computed_again(task, tmp_path, monkeypatch):
     run = read_run(folder)
     stored = score(run.predictions, run.task, run.n_train)
     RunFolder(folder).write_scores({one.method: one.to_json() for one in stored})
-    expected = records(report(folder, tmp_path / "before"), "metrics")
+    expected = records(report(folder, tmp_path / "before"), "pooled")
     monkeypatch.setattr("mirembed.runs.scores.percentile_interval", None)
-    assert records(report(folder, tmp_path / "after"), "metrics") == expected
-    pooled = [record for record in expected if (record["method"], record["over"]) == ("nn", "pooled")]
+    assert records(report(folder, tmp_path / "after"), "pooled") == expected
+    pooled = [record for record in expected if record["method"] == "nn"]
     assert {(record["metric"], record["target"] or None): float(record["low"]) for record in pooled} == {
         line: interval.low for line, interval in stored[0].pooled.items()
     }
@@ -149,9 +148,9 @@ def test_stored_scores_are_not_computed_again(task, tmp_path, monkeypatch):
 @pytest.mark.parametrize("damage", ["{", "[]", "{}", '{"nn": 1}', '{"nn": {"accuracy": {"mean": "high"}}}'])
 def test_damaged_stored_scores_are_computed_again(damage, tmp_path):
     folder = write_report_run(tmp_path / "run", skill={"nn": 0.5})
-    expected = records(report(folder, tmp_path / "before"), "metrics")
+    expected = records(report(folder, tmp_path / "before"), "pooled")
     (folder / "scores.json").write_text(damage)
-    assert records(report(folder, tmp_path / "after"), "metrics") == expected
+    assert records(report(folder, tmp_path / "after"), "pooled") == expected
 
 
 def test_curves_show_the_scores_at_the_checkpoints(classes):
@@ -413,7 +412,7 @@ def test_an_official_split_counts_once_with_the_mean_over_its_finished_seeds(don
         return [float(found[key]) for key in ("mean", "low", "high")]
 
     assert reported("scores") == expected
-    assert reported("metrics", over="folds") == expected
+    assert reported("metrics") == expected
     assert reported("curves", epoch="30") == expected
     assert reported("overview") == expected
     caption = Page.of(written).captions["scores"]

@@ -102,8 +102,8 @@ def _learner_table(run: RunRecord, cells: _LearnerCells) -> Table:
     ]
     caption = (
         f"{describe_means(run, ' of ' + metric_named(metric).label)}. Rows: what the network learned. Columns: what "
-        "predicts from its embeddings. “matching”: the kernel is the learned similarity with the same parameters; “same kind”: "
-        "with other parameters."
+        "predicts from its embeddings. “matching”: the kernel is the learned similarity with the same parameters; "
+        "“same kind”: with other parameters."
     )
     return Table("kernels", "Learned similarity and kernel", caption, ["approach", *run.learners], rows, records)
 

@@ -85,7 +85,7 @@ class Table:
     def numeric(self) -> list[bool]:
         """For each column whether it holds only numbers, which are aligned right; row headings never are."""
         columns = zip(*self.rows, strict=True)
-        return [n > 0 and all(set(cell.text) <= _NUMBER for cell in cells) for n, cells in enumerate(columns)]
+        return [n > 0 and all(_is_number(cell.text) for cell in cells) for n, cells in enumerate(columns)]
 
     def to_csv(self) -> str:
         """Return the records as CSV; numbers keep all their digits, and undefined values are empty."""
@@ -179,6 +179,10 @@ def render(title: str, paragraphs: Sequence[str], overview: Sequence[Section], p
     template = environment.get_template("report.html")
     page = template.render(title=title, paragraphs=paragraphs, overview=overview, parts=parts, inline_svg=_inline_svg)
     return page.lstrip()
+
+
+def _is_number(text: str) -> bool:
+    return text == "undefined" or set(text) <= _NUMBER
 
 
 def _inline_svg(figure: Figure, prefix: str) -> str:

@@ -131,8 +131,9 @@ def _table_by_column(run: RunRecord, metric: Metric, parts: Sequence[str]) -> Ta
             records.append(_record((metric.name, part), method, interval) | counted_in)
         rows.append(row)
     heading = str(metric.column)
+    plural = "classes" if heading == "class" else f"{heading}s"
     of = f" Tracks: those of the {heading} that are tested." if counts else ""
-    caption = f"{describe_means(run)}.{of} No score is marked, as no single {heading} is tested in advance."
+    caption = f"{describe_means(run)}.{of} Nothing is marked: tests of single {plural} are exploratory."
     names = [heading, *(["tracks"] if counts else []), *(method.name for method in methods)]
     title = f"{metric.title} of each {heading}"
     return Table(f"scores-{metric.name}", title, caption + first_learner(run), names, rows, records)
