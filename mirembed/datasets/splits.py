@@ -346,10 +346,7 @@ def checked_folds(
     if isinstance(task, Tags):
         for fold in folds:
             if (labels[fold.train] == labels[fold.train[0]]).all():
-                raise EvaluationError(
-                    f"the training tracks of fold {fold.index} all have the same tags: use fewer folds (--cv), another "
-                    "--seed or another scheme (--folds)"
-                )
+                raise EvaluationError(f"the training tracks of fold {fold.index} all have the same tags: {remedy}")
         return folds, [*notes, *tag_notes(task, labels, [(fold.train, fold.test) for fold in folds])]
     absent = []
     for fold in folds:
