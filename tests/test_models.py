@@ -219,7 +219,7 @@ def test_the_error_about_a_missing_learner_says_what_to_install(classes, tmp_pat
     """
     install(tmp_path / "site", "mirembed-first", source)
     monkeypatch.syspath_prepend(tmp_path / "site")
-    [entry] = fit(classes, tmp_path / "models", "fl", learner="first")
+    [entry] = fit(classes, tmp_path / "models", "fl", learner="first", name="by-first")
     loaded = Model.load(entry.folder, Registry.discover())
     assert loaded.predict(np.zeros((2, 50), np.float32)).tolist() == [0, 0]
     with pytest.raises(ModelError, match=f"{entry.folder} needs the learner 'first' .*mirembed-first==1.0"):
