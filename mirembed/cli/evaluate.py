@@ -260,7 +260,7 @@ def _text(result: Result) -> Iterator[str | Table]:
     scores = result.scores
     headline = scores[0].headline
     shown = [name for name, column in scores[0].intervals if column is None]
-    shown = [name for name in shown if name == headline or metric_named(name).in_text]
+    shown = [name for name in shown if name == headline or metric_named(name).in_brief]
     labels = [metric_named(name).label for name in shown]
     headings = columns(result.planned.methods)
     named = list(zip(scores, zip(*headings.values(), strict=True), strict=True))

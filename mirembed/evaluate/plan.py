@@ -475,6 +475,13 @@ def _warnings(tracks: Tracks, folds: Sequence[Fold]) -> list[str]:
             f"warning: {counted(copies, 'test track')} {'has' if copies == 1 else 'have'} exactly the same audio as a "
             "training track of the fold; `mirembed datasets check` lists such copies"
         )
+    inner = [one for fold in folds for one in fold.inner_folds()]
+    if crossing := groups_on_both_sides(inner, tracks.groups) + groups_on_both_sides(inner, tracks.audio_hashes):
+        share = "shares its" if crossing == 1 else "share their"
+        notes.append(
+            f"warning: {counted(crossing, 'test track')} of the inner folds {share} group (artist) or audio with a "
+            "training track of the inner fold, which biases what --select chooses"
+        )
     return notes
 
 
