@@ -107,14 +107,7 @@ def evaluate(
             metavar="N", min=0, help=f"Seed of folds, weights and excerpts; repeatable. Default: {defaults.SEED}."
         ),
     ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Main metric, such as macro_f1, rmse or average_precision. Default: accuracy for classes, roc_auc for "
-            "tags, r for targets.",
-        ),
-    ] = None,
+    metric: options.Metric = None,
     normalize: options.Normalize = None,
     select: options.Select = None,
     inner_cv: options.InnerCv = None,
