@@ -9,7 +9,9 @@ import test_ballroom_dataset as ballroom
 import test_emotify_dataset as emotify
 import test_gtzan_dataset as gtzan
 import test_lastfm_dataset as lastfm
+import test_magnatagatune_dataset as magnatagatune
 import test_mediaeval2013_dataset as mediaeval2013
+import test_mtg_jamendo_dataset as mtg_jamendo
 
 from mirembed.registry import HOST, Registry
 from mirembed.specs import Spec
@@ -18,6 +20,12 @@ from mirembed.testing import checks, features_checks, learner_checks, network_ch
 
 def write_folder(folder: Path) -> Path:
     return lastfm.make_files(folder, "low/0.wav", "low/1.wav", "high/0.wav")
+
+
+def write_tags(folder: Path) -> Path:
+    write_folder(folder)
+    (folder / "labels.csv").write_text("path,tags\nlow/0.wav,calm;slow\nlow/1.wav,\nhigh/0.wav,slow\n")
+    return folder
 
 
 def write_demo(folder: Path) -> Path:
@@ -30,10 +38,14 @@ COPIES = {
     "demo:task=regression": write_demo,
     "demo:task=tags": write_demo,
     "emotify": emotify.make_copy,
+    "emotify:task=tags,threshold=0.5": emotify.make_copy,
     "folder": write_folder,
+    "folder:labels=labels.csv,tags=tags": write_tags,
     "gtzan": gtzan.make_copy,
     "lastfm": lambda folder: lastfm.make_files(folder, *lastfm.SONGS),
+    "magnatagatune": magnatagatune.make_copy,
     "mediaeval2013": mediaeval2013.make_copy,
+    "mtg_jamendo": mtg_jamendo.make_copy,
 }
 SIMILARITIES = ("rbf", "rbf:gamma=2.5", "cosine", "polynomial", "polynomial:gamma=0.5,c=1,d=3")
 LEARNERS = ("svm", "svm:C=10,gamma=0.5,epsilon=0.01", "svm:class_weight=balanced")

@@ -20,7 +20,7 @@ from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.store import Store
 
-BUILT_IN = ["ballroom", "demo", "emotify", "folder", "gtzan", "lastfm", "mediaeval2013"]
+BUILT_IN = ["ballroom", "demo", "emotify", "folder", "gtzan", "lastfm", "magnatagatune", "mediaeval2013", "mtg_jamendo"]
 PUBLISHED = sorted({*BUILT_IN} - {"demo", "folder"})
 
 
@@ -245,7 +245,7 @@ def test_without_a_similar_name_all_are_listed() -> None:
 def test_a_wrong_parameter_is_an_error_that_lists_the_right_ones(mirembed: Command) -> None:
     completed = mirembed("datasets", "show", "demo:mood=happy", code=1)
     assert "'mood'" in completed.stderr
-    assert "task: classification | regression" in completed.stderr
+    assert "task: classification | tags | regression" in completed.stderr
 
 
 def test_a_listing_that_breaks_a_promise_is_an_error_before_anything_is_measured(

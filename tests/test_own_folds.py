@@ -198,6 +198,14 @@ def test_groups_on_both_sides_are_counted(work: Path) -> None:
     assert "warning: 6 of 18 test tracks share their group (artist)" in said
 
 
+def test_groups_on_both_sides_of_inner_folds_are_counted(work: Path, tmp_path: Path) -> None:
+    """The inner folds take turns, so that each of an artist's tracks is tested while the others are trained on."""
+    table = pd.read_csv(work / "apart.csv", dtype={"id": str}).assign(inner_fold=[n % 3 for n in range(18)])
+    table.to_csv(tmp_path / "inner.csv", index=False)
+    _, said = evaluate(work, "--folds", tmp_path / "inner.csv")
+    assert "warning: 36 test tracks of the inner folds " in said
+
+
 def test_a_run_repeats_from_its_own_files(work: Path, tmp_path: Path) -> None:
     table = tmp_path / "moved.csv"
     table.write_bytes((work / "apart.csv").read_bytes())

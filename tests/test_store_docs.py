@@ -54,7 +54,9 @@ def work(tmp_path_factory) -> Iterator[Path]:
                 invoke("fit", *approaches, "--epochs", "1")
                 invoke("fit", "--learner", "svm:kernel=match", "--epochs", "1", "--name", "matching")
                 invoke(
-                    "evaluate", "--cv", "2", *approaches, "--epochs", "2", "--keep-models", "--checkpoint-every", "1"
+                    "evaluate",
+                    *("--cv", "2", *approaches, "--epochs", "2", "--keep-models", "--checkpoint-every", "1"),
+                    *("--select", "learner.C=1|10", "--inner-cv", "2"),
                 )
                 invoke("datasets", "check", dataset, "--audio", "../audio", code=1)
     return folder

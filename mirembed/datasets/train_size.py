@@ -10,6 +10,7 @@ import numpy as np
 
 from mirembed.datasets.splits import Fold, checked_folds, renumbered
 from mirembed.hookspecs import Classification, Tags, Task
+from mirembed.training.excerpts import Stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,9 +55,8 @@ def shrunk_folds(
         return list(folds), []
     strata = _strata(task, labels)
     units = np.arange(len(labels)) if groups is None else groups
-    kept = [
-        _kept(units[fold.train], strata[fold.train], size, np.random.default_rng([seed, fold.index])) for fold in folds
-    ]
+    draws = [np.random.default_rng([seed, fold.index, Stream.TRAIN_SIZE]) for fold in folds]
+    kept = [_kept(units[fold.train], strata[fold.train], size, rng) for fold, rng in zip(folds, draws, strict=True)]
     parts = [(fold.train[rows], fold.test) for fold, rows in zip(folds, kept, strict=True)]
     found, notes = checked_folds(task, labels, parts, [], remedy="use a larger --train-size")
     return [

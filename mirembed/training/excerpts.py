@@ -27,6 +27,7 @@ class Stream(IntEnum):
     MEMBER = 4
     """Begins the streams of a further network of an ensemble."""
     INNER_FOLDS = 5
+    TRAIN_SIZE = 6
 
 
 @dataclass(frozen=True)
