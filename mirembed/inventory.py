@@ -310,7 +310,8 @@ def _other_faults(store: Store, having: Mapping[str, set[str] | None]) -> list[F
 
 
 def _folders(parent: Path) -> list[Path]:
-    return sorted(path for path in parent.glob("[!.]*") if path.is_dir())
+    """Return folders that hold anything but a lock: a command may end before it writes more."""
+    return sorted({path.parent for path in parent.glob("[!.]*/[!.]*")})
 
 
 def _features_faults(shards: FeatureShards, recordings: set[str]) -> Iterator[Fault]:

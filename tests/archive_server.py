@@ -16,7 +16,8 @@ from mirembed import Archive, Card
 from mirembed.datasets.download import RetryPolicy
 from mirembed.progress import Silent
 
-QUICK = RetryPolicy(timeout=0.5, tries=3, pause=0.001)
+QUICK = RetryPolicy(timeout=30, tries=3, pause=0.001)
+"""Does not pause, and waits long enough for a server on a busy machine."""
 
 CLIPS = {"genres/blues/blues.00000.wav": b"low and slow" * 1000, "genres/pop/pop.00000.wav": b"hey" * 500}
 """The content of most archives in the tests."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import io
 import os
@@ -19,8 +20,7 @@ import soundfile
 from hypothesis import settings
 
 # The workers of pytest-xdist share the cores; threads that wait for each other would take time from all of them.
-for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 settings.register_profile("mirembed", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("mirembed")
@@ -137,6 +137,7 @@ def run_here(
             patch.setenv(name, value)
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["mirembed", *arguments])
+        patch.setattr(gc, "freeze", lambda: None)  # this process goes on, and would keep all its garbage
         main()
     return subprocess.CompletedProcess(arguments, end.value.code, out.getvalue(), err.getvalue())
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
+
 from mirembed.registry import Registry
+from mirembed.reports import style
 from mirembed.reports.report import WrittenReport, write_report
 
 TABLES = {
@@ -30,7 +33,10 @@ VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
 def report(folder: Path, out: Path | None = None) -> WrittenReport:
-    return write_report(folder, out, Registry.discover())
+    """Write a report, with pictures that are small because nobody looks at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "DPI", 20)
+        return write_report(folder, out, Registry.discover())
 
 
 def records(written: WrittenReport, name: str) -> list[dict[str, str]]:

@@ -143,6 +143,7 @@ def write_report_run(
         "cv": None if splits or official else n_folds,
         "splits": splits,
         "test_size": n_test / n_tracks if splits else None,
+        "train_size": 1.0,
         "n_used": n_tracks,
         "n_train": n_tracks - n_test,
         "n_test": n_test,
@@ -231,15 +232,21 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 def _losses(
     rng: np.random.Generator, trained: Sequence[tuple[str, str, str]], folds: Sequence[tuple[int, int, int]]
 ) -> pa.Table:
-    return pa.Table.from_pylist(
-        [
-            {**dict(zip(TRAINED, network, strict=True)), "seed": s, "fold": f, "epoch": e}
-            | {"loss": (n + 1) * float(rng.uniform(0.9, 1.1)) / e}
-            for n, network in enumerate(trained)
-            for s, f in sorted({(s, f) for s, f, _ in folds})
-            for e in range(1, EPOCHS[-1] + 1)
-        ]
+    rows = [
+        {**_trained(network), "seed": s, "fold": f, "epoch": e} | {"loss": (n + 1) * float(rng.uniform(0.9, 1.1)) / e}
+        for n, network in enumerate(trained)
+        for s, f in sorted({(s, f) for s, f, _ in folds})
+        for e in range(1, EPOCHS[-1] + 1)
+    ]
+    return _table(rows or [{**_trained(("", "", "")), "seed": 0, "fold": 0, "epoch": 0, "loss": 0.0}]).slice(
+        0, len(rows)
     )
+
+
+def _trained(network: tuple[str, str, str]) -> dict[str, str | None]:
+    """Return what identifies a network, which no learner has chosen."""
+    approach, of, features = network
+    return dict(zip(TRAINED, (approach, None, of, features), strict=True))
 
 
 def _embeddings(
@@ -261,7 +268,7 @@ def _embeddings(
     n = len(names)
     return pa.table(
         {
-            **{name: [part] * n for name, part in zip(TRAINED, network, strict=True)},
+            **{name: pa.array([part] * n, pa.string()) for name, part in _trained(network).items()},
             "seed": pa.array([seed] * n, pa.int64()),
             "fold": pa.array([fold] * n, pa.int64()),
             "epoch": pa.array([EPOCHS[-1]] * n, pa.int64()),

@@ -97,6 +97,7 @@ def write_run(
         "cv": N_FOLDS,
         "splits": None,
         "test_size": None,
+        "train_size": 1.0,
         "select": [],
         "n_used": len(truth),
         "n_test": N_TEST,

@@ -128,7 +128,7 @@ def test_another_reference_is_said_not_to_have_been_declared(run):
     assert any("rbf-sl" in note and "declared" in note for note in comparison.notes)
     same = compare(run, against="rbf-sl")
     assert family(same).declared
-    assert same.notes == ()
+    assert not any("declared" in note for note in same.notes)
 
 
 def test_only_the_pairs_of_named_methods_are_shown(run):
@@ -171,8 +171,10 @@ def test_p_values_are_corrected_over_all_tests_of_a_family_and_no_others(tmp_pat
     right = {"rbf-sl": [18, 19, 18, 20, 18], "nn": [13, 15, 17, 13, 14], "fl": [14, 15, 17, 15, 15]}
     folder = write_run(tmp_path / "run", {name: [answers(counts)] for name, counts in right.items()})
     for one in compare(folder).families:
-        smallest = min(test.p for test in one.tests)
-        assert min(test.p_holm for test in one.tests) == pytest.approx(min(1, len(one.tests) * smallest))
+        tested = [test for test in one.tests if test.p is not None]
+        assert len(tested) == one.n_tested
+        smallest = min(test.p for test in tested)
+        assert min(test.p_holm for test in tested) == pytest.approx(min(1, len(tested) * smallest))
     primary = family(compare(folder))
     small, large = sorted(test.p for test in primary.tests)
     assert [test.p_holm for test in sorted(primary.tests, key=lambda test: test.p)] == pytest.approx(
@@ -309,7 +311,7 @@ def test_the_mean_over_targets_is_the_headline_and_each_target_is_exploratory(em
 
 
 def test_an_undefined_r_is_counted_and_reported(emotions):
-    [note] = compare(emotions[0]).notes
+    [note] = [note for note in compare(emotions[0]).notes if "r is undefined in" in note]
     assert note.startswith("nn in emotions: r is undefined in 1 ")
 
 
@@ -418,7 +420,7 @@ def test_runs_whose_tracks_are_in_other_folds_cannot_be_paired(run, tmp_path):
 @pytest.mark.parametrize(
     ("approaches", "message"),
     [
-        (["rbf-sl", "rbf"], "folder-1 .*'rbf'.* rbf-sl, nn, fl"),
+        (["rbf-sl", "rbf"], "'rbf'.*folder-1 has rbf-sl, nn, fl"),
         (["nn", "nn"], "nn .*folder-1 has rbf-sl, nn, fl.*--approach"),
     ],
 )
@@ -529,7 +531,7 @@ def test_the_command_lists_the_tracks_of_a_single_pair_and_of_several_on_request
     printed = mirembed("compare", "folder").stdout.splitlines()
     assert any("Holm" in line and "2 tests" in line for line in printed)
     assert printed[-1].startswith("--top 10 ")
-    assert len(json.loads(mirembed("compare", "folder", "--json").stdout)["disagreements"][0]["better_a"]) == 10
+    assert len(json.loads(mirembed("compare", "folder", "--json").stdout)["disagreements"][0]["better_b"]) == 10
 
 
 def test_repeated_random_splits_are_not_called_folds(mirembed, store):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from broken_promises import assert_breaks, failures
 
-from mirembed import Archive, Card, Classification, DatasetError, Listing, Regression, Split, Target, Task, Track
+from mirembed import Archive, Card, Classification, DatasetError, Listing, Regression, Split, Tags, Target, Task, Track
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.testing import ConformanceError, check_dataset, promises, run_checks
@@ -130,6 +130,10 @@ ONE_TARGET = Regression((Target("valence", 0, 1),))
 BROKEN: dict[str, tuple[type, str, str]] = {
     "a generator of tracks": (Generator, "listing", "generator"),
     "parameter without annotation": (Untyped, "parameters", "minimum is '3'"),
+    "a tag twice": (with_label(frozenset(), Tags(("calm", "calm"))), "task", "'calm' twice"),
+    "no tags": (with_label(frozenset(), Tags(())), "task", "no tags"),
+    "tags in a list": (with_label(["calm"], Tags(("calm", "loud"))), "labels", "frozenset"),
+    "an unknown tag": (with_label(frozenset({"Calm"}), Tags(("calm", "loud"))), "labels", "'Calm'"),
     "a class twice": (with_task(Classification(("high", "low", "low"))), "task", "'low' twice"),
     "a target twice": (
         with_label((0.5, 0.5), Regression((Target("valence"), Target("valence")))),

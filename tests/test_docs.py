@@ -326,7 +326,7 @@ def test_the_examples_are_used_and_refused_as_the_page_says(examples, tmp_path, 
         capsys.readouterr()
         invoke("predict", "example", "MOODS/low", "--json")
         predictions = json.loads(capsys.readouterr().out)["predictions"]
-        assert [sorted(row) for row in predictions] == [["arousal", "path", "valence"]] * 2
+        assert [sorted(row) for row in predictions] == [["arousal", "known", "path", "valence"]] * 2
 
     errors = list(transcripts(sections(read("docs/plugin-authors.md"), 2)["Errors"]))
     assert errors

@@ -707,7 +707,8 @@ def variable(name: str) -> str | None:
     return os.environ.get(name)
 
 
-def test_workers_compute_in_a_fixed_order():
+def test_workers_compute_in_a_fixed_order(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
     expected = {"OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
     outcomes = workers.run(variable, list(expected), jobs=1)
     assert [outcome.result for outcome in outcomes] == list(expected.values())

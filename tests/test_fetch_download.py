@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from archive_server import QUICK, Interrupted, Notes, Server, card_of, noise, serving, sha256
 
 from mirembed import Archive, DatasetError
+from mirembed.datasets.download import RetryPolicy
 from mirembed.datasets.fetch import FetchOptions, fetch
 from mirembed.errors import SpecError, StoreWriteError
 from mirembed.progress import NO_PROGRESS, Progress
@@ -39,16 +41,22 @@ def labels(server: Server) -> Archive:
     return server.serve("labels.csv", LABELS)
 
 
-def run(archive: Archive, audio: Path, progress: Progress = NO_PROGRESS, options: FetchOptions | None = None):
+def run(
+    archive: Archive,
+    audio: Path,
+    progress: Progress = NO_PROGRESS,
+    options: FetchOptions | None = None,
+    policy: RetryPolicy = QUICK,
+):
     """Fetch one archive and return its content."""
-    fetch("tiny", card_of(archive), audio, options, progress, QUICK)
+    fetch("tiny", card_of(archive), audio, options, progress, policy)
     return (audio / "labels.csv").read_bytes()
 
 
-def failure(archive: Archive, audio: Path) -> str:
+def failure(archive: Archive, audio: Path, policy: RetryPolicy = QUICK) -> str:
     """Return the error message of a fetch, after checking that it left no file with the final name."""
     with pytest.raises(DatasetError) as caught:
-        run(archive, audio)
+        run(archive, audio, policy=policy)
     assert not (audio / "labels.csv").exists()
     return str(caught.value)
 
@@ -177,7 +185,7 @@ class TestServersThatFail:
         self, server: Server, labels: Archive, tmp_path: Path
     ) -> None:
         server.stops, server.stalls = [100_000, 100_000, 0], True
-        message = failure(labels, tmp_path)
+        message = failure(labels, tmp_path, replace(QUICK, timeout=1))
         assert re.search(r"timed out \(3 tries\).*0\.2 MB.*same command", message)
         assert (tmp_path / "labels.csv.part").read_bytes() == LABELS[:200_000]
 

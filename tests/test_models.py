@@ -195,7 +195,7 @@ def test_a_model_of_another_format_is_refused(model):
         Model.load(model, REGISTRY)
 
 
-def test_the_error_about_a_missing_learner_says_what_to_install(classes, tmp_path, monkeypatch):
+def test_the_error_about_a_missing_learner_says_what_to_install(tmp_path, monkeypatch):
     source = """
         import numpy as np
         from mirembed import hookimpl
@@ -219,7 +219,7 @@ def test_the_error_about_a_missing_learner_says_what_to_install(classes, tmp_pat
     """
     install(tmp_path / "site", "mirembed-first", source)
     monkeypatch.syspath_prepend(tmp_path / "site")
-    [entry] = fit(classes, tmp_path / "models", "fl", learner="first")
+    [entry] = fit(write_classes(tmp_path / "store"), tmp_path / "models", "fl", learner="first")
     loaded = Model.load(entry.folder, Registry.discover())
     assert loaded.predict(np.zeros((2, 50), np.float32)).tolist() == [0, 0]
     with pytest.raises(ModelError, match=f"{entry.folder} needs the learner 'first' .*mirembed-first==1.0"):

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score
+from scipy.stats import pearsonr
+from sklearn.metrics import accuracy_score, mean_absolute_error, roc_auc_score, root_mean_squared_error
 from sklearn.model_selection import GridSearchCV, GroupKFold
-from sklearn.svm import SVC
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.svm import SVC, SVR
 from small_store import (
     BANDS,
     CLASSES,
@@ -23,6 +25,7 @@ from small_store import (
     open_tracks,
     workers_run,
     write_store,
+    write_tags,
     write_targets,
 )
 from third_party import install
@@ -40,7 +43,7 @@ from mirembed.fit import selection as selecting
 from mirembed.fit.candidates import draw_inner_folds, inner_scheme
 from mirembed.fit.job import fit_models
 from mirembed.fit.resolve import describe_plugins
-from mirembed.fit.selection import Selected, fit_selected
+from mirembed.fit.selection import Decision, Selected, fit_selected
 from mirembed.models.model import Model
 from mirembed.registry import Registry
 from mirembed.runs.folder import RunFolder
@@ -48,6 +51,7 @@ from mirembed.runs.record import read_run, run_faults
 from mirembed.store import Store
 from mirembed.store.files import read_table
 from mirembed.store.tracks import Tracks
+from mirembed.training.labels import TargetScale
 
 pytestmark = pytest.mark.slow
 
@@ -278,14 +282,14 @@ def test_learners_are_chosen_as_by_scikit_learn(tracks, tmp_path):
 def test_the_first_of_equals_is_chosen(tracks):
     for values in ("1|1.0|1.00", "1.00|1|1.0"):
         selected = select_once(planned(tracks, "stats", select=(f"learner.C={values}",)))
-        assert selected.chosen["stats"].candidate.values == {"learner.C": values.partition("|")[0]}
+        assert selected.decisions["stats"].candidate.values == {"learner.C": values.partition("|")[0]}
 
 
 def test_networks_are_trained_in_inner_folds_and_the_best_on_all_training_tracks(tracks):
     plan = planned(tracks, "rbf-sl", select=("similarity.gamma=0.1|5", "learner.C=0.1|10"))
     selected = select_once(plan)
     fold, inner = plan.folds[0][0], plan.inner[0, 0]
-    chosen = selected.chosen["rbf-sl"]
+    chosen = selected.decisions["rbf-sl"]
     for one in chosen.scored:
         values = one.candidate.values
         by_hand = []
@@ -350,11 +354,138 @@ def test_the_best_epoch_is_that_of_the_inner_curves(tracks, tmp_path):
         assert chosen == max(means, key=lambda epoch: (means[epoch], -epoch))
 
 
-def test_targets_are_chosen_by_r(tmp_path):
+def stats_of(tracks: Tracks, rows: np.ndarray, trained_on: np.ndarray) -> np.ndarray:
+    """Return the embeddings of ``stats`` of some tracks, standardized on the tracks ``trained_on``."""
+    model = fit_models(job(tracks, "stats", rows=trained_on), REGISTRY).models["stats"]
+    frames = tracks.frames["logmel"].take(rows)
+    return model.embed(frames.open(), frames.starts, frames.lengths)
+
+
+def means_of(decision: Decision) -> list[float]:
+    return [one.mean for one in decision.scored]
+
+
+@pytest.mark.parametrize(("metric", "best"), [("r", np.argmax), ("rmse", np.argmin), ("mae", np.argmin)])
+def test_targets_are_compared_by_the_main_metric(tmp_path, metric, best):
     tracks = open_tracks(write_targets(tmp_path / "store"))
-    made = run(tracks, tmp_path / "runs", "stats", select=("learner.C=0.001|1", "learner.epsilon=0.05|0.2"))
-    assert {row["candidate"] for row in rows(made)} == {0, 1, 2, 3}
-    assert {row["score"] is not None for row in rows(made)} == {True}
+    plan = planned(tracks, "stats", select=("learner.C=0.001|1", "learner.epsilon=0.05|0.2"), metric=metric)
+    decision = select_once(plan).decisions["stats"]
+    fold, inner = plan.folds[0][0], plan.inner[0, 0]
+    X = stats_of(tracks, fold.train, fold.train)
+    for one in decision.scored:
+        parameters = {name.removeprefix("learner."): float(value) for name, value in one.candidate.values.items()}
+        by_hand = []
+        for number in range(3):
+            train, test = np.flatnonzero(inner != number), np.flatnonzero(inner == number)
+            y = tracks.label_array[fold.train]
+            scale = TargetScale.fit(tracks.task, y[train])
+            machine = MultiOutputRegressor(SVR(**parameters)).fit(X[train], scale.scale(y[train]))
+            predicted = scale.unscale(machine.predict(X[test]))
+            function = {
+                "r": lambda a, b: pearsonr(a, b)[0],
+                "rmse": root_mean_squared_error,
+                "mae": mean_absolute_error,
+            }
+            pairs = zip(y[test].T, predicted.T, strict=True)
+            by_hand.append(np.mean([function[metric](truth, guess) for truth, guess in pairs]))
+        assert list(one.scores) == pytest.approx(by_hand, rel=1e-9)
+    means = means_of(decision)
+    assert len(set(means)) > 1
+    assert decision.candidate is decision.scored[int(best(means))].candidate
+
+
+def test_tags_are_compared_by_their_scores(tmp_path):
+    tracks = open_tracks(write_tags(tmp_path / "store"))
+    plan = planned(tracks, "stats", select=("learner.C=0.001|10",), cv=2, inner_cv=2)
+    decision = select_once(plan).decisions["stats"]
+    fold, inner = plan.folds[0][0], plan.inner[0, 0]
+    X, y = stats_of(tracks, fold.train, fold.train), tracks.label_array[fold.train]
+    for one in decision.scored:
+        by_hand = []
+        for number in range(2):
+            train, test = np.flatnonzero(inner != number), np.flatnonzero(inner == number)
+            machines = [SVC(C=float(one.candidate.values["learner.C"])).fit(X[train], tag) for tag in y[train].T]
+            scores = [machine.decision_function(X[test]) for machine in machines]
+            by_hand.append(np.mean([roc_auc_score(tag, score) for tag, score in zip(y[test].T, scores, strict=True)]))
+        assert list(one.scores) == pytest.approx(by_hand, rel=1e-9)
+
+
+CONSTANT = """
+    import numpy as np
+    from mirembed import hookimpl
+    from sklearn.dummy import DummyRegressor
+    from sklearn.base import BaseEstimator
+
+    class Sloped(BaseEstimator):
+        def __init__(self, slope=0.0):
+            self.slope = slope
+
+        def fit(self, X, y):
+            self.n_targets_ = y.shape[1]
+            return self
+
+        def predict(self, X):
+            return np.repeat(self.slope * np.mean(X, axis=1, keepdims=True, dtype=float), self.n_targets_, axis=1)
+
+    class Learner:
+        def __init__(self, slope: float = 0.0):
+            self.slope = slope
+
+        def estimator(self, task):
+            return Sloped(self.slope)
+
+    @hookimpl
+    def mirembed_register_learners(register):
+        register("sloped", Learner)
+"""
+
+
+def test_a_constant_prediction_counts_as_no_correlation_and_a_constant_truth_as_nothing(tmp_path, monkeypatch):
+    install(tmp_path / "site", "mirembed-sloped", CONSTANT)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    registry = Registry.discover()
+    tracks = open_tracks(write_targets(tmp_path / "store"))
+    labels = tracks.labels.copy()
+    labels[:, 0] = 100
+    tracks = replace(tracks, labels=labels)
+    settings = {"learner": "sloped", "select": ("learner.slope=0|1|-1",)}
+    plan = planned(tracks, "stats", registry=registry, **settings)
+    training = training_of(plan, 0)
+    found = fit_selected(training.job, training.selection, registry).decisions["stats"]
+    constant, rising, falling = (one.scores for one in found.scored)
+    assert list(constant) == [0, 0, 0]
+    assert list(rising) == pytest.approx([-score for score in falling])
+    assert found.candidate.values["learner.slope"] == ("1" if np.mean(rising) > 0 else "-1")
+    fold, inner = plan.folds[0][0], plan.inner[0, 0]
+    for number, score in enumerate(rising):
+        test = fold.train[inner == number]
+        guess = stats_of(tracks, test, fold.train).mean(axis=1, dtype=float)
+        varying = [truth for truth in tracks.label_array[test].T if np.ptp(truth) > 0]
+        assert score == pytest.approx(np.mean([pearsonr(truth, guess)[0] for truth in varying]), rel=1e-6)
+
+
+def test_inner_folds_of_a_table_are_used(tracks, tmp_path):
+    table = tmp_path / "folds.csv"
+    inner = {track: number % 2 for number, track in enumerate(tracks.ids)}
+    lines = [f"{track},{row // 4 % 2},{inner[track]}" for row, track in enumerate(tracks.ids)]
+    table.write_text("\n".join(["id,fold,inner_fold", *lines]) + "\n")
+    settings = {"folds": str(table), "cv": None, "select": ("learner.C=1|10",)}
+    plan = planned(tracks, "stats", **settings)
+    for fold in plan.folds[0]:
+        assert plan.inner[0, fold.index].tolist() == [inner[tracks.ids[row]] for row in fold.train]
+    with pytest.raises(SpecError, match="--inner-cv 4"):
+        planned(tracks, "stats", **settings, inner_cv=4)
+    table.write_text("\n".join(["id,fold,inner_fold", *(line[:-1] + "0" for line in lines)]) + "\n")
+    with pytest.raises(EvaluationError, match="inner fold 0 of fold 0"):
+        planned(tracks, "stats", **settings)
+
+
+def test_inner_folds_in_which_a_target_is_constant_are_refused_before_any_training(tmp_path):
+    tracks = open_tracks(write_targets(tmp_path / "store"))
+    labels = tracks.labels.copy()
+    labels[:, 1] = np.arange(len(labels)) == 0  # whatever tests the first track trains on zeros alone
+    with pytest.raises(EvaluationError, match="depth"):
+        planned(replace(tracks, labels=labels), "stats", select=("learner.C=1|10",))
 
 
 def test_nothing_is_chosen_for_methods_without_the_parameter(tracks, tmp_path):
@@ -516,14 +647,8 @@ SEARCHING = """
     from mirembed import hookimpl
     from sklearn.metrics import accuracy_score, make_scorer
     from sklearn.model_selection import GridSearchCV, GroupKFold
-    from sklearn.multioutput import MultiOutputClassifier
-    from sklearn.preprocessing import FunctionTransformer
     from sklearn.pipeline import make_pipeline
     from sklearn.svm import SVC
-
-
-    def double(X):
-        return 2 * X
 
 
     class Searching:
@@ -536,7 +661,7 @@ SEARCHING = """
 
     class Nested:
         def estimator(self, task):
-            return make_pipeline(GridSearchCV(SVC(), {"C": [1.0, 10.0]}, cv=2))
+            return make_pipeline(GridSearchCV(SVC(), {"C": [1.0, 10.0]}, scoring=make_scorer(accuracy_score), cv=2))
 
 
     @hookimpl

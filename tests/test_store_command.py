@@ -801,3 +801,11 @@ def test_what_is_being_written_is_not_removed(store):
     for name, lock in writing:
         with lock, pytest.raises(StoreBusyError, match="another process"):
             plan_removals(place, [name])
+
+
+def test_a_folder_that_was_only_locked_is_no_fault(store):
+    """An extraction may end before it writes anything."""
+    for name in ("datasets/new", "features/logmel-0123456789ab"):
+        (store / name).mkdir()
+        (store / name / ".lock").touch()
+    assert verify(Store(store)) == []

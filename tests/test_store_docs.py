@@ -24,6 +24,7 @@ from mirembed import statistics
 
 pytestmark = pytest.mark.slow
 
+STYLES = ("bossa", "house", "jig")
 TASKS = ("classification", "regression", "tags")
 TARGETS = ("arousal", "valence")
 TAGS = (
@@ -37,7 +38,7 @@ TAGS = (
 def work(tmp_path_factory) -> Iterator[Path]:
     """A folder with one folder per task, each with a store of tones that has every kind of file."""
     folder = tmp_path_factory.mktemp("work")
-    for style, frequency in zip(("bossa", "house", "jig"), CLASSES.values(), strict=True):
+    for style, frequency in zip(STYLES, CLASSES.values(), strict=True):
         (folder / "audio" / style).mkdir(parents=True)
         for number in range(4):
             clip = folder / "audio" / style / f"{style}-{number:02d}.wav"
@@ -53,7 +54,9 @@ def work(tmp_path_factory) -> Iterator[Path]:
                 invoke("fit", *approaches, "--epochs", "1")
                 invoke("fit", "--learner", "svm:kernel=match", "--epochs", "1", "--name", "matching")
                 invoke(
-                    "evaluate", "--cv", "2", *approaches, "--epochs", "2", "--keep-models", "--checkpoint-every", "1"
+                    "evaluate",
+                    *("--cv", "2", *approaches, "--epochs", "2", "--keep-models", "--checkpoint-every", "1"),
+                    *("--select", "learner.C=1|10", "--inner-cv", "2"),
                 )
                 invoke("datasets", "check", dataset, "--audio", "../audio", code=1)
     return folder
@@ -73,8 +76,9 @@ def described_columns(body: str, task: str) -> dict[str, str]:
     for name, kind, what in table(body):
         if any(f"{other} only" in what for other in TASKS if other != task):
             continue
-        if word := next((word for word in ("TARGET", "TAG") if word in name), None):
-            columns |= {name.replace(word, one): kind for one in (TARGETS if word == "TARGET" else TAGS)}
+        names = {"TARGET": TARGETS, "TAG": TAGS, "CLASS": STYLES}
+        if word := next((word for word in names if word in name), None):
+            columns |= {name.replace(word, one): kind for one in names[word]}
         else:
             columns[name] = kind
     return columns

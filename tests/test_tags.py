@@ -19,6 +19,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.svm import SVC
 from small_store import (
+    CLASSES,
     TAGS,
     Notes,
     class_frames,
@@ -131,10 +132,10 @@ def test_other_tags_make_another_digest(tmp_path):
     assert open_tracks(changed).digest != one.digest
 
 
-def test_a_table_of_classes_is_not_read_as_tags(tmp_path):
-    store = write_classes(tmp_path)
-    dataset = store.find(None)
-    dataset.write_info(replace(dataset.info(), task=TAGS))
+@pytest.mark.parametrize(("write", "task"), [(write_classes, TAGS), (write_tags, CLASSES)])
+def test_a_table_of_classes_is_not_read_as_tags_nor_the_other_way_around(tmp_path, write, task):
+    dataset = write(tmp_path).find(None)
+    dataset.write_info(replace(dataset.info(), task=task))
     with pytest.raises(StoreError, match=r"tracks\.parquet"):
         dataset.tracks()
 

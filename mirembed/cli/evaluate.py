@@ -107,14 +107,7 @@ def evaluate(
             metavar="N", min=0, help=f"Seed of folds, weights and excerpts; repeatable. Default: {defaults.SEED}."
         ),
     ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Main metric, such as macro_f1, rmse or average_precision. Default: accuracy for classes, roc_auc for "
-            "tags, r for targets.",
-        ),
-    ] = None,
+    metric: options.Metric = None,
     normalize: options.Normalize = None,
     select: options.Select = None,
     inner_cv: options.InnerCv = None,
@@ -267,7 +260,7 @@ def _text(result: Result) -> Iterator[str | Table]:
     scores = result.scores
     headline = scores[0].headline
     shown = [name for name, column in scores[0].intervals if column is None]
-    shown = [name for name in shown if name == headline or metric_named(name).in_text]
+    shown = [name for name in shown if name == headline or metric_named(name).in_brief]
     labels = [metric_named(name).label for name in shown]
     headings = columns(result.planned.methods)
     named = list(zip(scores, zip(*headings.values(), strict=True), strict=True))

@@ -55,6 +55,9 @@ def fit(
         str | None,
         typer.Option(metavar="NAME", help="How --select draws its inner folds: stratified, random or grouped."),
     ] = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Metric that decides in --select. Default: as in evaluate.")
+    ] = None,
     checkpoint_every: Annotated[
         int | None,
         typer.Option(
@@ -90,8 +93,10 @@ def fit(
         raise SpecError(f"--from uses a network that is already trained; omit {', '.join(training)}")
     settings = Settings().updated(given, "the command line")
     settings.check()
-    if not settings.select and (of_selection := [f"--{key}" for key in given if key in ("folds", "checkpoint-every")]):
-        raise SpecError(f"{', '.join(of_selection)}: used only to choose something; give --select, or omit it")
+    if not settings.select and (
+        unused := [f"--{key}" for key in ("folds", "metric", "checkpoint-every") if key in given]
+    ):
+        raise SpecError(f"{', '.join(unused)}: used only to choose something; give --select, or omit it")
     registry = options.discover()
     place = Store(store)
     command = options.command_line()

@@ -101,6 +101,14 @@ Normalize: TypeAlias = Annotated[
         help="Tracks whose statistics normalize the input: training (the default), or dataset (all, as in the paper).",
     ),
 ]
+Metric: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Main metric, such as macro_f1, rmse or average_precision. Default: accuracy for classes, roc_auc for "
+        "tags, r for targets.",
+    ),
+]
 Select: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(

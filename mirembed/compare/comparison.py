@@ -16,6 +16,7 @@ from mirembed.differences import differing_settings, made_with
 from mirembed.errors import EvaluationError
 from mirembed.hookspecs import Classification, Task
 from mirembed.interruption import interruptible
+from mirembed.progress import counted
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import describe_undefined, undefined
 from mirembed.statistics import holm, mcnemar_test
@@ -202,7 +203,8 @@ def _differences(runs: Sequence[RunRecord], found: Sequence[Family]) -> dict[str
     for name in compared:  # what is compared is no difference between the runs
         del settings[name]
     methods = {(number, method.name): method for number, run in enumerate(runs, 1) for method in run.methods}
-    for test in (test for family in found for test in family.tests if test.run_a != test.run_b):
+    main = [test for family in found if not family.exploratory for test in family.tests]
+    for test in (test for test in main if test.run_a != test.run_b):
         of_pair = ((test.run_a, test.a), (test.run_b, test.b))
         for part in ("features", "network", "learner"):
             values = {key: getattr(methods[key], part) for key in of_pair}
@@ -239,13 +241,14 @@ def _declared(comparisons: Comparisons) -> str:
 
 def _untested(tests: Sequence[PairedTest], n_folds: int) -> str:
     """Explain why some pairs are not tested; empty where all are."""
-    if all(test.t_test is not None for test in tests):
+    count = sum(test.t_test is None for test in tests)
+    if not count:
         return ""
     if n_folds == 1:
         return "not tested: each seed has a single split, and a test needs several folds"
     return (
-        "not tested: the metric is undefined in too many folds, or the difference is the same in all of them, so that "
-        "its variance cannot be estimated"
+        f"{count} of {counted(len(tests), 'test')} not tested: the metric is undefined in too many folds, or the "
+        "difference is the same in all of them, so that its variance cannot be estimated"
     )
 
 

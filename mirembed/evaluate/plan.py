@@ -28,7 +28,14 @@ from mirembed.datasets.splits import (
 from mirembed.datasets.train_size import shrunk_folds
 from mirembed.errors import SpecError
 from mirembed.evaluate.fold import FoldTraining, SavedEmbeddings
-from mirembed.fit.candidates import Candidate, Selection, draw_inner_folds, inner_scheme, plan_candidates
+from mirembed.fit.candidates import (
+    Candidate,
+    Selection,
+    checked_inner_folds,
+    draw_inner_folds,
+    inner_scheme,
+    plan_candidates,
+)
 from mirembed.fit.job import Job, training_provenance
 from mirembed.fit.resolve import describe_settings
 from mirembed.fit.saved import SavedNetwork, with_saved
@@ -282,11 +289,7 @@ class PlannedRun:
 
     def _grouped(self, folds: Sequence[Fold]) -> bool:
         """Whether inner folds keep groups apart, as the folds do."""
-        if not self.official:
-            return self.settings.folds == "grouped"
-        return any(group is not None for group in self.tracks.groups) and not groups_on_both_sides(
-            folds, self.tracks.groups
-        )
+        return inner_scheme(str(self.settings.folds), self.tracks.task, folds, self.tracks.groups) == "grouped"
 
     def _saved_embeddings(self, saved: SavedNetwork, run: RunFolder) -> SavedEmbeddings:
         trained_on = [row for row, name in enumerate(self.tracks.recordings) if name in saved.recordings]
@@ -363,14 +366,20 @@ def _inner_folds(settings: Settings, tracks: Tracks, folds: Folds) -> dict[tuple
 
     Raises
     ------
+    SpecError
+        If the folds have inner folds, and others are asked for.
     EvaluationError
         If training tracks cannot be split again.
     """
     task, labels, groups = tracks.task, tracks.label_array, tracks.groups
-    scheme = inner_scheme(str(settings.folds), task, folds[settings.seed[0]], groups)
-    n_folds = settings.inner_cv
+    first, n_folds = folds[settings.seed[0]], settings.inner_cv
+    if any(fold.inner is not None for fold in first) and n_folds != defaults.INNER_FOLDS:
+        raise SpecError(f"--inner-cv {n_folds}: --folds {settings.folds} has inner folds of its own; omit --inner-cv")
+    scheme = inner_scheme(str(settings.folds), task, first, groups)
     return {
         (seed, fold.index): draw_inner_folds(task, labels, groups, fold, scheme=scheme, n_folds=n_folds, seed=seed)
+        if fold.inner is None
+        else checked_inner_folds(task, labels, fold, fold.inner)
         for seed, of_seed in folds.items()
         for fold in of_seed
     }

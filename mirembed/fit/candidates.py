@@ -18,10 +18,12 @@ from mirembed.config.selection import EPOCH, Choice, checkpoints
 from mirembed.datasets.splits import Fold, Scheme, default_scheme, groups_on_both_sides, make_folds
 from mirembed.errors import EvaluationError, SpecError
 from mirembed.fit.resolve import describe_chosen
-from mirembed.hookspecs import Task
+from mirembed.hookspecs import Classification, Task
 from mirembed.progress import counted
 from mirembed.registry import Kind, Registry
 from mirembed.specs import Spec, parameters_of
+from mirembed.training.excerpts import Stream
+from mirembed.training.labels import scale_for
 
 Groups: TypeAlias = Sequence[str | None]
 
@@ -258,7 +260,7 @@ def draw_inner_folds(
     EvaluationError
         If the training tracks cannot be split this way.
     """
-    number = int(np.random.SeedSequence([seed, fold.index]).generate_state(1)[0])
+    number = int(np.random.SeedSequence([seed, fold.index, Stream.INNER_FOLDS]).generate_state(1)[0])
     of_fold = [groups[row] for row in fold.train]
     try:
         folds, _ = make_folds(task, labels[fold.train], scheme=scheme, n_folds=n_folds, seed=number, groups=of_fold)
@@ -271,4 +273,23 @@ def draw_inner_folds(
     inner = np.full(len(fold.train), -1, np.int64)
     for one in folds:
         inner[one.test] = one.index
+    return checked_inner_folds(task, labels, fold, inner)
+
+
+def checked_inner_folds(task: Task, labels: NDArray[Any], fold: Fold, inner: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the inner folds of a fold, once it is clear that something can be learned in each.
+
+    Raises
+    ------
+    EvaluationError
+        If an inner fold has too few training tracks, or only one class, or a target of unknown range that is constant.
+    """
+    for one in range(int(inner.max()) + 1):
+        trained = fold.train[inner != one]
+        if len(trained) < 2 or (isinstance(task, Classification) and len(np.unique(labels[trained])) < 2):
+            raise EvaluationError(
+                f"inner fold {one} of fold {fold.index} leaves {counted(len(trained), 'track')} to train on, and takes "
+                "at least two, of two classes; change the inner folds"
+            )
+        scale_for(task, labels[trained])
     return inner

@@ -6,17 +6,17 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.config import Method, Settings
-from mirembed.datasets.splits import Fold, choose_scheme
+from mirembed.datasets.splits import Fold, Scheme, default_scheme
 from mirembed.differences import describe
 from mirembed.errors import EvaluationError, MismatchError, SpecError
 from mirembed.fit.calibrate import calibrated
-from mirembed.fit.candidates import Selection, draw_inner_folds, inner_scheme, plan_candidates
+from mirembed.fit.candidates import Selection, draw_inner_folds, plan_candidates
 from mirembed.fit.job import Job, training_provenance
 from mirembed.fit.names import checkpoint, obstacles, reserving
 from mirembed.fit.resolve import (
@@ -270,7 +270,9 @@ def _plan_selection(
         If nothing can be chosen this way, or the tracks cannot be split.
     """
     everything = Fold(0, np.arange(len(tracks.ids)), np.zeros(0, np.int64))
-    scheme = inner_scheme(choose_scheme(settings.folds, tracks.task), tracks.task, [], tracks.groups)
+    scheme = default_scheme(tracks.task) if settings.folds is None else settings.folds
+    if scheme not in get_args(Scheme):
+        raise SpecError(f"--folds {scheme}: the inner folds of a fit are {', '.join(get_args(Scheme))}")
     return Selection(
         headline(tracks.task, settings.metric).name,
         tuple(choice.name for choice in settings.choices),
@@ -280,7 +282,7 @@ def _plan_selection(
             tracks.label_array,
             tracks.groups,
             everything,
-            scheme=scheme,
+            scheme=cast(Scheme, scheme),
             n_folds=settings.inner_cv,
             seed=seed,
         ),

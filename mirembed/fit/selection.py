@@ -52,7 +52,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Decision:
     """The candidates of a method, and the best of them.
 
     Attributes
@@ -96,21 +96,21 @@ class Selected:
     ----------
     trainings : list of (Job, Fitted)
         One for each network that some method chose; the job has its methods, with what was chosen for them.
-    chosen : dict of str to Chosen
+    decisions : dict of str to Decision
         By method; only methods for which there was something to choose.
     choices : tuple of str
         The names of all choices, of other methods too.
     """
 
     trainings: list[tuple[Job, Fitted]]
-    chosen: dict[str, Chosen]
+    decisions: dict[str, Decision]
     choices: tuple[str, ...] = ()
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield the score of every candidate in every inner fold, see `mirembed.runs.tables.selection_table`."""
-        for method, chosen in self.chosen.items():
-            best = chosen.candidate
-            for number, one in enumerate(chosen.scored):
+        for method, decision in self.decisions.items():
+            best = decision.candidate
+            for number, one in enumerate(decision.scored):
                 for inner_fold, score in enumerate(one.scores):
                     yield {
                         "method": method,
@@ -176,15 +176,15 @@ def fit_selected(
         fitted = fit_models(job, registry, on_epoch, at_checkpoint, choose)
     else:
         fitted = fit_to_saved(job, *saved, registry, choose)
-    return _recorded([(job, fitted)], {} if choose is None else choose.chosen, selection)
+    return _recorded([(job, fitted)], {} if choose is None else choose.decisions, selection)
 
 
 class _LearnerChoice:
-    """Chooses learners by their scores in inner folds of the embeddings; `chosen` has the result of the last call."""
+    """Chooses learners by their scores in inner folds of the embeddings; `decisions` is about the last call."""
 
     def __init__(self, job: Job, selection: Selection, registry: Registry) -> None:
         self._job, self._selection, self._registry = job, selection, registry
-        self.chosen: dict[str, Chosen] = {}
+        self.decisions: dict[str, Decision] = {}
 
     def __call__(self, model: Model, embeddings: NDArray[np.float32]) -> list[Method]:
         """Return the methods of the job with the best learners; see `mirembed.fit.job.fit_models`."""
@@ -198,11 +198,11 @@ class _LearnerChoice:
             without = replace(model, scale=scale_for(job.task, job.labels[inner.rows]), head=None)
             fitted = fit_learners(inner, self._registry, without, partial(np.asarray, of_train), last=False)
             scores.append(_score(job, metric, fitted, job.rows[test], embeddings[test]))
-        self.chosen = {
-            name: Chosen(metric, [Scored(one, tuple(by_name[one.name] for by_name in scores)) for one in some])
+        self.decisions = {
+            name: Decision(metric, [Scored(one, tuple(by_name[one.name] for by_name in scores)) for one in some])
             for name, some in compared.items()
         }
-        best = {name: chosen.candidate.method for name, chosen in self.chosen.items()}
+        best = {name: one.candidate.method for name, one in self.decisions.items()}
         return [best.get(method.name, method) for method in job.methods]
 
 
@@ -218,7 +218,7 @@ def _with_networks(
     scores = _inner_scores(job, selection, registry, on_epoch)
     metric = metric_named(selection.metric)
     chosen = {
-        name: Chosen(metric, [Scored(one, scores[one.network, one.name, one.epochs]) for one in some])
+        name: Decision(metric, [Scored(one, scores[one.network, one.name, one.epochs]) for one in some])
         for name, some in selection.candidates.items()
     }
     trainings = []
@@ -379,7 +379,7 @@ def _mean_score(metric: Metric, truth: NDArray[Any], predicted: NDArray[Any]) ->
 
 
 def _recorded(
-    trainings: list[tuple[Job, Fitted]], chosen: Mapping[str, Chosen], selection: Selection | None
+    trainings: list[tuple[Job, Fitted]], chosen: Mapping[str, Decision], selection: Selection | None
 ) -> Selected:
     """Record the choices in the provenance of the models."""
     for _, fitted in trainings:

@@ -17,7 +17,7 @@ from mirembed.statistics.intervals import Interval, nadeau_bengio_interval, perc
 from mirembed.statistics.metrics import Metric, headline, metric_named, metrics_for
 from mirembed.statistics.resampling import resample_counts
 from mirembed.statistics.retrieval import OCCURRENCE
-from mirembed.statistics.samples import nan_mean
+from mirembed.statistics.samples import is_constant, nan_mean
 
 Line: TypeAlias = tuple[str, str | None]
 """A line of a table of scores: the name of a metric, and a target, tag or class, or None for the mean over them."""
@@ -30,7 +30,7 @@ Undefined: TypeAlias = dict[str, int]
 
 
 def lines(task: Task, metric: str | None = None) -> list[Line]:
-    """Return the lines of the table of scores: the headline, its columns, and the means of other compared metrics.
+    """Return the lines of the table of scores: the headline, its columns, and the means of the usual other metrics.
 
     Parameters
     ----------
@@ -39,10 +39,8 @@ def lines(task: Task, metric: str | None = None) -> list[Line]:
         The headline; None: the default of the task.
     """
     first = headline(task, metric)
-    metrics = {one.name for one in metrics_for(task) if one.compared} | {first.name}
-    return [
-        line for line in all_lines(task, metric) if line[0] == first.name or (line[0] in metrics and line[1] is None)
-    ]
+    usual = {one.name for one in metrics_for(task) if one.in_brief}
+    return [line for line in all_lines(task, metric) if line[0] == first.name or (line[0] in usual and line[1] is None)]
 
 
 def all_lines(task: Task, metric: str | None = None) -> list[Line]:
@@ -167,6 +165,19 @@ class _Columns:
         if metric.column is None and self.whole is not None and metric.source == "predictions":
             truth, values = self.whole
         return np.array([np.atleast_1d(metric.function(truth[rows], values[rows])) for rows in parts])
+
+    def guessed(self, metric: Metric, predictions: Predictions) -> NDArray[np.bool_]:
+        """Return for which seeds and columns a pooled score would mislead: ndarray ``[n_seeds, n_columns]``, bool.
+
+        A prediction that is constant in every fold is lower where the truth is higher, as the other folds are then
+        lower: its pooled correlation is negative by construction.
+        """
+        if "constant prediction" not in metric.reasons:
+            return np.zeros((1, 1), bool)
+        parts = predictions.parts
+        reasons = [is_constant(self.values[rows]) & ~is_constant(self.truth[rows]) for rows in parts]
+        seeds = np.array([predictions.seeds[rows[0]] for rows in parts])
+        return np.stack([np.all(np.stack(reasons)[seeds == seed], axis=0) for seed in np.unique(seeds)])
 
     def undefined(self, metric: Metric, parts: Sequence[NDArray[np.int64]]) -> Undefined:
         """Count the parts and columns in which a metric is undefined."""
@@ -344,11 +355,12 @@ def _pooled(
     predictions: Predictions, task: Task, columns: _Columns, wanted: Sequence[Line], groups: Mapping[str, str]
 ) -> dict[Line, Interval]:
     """Return each line over all folds, a mean over seeds, with its bootstrap interval over groups or tracks."""
-    seeds = predictions.of_seed
     values: dict[Line, NDArray[np.float64]] = {}
+    guessed = {metric.name: columns.guessed(metric, predictions) for metric in metrics_for(task)}
     for metric in metrics_for(task):
-        values |= _by_line(metric, task, columns.scores(metric, seeds))  # [n_seeds]
-    resampled = _resampled(predictions, task, columns, groups)
+        of_seeds = np.where(guessed[metric.name], np.nan, columns.scores(metric, predictions.of_seed))
+        values |= _by_line(metric, task, of_seeds)  # [n_seeds]
+    resampled = _resampled(predictions, task, columns, guessed, groups)
     found = {}
     for line in wanted:
         value = float(nan_mean(values[line]))
@@ -357,7 +369,11 @@ def _pooled(
 
 
 def _resampled(
-    predictions: Predictions, task: Task, columns: _Columns, groups: Mapping[str, str]
+    predictions: Predictions,
+    task: Task,
+    columns: _Columns,
+    guessed: Mapping[str, NDArray[np.bool_]],
+    groups: Mapping[str, str],
 ) -> dict[Line, NDArray[np.float64]]:
     """Return each line of bootstrap resamples ``[n_resamples]``, means over seeds; empty if there is one unit to draw.
 
@@ -382,7 +398,8 @@ def _resampled(
         statistics = {name: [of_seed(counts) for of_seed in of_seeds] for name, of_seeds in prepared.items()}
         for metric in metrics:
             of_seeds = [metric.resampled.metric(one).reshape(len(counts), -1) for one in statistics[key[metric.name]]]
-            for line, scores in _by_line(metric, task, np.stack(of_seeds)).items():  # [n_seeds, n_resamples]
+            known = np.where(guessed[metric.name][:, None], np.nan, np.stack(of_seeds))
+            for line, scores in _by_line(metric, task, known).items():  # [n_seeds, n_resamples]
                 found.setdefault(line, []).append(nan_mean(scores, axis=0))
     return {line: np.concatenate(chunks) for line, chunks in found.items()}
 

@@ -82,10 +82,8 @@ class Metric:
     source : {"predictions", "retrieval"}
         What it is computed from: predictions, or the neighbors of test tracks (`mirembed.statistics.retrieval`), which
         depend on the embeddings alone.
-    in_text : bool
-        Whether ``mirembed evaluate`` prints it in its table, even if it is not the headline.
-    compared : bool
-        Whether `mirembed.compare` tests differences of it, even if it is not the headline.
+    in_brief : bool
+        Whether tables without room for every metric show it, even if it is not the headline.
     own_table : str
         The name of the table in reports that shows this metric alone, for each target; empty: there is none.
     remark : str
@@ -104,8 +102,7 @@ class Metric:
     has_mean: bool = True
     higher_is_better: bool = True
     source: Literal["predictions", "retrieval"] = "predictions"
-    in_text: bool = False
-    compared: bool = False
+    in_brief: bool = False
     own_table: str = ""
     remark: str = ""
 
@@ -151,8 +148,7 @@ METRICS = (
         class_metrics.accuracy,
         Resampling(_COUNTS, class_metrics.resampled_accuracy),
         (0, 1),
-        in_text=True,
-        compared=True,
+        in_brief=True,
     ),
     Metric(
         "macro_f1",
@@ -162,8 +158,7 @@ METRICS = (
         class_metrics.macro_f1,
         Resampling(_COUNTS, class_metrics.resampled_macro_f1),
         (0, 1),
-        in_text=True,
-        compared=True,
+        in_brief=True,
     ),
     Metric(
         "balanced_accuracy",
@@ -196,8 +191,7 @@ METRICS = (
         (0, 1),
         column="tag",
         reasons=("no positive", "no negative"),
-        in_text=True,
-        compared=True,
+        in_brief=True,
     ),
     Metric(
         "average_precision",
@@ -209,8 +203,7 @@ METRICS = (
         (0, 1),
         column="tag",
         reasons=("no positive",),
-        in_text=True,
-        compared=True,
+        in_brief=True,
     ),
     Metric(
         "r",
@@ -222,8 +215,7 @@ METRICS = (
         (-1, 1),
         column="target",
         reasons=("constant truth", "constant prediction"),
-        in_text=True,
-        compared=True,
+        in_brief=True,
     ),
     Metric(
         "r_squared",
@@ -235,7 +227,7 @@ METRICS = (
         (0, 1),
         column="target",
         reasons=("constant truth", "constant prediction"),
-        in_text=True,
+        in_brief=True,
         own_table="scores-squared",
         remark="The paper's coefficient of determination. Significance is tested for r, so no best is marked here.",
     ),
@@ -249,7 +241,7 @@ METRICS = (
         (-math.inf, 1),
         column="target",
         reasons=("constant truth",),
-        in_text=True,
+        in_brief=True,
     ),
     Metric(
         "spearman",

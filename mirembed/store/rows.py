@@ -311,10 +311,16 @@ def tracks_table(tracks: Iterable[StoredTrack], task: Task) -> pa.Table:
 
 
 def stored_tracks(table: pa.Table, task: Task) -> list[StoredTrack]:
-    """Return the rows of a table that `tracks_table` made."""
+    """Return the rows of a table that `tracks_table` made.
+
+    Raises
+    ------
+    KeyError, TypeError
+        If it was made for labels of another kind.
+    """
     names = label_names(task)
-    if isinstance(task, Tags) and table.schema.field("label").type != label_type(task):
-        raise KeyError("label")
+    if other := [name for name in names if table.schema.field(name).type != label_type(task)]:
+        raise TypeError(f"{other[0]} has another type")
     tracks = []
     for row in table.to_pylist():
         values = tuple(row.pop(name) for name in names)
