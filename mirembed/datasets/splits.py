@@ -85,12 +85,9 @@ def choose_scheme(name: str | None, task: Task, official: Collection[str] = ()) 
     if name in get_args(Scheme) or name in official or is_folds_file(name):
         return name
     table = f"or a table ({', '.join(f'FILE{ending}' for ending in FOLDS_FILES)})"
-    own = (
-        f"official splits ({', '.join(official)}), {table}"
-        if official
-        else f"{table}; this dataset has no official splits"
-    )
-    raise SpecError(f"--folds {name}: expected {', '.join(get_args(Scheme))}, {own}")
+    own = f"official splits ({', '.join(official)}), " if official else ""
+    none = "" if official else "; this dataset has no official splits"
+    raise SpecError(f"--folds {name}: expected {', '.join(get_args(Scheme))}, {own}{table}{none}")
 
 
 def official_folds(
