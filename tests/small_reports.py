@@ -27,6 +27,9 @@ BASELINES = ("chance", "stats", "untrained")
 PARAMETERS: dict[str, dict[str, Any]] = {"rbf": {"gamma": 1.0}, "svm": {"kernel": "rbf", "gamma": None}}
 """The parameters of plugins with their defaults."""
 
+COST = {"wall_seconds": 2.0, "cpu_seconds": 1.5, "peak_memory": 10**8, "sessions": 1, "processor": "any"}
+"""What a training of an unfinished run took."""
+
 SKILL = {"nn": 0.75, "fl": 0.7, "rbf-sl": 0.98, "cosine-sl": 0.72, "stats": 0.6, "chance": 0.0}
 """How close the predictions of each approach are to the truth, from 0 to 1."""
 
@@ -119,6 +122,7 @@ def write_report_run(
                         write_table(part / f"{name}.parquet", _table(of_part))
                 losses = [] if method["approach"] in BASELINES else [1 / epoch for epoch in range(1, EPOCHS[-1] + 1)]
                 write_json(part / "losses.json", [{"methods": [method["name"]], "losses": losses}])
+                write_json(part / "cost.json", COST)
     write_json(folder / "notes.json", list(notes))
     n_test = len(folds) / len({(s, f) for s, f, _ in folds})
     content = {

@@ -108,6 +108,7 @@ mirembed evaluate --preset zzz
 mirembed evaluate --checkpoint-every -1
 mirembed evaluate --approach zzz
 mirembed evaluate --learner zzz
+mirembed evaluate --against zzz
 mirembed evaluate --features logmell
 mirembed evaluate --features logmel:bands=20
 mirembed evaluate --features logmel+logmel
@@ -137,6 +138,8 @@ mirembed compare
 mirembed compare nothing
 mirembed compare first frist
 mirembed compare first --approach zzz
+mirembed compare first --against zzz
+mirembed compare first first
 mirembed compare first --top -1
 mirembed compare unfinished
 mirembed compare damaged
