@@ -147,14 +147,16 @@ def importing_from(path: str) -> Iterator[None]:
     """Import from the folders of a PYTHONPATH inside the block, and forget what was imported from them."""
     folders = tuple(folder for folder in path.split(os.pathsep) if folder and folder not in sys.path)
     before = set(sys.modules)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [*folders, *sys.path])
-        patch.setattr(sys, "dont_write_bytecode", True)
-        importlib.invalidate_caches()
-        yield
-    for name in set(sys.modules) - before:
-        if (getattr(sys.modules[name], "__file__", None) or "").startswith(folders):
-            del sys.modules[name]
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "path", [*folders, *sys.path])
+            patch.setattr(sys, "dont_write_bytecode", True)
+            importlib.invalidate_caches()
+            yield
+    finally:
+        for name in set(sys.modules) - before:
+            if (getattr(sys.modules[name], "__file__", None) or "").startswith(folders):
+                del sys.modules[name]
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:

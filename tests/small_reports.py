@@ -98,13 +98,15 @@ def write_report_run(
     )
     last = [{k: v for k, v in row.items() if k != "epoch"} for row in rows if row["epoch"] == EPOCHS[-1]]
     checkpoints = [row for row in rows if row["approach"] not in BASELINES]
-    trained = list({_network(method): None for method in described if method["approach"] not in BASELINES})
+    trained = [_network(method) for method in described if method["approach"] not in BASELINES]
+    first = list({(approach, *rest): learner for approach, learner, *rest in trained[::-1]}.items())[::-1]
+    kept = [(approach, learner, *rest) for (approach, *rest), learner in first]
     if done is None:
         write_table(folder / "predictions.parquet", _table(last[::-1]))
         write_table(folder / "checkpoints.parquet", _table(checkpoints[::-1]))
         write_table(folder / "curves.parquet", _losses(rng, trained, folds))
-        for number, network in enumerate(trained):
-            several = [part for part, all_of in zip(network[1:], (networks, features), strict=True) if len(all_of) > 1]
+        for number, network in enumerate(kept):
+            several = [part for part, all_of in zip(network[2:], (networks, features), strict=True) if len(all_of) > 1]
             path = folder / "embeddings" / f"{slug('@'.join([network[0], *several]))}.parquet"
             write_table(path, _embeddings(rng, network, number, names, folds, task, truth, values))
     else:
@@ -116,7 +118,7 @@ def write_report_run(
                     if of_part:
                         write_table(part / f"{name}.parquet", _table(of_part))
                 losses = [] if method["approach"] in BASELINES else [1 / epoch for epoch in range(1, EPOCHS[-1] + 1)]
-                write_json(part / "losses.json", losses)
+                write_json(part / "losses.json", [{"methods": [method["name"]], "losses": losses}])
     write_json(folder / "notes.json", list(notes))
     n_test = len(folds) / len({(s, f) for s, f, _ in folds})
     content = {
@@ -198,8 +200,8 @@ def _method(method: Mapping[str, Any]) -> dict[str, Any]:
     return {"method": method["name"], **{name: method[name] for name in ("approach", "learner", "network", "features")}}
 
 
-def _network(method: Mapping[str, Any]) -> tuple[str, str, str]:
-    return method["approach"], method["network"], method["features"]
+def _network(method: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(method[name] for name in TRAINED)
 
 
 def _features(spec: str) -> dict[str, Any]:
@@ -230,28 +232,22 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 
 def _losses(
-    rng: np.random.Generator, trained: Sequence[tuple[str, str, str]], folds: Sequence[tuple[int, int, int]]
+    rng: np.random.Generator, trained: Sequence[tuple[str, ...]], folds: Sequence[tuple[int, int, int]]
 ) -> pa.Table:
     rows = [
-        {**_trained(network), "seed": s, "fold": f, "epoch": e} | {"loss": (n + 1) * float(rng.uniform(0.9, 1.1)) / e}
+        {**dict(zip(TRAINED, network, strict=True)), "seed": s, "fold": f, "epoch": e}
+        | {"loss": (n + 1) * float(rng.uniform(0.9, 1.1)) / e}
         for n, network in enumerate(trained)
         for s, f in sorted({(s, f) for s, f, _ in folds})
         for e in range(1, EPOCHS[-1] + 1)
     ]
-    return _table(rows or [{**_trained(("", "", "")), "seed": 0, "fold": 0, "epoch": 0, "loss": 0.0}]).slice(
-        0, len(rows)
-    )
-
-
-def _trained(network: tuple[str, str, str]) -> dict[str, str | None]:
-    """Return what identifies a network, which no learner has chosen."""
-    approach, of, features = network
-    return dict(zip(TRAINED, (approach, None, of, features), strict=True))
+    texts, numbers = dict.fromkeys(TRAINED, pa.string()), dict.fromkeys(("seed", "fold", "epoch"), pa.int64())
+    return pa.Table.from_pylist(rows, schema=pa.schema({**texts, **numbers, "loss": pa.float64()}))
 
 
 def _embeddings(
     rng: np.random.Generator,
-    network: tuple[str, str, str],
+    network: tuple[str, ...],
     number: int,
     names: Sequence[str],
     folds: Sequence[tuple[int, int, int]],
@@ -268,7 +264,7 @@ def _embeddings(
     n = len(names)
     return pa.table(
         {
-            **{name: pa.array([part] * n, pa.string()) for name, part in _trained(network).items()},
+            **{name: pa.array([part] * n, pa.string()) for name, part in zip(TRAINED, network, strict=True)},
             "seed": pa.array([seed] * n, pa.int64()),
             "fold": pa.array([fold] * n, pa.int64()),
             "epoch": pa.array([EPOCHS[-1]] * n, pa.int64()),

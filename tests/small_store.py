@@ -193,7 +193,10 @@ def job(tracks: Tracks, *approaches: str, rows: np.ndarray | None = None, **sett
         settings=described,
         seed=0,
         fold=0,
-        provenance={"settings": {}, "learner": {"name": "svm", "distribution": "mirembed", "version": "1.0"}},
+        provenance={
+            "settings": {"engine": described.engine},
+            "learner": {"name": "svm", "distribution": "mirembed", "version": "1.0"},
+        },
         checkpoint=None,
     )
 

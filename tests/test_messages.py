@@ -37,6 +37,13 @@ mirembed fit --epochs 0
 mirembed fit --seed -1
 mirembed extract --jobs 0
 mirembed evaluate --test-size 2
+mirembed evaluate --train-size 0
+mirembed evaluate --train-size half
+mirembed evaluate --train-size '0.5|0.5'
+mirembed datasets show emotify:threshold=0.5
+mirembed datasets show emotify:task=tags,threshold=2
+mirembed datasets show folder:tags=mood
+mirembed datasets show folder:labels=t.csv,tags=mood,label=genre
 
 # Specs and parameters
 mirembed fit --similarity 'r b f'
