@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 
 def three_folds(*approaches: str, **settings: Any) -> Settings:
-    return experiment(*approaches, **{"cv": 3, **settings})
+    return experiment(*approaches, **{"cv": 3, "engine": "auto", **settings})
 
 
 def evaluate(
