@@ -144,17 +144,23 @@ def run_here(
 
 @contextlib.contextmanager
 def importing_from(path: str) -> Iterator[None]:
-    """Import from the folders of a PYTHONPATH inside the block, and forget what was imported from them."""
+    """Import from the folders of a PYTHONPATH inside the block, even what is imported already; then forget it."""
     folders = tuple(folder for folder in path.split(os.pathsep) if folder and folder not in sys.path)
+    provided = {path.stem for folder in folders for path in Path(folder).glob("*")}
     before = set(sys.modules)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [*folders, *sys.path])
-        patch.setattr(sys, "dont_write_bytecode", True)
-        importlib.invalidate_caches()
-        yield
-    for name in set(sys.modules) - before:
-        if (getattr(sys.modules[name], "__file__", None) or "").startswith(folders):
-            del sys.modules[name]
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in before:
+                if name.partition(".")[0] in provided:
+                    patch.delitem(sys.modules, name)
+            patch.setattr(sys, "path", [*folders, *sys.path])
+            patch.setattr(sys, "dont_write_bytecode", True)
+            importlib.invalidate_caches()
+            yield
+    finally:
+        for name in set(sys.modules) - before:
+            if (getattr(sys.modules[name], "__file__", None) or "").startswith(folders):
+                del sys.modules[name]
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:

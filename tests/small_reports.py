@@ -29,6 +29,9 @@ BASELINES = ("chance", "stats", "untrained")
 PARAMETERS: dict[str, dict[str, Any]] = {"rbf": {"gamma": 1.0}, "svm": {"kernel": "rbf", "gamma": None}}
 """The parameters of plugins with their defaults."""
 
+COST = {"wall_seconds": 2.0, "cpu_seconds": 1.5, "peak_memory": 10**8, "sessions": 1, "processor": "any"}
+"""What a training of an unfinished run took."""
+
 SKILL = {"nn": 0.75, "fl": 0.7, "rbf-sl": 0.98, "cosine-sl": 0.72, "stats": 0.6, "chance": 0.0}
 """How close the predictions of each approach are to the truth, from 0 to 1."""
 
@@ -120,15 +123,16 @@ def write_report_run(
     if cost:
         write_table(folder / "cost.parquet", pa.Table.from_pylist(list(cost)))
     checkpoints = [row for row in rows if row["approach"] not in BASELINES]
-    trained = [_trained(method) for method in described if method["approach"] not in BASELINES]
+    trained = [_network(method) for method in described if method["approach"] not in BASELINES]
+    first = list({(approach, *rest): learner for approach, learner, *rest in trained[::-1]}.items())[::-1]
+    kept = [(approach, learner, *rest) for (approach, *rest), learner in first]
     if done is None:
         write_table(folder / "predictions.parquet", _table(last[::-1]))
         write_table(folder / "checkpoints.parquet", _table(checkpoints[::-1]))
         write_table(folder / "curves.parquet", _losses(rng, trained, folds))
-        first = {(one["approach"], one["network"], one["features"]): one for one in reversed(trained)}
-        for number, ((approach, *parts), network) in enumerate(reversed(first.items())):
-            several = [part for part, all_of in zip(parts, (networks, features), strict=True) if len(all_of) > 1]
-            path = folder / "embeddings" / f"{slug('@'.join([approach, *several]))}.parquet"
+        for number, network in enumerate(kept):
+            several = [part for part, all_of in zip(network[2:], (networks, features), strict=True) if len(all_of) > 1]
+            path = folder / "embeddings" / f"{slug('@'.join([network[0], *several]))}.parquet"
             write_table(path, _embeddings(rng, network, number, names, folds, task, truth, values))
     else:
         for method in described:
@@ -139,7 +143,8 @@ def write_report_run(
                     if of_part:
                         write_table(part / f"{name}.parquet", _table(of_part))
                 losses = [] if method["approach"] in BASELINES else [1 / epoch for epoch in range(1, EPOCHS[-1] + 1)]
-                write_json(part / "losses.json", losses)
+                write_json(part / "losses.json", [{"methods": [method["name"]], "losses": losses}])
+                write_json(part / "cost.json", COST)
     write_json(folder / "notes.json", list(notes))
     n_test = len(folds) / len({(s, f) for s, f, _ in folds})
     content = {
@@ -224,9 +229,8 @@ def _method(method: Mapping[str, Any]) -> dict[str, Any]:
     return {"method": method["name"], **{name: method[name] for name in ("approach", "learner", "network", "features")}}
 
 
-def _trained(method: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return what identifies the network of a method."""
-    return {name: method[name] for name in TRAINED}
+def _network(method: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(method[name] for name in TRAINED)
 
 
 def _features(spec: str) -> dict[str, Any]:
@@ -278,21 +282,22 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 
 def _losses(
-    rng: np.random.Generator, trained: Sequence[Mapping[str, Any]], folds: Sequence[tuple[int, int, int]]
+    rng: np.random.Generator, trained: Sequence[tuple[str, ...]], folds: Sequence[tuple[int, int, int]]
 ) -> pa.Table:
     rows = [
-        {**network, "seed": s, "fold": f, "epoch": e} | {"loss": (n + 1) * float(rng.uniform(0.9, 1.1)) / e}
+        {**dict(zip(TRAINED, network, strict=True)), "seed": s, "fold": f, "epoch": e}
+        | {"loss": (n + 1) * float(rng.uniform(0.9, 1.1)) / e}
         for n, network in enumerate(trained)
         for s, f in sorted({(s, f) for s, f, _ in folds})
         for e in range(1, EPOCHS[-1] + 1)
     ]
-    nothing = {**dict.fromkeys(TRAINED, ""), "seed": 0, "fold": 0, "epoch": 0, "loss": 0.0}
-    return _table(rows or [nothing]).slice(0, len(rows))
+    texts, numbers = dict.fromkeys(TRAINED, pa.string()), dict.fromkeys(("seed", "fold", "epoch"), pa.int64())
+    return pa.Table.from_pylist(rows, schema=pa.schema({**texts, **numbers, "loss": pa.float64()}))
 
 
 def _embeddings(
     rng: np.random.Generator,
-    network: Mapping[str, Any],
+    network: tuple[str, ...],
     number: int,
     names: Sequence[str],
     folds: Sequence[tuple[int, int, int]],
@@ -311,7 +316,7 @@ def _embeddings(
     n = len(names)
     return pa.table(
         {
-            **{name: pa.array([part] * n, pa.string()) for name, part in network.items()},
+            **{name: pa.array([part] * n, pa.string()) for name, part in zip(TRAINED, network, strict=True)},
             "seed": pa.array([seed] * n, pa.int64()),
             "fold": pa.array([fold] * n, pa.int64()),
             "epoch": pa.array([EPOCHS[-1]] * n, pa.int64()),

@@ -26,7 +26,6 @@ from mirembed.runs.scores import Scores
 from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, RecordingRow, Store, StoredTrack, tracks
 from mirembed.store.tracks import Tracks
-from mirembed.training.engine import choose_engine
 from mirembed.workers import executor
 
 CLASSES = Classification(("high", "low", "middle"))
@@ -160,9 +159,7 @@ def write_targets(root: Path, n_tracks: int = 24) -> Store:
 
 def experiment(*approaches: str, **settings: Any) -> Settings:
     """Return the settings of a short experiment, with no score before the last epoch; default ``rbf-sl``."""
-    short = {"epochs": 5, "checkpoint_every": 0, "device": "cpu"}
-    if "engine" not in settings:
-        settings["engine"] = choose_engine("auto", "cpu", lambda note: None)
+    short = {"epochs": 5, "checkpoint_every": 0, "device": "cpu", "engine": "torch"}
     if isinstance(settings.get("learner"), str):
         settings["learner"] = (settings["learner"],)
     return Settings(approach=approaches, **{**short, **settings})
@@ -193,7 +190,10 @@ def job(tracks: Tracks, *approaches: str, rows: np.ndarray | None = None, **sett
         settings=described,
         seed=0,
         fold=0,
-        provenance={"settings": {}, "learner": {"name": "svm", "distribution": "mirembed", "version": "1.0"}},
+        provenance={
+            "settings": {"engine": described.engine},
+            "learner": {"name": "svm", "distribution": "mirembed", "version": "1.0"},
+        },
         checkpoint=None,
     )
 

@@ -21,10 +21,11 @@ from small_store import (
     open_tracks,
     workers_run,
     write_classes,
+    write_tags,
     write_targets,
 )
 
-from mirembed import Classification, Task
+from mirembed import Classification, Tags, Task
 from mirembed.config.approaches import Approach
 from mirembed.errors import EvaluationError
 from mirembed.fit.calibrate import calibrated, inner_folds
@@ -239,6 +240,40 @@ def test_a_learner_without_decision_values_has_no_probabilities():
     assert (fitted.calibration, fitted.notes) == (None, [])
 
 
+def draw_tags(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return embeddings that say something about three tags, and the tags."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 6)).astype(np.float32)
+    return X, (X[:, :3] + rng.normal(size=(n, 3)) > [0, 0.5, 1]).astype(np.int64)
+
+
+def fit_tags(X: np.ndarray, y: np.ndarray) -> tuple[Tags, FittedLearner]:
+    task, spec = Tags(tuple(f"tag {number}" for number in range(y.shape[1]))), Spec("svm")
+    fitted = fit_learner(REGISTRY, spec, Approach("fl"), task, X, y, None, seed=SEED)
+    codes = np.arange(len(y))
+    return task, calibrated(REGISTRY, spec, task, fitted, X, y, codes, grouped=False, seed=SEED)
+
+
+def test_the_probability_of_each_tag_agrees_with_scikit_learn():
+    (X, y), (others, _) = draw_tags(150), draw_tags(30, seed=1)
+    task, fitted = fit_tags(X, y)
+    found = fitted.calibration(decision_values(fitted.estimator, "it", task, others, fitted.constant))
+    folds = inner_folds(task, y, None, 5, seed=SEED)
+    for tag in range(3):
+        expected = CalibratedClassifierCV(SVC(), ensemble=False, cv=folds).fit(X, y[:, tag])
+        np.testing.assert_allclose(found[:, tag], expected.predict_proba(others)[:, 1], rtol=0, atol=1e-4)
+
+
+def test_a_tag_that_no_or_every_training_track_has_gets_a_constant_probability():
+    X, y = draw_tags(60)
+    y[:, 0], y[:, 1] = 0, 1
+    task, fitted = fit_tags(X, y)
+    found = fitted.calibration(decision_values(fitted.estimator, "it", task, X, fitted.constant))
+    np.testing.assert_allclose(found[:, 0], 1 / 62)
+    np.testing.assert_allclose(found[:, 1], 61 / 62)
+    assert np.ptp(found[:, 2]) > 0.1
+
+
 # Models
 
 
@@ -280,6 +315,19 @@ def test_the_probabilities_of_nn_are_the_softmax_of_its_outputs(tracks):
     np.testing.assert_allclose(found, softmax_of(model.head(embeddings).astype(np.float64), axis=1), rtol=1e-12)
     np.testing.assert_array_equal(found.argmax(axis=1), model.predict(embeddings))
     assert model.calibration is None
+
+
+@pytest.mark.parametrize("approach", ["nn", "rbf-sl"])
+def test_the_probabilities_of_tags_do_not_exclude_each_other(tmp_path, approach):
+    tracks = open_tracks(write_tags(tmp_path))
+    model = fitted_models(tracks, approach).models[approach]
+    embeddings = embeddings_of(model, tracks)
+    found = model.probabilities(embeddings)
+    assert found.shape == tracks.label_array.shape
+    assert ((found > 0) & (found < 1)).all()
+    assert np.ptp(found.sum(axis=1)) > 0
+    if approach == "nn":
+        np.testing.assert_allclose(found, expit(model.scores(embeddings)), rtol=1e-12)
 
 
 def test_targets_have_no_probabilities(tmp_path):

@@ -101,7 +101,7 @@ def test_the_outputs_of_nn_are_the_mean_of_those_of_its_networks(request, data):
 
 @pytest.mark.parametrize("learner", ["svm", "svm:kernel=match"])
 def test_a_loaded_ensemble_embeds_and_predicts_as_the_saved_one_to_the_bit(tracks, tmp_path, learner):
-    model = fitted(tracks, "rbf-sl", ensemble=2, learner=learner).models["rbf-sl"]
+    model = fitted(tracks, "rbf-sl", ensemble=2, learner=learner, engine="torch").models["rbf-sl"]
     model.save(tmp_path / "model")
     loaded = Model.load(tmp_path / "model", REGISTRY)
     embeddings = embeddings_of(model, tracks)

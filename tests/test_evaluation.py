@@ -24,6 +24,7 @@ from mirembed.errors import EvaluationError
 from mirembed.progress import NO_PROGRESS, Progress
 from mirembed.registry import Registry
 from mirembed.runs.folder import RunFolder
+from mirembed.runs.record import open_run
 from mirembed.runs.scores import Scores
 from mirembed.statistics.intervals import Interval
 from mirembed.store.files import read_json, read_table
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 
 def three_folds(*approaches: str, **settings: Any) -> Settings:
-    return experiment(*approaches, **{"cv": 3, **settings})
+    return experiment(*approaches, **{"cv": 3, "engine": "auto", **settings})
 
 
 def evaluate(
@@ -245,7 +246,10 @@ def test_grouped_folds_share_no_group(tracks, tmp_path):
     places = {(groups[track], fold) for track, fold in zip(folds["id"], folds["fold"], strict=True)}
     assert len(places) == len(set(tracks.groups))
     assert not [note for note in notes.notes if "group" in note]
-    evaluate(tracks, tmp_path, three_folds(epochs=1), progress=notes)
+    assert run.manifest["configuration"]["bootstrap"] == "groups"
+    assert open_run(tmp_path, run.folder.name).groups == groups
+    crossing, _ = evaluate(tracks, tmp_path, three_folds(epochs=1), progress=notes)
+    assert crossing.manifest["configuration"]["bootstrap"] == "tracks"
     assert len([note for note in notes.notes if note.startswith("warning: ") and "--folds grouped" in note]) == 1
 
 

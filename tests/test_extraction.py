@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -18,6 +19,7 @@ import pytest
 import soundfile
 from audio_files import loud_then_quiet, spectrogram, write_mp3
 from conftest import CLASSES, RATE, tone, write_tones
+from small_store import run_here, workers_run
 
 from mirembed import Classification, Listing, Track, extract, workers
 from mirembed.errors import StoreError
@@ -31,6 +33,7 @@ from mirembed_datasets.folder import Folder
 pytestmark = pytest.mark.slow
 
 LOGMEL = resolve_features(Registry.discover(), "logmel")
+RUN = workers.run
 WIDE = resolve_features(Registry.discover(), "logmel:bands=60")
 
 
@@ -49,11 +52,10 @@ def store(tmp_path: Path) -> Store:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Record the names of the files that are given to workers, in every extraction of the test."""
     names: list[str] = []
-    run = workers.run
 
     def spy(function: Callable, tasks: list, jobs: int, **options: object) -> Iterator:
         names.extend(task.file.path.name for task in tasks)
-        return run(function, tasks, jobs, **options)
+        return run_here(function, tasks, jobs, **options)
 
     monkeypatch.setattr(workers, "run", spy)
     return names
@@ -64,25 +66,29 @@ def run(
     audio: Path,
     *features: FeaturesInfo,
     spec: str = "folder",
-    jobs: int = 1,
+    jobs: int = 0,
     listing: Listing | None = None,
     **options: object,
 ) -> Summary:
-    """Extract a folder; the dataset is `folder`, with the table ``labels.csv`` if it exists."""
+    """Extract a folder, in this process unless there are ``jobs``.
+
+    The dataset is `folder`, with the table ``labels.csv`` if it exists.
+    """
     if listing is None:
         table = audio / "labels.csv"
         listing = (Folder(labels=table, group="artist") if table.exists() else Folder()).listing(audio)
     store.create()
-    return extract.extract(
-        store,
-        listing,
-        spec=spec,
-        plugin={},
-        audio=audio,
-        features=features or [LOGMEL],
-        jobs=jobs,
-        **options,
-    )
+    with contextlib.nullcontext() if jobs or workers.run is not RUN else workers_run():
+        return extract.extract(
+            store,
+            listing,
+            spec=spec,
+            plugin={},
+            audio=audio,
+            features=features or [LOGMEL],
+            jobs=jobs or 1,
+            **options,
+        )
 
 
 def dataset_of(store: Store) -> DatasetStore:

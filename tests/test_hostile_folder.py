@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -18,7 +19,8 @@ from conftest import RATE, tone, write_tones
 from fuzz import Report, watching
 from small_store import LOGMEL, workers_run
 from test_bad_input import run_here
-from test_extraction import run, stored
+from test_extraction import run as extract_folder
+from test_extraction import stored
 
 from mirembed import Classification, Listing, Track, extract
 from mirembed.cli import output
@@ -29,6 +31,8 @@ from mirembed.specs import Spec
 from mirembed.store import DatasetStore, Store
 
 pytestmark = pytest.mark.slow
+
+run = functools.partial(extract_folder, jobs=1)  # in a worker process: some of these files may end it
 
 
 @pytest.fixture

@@ -37,6 +37,13 @@ mirembed fit --epochs 0
 mirembed fit --seed -1
 mirembed extract --jobs 0
 mirembed evaluate --test-size 2
+mirembed evaluate --train-size 0
+mirembed evaluate --train-size half
+mirembed evaluate --train-size '0.5|0.5'
+mirembed datasets show emotify:threshold=0.5
+mirembed datasets show emotify:task=tags,threshold=2
+mirembed datasets show folder:tags=mood
+mirembed datasets show folder:labels=t.csv,tags=mood,label=genre
 
 # Specs and parameters
 mirembed fit --similarity 'r b f'
@@ -64,6 +71,8 @@ mirembed fit --normalize fold
 mirembed fit --device tpu
 mirembed fit --engine fast
 mirembed fit --exclude everything
+mirembed fit --folds grouped
+mirembed fit --select learner.C=1|2 --folds zzz
 mirembed fit --name a/b
 mirembed fit --from nothing
 mirembed fit --dataset gtzan
@@ -99,6 +108,7 @@ mirembed evaluate --preset zzz
 mirembed evaluate --checkpoint-every -1
 mirembed evaluate --approach zzz
 mirembed evaluate --learner zzz
+mirembed evaluate --against zzz
 mirembed evaluate --features logmell
 mirembed evaluate --features logmel:bands=20
 mirembed evaluate --features logmel+logmel
@@ -107,6 +117,15 @@ mirembed evaluate --network gur
 mirembed evaluate --network gru:hidden=0
 mirembed evaluate --approach stats --network mlp
 mirembed evaluate --approach chance --features logmel:bands=20
+mirembed evaluate --cv 3 --select batch=8|16
+mirembed evaluate --cv 3 --select learner.C=1
+mirembed evaluate --cv 3 --select learner.D=1|2
+mirembed evaluate --cv 3 --select learner.C=1|-1
+mirembed evaluate --cv 3 --approach chance --select learner.C=1|2
+mirembed evaluate --cv 3 --approach stats --select epoch --checkpoint-every 1
+mirembed evaluate --cv 3 --select epoch --epochs 5
+mirembed evaluate --cv 3 --select learner.C=1|2 --inner-cv 50
+mirembed evaluate --cv 3 --inner-cv 5
 mirembed evaluate --cv 3 --optimizer adamm
 mirembed evaluate --cv 3 --optimizer adam:lr=big
 mirembed evaluate --excerpt 0
@@ -119,6 +138,8 @@ mirembed compare
 mirembed compare nothing
 mirembed compare first frist
 mirembed compare first --approach zzz
+mirembed compare first --against zzz
+mirembed compare first first
 mirembed compare first --top -1
 mirembed compare unfinished
 mirembed compare damaged

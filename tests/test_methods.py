@@ -99,7 +99,7 @@ def test_methods_are_paired_and_have_the_numbers_that_they_have_alone(store, res
     folds = whole.groupby("method").apply(lambda rows: tuple(sorted(zip(rows["fold"], rows["id"], strict=True))))
     assert folds.nunique() == 1
     for features, network in (("logmel", "gru"), ("logmel:bands=20", "mlp")):
-        alone = predictions(run(store, "rbf-sl", "stats", features=(features,), network=(network,), engine="auto"))
+        alone = predictions(run(store, "rbf-sl", "stats", features=(features,), network=(network,)))
         for approach, name in (("rbf-sl", f"rbf-sl+svm@{network}@{features}"), ("stats", f"stats+svm@{features}")):
             there = whole[whole["method"] == name]
             here = alone[alone["method"] == approach]

@@ -140,8 +140,8 @@ def test_stored_scores_are_not_computed_again(task, tmp_path, monkeypatch):
     monkeypatch.setattr("mirembed.runs.scores.percentile_interval", None)
     assert records(report(folder, tmp_path / "after"), "pooled") == expected
     pooled = [record for record in expected if record["method"] == "nn"]
-    assert {(record["metric"], record["target"] or None): float(record["low"]) for record in pooled} == {
-        line: interval.low for line, interval in stored[0].pooled.items()
+    assert {(record["metric"], record["target"] or None): record["low"] for record in pooled} == {
+        line: "" if interval.low is None else str(interval.low) for line, interval in stored[0].pooled.items()
     }
 
 
@@ -475,7 +475,6 @@ def test_methods_with_several_networks_and_features_are_rows_with_a_column_for_e
         stored(folder, "predictions.parquet", method="rbf-sl+svm@mlp@logmel+chroma"), of_classes("accuracy")
     )
     assert rows[3][3].replace("★", "") == shown(*corrected(values, 48, 12))
-    assert "in its column" in Page.of(written).captions["scores"]
     metrics = Page.of(written).tables["metrics"]
     assert metrics[0][:4] == ["approach", "learner", "network", "features"]
     assert len(metrics) == 1 + 2 * 6 + 1

@@ -271,7 +271,9 @@ def test_a_similarity_without_its_plugin_loses_only_its_figure(tmp_path):
 def test_a_single_target_without_a_declared_range_is_reported(tmp_path):
     task = Regression((Target("tempo"),))
     written = report(write_report_run(tmp_path / "run", task, skill=SMALL, n_tracks=30))
-    assert [row[0] for row in Page.of(written).tables["scores"][1:]] == ["r, mean"]
+    rows = [row[0] for row in Page.of(written).tables["scores"][1:]]
+    assert rows[0] == "r, mean"
+    assert "tempo" not in rows
 
 
 def test_a_damaged_table_is_an_error_that_names_it(tmp_path):
@@ -351,7 +353,7 @@ def test_the_command_writes_the_report_into_the_run(mirembed):
     done = mirembed("report", "folder")
     page = Path("mirembed-store/runs/folder-1/report/index.html")
     assert str(page) in done.stdout
-    assert "7 figures and 8 tables" in done.stdout
+    assert "7 figures and 12 tables" in done.stdout
     assert (folder / "report" / "index.html").is_file()
 
 

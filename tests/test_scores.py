@@ -241,3 +241,31 @@ def test_several_seeds_are_averaged_in_each_resample():
         ids=np.tile(IDS, 2),
     )
     assert one(both, EMOTIONS).pooled["r", None] == one(a, EMOTIONS).pooled["r", None]
+
+
+# The command
+
+
+def test_an_unknown_metric_is_reported_before_a_dataset_is_opened(mirembed):
+    said = mirembed("evaluate", "--metric", "acuracy", code=1).stderr
+    assert "--metric acuracy" in said
+    assert "accuracy?" in said
+
+
+@pytest.mark.slow
+def test_the_metric_of_a_command_is_the_headline_of_its_run(mirembed, tones):
+    mirembed("extract", "--dataset", "folder", "--audio", tones)
+    evaluate = ["evaluate", "--cv", 3, "--approach", "stats", "--approach", "chance"]
+    said = mirembed(*evaluate, "--metric", "rmse", code=1).stderr
+    assert "--metric rmse" in said
+    assert "balanced_accuracy" in said
+    assert not (mirembed.folder / "mirembed-store" / "runs").exists()
+    found = json.loads(mirembed(*evaluate, "--metric", "balanced_accuracy", "--json").stdout)
+    chance = found["approaches"]["chance"]
+    assert (found["metric"], found["bootstrap"]) == ("balanced_accuracy", "tracks")
+    assert next(iter(chance)) == "balanced_accuracy"
+    assert found["chance"] == pytest.approx(chance["balanced_accuracy"]["mean"])
+    assert set(chance["by_class"]["recall"]) == {path.name for path in tones.iterdir() if path.is_dir()}
+    compared = json.loads(mirembed("compare", found["run"], "--json").stdout)
+    assert compared["families"][0]["tests"][0]["metric"] == "balanced_accuracy"
+    assert 'metric = "balanced_accuracy"' in (mirembed.folder / found["run"] / "experiment.toml").read_text()

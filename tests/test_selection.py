@@ -740,6 +740,9 @@ def test_the_commands_show_what_was_chosen(mirembed, tones):
         mirembed("fit", "--epochs", 2, "--select", "learner.C=0.1|10", "--inner-cv", 2, "--json").stdout
     )
     assert fitted["models"][0]["chosen"].keys() == {"learner.C"}
+    flags = ["--from", fitted["models"][0]["model"], "--cv", 2, "--select", "learner.C=0.1|10", "--inner-cv", 2]
+    content = json.loads(mirembed("evaluate", *flags, "--json").stdout)
+    assert [(one["method"], one["n_candidates"]) for one in content["selection"]] == [("from-folder-rbf-sl", 2)] * 2
 
 
 @pytest.mark.parametrize(

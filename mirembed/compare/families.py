@@ -57,7 +57,7 @@ class Family:
         """Say what the family is, and over how many tests its correction runs.
 
         >>> Family("targets", False, (), 6, 4).describe()
-        'targets: exploratory, Holm correction over 4 tests'
+        'targets: exploratory, Holm correction over 4 tests, 0 of 6 shown'
         """
         kind = "exploratory" if self.exploratory else f"{'' if self.declared else 'not '}declared before training"
         over = f"Holm correction over {counted(self.n_tested, 'test')}" if self.n_tested else "not tested"

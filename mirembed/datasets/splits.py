@@ -85,8 +85,9 @@ def choose_scheme(name: str | None, task: Task, official: Collection[str] = ()) 
     if name in get_args(Scheme) or name in official or is_folds_file(name):
         return name
     table = f"or a table ({', '.join(f'FILE{ending}' for ending in FOLDS_FILES)})"
-    own = f"official splits ({', '.join(official)}), {table}" if official else f"{table}; it has no official splits"
-    raise SpecError(f"--folds {name}: expected {', '.join(get_args(Scheme))}, {own}")
+    own = f"official splits ({', '.join(official)}), " if official else ""
+    none = "" if official else "; this dataset has no official splits"
+    raise SpecError(f"--folds {name}: expected {', '.join(get_args(Scheme))}, {own}{table}{none}")
 
 
 def official_folds(
@@ -346,10 +347,7 @@ def checked_folds(
     if isinstance(task, Tags):
         for fold in folds:
             if (labels[fold.train] == labels[fold.train[0]]).all():
-                raise EvaluationError(
-                    f"the training tracks of fold {fold.index} all have the same tags: use fewer folds (--cv), another "
-                    "--seed or another scheme (--folds)"
-                )
+                raise EvaluationError(f"the training tracks of fold {fold.index} all have the same tags: {remedy}")
         return folds, [*notes, *tag_notes(task, labels, [(fold.train, fold.test) for fold in folds])]
     absent = []
     for fold in folds:

@@ -41,14 +41,17 @@ class Calibration:
         Parameters
         ----------
         values : ndarray [n_tracks, n_classes]
-            Decision values of tracks that the learner was not fitted to; NaN is left out.
+            Decision values of tracks that the learner was not fitted to; NaN where it knew nothing of the class.
         truth : ndarray [n_tracks, n_classes]
             Whether the track is of the class.
         """
-        columns = [
-            fit_sigmoid(of_one[known := ~np.isnan(of_one)], is_one[known])
-            for of_one, is_one in zip(values.T, truth.T, strict=True)
-        ]
+        columns = []
+        for of_one, is_one in zip(values.T, truth.T, strict=True):
+            known = ~np.isnan(of_one)
+            if len(np.unique(is_one[known])) < 2:  # only the number of tracks of the class tells anything
+                columns.append(fit_sigmoid(np.zeros(len(of_one)), is_one))
+            else:
+                columns.append(fit_sigmoid(of_one[known], is_one[known]))
         slope, intercept = np.array(columns, np.float64).reshape(-1, 2).T
         return cls(slope, intercept)
 

@@ -207,16 +207,18 @@ def schemes_table(schemes: Mapping[str, Sequence[Split]]) -> pa.Table:
     """Return official folds as a table: one row for each track of each split."""
     import pyarrow as pa
 
-    rows = [
-        {"scheme": scheme, "split": number, "id": track, "part": part, "inner": inner.get(track)}
-        for scheme, splits in schemes.items()
-        for number, split in enumerate(splits)
-        for inner in [{track: number for number, tested in enumerate(split.inner) for track in tested}]
-        for part, tracks in (("train", split.train), ("test", split.test))
-        for track in sorted(tracks)
-    ]
-    texts, numbers = dict.fromkeys(("scheme", "id", "part"), pa.string()), dict.fromkeys(("split", "inner"), pa.int64())
-    return pa.Table.from_pylist(rows, schema=pa.schema({**texts, **numbers}))
+    columns: dict[str, list[Any]] = {name: [] for name in ("scheme", "split", "id", "part", "inner")}
+    for scheme, splits in schemes.items():
+        for number, split in enumerate(splits):
+            inner = {track: fold for fold, tested in enumerate(split.inner) for track in tested}
+            for part, tracks in (("train", sorted(split.train)), ("test", sorted(split.test))):
+                values = {"scheme": scheme, "split": number, "part": part}
+                for name, value in values.items():
+                    columns[name] += [value] * len(tracks)
+                columns["id"] += tracks
+                columns["inner"] += map(inner.get, tracks)
+    types = {name: pa.int64() if name in ("split", "inner") else pa.string() for name in columns}
+    return pa.table(columns, schema=pa.schema(types))
 
 
 def stored_schemes(table: pa.Table) -> dict[str, list[Split]]:
