@@ -55,8 +55,8 @@ def learners_section(run: RunRecord) -> Section:
     methods = [(RunMethod(run, one), RunMethod(run, other)) for one, other in pairs if run.finished]
     tests = corrected(paired_test(*pair, headline) for pair in methods)
     family = (
-        f"exploratory, over the {counted(n_tested(tests), 'test')} of every pair of learners on the same network, in "
-        f"{metric_named(headline[0]).label}."
+        f"Holm's correction: exploratory, over the {counted(n_tested(tests), 'test')} of every pair of learners on the "
+        f"same network, in {metric_named(headline[0]).label}."
     )
     tables = [_tests_table(run, "kernels-significance", "Learners on the same network", tests, family)] if tests else []
     return Section(
@@ -76,9 +76,9 @@ def significance_section(run: RunRecord, families: Sequence[Family]) -> Section:
 
 def _families_table(run: RunRecord, name: str, title: str, families: Sequence[Family]) -> Table:
     tests = [test for family in families for test in family.tests]
-    described = ". ".join(family.describe() for family in families)
+    described = " ".join(f"{text[0].upper()}{text[1:]}." for text in (family.describe() for family in families))
     of_test = [family.name for family in families for _ in family.tests]
-    table = _tests_table(run, name, title, tests, f"{described}.")
+    table = _tests_table(run, name, title, tests, described)
     rows = [[Cell(family), *row] for family, row in zip(of_test, table.rows, strict=True)]
     records = [{"family": family, **record} for family, record in zip(of_test, table.records, strict=True)]
     return replace(table, columns=["family", *table.columns], rows=rows, records=records)
@@ -194,9 +194,9 @@ def _tests_caption(run: RunRecord, tests: Sequence[PairedTest], family: str) -> 
     if not tested:
         return f"Nothing could be tested: {_UNTESTABLE}."
     caption = (
-        "Paired differences over the folds; 95 % intervals and t-tests use the variance of Nadeau and Bengio. Holm's "
-        f"correction: {family} Effect: Hedges' g of the paired "
-        "differences. A difference that is not significant does not show that the methods are equal."
+        "Paired differences over the folds; 95 % intervals and t-tests use the variance of Nadeau and Bengio. "
+        f"{family} Effect: Hedges' g of the paired differences. A difference that is not significant does not show "
+        "that the methods are equal."
     )
     if tested < len(tests):
         caption += f" Not tested: {_UNTESTABLE}."

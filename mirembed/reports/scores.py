@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,9 @@ def retrieval_section(run: RunRecord) -> Section:
         "out where groups are known. Learners play no part. Hubness: above 1, a few tracks are neighbors of very many."
     )
     by_method = [[(line, run.interval(method.name, line)) for line in wanted] for method in methods]
-    headings = columns(methods)
+    labels = [method.label for method in methods]
+    named = [one if labels.count(one.label) > 1 else replace(one, name=one.label, learner=None) for one in methods]
+    headings = columns(named)
     rows = [
         [*map(Cell, heading_of), *(_score_cell(run, method, line, interval) for line, interval in of_method)]
         for method, of_method, *heading_of in zip(methods, by_method, *headings.values(), strict=True)
