@@ -23,7 +23,10 @@ from mirembed.runs.tables import TRAINED, network_of
 from mirembed.statistics.intervals import Interval
 from mirembed.statistics.metrics import metric_named
 
-_UNTESTABLE = "the variance of a difference cannot be estimated from a single split, or if it is the same in every fold"
+_UNTESTABLE = (
+    "the variance of a difference cannot be estimated from a single split, from undefined scores, or if the difference is "
+    "the same in every fold"
+)
 
 _LearnerCells: TypeAlias = Mapping[tuple[str, str], tuple[Interval, str]]
 """The headline score and the match of the kernel, by `Method.label` and learner; every combination occurs."""
