@@ -24,8 +24,8 @@ from mirembed.statistics.intervals import Interval
 from mirembed.statistics.metrics import metric_named
 
 _UNTESTABLE = (
-    "the variance of a difference cannot be estimated from a single split, from undefined scores, or if the difference is "
-    "the same in every fold"
+    "the variance of a difference cannot be estimated from a single split, from undefined scores, or if the difference "
+    "is the same in every fold"
 )
 
 _LearnerCells: TypeAlias = Mapping[tuple[str, str], tuple[Interval, str]]
