@@ -167,6 +167,15 @@ def test_the_best_score_is_named_with_what_the_declared_tests_say(run):
     assert found.index("better than nn") < found.index("not significantly better than fl")
 
 
+def test_a_method_without_a_score_is_named_as_not_tested(tmp_path):
+    truth = [[float(value)] for value in range(100)]
+    predictions = {"nn": [[[value % 7] for [value] in truth]], "chance": [[[5.0]] * 100]}
+    record = opened(write_run(tmp_path / "run", predictions, task=Regression((Target("valence"),)), truth=truth))
+    found = describe_best(record, run_families(record))
+    assert "not tested against chance" in found
+    assert "significantly" not in found
+
+
 def test_p_values_are_corrected_over_all_tests_of_a_family_and_no_others(tmp_path):
     right = {"rbf-sl": [18, 19, 18, 20, 18], "nn": [13, 15, 17, 13, 14], "fl": [14, 15, 17, 15, 15]}
     folder = write_run(tmp_path / "run", {name: [answers(counts)] for name, counts in right.items()})
