@@ -407,11 +407,11 @@ class Learner(Protocol):
 
     Two more members are optional:
 
-    ``takes_groups`` : bool
-        Whether `Estimator.fit` also receives ``groups``, an int64 array ``[n_train]``, by keyword. Tracks with the same
-        number are of the same group, usually an artist; a track without a group has a number of its own. A learner
-        that selects parameters by inner cross-validation can so keep groups apart, as scikit-learn's ``GridSearchCV``
-        does with ``GroupKFold``.
+    ``takes_groups``
+        Whether `Estimator.fit` also receives ``groups``, an int64 array ``[n_train]``, by keyword: True or False.
+        Tracks with the same number are of the same group, usually an artist; a track without a group has a number of
+        its own. With them, a learner that selects parameters by inner cross-validation can keep groups apart, as
+        ``GridSearchCV`` of scikit-learn does with ``GroupKFold``.
     ``kernel_similarity``
         The spec of a registered similarity to use as the estimator's kernel, such as ``polynomial:d=3``, or None. If
         there is one, the estimator receives float64 Gram matrices instead of embeddings: `Estimator.fit` the

@@ -37,6 +37,7 @@ from mirembed import (
     Regression,
     Similarity,
     Split,
+    Tags,
     Target,
     Track,
     hookspecs,
@@ -256,7 +257,7 @@ def test_every_hook_has_its_section_and_no_other():
     [
         ("similarity", [Similarity], []),
         ("learner", [Learner, Estimator], []),
-        ("dataset", [Dataset], [Listing, Track, Classification, Regression, Target, Card, Archive, Split]),
+        ("dataset", [Dataset], [Listing, Track, Classification, Tags, Regression, Target, Card, Archive, Split]),
     ],
 )
 def test_the_section_of_a_hook_tells_every_member_and_field_that_it_knows_and_no_other(kind, protocols, types):

@@ -136,7 +136,7 @@ def test_a_partial_copy_and_another_table_are_noted(tmp_path: Path) -> None:
         (annotations(without="sitar"), "annotations_final.csv has no column 'sitar'"),
         (annotations().replace("mp3_path", "path"), "no column 'mp3_path'"),
         (annotations().replace('"1"', '"7"', 1), "line 2: '7' in column 'classical' is not 0 or 1"),
-        (annotations() + annotations().splitlines()[1] + "\n", "line 8: clip 2 is there twice"),
+        (annotations() + annotations().splitlines()[1] + "\n", "line 8: clip 2 is listed twice"),
         (annotations({"2": ("g/elsewhere.mp3", ())}), "line 2: expected a clip_id such as 2 and an mp3_path"),
         (annotations({"5": ("f/elsewhere.mp3", ())}), "has no tags for the 5 clips"),
     ],

@@ -159,7 +159,7 @@ def test_a_table_that_is_a_link_written_as_text_is_followed(tmp_path: Path) -> N
     [
         ("TRACK_ID\tPATH\n", "has no rows"),
         ("TRACK_ID\tPATH\tTAGS\nx\ty\tz\n", "has no column 'ARTIST_ID'"),
-        (rows(214) + rows(214).splitlines()[1] + "\n", "line 3: track_0000214 is there twice"),
+        (rows(214) + rows(214).splitlines()[1] + "\n", "line 3: track_0000214 is listed twice"),
         (f"{HEADER}\ntrack_1\tartist_1\talbum_1\t01/1.mp3\t3.0\t\n", "line 2: column 'TAGS' is empty"),
         (rows(3524), "has none of the 5 tracks"),
     ],

@@ -73,7 +73,7 @@ def evaluate(
         typer.Option(
             metavar="SHARE",
             callback=options.shares,
-            help="Train on this share of each fold's training tracks; 0.25|0.5|1 or repeatable, a run for each.",
+            help="Share of each fold's training tracks to train on; several (0.25|0.5|1), a run for each.",
         ),
     ] = None,
     features: options.Features = None,

@@ -96,7 +96,7 @@ def fit(
     if not settings.select and (
         unused := [f"--{key}" for key in ("folds", "metric", "checkpoint-every") if key in given]
     ):
-        raise SpecError(f"{', '.join(unused)}: used only to choose something; give --select, or omit it")
+        raise SpecError(f"{', '.join(unused)}: used only with --select; add --select, or omit it")
     registry = options.discover()
     place = Store(store)
     command = options.command_line()

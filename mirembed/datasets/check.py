@@ -270,12 +270,12 @@ def _imbalance(listing: Listing) -> Iterator[Finding]:
     counts = Counter(dict.fromkeys(task.classes, 0))
     counts.update(name for track in listing.tracks for name in classes_of(track.label))
     if isinstance(task, Tags):
-        for tags, share in (
-            ([tag for tag in task.classes if not counts[tag]], "no track"),
-            ([tag for tag in task.classes if counts[tag] == len(listing.tracks)], "every track"),
+        for tags, which in (
+            ([tag for tag in task.classes if not counts[tag]], "no track has"),
+            ([tag for tag in task.classes if counts[tag] == len(listing.tracks)], "every track has"),
         ):
             if tags:
-                yield Finding("imbalance", "warning", (), f"tags of {share}: {', '.join(tags)}")
+                yield Finding("imbalance", "warning", (), f"tags that {which}: {', '.join(tags)}")
         if without := tuple(track.id for track in listing.tracks if not track.label):
             yield Finding("no tags", "warning", without, f"{counted(len(without), 'track')} without a tag")
         return

@@ -71,12 +71,12 @@ def read_folds_file(path: Path) -> FoldsFile:
     for where, row in rows:
         track = _value(row, "id", where)
         if track in fold_of:
-            raise SpecError(f"{where}: track {track!r} is there twice; a track has one fold, so remove one of the rows")
+            raise SpecError(f"{where}: track {track!r} is listed twice; remove one of the rows")
         fold_of[track] = _value(row, "fold", where)
         inner_of[track] = row.get("inner_fold") or ""
     names = _in_order(fold_of.values())
     if not names:
-        raise SpecError(f"--folds {path}: all tracks are in {TRAIN!r}; give the tracks to test another fold")
+        raise SpecError(f"--folds {path}: all tracks are marked {TRAIN!r}; give a fold to the tracks to test")
     if "inner_fold" not in rows[0][1]:
         inner_of = {}
     return FoldsFile(path.name, content, {name: _split(path, name, fold_of, inner_of) for name in names})

@@ -288,8 +288,8 @@ def checked_inner_folds(task: Task, labels: NDArray[Any], fold: Fold, inner: NDA
         trained = fold.train[inner != one]
         if len(trained) < 2 or (isinstance(task, Classification) and len(np.unique(labels[trained])) < 2):
             raise EvaluationError(
-                f"inner fold {one} of fold {fold.index} leaves {counted(len(trained), 'track')} to train on, and takes "
-                "at least two, of two classes; change the inner folds"
+                f"inner fold {one} of fold {fold.index} leaves {counted(len(trained), 'track')} to train on, but "
+                "needs at least two, of two classes; change the inner folds"
             )
         scale_for(task, labels[trained])
     return inner

@@ -59,7 +59,10 @@ class Ranking:
         if min_score is not None and not 0 <= min_score <= 1:
             raise SpecError(f"--min-score {min_score:g}: expected a probability, from 0 to 1")
         if not model.has_probabilities:
-            raise ModelError(f"{given}: the model has no probabilities; its notes in model.json or its learner say why")
+            raise ModelError(
+                f"{given}: the model has no probabilities; "
+                "its learner has no decision values, or the notes in model.json give another reason"
+            )
         every = len(model.task.classes)
         default = every if isinstance(model.task, Tags) else 1
         return cls(min(top or default, every), min_score or 0.0)

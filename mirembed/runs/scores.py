@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mirembed.hookspecs import Classification, Regression, Tags, Task
 from mirembed.interruption import interruptible
+from mirembed.progress import counted
 from mirembed.runs.tables import Predictions
 from mirembed.statistics.intervals import Interval, nadeau_bengio_interval, percentile_interval
 from mirembed.statistics.metrics import Metric, headline, metric_named, metrics_for
@@ -196,12 +197,12 @@ def describe_undefined(name: str, counts: Undefined) -> str:
     """Describe where a metric is undefined.
 
     >>> describe_undefined("r", {"constant truth": 1, "constant prediction": 2})
-    'r is undefined in 3 folds and targets (constant truth: 1, constant prediction: 2), which are left out of its mean'
+    'r is undefined in 3 pairs of fold and target (constant truth: 1, constant prediction: 2) and left out of its mean'
     """
-    metric = metric_named(name)
-    where = f"folds and {metric.column}s" if metric.column else "folds"
+    metric, n = metric_named(name), sum(counts.values())
+    where = f"{counted(n, 'pair')} of fold and {metric.column}" if metric.column else counted(n, "fold")
     reasons = ", ".join(f"{reason}: {count}" for reason, count in counts.items())
-    return f"{metric.label} is undefined in {sum(counts.values())} {where} ({reasons}), which are left out of its mean"
+    return f"{metric.label} is undefined in {where} ({reasons}) and left out of its mean"
 
 
 def over_folds(

@@ -274,14 +274,12 @@ def _labels(task: Task, tracks: Sequence[StoredTrack], progress: Progress) -> tu
     if isinstance(task, Regression) or isinstance(kept, Regression):
         return kept, labels
     if empty := sorted(set(task.classes) - set(kept.classes)):
-        things = "classes without tracks" if isinstance(task, Classification) else "tags of no track"
+        things = "classes without tracks" if isinstance(task, Classification) else "tags without tracks"
         shown = ", ".join(empty) if isinstance(task, Classification) else first_names(empty, _NAMED_TAGS)
         progress.note(f"leaving out {things} in the store: {shown}")
     if isinstance(kept, Tags) and isinstance(labels, np.ndarray):
         if everywhere := [tag for tag, column in zip(kept.classes, labels.T, strict=True) if column.all()]:
-            progress.note(
-                f"tags of every track, about which nothing can be learned: {first_names(everywhere, _NAMED_TAGS)}"
-            )
+            progress.note(f"tags that every track has, which cannot be learned: {first_names(everywhere, _NAMED_TAGS)}")
         if without := int((labels.sum(axis=1) == 0).sum()):
             progress.note(f"{without} of {counted(len(labels), 'track')} without a tag")
     return kept, labels

@@ -143,7 +143,7 @@ class MagnaTagATune:
             if not clip.isdecimal() or path[:1] not in FOLDERS or path[1:2] != "/":
                 raise DatasetError(f"{row}: expected a clip_id such as 2 and an mp3_path such as f/NAME.mp3")
             if clip in clips:
-                raise DatasetError(f"{row}: clip {clip} is there twice; get {ANNOTATIONS} from {SITE}")
+                raise DatasetError(f"{row}: clip {clip} is listed twice; get {ANNOTATIONS} from {SITE}")
             clips[clip] = path.removesuffix(".mp3"), frozenset(tag for tag in tags if row.yes_or_no(tag))
         return Tags(tags), clips
 

@@ -166,7 +166,7 @@ def _read(file: Path) -> dict[str, _Row]:
             raise DatasetError(f"{file} has no column {missing[0]!r}; get it from {SITE}")
         track = row.text("TRACK_ID")
         if track in rows:
-            raise DatasetError(f"{row}: {track} is there twice; get {file.name} from {SITE}")
+            raise DatasetError(f"{row}: {track} is listed twice; get {file.name} from {SITE}")
         path, artist = row.text("PATH").removesuffix(".mp3"), row.text("ARTIST_ID")
         rows[track] = _Row(path, artist, frozenset(row.text("TAGS").split("\t")))
     if not rows:

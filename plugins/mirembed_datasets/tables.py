@@ -87,7 +87,7 @@ class Row:
         Raises
         ------
         DatasetError
-            The value begins like a JSON list and is none, or one with something else than strings.
+            The value begins like a JSON list but is not one, or its items are not all strings.
         """
         text = self.values[column]
         if not text.startswith("["):
