@@ -299,6 +299,24 @@ def test_a_kernel_matches_only_in_kind_if_parameters_are_chosen_in_the_folds(tmp
     assert kernels == {learners[0]: "same kind", learners[1]: "matching"}
 
 
+@pytest.mark.parametrize(("choice", "kernel"), [("learner.C=1|10", "matching"), ("learner.gamma=1|2", "same kind")])
+def test_a_chosen_parameter_of_the_learner_matters_only_if_it_is_one_of_the_kernel(choice, kernel, tmp_path):
+    learners = ("svm:gamma=1,kernel=rbf", "svm")
+    folder = write_report_run(tmp_path / "run", skill=SMALL, n_tracks=30, learners=learners, select=[choice])
+    kernels = {record["learner"]: record["kernel"] for record in records(report(folder), "kernels")}
+    assert kernels[learners[0]] == kernel
+
+
+def test_epochs_that_not_all_folds_reached_make_no_curve(tmp_path):
+    folder = write_report_run(tmp_path / "run", skill=SMALL, n_tracks=30, select=["epoch"])
+    table = pq.read_table(folder / "checkpoints.parquet")
+    rows = [row for row in table.to_pylist() if row["epoch"] == 10 or row["fold"] > 0]
+    write_table(folder / "checkpoints.parquet", table.from_pylist(rows, schema=table.schema))
+    written = report(folder)
+    assert {path.stem for path in written.figures if path.stem.startswith("curve")} == set()
+    assert "--checkpoint-every" not in Page.of(written).text("p")
+
+
 def test_results_are_said_to_be_those_of_the_chosen_epoch(tmp_path):
     rows = [chosen("rbf-sl", fold, 0.5, 0, epoch="30") for fold in range(5)]
     folder = write_report_run(tmp_path / "run", skill=SMALL, n_tracks=30, selection=rows, select=["epoch"])

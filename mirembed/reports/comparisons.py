@@ -147,10 +147,11 @@ def _kernel_match(run: RunRecord, method: Method) -> str:
     kernel = _kernel(learner, method.approach.name)
     if learned is None or any(kernel.get(key) != learned[key] for key in ("distribution", "name")):
         return ""
-    follows = shown_parameters(learner).get("kernel") == "match"
-    chosen = {Choice.parse(text).part for text in run.configuration["select"]}
-    if chosen & {"similarity", "learner"} and not follows:  # the parameters may differ from fold to fold
-        return "same kind"
+    follows = "match" in [shown_parameters(learner).get(name) for name in ("kernel", "gamma")]
+    chosen = [Choice.parse(text) for text in run.configuration["select"]]
+    of_kernel = {"kernel", *kernel["parameters"]}
+    if not follows and any(c.part == "similarity" or (c.of_learner and c.parameter in of_kernel) for c in chosen):
+        return "same kind"  # in some folds at least
     return "matching" if kernel["parameters"] == learned["parameters"] else "same kind"
 
 

@@ -32,6 +32,9 @@ def curves_section(run: RunRecord) -> Section:
     curves = _learning_curves(run)
     epochs = sorted({epoch for curve in curves.values() for epoch in curve})
     if len(epochs) < 2:
+        if EPOCH in run.configuration["select"]:
+            note = "No two epochs were reached in all folds, as each fold chose its epoch, so there are no curves."
+            return Section("Learning curves", [note], figures=losses)
         note = "Only epoch {} was scored, so there are no curves; --checkpoint-every N scores every N epochs."
         return Section("Learning curves", [note.format(epoch) for epoch in epochs], figures=losses)
     note = (
@@ -173,6 +176,8 @@ def _loss_figures(run: RunRecord) -> list[style.Figure]:
             "Mean over the folds, with a band from the lowest to the highest fold. Approaches have different losses, "
             "so their heights cannot be compared."
         )
+        if EPOCH in run.configuration["select"]:
+            caption += " Later epochs are those of the folds that reached them."
         return [style.draw(figure, "loss", "Training loss", caption)]
 
 
