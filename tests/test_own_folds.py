@@ -122,7 +122,7 @@ def test_tracks_outside_the_table_and_tracks_without_features_are_counted(tmp_pa
         ("id,fold\na,1,2\n", "mine.csv, line 2: expected 2 values"),
         ('id,fold\n"a,1\n', "mine.csv, line 2: .*quotation"),
         (rows("111111"), "mine.csv: all 6 tracks are in the fold '1'"),
-        (rows("tttttt"), "mine.csv: all tracks are in 'train'"),
+        (rows("tttttt"), "mine.csv: all tracks are marked 'train'"),
         ("id,fold,inner_fold\na,1,\nb,2,1\n", "mine.csv: 1 training track of fold '2' without an inner_fold: a"),
     ],
 )
