@@ -125,6 +125,7 @@ def interruptible() -> Iterator[None]:
     Raises
     ------
     KeyboardInterrupt
+        After ctrl-C, also in place of any other exception: it is what foreign code made of ctrl-C.
     """
     with _raising(at_once=True):
         yield
@@ -155,6 +156,10 @@ def _raising(*, at_once: bool) -> Iterator[None]:
         if at_once:
             raise_if_interrupted()
         yield
+    except (Exception, SystemExit):
+        if at_once or before:
+            raise_if_interrupted()  # it is what foreign code made of ctrl-C
+        raise
     finally:
         handler.at_once = before
     if at_once or before:

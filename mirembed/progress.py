@@ -57,11 +57,11 @@ def first_names(names: Sequence[str], most: int) -> str:
 def duration(seconds: float) -> str:
     """Return a rounded duration.
 
-    >>> duration(40.2), duration(720), duration(12000)
-    ('40 s', '12 min', '3 h 20 min')
+    >>> duration(0.032), duration(40.2), duration(720), duration(12000)
+    ('0.03 s', '40 s', '12 min', '3 h 20 min')
     """
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds:.1g} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 

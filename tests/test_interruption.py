@@ -23,8 +23,9 @@ from conftest import RATE, clean_environment, tone, wait_until, write_tones
 from small_store import evaluate, experiment, open_tracks, workers_run
 from third_party import install
 
-from mirembed.errors import StoreBusyError
+from mirembed.errors import MismatchError, StoreBusyError
 from mirembed.fit import fit
+from mirembed.interruption import InterruptHandler, interruptible
 from mirembed.inventory import verify
 from mirembed.registry import Registry
 from mirembed.store import Store
@@ -488,6 +489,16 @@ def begin(start, tmp_path, monkeypatch) -> Start:
         return process
 
     return run
+
+
+@pytest.mark.parametrize("error", [MismatchError, SystemExit, ValueError])
+def test_ctrl_c_is_not_hidden_by_the_error_that_foreign_code_makes_of_it(error):
+    signal.signal(signal.SIGINT, InterruptHandler())
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as interrupt:
+            raise error from interrupt
 
 
 @pytest.mark.parametrize("name", ["rest", "native", "deaf"])

@@ -183,6 +183,9 @@ def test_a_damaged_manifest_is_an_error(model):
         write_json(model / "model.json", {name: value for name, value in whole.items() if name != key})
         with pytest.raises(ModelError, match="model"):
             Model.load(model, REGISTRY)
+    write_json(model / "model.json", {**whole, "network": {**whole["network"], "members": 0}})
+    with pytest.raises(ModelError, match="is damaged"):
+        Model.load(model, REGISTRY)
     for content in ("", "{", "[]", "3", "null"):
         (model / "model.json").write_text(content)
         with pytest.raises(ModelError, match="model"):

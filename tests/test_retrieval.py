@@ -72,12 +72,12 @@ def test_hubness_is_undefined_if_all_tracks_occur_equally_often():
 
 
 def test_gains_of_classes_tags_and_targets():
-    assert label_gains(np.array([0, 1, 0]), 0).tolist() == [1, 0, 1]
+    assert label_gains(np.array([0, 1, 0]))(0).tolist() == [1, 0, 1]
     tags = np.array([[1, 1, 0], [1, 0, 0], [0, 1, 1], [0, 0, 0]])
-    assert label_gains(tags, 0) == pytest.approx([1, 1 / 2, 1 / 3, 0])
-    assert label_gains(tags, 3).tolist() == [0, 0, 0, 0]
+    assert label_gains(tags)(0) == pytest.approx([1, 1 / 2, 1 / 3, 0])
+    assert label_gains(tags)(3).tolist() == [0, 0, 0, 0]
     targets = np.array([[0.0, 1.0], [0.5, 1.0], [1.0, 0.0], [3.0, 0.0]])
-    assert label_gains(targets, 0).tolist() == [1, 0.75, 0, 0]
+    assert label_gains(targets)(0).tolist() == [1, 0.75, 0, 0]
 
 
 def test_embeddings_that_copy_the_labels_are_perfect():

@@ -480,6 +480,17 @@ def test_inner_folds_of_a_table_are_used(tracks, tmp_path):
         planned(tracks, "stats", **settings)
 
 
+def test_inner_folds_that_train_on_the_same_tags_only_are_refused_before_any_training(tmp_path):
+    tracks = open_tracks(write_tags(tmp_path / "store"))
+    first = tuple(tracks.labels[0])
+    table = tmp_path / "folds.csv"
+    inner = [int(tuple(label) == first) for label in tracks.labels]  # inner fold 0 trains on tracks like the first
+    lines = [f"{track},{int(row >= 8)},{inner[row]}" for row, track in enumerate(tracks.ids)]
+    table.write_text("\n".join(["id,fold,inner_fold", *lines]) + "\n")
+    with pytest.raises(EvaluationError, match="inner fold 0 of fold 0 leaves 2 tracks"):
+        planned(tracks, "stats", folds=str(table), cv=None, select=("learner.C=1|10",))
+
+
 def test_inner_folds_in_which_a_target_is_constant_are_refused_before_any_training(tmp_path):
     tracks = open_tracks(write_targets(tmp_path / "store"))
     labels = tracks.labels.copy()

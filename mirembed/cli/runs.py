@@ -52,7 +52,7 @@ def compare(
         typer.Option(
             metavar="N",
             min=0,
-            help="Tracks to list per method. Default: 10; with several pairs, 10 in JSON and otherwise none.",
+            help=f"Tracks to list per method. Default: {_TOP}; with several pairs, {_TOP} in JSON and otherwise none.",
         ),
     ] = None,
     store: options.StoreFolder = options.DEFAULT_STORE,
@@ -123,10 +123,12 @@ def _tests(report: Comparison) -> Iterator[str | Table]:
 
 
 def _family(report: Comparison, family: Family, has_welch: bool) -> Iterator[str | Table]:
+    from mirembed.compare.paired_tests import SIGNIFICANCE
+
     tests, title = family.tests, family.describe()
     if family.exploratory and len(tests) > _MANY_TESTS:
         tests = tuple(test for test in tests if test.significant)
-        title += f"; the {len(tests)} with p (Holm) < 0.05 are listed, and --json has all"
+        title += f"; the {len(tests)} with p (Holm) < {SIGNIFICANCE:g} are listed, and --json has all"
     if not tests:
         yield title
         return

@@ -73,11 +73,6 @@ class Choice:
         """As in tables: ``learner.C``, ``epoch``."""
         return f"{self.part}.{self.parameter}" if self.parameter else self.part
 
-    @property
-    def of_learner(self) -> bool:
-        """Whether it leaves the network as it is."""
-        return self.part == "learner"
-
 
 def parse_choices(texts: Sequence[str]) -> tuple[Choice, ...]:
     """Read what is to be chosen, each once.

@@ -19,6 +19,7 @@ from mirembed.datasets.tag_folds import distribute_groups, rare_tags, stratify_t
 from mirembed.errors import EvaluationError, SpecError
 from mirembed.hookspecs import Classification, Regression, Split, Tags, Task
 from mirembed.progress import counted
+from mirembed.store.tracks import group_numbers
 
 if TYPE_CHECKING:
     from _typeshed import SupportsGetItem
@@ -300,11 +301,8 @@ def _group_codes(scheme: Scheme, groups: Groups | None) -> tuple[NDArray[np.int6
     without_group = sum(group is None for group in groups)
     if without_group == len(groups):
         raise EvaluationError("grouped folds need groups, and no track has one: use another scheme (--folds)")
-    code_of: dict[str | int, int] = {}
-    keys = [row if group is None else group for row, group in enumerate(groups)]
-    codes = np.array([code_of.setdefault(key, len(code_of)) for key in keys], dtype=np.int64)
     note = f"{counted(without_group, 'track')} without a group; such a track counts as a group of its own"
-    return codes, [note] if without_group else []
+    return group_numbers(groups), [note] if without_group else []
 
 
 def _check_classes(task: Task, labels: NDArray[Any], scheme: Scheme, n_folds: int) -> list[str]:

@@ -76,11 +76,7 @@ class TrainingCost:
         many = counted(self.trainings, "training" if self.trained else "fit")
         if self.ensemble > 1:
             many += f" of {self.ensemble} networks"
-        return f"{what}: {many}, about {_seconds(self.seconds)} each"
-
-
-def _seconds(seconds: float) -> str:
-    return duration(seconds) if seconds >= 1 else f"{seconds:.1g} s"
+        return f"{what}: {many}, about {duration(self.seconds)} each"
 
 
 @dataclass(frozen=True)

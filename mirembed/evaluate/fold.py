@@ -204,9 +204,10 @@ def _retrieve(
         return None
     learned = job.approach.similarity
     similarity = None if learned is None else PluginSimilarity.create(registry, learned)
+    exact = vectors.astype(np.float64)
 
     def similarities_to(query: int) -> NDArray[np.floating[Any]]:
-        closeness: NDArray[np.floating[Any]] = -np.linalg.norm(vectors.astype(np.float64) - vectors[query], axis=1)
+        closeness: NDArray[np.floating[Any]] = -np.linalg.norm(exact - exact[query], axis=1)
         if similarity is None:
             return closeness
         return np.stack([similarity.ranking_similarities(vectors[query], vectors), closeness])

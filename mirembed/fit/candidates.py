@@ -18,7 +18,7 @@ from mirembed.config.selection import EPOCH, Choice, checkpoints
 from mirembed.datasets.splits import Fold, Scheme, default_scheme, groups_on_both_sides, make_folds
 from mirembed.errors import EvaluationError, SpecError
 from mirembed.fit.resolve import describe_chosen
-from mirembed.hookspecs import Classification, Task
+from mirembed.hookspecs import Regression, Task
 from mirembed.progress import counted
 from mirembed.registry import Kind, Registry
 from mirembed.specs import Spec, parameters_of
@@ -282,14 +282,16 @@ def checked_inner_folds(task: Task, labels: NDArray[Any], fold: Fold, inner: NDA
     Raises
     ------
     EvaluationError
-        If an inner fold has too few training tracks, or only one class, or a target of unknown range that is constant.
+        If an inner fold has too few training tracks, or only one class, or the same tags for all of them, or a target
+        of unknown range that is constant.
     """
     for one in range(int(inner.max()) + 1):
         trained = fold.train[inner != one]
-        if len(trained) < 2 or (isinstance(task, Classification) and len(np.unique(labels[trained])) < 2):
+        alike = not isinstance(task, Regression) and bool((labels[trained] == labels[trained[:1]]).all())
+        if len(trained) < 2 or alike:
             raise EvaluationError(
-                f"inner fold {one} of fold {fold.index} leaves {counted(len(trained), 'track')} to train on, but "
-                "needs at least two, of two classes; change the inner folds"
+                f"inner fold {one} of fold {fold.index} leaves {counted(len(trained), 'track')} to train on, and takes "
+                "at least two, of two classes or with different tags; change the inner folds"
             )
         scale_for(task, labels[trained])
     return inner

@@ -354,12 +354,7 @@ def transfer(
     labels, groups, seed = tracks.label_array, tracks.group_codes, (made["seed"], 0)
     scale = scale_for(tracks.task, labels)
     model = replace(
-        base,
-        task=tracks.task,
-        head=None,
-        estimator=None,
-        calibration=None,
-        scale=scale,
+        base.without_learner(tracks.task, scale),
         provenance=provenance,
         learner_recordings=tuple(tracks.recordings),
     )

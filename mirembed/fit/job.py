@@ -372,9 +372,7 @@ def fit_to_saved(
         If a plugin fails or has other code than the job was planned with, or the labels cannot be learned.
     """
     _require_code(job, registry)
-    scale = scale_for(job.task, job.labels[job.rows])
-    nothing: dict[str, Any] = dict.fromkeys(("head", "estimator", "kernel", "constant_tags", "calibration"))
-    model = replace(saved, task=job.task, scale=scale, **nothing)
+    model = saved.without_learner(job.task, scale_for(job.task, job.labels[job.rows]))
     return fit_learners(job, registry, model, lambda: embeddings[job.rows], choose=choose)
 
 

@@ -195,7 +195,7 @@ class _LearnerChoice:
         scores = []
         for train, test in self._selection.splits:
             inner, of_train = _inner_job(job, train, methods), embeddings[train]
-            without = replace(model, scale=scale_for(job.task, job.labels[inner.rows]), head=None)
+            without = model.without_learner(job.task, scale_for(job.task, job.labels[inner.rows]))
             fitted = fit_learners(inner, self._registry, without, partial(np.asarray, of_train), last=False)
             scores.append(_score(job, metric, fitted, job.rows[test], embeddings[test]))
         self.decisions = {

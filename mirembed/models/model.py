@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +235,11 @@ class Model:
         found = self.calibration(values)
         return normalized(found) if isinstance(self.task, Classification) else found
 
+    def without_learner(self, task: Task, scale: TargetScale | None) -> Model:
+        """Return a model with the same network, which lacks a learner for another task."""
+        nothing: dict[str, Any] = dict.fromkeys(("head", "estimator", "kernel", "constant_tags", "calibration"))
+        return replace(self, task=task, scale=scale, **nothing)
+
     def use(self, learner: FittedLearner, *, notes: bool = True) -> None:
         """Predict with a learner from now on."""
         self.estimator, self.kernel, self.constant_tags = learner.estimator, learner.kernel, learner.constant
@@ -336,15 +341,15 @@ class Model:
                     f"the model {folder} needs the similarity {described['name']!r} as the kernel of its learner "
                     f"({error}); install {described['distribution']}=={described['version']}"
                 ) from error
-        members = tuple(
+        first, *others = (
             _read_network(manifest["network"], part(_prefix(number)), registry)
             for number in range(manifest["network"]["members"])
         )
         form = InputForm(**manifest["input"])
-        fused = provenance["settings"].get("engine") == "numba" and members[0].choice.fused is not None
+        fused = provenance["settings"].get("engine") == "numba" and first.choice.fused is not None
         return cls(
             task=task_from_json(manifest["task"]),
-            network=members[0] if len(members) == 1 else Ensemble(members),
+            network=Ensemble((first, *others)) if others else first,
             normalization=Normalization(**part("normalization")),
             form=form,
             head=OutputLayer(**part("head")) if part("head") else None,
@@ -457,7 +462,7 @@ def _damaged(folder: Path) -> Iterator[None]:
     """Report whatever reading a damaged model raises."""
     try:
         yield
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, SafetensorError) as error:
+    except (OSError, AttributeError, LookupError, TypeError, ValueError, SafetensorError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ModelError(f"the model {folder} is damaged ({reason}); fit it again") from error
 

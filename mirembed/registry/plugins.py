@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from mirembed.errors import MirembedError, PluginError
-from mirembed.interruption import interruptible, raise_if_interrupted
+from mirembed.interruption import interruptible
 from mirembed.registry.source import source_digest
 from mirembed.specs import Spec, parameters_of
 
@@ -288,7 +288,6 @@ def plugin_code(failure: str) -> Iterator[None]:
     except (MirembedError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise_if_interrupted()  # it is what the plugin made of ctrl-C
         raise PluginError(f"{failure}: {one_line(error)}; report it to that plugin's authors") from error
 
 

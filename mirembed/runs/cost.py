@@ -97,10 +97,6 @@ def describe_costs(parts: Sequence[MethodsCost]) -> str:
         resumed = f" ({whole.resumed} of them interrupted and resumed)"
     return (
         f"Cost of {counted(whole.trainings, 'training')}{resumed}, with learners and predictions: "
-        f"{_seconds(cost.cpu_seconds)} of CPU time and {_seconds(cost.wall_seconds)} of wall time in total, at most "
+        f"{duration(cost.cpu_seconds)} of CPU time and {duration(cost.wall_seconds)} of wall time in total, at most "
         f"{size(cost.peak_memory)} of memory each, on {', '.join(whole.processors)}"
     )
-
-
-def _seconds(seconds: float) -> str:
-    return duration(seconds) if seconds >= 1 else f"{seconds:.1g} s"

@@ -40,7 +40,7 @@ from mirembed.config.files import EXPERIMENT_FILE
 from mirembed.differences import ask_the_same, describe, differing_settings, made_with
 from mirembed.errors import StoreError
 from mirembed.provenance import content_digest
-from mirembed.runs.tables import cost_table, curves_table, selection_table, with_epoch
+from mirembed.runs.tables import TRAINED, cost_table, curves_table, selection_table, with_epoch
 from mirembed.store.files import (
     exclusive,
     is_held,
@@ -179,12 +179,16 @@ class PartFolder:
 
     def read_losses(self) -> list[tuple[pa.Table, list[float]]]:
         """Return the losses of each network of a finished part, one per epoch, and the predictions of its methods."""
-        table = read_table(self.folder / PREDICTIONS)
+        table = self.read_networks()
         methods = np.array(table["method"].to_pylist())
         return [
             (table.filter(pa.array(np.isin(methods, one["methods"]))), list(one["losses"]))
             for one in read_json(self.folder / _LOSSES)
         ]
+
+    def read_networks(self) -> pa.Table:
+        """Return the predictions of a finished part without labels and values: what says which network made them."""
+        return read_table(self.folder / PREDICTIONS, columns=["method", *TRAINED, "seed", "fold"])
 
     def read_final_cost(self) -> dict[str, Any]:
         """Return the cost of a finished part and its processor."""
@@ -493,7 +497,7 @@ class RunFolder:
         if self.finished:
             return None
         parts = self.finished_parts()
-        return cost_table([(read_table(part.folder / PREDICTIONS), part.read_final_cost()) for part in parts])
+        return cost_table([(part.read_networks(), part.read_final_cost()) for part in parts])
 
     def embedding_files(self) -> list[Path]:
         """Return the tables of embeddings, one for each network and fold whose embeddings were kept."""

@@ -53,7 +53,6 @@ PROBABILITY = "probability_"
 PREDICTED = "predicted_"
 """Before a target's name: the column of its predictions."""
 
-
 RETRIEVAL = "retrieval_"
 """Before the name of a score of a query: how well the neighbors of a test track among the others suit it."""
 
@@ -183,8 +182,6 @@ def embeddings_table(
 
 def curves_table(trainings: Sequence[tuple[pa.Table, Sequence[float]]]) -> pa.Table:
     """Make the table of losses from the predictions and the losses of each training, one loss an epoch."""
-    import pyarrow as pa
-
     keys = (*TRAINED, "seed", "fold")
     rows = [
         {**dict(zip(keys, values, strict=True)), "epoch": epoch, "loss": loss}
@@ -267,32 +264,29 @@ class Predictions:
 
     @classmethod
     def from_table(cls, table: pa.Table, task: Task) -> Predictions:
-        """Read the rows of a table of predictions, in their order.
-
-        Columns go through lists: with pyarrow's own conversion to arrays, pandas would be imported.
-        """
-        columns = {name: table[name].to_pylist() for name in table.column_names}
+        """Read the rows of a table of predictions, in their order."""
         scores = None
         if isinstance(task, Classification):
             index = {name: number for number, name in enumerate(task.classes)}
             truth, predicted = (
-                np.array([[index[name]] for name in columns[column]]) for column in ("label", "prediction")
+                np.array([[index[name]] for name in table[column].to_pylist()]) for column in ("label", "prediction")
             )
         elif isinstance(task, Tags):
-            truth, predicted = (tag_array(task, columns[column]) for column in ("label", "prediction"))
-            if all(SCORE + tag in columns for tag in task.classes):
-                scores = np.column_stack([np.array(columns[SCORE + tag], np.float64) for tag in task.classes])
+            truth, predicted = (tag_array(task, table[column].to_pylist()) for column in ("label", "prediction"))
+            scores = _numbers_by_name(table, SCORE, task.classes)
         else:
-            types = {field.name: field.type.to_pandas_dtype() for field in table.schema}
+            names = [target.name for target in task.targets]
             truth, predicted = (
-                np.column_stack([np.array(columns[name], types[name]) for name in names])
-                for names in zip(*((target.name, PREDICTED + target.name) for target in task.targets), strict=True)
+                np.column_stack([_numbers(table[prefix + name]) for name in names]) for prefix in ("", PREDICTED)
             )
-        seeds, folds = (np.array(columns[name], np.int64) for name in ("seed", "fold"))
-        ids, probabilities = np.array(columns["id"], str), _probabilities(columns, task)
+        probabilities = None if isinstance(task, Regression) else _numbers_by_name(table, PROBABILITY, task.classes)
+        if probabilities is not None and np.isnan(probabilities).all():
+            probabilities = None
         retrieval = None
-        if all(RETRIEVAL + name in columns for name in QUERY_SCORES):
-            retrieval = {name: np.array(columns[RETRIEVAL + name], np.float64) for name in QUERY_SCORES}
+        if all(RETRIEVAL + name in table.column_names for name in QUERY_SCORES):
+            retrieval = {name: _numbers(table[RETRIEVAL + name]) for name in QUERY_SCORES}
+        seeds, folds = _numbers(table["seed"]), _numbers(table["fold"])
+        ids = np.array(table["id"].to_pylist(), str)
         return cls(seeds, folds, ids, truth, predicted, scores, probabilities, retrieval)
 
     @classmethod
@@ -355,9 +349,26 @@ class Predictions:
         return [np.flatnonzero(self.seeds == seed) for seed in np.unique(self.seeds)]
 
 
-def _probabilities(columns: Mapping[str, Sequence[Any]], task: Task) -> NDArray[np.float64] | None:
-    """Return the probabilities ``[n_rows, n_classes]``; NaN where a method has none; None if all have none."""
-    if isinstance(task, Regression) or not all(PROBABILITY + name in columns for name in task.classes):
+def _numbers_by_name(table: pa.Table, prefix: str, names: Sequence[str]) -> NDArray[np.float64] | None:
+    """Return the columns of some names ``[n_rows, n_names]``, NaN for null; None if the table lacks any."""
+    if not all(prefix + name in table.column_names for name in names):
         return None
-    found = np.column_stack([np.array(columns[PROBABILITY + name], np.float64) for name in task.classes])
-    return None if np.isnan(found).all() else found
+    return np.column_stack([_numbers(table[prefix + name]) for name in names])
+
+
+def _numbers(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Return a column of numbers, NaN for null.
+
+    There may be a billion of them, so not as Python's numbers; pyarrow's own conversion would import pandas.
+    """
+    dtype = column.type.to_pandas_dtype()
+    parts = [np.empty(0, dtype)]
+    for chunk in column.chunks:
+        valid, values = chunk.buffers()
+        rows = slice(chunk.offset, chunk.offset + len(chunk))
+        numbers = np.frombuffer(values, dtype)[rows] if len(chunk) else parts[0]
+        if chunk.null_count:
+            known = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")[rows]
+            numbers = np.where(known, numbers, np.nan)
+        parts.append(numbers)
+    return np.concatenate(parts)

@@ -126,8 +126,8 @@ def hubness(k_occurrences: NDArray[np.number[Any]]) -> float:
     return float(np.mean(deviations**3) / variance**1.5) if variance else np.nan
 
 
-def label_gains(labels: NDArray[Any], row: int) -> NDArray[np.float64]:
-    """Return how similar the labels of all tracks are to those of one, from 0 to 1: ndarray ``[n_tracks]``.
+def label_gains(labels: NDArray[Any]) -> Callable[[int], NDArray[np.float64]]:
+    """Return a function of a track: how similar the labels of all tracks are to its own, from 0 to 1, ``[n_tracks]``.
 
     Classes: 1 for the same class. Tags: the Jaccard index, the share of the tags of both tracks that they have in
     common; 0 without tags. Targets: 1 minus the mean absolute difference of the scaled targets, at least 0.
@@ -136,17 +136,19 @@ def label_gains(labels: NDArray[Any], row: int) -> NDArray[np.float64]:
     ----------
     labels : ndarray [n_tracks] int64 class indices, [n_tracks, n_tags] int64 0 or 1, or [n_tracks, n_targets] float64
         Targets scaled to [0, 1].
-    row : int
     """
-    gains: NDArray[np.float64]
     if labels.ndim == 1:
-        gains = (labels == labels[row]).astype(np.float64)
-    elif labels.dtype.kind == "f":
-        gains = np.clip(1 - np.abs(labels - labels[row]).mean(axis=1), 0, None)
-    else:
-        both, either = (labels & labels[row]).sum(axis=1), (labels | labels[row]).sum(axis=1)
-        gains = both / np.maximum(either, 1)
-    return gains
+        return lambda row: (labels == labels[row]).astype(np.float64)
+    if labels.dtype.kind == "f":
+        return lambda row: np.clip(1 - np.abs(labels - labels[row]).mean(axis=1), 0, None)
+    tags = labels.astype(np.float32)  # a product of these is fast, and represents counts exactly
+    n_tags = tags.sum(axis=1)
+
+    def jaccard(row: int) -> NDArray[np.float64]:
+        both = tags @ tags[row]
+        return np.asarray(both.astype(np.float64) / np.maximum(n_tags + n_tags[row] - both, 1))
+
+    return jaccard
 
 
 def retrieve(
@@ -181,11 +183,12 @@ def retrieve(
     has_relevant = not (labels.ndim == 2 and labels.dtype.kind == "f")
     scores = {name: np.full(n_tracks, np.nan) for name in QUERY_SCORES}
     scores[OCCURRENCE] = np.zeros(n_tracks)
+    gains_of = label_gains(labels)
     for query in range(n_tracks):
         candidates = np.flatnonzero(groups != groups[query])
         similarities = np.atleast_2d(similarities_to(query))[:, candidates]
         ranked = candidates[np.lexsort(-similarities[::-1])]
-        gains = label_gains(labels, query)[ranked]
+        gains = gains_of(query)[ranked]
         scores[OCCURRENCE][ranked[:k]] += 1
         scores[NDCG][query] = ndcg_at_k(gains, k)
         if has_relevant:

@@ -94,10 +94,8 @@ class Tracks:
 
     @cached_property
     def group_codes(self) -> NDArray[np.int64]:
-        """The number of the group of each track ``[n_tracks]``; a track without a group is a group of its own."""
-        numbers: dict[str | int, int] = {}
-        keys = [row if group is None else group for row, group in enumerate(self.groups)]
-        return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
+        """See `group_numbers`."""
+        return group_numbers(self.groups)
 
     def without(self, excluded: Mapping[str, str]) -> Tracks:
         """Return the tracks that ``excluded`` does not name, without classes and tags that this empties.
@@ -283,6 +281,17 @@ def _labels(task: Task, tracks: Sequence[StoredTrack], progress: Progress) -> tu
         if without := int((labels.sum(axis=1) == 0).sum()):
             progress.note(f"{without} of {counted(len(labels), 'track')} without a tag")
     return kept, labels
+
+
+def group_numbers(groups: Sequence[str | None]) -> NDArray[np.int64]:
+    """Return the number of the group of each track ``[n_tracks]``; a track without a group is a group of its own.
+
+    >>> group_numbers(["ann", None, "ann", None]).tolist()
+    [0, 1, 0, 2]
+    """
+    numbers: dict[str | int, int] = {}
+    keys = [row if group is None else group for row, group in enumerate(groups)]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
 
 
 def tag_array(task: Tags, labels: Sequence[Collection[str]]) -> NDArray[np.int64]:

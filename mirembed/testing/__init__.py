@@ -78,7 +78,6 @@ def broken_by_errors(what: str, *, given: str, cause: str) -> Iterator[None]:
         with interruptible():
             yield
     except Exception as error:
-        raise_if_interrupted()  # it is what the plugin made of ctrl-C
         raise Broken(f"{what}: {one_line(error)}", given=given, cause=cause) from error
 
 
