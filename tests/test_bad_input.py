@@ -446,7 +446,7 @@ def test_reasons_are_given_when_no_file_can_be_read(run, store, command):
 
 @pytest.mark.parametrize(
     ("command", "columns"),
-    [("embed", ["id", *(f"embedding_{unit}" for unit in range(50))]), ("predict", ["path", "label"])],
+    [("embed", ["id", *(f"embedding_{unit}" for unit in range(50))]), ("predict", ["path", "known", "label"])],
 )
 def test_a_table_without_rows_has_its_columns(run, store, command, columns):
     (store.parent / "bad.wav").write_text("no audio")

@@ -197,12 +197,13 @@ def test_evaluate_tells_tones_apart_and_prints_the_scores_that_it_saves(store):
 
     shown = run("evaluate", *options)
     assert shown.out.splitlines()[0] == "folder: 18 tracks, 3 stratified folds (12 train, 6 test), 8 epochs"
-    for row, (approach, score) in zip(shown.cells, printed["approaches"].items(), strict=True):
+    for row, (approach, score) in zip(shown.cells[:2], printed["approaches"].items(), strict=True):
         accuracy, pooled = score["accuracy"], score["pooled"]["accuracy"]
         accuracy, pooled = (f"{s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" for s in (accuracy, pooled))
         assert [row[0], row[1], row[3]] == [approach, accuracy, pooled]
     [chance] = [line for line in shown.out.splitlines() if "class" in line and "│" not in line]
     assert "0.333" in chance
+    assert shown.cells[2][:2] == ["nn", "rbf-sl"]  # the declared comparison
     run_folder = Path(shown.out.split()[-1])
     assert (run_folder / "predictions.parquet").is_file()
 
@@ -210,13 +211,13 @@ def test_evaluate_tells_tones_apart_and_prints_the_scores_that_it_saves(store):
 def test_evaluate_prints_r_for_each_target(target_store):
     done = run("evaluate", "--store", target_store, "--cv", 3, "--epochs", 8, "--seed", 0, "--seed", 1)
     assert [line for line in done.err.splitlines() if "range" in line and "pitch, number" in line] != []
-    assert "r = 0" in done.out
+    assert "no r, as it is undefined" in done.out
     assert [row[0] for row in done.cells] == ["rbf-sl", "pitch", "number"]
     headings = [line for line in done.out.splitlines() if line.startswith("┃")]
     assert [text.strip() for text in headings[0].split("┃")[1:-1]] == ["approach", "r", "r²", "R²", "pooled r"]
     scores = run("evaluate", "--store", target_store, "--cv", 3, "--epochs", 8, "--json").json["approaches"]["rbf-sl"]
-    assert scores["r"].keys() == scores["targets"]["pitch"].keys() == {"mean", "low", "high"}
-    assert scores["targets"]["pitch"]["mean"] > 0.7
+    assert scores["r"].keys() == scores["by_target"]["r"]["pitch"].keys() == {"mean", "low", "high"}
+    assert scores["by_target"]["r"]["pitch"]["mean"] > 0.7
 
 
 def test_embed_gives_the_embeddings_of_fit_to_the_bit_in_every_format(store, audio, tmp_path):
@@ -254,22 +255,29 @@ def test_predict_gives_classes_in_every_format(store, audio, tmp_path):
     files = sorted(map(str, audio.rglob("*.wav")))
     for model in ("folder-rbf-sl", "folder-nn", "folder-fl"):
         predictions = run("predict", model, audio, "--store", store, "--json").json["predictions"]
-        assert predictions == [{"path": file, "label": Path(file).parent.name} for file in files]
+        expected = [{"path": file, "known": True, "label": Path(file).parent.name} for file in files]
+        assert predictions == expected
     command = ["predict", "folder-nn", *files[:2], "--store", store]
-    assert run(*command).cells == [[file, "high"] for file in files[:2]]
+    assert run(*command).cells == [[file, "yes", "high"] for file in files[:2]]
     run(*command, "--out", tmp_path / "p.csv")
-    assert (tmp_path / "p.csv").read_text().split() == ["path,label", f"{files[0]},high", f"{files[1]},high"]
+    assert (tmp_path / "p.csv").read_text().split() == [
+        "path,known,label",
+        f"{files[0]},true,high",
+        f"{files[1]},true,high",
+    ]
     run(*command, "--out", tmp_path / "p.parquet")
-    assert read_table(tmp_path / "p.parquet").to_pylist() == [{"path": f, "label": "high"} for f in files[:2]]
+    assert read_table(tmp_path / "p.parquet").to_pylist() == [
+        {"path": f, "known": True, "label": "high"} for f in files[:2]
+    ]
 
 
 def test_predict_gives_targets_in_their_original_units(target_store, audio, tmp_path):
     command = ["predict", "tones", audio / "low", audio / "high", "--store", target_store]
     predictions = run(*command, "--json").json["predictions"]
-    assert [list(row) for row in predictions] == 12 * [["path", "pitch", "number"]]
+    assert [list(row) for row in predictions] == 12 * [["path", "known", "pitch", "number"]]
     pitch = np.array([row["pitch"] for row in predictions])
     np.testing.assert_allclose(pitch, np.repeat([0, 4], 6), atol=1)
-    assert [row[1] for row in run(*command).cells] == [f"{value:.3f}" for value in pitch]
+    assert [row[2] for row in run(*command).cells] == [f"{value:.3f}" for value in pitch]
     run(*command, "--out", tmp_path / "p.parquet")
     assert read_table(tmp_path / "p.parquet")["pitch"].to_pylist() == pitch.tolist()
 

@@ -127,7 +127,7 @@ def test_the_last_checkpoint_is_the_run_s_result(run):
     checkpoints, predictions = table(run, "checkpoints.parquet"), table(run, "predictions.parquet")
     last = checkpoints[checkpoints["epoch"] == 5].drop(columns="epoch").reset_index(drop=True)
     expected = predictions[predictions["method"].isin(last["method"])].reset_index(drop=True)
-    expected = expected.drop(columns=[name for name in expected if name.startswith("probability_")])
+    expected = expected.drop(columns=[name for name in expected if name.startswith(("probability_", "retrieval_"))])
     pd.testing.assert_frame_equal(last, expected)
 
 
@@ -327,8 +327,8 @@ def test_pooled_scores_of_splits_draw_tracks_and_not_rows(repeated):
 
 def test_compare_shows_welch_s_test_beside_the_corrected_one(repeated):
     run, _ = repeated
-    report = compare(open_run(run.folder.parent, run.folder.name), approaches=["untrained", "chance"])
-    test = next(one for one in report.tests if one.metric == "accuracy")
+    report = compare([open_run(run.folder.parent, run.folder.name)], methods=["untrained", "chance"])
+    test = next(one for family in report.families for one in family.tests if one.metric == "accuracy")
     predictions = table(run, "predictions.parquet")
     right = predictions.assign(right=predictions["label"] == predictions["prediction"])
     a, b = (right[right["method"] == name].groupby("fold")["right"].mean() for name in ("untrained", "chance"))
@@ -337,8 +337,8 @@ def test_compare_shows_welch_s_test_beside_the_corrected_one(repeated):
 
 
 def test_folds_have_no_welch_test(run):
-    report = compare(open_run(run.folder.parent, run.folder.name), approaches=["nn", "chance"])
-    assert {test.p_welch for test in report.tests} == {None}
+    report = compare([open_run(run.folder.parent, run.folder.name)], methods=["nn", "chance"])
+    assert {test.p_welch for family in report.families for test in family.tests} == {None}
 
 
 def test_two_ways_of_splitting_are_an_error():

@@ -413,7 +413,7 @@ def test_other_kinds_of_labels_are_refused(store, audio):
     before = snapshot(store)
     (audio / "numbers.csv").write_text("path,valence\nlow/low-0.wav,1\nlow/low-1.wav,2\n")
     listing = Folder(labels=audio / "numbers.csv", target="valence").listing(audio)
-    with pytest.raises(StoreError, match=r"folder.*valence.*the store .*label;.*--store"):
+    with pytest.raises(StoreError, match=r"folder.*valence.*the store .*classes;.*--store"):
         run(store, audio, listing=listing)
     assert snapshot(store) == before
 

@@ -22,9 +22,10 @@ from small_store import workers_run
 
 from mirembed.config import Settings
 from mirembed.datasets.splits import make_folds
-from mirembed.evaluate import fold, plan
+from mirembed.evaluate import plan
 from mirembed.evaluate.experiment import evaluate as evaluate_planned
 from mirembed.evaluate.experiment import plan_experiment
+from mirembed.fit import selection
 from mirembed.registry import Registry
 from mirembed.runs.folder import RunFolder
 from mirembed.store import Store
@@ -94,7 +95,7 @@ def test_folds_are_drawn_once_and_similarities_created_once(work, tmp_path, monk
     settings = Settings(dataset=("folder",), similarity=("rbf",), cv=3, epochs=1, device="cpu", engine="torch")
     [planned] = plan_experiment([settings], store, registry)
     assert calls == {"folds": 1, "similarity": 1}
-    monkeypatch.setattr(fold, "fit_models", counting(fold.fit_models, "trainings"))
+    monkeypatch.setattr(selection, "fit_models", counting(selection.fit_models, "trainings"))
     with workers_run():
         evaluate_planned(planned, tmp_path, jobs=1)
     # Each training creates its similarities of embeddings and of labels; the merged predictions are scored as they are.

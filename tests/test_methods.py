@@ -105,7 +105,7 @@ def test_methods_are_paired_and_have_the_numbers_that_they_have_alone(store, res
             here = alone[alone["method"] == approach]
             assert here["prediction"].tolist() == there["prediction"].tolist()
     curves = pd.read_parquet(result.run.folder / "curves.parquet")
-    assert set(curves.groupby(["approach", "network", "features"]).size()) == {3 * 3}
+    assert set(curves.groupby(["approach", "learner", "network", "features"], dropna=False).size()) == {3 * 3}
 
 
 def test_the_manifest_says_what_every_method_consists_of(result):
@@ -339,5 +339,5 @@ def test_runs_with_other_features_are_compared_and_the_difference_is_named(tmp_p
     for method in content["configuration"]["methods"]:
         method["features"] = "chroma"
     (b / "manifest.json").write_text(json.dumps(content))
-    comparison = compare(open_run(tmp_path, "run-a"), open_run(tmp_path, "run-b"), ["nn"])
+    comparison = compare([open_run(tmp_path, "run-a"), open_run(tmp_path, "run-b")], methods=["nn"])
     assert comparison.settings["the features of nn"] == ("logmel", "chroma")

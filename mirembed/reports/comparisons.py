@@ -150,7 +150,9 @@ def _kernel_match(run: RunRecord, method: Method) -> str:
     follows = "match" in [shown_parameters(learner).get(name) for name in ("kernel", "gamma")]
     chosen = [Choice.parse(text) for text in run.configuration["select"]]
     of_kernel = {"kernel", *kernel["parameters"]}
-    if not follows and any(c.part == "similarity" or (c.of_learner and c.parameter in of_kernel) for c in chosen):
+    if not follows and any(
+        c.part == "similarity" or (c.part == "learner" and c.parameter in of_kernel) for c in chosen
+    ):
         return "same kind"  # in some folds at least
     return "matching" if kernel["parameters"] == learned["parameters"] else "same kind"
 
