@@ -111,10 +111,12 @@ def describe_best(run: RunRecord, found: Iterable[Family]) -> str:
     best = (max if metric.higher_is_better else min)(known, key=lambda method: known[method])
     text = f"{'Highest' if metric.higher_is_better else 'Lowest'} {metric.label}: {best} ({known[best]:.3f})"
     tests = [test for family in found if not family.exploratory for test in family.tests if best in (test.a, test.b)]
-    others: dict[str, list[str]] = {"": [], "not ": []}
+    better, not_better, untested = "significantly better than", "not significantly better than", "not tested against"
+    others: dict[str, list[str]] = {better: [], not_better: [], untested: []}
     for test in tests:
-        others["" if test.better == best else "not "].append(test.b if test.a == best else test.a)
-    shown = [f"{sign}significantly better than {', '.join(names)}" for sign, names in others.items() if names]
+        verdict = untested if test.p is None else better if test.better == best else not_better
+        others[verdict].append(test.b if test.a == best else test.a)
+    shown = [f"{verdict} {', '.join(names)}" for verdict, names in others.items() if names]
     return "; ".join([text, *shown]) if tests else f"{text}; no declared comparison includes it"
 
 
