@@ -9,6 +9,7 @@ from sklearn.metrics import average_precision_score, ndcg_score
 from small_store import evaluate, experiment, open_tracks, run_here, workers_run, write_tags
 
 from mirembed.registry import Registry
+from mirembed.statistics.metrics import metric_named
 from mirembed.statistics.retrieval import (
     average_precision,
     hubness,
@@ -65,6 +66,22 @@ def test_precision_and_ndcg_at_5_need_5_candidates():
     assert np.isnan(precision_at_k(np.ones(4, bool)))
     assert np.isnan(ndcg_at_k(np.ones(4)))
     assert precision_at_k(np.ones(5, bool)) == ndcg_at_k(np.ones(5)) == 1
+
+
+def test_hubness_is_undefined_if_no_query_can_choose_among_its_candidates():
+    """With at most 5 candidates all are among the nearest 5, so that only the sizes of groups would count."""
+    groups = np.array([0, 0, 0, 1, 2, 3])
+    found = retrieve(by_distance(range(6)), np.zeros(6, int), groups)
+    assert np.isnan(found["k_occurrence"]).all()
+    assert metric_named("hubness").why_undefined(np.zeros((6, 1)), np.zeros((6, 1))) == [
+        "no query with enough candidates"
+    ]
+
+
+def test_only_queries_with_more_than_k_candidates_count_for_hubness():
+    groups = np.array([0, 0, 0, 1])
+    found = retrieve(by_distance(range(4)), np.zeros(4, int), groups, k=1)
+    assert found["k_occurrence"].tolist() == [0, 0, 1, 0]  # the last has three candidates, each other only one
 
 
 def test_hubness_is_undefined_if_all_tracks_occur_equally_often():

@@ -291,7 +291,7 @@ METRICS = (
         retrieval.hubness_of_tracks,
         Resampling(retrieval.query_sums, retrieval.resampled_hubness),
         (-math.inf, math.inf),
-        reasons=("equal counts",),
+        reasons=("no query with enough candidates", "equal counts"),
         higher_is_better=False,
         source="retrieval",
     ),

@@ -176,26 +176,31 @@ def retrieve(
     -------
     dict of str to ndarray [n_tracks], float64
         The `QUERY_SCORES`: of each query precision at k, average precision, R-precision and nDCG at k, NaN where
-        undefined; and how often each track is among the ``k`` nearest of another.
+        undefined; and how often each track is among the ``k`` nearest of another that has more than ``k`` candidates,
+        NaN if none has.
     """
     n_tracks = len(labels)
     groups = np.arange(n_tracks) if groups is None else groups
     has_relevant = not (labels.ndim == 2 and labels.dtype.kind == "f")
     scores = {name: np.full(n_tracks, np.nan) for name in QUERY_SCORES}
-    scores[OCCURRENCE] = np.zeros(n_tracks)
+    occurrences, has_choice = np.zeros(n_tracks), False
     gains_of = label_gains(labels)
     for query in range(n_tracks):
         candidates = np.flatnonzero(groups != groups[query])
         similarities = np.atleast_2d(similarities_to(query))[:, candidates]
         ranked = candidates[np.lexsort(-similarities[::-1])]
         gains = gains_of(query)[ranked]
-        scores[OCCURRENCE][ranked[:k]] += 1
+        if len(ranked) > k:  # otherwise all candidates are neighbors, whatever the embedding
+            occurrences[ranked[:k]] += 1
+            has_choice = True
         scores[NDCG][query] = ndcg_at_k(gains, k)
         if has_relevant:
             relevant = gains > 0
             scores[PRECISION][query] = precision_at_k(relevant, k)
             scores[AVERAGE_PRECISION][query] = average_precision(relevant)
             scores[R_PRECISION][query] = r_precision(relevant)
+    if has_choice:
+        scores[OCCURRENCE] = occurrences
     return scores
 
 
