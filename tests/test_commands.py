@@ -262,8 +262,8 @@ def test_predict_gives_classes_in_every_format(store, audio, tmp_path):
     run(*command, "--out", tmp_path / "p.csv")
     assert (tmp_path / "p.csv").read_text().split() == [
         "path,known,label",
-        f"{files[0]},true,high",
-        f"{files[1]},true,high",
+        f"{files[0]},True,high",
+        f"{files[1]},True,high",
     ]
     run(*command, "--out", tmp_path / "p.parquet")
     assert read_table(tmp_path / "p.parquet").to_pylist() == [

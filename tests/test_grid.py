@@ -98,8 +98,9 @@ def test_folds_are_drawn_once_and_similarities_created_once(work, tmp_path, monk
     monkeypatch.setattr(selection, "fit_models", counting(selection.fit_models, "trainings"))
     with workers_run():
         evaluate_planned(planned, tmp_path, jobs=1)
-    # Each training creates its similarities of embeddings and of labels; the merged predictions are scored as they are.
-    assert calls == {"folds": 1, "similarity": 1 + 2 * 3, "trainings": 3}
+    # Each training creates its similarities of embeddings and of labels, and one that ranks neighbors; the merged
+    # predictions are scored as they are.
+    assert calls == {"folds": 1, "similarity": 1 + 3 * 3, "trainings": 3}
 
 
 @pytest.fixture(scope="module")

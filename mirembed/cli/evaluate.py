@@ -274,8 +274,8 @@ def _text(result: Result) -> Iterator[str | Table]:
         by_name = [[name, *(s.by_column[name] for s in scores)] for name in by]
         yield Table([f"{labels[0]} by {metric_named(headline).column}", *(s.method for s in scores)], by_name)
     for s in scores:
-        if headline in s.undefined:
-            yield f"{s.method}: {describe_undefined(headline, s.undefined[headline])}"
+        if (name := next((name for name in shown if name in s.undefined), None)) is not None:
+            yield f"{s.method}: {describe_undefined(name, s.undefined[name])}"
     if result.selection:
         yield Table(
             ["method", "chosen", "in"],
@@ -286,7 +286,8 @@ def _text(result: Result) -> Iterator[str | Table]:
             f"Chosen by {labels[0]} in inner folds of the training tracks",
         )
     units = "tracks" if result.planned.bootstrap_groups is None else "groups"
-    yield f"95 % intervals: Nadeau & Bengio for means over folds, bootstrap over {units} for pooled scores."
+    over_folds = "Nadeau & Bengio for means over folds, " if result.planned.n_folds > 1 else ""
+    yield f"95 % intervals: {over_folds}bootstrap over {units} for pooled scores."
     yield describe_chance(headline, result.chance)
     if result.costs:
         yield describe_costs(result.costs)

@@ -24,7 +24,7 @@ from mirembed.runs.tables import embeddings_table, predictions_table
 from mirembed.statistics.retrieval import retrieve
 from mirembed.store.files import writing
 from mirembed.store.root import slug
-from mirembed.training.similarity import PluginSimilarity
+from mirembed.training.similarity import UNLEARNED, PluginSimilarity
 from mirembed.workers.cost import Meter
 
 _COST_INTERVAL = 5.0
@@ -195,21 +195,18 @@ def _predict(
 def _retrieve(
     job: Job, fitted: Fitted, test: NDArray[np.int64], vectors: NDArray[np.float32], registry: Registry
 ) -> dict[str, NDArray[np.float64]] | None:
-    """Score the neighbors of the test tracks ``[n_test, units]`` by the learned similarity, and else by distance.
+    """Score the neighbors of the test tracks ``[n_test, units]``, ranked as ``mirembed similar`` ranks them.
 
     Distance decides where similarities are equal, as those of an RBF may be that rounds to 1 or 0. None for an approach
     without an embedding.
     """
     if job.approach.name == "chance":
         return None
-    learned = job.approach.similarity
-    similarity = None if learned is None else PluginSimilarity.create(registry, learned)
+    similarity = PluginSimilarity.create(registry, job.approach.similarity or UNLEARNED)
     exact = vectors.astype(np.float64)
 
     def similarities_to(query: int) -> NDArray[np.floating[Any]]:
         closeness: NDArray[np.floating[Any]] = -np.linalg.norm(exact - exact[query], axis=1)
-        if similarity is None:
-            return closeness
         return np.stack([similarity.ranking_similarities(vectors[query], vectors), closeness])
 
     [model, *_] = fitted.models.values()

@@ -24,13 +24,10 @@ from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import Store
 from mirembed.store.recordings import KnownRecordings
-from mirembed.training.similarity import PluginSimilarity
+from mirembed.training.similarity import UNLEARNED, PluginSimilarity
 
 if TYPE_CHECKING:
     from mirembed.models.inference import EmbeddedFiles
-
-UNLEARNED = Spec("cosine")
-"""Ranks the embeddings of models that learned no similarity (``nn``, ``fl``)."""
 
 
 @dataclass(frozen=True)

@@ -94,9 +94,9 @@ def describe_costs(parts: Sequence[MethodsCost]) -> str:
     whole = total(parts)
     cost, resumed = whole.cost, ""
     if whole.resumed:
-        resumed = f" ({whole.resumed} of them interrupted and resumed)"
+        resumed = f" ({counted(whole.resumed, 'training')} interrupted and resumed)"
     return (
-        f"Cost of {counted(whole.trainings, 'training')}{resumed}, with learners and predictions: "
+        f"Cost, with learners and predictions{resumed}: "
         f"{duration(cost.cpu_seconds)} of CPU time and {duration(cost.wall_seconds)} of wall time in total, at most "
-        f"{size(cost.peak_memory)} of memory each, on {', '.join(whole.processors)}"
+        f"{size(cost.peak_memory)} of memory in a worker, on {', '.join(whole.processors)}"
     )

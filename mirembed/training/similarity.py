@@ -19,6 +19,9 @@ from mirembed.specs import Spec
 if TYPE_CHECKING:
     from torch import Tensor
 
+UNLEARNED = Spec("cosine")
+"""Ranks tracks by the embeddings of approaches that learn no similarity."""
+
 BLOCK = 16
 """Number of candidates stacked with a query: more would waste time on pairs of candidates, fewer on calls."""
 
