@@ -131,7 +131,7 @@ def test_targets_that_a_fold_cannot_score_are_left_out_and_counted_by_their_reas
     assert np.isnan([r["r", None][1], r["r", "valence"][0], r["r", "valence"][1]]).all()
     assert found.intervals["r", None].mean == pytest.approx(r["r", None][[0, 2, 3, 4]].mean())
     described = describe_undefined("r", found.undefined["r"])
-    assert "3 folds and targets" in described
+    assert "3 pairs of fold and target" in described
     assert "constant truth: 1" in described
 
 

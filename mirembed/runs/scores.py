@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mirembed.hookspecs import Classification, Regression, Tags, Task
 from mirembed.interruption import interruptible
+from mirembed.progress import counted
 from mirembed.runs.tables import Predictions
 from mirembed.statistics.intervals import Interval, nadeau_bengio_interval, percentile_interval
 from mirembed.statistics.metrics import Metric, headline, metric_named, metrics_for
@@ -195,13 +196,16 @@ def undefined(predictions: Predictions, task: Task, metric: str) -> Undefined:
 def describe_undefined(name: str, counts: Undefined) -> str:
     """Describe where a metric is undefined.
 
-    >>> describe_undefined("r", {"constant truth": 1, "constant prediction": 2})
-    'r is undefined in 3 folds and targets (constant truth: 1, constant prediction: 2), which are left out of its mean'
+    >>> describe_undefined("r", {"constant truth": 1})
+    'r is undefined for 1 pair of fold and target (constant truth: 1); its mean leaves it out'
     """
     metric = metric_named(name)
-    where = f"folds and {metric.column}s" if metric.column else "folds"
+    n_parts = sum(counts.values())
+    pairs = f"for {counted(n_parts, 'pair')} of fold and {metric.column}"
+    where = pairs if metric.column else f"in {counted(n_parts, 'fold')}"
     reasons = ", ".join(f"{reason}: {count}" for reason, count in counts.items())
-    return f"{metric.label} is undefined in {sum(counts.values())} {where} ({reasons}), which are left out of its mean"
+    left_out = "it" if n_parts == 1 else "them"
+    return f"{metric.label} is undefined {where} ({reasons}); its mean leaves {left_out} out"
 
 
 def over_folds(
