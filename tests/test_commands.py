@@ -419,6 +419,14 @@ def test_a_table_is_printed_word_for_word(capsys):
         assert text in shown
 
 
+def test_scores_are_aligned_to_the_right_even_if_one_is_undefined(capsys):
+    print_table(["tag", "ROC-AUC by tag"], [["calm", "undefined"], ["loud", "0.750"]])
+    shown = capsys.readouterr().out
+    assert " undefined │" in shown
+    assert " 0.750 │" in shown
+    assert "│ 0.750" not in shown
+
+
 def test_json_has_paths_as_strings_and_refuses_other_objects(capsys):
     print_json({"page": Path("report/index.html")})
     assert json.loads(capsys.readouterr().out) == {"page": "report/index.html"}

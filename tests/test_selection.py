@@ -178,6 +178,7 @@ def test_settings_that_leave_nothing_to_choose_are_refused(settings, facts):
         (["fl"], "optimizer.speed=1|2", SpecError, ["speed", "adadelta"]),
         (["fl"], "learner.kernel=rbf|match", SpecError, ["match", "fl"]),
         (["chance"], "learner.C=1|2", SpecError, ["learner.C", "chance"]),
+        (["rbf:gamma=3-sl"], "similarity.gamma=1|2", SpecError, ["similarity.gamma", "rbf:gamma=3"]),
     ],
 )
 def test_a_choice_that_cannot_be_made_is_refused_before_any_training(tracks, approaches, choice, error, facts):
@@ -249,6 +250,25 @@ def test_official_folds_keep_groups_apart_inside_if_they_do_outside(tracks):
 def test_inner_folds_that_cannot_be_made_are_refused_before_any_training(tracks):
     with pytest.raises(EvaluationError, match=r"--inner-cv 9.*fold 0.*6 groups"):
         planned(tracks, "stats", select=("learner.C=1|10",), folds="grouped", inner_cv=9)
+
+
+def test_the_inner_folds_of_a_fit_that_cannot_be_made_are_not_blamed_on_a_fold(tracks):
+    everything = Fold(0, np.arange(4), np.zeros(0, np.int64))
+    with pytest.raises(EvaluationError, match="4 training tracks") as raised:
+        draw_inner_folds(tracks.task, tracks.label_array, tracks.groups, everything, scheme="random", n_folds=9, seed=0)
+    assert "fold 0" not in str(raised.value)
+
+
+def test_a_parameter_that_was_given_a_value_is_not_chosen(tracks):
+    """The method would be named after a value that it does not use."""
+    for part, settings in {
+        "learner.C": {"learner": ("svm:C=3",)},
+        "network.hidden": {"network": ("gru:hidden=8",)},
+        "optimizer.lr": {"optimizer": "adam:lr=0.1"},
+        "label-similarity.gamma": {"label_similarity": "rbf:gamma=2"},
+    }.items():
+        with pytest.raises(SpecError, match=f"--select {part}"):
+            planned(tracks, "rbf-sl", select=(f"{part}=1|2",), **settings)
 
 
 # What is chosen

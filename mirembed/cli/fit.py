@@ -94,7 +94,7 @@ def fit(
     settings = Settings().updated(given, "the command line")
     settings.check()
     if not settings.select and (
-        unused := [f"--{key}" for key in ("folds", "metric", "checkpoint-every") if key in given]
+        unused := [f"--{key}" for key in ("folds", "metric", "checkpoint-every", "inner-cv") if key in given]
     ):
         raise SpecError(f"{', '.join(unused)}: used only with --select; add --select, or omit it")
     registry = options.discover()

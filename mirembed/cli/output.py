@@ -247,8 +247,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
 
 
 def _holds_numbers(cells: Sequence[str]) -> bool:
-    """Whether all cells are numbers, intervals, shares or sizes; some may be empty."""
-    return any(cells) and all(re.fullmatch(r"<?[0-9.,+\[\] %-]*( [KMG]iB)?", cell) for cell in cells)
+    """Whether all cells are numbers, intervals, shares or sizes; some may be empty, or a score that is undefined."""
+    return any(cells) and all(re.fullmatch(r"undefined|<?[0-9.,+\[\] %-]*( [KMG]iB)?", cell) for cell in cells)
 
 
 def _column_widths(rows: Sequence[Sequence[str]], numeric: Sequence[bool], room: int) -> list[int]:

@@ -216,8 +216,8 @@ class Settings:
         choices = parse_choices(self.select)
         if EPOCH in self.select and len(checkpoints(self.epochs, self.checkpoint_every)) < 2:
             raise SpecError(
-                f"--select epoch: {self.epochs} epochs with a checkpoint every {self.checkpoint_every} leave nothing "
-                "to choose; set --checkpoint-every to a smaller number, at least 1"
+                f"--select epoch: with --epochs {self.epochs} and --checkpoint-every {self.checkpoint_every}, there is "
+                "only one checkpoint, so nothing to choose; set --checkpoint-every to at least 1 and less than --epochs"
             )
         return choices
 

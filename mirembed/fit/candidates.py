@@ -131,11 +131,12 @@ def plan_candidates(
     Raises
     ------
     SpecError
-        If a choice is malformed or applies to no method.
+        If a choice is malformed, applies to no method, or is about a parameter that was given a value.
     PluginError
         If a plugin rejects a value.
     """
     for choice in settings.choices:
+        _refuse_given(choice, methods, settings)
         if not any(_applies(choice, method, settings, registry) for method in methods):
             raise SpecError(_why_none(choice, methods, settings, registry))
     found: dict[str, tuple[Candidate, ...]] = {}
@@ -148,6 +149,18 @@ def plan_candidates(
     for one in {(one.network, one.name): one for one in changed}.values():
         describe_chosen(described, [one.method], one.optimizer, one.epochs, registry)
     return found
+
+
+def _refuse_given(choice: Choice, methods: Sequence[Method], settings: Settings) -> None:
+    """Refuse to choose a parameter that has a value: the method would be named after a value that it does not use."""
+    if choice.part == "label-similarity" and settings.label_similarity is None:
+        return  # the labels are compared as the embeddings are, so nobody gave their parameters
+    for method in methods:
+        spec = None if choice.part == EPOCH else _part(choice, method, settings)
+        if spec is not None and choice.parameter in spec.parameters:
+            raise SpecError(
+                f"--select {choice.name}: {spec} already has a value for {choice.parameter}; omit one of the two"
+            )
 
 
 def _values(choice: Choice, settings: Settings) -> Sequence[str]:
@@ -266,9 +279,10 @@ def draw_inner_folds(
         folds, _ = make_folds(task, labels[fold.train], scheme=scheme, n_folds=n_folds, seed=number, groups=of_fold)
     except EvaluationError as error:
         reason = str(error).partition(": use ")[0]
+        where = f" of fold {fold.index}" if len(fold.test) else ""  # a fit trains on all tracks
         raise EvaluationError(
-            f"--inner-cv {n_folds}: the {counted(len(fold.train), 'training track')} of fold {fold.index} cannot be "
-            f"split again ({reason}); use fewer inner folds, or another scheme (--folds)"
+            f"--inner-cv {n_folds}: the {counted(len(fold.train), 'training track')}{where} cannot be split into inner "
+            f"folds ({reason}); use fewer inner folds, or another scheme (--folds)"
         ) from error
     inner = np.full(len(fold.train), -1, np.int64)
     for one in folds:
@@ -290,8 +304,8 @@ def checked_inner_folds(task: Task, labels: NDArray[Any], fold: Fold, inner: NDA
         alike = not isinstance(task, Regression) and bool((labels[trained] == labels[trained[:1]]).all())
         if len(trained) < 2 or alike:
             raise EvaluationError(
-                f"inner fold {one} of fold {fold.index} leaves {counted(len(trained), 'track')} to train on, and takes "
-                "at least two, of two classes or with different tags; change the inner folds"
+                f"inner fold {one} of fold {fold.index} leaves {counted(len(trained), 'track')} to train on; "
+                "expected at least two, of two classes or with different tags; change the inner folds"
             )
         scale_for(task, labels[trained])
     return inner

@@ -272,7 +272,8 @@ def _plan_selection(
     everything = Fold(0, np.arange(len(tracks.ids)), np.zeros(0, np.int64))
     scheme = default_scheme(tracks.task) if settings.folds is None else settings.folds
     if scheme not in get_args(Scheme):
-        raise SpecError(f"--folds {scheme}: the inner folds of a fit are {', '.join(get_args(Scheme))}")
+        *others, last = get_args(Scheme)
+        raise SpecError(f"--folds {scheme}: fit draws its inner folds; expected {', '.join(others)} or {last}")
     return Selection(
         headline(tracks.task, settings.metric).name,
         tuple(choice.name for choice in settings.choices),
