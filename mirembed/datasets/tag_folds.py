@@ -116,21 +116,32 @@ def tag_notes(
     parts : sequence of (ndarray [n_train], ndarray [n_test]), int64
         The rows of the training and the test tracks of each fold.
     """
-    absent: list[str] = []
-    everywhere: list[str] = []
-    untested: list[str] = []
-    for number, (train, test) in enumerate(parts):
-        for tag, trained, tested in zip(task.classes, tags[train].mean(axis=0), tags[test].mean(axis=0), strict=True):
-            name = f"{tag} (fold {number})"
-            absent += [name] * int(trained == 0)
-            everywhere += [name] * int(trained == 1)
-            untested += [name] * int(tested in (0, 1))
+    trained, tested = (np.array([tags[rows].mean(axis=0) for rows in side]) for side in zip(*parts, strict=True))
+    unscored = (tested == 0) | (tested == 1)
     notes = []
-    for names, what in (
-        (absent, "tags that no training track of a fold has, never predicted there"),
-        (everywhere, "tags that every training track of a fold has, always predicted there"),
-        (untested, "tags that no test track of a fold has, or every one, which cannot be scored there"),
+    for found, what in (  # [n_folds, n_tags]
+        (trained == 0, "tags that no training track of a fold has, never predicted there"),
+        (trained == 1, "tags that every training track of a fold has, always predicted there"),
+        (
+            (tested == 0) | (tested == 1),
+            "tags that no test track of a fold has, or every one, which cannot be scored there",
+        ),
     ):
+        names = [f"{tag} ({_in_folds(folds)})" for tag, folds in zip(task.classes, found.T, strict=True) if folds.any()]
         if names:
             notes.append(f"{what}: {first_names(names, _NAMED)}")
     return notes
+
+
+def _in_folds(found: NDArray[np.bool_]) -> str:
+    """Name the folds of a mask ``[n_folds]``.
+
+    >>> _in_folds(np.array([True, False, True])), _in_folds(np.array([True, True]))
+    ('folds 0 and 2', 'all folds')
+    """
+    numbers = [str(number) for number in np.flatnonzero(found)]
+    if len(numbers) == len(found) > 1:
+        return "all folds"
+    if len(numbers) == 1:
+        return f"fold {numbers[0]}"
+    return f"folds {', '.join(numbers[:-1])} and {numbers[-1]}"

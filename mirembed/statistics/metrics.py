@@ -329,6 +329,11 @@ def headline(task: Task, metric: str | None = None) -> Metric:
     chosen = metric_named(metric)
     if chosen not in able:
         *names, last = [one.name for one in able]
+        if chosen.source == "retrieval":
+            raise SpecError(
+                f"--metric {metric} is computed from embeddings, not from predictions, and cannot be the headline; "
+                f"choose {', '.join(names)} or {last}"
+            )
         kinds = {Classification: "classes", Tags: "tags", Regression: "targets"}
         raise SpecError(
             f"--metric {metric} is not a score of {kinds[type(task)]}, which this dataset has; "

@@ -9,4 +9,4 @@ from mirembed_learners.svm import Svm
 @hookimpl
 def mirembed_register_learners(register: Register) -> None:
     """Register the built-in learner."""
-    register("svm", Svm, summary="Support vector machine: SVC for classes, one SVR per target")
+    register("svm", Svm, summary="Support vector machine: SVC for classes, one for each tag, one SVR per target")
