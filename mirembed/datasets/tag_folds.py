@@ -122,10 +122,7 @@ def tag_notes(
     for found, what in (  # [n_folds, n_tags]
         (trained == 0, "tags that no training track of a fold has, never predicted there"),
         (trained == 1, "tags that every training track of a fold has, always predicted there"),
-        (
-            (tested == 0) | (tested == 1),
-            "tags that no test track of a fold has, or every one, which cannot be scored there",
-        ),
+        (unscored, "tags that no test track of a fold has, or every one, which cannot be scored there"),
     ):
         names = [f"{tag} ({_in_folds(folds)})" for tag, folds in zip(task.classes, found.T, strict=True) if folds.any()]
         if names:
