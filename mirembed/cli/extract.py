@@ -53,9 +53,10 @@ def extract(
 ) -> None:
     """Compute the features of a dataset and save them in the store.
 
-    Computes only what is missing or has changed. Recordings that the store knows are not decoded again, whatever their
-    names and datasets. Exit code 2 means: done, but some files failed. With --json, progress and the final result are
-    printed as JSON, one object per line.
+    Computes only what is missing or has changed.
+    Recordings that the store knows are not decoded again, whatever their names.
+    Exit code 2 means: done, but some files failed.
+    With --json, progress and result are printed as JSON, one object per line.
     """
     from mirembed.datasets.catalog import list_dataset
     from mirembed.extract import ExtractOptions, MaxFailures, features_to_extract
