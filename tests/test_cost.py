@@ -112,7 +112,7 @@ def test_the_cost_of_a_resumed_training_counts_all_sessions(tracks, tmp_path, mo
     assert [row["sessions"] for row in others] == [1, 1]
     [part] = costs(read_table(found.folder / "cost.parquet"))
     assert (part.trainings, part.resumed) == (3, 1)
-    assert "1 of them interrupted" in describe_costs([part])
+    assert "(1 training interrupted and resumed)" in describe_costs([part])
     assert costs_to_json([part])["resumed"] == 1
 
 
