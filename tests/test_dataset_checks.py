@@ -165,11 +165,7 @@ BROKEN: dict[str, tuple[type, str, str]] = {
         "ids",
         "id 0",
     ),
-    "missing labels": (
-        with_track(label=None),
-        "labels",
-        "the label None",
-    ),
+    "empty labels": (with_track(label=""), "labels", "the label ''"),
     "unknown classes": (with_track(label="High"), "labels", "the label 'High'"),
     "a value missing": (
         with_label((0.5,), Regression((Target("valence"), Target("arousal")))),
