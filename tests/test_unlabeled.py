@@ -26,7 +26,7 @@ from small_store import (
     write_store,
 )
 
-from mirembed import Classification, Listing, Tags, Task, Track, extract, workers
+from mirembed import Classification, Listing, Split, Tags, Task, Track, extract, workers
 from mirembed.datasets.check import CheckResult, check
 from mirembed.datasets.folds_file import own_folds, read_folds_file
 from mirembed.errors import DatasetError, StoreError
@@ -322,8 +322,8 @@ def look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Check a listing of an audio folder in this process."""
     monkeypatch.setattr(workers, "run", run_here)
 
-    def look(audio: Path, found: Listing) -> CheckResult:
-        return check(found, audio, card=None, schemes={}, cache=tmp_path / "cache.parquet", jobs=1)
+    def look(audio: Path, found: Listing, schemes: Mapping[str, Sequence[Split]] | None = None) -> CheckResult:
+        return check(found, audio, card=None, schemes=schemes or {}, cache=tmp_path / "cache.parquet", jobs=1)
 
     return look
 
@@ -350,11 +350,13 @@ def test_an_unlabeled_copy_does_not_conflict(look: Any, audio: Path, kind: str) 
 
 @pytest.mark.slow
 def test_groups_are_looked_at_among_labeled_tracks(look: Any, audio: Path) -> None:
-    task, names = Classification(("a", "b")), [file.stem for file in sorted(audio.rglob("*.wav"))]
-    everything = list_files(audio, task, {name: "ab"[number % 2] for number, name in enumerate(names)})
-    some = [replace(one, group=None if one.label == "a" else "x") for one in everything.tracks]
-    unlabeled = [replace(one, label=None, group="x" if one.group is None else one.group) for one in some]
-    assert "groups" not in [one.kind for one in look(audio, replace(everything, tracks=unlabeled)).findings]
+    """No fold is trained on the unlabeled track that shares the group of the test track."""
+    official = {"official": [Split(frozenset({"low/low-0.wav", "high/high-0.wav"}), frozenset({"low/low-1.wav"}))]}
+    for labeled, found in ((("low-0", "low-1", "high-0"), True), (("low-1", "high-0"), False)):
+        listed = list_files(audio, CLASSES, {name: name[:-2] for name in labeled})
+        grouped = [replace(one, group="x" if one.id.startswith("low") else None) for one in listed.tracks]
+        findings = look(audio, replace(listed, tracks=grouped), official).findings
+        assert ("groups" in [one.kind for one in findings]) == found
 
 
 # The commands

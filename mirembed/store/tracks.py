@@ -176,7 +176,8 @@ def open_tracks(
     extracted = [track for track in stored if all(_has(track, one, known) for one in features)]
     tracks = [track for track in extracted if track.label is not None]
     if not tracks:
-        raise StoreError(_why_none(store, dataset, info, having, features))
+        thing = "track" if len(labeled) == len(stored) else "labeled track"
+        raise StoreError(_why_none(store, dataset, info, having, features, thing))
     task, labels = _labels(info.task, tracks, progress)
     names = {store.features(part).name for one in features for part in one.parts}
     failed = {failure.id for failure in dataset.failures() if failure.features in names}
@@ -256,14 +257,15 @@ def _why_none(
     info: DatasetInfo,
     having: Mapping[str, Sequence[StoredTrack]],
     features: Sequence[FeaturesInfo],
+    thing: str,
 ) -> str:
     """Say which features no track has, and why as far as it is known, or that no track has all of them."""
     lacking = [one for one in features if not having[one.spec]]
     if not lacking:
         listed = ", ".join(f"{len(some)} have {spec}" for spec, some in having.items())
-        return f"no track of {info.spec} in the store {store.root} has all features ({listed})"
+        return f"no {thing} of {info.spec} in the store {store.root} has all features ({listed})"
     named = " or ".join(one.spec for one in lacking)
-    message = f"no track of {info.spec} in the store {store.root} has {named}"
+    message = f"no {thing} of {info.spec} in the store {store.root} has {named}"
     names = {store.features(part).name for one in lacking for part in one.parts}
     if failed := [failure for failure in dataset.failures() if failure.features in names]:
         n_failed = counted(len({failure.id for failure in failed}), "track")
