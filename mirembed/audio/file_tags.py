@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import codecs
 import contextlib
+import importlib
 import io
 import re
 import struct
@@ -217,15 +218,12 @@ def _sources(file: IO[bytes]) -> Iterator[_Found]:
         yield _id3(file)
     file.seek(0)
     with contextlib.suppress(Exception):
-        from mutagen.apev2 import APEv2
-
-        yield _of_mutagen(APEv2(file))
+        apev2: Any = importlib.import_module("mutagen.apev2")
+        yield _of_mutagen(apev2.APEv2(file))
 
 
 def _mutagen_class(file: IO[bytes], head: bytes) -> Any:
     """Return the class that reads a container; None for those whose tags are read without it."""
-    import importlib
-
     start = head
     if head[:3] == b"ID3" and len(head) >= 10:  # some programs put ID3 before FLAC
         size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
@@ -278,16 +276,14 @@ def _plain(value: Any) -> str:
 
 def _id3(file: IO[bytes]) -> _Found:
     """Return the texts of ID3, of any version, at the beginning and the end of a file."""
-    from mutagen.id3 import ID3, Frames, Frames_2_2
-
+    id3: Any = importlib.import_module("mutagen.id3")
     wanted = (*_ID3, *_ID3_OLD, "TXXX", "POPM")
-    known = {name: kind for name, kind in {**Frames, **Frames_2_2}.items() if name in wanted}
-    return _of_frames(ID3(file, known_frames=known))  # so that pictures are not decoded
+    known = {name: kind for name, kind in {**id3.Frames, **id3.Frames_2_2}.items() if name in wanted}
+    return _of_frames(id3.ID3(file, known_frames=known))  # so that pictures are not decoded
 
 
 def _of_frames(tags: Any) -> _Found:
-    from mutagen.id3 import TCON
-
+    id3: Any = importlib.import_module("mutagen.id3")
     found: _Found = {}
     for frame in tags.values():
         kind = frame.FrameID
@@ -302,7 +298,7 @@ def _of_frames(tags: Any) -> _Found:
         if frame.encoding == 0:
             texts = [_decoded(text) for text in texts]
         if kind == "TCON":  # numbers of genres, such as (17) or 17
-            texts = TCON(encoding=3, text=[part for text in texts for part in _parts(text)]).genres
+            texts = id3.TCON(encoding=3, text=[part for text in texts for part in _parts(text)]).genres
             texts = [text for text in texts if text != "Unknown"]  # mutagen's word for a number without a genre
         found.setdefault(field, []).extend(texts)
     return found

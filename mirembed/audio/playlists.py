@@ -64,9 +64,9 @@ def read_playlist(path: Path) -> list[PlaylistEntry]:
         content = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"cannot read the playlist {path}: {error.strerror}") from error
-    read = {".pls": _pls, ".xspf": lambda content: _xspf(path, content)}.get(suffix, _m3u)
+    entries = _pls(content) if suffix == ".pls" else _xspf(path, content) if suffix == ".xspf" else _m3u(content)
     folder = Path(os.path.abspath(path)).parent  # noqa: PTH100  (links are not followed)
-    return [PlaylistEntry(_text(place), _file(place, folder), title or None) for place, title in read(content)]
+    return [PlaylistEntry(_text(place), _file(place, folder), title or None) for place, title in entries]
 
 
 def find_playlists(folder: Path) -> list[Path]:
@@ -79,7 +79,7 @@ def find_playlists(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def matcher(files: Iterable[Path]) -> Callable[[PlaylistEntry], Path | None]:
+def playlist_matcher(files: Iterable[Path]) -> Callable[[PlaylistEntry], Path | None]:
     """Return a function that finds the file that an entry means, also after a move of the whole library.
 
     Without a file of exactly this path, it is the one with the most names in common at the end of the path: at least
