@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mirembed.errors import StoreError
 from mirembed.hookspecs import Split
@@ -22,6 +23,9 @@ from mirembed.store.rows import (
     task_to_json,
     tracks_table,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 INFO, TRACKS, FAILURES, SCHEMES = "dataset.json", "tracks.parquet", "failures.parquet", "schemes.parquet"
 
@@ -93,6 +97,26 @@ class DatasetStore:
                 f"{self._tracks} does not have the labels {', '.join(label_names(task))} of {INFO}; delete both and "
                 "run `mirembed extract` again with --dataset and --audio: nothing is decoded again"
             ) from error
+
+    def columns(self, *names: str) -> pa.Table:
+        """Return columns of the table of tracks, sorted by id; no rows if there is no table.
+
+        Raises
+        ------
+        StoreError
+            The table is damaged, or lacks a column.
+        """
+        import pyarrow as pa
+
+        if not self._tracks.exists():
+            return pa.table({name: pa.nulls(0) for name in names})
+        table = read_table(self._tracks, list(names))
+        if absent := [name for name in names if name not in table.column_names]:
+            raise StoreError(
+                f"{self._tracks} does not have the column {absent[0]}; delete it and run `mirembed extract` again with "
+                "--dataset and --audio: nothing is decoded again"
+            )
+        return table
 
     def n_listed(self) -> int:
         """Return the number of tracks that have a recording and are still listed."""
