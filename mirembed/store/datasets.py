@@ -68,7 +68,8 @@ class DatasetStore:
         """
         content = read_json(self._info)
         try:
-            return DatasetInfo(**{**content, "task": task_from_json(content["task"])})
+            task = None if content["task"] is None else task_from_json(content["task"])
+            return DatasetInfo(**{**content, "task": task})
         except (KeyError, TypeError) as error:
             raise StoreError(
                 f"{self._info} is damaged ({error}); delete it and run `mirembed extract` again with --dataset and "
@@ -77,7 +78,8 @@ class DatasetStore:
 
     def write_info(self, info: DatasetInfo) -> None:
         """Write ``dataset.json``."""
-        write_json(self._info, {**asdict(info), "task": task_to_json(info.task)})
+        task = None if info.task is None else task_to_json(info.task)
+        write_json(self._info, {**asdict(info), "task": task})
 
     def tracks(self) -> list[StoredTrack]:
         """Return the tracks, sorted by id.
@@ -94,8 +96,8 @@ class DatasetStore:
             return stored_tracks(table, task)
         except (KeyError, TypeError) as error:
             raise StoreError(
-                f"{self._tracks} does not have the labels {', '.join(label_names(task))} of {INFO}; delete both and "
-                "run `mirembed extract` again with --dataset and --audio: nothing is decoded again"
+                f"{self._tracks} does not have the labels {', '.join(label_names(task)) or '(none)'} of {INFO}; delete "
+                "both and run `mirembed extract` again with --dataset and --audio: nothing is decoded again"
             ) from error
 
     def columns(self, *names: str) -> pa.Table:
