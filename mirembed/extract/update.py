@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -135,7 +136,9 @@ def extract(
                 **{part.spec: store.features(part).name for part in parts},
             },
         )
-        recordings = _recognize(store, stored, listing.tracks, progress)
+        wanted = [Features.of(part, store) for part in parts]
+        draw = functools.partial(_drawn, stored, listing.tracks, wanted, limit)
+        recordings = _recognize(store, stored, listing.tracks, draw, progress)
         moved = _moved_tracks(stored, listing.tracks, recordings)
         if before is not None:
             _check_labels(dataset, before, info, stored)
@@ -143,13 +146,9 @@ def extract(
         tracks = _refresh(stored, listing.tracks, recordings, moved, prune, summary)
         _write(dataset, before, info, stored, tracks)
         dataset.write_schemes(listing.schemes)
-        wanted = [Features.of(part, store) for part in parts]
         before_ids = {track.id for track in stored} | set(moved.values())
         earlier = [one for one in dataset.failures() if one.features in info.features.values()]  # not replaced ones
-        drawn = None
-        if limit is not None:
-            extracted = {one.id for one in tracks.values() if any(one.recording in some.having for some in wanted)}
-            drawn = drawn_files(listing.tracks, limit, extracted)
+        drawn = draw(recordings)
         files, failures = _missing(
             earlier, listing.tracks, recordings, before_ids, wanted, drawn, retry_failed, summary
         )
@@ -173,10 +172,32 @@ def extract(
     return summary
 
 
+def _drawn(
+    stored: Sequence[StoredTrack],
+    tracks: Sequence[Track],
+    features: Sequence[Features],
+    limit: int | None,
+    recordings: Mapping[str, str],
+) -> set[Path] | None:
+    """Return the files that an extraction with a limit computes, given the recordings that are known; None for all."""
+    if limit is None:
+        return None
+    having = set[str]().union(*(one.having for one in features))
+    latest = {**{track.id: track.recording for track in stored}, **recordings}
+    return drawn_files(tracks, limit, {track for track, recording in latest.items() if recording in having})
+
+
 def _recognize(
-    store: Store, stored: Sequence[StoredTrack], tracks: Sequence[Track], progress: Progress
+    store: Store,
+    stored: Sequence[StoredTrack],
+    tracks: Sequence[Track],
+    draw: Callable[[Mapping[str, str]], Collection[Path] | None],
+    progress: Progress,
 ) -> dict[str, str]:
-    """Return the recordings of the listed tracks whose files, as they are now, the store knows; by id."""
+    """Return the recordings of the listed tracks whose files, as they are now, the store knows; by id.
+
+    Files that an earlier extraction left for later are not read, unless they are drawn now; see `_drawn`.
+    """
     known, before = KnownRecordings(store), {track.id: track for track in stored}
     found: dict[str, str] = {}
     unread = []
@@ -189,6 +210,8 @@ def _recognize(
             found[track.id] = recording
         elif known.has_size(track.path):
             unread.append(track)
+    drawn = draw(found)
+    unread = [track for track in unread if drawn is None or track.path in drawn or track.id not in before]
     if sum(file_stamp(track.path)[0] for track in unread) < READ_QUIETLY:
         progress = NO_PROGRESS
     progress.start("comparing files with known recordings", len(unread))
