@@ -304,15 +304,15 @@ def _numbers(named: _Named) -> Counter[tuple[str, str]]:
 
 
 def _usual_spellings(named: _Named, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Return the most frequent spelling of each wanted class or tag, with its place if another is spelled the same."""
+    """Return the most frequent spelling of each wanted class or tag, with its place if the name has several."""
     spellings: dict[tuple[str, str], Counter[str]] = {one: Counter() for one in wanted}
     for names in named.values():
         for name in names:
             if name.id in spellings:
                 spellings[name.id][name.text] += 1
     usual = {one: min(texts, key=lambda text: (-texts[text], text)) for one, texts in spellings.items()}
-    times = Counter(usual.values())
-    return {one: f"{text} ({one[1]})" if times[text] > 1 and one[1] else text for one, text in usual.items()}
+    n_places = Counter(key for key, _ in usual)
+    return {(key, place): f"{text} ({place})" if n_places[key] > 1 else text for (key, place), text in usual.items()}
 
 
 def _folder_of_playlists(given: Path | None, audio: Path) -> Path:
