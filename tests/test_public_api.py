@@ -44,7 +44,7 @@ FileTags(title: str | None = None, artists: tuple[str, ...] = (), album: str | N
     year: int | None = None, rating: float | None = None, track: int | None = None, disc: int | None = None)
 Learner
     estimator(self, task: Task) -> Estimator
-Listing(task: Task, tracks: Sequence[Track], absent: int = 0, notes: Sequence[str] = (),
+Listing(task: Task | None, tracks: Sequence[Track], absent: int = 0, notes: Sequence[str] = (),
     schemes: Mapping[str, Sequence[Split]] = <factory>)
 MirembedError(Exception)
 Network
@@ -63,7 +63,7 @@ Split(train: frozenset[str], test: frozenset[str], inner: tuple[frozenset[str], 
 Tags(classes: tuple[str, ...])
 Target(name: str, low: float | None = None, high: float | None = None)
 Task = Classification | Tags | Regression
-Track(id: str, path: Path, label: str | frozenset[str] | tuple[float, ...], group: str | None = None)
+Track(id: str, path: Path, label: str | frozenset[str] | tuple[float, ...] | None, group: str | None = None)
 counted(number: int, thing: str) -> str
 essentia_algorithm(name: str, **parameters: object) -> Any
 essentia_error() -> str | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from mirembed.config import defaults
 from mirembed.errors import PluginError, StoreError
 from mirembed.extract.extraction import Extraction, Features, MaxFailures
 from mirembed.extract.file_features import ExtractOptions, FileToExtract
+from mirembed.extract.limit import drawn_files
 from mirembed.extract.summary import Summary
 from mirembed.features.info import FeaturesInfo, FeaturesPart, resolve_features
 from mirembed.hookspecs import Classification, Listing, Regression, Tags, Task, Track
@@ -63,6 +65,7 @@ def extract(
     audio: Path,
     features: Sequence[FeaturesInfo],
     jobs: int,
+    limit: int | None = None,
     retry_failed: bool = False,
     prune: bool = False,
     confirm: Callable[[str], None] = lambda question: None,
@@ -91,6 +94,9 @@ def extract(
         Stacked features are stored as their parts.
     jobs : int
         Worker processes.
+    limit : int, optional
+        Compute features of at most this many files, see `drawn_files`, including those that have them already. The
+        dataset lists all others, too.
     retry_failed : bool
         Try files again that failed before and have not changed.
     prune : bool
@@ -134,7 +140,9 @@ def extract(
                 **{part.spec: store.features(part).name for part in parts},
             },
         )
-        recordings = _recognize(store, stored, listing.tracks, progress)
+        wanted = [Features.of(part, store) for part in parts]
+        draw = functools.partial(_drawn, stored, listing.tracks, wanted, limit)
+        recordings = _recognize(store, stored, listing.tracks, draw, progress)
         moved = _moved_tracks(stored, listing.tracks, recordings)
         if before is not None:
             _check_labels(dataset, before, info, stored)
@@ -143,10 +151,12 @@ def extract(
         _write(dataset, before, info, stored, tracks)
         _write_file_tags(dataset, listing.tracks, tracks, file_tags or KnownFileTags(store), progress)
         dataset.write_schemes(listing.schemes)
-        wanted = [Features.of(part, store) for part in parts]
         before_ids = {track.id for track in stored} | set(moved.values())
         earlier = [one for one in dataset.failures() if one.features in info.features.values()]  # not replaced ones
-        files, failures = _missing(earlier, listing.tracks, recordings, before_ids, wanted, retry_failed, summary)
+        drawn = draw(recordings)
+        files, failures = _missing(
+            earlier, listing.tracks, recordings, before_ids, wanted, drawn, retry_failed, summary
+        )
         extraction = Extraction(
             store=store,
             dataset=dataset,
@@ -167,10 +177,32 @@ def extract(
     return summary
 
 
+def _drawn(
+    stored: Sequence[StoredTrack],
+    tracks: Sequence[Track],
+    features: Sequence[Features],
+    limit: int | None,
+    recordings: Mapping[str, str],
+) -> set[Path] | None:
+    """Return the files that an extraction with a limit computes, given the recordings that are known; None for all."""
+    if limit is None:
+        return None
+    having = set[str]().union(*(one.having for one in features))
+    latest = {**{track.id: track.recording for track in stored}, **recordings}
+    return drawn_files(tracks, limit, {track for track, recording in latest.items() if recording in having})
+
+
 def _recognize(
-    store: Store, stored: Sequence[StoredTrack], tracks: Sequence[Track], progress: Progress
+    store: Store,
+    stored: Sequence[StoredTrack],
+    tracks: Sequence[Track],
+    draw: Callable[[Mapping[str, str]], Collection[Path] | None],
+    progress: Progress,
 ) -> dict[str, str]:
-    """Return the recordings of the listed tracks whose files, as they are now, the store knows; by id."""
+    """Return the recordings of the listed tracks whose files, as they are now, the store knows; by id.
+
+    Files that an earlier extraction left for later are not read, unless they are drawn now; see `_drawn`.
+    """
     known, before = KnownRecordings(store), {track.id: track for track in stored}
     found: dict[str, str] = {}
     unread = []
@@ -183,6 +215,8 @@ def _recognize(
             found[track.id] = recording
         elif known.has_size(track.path):
             unread.append(track)
+    drawn = draw(found)
+    unread = [track for track in unread if drawn is None or track.path in drawn or track.id not in before]
     if sum(file_stamp(track.path)[0] for track in unread) < READ_QUIETLY:
         progress = NO_PROGRESS
     progress.start("comparing files with known recordings", len(unread))
@@ -211,9 +245,11 @@ def _moved_tracks(
 
 
 def _check_labels(dataset: DatasetStore, before: DatasetInfo, info: DatasetInfo, stored: Sequence[StoredTrack]) -> None:
-    """Refuse labels of another kind than those of the stored tracks."""
+    """Refuse labels of another kind than those of the stored tracks; they may appear and vanish."""
+    if not stored or info.task is None or before.task is None:
+        return
     names, old = _kind(info.task), _kind(before.task)
-    if stored and names != old:
+    if names != old:
         raise StoreError(
             f"{info.spec} now has {names} as labels, but the store {dataset.folder} has {old}; "
             f"extract into another --store, or run `mirembed store rm dataset:{info.spec}`: nothing is decoded again"
@@ -238,15 +274,16 @@ def _check_folder(
 ) -> None:
     """Refuse another folder, and let the user confirm if many tracks are to be removed."""
     listed = {track.id for track in tracks}
-    gone = [track.id for track in stored if track.id not in listed and track.id not in moved]
+    known = [track.id for track in stored if track.recording is not None]
+    gone = [track for track in known if track not in listed and track not in moved]
     # Another folder may hold some of the same files; one in which all were renamed holds most of them.
-    if stored and not prune and not any(track.id in listed for track in stored) and len(moved) < len(stored) / 2:
+    if known and not prune and not any(track in listed for track in known) and len(moved) < len(known) / 2:
         raise StoreError(
-            f"the store already has {len(stored)} tracks of {info.spec} from {before.audio}, and none of them is in "
-            f"{info.audio}; use another --store, or --prune to remove them"
+            f"the store already has {counted(len(known), 'track')} of {info.spec} from {before.audio}, and none of "
+            f"them is in {info.audio}; use another --store, or --prune to remove them"
         )
-    if prune and len(gone) > PRUNE_FREELY * len(stored):
-        confirm(f"remove {len(gone)} of the {counted(len(stored), 'track')} of {info.spec} from the store")
+    if prune and len(gone) > PRUNE_FREELY * len(known):
+        confirm(f"remove {len(gone)} of the {counted(len(known), 'track')} of {info.spec} from the store")
 
 
 @interruptible()
@@ -294,12 +331,14 @@ def _write(
     """Write the dataset unless it is there as it should be."""
     unlisted = [track for track in tracks.values() if not track.listed]
     names = frozenset[str]().union(*(classes_of(track.label) for track in unlisted))
-    info = replace(info, n_unlisted=len(unlisted), task=_with_classes(info.task, names))
+    old, task = before.task if before else None, info.task
+    if task is None and any(track.label is not None for track in unlisted):
+        task = old
+    info = replace(info, n_unlisted=len(unlisted), task=None if task is None else _with_classes(task, names))
     if info != before:
         # A process that is killed here leaves the old labels.
-        old = before.task if before else info.task
-        others = () if isinstance(old, Regression) else old.classes
-        dataset.write_info(replace(info, task=_with_classes(info.task, others)))
+        others = () if old is None or isinstance(old, Regression) else old.classes
+        dataset.write_info(replace(info, task=old if info.task is None else _with_classes(info.task, others)))
     if sorted(tracks.values(), key=lambda track: track.id) != list(stored) or not stored:
         dataset.write_tracks(tracks.values(), info)
     if info != before:
@@ -336,12 +375,13 @@ def _missing(
     recordings: Mapping[str, str],
     before: Collection[str],
     features: Sequence[Features],
+    drawn: Collection[Path] | None,
     retry_failed: bool,
     summary: Summary,
 ) -> tuple[list[FileToExtract], dict[tuple[str, str], Failure]]:
     """Return the files that lack features, and the failures that remain, by id and features.
 
-    ``before`` has the ids that the dataset had already.
+    ``before`` has the ids that the dataset had already, and ``drawn`` the files to extract if not all.
     """
     listed, wanted = {track.id for track in tracks}, {one.name for one in features}
     failures = {(one.id, one.features): one for one in failures_before if one.id in listed}
@@ -360,6 +400,8 @@ def _missing(
         if not lacking:
             summary.unchanged += 1
             summary.known += track.id not in before
+        elif drawn is not None and track.path not in drawn:
+            summary.left += 1
         elif again:
             ids, parts = files.setdefault(track.path, ([], []))
             ids.append(track.id)
