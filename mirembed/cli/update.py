@@ -22,7 +22,7 @@ def update(
         typer.Option(
             metavar="SPEC",
             parser=Spec.parse,
-            help="Dataset to bring up to date: NAME or NAME:PARAM=VALUE. Default: the one that the model was fitted to.",
+            help="Dataset, NAME or NAME:PARAM=VALUE. Default: the one that the model was fitted to.",
         ),
     ] = None,
     audio: Annotated[

@@ -105,7 +105,7 @@ class Updated:
 
     def to_json(self) -> dict[str, Any]:
         """Return the attributes as JSON."""
-        return asdict(self)
+        return {**asdict(self), "embeddings": str(self.embeddings)}
 
     def lines(self) -> list[str]:
         """Return the summary in words, without the counts that are zero."""
@@ -312,7 +312,7 @@ class _Update:
         wanted = [
             Features(part, name, set(having)) for part, name in zip(self.features.parts, self._names, strict=True)
         ]
-        counts = Summary(listed=len(tracks))
+        counts = Summary(listed=len(tracks), absent=0)
         missing, self._failures = missing_files(self.dataset, tracks, self.refreshed, wanted, retry_failed, counts)
         # Where some of stacked features failed, the others are of no use.
         files = [file for file in missing if len(file.features) == len(self.features.parts)]
