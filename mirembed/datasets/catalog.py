@@ -263,6 +263,11 @@ def audio_folder(
                 if not store.dataset(spec).exists:
                     raise DatasetError(f"dataset {spec} needs its audio folder; give --audio DIR")
                 audio = Path(store.dataset(spec).info().audio)
+                if not audio.is_dir():
+                    raise DatasetError(
+                        f"the audio folder {audio} of dataset {spec} is gone; bring it back, or give the folder with "
+                        "--audio DIR"
+                    )
             if not audio.is_dir():
                 what = "is not a folder" if audio.exists() else "does not exist"
                 raise DatasetError(f"--audio {audio} {what}; give the folder with the audio of dataset {spec}")
