@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mirembed.datasets.labels import described
 from mirembed.errors import DatasetError, PluginError, SpecError
 from mirembed.hookspecs import Card, Listing, Split
 from mirembed.listings import check_listing
@@ -220,7 +221,7 @@ def list_dataset(
         except OSError as error:
             raise _unreadable(audio, error) from error
     listing = read_listing(registry, spec, audio)
-    for note in listing.notes:
+    for note in [*described(listing), *listing.notes]:
         progress.note(note)
     return listing, audio
 
