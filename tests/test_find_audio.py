@@ -55,9 +55,7 @@ class TestRules:
         files, (note,) = found_by_both(audio)
         assert files == FOUND
         assert "4 files" in note
-        assert note.endswith(": 2 .jpg, 1 .cue, 1 without ending") or note.endswith(
-            ": 2 .jpg, 1 without ending, 1 .cue"
-        )
+        assert sorted(note.partition("): ")[2].split(", ")) == ["1 .cue", "1 without ending", "2 .jpg"]
         assert find_audio(audio).others == 4
 
     def test_hidden_folders_and_audio_files_are_named_and_other_hidden_files_are_not(self, audio: Path) -> None:
@@ -231,11 +229,5 @@ class TestEndings:
         assert f"a{ending}" in find_audio(tmp_path).files
 
     def test_the_list_has_no_other_endings_than_those_and_what_only_essentia_reads(self) -> None:
-        assert {*FORMATS, ".m4a", ".m4b", ".m4r", ".mp4"} | {
-            ".aac",
-            ".ac3",
-            ".mka",
-            ".tta",
-            ".wma",
-            ".wv",
-        } == AUDIO_SUFFIXES
+        only_essentia = {".aac", ".ac3", ".m4a", ".m4b", ".m4r", ".mka", ".mp4", ".tta", ".wma", ".wv"}
+        assert FORMATS.keys() | only_essentia == AUDIO_SUFFIXES

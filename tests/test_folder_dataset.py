@@ -462,7 +462,7 @@ class TestTableOfTargets:
         rows = "".join(f"{file};{cell}\n" for file, cell in zip(("x/a.wav", "x/b.mp3", "y/c.wav"), cells, strict=True))
         listing = self.listing(audio, f"path;v\n{rows}", "v")
         assert [track.label for track in listing.tracks] == [(value,) for value in expected]
-        said = any("(decimal ,)" in note or "(thousands" in note for note in listing.notes)
+        said = any("comma)" in note or "(thousands" in note for note in listing.notes)
         assert said == any("," in cell for cell in cells)
 
     @pytest.mark.parametrize("cells", [("1,234", "7"), ("1,234", "3.5"), ("1.234", "3,5"), ("1,234.5", "3,5", "1,234")])

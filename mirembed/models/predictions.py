@@ -22,6 +22,8 @@ from mirembed.store.rows import label_names, label_type
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_FLAGS = ("0", "1", "0.0", "1.0", "true", "false")
+
 NONE_OF_THESE = "none of these"
 """In a table: no class is probable enough."""
 
@@ -151,7 +153,8 @@ def as_text(value: Any) -> Any:
 def as_cell(value: Any) -> Any:
     """Return a list as the text that the dataset ``folder`` reads; anything else as it is.
 
-    Tags are separated by semicolons, or are a JSON list if one of them contains a separator.
+    Tags are separated by semicolons, or are a JSON list if one of them contains a separator or reads like a truth value,
+    with which a column would be a single tag.
 
     >>> as_cell(["piano", "calm"]), as_cell(["drum, bass"]), as_cell([0.75, 0.5])
     ('piano; calm', '["drum, bass"]', '0.75; 0.5')
@@ -159,7 +162,9 @@ def as_cell(value: Any) -> Any:
     if not isinstance(value, list):
         return value
     texts = [str(one) for one in value]
-    if any(text.startswith("[") or set(text) & set(";|,") for text in texts):
+    if any(isinstance(one, str) for one in value) and any(
+        text.startswith("[") or set(text) & set(";|,") or text.lower() in _FLAGS for text in texts
+    ):
         return json.dumps(texts, ensure_ascii=False)
     return "; ".join(texts)
 
