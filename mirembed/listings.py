@@ -7,7 +7,7 @@ functions below. Each yields the violations that it finds, and relies on the fun
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from numbers import Real
@@ -49,6 +49,13 @@ class Violation:
     cause: str
     given: str = "the audio folder"
     error: type[MirembedError] = PluginError
+
+
+def list_tracks(dataset: Any, audio: Path, file_tags: Callable[[Path], Any]) -> Any:
+    """Call the method ``listing`` of a dataset, with the reader of file tags if it takes one."""
+    if getattr(dataset, "takes_file_tags", False):
+        return dataset.listing(audio, file_tags=file_tags)
+    return dataset.listing(audio)
 
 
 def check_listing(listing: Any, plugin: str) -> None:
@@ -180,7 +187,7 @@ def ids(listing: Listing) -> Iterator[Violation]:
 
 
 def labels(listing: Listing) -> Iterator[Violation]:
-    """Check that each label is None, a class, a frozenset of tags, or finite values within the ranges of the targets."""
+    """Check that each label is a class, a frozenset of tags, finite values in the ranges of the targets, or None."""
     cause = (
         "an empty cell or NaN in the table: write None for a track without a label; or another spelling of a class or "
         "tag, tags in a list, or a range that is too narrow"

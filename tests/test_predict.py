@@ -239,9 +239,8 @@ NAMES = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1).filter
 
 @given(labels=st.lists(NAMES, min_size=1), bom=st.booleans())
 def test_predicted_classes_of_any_name_are_read_back(tmp_path_factory, labels, bom):
-    read = read_back(
-        tmp_path_factory, Classification(tuple(sorted(set(labels)))), [{"label": name} for name in labels], bom
-    )
+    task = Classification(tuple(sorted(set(labels))))
+    read = read_back(tmp_path_factory, task, [{"label": name} for name in labels], bom)
     assert [track.label for track in read("label").tracks] == labels
 
 

@@ -119,7 +119,8 @@ def _embed(model: Model, registry: Registry, paths: list[Path], store: Path, job
 
 
 def _load(model: str, registry: Registry, store: Path) -> Model:
-    from mirembed.models.model import Model, find_model
+    from mirembed.models.model import Model
+    from mirembed.models.saved import find_model
 
     say_when_interrupted(STARTS_OVER)
     return Model.load(find_model(Store(store).models, model), registry)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from mirembed.audio.files import audio_files, printable
 from mirembed.errors import AudioError, MirembedError, StoreError
-from mirembed.models.model import Model, find_model, read_provenance
+from mirembed.models.model import Model, read_provenance
+from mirembed.models.saved import find_model
 from mirembed.progress import Progress, counted
 from mirembed.registry import Registry
 from mirembed.specs import Spec

@@ -335,15 +335,19 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 @contextlib.contextmanager
-def table_writer(path: Path, schema: pa.Schema, **encoding: Any) -> Iterator[pq.ParquetWriter]:
+def table_writer(
+    path: Path, schema: pa.Schema, *, compression: str | dict[str, str] = "zstd", **encoding: Any
+) -> Iterator[pq.ParquetWriter]:
     """Yield a writer of a Parquet file that appears when the block ends without an error.
 
-    It is compressed and has page checksums.
+    It has page checksums.
 
     Parameters
     ----------
     path : pathlib.Path
     schema : pyarrow.Schema
+    compression : str or dict of str to str
+        Of all columns, or by column.
     encoding
         Further options of ``pyarrow.parquet.ParquetWriter``.
     """
@@ -352,7 +356,7 @@ def table_writer(path: Path, schema: pa.Schema, **encoding: Any) -> Iterator[pq.
     with (
         writing(path) as temporary,
         temporary.open("wb") as file,
-        pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True, **encoding) as writer,
+        pq.ParquetWriter(file, schema, compression=compression, write_page_checksum=True, **encoding) as writer,
     ):
         yield writer
 

@@ -10,6 +10,7 @@ from typing import Any
 from unittest import SkipTest
 
 from mirembed import listings
+from mirembed.audio.file_tags import read_file_tags
 from mirembed.datasets.download import parse_checksum
 from mirembed.errors import DatasetError, SpecError
 from mirembed.hookspecs import Archive, Card, Dataset, Listing
@@ -27,7 +28,7 @@ def listing(subject: Subject) -> None:
 
 
 def task(subject: Subject) -> None:
-    """Have a task with distinct classes or tags, or with distinctly named targets whose low is below their high."""
+    """Have a task with distinct classes, tags or targets, whose low is below their high; None if nothing is labeled."""
     _require(listings.task(_listed(subject)))
 
 
@@ -44,7 +45,7 @@ def ids(subject: Subject) -> None:
 
 
 def labels(subject: Subject) -> None:
-    """Give every track a label: a class, a frozenset of tags, or a finite value within the range of each target."""
+    """Give every track a class, a frozenset of tags or a finite value within the range of each target; or None."""
     _require(listings.labels(_listed(subject)))
 
 
@@ -110,7 +111,7 @@ def wrong_folder(subject: Subject) -> None:
         (other / "pictures" / "cover.jpg").touch()
         for audio, given in ((empty, "an empty folder"), (other, "a folder with notes.txt and pictures/cover.jpg")):
             try:
-                subject.create().listing(audio)
+                listings.list_tracks(subject.create(), audio, read_file_tags)
             except DatasetError as error:
                 if not str(error).strip():
                     what = "raises a DatasetError without a message"
@@ -218,7 +219,8 @@ def _list(dataset: Dataset, audio: Path) -> Listing:
         given=f"{_GIVEN} {audio}",
         cause="a folder that is not a copy of this dataset, or a missing table, file or column",
     ):
-        return dataset.listing(audio)
+        listed: Listing = listings.list_tracks(dataset, audio, read_file_tags)
+        return listed
 
 
 def _ask(subject: Subject, method: str) -> Mapping[Any, Any]:
