@@ -414,9 +414,10 @@ def _blocks_by_soundfile(path: Path, header: Header) -> Iterator[NDArray[np.floa
             except soundfile.SoundFileError as error:
                 if header.mpeg:
                     raise _NotDecodedError(f"damaged: {error}") from error
-                rest = _up_to_error(path, part, n_samples - n_before)
+                wanted = max(0, round(header.stated * rate) - n_samples)
+                rest = _up_to_error(path, part, n_samples - n_before, wanted)
                 n_samples += len(rest)
-                if header.disagreement(n_samples / rate) or not header.stated or n_samples < header.stated * rate:
+                if header.disagreement(n_samples / rate) or not wanted or len(rest) < wanted:
                     reason = f"soundfile fails ({error}): {header.lengths(n_samples / rate)}"
                     raise AudioError(reason + _ADVICE) from error
                 yield rest  # only what follows the sound is not sound
@@ -424,17 +425,22 @@ def _blocks_by_soundfile(path: Path, header: Header) -> Iterator[NDArray[np.floa
         raise _NotDecodedError(f"possibly cut short at {n_samples / rate:.1f} s")
 
 
-def _up_to_error(path: Path, part: Part | None, skip: int) -> NDArray[np.float32]:
-    """Return the samples ``[n_samples, channels]`` of the block in which soundfile fails, up to there."""
+def _up_to_error(path: Path, part: Part | None, skip: int, wanted: int) -> NDArray[np.float32]:
+    """Return the samples ``[n_samples, channels]`` of the block in which soundfile fails, up to there.
+
+    They are read in small blocks, of which one ends after ``wanted`` samples.
+    """
     import numpy as np
     import soundfile
 
     with _sound_file(path, part) as file:
         blocks = [np.empty((0, file.channels), np.float32)]
         file.read(skip, np.float32, always_2d=True)
+        size = wanted % _SMALL_BLOCK or _SMALL_BLOCK
         with contextlib.suppress(soundfile.SoundFileError):
-            while len(block := file.read(_SMALL_BLOCK, np.float32, always_2d=True)):
+            while len(block := file.read(size, np.float32, always_2d=True)):
                 blocks.append(block)
+                size = _SMALL_BLOCK
         return np.concatenate(blocks)
 
 

@@ -59,6 +59,8 @@ def mp4_header(file: IO[bytes], begin: int) -> Header:
         return Header(refusal=f"{n_indexes} MP4 files joined to one, of which decoders read the first; split the file")
     if not index:
         return Header(refusal=f"{cut or _without_index(at, size)}; copy or export the file again")
+    if begin:
+        return Header(refusal="an ID3 tag before the MP4 file, which decoders do not read; remove the tag")
     sounding = [track for track in tracks if track.kind == b"soun" and track.scale]
     if not sounding:
         return Header(refusal="no audio track in this MP4 file")
@@ -301,7 +303,7 @@ def matroska_header(file: IO[bytes], at: int) -> Header:
             n_segments += 1
             end = size if length is None else start + length
         if length is not None and start + length > size:
-            wrong = f"its last {start + length - size} bytes are missing" if end > size else f"no element at byte {at}"
+            wrong = f"its last {end - size} bytes are missing" if end > size else f"no element fits at byte {at}"
             if name not in (_SEGMENT, _CLUSTER):
                 break
         if name == _INFO and length is not None and length < _INDEX_BYTES:

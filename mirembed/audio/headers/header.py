@@ -103,7 +103,7 @@ class Header:
             partly, cut, more = False, False, bool(self.stated) and decoded > self.stated + 5 * self.slack
         if not (short or partly or cut or more or (stale and self.strict)):
             return ""
-        if not decoded and self.kind:
+        if not decoded and self.kind.startswith("FLAC of"):  # it opens and yields nothing
             cause = f"no decoder here reads {self.kind}; convert it to 24-bit FLAC or leave it out"
         elif cut or (short and not self.room):
             cause = f"it was cut, or {self.stated_by} is wrong; copy or download it again"

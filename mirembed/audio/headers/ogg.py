@@ -23,6 +23,8 @@ class _Stream:
     missing: int = 0
     next_page: int = 0
     ended: bool = False
+    last_page: tuple[int, int] = (0, 0)
+    """Where it begins and ends."""
 
     @property
     def seconds(self) -> float:
@@ -77,10 +79,41 @@ def ogg_header(file: IO[bytes]) -> Header:
             f"damaged: {missing} of {missing + sum(stream.n_pages for stream in ends)} pages are missing; "
             "copy or download the file again"
         )
-    if len(links) > 1 or links[0].start or links[-1].end < size_of(file):
-        parts = tuple(Part(link.start, link.end) for link in links)
+    unended = any(stream.codec == "Opus" and not stream.ended for stream in ends)
+    if len(links) > 1 or links[0].start or links[-1].end < size_of(file) or unended:
+        parts = tuple(Part(link.start, link.end, _end_flag(file, link)) for link in links)
     slack = 0.05 if first is None or not first.start else 0.05 + (first.granules[1] - first.granules[0]) / first.rate
     return Header(room=room, slack=slack, refusal=refusal, kind=kind, parts=parts, notes=tuple(notes))
+
+
+def _end_flag(file: IO[bytes], link: _Link) -> tuple[tuple[int, bytes], ...]:
+    """Return the bytes that mark the last page of a stream as the last: libsndfile fails on an Opus stream without."""
+    patches: list[tuple[int, bytes]] = []
+    for stream in link.audio:
+        if stream.codec == "Opus" and not stream.ended:
+            start, end = stream.last_page
+            page = bytearray(read_at(file, start, end - start))
+            page[5] |= _LAST
+            page[22:26] = bytes(4)
+            patches += [
+                (start - link.start + 5, page[5:6]),
+                (start - link.start + 22, _crc32(page).to_bytes(4, "little")),
+            ]
+    return tuple(patches)
+
+
+def _crc32(data: bytes | bytearray) -> int:
+    """Return the checksum of a page, whose own field is 0."""
+    table = []
+    for byte in range(256):
+        value = byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ 0x104C11DB7) if value & 0x80000000 else value << 1
+        table.append(value)
+    crc = 0
+    for byte in data:
+        crc = (crc << 8 & 0xFFFFFFFF) ^ table[crc >> 24 ^ byte]
+    return crc
 
 
 def _refusal(links: list[_Link], room: float) -> str:
@@ -125,6 +158,7 @@ def _walk(file: IO[bytes]) -> tuple[list[_Link], bool]:
             beginning = False
         if links and (stream := links[-1].streams.get(serial)):
             _add_page(stream, page)
+            stream.last_page = at, end
             links[-1].end = end
         at = end
     return links, False

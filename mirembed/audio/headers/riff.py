@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from typing import IO
@@ -13,12 +14,9 @@ _PCM, _FLOAT, _A_LAW, _MU_LAW, _MP3, _EXTENSIBLE = 1, 3, 6, 7, 0x55, 0xFFFE
 _BLOCKS = (2, 0x11, 0x31)
 """WAV format tags of codecs whose header states the samples in a block: MS and IMA ADPCM, GSM."""
 
-_AFTER = frozenset(
-    name.encode().ljust(4)
-    for name in (
-        "LIST list id3 ID3 fact cue smpl inst PEAK bext iXML _PMX JUNK junk FLLR PAD plst acid levl DISP AFAn NAME AUTH "
-        "ANNO (c) MARK COMT INST APPL MIDI COMM free info chan umid axml chna dbmd"
-    ).split()
+_AFTER = re.compile(
+    rb"LIST|list|id3 |ID3 |fact|cue |smpl|inst|PEAK|bext|iXML|_PMX|JUNK|junk|FLLR|PAD |plst|acid|levl|DISP|AFAn|NAME"
+    rb"|AUTH|ANNO|\(c\) |MARK|COMT|INST|APPL|MIDI|COMM|free|info|chan|umid|axml|chna|dbmd"
 )
 """Names of chunks that may follow the samples, where the end of the last one is missing."""
 
@@ -130,7 +128,7 @@ def _only_chunks(file: IO[bytes], at: int, end: int, found: _Content) -> bool:
             size = int.from_bytes(head[16:], "little") - 8
         if not all(32 <= byte < 127 for byte in name):
             return not first and found.seconds(end - at) < 1
-        if at + 8 + size > end and name not in _AFTER:
+        if at + 8 + size > end and not _AFTER.fullmatch(name):
             return False
         at += 8 + size + (-size % 8 if _is_wide(file) else size % 2)
         first = False
