@@ -18,23 +18,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mirembed.library.distances import near_pairs
+
 if TYPE_CHECKING:
     from mirembed.library.collection import Collection
 
 COPY = 0.15
-"""Largest distance of the embeddings of copies, in units of `typical_distance`."""
+"""Largest distance of the embeddings of copies, in units of `Collection.typical_distance`."""
 
 COPY_SECONDS = 1.0
 """Largest difference between the durations of copies that only their embeddings show."""
-
-_SAMPLE = 64
-"""Tracks whose distances are measured for `typical_distance`."""
-
-_NEAREST = 4
-"""The neighbor to which they are measured: a track with up to three copies has another one there."""
-
-_BLOCK = 128
-"""Tracks that are compared with all others at a time: 50 MB at 100 000 tracks."""
 
 
 def copy_groups(collection: Collection, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
@@ -54,7 +47,7 @@ def copy_groups(collection: Collection, rows: Sequence[int] | NDArray[np.int64])
     rows = np.asarray(rows, np.int64)
     links = list(equal_pairs([collection.recordings[row] for row in rows]))
     links += equal_pairs([collection.audio_hashes[row] for row in rows])
-    nearest = COPY * typical_distance(collection.vectors)
+    nearest = COPY * collection.typical_distance
     seconds = collection.durations[rows]
     for one, other, _ in near_pairs(collection.vectors[rows], nearest):
         close = np.abs(seconds[one] - seconds[other]) <= COPY_SECONDS  # False where a duration is unknown
@@ -89,65 +82,10 @@ def copies_of(
     """
     rows = np.asarray(rows, np.int64)
     distances = np.linalg.norm(collection.vectors[rows] - vector, axis=1)
-    near = distances <= COPY * typical_distance(collection.vectors)
+    near = distances <= COPY * collection.typical_distance
     near &= np.abs(collection.durations[rows] - duration) <= COPY_SECONDS
     same = [audio_hash is not None and collection.audio_hashes[row] == audio_hash for row in rows]
     return near | np.array(same, np.bool_)
-
-
-def typical_distance(vectors: NDArray[np.float32]) -> float:
-    """Return the median distance from a track to its fourth nearest, of 64 tracks; 0 if there is only one track.
-
-    Parameters
-    ----------
-    vectors : ndarray [n_tracks, units]
-    """
-    if len(vectors) < 2:
-        return 0.0
-    center = vectors.mean(axis=0)
-    sample = vectors[np.unique(np.linspace(0, len(vectors) - 1, _SAMPLE).astype(int))] - center
-    others = vectors - center
-    squares = _squared_distances(sample, others)
-    place = min(_NEAREST, len(vectors) - 1)  # a track is its own nearest
-    return float(np.median(np.sqrt(np.partition(squares, place, axis=1)[:, place])))
-
-
-def near_pairs(
-    vectors: NDArray[np.float32], distance: float
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
-    """Yield all pairs of tracks that are at most this far apart, block by block, each pair in both orders.
-
-    Parameters
-    ----------
-    vectors : ndarray [n_tracks, units]
-    distance : float
-
-    Yields
-    ------
-    one, other : ndarray [n_pairs], int64
-        Rows of ``vectors``; those in ``one`` increase from block to block.
-    distances : ndarray [n_pairs], float64
-    """
-    centered = vectors - vectors.mean(axis=0) if len(vectors) else vectors  # smaller numbers, smaller rounding
-    # Of sums of squares in float32: a pair that might be near is measured again below.
-    rounding = 1e-5 * float(np.einsum("ij,ij->i", centered, centered).max(initial=0))
-    for start in range(0, len(vectors), _BLOCK):
-        block = _squared_distances(centered[start : start + _BLOCK], centered)
-        one, other = np.nonzero(block <= distance**2 + rounding)
-        one += start
-        one, other = one[one != other], other[one != other]
-        distances = np.linalg.norm(vectors[one].astype(np.float64) - vectors[other], axis=1)
-        near = distances <= distance
-        yield one[near], other[near], distances[near]
-
-
-def _squared_distances(block: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the squared distances ``[n_block, n_others]``; rounding may make those of equal vectors differ from 0."""
-    squares = block @ others.T
-    squares *= -2
-    squares += np.einsum("ij,ij->i", others, others)
-    squares += np.einsum("ij,ij->i", block, block)[:, None]
-    return np.maximum(squares, 0, out=squares)
 
 
 def equal_pairs(values: Iterable[Hashable]) -> Iterator[tuple[int, int]]:
