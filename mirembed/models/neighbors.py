@@ -93,7 +93,9 @@ def neighbors(
         If model, track or embeddings do not exist.
     """
     folder = find_model(store.models, model)
-    files = [] if inside is None else audio_files([inside])
+    files, notes = ([], ()) if inside is None else audio_files([inside])
+    for note in notes:
+        progress.note(note)
     provenance = read_provenance(folder)
     load = functools.cache(lambda: Model.load(folder, registry))
     is_file = Path(track).is_file()
