@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +88,7 @@ class FingerprintCache:
         return sorted(self._folder.glob("fingerprints-*.parquet"))
 
 
-def _read(path: Path, column: str) -> list[str | bytes]:
+def _read(path: Path, column: str) -> list[Any]:
     """Return a column of a file of the cache; nothing if it is damaged, or of another version."""
     try:
         table = read_table(path, [column])
