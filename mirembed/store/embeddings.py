@@ -171,7 +171,14 @@ class StoredEmbeddings:
 
         types = {"recording": pa.string(), "vector": pa.list_(pa.float32(), 1), **_facts()}
         names = ["recording", *(name for name in columns or types if name != "recording")]
-        tables = [_read(path, names) for path in self.files() if _digest(path) == digest]
+        while True:
+            files = self.files()
+            try:
+                tables = [_read(path, names) for path in files if _digest(path) == digest]
+                break
+            except StoreError:
+                if files == self.files():  # otherwise they have just been merged
+                    raise
         return pa.concat_tables(tables) if tables else pa.schema([(name, types[name]) for name in names]).empty_table()
 
     def read(self, digest: str) -> dict[str, NDArray[np.float32]]:
