@@ -11,15 +11,15 @@ ASF (WMA)  WM/Genre                 WM/Mood              NAME
 APEv2      Genre                    Mood                 NAME
 ========== ======================== ==================== =====================
 
-MP3, AIFF and WAV have ID3, Ogg and FLAC have Vorbis comments. ID3 keeps its version (2.2, which nothing writes any more,
-becomes 2.3); new tags are ID3v2.4.
+MP3, AIFF and WAV have ID3, Ogg and FLAC have Vorbis comments. ID3 keeps its version, except that 2.2, which nothing
+writes any more, becomes 2.3; new tags are ID3v2.4.
 """
 
 from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +87,8 @@ class TagFields:
         """Return the texts of a field, whose name is one of `field_name`; empty if the file does not have it."""
         return self._file.get(name)
 
-    def set(self, name: str, values: Sequence[str]) -> None:
-        """Write a field into the file, in place; no values remove it. Nothing else of the tags changes.
+    def write(self, values: Mapping[str, Sequence[str]]) -> None:
+        """Write fields into the file, in place; one without values is removed. Nothing else of the tags changes.
 
         Raises
         ------
@@ -98,13 +98,13 @@ class TagFields:
             The file cannot be written.
         """
         try:
-            self._file.set(name, list(values))
+            for name, texts in values.items():
+                self._file.set(name, list(texts))
             self._file.save()
-        except OSError:
-            raise
         except Exception as error:
-            if isinstance(error.__cause__ or error.__context__, OSError):
-                raise (error.__cause__ or error.__context__) from error  # type: ignore[misc]
+            for cause in (error, error.__cause__, error.__context__):  # mutagen wraps the system's errors
+                if isinstance(cause, OSError):
+                    raise cause from error
             raise AudioError(f"its file tags cannot be written ({error or type(error).__name__})") from error
 
 
@@ -117,8 +117,7 @@ def _open(path: Path) -> _Id3 | _Named:
     if kind in ("MP3", "WAVE", "AIFF", "TrueAudio", "DSF"):
         return _Id3(path, found)
     if found is None or kind not in _KEYS:
-        suffix = path.suffix or "this kind"
-        raise AudioError(f"files of {suffix} have no file tags that players read; convert it, to FLAC for example")
+        raise AudioError("no tags can be written to it; expected MP3, FLAC, Ogg, MP4, WMA, WAV, AIFF or APE")
     if found.tags is None:
         found.add_tags()
     return _Named(path, found, kind)

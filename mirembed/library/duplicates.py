@@ -113,7 +113,7 @@ def copies_of(
     near = distances <= COPY * collection.typical_distance
     near &= np.abs(collection.durations[rows] - duration) <= COPY_SECONDS
     same = [audio_hash is not None and collection.audio_hashes[row] == audio_hash for row in rows]
-    return near | np.array(same, np.bool_)
+    return np.asarray(near | np.array(same, np.bool_))
 
 
 def equal_pairs(values: Iterable[Hashable]) -> Iterator[tuple[int, int]]:
