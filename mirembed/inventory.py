@@ -379,7 +379,8 @@ def _dataset_faults(dataset: DatasetStore, having: Mapping[str, Collection[str] 
     if twice := [track for track, count in Counter(track.id for track in tracks).items() if count > 1]:
         yield Fault(str(path), f"contains {twice[0]!r} twice", repeat)
     if not isinstance(info.task, Regression) and not is_held(dataset.folder):
-        unknown = frozenset[str]().union(*(classes_of(track.label) for track in tracks)) - set(info.task.classes)
+        classes = () if info.task is None else info.task.classes
+        unknown = frozenset[str]().union(*(classes_of(track.label) for track in tracks)) - set(classes)
         if unknown:
             yield Fault(str(path), f"has the label {min(unknown)!r}, which is not one of the dataset's classes", repeat)
     features = [having[name] for name in info.features.values() if name in having]

@@ -24,6 +24,15 @@ def extract(
             f"was extracted with before; if there are none, {defaults.FEATURES}.",
         ),
     ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Compute features of at most N tracks, including those that have them: labeled ones first, evenly "
+            "over classes, tags or folders. The others stay listed, for later. The same tracks are drawn every time.",
+        ),
+    ] = None,
     jobs: options.Jobs = None,
     executor: options.Executor = "local",
     scheduler: options.Scheduler = None,
@@ -69,7 +78,7 @@ def extract(
 
     say_when_interrupted(RESUMES)
     registry = options.discover()
-    limit = None if max_failures is None else MaxFailures.parse(max_failures)
+    most_failures = None if max_failures is None else MaxFailures.parse(max_failures)
     place = Store(store)
     spec = dataset or place.only_spec()
     wanted = features_to_extract(registry, place.dataset(spec), features or [])
@@ -93,11 +102,12 @@ def extract(
             audio=folder,
             features=wanted,
             jobs=options.jobs_or_cores(jobs),
+            limit=limit,
             retry_failed=retry_failed,
             prune=prune,
             confirm=lambda what: confirm(what, yes),
             options=ExtractOptions(backend, timeout),
-            max_failures=limit,
+            max_failures=most_failures,
             progress=progress,
             file_tags=file_tags,
             folders=folders,

@@ -16,6 +16,7 @@ from mirembed.config import defaults
 from mirembed.errors import DatasetError, PluginError, StoreError
 from mirembed.extract.extraction import Extraction, Features, MaxFailures
 from mirembed.extract.file_features import ExtractOptions, FileToExtract
+from mirembed.extract.limit import Limit
 from mirembed.extract.summary import Summary
 from mirembed.features.info import FeaturesInfo, FeaturesPart, resolve_features
 from mirembed.hookspecs import Classification, Listing, Regression, Tags, Task, Track
@@ -66,6 +67,7 @@ def extract(
     audio: Path,
     features: Sequence[FeaturesInfo],
     jobs: int,
+    limit: int | None = None,
     retry_failed: bool = False,
     prune: bool = False,
     confirm: Callable[[str], None] = lambda question: None,
@@ -95,6 +97,9 @@ def extract(
         Stacked features are stored as their parts.
     jobs : int
         Worker processes.
+    limit : int, optional
+        Compute features of at most this many files, see `drawn_files`, including those that have them already. The
+        dataset lists all others, too.
     retry_failed : bool
         Try files again that failed before and have not changed.
     prune : bool
@@ -126,6 +131,8 @@ def extract(
             adding.enter_context(shards.adding())
             shards.create(part)
             summary.damaged += [str(path) for path in shards.set_aside_damaged()]
+        wanted = [Features.of(part, store) for part in parts]
+        limited = None if limit is None else Limit(limit, wanted)
         refreshed = refresh(
             store,
             listing,
@@ -139,9 +146,9 @@ def extract(
             progress=progress,
             file_tags=file_tags,
             folders=folders,
+            limited=limited,
         )
-        wanted = [Features.of(part, store) for part in parts]
-        files, failures = missing_files(dataset, listing.tracks, refreshed, wanted, retry_failed, summary)
+        files, failures = missing_files(dataset, listing.tracks, refreshed, wanted, retry_failed, summary, limited)
         extraction = Extraction(
             store=store,
             dataset=dataset,
@@ -197,6 +204,7 @@ def refresh(
     progress: Progress = NO_PROGRESS,
     file_tags: KnownFileTags | None = None,
     folders: Mapping[str, FolderState] | None = None,
+    limited: Limit | None = None,
 ) -> Refreshed:
     """Bring the tracks of a dataset and their file tags up to date with its listing. Nothing is decoded.
 
@@ -208,6 +216,8 @@ def refresh(
         What the dataset is to be extracted with, besides the features from before: names of stored features by spec.
     summary : Summary
         Gets the numbers of tracks that moved, were removed, and so on.
+    limited : Limit, optional
+        Which files are to be extracted, if not all.
 
     Raises
     ------
@@ -228,7 +238,7 @@ def refresh(
         n_absent=listing.absent,
         features={**(before.features if before else {}), **features},
     )
-    recordings = _recognize(store, stored, listing.tracks, progress)
+    recordings = _recognize(store, stored, listing.tracks, limited, progress)
     moved = _moved_tracks(stored, listing.tracks, recordings)
     if before is not None:
         _check_labels(dataset, before, info, stored)
@@ -244,9 +254,16 @@ def refresh(
 
 
 def _recognize(
-    store: Store, stored: Sequence[StoredTrack], tracks: Sequence[Track], progress: Progress
+    store: Store,
+    stored: Sequence[StoredTrack],
+    tracks: Sequence[Track],
+    limited: Limit | None,
+    progress: Progress,
 ) -> dict[str, str]:
-    """Return the recordings of the listed tracks whose files, as they are now, the store knows; by id."""
+    """Return the recordings of the listed tracks whose files, as they are now, the store knows; by id.
+
+    Files that an earlier extraction left for later are not read, unless they are drawn now.
+    """
     known, before = KnownRecordings(store), {track.id: track for track in stored}
     found: dict[str, str] = {}
     unread = []
@@ -259,6 +276,9 @@ def _recognize(
             found[track.id] = recording
         elif known.has_size(track.path):
             unread.append(track)
+    if limited is not None:
+        drawn = limited.files(tracks, {**{one.id: one.recording for one in stored}, **found})
+        unread = [track for track in unread if track.path in drawn or track.id not in before]
     if sum(file_stamp(track.path)[0] for track in unread) < READ_QUIETLY:
         progress = NO_PROGRESS
     progress.start("comparing files with known recordings", len(unread))
@@ -287,9 +307,11 @@ def _moved_tracks(
 
 
 def _check_labels(dataset: DatasetStore, before: DatasetInfo, info: DatasetInfo, stored: Sequence[StoredTrack]) -> None:
-    """Refuse labels of another kind than those of the stored tracks."""
+    """Refuse labels of another kind than those of the stored tracks; they may appear and vanish."""
+    if not stored or info.task is None or before.task is None:
+        return
     names, old = _kind(info.task), _kind(before.task)
-    if stored and names != old:
+    if names != old:
         raise StoreError(
             f"{info.spec} now has {names} as labels, but the store {dataset.folder} has {old}; "
             f"extract into another --store, or run `mirembed store rm dataset:{info.spec}`: nothing is decoded again"
@@ -357,15 +379,16 @@ def _check_folder(
 ) -> None:
     """Refuse another folder, and let the user confirm if many tracks are to be removed."""
     listed = {track.id for track in tracks}
-    gone = [track.id for track in stored if track.id not in listed and track.id not in moved]
+    known = [track.id for track in stored if track.recording is not None]
+    gone = [track for track in known if track not in listed and track not in moved]
     # Another folder may hold some of the same files; one in which all were renamed holds most of them.
-    if stored and not prune and not any(track.id in listed for track in stored) and len(moved) < len(stored) / 2:
+    if known and not prune and not any(track in listed for track in known) and len(moved) < len(known) / 2:
         raise StoreError(
-            f"the store already has {len(stored)} tracks of {info.spec} from {before.audio}, and none of them is in "
-            f"{info.audio}; use another --store, or --prune to remove them"
+            f"the store already has {counted(len(known), 'track')} of {info.spec} from {before.audio}, and none of "
+            f"them is in {info.audio}; use another --store, or --prune to remove them"
         )
-    if prune and len(gone) > PRUNE_FREELY * len(stored):
-        confirm(f"remove {len(gone)} of the {counted(len(stored), 'track')} of {info.spec} from the store")
+    if prune and len(gone) > PRUNE_FREELY * len(known):
+        confirm(f"remove {len(gone)} of the {counted(len(known), 'track')} of {info.spec} from the store")
 
 
 @interruptible()
@@ -413,12 +436,14 @@ def _write(
     """Write the dataset unless it is there as it should be."""
     unlisted = [track for track in tracks.values() if not track.listed]
     names = frozenset[str]().union(*(classes_of(track.label) for track in unlisted))
-    info = replace(info, n_unlisted=len(unlisted), task=_with_classes(info.task, names))
+    old, task = before.task if before else None, info.task
+    if task is None and any(track.label is not None for track in unlisted):
+        task = old
+    info = replace(info, n_unlisted=len(unlisted), task=None if task is None else _with_classes(task, names))
     if info != before:
         # A process that is killed here leaves the old labels.
-        old = before.task if before else info.task
-        others = () if isinstance(old, Regression) else old.classes
-        dataset.write_info(replace(info, task=_with_classes(info.task, others)))
+        others = () if old is None or isinstance(old, Regression) else old.classes
+        dataset.write_info(replace(info, task=old if info.task is None else _with_classes(info.task, others)))
     if sorted(tracks.values(), key=lambda track: track.id) != list(stored) or not stored:
         dataset.write_tracks(tracks.values(), info)
     if info != before:
@@ -456,6 +481,7 @@ def missing_files(
     features: Sequence[Features],
     retry_failed: bool,
     summary: Summary,
+    limited: Limit | None = None,
 ) -> tuple[list[FileToExtract], dict[tuple[str, str], Failure]]:
     """Return the files that lack features, and the failures that remain, by id and features.
 
@@ -470,12 +496,16 @@ def missing_files(
         Try files again that failed before and have not changed.
     summary : Summary
         Gets the numbers of tracks that lack nothing, and of those that failed before.
+    limited : Limit, optional
+        Which files to extract, if not all.
     """
     recordings = refreshed.recordings
     current = {one.name for one in features} | set(refreshed.info.features.values())  # others were replaced
     failures_before = [one for one in dataset.failures() if one.features in current]
     listed, wanted = {track.id for track in tracks}, {one.name for one in features}
     failures = {(one.id, one.features): one for one in failures_before if one.id in listed}
+    latest = {one.id: one.recording for one in refreshed.tracks.values()}
+    drawn = None if limited is None else limited.files(tracks, latest)
     files: dict[Path, tuple[list[str], list[FeaturesPart]]] = {}
     for track in tracks:
         stamp, recording = file_stamp(track.path), recordings.get(track.id)
@@ -491,6 +521,8 @@ def missing_files(
         if not lacking:
             summary.unchanged += 1
             summary.known += track.id not in refreshed.before
+        elif drawn is not None and track.path not in drawn:
+            summary.left += 1
         elif again:
             ids, parts = files.setdefault(track.path, ([], []))
             ids.append(track.id)
