@@ -104,7 +104,10 @@ def _follow_embeddings(stored: StoredEmbeddings, after: Mapping[str, Rewritten])
         for column in (table[name].to_pylist() for name in ("in_sample", "audio_hash", "duration"))
     )
     files = [after[recordings[row]] for row in rows]
-    facts = [RecordingFacts(*known, file.size) for *known, file in zip(audio_hashes, durations, files, strict=True)]
+    facts = [
+        RecordingFacts(audio_hash, duration, file.size)
+        for audio_hash, duration, file in zip(audio_hashes, durations, files, strict=True)
+    ]
     found = np.array(vectors(table)[rows])
     stored.append(digest, EmbeddingRows([file.after for file in files], found, in_sample, facts))
     stored.merge(digest)
