@@ -28,7 +28,7 @@ def durations(store: Store) -> dict[str, float]:
 
 def absolute(path: Path) -> str:
     """Return a path as tables hold it: absolute, and with bytes that are not UTF-8 escaped; links are not followed."""
-    return printable(Path(os.path.abspath(path)))  # noqa: PTH100
+    return printable(os.path.abspath(path))  # noqa: PTH100
 
 
 class KnownRecordings:
