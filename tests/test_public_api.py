@@ -42,7 +42,8 @@ Features
 Learner
     estimator(self, task: Task) -> Estimator
 Listing(task: Task | None, tracks: Sequence[Track], absent: int = 0, notes: Sequence[str] = (),
-    schemes: Mapping[str, Sequence[Split]] = <factory>)
+    schemes: Mapping[str, Sequence[Split]] = <factory>,
+        labels_from: str = '', groups_from: str = '')
 MirembedError(Exception)
 Network
     module(self, inputs: int) -> NetworkModule
@@ -66,6 +67,7 @@ essentia_error() -> str | None
 find_audio(root: Path) -> AudioFiles
 hookimpl = HookimplMarker
 is_audio(path: Path) -> bool
+is_hidden(path: Path) -> bool
 require_folder(root: Path) -> None
 uninterruptible() -> Iterator[None]
 """
