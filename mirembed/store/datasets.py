@@ -1,11 +1,13 @@
-"""One dataset of a store: tracks, official folds, files that failed, and ``dataset.json``. It holds no frames."""
+"""One dataset of a store: tracks and their file tags, official folds, failures, ``dataset.json``; no frames."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mirembed.errors import StoreError
 from mirembed.hookspecs import Split
@@ -13,7 +15,9 @@ from mirembed.store.files import only_writer, read_json, read_table, require_pre
 from mirembed.store.rows import (
     DatasetInfo,
     Failure,
+    StoredFileTags,
     StoredTrack,
+    file_tags_table,
     label_names,
     schemes_table,
     stored_schemes,
@@ -23,7 +27,11 @@ from mirembed.store.rows import (
     tracks_table,
 )
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 INFO, TRACKS, FAILURES, SCHEMES = "dataset.json", "tracks.parquet", "failures.parquet", "schemes.parquet"
+FILE_TAGS = "file_tags.parquet"
 
 
 class DatasetStore:
@@ -38,6 +46,7 @@ class DatasetStore:
         self.folder = folder
         self._info, self._tracks, self._failures = (folder / name for name in (INFO, TRACKS, FAILURES))
         self._schemes = folder / SCHEMES
+        self._file_tags = folder / FILE_TAGS
 
     @property
     def exists(self) -> bool:
@@ -64,7 +73,8 @@ class DatasetStore:
         """
         content = read_json(self._info)
         try:
-            return DatasetInfo(**{**content, "task": task_from_json(content["task"])})
+            task = None if content["task"] is None else task_from_json(content["task"])
+            return DatasetInfo(**{**content, "task": task})
         except (KeyError, TypeError) as error:
             raise StoreError(
                 f"{self._info} is damaged ({error}); delete it and run `mirembed extract` again with --dataset and "
@@ -73,7 +83,8 @@ class DatasetStore:
 
     def write_info(self, info: DatasetInfo) -> None:
         """Write ``dataset.json``."""
-        write_json(self._info, {**asdict(info), "task": task_to_json(info.task)})
+        task = None if info.task is None else task_to_json(info.task)
+        write_json(self._info, {**asdict(info), "task": task})
 
     def tracks(self) -> list[StoredTrack]:
         """Return the tracks, sorted by id.
@@ -90,9 +101,40 @@ class DatasetStore:
             return stored_tracks(table, task)
         except (KeyError, TypeError) as error:
             raise StoreError(
-                f"{self._tracks} does not have the labels {', '.join(label_names(task))} of {INFO}; delete both and "
-                "run `mirembed extract` again with --dataset and --audio: nothing is decoded again"
+                f"{self._tracks} does not have the labels {', '.join(label_names(task)) or '(none)'} of {INFO}; delete "
+                "both and run `mirembed extract` again with --dataset and --audio: nothing is decoded again"
             ) from error
+
+    def columns(self, *names: str) -> pa.Table:
+        """Return columns of the table of tracks, sorted by id; no rows if there is no table.
+
+        Raises
+        ------
+        StoreError
+            The table is damaged, or lacks a column.
+        """
+        import pyarrow as pa
+
+        if not self._tracks.exists():
+            return pa.table({name: pa.nulls(0) for name in names})
+        table = read_table(self._tracks, list(names))
+        if absent := [name for name in names if name not in table.column_names]:
+            raise StoreError(
+                f"{self._tracks} does not have the column {absent[0]}; delete it and run `mirembed extract` again with "
+                "--dataset and --audio: nothing is decoded again"
+            )
+        return table
+
+    def paths(self) -> dict[str, str]:
+        """Return the path of the file of each track, as `StoredTrack` has it, by id.
+
+        Raises
+        ------
+        StoreError
+            The table is damaged.
+        """
+        table = self.columns("id", "path")
+        return dict(zip(table["id"].to_pylist(), table["path"].to_pylist(), strict=True))
 
     def n_listed(self) -> int:
         """Return the number of tracks that have a recording and are still listed."""
@@ -132,6 +174,31 @@ class DatasetStore:
             write_table(self._schemes, schemes_table(schemes))
         else:
             self._schemes.unlink(missing_ok=True)
+
+    def file_tags(self) -> pa.Table:
+        """Return what the files of the tracks say about themselves, sorted by id; see `StoredFileTags` for the columns.
+
+        Raises
+        ------
+        StoreError
+            The table is damaged.
+        """
+        return read_table(self._file_tags) if self._file_tags.exists() else file_tags_table([])
+
+    def write_file_tags(self, rows: Iterable[StoredFileTags]) -> None:
+        """Replace the file tags, unless they are there already.
+
+        Raises
+        ------
+        StoreWriteError
+            The table cannot be written, or the folder has vanished.
+        """
+        require_present(self._info)
+        table = file_tags_table(rows)
+        with contextlib.suppress(StoreError):
+            if self._file_tags.exists() and self.file_tags().equals(table):
+                return
+        write_table(self._file_tags, table)
 
     def failures(self) -> list[Failure]:
         """Return the files that failed."""
