@@ -4,7 +4,7 @@ const TOP = about.palette.length;
 const RAMP_STEPS = 32;
 const OTHER = RAMP_STEPS, UNKNOWN = RAMP_STEPS + 1, DIM = RAMP_STEPS + 2;
 const SHAPE_ORDER = ["circle", "square", "triangle", "diamond", "plus"];
-const MOST_RESULTS = 60, MOST_SELECTED = 200;
+const MOST_RESULTS = 60, MOST_SELECTED = 200, MOST_RINGS = 10000;
 const DOUBLE = 2, STEP = 1.5;
 
 const byId = (id) => document.getElementById(id);
@@ -48,7 +48,11 @@ function mixed(colors, share) {
   return "#" + [0, 1, 2].map((j) => channel(j).toString(16).padStart(2, "0")).join("");
 }
 
-const opacity = () => clamp(1.35 - 0.085 * Math.log2(Math.max(n, 1)) + 0.1 * Math.log2(scatter.view.scale / scatter.fitted.scale || 1), 0.5, 0.95);
+// Where there are many points, or one zooms out, they show through each other.
+function opacity() {
+  const zoom = scatter.view.scale / scatter.fitted.scale;
+  return clamp(1.6 - 0.065 * Math.log2(n) + 0.08 * Math.log2(zoom), 0.5, 0.95);
+}
 
 function looks() {
   const solid = opacity();
@@ -227,9 +231,8 @@ function drawMarks() {
     pen.strokeStyle = color;
     pen.stroke();
   };
-  if (n <= 20000 || state.selected.length <= 5000) {
-    for (const row of state.selected) circle(row, radius + 2, 1.5, theme.accent);
-  }
+  const many = state.selected.length > 150;
+  for (const row of state.selected.slice(0, MOST_RINGS)) circle(row, radius + (many ? 1 : 2), many ? 1 : 1.5, theme.accent);
   if (state.chosen >= 0) {
     const from = scatter.toScreen(state.chosen);
     for (const [row] of neighborsOf(state.chosen)) {
@@ -281,9 +284,10 @@ let motion = 0;
 
 function limited(view) {
   const whole = scatter.fitted.scale;
+  const [across, down] = [scatter.width, scatter.height].map((size) => Math.max(size, 0.2) / 2);
   return {
-    x: clamp(view.x, 0.5 - scatter.width / 2, 0.5 + scatter.width / 2),
-    y: clamp(view.y, 0.5 - scatter.height / 2, 0.5 + scatter.height / 2),
+    x: clamp(view.x, 0.5 - across, 0.5 + across),
+    y: clamp(view.y, 0.5 - down, 0.5 + down),
     scale: clamp(view.scale, 0.6 * whole, whole * Math.max(40, 6 * Math.sqrt(n))),
   };
 }
@@ -327,7 +331,7 @@ const panned = (dx, dy) => ({
 // Move only as far as needed to see a point away from the edges.
 function bringIntoView(row) {
   const [x, y] = scatter.toScreen(row);
-  const margin = Math.min(90, scatter.shownWidth / 5, scatter.shownHeight / 5);
+  const margin = 40;
   const inside = x > margin && y > margin && x < scatter.shownWidth - margin && y < scatter.shownHeight - margin;
   if (!inside) glideTo({ ...scatter.view, x: scatter.x[row], y: scatter.y[row] });
 }
@@ -400,7 +404,6 @@ function choose(row) {
   listTracks(byId("neighbors"), neighbors.map(([other]) => other), { numbers: neighbors.map(([, value]) => value) });
   byId("sections").scrollTop = 0;
   unfold();
-  bringIntoView(row);
   prepare(row);
   remark();
 }
@@ -535,7 +538,6 @@ const fingers = () => {
 marks.addEventListener("pointerdown", (event) => {
   if (event.button) return;
   marks.setPointerCapture(event.pointerId);
-  marks.focus({ preventScroll: true });
   state.crosshair = false;
   cancelAnimationFrame(motion);
   const start = at(event);
@@ -700,7 +702,9 @@ const unfold = () => fold(false);
 byId("fold").addEventListener("click", () => fold(!document.body.classList.contains("folded")));
 byId("sections").addEventListener("click", (event) => {
   const button = event.target.closest("ol.tracks button");
-  if (button) choose(Number(button.dataset.row));
+  if (!button) return;
+  choose(Number(button.dataset.row));
+  bringIntoView(state.chosen);
 });
 byId("sections").addEventListener("pointerover", (event) => {
   const button = event.target.closest("ol.tracks button");
@@ -746,24 +750,26 @@ byId("autoplay").addEventListener("change", (event) => remember("mirembed-autopl
 
 // ---- Begin
 
-byId("count").textContent = about.subtitle;
+byId("count").append(`${counted(n, "track")} of `, bdi(about.dataset), ", model ", bdi(about.model));
 byId("notes").replaceChildren(...about.notes.map((text) => element("p", { textContent: text })));
 for (const column of columns) byId("color").append(element("option", { value: column.name, textContent: column.title }));
 
-let fitted = true;
+// The room that buttons and text take, in CSS pixels: no point should begin below them.
+function insets() {
+  const narrow = matchMedia("(max-width: 44rem)").matches;
+  return narrow ? { left: 14, right: 14, top: 64, bottom: 44 } : { left: 72, right: 20, top: 20, bottom: 48 };
+}
+
 new ResizeObserver(() => {
-  const { clientWidth, clientHeight } = stage;
-  const whole = scatter.ratio ? Math.abs(scatter.view.scale / scatter.fitted.scale - 1) < 1e-6 : true;
-  scatter.resize(clientWidth, clientHeight);
-  marks.width = byId("points").width;
-  marks.height = byId("points").height;
-  if (whole) scatter.view = { ...scatter.fitted, ...(fitted ? {} : { x: scatter.view.x, y: scatter.view.y }) };
-  fitted = false;
+  const whole = scatter.isFitted;
+  scatter.resize(stage.clientWidth, stage.clientHeight, insets());
+  [marks.width, marks.height] = [scatter.canvas.width, scatter.canvas.height];
+  if (whole) scatter.view = scatter.fitted;
   redraw();
 }).observe(stage);
 
 readTheme();
-scatter.resize(stage.clientWidth, stage.clientHeight);
+scatter.resize(stage.clientWidth, stage.clientHeight, insets());
 scatter.view = scatter.fitted;
 colorBy(about.color);
 afterDrawing.push(() => {

@@ -88,21 +88,29 @@ class Scatter {
     for (let row = 0; row < n; row++) this.inCells[next[cell[row]]++] = row;
   }
 
-  resize(width, height) {
+  // Sizes are in CSS pixels; `insets` is the room at each edge that the whole map leaves free.
+  resize(width, height, insets) {
     this.ratio = Math.min(MOST_PIXELS_PER_POINT, devicePixelRatio || 1);
     this.shownWidth = width;
     this.shownHeight = height;
     this.canvas.width = Math.max(1, Math.round(width * this.ratio));
     this.canvas.height = Math.max(1, Math.round(height * this.ratio));
+    this.insets = insets;
     this.image = null;
   }
 
   get fitted() {
-    const margin = 0.94;
-    const scale = margin * Math.min(
-      this.shownWidth / Math.max(this.width, 0.2), this.shownHeight / Math.max(this.height, 0.2),
-    );
-    return { x: 0.5, y: 0.5, scale };
+    const { left, right, top, bottom } = this.insets;
+    const scale = Math.max(1, Math.min(
+      (this.shownWidth - left - right) / Math.max(this.width, 0.2),
+      (this.shownHeight - top - bottom) / Math.max(this.height, 0.2),
+    ));
+    return { x: 0.5 + (right - left) / 2 / scale, y: 0.5 + (bottom - top) / 2 / scale, scale };
+  }
+
+  get isFitted() {
+    const whole = this.fitted;
+    return ["x", "y", "scale"].every((key) => Math.abs(this.view[key] - whole[key]) < 1e-9);
   }
 
   toScreen(row, view = this.view) {
