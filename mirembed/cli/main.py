@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from mirembed import MirembedError, __version__
-from mirembed.cli import apply, datasets, evaluate, extract, fit, plugins, runs, store
+from mirembed.cli import apply, datasets, evaluate, extract, fit, plugins, runs, store, update
 from mirembed.cli import map as library_map
 from mirembed.cli.app import App
 from mirembed.cli.output import keep_stdout_for_results, open_closed_streams
@@ -37,6 +37,7 @@ app = App(
 for command in (
     *(extract.extract, fit.fit, evaluate.evaluate, runs.compare, runs.report),
     *(apply.embed, apply.predict, apply.similar),
+    update.update,
     library_map.map,
 ):
     app.command(command.__name__)(command)

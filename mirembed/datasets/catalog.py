@@ -220,22 +220,10 @@ def list_dataset(
         If the plugin is unknown or fails.
     """
     known = file_tags or KnownFileTags(store)
+    audio = audio_folder(registry, spec, audio, store, progress, known)
     with _plugin(registry, spec) as dataset:
+        unread = getattr(dataset, "takes_file_tags", False) and not store.dataset(spec).exists
         try:
-            if audio is None and hasattr(dataset, "synthesize"):
-                store.create()
-                audio = store.audio(spec)
-                if not _is_complete(dataset, audio, known):
-                    progress.note(f"synthesizing {spec.name} into {audio} ...")
-                dataset.synthesize(audio)
-            elif audio is None:
-                if not store.dataset(spec).exists:
-                    raise DatasetError(f"dataset {spec} needs its audio folder; give --audio DIR")
-                audio = Path(store.dataset(spec).info().audio)
-            if not audio.is_dir():
-                what = "is not a folder" if audio.exists() else "does not exist"
-                raise DatasetError(f"--audio {audio} {what}; give the folder with the audio of dataset {spec}")
-            unread = getattr(dataset, "takes_file_tags", False) and not store.dataset(spec).exists
             files = find_audio(audio).files if unread else {}
         except OSError as error:
             raise _unreadable(audio, error) from error
@@ -244,6 +232,48 @@ def list_dataset(
     for note in listing.notes:
         progress.note(note)
     return listing, audio
+
+
+def audio_folder(
+    registry: Registry,
+    spec: Spec,
+    audio: Path | None,
+    store: Store,
+    progress: Progress,
+    file_tags: KnownFileTags | None = None,
+) -> Path:
+    """Return the folder of a dataset's audio; see `list_dataset`.
+
+    Raises
+    ------
+    DatasetError
+        If the folder is missing, or not known.
+    PluginError
+        If the plugin is unknown or fails.
+    """
+    with _plugin(registry, spec) as dataset:
+        try:
+            if audio is None and hasattr(dataset, "synthesize"):
+                store.create()
+                audio = store.audio(spec)
+                if not _is_complete(dataset, audio, file_tags or KnownFileTags(store)):
+                    progress.note(f"synthesizing {spec.name} into {audio} ...")
+                dataset.synthesize(audio)
+            elif audio is None:
+                if not store.dataset(spec).exists:
+                    raise DatasetError(f"dataset {spec} needs its audio folder; give --audio DIR")
+                audio = Path(store.dataset(spec).info().audio)
+                if not audio.is_dir():
+                    raise DatasetError(
+                        f"the audio folder {audio} of dataset {spec} is gone; bring it back, or give the folder with "
+                        "--audio DIR"
+                    )
+            if not audio.is_dir():
+                what = "is not a folder" if audio.exists() else "does not exist"
+                raise DatasetError(f"--audio {audio} {what}; give the folder with the audio of dataset {spec}")
+        except OSError as error:
+            raise _unreadable(audio, error) from error
+    return audio
 
 
 def read_listing(registry: Registry, spec: Spec, audio: Path, file_tags: KnownFileTags) -> Listing:
