@@ -143,7 +143,7 @@ def _follow_tracks(dataset: DatasetStore, files: Mapping[tuple[str, str], Rewrit
         file = None if track.recording is None else files.get((track.path, track.recording))
         if file is not None:
             changed[track.id] = file
-            track = replace(  # noqa: PLW2901
+            track = replace(
                 track, recording=file.after, file_size=file.size, file_mtime_ns=file.mtime_ns
             )
         tracks.append(track)
