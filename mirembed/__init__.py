@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mirembed.audio.files import AUDIO_SUFFIXES, AudioFiles, find_audio, is_audio, require_folder
+from mirembed.audio.files import AUDIO_SUFFIXES, AudioFiles, find_audio, is_audio, is_hidden, require_folder
 from mirembed.errors import AudioError, DatasetError, MirembedError
 from mirembed.hookspecs import (
     Archive,
@@ -71,6 +71,7 @@ __all__ = [
     "find_audio",
     "hookimpl",
     "is_audio",
+    "is_hidden",
     "require_folder",
     "uninterruptible",
 ]

@@ -103,15 +103,17 @@ class Track:
         own number. Never an absolute path.
     path : pathlib.Path
         The audio file.
-    label : str, frozenset of str or tuple of float
-        A class of the task; its tags, which may be none; or one value per target, in the dataset's own units.
+    label : str, frozenset of str, tuple of float or None
+        A class of the task; its tags, which may be none; or one value per target, in the dataset's own units. None if
+        the track is unlabeled, as where its tags or any of its targets are unknown: nothing is trained or tested on
+        it, but it can be embedded like any other.
     group : str or None
         Tracks of the same group, usually an artist, are kept on the same side of a grouped split.
     """
 
     id: str
     path: Path
-    label: str | frozenset[str] | tuple[float, ...]
+    label: str | frozenset[str] | tuple[float, ...] | None
     group: str | None = None
 
 
@@ -140,7 +142,8 @@ class Listing:
 
     Attributes
     ----------
-    task : Classification, Tags or Regression
+    task : Classification, Tags, Regression or None
+        None if the dataset has no labels; all of its tracks are then unlabeled.
     tracks : sequence of Track
     absent : int
         The number of annotated tracks whose audio is missing. It is reported, and is not an error.
@@ -150,7 +153,7 @@ class Listing:
         By their names for ``--folds``: official folds whose lists come with the audio. The store keeps them.
     """
 
-    task: Task
+    task: Task | None
     tracks: Sequence[Track]
     absent: int = 0
     notes: Sequence[str] = ()
@@ -219,8 +222,12 @@ class Card:
 class Dataset(Protocol):
     """Lists the tracks in an audio folder.
 
-    Four more members are optional:
+    Five more members are optional:
 
+    ``takes_file_tags``
+        Whether `listing` also receives ``file_tags`` by keyword: True or False. It is a function that takes the path of
+        an audio file and returns what the file's own tags say: title, artists, album, genres and so on. The store
+        answers for a file that it knows, so ask for all files, every time.
     ``synthesize(audio)``
         Writes any missing audio files; ``mirembed extract`` calls it if no audio folder is given.
     ``card``

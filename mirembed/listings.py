@@ -113,12 +113,14 @@ def task(listing: Listing) -> Iterator[Violation]:
     """Check that the task has distinct classes or tags, or targets with distinct, free names and increasing ranges."""
     cause = "a list instead of a tuple, a missing comma in (name,), or a duplicated name"
     found: Any = listing.task
+    if found is None:
+        return
     if isinstance(found, Classification):
         kind, names = "classes", found.classes
     elif isinstance(found, Tags):
         kind, names = "tags", found.classes
     elif not isinstance(found, Regression):
-        what = f"has the task {found!r}, expected Classification(...), Tags(...) or Regression(...)"
+        what = f"has the task {found!r}, expected Classification(...), Tags(...), Regression(...) or None"
         yield Violation(what, cause)
         return
     elif not isinstance(found.targets, Sequence) or not found.targets or not _all_targets(found.targets):
@@ -129,8 +131,9 @@ def task(listing: Listing) -> Iterator[Violation]:
     if isinstance(names, str) or not isinstance(names, Sequence):
         yield Violation(f"has the {kind} {names!r}, expected a tuple of names", cause)
         return
-    if kind == "tags" and not names:
-        yield Violation("has no tags, expected a tuple with at least one", cause, error=DatasetError)
+    if not names:
+        what = f"has no {kind}, expected a tuple with at least one, or the task None if nothing is labeled"
+        yield Violation(what, cause, error=DatasetError)
     seen: set[str] = set()
     for name in names:
         if not is_text(name):
@@ -173,10 +176,10 @@ def ids(listing: Listing) -> Iterator[Violation]:
 
 
 def labels(listing: Listing) -> Iterator[Violation]:
-    """Check that each label is a class, a frozenset of tags, or finite values within the ranges of the targets."""
+    """Check that each label is None, a class, a frozenset of tags, or finite values within the ranges of the targets."""
     cause = (
-        "a track without a label in the table: leave it out and count it in the notes; "
-        "or another spelling of a class or tag, tags in a list, or a range that is too narrow"
+        "an empty cell or NaN in the table: write None for a track without a label; or another spelling of a class or "
+        "tag, tags in a list, or a range that is too narrow"
     )
     for track in listing.tracks:
         if expected := _expected_label(track.label, listing.task):
@@ -184,8 +187,12 @@ def labels(listing: Listing) -> Iterator[Violation]:
             yield Violation(what, cause, f"the file {track.path}", DatasetError)
 
 
-def _expected_label(label: Any, task: Task) -> str:
-    """Say what is expected instead of a label; "" for one that fits the task."""
+def _expected_label(label: Any, task: Task | None) -> str:
+    """Say what is expected instead of a label; "" for one that fits the task, or None for an unlabeled track."""
+    if label is None:
+        return ""
+    if task is None:
+        return "expected None, as the task is None"
     if isinstance(task, Classification):
         if isinstance(label, str) and label in task.classes:
             return ""

@@ -150,6 +150,13 @@ Engine: TypeAlias = Annotated[
         "numba where it works.",
     ),
 ]
+Out: TypeAlias = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="Write a .csv or .parquet file instead.")
+]
+Force: TypeAlias = Annotated[bool, typer.Option("--force", help="Replace the file of --out if it exists.")]
+Bom: TypeAlias = Annotated[
+    bool, typer.Option("--bom", help="Begin the CSV file with a byte order mark, so that Excel reads it as UTF-8.")
+]
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 DatasetName: TypeAlias = Annotated[

@@ -255,7 +255,7 @@ def _unexpected(listing: Listing, audio: Path) -> Iterator[Finding]:
     """Report audio files under the folder that the dataset does not list."""
     listed = {track.path.resolve() for track in listing.tracks}
     try:
-        files = audio_files([audio])
+        files, _ = audio_files([audio])
     except MirembedError:  # the tracks are elsewhere, or their suffixes are unusual
         return
     if paths := tuple(str(file.relative_to(audio)) for file in files if file.resolve() not in listed):

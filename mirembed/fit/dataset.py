@@ -37,7 +37,7 @@ from mirembed.provenance import content_digest, environment
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.statistics.metrics import headline
-from mirembed.store import Store
+from mirembed.store import EmbeddingRows, Store
 from mirembed.store.root import slug
 from mirembed.store.tracks import Tracks
 from mirembed.training.labels import scale_for, undeclared
@@ -410,7 +410,19 @@ def _save_model(model: Model | None, folder: Path, learner: Spec | None, registr
 
 def _save_embeddings(model: Model, store: Store, tracks: Tracks, embeddings: NDArray[np.float32]) -> Path:
     stored = store.embeddings(model.provenance["name"])
-    stored.write(model.provenance["digest"], tracks.recordings, embeddings, model.recordings)
+    shards = [store.features(part).columns("duration", "file_size") for part in model.features.parts]
+    facts = [shards[0].get(recording, (None, None)) for recording in tracks.recordings]
+    trained_on = set(model.recordings)
+    rows = EmbeddingRows(
+        tracks.recordings,
+        embeddings,
+        [recording in trained_on for recording in tracks.recordings],
+        tracks.audio_hashes,
+        [duration or None for duration, _ in facts],
+        [size for _, size in facts],
+    )
+    with stored.lock():
+        stored.write(model.provenance["digest"], rows)
     return stored.path
 
 

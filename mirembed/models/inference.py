@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from mirembed.models.model import Model
 from mirembed.progress import Progress
 from mirembed.registry import Registry
 from mirembed.store import Store
-from mirembed.store.files import write_table, writing
+from mirembed.store.files import check_output, write_csv, write_table
 from mirembed.store.recordings import KnownRecordings
 from mirembed.training.engine import prepare_engine
 
@@ -229,18 +228,35 @@ def _embed(model: Model, tracks: Mapping[Key, NDArray[np.float32]]) -> dict[Key,
     return dict(zip(tracks, embeddings, strict=True))
 
 
-def check_suffix(path: Path | None) -> None:
-    """Refuse an output file whose suffix does not name a format, before any work is done.
+def check_table(path: Path | None, *, force: bool = False, bom: bool = False) -> None:
+    """Refuse a table to write, before any work is done.
+
+    Parameters
+    ----------
+    path : pathlib.Path or None
+        None: nothing is to be written.
+    force, bom : bool
+        See `mirembed.store.files.check_output` and `mirembed.store.files.write_csv`.
 
     Raises
     ------
     SpecError
+        Its suffix does not name a format, or only a CSV file can begin with a byte order mark.
+    StoreWriteError
+        It exists, or cannot be written.
     """
-    if path is not None and path.suffix.lower() not in SUFFIXES:
+    if path is None:
+        if bom:
+            raise SpecError("--bom is for --out FILE.csv; give that too")
+        return
+    if path.suffix.lower() not in SUFFIXES:
         raise SpecError(f"--out {path}: expected a file name ending in {' or '.join(SUFFIXES)}")
+    if bom and path.suffix.lower() != ".csv":
+        raise SpecError(f"--bom: {path} is no CSV file; leave out --bom, or give --out FILE.csv")
+    check_output(path, force=force)
 
 
-def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model) -> None:
+def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model, *, bom: bool = False) -> None:
     """Write one row per file: its path, and its embedding; in CSV, each value has a column.
 
     Raises
@@ -255,25 +271,12 @@ def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model) -> None:
 
         flat = pa.array(embedded.embeddings.reshape(-1), pa.float32())
         columns = {
-            "id": pa.array(names, pa.string()),
+            "path": pa.array(names, pa.string()),
             "model": pa.array([model.provenance["name"]] * len(names), pa.string()),
             "embedding": pa.FixedSizeListArray.from_arrays(flat, units),
         }
         write_table(path, pa.table(columns))
         return
-    header = ["id", *(f"embedding_{unit}" for unit in range(units))]
-    write_csv(path, header, [[name, *vector] for name, vector in zip(names, embedded.embeddings.tolist(), strict=True)])
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write a table as CSV.
-
-    Raises
-    ------
-    StoreWriteError
-        If the file cannot be written.
-    """
-    with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)
+    header = ["path", *(f"embedding_{unit}" for unit in range(units))]
+    rows = ([name, *vector] for name, vector in zip(names, embedded.embeddings.tolist(), strict=True))
+    write_csv(path, header, rows, bom=bom)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from mirembed.audio.files import audio_files, printable
 from mirembed.errors import AudioError, MirembedError, StoreError
-from mirembed.models.model import Model, find_model, read_provenance
+from mirembed.models.model import Model, read_provenance
+from mirembed.models.saved import find_model
 from mirembed.progress import Progress, counted
 from mirembed.registry import Registry
 from mirembed.specs import Spec
@@ -92,7 +93,9 @@ def neighbors(
         If model, track or embeddings do not exist.
     """
     folder = find_model(store.models, model)
-    files = [] if inside is None else audio_files([inside])
+    files, notes = ([], ()) if inside is None else audio_files([inside])
+    for note in notes:
+        progress.note(note)
     provenance = read_provenance(folder)
     load = functools.cache(lambda: Model.load(folder, registry))
     is_file = Path(track).is_file()

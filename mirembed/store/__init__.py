@@ -20,7 +20,7 @@ Every file appears whole or not at all: it is written under a temporary name and
 """
 
 from mirembed.store.datasets import DatasetStore
-from mirembed.store.embeddings import StoredEmbeddings
+from mirembed.store.embeddings import EmbeddingRows, StoredEmbeddings
 from mirembed.store.features import FeatureShards
 from mirembed.store.root import Store
 from mirembed.store.rows import DatasetInfo, Failure, RecordingRow, StoredTrack
@@ -28,6 +28,7 @@ from mirembed.store.rows import DatasetInfo, Failure, RecordingRow, StoredTrack
 __all__ = [
     "DatasetInfo",
     "DatasetStore",
+    "EmbeddingRows",
     "Failure",
     "FeatureShards",
     "RecordingRow",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mirembed.errors import StoreError
 from mirembed.hookspecs import Split
@@ -22,6 +23,9 @@ from mirembed.store.rows import (
     task_to_json,
     tracks_table,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 INFO, TRACKS, FAILURES, SCHEMES = "dataset.json", "tracks.parquet", "failures.parquet", "schemes.parquet"
 
@@ -64,7 +68,8 @@ class DatasetStore:
         """
         content = read_json(self._info)
         try:
-            return DatasetInfo(**{**content, "task": task_from_json(content["task"])})
+            task = None if content["task"] is None else task_from_json(content["task"])
+            return DatasetInfo(**{**content, "task": task})
         except (KeyError, TypeError) as error:
             raise StoreError(
                 f"{self._info} is damaged ({error}); delete it and run `mirembed extract` again with --dataset and "
@@ -73,7 +78,8 @@ class DatasetStore:
 
     def write_info(self, info: DatasetInfo) -> None:
         """Write ``dataset.json``."""
-        write_json(self._info, {**asdict(info), "task": task_to_json(info.task)})
+        task = None if info.task is None else task_to_json(info.task)
+        write_json(self._info, {**asdict(info), "task": task})
 
     def tracks(self) -> list[StoredTrack]:
         """Return the tracks, sorted by id.
@@ -90,9 +96,29 @@ class DatasetStore:
             return stored_tracks(table, task)
         except (KeyError, TypeError) as error:
             raise StoreError(
-                f"{self._tracks} does not have the labels {', '.join(label_names(task))} of {INFO}; delete both and "
-                "run `mirembed extract` again with --dataset and --audio: nothing is decoded again"
+                f"{self._tracks} does not have the labels {', '.join(label_names(task)) or '(none)'} of {INFO}; delete "
+                "both and run `mirembed extract` again with --dataset and --audio: nothing is decoded again"
             ) from error
+
+    def columns(self, *names: str) -> pa.Table:
+        """Return columns of the table of tracks, sorted by id; no rows if there is no table.
+
+        Raises
+        ------
+        StoreError
+            The table is damaged, or lacks a column.
+        """
+        import pyarrow as pa
+
+        if not self._tracks.exists():
+            return pa.table({name: pa.nulls(0) for name in names})
+        table = read_table(self._tracks, list(names))
+        if absent := [name for name in names if name not in table.column_names]:
+            raise StoreError(
+                f"{self._tracks} does not have the column {absent[0]}; delete it and run `mirembed extract` again with "
+                "--dataset and --audio: nothing is decoded again"
+            )
+        return table
 
     def n_listed(self) -> int:
         """Return the number of tracks that have a recording and are still listed."""

@@ -66,8 +66,8 @@ class StoredTrack:
     id : str
     recording : str or None
         None until the file has been read.
-    label : str, frozenset of str or tuple of float
-        The class, the tags, or one value per target in original units.
+    label : str, frozenset of str, tuple of float or None
+        The class, the tags, or one value per target in original units; None if the track is unlabeled.
     group : str or None
     path : str
         The audio file, absolute.
@@ -79,7 +79,7 @@ class StoredTrack:
 
     id: str
     recording: str | None
-    label: Label
+    label: Label | None
     group: str | None
     path: str
     file_size: int
@@ -121,7 +121,8 @@ class DatasetInfo:
         As given to ``--dataset``.
     plugin : mapping
         Name, distribution, version and parameters of the dataset plugin.
-    task : Classification, Tags or Regression
+    task : Classification, Tags, Regression or None
+        None if the dataset has no labels.
     audio : str
         The audio folder.
     n_listed, n_absent : int
@@ -134,7 +135,7 @@ class DatasetInfo:
 
     spec: str
     plugin: Mapping[str, Any]
-    task: Task
+    task: Task | None
     audio: str
     n_listed: int
     n_absent: int
@@ -164,12 +165,14 @@ def task_from_json(content: Mapping[str, Any]) -> Task:
     return Regression(tuple(Target(**target) for target in content["targets"]))
 
 
-def label_names(task: Task) -> list[str]:
-    """Return the names of the label columns: ``label`` of classes and of tags, or the names of the targets.
+def label_names(task: Task | None) -> list[str]:
+    """Return the names of the label columns: ``label`` of classes and of tags, the names of the targets, or none.
 
     >>> label_names(Regression((Target("valence"), Target("arousal"))))
     ['valence', 'arousal']
     """
+    if task is None:
+        return []
     return [target.name for target in task.targets] if isinstance(task, Regression) else ["label"]
 
 
@@ -196,8 +199,8 @@ def tags_of(row: NDArray[Any], task: Tags) -> list[str]:
     return [task.classes[number] for number in row.nonzero()[0]]
 
 
-def classes_of(label: Label) -> frozenset[str]:
-    """Return the class, or the tags, of a label; those of target values are none."""
+def classes_of(label: Label | None) -> frozenset[str]:
+    """Return the class, or the tags, of a label; target values and unlabeled tracks have none."""
     if isinstance(label, str):
         return frozenset({label})
     return label if isinstance(label, frozenset) else frozenset()
@@ -277,15 +280,16 @@ def recordings_table(rows: Sequence[RecordingRow], part: FeaturesPart) -> pa.Tab
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def tracks_schema(task: Task) -> pa.Schema:
+def tracks_schema(task: Task | None) -> pa.Schema:
     """Return the schema of ``tracks.parquet``."""
     import pyarrow as pa
 
+    labels = [] if task is None else [(name, label_type(task)) for name in label_names(task)]
     return pa.schema(
         [
             ("id", pa.string()),
             ("recording", pa.string()),
-            *((name, label_type(task)) for name in label_names(task)),
+            *labels,
             ("group", pa.string()),
             ("path", pa.string()),
             ("file_size", pa.int64()),
@@ -295,23 +299,25 @@ def tracks_schema(task: Task) -> pa.Schema:
     )
 
 
-def tracks_table(tracks: Iterable[StoredTrack], task: Task) -> pa.Table:
-    """Return tracks as a table, sorted by id."""
+def tracks_table(tracks: Iterable[StoredTrack], task: Task | None) -> pa.Table:
+    """Return tracks as a table, sorted by id; the label columns of an unlabeled track are null."""
     import pyarrow as pa
 
     names = label_names(task)
     rows = []
     for track in sorted(tracks, key=lambda track: track.id):
-        if isinstance(task, Tags):
-            values: tuple[Any, ...] = (in_order(classes_of(track.label), task),)
+        if track.label is None:
+            values: tuple[Any, ...] = (None,) * len(names)
+        elif isinstance(task, Tags):
+            values = (in_order(classes_of(track.label), task),)
         else:
             values = (track.label,) if isinstance(track.label, str) else tuple(track.label)
         rows.append({**vars(track), **dict(zip(names, values, strict=True))})
     return pa.Table.from_pylist(rows, schema=tracks_schema(task))
 
 
-def stored_tracks(table: pa.Table, task: Task) -> list[StoredTrack]:
-    """Return the rows of a table that `tracks_table` made.
+def stored_tracks(table: pa.Table, task: Task | None) -> list[StoredTrack]:
+    """Return the rows of a table that `tracks_table` made for this task, or for None: these are unlabeled.
 
     Raises
     ------
@@ -319,11 +325,15 @@ def stored_tracks(table: pa.Table, task: Task) -> list[StoredTrack]:
         If it was made for labels of another kind.
     """
     names = label_names(task)
+    if task is None or not set(names) & set(table.column_names):
+        return [StoredTrack(label=None, **row) for row in table.to_pylist()]
     if other := [name for name in names if table.schema.field(name).type != label_type(task)]:
         raise TypeError(f"{other[0]} has another type")
     tracks = []
     for row in table.to_pylist():
         values = tuple(row.pop(name) for name in names)
-        label = values if isinstance(task, Regression) else values[0]
-        tracks.append(StoredTrack(label=frozenset(label) if isinstance(task, Tags) else label, **row))
+        label = None if None in values else values if isinstance(task, Regression) else values[0]
+        if label is not None and isinstance(task, Tags):
+            label = frozenset(label)
+        tracks.append(StoredTrack(label=label, **row))
     return tracks

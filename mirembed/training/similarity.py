@@ -109,27 +109,38 @@ class PluginSimilarity:
     def ranking_similarities(
         self, query: NDArray[np.float32], candidates: NDArray[np.float32]
     ) -> NDArray[np.floating[Any]]:
-        """Return `similarities_to` in float64, without torch if the similarity has ``cross_numpy``.
+        """Return similarities in float64, without torch if the similarity has ``cross_numpy``.
 
-        The values agree but for rounding. Use it to rank tracks.
+        The values agree with `similarities_to` but for rounding. Use them to rank tracks.
+
+        Parameters
+        ----------
+        query : ndarray [d] or [k, d]
+        candidates : ndarray [n, d]
+
+        Returns
+        -------
+        ndarray [n] or [k, n], float64
 
         Raises
         ------
         PluginError
             If the similarity fails.
         """
-        x, y = query.astype(np.float64), candidates.astype(np.float64)
+        x, y = np.atleast_2d(query).astype(np.float64), candidates.astype(np.float64)
         own = getattr(self.similarity, "cross_numpy", None)
         if own is None:
-            return self.double().similarities_to(x, y)
-        with plugin_code(f"the similarity {self.name} fails for arrays {x[None].shape} and {y.shape}"):
-            values = np.asarray(own(x[None], y))
-        if values.shape != (1, len(y)) or not np.isfinite(values).all():
+            double = self.double()
+            values = np.array([double.similarities_to(one, y) for one in x]).reshape(len(x), len(y))
+            return values if query.ndim == 2 else values[0]
+        with plugin_code(f"the similarity {self.name} fails for arrays {x.shape} and {y.shape}"):
+            values = np.asarray(own(x, y))
+        if values.shape != (len(x), len(y)) or not np.isfinite(values).all():
             raise PluginError(
-                f"the similarity {self.name} returned an array of the shape {values.shape} for arrays {x[None].shape} "
-                f"and {y.shape}; expected finite values in the shape {(1, len(y))}"
+                f"the similarity {self.name} returned an array of the shape {values.shape} for arrays {x.shape} "
+                f"and {y.shape}; expected finite values in the shape {(len(x), len(y))}"
             )
-        return np.asarray(values[0])
+        return values if query.ndim == 2 else values[0]
 
     def differentiating(self) -> contextlib.AbstractContextManager[None]:
         """Name this similarity in the errors of a ``with`` block that computes its gradient."""
