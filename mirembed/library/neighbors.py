@@ -8,26 +8,38 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection as Rows, Iterable, Sequence
+from collections.abc import Collection as Rows
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.audio.files import audio_files, file_stamp, printable, read_header
-from mirembed.audio.file_tags import FileTags, read_file_tags
+from mirembed.audio.files import audio_files, printable
 from mirembed.audio.playlists import playlist_path
 from mirembed.errors import AudioError, MirembedError
-from mirembed.library.collection import Collection, FileTagColumns
-from mirembed.library.duplicates import copy_groups
-from mirembed.library.seeds import Choose, Embed, LibraryTrack, Seed, excluded_rows, find_seeds, folded, rows_of_recordings
+from mirembed.library.collection import Collection, learned_similarity
+from mirembed.library.duplicates import copies_of, copy_groups
+from mirembed.library.seeds import (
+    Choose,
+    Embed,
+    LibraryTrack,
+    Seed,
+    excluded_rows,
+    find_seeds,
+    folded,
+    rows_of_recordings,
+)
 from mirembed.progress import Progress, counted
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import Store
-from mirembed.store.recordings import absolute
+from mirembed.store.files import write_csv, write_table
+
+if TYPE_CHECKING:
+    from mirembed.models.inference import EmbeddedFiles
 
 TABLES = (".csv", ".parquet")
 """Suffixes of the tables that can be written."""
