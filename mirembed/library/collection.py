@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -300,11 +300,11 @@ class Collection:
         -------
         ndarray [n_tracks] or [n_queries, n_tracks], float64
         """
-        return self._ranking(query, self.vectors)
+        return np.asarray(self._plugin.ranking_similarities(query, self.vectors), np.float64)
 
     @cached_property
-    def _ranking(self) -> Callable[..., NDArray[np.float64]]:
-        return PluginSimilarity.create(self.registry, self.similarity).ranking_similarities
+    def _plugin(self) -> PluginSimilarity:
+        return PluginSimilarity.create(self.registry, self.similarity)
 
 
 def real_path(text: str) -> Path:

@@ -27,28 +27,28 @@ _DIGEST = b"mirembed.network"
 
 @dataclass(frozen=True)
 class EmbeddingRows:
-    """Embeddings of recordings, with facts about these.
+    """Embeddings of recordings, with facts about these; None where a fact is not known.
 
     Attributes
     ----------
     recordings : sequence of str
     vectors : ndarray [n_recordings, units], float32
-    in_sample : sequence of bool
+    in_sample : sequence of bool or None
         Whether the network was trained on the recording.
     audio_hashes : sequence of str or None
-        Digests of the decoded samples; None where they are not known.
+        Digests of the decoded samples.
     durations : sequence of float or None
-        Seconds; None where they are not known.
+        Seconds.
     file_sizes : sequence of int or None
-        Bytes of the files, by which a file that may hold the recording is recognized; None where they are not known.
+        Bytes of the files, by which a file that may hold the recording is recognized.
     """
 
     recordings: Sequence[str]
     vectors: NDArray[np.float32]
-    in_sample: Sequence[bool]
-    audio_hashes: Sequence[str | None]
-    durations: Sequence[float | None]
-    file_sizes: Sequence[int | None]
+    in_sample: Sequence[bool | None] = ()
+    audio_hashes: Sequence[str | None] = ()
+    durations: Sequence[float | None] = ()
+    file_sizes: Sequence[int | None] = ()
 
 
 class StoredEmbeddings:
@@ -230,7 +230,10 @@ def _table(rows: EmbeddingRows) -> pa.Table:
         {
             "recording": pa.array(last, pa.string()),
             "vector": pa.FixedSizeListArray.from_arrays(flat, rows.vectors.shape[1]),
-            **{name: pa.array([facts[name][row] for row in last.values()], kind) for name, kind in _facts().items()},
+            **{
+                name: pa.array([facts[name][row] if facts[name] else None for row in last.values()], kind)
+                for name, kind in _facts().items()
+            },
         }
     )
 
