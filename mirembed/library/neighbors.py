@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection as Rows
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.audio.files import audio_files, printable
+from mirembed.audio.files import audio_files, file_stamp, printable
 from mirembed.audio.playlists import playlist_path
 from mirembed.errors import AudioError, MirembedError
-from mirembed.library.collection import Collection, learned_similarity
+from mirembed.library.collection import Collection, FileTagColumns, learned_similarity
 from mirembed.library.duplicates import copies_of, copy_groups
 from mirembed.library.seeds import (
     Choose,
@@ -32,11 +32,13 @@ from mirembed.library.seeds import (
     folded,
     rows_of_recordings,
 )
+from mirembed.models.saved import read_identity
 from mirembed.progress import Progress, counted
 from mirembed.registry import Registry
 from mirembed.specs import Spec
-from mirembed.store import Store
+from mirembed.store import DatasetStore, Store
 from mirembed.store.files import write_csv, write_table
+from mirembed.store.recordings import absolute
 
 if TYPE_CHECKING:
     from mirembed.models.inference import EmbeddedFiles
@@ -82,36 +84,32 @@ class Limits:
         excluded = excluded_rows(collection, exclude, progress.note)
         return cls(max_per_artist or None, max_per_album or None, excluded, writable)
 
+    @property
+    def any(self) -> bool:
+        """Whether artists or albums are limited."""
+        return self.max_per_artist is not None or self.max_per_album is not None
 
-class Quota:
-    """How many tracks of each artist and album are taken already.
+    def keys(self, track: LibraryTrack) -> dict[tuple[Reason, str], int]:
+        """Return the artists and the album of a track, as far as they are limited, with their limits."""
+        found: dict[tuple[Reason, str], int] = {}
+        if self.max_per_artist is not None:
+            found |= {("artist", artist): self.max_per_artist for artist in artists_of(track)}
+        if self.max_per_album is not None and (album := album_of(track)) is not None:
+            found["album", album] = self.max_per_album
+        return found
 
-    Parameters
-    ----------
-    limits : Limits
-    taken : iterable of LibraryTrack
-    """
+    @staticmethod
+    def full(keys: Mapping[tuple[Reason, str], int], number: Mapping[tuple[Reason, str], int]) -> Reason | None:
+        """Return which limit is reached, given the `keys` of a track and how many tracks with each there are."""
+        return next((key[0] for key, most in keys.items() if number.get(key, 0) >= most), None)
 
-    def __init__(self, limits: Limits, taken: Iterable[LibraryTrack] = ()) -> None:
-        self._limits = limits
-        self._artists: Counter[str] = Counter()
-        self._albums: Counter[tuple[str, str]] = Counter()
-        for track in taken:
-            self.take(track)
-
-    def reason(self, track: LibraryTrack) -> Reason | None:
-        """Return which limit keeps a track out."""
-        most = self._limits.max_per_artist
-        if most is not None and any(self._artists[artist] >= most for artist in artists_of(track)):
-            return "artist"
-        most, album = self._limits.max_per_album, album_of(track)
-        return "album" if most is not None and album is not None and self._albums[album] >= most else None
-
-    def take(self, track: LibraryTrack) -> None:
-        """Count a track."""
-        self._artists.update(artists_of(track))
-        if (album := album_of(track)) is not None:
-            self._albums[album] += 1
+    def reason_against(self, collection: Collection, row: int) -> Reason | None:
+        """Return why a track must not be chosen, whatever else is chosen."""
+        if row in self.excluded:
+            return "excluded"
+        if self.writable and playlist_path(collection.path(row)) is None:
+            return "unwritable"
+        return None if collection.is_present(row) else "missing"
 
 
 def artists_of(track: LibraryTrack) -> set[str]:
@@ -120,12 +118,13 @@ def artists_of(track: LibraryTrack) -> set[str]:
     return set(map(folded, tags.artists or filter(None, [tags.album_artist])))
 
 
-def album_of(track: LibraryTrack) -> tuple[str, str] | None:
+def album_of(track: LibraryTrack) -> str | None:
     """Return what identifies the album of a track: its name, and its artist or, without one, the folder."""
     tags = track.tags
     if tags.album is None:
         return None
-    return folded(tags.album), folded(tags.album_artist) if tags.album_artist else str(track.path.parent)
+    owner = folded(tags.album_artist) if tags.album_artist else printable(track.path.parent)
+    return f"{folded(tags.album)}\n{owner}"
 
 
 @dataclass(frozen=True)
@@ -151,6 +150,7 @@ def pick(
     limits: Limits,
     *,
     taken: Rows[int],
+    seeds: Sequence[Seed] = (),
     beside: Sequence[LibraryTrack] = (),
 ) -> Picked:
     """Take the first ``n`` tracks of a ranking whose files exist, within limits, and without copies.
@@ -163,54 +163,50 @@ def pick(
     limits : Limits
     taken : collection of int
         Rows to leave out, together with their copies.
+    seeds : sequence of Seed
+        Those that the collection does not have: their copies are left out, too.
     beside : sequence of LibraryTrack
         Tracks that count towards the limits.
     """
-    rows = [int(row) for row in order if row not in taken]
-    tracks: dict[int, LibraryTrack] = {}
-    present: dict[int, Reason | None] = {}
+    rows = [row for row in np.asarray(order).tolist() if row not in taken]
+    keys: dict[int, dict[tuple[Reason, str], int]] = {}
+    reasons: dict[int, Reason | None] = {}
     copies: set[int] = set()
-
-    def reason_against(row: int, quota: Quota) -> Reason | None:
-        if row in limits.excluded:
-            return "excluded"
-        if row in copies:
-            return "copy"
-        if row not in tracks:
-            tracks[row] = LibraryTrack.of(collection, row)
-        if (reason := quota.reason(tracks[row])) is not None:
-            return reason
-        if row not in present:
-            present[row] = _reason_against_file(collection, row, limits)
-        return present[row]
-
     while True:
-        picked, quota = Picked([]), Quota(limits, beside)
+        picked = Picked([])
+        number = Counter(key for track in beside for key in limits.keys(track))
         for row in rows:
             if len(picked.rows) == n:
                 break
-            if (reason := reason_against(row, quota)) is not None:
-                picked.left_out[reason] += 1
-            else:
+            if row not in keys:
+                keys[row] = limits.keys(LibraryTrack.of(collection, row)) if limits.any else {}
+            full = limits.full(keys[row], number)
+            if full is None and row not in reasons:
+                reasons[row] = limits.reason_against(collection, row)
+            reason: Reason | None = "copy" if row in copies else full or reasons[row]
+            if reason is None:
                 picked.rows.append(row)
-                quota.take(tracks[row])
-        found = _later_copies(collection, [*taken, *picked.rows])
+                number.update(keys[row].keys())
+            else:
+                picked.left_out[reason] += 1
+        found = copies_among(collection, picked.rows, taken, seeds)
         if not found:
             return picked
         copies |= found
 
 
-def _reason_against_file(collection: Collection, row: int, limits: Limits) -> Reason | None:
-    if limits.writable and playlist_path(collection.path(row)) is None:
-        return "unwritable"
-    return None if collection.is_present(row) else "missing"
-
-
-def _later_copies(collection: Collection, rows: Sequence[int]) -> set[int]:
-    """Return the rows that are copies of earlier ones."""
-    groups = copy_groups(collection, rows)
+def copies_among(
+    collection: Collection, rows: Sequence[int], taken: Rows[int], seeds: Sequence[Seed]
+) -> set[int]:
+    """Return the rows that are copies of taken or earlier ones, or of seeds that are not in the collection."""
+    every = [*taken, *rows]
+    groups = copy_groups(collection, every)
     first = set(np.unique(groups, return_index=True)[1].tolist())
-    return {row for position, row in enumerate(rows) if position not in first}
+    found = {row for place, row in enumerate(every) if place not in first and place >= len(taken)}
+    for seed in seeds:
+        same = copies_of(collection, rows, seed.vector, seed.track.seconds)
+        found |= {row for row, is_copy in zip(rows, same, strict=True) if is_copy}
+    return found
 
 
 def rank(values: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -350,25 +346,46 @@ def neighbors(
     MirembedError
         If model, embeddings or a seed do not exist, or the audio folder is gone.
     """
-    files = [] if inside is None else audio_files([inside])
     embed = embedder(store, registry, model, jobs, progress)
     failures: list[tuple[Path, str]] = []
     if inside is None:
-        collection = open_present(store, registry, model, dataset, progress)
-        found = find_seeds(collection, seeds, choose, embed)
+        collection = library = open_present(store, registry, model, dataset, progress)
     else:
-        collection, failures = _of_files(store, registry, model, files, jobs, progress)
+        collection, failures = _collection_of_files(store, registry, model, inside, jobs, progress)
         are_files = all(os.path.isfile(seed) for seed in seeds)  # noqa: PTH113
         library = collection if are_files else Collection.open(store, registry, model, dataset, progress)
-        found = find_seeds(library, seeds, choose, embed)
+    found = find_seeds(library, seeds, choose, embed)
+    foreign = [seed for seed in found if seed.row is None or collection is not library]
+    if learned_similarity(collection.provenance, registry) is None:
+        progress.note(
+            f"{collection.model} learned no similarity; ranking by the {collection.similarity} similarity of its "
+            "embeddings"
+        )
     limits = Limits.of(collection, exclude, max_per_artist, max_per_album, progress, writable=writable)
     values = collection.similarities(np.stack([seed.vector for seed in found]))
-    if collection.is_unlearned:
-        progress.note(f"{collection.model} learned no similarity; ranking by the {collection.similarity} similarity of its embeddings")
-    picked = pick(collection, rank(values), top, limits, taken=rows_of_seeds(collection, found))
+    picked = pick(collection, rank(values), top, limits, taken=rows_of_seeds(collection, found), seeds=foreign)
     explain(collection, picked, top, limits, progress)
     tracks = [Neighbor(LibraryTrack.of(collection, row), tuple(values[:, row].tolist())) for row in picked.rows]
     return Neighbors(found, str(collection.similarity), tracks, picked.left_out, failures)
+
+
+def write_neighbors(path: Path, found: Neighbors, *, bom: bool = False) -> None:
+    """Write a table of neighbors, CSV or Parquet by the suffix of ``path``.
+
+    Raises
+    ------
+    StoreWriteError
+        If the file cannot be written.
+    """
+    columns, rows = found.table()
+    if path.suffix.lower() == ".csv":
+        write_csv(path, columns, rows, bom=bom)
+        return
+    import pyarrow as pa
+
+    types = [pa.int64(), *[pa.string()] * 4, *[pa.float64()] * (len(columns) - 5)]
+    fields = zip(columns, types, strict=True)
+    write_table(path, pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in rows], pa.schema(fields)))
 
 
 def open_present(
@@ -429,3 +446,51 @@ def embedder(store: Store, registry: Registry, model: str, jobs: int | None, pro
         return embedded.recordings[0], embedded.embeddings[0]
 
     return embed
+
+
+def _collection_of_files(
+    store: Store, registry: Registry, model: str, inside: Path, jobs: int | None, progress: Progress
+) -> tuple[Collection, list[tuple[Path, str]]]:
+    """Embed the audio files of a folder, and return them as a collection, with those that failed."""
+    files, notes = audio_files([inside])
+    for note in notes:
+        progress.note(note)
+    folder, provenance = read_identity(store.models, model)
+    embedded = _embed_files(store, registry, model, files, jobs, progress)
+    collection = Collection(
+        store=store,
+        registry=registry,
+        model=folder.name,
+        folder=folder,
+        provenance=provenance,
+        dataset=DatasetStore(inside),
+        spec=str(inside),
+        audio=inside,
+        task=None,
+        ids=[printable(path) for path in embedded.paths],
+        recordings=embedded.recordings,
+        vectors=embedded.embeddings,
+        without_embeddings=[],
+    )
+    tracks = [LibraryTrack.of_file(path) for path in embedded.paths]
+    # What a collection reads from the store when it is first asked for.
+    vars(collection).update(
+        paths=[absolute(path) for path in embedded.paths],
+        stamps=[file_stamp(path) for path in embedded.paths],
+        audio_hashes=[None] * len(tracks),
+        durations=np.array([track.seconds for track in tracks], np.float64),
+        file_tags=FileTagColumns.of([track.tags for track in tracks]),
+    )
+    return collection, embedded.failures
+
+
+def _embed_files(
+    store: Store, registry: Registry, model: str, paths: Sequence[Path], jobs: int | None, progress: Progress
+) -> EmbeddedFiles:
+    from mirembed.models.inference import embed_files
+    from mirembed.models.model import Model
+    from mirembed.models.saved import find_model
+    from mirembed.workers import available_jobs
+
+    loaded = Model.load(find_model(store.models, model), registry)
+    return embed_files(loaded, paths, registry, store, jobs or available_jobs(), progress)

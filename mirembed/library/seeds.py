@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import os
 import re
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mirembed.audio.file_tags import FileTags, read_file_tags
 from mirembed.audio.files import file_hash, is_audio, printable, read_header
-from mirembed.audio.playlists import PLAYLIST_SUFFIXES, PlaylistEntry, matcher, read_playlist
+from mirembed.audio.playlists import PLAYLIST_SUFFIXES, PlaylistEntry, playlist_matcher, read_playlist
 from mirembed.errors import MirembedError
 from mirembed.library.collection import Collection
 from mirembed.library.duplicates import copy_groups
@@ -79,6 +80,11 @@ class LibraryTrack:
         if self.tags.title is None:
             return self.id
         return self.tags.title if self.tags.artist is None else f"{self.tags.artist} – {self.tags.title}"  # noqa: RUF001
+
+    @property
+    def label(self) -> str:
+        """The id, and artist and title in parentheses."""
+        return self.id if self.name == self.id else f"{self.id}  ({self.name})"
 
     def to_json(self) -> dict[str, Any]:
         """Return the track as JSON."""
@@ -177,7 +183,7 @@ def rows_of_entries(collection: Collection, entries: Sequence[PlaylistEntry]) ->
     rows = {path: row for row, path in enumerate(collection.paths)}
     found = [None if entry.path is None else _row_of_path(collection, rows, entry.path) for entry in entries]
     if any(row is None and entry.path is not None for row, entry in zip(found, entries, strict=True)):
-        match = matcher(map(Path, collection.paths))
+        match = playlist_matcher(map(Path, collection.paths))
         for position, entry in enumerate(entries):
             if found[position] is None and entry.path is not None and not entry.path.exists():
                 file = match(entry)
@@ -213,19 +219,19 @@ def _seed_of_file(collection: Collection, text: str, embed: Embed) -> Seed:
 
 def _seed_of_text(collection: Collection, text: str, choose: Choose) -> Seed:
     row = _row_of(collection.ids, text)
-    if row is None:
-        rows = [row for row in _matching(collection, text) if collection.is_present(row)]
-        if not rows:
-            raise MirembedError(_unknown(collection, text))
-        if len(set(copy_groups(collection, rows))) > 1:
-            tracks = [LibraryTrack.of(collection, row) for row in rows]
-            chosen = choose(text, tracks[:_LISTED])
-            if chosen is None:
-                raise MirembedError(_ambiguous(text, tracks))
-            row = rows[chosen]
-        else:
-            row = rows[0]
-    return _seed_of_row(collection, text, row)
+    if row is not None:
+        return _seed_of_row(collection, text, row)
+    present = (row for row in _matching(collection, text) if collection.is_present(row))
+    rows = list(itertools.islice(present, _LISTED + 1))
+    if not rows:
+        raise MirembedError(_unknown(collection, text))
+    if len(set(copy_groups(collection, rows))) == 1:
+        return _seed_of_row(collection, text, rows[0])
+    tracks = [LibraryTrack.of(collection, row) for row in rows]
+    chosen = choose(text, tracks[:_LISTED])
+    if chosen is None:
+        raise MirembedError(_ambiguous(text, tracks))
+    return _seed_of_row(collection, text, rows[chosen])
 
 
 def _seed_of_row(collection: Collection, text: str, row: int) -> Seed:
@@ -303,9 +309,9 @@ def _row_of(names: list[str], name: str) -> int | None:
 
 
 def _ambiguous(text: str, tracks: Sequence[LibraryTrack]) -> str:
-    more = f"\n  and {len(tracks) - _LISTED} more" if len(tracks) > _LISTED else ""
-    listed = "".join(f"\n  {track.id}{'' if track.name == track.id else f'  ({track.name})'}" for track in tracks[:_LISTED])
-    return f"{text!r} may mean {len(tracks)} tracks; add words, or give one of these ids:{listed}{more}"
+    number = f"more than {_LISTED}" if len(tracks) > _LISTED else str(len(tracks))
+    listed = "".join(f"\n  {track.label}" for track in tracks[:_LISTED])
+    return f"{text!r} may mean {number} tracks; add words, or give an id:{listed}"
 
 
 def _unknown(collection: Collection, text: str, flag: str = "", kinds: str = "") -> str:
