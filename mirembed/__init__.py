@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mirembed.audio.file_tags import FileTags, read_file_tags
 from mirembed.audio.files import AUDIO_SUFFIXES, AudioFiles, find_audio, is_audio, is_hidden, require_folder
+from mirembed.audio.playlists import PlaylistEntry, find_playlists, playlist_matcher, read_playlist
 from mirembed.errors import AudioError, DatasetError, MirembedError
 from mirembed.hookspecs import (
     Archive,
@@ -51,11 +53,13 @@ __all__ = [
     "DatasetError",
     "Estimator",
     "Features",
+    "FileTags",
     "Learner",
     "Listing",
     "MirembedError",
     "Network",
     "NetworkModule",
+    "PlaylistEntry",
     "Register",
     "Regression",
     "SamplesAudio",
@@ -69,9 +73,13 @@ __all__ = [
     "essentia_algorithm",
     "essentia_error",
     "find_audio",
+    "find_playlists",
     "hookimpl",
     "is_audio",
     "is_hidden",
+    "playlist_matcher",
+    "read_file_tags",
+    "read_playlist",
     "require_folder",
     "uninterruptible",
 ]

@@ -401,9 +401,9 @@ def _dataset_faults(dataset: DatasetStore, having: Mapping[str, Collection[str] 
             f"refers to recordings that the store lacks, for {counted(len(lost), 'track')} (such as {lost[0]!r})",
             f"{_EXTRACT_AGAIN}, which computes them again",
         )
-    failures = dataset.folder / "failures.parquet"
-    if failures.exists():
-        yield from unreadable(failures, "delete it and repeat the command that wrote it")
+    for name in ("failures.parquet", "file_tags.parquet"):
+        if (table := dataset.folder / name).exists():
+            yield from unreadable(table, "delete it and repeat the command that wrote it")
 
 
 def _embeddings_faults(stored: StoredEmbeddings, store: Store) -> Iterator[Fault]:

@@ -7,7 +7,7 @@ functions below. Each yields the violations that it finds, and relies on the fun
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from numbers import Real
@@ -49,6 +49,13 @@ class Violation:
     cause: str
     given: str = "the audio folder"
     error: type[MirembedError] = PluginError
+
+
+def list_tracks(dataset: Any, audio: Path, file_tags: Callable[[Path], Any]) -> Any:
+    """Call the method ``listing`` of a dataset, with the reader of file tags if it takes one."""
+    if getattr(dataset, "takes_file_tags", False):
+        return dataset.listing(audio, file_tags=file_tags)
+    return dataset.listing(audio)
 
 
 def check_listing(listing: Any, plugin: str) -> None:

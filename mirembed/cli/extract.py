@@ -63,6 +63,7 @@ def extract(
     from mirembed.extract import extract as run
     from mirembed.features.compute import create_features, unmatched_notes
     from mirembed.store import Store
+    from mirembed.store.file_tags import KnownFileTags
     from mirembed.workers.executor import executor as on_executor
 
     say_when_interrupted(RESUMES)
@@ -76,7 +77,8 @@ def extract(
         for part in parts:
             create_features(registry, part, backend)
     with EventProgress() if json else ConsoleProgress() as progress, on_executor(executor, scheduler, jobs):
-        listing, folder = list_dataset(registry, spec, audio, place, progress)
+        file_tags = KnownFileTags(place)
+        listing, folder = list_dataset(registry, spec, audio, place, progress, file_tags)
         for note in unmatched_notes(registry, parts, listing.tracks):
             progress.note(note)
         place.create()
@@ -94,6 +96,7 @@ def extract(
             options=ExtractOptions(backend, timeout),
             max_failures=limit,
             progress=progress,
+            file_tags=file_tags,
         )
     if json:
         print_event({"event": "done", **summary.to_json(str(spec))})

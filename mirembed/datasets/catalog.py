@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mirembed.audio.files import find_audio
 from mirembed.errors import DatasetError, PluginError, SpecError
 from mirembed.hookspecs import Card, Listing, Split
-from mirembed.listings import check_listing
+from mirembed.listings import check_listing, list_tracks
 from mirembed.progress import Progress, counted, first_names
 from mirembed.registry import HOST, Registry, plugin_code
 from mirembed.specs import Spec
 from mirembed.store import Store
+from mirembed.store.file_tags import KnownFileTags
 
 if TYPE_CHECKING:
     from mirembed.store.tracks import Tracks
@@ -188,12 +190,27 @@ def exclude_tracks(registry: Registry, tracks: Tracks, what: str | None, progres
 
 
 def list_dataset(
-    registry: Registry, spec: Spec, audio: Path | None, store: Store, progress: Progress
+    registry: Registry,
+    spec: Spec,
+    audio: Path | None,
+    store: Store,
+    progress: Progress,
+    file_tags: KnownFileTags | None = None,
 ) -> tuple[Listing, Path]:
     """Ask a dataset plugin for its tracks, check them, and return them with the folder of their audio.
 
     Without ``audio``, a dataset that can synthesize its audio does so in the store; for others it is the folder that
     they were last extracted from.
+
+    Parameters
+    ----------
+    registry : Registry
+    spec : Spec
+    audio : pathlib.Path or None
+    store : Store
+    progress : Progress
+    file_tags : KnownFileTags, optional
+        Answers a plugin that takes file tags.
 
     Raises
     ------
@@ -202,12 +219,13 @@ def list_dataset(
     PluginError
         If the plugin is unknown or fails.
     """
+    known = file_tags or KnownFileTags(store)
     with _plugin(registry, spec) as dataset:
         try:
             if audio is None and hasattr(dataset, "synthesize"):
                 store.create()
                 audio = store.audio(spec)
-                if not _is_complete(dataset, audio):
+                if not _is_complete(dataset, audio, known):
                     progress.note(f"synthesizing {spec.name} into {audio} ...")
                 dataset.synthesize(audio)
             elif audio is None:
@@ -217,16 +235,19 @@ def list_dataset(
             if not audio.is_dir():
                 what = "is not a folder" if audio.exists() else "does not exist"
                 raise DatasetError(f"--audio {audio} {what}; give the folder with the audio of dataset {spec}")
+            unread = getattr(dataset, "takes_file_tags", False) and not store.dataset(spec).exists
+            files = find_audio(audio).files if unread else {}
         except OSError as error:
             raise _unreadable(audio, error) from error
-    listing = read_listing(registry, spec, audio)
+    known.of_tracks(files, progress)  # here, because a plugin cannot show its progress
+    listing = read_listing(registry, spec, audio, known)
     for note in listing.notes:
         progress.note(note)
     return listing, audio
 
 
-def read_listing(registry: Registry, spec: Spec, audio: Path) -> Listing:
-    """Ask a dataset plugin for the tracks in a folder, and check them.
+def read_listing(registry: Registry, spec: Spec, audio: Path, file_tags: KnownFileTags) -> Listing:
+    """Ask a dataset plugin for the tracks in a folder, and check them; ``file_tags`` is for plugins that take them.
 
     Raises
     ------
@@ -238,7 +259,7 @@ def read_listing(registry: Registry, spec: Spec, audio: Path) -> Listing:
     plugin = registry.find("dataset", spec.name)
     with _plugin(registry, spec) as dataset:
         try:
-            listing: Listing = dataset.listing(audio)
+            listing: Listing = list_tracks(dataset, audio, file_tags)
         except OSError as error:
             raise _unreadable(audio, error) from error
         check_listing(listing, str(spec) if plugin.distribution == HOST else plugin.with_origin(spec))
@@ -249,10 +270,10 @@ def _unreadable(audio: Path | None, error: OSError) -> DatasetError:
     return DatasetError(f"cannot read the audio folder {audio}: {error.strerror or error}")
 
 
-def _is_complete(dataset: Any, audio: Path) -> bool:
+def _is_complete(dataset: Any, audio: Path, file_tags: KnownFileTags) -> bool:
     """Whether a dataset that synthesizes its audio finds all of it in a folder."""
     with contextlib.suppress(DatasetError, OSError):
-        return audio.is_dir() and not dataset.listing(audio).absent
+        return audio.is_dir() and not list_tracks(dataset, audio, file_tags).absent
     return False
 
 

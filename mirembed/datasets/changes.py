@@ -13,6 +13,7 @@ from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, Store, StoredTrack
+from mirembed.store.file_tags import KnownFileTags
 from mirembed.store.tracks import Tracks
 
 
@@ -36,7 +37,7 @@ def noting_changes(registry: Registry, store: Store, tracks: Tracks, progress: P
         return tracks
     spec = Spec.parse(info.spec)
     try:
-        listing = read_listing(registry, spec, Path(info.audio))
+        listing = read_listing(registry, spec, Path(info.audio), KnownFileTags(store))
     except MirembedError as error:
         note = f"cannot check whether the labels of {spec} have changed since `mirembed extract`: {error}"
     else:

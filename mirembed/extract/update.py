@@ -21,8 +21,9 @@ from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, DatasetStore, Failure, Store, StoredTrack
+from mirembed.store.file_tags import KnownFileTags
 from mirembed.store.recordings import KnownRecordings, absolute
-from mirembed.store.rows import classes_of, label_names
+from mirembed.store.rows import classes_of, label_names, stored_file_tags
 
 PRUNE_FREELY = 0.1
 """Share of a dataset's tracks that ``--prune`` may remove without asking."""
@@ -68,6 +69,7 @@ def extract(
     options: ExtractOptions | None = None,
     max_failures: MaxFailures | None = None,
     progress: Progress = NO_PROGRESS,
+    file_tags: KnownFileTags | None = None,
 ) -> Summary:
     """Bring a dataset of a store up to date with its listing.
 
@@ -99,6 +101,8 @@ def extract(
     max_failures : MaxFailures, optional
         Stop when more files than this fail.
     progress : Progress, optional
+    file_tags : KnownFileTags, optional
+        With which the dataset was listed.
 
     Raises
     ------
@@ -137,6 +141,7 @@ def extract(
             _check_folder(before, info, stored, listing.tracks, moved, prune, confirm)
         tracks = _refresh(stored, listing.tracks, recordings, moved, prune, summary)
         _write(dataset, before, info, stored, tracks)
+        _write_file_tags(dataset, listing.tracks, tracks, file_tags or KnownFileTags(store), progress)
         dataset.write_schemes(listing.schemes)
         wanted = [Features.of(part, store) for part in parts]
         before_ids = {track.id for track in stored} | set(moved.values())
@@ -299,6 +304,21 @@ def _write(
         dataset.write_tracks(tracks.values(), info)
     if info != before:
         dataset.write_info(info)
+
+
+def _write_file_tags(
+    dataset: DatasetStore,
+    listed: Sequence[Track],
+    tracks: Mapping[str, StoredTrack],
+    known: KnownFileTags,
+    progress: Progress,
+) -> None:
+    """Write the file tags of the listed tracks; tracks that are not listed keep what they have."""
+    rows = known.of_tracks({track.id: track.path for track in listed}, progress)
+    with contextlib.suppress(StoreError):
+        before = stored_file_tags(dataset.file_tags())
+        rows += [row for row in before if row.id in tracks and not tracks[row.id].listed]
+    dataset.write_file_tags(rows)
 
 
 def _with_classes(task: Task, others: Collection[str]) -> Task:

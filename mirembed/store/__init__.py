@@ -10,6 +10,7 @@
       datasets/<dataset>/                   one row per track: id, recording, labels, group, file
         dataset.json                        task, plugin, folder of the audio
         tracks.parquet
+        file_tags.parquet                   what the files say about themselves
         failures.parquet
       embeddings/<model>/*.parquet          one row per recording: its embedding
       models/<model>/
@@ -23,7 +24,7 @@ from mirembed.store.datasets import DatasetStore
 from mirembed.store.embeddings import EmbeddingRows, StoredEmbeddings
 from mirembed.store.features import FeatureShards
 from mirembed.store.root import Store
-from mirembed.store.rows import DatasetInfo, Failure, RecordingRow, StoredTrack
+from mirembed.store.rows import DatasetInfo, Failure, RecordingRow, StoredFileTags, StoredTrack
 
 __all__ = [
     "DatasetInfo",
@@ -34,5 +35,6 @@ __all__ = [
     "RecordingRow",
     "Store",
     "StoredEmbeddings",
+    "StoredFileTags",
     "StoredTrack",
 ]

@@ -1,7 +1,8 @@
-"""One dataset of a store: tracks, official folds, files that failed, and ``dataset.json``. It holds no frames."""
+"""One dataset of a store: tracks and their file tags, official folds, failures, ``dataset.json``; no frames."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -14,7 +15,9 @@ from mirembed.store.files import only_writer, read_json, read_table, require_pre
 from mirembed.store.rows import (
     DatasetInfo,
     Failure,
+    StoredFileTags,
     StoredTrack,
+    file_tags_table,
     label_names,
     schemes_table,
     stored_schemes,
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 INFO, TRACKS, FAILURES, SCHEMES = "dataset.json", "tracks.parquet", "failures.parquet", "schemes.parquet"
+FILE_TAGS = "file_tags.parquet"
 
 
 class DatasetStore:
@@ -42,6 +46,7 @@ class DatasetStore:
         self.folder = folder
         self._info, self._tracks, self._failures = (folder / name for name in (INFO, TRACKS, FAILURES))
         self._schemes = folder / SCHEMES
+        self._file_tags = folder / FILE_TAGS
 
     @property
     def exists(self) -> bool:
@@ -120,6 +125,17 @@ class DatasetStore:
             )
         return table
 
+    def paths(self) -> dict[str, str]:
+        """Return the path of the file of each track, as `StoredTrack` has it, by id.
+
+        Raises
+        ------
+        StoreError
+            The table is damaged.
+        """
+        table = self.columns("id", "path")
+        return dict(zip(table["id"].to_pylist(), table["path"].to_pylist(), strict=True))
+
     def n_listed(self) -> int:
         """Return the number of tracks that have a recording and are still listed."""
         return sum(track.listed and track.recording is not None for track in self.tracks())
@@ -158,6 +174,31 @@ class DatasetStore:
             write_table(self._schemes, schemes_table(schemes))
         else:
             self._schemes.unlink(missing_ok=True)
+
+    def file_tags(self) -> pa.Table:
+        """Return what the files of the tracks say about themselves, sorted by id; see `StoredFileTags` for the columns.
+
+        Raises
+        ------
+        StoreError
+            The table is damaged.
+        """
+        return read_table(self._file_tags) if self._file_tags.exists() else file_tags_table([])
+
+    def write_file_tags(self, rows: Iterable[StoredFileTags]) -> None:
+        """Replace the file tags, unless they are there already.
+
+        Raises
+        ------
+        StoreWriteError
+            The table cannot be written, or the folder has vanished.
+        """
+        require_present(self._info)
+        table = file_tags_table(rows)
+        with contextlib.suppress(StoreError):
+            if self._file_tags.exists() and self.file_tags().equals(table):
+                return
+        write_table(self._file_tags, table)
 
     def failures(self) -> list[Failure]:
         """Return the files that failed."""

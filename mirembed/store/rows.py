@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from mirembed.audio.file_tags import FileTags
 from mirembed.features.info import FeaturesPart
 from mirembed.hookspecs import Classification, Label, Regression, Split, Tags, Target, Task
 
@@ -109,6 +110,24 @@ class Failure:
     retry: str
     file_size: int
     file_mtime_ns: int
+
+
+@dataclass(frozen=True)
+class StoredFileTags:
+    """The file tags of a track.
+
+    Attributes
+    ----------
+    id : str
+    file_size, file_mtime_ns : int
+        Of the file when its tags were read; those of a changed file are read again.
+    tags : FileTags
+    """
+
+    id: str
+    file_size: int
+    file_mtime_ns: int
+    tags: FileTags
 
 
 @dataclass(frozen=True)
@@ -337,3 +356,28 @@ def stored_tracks(table: pa.Table, task: Task | None) -> list[StoredTrack]:
             label = frozenset(label)
         tracks.append(StoredTrack(label=label, **row))
     return tracks
+
+
+def file_tags_table(rows: Iterable[StoredFileTags]) -> pa.Table:
+    """Return file tags as a table, sorted by id."""
+    import pyarrow as pa
+
+    ordered = sorted(rows, key=lambda row: row.id)
+    stamp = {"id": pa.string(), "file_size": pa.int64(), "file_mtime_ns": pa.int64()}
+    texts = {name: pa.string() for name in ("title", "album", "album_artist")}
+    lists = {name: pa.list_(pa.string()) for name in ("artists", "genres", "moods")}
+    numbers = {name: pa.int64() for name in ("year", "track", "disc")} | {"rating": pa.float64()}
+    of_tags = texts | lists | numbers
+    schema = pa.schema([*stamp.items(), *((one.name, of_tags[one.name]) for one in fields(FileTags))])
+    columns = {name: [getattr(row, name) for row in ordered] for name in stamp}
+    columns |= {name: [getattr(row.tags, name) for row in ordered] for name in of_tags}
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def stored_file_tags(table: pa.Table) -> Iterator[StoredFileTags]:
+    """Yield the rows of a table that `file_tags_table` made."""
+    names = [one.name for one in fields(FileTags)]
+    columns = [table[name].to_pylist() for name in ("id", "file_size", "file_mtime_ns", *names)]
+    for track, size, mtime, *values in zip(*columns, strict=True):
+        tags: list[Any] = [tuple(value) if isinstance(value, list) else value for value in values]
+        yield StoredFileTags(track, size, mtime, FileTags(*tags))

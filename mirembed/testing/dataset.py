@@ -10,6 +10,7 @@ from typing import Any
 from unittest import SkipTest
 
 from mirembed import listings
+from mirembed.audio.file_tags import read_file_tags
 from mirembed.datasets.download import parse_checksum
 from mirembed.errors import DatasetError, SpecError
 from mirembed.hookspecs import Archive, Card, Dataset, Listing
@@ -110,7 +111,7 @@ def wrong_folder(subject: Subject) -> None:
         (other / "pictures" / "cover.jpg").touch()
         for audio, given in ((empty, "an empty folder"), (other, "a folder with notes.txt and pictures/cover.jpg")):
             try:
-                subject.create().listing(audio)
+                listings.list_tracks(subject.create(), audio, read_file_tags)
             except DatasetError as error:
                 if not str(error).strip():
                     what = "raises a DatasetError without a message"
@@ -218,7 +219,8 @@ def _list(dataset: Dataset, audio: Path) -> Listing:
         given=f"{_GIVEN} {audio}",
         cause="a folder that is not a copy of this dataset, or a missing table, file or column",
     ):
-        return dataset.listing(audio)
+        listed: Listing = listings.list_tracks(dataset, audio, read_file_tags)
+        return listed
 
 
 def _ask(subject: Subject, method: str) -> Mapping[Any, Any]:

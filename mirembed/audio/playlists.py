@@ -1,0 +1,199 @@
+"""Playlists in files: M3U, M3U8, PLS and XSPF."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from mirembed.errors import DatasetError
+from mirembed.interruption import interruptible
+
+PLAYLIST_SUFFIXES = frozenset({".m3u", ".m3u8", ".pls", ".xspf"})
+"""File name suffixes of playlists, in lower case."""
+
+MAX_BYTES = 2**26
+"""A larger file is not a playlist, whatever its name."""
+
+
+@dataclass(frozen=True)
+class PlaylistEntry:
+    r"""An entry of a playlist.
+
+    Attributes
+    ----------
+    location : str
+        As in the playlist: a path or URL.
+    path : pathlib.Path or None
+        The file, absolute; it need not exist. None for a stream or another remote address. A drive of Windows is a
+        folder in the root: ``/C:/Music``.
+    title : str or None
+    """
+
+    location: str
+    path: Path | None
+    title: str | None = None
+
+
+@interruptible()
+def read_playlist(path: Path) -> list[PlaylistEntry]:
+    """Read a playlist; its suffix says the format.
+
+    Paths may be absolute, relative to the playlist, or ``file://`` URLs, with slashes or backslashes. Text is UTF-8,
+    UTF-16 with a byte order mark, or else Windows-1252.
+
+    Raises
+    ------
+    DatasetError
+        The file cannot be read, or is not such a playlist.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in PLAYLIST_SUFFIXES:
+        raise DatasetError(
+            f"{path} is not a playlist; expected a file ending in {', '.join(sorted(PLAYLIST_SUFFIXES))}"
+        )
+    try:
+        if path.stat().st_size > MAX_BYTES or not path.is_file():
+            raise DatasetError(f"{path} is not a playlist: it is larger than {MAX_BYTES // 2**20} MiB, or not a file")
+        content = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"cannot read the playlist {path}: {error.strerror}") from error
+    entries = _pls(content) if suffix == ".pls" else _xspf(path, content) if suffix == ".xspf" else _m3u(content)
+    folder = Path(os.path.abspath(path)).parent  # noqa: PTH100  (links are not followed)
+    return [PlaylistEntry(_text(place), _file(place, folder), title or None) for place, title in entries]
+
+
+def find_playlists(folder: Path) -> list[Path]:
+    """Return the playlists in a folder, at any depth, sorted; hidden files and folders are ignored."""
+    found = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names = (name for name in files if not name.startswith("."))
+        found += [Path(parent, name) for name in names if Path(name).suffix.lower() in PLAYLIST_SUFFIXES]
+    return sorted(found)
+
+
+def playlist_matcher(files: Iterable[Path]) -> Callable[[PlaylistEntry], Path | None]:
+    """Return a function that finds the file that an entry means, also after a move of the whole library.
+
+    Without a file of exactly this path, it is the one with the most names in common at the end of the path: at least
+    the file and its folder, whatever their case and Unicode form. If several have as many, it is none of them.
+    """
+    exact: dict[str, Path] = {}
+    named: dict[str, list[tuple[list[str], Path]]] = {}
+    for file in files:
+        absolute = os.path.abspath(file)  # noqa: PTH100
+        exact[absolute] = file
+        names = _names(absolute)
+        named.setdefault(names[0], []).append((names, file))
+
+    def match(entry: PlaylistEntry) -> Path | None:
+        if entry.path is None:
+            return None
+        if (file := exact.get(str(entry.path))) is not None:
+            return file
+        wanted = _names(str(entry.path))
+        lengths = [(_n_common(names, wanted), file) for names, file in named.get(wanted[0], ())]
+        most = max((length for length, _ in lengths), default=0)
+        best = [file for length, file in lengths if length == most]
+        return best[0] if most >= 2 and len(best) == 1 else None
+
+    return match
+
+
+def _names(path: str) -> list[str]:
+    """Return the names in a path, the last one first, so that those that look the same are equal."""
+    return [unicodedata.normalize("NFC", name).casefold() for name in reversed(path.strip("/").split("/"))]
+
+
+def _n_common(one: list[str], other: list[str]) -> int:
+    equal = (a == b for a, b in zip(one, other, strict=False))
+    return next((number for number, same in enumerate(equal) if not same), min(len(one), len(other)))
+
+
+def _m3u(content: bytes) -> Iterator[tuple[str, str]]:
+    """Yield location and title of each entry."""
+    title = ""
+    for line in _lines(content):
+        if line.startswith("#"):
+            found = re.match(r"#EXTINF:[^,]*,(.*)", line, re.IGNORECASE)
+            title = _text(found[1]).strip() if found else title
+        elif line:
+            yield line, title
+            title = ""
+
+
+def _pls(content: bytes) -> Iterator[tuple[str, str]]:
+    values = {}
+    for line in _lines(content):
+        if found := re.match(r"(file|title)(\d{1,9})\s*=\s*(.*)", line, re.IGNORECASE):
+            values[found[1].lower(), int(found[2])] = found[3]
+    for kind, number in sorted(values):
+        if kind == "file":
+            yield values[kind, number], _text(values.get(("title", number), ""))
+
+
+def _xspf(path: Path, content: bytes) -> Iterator[tuple[str, str]]:
+    from xml.etree import ElementTree
+
+    try:
+        root = ElementTree.fromstring(content)  # noqa: S314  (expat limits the expansion of entities)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise DatasetError(f"{path} is not an XSPF playlist: {error}") from error
+    for track in root.iter("{*}track"):
+        location = (track.findtext("{*}location") or "").strip()
+        if location:
+            title = (track.findtext("{*}title") or "").strip()
+            # A location is a URL, even without file://.
+            local = not re.match(r"[A-Za-z][\w+.-]+:", location, re.ASCII)
+            yield os.fsdecode(unquote_to_bytes(location)) if local else location, title
+
+
+def _lines(content: bytes) -> list[str]:
+    """Return the lines of a text; bytes that are not UTF-8 are surrogates, as in names of files."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = content.decode("utf-16", "replace")
+    else:
+        text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    return [line.strip(" \t\0") for line in re.split(r"[\r\n]+", text)]
+
+
+def _text(raw: str) -> str:
+    """Return a text of a playlist in which bytes that are not UTF-8 are Windows-1252."""
+    if not re.search("[\udc80-\udcff]", raw):
+        return raw
+    return raw.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
+
+
+def _file(raw: str, folder: Path) -> Path | None:
+    """Return the absolute path that a location means; None if it is remote."""
+    if re.match(r"file:", raw, re.IGNORECASE):
+        with contextlib.suppress(ValueError):
+            parts = urlsplit(raw)
+            host = "" if parts.netloc.lower() in ("", "localhost") else f"/{parts.netloc}"
+            return _absolute(host + os.fsdecode(unquote_to_bytes(parts.path)), folder)
+        return None
+    if re.match(r"[A-Za-z][\w+.-]+://", raw, re.ASCII):
+        return None
+    # A name may hold a backslash or bytes that are not UTF-8: what exists is meant.
+    spellings = dict.fromkeys(spelling for text in (raw, _text(raw)) for spelling in (text, text.replace("\\", "/")))
+    paths = [_absolute(spelling, folder) for spelling in spellings]
+    return next(filter(_exists, paths), paths[-1])
+
+
+def _exists(path: Path) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        return path.exists()
+    return False
+
+
+def _absolute(text: str, folder: Path) -> Path:
+    if re.match(r"[A-Za-z]:[\\/]", text):
+        text = "/" + text.replace("\\", "/")
+    return Path(os.path.normpath(folder / text.replace("\0", "")))
