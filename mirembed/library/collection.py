@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mirembed.audio.files import file_stamp
 from mirembed.errors import StoreError
 from mirembed.hookspecs import Label, Regression, Tags, Task
+from mirembed.library.distances import typical_distance
 from mirembed.models.saved import read_identity
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.registry import Registry
@@ -271,6 +272,11 @@ class Collection:
     def staleness(self) -> Staleness:
         """How the library differs from these rows."""
         return staleness(self)
+
+    @cached_property
+    def typical_distance(self) -> float:
+        """The unit of distances between embeddings: see `mirembed.library.distances.typical_distance`."""
+        return typical_distance(self.vectors)
 
     @cached_property
     def file_tags(self) -> FileTagColumns:
