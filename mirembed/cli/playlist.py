@@ -29,9 +29,7 @@ def playlist(
     end: Annotated[str | None, typer.Option("--to", metavar="SEED", help="Last track of that path.")] = None,
     extend: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="Playlist to continue with tracks like its own: .m3u8, .m3u, .pls or .xspf."
-        ),
+        typer.Option(metavar="FILE", help="Playlist to continue with tracks like its own: .m3u8, .m3u, .pls or .xspf."),
     ] = None,
     length: Annotated[
         int, typer.Option(metavar="N", min=1, help="Number of tracks; with --extend, of tracks to add.")
@@ -103,8 +101,8 @@ def playlist(
         tracks = [(item.track, item.why) for item in made.items]
         unwritable = write_playlist(out, tracks, folder=folder, inside=relative_to is not None)
         if unwritable:
-            names = first_names([track.id for track in unwritable], 3)
-            typer.echo(f"left out {counted(len(unwritable), 'track')}: no playlist can contain the names {names}", err=True)
+            left_out = f"left out {counted(len(unwritable), 'track')} whose file name a playlist cannot contain"
+            typer.echo(f"{left_out}: {first_names([track.id for track in unwritable], 3)}", err=True)
         typer.echo(f"wrote {counted(len(tracks) - len(unwritable), 'track')} to {out}", err=True)
     rows = [(number, item.track.name, item.why) for number, item in enumerate(made.items, 1)]
     print_result(json, made.to_json, [Table(["", "track", "why"], rows)] if out is None else [])

@@ -1,7 +1,7 @@
 """The tracks that are most similar to one or several seeds, in a library or in a folder of audio files.
 
-Comparing stored embeddings needs no network and, with the built-in similarities, no torch. A file that the library has is
-not decoded.
+Comparing stored embeddings needs no network and, with the built-in similarities, no torch. Files that the library has
+are not decoded.
 """
 
 from __future__ import annotations
@@ -195,9 +195,7 @@ def pick(
         copies |= found
 
 
-def copies_among(
-    collection: Collection, rows: Sequence[int], taken: Rows[int], seeds: Sequence[Seed]
-) -> set[int]:
+def copies_among(collection: Collection, rows: Sequence[int], taken: Rows[int], seeds: Sequence[Seed]) -> set[int]:
     """Return the rows that are copies of taken or earlier ones, or of seeds that are not in the collection."""
     every = [*taken, *rows]
     groups = copy_groups(collection, every)
@@ -388,9 +386,7 @@ def write_neighbors(path: Path, found: Neighbors, *, bom: bool = False) -> None:
     write_table(path, pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in rows], pa.schema(fields)))
 
 
-def open_present(
-    store: Store, registry: Registry, model: str, dataset: Spec | None, progress: Progress
-) -> Collection:
+def open_present(store: Store, registry: Registry, model: str, dataset: Spec | None, progress: Progress) -> Collection:
     """Open a library whose audio folder is there.
 
     Raises

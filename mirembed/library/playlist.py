@@ -250,9 +250,7 @@ def _named(tracks: Sequence[LibraryTrack], values: NDArray[np.float64]) -> str:
     return ", ".join(f"{tracks[number].name} ({values[number]:.3f})" for number in numbers)
 
 
-def _between(
-    collection: Collection, start: Seed, end: Seed, length: int, limits: Limits, progress: Progress
-) -> Draft:
+def _between(collection: Collection, start: Seed, end: Seed, length: int, limits: Limits, progress: Progress) -> Draft:
     """Choose a path from one track to another with even steps."""
     ends = _places(collection, np.stack([start.vector, end.vector]))
     points = _places(collection, collection.vectors)
@@ -369,7 +367,7 @@ def _extended(
     limits: Limits,
     progress: Progress,
 ) -> Draft:
-    """Choose the tracks that are most similar to those of a playlist, and add them on a short path from its last one."""
+    """Add the tracks that are most similar to those of a playlist, on a short path from its last one."""
     others = dict.fromkeys(_ENTRIES, 0)
     items: list[Item] = []
     rows: list[int] = []
@@ -448,30 +446,28 @@ def short_path(points: NDArray[np.float64]) -> list[int]:
         if not saved.size or saved[start, end] <= 1e-9 * distances.max():
             break
         order[start + 1 : end + 2] = order[start + 1 : end + 2][::-1].copy()
-    return order[:-1].tolist()
+    found: list[int] = order[:-1].tolist()
+    return found
 
 
 def _places(collection: Collection, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return where embeddings ``[n, units]`` lie, so that more similar tracks are nearer to each other."""
-    vectors = vectors.astype(np.float64)
+    places: NDArray[np.float64] = vectors.astype(np.float64)
     longest = collection.vectors[np.argmax(np.square(collection.vectors).sum(axis=1))]
     one, twice = collection.similarities(np.stack([longest, 2 * longest]))
-    if not np.allclose(one, twice):
-        return vectors
-    lengths = np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
-    return vectors / np.maximum(lengths, TINY)
+    if np.allclose(one, twice):
+        places /= np.maximum(np.sqrt(np.square(places).sum(axis=1, keepdims=True)), TINY)
+    return places
 
 
 def _squared_distances(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     center = x.mean(axis=0)  # smaller numbers, smaller rounding
     x, y = x - center, y - center
     squares = np.square(x).sum(axis=1)[:, None] + np.square(y).sum(axis=1) - 2 * x @ y.T
-    return np.maximum(squares, 0)
+    return np.asarray(squares.clip(min=0))
 
 
-def _draft(
-    collection: Collection, items: list[Item], picked: Picked, others: Mapping[str, int] | None = None
-) -> Draft:
+def _draft(collection: Collection, items: list[Item], picked: Picked, others: Mapping[str, int] | None = None) -> Draft:
     """Measure the steps of a playlist."""
     steps: list[float | None] = [None]
     for one, other in itertools.pairwise(items):

@@ -32,7 +32,8 @@ _LISTED = 20
 _SEARCHED = 20_000
 """Names among which similar ones are searched for an error message; more would take seconds."""
 
-_PLAIN = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "‐": "-", "ß": "ss", "ø": "o", "Ø": "o"})  # noqa: RUF001
+_PLAIN = str.maketrans(dict(zip("’‘“”–—‐øØłŁđĐ", "''\"\"---oOlLdD", strict=True)))  # noqa: RUF001
+"""Letters and signs that people type otherwise, and that Unicode does not take apart."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,8 @@ Embed: TypeAlias = Callable[[Path], tuple[str, "NDArray[np.float32]"]]
 def find_seeds(collection: Collection, texts: Iterable[str], choose: Choose, embed: Embed) -> list[Seed]:
     """Find the tracks that texts mean; those that are given twice are returned once.
 
-    A text is the path of an audio file, or the id of a track, or part of its artist, title and id: every word must occur,
-    whatever its case and its accents.
+    A text is the path of an audio file, or the id of a track, or part of its artist, title and id: every word must
+    occur, whatever its case and its accents.
 
     Raises
     ------
@@ -141,7 +142,9 @@ def find_seeds(collection: Collection, texts: Iterable[str], choose: Choose, emb
     """
     seeds: dict[str, Seed] = {}
     for text in texts:
-        seed = _seed_of_file(collection, text, embed) if os.path.isfile(text) else _seed_of_text(collection, text, choose)  # noqa: PTH113
+        seed = (
+            _seed_of_file(collection, text, embed) if os.path.isfile(text) else _seed_of_text(collection, text, choose)
+        )  # noqa: PTH113
         seeds.setdefault(seed.recording, seed)
     return list(seeds.values())
 
@@ -194,8 +197,8 @@ def rows_of_entries(collection: Collection, entries: Sequence[PlaylistEntry]) ->
 def folded(text: str) -> str:
     """Return a text without what people do not type: case, accents, typographic signs.
 
-    >>> folded("Björk – Jóga")
-    'bjork - joga'
+    >>> folded("Björk: Jóga")
+    'bjork: joga'
     """
     if text.isascii():
         return text.lower()
@@ -273,7 +276,7 @@ def _excluded(collection: Collection, text: str) -> set[int]:
 
 
 def _matching(collection: Collection, text: str) -> list[int]:
-    """Return the tracks whose artist, title and id contain all words of a text; only the exact ones, if there are any."""
+    """Return the tracks whose artist, title and id contain all words of a text; only exact ones, if there are any."""
     wanted = folded(text)
     words = [word for word in wanted.split() if re.search(r"\w", word)] or wanted.split()
     if not words:
