@@ -142,9 +142,10 @@ def find_seeds(collection: Collection, texts: Iterable[str], choose: Choose, emb
     """
     seeds: dict[str, Seed] = {}
     for text in texts:
-        seed = (
-            _seed_of_file(collection, text, embed) if os.path.isfile(text) else _seed_of_text(collection, text, choose)
-        )  # noqa: PTH113
+        if os.path.isfile(text):  # noqa: PTH113  (a text may be too long for a path)
+            seed = _seed_of_file(collection, text, embed)
+        else:
+            seed = _seed_of_text(collection, text, choose)
         seeds.setdefault(seed.recording, seed)
     return list(seeds.values())
 
