@@ -159,7 +159,7 @@ def contents(store: Store) -> Contents:
     return Contents(
         features=[_summarize_features(shards, having[shards.name], used) for shards in features],
         datasets=[_summarize_dataset(dataset, having, seconds) for dataset in store.datasets()],
-        embeddings=[_summarize_embeddings(stored, store) for stored in all_embeddings(store)],
+        embeddings=[_summarize_embeddings(stored, store) for stored in store.all_embeddings()],
         models=[summarize_model(folder) for folder in list_models(store.models)],
         runs=[summarize(run) for run in list_runs(store.runs)],
         cache=size_of(store.cache),
@@ -177,11 +177,6 @@ def used_recordings(datasets: Iterable[DatasetStore]) -> set[str]:
         A dataset is damaged.
     """
     return {track.recording for dataset in datasets for track in dataset.tracks() if track.recording is not None}
-
-
-def all_embeddings(store: Store) -> list[StoredEmbeddings]:
-    """Return the stored embeddings of all models, whether these still exist or not."""
-    return [store.embeddings(path.name) for path in _folders(store.root / "embeddings")]
 
 
 def is_of_its_model(stored: StoredEmbeddings, store: Store) -> bool:
@@ -297,7 +292,7 @@ def _other_faults(store: Store, having: Mapping[str, set[str] | None]) -> list[F
     faults: list[Fault] = []
     for folder in _folders(store.root / "datasets"):
         faults += _dataset_faults(DatasetStore(folder), having)
-    for stored in all_embeddings(store):
+    for stored in store.all_embeddings():
         faults += _embeddings_faults(stored, store)
     for folder in _folders(store.models):
         faults += model_faults(folder)
@@ -384,7 +379,8 @@ def _dataset_faults(dataset: DatasetStore, having: Mapping[str, Collection[str] 
     if twice := [track for track, count in Counter(track.id for track in tracks).items() if count > 1]:
         yield Fault(str(path), f"contains {twice[0]!r} twice", repeat)
     if not isinstance(info.task, Regression) and not is_held(dataset.folder):
-        unknown = frozenset[str]().union(*(classes_of(track.label) for track in tracks)) - set(info.task.classes)
+        classes = () if info.task is None else info.task.classes
+        unknown = frozenset[str]().union(*(classes_of(track.label) for track in tracks)) - set(classes)
         if unknown:
             yield Fault(str(path), f"has the label {min(unknown)!r}, which is not one of the dataset's classes", repeat)
     features = [having[name] for name in info.features.values() if name in having]

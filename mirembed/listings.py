@@ -183,7 +183,7 @@ def ids(listing: Listing) -> Iterator[Violation]:
 
 
 def labels(listing: Listing) -> Iterator[Violation]:
-    """Check that each label is None, a class, a frozenset of tags, or finite values within the ranges of the targets."""
+    """Check that each label is a class, a frozenset of tags, finite values in the ranges of the targets, or None."""
     cause = (
         "an empty cell or NaN in the table: write None for a track without a label; or another spelling of a class or "
         "tag, tags in a list, or a range that is too narrow"

@@ -59,7 +59,7 @@ def with_track(**changed: Any) -> type:
     return type("WithTrack", (Tones,), {"track": track})
 
 
-def with_label(label: Any, task: Task) -> type:
+def with_label(label: Any, task: Task | None) -> type:
     return type("WithLabel", (with_track(label=label),), {"task": task})
 
 
@@ -165,11 +165,8 @@ BROKEN: dict[str, tuple[type, str, str]] = {
         "ids",
         "id 0",
     ),
-    "missing labels": (
-        with_track(label=None),
-        "labels",
-        "the label None",
-    ),
+    "empty labels": (with_track(label=""), "labels", "the label ''"),
+    "labels without a task": (with_label("high", None), "labels", "expected None"),
     "unknown classes": (with_track(label="High"), "labels", "the label 'High'"),
     "a value missing": (
         with_label((0.5,), Regression((Target("valence"), Target("arousal")))),
@@ -285,7 +282,21 @@ class Complete(Tones):
         write_copy(audio)
 
 
-@pytest.mark.parametrize("sound", [Tones, Complete, with_label((0.5,), ONE_TARGET)])
+def label_high(audio: Path, file: Path) -> str | None:
+    """Label the files of one folder."""
+    return "high" if file.parent.name == "high" else None
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        Tones,
+        Complete,
+        with_label((0.5,), ONE_TARGET),
+        with_label(label_high, Tones.task),
+        with_label(None, None),
+    ],
+)
 def test_a_sound_dataset_passes_all_checks(sound):
     assert failures("dataset", sound, write_copy) == {}
 

@@ -36,6 +36,7 @@ mirembed fit --epochs many
 mirembed fit --epochs 0
 mirembed fit --seed -1
 mirembed extract --jobs 0
+mirembed extract --limit 0
 mirembed evaluate --test-size 2
 mirembed evaluate --train-size 0
 mirembed evaluate --train-size half

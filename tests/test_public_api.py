@@ -41,7 +41,7 @@ Features
     extract(self, audio: Audio) -> NDArray[np.float32]
 Learner
     estimator(self, task: Task) -> Estimator
-Listing(task: Task, tracks: Sequence[Track], absent: int = 0, notes: Sequence[str] = (),
+Listing(task: Task | None, tracks: Sequence[Track], absent: int = 0, notes: Sequence[str] = (),
     schemes: Mapping[str, Sequence[Split]] = <factory>)
 MirembedError(Exception)
 Network
@@ -59,7 +59,7 @@ Split(train: frozenset[str], test: frozenset[str], inner: tuple[frozenset[str], 
 Tags(classes: tuple[str, ...])
 Target(name: str, low: float | None = None, high: float | None = None)
 Task = Classification | Tags | Regression
-Track(id: str, path: Path, label: str | frozenset[str] | tuple[float, ...], group: str | None = None)
+Track(id: str, path: Path, label: str | frozenset[str] | tuple[float, ...] | None, group: str | None = None)
 counted(number: int, thing: str) -> str
 essentia_algorithm(name: str, **parameters: object) -> Any
 essentia_error() -> str | None

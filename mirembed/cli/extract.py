@@ -24,6 +24,15 @@ def extract(
             f"was extracted with before; if there are none, {defaults.FEATURES}.",
         ),
     ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Compute features of at most N tracks, including those that have them: labeled ones first, evenly "
+            "over classes, tags or folders. The others stay listed, for later. The same tracks are drawn every time.",
+        ),
+    ] = None,
     jobs: options.Jobs = None,
     executor: options.Executor = "local",
     scheduler: options.Scheduler = None,
@@ -58,7 +67,8 @@ def extract(
     Exit code 2 means: done, but some files failed.
     With --json, progress and result are printed as JSON, one object per line.
     """
-    from mirembed.datasets.catalog import list_dataset
+    from mirembed.audio.folders import read_folders
+    from mirembed.datasets.catalog import audio_folder, list_dataset
     from mirembed.extract import ExtractOptions, MaxFailures, features_to_extract
     from mirembed.extract import extract as run
     from mirembed.features.compute import create_features, unmatched_notes
@@ -68,7 +78,7 @@ def extract(
 
     say_when_interrupted(RESUMES)
     registry = options.discover()
-    limit = None if max_failures is None else MaxFailures.parse(max_failures)
+    most_failures = None if max_failures is None else MaxFailures.parse(max_failures)
     place = Store(store)
     spec = dataset or place.only_spec()
     wanted = features_to_extract(registry, place.dataset(spec), features or [])
@@ -78,7 +88,9 @@ def extract(
             create_features(registry, part, backend)
     with EventProgress() if json else ConsoleProgress() as progress, on_executor(executor, scheduler, jobs):
         file_tags = KnownFileTags(place)
-        listing, folder = list_dataset(registry, spec, audio, place, progress, file_tags)
+        folder = audio_folder(registry, spec, audio, place, progress, file_tags)
+        folders = read_folders(folder)  # before the files, so that what changes in the meantime is found later
+        listing, _ = list_dataset(registry, spec, folder, place, progress, file_tags)
         for note in unmatched_notes(registry, parts, listing.tracks):
             progress.note(note)
         place.create()
@@ -90,13 +102,15 @@ def extract(
             audio=folder,
             features=wanted,
             jobs=options.jobs_or_cores(jobs),
+            limit=limit,
             retry_failed=retry_failed,
             prune=prune,
             confirm=lambda what: confirm(what, yes),
             options=ExtractOptions(backend, timeout),
-            max_failures=limit,
+            max_failures=most_failures,
             progress=progress,
             file_tags=file_tags,
+            folders=folders,
         )
     if json:
         print_event({"event": "done", **summary.to_json(str(spec))})

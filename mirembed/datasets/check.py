@@ -234,14 +234,18 @@ def _duplicates(listing: Listing, measured: Mapping[str, Measurement]) -> Iterat
 
 
 def _conflicts(listing: Listing, copies: Sequence[Track]) -> Iterator[Finding]:
-    """Report labels that differ between copies of one recording."""
+    """Report labels that differ between copies of one recording; unlabeled copies agree with all."""
+    labeled = [track for track in listing.tracks if track.label is not None]
+    copies = [track for track in copies if track.label is not None]
     ids = tuple(track.id for track in copies)
+    if not copies or listing.task is None:
+        return
     if not isinstance(listing.task, Regression):
         labels = sorted({", ".join(sorted(classes_of(track.label))) or "no tag" for track in copies})
         if len(labels) > 1:
             yield Finding("conflicting labels", "error", ids, f"one recording, labeled {' and '.join(labels)}")
         return
-    everything = np.array([track.label for track in listing.tracks])
+    everything = np.array([track.label for track in labeled])
     values = np.array([track.label for track in copies])
     for column, target in enumerate(listing.task.targets):
         low = everything[:, column].min() if target.low is None else target.low
@@ -263,20 +267,25 @@ def _unexpected(listing: Listing, audio: Path) -> Iterator[Finding]:
 
 
 def _imbalance(listing: Listing) -> Iterator[Finding]:
-    """Report classes of very different sizes, tags that no track or every track has, and tracks without tags."""
+    """Report unlabeled tracks, classes of very different sizes, tags of no or every track, and tracks without tags."""
     task = listing.task
-    if isinstance(task, Regression):
+    if task is None:
+        return
+    labeled = [track for track in listing.tracks if track.label is not None]
+    if unlabeled := tuple(track.id for track in listing.tracks if track.label is None):
+        yield Finding("no label", "warning", unlabeled, f"{counted(len(unlabeled), 'track')} without a label")
+    if isinstance(task, Regression) or not labeled:
         return
     counts = Counter(dict.fromkeys(task.classes, 0))
-    counts.update(name for track in listing.tracks for name in classes_of(track.label))
+    counts.update(name for track in labeled for name in classes_of(track.label))
     if isinstance(task, Tags):
         for tags, which in (
             ([tag for tag in task.classes if not counts[tag]], "no track has"),
-            ([tag for tag in task.classes if counts[tag] == len(listing.tracks)], "every track has"),
+            ([tag for tag in task.classes if counts[tag] == len(labeled)], "every track has"),
         ):
             if tags:
                 yield Finding("imbalance", "warning", (), f"tags that {which}: {', '.join(tags)}")
-        if without := tuple(track.id for track in listing.tracks if not track.label):
+        if without := tuple(track.id for track in labeled if not track.label):
             yield Finding("no tags", "warning", without, f"{counted(len(without), 'track')} without a tag")
         return
     (large, most), (small, least) = counts.most_common()[0], counts.most_common()[-1]
@@ -286,17 +295,18 @@ def _imbalance(listing: Listing) -> Iterator[Finding]:
 
 def _crossing_groups(listing: Listing, schemes: Mapping[str, Sequence[Split]]) -> Iterator[Finding]:
     """Report groups that are in both the training and the test part of the default folds, or of an official split."""
-    groups = [track.group for track in listing.tracks]
-    if all(group is None for group in groups):
+    tracks = [track for track in listing.tracks if track.label is not None]
+    groups = [track.group for track in tracks]
+    if listing.task is None or all(group is None for group in groups):
         return
-    group_of = defaultdict(lambda: None, {track.id: track.group for track in listing.tracks})
+    group_of = defaultdict(lambda: None, {track.id: track.group for track in tracks})
     scheme = default_scheme(listing.task)
     if isinstance(listing.task, Classification):
-        labels = np.array([listing.task.classes.index(str(track.label)) for track in listing.tracks])
+        labels = np.array([listing.task.classes.index(str(track.label)) for track in tracks])
     elif isinstance(listing.task, Tags):
-        labels = tag_array(listing.task, [classes_of(track.label) for track in listing.tracks])
+        labels = tag_array(listing.task, [classes_of(track.label) for track in tracks])
     else:
-        labels = np.zeros(len(listing.tracks))
+        labels = np.zeros(len(tracks))
     try:
         folds, _ = make_folds(listing.task, labels, scheme=scheme, n_folds=defaults.N_FOLDS, seed=0)
     except EvaluationError:

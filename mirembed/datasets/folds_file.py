@@ -93,7 +93,7 @@ def own_folds(
         See `mirembed.datasets.splits.official_folds`.
     file : FoldsFile
     missing : collection of str
-        Ids of other tracks of the dataset, which are excluded or lack features.
+        Ids of other tracks of the dataset, which are excluded, unlabeled or lack features.
 
     Returns
     -------
@@ -119,8 +119,8 @@ def own_folds(
         for part, tracks in (("test", split.test), ("training", split.train)):
             if not tracks & present:
                 raise SpecError(
-                    f"--folds {file.name}: fold {name!r} has no {part} track: all {len(tracks)} are excluded or lack "
-                    "features"
+                    f"--folds {file.name}: fold {name!r} has no {part} track: all {len(tracks)} are excluded, "
+                    "unlabeled or lack features"
                 )
     return official_folds(task, labels, list(file.splits.values()), ids, source=file.name)
 

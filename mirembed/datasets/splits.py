@@ -130,8 +130,8 @@ def official_folds(
         if not (len(train) and len(test)):
             raise EvaluationError(
                 f"official split {index} has {counted(len(train), 'training track')} and "
-                f"{counted(len(test), 'test track')} in the store and needs both; extract a more complete copy of the "
-                f"dataset, or use other folds: --folds {default_scheme(task)}"
+                f"{counted(len(test), 'test track')} with labels in the store and needs both; extract a more complete "
+                f"copy of the dataset, or use other folds: --folds {default_scheme(task)}"
             )
         parts.append((train, test))
     listed = {track for split in splits for track in split.train | split.test}
@@ -141,7 +141,8 @@ def official_folds(
     if outside:
         notes.append(f"{outside} of {counted(len(ids), 'track')} ignored: not in {source}")
     if missing:
-        notes.append(f"{missing} of {counted(len(listed), 'track')} of {source} missing: not in the store, or excluded")
+        whole = counted(len(listed), "track")
+        notes.append(f"{missing} of {whole} of {source} missing: not in the store, unlabeled or excluded")
     folds, notes = checked_folds(task, labels, parts, notes, remedy="use other folds (--folds)")
     return [
         replace(fold, inner=_inner(split.inner, [ids[row] for row in fold.train]))

@@ -42,7 +42,7 @@ class MaxFailures:
     Attributes
     ----------
     value : float
-        Files, or percent of the files that the dataset lists.
+        Files, or percent of the files that the dataset lists, without those that a limit leaves for later.
     percent : bool
     """
 
@@ -272,10 +272,10 @@ class Extraction:
         for track in file.ids:
             for name, reason in reasons.items():
                 self.failures[track, name] = Failure(track, path, name, reason, retry, size, mtime)
-        n_listed = self.summary.listed
-        if self.max_failures is not None and self.max_failures.exceeded_by(self._n_failed, n_listed):
+        n_files = self.summary.listed - self.summary.left
+        if self.max_failures is not None and self.max_failures.exceeded_by(self._n_failed, n_files):
             raise DatasetError(
-                f"{self._n_failed} of {counted(n_listed, 'file')} failed, more than --max-failures "
+                f"{self._n_failed} of {counted(n_files, 'file')} failed, more than --max-failures "
                 f"{self.max_failures}; the last one: {path}: {next(iter(reasons.values()))}"
             )
 

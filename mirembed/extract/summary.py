@@ -18,7 +18,10 @@ class Summary:
     listed, absent : int
         Tracks that the dataset listed, and annotated tracks without audio.
     extracted, unchanged, relabeled : int
-        Extracted now; known to the store already; stored with another label or group, which is now the listed one.
+        Extracted now; known to the store already; stored with another label or group, which is now the listed one,
+        as is having none.
+    left : int
+        Lacking features, and left for later because of a limit.
     stored : int
         Listed tracks that the store has after this run, with some of the features that were asked for.
     having : dict of str to int
@@ -46,6 +49,7 @@ class Summary:
     extracted: int = 0
     unchanged: int = 0
     relabeled: int = 0
+    left: int = 0
     stored: int = 0
     having: dict[str, int] = field(default_factory=dict)
     known: int = 0
@@ -71,6 +75,7 @@ class Summary:
             lines[0] += f", and {self.unlisted} no longer listed (--prune removes {them})"
         lines += [f"{spec}: {n} of {tracks}" for spec, n in self.having.items() if n < self.stored]
         changes = [
+            (self.left, f"{counted(self.left, 'track')} left for later; without --limit, they are extracted, too"),
             (self.absent, f"{counted(self.absent, 'annotated track')} without audio"),
             (self.relabeled, f"{counted(self.relabeled, 'track')} with a new label or group, not decoded again"),
             (self.moved, f"{counted(self.moved, 'track')} moved or renamed, not decoded again"),

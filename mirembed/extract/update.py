@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mirembed.audio.files import file_stamp
+from mirembed.audio.folders import FolderState, is_missing
 from mirembed.config import defaults
-from mirembed.errors import PluginError, StoreError
+from mirembed.errors import DatasetError, PluginError, StoreError
 from mirembed.extract.extraction import Extraction, Features, MaxFailures
 from mirembed.extract.file_features import ExtractOptions, FileToExtract
+from mirembed.extract.limit import drawn_files
 from mirembed.extract.summary import Summary
 from mirembed.features.info import FeaturesInfo, FeaturesPart, resolve_features
 from mirembed.hookspecs import Classification, Listing, Regression, Tags, Task, Track
@@ -22,7 +26,7 @@ from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, DatasetStore, Failure, Store, StoredTrack
 from mirembed.store.file_tags import KnownFileTags
-from mirembed.store.recordings import KnownRecordings, absolute
+from mirembed.store.recordings import KnownRecordings, absolute, real_path
 from mirembed.store.rows import classes_of, label_names, stored_file_tags
 
 PRUNE_FREELY = 0.1
@@ -63,6 +67,7 @@ def extract(
     audio: Path,
     features: Sequence[FeaturesInfo],
     jobs: int,
+    limit: int | None = None,
     retry_failed: bool = False,
     prune: bool = False,
     confirm: Callable[[str], None] = lambda question: None,
@@ -70,6 +75,7 @@ def extract(
     max_failures: MaxFailures | None = None,
     progress: Progress = NO_PROGRESS,
     file_tags: KnownFileTags | None = None,
+    folders: Mapping[str, FolderState] | None = None,
 ) -> Summary:
     """Bring a dataset of a store up to date with its listing.
 
@@ -91,6 +97,9 @@ def extract(
         Stacked features are stored as their parts.
     jobs : int
         Worker processes.
+    limit : int, optional
+        Compute features of at most this many files, see `drawn_files`, including those that have them already. The
+        dataset lists all others, too.
     retry_failed : bool
         Try files again that failed before and have not changed.
     prune : bool
@@ -103,11 +112,13 @@ def extract(
     progress : Progress, optional
     file_tags : KnownFileTags, optional
         With which the dataset was listed.
+    folders : mapping of str to FolderState, optional
+        The folders in ``audio`` from before the dataset was listed; see `mirembed.audio.folders.read_folders`.
 
     Raises
     ------
     DatasetError
-        See `Extraction.run`.
+        See `refresh` and `Extraction.run`.
     StoreError
         The store is busy, cannot be written, or holds another folder's tracks.
     """
@@ -115,44 +126,40 @@ def extract(
     parts = list({part.digest: part for one in features for part in one.parts}.values())
     summary = Summary(listed=len(listing.tracks), absent=listing.absent)
     with dataset.lock(), contextlib.ExitStack() as adding:
-        before = dataset.info() if dataset.exists else None
-        stored = dataset.tracks() if before else []
         for part in parts:
             shards = store.features(part)
             adding.enter_context(shards.adding())
             shards.create(part)
             summary.damaged += [str(path) for path in shards.set_aside_damaged()]
-        info = DatasetInfo(
+        refreshed = refresh(
+            store,
+            listing,
             spec=spec,
             plugin=plugin,
-            task=listing.task,
-            audio=str(audio.resolve()),
-            n_listed=len(listing.tracks),
-            n_absent=listing.absent,
-            features={
-                **(before.features if before else {}),
-                **{part.spec: store.features(part).name for part in parts},
-            },
+            audio=audio,
+            features={part.spec: store.features(part).name for part in parts},
+            prune=prune,
+            confirm=confirm,
+            summary=summary,
+            progress=progress,
+            file_tags=file_tags,
+            folders=folders,
         )
-        recordings = _recognize(store, stored, listing.tracks, progress)
-        moved = _moved_tracks(stored, listing.tracks, recordings)
-        if before is not None:
-            _check_labels(dataset, before, info, stored)
-            _check_folder(before, info, stored, listing.tracks, moved, prune, confirm)
-        tracks = _refresh(stored, listing.tracks, recordings, moved, prune, summary)
-        _write(dataset, before, info, stored, tracks)
-        _write_file_tags(dataset, listing.tracks, tracks, file_tags or KnownFileTags(store), progress)
-        dataset.write_schemes(listing.schemes)
         wanted = [Features.of(part, store) for part in parts]
-        before_ids = {track.id for track in stored} | set(moved.values())
-        earlier = [one for one in dataset.failures() if one.features in info.features.values()]  # not replaced ones
-        files, failures = _missing(earlier, listing.tracks, recordings, before_ids, wanted, retry_failed, summary)
+        drawn = None
+        if limit is not None:
+            kept = refreshed.tracks.values()
+            extracted = {one.id for one in kept if any(one.recording in some.having for some in wanted)}
+            drawn = drawn_files(listing.tracks, limit, extracted)
+        files, failures = missing_files(
+            dataset, listing.tracks, refreshed, wanted, retry_failed=retry_failed, summary=summary, drawn=drawn
+        )
         extraction = Extraction(
             store=store,
             dataset=dataset,
             features=wanted,
             files=files,
-            tracks=tracks,
+            tracks=refreshed.tracks,
             failures=failures,
             audio=audio,
             options=options or ExtractOptions(),
@@ -165,6 +172,87 @@ def extract(
         for part in parts:
             store.features(part).drop_replaced()
     return summary
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """A dataset of a store after its tracks were brought up to date with a listing.
+
+    Attributes
+    ----------
+    info : DatasetInfo
+    tracks : dict of str to StoredTrack
+        All tracks, by id.
+    recordings : mapping of str to str
+        Of the listed tracks whose files, as they are now, the store knows; by id.
+    before : frozenset of str
+        The ids that the dataset had already, by the names that they have now.
+    """
+
+    info: DatasetInfo
+    tracks: dict[str, StoredTrack]
+    recordings: Mapping[str, str]
+    before: frozenset[str]
+
+
+def refresh(
+    store: Store,
+    listing: Listing,
+    *,
+    spec: str,
+    plugin: Mapping[str, Any],
+    audio: Path,
+    features: Mapping[str, str],
+    prune: bool,
+    confirm: Callable[[str], None],
+    summary: Summary,
+    progress: Progress = NO_PROGRESS,
+    file_tags: KnownFileTags | None = None,
+    folders: Mapping[str, FolderState] | None = None,
+) -> Refreshed:
+    """Bring the tracks of a dataset and their file tags up to date with its listing. Nothing is decoded.
+
+    Needs the lock of the dataset. The parameters are those of `extract`, except for those that follow.
+
+    Parameters
+    ----------
+    features : mapping of str to str
+        What the dataset is to be extracted with, besides the features from before: names of stored features by spec.
+    summary : Summary
+        Gets the numbers of tracks that moved, were removed, and so on.
+
+    Raises
+    ------
+    DatasetError
+        Tracks are to be removed whose files may be on a drive that is away.
+    StoreError
+        The store cannot be written, or holds other labels or another folder's tracks.
+    """
+    dataset = store.dataset(Spec.parse(spec))
+    before = dataset.info() if dataset.exists else None
+    stored = dataset.tracks() if before else []
+    info = DatasetInfo(
+        spec=spec,
+        plugin=plugin,
+        task=listing.task,
+        audio=str(audio.resolve()),
+        n_listed=len(listing.tracks),
+        n_absent=listing.absent,
+        features={**(before.features if before else {}), **features},
+    )
+    recordings = _recognize(store, stored, listing.tracks, progress)
+    moved = _moved_tracks(stored, listing.tracks, recordings)
+    if before is not None:
+        _check_labels(dataset, before, info, stored)
+        if prune and before.audio == info.audio:
+            _check_reachable(dataset, before, stored, listing.tracks, moved)
+        _check_folder(before, info, stored, listing.tracks, moved, prune, confirm)
+    tracks = _refresh(stored, listing.tracks, recordings, moved, prune, summary)
+    _write(dataset, before, info, stored, tracks)
+    _write_file_tags(dataset, listing.tracks, tracks, file_tags or KnownFileTags(store), progress)
+    dataset.write_schemes(listing.schemes)
+    dataset.write_folders(folders or {})
+    return Refreshed(info, tracks, recordings, frozenset({track.id for track in stored} | set(moved.values())))
 
 
 def _recognize(
@@ -211,9 +299,11 @@ def _moved_tracks(
 
 
 def _check_labels(dataset: DatasetStore, before: DatasetInfo, info: DatasetInfo, stored: Sequence[StoredTrack]) -> None:
-    """Refuse labels of another kind than those of the stored tracks."""
+    """Refuse labels of another kind than those of the stored tracks; they may appear and vanish."""
+    if not stored or info.task is None or before.task is None:
+        return
     names, old = _kind(info.task), _kind(before.task)
-    if stored and names != old:
+    if names != old:
         raise StoreError(
             f"{info.spec} now has {names} as labels, but the store {dataset.folder} has {old}; "
             f"extract into another --store, or run `mirembed store rm dataset:{info.spec}`: nothing is decoded again"
@@ -227,6 +317,49 @@ def _kind(task: Task) -> str:
     return "tags" if isinstance(task, Tags) else "classes"
 
 
+def _check_reachable(
+    dataset: DatasetStore,
+    before: DatasetInfo,
+    stored: Sequence[StoredTrack],
+    tracks: Sequence[Track],
+    moved: Mapping[str, str],
+) -> None:
+    """Refuse to remove tracks whose files may only be out of reach: on a drive that is away, or in a closed folder."""
+    listed = {track.id for track in tracks}
+    gone = [track for track in stored if track.id not in listed and track.id not in moved]
+    if not gone:
+        return
+    audio = Path(before.audio)
+    kept = "nothing was changed; bring it back, or give the folder with --audio DIR"
+    if is_missing(audio):
+        raise DatasetError(f"the audio folder {audio} is missing, empty or unreadable; {kept}")
+    away = [audio / name for name, state in dataset.folders().items() if state.is_mount]
+    away = [folder for folder in away if not os.path.ismount(folder)]
+    for track in gone:
+        path = real_path(track.path)
+        for folder in away:
+            if path.is_relative_to(folder):
+                raise DatasetError(f"no drive is mounted at {folder}, where {track.id} was; {kept}")
+        if reason := _out_of_reach(path, audio):
+            raise DatasetError(
+                f"cannot look for {track.path}: {reason}; nothing was changed; make it readable and run the same "
+                "command again"
+            )
+
+
+def _out_of_reach(path: Path, audio: Path) -> str:
+    """Return why it cannot be known whether a file is there; empty if it can."""
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            return error.strerror or str(error)
+    for folder in path.parents:
+        if folder.is_relative_to(audio) and folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+            return f"no permission to read {folder}"
+    return ""
+
+
 def _check_folder(
     before: DatasetInfo,
     info: DatasetInfo,
@@ -238,15 +371,16 @@ def _check_folder(
 ) -> None:
     """Refuse another folder, and let the user confirm if many tracks are to be removed."""
     listed = {track.id for track in tracks}
-    gone = [track.id for track in stored if track.id not in listed and track.id not in moved]
+    known = [track.id for track in stored if track.recording is not None]
+    gone = [track for track in known if track not in listed and track not in moved]
     # Another folder may hold some of the same files; one in which all were renamed holds most of them.
-    if stored and not prune and not any(track.id in listed for track in stored) and len(moved) < len(stored) / 2:
+    if known and not prune and not any(track in listed for track in known) and len(moved) < len(known) / 2:
         raise StoreError(
-            f"the store already has {len(stored)} tracks of {info.spec} from {before.audio}, and none of them is in "
-            f"{info.audio}; use another --store, or --prune to remove them"
+            f"the store already has {counted(len(known), 'track')} of {info.spec} from {before.audio}, and none of "
+            f"them is in {info.audio}; use another --store, or --prune to remove them"
         )
-    if prune and len(gone) > PRUNE_FREELY * len(stored):
-        confirm(f"remove {len(gone)} of the {counted(len(stored), 'track')} of {info.spec} from the store")
+    if prune and len(gone) > PRUNE_FREELY * len(known):
+        confirm(f"remove {len(gone)} of the {counted(len(known), 'track')} of {info.spec} from the store")
 
 
 @interruptible()
@@ -294,12 +428,14 @@ def _write(
     """Write the dataset unless it is there as it should be."""
     unlisted = [track for track in tracks.values() if not track.listed]
     names = frozenset[str]().union(*(classes_of(track.label) for track in unlisted))
-    info = replace(info, n_unlisted=len(unlisted), task=_with_classes(info.task, names))
+    old, task = before.task if before else None, info.task
+    if task is None and any(track.label is not None for track in unlisted):
+        task = old
+    info = replace(info, n_unlisted=len(unlisted), task=None if task is None else _with_classes(task, names))
     if info != before:
         # A process that is killed here leaves the old labels.
-        old = before.task if before else info.task
-        others = () if isinstance(old, Regression) else old.classes
-        dataset.write_info(replace(info, task=_with_classes(info.task, others)))
+        others = () if old is None or isinstance(old, Regression) else old.classes
+        dataset.write_info(replace(info, task=old if info.task is None else _with_classes(info.task, others)))
     if sorted(tracks.values(), key=lambda track: track.id) != list(stored) or not stored:
         dataset.write_tracks(tracks.values(), info)
     if info != before:
@@ -330,19 +466,34 @@ def _with_classes(task: Task, others: Collection[str]) -> Task:
 
 
 @interruptible()
-def _missing(
-    failures_before: Sequence[Failure],
+def missing_files(
+    dataset: DatasetStore,
     tracks: Sequence[Track],
-    recordings: Mapping[str, str],
-    before: Collection[str],
+    refreshed: Refreshed,
     features: Sequence[Features],
     retry_failed: bool,
     summary: Summary,
+    drawn: Collection[Path] | None = None,
 ) -> tuple[list[FileToExtract], dict[tuple[str, str], Failure]]:
     """Return the files that lack features, and the failures that remain, by id and features.
 
-    ``before`` has the ids that the dataset had already.
+    Parameters
+    ----------
+    dataset : DatasetStore
+    tracks : sequence of Track
+        Those that are listed.
+    refreshed : Refreshed
+    features : sequence of Features
+    retry_failed : bool
+        Try files again that failed before and have not changed.
+    summary : Summary
+        Gets the numbers of tracks that lack nothing, and of those that failed before.
+    drawn : collection of pathlib.Path, optional
+        The files to extract if not all.
     """
+    recordings = refreshed.recordings
+    current = {one.name for one in features} | set(refreshed.info.features.values())  # others were replaced
+    failures_before = [one for one in dataset.failures() if one.features in current]
     listed, wanted = {track.id for track in tracks}, {one.name for one in features}
     failures = {(one.id, one.features): one for one in failures_before if one.id in listed}
     files: dict[Path, tuple[list[str], list[FeaturesPart]]] = {}
@@ -359,7 +510,9 @@ def _missing(
         again = [one.part for one in lacking if retry_failed or one.name not in failed]
         if not lacking:
             summary.unchanged += 1
-            summary.known += track.id not in before
+            summary.known += track.id not in refreshed.before
+        elif drawn is not None and track.path not in drawn:
+            summary.left += 1
         elif again:
             ids, parts = files.setdefault(track.path, ([], []))
             ids.append(track.id)

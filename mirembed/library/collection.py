@@ -5,13 +5,11 @@ Importing this module and opening a collection load neither torch nor scikit-lea
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,75 +19,16 @@ from mirembed.audio.files import file_stamp
 from mirembed.errors import StoreError
 from mirembed.hookspecs import Label, Regression, Tags, Task
 from mirembed.library.distances import typical_distance
+from mirembed.library.staleness import Staleness, Stamp, compare
 from mirembed.models.saved import read_identity
-from mirembed.progress import NO_PROGRESS, Progress, counted
+from mirembed.progress import NO_PROGRESS, Progress
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import DatasetStore, Store
 from mirembed.store.embeddings import vectors
+from mirembed.store.recordings import real_path
 from mirembed.store.rows import label_names
 from mirembed.training.similarity import UNLEARNED, PluginSimilarity
-
-Stamp: TypeAlias = tuple[int, int]
-"""Size in bytes and modification time in nanoseconds."""
-
-_ESCAPED = re.compile(r"\\x([89a-f][0-9a-f])")
-"""A byte of a file name that is not UTF-8, as `mirembed.audio.files.printable` writes it."""
-
-
-@dataclass(frozen=True)
-class Staleness:
-    """How a library and its embeddings differ, as far as a quick look shows.
-
-    Attributes
-    ----------
-    model : str
-        Its name.
-    dataset : str or None
-        The dataset, if it is not the one that the model was fitted to.
-    audio : str
-        The audio folder.
-    audio_missing : bool
-        Whether that folder is gone or empty.
-    changed_folders : int
-        Folders in it that have changed since the library was listed.
-    without_embeddings : int
-        Listed tracks that the model has not embedded, without those whose files failed.
-    """
-
-    model: str
-    dataset: str | None
-    audio: str
-    audio_missing: bool
-    changed_folders: int
-    without_embeddings: int
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether anything differs."""
-        return self.audio_missing or self.changed_folders > 0 or self.without_embeddings > 0
-
-    @property
-    def command(self) -> str:
-        """The command that brings the embeddings up to date."""
-        return f"mirembed update {self.model}" + (f" --dataset {self.dataset}" if self.dataset else "")
-
-    def notes(self) -> list[str]:
-        """Return a sentence for each difference, which says what to do about it."""
-        if self.audio_missing:
-            return [
-                f"the audio folder {self.audio} is missing or empty; bring it back, or run `{self.command} --audio DIR`"
-            ]
-        found = []
-        if self.changed_folders:
-            folders = counted(self.changed_folders, "folder")
-            verb = "has" if self.changed_folders == 1 else "have"
-            found.append(f"{folders} of {self.audio} {verb} changed since the last update; run `{self.command}`")
-        if self.without_embeddings:
-            tracks = counted(self.without_embeddings, "track")
-            verb = "has" if self.without_embeddings == 1 else "have"
-            found.append(f"{tracks} {verb} no embedding yet; run `{self.command}`")
-        return found
 
 
 @dataclass(frozen=True)
@@ -287,8 +226,10 @@ class Collection:
 
     @cached_property
     def staleness(self) -> Staleness:
-        """How the library differs from these rows."""
-        return staleness(self)
+        """How the library differs from these rows, as far as a quick look shows."""
+        of_model = Spec.parse(self.provenance["dataset"]["spec"]) == Spec.parse(self.spec)
+        command = f"mirembed update {self.model}" + ("" if of_model else f" --dataset {self.spec}")
+        return compare(self.dataset, self.audio, command, self.without_embeddings)
 
     @cached_property
     def typical_distance(self) -> float:
@@ -330,21 +271,6 @@ class Collection:
         return PluginSimilarity.create(self.registry, self.similarity)
 
 
-def real_path(text: str) -> Path:
-    r"""Return the path that `mirembed.audio.files.printable` turned into text.
-
-    A name may contain ``\xe9`` as such: if there is a file with that name, it is the one.
-    """
-    path = Path(text)
-    if _ESCAPED.search(text) is None or os.path.lexists(text):
-        return path
-    return Path(os.fsdecode(_ESCAPED.sub(_byte, text).encode("utf-8", "surrogateescape")))
-
-
-def _byte(found: re.Match[str]) -> str:
-    return chr(0xDC00 + int(found[1], 16))
-
-
 def learned_similarity(provenance: Mapping[str, Any], registry: Registry) -> Spec | None:
     """Return the similarity that a model learned, by its full name if another plugin has the short one now.
 
@@ -361,36 +287,6 @@ def learned_similarity(provenance: Mapping[str, Any], registry: Registry) -> Spe
     spec = Spec.parse(entry["similarity"]["spec"])
     plugin = registry.require("similarity", entry["similarity"], f"the model {provenance['name']}")
     return Spec(registry.shown_name(plugin), spec.parameters)
-
-
-def staleness(collection: Collection) -> Staleness:
-    """Compare the audio folder and the listed tracks with the embeddings, without listing the folder."""
-    of_model = collection.provenance["dataset"]["spec"]
-    lacking = collection.without_embeddings
-    failed = {failure.id for failure in collection.dataset.failures()} if lacking else set()
-    missing = _is_missing(collection.audio)
-    return Staleness(
-        model=collection.model,
-        dataset=None if collection.spec == of_model else collection.spec,
-        audio=str(collection.audio),
-        audio_missing=missing,
-        changed_folders=0 if missing else _n_changed(collection),
-        without_embeddings=sum(track not in failed for track in lacking),
-    )
-
-
-def _is_missing(folder: Path) -> bool:
-    """Whether a folder is gone, or empty, as the mount point of a drive that is away."""
-    try:
-        with os.scandir(folder) as entries:
-            return next(entries, None) is None
-    except OSError:
-        return True
-
-
-def _n_changed(collection: Collection) -> int:
-    """Count the folders whose modification times are not those of the last listing."""
-    return 0
 
 
 def _labels(columns: Sequence[list[Any]], task: Task) -> list[Label | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from mirembed.audio.files import printable
 from mirembed.errors import MismatchError, SpecError
-from mirembed.extract import ExtractedFile, FileToExtract, extract_files
+from mirembed.extract import ExtractedFile, ExtractOptions, FileToExtract, extract_files
 from mirembed.features import FeaturesInfo, resolve_features
 from mirembed.features.info import common_length
 from mirembed.interruption import raise_if_interrupted
@@ -28,7 +29,8 @@ from mirembed.training.engine import prepare_engine
 SUFFIXES = (".csv", ".parquet")
 
 HELD_BYTES = 64 * 2**20
-"""Frames of several files are held, to be embedded together, until they take so much memory."""
+HELD_SECONDS = 5.0
+"""Frames of several files are held, to be embedded together, until they take so much memory or are so old."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +85,13 @@ def embed_files(
     missing = [index for index in range(len(paths)) if index not in rows]
     failures: dict[int, str] = {}
     if missing:
-        n_known = len(rows)
-        left = {index: paths[index] for index in missing}
-        with contextlib.closing(_embed_decoded(model, registry, left, jobs, progress, n_known)) as decoded:
-            for index, found in decoded:
+        files = [FileToExtract(paths[index], (), model.features.parts) for index in missing]
+        with contextlib.closing(embed_decoded(model, registry, files, jobs, progress, n_done=len(rows))) as decoded:
+            for number, found in decoded:
                 if isinstance(found, str):
-                    failures[index] = found
+                    failures[missing[number]] = found
                 else:
-                    recordings[index], rows[index] = found
+                    recordings[missing[number]], rows[missing[number]] = found.file.recording, found.vector
     raise_if_interrupted()
     done = sorted(rows)
     return EmbeddedFiles(
@@ -146,52 +147,110 @@ def embed_recordings(
     return found
 
 
-def _embed_decoded(
-    model: Model, registry: Registry, paths: Mapping[int, Path], jobs: int, progress: Progress, n_known: int
-) -> Generator[tuple[int, tuple[str, NDArray[np.float32]] | str], None, None]:
-    """Decode files, and yield their numbers with recording and embedding ``[units]``, or the reason why there is none.
+@dataclass(frozen=True)
+class EmbeddedFile:
+    """The embedding of a file that was decoded.
 
-    ``n_known`` files count as done already in the progress.
+    Attributes
+    ----------
+    file : ExtractedFile
+        Without frames.
+    vector : ndarray [units], float32
     """
-    features = model.features
-    for part in features.parts:
-        registry.require("features", part.plugin, "this model")
-    here = resolve_features(registry, features.spec)
-    if here.digests != features.digests:
-        raise MismatchError(
-            f"the model was trained on the features {features.spec}, which the installed plugins compute differently; "
-            "install the versions that it was trained with, or fit it again"
-        )
+
+    file: ExtractedFile
+    vector: NDArray[np.float32]
+
+
+def embed_decoded(
+    model: Model,
+    registry: Registry,
+    files: Sequence[FileToExtract],
+    jobs: int,
+    progress: Progress,
+    *,
+    n_done: int = 0,
+    options: ExtractOptions | None = None,
+    folder: Path | None = None,
+) -> Generator[tuple[int, EmbeddedFile | str], None, None]:
+    """Decode files in worker processes and embed them here meanwhile; their frames are held only for a short time.
+
+    Parameters
+    ----------
+    model : Model
+    registry : Registry
+    files : sequence of FileToExtract
+        With the features of the model.
+    jobs : int
+        Worker processes.
+    progress : Progress
+        Is updated, but not started.
+    n_done : int
+        How many further files count as done in the progress.
+    options : ExtractOptions, optional
+    folder : pathlib.Path, optional
+        Files that links or ``..`` put outside this folder are refused.
+
+    Yields
+    ------
+    int, EmbeddedFile or str
+        The number of a file, and its embedding or the reason why there is none; in the order in which they are ready.
+
+    Raises
+    ------
+    MismatchError
+        If the model was trained on features that the installed plugins compute differently.
+    """
+    require_features(model.features, registry)
     if model.engine == "auto":
         prepare_engine(progress.note)
-    numbers = list(paths)
     waiting: dict[int, NDArray[np.float32]] = {}
-    recordings: dict[int, str] = {}
-    n_failed, seconds = 0, 0.0
+    extracted: dict[int, ExtractedFile] = {}
+    n_failed, seconds, since = 0, 0.0, time.monotonic()
 
-    def embed_waiting() -> Iterator[tuple[int, tuple[str, NDArray[np.float32]]]]:
+    def embed_waiting() -> Iterator[tuple[int, EmbeddedFile]]:
         for number, vector in _embed(model, waiting).items():
-            yield number, (recordings.pop(number), vector)
+            yield number, EmbeddedFile(extracted.pop(number), vector)
         waiting.clear()
 
-    files = [FileToExtract(paths[number], (), here.parts) for number in numbers]
-    with contextlib.closing(extract_files(files, jobs)) as outcomes:
+    with contextlib.closing(extract_files(files, jobs, options, folder)) as outcomes:
         for completed, outcome in enumerate(outcomes, 1):
-            number = numbers[outcome.index]
+            number = outcome.index
             result: ExtractedFile | NDArray[np.float32] | str = outcome.result
             if isinstance(result, ExtractedFile):
                 seconds += result.duration
-                recordings[number] = result.recording
-                result = _stacked(features, result, paths[number])
+                extracted[number] = result.without_frames()
+                result = _stacked(model.features, result, files[number].path)
             if isinstance(result, str):
                 n_failed += 1
                 yield number, result
             else:
+                since = since if waiting else time.monotonic()
                 waiting[number] = result
-            if sum(frames.nbytes for frames in waiting.values()) >= HELD_BYTES:
+            is_late = time.monotonic() - since > HELD_SECONDS
+            if is_late or sum(frames.nbytes for frames in waiting.values()) >= HELD_BYTES:
                 yield from embed_waiting()
-            progress.update(n_known + completed, failed=n_failed, audio_seconds=seconds)
+            progress.update(n_done + completed, failed=n_failed, audio_seconds=seconds)
     yield from embed_waiting()
+
+
+def require_features(features: FeaturesInfo, registry: Registry) -> None:
+    """Refuse to compute features for a model that the installed plugins compute differently.
+
+    Raises
+    ------
+    UnknownNameError
+        A plugin is missing.
+    MismatchError
+        One computes other features than the model was trained on.
+    """
+    for part in features.parts:
+        registry.require("features", part.plugin, "this model")
+    if resolve_features(registry, features.spec).digests != features.digests:
+        raise MismatchError(
+            f"the model was trained on the features {features.spec}, which the installed plugins compute differently; "
+            "install the versions that it was trained with, or fit it again"
+        )
 
 
 def _stacked(features: FeaturesInfo, file: ExtractedFile, path: Path) -> NDArray[np.float32] | str:

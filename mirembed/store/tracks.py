@@ -22,6 +22,7 @@ from mirembed.features.info import FeaturesInfo, FeaturesPart, common_length
 from mirembed.hookspecs import Classification, Regression, Tags, Task
 from mirembed.progress import NO_PROGRESS, Progress, counted, first_names
 from mirembed.provenance import content_digest
+from mirembed.specs import Spec
 from mirembed.store.datasets import DatasetStore
 from mirembed.store.frame_file import FrameFile, delete_unused
 from mirembed.store.root import Store, slug
@@ -35,7 +36,7 @@ _NAMED_TAGS = 10
 
 @dataclass(frozen=True)
 class Tracks:
-    """The tracks of a dataset that have all of some features, sorted by id.
+    """The labeled tracks of a dataset that have all of some features, sorted by id.
 
     Attributes
     ----------
@@ -64,9 +65,9 @@ class Tracks:
     excluded : mapping of str to str
         Ids of tracks that were left out on purpose, and why.
     lacking : frozenset of str
-        Ids of the dataset's tracks that lack some of the features.
+        Ids of the dataset's tracks that lack some of the features, or a label.
     notes : tuple of str
-        Sentences for the user: which tracks of the dataset are missing, and which are no longer listed.
+        Sentences for the user: which tracks of the dataset are missing, unlabeled or no longer listed.
     """
 
     info: DatasetInfo
@@ -146,7 +147,7 @@ class _Frames(NamedTuple):
 def open_tracks(
     store: Store, dataset: DatasetStore, features: Sequence[FeaturesInfo], progress: Progress = NO_PROGRESS
 ) -> Tracks:
-    """Read the tracks of a dataset that have all of some features, and make their flat files unless they are there.
+    """Read the labeled tracks of a dataset that have all of some features, and make flat files unless they are there.
 
     Parameters
     ----------
@@ -155,27 +156,32 @@ def open_tracks(
     features : sequence of FeaturesInfo
         At least one.
     progress : Progress, optional
-        Gets notes about tracks that are missing or no longer listed, classes and tags that no track has, tags that
-        every track has, and tracks without tags.
+        Gets notes about tracks that are missing, unlabeled or no longer listed, classes and tags that no track has,
+        tags that every track has, and tracks without tags.
 
     Raises
     ------
     StoreError
-        The store does not have the features, no track has all of them, a shard is damaged, or a flat file cannot be
-        written.
+        The dataset has no labels, the store does not have the features, no track has all of them, a shard is damaged,
+        or a flat file cannot be written.
     MismatchError
         The frames of stacked features differ in length, or a shard holds other features.
     """
     info, stored = dataset.info(), dataset.tracks()
+    labeled = [track for track in stored if track.label is not None]
+    if info.task is None or (stored and not labeled):
+        raise StoreError(_why_unlabeled(info, len(stored)))
     known = {part.digest: _read_index(store, part, info) for one in features for part in one.parts}
-    having = {one.spec: [track for track in stored if _has(track, one, known)] for one in features}
-    tracks = [track for track in stored if all(_has(track, one, known) for one in features)]
+    having = {one.spec: [track for track in labeled if _has(track, one, known)] for one in features}
+    extracted = [track for track in stored if all(_has(track, one, known) for one in features)]
+    tracks = [track for track in extracted if track.label is not None]
     if not tracks:
-        raise StoreError(_why_none(store, dataset, info, having, features))
+        thing = "track" if len(labeled) == len(stored) else "labeled track"
+        raise StoreError(_why_none(store, dataset, info, having, features, thing))
     task, labels = _labels(info.task, tracks, progress)
     names = {store.features(part).name for one in features for part in one.parts}
     failed = {failure.id for failure in dataset.failures() if failure.features in names}
-    notes = _missing_and_unlisted(info, tracks, failed, _command(info, features))
+    notes = _left_out_and_unlisted(info, extracted, failed, _command(info, features))
     if len({len(tracks), *map(len, having.values())}) > 1:
         listed = ", ".join(f"{len(some)} have {spec}" for spec, some in having.items())
         notes.append(f"using the {counted(len(tracks), 'track')} of {info.spec} that have all features ({listed})")
@@ -233,20 +239,33 @@ def _has(track: StoredTrack, features: FeaturesInfo, known: Mapping[str, Mapping
     return all(track.recording in known[part.digest] for part in features.parts)
 
 
+def _why_unlabeled(info: DatasetInfo, n_tracks: int) -> str:
+    """Say that a dataset has no labels, or none of its tracks, and how to choose others."""
+    name = Spec.parse(info.spec).name
+    lack = f"none of the {counted(n_tracks, 'track')} of {info.spec} has a label"
+    if info.task is None:
+        lack = f"{info.spec} has no labels"
+    advice = "choose another --dataset"
+    if "label" in info.plugin.get("parameters", {}):
+        advice = f"extract {name} with other labels (label=...; see `mirembed datasets show {name}`), or {advice}"
+    return f"{lack}, so there is nothing to train or test on; {advice}"
+
+
 def _why_none(
     store: Store,
     dataset: DatasetStore,
     info: DatasetInfo,
     having: Mapping[str, Sequence[StoredTrack]],
     features: Sequence[FeaturesInfo],
+    thing: str,
 ) -> str:
     """Say which features no track has, and why as far as it is known, or that no track has all of them."""
     lacking = [one for one in features if not having[one.spec]]
     if not lacking:
         listed = ", ".join(f"{len(some)} have {spec}" for spec, some in having.items())
-        return f"no track of {info.spec} in the store {store.root} has all features ({listed})"
+        return f"no {thing} of {info.spec} in the store {store.root} has all features ({listed})"
     named = " or ".join(one.spec for one in lacking)
-    message = f"no track of {info.spec} in the store {store.root} has {named}"
+    message = f"no {thing} of {info.spec} in the store {store.root} has {named}"
     names = {store.features(part).name for one in lacking for part in one.parts}
     if failed := [failure for failure in dataset.failures() if failure.features in names]:
         n_failed = counted(len({failure.id for failure in failed}), "track")
@@ -317,13 +336,12 @@ def _without_empty_classes(task: Task, labels: Labels) -> tuple[Task, Labels]:
     return task, labels
 
 
-def _missing_and_unlisted(
+def _left_out_and_unlisted(
     info: DatasetInfo, tracks: Sequence[StoredTrack], failed: set[str], command: str
 ) -> list[str]:
-    """Say which tracks of the dataset are not in the store, and which of the store are no longer in the dataset."""
+    """Say which tracks of the dataset are not in the store or unlabeled, and which of the store it no longer lists."""
     notes = []
-    n_unlisted = sum(not track.listed for track in tracks)
-    n_listed, n_failed = len(tracks) - n_unlisted, len(failed - {track.id for track in tracks})
+    n_listed, n_failed = sum(track.listed for track in tracks), len(failed - {track.id for track in tracks})
     reasons = {
         "without audio": info.n_absent,
         "failed": n_failed,
@@ -332,10 +350,13 @@ def _missing_and_unlisted(
     if why := ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count > 0):
         whole = counted(info.n_listed + info.n_absent, "track")
         notes.append(f"the store has {n_listed} of the {whole} of {info.spec} ({why})")
-    if n_unlisted:
+    used = [track for track in tracks if track.label is not None]
+    if n_unlabeled := len(tracks) - len(used):
+        notes.append(f"leaving out {n_unlabeled} of the {counted(len(tracks), 'track')} in the store: without a label")
+    if n_unlisted := sum(not track.listed for track in used):
         are, them = ("are", "them") if n_unlisted > 1 else ("is", "it")
         notes.append(
-            f"{n_unlisted} of the {counted(len(tracks), 'track')} in the store {are} no longer listed but still "
+            f"{n_unlisted} of the {counted(len(used), 'track')} in the store {are} no longer listed but still "
             f"used; `mirembed extract --prune` removes {them}"
         )
     return notes

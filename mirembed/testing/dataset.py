@@ -28,7 +28,7 @@ def listing(subject: Subject) -> None:
 
 
 def task(subject: Subject) -> None:
-    """Have a task with distinct classes or tags, or with distinctly named targets whose low is below their high."""
+    """Have a task with distinct classes, tags or targets, whose low is below their high; None if nothing is labeled."""
     _require(listings.task(_listed(subject)))
 
 
@@ -45,7 +45,7 @@ def ids(subject: Subject) -> None:
 
 
 def labels(subject: Subject) -> None:
-    """Give every track a label: a class, a frozenset of tags, or a finite value within the range of each target."""
+    """Give every track a class, a frozenset of tags or a finite value within the range of each target; or None."""
     _require(listings.labels(_listed(subject)))
 
 

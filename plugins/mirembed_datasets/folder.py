@@ -320,7 +320,7 @@ def _usual(names: Sequence[str], columns: Sequence[str]) -> str | None:
     return next((spelled[name] for name in names if name in spelled), None)
 
 
-def _names(label: Label) -> frozenset[str]:
+def _names(label: Label | None) -> frozenset[str]:
     """Return the class, or the tags, of a label."""
     return label if isinstance(label, frozenset) else frozenset({str(label)})
 
