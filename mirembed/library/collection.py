@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.audio.file_tags import FileTags
 from mirembed.audio.files import file_stamp
 from mirembed.errors import StoreError
 from mirembed.hookspecs import Label, Regression, Tags, Task
@@ -54,22 +53,6 @@ class FileTagColumns:
     ratings: list[float | None]
     tracks: list[int | None]
     discs: list[int | None]
-
-    @classmethod
-    def of(cls, tags: Sequence[FileTags]) -> FileTagColumns:
-        """Return the file tags of tracks as columns."""
-        return cls(
-            titles=[one.title for one in tags],
-            artists=[one.artists for one in tags],
-            albums=[one.album for one in tags],
-            album_artists=[one.album_artist for one in tags],
-            genres=[one.genres for one in tags],
-            moods=[one.moods for one in tags],
-            years=[one.year for one in tags],
-            ratings=[one.rating for one in tags],
-            tracks=[one.track for one in tags],
-            discs=[one.disc for one in tags],
-        )
 
 
 @dataclass(frozen=True)
