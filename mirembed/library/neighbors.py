@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.audio.files import audio_files, file_stamp, printable
+from mirembed.audio.files import audio_files, printable
 from mirembed.audio.playlists import playlist_path
 from mirembed.errors import AudioError, MirembedError
-from mirembed.library.collection import Collection, FileTagColumns, learned_similarity
+from mirembed.library.collection import Collection, learned_similarity
 from mirembed.library.duplicates import copies_of, copy_groups
 from mirembed.library.seeds import (
     Choose,
@@ -32,13 +32,11 @@ from mirembed.library.seeds import (
     folded,
     rows_of_recordings,
 )
-from mirembed.models.saved import read_identity
 from mirembed.progress import Progress, counted
 from mirembed.registry import Registry
 from mirembed.specs import Spec
-from mirembed.store import DatasetStore, Store
+from mirembed.store import Store
 from mirembed.store.files import write_csv, write_table
-from mirembed.store.recordings import absolute
 
 if TYPE_CHECKING:
     from mirembed.models.inference import EmbeddedFiles
@@ -451,31 +449,18 @@ def _collection_of_files(
     files, notes = audio_files([inside])
     for note in notes:
         progress.note(note)
-    folder, provenance = read_identity(store.models, model)
     embedded = _embed_files(store, registry, model, files, jobs, progress)
-    collection = Collection(
-        store=store,
-        registry=registry,
-        model=folder.name,
-        folder=folder,
-        provenance=provenance,
-        dataset=DatasetStore(inside),
-        spec=str(inside),
-        audio=inside,
-        task=None,
-        ids=[printable(path) for path in embedded.paths],
-        recordings=embedded.recordings,
-        vectors=embedded.embeddings,
-        without_embeddings=[],
-    )
     tracks = [LibraryTrack.of_file(path) for path in embedded.paths]
-    # What a collection reads from the store when it is first asked for.
-    vars(collection).update(
-        paths=[absolute(path) for path in embedded.paths],
-        stamps=[file_stamp(path) for path in embedded.paths],
-        audio_hashes=[None] * len(tracks),
-        durations=np.array([track.seconds for track in tracks], np.float64),
-        file_tags=FileTagColumns.of([track.tags for track in tracks]),
+    collection = Collection.of_files(
+        store,
+        registry,
+        model,
+        inside,
+        embedded.paths,
+        embedded.recordings,
+        embedded.embeddings,
+        durations=[track.seconds for track in tracks],
+        file_tags=[track.tags for track in tracks],
     )
     return collection, embedded.failures
 

