@@ -310,9 +310,9 @@ def library_of_words(n_tracks: int, values: int, length: int = 300) -> list[np.n
     """Fingerprints of few values, so that many words are shared by chance, with copies: shifted, damaged, looped."""
     rng = np.random.default_rng(n_tracks)
     vocabulary = rng.integers(0, 2**24, values).astype(np.uint32)
-    tracks = [rng.choice(vocabulary, rng.integers(1, length)) for _ in range(n_tracks)]
+    tracks = [rng.choice(vocabulary, rng.integers(length // 2, length)) for _ in range(n_tracks)]
     for source in range(0, n_tracks, 5):
-        flips = np.where(rng.random((24, len(tracks[source]))) < rng.uniform(0, 0.28), 1, 0)
+        flips = np.where(rng.random((24, len(tracks[source]))) < rng.uniform(0, 0.26), 1, 0)
         damaged = tracks[source] ^ (flips << np.arange(24)[:, None]).sum(axis=0).astype(np.uint32)
         tracks.append(np.concatenate([rng.choice(vocabulary, rng.integers(0, 50)), damaged[rng.integers(0, 20) :]]))
     loop = rng.choice(vocabulary, 40)

@@ -12,6 +12,7 @@ from conftest import Command, write_tones
 
 from mirembed import Track
 from mirembed.extract.limit import drawn_files
+from mirembed.store import recordings
 
 
 def tracks(**labels: Any) -> list[Track]:
@@ -157,6 +158,23 @@ def test_a_folder_that_was_renamed_is_recognized_by_the_sample(mirembed: Command
         (audio / folder).rename(audio / folder.upper())
     summary = extract(mirembed, *given)
     assert (summary["moved"], summary["extracted"], summary["unlisted"], summary["left"]) == (3, 0, 0, 9)
+
+
+@pytest.mark.slow
+def test_files_left_for_later_are_not_read_again_and_again(
+    mirembed: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if they have the size of a known recording, as all clips of a length have."""
+    given = ["--dataset", "folder", "--audio", write_tones(tmp_path / "tones", n_tracks=4, seconds=0.3)]
+    extract(mirembed, *given, "--limit", "6")
+    before, read = stored(mirembed), []
+    file_hash = recordings.file_hash
+    monkeypatch.setattr(recordings, "file_hash", lambda path: (read.append(path.name), file_hash(path))[1])
+    extract(mirembed, *given, "--limit", "6")
+    assert read == []
+    extract(mirembed, *given, "--limit", "8")
+    assert len(read) == 2
+    assert set(read) == {Path(track).name for track in stored(mirembed) - before}
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "some"])

@@ -94,8 +94,12 @@ def playlist_matcher(files: Iterable[Path]) -> Callable[[PlaylistEntry], Path | 
     """
     exact: dict[str, Path] = {}
     named: dict[str, list[tuple[list[str], Path]]] = {}
+    real: dict[Path, str] = {}
     for file in files:
         absolute = os.path.abspath(file)  # noqa: PTH100
+        if file.parent not in real:
+            real[file.parent] = os.path.realpath(file.parent)
+        exact.setdefault(str(Path(real[file.parent], file.name)), file)
         exact[absolute] = file
         names = _names(absolute)
         named.setdefault(names[0], []).append((names, file))
@@ -208,7 +212,7 @@ def _m3u(content: bytes) -> Iterator[tuple[str, str]]:
 def _pls(content: bytes) -> Iterator[tuple[str, str]]:
     values = {}
     for line in _lines(content):
-        if found := re.match(r"(file|title)(\d{1,9})\s*=\s*(.*)", line, re.IGNORECASE):
+        if found := re.match(r"(file|title)(\d{1,9})\s*=\s*(.+)", line, re.IGNORECASE):
             values[found[1].lower(), int(found[2])] = found[3]
     for kind, number in sorted(values):
         if kind == "file":
@@ -222,7 +226,7 @@ def _xspf(path: Path, content: bytes) -> Iterator[tuple[str, str]]:
         root = ElementTree.fromstring(content)  # noqa: S314  (expat limits the expansion of entities)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise DatasetError(f"{path} is not an XSPF playlist: {error}") from error
-    for track in root.iter("{*}track"):
+    for track in root.iterfind(".//{*}track"):
         location = (track.findtext("{*}location") or "").strip()
         if location:
             title = (track.findtext("{*}title") or "").strip()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirembed.audio.files import find_audio
+from mirembed.datasets.labels import described
 from mirembed.errors import DatasetError, PluginError, SpecError
 from mirembed.hookspecs import Card, Listing, Split
 from mirembed.listings import check_listing, list_tracks
@@ -229,7 +230,7 @@ def list_dataset(
             raise _unreadable(audio, error) from error
     known.of_tracks(files, progress)  # here, because a plugin cannot show its progress
     listing = read_listing(registry, spec, audio, known)
-    for note in listing.notes:
+    for note in [*described(listing), *listing.notes]:
         progress.note(note)
     return listing, audio
 
@@ -263,6 +264,11 @@ def audio_folder(
                 if not store.dataset(spec).exists:
                     raise DatasetError(f"dataset {spec} needs its audio folder; give --audio DIR")
                 audio = Path(store.dataset(spec).info().audio)
+                if not audio.is_dir():
+                    raise DatasetError(
+                        f"the audio folder {audio} of dataset {spec} is gone; bring it back, or give the folder with "
+                        "--audio DIR"
+                    )
             if not audio.is_dir():
                 what = "is not a folder" if audio.exists() else "does not exist"
                 raise DatasetError(f"--audio {audio} {what}; give the folder with the audio of dataset {spec}")

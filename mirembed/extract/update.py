@@ -16,7 +16,7 @@ from mirembed.config import defaults
 from mirembed.errors import DatasetError, PluginError, StoreError
 from mirembed.extract.extraction import Extraction, Features, MaxFailures
 from mirembed.extract.file_features import ExtractOptions, FileToExtract
-from mirembed.extract.limit import drawn_files
+from mirembed.extract.limit import Limit
 from mirembed.extract.summary import Summary
 from mirembed.features.info import FeaturesInfo, FeaturesPart, resolve_features
 from mirembed.hookspecs import Classification, Listing, Regression, Tags, Task, Track
@@ -131,6 +131,8 @@ def extract(
             adding.enter_context(shards.adding())
             shards.create(part)
             summary.damaged += [str(path) for path in shards.set_aside_damaged()]
+        wanted = [Features.of(part, store) for part in parts]
+        limited = None if limit is None else Limit(limit, wanted)
         refreshed = refresh(
             store,
             listing,
@@ -144,16 +146,9 @@ def extract(
             progress=progress,
             file_tags=file_tags,
             folders=folders,
+            limited=limited,
         )
-        wanted = [Features.of(part, store) for part in parts]
-        drawn = None
-        if limit is not None:
-            kept = refreshed.tracks.values()
-            extracted = {one.id for one in kept if any(one.recording in some.having for some in wanted)}
-            drawn = drawn_files(listing.tracks, limit, extracted)
-        files, failures = missing_files(
-            dataset, listing.tracks, refreshed, wanted, retry_failed=retry_failed, summary=summary, drawn=drawn
-        )
+        files, failures = missing_files(dataset, listing.tracks, refreshed, wanted, retry_failed, summary, limited)
         extraction = Extraction(
             store=store,
             dataset=dataset,
@@ -209,6 +204,7 @@ def refresh(
     progress: Progress = NO_PROGRESS,
     file_tags: KnownFileTags | None = None,
     folders: Mapping[str, FolderState] | None = None,
+    limited: Limit | None = None,
 ) -> Refreshed:
     """Bring the tracks of a dataset and their file tags up to date with its listing. Nothing is decoded.
 
@@ -220,6 +216,8 @@ def refresh(
         What the dataset is to be extracted with, besides the features from before: names of stored features by spec.
     summary : Summary
         Gets the numbers of tracks that moved, were removed, and so on.
+    limited : Limit, optional
+        Which files are to be extracted, if not all.
 
     Raises
     ------
@@ -240,7 +238,7 @@ def refresh(
         n_absent=listing.absent,
         features={**(before.features if before else {}), **features},
     )
-    recordings = _recognize(store, stored, listing.tracks, progress)
+    recordings = _recognize(store, stored, listing.tracks, limited, progress)
     moved = _moved_tracks(stored, listing.tracks, recordings)
     if before is not None:
         _check_labels(dataset, before, info, stored)
@@ -256,9 +254,16 @@ def refresh(
 
 
 def _recognize(
-    store: Store, stored: Sequence[StoredTrack], tracks: Sequence[Track], progress: Progress
+    store: Store,
+    stored: Sequence[StoredTrack],
+    tracks: Sequence[Track],
+    limited: Limit | None,
+    progress: Progress,
 ) -> dict[str, str]:
-    """Return the recordings of the listed tracks whose files, as they are now, the store knows; by id."""
+    """Return the recordings of the listed tracks whose files, as they are now, the store knows; by id.
+
+    Files that an earlier extraction left for later are not read, unless they are drawn now.
+    """
     known, before = KnownRecordings(store), {track.id: track for track in stored}
     found: dict[str, str] = {}
     unread = []
@@ -271,6 +276,9 @@ def _recognize(
             found[track.id] = recording
         elif known.has_size(track.path):
             unread.append(track)
+    if limited is not None:
+        drawn = limited.files(tracks, {**{one.id: one.recording for one in stored}, **found})
+        unread = [track for track in unread if track.path in drawn or track.id not in before]
     if sum(file_stamp(track.path)[0] for track in unread) < READ_QUIETLY:
         progress = NO_PROGRESS
     progress.start("comparing files with known recordings", len(unread))
@@ -473,7 +481,7 @@ def missing_files(
     features: Sequence[Features],
     retry_failed: bool,
     summary: Summary,
-    drawn: Collection[Path] | None = None,
+    limited: Limit | None = None,
 ) -> tuple[list[FileToExtract], dict[tuple[str, str], Failure]]:
     """Return the files that lack features, and the failures that remain, by id and features.
 
@@ -488,14 +496,16 @@ def missing_files(
         Try files again that failed before and have not changed.
     summary : Summary
         Gets the numbers of tracks that lack nothing, and of those that failed before.
-    drawn : collection of pathlib.Path, optional
-        The files to extract if not all.
+    limited : Limit, optional
+        Which files to extract, if not all.
     """
     recordings = refreshed.recordings
     current = {one.name for one in features} | set(refreshed.info.features.values())  # others were replaced
     failures_before = [one for one in dataset.failures() if one.features in current]
     listed, wanted = {track.id for track in tracks}, {one.name for one in features}
     failures = {(one.id, one.features): one for one in failures_before if one.id in listed}
+    latest = {one.id: one.recording for one in refreshed.tracks.values()}
+    drawn = None if limited is None else limited.files(tracks, latest)
     files: dict[Path, tuple[list[str], list[FeaturesPart]]] = {}
     for track in tracks:
         stamp, recording = file_stamp(track.path), recordings.get(track.id)

@@ -5,7 +5,9 @@ Importing this module and opening a collection load neither torch nor scikit-lea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.audio.files import file_stamp
+from mirembed.audio.file_tags import FileTags
+from mirembed.audio.files import file_stamp, printable
 from mirembed.errors import StoreError
 from mirembed.hookspecs import Label, Regression, Tags, Task
 from mirembed.library.distances import typical_distance
@@ -25,34 +28,80 @@ from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import DatasetStore, Store
 from mirembed.store.embeddings import vectors
-from mirembed.store.recordings import real_path
+from mirembed.store.recordings import absolute, real_path
 from mirembed.store.rows import label_names
 from mirembed.training.similarity import UNLEARNED, PluginSimilarity
+
+_QUERIES = 16
+"""Number of queries that are compared with all tracks at a time."""
 
 
 @dataclass(frozen=True)
 class FileTagColumns:
-    """What the files of tracks say of themselves; each sequence has one entry per track.
+    """What the files of tracks say of themselves: one entry per track in each list. A list is read when it is used.
 
     Attributes
     ----------
-    titles, albums, album_artists : list of str or None
-    artists, genres, moods : list of tuple of str
-    years, tracks, discs : list of int or None
-    ratings : list of float or None
-        From 0 to 1.
+    column : callable
+        Returns the values of a field of `FileTags`.
     """
 
-    titles: list[str | None]
-    artists: list[tuple[str, ...]]
-    albums: list[str | None]
-    album_artists: list[str | None]
-    genres: list[tuple[str, ...]]
-    moods: list[tuple[str, ...]]
-    years: list[int | None]
-    ratings: list[float | None]
-    tracks: list[int | None]
-    discs: list[int | None]
+    column: Callable[[str], list[Any]]
+
+    @classmethod
+    def of(cls, tags: Sequence[FileTags]) -> FileTagColumns:
+        """Return the file tags of tracks in columns."""
+        return cls(lambda field: [getattr(one, field) for one in tags])
+
+    @cached_property
+    def titles(self) -> list[str | None]:
+        """The title of each track."""
+        return self.column("title")
+
+    @cached_property
+    def artists(self) -> list[tuple[str, ...]]:
+        """The artists of each track, main artist first."""
+        return self.column("artists")
+
+    @cached_property
+    def albums(self) -> list[str | None]:
+        """The album of each track."""
+        return self.column("album")
+
+    @cached_property
+    def album_artists(self) -> list[str | None]:
+        """The artist of the album of each track."""
+        return self.column("album_artist")
+
+    @cached_property
+    def genres(self) -> list[tuple[str, ...]]:
+        """The genres of each track."""
+        return self.column("genres")
+
+    @cached_property
+    def moods(self) -> list[tuple[str, ...]]:
+        """The moods of each track."""
+        return self.column("moods")
+
+    @cached_property
+    def years(self) -> list[int | None]:
+        """The year of each track."""
+        return self.column("year")
+
+    @cached_property
+    def ratings(self) -> list[float | None]:
+        """The owner's rating of each track, from 0 to 1."""
+        return self.column("rating")
+
+    @cached_property
+    def tracks(self) -> list[int | None]:
+        """The number of each track on its disc."""
+        return self.column("track")
+
+    @cached_property
+    def discs(self) -> list[int | None]:
+        """The number of each track's disc."""
+        return self.column("disc")
 
 
 @dataclass(frozen=True)
@@ -68,9 +117,10 @@ class Collection:
         Of the model.
     provenance : mapping
         How the model was made; see `mirembed.models.model.Model.provenance`.
-    dataset : DatasetStore
+    dataset : DatasetStore or None
+        None for files that belong to none.
     spec : str
-        The dataset, as given to ``--dataset``.
+        The dataset, as given to ``--dataset``; empty for files that belong to none.
     audio : pathlib.Path
         The audio folder.
     task : Classification, Tags, Regression or None
@@ -86,7 +136,7 @@ class Collection:
     model: str
     folder: Path
     provenance: Mapping[str, Any]
-    dataset: DatasetStore
+    dataset: DatasetStore | None
     spec: str
     audio: Path
     task: Task | None
@@ -161,6 +211,75 @@ class Collection:
             progress.note(note)
         return collection
 
+    @classmethod
+    def of_files(
+        cls,
+        store: Store,
+        registry: Registry,
+        model: str,
+        audio: Path,
+        paths: Sequence[Path],
+        recordings: Sequence[str],
+        vectors: NDArray[np.float32],
+        *,
+        audio_hashes: Sequence[str | None] = (),
+        durations: Sequence[float | None] = (),
+        file_tags: Sequence[FileTags] = (),
+    ) -> Collection:
+        """Return files that need not belong to a dataset, and whose ids are their printable paths.
+
+        Parameters
+        ----------
+        store : Store
+        registry : Registry
+        model : str
+            The folder of a model, or its name in the store.
+        audio : pathlib.Path
+            The folder that they are in.
+        paths : sequence of pathlib.Path
+        recordings : sequence of str
+        vectors : ndarray [n_files, units], float32
+        audio_hashes, durations, file_tags : sequence
+            One entry per file, or nothing where they are not known.
+
+        Raises
+        ------
+        ModelError
+            There is no such model.
+        """
+        folder, provenance = read_identity(store.models, model)
+        names = [printable(path) for path in paths]
+        found = cls(
+            store=store,
+            registry=registry,
+            model=folder.name,
+            folder=folder,
+            provenance=provenance,
+            dataset=None,
+            spec="",
+            audio=audio,
+            task=None,
+            ids=names,
+            recordings=list(recordings),
+            vectors=vectors,
+            without_embeddings=[],
+        )
+        nothing = [None] * len(names)
+        vars(found).update(  # in place of what would be read from the store
+            paths=[absolute(path) for path in paths],
+            stamps=[file_stamp(path) for path in paths],
+            audio_hashes=list(audio_hashes) or nothing,
+            durations=np.array(list(durations) or nothing, np.float64),
+            file_tags=FileTagColumns.of(file_tags or [FileTags()] * len(names)),
+            staleness=Staleness("", str(audio)),
+        )
+        return found
+
+    @property
+    def _dataset(self) -> DatasetStore:
+        assert self.dataset is not None  # noqa: S101 (all that reads it is given otherwise)
+        return self.dataset
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -199,7 +318,7 @@ class Collection:
 
     def _of_tracks(self, *names: str) -> list[list[Any]]:
         """Read columns of the table of tracks; another process may have changed it since."""
-        table = self.dataset.columns("id", *names)
+        table = self._dataset.columns("id", *names)
         known = table["id"].to_pylist()
         return [_aligned(self.ids, known, table[name].to_pylist()) for name in names]
 
@@ -212,7 +331,7 @@ class Collection:
         """How the library differs from these rows, as far as a quick look shows."""
         of_model = Spec.parse(self.provenance["dataset"]["spec"]) == Spec.parse(self.spec)
         command = f"mirembed update {self.model}" + ("" if of_model else f" --dataset {self.spec}")
-        return compare(self.dataset, self.audio, command, self.without_embeddings)
+        return compare(self._dataset, self.audio, command, self.without_embeddings)
 
     @cached_property
     def typical_distance(self) -> float:
@@ -222,7 +341,7 @@ class Collection:
     @cached_property
     def file_tags(self) -> FileTagColumns:
         """What the files say of themselves, from the last update."""
-        return _file_tags(self.dataset, self.ids)
+        return FileTagColumns(functools.partial(_read_field, self._dataset, self.ids))
 
     @cached_property
     def labels(self) -> list[Label | None]:
@@ -247,7 +366,13 @@ class Collection:
         -------
         ndarray [n_tracks] or [n_queries, n_tracks], float64
         """
-        return np.asarray(self._plugin.ranking_similarities(query, self.vectors), np.float64)
+        if query.ndim == 1:
+            return np.asarray(self._plugin.ranking_similarities(query, self.vectors), np.float64)
+        found = np.empty((len(query), len(self)))
+        for first in range(0, len(query), _QUERIES):  # what is needed in between is several times as large
+            some = slice(first, first + _QUERIES)
+            found[some] = self._plugin.ranking_similarities(query[some], self.vectors)
+        return found
 
     @cached_property
     def _plugin(self) -> PluginSimilarity:
@@ -289,7 +414,12 @@ def _aligned(names: Sequence[str], known: Sequence[str], values: list[Any]) -> l
     return [of_name.get(name) for name in names]
 
 
-def _file_tags(dataset: DatasetStore, ids: Sequence[str]) -> FileTagColumns:
-    nothing: list[Any] = [None] * len(ids)
-    empty: list[tuple[str, ...]] = [()] * len(ids)
-    return FileTagColumns(nothing, empty, nothing, nothing, empty, empty, nothing, nothing, nothing, nothing)
+def _read_field(dataset: DatasetStore, ids: Sequence[str], field: str) -> list[Any]:
+    """Return a field of the file tags of some tracks."""
+    table = dataset.file_tags(["id", field])
+    column = table[field].combine_chunks()
+    if not hasattr(column, "offsets"):
+        return _aligned(ids, table["id"].to_pylist(), column.to_pylist())
+    texts, offsets = column.values.to_pylist(), column.offsets.to_pylist()
+    lists = [tuple(texts[first:last]) for first, last in itertools.pairwise(offsets)]
+    return [found or () for found in _aligned(ids, table["id"].to_pylist(), lists)]

@@ -113,18 +113,31 @@ def embed_recordings(
     if "digest" in model.provenance:  # it is saved
         stored = store.embeddings(model.provenance["name"]).read(model.provenance["digest"])
         found = {name: stored[name] for name in recordings if name in stored}
+    for batch in embed_frames(model, store, set(recordings) - found.keys(), progress):
+        found |= batch
+        progress.update(len(found))
+    return found
+
+
+def embed_frames(
+    model: Model, store: Store, recordings: Collection[str], progress: Progress
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Yield the embeddings ``[units]`` of recordings that the store has frames of, a few at a time.
+
+    Recordings whose frames cannot be stacked are left out.
+    """
     features = model.features
     shards = [store.features(part) for part in features.parts]
-    left = set(recordings) - found.keys()
+    left = set(recordings)
     if not left or not all(one.exists for one in shards):
-        return found
+        return
     for one in shards:
         left &= one.columns().keys()
     if left and model.engine == "auto":
         prepare_engine(progress.note)
     waiting: dict[str, list[NDArray[np.float32]]] = {}
 
-    def embed_waiting() -> None:
+    def embed_waiting() -> dict[str, NDArray[np.float32]]:
         for one in shards[1:]:
             for name, frames in one.frames_of(waiting):
                 waiting[name].append(frames)
@@ -132,19 +145,17 @@ def embed_recordings(
         for name, parts in waiting.items():
             with contextlib.suppress(MismatchError):
                 stacked[name] = stack(features, parts, name)
-        found.update(_embed(model, stacked))
         waiting.clear()
-        progress.update(len(found))
+        return _embed(model, stacked)
 
     n_frames = 0
     for name, frames in shards[0].frames_of(left):
         waiting[name] = [frames]
         n_frames += len(frames)
         if 4 * n_frames * features.values >= HELD_BYTES:
-            embed_waiting()
+            yield embed_waiting()
             n_frames = 0
-    embed_waiting()
-    return found
+    yield embed_waiting()
 
 
 @dataclass(frozen=True)

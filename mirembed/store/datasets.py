@@ -177,15 +177,23 @@ class DatasetStore:
         else:
             self._schemes.unlink(missing_ok=True)
 
-    def file_tags(self) -> pa.Table:
+    def file_tags(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return what the files of the tracks say about themselves, sorted by id; see `StoredFileTags` for the columns.
+
+        Parameters
+        ----------
+        columns : sequence of str, optional
+            Those to read; default: all.
 
         Raises
         ------
         StoreError
             The table is damaged.
         """
-        return read_table(self._file_tags) if self._file_tags.exists() else file_tags_table([])
+        names = None if columns is None else list(columns)
+        if not self._file_tags.exists():
+            return file_tags_table([]) if names is None else file_tags_table([]).select(names)
+        return read_table(self._file_tags, names)
 
     def write_file_tags(self, rows: Iterable[StoredFileTags]) -> None:
         """Replace the file tags, unless they are there already.
