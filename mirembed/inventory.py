@@ -430,7 +430,7 @@ def _dataset_faults(
             f"refers to recordings that the store lacks, for {counted(len(lost), 'track')} (such as {lost[0]!r})",
             f"{_EXTRACT_AGAIN}, which computes them again",
         )
-    for name in ("failures.parquet", "file_tags.parquet"):
+    for name in (FAILURES, SCHEMES, FILE_TAGS, FOLDERS):
         if (table := dataset.folder / name).exists():
             yield from unreadable(table, "delete it and repeat the command that wrote it")
 
