@@ -164,7 +164,7 @@ def require_inside(path: Path, folder: Path) -> None:
         raise AudioError(f"points outside the audio folder, to {printable(real)}; copy the file into the folder")
 
 
-def printable(path: Path) -> str:
+def printable(path: Path | str) -> str:
     r"""Return a path as text; bytes that are not UTF-8 appear as ``\xe9``.
 
     >>> import os

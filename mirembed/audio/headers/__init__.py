@@ -67,7 +67,7 @@ def _by_content(file: IO[bytes], suffix: str) -> Header | None:
     if name == b"\x1a\x45\xdf\xa3":
         return matroska_header(file, start)
     if head[:16] == bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"):
-        return asf_header(file)
+        return asf_header(file, start)
     if adts_frame(head, 0) and (found := adts_header(file, start)):
         return found
     if suffix in _FRAMES or (head[:1] == b"\xff" and head[1:2] >= b"\xe0"):

@@ -108,7 +108,7 @@ class Header:
         elif cut or (short and not self.room):
             cause = f"it was cut, or {self.stated_by} is wrong; copy or download it again"
         elif stale:
-            cause = f"{self.stated_by} is out of date, or files were joined; export it again"
+            cause = f"{self.stated_by} is wrong or out of date, or files were joined; export it again"
         elif partly:
             cause = "the decoder skipped a part or stopped early, as it does where a file is damaged; export it again"
         else:
@@ -130,7 +130,9 @@ def size_of(file: IO[bytes]) -> int:
 
 
 def read_at(file: IO[bytes], offset: int, n_bytes: int) -> bytes:
-    """Read bytes at an offset; fewer at the end of the file."""
+    """Read bytes at an offset; fewer at the end of the file, none beyond it."""
+    if not 0 <= offset < 2**62:  # a damaged header may state any number
+        return b""
     file.seek(offset)
     return file.read(n_bytes)
 
