@@ -222,18 +222,21 @@ class Library:
         return {file: spelled[names[0].id] for file, names in named.items()}
 
     def _without_labels(self, audio: Path, found: AudioFiles, files: Sequence[_File]) -> str:
-        """Say that no track has such a label, and how many have others."""
-        numbers = {kind: len(self._frequent(_named(files, names_of))) for kind, names_of in _NAMES.items()}
-        numbers["year"] = sum(file.tags.year is not None for file in files)
-        numbers["playlists"] = len(self._frequent(_in_playlists(audio, found)[0]))
-        wanted = "a year" if self.label == "year" else _ONE[self.label]
-        enough = f" that {self.min_tracks} tracks have" if self.label != "year" and self.min_tracks > 1 else ""
-        others = [f"label={kind} ({number})" for kind, number in numbers.items() if number and kind != self.label]
-        having = f"tracks that have other labels: {', '.join(others)}" if others else "they have no other labels either"
-        return (
-            f"none of the {counted(len(files), 'track')} in {str(audio)!r} has {wanted}{enough}; {having}\n"
-            "choose another label=, or label=none to use the library without labels"
+        """Say that no track has such a label, or that none has enough tracks, and what the tracks have instead."""
+        named = {kind: _named(files, names_of) for kind, names_of in _NAMES.items()}
+        named["playlists"] = _in_playlists(_folder_of_playlists(self.playlists, audio), found)[0]
+        of_kind = {kind: len(self._frequent(of_files)) for kind, of_files in named.items()}
+        of_kind["year"] = sum(file.tags.year is not None for file in files)
+        whole = f"the {counted(len(files), 'track')} in {str(audio)!r}"
+        what = f"none of {whole} has {'a year' if self.label == 'year' else _ONE[self.label]}"
+        if rare := named.get(self.label):
+            things = counted(len(_numbers(rare)), self.label.removesuffix("s"))
+            what = f"none of the {things} of {whole} has at least {self.min_tracks} tracks; min_tracks=1 keeps all"
+        others = [f"label={kind} ({number})" for kind, number in of_kind.items() if number]
+        having = (
+            f"other labels, with the number of tracks: {', '.join(others)}" if others else "there are no other labels"
         )
+        return f"{what}\n{having}; or use label=none"
 
 
 def _genres(file: _File) -> list[_Name]:
