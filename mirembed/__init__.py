@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from mirembed.audio.file_tags import FileTags, read_file_tags
-from mirembed.audio.files import AUDIO_SUFFIXES, AudioFiles, find_audio, is_audio, require_folder
+from mirembed.audio.files import AUDIO_SUFFIXES, AudioFiles, find_audio, is_audio, is_hidden, require_folder
 from mirembed.audio.playlists import PlaylistEntry, find_playlists, playlist_matcher, read_playlist
 from mirembed.errors import AudioError, DatasetError, MirembedError
 from mirembed.hookspecs import (
@@ -76,6 +76,7 @@ __all__ = [
     "find_playlists",
     "hookimpl",
     "is_audio",
+    "is_hidden",
     "playlist_matcher",
     "read_file_tags",
     "read_playlist",

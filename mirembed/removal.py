@@ -11,7 +11,7 @@ from pathlib import Path
 from mirembed.errors import SpecError, StoreBusyError, StoreError
 from mirembed.fit.names import names_being_fitted
 from mirembed.interruption import interruptible, raise_if_interrupted
-from mirembed.inventory import all_embeddings, is_of_its_model, used_recordings
+from mirembed.inventory import is_of_its_model, used_recordings
 from mirembed.models.saved import features_of, list_models
 from mirembed.progress import counted
 from mirembed.runs.folder import RunFolder, list_runs
@@ -82,7 +82,7 @@ def _model(store: Store, name: str) -> Iterator[Removal]:
 
 
 def _embeddings(store: Store, name: str) -> Iterator[Removal]:
-    folder = _existing("embeddings", name, [stored.folder for stored in all_embeddings(store)])
+    folder = _existing("embeddings", name, [stored.folder for stored in store.all_embeddings()])
     yield Removal(f"the embeddings of the model {name}", size_of(folder), functools.partial(delete, folder))
 
 
@@ -197,7 +197,7 @@ def _unused(store: Store) -> Iterator[Removal]:
             )
     for damaged in sorted((store.root / "features").glob("*/*.damaged")):
         yield Removal(f"the damaged shard {damaged.name}", size_of(damaged), functools.partial(delete, damaged))
-    for stored in all_embeddings(store):
+    for stored in store.all_embeddings():
         if not is_of_its_model(stored, store):
             yield from _embeddings(store, stored.folder.name)
     datasets = {dataset.folder.name for dataset in store.datasets()}

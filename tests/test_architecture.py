@@ -34,7 +34,7 @@ LAYERS = [
     {"store"},
     {"extract", "scaffold", "training"},
     {"datasets", "models"},
-    {"fit", "runs", "testing"},
+    {"fit", "library", "runs", "testing"},
     {"compare", "evaluate", "inventory"},
     {"removal", "reports"},
     {"cli"},

@@ -28,7 +28,8 @@ from mirembed.features import FeaturesInfo
 from mirembed.fit import FittedModel, transfer
 from mirembed.fit import fit as run_fit
 from mirembed.fit.job import fit_models
-from mirembed.models.model import Model, find_model
+from mirembed.models.model import Model
+from mirembed.models.saved import find_model
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.store import Store

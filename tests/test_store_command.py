@@ -34,7 +34,7 @@ from mirembed.registry import Registry
 from mirembed.removal import plan_removals
 from mirembed.runs.folder import FORMAT, RunFolder
 from mirembed.specs import Spec
-from mirembed.store import Failure, FeatureShards, Store, compact
+from mirembed.store import EmbeddingRows, Failure, FeatureShards, Store, compact
 from mirembed.store.files import size_of, write_json, write_table
 
 
@@ -308,7 +308,7 @@ def remove_the_model(store: Path) -> Path:
 
 def give_the_embeddings_to_another_model(store: Path) -> Path:
     stored = Store(store).embeddings("folder-rbf-sl")
-    stored.write("0" * 64, ["A"], np.zeros((1, 50), np.float32), [])
+    stored.write("0" * 64, EmbeddingRows(["A"], np.zeros((1, 50), np.float32)))
     return stored.path
 
 
@@ -712,7 +712,7 @@ def test_unused_is_what_no_dataset_and_no_model_refers_to(tmp_path):
     inode = untouched.stat().st_ino
     (other,) = (replace(PART, spec="old", digest="7" * 32),)
     fill(store.features(other).folder, [row("A")], part=other)
-    store.embeddings("gone").write("0" * 64, ["A"], np.zeros((1, 50), np.float32), [])
+    store.embeddings("gone").write("0" * 64, EmbeddingRows(["A"], np.zeros((1, 50), np.float32)))
     (store.features(PART).folder / "000009-x.parquet.damaged").write_bytes(b"x")
     (store.cache / "gone").mkdir(parents=True)
     (store.cache / "gone" / "lines-0.f32").write_bytes(b"x")

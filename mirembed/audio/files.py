@@ -1,45 +1,49 @@
-"""Audio files on disk: finding them, their names as text, whether one has changed, and the length in its header."""
+"""Audio files on disk: finding them, their names as text, and whether one has changed."""
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import hashlib
 import os
-import struct
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from unicodedata import normalize
 
 from mirembed.errors import AudioError, DatasetError, MirembedError
 from mirembed.interruption import interruptible
-from mirembed.progress import counted
+from mirembed.progress import counted, first_names
 
 AUDIO_SUFFIXES = frozenset(
-    {".aac", ".aif", ".aiff", ".au", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".snd", ".wav", ".wma"}
+    {
+        *(
+            ".aac",
+            ".ac3",
+            ".aif",
+            ".aifc",
+            ".aiff",
+            ".au",
+            ".bwf",
+            ".caf",
+            ".flac",
+            ".m4a",
+            ".m4b",
+            ".m4r",
+            ".mka",
+            ".mp2",
+        ),
+        *(".mp3", ".mp4", ".mpga", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".tta", ".voc", ".w64", ".wav", ".wave"),
+        *(".wma", ".wv"),
+    }
 )
-"""File name suffixes of audio files, in lower case."""
+"""File name suffixes of audio files, in lower case: those of the formats that soundfile or Essentia decodes."""
 
-_SKIPPED = {
-    "link": ("symbolic link", "broken, circular or leading out of the audio folder"),
-    "unreadable": ("folder", "no permission to read it"),
-    "misnamed": ("audio file", "another file has the same name once both are written in UTF-8: rename one"),
-}
-"""Kinds of paths that a walk skips, with a noun and the reason for the note that counts them."""
+_EXPECTED = f"expected files ending in {', '.join(sorted(AUDIO_SUFFIXES))}"
+"""For messages about folders without audio."""
 
-
-PADDING = 0.25
-"""Seconds by which the decoded and the stated length may differ: encoders add some before and after the music."""
-
-_UNKNOWN = 2**31 - 2**16
-"""Bytes. A program that writes a WAV to a pipe does not know its size yet and states 2 or 4 GiB."""
-
-_PCM = (1, 3, 0xFFFE)
-"""WAV format tags whose bytes per second follow from the other fields: integer, float, extensible."""
-
-_AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
-"""Bytes per sample, by the encoding in the header of an AU file."""
+_NAMED = 5
+"""Skipped paths, or endings, that a note names."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,12 @@ class AudioFiles:
     Attributes
     ----------
     files : mapping of str to pathlib.Path
-        By POSIX path relative to the folder, sorted. Bytes of a name that are not UTF-8 appear as ``\xe9``.
+        By POSIX path relative to the folder, sorted. The path is in Unicode's composed form (NFC) however the disk has
+        it, unless that would give two files one name. Bytes of a name that are not UTF-8 appear as ``\xe9``.
     others : int
         Number of files that are not audio.
     notes : tuple of str
-        How many paths were skipped and why, one line per reason.
+        What was skipped and why, one line per reason.
     """
 
     files: Mapping[str, Path]
@@ -64,7 +69,9 @@ class AudioFiles:
 def find_audio(root: Path) -> AudioFiles:
     """Find the audio files under a folder.
 
-    Hidden files and folders are ignored. Symbolic links are followed as long as they stay inside ``root``.
+    Hidden files and folders are skipped. Symbolic links are followed as long as they stay inside ``root`` and are not
+    in a folder that a link led to. A folder that cannot be read is skipped; nothing that is skipped goes without a
+    note.
 
     Raises
     ------
@@ -72,42 +79,61 @@ def find_audio(root: Path) -> AudioFiles:
         ``root`` is not a folder.
     """
     require_folder(root)
-    paths, skipped = _walk(root)
-    others = skipped.pop("other", 0)
+    walk = _Walk(root)
+    paths = walk.find(root)
+    composed = {path: normalize("NFC", printable(path.relative_to(root))) for path in paths}
     files: dict[str, Path] = {}
-    for path in paths:
-        name = printable(path.relative_to(root))
+    for path in sorted(paths, key=lambda path: composed[path] != str(path.relative_to(root))):
+        name = composed[path] if composed[path] not in files else printable(path.relative_to(root))
         if name in files:
-            skipped["misnamed"] += 1
+            walk.skip(_MISNAMED, path)
         else:
             files[name] = path
-    reasons = [(skipped[reason], noun, why) for reason, (noun, why) in _SKIPPED.items()]
-    notes = tuple(f"skipped {counted(number, noun)} ({why})" for number, noun, why in reasons if number)
-    return AudioFiles(dict(sorted(files.items())), others, notes)
+    return AudioFiles(dict(sorted(files.items())), walk.others.total(), walk.notes())
 
 
-def audio_files(paths: Sequence[Path]) -> list[Path]:
-    """Expand folders into the audio files under them; files are kept as given.
+def audio_files(paths: Sequence[Path]) -> tuple[list[Path], tuple[str, ...]]:
+    """Expand folders into the audio files under them, by the rules of `find_audio`; files are kept as given.
+
+    Returns
+    -------
+    files : list of pathlib.Path
+        In the order of ``paths``, each once.
+    notes : tuple of str
+        What was skipped and why, one line per reason.
 
     Raises
     ------
     MirembedError
         A path does not exist, or a folder holds no audio file.
     """
-    files: list[Path] = []
-    for path in paths:
-        if not path.exists():
-            raise MirembedError(f"{path} does not exist; give audio files or folders of audio files")
-        found = _walk(path)[0] if path.is_dir() else [path]
+    walk = _Walk()
+    files: dict[str, Path] = {}
+    for given in paths:
+        if not os.path.exists(given):  # noqa: PTH110 (unlike Path.exists, it never raises)
+            raise MirembedError(f"{printable(given)} does not exist; give audio files or folders of audio files")
+        found = walk.find(given) if given.is_dir() else [given]
         if not found:
-            raise MirembedError(f"{path} contains no audio files ({' '.join(sorted(AUDIO_SUFFIXES))})")
-        files += found
-    return list(dict.fromkeys(files))
+            why = "; ".join(walk.notes()) or "it is empty"
+            raise MirembedError(f"{printable(given)} contains no audio files ({why}); {_EXPECTED}")
+        for path in found:
+            if files.setdefault(printable(path), path) != path:
+                walk.skip(_MISNAMED, path)
+    return list(files.values()), walk.notes()
 
 
 def is_audio(path: Path) -> bool:
     """Whether a path is a file with the suffix of an audio file, and not hidden."""
-    return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in AUDIO_SUFFIXES and not is_hidden(path) and path.is_file()
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether the name of a file or folder begins with a dot; with several dots, it is a title.
+
+    >>> is_hidden(Path("music/.trash")), is_hidden(Path("music/...And Justice for All"))
+    (True, False)
+    """
+    return path.name.startswith(".") and not path.name.startswith("..")
 
 
 def require_folder(root: Path) -> None:
@@ -149,12 +175,15 @@ def printable(path: Path | str) -> str:
 
 
 def file_stamp(path: Path) -> tuple[int, int]:
-    """Return a file's size in bytes and its modification time in nanoseconds; (-1, -1) if it cannot be accessed."""
+    """Return a file's size in bytes and its modification time in nanoseconds; (-1, -1) if it cannot be accessed.
+
+    A time that 64 bits do not hold, before 1678 or after 2262, is the nearest that they do.
+    """
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in the name
         return -1, -1
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, max(-(2**63), min(2**63 - 1, status.st_mtime_ns))
 
 
 @interruptible()
@@ -171,130 +200,94 @@ def file_hash(path: Path) -> str:
 
 
 def default_timeout(path: Path) -> float:
-    """Return how many seconds decoding a file may take: five minutes plus one second per megabyte."""
-    return 300 + max(0, file_stamp(path)[0]) / 1e6
+    """Return how many seconds decoding a file may take: five minutes plus one second per megabyte, at most an hour."""
+    return min(3600.0, 300 + max(0, file_stamp(path)[0]) / 1e6)
 
 
-@interruptible()
-def _walk(root: Path) -> tuple[list[Path], Counter[str]]:
-    """Return the audio files under ``root``, sorted, and how many paths were skipped for which reason."""
-    home = root.resolve()
-    files: list[Path] = []
-    skipped: Counter[str] = Counter()
-    pending = [(root, frozenset({home}))]
-    while pending:
-        folder, ancestors = pending.pop()
-        if not os.access(folder, os.R_OK | os.X_OK):
-            skipped["unreadable"] += 1
-            continue
-        for path in folder.iterdir():
-            if path.name.startswith("."):
-                continue
-            if path.is_symlink() and not _may_follow(path, home, ancestors):
-                skipped["link"] += 1
-            elif path.is_dir():
-                pending.append((path, ancestors | {path.resolve()}))
-            elif is_audio(path):
-                files.append(path)
-            else:
-                skipped["other"] += 1
-    return sorted(files), skipped
+_LINK = "symbolic link", "broken, circular, inside of another link, or leading out of the audio folder"
+_HIDDEN = "hidden path", "the name begins with a dot"
+_SPECIAL = "path", "a pipe, socket or device"
+_MISNAMED = "audio file", "another file has the same name once both are written in UTF-8: rename one"
+"""What a walk skips: a noun and the reason for the note that counts them."""
 
 
-def _may_follow(link: Path, home: Path, ancestors: frozenset[Path]) -> bool:
-    """Whether a link stays inside ``home``, leads to something that exists, and to no folder it is inside of."""
-    target = Path(os.path.realpath(link))
-    return target.is_relative_to(home) and target not in ancestors and target.exists()
+class _Walk:
+    """Finds the audio files under folders, and remembers what it skips.
 
-
-@dataclass(frozen=True)
-class Header:
-    """The length of a file according to its own header.
-
-    Attributes
+    Parameters
     ----------
-    stated : float
-        Length in seconds; 0 if none is stated.
-    by_size : float
-        MPEG only, otherwise 0: length in seconds of all the file's bytes at the bit rate of its header or, without
-        one, of its first frame.
-    cut : bool
-        Whether the end of the file is missing, as far as the format shows it.
+    top : pathlib.Path, optional
+        Notes name paths relative to this folder.
     """
 
-    stated: float = 0.0
-    by_size: float = 0.0
-    cut: bool = False
+    def __init__(self, top: Path | None = None) -> None:
+        self._top = top
+        self._skipped: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        self.others: Counter[str] = Counter()  # files that are not audio, by their endings
+
+    def skip(self, why: tuple[str, str], path: Path) -> None:
+        """Remember that a path was skipped."""
+        self._skipped[why].append(printable(path if self._top is None else path.relative_to(self._top)))
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what was skipped and why, one line per reason."""
+        notes = [
+            f"skipped {counted(len(names), noun)} ({reason}): {first_names(sorted(names), _NAMED)}"
+            for (noun, reason), names in sorted(self._skipped.items())
+        ]
+        if self.others:
+            endings = [f"{number} {ending or 'without ending'}" for ending, number in self.others.most_common()]
+            notes.append(f"skipped {counted(self.others.total(), 'file')} (not audio): {first_names(endings, _NAMED)}")
+        return tuple(notes)
+
+    @interruptible()
+    def find(self, root: Path) -> list[Path]:
+        """Return the audio files under ``root``, sorted."""
+        home = Path(os.path.realpath(root))
+        files: list[Path] = []
+        pending = [(root, home, False)]
+        while pending:
+            folder, real, linked = pending.pop()
+            for entry in self._entries(folder):
+                path = Path(entry.path)
+                try:
+                    leads_to = Path(os.path.realpath(path)) if entry.is_symlink() else real / entry.name
+                    if is_hidden(path):
+                        if path.suffix.lower() in AUDIO_SUFFIXES or entry.is_dir():
+                            self.skip(_HIDDEN, path)
+                    elif entry.is_symlink() and not _may_follow(leads_to, real, home, linked):
+                        self.skip(_LINK, path)
+                    elif entry.is_dir():
+                        pending.append((path, leads_to, linked or entry.is_symlink()))
+                    elif path.suffix.lower() not in AUDIO_SUFFIXES:
+                        self.others[printable(Path(path.suffix)).lower() if path.suffix else ""] += 1
+                    elif entry.is_file():
+                        files.append(path)
+                    else:
+                        self.skip(_SPECIAL, path)
+                except OSError as error:
+                    self.skip(("path", error.strerror or str(error)), path)
+        return sorted(files)
+
+    def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
+        """Return what is in a folder; nothing if it cannot be read or searched, which is remembered."""
+        try:
+            if not os.access(folder, os.R_OK | os.X_OK):
+                folder.stat()  # it may be gone, or the drive
+                raise PermissionError(errno.EACCES, "no permission to read it")
+            with os.scandir(folder) as entries:
+                return list(entries)
+        except OSError as error:
+            self.skip(("folder", error.strerror or str(error)), folder)
+            return []
 
 
-def read_header(path: Path) -> Header:
-    """Read the header of a file; one that cannot be read states no length."""
-    with path.open("rb") as file:
-        start = file.read(12)
-        if start[:4] in (b"RIFF", b"RF64") and start[8:] == b"WAVE":
-            return Header(_wave_seconds(file))
-        if start[:4] == b".snd":
-            return Header(_au_seconds(start + file.read(12)))
-        if start[:4] == b"OggS":
-            return Header(cut=not _has_last_page(file))
-    return _by_mutagen(path)
+def _may_follow(target: Path, folder: Path, home: Path, linked: bool) -> bool:
+    """Whether a link leads to something inside ``home``: a file, or a folder that does not hold ``folder``.
 
-
-def _by_mutagen(path: Path) -> Header:
-    import mutagen
-    from mutagen.aac import AACInfo
-    from mutagen.ac3 import AC3Info
-    from mutagen.mp3 import BitrateMode, MPEGInfo
-
-    info: Any = None
-    # Damaged tags make mutagen raise almost anything. The sound may be fine: only the stated length is lost.
-    with contextlib.suppress(Exception):
-        info = getattr(mutagen.File(os.fsencode(path)), "info", None)
-    match info:
-        # No length, or an estimate from the file's size.
-        case None | AACInfo() | AC3Info():
-            return Header()
-        case MPEGInfo():
-            stated = 0.0 if info.bitrate_mode is BitrateMode.UNKNOWN else info.length
-            return Header(stated, 8 * (path.stat().st_size - info.frame_offset) / (info.bitrate or 1))
-    return Header(getattr(info, "length", 0.0))
-
-
-def _wave_seconds(file: IO[bytes]) -> float:
-    """Return the length stated by the header of a WAV or RF64 file: the size of its data over the bytes per second."""
-    bytes_per_second, large = 0, 0
-    while len(chunk := file.read(8)) == 8:
-        name, size = struct.unpack("<4sI", chunk)
-        if name == b"data":
-            size = large if size == 2**32 - 1 and large else size
-            known = large > 0 or size <= _UNKNOWN
-            return size / bytes_per_second if known and bytes_per_second else 0.0
-        content = file.read(min(size, 64))
-        if name == b"fmt " and len(content) >= 16:
-            tag, n_channels, rate, bytes_per_second, _, bits = struct.unpack("<HHIIHH", content[:16])
-            if tag in _PCM:
-                bytes_per_second = rate * n_channels * ((bits + 7) // 8)
-        elif name == b"ds64" and len(content) >= 16:
-            large = struct.unpack("<Q", content[8:16])[0]
-        file.seek(size - len(content) + size % 2, os.SEEK_CUR)
-    return 0.0
-
-
-def _au_seconds(header: bytes) -> float:
-    """Return the length stated by the header of an AU file."""
-    if len(header) < 24:
-        return 0.0
-    _, _, size, encoding, rate, n_channels = struct.unpack(">4s5I", header)
-    bytes_per_second = rate * n_channels * _AU_BYTES.get(encoding, 0)
-    return size / bytes_per_second if size <= _UNKNOWN and bytes_per_second else 0.0
-
-
-def _has_last_page(file: IO[bytes]) -> bool:
-    """Whether an Ogg file ends with a page marked as the last."""
-    largest_page = 27 + 255 + 255 * 255
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - 2 * largest_page))
-    end = file.read()
-    page = end.rfind(b"OggS\0")
-    end_of_stream = 4
-    return page >= 0 and len(end) > page + 5 and bool(end[page + 5] & end_of_stream)
+    In a folder that a link led to, links to other folders are not followed: folders that are linked with each other
+    would be found along every path between them.
+    """
+    if not target.is_relative_to(home) or not os.path.exists(target):  # noqa: PTH110
+        return False
+    return not target.is_dir() or not (linked or folder.is_relative_to(target))

@@ -1,10 +1,9 @@
-"""``mirembed embed``, ``predict`` and ``similar``: apply a saved model to audio files."""
+"""``mirembed embed`` and ``predict``: apply a saved model to audio files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,10 +19,6 @@ if TYPE_CHECKING:
     from mirembed.models.model import Model
     from mirembed.registry import Registry
 
-_Out: TypeAlias = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE", help="Write a .csv or .parquet file instead.", dir_okay=False)
-]
-
 _SHOWN = 6
 """Values of an embedding to print."""
 
@@ -32,21 +27,23 @@ def embed(
     model: options.ModelName,
     paths: options.AudioPaths,
     store: options.StoreFolder = options.DEFAULT_STORE,
-    out: _Out = None,
+    out: options.Out = None,
+    force: options.Force = False,
+    bom: options.Bom = False,
     jobs: options.Jobs = None,
     json: options.Json = False,
 ) -> None:
     """Compute the embeddings of audio files. They need no labels."""
     with interruptible():
-        from mirembed.models.inference import check_suffix, write_embedded
+        from mirembed.models.inference import check_table, write_embedded
 
-    check_suffix(out)
+    check_table(out, force=force, bom=bom)
     registry = options.discover()
     loaded = _load(model, registry, store)
     result = _embed(loaded, registry, paths, store, jobs)
     vectors = dict(zip(map(printable, result.paths), result.embeddings, strict=True))
     if out is not None:
-        write_embedded(out, result, loaded)
+        write_embedded(out, result, loaded, bom=bom)
     columns = ["path", f"embedding (first {_SHOWN} of {loaded.network.units} values; all with --out or --json)"]
     rows = [[path, " ".join(f"{value: .4f}" for value in vector[:_SHOWN])] for path, vector in vectors.items()]
     content = {"embeddings": {path: vector.tolist() for path, vector in vectors.items()}}
@@ -68,13 +65,15 @@ def predict(
     skip_known: Annotated[
         bool, typer.Option("--skip-known", help="Leave out the recordings that the model was fitted to.")
     ] = False,
-    out: _Out = None,
+    out: options.Out = None,
+    force: options.Force = False,
+    bom: options.Bom = False,
     jobs: options.Jobs = None,
     json: options.Json = False,
 ) -> None:
     """Predict the class, the tags or the targets of audio files. They need no labels."""
     with interruptible():
-        from mirembed.models.inference import check_suffix
+        from mirembed.models.inference import check_table
         from mirembed.models.predictions import (
             Ranking,
             in_words,
@@ -83,7 +82,7 @@ def predict(
             write_predictions,
         )
 
-    check_suffix(out)
+    check_table(out, force=force, bom=bom)
     registry = options.discover()
     loaded = _load(model, registry, store)
     ranking = Ranking.of(loaded, top, min_score)
@@ -93,7 +92,7 @@ def predict(
         result = result.without(loaded.trained_on)
     rows, columns = prediction_rows(loaded, result, ranking), prediction_columns(loaded.task, ranking)
     if out is not None:
-        write_predictions(out, rows, loaded.task, columns)
+        write_predictions(out, rows, loaded.task, columns, bom=bom)
     if skip_known:
         typer.echo(f"left out {counted(n_files - len(rows), 'file')} that the model was fitted to", err=True)
     if ranking is not None and loaded.calibration is None:
@@ -111,12 +110,16 @@ def _embed(model: Model, registry: Registry, paths: list[Path], store: Path, job
     """Embed audio files and folders."""
     from mirembed.models.inference import embed_files
 
+    files, notes = audio_files(paths)
     with ConsoleProgress() as progress:
-        return embed_files(model, audio_files(paths), registry, Store(store), options.jobs_or_cores(jobs), progress)
+        for note in notes:
+            progress.note(note)
+        return embed_files(model, files, registry, Store(store), options.jobs_or_cores(jobs), progress)
 
 
 def _load(model: str, registry: Registry, store: Path) -> Model:
-    from mirembed.models.model import Model, find_model
+    from mirembed.models.model import Model
+    from mirembed.models.saved import find_model
 
     say_when_interrupted(STARTS_OVER)
     return Model.load(find_model(Store(store).models, model), registry)
@@ -127,44 +130,4 @@ def _print(json: bool, content: dict[str, Any], table: Table, result: EmbeddedFi
     print_result(json, lambda: {**content, "failures": failures}, [table] if table.rows and out is None else [])
     if out is not None:
         typer.echo(f"wrote {counted(len(result.paths), 'row')} to {out}", err=True)
-    _exit(failures)
-
-
-def similar(
-    model: options.ModelName,
-    track: Annotated[str, typer.Argument(metavar="TRACK", help="Track: an id in the store, or an audio file.")],
-    top: Annotated[int, typer.Option(metavar="N", min=1, help="Number of neighbors.")] = 10,
-    inside: Annotated[
-        Path | None, typer.Option("--in", metavar="DIR", help="Search this folder of audio files instead of the store.")
-    ] = None,
-    dataset: options.Dataset = None,
-    store: options.StoreFolder = options.DEFAULT_STORE,
-    jobs: options.Jobs = None,
-    json: options.Json = False,
-) -> None:
-    """List the tracks most similar to one, by the similarity that the model learned."""
-    from mirembed.models.neighbors import neighbors
-
-    registry = options.discover()
-    with ConsoleProgress() as progress:
-        found = neighbors(
-            Store(store),
-            registry,
-            model,
-            track,
-            top=top,
-            inside=inside,
-            dataset=dataset,
-            jobs=jobs,
-            progress=progress,
-        )
-    rows = [(rank, name, f"{value:.4f}") for rank, (name, value) in enumerate(found.tracks, 1)]
-    print_result(json, found.to_json, [Table(["rank", "track", found.similarity], rows, f"most similar to {track}")])
-    _exit(found.to_json()["failures"])
-
-
-def _exit(failures: Sequence[dict[str, str]]) -> None:
-    """Name the files that failed and exit: with code 2 if there are any."""
-    for failure in failures:
-        typer.echo(f"failed: {failure['path']}: {failure['reason']}", err=True)
-    raise typer.Exit(2 if failures else 0)
+    options.exit_with_failures(result.failures)

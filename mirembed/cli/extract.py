@@ -67,7 +67,8 @@ def extract(
     Exit code 2 means: done, but some files failed.
     With --json, progress and result are printed as JSON, one object per line.
     """
-    from mirembed.datasets.catalog import list_dataset
+    from mirembed.audio.folders import read_folders
+    from mirembed.datasets.catalog import audio_folder, list_dataset
     from mirembed.extract import ExtractOptions, MaxFailures, features_to_extract
     from mirembed.extract import extract as run
     from mirembed.features.compute import create_features, unmatched_notes
@@ -87,7 +88,9 @@ def extract(
             create_features(registry, part, backend)
     with EventProgress() if json else ConsoleProgress() as progress, on_executor(executor, scheduler, jobs):
         file_tags = KnownFileTags(place)
-        listing, folder = list_dataset(registry, spec, audio, place, progress, file_tags)
+        folder = audio_folder(registry, spec, audio, place, progress, file_tags)
+        folders = read_folders(folder)  # before the files, so that what changes in the meantime is found later
+        listing, _ = list_dataset(registry, spec, folder, place, progress, file_tags)
         for note in unmatched_notes(registry, parts, listing.tracks):
             progress.note(note)
         place.create()
@@ -107,6 +110,7 @@ def extract(
             max_failures=most_failures,
             progress=progress,
             file_tags=file_tags,
+            folders=folders,
         )
     if json:
         print_event({"event": "done", **summary.to_json(str(spec))})

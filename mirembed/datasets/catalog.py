@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirembed.audio.files import find_audio
+from mirembed.datasets.labels import described
 from mirembed.errors import DatasetError, PluginError, SpecError
 from mirembed.hookspecs import Card, Listing, Split
 from mirembed.listings import check_listing, list_tracks
@@ -220,30 +221,60 @@ def list_dataset(
         If the plugin is unknown or fails.
     """
     known = file_tags or KnownFileTags(store)
+    audio = audio_folder(registry, spec, audio, store, progress, known)
+    with _plugin(registry, spec) as dataset:
+        unread = getattr(dataset, "takes_file_tags", False) and not store.dataset(spec).exists
+        try:
+            files = find_audio(audio).files if unread else {}
+        except OSError as error:
+            raise _unreadable(audio, error) from error
+    known.of_tracks(files, progress)  # here, because a plugin cannot show its progress
+    listing = read_listing(registry, spec, audio, known)
+    for note in [*described(listing), *listing.notes]:
+        progress.note(note)
+    return listing, audio
+
+
+def audio_folder(
+    registry: Registry,
+    spec: Spec,
+    audio: Path | None,
+    store: Store,
+    progress: Progress,
+    file_tags: KnownFileTags | None = None,
+) -> Path:
+    """Return the folder of a dataset's audio; see `list_dataset`.
+
+    Raises
+    ------
+    DatasetError
+        If the folder is missing, or not known.
+    PluginError
+        If the plugin is unknown or fails.
+    """
     with _plugin(registry, spec) as dataset:
         try:
             if audio is None and hasattr(dataset, "synthesize"):
                 store.create()
                 audio = store.audio(spec)
-                if not _is_complete(dataset, audio, known):
+                if not _is_complete(dataset, audio, file_tags or KnownFileTags(store)):
                     progress.note(f"synthesizing {spec.name} into {audio} ...")
                 dataset.synthesize(audio)
             elif audio is None:
                 if not store.dataset(spec).exists:
                     raise DatasetError(f"dataset {spec} needs its audio folder; give --audio DIR")
                 audio = Path(store.dataset(spec).info().audio)
+                if not audio.is_dir():
+                    raise DatasetError(
+                        f"the audio folder {audio} of dataset {spec} is gone; bring it back, or give the folder with "
+                        "--audio DIR"
+                    )
             if not audio.is_dir():
                 what = "is not a folder" if audio.exists() else "does not exist"
                 raise DatasetError(f"--audio {audio} {what}; give the folder with the audio of dataset {spec}")
-            unread = getattr(dataset, "takes_file_tags", False) and not store.dataset(spec).exists
-            files = find_audio(audio).files if unread else {}
         except OSError as error:
             raise _unreadable(audio, error) from error
-    known.of_tracks(files, progress)  # here, because a plugin cannot show its progress
-    listing = read_listing(registry, spec, audio, known)
-    for note in listing.notes:
-        progress.note(note)
-    return listing, audio
+    return audio
 
 
 def read_listing(registry: Registry, spec: Spec, audio: Path, file_tags: KnownFileTags) -> Listing:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import platform
 import re
 import time
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mirembed.audio.files import file_stamp, printable
+from mirembed.audio.folders import is_missing
 from mirembed.errors import DatasetError, SpecError, StoreError
 from mirembed.extract.file_features import ExtractedFile, ExtractOptions, FileToExtract, extract_files
 from mirembed.extract.summary import Summary
@@ -238,6 +238,8 @@ class Extraction:
             self._fail(file, {one.name: result for one in wanted})
             return
         self.summary.decoder_messages += result.decoder_messages
+        if result.notes:
+            self.summary.notes[printable(file.path)] = "; ".join(result.notes)
         self._seconds += result.duration
         for one in wanted:
             if one.part.digest in result.frames:
@@ -257,26 +259,14 @@ class Extraction:
             self._fail(file, reasons)
 
     def _fail(self, file: FileToExtract, reasons: Mapping[str, str]) -> None:
-        size, mtime = file_stamp(file.path)
-        if size < 0 and not _has_entries(self.audio):
-            raise DatasetError(
-                f"the audio folder {self.audio} has vanished; bring it back and run the same command again: "
-                "what has been extracted is kept"
-            )
-        retry = (
-            "repair or replace the file and run the same command again, or try it as it is with --retry-failed, "
-            "with a larger --timeout if it took too long"
-        )
         self._n_failed += 1
-        path = printable(file.path)
-        for track in file.ids:
-            for name, reason in reasons.items():
-                self.failures[track, name] = Failure(track, path, name, reason, retry, size, mtime)
+        for failure in failures_of(file, reasons, self.audio):
+            self.failures[failure.id, failure.features] = failure
         n_files = self.summary.listed - self.summary.left
         if self.max_failures is not None and self.max_failures.exceeded_by(self._n_failed, n_files):
             raise DatasetError(
                 f"{self._n_failed} of {counted(n_files, 'file')} failed, more than --max-failures "
-                f"{self.max_failures}; the last one: {path}: {next(iter(reasons.values()))}"
+                f"{self.max_failures}; the last one: {printable(file.path)}: {next(iter(reasons.values()))}"
             )
 
     def _update(self, completed: int) -> None:
@@ -315,12 +305,29 @@ class Extraction:
                 )
 
 
-def _has_entries(folder: Path) -> bool:
-    try:
-        with os.scandir(folder) as entries:
-            return any(entries)
-    except OSError:
-        return False
+def failures_of(file: FileToExtract, reasons: Mapping[str, str], audio: Path) -> list[Failure]:
+    """Return the failures of all tracks of a file, for each of the features by whose names there is a reason.
+
+    Raises
+    ------
+    DatasetError
+        The file is gone, and with it everything in the audio folder.
+    """
+    size, mtime = file_stamp(file.path)
+    if size < 0 and is_missing(audio):
+        raise DatasetError(
+            f"the audio folder {audio} has vanished; bring it back and run the same command again: "
+            "what has been extracted is kept"
+        )
+    retry = (
+        "repair or replace the file and run the same command again, or try it as it is with --retry-failed, "
+        "with a larger --timeout if it took too long"
+    )
+    return [
+        Failure(track, printable(file.path), name, reason, retry, size, mtime)
+        for track in file.ids
+        for name, reason in reasons.items()
+    ]
 
 
 @dataclass(frozen=True)

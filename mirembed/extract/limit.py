@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from mirembed.extract.extraction import Features
 from mirembed.hookspecs import Track
 from mirembed.store.rows import classes_of
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit on the files of a dataset that have features.
+
+    Attributes
+    ----------
+    n_files : int
+    features : sequence of Features
+        A file counts if it has some of them.
+    """
+
+    n_files: int
+    features: Sequence[Features]
+
+    def files(self, tracks: Sequence[Track], recordings: Mapping[str, str | None]) -> set[Path]:
+        """Return what `drawn_files` draws from tracks whose latest known ``recordings`` are given by id."""
+        having = set[str]().union(*(one.having for one in self.features))
+        return drawn_files(tracks, self.n_files, {track for track, known in recordings.items() if known in having})
 
 
 def drawn_files(tracks: Sequence[Track], limit: int, extracted: Collection[str]) -> set[Path]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import errno
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mirembed.audio.files import file_stamp
+from mirembed.audio.folders import FolderState, is_missing
 from mirembed.config import defaults
-from mirembed.errors import PluginError, StoreError
+from mirembed.errors import DatasetError, PluginError, StoreError
 from mirembed.extract.extraction import Extraction, Features, MaxFailures
 from mirembed.extract.file_features import ExtractOptions, FileToExtract
-from mirembed.extract.limit import drawn_files
+from mirembed.extract.limit import Limit
 from mirembed.extract.summary import Summary
 from mirembed.features.info import FeaturesInfo, FeaturesPart, resolve_features
 from mirembed.hookspecs import Classification, Listing, Regression, Tags, Task, Track
@@ -24,7 +26,7 @@ from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, DatasetStore, Failure, Store, StoredTrack
 from mirembed.store.file_tags import KnownFileTags
-from mirembed.store.recordings import KnownRecordings, absolute
+from mirembed.store.recordings import KnownRecordings, absolute, real_path
 from mirembed.store.rows import classes_of, label_names, stored_file_tags
 
 PRUNE_FREELY = 0.1
@@ -73,6 +75,7 @@ def extract(
     max_failures: MaxFailures | None = None,
     progress: Progress = NO_PROGRESS,
     file_tags: KnownFileTags | None = None,
+    folders: Mapping[str, FolderState] | None = None,
 ) -> Summary:
     """Bring a dataset of a store up to date with its listing.
 
@@ -109,11 +112,13 @@ def extract(
     progress : Progress, optional
     file_tags : KnownFileTags, optional
         With which the dataset was listed.
+    folders : mapping of str to FolderState, optional
+        The folders in ``audio`` from before the dataset was listed; see `mirembed.audio.folders.read_folders`.
 
     Raises
     ------
     DatasetError
-        See `Extraction.run`.
+        See `refresh` and `Extraction.run`.
     StoreError
         The store is busy, cannot be written, or holds another folder's tracks.
     """
@@ -121,48 +126,35 @@ def extract(
     parts = list({part.digest: part for one in features for part in one.parts}.values())
     summary = Summary(listed=len(listing.tracks), absent=listing.absent)
     with dataset.lock(), contextlib.ExitStack() as adding:
-        before = dataset.info() if dataset.exists else None
-        stored = dataset.tracks() if before else []
         for part in parts:
             shards = store.features(part)
             adding.enter_context(shards.adding())
             shards.create(part)
             summary.damaged += [str(path) for path in shards.set_aside_damaged()]
-        info = DatasetInfo(
+        wanted = [Features.of(part, store) for part in parts]
+        limited = None if limit is None else Limit(limit, wanted)
+        refreshed = refresh(
+            store,
+            listing,
             spec=spec,
             plugin=plugin,
-            task=listing.task,
-            audio=str(audio.resolve()),
-            n_listed=len(listing.tracks),
-            n_absent=listing.absent,
-            features={
-                **(before.features if before else {}),
-                **{part.spec: store.features(part).name for part in parts},
-            },
+            audio=audio,
+            features={part.spec: store.features(part).name for part in parts},
+            prune=prune,
+            confirm=confirm,
+            summary=summary,
+            progress=progress,
+            file_tags=file_tags,
+            folders=folders,
+            limited=limited,
         )
-        wanted = [Features.of(part, store) for part in parts]
-        draw = functools.partial(_drawn, stored, listing.tracks, wanted, limit)
-        recordings = _recognize(store, stored, listing.tracks, draw, progress)
-        moved = _moved_tracks(stored, listing.tracks, recordings)
-        if before is not None:
-            _check_labels(dataset, before, info, stored)
-            _check_folder(before, info, stored, listing.tracks, moved, prune, confirm)
-        tracks = _refresh(stored, listing.tracks, recordings, moved, prune, summary)
-        _write(dataset, before, info, stored, tracks)
-        _write_file_tags(dataset, listing.tracks, tracks, file_tags or KnownFileTags(store), progress)
-        dataset.write_schemes(listing.schemes)
-        before_ids = {track.id for track in stored} | set(moved.values())
-        earlier = [one for one in dataset.failures() if one.features in info.features.values()]  # not replaced ones
-        drawn = draw(recordings)
-        files, failures = _missing(
-            earlier, listing.tracks, recordings, before_ids, wanted, drawn, retry_failed, summary
-        )
+        files, failures = missing_files(dataset, listing.tracks, refreshed, wanted, retry_failed, summary, limited)
         extraction = Extraction(
             store=store,
             dataset=dataset,
             features=wanted,
             files=files,
-            tracks=tracks,
+            tracks=refreshed.tracks,
             failures=failures,
             audio=audio,
             options=options or ExtractOptions(),
@@ -177,31 +169,100 @@ def extract(
     return summary
 
 
-def _drawn(
-    stored: Sequence[StoredTrack],
-    tracks: Sequence[Track],
-    features: Sequence[Features],
-    limit: int | None,
-    recordings: Mapping[str, str],
-) -> set[Path] | None:
-    """Return the files that an extraction with a limit computes, given the recordings that are known; None for all."""
-    if limit is None:
-        return None
-    having = set[str]().union(*(one.having for one in features))
-    latest = {**{track.id: track.recording for track in stored}, **recordings}
-    return drawn_files(tracks, limit, {track for track, recording in latest.items() if recording in having})
+@dataclass(frozen=True)
+class Refreshed:
+    """A dataset of a store after its tracks were brought up to date with a listing.
+
+    Attributes
+    ----------
+    info : DatasetInfo
+    tracks : dict of str to StoredTrack
+        All tracks, by id.
+    recordings : mapping of str to str
+        Of the listed tracks whose files, as they are now, the store knows; by id.
+    before : frozenset of str
+        The ids that the dataset had already, by the names that they have now.
+    """
+
+    info: DatasetInfo
+    tracks: dict[str, StoredTrack]
+    recordings: Mapping[str, str]
+    before: frozenset[str]
+
+
+def refresh(
+    store: Store,
+    listing: Listing,
+    *,
+    spec: str,
+    plugin: Mapping[str, Any],
+    audio: Path,
+    features: Mapping[str, str],
+    prune: bool,
+    confirm: Callable[[str], None],
+    summary: Summary,
+    progress: Progress = NO_PROGRESS,
+    file_tags: KnownFileTags | None = None,
+    folders: Mapping[str, FolderState] | None = None,
+    limited: Limit | None = None,
+) -> Refreshed:
+    """Bring the tracks of a dataset and their file tags up to date with its listing. Nothing is decoded.
+
+    Needs the lock of the dataset. The parameters are those of `extract`, except for those that follow.
+
+    Parameters
+    ----------
+    features : mapping of str to str
+        What the dataset is to be extracted with, besides the features from before: names of stored features by spec.
+    summary : Summary
+        Gets the numbers of tracks that moved, were removed, and so on.
+    limited : Limit, optional
+        Which files are to be extracted, if not all.
+
+    Raises
+    ------
+    DatasetError
+        Tracks are to be removed whose files may be on a drive that is away.
+    StoreError
+        The store cannot be written, or holds other labels or another folder's tracks.
+    """
+    dataset = store.dataset(Spec.parse(spec))
+    before = dataset.info() if dataset.exists else None
+    stored = dataset.tracks() if before else []
+    info = DatasetInfo(
+        spec=spec,
+        plugin=plugin,
+        task=listing.task,
+        audio=str(audio.resolve()),
+        n_listed=len(listing.tracks),
+        n_absent=listing.absent,
+        features={**(before.features if before else {}), **features},
+    )
+    recordings = _recognize(store, stored, listing.tracks, limited, progress)
+    moved = _moved_tracks(stored, listing.tracks, recordings)
+    if before is not None:
+        _check_labels(dataset, before, info, stored)
+        if prune and before.audio == info.audio:
+            _check_reachable(dataset, before, stored, listing.tracks, moved)
+        _check_folder(before, info, stored, listing.tracks, moved, prune, confirm)
+    tracks = _refresh(stored, listing.tracks, recordings, moved, prune, summary)
+    _write(dataset, before, info, stored, tracks)
+    _write_file_tags(dataset, listing.tracks, tracks, file_tags or KnownFileTags(store), progress)
+    dataset.write_schemes(listing.schemes)
+    dataset.write_folders(folders or {})
+    return Refreshed(info, tracks, recordings, frozenset({track.id for track in stored} | set(moved.values())))
 
 
 def _recognize(
     store: Store,
     stored: Sequence[StoredTrack],
     tracks: Sequence[Track],
-    draw: Callable[[Mapping[str, str]], Collection[Path] | None],
+    limited: Limit | None,
     progress: Progress,
 ) -> dict[str, str]:
     """Return the recordings of the listed tracks whose files, as they are now, the store knows; by id.
 
-    Files that an earlier extraction left for later are not read, unless they are drawn now; see `_drawn`.
+    Files that an earlier extraction left for later are not read, unless they are drawn now.
     """
     known, before = KnownRecordings(store), {track.id: track for track in stored}
     found: dict[str, str] = {}
@@ -215,8 +276,9 @@ def _recognize(
             found[track.id] = recording
         elif known.has_size(track.path):
             unread.append(track)
-    drawn = draw(found)
-    unread = [track for track in unread if drawn is None or track.path in drawn or track.id not in before]
+    if limited is not None:
+        drawn = limited.files(tracks, {**{one.id: one.recording for one in stored}, **found})
+        unread = [track for track in unread if track.path in drawn or track.id not in before]
     if sum(file_stamp(track.path)[0] for track in unread) < READ_QUIETLY:
         progress = NO_PROGRESS
     progress.start("comparing files with known recordings", len(unread))
@@ -261,6 +323,49 @@ def _kind(task: Task) -> str:
     if isinstance(task, Regression):
         return f"the targets {', '.join(label_names(task))}"
     return "tags" if isinstance(task, Tags) else "classes"
+
+
+def _check_reachable(
+    dataset: DatasetStore,
+    before: DatasetInfo,
+    stored: Sequence[StoredTrack],
+    tracks: Sequence[Track],
+    moved: Mapping[str, str],
+) -> None:
+    """Refuse to remove tracks whose files may only be out of reach: on a drive that is away, or in a closed folder."""
+    listed = {track.id for track in tracks}
+    gone = [track for track in stored if track.id not in listed and track.id not in moved]
+    if not gone:
+        return
+    audio = Path(before.audio)
+    kept = "nothing was changed; bring it back, or give the folder with --audio DIR"
+    if is_missing(audio):
+        raise DatasetError(f"the audio folder {audio} is missing, empty or unreadable; {kept}")
+    away = [audio / name for name, state in dataset.folders().items() if state.is_mount]
+    away = [folder for folder in away if not os.path.ismount(folder)]
+    for track in gone:
+        path = real_path(track.path)
+        for folder in away:
+            if path.is_relative_to(folder):
+                raise DatasetError(f"no drive is mounted at {folder}, where {track.id} was; {kept}")
+        if reason := _out_of_reach(path, audio):
+            raise DatasetError(
+                f"cannot look for {track.path}: {reason}; nothing was changed; make it readable and run the same "
+                "command again"
+            )
+
+
+def _out_of_reach(path: Path, audio: Path) -> str:
+    """Return why it cannot be known whether a file is there; empty if it can."""
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            return error.strerror or str(error)
+    for folder in path.parents:
+        if folder.is_relative_to(audio) and folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+            return f"no permission to read {folder}"
+    return ""
 
 
 def _check_folder(
@@ -369,22 +474,38 @@ def _with_classes(task: Task, others: Collection[str]) -> Task:
 
 
 @interruptible()
-def _missing(
-    failures_before: Sequence[Failure],
+def missing_files(
+    dataset: DatasetStore,
     tracks: Sequence[Track],
-    recordings: Mapping[str, str],
-    before: Collection[str],
+    refreshed: Refreshed,
     features: Sequence[Features],
-    drawn: Collection[Path] | None,
     retry_failed: bool,
     summary: Summary,
+    limited: Limit | None = None,
 ) -> tuple[list[FileToExtract], dict[tuple[str, str], Failure]]:
     """Return the files that lack features, and the failures that remain, by id and features.
 
-    ``before`` has the ids that the dataset had already, and ``drawn`` the files to extract if not all.
+    Parameters
+    ----------
+    dataset : DatasetStore
+    tracks : sequence of Track
+        Those that are listed.
+    refreshed : Refreshed
+    features : sequence of Features
+    retry_failed : bool
+        Try files again that failed before and have not changed.
+    summary : Summary
+        Gets the numbers of tracks that lack nothing, and of those that failed before.
+    limited : Limit, optional
+        Which files to extract, if not all.
     """
+    recordings = refreshed.recordings
+    current = {one.name for one in features} | set(refreshed.info.features.values())  # others were replaced
+    failures_before = [one for one in dataset.failures() if one.features in current]
     listed, wanted = {track.id for track in tracks}, {one.name for one in features}
     failures = {(one.id, one.features): one for one in failures_before if one.id in listed}
+    latest = {one.id: one.recording for one in refreshed.tracks.values()}
+    drawn = None if limited is None else limited.files(tracks, latest)
     files: dict[Path, tuple[list[str], list[FeaturesPart]]] = {}
     for track in tracks:
         stamp, recording = file_stamp(track.path), recordings.get(track.id)
@@ -399,7 +520,7 @@ def _missing(
         again = [one.part for one in lacking if retry_failed or one.name not in failed]
         if not lacking:
             summary.unchanged += 1
-            summary.known += track.id not in before
+            summary.known += track.id not in refreshed.before
         elif drawn is not None and track.path not in drawn:
             summary.left += 1
         elif again:

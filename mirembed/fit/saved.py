@@ -10,7 +10,8 @@ from typing import Any
 from mirembed.config import Approach, Method
 from mirembed.errors import MismatchError
 from mirembed.features.info import FeaturesInfo, resolve_features
-from mirembed.models.model import find_model, read_provenance, read_training
+from mirembed.models.model import read_provenance, read_training
+from mirembed.models.saved import find_model
 from mirembed.progress import counted
 from mirembed.registry import Registry
 from mirembed.store import Store

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import csv
+import time
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.audio.files import printable
 from mirembed.errors import MismatchError, SpecError
-from mirembed.extract import ExtractedFile, FileToExtract, extract_files
+from mirembed.extract import ExtractedFile, ExtractOptions, FileToExtract, extract_files
 from mirembed.features import FeaturesInfo, resolve_features
 from mirembed.features.info import common_length
 from mirembed.interruption import raise_if_interrupted
@@ -22,14 +22,15 @@ from mirembed.models.model import Model
 from mirembed.progress import Progress
 from mirembed.registry import Registry
 from mirembed.store import Store
-from mirembed.store.files import write_table, writing
+from mirembed.store.files import check_output, write_csv, write_table
 from mirembed.store.recordings import KnownRecordings
 from mirembed.training.engine import prepare_engine
 
 SUFFIXES = (".csv", ".parquet")
 
 HELD_BYTES = 64 * 2**20
-"""Frames of several files are held, to be embedded together, until they take so much memory."""
+HELD_SECONDS = 5.0
+"""Frames of several files are held, to be embedded together, until they take so much memory or are so old."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,13 @@ def embed_files(
     missing = [index for index in range(len(paths)) if index not in rows]
     failures: dict[int, str] = {}
     if missing:
-        n_known = len(rows)
-        left = {index: paths[index] for index in missing}
-        with contextlib.closing(_embed_decoded(model, registry, left, jobs, progress, n_known)) as decoded:
-            for index, found in decoded:
+        files = [FileToExtract(paths[index], (), model.features.parts) for index in missing]
+        with contextlib.closing(embed_decoded(model, registry, files, jobs, progress, n_done=len(rows))) as decoded:
+            for number, found in decoded:
                 if isinstance(found, str):
-                    failures[index] = found
+                    failures[missing[number]] = found
                 else:
-                    recordings[index], rows[index] = found
+                    recordings[missing[number]], rows[missing[number]] = found.file.recording, found.vector
     raise_if_interrupted()
     done = sorted(rows)
     return EmbeddedFiles(
@@ -113,18 +113,31 @@ def embed_recordings(
     if "digest" in model.provenance:  # it is saved
         stored = store.embeddings(model.provenance["name"]).read(model.provenance["digest"])
         found = {name: stored[name] for name in recordings if name in stored}
+    for batch in embed_frames(model, store, set(recordings) - found.keys(), progress):
+        found |= batch
+        progress.update(len(found))
+    return found
+
+
+def embed_frames(
+    model: Model, store: Store, recordings: Collection[str], progress: Progress
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Yield the embeddings ``[units]`` of recordings that the store has frames of, a few at a time.
+
+    Recordings whose frames cannot be stacked are left out.
+    """
     features = model.features
     shards = [store.features(part) for part in features.parts]
-    left = set(recordings) - found.keys()
+    left = set(recordings)
     if not left or not all(one.exists for one in shards):
-        return found
+        return
     for one in shards:
         left &= one.columns().keys()
     if left and model.engine == "auto":
         prepare_engine(progress.note)
     waiting: dict[str, list[NDArray[np.float32]]] = {}
 
-    def embed_waiting() -> None:
+    def embed_waiting() -> dict[str, NDArray[np.float32]]:
         for one in shards[1:]:
             for name, frames in one.frames_of(waiting):
                 waiting[name].append(frames)
@@ -132,67 +145,123 @@ def embed_recordings(
         for name, parts in waiting.items():
             with contextlib.suppress(MismatchError):
                 stacked[name] = stack(features, parts, name)
-        found.update(_embed(model, stacked))
         waiting.clear()
-        progress.update(len(found))
+        return _embed(model, stacked)
 
     n_frames = 0
     for name, frames in shards[0].frames_of(left):
         waiting[name] = [frames]
         n_frames += len(frames)
         if 4 * n_frames * features.values >= HELD_BYTES:
-            embed_waiting()
+            yield embed_waiting()
             n_frames = 0
-    embed_waiting()
-    return found
+    yield embed_waiting()
 
 
-def _embed_decoded(
-    model: Model, registry: Registry, paths: Mapping[int, Path], jobs: int, progress: Progress, n_known: int
-) -> Generator[tuple[int, tuple[str, NDArray[np.float32]] | str], None, None]:
-    """Decode files, and yield their numbers with recording and embedding ``[units]``, or the reason why there is none.
+@dataclass(frozen=True)
+class EmbeddedFile:
+    """The embedding of a file that was decoded.
 
-    ``n_known`` files count as done already in the progress.
+    Attributes
+    ----------
+    file : ExtractedFile
+        Without frames.
+    vector : ndarray [units], float32
     """
-    features = model.features
-    for part in features.parts:
-        registry.require("features", part.plugin, "this model")
-    here = resolve_features(registry, features.spec)
-    if here.digests != features.digests:
-        raise MismatchError(
-            f"the model was trained on the features {features.spec}, which the installed plugins compute differently; "
-            "install the versions that it was trained with, or fit it again"
-        )
+
+    file: ExtractedFile
+    vector: NDArray[np.float32]
+
+
+def embed_decoded(
+    model: Model,
+    registry: Registry,
+    files: Sequence[FileToExtract],
+    jobs: int,
+    progress: Progress,
+    *,
+    n_done: int = 0,
+    options: ExtractOptions | None = None,
+    folder: Path | None = None,
+) -> Generator[tuple[int, EmbeddedFile | str], None, None]:
+    """Decode files in worker processes and embed them here meanwhile; their frames are held only for a short time.
+
+    Parameters
+    ----------
+    model : Model
+    registry : Registry
+    files : sequence of FileToExtract
+        With the features of the model.
+    jobs : int
+        Worker processes.
+    progress : Progress
+        Is updated, but not started.
+    n_done : int
+        How many further files count as done in the progress.
+    options : ExtractOptions, optional
+    folder : pathlib.Path, optional
+        Files that links or ``..`` put outside this folder are refused.
+
+    Yields
+    ------
+    int, EmbeddedFile or str
+        The number of a file, and its embedding or the reason why there is none; in the order in which they are ready.
+
+    Raises
+    ------
+    MismatchError
+        If the model was trained on features that the installed plugins compute differently.
+    """
+    require_features(model.features, registry)
     if model.engine == "auto":
         prepare_engine(progress.note)
-    numbers = list(paths)
     waiting: dict[int, NDArray[np.float32]] = {}
-    recordings: dict[int, str] = {}
-    n_failed, seconds = 0, 0.0
+    extracted: dict[int, ExtractedFile] = {}
+    n_failed, seconds, since = 0, 0.0, time.monotonic()
 
-    def embed_waiting() -> Iterator[tuple[int, tuple[str, NDArray[np.float32]]]]:
+    def embed_waiting() -> Iterator[tuple[int, EmbeddedFile]]:
         for number, vector in _embed(model, waiting).items():
-            yield number, (recordings.pop(number), vector)
+            yield number, EmbeddedFile(extracted.pop(number), vector)
         waiting.clear()
 
-    files = [FileToExtract(paths[number], (), here.parts) for number in numbers]
-    with contextlib.closing(extract_files(files, jobs)) as outcomes:
+    with contextlib.closing(extract_files(files, jobs, options, folder)) as outcomes:
         for completed, outcome in enumerate(outcomes, 1):
-            number = numbers[outcome.index]
+            number = outcome.index
             result: ExtractedFile | NDArray[np.float32] | str = outcome.result
             if isinstance(result, ExtractedFile):
                 seconds += result.duration
-                recordings[number] = result.recording
-                result = _stacked(features, result, paths[number])
+                extracted[number] = result.without_frames()
+                result = _stacked(model.features, result, files[number].path)
             if isinstance(result, str):
                 n_failed += 1
                 yield number, result
             else:
+                since = since if waiting else time.monotonic()
                 waiting[number] = result
-            if sum(frames.nbytes for frames in waiting.values()) >= HELD_BYTES:
+            is_late = time.monotonic() - since > HELD_SECONDS
+            if is_late or sum(frames.nbytes for frames in waiting.values()) >= HELD_BYTES:
                 yield from embed_waiting()
-            progress.update(n_known + completed, failed=n_failed, audio_seconds=seconds)
+            progress.update(n_done + completed, failed=n_failed, audio_seconds=seconds)
     yield from embed_waiting()
+
+
+def require_features(features: FeaturesInfo, registry: Registry) -> None:
+    """Refuse to compute features for a model that the installed plugins compute differently.
+
+    Raises
+    ------
+    UnknownNameError
+        A plugin is missing.
+    MismatchError
+        One computes other features than the model was trained on.
+    """
+    for part in features.parts:
+        registry.require("features", part.plugin, "this model")
+    if resolve_features(registry, features.spec).digests != features.digests:
+        raise MismatchError(
+            f"the model was trained on the features {features.spec}, which the installed plugins compute differently; "
+            "install the versions that it was trained with, or fit it again"
+        )
 
 
 def _stacked(features: FeaturesInfo, file: ExtractedFile, path: Path) -> NDArray[np.float32] | str:
@@ -229,18 +298,35 @@ def _embed(model: Model, tracks: Mapping[Key, NDArray[np.float32]]) -> dict[Key,
     return dict(zip(tracks, embeddings, strict=True))
 
 
-def check_suffix(path: Path | None) -> None:
-    """Refuse an output file whose suffix does not name a format, before any work is done.
+def check_table(path: Path | None, *, force: bool = False, bom: bool = False) -> None:
+    """Refuse a table to write, before any work is done.
+
+    Parameters
+    ----------
+    path : pathlib.Path or None
+        None: nothing is to be written.
+    force, bom : bool
+        See `mirembed.store.files.check_output` and `mirembed.store.files.write_csv`.
 
     Raises
     ------
     SpecError
+        Its suffix does not name a format, or only a CSV file can begin with a byte order mark.
+    StoreWriteError
+        It exists, or cannot be written.
     """
-    if path is not None and path.suffix.lower() not in SUFFIXES:
+    if path is None:
+        if bom:
+            raise SpecError("--bom is for --out FILE.csv; give that too")
+        return
+    if path.suffix.lower() not in SUFFIXES:
         raise SpecError(f"--out {path}: expected a file name ending in {' or '.join(SUFFIXES)}")
+    if bom and path.suffix.lower() != ".csv":
+        raise SpecError(f"--bom: {path} is no CSV file; leave out --bom, or give --out FILE.csv")
+    check_output(path, force=force)
 
 
-def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model) -> None:
+def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model, *, bom: bool = False) -> None:
     """Write one row per file: its path, and its embedding; in CSV, each value has a column.
 
     Raises
@@ -255,25 +341,12 @@ def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model) -> None:
 
         flat = pa.array(embedded.embeddings.reshape(-1), pa.float32())
         columns = {
-            "id": pa.array(names, pa.string()),
+            "path": pa.array(names, pa.string()),
             "model": pa.array([model.provenance["name"]] * len(names), pa.string()),
             "embedding": pa.FixedSizeListArray.from_arrays(flat, units),
         }
         write_table(path, pa.table(columns))
         return
-    header = ["id", *(f"embedding_{unit}" for unit in range(units))]
-    write_csv(path, header, [[name, *vector] for name, vector in zip(names, embedded.embeddings.tolist(), strict=True)])
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write a table as CSV.
-
-    Raises
-    ------
-    StoreWriteError
-        If the file cannot be written.
-    """
-    with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)
+    header = ["path", *(f"embedding_{unit}" for unit in range(units))]
+    rows = ([name, *vector] for name, vector in zip(names, embedded.embeddings.tolist(), strict=True))
+    write_csv(path, header, rows, bom=bom)

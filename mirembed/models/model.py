@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from mirembed.errors import ModelError, PluginError, StoreError, UnknownNameError
+from mirembed.errors import ModelError, PluginError, UnknownNameError
 from mirembed.features.info import FeaturesInfo
 from mirembed.hookspecs import Classification, Estimator, Regression, Tags, Task
 from mirembed.models.baselines import InputStatistics, NoFeatures
@@ -32,18 +32,16 @@ from mirembed.models.calibration import Calibration, decision_values, normalized
 from mirembed.models.estimators import dump_estimator, load_estimator
 from mirembed.models.learners import FittedLearner, Kernel
 from mirembed.models.outputs import predictions, tag_scores
-from mirembed.models.saved import LEARNER, MANIFEST, NETWORK, list_models
+from mirembed.models.saved import FORMAT, LEARNER, MANIFEST, NETWORK, read_manifest
 from mirembed.provenance import file_digest
 from mirembed.registry import Registry
-from mirembed.store.files import read_json, write_json, writing
+from mirembed.store.files import write_json, writing
 from mirembed.store.rows import tags_of, task_from_json, task_to_json
 from mirembed.training.engine import make_engine
 from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.labels import TargetScale
 from mirembed.training.network import NetworkChoice
 from mirembed.training.weights import Ensemble, NetworkWeights, OutputLayer
-
-FORMAT = 5
 
 
 @dataclass
@@ -397,24 +395,6 @@ def _read_network(
     )
 
 
-def find_model(models: Path, name: str) -> Path:
-    """Return the folder of a model, given as a path or by its name in the store.
-
-    Raises
-    ------
-    ModelError
-        If there is none; the message lists the models in the store.
-    """
-    for folder in (Path(name), models / name):
-        if (folder / MANIFEST).is_file():
-            return folder
-    known = [folder.name for folder in list_models(models)]
-    raise ModelError(
-        f"{name!r} is neither the folder of a model nor the name of a model in the store "
-        f"({', '.join(known) or 'none yet'}); create a model with `mirembed fit`"
-    )
-
-
 def read_provenance(folder: Path) -> Mapping[str, Any]:
     """Read how a model was made, without loading it; see `Model.provenance`.
 
@@ -442,15 +422,7 @@ def read_training(folder: Path) -> tuple[FeaturesInfo, tuple[str, ...]]:
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     """Read model.json, and check the digests of the other files."""
-    try:
-        manifest: dict[str, Any] = read_json(folder / MANIFEST)
-    except StoreError as error:
-        raise ModelError(f"{folder} is not a model: {error}") from error
-    if manifest.get("format") != FORMAT:
-        raise ModelError(
-            f"the model {folder} has format {manifest.get('format')}, and this mirembed reads format {FORMAT}; "
-            "use the version of mirembed that wrote it, or fit it again"
-        )
+    manifest = read_manifest(folder)
     for name in (NETWORK, *manifest["files"]):
         if file_digest(folder / name) != manifest["files"][name]:
             raise ModelError(f"{folder / name} has changed since it was saved; fit the model again")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mirembed.errors import StoreError
+from mirembed.errors import ModelError, StoreError
 from mirembed.features.info import FeaturesInfo
 from mirembed.provenance import file_digest
 from mirembed.store.files import Fault, read_json
+
+FORMAT = 5
+"""Version of the layout of a model; a model of another version is refused."""
 
 MANIFEST, NETWORK, LEARNER = "model.json", "network.safetensors", "learner.skops"
 
@@ -42,6 +46,74 @@ class ModelSummary:
 def list_models(models: Path) -> list[Path]:
     """Return the folders of the models in a folder, by name."""
     return sorted(path.parent for path in models.glob(f"[!.]*/{MANIFEST}"))
+
+
+def find_model(models: Path, name: str) -> Path:
+    """Return the folder of a model, given as a path or by its name in the store.
+
+    Raises
+    ------
+    ModelError
+        If there is none; the message lists the models in the store.
+    """
+    for folder in (Path(name), models / name):
+        if (folder / MANIFEST).is_file():
+            return folder
+    known = [folder.name for folder in list_models(models)]
+    raise ModelError(
+        f"{name!r} is neither the folder of a model nor the name of a model in the store "
+        f"({', '.join(known) or 'none yet'}); create a model with `mirembed fit`"
+    )
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read ``model.json``. The other files are not looked at.
+
+    Raises
+    ------
+    ModelError
+        The folder is not a model, or has another format.
+    """
+    try:
+        manifest: dict[str, Any] = read_json(folder / MANIFEST)
+    except StoreError as error:
+        raise ModelError(f"{folder} is not a model: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        raise ModelError(
+            f"the model {folder} has format {found}, and this mirembed reads format {FORMAT}; "
+            "use the version of mirembed that wrote it, or fit it again"
+        )
+    return manifest
+
+
+def read_identity(models: Path, name: str) -> tuple[Path, Mapping[str, Any]]:
+    """Find a model, and read how it was made, without loading it and without checking its files.
+
+    Parameters
+    ----------
+    models : pathlib.Path
+        The folder of the models in the store.
+    name : str
+        The folder of a model, or its name in the store.
+
+    Returns
+    -------
+    folder : pathlib.Path
+    provenance : mapping
+        With the name of the model and the digest of its network.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, it is damaged, or has another format.
+    """
+    folder = find_model(models, name)
+    manifest = read_manifest(folder)
+    try:
+        return folder, {**manifest["provenance"], "name": folder.name, "digest": manifest["files"][NETWORK]}
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"the model {folder} is damaged ({type(error).__name__}: {error}); fit it again") from error
 
 
 def summarize_model(folder: Path) -> ModelSummary:

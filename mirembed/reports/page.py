@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 from mirembed.reports.style import GRID, INK, PAPER, Figure
 from mirembed.statistics.intervals import Interval
+from mirembed.store.files import disarmed
 
 _SVG = "http://www.w3.org/2000/svg"
 _LINK = "http://www.w3.org/1999/xlink"
@@ -88,11 +89,11 @@ class Table:
         return [n > 0 and all(_is_number(cell.text) for cell in cells) for n, cells in enumerate(columns)]
 
     def to_csv(self) -> str:
-        """Return the records as CSV; numbers keep all their digits, and undefined values are empty."""
+        """Return the records as CSV; numbers keep all their digits, undefined values are empty, formulas disarmed."""
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(self.records[0]) if self.records else [], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self.records)
+        writer.writerows({name: disarmed(value) for name, value in record.items()} for record in self.records)
         return text.getvalue()
 
     def to_latex(self) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mirembed.audio.folders import FolderState
 from mirembed.errors import StoreError
 from mirembed.hookspecs import Split
 from mirembed.store.files import only_writer, read_json, read_table, require_present, write_json, write_table
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 INFO, TRACKS, FAILURES, SCHEMES = "dataset.json", "tracks.parquet", "failures.parquet", "schemes.parquet"
-FILE_TAGS = "file_tags.parquet"
+FILE_TAGS, FOLDERS = "file_tags.parquet", "folders.parquet"
 
 
 class DatasetStore:
@@ -46,7 +48,7 @@ class DatasetStore:
         self.folder = folder
         self._info, self._tracks, self._failures = (folder / name for name in (INFO, TRACKS, FAILURES))
         self._schemes = folder / SCHEMES
-        self._file_tags = folder / FILE_TAGS
+        self._file_tags, self._folders = folder / FILE_TAGS, folder / FOLDERS
 
     @property
     def exists(self) -> bool:
@@ -105,6 +107,26 @@ class DatasetStore:
                 "both and run `mirembed extract` again with --dataset and --audio: nothing is decoded again"
             ) from error
 
+    def columns(self, *names: str) -> pa.Table:
+        """Return columns of the table of tracks, sorted by id; no rows if there is no table.
+
+        Raises
+        ------
+        StoreError
+            The table is damaged, or lacks a column.
+        """
+        import pyarrow as pa
+
+        if not self._tracks.exists():
+            return pa.table({name: pa.nulls(0) for name in names})
+        table = read_table(self._tracks, list(names))
+        if absent := [name for name in names if name not in table.column_names]:
+            raise StoreError(
+                f"{self._tracks} does not have the column {absent[0]}; delete it and run `mirembed extract` again with "
+                "--dataset and --audio: nothing is decoded again"
+            )
+        return table
+
     def paths(self) -> dict[str, str]:
         """Return the path of the file of each track, as `StoredTrack` has it, by id.
 
@@ -113,9 +135,7 @@ class DatasetStore:
         StoreError
             The table is damaged.
         """
-        if not self._tracks.exists():
-            return {}
-        table = read_table(self._tracks, ["id", "path"])
+        table = self.columns("id", "path")
         return dict(zip(table["id"].to_pylist(), table["path"].to_pylist(), strict=True))
 
     def n_listed(self) -> int:
@@ -157,15 +177,23 @@ class DatasetStore:
         else:
             self._schemes.unlink(missing_ok=True)
 
-    def file_tags(self) -> pa.Table:
+    def file_tags(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return what the files of the tracks say about themselves, sorted by id; see `StoredFileTags` for the columns.
+
+        Parameters
+        ----------
+        columns : sequence of str, optional
+            Those to read; default: all.
 
         Raises
         ------
         StoreError
             The table is damaged.
         """
-        return read_table(self._file_tags) if self._file_tags.exists() else file_tags_table([])
+        names = None if columns is None else list(columns)
+        if not self._file_tags.exists():
+            return file_tags_table([]) if names is None else file_tags_table([]).select(names)
+        return read_table(self._file_tags, names)
 
     def write_file_tags(self, rows: Iterable[StoredFileTags]) -> None:
         """Replace the file tags, unless they are there already.
@@ -181,6 +209,40 @@ class DatasetStore:
             if self._file_tags.exists() and self.file_tags().equals(table):
                 return
         write_table(self._file_tags, table)
+
+    def folders(self) -> dict[str, FolderState]:
+        """Return the folders of the audio as they were when the dataset was last listed, by path relative to it.
+
+        None if they are not known.
+
+        Raises
+        ------
+        StoreError
+            The table is damaged.
+        """
+        if not self._folders.exists():
+            return {}
+        columns = read_table(self._folders, ["path", "mtime_ns", "is_mount"]).to_pydict()
+        return {os.fsdecode(path): FolderState(*state) for path, *state in zip(*columns.values(), strict=True)}
+
+    def write_folders(self, folders: Mapping[str, FolderState]) -> None:
+        """Replace the folders of the audio, by path relative to it.
+
+        Raises
+        ------
+        StoreWriteError
+            The table cannot be written, or the folder has vanished.
+        """
+        import pyarrow as pa
+
+        require_present(self._info)
+        columns = {
+            # Bytes, as the names of folders need not be text.
+            "path": pa.array([os.fsencode(name) for name in folders], pa.binary()),
+            "mtime_ns": pa.array([state.mtime_ns for state in folders.values()], pa.int64()),
+            "is_mount": pa.array([state.is_mount for state in folders.values()], pa.bool_()),
+        }
+        write_table(self._folders, pa.table(columns))
 
     def failures(self) -> list[Failure]:
         """Return the files that failed."""

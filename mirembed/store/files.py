@@ -1,17 +1,19 @@
-"""Read and write files that appear whole or not at all: JSON, Parquet, folders; locks on folders; faults in files."""
+"""Read and write files that appear whole or not at all: JSON, CSV, Parquet, folders; locks; faults."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import json
 import os
 import platform
+import re
 import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 TEMPORARY = ".tmp-"
 """Prefix of the names of folders for unfinished files; the host and the process follow."""
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""How a text begins that a spreadsheet would take for a formula; apostrophes before it count too."""
 
 _ATTEMPTS = 5
 """Of `shared`, a tenth of a second apart, because `is_held` may lock the folder for a moment."""
@@ -70,6 +75,74 @@ def write_error(path: Path, error: OSError, flags: str = "--store, --out") -> St
         advice = f"check the folder, or choose another one ({flags})"
     reason = os.strerror(error.errno) if error.errno else str(error)
     return StoreWriteError(f"cannot write {path}: {reason}; {advice}")
+
+
+def check_output(path: Path, *, force: bool = False) -> None:
+    """Refuse a file to write, before any work is done, if it exists or its folder cannot be written.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    force : bool
+        An existing file is to be replaced.
+
+    Raises
+    ------
+    StoreWriteError
+    """
+    if path.is_dir():
+        raise StoreWriteError(f"{path} is a folder; give the name of a file in it")
+    if not force and os.path.lexists(path):
+        raise StoreWriteError(f"{path} already exists; choose another name, or replace it with --force")
+    if not path.parent.is_dir():
+        what = "is not a folder" if path.parent.exists() else "does not exist"
+        raise StoreWriteError(f"cannot write {path}: {path.parent} {what}; create the folder or choose another one")
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # the name is too long
+        raise write_error(path, error, "--out") from error
+    try:
+        Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{platform.node()}-{os.getpid()}-", dir=path.parent)).rmdir()
+    except OSError as error:
+        raise write_error(path, error, "--out") from error
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, bom: bool = False) -> None:
+    """Write a table as CSV in UTF-8; text that a spreadsheet would take for a formula is `disarmed`.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    columns : sequence of str
+    rows : iterable of sequence
+        Values in the order of ``columns``; None is an empty cell.
+    bom : bool
+        Begin with a byte order mark, by which Excel recognizes UTF-8.
+
+    Raises
+    ------
+    StoreWriteError
+        If the file cannot be written.
+    """
+    encoding = "utf-8-sig" if bom else "utf-8"
+    with writing(path) as temporary, temporary.open("w", newline="", encoding=encoding) as file:
+        writer = csv.writer(file)
+        writer.writerow([disarmed(column) for column in columns])
+        writer.writerows([disarmed(value) for value in row] for row in rows)
+
+
+def disarmed(value: Any) -> Any:
+    """Put an apostrophe before a text that a spreadsheet would take for a formula; return anything else as it is.
+
+    Text that begins with apostrophes before such a text gets another one, so that removing one always gives the
+    original. The dataset ``folder`` removes it.
+
+    >>> disarmed("=1+1"), disarmed("-minus-.wav"), disarmed(-0.5), disarmed("'t Hooft")
+    ("'=1+1", "'-minus-.wav", -0.5, "'t Hooft")
+    """
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -262,15 +335,19 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 @contextlib.contextmanager
-def table_writer(path: Path, schema: pa.Schema, **encoding: Any) -> Iterator[pq.ParquetWriter]:
+def table_writer(
+    path: Path, schema: pa.Schema, *, compression: str | dict[str, str] = "zstd", **encoding: Any
+) -> Iterator[pq.ParquetWriter]:
     """Yield a writer of a Parquet file that appears when the block ends without an error.
 
-    It is compressed and has page checksums.
+    It has page checksums.
 
     Parameters
     ----------
     path : pathlib.Path
     schema : pyarrow.Schema
+    compression : str or dict of str to str
+        Of all columns, or by column.
     encoding
         Further options of ``pyarrow.parquet.ParquetWriter``.
     """
@@ -279,7 +356,7 @@ def table_writer(path: Path, schema: pa.Schema, **encoding: Any) -> Iterator[pq.
     with (
         writing(path) as temporary,
         temporary.open("wb") as file,
-        pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True, **encoding) as writer,
+        pq.ParquetWriter(file, schema, compression=compression, write_page_checksum=True, **encoding) as writer,
     ):
         yield writer
 

@@ -86,6 +86,11 @@ class Store:
         """Return the embeddings that a model made; there may be none."""
         return StoredEmbeddings(self.root / "embeddings" / model)
 
+    def all_embeddings(self) -> list[StoredEmbeddings]:
+        """Return the embeddings of all models, whether these still exist or not."""
+        folders = {path.parent for path in self.root.glob("embeddings/[!.]*/*.parquet")}
+        return [StoredEmbeddings(folder) for folder in sorted(folders)]
+
     def dataset(self, spec: Spec) -> DatasetStore:
         """Return a dataset, which may not have been extracted yet."""
         return DatasetStore(self.root / "datasets" / slug(str(spec)))

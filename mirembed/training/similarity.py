@@ -26,6 +26,10 @@ BLOCK = 16
 """Number of candidates stacked with a query: more would waste time on pairs of candidates, fewer on calls."""
 
 
+_CACHED = 1024
+"""Candidates that are compared by numpy at a time: arrays that stay in the processor's cache are several times faster."""
+
+
 @dataclass(frozen=True)
 class PluginSimilarity:
     """A similarity whose results are checked, and whose plugin is named in errors.
@@ -109,27 +113,47 @@ class PluginSimilarity:
     def ranking_similarities(
         self, query: NDArray[np.float32], candidates: NDArray[np.float32]
     ) -> NDArray[np.floating[Any]]:
-        """Return `similarities_to` in float64, without torch if the similarity has ``cross_numpy``.
+        """Return similarities in float64, without torch if the similarity has ``cross_numpy``.
 
-        The values agree but for rounding. Use it to rank tracks.
+        The values agree with `similarities_to` but for rounding. Use them to rank tracks.
+
+        Parameters
+        ----------
+        query : ndarray [d] or [k, d]
+        candidates : ndarray [n, d]
+
+        Returns
+        -------
+        ndarray [n] or [k, n], float64
 
         Raises
         ------
         PluginError
             If the similarity fails.
         """
-        x, y = query.astype(np.float64), candidates.astype(np.float64)
+        x = np.atleast_2d(query).astype(np.float64)
         own = getattr(self.similarity, "cross_numpy", None)
         if own is None:
-            return self.double().similarities_to(x, y)
-        with plugin_code(f"the similarity {self.name} fails for arrays {x[None].shape} and {y.shape}"):
-            values = np.asarray(own(x[None], y))
-        if values.shape != (1, len(y)) or not np.isfinite(values).all():
+            double, y = self.double(), candidates.astype(np.float64)
+            values = np.array([double.similarities_to(one, y) for one in x]).reshape(len(x), len(y))
+            return values if query.ndim == 2 else values[0]
+        values = np.empty((len(x), len(candidates)))
+        for first in range(0, len(candidates), _CACHED):
+            y = candidates[first : first + _CACHED].astype(np.float64)
+            values[:, first : first + _CACHED] = self._by_numpy(own, x, y)
+        return values if query.ndim == 2 else values[0]
+
+    def _by_numpy(
+        self, own: Callable[..., Any], x: NDArray[np.float64], y: NDArray[np.float64]
+    ) -> NDArray[np.floating[Any]]:
+        with plugin_code(f"the similarity {self.name} fails for arrays {x.shape} and {y.shape}"):
+            values = np.asarray(own(x, y))
+        if values.shape != (len(x), len(y)) or not np.isfinite(values).all():
             raise PluginError(
-                f"the similarity {self.name} returned an array of the shape {values.shape} for arrays {x[None].shape} "
-                f"and {y.shape}; expected finite values in the shape {(1, len(y))}"
+                f"the similarity {self.name} returned an array of the shape {values.shape} for arrays {x.shape} "
+                f"and {y.shape}; expected finite values in the shape {(len(x), len(y))}"
             )
-        return np.asarray(values[0])
+        return values
 
     def differentiating(self) -> contextlib.AbstractContextManager[None]:
         """Name this similarity in the errors of a ``with`` block that computes its gradient."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirembed import Classification, DatasetError, Listing, Track, counted, is_audio, require_folder
+from mirembed import Classification, DatasetError, Listing, Track, counted, is_audio, is_hidden, require_folder
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def number_of(file: Path, largest: int) -> str | None:
 
 def subfolders(folder: Path) -> list[Path]:
     """Return the folders in ``folder`` that are not hidden, sorted by name; none if it cannot be read."""
-    return sorted(path for path in folder.glob("*/") if not path.name.startswith("."))
+    return sorted(path for path in folder.glob("*/") if not is_hidden(path))
 
 
 def _contents(folder: Path) -> str:

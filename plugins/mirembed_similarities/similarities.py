@@ -62,7 +62,10 @@ class Rbf:
 
     def cross_numpy(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the similarities ``[n, m]`` of arrays ``x [n, d]`` and ``y [m, d]``, without torch."""
-        return np.asarray(np.exp(-self.gamma * np.square(x[:, None] - y).sum(axis=-1)))
+        center = y.mean(axis=0) if len(y) else 0.0
+        x, y = x - center, y - center
+        squares = np.square(x).sum(axis=-1)[:, None] + np.square(y).sum(axis=-1) - 2 * x @ y.T
+        return np.asarray(np.exp(-self.gamma * squares.clip(min=0)))
 
     def _of_products(self, x_squared: Tensor, y_squared: Tensor, products: Tensor) -> Tensor:
         squared_distances = x_squared[..., :, None] + y_squared[..., None, :] - 2 * products
@@ -84,7 +87,7 @@ class Cosine:
     def cross_numpy(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the similarities ``[n, m]`` of arrays ``x [n, d]`` and ``y [m, d]``, without torch."""
         x, y = (v / np.sqrt(np.square(v).sum(axis=-1, keepdims=True) + TINY) for v in (x, y))
-        return np.asarray((x[:, None] * y).sum(axis=-1))
+        return np.asarray(x @ y.T)
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class Polynomial:
 
     def cross_numpy(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the similarities ``[n, m]`` of arrays ``x [n, d]`` and ``y [m, d]``, without torch."""
-        return np.asarray((self.gamma * (x[:, None] * y).sum(axis=-1) + self.c) ** self.d)
+        return np.asarray((self.gamma * x @ y.T + self.c) ** self.d)
 
     def _of_products(self, products: Tensor) -> Tensor:
         return (self.gamma * products + self.c).pow(self.d)

@@ -1,0 +1,78 @@
+"""The folders of a library: when each last changed, and which are the mount points of drives."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirembed.audio.files import is_hidden
+from mirembed.interruption import interruptible
+
+
+@dataclass(frozen=True)
+class FolderState:
+    """A folder at some moment.
+
+    Attributes
+    ----------
+    mtime_ns : int
+        Its modification time, nanoseconds: of the last change of a name in it, not of a file or of a folder in it.
+    is_mount : bool
+        Whether it is the mount point of a drive.
+    """
+
+    mtime_ns: int
+    is_mount: bool
+
+
+@interruptible()
+def read_folders(root: Path) -> dict[str, FolderState]:
+    """Return the state of a folder and all folders in it, at any depth, by path relative to ``root``; its own is "".
+
+    Hidden folders and symbolic links are skipped, and so is what cannot be read. A link to a folder leads to one that
+    is found under its own name, or out of ``root``.
+    """
+    found: dict[str, FolderState] = {}
+    pending = [("", os.path.ismount(root))]
+    while pending:
+        name, is_mount = pending.pop()
+        try:
+            with os.scandir(root / name) as entries:
+                status = os.stat(root / name)  # noqa: PTH116
+                folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            continue
+        found[name] = FolderState(status.st_mtime_ns, is_mount)
+        for entry in folders:
+            if not is_hidden(Path(entry.name)):
+                child = f"{name}/{entry.name}" if name else entry.name
+                pending.append((child, os.path.ismount(entry.path)))
+    return found
+
+
+def changed_folders(root: Path, before: Mapping[str, FolderState]) -> list[str]:
+    """Return the folders whose state is not that of before, or that are gone. None of them is searched.
+
+    A new folder changes the one that it is in.
+    """
+    return [name for name, state in before.items() if _mtime(root / name) != state.mtime_ns]
+
+
+def is_missing(folder: Path) -> bool:
+    """Whether a folder is gone, unreadable, or empty, as the mount point of a drive that is away."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return True
+
+
+def _mtime(folder: Path) -> int:
+    try:
+        status = os.stat(folder)  # noqa: PTH116
+    except OSError:
+        return -1
+    return status.st_mtime_ns if stat.S_ISDIR(status.st_mode) else -1

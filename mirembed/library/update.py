@@ -1,0 +1,479 @@
+"""Bring the embeddings of a library up to date: embed what is new, follow what moved, drop what is gone.
+
+Frames are computed, embedded and thrown away, unless the store has them. However an update ends, the next one continues
+from there: embeddings are added in shards, each of which appears whole or not at all, and merged at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mirembed.audio.files import file_hash, file_stamp
+from mirembed.audio.folders import is_missing, read_folders
+from mirembed.datasets.catalog import audio_folder, list_dataset
+from mirembed.errors import DatasetError, StoreError
+from mirembed.extract import (
+    ExtractOptions,
+    Features,
+    FileToExtract,
+    Refreshed,
+    Summary,
+    extract,
+    failures_of,
+    missing_files,
+    refresh,
+)
+from mirembed.features.info import FeaturesInfo
+from mirembed.hookspecs import Track
+from mirembed.interruption import interruptible, raise_if_interrupted
+from mirembed.models.inference import EmbeddedFile, embed_decoded, embed_frames
+from mirembed.models.model import Model
+from mirembed.models.saved import read_identity, read_manifest
+from mirembed.progress import NO_PROGRESS, Progress, counted, duration
+from mirembed.registry import Registry
+from mirembed.specs import Spec
+from mirembed.store import DatasetStore, EmbeddingRows, Failure, RecordingFacts, Store
+from mirembed.store.file_tags import KnownFileTags
+from mirembed.store.recordings import facts_of_frames, real_path
+
+SHARD_ROWS = 256
+SHARD_SECONDS = 15.0
+"""A shard of embeddings is written when it has so many or is so old, so that a killed process loses little."""
+
+TRACKS_SECONDS = 60.0
+"""How often the table of tracks is written. After a kill, later recordings are found by reading the files."""
+
+
+@dataclass
+class Updated:
+    """What an update did.
+
+    Attributes
+    ----------
+    model, dataset : str
+    listed : int
+        Tracks that the dataset lists.
+    having : int
+        Those of them that have an embedding now.
+    embedded : int
+        Those that were embedded by this update.
+    known : int
+        Those that had an embedding already, under whatever name.
+    moved : int
+        Tracks that were renamed or moved; recognized by their content.
+    dropped : int
+        Tracks that are no longer listed, and were removed.
+    relabeled : int
+        Tracks with another label or group than before.
+    failures : list of Failure
+        Files that could not be embedded, now or before.
+    failed_before : int
+        Failures that were not tried again, because the files have not changed.
+    seconds_of_music : float
+        Of the recordings that were embedded by this update, as far as they were decoded or are known.
+    hours : float
+        Of music of all listed tracks that have an embedding.
+    seconds : float
+        How long it took.
+    embeddings : pathlib.Path
+        The table of embeddings.
+    """
+
+    model: str
+    dataset: str
+    embeddings: Path
+    listed: int = 0
+    having: int = 0
+    embedded: int = 0
+    known: int = 0
+    moved: int = 0
+    dropped: int = 0
+    relabeled: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    failed_before: int = 0
+    seconds_of_music: float = 0.0
+    hours: float = 0.0
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the attributes as JSON."""
+        return {**asdict(self), "embeddings": str(self.embeddings)}
+
+    def lines(self) -> list[str]:
+        """Return the summary in words, without the counts that are zero."""
+        tracks = counted(self.listed, "track")
+        lines = [
+            f"{self.dataset}: {self.having} of {tracks} embedded by {self.model}, {self.hours:.1f} hours of music",
+            f"{self.embedded} embedded now, {self.known} known, in {duration(self.seconds)}",
+        ]
+        changes = [
+            (self.moved, f"{counted(self.moved, 'track')} moved or renamed, not decoded again"),
+            (self.relabeled, f"{counted(self.relabeled, 'track')} with a new label or group"),
+            (self.dropped, f"dropped {counted(self.dropped, 'track')} whose files are gone or no longer listed"),
+        ]
+        lines += [line for happened, line in changes if happened]
+        if self.failures:
+            reasons = list(dict.fromkeys((failure.path, failure.reason) for failure in self.failures))
+            lines.append(
+                f"{counted(len({path for path, _ in reasons}), 'file')} failed (failures.parquet has all reasons):"
+            )
+            lines += [f"  {path}: {reason}" for path, reason in reasons[:10]]
+            if len(reasons) > 10:
+                lines.append(f"  and {len(reasons) - 10} more")
+        if self.failed_before:
+            skipped = counted(self.failed_before, "unchanged file")
+            lines.append(f"skipped {skipped} that failed before; --retry-failed tries again")
+        return lines
+
+
+def update(
+    store: Store,
+    registry: Registry,
+    model: str,
+    *,
+    dataset: Spec | None = None,
+    audio: Path | None = None,
+    keep_features: bool = False,
+    retry_failed: bool = False,
+    confirm: Callable[[str], None] = lambda question: None,
+    jobs: int = 1,
+    options: ExtractOptions | None = None,
+    progress: Progress = NO_PROGRESS,
+) -> Updated:
+    """List a dataset again, and embed the recordings that a model has not embedded.
+
+    Parameters
+    ----------
+    store : Store
+    registry : Registry
+    model : str
+        The folder of a model, or its name in the store.
+    dataset : Spec, optional
+        Default: the one that the model was fitted to.
+    audio : pathlib.Path, optional
+        The audio folder. Default: the one from before.
+    keep_features : bool
+        Keep the frames in the store.
+    retry_failed : bool
+        Try files again that failed before and have not changed.
+    confirm : callable
+        Called with a question before more than a tenth of the tracks are removed; raises an error to prevent it.
+    jobs : int
+        Worker processes.
+    options : ExtractOptions, optional
+    progress : Progress, optional
+
+    Raises
+    ------
+    DatasetError
+        The audio folder is away, empty or not this dataset's.
+    ModelError
+        There is no such model, or it is damaged.
+    MismatchError
+        The model takes features that the installed plugins compute differently.
+    StoreError
+        The store is busy, or cannot be written.
+    """
+    began = time.monotonic()
+    folder, provenance = read_identity(store.models, model)
+    features = FeaturesInfo.from_json(read_manifest(folder)["features"])
+    spec = _spec(store, dataset or Spec.parse(provenance["dataset"]["spec"]), audio)
+    file_tags = KnownFileTags(store)
+    audio = audio_folder(registry, spec, audio, store, progress, file_tags)
+    if is_missing(audio):
+        raise DatasetError(
+            f"the audio folder {audio} of dataset {spec} is empty or cannot be read, so nothing was changed; is its "
+            "drive connected? Bring it back, or give the folder with --audio DIR"
+        )
+    folders = read_folders(audio)  # before the files, so that what changes in the meantime is found later
+    listing, _ = list_dataset(registry, spec, audio, store, progress, file_tags)
+    store.create()
+    about: dict[str, Any] = {"spec": str(spec), "plugin": registry.provenance("dataset", spec), "audio": audio}
+    shared: dict[str, Any] = {"file_tags": file_tags, "folders": folders, "confirm": confirm, "progress": progress}
+    summary = Summary(listed=len(listing.tracks), absent=listing.absent)
+    if keep_features:
+        summary = extract(
+            store,
+            listing,
+            **about,
+            **shared,
+            features=[features],
+            jobs=jobs,
+            retry_failed=retry_failed,
+            prune=True,
+            options=options,
+        )
+        retry_failed = False  # they have just been tried
+    found, stored = store.dataset(spec), store.embeddings(folder.name)
+    with found.lock(), stored.lock():
+        again = Summary(listed=len(listing.tracks), absent=listing.absent)
+        refreshed = refresh(store, listing, **about, **shared, features={}, prune=True, summary=again)
+        work = _Update(
+            store=store,
+            registry=registry,
+            folder=folder,
+            digest=str(provenance["digest"]),
+            features=features,
+            dataset=found,
+            refreshed=refreshed,
+            audio=audio,
+            jobs=jobs,
+            options=options or ExtractOptions(),
+            progress=progress,
+        )
+        done = work.run(listing.tracks, retry_failed)
+    if keep_features:
+        done.failed_before = summary.failed_before
+    done.moved += summary.moved + again.moved
+    done.dropped += summary.pruned + again.pruned
+    done.relabeled += summary.relabeled + again.relabeled
+    done.seconds = time.monotonic() - began
+    return done
+
+
+def _spec(store: Store, wanted: Spec, audio: Path | None) -> Spec:
+    """Return the dataset that is meant; one that the store does not have yet needs a folder."""
+    try:
+        return Spec.parse(store.find(wanted).info().spec)
+    except StoreError:
+        if audio is None:
+            raise
+        return wanted
+
+
+@dataclass
+class _Update:
+    """Embeds the recordings that a model has not embedded; see `update`.
+
+    Parameters
+    ----------
+    store : Store
+    registry : Registry
+    folder : pathlib.Path
+        Of the model.
+    digest : str
+        Of its network.
+    features : FeaturesInfo
+        What it takes.
+    dataset : DatasetStore
+    refreshed : Refreshed
+        Its tracks get their recordings.
+    audio : pathlib.Path
+        The audio folder.
+    jobs : int
+    options : ExtractOptions
+    progress : Progress
+    """
+
+    store: Store
+    registry: Registry
+    folder: Path
+    digest: str
+    features: FeaturesInfo
+    dataset: DatasetStore
+    refreshed: Refreshed
+    audio: Path
+    jobs: int
+    options: ExtractOptions
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self._stored = self.store.embeddings(self.folder.name)
+        table = self._stored.table(self.digest, ["duration"])
+        self._before = dict(zip(table["recording"].to_pylist(), table["duration"].to_pylist(), strict=True))
+        self._new: dict[str, float | None] = {}
+        self._waiting: dict[str, tuple[NDArray[np.float32], RecordingFacts]] = {}
+        self._trained_on = set(read_manifest(self.folder)["recordings"])
+        self._failures: dict[tuple[str, str], Failure] = {}
+        self._names = [self.store.features(part).name for part in self.features.parts]
+        self._written_at = self._tracks_written_at = time.monotonic()
+
+    def run(self, tracks: Sequence[Track], retry_failed: bool) -> Updated:
+        """Embed what is missing among the listed tracks, and merge the shards. What has been done is always kept."""
+        facts = facts_of_frames(self.store, self.features.parts)
+        having = self._before.keys() | facts.keys()
+        wanted = [
+            Features(part, name, set(having)) for part, name in zip(self.features.parts, self._names, strict=True)
+        ]
+        counts = Summary(listed=len(tracks), absent=0)
+        missing, self._failures = missing_files(self.dataset, tracks, self.refreshed, wanted, retry_failed, counts)
+        # Where some of stacked features failed, the others are of no use.
+        files = [file for file in missing if len(file.features) == len(self.features.parts)]
+        failed_before = (
+            counts.failed_before + sum(len(file.ids) for file in missing) - sum(len(file.ids) for file in files)
+        )
+        with_frames = set(self.refreshed.recordings.values()) & facts.keys() - self._before.keys()
+        self.progress.start("embedding", len(with_frames) + len(files))
+        if with_frames or files:
+            try:
+                self._embed(with_frames, facts, files)
+            finally:
+                self._write()
+                if files:
+                    self._write_tracks()
+        self._write_failures()
+        self._stored.merge(self.digest, self._used_recordings())
+        return self._summarize(tracks, failed_before)
+
+    def _embed(
+        self, with_frames: set[str], facts: Mapping[str, RecordingFacts], files: Sequence[FileToExtract]
+    ) -> None:
+        with interruptible():  # it may import scikit-learn
+            model = Model.load(self.folder, self.registry)
+        if with_frames:
+            for batch in embed_frames(model, self.store, with_frames, self.progress):
+                for recording, vector in batch.items():
+                    self._add(recording, vector, facts[recording])
+                self._write_sometimes()
+                self.progress.update(len(self._new))
+            self._fail_unstacked(with_frames - self._new.keys())
+        if not files:
+            return
+        distinct, copies = _distinct(files)
+        n_done = len(self._new) + len(files) - len(distinct)
+        decoded = embed_decoded(
+            model,
+            self.registry,
+            distinct,
+            self.jobs,
+            self.progress,
+            n_done=n_done,
+            options=self.options,
+            folder=self.audio,
+        )
+        with contextlib.closing(decoded):
+            for number, found in decoded:
+                file = distinct[number]
+                if isinstance(found, str):
+                    for one in (file, *(copy for copy, _ in copies.get(file.path, ()))):
+                        self._fail(one, found)
+                else:
+                    self._take(file, found, copies.get(file.path, ()))
+                self._write_sometimes()
+
+    def _take(self, file: FileToExtract, found: EmbeddedFile, copies: Sequence[tuple[FileToExtract, _Content]]) -> None:
+        """Keep the embedding of a file, for its copies too."""
+        result = found.file
+        size, mtime = result.file_size, result.file_mtime_ns
+        self._add(result.recording, found.vector, RecordingFacts(result.audio_hash, result.duration or None, size))
+        self._found(file, result.recording, (size, mtime))
+        for copy, content in copies:
+            if content.recording == result.recording:  # otherwise the file has just changed
+                self._found(copy, content.recording, content.stamp)
+
+    def _found(self, file: FileToExtract, recording: str, stamp: tuple[int, int]) -> None:
+        tracks = self.refreshed.tracks
+        for track in file.ids:
+            tracks[track] = replace(tracks[track], recording=recording, file_size=stamp[0], file_mtime_ns=stamp[1])
+            for name in self._names:
+                self._failures.pop((track, name), None)
+
+    def _fail(self, file: FileToExtract, reason: str) -> None:
+        for failure in failures_of(file, dict.fromkeys(self._names, reason), self.audio):
+            self._failures[failure.id, failure.features] = failure
+
+    def _fail_unstacked(self, recordings: set[str]) -> None:
+        for track in self.refreshed.tracks.values():
+            if track.recording in recordings:
+                file = FileToExtract(real_path(track.path), (track.id,), self.features.parts)
+                self._fail(file, f"its features {self.features.spec} differ too much in length")
+
+    def _add(self, recording: str, vector: NDArray[np.float32], facts: RecordingFacts) -> None:
+        self._new[recording] = facts.duration
+        self._waiting[recording] = vector, facts
+
+    def _write_sometimes(self) -> None:
+        now = time.monotonic()
+        if len(self._waiting) >= SHARD_ROWS or now - self._written_at > SHARD_SECONDS:
+            self._write()
+            self._write_failures()
+            if now - self._tracks_written_at > TRACKS_SECONDS:
+                self._write_tracks()
+
+    def _write(self) -> None:
+        # Emptied first: a shard that could not be written is not tried a second time on the way out.
+        waiting, self._waiting = self._waiting, {}
+        self._written_at = time.monotonic()
+        if not waiting:
+            return
+        vectors = {recording: vector for recording, (vector, _) in waiting.items()}
+        facts = {recording: facts for recording, (_, facts) in waiting.items()}
+        self._stored.append(self.digest, EmbeddingRows.of(vectors, facts, self._trained_on))
+
+    def _write_tracks(self) -> None:
+        self.dataset.write_tracks(self.refreshed.tracks.values(), self.dataset.info())
+        self._tracks_written_at = time.monotonic()
+
+    def _write_failures(self) -> None:
+        failures = [self._failures[key] for key in sorted(self._failures)]
+        if failures != self.dataset.failures():
+            self.dataset.write_failures(failures)
+
+    def _used_recordings(self) -> set[str] | None:
+        """Return the recordings that any dataset refers to; None if one is damaged, so that this is not known."""
+        used: set[str] = set()
+        try:
+            for dataset in self.store.datasets():
+                used.update(dataset.columns("recording")["recording"].to_pylist())
+        except StoreError:
+            return None
+        return used
+
+    def _summarize(self, tracks: Sequence[Track], failed_before: int) -> Updated:
+        stored = self.refreshed.tracks
+        recordings = [stored[track.id].recording for track in tracks]
+        embedded = [name for name in recordings if name in self._new]
+        known = [name for name in recordings if name in self._before and name not in self._new]
+        seconds = {**self._before, **self._new}
+        return Updated(
+            model=self.folder.name,
+            dataset=self.refreshed.info.spec,
+            embeddings=self._stored.path,
+            listed=len(tracks),
+            having=len(embedded) + len(known),
+            embedded=len(embedded),
+            known=len(known),
+            failures=[one for key, one in sorted(self._failures.items()) if key[1] in self._names],
+            failed_before=failed_before,
+            seconds_of_music=sum(value or 0.0 for value in self._new.values()),
+            hours=sum(seconds[name] or 0.0 for name in (*embedded, *known) if name is not None) / 3600,
+        )
+
+
+@dataclass(frozen=True)
+class _Content:
+    """The recording in a file, and size and modification time of the file when it was read."""
+
+    recording: str
+    stamp: tuple[int, int]
+
+
+def _distinct(
+    files: Sequence[FileToExtract],
+) -> tuple[list[FileToExtract], dict[Path, list[tuple[FileToExtract, _Content]]]]:
+    """Return the files without those that are copies of others, and these by the path of the one that is decoded.
+
+    Only files of the same size are read.
+    """
+    by_size: dict[int, list[FileToExtract]] = {}
+    for file in files:
+        by_size.setdefault(file_stamp(file.path)[0], []).append(file)
+    first: dict[str, Path] = {}
+    copies: dict[Path, list[tuple[FileToExtract, _Content]]] = {}
+    are_copies: set[Path] = set()
+    for same in by_size.values():
+        for file in same if len(same) > 1 else ():
+            raise_if_interrupted()
+            content = _Content(file_hash(file.path), file_stamp(file.path))
+            if content.recording and (original := first.setdefault(content.recording, file.path)) != file.path:
+                copies.setdefault(original, []).append((file, content))
+                are_copies.add(file.path)
+    return [file for file in files if file.path not in are_copies], copies
