@@ -88,6 +88,12 @@ mirembed extract --dataset gtzan --audio tones
 mirembed extract --dataset folder --audio empty
 mirembed extract --dataset folder --audio notes.txt
 mirembed extract --dataset folder:labels=nowhere.csv --audio tones
+mirembed extract --dataset library --audio empty
+mirembed extract --dataset library --audio tones
+mirembed extract --dataset library:label=tempo --audio tones
+mirembed extract --dataset library:playlists=lists --audio tones
+mirembed extract --dataset library:label=playlists,playlists=lists --audio tones
+mirembed extract --dataset library:min_tracks=0 --audio tones
 mirembed extract --dataset folder --audio tones --backend zzz
 mirembed extract --dataset folder --audio tones --executor zzz
 mirembed extract --dataset folder --audio tones --scheduler tcp://nowhere:1
@@ -162,6 +168,7 @@ mirembed similar folder-rbf-sl low/low-0.wav --in nothing
 # Datasets
 mirembed datasets show zzz
 mirembed datasets show folder
+mirembed datasets show library
 mirembed datasets check zzz
 mirembed datasets check folder --audio empty
 mirembed datasets check folder --audio tones
