@@ -126,7 +126,10 @@ def _products(y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     centered = y - y.mean(dim=0)  # smaller numbers, smaller rounding
     squares = (centered * centered).sum(dim=1, keepdim=True)
     # |x - y|^2 without |x|^2, which is the same for all candidates of a track.
-    yield torch.cat([2 * centered, torch.ones_like(squares)], dim=1).float(), torch.cat([centered, -squares], dim=1).float()
+    yield (
+        torch.cat([2 * centered, torch.ones_like(squares)], dim=1).float(),
+        torch.cat([centered, -squares], dim=1).float(),
+    )
     yield y.float(), y.float()
 
 
