@@ -124,7 +124,11 @@ def audio_files(paths: Sequence[Path]) -> tuple[list[Path], tuple[str, ...]]:
 
 def is_audio(path: Path) -> bool:
     """Whether a path is a file with the suffix of an audio file, and not hidden."""
-    return path.suffix.lower() in AUDIO_SUFFIXES and not is_hidden(path) and path.is_file()
+    return _is_audio_name(path.name) and path.is_file()
+
+
+def _is_audio_name(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES and not is_hidden_name(name)  # noqa: PTH122
 
 
 def is_hidden(path: Path) -> bool:
@@ -133,7 +137,12 @@ def is_hidden(path: Path) -> bool:
     >>> is_hidden(Path("music/.trash")), is_hidden(Path("music/...And Justice for All"))
     (True, False)
     """
-    return path.name.startswith(".") and not path.name.startswith("..")
+    return is_hidden_name(path.name)
+
+
+def is_hidden_name(name: str) -> bool:
+    """Whether a file or folder with this name is hidden; see `is_hidden`."""
+    return name.startswith(".") and not name.startswith("..")
 
 
 def require_folder(root: Path) -> None:
@@ -251,6 +260,10 @@ class _Walk:
             for entry in self._entries(folder):
                 path = Path(entry.path)
                 try:
+                    # What nearly all are, without asking the disk for more than the name.
+                    if entry.is_file(follow_symlinks=False) and _is_audio_name(entry.name):
+                        files.append(path)
+                        continue
                     leads_to = Path(os.path.realpath(path)) if entry.is_symlink() else real / entry.name
                     if is_hidden(path):
                         if path.suffix.lower() in AUDIO_SUFFIXES or entry.is_dir():
