@@ -143,9 +143,7 @@ def _follow_tracks(dataset: DatasetStore, files: Mapping[tuple[str, str], Rewrit
         file = None if track.recording is None else files.get((track.path, track.recording))
         if file is not None:
             changed[track.id] = file
-            track = replace(
-                track, recording=file.after, file_size=file.size, file_mtime_ns=file.mtime_ns
-            )
+            track = replace(track, recording=file.after, file_size=file.size, file_mtime_ns=file.mtime_ns)
         tracks.append(track)
     if not changed:
         return
