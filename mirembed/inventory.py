@@ -22,7 +22,7 @@ from mirembed.runs.record import run_faults
 from mirembed.runs.summary import RunSummary, summarize
 from mirembed.store import DatasetStore, FeatureShards, Store, StoredEmbeddings
 from mirembed.store.features import INFO, check_digest, row_groups
-from mirembed.store.files import TEMPORARY, Fault, being_written, is_held, read_table, size_of, unreadable
+from mirembed.store.files import TEMPORARY, Fault, being_written, is_held, size_of, unreadable
 from mirembed.store.recordings import durations
 from mirembed.store.rows import classes_of, frames_digest
 
@@ -78,7 +78,8 @@ class DatasetSummary:
     dataset : str
         As given to ``--dataset``.
     state : {"complete", "incomplete", "being written", "damaged"}
-        Incomplete: some listed tracks neither have the features that the dataset was extracted with, nor have failed.
+        Incomplete: some listed tracks neither have the features that the dataset was extracted with, nor have been
+        embedded by any model, nor have failed.
     tracks, listed, failures : int
         Tracks with a recording, including unlisted ones; listed tracks; tracks that failed.
     absent, unlisted : int
@@ -152,13 +153,14 @@ def contents(store: Store) -> Contents:
             used |= used_recordings([dataset])
     features = store.all_features()
     having = {shards.name: _facts(shards) for shards in features}
+    embedded = _all_embedded(store)
     try:
         seconds = durations(store)
     except StoreError:
         seconds = {}
     return Contents(
         features=[_summarize_features(shards, having[shards.name], used) for shards in features],
-        datasets=[_summarize_dataset(dataset, having, seconds) for dataset in store.datasets()],
+        datasets=[_summarize_dataset(dataset, having, embedded, seconds) for dataset in store.datasets()],
         embeddings=[_summarize_embeddings(stored, store) for stored in store.all_embeddings()],
         models=[summarize_model(folder) for folder in list_models(store.models)],
         runs=[summarize(run) for run in list_runs(store.runs)],
@@ -220,7 +222,10 @@ def _summarize_features(shards: FeatureShards, recordings: _Facts | None, used: 
 
 
 def _summarize_dataset(
-    dataset: DatasetStore, having: Mapping[str, _Facts | None], seconds: Mapping[str, float]
+    dataset: DatasetStore,
+    having: Mapping[str, _Facts | None],
+    embedded: Collection[str],
+    seconds: Mapping[str, float],
 ) -> DatasetSummary:
     try:
         info, tracks, failures = dataset.info(), dataset.tracks(), dataset.failures()
@@ -235,7 +240,7 @@ def _summarize_dataset(
     complete = all(
         track.recording in (having.get(name) or ()) or (track.id, name) in failed
         for track in tracks
-        if track.listed
+        if track.listed and track.recording not in embedded
         for name in info.features.values()
     )
     return DatasetSummary(
@@ -252,10 +257,30 @@ def _summarize_dataset(
     )
 
 
+def _all_embedded(store: Store) -> set[str]:
+    """Return the recordings that any model has embedded, without what is damaged."""
+    found: set[str] = set()
+    for stored in store.all_embeddings():
+        with contextlib.suppress(StoreError):
+            found |= _embedded(stored)
+    return found
+
+
+def _embedded(stored: StoredEmbeddings) -> set[str]:
+    """Return the recordings that a model has embedded.
+
+    Raises
+    ------
+    StoreError
+        A table is damaged.
+    """
+    return set(stored.table(stored.digest() or "", ["recording"])["recording"].to_pylist())
+
+
 def _summarize_embeddings(stored: StoredEmbeddings, store: Store) -> EmbeddingsSummary:
     name, n_bytes = stored.folder.name, size_of(stored.folder)
     try:
-        n_recordings = len(read_table(stored.path, columns=["recording"]))
+        n_recordings = len(_embedded(stored))
         state = "complete" if is_of_its_model(stored, store) else "of another model"
     except StoreError:
         return EmbeddingsSummary(name, "damaged", bytes=n_bytes)
@@ -290,8 +315,9 @@ def verify(store: Store, progress: Progress = NO_PROGRESS) -> list[Fault]:
 def _other_faults(store: Store, having: Mapping[str, set[str] | None]) -> list[Fault]:
     """Return the faults of everything but features; see `_dataset_faults`."""
     faults: list[Fault] = []
+    embedded = _all_embedded(store)
     for folder in _folders(store.root / "datasets"):
-        faults += _dataset_faults(DatasetStore(folder), having)
+        faults += _dataset_faults(DatasetStore(folder), having, embedded)
     for stored in store.all_embeddings():
         faults += _embeddings_faults(stored, store)
     for folder in _folders(store.models):
@@ -361,8 +387,14 @@ def _read_shard(shard: Path, digest: str) -> list[str]:
     return recordings
 
 
-def _dataset_faults(dataset: DatasetStore, having: Mapping[str, Collection[str] | None]) -> Iterator[Fault]:
-    """Yield the faults of a dataset; ``having`` has the recordings of stored features, None for damaged ones."""
+def _dataset_faults(
+    dataset: DatasetStore, having: Mapping[str, Collection[str] | None], embedded: Collection[str]
+) -> Iterator[Fault]:
+    """Yield the faults of a dataset.
+
+    ``having`` has the recordings of stored features, None for damaged ones; ``embedded`` those of any model, whose
+    frames need not be kept.
+    """
     repeat = f"delete it and {_EXTRACT_AGAIN}: nothing is decoded again"
     path = dataset.folder / "dataset.json"
     try:
@@ -389,6 +421,7 @@ def _dataset_faults(dataset: DatasetStore, having: Mapping[str, Collection[str] 
         for track in tracks
         if features
         and track.recording is not None
+        and track.recording not in embedded
         and all(recordings is not None and track.recording not in recordings for recordings in features)
     ]
     if lost and not is_held(dataset.folder):
@@ -397,7 +430,7 @@ def _dataset_faults(dataset: DatasetStore, having: Mapping[str, Collection[str] 
             f"refers to recordings that the store lacks, for {counted(len(lost), 'track')} (such as {lost[0]!r})",
             f"{_EXTRACT_AGAIN}, which computes them again",
         )
-    for name in ("failures.parquet", "file_tags.parquet"):
+    for name in (FAILURES, SCHEMES, FILE_TAGS, FOLDERS):
         if (table := dataset.folder / name).exists():
             yield from unreadable(table, "delete it and repeat the command that wrote it")
 
@@ -406,7 +439,13 @@ def _embeddings_faults(stored: StoredEmbeddings, store: Store) -> Iterator[Fault
     import numpy as np
 
     name, path = stored.folder.name, str(stored.path)
-    advice = f"run `mirembed store rm embeddings:{name}`, or fit the model again"
+    advice = f"delete it and run `mirembed update {name}`, which computes its embeddings again"
+    if not (store.models / name).exists():
+        advice = f"run `mirembed store rm embeddings:{name}`"
+    damaged = [fault for file in stored.files() for fault in unreadable(file, advice)]
+    yield from damaged
+    if damaged:
+        return
     try:
         digest = stored.digest()
         vectors = {} if digest is None else stored.read(digest)

@@ -223,6 +223,13 @@ class TestPlaylists:
         with pytest.raises(DatasetError, match="'nowhere'"):
             music.listing(label="playlists", playlists=Path("nowhere"))
 
+    def test_names_of_playlists_need_not_be_text(self, music):
+        self.write(music, os.fsdecode(b"caf\xe9.m3u"), "a/1.mp3")
+        self.write(music, os.fsdecode(b"th\xe9.xspf"), "<")
+        listing = music.listing(label="playlists", min_tracks=1)
+        assert listing.task == Tags((r"caf\xe9",))
+        assert all(note.encode() for note in listing.notes)
+
     def test_a_damaged_playlist_is_skipped_with_a_note(self, music):
         self.write(music, "p.m3u", "a/1.mp3")
         self.write(music, "q.xspf", "<playlist>")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from mirembed.errors import SpecError
 from mirembed.interruption import RESUMES, STARTS_OVER, interruptible, say_when_interrupted
 from mirembed.progress import counted
 from mirembed.store import Store
+
+if TYPE_CHECKING:
+    from mirembed.fit import FittedModel
 
 
 def fit(
@@ -113,7 +116,11 @@ def fit(
         if from_ is not None:
             [spec] = settings.learners
             path = saved.folder
-            fitted = [transfer(tracks, place, path, spec, registry, place.models, name=name, command=command)]
+            fitted = [
+                transfer(
+                    tracks, place, path, spec, registry, place.models, name=name, command=command, progress=progress
+                )
+            ]
         else:
             fitted = run(
                 tracks,
@@ -137,5 +144,15 @@ def fit(
             f"  model       {model.folder}",
             f"  embeddings  {model.embeddings}",
             *([f"  chosen      {describe_values(model.chosen)}"] if model.chosen else []),
+            *([_left(model)] if model.without_embeddings else []),
         ]
     print_result(json, lambda: {"dataset": tracks.info.spec, "models": [model.to_json() for model in fitted]}, lines)
+
+
+def _left(model: FittedModel) -> str:
+    """Say how many tracks of the dataset have no embedding, and how they get one."""
+    verb = "has" if model.without_embeddings == 1 else "have"
+    return (
+        f"  {counted(model.without_embeddings, 'track')} of the dataset {verb} no embedding yet: run "
+        f"`mirembed update {model.folder.name}`"
+    )

@@ -14,7 +14,22 @@ from typing import Annotated
 import typer
 
 from mirembed import MirembedError, __version__
-from mirembed.cli import apply, datasets, duplicates, evaluate, extract, fit, plugins, runs, store, tag, update
+from mirembed.cli import (
+    apply,
+    datasets,
+    duplicates,
+    evaluate,
+    extract,
+    fit,
+    playlist,
+    plugins,
+    runs,
+    similar,
+    store,
+    tag,
+    update,
+)
+from mirembed.cli import map as library_map
 from mirembed.cli.app import App
 from mirembed.cli.output import keep_stdout_for_results, open_closed_streams
 from mirembed.cli.plugin_commands import CommandGroup
@@ -35,8 +50,8 @@ app = App(
 )
 for command in (
     *(extract.extract, fit.fit, evaluate.evaluate, runs.compare, runs.report),
-    *(apply.embed, apply.predict, apply.similar),
-    *(update.update, duplicates.duplicates, tag.tag),
+    *(apply.embed, apply.predict, update.update, similar.similar, playlist.playlist),
+    *(duplicates.duplicates, library_map.map, tag.tag),
 ):
     app.command(command.__name__)(command)
 app.add_typer(datasets.app, name="datasets")

@@ -15,6 +15,7 @@ from mirembed.config import Method, Settings
 from mirembed.datasets.splits import Fold, Scheme, default_scheme
 from mirembed.differences import describe
 from mirembed.errors import EvaluationError, MismatchError, SpecError
+from mirembed.features.info import FeaturesInfo
 from mirembed.fit.calibrate import calibrated
 from mirembed.fit.candidates import Selection, draw_inner_folds, plan_candidates
 from mirembed.fit.job import Job, training_provenance
@@ -30,14 +31,17 @@ from mirembed.fit.saved import learned_approach, network_origin
 from mirembed.fit.selection import fit_selected, is_resumed, total_epochs
 from mirembed.hookspecs import Classification, Tags
 from mirembed.models.estimators import check_storable
+from mirembed.models.inference import embed_frames
 from mirembed.models.learners import check_learners, describe_learner, fit_learner
 from mirembed.models.model import Model
+from mirembed.models.saved import read_identity, read_manifest
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.provenance import content_digest, environment
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.statistics.metrics import headline
 from mirembed.store import EmbeddingRows, Store
+from mirembed.store.recordings import facts_of_frames
 from mirembed.store.root import slug
 from mirembed.store.tracks import Tracks
 from mirembed.training.labels import scale_for, undeclared
@@ -60,6 +64,9 @@ class FittedModel:
         Warnings about the model.
     chosen : mapping of str to str
         What was chosen for it, by the name of the choice.
+    without_embeddings : int
+        Listed tracks of the dataset that it has not embedded, because the store does not have their frames; without
+        those whose files failed.
     """
 
     approach: str
@@ -68,6 +75,7 @@ class FittedModel:
     loss: float | None
     notes: list[str]
     chosen: Mapping[str, str] = field(default_factory=dict)
+    without_embeddings: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the attributes as JSON."""
@@ -78,6 +86,7 @@ class FittedModel:
             "loss": self.loss,
             "notes": self.notes,
             "chosen": dict(self.chosen),
+            "without_embeddings": self.without_embeddings,
         }
 
 
@@ -219,7 +228,7 @@ def fit(
         fitted: dict[str, FittedModel] = {}
         for _, saved in run_trainings(_fit_training, trainings, epochs, jobs, progress, description):
             fitted |= {model.approach: model for model in saved}
-    return [fitted[method.name] for method in settings.methods]
+        return [_embed_others(fitted[method.name], tracks, store, registry, progress) for method in settings.methods]
 
 
 def _fit_training(training: _Training, on_epoch: Callable[[int], None]) -> list[FittedModel]:
@@ -300,6 +309,7 @@ def transfer(
     *,
     name: str | None = None,
     command: str = "",
+    progress: Progress = NO_PROGRESS,
 ) -> FittedModel:
     """Fit only a learner to a dataset, on the embeddings of a network that was trained on another dataset.
 
@@ -307,7 +317,7 @@ def transfer(
 
     Parameters
     ----------
-    tracks, store, registry, models, name, command
+    tracks, store, registry, models, name, command, progress
         As for `fit`.
     network : pathlib.Path
         The folder of the model whose network is used.
@@ -369,7 +379,8 @@ def transfer(
         [folder] = folders.values()
         model = _save_model(model, folder, learner, registry)
         path = _save_embeddings(model, store, tracks, embeddings)
-    return FittedModel(approach.name, folder, path, None, fitted.notes)
+        made_now = FittedModel(approach.name, folder, path, None, fitted.notes)
+        return _embed_others(made_now, tracks, store, registry, progress)
 
 
 def _has_groups(tracks: Tracks) -> bool:
@@ -410,20 +421,38 @@ def _save_model(model: Model | None, folder: Path, learner: Spec | None, registr
 
 def _save_embeddings(model: Model, store: Store, tracks: Tracks, embeddings: NDArray[np.float32]) -> Path:
     stored = store.embeddings(model.provenance["name"])
-    shards = [store.features(part).columns("duration", "file_size") for part in model.features.parts]
-    facts = [shards[0].get(recording, (None, None)) for recording in tracks.recordings]
-    trained_on = set(model.recordings)
-    rows = EmbeddingRows(
-        tracks.recordings,
-        embeddings,
-        [recording in trained_on for recording in tracks.recordings],
-        tracks.audio_hashes,
-        [duration or None for duration, _ in facts],
-        [size for _, size in facts],
-    )
+    vectors = dict(zip(tracks.recordings, embeddings, strict=True))
+    rows = EmbeddingRows.of(vectors, facts_of_frames(store, model.features.parts), model.recordings)
     with stored.lock():
         stored.write(model.provenance["digest"], rows)
     return stored.path
+
+
+def _embed_others(
+    fitted: FittedModel, tracks: Tracks, store: Store, registry: Registry, progress: Progress
+) -> FittedModel:
+    """Embed the tracks of the dataset that the model was not fitted to, as far as the store has their frames."""
+    folder, provenance = read_identity(store.models, str(fitted.folder))
+    stored, digest = store.embeddings(folder.name), provenance["digest"]
+    dataset = store.dataset(Spec.parse(tracks.info.spec))
+    rows = zip(*(dataset.columns("id", "recording", "listed").to_pydict().values()), strict=True)
+    listed = {track: recording for track, recording, is_listed in rows if is_listed}
+    embedded = set(stored.table(digest, ["recording"])["recording"].to_pylist())
+    facts = facts_of_frames(store, FeaturesInfo.from_json(read_manifest(folder)["features"]).parts)
+    others = {recording for recording in listed.values() if recording in facts} - embedded
+    if others:
+        progress.start("embedding the other tracks", len(others))
+        model, n_done = Model.load(folder, registry), 0
+        with stored.lock():
+            for vectors in embed_frames(model, store, others, progress):
+                stored.append(digest, EmbeddingRows.of(vectors, facts, model.recordings))
+                embedded |= vectors.keys()
+                n_done += len(vectors)
+                progress.update(n_done)
+            stored.merge(digest)
+    lacking = {track for track, recording in listed.items() if recording not in embedded}
+    failed = {failure.id for failure in dataset.failures()}
+    return replace(fitted, without_embeddings=len(lacking - failed))
 
 
 def _wanted_names(tracks: Tracks, endings: Sequence[str], name: str | None) -> dict[str, str]:

@@ -16,7 +16,7 @@ from mirembed.audio.file_tags import read_file_tags
 from mirembed.library.fingerprints import FingerprintCache
 from mirembed.store import Store
 from mirembed.store.datasets import DatasetStore
-from mirembed.store.embeddings import EmbeddingRows, StoredEmbeddings, vectors
+from mirembed.store.embeddings import EmbeddingRows, RecordingFacts, StoredEmbeddings, vectors
 from mirembed.store.features import FeatureShards
 from mirembed.store.recordings import absolute
 from mirembed.store.rows import RecordingRow, StoredFileTags, stored_file_tags
@@ -104,9 +104,12 @@ def _follow_embeddings(stored: StoredEmbeddings, after: Mapping[str, Rewritten])
         for column in (table[name].to_pylist() for name in ("in_sample", "audio_hash", "duration"))
     )
     files = [after[recordings[row]] for row in rows]
-    names, sizes = [file.after for file in files], [file.size for file in files]
+    facts = [
+        RecordingFacts(audio_hash, duration, file.size)
+        for audio_hash, duration, file in zip(audio_hashes, durations, files, strict=True)
+    ]
     found = np.array(vectors(table)[rows])
-    stored.append(digest, EmbeddingRows(names, found, in_sample, audio_hashes, durations, sizes))
+    stored.append(digest, EmbeddingRows([file.after for file in files], found, in_sample, facts))
     stored.merge(digest)
 
 

@@ -40,9 +40,9 @@ from mirembed.models.saved import read_identity, read_manifest
 from mirembed.progress import NO_PROGRESS, Progress, counted, duration
 from mirembed.registry import Registry
 from mirembed.specs import Spec
-from mirembed.store import DatasetStore, EmbeddingRows, Failure, Store
+from mirembed.store import DatasetStore, EmbeddingRows, Failure, RecordingFacts, Store
 from mirembed.store.file_tags import KnownFileTags
-from mirembed.store.recordings import real_path
+from mirembed.store.recordings import facts_of_frames, real_path
 
 SHARD_ROWS = 256
 SHARD_SECONDS = 15.0
@@ -249,15 +249,6 @@ def _spec(store: Store, wanted: Spec, audio: Path | None) -> Spec:
         return wanted
 
 
-@dataclass(frozen=True)
-class _Facts:
-    """What is known about a recording besides its embedding; see `EmbeddingRows`."""
-
-    audio_hash: str | None
-    duration: float | None
-    file_size: int | None
-
-
 @dataclass
 class _Update:
     """Embeds the recordings that a model has not embedded; see `update`.
@@ -299,7 +290,7 @@ class _Update:
         table = self._stored.table(self.digest, ["duration"])
         self._before = dict(zip(table["recording"].to_pylist(), table["duration"].to_pylist(), strict=True))
         self._new: dict[str, float | None] = {}
-        self._waiting: dict[str, tuple[NDArray[np.float32], _Facts]] = {}
+        self._waiting: dict[str, tuple[NDArray[np.float32], RecordingFacts]] = {}
         self._trained_on = set(read_manifest(self.folder)["recordings"])
         self._failures: dict[tuple[str, str], Failure] = {}
         self._names = [self.store.features(part).name for part in self.features.parts]
@@ -307,7 +298,7 @@ class _Update:
 
     def run(self, tracks: Sequence[Track], retry_failed: bool) -> Updated:
         """Embed what is missing among the listed tracks, and merge the shards. What has been done is always kept."""
-        facts = self._facts_of_frames()
+        facts = facts_of_frames(self.store, self.features.parts)
         having = self._before.keys() | facts.keys()
         wanted = [
             Features(part, name, set(having)) for part, name in zip(self.features.parts, self._names, strict=True)
@@ -332,22 +323,9 @@ class _Update:
         self._stored.merge(self.digest, self._used_recordings())
         return self._summarize(tracks, failed_before)
 
-    def _facts_of_frames(self) -> dict[str, _Facts]:
-        """Return the recordings that the store has all frames of."""
-        shards = [self.store.features(part) for part in self.features.parts]
-        if not all(one.exists for one in shards):
-            return {}
-        first, *others = shards
-        found = {
-            recording: _Facts(audio_hash, seconds or None, size)
-            for recording, (audio_hash, seconds, size) in first.columns("audio_hash", "duration", "file_size").items()
-        }
-        for one in others:
-            known = one.columns()
-            found = {recording: facts for recording, facts in found.items() if recording in known}
-        return found
-
-    def _embed(self, with_frames: set[str], facts: Mapping[str, _Facts], files: Sequence[FileToExtract]) -> None:
+    def _embed(
+        self, with_frames: set[str], facts: Mapping[str, RecordingFacts], files: Sequence[FileToExtract]
+    ) -> None:
         with interruptible():  # it may import scikit-learn
             model = Model.load(self.folder, self.registry)
         if with_frames:
@@ -385,7 +363,7 @@ class _Update:
         """Keep the embedding of a file, for its copies too."""
         result = found.file
         size, mtime = result.file_size, result.file_mtime_ns
-        self._add(result.recording, found.vector, _Facts(result.audio_hash, result.duration or None, size))
+        self._add(result.recording, found.vector, RecordingFacts(result.audio_hash, result.duration or None, size))
         self._found(file, result.recording, (size, mtime))
         for copy, content in copies:
             if content.recording == result.recording:  # otherwise the file has just changed
@@ -408,7 +386,7 @@ class _Update:
                 file = FileToExtract(real_path(track.path), (track.id,), self.features.parts)
                 self._fail(file, f"its features {self.features.spec} differ too much in length")
 
-    def _add(self, recording: str, vector: NDArray[np.float32], facts: _Facts) -> None:
+    def _add(self, recording: str, vector: NDArray[np.float32], facts: RecordingFacts) -> None:
         self._new[recording] = facts.duration
         self._waiting[recording] = vector, facts
 
@@ -426,18 +404,9 @@ class _Update:
         self._written_at = time.monotonic()
         if not waiting:
             return
-        facts = [facts for _, facts in waiting.values()]
-        self._stored.append(
-            self.digest,
-            EmbeddingRows(
-                list(waiting),
-                np.array([vector for vector, _ in waiting.values()], np.float32),
-                [recording in self._trained_on for recording in waiting],
-                [one.audio_hash for one in facts],
-                [one.duration for one in facts],
-                [one.file_size for one in facts],
-            ),
-        )
+        vectors = {recording: vector for recording, (vector, _) in waiting.items()}
+        facts = {recording: facts for recording, (_, facts) in waiting.items()}
+        self._stored.append(self.digest, EmbeddingRows.of(vectors, facts, self._trained_on))
 
     def _write_tracks(self) -> None:
         self.dataset.write_tracks(self.refreshed.tracks.values(), self.dataset.info())

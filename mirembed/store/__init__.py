@@ -21,7 +21,7 @@ Every file appears whole or not at all: it is written under a temporary name and
 """
 
 from mirembed.store.datasets import DatasetStore
-from mirembed.store.embeddings import EmbeddingRows, StoredEmbeddings
+from mirembed.store.embeddings import EmbeddingRows, RecordingFacts, StoredEmbeddings
 from mirembed.store.features import FeatureShards
 from mirembed.store.root import Store
 from mirembed.store.rows import DatasetInfo, Failure, RecordingRow, StoredFileTags, StoredTrack
@@ -32,6 +32,7 @@ __all__ = [
     "EmbeddingRows",
     "Failure",
     "FeatureShards",
+    "RecordingFacts",
     "RecordingRow",
     "Store",
     "StoredEmbeddings",

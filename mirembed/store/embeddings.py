@@ -7,7 +7,7 @@ not at all; at the end, they are merged into the table. Of several rows of a rec
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,29 +26,68 @@ _DIGEST = b"mirembed.network"
 
 
 @dataclass(frozen=True)
+class RecordingFacts:
+    """What is known about a recording besides its embedding; None where something is not known.
+
+    Attributes
+    ----------
+    audio_hash : str or None
+        Digest of the decoded samples.
+    duration : float or None
+        Seconds.
+    file_size : int or None
+        Bytes of the file, by which a file that may hold the recording is recognized.
+    """
+
+    audio_hash: str | None = None
+    duration: float | None = None
+    file_size: int | None = None
+
+
+@dataclass(frozen=True)
 class EmbeddingRows:
-    """Embeddings of recordings, with facts about these; None where a fact is not known.
+    """Embeddings of recordings, with facts about these.
 
     Attributes
     ----------
     recordings : sequence of str
     vectors : ndarray [n_recordings, units], float32
     in_sample : sequence of bool or None
-        Whether the network was trained on the recording.
-    audio_hashes : sequence of str or None
-        Digests of the decoded samples.
-    durations : sequence of float or None
-        Seconds.
-    file_sizes : sequence of int or None
-        Bytes of the files, by which a file that may hold the recording is recognized.
+        Whether the network was trained on the recording; None or nothing at all where it is not known.
+    facts : sequence of RecordingFacts
     """
 
     recordings: Sequence[str]
     vectors: NDArray[np.float32]
     in_sample: Sequence[bool | None] = ()
-    audio_hashes: Sequence[str | None] = ()
-    durations: Sequence[float | None] = ()
-    file_sizes: Sequence[int | None] = ()
+    facts: Sequence[RecordingFacts] = ()
+
+    @classmethod
+    def of(
+        cls,
+        vectors: Mapping[str, NDArray[np.float32]],
+        facts: Mapping[str, RecordingFacts],
+        trained_on: Collection[str],
+    ) -> EmbeddingRows:
+        """Return the rows of some recordings.
+
+        Parameters
+        ----------
+        vectors : mapping of str to ndarray [units]
+            At least one.
+        facts : mapping of str to RecordingFacts
+        trained_on : collection of str
+            The recordings that the network was trained on.
+        """
+        import numpy as np
+
+        known = frozenset(trained_on)
+        return cls(
+            list(vectors),
+            np.array(list(vectors.values()), np.float32),
+            [recording in known for recording in vectors],
+            [facts.get(recording, RecordingFacts()) for recording in vectors],
+        )
 
 
 class StoredEmbeddings:
@@ -227,20 +266,18 @@ def _table(rows: EmbeddingRows) -> pa.Table:
 
     last = {recording: row for row, recording in enumerate(rows.recordings)}
     flat = pa.array(np.ascontiguousarray(rows.vectors[list(last.values())], np.float32).reshape(-1))
-    facts: dict[str, Sequence[Any]] = {
-        "in_sample": rows.in_sample,
-        "audio_hash": rows.audio_hashes,
-        "duration": rows.durations,
-        "file_size": rows.file_sizes,
+    facts = [rows.facts[row] if rows.facts else RecordingFacts() for row in last.values()]
+    columns: dict[str, list[Any]] = {
+        "in_sample": [rows.in_sample[row] if rows.in_sample else None for row in last.values()],
+        "audio_hash": [one.audio_hash for one in facts],
+        "duration": [one.duration for one in facts],
+        "file_size": [one.file_size for one in facts],
     }
     return pa.table(
         {
             "recording": pa.array(last, pa.string()),
             "vector": pa.FixedSizeListArray.from_arrays(flat, rows.vectors.shape[1]),
-            **{
-                name: pa.array([facts[name][row] if facts[name] else None for row in last.values()], kind)
-                for name, kind in _facts().items()
-            },
+            **{name: pa.array(columns[name], kind) for name, kind in _facts().items()},
         }
     )
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from mirembed.audio.files import file_hash, file_stamp, printable
 from mirembed.errors import StoreError
+from mirembed.features.info import FeaturesPart
+from mirembed.store.embeddings import RecordingFacts
 from mirembed.store.root import Store
 
 _ESCAPED = re.compile(r"\\x([89a-f][0-9a-f])")
@@ -34,9 +37,28 @@ def durations(store: Store) -> dict[str, float]:
     return found
 
 
+def facts_of_frames(store: Store, parts: Sequence[FeaturesPart]) -> dict[str, RecordingFacts]:
+    """Return the recordings for which a store has all of some features, with what is known about them.
+
+    Raises
+    ------
+    StoreError
+        A shard is damaged.
+    """
+    shards = [store.features(part) for part in parts]
+    if not all(one.exists for one in shards):
+        return {}
+    first, *others = (one.columns("audio_hash", "duration", "file_size") for one in shards)
+    return {
+        recording: RecordingFacts(audio_hash, seconds or None, size)
+        for recording, (audio_hash, seconds, size) in first.items()
+        if all(recording in one for one in others)
+    }
+
+
 def absolute(path: Path) -> str:
     """Return a path as tables hold it: absolute, and with bytes that are not UTF-8 escaped; links are not followed."""
-    return printable(Path(os.path.abspath(path)))  # noqa: PTH100
+    return printable(os.path.abspath(path))  # noqa: PTH100
 
 
 def real_path(text: str) -> Path:

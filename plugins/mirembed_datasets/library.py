@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -348,8 +349,10 @@ def _in_playlists(folder: Path, found: AudioFiles) -> tuple[dict[str, list[_Name
         remote = sum(entry.path is None for entry in entries)
         n_read, n_entries = n_read + 1, n_entries + len(entries)
         n_remote, n_dead = n_remote + remote, n_dead + len(entries) - remote - len(inside)
-        for file in dict.fromkeys(inside):
-            named.setdefault(file, []).append(_Name(path.stem, path.stem, path.relative_to(folder).as_posix()))
+        place = os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace")
+        text = PurePosixPath(place).stem
+        for track in dict.fromkeys(inside):
+            named.setdefault(track, []).append(_Name(text, text, place))
     counts = {"not in the library": n_dead, "remote": n_remote}
     but = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
     read = f"read {counted(n_read, 'playlist')} of {counted(n_entries, 'file')}"
