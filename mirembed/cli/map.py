@@ -22,7 +22,8 @@ def map(  # noqa: A001
     method: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help=r"How to place the tracks: pca, or umap (pip install 'mirembed\[map]'), which is slower."
+            metavar="NAME",
+            help=r"How to place the tracks: pca, or umap (pip install 'mirembed\[map]'), which is slower.",
         ),
     ] = "pca",
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of UMAP.")] = 0,
