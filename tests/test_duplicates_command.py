@@ -35,7 +35,7 @@ def write_library(root: Path) -> Path:
         soundfile.write(folder / f"other-{number}.wav", recording(number + 1), RATE)
     samples = np.round(recording(100) * 2**15) / 2**15
     soundfile.write(root / "one" / "a.wav", samples, RATE)
-    shutil.copy(root / "one" / "a.wav", root / "two" / "b.wav")
+    shutil.copy2(root / "one" / "a.wav", root / "two" / "b.wav")
     soundfile.write(root / "two" / "c.flac", samples, RATE)
     soundfile.write(root / "two" / "d.mp3", samples, RATE)
     soundfile.write(root / "two" / "e.ogg", samples[: RATE * 15], RATE)
@@ -160,7 +160,7 @@ def test_the_files_can_be_written_as_a_table(mirembed, audio, duplicates):
     mirembed("duplicates", "m", "--store", "s", "--out", "d.parquet")
     mirembed("duplicates", "m", "--store", "s", "--out", "d.csv")
     rows = pq.read_table(mirembed.folder / "d.parquet").to_pylist()
-    lines = list(csv.DictReader((mirembed.folder / "d.csv").open()))
+    lines = list(csv.DictReader((mirembed.folder / "d.csv").read_text().splitlines()))
     assert [row["path"] for row in rows] == [line["path"] for line in lines]
     assert rows == [{"group": 1, **file} for file in duplicates()["groups"][0]]
 

@@ -290,7 +290,7 @@ def test_targets_get_fields_of_their_names(mirembed, tmp_path):
     names = sorted(str(path.relative_to(audio)) for path in files_of(audio))
     rows = [f"{name},{number / 10},{number % 3}" for number, name in enumerate(names)]
     (audio / "labels.csv").write_text("\n".join(["path,valence,my arousal", *rows]))
-    dataset = ("--dataset", "folder:labels=labels.csv")
+    dataset = ("--dataset", "folder:labels=labels.csv,target=valence+my arousal")
     mirembed("extract", *dataset, "--audio", audio, "--store", "s")
     mirembed(
         "fit", *dataset, "--similarity", "rbf", "--epochs", "1", "--name", "m", "--store", "s", "--engine", "torch"
