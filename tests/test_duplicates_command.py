@@ -43,6 +43,11 @@ def write_library(root: Path) -> Path:
     return root
 
 
+def untouched(library: Path) -> Path:
+    """Where a copy of the library is, from which each test gets it back."""
+    return library.with_name(f"{library.name}-untouched")
+
+
 @pytest.fixture(scope="module")
 def library(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("library")
@@ -52,7 +57,7 @@ def library(tmp_path_factory) -> Path:
         ["fit", "--approach", "nn", "--epochs", "1", "--name", "m", "--engine", "torch"],
     ):
         assert run_here(root, [*words, "--store", "s"]).returncode == 0
-    shutil.copytree(root, root.with_name("untouched"))
+    shutil.copytree(root, untouched(root))
     return root
 
 
@@ -63,7 +68,7 @@ def audio(library, mirembed) -> Path:
     yield library / "audio"
     for name in ("audio", "s"):
         shutil.rmtree(library / name)
-        shutil.copytree(library.with_name("untouched") / name, library / name)
+        shutil.copytree(untouched(library) / name, library / name)
 
 
 @pytest.fixture

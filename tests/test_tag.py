@@ -53,6 +53,11 @@ def write_library(root: Path, seconds: float = 1.0) -> Path:
     return root
 
 
+def untouched(library: Path) -> Path:
+    """Where a copy of the library is, from which each test gets it back."""
+    return library.with_name(f"{library.name}-untouched")
+
+
 @pytest.fixture(scope="module")
 def library(tmp_path_factory) -> Path:
     """A library in every format, ``audio``, and a store with a model of its folders, ``m``."""
@@ -63,7 +68,7 @@ def library(tmp_path_factory) -> Path:
         ["fit", "--approach", "nn", "--epochs", "3", "--name", "m", "--engine", "torch"],
     ):
         assert run_here(root, [*words, "--store", "s"]).returncode == 0
-    shutil.copytree(root, root.with_name("untouched"))
+    shutil.copytree(root, untouched(root))
     return root
 
 
@@ -74,7 +79,7 @@ def audio(library, mirembed) -> Path:
     yield library / "audio"
     for name in ("audio", "s"):
         shutil.rmtree(library / name)
-        shutil.copytree(library.with_name("untouched") / name, library / name)
+        shutil.copytree(untouched(library) / name, library / name)
 
 
 @pytest.fixture
