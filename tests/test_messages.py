@@ -165,6 +165,24 @@ mirembed similar folder-rbf-sl nothing
 mirembed similar folder-rbf-sl low/low-0.wav --top 0
 mirembed similar folder-rbf-sl low/low-0.wav --in nothing
 
+# Libraries: duplicates and file tags
+mirembed duplicates nothing
+mirembed duplicates folder-rbf-sl
+mirembed duplicates folder-rbf-sl --out duplicates.txt
+mirembed tag
+mirembed tag nothing
+mirembed tag folder-rbf-sl nowhere
+mirembed tag folder-rbf-sl --add --overwrite
+mirembed tag folder-rbf-sl --field artist
+mirembed tag folder-rbf-sl --field ?
+mirembed tag folder-rbf-sl --min-score 2
+mirembed tag folder-rbf-sl tones/low/low-0.wav --min-score 0
+mirembed tag folder-rbf-sl tones/low/low-0.wav --min-score 0 --write --undo-file undo.jsonl
+mirembed tag folder-rbf-sl tones/low/low-0.wav --min-score 0 --add --write --undo-file undo.jsonl
+mirembed tag --undo undo.jsonl
+mirembed tag --undo notes.txt
+mirembed tag --undo nowhere.jsonl
+
 # Datasets
 mirembed datasets show zzz
 mirembed datasets show folder
