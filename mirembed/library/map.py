@@ -152,8 +152,8 @@ class LibraryMap:
         )
         if self.trained_on and self.column("prediction") is not None:
             notes.append(
-                f"The model was fitted to {self.trained_on:,} of these tracks. Expect more errors in its predictions for "
-                "others."
+                f"The model was fitted to {self.trained_on:,} of these tracks. Its predictions for the others contain more "
+                "errors."
             )
         if self.missing:
             notes.append(f"Left out: {counted(self.missing, 'track')} whose files are gone.")
