@@ -151,6 +151,8 @@ class Listing:
         Anything else the user should know, one line each.
     schemes : mapping of str to sequence of Split
         By their names for ``--folds``: official folds whose lists come with the audio. The store keeps them.
+    labels_from, groups_from : str
+        Where labels and groups come from, such as ``column 'genre'``, if the user should know which of several.
     """
 
     task: Task | None
@@ -158,6 +160,8 @@ class Listing:
     absent: int = 0
     notes: Sequence[str] = ()
     schemes: Mapping[str, Sequence[Split]] = field(default_factory=dict)
+    labels_from: str = ""
+    groups_from: str = ""
 
 
 @dataclass(frozen=True)

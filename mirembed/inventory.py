@@ -21,7 +21,6 @@ from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.record import run_faults
 from mirembed.runs.summary import RunSummary, summarize
 from mirembed.store import DatasetStore, FeatureShards, Store, StoredEmbeddings
-from mirembed.store.datasets import FAILURES, FILE_TAGS, FOLDERS, SCHEMES
 from mirembed.store.features import INFO, check_digest, row_groups
 from mirembed.store.files import TEMPORARY, Fault, being_written, is_held, size_of, unreadable
 from mirembed.store.recordings import durations
@@ -431,7 +430,7 @@ def _dataset_faults(
             f"refers to recordings that the store lacks, for {counted(len(lost), 'track')} (such as {lost[0]!r})",
             f"{_EXTRACT_AGAIN}, which computes them again",
         )
-    for name in ("failures.parquet", "file_tags.parquet"):
+    for name in (FAILURES, SCHEMES, FILE_TAGS, FOLDERS):
         if (table := dataset.folder / name).exists():
             yield from unreadable(table, "delete it and repeat the command that wrote it")
 

@@ -99,7 +99,7 @@ def types(listing: Any) -> Iterator[Violation]:
 
 
 def counts(listing: Listing) -> Iterator[Violation]:
-    """Check that the absent tracks are counted and the notes are strings."""
+    """Check that the absent tracks are counted, and that notes and sources are strings."""
     if not is_count(listing.absent):
         what = f"returns absent={listing.absent!r}, expected a whole number of 0 or more"
         yield Violation(what, "the tracks instead of their number, or more files than rows")
@@ -107,6 +107,10 @@ def counts(listing: Listing) -> Iterator[Violation]:
     if isinstance(notes, str) or not isinstance(notes, Sequence) or not all(isinstance(note, str) for note in notes):
         what = f"returns the notes {notes!r}, expected a list of strings"
         yield Violation(what, "one string instead of a list of them")
+    for name in ("labels_from", "groups_from"):
+        if not isinstance(source := getattr(listing, name), str):
+            what = f"returns {name}={source!r}, expected a string such as column 'genre'"
+            yield Violation(what, "the columns instead of a description of them")
 
 
 def presence(listing: Listing) -> Iterator[Violation]:

@@ -231,9 +231,9 @@ def test_embed_gives_the_embeddings_of_fit_to_the_bit_in_every_format(store, aud
     rows = read_table(tmp_path / "e.parquet").to_pylist()
     for path, vector in expected.items():
         np.testing.assert_array_equal(np.array(as_json["embeddings"][path], np.float32), vector)
-    assert {row["id"] for row in rows} == expected.keys()
+    assert {row["path"] for row in rows} == expected.keys()
     for row in rows:
-        np.testing.assert_array_equal(np.array(row["embedding"], np.float32), expected[row["id"]])
+        np.testing.assert_array_equal(np.array(row["embedding"], np.float32), expected[row["path"]])
         assert row["model"] == "folder-rbf-sl"
 
     written = run(*command, "--out", tmp_path / "e.csv").err.splitlines()[-1]
@@ -241,7 +241,7 @@ def test_embed_gives_the_embeddings_of_fit_to_the_bit_in_every_format(store, aud
     assert str(tmp_path / "e.csv") in written
     with (tmp_path / "e.csv").open(newline="") as file:
         head, *lines = csv.reader(file)
-    assert head == ["id", *(f"embedding_{unit}" for unit in range(50))]
+    assert head == ["path", *(f"embedding_{unit}" for unit in range(50))]
     assert len(lines) == 18
     for name, *values in lines:
         np.testing.assert_array_equal(np.array(values, np.float32), expected[name])
@@ -546,7 +546,7 @@ def test_the_demo_works_out_of_the_box(mirembed):
 
     waltzes = mirembed.folder / "mirembed-store" / "audio" / "demo" / "waltz"
     mirembed("embed", "demo-rbf-sl", waltzes, "--out", "waltzes.parquet")
-    vectors = {row["id"]: row["embedding"] for row in read_table(mirembed.folder / "waltzes.parquet").to_pylist()}
+    vectors = {row["path"]: row["embedding"] for row in read_table(mirembed.folder / "waltzes.parquet").to_pylist()}
     stored = stored_embeddings(mirembed.folder / "mirembed-store", "demo-rbf-sl")
     for path, vector in vectors.items():
         np.testing.assert_array_equal(np.array(vector, np.float32), stored[f"waltz/{Path(path).name}"])

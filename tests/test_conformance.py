@@ -12,6 +12,7 @@ import test_lastfm_dataset as lastfm
 import test_magnatagatune_dataset as magnatagatune
 import test_mediaeval2013_dataset as mediaeval2013
 import test_mtg_jamendo_dataset as mtg_jamendo
+from tagged_files import tagged, write_sound
 
 from mirembed.registry import HOST, Registry
 from mirembed.specs import Spec
@@ -32,6 +33,14 @@ def write_demo(folder: Path) -> Path:
     return lastfm.make_files(folder, "waltz/waltz-00.wav", "jig/jig-03.wav")
 
 
+def write_library(folder: Path) -> Path:
+    tagged(folder / "a" / "1.flac", artist="Ann", album="Ten", genre=["Rock", "Jazz"], mood="calm", date="1999")
+    tagged(folder / "b" / "2.ogg", artist="Bob", album="Two", genre="rock", mood="warm", date="2009")
+    write_sound(folder / "3.wav")
+    (folder / "mix.m3u").write_text("a/1.flac\nb/2.ogg\n")
+    return folder
+
+
 COPIES = {
     "ballroom": lambda folder: ballroom.make_copy(folder, most=2),
     "demo": write_demo,
@@ -41,6 +50,10 @@ COPIES = {
     "emotify:task=tags,threshold=0.5": emotify.make_copy,
     "folder": write_folder,
     "folder:labels=labels.csv,tags=tags": write_tags,
+    **{
+        f"library:label={label},min_tracks=1": write_library
+        for label in ("genre", "artist", "album", "year", "mood", "folder", "playlists", "none")
+    },
     "gtzan": gtzan.make_copy,
     "lastfm": lambda folder: lastfm.make_files(folder, *lastfm.SONGS),
     "magnatagatune": magnatagatune.make_copy,

@@ -6,10 +6,27 @@ import itertools
 from pathlib import Path
 from typing import Any, ClassVar
 
+import mutagen
+import numpy as np
 import pytest
+import soundfile
 from broken_promises import assert_breaks, failures
+from pages import blocks, read
 
-from mirembed import Archive, Card, Classification, DatasetError, Listing, Regression, Split, Tags, Target, Task, Track
+from mirembed import (
+    Archive,
+    Card,
+    Classification,
+    DatasetError,
+    Listing,
+    Regression,
+    Split,
+    Tags,
+    Target,
+    Task,
+    Track,
+    read_file_tags,
+)
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.testing import ConformanceError, check_dataset, promises, run_checks
@@ -165,6 +182,11 @@ BROKEN: dict[str, tuple[type, str, str]] = {
         "ids",
         "id 0",
     ),
+    "file tags that are maybe taken": (
+        with_member("takes_file_tags", None),
+        "listing",
+        "takes_file_tags=None",
+    ),
     "empty labels": (with_track(label=""), "labels", "the label ''"),
     "labels without a task": (with_label("high", None), "labels", "expected None"),
     "unknown classes": (with_track(label="High"), "labels", "the label 'High'"),
@@ -299,6 +321,24 @@ def label_high(audio: Path, file: Path) -> str | None:
 )
 def test_a_sound_dataset_passes_all_checks(sound):
     assert failures("dataset", sound, write_copy) == {}
+
+
+def test_the_documented_dataset_of_file_tags_passes_all_checks(tmp_path):
+    """With files that say something, and with files that do not."""
+    [code] = [code for code in blocks(read("docs/plugin-authors.md"), "python") if "takes_file_tags" in code]
+    names: dict[str, Any] = {}
+    exec(compile(code, "plugin-authors.md", "exec"), names)
+    assert failures("dataset", names["Artists"], write_copy) == {}
+    for name, artist in (("a.flac", "Nina"), ("b.flac", None), ("c.flac", "Ann")):
+        soundfile.write(tmp_path / name, np.zeros(100), 22_050)
+        if artist is not None:
+            tags = mutagen.File(tmp_path / name)
+            tags["artist"] = artist
+            tags.save()
+    check_dataset(names["Artists"], tmp_path)
+    listed = names["Artists"]().listing(tmp_path, read_file_tags)
+    assert listed.task == Classification(("Ann", "Nina"))
+    assert {track.id: track.label for track in listed.tracks} == {"a.flac": "Nina", "b.flac": None, "c.flac": "Ann"}
 
 
 def test_the_audio_is_a_folder_a_function_or_synthesized_by_the_dataset(tmp_path):

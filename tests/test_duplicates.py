@@ -13,6 +13,7 @@ import scipy.signal
 import soundfile
 
 from mirembed.audio.decoding import decode
+from mirembed.datasets import duplicates
 from mirembed.datasets.duplicates import SAME, Match, fingerprint, same_recordings
 from mirembed_datasets.synthesis.composition import draw_clip
 from mirembed_datasets.synthesis.synthesizer import render
@@ -300,3 +301,58 @@ def test_copies_of_real_music_are_found(real_data: Path) -> None:
 def real_words(clip: Path) -> np.ndarray:
     audio = decode(clip)
     return fingerprint(audio.samples, audio.rate)
+
+
+# Large libraries
+
+
+def library_of_words(n_tracks: int, values: int, length: int = 300) -> list[np.ndarray]:
+    """Fingerprints of few values, so that many words are shared by chance, with copies: shifted, damaged, looped."""
+    rng = np.random.default_rng(n_tracks)
+    vocabulary = rng.integers(0, 2**24, values).astype(np.uint32)
+    tracks = [rng.choice(vocabulary, rng.integers(length // 2, length)) for _ in range(n_tracks)]
+    for source in range(0, n_tracks, 5):
+        flips = np.where(rng.random((24, len(tracks[source]))) < rng.uniform(0, 0.26), 1, 0)
+        damaged = tracks[source] ^ (flips << np.arange(24)[:, None]).sum(axis=0).astype(np.uint32)
+        tracks.append(np.concatenate([rng.choice(vocabulary, rng.integers(0, 50)), damaged[rng.integers(0, 20) :]]))
+    loop = rng.choice(vocabulary, 40)
+    tracks += [np.tile(loop, 5), np.tile(loop, 4)[7:], np.zeros(200, np.uint32), np.zeros(0, np.uint32)]
+    for track in tracks:
+        track[rng.random(len(track)) < 0.05] = 0
+    return tracks
+
+
+def reference(fingerprints: list[np.ndarray]) -> list[Match]:
+    """What the search must find, by plain loops: words are equal to the next 8 at most, by position, then by track."""
+    places = [(int(word), place, track) for track, words in enumerate(fingerprints) for place, word in enumerate(words)]
+    places = sorted(place for place in places if place[0])
+    best: dict[tuple[int, int], tuple[float, ...]] = {}
+    for number, (word, place, track) in enumerate(places):
+        for other_word, other_place, other in places[number + 1 : number + 9]:
+            if word != other_word or track == other:
+                continue
+            first, second = min(track, other), max(track, other)
+            offset = place - other_place if track == first else other_place - place
+            pairs = [
+                (int(fingerprints[first][at]), int(fingerprints[second][at - offset]))
+                for at in range(len(fingerprints[first]))
+                if 0 <= at - offset < len(fingerprints[second])
+            ]
+            pairs = [(a, b) for a, b in pairs if a and b]
+            difference = sum((a ^ b).bit_count() for a, b in pairs) / max(1, 24 * len(pairs))
+            if len(pairs) >= 100 and difference <= SAME:
+                found = (difference, abs(offset), -offset)
+                best[first, second] = min(found, best.get((first, second), found))
+    ranked = sorted((difference, size, pair, -negative) for pair, (difference, size, negative) in best.items())
+    return [Match(*pair, offset * duplicates.STEP, difference) for difference, _, pair, offset in ranked]
+
+
+@pytest.mark.parametrize("share", [2**19, 256])
+@pytest.mark.parametrize("values", [30, 5000])
+def test_looking_at_some_words_at_a_time_finds_what_plain_loops_find(monkeypatch, values, share):
+    monkeypatch.setattr(duplicates, "_SHARE", share)
+    monkeypatch.setattr(duplicates, "_COMPARED", 100)
+    fingerprints = library_of_words(40, values)
+    expected = reference(fingerprints)
+    assert len(expected) >= 3
+    assert same_recordings(fingerprints) == expected

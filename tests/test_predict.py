@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,19 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import RATE, tone, write_tones
+from hypothesis import given
+from hypothesis import strategies as st
 from pages import invoke
 from small_store import workers_run
 
-from mirembed import Tags
+from mirembed import Classification, Listing, Regression, Tags, Target, find_audio
+from mirembed.hookspecs import Task
 from mirembed.models.model import Model
-from mirembed.models.predictions import Ranking
+from mirembed.models.predictions import Ranking, write_predictions
 from mirembed.registry import Registry
 from mirembed.store.files import read_json, read_table, write_json
+from mirembed_datasets.folder import Folder
+from mirembed_datasets.folder_table import MISSING
 
 pytestmark = pytest.mark.slow
 
@@ -139,8 +146,8 @@ def test_the_columns_are_the_same_in_table_csv_parquet_and_json(predict, work, c
     options = ["--top", "2", "--min-score", "0.999999"]
     rows = predict("classes", *options)["predictions"]
     with workers_run():
-        invoke("predict", "classes", "new", *options, "--out", "rows.csv")
-        invoke("predict", "classes", "new", *options, "--out", "rows.parquet")
+        invoke("predict", "classes", "new", *options, "--out", "rows.csv", "--force")
+        invoke("predict", "classes", "new", *options, "--out", "rows.parquet", "--force")
         capsys.readouterr()
         invoke("predict", "classes", "new", *options)
     heading = next(line for line in capsys.readouterr().out.splitlines() if "path" in line)
@@ -198,3 +205,119 @@ def test_tags_are_named_by_falling_probability():
         {"label": [], "probability": []},
     ]
     assert [row["label"] for row in Ranking(1, 0.0).rows(task, probabilities)] == [["drums"], ["piano"]]
+
+
+# Tables for spreadsheets, and back
+
+
+def test_predictions_are_corrected_and_read_as_labels(predict, work):
+    with workers_run():
+        invoke("predict", "classes", "tones", "--top", "2", "--out", "rows.csv", "--bom", "--force")
+    text = Path("rows.csv").read_text(encoding="utf-8-sig")
+    assert Path("rows.csv").read_bytes().startswith(b"\xef\xbb\xbf")
+    corrected, n_corrected = re.subn(r"(low-0\.wav,True),\w+", r"\1,Café", text)
+    assert n_corrected == 1
+    Path("rows.csv").write_text(corrected, encoding="utf-8")
+    listing = Folder(labels=Path("rows.csv")).listing(work / "tones")
+    assert {track.id: track.label for track in listing.tracks} == {
+        f"{name}/{name}-{number}.wav": "Café" if (name, number) == ("low", 0) else name
+        for name in ("high", "low", "middle")
+        for number in range(6)
+    }
+
+
+def test_predicted_targets_are_read_as_labels_to_the_last_digit(predict, work):
+    rows = predict("targets", "--out", "heights.csv", paths=("tones",))["predictions"]
+    listing = Folder(labels=Path("heights.csv"), target="height").listing(work / "tones")
+    assert [track.label for track in listing.tracks] == [(row["height"],) for row in rows]
+
+
+NAMES = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1).filter(
+    lambda name: name.casefold() not in MISSING.casefold().split("+") and unicodedata.is_normalized("NFC", name)
+)
+
+
+@given(labels=st.lists(NAMES, min_size=1), bom=st.booleans())
+def test_predicted_classes_of_any_name_are_read_back(tmp_path_factory, labels, bom):
+    task = Classification(tuple(sorted(set(labels))))
+    read = read_back(tmp_path_factory, task, [{"label": name} for name in labels], bom)
+    assert [track.label for track in read("label").tracks] == labels
+
+
+@given(labels=st.lists(st.lists(NAMES, unique=True), min_size=1).filter(any), bom=st.booleans())
+def test_predicted_tags_of_any_name_are_read_back(tmp_path_factory, labels, bom):
+    tags = Tags(tuple(sorted({name for names in labels for name in names})))
+    read = read_back(tmp_path_factory, tags, [{"label": names} for names in labels], bom)
+    assert [track.label for track in read("tags").tracks] == [frozenset(names) for names in labels]
+
+
+@given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1), bom=st.booleans())
+def test_predicted_targets_of_any_size_are_read_back(tmp_path_factory, values, bom):
+    read = read_back(tmp_path_factory, Regression((Target("v"),)), [{"v": value} for value in values], bom)
+    assert [track.label for track in read("target").tracks] == [(value,) for value in values]
+
+
+def read_back(folders, task: Task, rows: list[dict[str, Any]], bom: bool) -> Callable[[str], Listing]:
+    """Write predictions for hostile paths, and return a function that reads them as labels of classes, tags ..."""
+    audio = folders.mktemp("audio")
+    for number, row in enumerate(rows):
+        path = audio / f"={number:03}, 'a\n\"b.wav"
+        path.touch()
+        row["path"] = path.name
+    columns = ["path", *(name for name in rows[0] if name != "path")]
+    write_predictions(audio / "p.csv", [{name: row[name] for name in columns} for row in rows], task, columns, bom=bom)
+    return lambda parameter: Folder(labels=audio / "p.csv", **{parameter: columns[1]}).listing(audio)
+
+
+@pytest.mark.parametrize("command", ["predict", "embed"])
+class TestOutput:
+    """``--out`` is checked before anything is loaded or decoded."""
+
+    @pytest.fixture(autouse=True)
+    def nothing_is_loaded(self, work, monkeypatch):
+        monkeypatch.chdir(work)
+        monkeypatch.setattr("mirembed.models.model.Model.load", lambda *_: pytest.fail("a model is loaded"))
+
+    def test_a_file_is_replaced_only_with_force(self, command, work, tmp_path, monkeypatch, capsys):
+        (tmp_path / "t.csv").write_text("mine")
+        arguments = [command, "classes", "new", "--out", str(tmp_path / "t.csv")]
+        invoke(*arguments, code=1)
+        assert "--force" in capsys.readouterr().err
+        assert (tmp_path / "t.csv").read_text() == "mine"
+        monkeypatch.undo()
+        monkeypatch.chdir(work)
+        with workers_run():
+            invoke(*arguments, "--force")
+        assert (tmp_path / "t.csv").read_text().startswith("path,")
+
+    @pytest.mark.parametrize("name", ["nowhere/t.csv", "folder.csv", "file/t.csv", f"{'n' * 300}.csv", "dangling.csv"])
+    def test_a_file_that_cannot_be_written_is_an_error_that_names_it(self, command, name, tmp_path, capsys):
+        (tmp_path / "folder.csv").mkdir()
+        (tmp_path / "file").touch()
+        (tmp_path / "dangling.csv").symlink_to(tmp_path / "elsewhere.csv")
+        invoke(command, "classes", "new", "--out", str(tmp_path / name), code=1)
+        assert str(tmp_path / name) in capsys.readouterr().err
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling.csv", "file", "folder.csv"]
+
+    @pytest.mark.parametrize("options", [["--bom"], ["--bom", "--out", "t.parquet"]])
+    def test_only_a_csv_file_begins_with_a_byte_order_mark(self, command, options, capsys):
+        invoke(command, "classes", "new", *options, code=1)
+        assert "--bom" in capsys.readouterr().err
+
+
+def test_notes_on_skipped_files_are_those_of_extract(work, monkeypatch, capsys, tmp_path):
+    music = tmp_path / "music"
+    shutil.copytree(work / "new", music)
+    (music / "itself.wav").symlink_to("itself.wav")
+    (music / "cover.jpg").touch()
+    (music / "._new.wav").touch()
+    monkeypatch.chdir(work)
+    notes = {}
+    for command in (["predict", "classes", str(music)], ["embed", "classes", str(music)]):
+        capsys.readouterr()
+        with workers_run():
+            invoke(*command)
+        notes[command[0]] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("skipped")]
+    assert notes["predict"] == notes["embed"]
+    assert [note.replace(f"{music}/", "") for note in notes["embed"]] == list(find_audio(music).notes)
+    assert len(notes["embed"]) == 3

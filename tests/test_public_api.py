@@ -39,15 +39,20 @@ Estimator
     predict(self, X: NDArray[np.floating]) -> NDArray[Any]
 Features
     extract(self, audio: Audio) -> NDArray[np.float32]
+FileTags(title: str | None = None, artists: tuple[str, ...] = (), album: str | None = None,
+    album_artist: str | None = None, genres: tuple[str, ...] = (), moods: tuple[str, ...] = (),
+    year: int | None = None, rating: float | None = None, track: int | None = None, disc: int | None = None)
 Learner
     estimator(self, task: Task) -> Estimator
 Listing(task: Task | None, tracks: Sequence[Track], absent: int = 0, notes: Sequence[str] = (),
-    schemes: Mapping[str, Sequence[Split]] = <factory>)
+    schemes: Mapping[str, Sequence[Split]] = <factory>,
+        labels_from: str = '', groups_from: str = '')
 MirembedError(Exception)
 Network
     module(self, inputs: int) -> NetworkModule
 NetworkModule
     __call__(self, frames: Tensor, inside: Tensor) -> Tensor
+PlaylistEntry(location: str, path: Path | None, title: str | None = None)
 Register
     __call__(self, name: str, factory: Callable[..., Any], *, summary: str = '') -> None
 Regression(targets: tuple[Target, ...])
@@ -64,8 +69,13 @@ counted(number: int, thing: str) -> str
 essentia_algorithm(name: str, **parameters: object) -> Any
 essentia_error() -> str | None
 find_audio(root: Path) -> AudioFiles
+find_playlists(folder: Path) -> list[Path]
 hookimpl = HookimplMarker
 is_audio(path: Path) -> bool
+is_hidden(path: Path) -> bool
+playlist_matcher(files: Iterable[Path]) -> Callable[[PlaylistEntry], Path | None]
+read_file_tags(path: Path) -> FileTags
+read_playlist(path: Path) -> list[PlaylistEntry]
 require_folder(root: Path) -> None
 uninterruptible() -> Iterator[None]
 """

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.audio.decode_state import BLOCK_VALUES, OpenFile, silenced
-from mirembed.audio.files import Header
+from mirembed.audio.headers import Header
 from mirembed.errors import AudioError
 
 LONG_SECONDS = 20 * 60
@@ -100,15 +100,17 @@ def open_by_essentia(path: Path, header: Header, before: str, stack: ExitStack) 
         )
     with path.open("rb") as file:
         if file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_PLAYLISTS):
-            raise AudioError("a playlist, not an audio file")
+            raise AudioError("a playlist or other text, not an audio file")
     long = header.stated > LONG_SECONDS or (not header.stated and path.stat().st_size > LONG_BYTES)
     try:
         with _plain_name(path) as name:
             return _decode_to_disk(name, stack) if long else _decode_in_memory(name)
     except RuntimeError as error:
         reason = str(error).rpartition("AudioLoader: ")[2].rpartition("error = ")[2]
+        holding = f", which holds {header.kind}" if header.kind else ""
         raise AudioError(
-            f"neither soundfile nor Essentia can decode this file ({reason}); convert it to FLAC or leave it out"
+            f"neither soundfile ({before}) nor Essentia ({reason}) can decode this file{holding}; convert it to 24-bit "
+            "FLAC or leave it out"
         ) from error
 
 

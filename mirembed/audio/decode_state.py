@@ -24,6 +24,15 @@ MAX_RATE = 768_000
 BLOCK_VALUES = 2**19
 """Samples of all channels in a block: 2 MiB."""
 
+CANCELS = 0.01
+"""The mean of channels cancels if its power is less than this fraction of theirs; that of unrelated ones is 1/n."""
+
+AUDIBLE = 1e-5
+"""Mean square below which nothing is said of it: -50 dB relative to full scale."""
+
+CANCELED_SHARE = 0.1
+"""A file is reported if the mean of its channels cancels in at least this fraction of it."""
+
 Decoder = Literal["soundfile", "essentia"]
 
 
@@ -46,7 +55,7 @@ class OpenFile:
     Raises
     ------
     AudioError
-        The sampling rate is too high; the header is damaged.
+        The sampling rate is 0 or too high.
     """
 
     rate: int
@@ -57,7 +66,7 @@ class OpenFile:
 
     def __post_init__(self) -> None:
         if not 1 <= self.rate <= MAX_RATE:
-            raise AudioError(f"sampling rate {self.rate} Hz, expected at most {MAX_RATE}; the header is damaged")
+            raise AudioError(f"sampling rate {self.rate} Hz, expected 1 to {MAX_RATE}; export the file again")
 
 
 class DecodeState:
@@ -71,7 +80,7 @@ class DecodeState:
     def __init__(self, rate: int, channels: int) -> None:
         self.n_samples = 0
         self._rate, self._channels = rate, channels
-        self._n_bad = 0
+        self._n_bad = self._n_canceled = 0
         self._hasher = hashlib.blake2b(f"{rate} Hz, {channels} channels".encode(), digest_size=16)
 
     @property
@@ -93,7 +102,17 @@ class DecodeState:
         mono = mix(block)
         if not np.isfinite(mono).all():
             self._n_bad += int(block.size - np.count_nonzero(np.isfinite(block)))
+        elif self._channels > 1:
+            self._n_canceled += len(block) * _cancels(block, mono)
         return None if self._n_bad else mono
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Whether the channels cancel each other."""
+        share = self._n_canceled / max(1, self.n_samples)
+        if share < CANCELED_SHARE:
+            return ()
+        return (f"the channels cancel in {share:.0%} of the file: features see their mean, which is nearly silent",)
 
     def finish(self) -> str:
         """Return the digest of all samples.
@@ -104,7 +123,7 @@ class DecodeState:
             There are no samples, or some are NaN or infinite.
         """
         if not self.n_samples:
-            raise AudioError("no samples: the file is nothing but a header")
+            raise AudioError("no samples: nothing was decoded")
         if self._n_bad:
             n_values = self.n_samples * self._channels
             raise AudioError(f"{self._n_bad} of {n_values} samples are NaN or infinite; export the file again")
@@ -123,6 +142,14 @@ def mix(block: NDArray[np.float32]) -> NDArray[np.float32]:
         mono /= channels
     mono.flags.writeable = False  # several features may read it
     return mono
+
+
+def _cancels(block: NDArray[np.float32], mono: NDArray[np.float32]) -> bool:
+    """Whether loud channels ``[n_samples, channels]`` have a mean ``[n_samples]`` of nearly nothing."""
+    flat = block.reshape(-1)
+    with np.errstate(over="ignore"):
+        power, left = float(np.dot(flat, flat)) / block.size, float(np.dot(mono, mono)) / len(mono)
+    return power > AUDIBLE and left < CANCELS * power
 
 
 def require_bounded(seconds: float) -> None:

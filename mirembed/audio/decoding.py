@@ -7,7 +7,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,12 +16,19 @@ from numpy.typing import NDArray
 
 from mirembed.audio.by_essentia import open_by_essentia
 from mirembed.audio.decode_state import BLOCK_VALUES, Decoder, DecodeState, OpenFile, mix, require_bounded, silenced
-from mirembed.audio.files import PADDING, Header, read_header
+from mirembed.audio.headers import Header, Part, read_header
+from mirembed.audio.parts import PartFile
 from mirembed.audio.samples import resampled
 from mirembed.errors import AudioError
 
 KEPT_SAMPLES = 2**24
 """Samples that are kept so that a second reader need not decode them again: 64 MiB, or six minutes at 44.1 kHz."""
+
+_ADVICE = "; the file is damaged or was cut: copy or download it again"
+_SMALL_BLOCK = 256
+
+_GUESS = 0.25
+"""Seconds by which the length of an MP3 may differ from that at the bit rate of its first frame."""
 
 Result = TypeVar("Result")
 
@@ -44,6 +51,8 @@ class Sound:
     decoder : {"soundfile", "essentia"}
     decoder_messages : int
         Number of lines that native libraries wrote to the terminal while decoding; they are not shown.
+    notes : tuple of str
+        What a user should know of the file although it could be read.
     """
 
     rate: int
@@ -52,6 +61,7 @@ class Sound:
     audio_hash: str
     decoder: Decoder
     decoder_messages: int
+    notes: tuple[str, ...] = field(kw_only=True)
 
     @property
     def duration(self) -> float:
@@ -80,8 +90,8 @@ def read_recording(
     Hours of music need no more memory than seconds. What the function leaves unread is decoded after it, so that the
     whole file is checked and hashed; if it reads nothing, nothing is decoded.
 
-    Essentia crashes the process on an MP3 whose number of channels changes midway. Read files of unknown origin in a
-    process that you can afford to lose.
+    Decoders may crash the process on damaged files. Read files of unknown origin in a process that you can afford to
+    lose.
 
     Parameters
     ----------
@@ -105,8 +115,9 @@ def read_recording(
     Raises
     ------
     AudioError
-        Not a regular file; not audio; damaged; shorter than its header states; longer than 12 hours; no samples, or
-        samples that are NaN or infinite. The message does not repeat the path.
+        Not a regular file; not audio; damaged; the header, the content and what was decoded differ in length; the
+        sampling rate or the channels change midway; longer than 12 hours; no samples, or samples that are NaN or
+        infinite. The message does not repeat the path.
     Exception
         Whatever ``use`` raises, unless the audio was at fault.
     """
@@ -172,7 +183,7 @@ class FileAudio:
         self._before = ""
         self._decoded: Iterator[NDArray[np.float32]] | None = None
         self._kept: list[NDArray[np.float32]] = []
-        self._n_decoded = self._n_kept = 0
+        self._n_decoded = self._n_kept = self._n_found = 0
         self._sound: Sound | None = None
 
     def by_essentia(self, reason: str) -> FileAudio:
@@ -193,8 +204,8 @@ class FileAudio:
 
     @property
     def duration(self) -> float:
-        """Seconds that the header states; 0 if it states none."""
-        return self._header.stated or self._file.seconds
+        """Seconds that the header states or the file has room for; 0 if that is unknown."""
+        return self._header.keep or max(0.0, self._header.longest - self._header.skip) or self._file.seconds
 
     def blocks(self, rate: int | None = None) -> Iterator[NDArray[np.float32]]:
         """Yield the samples in order; see `mirembed.Audio.blocks`."""
@@ -250,8 +261,8 @@ class FileAudio:
 
     def _decode(self) -> Iterator[NDArray[np.float32]]:
         """Decode the file, check it and hash it."""
-        file = self._file
-        state, blocks = DecodeState(file.rate, file.channels), file.blocks()
+        file, header = self._file, self._header
+        state, blocks = DecodeState(file.rate, file.channels), self._heard()
         while True:
             with self._guarded():
                 block = next(blocks, None)
@@ -261,16 +272,28 @@ class FileAudio:
             if mono is not None:
                 yield mono
         with self._guarded():
+            if wrong := header.disagreement(self._n_found / file.rate):
+                raise AudioError(wrong)
             audio_hash = state.finish()
-            header = self._header
-            if header.cut or state.seconds < header.stated - PADDING:
-                stated = f" of {header.stated:.1f} s" if header.stated else ", and the end of the file is missing"
-                raise AudioError(f"truncated: decoded {state.seconds:.1f} s{stated}; copy or download the file again")
-        self._sound = Sound(file.rate, file.channels, state.n_samples, audio_hash, file.decoder, self.messages)
+        notes = header.notes + state.notes
+        self._sound = Sound(
+            file.rate, file.channels, state.n_samples, audio_hash, file.decoder, self.messages, notes=notes
+        )
+
+    def _heard(self) -> Iterator[NDArray[np.float32]]:
+        """Decode the file, and leave out what is not to be heard: the delay of an encoder, what an edit list drops."""
+        rate, self._n_found = self._file.rate, 0
+        first = round(self._header.skip * rate)
+        last = first + round(self._header.keep * rate) if self._header.keep else None
+        for block in self._file.blocks():
+            start, self._n_found = self._n_found, self._n_found + len(block)
+            heard = block[max(0, first - start) : None if last is None else max(0, last - start)]
+            if len(heard):
+                yield heard
 
     def _decoded_again(self, first: int) -> Iterator[NDArray[np.float32]]:
         """Decode the file once more, from block number ``first`` on."""
-        blocks = itertools.islice(self._file.blocks(), first, None)
+        blocks = itertools.islice(self._heard(), first, None)
         while True:
             with self._guarded():
                 block = next(blocks, None)
@@ -282,7 +305,9 @@ class FileAudio:
     def _header(self) -> Header:
         with self._guarded():
             header = read_header(self.path)
-            require_bounded(header.stated)
+            require_bounded(header.longest)
+            if header.refusal:
+                raise AudioError(header.refusal)
         return header
 
     @functools.cached_property
@@ -339,60 +364,91 @@ class _NotDecodedError(AudioError):
 
 
 def _open_by_soundfile(path: Path, header: Header) -> OpenFile:
-    with _sound_file(path) as file:
+    if header.kind.startswith("FLAC"):
+        raise _NotDecodedError(f"it does not read {header.kind}")
+    with _sound_file(path, header.parts[0] if header.parts else None) as file:
         is_mpeg = file.subtype.startswith("MPEG")
         # In MPEG, and in a FLAC that was written to a pipe, it is an estimate or unknown.
         seconds = 0.0 if is_mpeg or file.frames == 2**63 - 1 else file.frames / max(1, file.samplerate)
-        require_bounded(seconds)
-        blocks = functools.partial(_blocks_by_soundfile, path, header if is_mpeg else None)
+        if file.format == "RAW":  # libsndfile takes any content for samples if the suffix is .au, .snd or .vox
+            raise _NotDecodedError("no header")
+        if not header.room:
+            require_bounded(seconds)
+        if is_mpeg and not header.mpeg:
+            raise _NotDecodedError("not a series of MPEG frames")
+        blocks = functools.partial(_blocks_by_soundfile, path, header)
         return OpenFile(file.samplerate, file.channels, seconds, "soundfile", blocks)
 
 
-def _sound_file(path: Path) -> Any:
+def _sound_file(path: Path, part: Part | None) -> Any:
     import soundfile
 
     try:
-        file = soundfile.SoundFile(os.fsencode(path))
+        file = soundfile.SoundFile(os.fsencode(path) if part is None else PartFile(path, part))
     # The last two are raised for a suffix (.raw) that soundfile takes for samples without a header.
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
         reason = str(getattr(error, "error_string", None) or "unknown format")
+        if "does not exist" in reason:  # said of a file that ends before the sound begins
+            reason = "no sound found"
         raise _NotDecodedError(reason.rstrip(".")) from error
     # soundfile would seek after each block, to where it already is; in a FLAC that states no length this fails.
     file.seekable = lambda: False
     return file
 
 
-def _blocks_by_soundfile(path: Path, mpeg: Header | None) -> Iterator[NDArray[np.float32]]:
-    """Yield blocks ``[n_samples, channels]``, each valid until the next; ``mpeg`` is the header of an MPEG file."""
+def _blocks_by_soundfile(path: Path, header: Header) -> Iterator[NDArray[np.float32]]:
+    """Yield blocks ``[n_samples, channels]``, each valid until the next, of one part of the file after the other."""
     import numpy as np
     import soundfile
 
-    n_samples = 0
-    with _sound_file(path) as file:
-        buffer = np.empty((max(1, BLOCK_VALUES // file.channels), file.channels), np.float32)
-        try:
-            while len(block := file.read(out=buffer)):
-                n_samples += len(block)
-                yield block
-        except soundfile.SoundFileError as error:
-            if mpeg:
-                raise _NotDecodedError(f"damaged: {error}") from error
-            raise AudioError(f"damaged or truncated ({error}); copy or download it again") from error
-        seconds = n_samples / file.samplerate
-        if mpeg and not _is_whole(mpeg, seconds, below_limit=n_samples < file.frames):
-            raise _NotDecodedError(f"possibly cut short at {seconds:.1f} s")
+    n_samples, rate = 0, 1
+    for part in header.parts or (None,):
+        n_before = n_samples
+        with _sound_file(path, part) as file:
+            rate = file.samplerate
+            buffer = np.empty((max(1, BLOCK_VALUES // file.channels), file.channels), np.float32)
+            try:
+                while len(block := file.read(out=buffer)):
+                    n_samples += len(block)
+                    yield block
+            except soundfile.SoundFileError as error:
+                if header.mpeg:
+                    raise _NotDecodedError(f"damaged: {error}") from error
+                wanted = max(0, round(header.stated * rate) - n_samples)
+                rest = _up_to_error(path, part, n_samples - n_before, wanted)
+                n_samples += len(rest)
+                if header.disagreement(n_samples / rate) or not wanted or len(rest) < wanted:
+                    reason = f"soundfile fails ({error}): {header.lengths(n_samples / rate)}"
+                    raise AudioError(reason + _ADVICE) from error
+                yield rest  # only what follows the sound is not sound
+    if header.mpeg and not _is_whole(header, n_samples / rate):
+        raise _NotDecodedError(f"possibly cut short at {n_samples / rate:.1f} s")
 
 
-def _is_whole(header: Header, seconds: float, *, below_limit: bool) -> bool:
-    """Whether libsndfile is certain to have decoded an MPEG file to its end.
+def _up_to_error(path: Path, part: Part | None, skip: int, wanted: int) -> NDArray[np.float32]:
+    """Return the samples ``[n_samples, channels]`` of the block in which soundfile fails, up to there.
 
-    It stops at the first stretch of junk, and at a limit: the number of samples in the Xing or Info header or, without
-    one, an estimate, the file's size over the size of the first frame. So damaged, variable-bit-rate and concatenated
-    files are cut without an error. Two lengths must agree with the decoded one: the header's, and that of all the
-    file's bytes at the header's bit rate. Without a header there is only the second, which is as wrong as the estimate
-    when the bit rate varies; then the decoder must also have reached the end below its limit. In ordinary files of
-    constant bit rate it does, because the estimate rounds the frame size down and counts the tags as music.
+    They are read in small blocks, of which one ends after ``wanted`` samples.
     """
-    lengths = [header.by_size, header.stated or header.by_size]
-    agree = all(abs(seconds - length) <= PADDING for length in lengths)
-    return agree and (header.stated > 0 or below_limit)
+    import numpy as np
+    import soundfile
+
+    with _sound_file(path, part) as file:
+        blocks = [np.empty((0, file.channels), np.float32)]
+        file.read(skip, np.float32, always_2d=True)
+        size = wanted % _SMALL_BLOCK or _SMALL_BLOCK
+        with contextlib.suppress(soundfile.SoundFileError):
+            while len(block := file.read(size, np.float32, always_2d=True)):
+                blocks.append(block)
+                size = _SMALL_BLOCK
+        return np.concatenate(blocks)
+
+
+def _is_whole(header: Header, seconds: float) -> bool:
+    """Whether libsndfile has decoded an MPEG file to its end.
+
+    It stops at the first stretch of junk, and at the length in the header or, without one, at an estimate by the first
+    frame. Where the bit rate varies and no header tells the length, it is not asked, however right the estimate.
+    """
+    guessed = not header.stated and abs(header.by_bit_rate - seconds) > _GUESS
+    return not guessed and not header.disagreement(seconds)

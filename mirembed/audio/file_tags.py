@@ -203,7 +203,7 @@ def _sources(file: IO[bytes]) -> Iterator[_Found]:
     head = file.read(64)
     kind = _mutagen_class(file, head)
     if kind is not None:
-        loaded = kind()
+        loaded = kind.__new__(kind)  # its constructor would lose the tags if anything after them is damaged
         file.seek(0)
         with contextlib.suppress(Exception):  # whatever was read before the damage is used
             loaded.load(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import math
 import os
 import re
 import unicodedata
@@ -12,14 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from mirembed.audio.files import printable
 from mirembed.errors import DatasetError
 from mirembed.interruption import interruptible
 
 PLAYLIST_SUFFIXES = frozenset({".m3u", ".m3u8", ".pls", ".xspf"})
 """File name suffixes of playlists, in lower case."""
 
+M3U_SUFFIXES = (".m3u8", ".m3u")
+"""Suffixes of the playlists that can be written."""
+
 MAX_BYTES = 2**26
 """A larger file is not a playlist, whatever its name."""
+
+_UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
+"""What a line must not contain: control characters, ends of lines, changes of the writing direction, broken text."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +61,20 @@ def read_playlist(path: Path) -> list[PlaylistEntry]:
     DatasetError
         The file cannot be read, or is not such a playlist.
     """
-    suffix = path.suffix.lower()
+    suffix, name = path.suffix.lower(), printable(path)
     if suffix not in PLAYLIST_SUFFIXES:
         raise DatasetError(
-            f"{path} is not a playlist; expected a file ending in {', '.join(sorted(PLAYLIST_SUFFIXES))}"
+            f"{name} is not a playlist; expected a file ending in {', '.join(sorted(PLAYLIST_SUFFIXES))}"
         )
     try:
-        if path.stat().st_size > MAX_BYTES or not path.is_file():
-            raise DatasetError(f"{path} is not a playlist: it is larger than {MAX_BYTES // 2**20} MiB, or not a file")
+        if not path.is_file():
+            raise DatasetError(f"{name} is not a file; give a playlist")
+        if path.stat().st_size > MAX_BYTES:
+            raise DatasetError(f"{name} is larger than {MAX_BYTES // 2**20} MiB, so it is not a playlist")
         content = path.read_bytes()
     except OSError as error:
-        raise DatasetError(f"cannot read the playlist {path}: {error.strerror}") from error
-    entries = _pls(content) if suffix == ".pls" else _xspf(path, content) if suffix == ".xspf" else _m3u(content)
+        raise DatasetError(f"cannot read the playlist {name}: {error.strerror}") from error
+    entries = _pls(content) if suffix == ".pls" else _xspf(name, content) if suffix == ".xspf" else _m3u(content)
     folder = Path(os.path.abspath(path)).parent  # noqa: PTH100  (links are not followed)
     return [PlaylistEntry(_text(place), _file(place, folder), title or None) for place, title in entries]
 
@@ -87,8 +97,12 @@ def playlist_matcher(files: Iterable[Path]) -> Callable[[PlaylistEntry], Path | 
     """
     exact: dict[str, Path] = {}
     named: dict[str, list[tuple[list[str], Path]]] = {}
+    real: dict[Path, str] = {}
     for file in files:
         absolute = os.path.abspath(file)  # noqa: PTH100
+        if file.parent not in real:
+            real[file.parent] = os.path.realpath(file.parent)
+        exact.setdefault(str(Path(real[file.parent], file.name)), file)
         exact[absolute] = file
         names = _names(absolute)
         named.setdefault(names[0], []).append((names, file))
@@ -105,6 +119,75 @@ def playlist_matcher(files: Iterable[Path]) -> Callable[[PlaylistEntry], Path | 
         return best[0] if most >= 2 and len(best) == 1 else None
 
     return match
+
+
+@dataclass(frozen=True)
+class PlaylistTrack:
+    """A line of a playlist, with what players show of it.
+
+    Attributes
+    ----------
+    path : str
+        See `playlist_path`.
+    name : str
+        Artist and title.
+    seconds : float
+        Length of the track; NaN if it is not known.
+    comment : str
+        For people who read the file; players ignore it.
+    """
+
+    path: str
+    name: str
+    seconds: float = math.nan
+    comment: str = ""
+
+
+def playlist_text(tracks: Iterable[PlaylistTrack]) -> str:
+    r"""Return the content of an M3U playlist, to be written in UTF-8.
+
+    >>> print(playlist_text([PlaylistTrack("a.mp3", "Nina Simone - Sinnerman", 622.4, "seed")]), end="")
+    #EXTM3U
+    # mirembed: seed
+    #EXTINF:622,Nina Simone - Sinnerman
+    a.mp3
+    """
+    lines = ["#EXTM3U"]
+    for track in tracks:
+        if track.comment:
+            # VLC looks for options after "#" and spaces: a word of ours comes before any title.
+            lines.append(f"# mirembed: {_on_a_line(track.comment)}")
+        seconds = -1 if math.isnan(track.seconds) else round(track.seconds)
+        lines += [f"#EXTINF:{seconds},{_on_a_line(track.name)}", track.path]
+    return "\n".join(lines) + "\n"
+
+
+def playlist_path(path: Path, folder: Path | None = None) -> str | None:
+    r"""Return the line of a playlist that names a file; None if no line can.
+
+    A line is text in UTF-8: it cannot hold a name with a line break, or with bytes that are not UTF-8. A relative path
+    that players would take for a comment or an address, or whose first space they would remove, begins with ``./``.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file, absolute.
+    folder : pathlib.Path or None
+        The path becomes relative to this folder; None: it stays absolute.
+
+    Examples
+    --------
+    >>> playlist_path(Path("/music/#1/a.mp3"), Path("/music"))
+    './#1/a.mp3'
+    >>> playlist_path(Path("/music/a.mp3"), Path("/home/me"))
+    '../../music/a.mp3'
+    >>> playlist_path(Path("/music/a\nb.mp3")) is None
+    True
+    """
+    line = str(path) if folder is None else _relative(path, folder)
+    if "\n" in line or "\r" in line or not _is_utf8(line):
+        return None
+    return f"./{line}" if re.match(r"[#\s]|[A-Za-z][\w+.-]*:", line) else line
 
 
 def _names(path: str) -> list[str]:
@@ -132,21 +215,21 @@ def _m3u(content: bytes) -> Iterator[tuple[str, str]]:
 def _pls(content: bytes) -> Iterator[tuple[str, str]]:
     values = {}
     for line in _lines(content):
-        if found := re.match(r"(file|title)(\d{1,9})\s*=\s*(.*)", line, re.IGNORECASE):
+        if found := re.match(r"(file|title)(\d{1,9})\s*=\s*(.+)", line, re.IGNORECASE):
             values[found[1].lower(), int(found[2])] = found[3]
     for kind, number in sorted(values):
         if kind == "file":
             yield values[kind, number], _text(values.get(("title", number), ""))
 
 
-def _xspf(path: Path, content: bytes) -> Iterator[tuple[str, str]]:
+def _xspf(name: str, content: bytes) -> Iterator[tuple[str, str]]:
     from xml.etree import ElementTree
 
     try:
         root = ElementTree.fromstring(content)  # noqa: S314  (expat limits the expansion of entities)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise DatasetError(f"{path} is not an XSPF playlist: {error}") from error
-    for track in root.iter("{*}track"):
+        raise DatasetError(f"{name} is not an XSPF playlist: {error}") from error
+    for track in root.iterfind(".//{*}track"):
         location = (track.findtext("{*}location") or "").strip()
         if location:
             title = (track.findtext("{*}title") or "").strip()
@@ -197,3 +280,27 @@ def _absolute(text: str, folder: Path) -> Path:
     if re.match(r"[A-Za-z]:[\\/]", text):
         text = "/" + text.replace("\\", "/")
     return Path(os.path.normpath(folder / text.replace("\0", "")))
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """Return a path relative to a folder that leads there for programs that follow links, too, if that is possible.
+
+    Some programs remove ``..`` together with the name before it; the system follows a link first.
+    """
+    line = os.path.relpath(path, folder)
+    real = os.path.realpath(folder)
+    if os.path.realpath(os.path.join(real, line)) == os.path.realpath(path):  # noqa: PTH118
+        return line
+    return os.path.relpath(path, real)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _on_a_line(text: str) -> str:
+    return " ".join(_UNSHOWN.sub(" ", text).split())

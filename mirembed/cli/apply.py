@@ -1,8 +1,7 @@
-"""``mirembed embed``, ``predict`` and ``similar``: apply a saved model to audio files."""
+"""``mirembed embed`` and ``predict``: apply a saved model to audio files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -131,44 +130,4 @@ def _print(json: bool, content: dict[str, Any], table: Table, result: EmbeddedFi
     print_result(json, lambda: {**content, "failures": failures}, [table] if table.rows and out is None else [])
     if out is not None:
         typer.echo(f"wrote {counted(len(result.paths), 'row')} to {out}", err=True)
-    _exit(failures)
-
-
-def similar(
-    model: options.ModelName,
-    track: Annotated[str, typer.Argument(metavar="TRACK", help="Track: an id in the store, or an audio file.")],
-    top: Annotated[int, typer.Option(metavar="N", min=1, help="Number of neighbors.")] = 10,
-    inside: Annotated[
-        Path | None, typer.Option("--in", metavar="DIR", help="Search this folder of audio files instead of the store.")
-    ] = None,
-    dataset: options.Dataset = None,
-    store: options.StoreFolder = options.DEFAULT_STORE,
-    jobs: options.Jobs = None,
-    json: options.Json = False,
-) -> None:
-    """List the tracks most similar to one, by the similarity that the model learned."""
-    from mirembed.models.neighbors import neighbors
-
-    registry = options.discover()
-    with ConsoleProgress() as progress:
-        found = neighbors(
-            Store(store),
-            registry,
-            model,
-            track,
-            top=top,
-            inside=inside,
-            dataset=dataset,
-            jobs=jobs,
-            progress=progress,
-        )
-    rows = [(rank, name, f"{value:.4f}") for rank, (name, value) in enumerate(found.tracks, 1)]
-    print_result(json, found.to_json, [Table(["rank", "track", found.similarity], rows, f"most similar to {track}")])
-    _exit(found.to_json()["failures"])
-
-
-def _exit(failures: Sequence[dict[str, str]]) -> None:
-    """Name the files that failed and exit: with code 2 if there are any."""
-    for failure in failures:
-        typer.echo(f"failed: {failure['path']}: {failure['reason']}", err=True)
-    raise typer.Exit(2 if failures else 0)
+    options.exit_with_failures(result.failures)

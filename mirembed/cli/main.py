@@ -14,7 +14,21 @@ from typing import Annotated
 import typer
 
 from mirembed import MirembedError, __version__
-from mirembed.cli import apply, datasets, evaluate, extract, fit, plugins, runs, store, update
+from mirembed.cli import (
+    apply,
+    datasets,
+    duplicates,
+    evaluate,
+    extract,
+    fit,
+    playlist,
+    plugins,
+    runs,
+    similar,
+    store,
+    tag,
+    update,
+)
 from mirembed.cli import map as library_map
 from mirembed.cli.app import App
 from mirembed.cli.output import keep_stdout_for_results, open_closed_streams
@@ -36,9 +50,8 @@ app = App(
 )
 for command in (
     *(extract.extract, fit.fit, evaluate.evaluate, runs.compare, runs.report),
-    *(apply.embed, apply.predict, apply.similar),
-    update.update,
-    library_map.map,
+    *(apply.embed, apply.predict, update.update, similar.similar, playlist.playlist),
+    *(duplicates.duplicates, library_map.map, tag.tag),
 ):
     app.command(command.__name__)(command)
 app.add_typer(datasets.app, name="datasets")

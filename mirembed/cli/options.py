@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from mirembed.audio.files import printable
 from mirembed.config import Settings, defaults
 from mirembed.config.settings import key
 from mirembed.errors import SpecError
 from mirembed.registry import Registry
 from mirembed.specs import Spec
+from mirembed.store.files import check_output
 
 Dataset: TypeAlias = Annotated[
     Spec | None,
@@ -157,6 +159,30 @@ Force: TypeAlias = Annotated[bool, typer.Option("--force", help="Replace the fil
 Bom: TypeAlias = Annotated[
     bool, typer.Option("--bom", help="Begin the CSV file with a byte order mark, so that Excel reads it as UTF-8.")
 ]
+MaxPerArtist: TypeAlias = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=0, help="Most tracks of one artist, according to their file tags; 0: any number."),
+]
+MaxPerAlbum: TypeAlias = Annotated[
+    int | None, typer.Option(metavar="N", min=0, help="Most tracks of one album; 0: any number.")
+]
+ExcludeTracks: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="WHAT",
+        help="Leave out a track, an artist, an album, a folder, or the tracks of a playlist file; repeatable.",
+    ),
+]
+Library: TypeAlias = Annotated[
+    Spec | None,
+    typer.Option(
+        "--dataset",
+        metavar="SPEC",
+        parser=Spec.parse,
+        help="Library: a dataset of the store. Default: the one that the model was fitted to.",
+    ),
+]
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 DatasetName: TypeAlias = Annotated[
@@ -220,3 +246,28 @@ def jobs_or_cores(jobs: int | None) -> int:
     from mirembed.workers import available_jobs
 
     return jobs or available_jobs()
+
+
+def check_out(out: Path | None, suffixes: Sequence[str], *, force: bool, bom: bool = False) -> None:
+    """Refuse a file of ``--out``, before any work is done, that has another suffix, exists, or cannot be written.
+
+    Raises
+    ------
+    SpecError
+        The suffix names no format, or only a CSV file can begin with a byte order mark.
+    StoreWriteError
+        It exists, or cannot be written.
+    """
+    if bom and (out is None or out.suffix.lower() != ".csv"):
+        raise SpecError("--bom is for --out FILE.csv; give that too")
+    if out is not None:
+        if out.suffix.lower() not in suffixes:
+            raise SpecError(f"--out {out}: expected a file name ending in {', '.join(suffixes)}")
+        check_output(out, force=force)
+
+
+def exit_with_failures(failures: Sequence[tuple[Path, str]]) -> None:
+    """Name the files that failed and exit: with code 2 if there are any."""
+    for path, reason in failures:
+        typer.echo(f"failed: {printable(path)}: {reason}", err=True)
+    raise typer.Exit(2 if failures else 0)

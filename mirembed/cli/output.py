@@ -20,6 +20,8 @@ from mirembed.progress import duration
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+    from mirembed.library.seeds import LibraryTrack
+
 _ESTIMATE_AFTER = 8.0
 """Seconds of work after which the remaining time is estimated."""
 
@@ -201,6 +203,34 @@ def confirm(what: str, yes: bool) -> None:
         confirmed = typer.confirm(f"{what[0].upper()}{what[1:]}?", err=True)
     if not confirmed:
         raise MirembedError("nothing was removed")
+
+
+def ask_which(text: str, tracks: Sequence[LibraryTrack]) -> int | None:
+    """Ask on the terminal which of several tracks a text means.
+
+    Returns
+    -------
+    int or None
+        The position of the track; None if there is nobody to ask.
+
+    Raises
+    ------
+    typer.Abort
+        The user gives no answer.
+    """
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty()):
+        return None
+    typer.echo(f"{text} may mean:", err=True)
+    for number, track in enumerate(tracks, 1):
+        typer.echo(f"{number:4}  {one_line(track.label)}", err=True)
+
+    def position(answer: str) -> int:
+        if not re.fullmatch("[0-9]{1,4}", answer) or not 1 <= int(answer) <= len(tracks):
+            raise typer.BadParameter(f"expected a number from 1 to {len(tracks)}")
+        return int(answer) - 1
+
+    with interruptible():
+        return int(typer.prompt("Number", value_proc=position, err=True))
 
 
 def print_event(content: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirembed.audio.files import find_audio
+from mirembed.datasets.labels import described
 from mirembed.errors import DatasetError, PluginError, SpecError
 from mirembed.hookspecs import Card, Listing, Split
 from mirembed.listings import check_listing, list_tracks
@@ -229,7 +230,7 @@ def list_dataset(
             raise _unreadable(audio, error) from error
     known.of_tracks(files, progress)  # here, because a plugin cannot show its progress
     listing = read_listing(registry, spec, audio, known)
-    for note in listing.notes:
+    for note in [*described(listing), *listing.notes]:
         progress.note(note)
     return listing, audio
 

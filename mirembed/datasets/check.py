@@ -51,7 +51,7 @@ CONFLICT = 0.1
 """Labels of one recording conflict if they differ by more than this fraction of a target's range."""
 
 
-VERSION = 2
+VERSION = 3
 """Version of the measurements; a cache of another version is ignored."""
 
 FULL_SCALE = 0.999
@@ -82,6 +82,8 @@ class Measurement:
         Fraction of 50-ms stretches that are silent, and of samples at full scale.
     audio_hash : str
         Digest of the decoded samples.
+    notes : str
+        What to know of the file although it can be read, see `mirembed.audio.decoding.Sound`.
     words : bytes
         The fingerprint as uint32, see `mirembed.datasets.duplicates`.
     """
@@ -95,6 +97,7 @@ class Measurement:
     silent: float = 0.0
     clipped: float = 0.0
     audio_hash: str = ""
+    notes: str = ""
     words: bytes = b""
 
 
@@ -205,6 +208,8 @@ def _faulty(tracks: Sequence[Track], measured: Mapping[str, Measurement], card: 
         if card is not None and card.seconds is not None and not card.seconds[0] <= m.seconds <= card.seconds[1]:
             low, high = card.seconds
             yield Finding("duration", "error", one, f"{m.seconds:.1f} s, expected {low:g} to {high:g} s")
+        if m.notes:
+            yield Finding("file", "warning", one, m.notes)
         if m.silent >= SILENT:
             yield Finding("silence", "error", one, f"{m.silent:.0%} of the track is below {QUIET:g} dB")
         if m.clipped >= CLIPPED:
@@ -382,6 +387,7 @@ def _measure(path: Path) -> Measurement:
         silent=_silent_share(audio.samples, audio.rate),
         clipped=float(np.mean(np.abs(audio.samples) >= FULL_SCALE)),
         audio_hash=audio.audio_hash,
+        notes="; ".join(audio.notes),
         words=fingerprint(audio.samples, audio.rate).tobytes(),
     )
 

@@ -11,12 +11,14 @@ energies averaged over 1.2 s, so that frames need not start at the same sample.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mirembed.interruption import raise_if_interrupted
 
 STEP = 0.05
 """Seconds from one word to the next."""
@@ -43,6 +45,12 @@ _MIN_WORDS = 100
 
 _NEIGHBORS = 8
 """Most equal words to consider for each word; loops and many copies have more."""
+
+_SHARE = 2**19
+"""Words to look at together: their candidates take up to 100 MB."""
+
+_COMPARED, _STRIDE = 2**13, 64
+"""Candidates that are compared at a time, and the words of each; most candidates are given up after half of theirs."""
 
 
 @dataclass(frozen=True)
@@ -94,19 +102,29 @@ def fingerprint(samples: NDArray[np.float32], rate: int) -> NDArray[np.uint32]:
 
 
 def same_recordings(fingerprints: Sequence[NDArray[np.uint32]]) -> list[Match]:
-    """Find all pairs of tracks that share a recording for at least 6.6 s, the most similar first."""
+    """Find all pairs of tracks that share a recording for at least 6.6 s, the most similar first.
+
+    Besides the fingerprints themselves, and a copy of them, this takes some 100 MB, however many tracks there are.
+    """
+    lengths = np.array([len(words) for words in fingerprints], np.int64)
+    starts = np.cumsum(lengths) - lengths
+    # `_differences` reads past the end of the last track.
+    words = np.concatenate([*fingerprints, np.zeros(_STRIDE, np.uint32)]).astype(np.uint32, copy=False)
     best: dict[tuple[int, int], Match] = {}
-    for first, second, offset in _candidates(fingerprints):
-        difference = _difference(fingerprints[first], fingerprints[second], offset)
-        if difference <= SAME:
-            match = Match(first, second, offset * STEP, difference)
-            best[first, second] = min(match, best.get((first, second), match), key=_distance)
-    return sorted(best.values(), key=_distance)
+    for candidates in _candidates(words, starts):
+        for block in range(0, len(candidates), _COMPARED):
+            some = candidates[block : block + _COMPARED]
+            differences = _differences(words, starts, lengths, some)
+            for row in np.flatnonzero(differences <= SAME):
+                first, second, offset = some[row].tolist()
+                match = Match(first, second, offset * STEP, float(differences[row]))
+                best[first, second] = min(match, best.get((first, second), match), key=_order)
+    return sorted(best.values(), key=lambda match: (*_order(match)[:2], match.first, match.second))
 
 
-def _distance(match: Match) -> tuple[float, float]:
+def _order(match: Match) -> tuple[float, float, float]:
     """Sort key of matches: the smallest of several offsets that agree equally well, as in loops, comes first."""
-    return match.difference, abs(match.offset)
+    return match.difference, abs(match.offset), -match.offset
 
 
 def _energies(samples: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
@@ -130,35 +148,78 @@ def _energies(samples: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
     return np.asarray(np.maximum(decibels, decibels.max() - _RANGE))
 
 
-def _candidates(fingerprints: Sequence[NDArray[np.uint32]]) -> list[tuple[int, int, int]]:
-    """Return ``(first, second, offset)``, the offset in steps, wherever two tracks share a word."""
-    if not fingerprints:
-        return []
-    lengths = [len(words) for words in fingerprints]
-    words = np.concatenate(fingerprints)
-    track = np.repeat(np.arange(len(lengths)), lengths)
-    position = np.concatenate([np.arange(length) for length in lengths])
-    # Sorted by position too: a loop repeats its words, and its copies should be matched at the same position.
-    order = np.lexsort((position, words))[np.count_nonzero(words == 0) :]
-    found = []
-    for distance in range(1, _NEIGHBORS + 1):
-        equal = np.flatnonzero(words[order[distance:]] == words[order[:-distance]])
-        one, other = order[equal], order[equal + distance]
-        between = track[one] != track[other]
-        one, other = one[between], other[between]
-        swap = track[one] > track[other]
-        one, other = np.where(swap, other, one), np.where(swap, one, other)
-        found.append(np.stack([track[one], track[other], position[one] - position[other]], axis=1))
-    return [(int(a), int(b), int(offset)) for a, b, offset in np.unique(np.concatenate(found), axis=0)]
+def _candidates(words: NDArray[np.uint32], starts: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Yield ``[n, 3]`` first track, second track and offset, in steps, wherever two tracks share a word.
+
+    One share of all values of words after the other is looked at, so that memory stays bounded. If tracks share words
+    of several shares at one offset, it is yielded again.
+
+    Parameters
+    ----------
+    words : ndarray [n_words]
+        Of all tracks, one after the other; 0 is never shared.
+    starts : ndarray [n_tracks]
+        The place of the first word of each track.
+    """
+    n_shares = 1 << max(0, (len(words) // _SHARE).bit_length())
+    for share in range(n_shares):
+        raise_if_interrupted()
+        places = np.flatnonzero((words & np.uint32(n_shares - 1) == share) & (words != 0))
+        track = np.searchsorted(starts, places, side="right") - 1
+        position = places - starts[track]
+        # Sorted by position too: a loop repeats its words, and its copies should be matched at the same position.
+        order = np.lexsort((position, words[places]))
+        sorted_words, track, position = words[places[order]], track[order], position[order]
+        for block in range(0, len(order), _SHARE):
+            pairs = [_equal_words(sorted_words, block, distance) for distance in range(1, _NEIGHBORS + 1)]
+            one, other = (np.concatenate(ends) for ends in zip(*pairs, strict=True))
+            between = track[one] != track[other]
+            one, other = one[between], other[between]
+            swap = track[one] > track[other]
+            one, other = np.where(swap, other, one), np.where(swap, one, other)
+            yield _unique(np.stack([track[one], track[other], position[one] - position[other]], axis=1))
 
 
-def _difference(first: NDArray[np.uint32], second: NDArray[np.uint32], offset: int) -> float:
-    """Return the fraction of differing bits where two fingerprints overlap; 1 if the overlap is too short."""
-    start, stop = max(0, offset), min(len(first), len(second) + offset)
-    one, other = first[start:stop], second[start - offset : stop - offset]
-    informative = (one != 0) & (other != 0)
-    n_words = np.count_nonzero(informative)
-    if n_words < _MIN_WORDS:
-        return 1.0
-    differing = np.bitwise_count(one[informative] ^ other[informative])
-    return float(differing.sum() / (BITS * n_words))
+def _equal_words(words: NDArray[np.uint32], start: int, distance: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the places, from ``start`` on, of equal words that are this far apart in sorted words."""
+    one = words[start : start + _SHARE]
+    other = words[start + distance : start + distance + _SHARE]
+    equal = np.flatnonzero(one[: len(other)] == other) + start
+    return equal, equal + distance
+
+
+def _unique(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the different rows ``[n, 3]``, sorted."""
+    rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
+    new = np.ones(len(rows), np.bool_)
+    new[1:] = (rows[1:] != rows[:-1]).any(axis=1)
+    return rows[new]
+
+
+def _differences(
+    words: NDArray[np.uint32], starts: NDArray[np.int64], lengths: NDArray[np.int64], candidates: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the fraction of differing bits where two fingerprints overlap, for ``[n, 3]`` candidates.
+
+    It is 1 where the overlap is too short, and where the beginning of the overlap shows that it exceeds `SAME`.
+    """
+    first, second, offset = candidates.T
+    start = np.maximum(offset, 0)
+    n_left = np.minimum(lengths[first], lengths[second] + offset) - start
+    one, other = starts[first] + start, starts[second] + start - offset
+    result, alive = np.ones(len(candidates)), np.arange(len(candidates))
+    differing, n_words = np.zeros(len(candidates), np.int64), np.zeros(len(candidates), np.int64)
+    columns = np.arange(_STRIDE)
+    while len(alive):
+        a, b = words[one[alive, None] + columns], words[other[alive, None] + columns]  # [n_alive, _STRIDE]
+        informative = (a != 0) & (b != 0) & (columns < n_left[alive, None])
+        differing[alive] += (np.bitwise_count(a ^ b) * informative).sum(axis=1, dtype=np.int64)
+        n_words[alive] += informative.sum(axis=1)
+        one[alive] += _STRIDE
+        other[alive] += _STRIDE
+        n_left[alive] = np.maximum(n_left[alive] - _STRIDE, 0)
+        ended = alive[(n_left[alive] == 0) & (n_words[alive] >= _MIN_WORDS)]
+        result[ended] = differing[ended] / (BITS * n_words[ended])
+        most = n_words[alive] + n_left[alive]
+        alive = alive[(n_left[alive] > 0) & (most >= _MIN_WORDS) & (differing[alive] <= SAME * BITS * most)]
+    return result

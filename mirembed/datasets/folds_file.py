@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
 
 from mirembed.datasets.splits import Fold, official_folds
 from mirembed.errors import SpecError
@@ -69,7 +70,7 @@ def read_folds_file(path: Path) -> FoldsFile:
     fold_of: dict[str, str] = {}
     inner_of: dict[str, str] = {}
     for where, row in rows:
-        track = _value(row, "id", where)
+        track = normalize("NFC", _value(row, "id", where))  # as `find_audio` writes ids
         if track in fold_of:
             raise SpecError(f"{where}: track {track!r} is listed twice; remove one of the rows")
         fold_of[track] = _value(row, "fold", where)

@@ -238,6 +238,8 @@ class Extraction:
             self._fail(file, {one.name: result for one in wanted})
             return
         self.summary.decoder_messages += result.decoder_messages
+        if result.notes:
+            self.summary.notes[printable(file.path)] = "; ".join(result.notes)
         self._seconds += result.duration
         for one in wanted:
             if one.part.digest in result.frames:

@@ -90,6 +90,8 @@ class ExtractedFile:
         Likewise.
     decoder_messages : int
         See `mirembed.audio.decoding.Sound`.
+    notes : tuple of str
+        Likewise.
     """
 
     recording: str
@@ -103,6 +105,7 @@ class ExtractedFile:
     rate: int = 0
     channels: int = 0
     decoder_messages: int = 0
+    notes: tuple[str, ...] = ()
 
     def without_frames(self) -> ExtractedFile:
         """Return the same with no frames, ``[0, values]``, of the same features."""
@@ -166,7 +169,7 @@ def _extract_file(task: _Task) -> ExtractedFile | str:
         found = compute(features, path, file.ids)
         facts = {}
         if found.sound is not None:
-            names = ("audio_hash", "duration", "rate", "channels", "decoder_messages")
+            names = ("audio_hash", "duration", "rate", "channels", "decoder_messages", "notes")
             facts = {name: getattr(found.sound, name) for name in names}
         if not (recording := file_hash(path)):
             raise AudioError("vanished while it was being read")

@@ -40,6 +40,8 @@ class Summary:
         In the store but no longer listed: kept, or removed on request.
     decoder_messages : int
         Lines that decoders wrote to the terminal and that were not shown.
+    notes : dict of str to str
+        What to know of files that were read now, by path.
     damaged : list of str
         Shards that could not be read and were set aside.
     """
@@ -60,6 +62,7 @@ class Summary:
     unlisted: int = 0
     pruned: int = 0
     decoder_messages: int = 0
+    notes: dict[str, str] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
 
     def to_json(self, dataset: str) -> dict[str, Any]:
@@ -85,6 +88,11 @@ class Summary:
             (self.decoder_messages, f"hid {counted(self.decoder_messages, 'line')} of decoder messages"),
         ]
         lines += [line for happened, line in changes if happened]
+        if self.notes:
+            lines.append(f"{counted(len(self.notes), 'file')} read with a warning:")
+            lines += [f"  {path}: {note}" for path, note in list(self.notes.items())[:10]]
+            if len(self.notes) > 10:
+                lines.append(f"  and {len(self.notes) - 10} more")
         if self.failures:
             reasons = list(dict.fromkeys((failure.path, failure.reason) for failure in self.failures))
             n_files = len({path for path, _ in reasons})

@@ -20,6 +20,7 @@ from mirembed.audio.file_tags import FileTags
 from mirembed.audio.files import file_stamp, printable
 from mirembed.errors import StoreError
 from mirembed.hookspecs import Label, Regression, Tags, Task
+from mirembed.library.distances import typical_distance
 from mirembed.library.staleness import Staleness, Stamp, compare
 from mirembed.models.saved import read_identity
 from mirembed.progress import NO_PROGRESS, Progress
@@ -331,6 +332,11 @@ class Collection:
         of_model = Spec.parse(self.provenance["dataset"]["spec"]) == Spec.parse(self.spec)
         command = f"mirembed update {self.model}" + ("" if of_model else f" --dataset {self.spec}")
         return compare(self._dataset, self.audio, command, self.without_embeddings)
+
+    @cached_property
+    def typical_distance(self) -> float:
+        """The unit of distances between embeddings: see `mirembed.library.distances.typical_distance`."""
+        return typical_distance(self.vectors)
 
     @cached_property
     def file_tags(self) -> FileTagColumns:

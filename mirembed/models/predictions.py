@@ -22,6 +22,8 @@ from mirembed.store.rows import label_names, label_type
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_FLAGS = ("0", "1", "0.0", "1.0", "true", "false")
+
 NONE_OF_THESE = "none of these"
 """In a table: no class is probable enough."""
 
@@ -151,17 +153,18 @@ def as_text(value: Any) -> Any:
 def as_cell(value: Any) -> Any:
     """Return a list as the text that the dataset ``folder`` reads; anything else as it is.
 
-    Tags are separated by semicolons, or are a JSON list if one of them contains a separator.
+    Tags are separated by semicolons. They are a JSON list if one of them contains a separator, or could be the value in
+    a column of a single tag.
 
     >>> as_cell(["piano", "calm"]), as_cell(["drum, bass"]), as_cell([0.75, 0.5])
     ('piano; calm', '["drum, bass"]', '0.75; 0.5')
     """
     if not isinstance(value, list):
         return value
-    texts = [str(one) for one in value]
-    if any(text.startswith("[") or set(text) & set(";|,") for text in texts):
-        return json.dumps(texts, ensure_ascii=False)
-    return "; ".join(texts)
+    tags = [one for one in value if isinstance(one, str)]
+    if any(tag.startswith("[") or set(tag) & set(";|,") or tag.lower() in _FLAGS for tag in tags):
+        return json.dumps(tags, ensure_ascii=False)
+    return "; ".join(map(str, value))
 
 
 def write_predictions(

@@ -211,7 +211,8 @@ def _hours(run: RunRecord) -> float | None:
         tracks = store.dataset(Spec.parse(run.configuration["dataset"]["spec"])).tracks()
     except MirembedError:
         return None
-    stored = {track.id: known[track.recording] for track in tracks if track.recording in known}
+    labeled = [track for track in tracks if track.label is not None]
+    stored = {track.id: known[track.recording] for track in labeled if track.recording in known}
     used = [seconds for track, seconds in stored.items() if track not in run.configuration["excluded"]]
     if len(used) != run.configuration["n_tracks"] or not {track for *_, track in run.tests} <= stored.keys():
         return None

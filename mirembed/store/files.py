@@ -1,4 +1,4 @@
-"""Read and write files that appear whole or not at all: JSON, CSV, Parquet, folders; locks on folders; faults in files."""
+"""Read and write files that appear whole or not at all: JSON, CSV, Parquet, folders; locks; faults."""
 
 from __future__ import annotations
 

@@ -22,6 +22,13 @@ _GIVEN = "the audio folder"
 
 def listing(subject: Subject) -> None:
     """Return a Listing of at least one Track for a folder that holds a copy of the dataset."""
+    takes = getattr(subject.create(), "takes_file_tags", False)
+    if not isinstance(takes, bool):
+        raise Broken(
+            f"has takes_file_tags={takes!r}, expected True or False",
+            given="its attribute `takes_file_tags`",
+            cause="a method instead of an attribute",
+        )
     listed = _listed(subject)
     _require(listings.types(listed))
     _require(listings.presence(listed))

@@ -26,6 +26,10 @@ BLOCK = 16
 """Number of candidates stacked with a query: more would waste time on pairs of candidates, fewer on calls."""
 
 
+_CACHED = 1024
+"""Candidates that are compared by numpy at a time: arrays that stay in the processor's cache are several times faster."""
+
+
 @dataclass(frozen=True)
 class PluginSimilarity:
     """A similarity whose results are checked, and whose plugin is named in errors.
@@ -127,12 +131,21 @@ class PluginSimilarity:
         PluginError
             If the similarity fails.
         """
-        x, y = np.atleast_2d(query).astype(np.float64), candidates.astype(np.float64)
+        x = np.atleast_2d(query).astype(np.float64)
         own = getattr(self.similarity, "cross_numpy", None)
         if own is None:
-            double = self.double()
+            double, y = self.double(), candidates.astype(np.float64)
             values = np.array([double.similarities_to(one, y) for one in x]).reshape(len(x), len(y))
             return values if query.ndim == 2 else values[0]
+        values = np.empty((len(x), len(candidates)))
+        for first in range(0, len(candidates), _CACHED):
+            y = candidates[first : first + _CACHED].astype(np.float64)
+            values[:, first : first + _CACHED] = self._by_numpy(own, x, y)
+        return values if query.ndim == 2 else values[0]
+
+    def _by_numpy(
+        self, own: Callable[..., Any], x: NDArray[np.float64], y: NDArray[np.float64]
+    ) -> NDArray[np.floating[Any]]:
         with plugin_code(f"the similarity {self.name} fails for arrays {x.shape} and {y.shape}"):
             values = np.asarray(own(x, y))
         if values.shape != (len(x), len(y)) or not np.isfinite(values).all():
@@ -140,7 +153,7 @@ class PluginSimilarity:
                 f"the similarity {self.name} returned an array of the shape {values.shape} for arrays {x.shape} "
                 f"and {y.shape}; expected finite values in the shape {(len(x), len(y))}"
             )
-        return values if query.ndim == 2 else values[0]
+        return values
 
     def differentiating(self) -> contextlib.AbstractContextManager[None]:
         """Name this similarity in the errors of a ``with`` block that computes its gradient."""

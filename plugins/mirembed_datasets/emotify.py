@@ -128,7 +128,7 @@ class Emotify:
                 f"the complete table has {N_RATINGS} rows for {N_CLIPS} tracks"
             )
         tracks = [Track(clip, copy.files[clip], self._label(labels[clip]), _artist(copy.files[clip])) for clip in rated]
-        notes = notes_on_copy(audio, copy.home, len(tracks), N_CLIPS)
+        notes = [*notes_on_copy(audio, copy.home, len(tracks), N_CLIPS), *table.notes]
         if len(table.rows) != N_RATINGS:
             notes.append(
                 f"{file} has {counted(len(table.rows), 'row')} for {counted(len(labels), 'track')}, expected "

@@ -125,7 +125,9 @@ def _labels(table: Table) -> tuple[Mapping[str, tuple[float, ...]], list[str]]:
         table.column(column)
     labels, repeated = unique(table, _label)
     _refuse_swapped(labels, table.file)
-    notes = [f"skipped {counted(repeated, 'row')} of {table.file} (repeated)"] if repeated else []
+    notes = list(table.notes)
+    if repeated:
+        notes.append(f"skipped {counted(repeated, 'row')} of {table.file} (repeated)")
     if len(labels) != N_CLIPS:
         notes.append(f"{table.file} has {counted(len(labels), 'song')}, the published one has {N_CLIPS}")
     return labels, notes
@@ -154,4 +156,4 @@ def _artists(file: Path) -> tuple[Mapping[str, str], list[str]]:
     except DatasetError as error:
         return {}, [f"clips without a group, because the artists cannot be read: {error}"]
     artists = {row.values["song_id"]: " ".join(row.values["Artist"].split()) for row in table.rows}
-    return {song: artist for song, artist in artists.items() if artist}, []
+    return {song: artist for song, artist in artists.items() if artist}, list(table.notes)

@@ -1,24 +1,36 @@
-"""Read tables of labels: separated by commas, semicolons or tabs, or one JSON object per line."""
+"""Read tables of labels: CSV as spreadsheets write it, or one JSON object per line."""
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from unicodedata import normalize
 
 from mirembed import DatasetError, counted
+from mirembed_datasets.table_files import decoded, read_text, records
+
+__all__ = ["DATA", "Faults", "Row", "Table", "find_table", "read_rows", "read_table", "read_text", "same", "unique"]
 
 V = TypeVar("V")
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
-DELIMITERS = "\t;,"
 DATA = Path(__file__).parent / "data"
 """Tables that come with the built-in datasets; the README there names their sources."""
+
+SHOWN = 5
+"""Rows to name of each kind of fault."""
+
+_LONG = 120
+"""Characters of a value to show."""
+
+_DISARMED = re.compile(r"'+[=+\-@\t\r]")
+"""A text that would be a formula, with the apostrophe that keeps it from being one."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +41,10 @@ class Row:
     ----------
     file : pathlib.Path
     line : int
-        Line of the file on which the row ends, from 1.
+        Line of the file on which the row begins, from 1.
     values : mapping of str to str
-        The value by column, without surrounding white space; "" for an empty cell.
+        The value by column, without surrounding white space; "" for an empty cell. An apostrophe that keeps a
+        spreadsheet from taking the value for a formula is removed.
     """
 
     file: Path
@@ -109,28 +122,89 @@ class Table:
     ----------
     file : pathlib.Path
     columns : tuple of str
-        Column names in the order of the file, without columns that have no name.
+        Column names in the order of the file and in Unicode's composed form, without columns that have no name.
     rows : tuple of Row
         At least one.
+    notes : tuple of str
+        What the user should know about how the file was read.
     """
 
     file: Path
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
 
     def column(self, name: str) -> str:
-        """Return ``name``; raise `DatasetError` if there is no such column."""
-        if name not in self.columns:
+        """Return the column of this name, or else the only one that differs in case and spaces alone.
+
+        Raises
+        ------
+        DatasetError
+            There is no such column, or several.
+        """
+        exact = normalize("NFC", name.strip())
+        if exact in self.columns:
+            return exact
+        found = [column for column in self.columns if same(column) == same(name)]
+        if not found:
             raise DatasetError(f"{self.file} has no column {name!r}; its columns are {self.named_columns()}")
-        return name
+        if len(found) > 1:
+            raise DatasetError(f"{self.file}: column {name!r} may be any of {', '.join(map(repr, found))}; write one")
+        return found[0]
 
     def named_columns(self) -> str:
         """Return the column names for a message."""
         return ", ".join(map(repr, self.columns))
 
 
+class Faults:
+    """What is wrong with the rows of a table, so that all of it is said at once.
+
+    Parameters
+    ----------
+    file : pathlib.Path
+        The table.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._found: dict[str, list[tuple[int, str]]] = {}
+
+    def add(self, kind: str, line: int, value: str = "") -> None:
+        """Remember that a row has a fault; ``kind`` says what is wrong and what to do."""
+        short = value if len(value) <= _LONG else f"{value[:_LONG]}…"
+        self._found.setdefault(kind, []).append((line, short))
+
+    def check(self) -> None:
+        """Raise `DatasetError` if there are faults: the first of each kind, with their lines."""
+        if not self._found:
+            return
+        kinds = [f"{_listed(found)}: {kind}" for kind, found in self._found.items()]
+        if len(kinds) == 1:
+            raise DatasetError(f"{self.file}, {kinds[0]}")
+        raise DatasetError("\n  ".join([f"{self.file} has {len(kinds)} kinds of faults", *kinds]))
+
+
+def _listed(found: Sequence[tuple[int, str]]) -> str:
+    """Return the first lines of a kind of fault, with their values, and how many more there are."""
+    if not any(value for _, value in found):
+        text = f"line{'s' * (len(found) > 1)} {', '.join(str(line) for line, _ in found[:SHOWN])}"
+    else:
+        text = ", ".join(f"line {line}: {value}" for line, value in found[:SHOWN])
+    return text + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+
+
+def same(name: str) -> str:
+    """Return a name as it is compared where case, spaces and Unicode's forms do not matter.
+
+    >>> same(" Track  ID") == same("track id")
+    True
+    """
+    return normalize("NFC", " ".join(name.split()).casefold())
+
+
 def read_rows(file: Path, *, open_ended: bool = False) -> Iterator[Row]:
-    """Yield the rows of a table one by one, for tables that are too large for `read_table`.
+    """Yield the rows of a published CSV file one by one, for tables that are too large for `read_table`.
 
     Parameters
     ----------
@@ -141,30 +215,51 @@ def read_rows(file: Path, *, open_ended: bool = False) -> Iterator[Row]:
     Raises
     ------
     DatasetError
-        See `read_table`.
+        See `read_table`; and where a row has fewer values than there are columns, or the encoding would be a guess.
     """
     text = read_text(file)
-    return _json_rows(file, text) if file.suffix.lower() in JSON_SUFFIXES else _csv_rows(file, text, open_ended)
+    columns: list[str] = []
+    for line, values in records(file, text):
+        if not columns:
+            columns = _distinct(values, file)
+            continue
+        if open_ended:
+            last = len(columns) - 1
+            values = [*values[:last], "\t".join(values[last:])]
+        if len(values) != len(columns):
+            raise DatasetError(f"{file}, line {line}: {counted(len(values), 'value')} for {len(columns)} columns")
+        yield Row(file, line, {column: value for column, value in zip(columns, values, strict=True) if column})
 
 
 def read_table(file: Path) -> Table:
     """Read a table of labels.
 
     A file with the suffix ``.jsonl``, ``.ndjson`` or ``.json`` has one JSON object per line; a list becomes its JSON
-    text. In any other file, the first line names the columns and decides the delimiter. A byte order mark, Windows line
-    endings, blank lines and white space around names and values are ignored.
+    text. In any other file, the first line names the columns. The delimiter is a comma, semicolon, tab or ``|``.
+    Byte order marks, Excel's line ``sep=;``, Windows line endings, blank lines, empty columns at the end, and white
+    space around names and values are ignored. Values that a row lacks at its end are empty.
 
     Raises
     ------
     DatasetError
-        The file cannot be read, is not UTF-8, has no rows, or has a malformed row.
+        The file cannot be read, is no text, has no rows, or has malformed rows, which are all named.
     """
-    rows = tuple(read_rows(file))
+    text, note = decoded(file)
+    notes = [note] if note else []
+    faults = Faults(file)
+    if file.suffix.lower() in JSON_SUFFIXES:
+        rows = _json_rows(file, text, faults)
+    else:
+        rows, short = _csv_rows(file, text, faults)
+        if short:
+            lines = _listed([(line, "") for line in short])
+            notes.append(f"{counted(len(short), 'row')} of {file} with empty cells at the end left out ({lines})")
+    faults.check()
     if not rows:
         raise DatasetError(f"{file} has no rows; expected a line that names the columns, and one line per track")
     columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
     complete = (Row(row.file, row.line, {column: row.values.get(column, "") for column in columns}) for row in rows)
-    return Table(file, columns, tuple(complete))
+    return Table(file, columns, tuple(complete), tuple(notes))
 
 
 def unique(table: Table, entry: Callable[[Row], tuple[str, V]]) -> tuple[dict[str, V], int]:
@@ -215,80 +310,66 @@ def find_table(name: str, home: Path, *, folders: Sequence[str] = (".",), source
     raise DatasetError(f"no {name} in {str(home)!r} or the two folders above it; {source}")
 
 
-def read_text(file: Path) -> str:
-    """Return the text of a file; raise `DatasetError` if it cannot be read or is not UTF-8."""
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"cannot read {file}: {error.strerror}") from error
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DatasetError(f"{file}, line {line}: not UTF-8; save the table as UTF-8") from error
-
-
-def _csv_rows(file: Path, text: str, open_ended: bool) -> Iterator[Row]:
-    delimiter = _delimiter(text)
-    # strict: an unclosed quotation mark is an error, where it would otherwise swallow the rest of the file
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+def _csv_rows(file: Path, text: str, faults: Faults) -> tuple[list[Row], list[int]]:
+    """Return the rows of a CSV file, and the lines of those with fewer values than columns."""
+    rows: list[Row] = []
+    short: list[int] = []
     columns: list[str] = []
-    try:
-        for record in reader:
-            values = [value.strip() for value in record]
-            if not any(values):
-                continue
-            if not columns:
-                columns = _distinct(values, file)
-                continue
-            if open_ended:
-                last = len(columns) - 1
-                values = [*values[:last], "\t".join(values[last:])]
-            if len(values) != len(columns):
-                raise DatasetError(
-                    f"{file}, line {reader.line_num}: {counted(len(values), 'value')} for {len(columns)} columns; "
-                    f"put quotation marks around a value that contains {delimiter!r}"
-                )
-            named = {column: value for column, value in zip(columns, values, strict=True) if column}
-            yield Row(file, reader.line_num, named)
-    except csv.Error as error:
-        raise DatasetError(f"{file}, line {reader.line_num}: malformed quotation marks ({error})") from error
+    for line, values in records(file, text):
+        if not columns:
+            columns = _distinct([normalize("NFC", _armed(name)) for name in values], file)
+            continue
+        if len(values) < len(columns):
+            short.append(line)
+            values = [*values, *[""] * (len(columns) - len(values))]
+        if any(values[len(columns) :]):
+            faults.add(
+                f"expected {counted(len(columns), 'value')}; put quotation marks around a value that contains the "
+                "delimiter, such as a number with a decimal comma",
+                line,
+                f"{len(values)} values",
+            )
+        named = {column: _armed(value) for column, value in zip(columns, values, strict=False) if column}
+        rows.append(Row(file, line, named))
+    return rows, short
 
 
-def _delimiter(text: str) -> str:
-    """Return the delimiter that splits the first line into the most columns."""
-    header = next((line for line in io.StringIO(text, newline=None) if line.strip()), "")
-
-    def columns(delimiter: str) -> int:
-        return len(next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), []))
-
-    return max(DELIMITERS, key=columns)
+def _armed(text: str) -> str:
+    """Remove the apostrophe that keeps a spreadsheet from taking a text for a formula."""
+    return text[1:] if _DISARMED.match(text) else text
 
 
 def _distinct(columns: list[str], file: Path) -> list[str]:
     for column in columns:
         if column and columns.count(column) > 1:
-            raise DatasetError(f"{file} has two columns named {column!r}; rename or remove one")
+            raise DatasetError(f"{file} has two columns named {column!r}; rename or remove one of them")
     return columns
 
 
-def _json_rows(file: Path, text: str) -> Iterator[Row]:
+def _json_rows(file: Path, text: str, faults: Faults) -> list[Row]:
+    rows = []
     for number, line in enumerate(io.StringIO(text, newline=None), start=1):
         if not line.strip():
             continue
         try:
             # keep numbers as they are written: the id 007 and the class 1 are strings
             record = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
+            if not isinstance(record, dict):
+                raise TypeError(line.strip())
+            values = {normalize("NFC", key.strip()): _json_value(value) for key, value in record.items()}
         except json.JSONDecodeError as error:
-            raise DatasetError(
-                f"{file}, line {number}: not JSON ({error.msg}); expected one object per line"
-            ) from error
-        if not isinstance(record, dict):
-            raise DatasetError(f"{file}, line {number}: expected a JSON object such as {{'path': …, 'label': …}}")
-        yield Row(file, number, {key.strip(): _json_value(value, file, number) for key, value in record.items()})
+            faults.add("not JSON; expected one object per line", number, error.msg)
+        except TypeError as error:
+            faults.add(
+                "expected a JSON object such as {'path': …, 'label': …}, with texts and numbers", number, str(error)
+            )
+        else:
+            rows.append(Row(file, number, values))
+    return rows
 
 
-def _json_value(value: object, file: Path, number: int) -> str:
+def _json_value(value: object) -> str:
+    """Return a value as a text; raise `TypeError` for one that is not a text, a number, a truth value or a list."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -297,4 +378,4 @@ def _json_value(value: object, file: Path, number: int) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return json.dumps(value, ensure_ascii=False)
-    raise DatasetError(f"{file}, line {number}: {value!r} is not a string or a number")
+    raise TypeError(repr(value))

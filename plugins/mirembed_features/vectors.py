@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal, get_args
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +63,8 @@ class Vectors:
             raise ValueError(f"hop is {hop:g}; expected seconds above 0, or none for one vector per track")
         self.hop = hop
         self._file = Path(file)
-        column, self._arrays, self.values = _read(self._file, framed=hop is not None)
+        column, arrays, self.values = _read(self._file, framed=hop is not None)
+        self._arrays = {normalize("NFC", name): load for name, load in arrays.items()}
         self._by: By = column if by == "auto" and column else by
         self._used: dict[str, Path] = {}
 
@@ -129,7 +131,10 @@ class Vectors:
         return sorted({name for name in names if name in self._arrays})
 
     def _names(self, path: Path, ids: Sequence[str], by: str) -> list[str]:
-        """Return what a recording may be called, the first as an example for messages."""
+        """Return what a recording may be called, in Unicode's composed form, the first as an example for messages."""
+        return [normalize("NFC", name) for name in self._written(path, ids, by)]
+
+    def _written(self, path: Path, ids: Sequence[str], by: str) -> list[str]:
         if by == "name":
             return [path.name]
         if by == "stem":

@@ -1,0 +1,171 @@
+"""FLAC: what its header states, and the frames that follow."""
+
+from __future__ import annotations
+
+import re
+from typing import IO, NamedTuple
+
+from mirembed.audio.headers.header import SLACK, Header, Part, read_at, size_of, tags_start
+
+_WINDOW = 2**20
+_SCANNED = 4 * 2**30
+"""Bytes. Longer files are not searched for a second stream."""
+
+_MARK = b"fLaC\0\0\0\x22"
+
+_SYNC = re.compile(rb"\xff[\xf8\xf9](?=..)", re.DOTALL)
+_RATES = (0, 88_200, 176_400, 192_000, 8000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)
+
+
+def flac_header(file: IO[bytes], start: int) -> Header | None:
+    """Read a FLAC file that begins at an offset, or several that were joined; None if it is damaged."""
+    size = size_of(file)
+    end = tags_start(file, size)
+    starts = [start, *_more(file, start + 42, end)]
+    streams = [_stream(file, one, stop) for one, stop in zip(starts, [*starts[1:], end], strict=True)]
+    first = streams[0]
+    if first is None or None in streams:
+        return None
+    same = {stream[:3] for stream in streams if stream}
+    refusal = next((stream.refusal for stream in streams if stream and stream.refusal), "")
+    if len(same) > 1:
+        kinds = " and ".join(f"{rate} Hz, {channels} channels, {bits} bits" for rate, channels, bits in sorted(same))
+        refusal = f"{len(streams)} FLAC files of different kinds joined to one ({kinds}); split the file"
+    parts = tuple(Part(one, stop) for one, stop in zip(starts, [*starts[1:], end], strict=True))
+    known = all(stream.total for stream in streams if stream)
+    return Header(
+        stated=sum(stream.total for stream in streams if stream) / first.rate if known else 0.0,
+        room=sum(stream.held for stream in streams if stream) / first.rate,
+        slack=max(SLACK, first.block / first.rate),
+        refusal=refusal,
+        parts=parts if len(parts) > 1 or end < size else (),
+        kind=f"FLAC of {first.bits} bits per sample" if first.bits > 24 else "",
+    )
+
+
+class _Stream(NamedTuple):
+    """One FLAC file: what its header states, and the samples that its frames say they hold."""
+
+    rate: int
+    channels: int
+    bits: int
+    total: int
+    held: int
+    block: int
+    refusal: str
+
+
+def _stream(file: IO[bytes], start: int, end: int) -> _Stream | None:
+    head = read_at(file, start, 42)
+    if len(head) < 42 or head[4] & 127:
+        return None
+    packed = int.from_bytes(head[18:26], "big")
+    rate, channels, bits = packed >> 44, (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
+    first = _first_frame(file, start)
+    if not rate or first is None or first >= end:
+        return None
+    held, found_rate, found_bits = _frames(file, first, end, int.from_bytes(head[8:10], "big"))
+    refusal = ""
+    if found_rate and found_rate != rate:
+        refusal = f"the header states {rate} Hz, but frames state {found_rate} Hz; encode the file again"
+    elif found_bits and found_bits != bits:
+        refusal = f"the header states {bits} bits per sample, but frames state {found_bits}; encode the file again"
+    block = max(4096, int.from_bytes(head[10:12], "big"))
+    return _Stream(rate, channels, bits, packed & (1 << 36) - 1, held, block, refusal)
+
+
+def _more(file: IO[bytes], at: int, end: int) -> list[int]:
+    """Return where more FLAC files begin between two offsets."""
+    found: list[int] = []
+    stop = min(end, at + _SCANNED)
+    while at < stop:
+        window = read_at(file, at, min(_WINDOW + 7, end - at))
+        place = window.find(_MARK)
+        while place >= 0:
+            found.append(at + place)
+            place = window.find(_MARK, place + 1)
+        at += _WINDOW
+    return found
+
+
+def _first_frame(file: IO[bytes], start: int) -> int | None:
+    """Return the offset after the blocks of metadata."""
+    at = start + 4
+    for _ in range(1000):
+        block = read_at(file, at, 4)
+        if len(block) < 4:
+            return None
+        at += 4 + int.from_bytes(block[1:], "big")
+        if block[0] & 128:
+            return at
+    return None
+
+
+def _frames(file: IO[bytes], first: int, end: int, block: int) -> tuple[int, int, int]:
+    """Read the headers of frames between two offsets.
+
+    Returns
+    -------
+    n_samples : int
+        From the first frame to the end of the last one; 0 if no frame was found.
+    rate, bits : int
+        Of the first frame with others than the first frame; its own if there is none; 0 where they are not stated.
+    """
+    head = read_at(file, first, 20)
+    reference = _frame(head, block)
+    if reference is None:
+        return 0, 0, 0
+    other, at = reference, first
+    while at < min(end, first + _SCANNED) and other is reference:
+        window = read_at(file, at, min(_WINDOW + 64, end - at))
+        for match in _SYNC.finditer(window, 0, _WINDOW):
+            place = match.start()
+            if window[place + 2] & 15 != head[2] & 15 or window[place + 3] & 14 != head[3] & 14:
+                found = _frame(window[place : place + 20], block)
+                if found and found[2:] != reference[2:]:
+                    other = found
+                    break
+        at += _WINDOW
+    at = end
+    while at > first and end - at < 2**24:
+        at = max(first, at - _WINDOW)
+        window = read_at(file, at, min(end - at, _WINDOW + 64))
+        for match in reversed(list(_SYNC.finditer(window))):
+            if found := _frame(window[match.start() : match.start() + 20], block):
+                return max(0, found[1] - reference[0]), *other[2:]
+    return 0, *other[2:]
+
+
+def _frame(head: bytes, block: int) -> tuple[int, int, int, int] | None:
+    """Read the header of a frame: its first sample, the one after its last, rate and bits (0: as in the file's)."""
+    if len(head) < 16 or head[3] & 1 or head[3] >> 4 > 10:
+        return None
+    size_code, rate_code, at = head[2] >> 4, head[2] & 15, 4
+    lead = head[4]
+    n_more = 0 if lead < 0x80 else 8 - (lead ^ 0xFF).bit_length() - 1
+    if size_code == 0 or rate_code == 15 or (lead >= 0x80 and not 1 <= n_more <= 6):
+        return None
+    number = lead if not n_more else lead & (1 << (6 - n_more)) - 1
+    for byte in head[5 : 5 + n_more]:
+        number = number << 6 | byte & 63
+    at += 1 + n_more
+    n_size, n_rate = {6: 1, 7: 2}.get(size_code, 0), {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
+    coded = int.from_bytes(head[at : at + n_size], "big") + 1
+    samples = coded if n_size else 192 if size_code == 1 else 576 << size_code - 2 if size_code < 6 else 1 << size_code
+    at += n_size
+    rate = int.from_bytes(head[at : at + n_rate], "big") * {12: 1000, 14: 10}.get(rate_code, 1)
+    at += n_rate
+    if at >= len(head) or _crc8(head[:at]) != head[at]:
+        return None
+    begin = number if head[1] & 1 else number * block
+    bits = (0, 8, 12, 0, 16, 20, 24, 32)[head[3] >> 1 & 7]
+    return begin, begin + samples, rate if n_rate else _RATES[rate_code], bits
+
+
+def _crc8(data: bytes) -> int:
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc << 1 ^ 0x107 if crc & 128 else crc << 1
+    return crc

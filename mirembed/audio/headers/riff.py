@@ -1,0 +1,333 @@
+"""Files of chunks: WAV (RIFF, RF64, W64), AIFF, AU and CAF, whose size fields may be wrong."""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+from typing import IO
+
+from mirembed.audio.headers.header import SLACK, Header, Part, id3_end, read_at, size_of, tags_start
+from mirembed.audio.headers.mpeg import mpeg_header
+
+_PCM, _FLOAT, _A_LAW, _MU_LAW, _MP3, _EXTENSIBLE = 1, 3, 6, 7, 0x55, 0xFFFE
+_BLOCKS = (2, 0x11, 0x31)
+"""WAV format tags of codecs whose header states the samples in a block: MS and IMA ADPCM, GSM."""
+
+_AFTER = re.compile(
+    rb"LIST|list|id3 |ID3 |fact|cue |smpl|inst|PEAK|bext|iXML|_PMX|JUNK|junk|FLLR|PAD |plst|acid|levl|DISP|AFAn|NAME"
+    rb"|AUTH|ANNO|\(c\) |MARK|COMT|INST|APPL|MIDI|COMM|free|info|chan|umid|axml|chna|dbmd"
+)
+"""Names of chunks that may follow the samples, where the end of the last one is missing."""
+
+_FILES = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"caff", b"data", b"SSND")
+"""Names that cannot follow the samples unless there are more of them."""
+
+_AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
+"""Bytes per sample, by the encoding in the header of an AU file."""
+
+_AIFF_BYTES = {b"fl32": 4, b"FL32": 4, b"fl64": 8, b"FL64": 8, b"ulaw": 1, b"ULAW": 1, b"alaw": 1, b"ALAW": 1}
+
+
+@dataclass(frozen=True)
+class _Content:
+    """The samples in a file of chunks.
+
+    Attributes
+    ----------
+    start : int
+        Offset of the first byte.
+    stated : int or None
+        Bytes; None if the header says that it does not know.
+    block_bytes, block_samples : int
+        Samples of all channels that stand together.
+    rate : int
+        Hz.
+    patches : tuple of (int, str)
+        Where sizes stand, and what belongs there, see `_packed`.
+    """
+
+    start: int
+    stated: int | None
+    block_bytes: int
+    block_samples: int
+    rate: float
+    patches: tuple[tuple[int, str], ...] = ()
+
+    def seconds(self, n_bytes: int) -> float:
+        return n_bytes / self.block_bytes * self.block_samples / self.rate
+
+
+def _is_unknown(size: int) -> bool:
+    """Whether a program that wrote a WAV to a pipe stated this size: 2 or 4 GiB."""
+    return size >= 2**32 - 2**12 or 2**31 - 2**16 <= size <= 2**31 + 2**12
+
+
+def _header(file: IO[bytes], found: _Content, begin: int, *, align: int = 2, clip: bool = False) -> Header | None:
+    """Compare the stated size of the samples with what follows them.
+
+    With ``clip``, a decoder that opens no file of more stated than there is gets what there is.
+    """
+    if found.block_bytes < 1 or found.rate <= 0 or found.block_samples < 1:
+        return None
+    size = size_of(file)
+    end = tags_start(file, size)
+    held = _held(file, found, end, align)
+    stated = 0.0 if found.stated is None else found.seconds(found.stated)
+    notes: tuple[str, ...] = ()
+    parts = (Part(begin, end),) if end < size or begin else ()
+    if (not found.stated and held) or (clip and (found.stated or 0) > held):
+        values = {"bytes": held, "samples": held // found.block_bytes * found.block_samples}
+        parts = (Part(begin, end, tuple((at - begin, _packed(code, values)) for at, code in found.patches)),)
+    if not found.stated and held:
+        notes = ("the header states no length: read to the end of the file",)
+    slack = max(SLACK, 2 * found.block_samples / found.rate)
+    return Header(stated=stated, room=found.seconds(held), slack=slack, strict=True, parts=parts, notes=notes)
+
+
+def _packed(code: str, values: dict[str, int]) -> bytes:
+    """Return a number as bytes: ``<I bytes`` is the number of bytes as 32 bits, at most the largest."""
+    pattern, _, name = code.partition(" ")
+    name, _, more = name.partition("+")
+    limit = 2 ** (8 * struct.calcsize(pattern)) - 1
+    return struct.pack(pattern, min(limit, values[name] + int(more or 0)))
+
+
+def _held(file: IO[bytes], found: _Content, end: int, align: int) -> int:
+    """Return the bytes of samples that a file has room for.
+
+    They are what the header states if chunks, tags or little follow; otherwise all to the end.
+    """
+    rest = max(0, end - found.start)
+    if found.stated is None or found.stated >= rest:
+        return rest
+    at = found.start + found.stated
+    at += -at % align
+    if end - at <= 64 or found.seconds(end - at) <= SLACK:
+        return found.stated
+    for start in dict.fromkeys((at, found.start + found.stated)):
+        if _only_chunks(file, start, end, found):
+            return found.stated
+    return rest
+
+
+def _only_chunks(file: IO[bytes], at: int, end: int, found: _Content) -> bool:
+    """Whether chunks follow that hold no samples."""
+    first = True
+    for _ in range(1000):
+        if (after := id3_end(file, at)) > at:
+            at, first = after, False
+        head = read_at(file, at, 24)
+        if len(head) < 8 or at >= end:
+            return not first or end - at < 8
+        name = head[:4]
+        if name in _FILES or name == b"riff":
+            return False
+        size = int.from_bytes(head[4:8], "little" if _is_little(file) else "big")
+        if _is_wide(file):
+            size = int.from_bytes(head[16:], "little") - 8
+        if not all(32 <= byte < 127 for byte in name):
+            return not first and found.seconds(end - at) < 1
+        if at + 8 + size > end and not _AFTER.fullmatch(name):
+            return False
+        at += 8 + size + (-size % 8 if _is_wide(file) else size % 2)
+        first = False
+    return True
+
+
+def _is_wide(file: IO[bytes]) -> bool:
+    return read_at(file, id3_end(file, 0), 4) == b"riff"
+
+
+def _is_little(file: IO[bytes]) -> bool:
+    return read_at(file, id3_end(file, 0), 4) not in (b"FORM", b"RIFX")
+
+
+def wave_header(file: IO[bytes], begin: int) -> Header | None:
+    """Read a WAV file: RIFF, RIFX, RF64 or BW64; None if it is damaged."""
+    order = ">" if read_at(file, begin, 4) == b"RIFX" else "<"
+    at, size = begin + 12, size_of(file)
+    fmt, large, large_at = b"", None, 0
+    while at + 8 <= size:
+        name, length = struct.unpack(f"{order}4sI", read_at(file, at, 8))
+        content = read_at(file, at + 8, min(length, 64))
+        if name == b"data":
+            return _wave_data(file, begin, at, length, fmt, order, large, large_at) if len(fmt) >= 16 else None
+        if name == b"fmt " and len(content) >= 16:
+            if fmt and fmt[:16] != content[:16]:
+                return Header(refusal="two chunks fmt that contradict each other; export the file again")
+            fmt = content
+        elif name == b"ds64" and len(content) >= 16:
+            large, large_at = struct.unpack("<Q", content[8:16])[0], at + 16
+        at += 8 + length + length % 2
+    return None
+
+
+def _wave_data(
+    file: IO[bytes], begin: int, at: int, length: int, fmt: bytes, order: str, large: int | None, large_at: int
+) -> Header | None:
+    tag, channels, rate, per_second, align, bits = struct.unpack(f"{order}HHIIHH", fmt[:16])
+    if tag == _EXTENSIBLE and len(fmt) >= 26:
+        tag, valid = int.from_bytes(fmt[24:26], "little"), int.from_bytes(fmt[18:20], "little")
+        if tag in (_PCM, _FLOAT) and valid > bits:
+            return Header(refusal=f"the header states {valid} valid bits in samples of {bits} bits; export it again")
+    patches: list[tuple[int, str]] = [(at + 4, f"{order}I bytes"), (begin + 4, f"{order}I bytes+{at + 8 - begin}")]
+    stated: int | None = length
+    if large is not None and length == 2**32 - 1:
+        stated, patches = large, [(large_at, "<Q bytes"), (large_at - 8, f"<Q bytes+{at - begin}")]
+    elif _is_unknown(length) and at + 8 + length > size_of(file):
+        stated, patches = None, []
+    if tag in (_PCM, _FLOAT, _A_LAW, _MU_LAW):
+        width = channels * ((bits + 7) // 8)
+        if align and align != width and tag in (_PCM, _FLOAT):
+            refusal = (
+                f"the header contradicts itself: {channels} channels of {bits} bits take {width} bytes, but it states "
+                f"{align}; export the file again"
+            )
+            return Header(refusal=refusal)
+        return _header(file, _Content(at + 8, stated, width, 1, rate, tuple(patches)), begin)
+    if tag in _BLOCKS and len(fmt) >= 20 and align:
+        samples = int.from_bytes(fmt[18:20], "little" if order == "<" else "big")
+        return _header(file, _Content(at + 8, stated, align, samples, rate, tuple(patches)), begin)
+    if tag == _MP3:
+        end = size_of(file) if stated is None else min(size_of(file), at + 8 + stated)
+        found = mpeg_header(file, at + 8, end, bare=False)
+        return found and Header(room=found.room, slack=found.slack + 0.1, refusal=found.refusal, kind=found.kind)
+    rest = size_of(file) - at - 8
+    if not per_second:
+        return None
+    return Header(
+        stated=stated / per_second if stated else 0.0, room=min(rest, stated or rest) / per_second, slack=0.25
+    )
+
+
+def w64_header(file: IO[bytes], begin: int) -> Header | None:
+    """Read a Wave64 file; None if it is damaged."""
+    at, size, fmt = begin + 40, size_of(file), b""
+    while at + 24 <= size:
+        head = read_at(file, at, 24)
+        length = int.from_bytes(head[16:], "little")
+        if head[:4] == b"fmt ":
+            fmt = read_at(file, at + 24, 64)
+        elif head[:4] == b"data" and len(fmt) >= 16:
+            tag, channels, rate, _, align, bits = struct.unpack("<HHIIHH", fmt[:16])
+            width = channels * ((bits + 7) // 8) if tag in (_PCM, _FLOAT, _EXTENSIBLE, _A_LAW, _MU_LAW) else 0
+            if align and width and align != width:
+                return Header(
+                    refusal=f"the header contradicts itself: {channels} channels of {bits} bits take {width} bytes, "
+                    f"but it states {align}; export the file again"
+                )
+            stated = None if length >= 2**62 else max(0, length - 24)
+            return _header(file, _Content(at + 24, stated, width, 1, rate, ((at + 16, "<Q bytes+24"),)), begin, align=8)
+        at += max(24, length + -length % 8)
+    return None
+
+
+def aiff_header(file: IO[bytes], begin: int) -> Header | None:
+    """Read an AIFF or AIFF-C file; None if it is damaged."""
+    at, size = begin + 12, size_of(file)
+    common, common_at = b"", 0
+    sound: tuple[int, int] | None = None
+    while at + 8 <= size and not (common and sound):
+        name, length = struct.unpack(">4sI", read_at(file, at, 8))
+        if name == b"COMM":
+            common, common_at = read_at(file, at + 8, min(length, 64)), at
+        elif name == b"SSND":
+            sound = at, length
+        at += 8 + length + length % 2
+    if len(common) < 18 or sound is None:
+        return None
+    channels, n_samples, bits = struct.unpack(">HIH", common[:8])
+    rate = _extended(common[8:18])
+    compression = common[18:22] or b"NONE"
+    block, block_samples = channels * _AIFF_BYTES.get(compression, (bits + 7) // 8), 1
+    if compression == b"ima4":
+        block, block_samples, n_samples = channels * 34, 64, n_samples * 64
+    elif compression not in {*_AIFF_BYTES, b"NONE", b"sowt", b"twos", b"in24", b"in32", b"raw ", b"23ni", b"42ni"}:
+        return Header(stated=n_samples / rate if rate else 0.0)
+    if not block or rate <= 0:
+        return None
+    at, length = sound
+    offset = int.from_bytes(read_at(file, at + 8, 4), "big")
+    patches = (
+        (at + 4, ">I bytes+8"),
+        (common_at + 10, ">I samples"),
+        (begin + 4, f">I bytes+{at + 8 - begin}"),
+    )
+    stated = max(0, length - 8 - offset)
+    found = _header(file, _Content(at + 16 + offset, stated, block, block_samples, rate, patches), begin)
+    if found is None:
+        return None
+    told = n_samples / rate
+    if abs(told - found.stated) <= found.slack or (not told and found.notes) or (not n_samples and not found.room):
+        return found
+    if not found.notes and abs(found.stated - found.room) > found.slack:
+        return found
+    return Header(stated=told, stated_by="the chunk COMM", room=found.room, slack=found.slack, parts=found.parts)
+
+
+def _extended(data: bytes) -> float:
+    """Return a number of 80 bits."""
+    exponent, mantissa = struct.unpack(">HQ", data)
+    try:
+        return float(mantissa * 2.0 ** ((exponent & 0x7FFF) - 16_383 - 63))
+    except OverflowError:
+        return 0.0
+
+
+def au_header(file: IO[bytes], begin: int) -> Header | None:
+    """Read an AU file; None if its encoding is unknown."""
+    head = read_at(file, begin, 24)
+    order = ">" if head[:4] == b".snd" else "<"
+    if len(head) < 24:
+        return None
+    _, start, size, encoding, rate, channels = struct.unpack(f"{order}4s5I", head)
+    width = channels * _AU_BYTES.get(encoding, 0)
+    if not width:
+        return None
+    stated = None if _is_unknown(size) and size > size_of(file) else size
+    return _header(file, _Content(begin + start, stated, width, 1, rate, ((begin + 8, f"{order}I bytes"),)), begin)
+
+
+def caf_header(file: IO[bytes], begin: int) -> Header | None:
+    """Read a CAF file; None if it is damaged."""
+    at, size = begin + 8, size_of(file)
+    description, table = b"", b""
+    data: tuple[int, int] | None = None
+    while at + 12 <= size:
+        name, length = struct.unpack(">4sq", read_at(file, at, 12))
+        if name == b"desc":
+            description = read_at(file, at + 12, 32)
+        elif name == b"pakt":
+            table = read_at(file, at + 12, 24)
+        elif name == b"data":
+            data = at, length
+        if length < 0:
+            break
+        at += 12 + length
+    if len(description) < 32 or data is None:
+        return None
+    rate, codec, _, block, block_samples, channels, bits = struct.unpack(">d4sIIIII", description)
+    at, length = data
+    if codec != b"lpcm" and not block:
+        valid = int.from_bytes(table[8:16], "big") if len(table) == 24 else 0
+        return Header(stated=valid / rate if rate > 0 else 0.0)
+    if codec == b"lpcm" and block and bits and block not in (channels * ((bits + 7) // 8), channels * 4):
+        return Header(
+            refusal=f"the header contradicts itself: {channels} channels of {bits} bits take "
+            f"{channels * ((bits + 7) // 8)} bytes, but it states {block}; export the file again"
+        )
+    stated = None if length < 0 else max(0, length - 4)
+    content = _Content(at + 16, stated, block, block_samples, rate, ((at + 4, ">Q bytes+4"),))
+    return _caf_content(file, content, begin)
+
+
+def _caf_content(file: IO[bytes], content: _Content, begin: int) -> Header | None:
+    size = size_of(file)
+    after = content.start + (content.stated or 0)
+    if content.stated and after + 12 <= size:
+        name, length = struct.unpack(">4sq", read_at(file, after, 12))
+        if name not in _FILES and all(32 <= byte < 127 for byte in name) and 0 <= length <= size - after:
+            seconds = content.seconds(content.stated)
+            return Header(stated=seconds, room=seconds, parts=(Part(begin, size),) if begin else ())
+    return _header(file, content, begin, clip=True)

@@ -1,0 +1,60 @@
+"""``mirembed duplicates``: list the files of a library that contain the same recording."""
+
+from __future__ import annotations
+
+import typer
+
+from mirembed.cli import options
+from mirembed.cli.output import ConsoleProgress, Table, print_result
+from mirembed.interruption import RESUMES, interruptible, say_when_interrupted
+from mirembed.progress import counted, size
+from mirembed.store import Store
+
+_COLUMNS = ("group", "path", "match", "agreement", "seconds", "format", "bit rate", "size")
+
+
+def duplicates(
+    model: options.ModelName,
+    dataset: options.Dataset = None,
+    store: options.StoreFolder = options.DEFAULT_STORE,
+    out: options.Out = None,
+    force: options.Force = False,
+    bom: options.Bom = False,
+    jobs: options.Jobs = None,
+    json: options.Json = False,
+) -> None:
+    """List the files of a library that contain the same recording: copies, other formats, trimmed versions.
+
+    Nothing is deleted. Files that are only similar are decoded to compare their fingerprints, which are kept.
+    """
+    with interruptible():
+        from mirembed.library.collection import Collection
+        from mirembed.library.duplicates import find_duplicates, write_duplicates
+        from mirembed.models.inference import check_table
+
+    say_when_interrupted(RESUMES)
+    check_table(out, force=force, bom=bom)
+    with ConsoleProgress() as progress:
+        collection = Collection.open(Store(store), options.discover(), model, dataset, progress)
+        found = find_duplicates(collection, options.jobs_or_cores(jobs), progress)
+        for note in found.notes():
+            progress.note(note)
+    if out is not None:
+        write_duplicates(out, found.files, bom=bom)
+        typer.echo(f"wrote {counted(len(found.files), 'row')} to {out}", err=True)
+    rows = [
+        (f.group, f.path, f.match, f"{f.agreement:.0%}", f.seconds, f.format, f.bit_rate, size(f.size))
+        for f in found.files
+    ]
+    names = {"dataset": collection.spec, "model": collection.model}
+    summary = f"{counted(found.n_groups, 'recording')} with copies, {counted(len(found.files), 'file')}"
+    if found.files:
+        summary += f"; all but the largest of each take {size(found.extra_bytes)}"
+    print_result(
+        json,
+        lambda: {**names, **found.to_json()},
+        [*([Table(_COLUMNS, rows)] if rows and out is None else []), summary],
+    )
+    for path, reason in found.failures:
+        typer.echo(f"failed: {path}: {reason}", err=True)
+    raise typer.Exit(2 if found.failures else 0)

@@ -1,0 +1,108 @@
+"""``mirembed playlist``: playlists from the tracks of a library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mirembed.cli import options
+from mirembed.cli.output import ConsoleProgress, Table, ask_which, print_result
+from mirembed.errors import SpecError
+from mirembed.progress import counted, first_names
+from mirembed.store import Store
+
+
+def playlist(
+    model: options.ModelName,
+    seed: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SEED",
+            help="A track to start from: an audio file, an id, or parts of artist and title; repeatable.",
+        ),
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="SEED", help="First track of a path with even steps to --to.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="SEED", help="Last track of that path.")] = None,
+    extend: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Playlist to continue with tracks like its own: .m3u8, .m3u, .pls or .xspf."),
+    ] = None,
+    length: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Number of tracks; with --extend, of tracks to add.")
+    ] = 25,
+    max_per_artist: options.MaxPerArtist = 3,
+    max_per_album: options.MaxPerAlbum = None,
+    exclude: options.ExcludeTracks = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write a .m3u8 or .m3u file (UTF-8) instead of a table."),
+    ] = None,
+    paths: Annotated[
+        Literal["relative", "absolute"] | None,
+        typer.Option(
+            help="Paths in the file: relative to its folder (the default: VLC, Navidrome, beets and phones find the "
+            "tracks, also after both are moved together), or absolute.",
+        ),
+    ] = None,
+    relative_to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Write paths relative to this folder instead: for MPD, its music_directory.",
+        ),
+    ] = None,
+    force: options.Force = False,
+    dataset: options.Library = None,
+    store: options.StoreFolder = options.DEFAULT_STORE,
+    jobs: options.Jobs = None,
+    json: options.Json = False,
+) -> None:
+    """Make a playlist: from seeds, along a path from one track to another, or more like an existing playlist.
+
+    Tracks from seeds are in an order in which neighbors are similar, beginning with the first seed. Each track comes
+    with the reason why it is there; in the file, as a comment.
+    """
+    from mirembed.audio.playlists import M3U_SUFFIXES
+    from mirembed.library.playlist import Plan, make_playlist, write_playlist
+
+    options.check_out(out, M3U_SUFFIXES, force=force)
+    if relative_to is not None and paths is not None:
+        raise SpecError("--relative-to and --paths exclude each other; leave one of them out")
+    if (relative_to or paths) and out is None:
+        raise SpecError("--paths and --relative-to are for --out FILE; give that too")
+    if (start is None) != (end is None):
+        raise SpecError("--from and --to belong together; give both")
+    ends = None if start is None or end is None else (start, end)
+    plan = Plan(tuple(seed or ()), ends, extend, length)
+    registry = options.discover()
+    with ConsoleProgress() as progress:
+        made = make_playlist(
+            Store(store),
+            registry,
+            model,
+            plan,
+            choose=ask_which,
+            progress=progress,
+            exclude=exclude or [],
+            max_per_artist=max_per_artist,
+            max_per_album=max_per_album,
+            writable=out is not None,
+            dataset=dataset,
+            jobs=jobs,
+        )
+    if out is not None:
+        folder = None if paths == "absolute" else relative_to or out.parent
+        tracks = [(item.track, item.why) for item in made.items]
+        unwritable = write_playlist(out, tracks, folder=folder, inside=relative_to is not None)
+        if unwritable:
+            left_out = f"left out {counted(len(unwritable), 'track')} whose file name a playlist cannot contain"
+            typer.echo(f"{left_out}: {first_names([track.id for track in unwritable], 3)}", err=True)
+        typer.echo(f"wrote {counted(len(tracks) - len(unwritable), 'track')} to {out}", err=True)
+    rows = [(number, item.track.name, item.why) for number, item in enumerate(made.items, 1)]
+    print_result(json, made.to_json, [Table(["", "track", "why"], rows)] if out is None else [])

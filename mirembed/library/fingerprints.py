@@ -1,0 +1,174 @@
+"""Fingerprints of recordings, computed in worker processes and kept in the cache of the store.
+
+They are kept by recording, so that moved and renamed files are not decoded again. Files of the cache are only added:
+each appears whole or not at all, and an interrupted search loses a minute of decoding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mirembed import workers
+from mirembed.audio.files import default_timeout, file_hash
+from mirembed.errors import AudioError, StoreError
+from mirembed.interruption import raise_if_interrupted
+from mirembed.progress import Progress
+from mirembed.store import Store
+from mirembed.store.files import read_table, write_table
+
+VERSION = 1
+"""Version of the fingerprints; cached ones of another version are ignored."""
+
+RATE = 11_025
+"""Hz. Recordings are resampled to it, if their rate is higher, so that hours of music fit into memory."""
+
+_VERSION_KEY = b"mirembed.fingerprints"
+_WRITE_SECONDS, _WRITE_BYTES = 60.0, 64 * 2**20
+"""A file of the cache is written this often, or when the fingerprints take so much memory."""
+
+_WORKER_MEMORY = 5 * 2**30
+"""Bytes; twelve hours of music take two fifths of it."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    path: Path
+    recording: str
+
+
+class FingerprintCache:
+    """The fingerprints in the cache of a store.
+
+    Parameters
+    ----------
+    store : Store
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._folder = store.cache
+
+    def recordings(self) -> set[str]:
+        """Return the recordings that have a fingerprint."""
+        return {str(name) for path in self._files() for name in _read(path, "recording")}
+
+    def read(self, recordings: Collection[str]) -> dict[str, NDArray[np.uint32]]:
+        """Return the fingerprints ``[n_words]`` of some recordings, of those that have one."""
+        found: dict[str, NDArray[np.uint32]] = {}
+        for path in self._files():
+            raise_if_interrupted()
+            names = _read(path, "recording")
+            if wanted := [row for row, name in enumerate(names) if name in recordings]:
+                words = _read(path, "words")
+                found |= {str(names[row]): np.frombuffer(words[row], np.uint32) for row in wanted}
+        return found
+
+    def add(self, words: Mapping[str, bytes]) -> None:
+        """Write fingerprints, by recording.
+
+        Raises
+        ------
+        StoreWriteError
+        """
+        import pyarrow as pa
+
+        table = pa.table({"recording": pa.array(words, pa.string()), "words": pa.array(words.values(), pa.binary())})
+        path = self._folder / f"fingerprints-{uuid.uuid4().hex[:12]}.parquet"
+        write_table(path, table.replace_schema_metadata({_VERSION_KEY: str(VERSION).encode()}))
+
+    def _files(self) -> list[Path]:
+        return sorted(self._folder.glob("fingerprints-*.parquet"))
+
+
+def _read(path: Path, column: str) -> list[Any]:
+    """Return a column of a file of the cache; nothing if it is damaged, or of another version."""
+    try:
+        table = read_table(path, [column])
+    except StoreError:
+        return []
+    known = (table.schema.metadata or {}).get(_VERSION_KEY) == str(VERSION).encode()
+    return table[column].to_pylist() if known else []
+
+
+def fingerprint_files(store: Store, files: Mapping[str, Path], jobs: int, progress: Progress) -> dict[str, str]:
+    """Compute the fingerprints that the cache lacks.
+
+    Parameters
+    ----------
+    store : Store
+    files : mapping of str to pathlib.Path
+        A file of each recording.
+    jobs : int
+        Worker processes.
+    progress : Progress
+
+    Returns
+    -------
+    dict of str to str
+        Why a recording has no fingerprint.
+    """
+    cache = FingerprintCache(store)
+    known = cache.recordings()
+    tasks = [_Task(path, recording) for recording, path in files.items() if recording not in known]
+    progress.start("fingerprinting", len(tasks))
+    waiting: dict[str, bytes] = {}
+    failures: dict[str, str] = {}
+    written_at = time.monotonic()
+    limits = workers.Limits(lambda task: default_timeout(task.path), _WORKER_MEMORY)
+    try:
+        with contextlib.closing(workers.run(_fingerprint, tasks, jobs, limits=limits)) as outcomes:
+            for number, outcome in enumerate(outcomes, 1):
+                found = outcome.reason if isinstance(outcome, workers.Crashed) else outcome.result
+                recording = tasks[outcome.index].recording
+                if isinstance(found, bytes):
+                    waiting[recording] = found
+                else:
+                    failures[recording] = found
+                progress.update(number, failed=len(failures))
+                full = sum(map(len, waiting.values())) > _WRITE_BYTES
+                if full or time.monotonic() - written_at > _WRITE_SECONDS:
+                    _write(cache, waiting)
+                    written_at = time.monotonic()
+    finally:
+        _write(cache, waiting)
+    return failures
+
+
+def _write(cache: FingerprintCache, waiting: dict[str, bytes]) -> None:
+    if waiting:
+        cache.add(waiting)
+        waiting.clear()
+
+
+def _fingerprint(task: _Task) -> bytes | str:
+    """Return the fingerprint of a file, or the reason why it has none."""
+    from mirembed.audio.decoding import FileAudio, read_recording
+    from mirembed.datasets.duplicates import fingerprint
+
+    def words(audio: FileAudio) -> bytes:
+        rate = min(RATE, audio.rate)
+        samples = np.concatenate(list(audio.blocks(None if rate == audio.rate else rate)))
+        return fingerprint(samples, rate).tobytes()
+
+    try:
+        found, _ = read_recording(task.path, words)
+        if file_hash(task.path) != task.recording:
+            return "changed since the last update, or while it was read"
+        return found
+    except AudioError as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    except MemoryError:
+        return "needs more memory than there is"
+    # Decoders meet all kinds of files, and a single one must not end the work on all others.
+    except Exception as error:
+        return f"cannot be read: {type(error).__name__}: {error}"

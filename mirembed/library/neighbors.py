@@ -1,0 +1,477 @@
+"""The tracks that are most similar to one or several seeds, in a library or in a folder of audio files.
+
+Comparing stored embeddings needs no network and, with the built-in similarities, no torch. Files that the library has
+are not decoded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection as Rows
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mirembed.audio.files import audio_files, printable
+from mirembed.audio.playlists import playlist_path
+from mirembed.errors import AudioError, MirembedError
+from mirembed.library.collection import Collection, learned_similarity
+from mirembed.library.duplicates import copies_of, copy_groups
+from mirembed.library.seeds import (
+    Choose,
+    Embed,
+    LibraryTrack,
+    Seed,
+    excluded_rows,
+    find_seeds,
+    folded,
+    rows_of_recordings,
+)
+from mirembed.progress import Progress, counted
+from mirembed.registry import Registry
+from mirembed.specs import Spec
+from mirembed.store import Store
+from mirembed.store.files import write_csv, write_table
+
+if TYPE_CHECKING:
+    from mirembed.models.inference import EmbeddedFiles
+
+TABLES = (".csv", ".parquet")
+"""Suffixes of the tables that can be written."""
+
+Reason: TypeAlias = Literal["copy", "missing", "excluded", "artist", "album", "unwritable"]
+"""Why a track is left out."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What limits the choice of tracks.
+
+    Attributes
+    ----------
+    max_per_artist, max_per_album : int or None
+        Tracks of one artist or album. Tracks without these file tags are not limited.
+    excluded : frozenset of int
+        Rows.
+    writable : bool
+        Leave out files whose names no playlist can contain.
+    """
+
+    max_per_artist: int | None = None
+    max_per_album: int | None = None
+    excluded: frozenset[int] = frozenset()
+    writable: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        collection: Collection,
+        exclude: Sequence[str],
+        max_per_artist: int | None,
+        max_per_album: int | None,
+        progress: Progress,
+        *,
+        writable: bool = False,
+    ) -> Limits:
+        """Find the tracks to exclude; a limit of 0 is none."""
+        excluded = excluded_rows(collection, exclude, progress.note)
+        return cls(max_per_artist or None, max_per_album or None, excluded, writable)
+
+    @property
+    def any(self) -> bool:
+        """Whether artists or albums are limited."""
+        return self.max_per_artist is not None or self.max_per_album is not None
+
+    def keys(self, track: LibraryTrack) -> dict[tuple[Reason, str], int]:
+        """Return the artists and the album of a track, as far as they are limited, with their limits."""
+        found: dict[tuple[Reason, str], int] = {}
+        if self.max_per_artist is not None:
+            found |= {("artist", artist): self.max_per_artist for artist in artists_of(track)}
+        if self.max_per_album is not None and (album := album_of(track)) is not None:
+            found["album", album] = self.max_per_album
+        return found
+
+    @staticmethod
+    def full(keys: Mapping[tuple[Reason, str], int], number: Mapping[tuple[Reason, str], int]) -> Reason | None:
+        """Return which limit is reached, given the `keys` of a track and how many tracks with each there are."""
+        return next((key[0] for key, most in keys.items() if number.get(key, 0) >= most), None)
+
+    def reason_against(self, collection: Collection, row: int) -> Reason | None:
+        """Return why a track must not be chosen, whatever else is chosen."""
+        if row in self.excluded:
+            return "excluded"
+        if self.writable and playlist_path(collection.path(row)) is None:
+            return "unwritable"
+        return None if collection.is_present(row) else "missing"
+
+
+def artists_of(track: LibraryTrack) -> set[str]:
+    """Return what identifies the artists of a track, if its file names any."""
+    tags = track.tags
+    return set(map(folded, tags.artists or filter(None, [tags.album_artist])))
+
+
+def album_of(track: LibraryTrack) -> str | None:
+    """Return what identifies the album of a track: its name, and its artist or, without one, the folder."""
+    tags = track.tags
+    if tags.album is None:
+        return None
+    owner = folded(tags.album_artist) if tags.album_artist else printable(track.path.parent)
+    return f"{folded(tags.album)}\n{owner}"
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Tracks from a ranking.
+
+    Attributes
+    ----------
+    rows : list of int
+        In the order of the ranking.
+    left_out : Counter
+        How many better ones were left out, by reason.
+    """
+
+    rows: list[int]
+    left_out: Counter[Reason] = field(default_factory=Counter)
+
+
+def pick(
+    collection: Collection,
+    order: Iterable[int],
+    n: int,
+    limits: Limits,
+    *,
+    taken: Rows[int],
+    seeds: Sequence[Seed] = (),
+    beside: Sequence[LibraryTrack] = (),
+) -> Picked:
+    """Take the first ``n`` tracks of a ranking whose files exist, within limits, and without copies.
+
+    Parameters
+    ----------
+    order : iterable of int
+        Rows, the best first.
+    n : int
+    limits : Limits
+    taken : collection of int
+        Rows to leave out, together with their copies.
+    seeds : sequence of Seed
+        Those that the collection does not have: their copies are left out, too.
+    beside : sequence of LibraryTrack
+        Tracks that count towards the limits.
+    """
+    rows = [row for row in np.asarray(order).tolist() if row not in taken]
+    keys: dict[int, dict[tuple[Reason, str], int]] = {}
+    reasons: dict[int, Reason | None] = {}
+    copies: set[int] = set()
+    while True:
+        picked = Picked([])
+        number = Counter(key for track in beside for key in limits.keys(track))
+        for row in rows:
+            if len(picked.rows) == n:
+                break
+            if row not in keys:
+                keys[row] = limits.keys(LibraryTrack.of(collection, row)) if limits.any else {}
+            full = limits.full(keys[row], number)
+            if full is None and row not in reasons:
+                reasons[row] = limits.reason_against(collection, row)
+            reason: Reason | None = "copy" if row in copies else full or reasons[row]
+            if reason is None:
+                picked.rows.append(row)
+                number.update(keys[row].keys())
+            else:
+                picked.left_out[reason] += 1
+        found = copies_among(collection, picked.rows, taken, seeds)
+        if not found:
+            return picked
+        copies |= found
+
+
+def copies_among(collection: Collection, rows: Sequence[int], taken: Rows[int], seeds: Sequence[Seed]) -> set[int]:
+    """Return the rows that are copies of taken or earlier ones, or of seeds that are not in the collection."""
+    every = [*taken, *rows]
+    groups = copy_groups(collection, every)
+    first = set(np.unique(groups, return_index=True)[1].tolist())
+    found = {row for place, row in enumerate(every) if place not in first and place >= len(taken)}
+    for seed in seeds:
+        same = copies_of(collection, rows, seed.vector, seed.track.seconds)
+        found |= {row for row, is_copy in zip(rows, same, strict=True) if is_copy}
+    return found
+
+
+def rank(values: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Rank tracks by their agreement with seeds: the similarity to the seed that they are least similar to.
+
+    Parameters
+    ----------
+    values : ndarray [n_seeds, n_tracks]
+        Similarities.
+
+    Returns
+    -------
+    ndarray [n_tracks]
+        Rows, the best first. Equal ones are ranked by their mean similarity, and then by their row.
+    """
+    if len(values) == 1:
+        return np.argsort(-values[0], kind="stable")
+    return np.lexsort((-values.mean(axis=0), -values.min(axis=0)))
+
+
+@dataclass(frozen=True)
+class Neighbor:
+    """A track with its similarities.
+
+    Attributes
+    ----------
+    track : LibraryTrack
+    to_seeds : tuple of float
+        The similarity to each seed.
+    """
+
+    track: LibraryTrack
+    to_seeds: tuple[float, ...]
+
+    @property
+    def similarity(self) -> float:
+        """The similarity to the seed that the track is least similar to."""
+        return min(self.to_seeds)
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """Tracks by descending similarity.
+
+    Attributes
+    ----------
+    seeds : list of Seed
+    similarity : str
+        Spec of the similarity that ranks them.
+    tracks : list of Neighbor
+    left_out : Counter
+        How many better ones were left out, by reason.
+    failures : list of (pathlib.Path, str)
+        Files of the searched folder that could not be read.
+    """
+
+    seeds: list[Seed]
+    similarity: str
+    tracks: list[Neighbor]
+    left_out: Counter[Reason]
+    failures: list[tuple[Path, str]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the neighbors as JSON."""
+        return {
+            "seeds": [{"seed": seed.text, **seed.track.to_json()} for seed in self.seeds],
+            "similarity": self.similarity,
+            "neighbors": [
+                {
+                    "rank": number,
+                    **one.track.to_json(),
+                    "similarity": one.similarity,
+                    "similarity_to_seeds": list(one.to_seeds),
+                }
+                for number, one in enumerate(self.tracks, 1)
+            ],
+            "left_out": {reason: self.left_out[reason] for reason in get_args(Reason)},
+            "failures": [{"path": printable(path), "reason": reason} for path, reason in self.failures],
+        }
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """Return the columns and rows of a table."""
+        columns = ["rank", "path", "title", "artist", "album", "similarity"]
+        rows = [
+            [number, printable(one.track.path), tags.title, tags.artist, tags.album, one.similarity]
+            for number, one in enumerate(self.tracks, 1)
+            for tags in [one.track.tags]
+        ]
+        if len(self.seeds) > 1:
+            columns += [f"similarity_to_seed_{number}" for number in range(1, len(self.seeds) + 1)]
+            rows = [[*row, *one.to_seeds] for row, one in zip(rows, self.tracks, strict=True)]
+        return columns, rows
+
+
+def neighbors(
+    store: Store,
+    registry: Registry,
+    model: str,
+    seeds: Sequence[str],
+    *,
+    top: int,
+    choose: Choose,
+    progress: Progress,
+    exclude: Sequence[str] = (),
+    max_per_artist: int | None = None,
+    max_per_album: int | None = None,
+    writable: bool = False,
+    inside: Path | None = None,
+    dataset: Spec | None = None,
+    jobs: int | None = None,
+) -> Neighbors:
+    """Rank tracks by their agreement with seeds, without the seeds and without copies; see `rank`.
+
+    Parameters
+    ----------
+    model : str
+        The folder of a model, or its name in the store.
+    seeds : sequence of str
+        See `mirembed.library.seeds.find_seeds`.
+    top : int
+        The most to return.
+    choose : callable
+        Asks which track is meant if it may be several.
+    exclude : sequence of str
+        See `mirembed.library.seeds.excluded_rows`.
+    max_per_artist, max_per_album, writable
+        See `Limits`.
+    inside : pathlib.Path or None
+        Search this folder of audio files in place of the library.
+    dataset : Spec or None
+        The library; by default the dataset that the model was fitted to.
+    jobs : int or None
+        Worker processes; by default one per core.
+
+    Raises
+    ------
+    MirembedError
+        If model, embeddings or a seed do not exist, or the audio folder is gone.
+    """
+    embed = embedder(store, registry, model, jobs, progress)
+    failures: list[tuple[Path, str]] = []
+    if inside is None:
+        collection = library = open_present(store, registry, model, dataset, progress)
+    else:
+        collection, failures = _collection_of_files(store, registry, model, inside, jobs, progress)
+        are_files = all(os.path.isfile(seed) for seed in seeds)  # noqa: PTH113
+        library = collection if are_files else Collection.open(store, registry, model, dataset, progress)
+    found = find_seeds(library, seeds, choose, embed)
+    foreign = [seed for seed in found if seed.row is None or collection is not library]
+    if learned_similarity(collection.provenance, registry) is None:
+        progress.note(
+            f"{collection.model} learned no similarity; ranking by the {collection.similarity} similarity of its "
+            "embeddings"
+        )
+    limits = Limits.of(collection, exclude, max_per_artist, max_per_album, progress, writable=writable)
+    values = collection.similarities(np.stack([seed.vector for seed in found]))
+    picked = pick(collection, rank(values), top, limits, taken=rows_of_seeds(collection, found), seeds=foreign)
+    explain(collection, picked, top, limits, progress)
+    tracks = [Neighbor(LibraryTrack.of(collection, row), tuple(values[:, row].tolist())) for row in picked.rows]
+    return Neighbors(found, str(collection.similarity), tracks, picked.left_out, failures)
+
+
+def write_neighbors(path: Path, found: Neighbors, *, bom: bool = False) -> None:
+    """Write a table of neighbors, CSV or Parquet by the suffix of ``path``.
+
+    Raises
+    ------
+    StoreWriteError
+        If the file cannot be written.
+    """
+    columns, rows = found.table()
+    if path.suffix.lower() == ".csv":
+        write_csv(path, columns, rows, bom=bom)
+        return
+    import pyarrow as pa
+
+    types = [pa.int64(), *[pa.string()] * 4, *[pa.float64()] * (len(columns) - 5)]
+    fields = zip(columns, types, strict=True)
+    write_table(path, pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in rows], pa.schema(fields)))
+
+
+def open_present(store: Store, registry: Registry, model: str, dataset: Spec | None, progress: Progress) -> Collection:
+    """Open a library whose audio folder is there.
+
+    Raises
+    ------
+    MirembedError
+        See `Collection.open`; or the folder is gone or empty.
+    """
+    collection = Collection.open(store, registry, model, dataset)
+    notes = collection.staleness.notes()
+    if collection.staleness.audio_missing:
+        raise MirembedError(notes[0])
+    for note in notes:
+        progress.note(note)
+    return collection
+
+
+def rows_of_seeds(collection: Collection, seeds: Sequence[Seed]) -> set[int]:
+    """Return the tracks that are the seeds, by recording or by path."""
+    rows = rows_of_recordings(collection, {seed.recording for seed in seeds})
+    paths = {printable(seed.track.path) for seed in seeds}
+    return rows | {row for row, path in enumerate(collection.paths) if path in paths}
+
+
+def explain(collection: Collection, picked: Picked, asked: int, limits: Limits, progress: Progress) -> None:
+    """Say what was left out unasked, and why there are fewer tracks than asked for."""
+    left_out = picked.left_out
+    if n := left_out["copy"]:
+        progress.note(f"left out {counted(n, 'track')} with the same recording as another one")
+    if n := left_out["missing"]:
+        progress.note(f"left out {counted(n, 'track')} whose file is gone; run `{collection.staleness.command}`")
+    if n := left_out["unwritable"]:
+        progress.note(f"left out {counted(n, 'track')} whose file name a playlist cannot contain; rename it")
+    if len(picked.rows) < asked:
+        flags: dict[Reason, str] = {
+            "excluded": "by --exclude",
+            "artist": f"by --max-per-artist {limits.max_per_artist}",
+            "album": f"by --max-per-album {limits.max_per_album}",
+        }
+        why = [f"{left_out[reason]} left out {flag}" for reason, flag in flags.items() if left_out[reason]]
+        progress.note(
+            f"found {len(picked.rows)} of {counted(asked, 'track')}: the library has {len(collection)} in all"
+            + "".join(f", {text}" for text in why)
+        )
+
+
+def embedder(store: Store, registry: Registry, model: str, jobs: int | None, progress: Progress) -> Embed:
+    """Return a function that embeds a file; it loads the network when it is first called."""
+
+    def embed(path: Path) -> tuple[str, NDArray[np.float32]]:
+        embedded = _embed_files(store, registry, model, [path], jobs, progress)
+        if embedded.failures:
+            raise AudioError(f"{printable(path)}: {embedded.failures[0][1]}")
+        return embedded.recordings[0], embedded.embeddings[0]
+
+    return embed
+
+
+def _collection_of_files(
+    store: Store, registry: Registry, model: str, inside: Path, jobs: int | None, progress: Progress
+) -> tuple[Collection, list[tuple[Path, str]]]:
+    """Embed the audio files of a folder, and return them as a collection, with those that failed."""
+    files, notes = audio_files([inside])
+    for note in notes:
+        progress.note(note)
+    embedded = _embed_files(store, registry, model, files, jobs, progress)
+    tracks = [LibraryTrack.of_file(path) for path in embedded.paths]
+    collection = Collection.of_files(
+        store,
+        registry,
+        model,
+        inside,
+        embedded.paths,
+        embedded.recordings,
+        embedded.embeddings,
+        durations=[track.seconds for track in tracks],
+        file_tags=[track.tags for track in tracks],
+    )
+    return collection, embedded.failures
+
+
+def _embed_files(
+    store: Store, registry: Registry, model: str, paths: Sequence[Path], jobs: int | None, progress: Progress
+) -> EmbeddedFiles:
+    from mirembed.models.inference import embed_files
+    from mirembed.models.model import Model
+    from mirembed.models.saved import find_model
+    from mirembed.workers import available_jobs
+
+    loaded = Model.load(find_model(store.models, model), registry)
+    return embed_files(loaded, paths, registry, store, jobs or available_jobs(), progress)

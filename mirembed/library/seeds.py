@@ -1,0 +1,327 @@
+"""The tracks that neighbors and playlists start from, or leave out: found by id, file, title, artist or album."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from mirembed.audio.file_tags import FileTags, read_file_tags
+from mirembed.audio.files import file_hash, is_audio, printable, read_header
+from mirembed.audio.playlists import PLAYLIST_SUFFIXES, PlaylistEntry, playlist_matcher, read_playlist
+from mirembed.errors import MirembedError
+from mirembed.library.collection import Collection
+from mirembed.library.duplicates import copy_groups
+from mirembed.progress import counted
+from mirembed.store.recordings import absolute
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_LISTED = 20
+"""Tracks to list of those that a text may mean."""
+
+_SEARCHED = 20_000
+"""Names among which similar ones are searched for an error message; more would take seconds."""
+
+_PLAIN = str.maketrans(dict(zip("’‘“”–—‐øØłŁđĐ", "''\"\"---oOlLdD", strict=True)))  # noqa: RUF001
+"""Letters and signs that people type otherwise, and that Unicode does not take apart."""
+
+
+@dataclass(frozen=True)
+class LibraryTrack:
+    """A track as people know it.
+
+    Attributes
+    ----------
+    id : str
+        In the library; of another file, its path.
+    path : pathlib.Path
+        The file, absolute.
+    seconds : float
+        Its length; NaN if it is not known.
+    tags : FileTags
+        Title, artists, album and artist of the album.
+    """
+
+    id: str
+    path: Path
+    seconds: float
+    tags: FileTags
+
+    @classmethod
+    def of(cls, collection: Collection, row: int) -> LibraryTrack:
+        """Return a track of a collection."""
+        columns = collection.file_tags
+        tags = FileTags(
+            title=columns.titles[row],
+            artists=columns.artists[row],
+            album=columns.albums[row],
+            album_artist=columns.album_artists[row],
+        )
+        return cls(collection.ids[row], collection.path(row), float(collection.durations[row]), tags)
+
+    @classmethod
+    def of_file(cls, path: Path) -> LibraryTrack:
+        """Return the track that a file is, with what it says of itself."""
+        seconds = read_header(path).stated or math.nan
+        return cls(printable(path), Path(os.path.abspath(path)), seconds, read_file_tags(path))  # noqa: PTH100
+
+    @property
+    def name(self) -> str:
+        """Artist and title; without a title, the id."""
+        if self.tags.title is None:
+            return self.id
+        return self.tags.title if self.tags.artist is None else f"{self.tags.artist} – {self.tags.title}"  # noqa: RUF001
+
+    @property
+    def label(self) -> str:
+        """The id, and artist and title in parentheses."""
+        return self.id if self.name == self.id else f"{self.id}  ({self.name})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the track as JSON."""
+        return {
+            "track": self.id,
+            "path": printable(self.path),
+            "title": self.tags.title,
+            "artist": self.tags.artist,
+            "album": self.tags.album,
+            "duration": None if math.isnan(self.seconds) else self.seconds,
+        }
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A track to start from.
+
+    Attributes
+    ----------
+    text : str
+        As given.
+    track : LibraryTrack
+    recording : str
+    vector : ndarray [units], float32
+        Its embedding.
+    row : int or None
+        In the library; None for a file of which the library has only copies, or nothing.
+    """
+
+    text: str
+    track: LibraryTrack
+    recording: str
+    vector: NDArray[np.float32]
+    row: int | None
+
+
+Choose: TypeAlias = Callable[[str, Sequence[LibraryTrack]], int | None]
+"""Asks which of several tracks a text means; returns its position, or None if there is nobody to ask."""
+
+Embed: TypeAlias = Callable[[Path], tuple[str, "NDArray[np.float32]"]]
+"""Returns the recording and the embedding of a file that the library does not have."""
+
+
+def find_seeds(collection: Collection, texts: Iterable[str], choose: Choose, embed: Embed) -> list[Seed]:
+    """Find the tracks that texts mean; those that are given twice are returned once.
+
+    A text is the path of an audio file, or the id of a track, or part of its artist, title and id: every word must
+    occur, whatever its case and its accents.
+
+    Raises
+    ------
+    MirembedError
+        No track is meant, or several are and ``choose`` returns None.
+    """
+    seeds: dict[str, Seed] = {}
+    for text in texts:
+        if os.path.isfile(text):  # noqa: PTH113  (a text may be too long for a path)
+            seed = _seed_of_file(collection, text, embed)
+        else:
+            seed = _seed_of_text(collection, text, choose)
+        seeds.setdefault(seed.recording, seed)
+    return list(seeds.values())
+
+
+def excluded_rows(collection: Collection, texts: Iterable[str], note: Callable[[str], None]) -> frozenset[int]:
+    """Return the tracks that texts mean, with all tracks of the same recordings.
+
+    A text is a playlist file, a folder, an audio file or an id, or else the name of an artist, an album or a title.
+
+    Parameters
+    ----------
+    note : callable
+        Is told how many tracks each text means.
+
+    Raises
+    ------
+    MirembedError
+        No track is meant.
+    """
+    excluded: set[int] = set()
+    for text in texts:
+        rows = _excluded(collection, text)
+        note(f"excluding {counted(len(rows), 'track')}: {text}")
+        excluded |= rows
+    recordings = {collection.recordings[row] for row in excluded}
+    return frozenset(excluded | rows_of_recordings(collection, recordings)) if excluded else frozenset()
+
+
+def rows_of_recordings(collection: Collection, recordings: Container[str]) -> set[int]:
+    """Return all tracks of some recordings."""
+    return {row for row, recording in enumerate(collection.recordings) if recording in recordings}
+
+
+def rows_of_entries(collection: Collection, entries: Sequence[PlaylistEntry]) -> list[int | None]:
+    """Return the track that each entry of a playlist means; None if the library does not have it.
+
+    An entry whose file does not exist may mean a track of the same name in the same folder: the library may have moved.
+    """
+    rows = {path: row for row, path in enumerate(collection.paths)}
+    found = [None if entry.path is None else _row_of_path(collection, rows, entry.path) for entry in entries]
+    if any(row is None and entry.path is not None for row, entry in zip(found, entries, strict=True)):
+        match = playlist_matcher(map(Path, collection.paths))
+        for position, entry in enumerate(entries):
+            if found[position] is None and entry.path is not None and not entry.path.exists():
+                file = match(entry)
+                found[position] = None if file is None else rows[str(file)]
+    return found
+
+
+def folded(text: str) -> str:
+    """Return a text without what people do not type: case, accents, typographic signs.
+
+    >>> folded("Björk: Jóga")
+    'bjork: joga'
+    """
+    if text.isascii():
+        return text.lower()
+    letters = unicodedata.normalize("NFKD", text.translate(_PLAIN))
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
+
+
+def _seed_of_file(collection: Collection, text: str, embed: Embed) -> Seed:
+    path = Path(text)
+    row = _row_of(collection.paths, absolute(path))
+    if row is not None and collection.is_unchanged(row):
+        return _seed_of_row(collection, text, row)
+    recording = file_hash(path)
+    same = _row_of(collection.recordings, recording)
+    if same is None:
+        recording, vector = embed(path)
+    else:
+        vector = collection.vectors[same]
+    return Seed(text, LibraryTrack.of_file(path), recording, vector, None)
+
+
+def _seed_of_text(collection: Collection, text: str, choose: Choose) -> Seed:
+    row = _row_of(collection.ids, text)
+    if row is not None:
+        return _seed_of_row(collection, text, row)
+    present = (row for row in _matching(collection, text) if collection.is_present(row))
+    rows = list(itertools.islice(present, _LISTED + 1))
+    if not rows:
+        raise MirembedError(_unknown(collection, text))
+    if len(set(copy_groups(collection, rows))) == 1:
+        return _seed_of_row(collection, text, rows[0])
+    tracks = [LibraryTrack.of(collection, row) for row in rows]
+    chosen = choose(text, tracks[:_LISTED])
+    if chosen is None:
+        raise MirembedError(_ambiguous(text, tracks))
+    return _seed_of_row(collection, text, rows[chosen])
+
+
+def _seed_of_row(collection: Collection, text: str, row: int) -> Seed:
+    return Seed(text, LibraryTrack.of(collection, row), collection.recordings[row], collection.vectors[row], row)
+
+
+def _excluded(collection: Collection, text: str) -> set[int]:
+    path = Path(text)
+    if path.suffix.lower() in PLAYLIST_SUFFIXES and os.path.isfile(path):  # noqa: PTH113
+        return {row for row in rows_of_entries(collection, read_playlist(path)) if row is not None}
+    folder = absolute(path) + "/"
+    inside = f"{text.rstrip('/')}/"
+    rows = {row for row, name in enumerate(collection.paths) if name.startswith(folder)}
+    rows |= {row for row, name in enumerate(collection.ids) if name.startswith(inside)}
+    for names, name in ((collection.paths, absolute(path)), (collection.ids, text)):
+        if (row := _row_of(names, name)) is not None:
+            rows.add(row)
+    if rows or os.path.isdir(path):  # noqa: PTH112
+        return rows
+    if is_audio(path):
+        return rows_of_recordings(collection, {file_hash(path)})
+    wanted, tags = folded(text), collection.file_tags
+    albums = (row for row, album in enumerate(tags.albums) if album is not None and folded(album) == wanted)
+    names_of = zip(tags.artists, tags.album_artists, strict=True)
+    artists = (
+        row
+        for row, (names, of_album) in enumerate(names_of)
+        if any(folded(name) == wanted for name in names) or (of_album is not None and folded(of_album) == wanted)
+    )
+    rows = {*albums, *artists}
+    if not rows:
+        found = _matching(collection, text)
+        if len(found) > 1 and not _is_exact(collection, found[0], wanted):
+            raise MirembedError(_ambiguous(text, [LibraryTrack.of(collection, row) for row in found]))
+        rows = set(found)
+    if not rows:
+        raise MirembedError(_unknown(collection, text, "--exclude: ", ", artist, album, folder or playlist file"))
+    return rows
+
+
+def _matching(collection: Collection, text: str) -> list[int]:
+    """Return the tracks whose artist, title and id contain all words of a text; only exact ones, if there are any."""
+    wanted = folded(text)
+    words = [word for word in wanted.split() if re.search(r"\w", word)] or wanted.split()
+    if not words:
+        return []
+    tags = collection.file_tags
+    columns = zip(collection.ids, tags.titles, tags.artists, tags.album_artists, strict=True)
+    texts = (f"{name} {title or ''} {' '.join(artists)} {of_album or ''}" for name, title, artists, of_album in columns)
+    rows = [row for row, line in enumerate(map(folded, texts)) if all(word in line for word in words)]
+    exact = [row for row in rows if _is_exact(collection, row, wanted)]
+    return exact or rows
+
+
+def _is_exact(collection: Collection, row: int, wanted: str) -> bool:
+    """Whether a folded text is the title, artist and title, or the file name of a track."""
+    track = LibraryTrack.of(collection, row)
+    title = track.tags.title or ""
+    names = (title, track.name, f"{track.tags.artist or ''} {title}", track.path.name, track.path.stem)
+    return wanted in map(folded, names)
+
+
+def _row_of_path(collection: Collection, rows: dict[str, int], path: Path) -> int | None:
+    row = rows.get(absolute(path))
+    if row is None and path.is_file():
+        # The library and the playlist may name the same folder by different links.
+        real, root = Path(os.path.realpath(path)), Path(os.path.realpath(collection.audio))
+        if real.is_relative_to(root):
+            row = rows.get(absolute(collection.audio / real.relative_to(root)))
+    return row
+
+
+def _row_of(names: list[str], name: str) -> int | None:
+    return names.index(name) if name in names else None
+
+
+def _ambiguous(text: str, tracks: Sequence[LibraryTrack]) -> str:
+    number = f"more than {_LISTED}" if len(tracks) > _LISTED else str(len(tracks))
+    listed = "".join(f"\n  {track.label}" for track in tracks[:_LISTED])
+    return f"{text!r} may mean {number} tracks; add words, or give an id:{listed}"
+
+
+def _unknown(collection: Collection, text: str, flag: str = "", kinds: str = "") -> str:
+    names = [*collection.ids, *filter(None, collection.file_tags.titles)][:_SEARCHED]
+    near = difflib.get_close_matches(text, names) or collection.ids[:3]
+    return (
+        f"{flag}{text!r} is neither an audio file nor part of the artist, title or id of one of the "
+        f"{counted(len(collection), 'track')} with embeddings, such as {', '.join(near)}"
+    )

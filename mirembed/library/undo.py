@@ -1,0 +1,199 @@
+"""The undo file of ``mirembed tag``: JSON Lines, with what every file was before, written before the file is touched.
+
+The first line says what the file is. Each other line has the path, the hashes of the file before and after, the old and
+the new values of the fields, and how the old bytes are put together from the new file and from the few that are lost.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from mirembed.errors import MirembedError
+from mirembed.store.files import write_error
+
+FORMAT = 1
+
+_BLOCK = 4096
+_COPIED = 2**20
+"""Bytes to copy at a time."""
+
+_MAX_LOST = 2**20
+"""Bytes. If a file has lost more, as an Ogg file whose pages were numbered anew, only its old values are kept."""
+
+Piece: TypeAlias = tuple[int, int] | str
+"""Offset and length in the new file, or bytes in base64."""
+
+
+@dataclass(frozen=True)
+class Undo:
+    """How to restore one file.
+
+    Attributes
+    ----------
+    path : str
+        Absolute; bytes that are not UTF-8 are escaped as `os.fsdecode` does.
+    before, after : str
+        Hashes of the bytes: the recordings.
+    old, new : mapping of str to sequence of str
+        The values of each field; none if the file did not have it.
+    pieces : sequence or None
+        The old bytes, in order.
+    """
+
+    path: str
+    before: str
+    after: str
+    old: Mapping[str, Sequence[str]]
+    new: Mapping[str, Sequence[str]]
+    pieces: Sequence[Piece] | None
+
+
+@contextlib.contextmanager
+def undo_log(path: Path, command: str) -> Iterator[UndoLog]:
+    """Yield a new undo file to add to; it is deleted if nothing was added.
+
+    Raises
+    ------
+    StoreWriteError
+        It exists, or cannot be written.
+    """
+    log = UndoLog(path, command)
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+class UndoLog:
+    """An undo file that is being written: see `undo_log`."""
+
+    def __init__(self, path: Path, command: str) -> None:
+        self.path, self._n = path, 0
+        try:
+            self._file = path.open("x", encoding="ascii")
+            self._write({"format": f"mirembed tag undo {FORMAT}", "command": command})
+            folder = os.open(path.absolute().parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise write_error(path, error, "--undo-file") from error
+
+    def add(self, undo: Undo) -> None:
+        """Write how to restore a file; it is on the disk when this returns.
+
+        Raises
+        ------
+        StoreWriteError
+        """
+        try:
+            self._write(vars(undo))
+        except OSError as error:
+            raise write_error(self.path, error, "--undo-file") from error
+        self._n += 1
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(content) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file, and delete it if it restores nothing."""
+        self._file.close()
+        if self._n == 0:
+            self.path.unlink(missing_ok=True)
+
+
+def read_undo(path: Path) -> list[Undo]:
+    """Return what an undo file restores, in the order in which it was written.
+
+    A last line that is incomplete is left out: its file was not touched yet.
+
+    Raises
+    ------
+    MirembedError
+        The file cannot be read, or is no undo file.
+    """
+    try:
+        lines = path.read_text(encoding="ascii").split("\n")
+    except OSError as error:
+        raise MirembedError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError:
+        lines = [""]
+    try:
+        is_undo = json.loads(lines[0])["format"] == f"mirembed tag undo {FORMAT}"
+    except (ValueError, KeyError, TypeError):
+        is_undo = False
+    if not is_undo:
+        raise MirembedError(f"{path} is no undo file; expected one that `mirembed tag --write` has written")
+    found = []
+    for number, line in enumerate(lines[1:-1], 2):
+        try:
+            found.append(Undo(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise MirembedError(f"{path} is damaged in line {number}; restore it from a backup") from error
+    return found
+
+
+def difference(old: Path, new: Path) -> list[Piece] | None:
+    """Return how to put the bytes of ``old`` together from those of ``new``; None if too many are lost.
+
+    Tags change a few bytes in place, and insert or remove some at one place: the rest is found at the same distance
+    from the beginning or from the end.
+    """
+    shift = new.stat().st_size - old.stat().st_size
+    pieces: list[Piece] = []
+    lost, n_lost = bytearray(), 0
+    with old.open("rb") as one, new.open("rb") as other:
+        offset = 0
+        while block := one.read(_BLOCK):
+            places = (at for at in (offset, offset + shift) if at >= 0 and _at(other, at, len(block)) == block)
+            place = next(places, None)
+            if place is None:
+                lost += block
+                n_lost += len(block)
+                if n_lost > _MAX_LOST:
+                    return None
+            else:
+                if lost:
+                    pieces.append(base64.b64encode(lost).decode())
+                    lost.clear()
+                last = pieces[-1] if pieces else ""
+                if isinstance(last, tuple) and sum(last) == place:
+                    pieces[-1] = last[0], last[1] + len(block)
+                else:
+                    pieces.append((place, len(block)))
+            offset += len(block)
+    if lost:
+        pieces.append(base64.b64encode(lost).decode())
+    return pieces
+
+
+def restore(new: Path, pieces: Sequence[Piece], target: Path) -> str:
+    """Write the old bytes to a file, and return their hash, as `mirembed.audio.files.file_hash` does."""
+    digest = hashlib.blake2b(digest_size=16)
+    with new.open("rb") as source, target.open("wb") as file:
+        for piece in pieces:
+            if isinstance(piece, str):
+                blocks: Iterable[bytes] = [base64.b64decode(piece)]
+            else:
+                start, end = piece[0], sum(piece)
+                blocks = (_at(source, at, min(_COPIED, end - at)) for at in range(start, end, _COPIED))
+            for block in blocks:
+                digest.update(block)
+                file.write(block)
+    return digest.hexdigest()
+
+
+def _at(file: Any, offset: int, size: int) -> bytes:
+    file.seek(offset)
+    return bytes(file.read(size))

@@ -1,0 +1,359 @@
+"""A music library: audio files in any folders, labeled by what they say about themselves."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import ClassVar, Literal, TypeAlias
+
+from mirembed import (
+    AUDIO_SUFFIXES,
+    AudioFiles,
+    Card,
+    Classification,
+    DatasetError,
+    FileTags,
+    Listing,
+    Regression,
+    Tags,
+    Target,
+    Task,
+    Track,
+    counted,
+    find_audio,
+    find_playlists,
+    playlist_matcher,
+    read_file_tags,
+    read_playlist,
+)
+
+LabelKind: TypeAlias = Literal["genre", "artist", "album", "year", "mood", "folder", "playlists", "none"]
+Label: TypeAlias = str | frozenset[str] | tuple[float, ...]
+GroupKind: TypeAlias = Literal["artist", "album", "none"]
+
+SHOWN = 5
+"""Classes, tags or playlists to name."""
+
+_NOBODY = frozenset({"variousartists", "various", "va", "unknownartist", "unknown"})
+"""What programs write where they do not know an artist, as `_key` spells it."""
+
+_GUESTS = re.compile(r"\s+[(\[]?(?:feat\.?|ft\.|featuring)\s", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _File:
+    """An audio file: its id, path and file tags."""
+
+    id: str
+    path: Path
+    tags: FileTags
+
+
+@dataclass(frozen=True)
+class _Name:
+    """A class or tag that a file has.
+
+    Attributes
+    ----------
+    text : str
+        As the file spells it.
+    key : str
+        The same for all spellings.
+    place : str
+        Tells it from others of the same name: two albums, or playlists in two folders.
+    """
+
+    text: str
+    key: str
+    place: str = ""
+
+    @property
+    def id(self) -> tuple[str, str]:
+        """What two names have in common that mean the same class or tag."""
+        return self.key, self.place
+
+
+_Named: TypeAlias = Mapping[str, Sequence[_Name]]
+"""The classes or tags of the files that have any, by the id of the file."""
+
+
+class Library:
+    """A music library: all audio files of a folder, in any layout.
+
+    What the files say about themselves, in the file tags of any player or tagger, are the labels. A track whose file
+    does not say it is unlabeled: models do not learn from it, but it is embedded and recommended like any other.
+
+    Parameters
+    ----------
+    label : {"genre", "artist", "album", "year", "mood", "folder", "playlists", "none"}
+        What the labels are. ``genre`` and ``mood``: tags, of which a track may have several. ``playlists``: tags, one
+        for each playlist that contains the track. ``artist`` and ``album``: classes. ``folder``: the folder in the
+        audio folder that contains the file, at any depth, as the class. ``year``: the target of a regression.
+        ``none``: all tracks are unlabeled. Spellings of a name that differ only in case, spaces and punctuation are
+        one, shown in the most frequent spelling. Artists named after "feat." are left out, and so are "Various
+        Artists" and "Unknown Artist".
+    group : {"artist", "album", "none"}, optional
+        What must not be in both the training and the test part of a fold. Default: the artist; the album if these are
+        the classes; nothing if albums are the classes.
+    min_tracks : int
+        Classes and tags with fewer tracks are left out; a track that has no other is unlabeled.
+    playlists : pathlib.Path, optional
+        Folder with playlists (M3U, M3U8, PLS, XSPF), relative to the current folder or else to the audio folder.
+        Default: the audio folder.
+
+    Raises
+    ------
+    DatasetError
+        ``playlists`` is given with another label, or ``min_tracks`` is less than 1.
+    """
+
+    card: ClassVar[Card] = Card(
+        title="Your music library, labeled by the tags in its files or by your playlists",
+        n_tracks=0,
+        labels="genres, artists, albums, years, moods, folders, playlists, or none",
+        license="that of your music",
+        citation="",
+        source="your disk",
+        tree="any folders of .mp3, .flac, .ogg, .opus, .m4a, .wma, .wav, .aiff ...,\nwith .m3u, .m3u8, .pls or .xspf",
+    )
+    takes_file_tags: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        label: LabelKind = "genre",
+        group: GroupKind | None = None,
+        min_tracks: int = 3,
+        playlists: Path | None = None,
+    ) -> None:
+        if min_tracks < 1:
+            raise DatasetError(f"min_tracks={min_tracks} is not 1 or more")
+        if playlists is not None and label != "playlists":
+            raise DatasetError(f"playlists={playlists} is for label=playlists, but the label is {label}")
+        default: dict[LabelKind, GroupKind] = {"artist": "album", "album": "none"}
+        self.label: LabelKind = label
+        self.group: GroupKind = default.get(label, "artist") if group is None else group
+        self.min_tracks = min_tracks
+        self.playlists = playlists
+
+    def listing(self, audio: Path, file_tags: Callable[[Path], FileTags] = read_file_tags) -> Listing:
+        """List all audio files of a folder.
+
+        Raises
+        ------
+        DatasetError
+            There is no such folder, it holds no audio, or no file has a label of this kind.
+        """
+        found = find_audio(audio)
+        if not found.files:
+            holds = "; ".join([counted(found.others, "other file"), *found.notes])
+            raise DatasetError(
+                f"no audio files in {str(audio)!r}, which contains {holds}; "
+                f"expected files ending in {', '.join(sorted(AUDIO_SUFFIXES))}"
+            )
+        files = [_File(name, path, file_tags(path)) for name, path in found.files.items()]
+        task, labels, notes = self._labels(audio, found, files)
+        if self.label != "none" and not labels:
+            raise DatasetError(self._without_labels(audio, found, files))
+        groups = self._groups(files)
+        tracks = [Track(file.id, file.path, labels.get(file.id), groups.get(file.id)) for file in files]
+        if unlabeled := sum(track.label is None for track in tracks):
+            notes.append(f"{unlabeled} of {counted(len(tracks), 'track')} unlabeled")
+        if self.group != "none" and (ungrouped := sum(track.group is None for track in tracks)):
+            notes.append(f"{counted(ungrouped, 'track')} without {_ONE[self.group]}, each a group of its own")
+        skipped = [f"skipped {counted(found.others, 'file')} (not audio)"] if found.others else []
+        return Listing(task, tracks, notes=[*found.notes, *skipped, *notes])
+
+    def _labels(
+        self, audio: Path, found: AudioFiles, files: Sequence[_File]
+    ) -> tuple[Task | None, Mapping[str, Label], list[str]]:
+        """Return the task, the labels of the labeled tracks by id, and notes about them."""
+        if self.label == "none":
+            return None, {}, []
+        if self.label == "year":
+            years = {file.id: file.tags.year for file in files if file.tags.year is not None}
+            span = f": {min(years.values())} to {max(years.values())}" if years else ""
+            note = f"{len(years)} of {counted(len(files), 'track')} have a year{span}"
+            return Regression((Target("year"),)), {file: (float(year),) for file, year in years.items()}, [note]
+        notes: list[str] = []
+        if self.label == "playlists":
+            named, notes = _in_playlists(_folder_of_playlists(self.playlists, audio), found)
+        else:
+            named = _named(files, _NAMES[self.label])
+        texts = self._frequent(named)
+        notes += self._notes(named, texts, len(files))
+        classes = tuple(sorted(frozenset[str]().union(*texts.values())))
+        if self.label in ("genre", "mood", "playlists"):
+            return Tags(classes), texts, notes
+        return Classification(classes), {file: next(iter(one)) for file, one in texts.items()}, notes
+
+    def _frequent(self, named: _Named) -> dict[str, frozenset[str]]:
+        """Return the classes or tags that have enough tracks, in their usual spelling, of the files that have any."""
+        spelled = _usual_spellings(named, [one for one, number in _numbers(named).items() if number >= self.min_tracks])
+        texts = {
+            file: frozenset(spelled[one.id] for one in names if one.id in spelled) for file, names in named.items()
+        }
+        return {file: of_file for file, of_file in texts.items() if of_file}
+
+    def _notes(self, named: _Named, texts: Mapping[str, frozenset[str]], n_files: int) -> list[str]:
+        """Say how many tracks have classes or tags, which are the largest, and how many are left out."""
+        numbers = Counter(text for of_file in texts.values() for text in of_file)
+        largest = [f"{text} ({number})" for text, number in sorted(numbers.items(), key=lambda one: (-one[1], one[0]))]
+        more = f" and {len(largest) - SHOWN} more" if len(largest) > SHOWN else ""
+        having = f"{len(named)} of {counted(n_files, 'track')} have {_ONE[self.label]}"
+        notes = [f"{having}: {', '.join(largest[:SHOWN])}{more}"]
+        if rare := len(_numbers(named)) - len(numbers):
+            which = f"{counted(rare, self.label.removesuffix('s'))} with fewer than {self.min_tracks} tracks"
+            lost = len(named) - len(texts)
+            only = f", which leaves {counted(lost, 'track')} without any" if lost else ""
+            notes.append(f"left out {which}{only}; min_tracks=1 keeps all")
+        return notes
+
+    def _groups(self, files: Sequence[_File]) -> dict[str, str]:
+        """Return the groups of files by id."""
+        if self.group == "none":
+            return {}
+        named = _named(files, _NAMES[self.group])
+        spelled = _usual_spellings(named, _numbers(named).keys())
+        return {file: spelled[names[0].id] for file, names in named.items()}
+
+    def _without_labels(self, audio: Path, found: AudioFiles, files: Sequence[_File]) -> str:
+        """Say that no track has such a label, and how many have others."""
+        numbers = {kind: len(self._frequent(_named(files, names_of))) for kind, names_of in _NAMES.items()}
+        numbers["year"] = sum(file.tags.year is not None for file in files)
+        numbers["playlists"] = len(self._frequent(_in_playlists(audio, found)[0]))
+        wanted = "a year" if self.label == "year" else _ONE[self.label]
+        enough = f" that {self.min_tracks} tracks have" if self.label != "year" and self.min_tracks > 1 else ""
+        others = [f"label={kind} ({number})" for kind, number in numbers.items() if number and kind != self.label]
+        having = f"tracks that have other labels: {', '.join(others)}" if others else "they have no other labels either"
+        return (
+            f"none of the {counted(len(files), 'track')} in {str(audio)!r} has {wanted}{enough}; {having}\n"
+            "choose another label=, or label=none to use the library without labels"
+        )
+
+
+def _genres(file: _File) -> list[_Name]:
+    return [_Name(text, _key(text)) for text in file.tags.genres]
+
+
+def _moods(file: _File) -> list[_Name]:
+    return [_Name(text, _key(text)) for text in file.tags.moods]
+
+
+def _artist(file: _File) -> list[_Name]:
+    """Return the first artist, without the guests that some files name beside."""
+    text = _GUESTS.split(file.tags.artist or "", maxsplit=1)[0]
+    return [] if not text or _key(text) in _NOBODY else [_Name(text, _key(text))]
+
+
+def _album(file: _File) -> list[_Name]:
+    """Return the album. Albums of one name are told apart by the artist of the album, or else by the folder."""
+    if file.tags.album is None:
+        return []
+    place = file.tags.album_artist
+    if place is None:
+        folder = PurePosixPath(file.id).parent
+        place = str(folder.parent if re.fullmatch(r"(cd|dis[ck])[ _-]*\d+", folder.name, re.IGNORECASE) else folder)
+    return [_Name(file.tags.album, _key(file.tags.album), place)]
+
+
+def _folder(file: _File) -> list[_Name]:
+    folder, slash, _ = file.id.partition("/")
+    return [_Name(folder, folder)] if slash else []
+
+
+_NAMES: Mapping[str, Callable[[_File], list[_Name]]] = {
+    "genre": _genres,
+    "artist": _artist,
+    "album": _album,
+    "mood": _moods,
+    "folder": _folder,
+}
+"""What gives the classes or tags of a file; those from playlists are not in the file."""
+
+_ONE = {
+    "genre": "a genre",
+    "artist": "an artist",
+    "album": "an album",
+    "mood": "a mood",
+    "folder": "a folder",
+    "playlists": "a playlist",
+}
+
+
+def _key(text: str) -> str:
+    """Return what the spellings of a name have in common.
+
+    >>> _key("Hip-Hop") == _key("hip hop"), _key("!!!")
+    (True, '!!!')
+    """
+    return re.sub(r"[\W_]+", "", text.casefold()) or text.casefold()
+
+
+def _named(files: Iterable[_File], names_of: Callable[[_File], list[_Name]]) -> dict[str, list[_Name]]:
+    """Return the classes or tags of the files that have any, by id."""
+    return {file.id: names for file in files if (names := names_of(file))}
+
+
+def _numbers(named: _Named) -> Counter[tuple[str, str]]:
+    """Return how many files have each class or tag."""
+    return Counter(one for names in named.values() for one in {name.id for name in names})
+
+
+def _usual_spellings(named: _Named, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Return the most frequent spelling of each wanted class or tag, with its place if the name has several."""
+    spellings: dict[tuple[str, str], Counter[str]] = {one: Counter() for one in wanted}
+    for names in named.values():
+        for name in names:
+            if name.id in spellings:
+                spellings[name.id][name.text] += 1
+    usual = {one: min(texts, key=lambda text: (-texts[text], text)) for one, texts in spellings.items()}
+    n_places = Counter(key for key, _ in usual)
+    return {(key, place): f"{text} ({place})" if n_places[key] > 1 else text for (key, place), text in usual.items()}
+
+
+def _folder_of_playlists(given: Path | None, audio: Path) -> Path:
+    if given is None:
+        return audio
+    for folder in (given, audio / given):
+        if folder.is_dir():
+            return folder
+    raise DatasetError(
+        f"there is no folder {str(given)!r} in the current folder or in {str(audio)!r}; check playlists=DIR"
+    )
+
+
+def _in_playlists(folder: Path, found: AudioFiles) -> tuple[dict[str, list[_Name]], list[str]]:
+    """Return the playlists that each file is in, and notes about the playlists."""
+    ids = {path: name for name, path in found.files.items()}
+    match = playlist_matcher(ids)
+    named: dict[str, list[_Name]] = {}
+    notes = []
+    n_read, n_entries, n_remote, n_dead = 0, 0, 0, 0
+    seen = set()
+    for path in find_playlists(folder):
+        try:
+            entries = read_playlist(path)
+        except DatasetError as error:
+            notes.append(f"skipped a playlist: {error}")
+            continue
+        inside = [ids[file] for entry in entries if (file := match(entry)) is not None]
+        same = (path.with_suffix(""), frozenset(inside))
+        if same in seen:  # the same playlist in another format
+            continue
+        seen.add(same)
+        remote = sum(entry.path is None for entry in entries)
+        n_read, n_entries = n_read + 1, n_entries + len(entries)
+        n_remote, n_dead = n_remote + remote, n_dead + len(entries) - remote - len(inside)
+        place = os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace")
+        text = PurePosixPath(place).stem
+        for track in dict.fromkeys(inside):
+            named.setdefault(track, []).append(_Name(text, text, place))
+    counts = {"not in the library": n_dead, "remote": n_remote}
+    but = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
+    read = f"read {counted(n_read, 'playlist')} of {counted(n_entries, 'file')}"
+    return named, [f"{read} ({but})" if but else read, *notes]

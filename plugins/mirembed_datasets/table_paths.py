@@ -1,0 +1,156 @@
+"""Find the audio files that the paths in a table name, in whatever form: relative, absolute, from another computer."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
+from unicodedata import normalize
+from urllib.parse import unquote
+
+from mirembed import AudioFiles, counted
+from mirembed_datasets.tables import same
+
+_DRIVE = re.compile(r"/?([a-z]:)(?=/)", re.IGNORECASE)
+
+
+class Located:
+    """The audio files of the paths in a table.
+
+    A path is relative to the audio folder, to the current folder or to the folder of the table, or absolute; the suffix
+    may be missing. Failing that, what comes before the audio folder's own name in a path is left out, or what all paths
+    of a table begin with, and at last case and spaces are ignored.
+
+    Parameters
+    ----------
+    found : AudioFiles
+    audio, table : pathlib.Path
+        The audio folder, and the table.
+    texts : iterable of str
+        The paths in the table.
+
+    Attributes
+    ----------
+    ids : dict of str to str
+        The id of the audio file by the text of its path; without an audio file, a normalized form of the path.
+    ambiguous : dict of str to list of str
+        The ids of the files that a path may name, if these are several.
+    notes : list of str
+        Which paths were matched only in part.
+    """
+
+    def __init__(self, found: AudioFiles, audio: Path, table: Path, texts: Iterable[str]) -> None:
+        self._files = found.files
+        self._tops = list(dict.fromkeys([_text(audio.absolute()), _text(audio.resolve())]))
+        self._bases = list(dict.fromkeys([_text(Path.cwd()), _text(table.absolute().parent)]))
+        self._own_names = {same(posixpath.basename(top)) for top in self._tops}
+        self._by_stem = _several((str(PurePosixPath(file).with_suffix("")), file) for file in found.files)
+        self._by_spelling = _several(pair for file in found.files for pair in self._spellings(file))
+        self.ids: dict[str, str] = {}
+        self.ambiguous: dict[str, list[str]] = {}
+        self.notes: list[str] = []
+        self._inexact: defaultdict[str, list[str]] = defaultdict(list)
+        for text in dict.fromkeys(texts):
+            if (file := self._find(text)) is not None:
+                self.ids[text] = file
+            elif text not in self.ambiguous:
+                self.ids[text] = _posix(text)
+        if not any(file in self._files for file in self.ids.values()) and not self.ambiguous:
+            self._leave_out_common_part()
+        for how, ones in self._inexact.items():
+            example = f"such as {ones[0]!r} to {self.ids[ones[0]]!r}"
+            self.notes.append(f"matched {counted(len(ones), 'path')} {how}, {example}")
+
+    def _find(self, text: str) -> str | None:
+        for exact in (text, normalize("NFC", text)):
+            if exact in self._files:
+                return exact
+        relative = list(dict.fromkeys(self._relative(_posix(text))))
+        own = [path for path in self._after_own_name(_posix(text)) if path not in relative]
+        for how, paths in (("", relative), ("without the folders before the audio folder", own)):
+            for path in paths:
+                files = [path] if path in self._files else self._by_stem.get(path, [])
+                if found := self._only(files, text, how):
+                    return found
+        for path in (*relative, *own):
+            files = self._by_spelling.get(_spelling(path), [])
+            if found := self._only(files, text, "without regard to case and spaces"):
+                return found
+        return None
+
+    def _only(self, files: Sequence[str], text: str, how: str) -> str | None:
+        if len(files) > 1:
+            self.ambiguous.setdefault(text, sorted(files))
+            return None
+        if not files:
+            return None
+        self.ambiguous.pop(text, None)
+        if how:
+            self._inexact[how].append(text)
+        return files[0]
+
+    def _relative(self, path: str) -> Iterator[str]:
+        """Yield what a path may be relative to the audio folder."""
+        if not posixpath.isabs(path) and not path.startswith("../"):
+            yield path
+        for base in self._bases:
+            full = posixpath.normpath(posixpath.join(base, path))
+            for top in self._tops:
+                if full.startswith(f"{top}/"):
+                    yield full.removeprefix(f"{top}/")
+
+    def _after_own_name(self, path: str) -> Iterator[str]:
+        parts = path.split("/")
+        for number, part in enumerate(parts[:-1], 1):
+            if same(part) in self._own_names:
+                yield "/".join(parts[number:])
+
+    def _leave_out_common_part(self) -> None:
+        """Match paths without the folders that all of them begin with, if they match then."""
+        paths = {text: _posix(text).split("/") for text in self.ids}
+        levels = zip(*(parts[:-1] for parts in paths.values()), strict=False)
+        common = [level[0] for level in takewhile(lambda level: len(set(level)) == 1, levels)]
+        for number in range(1, len(common) + 1):
+            shorter = {text: self._find("/".join(parts[number:])) for text, parts in paths.items()}
+            if found := {text: file for text, file in shorter.items() if file is not None}:
+                self.ids |= found
+                self._inexact.clear()
+                self._inexact[f"without {'/'.join(common[:number]) + '/'!r}, with which all paths begin"] = list(found)
+                return
+
+    @staticmethod
+    def _spellings(file: str) -> Iterator[tuple[str, str]]:
+        yield _spelling(file), file
+        yield _spelling(str(PurePosixPath(file).with_suffix(""))), file
+
+
+def _several(pairs: Iterable[tuple[str, str]]) -> Mapping[str, list[str]]:
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for key, value in pairs:
+        if value not in found[key]:
+            found[key].append(value)
+    return dict(found)
+
+
+def _spelling(path: str) -> str:
+    return "/".join(same(part) for part in path.split("/"))
+
+
+def _text(path: Path) -> str:
+    return normalize("NFC", os.fsencode(path).decode("utf-8", "backslashreplace"))
+
+
+def _posix(text: str) -> str:
+    r"""Return a path, which may be a Windows path or a file URL, in the form ``folder/file``.
+
+    >>> _posix(r".\a\b.wav"), _posix("file:///C:/a%20b.wav")
+    ('a/b.wav', 'C:/a b.wav')
+    """
+    if text.lower().startswith("file:"):
+        text = unquote(re.sub(r"^file:(//(localhost)?(?=/))?", "", text, flags=re.IGNORECASE))
+    text = _DRIVE.sub(r"\1", text.replace("\\", "/"), count=1)
+    return normalize("NFC", posixpath.normpath(text))
