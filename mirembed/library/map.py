@@ -152,8 +152,8 @@ class LibraryMap:
         )
         if self.trained_on and self.column("prediction") is not None:
             notes.append(
-                f"The model was fitted to {self.trained_on:,} of these tracks. Its predictions for the others contain more "
-                "errors."
+                f"The model was fitted to {self.trained_on:,} of these tracks. Its predictions for the others contain "
+                "more errors."
             )
         if self.missing:
             notes.append(f"Left out: {counted(self.missing, 'track')} whose files are gone.")
@@ -275,7 +275,7 @@ def write_map_table(path: Path, drawn: LibraryMap) -> None:
     """Write a map as a table that embedding-atlas opens, one row per track.
 
     Its option ``--neighbors`` takes the column ``neighbors``: ``ids`` are row numbers, counted from 0, and
-    ``distances`` are 1 minus the similarities.
+    ``distances`` are what the similarities lack to 1, or to the largest one if that is above 1.
     Source: https://apple.github.io/embedding-atlas/tool.html.
 
     Raises
@@ -291,8 +291,9 @@ def write_map_table(path: Path, drawn: LibraryMap) -> None:
     def lists(values: NDArray[Any], of: pa.DataType) -> pa.Array:
         return pa.ListArray.from_arrays(ends, pa.array(np.ascontiguousarray(values).reshape(-1), of))
 
+    distances = drawn.similarities.max(initial=1.0) - drawn.similarities
     neighbors = pa.StructArray.from_arrays(
-        [lists(drawn.neighbors, pa.int32()), lists(1 - drawn.similarities, pa.float64())], ["ids", "distances"]
+        [lists(drawn.neighbors, pa.int32()), lists(distances, pa.float64())], ["ids", "distances"]
     )
     columns: dict[str, Any] = {
         "id": pa.array(drawn.ids, pa.string()),

@@ -1,8 +1,8 @@
 """The most similar tracks of every track, exactly, in bounded memory.
 
-To compute a similarity for all pairs of 100 000 tracks takes many minutes. Most similarities rank tracks in the order of
-a matrix product, which is much faster: that of unit vectors, that of vectors, or one that gives distances. If one of them
-does so for tracks of this very library, it chooses the candidates, which the similarity then ranks.
+Computing a similarity for all pairs of 100 000 tracks takes many minutes. Most similarities rank tracks in the order
+of a matrix product, which is much faster: that of unit vectors, that of vectors, or one that gives distances. If one of
+them does so for tracks of this very library, it chooses the candidates, which the similarity then ranks.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _largest(values: Tensor, count: int) -> Tensor:
     grouped = n - n % _GROUP
     columns = torch.arange(grouped, n).expand(b, -1)
     if grouped:
-        maxima = values[:, :grouped].unflatten(1, (-1, _GROUP)).amax(dim=2)  # [b, groups]
+        maxima = values[:, :grouped].view(b, -1, _GROUP).amax(dim=2)  # [b, groups]
         groups = maxima.topk(min(count, maxima.shape[1]), dim=1, sorted=False).indices
         inside = (groups[:, :, None] * _GROUP + torch.arange(_GROUP)).flatten(1)
         columns = torch.cat([inside, columns], dim=1)
