@@ -31,11 +31,7 @@ def map(  # noqa: A001
         str,
         typer.Option(
             metavar="NAME",
-<<<<<<< HEAD
             help=r"How to place the tracks: pca, or umap, which is slower (pip install 'mirembed\[map]').",
-=======
-            help=r"How to place the tracks: pca, or umap (pip install 'mirembed\[map]'), which is slower.",
->>>>>>> dev
         ),
     ] = "pca",
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of UMAP.")] = 0,

@@ -126,15 +126,8 @@ def _products(y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     centered = y - y.mean(dim=0)  # smaller numbers, smaller rounding
     squares = (centered * centered).sum(dim=1, keepdim=True)
     # |x - y|^2 without |x|^2, which is the same for all candidates of a track.
-<<<<<<< HEAD
     left, right = [2 * centered, torch.ones_like(squares)], [centered, -squares]
     yield torch.cat(left, dim=1).float(), torch.cat(right, dim=1).float()
-=======
-    yield (
-        torch.cat([2 * centered, torch.ones_like(squares)], dim=1).float(),
-        torch.cat([centered, -squares], dim=1).float(),
-    )
->>>>>>> dev
     yield y.float(), y.float()
 
 
@@ -156,11 +149,7 @@ def _largest(values: Tensor, count: int) -> Tensor:
     grouped = n - n % _GROUP
     columns = torch.arange(grouped, n).expand(b, -1)
     if grouped:
-<<<<<<< HEAD
         maxima = values[:, :grouped].view(b, -1, _GROUP).amax(dim=2)  # [b, groups]
-=======
-        maxima = values[:, :grouped].reshape(b, -1, _GROUP).amax(dim=2)  # [b, groups]
->>>>>>> dev
         groups = maxima.topk(min(count, maxima.shape[1]), dim=1, sorted=False).indices
         inside = (groups[:, :, None] * _GROUP + torch.arange(_GROUP)).flatten(1)
         columns = torch.cat([inside, columns], dim=1)
