@@ -246,13 +246,13 @@ def draw_map(
             positions, explained = principal_components(vectors)
     trust = trustworthiness(collection.registry, collection.similarity, vectors, positions, seed)
     progress.update(1)
-    tags, paths = collection.file_tags, [collection.paths[row] for row in rows]
+    tags, trained_on = collection.file_tags, model.trained_on
     return LibraryMap(
         model=collection.model,
         dataset=collection.spec,
         audio=str(collection.audio),
         ids=[collection.ids[row] for row in rows],
-        paths=paths,
+        paths=[collection.paths[row] for row in rows],
         urls=_urls(collection, rows),
         titles=[tags.titles[row] for row in rows],
         albums=[tags.albums[row] for row in rows],
@@ -267,7 +267,7 @@ def draw_map(
         explained=explained,
         trust=trust,
         missing=missing,
-        trained_on=sum(collection.recordings[row] in model.trained_on for row in rows),
+        trained_on=sum(collection.recordings[row] in trained_on for row in rows),
     )
 
 
