@@ -8,7 +8,7 @@ import json
 import re
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,15 +22,20 @@ from mutagen.wave import WAVE
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 from small_map import library_map
+from small_store import experiment, open_tracks, write_tags, write_targets
 
 from mirembed import errors
-from mirembed.library.map import folders_of
+from mirembed.fit import fit
+from mirembed.library.collection import Collection
+from mirembed.library.map import draw_map, folders_of
 from mirembed.library.map_page import N_COLORS, render
 from mirembed.library.nearest import nearest
 from mirembed.library.projection import principal_components, trustworthiness, umap_positions
+from mirembed.models.model import Model, named_predictions
 from mirembed.registry import Registry
 from mirembed.registry.discovery import selecting
 from mirembed.specs import Spec
+from mirembed.store import Store
 
 STYLE = Path(sys.modules["mirembed"].__file__).parent / "library" / "templates" / "map.css"
 
@@ -286,6 +291,38 @@ def test_the_scale_of_numbers_is_even_and_its_lightness_only_rises_or_falls(name
     steps = np.diff(lightness)
     assert (steps < 0).all() if name == "light" else (steps > 0).all()
     assert np.abs(steps).max() < 2 * np.abs(steps).min()
+
+
+# ---- What is known of tracks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("write", "names"), [(write_targets, ["height", "depth"]), (write_tags, [])])
+def test_files_without_labels_have_the_predictions_of_any_model(
+    tmp_path: Path, registry: Registry, write: Callable[[Path], Store], names: list[str]
+) -> None:
+    store = write(tmp_path / "store")
+    fit(open_tracks(store), store, experiment(), registry, store.models, seed=0, jobs=1, name="m")
+    embedded = Collection.open(store, registry, "m")
+    paths = [tmp_path / f"{row}.wav" for row in range(len(embedded))]
+    for path in paths[1:]:
+        path.touch()
+    files = Collection.of_files(store, registry, "m", tmp_path, paths, embedded.recordings, embedded.vectors)
+    one = draw_map(files)
+    model = Model.load(embedded.folder, registry)
+    predicted = named_predictions(model.task, model.predict(embedded.vectors[1:]))
+    assert one.missing == 1
+    assert one.trained_on == len(one) == len(paths) - 1
+    assert [column.name for column in one.columns] == ([f"prediction {name}" for name in names] or ["prediction"])
+    if names:
+        values = np.column_stack([column.values for column in one.columns])
+        assert np.allclose(values, [[row[name] for name in names] for row in predicted])
+        assert one.color == "prediction height"
+        assert draw_map(files, color="prediction").color == "prediction height"
+    else:
+        assert one.columns[0].values == [tuple(sorted(row["label"])) for row in predicted]
+    with pytest.raises(errors.MirembedError, match="--color label"):
+        draw_map(files, color="label")
 
 
 # ---- The command
