@@ -162,6 +162,10 @@ mirembed predict damaged-model tones
 mirembed predict folder-rbf-sl damaged
 mirembed predict folder-rbf-sl tones/low/low-0.wav --out nowhere/predictions.csv
 mirembed similar folder-rbf-sl nothing
+mirembed map folder-rbf-sl --out map.csv
+mirembed map folder-rbf-sl --out nowhere/map.html
+mirembed map folder-rbf-sl --out map.html --method tsne
+mirembed map nothing --out map.html
 mirembed similar folder-rbf-sl low/low-0.wav --top 0
 mirembed similar folder-rbf-sl low/low-0.wav --in nothing
 
