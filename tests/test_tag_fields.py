@@ -26,7 +26,7 @@ KEYS = {
     ".m4a": {"genre": "\xa9gen", "mood": f"{FREE}MOOD", "VALENCE": f"{FREE}VALENCE"},
     ".wma": {"genre": "WM/Genre", "mood": "WM/Mood", "VALENCE": "VALENCE"},
     ".ape": {"genre": "Genre", "mood": "Mood", "VALENCE": "VALENCE"},
-    **dict.fromkeys((".mp3", ".wav", ".aiff"), {"genre": "TCON", "mood": "TMOO", "VALENCE": "TXXX:VALENCE"}),
+    **{suffix: {"genre": "TCON", "mood": "TMOO", "VALENCE": "TXXX:VALENCE"} for suffix in (".mp3", ".wav", ".aiff")},
 }
 HEARD = sorted(set(KEYS) - {".ape", ".spx", ".wma"})
 """Containers whose test files have sound."""

@@ -141,8 +141,9 @@ def _require_whole_chunks(path: Path, order: str) -> None:
             file.seek(end)
             _, length = struct.unpack(f"{order}4sI", file.read(8))
             end += 8 + length + length % 2
-    if not (size <= end <= size + 1 and abs(stated + 8 - size) <= 1):
-        raise AudioError(f"its header states {stated + 8} bytes, and it has {size}; convert it, to FLAC for example")
+    for found, what in ((stated + 8, "header states"), (end, "last chunk ends at")):
+        if found != size:
+            raise AudioError(f"its {what} {found} bytes, and it has {size}; convert it, to FLAC for example")
 
 
 class _Id3:
