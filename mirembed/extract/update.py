@@ -348,8 +348,8 @@ def _check_reachable(
         for folder in away:
             if path.is_relative_to(folder):
                 raise DatasetError(
-                    f"no drive is mounted at {folder}, where {track.id} was; nothing was changed; mount it, or if it is "
-                    f"no drive any more, run `mirembed extract --dataset {before.spec}` first"
+                    f"no drive is mounted at {folder}, where {track.id} was; nothing was changed; mount it, or, if it "
+                    f"is no drive any more, run `mirembed extract --dataset {before.spec}` first"
                 )
         if reason := _out_of_reach(path, audio):
             raise DatasetError(
