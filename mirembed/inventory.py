@@ -112,7 +112,7 @@ class EmbeddingsSummary:
     Attributes
     ----------
     model : str
-    state : {"complete", "of another model", "damaged"}
+    state : {"complete", "of another model", "being written", "damaged"}
         The second: the model was removed, or another one has its name.
     recordings, bytes : int
     """
@@ -283,6 +283,7 @@ def _summarize_embeddings(stored: StoredEmbeddings, store: Store) -> EmbeddingsS
     try:
         n_recordings = len(_embedded(stored))
         state = "complete" if is_of_its_model(stored, store) else "of another model"
+        state = "being written" if is_held(stored.folder) else state
     except StoreError:
         return EmbeddingsSummary(name, "damaged", bytes=n_bytes)
     return EmbeddingsSummary(name, state, n_recordings, n_bytes)
@@ -443,6 +444,8 @@ def _embeddings_faults(stored: StoredEmbeddings, store: Store) -> Iterator[Fault
     advice = f"delete it and run `mirembed update {name}`, which computes its embeddings again"
     if not (store.models / name).exists():
         advice = f"run `mirembed store rm embeddings:{name}`"
+    if is_held(stored.folder):
+        return
     damaged = [fault for file in stored.files() for fault in unreadable(file, advice)]
     yield from damaged
     if damaged:

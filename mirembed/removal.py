@@ -83,6 +83,7 @@ def _model(store: Store, name: str) -> Iterator[Removal]:
 
 def _embeddings(store: Store, name: str) -> Iterator[Removal]:
     folder = _existing("embeddings", name, [stored.folder for stored in store.all_embeddings()])
+    _refuse_if_held(folder)
     yield Removal(f"the embeddings of the model {name}", size_of(folder), functools.partial(delete, folder))
 
 

@@ -570,7 +570,7 @@ def test_failures_are_stored_with_the_reason_and_advice(store, audio):
     assert empty["path"] == str(audio / "low" / "empty.wav")
     assert empty["features"] == shards_of(store).name
     assert "empty file" in empty["reason"]
-    assert "neither soundfile nor Essentia" in text["reason"]
+    assert "can decode this file" in text["reason"]
     assert "--retry-failed" in empty["retry"]
     assert [failure.id for failure in summary.failures] == ["low/empty.wav", "low/text.mp3"]
 
@@ -659,6 +659,31 @@ def test_decoder_messages_are_counted_and_not_shown(store, audio, capfd):
     assert summary.decoder_messages > 0
     assert any(f"{summary.decoder_messages} lines of decoder messages" in line for line in summary.lines("folder"))
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_odd_about_files_that_were_read_is_said(store, audio):
+    samples = loud_then_quiet(2, 44_100)[:, 0]
+    soundfile.write(audio / "low" / "against.wav", np.stack([samples, -samples], axis=1), 44_100)
+    summary = run(store, audio)
+    ((path, note),) = summary.notes.items()
+    assert (Path(path).name, summary.failures) == ("against.wav", [])
+    assert any(path in line and note in line for line in summary.lines("folder"))
+    assert run(store, audio).notes == {}
+
+
+def test_one_odd_date_or_name_costs_no_other_file_anything(store, audio):
+    sound = next((audio / "low").iterdir()).read_bytes()
+    for number, seconds in enumerate([-(10**9), -(10**10), 9_400_000_000, 15_000_000_000]):
+        path = audio / "low" / f"odd-{number}.wav"
+        path.write_bytes(sound + bytes(number))
+        os.utime(path, ns=(seconds * 10**9, seconds * 10**9))
+    for name in (b"n" * 251 + b".wav", b"caf\xe9.wav"):
+        (audio / "low" / os.fsdecode(name)).write_bytes(sound)
+    (audio / "low" / "empty.wav").touch()
+    summary = run(store, audio)
+    assert len(summary.failures) == 1
+    again = run(store, audio)
+    assert (again.extracted, len(again.failures)) == (0, 1)
 
 
 def test_extraction_does_not_wait_for_a_pipe(store, audio):

@@ -256,7 +256,7 @@ def test_what_a_plugin_does_not_read_is_checked_and_hashed_all_the_same(clip, mo
     _, sound = computed(registry(x=Beginning), "x", clip)
     assert (sound.duration, sound.audio_hash) == (2.0, decode(clip).audio_hash)
     clip.write_bytes(clip.read_bytes()[:-RATE])
-    with pytest.raises(AudioError, match=r"truncated.* 1\.5 s .*2\.0 s"):
+    with pytest.raises(AudioError, match=r"states 2\.0 s, .* room for 1\.5 s, but 1\.5 s"):
         computed(registry(x=Beginning), "x", clip)
 
 
@@ -358,7 +358,7 @@ def test_features_that_do_not_hear_a_broken_file_are_kept(clip):
     plugins = registry(lookup=Lookup, x=type("Vector", (Levels,), {"hop": None}))
     found, sound = computed(plugins, "lookup+x", clip)
     assert (found["lookup"].shape, sound) == ((1, 3), None)
-    assert found["x"].startswith("truncated")
+    assert "it was cut" in found["x"]
 
 
 def test_a_plugin_cannot_hide_that_a_file_is_broken(clip):
@@ -370,5 +370,5 @@ def test_a_plugin_cannot_hide_that_a_file_is_broken(clip):
                 return FRAMES
 
     clip.write_bytes(clip.read_bytes()[:-RATE])
-    with pytest.raises(AudioError, match="truncated"):
+    with pytest.raises(AudioError, match="it was cut"):
         computed(registry(x=Hiding), "x", clip)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
+import tracemalloc
 import unicodedata
+import zlib
 from pathlib import Path
 
 import pytest
@@ -216,6 +218,26 @@ class TestID3:
     def test_the_list_of_artists_is_better_than_their_credit(self, tmp_path: Path) -> None:
         frames = (TPE1(3, ["Ann feat. Bob"]), TXXX(3, "ARTISTS", ["Ann", "Bob"]))
         assert of_frames(tmp_path, *frames).artists == ("Ann", "Bob")
+
+    def test_a_text_that_expands_to_hundreds_of_megabytes_is_left_out(self, tmp_path: Path) -> None:
+        def size(number: int) -> bytes:
+            return bytes((number >> shift) & 0x7F for shift in (21, 14, 7, 0))
+
+        def frame(name: bytes, text: bytes, length: int) -> bytes:
+            content = size(length) + text
+            return name + size(len(content)) + b"\x00\x09" + content  # compressed, with the length before
+
+        bomb = zlib.compress(b"\0" + bytes(100_000_000), 9)
+        small = zlib.compress(b"\3One")
+        body = frame(b"TIT2", small, 4) + frame(b"TALB", bomb, 100_000_001)
+        path = tmp_path / "a.mp3"
+        path.write_bytes(b"ID3\x04\0\0" + size(len(body)) + body)
+        tracemalloc.start()
+        try:
+            assert read_file_tags(path) == FileTags(title="One")
+            assert tracemalloc.get_traced_memory()[1] < 50e6
+        finally:
+            tracemalloc.stop()
 
     def test_apev2_adds_what_id3_lacks(self, tmp_path: Path) -> None:
         path = tagged(tmp_path / "a.mp3", one=TIT2(3, ["One"]))

@@ -106,6 +106,7 @@ CASES = (
     Case("map m --store s --out map.html --force", STARTS_OVER),
     Case("store compact --store s", RESUMES, resumes=True),
     Case("datasets check folder --audio music --store s", RESUMES, resumes=True),
+    Case("update m --dataset library:label=none --audio others --store s --jobs 2", RESUMES, resumes=True),
     Case("fit --from m --store s", STARTS_OVER),
     Case("work"),
     Case("compare folder --store s", writes=False),

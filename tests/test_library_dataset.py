@@ -75,7 +75,7 @@ class TestGenres:
         listing = files.listing(min_tracks=1)
         assert listing.task == Tags(("Jazz", "Rock"))
         assert [track.label for track in listing.tracks] == [{"Rock"}, {"Rock", "Jazz"}, {"Jazz"}, None]
-        assert (listing.labels_from, listing.groups_from) == ("genres of the file tags", "artists of the file tags")
+        assert (listing.labels_from, listing.groups_from) == ("the files' genres", "the files' artists")
 
     def test_moods_are_tags_too(self, files):
         files.add("a.mp3", moods=("calm", "warm"))

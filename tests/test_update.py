@@ -21,6 +21,7 @@ from conftest import CLASSES, RATE, Command, clean_environment, run_here, tone, 
 from small_store import LOGMEL, Notes, write_classes, write_frames
 
 from mirembed.audio.folders import FolderState
+from mirembed.extract import file_features
 from mirembed.features import compute
 from mirembed.inventory import contents, verify
 from mirembed.library.collection import Collection
@@ -292,6 +293,27 @@ def test_extract_does_not_try_a_file_again_that_failed_in_an_update(library, dec
     decoded.clear()
     mirembed("extract", "--dataset", "folder", "--store", library.store.root, "--jobs", 1, code=2)
     assert decoded == []
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(library, monkeypatch, mirembed):
+    path, contents_left = library.add("low/new.wav", seed=1), [3, 2]
+    decode = file_features.compute
+
+    def writing_meanwhile(*arguments: Any) -> Any:
+        found = decode(*arguments)
+        if contents_left:
+            library.add("low/new.wav", seed=contents_left.pop(), seconds=2.0)
+        return found
+
+    monkeypatch.setattr(file_features, "compute", writing_meanwhile)
+    assert library.update()["embedded"] == 1
+    assert contents_left == []
+    embed = ("embed", library.open().folder, path, "--store", "empty", "--json")
+    expected = json.loads(mirembed(*embed).stdout)["embeddings"][str(path)]
+    np.testing.assert_allclose(library.vectors["low/new.wav"], expected, atol=1e-6)
+    contents_left += [7, 6, 5, 4]
+    library.add("low/new.wav", seed=8)
+    assert len(library.update(code=2)["failures"]) == 1
 
 
 # Where embeddings come from

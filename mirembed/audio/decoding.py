@@ -183,7 +183,7 @@ class FileAudio:
         self._before = ""
         self._decoded: Iterator[NDArray[np.float32]] | None = None
         self._kept: list[NDArray[np.float32]] = []
-        self._n_decoded = self._n_kept = self._n_found = 0
+        self._n_decoded = self._n_kept = 0
         self._sound: Sound | None = None
 
     def by_essentia(self, reason: str) -> FileAudio:
@@ -262,7 +262,8 @@ class FileAudio:
     def _decode(self) -> Iterator[NDArray[np.float32]]:
         """Decode the file, check it and hash it."""
         file, header = self._file, self._header
-        state, blocks = DecodeState(file.rate, file.channels), self._heard()
+        found: list[int] = []
+        state, blocks = DecodeState(file.rate, file.channels), self._heard(found)
         while True:
             with self._guarded():
                 block = next(blocks, None)
@@ -272,7 +273,7 @@ class FileAudio:
             if mono is not None:
                 yield mono
         with self._guarded():
-            if wrong := header.disagreement(self._n_found / file.rate):
+            if wrong := header.disagreement(sum(found) / file.rate):
                 raise AudioError(wrong)
             audio_hash = state.finish()
         notes = header.notes + state.notes
@@ -280,20 +281,24 @@ class FileAudio:
             file.rate, file.channels, state.n_samples, audio_hash, file.decoder, self.messages, notes=notes
         )
 
-    def _heard(self) -> Iterator[NDArray[np.float32]]:
-        """Decode the file, and leave out what is not to be heard: the delay of an encoder, what an edit list drops."""
-        rate, self._n_found = self._file.rate, 0
+    def _heard(self, found: list[int]) -> Iterator[NDArray[np.float32]]:
+        """Decode the file without what is not to be heard: the delay of an encoder, what an edit list drops.
+
+        The numbers of samples in the blocks as they were decoded are added to ``found``.
+        """
+        rate, start = self._file.rate, 0
         first = round(self._header.skip * rate)
         last = first + round(self._header.keep * rate) if self._header.keep else None
         for block in self._file.blocks():
-            start, self._n_found = self._n_found, self._n_found + len(block)
+            found.append(len(block))
             heard = block[max(0, first - start) : None if last is None else max(0, last - start)]
+            start += len(block)
             if len(heard):
                 yield heard
 
     def _decoded_again(self, first: int) -> Iterator[NDArray[np.float32]]:
         """Decode the file once more, from block number ``first`` on."""
-        blocks = itertools.islice(self._heard(), first, None)
+        blocks = itertools.islice(self._heard([]), first, None)
         while True:
             with self._guarded():
                 block = next(blocks, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import codecs
 import contextlib
+import functools
 import importlib
 import io
 import re
@@ -60,8 +61,11 @@ class FileTags:
         return self.artists[0] if self.artists else self.album_artist
 
 
-MAX_TEXT = 1000
-"""Characters of a text that are kept."""
+MAX_TEXT, MAX_VALUES = 1000, 100
+"""Characters of a text, and values of a field, that are kept."""
+
+_MAX_FRAME = 2**16
+"""Bytes of a text in ID3. A small one may be compressed, and a large one would expand to gigabytes."""
 
 _NAMES = {
     "title": "title",
@@ -175,7 +179,7 @@ def read_file_tags(path: Path) -> FileTags:
             with path.open("rb") as file:
                 for source in _sources(file):
                     for name, texts in source.items():
-                        if cleaned := [text for one in texts if (text := _clean(one))]:
+                        if cleaned := [text for one in texts[:MAX_VALUES] if (text := _clean(one))]:
                             found.setdefault(name, cleaned)
     return _file_tags(found)
 
@@ -238,19 +242,11 @@ def _mutagen_class(file: IO[bytes], head: bytes) -> Any:
         name = ("mutagen.mp4", "MP4")
     elif head[:4] == b"\x30\x26\xb2\x75":
         name = ("mutagen.asf", "ASF")
-    elif head[:4] == b"DSD ":
-        name = ("mutagen.dsf", "DSF")
-    elif head[:4] == b"FRM8":
-        name = ("mutagen.dsdiff", "DSDIFF")
     return None if name is None else getattr(importlib.import_module(name[0]), name[1])
 
 
 def _of_mutagen(tags: Any) -> _Found:
     """Return the texts of any tags of mutagen but ID3's frames."""
-    from mutagen.id3 import ID3
-
-    if isinstance(tags, ID3):
-        return _of_frames(tags)
     found: _Found = {}
     for key in tags.keys():  # noqa: SIM118  (not every kind of tags is iterable)
         name = str(key)
@@ -277,9 +273,26 @@ def _plain(value: Any) -> str:
 def _id3(file: IO[bytes]) -> _Found:
     """Return the texts of ID3, of any version, at the beginning and the end of a file."""
     id3: Any = importlib.import_module("mutagen.id3")
+    return _of_frames(id3.ID3(file, known_frames=_known_frames()))
+
+
+@functools.cache
+def _known_frames() -> dict[str, Any]:
+    """Return the classes of the frames to read, so that pictures are not decoded, by name."""
+    id3: Any = importlib.import_module("mutagen.id3")
+
+    def bounded(kind: Any) -> Any:
+        def from_data(_: Any, header: Any, flags: int, data: bytes) -> Any:
+            if len(data) > _MAX_FRAME:
+                raise NotImplementedError(f"{len(data)} bytes of text")  # mutagen goes on with the next frame
+            return kind._fromData.__func__(made, header, flags, data)
+
+        made = type(kind.__name__, (kind,), {"_fromData": classmethod(from_data)})
+        return made
+
     wanted = (*_ID3, *_ID3_OLD, "TXXX", "POPM")
-    known = {name: kind for name, kind in {**id3.Frames, **id3.Frames_2_2}.items() if name in wanted}
-    return _of_frames(id3.ID3(file, known_frames=known))  # so that pictures are not decoded
+    new = {name: bounded(kind) for name, kind in id3.Frames.items() if name in wanted}
+    return new | {name: kind for name, kind in id3.Frames_2_2.items() if name in wanted}
 
 
 def _of_frames(tags: Any) -> _Found:
@@ -373,7 +386,8 @@ def _clean(text: str) -> str:
     >>> _clean(" Cafe\u0301\n\x1b[31m ")
     'Café [31m'
     """
-    pieces = (_INVISIBLE.sub("", _BREAKS.sub(" ", piece))[:MAX_TEXT].strip() for piece in text.split("\0"))
+    pieces = text[: 10 * MAX_TEXT].split("\0")
+    pieces = [_INVISIBLE.sub("", _BREAKS.sub(" ", piece))[:MAX_TEXT].strip() for piece in pieces]
     return "\0".join(unicodedata.normalize("NFC", piece).strip() for piece in pieces if piece)
 
 

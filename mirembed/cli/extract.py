@@ -47,7 +47,9 @@ def extract(
     timeout: Annotated[
         float | None,
         typer.Option(
-            metavar="SECONDS", min=1, help="Time limit per file. Default: 5 minutes plus 1 second per megabyte."
+            metavar="SECONDS",
+            min=1,
+            help="Time limit per file. Default: 5 minutes plus 1 second per megabyte, at most 1 hour.",
         ),
     ] = None,
     max_failures: Annotated[

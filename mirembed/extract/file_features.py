@@ -30,6 +30,9 @@ WORKER_KEPT = 256 * 2**20
 _IN_FLIGHT = 4
 """Files handed out per worker, so that workers continue while this process writes or embeds what they sent."""
 
+_READINGS = 3
+"""How often a file is read that another program changes meanwhile."""
+
 
 @dataclass(frozen=True)
 class ExtractOptions:
@@ -165,13 +168,19 @@ def _extract_file(task: _Task) -> ExtractedFile | str:
     try:
         if task.folder is not None:
             require_inside(path, task.folder)
-        size, mtime = file_stamp(path)
-        found = compute(features, path, file.ids)
+        for _ in range(_READINGS):
+            size, mtime = file_stamp(path)
+            found = compute(features, path, file.ids)
+            recording = file_hash(path)
+            if file_stamp(path) == (size, mtime):
+                break
+        else:
+            raise AudioError("changes while it is being read")
         facts = {}
         if found.sound is not None:
             names = ("audio_hash", "duration", "rate", "channels", "decoder_messages", "notes")
             facts = {name: getattr(found.sound, name) for name in names}
-        if not (recording := file_hash(path)):
+        if not recording:
             raise AudioError("vanished while it was being read")
         return ExtractedFile(
             recording=recording,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -88,21 +89,28 @@ class Summary:
             (self.decoder_messages, f"hid {counted(self.decoder_messages, 'line')} of decoder messages"),
         ]
         lines += [line for happened, line in changes if happened]
-        if self.notes:
-            lines.append(f"{counted(len(self.notes), 'file')} read with a warning:")
-            lines += [f"  {path}: {note}" for path, note in list(self.notes.items())[:10]]
-            if len(self.notes) > 10:
-                lines.append(f"  and {len(self.notes) - 10} more")
-        if self.failures:
-            reasons = list(dict.fromkeys((failure.path, failure.reason) for failure in self.failures))
-            n_files = len({path for path, _ in reasons})
-            lines.append(f"{counted(n_files, 'file')} failed (failures.parquet has all reasons):")
-            lines += [f"  {path}: {reason}" for path, reason in reasons[:10]]
-            if len(reasons) > 10:
-                lines.append(f"  and {len(reasons) - 10} more")
+        lines += file_lines(self.notes, self.failures)
         if self.kept:
             lines.append(f"kept the earlier features of {counted(self.kept, 'failed file')}")
         if self.failed_before:
             skipped = counted(self.failed_before, "unchanged file")
             lines.append(f"skipped {skipped} that failed before; --retry-failed tries again")
         return lines
+
+
+_SHOWN = 10
+"""Files with a reason to print; the others are counted."""
+
+
+def file_lines(notes: Mapping[str, str], failures: Sequence[Failure]) -> list[str]:
+    """Return lines about single files: those that were read with a warning, by path, and those that failed."""
+    reasons = list(dict.fromkeys((failure.path, failure.reason) for failure in failures))
+    lines = []
+    for header, found in (
+        (f"{counted(len(notes), 'file')} read with a warning:", list(notes.items())),
+        (f"{counted(len({path for path, _ in reasons}), 'file')} failed (failures.parquet has all reasons):", reasons),
+    ):
+        if found:
+            lines += [header, *(f"  {path}: {text}" for path, text in found[:_SHOWN])]
+            lines += [f"  and {len(found) - _SHOWN} more"] * (len(found) > _SHOWN)
+    return lines

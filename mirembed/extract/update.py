@@ -347,7 +347,10 @@ def _check_reachable(
         path = real_path(track.path)
         for folder in away:
             if path.is_relative_to(folder):
-                raise DatasetError(f"no drive is mounted at {folder}, where {track.id} was; {kept}")
+                raise DatasetError(
+                    f"no drive is mounted at {folder}, where {track.id} was; nothing was changed; mount it, or, if it "
+                    f"is no drive any more, run `mirembed extract --dataset {before.spec}` first"
+                )
         if reason := _out_of_reach(path, audio):
             raise DatasetError(
                 f"cannot look for {track.path}: {reason}; nothing was changed; make it readable and run the same "

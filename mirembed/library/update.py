@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.audio.files import file_hash, file_stamp
+from mirembed.audio.files import file_hash, file_stamp, printable
 from mirembed.audio.folders import is_missing, read_folders
 from mirembed.datasets.catalog import audio_folder, list_dataset
 from mirembed.errors import DatasetError, StoreError
@@ -31,6 +31,7 @@ from mirembed.extract import (
     missing_files,
     refresh,
 )
+from mirembed.extract.summary import file_lines
 from mirembed.features.info import FeaturesInfo
 from mirembed.hookspecs import Track
 from mirembed.interruption import interruptible, raise_if_interrupted
@@ -73,6 +74,8 @@ class Updated:
         Tracks that are no longer listed, and were removed.
     relabeled : int
         Tracks with another label or group than before.
+    notes : dict of str to str
+        What was noticed about files that were decoded, by path.
     failures : list of Failure
         Files that could not be embedded, now or before.
     failed_before : int
@@ -97,6 +100,7 @@ class Updated:
     moved: int = 0
     dropped: int = 0
     relabeled: int = 0
+    notes: dict[str, str] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     failed_before: int = 0
     seconds_of_music: float = 0.0
@@ -120,14 +124,7 @@ class Updated:
             (self.dropped, f"dropped {counted(self.dropped, 'track')} whose files are gone or no longer listed"),
         ]
         lines += [line for happened, line in changes if happened]
-        if self.failures:
-            reasons = list(dict.fromkeys((failure.path, failure.reason) for failure in self.failures))
-            lines.append(
-                f"{counted(len({path for path, _ in reasons}), 'file')} failed (failures.parquet has all reasons):"
-            )
-            lines += [f"  {path}: {reason}" for path, reason in reasons[:10]]
-            if len(reasons) > 10:
-                lines.append(f"  and {len(reasons) - 10} more")
+        lines += file_lines(self.notes, self.failures)
         if self.failed_before:
             skipped = counted(self.failed_before, "unchanged file")
             lines.append(f"skipped {skipped} that failed before; --retry-failed tries again")
@@ -231,7 +228,7 @@ def update(
         )
         done = work.run(listing.tracks, retry_failed)
     if keep_features:
-        done.failed_before = summary.failed_before
+        done.failed_before, done.notes = summary.failed_before, {**summary.notes, **done.notes}
     done.moved += summary.moved + again.moved
     done.dropped += summary.pruned + again.pruned
     done.relabeled += summary.relabeled + again.relabeled
@@ -293,6 +290,7 @@ class _Update:
         self._waiting: dict[str, tuple[NDArray[np.float32], RecordingFacts]] = {}
         self._trained_on = set(read_manifest(self.folder)["recordings"])
         self._failures: dict[tuple[str, str], Failure] = {}
+        self._notes: dict[str, str] = {}
         self._names = [self.store.features(part).name for part in self.features.parts]
         self._written_at = self._tracks_written_at = time.monotonic()
 
@@ -363,6 +361,8 @@ class _Update:
         """Keep the embedding of a file, for its copies too."""
         result = found.file
         size, mtime = result.file_size, result.file_mtime_ns
+        if result.notes:
+            self._notes[printable(file.path)] = "; ".join(result.notes)
         self._add(result.recording, found.vector, RecordingFacts(result.audio_hash, result.duration or None, size))
         self._found(file, result.recording, (size, mtime))
         for copy, content in copies:
@@ -442,6 +442,7 @@ class _Update:
             embedded=len(embedded),
             known=len(known),
             failures=[one for key, one in sorted(self._failures.items()) if key[1] in self._names],
+            notes=self._notes,
             failed_before=failed_before,
             seconds_of_music=sum(value or 0.0 for value in self._new.values()),
             hours=sum(seconds[name] or 0.0 for name in (*embedded, *known) if name is not None) / 3600,
@@ -472,7 +473,8 @@ def _distinct(
     for same in by_size.values():
         for file in same if len(same) > 1 else ():
             raise_if_interrupted()
-            content = _Content(file_hash(file.path), file_stamp(file.path))
+            stamp = file_stamp(file.path)  # before it is read, so that a change in the meantime is found later
+            content = _Content(file_hash(file.path), stamp)
             if content.recording and (original := first.setdefault(content.recording, file.path)) != file.path:
                 copies.setdefault(original, []).append((file, content))
                 are_copies.add(file.path)

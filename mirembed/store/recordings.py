@@ -90,10 +90,11 @@ class KnownRecordings:
         self._by_size: dict[int, set[str]] = {}
         for dataset in store.datasets():
             with contextlib.suppress(StoreError):
-                for track in dataset.tracks():
-                    if track.recording is not None:
-                        self._by_stamp[track.path, track.file_size, track.file_mtime_ns] = track.recording
-                        self._by_size.setdefault(track.file_size, set()).add(track.recording)
+                columns = dataset.columns("recording", "path", "file_size", "file_mtime_ns").to_pydict()
+                for recording, path, size, mtime in zip(*columns.values(), strict=True):
+                    if recording is not None:
+                        self._by_stamp[path, size, mtime] = recording
+                        self._by_size.setdefault(size, set()).add(recording)
         for shards in store.all_features():
             with contextlib.suppress(StoreError):
                 for name, (size,) in shards.columns("file_size").items():

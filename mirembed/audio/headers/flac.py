@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import IO, NamedTuple
 
 from mirembed.audio.headers.header import SLACK, Header, Part, read_at, size_of, tags_start
 
-_WINDOW = 2**20
+_WINDOW, _SAMPLE = 2**20, 2**17
 _SCANNED = 4 * 2**30
 """Bytes. Longer files are not searched for a second stream."""
 
@@ -16,7 +15,6 @@ _TAIL = 2**24
 
 _MARK = b"fLaC\0\0\0\x22"
 
-_SYNC = re.compile(rb"\xff[\xf8\xf9](?=..)", re.DOTALL)
 _RATES = (0, 88_200, 176_400, 192_000, 8000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)
 
 
@@ -89,10 +87,7 @@ def _more(file: IO[bytes], at: int, end: int) -> list[int]:
         window = read_at(file, at, min(_WINDOW + 7, end - at))
         if not window.strip(b"\0"):
             break
-        place = window.find(_MARK)
-        while place >= 0:
-            found.append(at + place)
-            place = window.find(_MARK, place + 1)
+        found += [at + place for place in _places(window, _MARK[:2]) if window.startswith(_MARK, place)]
         at += _WINDOW
     return found
 
@@ -124,27 +119,44 @@ def _frames(file: IO[bytes], first: int, end: int, block: int) -> tuple[int, int
     reference = _frame(head, block)
     if reference is None:
         return 0, 0, 0
-    other, at = reference, first
+    other, at, sync = reference, first, head[:2]
     while at < min(end, first + _SCANNED) and other is reference:
-        window = read_at(file, at, min(_WINDOW + 64, end - at))
+        window = read_at(file, at, min(_SAMPLE, end - at))  # what changes stays changed: a sample is enough
         if not window.strip(b"\0"):
             break
-        for match in _SYNC.finditer(window, 0, _WINDOW):
-            place = match.start()
-            if window[place + 2] & 15 != head[2] & 15 or window[place + 3] & 14 != head[3] & 14:
-                found = _frame(window[place : place + 20], block)
-                if found and found[2:] != reference[2:]:
-                    other = found
-                    break
+        for place in _places(window, sync, head[2:4]):
+            found = _frame(window[place : place + 20], block)
+            if found and found[2:] != reference[2:]:
+                other = found
+                break
         at += _WINDOW
     at = end
     while at > first and end - at < _TAIL:
-        at = max(first, at - _WINDOW)
-        window = read_at(file, at, min(end - at, _WINDOW + 64))
-        for match in reversed(list(_SYNC.finditer(window))):
-            if found := _frame(window[match.start() : match.start() + 20], block):
+        at = max(first, at - 2**16)
+        window = read_at(file, at, min(end - at, 2**16 + 64))
+        place = window.rfind(sync)
+        while place >= 0:
+            if found := _frame(window[place : place + 20], block):
                 return max(0, found[1] - reference[0]), *other[2:]
+            place = window.rfind(sync, 0, place + 1)
     return 0, *other[2:]
+
+
+def _places(window: bytes, pair: bytes, usual: bytes = b"") -> list[int]:
+    """Return where two bytes stand, if other codes of rate and sample size than the usual ones follow.
+
+    ``bytes.find`` takes several times as long.
+    """
+    import numpy as np
+
+    values = np.frombuffer(window, np.uint8)
+    places = np.flatnonzero(values[:-3] == pair[0])
+    places = places[values[places + 1] == pair[1]]
+    if usual:
+        other_rate = values[places + 2] & 15 != usual[0] & 15
+        places = places[other_rate | (values[places + 3] & 14 != usual[1] & 14)]
+    found: list[int] = places.tolist()
+    return found
 
 
 def _frame(head: bytes, block: int) -> tuple[int, int, int, int] | None:

@@ -124,18 +124,23 @@ def walk(file: IO[bytes], start: int, end: int, parse: Parse) -> Walk:
     """Count the frames between two offsets, reading a window at a time."""
     found, at, junk = Walk(), start, 0
     kind: Kind | None = None
+    n_samples = 0
     while at < end:
         window = read_at(file, at, min(_WINDOW, end - at))
         last = len(window) - 16 if at + len(window) < end else len(window) - 1
         position = 0
         while position <= last:
             frame = parse(window, position)
-            if frame is None or frame.kind != kind:
-                if frame is None or not _take_change(found, frame, parse, window, position, at, end):
+            if frame is None:
+                break
+            length, samples, its_kind, _ = frame
+            if its_kind != kind:
+                found.seconds, n_samples = found.seconds + (n_samples / kind.rate if kind else 0), 0
+                if not _take_change(found, frame, parse, window, position, at, end):
                     break
-                kind = frame.kind
-            found.seconds += frame.samples / frame.kind.rate
-            position += frame.length
+                kind = its_kind
+            n_samples += samples
+            position += length
         at += position
         if at >= end:
             found.overrun = at - end
@@ -147,6 +152,7 @@ def walk(file: IO[bytes], start: int, end: int, parse: Parse) -> Walk:
             found.gaps += found.frame is not None
             junk += following - at
             at = following
+    found.seconds += n_samples / kind.rate if kind else 0
     return found
 
 
