@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mirembed.audio.file_tags import FileTags, read_file_tags
-from mirembed.audio.files import file_hash, is_audio, printable, read_header
+from mirembed.audio.files import file_hash, is_audio, printable
+from mirembed.audio.headers import read_header
 from mirembed.audio.playlists import PLAYLIST_SUFFIXES, PlaylistEntry, playlist_matcher, read_playlist
 from mirembed.errors import MirembedError
 from mirembed.library.collection import Collection
