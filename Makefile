@@ -8,6 +8,7 @@
 # make bench, make bench-scaling, make bench-memory   speed against a simple program; growth; memory
 # make bench-startup   CPU time of commands that answer at once
 # make bench-extract   extraction against librosa, on the same files
+# make bench-library   commands on a music library of 100 000 made-up tracks
 # make bench-features   time and memory of all features, with a pretrained model that it downloads
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,7 +16,7 @@ BIN = $(VENV)/bin
 DEMO ?= demo
 
 .PHONY: demo test quick lint types unit messages fuzz torture bench bench-scaling bench-memory bench-startup \
-	bench-extract bench-features format clean
+	bench-extract bench-features bench-library format clean
 
 demo: $(VENV)/.installed
 	mkdir -p $(DEMO)
@@ -65,6 +66,9 @@ bench-extract: $(VENV)/.installed-bench
 
 bench-features: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.features --basic-pitch
+
+bench-library: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.library --tracks $(or $(TRACKS),100000)
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .

@@ -21,6 +21,7 @@ from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.record import run_faults
 from mirembed.runs.summary import RunSummary, summarize
 from mirembed.store import DatasetStore, FeatureShards, Store, StoredEmbeddings
+from mirembed.store.datasets import FAILURES, FILE_TAGS, FOLDERS, SCHEMES
 from mirembed.store.features import INFO, check_digest, row_groups
 from mirembed.store.files import TEMPORARY, Fault, being_written, is_held, size_of, unreadable
 from mirembed.store.recordings import durations

@@ -14,7 +14,7 @@ from mirembed.library.duplicates import copies_of, copy_groups, linked
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import Store
-from mirembed.store.embeddings import EmbeddingRows
+from mirembed.store.embeddings import EmbeddingRows, RecordingFacts
 
 N = 30
 
@@ -26,14 +26,12 @@ def library(
     n = len(vectors)
     recordings = recordings or [f"recording {row}" for row in range(n)]
     store = Store(folder)
-    rows = EmbeddingRows(
-        recordings,
-        np.asarray(vectors, np.float32),
-        [False] * n,
-        audio_hashes or [None] * n,
-        [200.0] * n if durations is None else list(durations),
-        [None] * n,
-    )
+    seconds = [200.0] * n if durations is None else list(durations)
+    facts = [
+        RecordingFacts(audio_hash, duration, None)
+        for audio_hash, duration in zip(audio_hashes or [None] * n, seconds, strict=True)
+    ]
+    rows = EmbeddingRows(recordings, np.asarray(vectors, np.float32), [False] * n, facts)
     store.embeddings("model").write("digest", rows)
     return Collection(
         store=store,

@@ -210,7 +210,7 @@ def test_the_datasets_are_described_with_their_official_folds_and_faults():
 
 def test_the_folder_dataset_is_described_with_its_parameters_and_endings():
     page = read("docs/music-folder.md")
-    told = set(re.findall(r"(\w+)=(?:FILE|COLUMN)", page))
+    told = set(re.findall(r"(\w+)=(?:FILE|COLUMN|WORD)", page))
     assert told == {
         parameter.name for parameter in parameters_of(Registry.discover().find("dataset", "folder").factory)
     }

@@ -138,6 +138,24 @@ def test_a_model_is_fitted_to_the_sample_and_the_store_is_sound(mirembed: Comman
 
 
 @pytest.mark.slow
+def test_the_tracks_left_for_later_are_embedded_by_update_and_the_sample_stays_the_same(
+    mirembed: Command, tmp_path: Path
+) -> None:
+    given = ["--dataset", "folder", "--audio", write_tones(tmp_path / "tones", n_tracks=4, seconds=1.5)]
+    extract(mirembed, *given, "--limit", "6")
+    mirembed("fit", "--epochs", "1")
+    frames = sorted(mirembed.folder.glob("mirembed-store/features/*/*.parquet"))
+    updated = json.loads(mirembed("update", "folder-rbf-sl", "--json").stdout.splitlines()[-1])
+    assert updated["embedded"] == 6
+    assert sorted(mirembed.folder.glob("mirembed-store/features/*/*.parquet")) == frames
+    summary = extract(mirembed, *given, "--limit", "6")
+    assert (summary["extracted"], summary["stored"], summary["left"]) == (0, 6, 6)
+    found = mirembed("evaluate", "--cv", "2", "--approach", "stats", "--json")
+    assert json.loads(found.stdout)["n_tracks"] == 6
+    mirembed("store", "verify")
+
+
+@pytest.mark.slow
 def test_a_file_that_failed_is_not_replaced_by_another(mirembed: Command, tmp_path: Path) -> None:
     audio = write_tones(tmp_path / "tones", n_tracks=4, seconds=0.3)
     given = ["--dataset", "folder", "--audio", audio, "--limit", "6"]

@@ -45,7 +45,8 @@ FileTags(title: str | None = None, artists: tuple[str, ...] = (), album: str | N
 Learner
     estimator(self, task: Task) -> Estimator
 Listing(task: Task | None, tracks: Sequence[Track], absent: int = 0, notes: Sequence[str] = (),
-    schemes: Mapping[str, Sequence[Split]] = <factory>)
+    schemes: Mapping[str, Sequence[Split]] = <factory>,
+    labels_from: str = '', groups_from: str = '')
 MirembedError(Exception)
 Network
     module(self, inputs: int) -> NetworkModule
@@ -71,6 +72,7 @@ find_audio(root: Path) -> AudioFiles
 find_playlists(folder: Path) -> list[Path]
 hookimpl = HookimplMarker
 is_audio(path: Path) -> bool
+is_hidden(path: Path) -> bool
 playlist_matcher(files: Iterable[Path]) -> Callable[[PlaylistEntry], Path | None]
 read_file_tags(path: Path) -> FileTags
 read_playlist(path: Path) -> list[PlaylistEntry]

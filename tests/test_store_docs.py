@@ -59,6 +59,7 @@ def work(tmp_path_factory) -> Iterator[Path]:
                     *("--select", "learner.C=1|10", "--inner-cv", "2"),
                 )
                 invoke("datasets", "check", dataset, "--audio", "../audio", code=1)
+                invoke("duplicates", "matching")
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -399,6 +400,9 @@ def test_every_command_takes_a_dataset_with_unlabeled_tracks(shelf: Command, tmp
     found = shelf("evaluate", "--cv", "2", "--approach", "stats", "--json")
     assert json.loads(found.stdout)["n_tracks"] == 8
     assert "4 of the 12 tracks" in found.stderr
+    report = tmp_path / "work" / json.loads(shelf("report", json.loads(found.stdout)["run"], "--json").stdout)["page"]
+    (row,) = csv.DictReader((report.parent / "tables" / "datasets.csv").read_text().splitlines())
+    assert (row["tracks"], float(row["hours"])) == ("8", pytest.approx(8 * 1.5 / 3600, rel=0.01))
     found = shelf("fit", "--epochs", "1", "--json")
     assert "4 of the 12 tracks" in found.stderr
     unlabeled = str(audio / "middle" / "middle-0.wav")

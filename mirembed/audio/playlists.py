@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from mirembed.audio.files import printable
 from mirembed.errors import DatasetError
 from mirembed.interruption import interruptible
 
@@ -60,18 +61,20 @@ def read_playlist(path: Path) -> list[PlaylistEntry]:
     DatasetError
         The file cannot be read, or is not such a playlist.
     """
-    suffix = path.suffix.lower()
+    suffix, name = path.suffix.lower(), printable(path)
     if suffix not in PLAYLIST_SUFFIXES:
         raise DatasetError(
-            f"{path} is not a playlist; expected a file ending in {', '.join(sorted(PLAYLIST_SUFFIXES))}"
+            f"{name} is not a playlist; expected a file ending in {', '.join(sorted(PLAYLIST_SUFFIXES))}"
         )
     try:
-        if path.stat().st_size > MAX_BYTES or not path.is_file():
-            raise DatasetError(f"{path} is not a playlist: it is larger than {MAX_BYTES // 2**20} MiB, or not a file")
+        if not path.is_file():
+            raise DatasetError(f"{name} is not a file; give a playlist")
+        if path.stat().st_size > MAX_BYTES:
+            raise DatasetError(f"{name} is larger than {MAX_BYTES // 2**20} MiB, so it is not a playlist")
         content = path.read_bytes()
     except OSError as error:
-        raise DatasetError(f"cannot read the playlist {path}: {error.strerror}") from error
-    entries = _pls(content) if suffix == ".pls" else _xspf(path, content) if suffix == ".xspf" else _m3u(content)
+        raise DatasetError(f"cannot read the playlist {name}: {error.strerror}") from error
+    entries = _pls(content) if suffix == ".pls" else _xspf(name, content) if suffix == ".xspf" else _m3u(content)
     folder = Path(os.path.abspath(path)).parent  # noqa: PTH100  (links are not followed)
     return [PlaylistEntry(_text(place), _file(place, folder), title or None) for place, title in entries]
 
@@ -219,13 +222,13 @@ def _pls(content: bytes) -> Iterator[tuple[str, str]]:
             yield values[kind, number], _text(values.get(("title", number), ""))
 
 
-def _xspf(path: Path, content: bytes) -> Iterator[tuple[str, str]]:
+def _xspf(name: str, content: bytes) -> Iterator[tuple[str, str]]:
     from xml.etree import ElementTree
 
     try:
         root = ElementTree.fromstring(content)  # noqa: S314  (expat limits the expansion of entities)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise DatasetError(f"{path} is not an XSPF playlist: {error}") from error
+        raise DatasetError(f"{name} is not an XSPF playlist: {error}") from error
     for track in root.iterfind(".//{*}track"):
         location = (track.findtext("{*}location") or "").strip()
         if location:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,8 @@ def _open(path: Path) -> _Id3 | _Named:
     with path.open("rb") as opened:
         found: Any = mutagen.File(opened)
     kind = type(found).__name__
+    if kind in ("WAVE", "AIFF"):
+        _require_whole_chunks(path, "<" if kind == "WAVE" else ">")
     if kind in ("MP3", "WAVE", "AIFF", "TrueAudio", "DSF"):
         return _Id3(path, found)
     if found is None or kind not in _KEYS:
@@ -121,6 +124,26 @@ def _open(path: Path) -> _Id3 | _Named:
     if found.tags is None:
         found.add_tags()
     return _Named(path, found, kind)
+
+
+def _require_whole_chunks(path: Path, order: str) -> None:
+    """Refuse a RIFF or AIFF file that is longer or shorter than it states: a chunk behind it might become sound.
+
+    Raises
+    ------
+    AudioError
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        _, stated = struct.unpack(f"{order}4sI", file.read(8))
+        end = 12
+        while end + 8 <= size:
+            file.seek(end)
+            _, length = struct.unpack(f"{order}4sI", file.read(8))
+            end += 8 + length + length % 2
+    for found, what in ((stated + 8, "header states"), (end, "last chunk ends at")):
+        if found != size:
+            raise AudioError(f"its {what} {found} bytes, and it has {size}; convert it, to FLAC for example")
 
 
 class _Id3:

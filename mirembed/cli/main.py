@@ -29,6 +29,7 @@ from mirembed.cli import (
     tag,
     update,
 )
+from mirembed.cli import map as library_map
 from mirembed.cli.app import App
 from mirembed.cli.output import keep_stdout_for_results, open_closed_streams
 from mirembed.cli.plugin_commands import CommandGroup
@@ -50,7 +51,7 @@ app = App(
 for command in (
     *(extract.extract, fit.fit, evaluate.evaluate, runs.compare, runs.report),
     *(apply.embed, apply.predict, update.update, similar.similar, playlist.playlist),
-    *(duplicates.duplicates, tag.tag),
+    *(duplicates.duplicates, library_map.map, tag.tag),
 ):
     app.command(command.__name__)(command)
 app.add_typer(datasets.app, name="datasets")

@@ -75,7 +75,7 @@ def tag(
     --overwrite. Before a file is touched, the undo file says what it was; --undo FILE restores it.
     """
     with interruptible():
-        from mirembed.library.file_tagging import choose_fields, plan_tags
+        from mirembed.library.file_tagging import choose_fields, learns_from, plan_tags
         from mirembed.models.inference import check_table
         from mirembed.models.model import Model
         from mirembed.models.saved import find_model
@@ -104,6 +104,8 @@ def tag(
             log = undo_file or store.with_name(f"{store.absolute().name}-undo-{time.strftime('%Y%m%d-%H%M%S')}.jsonl")
             n_written, failed = _write(place, plan.changes, log, progress)
             failures += failed
+            if learns_from(loaded, fields):
+                progress.note("note: a model that you fit to these file tags from now on learns from these predictions")
     _print(plan, fields, n_written if write else None, log, failures, out, bom, json)
 
 

@@ -132,6 +132,12 @@ def choose_fields(model: Model, given: str | None) -> list[str]:
     return [learned]
 
 
+def learns_from(model: Model, fields: Sequence[str]) -> bool:
+    """Whether the dataset that a model was fitted to reads its labels from one of these fields of the files."""
+    spec = Spec.parse(model.provenance["dataset"]["spec"])
+    return spec.name == "library" and str(spec.parameters.get("label", GENRE)) in fields
+
+
 def plan_tags(
     model: Model,
     files: EmbeddedFiles,

@@ -58,7 +58,7 @@ def facts_of_frames(store: Store, parts: Sequence[FeaturesPart]) -> dict[str, Re
 
 def absolute(path: Path) -> str:
     """Return a path as tables hold it: absolute, and with bytes that are not UTF-8 escaped; links are not followed."""
-    return printable(Path(os.path.abspath(path)))  # noqa: PTH100
+    return printable(os.path.abspath(path))  # noqa: PTH100
 
 
 def real_path(text: str) -> Path:

@@ -346,11 +346,11 @@ _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 
 
-def asf_header(file: IO[bytes]) -> Header:
-    """Read the objects of an ASF (WMA) file."""
-    size, at, stated, packet, n_packets = size_of(file), 0, 0.0, 0, 0
-    head = read_at(file, 0, 30)
-    at, end = 30, int.from_bytes(head[16:24], "little")
+def asf_header(file: IO[bytes], begin: int) -> Header:
+    """Read the objects of an ASF (WMA) file that begins at an offset."""
+    size, stated, packet, n_packets = size_of(file), 0.0, 0, 0
+    head = read_at(file, begin, 30)
+    at, end = begin + 30, begin + int.from_bytes(head[16:24], "little")
     while at + 24 <= min(end, size):
         place = read_at(file, at, 104)
         length = int.from_bytes(place[16:24], "little")

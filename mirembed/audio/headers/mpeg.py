@@ -243,9 +243,7 @@ def mpeg_header(file: IO[bytes], start: int, end: int, *, bare: bool = True) -> 
 
 def _refusal(found: Walk) -> str:
     if found.changes:
-        return (
-            f"{' and '.join(found.changes)}; split the file there, or convert it with a program that follows the change"
-        )
+        return f"{found.changes[0]}; split the file there"
     if found.gave_up:
         return f"after {found.seconds:.1f} s of audio, {MAX_JUNK // 10**6} MB hold no more of it; export it again"
     return ""

@@ -70,7 +70,7 @@ def ogg_header(file: IO[bytes]) -> Header:
     ends = [stream for link in links for stream in link.audio]
     if cut:
         refusal = refusal or (
-            f"truncated: the last page is incomplete after {room:.1f} s; copy or download the file again"
+            f"truncated: a page is incomplete, with {room:.1f} s in the others; copy or download the file again"
         )
     elif not all(stream.ended for stream in ends):
         notes.append("no end flag: the file may be cut")
@@ -132,16 +132,16 @@ def _refusal(links: list[_Link], room: float) -> str:
 
 
 def _walk(file: IO[bytes]) -> tuple[list[_Link], bool]:
-    """Return the links of a file, and whether its last page is incomplete."""
+    """Return the links of a file, and whether a page is incomplete."""
     size, at = size_of(file), id3_end(file, 0)
     links: list[_Link] = []
-    beginning = False
+    beginning = cut = False
     while at < size:
         page = read_at(file, at, 27 + 255 + 128)
         if page[:4] != b"OggS" or len(page) < 27:
             following = _next_page(file, at, size)
             if following is None:
-                return links, size - at < 27 and b"OggS".startswith(page[:4])
+                return links, cut or (size - at < 27 and b"OggS".startswith(page[:4]))
             at = following
             continue
         flags, serial, n_segments = page[5], page[14:18], page[26]
@@ -149,6 +149,13 @@ def _walk(file: IO[bytes]) -> tuple[list[_Link], bool]:
         end = at + body + sum(page[27:body])
         if end > size or len(page) < body:
             return links, True
+        if (
+            end < size
+            and read_at(file, end, 4) != b"OggS"
+            and (inner := read_at(file, at + 4, end - at).find(b"OggS\0")) >= 0
+        ):
+            cut, at = True, at + 4 + inner  # the next page begins within this one
+            continue
         if flags & _FIRST:
             if not beginning:
                 links.append(_Link(at, end))
@@ -161,7 +168,7 @@ def _walk(file: IO[bytes]) -> tuple[list[_Link], bool]:
             stream.last_page = at, end
             links[-1].end = end
         at = end
-    return links, False
+    return links, cut
 
 
 def _add_page(stream: _Stream, page: bytes) -> None:

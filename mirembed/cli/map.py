@@ -1,0 +1,71 @@
+"""``mirembed map``: a library as a page to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mirembed.cli import options
+from mirembed.cli.output import ConsoleProgress, print_result
+from mirembed.interruption import STARTS_OVER, interruptible, say_when_interrupted
+from mirembed.progress import counted, size
+from mirembed.specs import Spec
+from mirembed.store import Store
+from mirembed.store.files import check_output
+
+
+def map(  # noqa: A001
+    model: options.ModelName,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .html or .parquet file to write.")],
+    dataset: Annotated[
+        Spec | None,
+        typer.Option(
+            metavar="SPEC",
+            parser=Spec.parse,
+            help="Dataset, NAME or NAME:PARAM=VALUE. Default: the one that the model was fitted to.",
+        ),
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help=r"How to place the tracks: pca, or umap, which is slower (pip install 'mirembed\[map]').",
+        ),
+    ] = "pca",
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of UMAP.")] = 0,
+    color: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="First color by label, prediction, artist, album, genre, mood, year, rating or folder; readers of the "
+            "page can change it.",
+        ),
+    ] = None,
+    force: options.Force = False,
+    store: options.StoreFolder = options.DEFAULT_STORE,
+    json: options.Json = False,
+) -> None:
+    """Write a map of a library: one HTML page, which needs no network, or a Parquet file for embedding-atlas.
+
+    The page searches, colors, plays and selects tracks, and saves a selection as a playlist.
+    """
+    with interruptible():
+        from mirembed.library.collection import Collection
+        from mirembed.library.map import check_suffix, draw_map, write_map_table
+        from mirembed.library.map_page import write_page
+        from mirembed.library.projection import check_method
+
+    say_when_interrupted(STARTS_OVER)
+    check_suffix(out)
+    check_method(method)
+    check_output(out, force=force)
+    with ConsoleProgress() as progress:
+        with interruptible():
+            collection = Collection.open(Store(store), options.discover(), model, dataset, progress)
+        drawn = draw_map(collection, method=method, seed=seed, color=color, progress=progress)
+        (write_map_table if out.suffix.lower() == ".parquet" else write_page)(out, drawn)
+    n_bytes = out.stat().st_size
+    lines = [f"map: {out} ({counted(len(drawn), 'track')}, {size(n_bytes)})", *drawn.notes()[1:3]]
+    print_result(json, lambda: {"path": str(out), "bytes": n_bytes, **drawn.to_json()}, lines)
