@@ -6,7 +6,7 @@ from typing import IO, NamedTuple
 
 from mirembed.audio.headers.header import SLACK, Header, Part, read_at, size_of, tags_start
 
-_WINDOW, _SAMPLE = 2**20, 2**17
+_WINDOW, _SAMPLE = 2**18, 2**16
 _SCANNED = 4 * 2**30
 """Bytes. Longer files are not searched for a second stream."""
 
@@ -132,7 +132,7 @@ def _frames(file: IO[bytes], first: int, end: int, block: int) -> tuple[int, int
             if found and found[2:] != reference[2:]:
                 other = found
                 break
-        at += _WINDOW
+        at += 16 * _SAMPLE
     at = end
     while at > first and end - at < _TAIL:
         at = max(first, at - 2**16)

@@ -96,7 +96,7 @@ def _end_flag(file: IO[bytes], link: _Link) -> tuple[tuple[int, bytes], ...]:
             page[5] |= _LAST
             page[22:26] = bytes(4)
             patches += [
-                (start - link.start + 5, page[5:6]),
+                (start - link.start + 5, bytes(page[5:6])),
                 (start - link.start + 22, _crc32(page).to_bytes(4, "little")),
             ]
     return tuple(patches)
