@@ -164,7 +164,7 @@ def flip_bit(path: Path) -> None:
         (["fit", "--seed", "-1"], "--seed"),
         (["evaluate", "--batch", "many"], "--batch"),
         (["embed"], "MODEL"),
-        (["similar", "model"], "TRACK"),
+        (["similar", "model"], "SEED"),
         (["extrakt"], "extrakt"),
     ],
 )

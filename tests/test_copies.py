@@ -104,11 +104,9 @@ def test_a_few_copies_of_every_track_do_not_change_what_is_near():
     assert 0.9 * np.median(distances[:, 1]) < typical_distance(copied) < np.median(distances[:, 4])
 
 
-@pytest.mark.parametrize("n", [0, 1, 2, 3])
-def test_so_few_tracks_have_a_typical_distance_too(n):
-    vectors = np.asarray(apart()[:n], np.float32)
-    farthest = np.median(cdist(vectors, vectors).max(axis=1)) if n > 1 else 0.0
-    assert typical_distance(vectors) == pytest.approx(farthest, rel=1e-5)
+@pytest.mark.parametrize("n", [0, 1, 2, 15])
+def test_with_few_tracks_embeddings_do_not_tell_copies(n):
+    assert typical_distance(apart()[:n]) == 0
 
 
 def test_near_pairs_are_those_of_all_distances():
