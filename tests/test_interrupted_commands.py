@@ -106,6 +106,8 @@ CASES = (
     Case("store compact --store s", RESUMES, resumes=True),
     Case("datasets check folder --audio music --store s", RESUMES, resumes=True),
     Case("fit --from m --store s", STARTS_OVER),
+    Case("tag m others --min-score 0 --write --store s", RESUMES, resumes=True),
+    Case("duplicates m --store s", RESUMES, resumes=True),
     Case("work"),
     Case("compare folder --store s", writes=False),
     Case("store verify --store s", writes=False),
