@@ -192,26 +192,32 @@ def labels(listing: Listing) -> Iterator[Violation]:
         "an empty cell or NaN in the table: write None for a track without a label; or another spelling of a class or "
         "tag, tags in a list, or a range that is too narrow"
     )
+    names = (
+        frozenset() if listing.task is None or isinstance(listing.task, Regression) else frozenset(listing.task.classes)
+    )
     for track in listing.tracks:
-        if expected := _expected_label(track.label, listing.task):
+        if expected := _expected_label(track.label, listing.task, names):
             what = f"gives {track.id!r} the label {track.label!r}, {expected}"
             yield Violation(what, cause, f"the file {track.path}", DatasetError)
 
 
-def _expected_label(label: Any, task: Task | None) -> str:
-    """Say what is expected instead of a label; "" for one that fits the task, or None for an unlabeled track."""
+def _expected_label(label: Any, task: Task | None, names: frozenset[str]) -> str:
+    """Say what is expected instead of a label; "" for one that fits the task, or None for an unlabeled track.
+
+    ``names`` are the classes or tags of the task.
+    """
     if label is None:
         return ""
     if task is None:
         return "expected None, as the task is None"
     if isinstance(task, Classification):
-        if isinstance(label, str) and label in task.classes:
+        if isinstance(label, str) and label in names:
             return ""
         return f"expected one of the classes {', '.join(task.classes)}"
     if isinstance(task, Tags):
         if not isinstance(label, frozenset):
             return "expected a frozenset of tags"
-        unknown = sorted(label - set(task.classes), key=str)
+        unknown = sorted(label - names, key=str)
         return f"where {unknown[0]!r} is not one of the task's {counted(len(task.classes), 'tag')}" if unknown else ""
     if isinstance(label, str) or not isinstance(label, Sequence) or len(label) != len(task.targets):
         names = ", ".join(target.name for target in task.targets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -57,8 +58,11 @@ def flash_bytes(mp3: bytes) -> bytes:
     return b"FLV\x01\x04" + (9).to_bytes(4, "big") + bytes(4) + tag + len(tag).to_bytes(4, "big")
 
 
-def mp4_bytes(mp3: bytes, rate: int) -> bytes:
-    """Return an MP4 (M4A) file with the frames of a constant-bit-rate MP3: a container that soundfile cannot open."""
+def mp4_bytes(mp3: bytes, rate: int, edits: Sequence[tuple[int, int]] = (), n_tracks: int = 1) -> bytes:
+    """Return an MP4 (M4A) file with the frames of a constant-bit-rate MP3: a container that soundfile cannot open.
+
+    ``edits`` is an edit list: lengths and beginnings in samples.
+    """
     samples = 1152
     starts = [at for at in range(len(mp3) - 4) if mp3[at : at + 2] == mp3[:2] and mp3[at + 3] & 0xC0 == mp3[3] & 0xC0]
     sizes = [end - start for start, end in zip(starts, [*starts[1:], len(mp3)], strict=True)]
@@ -97,7 +101,9 @@ def mp4_bytes(mp3: bytes, rate: int) -> bytes:
         )
         track = box(b"tkhd", words(7, 0, 0, 1, 0, length), bytes(8), b"\0\0\0\0\1\0\0\0", matrix, bytes(8))
         head = box(b"mvhd", words(0, 0, 0, rate, length, 0x10000), b"\1\0", bytes(10), matrix, bytes(24), words(2))
-        return box(b"moov", head, box(b"trak", track, media))
+        entries = [words(length, begin, 0x10000) for length, begin in edits]
+        listed = [box(b"edts", box(b"elst", words(0, len(entries)), *entries))] if entries else []
+        return box(b"moov", head, *[box(b"trak", track, *listed, media)] * n_tracks)
 
     return kind + movie(len(kind) + len(movie(0)) + 8) + box(b"mdat", mp3)
 

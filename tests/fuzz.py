@@ -36,13 +36,33 @@ WRITTEN = {
     "ima.wav": ("WAV", "IMA_ADPCM"),
     "ms.wav": ("WAV", "MS_ADPCM"),
     "rf64.wav": ("RF64", "PCM_16"),
+    "a.w64": ("W64", "PCM_16"),
+    "a.caf": ("CAF", "PCM_16"),
     "a.aiff": ("AIFF", "PCM_16"),
+    "float.aiff": ("AIFF", "FLOAT"),
     "a.au": ("AU", "PCM_16"),
     "a.flac": ("FLAC", "PCM_16"),
     "a.ogg": ("OGG", "VORBIS"),
     "a.opus": ("OGG", "OPUS"),
 }
 """Containers and codecs of the samples that soundfile writes, by file name."""
+
+SIZES = [
+    b"data",
+    b"ds64",
+    b"SSND",
+    b"COMM",
+    b"fmt ",
+    b"desc",
+    b"Info",
+    b"Xing",
+    b"OggS",
+    b"fLaC",
+    b"mdhd",
+    b"stts",
+    b"stsz",
+]
+"""Marks that sizes, rates and lengths follow."""
 
 EXTREMES = [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\1", b"\1\0\0\0"]
 
@@ -93,7 +113,25 @@ def repeat_part(data: bytearray, rng: np.random.Generator) -> None:
     data[last:last] = data[first:last] * int(rng.integers(1, 4))
 
 
-MUTATIONS: list[Mutation] = [flip_bits, damage_header, damage_header, cut_off, cut_out, insert_junk, repeat_part]
+def change_size(data: bytearray, rng: np.random.Generator) -> None:
+    """Put another number behind a mark: small, large or extreme, of either byte order."""
+    present = [mark for mark in SIZES if mark in data]
+    if not present:
+        return
+    position = data.index(present[rng.integers(len(present))]) + int(rng.integers(4, 24))
+    numbers = [int(rng.integers(0, 100_000)).to_bytes(4, order) for order in ("little", "big")]
+    choices = [*EXTREMES, *numbers]
+    data[position : position + 4] = choices[rng.integers(len(choices))]
+
+
+def append_itself(data: bytearray, _: np.random.Generator) -> None:
+    data += data
+
+
+MUTATIONS: list[Mutation] = [
+    *(change_size, change_size, append_itself, flip_bits, damage_header, damage_header, cut_off, cut_out, insert_junk),
+    repeat_part,
+]
 
 
 def damaged(originals: dict[str, bytes], n_files: int, seed: int) -> Iterator[tuple[str, bytes]]:

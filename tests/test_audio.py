@@ -15,10 +15,11 @@ from audio_files import flash_bytes, loud_then_quiet, mp4_bytes, music, wav_byte
 from mirembed.audio import by_essentia
 from mirembed.audio.decode_state import silenced
 from mirembed.audio.decoding import decode
-from mirembed.audio.files import PADDING
 from mirembed.errors import AudioError
 
 RATE = 22_050
+PADDING = 0.1
+"""Seconds that encoders may add before and after the music."""
 
 
 def run_python(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -73,7 +74,7 @@ def test_a_missing_end_is_noticed_in_every_format(tmp_path, container, codec, ke
     soundfile.write(tmp_path / "a", loud_then_quiet(4, 48_000), 48_000, format=container, subtype=codec)
     content = (tmp_path / "a").read_bytes()
     (tmp_path / "a").write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(AudioError, match="truncated"):
+    with pytest.raises(AudioError, match=r"it was cut|was cut:|truncated|of constant bit rate"):
         decode(tmp_path / "a")
 
 
@@ -86,7 +87,7 @@ def test_essentia_decodes_an_m4a_and_a_missing_end_is_noticed(tmp_path):
     assert (audio.decoder, audio.rate) == ("essentia", 44_100)
     assert len(audio.samples) == pytest.approx(len(samples), abs=PADDING * 44_100)
     path.write_bytes(path.read_bytes()[: len(mp3) // 2])
-    with pytest.raises(AudioError, match="truncated"):
+    with pytest.raises(AudioError, match=r"states 3\.\d+ s, the file has room for 1\.\d+ s"):
         decode(path)
 
 
@@ -234,7 +235,7 @@ def test_a_wav_shorter_than_its_header_states_is_refused(tmp_path):
     path = tmp_path / "a.wav"
     soundfile.write(path, music(3, RATE), RATE)
     path.write_bytes(path.read_bytes()[:-RATE])
-    with pytest.raises(AudioError, match=r"truncated.* 2\.5 s .*3\.0 s"):
+    with pytest.raises(AudioError, match=r"states 3\.0\d* s, .* room for 2\.5\d* s, but 2\.5\d* s"):
         decode(path)
 
 
@@ -242,7 +243,7 @@ def test_a_wav_shorter_than_its_header_states_is_refused(tmp_path):
 def test_an_mp3_shorter_than_its_header_states_is_refused(tmp_path, mode):
     path = write_mp3(tmp_path / "a.mp3", loud_then_quiet(4, RATE), RATE, mode)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(AudioError, match=r"truncated.*4\.0 s"):
+    with pytest.raises(AudioError, match=r"states 4\.0\d* s, .* room for \d"):
         decode(path)
 
 
@@ -337,7 +338,7 @@ print(decode(Path(sys.argv[2])).decoder)
 
 
 def test_samples_without_a_header_are_refused(tmp_path):
-    (tmp_path / "a.raw").write_bytes(bytes(4000))
+    (tmp_path / "a.raw").write_bytes(music(1, RATE).tobytes())
     with pytest.raises(AudioError, match=r"soundfile.*Essentia"):
         decode(tmp_path / "a.raw")
 

@@ -20,8 +20,11 @@ from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.store import Store
 
-BUILT_IN = ["ballroom", "demo", "emotify", "folder", "gtzan", "lastfm", "magnatagatune", "mediaeval2013", "mtg_jamendo"]
-PUBLISHED = sorted({*BUILT_IN} - {"demo", "folder"})
+BUILT_IN = [
+    *("ballroom", "demo", "emotify", "folder", "gtzan", "lastfm", "library", "magnatagatune", "mediaeval2013"),
+    "mtg_jamendo",
+]
+PUBLISHED = sorted({*BUILT_IN} - {"demo", "folder", "library"})
 
 
 class Bells:

@@ -103,6 +103,7 @@ CASES = (
     Case("datasets fetch tiny --audio tiny", RESUMES, resumes=True),
     Case("similar m others/0.wav --in others --store s", writes=False),
     Case("embed m others --store s --out others.parquet --jobs 1", STARTS_OVER),
+    Case("map m --store s --out map.html --force", STARTS_OVER),
     Case("store compact --store s", RESUMES, resumes=True),
     Case("datasets check folder --audio music --store s", RESUMES, resumes=True),
     Case("fit --from m --store s", STARTS_OVER),

@@ -60,6 +60,7 @@ def test_every_audio_file_is_a_track_in_any_layout(files):
     assert listing.task is None
     assert {track.label for track in listing.tracks} == {None}
     assert any("2 files" in note for note in listing.notes)
+    assert not any("genre" in note for note in listing.notes)
 
 
 def test_two_files_with_one_name_are_two_tracks(files):
@@ -74,7 +75,7 @@ class TestGenres:
         listing = files.listing(min_tracks=1)
         assert listing.task == Tags(("Jazz", "Rock"))
         assert [track.label for track in listing.tracks] == [{"Rock"}, {"Rock", "Jazz"}, {"Jazz"}, None]
-        assert any("1 of 4 tracks" in note for note in listing.notes)
+        assert (listing.labels_from, listing.groups_from) == ("genres of the file tags", "artists of the file tags")
 
     def test_moods_are_tags_too(self, files):
         files.add("a.mp3", moods=("calm", "warm"))
@@ -89,16 +90,9 @@ class TestGenres:
         listing = files.listing()
         assert listing.task == Tags(("Rock",))
         assert [track.label for track in listing.tracks] == [{"Rock"}, {"Rock"}, {"Rock"}, None, None]
-        (having,) = (note for note in listing.notes if "Rock (3)" in note)
-        assert "5 of 5" in having
         (rare,) = (note for note in listing.notes if "min_tracks" in note)
         assert "2 genres" in rare
         assert "2 tracks" in rare
-
-    def test_the_largest_genres_are_named(self, files):
-        add_genres(files, *([f"g{number}"] for number in range(9) for _ in range(10 - number)))
-        (note,) = (note for note in files.listing(min_tracks=1).notes if "g0" in note)
-        assert note.endswith("g0 (10), g1 (9), g2 (8), g3 (7), g4 (6) and 4 more")
 
     def test_a_thousand_genres_of_one_track_each_are_an_error_that_names_other_labels(self, files):
         for number in range(1000):
@@ -160,7 +154,6 @@ def test_years_are_the_target_of_a_regression(files):
     listing = files.listing(label="year")
     assert listing.task == Regression((Target("year"),))
     assert [track.label for track in listing.tracks] == [(1969.0,), (2009.0,), None]
-    assert any("1969 to 2009" in note for note in listing.notes)
 
 
 def test_the_folders_in_the_audio_folder_are_classes(files):
@@ -239,14 +232,14 @@ class TestPlaylists:
 class TestMistakes:
     def test_an_empty_folder_is_an_error(self, tmp_path):
         (tmp_path / "cover.jpg").touch()
-        with pytest.raises(DatasetError, match="1 other file"):
+        with pytest.raises(DatasetError, match="1 file"):
             Library().listing(tmp_path)
 
     @pytest.mark.parametrize("label", ["genre", "artist", "album", "mood", "year", "playlists"])
     def test_files_without_tags_have_folders_at_least(self, files, label):
         for number in range(3):
             files.add(f"x/{number}.mp3")
-        with pytest.raises(DatasetError, match=r"3 tracks.*label=folder \(3\)(?s:.*)label=none"):
+        with pytest.raises(DatasetError, match=r"(?s)3 tracks.*label=folder \(3\).*label=none"):
             files.listing(label=label)
 
     @pytest.mark.parametrize(

@@ -28,6 +28,16 @@ SNAPSHOT = Path(__file__).with_name("messages.txt")
 WRITE = "MIREMBED_WRITE_MESSAGES"
 """The environment variable with which the snapshot is written instead of compared."""
 
+TABLES = {
+    "faulty.csv": b"path;height\nlow/low-0;1,234\nlow/low-1;loud\nlow/low-2;3\nlow/low-2;4\n\n;5\nhigh/high-0;1;2\n",
+    "dates.csv": b"path;height\nlow/low-0;03.May\nlow/low-1;3,5\n",
+    "quotes.csv": b'path,label\nlow/low-0,"a\nlow/low-1,b\n',
+    "sheet.xlsx": b"PK\x03\x04" + bytes(20),
+    "genres.csv": b"Path,label,Genre,Artist\n"
+    b"C:\\tones\\low\\low-0.wav,Caf\xe9,House,A\n./low/low-1,NA,House,\nLOW/low-2.wav,caf\xe9\nmiddle/lost,Trax,Jazz,B\n",
+}
+"""Tables as people have them, with faults and without."""
+
 COMMANDS = r"""
 # Usage
 mirembed nonsense
@@ -88,6 +98,17 @@ mirembed extract --dataset gtzan --audio tones
 mirembed extract --dataset folder --audio empty
 mirembed extract --dataset folder --audio notes.txt
 mirembed extract --dataset folder:labels=nowhere.csv --audio tones
+mirembed extract --dataset library --audio empty
+mirembed extract --dataset library --audio tones
+mirembed extract --dataset library:label=tempo --audio tones
+mirembed extract --dataset library:playlists=lists --audio tones
+mirembed extract --dataset library:label=playlists,playlists=lists --audio tones
+mirembed extract --dataset library:min_tracks=0 --audio tones
+mirembed extract --dataset folder:labels=faulty.csv,target=height --audio tones
+mirembed extract --dataset folder:labels=dates.csv,target=height --audio tones
+mirembed extract --dataset folder:labels=quotes.csv --audio tones
+mirembed extract --dataset folder:labels=sheet.xlsx --audio tones
+mirembed datasets check folder:labels=genres.csv,group=artist --audio tones
 mirembed extract --dataset folder --audio tones --backend zzz
 mirembed extract --dataset folder --audio tones --executor zzz
 mirembed extract --dataset folder --audio tones --scheduler tcp://nowhere:1
@@ -155,7 +176,15 @@ mirembed predict nothing tones
 mirembed predict damaged-model tones
 mirembed predict folder-rbf-sl damaged
 mirembed predict folder-rbf-sl tones/low/low-0.wav --out nowhere/predictions.csv
+mirembed predict folder-rbf-sl tones/low/low-0.wav --out predictions.txt
+mirembed predict folder-rbf-sl tones/low/low-0.wav --out genres.csv
+mirembed predict folder-rbf-sl tones/low/low-0.wav --bom
+mirembed embed folder-rbf-sl tones/low/low-0.wav --bom --out e.parquet
 mirembed similar folder-rbf-sl nothing
+mirembed map folder-rbf-sl --out map.csv
+mirembed map folder-rbf-sl --out nowhere/map.html
+mirembed map folder-rbf-sl --out map.html --method tsne
+mirembed map nothing --out map.html
 mirembed similar folder-rbf-sl low/low-0.wav --top 0
 mirembed similar folder-rbf-sl low/low-0.wav --in nothing
 
@@ -180,6 +209,7 @@ mirembed tag --undo nowhere.jsonl
 # Datasets
 mirembed datasets show zzz
 mirembed datasets show folder
+mirembed datasets show library
 mirembed datasets check zzz
 mirembed datasets check folder --audio empty
 mirembed datasets check folder --audio tones
@@ -300,6 +330,8 @@ def prepare(folder: Path, run: Callable[[str], str]) -> None:
     (folder / "broken-plugins").mkdir()
     for name, text in PLUGINS.items():
         (folder / "broken-plugins" / name).write_text(text)
+    for name, table in TABLES.items():
+        (folder / name).write_bytes(table)
     for command in ("mirembed extract --dataset folder --audio tones", "mirembed fit --epochs 1"):
         assert "[exit code 0]" in (printed := run(command)), printed
     store = folder / "mirembed-store"

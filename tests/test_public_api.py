@@ -46,7 +46,7 @@ Learner
     estimator(self, task: Task) -> Estimator
 Listing(task: Task | None, tracks: Sequence[Track], absent: int = 0, notes: Sequence[str] = (),
     schemes: Mapping[str, Sequence[Split]] = <factory>,
-        labels_from: str = '', groups_from: str = '')
+    labels_from: str = '', groups_from: str = '')
 MirembedError(Exception)
 Network
     module(self, inputs: int) -> NetworkModule

@@ -99,8 +99,11 @@ def open_by_essentia(path: Path, header: Header, before: str, stack: ExitStack) 
             "convert it to FLAC or install Essentia"
         )
     with path.open("rb") as file:
-        if file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_PLAYLISTS):
-            raise AudioError("a playlist or other text, not an audio file")
+        head = file.read(2**20)
+    if head[:64].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_PLAYLISTS):
+        raise AudioError("a playlist or other text, not an audio file")
+    if not head.strip(b"\0"):  # FFmpeg would read on until it finds something
+        raise AudioError(f"the first {len(head)} bytes are zeros, not audio; copy or download the file again")
     long = header.stated > LONG_SECONDS or (not header.stated and path.stat().st_size > LONG_BYTES)
     try:
         with _plain_name(path) as name:

@@ -81,9 +81,11 @@ def find_audio(root: Path) -> AudioFiles:
     require_folder(root)
     walk = _Walk(root)
     paths = walk.find(root)
-    composed = {path: normalize("NFC", printable(path.relative_to(root))) for path in paths}
+    start = len(str(root / "x")) - 1
+    relative = {path: str(path)[start:] for path in paths}
+    composed = {path: normalize("NFC", printable(Path(name))) for path, name in relative.items()}
     files: dict[str, Path] = {}
-    for path in sorted(paths, key=lambda path: composed[path] != str(path.relative_to(root))):
+    for path in sorted(paths, key=lambda path: composed[path] != relative[path]):
         name = composed[path] if composed[path] not in files else printable(path.relative_to(root))
         if name in files:
             walk.skip(_MISNAMED, path)
@@ -124,7 +126,11 @@ def audio_files(paths: Sequence[Path]) -> tuple[list[Path], tuple[str, ...]]:
 
 def is_audio(path: Path) -> bool:
     """Whether a path is a file with the suffix of an audio file, and not hidden."""
-    return path.suffix.lower() in AUDIO_SUFFIXES and not is_hidden(path) and path.is_file()
+    return _is_audio_name(path.name) and path.is_file()
+
+
+def _is_audio_name(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES and not is_hidden_name(name)  # noqa: PTH122
 
 
 def is_hidden(path: Path) -> bool:
@@ -133,7 +139,12 @@ def is_hidden(path: Path) -> bool:
     >>> is_hidden(Path("music/.trash")), is_hidden(Path("music/...And Justice for All"))
     (True, False)
     """
-    return path.name.startswith(".") and not path.name.startswith("..")
+    return is_hidden_name(path.name)
+
+
+def is_hidden_name(name: str) -> bool:
+    """Whether a file or folder with this name is hidden; see `is_hidden`."""
+    return name.startswith(".") and not name.startswith("..")
 
 
 def require_folder(root: Path) -> None:
@@ -225,8 +236,9 @@ class _Walk:
         self._skipped: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         self.others: Counter[str] = Counter()  # files that are not audio, by their endings
 
-    def skip(self, why: tuple[str, str], path: Path) -> None:
+    def skip(self, why: tuple[str, str], path: Path | str) -> None:
         """Remember that a path was skipped."""
+        path = Path(path)
         self._skipped[why].append(printable(path if self._top is None else path.relative_to(self._top)))
 
     def notes(self) -> tuple[str, ...]:
@@ -244,36 +256,36 @@ class _Walk:
     def find(self, root: Path) -> list[Path]:
         """Return the audio files under ``root``, sorted."""
         home = Path(os.path.realpath(root))
-        files: list[Path] = []
-        pending = [(root, home, False)]
+        files: list[str] = []
+        pending = [(str(root), home, False)]
         while pending:
             folder, real, linked = pending.pop()
             for entry in self._entries(folder):
-                path = Path(entry.path)
+                ending = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 (much faster than Path, as below)
                 try:
-                    leads_to = Path(os.path.realpath(path)) if entry.is_symlink() else real / entry.name
-                    if is_hidden(path):
-                        if path.suffix.lower() in AUDIO_SUFFIXES or entry.is_dir():
-                            self.skip(_HIDDEN, path)
-                    elif entry.is_symlink() and not _may_follow(leads_to, real, home, linked):
-                        self.skip(_LINK, path)
+                    target = Path(os.path.realpath(entry.path)) if entry.is_symlink() else None
+                    if is_hidden_name(entry.name):
+                        if ending in AUDIO_SUFFIXES or entry.is_dir():
+                            self.skip(_HIDDEN, entry.path)
+                    elif target is not None and not _may_follow(target, real, home, linked):
+                        self.skip(_LINK, entry.path)
                     elif entry.is_dir():
-                        pending.append((path, leads_to, linked or entry.is_symlink()))
-                    elif path.suffix.lower() not in AUDIO_SUFFIXES:
-                        self.others[printable(Path(path.suffix)).lower() if path.suffix else ""] += 1
+                        pending.append((entry.path, target or real / entry.name, linked or target is not None))
+                    elif ending not in AUDIO_SUFFIXES:
+                        self.others[printable(Path(ending)) if ending else ""] += 1
                     elif entry.is_file():
-                        files.append(path)
+                        files.append(entry.path)
                     else:
-                        self.skip(_SPECIAL, path)
+                        self.skip(_SPECIAL, entry.path)
                 except OSError as error:
-                    self.skip(("path", error.strerror or str(error)), path)
-        return sorted(files)
+                    self.skip(("path", error.strerror or str(error)), entry.path)
+        return [Path(file) for file in sorted(files, key=lambda file: file.split("/"))]
 
-    def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
+    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         """Return what is in a folder; nothing if it cannot be read or searched, which is remembered."""
         try:
             if not os.access(folder, os.R_OK | os.X_OK):
-                folder.stat()  # it may be gone, or the drive
+                os.stat(folder)  # noqa: PTH116 (it may be gone, or the drive)
                 raise PermissionError(errno.EACCES, "no permission to read it")
             with os.scandir(folder) as entries:
                 return list(entries)

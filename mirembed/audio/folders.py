@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirembed.audio.files import is_hidden
+from mirembed.audio.files import is_hidden_name
 from mirembed.interruption import interruptible
 
 
@@ -36,20 +36,21 @@ def read_folders(root: Path) -> dict[str, FolderState]:
     is found under its own name, or out of ``root``.
     """
     found: dict[str, FolderState] = {}
-    pending = [("", os.path.ismount(root))]
+    pending = [(os.fspath(root), "", -1 if os.path.ismount(root) else os.stat(root).st_dev)]  # noqa: PTH116
     while pending:
-        name, is_mount = pending.pop()
+        path, name, device_above = pending.pop()
         try:
-            with os.scandir(root / name) as entries:
-                status = os.stat(root / name)  # noqa: PTH116
+            with os.scandir(path) as entries:
+                status = os.stat(path)  # noqa: PTH116
                 folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
         except OSError:
             continue
-        found[name] = FolderState(status.st_mtime_ns, is_mount)
-        for entry in folders:
-            if not is_hidden(Path(entry.name)):
-                child = f"{name}/{entry.name}" if name else entry.name
-                pending.append((child, os.path.ismount(entry.path)))
+        found[name] = FolderState(status.st_mtime_ns, is_mount=status.st_dev != device_above)
+        pending += [
+            (entry.path, f"{name}/{entry.name}" if name else entry.name, status.st_dev)
+            for entry in folders
+            if not is_hidden_name(entry.name)
+        ]
     return found
 
 
@@ -58,7 +59,8 @@ def changed_folders(root: Path, before: Mapping[str, FolderState]) -> list[str]:
 
     A new folder changes the one that it is in.
     """
-    return [name for name, state in before.items() if _mtime(root / name) != state.mtime_ns]
+    top = os.fspath(root)
+    return [name for name, state in before.items() if _mtime(f"{top}/{name}") != state.mtime_ns]
 
 
 def is_missing(folder: Path) -> bool:
@@ -70,7 +72,7 @@ def is_missing(folder: Path) -> bool:
         return True
 
 
-def _mtime(folder: Path) -> int:
+def _mtime(folder: str) -> int:
     try:
         status = os.stat(folder)  # noqa: PTH116
     except OSError:

@@ -11,6 +11,7 @@ from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, print_result
 from mirembed.interruption import STARTS_OVER, interruptible, say_when_interrupted
 from mirembed.progress import counted, size
+from mirembed.specs import Spec
 from mirembed.store import Store
 from mirembed.store.files import check_output
 
@@ -18,12 +19,19 @@ from mirembed.store.files import check_output
 def map(  # noqa: A001
     model: options.ModelName,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .html or .parquet file to write.")],
-    dataset: options.Dataset = None,
+    dataset: Annotated[
+        Spec | None,
+        typer.Option(
+            metavar="SPEC",
+            parser=Spec.parse,
+            help="Dataset, NAME or NAME:PARAM=VALUE. Default: the one that the model was fitted to.",
+        ),
+    ] = None,
     method: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help=r"How to place the tracks: pca, or umap (pip install 'mirembed\[map]'), which is slower.",
+            help=r"How to place the tracks: pca, or umap, which is slower (pip install 'mirembed\[map]').",
         ),
     ] = "pca",
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of UMAP.")] = 0,
@@ -31,8 +39,8 @@ def map(  # noqa: A001
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Color by label, prediction, artist, album, genre, mood, year, rating or folder at first; the page can "
-            "change it.",
+            help="First color by label, prediction, artist, album, genre, mood, year, rating or folder; readers of the "
+            "page can change it.",
         ),
     ] = None,
     force: options.Force = False,
@@ -54,7 +62,8 @@ def map(  # noqa: A001
     check_method(method)
     check_output(out, force=force)
     with ConsoleProgress() as progress:
-        collection = Collection.open(Store(store), options.discover(), model, dataset, progress)
+        with interruptible():
+            collection = Collection.open(Store(store), options.discover(), model, dataset, progress)
         drawn = draw_map(collection, method=method, seed=seed, color=color, progress=progress)
         (write_map_table if out.suffix.lower() == ".parquet" else write_page)(out, drawn)
     n_bytes = out.stat().st_size

@@ -152,8 +152,8 @@ class LibraryMap:
         )
         if self.trained_on and self.column("prediction") is not None:
             notes.append(
-                f"The model was fitted to {self.trained_on:,} of these tracks. Expect more errors in its predictions for "
-                "others."
+                f"The model was fitted to {self.trained_on:,} of these tracks. Its predictions for the others contain "
+                "more errors."
             )
         if self.missing:
             notes.append(f"Left out: {counted(self.missing, 'track')} whose files are gone.")
@@ -230,11 +230,13 @@ def draw_map(
     if len(rows) > MANY_TRACKS:
         progress.note(f"a page with more than {MANY_TRACKS} tracks is slow; for --out FILE.parquet there is no limit")
     with interruptible():
-        columns = _columns(collection, rows)
+        labels = _label_columns("label", collection.task, [collection.labels[row] for row in rows])
+        tags = _tag_columns(collection, rows)
     model = Model.load(collection.folder, collection.registry)
+    predicted = _label_columns("prediction", model.task, [])
+    chosen = None if color is None else _column_named(color, [*labels, *predicted, *tags])
     vectors = collection.vectors[rows]
-    columns[1:1] = _predictions(model, vectors, progress)
-    chosen = _chosen(columns, color)
+    columns = [*labels, *_predictions(model, vectors, progress), *tags]
     k = max(NEIGHBORS, UMAP_NEIGHBORS - 1) if method == "umap" else NEIGHBORS
     neighbors, similarities = nearest(collection.registry, collection.similarity, vectors, k, progress)
     progress.start("placing the tracks", 1)
@@ -246,19 +248,20 @@ def draw_map(
             positions, explained = principal_components(vectors)
     trust = trustworthiness(collection.registry, collection.similarity, vectors, positions, seed)
     progress.update(1)
-    tags, paths = collection.file_tags, [collection.paths[row] for row in rows]
+    titles, albums = collection.file_tags.titles, collection.file_tags.albums
+    trained_on = model.trained_on
     return LibraryMap(
         model=collection.model,
         dataset=collection.spec,
         audio=str(collection.audio),
         ids=[collection.ids[row] for row in rows],
-        paths=paths,
+        paths=[collection.paths[row] for row in rows],
         urls=_urls(collection, rows),
-        titles=[tags.titles[row] for row in rows],
-        albums=[tags.albums[row] for row in rows],
+        titles=[titles[row] for row in rows],
+        albums=[albums[row] for row in rows],
         durations=collection.durations[rows],
         columns=columns,
-        color=chosen,
+        color=chosen or _telling(columns),
         positions=positions,
         neighbors=neighbors[:, :NEIGHBORS],
         similarities=similarities[:, :NEIGHBORS],
@@ -267,7 +270,7 @@ def draw_map(
         explained=explained,
         trust=trust,
         missing=missing,
-        trained_on=sum(collection.recordings[row] in model.trained_on for row in rows),
+        trained_on=sum(collection.recordings[row] in trained_on for row in rows),
     )
 
 
@@ -275,7 +278,7 @@ def write_map_table(path: Path, drawn: LibraryMap) -> None:
     """Write a map as a table that embedding-atlas opens, one row per track.
 
     Its option ``--neighbors`` takes the column ``neighbors``: ``ids`` are row numbers, counted from 0, and
-    ``distances`` are 1 minus the similarities.
+    ``distances`` are what the similarities lack to 1, or to the largest one if that is above 1.
     Source: https://apple.github.io/embedding-atlas/tool.html.
 
     Raises
@@ -291,8 +294,9 @@ def write_map_table(path: Path, drawn: LibraryMap) -> None:
     def lists(values: NDArray[Any], of: pa.DataType) -> pa.Array:
         return pa.ListArray.from_arrays(ends, pa.array(np.ascontiguousarray(values).reshape(-1), of))
 
+    distances = drawn.similarities.max(initial=1.0) - drawn.similarities
     neighbors = pa.StructArray.from_arrays(
-        [lists(drawn.neighbors, pa.int32()), lists(1 - drawn.similarities, pa.float64())], ["ids", "distances"]
+        [lists(drawn.neighbors, pa.int32()), lists(distances, pa.float64())], ["ids", "distances"]
     )
     columns: dict[str, Any] = {
         "id": pa.array(drawn.ids, pa.string()),
@@ -318,21 +322,26 @@ def _texts(column: Column | None, n: int) -> Any:
     return pa.array([", ".join(texts) or None for texts in values], pa.string())
 
 
-def _columns(collection: Collection, rows: Sequence[int]) -> list[Column]:
-    """Return what is known about tracks, without columns that are empty for all of them."""
+def _tag_columns(collection: Collection, rows: Sequence[int]) -> list[Column]:
+    """Return what the files of tracks say, without columns that are empty for all of them."""
     tags = collection.file_tags
 
-    def one(values: Sequence[Any]) -> Texts:
-        return [() if values[row] is None else (str(values[row]),) for row in rows]
+    def texts(name: str, values: Sequence[Any]) -> Column:
+        return Column(name, [() if values[row] is None else (values[row],) for row in rows])
+
+    def lists(name: str, values: Sequence[tuple[str, ...]]) -> Column:
+        return Column(name, [values[row] for row in rows])
+
+    def numbers(name: str, values: Sequence[Any]) -> Column:
+        return Column(name, np.array([values[row] for row in rows], np.float64))
 
     columns = [
-        *_label_columns("label", collection.task, [collection.labels[row] for row in rows]),
-        Column("artist", [tags.artists[row] for row in rows]),
-        Column("album", one(tags.albums)),
-        Column("genre", [tags.genres[row] for row in rows]),
-        Column("mood", [tags.moods[row] for row in rows]),
-        Column("year", np.array([tags.years[row] for row in rows], np.float64)),
-        Column("rating", np.array([tags.ratings[row] for row in rows], np.float64)),
+        lists("artist", tags.artists),
+        texts("album", tags.albums),
+        lists("genre", tags.genres),
+        lists("mood", tags.moods),
+        numbers("year", tags.years),
+        numbers("rating", tags.ratings),
     ]
     return [column for column in columns if _is_known(column)]
 
@@ -378,19 +387,21 @@ def _predictions(model: Model, vectors: NDArray[np.float32], progress: Progress)
     return _label_columns("prediction", task, labels)
 
 
-def _chosen(columns: Sequence[Column], color: str | None) -> str:
-    """Return the column that colors the map: ``color``, or the best one whose values say something."""
+def _column_named(color: str, columns: Sequence[Column]) -> str:
+    """Return the name of the column that ``--color`` means: of the targets of a label, the first."""
     names = [*(column.name for column in columns), FOLDER]
-    if color is not None:
-        found = [name for name in names if name == color or name.startswith(f"{color} ")]
-        if not found:
-            raise MirembedError(f"--color {color}: nothing is known about that; choose one of {', '.join(names)}")
-        return found[0]
-    telling = [column.name for column in columns if _n_distinct(column) > 1]
+    for name in names:
+        if name == color or name.startswith(f"{color} "):
+            return name
+    raise MirembedError(f"--color {color}: nothing is known about that; choose one of {', '.join(names)}")
+
+
+def _telling(columns: Sequence[Column]) -> str:
+    """Return the name of the column that says most about a library."""
     for wanted in _COLORS:
-        for name in telling:
-            if name.partition(" ")[0] == wanted:
-                return name
+        for column in columns:
+            if column.name.partition(" ")[0] == wanted and _n_distinct(column) > 1:
+                return column.name
     return FOLDER
 
 

@@ -1,8 +1,8 @@
 """The most similar tracks of every track, exactly, in bounded memory.
 
-To compute a similarity for all pairs of 100 000 tracks takes minutes. Most similarities rank tracks in the same order as
-a matrix product does, which takes seconds: that of the unit vectors, of the vectors, or one that gives their distances.
-Where one of them does so on this very library, it chooses the candidates, which the similarity then ranks.
+Computing a similarity for all pairs of 100 000 tracks takes many minutes. Most similarities rank tracks in the order
+of a matrix product, which is much faster: that of unit vectors, that of vectors, or one that gives distances. If one of
+them does so for tracks of this very library, it chooses the candidates, which the similarity then ranks.
 """
 
 from __future__ import annotations
@@ -126,10 +126,8 @@ def _products(y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     centered = y - y.mean(dim=0)  # smaller numbers, smaller rounding
     squares = (centered * centered).sum(dim=1, keepdim=True)
     # |x - y|^2 without |x|^2, which is the same for all candidates of a track.
-    yield (
-        torch.cat([2 * centered, torch.ones_like(squares)], dim=1).float(),
-        torch.cat([centered, -squares], dim=1).float(),
-    )
+    left, right = [2 * centered, torch.ones_like(squares)], [centered, -squares]
+    yield torch.cat(left, dim=1).float(), torch.cat(right, dim=1).float()
     yield y.float(), y.float()
 
 
@@ -151,7 +149,7 @@ def _largest(values: Tensor, count: int) -> Tensor:
     grouped = n - n % _GROUP
     columns = torch.arange(grouped, n).expand(b, -1)
     if grouped:
-        maxima = values[:, :grouped].reshape(b, -1, _GROUP).amax(dim=2)  # [b, groups]
+        maxima = values[:, :grouped].view(b, -1, _GROUP).amax(dim=2)  # [b, groups]
         groups = maxima.topk(min(count, maxima.shape[1]), dim=1, sorted=False).indices
         inside = (groups[:, :, None] * _GROUP + torch.arange(_GROUP)).flatten(1)
         columns = torch.cat([inside, columns], dim=1)

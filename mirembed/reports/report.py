@@ -38,7 +38,7 @@ from mirembed.runs.scores import lines
 from mirembed.specs import Spec
 from mirembed.statistics.metrics import metric_named
 from mirembed.store import Store
-from mirembed.store.files import writing
+from mirembed.store.files import check_writable, writing
 from mirembed.store.recordings import durations
 from mirembed.store.rows import task_to_json
 
@@ -133,6 +133,7 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
 
 
 def _check_replaceable(out: Path) -> None:
+    check_writable(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     page = out / "index.html"

@@ -97,14 +97,21 @@ def check_output(path: Path, *, force: bool = False) -> None:
     if not path.parent.is_dir():
         what = "is not a folder" if path.parent.exists() else "does not exist"
         raise StoreWriteError(f"cannot write {path}: {path.parent} {what}; create the folder or choose another one")
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a path, before any work is done, if nothing can be written in the nearest folder above that exists.
+
+    Raises
+    ------
+    StoreWriteError
+    """
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
     try:
-        os.lstat(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:  # the name is too long
-        raise write_error(path, error, "--out") from error
-    try:
-        Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{platform.node()}-{os.getpid()}-", dir=path.parent)).rmdir()
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(path)  # fails if the name is too long
+        Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{platform.node()}-{os.getpid()}-", dir=above)).rmdir()
     except OSError as error:
         raise write_error(path, error, "--out") from error
 

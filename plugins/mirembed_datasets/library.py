@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal, TypeAlias
+from unicodedata import normalize
 
 from mirembed import (
     AUDIO_SUFFIXES,
@@ -35,10 +36,7 @@ LabelKind: TypeAlias = Literal["genre", "artist", "album", "year", "mood", "fold
 Label: TypeAlias = str | frozenset[str] | tuple[float, ...]
 GroupKind: TypeAlias = Literal["artist", "album", "none"]
 
-SHOWN = 5
-"""Classes, tags or playlists to name."""
-
-_NOBODY = frozenset({"variousartists", "various", "va", "unknownartist", "unknown"})
+_NOBODY = frozenset({"variousartists", "various", "va", "unknownartist", "unknown", "<unknown>"})
 """What programs write where they do not know an artist, as `_key` spells it."""
 
 _GUESTS = re.compile(r"\s+[(\[]?(?:feat\.?|ft\.|featuring)\s", re.IGNORECASE)
@@ -93,7 +91,7 @@ class Library:
         What the labels are. ``genre`` and ``mood``: tags, of which a track may have several. ``playlists``: tags, one
         for each playlist that contains the track. ``artist`` and ``album``: classes. ``folder``: the folder in the
         audio folder that contains the file, at any depth, as the class. ``year``: the target of a regression.
-        ``none``: all tracks are unlabeled. Spellings of a name that differ only in case, spaces and punctuation are
+        ``none``: all tracks are unlabeled. Spellings of a name that differ only in case, spaces, hyphens and such are
         one, shown in the most frequent spelling. Artists named after "feat." are left out, and so are "Various
         Artists" and "Unknown Artist".
     group : {"artist", "album", "none"}, optional
@@ -150,9 +148,9 @@ class Library:
         """
         found = find_audio(audio)
         if not found.files:
-            holds = "; ".join([counted(found.others, "other file"), *found.notes])
+            holds = "; ".join(found.notes) or "which is empty"
             raise DatasetError(
-                f"no audio files in {str(audio)!r}, which contains {holds}; "
+                f"no audio files in {str(audio)!r}: {holds}; "
                 f"expected files ending in {', '.join(sorted(AUDIO_SUFFIXES))}"
             )
         files = [_File(name, path, file_tags(path)) for name, path in found.files.items()]
@@ -161,12 +159,16 @@ class Library:
             raise DatasetError(self._without_labels(audio, found, files))
         groups = self._groups(files)
         tracks = [Track(file.id, file.path, labels.get(file.id), groups.get(file.id)) for file in files]
-        if unlabeled := sum(track.label is None for track in tracks):
-            notes.append(f"{unlabeled} of {counted(len(tracks), 'track')} unlabeled")
         if self.group != "none" and (ungrouped := sum(track.group is None for track in tracks)):
             notes.append(f"{counted(ungrouped, 'track')} without {_ONE[self.group]}, each a group of its own")
-        skipped = [f"skipped {counted(found.others, 'file')} (not audio)"] if found.others else []
-        return Listing(task, tracks, notes=[*found.notes, *skipped, *notes])
+        sources = {kind: f"{kind}s of the file tags" for kind in ("genre", "artist", "album", "mood", "year")}
+        return Listing(
+            task,
+            tracks,
+            notes=[*found.notes, *notes],
+            labels_from=sources.get(self.label, "the first folder" if self.label == "folder" else "playlists"),
+            groups_from=sources.get(self.group, ""),
+        )
 
     def _labels(
         self, audio: Path, found: AudioFiles, files: Sequence[_File]
@@ -175,17 +177,19 @@ class Library:
         if self.label == "none":
             return None, {}, []
         if self.label == "year":
-            years = {file.id: file.tags.year for file in files if file.tags.year is not None}
-            span = f": {min(years.values())} to {max(years.values())}" if years else ""
-            note = f"{len(years)} of {counted(len(files), 'track')} have a year{span}"
-            return Regression((Target("year"),)), {file: (float(year),) for file, year in years.items()}, [note]
+            years = {file.id: (float(file.tags.year),) for file in files if file.tags.year is not None}
+            return Regression((Target("year"),)), years, []
         notes: list[str] = []
         if self.label == "playlists":
             named, notes = _in_playlists(_folder_of_playlists(self.playlists, audio), found)
         else:
             named = _named(files, _NAMES[self.label])
         texts = self._frequent(named)
-        notes += self._notes(named, texts, len(files))
+        if rare := len(_numbers(named)) - len(frozenset[str]().union(*texts.values())):
+            which = f"{counted(rare, self.label.removesuffix('s'))} with fewer than {self.min_tracks} tracks"
+            lost = len(named) - len(texts)
+            only = f", which leaves {counted(lost, 'track')} without any" if lost else ""
+            notes.append(f"left out {which}{only}; min_tracks=1 keeps all")
         classes = tuple(sorted(frozenset[str]().union(*texts.values())))
         if self.label in ("genre", "mood", "playlists"):
             return Tags(classes), texts, notes
@@ -199,20 +203,6 @@ class Library:
         }
         return {file: of_file for file, of_file in texts.items() if of_file}
 
-    def _notes(self, named: _Named, texts: Mapping[str, frozenset[str]], n_files: int) -> list[str]:
-        """Say how many tracks have classes or tags, which are the largest, and how many are left out."""
-        numbers = Counter(text for of_file in texts.values() for text in of_file)
-        largest = [f"{text} ({number})" for text, number in sorted(numbers.items(), key=lambda one: (-one[1], one[0]))]
-        more = f" and {len(largest) - SHOWN} more" if len(largest) > SHOWN else ""
-        having = f"{len(named)} of {counted(n_files, 'track')} have {_ONE[self.label]}"
-        notes = [f"{having}: {', '.join(largest[:SHOWN])}{more}"]
-        if rare := len(_numbers(named)) - len(numbers):
-            which = f"{counted(rare, self.label.removesuffix('s'))} with fewer than {self.min_tracks} tracks"
-            lost = len(named) - len(texts)
-            only = f", which leaves {counted(lost, 'track')} without any" if lost else ""
-            notes.append(f"left out {which}{only}; min_tracks=1 keeps all")
-        return notes
-
     def _groups(self, files: Sequence[_File]) -> dict[str, str]:
         """Return the groups of files by id."""
         if self.group == "none":
@@ -222,18 +212,21 @@ class Library:
         return {file: spelled[names[0].id] for file, names in named.items()}
 
     def _without_labels(self, audio: Path, found: AudioFiles, files: Sequence[_File]) -> str:
-        """Say that no track has such a label, and how many have others."""
-        numbers = {kind: len(self._frequent(_named(files, names_of))) for kind, names_of in _NAMES.items()}
-        numbers["year"] = sum(file.tags.year is not None for file in files)
-        numbers["playlists"] = len(self._frequent(_in_playlists(audio, found)[0]))
-        wanted = "a year" if self.label == "year" else _ONE[self.label]
-        enough = f" that {self.min_tracks} tracks have" if self.label != "year" and self.min_tracks > 1 else ""
-        others = [f"label={kind} ({number})" for kind, number in numbers.items() if number and kind != self.label]
-        having = f"tracks that have other labels: {', '.join(others)}" if others else "they have no other labels either"
-        return (
-            f"none of the {counted(len(files), 'track')} in {str(audio)!r} has {wanted}{enough}; {having}\n"
-            "choose another label=, or label=none to use the library without labels"
+        """Say that no track has such a label, or that none has enough tracks, and what the tracks have instead."""
+        named = {kind: _named(files, names_of) for kind, names_of in _NAMES.items()}
+        named["playlists"] = _in_playlists(_folder_of_playlists(self.playlists, audio), found)[0]
+        of_kind = {kind: len(self._frequent(of_files)) for kind, of_files in named.items()}
+        of_kind["year"] = sum(file.tags.year is not None for file in files)
+        whole = f"the {counted(len(files), 'track')} in {str(audio)!r}"
+        what = f"none of {whole} has {'a year' if self.label == 'year' else _ONE[self.label]}"
+        if rare := named.get(self.label):
+            things = counted(len(_numbers(rare)), self.label.removesuffix("s"))
+            what = f"none of the {things} of {whole} has at least {self.min_tracks} tracks; min_tracks=1 keeps all"
+        others = [f"label={kind} ({number})" for kind, number in of_kind.items() if number]
+        having = (
+            f"other labels, with the number of tracks: {', '.join(others)}" if others else "there are no other labels"
         )
+        return f"{what}\n{having}; or use label=none"
 
 
 def _genres(file: _File) -> list[_Name]:
@@ -263,7 +256,7 @@ def _album(file: _File) -> list[_Name]:
 
 def _folder(file: _File) -> list[_Name]:
     folder, slash, _ = file.id.partition("/")
-    return [_Name(folder, folder)] if slash else []
+    return [_Name(folder.strip(), folder.strip())] if slash and folder.strip() else []
 
 
 _NAMES: Mapping[str, Callable[[_File], list[_Name]]] = {
@@ -288,10 +281,11 @@ _ONE = {
 def _key(text: str) -> str:
     """Return what the spellings of a name have in common.
 
-    >>> _key("Hip-Hop") == _key("hip hop"), _key("!!!")
-    (True, '!!!')
+    >>> _key("Hip-Hop") == _key("hip hop"), _key("AC/DC") == _key("ACDC"), _key("C#") == _key("C")
+    (True, True, False)
     """
-    return re.sub(r"[\W_]+", "", text.casefold()) or text.casefold()
+    folded = normalize("NFKC", text).casefold()
+    return re.sub(r"[\s_./'\u2019\u2010\u2011-]+", "", folded) or folded
 
 
 def _named(files: Iterable[_File], names_of: Callable[[_File], list[_Name]]) -> dict[str, list[_Name]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from unicodedata import normalize
 from urllib.parse import unquote
 
@@ -48,14 +49,14 @@ class Located:
         self._tops = list(dict.fromkeys([_text(audio.absolute()), _text(audio.resolve())]))
         self._bases = list(dict.fromkeys([_text(Path.cwd()), _text(table.absolute().parent)]))
         self._own_names = {same(posixpath.basename(top)) for top in self._tops}
-        self._by_stem = _several((str(PurePosixPath(file).with_suffix("")), file) for file in found.files)
-        self._by_spelling = _several(pair for file in found.files for pair in self._spellings(file))
         self.ids: dict[str, str] = {}
         self.ambiguous: dict[str, list[str]] = {}
         self.notes: list[str] = []
         self._inexact: defaultdict[str, list[str]] = defaultdict(list)
         for text in dict.fromkeys(texts):
-            if (file := self._find(text)) is not None:
+            if text in self._files:
+                self.ids[text] = text
+            elif (file := self._find(text)) is not None:
                 self.ids[text] = file
             elif text not in self.ambiguous:
                 self.ids[text] = _posix(text)
@@ -65,18 +66,32 @@ class Located:
             example = f"such as {ones[0]!r} to {self.ids[ones[0]]!r}"
             self.notes.append(f"matched {counted(len(ones), 'path')} {how}, {example}")
 
+    @functools.cached_property
+    def _by_stem(self) -> Mapping[str, list[str]]:
+        """The audio files by their paths without the suffix."""
+        return _several((posixpath.splitext(file)[0], file) for file in self._files)
+
+    @functools.cached_property
+    def _by_spelling(self) -> Mapping[str, list[str]]:
+        """The audio files by their paths without regard to case and spaces, with and without the suffix."""
+        both = ((path, file) for file in self._files for path in (file, posixpath.splitext(file)[0]))
+        return _several((_spelling(path), file) for path, file in both)
+
     def _find(self, text: str) -> str | None:
-        for exact in (text, normalize("NFC", text)):
-            if exact in self._files:
-                return exact
-        relative = list(dict.fromkeys(self._relative(_posix(text))))
-        own = [path for path in self._after_own_name(_posix(text)) if path not in relative]
-        for how, paths in (("", relative), ("without the folders before the audio folder", own)):
-            for path in paths:
-                files = [path] if path in self._files else self._by_stem.get(path, [])
+        if (composed := normalize("NFC", text)) in self._files:
+            return composed
+        path = _posix(text)
+        tried = []
+        for how, paths in (
+            ("", self._relative(path)),
+            ("without the folders before the audio folder", self._after_own_name(path)),
+        ):
+            for one in paths:
+                tried.append(one)
+                files = [one] if one in self._files else self._by_stem.get(one, [])
                 if found := self._only(files, text, how):
                     return found
-        for path in (*relative, *own):
+        for path in tried:
             files = self._by_spelling.get(_spelling(path), [])
             if found := self._only(files, text, "without regard to case and spaces"):
                 return found
@@ -121,11 +136,6 @@ class Located:
                 self._inexact.clear()
                 self._inexact[f"without {'/'.join(common[:number]) + '/'!r}, with which all paths begin"] = list(found)
                 return
-
-    @staticmethod
-    def _spellings(file: str) -> Iterator[tuple[str, str]]:
-        yield _spelling(file), file
-        yield _spelling(str(PurePosixPath(file).with_suffix(""))), file
 
 
 def _several(pairs: Iterable[tuple[str, str]]) -> Mapping[str, list[str]]:

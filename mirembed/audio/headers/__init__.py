@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +24,9 @@ __all__ = ["Header", "Part", "read_header"]
 
 _FRAMES = frozenset({".aac", ".mp1", ".mp2", ".mp3", ".mpga"})
 """Suffixes of files that may begin with something other than a frame."""
+
+_MOST_BYTES, _SPARE_BYTES = 50 * 10**6, 64 * 10**6
+"""A file of more bytes in a second, a film included, and more beside is not read or hashed to its end."""
 
 
 def read_header(path: Path) -> Header:
@@ -39,7 +43,13 @@ def read_header(path: Path) -> Header:
         # Damaged files may hold any number anywhere. The decoders have the last word on them.
         except (struct.error, ValueError, IndexError, KeyError, OverflowError, ZeroDivisionError, RecursionError):
             found = None
-    return found or _by_mutagen(path)
+        size = size_of(file)
+    found = found or _by_mutagen(path)
+    seconds = max(found.stated, found.room)
+    if seconds and not found.refusal and size > _SPARE_BYTES + _MOST_BYTES * seconds:
+        wrong = f"{size / 1e9:.1f} GB hold only {seconds:.1f} s of audio; cut off what is not, or export the file again"
+        return replace(found, refusal=wrong)
+    return found
 
 
 def _by_content(file: IO[bytes], suffix: str) -> Header | None:

@@ -11,6 +11,9 @@ _WINDOW = 2**20
 _SCANNED = 4 * 2**30
 """Bytes. Longer files are not searched for a second stream."""
 
+_TAIL = 2**24
+"""Bytes at the end that are searched for the last frame."""
+
 _MARK = b"fLaC\0\0\0\x22"
 
 _SYNC = re.compile(rb"\xff[\xf8\xf9](?=..)", re.DOTALL)
@@ -70,6 +73,10 @@ def _stream(file: IO[bytes], start: int, end: int) -> _Stream | None:
         refusal = f"the header states {rate} Hz, but frames state {found_rate} Hz; encode the file again"
     elif found_bits and found_bits != bits:
         refusal = f"the header states {bits} bits per sample, but frames state {found_bits}; encode the file again"
+    elif not held and end - first > _TAIL:
+        refusal = (
+            f"the last {_TAIL // 10**6} MB hold no FLAC frame; cut off what is not sound, or export the file again"
+        )
     block = max(4096, int.from_bytes(head[10:12], "big"))
     return _Stream(rate, channels, bits, packed & (1 << 36) - 1, held, block, refusal)
 
@@ -80,6 +87,8 @@ def _more(file: IO[bytes], at: int, end: int) -> list[int]:
     stop = min(end, at + _SCANNED)
     while at < stop:
         window = read_at(file, at, min(_WINDOW + 7, end - at))
+        if not window.strip(b"\0"):
+            break
         place = window.find(_MARK)
         while place >= 0:
             found.append(at + place)
@@ -118,6 +127,8 @@ def _frames(file: IO[bytes], first: int, end: int, block: int) -> tuple[int, int
     other, at = reference, first
     while at < min(end, first + _SCANNED) and other is reference:
         window = read_at(file, at, min(_WINDOW + 64, end - at))
+        if not window.strip(b"\0"):
+            break
         for match in _SYNC.finditer(window, 0, _WINDOW):
             place = match.start()
             if window[place + 2] & 15 != head[2] & 15 or window[place + 3] & 14 != head[3] & 14:
@@ -127,7 +138,7 @@ def _frames(file: IO[bytes], first: int, end: int, block: int) -> tuple[int, int
                     break
         at += _WINDOW
     at = end
-    while at > first and end - at < 2**24:
+    while at > first and end - at < _TAIL:
         at = max(first, at - _WINDOW)
         window = read_at(file, at, min(end - at, _WINDOW + 64))
         for match in reversed(list(_SYNC.finditer(window))):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import combinations
 from typing import IO
 
 SLACK = 0.05
@@ -116,9 +117,10 @@ class Header:
         return f"{self.lengths(decoded)}: {cause}"
 
     def lengths(self, decoded: float) -> str:
-        """Say all lengths that are known, with as many digits as tell them apart."""
-        lengths = [self.stated or self.room, self.room or self.stated, decoded]
-        digits = next((n for n in (1, 2, 3) if len({f"{x:.{n}f}" for x in lengths}) == len(set(lengths))), 3)
+        """Say all lengths that are known, with as many digits as tell apart those that disagree."""
+        known = [length for length in (self.stated, self.room) if length]
+        pairs = [pair for pair in combinations([*known, decoded], 2) if abs(pair[0] - pair[1]) > self.slack]
+        digits = next((n for n in (1, 2) if all(f"{a:.{n}f}" != f"{b:.{n}f}" for a, b in pairs)), 3)
         said = [f"{self.stated_by} states {self.stated:.{digits}f} s"] if self.stated else []
         said += [f"the file has room for {self.room:.{digits}f} s"] if self.room else []
         return f"{', '.join(said)}, but {decoded:.{digits}f} s were decoded"

@@ -4,7 +4,7 @@ const TOP = about.palette.length;
 const RAMP_STEPS = 32;
 const OTHER = RAMP_STEPS, UNKNOWN = RAMP_STEPS + 1, DIM = RAMP_STEPS + 2;
 const SHAPE_ORDER = ["circle", "square", "triangle", "diamond", "plus"];
-const MOST_RESULTS = 60, MOST_SELECTED = 200, MOST_RINGS = 10000;
+const MOST_RESULTS = 60, MOST_SELECTED = 200, MOST_RINGS = 150;
 const DOUBLE = 2, STEP = 1.5;
 
 const byId = (id) => document.getElementById(id);
@@ -110,18 +110,21 @@ for (let i = n - 1, seed = 1; i > 0; i--) {
   [shuffled[i], shuffled[j]] = [shuffled[j], shuffled[i]];
 }
 
-// Gives each point its look, and sorts them: faint ones at the bottom, then gray, then colored ones.
+// Gives each point its look, and sorts them: faint ones at the bottom, then gray, then colored ones. Few selected points
+// get rings; if there are many, the others become faint.
 function recolor() {
   const column = state.column;
   const layers = [[], [], []];
   const found = state.hits && new Set(state.hits);
+  const selected = state.selected.length > MOST_RINGS && new Set(state.selected);
   for (const row of shuffled) {
     const look = isolatedLook(column, row);
     const shown = look >= 0 && (!found || found.has(row));
     emphasized[row] = shown ? 1 : 0;
     const gray = look === OTHER || look === UNKNOWN;
-    scatter.lookOf[row] = shown ? look : DIM;
-    layers[!shown ? 0 : gray ? 1 : 2].push(row);
+    const faint = !shown || (selected && !selected.has(row));
+    scatter.lookOf[row] = faint ? DIM : look;
+    layers[faint ? 0 : gray ? 1 : 2].push(row);
   }
   scatter.drawn = Uint32Array.from(layers.flat());
   redraw();
@@ -231,8 +234,9 @@ function drawMarks() {
     pen.strokeStyle = color;
     pen.stroke();
   };
-  const many = state.selected.length > 150;
-  for (const row of state.selected.slice(0, MOST_RINGS)) circle(row, radius + (many ? 1 : 2), many ? 1 : 1.5, theme.accent);
+  if (state.selected.length <= MOST_RINGS) {
+    for (const row of state.selected) circle(row, radius + 2, 1.5, theme.accent);
+  }
   if (state.chosen >= 0) {
     const from = scatter.toScreen(state.chosen);
     for (const [row] of neighborsOf(state.chosen)) {
@@ -467,7 +471,7 @@ function select(rows) {
     unfold();
     section.scrollIntoView({ block: "nearest" });
   }
-  remark();
+  recolor();
 }
 
 const inOneLine = (text) => text.replace(/[\p{Cc}\u2028\u2029]+/gu, " ").trim();

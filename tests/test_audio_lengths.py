@@ -1,0 +1,513 @@
+"""What headers state, what files have room for and what was decoded agree, or a failure says all that is known."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from audio_files import loud_then_quiet, mp4_bytes, music, wav_bytes, write_mp3
+from test_audio import run_python
+
+from mirembed.audio.decoding import decode
+from mirembed.audio.files import default_timeout, file_stamp
+from mirembed.errors import AudioError
+
+RATE = 44_100
+SECONDS = 4
+FORMATS = {
+    "a.wav": ("WAV", "PCM_16"),
+    "a.rf64": ("RF64", "PCM_16"),
+    "a.w64": ("W64", "PCM_16"),
+    "a.aiff": ("AIFF", "PCM_16"),
+    "a.au": ("AU", "PCM_16"),
+    "a.caf": ("CAF", "PCM_16"),
+    "a.flac": ("FLAC", "PCM_16"),
+    "a.ogg": ("OGG", "VORBIS"),
+    "a.opus": ("OGG", "OPUS"),
+    "a.mp3": ("MP3", "MPEG_LAYER_III"),
+}
+SIZES = {
+    "a.wav": (b"data", 4, "<I", 0),
+    "a.rf64": (b"ds64", 16, "<Q", 0),
+    "a.w64": (b"data", 16, "<Q", 24),
+    "a.aiff": (b"SSND", 4, ">I", 8),
+    "a.au": (b".snd", 8, ">I", 0),
+    "a.caf": (b"data", 4, ">q", 4),
+}
+"""Where the size of the samples stands, how it is packed, and the bytes that it counts beside them."""
+
+ID3V1 = b"TAG" + b"title".ljust(125, b"\0")
+LENGTHS = re.compile(
+    r"(?:(?P<by>.*?) states (?P<stated>[\d.]+) s, )?(?:the file has room for (?P<room>[\d.]+) s, )?"
+    r"but (?P<decoded>[\d.]+) s were decoded"
+)
+
+
+def written(name: str, seconds: float = SECONDS, rate: int = RATE, channels: int = 2) -> bytes:
+    """Return the bytes of a file of a format."""
+    container, codec = FORMATS[name]
+    rate = 48_000 if codec == "OPUS" else rate
+    samples = np.stack([music(seconds, rate)] * channels, axis=1)
+    with tempfile.NamedTemporaryFile() as file:
+        soundfile.write(file.name, samples, rate, format=container, subtype=codec)
+        return Path(file.name).read_bytes()
+
+
+def with_size(name: str, size: int, data: bytes | None = None) -> bytes:
+    """Return a file whose header states another size of its samples in bytes."""
+    mark, offset, code, more = SIZES[name]
+    changed = bytearray(data or written(name))
+    at = changed.index(mark) + offset
+    changed[at : at + struct.calcsize(code)] = struct.pack(code, size + more)
+    return bytes(changed)
+
+
+def flac_with_total(total: int) -> bytes:
+    data = bytearray(written("a.flac"))
+    data[21] = data[21] & 0xF0 | total >> 32
+    data[22:26] = struct.pack(">I", total % 2**32)
+    return bytes(data)
+
+
+def ogg_checksum(page: bytes) -> int:
+    crc = 0
+    for byte in page:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ (0x04C11DB7 if crc & 0x80000000 else 0)) & 0xFFFFFFFF
+    return crc
+
+
+def without_end_flag(data: bytes) -> bytes:
+    changed = bytearray(data)
+    at = changed.rfind(b"OggS\0")
+    changed[at + 5] &= ~4
+    changed[at + 22 : at + 26] = bytes(4)
+    changed[at + 22 : at + 26] = struct.pack("<I", ogg_checksum(changed[at:]))
+    return bytes(changed)
+
+
+def mp3(
+    tmp_path: Path, seconds: float = SECONDS, rate: int = RATE, *, mono: bool = False, header: bool = False
+) -> bytes:
+    samples = loud_then_quiet(seconds, rate)
+    return write_mp3(
+        tmp_path / "raw.mp3", samples[:, :1] if mono else samples, rate, "CONSTANT", header=header
+    ).read_bytes()
+
+
+def put(tmp_path: Path, name: str, data: bytes) -> Path:
+    path = tmp_path / name
+    path.write_bytes(data)
+    return path
+
+
+def failure(path: Path) -> str:
+    with pytest.raises(AudioError) as caught:
+        decode(path)
+    return str(caught.value)
+
+
+def lengths(path: Path) -> tuple[float, float, float]:
+    """Return the stated length, the room and the decoded length that the failure of a file gives; 0 if not given."""
+    found = LENGTHS.search(failure(path))
+    assert found, failure(path)
+    return tuple(float(found[name] or 0) for name in ("stated", "room", "decoded"))
+
+
+# Sizes of chunks
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("stated", [1, 3])
+def test_a_size_that_was_not_brought_up_to_date_is_refused_with_all_three_lengths(tmp_path, name, stated):
+    found = lengths(put(tmp_path, name, with_size(name, 4 * RATE * stated)))
+    assert found[:2] == pytest.approx((stated, SECONDS), abs=0.01)
+    assert any(found[2] == pytest.approx(length, abs=0.01) for length in (stated, SECONDS))
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_size_of_more_than_there_is_is_refused_with_all_three_lengths(tmp_path, name):
+    assert lengths(put(tmp_path, name, with_size(name, 4 * RATE * 60))) == pytest.approx(
+        (60, SECONDS, SECONDS), abs=0.01
+    )
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_file_of_a_recorder_that_never_wrote_the_size_is_read_to_its_end_with_a_note(tmp_path, name):
+    whole = decode(put(tmp_path, name, written(name)))
+    sound = decode(put(tmp_path, name, with_size(name, 0)))
+    assert sound.audio_hash == whole.audio_hash
+    assert whole.notes == ()
+    if name != "a.aiff":  # its chunk COMM states the length too
+        assert "states no length" in sound.notes[0]
+
+
+def test_a_wav_past_4_gib_whose_size_wrapped_is_refused_at_once(tmp_path):
+    path = put(tmp_path, "a.wav", with_size("a.wav", 4 * RATE, written("a.wav")))
+    with path.open("r+b") as file:
+        file.truncate(2**32 + 44 + 4 * RATE)
+    began = time.monotonic()
+    assert lengths(path) == pytest.approx((1, (2**32 / 4 + RATE) / RATE, 1), abs=0.1)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_tags_at_both_ends_change_nothing(tmp_path, name):
+    data = written(name)
+    whole = decode(put(tmp_path, name, data))
+    assert decode(put(tmp_path, name, data + ID3V1)).audio_hash == whole.audio_hash
+    tag = b"ID3\x03\0\0\0\0\x07\x76" + b"TIT2\0\0\0\x06\0\0\0title" + bytes(1014 - 16)
+    assert decode(put(tmp_path, name, tag + data)).audio_hash == whole.audio_hash
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.rf64", "a.w64", "a.aiff", "a.au", "a.caf"])
+def test_a_second_file_behind_the_first_is_not_lost_in_silence(tmp_path, name):
+    stated, room, _ = lengths(put(tmp_path, name, written(name) * 2))
+    assert (stated, room) == pytest.approx((SECONDS, 2 * SECONDS), abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.opus", "a.mp3"])
+def test_files_of_one_kind_that_were_joined_are_read_to_the_end(tmp_path, name):
+    one = decode(put(tmp_path, name, written(name)))
+    both = decode(put(tmp_path, name, written(name) * 2))
+    assert both.n_samples == pytest.approx(2 * one.n_samples, abs=4 * 1152)
+    np.testing.assert_allclose(both.samples[: one.n_samples - 2000], one.samples[:-2000], atol=1e-4)
+
+
+def test_chunks_after_the_samples_are_no_samples(tmp_path):
+    for more in (b"LIST" + struct.pack("<I", 50_000) + bytes(50_000), b"ABCD" + struct.pack("<I", 4) + b"more"):
+        assert decode(put(tmp_path, "a.wav", written("a.wav") + more)).notes == ()
+
+
+# FLAC
+
+
+def test_a_flac_whose_header_states_too_few_samples_is_refused_with_all_three_lengths(tmp_path):
+    assert lengths(put(tmp_path, "a.flac", flac_with_total(RATE))) == pytest.approx((1, SECONDS, 1), abs=0.01)
+
+
+def test_a_flac_whose_header_states_too_many_samples_is_refused_with_all_three_lengths(tmp_path):
+    found = lengths(put(tmp_path, "a.flac", flac_with_total(10**9)))
+    assert found == pytest.approx((10**9 / RATE, SECONDS, SECONDS), abs=0.1)
+
+
+@pytest.mark.parametrize("junk", [bytes(50_000), np.random.default_rng(1).bytes(50_000)])
+def test_junk_behind_a_flac_costs_no_sample(tmp_path, junk):
+    whole = decode(put(tmp_path, "a.flac", written("a.flac")))
+    assert decode(put(tmp_path, "a.flac", written("a.flac") + junk)).audio_hash == whole.audio_hash
+
+
+def test_flacs_of_different_kinds_in_one_file_are_refused(tmp_path):
+    data = written("a.flac") + written("a.flac", rate=48_000)
+    assert re.search(r"44100 Hz.*48000 Hz", failure(put(tmp_path, "a.flac", data)))
+
+
+def test_a_flac_header_of_another_rate_than_its_frames_is_refused(tmp_path):
+    data = bytearray(written("a.flac"))
+    data[18:21] = struct.pack(">I", 48_000 << 12 | data[20] << 8 & 0xF00)[:3]
+    message = failure(put(tmp_path, "a.flac", bytes(data)))
+    assert "48000 Hz, but frames state 44100 Hz" in message
+
+
+# Ogg
+
+
+@pytest.mark.parametrize("name", ["a.ogg", "a.opus"])
+def test_a_whole_ogg_without_the_end_flag_is_read_with_a_note(tmp_path, name):
+    whole = decode(put(tmp_path, name, written(name)))
+    sound = decode(put(tmp_path, name, without_end_flag(written(name))))
+    assert sound.n_samples == pytest.approx(whole.n_samples, abs=1152)
+    assert ["no end flag" in note for note in sound.notes] == [True]
+
+
+@pytest.mark.parametrize("name", ["a.ogg", "a.opus"])
+def test_an_ogg_whose_last_page_is_cut_is_called_truncated(tmp_path, name):
+    assert failure(put(tmp_path, name, written(name)[:-100])).startswith("truncated")
+
+
+def test_missing_pages_of_an_ogg_are_counted(tmp_path):
+    pages = [b"OggS\0" + page for page in written("a.ogg", 20).split(b"OggS\0")[1:]]
+    assert len(pages) > 6
+    assert f"2 of {len(pages)} pages are missing" in failure(put(tmp_path, "a.ogg", b"".join(pages[:4] + pages[6:])))
+
+
+def test_ogg_streams_of_different_kinds_are_refused(tmp_path):
+    message = failure(put(tmp_path, "a.ogg", written("a.ogg") + written("a.ogg", rate=48_000)))
+    assert re.search(r"2 streams.*44100 Hz.*48000 Hz.*8\.0 s", message)
+    assert re.search(r"2 streams.*Vorbis.*Opus", failure(put(tmp_path, "a.ogg", written("a.ogg") + written("a.opus"))))
+
+
+def test_ogg_streams_side_by_side_are_refused(tmp_path):
+    first = [b"OggS\0" + page for page in written("a.ogg").split(b"OggS\0")[1:]]
+    second = [b"OggS\0" + page for page in written("a.ogg").split(b"OggS\0")[1:]]
+    for number, page in enumerate(second):
+        changed = bytearray(page)
+        changed[14:18], changed[22:26] = b"\1\2\3\4", bytes(4)
+        changed[22:26] = struct.pack("<I", ogg_checksum(changed))
+        second[number] = bytes(changed)
+    data = b"".join(one + two for one, two in zip(first, second, strict=True))
+    assert failure(put(tmp_path, "a.ogg", data)).startswith("2 audio streams side by side")
+
+
+# MP3
+
+
+@pytest.mark.parametrize("header", [False, True])
+def test_an_mp3_that_changes_its_rate_or_channels_is_refused_and_the_place_said(tmp_path, header):
+    first = mp3(tmp_path, 3, header=header)
+    slow = failure(put(tmp_path, "a.mp3", first + mp3(tmp_path, 2, 22_050)))
+    assert re.search(r"sampling rate changes from 44100 to 22050 at 3\.[01] s", slow)
+    mono = failure(put(tmp_path, "a.mp3", first + mp3(tmp_path, 2, mono=True)))
+    assert re.search(r"number of channels changes from 2 to 1 at 3\.[01] s", mono)
+
+
+def test_the_length_in_a_tag_is_evidence_where_the_file_states_none(tmp_path):
+    def tagged(ms: int, data: bytes) -> bytes:
+        frame = b"TLEN" + struct.pack(">I", len(str(ms)) + 1) + b"\0\0\0" + str(ms).encode()
+        return b"ID3\x03\0\0\0\0\0" + bytes([len(frame)]) + frame + data
+
+    stated, room, decoded = lengths(put(tmp_path, "a.mp3", tagged(20_000, mp3(tmp_path))))
+    assert (stated, room, decoded) == pytest.approx((20, SECONDS, SECONDS), abs=0.06)
+    assert decode(put(tmp_path, "a.mp3", tagged(4000, mp3(tmp_path)))).notes == ()
+    # A header that agrees with the frames is better evidence.
+    assert decode(put(tmp_path, "a.mp3", tagged(20_000, mp3(tmp_path, header=True)))).notes == ()
+
+
+def test_an_mp3_of_constant_bit_rate_that_was_cut_inside_a_frame_is_read_with_a_note(tmp_path):
+    data = mp3(tmp_path)
+    sound = decode(put(tmp_path, "a.mp3", data[: len(data) // 2]))
+    assert sound.duration == pytest.approx(SECONDS / 2, abs=0.06)
+    assert "incomplete" in sound.notes[0]
+
+
+@pytest.mark.parametrize("frames", [20, 5000])
+def test_a_header_of_the_wrong_number_of_frames(tmp_path, frames):
+    data = bytearray(mp3(tmp_path, header=True))
+    at = data.index(b"Info") + 8
+    data[at : at + 4] = struct.pack(">I", frames)
+    path = put(tmp_path, "a.mp3", bytes(data))
+    if frames == 20:  # all frames can be read
+        assert decode(path).duration == pytest.approx(SECONDS, abs=0.06)
+    else:
+        assert lengths(path)[1:] == pytest.approx((SECONDS, SECONDS), abs=0.06)
+
+
+def test_a_tag_that_claims_more_than_it_takes_hides_no_music(tmp_path):
+    data = mp3(tmp_path)
+    whole = decode(put(tmp_path, "a.mp3", data))
+    for size in (bytes([0, 1, 0, 0]), bytes([127] * 4)):
+        sound = decode(put(tmp_path, "a.mp3", b"ID3\x03\0\0" + size + b"TIT2\0\0\0\x06\0\0\0title" + data))
+        assert sound.audio_hash == whole.audio_hash
+
+
+def test_tags_and_junk_between_frames_are_not_taken_for_frames(tmp_path):
+    data = mp3(tmp_path)
+    tag = b"ID3\x03\0\0\0\0\x07\x76" + np.random.default_rng(2).bytes(1014)
+    for more in (tag, b"\x12\x34" * 30_000, np.random.default_rng(3).bytes(60_000)):
+        assert decode(put(tmp_path, "a.mp3", data + more + data)).duration == pytest.approx(2 * SECONDS, abs=0.2)
+
+
+# MP4
+
+
+def test_an_edit_list_is_followed(tmp_path):
+    frames = mp3(tmp_path)
+    whole = decode(put(tmp_path, "a.m4a", mp4_bytes(frames, RATE)))
+    sound = decode(put(tmp_path, "a.m4a", mp4_bytes(frames, RATE, [(RATE, 1105)])))
+    assert sound.n_samples == RATE
+    np.testing.assert_array_equal(sound.samples, whole.samples[1105 : 1105 + RATE])
+
+
+def test_an_edit_list_of_several_pieces_is_refused(tmp_path):
+    data = mp4_bytes(mp3(tmp_path), RATE, [(RATE, 0), (RATE, 3 * RATE)])
+    assert "edit list of 2 pieces" in failure(put(tmp_path, "a.m4a", data))
+
+
+def test_the_stated_length_of_an_mp4_is_compared_with_its_frames(tmp_path):
+    data = bytearray(mp4_bytes(mp3(tmp_path), RATE))
+    at = data.index(b"mdhd") + 4 + 16
+    data[at : at + 4] = struct.pack(">I", 10 * RATE)
+    assert lengths(put(tmp_path, "a.m4a", bytes(data))) == pytest.approx((10, SECONDS, SECONDS), abs=0.06)
+
+
+def test_several_audio_tracks_of_an_mp4_are_said(tmp_path):
+    sound = decode(put(tmp_path, "a.m4a", mp4_bytes(mp3(tmp_path), RATE, n_tracks=2)))
+    assert sound.notes == ("2 audio tracks: the first was read",)
+
+
+def test_mp4_files_that_were_joined_are_refused(tmp_path):
+    assert "2 MP4 files" in failure(put(tmp_path, "a.m4a", 2 * mp4_bytes(mp3(tmp_path), RATE)))
+
+
+def test_an_mp4_without_its_index_is_called_that(tmp_path):
+    data = mp4_bytes(mp3(tmp_path), RATE)
+    start = data.index(b"moov") - 4
+    length = int.from_bytes(data[start : start + 4], "big")
+    assert "no index" in failure(put(tmp_path, "a.m4a", data[:start] + data[start + length :]))
+
+
+# Contradictions, and channels that cancel
+
+
+@pytest.mark.parametrize(("offset", "value"), [(12, 6), (14, 24), (2, 2)])
+def test_a_wav_header_that_contradicts_itself_is_refused(tmp_path, offset, value):
+    data = bytearray(wav_bytes(bytes(32_000)))
+    at = data.index(b"fmt ") + 8 + offset
+    data[at : at + 2] = value.to_bytes(2, "little")
+    assert "contradicts itself" in failure(put(tmp_path, "a.wav", bytes(data)))
+
+
+@pytest.mark.parametrize(("second", "noted"), [(-1, True), (1, False), (0, False), (-0.95, True), (-0.5, False)])
+def test_loud_channels_that_cancel_are_noted(tmp_path, second, noted):
+    left = music(3, RATE)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, second * left], axis=1), RATE)
+    assert any("cancel" in note for note in decode(tmp_path / "a.wav").notes) is noted
+
+
+def test_silence_is_not_said_to_cancel(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros((RATE, 2)), RATE)
+    assert decode(tmp_path / "a.wav").notes == ()
+
+
+# Attributes of files
+
+
+@pytest.mark.parametrize("seconds", [-(10**9), -(10**10), 9_400_000_000, 15_000_000_000])
+def test_a_date_that_64_bits_of_nanoseconds_do_not_hold_is_the_nearest(tmp_path, seconds):
+    path = put(tmp_path, "a.wav", b"x")
+    try:
+        os.utime(path, ns=(seconds * 10**9, seconds * 10**9))
+    except (OSError, OverflowError):
+        pytest.skip("this file system does not hold the date")
+    assert file_stamp(path) == (1, max(-(2**63), min(2**63 - 1, path.stat().st_mtime_ns)))
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.m4a", "zeros.mp3", "zeros.wav", "zeros.aac"])
+def test_a_sparse_file_of_100_gb_is_refused_in_a_moment_and_in_little_memory(tmp_path, name):
+    data = b"" if name.startswith("zeros") else mp3(tmp_path) if name == "a.mp3" else b""
+    if name == "a.m4a":
+        data = mp4_bytes(mp3(tmp_path), RATE)
+    elif name in ("a.wav", "a.flac", "a.ogg"):
+        data = written(name)
+    path = put(tmp_path, name, data)
+    try:
+        os.truncate(path, 10**11)
+    except OSError:
+        pytest.skip("this file system has no sparse files")
+    script = """
+import resource, sys
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
+from mirembed.audio.decoding import decode
+from mirembed.errors import AudioError
+try:
+    decode(Path(sys.argv[1]))
+except AudioError as error:
+    print("refused", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    refused, peak = run_python(script, path).stdout.split()
+    assert refused == "refused"
+    assert int(peak) < 600_000  # KiB
+    assert default_timeout(path) <= 3600
+
+
+# Every failure is true
+
+
+def _nan_wav(tmp_path: Path) -> bytes:
+    samples = np.zeros(4000, np.float32)
+    samples[5:8] = np.nan
+    soundfile.write(tmp_path / "nan.wav", samples, RATE, subtype="FLOAT")
+    return (tmp_path / "nan.wav").read_bytes()
+
+
+def _cut_wav(_: Path) -> bytes:
+    return written("a.wav")[: 44 + 4 * RATE]
+
+
+TRUE: dict[str, tuple[str, Callable[[Path], bytes], str, Callable[[bytes, str], bool]]] = {
+    "empty": ("a.wav", lambda _: b"", r"empty file \(0 bytes\)", lambda data, _: len(data) == 0),
+    "zeros": ("a.au", lambda _: bytes(5000), r"first 5000 bytes are zeros", lambda data, _: data == bytes(5000)),
+    "playlist": ("a.m4a", lambda _: b"#EXTM3U\na.wav\n", r"playlist", lambda data, _: b"a.wav" in data),
+    "no header": ("a.au", lambda _: music(1, RATE).tobytes(), r"no header", lambda data, _: b".snd" not in data),
+    "cut wav": ("a.wav", _cut_wav, r"states 4\.0.* room for 1\.0", lambda data, _: len(data) == 44 + 4 * RATE),
+    "nan": (
+        "a.wav",
+        _nan_wav,
+        r"^3 of 4000 samples are NaN",
+        lambda data, _: data.count(struct.pack("<f", np.nan)) == 3,
+    ),
+    "codec": (
+        "a.wav",
+        lambda _: wav_bytes(bytes(32_000), tag=0x42),
+        r"neither soundfile .* nor Essentia",
+        lambda data, _: data[20] == 0x42,
+    ),
+    "rate": (
+        "a.wav",
+        lambda _: wav_bytes(bytes(32_000), rate=10**9),
+        r"1000000000 Hz",
+        lambda data, _: struct.unpack("<I", data[24:28])[0] == 10**9,
+    ),
+    "nothing": ("a.wav", lambda _: wav_bytes(b""), r"no samples", lambda data, _: len(data) == 44),
+    "ogg page": (
+        "a.ogg",
+        lambda _: written("a.ogg")[:-50],
+        r"a page is incomplete",
+        lambda data, _: not _is_whole_page(data),
+    ),
+}
+
+
+def _is_whole_page(data: bytes) -> bool:
+    at = data.rfind(b"OggS\0")
+    return len(data) == at + 27 + data[at + 26] + sum(data[at + 27 : at + 27 + data[at + 26]])
+
+
+@pytest.mark.parametrize("case", TRUE)
+def test_what_a_failure_says_of_a_file_is_so(tmp_path, case):
+    name, build, said, is_so = TRUE[case]
+    data = build(tmp_path)
+    message = failure(put(tmp_path, name, data))
+    assert re.search(said, message)
+    assert is_so(data, message)
+
+
+def test_a_flac_that_a_decoder_does_not_read_is_not_called_damaged(tmp_path):
+    if not (shutil.which("flac") and shutil.which("sox")):
+        pytest.skip("needs flac and sox")
+    subprocess.run(
+        ["sox", "-n", "-b", "32", "-r", "44100", tmp_path / "a.wav", "synth", "2", "sine", "440"], check=True
+    )
+    subprocess.run(["flac", "-s", "-f", "-o", tmp_path / "a.flac", tmp_path / "a.wav"], check=True)
+    subprocess.run(["flac", "-s", "-t", tmp_path / "a.flac"], check=True)
+    message = failure(tmp_path / "a.flac")
+    assert "FLAC of 32 bits" in message
+    assert "damaged" not in message
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.97])
+def test_the_lengths_in_a_failure_are_those_that_ffmpeg_finds(tmp_path, name, share):
+    if not shutil.which("ffmpeg"):
+        pytest.skip("needs ffmpeg")
+    data = written(name)
+    path = put(tmp_path, name, data[: int(share * len(data))])
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", path, "-f", "f32le", "-ac", "1", "-"]
+    samples = len(subprocess.run(command, capture_output=True, check=False).stdout) / 4
+    message = failure(path)
+    found = LENGTHS.search(message)
+    rate = 48_000 if name == "a.opus" else RATE
+    said = float(found["decoded"]) if found else float(re.search(r"([\d.]+) s", message)[1])
+    assert said == pytest.approx(samples / rate, abs=0.1)
