@@ -432,7 +432,7 @@ def test_a_good_file_is_embedded_beside_a_bad_one_that_fails(run, store):
 
 @pytest.mark.parametrize("command", ["embed", "predict"])
 def test_reasons_are_given_when_no_file_can_be_read(run, store, command):
-    (store.parent / "bad.raw").write_bytes(bytes(4000))
+    (store.parent / "bad.raw").write_bytes(bytes(range(256)) * 20)
     misnamed = Path(os.fsdecode(b"caf\xe9.m4a"))
     (store.parent / misnamed).write_text("no audio")
     result = run(command, "folder-rbf-sl", "bad.raw", misnamed, "--json", code=2)
