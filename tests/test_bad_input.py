@@ -91,7 +91,7 @@ def message(errors: str) -> str:
     """Return the error in the standard error output, after progress such as "extracting ..." and warnings."""
     *progress, error = errors.rstrip("\n").split("error: ")
     assert all(
-        line.endswith(" ...") or line.startswith(("engine: ", "warning: ", "the name "))
+        line.endswith(" ...") or line.startswith(("engine: ", "class: ", "warning: ", "the name "))
         for line in "".join(progress).splitlines()
     ), errors
     assert len(error.splitlines()) <= 2
@@ -446,7 +446,7 @@ def test_reasons_are_given_when_no_file_can_be_read(run, store, command):
 
 @pytest.mark.parametrize(
     ("command", "columns"),
-    [("embed", ["id", *(f"embedding_{unit}" for unit in range(50))]), ("predict", ["path", "known", "label"])],
+    [("embed", ["path", *(f"embedding_{unit}" for unit in range(50))]), ("predict", ["path", "known", "label"])],
 )
 def test_a_table_without_rows_has_its_columns(run, store, command, columns):
     (store.parent / "bad.wav").write_text("no audio")

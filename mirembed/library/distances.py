@@ -13,7 +13,7 @@ _SAMPLE = 32
 _NEAREST = 4
 """The neighbor to which they are measured: a track with up to three copies has another one there."""
 
-_FEWEST = 16
+FEWEST = 16
 """With fewer tracks, the fourth nearest may well be the farthest."""
 
 _BLOCK = 128
@@ -30,7 +30,7 @@ def typical_distance(vectors: NDArray[np.float32]) -> float:
     ----------
     vectors : ndarray [n_tracks, units]
     """
-    if len(vectors) < _FEWEST:
+    if len(vectors) < FEWEST:
         return 0.0
     sample, others = _factors(vectors)
     squares = sample[np.unique(np.linspace(0, len(vectors) - 1, _SAMPLE).astype(int))] @ others.T
