@@ -350,7 +350,7 @@ def test_map_writes_a_page_with_what_is_known_of_each_track(fitted: Path) -> Non
 def test_map_writes_a_table_that_embedding_atlas_reads(fitted: Path) -> None:
     drawn(fitted, "--out", "map.parquet")
     table = pq.read_table(fitted / "map.parquet")
-    names = ["id", "path", "title", "artist", "album", "label", "prediction", "x", "y", "neighbors"]
+    names = ["track", "path", "title", "artist", "album", "label", "prediction", "x", "y", "neighbors"]
     assert table.column_names == names
     rows = table.to_pylist()
     assert rows[7]["artist"] == "Band 1"

@@ -115,7 +115,7 @@ def test_without_write_nothing_changes(mirembed, audio, tag):
     found = tag(*LOWEST)
     assert len(found["changes"]) == len(before) == 19
     assert all(change["old"] == [] and change["new"][0] in CLASSES for change in found["changes"])
-    assert all(0 <= change["probabilities"][0] <= 1 for change in found["changes"])
+    assert all(0 <= change["probability"][0] <= 1 for change in found["changes"])
     assert (found["written"], found["undo_file"], found["fields"]) == (None, None, ["genre"])
     assert content(audio) == before
     assert list(mirembed.folder.glob("*.jsonl")) == []
@@ -218,7 +218,7 @@ def test_a_genre_that_only_other_tags_of_the_file_have_counts(audio, tag):
 
 
 def test_only_what_is_probable_enough_is_written(mirembed, audio, tag):
-    scores = [change["probabilities"][0] for change in tag(*LOWEST)["changes"]]
+    scores = [change["probability"][0] for change in tag(*LOWEST)["changes"]]
     limit = float(np.median(scores))
     found = tag("--min-score", repr(limit))
     assert len(found["changes"]) == sum(score >= limit for score in scores)

@@ -113,8 +113,8 @@ def test_a_new_file_is_embedded_as_embed_does_and_its_frames_are_not_kept(librar
     expected = json.loads(mirembed("embed", "m", path, "--store", library.store.root, "--json").stdout)
     before = n_recordings(library.store)
     done = library.update()
-    assert (done["listed"], done["embedded"], done["known"], done["having"]) == (7, 1, 6, 7)
-    assert done["seconds_of_music"] == pytest.approx(1.5)
+    assert (done["listed"], done["embedded"], done["known"], done["with_embeddings"]) == (7, 1, 6, 7)
+    assert done["audio_seconds"] == pytest.approx(1.5)
     assert done["hours"] * 3600 == pytest.approx(6 * 1.0 + 1.5)
     np.testing.assert_allclose(library.vectors["low/new.wav"], expected["embeddings"][str(path)], atol=1e-6)
     assert n_recordings(library.store) == before
@@ -158,7 +158,7 @@ def test_a_renamed_file_keeps_its_embedding(library, decoded):
     (library.music / "low" / "low-0.wav").rename(library.music / "high" / "called otherwise.wav")
     (library.music / "low" / "new.wav").rename(library.music / "middle" / "new.wav.wav")
     done = library.update()
-    assert (done["moved"], done["embedded"], done["dropped"], decoded) == (2, 0, 0, [])
+    assert (done["moved"], done["embedded"], done["pruned"], decoded) == (2, 0, 0, [])
     np.testing.assert_array_equal(library.vectors["high/called otherwise.wav"], before)
     assert "low/low-0.wav" not in library.vectors
 
@@ -188,7 +188,7 @@ def test_a_changed_file_is_embedded_again_and_its_old_embedding_is_removed(libra
     n_before = len(stored.read(stored.digest()))
     library.add("low/low-0.wav", seed=5, seconds=2.0)
     done = library.update()
-    assert (done["embedded"], done["known"], done["dropped"]) == (1, 5, 0)
+    assert (done["embedded"], done["known"], done["pruned"]) == (1, 5, 0)
     assert len(stored.read(stored.digest())) == n_before
     assert not np.allclose(library.vectors["low/low-0.wav"], before["low/low-0.wav"])
     assert library.open().is_unchanged(library.open().ids.index("low/low-0.wav"))
@@ -201,7 +201,7 @@ def test_tracks_whose_files_are_gone_are_dropped_with_their_embeddings(library):
     for name in ("low-0.wav", "low-1.wav"):
         (library.music / "low" / name).unlink()
     done = library.update()
-    assert (done["dropped"], done["listed"]) == (2, 24)
+    assert (done["pruned"], done["listed"]) == (2, 24)
     stored = library.store.embeddings("m")
     assert len(stored.read(stored.digest())) == 24
     assert not any(name.startswith("low/low") for name in library.vectors)
@@ -212,7 +212,7 @@ def test_many_tracks_are_dropped_only_on_request(library):
     said = library.update(code=1)["error"]
     assert "--yes" in said and "1 of the 6 tracks" in said
     assert len(library.vectors) == 6
-    assert library.update("--yes")["dropped"] == 1
+    assert library.update("--yes")["pruned"] == 1
 
 
 def test_embeddings_of_recordings_of_another_dataset_stay(library, mirembed):
@@ -490,7 +490,7 @@ def test_an_update_that_was_stopped_goes_on_where_it_was(library, end: Callable[
     assert 3 <= n_done < 40
     assert verify(library.store) == []
     done = library.update()
-    assert (done["embedded"], done["having"]) == (40 - n_done, 46)
+    assert (done["embedded"], done["with_embeddings"]) == (40 - n_done, 46)
     assert stored.files() == [stored.path]
     interrupted = library.vectors
     stored.path.unlink()

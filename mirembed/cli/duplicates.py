@@ -10,12 +10,12 @@ from mirembed.interruption import RESUMES, interruptible, say_when_interrupted
 from mirembed.progress import counted, size
 from mirembed.store import Store
 
-_COLUMNS = ("group", "path", "match", "agreement", "seconds", "format", "bit rate", "size")
+_COLUMNS = ("group", "path", "match", "agreement", "duration", "format", "bit_rate", "size")
 
 
 def duplicates(
     model: options.ModelName,
-    dataset: options.Dataset = None,
+    dataset: options.Library = None,
     store: options.StoreFolder = options.DEFAULT_STORE,
     out: options.Out = None,
     force: options.Force = False,
@@ -25,7 +25,8 @@ def duplicates(
 ) -> None:
     """List the files of a library that contain the same recording: copies, other formats, trimmed versions.
 
-    Nothing is deleted. Files that are only similar are decoded to compare their fingerprints, which are kept.
+    Nothing is deleted.
+    Files that may be copies are decoded once to compare their fingerprints, which the store keeps.
     """
     with interruptible():
         from mirembed.library.collection import Collection
@@ -43,13 +44,13 @@ def duplicates(
         write_duplicates(out, found.files, bom=bom)
         typer.echo(f"wrote {counted(len(found.files), 'row')} to {out}", err=True)
     rows = [
-        (f.group, f.path, f.match, f"{f.agreement:.0%}", f.seconds, f.format, f.bit_rate, size(f.size))
+        (f.group, f.path, f.match, f"{f.agreement:.0%}", f.duration, f.format, f.bit_rate, size(f.size))
         for f in found.files
     ]
     names = {"dataset": collection.spec, "model": collection.model}
-    summary = f"{counted(found.n_groups, 'recording')} with copies, {counted(len(found.files), 'file')}"
+    summary = f"{counted(found.n_groups, 'recording')} with copies, {counted(len(found.files), 'file')} in all"
     if found.files:
-        summary += f"; all but the largest of each take {size(found.extra_bytes)}"
+        summary += f"; keeping only the largest file of each would free {size(found.extra_bytes)}"
     print_result(
         json,
         lambda: {**names, **found.to_json()},
