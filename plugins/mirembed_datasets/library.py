@@ -223,8 +223,8 @@ class Library:
             things = counted(len(_numbers(rare)), self.label.removesuffix("s"))
             what = f"none of the {things} of {whole} has at least {self.min_tracks} tracks; min_tracks=1 keeps all"
         others = [f"label={kind} ({counted(number, 'track')})" for kind, number in of_kind.items() if number]
-        having = f"choose another label, such as one of {', '.join(others)}, or " if others else "use "
-        return f"{what}\n{having}label=none, which needs no labels"
+        having = f"labels that tracks have: {', '.join(others)}; or " if others else ""
+        return f"{what}\n{having}use label=none"
 
 
 def _genres(file: _File) -> list[_Name]:
