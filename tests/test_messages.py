@@ -326,6 +326,7 @@ def plain(line: str) -> str:
     if line.startswith("engine: "):
         return ""
     line = re.sub(r"^(Usage: |Try ').*?mirembed\b", r"\1mirembed", line)
+    line = re.sub(r"(?<=\| )0\.\d\d\b", "P", line)
     line = re.sub(r"\b(loss )[\d.]+|\b\d+( [KMG]iB)\b", r"\1N\2", line)
     if re.fullmatch(r"[\s─━│┃╭╮╰╯┏┓┗┛┡┩├┤┌┐└┘┬┴┼╇╈┳┻╞╪╡═-]*(Error)?[\s─╮]*", line):
         return ""
