@@ -326,12 +326,12 @@ def plain(line: str) -> str:
     if line.startswith("engine: "):
         return ""
     line = re.sub(r"^(Usage: |Try ').*?mirembed\b", r"\1mirembed", line)
-    line = re.sub(r"(?<=\| )0\.\d\d\b", "P", line)
     line = re.sub(r"\b(loss )[\d.]+|\b\d+( [KMG]iB)\b", r"\1N\2", line)
     if re.fullmatch(r"[\s─━│┃╭╮╰╯┏┓┗┛┡┩├┤┌┐└┘┬┴┼╇╈┳┻╞╪╡═-]*(Error)?[\s─╮]*", line):
         return ""
     cells = [cell.strip() for cell in re.split("[│┃]", line)]
     line = " | ".join(filter(None, cells)) if len(cells) > 1 else line.rstrip()
+    line = re.sub(r"(\| genre \|.* )0\.\d\d$", r"\1P", line)
     line = re.sub(r"(/tmp|FOLDER)\S*/mirembed-\w{8}", "TEMPORARY", line)
     line = re.sub(r"\b\d+(\.\d+)? (s|ms|min|h)\b", r"N \2", line)
     line = re.sub(r"\b[0-9a-f]{8,}\b", "HASH", line)
