@@ -125,7 +125,7 @@ def change_size(data: bytearray, rng: np.random.Generator) -> None:
 
 
 def append_itself(data: bytearray, _: np.random.Generator) -> None:
-    data += data
+    data += bytes(data)
 
 
 MUTATIONS: list[Mutation] = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,18 @@ def write_store(
     )
     write_frames(store, features, dict(zip(recordings, frames, strict=True)))
     return store
+
+
+def give_files(store: Store, folder: Path) -> None:
+    """Make an empty file for every track of the only dataset, as commands that recommend tracks want to see."""
+    dataset = store.find(None)
+    folder.mkdir()
+    info = replace(dataset.info(), audio=str(folder))
+    tracks = [replace(track, path=str(folder / f"{track.id}.wav")) for track in dataset.tracks()]
+    for track in tracks:
+        Path(track.path).touch()
+    dataset.write_info(info)
+    dataset.write_tracks(tracks, info)
 
 
 def recording_of(frames: np.ndarray) -> str:

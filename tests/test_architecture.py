@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pytest
 from conftest import clean_environment, write_tones
 from small_runs import write_run
-from small_store import experiment, open_tracks, workers_run, write_classes
+from small_store import experiment, give_files, open_tracks, workers_run, write_classes
 
 import mirembed
 from mirembed import hookspecs
@@ -254,6 +254,7 @@ def fitted_store(tmp_path_factory):
     with workers_run():
         described = experiment("rbf-sl", "nn", epochs=1, engine=engine)
         fit(open_tracks(features), features, described, Registry.discover(), Store(store).models, seed=0, jobs=1)
+    give_files(Store(store), store.parent / "audio")
     return store
 
 

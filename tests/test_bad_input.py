@@ -91,7 +91,7 @@ def message(errors: str) -> str:
     """Return the error in the standard error output, after progress such as "extracting ..." and warnings."""
     *progress, error = errors.rstrip("\n").split("error: ")
     assert all(
-        line.endswith(" ...") or line.startswith(("engine: ", "warning: ", "the name "))
+        line.endswith(" ...") or line.startswith(("engine: ", "class: ", "warning: ", "the name "))
         for line in "".join(progress).splitlines()
     ), errors
     assert len(error.splitlines()) <= 2
@@ -164,7 +164,7 @@ def flip_bit(path: Path) -> None:
         (["fit", "--seed", "-1"], "--seed"),
         (["evaluate", "--batch", "many"], "--batch"),
         (["embed"], "MODEL"),
-        (["similar", "model"], "TRACK"),
+        (["similar", "model"], "SEED"),
         (["extrakt"], "extrakt"),
     ],
 )
@@ -432,7 +432,7 @@ def test_a_good_file_is_embedded_beside_a_bad_one_that_fails(run, store):
 
 @pytest.mark.parametrize("command", ["embed", "predict"])
 def test_reasons_are_given_when_no_file_can_be_read(run, store, command):
-    (store.parent / "bad.raw").write_bytes(bytes(4000))
+    (store.parent / "bad.raw").write_bytes(bytes(range(256)) * 20)
     misnamed = Path(os.fsdecode(b"caf\xe9.m4a"))
     (store.parent / misnamed).write_text("no audio")
     result = run(command, "folder-rbf-sl", "bad.raw", misnamed, "--json", code=2)
@@ -446,7 +446,7 @@ def test_reasons_are_given_when_no_file_can_be_read(run, store, command):
 
 @pytest.mark.parametrize(
     ("command", "columns"),
-    [("embed", ["id", *(f"embedding_{unit}" for unit in range(50))]), ("predict", ["path", "known", "label"])],
+    [("embed", ["path", *(f"embedding_{unit}" for unit in range(50))]), ("predict", ["path", "known", "label"])],
 )
 def test_a_table_without_rows_has_its_columns(run, store, command, columns):
     (store.parent / "bad.wav").write_text("no audio")

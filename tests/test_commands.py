@@ -285,7 +285,8 @@ def test_predict_gives_targets_in_their_original_units(target_store, audio, tmp_
 def test_similar_ranks_the_tracks_of_the_store(store):
     command = ["similar", "folder-rbf-sl", "low/low-1.wav", "--store", store, "--top", 5]
     found = run(*command, "--json").json
-    assert (found["query"], found["similarity"], found["failures"]) == ("low/low-1.wav", "rbf", [])
+    assert ([seed["track"] for seed in found["seeds"]], found["similarity"]) == (["low/low-1.wav"], "rbf")
+    assert found["failures"] == []
     values = [row["similarity"] for row in found["neighbors"]]
     assert values == sorted(values, reverse=True)
     others = {f"low/low-{number}.wav" for number in (0, 2, 3, 4, 5)}

@@ -103,7 +103,7 @@ def test_nothing_is_found_in_a_sound_dataset(music: Path) -> None:
 @pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "empty file"), (b"no music at all" * 100, "can decode this file")],
+    [(b"", "empty file"), (b"no music at all" * 100, "neither soundfile nor Essentia")],
 )
 def test_a_file_that_is_not_audio_is_unreadable(music: Path, content: bytes, reason: str) -> None:
     (music / "jig/a.wav").write_bytes(content)

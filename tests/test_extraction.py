@@ -570,7 +570,7 @@ def test_failures_are_stored_with_the_reason_and_advice(store, audio):
     assert empty["path"] == str(audio / "low" / "empty.wav")
     assert empty["features"] == shards_of(store).name
     assert "empty file" in empty["reason"]
-    assert "can decode this file" in text["reason"]
+    assert "neither soundfile nor Essentia" in text["reason"]
     assert "--retry-failed" in empty["retry"]
     assert [failure.id for failure in summary.failures] == ["low/empty.wav", "low/text.mp3"]
 

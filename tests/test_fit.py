@@ -10,14 +10,24 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from sklearn.base import BaseEstimator
-from small_store import Notes, evaluate, experiment, open_tracks, run_here, workers_run, write_classes, write_targets
+from small_store import (
+    Notes,
+    evaluate,
+    experiment,
+    give_files,
+    open_tracks,
+    run_here,
+    workers_run,
+    write_classes,
+    write_targets,
+)
 from third_party import install
 
 from mirembed.errors import ModelError, SpecError, StoreBusyError
 from mirembed.fit import FittedModel, dataset, fit, transfer
+from mirembed.library.neighbors import neighbors
 from mirembed.models.estimators import check_storable
 from mirembed.models.model import Model
-from mirembed.models.neighbors import neighbors
 from mirembed.progress import Silent
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
@@ -223,15 +233,14 @@ def test_the_network_of_a_fold_can_be_transferred(store, tmp_path, fold_model):
         rows = read_table(entry.embeddings).select(["recording", "in_sample"]).to_pylist()
         assert 0 < len(trained_on) < len(rows)
         assert {row["recording"] for row in rows if row["in_sample"]} == trained_on
+    give_files(Store(tmp_path / "store"), tmp_path / "audio")
     found = neighbors(
         Store(tmp_path / "store"),
         REGISTRY,
         str(taken.folder),
-        "000",
+        ["000"],
         top=3,
-        inside=None,
-        dataset=None,
-        jobs=1,
+        choose=lambda text, tracks: None,
         progress=Silent(),
     )
     assert (found.similarity, len(found.tracks)) == ("rbf", 3)

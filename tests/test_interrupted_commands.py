@@ -108,6 +108,8 @@ CASES = (
     Case("datasets check folder --audio music --store s", RESUMES, resumes=True),
     Case("update m --dataset library:label=none --audio others --store s --jobs 2", RESUMES, resumes=True),
     Case("fit --from m --store s", STARTS_OVER),
+    Case("tag m others --min-score 0 --write --store s", RESUMES, resumes=True),
+    Case("duplicates m --store s", RESUMES, resumes=True),
     Case("work"),
     Case("compare folder --store s", writes=False),
     Case("store verify --store s", writes=False),

@@ -111,7 +111,7 @@ def test_nothing_that_is_known_is_computed_again(log, tmp_path):
         assert len(run("similar", "mine", track, "--json").json["neighbors"]) == 5
     assert len(run("similar", "mine", copy, "--in", tmp_path / "copies", "--json").json["neighbors"]) == 6
     found = run("similar", "mine", "low/low-1.wav", "--dataset", moods, "--json").json["neighbors"]
-    assert len(found) == 5
+    assert len(found) == 4  # one file is gone under the name that this dataset has
     run("evaluate", "--dataset", moods, "--features", "levels", "--epochs", 1, "--cv", 2)
     assert log.names() == []
 

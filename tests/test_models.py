@@ -307,9 +307,10 @@ def test_the_table_of_embeddings_has_the_models_embedding_of_each_recording(fitt
     tracks = open_tracks(classes)
     for entry in fitted:
         table = read_table(entry.embeddings)
-        assert table.column_names == ["recording", "vector", "in_sample"]
+        assert table.column_names == ["recording", "vector", "in_sample", "audio_hash", "duration", "file_size"]
         assert table.schema.field("vector").type == pa.list_(pa.float32(), 50)
         assert set(table["in_sample"].to_pylist()) == {True}
+        assert table["audio_hash"].to_pylist() == tracks.audio_hashes
         model = Model.load(entry.folder, REGISTRY)
         stored = classes.embeddings(entry.folder.name).read(model.provenance["digest"])
         assert list(stored) == tracks.recordings

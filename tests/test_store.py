@@ -29,7 +29,7 @@ from mirembed.features import FeaturesInfo, FeaturesPart
 from mirembed.progress import NO_PROGRESS, Progress
 from mirembed.specs import Spec
 from mirembed.store import DatasetInfo, DatasetStore, Failure, FeatureShards, RecordingRow, Store, StoredTrack
-from mirembed.store.files import delete, is_held, read_json, read_table, size_of, write_json, writing
+from mirembed.store.files import check_writable, delete, is_held, read_json, read_table, size_of, write_json, writing
 from mirembed.store.root import slug
 from mirembed.store.rows import frames_digest
 from mirembed.store.tracks import Tracks, open_tracks
@@ -815,3 +815,12 @@ def test_any_text_gives_a_valid_folder_name(text):
     name = slug(text)
     assert not set(name) & set('/\\:*?"<>| \n\0')
     assert len(name.encode()) <= 255
+
+
+def test_a_path_below_a_file_or_with_a_name_that_is_too_long_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    check_writable(tmp_path / "new" / "folder")
+    for path in (tmp_path / "file" / "report", tmp_path / ("n" * 300)):
+        with pytest.raises(StoreWriteError, match=path.name):
+            check_writable(path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -298,6 +298,7 @@ def delete_a_shard(store: Path) -> Path:
     shards = FeatureShards(shard_of(store).parent)
     shards.append([row("other")], shards.part())
     shards.shards()[0].unlink()
+    shutil.rmtree(store / "embeddings")  # a recording that a model has embedded needs no frames
     return store / "datasets" / "folder" / "tracks.parquet"
 
 
@@ -314,7 +315,7 @@ def give_the_embeddings_to_another_model(store: Path) -> Path:
 
 def put_a_nan_into_embeddings(store: Path) -> Path:
     stored = Store(store).embeddings("folder-rbf-sl")
-    stored.write(stored.digest(), ["A"], np.full((1, 50), np.nan, np.float32), [])
+    stored.write(stored.digest(), EmbeddingRows(["A"], np.full((1, 50), np.nan, np.float32)))
     return stored.path
 
 

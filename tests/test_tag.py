@@ -150,6 +150,9 @@ def test_the_store_follows_and_nothing_is_decoded_again(mirembed, audio, tag):
     assert frames.keys() == {track.recording for track in after.values()}
     tags = store.datasets()[0].file_tags()
     assert all(tags["genres"].to_pylist())
+    assert "update" not in mirembed("duplicates", "m", "--store", "s").stderr
+    updated = json.loads(mirembed("update", "m", "--store", "s", "--json").stdout.splitlines()[-1])
+    assert (updated["embedded"], updated["listed"]) == (0, 19)
     assert extracts_nothing(mirembed, audio)
     mirembed("store", "verify", "--store", "s")
 

@@ -422,7 +422,7 @@ def test_fit_embeds_unlabeled_tracks_too_and_counts_those_without_frames(mirembe
     found = Collection.open(store, REGISTRY, Path(model["model"]).name)
     assert len(found) == 19
     assert found.labels[found.ids.index("unlabeled")] is None
-    assert found.without_embeddings == ["not extracted"]
+    assert found.index.without_embeddings == ["not extracted"]
     assert any(f"mirembed update {found.model}" in note for note in found.staleness.notes()[-1:])
     table = store.embeddings(found.model).table(found.provenance["digest"])
     in_sample = dict(zip(table["recording"].to_pylist(), table["in_sample"].to_pylist(), strict=True))

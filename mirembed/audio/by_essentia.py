@@ -112,8 +112,8 @@ def open_by_essentia(path: Path, header: Header, before: str, stack: ExitStack) 
         reason = str(error).rpartition("AudioLoader: ")[2].rpartition("error = ")[2]
         holding = f", which holds {header.kind}" if header.kind else ""
         raise AudioError(
-            f"neither soundfile ({before}) nor Essentia ({reason}) can decode this file{holding}; convert it to 24-bit "
-            "FLAC or leave it out"
+            f"neither soundfile nor Essentia can decode this file{holding} (soundfile: {before}; Essentia: {reason}); "
+            "convert it to 24-bit FLAC or leave it out"
         ) from error
 
 

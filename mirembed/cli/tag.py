@@ -75,7 +75,7 @@ def tag(
     --overwrite. Before a file is touched, the undo file says what it was; --undo FILE restores it.
     """
     with interruptible():
-        from mirembed.library.file_tagging import choose_fields, learns_from, plan_tags
+        from mirembed.library.file_tagging import choose_fields, learns_from, plan_tags, remove_unfinished
         from mirembed.models.inference import check_table
         from mirembed.models.model import Model
         from mirembed.models.saved import find_model
@@ -100,6 +100,8 @@ def tag(
         if loaded.has_probabilities and loaded.calibration is None:
             progress.note("warning: these probabilities are the network's own outputs, which are not calibrated")
         log, n_written, failures = None, 0, list(plan.failures)
+        if write:
+            remove_unfinished(files.paths)
         if write and plan.changes:
             log = undo_file or store.with_name(f"{store.absolute().name}-undo-{time.strftime('%Y%m%d-%H%M%S')}.jsonl")
             n_written, failed = _write(place, plan.changes, log, progress)

@@ -5,10 +5,8 @@ Importing this module and opening a collection load neither torch nor scikit-lea
 
 from __future__ import annotations
 
-import functools
-import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,14 +18,13 @@ from mirembed.audio.file_tags import FileTags
 from mirembed.audio.files import file_stamp, printable
 from mirembed.errors import StoreError
 from mirembed.hookspecs import Label, Regression, Tags, Task
-from mirembed.library.distances import typical_distance
+from mirembed.library.index import Index, make_index, open_index
 from mirembed.library.staleness import Staleness, Stamp, compare
 from mirembed.models.saved import read_identity
 from mirembed.progress import NO_PROGRESS, Progress
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import DatasetStore, Store
-from mirembed.store.embeddings import vectors
 from mirembed.store.recordings import absolute, real_path
 from mirembed.store.rows import label_names
 from mirembed.training.similarity import UNLEARNED, PluginSimilarity
@@ -47,11 +44,6 @@ class FileTagColumns:
     """
 
     column: Callable[[str], list[Any]]
-
-    @classmethod
-    def of(cls, tags: Sequence[FileTags]) -> FileTagColumns:
-        """Return the file tags of tracks in columns."""
-        return cls(lambda field: [getattr(one, field) for one in tags])
 
     @cached_property
     def titles(self) -> list[str | None]:
@@ -125,10 +117,8 @@ class Collection:
         The audio folder.
     task : Classification, Tags, Regression or None
         Of the labels.
-    ids, recordings : list of str
-    vectors : ndarray [n_tracks, units], float32
-    without_embeddings : list of str
-        Ids of the listed tracks that are not among these rows.
+    index : Index
+        What is known of the tracks, by column.
     """
 
     store: Store
@@ -140,10 +130,7 @@ class Collection:
     spec: str
     audio: Path
     task: Task | None
-    ids: list[str]
-    recordings: list[str]
-    vectors: NDArray[np.float32]
-    without_embeddings: list[str]
+    index: Index
 
     @classmethod
     def open(
@@ -177,16 +164,7 @@ class Collection:
         folder, provenance = read_identity(store.models, model)
         found = store.find(dataset or Spec.parse(provenance["dataset"]["spec"]))
         info = found.info()
-        embedded = store.embeddings(folder.name).table(provenance["digest"], ["vector"])
-        table = found.columns("id", "recording", "listed")
-        known = {recording: row for row, recording in enumerate(embedded["recording"].to_pylist())}
-        ids, recordings = table["id"].to_pylist(), table["recording"].to_pylist()
-        places = [known.get(recording, -1) for recording in recordings]
-        listed = table["listed"].to_pylist()
-        rows = [row for row, place in enumerate(places) if place >= 0 and listed[row]]
-        lacking = [ids[row] for row, place in enumerate(places) if place < 0 and listed[row]]
-        if len(rows) < len(ids):
-            ids, recordings, places = ([values[row] for row in rows] for values in (ids, recordings, places))
+        index = open_index(store, found, info.task, folder.name, provenance["digest"])
         collection = cls(
             store=store,
             registry=registry,
@@ -197,12 +175,9 @@ class Collection:
             spec=info.spec,
             audio=Path(info.audio),
             task=info.task,
-            ids=ids,
-            recordings=recordings,
-            vectors=vectors(embedded)[places],
-            without_embeddings=lacking,
+            index=index,
         )
-        if not rows:
+        if not len(index.table):
             raise StoreError(
                 f"the store {store.root} has no embeddings of {info.spec} by the model {folder.name}; run "
                 f"`{collection.staleness.command}`"
@@ -248,8 +223,19 @@ class Collection:
             There is no such model.
         """
         folder, provenance = read_identity(store.models, model)
-        names = [printable(path) for path in paths]
-        found = cls(
+        stamps = [file_stamp(path) for path in paths]
+        columns: dict[str, Sequence[Any]] = {
+            "id": [printable(path) for path in paths],
+            "recording": recordings,
+            "path": [absolute(path) for path in paths],
+            "file_size": [size for size, _ in stamps],
+            "file_mtime_ns": [mtime for _, mtime in stamps],
+        }
+        known = {"audio_hash": audio_hashes, "duration": durations}
+        columns |= {name: values for name, values in known.items() if values}
+        if file_tags:
+            columns |= {field.name: [getattr(tags, field.name) for tags in file_tags] for field in fields(FileTags)}
+        return cls(
             store=store,
             registry=registry,
             model=folder.name,
@@ -259,29 +245,26 @@ class Collection:
             spec="",
             audio=audio,
             task=None,
-            ids=names,
-            recordings=list(recordings),
-            vectors=vectors,
-            without_embeddings=[],
+            index=make_index(columns, vectors),
         )
-        nothing = [None] * len(names)
-        vars(found).update(  # in place of what would be read from the store
-            paths=[absolute(path) for path in paths],
-            stamps=[file_stamp(path) for path in paths],
-            audio_hashes=list(audio_hashes) or nothing,
-            durations=np.array(list(durations) or nothing, np.float64),
-            file_tags=FileTagColumns.of(file_tags or [FileTags()] * len(names)),
-            staleness=Staleness("", str(audio)),
-        )
-        return found
-
-    @property
-    def _dataset(self) -> DatasetStore:
-        assert self.dataset is not None  # noqa: S101 (all that reads it is given otherwise)
-        return self.dataset
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.index.table)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The id of each track."""
+        return self.index.values("id")
+
+    @cached_property
+    def recordings(self) -> list[str]:
+        """The recording of each track."""
+        return self.index.values("recording")
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """The embeddings ``[n_tracks, units]``, read-only."""
+        return self.index.vectors
 
     def path(self, row: int) -> Path:
         """Return the file of a track, also one whose name is not UTF-8."""
@@ -298,57 +281,52 @@ class Collection:
     @cached_property
     def paths(self) -> list[str]:
         """The files, absolute and printable; `path` gives the path of a file itself."""
-        [paths] = self._of_tracks("path")
-        return paths
+        return self.index.values("path")
 
     @cached_property
     def stamps(self) -> list[Stamp]:
         """Size and modification time of each file when it was last read."""
-        return list(zip(*self._of_tracks("file_size", "file_mtime_ns"), strict=True))
+        return list(zip(self.index.values("file_size"), self.index.values("file_mtime_ns"), strict=True))
 
     @cached_property
     def audio_hashes(self) -> list[str | None]:
         """Digest of the decoded samples of each track, where it is known."""
-        return self._of_recordings("audio_hash")
+        return self.index.values("audio_hash")
 
     @cached_property
     def durations(self) -> NDArray[np.float64]:
         """Seconds of each track ``[n_tracks]``; NaN where it is not known."""
-        return np.array(self._of_recordings("duration"), np.float64)
-
-    def _of_tracks(self, *names: str) -> list[list[Any]]:
-        """Read columns of the table of tracks; another process may have changed it since."""
-        table = self._dataset.columns("id", *names)
-        known = table["id"].to_pylist()
-        return [_aligned(self.ids, known, table[name].to_pylist()) for name in names]
-
-    def _of_recordings(self, name: str) -> list[Any]:
-        table = self.store.embeddings(self.model).table(self.provenance["digest"], [name])
-        return _aligned(self.recordings, table["recording"].to_pylist(), table[name].to_pylist())
+        return np.array(self.index.values("duration"), np.float64)
 
     @cached_property
     def staleness(self) -> Staleness:
         """How the library differs from these rows, as far as a quick look shows."""
+        if self.dataset is None:
+            return Staleness("", str(self.audio))
         of_model = Spec.parse(self.provenance["dataset"]["spec"]) == Spec.parse(self.spec)
         command = f"mirembed update {self.model}" + ("" if of_model else f" --dataset {self.spec}")
-        return compare(self._dataset, self.audio, command, self.without_embeddings)
+        return compare(self.dataset, self.audio, command, self.index.without_embeddings)
 
-    @cached_property
+    @property
     def typical_distance(self) -> float:
         """The unit of distances between embeddings: see `mirembed.library.distances.typical_distance`."""
-        return typical_distance(self.vectors)
+        return self.index.typical_distance
 
     @cached_property
     def file_tags(self) -> FileTagColumns:
         """What the files say of themselves, from the last update."""
-        return FileTagColumns(functools.partial(_read_field, self._dataset, self.ids))
+        return FileTagColumns(self.index.values)
+
+    def tags(self, row: int) -> FileTags:
+        """Return what the file of a track says of itself, for a few tracks faster than `file_tags`."""
+        return FileTags(**{field.name: self.index.value(field.name, row) for field in fields(FileTags)})
 
     @cached_property
     def labels(self) -> list[Label | None]:
         """The label of each track."""
         if self.task is None:
             return [None] * len(self)
-        return _labels(self._of_tracks(*label_names(self.task)), self.task)
+        return _labels([self.index.values(f"label:{name}") for name in label_names(self.task)], self.task)
 
     @cached_property
     def similarity(self) -> Spec:
@@ -404,22 +382,3 @@ def _labels(columns: Sequence[list[Any]], task: Task) -> list[Label | None]:
     if isinstance(task, Tags):
         return [None if tags is None else frozenset(tags) for tags in columns[0]]
     return columns[0]
-
-
-def _aligned(names: Sequence[str], known: Sequence[str], values: list[Any]) -> list[Any]:
-    """Return the values that a table has for some names, from its columns of names and values; None if it has none."""
-    if names == known:
-        return values
-    of_name = dict(zip(known, values, strict=True))
-    return [of_name.get(name) for name in names]
-
-
-def _read_field(dataset: DatasetStore, ids: Sequence[str], field: str) -> list[Any]:
-    """Return a field of the file tags of some tracks."""
-    table = dataset.file_tags(["id", field])
-    column = table[field].combine_chunks()
-    if not hasattr(column, "offsets"):
-        return _aligned(ids, table["id"].to_pylist(), column.to_pylist())
-    texts, offsets = column.values.to_pylist(), column.offsets.to_pylist()
-    lists = [tuple(texts[first:last]) for first, last in itertools.pairwise(offsets)]
-    return [found or () for found in _aligned(ids, table["id"].to_pylist(), lists)]

@@ -13,6 +13,9 @@ _SAMPLE = 32
 _NEAREST = 4
 """The neighbor to which they are measured: a track with up to three copies has another one there."""
 
+FEWEST = 16
+"""With fewer tracks, the fourth nearest may well be the farthest."""
+
 _BLOCK = 128
 """Tracks that are compared with all others at a time: 50 MB at 100 000 tracks."""
 
@@ -21,13 +24,13 @@ _ROUNDING = 1e-5
 
 
 def typical_distance(vectors: NDArray[np.float32]) -> float:
-    """Return the median distance from a track to its fourth nearest, of 32 tracks; 0 if there is only one track.
+    """Return the median distance from a track to its fourth nearest, of 32 tracks; 0 if there are too few to tell.
 
     Parameters
     ----------
     vectors : ndarray [n_tracks, units]
     """
-    if len(vectors) < 2:
+    if len(vectors) < FEWEST:
         return 0.0
     sample, others = _factors(vectors)
     squares = sample[np.unique(np.linspace(0, len(vectors) - 1, _SAMPLE).astype(int))] @ others.T

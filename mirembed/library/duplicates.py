@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.audio.files import file_stamp
-from mirembed.library.distances import near_pairs
+from mirembed.library.distances import FEWEST, near_pairs
 from mirembed.progress import Progress, counted
 
 if TYPE_CHECKING:
@@ -317,7 +317,9 @@ def _candidates(collection: Collection, rows: NDArray[np.int64], progress: Progr
     one, other = (np.array([pair[end] for pair in pairs], np.int64) for end in (0, 1))
     pairs = [pair for pair, fits in zip(pairs, similar_length(one, other), strict=True) if fits]
     progress.start("comparing embeddings", len(rows))
-    for one, other, distances in near_pairs(collection.vectors[rows], CANDIDATE * collection.typical_distance):
+    # Few tracks do not say what is near: all of them are compared.
+    nearest = np.inf if len(collection) < FEWEST else CANDIDATE * collection.typical_distance
+    for one, other, distances in near_pairs(collection.vectors[rows], nearest):
         fits = similar_length(one, other)
         one, other, distances = one[fits], other[fits], distances[fits]
         order = np.lexsort((distances, one))

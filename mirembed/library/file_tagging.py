@@ -12,7 +12,7 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -31,7 +31,7 @@ from mirembed.models.predictions import Ranking, as_cell
 from mirembed.progress import Progress
 from mirembed.specs import Spec
 from mirembed.store import Store
-from mirembed.store.files import write_csv, write_table, writing
+from mirembed.store.files import remove_leftovers, write_csv, write_table, writing
 
 MIN_SCORE = 0.7
 """The least probability of a class or tag that is written."""
@@ -274,6 +274,12 @@ def write_tags(
 
     groups = [(path, list(group)) for path, group in groupby(changes, key=lambda change: change.path)]
     return _rewrite_all(store, [(path, tag(path, group)) for path, group in groups], "writing file tags", progress)
+
+
+def remove_unfinished(paths: Iterable[Path]) -> None:
+    """Delete the unfinished copies that a killed process has left beside files."""
+    for folder in {path.parent for path in paths}:
+        remove_leftovers(folder)
 
 
 def undo_tags(store: Store, undos: Sequence[Undo], progress: Progress) -> tuple[int, list[tuple[Path, str]]]:

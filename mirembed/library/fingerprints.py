@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from mirembed.errors import AudioError, StoreError
 from mirembed.interruption import raise_if_interrupted
 from mirembed.progress import Progress
 from mirembed.store import Store
-from mirembed.store.files import read_table, write_table
+from mirembed.store.files import reading_parquet, table_writer
 
 VERSION = 1
 """Version of the fingerprints; cached ones of another version are ignored."""
@@ -34,6 +33,9 @@ RATE = 11_025
 _VERSION_KEY = b"mirembed.fingerprints"
 _WRITE_SECONDS, _WRITE_BYTES = 60.0, 64 * 2**20
 """A file of the cache is written this often, or when the fingerprints take so much memory."""
+
+_GROUP_ROWS = 500
+"""Fingerprints in a row group: about 10 MB for tracks of four minutes."""
 
 _WORKER_MEMORY = 5 * 2**30
 """Bytes; twelve hours of music take two fifths of it."""
@@ -58,18 +60,12 @@ class FingerprintCache:
 
     def recordings(self) -> set[str]:
         """Return the recordings that have a fingerprint."""
-        return {str(name) for path in self._files() for name in _read(path, "recording")}
+        return {name for path in self._files() for name, _ in _rows(path, None)}
 
     def read(self, recordings: Collection[str]) -> dict[str, NDArray[np.uint32]]:
         """Return the fingerprints ``[n_words]`` of some recordings, of those that have one."""
-        found: dict[str, NDArray[np.uint32]] = {}
-        for path in self._files():
-            raise_if_interrupted()
-            names = _read(path, "recording")
-            if wanted := [row for row, name in enumerate(names) if name in recordings]:
-                words = _read(path, "words")
-                found |= {str(names[row]): np.frombuffer(words[row], np.uint32) for row in wanted}
-        return found
+        rows = (row for path in self._files() for row in _rows(path, recordings))
+        return {name: np.frombuffer(words, np.uint32) for name, words in rows}
 
     def add(self, words: Mapping[str, bytes]) -> None:
         """Write fingerprints, by recording.
@@ -81,21 +77,35 @@ class FingerprintCache:
         import pyarrow as pa
 
         table = pa.table({"recording": pa.array(words, pa.string()), "words": pa.array(words.values(), pa.binary())})
-        path = self._folder / f"fingerprints-{uuid.uuid4().hex[:12]}.parquet"
-        write_table(path, table.replace_schema_metadata({_VERSION_KEY: str(VERSION).encode()}))
+        table = table.replace_schema_metadata({_VERSION_KEY: str(VERSION).encode()})
+        with table_writer(self._folder / f"fingerprints-{uuid.uuid4().hex[:12]}.parquet", table.schema) as writer:
+            writer.write_table(table, row_group_size=_GROUP_ROWS)
 
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob("fingerprints-*.parquet"))
 
 
-def _read(path: Path, column: str) -> list[Any]:
-    """Return a column of a file of the cache; nothing if it is damaged, or of another version."""
-    try:
-        table = read_table(path, [column])
-    except StoreError:
-        return []
-    known = (table.schema.metadata or {}).get(_VERSION_KEY) == str(VERSION).encode()
-    return table[column].to_pylist() if known else []
+def _rows(path: Path, recordings: Collection[str] | None) -> Iterator[tuple[str, bytes]]:
+    """Yield recordings of a file with their fingerprints; with None, all recordings, without fingerprints.
+
+    Nothing more if the file is damaged, and nothing at all if it is of another version.
+    """
+    import pyarrow.parquet as pq
+
+    with (
+        contextlib.suppress(StoreError),
+        reading_parquet(path),
+        pq.ParquetFile(path, page_checksum_verification=True) as file,
+    ):
+        known = (file.schema_arrow.metadata or {}).get(_VERSION_KEY) == str(VERSION).encode()
+        for group in range(file.num_row_groups if known else 0):
+            raise_if_interrupted()
+            names = file.read_row_group(group, ["recording"])["recording"].to_pylist()
+            if recordings is None:
+                yield from ((name, b"") for name in names)
+            elif wanted := [row for row, name in enumerate(names) if name in recordings]:
+                words = file.read_row_group(group, ["words"])["words"]
+                yield from ((names[row], words[row].as_py()) for row in wanted)
 
 
 def fingerprint_files(store: Store, files: Mapping[str, Path], jobs: int, progress: Progress) -> dict[str, str]:

@@ -22,6 +22,7 @@ from mirembed.audio.playlists import playlist_path
 from mirembed.errors import AudioError, MirembedError
 from mirembed.library.collection import Collection, learned_similarity
 from mirembed.library.duplicates import copies_of, copy_groups
+from mirembed.library.index import folded
 from mirembed.library.seeds import (
     Choose,
     Embed,
@@ -29,7 +30,6 @@ from mirembed.library.seeds import (
     Seed,
     excluded_rows,
     find_seeds,
-    folded,
     rows_of_recordings,
 )
 from mirembed.progress import Progress, counted

@@ -66,9 +66,9 @@ def principal_components(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float
 
     The sign of each component makes its largest absolute value positive.
 
-    >>> positions, shares = principal_components(np.array([[0, 0, 1], [2, 0, 1], [4, 0, 1]], np.float32))
+    >>> positions, shares = principal_components(np.array([[0, 0, 1], [1, 0, 1], [5, 0, 1]], np.float32))
     >>> positions[:, 0].tolist(), shares.tolist()
-    ([-2.0, 0.0, 2.0], [1.0, 0.0])
+    ([-2.0, -1.0, 3.0], [1.0, 0.0])
     """
     centered = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
     values, directions = np.linalg.eigh(centered.T @ centered)  # ascending
@@ -94,7 +94,7 @@ def umap_positions(
     rows : ndarray [n_tracks, k]
         The most similar tracks of each track.
     similarities : ndarray [n_tracks, k]
-        In UMAP's eyes, what is less similar is farther away.
+        Distances for UMAP grow as these fall.
     seed : int
 
     Returns

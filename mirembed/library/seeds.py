@@ -7,7 +7,6 @@ import itertools
 import math
 import os
 import re
-import unicodedata
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mirembed.audio.file_tags import FileTags, read_file_tags
 from mirembed.audio.files import file_hash, is_audio, printable
-from mirembed.audio.headers import read_header
 from mirembed.audio.playlists import PLAYLIST_SUFFIXES, PlaylistEntry, playlist_matcher, read_playlist
 from mirembed.errors import MirembedError
 from mirembed.library.collection import Collection
 from mirembed.library.duplicates import copy_groups
+from mirembed.library.index import folded
 from mirembed.progress import counted
 from mirembed.store.recordings import absolute
 
@@ -32,9 +31,6 @@ _LISTED = 20
 
 _SEARCHED = 20_000
 """Names among which similar ones are searched for an error message; more would take seconds."""
-
-_PLAIN = str.maketrans(dict(zip("’‘“”–—‐øØłŁđĐ", "''\"\"---oOlLdD", strict=True)))  # noqa: RUF001
-"""Letters and signs that people type otherwise, and that Unicode does not take apart."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +57,14 @@ class LibraryTrack:
     @classmethod
     def of(cls, collection: Collection, row: int) -> LibraryTrack:
         """Return a track of a collection."""
-        columns = collection.file_tags
-        tags = FileTags(
-            title=columns.titles[row],
-            artists=columns.artists[row],
-            album=columns.albums[row],
-            album_artist=columns.album_artists[row],
-        )
+        tags = collection.tags(row)
         return cls(collection.ids[row], collection.path(row), float(collection.durations[row]), tags)
 
     @classmethod
     def of_file(cls, path: Path) -> LibraryTrack:
         """Return the track that a file is, with what it says of itself."""
+        from mirembed.audio.headers import read_header
+
         seconds = read_header(path).stated or math.nan
         return cls(printable(path), Path(os.path.abspath(path)), seconds, read_file_tags(path))  # noqa: PTH100
 
@@ -196,18 +188,6 @@ def rows_of_entries(collection: Collection, entries: Sequence[PlaylistEntry]) ->
     return found
 
 
-def folded(text: str) -> str:
-    """Return a text without what people do not type: case, accents, typographic signs.
-
-    >>> folded("Björk: Jóga")
-    'bjork: joga'
-    """
-    if text.isascii():
-        return text.lower()
-    letters = unicodedata.normalize("NFKD", text.translate(_PLAIN))
-    return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
-
-
 def _seed_of_file(collection: Collection, text: str, embed: Embed) -> Seed:
     path = Path(text)
     row = _row_of(collection.paths, absolute(path))
@@ -283,10 +263,7 @@ def _matching(collection: Collection, text: str) -> list[int]:
     words = [word for word in wanted.split() if re.search(r"\w", word)] or wanted.split()
     if not words:
         return []
-    tags = collection.file_tags
-    columns = zip(collection.ids, tags.titles, tags.artists, tags.album_artists, strict=True)
-    texts = (f"{name} {title or ''} {' '.join(artists)} {of_album or ''}" for name, title, artists, of_album in columns)
-    rows = [row for row, line in enumerate(map(folded, texts)) if all(word in line for word in words)]
+    rows = collection.index.rows_with(words)
     exact = [row for row in rows if _is_exact(collection, row, wanted)]
     return exact or rows
 

@@ -78,10 +78,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = read_json(folder / MANIFEST)
     except StoreError as error:
         raise ModelError(f"{folder} is not a model: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        found = manifest.get("format") if isinstance(manifest, dict) else None
+    if not isinstance(manifest, dict):
+        raise ModelError(f"the model {folder} is damaged: {MANIFEST} is not a JSON object; fit it again")
+    if manifest.get("format") != FORMAT:
         raise ModelError(
-            f"the model {folder} has format {found}, and this mirembed reads format {FORMAT}; "
+            f"the model {folder} has format {manifest.get('format')}, and this mirembed reads format {FORMAT}; "
             "use the version of mirembed that wrote it, or fit it again"
         )
     return manifest

@@ -27,7 +27,7 @@ BLOCK = 16
 
 
 _CACHED = 1024
-"""Candidates that numpy compares at a time: arrays that stay in the processor's cache are several times faster."""
+"""Candidates that numpy compares at a time: arrays that fit in the processor's cache are several times as fast."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,271 @@
+"""The index of a library: everything that its commands look up, in one file that is mapped into memory.
+
+It is derived from the tables of a dataset and the embeddings by a model. It is kept in the cache of the store, and made
+again when one of these has changed. A hundred thousand tracks are open in a few milliseconds, of which only the columns
+that are used cost any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mirembed.audio.file_tags import FileTags
+from mirembed.errors import StoreWriteError
+from mirembed.hookspecs import Task
+from mirembed.interruption import interruptible
+from mirembed.library.distances import typical_distance
+from mirembed.store import DatasetStore, Store
+from mirembed.store.datasets import FILE_TAGS, INFO, TRACKS
+from mirembed.store.embeddings import StoredEmbeddings, vectors
+from mirembed.store.files import writing
+from mirembed.store.root import slug
+from mirembed.store.rows import label_names, label_type
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VERSION = 1
+"""Version of the index; one of another version is made again."""
+
+_FACTS = b"mirembed.library"
+"""Key of what is not in columns, in the metadata of the table."""
+
+_OF_TRACKS = ("path", "file_size", "file_mtime_ns")
+_OF_RECORDINGS = ("audio_hash", "duration")
+_OF_FILES = tuple(field.name for field in fields(FileTags))
+
+_PLAIN = str.maketrans(dict(zip("’‘“”–—‐øØłŁđĐ", "''\"\"---oOlLdD", strict=True)))  # noqa: RUF001
+"""Letters and signs that people type otherwise, and that Unicode does not take apart."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """The tracks of a library in columns; see `columns_of` for their names.
+
+    Attributes
+    ----------
+    table : pyarrow.Table
+        In one piece.
+    without_embeddings : list of str
+        Ids of the listed tracks that the table lacks, because the model has not embedded them.
+    """
+
+    table: pa.Table
+    without_embeddings: list[str]
+
+    def values(self, name: str) -> list[Any]:
+        """Return a column; its lists as tuples."""
+        column = self._column(name)
+        if not hasattr(column, "offsets"):
+            return list(column.to_pylist())
+        if column.null_count:
+            return [None if one is None else tuple(one) for one in column.to_pylist()]
+        texts, offsets = column.values.to_pylist(), column.offsets.to_pylist()
+        return [tuple(texts[first:last]) for first, last in itertools.pairwise(offsets)]
+
+    def value(self, name: str, row: int) -> Any:
+        """Return the value of a track in a column; a list as a tuple."""
+        value = self._column(name)[row].as_py()
+        return tuple(value) if isinstance(value, list) else value
+
+    @cached_property
+    def vectors(self) -> NDArray[np.float32]:
+        """The embeddings ``[n_tracks, units]``, read-only."""
+        column = self._column("vector")
+        flat: NDArray[np.float32] = np.frombuffer(column.buffers()[1], np.float32)
+        return flat.reshape(len(column), -1)
+
+    @cached_property
+    def typical_distance(self) -> float:
+        """See `mirembed.library.distances.typical_distance`."""
+        known = (self.table.schema.metadata or {}).get(_FACTS)
+        return float(json.loads(known)["typical_distance"]) if known else typical_distance(self.vectors)
+
+    def rows_with(self, words: Sequence[str]) -> list[int]:
+        """Return the tracks whose artist, title or id contain all words, which are `folded` and not empty."""
+        column = self._column("search")
+        offsets, text = np.frombuffer(column.buffers()[1], np.int32), bytes(column.buffers()[2])
+        parts = [word.encode() for word in words]
+        longest = max(parts, key=len)
+        rows: list[int] = []
+        place = text.find(longest)
+        while place >= 0:
+            row = int(np.searchsorted(offsets, place, "right")) - 1
+            first, last = int(offsets[row]), int(offsets[row + 1])
+            if place + len(longest) > last:  # it goes on in the text of the next track
+                place = text.find(longest, place + 1)
+                continue
+            if all(text.find(part, first, last) >= 0 for part in parts):
+                rows.append(row)
+            place = text.find(longest, last)
+        return rows
+
+    def _column(self, name: str) -> Any:
+        return self.table.column(name).chunk(0)
+
+
+def folded(text: str) -> str:
+    """Return a text without what people do not type: case, accents, typographic signs.
+
+    >>> folded("Björk: Jóga")
+    'bjork: joga'
+    """
+    if text.isascii():
+        return text.lower()
+    letters = unicodedata.normalize("NFKD", text.translate(_PLAIN))
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
+
+
+def make_index(
+    columns: Mapping[str, Sequence[Any]],
+    embeddings: NDArray[np.float32],
+    task: Task | None = None,
+    without_embeddings: Sequence[str] = (),
+) -> Index:
+    """Return an index of tracks.
+
+    Parameters
+    ----------
+    columns : mapping of str to sequence
+        ``id``, ``recording``, ``path``, ``file_size``, ``file_mtime_ns``, ``audio_hash`` and ``duration`` of the
+        tracks, the fields of their `FileTags`, and the columns of their labels; what is not given is null. A column of
+        labels is called ``label:`` and its name in the table of tracks.
+    embeddings : ndarray [n_tracks, units], float32
+    task : Classification, Tags, Regression or None
+        Of the labels.
+    without_embeddings : sequence of str
+        See `Index`.
+    """
+    import pyarrow as pa
+
+    n_tracks, units = embeddings.shape
+    texts, numbers = pa.list_(pa.string()), pa.int64()
+    types = {"id": pa.string(), "recording": pa.string(), "path": pa.string(), "file_size": numbers}
+    types |= {"file_mtime_ns": numbers, "audio_hash": pa.string(), "duration": pa.float64()}
+    types |= dict.fromkeys(("title", "album", "album_artist"), pa.string())
+    types |= dict.fromkeys(("artists", "genres", "moods"), texts)
+    types |= dict.fromkeys(("year", "track", "disc"), numbers) | {"rating": pa.float64()}
+    if task is not None:
+        types |= {f"label:{name}": label_type(task) for name in label_names(task)}
+    nothing = [None] * n_tracks
+    given = {name: columns.get(name, nothing) for name in types}
+    for name in ("artists", "genres", "moods"):
+        given[name] = [found or () for found in given[name]]
+    arrays = {name: pa.array(given[name], kind) for name, kind in types.items()}
+    named = zip(*(given[name] for name in ("id", "title", "artists", "album_artist")), strict=True)
+    search = [folded(" ".join(filter(None, (name, title, *artists, album)))) for name, title, artists, album in named]
+    arrays["search"] = pa.array(search, pa.string())
+    flat = pa.py_buffer(np.ascontiguousarray(embeddings, np.float32))
+    arrays["vector"] = pa.FixedSizeBinaryArray.from_buffers(pa.binary(4 * units), n_tracks, [None, flat])
+    return Index(pa.table(arrays), list(without_embeddings))
+
+
+def open_index(store: Store, dataset: DatasetStore, task: Task | None, model: str, digest: str) -> Index:
+    """Return the index of the tracks of a dataset that a model has embedded, from the cache if it is still right.
+
+    Parameters
+    ----------
+    store : Store
+    dataset : DatasetStore
+    task : Classification, Tags, Regression or None
+        Of the labels of the dataset.
+    model : str
+        Its name.
+    digest : str
+        Of its network.
+
+    Raises
+    ------
+    StoreError
+        A table of the store is damaged.
+    """
+    embedded = store.embeddings(model)
+    path = store.cache / f"library-{slug(f'{dataset.folder.name} {model}')}.arrow"
+    source = _source(dataset, embedded, digest)
+    if (index := _read(path, source)) is not None:
+        return index
+    index = _build(dataset, embedded, task, digest)
+    # A cache that cannot be written is none. Nor is one of tables that were written meanwhile.
+    if len(index.table) and _source(dataset, embedded, digest) == source:
+        with contextlib.suppress(StoreWriteError):
+            _write(path, index, source)
+    return index
+
+
+def _source(dataset: DatasetStore, embedded: StoredEmbeddings, digest: str) -> str:
+    """Return what changes when any of the files from which an index is made is replaced."""
+    stamps = []
+    for path in (*(dataset.folder / name for name in (INFO, TRACKS, FILE_TAGS)), *embedded.files()):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            stamps.append((path.name, status.st_ino, status.st_size, status.st_mtime_ns))
+    content = json.dumps([VERSION, str(dataset.folder.absolute()), digest, stamps])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _read(path: Path, source: str) -> Index | None:
+    """Return the index in a file; None if it is missing, damaged or made from other files."""
+    import pyarrow as pa
+
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        facts = json.loads((table.schema.metadata or {})[_FACTS])
+        return Index(table, facts["without_embeddings"]) if facts["source"] == source else None
+    except (OSError, pa.ArrowException, KeyError, ValueError):
+        return None
+
+
+def _write(path: Path, index: Index, source: str) -> None:
+    import pyarrow as pa
+
+    facts = {
+        "source": source,
+        "typical_distance": index.typical_distance,
+        "without_embeddings": index.without_embeddings,
+    }
+    table = index.table.replace_schema_metadata({_FACTS: json.dumps(facts)})
+    with (
+        writing(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as file,
+        pa.ipc.new_file(file, table.schema) as out,
+    ):
+        out.write_table(table, max_chunksize=len(table))
+
+
+@interruptible()
+def _build(dataset: DatasetStore, embedded: StoredEmbeddings, task: Task | None, digest: str) -> Index:
+    """Put the tables of a dataset and the embeddings side by side, one row per track."""
+    labels = [] if task is None else label_names(task)
+    tracks = dataset.columns("id", "recording", "listed", *_OF_TRACKS, *labels)
+    embeddings, tags = embedded.table(digest, ["vector", *_OF_RECORDINGS]), dataset.file_tags(["id", *_OF_FILES])
+    known = {recording: place for place, recording in enumerate(embeddings["recording"].to_pylist())}
+    ids, recordings = tracks["id"].to_pylist(), tracks["recording"].to_pylist()
+    listed = [row for row, is_listed in enumerate(tracks["listed"].to_pylist()) if is_listed]
+    rows = [row for row in listed if recordings[row] in known]
+    columns: dict[str, list[Any]] = {"id": [ids[row] for row in rows], "recording": [recordings[row] for row in rows]}
+    for name in (*_OF_TRACKS, *labels):
+        values = tracks[name].to_pylist()
+        columns[f"label:{name}" if name in labels else name] = [values[row] for row in rows]
+    places = [known[recording] for recording in columns["recording"]]
+    for name in _OF_RECORDINGS:
+        values = embeddings[name].to_pylist()
+        columns[name] = [values[place] for place in places]
+    tagged = {track: place for place, track in enumerate(tags["id"].to_pylist())}
+    found = [tagged.get(track) for track in columns["id"]]
+    for name in _OF_FILES:
+        values = tags[name].to_pylist()
+        columns[name] = [None if place is None else values[place] for place in found]
+    lacking = [ids[row] for row in listed if recordings[row] not in known]
+    return make_index(columns, vectors(embeddings)[places], task, lacking)
