@@ -12,7 +12,7 @@ import typer
 
 from mirembed.audio.files import audio_files, printable
 from mirembed.cli import options
-from mirembed.cli.output import ConsoleProgress, Table, print_result
+from mirembed.cli.output import ConsoleProgress, Table, print_result, shown_path
 from mirembed.errors import SpecError
 from mirembed.interruption import RESUMES, interruptible, say_when_interrupted
 from mirembed.progress import counted
@@ -84,6 +84,7 @@ def tag(
         from mirembed.library.file_tagging import choose_fields, learns_from, plan_tags, remove_unfinished
         from mirembed.models.inference import check_table
         from mirembed.models.model import Model
+        from mirembed.models.predictions import Ranking
         from mirembed.models.saved import find_model
 
     place = Store(store)
@@ -101,6 +102,7 @@ def tag(
         with interruptible():
             loaded = Model.load(find_model(place.models, model), registry)
         fields = choose_fields(loaded, field)
+        Ranking.of(loaded, None, min_score)  # refuses a wrong score before anything is embedded
         files = _files(loaded, registry, place, model, paths or [], dataset, options.jobs_or_cores(jobs), progress)
         plan = plan_tags(loaded, files, fields, min_score=min_score, existing=existing, progress=progress)
         if loaded.has_probabilities and loaded.calibration is None:
@@ -216,7 +218,7 @@ def _print(
 
 def _row(change: Change) -> list[str]:
     probabilities = ", ".join(f"{value:.2f}" for value in change.probability)
-    return [printable(change.path), change.field, "; ".join(change.old), "; ".join(change.new), probabilities]
+    return [shown_path(change.path), change.field, "; ".join(change.old), "; ".join(change.new), probabilities]
 
 
 def _failures(failures: Sequence[tuple[Path, str]]) -> list[dict[str, str]]:

@@ -126,7 +126,9 @@ def read_undo(path: Path) -> list[Undo]:
     try:
         lines = path.read_text(encoding="ascii").split("\n")
     except OSError as error:
-        raise MirembedError(f"cannot read {path}: {error.strerror}") from error
+        raise MirembedError(
+            f"cannot read {path}: {error.strerror}; expected the undo file that `mirembed tag --write` named"
+        ) from error
     except ValueError:
         lines = [""]
     try:
