@@ -22,9 +22,9 @@ _DRIVE = re.compile(r"/?([a-z]:)(?=/)", re.IGNORECASE)
 class Located:
     """The audio files of the paths in a table.
 
-    A path is relative to the audio folder, to the current folder or to the folder of the table, or absolute; the suffix
-    may be missing. Failing that, what comes before the audio folder's own name in a path is left out, or what all paths
-    of a table begin with, and at last case and spaces are ignored.
+    A path is absolute, or relative to the audio folder, the current folder or the folder of the table; the suffix may
+    be missing. Otherwise, what precedes the audio folder's own name in a path is left out, then what all paths of a
+    table begin with; finally, case and spaces are ignored.
 
     Parameters
     ----------
