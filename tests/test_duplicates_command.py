@@ -122,7 +122,7 @@ def test_nothing_is_decoded_a_second_time_or_deleted(mirembed, audio, duplicates
     assert sorted(audio.rglob("*")) == before
 
 
-def test_files_that_are_gone_changed_or_links_are_counted_and_left_out(mirembed, audio, duplicates):
+def test_missing_changed_and_linked_files_are_counted_and_left_out(mirembed, audio, duplicates):
     (audio / "two" / "c.flac").unlink()
     (audio / "two" / "d.mp3").write_bytes(b"other")
     (audio / "two" / "b.wav").unlink()

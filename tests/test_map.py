@@ -140,7 +140,7 @@ def test_copies_are_neighbors_of_each_other_and_no_track_is_its_own(registry: Re
     assert np.allclose(values, 1)
 
 
-def test_neighbors_are_ranked_where_similarities_vanish_in_float32(registry: Registry) -> None:
+def test_neighbors_are_ranked_even_if_similarities_vanish_in_float32(registry: Registry) -> None:
     vectors = np.arange(100, dtype=np.float32)[:, None] * 11 + np.zeros((1, 3), np.float32)
     rows, values = nearest(registry, Spec("rbf"), vectors, 2)
     assert sorted(rows[50].tolist()) == [49, 51]
@@ -329,7 +329,7 @@ def test_files_without_labels_have_the_predictions_of_any_model(
 
 
 @pytest.mark.slow
-def test_map_writes_a_page_with_what_is_known_of_each_track(fitted: Path) -> None:
+def test_map_writes_a_page_with_the_properties_of_each_track(fitted: Path) -> None:
     printed = json.loads(drawn(fitted, "--out", "map.html", "--json").stdout)
     page = (fitted / "map.html").read_text(encoding="utf-8")
     about = json.loads(block(page, "about"))
@@ -367,7 +367,7 @@ def test_map_writes_a_table_that_embedding_atlas_reads(fitted: Path) -> None:
 
 
 @pytest.mark.slow
-def test_tracks_whose_files_are_gone_are_not_on_the_map(fitted: Path) -> None:
+def test_tracks_with_missing_files_are_not_on_the_map(fitted: Path) -> None:
     gone = fitted / "music" / "low" / "low-3.wav"
     aside = gone.rename(fitted / "aside.wav")
     try:
@@ -386,7 +386,7 @@ def test_tracks_whose_files_are_gone_are_not_on_the_map(fitted: Path) -> None:
 
 
 @pytest.mark.slow
-def test_map_colors_by_what_is_asked_for_or_says_what_there_is(fitted: Path) -> None:
+def test_map_colors_by_the_given_column_or_lists_those_that_exist(fitted: Path) -> None:
     assert json.loads(drawn(fitted, "--out", "y.html", "--color", "year", "--json").stdout)["color"] == "year"
     said = drawn(fitted, "--out", "n.html", "--color", "mood", code=1).stderr
     assert all(name in said for name in ("mood", "label", "artist", "folder"))
@@ -408,7 +408,7 @@ def test_umap_places_a_library(fitted: Path) -> None:
         ["--out", "map.html", "--method", "tsne"],
     ],
 )
-def test_what_cannot_work_is_refused_before_the_store_is_read(mirembed: Command, options: list[str]) -> None:
+def test_invalid_options_are_refused_before_the_store_is_read(mirembed: Command, options: list[str]) -> None:
     (mirembed.folder / "there.html").write_text("mine")
     said = mirembed("map", "m", *options, code=1).stderr
     assert "store" not in said

@@ -39,7 +39,7 @@ def test_tracks_are_ranked_by_the_learned_similarity(line):
     np.testing.assert_allclose(values, [math.exp(-(distance**2)) for distance in (0.1, 0.2, 0.3)], rtol=1e-6)
 
 
-def test_several_seeds_agree_on_the_track_whose_least_similarity_is_the_greatest(line):
+def test_several_seeds_rank_a_track_by_its_lowest_similarity(line):
     """From 0.0 and 0.8, 0.4 is equally far; 0.3 and 0.5 are 0.5 away from one of the seeds, and tie."""
     found = line.similar("0.mp3", "8.mp3", "--top", 3)
     assert [row["track"] for row in found["neighbors"]] == ["4.mp3", "3.mp3", "5.mp3"]
@@ -58,7 +58,7 @@ def test_ties_are_broken_by_the_mean_similarity_and_then_by_the_order_of_tracks(
     "text",
     ["title 4", "TITLE 4", "artist 1 title 4", "4 artist 1", "Artist 1 – Title 4", "Artist 1 - Title 4", "4.mp3", "4"],  # noqa: RUF001
 )
-def test_a_seed_is_part_of_artist_title_and_file_name(line, text):
+def test_a_seed_may_be_words_from_artist_title_and_file_name(line, text):
     [seed] = line.similar(text)["seeds"]
     assert (seed["seed"], seed["track"], seed["path"]) == (text, "4.mp3", str(line.music / "4.mp3"))
     assert (seed["title"], seed["artist"], seed["album"]) == ("Title 4", "Artist 1", "Album 2")
@@ -77,7 +77,7 @@ def test_an_exact_title_is_preferred_to_a_longer_one(tmp_path):
     assert library.similar("help")["seeds"][0]["track"] == "0.mp3"
 
 
-def test_an_ambiguous_seed_is_an_error_that_lists_what_it_may_mean(line):
+def test_an_ambiguous_seed_is_an_error_that_lists_the_matches(line):
     said = line.failure("similar", "model", "artist 1")
     assert "'artist 1'" in said
     assert [number for number in range(10) if f"{number}.mp3" in said] == [1, 3, 4, 5]  # a word may be anywhere
@@ -137,7 +137,7 @@ def test_copies_of_a_seed_and_of_each_other_are_left_out_and_counted(tmp_path):
     assert "1 track with the same recording" in done.err
 
 
-def test_files_that_are_gone_are_never_shown(line):
+def test_missing_files_are_never_shown(line):
     for number in (1, 3):
         (line.music / f"{number}.mp3").unlink()
     done = line.run("similar", "model", "0.mp3", "--top", 3, "--json")
@@ -147,14 +147,14 @@ def test_files_that_are_gone_are_never_shown(line):
     assert line.similar("title 2", "--top", 1)["seeds"][0]["track"] == "2.mp3"
 
 
-def test_an_audio_folder_that_is_away_is_an_error_and_not_an_empty_answer(line):
+def test_a_missing_audio_folder_is_an_error_and_not_an_empty_result(line):
     line.music.rename(line.folder / "away")
     assert str(line.music) in line.failure("similar", "model", "0.mp3")
     line.music.mkdir()  # the mount point of a drive that is away
     assert str(line.music) in line.failure("similar", "model", "0.mp3")
 
 
-def test_artists_and_albums_have_limits(line):
+def test_tracks_per_artist_and_album_can_be_limited(line):
     assert line.ids("0.mp3", "--max-per-artist", 1) == ["1.mp3", "3.mp3", "6.mp3", "9.mp3"]
     assert line.ids("0.mp3", "--max-per-album", 1) == ["1.mp3", "2.mp3", "4.mp3", "6.mp3", "8.mp3"]
     assert len(line.ids("0.mp3", "--max-per-artist", 0)) == 9
@@ -166,7 +166,7 @@ def test_each_artist_of_a_track_counts_and_tracks_without_artist_are_not_limited
     assert library.ids("0.mp3", "--max-per-artist", 1) == ["1.mp3", "3.mp3", "4.mp3", "5.mp3"]
 
 
-def test_albums_of_one_name_are_told_apart_by_their_artist_or_folder(tmp_path):
+def test_albums_with_one_name_are_distinguished_by_artist_or_folder(tmp_path):
     tracks = {
         "0.mp3": At((0, 0)),
         "a/1.mp3": At((1, 0), album="Greatest Hits"),
@@ -211,12 +211,12 @@ def test_a_folder_of_the_library_is_excluded_from_anywhere(tmp_path):
     assert library.ids("rock/a.mp3", "--exclude", "rock") == ["rocksteady/c.mp3"]
 
 
-def test_an_excluded_recording_is_excluded_under_all_its_names(tmp_path):
+def test_an_excluded_recording_is_excluded_under_all_names(tmp_path):
     tracks = {"0.mp3": At((0, 0)), "a.mp3": At((1, 0), content="x"), "b.mp3": At((1, 0), content="x")}
     assert write_library(tmp_path, tracks).ids("0.mp3", "--exclude", "b.mp3") == []
 
 
-def test_what_is_to_be_excluded_must_exist(line):
+def test_an_exclusion_that_matches_nothing_is_an_error(line):
     said = line.failure("similar", "model", "0.mp3", "--exclude", "Tytle 4")
     assert "--exclude" in said
     assert "Title 4" in said
@@ -235,7 +235,7 @@ def test_names_that_are_not_utf8_are_found_and_shown_as_text(tmp_path):
     assert library.ids(library.music / latin1("café.mp3")) == ["b.mp3", "c.mp3"]
 
 
-def test_json_has_full_paths_and_what_the_files_say(line):
+def test_json_has_full_paths_and_file_tags(line):
     [row] = line.similar("0.mp3", "--top", 1)["neighbors"]
     assert row == {
         "rank": 1,
@@ -277,7 +277,7 @@ HOSTILE = {
 }
 
 
-def test_hostile_titles_are_text_in_every_output(tmp_path):
+def test_hostile_titles_are_shown_as_text_in_every_output(tmp_path):
     tracks = {name: At((number, 0), title) for number, (name, title) in enumerate(HOSTILE.items())}
     library = write_library(tmp_path, {"seed.mp3": At((0, 1)), **tracks})
     shown = library.run("similar", "model", "seed.mp3")
