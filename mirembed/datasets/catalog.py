@@ -266,7 +266,7 @@ def audio_folder(
                 audio = Path(store.dataset(spec).info().audio)
                 if not audio.is_dir():
                     raise DatasetError(
-                        f"the audio folder {audio} of dataset {spec} is gone; bring it back, or give the folder with "
+                        f"the audio folder {audio} of dataset {spec} is missing; bring it back, or give the folder with "
                         "--audio DIR"
                     )
             if not audio.is_dir():

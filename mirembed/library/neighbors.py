@@ -412,8 +412,7 @@ def explain(collection: Collection, picked: Picked, asked: int, limits: Limits, 
     """Note what was left out without a flag, and why there are fewer tracks than asked for."""
     left_out = picked.left_out
     if n := left_out["copy"]:
-        copies = "1 copy" if n == 1 else f"{n} copies"
-        progress.note(f"left out {copies} of other tracks")
+        progress.note("left out 1 copy of another track" if n == 1 else f"left out {n} copies of other tracks")
     if n := left_out["missing"]:
         progress.note(f"left out {counted(n, 'missing file')}; run `{collection.staleness.command}`")
     if n := left_out["unwritable"]:
