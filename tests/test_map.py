@@ -374,7 +374,7 @@ def test_tracks_with_missing_files_are_not_on_the_map(fitted: Path) -> None:
         completed = drawn(fitted, "--out", "fewer.html", "--json")
         printed = json.loads(completed.stdout)
         assert (printed["tracks"], printed["missing"]) == (17, 1)
-        assert "1 track" in completed.stderr
+        assert "1 missing file" in completed.stderr
         assert "Low 3" not in (fitted / "fewer.html").read_text(encoding="utf-8")
         (fitted / "music").rename(fitted / "away")
         assert "update" in drawn(fitted, "--out", "none.html", code=1).stderr

@@ -134,7 +134,7 @@ def test_copies_of_a_seed_and_of_each_other_are_left_out_and_counted(tmp_path):
     assert [row["track"] for row in done.json["neighbors"]][:2] == ["same samples.flac", "1.mp3"]
     assert len(done.json["neighbors"]) == 6
     assert done.json["left_out"]["copy"] == 1
-    assert "1 track with the same recording" in done.err
+    assert "1 copy" in done.err
 
 
 def test_missing_files_are_never_shown(line):
@@ -263,7 +263,8 @@ def test_tables_have_the_same_columns_and_values_in_csv_and_parquet(line, tmp_pa
         rows = list(csv.DictReader(file))
     stored = read_table(tmp_path / "t.parquet").to_pylist()
     assert list(rows[0]) == list(stored[0])
-    assert list(rows[0])[:6] == ["rank", "path", "title", "artist", "album", "similarity"]
+    names = ["rank", "track", "path", "title", "artist", "album", "duration", "similarity"]
+    assert list(rows[0])[:8] == names
     assert [{key: str(value) for key, value in row.items()} for row in stored] == rows
     assert rows[0]["path"] == str(line.music / "4.mp3")
     assert len(rows) == 8
@@ -295,6 +296,6 @@ def test_out_never_overwrites_without_force(line, tmp_path):
     assert "--force" in line.failure("similar", "model", "0.mp3", "--out", out)
     assert out.read_text() == "mine"
     line.run("similar", "model", "0.mp3", "--out", out, "--force")
-    assert out.read_text().startswith("rank,path,")
+    assert out.read_text().startswith("rank,track,path,")
     assert ".m3u8" in line.failure("similar", "model", "0.mp3", "--out", tmp_path / "t.txt")
     assert "--bom" in line.failure("similar", "model", "0.mp3", "--out", tmp_path / "t.m3u8", "--bom")
