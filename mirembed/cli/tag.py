@@ -11,7 +11,7 @@ import typer
 
 from mirembed.audio.files import audio_files, printable
 from mirembed.cli import options
-from mirembed.cli.output import ConsoleProgress, Table, print_result
+from mirembed.cli.output import ConsoleProgress, Table, print_result, shown_path
 from mirembed.errors import SpecError
 from mirembed.interruption import RESUMES, interruptible, say_when_interrupted
 from mirembed.progress import counted
@@ -210,7 +210,7 @@ def _print(
 
 def _row(change: Change) -> list[str]:
     probabilities = ", ".join(f"{value:.2f}" for value in change.probabilities)
-    return [printable(change.path), change.field, "; ".join(change.old), "; ".join(change.new), probabilities]
+    return [shown_path(change.path), change.field, "; ".join(change.old), "; ".join(change.new), probabilities]
 
 
 def _failures(failures: Sequence[tuple[Path, str]]) -> list[dict[str, str]]:

@@ -160,7 +160,8 @@ class Library:
         groups = self._groups(files)
         tracks = [Track(file.id, file.path, labels.get(file.id), groups.get(file.id)) for file in files]
         if self.group != "none" and (ungrouped := sum(track.group is None for track in tracks)):
-            notes.append(f"{counted(ungrouped, 'track')} without {_ONE[self.group]}, each a group of its own")
+            each = "" if ungrouped == 1 else "each "
+            notes.append(f"{counted(ungrouped, 'track')} without {_ONE[self.group]}, {each}a group of its own")
         sources = {kind: f"the files' {kind}s" for kind in ("genre", "artist", "album", "mood", "year")}
         return Listing(
             task,
