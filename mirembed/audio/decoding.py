@@ -324,7 +324,13 @@ class FileAudio:
                     return _open_by_soundfile(self.path, header)
                 except _NotDecodedError as reason:
                     self._before = str(reason)
-            return open_by_essentia(self.path, header, self._before, self._stack)
+            try:
+                return open_by_essentia(self.path, header, self._before, self._stack)
+            except AudioError as error:
+                # The bytes tell more than decoders that open nothing.
+                if header.stated and header.room and header.disagreement(header.longest):
+                    raise AudioError(header.disagreement(0.0)) from error
+                raise
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:

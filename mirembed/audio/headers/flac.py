@@ -39,7 +39,7 @@ def flac_header(file: IO[bytes], start: int) -> Header | None:
         room=sum(stream.held for stream in streams if stream) / first.rate,
         slack=max(SLACK, first.block / first.rate),
         refusal=refusal,
-        parts=parts if len(parts) > 1 or end < size else (),
+        parts=parts if len(parts) > 1 or end < size or start else (),
         kind=f"FLAC of {first.bits} bits per sample" if first.bits > 24 else "",
     )
 

@@ -162,7 +162,8 @@ def tags_start(file: IO[bytes], end: int) -> int:
         if tail.startswith(b"TAG") and len(tail) == 128:
             end -= 128
         elif tail[-32:-24] == b"APETAGEX":
-            size = int.from_bytes(tail[-20:-16], "little") + (32 if tail[-9] & 128 else 0)
+            size = int.from_bytes(tail[-20:-16], "little")
+            size += 32 * (read_at(file, end - size - 32, 8) == b"APETAGEX")  # a header, whatever the flags say
             if not 32 <= size <= end:
                 return end
             end -= size

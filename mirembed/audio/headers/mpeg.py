@@ -250,7 +250,8 @@ def mpeg_header(file: IO[bytes], start: int, end: int, *, bare: bool = True) -> 
     if not stated and bare and (told := _told_by_tag(file)) > 1.01 * room + 1:
         stated, stated_by = told, "the tag TLEN"
     tag = id3_end(file, 0) if bare else 0
-    parts = (Part(found.first, end),) if found.first < tag or tag >= end else ()  # the tag claims more than it takes
+    # Not the file as it is if a tag claims more than it takes, or if tags follow that libsndfile does not know.
+    parts = (Part(found.first, end),) if found.first < tag or tag >= end or (bare and end + 128 < size_of(file)) else ()
     notes = ("the last frame is incomplete: the file may be cut",) if found.overrun and not n_frames else ()
     return Header(
         stated=max(0.0, stated),

@@ -179,7 +179,7 @@ def _add_page(stream: _Stream, page: bytes) -> None:
     if stream.n_pages:
         stream.missing += max(0, number - stream.next_page)
         stream.repeated += number < stream.next_page
-    stream.next_page = number + 1
+    stream.next_page = max(stream.next_page, number + 1)
     stream.n_pages += 1
     stream.ended = bool(page[5] & _LAST)
     if granule > 0:

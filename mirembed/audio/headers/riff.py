@@ -373,7 +373,7 @@ def caf_header(file: IO[bytes], begin: int) -> Header | None:
         _, valid, delay, _ = struct.unpack(">qqii", table)
         if rate <= 0 or valid <= 0:
             return Header()
-        return Header(stated=valid / rate, skip=max(0, delay) / rate, keep=valid / rate)
+        return Header(stated=(valid + max(0, delay)) / rate, skip=max(0, delay) / rate, keep=valid / rate)
     if codec == b"lpcm" and block and bits and block not in (channels * ((bits + 7) // 8), channels * 4):
         return Header(
             refusal=f"the header contradicts itself: {channels} channels of {bits} bits take "
