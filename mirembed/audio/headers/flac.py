@@ -6,7 +6,7 @@ from typing import IO, NamedTuple
 
 from mirembed.audio.headers.header import SLACK, Header, Part, read_at, size_of, tags_start
 
-_WINDOW, _SAMPLE = 2**18, 2**16
+_WINDOW, _SAMPLE = 2**16, 2**16
 _SCANNED = 4 * 2**30
 """Bytes. Longer files are not searched for a second stream."""
 
