@@ -203,6 +203,14 @@ def test_a_flac_whose_header_states_too_many_samples_is_refused_with_all_three_l
     assert found == pytest.approx((10**9 / RATE, SECONDS, SECONDS), abs=0.1)
 
 
+def test_a_second_flac_behind_much_padding_is_found(tmp_path):
+    data = written("a.flac")
+    assert data[4] == 0
+    padded = data[:42] + b"\1" + (700_000).to_bytes(3, "big") + bytes(700_000) + data[42:]
+    assert decode(put(tmp_path, "a.flac", padded)).n_samples == SECONDS * RATE
+    assert decode(put(tmp_path, "a.flac", padded + padded)).n_samples == 2 * SECONDS * RATE
+
+
 @pytest.mark.parametrize("junk", [bytes(50_000), np.random.default_rng(1).bytes(50_000)])
 def test_junk_behind_a_flac_costs_no_sample(tmp_path, junk):
     whole = decode(put(tmp_path, "a.flac", written("a.flac")))

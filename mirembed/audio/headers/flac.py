@@ -82,11 +82,10 @@ def _stream(file: IO[bytes], start: int, end: int) -> _Stream | None:
 def _more(file: IO[bytes], at: int, end: int) -> list[int]:
     """Return where more FLAC files begin between two offsets."""
     found: list[int] = []
-    stop = min(end, at + _SCANNED)
-    while at < stop:
+    stop, n_zeros = min(end, at + _SCANNED), 0
+    while at < stop and n_zeros < 2 * _TAIL:  # padding is shorter
         window = read_at(file, at, min(_WINDOW + 7, end - at))
-        if not window.strip(b"\0"):
-            break
+        n_zeros = 0 if window.strip(b"\0") else n_zeros + len(window)
         place = window.rfind(_MARK)  # twice as fast as find
         while place >= 0:
             found.append(at + place)
