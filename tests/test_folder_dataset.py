@@ -277,6 +277,9 @@ class TestTableOfClasses:
             r"D:\Old\Audio\x\a.wav",
             "X/A.WAV",
             " x / a.wav",
+            "x/%61.wav",
+            "\u200e\u202ax/a.wav",
+            "x/a\u200b.wav",
         ],
     )
     def test_an_id_is_the_posix_path_of_the_file(self, audio: Path, path: str) -> None:

@@ -24,7 +24,7 @@ class Located:
 
     A path is relative to the audio folder, to the current folder or to the folder of the table, or absolute; the suffix
     may be missing. Failing that, what comes before the audio folder's own name in a path is left out, or what all paths
-    of a table begin with, and at last case and spaces are ignored.
+    of a table begin with, and at last case, spaces, invisible characters and the codes of URLs (``%20``) are ignored.
 
     Parameters
     ----------
@@ -91,9 +91,9 @@ class Located:
                 files = [one] if one in self._files else self._by_stem.get(one, [])
                 if found := self._only(files, text, how):
                     return found
-        for path in tried:
+        for path in [*tried, *([unquote(one) for one in tried] if "%" in text else [])]:
             files = self._by_spelling.get(_spelling(path), [])
-            if found := self._only(files, text, "without regard to case and spaces"):
+            if found := self._only(files, text, "without regard to case, spaces and codes of characters"):
                 return found
         return None
 

@@ -6,7 +6,7 @@ from typing import IO, NamedTuple
 
 from mirembed.audio.headers.header import SLACK, Header, Part, read_at, size_of, tags_start
 
-_WINDOW, _SAMPLE = 2**18, 2**16
+_WINDOW, _SAMPLE = 2**16, 2**16
 _SCANNED = 4 * 2**30
 """Bytes. Longer files are not searched for a second stream."""
 
@@ -39,7 +39,7 @@ def flac_header(file: IO[bytes], start: int) -> Header | None:
         room=sum(stream.held for stream in streams if stream) / first.rate,
         slack=max(SLACK, first.block / first.rate),
         refusal=refusal,
-        parts=parts if len(parts) > 1 or end < size else (),
+        parts=parts if len(parts) > 1 or end < size or start else (),
         kind=f"FLAC of {first.bits} bits per sample" if first.bits > 24 else "",
     )
 
@@ -82,11 +82,10 @@ def _stream(file: IO[bytes], start: int, end: int) -> _Stream | None:
 def _more(file: IO[bytes], at: int, end: int) -> list[int]:
     """Return where more FLAC files begin between two offsets."""
     found: list[int] = []
-    stop = min(end, at + _SCANNED)
-    while at < stop:
+    stop, n_zeros = min(end, at + _SCANNED), 0
+    while at < stop and n_zeros < 2 * _TAIL:  # padding is shorter
         window = read_at(file, at, min(_WINDOW + 7, end - at))
-        if not window.strip(b"\0"):
-            break
+        n_zeros = 0 if window.strip(b"\0") else n_zeros + len(window)
         place = window.rfind(_MARK)  # twice as fast as find
         while place >= 0:
             found.append(at + place)
