@@ -398,6 +398,14 @@ def test_a_killed_tagging_leaves_every_file_old_or_new_and_can_be_undone(mirembe
         mirembed("extract", "--dataset", "folder", "--audio", audio, "--store", "s")
 
 
+def test_a_library_that_is_away_is_an_error_and_not_a_library_without_files_to_tag(mirembed, audio):
+    aside = audio.rename(audio.with_name("aside"))
+    audio.mkdir()  # the mount point of a drive that is away
+    assert "missing or empty" in mirembed("tag", "m", *LOWEST, "--store", "s", code=1).stderr
+    audio.rmdir()
+    aside.rename(audio)
+
+
 def test_the_model_of_other_labels_needs_a_field(tmp_path):
     from mirembed.errors import SpecError
     from mirembed.hookspecs import Classification, Regression, Tags, Target

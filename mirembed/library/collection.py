@@ -276,7 +276,8 @@ class Collection:
 
     def is_unchanged(self, row: int) -> bool:
         """Whether the file of a track exists and has the size and modification time that it had when it was read."""
-        return file_stamp(self.path(row)) == self.stamps[row]
+        stamp = self.index.value("file_size", row), self.index.value("file_mtime_ns", row)
+        return file_stamp(self.path(row)) == stamp
 
     @cached_property
     def paths(self) -> list[str]:
