@@ -147,6 +147,18 @@ def test_files_that_are_gone_are_never_shown(line):
     assert line.similar("title 2", "--top", 1)["seeds"][0]["track"] == "2.mp3"
 
 
+def test_files_that_cannot_be_reached_are_left_out(line, monkeypatch):
+    real = os.stat
+
+    def stat(path, *args, **options):
+        if os.fspath(path) == str(line.music / "1.mp3"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert line.ids("0.mp3", "--top", 2) == ["2.mp3", "3.mp3"]
+
+
 def test_files_that_have_changed_are_counted(line):
     (line.music / "1.mp3").write_text("another song in its place")
     done = line.run("similar", "model", "0.mp3", "--top", 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -26,7 +27,8 @@ from mirembed import read_file_tags
 from mirembed.audio.decoding import decode
 from mirembed.audio.files import file_hash, file_stamp
 from mirembed.audio.tag_fields import TagFields
-from mirembed.library.undo import difference, read_undo, restore
+from mirembed.errors import StoreWriteError
+from mirembed.library.undo import Undo, difference, read_undo, restore, undo_log
 from mirembed.store import Store
 
 FORMATS = ("wav", "flac", "mp3", "ogg", "opus", "aiff")
@@ -337,6 +339,25 @@ def test_an_undo_file_that_is_there_is_not_replaced(mirembed, audio):
 def test_what_is_no_undo_file_is_refused(mirembed, text):
     (mirembed.folder / "u.jsonl").write_text(text, encoding="latin-1")
     assert "u.jsonl" in mirembed("tag", "--undo", "u.jsonl", "--store", "s", code=1).stderr
+
+
+@pytest.mark.parametrize(("size", "n_kept"), [(20, None), (500, 2)])
+def test_a_full_disk_is_named_and_the_undo_file_restores_what_was_written(tmp_path, size, n_kept):
+    path = tmp_path / "undo.jsonl"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        with (
+            pytest.raises(StoreWriteError, match=r"undo\.jsonl: File too large; free some space"),
+            undo_log(path, "mirembed tag") as log,
+        ):
+            for number in range(20):
+                log.add(Undo(f"/{number}.mp3", "a" * 32, "b" * 32, {"genre": ()}, {"genre": ("Jazz",)}, None))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.exists() == (n_kept is not None)
+    if n_kept is not None:
+        assert [undo.path for undo in read_undo(path)] == [f"/{number}.mp3" for number in range(n_kept)]
 
 
 def test_old_bytes_are_put_together_from_the_new_file(tmp_path):
