@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from test_audio import run_python
 from mirembed.audio.decoding import decode
 from mirembed.audio.files import default_timeout, file_stamp
 from mirembed.audio.headers import read_header
+from mirembed.audio.headers.flac import flac_header
 from mirembed.errors import AudioError
 
 RATE = 44_100
@@ -227,6 +229,17 @@ def test_a_flac_header_of_another_rate_than_its_frames_is_refused(tmp_path):
     data[18:21] = struct.pack(">I", 48_000 << 12 | data[20] << 8 & 0xF00)[:3]
     message = failure(put(tmp_path, "a.flac", bytes(data)))
     assert "48000 Hz, but frames state 44100 Hz" in message
+
+
+def test_sound_that_looks_like_a_frame_of_a_flac_is_none():
+    data = bytearray(written("a.flac"))
+    like_a_frame = bytes.fromhex("fff87662753253527f6b43ae238edaae6a438849")  # as found in a file: 8 bits per sample
+    last = data.rfind(data[data.index(b"\xff\xf8") :][:2])
+    for place in (data.index(b"\xff\xf8") + 1000, last + 100):
+        data[place : place + len(like_a_frame)] = like_a_frame
+    header = flac_header(io.BytesIO(data), 0)
+    assert header is not None
+    assert (header.refusal, header.room) == ("", SECONDS)
 
 
 # Ogg

@@ -38,7 +38,7 @@ def tag(
             metavar="[PATH]...", help="Audio files, or folders of them. Default: the whole library.", show_default=False
         ),
     ] = None,
-    dataset: options.Dataset = None,
+    dataset: options.Library = None,
     field: Annotated[
         str | None,
         typer.Option(
@@ -125,7 +125,7 @@ def _files(
     progress: ConsoleProgress,
 ) -> EmbeddedFiles:
     """Return the embeddings of the given files, or of the whole library."""
-    from mirembed.library.collection import Collection
+    from mirembed.library.neighbors import open_present
     from mirembed.models.inference import EmbeddedFiles, embed_files
 
     if paths:
@@ -133,7 +133,7 @@ def _files(
         for note in notes:
             progress.note(note)
         return embed_files(model, found, registry, store, jobs, progress)
-    library = Collection.open(store, registry, name, dataset, progress)
+    library = open_present(store, registry, name, dataset, progress)
     rows = [row for row in range(len(library)) if library.is_unchanged(row)]
     if len(rows) < len(library):
         n_left = counted(len(library) - len(rows), "file")

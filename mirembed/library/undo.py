@@ -79,6 +79,9 @@ class UndoLog:
         self.path, self._n = path, 0
         try:
             self._file = path.open("x", encoding="ascii")
+        except OSError as error:
+            raise write_error(path, error, "--undo-file") from error
+        try:
             self._write({"format": f"mirembed tag undo {FORMAT}", "command": command})
             folder = os.open(path.absolute().parent, os.O_RDONLY)
             try:
@@ -86,6 +89,7 @@ class UndoLog:
             finally:
                 os.close(folder)
         except OSError as error:
+            self.close()
             raise write_error(path, error, "--undo-file") from error
 
     def add(self, undo: Undo) -> None:
@@ -108,7 +112,8 @@ class UndoLog:
 
     def close(self) -> None:
         """Close the file, and delete it if it restores nothing."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # on a full disk, what could not be written fails once more
+            self._file.close()
         if self._n == 0:
             self.path.unlink(missing_ok=True)
 

@@ -16,6 +16,9 @@ from urllib.parse import unquote
 from mirembed import AudioFiles, counted
 from mirembed_datasets.tables import same
 
+_ESCAPED = re.compile(r"\\x[89a-f][0-9a-f]")
+"""How a byte of a name that is not UTF-8 is written, in ids and by ``mirembed predict --out``."""
+
 _DRIVE = re.compile(r"/?([a-z]:)(?=/)", re.IGNORECASE)
 
 
@@ -80,6 +83,11 @@ class Located:
     def _find(self, text: str) -> str | None:
         if (composed := normalize("NFC", text)) in self._files:
             return composed
+        if _ESCAPED.search(text):  # else each backslash is one of Windows
+            path = normalize("NFC", posixpath.normpath(text))
+            for one in (*self._relative(path), *self._after_own_name(path)):
+                if one in self._files:
+                    return one
         path = _posix(text)
         tried = []
         for how, paths in (
