@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,7 +104,7 @@ def tag(
         if write:
             remove_unfinished(files.paths)
         if write and plan.changes:
-            log = undo_file or store.with_name(f"{store.absolute().name}-undo-{time.strftime('%Y%m%d-%H%M%S')}.jsonl")
+            log = undo_file or _new_undo_file(store)
             n_written, failed = _write(place, plan.changes, log, progress)
             failures += failed
             if learns_from(loaded, fields):
@@ -137,6 +138,13 @@ def _files(
         progress.note(f"left out {n_left}: gone or changed since the last update; run `mirembed update`")
     recordings = [library.recordings[row] for row in rows]
     return EmbeddedFiles([library.path(row) for row in rows], recordings, library.vectors[rows], [])
+
+
+def _new_undo_file(store: Path) -> Path:
+    """Return a name beside the store that no file has, with the date and time."""
+    name = f"{store.absolute().name}-undo-{time.strftime('%Y%m%d-%H%M%S')}"
+    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    return next(path for ending in endings if not (path := store.with_name(f"{name}{ending}.jsonl")).exists())
 
 
 def _write(
