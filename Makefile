@@ -9,6 +9,7 @@
 # make bench-startup   CPU time of commands that answer at once
 # make bench-extract   extraction against librosa, on the same files
 # make bench-library   commands on a music library of 100 000 made-up tracks
+# make bench-labels   neighbors by genre, learned from genres, artists and so on: AUDIO=FOLDER LABELS=genre,artist
 # make bench-features   time and memory of all features, with a pretrained model that it downloads
 PYTHON ?= python3
 VENV ?= .venv
@@ -16,7 +17,7 @@ BIN = $(VENV)/bin
 DEMO ?= demo
 
 .PHONY: demo test quick lint types unit messages fuzz torture bench bench-scaling bench-memory bench-startup \
-	bench-extract bench-features bench-library format clean
+	bench-extract bench-features bench-library bench-labels format clean
 
 demo: $(VENV)/.installed
 	mkdir -p $(DEMO)
@@ -69,6 +70,9 @@ bench-features: $(VENV)/.installed-test
 
 bench-library: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.library --tracks $(or $(TRACKS),100000)
+
+bench-labels: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.labels $(AUDIO) --labels $(or $(LABELS),genre,artist)
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.browser import chromium, find_chromium
 from benchmarks.machine import describe
 from mirembed import FileTags, Tags
 from mirembed.library.fingerprints import FingerprintCache
@@ -38,6 +39,9 @@ GENRES = ("ambient", "blues", "classical", "country", "disco", "folk", "jazz", "
 PER_ALBUM, PER_ARTIST, UNITS = 10, 30, 50
 SPREAD = {"genre": 0.6, "artist": 0.3, "album": 0.15, "track": 0.1}
 """Standard deviation of the part of an embedding that tracks of one genre, artist or album share, in each dimension."""
+
+MARKS = "map-painted", "map-indexed"
+"""Moments that the page of a map records."""
 
 COPIES = 100
 """One track in so many is a copy of the one before it."""
@@ -142,6 +146,22 @@ def mirembed(words: Sequence[str], store: Path) -> tuple[float, float, float]:
     return float(cpu), seconds, int(kibibytes) / 1024
 
 
+def open_map(file: Path, text: str) -> None:
+    """Open a map in Chromium and search a text; print how long that took."""
+    with tempfile.TemporaryDirectory() as profile, chromium(Path(profile)) as browser:
+        page = browser.open(file.as_uri())
+        page.until("performance.getEntriesByName('map-indexed').length > 0")
+        painted, indexed = (page(f"performance.getEntriesByName('{name}')[0].startTime") for name in MARKS)
+        page.click("input[type=search]")
+        page.type(text)
+        page.until("performance.getEntriesByName('map-search').length > 0")
+        searched = page("Math.max(...performance.getEntriesByName('map-search').map(one => one.duration))")
+        page.close()
+    size = file.stat().st_size / 1e6
+    print(f"the map in Chromium: {size:.1f} MB, painted after {painted / 1000:.2f} s, ", end="")
+    print(f"ready to search after {indexed / 1000:.2f} s, answers a letter within {searched / 1000:.2f} s")
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Measure according to the command line, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -173,6 +193,10 @@ def main(words: Sequence[str] | None = None) -> None:
         for shown, (command, *arguments) in commands.items():
             cpu, seconds, memory = mirembed([command, MODEL, *arguments, "--dataset", DATASET], root)
             print(f"{shown:24}{cpu:8.2f} s{seconds:8.2f} s{memory:8.0f} MiB", flush=True)
+        if find_chromium() is None:
+            print("Chromium is not installed: the map was not opened")
+        else:
+            open_map(folder / "map.html", f"Title {middle:06}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import runpy
 import tomllib
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer
@@ -209,13 +210,20 @@ def test_the_datasets_are_described_with_their_official_folds_and_faults():
 
 
 def test_the_folder_dataset_is_described_with_its_parameters_and_endings():
-    page = read("docs/music-folder.md")
-    told = set(re.findall(r"(\w+)=(?:FILE|COLUMN|WORD)", page))
+    told = set(re.findall(r"(\w+)=(?:FILE|COLUMN|WORD)", read("docs/labels.md")))
     assert told == {
         parameter.name for parameter in parameters_of(Registry.discover().find("dataset", "folder").factory)
     }
-    paragraph = page.split("recognized by their extension:")[1].split("\n\n")[0]
+    paragraph = read("docs/audio-files.md").split("recognized by their extension:")[1].split("\n\n")[0]
     assert set(re.findall(r"`(\.\w+)`", paragraph)) == AUDIO_SUFFIXES
+
+
+def test_the_library_dataset_is_described_with_its_parameters_and_labels():
+    page = read("docs/music-folder.md")
+    parameters = {p.name: p for p in parameters_of(Registry.discover().find("dataset", "library").factory)}
+    assert {name for name in parameters if re.search(rf"`{name}=", page)} == parameters.keys()
+    rows = table(sections(page, 2)["Which label to choose"])
+    assert {re.search(r"\w+", first)[0] for first, *_ in rows} == set(get_args(parameters["label"].annotation))
 
 
 # Plugin examples

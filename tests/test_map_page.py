@@ -13,13 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from browser import DESKTOP, PHONE, Browser, Page, chromium
 from conftest import RATE, tone, wait_until
 from small_map import ARTISTS, AUDIO, TITLES, YEARS, library_map, write
 
+from benchmarks.browser import DESKTOP, PHONE, Browser, Page, chromium, find_chromium
 from mirembed.library.map import Column, LibraryMap
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed"),
+]
 
 Place = tuple[float, float]
 Opener = Callable[..., Page]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from mirembed.cli import options
-from mirembed.cli.output import ConsoleProgress, Table, print_result
+from mirembed.cli.output import ConsoleProgress, Table, print_result, shown_path
 from mirembed.interruption import RESUMES, interruptible, say_when_interrupted
 from mirembed.progress import counted, size
 from mirembed.store import Store
 
-_COLUMNS = ("group", "path", "match", "agreement", "seconds", "format", "bit rate", "size")
+if TYPE_CHECKING:
+    from mirembed.library.duplicates import DuplicateFile
+
+_COLUMNS = ("group", "path", "match", "seconds", "format", "size")
 
 
 def duplicates(
@@ -43,12 +48,20 @@ def duplicates(
         write_duplicates(out, found.files, bom=bom)
         typer.echo(f"wrote {counted(len(found.files), 'row')} to {out}", err=True)
     rows = [
-        (f.group, f.path, f.match, f"{f.agreement:.0%}", f.seconds, f.format, f.bit_rate, size(f.size))
+        (
+            f.group,
+            shown_path(f.path),
+            _match(f),
+            "" if f.seconds is None else f"{f.seconds:.0f}",
+            _format(f),
+            size(f.size),
+        )
         for f in found.files
     ]
     names = {"dataset": collection.spec, "model": collection.model}
-    summary = f"{counted(found.n_groups, 'recording')} with copies, {counted(len(found.files), 'file')}"
+    summary = f"no copies among {counted(found.n_tracks, 'file')}"
     if found.files:
+        summary = f"{counted(found.n_groups, 'recording')} with copies, {counted(len(found.files), 'file')}"
         summary += f"; all but the largest of each take {size(found.extra_bytes)}"
     print_result(
         json,
@@ -58,3 +71,11 @@ def duplicates(
     for path, reason in found.failures:
         typer.echo(f"failed: {path}: {reason}", err=True)
     raise typer.Exit(2 if found.failures else 0)
+
+
+def _match(file: DuplicateFile) -> str:
+    return f"{100 * file.agreement:.0f} %" if file.match == "fingerprint" else file.match
+
+
+def _format(file: DuplicateFile) -> str:
+    return file.format if file.bit_rate is None else f"{file.format}, {file.bit_rate} kbit/s"

@@ -9,10 +9,12 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
+from mirembed.audio.files import printable
 from mirembed.errors import MirembedError
 from mirembed.interruption import interruptible, raise_if_interrupted
 from mirembed.progress import duration
@@ -29,7 +31,7 @@ _EVENT_INTERVAL = 5.0
 """Seconds between two progress events."""
 
 _PIPE_WIDTH = 200
-"""Columns of a table that is not printed on a terminal."""
+"""Columns of a table that is not printed on a terminal, unless `COLUMNS` says another number."""
 
 _LONG_WORD = 16
 """Longer words, such as paths, may be broken to fit a table on the terminal."""
@@ -263,7 +265,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
     columns = [one_line(column) for column in columns]
     numeric = [_holds_numbers([row[index] for row in texts]) for index in range(len(columns))]
     # A cell may hold any text: "[dask]" is no markup, and ":note:" no emoji.
-    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
+    console = Console(highlight=False, markup=False, emoji=False, width=width)
     frame = 3 * len(columns) + 1
     widths = _column_widths([columns, *texts], numeric, console.width - frame)
     table = RichTable(width=sum(widths) + frame)
@@ -309,6 +312,12 @@ def _text(value: object) -> str:
     if value is None:
         return ""
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def shown_path(path: Path | str) -> str:
+    """Return a path as a table shows it: relative to the current folder if it is in it."""
+    text, here = printable(path), printable(Path.cwd())
+    return text.removeprefix(f"{here}/")
 
 
 def one_line(text: str) -> str:

@@ -78,7 +78,7 @@ def similar(
         write_neighbors(out, found, bom=bom)
     rows = [(rank, one.track.name, f"{one.similarity:.4f}") for rank, one in enumerate(found.tracks, 1)]
     title = f"most similar to {', '.join(seed.track.name for seed in found.seeds)}"
-    table = Table(["rank", "track", found.similarity], rows, title)
+    table = Table(["rank", "track", "similarity"], rows, title)
     print_result(json, found.to_json, [table] if out is None else [])
     if out is not None:
         typer.echo(f"wrote {counted(len(rows), 'track')} to {out}", err=True)

@@ -1,4 +1,4 @@
-"""A headless Chromium that tests drive as a reader would: with a mouse, fingers and keys.
+"""A headless Chromium that tests and benchmarks drive as a reader would: with a mouse, fingers and keys.
 
 It is controlled through two pipes, in the Chrome DevTools Protocol: JSON messages that end with NUL.
 Source: https://chromedevtools.github.io/devtools-protocol/.
@@ -22,8 +22,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 DESKTOP = (1280, 800)
 PHONE = (390, 844)
 
@@ -42,10 +40,16 @@ def find_chromium() -> str | None:
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[Browser]:
-    """Start Chromium with an empty profile, and end it after the block; skip the test where it is not installed."""
+    """Start Chromium with an empty profile, and end it after the block.
+
+    Raises
+    ------
+    FileNotFoundError
+        It is not installed.
+    """
     program = find_chromium()
     if program is None:
-        pytest.skip("Chromium is not installed")
+        raise FileNotFoundError("Chromium is not installed")
     commands_in, commands_out = os.pipe()
     answers_in, answers_out = os.pipe()
     # Chromium reads from descriptor 3 and writes to 4; these must not be among those yet.
@@ -104,7 +108,8 @@ class Browser:
             answer = self._next(_PATIENCE)
             if answer.get("id") == number:
                 assert "error" not in answer, (method, answer)
-                return answer["result"]
+                result: dict[str, Any] = answer["result"]
+                return result
 
     def wait(self, seconds: float) -> None:
         """Take in what happens for some time."""
@@ -125,7 +130,7 @@ class Browser:
             assert content, "Chromium ended"
             self._unread += content
         line, _, self._unread = self._unread.partition(b"\0")
-        message = json.loads(line)
+        message: dict[str, Any] = json.loads(line)
         if (page := self.pages.get(message.get("sessionId", ""))) is not None and "method" in message:
             page.events.append(message)
         return message
