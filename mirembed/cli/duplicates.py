@@ -20,7 +20,7 @@ _COLUMNS = ("group", "path", "match", "seconds", "format", "size")
 
 def duplicates(
     model: options.ModelName,
-    dataset: options.Dataset = None,
+    dataset: options.Library = None,
     store: options.StoreFolder = options.DEFAULT_STORE,
     out: options.Out = None,
     force: options.Force = False,

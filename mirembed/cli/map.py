@@ -11,7 +11,6 @@ from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, print_result
 from mirembed.interruption import STARTS_OVER, interruptible, say_when_interrupted
 from mirembed.progress import counted, size
-from mirembed.specs import Spec
 from mirembed.store import Store
 from mirembed.store.files import check_output
 
@@ -19,14 +18,7 @@ from mirembed.store.files import check_output
 def map(  # noqa: A001
     model: options.ModelName,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .html or .parquet file to write.")],
-    dataset: Annotated[
-        Spec | None,
-        typer.Option(
-            metavar="SPEC",
-            parser=Spec.parse,
-            help="Dataset, NAME or NAME:PARAM=VALUE. Default: the one that the model was fitted to.",
-        ),
-    ] = None,
+    dataset: options.Library = None,
     method: Annotated[
         str,
         typer.Option(

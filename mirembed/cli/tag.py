@@ -38,7 +38,7 @@ def tag(
             metavar="[PATH]...", help="Audio files, or folders of them. Default: the whole library.", show_default=False
         ),
     ] = None,
-    dataset: options.Dataset = None,
+    dataset: options.Library = None,
     field: Annotated[
         str | None,
         typer.Option(
