@@ -341,9 +341,9 @@ def test_what_is_no_undo_file_is_refused(mirembed, text):
     assert "u.jsonl" in mirembed("tag", "--undo", "u.jsonl", "--store", "s", code=1).stderr
 
 
-def line_of_undo(path: Path, **changed: object) -> str:
-    known = {"before": "0" * 32, "after": file_hash(path), "old": {}, "new": {}, "pieces": None}
-    lines = {"format": "mirembed tag undo 1"}, {"path": str(path), **known, **changed}
+def line_of_undo(file: Path, **changed: object) -> str:
+    known = {"before": "0" * 32, "after": file_hash(file), "old": {}, "new": {}, "pieces": None}
+    lines = {"format": "mirembed tag undo 1"}, {"path": str(file), **known, **changed}
     return "".join(json.dumps(line) + "\n" for line in lines)
 
 
@@ -382,12 +382,12 @@ def test_an_undo_file_that_somebody_made_up_replaces_no_file_by_what_is_no_audio
     assert decode(audio)
 
 
-def test_each_tagging_has_an_undo_file_of_its_own_also_within_a_second(audio, tag, monkeypatch):
+def test_each_tagging_has_an_undo_file_of_its_own_also_within_a_second(mirembed, audio, tag, monkeypatch):
     monkeypatch.setattr(time, "strftime", lambda _: "now")
     path = audio / "low" / "1.flac"
     names = [tag(path, *LOWEST, "--write", "--field", field)["undo_file"] for field in ("one", "two", "three")]
     assert len({Path(name).name for name in names}) == 3
-    assert [len(read_undo(Path(name))) for name in names] == [1, 1, 1]
+    assert [len(read_undo(mirembed.folder / name)) for name in names] == [1, 1, 1]
 
 
 def test_old_bytes_are_put_together_from_the_new_file(tmp_path):

@@ -159,9 +159,13 @@ def _checked(undo: Undo) -> Undo:
     ------
     TypeError, ValueError
     """
-    values = [undo.old, undo.new]
-    texts = [undo.path, undo.before, undo.after, *(text for one in values for texts in one.values() for text in texts)]
-    if not (all(isinstance(one, dict) for one in values) and all(isinstance(text, str) for text in texts)):
+    lists: list[Any] = []
+    for values in (undo.old, undo.new):
+        if not isinstance(values, dict):
+            raise TypeError("no values of fields")
+        lists += values.values()
+    texts = [undo.path, undo.before, undo.after, *(text for one in lists for text in one)]
+    if not (all(isinstance(one, list) for one in lists) and all(isinstance(text, str) for text in texts)):
         raise TypeError("a value is not text")
     if not Path(undo.path).is_absolute() or "\0" in undo.path or undo.old.keys() != undo.new.keys():
         raise ValueError("no path, or other fields before than after")
