@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import json
 import os
 import resource
@@ -358,6 +360,55 @@ def test_a_full_disk_is_named_and_the_undo_file_restores_what_was_written(tmp_pa
     assert path.exists() == (n_kept is not None)
     if n_kept is not None:
         assert [undo.path for undo in read_undo(path)] == [f"/{number}.mp3" for number in range(n_kept)]
+
+
+def line_of_undo(file: Path, **changed: object) -> str:
+    known = {"before": "0" * 32, "after": file_hash(file), "old": {}, "new": {}, "pieces": None}
+    lines = {"format": "mirembed tag undo 1"}, {"path": str(file), **known, **changed}
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"path": 7},
+        {"path": "relative.mp3"},
+        {"old": ["genre"]},
+        {"old": {"genre": [1]}, "new": {"genre": ["Dub"]}},
+        {"old": {"genre": ["Ska"]}},
+        {"pieces": [[-5, 3]]},
+        {"pieces": [[1]]},
+        {"pieces": ["no base 64!"]},
+        {"pieces": 3},
+    ],
+)
+def test_an_undo_file_that_was_damaged_is_refused_whole(mirembed, tmp_path, changed):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, tone(440, 0.1, 1), RATE)
+    (mirembed.folder / "u.jsonl").write_text(line_of_undo(path, **changed))
+    assert "line 2" in mirembed("tag", "--undo", "u.jsonl", "--store", "s", code=1).stderr
+
+
+def test_an_undo_file_that_somebody_made_up_replaces_no_file_by_what_is_no_audio(mirembed, tmp_path):
+    text, audio = tmp_path / "profile", tmp_path / "a.flac"
+    text.write_text("mine")
+    soundfile.write(audio, tone(440, 0.1, 1), RATE)
+    Store(mirembed.folder / "s").create()
+    bad = b"somebody else's"
+    digest, piece = hashlib.blake2b(bad, digest_size=16).hexdigest(), base64.b64encode(bad).decode()
+    for path, code in ((text, 2), (audio, 0)):
+        (mirembed.folder / "u.jsonl").write_text(line_of_undo(path, before=digest, pieces=[piece]))
+        mirembed("tag", "--undo", "u.jsonl", "--store", "s", "--json", code=code)
+    assert text.read_text() == "mine"
+    assert decode(audio)
+
+
+def test_each_tagging_has_an_undo_file_of_its_own_also_within_a_second(mirembed, audio, tag, monkeypatch):
+    monkeypatch.setattr(time, "strftime", lambda _: "now")
+    path = audio / "low" / "1.flac"
+    names = [tag(path, *LOWEST, "--write", "--field", field)["undo_file"] for field in ("one", "two", "three")]
+    assert len({Path(name).name for name in names}) == 3
+    assert [len(read_undo(mirembed.folder / name)) for name in names] == [1, 1, 1]
 
 
 def test_old_bytes_are_assembled_from_the_new_file(tmp_path):

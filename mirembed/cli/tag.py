@@ -149,10 +149,10 @@ def _files(
 
 
 def _new_undo_file(store: Path) -> Path:
-    """Return a file beside the store that does not exist, named by the date."""
+    """Return a name beside the store that no file has, with the date and time."""
     name = f"{store.absolute().name}-undo-{time.strftime('%Y%m%d-%H%M%S')}"
-    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    return next(path for one in names if not (path := store.with_name(f"{one}.jsonl")).exists())
+    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    return next(path for ending in endings if not (path := store.with_name(f"{name}{ending}.jsonl")).exists())
 
 
 def _write(

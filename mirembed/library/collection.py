@@ -274,7 +274,7 @@ class Collection:
 
     def is_present(self, row: int) -> bool:
         """Whether the file of a track exists at this moment."""
-        return os.path.isfile(self.path(row))  # noqa: PTH113 (is_file raises where a folder cannot be read)
+        return os.path.isfile(self.path(row))  # noqa: PTH113 (unlike Path.is_file, it never raises)
 
     def is_unchanged(self, row: int) -> bool:
         """Whether the file of a track exists and has the size and modification time that it had when it was read."""
