@@ -27,6 +27,7 @@ from mirembed.progress import Silent
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import Store
+from mirembed.store.embeddings import EmbeddingRows
 from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.labels import TargetScale
 from mirembed.training.network import seeded_head
@@ -144,7 +145,7 @@ def test_stored_embeddings_of_the_model_are_taken_as_they_are(tones, extracted):
     model = untrained()
     recordings = [track.recording for track in extracted.find(None).tracks()]
     vectors = np.random.default_rng(0).random((len(recordings), model.network.units), np.float32)
-    extracted.embeddings("mine").write("digest", recordings, vectors, [])
+    extracted.embeddings("mine").write("digest", EmbeddingRows(recordings, vectors))
     for digest, taken in (("digest", True), ("another", False)):
         model.provenance = {"name": "mine", "digest": digest}
         embedded = decoding_nothing(model, tones, extracted)
@@ -190,7 +191,7 @@ def test_a_file_whose_frames_cannot_be_stacked_is_a_failure_and_the_others_are_e
     parts = (LOGMEL.parts[0], replace(LOGMEL.parts[0], spec="other", digest="5" * 32))
     both = FeaturesInfo("logmel+other", parts)
 
-    def extracted(files, jobs):
+    def extracted(files, jobs, options, folder):
         for index in range(len(files)):
             lengths = (11, 11) if index else (11, 99)
             frames = {part.digest: np.zeros((n, BANDS), np.float32) for part, n in zip(parts, lengths, strict=True)}

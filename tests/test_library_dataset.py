@@ -99,8 +99,8 @@ class TestGenres:
             files.add(f"{number}.mp3", genres=(f"genre {number}",), artists=("Ann",), year=1990)
         with pytest.raises(DatasetError) as caught:
             files.listing()
-        assert "label=artist (1000)" in str(caught.value)
-        assert "label=year (1000)" in str(caught.value)
+        assert "label=artist (1000 tracks)" in str(caught.value)
+        assert "label=year (1000 tracks)" in str(caught.value)
         assert "label=mood" not in str(caught.value)
         assert "\n" in str(caught.value)
 
@@ -239,7 +239,7 @@ class TestMistakes:
     def test_files_without_tags_have_folders_at_least(self, files, label):
         for number in range(3):
             files.add(f"x/{number}.mp3")
-        with pytest.raises(DatasetError, match=r"(?s)3 tracks.*label=folder \(3\).*label=none"):
+        with pytest.raises(DatasetError, match=r"(?s)3 tracks.*label=folder \(3 tracks\).*label=none"):
             files.listing(label=label)
 
     @pytest.mark.parametrize(

@@ -188,6 +188,26 @@ mirembed map nothing --out map.html
 mirembed similar folder-rbf-sl low/low-0.wav --top 0
 mirembed similar folder-rbf-sl low/low-0.wav --in nothing
 
+# Libraries: updates, neighbors and playlists
+mirembed update nothing
+mirembed update folder-rbf-sl --keep frames
+mirembed update folder-rbf-sl --audio nowhere
+mirembed update folder-rbf-sl --dataset zzz
+mirembed similar folder-rbf-sl low
+mirembed similar folder-rbf-sl low/low-0.wav --exclude nothing
+mirembed similar folder-rbf-sl low/low-0.wav --out neighbors.txt
+mirembed playlist folder-rbf-sl
+mirembed playlist folder-rbf-sl --seed nothing
+mirembed playlist folder-rbf-sl --seed low/low-0.wav --length 0
+mirembed playlist folder-rbf-sl --seed low/low-0.wav --from low/low-1.wav
+mirembed playlist folder-rbf-sl --seed low/low-0.wav --from low/low-1.wav --to high/high-0.wav
+mirembed playlist folder-rbf-sl --seed low/low-0.wav --out list.xspf
+mirembed playlist folder-rbf-sl --seed low/low-0.wav --paths relative
+mirembed playlist folder-rbf-sl --seed low/low-0.wav --out list.m3u8 --paths sideways
+mirembed playlist folder-rbf-sl --extend nowhere.m3u8
+mirembed playlist folder-rbf-sl --extend notes.txt
+mirembed playlist folder-rbf-sl --extend dead.m3u8
+
 # Libraries: duplicates and file tags
 mirembed duplicates nothing
 mirembed duplicates folder-rbf-sl
@@ -311,6 +331,7 @@ def plain(line: str) -> str:
         return ""
     cells = [cell.strip() for cell in re.split("[│┃]", line)]
     line = " | ".join(filter(None, cells)) if len(cells) > 1 else line.rstrip()
+    line = re.sub(r"(\| genre \|.* )0\.\d\d$", r"\1P", line)
     line = re.sub(r"(/tmp|FOLDER)\S*/mirembed-\w{8}", "TEMPORARY", line)
     line = re.sub(r"\b\d+(\.\d+)? (s|ms|min|h)\b", r"N \2", line)
     line = re.sub(r"\b[0-9a-f]{8,}\b", "HASH", line)
@@ -332,6 +353,7 @@ def prepare(folder: Path, run: Callable[[str], str]) -> None:
         (folder / "broken-plugins" / name).write_text(text)
     for name, table in TABLES.items():
         (folder / name).write_bytes(table)
+    (folder / "dead.m3u8").write_text("#EXTM3U\nmoved/away.mp3\nhttp://radio.example/stream\n")
     for command in ("mirembed extract --dataset folder --audio tones", "mirembed fit --epochs 1"):
         assert "[exit code 0]" in (printed := run(command)), printed
     store = folder / "mirembed-store"

@@ -480,17 +480,17 @@ def interrupt(process: subprocess.Popen[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("end", [kill, interrupt])
 def test_an_update_that_was_stopped_goes_on_where_it_was(library, end: Callable[[subprocess.Popen[str]], None]):
-    for number in range(40):
+    for number in range(24):
         library.add(f"new/{number}.wav", seed=number, seconds=20.0)
     stored = library.store.embeddings("m")
     with updating(library) as process:
         wait_until(lambda: len(stored.shards()) >= 3)
         end(process)
     n_done = len(stored.read(stored.digest())) - 6
-    assert 3 <= n_done < 40
+    assert 3 <= n_done < 24
     assert verify(library.store) == []
     done = library.update()
-    assert (done["embedded"], done["having"]) == (40 - n_done, 46)
+    assert (done["embedded"], done["having"]) == (24 - n_done, 30)
     assert stored.files() == [stored.path]
     interrupted = library.vectors
     stored.path.unlink()

@@ -55,7 +55,7 @@ def field_name(text: str) -> str:
         return text.lower()
     name = re.sub(r"[^A-Z0-9]+", "_", text.upper()).strip("_")[:40]
     if len(name) < 2:
-        raise SpecError(f"{text!r} is no name of a field; expected genre, mood, or two to 40 letters and digits")
+        raise SpecError(f"{text!r} is not the name of a field; expected genre, mood, or 2 to 40 letters and digits")
     if _TAKEN.fullmatch(text) or _TAKEN.fullmatch(name):
         raise SpecError(f"players expect something else in the field {text}; choose another name, such as MY_{name}")
     return name

@@ -59,8 +59,9 @@ def duplicates(
         for f in found.files
     ]
     names = {"dataset": collection.spec, "model": collection.model}
-    summary = f"{counted(found.n_groups, 'recording')} with copies, {counted(len(found.files), 'file')}"
+    summary = f"no copies among {counted(found.n_tracks, 'file')}"
     if found.files:
+        summary = f"{counted(found.n_groups, 'recording')} with copies, {counted(len(found.files), 'file')}"
         summary += f"; all but the largest of each take {size(found.extra_bytes)}"
     print_result(
         json,

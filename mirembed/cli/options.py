@@ -262,7 +262,7 @@ def check_out(out: Path | None, suffixes: Sequence[str], *, force: bool, bom: bo
         raise SpecError("--bom is for --out FILE.csv; give that too")
     if out is not None:
         if out.suffix.lower() not in suffixes:
-            raise SpecError(f"--out {out}: expected a file name ending in {', '.join(suffixes)}")
+            raise SpecError(f"--out {out}: expected a file name ending in {' or '.join(suffixes)}")
         check_output(out, force=force)
 
 

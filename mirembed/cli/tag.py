@@ -78,6 +78,7 @@ def tag(
         from mirembed.library.file_tagging import choose_fields, learns_from, plan_tags, remove_unfinished
         from mirembed.models.inference import check_table
         from mirembed.models.model import Model
+        from mirembed.models.predictions import Ranking
         from mirembed.models.saved import find_model
 
     place = Store(store)
@@ -95,6 +96,7 @@ def tag(
         with interruptible():
             loaded = Model.load(find_model(place.models, model), registry)
         fields = choose_fields(loaded, field)
+        Ranking.of(loaded, None, min_score)  # refuses a wrong score before anything is embedded
         files = _files(loaded, registry, place, model, paths or [], dataset, options.jobs_or_cores(jobs), progress)
         plan = plan_tags(loaded, files, fields, min_score=min_score, existing=existing, progress=progress)
         if loaded.has_probabilities and loaded.calibration is None:
@@ -158,7 +160,7 @@ def _undo(store: Store, path: Path, json: bool) -> None:
     with ConsoleProgress() as progress:
         n_restored, failures = undo_tags(store, undos, progress)
     shown = _failures(failures)
-    lines = [f"restored {counted(n_restored, 'file')} of {len(undos)}"]
+    lines = [f"restored {n_restored} of {counted(len(undos), 'file')}"]
     print_result(json, lambda: {"restored": n_restored, "files": len(undos), "failures": shown}, lines)
     _exit(shown)
 
@@ -183,7 +185,7 @@ def _print(
     counts = [
         f"{counted(n_files, 'file')} to tag" if n_written is None else f"tagged {counted(n_written, 'file')}",
         *([f"{plan.n_kept} kept their {' or '.join(fields)}"] if plan.n_kept else []),
-        *([f"{plan.n_equal} have it already"] if plan.n_equal else []),
+        *([f"{plan.n_equal} already as predicted"] if plan.n_equal else []),
         *([f"{plan.n_unsure} without a probable one"] if plan.n_unsure else []),
     ]
     lines = [", ".join(counts)]

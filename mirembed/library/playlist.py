@@ -141,7 +141,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         if bool(self.seeds) + bool(self.ends) + bool(self.extend) != 1:
-            raise MirembedError("a playlist needs --seed, or --from and --to, or --extend, and only one of these")
+            raise MirembedError(
+                "a playlist starts from --seed, from --from and --to, or from --extend; give one of these"
+            )
         if self.length < len(self.seeds or self.ends or ()):
             given = "--from and --to" if self.ends else counted(len(self.seeds), "seed")
             raise MirembedError(f"--length {self.length} has no room for {given}; give a greater --length")

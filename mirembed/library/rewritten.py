@@ -116,7 +116,9 @@ def _follow_embeddings(stored: StoredEmbeddings, after: Mapping[str, Rewritten])
 def _follow_frames(shards: FeatureShards, after: Mapping[str, Rewritten]) -> None:
     names = ("audio_hash", "duration", "rate", "backend")
     with shards.adding():
-        facts = {name: values for name, values in shards.columns(*names).items() if name in after}
+        known = shards.columns(*names)
+        # Restored bytes may have frames still.
+        facts = {name: known[name] for name in known if name in after and after[name].after not in known}
         part, held, n_bytes = shards.part(), list[RecordingRow](), 0
         for name, frames in shards.frames_of(facts):
             audio_hash, duration, rate, backend = facts[name]

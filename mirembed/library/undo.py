@@ -126,7 +126,9 @@ def read_undo(path: Path) -> list[Undo]:
     try:
         lines = path.read_text(encoding="ascii").split("\n")
     except OSError as error:
-        raise MirembedError(f"cannot read {path}: {error.strerror}") from error
+        raise MirembedError(
+            f"cannot read {path}: {error.strerror}; expected the undo file that `mirembed tag --write` named"
+        ) from error
     except ValueError:
         lines = [""]
     try:
@@ -134,7 +136,7 @@ def read_undo(path: Path) -> list[Undo]:
     except (ValueError, KeyError, TypeError):
         is_undo = False
     if not is_undo:
-        raise MirembedError(f"{path} is no undo file; expected one that `mirembed tag --write` has written")
+        raise MirembedError(f"{path} is not an undo file; expected one that `mirembed tag --write` has written")
     found = []
     for number, line in enumerate(lines[1:-1], 2):
         try:

@@ -107,9 +107,9 @@ class Folder:
         """
         found = find_audio(audio)
         if not found.files:
-            holds = "; ".join(found.notes) or "which is empty"
+            why = "; ".join(found.notes) or "it is empty"
             raise DatasetError(
-                f"no audio files in {str(audio)!r}: {holds}; "
+                f"no audio files in {str(audio)!r} ({why}); "
                 f"expected files ending in {', '.join(sorted(AUDIO_SUFFIXES))}"
             )
         if self.labels is None:

@@ -129,9 +129,9 @@ class Library:
         playlists: Path | None = None,
     ) -> None:
         if min_tracks < 1:
-            raise DatasetError(f"min_tracks={min_tracks} is not 1 or more")
+            raise DatasetError(f"min_tracks={min_tracks}: expected a whole number from 1")
         if playlists is not None and label != "playlists":
-            raise DatasetError(f"playlists={playlists} is for label=playlists, but the label is {label}")
+            raise DatasetError(f"playlists={playlists} needs label=playlists; give that too, or leave it out")
         default: dict[LabelKind, GroupKind] = {"artist": "album", "album": "none"}
         self.label: LabelKind = label
         self.group: GroupKind = default.get(label, "artist") if group is None else group
@@ -148,9 +148,9 @@ class Library:
         """
         found = find_audio(audio)
         if not found.files:
-            holds = "; ".join(found.notes) or "which is empty"
+            why = "; ".join(found.notes) or "it is empty"
             raise DatasetError(
-                f"no audio files in {str(audio)!r}: {holds}; "
+                f"no audio files in {str(audio)!r} ({why}); "
                 f"expected files ending in {', '.join(sorted(AUDIO_SUFFIXES))}"
             )
         files = [_File(name, path, file_tags(path)) for name, path in found.files.items()]
@@ -223,11 +223,9 @@ class Library:
         if rare := named.get(self.label):
             things = counted(len(_numbers(rare)), self.label.removesuffix("s"))
             what = f"none of the {things} of {whole} has at least {self.min_tracks} tracks; min_tracks=1 keeps all"
-        others = [f"label={kind} ({number})" for kind, number in of_kind.items() if number]
-        having = (
-            f"other labels, with the number of tracks: {', '.join(others)}" if others else "there are no other labels"
-        )
-        return f"{what}\n{having}; or use label=none"
+        others = [f"label={kind} ({counted(number, 'track')})" for kind, number in of_kind.items() if number]
+        having = f"labels that tracks have: {', '.join(others)}; or " if others else ""
+        return f"{what}\n{having}use label=none"
 
 
 def _genres(file: _File) -> list[_Name]:

@@ -253,7 +253,9 @@ def read_table(file: Path) -> Table:
         rows, short = _csv_rows(file, text, faults)
         if short:
             lines = _listed([(line, "") for line in short])
-            notes.append(f"{counted(len(short), 'row')} of {file} with empty cells at the end left out ({lines})")
+            notes.append(
+                f"{counted(len(short), 'row')} of {file} shorter than the others, read as empty at the end ({lines})"
+            )
     faults.check()
     if not rows:
         raise DatasetError(f"{file} has no rows; expected a line that names the columns, and one line per track")
