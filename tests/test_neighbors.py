@@ -137,6 +137,16 @@ def test_copies_of_a_seed_and_of_each_other_are_left_out_and_counted(tmp_path):
     assert "1 copy" in done.err
 
 
+def test_equally_long_tracks_of_one_title_and_artist_are_copies_however_they_sound(tmp_path):
+    tracks = {
+        "seed.flac": At((0, 0), "Sinnerman", ("Nina Simone",), seconds=622.0),
+        "quiet.mp3": At((1, 0), "SINNERMAN", ("Nina Simone",), seconds=622.6),
+        "live.mp3": At((2, 0), "Sinnerman", ("Nina Simone",), seconds=610.0),
+        "cover.mp3": At((3, 0), "Sinnerman", ("Felix da Housecat",), seconds=622.0),
+    }
+    assert write_library(tmp_path, tracks).ids("seed.flac") == ["live.mp3", "cover.mp3"]
+
+
 def test_missing_files_are_never_shown(line):
     for number in (1, 3):
         (line.music / f"{number}.mp3").unlink()
