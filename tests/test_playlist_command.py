@@ -207,7 +207,7 @@ def test_fewer_tracks_than_asked_for_are_explained(grid):
     ("words", "fact"),
     [
         ([], "--seed"),
-        (["--seed", "0-0.mp3", "--from", "0-0.mp3", "--to", "0-1.mp3"], "only one"),
+        (["--seed", "0-0.mp3", "--from", "0-0.mp3", "--to", "0-1.mp3"], "exactly one"),
         (["--from", "0-0.mp3"], "--to"),
         (["--from", "0-0.mp3", "--to", "Song 0-0"], "same track"),
         (["--seed", "0-0.mp3", "--seed", "0-1.mp3", "--length", 1], "--length 1"),
