@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,13 @@ def test_near_pairs_are_those_of_all_distances():
 
 def test_items_are_linked_through_others():
     assert linked(6, [(5, 4), (4, 2), (1, 0), (2, 5)]).tolist() == [0, 0, 2, 3, 2, 2]
+
+
+def test_many_near_pairs_take_little_memory():
+    vectors = np.random.default_rng(0).normal(size=(4000, 64)).astype(np.float32)
+    tracemalloc.start()
+    n_pairs = sum(len(one) for one, _, _ in near_pairs(vectors, np.inf))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert n_pairs == 4000 * 3999 // 2
+    assert peak < 200e6

@@ -28,6 +28,7 @@ from mirembed.features import FeaturesInfo, resolve_features
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import DatasetStore, FeatureShards, Store
+from mirembed.store.recordings import KnownRecordings
 from mirembed_datasets.folder import Folder
 
 pytestmark = pytest.mark.slow
@@ -323,6 +324,24 @@ def test_a_renamed_file_is_recognized_by_its_content(store, audio, decoded):
     assert (row["path"], row["label"], row["recording"]) == (str(path), "high", old["recording"])
     np.testing.assert_array_equal(row["frames"], old["frames"])
     assert run(store, audio).moved == 0
+
+
+def test_a_renamed_file_that_changes_while_it_is_compared_is_read_again(store, audio, decoded, monkeypatch):
+    run(store, audio)
+    path = (audio / "low" / "low-0.wav").rename(audio / "low" / "renamed.wav")
+    by_content = KnownRecordings.by_content
+
+    def then_change(*arguments: object) -> str | None:
+        found = by_content(*arguments)
+        soundfile.write(path, tone(900, 0.4, 9), RATE)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(KnownRecordings, "by_content", then_change)
+        assert run(store, audio).moved == 1
+    decoded.clear()
+    assert (run(store, audio).extracted, decoded) == (1, ["renamed.wav"])
+    np.testing.assert_array_equal(stored(store)["low/renamed.wav"]["frames"], spectrogram(path))
 
 
 def test_a_folder_whose_files_are_all_renamed_is_recognized_by_their_content(store, audio, decoded):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from small_library import At, write_library
 
 from mirembed.library.collection import Collection
-from mirembed.library.index import folded, make_index
+from mirembed.library.index import folded, make_index, open_index
 from mirembed.registry import Registry
 from mirembed.store import Store
 
@@ -74,6 +76,25 @@ def test_an_index_follows_the_tables(library):
     dataset.write_tracks(tracks, dataset.info())
     assert "a/two.mp3" not in opened(library).ids
     assert len(opened(library)) == 2
+
+
+def test_an_index_without_labels_is_not_read_where_there_are_some(library):
+    """As when another process labels the tracks after this one has read the task, and before it reads the tracks."""
+    store = Store(library.folder / "store")
+    [dataset] = store.datasets()
+    open_index(store, dataset, None, "model", "digest")
+    assert opened(library).labels == ["jazz"] * 3
+
+
+def test_a_file_that_cannot_be_looked_for_is_not_present(library, monkeypatch):
+    collection = opened(library)
+    monkeypatch.setattr(os, "stat", fail)
+    assert not collection.is_present(0)
+    assert not collection.is_unchanged(0)
+
+
+def fail(*_: object, **__: object) -> NoReturn:
+    raise OSError(errno.EIO, "the drive fails")
 
 
 def test_a_store_that_cannot_be_written_is_read_without_an_index(library):

@@ -82,6 +82,14 @@ def test_no_point_is_on_a_path_twice_and_a_path_may_be_refused_points():
     assert even_path(points, ends, [[1], [1]]) == [1]
 
 
+def test_an_even_path_between_two_ends_at_one_place_is_short():
+    """The unit of its steps cannot be the distance of its ends."""
+    points, ends = np.array([[1.0], [1e-3], [2e-3], [5.0]]), np.zeros((2, 1))
+    assert even_path(points, ends, [[0, 1, 3], [2, 0, 3]]) == [1, 2]
+    assert even_path(points[:0], ends, [[]]) == []
+    assert len(even_path(np.zeros((2, 1)), ends, [[0, 1], [0, 1]])) == 2
+
+
 # The tracks
 
 

@@ -83,7 +83,7 @@ def find_audio(root: Path) -> AudioFiles:
     paths = walk.find(root)
     start = len(str(root / "x")) - 1
     relative = {path: str(path)[start:] for path in paths}
-    composed = {path: normalize("NFC", printable(Path(name))) for path, name in relative.items()}
+    composed = {path: normalize("NFC", printable(name)) for path, name in relative.items()}
     files: dict[str, Path] = {}
     for path in sorted(paths, key=lambda path: composed[path] != relative[path]):
         name = composed[path] if composed[path] not in files else printable(path.relative_to(root))
@@ -126,7 +126,7 @@ def audio_files(paths: Sequence[Path]) -> tuple[list[Path], tuple[str, ...]]:
 
 def is_audio(path: Path) -> bool:
     """Whether a path is a file with the suffix of an audio file, and not hidden."""
-    return _is_audio_name(path.name) and path.is_file()
+    return _is_audio_name(path.name) and os.path.isfile(path)  # noqa: PTH113 (unlike Path.is_file, it never raises)
 
 
 def _is_audio_name(name: str) -> bool:
@@ -200,8 +200,8 @@ def file_stamp(path: Path) -> tuple[int, int]:
 @interruptible()
 def file_hash(path: Path) -> str:
     """Return the BLAKE2b digest of a file's bytes, 32 hexadecimal digits; empty if it cannot be read."""
-    # Opening a pipe or a device would wait forever.
-    if not path.is_file():
+    # Opening a pipe or a device would wait forever. Path.is_file raises errors, of a drive that fails for example.
+    if not os.path.isfile(path):  # noqa: PTH113
         return ""
     try:
         with path.open("rb") as file:

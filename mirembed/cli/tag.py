@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import time
 from collections.abc import Sequence
@@ -111,7 +112,7 @@ def tag(
         if write:
             remove_unfinished(files.paths)
         if write and plan.changes:
-            log = undo_file or store.with_name(f"{store.absolute().name}-undo-{time.strftime('%Y%m%d-%H%M%S')}.jsonl")
+            log = undo_file or _new_undo_file(store)
             n_written, failed = _write(place, plan.changes, log, progress)
             failures += failed
             if learns_from(loaded, fields):
@@ -130,7 +131,7 @@ def _files(
     progress: ConsoleProgress,
 ) -> EmbeddedFiles:
     """Return the embeddings of the given files, or of the whole library."""
-    from mirembed.library.collection import Collection
+    from mirembed.library.neighbors import open_present
     from mirembed.models.inference import EmbeddedFiles, embed_files
 
     if paths:
@@ -138,13 +139,20 @@ def _files(
         for note in notes:
             progress.note(note)
         return embed_files(model, found, registry, store, jobs, progress)
-    library = Collection.open(store, registry, name, dataset, progress)
+    library = open_present(store, registry, name, dataset, progress)
     rows = [row for row in range(len(library)) if library.is_unchanged(row)]
     if len(rows) < len(library):
         n_left = counted(len(library) - len(rows), "file")
         progress.note(f"left out {n_left} missing or changed since the last update; run `{library.staleness.command}`")
     recordings = [library.recordings[row] for row in rows]
     return EmbeddedFiles([library.path(row) for row in rows], recordings, library.vectors[rows], [])
+
+
+def _new_undo_file(store: Path) -> Path:
+    """Return a name beside the store that no file has, with the date and time."""
+    name = f"{store.absolute().name}-undo-{time.strftime('%Y%m%d-%H%M%S')}"
+    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    return next(path for ending in endings if not (path := store.with_name(f"{name}{ending}.jsonl")).exists())
 
 
 def _write(

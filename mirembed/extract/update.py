@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mirembed.audio.files import file_stamp
+from mirembed.audio.files import file_stamp, printable
 from mirembed.audio.folders import FolderState, is_missing
 from mirembed.config import defaults
 from mirembed.errors import DatasetError, PluginError, StoreError
@@ -238,14 +238,15 @@ def refresh(
         n_absent=listing.absent,
         features={**(before.features if before else {}), **features},
     )
-    recordings = _recognize(store, stored, listing.tracks, limited, progress)
+    stamps = {track.id: file_stamp(track.path) for track in listing.tracks}  # first: a file may change while it is read
+    recordings = _recognize(store, stored, listing.tracks, stamps, limited, progress)
     moved = _moved_tracks(stored, listing.tracks, recordings)
     if before is not None:
         _check_labels(dataset, before, info, stored)
         if prune and before.audio == info.audio:
             _check_reachable(dataset, before, stored, listing.tracks, moved)
         _check_folder(before, info, stored, listing.tracks, moved, prune, confirm)
-    tracks = _refresh(stored, listing.tracks, recordings, moved, prune, summary)
+    tracks = _refresh(stored, listing.tracks, recordings, stamps, moved, prune, summary)
     _write(dataset, before, info, stored, tracks)
     _write_file_tags(dataset, listing.tracks, tracks, file_tags or KnownFileTags(store), progress)
     dataset.write_schemes(listing.schemes)
@@ -257,6 +258,7 @@ def _recognize(
     store: Store,
     stored: Sequence[StoredTrack],
     tracks: Sequence[Track],
+    stamps: Mapping[str, tuple[int, int]],
     limited: Limit | None,
     progress: Progress,
 ) -> dict[str, str]:
@@ -269,21 +271,21 @@ def _recognize(
     unread = []
     for track in tracks:
         raise_if_interrupted()
-        stamp, old = file_stamp(track.path), before.get(track.id)
+        stamp, old = stamps[track.id], before.get(track.id)
         if old is not None and old.recording is not None and (old.file_size, old.file_mtime_ns) == stamp:
             found[track.id] = old.recording
-        elif (recording := known.by_stamp(track.path)) is not None:
+        elif (recording := known.by_stamp(track.path, stamp)) is not None:
             found[track.id] = recording
-        elif known.has_size(track.path):
+        elif known.has_size(stamp):
             unread.append(track)
     if limited is not None:
         drawn = limited.files(tracks, {**{one.id: one.recording for one in stored}, **found})
         unread = [track for track in unread if track.path in drawn or track.id not in before]
-    if sum(file_stamp(track.path)[0] for track in unread) < READ_QUIETLY:
+    if sum(stamps[track.id][0] for track in unread) < READ_QUIETLY:
         progress = NO_PROGRESS
     progress.start("comparing files with known recordings", len(unread))
     for number, track in enumerate(unread, 1):
-        if (recording := known.by_content(track.path)) is not None:
+        if (recording := known.by_content(track.path, stamps[track.id])) is not None:
             found[track.id] = recording
         progress.update(number)
     return found
@@ -399,6 +401,7 @@ def _refresh(
     stored: Sequence[StoredTrack],
     listed: Sequence[Track],
     recordings: Mapping[str, str],
+    stamps: Mapping[str, tuple[int, int]],
     moved: Mapping[str, str],
     prune: bool,
     summary: Summary,
@@ -411,7 +414,7 @@ def _refresh(
     tracks: dict[str, StoredTrack] = {}
     for track in listed:
         old = before.pop(track.id, None)
-        recording, stamp = recordings.get(track.id), file_stamp(track.path)
+        recording, stamp = recordings.get(track.id), stamps[track.id]
         if recording is None:
             recording = old.recording if old else None
             stamp = (old.file_size, old.file_mtime_ns) if old else (-1, -1)
@@ -462,9 +465,9 @@ def _write_file_tags(
 ) -> None:
     """Write the file tags of the listed tracks; tracks that are not listed keep what they have."""
     rows = known.of_tracks({track.id: track.path for track in listed}, progress)
-    with contextlib.suppress(StoreError):
-        before = stored_file_tags(dataset.file_tags())
-        rows += [row for row in before if row.id in tracks and not tracks[row.id].listed]
+    if unlisted := {track.id for track in tracks.values() if not track.listed}:
+        with contextlib.suppress(StoreError):
+            rows += [row for row in stored_file_tags(dataset.file_tags()) if row.id in unlisted]
     dataset.write_file_tags(rows)
 
 
@@ -515,6 +518,9 @@ def missing_files(
         lacking = [one for one in features if recording is None or recording not in one.having]
         for name in wanted - {one.name for one in lacking}:
             failures.pop((track.id, name), None)
+        for name in wanted:
+            if one := failures.get((track.id, name)):  # the library may have another place now
+                failures[track.id, name] = replace(one, path=printable(track.path))
         failed = {
             name
             for name in wanted

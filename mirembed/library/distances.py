@@ -19,6 +19,9 @@ FEWEST = 16
 _BLOCK = 128
 """Tracks that are compared with all others at once; this takes 50 MB for 100 000 tracks."""
 
+_PAIRS = 2**16
+"""Pairs that are measured at a time: 200 MB for embeddings of 128 units."""
+
 _ROUNDING = 1e-5
 """Bound on the rounding errors of squared distances in float32, relative to the largest squared length of a vector.
 
@@ -67,7 +70,10 @@ def near_pairs(
         first, second = (places + start for places in np.nonzero(near))
         later = first < second
         first, second = first[later], second[later]
-        distances = np.linalg.norm(vectors[first].astype(np.float64) - vectors[second], axis=1)
+        # Where an embedding separates little, a block may have millions of pairs.
+        parts = (slice(part, part + _PAIRS) for part in range(0, len(first), _PAIRS))
+        differences = (vectors[first[part]].astype(np.float64) - vectors[second[part]] for part in parts)
+        distances = np.concatenate([np.linalg.norm(one, axis=1) for one in differences] or [np.zeros(0)])
         near = distances <= distance
         yield first[near], second[near], distances[near]
 

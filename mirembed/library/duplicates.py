@@ -62,11 +62,14 @@ Match: TypeAlias = Literal["file", "audio", "fingerprint"]
 def copy_groups(collection: Collection, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
     """Group tracks that are copies of one recording, without decoding anything.
 
+    Copies have equal bytes or samples; or equally long within a second, they have near embeddings or equal title and
+    artist.
+
     Parameters
     ----------
     collection : Collection
     rows : sequence of int
-        Rows of the collection.
+        Rows of the collection: a few, as the file tags of each are read.
 
     Returns
     -------
@@ -81,6 +84,9 @@ def copy_groups(collection: Collection, rows: Sequence[int] | NDArray[np.int64])
     for one, other, _ in near_pairs(collection.vectors[rows], nearest):
         close = np.abs(seconds[one] - seconds[other]) <= COPY_SECONDS  # False where a duration is unknown
         links += zip(one[close].tolist(), other[close].tolist(), strict=True)
+    tags = [collection.tags(row) for row in rows.tolist()]
+    titled = _equal_titles([(of_track.title, of_track.artists) for of_track in tags], seconds)
+    links += [(one, other) for one, other in titled if np.abs(seconds[one] - seconds[other]) <= COPY_SECONDS]
     return linked(len(rows), links)
 
 
@@ -312,7 +318,8 @@ def _candidates(collection: Collection, rows: NDArray[np.int64], progress: Progr
         allowed = np.maximum(CANDIDATE_SECONDS, CANDIDATE_SHARE * np.maximum(seconds[one], seconds[other]))
         return ~(np.abs(seconds[one] - seconds[other]) > allowed)  # True where a duration is unknown
 
-    pairs = _equal_titles(collection, rows)
+    tags = collection.file_tags
+    pairs = _equal_titles([(tags.titles[row], tags.artists[row]) for row in rows.tolist()], seconds)
     one, other = (np.array([pair[end] for pair in pairs], np.int64) for end in (0, 1))
     pairs = [pair for pair, fits in zip(pairs, similar_length(one, other), strict=True) if fits]
     progress.start("comparing embeddings", len(rows))
@@ -331,16 +338,17 @@ def _candidates(collection: Collection, rows: NDArray[np.int64], progress: Progr
     return sorted(set(pairs))
 
 
-def _equal_titles(collection: Collection, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Return pairs of tracks with equal title and artist: each with the next few by duration."""
-    tags, groups = collection.file_tags, defaultdict(list)
-    for place, row in enumerate(rows.tolist()):
-        title, artists = tags.titles[row], tags.artists[row]
+def _equal_titles(
+    named: Sequence[tuple[str | None, tuple[str, ...]]], seconds: NDArray[np.float64]
+) -> list[tuple[int, int]]:
+    """Return pairs of tracks with equal title and first artist: each with the next few by duration."""
+    groups = defaultdict(list)
+    for place, (title, artists) in enumerate(named):
         if title and artists:
             groups[title.casefold(), artists[0].casefold()].append(place)
     pairs = []
     for places in groups.values():
-        places.sort(key=lambda place: (np.nan_to_num(collection.durations[rows[place]]), place))
+        places.sort(key=lambda place: (np.nan_to_num(seconds[place]), place))
         for position, one in enumerate(places):
             pairs += [(min(one, other), max(one, other)) for other in places[position + 1 : position + 1 + CANDIDATES]]
     return pairs

@@ -12,7 +12,7 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -292,11 +292,11 @@ def undo_tags(store: Store, undos: Sequence[Undo], progress: Progress) -> tuple[
     def back(undo: Undo) -> Callable[[Path], str]:
         def change(copy: Path) -> str:
             path = Path(undo.path)
+            tags = TagFields(copy)  # first: nothing but an audio file is ever replaced
             if file_hash(copy) == undo.after and undo.pieces is not None:
-                if restore(path, undo.pieces, copy) == undo.before:
+                if restore(path, undo.pieces, copy) == undo.before and _has(copy, undo.old):
                     return undo.before
                 shutil.copyfile(path, copy)
-            tags = TagFields(copy)
             for name, new in undo.new.items():
                 if (now := tags.get(name)) != list(new):
                     raise AudioError(f"left as it is: its {name} has changed since, to {'; '.join(now) or 'nothing'}")
@@ -307,6 +307,15 @@ def undo_tags(store: Store, undos: Sequence[Undo], progress: Progress) -> tuple[
 
     left = [undo for undo in reversed(undos) if file_hash(Path(undo.path)) != undo.before]
     return _rewrite_all(store, [(Path(undo.path), back(undo)) for undo in left], "restoring file tags", progress)
+
+
+def _has(path: Path, values: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a file is an audio file whose fields have these values."""
+    try:
+        tags = TagFields(path)
+    except AudioError:
+        return False
+    return all(tags.get(name) == list(texts) for name, texts in values.items())
 
 
 def _rewrite_all(

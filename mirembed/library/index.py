@@ -193,26 +193,34 @@ def open_index(store: Store, dataset: DatasetStore, task: Task | None, model: st
     """
     embedded = store.embeddings(model)
     path = store.cache / f"library-{slug(f'{dataset.folder.name} {model}')}.arrow"
-    source = _source(dataset, embedded, digest)
+    source = _source(dataset, embedded, task, digest)
     if (index := _read(path, source)) is not None:
         return index
     index = _build(dataset, embedded, task, digest)
     # An index that cannot be written is not cached, nor is one of tables that have changed in the meantime.
-    if len(index.table) and _source(dataset, embedded, digest) == source:
+    if len(index.table) and _source(dataset, embedded, task, digest) == source:
         with contextlib.suppress(StoreWriteError):
             _write(path, index, source)
     return index
 
 
-def _source(dataset: DatasetStore, embedded: StoredEmbeddings, digest: str) -> str:
-    """Return a digest that changes when any of the files behind an index is replaced."""
+def _source(dataset: DatasetStore, embedded: StoredEmbeddings, task: Task | None, digest: str) -> str:
+    """Return a digest that changes when any of the files behind an index is replaced.
+
+    The columns of labels are named, because the task was read before the files.
+    """
     stamps = []
     for path in (*(dataset.folder / name for name in (INFO, TRACKS, FILE_TAGS)), *embedded.files()):
         with contextlib.suppress(FileNotFoundError):
             status = path.stat()
             stamps.append((path.name, status.st_ino, status.st_size, status.st_mtime_ns))
-    content = json.dumps([VERSION, str(dataset.folder.absolute()), digest, stamps])
+    content = json.dumps([VERSION, str(dataset.folder.absolute()), _labels_of(task), digest, stamps])
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _labels_of(task: Task | None) -> list[str]:
+    """Return the names of the columns of labels in the table of tracks."""
+    return [] if task is None else list(label_names(task))
 
 
 def _read(path: Path, source: str) -> Index | None:
@@ -247,7 +255,7 @@ def _write(path: Path, index: Index, source: str) -> None:
 @interruptible()
 def _build(dataset: DatasetStore, embedded: StoredEmbeddings, task: Task | None, digest: str) -> Index:
     """Join the tables of a dataset with the embeddings, one row per track."""
-    labels = [] if task is None else label_names(task)
+    labels = _labels_of(task)
     tracks = dataset.columns("id", "recording", "listed", *_OF_TRACKS, *labels)
     embeddings, tags = embedded.table(digest, ["vector", *_OF_RECORDINGS]), dataset.file_tags(["id", *_OF_FILES])
     known = {recording: place for place, recording in enumerate(embeddings["recording"].to_pylist())}

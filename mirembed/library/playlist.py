@@ -352,7 +352,9 @@ def even_path(
     >>> even_path(points, np.array([[0.0], [3.0]]), [[0, 1], [2, 3]])
     [1, 2]
     """
-    unit = max(float(np.linalg.norm(ends[1] - ends[0])), TINY)
+    used = points[sorted(set().union(*layers))]
+    # The largest distance, so that powers neither overflow nor vanish; the ends may be at one place.
+    unit = float(_distances(ends[:1], np.vstack([ends[1:], used])).max()) or 1.0
 
     def cost(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(_distances(x / unit, y / unit) ** _POWER)

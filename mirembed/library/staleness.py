@@ -142,7 +142,7 @@ def _audio_in(audio: Path, folders: Sequence[str], before: Mapping[str, FolderSt
             continue
         for path in entries:
             child = f"{name}/{path.name}" if name else path.name
-            if path.is_dir() and not path.is_symlink():
+            if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114 (they never raise)
                 if child not in before and not is_hidden(path):
                     pending.append(child)
             elif is_audio(path):

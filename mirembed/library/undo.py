@@ -79,6 +79,9 @@ class UndoLog:
         self.path, self._n = path, 0
         try:
             self._file = path.open("x", encoding="ascii")
+        except OSError as error:
+            raise write_error(path, error, "--undo-file") from error
+        try:
             self._write({"format": f"mirembed tag undo {FORMAT}", "command": command})
             folder = os.open(path.absolute().parent, os.O_RDONLY)
             try:
@@ -86,6 +89,7 @@ class UndoLog:
             finally:
                 os.close(folder)
         except OSError as error:
+            self.close()
             raise write_error(path, error, "--undo-file") from error
 
     def add(self, undo: Undo) -> None:
@@ -95,11 +99,12 @@ class UndoLog:
         ------
         StoreWriteError
         """
+        self._n += 1
         try:
             self._write(vars(undo))
         except OSError as error:
-            raise write_error(self.path, error, "--undo-file") from error
-        self._n += 1
+            # Without a cause, which would be taken for an error of the file that is rewritten.
+            raise write_error(self.path, error, "--undo-file") from None
 
     def _write(self, content: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(content) + "\n")
@@ -107,8 +112,9 @@ class UndoLog:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close the file, and delete it if it is empty."""
-        self._file.close()
+        """Close the file, and delete it if it restores nothing."""
+        with contextlib.suppress(OSError):  # on a full disk, what could not be written fails once more
+            self._file.close()
         if self._n == 0:
             self.path.unlink(missing_ok=True)
 
@@ -140,10 +146,35 @@ def read_undo(path: Path) -> list[Undo]:
     found = []
     for number, line in enumerate(lines[1:-1], 2):
         try:
-            found.append(Undo(**json.loads(line)))
+            found.append(_checked(Undo(**json.loads(line))))
         except (ValueError, TypeError) as error:
             raise MirembedError(f"{path} is damaged on line {number}; restore it from a backup") from error
     return found
+
+
+def _checked(undo: Undo) -> Undo:
+    """Refuse values of other types than those that `Undo` names: people edit files.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    lists: list[Any] = []
+    for values in (undo.old, undo.new):
+        if not isinstance(values, dict):
+            raise TypeError("no values of fields")
+        lists += values.values()
+    texts = [undo.path, undo.before, undo.after, *(text for one in lists for text in one)]
+    if not (all(isinstance(one, list) for one in lists) and all(isinstance(text, str) for text in texts)):
+        raise TypeError("a value is not text")
+    if not Path(undo.path).is_absolute() or "\0" in undo.path or undo.old.keys() != undo.new.keys():
+        raise ValueError("no path, or other fields before than after")
+    for piece in undo.pieces or ():
+        if isinstance(piece, str):
+            base64.b64decode(piece, validate=True)
+        elif len(piece) != 2 or not all(type(number) is int and number >= 0 for number in piece):
+            raise ValueError("no piece of a file")
+    return undo
 
 
 def difference(old: Path, new: Path) -> list[Piece] | None:

@@ -109,17 +109,18 @@ class KnownRecordings:
 
     def of(self, path: Path) -> str | None:
         """Return the recording of a file, or None if the store does not have it."""
-        return self.by_stamp(path) or (self.by_content(path) if self.has_size(path) else None)
+        stamp = file_stamp(path)
+        return self.by_stamp(path, stamp) or (self.by_content(path, stamp) if self.has_size(stamp) else None)
 
-    def by_stamp(self, path: Path) -> str | None:
+    def by_stamp(self, path: Path, stamp: tuple[int, int]) -> str | None:
         """Return the recording that a dataset found in a file of this path, size and modification time."""
-        return self._by_stamp.get((absolute(path), *file_stamp(path)))
+        return self._by_stamp.get((absolute(path), *stamp))
 
-    def has_size(self, path: Path) -> bool:
-        """Whether a recording has the size of this file, so that it is worth reading."""
-        return file_stamp(path)[0] in self._by_size
+    def has_size(self, stamp: tuple[int, int]) -> bool:
+        """Whether a recording has the size of a file, so that it is worth reading."""
+        return stamp[0] in self._by_size
 
-    def by_content(self, path: Path) -> str | None:
-        """Return the recording with the bytes of this file, which is read."""
+    def by_content(self, path: Path, stamp: tuple[int, int]) -> str | None:
+        """Return the recording with the bytes of a file, which is read."""
         recording = file_hash(path)
-        return recording if recording in self._by_size.get(file_stamp(path)[0], ()) else None
+        return recording if recording in self._by_size.get(stamp[0], ()) else None
