@@ -365,7 +365,7 @@ def test_the_stated_length_of_an_mp4_is_compared_with_its_frames(tmp_path):
 
 def test_several_audio_tracks_in_an_mp4_are_noted(tmp_path):
     sound = decode(put(tmp_path, "a.m4a", mp4_bytes(mp3(tmp_path), RATE, n_tracks=2)))
-    assert sound.notes == ("2 audio tracks: the first was read",)
+    assert sound.notes == ("2 audio tracks: only the first was read",)
 
 
 def test_mp4_files_that_were_joined_are_refused(tmp_path):
