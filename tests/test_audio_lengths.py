@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -20,6 +21,8 @@ from test_audio import run_python
 
 from mirembed.audio.decoding import decode
 from mirembed.audio.files import default_timeout, file_stamp
+from mirembed.audio.headers import read_header
+from mirembed.audio.headers.flac import flac_header
 from mirembed.errors import AudioError
 
 RATE = 44_100
@@ -202,6 +205,14 @@ def test_a_flac_whose_header_states_too_many_samples_is_refused_with_all_three_l
     assert found == pytest.approx((10**9 / RATE, SECONDS, SECONDS), abs=0.1)
 
 
+def test_a_second_flac_behind_much_padding_is_found(tmp_path):
+    data = written("a.flac")
+    assert data[4] == 0
+    padded = data[:42] + b"\1" + (700_000).to_bytes(3, "big") + bytes(700_000) + data[42:]
+    assert decode(put(tmp_path, "a.flac", padded)).n_samples == SECONDS * RATE
+    assert decode(put(tmp_path, "a.flac", padded + padded)).n_samples == 2 * SECONDS * RATE
+
+
 @pytest.mark.parametrize("junk", [bytes(50_000), np.random.default_rng(1).bytes(50_000)])
 def test_junk_behind_a_flac_costs_no_sample(tmp_path, junk):
     whole = decode(put(tmp_path, "a.flac", written("a.flac")))
@@ -218,6 +229,17 @@ def test_a_flac_header_of_another_rate_than_its_frames_is_refused(tmp_path):
     data[18:21] = struct.pack(">I", 48_000 << 12 | data[20] << 8 & 0xF00)[:3]
     message = failure(put(tmp_path, "a.flac", bytes(data)))
     assert "48000 Hz, but frames state 44100 Hz" in message
+
+
+def test_sound_that_looks_like_a_frame_of_a_flac_is_none():
+    data = bytearray(written("a.flac"))
+    like_a_frame = bytes.fromhex("fff87662753253527f6b43ae238edaae6a438849")  # as found in a file: 8 bits per sample
+    last = data.rfind(data[data.index(b"\xff\xf8") :][:2])
+    for place in (data.index(b"\xff\xf8") + 1000, last + 100):
+        data[place : place + len(like_a_frame)] = like_a_frame
+    header = flac_header(io.BytesIO(data), 0)
+    assert header is not None
+    assert (header.refusal, header.room) == ("", SECONDS)
 
 
 # Ogg
@@ -410,6 +432,7 @@ import resource, sys
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
 from mirembed.audio.decoding import decode
+from mirembed.audio.headers import read_header
 from mirembed.errors import AudioError
 try:
     decode(Path(sys.argv[1]))
@@ -511,3 +534,156 @@ def test_the_lengths_in_a_failure_are_those_that_ffmpeg_finds(tmp_path, name, sh
     rate = 48_000 if name == "a.opus" else RATE
     said = float(found["decoded"]) if found else float(re.search(r"([\d.]+) s", message)[1])
     assert said == pytest.approx(samples / rate, abs=0.1)
+
+
+# Tags at both ends
+
+
+def ape_tag(n_bytes: int = 500, *, head: bool = True) -> bytes:
+    flags = 0x80000000 if head else 0
+    both = [b"APETAGEX" + struct.pack("<IIII", 2000, n_bytes + 32, 1, flags | one) + bytes(8) for one in (2**29, 0)]
+    return (both[0] if head else b"") + bytes(n_bytes) + both[1]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_ape_tags_at_both_ends_change_nothing(tmp_path, name):
+    data = written(name)
+    whole = decode(put(tmp_path, name, data))
+    for tagged in (ape_tag() + data, data + ape_tag(), data + ape_tag(head=False) + ID3V1):
+        assert decode(put(tmp_path, name, tagged)).audio_hash == whole.audio_hash
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        b"ID3\x04\0\x10\0\0\x07\x76" + bytes(1014) + b"3DI\x04\0\x10\0\0\x07\x76",
+        b"LYRICSBEGIN" + b"la " * 300 + b"LYRICSEND" + ID3V1,
+        b"LYRICSBEGIN" + b"LYR00900" + b"la " * 300 + b"000919LYRICS200" + ID3V1,
+    ],
+)
+def test_tags_behind_an_mp3_are_no_frames(tmp_path, tag):
+    data = mp3(tmp_path)
+    whole = decode(put(tmp_path, "a.mp3", data))
+    assert decode(put(tmp_path, "a.mp3", data + tag)).audio_hash == whole.audio_hash
+    assert decode(put(tmp_path, "a.mp3", data + tag)).notes == ()
+
+
+# Codecs in WAV, Wave64 and CAF
+
+
+def block_file(container: str, codec: str, name: str, tmp_path: Path) -> bytes:
+    soundfile.write(
+        tmp_path / name, np.stack([music(SECONDS, RATE)] * 2, axis=1), RATE, format=container, subtype=codec
+    )
+    return (tmp_path / name).read_bytes()
+
+
+@pytest.mark.parametrize("container", ["WAV", "W64"])
+@pytest.mark.parametrize("codec", ["MS_ADPCM", "IMA_ADPCM"])
+def test_a_file_of_adpcm_that_was_cut_or_joined_is_refused(tmp_path, container, codec):
+    name = f"a.{container.lower()}"
+    data = block_file(container, codec, name, tmp_path)
+    assert decode(put(tmp_path, name, data)).duration == pytest.approx(SECONDS, abs=0.1)
+    assert lengths(put(tmp_path, name, data[: len(data) // 2]))[:2] == pytest.approx((SECONDS, SECONDS / 2), abs=0.1)
+    assert lengths(put(tmp_path, name, data * 2))[:2] == pytest.approx((SECONDS, 2 * SECONDS), abs=0.1)
+
+
+def test_an_mp3_in_a_wav_that_was_cut_or_joined_is_refused(tmp_path):
+    data = wav_bytes(mp3(tmp_path), tag=0x55, rate=RATE)
+    assert decode(put(tmp_path, "a.wav", data)).duration == pytest.approx(SECONDS, abs=0.1)
+    assert lengths(put(tmp_path, "a.wav", data[: len(data) // 2]))[:2] == pytest.approx((SECONDS, SECONDS / 2), abs=0.1)
+    assert lengths(put(tmp_path, "a.wav", data * 2))[:2] == pytest.approx((SECONDS, 2 * SECONDS), abs=0.1)
+
+
+def test_the_bytes_per_second_of_a_flac_in_a_wav_are_not_believed(tmp_path):
+    flac = written("a.flac")
+    at, last = 4, False
+    while not last:
+        last, at = bool(flac[at] & 128), at + 4 + int.from_bytes(flac[at + 1 : at + 4], "big")
+    fmt = struct.pack("<HHIIHHH", 0xF1AC, 2, RATE, 1000, 4, 16, 34) + flac[8:42]
+    chunks = ((b"fmt ", fmt), (b"fact", struct.pack("<I", SECONDS * RATE)), (b"data", flac[at:]))
+    body = b"".join(
+        name + struct.pack("<I", len(content)) + content + bytes(len(content) % 2) for name, content in chunks
+    )
+    data = b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body
+    assert decode(put(tmp_path, "a.wav", data)).n_samples == SECONDS * RATE
+    assert lengths(put(tmp_path, "a.wav", data[: len(data) // 2]))[0] == pytest.approx(SECONDS)
+
+
+def test_the_delay_in_the_table_of_a_caf_is_not_heard(tmp_path):
+    data = bytearray(block_file("CAF", "ALAC_16", "a.caf", tmp_path))
+    whole = decode(put(tmp_path, "a.caf", bytes(data)))
+    at = data.index(b"pakt") + 12
+    data[at + 8 : at + 20] = struct.pack(">qi", 4 * RATE - 1105, 1105)
+    sound = decode(put(tmp_path, "a.caf", bytes(data)))
+    np.testing.assert_array_equal(sound.samples, whole.samples[1105 : 4 * RATE])
+    data[at - 12 : at - 8] = b"free"
+    assert "pakt" in failure(put(tmp_path, "a.caf", bytes(data)))
+
+
+# Blocks that state their own lengths
+
+
+def wavpack_blocks(n_blocks: int, *, rate_code: int = 9) -> bytes:
+    return b"".join(
+        b"wvpk"
+        + struct.pack("<IHBBIIIII", 24 + 100, 0x410, 0, 0, n_blocks * RATE, n * RATE, RATE, flags, 0)
+        + bytes(100)
+        for n in range(n_blocks)
+        for flags in [rate_code << 23 | 0x800 | 1]
+    )
+
+
+def test_the_blocks_of_a_wavpack_file_are_counted(tmp_path):
+    data = wavpack_blocks(3)
+    for tag in (b"", ape_tag()):
+        header = read_header(put(tmp_path, "a.wv", data + tag + data + tag))
+        assert (header.stated, header.room) == (3, 6)
+        assert header.disagreement(3.0)
+    assert "lacks 60 bytes" in failure(put(tmp_path, "a.wv", data[:-60]))
+    assert "rate changes" in failure(put(tmp_path, "a.wv", data + wavpack_blocks(1, rate_code=10)))
+
+
+def tta_file(seconds: int, n_bytes: int = 50) -> bytes:
+    n_frames = -(-seconds * RATE // (RATE * 256 // 245))
+    head = b"TTA1" + struct.pack("<HHHIII", 1, 2, 16, RATE, seconds * RATE, 0)
+    return head + struct.pack("<I", n_bytes) * n_frames + bytes(4) + bytes(n_bytes * n_frames)
+
+
+def test_the_frames_of_a_tta_file_are_counted(tmp_path):
+    data = tta_file(4)
+    assert read_header(put(tmp_path, "a.tta", data)).room == 4
+    assert read_header(put(tmp_path, "a.tta", data[:-1])).room == pytest.approx(3 * 256 / 245, abs=1e-4)
+    assert "joined" in failure(put(tmp_path, "a.tta", data + ape_tag() + data))
+
+
+def test_a_voc_file_that_was_cut_or_joined_is_refused(tmp_path):
+    data = block_file("VOC", "PCM_16", "a.voc", tmp_path)
+    assert decode(put(tmp_path, "a.voc", data)).duration == pytest.approx(SECONDS, abs=0.01)
+    assert lengths(put(tmp_path, "a.voc", data[: len(data) // 2]))[:2] == pytest.approx((4, 2), abs=0.01)
+    assert lengths(put(tmp_path, "a.voc", data * 2))[:2] == pytest.approx((4, 8), abs=0.01)
+
+
+def test_the_decoder_of_voc_would_play_the_beginnings_of_blocks(tmp_path):
+    data = block_file("VOC", "PCM_16", "a.voc", tmp_path)
+    assert "2 blocks" in failure(put(tmp_path, "a.voc", data[:-1] + b"\x02\xa0\x0f\0" + bytes(4000) + b"\0"))
+
+
+def ac3_frames(n_frames: int, *, rate_code: int = 1, mode: int = 2) -> bytes:
+    size = {0: 2 * 192, 1: 2 * 208, 2: 2 * 288}[rate_code]
+    head = b"\x0b\x77\0\0" + bytes([rate_code << 6 | 12, 8 << 3, mode << 5, 0])
+    return (head + bytes(size - len(head))) * n_frames
+
+
+def test_an_ac3_that_changes_its_rate_or_channels_is_refused_and_the_place_said(tmp_path):
+    data = ac3_frames(100)
+    header = read_header(put(tmp_path, "a.ac3", data))
+    assert (header.room, header.kind) == (100 * 1536 / RATE, "AC-3")
+    assert "from 44100 to 48000 at 3.5 s" in failure(put(tmp_path, "a.ac3", data + ac3_frames(50, rate_code=0)))
+    assert "from 2 to 1 at 3.5 s" in failure(put(tmp_path, "a.ac3", data + ac3_frames(50, mode=1)))
+
+
+def test_repeated_pages_of_an_ogg_are_noted(tmp_path):
+    pages = [b"OggS\0" + page for page in written("a.ogg", 20).split(b"OggS\0")[1:]]
+    sound = decode(put(tmp_path, "a.ogg", b"".join([*pages[:5], *pages[3:]])))
+    assert any(note.startswith("2 pages repeat") for note in sound.notes)

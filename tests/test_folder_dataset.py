@@ -277,6 +277,9 @@ class TestTableOfClasses:
             r"D:\Old\Audio\x\a.wav",
             "X/A.WAV",
             " x / a.wav",
+            "x/%61.wav",
+            "\u200e\u202ax/a.wav",
+            "x/a\u200b.wav",
         ],
     )
     def test_an_id_is_the_posix_path_of_the_file(self, audio: Path, path: str) -> None:
@@ -290,6 +293,12 @@ class TestTableOfClasses:
         (audio / "labels.csv").write_text(text, encoding="utf-8")
         listing = Folder(labels=audio / "labels.csv").listing(link)
         assert labels(listing) == {"x/a.wav": "slow", "x/d e.wav": "fast", "y/c.wav": "slow"}
+
+    def test_a_name_that_is_not_utf8_is_found_as_predictions_write_it(self, audio: Path) -> None:
+        make_files(audio, os.fsdecode(b"x/caf\xe9 \xcf.wav"))
+        for before in ("", "audio/", f"{audio}/"):
+            listing = self.listing(audio, f"path,label\n{before}x/caf\\xe9 \\xcf.wav,slow\n{before}y\\c.wav,fast\n")
+            assert labels(listing) == {"x/caf\\xe9 \\xcf.wav": "slow", "y/c.wav": "fast"}
 
     def test_a_path_relative_to_the_current_folder_is_found(
         self, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -309,7 +309,7 @@ def test_only_the_program_handles_ctrl_c_and_not_its_workers(music, uninterrupte
 
 def test_a_second_extraction_into_the_same_store_is_refused_and_harms_nothing(music, uninterrupted, start, tmp_path):
     first = start(tmp_path, *EXTRACT, music, "--store", "s", patch=STOP_AT_FIRST_SHARD)
-    [error] = mirembed(tmp_path, *EXTRACT, music, "--store", "s", code=1).stderr.splitlines()
+    [error] = stages(mirembed(tmp_path, *EXTRACT, music, "--store", "s", code=1).stderr)
     assert "another process" in error
     assert "s/datasets/folder" in error
     os.killpg(first.pid, signal.SIGCONT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import os
 import re
 import sys
 import zipfile
@@ -375,6 +376,7 @@ def test_tracks_whose_files_are_gone_are_not_on_the_map(fitted: Path) -> None:
         printed = json.loads(completed.stdout)
         assert (printed["tracks"], printed["missing"]) == (17, 1)
         assert "1 track" in completed.stderr
+        assert "changed" not in completed.stderr
         assert "Low 3" not in (fitted / "fewer.html").read_text(encoding="utf-8")
         (fitted / "music").rename(fitted / "away")
         assert "update" in drawn(fitted, "--out", "none.html", code=1).stderr
@@ -383,6 +385,18 @@ def test_tracks_whose_files_are_gone_are_not_on_the_map(fitted: Path) -> None:
         if (fitted / "away").exists():
             (fitted / "away").rename(fitted / "music")
         aside.rename(gone)
+
+
+@pytest.mark.slow
+def test_files_that_have_changed_in_place_are_counted(fitted: Path) -> None:
+    file = fitted / "music" / "low" / "low-3.wav"
+    before = file.read_bytes(), file.stat()
+    try:
+        file.write_bytes(before[0] + b"more")
+        assert "1 file has changed since the last update" in drawn(fitted, "--out", "changed.html").stderr
+    finally:
+        file.write_bytes(before[0])
+        os.utime(file, ns=(before[1].st_atime_ns, before[1].st_mtime_ns))
 
 
 @pytest.mark.slow

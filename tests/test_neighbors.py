@@ -147,11 +147,33 @@ def test_files_that_are_gone_are_never_shown(line):
     assert line.similar("title 2", "--top", 1)["seeds"][0]["track"] == "2.mp3"
 
 
+def test_files_that_cannot_be_reached_are_left_out(line, monkeypatch):
+    real = os.stat
+
+    def stat(path, *args, **options):
+        if os.fspath(path) == str(line.music / "1.mp3"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert line.ids("0.mp3", "--top", 2) == ["2.mp3", "3.mp3"]
+
+
+def test_files_that_have_changed_are_counted(line):
+    (line.music / "1.mp3").write_text("another song in its place")
+    done = line.run("similar", "model", "0.mp3", "--top", 3)
+    assert "1 file of these has changed since the last update" in done.err
+    assert "mirembed update model" in done.err
+    assert "changed" not in line.run("similar", "model", "9.mp3", "--top", 3).err
+    assert "1 file of these has changed" in line.run("playlist", "model", "--seed", "0.mp3", "--length", 4).err
+
+
 def test_an_audio_folder_that_is_away_is_an_error_and_not_an_empty_answer(line):
     line.music.rename(line.folder / "away")
     assert str(line.music) in line.failure("similar", "model", "0.mp3")
     line.music.mkdir()  # the mount point of a drive that is away
     assert str(line.music) in line.failure("similar", "model", "0.mp3")
+    assert str(line.music) in line.failure("duplicates", "model")
 
 
 def test_artists_and_albums_have_limits(line):
@@ -254,6 +276,13 @@ def test_the_table_shows_artist_and_title_or_the_id(tmp_path):
     tracks = {"a.mp3": At((0, 0)), "b.mp3": At((1, 0), "Song", ("Ann", "Bob")), "c/c.mp3": At((2, 0), None, ("Ann",))}
     cells = write_library(tmp_path, tracks).run("similar", "model", "a.mp3").cells
     assert cells == [["1", "Ann – Song", "0.3679"], ["2", "c/c.mp3", "0.0183"]]  # noqa: RUF001
+
+
+def test_a_very_long_title_is_shortened_in_the_table_only(tmp_path):
+    library = write_library(tmp_path, {"0.mp3": At((0, 0), "Start"), "1.mp3": At((1, 0), "T" * 1000, ("A" * 1000,))})
+    shown = library.run("similar", "model", "Start").out
+    assert f"{'A' * 79}… – {'T' * 79}…" in " ".join(shown.split())  # noqa: RUF001
+    assert library.similar("Start")["neighbors"][0]["title"] == "T" * 1000
 
 
 def test_tables_have_the_same_columns_and_values_in_csv_and_parquet(line, tmp_path):

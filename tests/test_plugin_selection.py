@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small_store import write_classes
+from small_store import give_files, write_classes
 from third_party import install
 
 from mirembed.errors import UnknownNameError
@@ -159,7 +159,7 @@ def test_a_file_may_have_the_name_of_a_module(mirembed, folder):
 def test_a_one_file_plugin_trains_in_workers_and_is_recorded_with_its_hash(mirembed, folder, tmp_path):
     """Including an estimator of a class that the file defines, which is saved and loaded."""
     (folder / "my-plugin.py").write_text(WITH_LEARNER)
-    write_classes(tmp_path / "store", 9)
+    give_files(write_classes(tmp_path / "store", 9), tmp_path / "audio")
     options = ["--store", tmp_path / "store", "--epochs", 1, "--jobs", 1]
     chosen = ["--approach", "my-plugin.py/plain-sl", "--learner", "means"]
     fitted = mirembed("--plugins-dir", "../experiments", "fit", *options, *chosen, "--json", process=True)

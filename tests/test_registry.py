@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from small_store import write_classes
+from small_store import give_files, write_classes
 from third_party import install
 
 from mirembed.errors import NameClashError, ParameterError, PluginError, UnknownNameError
@@ -367,7 +367,7 @@ def third_party(tmp_path_factory):
 def store(tmp_path_factory) -> Path:
     """A store with three classes of tracks."""
     root = tmp_path_factory.mktemp("store")
-    write_classes(root)
+    give_files(write_classes(root), tmp_path_factory.mktemp("music") / "audio")
     return root
 
 

@@ -35,6 +35,10 @@ class TestEncodings:
         assert [tuple(row.values.values()) for row in table.rows] == ROWS
         assert not table.notes
 
+    def test_a_column_is_found_without_regard_to_invisible_characters(self, tmp_path: Path) -> None:
+        table = read_table(written(tmp_path, ("\ufeff\ufeff" + LABELS).encode()))
+        assert table.rows[0].values[table.column("path")] == "x/a.wav"
+
     def test_windows_1252_is_read_and_noted_with_a_word_to_judge_it_by(self, tmp_path: Path) -> None:
         file = written(tmp_path, LABELS.encode("cp1252"))
         assert rows(file) == ROWS

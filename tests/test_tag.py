@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -28,7 +29,8 @@ from mirembed import read_file_tags
 from mirembed.audio.decoding import decode
 from mirembed.audio.files import file_hash, file_stamp
 from mirembed.audio.tag_fields import TagFields
-from mirembed.library.undo import difference, read_undo, restore
+from mirembed.errors import StoreWriteError
+from mirembed.library.undo import Undo, difference, read_undo, restore, undo_log
 from mirembed.store import Store
 
 FORMATS = ("wav", "flac", "mp3", "ogg", "opus", "aiff")
@@ -390,6 +392,25 @@ def test_each_tagging_has_an_undo_file_of_its_own_also_within_a_second(mirembed,
     assert [len(read_undo(mirembed.folder / name)) for name in names] == [1, 1, 1]
 
 
+@pytest.mark.parametrize(("size", "n_kept"), [(20, None), (500, 2)])
+def test_a_full_disk_is_named_and_the_undo_file_restores_what_was_written(tmp_path, size, n_kept):
+    path = tmp_path / "undo.jsonl"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        with (
+            pytest.raises(StoreWriteError, match=r"undo\.jsonl: File too large; free some space"),
+            undo_log(path, "mirembed tag") as log,
+        ):
+            for number in range(20):
+                log.add(Undo(f"/{number}.mp3", "a" * 32, "b" * 32, {"genre": ()}, {"genre": ("Jazz",)}, None))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.exists() == (n_kept is not None)
+    if n_kept is not None:
+        assert [undo.path for undo in read_undo(path)] == [f"/{number}.mp3" for number in range(n_kept)]
+
+
 def test_old_bytes_are_put_together_from_the_new_file(tmp_path):
     rng = np.random.default_rng(0)
     old, new, back = tmp_path / "old", tmp_path / "new", tmp_path / "back"
@@ -447,6 +468,14 @@ def test_a_killed_tagging_leaves_every_file_old_or_new_and_can_be_undone(mirembe
             mirembed("tag", "--undo", undo, "--store", "s")
         assert {path: path.read_bytes() for path in before} == before
         mirembed("extract", "--dataset", "folder", "--audio", audio, "--store", "s")
+
+
+def test_a_library_that_is_away_is_an_error_and_not_a_library_without_files_to_tag(mirembed, audio):
+    aside = audio.rename(audio.with_name("aside"))
+    audio.mkdir()  # the mount point of a drive that is away
+    assert "missing or empty" in mirembed("tag", "m", *LOWEST, "--store", "s", code=1).stderr
+    audio.rmdir()
+    aside.rename(audio)
 
 
 def test_the_model_of_other_labels_needs_a_field(tmp_path):

@@ -164,10 +164,14 @@ def test_a_renamed_file_keeps_its_embedding(library, decoded):
 
 
 def test_a_library_in_another_place_is_not_decoded_again(library, decoded):
+    (library.music / "low" / "broken.wav").write_bytes(b"")
+    library.update(code=2)
+    decoded.clear()
     shutil.move(library.music, library.music.with_name("moved"))
     assert "--audio DIR" in library.update(code=1)["error"]
-    done = library.update("--audio", library.music.with_name("moved"))
+    done = library.update("--audio", library.music.with_name("moved"), code=2)
     assert (done["known"], done["embedded"], decoded) == (6, 0, [])
+    assert [one["path"] for one in done["failures"]] == [str(library.music.with_name("moved") / "low" / "broken.wav")]
     assert library.open().path(0).is_relative_to(library.music.with_name("moved"))
 
 

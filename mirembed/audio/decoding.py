@@ -324,7 +324,13 @@ class FileAudio:
                     return _open_by_soundfile(self.path, header)
                 except _NotDecodedError as reason:
                     self._before = str(reason)
-            return open_by_essentia(self.path, header, self._before, self._stack)
+            try:
+                return open_by_essentia(self.path, header, self._before, self._stack)
+            except AudioError as error:
+                # The bytes tell more than decoders that open nothing.
+                if header.stated and header.room and header.disagreement(header.longest):
+                    raise AudioError(header.disagreement(0.0)) from error
+                raise
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -376,7 +382,7 @@ def _open_by_soundfile(path: Path, header: Header) -> OpenFile:
         # In MPEG, and in a FLAC that was written to a pipe, it is an estimate or unknown.
         seconds = 0.0 if is_mpeg or file.frames == 2**63 - 1 else file.frames / max(1, file.samplerate)
         if file.format == "RAW":  # libsndfile takes any content for samples if the suffix is .au, .snd or .vox
-            raise _NotDecodedError("no header")
+            raise _NotDecodedError("no header that it knows")
         if not header.room:
             require_bounded(seconds)
         if is_mpeg and not header.mpeg:

@@ -33,14 +33,14 @@ def duplicates(
     Nothing is deleted. Files that are only similar are decoded to compare their fingerprints, which are kept.
     """
     with interruptible():
-        from mirembed.library.collection import Collection
         from mirembed.library.duplicates import find_duplicates, write_duplicates
+        from mirembed.library.neighbors import open_present
         from mirembed.models.inference import check_table
 
     say_when_interrupted(RESUMES)
     check_table(out, force=force, bom=bom)
     with ConsoleProgress() as progress:
-        collection = Collection.open(Store(store), options.discover(), model, dataset, progress)
+        collection = open_present(Store(store), options.discover(), model, dataset, progress)
         found = find_duplicates(collection, options.jobs_or_cores(jobs), progress)
         for note in found.notes():
             progress.note(note)

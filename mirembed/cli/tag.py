@@ -125,7 +125,7 @@ def _files(
     progress: ConsoleProgress,
 ) -> EmbeddedFiles:
     """Return the embeddings of the given files, or of the whole library."""
-    from mirembed.library.collection import Collection
+    from mirembed.library.neighbors import open_present
     from mirembed.models.inference import EmbeddedFiles, embed_files
 
     if paths:
@@ -133,7 +133,7 @@ def _files(
         for note in notes:
             progress.note(note)
         return embed_files(model, found, registry, store, jobs, progress)
-    library = Collection.open(store, registry, name, dataset, progress)
+    library = open_present(store, registry, name, dataset, progress)
     rows = [row for row in range(len(library)) if library.is_unchanged(row)]
     if len(rows) < len(library):
         n_left = counted(len(library) - len(rows), "file")
@@ -143,10 +143,10 @@ def _files(
 
 
 def _new_undo_file(store: Path) -> Path:
-    """Return a name beside the store that no file has, with the date and time."""
+    """Return a file beside the store that does not exist, named by the date."""
     name = f"{store.absolute().name}-undo-{time.strftime('%Y%m%d-%H%M%S')}"
-    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
-    return next(path for ending in endings if not (path := store.with_name(f"{name}{ending}.jsonl")).exists())
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(path for one in names if not (path := store.with_name(f"{one}.jsonl")).exists())
 
 
 def _write(

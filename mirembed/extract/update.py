@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mirembed.audio.files import file_stamp
+from mirembed.audio.files import file_stamp, printable
 from mirembed.audio.folders import FolderState, is_missing
 from mirembed.config import defaults
 from mirembed.errors import DatasetError, PluginError, StoreError
@@ -518,6 +518,9 @@ def missing_files(
         lacking = [one for one in features if recording is None or recording not in one.having]
         for name in wanted - {one.name for one in lacking}:
             failures.pop((track.id, name), None)
+        for name in wanted:
+            if one := failures.get((track.id, name)):  # the library may have another place now
+                failures[track.id, name] = replace(one, path=printable(track.path))
         failed = {
             name
             for name in wanted

@@ -273,11 +273,12 @@ class Collection:
 
     def is_present(self, row: int) -> bool:
         """Whether the file of a track exists at this moment."""
-        return os.path.isfile(self.path(row))  # noqa: PTH113 (unlike Path.is_file, it never raises)
+        return os.path.isfile(self.path(row))  # noqa: PTH113 (is_file raises where a folder cannot be read)
 
     def is_unchanged(self, row: int) -> bool:
         """Whether the file of a track exists and has the size and modification time that it had when it was read."""
-        return file_stamp(self.path(row)) == self.stamps[row]
+        stamp = self.index.value("file_size", row), self.index.value("file_mtime_ns", row)
+        return file_stamp(self.path(row)) == stamp
 
     @cached_property
     def paths(self) -> list[str]:

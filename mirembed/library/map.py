@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mirembed.audio.files import file_stamp
 from mirembed.errors import MirembedError, SpecError, StoreError
 from mirembed.hookspecs import Label, Regression, Tags, Task
 from mirembed.interruption import interruptible
@@ -227,6 +228,14 @@ def draw_map(
         )
     if missing:
         progress.note(f"left out {counted(missing, 'track')} whose files are gone")
+    with interruptible():
+        changed = sum(file_stamp(collection.path(row)) != collection.stamps[row] for row in rows)
+    if changed:
+        have = "has" if changed == 1 else "have"
+        progress.note(
+            f"{counted(changed, 'file')} {have} changed since the last update, and may not sound as before; run "
+            f"`{collection.staleness.command}`"
+        )
     if len(rows) > MANY_TRACKS:
         progress.note(f"a page with more than {MANY_TRACKS} tracks is slow; for --out FILE.parquet there is no limit")
     with interruptible():

@@ -411,6 +411,11 @@ def rows_of_seeds(collection: Collection, seeds: Sequence[Seed]) -> set[int]:
 def explain(collection: Collection, picked: Picked, asked: int, limits: Limits, progress: Progress) -> None:
     """Say what was left out unasked, and why there are fewer tracks than asked for."""
     left_out = picked.left_out
+    if n := sum(not collection.is_unchanged(row) for row in picked.rows):
+        progress.note(
+            f"{counted(n, 'file')} of these {'has' if n == 1 else 'have'} changed since the last update, and may not "
+            f"sound as before; run `{collection.staleness.command}`"
+        )
     if n := left_out["copy"]:
         progress.note(f"left out {counted(n, 'track')} with the same recording as another one")
     if n := left_out["missing"]:

@@ -142,7 +142,7 @@ class Plan:
     def __post_init__(self) -> None:
         if bool(self.seeds) + bool(self.ends) + bool(self.extend) != 1:
             raise MirembedError(
-                "a playlist starts from --seed, from --from and --to, or from --extend; give one of these"
+                "a playlist starts from --seed, from --from and --to, or from --extend; give one of these, and only one"
             )
         if self.length < len(self.seeds or self.ends or ()):
             given = "--from and --to" if self.ends else counted(len(self.seeds), "seed")

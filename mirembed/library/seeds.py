@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _LISTED = 20
 """Tracks to list of those that a text may mean."""
 
+_SHOWN = 80
+"""Characters of a title or an artist that are shown: some files have a whole page there."""
+
 _SEARCHED = 20_000
 """Names among which similar ones are searched for an error message; more would take seconds."""
 
@@ -70,10 +73,11 @@ class LibraryTrack:
 
     @property
     def name(self) -> str:
-        """Artist and title; without a title, the id."""
+        """Artist and title, shortened where they are very long; without a title, the id."""
         if self.tags.title is None:
             return self.id
-        return self.tags.title if self.tags.artist is None else f"{self.tags.artist} – {self.tags.title}"  # noqa: RUF001
+        title = _shortened(self.tags.title)
+        return title if self.tags.artist is None else f"{_shortened(self.tags.artist)} – {title}"  # noqa: RUF001
 
     @property
     def label(self) -> str:
@@ -90,6 +94,10 @@ class LibraryTrack:
             "album": self.tags.album,
             "duration": None if math.isnan(self.seconds) else self.seconds,
         }
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1].rstrip()}…"
 
 
 @dataclass(frozen=True)

@@ -99,12 +99,12 @@ class UndoLog:
         ------
         StoreWriteError
         """
-        self._n += 1
         try:
             self._write(vars(undo))
         except OSError as error:
             # Without a cause, which would be taken for an error of the file that is rewritten.
             raise write_error(self.path, error, "--undo-file") from None
+        self._n += 1
 
     def _write(self, content: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(content) + "\n")
@@ -113,7 +113,7 @@ class UndoLog:
 
     def close(self) -> None:
         """Close the file, and delete it if it restores nothing."""
-        with contextlib.suppress(OSError):  # what could not be written has been reported
+        with contextlib.suppress(OSError):  # on a full disk, what could not be written fails once more
             self._file.close()
         if self._n == 0:
             self.path.unlink(missing_ok=True)

@@ -16,6 +16,9 @@ from urllib.parse import unquote
 from mirembed import AudioFiles, counted
 from mirembed_datasets.tables import same
 
+_ESCAPED = re.compile(r"\\x[89a-f][0-9a-f]")
+"""How a byte of a name that is not UTF-8 is written, in ids and by ``mirembed predict --out``."""
+
 _DRIVE = re.compile(r"/?([a-z]:)(?=/)", re.IGNORECASE)
 
 
@@ -24,7 +27,7 @@ class Located:
 
     A path is relative to the audio folder, to the current folder or to the folder of the table, or absolute; the suffix
     may be missing. Failing that, what comes before the audio folder's own name in a path is left out, or what all paths
-    of a table begin with, and at last case and spaces are ignored.
+    of a table begin with, and at last case, spaces, invisible characters and the codes of URLs (``%20``) are ignored.
 
     Parameters
     ----------
@@ -80,6 +83,11 @@ class Located:
     def _find(self, text: str) -> str | None:
         if (composed := normalize("NFC", text)) in self._files:
             return composed
+        if _ESCAPED.search(text):  # else each backslash is one of Windows
+            path = normalize("NFC", posixpath.normpath(text))
+            for one in (*self._relative(path), *self._after_own_name(path)):
+                if one in self._files:
+                    return one
         path = _posix(text)
         tried = []
         for how, paths in (
@@ -91,9 +99,9 @@ class Located:
                 files = [one] if one in self._files else self._by_stem.get(one, [])
                 if found := self._only(files, text, how):
                     return found
-        for path in tried:
+        for path in [*tried, *([unquote(one) for one in tried] if "%" in text else [])]:
             files = self._by_spelling.get(_spelling(path), [])
-            if found := self._only(files, text, "without regard to case and spaces"):
+            if found := self._only(files, text, "without regard to case, spaces and codes of characters"):
                 return found
         return None
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from unicodedata import normalize
+from unicodedata import category, normalize
 
 from mirembed import DatasetError, counted
 from mirembed_datasets.table_files import decoded, read_text, records
@@ -195,12 +195,13 @@ def _listed(found: Sequence[tuple[int, str]]) -> str:
 
 
 def same(name: str) -> str:
-    """Return a name as it is compared where case, spaces and Unicode's forms do not matter.
+    r"""Return a name as it is compared where case, spaces, Unicode's forms and invisible characters do not matter.
 
-    >>> same(" Track  ID") == same("track id")
-    True
+    >>> same(" Track  ID") == same("track id"), same("\u200epath") == same("\ufeffpath")
+    (True, True)
     """
-    return normalize("NFC", " ".join(name.split()).casefold())
+    visible = "".join(letter for letter in name if letter.isascii() or category(letter) != "Cf")
+    return normalize("NFC", " ".join(visible.split()).casefold())
 
 
 def read_rows(file: Path, *, open_ended: bool = False) -> Iterator[Row]:

@@ -13,10 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from mirembed.audio.headers.blocks import tta_header, voc_header, wavpack_header
 from mirembed.audio.headers.boxes import asf_header, matroska_header, mp4_header
 from mirembed.audio.headers.flac import flac_header
-from mirembed.audio.headers.header import Header, Part, id3_end, read_at, size_of
-from mirembed.audio.headers.mpeg import adts_frame, adts_header, mpeg_header
+from mirembed.audio.headers.header import Header, Part, ape_end, id3_end, read_at, size_of
+from mirembed.audio.headers.mpeg import ac3_frame, ac3_header, adts_frame, adts_header, mpeg_header
 from mirembed.audio.headers.ogg import ogg_header
 from mirembed.audio.headers.riff import aiff_header, au_header, caf_header, w64_header, wave_header
 
@@ -53,7 +54,7 @@ def read_header(path: Path) -> Header:
 
 
 def _by_content(file: IO[bytes], suffix: str) -> Header | None:
-    start = id3_end(file, 0)
+    start = ape_end(file, id3_end(file, 0))
     head = read_at(file, start, 16)
     if len(head) < 12 and start:  # the tag claims to be all of the file
         start, head = 0, read_at(file, 0, 16)
@@ -74,11 +75,19 @@ def _by_content(file: IO[bytes], suffix: str) -> Header | None:
         return ogg_header(file)
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"pnot"):
         return mp4_header(file, start)
+    if name == b"wvpk":
+        return wavpack_header(file, start)
+    if name == b"TTA1":
+        return tta_header(file, start)
+    if head[:16] == b"Creative Voice F":
+        return voc_header(file, start)
     if name == b"\x1a\x45\xdf\xa3":
         return matroska_header(file, start)
     if head[:16] == bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"):
         return asf_header(file, start)
     if adts_frame(head, 0) and (found := adts_header(file, start)):
+        return found
+    if ac3_frame(head, 0) and (found := ac3_header(file, start)):
         return found
     if suffix in _FRAMES or (head[:1] == b"\xff" and head[1:2] >= b"\xe0"):
         # From the beginning, because a tag may claim more than it takes.
@@ -87,7 +96,7 @@ def _by_content(file: IO[bytes], suffix: str) -> Header | None:
 
 
 def _by_mutagen(path: Path) -> Header:
-    """Return the length that other formats state, such as WavPack."""
+    """Return the length that other formats state, such as Monkey's Audio."""
     import mutagen
     from mutagen.aac import AACInfo
     from mutagen.ac3 import AC3Info

@@ -60,7 +60,7 @@ def mp4_header(file: IO[bytes], begin: int) -> Header:
     if not index:
         return Header(refusal=f"{cut or _without_index(at, size)}; copy or export the file again")
     if begin:
-        return Header(refusal="an ID3 tag before the MP4 file, which decoders do not read; remove the tag")
+        return Header(refusal="a tag before the MP4 file, which decoders do not read; remove the tag")
     sounding = [track for track in tracks if track.kind == b"soun" and track.scale]
     if not sounding:
         return Header(refusal="no audio track in this MP4 file")

@@ -6,7 +6,7 @@ from typing import IO, NamedTuple
 
 from mirembed.audio.headers.header import SLACK, Header, Part, read_at, size_of, tags_start
 
-_WINDOW, _SAMPLE = 2**18, 2**16
+_WINDOW, _SAMPLE = 2**16, 2**16
 _SCANNED = 4 * 2**30
 """Bytes. Longer files are not searched for a second stream."""
 
@@ -39,7 +39,7 @@ def flac_header(file: IO[bytes], start: int) -> Header | None:
         room=sum(stream.held for stream in streams if stream) / first.rate,
         slack=max(SLACK, first.block / first.rate),
         refusal=refusal,
-        parts=parts if len(parts) > 1 or end < size else (),
+        parts=parts if len(parts) > 1 or end < size or start else (),
         kind=f"FLAC of {first.bits} bits per sample" if first.bits > 24 else "",
     )
 
@@ -82,11 +82,10 @@ def _stream(file: IO[bytes], start: int, end: int) -> _Stream | None:
 def _more(file: IO[bytes], at: int, end: int) -> list[int]:
     """Return where more FLAC files begin between two offsets."""
     found: list[int] = []
-    stop = min(end, at + _SCANNED)
-    while at < stop:
+    stop, n_zeros = min(end, at + _SCANNED), 0
+    while at < stop and n_zeros < 2 * _TAIL:  # padding is shorter
         window = read_at(file, at, min(_WINDOW + 7, end - at))
-        if not window.strip(b"\0"):
-            break
+        n_zeros = 0 if window.strip(b"\0") else n_zeros + len(window)
         place = window.rfind(_MARK)  # twice as fast as find
         while place >= 0:
             found.append(at + place)
@@ -129,20 +128,39 @@ def _frames(file: IO[bytes], first: int, end: int, block: int) -> tuple[int, int
             break
         for place in _places(window, sync, head[2:4]):
             found = _frame(window[place : place + 20], block)
-            if found and found[2:] != reference[2:]:
+            if found and found[2:] != reference[2:] and _is_followed(file, at + place + 1, end, found, block):
                 other = found
                 break
         at += 16 * _SAMPLE
-    at = end
+    return max(0, _last_sample(file, first, end, sync, block) - reference[0]), *other[2:]
+
+
+def _is_followed(file: IO[bytes], at: int, end: int, frame: tuple[int, int, int, int], block: int) -> bool:
+    """Whether another frame begins where one ends: about every 100th megabyte of sound looks like a frame somewhere."""
+    window = read_at(file, at, min(_WINDOW, end - at))
+    place = window.find(b"\xff")
+    while place >= 0:
+        found = _frame(window[place : place + 20], block)
+        if found and found[0] == frame[1] and found[2:] == frame[2:]:
+            return True
+        place = window.find(b"\xff", place + 1)
+    return False
+
+
+def _last_sample(file: IO[bytes], first: int, end: int, sync: bytes, block: int) -> int:
+    """Return the end of the last frame that another one precedes; else of the last frame, or 0 if there is none."""
+    at, ends = end, dict[int, int]()  # by their first samples
     while at > first and end - at < _TAIL:
         at = max(first, at - 2**16)
         window = read_at(file, at, min(end - at, 2**16 + 64))
-        place = window.rfind(sync)
+        place = window.rfind(sync, 0, 2**16 + len(sync) - 1)
         while place >= 0:
             if found := _frame(window[place : place + 20], block):
-                return max(0, found[1] - reference[0]), *other[2:]
+                if found[1] in ends:
+                    return ends[found[1]]
+                ends[found[0]] = found[1]
             place = window.rfind(sync, 0, place + 1)
-    return 0, *other[2:]
+    return next(iter(ends.values()), 0)
 
 
 def _places(window: bytes, sync: bytes, usual: bytes) -> list[int]:

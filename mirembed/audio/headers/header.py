@@ -147,17 +147,35 @@ def id3_end(file: IO[bytes], offset: int) -> int:
     return offset
 
 
+def ape_end(file: IO[bytes], offset: int) -> int:
+    """Return where the APE tag that begins at an offset ends: the offset itself if there is none."""
+    head = read_at(file, offset, 24)
+    if head[:8] != b"APETAGEX" or len(head) < 24:
+        return offset
+    return offset + 32 + (int.from_bytes(head[12:16], "little") if head[23] & 32 else 0)
+
+
 def tags_start(file: IO[bytes], end: int) -> int:
-    """Return where the tags at the end of a file begin (ID3v1, APE, Lyrics3): ``end`` itself if there are none."""
+    """Return where the tags at the end of a file begin (ID3, APE, Lyrics3): ``end`` itself if there are none."""
     while True:
         tail = read_at(file, max(0, end - 128), min(128, end))
         if tail.startswith(b"TAG") and len(tail) == 128:
             end -= 128
         elif tail[-32:-24] == b"APETAGEX":
-            size = int.from_bytes(tail[-20:-16], "little") + (32 if tail[-9] & 128 else 0)
+            size = int.from_bytes(tail[-20:-16], "little")
+            size += 32 * (read_at(file, end - size - 32, 8) == b"APETAGEX")  # a header, whatever the flags say
             if not 32 <= size <= end:
                 return end
             end -= size
+        elif tail[-10:-7] == b"3DI" and max(tail[-4:]) < 128:
+            size = tail[-4] << 21 | tail[-3] << 14 | tail[-2] << 7 | tail[-1]
+            end = max(0, end - 20 - size)
+        elif tail[-9:] == b"LYRICSEND":
+            lyrics = read_at(file, max(0, end - 5120), min(5120, end))
+            begins = lyrics.find(b"LYRICSBEGIN")
+            if begins < 0:
+                return end
+            end -= len(lyrics) - begins
         elif tail[-9:] == b"LYRICS200" and tail[-15:-9].isdigit():
             end = max(0, end - 15 - int(tail[-15:-9]))
         else:

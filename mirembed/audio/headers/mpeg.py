@@ -1,4 +1,4 @@
-"""MPEG audio (MP3) and ADTS (AAC): frames without a container, counted one by one."""
+"""MPEG audio (MP3), ADTS (AAC) and AC-3: frames without a container, counted one by one."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ _KBITS = {
 
 _RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8000, 7350)
 """Sampling rates of ADTS."""
+
+
+_AC3_RATES, _AC3_CHANNELS = (48_000, 44_100, 32_000), (2, 1, 2, 3, 3, 4, 4, 5)
+_AC3_KBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
 
 
 class Kind(NamedTuple):
@@ -120,6 +124,21 @@ def adts_frame(data: bytes, at: int) -> Frame | None:
     return Frame(length, 1024 * ((head[6] & 3) + 1), kind) if length > 7 else None
 
 
+def ac3_frame(data: bytes, at: int) -> Frame | None:
+    """Return the AC-3 frame that begins at a position, None if there is none."""
+    head = data[at : at + 8]
+    if len(head) < 8 or head[:2] != b"\x0b\x77":
+        return None
+    version, code, row, mode = head[5] >> 3, head[4] >> 6, head[4] & 63, head[6] >> 5
+    if version > 10 or code == 3 or row >= 2 * len(_AC3_KBITS):
+        return None
+    rate, kbits = _AC3_RATES[code], _AC3_KBITS[row // 2]
+    words = kbits * 96_000 // rate + (code == 1 and row % 2)
+    before_lfe = 3 + 2 * (mode & 1 and mode != 1) + 2 * bool(mode & 4) + 2 * (mode == 2)  # bits
+    lfe = int.from_bytes(head[6:8], "big") >> (15 - before_lfe) & 1
+    return Frame(2 * words, 1536, Kind(rate >> max(0, version - 8), _AC3_CHANNELS[mode] + lfe, "AC-3"), kbits)
+
+
 def walk(file: IO[bytes], start: int, end: int, parse: Parse) -> Walk:
     """Count the frames between two offsets, reading a window at a time."""
     found, at, junk = Walk(), start, 0
@@ -192,15 +211,15 @@ def _after(file: IO[bytes], at: int, end: int, parse: Parse) -> int | None:
         if tag < end:
             return tag
         at += 10  # the tag claims more than there is: look inside
-    searched = 0
+    searched, sync = 0, b"\x0b" if parse is ac3_frame else b"\xff"
     while at < end and searched <= MAX_JUNK:
         window = read_at(file, at, min(_WINDOW, end - at))
         usable = len(window) - 2**15 if at + len(window) < end else len(window)
-        position = window.find(b"\xff", 0)
+        position = window.find(sync, 0)
         while 0 <= position < usable:
             if _is_chain(parse, window, position, end - at):
                 return at + position
-            position = window.find(b"\xff", position + 1)
+            position = window.find(sync, position + 1)
         at, searched = at + usable, searched + usable
     return None
 
@@ -231,7 +250,8 @@ def mpeg_header(file: IO[bytes], start: int, end: int, *, bare: bool = True) -> 
     if not stated and bare and (told := _told_by_tag(file)) > 1.01 * room + 1:
         stated, stated_by = told, "the tag TLEN"
     tag = id3_end(file, 0) if bare else 0
-    parts = (Part(found.first, end),) if found.first < tag or tag >= end else ()  # the tag claims more than it takes
+    # Not the file as it is if a tag claims more than it takes, or if tags follow that libsndfile does not know.
+    parts = (Part(found.first, end),) if found.first < tag or tag >= end or (bare and end + 128 < size_of(file)) else ()
     notes = ("the last frame is incomplete: the file may be cut",) if found.overrun and not n_frames else ()
     return Header(
         stated=max(0.0, stated),
@@ -288,10 +308,20 @@ def _told_by_tag(file: IO[bytes]) -> float:
 
 def adts_header(file: IO[bytes], start: int) -> Header | None:
     """Read a file of ADTS frames; None if it holds none."""
+    return _bare_header(file, start, adts_frame, 2048)
+
+
+def ac3_header(file: IO[bytes], start: int) -> Header | None:
+    """Read a file of AC-3 frames; None if it holds none."""
+    return _bare_header(file, start, ac3_frame, 1536)
+
+
+def _bare_header(file: IO[bytes], start: int, parse: Parse, frame: int) -> Header | None:
     end = tags_start(file, size_of(file))
-    found = walk(file, start, end, adts_frame)
+    found = walk(file, start, end, parse)
     if found.frame is None:
         return None
     notes = ("the last frame is incomplete: the file may be cut",) if found.overrun else ()
-    slack = (2 + 2 * found.gaps) * 2048 / found.frame.kind.rate
-    return Header(room=found.seconds, slack=slack, refusal=_refusal(found), kind="AAC", notes=notes)
+    slack = (2 + 2 * found.gaps) * frame / found.frame.kind.rate
+    codec = found.frame.kind.codec
+    return Header(room=found.seconds, slack=slack, refusal=_refusal(found), kind=codec, notes=notes)

@@ -21,6 +21,7 @@ class _Stream:
     """The first two and the last."""
     n_pages: int = 0
     missing: int = 0
+    repeated: int = 0
     next_page: int = 0
     ended: bool = False
     last_page: tuple[int, int] = (0, 0)
@@ -79,6 +80,8 @@ def ogg_header(file: IO[bytes]) -> Header:
             f"damaged: {missing} of {missing + sum(stream.n_pages for stream in ends)} pages are missing; "
             "copy or download the file again"
         )
+    if repeated := sum(stream.repeated for stream in ends):
+        notes.append(f"{repeated} pages repeat earlier ones or are out of order: the file may be damaged")
     unended = any(stream.codec == "Opus" and not stream.ended for stream in ends)
     if len(links) > 1 or links[0].start or links[-1].end < size_of(file) or unended:
         parts = tuple(Part(link.start, link.end, _end_flag(file, link)) for link in links)
@@ -175,7 +178,8 @@ def _add_page(stream: _Stream, page: bytes) -> None:
     granule, number = int.from_bytes(page[6:14], "little", signed=True), int.from_bytes(page[18:22], "little")
     if stream.n_pages:
         stream.missing += max(0, number - stream.next_page)
-    stream.next_page = number + 1
+        stream.repeated += number < stream.next_page
+    stream.next_page = max(stream.next_page, number + 1)
     stream.n_pages += 1
     stream.ended = bool(page[5] & _LAST)
     if granule > 0:

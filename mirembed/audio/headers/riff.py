@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 from mirembed.audio.headers.header import SLACK, Header, Part, id3_end, read_at, size_of, tags_start
 from mirembed.audio.headers.mpeg import mpeg_header
 
-_PCM, _FLOAT, _A_LAW, _MU_LAW, _MP3, _EXTENSIBLE = 1, 3, 6, 7, 0x55, 0xFFFE
+_PCM, _FLOAT, _A_LAW, _MU_LAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
+_MPEG = (0x50, 0x55)
+_VARIABLE = (0xFF, 0x1600, 0x1602, 0x1610, 0x674F, 0x6750, 0x6751, 0x676F, 0x6770, 0x6771, 0x706D, 0xF1AC)
+"""WAV format tags of codecs whose bytes per second say nothing: AAC, Vorbis, FLAC."""
+
 _BLOCKS = (2, 0x11, 0x31)
 """WAV format tags of codecs whose header states the samples in a block: MS and IMA ADPCM, GSM."""
 
@@ -143,40 +148,98 @@ def _is_little(file: IO[bytes]) -> bool:
     return read_at(file, id3_end(file, 0), 4) not in (b"FORM", b"RIFX")
 
 
+@dataclass
+class _Wave:
+    """What comes before the samples of a WAV or Wave64 file.
+
+    Attributes
+    ----------
+    begin : int
+        Where the file begins.
+    order : {"<", ">"}
+        Order of the bytes in numbers.
+    pad : int
+        Chunks begin at multiples of so many bytes.
+    fmt : bytes
+        Content of the chunk of this name.
+    n_samples : int
+        As the chunk fact states; 0 if it does not.
+    start : int
+        Offset of the first byte of the samples.
+    stated : int or None
+        Bytes of the samples; None if the header says that it does not know.
+    patches : tuple of (int, str)
+        See `_Content`.
+    """
+
+    begin: int
+    order: str = "<"
+    pad: int = 2
+    fmt: bytes = b""
+    n_samples: int = 0
+    start: int = 0
+    stated: int | None = None
+    patches: tuple[tuple[int, str], ...] = ()
+
+
 def wave_header(file: IO[bytes], begin: int) -> Header | None:
     """Read a WAV file: RIFF, RIFX, RF64 or BW64; None if it is damaged."""
-    order = ">" if read_at(file, begin, 4) == b"RIFX" else "<"
-    at, size = begin + 12, size_of(file)
-    fmt, large, large_at = b"", None, 0
+    wave = _Wave(begin, ">" if read_at(file, begin, 4) == b"RIFX" else "<")
+    order, at, size = wave.order, begin + 12, size_of(file)
+    large: tuple[int, int] | None = None
     while at + 8 <= size:
         name, length = struct.unpack(f"{order}4sI", read_at(file, at, 8))
         content = read_at(file, at + 8, min(length, 64))
         if name == b"data":
-            return _wave_data(file, begin, at, length, fmt, order, large, large_at) if len(fmt) >= 16 else None
+            wave.start, wave.stated = at + 8, length
+            wave.patches = (at + 4, f"{order}I bytes"), (begin + 4, f"{order}I bytes+{at + 8 - begin}")
+            if large is not None and length == 2**32 - 1:
+                wave.stated, large_at = large
+                wave.patches = (large_at, "<Q bytes"), (large_at - 8, f"<Q bytes+{at - begin}")
+            elif _is_unknown(length) and at + 8 + length > size:
+                wave.stated, wave.patches = None, ()
+            return _wave_data(file, wave)
         if name == b"fmt " and len(content) >= 16:
-            if fmt and fmt[:16] != content[:16]:
+            if wave.fmt and wave.fmt[:16] != content[:16]:
                 return Header(refusal="two chunks fmt that contradict each other; export the file again")
-            fmt = content
+            wave.fmt = content
+        elif name == b"fact" and len(content) >= 4:
+            wave.n_samples = struct.unpack(f"{order}I", content[:4])[0]
         elif name == b"ds64" and len(content) >= 16:
-            large, large_at = struct.unpack("<Q", content[8:16])[0], at + 16
+            large = struct.unpack("<Q", content[8:16])[0], at + 16
         at += 8 + length + length % 2
     return None
 
 
-def _wave_data(
-    file: IO[bytes], begin: int, at: int, length: int, fmt: bytes, order: str, large: int | None, large_at: int
-) -> Header | None:
+def w64_header(file: IO[bytes], begin: int) -> Header | None:
+    """Read a Wave64 file; None if it is damaged."""
+    wave = _Wave(begin, pad=8)
+    at, size = begin + 40, size_of(file)
+    while at + 24 <= size:
+        head = read_at(file, at, 24)
+        length = int.from_bytes(head[16:], "little")
+        if head[:4] == b"data":
+            wave.start, wave.patches = at + 24, ((at + 16, "<Q bytes+24"),)
+            wave.stated = None if length >= 2**62 else max(0, length - 24)
+            return _wave_data(file, wave)
+        if head[:4] == b"fmt ":
+            wave.fmt = read_at(file, at + 24, 64)
+        elif head[:4] == b"fact":
+            wave.n_samples = int.from_bytes(read_at(file, at + 24, 8), "little")
+        at += max(24, length + -length % 8)
+    return None
+
+
+def _wave_data(file: IO[bytes], wave: _Wave) -> Header | None:
+    fmt, order, start, stated = wave.fmt, wave.order, wave.start, wave.stated
+    if len(fmt) < 16:
+        return None
     tag, channels, rate, per_second, align, bits = struct.unpack(f"{order}HHIIHH", fmt[:16])
     if tag == _EXTENSIBLE and len(fmt) >= 26:
         tag, valid = int.from_bytes(fmt[24:26], "little"), int.from_bytes(fmt[18:20], "little")
         if tag in (_PCM, _FLOAT) and valid > bits:
             return Header(refusal=f"the header states {valid} valid bits in samples of {bits} bits; export it again")
-    patches: list[tuple[int, str]] = [(at + 4, f"{order}I bytes"), (begin + 4, f"{order}I bytes+{at + 8 - begin}")]
-    stated: int | None = length
-    if large is not None and length == 2**32 - 1:
-        stated, patches = large, [(large_at, "<Q bytes"), (large_at - 8, f"<Q bytes+{at - begin}")]
-    elif _is_unknown(length) and at + 8 + length > size_of(file):
-        stated, patches = None, []
+    content = functools.partial(_Content, start, stated, rate=rate, patches=wave.patches)
     if tag in (_PCM, _FLOAT, _A_LAW, _MU_LAW):
         width = channels * ((bits + 7) // 8)
         if align and align != width and tag in (_PCM, _FLOAT):
@@ -185,42 +248,35 @@ def _wave_data(
                 f"{align}; export the file again"
             )
             return Header(refusal=refusal)
-        return _header(file, _Content(at + 8, stated, width, 1, rate, tuple(patches)), begin)
+        return _header(file, content(block_bytes=width, block_samples=1), wave.begin, align=wave.pad)
     if tag in _BLOCKS and len(fmt) >= 20 and align:
         samples = int.from_bytes(fmt[18:20], "little" if order == "<" else "big")
-        return _header(file, _Content(at + 8, stated, align, samples, rate, tuple(patches)), begin)
-    if tag == _MP3:
-        end = size_of(file) if stated is None else min(size_of(file), at + 8 + stated)
-        found = mpeg_header(file, at + 8, end, bare=False)
-        return found and Header(room=found.room, slack=found.slack + 0.1, refusal=found.refusal, kind=found.kind)
-    rest = size_of(file) - at - 8
-    if not per_second:
+        return _header(file, content(block_bytes=align, block_samples=samples), wave.begin, align=wave.pad)
+    if tag in _MPEG:
+        end = size_of(file) if stated is None else min(size_of(file), start + stated)
+        mpeg = mpeg_header(file, start, end, bare=False)
+        if mpeg is None:
+            return None
+        found = _header(file, content(block_bytes=stated or 1, block_samples=1000 * rate), wave.begin, align=wave.pad)
+        share = found.stated / found.room if found and stated and found.room else 1.0  # of what it has room for
+        return replace(
+            mpeg,
+            stated=mpeg.room * max(1.0, share) if stated else 0.0,
+            room=mpeg.room / min(1.0, share),
+            slack=mpeg.slack + 0.1,
+            mpeg=False,
+            strict=True,
+            parts=(),
+            notes=(),
+        )
+    # A codec whose frames are not known here: its length is that in the chunk fact, or that by its bytes per second.
+    if stated and 0 < wave.n_samples < 2**32 - 1:
+        found = _header(file, content(block_bytes=stated, block_samples=wave.n_samples), wave.begin, align=wave.pad)
+    elif per_second and tag not in _VARIABLE:
+        found = _header(file, _Content(start, stated, per_second, 1, 1), wave.begin, align=wave.pad)
+    else:
         return None
-    return Header(
-        stated=stated / per_second if stated else 0.0, room=min(rest, stated or rest) / per_second, slack=0.25
-    )
-
-
-def w64_header(file: IO[bytes], begin: int) -> Header | None:
-    """Read a Wave64 file; None if it is damaged."""
-    at, size, fmt = begin + 40, size_of(file), b""
-    while at + 24 <= size:
-        head = read_at(file, at, 24)
-        length = int.from_bytes(head[16:], "little")
-        if head[:4] == b"fmt ":
-            fmt = read_at(file, at + 24, 64)
-        elif head[:4] == b"data" and len(fmt) >= 16:
-            tag, channels, rate, _, align, bits = struct.unpack("<HHIIHH", fmt[:16])
-            width = channels * ((bits + 7) // 8) if tag in (_PCM, _FLOAT, _EXTENSIBLE, _A_LAW, _MU_LAW) else 0
-            if align and width and align != width:
-                return Header(
-                    refusal=f"the header contradicts itself: {channels} channels of {bits} bits take {width} bytes, "
-                    f"but it states {align}; export the file again"
-                )
-            stated = None if length >= 2**62 else max(0, length - 24)
-            return _header(file, _Content(at + 24, stated, width, 1, rate, ((at + 16, "<Q bytes+24"),)), begin, align=8)
-        at += max(24, length + -length % 8)
-    return None
+    return found and replace(found, slack=0.25)
 
 
 def aiff_header(file: IO[bytes], begin: int) -> Header | None:
@@ -310,8 +366,14 @@ def caf_header(file: IO[bytes], begin: int) -> Header | None:
     rate, codec, _, block, block_samples, channels, bits = struct.unpack(">d4sIIIII", description)
     at, length = data
     if codec != b"lpcm" and not block:
-        valid = int.from_bytes(table[8:16], "big") if len(table) == 24 else 0
-        return Header(stated=valid / rate if rate > 0 else 0.0)
+        if len(table) < 24:
+            return Header(
+                refusal="no table of packets (chunk pakt), where the file was cut or not finished; copy it again"
+            )
+        _, valid, delay, _ = struct.unpack(">qqii", table)
+        if rate <= 0 or valid <= 0:
+            return Header()
+        return Header(stated=(valid + max(0, delay)) / rate, skip=max(0, delay) / rate, keep=valid / rate)
     if codec == b"lpcm" and block and bits and block not in (channels * ((bits + 7) // 8), channels * 4):
         return Header(
             refusal=f"the header contradicts itself: {channels} channels of {bits} bits take "
