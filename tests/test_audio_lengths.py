@@ -133,21 +133,21 @@ def lengths(path: Path) -> tuple[float, float, float]:
 
 @pytest.mark.parametrize("name", SIZES)
 @pytest.mark.parametrize("stated", [1, 3])
-def test_a_size_that_was_not_brought_up_to_date_is_refused_with_all_three_lengths(tmp_path, name, stated):
+def test_an_outdated_size_is_refused_with_all_three_lengths(tmp_path, name, stated):
     found = lengths(put(tmp_path, name, with_size(name, 4 * RATE * stated)))
     assert found[:2] == pytest.approx((stated, SECONDS), abs=0.01)
     assert any(found[2] == pytest.approx(length, abs=0.01) for length in (stated, SECONDS))
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_a_size_of_more_than_there_is_is_refused_with_all_three_lengths(tmp_path, name):
+def test_a_size_beyond_the_end_of_the_file_is_refused_with_all_three_lengths(tmp_path, name):
     assert lengths(put(tmp_path, name, with_size(name, 4 * RATE * 60))) == pytest.approx(
         (60, SECONDS, SECONDS), abs=0.01
     )
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_the_file_of_a_recorder_that_never_wrote_the_size_is_read_to_its_end_with_a_note(tmp_path, name):
+def test_an_unfinished_recording_without_a_size_is_read_to_its_end_with_a_note(tmp_path, name):
     whole = decode(put(tmp_path, name, written(name)))
     sound = decode(put(tmp_path, name, with_size(name, 0)))
     assert sound.audio_hash == whole.audio_hash
@@ -166,7 +166,7 @@ def test_a_wav_past_4_gib_whose_size_wrapped_is_refused_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_tags_at_both_ends_change_nothing(tmp_path, name):
+def test_tags_at_both_ends_do_not_change_the_length(tmp_path, name):
     data = written(name)
     whole = decode(put(tmp_path, name, data))
     assert decode(put(tmp_path, name, data + ID3V1)).audio_hash == whole.audio_hash
@@ -175,20 +175,20 @@ def test_tags_at_both_ends_change_nothing(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.rf64", "a.w64", "a.aiff", "a.au", "a.caf"])
-def test_a_second_file_behind_the_first_is_not_lost_in_silence(tmp_path, name):
+def test_a_second_file_after_the_first_is_not_ignored_silently(tmp_path, name):
     stated, room, _ = lengths(put(tmp_path, name, written(name) * 2))
     assert (stated, room) == pytest.approx((SECONDS, 2 * SECONDS), abs=0.01)
 
 
 @pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.opus", "a.mp3"])
-def test_files_of_one_kind_that_were_joined_are_read_to_the_end(tmp_path, name):
+def test_joined_files_of_one_kind_are_read_to_the_end(tmp_path, name):
     one = decode(put(tmp_path, name, written(name)))
     both = decode(put(tmp_path, name, written(name) * 2))
     assert both.n_samples == pytest.approx(2 * one.n_samples, abs=4 * 1152)
     np.testing.assert_allclose(both.samples[: one.n_samples - 2000], one.samples[:-2000], atol=1e-4)
 
 
-def test_chunks_after_the_samples_are_no_samples(tmp_path):
+def test_chunks_after_the_samples_are_not_read_as_samples(tmp_path):
     for more in (b"LIST" + struct.pack("<I", 50_000) + bytes(50_000), b"ABCD" + struct.pack("<I", 4) + b"more"):
         assert decode(put(tmp_path, "a.wav", written("a.wav") + more)).notes == ()
 
@@ -214,12 +214,12 @@ def test_a_second_flac_behind_much_padding_is_found(tmp_path):
 
 
 @pytest.mark.parametrize("junk", [bytes(50_000), np.random.default_rng(1).bytes(50_000)])
-def test_junk_behind_a_flac_costs_no_sample(tmp_path, junk):
+def test_junk_after_a_flac_costs_no_sample(tmp_path, junk):
     whole = decode(put(tmp_path, "a.flac", written("a.flac")))
     assert decode(put(tmp_path, "a.flac", written("a.flac") + junk)).audio_hash == whole.audio_hash
 
 
-def test_flacs_of_different_kinds_in_one_file_are_refused(tmp_path):
+def test_joined_flac_files_of_different_kinds_are_refused(tmp_path):
     data = written("a.flac") + written("a.flac", rate=48_000)
     assert re.search(r"44100 Hz.*48000 Hz", failure(put(tmp_path, "a.flac", data)))
 
@@ -286,7 +286,7 @@ def test_ogg_streams_side_by_side_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("header", [False, True])
-def test_an_mp3_that_changes_its_rate_or_channels_is_refused_and_the_place_said(tmp_path, header):
+def test_an_mp3_that_changes_rate_or_channels_is_refused_and_the_place_named(tmp_path, header):
     first = mp3(tmp_path, 3, header=header)
     slow = failure(put(tmp_path, "a.mp3", first + mp3(tmp_path, 2, 22_050)))
     assert re.search(r"sampling rate changes from 44100 to 22050 at 3\.[01] s", slow)
@@ -294,7 +294,7 @@ def test_an_mp3_that_changes_its_rate_or_channels_is_refused_and_the_place_said(
     assert re.search(r"number of channels changes from 2 to 1 at 3\.[01] s", mono)
 
 
-def test_the_length_in_a_tag_is_evidence_where_the_file_states_none(tmp_path):
+def test_the_length_in_a_tag_counts_if_the_header_states_none(tmp_path):
     def tagged(ms: int, data: bytes) -> bytes:
         frame = b"TLEN" + struct.pack(">I", len(str(ms)) + 1) + b"\0\0\0" + str(ms).encode()
         return b"ID3\x03\0\0\0\0\0" + bytes([len(frame)]) + frame + data
@@ -325,7 +325,7 @@ def test_a_header_of_the_wrong_number_of_frames(tmp_path, frames):
         assert lengths(path)[1:] == pytest.approx((SECONDS, SECONDS), abs=0.06)
 
 
-def test_a_tag_that_claims_more_than_it_takes_hides_no_music(tmp_path):
+def test_a_tag_that_overstates_its_size_hides_no_music(tmp_path):
     data = mp3(tmp_path)
     whole = decode(put(tmp_path, "a.mp3", data))
     for size in (bytes([0, 1, 0, 0]), bytes([127] * 4)):
@@ -363,7 +363,7 @@ def test_the_stated_length_of_an_mp4_is_compared_with_its_frames(tmp_path):
     assert lengths(put(tmp_path, "a.m4a", bytes(data))) == pytest.approx((10, SECONDS, SECONDS), abs=0.06)
 
 
-def test_several_audio_tracks_of_an_mp4_are_said(tmp_path):
+def test_several_audio_tracks_in_an_mp4_are_noted(tmp_path):
     sound = decode(put(tmp_path, "a.m4a", mp4_bytes(mp3(tmp_path), RATE, n_tracks=2)))
     assert sound.notes == ("2 audio tracks: the first was read",)
 
@@ -397,7 +397,7 @@ def test_loud_channels_that_cancel_are_noted(tmp_path, second, noted):
     assert any("cancel" in note for note in decode(tmp_path / "a.wav").notes) is noted
 
 
-def test_silence_is_not_said_to_cancel(tmp_path):
+def test_silent_channels_do_not_count_as_canceling(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros((RATE, 2)), RATE)
     assert decode(tmp_path / "a.wav").notes == ()
 
@@ -499,7 +499,7 @@ def _is_whole_page(data: bytes) -> bool:
 
 
 @pytest.mark.parametrize("case", TRUE)
-def test_what_a_failure_says_of_a_file_is_so(tmp_path, case):
+def test_failure_messages_are_true(tmp_path, case):
     name, build, said, is_so = TRUE[case]
     data = build(tmp_path)
     message = failure(put(tmp_path, name, data))

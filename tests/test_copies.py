@@ -115,7 +115,7 @@ def test_near_pairs_are_those_of_all_distances():
     assert all(d == pytest.approx(distances[i, j], rel=1e-6) for (i, j), d in found.items())
 
 
-def test_things_are_linked_through_others():
+def test_items_are_linked_through_others():
     assert linked(6, [(5, 4), (4, 2), (1, 0), (2, 5)]).tolist() == [0, 0, 2, 3, 2, 2]
 
 

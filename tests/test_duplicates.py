@@ -349,7 +349,7 @@ def reference(fingerprints: list[np.ndarray]) -> list[Match]:
 
 @pytest.mark.parametrize("share", [2**19, 256])
 @pytest.mark.parametrize("values", [30, 5000])
-def test_looking_at_some_words_at_a_time_finds_what_plain_loops_find(monkeypatch, values, share):
+def test_comparing_words_in_parts_finds_what_plain_loops_find(monkeypatch, values, share):
     monkeypatch.setattr(duplicates, "_SHARE", share)
     monkeypatch.setattr(duplicates, "_COMPARED", 100)
     fingerprints = library_of_words(40, values)

@@ -104,7 +104,7 @@ def test_copies_in_other_formats_and_trimmed_ones_are_one_group(audio, duplicate
     }
     for file in files.values():
         assert file["size"] == Path(file["path"]).stat().st_size
-        assert file["seconds"] == pytest.approx(soundfile.info(file["path"]).duration, abs=0.1)
+        assert file["duration"] == pytest.approx(soundfile.info(file["path"]).duration, abs=0.1)
         assert 0.75 <= file["agreement"] <= 1
     assert files["a.wav"]["bit_rate"] == round(RATE * 16 / 1000)
     assert found["tracks"] == N_OTHERS + len(COPIES)
@@ -122,14 +122,14 @@ def test_nothing_is_decoded_a_second_time_or_deleted(mirembed, audio, duplicates
     assert sorted(audio.rglob("*")) == before
 
 
-def test_files_that_are_gone_changed_or_links_are_counted_and_left_out(mirembed, audio, duplicates):
+def test_missing_changed_and_linked_files_are_counted_and_left_out(mirembed, audio, duplicates):
     (audio / "two" / "c.flac").unlink()
     (audio / "two" / "d.mp3").write_bytes(b"other")
     (audio / "two" / "b.wav").unlink()
     os.link(audio / "one" / "a.wav", audio / "two" / "b.wav")
     found = duplicates()
     assert by_name(found).keys() == {"a.wav", "e.ogg", "f.wav"}
-    assert (found["gone"], found["changed"], found["links"]) == (1, 1, 1)
+    assert (found["missing"], found["changed"], found["links"]) == (1, 1, 1)
     errors = mirembed("duplicates", "m", "--store", "s").stderr
     assert "update" in errors
 

@@ -179,7 +179,7 @@ def test_a_folder_that_was_renamed_is_recognized_by_the_sample(mirembed: Command
 
 
 @pytest.mark.slow
-def test_files_left_for_later_are_not_read_again_and_again(
+def test_files_left_for_later_are_not_read_every_time(
     mirembed: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even if they have the size of a known recording, as all clips of a length have."""

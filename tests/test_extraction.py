@@ -680,7 +680,7 @@ def test_decoder_messages_are_counted_and_not_shown(store, audio, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_is_odd_about_files_that_were_read_is_said(store, audio):
+def test_warnings_about_files_that_were_read_are_printed(store, audio):
     samples = loud_then_quiet(2, 44_100)[:, 0]
     soundfile.write(audio / "low" / "against.wav", np.stack([samples, -samples], axis=1), 44_100)
     summary = run(store, audio)
@@ -690,7 +690,7 @@ def test_what_is_odd_about_files_that_were_read_is_said(store, audio):
     assert run(store, audio).notes == {}
 
 
-def test_one_odd_date_or_name_costs_no_other_file_anything(store, audio):
+def test_an_odd_date_or_name_does_not_affect_other_files(store, audio):
     sound = next((audio / "low").iterdir()).read_bytes()
     for number, seconds in enumerate([-(10**9), -(10**10), 9_400_000_000, 15_000_000_000]):
         path = audio / "low" / f"odd-{number}.wav"

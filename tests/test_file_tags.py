@@ -142,7 +142,7 @@ def test_a_file_without_tags_has_none(tmp_path: Path, suffix: str) -> None:
     assert read_file_tags(write_sound(tmp_path / f"a{suffix}")) == FileTags()
 
 
-def test_what_is_not_an_audio_file_has_none(tmp_path: Path) -> None:
+def test_a_file_that_is_not_audio_has_no_tags(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp3")
     (tmp_path / "folder.mp3").mkdir()
     (tmp_path / "text.mp3").write_text("TAG ID3 fLaC OggS")
@@ -150,7 +150,7 @@ def test_what_is_not_an_audio_file_has_none(tmp_path: Path) -> None:
         assert read_file_tags(tmp_path / name) == FileTags()
 
 
-def test_the_name_of_a_file_need_not_be_text(tmp_path: Path) -> None:
+def test_a_file_name_need_not_be_valid_text(tmp_path: Path) -> None:
     path = tagged(tmp_path / "a.flac", title="One")
     renamed = path.rename(tmp_path / os.fsdecode(b"caf\xe9.flac"))
     assert read_file_tags(renamed).title == "One"
@@ -178,7 +178,7 @@ class TestID3:
         path.write_bytes(b"ID3\x02\0\0" + size + body + path.read_bytes())
         assert read_file_tags(path) == FileTags("One", ("Ann",), "Ten", None, ("Rock",), (), 1997, None, 3, 2)
 
-    def test_version_1_is_read_where_version_2_has_nothing(self, tmp_path: Path) -> None:
+    def test_id3_version_1_is_read_where_version_2_has_nothing(self, tmp_path: Path) -> None:
         tag = b"TAG" + b"One".ljust(30, b"\0") + b"Ann".ljust(30) + b"Ten".ljust(30, b"\0") + b"1997"
         path = write_sound(tmp_path / "a.mp3")
         path.write_bytes(path.read_bytes() + tag + bytes(28) + b"\0\x05" + bytes([8]))
@@ -215,7 +215,7 @@ class TestID3:
     def test_ratings_are_those_that_players_show(self, tmp_path: Path, value: int, rating: float | None) -> None:
         assert of_frames(tmp_path, POPM("Windows Media Player 9 Series", value, 0)).rating == rating
 
-    def test_the_list_of_artists_is_better_than_their_credit(self, tmp_path: Path) -> None:
+    def test_the_list_of_artists_takes_precedence_over_the_credit(self, tmp_path: Path) -> None:
         frames = (TPE1(3, ["Ann feat. Bob"]), TXXX(3, "ARTISTS", ["Ann", "Bob"]))
         assert of_frames(tmp_path, *frames).artists == ("Ann", "Bob")
 
@@ -246,7 +246,7 @@ class TestID3:
         tags.save(path)
         assert read_file_tags(path) == FileTags(title="One", genres=("Rock",))
 
-    def test_id3_before_flac_comes_second(self, tmp_path: Path) -> None:
+    def test_vorbis_comments_take_precedence_over_id3_in_flac(self, tmp_path: Path) -> None:
         path = tagged(tmp_path / "a.flac", title="Flac")
         tags = ID3()
         tags.add(TIT2(3, ["Id3"]))
@@ -267,7 +267,9 @@ class TestText:
             ("椎名林檎".encode(), "椎名林檎"),
         ],
     )
-    def test_latin_1_that_is_something_else_is_decoded_as_that(self, tmp_path: Path, content: bytes, text: str) -> None:
+    def test_mislabeled_latin_1_is_decoded_in_its_real_encoding(
+        self, tmp_path: Path, content: bytes, text: str
+    ) -> None:
         assert of_frames(tmp_path, TIT2(0, [content.decode("latin-1")])).title == text
 
     def test_what_cannot_be_decoded_is_kept_as_far_as_it_is_readable(self, tmp_path: Path) -> None:
@@ -365,7 +367,7 @@ def chunk(name: bytes, content: bytes, order: str = "<") -> bytes:
     return struct.pack(f"{order}4sI", name, len(content)) + content + b"\0" * (len(content) % 2)
 
 
-def test_a_wav_has_the_list_info(tmp_path: Path) -> None:
+def test_the_info_list_of_a_wav_is_read(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "a.wav")
     texts = {
         b"INAM": b"Caf\xe9\0",

@@ -47,7 +47,7 @@ FOUND = ["x/a.wav", "y/b.MP3"]
 
 
 class TestRules:
-    def test_nothing_is_noted_where_nothing_is_skipped(self, audio: Path) -> None:
+    def test_nothing_is_noted_if_nothing_is_skipped(self, audio: Path) -> None:
         assert found_by_both(audio) == (FOUND, ())
 
     def test_other_files_are_counted_by_their_endings(self, audio: Path) -> None:
@@ -90,7 +90,7 @@ class TestRules:
         assert files == ["x/a.wav", "x/same.wav", "y/b.MP3", "z/b.MP3"]
         assert "8 symbolic links" in note
 
-    def test_folders_that_are_all_linked_with_each_other_are_walked_in_no_time(self, tmp_path: Path) -> None:
+    def test_folders_that_link_to_each_other_are_walked_quickly(self, tmp_path: Path) -> None:
         names = [f"{number:02}" for number in range(12)]
         make_files(tmp_path, *(f"{name}/a.wav" for name in names))
         for name in names:
@@ -172,7 +172,7 @@ class TestGivenPaths:
         with pytest.raises(MirembedError, match=f"{name} does not exist"):
             audio_files([tmp_path / name])
 
-    def test_a_folder_without_audio_is_an_error_that_says_what_it_holds(self, tmp_path: Path) -> None:
+    def test_a_folder_without_audio_is_an_error_that_says_what_it_contains(self, tmp_path: Path) -> None:
         make_files(tmp_path, "a.jpg", "b.ape")
         with pytest.raises(MirembedError, match=re.escape(str(tmp_path)) + r".*1 \.(jpg|ape), 1 \.(jpg|ape).*\.wav"):
             audio_files([tmp_path])
@@ -228,6 +228,6 @@ class TestEndings:
         assert decode(path).duration == pytest.approx(2.0, abs=0.1)
         assert f"a{ending}" in find_audio(tmp_path).files
 
-    def test_the_list_has_no_other_endings_than_those_and_what_only_essentia_reads(self) -> None:
+    def test_all_other_known_endings_are_of_formats_that_only_essentia_reads(self) -> None:
         only_essentia = {".aac", ".ac3", ".m4a", ".m4b", ".m4r", ".mka", ".mp4", ".tta", ".wma", ".wv"}
         assert FORMATS.keys() | only_essentia == AUDIO_SUFFIXES

@@ -309,7 +309,9 @@ class TestTableOfClasses:
         assert ids(Folder(labels=Path("labels.csv")).listing(Path("../audio"))) == ["x/a.wav"]
 
     @pytest.mark.parametrize("before", ["Music/", r"C:\Users\me\Music" + "\\", "/media/usb/all/", "file:///C:/Music/"])
-    def test_folders_with_which_all_paths_begin_are_left_out_if_they_match_then(self, audio: Path, before: str) -> None:
+    def test_leading_folders_common_to_all_paths_are_left_out_if_this_gives_matches(
+        self, audio: Path, before: str
+    ) -> None:
         listing = self.listing(audio, f"path,label\n{before}x/a.wav,slow\n{before}y/c.wav,fast\n{before}z.wav,fast\n")
         assert labels(listing) == {"x/a.wav": "slow", "y/c.wav": "fast"}
         assert any("2 paths" in note for note in listing.notes)
@@ -400,7 +402,7 @@ class TestTableOfClasses:
         assert labels(self.listing(audio, text, missing="todo+tbd")) == expected
         assert labels(self.listing(audio, text, missing="empty")) == {**expected, "x/b.mp3": "todo"}
 
-    def test_a_cell_that_a_row_lacks_at_its_end_is_missing(self, audio: Path) -> None:
+    def test_cells_left_out_at_the_end_of_a_row_are_missing(self, audio: Path) -> None:
         listing = self.listing(audio, "path,label,who\nx/a.wav,slow\ny/c.wav\n", group="who")
         assert labels(listing) == {"x/a.wav": "slow", "y/c.wav": None}
         assert any("2 rows" in note and "lines 2, 3" in note for note in listing.notes)
@@ -413,7 +415,7 @@ class TestTableOfClasses:
         with pytest.raises(DatasetError, match=r"'label' of .* none of the 2 tracks"):
             self.listing(audio, "path,label\nx/a.wav,\ny/c.wav,nan\n")
 
-    def test_classes_that_were_dates_to_a_spreadsheet_are_noted(self, audio: Path) -> None:
+    def test_classes_that_look_like_dates_are_noted(self, audio: Path) -> None:
         notes = self.listing(audio, "path,label\nx/a.wav,03. Apr\ny/c.wav,4/4\nx/b.mp3,Jan Garbarek\n").notes
         (note,) = [note for note in notes if "03. Apr" in note]
         assert note.endswith(": 03. Apr")
@@ -465,7 +467,7 @@ class TestTableOfTargets:
             (("3.5", "3,5", "1"), (3.5, 3.5, 1.0)),
         ],
     )
-    def test_commas_in_numbers_are_read_where_they_can_mean_one_thing(
+    def test_commas_in_numbers_are_read_if_they_are_unambiguous(
         self, audio: Path, cells: tuple[str, ...], expected: tuple[float, ...]
     ) -> None:
         rows = "".join(f"{file};{cell}\n" for file, cell in zip(("x/a.wav", "x/b.mp3", "y/c.wav"), cells, strict=True))
@@ -475,7 +477,9 @@ class TestTableOfTargets:
         assert said == any("," in cell for cell in cells)
 
     @pytest.mark.parametrize("cells", [("1,234", "7"), ("1,234", "3.5"), ("1.234", "3,5"), ("1,234.5", "3,5", "1,234")])
-    def test_a_number_that_may_be_two_is_an_error_that_gives_both(self, audio: Path, cells: tuple[str, ...]) -> None:
+    def test_an_ambiguous_number_is_an_error_that_gives_both_readings(
+        self, audio: Path, cells: tuple[str, ...]
+    ) -> None:
         files = ("x/a.wav", "x/b.mp3", "y/c.wav")
         rows = "".join(f"{file};{cell}\n" for file, cell in zip(files, cells, strict=False))
         with pytest.raises(DatasetError, match=r"line \d: '1[,.]234': may be 1.234 or 1234"):

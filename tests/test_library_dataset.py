@@ -81,7 +81,7 @@ class TestGenres:
         files.add("a.mp3", moods=("calm", "warm"))
         assert files.listing(label="mood", min_tracks=1).task == Tags(("calm", "warm"))
 
-    def test_spellings_of_a_genre_are_one_and_the_most_frequent_is_shown(self, files):
+    def test_spellings_of_a_genre_are_merged_under_the_most_frequent(self, files):
         add_genres(files, ["hip hop"], ["Hip-Hop"], ["HIP-HOP"], ["Hip-Hop"], ["R&B"], ["r&b"], ["R&B"])
         assert files.listing().task == Tags(("Hip-Hop", "R&B"))
 
@@ -117,12 +117,12 @@ class TestArtistsAndAlbums:
         assert [track.group for track in listing.tracks] == ["Ten", "Ten", None, "Two"]
 
     @pytest.mark.parametrize("name", ["Various Artists", "various", "VA", "Unknown Artist", "<unknown>"])
-    def test_nobody_is_not_an_artist(self, files, name):
+    def test_unknown_and_various_artists_are_not_artists(self, files, name):
         files.add("1.mp3", artists=(name,))
         files.add("2.mp3", artists=("Ann",))
         assert files.labels(label="artist", min_tracks=1) == {"1.mp3": None, "2.mp3": "Ann"}
 
-    def test_albums_of_one_name_are_told_apart(self, files):
+    def test_albums_with_one_name_are_distinguished(self, files):
         files.add("1.mp3", album="Hits", album_artist="Ann")
         files.add("2.mp3", album="hits", album_artist="Bob")
         files.add("x/CD 1/3.mp3", album="Hits", artists=("Cid",))
@@ -188,7 +188,7 @@ class TestPlaylists:
             "b/2.mp3": None,
         }
 
-    def test_dead_and_remote_entries_are_counted(self, music):
+    def test_missing_and_remote_entries_are_counted(self, music):
         self.write(music, "p.m3u", "a/1.mp3", "gone.mp3", "/elsewhere/x/3.mp3", "http://radio.example/")
         notes = music.listing(label="playlists", min_tracks=1).notes
         (read,) = (note for note in notes if "playlist of" in note)
@@ -196,7 +196,7 @@ class TestPlaylists:
         assert "2 not in the library" in read
         assert "1 remote" in read
 
-    def test_playlists_with_one_name_are_told_apart(self, music):
+    def test_playlists_with_one_name_are_distinguished(self, music):
         self.write(music, "x/Mix.m3u", "../a/1.mp3")
         self.write(music, "y/Mix.m3u", "../a/2.mp3")
         self.write(music, "y/Mix.pls", "[playlist]", "File1=../a/2.mp3")
@@ -204,7 +204,7 @@ class TestPlaylists:
         task = music.listing(label="playlists", min_tracks=1).task
         assert task == Tags(("Mix (x/Mix.m3u)", "Mix (y/Mix.m3u)", "Other"))
 
-    def test_they_may_be_in_a_folder_elsewhere(self, music, tmp_path, monkeypatch):
+    def test_playlists_may_be_in_another_folder(self, music, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         self.write(music, "../lists/p.m3u", "/old/place/a/1.mp3")
         self.write(music, "q.m3u", "a/2.mp3")
@@ -216,7 +216,7 @@ class TestPlaylists:
         with pytest.raises(DatasetError, match="'nowhere'"):
             music.listing(label="playlists", playlists=Path("nowhere"))
 
-    def test_names_of_playlists_need_not_be_text(self, music):
+    def test_playlist_names_need_not_be_valid_text(self, music):
         self.write(music, os.fsdecode(b"caf\xe9.m3u"), "a/1.mp3")
         self.write(music, os.fsdecode(b"th\xe9.xspf"), "<")
         listing = music.listing(label="playlists", min_tracks=1)
@@ -236,7 +236,7 @@ class TestMistakes:
             Library().listing(tmp_path)
 
     @pytest.mark.parametrize("label", ["genre", "artist", "album", "mood", "year", "playlists"])
-    def test_files_without_tags_have_folders_at_least(self, files, label):
+    def test_files_without_tags_still_have_folders(self, files, label):
         for number in range(3):
             files.add(f"x/{number}.mp3")
         with pytest.raises(DatasetError, match=r"(?s)3 tracks.*label=folder \(3 tracks\).*label=none"):

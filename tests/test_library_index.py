@@ -53,7 +53,7 @@ def test_columns_and_single_values_agree(library):
     assert collection.durations[collection.ids.index("a/one.mp3")] == 12.5
 
 
-def test_an_index_from_the_cache_is_the_one_that_was_made(library):
+def test_an_index_from_the_cache_equals_the_one_that_was_built(library):
     made = content(opened(library))
     stamp = index_file(library).stat()
     assert content(opened(library)) == made
@@ -61,7 +61,7 @@ def test_an_index_from_the_cache_is_the_one_that_was_made(library):
 
 
 @pytest.mark.parametrize("damage", [b"", b"ARROW1\0\0", os.urandom(400)])
-def test_a_damaged_index_is_made_again(library, damage):
+def test_a_damaged_index_is_built_again(library, damage):
     made = content(opened(library))
     index_file(library).write_bytes(damage)
     assert content(opened(library)) == made

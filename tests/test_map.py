@@ -141,7 +141,7 @@ def test_copies_are_neighbors_of_each_other_and_no_track_is_its_own(registry: Re
     assert np.allclose(values, 1)
 
 
-def test_neighbors_are_ranked_where_similarities_vanish_in_float32(registry: Registry) -> None:
+def test_neighbors_are_ranked_even_if_similarities_vanish_in_float32(registry: Registry) -> None:
     vectors = np.arange(100, dtype=np.float32)[:, None] * 11 + np.zeros((1, 3), np.float32)
     rows, values = nearest(registry, Spec("rbf"), vectors, 2)
     assert sorted(rows[50].tolist()) == [49, 51]
@@ -330,7 +330,7 @@ def test_files_without_labels_have_the_predictions_of_any_model(
 
 
 @pytest.mark.slow
-def test_map_writes_a_page_with_what_is_known_of_each_track(fitted: Path) -> None:
+def test_map_writes_a_page_with_the_properties_of_each_track(fitted: Path) -> None:
     printed = json.loads(drawn(fitted, "--out", "map.html", "--json").stdout)
     page = (fitted / "map.html").read_text(encoding="utf-8")
     about = json.loads(block(page, "about"))
@@ -351,7 +351,7 @@ def test_map_writes_a_page_with_what_is_known_of_each_track(fitted: Path) -> Non
 def test_map_writes_a_table_that_embedding_atlas_reads(fitted: Path) -> None:
     drawn(fitted, "--out", "map.parquet")
     table = pq.read_table(fitted / "map.parquet")
-    names = ["id", "path", "title", "artist", "album", "label", "prediction", "x", "y", "neighbors"]
+    names = ["track", "path", "title", "artist", "album", "label", "prediction", "x", "y", "neighbors"]
     assert table.column_names == names
     rows = table.to_pylist()
     assert rows[7]["artist"] == "Band 1"
@@ -368,14 +368,14 @@ def test_map_writes_a_table_that_embedding_atlas_reads(fitted: Path) -> None:
 
 
 @pytest.mark.slow
-def test_tracks_whose_files_are_gone_are_not_on_the_map(fitted: Path) -> None:
+def test_tracks_with_missing_files_are_not_on_the_map(fitted: Path) -> None:
     gone = fitted / "music" / "low" / "low-3.wav"
     aside = gone.rename(fitted / "aside.wav")
     try:
         completed = drawn(fitted, "--out", "fewer.html", "--json")
         printed = json.loads(completed.stdout)
         assert (printed["tracks"], printed["missing"]) == (17, 1)
-        assert "1 track" in completed.stderr
+        assert "1 missing file" in completed.stderr
         assert "changed" not in completed.stderr
         assert "Low 3" not in (fitted / "fewer.html").read_text(encoding="utf-8")
         (fitted / "music").rename(fitted / "away")
@@ -400,7 +400,7 @@ def test_files_that_have_changed_in_place_are_counted(fitted: Path) -> None:
 
 
 @pytest.mark.slow
-def test_map_colors_by_what_is_asked_for_or_says_what_there_is(fitted: Path) -> None:
+def test_map_colors_by_the_given_column_or_lists_those_that_exist(fitted: Path) -> None:
     assert json.loads(drawn(fitted, "--out", "y.html", "--color", "year", "--json").stdout)["color"] == "year"
     said = drawn(fitted, "--out", "n.html", "--color", "mood", code=1).stderr
     assert all(name in said for name in ("mood", "label", "artist", "folder"))
@@ -422,7 +422,7 @@ def test_umap_places_a_library(fitted: Path) -> None:
         ["--out", "map.html", "--method", "tsne"],
     ],
 )
-def test_what_cannot_work_is_refused_before_the_store_is_read(mirembed: Command, options: list[str]) -> None:
+def test_invalid_options_are_refused_before_the_store_is_read(mirembed: Command, options: list[str]) -> None:
     (mirembed.folder / "there.html").write_text("mine")
     said = mirembed("map", "m", *options, code=1).stderr
     assert "store" not in said

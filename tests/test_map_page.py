@@ -260,7 +260,7 @@ def test_every_word_of_a_search_may_be_in_another_field(opened: Opener, query: s
     assert listed(page, "results") == [TITLES[row] for row in rows]
 
 
-def test_what_a_search_does_not_find_fades(opened: Opener) -> None:
+def test_tracks_that_a_search_does_not_find_fade(opened: Opener) -> None:
     page = opened()
     place = place_of(page, 0)
     page.press("/")
@@ -514,7 +514,7 @@ def test_a_chosen_track_plays(opened: Opener, tmp_path: Path) -> None:
     assert page("document.getElementById('player').paused")
 
 
-def test_a_file_that_cannot_be_played_is_said(opened: Opener) -> None:
+def test_the_page_says_that_a_file_cannot_be_played(opened: Opener) -> None:
     opened.expected.append("ERR_FILE_NOT_FOUND")
     page = opened()
     play_when_chosen(page, True)

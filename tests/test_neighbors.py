@@ -39,7 +39,7 @@ def test_tracks_are_ranked_by_the_learned_similarity(line):
     np.testing.assert_allclose(values, [math.exp(-(distance**2)) for distance in (0.1, 0.2, 0.3)], rtol=1e-6)
 
 
-def test_several_seeds_agree_on_the_track_whose_least_similarity_is_the_greatest(line):
+def test_several_seeds_rank_a_track_by_its_lowest_similarity(line):
     """From 0.0 and 0.8, 0.4 is equally far; 0.3 and 0.5 are 0.5 away from one of the seeds, and tie."""
     found = line.similar("0.mp3", "8.mp3", "--top", 3)
     assert [row["track"] for row in found["neighbors"]] == ["4.mp3", "3.mp3", "5.mp3"]
@@ -58,7 +58,7 @@ def test_ties_are_broken_by_the_mean_similarity_and_then_by_the_order_of_tracks(
     "text",
     ["title 4", "TITLE 4", "artist 1 title 4", "4 artist 1", "Artist 1 – Title 4", "Artist 1 - Title 4", "4.mp3", "4"],  # noqa: RUF001
 )
-def test_a_seed_is_part_of_artist_title_and_file_name(line, text):
+def test_a_seed_may_be_words_from_artist_title_and_file_name(line, text):
     [seed] = line.similar(text)["seeds"]
     assert (seed["seed"], seed["track"], seed["path"]) == (text, "4.mp3", str(line.music / "4.mp3"))
     assert (seed["title"], seed["artist"], seed["album"]) == ("Title 4", "Artist 1", "Album 2")
@@ -77,7 +77,7 @@ def test_an_exact_title_is_preferred_to_a_longer_one(tmp_path):
     assert library.similar("help")["seeds"][0]["track"] == "0.mp3"
 
 
-def test_an_ambiguous_seed_is_an_error_that_lists_what_it_may_mean(line):
+def test_an_ambiguous_seed_is_an_error_that_lists_the_matches(line):
     said = line.failure("similar", "model", "artist 1")
     assert "'artist 1'" in said
     assert [number for number in range(10) if f"{number}.mp3" in said] == [1, 3, 4, 5]  # a word may be anywhere
@@ -134,10 +134,20 @@ def test_copies_of_a_seed_and_of_each_other_are_left_out_and_counted(tmp_path):
     assert [row["track"] for row in done.json["neighbors"]][:2] == ["same samples.flac", "1.mp3"]
     assert len(done.json["neighbors"]) == 6
     assert done.json["left_out"]["copy"] == 1
-    assert "1 track with the same recording" in done.err
+    assert "1 copy" in done.err
 
 
-def test_files_that_are_gone_are_never_shown(line):
+def test_equally_long_tracks_of_one_title_and_artist_are_copies_however_they_sound(tmp_path):
+    tracks = {
+        "seed.flac": At((0, 0), "Sinnerman", ("Nina Simone",), seconds=622.0),
+        "quiet.mp3": At((1, 0), "SINNERMAN", ("Nina Simone",), seconds=622.6),
+        "live.mp3": At((2, 0), "Sinnerman", ("Nina Simone",), seconds=610.0),
+        "cover.mp3": At((3, 0), "Sinnerman", ("Felix da Housecat",), seconds=622.0),
+    }
+    assert write_library(tmp_path, tracks).ids("seed.flac") == ["live.mp3", "cover.mp3"]
+
+
+def test_missing_files_are_never_shown(line):
     for number in (1, 3):
         (line.music / f"{number}.mp3").unlink()
     done = line.run("similar", "model", "0.mp3", "--top", 3, "--json")
@@ -168,7 +178,7 @@ def test_files_that_have_changed_are_counted(line):
     assert "1 file of these has changed" in line.run("playlist", "model", "--seed", "0.mp3", "--length", 4).err
 
 
-def test_an_audio_folder_that_is_away_is_an_error_and_not_an_empty_answer(line):
+def test_a_missing_audio_folder_is_an_error_and_not_an_empty_result(line):
     line.music.rename(line.folder / "away")
     assert str(line.music) in line.failure("similar", "model", "0.mp3")
     line.music.mkdir()  # the mount point of a drive that is away
@@ -176,7 +186,7 @@ def test_an_audio_folder_that_is_away_is_an_error_and_not_an_empty_answer(line):
     assert str(line.music) in line.failure("duplicates", "model")
 
 
-def test_artists_and_albums_have_limits(line):
+def test_tracks_per_artist_and_album_can_be_limited(line):
     assert line.ids("0.mp3", "--max-per-artist", 1) == ["1.mp3", "3.mp3", "6.mp3", "9.mp3"]
     assert line.ids("0.mp3", "--max-per-album", 1) == ["1.mp3", "2.mp3", "4.mp3", "6.mp3", "8.mp3"]
     assert len(line.ids("0.mp3", "--max-per-artist", 0)) == 9
@@ -188,7 +198,7 @@ def test_each_artist_of_a_track_counts_and_tracks_without_artist_are_not_limited
     assert library.ids("0.mp3", "--max-per-artist", 1) == ["1.mp3", "3.mp3", "4.mp3", "5.mp3"]
 
 
-def test_albums_of_one_name_are_told_apart_by_their_artist_or_folder(tmp_path):
+def test_albums_with_one_name_are_distinguished_by_artist_or_folder(tmp_path):
     tracks = {
         "0.mp3": At((0, 0)),
         "a/1.mp3": At((1, 0), album="Greatest Hits"),
@@ -233,12 +243,12 @@ def test_a_folder_of_the_library_is_excluded_from_anywhere(tmp_path):
     assert library.ids("rock/a.mp3", "--exclude", "rock") == ["rocksteady/c.mp3"]
 
 
-def test_an_excluded_recording_is_excluded_under_all_its_names(tmp_path):
+def test_an_excluded_recording_is_excluded_under_all_names(tmp_path):
     tracks = {"0.mp3": At((0, 0)), "a.mp3": At((1, 0), content="x"), "b.mp3": At((1, 0), content="x")}
     assert write_library(tmp_path, tracks).ids("0.mp3", "--exclude", "b.mp3") == []
 
 
-def test_what_is_to_be_excluded_must_exist(line):
+def test_an_exclusion_that_matches_nothing_is_an_error(line):
     said = line.failure("similar", "model", "0.mp3", "--exclude", "Tytle 4")
     assert "--exclude" in said
     assert "Title 4" in said
@@ -257,7 +267,7 @@ def test_names_that_are_not_utf8_are_found_and_shown_as_text(tmp_path):
     assert library.ids(library.music / latin1("café.mp3")) == ["b.mp3", "c.mp3"]
 
 
-def test_json_has_full_paths_and_what_the_files_say(line):
+def test_json_has_full_paths_and_file_tags(line):
     [row] = line.similar("0.mp3", "--top", 1)["neighbors"]
     assert row == {
         "rank": 1,
@@ -292,7 +302,8 @@ def test_tables_have_the_same_columns_and_values_in_csv_and_parquet(line, tmp_pa
         rows = list(csv.DictReader(file))
     stored = read_table(tmp_path / "t.parquet").to_pylist()
     assert list(rows[0]) == list(stored[0])
-    assert list(rows[0])[:6] == ["rank", "path", "title", "artist", "album", "similarity"]
+    names = ["rank", "track", "path", "title", "artist", "album", "duration", "similarity"]
+    assert list(rows[0])[:8] == names
     assert [{key: str(value) for key, value in row.items()} for row in stored] == rows
     assert rows[0]["path"] == str(line.music / "4.mp3")
     assert len(rows) == 8
@@ -306,7 +317,7 @@ HOSTILE = {
 }
 
 
-def test_hostile_titles_are_text_in_every_output(tmp_path):
+def test_hostile_titles_are_shown_as_text_in_every_output(tmp_path):
     tracks = {name: At((number, 0), title) for number, (name, title) in enumerate(HOSTILE.items())}
     library = write_library(tmp_path, {"seed.mp3": At((0, 1)), **tracks})
     shown = library.run("similar", "model", "seed.mp3")
@@ -324,6 +335,6 @@ def test_out_never_overwrites_without_force(line, tmp_path):
     assert "--force" in line.failure("similar", "model", "0.mp3", "--out", out)
     assert out.read_text() == "mine"
     line.run("similar", "model", "0.mp3", "--out", out, "--force")
-    assert out.read_text().startswith("rank,path,")
+    assert out.read_text().startswith("rank,track,path,")
     assert ".m3u8" in line.failure("similar", "model", "0.mp3", "--out", tmp_path / "t.txt")
     assert "--bom" in line.failure("similar", "model", "0.mp3", "--out", tmp_path / "t.m3u8", "--bom")

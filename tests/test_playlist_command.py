@@ -109,7 +109,7 @@ def test_tracks_from_several_seeds_agree_with_all_of_them(grid):
     assert [track["step"] for track in tracks] == [None, pytest.approx(0.2), pytest.approx(0.2)]
 
 
-def test_the_order_flows_from_the_first_seed(tmp_path):
+def test_the_order_goes_in_short_steps_from_the_first_seed(tmp_path):
     library = write_library(tmp_path, {f"{n}.mp3": At((n / 10, 0)) for n in range(9)})
     tracks = library.playlist("--seed", "0.mp3", "--length", 9)
     assert ids(tracks) == [f"{n}.mp3" for n in range(9)]
@@ -145,7 +145,7 @@ def test_the_largest_step_of_a_path_is_smaller_than_by_taking_the_nearest_to_eac
     assert max(track["step"] for track in tracks[1:]) < steps.max()
 
 
-def test_a_path_respects_limits_and_leaves_out_what_is_gone(grid):
+def test_a_path_respects_limits_and_leaves_out_missing_files(grid):
     (grid.music / "2-2.mp3").unlink()
     tracks = grid.playlist("--from", "0-0.mp3", "--to", "5-5.mp3", "--length", 6, "--exclude", "3-3.mp3")
     assert len(tracks) == 6
@@ -167,7 +167,7 @@ def test_distances_are_between_directions_where_the_similarity_is_cosine(tmp_pat
     np.testing.assert_allclose([track["step"] for track in found[1:]], 2 * np.sin(np.pi / 16), rtol=1e-4)
 
 
-def test_a_playlist_goes_on_from_its_living_entries(grid, tmp_path):
+def test_a_playlist_is_continued_from_its_existing_files(grid, tmp_path):
     old = tmp_path / "old.m3u8"
     (tmp_path / "other.mp3").write_text("not in the library")
     lines = ["music/0-0.mp3", "music/gone.mp3", "http://radio.example/", "other.mp3", "music/0-1.mp3"]
@@ -188,7 +188,7 @@ def test_a_playlist_of_a_library_that_moved_is_recognized(grid, tmp_path):
     assert ids(grid.playlist("--extend", old, "--length", 1))[0] == "0-0.mp3"
 
 
-def test_copies_are_on_no_playlist_twice(tmp_path):
+def test_a_playlist_has_no_copies(tmp_path):
     tracks = {f"{n}{copy}.mp3": At((n / 10, 0), content=str(n)) for n in range(5) for copy in "ab"}
     library = write_library(tmp_path, tracks)
     for words in (("--seed", "0a.mp3"), ("--from", "0a.mp3", "--to", "4b.mp3")):
@@ -207,7 +207,7 @@ def test_fewer_tracks_than_asked_for_are_explained(grid):
     ("words", "fact"),
     [
         ([], "--seed"),
-        (["--seed", "0-0.mp3", "--from", "0-0.mp3", "--to", "0-1.mp3"], "only one"),
+        (["--seed", "0-0.mp3", "--from", "0-0.mp3", "--to", "0-1.mp3"], "exactly one"),
         (["--from", "0-0.mp3"], "--to"),
         (["--from", "0-0.mp3", "--to", "Song 0-0"], "same track"),
         (["--seed", "0-0.mp3", "--seed", "0-1.mp3", "--length", 1], "--length 1"),
@@ -222,7 +222,7 @@ def test_fewer_tracks_than_asked_for_are_explained(grid):
     ],
     ids=str,
 )
-def test_what_cannot_be_made_is_refused_and_nothing_is_written(tmp_path, monkeypatch, words, fact):
+def test_an_impossible_playlist_is_refused_and_nothing_is_written(tmp_path, monkeypatch, words, fact):
     places = [(x, y) for x in range(2) for y in range(3)]
     library = write_library(tmp_path, {f"{x}-{y}.mp3": At((x, y), f"Song {x}-{y}") for x, y in places})
     monkeypatch.chdir(tmp_path)
@@ -234,7 +234,7 @@ def test_what_cannot_be_made_is_refused_and_nothing_is_written(tmp_path, monkeyp
     assert not Path("x.m3u8").exists()
 
 
-def test_a_seed_whose_file_is_gone_is_refused(grid):
+def test_a_seed_whose_file_is_missing_is_refused(grid):
     (grid.music / "0-0.mp3").unlink()
     assert "0-0.mp3" in grid.failure("playlist", "model", "--seed", "0-0.mp3")
 
@@ -307,7 +307,7 @@ def test_names_that_no_line_can_hold_are_left_out_and_counted(tmp_path):
     out = tmp_path / "x.m3u8"
     done = library.run("playlist", "model", "--seed", "seed.mp3", "--length", 2, "--out", out)
     assert play(out) == [library.music / "seed.mp3", library.music / "c.mp3"]
-    assert "2 tracks whose file name" in done.err
+    assert "left out 2 tracks" in done.err
     done = library.run("playlist", "model", "--seed", r"caf\xe9.mp3", "--length", 2, "--out", out, "--force")
     assert len(play(out)) == 1
     assert r"caf\xe9.mp3" in done.err

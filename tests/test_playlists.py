@@ -52,7 +52,7 @@ class TestM3U:
     def test_encodings_and_line_ends_do_not_matter(self, tmp_path: Path, content: bytes, name: str) -> None:
         assert paths(tmp_path, content, name) == ["Café.mp3", "b.mp3"]
 
-    def test_a_name_that_is_not_text_is_found(self, tmp_path: Path) -> None:
+    def test_a_file_whose_name_is_not_valid_text_is_found(self, tmp_path: Path) -> None:
         (tmp_path / os.fsdecode(b"caf\xe9.mp3")).touch()
         assert paths(tmp_path, b"caf\xe9.mp3\n") == [os.fsdecode(b"caf\xe9.mp3")]
 
@@ -76,7 +76,7 @@ class TestM3U:
     def test_paths_of_every_kind(self, tmp_path: Path, line: str, path: str | None) -> None:
         assert paths(tmp_path, f"{line}\n") == [path]
 
-    def test_a_backslash_in_a_name_that_exists_is_no_folder(self, tmp_path: Path) -> None:
+    def test_a_backslash_in_an_existing_name_does_not_separate_folders(self, tmp_path: Path) -> None:
         (tmp_path / r"a\b.mp3").touch()
         assert paths(tmp_path, "a\\b.mp3\n") == [r"a\b.mp3"]
 
@@ -119,7 +119,7 @@ def test_xspf_does_not_read_other_files_or_expand_without_end(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["text.txt", "nothing.m3u", "folder.m3u", "bad.xspf", "pipe.m3u"])
-def test_what_is_no_playlist_is_an_error(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_not_a_playlist_is_an_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder.m3u").mkdir()
     os.mkfifo(tmp_path / "pipe.m3u")
     (tmp_path / "bad.xspf").write_text("<playlist>")

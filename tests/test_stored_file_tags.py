@@ -91,7 +91,7 @@ class TestExtract:
         found = titles(store, "folder")
         assert (found["low/a.flac"], found["low/e.flac"]) == ("New title", "Five")
 
-    def test_a_table_that_says_the_same_is_not_written_again(self, extract, store):
+    def test_an_unchanged_table_is_not_written_again(self, extract, store):
         extract()
         table = store.dataset(Spec("folder")).folder / "file_tags.parquet"
         before = table.stat().st_ino
@@ -145,7 +145,7 @@ class TestTable:
     def dataset(self, small: Store) -> Any:
         return small.find(None)
 
-    def test_file_tags_are_read_as_they_were_written(self, tmp_path):
+    def test_file_tags_are_read_as_written(self, tmp_path):
         dataset = self.dataset(write_classes(tmp_path / "store"))
         assert len(dataset.file_tags()) == 0
         rows = [StoredFileTags("b", 7, 8, ANN), StoredFileTags("a", 9, 10, FileTags())]

@@ -55,7 +55,7 @@ class TestEncodings:
         ],
         ids=["two encodings", "not Windows-1252", "half a character"],
     )
-    def test_what_cannot_be_told_is_refused_with_its_line(self, tmp_path: Path, content: bytes, line: int) -> None:
+    def test_ambiguous_values_are_refused_with_their_lines(self, tmp_path: Path, content: bytes, line: int) -> None:
         with pytest.raises(DatasetError, match=rf"t\.csv, line {line}: .*save the table as UTF-8"):
             read_table(written(tmp_path, content))
 
@@ -164,7 +164,7 @@ class TestFormulas:
         cells=st.lists(st.text(st.characters(exclude_categories=("Cs",))).map(str.strip).filter(bool), min_size=1),
         bom=st.booleans(),
     )
-    def test_what_is_written_is_read_back(
+    def test_written_fields_are_read_back(
         self, tmp_path_factory: pytest.TempPathFactory, cells: list[str], bom: bool
     ) -> None:
         file = tmp_path_factory.mktemp("table") / "t.csv"

@@ -119,7 +119,7 @@ def test_without_write_nothing_changes(mirembed, audio, tag):
     found = tag(*LOWEST)
     assert len(found["changes"]) == len(before) == 19
     assert all(change["old"] == [] and change["new"][0] in CLASSES for change in found["changes"])
-    assert all(0 <= change["probabilities"][0] <= 1 for change in found["changes"])
+    assert all(0 <= change["probability"][0] <= 1 for change in found["changes"])
     assert (found["written"], found["undo_file"], found["fields"]) == (None, None, ["genre"])
     assert content(audio) == before
     assert list(mirembed.folder.glob("*.jsonl")) == []
@@ -136,7 +136,7 @@ def test_write_puts_what_is_predicted_into_every_format_and_the_sound_stays(audi
     assert tag(*LOWEST)["kept"] == 19
 
 
-def test_the_store_follows_and_nothing_is_decoded_again(mirembed, audio, tag):
+def test_the_store_is_updated_and_nothing_is_decoded_again(mirembed, audio, tag):
     store = Store(mirembed.folder / "s")
     before = {track.id: track for track in store.datasets()[0].tracks()}
     vectors = store.embeddings("m").read(store.embeddings("m").digest())
@@ -161,7 +161,7 @@ def test_the_store_follows_and_nothing_is_decoded_again(mirembed, audio, tag):
     mirembed("store", "verify", "--store", "s")
 
 
-def test_undo_gives_back_every_byte(mirembed, audio, tag):
+def test_undo_restores_every_byte(mirembed, audio, tag):
     before = content(audio)
     undo = tag(*LOWEST, "--write", "--undo-file", "back.jsonl")["undo_file"]
     assert undo == "back.jsonl"
@@ -174,7 +174,7 @@ def test_undo_gives_back_every_byte(mirembed, audio, tag):
     assert (again["restored"], again["failures"]) == (0, [])
 
 
-def test_undo_gives_back_the_old_values_where_something_else_has_changed(mirembed, audio, tag):
+def test_undo_restores_the_old_values_if_something_else_has_changed(mirembed, audio, tag):
     path, other = audio / "low" / "1.flac", audio / "low" / "2.mp3"
     TagFields(path).write({"genre": ["Dub"]})
     undo = tag(path, other, *LOWEST, "--write", "--overwrite", "--undo-file", "back.jsonl")["undo_file"]
@@ -222,7 +222,7 @@ def test_a_genre_that_only_other_tags_of_the_file_have_counts(audio, tag):
 
 
 def test_only_what_is_probable_enough_is_written(mirembed, audio, tag):
-    scores = [change["probabilities"][0] for change in tag(*LOWEST)["changes"]]
+    scores = [change["probability"][0] for change in tag(*LOWEST)["changes"]]
     limit = float(np.median(scores))
     found = tag("--min-score", repr(limit))
     assert len(found["changes"]) == sum(score >= limit for score in scores)
@@ -244,7 +244,7 @@ def test_the_field_can_be_chosen(audio, tag):
     ("flags", "named"),
     [(["--field", "artist"], "artist"), (["--add", "--overwrite"], "--overwrite"), (["--undo", "none"], "none")],
 )
-def test_impossible_wishes_are_refused_before_anything_is_done(mirembed, audio, flags, named):
+def test_impossible_requests_are_refused_before_any_work(mirembed, audio, flags, named):
     assert named in mirembed("tag", "m", *flags, "--store", "s", code=1).stderr
 
 
@@ -252,7 +252,7 @@ def test_a_model_or_an_undo_file_is_needed(mirembed):
     assert "--undo" in mirembed("tag", code=1).stderr
 
 
-def test_files_that_must_not_be_replaced_fail_with_a_reason_and_stay(mirembed, audio, tag):
+def test_files_that_must_not_be_replaced_fail_with_a_reason_and_are_unchanged(mirembed, audio, tag):
     outside = mirembed.folder / "outside"
     outside.mkdir()
     paths = {name: outside / name for name in ("read-only.wav", "hard.wav", "link.wav", "a.au")}
@@ -274,7 +274,7 @@ def test_files_that_must_not_be_replaced_fail_with_a_reason_and_stay(mirembed, a
     assert found["undo_file"] is None
 
 
-def test_mode_times_and_names_of_a_file_stay_as_they_should(audio, tag):
+def test_mode_and_attributes_of_a_file_are_kept(audio, tag):
     path = audio / "low" / os.fsdecode(b"caf\xe9.mp3")
     (audio / "low" / "2.mp3").rename(path)
     path.chmod(0o640)
@@ -328,7 +328,7 @@ def test_the_changes_can_be_written_as_a_table(mirembed, audio, tag):
     assert "\x07" not in shown
 
 
-def test_an_undo_file_that_is_there_is_not_replaced(mirembed, audio):
+def test_an_existing_undo_file_is_not_replaced(mirembed, audio):
     (mirembed.folder / "back.jsonl").write_text("mine")
     before = content(audio)
     flags = ("--write", "--undo-file", "back.jsonl", "--store", "s")
@@ -338,9 +338,28 @@ def test_an_undo_file_that_is_there_is_not_replaced(mirembed, audio):
 
 
 @pytest.mark.parametrize("text", ["", "{}\n", "no json\n", '{"format": "mirembed tag undo 9"}\n', "\xff"])
-def test_what_is_no_undo_file_is_refused(mirembed, text):
+def test_a_file_that_is_not_an_undo_file_is_refused(mirembed, text):
     (mirembed.folder / "u.jsonl").write_text(text, encoding="latin-1")
     assert "u.jsonl" in mirembed("tag", "--undo", "u.jsonl", "--store", "s", code=1).stderr
+
+
+@pytest.mark.parametrize(("size", "n_kept"), [(20, None), (500, 2)])
+def test_a_full_disk_is_named_and_the_undo_file_restores_what_was_written(tmp_path, size, n_kept):
+    path = tmp_path / "undo.jsonl"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        with (
+            pytest.raises(StoreWriteError, match=r"undo\.jsonl: File too large; free some space"),
+            undo_log(path, "mirembed tag") as log,
+        ):
+            for number in range(20):
+                log.add(Undo(f"/{number}.mp3", "a" * 32, "b" * 32, {"genre": ()}, {"genre": ("Jazz",)}, None))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.exists() == (n_kept is not None)
+    if n_kept is not None:
+        assert [undo.path for undo in read_undo(path)] == [f"/{number}.mp3" for number in range(n_kept)]
 
 
 def line_of_undo(file: Path, **changed: object) -> str:
@@ -392,26 +411,7 @@ def test_each_tagging_has_an_undo_file_of_its_own_also_within_a_second(mirembed,
     assert [len(read_undo(mirembed.folder / name)) for name in names] == [1, 1, 1]
 
 
-@pytest.mark.parametrize(("size", "n_kept"), [(20, None), (500, 2)])
-def test_a_full_disk_is_named_and_the_undo_file_restores_what_was_written(tmp_path, size, n_kept):
-    path = tmp_path / "undo.jsonl"
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        with (
-            pytest.raises(StoreWriteError, match=r"undo\.jsonl: File too large; free some space"),
-            undo_log(path, "mirembed tag") as log,
-        ):
-            for number in range(20):
-                log.add(Undo(f"/{number}.mp3", "a" * 32, "b" * 32, {"genre": ()}, {"genre": ("Jazz",)}, None))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert path.exists() == (n_kept is not None)
-    if n_kept is not None:
-        assert [undo.path for undo in read_undo(path)] == [f"/{number}.mp3" for number in range(n_kept)]
-
-
-def test_old_bytes_are_put_together_from_the_new_file(tmp_path):
+def test_old_bytes_are_assembled_from_the_new_file(tmp_path):
     rng = np.random.default_rng(0)
     old, new, back = tmp_path / "old", tmp_path / "new", tmp_path / "back"
     data = rng.bytes(50_000)

@@ -71,7 +71,7 @@ def test_a_field_without_values_is_removed(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", HEARD)
-def test_the_sound_stays_as_it_is(tmp_path, suffix):
+def test_the_audio_is_unchanged(tmp_path, suffix):
     path = write_sound(tmp_path / f"a{suffix}", seconds=1.0)
     before = decode(path)
     for values in ({"genre": ["Rock"] * 5}, {"genre": ["x" * 5000], "mood": ["calm"]}, {"genre": [], "mood": []}):
@@ -80,7 +80,7 @@ def test_the_sound_stays_as_it_is(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "FLOAT"])
-def test_the_sound_of_wav_files_of_any_length_stays(tmp_path, subtype):
+def test_the_audio_of_wav_files_of_any_length_is_unchanged(tmp_path, subtype):
     path = tmp_path / "odd.wav"
     soundfile.write(path, [0.1, -0.2, 0.3] * 3001, 22050, subtype=subtype)  # an odd number of bytes as 8 or 24 bits
     before = decode(path).audio_hash
@@ -89,7 +89,7 @@ def test_the_sound_of_wav_files_of_any_length_stays(tmp_path, subtype):
     assert WAVE(path).tags["TCON"].text == ["Rock"]
 
 
-def test_id3_of_version_2_3_stays_that_and_takes_a_mood_as_free_text(tmp_path):
+def test_id3_of_version_2_3_keeps_its_version_and_takes_a_mood_as_free_text(tmp_path):
     path = write_sound(tmp_path / "a.mp3")
     tags = ID3()
     for frame in (TYER(0, ["1997"]), TORY(0, ["1970"]), TPE1(1, ["Ann", "Bo"]), TXXX(0, "Mood", ["old"])):
@@ -158,7 +158,7 @@ def test_names_of_fields_are_found_whatever_their_case(tmp_path):
     assert [key for key in MP4(path) if key.lower().endswith("mood")] == [f"{FREE}Mood"]
 
 
-def test_texts_of_any_script_arrive(tmp_path):
+def test_texts_of_any_script_are_shown(tmp_path):
     for suffix in KEYS:
         path = write_sound(tmp_path / f"a{suffix}")
         TagFields(path).write({"genre": ["ロック", "=1+1", "<b>"], "VALENCE": ["-1 \u202edesrever"]})
@@ -167,7 +167,7 @@ def test_texts_of_any_script_arrive(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.au", "a.txt", "empty.mp3"])
-def test_a_file_that_can_have_no_tags_is_refused_and_stays(tmp_path, name):
+def test_a_file_that_cannot_have_tags_is_refused_and_unchanged(tmp_path, name):
     path = tmp_path / name
     if name == "a.au":
         soundfile.write(path, [0.0] * 1000, 22050)
@@ -180,7 +180,7 @@ def test_a_file_that_can_have_no_tags_is_refused_and_stays(tmp_path, name):
 
 
 @pytest.mark.parametrize("stated", [2**32 - 1, 0, 40_000])
-def test_a_wav_file_whose_header_is_wrong_is_refused_and_stays(tmp_path, stated):
+def test_a_wav_file_with_a_wrong_header_is_refused_and_unchanged(tmp_path, stated):
     path = tmp_path / "a.wav"
     path.write_bytes(wav_bytes(bytes(32_000), stated=stated)[:-100])
     before = path.read_bytes()
@@ -193,12 +193,12 @@ def test_a_wav_file_whose_header_is_wrong_is_refused_and_stays(tmp_path, stated)
     ("text", "name"),
     [("Genre", "genre"), ("MOOD", "mood"), ("valence", "VALENCE"), ("my field (new)", "MY_FIELD_NEW")],
 )
-def test_a_name_of_a_field_fits_every_container(text, name):
+def test_a_field_name_is_valid_in_every_container(text, name):
     assert field_name(text) == name
 
 
 @pytest.mark.parametrize("text", ["artist", "Title", "date", "replaygain_track_gain", "?", "é", ""])
-def test_a_name_that_means_something_else_is_refused(text):
+def test_a_field_name_with_another_meaning_is_refused(text):
     with pytest.raises(SpecError):
         field_name(text)
 

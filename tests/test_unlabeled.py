@@ -83,7 +83,7 @@ def test_a_task_has_classes_or_tags(task: Task, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", LABELS)
-def test_labels_are_null_where_there_are_none(tmp_path: Path, kind: str) -> None:
+def test_labels_of_unlabeled_tracks_are_null(tmp_path: Path, kind: str) -> None:
     task, labels = LABELS[kind]
     dataset = write_store(tmp_path, task, labels, class_frames(["low"] * 4, 30)).find(None)
     assert [track.label for track in dataset.tracks()] == labels
@@ -350,7 +350,7 @@ def test_an_unlabeled_copy_does_not_conflict(look: Any, audio: Path, kind: str) 
 
 
 @pytest.mark.slow
-def test_groups_are_looked_at_among_labeled_tracks(look: Any, audio: Path) -> None:
+def test_groups_are_checked_among_labeled_tracks(look: Any, audio: Path) -> None:
     """No fold is trained on the unlabeled track that shares the group of the test track."""
     official = {"official": [Split(frozenset({"low/low-0.wav", "high/high-0.wav"}), frozenset({"low/low-1.wav"}))]}
     for labeled, found in ((("low-0", "low-1", "high-0"), True), (("low-1", "high-0"), False)):

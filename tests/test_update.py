@@ -113,8 +113,8 @@ def test_a_new_file_is_embedded_as_embed_does_and_its_frames_are_not_kept(librar
     expected = json.loads(mirembed("embed", "m", path, "--store", library.store.root, "--json").stdout)
     before = n_recordings(library.store)
     done = library.update()
-    assert (done["listed"], done["embedded"], done["known"], done["having"]) == (7, 1, 6, 7)
-    assert done["seconds_of_music"] == pytest.approx(1.5)
+    assert (done["listed"], done["embedded"], done["known"], done["with_embeddings"]) == (7, 1, 6, 7)
+    assert done["audio_seconds"] == pytest.approx(1.5)
     assert done["hours"] * 3600 == pytest.approx(6 * 1.0 + 1.5)
     np.testing.assert_allclose(library.vectors["low/new.wav"], expected["embeddings"][str(path)], atol=1e-6)
     assert n_recordings(library.store) == before
@@ -158,12 +158,12 @@ def test_a_renamed_file_keeps_its_embedding(library, decoded):
     (library.music / "low" / "low-0.wav").rename(library.music / "high" / "called otherwise.wav")
     (library.music / "low" / "new.wav").rename(library.music / "middle" / "new.wav.wav")
     done = library.update()
-    assert (done["moved"], done["embedded"], done["dropped"], decoded) == (2, 0, 0, [])
+    assert (done["moved"], done["embedded"], done["pruned"], decoded) == (2, 0, 0, [])
     np.testing.assert_array_equal(library.vectors["high/called otherwise.wav"], before)
     assert "low/low-0.wav" not in library.vectors
 
 
-def test_a_library_in_another_place_is_not_decoded_again(library, decoded):
+def test_a_library_that_has_moved_is_not_decoded_again(library, decoded):
     (library.music / "low" / "broken.wav").write_bytes(b"")
     library.update(code=2)
     decoded.clear()
@@ -192,31 +192,31 @@ def test_a_changed_file_is_embedded_again_and_its_old_embedding_is_removed(libra
     n_before = len(stored.read(stored.digest()))
     library.add("low/low-0.wav", seed=5, seconds=2.0)
     done = library.update()
-    assert (done["embedded"], done["known"], done["dropped"]) == (1, 5, 0)
+    assert (done["embedded"], done["known"], done["pruned"]) == (1, 5, 0)
     assert len(stored.read(stored.digest())) == n_before
     assert not np.allclose(library.vectors["low/low-0.wav"], before["low/low-0.wav"])
     assert library.open().is_unchanged(library.open().ids.index("low/low-0.wav"))
 
 
-def test_tracks_whose_files_are_gone_are_dropped_with_their_embeddings(library):
+def test_tracks_with_missing_files_are_removed_with_their_embeddings(library):
     for number in range(20):  # more than ten times as many as are deleted
         library.add(f"low/new-{number}.wav", seed=number, seconds=0.3)
     library.update()
     for name in ("low-0.wav", "low-1.wav"):
         (library.music / "low" / name).unlink()
     done = library.update()
-    assert (done["dropped"], done["listed"]) == (2, 24)
+    assert (done["pruned"], done["listed"]) == (2, 24)
     stored = library.store.embeddings("m")
     assert len(stored.read(stored.digest())) == 24
     assert not any(name.startswith("low/low") for name in library.vectors)
 
 
-def test_many_tracks_are_dropped_only_on_request(library):
+def test_many_tracks_are_removed_only_on_request(library):
     (library.music / "low" / "low-0.wav").unlink()
     said = library.update(code=1)["error"]
     assert "--yes" in said and "1 of the 6 tracks" in said
     assert len(library.vectors) == 6
-    assert library.update("--yes")["dropped"] == 1
+    assert library.update("--yes")["pruned"] == 1
 
 
 def test_embeddings_of_recordings_of_another_dataset_stay(library, mirembed):
@@ -234,7 +234,7 @@ def test_embeddings_of_recordings_of_another_dataset_stay(library, mirembed):
 
 
 @pytest.mark.parametrize("away", ["gone", "empty", "a file"])
-def test_nothing_is_dropped_when_the_audio_folder_is_away(library, away):
+def test_nothing_is_removed_while_the_audio_folder_is_missing(library, away):
     shutil.move(library.music, library.music.with_name("elsewhere"))
     if away == "empty":
         library.music.mkdir()
@@ -245,7 +245,7 @@ def test_nothing_is_dropped_when_the_audio_folder_is_away(library, away):
     assert len(library.vectors) == 6
 
 
-def test_nothing_is_dropped_when_a_drive_inside_the_library_is_away(library):
+def test_nothing_is_removed_while_a_drive_inside_the_library_is_not_mounted(library):
     dataset = library.store.find(None)
     folders = dataset.folders()
     assert folders.keys() == {"", *CLASSES}
@@ -259,7 +259,7 @@ def test_nothing_is_dropped_when_a_drive_inside_the_library_is_away(library):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
-def test_nothing_is_dropped_from_a_folder_that_cannot_be_read(library):
+def test_nothing_is_removed_from_a_folder_that_cannot_be_read(library):
     (library.music / "low").chmod(0)
     try:
         assert str(library.music / "low") in library.update("--yes", code=1)["error"]
@@ -291,7 +291,7 @@ def test_a_broken_file_fails_once_until_it_changes(library, decoded):
     assert library.store.find(None).failures() == []
 
 
-def test_extract_does_not_try_a_file_again_that_failed_in_an_update(library, decoded, mirembed):
+def test_extract_does_not_retry_a_file_that_failed_in_an_update(library, decoded, mirembed):
     (library.music / "low" / "broken.wav").write_bytes(b"RIFF" + bytes(1000))
     library.update(code=2)
     decoded.clear()
@@ -386,7 +386,7 @@ def test_new_changed_and_missing_files_are_counted_without_listing_the_library(l
     assert library.notes == []
 
 
-def test_a_file_that_is_gone_is_known_to_be_gone_at_once(library):
+def test_a_missing_file_is_noticed_at_once(library):
     found = library.open()
     row = found.ids.index("low/low-0.wav")
     assert found.is_present(row) and found.is_unchanged(row)
@@ -483,7 +483,7 @@ def interrupt(process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", [kill, interrupt])
-def test_an_update_that_was_stopped_goes_on_where_it_was(library, end: Callable[[subprocess.Popen[str]], None]):
+def test_a_stopped_update_resumes_where_it_was(library, end: Callable[[subprocess.Popen[str]], None]):
     for number in range(24):
         library.add(f"new/{number}.wav", seed=number, seconds=20.0)
     stored = library.store.embeddings("m")
@@ -494,7 +494,7 @@ def test_an_update_that_was_stopped_goes_on_where_it_was(library, end: Callable[
     assert 3 <= n_done < 24
     assert verify(library.store) == []
     done = library.update()
-    assert (done["embedded"], done["having"]) == (24 - n_done, 30)
+    assert (done["embedded"], done["with_embeddings"]) == (24 - n_done, 30)
     assert stored.files() == [stored.path]
     interrupted = library.vectors
     stored.path.unlink()

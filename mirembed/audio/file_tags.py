@@ -1,4 +1,4 @@
-"""What an audio file says about itself: title, artists, album, genres, moods, year, rating, whatever its container."""
+"""Read the tags of audio files in any container: title, artists, album, genres, moods, year, rating."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from typing import IO, Any, TypeAlias
 from mirembed.interruption import interruptible
 
 _Found: TypeAlias = dict[str, list[str]]
-"""Texts as a file has them, by the field of `FileTags` that they belong to."""
+"""Texts as they are in a file, by field of `FileTags`."""
 
 
 @dataclass(frozen=True)
 class FileTags:
-    """The file tags of an audio file: what it says about its music.
+    """The tags of an audio file.
 
     Texts are in Unicode's normal form C, without surrounding white space, control characters and direction overrides.
 
@@ -35,11 +35,11 @@ class FileTags:
         The artists of the track, main artist first.
     album, album_artist : str or None
     genres, moods : tuple of str
-        Each spelled as in the file; none twice, whatever the case.
+        Spelled as in the file, each once, whatever its case.
     year : int or None
         Of the release or recording.
     rating : float or None
-        The owner's, from 0 to 1: five stars are 1.
+        From 0 to 1: five stars are 1.
     track, disc : int or None
         Numbers on the album, from 1.
     """
@@ -57,15 +57,15 @@ class FileTags:
 
     @property
     def artist(self) -> str | None:
-        """The first artist, or else the artist of the album."""
+        """The first artist, or else the album artist."""
         return self.artists[0] if self.artists else self.album_artist
 
 
 MAX_TEXT, MAX_VALUES = 1000, 100
-"""Characters of a text, and values of a field, that are kept."""
+"""The most characters of a text, and values of a field, that are kept."""
 
 _MAX_FRAME = 2**16
-"""Bytes of a text in ID3. A small one may be compressed, and a large one would expand to gigabytes."""
+"""The most bytes of a text in ID3. Texts may be compressed, and a large one could expand to gigabytes."""
 
 _NAMES = {
     "title": "title",
@@ -104,7 +104,7 @@ _ID3 = {
     "TPOS": "disc",
 }
 _ID3_OLD = ("TYER", "TORY", "TT2", "TP1", "TP2", "TAL", "TCO", "TYE", "TRK", "TPA", "TXX", "POP", "TOR")
-"""Frames of ID3v2.3 and v2.2 that mutagen turns into those of v2.4."""
+"""Frames of ID3v2.3 and v2.2 that mutagen converts to those of v2.4."""
 
 _MP4 = {
     "\xa9nam": "title",
@@ -140,10 +140,10 @@ _CHUNKS = {
     b"NAME": "title",
     b"AUTH": "artist",
 }
-"""Fields by the chunks of RIFF's list INFO, and of AIFF."""
+"""Fields by chunk, in the INFO list of RIFF and in AIFF."""
 
 _MAX_CHUNKS, _MAX_CHUNK = 1000, 2**28
-"""A damaged file may seem to have millions of chunks, or gigabytes in one."""
+"""Limits, because a damaged file may claim millions of chunks, or gigabytes in one."""
 
 _OGG = {
     b"\x01vorbis": ("mutagen.oggvorbis", "OggVorbis"),
@@ -156,7 +156,7 @@ _OGG = {
 _STARS = (0.2, 0.4, 0.6, 0.8, 1.0)
 _POPULARIMETER = (1, 64, 128, 196, 255)
 _WINDOWS_MEDIA = (1, 25, 50, 75, 99)
-"""What players write for one to five stars into ID3 (POPM) and Windows Media."""
+"""What players write for one to five stars, in ID3 (POPM) and Windows Media."""
 
 
 @interruptible()
@@ -164,8 +164,8 @@ def read_file_tags(path: Path) -> FileTags:
     """Read the file tags of an audio file.
 
     Reads ID3 (v1, v2.2, v2.3 and v2.4, also in WAV and AIFF), Vorbis comments (FLAC, Ogg, Opus, Speex), MP4, APEv2,
-    Windows Media and the list INFO of WAV. If a file has several, the first of these that has a field decides.
-    Latin-1 texts that hold UTF-8 or Windows-1251 are decoded as these.
+    Windows Media and the INFO list of WAV. If a file has several kinds of tags, each field comes from the first kind
+    that has it. Latin-1 texts that contain UTF-8 or Windows-1251 are decoded as such.
 
     Returns
     -------
@@ -203,13 +203,13 @@ def _file_tags(found: _Found) -> FileTags:
 
 
 def _sources(file: IO[bytes]) -> Iterator[_Found]:
-    """Yield what each kind of tags in a file says, the most reliable first."""
+    """Yield the texts of each kind of tags in a file, the most reliable first."""
     head = file.read(64)
     kind = _mutagen_class(file, head)
     if kind is not None:
         loaded = kind.__new__(kind)  # its constructor would lose the tags if anything after them is damaged
         file.seek(0)
-        with contextlib.suppress(Exception):  # whatever was read before the damage is used
+        with contextlib.suppress(Exception):  # what was read before the damage is used
             loaded.load(file)
         if loaded.tags is not None:
             yield _of_mutagen(loaded.tags)
@@ -227,7 +227,7 @@ def _sources(file: IO[bytes]) -> Iterator[_Found]:
 
 
 def _mutagen_class(file: IO[bytes], head: bytes) -> Any:
-    """Return the class that reads a container; None for those whose tags are read without it."""
+    """Return the class of mutagen for a container; None for containers whose tags are read without one."""
     start = head
     if head[:3] == b"ID3" and len(head) >= 10:  # some programs put ID3 before FLAC
         size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
@@ -246,7 +246,7 @@ def _mutagen_class(file: IO[bytes], head: bytes) -> Any:
 
 
 def _of_mutagen(tags: Any) -> _Found:
-    """Return the texts of any tags of mutagen but ID3's frames."""
+    """Return the texts of mutagen's tags, of any kind except ID3."""
     found: _Found = {}
     for key in tags.keys():  # noqa: SIM118  (not every kind of tags is iterable)
         name = str(key)
@@ -264,27 +264,27 @@ def _is_list(value: Any) -> bool:
 
 
 def _plain(value: Any) -> str:
-    """Return a value of mutagen as text: a string, bytes, a pair (number, total), or an object with a text."""
+    """Return a value of mutagen as text; it is a string, bytes, a pair (number, total), or an object with a text."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return str(value[0]) if isinstance(value, tuple) else str(value)
 
 
 def _id3(file: IO[bytes]) -> _Found:
-    """Return the texts of ID3, of any version, at the beginning and the end of a file."""
+    """Return the texts of ID3 tags of any version, at the beginning and the end of a file."""
     id3: Any = importlib.import_module("mutagen.id3")
     return _of_frames(id3.ID3(file, known_frames=_known_frames()))
 
 
 @functools.cache
 def _known_frames() -> dict[str, Any]:
-    """Return the classes of the frames to read, so that pictures are not decoded, by name."""
+    """Return the classes of the frames to read, by name; others, such as pictures, are not decoded."""
     id3: Any = importlib.import_module("mutagen.id3")
 
     def bounded(kind: Any) -> Any:
         def from_data(_: Any, header: Any, flags: int, data: bytes) -> Any:
             if len(data) > _MAX_FRAME:
-                raise NotImplementedError(f"{len(data)} bytes of text")  # mutagen goes on with the next frame
+                raise NotImplementedError(f"{len(data)} bytes of text")  # mutagen skips to the next frame
             return kind._fromData.__func__(made, header, flags, data)
 
         made = type(kind.__name__, (kind,), {"_fromData": classmethod(from_data)})
@@ -312,7 +312,7 @@ def _of_frames(tags: Any) -> _Found:
             texts = [_decoded(text) for text in texts]
         if kind == "TCON":  # numbers of genres, such as (17) or 17
             texts = id3.TCON(encoding=3, text=[part for text in texts for part in _parts(text)]).genres
-            texts = [text for text in texts if text != "Unknown"]  # mutagen's word for a number without a genre
+            texts = [text for text in texts if text != "Unknown"]  # mutagen's name for a number without a genre
         found.setdefault(field, []).extend(texts)
     return found
 
@@ -334,7 +334,7 @@ def _of_chunks(file: IO[bytes], order: str) -> Iterator[_Found]:
 
 
 def _chunks(file: IO[bytes], order: str, wanted: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield name and content of the wanted chunks from the position of a file on."""
+    """Yield the names and contents of the wanted chunks, from the current position of a file."""
     names = frozenset(wanted)
     for _ in range(_MAX_CHUNKS):
         head = file.read(8)
@@ -353,11 +353,11 @@ def _latin1(content: bytes) -> str:
 
 
 _CYRILLIC = re.compile(r"(?<![A-Za-z])[\xa8\xb8\xc0-\xff]{3,}(?![A-Za-z])")
-"""Words without one ASCII letter, as Latin-1 shows the Cyrillic words of Windows-1251."""
+"""Words without ASCII letters, which is how Cyrillic words in Windows-1251 look in Latin-1."""
 
 
 def _decoded(text: str) -> str:
-    r"""Return a Latin-1 text as it was meant: many programs write another encoding where only Latin-1 is allowed.
+    r"""Return a Latin-1 text in its real encoding: many programs write another one where only Latin-1 is allowed.
 
     >>> _decoded("Bj\xc3\xb6rk"), _decoded("\xca\xe8\xed\xee"), _decoded("Motörhead")
     ('Björk', 'Кино', 'Motörhead')
@@ -381,7 +381,7 @@ _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ud8
 
 
 def _clean(text: str) -> str:
-    r"""Return a text as `FileTags` has it; a null, which separates several values, stays.
+    r"""Return a text as in `FileTags`; null characters, which separate values, stay.
 
     >>> _clean(" Cafe\u0301\n\x1b[31m ")
     'Café [31m'
@@ -405,7 +405,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _artists(text: str) -> list[str]:
-    """Return the artists in a text; a slash without spaces belongs to the name.
+    """Return the artists in a text; a slash without spaces is part of a name.
 
     >>> _artists("AC/DC; Nina Simone / Sun Ra")
     ['AC/DC', 'Nina Simone', 'Sun Ra']
@@ -444,13 +444,13 @@ def _number(text: str | None) -> int | None:
 
 
 def _share(text: str) -> float | None:
-    """Return a rating that is stated as a number from 0 to 1; None for 0, which means that there is none."""
+    """Return a rating from 0 to 1; None for 0, which means that there is none."""
     found = re.fullmatch(r"[01](?:\.\d*)?", text, re.ASCII)
     return float(found[0]) or None if found and float(found[0]) <= 1 else None
 
 
 def _rating(text: str) -> float | None:
-    """Return a rating whose scale nobody has fixed: players write 0 to 1, stars, or 0 to 100.
+    """Return a rating without a fixed scale: players write 0 to 1, stars, or 0 to 100.
 
     >>> _rating("0.8"), _rating("4"), _rating("80"), _rating("8"), _rating("0")
     (0.8, 0.8, 0.8, 0.8, None)
@@ -464,7 +464,7 @@ def _rating(text: str) -> float | None:
 
 
 def _of_stars(text: str, scale: tuple[int, ...]) -> float | None:
-    """Return a rating on a scale of which one to five stars are known; None for 0, which means that there is none.
+    """Return a rating on a scale given by its values for one to five stars; None for 0, which means that there is none.
 
     >>> _of_stars("196", _POPULARIMETER), _of_stars("0", _POPULARIMETER)
     (0.8, None)

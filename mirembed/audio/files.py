@@ -43,7 +43,7 @@ _EXPECTED = f"expected files ending in {', '.join(sorted(AUDIO_SUFFIXES))}"
 """For messages about folders without audio."""
 
 _NAMED = 5
-"""Skipped paths, or endings, that a note names."""
+"""The most skipped paths, or endings, to name in a note."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class AudioFiles:
     Attributes
     ----------
     files : mapping of str to pathlib.Path
-        By POSIX path relative to the folder, sorted. The path is in Unicode's composed form (NFC) however the disk has
-        it, unless that would give two files one name. Bytes of a name that are not UTF-8 appear as ``\xe9``.
+        By POSIX path relative to the folder, sorted. The path is in Unicode's composed form (NFC) whatever it is on
+        the disk, unless two files would have the same name. Bytes of a name that are not UTF-8 appear as ``\xe9``.
     others : int
         Number of files that are not audio.
     notes : tuple of str
@@ -70,8 +70,8 @@ def find_audio(root: Path) -> AudioFiles:
     """Find the audio files under a folder.
 
     Hidden files and folders are skipped. Symbolic links are followed as long as they stay inside ``root`` and are not
-    in a folder that a link led to. A folder that cannot be read is skipped; nothing that is skipped goes without a
-    note.
+    in a folder that a link led to. Folders that cannot be read are skipped. There is a note for everything that is
+    skipped.
 
     Raises
     ------
@@ -188,7 +188,7 @@ def printable(path: Path | str) -> str:
 def file_stamp(path: Path) -> tuple[int, int]:
     """Return a file's size in bytes and its modification time in nanoseconds; (-1, -1) if it cannot be accessed.
 
-    A time that 64 bits do not hold, before 1678 or after 2262, is the nearest that they do.
+    A time before 1678 or after 2262, which does not fit in 64 bits, is replaced by the nearest that does.
     """
     try:
         status = path.stat()
@@ -215,11 +215,11 @@ def default_timeout(path: Path) -> float:
     return min(3600.0, 300 + max(0, file_stamp(path)[0]) / 1e6)
 
 
-_LINK = "symbolic link", "broken, circular, inside of another link, or leading out of the audio folder"
+_LINK = "symbolic link", "broken, circular, inside another link, or leading out of the audio folder"
 _HIDDEN = "hidden path", "the name begins with a dot"
 _SPECIAL = "path", "a pipe, socket or device"
-_MISNAMED = "audio file", "another file has the same name once both are written in UTF-8: rename one"
-"""What a walk skips: a noun and the reason for the note that counts them."""
+_MISNAMED = "audio file", "another file has the same name in UTF-8: rename one of them"
+"""What is skipped: a noun and the reason, for the note that counts them."""
 
 
 class _Walk:

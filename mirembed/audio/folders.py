@@ -1,4 +1,4 @@
-"""The folders of a library: when each last changed, and which are the mount points of drives."""
+"""The folders of a library: when each last changed, and which are mount points."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mirembed.interruption import interruptible
 
 @dataclass(frozen=True)
 class FolderState:
-    """A folder at some moment.
+    """The state of a folder at some moment.
 
     Attributes
     ----------
     mtime_ns : int
-        Its modification time, nanoseconds: of the last change of a name in it, not of a file or of a folder in it.
+        Modification time in nanoseconds: when a name in it was last added, removed or changed.
     is_mount : bool
         Whether it is the mount point of a drive.
     """
@@ -30,10 +30,10 @@ class FolderState:
 
 @interruptible()
 def read_folders(root: Path) -> dict[str, FolderState]:
-    """Return the state of a folder and all folders in it, at any depth, by path relative to ``root``; its own is "".
+    """Return the state of a folder and of all folders in it, by path relative to ``root``, which itself is "".
 
-    Hidden folders and symbolic links are skipped, and so is what cannot be read. A link to a folder leads to one that
-    is found under its own name, or out of ``root``.
+    Hidden, unreadable and linked folders are skipped: a link leads out of ``root``, or to a folder that is found under
+    its own name.
     """
     found: dict[str, FolderState] = {}
     pending = [(os.fspath(root), "", -1 if os.path.ismount(root) else os.stat(root).st_dev)]  # noqa: PTH116
@@ -55,16 +55,16 @@ def read_folders(root: Path) -> dict[str, FolderState]:
 
 
 def changed_folders(root: Path, before: Mapping[str, FolderState]) -> list[str]:
-    """Return the folders whose state is not that of before, or that are gone. None of them is searched.
+    """Return the folders whose modification time has changed, or that are missing, without searching them.
 
-    A new folder changes the one that it is in.
+    A new folder changes the folder that contains it.
     """
     top = os.fspath(root)
     return [name for name, state in before.items() if _mtime(f"{top}/{name}") != state.mtime_ns]
 
 
 def is_missing(folder: Path) -> bool:
-    """Whether a folder is gone, unreadable, or empty, as the mount point of a drive that is away."""
+    """Whether a folder is missing, unreadable, or empty like the mount point of a drive that is not connected."""
     try:
         with os.scandir(folder) as entries:
             return next(entries, None) is None

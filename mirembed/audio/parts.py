@@ -1,4 +1,4 @@
-"""A part of a file that decoders may read as if it were a file, with some bytes put right."""
+"""A part of a file that decoders read like a file of its own, with some bytes corrected."""
 
 from __future__ import annotations
 

@@ -21,13 +21,13 @@ PLAYLIST_SUFFIXES = frozenset({".m3u", ".m3u8", ".pls", ".xspf"})
 """File name suffixes of playlists, in lower case."""
 
 M3U_SUFFIXES = (".m3u8", ".m3u")
-"""Suffixes of the playlists that can be written."""
+"""File name suffixes of playlists that can be written."""
 
 MAX_BYTES = 2**26
 """A larger file is not a playlist, whatever its name."""
 
 _UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
-"""What a line must not contain: control characters, ends of lines, changes of the writing direction, broken text."""
+"""Characters that a line must not contain: control characters, line ends, direction overrides, lone surrogates."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class PlaylistEntry:
     location : str
         As in the playlist: a path or URL.
     path : pathlib.Path or None
-        The file, absolute; it need not exist. None for a stream or another remote address. A drive of Windows is a
+        The file, absolute; it need not exist. None for a stream or another remote address. A Windows drive becomes a
         folder in the root: ``/C:/Music``.
     title : str or None
     """
@@ -51,7 +51,7 @@ class PlaylistEntry:
 
 @interruptible()
 def read_playlist(path: Path) -> list[PlaylistEntry]:
-    """Read a playlist; its suffix says the format.
+    """Read a playlist, in the format of its suffix.
 
     Paths may be absolute, relative to the playlist, or ``file://`` URLs, with slashes or backslashes. Text is UTF-8,
     UTF-16 with a byte order mark, or else Windows-1252.
@@ -59,7 +59,7 @@ def read_playlist(path: Path) -> list[PlaylistEntry]:
     Raises
     ------
     DatasetError
-        The file cannot be read, or is not such a playlist.
+        The file cannot be read, or is not a playlist.
     """
     suffix, name = path.suffix.lower(), printable(path)
     if suffix not in PLAYLIST_SUFFIXES:
@@ -79,7 +79,7 @@ def read_playlist(path: Path) -> list[PlaylistEntry]:
 
 
 def find_playlists(folder: Path) -> list[Path]:
-    """Return the playlists in a folder, at any depth, sorted; hidden files and folders are ignored."""
+    """Return the playlists in a folder, at any depth, sorted; hidden files and folders are skipped."""
     found = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -89,10 +89,10 @@ def find_playlists(folder: Path) -> list[Path]:
 
 
 def playlist_matcher(files: Iterable[Path]) -> Callable[[PlaylistEntry], Path | None]:
-    """Return a function that finds the file that an entry means, also after a move of the whole library.
+    """Return a function that finds the file of an entry, even after the library has moved.
 
-    Without a file of exactly this path, it is the one with the most names in common at the end of the path: at least
-    the file and its folder, whatever their case and Unicode form. If several have as many, it is none of them.
+    If there is no file with exactly this path, it is the one that shares the most names at the end of the path: at
+    least those of the file and its folder, whatever their case and Unicode form. If several share as many, it is none.
     """
     exact: dict[str, Path] = {}
     named: dict[str, list[tuple[list[str], Path]]] = {}
@@ -122,16 +122,16 @@ def playlist_matcher(files: Iterable[Path]) -> Callable[[PlaylistEntry], Path | 
 
 @dataclass(frozen=True)
 class PlaylistTrack:
-    """A line of a playlist, with what players show of it.
+    """A track in a playlist to write.
 
     Attributes
     ----------
     path : str
-        See `playlist_path`.
+        Line that names the file; see `playlist_path`.
     name : str
         Artist and title.
     seconds : float
-        Length of the track; NaN if it is not known.
+        Duration; NaN if unknown.
     comment : str
         For people who read the file; players ignore it.
     """
@@ -154,7 +154,7 @@ def playlist_text(tracks: Iterable[PlaylistTrack]) -> str:
     lines = ["#EXTM3U"]
     for track in tracks:
         if track.comment:
-            # VLC looks for options after "#" and spaces: a word of ours comes before any title.
+            # VLC looks for options after "#" and spaces, so the comment never begins with a title.
             lines.append(f"# mirembed: {_on_a_line(track.comment)}")
         seconds = -1 if math.isnan(track.seconds) else round(track.seconds)
         lines += [f"#EXTINF:{seconds},{_on_a_line(track.name)}", track.path]
@@ -162,17 +162,18 @@ def playlist_text(tracks: Iterable[PlaylistTrack]) -> str:
 
 
 def playlist_path(path: Path, folder: Path | None = None) -> str | None:
-    r"""Return the line of a playlist that names a file; None if no line can.
+    r"""Return the line of a playlist that names a file; None if there is none.
 
-    A line is text in UTF-8: it cannot hold a name with a line break, or with bytes that are not UTF-8. A relative path
-    that players would take for a comment or an address, or whose first space they would remove, begins with ``./``.
+    A line is text in UTF-8, so it cannot contain a name with a line break, or with bytes that are not UTF-8. A
+    relative path that players would take for a comment or an address, or whose first space they would remove, begins
+    with ``./``.
 
     Parameters
     ----------
     path : pathlib.Path
         The file, absolute.
     folder : pathlib.Path or None
-        The path becomes relative to this folder; None: it stays absolute.
+        The folder to which the path is made relative; None for an absolute path.
 
     Examples
     --------
@@ -190,7 +191,7 @@ def playlist_path(path: Path, folder: Path | None = None) -> str | None:
 
 
 def _names(path: str) -> list[str]:
-    """Return the names in a path, the last one first, so that those that look the same are equal."""
+    """Return the names in a path, last one first, in a form in which names that look alike are equal."""
     return [unicodedata.normalize("NFC", name).casefold() for name in reversed(path.strip("/").split("/"))]
 
 
@@ -238,7 +239,7 @@ def _xspf(name: str, content: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _lines(content: bytes) -> list[str]:
-    """Return the lines of a text; bytes that are not UTF-8 are surrogates, as in names of files."""
+    """Return the lines of a text; bytes that are not UTF-8 become surrogates, as in file names."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         text = content.decode("utf-16", "replace")
     else:
@@ -247,14 +248,14 @@ def _lines(content: bytes) -> list[str]:
 
 
 def _text(raw: str) -> str:
-    """Return a text of a playlist in which bytes that are not UTF-8 are Windows-1252."""
+    """Return a text of a playlist; if it has bytes that are not UTF-8, it is decoded as Windows-1252."""
     if not re.search("[\udc80-\udcff]", raw):
         return raw
     return raw.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
 
 
 def _file(raw: str, folder: Path) -> Path | None:
-    """Return the absolute path that a location means; None if it is remote."""
+    """Return the absolute path of a location; None if it is remote."""
     if re.match(r"file:", raw, re.IGNORECASE):
         with contextlib.suppress(ValueError):
             parts = urlsplit(raw)
@@ -263,7 +264,7 @@ def _file(raw: str, folder: Path) -> Path | None:
         return None
     if re.match(r"[A-Za-z][\w+.-]+://", raw, re.ASCII):
         return None
-    # A name may hold a backslash or bytes that are not UTF-8: what exists is meant.
+    # A name may contain a backslash, or bytes that are not UTF-8: the spelling that exists is meant.
     spellings = dict.fromkeys(spelling for text in (raw, _text(raw)) for spelling in (text, text.replace("\\", "/")))
     paths = [_absolute(spelling, folder) for spelling in spellings]
     return next(filter(_exists, paths), paths[-1])
@@ -282,9 +283,9 @@ def _absolute(text: str, folder: Path) -> Path:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """Return a path relative to a folder that leads there for programs that follow links, too, if that is possible.
+    """Return a path relative to a folder that also works, if possible, where links are followed before ``..``.
 
-    Some programs remove ``..`` together with the name before it; the system follows a link first.
+    Some programs remove ``..`` together with the name before it, but the system follows a link first.
     """
     line = os.path.relpath(path, folder)
     real = os.path.realpath(folder)

@@ -1,4 +1,4 @@
-"""One field of the file tags of an audio file, read as it is and written in the way of its container.
+"""Read and write single fields of the tags of an audio file, in the way of its container.
 
 ========== ======================== ==================== =====================
 container  ``genre``                ``mood``             another ``NAME``
@@ -11,8 +11,8 @@ ASF (WMA)  WM/Genre                 WM/Mood              NAME
 APEv2      Genre                    Mood                 NAME
 ========== ======================== ==================== =====================
 
-MP3, AIFF and WAV have ID3, Ogg and FLAC have Vorbis comments. ID3 keeps its version, except that 2.2, which nothing
-writes any more, becomes 2.3; new tags are ID3v2.4.
+MP3, AIFF and WAV have ID3; Ogg and FLAC have Vorbis comments. ID3 keeps its version, except that v2.2, which no program
+writes any more, becomes v2.3. New tags are ID3v2.4.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _TAKEN = re.compile(
     "musicbrainz.*|acoustid.*|replaygain.*",
     re.IGNORECASE,
 )
-"""Names that programs give a meaning."""
+"""Names of fields that have a meaning for other programs."""
 
 
 def field_name(text: str) -> str:
-    """Return the name of a field as every container can have it.
+    """Return the name of a field in a form that is valid in every container.
 
     >>> field_name("valence"), field_name("tempo (bpm)")
     ('VALENCE', 'TEMPO_BPM')
@@ -49,7 +49,7 @@ def field_name(text: str) -> str:
     Raises
     ------
     SpecError
-        No name is left of it, or programs expect something else in a field of this name.
+        Nothing is left of the name, or the field has a meaning for other programs.
     """
     if text.lower() in (GENRE, MOOD):
         return text.lower()
@@ -57,7 +57,7 @@ def field_name(text: str) -> str:
     if len(name) < 2:
         raise SpecError(f"{text!r} is not the name of a field; expected genre, mood, or 2 to 40 letters and digits")
     if _TAKEN.fullmatch(text) or _TAKEN.fullmatch(name):
-        raise SpecError(f"players expect something else in the field {text}; choose another name, such as MY_{name}")
+        raise SpecError(f"the field {text} has another meaning for players; choose another name, such as MY_{name}")
     return name
 
 
@@ -71,7 +71,7 @@ class TagFields:
     Raises
     ------
     AudioError
-        The file cannot have tags, or those that it has are damaged. The message does not repeat the path.
+        The file cannot have tags, or its tags are damaged. The message does not repeat the path.
     """
 
     def __init__(self, path: Path) -> None:
@@ -85,11 +85,11 @@ class TagFields:
             raise AudioError(f"its file tags cannot be read ({error or type(error).__name__})") from error
 
     def get(self, name: str) -> list[str]:
-        """Return the texts of a field, whose name is one of `field_name`; empty if the file does not have it."""
+        """Return the values of a field, named as by `field_name`; empty if the file does not have it."""
         return self._file.get(name)
 
     def write(self, values: Mapping[str, Sequence[str]]) -> None:
-        """Write fields into the file, in place; one without values is removed. Nothing else of the tags changes.
+        """Write fields into the file, in place; a field without values is removed. The other tags do not change.
 
         Raises
         ------
@@ -120,14 +120,14 @@ def _open(path: Path) -> _Id3 | _Named:
     if kind in ("MP3", "WAVE", "AIFF", "TrueAudio", "DSF"):
         return _Id3(path, found)
     if found is None or kind not in _KEYS:
-        raise AudioError("no tags can be written to it; expected MP3, FLAC, Ogg, MP4, WMA, WAV, AIFF or APE")
+        raise AudioError("its format cannot be tagged; expected MP3, FLAC, Ogg, MP4, WMA, WAV, AIFF or APE")
     if found.tags is None:
         found.add_tags()
     return _Named(path, found, kind)
 
 
 def _require_whole_chunks(path: Path, order: str) -> None:
-    """Refuse a RIFF or AIFF file that is longer or shorter than it states: a chunk behind it might become sound.
+    """Refuse a RIFF or AIFF file whose size is not the stated one: a chunk after its end might be read as samples.
 
     Raises
     ------
@@ -141,13 +141,13 @@ def _require_whole_chunks(path: Path, order: str) -> None:
             file.seek(end)
             _, length = struct.unpack(f"{order}4sI", file.read(8))
             end += 8 + length + length % 2
-    for found, what in ((stated + 8, "header states"), (end, "last chunk ends at")):
+    for found, what in ((stated + 8, "header states"), (end, "chunks take")):
         if found != size:
-            raise AudioError(f"its {what} {found} bytes, and it has {size}; convert it, to FLAC for example")
+            raise AudioError(f"its {what} {found} bytes, but the file has {size}; convert it, for example to FLAC")
 
 
 class _Id3:
-    """ID3, as it is: mutagen would turn frames of ID3v2.3 into those of 2.4."""
+    """ID3 in its own version: by default, mutagen would convert frames of v2.3 to those of v2.4."""
 
     def __init__(self, path: Path, file: Any) -> None:
         id3: Any = importlib.import_module("mutagen.id3")
@@ -189,7 +189,7 @@ class _Id3:
 
     def save(self) -> None:
         id3: Any = importlib.import_module("mutagen.id3")
-        # Several values stay apart as they are, in ID3v2.3 too, where mutagen would join them.
+        # Several values stay separate in ID3v2.3, too, where mutagen would join them.
         options: dict[str, Any] = {"v2_version": self._version, "v23_sep": None}
         if type(self._tags) is not id3.ID3:
             self._tags.save(str(self._path), **options)
@@ -197,7 +197,7 @@ class _Id3:
         old = _id3v1(self._path)
         self._tags.save(str(self._path), **options)
         if old and len(_id3v1(self._path)) == len(old):
-            with self._path.open("r+b") as file:  # mutagen writes it anew, and knows only one encoding
+            with self._path.open("r+b") as file:  # mutagen rewrites it, in one encoding only
                 file.seek(-_ID3V1_BYTES, 2)
                 file.write(old)
 
@@ -212,7 +212,7 @@ class _Id3:
 
 
 def _id3v1(path: Path) -> bytes:
-    """Return the ID3v1 tag at the end of a file; nothing if there is none."""
+    """Return the ID3v1 tag at the end of a file; empty if there is none."""
     with path.open("rb") as file:
         if file.seek(0, 2) < _ID3V1_BYTES:
             return b""

@@ -15,7 +15,7 @@ from mirembed.store import Store
 if TYPE_CHECKING:
     from mirembed.library.duplicates import DuplicateFile
 
-_COLUMNS = ("group", "path", "match", "seconds", "format", "size")
+_COLUMNS = ("group", "path", "match", "duration", "format", "size")
 
 
 def duplicates(
@@ -30,7 +30,8 @@ def duplicates(
 ) -> None:
     """List the files of a library that contain the same recording: copies, other formats, trimmed versions.
 
-    Nothing is deleted. Files that are only similar are decoded to compare their fingerprints, which are kept.
+    Nothing is deleted.
+    Files that may be copies are decoded once to compare their fingerprints, which the store keeps.
     """
     with interruptible():
         from mirembed.library.duplicates import find_duplicates, write_duplicates
@@ -52,7 +53,7 @@ def duplicates(
             f.group,
             shown_path(f.path),
             _match(f),
-            "" if f.seconds is None else f"{f.seconds:.0f}",
+            "" if f.duration is None else f"{f.duration:.0f}",
             _format(f),
             size(f.size),
         )
@@ -61,8 +62,8 @@ def duplicates(
     names = {"dataset": collection.spec, "model": collection.model}
     summary = f"no copies among {counted(found.n_tracks, 'file')}"
     if found.files:
-        summary = f"{counted(found.n_groups, 'recording')} with copies, {counted(len(found.files), 'file')}"
-        summary += f"; all but the largest of each take {size(found.extra_bytes)}"
+        summary = f"{counted(found.n_groups, 'recording')} with copies, {counted(len(found.files), 'file')} in all"
+        summary += f"; keeping only the largest file of each would free {size(found.extra_bytes)}"
     print_result(
         json,
         lambda: {**names, **found.to_json()},

@@ -29,8 +29,8 @@ def extract(
         typer.Option(
             metavar="N",
             min=1,
-            help="Compute features of at most N tracks, including those that have them: labeled ones first, evenly "
-            "over classes, tags or folders. The others stay listed, for later. The same tracks are drawn every time.",
+            help="Extract at most N tracks, counting those already extracted: labeled tracks first, evenly over "
+            "classes, tags or folders. The choice is always the same. The other tracks are left for later.",
         ),
     ] = None,
     jobs: options.Jobs = None,
@@ -44,18 +44,11 @@ def extract(
             "Their results are interchangeable.",
         ),
     ] = "auto",
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            min=1,
-            help="Time limit per file. Default: 5 minutes plus 1 second per megabyte, at most 1 hour.",
-        ),
-    ] = None,
+    timeout: options.Timeout = None,
     max_failures: Annotated[
         str | None, typer.Option(metavar="N|P%", help="Stop if more than N files, or more than P % of them, fail.")
     ] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry files that failed before.")] = False,
+    retry_failed: options.RetryFailed = False,
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove tracks from the store that the dataset no longer lists.")
     ] = False,

@@ -1,4 +1,4 @@
-"""``mirembed map``: a library as a page to look at."""
+"""``mirembed map``: a map of a library, as a page or a table."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def map(  # noqa: A001
     model: options.ModelName,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .html or .parquet file to write.")],
     dataset: options.Library = None,
+    store: options.StoreFolder = options.DEFAULT_STORE,
     method: Annotated[
         str,
         typer.Option(
@@ -26,22 +27,21 @@ def map(  # noqa: A001
             help=r"How to place the tracks: pca, or umap, which is slower (pip install 'mirembed\[map]').",
         ),
     ] = "pca",
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of UMAP.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the random numbers of UMAP.")] = 0,
     color: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="First color by label, prediction, artist, album, genre, mood, year, rating or folder; readers of the "
-            "page can change it.",
+            help="First color by label, prediction, artist, album, genre, mood, year, rating or folder; the page can "
+            "change it.",
         ),
     ] = None,
     force: options.Force = False,
-    store: options.StoreFolder = options.DEFAULT_STORE,
     json: options.Json = False,
 ) -> None:
-    """Write a map of a library: one HTML page, which needs no network, or a Parquet file for embedding-atlas.
+    """Draw a map of a library: one HTML page that works offline, or a Parquet file for embedding-atlas.
 
-    The page searches, colors, plays and selects tracks, and saves a selection as a playlist.
+    On the page you can search, color, play and select tracks, and save a selection as a playlist.
     """
     with interruptible():
         from mirembed.library.collection import Collection

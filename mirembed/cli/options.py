@@ -125,6 +125,15 @@ InnerCv: TypeAlias = Annotated[
 Exclude: TypeAlias = Annotated[
     str | None, typer.Option(metavar="WHAT", help="known-faults: leave out the tracks with known faults.")
 ]
+RetryFailed: TypeAlias = Annotated[bool, typer.Option("--retry-failed", help="Retry files that failed before.")]
+Timeout: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=1,
+        help="Time limit per file. Default: 5 minutes plus 1 second per megabyte, at most 1 hour.",
+    ),
+]
 Jobs: TypeAlias = Annotated[
     int | None,
     typer.Option(
@@ -153,18 +162,19 @@ Engine: TypeAlias = Annotated[
     ),
 ]
 Out: TypeAlias = Annotated[
-    Path | None, typer.Option("--out", metavar="FILE", help="Write a .csv or .parquet file instead.")
+    Path | None,
+    typer.Option("--out", metavar="FILE", help="Write a .csv or .parquet file instead of printing a table."),
 ]
-Force: TypeAlias = Annotated[bool, typer.Option("--force", help="Replace the file of --out if it exists.")]
+Force: TypeAlias = Annotated[bool, typer.Option("--force", help="Replace the --out file if it exists.")]
 Bom: TypeAlias = Annotated[
     bool, typer.Option("--bom", help="Begin the CSV file with a byte order mark, so that Excel reads it as UTF-8.")
 ]
 MaxPerArtist: TypeAlias = Annotated[
     int | None,
-    typer.Option(metavar="N", min=0, help="Most tracks of one artist, according to their file tags; 0: any number."),
+    typer.Option(metavar="N", min=0, help="At most N tracks by one artist, according to the file tags; 0: no limit."),
 ]
 MaxPerAlbum: TypeAlias = Annotated[
-    int | None, typer.Option(metavar="N", min=0, help="Most tracks of one album; 0: any number.")
+    int | None, typer.Option(metavar="N", min=0, help="At most N tracks from one album; 0: no limit.")
 ]
 ExcludeTracks: TypeAlias = Annotated[
     list[str] | None,
@@ -180,7 +190,7 @@ Library: TypeAlias = Annotated[
         "--dataset",
         metavar="SPEC",
         parser=Spec.parse,
-        help="Library: a dataset of the store. Default: the one that the model was fitted to.",
+        help="Dataset: NAME or NAME:PARAM=VALUE. Default: the one that the model was fitted to.",
     ),
 ]
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
@@ -189,9 +199,7 @@ DatasetName: TypeAlias = Annotated[
     Spec, typer.Argument(metavar="NAME", parser=Spec.parse, help="Dataset: NAME or NAME:PARAM=VALUE.")
 ]
 ModelName: TypeAlias = Annotated[str, typer.Argument(metavar="MODEL", help="Model: a folder, or a name in the store.")]
-AudioPaths: TypeAlias = Annotated[
-    list[Path], typer.Argument(metavar="PATH...", help="Audio files, or folders of them.")
-]
+AudioPaths: TypeAlias = Annotated[list[Path], typer.Argument(metavar="PATH", help="Audio files, or folders of them.")]
 
 DEFAULT_STORE = Path("mirembed-store")
 
@@ -249,17 +257,17 @@ def jobs_or_cores(jobs: int | None) -> int:
 
 
 def check_out(out: Path | None, suffixes: Sequence[str], *, force: bool, bom: bool = False) -> None:
-    """Refuse a file of ``--out``, before any work is done, that has another suffix, exists, or cannot be written.
+    """Refuse an ``--out`` file with another suffix, that exists, or that cannot be written, before any work is done.
 
     Raises
     ------
     SpecError
-        The suffix names no format, or only a CSV file can begin with a byte order mark.
+        The suffix is not one of ``suffixes``, or ``--bom`` is given for a file that is not CSV.
     StoreWriteError
-        It exists, or cannot be written.
+        The file exists, or cannot be written.
     """
     if bom and (out is None or out.suffix.lower() != ".csv"):
-        raise SpecError("--bom is for --out FILE.csv; give that too")
+        raise SpecError("--bom needs --out FILE.csv")
     if out is not None:
         if out.suffix.lower() not in suffixes:
             raise SpecError(f"--out {out}: expected a file name ending in {' or '.join(suffixes)}")

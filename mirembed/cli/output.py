@@ -208,7 +208,7 @@ def confirm(what: str, yes: bool) -> None:
 
 
 def ask_which(text: str, tracks: Sequence[LibraryTrack]) -> int | None:
-    """Ask on the terminal which of several tracks a text means.
+    """Ask on the terminal which of the tracks that match a text is meant.
 
     Returns
     -------
@@ -222,7 +222,7 @@ def ask_which(text: str, tracks: Sequence[LibraryTrack]) -> int | None:
     """
     if not (sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty()):
         return None
-    typer.echo(f"{text} may mean:", err=True)
+    typer.echo(f"{text!r} matches several tracks:", err=True)
     for number, track in enumerate(tracks, 1):
         typer.echo(f"{number:4}  {one_line(track.label)}", err=True)
 

@@ -17,8 +17,10 @@ def similar(
     model: options.ModelName,
     seeds: Annotated[
         list[str],
-        typer.Argument(metavar="SEED...", help="Seeds: audio files, ids of tracks, or parts of artist and title."),
+        typer.Argument(metavar="SEED", help="Seeds: audio files, track ids, or words from artist and title."),
     ],
+    dataset: options.Library = None,
+    store: options.StoreFolder = options.DEFAULT_STORE,
     top: Annotated[int, typer.Option(metavar="N", min=1, help="Number of neighbors.")] = 10,
     max_per_artist: options.MaxPerArtist = None,
     max_per_album: options.MaxPerAlbum = None,
@@ -27,21 +29,23 @@ def similar(
         Path | None,
         typer.Option("--in", metavar="DIR", help="Search this folder of audio files instead of the library."),
     ] = None,
-    dataset: options.Library = None,
-    store: options.StoreFolder = options.DEFAULT_STORE,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="Write a .csv or .parquet table, or a .m3u8 playlist, instead."),
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Write a .csv or .parquet file, or a .m3u8 playlist, instead of printing a table.",
+        ),
     ] = None,
     force: options.Force = False,
     bom: options.Bom = False,
     jobs: options.Jobs = None,
     json: options.Json = False,
 ) -> None:
-    """List the tracks most similar to one or several, by the similarity that the model learned.
+    """List the tracks most similar to one or more seeds, by the similarity that the model learned.
 
-    With several seeds, tracks are ranked by their similarity to the seed that they are least similar to. The seeds
-    themselves, other copies of a recording and files that are gone are left out.
+    With several seeds, a track is ranked by its similarity to the seed that it is least similar to.
+    The seeds themselves, copies of a recording and missing files are left out.
     """
     from mirembed.audio.playlists import M3U_SUFFIXES
     from mirembed.library.neighbors import TABLES, neighbors, write_neighbors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,16 +36,16 @@ def tag(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[PATH]...", help="Audio files, or folders of them. Default: the whole library.", show_default=False
+            metavar="PATH", help="Audio files, or folders of them. Default: the whole library.", show_default=False
         ),
     ] = None,
     dataset: options.Library = None,
+    store: options.StoreFolder = options.DEFAULT_STORE,
     field: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Field to write: genre (the default), mood, or another name. Targets have a field each, by their "
-            "names.",
+            help="Field to write: genre (the default), mood, or another name. Each target has a field of its own name.",
         ),
     ] = None,
     min_score: Annotated[
@@ -53,27 +54,32 @@ def tag(
             metavar="P", help="Write only classes or tags of at least this probability, from 0 to 1. Default: 0.7."
         ),
     ] = None,
-    add: Annotated[bool, typer.Option("--add", help="Add to the values that a file has in the field.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the values that a file has.")] = False,
-    write: Annotated[bool, typer.Option("--write", help="Write the tags. Without it, nothing is changed.")] = False,
+    add: Annotated[bool, typer.Option("--add", help="Add the predictions to the values that a file has.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the values that a file has by the predictions.")
+    ] = False,
+    write: Annotated[bool, typer.Option("--write", help="Write the tags. Otherwise nothing is changed.")] = False,
     undo_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Undo file to write. Default: beside the store, with the date."),
+        typer.Option(metavar="FILE", help="Undo file to write. Default: beside the store, named after the time."),
     ] = None,
     undo: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Restore the files that an undo file names.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Restore the files listed in this undo file, and do nothing else.", show_default=False
+        ),
     ] = None,
-    store: options.StoreFolder = options.DEFAULT_STORE,
     out: options.Out = None,
     force: options.Force = False,
     bom: options.Bom = False,
     jobs: options.Jobs = None,
     json: options.Json = False,
 ) -> None:
-    """Write what a model predicts into the files' own tags: genres, moods or targets.
+    """Write predicted genres, moods or targets into the file tags of audio files.
 
-    Without --write, this only lists what would change. Files that have a value keep it, unless you give --add or
-    --overwrite. Before a file is touched, the undo file says what it was; --undo FILE restores it.
+    Without --write, only list what would change.
+    A file that has a value already keeps it, unless you give --add or --overwrite.
+    Before a file is changed, the undo file records how to restore it with --undo FILE.
     """
     with interruptible():
         from mirembed.library.file_tagging import choose_fields, learns_from, plan_tags, remove_unfinished
@@ -86,9 +92,9 @@ def tag(
     if undo is not None:
         _undo(place, undo, json)
     if model is None:
-        raise SpecError("give a MODEL whose predictions to write, or --undo FILE")
+        raise SpecError("give the MODEL whose predictions to write, or --undo FILE")
     if add and overwrite:
-        raise SpecError("--add keeps the values of a file and --overwrite replaces them; give one of them")
+        raise SpecError("give either --add, which keeps existing values, or --overwrite, which replaces them")
     say_when_interrupted(RESUMES)
     check_table(out, force=force, bom=bom)
     registry = options.discover()
@@ -110,7 +116,7 @@ def tag(
             n_written, failed = _write(place, plan.changes, log, progress)
             failures += failed
             if learns_from(loaded, fields):
-                progress.note("note: a model that you fit to these file tags from now on learns from these predictions")
+                progress.note("warning: models fitted to these file tags from now on learn from these predictions")
     _print(plan, fields, n_written if write else None, log, failures, out, bom, json)
 
 
@@ -137,16 +143,16 @@ def _files(
     rows = [row for row in range(len(library)) if library.is_unchanged(row)]
     if len(rows) < len(library):
         n_left = counted(len(library) - len(rows), "file")
-        progress.note(f"left out {n_left}: gone or changed since the last update; run `mirembed update`")
+        progress.note(f"left out {n_left} missing or changed since the last update; run `{library.staleness.command}`")
     recordings = [library.recordings[row] for row in rows]
     return EmbeddedFiles([library.path(row) for row in rows], recordings, library.vectors[rows], [])
 
 
 def _new_undo_file(store: Path) -> Path:
-    """Return a file beside the store that does not exist, named by the date."""
+    """Return a name beside the store that no file has, with the date and time."""
     name = f"{store.absolute().name}-undo-{time.strftime('%Y%m%d-%H%M%S')}"
-    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    return next(path for one in names if not (path := store.with_name(f"{one}.jsonl")).exists())
+    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    return next(path for ending in endings if not (path := store.with_name(f"{name}{ending}.jsonl")).exists())
 
 
 def _write(
@@ -190,17 +196,19 @@ def _print(
         write_changes(out, plan.changes, bom=bom)
         typer.echo(f"wrote {counted(len(rows), 'row')} to {out}", err=True)
     n_files = len({change.path for change in plan.changes})
-    counts = [
-        f"{counted(n_files, 'file')} to tag" if n_written is None else f"tagged {counted(n_written, 'file')}",
-        *([f"{plan.n_kept} kept their {' or '.join(fields)}"] if plan.n_kept else []),
-        *([f"{plan.n_equal} already as predicted"] if plan.n_equal else []),
-        *([f"{plan.n_unsure} without a probable one"] if plan.n_unsure else []),
+    what = " or ".join(fields)
+    unchanged = [
+        (plan.n_kept, f"{plan.n_kept} with {what} already set"),
+        (plan.n_equal, f"{plan.n_equal} with the predicted {what} already"),
+        (plan.n_unsure, f"{plan.n_unsure} without a probable {what}"),
     ]
-    lines = [", ".join(counts)]
+    lines = [f"{counted(n_files, 'file')} to tag" if n_written is None else f"tagged {counted(n_written, 'file')}"]
+    if listed := ", ".join(text for number, text in unchanged if number):
+        lines[0] += f"; unchanged: {listed}"
     if n_written is None and rows:
         lines.append("nothing was changed; --write writes the tags")
     if log is not None and n_written:
-        lines.append(f"to undo: mirembed tag --undo {log}")
+        lines.append(f"to undo: mirembed tag --undo {shlex.quote(str(log))}")
     shown = _failures(failures)
     content: dict[str, Any] = {
         "fields": list(fields),
@@ -217,7 +225,7 @@ def _print(
 
 
 def _row(change: Change) -> list[str]:
-    probabilities = ", ".join(f"{value:.2f}" for value in change.probabilities)
+    probabilities = ", ".join(f"{value:.2f}" for value in change.probability)
     return [shown_path(change.path), change.field, "; ".join(change.old), "; ".join(change.new), probabilities]
 
 

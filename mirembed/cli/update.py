@@ -11,41 +11,29 @@ from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, EventProgress, confirm, print_event
 from mirembed.errors import SpecError
 from mirembed.interruption import RESUMES, say_when_interrupted
-from mirembed.specs import Spec
 from mirembed.store import Store
 
 
 def update(
     model: options.ModelName,
-    dataset: Annotated[
-        Spec | None,
-        typer.Option(
-            metavar="SPEC",
-            parser=Spec.parse,
-            help="Dataset, NAME or NAME:PARAM=VALUE. Default: the one that the model was fitted to.",
-        ),
-    ] = None,
+    dataset: options.Library = None,
     audio: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The dataset's audio folder, if it has another place now.")
+        Path | None, typer.Option(metavar="DIR", help="The dataset's audio folder, if it has moved.")
     ] = None,
     store: options.StoreFolder = options.DEFAULT_STORE,
     keep: Annotated[
-        str | None, typer.Option(metavar="WHAT", help="features: keep the features of what is embedded in the store.")
+        str | None,
+        typer.Option(metavar="WHAT", help="features: also keep the features of new recordings in the store."),
     ] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry files that failed before.")] = False,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS", min=1, help="Time limit per file. Default: 5 minutes plus 1 second per megabyte."
-        ),
-    ] = None,
+    retry_failed: options.RetryFailed = False,
+    timeout: options.Timeout = None,
     jobs: options.Jobs = None,
     yes: options.Yes = False,
     json: options.Json = False,
 ) -> None:
-    """Embed what is new in a library, follow what was renamed, and drop what is gone.
+    """Bring the embeddings of a library up to date with its files: new, changed, renamed and deleted ones.
 
-    Recordings that the model has embedded are not decoded again, whatever the names of their files.
+    Recordings that have an embedding are not decoded again, whatever their file names.
     Exit code 2 means: done, but some files failed.
     With --json, progress and result are printed as JSON, one object per line.
     """

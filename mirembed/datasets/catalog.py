@@ -266,8 +266,8 @@ def audio_folder(
                 audio = Path(store.dataset(spec).info().audio)
                 if not audio.is_dir():
                     raise DatasetError(
-                        f"the audio folder {audio} of dataset {spec} is gone; bring it back, or give the folder with "
-                        "--audio DIR"
+                        f"the audio folder {audio} of dataset {spec} is missing; bring it back, or give the folder "
+                        "with --audio DIR"
                     )
             if not audio.is_dir():
                 what = "is not a folder" if audio.exists() else "does not exist"

@@ -1,4 +1,4 @@
-"""Say in a line what the labels of a listing are, and which names may be one name written in several ways."""
+"""Describe the labels of a listing in a line, and warn of names that differ only in spelling."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def described(listing: Listing) -> list[str]:
     Parameters
     ----------
     listing : Listing
-        One that follows the rules.
+        A valid listing; see `mirembed.listings.check_listing`.
     """
     groups = Counter(track.group for track in listing.tracks if track.group is not None)
     parts = [_labels(listing)] if listing.task is not None else []
@@ -36,7 +36,7 @@ def described(listing: Listing) -> list[str]:
 
 
 def spelling(name: str) -> str:
-    """Return what two names have in common that differ only in case, spaces, hyphens, underscores and apostrophes.
+    """Return a key that ignores case, spaces, hyphens, underscores and the form of apostrophes.
 
     >>> spelling("Hip-Hop ") == spelling("hip hop"), spelling("C#") == spelling("C")
     (True, False)
@@ -91,5 +91,5 @@ def _near_misses(kind: str, counts: Mapping[str, int]) -> Iterable[str]:
         listed = "; ".join(found[:_NEAR]) + (f" and {len(found) - _NEAR} more" if len(found) > _NEAR else "")
         yield (
             f"warning: {kind} that differ only in case, spaces or hyphens: {listed}; "
-            "write them alike if they are the same"
+            "give them one spelling if they are the same"
         )

@@ -1,4 +1,4 @@
-"""Which files an extraction with a limit computes: labeled ones first, evenly over classes, tags or folders."""
+"""Choose the files for an extraction with a limit: labeled ones first, evenly over classes, tags or folders."""
 
 from __future__ import annotations
 
@@ -74,5 +74,5 @@ def _evenly(tracks: Iterable[tuple[Track, str]]) -> list[Track]:
 
 
 def _random_key(track: str) -> bytes:
-    """Return a digest by which to shuffle: unlike a generator's draw, it does not change when other tracks come."""
+    """Return a digest to shuffle by; unlike a random draw, it does not change when other tracks are added."""
     return hashlib.blake2b(track.encode(), digest_size=8).digest()

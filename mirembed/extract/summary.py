@@ -19,10 +19,9 @@ class Summary:
     listed, absent : int
         Tracks that the dataset listed, and annotated tracks without audio.
     extracted, unchanged, relabeled : int
-        Extracted now; known to the store already; stored with another label or group, which is now the listed one,
-        as is having none.
+        Extracted now; already in the store; stored with another label or group, or none, and now brought up to date.
     left : int
-        Lacking features, and left for later because of a limit.
+        Without features, and left for later because of a limit.
     stored : int
         Listed tracks that the store has after this run, with some of the features that were asked for.
     having : dict of str to int
@@ -42,7 +41,7 @@ class Summary:
     decoder_messages : int
         Lines that decoders wrote to the terminal and that were not shown.
     notes : dict of str to str
-        What to know of files that were read now, by path.
+        Warnings about files that were read now, by path.
     damaged : list of str
         Shards that could not be read and were set aside.
     """
@@ -79,7 +78,7 @@ class Summary:
             lines[0] += f", and {self.unlisted} no longer listed (--prune removes {them})"
         lines += [f"{spec}: {n} of {tracks}" for spec, n in self.having.items() if n < self.stored]
         changes = [
-            (self.left, f"{counted(self.left, 'track')} left for later; without --limit, they are extracted, too"),
+            (self.left, f"{counted(self.left, 'track')} left for later; leave out --limit to extract all"),
             (self.absent, f"{counted(self.absent, 'annotated track')} without audio"),
             (self.relabeled, f"{counted(self.relabeled, 'track')} with a new label or group, not decoded again"),
             (self.moved, f"{counted(self.moved, 'track')} moved or renamed, not decoded again"),

@@ -334,7 +334,7 @@ def _check_reachable(
     tracks: Sequence[Track],
     moved: Mapping[str, str],
 ) -> None:
-    """Refuse to remove tracks whose files may only be out of reach: on a drive that is away, or in a closed folder."""
+    """Refuse to remove tracks whose files may be out of reach: on an unmounted drive, or in an unreadable folder."""
     listed = {track.id for track in tracks}
     gone = [track for track in stored if track.id not in listed and track.id not in moved]
     if not gone:
@@ -361,7 +361,7 @@ def _check_reachable(
 
 
 def _out_of_reach(path: Path, audio: Path) -> str:
-    """Return why it cannot be known whether a file is there; empty if it can."""
+    """Return why a file cannot be looked for; empty if it can."""
     try:
         path.lstat()
     except OSError as error:

@@ -1,6 +1,6 @@
-"""The tracks of a library with their embeddings, in columns: opening a hundred thousand takes a fraction of a second.
+"""The tracks of a library with their embeddings, in columns. Opening 100 000 of them takes a fraction of a second.
 
-Importing this module and opening a collection load neither torch nor scikit-learn, and no network.
+Importing this module or opening a collection loads neither torch nor scikit-learn, nor a network.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _QUERIES = 16
 
 @dataclass(frozen=True)
 class FileTagColumns:
-    """What the files of tracks say of themselves: one entry per track in each list. A list is read when it is used.
+    """The file tags of tracks, with one entry per track in each list. A list is read when it is first used.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class FileTagColumns:
 
     @cached_property
     def ratings(self) -> list[float | None]:
-        """The owner's rating of each track, from 0 to 1."""
+        """The rating of each track, from 0 to 1."""
         return self.column("rating")
 
     @cached_property
@@ -99,27 +99,28 @@ class FileTagColumns:
 
 @dataclass(frozen=True)
 class Collection:
-    """The tracks of a dataset that a model has embedded, sorted by id. A row is the number of a track.
+    """The tracks of a dataset that a model has embedded, sorted by id. A row is the position of a track.
 
     Attributes
     ----------
     store : Store
+    registry : Registry
     model : str
-        Its name.
+        Name of the model.
     folder : pathlib.Path
-        Of the model.
+        Folder of the model.
     provenance : mapping
         How the model was made; see `mirembed.models.model.Model.provenance`.
     dataset : DatasetStore or None
-        None for files that belong to none.
+        None for files without a dataset.
     spec : str
-        The dataset, as given to ``--dataset``; empty for files that belong to none.
+        The dataset, as given to ``--dataset``; empty for files without a dataset.
     audio : pathlib.Path
         The audio folder.
     task : Classification, Tags, Regression or None
-        Of the labels.
+        The task of the dataset.
     index : Index
-        What is known of the tracks, by column.
+        Everything known about the tracks, in columns.
     """
 
     store: Store
@@ -153,7 +154,7 @@ class Collection:
         dataset : Spec, optional
             Default: the one that the model was fitted to.
         progress : Progress, optional
-            Gets a note for everything that is stale.
+            Receives a note for everything that is stale.
 
         Raises
         ------
@@ -202,7 +203,7 @@ class Collection:
         durations: Sequence[float | None] = (),
         file_tags: Sequence[FileTags] = (),
     ) -> Collection:
-        """Return files that need not belong to a dataset, and whose ids are their printable paths.
+        """Return a collection of files without a dataset; their ids are their printable paths.
 
         Parameters
         ----------
@@ -211,12 +212,12 @@ class Collection:
         model : str
             The folder of a model, or its name in the store.
         audio : pathlib.Path
-            The folder that they are in.
+            The folder that contains them.
         paths : sequence of pathlib.Path
         recordings : sequence of str
         vectors : ndarray [n_files, units], float32
         audio_hashes, durations, file_tags : sequence
-            One entry per file, or nothing where they are not known.
+            One entry per file; empty if unknown.
 
         Raises
         ------
@@ -268,12 +269,12 @@ class Collection:
         return self.index.vectors
 
     def path(self, row: int) -> Path:
-        """Return the file of a track, also one whose name is not UTF-8."""
+        """Return the file of a track, even if its name is not UTF-8."""
         return real_path(self.paths[row])
 
     def is_present(self, row: int) -> bool:
         """Whether the file of a track exists at this moment."""
-        return os.path.isfile(self.path(row))  # noqa: PTH113 (is_file raises where a folder cannot be read)
+        return os.path.isfile(self.path(row))  # noqa: PTH113 (unlike Path.is_file, it never raises)
 
     def is_unchanged(self, row: int) -> bool:
         """Whether the file of a track exists and has the size and modification time that it had when it was read."""
@@ -282,7 +283,7 @@ class Collection:
 
     @cached_property
     def paths(self) -> list[str]:
-        """The files, absolute and printable; `path` gives the path of a file itself."""
+        """The file of each track, as an absolute printable path; `path` returns the real one."""
         return self.index.values("path")
 
     @cached_property
@@ -292,17 +293,17 @@ class Collection:
 
     @cached_property
     def audio_hashes(self) -> list[str | None]:
-        """Digest of the decoded samples of each track, where it is known."""
+        """Digest of the decoded samples of each track; None if unknown."""
         return self.index.values("audio_hash")
 
     @cached_property
     def durations(self) -> NDArray[np.float64]:
-        """Seconds of each track ``[n_tracks]``; NaN where it is not known."""
+        """Duration of each track ``[n_tracks]`` in seconds; NaN if unknown."""
         return np.array(self.index.values("duration"), np.float64)
 
     @cached_property
     def staleness(self) -> Staleness:
-        """How the library differs from these rows, as far as a quick look shows."""
+        """How the library differs from these rows, as far as can be found out quickly."""
         if self.dataset is None:
             return Staleness("", str(self.audio))
         of_model = Spec.parse(self.provenance["dataset"]["spec"]) == Spec.parse(self.spec)
@@ -316,11 +317,11 @@ class Collection:
 
     @cached_property
     def file_tags(self) -> FileTagColumns:
-        """What the files say of themselves, from the last update."""
+        """The file tags, as of the last update."""
         return FileTagColumns(self.index.values)
 
     def tags(self, row: int) -> FileTags:
-        """Return what the file of a track says of itself, for a few tracks faster than `file_tags`."""
+        """Return the file tags of one track; for a few tracks, this is faster than `file_tags`."""
         return FileTags(**{field.name: self.index.value(field.name, row) for field in fields(FileTags)})
 
     @cached_property
@@ -349,7 +350,7 @@ class Collection:
         if query.ndim == 1:
             return np.asarray(self._plugin.ranking_similarities(query, self.vectors), np.float64)
         found = np.empty((len(query), len(self)))
-        for first in range(0, len(query), _QUERIES):  # what is needed in between is several times as large
+        for first in range(0, len(query), _QUERIES):  # intermediate arrays are several times as large
             some = slice(first, first + _QUERIES)
             found[some] = self._plugin.ranking_similarities(query[some], self.vectors)
         return found
@@ -360,9 +361,9 @@ class Collection:
 
 
 def learned_similarity(provenance: Mapping[str, Any], registry: Registry) -> Spec | None:
-    """Return the similarity that a model learned, by its full name if another plugin has the short one now.
+    """Return the similarity that a model learned; None if it learned none.
 
-    None for a model that learned none.
+    It has its full name if another plugin has the short one now.
 
     Raises
     ------

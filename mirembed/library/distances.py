@@ -8,26 +8,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SAMPLE = 32
-"""Tracks whose distances are measured for `typical_distance`."""
+"""Tracks from which `typical_distance` measures."""
 
 _NEAREST = 4
-"""The neighbor to which they are measured: a track with up to three copies has another one there."""
+"""The neighbor to which it measures: even for a track with three copies, this is a different recording."""
 
 FEWEST = 16
-"""With fewer tracks, the fourth nearest may well be the farthest."""
+"""With fewer tracks, the fourth nearest one may not be near at all."""
 
 _BLOCK = 128
-"""Tracks that are compared with all others at a time: 50 MB at 100 000 tracks."""
+"""Tracks that are compared with all others at once; this takes 50 MB for 100 000 tracks."""
 
 _PAIRS = 2**16
 """Pairs that are measured at a time: 200 MB for embeddings of 128 units."""
 
 _ROUNDING = 1e-5
-"""Of squared distances in float32, relative to the largest squared length of a vector; a hundred times what it is."""
+"""Bound on the rounding errors of squared distances in float32, relative to the largest squared length of a vector.
+
+It is a hundred times the error that was measured.
+"""
 
 
 def typical_distance(vectors: NDArray[np.float32]) -> float:
-    """Return the median distance from a track to its fourth nearest, of 32 tracks; 0 if there are too few to tell.
+    """Return the median distance from a track to its fourth nearest one, over 32 tracks; 0 if there are too few tracks.
 
     Parameters
     ----------
@@ -37,14 +40,14 @@ def typical_distance(vectors: NDArray[np.float32]) -> float:
         return 0.0
     sample, others = _factors(vectors)
     squares = sample[np.unique(np.linspace(0, len(vectors) - 1, _SAMPLE).astype(int))] @ others.T
-    place = min(_NEAREST, len(vectors) - 1)  # a track is its own nearest
+    place = min(_NEAREST, len(vectors) - 1)  # the nearest one to a track is itself
     return float(np.median(np.sqrt(np.maximum(np.partition(squares, place, axis=1)[:, place], 0))))
 
 
 def near_pairs(
     vectors: NDArray[np.float32], distance: float
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
-    """Yield all pairs of tracks that are at most this far apart, block by block.
+    """Yield all pairs of tracks within a distance, block by block.
 
     Parameters
     ----------
@@ -54,13 +57,13 @@ def near_pairs(
     Yields
     ------
     first, second : ndarray [n_pairs], int64
-        Rows of ``vectors``; ``first`` is smaller than ``second``, and does not come back in later blocks.
+        Rows of ``vectors``; ``first`` is smaller than ``second``, and does not occur in later blocks.
     distances : ndarray [n_pairs], float64
     """
     if len(vectors) < 2:
         return
     some, others = _factors(vectors)
-    # A pair that might be near is measured again, without rounding.
+    # A pair that may be near is measured again in float64.
     bound = distance**2 + _ROUNDING * float(some[:, -2].max())
     for start in range(0, len(vectors), _BLOCK):
         near = some[start : start + _BLOCK] @ others[start:].T <= bound  # [n_block, n_others]

@@ -1,16 +1,17 @@
-"""Copies of one recording in a library: which tracks sound the same.
+"""Find copies of one recording in a library.
 
-`copy_groups` and `copies_of` go by what is stored, and decode nothing. `find_duplicates` also decodes: what the stored
-hashes, embeddings and file tags suggest is confirmed by fingerprints.
+`copy_groups` and `copies_of` use only what is stored, and decode nothing. `find_duplicates` also decodes files: stored
+hashes, embeddings and file tags suggest candidates, and fingerprints confirm them.
 
-Copies have equal bytes, equal decoded samples, or embeddings that are much nearer to each other than those of different
-tracks usually are. How near that is depends on the model and on the library, so distances are measured in units of the
-library's own: the median distance from a track to its fourth nearest, which a few copies of a track hardly change.
+Copies have equal bytes, equal decoded samples, or embeddings that are much closer than those of different tracks. How
+close depends on the model and the library, so distances are measured in a unit of the library itself: the median
+distance from a track to its fourth nearest one, which a few copies hardly change.
 
-Measured on 32 clips of GTZAN and Emotify in 18 versions each, among 120 clips, with three models (``rbf-sl``,
-``cosine-sl``, ``nn``), in these units: transcodes to MP3, Ogg Vorbis and Opus at usual bit rates, and other sampling
-rates, are 0.01 to 0.2 apart, versions trimmed by half a second 0.02 to 0.25 (one 0.7), and the nearest two different
-clips 0.38, 0.31 and 0.22. A change of level by 6 dB moves an embedding by more than 1: such copies are not near.
+Measured in this unit on 32 clips of GTZAN and Emotify in 18 versions each, among 120 clips, with three models
+(``rbf-sl``, ``cosine-sl``, ``nn``): transcodes to MP3, Ogg Vorbis and Opus at usual bit rates, and other sampling
+rates, are 0.01 to 0.2 apart; versions trimmed by half a second, 0.02 to 0.25 (one 0.7); and the two nearest different
+clips, 0.38, 0.31 and 0.22. A change of level by 6 dB moves an embedding by more than 1, so embeddings do not reveal
+such copies.
 """
 
 from __future__ import annotations
@@ -37,22 +38,22 @@ COPY = 0.15
 """Largest distance of the embeddings of copies, in units of `Collection.typical_distance`."""
 
 COPY_SECONDS = 1.0
-"""Largest difference between the durations of copies that only their embeddings show."""
+"""Largest difference in duration, in seconds, between copies that are found only by their embeddings."""
 
 CANDIDATE = 0.5
-"""Like `COPY`, for pairs whose fingerprints are compared: it also covers low bit rates and cut beginnings and ends."""
+"""Like `COPY`, for pairs whose fingerprints are compared; it also covers low bit rates and trimmed versions."""
 
 CANDIDATE_SECONDS, CANDIDATE_SHARE = 10.0, 0.05
-"""Their durations differ by no more than so many seconds, or this share of the longer one."""
+"""Largest difference in duration between such pairs: in seconds, or as a share of the longer one."""
 
 CANDIDATES = 10
-"""Most such pairs of a track with tracks behind it; in an embedding that separates little, there are many."""
+"""The most such pairs of a track with later ones; an embedding that hardly separates tracks would give many."""
 
 _PAIRS = 2000
-"""Pairs whose fingerprints are in memory at a time: some 80 MB for tracks of four minutes."""
+"""Pairs whose fingerprints are in memory at once: about 80 MB for four-minute tracks."""
 
 _FORMATS = {"WAVE": "WAV", "MP4": "AAC", "ASF": "WMA"}
-"""What is in a file, by mutagen's name for it, if that is no good name."""
+"""Names of formats that differ from mutagen's."""
 
 Match: TypeAlias = Literal["file", "audio", "fingerprint"]
 """What two copies have in common: all bytes, all decoded samples, or the fingerprint."""
@@ -61,16 +62,19 @@ Match: TypeAlias = Literal["file", "audio", "fingerprint"]
 def copy_groups(collection: Collection, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
     """Group tracks that are copies of one recording, without decoding anything.
 
+    Copies have equal bytes or samples; or equally long within a second, they have near embeddings or equal title and
+    artist.
+
     Parameters
     ----------
     collection : Collection
     rows : sequence of int
-        Of the collection.
+        Rows of the collection: a few, as the file tags of each are read.
 
     Returns
     -------
     ndarray [n_rows], int64
-        Copies have the same number: the place among ``rows`` of the first of them.
+        The same number for copies: the position in ``rows`` of the first of them.
     """
     rows = np.asarray(rows, np.int64)
     links = list(equal_pairs([collection.recordings[row] for row in rows]))
@@ -80,6 +84,9 @@ def copy_groups(collection: Collection, rows: Sequence[int] | NDArray[np.int64])
     for one, other, _ in near_pairs(collection.vectors[rows], nearest):
         close = np.abs(seconds[one] - seconds[other]) <= COPY_SECONDS  # False where a duration is unknown
         links += zip(one[close].tolist(), other[close].tolist(), strict=True)
+    tags = [collection.tags(row) for row in rows.tolist()]
+    titled = _equal_titles([(of_track.title, of_track.artists) for of_track in tags], seconds)
+    links += [(one, other) for one, other in titled if np.abs(seconds[one] - seconds[other]) <= COPY_SECONDS]
     return linked(len(rows), links)
 
 
@@ -90,19 +97,19 @@ def copies_of(
     duration: float,
     audio_hash: str | None = None,
 ) -> NDArray[np.bool_]:
-    """Say which tracks are copies of a recording that need not be in the collection.
+    """Return which tracks are copies of a recording, which need not be in the collection.
 
     Parameters
     ----------
     collection : Collection
     rows : sequence of int
-        Of the collection.
+        Rows of the collection.
     vector : ndarray [units]
-        The embedding of the recording.
+        Embedding of the recording.
     duration : float
-        Its length in seconds; NaN if it is unknown.
+        Seconds; NaN if unknown.
     audio_hash : str, optional
-        The digest of its samples.
+        Digest of the decoded samples.
 
     Returns
     -------
@@ -117,7 +124,7 @@ def copies_of(
 
 
 def equal_pairs(values: Iterable[Hashable]) -> Iterator[tuple[int, int]]:
-    """Yield the place of each value that occurred before, with the place of its first occurrence; None equals nothing.
+    """Yield pairs of positions: the first occurrence of a value, and each later one. None equals nothing.
 
     >>> list(equal_pairs(["a", "b", "a", None, "a", None]))
     [(0, 2), (0, 4)]
@@ -129,7 +136,7 @@ def equal_pairs(values: Iterable[Hashable]) -> Iterator[tuple[int, int]]:
 
 
 def linked(n: int, links: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
-    """Return for each of ``n`` things the first of those that links connect it with, directly or through others.
+    """Return for each of ``n`` items the first one that it is linked to, directly or through others.
 
     >>> linked(5, [(3, 1), (4, 3)]).tolist()
     [0, 1, 2, 1, 1]
@@ -149,21 +156,22 @@ def linked(n: int, links: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class DuplicateFile:
-    """A file that another one duplicates.
+    """A file that has a copy.
 
     Attributes
     ----------
     group : int
-        Files with one number are copies of one recording; the first is 1.
+        The same number for copies of one recording, from 1.
     path, track : str
         The file, and its id in the dataset.
     match : {"file", "audio", "fingerprint"}
-        The most that it has in common with another file of the group.
+        What it shares with the most similar other file of the group.
     agreement : float
-        The share of the fingerprint that agrees with that other file; 1 for equal audio.
-    seconds : float or None
+        Share of the fingerprint that agrees with that file; 1 for equal audio.
+    duration : float or None
+        Seconds; None if unknown.
     format : str
-        What is in the file, such as ``FLAC`` or ``MP3``.
+        Format of the audio, such as ``FLAC`` or ``MP3``.
     bit_rate : int or None
         kbit/s.
     size : int
@@ -175,7 +183,7 @@ class DuplicateFile:
     track: str
     match: Match
     agreement: float
-    seconds: float | None
+    duration: float | None
     format: str
     bit_rate: int | None
     size: int
@@ -188,19 +196,19 @@ class Duplicates:
     Attributes
     ----------
     n_tracks : int
-        How many were compared.
+        Number of tracks that were compared.
     files : list of DuplicateFile
-        By group; in a group, the largest bit rate first.
-    n_gone, n_changed, n_links : int
-        Tracks that were left out: their files are gone, have changed since the last update, or are the same file as
-        another track's, by a link.
+        By group; within a group, by descending bit rate.
+    n_missing, n_changed, n_links : int
+        Tracks that were left out, because their files are missing, have changed since the last update, or are links to
+        the file of another track.
     failures : list of (str, str)
         Files that could not be read, with the reason.
     """
 
     n_tracks: int
     files: list[DuplicateFile]
-    n_gone: int
+    n_missing: int
     n_changed: int
     n_links: int
     failures: list[tuple[str, str]]
@@ -212,20 +220,20 @@ class Duplicates:
 
     @property
     def extra_bytes(self) -> int:
-        """The size of all files but the largest of each group."""
+        """The total size of all files except the largest of each group."""
         largest: dict[int, int] = defaultdict(int)
         for file in self.files:
             largest[file.group] = max(largest[file.group], file.size)
         return sum(file.size for file in self.files) - sum(largest.values())
 
     def notes(self) -> list[str]:
-        """Return a sentence for each kind of tracks that were left out."""
-        reasons = (
-            (self.n_gone, "no longer there"),
-            (self.n_changed, "changed since the last update; run `mirembed update`"),
-            (self.n_links, "a link to the file of another track"),
+        """Return a line for each kind of files that were left out."""
+        kinds = (
+            (self.n_missing, "missing file", ""),
+            (self.n_changed, "file", " changed since the last update; run `mirembed update`"),
+            (self.n_links, "link", " to the file of another track"),
         )
-        return [f"left out {counted(number, 'file')}: {why}" for number, why in reasons if number]
+        return [f"left out {counted(number, noun)}{more}" for number, noun, more in kinds if number]
 
     def to_json(self) -> dict[str, Any]:
         """Return the duplicates as JSON."""
@@ -236,7 +244,7 @@ class Duplicates:
             "tracks": self.n_tracks,
             "groups": list(groups.values()),
             "extra_bytes": self.extra_bytes,
-            "gone": self.n_gone,
+            "missing": self.n_missing,
             "changed": self.n_changed,
             "links": self.n_links,
             "failures": [{"path": path, "reason": reason} for path, reason in self.failures],
@@ -246,7 +254,7 @@ class Duplicates:
 def find_duplicates(collection: Collection, jobs: int, progress: Progress) -> Duplicates:
     """Find the files of a library that contain the same recording.
 
-    Nothing is changed. Candidates that are only similar are decoded, once: see `mirembed.library.fingerprints`.
+    Nothing is changed. Candidates are decoded once to get their fingerprints; see `mirembed.library.fingerprints`.
 
     Parameters
     ----------
@@ -257,7 +265,7 @@ def find_duplicates(collection: Collection, jobs: int, progress: Progress) -> Du
     """
     from mirembed.library.fingerprints import fingerprint_files
 
-    rows, gone, changed, links = _present(collection)
+    rows, missing, changed, links = _present(collection)
     hashes = [collection.audio_hashes[row] for row in rows]
     files = list(equal_pairs([collection.recordings[row] for row in rows]))
     found: dict[tuple[int, int], tuple[Match, float]] = dict.fromkeys(equal_pairs(hashes), ("audio", 1.0))
@@ -276,21 +284,18 @@ def find_duplicates(collection: Collection, jobs: int, progress: Progress) -> Du
         for place in to_read
         if (name := collection.recordings[rows[place]]) in failed
     ]
-    return Duplicates(len(rows), _described(collection, rows, found), gone, changed, links, failures)
+    return Duplicates(len(rows), _described(collection, rows, found), missing, changed, links, failures)
 
 
 def _present(collection: Collection) -> tuple[NDArray[np.int64], int, int, int]:
-    """Return the rows whose files are as they were read, without further links to one file; and how many are not.
-
-    These are gone, have changed, and are links.
-    """
+    """Return the rows of unchanged files, each file once; and how many are missing, changed, and links to others."""
     stamps, rows, files = collection.stamps, [], set()
-    counts = {"gone": 0, "changed": 0, "links": 0}
+    counts = {"missing": 0, "changed": 0, "links": 0}
     for row in range(len(collection)):
         try:
             status = os.stat(collection.path(row))  # noqa: PTH116
         except OSError:
-            counts["gone"] += 1
+            counts["missing"] += 1
             continue
         if (status.st_size, status.st_mtime_ns) != stamps[row]:
             counts["changed"] += 1
@@ -299,13 +304,13 @@ def _present(collection: Collection) -> tuple[NDArray[np.int64], int, int, int]:
         else:
             files.add((status.st_dev, status.st_ino))
             rows.append(row)
-    return np.array(rows, np.int64), counts["gone"], counts["changed"], counts["links"]
+    return np.array(rows, np.int64), counts["missing"], counts["changed"], counts["links"]
 
 
 def _candidates(collection: Collection, rows: NDArray[np.int64], progress: Progress) -> list[tuple[int, int]]:
-    """Return pairs of places among ``rows`` to compare by fingerprint, sorted: near embeddings, or equal file tags.
+    """Return pairs of positions in ``rows`` to compare by fingerprint, sorted: near embeddings, or equal file tags.
 
-    Embeddings of copies differ where their levels do; file tags do not.
+    File tags also find copies at another level, whose embeddings differ.
     """
     seconds = collection.durations[rows]
 
@@ -313,18 +318,19 @@ def _candidates(collection: Collection, rows: NDArray[np.int64], progress: Progr
         allowed = np.maximum(CANDIDATE_SECONDS, CANDIDATE_SHARE * np.maximum(seconds[one], seconds[other]))
         return ~(np.abs(seconds[one] - seconds[other]) > allowed)  # True where a duration is unknown
 
-    pairs = _equal_titles(collection, rows)
+    tags = collection.file_tags
+    pairs = _equal_titles([(tags.titles[row], tags.artists[row]) for row in rows.tolist()], seconds)
     one, other = (np.array([pair[end] for pair in pairs], np.int64) for end in (0, 1))
     pairs = [pair for pair, fits in zip(pairs, similar_length(one, other), strict=True) if fits]
     progress.start("comparing embeddings", len(rows))
-    # Few tracks do not say what is near: all of them are compared.
+    # With few tracks, there is no telling what is near: all of them are compared.
     nearest = np.inf if len(collection) < FEWEST else CANDIDATE * collection.typical_distance
     for one, other, distances in near_pairs(collection.vectors[rows], nearest):
         fits = similar_length(one, other)
         one, other, distances = one[fits], other[fits], distances[fits]
         order = np.lexsort((distances, one))
         one, other = one[order], other[order]
-        # The place of each pair among those of its first track, which are sorted by distance.
+        # Rank of each pair among those of its first track, by distance.
         rank = np.arange(len(one)) - np.searchsorted(one, one)
         pairs += zip(one[rank < CANDIDATES].tolist(), other[rank < CANDIDATES].tolist(), strict=True)
         if len(one):
@@ -332,16 +338,17 @@ def _candidates(collection: Collection, rows: NDArray[np.int64], progress: Progr
     return sorted(set(pairs))
 
 
-def _equal_titles(collection: Collection, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Return pairs of tracks with equal title and artist: each with the next few of them by length."""
-    tags, groups = collection.file_tags, defaultdict(list)
-    for place, row in enumerate(rows.tolist()):
-        title, artists = tags.titles[row], tags.artists[row]
+def _equal_titles(
+    named: Sequence[tuple[str | None, tuple[str, ...]]], seconds: NDArray[np.float64]
+) -> list[tuple[int, int]]:
+    """Return pairs of tracks with equal title and first artist: each with the next few by duration."""
+    groups = defaultdict(list)
+    for place, (title, artists) in enumerate(named):
         if title and artists:
             groups[title.casefold(), artists[0].casefold()].append(place)
     pairs = []
     for places in groups.values():
-        places.sort(key=lambda place: (np.nan_to_num(collection.durations[rows[place]]), place))
+        places.sort(key=lambda place: (np.nan_to_num(seconds[place]), place))
         for position, one in enumerate(places):
             pairs += [(min(one, other), max(one, other)) for other in places[position + 1 : position + 1 + CANDIDATES]]
     return pairs
@@ -350,7 +357,7 @@ def _equal_titles(collection: Collection, rows: NDArray[np.int64]) -> list[tuple
 def _confirmed(
     collection: Collection, rows: NDArray[np.int64], pairs: Sequence[tuple[int, int]], progress: Progress
 ) -> dict[tuple[int, int], tuple[Match, float]]:
-    """Return the pairs whose fingerprints agree, with the share that does."""
+    """Return the pairs whose fingerprints agree, with the share that agrees."""
     from mirembed.datasets.duplicates import same_recordings
     from mirembed.library.fingerprints import FingerprintCache
 
@@ -398,7 +405,7 @@ def _described(
 
 
 def _format(path: Path, size: int, seconds: float) -> tuple[str, int | None]:
-    """Return what is in a file, and its bit rate in kbit/s; by the suffix and the size if its header says nothing."""
+    """Return the format of a file and its bit rate in kbit/s; by its suffix and size if the header does not say."""
     import mutagen
 
     name, rate = path.suffix.lstrip(".").upper(), 8 * size / seconds if seconds > 0 else 0.0
@@ -425,6 +432,6 @@ def write_duplicates(path: Path, files: Sequence[DuplicateFile], *, bom: bool = 
         return
     import pyarrow as pa
 
-    types = {"group": pa.int64(), "agreement": pa.float64(), "seconds": pa.float64(), "bit_rate": pa.int64()}
+    types = {"group": pa.int64(), "agreement": pa.float64(), "duration": pa.float64(), "bit_rate": pa.int64()}
     schema = pa.schema([(name, types.get(name, pa.int64() if name == "size" else pa.string())) for name in names])
     write_table(path, pa.Table.from_pylist([asdict(file) for file in files], schema=schema))

@@ -1,7 +1,7 @@
-"""Predictions of a model as file tags: what would change, the writing, and the way back.
+"""Write predictions of a model into file tags: plan the changes, write them, and undo them.
 
-A file is never changed in place. A copy beside it gets the tags, reaches the disk, and takes the file's name: whenever
-the program is killed, each file is as it was or as it should be. What it was is in the undo file before that.
+A file is never changed in place. A copy beside it gets the tags, reaches the disk, and takes the file's name, so each
+file is old or new whenever the program is killed. The undo file is written before that.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ from mirembed.store import Store
 from mirembed.store.files import remove_leftovers, write_csv, write_table, writing
 
 MIN_SCORE = 0.7
-"""The least probability of a class or tag that is written."""
+"""Lowest probability of a class or tag that is written."""
 
 Existing: TypeAlias = Literal["keep", "add", "replace"]
-"""What to do where a file has the field already: leave it, add what it lacks, or write only what is predicted."""
+"""What to do if a file has the field already: leave it, add what is missing, or write only what is predicted."""
 
 _FOLLOW_SECONDS = 30.0
-"""The store follows the written files this often; a killed process leaves at most so much work for `update`."""
+"""The store is updated this often; a killed process leaves at most this much work for `update`."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """A field of a file that is to change.
+    """A change of one field in one file.
 
     Attributes
     ----------
     path : pathlib.Path
     recording : str
-        What the file held when it was embedded.
+        Recording in the file when it was embedded.
     field : str
         ``genre``, ``mood``, or the name of another field.
     old, new : tuple of str
-        Its values; none if the file does not have it.
-    probabilities : tuple of float
-        Of the predicted values; none for targets.
+        Values of the field; empty if the file does not have it.
+    probability : tuple of float
+        Probabilities of the predicted values; empty for targets.
     """
 
     path: Path
@@ -65,7 +65,7 @@ class Change:
     field: str
     old: tuple[str, ...]
     new: tuple[str, ...]
-    probabilities: tuple[float, ...]
+    probability: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return the change as JSON."""
@@ -75,18 +75,18 @@ class Change:
 
 @dataclass
 class Plan:
-    """What is to be written into files, and what is not.
+    """What is written into files, and what is not.
 
     Attributes
     ----------
     changes : list of Change
-        Those of a file follow each other.
+        The changes of one file are consecutive.
     n_unsure : int
-        Files for which nothing is probable enough.
+        Files for which no prediction is probable enough.
     n_kept : int
-        Fields that keep the values that they have.
+        Fields that keep their values.
     n_equal : int
-        Fields that say already what is predicted.
+        Fields that already have the predicted values.
     failures : list of (pathlib.Path, str)
         Files that cannot be tagged, with the reason.
     """
@@ -110,7 +110,7 @@ def choose_fields(model: Model, given: str | None) -> list[str]:
     Raises
     ------
     SpecError
-        The name cannot be used, or has to be given, because the model learned neither genres nor moods.
+        The name cannot be used, or is needed, because the model learned neither genres nor moods.
     """
     if isinstance(model.task, Regression):
         names = [target.name for target in model.task.targets]
@@ -118,8 +118,8 @@ def choose_fields(model: Model, given: str | None) -> list[str]:
             return [field_name(name) for name in names]
         if len(names) > 1 or field_name(given) in (GENRE, MOOD):
             raise SpecError(
-                f"--field {given}: the model predicts numbers, {', '.join(names)}; leave out --field, so that each "
-                "gets a field of its name"
+                f"--field {given}: the model predicts numbers ({', '.join(names)}); leave out --field to write each "
+                "into a field of its own name"
             )
         return [field_name(given)]
     if given is not None:
@@ -127,13 +127,13 @@ def choose_fields(model: Model, given: str | None) -> list[str]:
     learned = str(Spec.parse(model.provenance["dataset"]["spec"]).parameters.get("label", GENRE))
     if learned not in (GENRE, MOOD):
         raise SpecError(
-            f"the model predicts values of {learned!r}, neither genres nor moods; name a field for them with --field"
+            f"the model predicts {learned!r}, neither genres nor moods; name the field to write with --field"
         )
     return [learned]
 
 
 def learns_from(model: Model, fields: Sequence[str]) -> bool:
-    """Whether the dataset that a model was fitted to reads its labels from one of these fields of the files."""
+    """Whether the dataset that a model was fitted to takes its labels from one of these fields."""
     spec = Spec.parse(model.provenance["dataset"]["spec"])
     return spec.name == "library" and str(spec.parameters.get("label", GENRE)) in fields
 
@@ -147,7 +147,7 @@ def plan_tags(
     existing: Existing,
     progress: Progress,
 ) -> Plan:
-    """Predict files and compare with their file tags; nothing is written.
+    """Compare predictions for files with their file tags; nothing is written.
 
     Parameters
     ----------
@@ -156,14 +156,14 @@ def plan_tags(
     fields : sequence of str
         See `choose_fields`.
     min_score : float or None
-        Least probability of a class or tag; default: `MIN_SCORE`.
+        Lowest probability of a class or tag; None for `MIN_SCORE`.
     existing : {"keep", "add", "replace"}
     progress : Progress
 
     Raises
     ------
     SpecError, ModelError
-        The score is no probability, or the model has none; see `Ranking.of`.
+        The score is not a probability, or the model gives none; see `Ranking.of`.
     """
     plan = Plan(failures=list(files.failures))
     progress.start("reading file tags", len(files.paths))
@@ -190,9 +190,9 @@ _Predicted: TypeAlias = tuple[str, tuple[str, ...], tuple[float, ...]]
 def _predictions(
     model: Model, files: EmbeddedFiles, fields: Sequence[str], min_score: float | None
 ) -> Iterator[list[_Predicted]]:
-    """Yield what is predicted for each file: no values where nothing is probable enough."""
+    """Yield the predictions for each file, without values if nothing is probable enough."""
     if isinstance(model.task, Regression):
-        Ranking.of(model, None, min_score)  # says that numbers have no score
+        Ranking.of(model, None, min_score)  # refuses a score for numbers
         for row in model.predict(files.embeddings):
             yield [(name, (f"{value:.4g}",), ()) for name, value in zip(fields, row.tolist(), strict=True)]
         return
@@ -212,7 +212,7 @@ def _plan_field(
 ) -> None:
     name, values, probabilities = predicted
     old = known = tuple(tags.get(name))
-    if not old and name in (GENRE, MOOD):  # a file may have it in other tags, or elsewhere
+    if not old and name in (GENRE, MOOD):  # the file may have it in other tags
         known = getattr(read_file_tags(path), f"{name}s")
     if existing == "add":
         has = {text.casefold() for text in known}
@@ -228,27 +228,27 @@ def _plan_field(
 
 
 def _clean(text: str) -> str:
-    """Return a text without control characters, which would end it in some containers."""
+    """Return a text without control characters, at which some containers would cut it."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text).strip()
 
 
 def write_tags(
     store: Store, changes: Sequence[Change], log: UndoLog, progress: Progress
 ) -> tuple[int, list[tuple[Path, str]]]:
-    """Write changes into files, and let the store follow.
+    """Write changes into files, and update the store.
 
     Parameters
     ----------
     store : Store
     changes : sequence of Change
-        Those of a file follow each other.
+        The changes of one file are consecutive.
     log : UndoLog
     progress : Progress
 
     Returns
     -------
     int
-        The number of files that were written.
+        Number of files that were written.
     list of (pathlib.Path, str)
         Files that could not be written, with the reason.
 
@@ -277,16 +277,16 @@ def write_tags(
 
 
 def remove_unfinished(paths: Iterable[Path]) -> None:
-    """Delete the unfinished copies that a killed process has left beside files."""
+    """Delete unfinished copies that a killed process has left beside files."""
     for folder in {path.parent for path in paths}:
         remove_leftovers(folder)
 
 
 def undo_tags(store: Store, undos: Sequence[Undo], progress: Progress) -> tuple[int, list[tuple[Path, str]]]:
-    """Restore files that `write_tags` has written, and let the store follow; see there for what it returns.
+    """Restore files that `write_tags` has written, and update the store; returns the same as `write_tags`.
 
-    A file gets back its old bytes, or, where something else has changed in it since, the old values of the fields. A
-    field that has other values than those that were written keeps them: its file is reported.
+    A file gets its old bytes back or, if something else in it has changed since, the old values of the fields. If a
+    field no longer has the values that were written, the file is left as it is and reported.
     """
 
     def back(undo: Undo) -> Callable[[Path], str]:
@@ -299,7 +299,7 @@ def undo_tags(store: Store, undos: Sequence[Undo], progress: Progress) -> tuple[
                 shutil.copyfile(path, copy)
             for name, new in undo.new.items():
                 if (now := tags.get(name)) != list(new):
-                    raise AudioError(f"its {name} is {'; '.join(now) or 'gone'} now, and was left as it is")
+                    raise AudioError(f"left as it is: its {name} has changed since, to {'; '.join(now) or 'nothing'}")
             tags.write(undo.old)
             return file_hash(copy)
 
@@ -321,7 +321,7 @@ def _has(path: Path, values: Mapping[str, Sequence[str]]) -> bool:
 def _rewrite_all(
     store: Store, files: Sequence[tuple[Path, Callable[[Path], str]]], what: str, progress: Progress
 ) -> tuple[int, list[tuple[Path, str]]]:
-    """Rewrite files, each with a function that changes a copy of it and returns the hash of that."""
+    """Rewrite files, each with a function that changes a copy of it and returns the hash of the copy."""
     failures: list[tuple[Path, str]] = []
     waiting: list[Rewritten] = []
     n_written, followed_at = 0, time.monotonic()
@@ -344,12 +344,12 @@ def _rewrite_all(
 
 
 def _rewrite(path: Path, change: Callable[[Path], str]) -> Rewritten:
-    """Put a changed copy in the place of a file, with its mode, owner and attributes.
+    """Replace a file by a changed copy with the same mode, owner and attributes.
 
     Raises
     ------
     AudioError, OSError
-        The file cannot be rewritten, and is as it was.
+        The file cannot be rewritten; it is unchanged.
     StoreWriteError
         The undo file cannot be written, or the disk is full.
     """
@@ -373,29 +373,30 @@ def _rewrite(path: Path, change: Callable[[Path], str]) -> Rewritten:
 
 
 def require_taggable(path: Path) -> None:
-    """Refuse a file that is not to be replaced by a changed copy.
+    """Refuse a file that cannot simply be replaced by a changed copy.
 
     Raises
     ------
     AudioError
-        It is a link, has several names, is read-only, or is no regular file. The message does not repeat the path.
+        It is a symbolic link, has several hard links, is read-only, or is not a regular file. The message does not
+        repeat the path.
     OSError
-        It is gone.
+        It is missing.
     """
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
-        raise AudioError(f"a link to {printable(path.resolve())}; tag that file")
+        raise AudioError(f"a symbolic link to {printable(path.resolve())}; tag that file")
     if not stat.S_ISREG(status.st_mode):
         raise AudioError("not a regular file")
     if status.st_nlink > 1:
-        raise AudioError(f"has {status.st_nlink} names (hard links), and only this one would get the tags")
+        raise AudioError(f"has {status.st_nlink} hard links, and only this one would get the tags; tag a copy of it")
     if not status.st_mode & 0o222 or not os.access(path, os.W_OK):
         raise AudioError("read-only; make it writable first")
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
-        return "no longer there"
+        return "missing"
     return f"cannot be written: {error.strerror or error}" if isinstance(error, OSError) else str(error)
 
 
@@ -407,7 +408,7 @@ def write_changes(path: Path, changes: Sequence[Change], *, bom: bool = False) -
     StoreWriteError
     """
     names = ["path", "field", "old", "new", "probability"]
-    rows = [[printable(one.path), one.field, list(one.old), list(one.new), list(one.probabilities)] for one in changes]
+    rows = [[printable(one.path), one.field, list(one.old), list(one.new), list(one.probability)] for one in changes]
     if path.suffix.lower() == ".csv":
         write_csv(path, names, [[as_cell(value) for value in row] for row in rows], bom=bom)
         return

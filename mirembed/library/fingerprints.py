@@ -1,7 +1,7 @@
 """Fingerprints of recordings, computed in worker processes and kept in the cache of the store.
 
-They are kept by recording, so that moved and renamed files are not decoded again. Files of the cache are only added:
-each appears whole or not at all, and an interrupted search loses a minute of decoding.
+They are kept by recording, so that moved and renamed files are not decoded again. Files are only added to the cache,
+and each appears whole or not at all: an interrupted search loses at most a minute of decoding.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ VERSION = 1
 """Version of the fingerprints; cached ones of another version are ignored."""
 
 RATE = 11_025
-"""Hz. Recordings are resampled to it, if their rate is higher, so that hours of music fit into memory."""
+"""Hz. Recordings with a higher rate are resampled, so that hours of music fit in memory."""
 
 _VERSION_KEY = b"mirembed.fingerprints"
 _WRITE_SECONDS, _WRITE_BYTES = 60.0, 64 * 2**20
-"""A file of the cache is written this often, or when the fingerprints take so much memory."""
+"""A file of the cache is written this often, or when the fingerprints take this much memory."""
 
 _GROUP_ROWS = 500
-"""Fingerprints in a row group: about 10 MB for tracks of four minutes."""
+"""Fingerprints in a row group: about 10 MB for four-minute tracks."""
 
 _WORKER_MEMORY = 5 * 2**30
-"""Bytes; twelve hours of music take two fifths of it."""
+"""Bytes. Twelve hours of music take two fifths of this."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class FingerprintCache:
         return {name for path in self._files() for name, _ in _rows(path, None)}
 
     def read(self, recordings: Collection[str]) -> dict[str, NDArray[np.uint32]]:
-        """Return the fingerprints ``[n_words]`` of some recordings, of those that have one."""
+        """Return the fingerprints ``[n_words]`` of those recordings that have one."""
         rows = (row for path in self._files() for row in _rows(path, recordings))
         return {name: np.frombuffer(words, np.uint32) for name, words in rows}
 
@@ -86,9 +86,9 @@ class FingerprintCache:
 
 
 def _rows(path: Path, recordings: Collection[str] | None) -> Iterator[tuple[str, bytes]]:
-    """Yield recordings of a file with their fingerprints; with None, all recordings, without fingerprints.
+    """Yield the given recordings in a file with their fingerprints; for None, all recordings, with empty fingerprints.
 
-    Nothing more if the file is damaged, and nothing at all if it is of another version.
+    Stops where the file is damaged. Yields nothing if the file has another version.
     """
     import pyarrow.parquet as pq
 
@@ -109,13 +109,13 @@ def _rows(path: Path, recordings: Collection[str] | None) -> Iterator[tuple[str,
 
 
 def fingerprint_files(store: Store, files: Mapping[str, Path], jobs: int, progress: Progress) -> dict[str, str]:
-    """Compute the fingerprints that the cache lacks.
+    """Compute the fingerprints that are not in the cache.
 
     Parameters
     ----------
     store : Store
     files : mapping of str to pathlib.Path
-        A file of each recording.
+        One file per recording.
     jobs : int
         Worker processes.
     progress : Progress
@@ -123,7 +123,7 @@ def fingerprint_files(store: Store, files: Mapping[str, Path], jobs: int, progre
     Returns
     -------
     dict of str to str
-        Why a recording has no fingerprint.
+        The reason for each recording without a fingerprint.
     """
     cache = FingerprintCache(store)
     known = cache.recordings()
@@ -159,7 +159,7 @@ def _write(cache: FingerprintCache, waiting: dict[str, bytes]) -> None:
 
 
 def _fingerprint(task: _Task) -> bytes | str:
-    """Return the fingerprint of a file, or the reason why it has none."""
+    """Return the fingerprint of a file, or the reason why there is none."""
     from mirembed.audio.decoding import FileAudio, read_recording
     from mirembed.datasets.duplicates import fingerprint
 
@@ -178,7 +178,7 @@ def _fingerprint(task: _Task) -> bytes | str:
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
     except MemoryError:
-        return "needs more memory than there is"
-    # Decoders meet all kinds of files, and a single one must not end the work on all others.
+        return "not enough memory to decode it"
+    # A single file must not end the work on all others, whatever it makes a decoder do.
     except Exception as error:
         return f"cannot be read: {type(error).__name__}: {error}"

@@ -1,8 +1,8 @@
 """The index of a library: everything that its commands look up, in one file that is mapped into memory.
 
-It is derived from the tables of a dataset and the embeddings by a model. It is kept in the cache of the store, and made
-again when one of these has changed. A hundred thousand tracks are open in a few milliseconds, of which only the columns
-that are used cost any time.
+It is derived from the tables of a dataset and the embeddings of a model, kept in the cache of the store, and built
+again when one of these has changed. An index of 100 000 tracks opens in a few milliseconds; columns are read only when
+they are used.
 """
 
 from __future__ import annotations
@@ -37,36 +37,36 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSION = 1
-"""Version of the index; one of another version is made again."""
+"""Version of the index; an index of another version is built again."""
 
 _FACTS = b"mirembed.library"
-"""Key of what is not in columns, in the metadata of the table."""
+"""Key of the table's metadata for everything that is not in columns."""
 
 _OF_TRACKS = ("path", "file_size", "file_mtime_ns")
 _OF_RECORDINGS = ("audio_hash", "duration")
 _OF_FILES = tuple(field.name for field in fields(FileTags))
 
 _PLAIN = str.maketrans(dict(zip("’‘“”–—‐øØłŁđĐ", "''\"\"---oOlLdD", strict=True)))  # noqa: RUF001
-"""Letters and signs that people type otherwise, and that Unicode does not take apart."""
+"""Characters that people type differently and that Unicode does not decompose."""
 
 
 @dataclass(frozen=True)
 class Index:
-    """The tracks of a library in columns; see `columns_of` for their names.
+    """The tracks of a library in columns; see `make_index` for their names.
 
     Attributes
     ----------
     table : pyarrow.Table
-        In one piece.
+        Each column has one chunk.
     without_embeddings : list of str
-        Ids of the listed tracks that the table lacks, because the model has not embedded them.
+        Ids of listed tracks that are not in the table, because the model has not embedded them.
     """
 
     table: pa.Table
     without_embeddings: list[str]
 
     def values(self, name: str) -> list[Any]:
-        """Return a column; its lists as tuples."""
+        """Return a column, with lists as tuples."""
         column = self._column(name)
         if not hasattr(column, "offsets"):
             return list(column.to_pylist())
@@ -76,7 +76,7 @@ class Index:
         return [tuple(texts[first:last]) for first, last in itertools.pairwise(offsets)]
 
     def value(self, name: str, row: int) -> Any:
-        """Return the value of a track in a column; a list as a tuple."""
+        """Return the value of a track in a column, a list as a tuple."""
         value = self._column(name)[row].as_py()
         return tuple(value) if isinstance(value, list) else value
 
@@ -94,7 +94,7 @@ class Index:
         return float(json.loads(known)["typical_distance"]) if known else typical_distance(self.vectors)
 
     def rows_with(self, words: Sequence[str]) -> list[int]:
-        """Return the tracks whose artist, title or id contain all words, which are `folded` and not empty."""
+        """Return the tracks whose artist, title and id together contain all words; these are `folded` and not empty."""
         column = self._column("search")
         offsets, text = np.frombuffer(column.buffers()[1], np.int32), bytes(column.buffers()[2])
         parts = [word.encode() for word in words]
@@ -104,7 +104,7 @@ class Index:
         while place >= 0:
             row = int(np.searchsorted(offsets, place, "right")) - 1
             first, last = int(offsets[row]), int(offsets[row + 1])
-            if place + len(longest) > last:  # it goes on in the text of the next track
+            if place + len(longest) > last:  # it crosses into the text of the next track
                 place = text.find(longest, place + 1)
                 continue
             if all(text.find(part, first, last) >= 0 for part in parts):
@@ -117,7 +117,7 @@ class Index:
 
 
 def folded(text: str) -> str:
-    """Return a text without what people do not type: case, accents, typographic signs.
+    """Return a text without case, accents and typographic characters, as people type it.
 
     >>> folded("Björk: Jóga")
     'bjork: joga'
@@ -140,11 +140,11 @@ def make_index(
     ----------
     columns : mapping of str to sequence
         ``id``, ``recording``, ``path``, ``file_size``, ``file_mtime_ns``, ``audio_hash`` and ``duration`` of the
-        tracks, the fields of their `FileTags`, and the columns of their labels; what is not given is null. A column of
-        labels is called ``label:`` and its name in the table of tracks.
+        tracks, the fields of their `FileTags`, and the columns of their labels, named ``label:`` and the name in the
+        table of tracks. Columns that are not given are null.
     embeddings : ndarray [n_tracks, units], float32
     task : Classification, Tags, Regression or None
-        Of the labels.
+        The task of the labels.
     without_embeddings : sequence of str
         See `Index`.
     """
@@ -173,18 +173,18 @@ def make_index(
 
 
 def open_index(store: Store, dataset: DatasetStore, task: Task | None, model: str, digest: str) -> Index:
-    """Return the index of the tracks of a dataset that a model has embedded, from the cache if it is still right.
+    """Return the index of the tracks of a dataset that a model has embedded, from the cache if it is up to date.
 
     Parameters
     ----------
     store : Store
     dataset : DatasetStore
     task : Classification, Tags, Regression or None
-        Of the labels of the dataset.
+        The task of the dataset.
     model : str
-        Its name.
+        Name of the model.
     digest : str
-        Of its network.
+        Digest of its network.
 
     Raises
     ------
@@ -197,7 +197,7 @@ def open_index(store: Store, dataset: DatasetStore, task: Task | None, model: st
     if (index := _read(path, source)) is not None:
         return index
     index = _build(dataset, embedded, task, digest)
-    # A cache that cannot be written is none. Nor is one of tables that were written meanwhile.
+    # An index that cannot be written is not cached, nor is one of tables that have changed in the meantime.
     if len(index.table) and _source(dataset, embedded, task, digest) == source:
         with contextlib.suppress(StoreWriteError):
             _write(path, index, source)
@@ -205,7 +205,7 @@ def open_index(store: Store, dataset: DatasetStore, task: Task | None, model: st
 
 
 def _source(dataset: DatasetStore, embedded: StoredEmbeddings, task: Task | None, digest: str) -> str:
-    """Return what changes when any of the files from which an index is made is replaced.
+    """Return a digest that changes when any of the files behind an index is replaced.
 
     The columns of labels are named, because the task was read before the files.
     """
@@ -224,7 +224,7 @@ def _labels_of(task: Task | None) -> list[str]:
 
 
 def _read(path: Path, source: str) -> Index | None:
-    """Return the index in a file; None if it is missing, damaged or made from other files."""
+    """Return the index in a file; None if it is missing, damaged or out of date."""
     import pyarrow as pa
 
     try:
@@ -254,7 +254,7 @@ def _write(path: Path, index: Index, source: str) -> None:
 
 @interruptible()
 def _build(dataset: DatasetStore, embedded: StoredEmbeddings, task: Task | None, digest: str) -> Index:
-    """Put the tables of a dataset and the embeddings side by side, one row per track."""
+    """Join the tables of a dataset with the embeddings, one row per track."""
     labels = _labels_of(task)
     tracks = dataset.columns("id", "recording", "listed", *_OF_TRACKS, *labels)
     embeddings, tags = embedded.table(digest, ["vector", *_OF_RECORDINGS]), dataset.file_tags(["id", *_OF_FILES])

@@ -1,4 +1,4 @@
-"""A map of a library: a point for each track, near the tracks that are similar to it."""
+"""A map of a library: a point for each track, close to those of similar tracks."""
 
 from __future__ import annotations
 
@@ -35,30 +35,30 @@ NEIGHBORS = 10
 """Neighbors that the map lists for each track."""
 
 MANY_TRACKS = 100_000
-"""A page with more is slow."""
+"""A page with more tracks is slow."""
 
 _AT_ONCE = 4096
-"""Tracks whose labels are predicted at once."""
+"""Tracks that are predicted at once."""
 
 FOLDER = "folder"
-"""Name of the column that the page makes of the paths."""
+"""Name of the column that the page derives from the paths."""
 
 _COLORS = ("label", "genre", "prediction", "mood", "artist")
-"""Properties by which a map is colored at first, the best one first."""
+"""Columns that color the map at first, in order of preference."""
 
 Texts: TypeAlias = list[tuple[str, ...]]
-"""The texts of each track: several, one or none."""
+"""The texts of each track, which may be none."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A property of the tracks, which can color the map.
+    """A property of the tracks that can color the map.
 
     Attributes
     ----------
     name : str
     values : list of tuple of str, or ndarray [n_tracks], float64
-        Texts, or numbers with NaN where unknown.
+        Texts, or numbers; an unknown number is NaN.
     """
 
     name: str
@@ -75,14 +75,14 @@ class LibraryMap:
     audio : str
         The audio folder.
     ids, paths : list of str
-        Paths are printable; those whose names are not UTF-8 have an entry in ``urls``.
+        Paths are printable; files whose names are not UTF-8 have an entry in ``urls``.
     urls : dict of int to str
-        Addresses of files by row.
+        URLs of files by row.
     titles, albums : list of str or None
     durations : ndarray [n_tracks], float64
-        Seconds; NaN where unknown.
+        Seconds; NaN if unknown.
     columns : list of Column
-        Those that are known for a track at least.
+        Columns with a value for at least one track.
     color : str
         Name of the column that colors the map at first, or `FOLDER`.
     positions : ndarray [n_tracks, 2], float64
@@ -93,13 +93,13 @@ class LibraryMap:
         Spec of the similarity that ranks them.
     method : {"pca", "umap"}
     explained : ndarray [2], float64, or None
-        Shares of the variance that the axes explain; None for UMAP.
+        Share of the variance that each axis explains; None for UMAP.
     trust : Trustworthiness or None
         None if there are too few tracks to measure it.
     missing : int
-        Tracks that are left out because their files are gone.
+        Number of tracks that are left out because their files are missing.
     trained_on : int
-        Tracks that the model was fitted to.
+        Number of tracks that the model was fitted to.
     """
 
     model: str
@@ -127,12 +127,12 @@ class LibraryMap:
         return len(self.ids)
 
     def column(self, name: str) -> Column | None:
-        """Return a column, if the map has it."""
+        """Return a column; None if the map does not have it."""
         return next((column for column in self.columns if column.name == name), None)
 
     def notes(self) -> list[str]:
-        """Return what readers of the map should know, a sentence or two each."""
-        notes = ["Tracks that are near each other are similar to the model. The axes mean nothing."]
+        """Return what readers of the map should know, in one or two sentences each."""
+        notes = ["According to the model, tracks that are near each other are similar. The axes mean nothing."]
         if self.explained is not None:
             notes.append(
                 f"Placed by PCA: the two axes explain {self.explained.sum():.0%} of the variance of the embeddings."
@@ -146,22 +146,22 @@ class LibraryMap:
             of = f"a random sample of {self.trust.sample:,}" if self.trust.sample < len(self) else f"all {len(self):,}"
             notes.append(
                 f"Trustworthiness {self.trust.value:.2f} ({self.trust.neighbors} neighbors, {of} tracks): 1 means that "
-                "all neighbors on the map are neighbors in the embedding space, too, and 0.5 is what chance gives."
+                "all neighbors on the map are also neighbors in the embedding space; chance gives 0.5."
             )
         notes.append(
-            f"The most similar tracks of each track do not come from the map. They are exact, by {self.similarity}."
+            f"The lists of most similar tracks are exact: they come from the similarity {self.similarity}, not the map."
         )
         if self.trained_on and self.column("prediction") is not None:
             notes.append(
-                f"The model was fitted to {self.trained_on:,} of these tracks. Its predictions for the others contain "
-                "more errors."
+                f"The model was fitted to {self.trained_on:,} of these tracks. Expect more errors in its predictions "
+                "for the others."
             )
         if self.missing:
-            notes.append(f"Left out: {counted(self.missing, 'track')} whose files are gone.")
+            notes.append(f"Left out: {counted(self.missing, 'missing file')}.")
         return notes
 
     def to_json(self) -> dict[str, Any]:
-        """Return what the map is, without its tracks."""
+        """Return the facts about the map as JSON, without the tracks."""
         trust = self.trust
         return {
             "model": self.model,
@@ -197,14 +197,14 @@ def draw_map(
     color: str | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> LibraryMap:
-    """Place the tracks of a collection on a map, with what is known about them and what the model predicts.
+    """Place the tracks of a collection on a map, with their properties and the model's predictions.
 
     Parameters
     ----------
     collection : Collection
     method : {"pca", "umap"}
     seed : int
-        Of UMAP, and of the sample on which trustworthiness is measured.
+        Seed of UMAP, and of the sample on which trustworthiness is measured.
     color : str, optional
         The column that colors the map at first.
     progress : Progress, optional
@@ -212,9 +212,9 @@ def draw_map(
     Raises
     ------
     StoreError
-        If all files are gone.
+        If all files are missing.
     MirembedError
-        If there is no column ``color``, or UMAP cannot place so few tracks.
+        If there is no column ``color``, or there are too few tracks for UMAP.
     ModelError
         If the model is damaged.
     """
@@ -223,11 +223,11 @@ def draw_map(
     missing = len(collection) - len(rows)
     if not rows:
         raise StoreError(
-            f"no audio file of {collection.spec} is left in {collection.audio}; bring the folder back, or run "
+            f"all audio files of {collection.spec} in {collection.audio} are missing; bring the folder back, or run "
             f"`{collection.staleness.command}`"
         )
     if missing:
-        progress.note(f"left out {counted(missing, 'track')} whose files are gone")
+        progress.note(f"left out {counted(missing, 'missing file')}; run `{collection.staleness.command}`")
     with interruptible():
         changed = sum(file_stamp(collection.path(row)) != collection.stamps[row] for row in rows)
     if changed:
@@ -237,7 +237,7 @@ def draw_map(
             f"`{collection.staleness.command}`"
         )
     if len(rows) > MANY_TRACKS:
-        progress.note(f"a page with more than {MANY_TRACKS} tracks is slow; for --out FILE.parquet there is no limit")
+        progress.note(f"a page with more than {MANY_TRACKS} tracks is slow; --out FILE.parquet has no limit")
     with interruptible():
         labels = _label_columns("label", collection.task, [collection.labels[row] for row in rows])
         tags = _tag_columns(collection, rows)
@@ -270,7 +270,7 @@ def draw_map(
         albums=[albums[row] for row in rows],
         durations=collection.durations[rows],
         columns=columns,
-        color=chosen or _telling(columns),
+        color=chosen or _first_color(columns),
         positions=positions,
         neighbors=neighbors[:, :NEIGHBORS],
         similarities=similarities[:, :NEIGHBORS],
@@ -286,8 +286,8 @@ def draw_map(
 def write_map_table(path: Path, drawn: LibraryMap) -> None:
     """Write a map as a table that embedding-atlas opens, one row per track.
 
-    Its option ``--neighbors`` takes the column ``neighbors``: ``ids`` are row numbers, counted from 0, and
-    ``distances`` are what the similarities lack to 1, or to the largest one if that is above 1.
+    Its option ``--neighbors`` takes the column ``neighbors``: ``ids`` are row numbers, from 0, and ``distances`` are 1
+    minus the similarities, or the largest similarity minus these if it is above 1.
     Source: https://apple.github.io/embedding-atlas/tool.html.
 
     Raises
@@ -308,7 +308,7 @@ def write_map_table(path: Path, drawn: LibraryMap) -> None:
         [lists(drawn.neighbors, pa.int32()), lists(distances, pa.float64())], ["ids", "distances"]
     )
     columns: dict[str, Any] = {
-        "id": pa.array(drawn.ids, pa.string()),
+        "track": pa.array(drawn.ids, pa.string()),
         "path": pa.array(drawn.paths, pa.string()),
         "title": pa.array(drawn.titles, pa.string()),
         "artist": _texts(drawn.column("artist"), n),
@@ -324,7 +324,7 @@ def write_map_table(path: Path, drawn: LibraryMap) -> None:
 
 
 def _texts(column: Column | None, n: int) -> Any:
-    """Return an Arrow array of the texts of each of ``n`` tracks, joined by commas; null where there is none."""
+    """Return an Arrow array with the texts of each of ``n`` tracks, joined by commas; null if there is none."""
     import pyarrow as pa
 
     values: Any = [()] * n if column is None else column.values
@@ -332,7 +332,7 @@ def _texts(column: Column | None, n: int) -> Any:
 
 
 def _tag_columns(collection: Collection, rows: Sequence[int]) -> list[Column]:
-    """Return what the files of tracks say, without columns that are empty for all of them."""
+    """Return the file tags of tracks, without columns that are empty for all of them."""
     tags = collection.file_tags
 
     def texts(name: str, values: Sequence[Any]) -> Column:
@@ -397,16 +397,16 @@ def _predictions(model: Model, vectors: NDArray[np.float32], progress: Progress)
 
 
 def _column_named(color: str, columns: Sequence[Column]) -> str:
-    """Return the name of the column that ``--color`` means: of the targets of a label, the first."""
+    """Return the name of the column that ``--color`` means; for labels with several targets, the first target."""
     names = [*(column.name for column in columns), FOLDER]
     for name in names:
         if name == color or name.startswith(f"{color} "):
             return name
-    raise MirembedError(f"--color {color}: nothing is known about that; choose one of {', '.join(names)}")
+    raise MirembedError(f"--color {color}: the tracks have no such property; choose one of {', '.join(names)}")
 
 
-def _telling(columns: Sequence[Column]) -> str:
-    """Return the name of the column that says most about a library."""
+def _first_color(columns: Sequence[Column]) -> str:
+    """Return the name of the column that colors the map at first, unless the user chooses one."""
     for wanted in _COLORS:
         for column in columns:
             if column.name.partition(" ")[0] == wanted and _n_distinct(column) > 1:
@@ -421,14 +421,14 @@ def _n_distinct(column: Column) -> int:
 
 
 def folders_of(paths: Sequence[str], audio: str) -> tuple[str, list[str], list[str]]:
-    """Split paths into a common root, folders in it, and names.
+    """Split paths into a common root, folders relative to it, and file names.
 
     Parameters
     ----------
     paths : sequence of str
-        Absolute.
+        Absolute paths.
     audio : str
-        The root, if all paths are in it.
+        The root, if it contains all paths.
 
     >>> folders_of(["/music/rock/a.mp3", "/music/b.mp3"], "/music")
     ('/music', ['rock', '.'], ['a.mp3', 'b.mp3'])
@@ -443,7 +443,7 @@ def folders_of(paths: Sequence[str], audio: str) -> tuple[str, list[str], list[s
 
 
 def _urls(collection: Collection, rows: Sequence[int]) -> dict[int, str]:
-    """Return the addresses of files whose printable paths are not their names."""
+    """Return the URLs of files whose names are not valid UTF-8, by row."""
     urls = {}
     for number, row in enumerate(rows):
         text = collection.paths[row]

@@ -1,4 +1,4 @@
-"""The map as one HTML page that needs no network: the page, its style and scripts, and the tracks packed into it."""
+"""The map as one HTML page that works offline: its template, style and scripts, and the packed tracks."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from mirembed.library.map import FOLDER, Column, LibraryMap, folders_of
 from mirembed.store.files import writing
 
 N_COLORS = 10
-"""The most frequent values of a column have a color each, those of ``map.css``; the others are gray."""
+"""The most frequent values of a column have a color each, from ``map.css``; the others are gray."""
 
 _SCRIPTS = ("map-data.js", "map-scatter.js", "map-page.js")
 
 _TITLES = {"album": "Album", "artist": "Artist", "folder": "Folder", "genre": "Genre", "label": "Label"}
 
 _MOST_VALUES = 255
-"""Of one track in one column: their number is a byte."""
+"""The most values of one track in one column, because their number is stored in a byte."""
 
 
 def write_page(path: Path, drawn: LibraryMap) -> None:
@@ -43,7 +43,7 @@ def write_page(path: Path, drawn: LibraryMap) -> None:
 
 
 def render(drawn: LibraryMap) -> str:
-    """Return the page. The same map gives the same page."""
+    """Return the page; it depends only on the map."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -110,8 +110,8 @@ def blocks_of(drawn: LibraryMap) -> dict[str, str]:
 def _pack_column(column: Column, number: int, tables: dict[str, list[str]], blocks: dict[str, str]) -> dict[str, Any]:
     """Add the blocks of a column, and return its description.
 
-    Texts become codes: places in a table with the most frequent text first. Predictions get the codes of labels, and so
-    the same colors.
+    Texts become codes: positions in a table that begins with the most frequent text. Predictions get the codes of
+    labels, and so their colors.
     """
     title = _TITLES.get(column.name, column.name[0].upper() + column.name[1:])
     described = {"name": column.name, "title": title}
@@ -148,7 +148,7 @@ def _base64(values: NDArray[Any], to: Any) -> str:
 
 
 def _json(content: Any) -> str:
-    """Return JSON that can stand in a script element: no ``<`` that could end it, and no separators of lines."""
+    """Return JSON for a script element: without ``<``, which could end it, and without line separators."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     for character in ("<", "\u2028", "\u2029"):
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -160,5 +160,5 @@ def _template(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """Return what the page's Content-Security-Policy calls an inline script or style by."""
+    """Return the hash by which the page's Content-Security-Policy allows an inline script or style."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,8 +1,8 @@
-"""The most similar tracks of every track, exactly, in bounded memory.
+"""Find the most similar tracks of every track, exactly, in bounded memory.
 
-Computing a similarity for all pairs of 100 000 tracks takes many minutes. Most similarities rank tracks in the order
-of a matrix product, which is much faster: that of unit vectors, that of vectors, or one that gives distances. If one of
-them does so for tracks of this very library, it chooses the candidates, which the similarity then ranks.
+Computing a similarity for all pairs of 100 000 tracks takes many minutes. Most similarities rank tracks in the same
+order as a matrix product, which is much faster: of unit vectors, of vectors, or one that gives distances. If one of
+these does so for a sample of the library, it chooses the candidates, which the similarity then ranks.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     _Closeness: TypeAlias = Callable[[slice], Tensor]
-    """Takes rows, and returns numbers ``[b, n]`` that are larger for more similar tracks."""
+    """Takes rows; returns numbers ``[b, n]`` that are larger for more similar tracks."""
 
 _ROWS = 256
-"""Tracks that are compared with all others at once: 100 MB for 100 000 tracks."""
+"""Tracks that are compared with all others at once; this takes 100 MB for 100 000 tracks."""
 
 _GROUP = 64
 """Tracks of which only the most similar one is considered at first, because sorting all would take most of the time."""
 
 _SPARE = 22
-"""Candidates beyond those asked for, because float32 may put them into a slightly wrong order."""
+"""Candidates in addition to those asked for, because float32 may order them slightly wrong."""
 
 _PROBES = 64
-"""Tracks for which the order of all others by a product is compared with that by the similarity."""
+"""Tracks for which the order of all others by a product is compared with the order by the similarity."""
 
 _ROUNDING = 1e-6
 """How much a similarity may rise where it should fall, relative to its range: products are in float32."""
@@ -44,7 +44,7 @@ _ROUNDING = 1e-6
 def nearest(
     registry: Registry, similarity: Spec, vectors: NDArray[np.float32], k: int, progress: Progress = NO_PROGRESS
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Find the tracks that are most similar to each track, which itself is left out.
+    """Find the tracks that are most similar to each track, except itself.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def nearest(
     similarity : Spec
     vectors : ndarray [n_tracks, units]
     k : int
-        How many to find; all others if there are fewer.
+        The number to find; all others if there are fewer.
     progress : Progress
 
     Returns
@@ -94,7 +94,7 @@ def nearest(
 
 
 def _closeness(exact: PluginSimilarity, y: Tensor) -> _Closeness:
-    """Return the quickest way to find candidates that is right for ``y [n, units]``."""
+    """Return the fastest function that finds candidates reliably for ``y [n, units]``."""
     import torch
 
     n = len(y)

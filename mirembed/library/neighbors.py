@@ -50,16 +50,16 @@ Reason: TypeAlias = Literal["copy", "missing", "excluded", "artist", "album", "u
 
 @dataclass(frozen=True)
 class Limits:
-    """What limits the choice of tracks.
+    """Limits on the choice of tracks.
 
     Attributes
     ----------
     max_per_artist, max_per_album : int or None
-        Tracks of one artist or album. Tracks without these file tags are not limited.
+        The most tracks by one artist, or from one album. Tracks without these file tags are not limited.
     excluded : frozenset of int
-        Rows.
+        Rows to leave out.
     writable : bool
-        Leave out files whose names no playlist can contain.
+        Leave out files whose names a playlist cannot contain.
     """
 
     max_per_artist: int | None = None
@@ -78,7 +78,7 @@ class Limits:
         *,
         writable: bool = False,
     ) -> Limits:
-        """Find the tracks to exclude; a limit of 0 is none."""
+        """Return limits, with the tracks that ``--exclude`` means; a limit of 0 is no limit."""
         excluded = excluded_rows(collection, exclude, progress.note)
         return cls(max_per_artist or None, max_per_album or None, excluded, writable)
 
@@ -88,7 +88,7 @@ class Limits:
         return self.max_per_artist is not None or self.max_per_album is not None
 
     def keys(self, track: LibraryTrack) -> dict[tuple[Reason, str], int]:
-        """Return the artists and the album of a track, as far as they are limited, with their limits."""
+        """Return the limits that apply to a track, by artist and album."""
         found: dict[tuple[Reason, str], int] = {}
         if self.max_per_artist is not None:
             found |= {("artist", artist): self.max_per_artist for artist in artists_of(track)}
@@ -98,11 +98,11 @@ class Limits:
 
     @staticmethod
     def full(keys: Mapping[tuple[Reason, str], int], number: Mapping[tuple[Reason, str], int]) -> Reason | None:
-        """Return which limit is reached, given the `keys` of a track and how many tracks with each there are."""
+        """Return the limit that a track would exceed, given its `keys` and the number of chosen tracks for each."""
         return next((key[0] for key, most in keys.items() if number.get(key, 0) >= most), None)
 
     def reason_against(self, collection: Collection, row: int) -> Reason | None:
-        """Return why a track must not be chosen, whatever else is chosen."""
+        """Return why a track cannot be chosen, whatever else is chosen; None if it can."""
         if row in self.excluded:
             return "excluded"
         if self.writable and playlist_path(collection.path(row)) is None:
@@ -111,13 +111,13 @@ class Limits:
 
 
 def artists_of(track: LibraryTrack) -> set[str]:
-    """Return what identifies the artists of a track, if its file names any."""
+    """Return keys of the artists of a track; none if its file tags have no artist."""
     tags = track.tags
     return set(map(folded, tags.artists or filter(None, [tags.album_artist])))
 
 
 def album_of(track: LibraryTrack) -> str | None:
-    """Return what identifies the album of a track: its name, and its artist or, without one, the folder."""
+    """Return a key of the album of a track: its name, and its artist or else its folder; None without an album."""
     tags = track.tags
     if tags.album is None:
         return None
@@ -134,7 +134,7 @@ class Picked:
     rows : list of int
         In the order of the ranking.
     left_out : Counter
-        How many better ones were left out, by reason.
+        The number of higher-ranked tracks that were left out, by reason.
     """
 
     rows: list[int]
@@ -151,20 +151,21 @@ def pick(
     seeds: Sequence[Seed] = (),
     beside: Sequence[LibraryTrack] = (),
 ) -> Picked:
-    """Take the first ``n`` tracks of a ranking whose files exist, within limits, and without copies.
+    """Take the first ``n`` tracks of a ranking whose files exist, within limits and without copies.
 
     Parameters
     ----------
+    collection : Collection
     order : iterable of int
-        Rows, the best first.
+        Rows, best first.
     n : int
     limits : Limits
     taken : collection of int
-        Rows to leave out, together with their copies.
+        Rows to leave out, with their copies.
     seeds : sequence of Seed
-        Those that the collection does not have: their copies are left out, too.
+        Seeds that are not in the collection; their copies are left out, too.
     beside : sequence of LibraryTrack
-        Tracks that count towards the limits.
+        Other tracks of the result, which count toward the limits.
     """
     rows = [row for row in np.asarray(order).tolist() if row not in taken]
     keys: dict[int, dict[tuple[Reason, str], int]] = {}
@@ -194,7 +195,7 @@ def pick(
 
 
 def copies_among(collection: Collection, rows: Sequence[int], taken: Rows[int], seeds: Sequence[Seed]) -> set[int]:
-    """Return the rows that are copies of taken or earlier ones, or of seeds that are not in the collection."""
+    """Return the rows that are copies of taken rows, of earlier rows, or of seeds that are not in the collection."""
     every = [*taken, *rows]
     groups = copy_groups(collection, every)
     first = set(np.unique(groups, return_index=True)[1].tolist())
@@ -216,7 +217,7 @@ def rank(values: NDArray[np.float64]) -> NDArray[np.intp]:
     Returns
     -------
     ndarray [n_tracks]
-        Rows, the best first. Equal ones are ranked by their mean similarity, and then by their row.
+        Rows, best first. Ties are broken by the mean similarity, then by the row.
     """
     if len(values) == 1:
         return np.argsort(-values[0], kind="stable")
@@ -254,9 +255,9 @@ class Neighbors:
         Spec of the similarity that ranks them.
     tracks : list of Neighbor
     left_out : Counter
-        How many better ones were left out, by reason.
+        The number of higher-ranked tracks that were left out, by reason.
     failures : list of (pathlib.Path, str)
-        Files of the searched folder that could not be read.
+        Files of the searched folder that could not be read, with the reason.
     """
 
     seeds: list[Seed]
@@ -284,13 +285,9 @@ class Neighbors:
         }
 
     def table(self) -> tuple[list[str], list[list[Any]]]:
-        """Return the columns and rows of a table."""
-        columns = ["rank", "path", "title", "artist", "album", "similarity"]
-        rows = [
-            [number, printable(one.track.path), tags.title, tags.artist, tags.album, one.similarity]
-            for number, one in enumerate(self.tracks, 1)
-            for tags in [one.track.tags]
-        ]
+        """Return the columns and rows of a table, with the names that `to_json` uses."""
+        columns = ["rank", "track", "path", "title", "artist", "album", "duration", "similarity"]
+        rows = [[number, *one.track.to_json().values(), one.similarity] for number, one in enumerate(self.tracks, 1)]
         if len(self.seeds) > 1:
             columns += [f"similarity_to_seed_{number}" for number in range(1, len(self.seeds) + 1)]
             rows = [[*row, *one.to_seeds] for row, one in zip(rows, self.tracks, strict=True)]
@@ -318,20 +315,23 @@ def neighbors(
 
     Parameters
     ----------
+    store : Store
+    registry : Registry
     model : str
         The folder of a model, or its name in the store.
     seeds : sequence of str
         See `mirembed.library.seeds.find_seeds`.
     top : int
-        The most to return.
+        The most tracks to return.
     choose : callable
-        Asks which track is meant if it may be several.
+        Asks which track a seed means if it matches several.
+    progress : Progress
     exclude : sequence of str
         See `mirembed.library.seeds.excluded_rows`.
     max_per_artist, max_per_album, writable
         See `Limits`.
     inside : pathlib.Path or None
-        Search this folder of audio files in place of the library.
+        Search this folder of audio files instead of the library.
     dataset : Spec or None
         The library; by default the dataset that the model was fitted to.
     jobs : int or None
@@ -340,7 +340,7 @@ def neighbors(
     Raises
     ------
     MirembedError
-        If model, embeddings or a seed do not exist, or the audio folder is gone.
+        If the model, its embeddings or a seed do not exist, or the audio folder is missing.
     """
     embed = embedder(store, registry, model, jobs, progress)
     failures: list[tuple[Path, str]] = []
@@ -379,18 +379,18 @@ def write_neighbors(path: Path, found: Neighbors, *, bom: bool = False) -> None:
         return
     import pyarrow as pa
 
-    types = [pa.int64(), *[pa.string()] * 4, *[pa.float64()] * (len(columns) - 5)]
+    types = [pa.int64(), *[pa.string()] * 5, *[pa.float64()] * (len(columns) - 6)]
     fields = zip(columns, types, strict=True)
     write_table(path, pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in rows], pa.schema(fields)))
 
 
 def open_present(store: Store, registry: Registry, model: str, dataset: Spec | None, progress: Progress) -> Collection:
-    """Open a library whose audio folder is there.
+    """Open a library whose audio folder exists.
 
     Raises
     ------
     MirembedError
-        See `Collection.open`; or the folder is gone or empty.
+        See `Collection.open`; or the folder is missing or empty.
     """
     collection = Collection.open(store, registry, model, dataset)
     notes = collection.staleness.notes()
@@ -402,14 +402,14 @@ def open_present(store: Store, registry: Registry, model: str, dataset: Spec | N
 
 
 def rows_of_seeds(collection: Collection, seeds: Sequence[Seed]) -> set[int]:
-    """Return the tracks that are the seeds, by recording or by path."""
+    """Return the rows of the seeds, found by recording or path."""
     rows = rows_of_recordings(collection, {seed.recording for seed in seeds})
     paths = {printable(seed.track.path) for seed in seeds}
     return rows | {row for row, path in enumerate(collection.paths) if path in paths}
 
 
 def explain(collection: Collection, picked: Picked, asked: int, limits: Limits, progress: Progress) -> None:
-    """Say what was left out unasked, and why there are fewer tracks than asked for."""
+    """Note what was left out without a flag, and why there are fewer tracks than asked for."""
     left_out = picked.left_out
     if n := sum(not collection.is_unchanged(row) for row in picked.rows):
         progress.note(
@@ -417,11 +417,11 @@ def explain(collection: Collection, picked: Picked, asked: int, limits: Limits, 
             f"sound as before; run `{collection.staleness.command}`"
         )
     if n := left_out["copy"]:
-        progress.note(f"left out {counted(n, 'track')} with the same recording as another one")
+        progress.note("left out 1 copy of another track" if n == 1 else f"left out {n} copies of other tracks")
     if n := left_out["missing"]:
-        progress.note(f"left out {counted(n, 'track')} whose file is gone; run `{collection.staleness.command}`")
+        progress.note(f"left out {counted(n, 'missing file')}; run `{collection.staleness.command}`")
     if n := left_out["unwritable"]:
-        progress.note(f"left out {counted(n, 'track')} whose file name a playlist cannot contain; rename it")
+        progress.note(f"left out {counted(n, 'track')}: a playlist cannot contain the file name; rename the file")
     if len(picked.rows) < asked:
         flags: dict[Reason, str] = {
             "excluded": "by --exclude",
@@ -430,13 +430,13 @@ def explain(collection: Collection, picked: Picked, asked: int, limits: Limits, 
         }
         why = [f"{left_out[reason]} left out {flag}" for reason, flag in flags.items() if left_out[reason]]
         progress.note(
-            f"found {len(picked.rows)} of {counted(asked, 'track')}: the library has {len(collection)} in all"
+            f"found {len(picked.rows)} of {counted(asked, 'track')}; the library has {len(collection)} in all"
             + "".join(f", {text}" for text in why)
         )
 
 
 def embedder(store: Store, registry: Registry, model: str, jobs: int | None, progress: Progress) -> Embed:
-    """Return a function that embeds a file; it loads the network when it is first called."""
+    """Return a function that embeds a file; the network is loaded only when it is called."""
 
     def embed(path: Path) -> tuple[str, NDArray[np.float32]]:
         embedded = _embed_files(store, registry, model, [path], jobs, progress)
@@ -450,7 +450,7 @@ def embedder(store: Store, registry: Registry, model: str, jobs: int | None, pro
 def _collection_of_files(
     store: Store, registry: Registry, model: str, inside: Path, jobs: int | None, progress: Progress
 ) -> tuple[Collection, list[tuple[Path, str]]]:
-    """Embed the audio files of a folder, and return them as a collection, with those that failed."""
+    """Embed the audio files of a folder; return them as a collection, and the files that failed."""
     files, notes = audio_files([inside])
     for note in notes:
         progress.note(note)

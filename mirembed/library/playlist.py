@@ -1,4 +1,4 @@
-"""Playlists from the tracks of a library: from seeds, from one track to another, or more like a playlist that exists.
+"""Playlists from the tracks of a library: from seeds, from one track to another, or continuing a playlist.
 
 Distances are those of embeddings. Where the similarity looks only at their directions, as cosine does, embeddings are
 scaled to length 1 first.
@@ -44,24 +44,24 @@ MAX_PER_ARTIST = 3
 """Default limit of a playlist."""
 
 _POWER = 8
-"""Of the steps of a path, whose sum is minimized: the higher, the smaller is the largest step.
+"""Power of the steps of a path whose sum is minimized: the higher it is, the smaller is the largest step.
 
-Measured on 100 clips of GTZAN with 8 tracks between two of different genres: the steps vary by 30 % (standard deviation
-over mean), the largest is 0.85; with squared steps 54 % and 1.02. Taking the nearest track to each place on the line
-gives 49 % and 1.17.
+Measured on 100 clips of GTZAN, with 8 tracks between two of different genres: the steps vary by 30 % (standard
+deviation over mean), and the largest is 0.85; with squared steps, 54 % and 1.02. Taking the track nearest to each place
+on the line gives 49 % and 1.17.
 """
 
 _SPARE = 40
-"""Candidates of each place on a path, beyond the length of the path."""
+"""Candidates for each place on a path, in addition to the length of the path."""
 
 TINY = np.finfo(np.float64).tiny
 
 _ENTRIES = {
-    "missing": "left out {} whose file is gone",
-    "remote": "left out {} with a remote address",
-    "unknown": "kept {} that is not in the library; similarities do not take it into account",
+    "missing": ("left out", "missing file", ""),
+    "remote": ("left out", "remote address", "; it is not a file"),
+    "unknown": ("kept", "file", " outside the library, without effect on the choice"),
 }
-"""What a note says about entries of a playlist to extend."""
+"""What a note says about entries of a playlist to extend, around their number."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Item:
     ----------
     track : LibraryTrack
     why : str
-        Why it is there.
+        Why it was chosen.
     vector : ndarray [units] or None
         Its embedding; None for a file that the library does not have.
     """
@@ -94,7 +94,7 @@ class Draft:
     left_out : Counter
         How many tracks were left out, by reason.
     entries : mapping of str to int, or None
-        How many entries of the playlist to extend are ``missing``, ``remote``, or ``unknown`` to the library.
+        The number of entries of the playlist to extend that are ``missing``, ``remote``, or ``unknown`` to the library.
     """
 
     items: list[Item]
@@ -116,7 +116,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a playlist is to be made of: seeds, or the ends of a path, or another playlist.
+    """What a playlist is made from: seeds, the ends of a path, or another playlist.
 
     Attributes
     ----------
@@ -131,7 +131,7 @@ class Plan:
     Raises
     ------
     MirembedError
-        It is not exactly one of these, or the length leaves no room.
+        It is not exactly one of these, or the length is too small.
     """
 
     seeds: Sequence[str] = ()
@@ -142,11 +142,11 @@ class Plan:
     def __post_init__(self) -> None:
         if bool(self.seeds) + bool(self.ends) + bool(self.extend) != 1:
             raise MirembedError(
-                "a playlist starts from --seed, from --from and --to, or from --extend; give one of these, and only one"
+                "a playlist starts from --seed, from --from and --to, or from --extend; give exactly one of these"
             )
         if self.length < len(self.seeds or self.ends or ()):
             given = "--from and --to" if self.ends else counted(len(self.seeds), "seed")
-            raise MirembedError(f"--length {self.length} has no room for {given}; give a greater --length")
+            raise MirembedError(f"--length {self.length} has no room for {given}; give a larger --length")
 
 
 def make_playlist(
@@ -169,7 +169,7 @@ def make_playlist(
     Raises
     ------
     MirembedError
-        If model, embeddings or a seed do not exist, or nothing of the playlist to extend is in the library.
+        If the model, its embeddings or a seed do not exist, or no entry of the playlist to extend is in the library.
     """
     entries = [] if plan.extend is None else read_playlist(plan.extend)
     collection = open_present(store, registry, model, dataset, progress)
@@ -179,7 +179,9 @@ def make_playlist(
     seeds = find_seeds(collection, plan.ends or plan.seeds, choose, embedder(store, registry, model, jobs, progress))
     for seed in seeds:
         if not seed.track.path.is_file():
-            raise MirembedError(f"{seed.text!r}: the file {printable(seed.track.path)} is gone; choose another track")
+            raise MirembedError(
+                f"{seed.text!r}: the file {printable(seed.track.path)} is missing; choose another track"
+            )
     if plan.ends is None:
         return _from_seeds(collection, seeds, plan.length, limits, progress)
     if len(seeds) == 1:
@@ -190,17 +192,17 @@ def make_playlist(
 def write_playlist(
     path: Path, tracks: Sequence[tuple[LibraryTrack, str]], *, folder: Path | None, inside: bool = False
 ) -> list[LibraryTrack]:
-    """Write an M3U playlist, and return the tracks that it cannot contain because of their file names.
+    """Write an M3U playlist; return the tracks that it cannot contain because of their file names.
 
     Parameters
     ----------
     path : pathlib.Path
     tracks : sequence of (LibraryTrack, str)
-        With a comment on each.
+        The tracks, each with a comment.
     folder : pathlib.Path or None
-        Paths are relative to this folder; None: absolute.
+        The folder that paths are relative to; None for absolute paths.
     inside : bool
-        Refuse files that are not in that folder.
+        Refuse files outside that folder.
 
     Raises
     ------
@@ -224,19 +226,19 @@ def write_playlist(
 
 
 def _path_inside(path: Path, folder: Path) -> str | None:
-    """Return the line for a file in a folder, whichever of both is reached by links."""
+    """Return the line for a file in a folder, even if links lead to the file or the folder."""
     for one, top in ((path, folder.absolute()), (path.resolve(), folder.resolve())):
         if one.is_relative_to(top):
             return playlist_path(one, top)
     raise MirembedError(
-        f"{printable(path)} is not in the folder of --relative-to, {folder}; give a folder that contains the library"
+        f"{printable(path)} is not in {folder}, the folder of --relative-to; give a folder that contains the library"
     )
 
 
 def _from_seeds(
     collection: Collection, seeds: Sequence[Seed], length: int, limits: Limits, progress: Progress
 ) -> Draft:
-    """Choose the tracks that agree best with the seeds, and put all on a short path from the first seed."""
+    """Choose the tracks that agree best with the seeds, and order them on a short path from the first seed."""
     values = collection.similarities(np.stack([seed.vector for seed in seeds]))
     n = length - len(seeds)
     taken, tracks = rows_of_seeds(collection, seeds), [seed.track for seed in seeds]
@@ -252,13 +254,13 @@ def _from_seeds(
 
 
 def _named(tracks: Sequence[LibraryTrack], values: NDArray[np.float64]) -> str:
-    """Name tracks with similarities to them; of more than three, the most and the least similar one."""
+    """Name tracks with the similarities to them; of more than three, only the most and the least similar one."""
     numbers = range(len(tracks)) if len(tracks) <= 3 else [int(np.argmax(values)), int(np.argmin(values))]
     return ", ".join(f"{tracks[number].name} ({values[number]:.3f})" for number in numbers)
 
 
 def _between(collection: Collection, start: Seed, end: Seed, length: int, limits: Limits, progress: Progress) -> Draft:
-    """Choose a path from one track to another with even steps."""
+    """Choose a path from one track to another, in even steps."""
     ends = _places(collection, np.stack([start.vector, end.vector]))
     points = _places(collection, collection.vectors)
     picked = Picked([])
@@ -295,7 +297,7 @@ def _layers(
     seeds: Sequence[Seed],
     left_out: Counter[Reason],
 ) -> list[list[int]]:
-    """Return for each of the places evenly on the line between two ends the nearest tracks that may stand there."""
+    """Return the nearest tracks that may be chosen for each of the evenly spaced places between two ends."""
     taken = rows_of_seeds(collection, seeds)
     reasons: dict[int, Reason | None] = {}
     lengths = np.square(points).sum(axis=1)
@@ -324,10 +326,10 @@ def even_path(
     layers: Sequence[Sequence[int]],
     allows: Callable[[Sequence[int], int], bool] = lambda path, row: True,
 ) -> list[int]:
-    """Choose one point from each layer, none twice, so that the steps from end to end are even, and the largest small.
+    """Choose one point from each layer, none twice, so that the steps are even and the largest is small.
 
-    The sum of the steps to the power of `_POWER` is minimized by dynamic programming: of all paths to a point, only the
-    best one that may continue there is kept. A layer to which no path may continue is left out.
+    Dynamic programming minimizes the sum of the steps to the power of `_POWER`: of all paths to a point, only the best
+    one that is allowed to continue there is kept. A layer to which no path may continue is skipped.
 
     Parameters
     ----------
@@ -337,12 +339,12 @@ def even_path(
     layers : sequence of sequence of int
         Candidates, in the order of the path.
     allows : callable
-        Whether a path, given as rows, may continue with a row.
+        Takes a path as rows, and a row; returns whether the path may continue with it.
 
     Returns
     -------
     list of int
-        Rows.
+        The chosen rows.
 
     Examples
     --------
@@ -358,7 +360,7 @@ def even_path(
         return np.asarray(_distances(x / unit, y / unit) ** _POWER)
 
     paths: list[tuple[int, ...]] = [()]
-    costs, here = np.zeros(1), ends[:1]  # of each path, and where it has come to
+    costs, here = np.zeros(1), ends[:1]  # cost and last point of each path
     for layer in layers:
         totals = costs[:, None] + cost(here, points[list(layer)])  # [n_paths, n_layer]
         longer: dict[int, tuple[float, tuple[int, ...]]] = {}
@@ -381,7 +383,7 @@ def _extended(
     limits: Limits,
     progress: Progress,
 ) -> Draft:
-    """Add the tracks that are most similar to those of a playlist, on a short path from its last one."""
+    """Add the tracks that are most similar to those of a playlist, on a short path from its last track."""
     others = dict.fromkeys(_ENTRIES, 0)
     items: list[Item] = []
     rows: list[int] = []
@@ -398,9 +400,10 @@ def _extended(
             others["missing"] += 1
     for kind, number in others.items():
         if number:
-            progress.note(f"{path}: {_ENTRIES[kind].format(counted(number, 'track'))}")
+            verb, noun, remark = _ENTRIES[kind]
+            progress.note(f"{path}: {verb} {counted(number, noun)}{remark}")
     if not rows:
-        raise MirembedError(f"{path} has no entry that is in the library {collection.spec}; give another playlist")
+        raise MirembedError(f"no entry of {path} is in the library {collection.spec}; give another playlist")
     means, best, nearest = _mean_similarities(collection, rows)
     picked = pick(collection, np.argsort(-means, kind="stable"), n, limits, taken=set(rows))
     explain(collection, picked, n, limits, progress)
@@ -416,7 +419,7 @@ def _extended(
 def _mean_similarities(
     collection: Collection, rows: Sequence[int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Return of all tracks ``[n_tracks]`` the mean and the largest similarity to some, and which of these it is."""
+    """Return for every track ``[n_tracks]`` its mean and largest similarity to rows, and the position of the latter."""
     total, best = np.zeros(len(collection)), np.full(len(collection), -np.inf)
     nearest = np.zeros(len(collection), np.int64)
     for place, row in enumerate(rows):
@@ -428,9 +431,9 @@ def _mean_similarities(
 
 
 def short_path(points: NDArray[np.float64]) -> list[int]:
-    """Return an order of points, beginning with the first, in which the steps are short.
+    """Order points in short steps, beginning with the first.
 
-    Each point is followed by the nearest one that is left; then parts of the path are reversed as long as that makes it
+    Each point is followed by the nearest one that is left; then parts of the path are reversed as long as this makes it
     shorter (2-opt; Croes, A method for solving traveling-salesman problems, Operations Research, 1958).
 
     Parameters
@@ -447,12 +450,12 @@ def short_path(points: NDArray[np.float64]) -> list[int]:
     while left:
         path.append(min(left, key=lambda point: (distances[path[-1], point], point)))
         left.remove(path[-1])
-    # Behind the last point, a point that is near to all: the end of the path is free.
+    # A last point at distance 0 from all others, because the path may end anywhere.
     distances = np.pad(distances, (0, 1))
     order = np.array([*path, len(points)])
     for _ in range(len(points) ** 2):
         before, first, last, after = order[:-2], order[1:-1], order[1:-1], order[2:]
-        # What reversing the points from one (rows) to another (columns) saves.
+        # The distance saved by reversing the points from one (rows) to another (columns).
         saved = distances[before, first][:, None] + distances[last, after] - distances[np.ix_(before, last)]
         saved = np.triu(saved - distances[np.ix_(first, after)], 1)
         start, end = np.unravel_index(np.argmax(saved), saved.shape) if saved.size else (0, 0)
@@ -464,7 +467,7 @@ def short_path(points: NDArray[np.float64]) -> list[int]:
 
 
 def _places(collection: Collection, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return where embeddings ``[n, units]`` lie, so that more similar tracks are nearer to each other."""
+    """Return embeddings ``[n, units]``, scaled to length 1 if the similarity looks only at their directions."""
     places: NDArray[np.float64] = vectors.astype(np.float64)
     longest = collection.vectors[np.argmax(np.square(collection.vectors).sum(axis=1))]
     one, twice = collection.similarities(np.stack([longest, 2 * longest]))
@@ -482,7 +485,7 @@ def _distances(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.flo
 
 
 def _draft(collection: Collection, items: list[Item], picked: Picked, others: Mapping[str, int] | None = None) -> Draft:
-    """Measure the steps of a playlist."""
+    """Return a playlist with the lengths of its steps."""
     steps: list[float | None] = [None]
     for one, other in itertools.pairwise(items):
         if one.vector is None or other.vector is None:

@@ -1,4 +1,4 @@
-"""Two dimensions for the map: PCA or UMAP, and how well they keep neighbors."""
+"""Project embeddings to two dimensions by PCA or UMAP, and measure how well neighbors are kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from mirembed.errors import MirembedError
 from mirembed.interruption import interruptible
-from mirembed.progress import counted
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.training.similarity import PluginSimilarity
@@ -19,28 +18,28 @@ from mirembed.training.similarity import PluginSimilarity
 METHODS = ("pca", "umap")
 
 UMAP_NEIGHBORS = 15
-"""Of each track, itself included: UMAP's default."""
+"""Neighbors of each track, including itself: UMAP's default."""
 
 _FEWEST_FOR_UMAP = 5
 
 _SAMPLE = 2000
-"""Tracks on which trustworthiness is measured: it needs the similarities of all pairs."""
+"""Tracks on which trustworthiness is measured, because it needs the similarities of all pairs."""
 
 _NEIGHBORS = 10
 
 
 @dataclass(frozen=True)
 class Trustworthiness:
-    """How many neighbors on the map are neighbors in the embedding space: see `trustworthiness`.
+    """How far neighbors on the map are neighbors in the embedding space; see `trustworthiness`.
 
     Attributes
     ----------
     value : float
         From 0 to 1; 1 if all are.
     neighbors : int
-        Number of neighbors considered.
+        Number of neighbors per track.
     sample : int
-        Number of tracks it was measured on.
+        Number of tracks on which it was measured.
     """
 
     value: float
@@ -90,11 +89,11 @@ def umap_positions(
     Parameters
     ----------
     vectors : ndarray [n_tracks, units]
-        Their principal components are where UMAP begins.
+        UMAP starts from their principal components.
     rows : ndarray [n_tracks, k]
         The most similar tracks of each track.
     similarities : ndarray [n_tracks, k]
-        Distances for UMAP grow as these fall.
+        UMAP takes the largest one minus these as distances.
     seed : int
 
     Returns
@@ -109,17 +108,19 @@ def umap_positions(
     n = len(vectors)
     if n < _FEWEST_FOR_UMAP:
         raise MirembedError(
-            f"--method umap needs {_FEWEST_FOR_UMAP} tracks, and the map has {counted(n, 'track')}; use --method pca"
+            f"--method umap needs at least {_FEWEST_FOR_UMAP} tracks, but the map has {n}; use --method pca"
         )
     with interruptible(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on what it cannot do with exact neighbors, which nobody asks for
+        warnings.simplefilter("ignore")  # about features of UMAP that exact neighbors rule out, and that are not used
         from umap import UMAP
 
         known = np.column_stack([np.arange(n), rows]).astype(np.int64)
         distances = np.column_stack([np.zeros(n), similarities.max() - similarities]).astype(np.float32)
         start, _ = principal_components(vectors)
         start = 10 * start / (np.abs(start).max() or 1.0)
-        start += np.random.default_rng(seed).normal(0, 1e-4, start.shape)  # tracks at one place could never part
+        start += np.random.default_rng(seed).normal(
+            0, 1e-4, start.shape
+        )  # tracks that start at one place would stay together
         umap = UMAP(
             n_neighbors=known.shape[1],
             precomputed_knn=(known, distances, None),
@@ -134,7 +135,7 @@ def umap_positions(
 def trustworthiness(
     registry: Registry, similarity: Spec, vectors: NDArray[np.float32], positions: NDArray[np.float64], seed: int
 ) -> Trustworthiness | None:
-    """Measure how many of the 10 nearest tracks on the map are among the most similar ones.
+    """Measure how far the 10 nearest tracks on the map are among the most similar ones.
 
     Source: Venna & Kaski, Neighborhood preservation in nonlinear projection methods, ICANN 2001; computed by
     scikit-learn.

@@ -1,4 +1,4 @@
-"""Files whose bytes mirembed itself has changed: what the store knows of their sound is moved to the new bytes.
+"""Files whose bytes mirembed itself has changed: carry what the store has of their audio over to the new bytes.
 
 A recording is the hash of a file's bytes. Without this, a file with new tags would be decoded again.
 """
@@ -22,20 +22,20 @@ from mirembed.store.recordings import absolute
 from mirembed.store.rows import RecordingRow, StoredFileTags, stored_file_tags
 
 _HELD_BYTES = 64 * 2**20
-"""Frames are held until they take so much memory, and then written as a shard."""
+"""Frames are held until they take this much memory, and then written as a shard."""
 
 
 @dataclass(frozen=True)
 class Rewritten:
-    """A file with new bytes and the same sound.
+    """A file with new bytes and the same audio.
 
     Attributes
     ----------
     path : pathlib.Path
     before, after : str
-        The recordings.
+        The old and the new recording.
     size, mtime_ns : int
-        Of the file now.
+        Size and modification time of the file now.
     """
 
     path: Path
@@ -47,7 +47,7 @@ class Rewritten:
 
 @contextlib.contextmanager
 def only_writer_of(store: Store) -> Iterator[None]:
-    """Hold the exclusive right to write the datasets and embeddings of a store.
+    """Lock all datasets and embeddings of a store for writing.
 
     Raises
     ------
@@ -63,9 +63,9 @@ def only_writer_of(store: Store) -> Iterator[None]:
 
 
 def follow(store: Store, files: Sequence[Rewritten]) -> None:
-    """Let embeddings, frames, fingerprints, tracks and file tags of a store refer to the new bytes of files.
+    """Make the embeddings, frames, fingerprints, tracks and file tags of a store refer to the new bytes of files.
 
-    What belongs to the old bytes stays: another file may have them. Needs `only_writer_of`.
+    Those of the old bytes stay, because another file may have them. Needs `only_writer_of`.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def follow(store: Store, files: Sequence[Rewritten]) -> None:
     if not files:
         return
     after = {file.before: file for file in files}
-    # Tracks last: those with a recording that the store does not know would be decoded again.
+    # Tracks last: a track whose recording is not in the store would be decoded again.
     for stored in _embeddings(store):
         _follow_embeddings(stored, after)
     for shards in store.all_features():

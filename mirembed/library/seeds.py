@@ -1,4 +1,4 @@
-"""The tracks that neighbors and playlists start from, or leave out: found by id, file, title, artist or album."""
+"""Find the tracks that neighbors and playlists start from or leave out: by id, file, title, artist or album."""
 
 from __future__ import annotations
 
@@ -27,29 +27,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LISTED = 20
-"""Tracks to list of those that a text may mean."""
+"""Matching tracks to list."""
 
 _SHOWN = 80
 """Characters of a title or an artist that are shown: some files have a whole page there."""
 
 _SEARCHED = 20_000
-"""Names among which similar ones are searched for an error message; more would take seconds."""
+"""Names that are searched for similar ones, for an error message; more would take seconds."""
 
 
 @dataclass(frozen=True)
 class LibraryTrack:
-    """A track as people know it.
+    """A track with its file and file tags.
 
     Attributes
     ----------
     id : str
-        In the library; of another file, its path.
+        Id in the library; the path, for a file outside of it.
     path : pathlib.Path
         The file, absolute.
     seconds : float
-        Its length; NaN if it is not known.
+        Duration; NaN if it is unknown.
     tags : FileTags
-        Title, artists, album and artist of the album.
     """
 
     id: str
@@ -65,7 +64,7 @@ class LibraryTrack:
 
     @classmethod
     def of_file(cls, path: Path) -> LibraryTrack:
-        """Return the track that a file is, with what it says of itself."""
+        """Return a file as a track, with its file tags."""
         from mirembed.audio.headers import read_header
 
         seconds = read_header(path).stated or math.nan
@@ -113,7 +112,7 @@ class Seed:
     vector : ndarray [units], float32
         Its embedding.
     row : int or None
-        In the library; None for a file of which the library has only copies, or nothing.
+        Row in the library; None for a file that is not in it, though a copy may be.
     """
 
     text: str
@@ -124,22 +123,22 @@ class Seed:
 
 
 Choose: TypeAlias = Callable[[str, Sequence[LibraryTrack]], int | None]
-"""Asks which of several tracks a text means; returns its position, or None if there is nobody to ask."""
+"""Takes a text and the tracks that match it; returns the position of the one that is meant, None if nobody can say."""
 
 Embed: TypeAlias = Callable[[Path], tuple[str, "NDArray[np.float32]"]]
-"""Returns the recording and the embedding of a file that the library does not have."""
+"""Returns the recording and the embedding of a file that is not in the library."""
 
 
 def find_seeds(collection: Collection, texts: Iterable[str], choose: Choose, embed: Embed) -> list[Seed]:
-    """Find the tracks that texts mean; those that are given twice are returned once.
+    """Find the tracks that texts refer to; a track that is given twice is returned once.
 
-    A text is the path of an audio file, or the id of a track, or part of its artist, title and id: every word must
-    occur, whatever its case and its accents.
+    A text is the path of an audio file, the id of a track, or words from its artist, title and id. All words must
+    occur; case and accents are ignored.
 
     Raises
     ------
     MirembedError
-        No track is meant, or several are and ``choose`` returns None.
+        No track matches, or several do and ``choose`` returns None.
     """
     seeds: dict[str, Seed] = {}
     for text in texts:
@@ -152,19 +151,21 @@ def find_seeds(collection: Collection, texts: Iterable[str], choose: Choose, emb
 
 
 def excluded_rows(collection: Collection, texts: Iterable[str], note: Callable[[str], None]) -> frozenset[int]:
-    """Return the tracks that texts mean, with all tracks of the same recordings.
+    """Return the tracks that texts refer to, and all tracks with the same recordings.
 
-    A text is a playlist file, a folder, an audio file or an id, or else the name of an artist, an album or a title.
+    A text is a playlist file, a folder, an audio file or an id, or else an artist, an album or a title.
 
     Parameters
     ----------
+    collection : Collection
+    texts : iterable of str
     note : callable
-        Is told how many tracks each text means.
+        Receives a note with the number of tracks for each text.
 
     Raises
     ------
     MirembedError
-        No track is meant.
+        No track matches.
     """
     excluded: set[int] = set()
     for text in texts:
@@ -176,14 +177,15 @@ def excluded_rows(collection: Collection, texts: Iterable[str], note: Callable[[
 
 
 def rows_of_recordings(collection: Collection, recordings: Container[str]) -> set[int]:
-    """Return all tracks of some recordings."""
+    """Return all tracks with one of these recordings."""
     return {row for row, recording in enumerate(collection.recordings) if recording in recordings}
 
 
 def rows_of_entries(collection: Collection, entries: Sequence[PlaylistEntry]) -> list[int | None]:
-    """Return the track that each entry of a playlist means; None if the library does not have it.
+    """Return the track of each entry of a playlist; None if it is not in the library.
 
-    An entry whose file does not exist may mean a track of the same name in the same folder: the library may have moved.
+    The library may have moved: an entry whose file is missing matches a track with the same name in a folder of the
+    same name.
     """
     rows = {path: row for row, path in enumerate(collection.paths)}
     found = [None if entry.path is None else _row_of_path(collection, rows, entry.path) for entry in entries]
@@ -217,7 +219,7 @@ def _seed_of_text(collection: Collection, text: str, choose: Choose) -> Seed:
     present = (row for row in _matching(collection, text) if collection.is_present(row))
     rows = list(itertools.islice(present, _LISTED + 1))
     if not rows:
-        raise MirembedError(_unknown(collection, text))
+        raise MirembedError(_unknown(collection, text, "audio file, artist"))
     if len(set(copy_groups(collection, rows))) == 1:
         return _seed_of_row(collection, text, rows[0])
     tracks = [LibraryTrack.of(collection, row) for row in rows]
@@ -261,7 +263,9 @@ def _excluded(collection: Collection, text: str) -> set[int]:
             raise MirembedError(_ambiguous(text, [LibraryTrack.of(collection, row) for row in found]))
         rows = set(found)
     if not rows:
-        raise MirembedError(_unknown(collection, text, "--exclude: ", ", artist, album, folder or playlist file"))
+        raise MirembedError(
+            f"--exclude: {_unknown(collection, text, 'playlist file, folder, audio file, artist, album')}"
+        )
     return rows
 
 
@@ -287,7 +291,7 @@ def _is_exact(collection: Collection, row: int, wanted: str) -> bool:
 def _row_of_path(collection: Collection, rows: dict[str, int], path: Path) -> int | None:
     row = rows.get(absolute(path))
     if row is None and path.is_file():
-        # The library and the playlist may name the same folder by different links.
+        # Library and playlist may reach one folder by different links.
         real, root = Path(os.path.realpath(path)), Path(os.path.realpath(collection.audio))
         if real.is_relative_to(root):
             row = rows.get(absolute(collection.audio / real.relative_to(root)))
@@ -301,13 +305,12 @@ def _row_of(names: list[str], name: str) -> int | None:
 def _ambiguous(text: str, tracks: Sequence[LibraryTrack]) -> str:
     number = f"more than {_LISTED}" if len(tracks) > _LISTED else str(len(tracks))
     listed = "".join(f"\n  {track.label}" for track in tracks[:_LISTED])
-    return f"{text!r} may mean {number} tracks; add words, or give an id:{listed}"
+    return f"{text!r} matches {number} tracks; add words, or give an id:{listed}"
 
 
-def _unknown(collection: Collection, text: str, flag: str = "", kinds: str = "") -> str:
+def _unknown(collection: Collection, text: str, kinds: str) -> str:
     names = [*collection.ids, *filter(None, collection.file_tags.titles)][:_SEARCHED]
-    near = difflib.get_close_matches(text, names) or collection.ids[:3]
-    return (
-        f"{flag}{text!r} is neither an audio file nor part of the artist, title or id of one of the "
-        f"{counted(len(collection), 'track')} with embeddings, such as {', '.join(near)}"
-    )
+    near = difflib.get_close_matches(text, names)
+    advice = f"did you mean {' or '.join(near)}?" if near else f"give an id, such as {collection.ids[0]}"
+    tracks = counted(len(collection), "track")
+    return f"no {kinds}, title or id matches {text!r} among the {tracks} with embeddings; {advice}"

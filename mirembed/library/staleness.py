@@ -1,4 +1,4 @@
-"""How a library and the embeddings of a model differ, found without listing the library again."""
+"""Find out how a library differs from the embeddings of a model, without listing the library again."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Staleness:
     audio : str
         The audio folder.
     audio_missing : bool
-        Whether that folder is gone or empty, so that nothing else is known about it.
+        Whether that folder is missing or empty; nothing else is known then.
     new, changed, missing : int
-        Audio files that the last listing did not have, that have changed since, and that are gone. Only folders in
-        which a name has changed since then are searched.
+        Audio files that are new, have changed or are missing since the last listing. Only folders in which a name has
+        changed since then are searched.
     without_embeddings : int
-        Listed tracks that the model has not embedded, without those whose files failed.
+        Listed tracks that the model has not embedded, except those whose files failed.
     """
 
     command: str
@@ -52,7 +52,7 @@ class Staleness:
         return bool(self.notes())
 
     def notes(self) -> list[str]:
-        """Return a sentence for each difference, which says what to do about it."""
+        """Return a line for each difference, with the command that resolves it."""
         if self.audio_missing:
             return [
                 f"the audio folder {self.audio} is missing or empty; bring it back, or run `{self.command} --audio DIR`"
@@ -116,7 +116,7 @@ def compare(dataset: DatasetStore, audio: Path, command: str, without_embeddings
 
 
 def _listed_files(dataset: DatasetStore, audio: Path, failed: Mapping[str, Stamp]) -> dict[str, Stamp]:
-    """Return the files of the listed tracks as they were when they were last read, by printable path in ``audio``."""
+    """Return the stamps of the files of listed tracks when they were last read, by printable path in ``audio``."""
     table = dataset.columns("id", "path", "file_size", "file_mtime_ns", "listed")
     start, real = f"{absolute(audio)}/", dict[str, str]()
     files: dict[str, Stamp] = {}
@@ -131,7 +131,7 @@ def _listed_files(dataset: DatasetStore, audio: Path, failed: Mapping[str, Stamp
 
 
 def _audio_in(audio: Path, folders: Sequence[str], before: Mapping[str, FolderState]) -> dict[str, Stamp]:
-    """Return the audio files of some folders, and of all folders in them that are not among those of before."""
+    """Return the audio files in some folders, and in those of their subfolders that ``before`` does not have."""
     found: dict[str, Stamp] = {}
     pending = list(folders)
     while pending:

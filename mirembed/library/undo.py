@@ -1,7 +1,7 @@
-"""The undo file of ``mirembed tag``: JSON Lines, with what every file was before, written before the file is touched.
+"""The undo file of ``mirembed tag``: JSON Lines that say how to restore each file, written before the file is changed.
 
-The first line says what the file is. Each other line has the path, the hashes of the file before and after, the old and
-the new values of the fields, and how the old bytes are put together from the new file and from the few that are lost.
+The first line identifies the format. Each other line has the path of a file, its hashes before and after, the old and
+new values of the fields, and how to assemble the old bytes from those of the new file and the few that are lost.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _COPIED = 2**20
 """Bytes to copy at a time."""
 
 _MAX_LOST = 2**20
-"""Bytes. If a file has lost more, as an Ogg file whose pages were numbered anew, only its old values are kept."""
+"""Bytes. If a file loses more, like an Ogg file whose pages are renumbered, only the old values are kept."""
 
 Piece: TypeAlias = tuple[int, int] | str
 """Offset and length in the new file, or bytes in base64."""
@@ -41,11 +41,11 @@ class Undo:
     path : str
         Absolute; bytes that are not UTF-8 are escaped as `os.fsdecode` does.
     before, after : str
-        Hashes of the bytes: the recordings.
+        Hashes of the bytes, that is, the recordings.
     old, new : mapping of str to sequence of str
-        The values of each field; none if the file did not have it.
+        Values of each field; empty if the file does not have it.
     pieces : sequence or None
-        The old bytes, in order.
+        Pieces of the old bytes, in order; None if only the values are kept.
     """
 
     path: str
@@ -58,7 +58,7 @@ class Undo:
 
 @contextlib.contextmanager
 def undo_log(path: Path, command: str) -> Iterator[UndoLog]:
-    """Yield a new undo file to add to; it is deleted if nothing was added.
+    """Yield a new undo file; it is deleted in the end if nothing was added.
 
     Raises
     ------
@@ -93,7 +93,7 @@ class UndoLog:
             raise write_error(path, error, "--undo-file") from error
 
     def add(self, undo: Undo) -> None:
-        """Write how to restore a file; it is on the disk when this returns.
+        """Write how to restore a file; the line is on the disk when this returns.
 
         Raises
         ------
@@ -120,14 +120,14 @@ class UndoLog:
 
 
 def read_undo(path: Path) -> list[Undo]:
-    """Return what an undo file restores, in the order in which it was written.
+    """Read an undo file, in the order in which it was written.
 
-    A last line that is incomplete is left out: its file was not touched yet.
+    An incomplete last line is left out, because its file has not been changed.
 
     Raises
     ------
     MirembedError
-        The file cannot be read, or is no undo file.
+        The file cannot be read, or is not an undo file.
     """
     try:
         lines = path.read_text(encoding="ascii").split("\n")
@@ -142,13 +142,13 @@ def read_undo(path: Path) -> list[Undo]:
     except (ValueError, KeyError, TypeError):
         is_undo = False
     if not is_undo:
-        raise MirembedError(f"{path} is not an undo file; expected one that `mirembed tag --write` has written")
+        raise MirembedError(f"{path} is not an undo file; expected one written by `mirembed tag --write`")
     found = []
     for number, line in enumerate(lines[1:-1], 2):
         try:
             found.append(_checked(Undo(**json.loads(line))))
         except (ValueError, TypeError) as error:
-            raise MirembedError(f"{path} is damaged in line {number}; restore it from a backup") from error
+            raise MirembedError(f"{path} is damaged on line {number}; restore it from a backup") from error
     return found
 
 
@@ -178,10 +178,10 @@ def _checked(undo: Undo) -> Undo:
 
 
 def difference(old: Path, new: Path) -> list[Piece] | None:
-    """Return how to put the bytes of ``old`` together from those of ``new``; None if too many are lost.
+    """Return how to assemble the bytes of ``old`` from those of ``new``; None if too many are lost.
 
-    Tags change a few bytes in place, and insert or remove some at one place: the rest is found at the same distance
-    from the beginning or from the end.
+    Writing tags changes a few bytes in place, and inserts or removes some at one place. All other bytes are at the same
+    distance from the beginning or from the end.
     """
     shift = new.stat().st_size - old.stat().st_size
     pieces: list[Piece] = []
@@ -212,7 +212,7 @@ def difference(old: Path, new: Path) -> list[Piece] | None:
 
 
 def restore(new: Path, pieces: Sequence[Piece], target: Path) -> str:
-    """Write the old bytes to a file, and return their hash, as `mirembed.audio.files.file_hash` does."""
+    """Write the old bytes to a file; return their hash, as computed by `mirembed.audio.files.file_hash`."""
     digest = hashlib.blake2b(digest_size=16)
     with new.open("rb") as source, target.open("wb") as file:
         for piece in pieces:

@@ -1,7 +1,7 @@
-"""Bring the embeddings of a library up to date: embed what is new, follow what moved, drop what is gone.
+"""Bring the embeddings of a library up to date: embed new files, follow moved ones, remove missing ones.
 
-Frames are computed, embedded and thrown away, unless the store has them. However an update ends, the next one continues
-from there: embeddings are added in shards, each of which appears whole or not at all, and merged at the end.
+Frames that are not in the store are computed, embedded and thrown away. However an update ends, the next one continues
+from there: embeddings are added in shards, which appear whole or not at all, and merged at the end.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from mirembed.store.recordings import facts_of_frames, real_path
 
 SHARD_ROWS = 256
 SHARD_SECONDS = 15.0
-"""A shard of embeddings is written when it has so many or is so old, so that a killed process loses little."""
+"""A shard of embeddings is written when it has this many rows or is this old, so that a killed process loses little."""
 
 TRACKS_SECONDS = 60.0
 """How often the table of tracks is written. After a kill, later recordings are found by reading the files."""
@@ -60,52 +60,52 @@ class Updated:
     Attributes
     ----------
     model, dataset : str
+    embeddings : pathlib.Path
+        The table of embeddings.
     listed : int
         Tracks that the dataset lists.
-    having : int
-        Those of them that have an embedding now.
+    with_embeddings : int
+        Listed tracks that have an embedding now.
     embedded : int
-        Those that were embedded by this update.
+        Listed tracks that this update embedded.
     known : int
-        Those that had an embedding already, under whatever name.
+        Listed tracks whose recordings had an embedding before.
     moved : int
-        Tracks that were renamed or moved; recognized by their content.
-    dropped : int
-        Tracks that are no longer listed, and were removed.
+        Tracks that were renamed or moved; they are recognized by their content.
+    pruned : int
+        Tracks that were removed, because they are no longer listed.
     relabeled : int
         Tracks with another label or group than before.
     notes : dict of str to str
-        What was noticed about files that were decoded, by path.
+        Warnings about files that were decoded, by path.
     failures : list of Failure
         Files that could not be embedded, now or before.
     failed_before : int
         Failures that were not tried again, because the files have not changed.
-    seconds_of_music : float
-        Of the recordings that were embedded by this update, as far as they were decoded or are known.
+    audio_seconds : float
+        Duration of the recordings that this update embedded, without those of unknown duration.
     hours : float
-        Of music of all listed tracks that have an embedding.
-    seconds : float
-        How long it took.
-    embeddings : pathlib.Path
-        The table of embeddings.
+        Duration of all listed tracks that have an embedding.
+    seconds_elapsed : float
+        How long the update took.
     """
 
     model: str
     dataset: str
     embeddings: Path
     listed: int = 0
-    having: int = 0
+    with_embeddings: int = 0
     embedded: int = 0
     known: int = 0
     moved: int = 0
-    dropped: int = 0
+    pruned: int = 0
     relabeled: int = 0
     notes: dict[str, str] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     failed_before: int = 0
-    seconds_of_music: float = 0.0
+    audio_seconds: float = 0.0
     hours: float = 0.0
-    seconds: float = 0.0
+    seconds_elapsed: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return the attributes as JSON."""
@@ -113,15 +113,15 @@ class Updated:
 
     def lines(self) -> list[str]:
         """Return the summary in words, without the counts that are zero."""
-        tracks = counted(self.listed, "track")
+        embedded = f"{self.with_embeddings} of {counted(self.listed, 'track')} embedded by {self.model}"
         lines = [
-            f"{self.dataset}: {self.having} of {tracks} embedded by {self.model}, {self.hours:.1f} hours of music",
-            f"{self.embedded} embedded now, {self.known} known, in {duration(self.seconds)}",
+            f"{self.dataset}: {embedded}, {self.hours:.1f} hours of music",
+            f"{self.embedded} embedded now, {self.known} before, in {duration(self.seconds_elapsed)}",
         ]
         changes = [
             (self.moved, f"{counted(self.moved, 'track')} moved or renamed, not decoded again"),
             (self.relabeled, f"{counted(self.relabeled, 'track')} with a new label or group"),
-            (self.dropped, f"dropped {counted(self.dropped, 'track')} whose files are gone or no longer listed"),
+            (self.pruned, f"removed {counted(self.pruned, 'unlisted track')}"),
         ]
         lines += [line for happened, line in changes if happened]
         lines += file_lines(self.notes, self.failures)
@@ -156,13 +156,14 @@ def update(
     dataset : Spec, optional
         Default: the one that the model was fitted to.
     audio : pathlib.Path, optional
-        The audio folder. Default: the one from before.
+        The audio folder. Default: the one of the last listing.
     keep_features : bool
         Keep the frames in the store.
     retry_failed : bool
-        Try files again that failed before and have not changed.
+        Retry files that failed before and have not changed.
     confirm : callable
-        Called with a question before more than a tenth of the tracks are removed; raises an error to prevent it.
+        Called before more than a tenth of the tracks are removed, with a text that says so; raises an error to prevent
+        it.
     jobs : int
         Worker processes.
     options : ExtractOptions, optional
@@ -171,7 +172,7 @@ def update(
     Raises
     ------
     DatasetError
-        The audio folder is away, empty or not this dataset's.
+        The audio folder is missing, empty or another dataset's.
     ModelError
         There is no such model, or it is damaged.
     MismatchError
@@ -187,8 +188,8 @@ def update(
     audio = audio_folder(registry, spec, audio, store, progress, file_tags)
     if is_missing(audio):
         raise DatasetError(
-            f"the audio folder {audio} of dataset {spec} is empty or cannot be read, so nothing was changed; is its "
-            "drive connected? Bring it back, or give the folder with --audio DIR"
+            f"the audio folder {audio} of dataset {spec} is empty or unreadable, so nothing was changed; connect its "
+            "drive, or give the folder with --audio DIR"
         )
     folders = read_folders(audio)  # before the files, so that what changes in the meantime is found later
     listing, _ = list_dataset(registry, spec, audio, store, progress, file_tags)
@@ -230,14 +231,14 @@ def update(
     if keep_features:
         done.failed_before, done.notes = summary.failed_before, {**summary.notes, **done.notes}
     done.moved += summary.moved + again.moved
-    done.dropped += summary.pruned + again.pruned
+    done.pruned += summary.pruned + again.pruned
     done.relabeled += summary.relabeled + again.relabeled
-    done.seconds = time.monotonic() - began
+    done.seconds_elapsed = time.monotonic() - began
     return done
 
 
 def _spec(store: Store, wanted: Spec, audio: Path | None) -> Spec:
-    """Return the dataset that is meant; one that the store does not have yet needs a folder."""
+    """Return the spec of the dataset as it is in the store; a dataset that is not in the store needs ``audio``."""
     try:
         return Spec.parse(store.find(wanted).info().spec)
     except StoreError:
@@ -255,14 +256,14 @@ class _Update:
     store : Store
     registry : Registry
     folder : pathlib.Path
-        Of the model.
+        Folder of the model.
     digest : str
-        Of its network.
+        Digest of its network.
     features : FeaturesInfo
-        What it takes.
+        Features that the model takes.
     dataset : DatasetStore
     refreshed : Refreshed
-        Its tracks get their recordings.
+        The tracks of the dataset; new recordings are added to them.
     audio : pathlib.Path
         The audio folder.
     jobs : int
@@ -295,7 +296,7 @@ class _Update:
         self._written_at = self._tracks_written_at = time.monotonic()
 
     def run(self, tracks: Sequence[Track], retry_failed: bool) -> Updated:
-        """Embed what is missing among the listed tracks, and merge the shards. What has been done is always kept."""
+        """Embed the listed tracks without an embedding, and merge the shards. Finished work is always kept."""
         facts = facts_of_frames(self.store, self.features.parts)
         having = self._before.keys() | facts.keys()
         wanted = [
@@ -303,7 +304,7 @@ class _Update:
         ]
         counts = Summary(listed=len(tracks), absent=0)
         missing, self._failures = missing_files(self.dataset, tracks, self.refreshed, wanted, retry_failed, counts)
-        # Where some of stacked features failed, the others are of no use.
+        # If one of several stacked features has failed, the others are of no use.
         files = [file for file in missing if len(file.features) == len(self.features.parts)]
         failed_before = (
             counts.failed_before + sum(len(file.ids) for file in missing) - sum(len(file.ids) for file in files)
@@ -358,7 +359,7 @@ class _Update:
                 self._write_sometimes()
 
     def _take(self, file: FileToExtract, found: EmbeddedFile, copies: Sequence[tuple[FileToExtract, _Content]]) -> None:
-        """Keep the embedding of a file, for its copies too."""
+        """Keep the embedding of a file, also for its copies."""
         result = found.file
         size, mtime = result.file_size, result.file_mtime_ns
         if result.notes:
@@ -399,7 +400,7 @@ class _Update:
                 self._write_tracks()
 
     def _write(self) -> None:
-        # Emptied first: a shard that could not be written is not tried a second time on the way out.
+        # Emptied first, so that a shard that could not be written is not tried again on the way out.
         waiting, self._waiting = self._waiting, {}
         self._written_at = time.monotonic()
         if not waiting:
@@ -418,7 +419,7 @@ class _Update:
             self.dataset.write_failures(failures)
 
     def _used_recordings(self) -> set[str] | None:
-        """Return the recordings that any dataset refers to; None if one is damaged, so that this is not known."""
+        """Return the recordings that any dataset refers to; None if one is damaged."""
         used: set[str] = set()
         try:
             for dataset in self.store.datasets():
@@ -438,20 +439,20 @@ class _Update:
             dataset=self.refreshed.info.spec,
             embeddings=self._stored.path,
             listed=len(tracks),
-            having=len(embedded) + len(known),
+            with_embeddings=len(embedded) + len(known),
             embedded=len(embedded),
             known=len(known),
             failures=[one for key, one in sorted(self._failures.items()) if key[1] in self._names],
             notes=self._notes,
             failed_before=failed_before,
-            seconds_of_music=sum(value or 0.0 for value in self._new.values()),
+            audio_seconds=sum(value or 0.0 for value in self._new.values()),
             hours=sum(seconds[name] or 0.0 for name in (*embedded, *known) if name is not None) / 3600,
         )
 
 
 @dataclass(frozen=True)
 class _Content:
-    """The recording in a file, and size and modification time of the file when it was read."""
+    """The recording in a file, and the size and modification time of the file when it was read."""
 
     recording: str
     stamp: tuple[int, int]
@@ -460,9 +461,9 @@ class _Content:
 def _distinct(
     files: Sequence[FileToExtract],
 ) -> tuple[list[FileToExtract], dict[Path, list[tuple[FileToExtract, _Content]]]]:
-    """Return the files without those that are copies of others, and these by the path of the one that is decoded.
+    """Return the files without copies of others, and the copies by the path of the file that is decoded instead.
 
-    Only files of the same size are read.
+    Only files of equal size are read.
     """
     by_size: dict[int, list[FileToExtract]] = {}
     for file in files:
@@ -473,7 +474,7 @@ def _distinct(
     for same in by_size.values():
         for file in same if len(same) > 1 else ():
             raise_if_interrupted()
-            stamp = file_stamp(file.path)  # before it is read, so that a change in the meantime is found later
+            stamp = file_stamp(file.path)  # taken before reading, so that a change in the meantime is found later
             content = _Content(file_hash(file.path), stamp)
             if content.recording and (original := first.setdefault(content.recording, file.path)) != file.path:
                 copies.setdefault(original, []).append((file, content))

@@ -30,7 +30,7 @@ SUFFIXES = (".csv", ".parquet")
 
 HELD_BYTES = 64 * 2**20
 HELD_SECONDS = 5.0
-"""Frames of several files are held, to be embedded together, until they take so much memory or are so old."""
+"""Frames of several files are held to be embedded together, until they take this much memory or are this old."""
 
 
 @dataclass(frozen=True)
@@ -304,7 +304,7 @@ def check_table(path: Path | None, *, force: bool = False, bom: bool = False) ->
     Parameters
     ----------
     path : pathlib.Path or None
-        None: nothing is to be written.
+        None if nothing is to be written.
     force, bom : bool
         See `mirembed.store.files.check_output` and `mirembed.store.files.write_csv`.
 
@@ -317,12 +317,12 @@ def check_table(path: Path | None, *, force: bool = False, bom: bool = False) ->
     """
     if path is None:
         if bom:
-            raise SpecError("--bom is for --out FILE.csv; give that too")
+            raise SpecError("--bom needs --out FILE.csv")
         return
     if path.suffix.lower() not in SUFFIXES:
         raise SpecError(f"--out {path}: expected a file name ending in {' or '.join(SUFFIXES)}")
     if bom and path.suffix.lower() != ".csv":
-        raise SpecError(f"--bom: {path} is no CSV file; leave out --bom, or give --out FILE.csv")
+        raise SpecError(f"--bom: {path} is not a CSV file; leave out --bom, or give --out FILE.csv")
     check_output(path, force=force)
 
 

@@ -352,7 +352,7 @@ def _left_out_and_unlisted(
         notes.append(f"the store has {n_listed} of the {whole} of {info.spec} ({why})")
     used = [track for track in tracks if track.label is not None]
     if n_unlabeled := len(tracks) - len(used):
-        notes.append(f"leaving out {n_unlabeled} of the {counted(len(tracks), 'track')} in the store: without a label")
+        notes.append(f"leaving out {counted(n_unlabeled, 'unlabeled track')} of {len(tracks)} in the store")
     if n_unlisted := sum(not track.listed for track in used):
         are, them = ("are", "them") if n_unlisted > 1 else ("is", "it")
         notes.append(

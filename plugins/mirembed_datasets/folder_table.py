@@ -1,4 +1,4 @@
-"""List the tracks of a table of labels: which columns it has, what its cells mean, and which audio files it names."""
+"""List the tracks of a table of labels: choose its columns, read its cells, and find the audio files that it names."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PATH_COLUMNS = ("path", "file", "filename", "audio", "track", "id")
 CLASS_COLUMNS = ("label", "class", "genre", "style", "mood")
 
 SEPARATORS = ";|,"
-"""Of tags in a list; the first that occurs anywhere in the column."""
+"""Separators of tags in a list; the first that occurs anywhere in the column is used."""
 
 MISSING = "NaN+NA+N/A+#N/A+<NA>+None+null+-+?"
-"""What stands for a missing value unless the user says otherwise."""
+"""Words for missing values, unless the user gives others."""
 
 ONLY_EMPTY = "empty"
 
@@ -38,12 +38,12 @@ class Columns:
     path : str
     group : str or None
     label : str or None
-        Of the classes; or of lists of tags, if they have a ``separator``.
+        Column of classes; or of lists of tags, if there is a ``separator``.
     separator : str
     tags, targets : tuple of str
         Columns of 0 and 1, or of numbers.
     others : tuple of str
-        Further columns with usual names of classes, if the one of the classes was chosen by its name.
+        Other columns that could be ``label``, if it was chosen by its name.
     """
 
     path: str
@@ -120,7 +120,7 @@ class _Cells:
         return _Entry(self._label(row), group)
 
     def notes(self) -> list[str]:
-        """Say which values are missing, and what commas in numbers were taken for."""
+        """Say which values are missing, and how commas in numbers were read."""
         notes = []
         for column, found in self._missing.items():
             said = [f"{number} {repr(word) if word else 'empty'}" for word, number in found.most_common()]
@@ -172,7 +172,7 @@ class _Cells:
         try:
             names = row.strings(column, self._columns.separator)
         except DatasetError:
-            self._add('no JSON list of texts, such as ["a", "b"]', row, column)
+            self._add('not a JSON list of strings, such as ["a", "b"]', row, column)
             return None
         unknown = [name for name in names if self._is_missing(name)]
         self._missing.setdefault(column, Counter()).update(unknown)
@@ -205,7 +205,7 @@ _FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "tru
 _WRONG_NUMBERS = {
     "not a number": "expected a number, such as 0.5",
     "not a finite number": "expected a finite number, such as 0.5",
-    "looks like a date": "expected a number; a spreadsheet may have made a date of it: write the number again, as text",
+    "looks like a date": "expected a number; a spreadsheet may have turned it into a date: enter it again, as text",
 }
 
 
@@ -228,7 +228,7 @@ def list_table(audio: Path, found: AudioFiles, table: Table, columns: Columns, m
     Raises
     ------
     DatasetError
-        It has faults, which are all named; names none of the audio files; or labels none of them.
+        The table has faults, which are all named; or it names or labels none of the audio files.
     """
     faults = Faults(table.file)
     cells = _Cells(table, columns, missing, faults)
@@ -237,9 +237,7 @@ def list_table(audio: Path, found: AudioFiles, table: Table, columns: Columns, m
     for row in rows:
         text = row.values[columns.path]
         if text in located.ambiguous:
-            faults.add(
-                "give the complete path", row.line, f"{text!r} may be any of {', '.join(located.ambiguous[text])}"
-            )
+            faults.add("give the complete path", row.line, f"{text!r} matches {', '.join(located.ambiguous[text])}")
     rows = [row for row in rows if row.values[columns.path] in located.ids]
     entries, repeated = _unique(rows, lambda row: located.ids[row.values[columns.path]], cells.entry, faults)
     faults.check()
@@ -251,8 +249,8 @@ def list_table(audio: Path, found: AudioFiles, table: Table, columns: Columns, m
     if not tracks:
         such = f", such as {next(iter(entries))!r}" if entries else ""
         raise DatasetError(
-            f"{str(audio)!r} holds none of the {counted(len(entries), 'track')} of {table.file}{such}; "
-            f"column {columns.path!r} must hold paths relative to that folder"
+            f"{str(audio)!r} contains none of the {counted(len(entries), 'track')} of {table.file}{such}; "
+            f"column {columns.path!r} must contain paths relative to that folder"
         )
     notes = [*found.notes, *table.notes, *located.notes, *cells.notes()]
     if pathless := [str(row.line) for row in table.rows if not row.values[columns.path]]:
@@ -330,9 +328,7 @@ def _notes_on_names(task: Classification | Tags, entries: Iterable[_Entry]) -> l
     if lost := {name for entry in entries for name in _names(entry.label)}.difference(task.classes):
         notes.append(f"{kind} without audio: {', '.join(sorted(lost))}")
     if dates := [name for name in task.classes if looks_like_date(name)]:
-        notes.append(
-            f"{kind} that look like dates, which a spreadsheet may have made of something else: {', '.join(dates)}"
-        )
+        notes.append(f"{kind} that look like dates, into which a spreadsheet may have turned them: {', '.join(dates)}")
     return notes
 
 
@@ -376,7 +372,7 @@ def _tag_columns(names: str, table: Table, path: str, group: str | None) -> Colu
 
 
 def _class_columns(table: Table, used: set[str | None]) -> list[str]:
-    """Return the column of the classes, and others that it may be as well."""
+    """Return the column of the classes, and other columns that could be it."""
     others = [column for column in table.columns if column not in used]
     columns = _usual(CLASS_COLUMNS, others)
     if not columns and len(others) == 1:

@@ -1,4 +1,4 @@
-"""A music library: audio files in any folders, labeled by what they say about themselves."""
+"""A music library: audio files in any folders, labeled by their file tags, folders or playlists."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Label: TypeAlias = str | frozenset[str] | tuple[float, ...]
 GroupKind: TypeAlias = Literal["artist", "album", "none"]
 
 _NOBODY = frozenset({"variousartists", "various", "va", "unknownartist", "unknown", "<unknown>"})
-"""What programs write where they do not know an artist, as `_key` spells it."""
+"""What programs write for an unknown artist, in the form of `_key`."""
 
 _GUESTS = re.compile(r"\s+[(\[]?(?:feat\.?|ft\.|featuring)\s", re.IGNORECASE)
 
@@ -62,7 +62,7 @@ class _Name:
     key : str
         The same for all spellings.
     place : str
-        Tells it from others of the same name: two albums, or playlists in two folders.
+        Distinguishes albums, or playlists in different folders, with the same name.
     """
 
     text: str
@@ -71,7 +71,7 @@ class _Name:
 
     @property
     def id(self) -> tuple[str, str]:
-        """What two names have in common that mean the same class or tag."""
+        """The same for all names of one class or tag."""
         return self.key, self.place
 
 
@@ -82,21 +82,20 @@ _Named: TypeAlias = Mapping[str, Sequence[_Name]]
 class Library:
     """A music library: all audio files of a folder, in any layout.
 
-    What the files say about themselves, in the file tags of any player or tagger, are the labels. A track whose file
-    does not say it is unlabeled: models do not learn from it, but it is embedded and recommended like any other.
+    The labels come from the file tags, the folders or playlists. A track without this information is unlabeled: models
+    do not learn from it, but it is embedded and recommended like any other.
 
     Parameters
     ----------
     label : {"genre", "artist", "album", "year", "mood", "folder", "playlists", "none"}
         What the labels are. ``genre`` and ``mood``: tags, of which a track may have several. ``playlists``: tags, one
-        for each playlist that contains the track. ``artist`` and ``album``: classes. ``folder``: the folder in the
-        audio folder that contains the file, at any depth, as the class. ``year``: the target of a regression.
-        ``none``: all tracks are unlabeled. Spellings of a name that differ only in case, spaces, hyphens and such are
-        one, shown in the most frequent spelling. Artists named after "feat." are left out, and so are "Various
-        Artists" and "Unknown Artist".
+        for each playlist that contains the track. ``artist`` and ``album``: classes. ``folder``: classes, the folders
+        directly in the audio folder. ``year``: the target of a regression. ``none``: all tracks are unlabeled.
+        Spellings that differ only in case, spaces, hyphens and the like are merged under the most frequent one. Artists
+        after "feat." are left out, and so are "Various Artists" and "Unknown Artist".
     group : {"artist", "album", "none"}, optional
-        What must not be in both the training and the test part of a fold. Default: the artist; the album if these are
-        the classes; nothing if albums are the classes.
+        What a fold must not have in both its training and test part. Default: the artist; for ``label=artist``, the
+        album; for ``label=album``, nothing.
     min_tracks : int
         Classes and tags with fewer tracks are left out; a track that has no other is unlabeled.
     playlists : pathlib.Path, optional
@@ -144,7 +143,7 @@ class Library:
         Raises
         ------
         DatasetError
-            There is no such folder, it holds no audio, or no file has a label of this kind.
+            There is no such folder, it contains no audio, or no file has a label of this kind.
         """
         found = find_audio(audio)
         if not found.files:
@@ -197,7 +196,7 @@ class Library:
         return Classification(classes), {file: next(iter(one)) for file, one in texts.items()}, notes
 
     def _frequent(self, named: _Named) -> dict[str, frozenset[str]]:
-        """Return the classes or tags that have enough tracks, in their usual spelling, of the files that have any."""
+        """Return the classes or tags with enough tracks, in their usual spelling, for the files that have any."""
         spelled = _usual_spellings(named, [one for one, number in _numbers(named).items() if number >= self.min_tracks])
         texts = {
             file: frozenset(spelled[one.id] for one in names if one.id in spelled) for file, names in named.items()
@@ -213,7 +212,7 @@ class Library:
         return {file: spelled[names[0].id] for file, names in named.items()}
 
     def _without_labels(self, audio: Path, found: AudioFiles, files: Sequence[_File]) -> str:
-        """Say that no track has such a label, or that none has enough tracks, and what the tracks have instead."""
+        """Say that no track has such a label, or that no label has enough tracks, and which labels there are."""
         named = {kind: _named(files, names_of) for kind, names_of in _NAMES.items()}
         named["playlists"] = _in_playlists(_folder_of_playlists(self.playlists, audio), found)[0]
         of_kind = {kind: len(self._frequent(of_files)) for kind, of_files in named.items()}
@@ -237,13 +236,13 @@ def _moods(file: _File) -> list[_Name]:
 
 
 def _artist(file: _File) -> list[_Name]:
-    """Return the first artist, without the guests that some files name beside."""
+    """Return the first artist, without guests."""
     text = _GUESTS.split(file.tags.artist or "", maxsplit=1)[0]
     return [] if not text or _key(text) in _NOBODY else [_Name(text, _key(text))]
 
 
 def _album(file: _File) -> list[_Name]:
-    """Return the album. Albums of one name are told apart by the artist of the album, or else by the folder."""
+    """Return the album. Albums with the same name are distinguished by the album artist, or else by the folder."""
     if file.tags.album is None:
         return []
     place = file.tags.album_artist
@@ -265,7 +264,7 @@ _NAMES: Mapping[str, Callable[[_File], list[_Name]]] = {
     "mood": _moods,
     "folder": _folder,
 }
-"""What gives the classes or tags of a file; those from playlists are not in the file."""
+"""Functions that return the classes or tags of a file; those from playlists are not in the file."""
 
 _ONE = {
     "genre": "a genre",
@@ -278,7 +277,7 @@ _ONE = {
 
 
 def _key(text: str) -> str:
-    """Return what the spellings of a name have in common.
+    """Return a key that is the same for all spellings of a name.
 
     >>> _key("Hip-Hop") == _key("hip hop"), _key("AC/DC") == _key("ACDC"), _key("C#") == _key("C")
     (True, True, False)
@@ -298,7 +297,7 @@ def _numbers(named: _Named) -> Counter[tuple[str, str]]:
 
 
 def _usual_spellings(named: _Named, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Return the most frequent spelling of each wanted class or tag, with its place if the name has several."""
+    """Return the most frequent spelling of each class or tag in ``wanted``, with its place if the name has several."""
     spellings: dict[tuple[str, str], Counter[str]] = {one: Counter() for one in wanted}
     for names in named.values():
         for name in names:
@@ -348,5 +347,5 @@ def _in_playlists(folder: Path, found: AudioFiles) -> tuple[dict[str, list[_Name
             named.setdefault(track, []).append(_Name(text, text, place))
     counts = {"not in the library": n_dead, "remote": n_remote}
     but = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
-    read = f"read {counted(n_read, 'playlist')} of {counted(n_entries, 'file')}"
+    read = f"read {counted(n_read, 'playlist')} with {n_entries} {'entry' if n_entries == 1 else 'entries'}"
     return named, [f"{read} ({but})" if but else read, *notes]

@@ -15,7 +15,7 @@ from pathlib import Path
 from mirembed import DatasetError
 
 DELIMITERS = "\t;,|"
-"""In the order of preference where several split a table equally well."""
+"""In order of preference, if several split a table equally well."""
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -26,16 +26,16 @@ _BOMS = (
 )
 
 _NO_TABLES = ((b"PK\3\4", "a spreadsheet"), (b"\xd0\xcf\x11\xe0", "a spreadsheet"), (b"PAR1", "a Parquet file"))
-"""First bytes of files that are given in place of a table, and what they are."""
+"""First bytes of files that are not tables of text, and what they are."""
 
 _SEPARATOR_LINE = re.compile(r'\s*"?sep=([^\w\s"]|\t)"?\r?\n?', re.IGNORECASE)
 """A first line in which Excel states the delimiter."""
 
 _SAMPLE = 50
-"""Records by which to choose the delimiter."""
+"""Records from which the delimiter is chosen."""
 
 _CHUNK = 1000
-"""Records that are read at a time."""
+"""Records that are read at once."""
 
 
 def read_text(file: Path) -> str:
@@ -63,7 +63,7 @@ def decoded(file: Path) -> tuple[str, str]:
         raise DatasetError(f"cannot read {file}: {error.strerror}") from error
     for start, what in _NO_TABLES:
         if content.startswith(start):
-            raise DatasetError(f"{file} is {what}, which cannot be read here; save the table as CSV UTF-8")
+            raise DatasetError(f"{file} is {what}, which is not supported; save the table as CSV UTF-8")
     mark, encoding = next((found for found in _BOMS if content.startswith(found[0])), (b"", _without_mark(content)))
     try:
         return content[len(mark) :].decode(encoding), ""

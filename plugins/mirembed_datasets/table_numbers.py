@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 Use = Literal["plain", "decimal .", "decimal ,", "thousands .", "thousands ,"]
-"""What a point or a comma in a number means."""
+"""The meaning of a point or comma in a number."""
 
 _POINT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _COMMA = re.compile(r"[+-]?(\d+,\d+|,\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -31,7 +31,7 @@ _DATE = re.compile(
 
 
 def looks_like_date(text: str) -> bool:
-    """Whether a spreadsheet may have made this date of a number or a fraction.
+    """Whether a text is a date into which a spreadsheet may have turned a number or a fraction.
 
     >>> looks_like_date("03.May"), looks_like_date("3.5.2026"), looks_like_date("3.5"), looks_like_date("90 bpm")
     (True, True, False, False)
@@ -70,7 +70,7 @@ class NumberFormat:
         Raises
         ------
         ValueError
-            It is no finite number, or may be two. The message says so.
+            It is not a finite number, or may be either of two. The message says so.
         """
         readings = _readings(text)
         if not readings:

@@ -364,7 +364,7 @@ def _json_rows(file: Path, text: str, faults: Faults) -> list[Row]:
             faults.add("not JSON; expected one object per line", number, error.msg)
         except TypeError as error:
             faults.add(
-                "expected a JSON object such as {'path': …, 'label': …}, with texts and numbers", number, str(error)
+                "expected a JSON object such as {'path': …, 'label': …}, with strings and numbers", number, str(error)
             )
         else:
             rows.append(Row(file, number, values))

@@ -27,7 +27,7 @@ _FRAMES = frozenset({".aac", ".mp1", ".mp2", ".mp3", ".mpga"})
 """Suffixes of files that may begin with something other than a frame."""
 
 _MOST_BYTES, _SPARE_BYTES = 50 * 10**6, 64 * 10**6
-"""A file of more bytes in a second, a film included, and more beside is not read or hashed to its end."""
+"""The most bytes per second of audio, which even films do not exceed, and bytes beside it; larger files are refused."""
 
 
 def read_header(path: Path) -> Header:
@@ -41,14 +41,14 @@ def read_header(path: Path) -> Header:
     with path.open("rb") as file:
         try:
             found = _by_content(file, path.suffix.lower())
-        # Damaged files may hold any number anywhere. The decoders have the last word on them.
+        # Damaged files may contain any number anywhere. Leave them to the decoders.
         except (struct.error, ValueError, IndexError, KeyError, OverflowError, ZeroDivisionError, RecursionError):
             found = None
         size = size_of(file)
     found = found or _by_mutagen(path)
     seconds = max(found.stated, found.room)
     if seconds and not found.refusal and size > _SPARE_BYTES + _MOST_BYTES * seconds:
-        wrong = f"{size / 1e9:.1f} GB hold only {seconds:.1f} s of audio; cut off what is not, or export the file again"
+        wrong = f"{size / 1e9:.1f} GB contain only {seconds:.1f} s of audio; cut off the rest, or export the file again"
         return replace(found, refusal=wrong)
     return found
 
@@ -90,7 +90,7 @@ def _by_content(file: IO[bytes], suffix: str) -> Header | None:
     if ac3_frame(head, 0) and (found := ac3_header(file, start)):
         return found
     if suffix in _FRAMES or (head[:1] == b"\xff" and head[1:2] >= b"\xe0"):
-        # From the beginning, because a tag may claim more than it takes.
+        # From the beginning, because a tag may state more than its real size.
         return mpeg_header(file, 0, size_of(file)) or (adts_header(file, 0) if suffix == ".aac" else None)
     return None
 
@@ -103,7 +103,7 @@ def _by_mutagen(path: Path) -> Header:
     from mutagen.mp3 import MPEGInfo
 
     info: Any = None
-    # Damaged tags make mutagen raise almost anything. The sound may be fine: only the stated length is lost.
+    # Damaged tags make mutagen raise almost anything. The audio may be fine: only the stated length is lost.
     with contextlib.suppress(Exception):
         info = getattr(mutagen.File(os.fsencode(path)), "info", None)
     if info is None or isinstance(info, AACInfo | AC3Info | MPEGInfo):  # no length, or an estimate by the file's size

@@ -56,16 +56,18 @@ def mp4_header(file: IO[bytes], begin: int) -> Header:
         elif name == b"moof" and end - start <= _INDEX_BYTES:
             _add_fragment(read_at(file, start, end - start), found)
     if n_indexes > 1:
-        return Header(refusal=f"{n_indexes} MP4 files joined to one, of which decoders read the first; split the file")
+        return Header(
+            refusal=f"{n_indexes} MP4 files joined into one, of which decoders read only the first; split the file"
+        )
     if not index:
         return Header(refusal=f"{cut or _without_index(at, size)}; copy or export the file again")
     if begin:
-        return Header(refusal="a tag before the MP4 file, which decoders do not read; remove the tag")
+        return Header(refusal="an ID3 tag before the MP4 data, which decoders cannot read; remove the tag")
     sounding = [track for track in tracks if track.kind == b"soun" and track.scale]
     if not sounding:
         return Header(refusal="no audio track in this MP4 file")
     track = sounding[0]
-    notes = (f"{len(sounding)} audio tracks: the first was read",) if len(sounding) > 1 else ()
+    notes = (f"{len(sounding)} audio tracks: only the first was read",) if len(sounding) > 1 else ()
     pieces = [edit for edit in track.edits if edit[1] >= 0]
     room = track.duration / track.scale * (1 - track.missing)
     stated = (
@@ -75,7 +77,7 @@ def mp4_header(file: IO[bytes], begin: int) -> Header:
     )
     refusal = ""
     if len(pieces) > 1:
-        refusal = f"an edit list of {len(pieces)} pieces, which no decoder here follows; export the file again"
+        refusal = f"an edit list of {len(pieces)} pieces, which no available decoder supports; export the file again"
     elif cut and not track.missing:
         refusal = f"truncated after {room:.1f} s: {cut}; copy or download the file again"
     skip, keep = 0.0, 0.0
@@ -92,8 +94,8 @@ def mp4_header(file: IO[bytes], begin: int) -> Header:
 
 def _without_index(at: int, size: int) -> str:
     if at < size:
-        return f"damaged: no box begins at byte {at}, and there was no index (moov) before"
-    return "the file has no index (box moov), as where a recording was not finished"
+        return f"damaged: no box begins at byte {at}, and there is no index (box moov) before it"
+    return "no index (box moov), as if the recording was never finished"
 
 
 def _top_boxes(file: IO[bytes], at: int, size: int) -> Iterator[tuple[bytes, int, int]]:
@@ -331,10 +333,10 @@ def matroska_header(file: IO[bytes], at: int) -> Header:
     stated, room = duration * scale / 1e9, last * scale / 1e9
     refusal = "" if n_audio else "no audio track in this Matroska file"
     if n_segments > 1:
-        refusal = f"{n_segments} Matroska files joined to one, of which decoders read the first; split the file"
+        refusal = f"{n_segments} Matroska files joined into one, of which decoders read only the first; split the file"
     elif n_audio and wrong:
         refusal = f"damaged or cut after {room:.1f} s: {wrong}; copy or download the file again"
-    notes = (f"{n_audio} audio tracks: the first was read",) if n_audio > 1 else ()
+    notes = (f"{n_audio} audio tracks: only the first was read",) if n_audio > 1 else ()
     skip = delay if codec.startswith(("A_AAC", "A_MPEG")) else 0.0  # decoders of other codecs leave it out themselves
     holds = f"{codec} in Matroska" if codec else ""
     return Header(stated=stated, room=room, slack=0.3, refusal=refusal, kind=holds, skip=skip, notes=notes)
@@ -363,7 +365,7 @@ def asf_header(file: IO[bytes], begin: int) -> Header:
     room = 0.0
     after = end + int.from_bytes(place[16:24], "little")
     if place[:16] == _ASF_DATA and after < size and read_at(file, after, 16) == head[:16]:
-        return Header(refusal="ASF files joined to one, of which decoders read the first; split the file")
+        return Header(refusal="ASF files joined into one, of which decoders read only the first; split the file")
     if place[:16] == _ASF_DATA and packet and n_packets and stated:
         room = stated * min(1.0, (size - end - 50) // packet / n_packets)
     return Header(stated=stated, room=room, slack=0.25)

@@ -11,7 +11,7 @@ _SCANNED = 4 * 2**30
 """Bytes. Longer files are not searched for a second stream."""
 
 _TAIL = 2**24
-"""Bytes at the end that are searched for the last frame."""
+"""Bytes at the end of a file that are searched for the last frame."""
 
 _MARK = b"fLaC\0\0\0\x22"
 
@@ -31,7 +31,7 @@ def flac_header(file: IO[bytes], start: int) -> Header | None:
     refusal = next((stream.refusal for stream in streams if stream and stream.refusal), "")
     if len(same) > 1:
         kinds = " and ".join(f"{rate} Hz, {channels} channels, {bits} bits" for rate, channels, bits in sorted(same))
-        refusal = f"{len(streams)} FLAC files of different kinds joined to one ({kinds}); split the file"
+        refusal = f"{len(streams)} FLAC files of different kinds joined into one ({kinds}); split the file"
     parts = tuple(Part(one, stop) for one, stop in zip(starts, [*starts[1:], end], strict=True))
     known = all(stream.total for stream in streams if stream)
     return Header(
@@ -45,7 +45,7 @@ def flac_header(file: IO[bytes], start: int) -> Header | None:
 
 
 class _Stream(NamedTuple):
-    """One FLAC file: what its header states, and the samples that its frames say they hold."""
+    """One FLAC file: what its header states, and the samples that its frames state."""
 
     rate: int
     channels: int

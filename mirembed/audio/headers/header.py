@@ -1,4 +1,4 @@
-"""What the bytes of a file say about the length of its sound, and whether what was decoded agrees."""
+"""What the bytes of a file say about the length of its audio, and whether the decoded length agrees."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import IO
 
 SLACK = 0.05
-"""Seconds by which lengths may differ where a format does not say it more exactly."""
+"""Seconds by which lengths may differ, unless the format is more exact."""
 
 
 @dataclass(frozen=True)
@@ -105,19 +105,19 @@ class Header:
         if not (short or partly or cut or more or (stale and self.strict)):
             return ""
         if not decoded and self.kind.startswith("FLAC of"):  # it opens and yields nothing
-            cause = f"no decoder here reads {self.kind}; convert it to 24-bit FLAC or leave it out"
+            cause = f"no available decoder reads {self.kind}; convert it to 24-bit FLAC or leave it out"
         elif cut or (short and not self.room):
             cause = f"it was cut, or {self.stated_by} is wrong; copy or download it again"
         elif stale:
             cause = f"{self.stated_by} is wrong or out of date, or files were joined; export it again"
         elif partly:
-            cause = "the decoder skipped a part or stopped early, as it does where a file is damaged; export it again"
+            cause = "the decoder skipped a part or stopped early, as it does in damaged files; export it again"
         else:
             cause = "the file is damaged or not what it seems; export it again"
         return f"{self.lengths(decoded)}: {cause}"
 
     def lengths(self, decoded: float) -> str:
-        """Say all lengths that are known, with as many digits as tell apart those that disagree."""
+        """Say all known lengths, with enough digits to tell apart those that disagree."""
         known = [length for length in (self.stated, self.room) if length]
         pairs = [pair for pair in combinations([*known, decoded], 2) if abs(pair[0] - pair[1]) > self.slack]
         digits = next((n for n in (1, 2) if all(f"{a:.{n}f}" != f"{b:.{n}f}" for a, b in pairs)), 3)

@@ -13,7 +13,7 @@ MAX_JUNK = 64 * 10**6
 
 _WINDOW = 2**20
 _CHAIN = 3
-"""Frames that have to follow each other to be believed after something else."""
+"""Consecutive frames that are needed to recognize frames after something else."""
 
 _KBITS = {
     (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -33,7 +33,7 @@ _AC3_KBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384
 
 
 class Kind(NamedTuple):
-    """What may not change from one frame to the next."""
+    """Properties that must not change from one frame to the next."""
 
     rate: int
     channels: int
@@ -50,7 +50,7 @@ class Frame(NamedTuple):
 
 
 Parse = Callable[[bytes, int], Frame | None]
-"""Returns the frame that begins at a position, None if there is none."""
+"""Returns the frame that begins at a position; None if there is none."""
 
 
 @dataclass
@@ -176,7 +176,7 @@ def walk(file: IO[bytes], start: int, end: int, parse: Parse) -> Walk:
 
 
 def _take_change(found: Walk, frame: Frame, parse: Parse, window: bytes, position: int, base: int, end: int) -> bool:
-    """Whether to believe a frame that is the first, or of another kind than the one before; note what changes."""
+    """Whether to accept a frame that is the first or of another kind than the one before; record what changes."""
     if not _is_chain(parse, window, position, end - base):
         return False
     if found.frame is None:
@@ -271,7 +271,7 @@ def _refusal(found: Walk) -> str:
     if found.changes:
         return f"{found.changes[0]}; split the file there"
     if found.gave_up:
-        return f"after {found.seconds:.1f} s of audio, {MAX_JUNK // 10**6} MB hold no more of it; export it again"
+        return f"after {found.seconds:.1f} s of audio, {MAX_JUNK // 10**6} MB contain no more; export the file again"
     return ""
 
 

@@ -23,10 +23,10 @@ _AFTER = re.compile(
     rb"LIST|list|id3 |ID3 |fact|cue |smpl|inst|PEAK|bext|iXML|_PMX|JUNK|junk|FLLR|PAD |plst|acid|levl|DISP|AFAn|NAME"
     rb"|AUTH|ANNO|\(c\) |MARK|COMT|INST|APPL|MIDI|COMM|free|info|chan|umid|axml|chna|dbmd"
 )
-"""Names of chunks that may follow the samples, where the end of the last one is missing."""
+"""Names of chunks that may follow the samples, for files in which the end of the last one is missing."""
 
 _FILES = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"caff", b"data", b"SSND")
-"""Names that cannot follow the samples unless there are more of them."""
+"""Names of chunks that can follow the samples only if there are more samples."""
 
 _AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 """Bytes per sample, by the encoding in the header of an AU file."""
@@ -85,7 +85,7 @@ def _header(file: IO[bytes], found: _Content, begin: int, *, align: int = 2, cli
         values = {"bytes": held, "samples": held // found.block_bytes * found.block_samples}
         parts = (Part(begin, end, tuple((at - begin, _packed(code, values)) for at, code in found.patches)),)
     if not found.stated and held:
-        notes = ("the header states no length: read to the end of the file",)
+        notes = ("the header states no length: the file was read to its end",)
     slack = max(SLACK, 2 * found.block_samples / found.rate)
     return Header(stated=stated, room=found.seconds(held), slack=slack, strict=True, parts=parts, notes=notes)
 
@@ -117,7 +117,7 @@ def _held(file: IO[bytes], found: _Content, end: int, align: int) -> int:
 
 
 def _only_chunks(file: IO[bytes], at: int, end: int, found: _Content) -> bool:
-    """Whether chunks follow that hold no samples."""
+    """Whether chunks without samples follow."""
     first = True
     for _ in range(1000):
         if (after := id3_end(file, at)) > at:
@@ -201,7 +201,7 @@ def wave_header(file: IO[bytes], begin: int) -> Header | None:
             return _wave_data(file, wave)
         if name == b"fmt " and len(content) >= 16:
             if wave.fmt and wave.fmt[:16] != content[:16]:
-                return Header(refusal="two chunks fmt that contradict each other; export the file again")
+                return Header(refusal="two fmt chunks that contradict each other; export the file again")
             wave.fmt = content
         elif name == b"fact" and len(content) >= 4:
             wave.n_samples = struct.unpack(f"{order}I", content[:4])[0]

@@ -68,7 +68,7 @@ function looks() {
   return [...colored.map((look) => ({ ...look, opacity: solid })), ...gray];
 }
 
-// The two ends of the color scale: 1 % of the values may lie beyond each, so that a wrong year does not flatten it.
+// The ends of the color scale: 1 % of the values may lie beyond each, so that a wrong year does not flatten it.
 function rangeOf(column) {
   if (!column.range) {
     const known = column.numbers.filter((value) => !Number.isNaN(value)).sort();
@@ -489,7 +489,7 @@ function playlistOf(rows) {
 
 function leftOut(rows) {
   const number = rows.length - rows.filter(writable).length;
-  return number ? ` Left out: ${counted(number, "file")} whose name a playlist cannot hold.` : "";
+  return number ? ` Left out: ${counted(number, "file")}; a playlist cannot contain the name.` : "";
 }
 
 function savePlaylist() {
@@ -758,7 +758,7 @@ byId("count").append(`${counted(n, "track")} of `, bdi(about.dataset), ", model 
 byId("notes").replaceChildren(...about.notes.map((text) => element("p", { textContent: text })));
 for (const column of columns) byId("color").append(element("option", { value: column.name, textContent: column.title }));
 
-// The room that buttons and text take, in CSS pixels: no point should begin below them.
+// The space that buttons and text take, in CSS pixels: no point should start under them.
 function insets() {
   const narrow = matchMedia("(max-width: 44rem)").matches;
   return narrow ? { left: 14, right: 14, top: 64, bottom: 44 } : { left: 72, right: 20, top: 20, bottom: 48 };
