@@ -191,8 +191,8 @@ class TestPlaylists:
     def test_missing_and_remote_entries_are_counted(self, music):
         self.write(music, "p.m3u", "a/1.mp3", "gone.mp3", "/elsewhere/x/3.mp3", "http://radio.example/")
         notes = music.listing(label="playlists", min_tracks=1).notes
-        (read,) = (note for note in notes if "playlist of" in note)
-        assert "4 files" in read
+        (read,) = (note for note in notes if "playlist with" in note)
+        assert "4 entries" in read
         assert "2 not in the library" in read
         assert "1 remote" in read
 

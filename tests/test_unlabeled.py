@@ -140,7 +140,7 @@ def test_labeled_tracks_are_opened_as_if_there_were_no_others(tmp_path: Path) ->
     np.testing.assert_array_equal(found.frames["logmel"].open(), expected.frames["logmel"].open())
     assert found.lacking == {f"{number:03d}" for number in range(1, 18, 2)}
     assert found.notes == (*notes.notes,)
-    assert re.search("9 of the 18 tracks", notes.notes[0])
+    assert re.search("9 unlabeled tracks of 18", notes.notes[0])
 
 
 def test_digests_of_labeled_datasets_are_those_of_earlier_versions(tmp_path: Path) -> None:
@@ -399,12 +399,12 @@ def test_every_command_takes_a_dataset_with_unlabeled_tracks(shelf: Command, tmp
     shelf("extract", "--dataset", "shelf", "--audio", audio)
     found = shelf("evaluate", "--cv", "2", "--approach", "stats", "--json")
     assert json.loads(found.stdout)["n_tracks"] == 8
-    assert "4 of the 12 tracks" in found.stderr
+    assert "4 unlabeled tracks of 12" in found.stderr
     report = tmp_path / "work" / json.loads(shelf("report", json.loads(found.stdout)["run"], "--json").stdout)["page"]
     (row,) = csv.DictReader((report.parent / "tables" / "datasets.csv").read_text().splitlines())
     assert (row["tracks"], float(row["hours"])) == ("8", pytest.approx(8 * 1.5 / 3600, rel=0.01))
     found = shelf("fit", "--epochs", "1", "--json")
-    assert "4 of the 12 tracks" in found.stderr
+    assert "4 unlabeled tracks of 12" in found.stderr
     unlabeled = str(audio / "middle" / "middle-0.wav")
     predicted = json.loads(shelf("predict", "shelf-rbf-sl", unlabeled, "--json").stdout)
     assert predicted["predictions"][0]["label"] in ("high", "low")
