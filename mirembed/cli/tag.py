@@ -103,7 +103,7 @@ def tag(
         if write:
             remove_unfinished(files.paths)
         if write and plan.changes:
-            log = undo_file or store.with_name(f"{store.absolute().name}-undo-{time.strftime('%Y%m%d-%H%M%S')}.jsonl")
+            log = undo_file or _new_undo_file(store)
             n_written, failed = _write(place, plan.changes, log, progress)
             failures += failed
             if learns_from(loaded, fields):
@@ -147,6 +147,13 @@ def _write(
 
     with undo_log(path, options.command_line()) as log:
         return write_tags(store, changes, log, progress)
+
+
+def _new_undo_file(store: Path) -> Path:
+    """Return a name beside the store that is free, also for the second command of one second."""
+    stem = f"{store.absolute().name}-undo-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = (f"{stem}{more}.jsonl" for more in ("", *(f"-{number}" for number in range(2, 1000))))
+    return next(path for name in names if not (path := store.with_name(name)).exists())
 
 
 def _undo(store: Store, path: Path, json: bool) -> None:
