@@ -29,6 +29,7 @@ from mirembed import read_file_tags
 from mirembed.audio.decoding import decode
 from mirembed.audio.files import file_hash, file_stamp
 from mirembed.audio.tag_fields import TagFields
+from mirembed.cli.tag import _new_undo_file
 from mirembed.errors import StoreWriteError
 from mirembed.library.undo import Undo, difference, read_undo, restore, undo_log
 from mirembed.store import Store
@@ -468,6 +469,16 @@ def test_a_killed_tagging_leaves_every_file_old_or_new_and_can_be_undone(mirembe
             mirembed("tag", "--undo", undo, "--store", "s")
         assert {path: path.read_bytes() for path in before} == before
         mirembed("extract", "--dataset", "folder", "--audio", audio, "--store", "s")
+
+
+def test_two_undo_files_of_one_second_have_different_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "strftime", lambda form: "20261130-000000")
+    first = _new_undo_file(tmp_path / "s")
+    first.touch()
+    assert [first.name, _new_undo_file(tmp_path / "s").name] == [
+        "s-undo-20261130-000000.jsonl",
+        "s-undo-20261130-000000-2.jsonl",
+    ]
 
 
 def test_a_library_that_is_away_is_an_error_and_not_a_library_without_files_to_tag(mirembed, audio):

@@ -99,12 +99,12 @@ class UndoLog:
         ------
         StoreWriteError
         """
-        self._n += 1
         try:
             self._write(vars(undo))
         except OSError as error:
             # Without a cause, which would be taken for an error of the file that is rewritten.
             raise write_error(self.path, error, "--undo-file") from None
+        self._n += 1
 
     def _write(self, content: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(content) + "\n")
