@@ -165,13 +165,6 @@ def _write(
         return write_tags(store, changes, log, progress)
 
 
-def _new_undo_file(store: Path) -> Path:
-    """Return a name beside the store that is free, also for the second command of one second."""
-    stem = f"{store.absolute().name}-undo-{time.strftime('%Y%m%d-%H%M%S')}"
-    names = (f"{stem}{more}.jsonl" for more in ("", *(f"-{number}" for number in range(2, 1000))))
-    return next(path for name in names if not (path := store.with_name(name)).exists())
-
-
 def _undo(store: Store, path: Path, json: bool) -> None:
     from mirembed.library.file_tagging import undo_tags
     from mirembed.library.undo import read_undo
