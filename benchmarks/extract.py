@@ -2,6 +2,7 @@
 
 Both use the same number of worker processes, FFT size, hop and bands. librosa's pool is warmed up before it is timed,
 and keeps its spectrograms in memory; mirembed's time includes starting its workers, hashing, and writing the store.
+"decoding" only decodes the files, with libsndfile.
 ``--memory N`` extracts N files instead and prints how much memory the processes use over time.
 """
 
@@ -83,6 +84,14 @@ def by_librosa(path: Path) -> np.ndarray:
     return librosa.power_to_db(power)
 
 
+def only_decode(path: Path) -> int:
+    """Decode a file with libsndfile, and do nothing with its samples, in a worker."""
+    import soundfile
+
+    with soundfile.SoundFile(path) as file:
+        return sum(len(block) for block in file.blocks(blocksize=2**16, dtype="float32"))
+
+
 def run_mirembed(paths: Sequence[Path], jobs: int, backend: str) -> None:
     """Extract the files into a new store."""
     tracks = [Track(path.name, path, "music") for path in paths]
@@ -129,13 +138,14 @@ def processor_seconds() -> float:
 
 def compare(kind: str, n_files: int, seconds: float, jobs: int, rounds: int) -> list[str]:
     """Extract the same files with each program in turn; return the lines to print."""
-    runs: dict[str, list[Took]] = {"librosa": [], "essentia": [], "scipy": []}
+    runs: dict[str, list[Took]] = {"librosa": [], "decoding": [], "essentia": [], "scipy": []}
     with tempfile.TemporaryDirectory(prefix="mirembed-bench-") as folder:
         paths = write_clips(Path(folder), kind, n_files, seconds)
         with ProcessPoolExecutor(jobs) as pool:
             list(pool.map(by_librosa, paths[: 4 * jobs]))
             for _ in range(rounds):
                 runs["librosa"].append(took(lambda: list(pool.map(by_librosa, paths))))
+                runs["decoding"].append(took(lambda: list(pool.map(only_decode, paths))))
                 for backend in ("essentia", "scipy"):
                     runs[backend].append(took(lambda: run_mirembed(paths, jobs, backend)))  # noqa: B023
     rate, channels = FORMATS[kind]
@@ -146,9 +156,11 @@ def compare(kind: str, n_files: int, seconds: float, jobs: int, rounds: int) -> 
             for unit in (0, 1)
         )
         best = min(times)
+        alone = statistics.median(ours.cpu / its.cpu for ours, its in zip(times, runs["decoding"], strict=True))
         line = f"  {name:<9}{best.wall:7.2f} s  {n_files * seconds / 3600 / best.wall:5.2f} h/s  "
         line += f"{1000 * best.cpu / n_files:6.1f} ms of processor time per file  "
-        line += f"{wall:5.2f} x librosa in elapsed time, {cpu:5.2f} x in processor time"
+        line += f"{wall:5.2f} x librosa in elapsed time, {cpu:5.2f} x in processor time, "
+        line += f"{alone:4.2f} x the processor time of decoding"
         goal = GOALS.get((name, kind))
         lines.append(line + (f" (goal {goal:g})" if goal else ""))
     return lines
