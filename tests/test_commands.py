@@ -58,6 +58,7 @@ def run(*arguments: object, code: int = 0) -> Result:
         contextlib.redirect_stderr(err),
         pytest.raises(SystemExit) as end,
     ):
+        patch.setenv("COLUMNS", "200")  # as in a pipe, if the variable is not set
         patch.setattr(sys, "argv", ["mirembed", *map(str, arguments)])
         main()
     assert end.value.code == code, err.getvalue()
@@ -402,9 +403,8 @@ def commands(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
         yield from commands(inner, *path, name)
 
 
-def test_help_is_shown_word_for_word(monkeypatch):
+def test_help_is_shown_word_for_word():
     """Square brackets, as in "pip install 'mirembed[dask]'", are no markup."""
-    monkeypatch.setenv("COLUMNS", "200")
     assert "'mirembed[dask]'" in run("extract", "--help").out
     for path, command in commands(typer.main.get_command(app)):
         shown = "".join(run(*path, "--help").out.replace("│", "").split())

@@ -111,7 +111,7 @@ def test_info_lists_everything_in_the_store(mirembed, made):
     accuracy = json.loads((made / "runs" / run["run"] / "scores.json").read_text())["rbf-sl"]["accuracy"]["mean"]
     assert (run["folds"], run["epochs"], run["seeds"]) == ("2 stratified folds", 2, [0])
     assert (run["metric"], run["scores"]) == ("accuracy", {"rbf-sl": accuracy})
-    printed = mirembed("store", "info", "--store", made).stdout
+    printed = mirembed("store", "info", "--store", made, env={"COLUMNS": "200"}).stdout
     date = run["started"][:16].replace("T", " ")
     for word in ("folder-rbf-sl", "finished", "12 of 12", run["run"], f"rbf-sl {accuracy:.3f}", "2 stratified", date):
         assert word in printed
