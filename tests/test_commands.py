@@ -464,6 +464,8 @@ finally:
 )
 def test_commands_that_only_read_import_no_heavy_library(store, run_folder, arguments):
     words = [str(run_folder) if word == "RUN" else word for word in arguments]
+    if arguments[0] == "similar":
+        run(*words, "--store", store)  # the first query makes the index of the library
     completed = subprocess.run(
         [sys.executable, "-c", LOADED, *words],
         env=clean_environment({"MIREMBED_STORE": str(store)}),
