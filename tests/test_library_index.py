@@ -47,8 +47,8 @@ def content(collection: Collection) -> list[object]:
 def test_columns_and_single_values_agree(library):
     collection = opened(library)
     row = collection.ids.index("a/two.mp3")
-    assert collection.file_tags.artists[row] == collection.tags(row).artists == ("Björk", "Mark Bell")
-    assert collection.file_tags.titles[row] == collection.tags(row).title == "Hunter"
+    assert collection.index.values("artists")[row] == collection.tags(row).artists == ("Björk", "Mark Bell")
+    assert collection.index.values("title")[row] == collection.tags(row).title == "Hunter"
     assert collection.vectors[row].tolist() == [1.0, 0.0]
     assert collection.durations[collection.ids.index("a/one.mp3")] == 12.5
 

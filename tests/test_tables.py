@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirembed import DatasetError
-from mirembed.store.files import disarmed, write_csv
+from mirembed.store.exports import disarmed, write_csv
 from mirembed_datasets.tables import read_rows, read_table
 
 LABELS = "path,label\nx/a.wav,Bebop\ny/c.wav,Forró\n"

@@ -369,7 +369,7 @@ def test_a_store_without_the_frames_is_intact_and_complete(library):
 
 def test_a_library_that_has_not_changed_is_not_stale(library):
     assert library.notes == []
-    assert not library.open().staleness.is_stale
+    assert library.open().staleness.notes() == []
 
 
 def test_new_changed_and_missing_files_are_counted_without_listing_the_library(library):

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
@@ -183,6 +183,11 @@ def printable(path: Path | str) -> str:
     'caf\\xe9.wav'
     """
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def failures_json(failures: Iterable[tuple[Path, str]]) -> list[dict[str, str]]:
+    """Return files that failed, with the reasons, as JSON."""
+    return [{"path": printable(path), "reason": reason} for path, reason in failures]
 
 
 def file_stamp(path: Path) -> tuple[int, int]:

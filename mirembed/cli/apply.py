@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mirembed.audio.files import audio_files, printable
+from mirembed.audio.files import audio_files, failures_json, printable
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
 from mirembed.interruption import STARTS_OVER, interruptible, say_when_interrupted
@@ -35,9 +35,9 @@ def embed(
 ) -> None:
     """Compute the embeddings of audio files. They need no labels."""
     with interruptible():
-        from mirembed.models.inference import check_table, write_embedded
+        from mirembed.models.inference import write_embedded
 
-    check_table(out, force=force, bom=bom)
+    options.check_out(out, force=force, bom=bom)
     registry = options.discover()
     loaded = _load(model, registry, store)
     result = _embed(loaded, registry, paths, store, jobs)
@@ -73,7 +73,6 @@ def predict(
 ) -> None:
     """Predict the class, the tags or the targets of audio files. They need no labels."""
     with interruptible():
-        from mirembed.models.inference import check_table
         from mirembed.models.predictions import (
             Ranking,
             in_words,
@@ -82,7 +81,7 @@ def predict(
             write_predictions,
         )
 
-    check_table(out, force=force, bom=bom)
+    options.check_out(out, force=force, bom=bom)
     registry = options.discover()
     loaded = _load(model, registry, store)
     ranking = Ranking.of(loaded, top, min_score)
@@ -126,8 +125,8 @@ def _load(model: str, registry: Registry, store: Path) -> Model:
 
 
 def _print(json: bool, content: dict[str, Any], table: Table, result: EmbeddedFiles, out: Path | None) -> None:
-    failures = [{"path": printable(path), "reason": reason} for path, reason in result.failures]
-    print_result(json, lambda: {**content, "failures": failures}, [table] if table.rows and out is None else [])
+    shown = [table] if table.rows and out is None else []
+    print_result(json, lambda: {**content, "failures": failures_json(result.failures)}, shown)
     if out is not None:
         typer.echo(f"wrote {counted(len(result.paths), 'row')} to {out}", err=True)
     options.exit_with_failures(result.failures)

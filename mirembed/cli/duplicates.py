@@ -36,10 +36,9 @@ def duplicates(
     with interruptible():
         from mirembed.library.duplicates import find_duplicates, write_duplicates
         from mirembed.library.neighbors import open_present
-        from mirembed.models.inference import check_table
 
     say_when_interrupted(RESUMES)
-    check_table(out, force=force, bom=bom)
+    options.check_out(out, force=force, bom=bom)
     with ConsoleProgress() as progress:
         collection = open_present(Store(store), options.discover(), model, dataset, progress)
         found = find_duplicates(collection, options.jobs_or_cores(jobs), progress)
@@ -69,9 +68,7 @@ def duplicates(
         lambda: {**names, **found.to_json()},
         [*([Table(_COLUMNS, rows)] if rows and out is None else []), summary],
     )
-    for path, reason in found.failures:
-        typer.echo(f"failed: {path}: {reason}", err=True)
-    raise typer.Exit(2 if found.failures else 0)
+    options.exit_with_failures(found.failures)
 
 
 def _match(file: DuplicateFile) -> str:

@@ -12,7 +12,6 @@ from mirembed.cli.output import ConsoleProgress, print_result
 from mirembed.interruption import STARTS_OVER, interruptible, say_when_interrupted
 from mirembed.progress import counted, size
 from mirembed.store import Store
-from mirembed.store.files import check_output
 
 
 def map(  # noqa: A001
@@ -45,14 +44,13 @@ def map(  # noqa: A001
     """
     with interruptible():
         from mirembed.library.collection import Collection
-        from mirembed.library.map import check_suffix, draw_map, write_map_table
+        from mirembed.library.map import SUFFIXES, draw_map, write_map_table
         from mirembed.library.map_page import write_page
         from mirembed.library.projection import check_method
 
     say_when_interrupted(STARTS_OVER)
-    check_suffix(out)
+    options.check_out(out, SUFFIXES, force=force)
     check_method(method)
-    check_output(out, force=force)
     with ConsoleProgress() as progress:
         with interruptible():
             collection = Collection.open(Store(store), options.discover(), model, dataset, progress)

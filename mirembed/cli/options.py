@@ -17,6 +17,7 @@ from mirembed.config.settings import key
 from mirembed.errors import SpecError
 from mirembed.registry import Registry
 from mirembed.specs import Spec
+from mirembed.store.exports import TABLE_SUFFIXES
 from mirembed.store.files import check_output
 
 Dataset: TypeAlias = Annotated[
@@ -256,7 +257,9 @@ def jobs_or_cores(jobs: int | None) -> int:
     return jobs or available_jobs()
 
 
-def check_out(out: Path | None, suffixes: Sequence[str], *, force: bool, bom: bool = False) -> None:
+def check_out(
+    out: Path | None, suffixes: Sequence[str] = TABLE_SUFFIXES, *, force: bool = False, bom: bool = False
+) -> None:
     """Refuse an ``--out`` file with another suffix, that exists, or that cannot be written, before any work is done.
 
     Raises
@@ -266,12 +269,15 @@ def check_out(out: Path | None, suffixes: Sequence[str], *, force: bool, bom: bo
     StoreWriteError
         The file exists, or cannot be written.
     """
-    if bom and (out is None or out.suffix.lower() != ".csv"):
-        raise SpecError("--bom needs --out FILE.csv")
-    if out is not None:
-        if out.suffix.lower() not in suffixes:
-            raise SpecError(f"--out {out}: expected a file name ending in {' or '.join(suffixes)}")
-        check_output(out, force=force)
+    if out is None:
+        if bom:
+            raise SpecError("--bom needs --out FILE.csv")
+        return
+    if out.suffix.lower() not in suffixes:
+        raise SpecError(f"--out {out}: expected a file name ending in {' or '.join(suffixes)}")
+    if bom and out.suffix.lower() != ".csv":
+        raise SpecError(f"--bom: {out} is not a CSV file; leave out --bom, or give --out FILE.csv")
+    check_output(out, force=force)
 
 
 def exit_with_failures(failures: Sequence[tuple[Path, str]]) -> None:

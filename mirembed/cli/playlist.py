@@ -9,6 +9,7 @@ import typer
 
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, ask_which, print_result
+from mirembed.config import defaults
 from mirembed.errors import SpecError
 from mirembed.progress import counted, first_names
 from mirembed.store import Store
@@ -36,7 +37,7 @@ def playlist(
     length: Annotated[
         int, typer.Option(metavar="N", min=1, help="Number of tracks; with --extend, the number to add.")
     ] = 25,
-    max_per_artist: options.MaxPerArtist = 3,
+    max_per_artist: options.MaxPerArtist = defaults.MAX_PER_ARTIST,
     max_per_album: options.MaxPerAlbum = None,
     exclude: options.ExcludeTracks = None,
     out: Annotated[

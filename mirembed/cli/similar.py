@@ -11,6 +11,7 @@ from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, ask_which, print_result
 from mirembed.progress import counted
 from mirembed.store import Store
+from mirembed.store.exports import TABLE_SUFFIXES
 
 
 def similar(
@@ -48,9 +49,9 @@ def similar(
     The seeds themselves, copies of a recording and missing files are left out.
     """
     from mirembed.audio.playlists import M3U_SUFFIXES
-    from mirembed.library.neighbors import TABLES, neighbors, write_neighbors
+    from mirembed.library.neighbors import neighbors, write_neighbors
 
-    options.check_out(out, (*TABLES, *M3U_SUFFIXES), force=force, bom=bom)
+    options.check_out(out, (*TABLE_SUFFIXES, *M3U_SUFFIXES), force=force, bom=bom)
     is_playlist = out is not None and out.suffix.lower() in M3U_SUFFIXES
     registry = options.discover()
     with ConsoleProgress() as progress:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mirembed.audio.files import audio_files, printable
+from mirembed.audio.files import audio_files, failures_json
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result, shown_path
 from mirembed.errors import SpecError
@@ -83,7 +83,6 @@ def tag(
     """
     with interruptible():
         from mirembed.library.file_tagging import choose_fields, learns_from, plan_tags, remove_unfinished
-        from mirembed.models.inference import check_table
         from mirembed.models.model import Model
         from mirembed.models.predictions import Ranking
         from mirembed.models.saved import find_model
@@ -96,7 +95,7 @@ def tag(
     if add and overwrite:
         raise SpecError("give either --add, which keeps existing values, or --overwrite, which replaces them")
     say_when_interrupted(RESUMES)
-    check_table(out, force=force, bom=bom)
+    options.check_out(out, force=force, bom=bom)
     registry = options.discover()
     existing: Existing = "add" if add else "replace" if overwrite else "keep"
     with ConsoleProgress() as progress:
@@ -173,10 +172,11 @@ def _undo(store: Store, path: Path, json: bool) -> None:
     undos = read_undo(path)
     with ConsoleProgress() as progress:
         n_restored, failures = undo_tags(store, undos, progress)
-    shown = _failures(failures)
     lines = [f"restored {n_restored} of {counted(len(undos), 'file')}"]
-    print_result(json, lambda: {"restored": n_restored, "files": len(undos), "failures": shown}, lines)
-    _exit(shown)
+    print_result(
+        json, lambda: {"restored": n_restored, "files": len(undos), "failures": failures_json(failures)}, lines
+    )
+    options.exit_with_failures(failures)
 
 
 def _print(
@@ -209,7 +209,6 @@ def _print(
         lines.append("nothing was changed; --write writes the tags")
     if log is not None and n_written:
         lines.append(f"to undo: mirembed tag --undo {shlex.quote(str(log))}")
-    shown = _failures(failures)
     content: dict[str, Any] = {
         "fields": list(fields),
         "changes": [change.to_json() for change in plan.changes],
@@ -218,22 +217,12 @@ def _print(
         "kept": plan.n_kept,
         "equal": plan.n_equal,
         "unsure": plan.n_unsure,
-        "failures": shown,
+        "failures": failures_json(failures),
     }
     print_result(json, lambda: content, [*([Table(_COLUMNS, rows)] if rows and out is None else []), *lines])
-    _exit(shown)
+    options.exit_with_failures(failures)
 
 
 def _row(change: Change) -> list[str]:
     probabilities = ", ".join(f"{value:.2f}" for value in change.probability)
     return [shown_path(change.path), change.field, "; ".join(change.old), "; ".join(change.new), probabilities]
-
-
-def _failures(failures: Sequence[tuple[Path, str]]) -> list[dict[str, str]]:
-    return [{"path": printable(path), "reason": reason} for path, reason in failures]
-
-
-def _exit(failures: Sequence[dict[str, str]]) -> None:
-    for failure in failures:
-        typer.echo(f"failed: {failure['path']}: {failure['reason']}", err=True)
-    raise typer.Exit(2 if failures else 0)

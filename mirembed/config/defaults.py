@@ -20,3 +20,6 @@ TEST_SIZE = 0.1
 INNER_FOLDS = 3
 CHECKPOINT_EVERY = 10
 """Epochs between two scored checkpoints of an evaluation."""
+
+MAX_PER_ARTIST = 3
+"""Tracks by one artist in a playlist."""

@@ -6,7 +6,7 @@ Importing this module or opening a collection loads neither torch nor scikit-lea
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -32,69 +32,6 @@ from mirembed.training.similarity import UNLEARNED, PluginSimilarity
 
 _QUERIES = 16
 """Number of queries that are compared with all tracks at a time."""
-
-
-@dataclass(frozen=True)
-class FileTagColumns:
-    """The file tags of tracks, with one entry per track in each list. A list is read when it is first used.
-
-    Attributes
-    ----------
-    column : callable
-        Returns the values of a field of `FileTags`.
-    """
-
-    column: Callable[[str], list[Any]]
-
-    @cached_property
-    def titles(self) -> list[str | None]:
-        """The title of each track."""
-        return self.column("title")
-
-    @cached_property
-    def artists(self) -> list[tuple[str, ...]]:
-        """The artists of each track, main artist first."""
-        return self.column("artists")
-
-    @cached_property
-    def albums(self) -> list[str | None]:
-        """The album of each track."""
-        return self.column("album")
-
-    @cached_property
-    def album_artists(self) -> list[str | None]:
-        """The artist of the album of each track."""
-        return self.column("album_artist")
-
-    @cached_property
-    def genres(self) -> list[tuple[str, ...]]:
-        """The genres of each track."""
-        return self.column("genres")
-
-    @cached_property
-    def moods(self) -> list[tuple[str, ...]]:
-        """The moods of each track."""
-        return self.column("moods")
-
-    @cached_property
-    def years(self) -> list[int | None]:
-        """The year of each track."""
-        return self.column("year")
-
-    @cached_property
-    def ratings(self) -> list[float | None]:
-        """The rating of each track, from 0 to 1."""
-        return self.column("rating")
-
-    @cached_property
-    def tracks(self) -> list[int | None]:
-        """The number of each track on its disc."""
-        return self.column("track")
-
-    @cached_property
-    def discs(self) -> list[int | None]:
-        """The number of each track's disc."""
-        return self.column("disc")
 
 
 @dataclass(frozen=True)
@@ -314,11 +251,6 @@ class Collection:
     def typical_distance(self) -> float:
         """The unit of distances between embeddings: see `mirembed.library.distances.typical_distance`."""
         return self.index.typical_distance
-
-    @cached_property
-    def file_tags(self) -> FileTagColumns:
-        """The file tags, as of the last update."""
-        return FileTagColumns(self.index.values)
 
     def tags(self, row: int) -> FileTags:
         """Return the file tags of one track; for a few tracks, this is faster than `file_tags`."""

@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.audio.files import file_stamp
+from mirembed.audio.files import failures_json, file_stamp
 from mirembed.library.distances import FEWEST, near_pairs
 from mirembed.progress import Progress, counted
+from mirembed.store.exports import write_rows
 
 if TYPE_CHECKING:
     from mirembed.library.collection import Collection
@@ -202,7 +203,7 @@ class Duplicates:
     n_missing, n_changed, n_links : int
         Tracks that were left out, because their files are missing, have changed since the last update, or are links to
         the file of another track.
-    failures : list of (str, str)
+    failures : list of (pathlib.Path, str)
         Files that could not be read, with the reason.
     """
 
@@ -211,7 +212,7 @@ class Duplicates:
     n_missing: int
     n_changed: int
     n_links: int
-    failures: list[tuple[str, str]]
+    failures: list[tuple[Path, str]]
 
     @property
     def n_groups(self) -> int:
@@ -247,7 +248,7 @@ class Duplicates:
             "missing": self.n_missing,
             "changed": self.n_changed,
             "links": self.n_links,
-            "failures": [{"path": path, "reason": reason} for path, reason in self.failures],
+            "failures": failures_json(self.failures),
         }
 
 
@@ -280,7 +281,7 @@ def find_duplicates(collection: Collection, jobs: int, progress: Progress) -> Du
     failed = fingerprint_files(collection.store, of_recording, jobs, progress)
     found |= _confirmed(collection, rows, candidates, progress)
     failures = [
-        (collection.paths[rows[place]], failed[name])
+        (collection.path(rows[place]), failed[name])
         for place in to_read
         if (name := collection.recordings[rows[place]]) in failed
     ]
@@ -318,8 +319,8 @@ def _candidates(collection: Collection, rows: NDArray[np.int64], progress: Progr
         allowed = np.maximum(CANDIDATE_SECONDS, CANDIDATE_SHARE * np.maximum(seconds[one], seconds[other]))
         return ~(np.abs(seconds[one] - seconds[other]) > allowed)  # True where a duration is unknown
 
-    tags = collection.file_tags
-    pairs = _equal_titles([(tags.titles[row], tags.artists[row]) for row in rows.tolist()], seconds)
+    titles, artists = collection.index.values("title"), collection.index.values("artists")
+    pairs = _equal_titles([(titles[row], artists[row]) for row in rows.tolist()], seconds)
     one, other = (np.array([pair[end] for pair in pairs], np.int64) for end in (0, 1))
     pairs = [pair for pair, fits in zip(pairs, similar_length(one, other), strict=True) if fits]
     progress.start("comparing embeddings", len(rows))
@@ -424,14 +425,9 @@ def write_duplicates(path: Path, files: Sequence[DuplicateFile], *, bom: bool = 
     ------
     StoreWriteError
     """
-    from mirembed.store.files import write_csv, write_table
-
-    names = [field.name for field in fields(DuplicateFile)]
-    if path.suffix.lower() == ".csv":
-        write_csv(path, names, [[getattr(file, name) for name in names] for file in files], bom=bom)
-        return
     import pyarrow as pa
 
+    names = [field.name for field in fields(DuplicateFile)]
     types = {"group": pa.int64(), "agreement": pa.float64(), "duration": pa.float64(), "bit_rate": pa.int64()}
     schema = pa.schema([(name, types.get(name, pa.int64() if name == "size" else pa.string())) for name in names])
-    write_table(path, pa.Table.from_pylist([asdict(file) for file in files], schema=schema))
+    write_rows(path, ([getattr(file, name) for name in names] for file in files), schema, bom=bom)

@@ -27,11 +27,12 @@ from mirembed.library.rewritten import Rewritten, follow, only_writer_of
 from mirembed.library.undo import Undo, UndoLog, difference, restore
 from mirembed.models.inference import EmbeddedFiles
 from mirembed.models.model import Model
-from mirembed.models.predictions import Ranking, as_cell
+from mirembed.models.predictions import Ranking
 from mirembed.progress import Progress
 from mirembed.specs import Spec
 from mirembed.store import Store
-from mirembed.store.files import remove_leftovers, write_csv, write_table, writing
+from mirembed.store.exports import write_rows
+from mirembed.store.files import remove_leftovers, writing
 
 MIN_SCORE = 0.7
 """Lowest probability of a class or tag that is written."""
@@ -407,14 +408,10 @@ def write_changes(path: Path, changes: Sequence[Change], *, bom: bool = False) -
     ------
     StoreWriteError
     """
-    names = ["path", "field", "old", "new", "probability"]
-    rows = [[printable(one.path), one.field, list(one.old), list(one.new), list(one.probability)] for one in changes]
-    if path.suffix.lower() == ".csv":
-        write_csv(path, names, [[as_cell(value) for value in row] for row in rows], bom=bom)
-        return
     import pyarrow as pa
 
     texts = pa.list_(pa.string())
-    types = [pa.string(), pa.string(), texts, texts, pa.list_(pa.float64())]
-    columns = [pa.array([row[place] for row in rows], kind) for place, kind in enumerate(types)]
-    write_table(path, pa.table(dict(zip(names, columns, strict=True))))
+    types = {"path": pa.string(), "field": pa.string(), "old": texts, "new": texts}
+    schema = pa.schema({**types, "probability": pa.list_(pa.float64())})
+    rows = ([printable(one.path), one.field, list(one.old), list(one.new), list(one.probability)] for one in changes)
+    write_rows(path, rows, schema, bom=bom)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.audio.files import file_stamp
-from mirembed.errors import MirembedError, SpecError, StoreError
+from mirembed.errors import MirembedError, StoreError
 from mirembed.hookspecs import Label, Regression, Tags, Task
 from mirembed.interruption import interruptible
 from mirembed.library.collection import Collection
@@ -178,17 +178,6 @@ class LibraryMap:
         }
 
 
-def check_suffix(path: Path) -> None:
-    """Refuse an output file whose suffix names no format, before any work is done.
-
-    Raises
-    ------
-    SpecError
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise SpecError(f"--out {path}: expected a file name ending in {' or '.join(SUFFIXES)}")
-
-
 def draw_map(
     collection: Collection,
     *,
@@ -257,7 +246,7 @@ def draw_map(
             positions, explained = principal_components(vectors)
     trust = trustworthiness(collection.registry, collection.similarity, vectors, positions, seed)
     progress.update(1)
-    titles, albums = collection.file_tags.titles, collection.file_tags.albums
+    titles, albums = collection.index.values("title"), collection.index.values("album")
     trained_on = model.trained_on
     return LibraryMap(
         model=collection.model,
@@ -333,24 +322,27 @@ def _texts(column: Column | None, n: int) -> Any:
 
 def _tag_columns(collection: Collection, rows: Sequence[int]) -> list[Column]:
     """Return the file tags of tracks, without columns that are empty for all of them."""
-    tags = collection.file_tags
+    values = collection.index.values
 
-    def texts(name: str, values: Sequence[Any]) -> Column:
-        return Column(name, [() if values[row] is None else (values[row],) for row in rows])
+    def texts(name: str, field: str) -> Column:
+        known = values(field)
+        return Column(name, [() if known[row] is None else (known[row],) for row in rows])
 
-    def lists(name: str, values: Sequence[tuple[str, ...]]) -> Column:
-        return Column(name, [values[row] for row in rows])
+    def lists(name: str, field: str) -> Column:
+        known = values(field)
+        return Column(name, [known[row] for row in rows])
 
-    def numbers(name: str, values: Sequence[Any]) -> Column:
-        return Column(name, np.array([values[row] for row in rows], np.float64))
+    def numbers(name: str, field: str) -> Column:
+        known = values(field)
+        return Column(name, np.array([known[row] for row in rows], np.float64))
 
     columns = [
-        lists("artist", tags.artists),
-        texts("album", tags.albums),
-        lists("genre", tags.genres),
-        lists("mood", tags.moods),
-        numbers("year", tags.years),
-        numbers("rating", tags.ratings),
+        lists("artist", "artists"),
+        texts("album", "album"),
+        lists("genre", "genres"),
+        lists("mood", "moods"),
+        numbers("year", "year"),
+        numbers("rating", "rating"),
     ]
     return [column for column in columns if _is_known(column)]
 

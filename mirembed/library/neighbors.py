@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.audio.files import audio_files, printable
+from mirembed.audio.files import audio_files, failures_json, printable
 from mirembed.audio.playlists import playlist_path
 from mirembed.errors import AudioError, MirembedError
 from mirembed.library.collection import Collection, learned_similarity
@@ -36,13 +36,10 @@ from mirembed.progress import Progress, counted
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import Store
-from mirembed.store.files import write_csv, write_table
+from mirembed.store.exports import write_rows
 
 if TYPE_CHECKING:
     from mirembed.models.inference import EmbeddedFiles
-
-TABLES = (".csv", ".parquet")
-"""Suffixes of the tables that can be written."""
 
 Reason: TypeAlias = Literal["copy", "missing", "excluded", "artist", "album", "unwritable"]
 """Why a track is left out."""
@@ -281,7 +278,7 @@ class Neighbors:
                 for number, one in enumerate(self.tracks, 1)
             ],
             "left_out": {reason: self.left_out[reason] for reason in get_args(Reason)},
-            "failures": [{"path": printable(path), "reason": reason} for path, reason in self.failures],
+            "failures": failures_json(self.failures),
         }
 
     def table(self) -> tuple[list[str], list[list[Any]]]:
@@ -373,15 +370,11 @@ def write_neighbors(path: Path, found: Neighbors, *, bom: bool = False) -> None:
     StoreWriteError
         If the file cannot be written.
     """
-    columns, rows = found.table()
-    if path.suffix.lower() == ".csv":
-        write_csv(path, columns, rows, bom=bom)
-        return
     import pyarrow as pa
 
+    columns, rows = found.table()
     types = [pa.int64(), *[pa.string()] * 5, *[pa.float64()] * (len(columns) - 6)]
-    fields = zip(columns, types, strict=True)
-    write_table(path, pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in rows], pa.schema(fields)))
+    write_rows(path, rows, pa.schema(list(zip(columns, types, strict=True))), bom=bom)
 
 
 def open_present(store: Store, registry: Registry, model: str, dataset: Spec | None, progress: Progress) -> Collection:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mirembed.audio.files import printable
 from mirembed.audio.playlists import PlaylistEntry, PlaylistTrack, playlist_path, playlist_text, read_playlist
+from mirembed.config import defaults
 from mirembed.errors import MirembedError
 from mirembed.library.collection import Collection
 from mirembed.library.neighbors import (
@@ -39,9 +40,6 @@ from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import Store
 from mirembed.store.files import writing
-
-MAX_PER_ARTIST = 3
-"""Default limit of a playlist."""
 
 _POWER = 8
 """Power of the steps of a path whose sum is minimized: the higher it is, the smaller is the largest step.
@@ -158,7 +156,7 @@ def make_playlist(
     choose: Choose,
     progress: Progress,
     exclude: Sequence[str] = (),
-    max_per_artist: int | None = MAX_PER_ARTIST,
+    max_per_artist: int | None = defaults.MAX_PER_ARTIST,
     max_per_album: int | None = None,
     writable: bool = False,
     dataset: Spec | None = None,

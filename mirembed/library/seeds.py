@@ -248,9 +248,9 @@ def _excluded(collection: Collection, text: str) -> set[int]:
         return rows
     if is_audio(path):
         return rows_of_recordings(collection, {file_hash(path)})
-    wanted, tags = folded(text), collection.file_tags
-    albums = (row for row, album in enumerate(tags.albums) if album is not None and folded(album) == wanted)
-    names_of = zip(tags.artists, tags.album_artists, strict=True)
+    wanted, values = folded(text), collection.index.values
+    albums = (row for row, album in enumerate(values("album")) if album is not None and folded(album) == wanted)
+    names_of = zip(values("artists"), values("album_artist"), strict=True)
     artists = (
         row
         for row, (names, of_album) in enumerate(names_of)
@@ -309,7 +309,7 @@ def _ambiguous(text: str, tracks: Sequence[LibraryTrack]) -> str:
 
 
 def _unknown(collection: Collection, text: str, kinds: str) -> str:
-    names = [*collection.ids, *filter(None, collection.file_tags.titles)][:_SEARCHED]
+    names = [*collection.ids, *filter(None, collection.index.values("title"))][:_SEARCHED]
     near = difflib.get_close_matches(text, names)
     advice = f"did you mean {' or '.join(near)}?" if near else f"give an id, such as {collection.ids[0]}"
     tracks = counted(len(collection), "track")

@@ -46,11 +46,6 @@ class Staleness:
     missing: int = 0
     without_embeddings: int = 0
 
-    @property
-    def is_stale(self) -> bool:
-        """Whether anything differs."""
-        return bool(self.notes())
-
     def notes(self) -> list[str]:
         """Return a line for each difference, with the command that resolves it."""
         if self.audio_missing:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.audio.files import printable
-from mirembed.errors import MismatchError, SpecError
+from mirembed.errors import MismatchError
 from mirembed.extract import ExtractedFile, ExtractOptions, FileToExtract, extract_files
 from mirembed.features import FeaturesInfo, resolve_features
 from mirembed.features.info import common_length
@@ -22,11 +22,10 @@ from mirembed.models.model import Model
 from mirembed.progress import Progress
 from mirembed.registry import Registry
 from mirembed.store import Store
-from mirembed.store.files import check_output, write_csv, write_table
+from mirembed.store.exports import write_csv
+from mirembed.store.files import write_table
 from mirembed.store.recordings import KnownRecordings
 from mirembed.training.engine import prepare_engine
-
-SUFFIXES = (".csv", ".parquet")
 
 HELD_BYTES = 64 * 2**20
 HELD_SECONDS = 5.0
@@ -296,34 +295,6 @@ def _embed(model: Model, tracks: Mapping[Key, NDArray[np.float32]]) -> dict[Key,
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     embeddings = model.embed(np.concatenate(list(tracks.values())), starts, lengths)
     return dict(zip(tracks, embeddings, strict=True))
-
-
-def check_table(path: Path | None, *, force: bool = False, bom: bool = False) -> None:
-    """Refuse a table to write, before any work is done.
-
-    Parameters
-    ----------
-    path : pathlib.Path or None
-        None if nothing is to be written.
-    force, bom : bool
-        See `mirembed.store.files.check_output` and `mirembed.store.files.write_csv`.
-
-    Raises
-    ------
-    SpecError
-        Its suffix does not name a format, or only a CSV file can begin with a byte order mark.
-    StoreWriteError
-        It exists, or cannot be written.
-    """
-    if path is None:
-        if bom:
-            raise SpecError("--bom needs --out FILE.csv")
-        return
-    if path.suffix.lower() not in SUFFIXES:
-        raise SpecError(f"--out {path}: expected a file name ending in {' or '.join(SUFFIXES)}")
-    if bom and path.suffix.lower() != ".csv":
-        raise SpecError(f"--bom: {path} is not a CSV file; leave out --bom, or give --out FILE.csv")
-    check_output(path, force=force)
 
 
 def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model, *, bom: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,11 @@ from mirembed.errors import ModelError, SpecError
 from mirembed.hookspecs import Regression, Tags, Task
 from mirembed.models.inference import EmbeddedFiles
 from mirembed.models.model import Model, named_predictions
-from mirembed.store.files import write_csv, write_table
+from mirembed.store.exports import write_rows
 from mirembed.store.rows import label_names, label_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_FLAGS = ("0", "1", "0.0", "1.0", "true", "false")
 
 NONE_OF_THESE = "none of these"
 """In a table: no class is probable enough."""
@@ -150,23 +147,6 @@ def as_text(value: Any) -> Any:
     return ", ".join(f"{one:.3f}" if isinstance(one, float) else str(one) for one in value)
 
 
-def as_cell(value: Any) -> Any:
-    """Return a list as the text that the dataset ``folder`` reads; anything else as it is.
-
-    Tags are separated by semicolons. They are a JSON list if one of them contains a separator, or could be the value in
-    a column of a single tag.
-
-    >>> as_cell(["piano", "calm"]), as_cell(["drum, bass"]), as_cell([0.75, 0.5])
-    ('piano; calm', '["drum, bass"]', '0.75; 0.5')
-    """
-    if not isinstance(value, list):
-        return value
-    tags = [one for one in value if isinstance(one, str)]
-    if any(tag.startswith("[") or set(tag) & set(";|,") or tag.lower() in _FLAGS for tag in tags):
-        return json.dumps(tags, ensure_ascii=False)
-    return "; ".join(map(str, value))
-
-
 def write_predictions(
     path: Path, rows: Sequence[Mapping[str, Any]], task: Task, columns: Sequence[str], *, bom: bool = False
 ) -> None:
@@ -181,20 +161,17 @@ def write_predictions(
     columns : sequence of str
         See `prediction_columns`.
     bom : bool
-        See `mirembed.store.files.write_csv`.
+        See `mirembed.store.exports.write_csv`.
 
     Raises
     ------
     StoreWriteError
         If the file cannot be written.
     """
-    if path.suffix.lower() == ".parquet":
-        import pyarrow as pa
+    import pyarrow as pa
 
-        schema = pa.schema([(name, _column_type(name, task)) for name in columns])
-        write_table(path, pa.Table.from_pylist([dict(row) for row in rows], schema=schema))
-        return
-    write_csv(path, columns, ([as_cell(value) for value in row.values()] for row in rows), bom=bom)
+    schema = pa.schema([(name, _column_type(name, task)) for name in columns])
+    write_rows(path, (list(row.values()) for row in rows), schema, bom=bom)
 
 
 def _column_type(name: str, task: Task) -> pa.DataType:

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from mirembed.reports.style import GRID, INK, PAPER, Figure
 from mirembed.statistics.intervals import Interval
-from mirembed.store.files import disarmed
+from mirembed.store.exports import disarmed
 
 _SVG = "http://www.w3.org/2000/svg"
 _LINK = "http://www.w3.org/1999/xlink"

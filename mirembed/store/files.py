@@ -1,19 +1,17 @@
-"""Read and write files that appear whole or not at all: JSON, CSV, Parquet, folders; locks; faults."""
+"""Read and write files that appear whole or not at all: JSON, Parquet, folders; locks; faults."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import errno
 import json
 import os
 import platform
-import re
 import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,9 +25,6 @@ if TYPE_CHECKING:
 
 TEMPORARY = ".tmp-"
 """Prefix of the names of folders for unfinished files; the host and the process follow."""
-
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
-"""How a text begins that a spreadsheet would take for a formula; apostrophes before it count too."""
 
 _ATTEMPTS = 5
 """Of `shared`, a tenth of a second apart, because `is_held` may lock the folder for a moment."""
@@ -114,42 +109,6 @@ def check_writable(path: Path) -> None:
         Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{platform.node()}-{os.getpid()}-", dir=above)).rmdir()
     except OSError as error:
         raise write_error(path, error, "--out") from error
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, bom: bool = False) -> None:
-    """Write a table as CSV in UTF-8; text that a spreadsheet would take for a formula is `disarmed`.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-    columns : sequence of str
-    rows : iterable of sequence
-        Values in the order of ``columns``; None is an empty cell.
-    bom : bool
-        Begin with a byte order mark, by which Excel recognizes UTF-8.
-
-    Raises
-    ------
-    StoreWriteError
-        If the file cannot be written.
-    """
-    encoding = "utf-8-sig" if bom else "utf-8"
-    with writing(path) as temporary, temporary.open("w", newline="", encoding=encoding) as file:
-        writer = csv.writer(file)
-        writer.writerow([disarmed(column) for column in columns])
-        writer.writerows([disarmed(value) for value in row] for row in rows)
-
-
-def disarmed(value: Any) -> Any:
-    """Put an apostrophe before a text that a spreadsheet would take for a formula; return anything else as it is.
-
-    Text that begins with apostrophes before such a text gets another one, so that removing one always gives the
-    original. The dataset ``folder`` removes it.
-
-    >>> disarmed("=1+1"), disarmed("-minus-.wav"), disarmed(-0.5), disarmed("'t Hooft")
-    ("'=1+1", "'-minus-.wav", -0.5, "'t Hooft")
-    """
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def remove_leftovers(folder: Path) -> None:
