@@ -6,13 +6,14 @@ import csv
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from conftest import run_here
+from kept_library import lent, make_model
 from mutagen.flac import FLAC
 from small_store import workers_run
 from test_duplicates import RATE, recording
@@ -43,32 +44,17 @@ def write_library(root: Path) -> Path:
     return root
 
 
-def untouched(library: Path) -> Path:
-    """Where a copy of the library is, from which each test gets it back."""
-    return library.with_name(f"{library.name}-untouched")
-
-
 @pytest.fixture(scope="module")
 def library(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("library")
     write_library(root / "audio")
-    for words in (
-        ["extract", "--dataset", "folder", "--audio", "audio"],
-        ["fit", "--approach", "nn", "--epochs", "1", "--name", "m", "--engine", "torch"],
-    ):
-        assert run_here(root, [*words, "--store", "s"]).returncode == 0
-    shutil.copytree(root, untouched(root))
-    return root
+    return make_model(root, epochs=1)
 
 
 @pytest.fixture
-def audio(library, mirembed) -> Path:
+def audio(library, mirembed) -> Iterator[Path]:
     """The audio of the library. The store is ``s`` in the folder of the command."""
-    (mirembed.folder / "s").symlink_to(library / "s")
-    yield library / "audio"
-    for name in ("audio", "s"):
-        shutil.rmtree(library / name)
-        shutil.copytree(untouched(library) / name, library / name)
+    yield from lent(library, mirembed.folder)
 
 
 @pytest.fixture

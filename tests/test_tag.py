@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 from audio_files import mp4_bytes
-from conftest import CLASSES, RATE, clean_environment, run_here, tone, wait_until
+from conftest import CLASSES, RATE, clean_environment, tone, wait_until
+from kept_library import lent, make_model
 from mutagen.flac import FLAC
 from mutagen.id3 import ID3
 
@@ -58,33 +60,18 @@ def write_library(root: Path, seconds: float = 1.0) -> Path:
     return root
 
 
-def untouched(library: Path) -> Path:
-    """Where a copy of the library is, from which each test gets it back."""
-    return library.with_name(f"{library.name}-untouched")
-
-
 @pytest.fixture(scope="module")
 def library(tmp_path_factory) -> Path:
     """A library in every format, ``audio``, and a store with a model of its folders, ``m``."""
     root = tmp_path_factory.mktemp("library")
     write_library(root / "audio")
-    for words in (
-        ["extract", "--dataset", "folder", "--audio", "audio"],
-        ["fit", "--approach", "nn", "--epochs", "3", "--name", "m", "--engine", "torch"],
-    ):
-        assert run_here(root, [*words, "--store", "s"]).returncode == 0
-    shutil.copytree(root, untouched(root))
-    return root
+    return make_model(root, epochs=3)
 
 
 @pytest.fixture
-def audio(library, mirembed) -> Path:
+def audio(library, mirembed) -> Iterator[Path]:
     """The audio of the library. The store is ``s`` in the folder of the command."""
-    (mirembed.folder / "s").symlink_to(library / "s")
-    yield library / "audio"
-    for name in ("audio", "s"):
-        shutil.rmtree(library / name)
-        shutil.copytree(untouched(library) / name, library / name)
+    yield from lent(library, mirembed.folder)
 
 
 @pytest.fixture

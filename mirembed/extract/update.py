@@ -182,12 +182,15 @@ class Refreshed:
         Of the listed tracks whose files, as they are now, the store knows; by id.
     before : frozenset of str
         The ids that the dataset had already, by the names that they have now.
+    stamps : mapping of str to (int, int)
+        Size and modification time of the file of each listed track, from before it was compared; by id.
     """
 
     info: DatasetInfo
     tracks: dict[str, StoredTrack]
     recordings: Mapping[str, str]
     before: frozenset[str]
+    stamps: Mapping[str, tuple[int, int]]
 
 
 def refresh(
@@ -251,7 +254,8 @@ def refresh(
     _write_file_tags(dataset, listing.tracks, tracks, file_tags or KnownFileTags(store), progress)
     dataset.write_schemes(listing.schemes)
     dataset.write_folders(folders or {})
-    return Refreshed(info, tracks, recordings, frozenset({track.id for track in stored} | set(moved.values())))
+    known = frozenset({track.id for track in stored} | set(moved.values()))
+    return Refreshed(info, tracks, recordings, known, stamps)
 
 
 def _recognize(
@@ -514,7 +518,7 @@ def missing_files(
     drawn = None if limited is None else limited.files(tracks, latest)
     files: dict[Path, tuple[list[str], list[FeaturesPart]]] = {}
     for track in tracks:
-        stamp, recording = file_stamp(track.path), recordings.get(track.id)
+        stamp, recording = refreshed.stamps[track.id], recordings.get(track.id)
         lacking = [one for one in features if recording is None or recording not in one.having]
         for name in wanted - {one.name for one in lacking}:
             failures.pop((track.id, name), None)

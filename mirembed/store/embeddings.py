@@ -236,7 +236,7 @@ class StoredEmbeddings:
 
     def _write(self, path: Path, digest: str, table: pa.Table) -> None:
         table = table.replace_schema_metadata({_DIGEST: digest})
-        # Vectors hardly shrink and are read at every query; a dictionary of them would cost more than they do.
+        # Vectors hardly shrink; a dictionary of them would cost more than they do.
         compression = {name: "none" if name == "vector" else "zstd" for name in table.schema.names}
         compression["vector.list.element"] = compression.pop("vector")
         with table_writer(path, table.schema, compression=compression, use_dictionary=False) as writer:
