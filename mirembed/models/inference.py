@@ -24,7 +24,7 @@ from mirembed.registry import Registry
 from mirembed.store import Store
 from mirembed.store.exports import write_csv
 from mirembed.store.files import write_table
-from mirembed.store.recordings import KnownRecordings
+from mirembed.store.recordings import KnownRecordings, facts_of_frames
 from mirembed.training.engine import prepare_engine
 
 HELD_BYTES = 64 * 2**20
@@ -45,21 +45,30 @@ class EmbeddedFiles:
     embeddings : ndarray [n_files, units], float32
     failures : list of (pathlib.Path, str)
         The other files, with the reason.
+    audio_hashes : list of str or None
+        Digests of the decoded samples of the files that could be read; None if unknown.
     """
 
     paths: list[Path]
     recordings: list[str]
     embeddings: NDArray[np.float32]
     failures: list[tuple[Path, str]]
+    audio_hashes: list[str | None]
 
-    def without(self, recordings: Collection[str]) -> EmbeddedFiles:
-        """Return the files that are none of these recordings."""
-        rows = [row for row, recording in enumerate(self.recordings) if recording not in recordings]
+    def among(self, digests: Collection[str]) -> list[bool]:
+        """Return which files have their recording, or the digest of their decoded samples, among ``digests``."""
+        pairs = zip(self.recordings, self.audio_hashes, strict=True)
+        return [recording in digests or audio_hash in digests for recording, audio_hash in pairs]
+
+    def without(self, digests: Collection[str]) -> EmbeddedFiles:
+        """Return the files that are not `among` these."""
+        rows = [row for row, is_among in enumerate(self.among(digests)) if not is_among]
         return EmbeddedFiles(
             [self.paths[row] for row in rows],
             [self.recordings[row] for row in rows],
             self.embeddings[rows],
             self.failures,
+            [self.audio_hashes[row] for row in rows],
         )
 
 
@@ -83,6 +92,7 @@ def embed_files(
     rows = {index: vectors[name] for index, name in recordings.items() if name in vectors}
     missing = [index for index in range(len(paths)) if index not in rows]
     failures: dict[int, str] = {}
+    audio_hashes = _audio_hashes(model, store, {recordings[index] for index in rows} - model.trained_on)
     if missing:
         files = [FileToExtract(paths[index], (), model.features.parts) for index in missing]
         with contextlib.closing(embed_decoded(model, registry, files, jobs, progress, n_done=len(rows))) as decoded:
@@ -91,6 +101,7 @@ def embed_files(
                     failures[missing[number]] = found
                 else:
                     recordings[missing[number]], rows[missing[number]] = found.file.recording, found.vector
+                    audio_hashes[found.file.recording] = found.file.audio_hash
     raise_if_interrupted()
     done = sorted(rows)
     return EmbeddedFiles(
@@ -98,7 +109,21 @@ def embed_files(
         recordings=[recordings[index] for index in done],
         embeddings=np.array([rows[index] for index in done], np.float32).reshape(-1, model.network.units),
         failures=[(paths[index], failures[index]) for index in sorted(failures)],
+        audio_hashes=[audio_hashes.get(recordings[index]) for index in done],
     )
+
+
+def _audio_hashes(model: Model, store: Store, recordings: Collection[str]) -> dict[str, str | None]:
+    """Return the digests of the decoded samples of recordings that the store has embeddings or frames of."""
+    if not recordings:
+        return {}
+    facts = facts_of_frames(store, model.features.parts)
+    found = {name: facts[name].audio_hash for name in recordings if name in facts}
+    if "digest" in model.provenance:
+        table = store.embeddings(model.provenance["name"]).table(model.provenance["digest"], ["audio_hash"])
+        pairs = zip(table["recording"].to_pylist(), table["audio_hash"].to_pylist(), strict=True)
+        found |= {name: audio_hash for name, audio_hash in pairs if name in recordings and audio_hash is not None}
+    return found
 
 
 def embed_recordings(
