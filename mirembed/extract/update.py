@@ -251,7 +251,8 @@ def refresh(
         _check_folder(before, info, stored, listing.tracks, moved, prune, confirm)
     tracks = _refresh(stored, listing.tracks, recordings, stamps, moved, prune, summary)
     _write(dataset, before, info, stored, tracks)
-    _write_file_tags(dataset, listing.tracks, tracks, file_tags or KnownFileTags(store), progress)
+    keys = {track.id: (tracks[track.id].path, *stamps[track.id]) for track in listing.tracks}
+    _write_file_tags(dataset, listing.tracks, tracks, keys, file_tags or KnownFileTags(store), progress)
     dataset.write_schemes(listing.schemes)
     dataset.write_folders(folders or {})
     known = frozenset({track.id for track in stored} | set(moved.values()))
@@ -270,15 +271,22 @@ def _recognize(
 
     Files that an earlier extraction left for later are not read, unless they are drawn now.
     """
-    known, before = KnownRecordings(store), {track.id: track for track in stored}
+    before = {track.id: track for track in stored}
     found: dict[str, str] = {}
-    unread = []
+    changed, unread = [], []
     for track in tracks:
-        raise_if_interrupted()
         stamp, old = stamps[track.id], before.get(track.id)
         if old is not None and old.recording is not None and (old.file_size, old.file_mtime_ns) == stamp:
             found[track.id] = old.recording
-        elif (recording := known.by_stamp(track.path, stamp)) is not None:
+        else:
+            changed.append(track)
+    if not changed:
+        return found
+    known = KnownRecordings(store)
+    for track in changed:
+        raise_if_interrupted()
+        stamp = stamps[track.id]
+        if (recording := known.by_stamp(track.path, stamp)) is not None:
             found[track.id] = recording
         elif known.has_size(stamp):
             unread.append(track)
@@ -464,11 +472,15 @@ def _write_file_tags(
     dataset: DatasetStore,
     listed: Sequence[Track],
     tracks: Mapping[str, StoredTrack],
+    keys: Mapping[str, tuple[str, int, int]],
     known: KnownFileTags,
     progress: Progress,
 ) -> None:
-    """Write the file tags of the listed tracks; tracks that are not listed keep what they have."""
-    rows = known.of_tracks({track.id: track.path for track in listed}, progress)
+    """Write the file tags of the listed tracks; tracks that are not listed keep what they have.
+
+    For ``keys``, see `KnownFileTags.of_tracks`.
+    """
+    rows = known.of_tracks({track.id: track.path for track in listed}, progress, keys)
     if unlisted := {track.id for track in tracks.values() if not track.listed}:
         with contextlib.suppress(StoreError):
             rows += [row for row in stored_file_tags(dataset.file_tags()) if row.id in unlisted]

@@ -38,9 +38,23 @@ class KnownFileTags:
         """Return the file tags of a file; empty if it cannot be read."""
         return self._of(path, (absolute(path), *file_stamp(path)))
 
-    def of_tracks(self, paths: Mapping[str, Path], progress: Progress = NO_PROGRESS) -> list[StoredFileTags]:
-        """Return the file tags of tracks, whose paths are given by id."""
-        keys = {track: (absolute(path), *file_stamp(path)) for track, path in paths.items()}
+    def of_tracks(
+        self,
+        paths: Mapping[str, Path],
+        progress: Progress = NO_PROGRESS,
+        keys: Mapping[str, tuple[str, int, int]] | None = None,
+    ) -> list[StoredFileTags]:
+        """Return the file tags of tracks.
+
+        Parameters
+        ----------
+        paths : mapping of str to pathlib.Path
+            Their files, by id.
+        progress : Progress
+        keys : mapping of str to (str, int, int), optional
+            Absolute path, size and modification time of each file, if the caller knows them.
+        """
+        keys = keys or {track: (absolute(path), *file_stamp(path)) for track, path in paths.items()}
         unread = sum(key not in self._known for key in keys.values())
         if unread < READ_QUIETLY:
             progress = NO_PROGRESS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections import Counter
@@ -276,6 +277,7 @@ _ONE = {
 }
 
 
+@functools.lru_cache(maxsize=2**16)  # as many tracks have the same artist, album or genre
 def _key(text: str) -> str:
     """Return a key that is the same for all spellings of a name.
 
