@@ -304,7 +304,7 @@ def test_a_broken_file_fails_once_until_it_changes(library, decoded):
 def test_the_old_embedding_of_a_changed_file_that_fails_does_not_count(library):
     path = library.music / "low" / "low-0.wav"
     sound, before = path.read_bytes(), library.vectors
-    path.write_bytes(sound[:-2000])
+    path.write_bytes(sound[: len(sound) // 2])
     done = library.update(code=2)
     assert (done["dropped"], done["with_embeddings"], len(done["failures"])) == (1, 5, 1)
     assert library.vectors.keys() == before.keys() - {"low/low-0.wav"}

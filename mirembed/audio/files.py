@@ -285,7 +285,7 @@ class _Walk:
                         self.skip(_SPECIAL, entry.path)
                 except OSError as error:
                     self.skip(("path", error.strerror or str(error)), entry.path)
-        return [Path(file) for file in sorted(files, key=lambda file: file.split("/"))]
+        return [Path(file) for file in sorted(files, key=lambda file: file.replace("/", "\0"))]  # by parts
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         """Return what is in a folder; nothing if it cannot be read or searched, which is remembered."""

@@ -385,7 +385,8 @@ def file_tags_table(rows: Iterable[StoredFileTags]) -> pa.Table:
 def stored_file_tags(table: pa.Table) -> Iterator[StoredFileTags]:
     """Yield the rows of a table that `file_tags_table` made."""
     names = [one.name for one in fields(FileTags)]
-    columns = [table[name].to_pylist() for name in ("id", "file_size", "file_mtime_ns", *names)]
-    for track, size, mtime, *values in zip(*columns, strict=True):
-        tags: list[Any] = [tuple(value) if isinstance(value, list) else value for value in values]
-        yield StoredFileTags(track, size, mtime, FileTags(*tags))
+    columns: dict[str, Iterable[Any]] = {name: table[name].to_pylist() for name in names}
+    for name in ("artists", "genres", "moods"):
+        columns[name] = map(tuple, columns[name])
+    stamps = (table[name].to_pylist() for name in ("id", "file_size", "file_mtime_ns"))
+    yield from map(StoredFileTags, *stamps, map(FileTags, *columns.values()))
