@@ -278,6 +278,17 @@ def test_an_update_makes_the_index_of_the_library(library):
         assert index.read_bytes() == made
 
 
+def test_fit_makes_the_index_of_a_library(library, mirembed):
+    store = library.store.root
+    mirembed("extract", "--dataset", "library:label=folder", "--audio", library.music, "--store", store, "--jobs", 1)
+    flags = ("--approach", "nn", "--epochs", 1, "--engine", "torch", "--name", "n", "--jobs", 1, "--store", store)
+    mirembed("fit", "--dataset", "library:label=folder", *flags)
+    [index] = (store / "cache").glob("library-library*")
+    made = index.read_bytes()
+    assert len(Collection.open(library.store, REGISTRY, "n")) == 6
+    assert index.read_bytes() == made
+
+
 # Files that fail
 
 
