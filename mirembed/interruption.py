@@ -75,7 +75,8 @@ class InterruptHandler:
                 self._end()
 
     def _end(self) -> NoReturn:
-        show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar hides it
+        has_bar = os.isatty(2) and os.environ.get("TERM") not in ("dumb", "unknown")
+        show_cursor = "\x1b[?25h" if has_bar else ""  # a progress bar hides it
         os.write(2, f"{show_cursor}{self.message}\n".encode())
         os._exit(1)
 

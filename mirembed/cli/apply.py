@@ -34,10 +34,10 @@ def embed(
     json: options.Json = False,
 ) -> None:
     """Compute the embeddings of audio files. They need no labels."""
+    options.check_out(out, force=force, bom=bom)
     with interruptible():
         from mirembed.models.inference import write_embedded
 
-    options.check_out(out, force=force, bom=bom)
     registry = options.discover()
     loaded = _load(model, registry, store)
     result = _embed(loaded, registry, paths, store, jobs)
@@ -72,6 +72,7 @@ def predict(
     json: options.Json = False,
 ) -> None:
     """Predict the class, the tags or the targets of audio files. They need no labels."""
+    options.check_out(out, force=force, bom=bom)
     with interruptible():
         from mirembed.models.predictions import (
             Ranking,
@@ -81,7 +82,6 @@ def predict(
             write_predictions,
         )
 
-    options.check_out(out, force=force, bom=bom)
     registry = options.discover()
     loaded = _load(model, registry, store)
     ranking = Ranking.of(loaded, top, min_score)

@@ -67,14 +67,13 @@ def extract(
     from mirembed.extract import ExtractOptions, MaxFailures, features_to_extract
     from mirembed.extract import extract as run
     from mirembed.features.compute import create_features, unmatched_notes
-    from mirembed.store import Store
     from mirembed.store.file_tags import KnownFileTags
     from mirembed.workers.executor import executor as on_executor
 
     say_when_interrupted(RESUMES)
     registry = options.discover()
     most_failures = None if max_failures is None else MaxFailures.parse(max_failures)
-    place = Store(store)
+    place = options.writable_store(store)
     spec = dataset or place.only_spec()
     wanted = features_to_extract(registry, place.dataset(spec), features or [])
     parts = [part for one in wanted for part in one.parts]

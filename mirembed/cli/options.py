@@ -17,8 +17,9 @@ from mirembed.config.settings import key
 from mirembed.errors import SpecError
 from mirembed.registry import Registry
 from mirembed.specs import Spec
+from mirembed.store import Store
 from mirembed.store.exports import TABLE_SUFFIXES
-from mirembed.store.files import check_output
+from mirembed.store.files import check_output, check_writable
 
 Dataset: TypeAlias = Annotated[
     Spec | None,
@@ -248,6 +249,19 @@ def train_soon(context: typer.Context) -> None:
     from mirembed.workers.executor import prepare_trainings
 
     context.with_resource(prepare_trainings())
+
+
+def writable_store(folder: Path) -> Store:
+    """Return a store; refuse one that cannot be written, before any work is done.
+
+    Raises
+    ------
+    StoreError
+        It cannot be written, or is not a store of this version.
+    """
+    store = Store(folder)
+    check_writable(store.root / "store.json", "--store")
+    return store
 
 
 def jobs_or_cores(jobs: int | None) -> int:

@@ -19,6 +19,7 @@ from mirembed.interruption import RESUMES, interruptible, say_when_interrupted
 from mirembed.progress import counted
 from mirembed.specs import Spec
 from mirembed.store import Store
+from mirembed.store.files import check_output
 
 if TYPE_CHECKING:
     from mirembed.library.file_tagging import Change, Existing, Plan
@@ -81,12 +82,6 @@ def tag(
     A file that has a value already keeps it, unless you give --add or --overwrite.
     Before a file is changed, the undo file records how to restore it with --undo FILE.
     """
-    with interruptible():
-        from mirembed.library.file_tagging import choose_fields, learns_from, plan_tags, remove_unfinished
-        from mirembed.models.model import Model
-        from mirembed.models.predictions import Ranking
-        from mirembed.models.saved import find_model
-
     place = Store(store)
     if undo is not None:
         _undo(place, undo, json)
@@ -96,6 +91,16 @@ def tag(
         raise SpecError("give either --add, which keeps existing values, or --overwrite, which replaces them")
     say_when_interrupted(RESUMES)
     options.check_out(out, force=force, bom=bom)
+    if undo_file is not None and not write:
+        raise SpecError("--undo-file needs --write, without which nothing is changed")
+    if write:
+        check_output(undo_file or _new_undo_file(store), flag="--undo-file")
+    with interruptible():
+        from mirembed.library.file_tagging import choose_fields, learns_from, plan_tags, remove_unfinished
+        from mirembed.models.model import Model
+        from mirembed.models.predictions import Ranking
+        from mirembed.models.saved import find_model
+
     registry = options.discover()
     existing: Existing = "add" if add else "replace" if overwrite else "keep"
     with ConsoleProgress() as progress:

@@ -11,7 +11,6 @@ from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, EventProgress, confirm, print_event
 from mirembed.errors import SpecError
 from mirembed.interruption import RESUMES, say_when_interrupted
-from mirembed.store import Store
 
 
 def update(
@@ -46,7 +45,7 @@ def update(
     registry = options.discover()
     with EventProgress() if json else ConsoleProgress() as progress:
         updated = run(
-            Store(store),
+            options.writable_store(store),
             registry,
             model,
             dataset=dataset,

@@ -33,6 +33,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, NoReturn
 
+from mirembed.errors import SystemWarning
+
 READY = "ready"
 """The first message of a worker."""
 
@@ -93,6 +95,7 @@ def work(descriptor: int, parent: int) -> None:
             connection.send((False, error))
             return
         threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
+        warnings.simplefilter("ignore", SystemWarning)  # the program gives it once
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         connection.send(READY)
         while True:
