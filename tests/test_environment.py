@@ -42,20 +42,14 @@ def test_no_home_no_user_few_open_files_and_no_shared_memory(world):
     mount = "mount -t tmpfs -o size=4k none /dev/shm"
     if subprocess.run([*own, mount], capture_output=True).returncode:
         pytest.skip("this system does not let us mount a small /dev/shm")
-    script = [
-        mount,
-        "ulimit -n 64",
-        f"{MIREMBED} fit --store s --epochs 1 --engine torch --name bare --jobs 40",
-        f"{MIREMBED} predict bare café --store s --jobs 40 --json",
-    ]
+    script = f"{mount}; ulimit -n 64; {MIREMBED} fit --store s --epochs 1 --jobs 40"
     environment = {
         name: value for name, value in clean_environment().items() if name not in ("HOME", "USER", "LOGNAME")
     }
-    done = subprocess.run([*own, "\n".join(script)], cwd=world, env=environment, capture_output=True, text=True)
+    done = subprocess.run([*own, script], cwd=world, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert len(json.loads(done.stdout[done.stdout.index("{") :])["predictions"]) == 6
-    assert not (world / "~").exists()
+    assert done.stdout.startswith("rbf-sl: fitted to 6 tracks")
+    assert sorted(path.name for path in world.iterdir()) == ["café", "s"]  # no folder named "~"
 
 
 def test_names_are_the_same_in_every_locale(world):
@@ -106,14 +100,13 @@ def test_more_workers_than_files_may_be_open(monkeypatch):
     started = []
     start = workers._Pool._start_worker
     monkeypatch.setattr(workers._Pool, "_start_worker", lambda pool: started.append(pool) or start(pool))
-    highest = max(int(path.name) for path in Path("/dev/fd").iterdir())
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 30, limits[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len([*Path("/dev/fd").iterdir()]) + 24, limits[1]))
     try:
-        done = sorted(one.result for one in workers.run(abs, range(-20, 0), jobs=20))
+        done = sorted(one.result for one in workers.run(abs, range(-8, 0), jobs=8))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert done == list(range(1, 21))
-    assert 1 <= len(started) < 20
+    assert done == list(range(1, 9))
+    assert 1 <= len(started) < 8
 
 
 def test_a_file_system_without_locks_and_sync_is_noted_once(mirembed, monkeypatch, world):

@@ -259,9 +259,8 @@ def writable_store(folder: Path) -> Store:
     StoreError
         It cannot be written, or is not a store of this version.
     """
-    store = Store(folder)
-    check_writable(store.root / "store.json", "--store")
-    return store
+    check_writable(folder / "store.json", "--store")
+    return Store(folder)
 
 
 def jobs_or_cores(jobs: int | None) -> int:
