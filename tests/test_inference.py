@@ -263,7 +263,7 @@ def test_files_that_were_embedded_before_ctrl_c_are_not_decoded_again(saved, ton
     monkeypatch.setattr(inference, "extract_files", spy)
     again = embed_here(saved, tones, store)
     np.testing.assert_array_equal(again.embeddings, expected)
-    assert len(decoded) == 6  # the embedding of the last file before ctrl-C was not yet made
+    assert len(decoded) == len(tones) - 4
     assert not store.root.exists()  # it was made for what was kept
 
 
