@@ -1,20 +1,23 @@
 """``mirembed`` and ``python -m mirembed``: handles ctrl-C before anything large is imported."""
 
 import os
+import signal
 import sys
-
-from mirembed.interruption import handle_interrupts
 
 
 def main() -> None:
     """Run the program; see `mirembed.cli.main`."""
     _read_names_as_utf8()
-    _need_no_home()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # ctrl-C waits until there is a handler
+    from mirembed.interruption import handle_interrupts
+
     handle_interrupts()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         os.getcwd()  # noqa: PTH109
     except OSError as error:  # libraries fail on it in ways of their own
         sys.exit(f"error: the current folder cannot be used ({error.strerror}); change to another one")
+    _need_no_home()
     from mirembed.cli.main import main as run
 
     run()

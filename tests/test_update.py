@@ -281,8 +281,13 @@ def test_a_broken_file_fails_once_until_it_changes(library, decoded):
     assert {failure.id for failure in library.store.find(None).failures()} == {"low/broken.wav", "low/copy of it.wav"}
     assert len(decoded) == 1
     done = library.update(code=2)
-    assert (len(done["failures"]), done["failed_before"], len(decoded)) == (2, 2, 1)
+    assert (len(done["failures"]), done["failed_before"], done["new_failures"], len(decoded)) == (2, 2, [], 1)
     assert library.notes == []
+    library.update("--accept-failures")
+    library.update("--retry-failed", "--keep", "features")
+    library.update("--no-accept-failures", code=2)
+    assert len(decoded) == 2
+    del decoded[1:]
     library.update("--retry-failed", code=2)
     assert len(decoded) == 2
     library.add("low/broken.wav")

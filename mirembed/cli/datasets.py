@@ -77,6 +77,7 @@ def check(
             schemes={**official_splits(registry, name), **listing.schemes},
             cache=place.root / "cache" / f"checks-{slug(str(name))}.parquet",
             jobs=options.jobs_or_cores(jobs),
+            failures=place.dataset(name).failures(),
             progress=progress,
         )
     n_errors = sum(finding.level == "error" for finding in report.findings)

@@ -33,7 +33,7 @@ from mirembed.cli import map as library_map
 from mirembed.cli.app import App
 from mirembed.cli.output import keep_stdout_for_results, open_closed_streams, show_warnings
 from mirembed.cli.plugin_commands import CommandGroup
-from mirembed.interruption import end_quietly, interruption_message, raise_if_interrupted, was_interrupted
+from mirembed.interruption import end_quietly, raise_if_interrupted, take_interruption_message, was_interrupted
 from mirembed.store.files import advice_on
 
 _TYPER_INTERRUPTED = 130
@@ -126,7 +126,7 @@ def _run(step: Callable[[], object]) -> int:
     except Exception as error:
         if not was_interrupted():  # otherwise it is what a library made of ctrl-C
             return _report(error)
-    _say(interruption_message())
+    _say(take_interruption_message())
     return 1
 
 

@@ -128,6 +128,14 @@ Exclude: TypeAlias = Annotated[
     str | None, typer.Option(metavar="WHAT", help="known-faults: leave out the tracks with known faults.")
 ]
 RetryFailed: TypeAlias = Annotated[bool, typer.Option("--retry-failed", help="Retry files that failed before.")]
+AcceptFailures: TypeAlias = Annotated[
+    bool | None,
+    typer.Option(
+        "--accept-failures/--no-accept-failures",
+        help="Accept the files that fail: as long as they do not change, they no longer lead to exit code 2; or take "
+        "that back.",
+    ),
+]
 Timeout: TypeAlias = Annotated[
     float | None,
     typer.Option(
