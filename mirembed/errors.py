@@ -91,3 +91,7 @@ class WorkerError(MirembedError):
 
 class SystemWarning(UserWarning):
     """The system lacks something that makes work safer, such as locks; the work goes on without it."""
+
+
+JOBLIB_WARNINGS = r"joblib\._multiprocessing_helpers"
+"""Module that warns if /dev/shm cannot be written, which only joblib's processes need; mirembed uses none."""

@@ -697,7 +697,7 @@ def test_the_blocks_of_a_voc_file_are_read_one_after_the_other(tmp_path, codec):
     more = b"\5\6\0\0hello\0" + silence + b"\2" + (40_000).to_bytes(3, "little") + data[-40_001:-1] + b"\0"
     whole = decode(put(tmp_path, "a.voc", data))
     sound = decode(put(tmp_path, "a.voc", data[:-1] + more))
-    n_silent = round(1000 * 45 / 1e6 * RATE)
+    n_silent = round(1000 * 45 / 1e6 * whole.rate)
     assert sound.n_samples == whole.n_samples + n_silent + 40_000 // width
     again = sound.samples[whole.n_samples :]
     np.testing.assert_allclose(again[:n_silent], 0, atol=1e-3)

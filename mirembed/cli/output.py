@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 import typer
 
 from mirembed.audio.files import printable
-from mirembed.errors import MirembedError, SystemWarning
+from mirembed.errors import JOBLIB_WARNINGS, MirembedError, SystemWarning
 from mirembed.interruption import interruptible, raise_if_interrupted
 from mirembed.progress import duration
 
@@ -382,6 +382,7 @@ def open_closed_streams() -> None:
 
 def show_warnings() -> None:
     """Print a `SystemWarning` as one line, whatever Python does with other warnings."""
+    warnings.filterwarnings("ignore", module=JOBLIB_WARNINGS)
     show = warnings.showwarning
 
     def show_line(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:

@@ -77,9 +77,9 @@ class Limits:
 
 def available_jobs() -> int:
     """Return the number of cores that this process may use; it respects CPU affinity and container limits."""
-    import joblib
+    from joblib.externals.loky import cpu_count  # joblib's own returns 1 without a writable /dev/shm
 
-    return int(joblib.cpu_count())
+    return int(cpu_count())
 
 
 def run(

@@ -33,7 +33,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, NoReturn
 
-from mirembed.errors import SystemWarning
+from mirembed.errors import JOBLIB_WARNINGS, SystemWarning
 
 READY = "ready"
 """The first message of a worker."""
@@ -87,6 +87,7 @@ def work(descriptor: int, parent: int) -> None:
     parent : int
         Process id of the parent. The worker ends with it, even in the middle of a task.
     """
+    _ignore_warnings()
     connection = Connection(descriptor)
     try:
         try:
@@ -95,7 +96,6 @@ def work(descriptor: int, parent: int) -> None:
             connection.send((False, error))
             return
         threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
-        warnings.simplefilter("ignore", SystemWarning)  # the program gives it once
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         connection.send(READY)
         while True:
@@ -107,6 +107,12 @@ def work(descriptor: int, parent: int) -> None:
             connection.send(result)
     except (EOFError, ConnectionError, KeyboardInterrupt):
         return
+
+
+def _ignore_warnings() -> None:
+    """Ignore what the program says itself, and what no user has to know."""
+    warnings.simplefilter("ignore", SystemWarning)
+    warnings.filterwarnings("ignore", module=JOBLIB_WARNINGS)
 
 
 def _call(function: Callable[[Any], Any], argument: Any) -> tuple[bool, Any]:
@@ -266,6 +272,7 @@ class Forked:
 
 def serve(descriptor: int, load: str) -> None:
     """Run the fork server: import, then fork a worker per request, until the other end of the socket is closed."""
+    _ignore_warnings()
     control = socket.socket(fileno=descriptor)
     ended, wakeup = os.pipe()
     os.set_blocking(wakeup, False)
